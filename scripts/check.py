@@ -1,0 +1,36 @@
+"""Every gate, in one command: lint, format, types, import contracts, generated files, tests."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GATES = (
+    ("ruff check", ["ruff", "check", "."]),
+    ("ruff format", ["ruff", "format", "--check", "."]),
+    ("mypy", ["mypy"]),
+    ("import-linter", ["importlinter.cli", "lint"]),
+    ("generated files", [str(ROOT / "scripts/generate.py"), "--check"]),
+    ("pytest", ["pytest"]),
+)
+
+
+def main() -> int:
+    failed = []
+    for name, words in GATES:
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        runner = [sys.executable] if words[0].endswith(".py") else [sys.executable, "-m"]
+        if words[0] == "importlinter.cli":
+            runner, words = [sys.executable, "-c"], ["from importlinter.cli import lint_imports_command as c; c()"]
+        code = subprocess.run([*runner, *words], cwd=ROOT, check=False).returncode
+        print(f"== {name}: {'ok' if code == 0 else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
+        if code:
+            failed.append(name)
+    print("all gates pass" if not failed else f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""Arithmetic on text: a small, closed language, evaluated without Python's own evaluator and within bounds."""
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+
+Number = int | float
+
+LONGEST_EXPRESSION = 1000  # characters
+MOST_DIGITS = 1000  # of a whole result; beyond, an error instead of a long wait
+_MOST_BITS = int(MOST_DIGITS * math.log2(10))
+_HIGHEST_FACTORIAL = 450  # 450! has 1,001 digits
+
+
+class CalculationError(ValueError):
+    """The expression cannot be evaluated; the text says which part and why."""
+
+
+def evaluate(expression: str) -> Number:
+    """The value of an expression such as ``2 * (3 + sqrt(16)) ** 2``.
+
+    Whole numbers stay exact. ``^`` is a power. Raises CalculationError.
+    """
+    if len(expression) > LONGEST_EXPRESSION:
+        raise CalculationError(f"the expression is longer than {LONGEST_EXPRESSION} characters")
+    source = expression.strip().replace("^", "**").replace("×", "*").replace("÷", "/").replace("−", "-")
+    if not source:
+        raise CalculationError("the expression is empty")
+    try:
+        tree = ast.parse(source, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        where = f" near character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
+        raise CalculationError(f"cannot read {expression!r}{where}: write it like 2 * (3 + 4) ** 2") from error
+    try:
+        value = _value(tree.body)
+    except ZeroDivisionError as error:
+        raise CalculationError("division by zero") from error
+    except OverflowError as error:
+        raise CalculationError("the result is too large") from error
+    except RecursionError as error:
+        raise CalculationError("the expression is nested too deeply") from error
+    except (ValueError, TypeError) as error:
+        if isinstance(error, CalculationError):
+            raise
+        raise CalculationError(str(error)) from error
+    return tidy(value)
+
+
+def tidy(value: Number) -> Number:
+    """The number without the noise of binary fractions (0.1 + 0.2 is 0.3); whole floats stay floats.
+
+    Raises CalculationError for what is no number that JSON can carry.
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise CalculationError("the result is not a finite number")
+        return float(f"{value:.15g}")
+    return value
+
+
+def _power(base: Number, exponent: Number) -> Number:
+    if isinstance(base, int) and isinstance(exponent, int) and exponent >= 0:
+        # The size of a whole power is known before it is computed.
+        if abs(base) > 1 and exponent * math.log2(abs(base)) > _MOST_BITS:
+            raise CalculationError(f"{base} ** {exponent} has more than {MOST_DIGITS} digits")
+        return int(base**exponent)
+    try:
+        value = base**exponent
+    except ZeroDivisionError as error:
+        raise CalculationError("zero cannot be raised to a negative power") from error
+    if isinstance(value, complex):
+        raise CalculationError(f"{base} ** {exponent} is not a real number")
+    return float(value)
+
+
+def _product(left: Number, right: Number) -> Number:
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > _MOST_BITS + 1:
+        raise CalculationError(f"the product has more than {MOST_DIGITS} digits")
+    return left * right
+
+
+def _quotient(left: Number, right: Number) -> Number:
+    if isinstance(left, int) and isinstance(right, int) and right and left % right == 0:
+        return left // right
+    return left / right
+
+
+def _factorial(value: Number) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise CalculationError("factorial needs a whole number from 0 on")
+    if value > _HIGHEST_FACTORIAL:
+        raise CalculationError(f"factorial({value}) is too large: at most {_HIGHEST_FACTORIAL}")
+    return math.factorial(value)
+
+
+def _choose(n: Number, k: Number) -> int:
+    if not isinstance(n, int) or not isinstance(k, int) or n < 0 or k < 0:
+        raise CalculationError("comb needs two whole numbers from 0 on")
+    if n > 3000:
+        raise CalculationError("comb is bounded to n <= 3000")
+    return math.comb(n, k)
+
+
+def _round(value: Number, digits: Number = 0) -> Number:
+    if not isinstance(digits, int) or abs(digits) > 300:
+        raise CalculationError("round takes a whole number of digits, at most 300")
+    return round(value, digits) if digits else round(value)
+
+
+def _whole(function: Callable[..., int]) -> Callable[..., int]:
+    def apply(*values: Number) -> int:
+        if not all(isinstance(value, int) for value in values):
+            raise CalculationError(f"{function.__name__} needs whole numbers")
+        result = function(*values)
+        if result.bit_length() > _MOST_BITS:
+            raise CalculationError(f"the result of {function.__name__} has more than {MOST_DIGITS} digits")
+        return result
+
+    return apply
+
+
+FUNCTIONS: Mapping[str, Callable[..., Number]] = {
+    "sqrt": math.sqrt,
+    "cbrt": math.cbrt,
+    "exp": math.exp,
+    "log": math.log,
+    "ln": math.log,
+    "log10": math.log10,
+    "log2": math.log2,
+    "sin": math.sin,
+    "cos": math.cos,
+    "tan": math.tan,
+    "asin": math.asin,
+    "acos": math.acos,
+    "atan": math.atan,
+    "atan2": math.atan2,
+    "sinh": math.sinh,
+    "cosh": math.cosh,
+    "tanh": math.tanh,
+    "degrees": math.degrees,
+    "radians": math.radians,
+    "hypot": math.hypot,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "trunc": math.trunc,
+    "round": _round,
+    "abs": abs,
+    "min": min,
+    "max": max,
+    "gcd": _whole(math.gcd),
+    "lcm": _whole(math.lcm),
+    "factorial": _factorial,
+    "comb": _choose,
+}
+CONSTANTS: Mapping[str, float] = {"pi": math.pi, "e": math.e, "tau": math.tau}
+
+_BINARY: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: _product,
+    ast.Div: _quotient,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+}
+
+
+def _value(node: ast.expr) -> Number:  # noqa: C901 - one case a kind of node, and flat
+    match node:
+        case ast.Constant(value=bool()):
+            raise CalculationError("true and false are not numbers")
+        case ast.Constant(value=int() | float() as number):
+            if isinstance(number, int) and number.bit_length() > _MOST_BITS:
+                raise CalculationError(f"a number with more than {MOST_DIGITS} digits")
+            return number
+        case ast.Name(id=name):
+            if name in CONSTANTS:
+                return CONSTANTS[name]
+            raise CalculationError(f"unknown name {name!r}; known: {', '.join(CONSTANTS)} and the functions")
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return _value(operand)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return _BINARY[type(op)](_value(left), _value(right))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+            if name not in FUNCTIONS:
+                raise CalculationError(f"unknown function {name!r}; known: {', '.join(FUNCTIONS)}")
+            values = [_value(argument) for argument in arguments]
+            try:
+                return FUNCTIONS[name](*values)
+            except ValueError as error:
+                if isinstance(error, CalculationError):
+                    raise
+                raise CalculationError(f"{name} is not defined for {', '.join(map(str, values))}") from error
+            except TypeError as error:
+                raise CalculationError(f"{name} does not take {len(values)} numbers") from error
+        case _:
+            piece = ast.unparse(node)
+            raise CalculationError(f"{piece[:60]!r} is not arithmetic: use numbers, + - * / // % **, and functions")

@@ -1,0 +1,1 @@
+"""What meets the outside: model APIs, MCP servers, disk caches, the keyring."""

@@ -1,0 +1,51 @@
+"""Model servers on this machine, found by knocking on their usual ports."""
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+
+_USUAL = (("Ollama", 11434), ("LM Studio", 1234), ("llama.cpp", 8080))
+_PATIENCE = 0.5  # seconds, for a server on this very machine
+_MOST_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    name: str
+    base_url: str
+    models: tuple[str, ...]
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+async def find() -> list[LocalServer]:
+    """The OpenAI-compatible servers that answer on this machine now."""
+    found = await asyncio.gather(*(_ask(name, port) for name, port in _USUAL))
+    return [server for server in found if server is not None]
+
+
+async def _ask(name: str, port: int) -> LocalServer | None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"GET /v1/models HTTP/1.0\r\nHost: 127.0.0.1:%d\r\n\r\n" % port)
+                answer = b""
+                while len(answer) < _MOST_BYTES and (piece := await reader.read(65536)):
+                    answer += piece
+            finally:
+                writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if b" 200 " not in head.split(b"\r\n", 1)[0] + b" ":
+            return None
+        models = msgspec.json.decode(body, type=_Models)
+    except (OSError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return LocalServer(name, f"http://127.0.0.1:{port}/v1", tuple(model.id for model in models.data))

@@ -1,0 +1,74 @@
+"""Tool lists on disk, so that a known server need not be started to be listed."""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from mcpchat import __version__
+from mcpchat.core.config import REFERENCE, ServerConfig
+from mcpchat.core.tools import ToolSpec
+
+FORMAT = 1
+DEFAULT_TTL = 24 * 3600.0  # seconds
+Era = Literal["auto", "legacy"]
+
+
+class Listing(Struct, frozen=True, kw_only=True):
+    """What a server said of itself. ``era`` is the handshake that worked; ``expires`` is in epoch seconds."""
+
+    format: int = FORMAT
+    expires: float
+    era: Era
+    tools: tuple[ToolSpec, ...]
+
+
+def identity(config: ServerConfig, environ: Mapping[str, str]) -> str:
+    """A digest of all that may change what the server offers: the program or address, and its environment."""
+    values = [environ.get(name, "") for name in config.env_pass]
+    settings = (*config.env.values(), *config.headers.values())
+    references = [REFERENCE.fullmatch(text.removeprefix("Bearer ")) for text in settings]
+    values += [environ.get(found[2], "") for found in references if found and found[1] == "env"]
+    said = {
+        "mcpchat": __version__,
+        "command": [config.command, *config.args, environ.get("PATH", "") if config.command else ""],
+        "cwd": config.cwd,
+        "url": config.url,
+        "builtin": config.builtin,
+        "settings": sorted({**config.env, **config.headers}.items()),
+        "values": values,
+    }
+    return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
+
+
+class SchemaCache:
+    """One file for each server's identity. What cannot be read counts as absent; what cannot be written is let go."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, key: str) -> Listing | None:
+        """The listing under the key, unless it is missing, damaged, of another format or expired."""
+        try:
+            listing = msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=Listing)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        return listing if listing.format == FORMAT and listing.expires > time.time() else None
+
+    def save(self, key: str, *, era: Era, tools: tuple[ToolSpec, ...], ttl: float | None = None) -> None:
+        """Keep the listing for ``ttl`` seconds, by default a day."""
+        expires = time.time() + (DEFAULT_TTL if ttl is None else ttl)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(Listing(expires=expires, era=era, tools=tools)))
+            Path(temporary).replace(self._folder / f"{key}.json")
+        except OSError:
+            return  # a full or read-only disk costs speed, not the answer

@@ -1,0 +1,253 @@
+"""The composition root: from the config and the environment to a running session; the one place that picks adapters."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcpchat.adapters.mcp_hub import Connector, McpHub
+from mcpchat.adapters.schema_cache import SchemaCache
+from mcpchat.core import config as configuration
+from mcpchat.core.approvals import Policy, rules
+from mcpchat.core.config import AgentConfig, Config
+from mcpchat.core.errors import ConfigError, ModelError, NoModel, UsageError
+from mcpchat.core.events import Emit, Notice
+from mcpchat.core.gate import Gate
+from mcpchat.core.ports import Asker
+from mcpchat.core.session import ModelChoice, Session
+from mcpchat.core.tools import ToolSpec, matches, nearest
+
+DEFAULT_MODEL = "gpt-5.5"
+OPENAI = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things are kept: the config file, and folders for what can be rebuilt and for what cannot."""
+
+    config: Path
+    cache: Path
+    state: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What one run asks for, over the config."""
+
+    model: str | None = None
+    agent: str | None = None
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    yes: bool = False
+    refresh: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every command starts from."""
+
+    config: Config
+    environ: Mapping[str, str]
+    paths: Paths
+
+
+def default_paths(environ: Mapping[str, str]) -> Paths:
+    """The platform's folders; MCPCHAT_CONFIG names another config file."""
+    import platformdirs
+
+    folders = platformdirs.PlatformDirs("mcpchat", appauthor=False)
+    named = environ.get("MCPCHAT_CONFIG")
+    return Paths(
+        config=Path(named).expanduser() if named else folders.user_config_path / "config.toml",
+        cache=folders.user_cache_path,
+        state=folders.user_state_path,
+    )
+
+
+def load_config(path: Path, *, must_exist: bool) -> Config:
+    """Read the config file; a file that need not exist and does not is an empty one. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        if must_exist:
+            raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one") from error
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"cannot read {path}: {reason}") from error
+    return configuration.parse(text, str(path))
+
+
+def load_sdk() -> Connector:
+    """The adapter that imports the mcp SDK."""
+    from mcpchat.adapters import mcp_server
+
+    return mcp_server
+
+
+def choose_agent(config: Config, name: str | None) -> AgentConfig:
+    """The agent by name; without one, the agent named "default", or none at all. Raises UsageError."""
+    if name is None:
+        return config.agents.get("default", AgentConfig())
+    if name not in config.agents:
+        close = nearest(name, config.agents)
+        known = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(config.agents) or 'none'}"
+        raise UsageError(f"no agent is named {name!r}; {known}", hint="agents are tables in the config: [agents.NAME]")
+    return config.agents[name]
+
+
+def make_hub(setup: Setup, emit: Emit, *, agent: AgentConfig | None = None, refresh: bool = False) -> McpHub:
+    """The configured servers, of which an agent may choose some."""
+    agent = agent or AgentConfig()
+    servers = setup.config.servers
+    if agent.servers is not None:
+        servers = {name: server for name, server in servers.items() if name in agent.servers}
+    globs = agent.tools
+
+    def visible(spec: ToolSpec) -> bool:
+        return any(matches(glob, spec.label) for glob in globs)
+
+    return McpHub(
+        servers,
+        environ=setup.environ,
+        timeouts=setup.config.timeouts,
+        cache=SchemaCache(setup.paths.cache / "tools"),
+        load_sdk=load_sdk,
+        emit=emit,
+        visible=visible,
+        refresh=refresh,
+    )
+
+
+def make_policy(config: Config, wishes: Wishes) -> Policy:
+    approvals = config.approvals
+    written = (
+        *rules("deny", approvals.deny),
+        *rules("deny", wishes.deny, "--deny"),
+        *rules("ask", approvals.ask),
+        *rules("allow", approvals.allow),
+    )
+    policy = Policy(rules=written, default=approvals.default).granting(*wishes.allow, source="--allow")
+    return policy.granting("*", source="--yes") if wishes.yes else policy
+
+
+async def choose_model(setup: Setup, name: str | None) -> ModelChoice:
+    """The model by its name, else the configured one, else the one the environment names.
+
+    Raises NoModel where nothing says which, with the ways on as its hint; ConfigError for a key that leads nowhere.
+    """
+    wanted = setup.config.model
+    environ = setup.environ
+    name = name or wanted.name or environ.get("MCPCHAT_MODEL") or environ.get("OPENAI_MODEL")
+    if name == "demo":
+        from mcpchat.adapters.demo_model import DemoModel
+
+        return ModelChoice(name=name, adapter=DemoModel())
+    base_url = wanted.base_url or environ.get("OPENAI_BASE_URL") or OPENAI
+    key = await _model_key(setup)
+    if not key and base_url == OPENAI:
+        raise NoModel(await ways_to_a_model(name))
+    from mcpchat.adapters.openai_chat import OpenAIChat
+    from mcpchat.adapters.openai_client import OpenAIClient
+
+    client = OpenAIClient(base_url=base_url, api_key=key)
+    if name is None and not client.is_openai:
+        raise NoModel(await _which_model(client.base_url, client))
+    options = {
+        option: value
+        for option, value in (("temperature", wanted.temperature), ("max_output_tokens", wanted.max_output_tokens))
+        if value is not None
+    }
+    return ModelChoice(name=name or DEFAULT_MODEL, adapter=OpenAIChat(client), options=options)
+
+
+async def _model_key(setup: Setup) -> str | None:
+    if setup.config.model.api_key:
+        from mcpchat.adapters.secrets import look_up
+
+        return await look_up(setup.config.model.api_key, setup.environ, where="model.api_key")
+    return setup.environ.get("OPENAI_API_KEY")
+
+
+async def _which_model(base_url: str, client: Any) -> str:
+    try:
+        offered = await client.models()
+    except ModelError as error:
+        return f"no model is named, and {base_url} does not say what it has: {error.message}\nName one: --model NAME"
+    return f"no model is named; {base_url} has: {', '.join(offered) or 'none'}\nName one: --model NAME"
+
+
+async def ways_to_a_model(name: str | None) -> str:
+    """The screen for someone without a key: what to do next, the local servers that answer included."""
+    from mcpchat.adapters import local_models
+
+    found = await local_models.find()
+    if found:
+        local = "\n".join(
+            f"       OPENAI_BASE_URL={server.base_url} mcpchat --model {(server.models or ('NAME',))[0]}\n"
+            f"       ({server.name} is running here{', with ' + ', '.join(server.models[:5]) if server.models else ''})"
+            for server in found
+        )
+    else:
+        local = (
+            "       OPENAI_BASE_URL=http://127.0.0.1:11434/v1 mcpchat --model NAME\n"
+            "       (none is running here now: looked for Ollama, LM Studio and llama.cpp on their usual ports)"
+        )
+    asked = f" for {name}" if name else ""
+    return (
+        f"there is no model to talk to{asked}: OPENAI_API_KEY is not set. Three ways on:\n"
+        "\n"
+        "  1. Set a key of OpenAI, or of any compatible service (then OPENAI_BASE_URL too):\n"
+        "       export OPENAI_API_KEY=...\n"
+        "  2. Point at a model server on this machine:\n"
+        f"{local}\n"
+        "  3. Try the demo, which needs neither key nor network:\n"
+        '       mcpchat ask --model demo "What is 1234 * 5678?"\n'
+        "\n"
+        "The first two can be kept in the config file, under [model]: mcpchat config init"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """A session and what belongs to it."""
+
+    session: Session
+    hub: McpHub
+    setup: Setup
+
+    async def switch_model(self, name: str) -> None:
+        """Go on with another model. Raises NoModel, ConfigError."""
+        self.session.model = await choose_model(self.setup, name)
+
+
+@asynccontextmanager
+async def open_chat(setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker) -> AsyncIterator[Chat]:
+    """A session, ready to send; all that it started is stopped at the end.
+
+    The order is for speed: servers whose tools are unknown are started first and boot while the model's SDK is
+    imported here.
+    """
+    agent = choose_agent(setup.config, wishes.agent)
+    hub = make_hub(setup, emit, agent=agent, refresh=wishes.refresh)
+    try:
+        await hub.spawn_unknown()
+        model = await choose_model(setup, wishes.model or agent.model)
+        if model.name == "demo":
+            from mcpchat.adapters.demo_model import NOTICE
+
+            emit(Notice(level="info", text=NOTICE))
+        session = Session(
+            model=model,
+            toolbox=hub,
+            gate=Gate(make_policy(setup.config, wishes), asker),
+            emit=emit,
+            instructions=agent.instructions,
+            max_steps=setup.config.limits.max_steps,
+        )
+        yield Chat(session=session, hub=hub, setup=setup)
+    finally:
+        # Shielded: a second Ctrl-C must not leave servers behind.
+        await asyncio.shield(hub.aclose())

@@ -1,0 +1,87 @@
+"""The command line: parses, calls the app, turns errors into a message and an exit code."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from typer.exceptions import Abort, TyperException
+
+from mcpchat.cli import common
+from mcpchat.cli.commands import app
+from mcpchat.core.errors import McpChatError, ServerError
+
+INTERRUPTED = 130
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. Nothing but its message reaches the user, except with --debug."""
+    common.debug_wanted = "--debug" in words
+    try:
+        code = app(list(words), prog_name="mcpchat", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except common.Terminated as end:
+        return end.code
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined]  # all that typer raises here have it
+        return error.exit_code
+    except (KeyboardInterrupt, Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0  # whoever read us has seen enough
+    except McpChatError as error:
+        _report(error, words)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the one catch-all: a traceback is for --debug
+        _report_bug(error)
+        return 1
+
+
+def _report(error: McpChatError, words: Sequence[str]) -> None:
+    if common.debug_wanted:
+        _traceback()
+    from mcpchat.core.sanitize import clean
+
+    lines = [f"error: {clean(error.message)}"]
+    if isinstance(error, ServerError):
+        lines += [f"    {line}" for line in error.log[-5:]]
+    if error.hint:
+        lines.append(f"  {clean(error.hint)}")
+    sys.stderr.write("\n".join(lines) + "\n")
+    if _wants_json(words):
+        told = {
+            "v": 1,
+            "type": "error",
+            "class": error.kind,
+            "code": error.exit_code,
+            "message": error.message,
+            "hint": error.hint,
+        }
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+
+def _wants_json(words: Sequence[str]) -> bool:
+    """Whether stdout was promised to be JSON, by any spelling of the option."""
+    formats = ("json", "jsonl")
+    options = ("-o", "--output", "--format")
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return any(word in options and value in formats for word, value in pairs) or any(
+        word in {f"{option}={form}" for option in options for form in formats} for word in words
+    )
+
+
+def _report_bug(error: Exception) -> None:
+    if common.debug_wanted:
+        _traceback()
+    inner: BaseException = error
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    sys.stderr.write(
+        f"error: mcpchat failed in a way it should not: {type(inner).__name__}: {inner}\n"
+        "  run it again with --debug, and report what it shows\n"
+    )
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()

@@ -1,0 +1,189 @@
+"""The commands and their options: parse, call the app, return the exit code."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mcpchat.cli import config_commands
+from mcpchat.cli.common import (
+    AgentOption,
+    AllowOption,
+    ConfigOption,
+    DebugOption,
+    DenyOption,
+    JsonOutput,
+    ModelOption,
+    NoColorOption,
+    QuietOption,
+    RefreshOption,
+    YesOption,
+    bad_choice,
+    make_setup,
+    run_async,
+)
+
+app = typer.Typer(
+    name="mcpchat",
+    rich_markup_mode=None,
+    add_completion=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage or config, 3 sign-in needed, 4 server down, 5 tool failed, "
+    "6 denied, 7 limit reached, 8 model failed, 130 interrupted.",
+)
+app.add_typer(config_commands.app, name="config")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    model: ModelOption = None,
+    agent: AgentOption = None,
+    allow: AllowOption = None,
+    deny: DenyOption = None,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    refresh: RefreshOption = False,
+    no_color: NoColorOption = False,
+    debug: DebugOption = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> int:
+    """Talk to your MCP servers from the terminal and from scripts. Without a command: chat.
+
+    \b
+      mcpchat ask --model demo "What is 1234 * 5678?"
+      mcpchat tools
+      mcpchat call calculator.calculate expression="2 ** 10"
+    """
+    if version:
+        from mcpchat import __version__
+
+        sys.stdout.write(f"mcpchat {__version__}\n")
+        return 0
+    if ctx.invoked_subcommand is not None:
+        return 0
+    return chat(model, agent, allow, deny, yes, config, refresh, no_color, debug)
+
+
+@app.command()
+def chat(
+    model: ModelOption = None,
+    agent: AgentOption = None,
+    allow: AllowOption = None,
+    deny: DenyOption = None,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    refresh: RefreshOption = False,
+    no_color: NoColorOption = False,
+    debug: DebugOption = False,
+) -> int:
+    """Chat at the terminal; mcpchat alone does the same."""
+    from mcpchat.app import Wishes
+    from mcpchat.cli import talk
+
+    wishes = Wishes(
+        model=model, agent=agent, allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes, refresh=refresh
+    )
+    return run_async(talk.chat(make_setup(config, debug), wishes, no_color=no_color))
+
+
+@app.command()
+def ask(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...", help="The question.")] = None,
+    model: ModelOption = None,
+    agent: AgentOption = None,
+    allow: AllowOption = None,
+    deny: DenyOption = None,
+    yes: YesOption = False,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FORMAT", help="text, markdown, json or jsonl.")
+    ] = "text",
+    quiet: QuietOption = False,
+    config: ConfigOption = None,
+    refresh: RefreshOption = False,
+    no_color: NoColorOption = False,
+    debug: DebugOption = False,
+) -> int:
+    """Ask once: the answer goes to stdout, everything else to stderr.
+
+    The question is the words, or standard input, or both: the words first, then what is piped in.
+
+    \b
+      mcpchat ask "What is 15% of 80?"
+      cat report.txt | mcpchat ask "Sum up in three lines:"
+    """
+    from mcpchat.app import Wishes
+    from mcpchat.cli import talk
+
+    if output not in talk.FORMATS:
+        bad_choice("--output", output, talk.FORMATS)
+    wishes = Wishes(
+        model=model, agent=agent, allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes, refresh=refresh
+    )
+    question = talk.question(words or [])
+    return run_async(talk.ask(make_setup(config, debug), wishes, question, output, quiet=quiet, no_color=no_color))
+
+
+@app.command()
+def call(
+    tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL", help="The tool.")],
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its arguments.")] = None,
+    arguments: Annotated[
+        str | None, typer.Option("--json", metavar="OBJECT", help="The arguments as one JSON object.")
+    ] = None,
+    allow: AllowOption = None,
+    deny: DenyOption = None,
+    yes: YesOption = False,
+    output: JsonOutput = "text",
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Call one tool, without a model. Values are typed by the tool's schema.
+
+    \b
+      mcpchat call calculator.calculate expression="2 ** 10"
+      mcpchat call calculator.statistics values=1,2,3.5
+    """
+    from mcpchat.app import Wishes
+    from mcpchat.cli import inspect
+
+    if output not in inspect.FORMATS:
+        bad_choice("--output", output, inspect.FORMATS)
+    wishes = Wishes(allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes)
+    return run_async(inspect.call(make_setup(config, debug), wishes, tool, pairs or [], arguments, output))
+
+
+@app.command()
+def tools(
+    server: Annotated[str | None, typer.Argument(metavar="[SERVER]", help="Only this server's.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", "--output", "-o", metavar="FORMAT", help="table, json or openai.")
+    ] = "table",
+    refresh: RefreshOption = False,
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """List the tools of the configured servers.
+
+    \b
+      mcpchat tools calculator
+      mcpchat tools --format openai     what the model gets
+    """
+    from mcpchat.cli import inspect
+
+    if form not in inspect.TOOL_FORMATS:
+        bad_choice("--format", form, inspect.TOOL_FORMATS)
+    return run_async(inspect.tools(make_setup(config, debug), server, form, refresh=refresh))
+
+
+@app.command()
+def servers(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
+    """Start each configured server and show how it is: state, transport, tools, sign-in.
+
+    Ends with exit code 4 when a server marked as required is down.
+    """
+    from mcpchat.cli import inspect
+
+    if output not in inspect.FORMATS:
+        bad_choice("--output", output, inspect.FORMATS)
+    return run_async(inspect.servers(make_setup(config, debug), output))

@@ -1,0 +1,101 @@
+"""What the commands share: their common options, the setup, and the running of async work under signals."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mcpchat.app import Setup, default_paths, load_config
+from mcpchat.core.errors import McpChatError
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The config file. Default: MCPCHAT_CONFIG, then the usual place."),
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and the SDKs' logs.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="NAME", help='The model; "demo" needs no key and no network.')
+]
+AgentOption = Annotated[
+    str | None, typer.Option("--agent", "-a", metavar="NAME", help="The agent, a table of the config.")
+]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="GLOB", help="Run these tools without a question. Repeatable."),
+]
+DenyOption = Annotated[
+    list[str] | None, typer.Option("--deny", metavar="GLOB", help="Never run these tools. Repeatable.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Run every tool that no rule denies.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No tool lines and notices, only warnings.")]
+RefreshOption = Annotated[bool, typer.Option("--refresh", help="Ask every server anew what it offers.")]
+NoColorOption = Annotated[bool, typer.Option("--no-color", help="No colour, as with NO_COLOR.")]
+JsonOutput = Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")]
+
+
+class Terminated(McpChatError):
+    """The process was told to end by a signal."""
+
+    kind = "interrupted"
+
+    def __init__(self, number: int) -> None:
+        super().__init__("")
+        self.code = 128 + number
+
+
+def make_setup(config: Path | None, debug: bool) -> Setup:
+    """Read the config; set the SDKs' logging to silent, or to all with --debug."""
+    debugging(debug)
+    paths = default_paths(os.environ)
+    path = config or paths.config
+    return Setup(
+        config=load_config(path, must_exist=config is not None or "MCPCHAT_CONFIG" in os.environ),
+        environ=dict(os.environ),
+        paths=paths,
+    )
+
+
+def debugging(on: bool) -> None:
+    global debug_wanted
+    debug_wanted = debug_wanted or on
+
+
+debug_wanted = False
+
+
+def run_async(work: Coroutine[Any, Any, int]) -> int:
+    """Run to the end and return its exit code; signals cancel it, so that all is closed in order."""
+    import logging
+
+    # The SDKs log tracebacks of what we report in words; without a handler Python would print them.
+    logging.basicConfig(level=logging.DEBUG if debug_wanted else logging.CRITICAL + 1, stream=sys.stderr)
+    return asyncio.run(_under_signals(work))
+
+
+async def _under_signals(work: Coroutine[Any, Any, int]) -> int:
+    from mcpchat.ui.interrupt import cancelled_by
+
+    task = asyncio.create_task(work)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    with cancelled_by(task, [getattr(signal, name) for name in names if hasattr(signal, name)]) as caught:
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if caught:
+                raise Terminated(caught[0]) from None
+            raise
+
+
+def is_terminal(*streams: Any) -> bool:
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
+def bad_choice(option: str, value: str, known: tuple[str, ...]) -> NoReturn:
+    from mcpchat.core.errors import UsageError
+
+    raise UsageError(f"{option} {value}: expected one of {', '.join(known)}")

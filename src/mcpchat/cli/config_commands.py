@@ -1,0 +1,70 @@
+"""mcpchat config: where the file is, what it says, whether it is right."""
+
+import json
+import os
+import sys
+
+import typer
+
+from mcpchat.app import default_paths, load_config
+from mcpchat.cli.common import ConfigOption, DebugOption, make_setup
+from mcpchat.core.errors import UsageError
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show, make and check the config file.")
+
+
+@app.command()
+def path(config: ConfigOption = None) -> int:
+    """Print where the config file is, or would be."""
+    sys.stdout.write(f"{config or default_paths(os.environ).config}\n")
+    return 0
+
+
+@app.command()
+def show(config: ConfigOption = None, debug: DebugOption = False) -> int:
+    """Print the config in effect, defaults included, as JSON. References to secrets stay references."""
+    import msgspec
+
+    settings = make_setup(config, debug).config
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(settings)).decode() + "\n")
+    return 0
+
+
+@app.command()
+def init(
+    config: ConfigOption = None,
+) -> int:
+    """Write a commented config file to start from, and its JSON Schema beside it for editors."""
+    from importlib.resources import files
+
+    from mcpchat.core import config as configuration
+
+    target = config or default_paths(os.environ).config
+    if target.exists():
+        raise UsageError(f"{target} exists", hint="edit it, or move it away first")
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    schema = target.with_name("config.schema.json")
+    schema.write_text(json.dumps(configuration.json_schema(), indent=2) + "\n", encoding="utf-8")
+    starter = files("mcpchat").joinpath("starter.toml").read_text(encoding="utf-8")
+    with os.fdopen(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+        file.write(f"#:schema ./{schema.name}\n\n{starter}")
+    sys.stdout.write(f"{target}\n")
+    return 0
+
+
+@app.command()
+def validate(config: ConfigOption = None) -> int:
+    """Check the config file; every problem is named with its line."""
+    target = config or default_paths(os.environ).config
+    settings = load_config(target, must_exist=True)
+    sys.stdout.write(f"{target}: ok ({len(settings.servers)} servers, {len(settings.agents)} agents)\n")
+    return 0
+
+
+@app.command()
+def schema() -> int:
+    """Print the JSON Schema of the config file, for editors."""
+    from mcpchat.core import config as configuration
+
+    sys.stdout.write(json.dumps(configuration.json_schema(), indent=2) + "\n")
+    return 0

@@ -1,0 +1,143 @@
+"""ask and chat: a session with the renderer and the asker that suit where they run."""
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mcpchat import __version__
+from mcpchat.app import Setup, Wishes, open_chat
+from mcpchat.cli.common import is_terminal
+from mcpchat.core.approvals import Decision
+from mcpchat.core.errors import Denied, LimitReached, UsageError
+from mcpchat.core.events import Emit, Event, ToolDecided, TurnFinished
+from mcpchat.core.ports import Asker
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FORMATS = ("text", "markdown", "json", "jsonl")
+LONGEST_INPUT = 10_000_000  # characters of standard input
+_PATIENCE = 2.0  # seconds of waiting for standard input before saying so
+
+
+def question(words: Sequence[str]) -> str:
+    """The words, and what is piped in, a blank line between. Raises UsageError when there is neither."""
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_input()
+    asked = "\n\n".join(piece for piece in (" ".join(words).strip(), piped.strip("\n")) if piece.strip())
+    if not asked:
+        raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
+    return asked
+
+
+def _read_input() -> str:
+    waiting = threading.Timer(
+        _PATIENCE, lambda: sys.stderr.write("reading standard input to its end (give it </dev/null to skip)\n")
+    )
+    waiting.daemon = True
+    waiting.start()
+    try:
+        text = sys.stdin.read(LONGEST_INPUT + 1)
+    except UnicodeDecodeError as error:
+        raise UsageError("standard input is not text", hint="pipe text in, as UTF-8") from error
+    except OSError:
+        return ""  # closed from the start
+    finally:
+        waiting.cancel()
+    if len(text) > LONGEST_INPUT or "\0" in text:
+        what = "is not text" if "\0" in text else f"holds more than {LONGEST_INPUT:,} characters"
+        raise UsageError(f"standard input {what}")
+    return text
+
+
+class _Denials:
+    """Passes events on, and remembers the decisions that the policy took against a call."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.denied: list[tuple[str, Decision]] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ToolDecided) and not event.decision.allowed and event.decision.by == "policy":
+            self.denied.append((event.tool, event.decision))
+        self._emit(event)
+
+
+def _consoles(no_color: bool) -> "tuple[Console, Console]":
+    from rich.console import Console
+
+    plain = True if no_color else None  # None lets rich look at NO_COLOR
+    return Console(no_color=plain, highlight=False), Console(no_color=plain, highlight=False, stderr=True)
+
+
+def _dumb() -> bool:
+    return os.environ.get("TERM") in {"dumb", "unknown"}
+
+
+def _renderer(output: str, *, quiet: bool, no_color: bool) -> tuple[Emit, Asker]:
+    """How this run shows itself, and whom it asks."""
+    from mcpchat.ui import plain
+
+    asker: Asker = plain.NobodyToAsk()
+    if output in {"json", "jsonl"}:
+        return (plain.JsonSummary(sys.stdout) if output == "json" else plain.JsonLines(sys.stdout)), asker
+    if not is_terminal(sys.stderr):
+        return plain.TextRenderer(sys.stdout, sys.stderr, quiet=quiet), asker
+    from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
+
+    out, err = _consoles(no_color)
+    rendered = (is_terminal(sys.stdout) and not _dumb()) or output == "markdown"
+    console = ConsoleRenderer(out, err, quiet=quiet) if rendered else None
+    if is_terminal(sys.stdin):
+        asker = TerminalAsker(err, console)
+    return console or plain.TextRenderer(sys.stdout, sys.stderr, quiet=quiet), asker
+
+
+async def ask(setup: Setup, wishes: Wishes, text: str, output: str, *, quiet: bool, no_color: bool) -> int:
+    """One turn. Raises LimitReached and Denied after the answer was given."""
+    shown, asker = _renderer(output, quiet=quiet, no_color=no_color)
+    emit = _Denials(shown)
+    async with open_chat(setup, wishes, emit=emit, asker=asker) as chat:
+        finished = await chat.session.send(text)
+    _judge(finished, emit.denied)
+    return 0
+
+
+def _judge(finished: TurnFinished, denied: Sequence[tuple[str, Decision]]) -> None:
+    """What the exit code has to tell of a turn that gave an answer."""
+    if denied:
+        tool, decision = denied[0]
+        raise Denied(f"{tool} was not run: {decision.reason}")
+    if finished.stop == "steps":
+        raise LimitReached(
+            f"stopped after {finished.steps - 1} rounds of tool calls", hint="raise max_steps under [limits]"
+        )
+    if finished.stop == "length":
+        raise LimitReached("the answer was cut at the model's output limit", hint="raise max_output_tokens")
+
+
+async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:
+    """The REPL."""
+    if not is_terminal(sys.stdin, sys.stdout):
+        raise UsageError("chat needs a terminal", hint='in scripts: mcpchat ask "..."')
+
+    from mcpchat.ui.commands import Room
+    from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
+    from mcpchat.ui.repl import repl
+
+    out, _ = _consoles(no_color)
+    renderer = ConsoleRenderer(out, out)
+    async with open_chat(setup, wishes, emit=renderer, asker=TerminalAsker(out, renderer)) as opened:
+        names = [status.name for status in opened.hub.status()]
+        what = f"{opened.session.model.name} · {', '.join(names) or 'no servers'}"
+        out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
+        room = Room(
+            session=opened.session,
+            toolbox=opened.hub,
+            servers=opened.hub,
+            switch_model=opened.switch_model,
+            console=out,
+        )
+        await repl(room, history_file=setup.paths.state / "history")
+    return 0

@@ -1,0 +1,302 @@
+"""The configuration: TOML text in, frozen values out, and errors that name file, line and key."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from mcpchat.core.errors import ConfigError
+
+REFERENCE = re.compile(r"(env|keyring):(.+)")
+SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+BUILTIN_SERVERS = ("calculator",)
+
+Reference = Annotated[str, Meta(description='Where a secret is: "env:NAME" or "keyring:NAME".')]
+
+
+class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model to talk to."""
+
+    name: Annotated[
+        str | None, Meta(description='The model\'s name, or "demo". Default: MCPCHAT_MODEL, then OPENAI_MODEL.')
+    ] = None
+    base_url: Annotated[
+        str | None, Meta(description="An OpenAI-compatible address, ending in /v1. Default: OPENAI_BASE_URL.")
+    ] = None
+    api_key: Annotated[
+        Reference | None, Meta(description='"env:NAME" or "keyring:NAME". Default: "env:OPENAI_API_KEY".')
+    ] = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_output_tokens: Annotated[int, Meta(gt=0, description="The longest answer of one request.")] | None = None
+
+
+class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of time, in seconds."""
+
+    start: Annotated[float, Meta(gt=0, description="A server's start. Default: 30.")] | None = None
+    call: Annotated[float, Meta(gt=0, description="One tool call. Default: 120.")] | None = None
+
+    def over(self, other: "Timeouts") -> "Timeouts":
+        """These, with what they leave open taken from the other."""
+        return Timeouts(start=self.start or other.start, call=self.call or other.call)
+
+
+DEFAULT_TIMEOUTS = Timeouts(start=30.0, call=120.0)
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One MCP server: exactly one of command, url and builtin says how to reach it."""
+
+    command: Annotated[str | None, Meta(description="The program to start; it speaks MCP on stdin and stdout.")] = None
+    args: Annotated[tuple[str, ...], Meta(description="The program's arguments. Never put a secret here.")] = ()
+    env: Annotated[
+        dict[str, str],
+        Meta(description='Variables for the program. "env:NAME" and "keyring:NAME" are looked up.'),
+    ] = field(default_factory=dict)
+    env_pass: Annotated[tuple[str, ...], Meta(description="Names of your own variables that it may see.")] = ()
+    cwd: Annotated[str | None, Meta(description="The folder it runs in.")] = None
+    url: Annotated[str | None, Meta(description="The address of a remote server (streamable HTTP).")] = None
+    headers: Annotated[
+        dict[str, str],
+        Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "Bearer env:NAME" are looked up.'),
+    ] = field(default_factory=dict)
+    builtin: Annotated[
+        str | None, Meta(description="A server that comes with mcpchat.", extra_json_schema={"enum": BUILTIN_SERVERS})
+    ] = None
+    title: Annotated[str, Meta(description="A name for people.")] = ""
+    enabled: bool = True
+    required: Annotated[bool, Meta(description="Fail at once when this server is down, instead of going on.")] = False
+    trust: Annotated[
+        bool, Meta(description="Believe its annotations: tools that it calls read-only run without a question.")
+    ] = False
+    tools: Annotated[tuple[str, ...], Meta(description="Globs of the tools to offer. Default: all.")] = ("*",)
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def transport(self) -> Literal["stdio", "http"]:
+        return "http" if self.url else "stdio"
+
+
+class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A role to talk in: instructions, a model, a choice of servers and tools. "default" is used unless named."""
+
+    description: str = ""
+    instructions: Annotated[str, Meta(description="What the model is told before the conversation.")] = ""
+    model: Annotated[str | None, Meta(description="A model's name, over [model].")] = None
+    servers: Annotated[
+        tuple[str, ...] | None, Meta(description="The servers it uses; no other is started. Default: all.")
+    ] = None
+    tools: Annotated[tuple[str, ...], Meta(description='Globs of "server.tool" that it is offered.')] = ("*",)
+
+
+class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tools may run: globs of "server.tool". The strictest match wins."""
+
+    default: Literal["allow", "ask", "deny"] = "ask"
+    allow: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    max_steps: Annotated[int, Meta(gt=0, description="Rounds of tool calls in one turn.")] = 25
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file. Every table may be missing."""
+
+    model: ModelConfig = ModelConfig()
+    servers: dict[str, ServerConfig] = field(default_factory=lambda: {"calculator": ServerConfig(builtin="calculator")})
+    agents: dict[str, AgentConfig] = field(default_factory=dict)
+    approvals: ApprovalConfig = ApprovalConfig()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """One thing wrong: where (``key`` as path, ``line`` from 1, 0 where unknown), and what."""
+
+    key: tuple[str, ...]
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(self.key)}: {self.message}" if self.key else self.message
+
+
+def parse(text: str, name: str) -> Config:
+    """Decode a configuration file's text; ``name`` is the file's, for messages.
+
+    Raises ConfigError that lists every problem found, a line each.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from error
+    found = [*_problems(table, Config, ()), *_contradictions(table)]
+    if found:
+        problems = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
+        problems.sort(key=lambda problem: problem.line)
+        where = (f"{name}:{p.line}: {p}" if p.line else f"{name}: {p}" for p in problems)
+        raise ConfigError("\n".join(where), hint="mcpchat config validate checks the file again")
+    return msgspec.convert(table, Config)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors."""
+    schema = msgspec.json.schema(Config)
+    server = schema["$defs"]["ServerConfig"]
+    server["oneOf"] = [{"required": [key]} for key in ("command", "url", "builtin")]
+    for definition in schema["$defs"].values():
+        for value in definition.get("properties", {}).values():
+            if value.get("default", 0) is None:
+                del value["default"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "mcpchat configuration",
+        **schema,
+    }
+
+
+Found = tuple[tuple[str, ...], str]
+
+
+def _problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]) -> Iterator[Found]:
+    known = {item.name: item.type for item in msgspec.structs.fields(kind)}
+    for key, value in table.items():
+        here = (*path, key)
+        if key not in known:
+            yield here, f"unknown key{_did_you_mean(key, known)}"
+            continue
+        wanted = known[key]
+        if isinstance(wanted, type) and issubclass(wanted, Struct):
+            yield from _table_problems(value, wanted, here)
+        elif get_origin(wanted) is dict and issubclass(get_args(wanted)[1], Struct):
+            if not isinstance(value, dict):
+                yield here, "expected a table"
+                continue
+            for name, entry in value.items():
+                yield from _table_problems(entry, get_args(wanted)[1], (*here, name))
+        elif get_origin(wanted) is Literal:
+            if value not in get_args(wanted):
+                yield here, f"expected one of {', '.join(map(repr, get_args(wanted)))}"
+        else:
+            try:
+                msgspec.convert(value, wanted)
+            except msgspec.ValidationError as error:
+                yield here, _in_toml_words(str(error))
+
+
+def _table_problems(value: object, kind: type[Struct], path: tuple[str, ...]) -> Iterator[Found]:
+    if isinstance(value, dict):
+        yield from _problems(value, kind, path)
+    else:
+        yield path, "expected a table"
+
+
+def _contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
+    """What the types alone cannot say."""
+    model = table.get("model")
+    key = model.get("api_key") if isinstance(model, dict) else None
+    if isinstance(key, str) and not REFERENCE.fullmatch(key):
+        yield (
+            ("model", "api_key"),
+            'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"',
+        )
+    servers = _tables(table.get("servers"))
+    for name, server in servers.items():
+        yield from _server_contradictions(name, server)
+    names = servers or {"calculator": {}}
+    for name, agent in _tables(table.get("agents")).items():
+        wanted = agent.get("servers")
+        for server in wanted if isinstance(wanted, list) else ():
+            if isinstance(server, str) and server not in names:
+                yield ("agents", name, "servers"), f"no server is named {server!r}{_did_you_mean(server, names)}"
+
+
+def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Found]:
+    path = ("servers", name)
+    if not SERVER_NAME.fullmatch(name):
+        yield path, "a server's name is made of letters, digits, - and _, at most 40"
+    ways = [key for key in ("command", "url", "builtin") if key in server]
+    if not ways:
+        misspelt = [key for key in server if difflib.get_close_matches(key, ("command", "url", "builtin"), cutoff=0.7)]
+        if not misspelt:
+            yield path, 'expected one of "command", "url" and "builtin"'
+    elif len(ways) > 1:
+        yield path, f"expected only one of {' and '.join(ways)}"
+    elif ways[0] != "command":
+        for key in ("args", "env", "env_pass", "cwd"):
+            if key in server:
+                yield (*path, key), f'goes with "command", not with "{ways[0]}"'
+    if "headers" in server and "url" not in server:
+        yield (*path, "headers"), 'goes with "url"'
+    builtin = server.get("builtin")
+    if isinstance(builtin, str) and builtin not in BUILTIN_SERVERS:
+        close = _did_you_mean(builtin, BUILTIN_SERVERS)
+        yield (*path, "builtin"), f"no bundled server is named {builtin!r}{close or ': ' + ', '.join(BUILTIN_SERVERS)}"
+    url = server.get("url")
+    if isinstance(url, str) and not re.match(r"https?://[^/\s]", url):
+        yield (*path, "url"), "expected an address that begins with https:// or http://"
+
+
+def _tables(value: object) -> dict[str, dict[str, Any]]:
+    return {k: v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
+
+
+def _did_you_mean(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; known here: {', '.join(known)}" if 0 < len(known) <= 15 else ""
+
+
+_TOML_WORDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "a table",
+    "null": "nothing",
+}
+
+
+def _in_toml_words(message: str) -> str:
+    """msgspec's complaint in the words of the file: "Expected `int`, got `str`" and the like."""
+    message = message.split(" - at ")[0]
+    message = re.sub(r" \| null`", "`", message)
+    words = re.sub(
+        r"`([a-z| ]+)`", lambda m: " or ".join(_TOML_WORDS.get(w, w) for w in m[1].replace(" ", "").split("|")), message
+    )
+    return words[:1].lower() + words[1:]
+
+
+_HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PIECE = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
+
+
+def line_of(text: str, key: tuple[str, ...]) -> int:
+    """The line, from 1, where the key or else its nearest parent table stands; 0 where neither is found."""
+    best, best_depth = 0, 0
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            table = here = _pieces(header[1])
+        elif assignment := _KEY.match(line):
+            here = (*table, *_pieces(assignment[1]))
+        else:
+            continue
+        depth = len(here)
+        if depth > best_depth and key[:depth] == here:
+            best, best_depth = number, depth
+    return best
+
+
+def _pieces(dotted: str) -> tuple[str, ...]:
+    return tuple(piece.strip("\"'") for piece in _PIECE.findall(dotted))

@@ -1,0 +1,116 @@
+"""What happens in a turn, as facts: one closed union, one JSON form, one JSON Schema."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from mcpchat.core.approvals import Decision
+from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
+
+VERSION = 1
+ServerState = Literal["idle", "starting", "ready", "login", "failed", "stopped"]
+Stop = Literal["end", "steps", "length", "filter", "refusal", "cancelled"]
+
+
+class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn.started"):
+    thread_id: str
+    model: str
+
+
+class TextDelta(Struct, frozen=True, kw_only=True, tag="text.delta"):
+    text: str
+
+
+class ReasoningDelta(Struct, frozen=True, kw_only=True, tag="reasoning.delta"):
+    text: str
+
+
+class MessageAdded(Struct, frozen=True, kw_only=True, tag="message.added"):
+    """The history grew. This is what is displayed, logged and saved."""
+
+    message: Message
+
+
+class ToolDecided(Struct, frozen=True, kw_only=True, tag="tool.decided"):
+    """``tool`` is the name for people (``server.tool``), here and below."""
+
+    call: ToolCall
+    tool: str
+    decision: Decision
+
+
+class ToolStarted(Struct, frozen=True, kw_only=True, tag="tool.started"):
+    call: ToolCall
+    tool: str
+
+
+class ToolFinished(Struct, frozen=True, kw_only=True, tag="tool.finished"):
+    call: ToolCall
+    tool: str
+    result: ToolResult
+    seconds: float
+
+
+class ToolProgress(Struct, frozen=True, kw_only=True, tag="tool.progress"):
+    """``done`` of ``total``, in the server's own unit; ``total`` is None where it gave none."""
+
+    call_id: str
+    done: float
+    total: float | None = None
+    note: str = ""
+
+
+class ServerChanged(Struct, frozen=True, kw_only=True, tag="server.changed"):
+    server: str
+    state: ServerState
+    detail: str = ""
+
+
+class Notice(Struct, frozen=True, kw_only=True, tag="notice"):
+    level: Literal["info", "warning"]
+    text: str
+
+
+class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn.finished"):
+    """The last event of a turn that ended; ``steps`` counts the model's requests."""
+
+    stop: Stop
+    usage: Usage
+    steps: int
+
+
+class TurnFailed(Struct, frozen=True, kw_only=True, tag="turn.failed"):
+    """The last event of a turn that broke."""
+
+    kind: str
+    message: str
+    hint: str = ""
+
+
+Event = (
+    TurnStarted
+    | TextDelta
+    | ReasoningDelta
+    | MessageAdded
+    | ToolDecided
+    | ToolStarted
+    | ToolFinished
+    | ToolProgress
+    | ServerChanged
+    | Notice
+    | TurnFinished
+    | TurnFailed
+)
+Emit = Callable[[Event], None]
+
+
+def to_json(event: Event) -> bytes:
+    """One line of the event stream, without its newline: ``{"v":1,"type":"text.delta",...}``."""
+    return b'{"v":%d,' % VERSION + msgspec.json.encode(event)[1:]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of one event of the stream, the version key apart."""
+    return msgspec.json.schema(Event)

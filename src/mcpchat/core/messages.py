@@ -1,0 +1,127 @@
+"""The conversation as values: messages, their parts, token usage."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Text(Struct, frozen=True, kw_only=True, tag="text"):
+    text: str
+
+
+class Reasoning(Struct, frozen=True, kw_only=True, tag="reasoning"):
+    text: str
+
+
+class Image(Struct, frozen=True, kw_only=True, tag="image"):
+    """``data`` is the raw file; base64 in JSON."""
+
+    media_type: str
+    data: bytes
+
+
+class Audio(Struct, frozen=True, kw_only=True, tag="audio"):
+    media_type: str
+    data: bytes
+
+
+class Link(Struct, frozen=True, kw_only=True, tag="link"):
+    uri: str
+    title: str = ""
+    media_type: str = ""
+
+
+class ToolCall(Struct, frozen=True, kw_only=True, tag="tool_call"):
+    """``name`` is the exposed name (``server__tool``); ``arguments`` is a JSON object as text, always valid."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, kw_only=True, tag="tool_result"):
+    call_id: str
+    parts: tuple["Text | Image | Audio | Link", ...] = ()
+    structured: Any = None
+    is_error: bool = False
+
+
+Part = Text | Reasoning | Image | Audio | Link | ToolCall | ToolResult
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One entry of the history.
+
+    ``raw`` is what one provider wants echoed, opaque to everyone but its adapter. ``cut`` says why the text ends
+    early ("cancelled", "connection lost", "length"); empty when it does not.
+    """
+
+    role: Role
+    parts: tuple[Part, ...]
+    raw: dict[str, Any] | None = None
+    cut: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+    @property
+    def results(self) -> tuple[ToolResult, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ToolResult))
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Tokens. ``cached`` is a part of ``input``, ``reasoning`` a part of ``output``."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input=self.input + other.input,
+            output=self.output + other.output,
+            cached=self.cached + other.cached,
+            reasoning=self.reasoning + other.reasoning,
+        )
+
+
+def user(text: str) -> Message:
+    return Message(role="user", parts=(Text(text=text),))
+
+
+def error_result(call_id: str, text: str) -> ToolResult:
+    return ToolResult(call_id=call_id, parts=(Text(text=text),), is_error=True)
+
+
+def result_text(result: ToolResult) -> str:
+    """The result as a person or a text-only model reads it: its text, else its structured value, else what it holds."""
+    pieces = [_describe(part) for part in result.parts]
+    if not pieces and result.structured is not None:
+        return msgspec.json.encode(result.structured).decode()
+    return "\n".join(pieces)
+
+
+def _describe(part: Text | Image | Audio | Link) -> str:
+    match part:
+        case Text(text=text):
+            return text
+        case Image(media_type=media_type, data=data) | Audio(media_type=media_type, data=data):
+            return f"[{media_type}, {len(data)} bytes]"
+        case Link(uri=uri, title=title):
+            return f"[{title}]({uri})" if title else uri
+
+
+def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
+    """The calls of the history that no result answers yet, in order."""
+    answered = {result.call_id for message in messages for result in message.results}
+    return tuple(call for message in messages for call in message.calls if call.id not in answered)

@@ -1,0 +1,202 @@
+"""What a tool is: its definition, the name a model sees, and the arguments it is called with."""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from msgspec import Struct
+
+MAX_EXPOSED = 64
+_NOT_EXPOSABLE = re.compile(r"[^a-zA-Z0-9_-]+")
+_LOOKS_HASHED = re.compile(r"_[0-9a-f]{8}$")
+
+
+class Annotations(Struct, frozen=True, kw_only=True):
+    """The server's own claims; None where it says nothing. Hints, never authority."""
+
+    read_only: bool | None = None
+    destructive: bool | None = None
+    idempotent: bool | None = None
+    open_world: bool | None = None
+
+
+class ToolSpec(Struct, frozen=True, kw_only=True):
+    """One tool of one server. ``schema`` is the input schema just as the server sent it."""
+
+    server: str
+    name: str
+    title: str = ""
+    description: str = ""
+    schema: dict[str, Any]
+    annotations: Annotations = Annotations()
+    trusted: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name for people, and what approval globs match: ``server.tool``."""
+        return f"{self.server}.{self.name}"
+
+    @property
+    def exposed(self) -> str:
+        """The name for models: ``server__tool``, at most 64 of the characters that every API allows.
+
+        Where cleaning or cutting could make two tools meet, a hash of the true names keeps them apart.
+        """
+        server, tool = (_NOT_EXPOSABLE.sub("_", name) for name in (self.server, self.name))
+        plain = f"{server}__{tool}"
+        ambiguous = "__" in self.server or self.server.endswith("_") or self.name.startswith("_")
+        if (
+            (server, tool) == (self.server, self.name)
+            and len(plain) <= MAX_EXPOSED
+            and not ambiguous
+            and not _LOOKS_HASHED.search(plain)
+        ):
+            return plain
+        digest = hashlib.sha256(f"{self.server}\0{self.name}".encode()).hexdigest()[:8]
+        return f"{plain[: MAX_EXPOSED - 9]}_{digest}"
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the tool changes nothing, as claimed by a server that the user trusts."""
+        return self.trusted and self.annotations.read_only is True
+
+
+class BadArguments(ValueError):
+    """The arguments of a call are not a JSON object; the text says what is wrong and where."""
+
+
+def matches(glob: str, label: str) -> bool:
+    """Whether ``server.tool`` matches the glob; a bare server name stands for all its tools."""
+    return fnmatchcase(label, glob if "." in glob or "*" in glob else f"{glob}.*")
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """The arguments a model wrote, as a dict. Empty text and null are no arguments; JSON within a string is unpacked.
+
+    Raises BadArguments where anything else but an object comes out: a wrong guess would call a real tool.
+    """
+    value: object = text
+    for _ in range(2):
+        if not isinstance(value, str):
+            break
+        if not value.strip():
+            return {}
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise BadArguments(f"the arguments are not valid JSON: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadArguments(f"the arguments must be a JSON object, not {type(value).__name__}")
+    return value
+
+
+def explain_arguments(spec: ToolSpec) -> str:
+    """One line on what the tool takes, for an error that a model or a person can act on."""
+    properties = spec.schema.get("properties")
+    if not isinstance(properties, dict) or not properties:
+        return "it takes no arguments"
+    required = spec.schema.get("required") or []
+    names = [f"{name} (required)" if name in required else str(name) for name in properties]
+    return "it takes " + ", ".join(names)
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names most like the given one, best first; empty where none is close."""
+    known = {candidate.lower(): candidate for candidate in names}
+    return [known[found] for found in difflib.get_close_matches(name.lower(), known, n=count, cutoff=0.5)]
+
+
+def object_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The input schema in the shape model APIs insist on: an object with properties."""
+    cleaned = {key: value for key, value in schema.items() if key != "$schema"}
+    cleaned["type"] = "object"
+    cleaned.setdefault("properties", {})
+    return cleaned
+
+
+def openai_function(spec: ToolSpec) -> dict[str, Any]:
+    """The tool as an OpenAI function definition, just as the model gets it."""
+    description = spec.description or spec.title
+    return {
+        "type": "function",
+        "function": {"name": spec.exposed, "description": description, "parameters": object_schema(spec.schema)},
+    }
+
+
+def schema_types(schema: object) -> frozenset[str]:
+    """The JSON types that a property's schema admits, as far as it says so; empty when it does not."""
+    if not isinstance(schema, dict):
+        return frozenset()
+    declared = schema.get("type")
+    if isinstance(declared, str):
+        return frozenset({declared})
+    if isinstance(declared, list):
+        return frozenset(name for name in declared if isinstance(name, str))
+    branches = [*schema.get("anyOf", []), *schema.get("oneOf", [])]
+    return frozenset[str]().union(*(schema_types(branch) for branch in branches))
+
+
+def typed_arguments(pairs: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """``key=value`` words as arguments, typed by the tool's schema.
+
+    Text stays text where the schema admits a string. Raises BadArguments naming the key and what was expected.
+    """
+    properties = schema.get("properties")
+    known = properties if isinstance(properties, dict) else {}
+    arguments: dict[str, Any] = {}
+    for key, text in pairs:
+        if known and key not in known and schema.get("additionalProperties") is False:
+            close = nearest(key, known)
+            raise BadArguments(f"no argument named {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+        arguments[key] = _typed(key, text, schema_types(known.get(key)))
+    return arguments
+
+
+def _typed(key: str, text: str, types: frozenset[str]) -> Any:
+    if "string" in types:
+        return text
+    if not types:  # the schema is silent: take JSON where it is JSON
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None if "null" in types and text == "" else text
+    if _admits(types, value):
+        return value
+    if "array" in types and not isinstance(value, dict):
+        return [_scalar(piece) for piece in text.split(",")]
+    raise BadArguments(f"{key}={text}: expected {' or '.join(sorted(types))}")
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.strip()
+
+
+def _admits(types: frozenset[str], value: object) -> bool:
+    match value:
+        case None:
+            return "null" in types
+        case bool():
+            return "boolean" in types
+        case int():
+            return bool(types & {"integer", "number"})
+        case float():
+            return "number" in types
+        case list():
+            return "array" in types
+        case dict():
+            return "object" in types
+        case _:
+            return False

@@ -1,0 +1,1 @@
+"""What a person sees: renderers of events, the prompt, the slash commands."""

@@ -1,0 +1,28 @@
+"""Signals as cancellations of one task."""
+
+import asyncio
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def cancelled_by(task: "asyncio.Task[object]", signals: Sequence[int]) -> Iterator[list[int]]:
+    """While inside, these signals cancel the task; yields the list of those that came.
+
+    Plain handlers, not the loop's: they exist on every platform, and nest.
+    """
+    loop = asyncio.get_running_loop()
+    caught: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        loop.call_soon_threadsafe(task.cancel)
+
+    before = {number: signal.signal(number, handle) for number in signals}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,58 @@
+"""Markdown while it streams: a block that is closed is printed once and never touched again."""
+
+import time
+from collections.abc import Callable
+
+from markdown_it import MarkdownIt
+from rich.markdown import Markdown
+
+from mcpchat.core.sanitize import clean
+from mcpchat.ui.live import LiveRegion
+
+REDRAW_EVERY = 1 / 12  # seconds
+
+_PARSER = MarkdownIt("commonmark").enable("table")
+
+
+def closed_length(text: str) -> int:
+    """How many characters of the text belong to blocks that nothing later can change: all but the last block."""
+    starts = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map and token.nesting >= 0]
+    if len(starts) < 2:
+        return 0
+    return sum(len(line) for line in text.splitlines(keepends=True)[: starts[-1]])
+
+
+class MarkdownStream:
+    """Takes a message in pieces and shows it in a LiveRegion."""
+
+    def __init__(self, region: LiveRegion, clock: Callable[[], float] = time.monotonic) -> None:
+        self._region = region
+        self._clock = clock
+        self._open = ""
+        self._drawn_at = 0.0
+
+    def feed(self, text: str) -> None:
+        self._open += text
+        if self._clock() - self._drawn_at >= REDRAW_EVERY:
+            self._draw()
+
+    def finish(self) -> None:
+        """The message is complete: all of it is final."""
+        rest, self._open = self._open, ""
+        self._region.show(())
+        if rest.strip():
+            self._region.commit(_render(rest))
+
+    def _draw(self) -> None:
+        self._drawn_at = self._clock()
+        if closed := closed_length(self._open):
+            self._region.show(())
+            self._region.commit(_render(self._open[:closed]))
+            self._open = self._open[closed:]
+        if self._open.strip():
+            self._region.show(self._region.lines_of(_render(self._open)))
+
+
+def _render(text: str) -> Markdown:
+    # Links show their address: a label of the model's choosing could hide it.
+    return Markdown(clean(text), hyperlinks=False)

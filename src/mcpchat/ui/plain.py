@@ -1,0 +1,122 @@
+"""Renderers without a terminal: text, JSON, JSON lines; and the answer to questions that nobody can be asked."""
+
+import json
+from typing import Any, TextIO, assert_never
+
+import msgspec
+
+from mcpchat.core import events
+from mcpchat.core.approvals import Decision
+from mcpchat.core.events import Event
+from mcpchat.core.messages import ToolCall
+from mcpchat.core.sanitize import clean
+from mcpchat.core.tools import ToolSpec
+from mcpchat.ui import tool_lines
+
+
+class TextRenderer:
+    """The final answer to ``out``, all else to ``err``, as plain text.
+
+    What the model says on the way to its tools is no answer, and only the whole message tells: so the answer is
+    written when it is complete.
+    """
+
+    def __init__(self, out: TextIO, err: TextIO, *, quiet: bool = False) -> None:
+        self._out = out
+        self._err = err
+        self._quiet = quiet
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case events.MessageAdded(message=message) if message.role == "assistant":
+                if not message.calls:
+                    self._answer(message.text, message.cut)
+                elif message.text:
+                    self._say(clean(message.text.strip()))
+            case events.ToolFinished():
+                mark = "failed" if event.result.is_error else "ok"
+                self._say(f"  {mark}: {tool_lines.finished(event)}")
+            case events.ServerChanged(state="failed" | "login"):
+                self._warn(tool_lines.skipped(event))
+            case events.Notice(level=level, text=text):
+                (self._warn if level == "warning" else self._say)(clean(text))
+            case (
+                events.MessageAdded()
+                | events.TurnStarted()
+                | events.TextDelta()
+                | events.ReasoningDelta()
+                | events.ToolDecided()
+                | events.ToolStarted()
+                | events.ToolProgress()
+                | events.ServerChanged()
+                | events.TurnFinished()
+                | events.TurnFailed()
+            ):
+                pass
+            case _:
+                assert_never(event)
+
+    def _answer(self, text: str, cut: str) -> None:
+        if text:
+            self._out.write(text if text.endswith("\n") else text + "\n")
+            self._out.flush()
+        if cut:
+            self._warn(f"the answer ends early: {cut}")
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            self._err.write(line + "\n")
+            self._err.flush()
+
+    def _warn(self, line: str) -> None:
+        self._err.write(f"warning: {line}\n")
+        self._err.flush()
+
+
+class JsonLines:
+    """Every event as one line of JSON, as it happens."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def __call__(self, event: Event) -> None:
+        self._out.write(events.to_json(event).decode() + "\n")
+        self._out.flush()
+
+
+class JsonSummary:
+    """One JSON object at the end of the turn: the answer, the calls and their results, usage and stop."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._object: dict[str, Any] = {"v": events.VERSION, "type": "answer", "answer": "", "tools": []}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case events.TurnStarted(thread_id=thread_id, model=model):
+                self._object |= {"thread_id": thread_id, "model": model}
+            case events.MessageAdded(message=message) if message.role == "assistant" and not message.calls:
+                self._object["answer"] = message.text
+            case events.ToolFinished(call=call, tool=tool, result=result, seconds=seconds):
+                self._object["tools"].append(
+                    {
+                        "tool": tool,
+                        "arguments": json.loads(call.arguments),
+                        "result": msgspec.to_builtins(result),
+                        "seconds": round(seconds, 3),
+                    }
+                )
+            case events.TurnFinished(stop=stop, usage=usage, steps=steps):
+                self._object |= {"stop": stop, "usage": msgspec.to_builtins(usage), "steps": steps}
+                self._out.write(json.dumps(self._object, ensure_ascii=False) + "\n")
+                self._out.flush()
+            case _:
+                pass
+
+
+class NobodyToAsk:
+    """The Asker of a script: what would ask is denied, with the flag that would allow it."""
+
+    async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
+        reason = f"{rule}, and there is nobody to ask; allow it with --allow '{spec.label}'"
+        return Decision(allowed=False, by="policy", reason=reason)

@@ -1,0 +1,138 @@
+"""The chat: read a line, send it or run its command, and again."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import ANSI
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.patch_stdout import patch_stdout
+
+from mcpchat.core.errors import McpChatError
+from mcpchat.ui import commands
+from mcpchat.ui.commands import Room
+from mcpchat.ui.complete import suggest
+from mcpchat.ui.interrupt import cancelled_by
+
+
+async def repl(room: Room, *, history_file: Path) -> None:
+    """Talk until /exit or Ctrl-D. Errors are shown and the chat goes on."""
+    prompt: PromptSession[str] = PromptSession(
+        history=_history(history_file),
+        completer=_Commands(room),
+        complete_while_typing=True,
+        key_bindings=_keys(),
+        multiline=True,
+        prompt_continuation=lambda width, line, wrapped: " " * width,
+    )
+    warming = asyncio.create_task(_warm(room))
+    presses = 0
+    try:
+        while not room.leaving:
+            try:
+                with patch_stdout(raw=True):
+                    line = await prompt.prompt_async(ANSI("\x1b[1m> \x1b[0m"))
+            except KeyboardInterrupt:
+                presses += 1
+                if presses == 2:
+                    return
+                room.say("  Ctrl-C again, or Ctrl-D, leaves", "dim")
+                continue
+            except EOFError:
+                return
+            presses = 0
+            if line.strip():
+                await _interruptible(room, line)
+    finally:
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
+
+
+async def _warm(room: Room) -> None:
+    """Learn the tools of servers that nothing knows yet, while the first line is typed; failures show by themselves."""
+    try:
+        await room.toolbox.tools()
+    except McpChatError as error:
+        _show(room, error)
+
+
+async def _interruptible(room: Room, line: str) -> None:
+    task: asyncio.Task[object] = asyncio.create_task(_do(room, line))
+    with cancelled_by(task, (signal.SIGINT,)) as caught:
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not caught:
+                raise  # the whole program is ending
+            room.say("  cancelled", "yellow")
+        except McpChatError as error:
+            _show(room, error)
+
+
+async def _do(room: Room, line: str) -> None:
+    if line.startswith("/"):
+        await commands.run(room, line)
+    else:
+        finished = await room.session.send(line)
+        if finished.stop == "steps":
+            room.say(f"  stopped after {finished.steps - 1} rounds of tool calls (limits.max_steps)", "yellow")
+
+
+def _show(room: Room, error: McpChatError) -> None:
+    room.say(f"error: {error.message}", "red")
+    if error.hint:
+        room.say(f"  {error.hint}", "dim")
+
+
+def _history(path: Path) -> History:
+    """What was typed, across sessions, for the user's eyes only; in memory where the disk refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def send(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.document.text_before_cursor.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    @keys.add("c-j")
+    def new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("c-c")
+    def clear_or_leave(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt())
+
+    return keys
+
+
+class _Commands(Completer):
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        names = [status.name for status in self._room.servers.status()]
+        arguments = {"/tools": names, "/model": ["demo", self._room.session.model.name]}
+        for found in suggest(document.text_before_cursor, commands.help_by_name(), arguments):
+            yield Completion(found.text, start_position=-found.replaces, display_meta=found.help)

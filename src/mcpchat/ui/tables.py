@@ -1,0 +1,42 @@
+"""Lists of servers and tools, as a person reads them."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from mcpchat.core.ports import ServerStatus
+from mcpchat.core.sanitize import one_line
+from mcpchat.core.tools import ToolSpec
+
+_STYLES = {"ready": "green", "failed": "red", "login": "yellow"}
+
+
+def servers(statuses: Sequence[ServerStatus]) -> Table:
+    table = _table("server", "state", "transport", "tools", "auth", "")
+    for status in statuses:
+        reason = status.detail.splitlines() or [""]
+        took = f"{status.seconds:.1f} s" if status.seconds is not None else ""
+        table.add_row(
+            status.name,
+            f"[{_STYLES.get(status.state, 'default')}]{status.state}[/]",
+            status.transport,
+            "-" if status.tools is None else str(status.tools),
+            status.auth,
+            one_line(took or (f"{reason[0]} · {reason[-1]}" if len(reason) > 1 else reason[0]), 120),
+        )
+    return table
+
+
+def tools(specs: Sequence[ToolSpec]) -> Table:
+    table = _table("tool", "does")
+    for spec in specs:
+        flags = "  (changes things)" if spec.annotations.destructive else ""
+        table.add_row(one_line(spec.label, 80), one_line(spec.description or spec.title, 200) + flags)
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=number == 0, overflow="fold" if number == 0 else "ellipsis")
+    return table

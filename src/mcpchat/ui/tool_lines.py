@@ -1,0 +1,50 @@
+"""One calm line for a tool call, the same in every renderer."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from mcpchat.core.events import ServerChanged, ToolFinished, ToolStarted
+from mcpchat.core.messages import ToolCall, ToolResult, result_text
+from mcpchat.core.sanitize import one_line
+
+_ARGUMENT = 40  # characters of one argument
+_BRIEF = 60  # characters of a result
+
+
+def started(event: ToolStarted) -> str:
+    return f"{event.tool}  {arguments(event.call)}".rstrip()
+
+
+def finished(event: ToolFinished) -> str:
+    return f"{started(ToolStarted(call=event.call, tool=event.tool))}  {brief(event.result)}  {event.seconds:.1f} s"
+
+
+def arguments(call: ToolCall) -> str:
+    """``key=value`` pairs, long values cut."""
+    values: dict[str, Any] = json.loads(call.arguments)
+    return "  ".join(
+        f"{one_line(key, _ARGUMENT)}={one_line(_shown(value), _ARGUMENT)}" for key, value in values.items()
+    )
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def brief(result: ToolResult) -> str:
+    """What came back, in a few words."""
+    text = result_text(result)
+    with suppress(ValueError):
+        text = json.dumps(json.loads(text), ensure_ascii=False)  # one line of JSON instead of an indented block
+    lines = text.strip().count("\n") + 1
+    if lines > 3 and not result.is_error:
+        return f"{lines} lines"
+    return one_line(text.strip(), _BRIEF if not result.is_error else 200) or "(nothing)"
+
+
+def skipped(event: ServerChanged) -> str:
+    """Why a server is left out: its reason, and the last of what it said."""
+    reason, *log = event.detail.splitlines()
+    tail = "".join(f"\n    {one_line(line, 160)}" for line in log[-5:])
+    return f"server {event.server} is skipped: {one_line(reason, 300)}{tail}"

@@ -13,7 +13,7 @@ from mcpchat.core import config as configuration
 from mcpchat.core.approvals import Policy, rules
 from mcpchat.core.config import AgentConfig, Config
 from mcpchat.core.errors import ConfigError, ModelError, NoModel, UsageError
-from mcpchat.core.events import Emit, Notice
+from mcpchat.core.events import Emit
 from mcpchat.core.gate import Gate
 from mcpchat.core.ports import Asker
 from mcpchat.core.session import ModelChoice, Session
@@ -142,9 +142,9 @@ async def choose_model(setup: Setup, name: str | None) -> ModelChoice:
     environ = setup.environ
     name = name or wanted.name or environ.get("MCPCHAT_MODEL") or environ.get("OPENAI_MODEL")
     if name == "demo":
-        from mcpchat.adapters.demo_model import DemoModel
+        from mcpchat.adapters.demo_model import NOTICE, DemoModel
 
-        return ModelChoice(name=name, adapter=DemoModel())
+        return ModelChoice(name=name, adapter=DemoModel(), notice=NOTICE)
     base_url = wanted.base_url or environ.get("OPENAI_BASE_URL") or OPENAI
     key = await _model_key(setup)
     if not key and base_url == OPENAI:
@@ -235,10 +235,6 @@ async def open_chat(setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker) -
     try:
         await hub.spawn_unknown()
         model = await choose_model(setup, wishes.model or agent.model)
-        if model.name == "demo":
-            from mcpchat.adapters.demo_model import NOTICE
-
-            emit(Notice(level="info", text=NOTICE))
         session = Session(
             model=model,
             toolbox=hub,

@@ -235,6 +235,8 @@ class McpHub:
     async def _spawn(self, server: _Server) -> ServerProcess:
         config = server.config
         own = await look_up_all(config.env, self._environ, where=f"servers.{server.name}.env")
+        if config.builtin:
+            own["PYDANTIC_DISABLE_PLUGINS"] = "1"  # a search through all installed packages, for nothing
         env = child_environment(self._environ, passed=config.env_pass, own=own)
         # -P: a folder's own files never stand in for the bundled package.
         argv = (

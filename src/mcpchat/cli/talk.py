@@ -122,6 +122,8 @@ async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:
     if not is_terminal(sys.stdin, sys.stdout):
         raise UsageError("chat needs a terminal", hint='in scripts: mcpchat ask "..."')
 
+    from rich.text import Text
+
     from mcpchat.ui.commands import Room
     from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
     from mcpchat.ui.repl import repl

@@ -15,11 +15,15 @@ from mcpchat.core.turn import Turn
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
-    """A model by name, the adapter that speaks to it, and the options that go with each request."""
+    """A model by name, the adapter that speaks to it, and the options that go with each request.
+
+    ``notice`` is what the person must know of it; said once, when it is first talked to.
+    """
 
     name: str
     adapter: Model
     options: Mapping[str, Any] = field(default_factory=dict)
+    notice: str = ""
 
 
 class Session:
@@ -36,6 +40,7 @@ class Session:
         max_steps: int = 25,
     ) -> None:
         self.model = model
+        self._introduced = ""
         self.history: list[Message] = []
         self.thread_id = uuid.uuid4().hex
         self._toolbox = toolbox
@@ -59,7 +64,9 @@ class Session:
                 emit=self._emit,
                 max_steps=self._max_steps,
                 thread_id=self.thread_id,
+                notice=self.model.notice if self._introduced != self.model.name else "",
             )
+            self._introduced = self.model.name
             turn.add(user(text))
             return await turn.run()
 

@@ -50,12 +50,15 @@ class Turn:
     emit: Emit
     max_steps: int
     thread_id: str
+    notice: str = ""
     usage: Usage = field(default_factory=Usage)
     steps: int = 0
 
     async def run(self) -> TurnFinished:
         """Run to the end. Emits exactly one of turn.finished and turn.failed, last; errors and cancels re-raise."""
         self.emit(TurnStarted(thread_id=self.thread_id, model=self.model_name))
+        if self.notice:
+            self.emit(Notice(level="info", text=self.notice))
         try:
             finished = self._finished(await self._loop())
         except asyncio.CancelledError:

@@ -54,7 +54,8 @@ class ConsoleRenderer:
                 self._show_running()
                 mark, style = (self._failed, "red") if event.result.is_error else (self._done, "dim")
                 if not self._quiet:
-                    self._print(Text(f"  {mark} {tool_lines.finished(event)}", style=style))
+                    line = tool_lines.finished(event, self._err.width - 6)
+                    self._print(Text(f"  {mark} {line}", style=style))
             case events.ServerChanged(state="failed" | "login"):
                 self._note(tool_lines.skipped(event), "yellow")
             case events.Notice(level=level, text=text):

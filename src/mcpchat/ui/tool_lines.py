@@ -9,15 +9,19 @@ from mcpchat.core.messages import ToolCall, ToolResult, result_text
 from mcpchat.core.sanitize import one_line
 
 _ARGUMENT = 40  # characters of one argument
-_BRIEF = 60  # characters of a result
+_BRIEF = 16  # characters of a result, however narrow the terminal
+_LONGEST_ERROR = 300  # characters: the reason matters more than the one line
 
 
 def started(event: ToolStarted) -> str:
     return f"{event.tool}  {arguments(event.call)}".rstrip()
 
 
-def finished(event: ToolFinished) -> str:
-    return f"{started(ToolStarted(call=event.call, tool=event.tool))}  {brief(event.result)}  {event.seconds:.1f} s"
+def finished(event: ToolFinished, width: int = 200) -> str:
+    """The call, what came back, and how long it took; the result is cut to fit ``width`` characters."""
+    call, took = started(ToolStarted(call=event.call, tool=event.tool)), f"{event.seconds:.1f} s"
+    limit = _LONGEST_ERROR if event.result.is_error else max(_BRIEF, width - len(call) - len(took) - 4)
+    return f"{call}  {brief(event.result, limit)}  {took}"
 
 
 def arguments(call: ToolCall) -> str:
@@ -32,15 +36,15 @@ def _shown(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def brief(result: ToolResult) -> str:
-    """What came back, in a few words."""
+def brief(result: ToolResult, limit: int) -> str:
+    """What came back, on one line of at most ``limit`` characters."""
     text = result_text(result)
     with suppress(ValueError):
         text = json.dumps(json.loads(text), ensure_ascii=False)  # one line of JSON instead of an indented block
     lines = text.strip().count("\n") + 1
     if lines > 3 and not result.is_error:
         return f"{lines} lines"
-    return one_line(text.strip(), _BRIEF if not result.is_error else 200) or "(nothing)"
+    return one_line(text.strip(), limit) or "(nothing)"
 
 
 def skipped(event: ServerChanged) -> str:

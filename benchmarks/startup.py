@@ -1,0 +1,118 @@
+"""Time from starting the process to its first model request, against bare scripts of the SDKs in the same loop.
+
+    python benchmarks/startup.py [ROUNDS]
+
+Prints the best and the median wall time of each contestant, and two ratios to the yardstick: of the best times, and the
+median of the ratios within each round (the machine is shared and noisy: what runs one after the other is disturbed
+alike). A local server stands in for the model.
+"""
+
+import http.server
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ANSWER = "".join(
+    f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta, 'finish_reason': reason}]})}\n\n"
+    for delta, reason in (({"role": "assistant", "content": "Hello."}, None), ({}, "stop"))
+)
+OPENAI = """
+import asyncio, os
+from openai import AsyncOpenAI
+async def main():
+    client = AsyncOpenAI(api_key="x", base_url=os.environ["OPENAI_BASE_URL"])
+    stream = await client.chat.completions.create(
+        model="m", stream=True, messages=[{"role": "user", "content": "hello"}])
+    async for chunk in stream:
+        if chunk.choices: print(chunk.choices[0].delta.content or "", end="")
+asyncio.run(main())
+"""
+HTTPX2 = """
+import asyncio, os, httpx2
+async def main():
+    async with httpx2.AsyncClient() as client:
+        body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+        async with client.stream("POST", os.environ["OPENAI_BASE_URL"] + "/chat/completions", json=body) as answer:
+            async for line in answer.aiter_lines(): print(line)
+asyncio.run(main())
+"""
+
+
+class Model(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    arrived = 0.0
+
+    def do_POST(self) -> None:
+        type(self).arrived = time.perf_counter()
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(f"{ANSWER}data: [DONE]\n\n".encode())
+        self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory() as home:
+        empty = Path(home, "empty.toml")
+        empty.write_text('[servers.none]\nbuiltin = "calculator"\nenabled = false\n')
+        ask = [str(Path(sys.executable).with_name("mcpchat")), "ask", "-q", "hello"]
+        contestants = {
+            "bare openai SDK": [sys.executable, "-c", OPENAI],
+            "bare httpx2": [sys.executable, "-c", HTTPX2],
+            "mcpchat ask, no server": [*ask, "--config", str(empty)],
+            "mcpchat ask, calculator cached": ask,
+            "mcpchat ask, calculator unknown": [*ask, "--refresh"],
+        }
+        quick = {
+            "python -c pass": [sys.executable, "-c", "pass"],
+            "mcpchat --version": [ask[0], "--version"],
+            "mcpchat --help": [ask[0], "--help"],
+            "mcpchat ask --help": [ask[0], "ask", "--help"],
+        }
+        env = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ} | {
+            "HOME": home,
+            "OPENAI_API_KEY": "x",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{server.server_port}/v1",
+            "MCPCHAT_MODEL": "m",
+        }
+        first: dict[str, list[float]] = {name: [] for name in contestants}
+        whole: dict[str, list[float]] = {name: [] for name in {**contestants, **quick}}
+        for _ in range(rounds + 1):
+            for name, command in {**contestants, **quick}.items():
+                began = time.perf_counter()
+                subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+                whole[name].append(time.perf_counter() - began)
+                if name in contestants:
+                    first[name].append(Model.arrived - began)
+    report("To the first model request", first, "bare openai SDK")
+    report("To the end of the process", whole, "bare openai SDK")
+    report("Answers without a model", {name: whole[name] for name in quick}, "python -c pass")
+
+
+def report(title: str, times: dict[str, list[float]], yardstick: str) -> None:
+    """One table; the first round of each, which fills caches, is left out."""
+    print(f"\n{title}\n{'':34} {'best':>9} {'median':>9} {'of best':>8} {'paired':>8}")
+    rounds = {name: taken[1:] for name, taken in times.items()}
+    for name, taken in rounds.items():
+        best, middle = min(taken), statistics.median(taken)
+        paired = statistics.median(own / other for own, other in zip(taken, rounds[yardstick], strict=True))
+        ratio = best / min(rounds[yardstick])
+        print(f"{name:34} {best * 1000:6.0f} ms {middle * 1000:6.0f} ms {ratio:7.2f}x {paired:7.2f}x")
+
+
+if __name__ == "__main__":
+    main()

@@ -136,6 +136,8 @@ def score(question: str, tool: ToolSpec) -> float:
     points += 1 if words & _stems(tool.server) else 0
     if expression(question) and any(_is_formula(name) for name in properties):
         points += 6
+    if len(_NUMBER.findall(question)) > 1 and any(_takes_numbers(schema) for schema in properties.values()):
+        points += 2
     if _convertible(question) and {"from_unit", "to_unit"} <= properties.keys():
         points += 10
     return points
@@ -144,6 +146,11 @@ def score(question: str, tool: ToolSpec) -> float:
 def _properties(tool: ToolSpec) -> dict[str, Any]:
     properties = tool.schema.get("properties")
     return properties if isinstance(properties, dict) else {}
+
+
+def _takes_numbers(schema: object) -> bool:
+    items = schema.get("items") if isinstance(schema, dict) and "array" in schema_types(schema) else None
+    return bool(schema_types(items) & {"integer", "number"})
 
 
 def _enum(schema: object) -> list[Any]:
@@ -287,8 +294,7 @@ class _Found:
         return None
 
     def _list(self, schema: object) -> list[Any] | None:
-        items = schema_types(schema.get("items")) if isinstance(schema, Mapping) else frozenset()
-        if items & {"integer", "number"}:
+        if _takes_numbers(schema):
             taken, self._numbers = self._numbers, []
             return taken or None
         taken_text, self._quoted = self._quoted or self._proper or self._paths, []

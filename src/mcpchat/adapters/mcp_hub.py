@@ -152,9 +152,9 @@ class McpHub:
             assert server.timeouts.call is not None
             return await connection.call(spec, call_id, dict(arguments), emit, timeout=server.timeouts.call)
         except ServerError as error:
-            if error.log:
-                error.message += "".join(f"\n  {line}" for line in error.log[-5:])
-            raise
+            # For a model the reason is all in the text.
+            told = "".join(f"\n  {line}" for line in error.log[-5:])
+            raise ServerError(error.message + told, hint=error.hint) from error
 
     def status(self) -> Sequence[ServerStatus]:
         return [

@@ -37,6 +37,7 @@ class Connection:
         self._process = process
         self._statuses: list[int] = []
         self._client: Client | None = None
+        self._cut = False
         self._failure: BaseException | None = None
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -44,7 +45,8 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        return self._client is not None and self._owner is not None and not self._owner.done()
+        gone = self._cut or (self._process is not None and self._process.exit_code is not None)
+        return self._client is not None and not gone
 
     async def open(self, transport: AbstractAsyncContextManager[Any], *, timeout: float) -> None:
         """Shake hands within ``timeout`` seconds. Raises ServerError or SignInNeeded, with nothing left behind."""
@@ -139,7 +141,7 @@ class Connection:
                 f"{self.name} did not answer within {timeout:g} s", hint="raise timeouts.call in the config"
             ) from error
         except MCPError as error:
-            if error.code == _CONNECTION_CLOSED:
+            if error.code == _CONNECTION_CLOSED and error.message == "Connection closed":  # servers use the code too
                 raise await self._died() from error
             text = Text(text=f"the server refused the call: {error.message} (code {error.code})")
             return ToolResult(call_id=call_id, parts=(text,), is_error=True)
@@ -177,6 +179,7 @@ class Connection:
                 await asyncio.wait({task})
 
     async def _died(self) -> ServerError:
+        self._cut = True
         log = await self._process.last_words() if self._process else ()
         code = self._process.exit_code if self._process else None
         ended = f" with exit code {code}" if code is not None else ""

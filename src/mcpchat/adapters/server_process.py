@@ -114,17 +114,18 @@ class ServerProcess:
         self._reading_log.cancel()
 
     async def last_words(self) -> tuple[str, ...]:
-        """The log of a server that has just died, once its end has arrived."""
+        """The log of a server that is dying, once its end has arrived or half a second has passed."""
         await asyncio.wait({self._reading_log}, timeout=0.5)
+        await self._left(0.5)
         return self.log
 
-    async def _left(self) -> bool:
-        """Whether the leader is gone within the grace period.
+    async def _left(self, patience: float = GRACE) -> bool:
+        """Whether the leader is gone within this many seconds.
 
         Polled: ``Process.wait`` also waits for pipes, which a grandchild may hold open.
         """
         waited = 0.0
-        while self._process.returncode is None and waited < GRACE:
+        while self._process.returncode is None and waited < patience:
             await asyncio.sleep(_POLL)
             waited += _POLL
         return self._process.returncode is not None

@@ -67,8 +67,7 @@ class Session:
                 notice=self.model.notice if self._introduced != self.model.name else "",
             )
             self._introduced = self.model.name
-            turn.add(user(text))
-            return await turn.run()
+            return await turn.run(user(text))
 
     def clear(self) -> None:
         """Begin a new conversation with the same model and tools."""

@@ -154,11 +154,12 @@ def typed_arguments(pairs: Sequence[tuple[str, str]], schema: Mapping[str, Any])
         if known and key not in known and schema.get("additionalProperties") is False:
             close = nearest(key, known)
             raise BadArguments(f"no argument named {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-        arguments[key] = _typed(key, text, schema_types(known.get(key)))
+        arguments[key] = _typed(key, text, known.get(key))
     return arguments
 
 
-def _typed(key: str, text: str, types: frozenset[str]) -> Any:
+def _typed(key: str, text: str, schema: object) -> Any:
+    types = schema_types(schema)
     if "string" in types:
         return text
     if not types:  # the schema is silent: take JSON where it is JSON
@@ -173,15 +174,9 @@ def _typed(key: str, text: str, types: frozenset[str]) -> Any:
     if _admits(types, value):
         return value
     if "array" in types and not isinstance(value, dict):
-        return [_scalar(piece) for piece in text.split(",")]
+        items = schema.get("items") if isinstance(schema, dict) else None
+        return [_typed(key, piece.strip(), items) for piece in text.split(",")]
     raise BadArguments(f"{key}={text}: expected {' or '.join(sorted(types))}")
-
-
-def _scalar(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text.strip()
 
 
 def _admits(types: frozenset[str], value: object) -> bool:

@@ -54,11 +54,15 @@ class Turn:
     usage: Usage = field(default_factory=Usage)
     steps: int = 0
 
-    async def run(self) -> TurnFinished:
-        """Run to the end. Emits exactly one of turn.finished and turn.failed, last; errors and cancels re-raise."""
+    async def run(self, message: Message) -> TurnFinished:
+        """Say this and run to the end.
+
+        Emits exactly one of turn.finished and turn.failed, last. Errors and cancellations are raised again.
+        """
         self.emit(TurnStarted(thread_id=self.thread_id, model=self.model_name))
         if self.notice:
             self.emit(Notice(level="info", text=self.notice))
+        self.add(message)
         try:
             finished = self._finished(await self._loop())
         except asyncio.CancelledError:

@@ -1,0 +1,95 @@
+"""One fake for each port of the core."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from mcpchat.core.approvals import Decision
+from mcpchat.core.events import Emit, Stop, TextDelta
+from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.ports import Done, ModelEvent, ModelRequest
+from mcpchat.core.tools import Annotations, ToolSpec
+
+Step = Sequence[ModelEvent | Exception | float]  # a float is a pause, in seconds
+
+
+class ScriptedModel:
+    """Plays one step for each request, and keeps the requests."""
+
+    def __init__(self, *steps: Step) -> None:
+        self._steps = list(steps)
+        self.requests: list[ModelRequest] = []
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        self.requests.append(request)
+        for event in self._steps.pop(0):
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, float):
+                await asyncio.sleep(event)
+            else:
+                yield event
+
+
+def says(text: str, *calls: ToolCall, stop: Stop = "end", usage: Usage | None = None) -> list[ModelEvent]:
+    """A step: the text in two pieces, then the message with its calls."""
+    half = len(text) // 2
+    deltas = [TextDelta(text=piece) for piece in (text[:half], text[half:]) if piece]
+    parts = (*((Text(text=text),) if text else ()), *calls)
+    message = Message(role="assistant", parts=parts)
+    return [*deltas, Done(message=message, usage=usage or Usage(input=1, output=1), stop=stop)]
+
+
+def tool(name: str = "echo", *, server: str = "box", read_only: bool = True, **more: Any) -> ToolSpec:
+    return ToolSpec(
+        server=server,
+        name=name,
+        schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        annotations=Annotations(read_only=read_only),
+        trusted=True,
+        **more,
+    )
+
+
+def calls(name: str, arguments: str = "{}", call_id: str = "c1") -> ToolCall:
+    return ToolCall(id=call_id, name=name, arguments=arguments)
+
+
+class FakeToolbox:
+    """Tools as plain functions from the arguments to text; an exception they raise is the machinery's."""
+
+    def __init__(self, tools: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None, *specs: ToolSpec) -> None:
+        self._run = dict(tools or {})
+        self._specs = specs or tuple(tool(name) for name in self._run)
+        self.expected: list[str] = []
+        self.called: list[tuple[str, dict[str, Any]]] = []
+
+    async def tools(self) -> Sequence[ToolSpec]:
+        return self._specs
+
+    def expect(self, spec: ToolSpec) -> None:
+        self.expected.append(spec.name)
+
+    async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
+        self.called.append((spec.name, dict(arguments)))
+        answer = self._run[spec.name](dict(arguments))
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        return ToolResult(call_id=call_id, parts=(Text(text=answer),))
+
+
+class ScriptedAsker:
+    """Gives the prepared answers, and keeps what was asked."""
+
+    def __init__(self, *answers: Decision) -> None:
+        self._answers = list(answers)
+        self.asked: list[tuple[str, str]] = []
+
+    async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
+        self.asked.append((spec.label, rule))
+        await asyncio.sleep(0)
+        return self._answers.pop(0)
+
+
+YES = Decision(allowed=True, by="user")
+NO = Decision(allowed=False, by="user", reason="not now")

@@ -1,0 +1,95 @@
+"""A real program in a real pseudo-terminal, its screen read by a terminal emulator."""
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping, Sequence
+
+import pyte
+
+_TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+class Terminal:
+    """The command, running in a terminal of the given size; ``screen`` is what a person sees."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environ: Mapping[str, str] | None = None,
+        columns: int = 80,
+        lines: int = 30,
+        stdout: int | None = None,
+    ) -> None:
+        self._screen = pyte.HistoryScreen(columns, lines, history=5000)
+        self._stream = pyte.ByteStream(self._screen)
+        self.raw = b""
+        self._fd, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, *command],
+            stdin=terminal,
+            stdout=terminal if stdout is None else stdout,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **(environ or {})},
+            start_new_session=True,
+        )
+        os.close(terminal)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._fd)
+
+    @property
+    def text(self) -> str:
+        """The screen, and what has scrolled off it, without trailing blanks."""
+        past = ["".join(line[x].data for x in range(self._screen.columns)) for line in self._screen.history.top]
+        return "\n".join(line.rstrip() for line in (*past, *self._screen.display)).rstrip()
+
+    def send(self, keys: str) -> None:
+        os.write(self._fd, keys.encode())
+
+    def read(self, seconds: float) -> None:
+        """Take in what arrives within this time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            ready, _, _ = select.select([self._fd], [], [], min(left, 0.05))
+            if ready:
+                try:
+                    data = os.read(self._fd, 65536)
+                except OSError:  # the other side has closed
+                    return
+                if not data:
+                    return
+                self.raw += data
+                self._stream.feed(data)
+
+    def wait_for(self, wanted: str, *, count: int = 1, seconds: float = 20) -> str:
+        """Read until the text shows (this many times); returns the screen. Fails with the screen as its message."""
+        end = time.monotonic() + seconds
+        while self.text.count(wanted) < count:
+            assert time.monotonic() < end, f"{wanted!r} did not show. The screen:\n{self.text}"
+            self.read(0.05)
+        return self.text
+
+    def wait_exit(self, seconds: float = 20) -> int:
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, f"it did not leave. The screen:\n{self.text}"
+            self.read(0.05)
+        self.read(0.2)
+        return self.process.returncode

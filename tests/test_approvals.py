@@ -1,0 +1,52 @@
+"""Rules become verdicts, and each verdict names its rule."""
+
+import pytest
+
+from mcpchat.core.approvals import Policy, Verdict, rules
+from mcpchat.core.tools import Annotations, ToolSpec
+
+
+def spec(label: str, *, trusted: bool = False, **hints: bool) -> ToolSpec:
+    server, name = label.split(".")
+    return ToolSpec(server=server, name=name, schema={}, annotations=Annotations(**hints), trusted=trusted)
+
+
+ALL = Policy(rules=(*rules("allow", ["*"]), *rules("ask", ["mail.*"]), *rules("deny", ["mail.delete"], "--deny")))
+
+
+@pytest.mark.parametrize(
+    ("label", "verdict"),
+    [
+        ("files.read", Verdict(action="allow", rule="config: allow *")),
+        ("mail.send", Verdict(action="ask", rule="config: ask mail.*")),
+        ("mail.delete", Verdict(action="deny", rule="--deny: deny mail.delete")),
+    ],
+)
+def test_the_strictest_matching_rule_wins(label: str, verdict: Verdict) -> None:
+    assert ALL.verdict(spec(label)) == verdict
+
+
+def test_a_grant_answers_a_question_and_never_a_deny() -> None:
+    granted = ALL.granting("*", source="--yes")
+    assert granted.verdict(spec("mail.send")) == Verdict(action="allow", rule="--yes *")
+    assert granted.verdict(spec("mail.delete")).action == "deny"
+
+
+@pytest.mark.parametrize(
+    ("tool", "action"),
+    [
+        (spec("a.b"), "ask"),
+        (spec("a.b", read_only=True), "ask"),
+        (spec("a.b", read_only=True, trusted=True), "allow"),
+        (spec("a.b", read_only=True, trusted=True, destructive=True), "ask"),
+        (spec("a.b", trusted=True), "ask"),
+    ],
+)
+def test_without_a_rule_only_a_trusted_servers_reading_runs_unasked(tool: ToolSpec, action: str) -> None:
+    assert Policy().verdict(tool).action == action
+
+
+def test_the_default_decides_where_nothing_matches() -> None:
+    assert Policy(default="allow").verdict(spec("a.b")).action == "allow"
+    assert Policy(default="allow").verdict(spec("a.b", destructive=True)).action == "ask"
+    assert Policy(default="deny").verdict(spec("a.b", read_only=True, trusted=True)).action == "deny"

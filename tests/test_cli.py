@@ -1,0 +1,334 @@
+"""The installed command as a subprocess: streams, exit codes, signals, closed pipes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.double import ModelDouble, Reply, chunk, error, text, tool_call
+
+ODD = str(Path(__file__).with_name("servers") / "odd.py")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(installed: str, tmp_path: Path) -> Run:
+    def run(
+        *words: str, config: str | None = None, stdin: str = "", **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        if config is not None:
+            (tmp_path / "c.toml").write_text(config)
+            environ["MCPCHAT_CONFIG"] = str(tmp_path / "c.toml")
+        return subprocess.run(
+            [installed, *words], input=stdin, capture_output=True, text=True, env=os.environ | environ, timeout=50
+        )
+
+    return run
+
+
+def told(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+BOX = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
+
+
+def test_the_first_command_of_the_readme_answers_with_the_tools_result(run: Run) -> None:
+    code, out, err = told(run("ask", "--model", "demo", "What is 1234 * 5678?"))
+    assert (code, out) == (0, "calculator.calculate(1234 * 5678) = 7006652\n")
+    assert "not a language model" in err
+    assert 'ok: calculator.calculate  expression="1234 * 5678"' in err
+
+
+def test_a_question_comes_from_words_from_stdin_or_both(run: Run, model_double: ModelDouble) -> None:
+    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    for words, piped, asked in [
+        (("a", "b"), "", "a b"),
+        ((), "from stdin\n", "from stdin"),
+        (("sum up:",), "line 1\nline 2\n", "sum up:\n\nline 1\nline 2"),
+    ]:
+        assert told(run("ask", *words, stdin=piped, **model)) == (0, "Hello.\n", "")
+        assert model_double.requests[-1]["messages"] == [{"role": "user", "content": asked}]
+    assert told(run("ask", **model))[0] == 2
+
+
+def test_the_model_is_offered_the_tools_and_its_calls_are_run(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("It is ", "42.")]
+    code, out, _ = told(run("ask", "6*7?", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    assert (code, out) == (0, "It is 42.\n")
+    first, second = model_double.requests
+    names = [tool["function"]["name"] for tool in first["tools"]]
+    assert names == ["calculator__calculate", "calculator__convert", "calculator__statistics"]
+    assert json.loads(second["messages"][-1]["content"]) == {"expression": "6*7", "result": 42}
+
+
+def test_what_is_said_on_the_way_to_a_tool_is_not_the_answer(run: Run, model_double: ModelDouble) -> None:
+    talk = Reply(
+        [chunk({"content": "Let me see."}), *tool_call("calculator__calculate", '{"expression": "1+1"}').pieces]
+    )
+    model_double.replies = [talk, text("2")]
+    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    assert (code, out) == (0, "2\n")
+    assert "Let me see." in err
+    model_double.replies = [talk, text("2")]
+    assert told(run("ask", "-q", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m")) == (0, "2\n", "")
+
+
+def test_json_lines_are_the_events_and_nothing_else(run: Run) -> None:
+    code, out, _ = told(run("ask", "-m", "demo", "-o", "jsonl", "2*3"))
+    events = [json.loads(line) for line in out.splitlines()]
+    kinds = [event["type"] for event in events if event["type"] not in {"server.changed", "text.delta"}]
+    assert code == 0
+    assert kinds == [
+        "turn.started", "notice", "message.added", "message.added", "tool.decided", "tool.started", "tool.finished",
+        "message.added", "message.added", "turn.finished",
+    ]  # fmt: skip
+    assert {event["v"] for event in events} == {1}
+
+
+def test_json_is_one_object(run: Run) -> None:
+    code, out, err = told(run("ask", "-m", "demo", "-o", "json", "2*3"))
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert answer["answer"] == "calculator.calculate(2*3) = 6"
+    assert answer["tools"][0]["arguments"] == {"expression": "2*3"}
+    assert answer["stop"] == "end"
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------
+
+
+def test_exit_2_without_a_model_names_three_ways_on(run: Run) -> None:
+    code, out, err = told(run("ask", "hi"))
+    assert (code, out) == (2, "")
+    for way in ("export OPENAI_API_KEY=", "http://127.0.0.1:", "--model demo"):
+        assert way in err
+
+
+def test_exit_2_for_a_config_that_is_wrong(run: Run) -> None:
+    code, _, err = told(run("tools", config='[servers.a]\ncomand = "x"'))
+    assert code == 2
+    assert re.search(r'c\.toml:2: servers\.a\.comand: unknown key; did you mean "command"\?', err)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--nope",), "No such option: --nope"),
+        (("aks", "x"), "No such command 'aks'. Did you mean 'ask'?"),
+        (("tools", "clculator"), "no server is named 'clculator'; did you mean 'calculator'?"),
+        (("tools", "--format", "yaml"), "--format yaml: expected one of table, json, openai"),
+        (("call", "calculator"), "'calculator' does not name a tool"),
+        (("call", "calculator.calclate"), "no tool calculator.calclate; did you mean calculator.calculate?"),
+        (("call", "calculator.calculate", "oops"), "'oops' is not KEY=VALUE"),
+        (("call", "calculator.statistics", "values=1,x"), "values=x: expected number"),
+        (("ask", "-a", "nobody", "-m", "demo", "x"), "no agent is named 'nobody'"),
+        (("tools", "--config", "/no/such.toml"), "no such config file: /no/such.toml"),
+        (("chat",), "chat needs a terminal"),
+        (("ask", "-m", "demo"), "there is no question"),
+    ],
+)
+def test_exit_2_for_a_command_line_that_is_wrong(run: Run, words: tuple[str, ...], complaint: str) -> None:
+    code, out, err = told(run(*words))
+    assert (code, out) == (2, "")
+    assert complaint in err
+
+
+def test_exit_2_for_binary_input(run: Run, installed: str) -> None:
+    done = subprocess.run([installed, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
+    assert done.returncode == 2
+    assert b"standard input is not text" in done.stderr
+
+
+def test_exit_4_for_a_required_server_that_is_down_and_not_for_another(run: Run) -> None:
+    down = '[servers.down]\ncommand = "no-such-program"\n'
+    code, out, err = told(run("tools", config=BOX + down))
+    assert code == 0
+    assert "box.echo" in out
+    assert "warning: server down is skipped: no program named 'no-such-program' on PATH" in err
+    code, _, err = told(run("ask", "-m", "demo", "x", config=BOX + down + "required = true\n"))
+    assert code == 4
+    assert "down: no program named 'no-such-program' on PATH" in err
+    assert told(run("call", "down.x", config=BOX + down))[0] == 4
+    code, out, _ = told(run("servers", config=BOX + down))
+    assert code == 0
+    assert re.search(r"box +ready +stdio +3", out)
+    assert re.search(r"down +failed +stdio +- ", out)
+    assert told(run("servers", config=BOX + down + "required = true\n"))[0] == 4
+
+
+def test_exit_5_when_a_tool_called_by_hand_fails(run: Run) -> None:
+    code, out, err = told(run("call", "calculator.calculate", "expression=1/0"))
+    assert (code, out) == (5, "")
+    assert "division by zero" in err
+
+
+def test_exit_6_for_what_would_ask_with_nobody_there(run: Run, model_double: ModelDouble) -> None:
+    code, out, err = told(run("call", "box.write", "text=x", config=BOX))
+    assert (code, out) == (6, "")
+    assert "allow it with --allow 'box.write'" in err
+    assert told(run("call", "box.write", "text=x", "--allow", "box.*", config=BOX)) == (0, "echo: x\n", "")
+    assert told(run("call", "box.write", "text=x", "--yes", "--deny", "box", config=BOX))[0] == 6
+    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    model_double.replies = [tool_call("box__write", '{"text": "x"}'), text("I could not.")]
+    code, out, _ = told(run("ask", "x", config=BOX, **model))
+    assert (code, out) == (6, "I could not.\n")
+    assert "denied by policy" in model_double.requests[1]["messages"][-1]["content"]
+    model_double.replies = [tool_call("box__write", '{"text": "x"}'), text("Done.")]
+    assert told(run("ask", "x", "--yes", config=BOX, **model))[:2] == (0, "Done.\n")
+
+
+def test_exit_7_at_the_step_limit_with_the_answer_given(run: Run, model_double: ModelDouble) -> None:
+    again = tool_call("calculator__calculate", '{"expression": "1+1"}')
+    model_double.replies = [again, text("so far: 2")]
+    config = "[limits]\nmax_steps = 1\n"
+    code, out, err = told(run("ask", "x", config=config, OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    assert (code, out) == (7, "so far: 2\n")
+    assert "stopped after 1 rounds of tool calls" in err
+    assert model_double.requests[1]["tool_choice"] == "none"
+
+
+def test_exit_8_when_the_model_fails(run: Run, model_double: ModelDouble) -> None:
+    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    model_double.replies = [error(401, "bad key")]
+    code, out, err = told(run("ask", "x", **model))
+    assert (code, out) == (8, "")
+    assert "the model's server answered 401: bad key" in err
+    assert "check the key" in err
+    code, out, _ = told(run("ask", "x", "-o", "json", **model))
+    assert json.loads(out) == {
+        "v": 1,
+        "type": "error",
+        "class": "auth",
+        "code": 8,
+        "message": "the model's server answered 401: bad key",
+        "hint": "check the key: OPENAI_API_KEY, or api_key under [model] in the config",
+    }
+    model_double.replies = [Reply([chunk({"content": "half an ans"})])]
+    code, out, err = told(run("ask", "x", **model))
+    assert (code, out) == (8, "half an ans\n")
+    assert "the answer ends early: connection lost" in err
+
+
+def test_retries_are_seen(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [error(429, "slow down", **{"Retry-After": "0"}), text("ok")]
+    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    assert (code, out) == (0, "ok\n")
+    assert "warning: the model's server answered 429: slow down; trying again in 0 s" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_running_question_with_its_code(
+    installed: str, model_double: ModelDouble, number: int, code: int
+) -> None:
+    model_double.replies = [Reply([chunk({"content": "Once"})], hang=True)]
+    environ = os.environ | {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    process = subprocess.Popen(
+        [installed, "ask", "x"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environ,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while not model_double.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (code, "Once\n")
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_ends_quietly(installed: str) -> None:
+    line = (
+        f"{installed} tools --format json | head -1; {installed} config schema | head -1; {installed} --help | head -1"
+    )
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=50)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["[", "{", "Usage: mcpchat [OPTIONS] COMMAND [ARGS]..."]
+
+
+# --- the other commands -----------------------------------------------------------------------------------------
+
+
+def test_tools_in_each_form(run: Run) -> None:
+    _, table, _ = told(run("tools", "box", config=BOX))
+    assert re.search(r"^box\.echo +Echo a text *$", table, re.MULTILINE)
+    listed = json.loads(told(run("tools", "--format", "json", config=BOX))[1])
+    assert (listed[0]["tool"], listed[0]["exposed"]) == ("box.echo", "box__echo")
+    functions = json.loads(told(run("tools", "--format", "openai", config=BOX))[1])
+    assert functions[0]["function"]["name"] == "box__echo"
+
+
+def test_a_tool_is_called_with_words_or_json(run: Run) -> None:
+    config = BOX + "trust = true\n"  # its echo is read-only, as it says
+    assert told(run("call", "box.echo", "text=a b", config=config)) == (0, "echo: a b\n", "")
+    assert told(run("call", "box.echo", "--json", '{"text": "c"}', config=config)) == (0, "echo: c\n", "")
+    result = json.loads(told(run("call", "box.echo", "text=d", "-o", "json", config=config))[1])
+    assert result["parts"] == [{"type": "text", "text": "echo: d"}]
+
+
+def test_an_agent_chooses_its_servers_and_speaks_its_instructions(run: Run, model_double: ModelDouble) -> None:
+    config = BOX + (
+        '[servers.calculator]\nbuiltin = "calculator"\n[agents.math]\ninstructions = "Count."\n'
+        'servers = ["calculator"]\ntools = ["*.calculate"]\n'
+    )
+    run("ask", "-a", "math", "x", config=config, OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m")
+    request = model_double.requests[0]
+    assert request["messages"][0] == {"role": "system", "content": "Count."}
+    assert [tool["function"]["name"] for tool in request["tools"]] == ["calculator__calculate"]
+
+
+def test_config_init_validate_show_path_and_schema(run: Run, isolated: Path) -> None:
+    path = told(run("config", "path"))[1].strip()
+    assert path.startswith(str(isolated))
+    assert told(run("config", "validate"))[0] == 2
+    assert told(run("config", "init")) == (0, f"{path}\n", "")
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert told(run("config", "validate")) == (0, f"{path}: ok (1 servers, 0 agents)\n", "")
+    code, _, err = told(run("config", "init"))
+    assert code == 2
+    assert "exists" in err
+    shown = json.loads(told(run("config", "show"))[1])
+    assert shown["servers"]["calculator"]["builtin"] == "calculator"
+    assert json.loads(told(run("config", "schema"))[1]) == json.loads(
+        Path(path).with_name("config.schema.json").read_text()
+    )
+
+
+def test_a_custom_address_without_a_model_lists_what_it_has(run: Run, model_double: ModelDouble) -> None:
+    code, _, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url))
+    assert code == 2
+    assert "has: large, small" in err
+
+
+def test_a_key_by_reference_is_sent_and_never_shown(run: Run, model_double: ModelDouble) -> None:
+    config = f'[model]\nname = "m"\nbase_url = "{model_double.base_url}"\napi_key = "env:MY_KEY"\n'
+    assert told(run("ask", "x", config=config, MY_KEY="sk-123456789"))[0] == 0
+    assert model_double.headers[0]["authorization"] == "Bearer sk-123456789"
+    assert "sk-123456789" not in run("config", "show", config=config, MY_KEY="sk-123456789").stdout
+    code, _, err = told(run("ask", "x", config=config))
+    assert code == 2
+    assert "model.api_key: the environment variable MY_KEY is not set" in err
+    code, _, err = told(run("ask", "x", config=config.replace("env:MY_KEY", "keyring:openai")))
+    assert code == 2
+    assert "model.api_key: the keyring" in err
+
+
+def test_debug_shows_the_traceback_that_is_hidden_otherwise(run: Run) -> None:
+    assert "Traceback" in run("tools", "--config", "/no/such.toml", "--debug").stderr
+
+
+def test_the_module_runs_like_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "mcpchat", "--version"], capture_output=True, text=True, timeout=50)
+    assert re.fullmatch(r"mcpchat \d+\.\d+\.\d+\n", done.stdout)

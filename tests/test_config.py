@@ -1,0 +1,129 @@
+"""The config file: what it decodes to, and how it complains."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from mcpchat.core import config
+from mcpchat.core.config import AgentConfig, ApprovalConfig, Config, ModelConfig, ServerConfig, Timeouts
+from mcpchat.core.errors import ConfigError
+
+
+def test_no_config_at_all_is_the_calculator() -> None:
+    assert config.parse("", "c.toml") == Config(servers={"calculator": ServerConfig(builtin="calculator")})
+
+
+def test_a_whole_file_becomes_frozen_values() -> None:
+    text = """
+[model]
+name = "m"
+base_url = "http://127.0.0.1:1/v1"
+api_key = "env:KEY"
+temperature = 1
+
+[servers.files]
+command = "npx"
+args = ["-y", "x"]
+env = { A = "b" }
+env_pass = ["C"]
+cwd = "/tmp"
+timeouts = { start = 5 }
+
+[servers.far]
+url = "https://example.com/mcp"
+headers = { Authorization = "Bearer env:TOKEN" }
+tools = ["search_*"]
+
+[agents.math]
+instructions = "Count."
+servers = ["files"]
+
+[approvals]
+default = "deny"
+allow = ["files.read_*"]
+
+[timeouts]
+call = 7.5
+"""
+    assert config.parse(text, "c.toml") == Config(
+        model=ModelConfig(name="m", base_url="http://127.0.0.1:1/v1", api_key="env:KEY", temperature=1.0),
+        servers={
+            "files": ServerConfig(
+                command="npx",
+                args=("-y", "x"),
+                env={"A": "b"},
+                env_pass=("C",),
+                cwd="/tmp",
+                timeouts=Timeouts(start=5.0),
+            ),
+            "far": ServerConfig(
+                url="https://example.com/mcp", headers={"Authorization": "Bearer env:TOKEN"}, tools=("search_*",)
+            ),
+        },
+        agents={"math": AgentConfig(instructions="Count.", servers=("files",))},
+        approvals=ApprovalConfig(default="deny", allow=("files.read_*",)),
+        timeouts=Timeouts(call=7.5),
+    )
+
+
+PROBLEMS = [
+    ("[model]\nname = 3", "c.toml:2: model.name: expected a string, got a whole number"),
+    ("[model]\ntemprature = 1", 'c.toml:2: model.temprature: unknown key; did you mean "temperature"?'),
+    ("[model]\ntemperature = 9", "c.toml:2: model.temperature: expected a number <= 2.0"),
+    ('[model]\napi_key = "sk-1"', "c.toml:2: model.api_key: a secret never stands in this file"),
+    ('[servers.a]\ncomand = "x"', 'c.toml:2: servers.a.comand: unknown key; did you mean "command"?'),
+    ('[servers.a]\ncommand = "x"\nurl = "https://x"', "c.toml:1: servers.a: expected only one of command and url"),
+    ("[servers.a]\nenabled = true", 'c.toml:1: servers.a: expected one of "command", "url" and "builtin"'),
+    ('[servers.a]\nurl = "example.com"', "c.toml:2: servers.a.url: expected an address that begins with https://"),
+    ('[servers.a]\nurl = "https://x"\nargs = []', 'c.toml:3: servers.a.args: goes with "command", not with "url"'),
+    ('[servers.a]\ncommand = "x"\nheaders = {}', 'c.toml:3: servers.a.headers: goes with "url"'),
+    ('[servers.a]\nbuiltin = "calclator"', "c.toml:2: servers.a.builtin: no bundled server is named 'calclator'"),
+    ('[servers."a b"]\ncommand = "x"', "c.toml:1: servers.a b: a server's name is made of letters"),
+    ('[servers.a]\ncommand = "x"\nenv = { A = 1 }', "c.toml:3: servers.a.env: expected a string, got a whole number"),
+    ('[servers.a]\ncommand = "x"\ntimeouts.start = 0', "c.toml:3: servers.a.timeouts.start: expected a number > 0.0"),
+    ("servers = 3", "c.toml:1: servers: expected a table"),
+    ("[servers]\na = 3", "c.toml:2: servers.a: expected a table"),
+    ('[agents.x]\nservers = ["calcualtor"]', "c.toml:2: agents.x.servers: no server is named 'calcualtor'; did you"),
+    ('[approvals]\ndefault = "maybe"', "c.toml:2: approvals.default: expected one of 'allow', 'ask', 'deny'"),
+    ("[approvals]\nallow = 'x'", "c.toml:2: approvals.allow: expected an array, got a string"),
+    ("[timeouts]\nstrat = 3", 'c.toml:2: timeouts.strat: unknown key; did you mean "start"?'),
+    ("[limits]\nmax_steps = 0", "c.toml:2: limits.max_steps: expected a whole number >= 1"),
+    ("[modle]\nname = 'x'", 'c.toml:1: modle: unknown key; did you mean "model"?'),
+    ("[model\nname = 'x'", "c.toml: not valid TOML: "),
+]
+
+
+@pytest.mark.parametrize(("text", "complaint"), PROBLEMS)
+def test_a_problem_is_told_with_file_line_key_and_what_was_expected(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, "c.toml")
+    assert complaint in caught.value.message
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
+    text = "\n".join(["[model]", "nam = 1", "[limits]", "max_steps = 'x'"])
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, "c.toml")
+    assert [line.split(":")[1] for line in caught.value.message.splitlines()] == ["2", "4"]
+
+
+def test_the_published_schema_accepts_the_example_and_refuses_each_wrong_file() -> None:
+    import tomllib
+
+    schema = json.loads(Path("docs/config.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    check = jsonschema.Draft202012Validator(schema)
+    check.validate(tomllib.loads(Path("config.example.toml").read_text()))
+    for text in ("[model]\nname = 3", "[servers.a]\ncomand = 'x'", "[servers.a]\ncommand='x'\nurl='http://x'"):
+        assert list(check.iter_errors(tomllib.loads(text)))
+
+
+def test_every_line_of_the_example_works_when_it_is_uncommented() -> None:
+    lines = Path("config.example.toml").read_text().splitlines()
+    text = "\n".join(line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in lines)
+    parsed = config.parse(text, "example")
+    assert sorted(parsed.servers) == ["calculator", "company", "files"]
+    assert parsed.model.api_key == "env:OPENAI_API_KEY"
+    assert parsed.agents["math"].servers == ("calculator",)

@@ -1,0 +1,113 @@
+"""The demo model: which tool it picks, what it fills in, what it says."""
+
+from typing import Any
+
+import pytest
+
+from mcpchat.adapters.demo_model import DemoModel, expression, fill, ranked
+from mcpchat.core.messages import Message, Text, ToolResult, user
+from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
+from mcpchat.core.tools import ToolSpec
+
+
+def spec(label: str, description: str, required: tuple[str, ...] = (), **properties: Any) -> ToolSpec:
+    server, name = label.split(".")
+    schema = {"type": "object", "properties": properties, "required": list(required or properties)}
+    return ToolSpec(server=server, name=name, description=description, schema=schema)
+
+
+STRING, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
+CALCULATE = spec("calc.calculate", "Evaluate an arithmetic expression", expression=STRING)
+STATISTICS = spec("calc.statistics", "Count, mean (average) of numbers", values={"type": "array", "items": NUMBER})
+CONVERT = spec("calc.convert", "Convert a value between units", value=NUMBER, from_unit=STRING, to_unit=STRING)
+ECHO = spec("every.echo", "Echoes back the input string", message=STRING)
+ADD = spec("every.get-sum", "Returns the sum of two numbers", a=NUMBER, b=NUMBER)
+READ = spec("files.read_text_file", "Read a file's contents as text", ("path",), path=STRING, head=INTEGER)
+WEATHER = spec(
+    "w.forecast",
+    "The weather of a city",
+    ("city",),
+    city=STRING,
+    unit={"type": "string", "enum": ["celsius", "kelvin"]},
+)
+TIME = spec("time.get_current_time", "Get current time in a timezone", timezone=STRING)
+FETCH = spec("web.fetch", "Fetches a URL", url={"type": "string", "format": "uri"})
+TOOLS = (CALCULATE, STATISTICS, CONVERT, ECHO, ADD, READ, WEATHER, TIME, FETCH)
+
+
+@pytest.mark.parametrize(
+    ("question", "tool", "arguments"),
+    [
+        ("What is 1234 * 5678?", CALCULATE, {"expression": "1234 * 5678"}),
+        ("2 to the power of 10?", CALCULATE, {"expression": "2 ** 10"}),
+        ("What is the average of 1, 2 and 3.5?", STATISTICS, {"values": [1, 2, 3.5]}),
+        ("Convert 12 km to miles", CONVERT, {"value": 12, "from_unit": "km", "to_unit": "miles"}),
+        ("How much is 100 °F in °C?", CONVERT, {"value": 100, "from_unit": "°F", "to_unit": "°C"}),
+        ('Echo "hello there"', ECHO, {"message": "hello there"}),
+        ("the sum of 3 and 4 please", ADD, {"a": 3, "b": 4}),
+        ("read the file /etc/hosts", READ, {"path": "/etc/hosts"}),
+        ("read notes.md, head=3", READ, {"path": "notes.md", "head": 3}),
+        ("What is the weather in Oslo, in kelvin?", WEATHER, {"city": "Oslo", "unit": "kelvin"}),
+        ("what is the current time in Europe/Paris", TIME, {"timezone": "Europe/Paris"}),
+        ("fetch https://example.com/a?b=1", FETCH, {"url": "https://example.com/a?b=1"}),
+        ("use every.echo with message=hi", ECHO, {"message": "hi"}),
+    ],
+)
+def test_the_words_of_a_question_choose_a_tool_and_its_arguments(
+    question: str, tool: ToolSpec, arguments: dict[str, Any]
+) -> None:
+    best = next(tool for tool in ranked(question, TOOLS) if fill(question, tool) is not None)
+    assert (best.label, fill(question, best)) == (tool.label, arguments)
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("sqrt(16) + 2?", "sqrt(16) + 2"),
+        ("15% of 80", "15/100*80"),
+        ("the square root of 2", "sqrt(2)"),
+        ("(2+3)*4.", "(2+3)*4"),
+        ("In 2024, what is 5-3?", "5-3"),
+        ("version 1.2.3?", ""),
+        ("hello", ""),
+    ],
+)
+def test_arithmetic_is_found_in_a_sentence(question: str, found: str) -> None:
+    assert expression(question) == found
+
+
+async def ask(*messages: Message, tools: tuple[ToolSpec, ...] = TOOLS) -> list[ModelEvent]:
+    return [event async for event in DemoModel().stream(ModelRequest(model="demo", messages=messages, tools=tools))]
+
+
+async def test_it_streams_like_a_model_and_ends_in_one_whole_message() -> None:
+    *deltas, done = await ask(user("hello"))
+    assert isinstance(done, Done)
+    assert "".join(event.text for event in deltas if not isinstance(event, CallStarted)) == done.message.text  # type: ignore[union-attr]
+    assert "not a language model" in done.message.text
+    assert "calc.calculate" in done.message.text
+
+
+async def test_it_calls_then_reports_what_came_back() -> None:
+    started, done = await ask(user("What is 2 * 3?"))
+    assert started == CallStarted(name="calc__calculate")
+    assert isinstance(done, Done)
+    call = done.message.calls[0]
+    structured = ToolResult(call_id=call.id, parts=(Text(text="{...}"),), structured={"result": 6})
+    answer = (await ask(user("What is 2 * 3?"), done.message, Message(role="tool", parts=(structured,))))[-1]
+    assert isinstance(answer, Done)
+    assert answer.message.text == "calc.calculate(2 * 3) = 6"
+    failed = ToolResult(call_id=call.id, parts=(Text(text="no disk"),), is_error=True)
+    answer = (await ask(user("What is 2 * 3?"), done.message, Message(role="tool", parts=(failed,))))[-1]
+    assert isinstance(answer, Done)
+    assert answer.message.text == "calc.calculate failed: no disk"
+
+
+async def test_without_tools_it_says_what_it_cannot_do() -> None:
+    done = (await ask(user("hello"), tools=()))[-1]
+    assert isinstance(done, Done)
+    assert "There is no tool to call" in done.message.text
+
+
+async def test_the_same_question_gets_the_same_answer() -> None:
+    assert await ask(user("What is 2 * 3?")) == await ask(user("What is 2 * 3?"))

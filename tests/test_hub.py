@@ -1,0 +1,337 @@
+"""The hub against real server processes: the bundled one, odd ones, and one over HTTP."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcpchat.adapters import mcp_server
+from mcpchat.adapters.mcp_hub import McpHub
+from mcpchat.adapters.schema_cache import SchemaCache, identity
+from mcpchat.core.config import ServerConfig, Timeouts
+from mcpchat.core.errors import ServerError, SignInNeeded
+from mcpchat.core.events import Event, ServerChanged, ToolProgress
+from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
+from mcpchat.core.tools import ToolSpec
+
+SERVERS = Path(__file__).with_name("servers")
+
+
+def odd(mode: str = "good", **more: Any) -> ServerConfig:
+    return ServerConfig(command=sys.executable, args=(str(SERVERS / "odd.py"), mode), **more)
+
+
+class Bench:
+    """A hub, what it emitted, and shorthands."""
+
+    def __init__(self, hub: McpHub, seen: list[Event]) -> None:
+        self.hub = hub
+        self.seen = seen
+
+    async def spec(self, label: str) -> ToolSpec:
+        return {spec.label: spec for spec in await self.hub.tools()}[label]
+
+    async def call(self, label: str, **arguments: Any) -> ToolResult:
+        return await self.hub.call(await self.spec(label), "c", arguments, self.seen.append)
+
+    def states(self, server: str) -> list[str]:
+        return [e.state for e in self.seen if isinstance(e, ServerChanged) and e.server == server]
+
+    def failure(self, server: str) -> str:
+        return next(status.detail for status in self.hub.status() if status.name == server)
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Open:
+    @asynccontextmanager
+    async def open_hub(
+        environ: dict[str, str] | None = None, refresh: bool = False, **servers: ServerConfig
+    ) -> AsyncIterator[Bench]:
+        seen: list[Event] = []
+        hub = McpHub(
+            servers,
+            environ=os.environ | (environ or {}),
+            timeouts=Timeouts(),
+            cache=SchemaCache(tmp_path / "cache"),
+            load_sdk=lambda: mcp_server,
+            emit=seen.append,
+            refresh=refresh,
+        )
+        await hub.spawn_unknown()
+        try:
+            yield Bench(hub, seen)
+        finally:
+            await hub.aclose()
+
+    return open_hub
+
+
+async def test_the_calculator_answers_over_real_stdio(bench: Open) -> None:
+    async with bench(calc=ServerConfig(builtin="calculator")) as b:
+        assert [spec.name for spec in await b.hub.tools()] == ["calculate", "convert", "statistics"]
+        assert all(spec.read_only for spec in await b.hub.tools())
+        result = await b.call("calc.calculate", expression="2 ** 100")
+        assert result.structured == {"expression": "2 ** 100", "result": 2**100}
+        assert (await b.call("calc.statistics", values=[1, 2, 6])).structured["mean"] == 3
+        converted = await b.call("calc.convert", value=10, from_unit="km", to_unit="mile")
+        assert converted.structured["result"] == pytest.approx(6.2137119)
+        for arguments, told in [
+            ({"value": 1, "from_unit": "km", "to_unit": "kg"}, "measure different things"),
+            ({"value": 1, "from_unit": "9**9**9", "to_unit": "kg"}, "unknown unit '9**9**9'"),
+            ({"value": 1, "from_unit": "blorp", "to_unit": "kg"}, "unknown unit 'blorp'"),
+        ]:
+            failed = await b.call("calc.convert", **arguments)
+            assert failed.is_error
+            assert told in failed.parts[0].text
+        assert (await b.call("calc.calculate", expression="1/0")).is_error
+
+
+async def test_a_failing_server_is_left_out_with_its_reason_and_last_words(bench: Open) -> None:
+    bad = ServerConfig(command="bash", args=("-c", "echo no such disk >&2; exit 3"))
+    missing = ServerConfig(command="no-such-program")
+    nowhere = ServerConfig(command="true", cwd="/no/such/folder")
+    async with bench(good=odd(), bad=bad, missing=missing, nowhere=nowhere) as b:
+        assert [spec.label for spec in await b.hub.tools()] == ["good.echo", "good.wipe", "good.write"]
+        assert b.failure("bad") == "it left at once, with exit code 3\nno such disk"
+        assert b.failure("missing") == "no program named 'no-such-program' on PATH"
+        assert b.failure("nowhere") == "its folder does not exist: /no/such/folder"
+        assert b.states("bad") == ["starting", "failed"]
+        assert b.states("good") == ["starting", "ready"]
+
+
+async def test_a_required_server_that_is_down_is_an_error(bench: Open) -> None:
+    async with bench(bad=ServerConfig(command="no-such-program", required=True)) as b:
+        with pytest.raises(ServerError, match="bad: no program named"):
+            await b.hub.tools()
+
+
+async def test_servers_start_in_parallel(bench: Open) -> None:
+    slow = ServerConfig(command="bash", args=("-c", f"sleep 1; exec {sys.executable} {SERVERS / 'odd.py'}"))
+    began = time.monotonic()
+    async with bench(a=slow, b=slow, c=slow, d=slow) as b:
+        await b.hub.tools()
+        starts = [status.seconds for status in b.hub.status()]
+    # One after the other they would take at least four times as long as the slowest alone.
+    assert time.monotonic() - began < 2.5 * max(starts)
+
+
+async def test_a_known_server_is_listed_without_being_started(bench: Open) -> None:
+    async with bench(box=odd()) as b:
+        first = await b.hub.tools()
+    async with bench(box=odd()) as b:
+        assert await b.hub.tools() == first
+        assert b.states("box") == []
+        assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
+        assert b.states("box") == ["starting", "ready"]
+    async with bench(refresh=True, box=odd()) as b:
+        await b.hub.tools()
+        assert b.states("box") == ["starting", "ready"]
+
+
+async def test_a_damaged_cache_is_rebuilt(bench: Open, tmp_path: Path) -> None:
+    async with bench(box=odd()) as b:
+        await b.hub.tools()
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(b'{"format": 1, "expi')
+    async with bench(box=odd()) as b:
+        assert len(await b.hub.tools()) == 3
+        assert b.states("box") == ["starting", "ready"]
+
+
+def test_another_environment_is_another_server() -> None:
+    config = odd(env={"TOKEN": "env:T"}, env_pass=("P",))
+    keys = {identity(config, {"T": t, "P": p}) for t in "12" for p in "12"}
+    assert len(keys) == 4
+    assert identity(config, {"T": "1", "X": "1"}) == identity(config, {"T": "1", "X": "2"})
+
+
+async def test_a_call_expected_starts_the_server_at_once(bench: Open) -> None:
+    async with bench(box=odd()) as b:
+        await b.hub.tools()
+    async with bench(box=odd()) as b:
+        b.hub.expect(await b.spec("box.echo"))
+        async with asyncio.timeout(20):
+            while b.states("box") != ["starting", "ready"]:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_dies_in_a_call_is_told_and_started_again_for_the_next(bench: Open) -> None:
+    async with bench(box=odd("dies")) as b:
+        for _ in range(2):
+            with pytest.raises(ServerError, match="box went away with exit code 7 before it answered\n  out of cheese"):
+                await b.call("box.echo", text="hi")
+        assert b.states("box") == ["starting", "ready", "starting", "ready"]
+
+
+async def test_a_call_that_takes_too_long_ends(bench: Open) -> None:
+    async with bench(box=odd("slow", timeouts=Timeouts(call=0.2))) as b:
+        with pytest.raises(ServerError, match=r"box did not answer within 0\.2 s"):
+            await b.call("box.echo", text="hi")
+
+
+async def test_a_server_that_never_shakes_hands_is_given_up(bench: Open) -> None:
+    async with bench(box=odd("silent", timeouts=Timeouts(start=0.5))) as b:
+        assert await b.hub.tools() == ()
+        assert b.failure("box").startswith("it did not answer within 0.5 s")
+
+
+async def test_a_server_that_leaves_at_the_modern_probe_is_asked_the_old_way(bench: Open) -> None:
+    async with bench(box=odd("strict")) as b:
+        assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
+    async with bench(box=odd("strict")) as b:  # and remembered: no second process this time
+        assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
+
+
+async def test_noise_on_stdout_is_no_harm(bench: Open) -> None:
+    async with bench(box=odd("noisy")) as b:
+        assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
+
+
+async def test_all_pages_of_tools_are_read(bench: Open) -> None:
+    async with bench(box=odd("paged")) as b:
+        assert [spec.name for spec in await b.hub.tools()] == [f"t{n:03}" for n in range(100)]
+
+
+async def test_every_kind_of_content_becomes_a_part_and_progress_is_told(bench: Open) -> None:
+    async with bench(box=odd("rich")) as b:
+        result = await b.call("box.echo", text="hi")
+        assert result == ToolResult(
+            call_id="c",
+            parts=(
+                Text(text="a text"),
+                Image(media_type="image/png", data=b"\x89PNG"),
+                Audio(media_type="audio/wav", data=b"RIFF"),
+                Link(uri="file:///a", title="a"),
+                Text(text="file:///b:\ninside"),
+                Link(uri="file:///c", media_type="application/zip"),
+            ),
+            structured={"n": 1},
+        )
+        assert ToolProgress(call_id="c", done=1, total=2) in b.seen
+
+
+async def test_a_tools_own_error_and_a_protocol_error_are_both_results(bench: Open) -> None:
+    async with bench(box=odd(), other=odd("protocol-error")) as b:
+        assert (await b.call("box.wipe")).is_error
+        refused = await b.call("other.echo", text="x")
+        assert refused.is_error
+        assert "unknown tool: echo (code -32602)" in refused.parts[0].text
+
+
+async def test_a_server_sees_only_what_it_was_given(bench: Open) -> None:
+    environ = {"OPENAI_API_KEY": "k", "SSH_AUTH_SOCK": "/s", "DBUS_SESSION_BUS_ADDRESS": "d", "MINE": "m", "REF": "r"}
+    config = odd("environment", env={"A": "1", "B": "env:REF"}, env_pass=("MINE",))
+    async with bench(environ=environ, box=config) as b:
+        import json
+
+        seen = json.loads((await b.call("box.echo", text="x")).parts[0].text)
+    assert {name: seen.get(name) for name in (*environ, "A", "B")} == {
+        "OPENAI_API_KEY": None,
+        "SSH_AUTH_SOCK": None,
+        "DBUS_SESSION_BUS_ADDRESS": None,
+        "REF": None,
+        "MINE": "m",
+        "A": "1",
+        "B": "r",
+    }
+
+
+async def test_a_reference_that_leads_nowhere_is_that_servers_failure(bench: Open) -> None:
+    async with bench(box=odd(env={"A": "env:NOT_SET"}), good=odd()) as b:
+        assert len(await b.hub.tools()) == 3
+        assert b.failure("box") == "servers.box.env.A: the environment variable NOT_SET is not set"
+
+
+async def test_only_the_chosen_tools_are_offered(bench: Open) -> None:
+    async with bench(box=odd(tools=("e*",))) as b:
+        assert [spec.label for spec in await b.hub.tools()] == ["box.echo"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("mode", ["stubborn", "leaves-child"])
+async def test_nothing_of_a_servers_group_is_left_behind(bench: Open, mode: str) -> None:
+    async with bench(box=odd(mode)) as b:
+        await b.call("box.echo", text="hi")
+        process = b.hub._servers["box"].connection._process
+        leader = process._process.pid
+        child = int(process.log[0].split()[1])
+        assert alive(leader)
+        assert alive(child)
+    async with asyncio.timeout(5):
+        while alive(leader) or alive(child):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cancelled_call_leaves_the_connection_usable(bench: Open) -> None:
+    async with bench(box=odd(), slow=odd("slow")) as b:
+        spec = await b.spec("slow.echo")
+        task = asyncio.create_task(b.hub.call(spec, "c", {"text": "x"}, b.seen.append))
+        async with asyncio.timeout(20):
+            while "ready" not in b.states("slow"):
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
+
+
+@pytest.fixture
+def remote() -> Iterator[Callable[..., str]]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> str:
+        command = [sys.executable, str(SERVERS / "remote.py"), *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        return f"http://127.0.0.1:{int(process.stdout.readline())}/mcp"
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+async def test_a_remote_server_is_reached_by_its_url(bench: Open, remote: Callable[..., str]) -> None:
+    async with bench(far=ServerConfig(url=remote())) as b:
+        assert (await b.call("far.echo", text="hi")).parts == (Text(text="far echo: hi"),)
+        assert b.hub.status()[0].transport == "http"
+
+
+async def test_a_token_goes_by_reference_and_without_it_a_sign_in_is_needed(
+    bench: Open, remote: Callable[..., str]
+) -> None:
+    url = remote("s3cret")
+    headers = {"Authorization": "Bearer env:TOKEN"}
+    async with bench(environ={"TOKEN": "s3cret"}, far=ServerConfig(url=url, headers=headers)) as b:
+        assert not (await b.call("far.echo", text="hi")).is_error
+    async with bench(far=ServerConfig(url=url, required=True)) as b:
+        with pytest.raises(SignInNeeded):
+            await b.hub.tools()
+        status = b.hub.status()[0]
+        assert (status.state, status.auth) == ("login", "sign-in needed")
+
+
+async def test_an_address_where_nobody_listens_is_told(bench: Open) -> None:
+    async with bench(far=ServerConfig(url="http://127.0.0.1:9/mcp")) as b:
+        assert await b.hub.tools() == ()
+        assert b.failure("far").startswith("cannot be reached: ")

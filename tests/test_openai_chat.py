@@ -1,0 +1,363 @@
+"""Chat Completions: recorded streams in, one message out; our messages as the API wants them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import httpx2
+import pytest
+
+from mcpchat.adapters import openai_client
+from mcpchat.adapters.openai_chat import OpenAIChat, to_wire
+from mcpchat.adapters.openai_client import OpenAIClient
+from mcpchat.core.errors import ModelError
+from mcpchat.core.events import ReasoningDelta, TextDelta
+from mcpchat.core.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage, error_result, user
+from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest, Retrying
+from tests.double import DONE, chunk
+from tests.fakes import tool
+
+SSE = {"content-type": "text/event-stream"}
+REQUEST = ModelRequest(model="m", messages=(user("hi"),), tools=(tool(),))
+
+
+class Wire:
+    """A transport that plays responses and keeps the requests' bodies."""
+
+    def __init__(self, *responses: httpx2.Response | Exception) -> None:
+        self._responses = list(responses)
+        self.bodies: list[dict[str, Any]] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.bodies.append(json.loads(request.content))
+        answer = self._responses.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def model(self, base_url: str = "http://127.0.0.1:1/v1") -> OpenAIChat:
+        http = httpx2.AsyncClient(transport=httpx2.MockTransport(self))
+        return OpenAIChat(OpenAIClient(base_url=base_url, api_key="k", http_client=http))
+
+
+def stream(*pieces: bytes) -> httpx2.Response:
+    return httpx2.Response(200, headers=SSE, content=b"".join(pieces))
+
+
+async def play(*pieces: bytes, request: ModelRequest = REQUEST) -> list[ModelEvent]:
+    return [event async for event in Wire(stream(*pieces)).model().stream(request)]
+
+
+async def finish(*pieces: bytes) -> Done:
+    done = (await play(*pieces))[-1]
+    assert isinstance(done, Done)
+    return done
+
+
+def call(arguments: Any = "{}", **more: Any) -> dict[str, Any]:
+    function = {k: v for k, v in (("name", more.pop("name", None)), ("arguments", arguments)) if v is not None}
+    return {"tool_calls": [{**more, "function": function}]}
+
+
+END = chunk({}, "stop") + DONE
+CALLED = chunk({}, "tool_calls") + DONE
+
+
+async def test_text_is_streamed_and_becomes_one_message() -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
+    last = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+    assert await play(
+        chunk({"role": "assistant", "content": ""}),
+        chunk({"content": "Hel"}),
+        chunk({"content": "lo"}),
+        chunk({}, "stop"),
+        last,
+        DONE,
+    ) == [
+        TextDelta(text="Hel"),
+        TextDelta(text="lo"),
+        Done(
+            message=Message(role="assistant", parts=(Text(text="Hello"),)),
+            usage=Usage(input=10, output=5, cached=4),
+            stop="end",
+        ),
+    ]
+
+
+TWO = [("a1", "f", '{"x": 1}'), ("b1", "g", '{"y": 2}')]
+CALL_STREAMS: dict[str, tuple[Sequence[bytes], list[tuple[str | None, str, str]]]] = {
+    "in pieces": (
+        [
+            chunk(call("", index=0, id="a1", name="f")),
+            chunk(call('{"x"', index=0)),
+            chunk(call(": 1}", index=0)),
+            chunk(call('{"y": 2}', index=1, id="b1", name="g")),
+            CALLED,
+        ],
+        TWO,
+    ),
+    "interleaved": (
+        [
+            chunk(call('{"x"', index=0, id="a1", name="f")),
+            chunk(call('{"y"', index=1, id="b1", name="g")),
+            chunk(call(": 1}", index=0)),
+            chunk(call(": 2}", index=1)),
+            CALLED,
+        ],
+        TWO,
+    ),
+    "whole in one delta, no index": (
+        [chunk(call('{"x": 1}', id="a1", name="f")), chunk(call('{"y": 2}', id="b1", name="g")), CALLED],
+        TWO,
+    ),
+    "both with index 0": (
+        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=0, id="b1", name="g")), CALLED],
+        TWO,
+    ),
+    "id and name repeated in each piece": (
+        [
+            chunk(call('{"x"', index=0, id="a1", name="f")),
+            chunk(call(": 1}", index=0, id="a1", name="f")),
+            chunk(call('{"y": 2}', index=1, id="b1", name="g")),
+            CALLED,
+        ],
+        TWO,
+    ),
+    "empty id and name in later pieces": (
+        [
+            chunk(call('{"x"', index=0, id="a1", name="f")),
+            chunk(call(": 1}", index=0, id="", name="")),
+            chunk(call('{"y": 2}', index=1, id="b1", name="g")),
+            CALLED,
+        ],
+        TWO,
+    ),
+    "arguments as an object": (
+        [chunk(call({"x": 1}, index=0, id="a1", name="f")), chunk(call({"y": 2}, index=1, id="b1", name="g")), CALLED],
+        TWO,
+    ),
+    "finish reason stop": (
+        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=1, id="b1", name="g")), END],
+        TWO,
+    ),
+    "no ids": (
+        [chunk(call('{"x": 1}', index=0, name="f")), chunk(call('{"y": 2}', index=1, name="g")), CALLED],
+        [(None, "f", '{"x": 1}'), (None, "g", '{"y": 2}')],
+    ),
+    "the same id twice": (
+        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=1, id="a1", name="g")), CALLED],
+        [("a1", "f", '{"x": 1}'), (None, "g", '{"y": 2}')],
+    ),
+    "no index, in pieces": (
+        [chunk(call('{"x"', id="a1", name="f")), chunk(call(": 1}")), chunk(call('{"y": 2}', id="b1", name="g")), CALLED],
+        TWO,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALL_STREAMS)
+async def test_calls_are_put_together_whatever_their_shape(name: str) -> None:
+    pieces, expected = CALL_STREAMS[name]
+    calls = (await finish(*pieces)).message.calls
+    assert [(c.name, json.loads(c.arguments)) for c in calls] == [(n, json.loads(a)) for _, n, a in expected]
+    ids = [c.id for c in calls]
+    assert len(set(ids)) == len(ids)
+    for found, (wanted, _, _) in zip(ids, expected, strict=True):
+        assert found == wanted if wanted else (len(found) == 9 and found.isalnum())
+
+
+async def test_an_id_that_the_history_has_used_is_replaced() -> None:
+    past = (
+        user("hi"),
+        Message(role="assistant", parts=(ToolCall(id="call_0", name="f", arguments="{}"),)),
+        Message(role="tool", parts=(error_result("call_0", "x"),)),
+    )
+    events = await play(
+        chunk(call("{}", index=0, id="call_0", name="f")), CALLED, request=ModelRequest(model="m", messages=past)
+    )
+    assert isinstance(events[-1], Done)
+    assert events[-1].message.calls[0].id != "call_0"
+
+
+async def test_the_start_of_a_call_is_told_once() -> None:
+    events = await play(chunk(call('{"x"', index=0, id="a", name="f")), chunk(call(": 1}", index=0, name="f")), CALLED)
+    assert [event for event in events if isinstance(event, CallStarted)] == [CallStarted(name="f")]
+
+
+async def test_nulls_comments_and_empty_choices_are_no_harm() -> None:
+    null = b'data: {"choices": null}\n\ndata: {"choices": [{"delta": null}]}\n\ndata: {"choices": []}\n\n'
+    done = await finish(b": OPENROUTER PROCESSING\n\n", null, chunk({"content": None}), chunk({"content": "ok"}), END)
+    assert done.message.text == "ok"
+
+
+async def test_a_server_that_ignores_stream_is_understood() -> None:
+    body = {"choices": [{"message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]}
+    wire = Wire(httpx2.Response(200, json=body))
+    events = [event async for event in wire.model().stream(REQUEST)]
+    assert events[0] == TextDelta(text="whole")
+    assert isinstance(events[-1], Done)
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+async def test_reasoning_is_shown_apart_and_echoed_to_the_same_origin_only(key: str) -> None:
+    events = await play(chunk({key: "Hmm"}), chunk({"content": "ok"}), END)
+    assert events[0] == ReasoningDelta(text="Hmm")
+    assert isinstance(events[-1], Done)
+    message = events[-1].message
+    assert message.parts == (Reasoning(text="Hmm"), Text(text="ok"))
+    origin = {"api": "chat", "base_url": "http://127.0.0.1:1/v1/", "model": "m"}
+    assert next(to_wire(message, origin)) == {"role": "assistant", "content": "ok", key: "Hmm"}
+    assert next(to_wire(message, {**origin, "model": "n"})) == {"role": "assistant", "content": "ok"}
+
+
+async def test_what_a_provider_hangs_on_a_call_goes_back_with_it() -> None:
+    signature = {"google": {"thought_signature": "s"}}
+    done = await finish(chunk(call("{}", id="a", name="f", extra_content=signature)), CALLED)
+    origin = {"api": "chat", "base_url": "http://127.0.0.1:1/v1/", "model": "m"}
+    wire = next(to_wire(done.message, origin))
+    assert wire["tool_calls"][0]["extra_content"] == signature
+
+
+async def test_a_cut_by_length_keeps_text_and_drops_the_unfinished_call() -> None:
+    done = await finish(
+        chunk({"content": "so"}), chunk(call('{"x": "lon', index=0, id="a", name="f")), chunk({}, "length"), DONE
+    )
+    assert (done.message.text, done.message.calls, done.stop, done.message.cut) == ("so", (), "length", "length")
+
+
+async def test_filter_and_refusal_are_named() -> None:
+    assert (await finish(chunk({"content": "a"}), chunk({}, "content_filter"), DONE)).stop == "filter"
+    assert (await finish(chunk({"refusal": "No."}), END)).stop == "refusal"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind", "told"),
+    [
+        ((chunk({"content": "half"}),), "broken_stream", "broke off"),
+        ((), "broken_stream", "broke off"),
+        ((b"data: {broken\n\n",), "broken_stream", "broken data"),
+        ((b'data: {"error": {"message": "the engine died"}}\n\n',), "server", "the engine died"),
+        ((b'data: {"error": {"message": "maximum context length is 10"}}\n\n',), "context", "maximum context"),
+    ],
+)
+async def test_a_broken_stream_is_one_clear_error(pieces: Sequence[bytes], kind: str, told: str, quick: None) -> None:
+    wire = Wire(*(stream(*pieces) for _ in range(9)))
+    with pytest.raises(ModelError, match=told) as caught:
+        [event async for event in wire.model().stream(REQUEST)]
+    assert caught.value.kind == kind
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits between retries take no time."""
+
+    async def no_time(seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr("asyncio.sleep", no_time)
+
+
+def refused(status: int, message: str = "no", code: str | None = None, **headers: str) -> httpx2.Response:
+    return httpx2.Response(status, json={"error": {"message": message, "code": code}}, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("response", "kind"),
+    [
+        (refused(401), "auth"),
+        (refused(402), "quota"),
+        (refused(429, code="insufficient_quota"), "quota"),
+        (refused(400, "bad"), "bad_request"),
+        (refused(400, "prompt is too long: maximum context length is 8"), "context"),
+        (refused(404, "no such model"), "bad_request"),
+        (refused(429, **{"retry-after": "600"}), "rate"),
+        (httpx2.Response(400, json=[{"error": {"message": "a list, as Gemini sends"}}]), "bad_request"),
+    ],
+)
+async def test_what_waiting_cannot_mend_fails_at_once(response: httpx2.Response, kind: str) -> None:
+    wire = Wire(response)
+    with pytest.raises(ModelError) as caught:
+        [event async for event in wire.model().stream(REQUEST)]
+    assert (caught.value.kind, len(wire.bodies)) == (kind, 1)
+    assert str(response.status_code) in caught.value.message
+
+
+async def test_passing_failures_are_told_waited_out_and_tried_again(quick: None) -> None:
+    responses = (refused(429, "slow", **{"retry-after": "7"}), refused(503), httpx2.ConnectError("refused"))
+    wire = Wire(*responses, stream(chunk({"content": "ok"}), END))
+    events = [event async for event in wire.model().stream(REQUEST)]
+    waits = [event.seconds for event in events if isinstance(event, Retrying)]
+    assert waits == [7.0, 1.0, 2.0]
+    assert isinstance(events[-1], Done)
+
+
+async def test_nothing_is_tried_again_once_text_was_shown(quick: None) -> None:
+    wire = Wire(stream(chunk({"content": "half"}), b'data: {"error": {"message": "overloaded"}}\n\n'))
+    with pytest.raises(ModelError):
+        [event async for event in wire.model().stream(REQUEST)]
+    assert len(wire.bodies) == 1
+
+
+async def test_retries_end(quick: None) -> None:
+    wire = Wire(*(refused(503) for _ in range(9)))
+    with pytest.raises(ModelError):
+        [event async for event in wire.model().stream(REQUEST)]
+    assert len(wire.bodies) == openai_client.MAX_RETRIES + 1
+
+
+async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -> None:
+    history = (
+        Message(role="system", parts=(Text(text="Be brief."),)),
+        user("hi"),
+        Message(role="assistant", parts=(ToolCall(id="c", name="box__echo", arguments='{"text": "x"}'),)),
+        Message(
+            role="tool",
+            parts=(
+                ToolResult(call_id="c", parts=(Text(text="see"), Image(media_type="image/png", data=b"\x89"))),
+                error_result("d", "it broke"),
+            ),
+        ),
+    )
+    wire = Wire(stream(chunk({"content": "ok"}), END))
+    request = ModelRequest(
+        model="m", messages=history, tools=(tool(),), tool_choice="none", options={"max_output_tokens": 9}
+    )
+    [event async for event in wire.model().stream(request)]
+    assert wire.bodies[0] == {
+        "model": "m",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 9,
+        "tool_choice": "none",
+        "tools": [
+            {"type": "function", "function": {"name": "box__echo", "description": "", "parameters": tool().schema}}
+        ],
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "hi"},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    {"id": "c", "type": "function", "function": {"name": "box__echo", "arguments": '{"text": "x"}'}}
+                ],
+            },
+            {"role": "tool", "tool_call_id": "c", "content": "see\n[image/png, 1 bytes]"},
+            {"role": "tool", "tool_call_id": "d", "content": "Error: it broke"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Image from tool call c:"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,iQ=="}},
+                ],
+            },
+        ],
+    }
+
+
+async def test_openai_itself_gets_its_own_name_for_the_output_limit() -> None:
+    wire = Wire(stream(chunk({"content": "ok"}), END))
+    request = ModelRequest(model="m", messages=(user("hi"),), options={"max_output_tokens": 9})
+    [event async for event in wire.model("https://api.openai.com/v1").stream(request)]
+    assert wire.bodies[0]["max_completion_tokens"] == 9
+    assert "tools" not in wire.bodies[0]

@@ -1,0 +1,53 @@
+"""What start-up must not cost: the stored help is right, and the heavy libraries stay out."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("openai", "mcp", "mcp_types", "prompt_toolkit", "keyring", "google", "pydantic", "httpx2", "rich")
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=50)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    assert loaded_by("import mcpchat.cli").isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["ask", "--help"], ["config", "init", "-h"]])
+def test_help_and_version_need_not_even_a_parser(words: list[str]) -> None:
+    code = f"sys.argv = ['mcpchat', *{words}]\nfrom mcpchat.__main__ import main\nmain()"
+    assert loaded_by(code).isdisjoint((*HEAVY, "typer", "msgspec", "asyncio", "re"))
+
+
+def test_listing_known_tools_and_asking_the_demo_without_a_tool_leave_the_sdks_alone() -> None:
+    run = "from mcpchat import cli\nassert cli.run({}) == 0"
+    loaded_by(run.format(["tools"]))  # fills the cache
+    assert loaded_by(run.format(["tools", "--format", "json"])).isdisjoint(
+        {"openai", "mcp", "prompt_toolkit", "keyring"}
+    )
+    asked = loaded_by(run.format(["ask", "-m", "demo", "hello"]))
+    assert asked.isdisjoint({"openai", "mcp", "prompt_toolkit", "keyring"})
+
+
+def test_a_question_to_a_model_leaves_the_mcp_sdk_alone_while_the_tools_are_known() -> None:
+    from tests.double import ModelDouble
+
+    with ModelDouble() as double:
+        code = (
+            f"import os; os.environ |= {{'OPENAI_BASE_URL': '{double.base_url}', 'MCPCHAT_MODEL': 'm'}}\n"
+            "from mcpchat import cli\nassert cli.run(['{}']) == 0"
+        )
+        loaded_by(code.replace("'{}'", "'tools'"))
+        assert loaded_by(code.replace("'{}'", "'ask', 'hello'")).isdisjoint({"mcp", "prompt_toolkit", "rich"})
+
+
+def test_the_stored_files_are_those_that_the_code_makes() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/generate.py", "--check"], capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout) == (0, "")

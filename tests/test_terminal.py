@@ -1,0 +1,240 @@
+"""What a person sees: the chat and ask in a real terminal."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.double import ModelDouble, Reply, chunk, text, tool_call
+from tests.terminal import Terminal
+
+ODD = str(Path(__file__).with_name("servers") / "odd.py")
+ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
+Start = Callable[..., Terminal]
+
+
+@pytest.fixture
+def start(installed: str) -> Start:
+    def start(*words: str, **options: object) -> Terminal:
+        return Terminal([installed, *words], **options)  # type: ignore[arg-type]
+
+    return start
+
+
+def settings(double: ModelDouble, tmp_path: Path, config: str = "") -> dict[str, str]:
+    (tmp_path / "c.toml").write_text(config)
+    return {"OPENAI_BASE_URL": double.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
+
+
+def test_a_chat_with_the_demo_calculates_lists_and_leaves(start: Start) -> None:
+    with start("--model", "demo") as terminal:
+        terminal.wait_for("demo · calculator · /help")
+        terminal.send("What is 1234 * 5678?" + ENTER)
+        screen = terminal.wait_for("calculator.calculate(1234 * 5678) = 7006652")
+        assert "not a language model" in screen
+        assert re.search(r'✓ calculator\.calculate {2}expression="1234 \* 5678"', screen)
+        terminal.send("/tools" + ENTER)
+        terminal.wait_for("calculator.convert")
+        terminal.send("/servers" + ENTER)
+        screen = terminal.wait_for("transport")
+        assert re.search(r"calculator +ready +stdio +3", screen)
+        terminal.send("/help" + ENTER)
+        screen = terminal.wait_for("/clear")
+        for name in ("/help", "/tools", "/servers", "/model", "/clear", "/exit"):
+            assert name in screen
+        terminal.send("/modle x" + ENTER)
+        terminal.wait_for("no command /modle; did you mean /model?")
+        terminal.send("/exit" + ENTER)
+        assert terminal.wait_exit() == 0
+
+
+def test_ctrl_d_leaves_and_ctrl_c_clears_the_line_then_leaves(start: Start) -> None:
+    with start("-m", "demo") as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("half a thought" + CTRL_C)
+        terminal.read(0.5)
+        assert "half a thought" not in terminal.text
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    with start("-m", "demo") as terminal:
+        terminal.wait_for("\n>")
+        terminal.send(CTRL_C)
+        terminal.wait_for("Ctrl-C again, or Ctrl-D, leaves")
+        terminal.send(CTRL_C)
+        assert terminal.wait_exit() == 0
+
+
+def test_commands_are_completed(start: Start) -> None:
+    with start("-m", "demo") as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("/se")
+        terminal.wait_for("each server and how it is")
+        terminal.send("\t" + ENTER)
+        terminal.wait_for("transport")
+
+
+def test_ctrl_c_cancels_the_answer_and_the_chat_goes_on(
+    start: Start, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    model_double.replies = [Reply([chunk({"content": "Once upon a time"})], hang=True), text("All is well.")]
+    with start(environ=settings(model_double, tmp_path)) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("tell" + ENTER)
+        terminal.wait_for("Once upon a time")
+        terminal.send(CTRL_C)
+        screen = terminal.wait_for("cancelled")
+        assert screen.count("Once upon a time") == 1
+        terminal.wait_for("\n>", count=2)
+        terminal.send("again" + ENTER)
+        terminal.wait_for("All is well.")
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    assert [(m["role"], m["content"]) for m in model_double.requests[1]["messages"]] == [
+        ("user", "tell"),
+        ("assistant", "Once upon a time"),
+        ("user", "again"),
+    ]
+
+
+def test_ctrl_c_cancels_a_running_tool(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "slow"]\ntrust = true\n'
+    model_double.replies = [tool_call("box__echo", '{"text": "x"}'), text("All is well.")]
+    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("go" + ENTER)
+        terminal.wait_for('… box.echo  text="x"')
+        terminal.read(0.3)
+        terminal.send(CTRL_C)
+        screen = terminal.wait_for("cancelled", count=2)
+        assert "✗ box.echo" in screen
+        terminal.send("again" + ENTER)
+        terminal.wait_for("All is well.")
+    result = model_double.requests[1]["messages"][2]
+    assert (result["role"], result["content"]) == ("tool", "Error: cancelled by the user")
+
+
+def test_a_question_before_a_tool_is_answered_by_a_key(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
+    write = tool_call("box__write", '{"text": "two\\nlines"}')
+    model_double.replies = [write, text("First."), write, text("Second."), write, text("Third.")]
+    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("go" + ENTER)
+        screen = terminal.wait_for("[y]es  [n]o  [a]lways")
+        assert "box wants to run write" in screen
+        assert "default: ask" in screen
+        terminal.send("n")
+        terminal.wait_for("First.")
+        terminal.send("go" + ENTER)
+        terminal.wait_for("[y]es", count=2)
+        terminal.send("a")
+        terminal.wait_for("Second.")
+        terminal.send("go" + ENTER)
+        screen = terminal.wait_for("Third.")
+        assert screen.count("[y]es") == 2
+        assert screen.count("✓ box.write") == 2
+        assert "denied by the user" in screen
+
+
+def test_a_model_error_is_shown_and_the_chat_goes_on(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    from tests.double import error
+
+    model_double.replies = [error(401, "bad key"), text("Better.")]
+    with start(environ=settings(model_double, tmp_path)) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("go" + ENTER)
+        screen = terminal.wait_for("error: the model's server answered 401: bad key")
+        assert "check the key" in screen
+        terminal.send("again" + ENTER)
+        terminal.wait_for("Better.")
+
+
+def test_a_server_that_fails_is_told_without_breaking_the_prompt(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[servers.bad]\ncommand = "bash"\nargs = ["-c", "echo no disk >&2; exit 1"]\n')
+    with start("-m", "demo", environ={"MCPCHAT_CONFIG": str(tmp_path / "c.toml")}) as terminal:
+        screen = terminal.wait_for("server bad is skipped: it left at once, with exit code 1")
+        assert "no disk" in screen
+        terminal.send("hello" + ENTER)
+        terminal.wait_for("There is no tool to call")
+
+
+def test_markdown_is_rendered_in_order_and_once(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    document = "# Title\n\nSome **bold** words.\n\n- one\n- two\n\n```python\nprint('hi')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nThe end."
+    pieces = [document[i : i + 5] for i in range(0, len(document), 5)]
+    model_double.replies = [Reply([*(chunk({"content": p}) for p in pieces), chunk({}, "stop")], pause=0.01)]
+    with start("ask", "x", environ=settings(model_double, tmp_path)) as terminal:
+        assert terminal.wait_exit() == 0
+        screen = terminal.text
+    for once in ("Title", "Some bold words.", "one", "two", "print('hi')", "The end."):
+        assert screen.count(once) == 1, screen
+    assert (
+        screen.index("Title")
+        < screen.index("bold")
+        < screen.index("one")
+        < screen.index("print")
+        < screen.index("The end")
+    )
+    assert "**" not in screen
+    assert "```" not in screen
+
+
+def test_an_answer_taller_than_the_screen_is_whole_in_the_scrollback(
+    start: Start, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    lines = [f"line {n}" for n in range(60)]
+    document = "```\n" + "\n".join(lines) + "\n```\n"
+    model_double.replies = [
+        Reply([*(chunk({"content": f"{p}\n"}) for p in document.splitlines()), chunk({}, "stop")], pause=0.01)
+    ]
+    with start("ask", "x", environ=settings(model_double, tmp_path), lines=12) as terminal:
+        assert terminal.wait_exit() == 0
+        shown = re.findall(r"line \d+", terminal.text)
+    assert shown[-60:] == lines
+
+
+def test_escapes_from_the_model_never_reach_the_terminal(
+    start: Start, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    model_double.replies = [text("a\x1b]0;owned\x07b \x1b[2J c \x9b31m d [click](https://evil.example)")]
+    with start("ask", "x", environ=settings(model_double, tmp_path)) as terminal:
+        assert terminal.wait_exit() == 0
+    assert b"\x1b]0;" not in terminal.raw
+    assert b"\x1b[2J" not in terminal.raw
+    assert b"\x1b]8;" not in terminal.raw
+    assert "https://evil.example" in terminal.text
+
+
+def test_no_color_means_no_colour(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    model_double.replies = [text("`code` and **bold**")]
+    with start("ask", "x", "--no-color", environ=settings(model_double, tmp_path)) as terminal:
+        assert terminal.wait_exit() == 0
+    assert not re.search(rb"\x1b\[[0-9;]*3[0-9]", terminal.raw)
+
+
+def test_piped_output_stays_plain_while_the_terminal_shows_the_tools(start: Start) -> None:
+    reader, writer = os.pipe()
+    with start("ask", "-m", "demo", "2*3", stdout=writer) as terminal:
+        os.close(writer)
+        assert terminal.wait_exit() == 0
+        screen = terminal.text
+    with os.fdopen(reader) as out:
+        assert out.read() == "calculator.calculate(2*3) = 6\n"
+    assert "ok: calculator.calculate" in screen
+
+
+def test_the_history_is_kept_for_the_user_alone(start: Start, isolated: Path) -> None:
+    with start("-m", "demo") as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("remember me" + ENTER)
+        terminal.wait_for("No tool fits")
+        terminal.send(CTRL_D)
+        terminal.wait_exit()
+    (history,) = isolated.rglob("history")
+    assert history.stat().st_mode & 0o777 == 0o600
+    with start("-m", "demo") as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("\x1b[A")
+        terminal.wait_for("remember me")

@@ -1,0 +1,142 @@
+"""Tool names, arguments and globs."""
+
+import re
+from typing import Any
+
+import pytest
+
+from mcpchat.core.tools import (
+    BadArguments,
+    ToolSpec,
+    explain_arguments,
+    matches,
+    nearest,
+    openai_function,
+    parse_arguments,
+    typed_arguments,
+)
+
+
+def spec(server: str, name: str, schema: dict[str, Any] | None = None) -> ToolSpec:
+    return ToolSpec(server=server, name=name, schema=schema or {"type": "object"})
+
+
+NAMES = [
+    ("a", "b"), ("a b", "c"), ("a_b", "c"), ("a-b", "c"), ("a.b", "c"), ("a", "b__c"), ("a__b", "c"), ("a_", "_b"),
+    ("a", "__b"), ("a__", "b"), ("ä", "b"), ("ö", "b"), ("日本", "語"), ("", ""), ("a", ""), ("x" * 200, "y" * 200),
+    ("x" * 200, "y" * 199), ("a", "x" * 61), ("a", "x" * 62), ("a", "c_1a2b3c4d"), ("a", "🙂"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("server", "name"), NAMES)
+def test_an_exposed_name_is_what_every_api_takes(server: str, name: str) -> None:
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", spec(server, name).exposed)
+
+
+def test_different_tools_never_share_an_exposed_name() -> None:
+    exposed = [spec(server, name).exposed for server, name in NAMES]
+    assert len(set(exposed)) == len(NAMES)
+
+
+def test_a_name_cannot_be_made_to_look_like_anothers_hashed_name() -> None:
+    victim = spec("a b", "c")
+    forged = spec("a_b", "c_" + victim.exposed.rsplit("_", 1)[1])
+    assert forged.exposed != victim.exposed
+
+
+def test_a_plain_name_stays_readable() -> None:
+    assert spec("gmail", "send-message").exposed == "gmail__send-message"
+
+
+@pytest.mark.parametrize(
+    ("glob", "label", "hit"),
+    [
+        ("a.*", "a.b", True),
+        ("a", "a.b", True),
+        ("a", "ab.c", False),
+        ("*", "a.b", True),
+        ("*.delete_*", "a.delete_all", True),
+        ("a.B", "a.b", False),
+    ],
+)
+def test_globs_match_server_and_tool(glob: str, label: str, hit: bool) -> None:
+    assert matches(glob, label) is hit
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", '"x"', '"[1]"', "true", "\"{'a': 1}\""])
+def test_arguments_that_are_no_object_are_refused(text: str) -> None:
+    with pytest.raises(BadArguments):
+        parse_arguments(text)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer"},
+        "x": {"type": "number"},
+        "s": {"type": "string"},
+        "b": {"type": "boolean"},
+        "l": {"type": "array", "items": {"type": "number"}},
+        "o": {"type": "object"},
+        "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "either": {"type": ["string", "integer"]},
+        "free": {},
+    },
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        (("n", "3"), 3),
+        (("x", "3"), 3),
+        (("x", "2.5"), 2.5),
+        (("s", "3"), "3"),
+        (("s", ""), ""),
+        (("b", "true"), True),
+        (("l", "[1, 2]"), [1, 2]),
+        (("l", "1,2.5"), [1, 2.5]),
+        (("l", "7"), [7]),
+        (("o", '{"a": 1}'), {"a": 1}),
+        (("maybe", ""), None),
+        (("maybe", "4"), 4),
+        (("either", "4"), "4"),
+        (("free", "4"), 4),
+        (("free", "four"), "four"),
+    ],
+)
+def test_words_become_what_the_schema_says(pair: tuple[str, str], value: Any) -> None:
+    assert typed_arguments([pair], SCHEMA) == {pair[0]: value}
+
+
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        (("n", "3.5"), "n=3.5: expected integer"),
+        (("n", "true"), "n=true: expected integer"),
+        (("b", "yes"), "b=yes: expected boolean"),
+        (("o", "[1]"), "o=[1]: expected object"),
+        (("maybes", "1"), "no argument named 'maybes'; did you mean 'maybe'?"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused_by_name(pair: tuple[str, str], told: str) -> None:
+    with pytest.raises(BadArguments, match=re.escape(told)):
+        typed_arguments([pair], SCHEMA)
+
+
+def test_what_a_tool_takes_is_explained_in_one_line() -> None:
+    schema = {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a"]}
+    assert explain_arguments(spec("x", "y", schema)) == "it takes a (required), b"
+    assert explain_arguments(spec("x", "y")) == "it takes no arguments"
+
+
+def test_a_function_definition_is_always_an_object_schema() -> None:
+    function = openai_function(spec("x", "y", {"$schema": "https://json-schema.org/draft/2020-12/schema"}))["function"]
+    assert function == {"name": "x__y", "description": "", "parameters": {"type": "object", "properties": {}}}
+
+
+def test_near_names_are_found_whatever_their_case() -> None:
+    assert nearest("SEND_mesage", ["send_message", "read"]) == ["send_message"]
+    assert nearest("zzz", ["send_message"]) == []

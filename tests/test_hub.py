@@ -21,6 +21,7 @@ from mcpchat.core.events import Event, ServerChanged, ToolProgress
 from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
 from mcpchat.core.tools import ToolSpec
 
+MEASURED = tuple(name for name in os.environ if name.startswith("COVERAGE"))  # the process's coverage, where it is taken
 SERVERS = Path(__file__).with_name("servers")
 
 
@@ -77,7 +78,7 @@ def bench(tmp_path: Path) -> Open:
 
 
 async def test_the_calculator_answers_over_real_stdio(bench: Open) -> None:
-    async with bench(calc=ServerConfig(builtin="calculator")) as b:
+    async with bench(calc=ServerConfig(builtin="calculator", env_pass=MEASURED)) as b:
         assert [spec.name for spec in await b.hub.tools()] == ["calculate", "convert", "statistics"]
         assert all(spec.read_only for spec in await b.hub.tools())
         result = await b.call("calc.calculate", expression="2 ** 100")

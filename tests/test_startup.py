@@ -1,5 +1,6 @@
 """What start-up must not cost: the stored help is right, and the heavy libraries stay out."""
 
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,10 @@ HEAVY = ("openai", "mcp", "mcp_types", "prompt_toolkit", "keyring", "google", "p
 
 def loaded_by(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=50)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=50, env=environ
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct, field
 
+from mcpchat.core import schemas
 from mcpchat.core.errors import ConfigError
 
 REFERENCE = re.compile(r"(env|keyring):(.+)")
@@ -148,7 +149,7 @@ def parse(text: str, name: str) -> Config:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors."""
-    schema = msgspec.json.schema(Config)
+    schema = schemas.json_schema(Config)
     server = schema["$defs"]["ServerConfig"]
     server["oneOf"] = [{"required": [key]} for key in ("command", "url", "builtin")]
     for definition in schema["$defs"].values():

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from mcpchat.core import schemas
 from mcpchat.core.approvals import Decision
 from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
 
@@ -113,4 +114,4 @@ def to_json(event: Event) -> bytes:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of one event of the stream, the version key apart."""
-    return msgspec.json.schema(Event)
+    return schemas.json_schema(Event)

@@ -21,7 +21,9 @@ from mcpchat.core.events import Event, ServerChanged, ToolProgress
 from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
 from mcpchat.core.tools import ToolSpec
 
-MEASURED = tuple(name for name in os.environ if name.startswith("COVERAGE"))  # the process's coverage, where it is taken
+MEASURED = tuple(
+    name for name in os.environ if name.startswith("COVERAGE")
+)  # the process's coverage, where it is taken
 SERVERS = Path(__file__).with_name("servers")
 
 

@@ -27,11 +27,12 @@ class _Models(msgspec.Struct):
 
 async def find() -> list[LocalServer]:
     """The OpenAI-compatible servers that answer on this machine now."""
-    found = await asyncio.gather(*(_ask(name, port) for name, port in _USUAL))
+    found = await asyncio.gather(*(ask(name, port) for name, port in _USUAL))
     return [server for server in found if server is not None]
 
 
-async def _ask(name: str, port: int) -> LocalServer | None:
+async def ask(name: str, port: int) -> LocalServer | None:
+    """The server on this port, or None where nobody speaks the models API there within half a second."""
     try:
         async with asyncio.timeout(_PATIENCE):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -6,7 +6,7 @@ import msgspec
 
 
 def json_schema(kind: Any) -> dict[str, Any]:
-    """The JSON Schema of a type; each description is on one line, since Pythons differ in how they indent docstrings."""
+    """The JSON Schema of a type, each description on one line: Pythons differ in how they indent docstrings."""
     schema = msgspec.json.schema(kind)
     for definition in schema.get("$defs", {}).values():
         for described in (definition, *definition.get("properties", {}).values()):

@@ -1,0 +1,32 @@
+"""Model servers on this machine are found by asking, and strangers are left alone."""
+
+import asyncio
+
+import pytest
+
+from mcpchat.adapters import local_models
+from mcpchat.adapters.local_models import LocalServer
+from tests.double import ModelDouble
+
+
+async def test_a_server_that_answers_is_found_with_its_models(model_double: ModelDouble) -> None:
+    port = int(model_double.base_url.split(":")[2].split("/")[0])
+    assert await local_models.ask("Ollama", port) == LocalServer("Ollama", model_double.base_url, ("small", "large"))
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.0 404 Not Found\r\n\r\n{}", b"HTTP/1.0 200 OK\r\n\r\nnot json", b"SSH-2.0-x\r\n", None]
+)
+async def test_what_is_no_model_server_is_not_taken_for_one(answer: bytes | None) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        if answer is None:
+            await asyncio.sleep(5)
+        else:
+            writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await local_models.ask("x", port) is None
+    assert await local_models.ask("x", port) is None  # and nobody at all

@@ -139,6 +139,30 @@ def test_a_question_before_a_tool_is_answered_by_a_key(start: Start, model_doubl
         assert "denied by the user" in screen
 
 
+def test_what_was_typed_too_early_answers_no_question_and_is_kept(
+    start: Start, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
+    write = tool_call("box__write", '{"text": "x"}')
+    write.pause = 0.5
+    model_double.replies = [write, text("I see."), text("Yes.")]
+    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("go" + ENTER + "y")  # in one piece, as a paste: the prompt reads the y too
+        terminal.read(0.3)
+        terminal.send("es, please")  # and these while the model thinks
+        terminal.wait_for("[y]es  [n]o  [a]lways")
+        terminal.read(0.5)
+        assert "box.write" not in terminal.text
+        assert "es, please" not in terminal.text
+        terminal.send("n")
+        terminal.wait_for("I see.")
+        terminal.wait_for("> yes, please")
+        terminal.send(ENTER)
+        terminal.wait_for("Yes.")
+    assert model_double.requests[-1]["messages"][-1] == {"role": "user", "content": "yes, please"}
+
+
 def test_a_model_error_is_shown_and_the_chat_goes_on(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
     from tests.double import error
 

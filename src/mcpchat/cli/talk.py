@@ -121,25 +121,27 @@ async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:
     """The REPL."""
     if not is_terminal(sys.stdin, sys.stdout):
         raise UsageError("chat needs a terminal", hint='in scripts: mcpchat ask "..."')
-
     from rich.text import Text
 
+    from mcpchat.ui import keyboard
     from mcpchat.ui.commands import Room
     from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
     from mcpchat.ui.repl import repl
 
     out, _ = _consoles(no_color)
     renderer = ConsoleRenderer(out, out)
-    async with open_chat(setup, wishes, emit=renderer, asker=TerminalAsker(out, renderer)) as opened:
-        names = [status.name for status in opened.hub.status()]
-        what = f"{opened.session.model.name} · {', '.join(names) or 'no servers'}"
-        out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
-        room = Room(
-            session=opened.session,
-            toolbox=opened.hub,
-            servers=opened.hub,
-            switch_model=opened.switch_model,
-            console=out,
-        )
-        await repl(room, history_file=setup.paths.state / "history")
+    asker = TerminalAsker(out, renderer)
+    with keyboard.held():
+        async with open_chat(setup, wishes, emit=renderer, asker=asker) as opened:
+            names = [status.name for status in opened.hub.status()]
+            what = f"{opened.session.model.name} · {', '.join(names) or 'no servers'}"
+            out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
+            room = Room(
+                session=opened.session,
+                toolbox=opened.hub,
+                servers=opened.hub,
+                switch_model=opened.switch_model,
+                console=out,
+            )
+            await repl(room, history_file=setup.paths.state / "history", typed_ahead=asker.take_typed_ahead)
     return 0

@@ -13,7 +13,7 @@ from mcpchat.core.events import Event
 from mcpchat.core.messages import ToolCall
 from mcpchat.core.sanitize import clean, one_line
 from mcpchat.core.tools import ToolSpec
-from mcpchat.ui import tool_lines
+from mcpchat.ui import keyboard, tool_lines
 from mcpchat.ui.live import LiveRegion
 from mcpchat.ui.markdown import MarkdownStream
 
@@ -90,11 +90,20 @@ class ConsoleRenderer:
 
 
 class TerminalAsker:
-    """Asks the person, by single keys. Ctrl-C at a question cancels the whole turn."""
+    """Asks the person, by single keys. Ctrl-C at a question cancels the whole turn.
+
+    What was typed before the question appeared does not answer it: ``take_typed_ahead`` has it.
+    """
 
     def __init__(self, err: Console, renderer: ConsoleRenderer | None) -> None:
         self._err = err
         self._renderer = renderer
+        self._typed_ahead = ""
+
+    def take_typed_ahead(self) -> str:
+        """What was typed too early for a question, for the next line of the chat."""
+        typed, self._typed_ahead = self._typed_ahead, ""
+        return typed.replace("\r", "\n").strip("\n")
 
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
         if self._renderer is not None:
@@ -121,6 +130,7 @@ class TerminalAsker:
     async def _key(self, prompt: str, keys: str) -> str:
         """One of the keys, or "cancel" for Ctrl-C; Escape and Ctrl-D are no."""
         from prompt_toolkit import PromptSession
+        from prompt_toolkit.input.typeahead import get_typeahead
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.output import create_output
 
@@ -138,4 +148,6 @@ class TerminalAsker:
         session: PromptSession[str] = PromptSession(
             key_bindings=bindings, output=create_output(stdout=cast("TextIO", self._err.file))
         )
+        early = "".join(press.data for press in get_typeahead(session.app.input))
+        self._typed_ahead += early + keyboard.typed_ahead()
         return await session.prompt_async(prompt)

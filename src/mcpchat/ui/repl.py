@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -21,8 +21,11 @@ from mcpchat.ui.complete import suggest
 from mcpchat.ui.interrupt import cancelled_by
 
 
-async def repl(room: Room, *, history_file: Path) -> None:
-    """Talk until /exit or Ctrl-D. Errors are shown and the chat goes on."""
+async def repl(room: Room, *, history_file: Path, typed_ahead: Callable[[], str]) -> None:
+    """Talk until /exit or Ctrl-D. Errors are shown and the chat goes on.
+
+    ``typed_ahead`` gives what was typed where it did not belong: the next line begins with it.
+    """
     prompt: PromptSession[str] = PromptSession(
         history=_history(history_file),
         completer=_Commands(room),
@@ -37,7 +40,7 @@ async def repl(room: Room, *, history_file: Path) -> None:
         while not room.leaving:
             try:
                 with patch_stdout(raw=True):
-                    line = await prompt.prompt_async(ANSI("\x1b[1m> \x1b[0m"))
+                    line = await prompt.prompt_async(ANSI("\x1b[1m> \x1b[0m"), default=typed_ahead())
             except KeyboardInterrupt:
                 presses += 1
                 if presses == 2:

@@ -3,7 +3,7 @@
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 if sys.platform != "win32":
@@ -15,17 +15,29 @@ def held() -> Iterator[None]:
     """While inside, typed keys wait unseen and unchanged for the next prompt; Ctrl-C still interrupts.
 
     In the usual mode the terminal would echo them amid the answer, and turn Enter into another key (Ctrl-J) than the
-    one that a prompt waits for. Does nothing where standard input is no terminal, and on Windows.
+    one that a prompt waits for.
     """
+    with _changed(lambda iflag, lflag: (iflag & ~termios.ICRNL, lflag & ~(termios.ECHO | termios.ICANON))):
+        yield
+
+
+@contextmanager
+def interrupts(on: bool) -> Iterator[None]:
+    """While inside, Ctrl-C is a signal to this process, or a key like any other that waits for the next prompt."""
+    with _changed(lambda iflag, lflag: (iflag, lflag | termios.ISIG if on else lflag & ~termios.ISIG)):
+        yield
+
+
+@contextmanager
+def _changed(change: Callable[[int, int], tuple[int, int]]) -> Iterator[None]:
+    """The terminal with other input and local flags; nothing where there is none, and on Windows."""
     if sys.platform == "win32" or not sys.stdin.isatty():
         yield
         return
     fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
-    quiet = termios.tcgetattr(fd)
-    quiet[0] &= ~termios.ICRNL
-    quiet[3] &= ~(termios.ECHO | termios.ICANON)
-    termios.tcsetattr(fd, termios.TCSANOW, quiet)
+    before, attributes = termios.tcgetattr(fd), termios.tcgetattr(fd)
+    attributes[0], attributes[3] = change(attributes[0], attributes[3])
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
     try:
         yield
     finally:

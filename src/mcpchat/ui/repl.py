@@ -15,7 +15,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from mcpchat.core.errors import McpChatError
-from mcpchat.ui import commands
+from mcpchat.ui import commands, keyboard
 from mcpchat.ui.commands import Room
 from mcpchat.ui.complete import suggest
 from mcpchat.ui.interrupt import cancelled_by
@@ -37,21 +37,23 @@ async def repl(room: Room, *, history_file: Path, typed_ahead: Callable[[], str]
     warming = asyncio.create_task(_warm(room))
     presses = 0
     try:
-        while not room.leaving:
-            try:
-                with patch_stdout(raw=True):
-                    line = await prompt.prompt_async(ANSI("\x1b[1m> \x1b[0m"), default=typed_ahead())
-            except KeyboardInterrupt:
-                presses += 1
-                if presses == 2:
+        # Between two prompts nobody may be there to take the signal: there, Ctrl-C is a key for the next one.
+        with keyboard.interrupts(False):
+            while not room.leaving and presses < 2:
+                try:
+                    with patch_stdout(raw=True):
+                        line = await prompt.prompt_async(ANSI("\x1b[1m> \x1b[0m"), default=typed_ahead())
+                except KeyboardInterrupt:
+                    presses += 1
+                    if presses == 1:
+                        room.say("  Ctrl-C again, or Ctrl-D, leaves", "dim")
+                    continue
+                except EOFError:
                     return
-                room.say("  Ctrl-C again, or Ctrl-D, leaves", "dim")
-                continue
-            except EOFError:
-                return
-            presses = 0
-            if line.strip():
-                await _interruptible(room, line)
+                presses = 0
+                if line.strip():
+                    with keyboard.interrupts(True):
+                        await _interruptible(room, line)
     finally:
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)

@@ -142,6 +142,25 @@ def test_exit_2_for_a_command_line_that_is_wrong(run: Run, words: tuple[str, ...
     assert complaint in err
 
 
+def test_without_a_command_and_a_terminal_it_says_what_to_do(run: Run) -> None:
+    code, out, err = told(run())
+    assert (code, out) == (2, "")
+    assert err == 'error: chat needs a terminal\n  in scripts: mcpchat ask "..."\n'
+
+
+def test_options_before_the_command_hold_for_it(run: Run, tmp_path: Path) -> None:
+    assert told(run("-m", "demo", "ask", "2*3"))[:2] == (0, "calculator.calculate(2*3) = 6\n")
+    (tmp_path / "c.toml").write_text("[modl]")
+    for command in (["tools"], ["config", "show"], ["config", "validate"]):
+        assert told(run("--config", str(tmp_path / "c.toml"), *command))[0] == 2
+
+
+def test_markdown_is_passed_as_it_was_written(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [text("**a**")]
+    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    assert told(run("ask", "-o", "markdown", "x", **model)) == (0, "**a**\n", "")
+
+
 def test_exit_2_for_binary_input(run: Run, installed: str) -> None:
     done = subprocess.run([installed, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
     assert done.returncode == 2

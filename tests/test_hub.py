@@ -188,6 +188,14 @@ async def test_a_server_that_never_shakes_hands_is_given_up(bench: Open) -> None
         assert b.failure("box").startswith("it did not answer within 0.5 s")
 
 
+async def test_a_server_that_does_not_list_its_tools_is_left_out(bench: Open) -> None:
+    silent = odd("silent-list", timeouts=Timeouts(start=1))
+    async with bench(no=odd("no-list"), silent=silent, good=odd()) as b:
+        assert {spec.server for spec in await b.hub.tools()} == {"good"}
+        assert b.failure("no") == "it did not list its tools: no list today (code -32602)"
+        assert b.failure("silent") == "silent did not answer within 1 s"
+
+
 async def test_a_server_that_leaves_at_the_modern_probe_is_asked_the_old_way(bench: Open) -> None:
     async with bench(box=odd("strict")) as b:
         assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)

@@ -28,6 +28,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         case "initialize":
             info = {"name": "odd", "version": "1"}
             return {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
+        case "tools/list" if MODE == "no-list":
+            raise ValueError("no list today")
+        case "tools/list" if MODE == "silent-list":
+            time.sleep(60)
+            raise ValueError("too late")
         case "tools/list" if MODE == "paged":
             start = int(params.get("cursor") or 0)
             page = [{"name": f"t{n:03}", "inputSchema": {"type": "object"}} for n in range(start, start + 10)]

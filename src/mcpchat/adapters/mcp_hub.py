@@ -28,7 +28,7 @@ class Connection(Protocol):
     def alive(self) -> bool: ...
     @property
     def era(self) -> Era: ...
-    async def list_tools(self) -> tuple[tuple[ToolSpec, ...], float | None]: ...
+    async def list_tools(self, *, timeout: float) -> tuple[tuple[ToolSpec, ...], float | None]: ...
     async def call(
         self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, *, timeout: float
     ) -> ToolResult: ...
@@ -195,7 +195,8 @@ class McpHub:
             self._change(server, "starting")
             try:
                 server.connection = await self._connect(server)
-                listed, ttl = await server.connection.list_tools()
+                assert server.timeouts.start is not None
+                listed, ttl = await server.connection.list_tools(timeout=server.timeouts.start)
             except SignInNeeded as error:
                 self._change(server, "login", error.message)
                 raise

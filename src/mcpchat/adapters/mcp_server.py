@@ -107,17 +107,26 @@ class Connection:
             case error:
                 return ServerError(f"the handshake failed: {type(error).__name__}: {error}", log=log)
 
-    async def list_tools(self) -> tuple[tuple[ToolSpec, ...], float | None]:
-        """All pages of the server's tools, and for how many seconds they hold (None where it does not say)."""
+    async def list_tools(self, *, timeout: float) -> tuple[tuple[ToolSpec, ...], float | None]:
+        """All pages of the server's tools, and for how many seconds they hold (None where it does not say).
+
+        Raises ServerError, also when this takes more than ``timeout`` seconds.
+        """
+        try:
+            return await self._ask(self._list_tools(), timeout)
+        except MCPError as error:
+            raise ServerError(f"it did not list its tools: {error.message} (code {error.code})") from error
+
+    async def _list_tools(self) -> tuple[tuple[ToolSpec, ...], float | None]:
         client = self._live()
         if client.server_capabilities.tools is None:
             return (), None
         found: list[types.Tool] = []
         cursor, ttl = None, None
         for _ in range(_MOST_PAGES):
-            page = await self._while_alive(client.list_tools(cursor=cursor))
+            page = await client.list_tools(cursor=cursor)
             found += page.tools
-            if page.ttl_ms:
+            if page.ttl_ms:  # zero is what a server says that was told nothing
                 ttl = page.ttl_ms / 1000
             if page.next_cursor is None or page.next_cursor == cursor:
                 break
@@ -132,22 +141,31 @@ class Connection:
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             emit(ToolProgress(call_id=call_id, done=progress, total=total, note=message or ""))
 
-        client = self._live()
+        try:
+            work = self._live().call_tool(spec.name, arguments, progress_callback=on_progress)
+            result = await self._ask(work, timeout)
+        except MCPError as error:
+            text = Text(text=f"the server refused the call: {error.message} (code {error.code})")
+            return ToolResult(call_id=call_id, parts=(text,), is_error=True)
+        return _to_result(call_id, result)
+
+    async def _ask(self, work: Coroutine[Any, Any, _T], timeout: float) -> _T:
+        """Do this for at most ``timeout`` seconds. An error that the server sent stays MCPError; all else is ours."""
         try:
             async with asyncio.timeout(timeout):
-                result = await self._while_alive(client.call_tool(spec.name, arguments, progress_callback=on_progress))
+                return await self._while_alive(work)
         except TimeoutError as error:
             raise ServerError(
-                f"{self.name} did not answer within {timeout:g} s", hint="raise timeouts.call in the config"
+                f"{self.name} did not answer within {timeout:g} s", hint="raise its timeouts in the config"
             ) from error
         except MCPError as error:
             if error.code == _CONNECTION_CLOSED and error.message == "Connection closed":  # servers use the code too
                 raise await self._died() from error
-            text = Text(text=f"the server refused the call: {error.message} (code {error.code})")
-            return ToolResult(call_id=call_id, parts=(text,), is_error=True)
+            raise
         except ValidationError as error:
             raise ServerError(f"{self.name} answered in a form that the protocol does not know") from error
-        return _to_result(call_id, result)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError, httpx2.HTTPError, OSError) as error:
+            raise await self._died() from error
 
     async def close(self) -> None:
         """End the session and the process. Safe to call twice."""

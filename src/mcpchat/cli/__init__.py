@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from typer.exceptions import Abort, TyperException
 
@@ -32,7 +33,10 @@ def run(words: Sequence[str]) -> int:
         _report(error, words)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the one catch-all: a traceback is for --debug
-        _report_bug(error)
+        inner = _innermost(error)
+        if isinstance(inner, BrokenPipeError):
+            return 0
+        _report_bug(inner)
         return 1
 
 
@@ -61,22 +65,22 @@ def _report(error: McpChatError, words: Sequence[str]) -> None:
 
 def _wants_json(words: Sequence[str]) -> bool:
     """Whether stdout was promised to be JSON, by any spelling of the option."""
-    formats = ("json", "jsonl")
-    options = ("-o", "--output", "--format")
-    pairs = zip(words, [*words[1:], ""], strict=True)
-    return any(word in options and value in formats for word, value in pairs) or any(
-        word in {f"{option}={form}" for option in options for form in formats} for word in words
-    )
+    formats, options = ("json", "jsonl"), ("-o", "--output", "--format")
+    spelled = {f"{option}{join}{form}" for option in options for join in (" ", "=", "") for form in formats}
+    return any(word in spelled or f"{word} {following}" in spelled for word, following in pairwise([*words, ""]))
 
 
-def _report_bug(error: Exception) -> None:
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _report_bug(error: BaseException) -> None:
     if common.debug_wanted:
         _traceback()
-    inner: BaseException = error
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
     sys.stderr.write(
-        f"error: mcpchat failed in a way it should not: {type(inner).__name__}: {inner}\n"
+        f"error: mcpchat failed in a way it should not: {type(error).__name__}: {error}\n"
         "  run it again with --debug, and report what it shows\n"
     )
 

@@ -61,6 +61,9 @@ def root(
         sys.stdout.write(f"mcpchat {__version__}\n")
         return 0
     if ctx.invoked_subcommand is not None:
+        # What stands before the command's name holds for the command.
+        given = {name: value for name, value in ctx.params.items() if value}
+        ctx.default_map = {ctx.invoked_subcommand: given | dict.fromkeys(config_commands.NAMES, given)}
         return 0
     return chat(model, agent, allow, deny, yes, config, refresh, no_color, debug)
 
@@ -96,7 +99,13 @@ def ask(
     deny: DenyOption = None,
     yes: YesOption = False,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FORMAT", help="text, markdown, json or jsonl.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FORMAT",
+            help="text (rendered at a terminal), markdown (as the model wrote it), json or jsonl.",
+        ),
     ] = "text",
     quiet: QuietOption = False,
     config: ConfigOption = None,

@@ -11,6 +11,7 @@ from mcpchat.cli.common import ConfigOption, DebugOption, make_setup
 from mcpchat.core.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show, make and check the config file.")
+NAMES = ("path", "show", "init", "validate", "schema")
 
 
 @app.command()

@@ -160,8 +160,9 @@ async def call(
     if output == "json":
         _write_json(result)
     else:
-        text = clean(result_text(result)) if is_terminal(sys.stdout) else result_text(result)
-        (sys.stderr if result.is_error else sys.stdout).write(text.rstrip("\n") + "\n")
+        stream = sys.stderr if result.is_error else sys.stdout
+        text = clean(result_text(result)) if is_terminal(stream) else result_text(result)
+        stream.write(text.rstrip("\n") + "\n")
     if result.is_error:
         raise ToolFailed(f"{spec.label} reported an error")
     return 0

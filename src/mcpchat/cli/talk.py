@@ -28,7 +28,7 @@ def question(words: Sequence[str]) -> str:
     asked = "\n\n".join(piece for piece in (" ".join(words).strip(), piped.strip("\n")) if piece.strip())
     if not asked:
         raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
-    return asked
+    return asked.encode(errors="replace").decode()  # words that were no UTF-8 hold what no request could
 
 
 def _read_input() -> str:
@@ -87,7 +87,7 @@ def _renderer(output: str, *, quiet: bool, no_color: bool) -> tuple[Emit, Asker]
     from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
 
     out, err = _consoles(no_color)
-    rendered = (is_terminal(sys.stdout) and not _dumb()) or output == "markdown"
+    rendered = output == "text" and is_terminal(sys.stdout) and not _dumb()
     console = ConsoleRenderer(out, err, quiet=quiet) if rendered else None
     if is_terminal(sys.stdin):
         asker = TerminalAsker(err, console)

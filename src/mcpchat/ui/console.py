@@ -2,6 +2,7 @@
 
 import json
 import signal
+from glob import escape
 from typing import TYPE_CHECKING, TextIO, assert_never, cast
 
 from rich.console import Console
@@ -114,7 +115,10 @@ class TerminalAsker:
             signal.raise_signal(signal.SIGINT)
         allowed = key in {"y", "a"}
         return Decision(
-            allowed=allowed, by="user", reason="" if allowed else "no", remember=spec.label if key == "a" else ""
+            allowed=allowed,
+            by="user",
+            reason="" if allowed else "no",
+            remember=escape(spec.label) if key == "a" else "",
         )
 
     def _question(self, spec: ToolSpec, call: ToolCall, rule: str) -> Text:

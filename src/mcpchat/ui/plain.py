@@ -25,6 +25,7 @@ class TextRenderer:
         self._out = out
         self._err = err
         self._quiet = quiet
+        self._shown = clean if out.isatty() else str  # to a file or a program it goes as it is
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -58,7 +59,7 @@ class TextRenderer:
 
     def _answer(self, text: str, cut: str) -> None:
         if text:
-            self._out.write(text if text.endswith("\n") else text + "\n")
+            self._out.write(self._shown(text if text.endswith("\n") else text + "\n"))
             self._out.flush()
         if cut:
             self._warn(f"the answer ends early: {cut}")

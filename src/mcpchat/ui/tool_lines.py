@@ -14,7 +14,7 @@ _LONGEST_ERROR = 300  # characters: the reason matters more than the one line
 
 
 def started(event: ToolStarted) -> str:
-    return f"{event.tool}  {arguments(event.call)}".rstrip()
+    return f"{one_line(event.tool, 100)}  {arguments(event.call)}".rstrip()
 
 
 def finished(event: ToolFinished, width: int = 200) -> str:

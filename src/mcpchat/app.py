@@ -11,6 +11,7 @@ from mcpchat.adapters.mcp_hub import Connector, McpHub
 from mcpchat.adapters.schema_cache import SchemaCache
 from mcpchat.core import config as configuration
 from mcpchat.core.approvals import Policy, rules
+from mcpchat.core.bounded import BoundedToolbox
 from mcpchat.core.config import AgentConfig, Config
 from mcpchat.core.errors import ConfigError, ModelError, NoModel, UsageError
 from mcpchat.core.events import Emit
@@ -237,7 +238,7 @@ async def open_chat(setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker) -
         model = await choose_model(setup, wishes.model or agent.model)
         session = Session(
             model=model,
-            toolbox=hub,
+            toolbox=BoundedToolbox(hub, limit=setup.config.limits.max_result),
             gate=Gate(make_policy(setup.config, wishes), asker),
             emit=emit,
             instructions=agent.instructions,

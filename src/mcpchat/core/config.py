@@ -104,7 +104,12 @@ class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one turn may take."""
+
     max_steps: Annotated[int, Meta(gt=0, description="Rounds of tool calls in one turn.")] = 25
+    max_result: Annotated[
+        int, Meta(ge=1000, description="Characters of a tool's result that the model gets; the middle is left out.")
+    ] = 30_000
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

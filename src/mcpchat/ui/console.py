@@ -117,7 +117,6 @@ class TerminalAsker:
         return Decision(
             allowed=allowed,
             by="user",
-            reason="" if allowed else "no",
             remember=escape(spec.label) if key == "a" else "",
         )
 

@@ -1,0 +1,55 @@
+"""Results of a size that a model can take: a Toolbox around a Toolbox."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from mcpchat.core.events import Emit
+from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
+from mcpchat.core.ports import Toolbox
+from mcpchat.core.tools import ToolSpec
+
+_HEAD = 0.7  # of what is kept; the rest is the tail
+
+
+class BoundedToolbox:
+    """The inner toolbox, with each result's text cut to ``limit`` characters, visibly, out of its middle."""
+
+    def __init__(self, inner: Toolbox, *, limit: int) -> None:
+        self._inner = inner
+        self._limit = limit
+
+    async def tools(self) -> Sequence[ToolSpec]:
+        return await self._inner.tools()
+
+    def expect(self, spec: ToolSpec) -> None:
+        self._inner.expect(spec)
+
+    async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
+        return bounded(await self._inner.call(spec, call_id, arguments, emit), self._limit)
+
+
+def bounded(result: ToolResult, limit: int) -> ToolResult:
+    """The result with at most ``limit`` characters of text in all; its structured form goes where it is cut."""
+    left = limit
+    parts: list[Text | Image | Audio | Link] = []
+    for part in result.parts:
+        if isinstance(part, Text):
+            kept = clip(part.text, left)
+            left -= min(len(part.text), left)
+            parts.append(Text(text=kept))
+        else:
+            parts.append(part)
+    return result if tuple(parts) == result.parts else replace(result, parts=tuple(parts), structured=None)
+
+
+def clip(text: str, limit: int) -> str:
+    """The text, or its head and tail of ``limit`` characters in all with a line between that says what is missing."""
+    if len(text) <= limit:
+        return text
+    head = int(limit * _HEAD)
+    tail = limit - head
+    missing = len(text) - limit
+    end = text[len(text) - tail :]
+    return f"{text[:head]}\n[… {missing:,} of {len(text):,} characters left out here: ask for less at a time …]\n{end}"

@@ -1,0 +1,40 @@
+"""Long results are cut out of their middle, and say so."""
+
+from mcpchat.core.bounded import BoundedToolbox, bounded
+from mcpchat.core.messages import Image, Text, ToolResult
+from tests.fakes import FakeToolbox, tool
+
+
+def texts(result: ToolResult) -> list[str]:
+    return [part.text for part in result.parts if isinstance(part, Text)]
+
+
+def test_a_result_that_fits_is_left_alone() -> None:
+    result = ToolResult(call_id="c", parts=(Text(text="x" * 10),), structured={"a": 1})
+    assert bounded(result, 10) is result
+
+
+def test_a_long_text_keeps_its_head_and_tail() -> None:
+    result = ToolResult(call_id="c", parts=(Text(text="h" * 700 + "m" * 5000 + "t" * 300),), structured={"a": 1})
+    cut = bounded(result, 1000)
+    note = "[… 5,000 of 6,000 characters left out here: ask for less at a time …]"
+    assert texts(cut) == ["h" * 700 + f"\n{note}\n" + "t" * 300]
+    assert cut.structured is None
+
+
+def test_the_limit_is_for_all_texts_together_and_images_stay() -> None:
+    image = Image(media_type="image/png", data=b"x" * 5000)
+    cut = bounded(ToolResult(call_id="c", parts=(Text(text="a" * 900), image, Text(text="b" * 900))), 1000)
+    assert image in cut.parts
+    first, second = texts(cut)
+    assert first == "a" * 900
+    assert second.count("b") == 100
+
+
+async def test_a_wrapped_toolbox_is_the_same_toolbox() -> None:
+    inner = FakeToolbox({"echo": lambda a: "y" * 5000})
+    box = BoundedToolbox(inner, limit=1000)
+    assert await box.tools() == await inner.tools()
+    box.expect(tool())
+    assert inner.expected == ["echo"]
+    assert texts(await box.call(tool(), "c", {}, print))[0].count("y") == 1000

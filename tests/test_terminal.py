@@ -1,5 +1,6 @@
 """What a person sees: the chat and ask in a real terminal."""
 
+import json
 import os
 import re
 import sys
@@ -137,6 +138,28 @@ def test_a_question_before_a_tool_is_answered_by_a_key(start: Start, model_doubl
         assert screen.count("[y]es") == 2
         assert screen.count("✓ box.write") == 2
         assert "denied by the user" in screen
+
+
+def test_a_call_that_ends_during_a_question_is_shown_after_it(
+    start: Start, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    server = f'command = "{sys.executable}"\nargs = ["{ODD}"]\n'
+    config = f"[servers.box]\n{server}trust = true\n[servers.other]\n{server}"
+    both = [
+        {"index": n, "id": f"c{n}", "function": {"name": name, "arguments": json.dumps({"text": said})}}
+        for n, (name, said) in enumerate([("box__echo", "slowly"), ("other__write", "x")])
+    ]
+    model_double.replies = [Reply([chunk({"tool_calls": both}), chunk({}, "tool_calls")]), text("Both done.")]
+    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("go" + ENTER)
+        terminal.wait_for("[y]es  [n]o  [a]lways")
+        terminal.read(2.0)
+        assert terminal.text.endswith("in this session")
+        assert "box.echo" not in terminal.text
+        terminal.send("y")
+        screen = terminal.wait_for("Both done.")
+    assert screen.index("[y]es") < screen.index("✓ box.echo") < screen.index("✓ other.write")
 
 
 def test_what_was_typed_too_early_answers_no_question_and_is_kept(

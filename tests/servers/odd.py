@@ -69,6 +69,8 @@ def call(name: str, arguments: dict[str, Any], meta: dict[str, Any]) -> dict[str
                 {"type": "resource", "resource": {"uri": "file:///c", "blob": "AA==", "mimeType": "application/zip"}},
             ]
             return {"content": content, "structuredContent": {"n": 1}}
+    if name == "echo" and arguments["text"] == "slowly":
+        time.sleep(1)
     if name == "wipe":
         return {"content": [{"type": "text", "text": "cannot wipe"}], "isError": True}
     return {"content": [{"type": "text", "text": f"echo: {arguments['text']}"}]}

@@ -2,6 +2,8 @@
 
 import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from glob import escape
 from typing import TYPE_CHECKING, TextIO, assert_never, cast
 
@@ -31,10 +33,30 @@ class ConsoleRenderer:
         self._region = LiveRegion(out)
         self._markdown = MarkdownStream(self._region)
         self._running: dict[str, str] = {}
+        self._waiting: list[Event] | None = None
         unicode = out.encoding.lower().startswith("utf")
         self._done, self._failed, self._busy = ("✓", "✗", "…") if unicode else ("ok", "x", "...")
 
     def __call__(self, event: Event) -> None:
+        if self._waiting is not None:
+            self._waiting.append(event)
+        else:
+            self._draw(event)
+
+    @contextmanager
+    def question(self) -> Iterator[None]:
+        """While inside, a question has the terminal: what happens meanwhile is drawn afterwards."""
+        self._region.show(())
+        self._waiting = []
+        try:
+            yield
+        finally:
+            waiting, self._waiting = self._waiting, None
+            for event in waiting:
+                self._draw(event)
+            self._show_running()
+
+    def _draw(self, event: Event) -> None:
         match event:
             case events.TextDelta(text=text):
                 self._markdown.feed(text)
@@ -75,10 +97,6 @@ class ConsoleRenderer:
             case _:
                 assert_never(event)
 
-    def pause(self) -> None:
-        """Take the changing lines away, so that a question can have the terminal."""
-        self._region.show(())
-
     def _show_running(self) -> None:
         lines = [] if self._quiet else list(self._running.values())
         self._region.show([line for text in lines for line in self._region.lines_of(Text(text, style="dim"))])
@@ -107,10 +125,9 @@ class TerminalAsker:
         return typed.replace("\r", "\n").strip("\n")
 
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
-        if self._renderer is not None:
-            self._renderer.pause()
-        self._err.print(self._question(spec, call, rule))
-        key = await self._key("  [y]es  [n]o  [a]lways this tool, in this session ", "yna")
+        with self._renderer.question() if self._renderer is not None else nullcontext():
+            self._err.print(self._question(spec, call, rule))
+            key = await self._key("  [y]es  [n]o  [a]lways this tool, in this session ", "yna")
         if key == "cancel":
             signal.raise_signal(signal.SIGINT)
         allowed = key in {"y", "a"}

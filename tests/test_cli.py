@@ -161,6 +161,12 @@ def test_markdown_is_passed_as_it_was_written(run: Run, model_double: ModelDoubl
     assert told(run("ask", "-o", "markdown", "x", **model)) == (0, "**a**\n", "")
 
 
+def test_an_encoding_that_lacks_a_character_shows_a_question_mark(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [text("1 → 2 é")]
+    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m", "PYTHONIOENCODING": "ascii"}
+    assert told(run("ask", "x", **model)) == (0, "1 ? 2 ?\n", "")
+
+
 def test_exit_2_for_binary_input(run: Run, installed: str) -> None:
     done = subprocess.run([installed, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
     assert done.returncode == 2

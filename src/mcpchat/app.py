@@ -1,8 +1,9 @@
 """The composition root: from the config and the environment to a running session; the one place that picks adapters."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import gc
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,21 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
     return configuration.parse(text, str(path))
 
 
+@contextmanager
+def _importing() -> Iterator[None]:
+    """No garbage collection while an SDK is imported; what is there afterwards stays, and is never looked at again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def load_sdk() -> Connector:
     """The adapter that imports the mcp SDK."""
-    from mcpchat.adapters import mcp_server
+    with _importing():
+        from mcpchat.adapters import mcp_server
 
     return mcp_server
 
@@ -150,8 +163,9 @@ async def choose_model(setup: Setup, name: str | None) -> ModelChoice:
     key = await _model_key(setup)
     if not key and base_url == OPENAI:
         raise NoModel(await ways_to_a_model(name))
-    from mcpchat.adapters.openai_chat import OpenAIChat
-    from mcpchat.adapters.openai_client import OpenAIClient
+    with _importing():
+        from mcpchat.adapters.openai_chat import OpenAIChat
+        from mcpchat.adapters.openai_client import OpenAIClient
 
     client = OpenAIClient(base_url=base_url, api_key=key)
     if name is None and not client.is_openai:

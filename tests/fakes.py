@@ -93,3 +93,9 @@ class ScriptedAsker:
 
 YES = Decision(allowed=True, by="user")
 NO = Decision(allowed=False, by="user", reason="not now")
+
+
+def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
+    """The calls of the history that no result answers yet, in order."""
+    answered = {result.call_id for message in messages for result in message.results}
+    return tuple(call for message in messages for call in message.calls if call.id not in answered)

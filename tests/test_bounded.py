@@ -31,6 +31,12 @@ def test_the_limit_is_for_all_texts_together_and_images_stay() -> None:
     assert second.count("b") == 100
 
 
+def test_a_result_with_structure_alone_is_bounded_too() -> None:
+    cut = bounded(ToolResult(call_id="c", structured={"a": "x" * 100_000}), 1000)
+    assert texts(cut)[0].count("x") < 1000
+    assert cut.structured is None
+
+
 async def test_a_wrapped_toolbox_is_the_same_toolbox() -> None:
     inner = FakeToolbox({"echo": lambda a: "y" * 5000})
     box = BoundedToolbox(inner, limit=1000)

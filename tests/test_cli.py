@@ -94,6 +94,14 @@ def test_json_lines_are_the_events_and_nothing_else(run: Run) -> None:
     assert {event["v"] for event in events} == {1}
 
 
+def test_json_stays_one_object_when_the_exit_code_is_not_zero(run: Run) -> None:
+    done = run("ask", "-m", "demo", "-o", "json", "--deny", "*", "2*3")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["error"]["code"], answer["error"]["class"]) == (6, 6, "denied")
+    done = run("call", "calculator.calculate", "expression=1/0", "-o", "json")
+    assert (done.returncode, json.loads(done.stdout)["is_error"]) == (5, True)
+
+
 def test_json_is_one_object(run: Run) -> None:
     code, out, err = told(run("ask", "-m", "demo", "-o", "json", "2*3"))
     answer = json.loads(out)
@@ -167,6 +175,83 @@ def test_an_encoding_that_lacks_a_character_shows_a_question_mark(run: Run, mode
     assert told(run("ask", "x", **model)) == (0, "1 ? 2 ?\n", "")
 
 
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["ask", "-m", "demo", "-o", "jsonl", "x"], ["tools", "no"]]
+)
+def test_a_reader_that_has_gone_gets_no_complaint(installed: str, words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([installed, *words], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, timeout=50)
+    os.close(writer)
+    assert done.returncode == (2 if words[0] == "tools" else 0)
+    line = f"{installed} {' '.join(words)} | true"
+    assert (
+        "Traceback"
+        not in subprocess.run(
+            ["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50
+        ).stderr
+    )
+
+
+def test_a_signal_that_the_parent_switched_off_stays_off(installed: str, model_double: ModelDouble) -> None:
+    model_double.replies = [Reply(text("all of it").pieces, pause=0.5)]
+    environ = os.environ | {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    command = ["bash", "-c", f"trap '' HUP; exec {installed} ask x"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ, text=True)
+    deadline = time.monotonic() + 30
+    while not model_double.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "all of it\n")
+
+
+def test_a_description_is_text_and_never_markup(run: Run, tmp_path: Path) -> None:
+    script = Path(ODD).read_text().replace("Echo a text", "Echo [/b] a [optional] [link=https://e.example]text")
+    (tmp_path / "server.py").write_text(script)
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{tmp_path / "server.py"}"]\n'
+    code, out, _ = told(run("tools", config=config))
+    assert code == 0
+    assert "Echo [/b] a [optional] [link=https://e.example]text" in out
+
+
+def test_a_tool_that_is_newer_than_the_kept_list_is_found(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "more").write_text("")
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "good", "{tmp_path / "more"}"]\n'
+    assert "box.fresh" not in run("tools", config=config).stdout
+    (tmp_path / "more").write_text("fresh")
+    assert told(run("call", "box.fresh", "text=x", "--yes", config=config)) == (0, "echo: x\n", "")
+    assert "box.fresh" in run("tools", config=config).stdout
+
+
+@pytest.mark.parametrize("key", ["sk-SECRET\nX: y", "sk-SECRETé"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(run: Run, key: str) -> None:
+    done = run("ask", "x", OPENAI_API_KEY=key, OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m")
+    assert done.returncode == 2
+    assert "OPENAI_API_KEY: the value holds characters" in done.stderr
+    assert "SECRET" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "told_"),
+    [
+        (["ask", "x"], {"OPENAI_BASE_URL": "localhost:11434"}, "expected http:// or https://"),
+        (["ask", "-m", "demo", "--allow", "delete_file", "x"], {}, "'delete_file' names no server"),
+        (["config", "init", "--config", "/proc/nowhere/c.toml"], {}, "cannot write /proc/nowhere/c.toml"),
+    ],
+)
+def test_more_that_cannot_work_is_told_with_exit_2(
+    run: Run, words: list[str], environ: dict[str, str], told_: str
+) -> None:
+    code, _, err = told(run(*words, **environ))
+    assert code == 2
+    assert told_ in err
+
+
+def test_an_empty_config_variable_is_no_config(run: Run) -> None:
+    assert told(run("config", "show", MCPCHAT_CONFIG=""))[0] == 0
+
+
 def test_exit_2_for_binary_input(run: Run, installed: str) -> None:
     done = subprocess.run([installed, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
     assert done.returncode == 2
@@ -178,7 +263,7 @@ def test_exit_4_for_a_required_server_that_is_down_and_not_for_another(run: Run)
     code, out, err = told(run("tools", config=BOX + down))
     assert code == 0
     assert "box.echo" in out
-    assert "warning: server down is skipped: no program named 'no-such-program' on PATH" in err
+    assert "warning: server down is down: no program named 'no-such-program' on PATH" in err
     code, _, err = told(run("ask", "-m", "demo", "x", config=BOX + down + "required = true\n"))
     assert code == 4
     assert "down: no program named 'no-such-program' on PATH" in err
@@ -327,7 +412,7 @@ def test_config_init_validate_show_path_and_schema(run: Run, isolated: Path) -> 
     shown = json.loads(told(run("config", "show"))[1])
     assert shown["servers"]["calculator"]["builtin"] == "calculator"
     assert json.loads(told(run("config", "schema"))[1]) == json.loads(
-        Path(path).with_name("config.schema.json").read_text()
+        Path(path).with_name("mcpchat.schema.json").read_text()
     )
 
 

@@ -81,7 +81,10 @@ PROBLEMS = [
     ('[servers.a]\ncommand = "x"\nheaders = {}', 'c.toml:3: servers.a.headers: goes with "url"'),
     ('[servers.a]\nbuiltin = "calclator"', "c.toml:2: servers.a.builtin: no bundled server is named 'calclator'"),
     ('[servers."a b"]\ncommand = "x"', "c.toml:1: servers.a b: a server's name is made of letters"),
-    ('[servers.a]\ncommand = "x"\nenv = { A = 1 }', "c.toml:3: servers.a.env: expected a string, got a whole number"),
+    (
+        '[servers.a]\ncommand = "x"\nenv = { A = 1 }',
+        "c.toml:3: servers.a.env: expected a string, got a whole number for A",
+    ),
     ('[servers.a]\ncommand = "x"\ntimeouts.start = 0', "c.toml:3: servers.a.timeouts.start: expected a number > 0.0"),
     ("servers = 3", "c.toml:1: servers: expected a table"),
     ("[servers]\na = 3", "c.toml:2: servers.a: expected a table"),
@@ -89,6 +92,11 @@ PROBLEMS = [
     ('[approvals]\ndefault = "maybe"', "c.toml:2: approvals.default: expected one of 'allow', 'ask', 'deny'"),
     ("[approvals]\nallow = 'x'", "c.toml:2: approvals.allow: expected an array, got a string"),
     ("[timeouts]\nstrat = 3", 'c.toml:2: timeouts.strat: unknown key; did you mean "start"?'),
+    (
+        "[approvals]\ndeny = ['delete_file']",
+        "c.toml:2: approvals.deny: 'delete_file' names no server; for a tool write",
+    ),
+    ("[model]\nbase_url = 'localhost:1'", "c.toml:2: model.base_url: expected an address that begins with https://"),
     ("[limits]\nmax_steps = 0", "c.toml:2: limits.max_steps: expected a whole number >= 1"),
     ("[modle]\nname = 'x'", 'c.toml:1: modle: unknown key; did you mean "model"?'),
     ("[model\nname = 'x'", "c.toml: not valid TOML: "),

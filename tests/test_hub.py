@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -118,14 +117,13 @@ async def test_a_required_server_that_is_down_is_an_error(bench: Open) -> None:
             await b.hub.tools()
 
 
-async def test_servers_start_in_parallel(bench: Open) -> None:
-    slow = ServerConfig(command="bash", args=("-c", f"sleep 1; exec {sys.executable} {SERVERS / 'odd.py'}"))
-    began = time.monotonic()
-    async with bench(a=slow, b=slow, c=slow, d=slow) as b:
-        await b.hub.tools()
-        starts = [status.seconds for status in b.hub.status()]
-    # One after the other they would take at least four times as long as the slowest alone.
-    assert time.monotonic() - began < 2.5 * max(starts)
+async def test_servers_shake_hands_in_parallel(bench: Open, tmp_path: Path) -> None:
+    # Each answers only once all four have begun: one after the other, none ever would.
+    wait = f"touch {tmp_path}/$0; until [ $(ls {tmp_path}/s? | wc -l) = 4 ]; do sleep 0.05; done"
+    script = f'read first; {wait}; (echo "$first"; cat) | {sys.executable} {SERVERS / "odd.py"}'
+    servers = {name: ServerConfig(command="bash", args=("-c", script, name)) for name in ("s1", "s2", "s3", "s4")}
+    async with bench(**servers) as b:
+        assert len(await b.hub.tools()) == 12
 
 
 async def test_a_known_server_is_listed_without_being_started(bench: Open) -> None:
@@ -173,7 +171,23 @@ async def test_a_server_that_dies_in_a_call_is_told_and_started_again_for_the_ne
         for _ in range(2):
             with pytest.raises(ServerError, match="box went away with exit code 7 before it answered\n  out of cheese"):
                 await b.call("box.echo", text="hi")
-        assert b.states("box") == ["starting", "ready", "starting", "ready"]
+        assert b.states("box") == ["starting", "ready", "stopped"] * 2
+
+
+async def test_a_known_server_that_no_longer_starts_fails_once_for_all_that_wait(bench: Open, tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text((SERVERS / "odd.py").read_text())
+    config = ServerConfig(command=sys.executable, args=(str(script),))
+    async with bench(box=config) as b:
+        await b.hub.tools()
+    script.write_text("raise SystemExit(5)")
+    async with bench(box=config) as b:
+        spec = await b.spec("box.echo")
+        b.hub.expect(spec)
+        calls = (b.hub.call(spec, "c", {"text": "x"}, b.seen.append) for _ in range(3))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == ["box: it left at once, with exit code 5"] * 3
+        assert b.states("box") == ["starting", "failed"]
 
 
 async def test_a_call_that_takes_too_long_ends(bench: Open) -> None:
@@ -307,8 +321,8 @@ async def test_a_cancelled_call_leaves_the_connection_usable(bench: Open) -> Non
 def remote() -> Iterator[Callable[..., str]]:
     processes: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> str:
-        command = [sys.executable, str(SERVERS / "remote.py"), *arguments]
+    def start(*arguments: str, script: str = "remote.py") -> str:
+        command = [sys.executable, str(SERVERS / script), *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout is not None
@@ -340,6 +354,35 @@ async def test_a_token_goes_by_reference_and_without_it_a_sign_in_is_needed(
             await b.hub.tools()
         status = b.hub.status()[0]
         assert (status.state, status.auth) == ("login", "sign-in needed")
+
+
+async def test_what_http_says_of_a_call_is_told(bench: Open, remote: Callable[..., str]) -> None:
+    async with bench(far=ServerConfig(url=remote("401", script="old_remote.py"))) as b:
+        with pytest.raises(SignInNeeded, match="far wants a sign-in"):
+            await b.call("far.go")
+    async with bench(far=ServerConfig(url=remote("500", script="old_remote.py"))) as b:
+        with pytest.raises(ServerError, match="far answered HTTP 500"):
+            await b.call("far.go")
+
+
+async def test_a_remote_server_that_answers_no_goodbye_is_left(bench: Open, remote: Callable[..., str]) -> None:
+    async with asyncio.timeout(30), bench(far=ServerConfig(url=remote("hang-at-goodbye", script="old_remote.py"))) as b:
+        assert (await b.call("far.go")).parts == (Text(text="gone"),)
+
+
+@pytest.mark.parametrize("value", ["tok-SECRET\n ", "tok-SECRET\nX: y", "tok-SECRETé"])
+async def test_a_header_value_that_was_pasted_carelessly_is_never_shown(
+    bench: Open, remote: Callable[..., str], value: str
+) -> None:
+    headers = {"Authorization": "Bearer env:TOKEN"}
+    async with bench(environ={"TOKEN": value}, far=ServerConfig(url=remote("tok-SECRET"), headers=headers)) as b:
+        await b.hub.tools()
+        status = b.hub.status()[0]
+        if value.strip() == "tok-SECRET":
+            assert status.state == "ready"
+        else:
+            assert status.detail.startswith("servers.far.headers.Authorization: the value holds characters")
+        assert "SECRET" not in repr(b.seen)
 
 
 async def test_an_address_where_nobody_listens_is_told(bench: Open) -> None:

@@ -190,6 +190,31 @@ async def test_nulls_comments_and_empty_choices_are_no_harm() -> None:
     assert done.message.text == "ok"
 
 
+async def test_what_is_no_chunk_is_passed_over() -> None:
+    odd = b'data: {"choices": [null, 3, {"delta": "hi"}, {"delta": {"tool_calls": [null, {"function": 3}]}}]}\n\ndata: []\n\n'
+    assert (await finish(odd, chunk({"content": "ok"}), END)).message.parts == (Text(text="ok"),)
+
+
+async def test_a_character_cut_in_two_is_joined_and_half_of_one_replaced() -> None:
+    events = await play(
+        chunk({"content": "a\ud83d"}), chunk({"content": "\ude00b"}), chunk({"content": "\udc00c"}), END
+    )
+    assert events[:3] == [TextDelta(text="a"), TextDelta(text="😀b"), TextDelta(text="\ufffdc")]
+
+
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [
+        (httpx2.Response(200, json={"error": {"message": "model not loaded"}}), "reported: model not loaded"),
+        (httpx2.Response(200, json=[]), "sent JSON that is no answer"),
+        (httpx2.Response(200, html="<p>Welcome</p>"), "answers with a web page"),
+    ],
+)
+async def test_a_success_that_is_none_is_told_for_what_it_is(response: httpx2.Response, told: str, quick: None) -> None:
+    with pytest.raises(ModelError, match=told):
+        [event async for event in Wire(*[response] * 9).model().stream(REQUEST)]
+
+
 async def test_a_server_that_ignores_stream_is_understood() -> None:
     body = {"choices": [{"message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]}
     wire = Wire(httpx2.Response(200, json=body))

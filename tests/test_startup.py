@@ -11,7 +11,7 @@ HEAVY = ("openai", "mcp", "mcp_types", "prompt_toolkit", "keyring", "google", "p
 
 def loaded_by(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTHON"))}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=50, env=environ
     )
@@ -55,3 +55,8 @@ def test_the_stored_files_are_those_that_the_code_makes() -> None:
         [sys.executable, "scripts/generate.py", "--check"], capture_output=True, text=True, timeout=50
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_no_process_of_a_test_can_reach_beyond_loopback() -> None:
+    command = [sys.executable, "-c", "import socket; socket.create_connection(('192.0.2.1', 9), 1)"]
+    assert "a test tried to reach" in subprocess.run(command, capture_output=True, text=True, timeout=50).stderr

@@ -63,10 +63,14 @@ def test_globs_match_server_and_tool(glob: str, label: str, hit: bool) -> None:
     assert matches(glob, label) is hit
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", '"x"', '"[1]"', "true", "\"{'a': 1}\""])
+@pytest.mark.parametrize("text", ["{", "[]", "3", '"x"', '"[1]"', "true", "\"{'a': 1}\"", '{"a": NaN}', "[" * 200_000])
 def test_arguments_that_are_no_object_are_refused(text: str) -> None:
     with pytest.raises(BadArguments):
         parse_arguments(text)
+
+
+def test_half_a_character_is_replaced_and_a_whole_one_kept() -> None:
+    assert parse_arguments('{"a": "x\\ud800", "b": "\\ud83d\\ude00"}') == {"a": "x?", "b": "😀"}
 
 
 SCHEMA = {

@@ -11,10 +11,10 @@ from mcpchat.core.approvals import Decision, Policy, rules
 from mcpchat.core.errors import ModelError, ServerError
 from mcpchat.core.events import Event
 from mcpchat.core.gate import Gate
-from mcpchat.core.messages import Message, Text, Usage, error_result, open_calls, user
+from mcpchat.core.messages import Message, Text, Usage, error_result, user
 from mcpchat.core.ports import CallStarted, Retrying
 from mcpchat.core.session import ModelChoice, Session
-from tests.fakes import NO, YES, FakeToolbox, ScriptedAsker, ScriptedModel, calls, says, tool
+from tests.fakes import NO, YES, FakeToolbox, ScriptedAsker, ScriptedModel, calls, open_calls, says, tool
 
 TOOL = "box__echo"
 ASSISTANT_HI = Message(role="assistant", parts=(Text(text="Hi."),))

@@ -20,11 +20,11 @@ from mcpchat.core.messages import (
     ToolCall,
     ToolResult,
     Usage,
-    open_calls,
     result_text,
     user,
 )
 from mcpchat.core.sanitize import clean, one_line
+from tests.fakes import open_calls
 
 CALL = ToolCall(id="c", name="a__b", arguments="{}")
 RESULT = ToolResult(

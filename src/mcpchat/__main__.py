@@ -5,25 +5,34 @@ import sys
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    words = sys.argv[1:]
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while we were still loading
+        code = 130
+    except BrokenPipeError:  # whoever read us has seen enough
+        code = 0
+    # The interpreter's own teardown of the SDKs takes a third of a second; everything of ours is closed by now.
+    leave(code)
+
+
+def run(words: list[str]) -> int:
+    """Answer from what is stored, or else by the whole command line."""
     if words == ["--version"]:
         from mcpchat import __version__
 
         sys.stdout.write(f"mcpchat {__version__}\n")
-        return
+        return 0
     if words and words[-1] in ("--help", "-h"):
         from mcpchat import help_texts
 
         stored = help_texts.TEXTS.get(" ".join(words[:-1]))
         if stored is not None:
             sys.stdout.write(stored)
-            return
+            return 0
     prepare()
     from mcpchat import cli
 
-    code = cli.run(words)
-    # The interpreter's own teardown of the SDKs takes a third of a second; everything of ours is closed by now.
-    leave(code)
+    return cli.run(words)
 
 
 def prepare() -> None:

@@ -136,7 +136,11 @@ def make_hub(setup: Setup, emit: Emit, *, agent: AgentConfig | None = None, refr
 
 
 def make_policy(config: Config, wishes: Wishes) -> Policy:
+    """The config's rules and the run's. Raises UsageError for a glob that can match nothing."""
     approvals = config.approvals
+    for glob in (*wishes.allow, *wishes.deny):
+        if problem := configuration.idle_glob(glob, config.servers):
+            raise UsageError(problem, hint="mcpchat tools lists the names")
     written = (
         *rules("deny", approvals.deny),
         *rules("deny", wishes.deny, "--deny"),
@@ -160,6 +164,8 @@ async def choose_model(setup: Setup, name: str | None) -> ModelChoice:
 
         return ModelChoice(name=name, adapter=DemoModel(), notice=NOTICE)
     base_url = wanted.base_url or environ.get("OPENAI_BASE_URL") or OPENAI
+    if not configuration.is_http(base_url):
+        raise ConfigError(f"the model's address is {base_url!r}: expected http:// or https://", hint="OPENAI_BASE_URL")
     key = await _model_key(setup)
     if not key and base_url == OPENAI:
         raise NoModel(await ways_to_a_model(name))
@@ -179,11 +185,13 @@ async def choose_model(setup: Setup, name: str | None) -> ModelChoice:
 
 
 async def _model_key(setup: Setup) -> str | None:
-    if setup.config.model.api_key:
-        from mcpchat.adapters.secrets import look_up
+    from mcpchat.adapters.secrets import header_value
 
-        return await look_up(setup.config.model.api_key, setup.environ, where="model.api_key")
-    return setup.environ.get("OPENAI_API_KEY")
+    if setup.config.model.api_key:
+        return await header_value(setup.config.model.api_key, setup.environ, where="model.api_key")
+    if not setup.environ.get("OPENAI_API_KEY"):
+        return None
+    return await header_value("env:OPENAI_API_KEY", setup.environ, where="OPENAI_API_KEY")
 
 
 async def _which_model(base_url: str, client: Any) -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 MODE = sys.argv[1] if len(sys.argv) > 1 else "good"
@@ -38,7 +39,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             page = [{"name": f"t{n:03}", "inputSchema": {"type": "object"}} for n in range(start, start + 10)]
             return {"tools": page, **({"nextCursor": str(start + 10)} if start < 90 else {})}
         case "tools/list":
-            return {"tools": TOOLS}
+            added = sys.argv[2:] and Path(sys.argv[2]).read_text().split()
+            return {"tools": TOOLS + [{"name": name, "inputSchema": TEXT} for name in added]}
         case "tools/call":
             return call(params["name"], params.get("arguments") or {}, params.get("_meta") or {})
         case _:

@@ -22,7 +22,7 @@ class _Model(msgspec.Struct):
 
 
 class _Models(msgspec.Struct):
-    data: list[_Model]
+    data: list[_Model] | None = None  # Ollama without a model says null
 
 
 async def find() -> list[LocalServer]:
@@ -49,4 +49,4 @@ async def ask(name: str, port: int) -> LocalServer | None:
         models = msgspec.json.decode(body, type=_Models)
     except (OSError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return LocalServer(name, f"http://127.0.0.1:{port}/v1", tuple(model.id for model in models.data))
+    return LocalServer(name, f"http://127.0.0.1:{port}/v1", tuple(model.id for model in models.data or ()))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from mcpchat.adapters.schema_cache import Era, SchemaCache, identity
-from mcpchat.adapters.secrets import look_up_all
+from mcpchat.adapters.secrets import header_value, look_up_all
 from mcpchat.adapters.server_process import ServerProcess, child_environment
 from mcpchat.core.config import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
 from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
@@ -44,6 +44,9 @@ class Connector(Protocol):
     ) -> Connection: ...
 
 
+_FRESH = 1.0  # seconds in which a failed start answers for those who come next
+
+
 @dataclass
 class _Server:
     name: str
@@ -57,6 +60,8 @@ class _Server:
     seconds: float | None = None
     process: ServerProcess | None = None
     connection: Connection | None = None
+    failure: McpChatError | None = None
+    failed_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -118,6 +123,14 @@ class McpHub:
             self._offer = tuple(spec for spec in specs if self._visible(spec))
         return self._offer
 
+    async def refresh(self) -> Sequence[ToolSpec]:
+        """The tools on offer, asked anew of every server."""
+        self._offer = None
+        for server in self._servers.values():
+            server.specs = None
+            await self._stop(server)
+        return await self.tools()
+
     async def start_all(self) -> None:
         """Connect to every server, whatever is known of it; failures show in ``status``."""
         await self._start_all(list(self._servers.values()))
@@ -147,11 +160,14 @@ class McpHub:
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         server = self._servers[spec.server]
+        connection = None
         try:
             connection = await self._connected(server)
             assert server.timeouts.call is not None
             return await connection.call(spec, call_id, dict(arguments), emit, timeout=server.timeouts.call)
         except ServerError as error:
+            if connection is not None and not connection.alive:
+                self._change(server, "stopped", error.message)
             # For a model the reason is all in the text.
             told = "".join(f"\n  {line}" for line in error.log[-5:])
             raise ServerError(error.message + told, hint=error.hint) from error
@@ -190,6 +206,8 @@ class McpHub:
         async with server.lock:
             if server.connection is not None and server.connection.alive:
                 return server.connection
+            if server.failure is not None and time.monotonic() - server.failed_at < _FRESH:
+                raise server.failure
             await self._stop_dead(server)
             began = time.monotonic()
             self._change(server, "starting")
@@ -198,18 +216,26 @@ class McpHub:
                 assert server.timeouts.start is not None
                 listed, ttl = await server.connection.list_tools(timeout=server.timeouts.start)
             except SignInNeeded as error:
+                await self._failed(server, error)
                 self._change(server, "login", error.message)
                 raise
             except McpChatError as error:
                 log = error.log if isinstance(error, ServerError) else ()
+                failure = ServerError(f"{server.name}: {error.message}", hint=error.hint, log=log)
+                await self._failed(server, failure)
                 self._change(server, "failed", "\n".join((error.message, *log)))
-                raise ServerError(f"{server.name}: {error.message}", hint=error.hint, log=log) from error
+                raise failure from error
             server.seconds = time.monotonic() - began
             server.era = server.connection.era
             server.specs = self._own_specs(server, listed)
             self._cache.save(server.key, era=server.era, tools=listed, ttl=ttl)
             self._change(server, "ready")
             return server.connection
+
+    async def _failed(self, server: _Server, failure: McpChatError) -> None:
+        """Remember the failure for those who wait for the same start, and leave nothing of it running."""
+        server.failure, server.failed_at = failure, time.monotonic()
+        await self._stop(server)
 
     async def _stop_dead(self, server: _Server) -> None:
         if server.connection is not None:
@@ -220,7 +246,11 @@ class McpHub:
         assert server.timeouts.start is not None
         timeout = server.timeouts.start
         if server.config.url:
-            headers = await look_up_all(server.config.headers, self._environ, where=f"servers.{server.name}.headers")
+            where = f"servers.{server.name}.headers"
+            headers = {
+                name: await header_value(text, self._environ, where=f"{where}.{name}")
+                for name, text in server.config.headers.items()
+            }
             return await sdk.connect_http(server.name, server.config.url, headers, era=server.era, timeout=timeout)
         process, server.process = server.process, None
         process = process or await self._spawn(server)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from mcpchat import __version__
 from mcpchat.adapters.schema_cache import Era
-from mcpchat.adapters.server_process import LONGEST_LINE, ServerProcess
+from mcpchat.adapters.server_process import GRACE, LONGEST_LINE, ServerProcess
 from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.core.events import Emit, ToolProgress
 from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
@@ -25,6 +25,7 @@ from mcpchat.core.tools import Annotations, ToolSpec
 _T = TypeVar("_T")
 _CONNECTION_CLOSED = -32000
 _MOST_PAGES = 1000
+_SET_HEADERS = "set its headers in the config"
 _log = logging.getLogger(__name__)
 
 
@@ -90,7 +91,7 @@ class Connection:
         """Why the connection could not be opened, in words."""
         log = await self._process.last_words() if self._process else ()
         if {401, 403} & set(self._statuses):
-            return SignInNeeded(f"{self.name} wants a sign-in", hint="set its headers in the config")
+            return SignInNeeded(f"{self.name} wants a sign-in", hint=_SET_HEADERS)
         if self._process is not None and self._process.exit_code is not None:
             return ServerError(f"it left at once, with exit code {self._process.exit_code}", log=log)
         match self._failure:
@@ -151,6 +152,7 @@ class Connection:
 
     async def _ask(self, work: Coroutine[Any, Any, _T], timeout: float) -> _T:
         """Do this for at most ``timeout`` seconds. An error that the server sent stays MCPError; all else is ours."""
+        self._statuses.clear()
         try:
             async with asyncio.timeout(timeout):
                 return await self._while_alive(work)
@@ -161,6 +163,11 @@ class Connection:
         except MCPError as error:
             if error.code == _CONNECTION_CLOSED and error.message == "Connection closed":  # servers use the code too
                 raise await self._died() from error
+            status = max(self._statuses, default=0)
+            if status in {401, 403}:
+                raise SignInNeeded(f"{self.name} wants a sign-in (HTTP {status})", hint=_SET_HEADERS) from error
+            if status >= 400:
+                raise ServerError(f"{self.name} answered HTTP {status}: {error.message}") from error
             raise
         except ValidationError as error:
             raise ServerError(f"{self.name} answered in a form that the protocol does not know") from error
@@ -173,7 +180,10 @@ class Connection:
         if self._owner is not None:
             if not self._ready.is_set():
                 self._owner.cancel()
-            await asyncio.wait({self._owner})
+            done, _ = await asyncio.wait({self._owner}, timeout=GRACE)
+            if not done:  # a remote server that does not even answer a goodbye
+                self._owner.cancel()
+                await asyncio.wait({self._owner}, timeout=GRACE)
         if self._process is not None:
             await self._process.stop()
 
@@ -210,7 +220,7 @@ async def connect_stdio(name: str, process: ServerProcess, *, era: Era, timeout:
     connection = Connection(name, era=era, process=process)
     try:
         await connection.open(_over_pipes(process), timeout=timeout)
-    except McpChatError:
+    except BaseException:  # a cancellation too: nobody else knows of the process
         await process.stop()
         raise
     return connection

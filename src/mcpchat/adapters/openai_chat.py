@@ -158,33 +158,46 @@ class _Answer:
     calls: list[_Call] = field(default_factory=list)
     finish: str = ""
     usage: Usage = field(default_factory=Usage)
+    half: str = ""
 
     def feed(self, chunk: Chunk) -> Iterator[ModelEvent]:
         if isinstance(usage := chunk.get("usage"), dict):
             self.usage = _usage(usage)
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or choice.get("message") or {}
-            yield from self._feed_delta(delta)
+        for choice in _dicts(chunk.get("choices")):
+            delta = choice.get("delta") or choice.get("message")
+            if isinstance(delta, dict):
+                yield from self._feed_delta(delta)
             if choice.get("finish_reason"):
                 self.finish = choice["finish_reason"]
 
     def _feed_delta(self, delta: Mapping[str, Any]) -> Iterator[ModelEvent]:
         for key in _REASONING_KEYS:
-            if isinstance(text := delta.get(key), str) and text:
+            if text := self._whole(_plain(delta.get(key))):
                 self.reasoning_key = key
                 self.reasoning.append(text)
                 yield ReasoningDelta(text=text)
                 break  # a server that sends both names sends the same text twice
-        for text in (_plain(delta.get("content")), _plain(delta.get("refusal"))):
-            if text:
+        for piece in (_plain(delta.get("content")), _plain(delta.get("refusal"))):
+            if text := self._whole(piece):
                 self.text.append(text)
                 yield TextDelta(text=text)
         self.refused = self.refused or bool(delta.get("refusal"))
-        for piece in delta.get("tool_calls") or ():
-            yield from self._feed_call(piece)
+        for call in _dicts(delta.get("tool_calls")):
+            yield from self._feed_call(call)
+
+    def _whole(self, piece: str) -> str:
+        """The piece in whole characters: some servers cut a surrogate pair in two, or send half of one."""
+        if not piece or (piece.isascii() and not self.half):
+            return piece
+        piece, self.half = self.half + piece, ""
+        if "\ud800" <= piece[-1] <= "\udbff":
+            piece, self.half = piece[:-1], piece[-1]
+        return _mended(piece)
 
     def _feed_call(self, piece: Mapping[str, Any]) -> Iterator[ModelEvent]:
-        function = piece.get("function") or {}
+        function = piece.get("function")
+        if not isinstance(function, dict):
+            return
         call = self._call_for(piece.get("index"), piece.get("id") or "", function.get("name") or "")
         had_name = bool(call.name)
         call.id = call.id or piece.get("id") or ""
@@ -244,7 +257,16 @@ class _Answer:
     def _finished(self, call: _Call) -> tuple[ToolCall, dict[str, Any]]:
         call_id = call.id if call.id and call.id not in self.used_ids else _new_id()
         self.used_ids.add(call_id)
-        return ToolCall(id=call_id, name=call.name, arguments="".join(call.arguments)), call.extra
+        return ToolCall(id=call_id, name=_mended(call.name), arguments=_mended("".join(call.arguments))), call.extra
+
+
+def _dicts(items: object) -> list[dict[str, Any]]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _mended(text: str) -> str:
+    """Surrogate pairs joined, halves without a partner replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _is_object(text: str) -> bool:

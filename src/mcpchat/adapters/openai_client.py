@@ -52,12 +52,28 @@ class OpenAIClient:
                 path, body=dict(body), cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
             )
             async with answer:
-                if "json" in answer.response.headers.get("content-type", ""):
-                    yield json.loads(await answer.response.aread())
+                kind = answer.response.headers.get("content-type", "").lower()
+                if "json" in kind:
+                    yield self._whole(json.loads(await answer.response.aread()))
                     return
+                if "html" in kind:
+                    raise ModelError(
+                        f"{self.base_url} answers with a web page, not as a model's API does",
+                        kind="bad_request",
+                        hint="check the address ([model] base_url, OPENAI_BASE_URL); most end in /v1",
+                    )
                 async for chunk in answer:
                     if isinstance(chunk, dict):
                         yield cast("Chunk", chunk)
+
+    def _whole(self, body: object) -> Chunk:
+        """The body of a server that does not stream, or the error that it sent with a status of success."""
+        if not isinstance(body, dict):
+            raise ModelError(f"{self.base_url} sent JSON that is no answer", kind="broken_stream")
+        if error := body.get("error"):
+            told = error.get("message") if isinstance(error, dict) else error
+            raise ModelError(f"the model's server reported: {told}", kind="server")
+        return body
 
     async def models(self) -> list[str]:
         """The names that the server lists."""
@@ -86,6 +102,8 @@ class OpenAIClient:
             raise ModelError(
                 f"the model's server reported: {_message_of(error)}", kind=_kind_of_text(error, default="server")
             ) from error
+        except httpx2.InvalidURL as error:
+            raise ModelError(f"{self.base_url} is no address: {error}", kind="bad_request") from error
         except ValueError as error:  # the SDK lets json.JSONDecodeError through
             raise ModelError(
                 f"the model's server at {self.base_url} sent broken data: {error}", kind="broken_stream"

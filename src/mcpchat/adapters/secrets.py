@@ -37,6 +37,19 @@ async def look_up(text: str, environ: Mapping[str, str], *, where: str) -> str:
     return secret
 
 
+async def header_value(text: str, environ: Mapping[str, str], *, where: str) -> str:
+    """As ``look_up``, for what is sent in an HTTP header: the blanks and line ends of a careless paste are dropped.
+
+    Raises ConfigError, without the value, for what no header can carry: the HTTP library's own error would show it.
+    """
+    value = (await look_up(text, environ, where=where)).strip()
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigError(
+            f"{where}: the value holds characters that no HTTP header can carry", hint="copy it again, on one line"
+        )
+    return value
+
+
 async def look_up_all(values: Mapping[str, str], environ: Mapping[str, str], *, where: str) -> dict[str, str]:
     return {key: await look_up(value, environ, where=f"{where}.{key}") for key, value in values.items()}
 

@@ -3,7 +3,8 @@
 import json
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
+from contextlib import suppress
+from itertools import pairwise, takewhile
 
 from typer.exceptions import Abort, TyperException
 
@@ -16,12 +17,15 @@ INTERRUPTED = 130
 
 def run(words: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Nothing but its message reaches the user, except with --debug."""
-    common.debug_wanted = "--debug" in words
+    common.debug_wanted = "--debug" in takewhile(lambda word: word != "--", words)
     try:
         code = app(list(words), prog_name="mcpchat", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except common.Terminated as end:
         return end.code
+    except SystemExit as end:
+        # typer's answer to a closed pipe is to exit with 1: whoever read us has seen enough.
+        return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
     except TyperException as error:
         error.show()  # type: ignore[attr-defined]  # all that typer raises here have it
         return error.exit_code
@@ -50,17 +54,12 @@ def _report(error: McpChatError, words: Sequence[str]) -> None:
         lines += [f"    {line}" for line in error.log[-5:]]
     if error.hint:
         lines.append(f"  {clean(error.hint)}")
-    sys.stderr.write("\n".join(lines) + "\n")
-    if _wants_json(words):
-        told = {
-            "v": 1,
-            "type": "error",
-            "class": error.kind,
-            "code": error.exit_code,
-            "message": error.message,
-            "hint": error.hint,
-        }
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+    with suppress(OSError):  # a reader that has gone changes no exit code
+        sys.stderr.write("\n".join(lines) + "\n")
+    if _wants_json(words) and not error.answered:
+        told = {"v": 1, "type": "error", **error.told()}
+        with suppress(OSError):
+            sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
 
 
 def _wants_json(words: Sequence[str]) -> bool:

@@ -54,7 +54,7 @@ def make_setup(config: Path | None, debug: bool) -> Setup:
     paths = default_paths(os.environ)
     path = config or paths.config
     return Setup(
-        config=load_config(path, must_exist=config is not None or "MCPCHAT_CONFIG" in os.environ),
+        config=load_config(path, must_exist=config is not None or bool(os.environ.get("MCPCHAT_CONFIG"))),
         environ=dict(os.environ),
         paths=paths,
     )

@@ -8,10 +8,9 @@ import typer
 
 from mcpchat.app import default_paths, load_config
 from mcpchat.cli.common import ConfigOption, DebugOption, make_setup
-from mcpchat.core.errors import UsageError
+from mcpchat.core.errors import ConfigError, UsageError
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show, make and check the config file.")
-NAMES = ("path", "show", "init", "validate", "schema")
 
 
 @app.command()
@@ -43,12 +42,17 @@ def init(
     target = config or default_paths(os.environ).config
     if target.exists():
         raise UsageError(f"{target} exists", hint="edit it, or move it away first")
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    schema = target.with_name("config.schema.json")
-    schema.write_text(json.dumps(configuration.json_schema(), indent=2) + "\n", encoding="utf-8")
+    schema = target.with_name("mcpchat.schema.json")
     starter = files("mcpchat").joinpath("starter.toml").read_text(encoding="utf-8")
-    with os.fdopen(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-        file.write(f"#:schema ./{schema.name}\n\n{starter}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        schema.write_text(json.dumps(configuration.json_schema(), indent=2) + "\n", encoding="utf-8")
+        with os.fdopen(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+            file.write(f"#:schema ./{schema.name}\n\n{starter}")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror}", hint="name another place with --config"
+        ) from error
     sys.stdout.write(f"{target}\n")
     return 0
 
@@ -69,3 +73,6 @@ def schema() -> int:
 
     sys.stdout.write(json.dumps(configuration.json_schema(), indent=2) + "\n")
     return 0
+
+
+NAMES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)

@@ -12,8 +12,8 @@ from mcpchat.cli.common import is_terminal
 from mcpchat.core.errors import Denied, ServerError, SignInNeeded, ToolFailed, UsageError
 from mcpchat.core.events import Event, ServerChanged
 from mcpchat.core.gate import Gate
-from mcpchat.core.messages import ToolCall, result_text
-from mcpchat.core.ports import Asker, Servers, ServerStatus
+from mcpchat.core.messages import ToolCall, ToolResult, result_text
+from mcpchat.core.ports import Asker, Servers, ServerStatus, Toolbox
 from mcpchat.core.sanitize import clean
 from mcpchat.core.tools import (
     BadArguments,
@@ -36,7 +36,7 @@ TOOL_FORMATS = ("table", "json", "openai")
 def _tell(event: Event) -> None:
     """A server that is left out is said on stderr; nothing else of interest happens here."""
     if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
-        sys.stderr.write(f"warning: {tool_lines.skipped(event)}\n")
+        sys.stderr.write(f"warning: {tool_lines.down(event)}\n")
 
 
 def _write_json(value: object) -> None:
@@ -85,8 +85,13 @@ async def tools(setup: Setup, server: str | None, form: str, *, refresh: bool) -
         specs = await hub.tools()
         if server is not None:
             _check_up(hub)
+        _show_tools(specs, form)  # before the servers are stopped: nobody waits for that
     finally:
         await hub.aclose()
+    return 0
+
+
+def _show_tools(specs: Sequence[ToolSpec], form: str) -> None:
     if form == "openai":
         _write_json([openai_function(spec) for spec in specs])
     elif form == "json":
@@ -97,7 +102,7 @@ async def tools(setup: Setup, server: str | None, form: str, *, refresh: bool) -
         _print_table(tables.tools(specs))
     else:
         sys.stderr.write("no tools\n")
-    return 0
+    sys.stdout.flush()
 
 
 def _ignore(event: Event) -> None:
@@ -146,26 +151,31 @@ async def call(
     hub = make_hub(_only(setup, server), _ignore)
     try:
         await hub.spawn_unknown()
-        offered = await hub.tools()
-        _check_up(hub)
-        spec = _find(offered, tool)
+        spec = await _find(hub, hub, tool)
         given = _arguments(spec, pairs, arguments)
         made = ToolCall(id="call", name=spec.exposed, arguments=json.dumps(given, ensure_ascii=False))
         decision = await Gate(make_policy(setup.config, wishes), _asker()).decide(spec, made)
         if not decision.allowed:
             raise Denied(f"{spec.label} was not run: {decision.reason}")
         result = await hub.call(spec, made.id, given, _progress)
+        _show_result(result, output)
     finally:
         await hub.aclose()
+    if result.is_error:
+        failed = ToolFailed(f"{spec.label} reported an error")
+        failed.answered = output == "json"
+        raise failed
+    return 0
+
+
+def _show_result(result: ToolResult, output: str) -> None:
     if output == "json":
         _write_json(result)
     else:
         stream = sys.stderr if result.is_error else sys.stdout
         text = clean(result_text(result)) if is_terminal(stream) else result_text(result)
         stream.write(text.rstrip("\n") + "\n")
-    if result.is_error:
-        raise ToolFailed(f"{spec.label} reported an error")
-    return 0
+    sys.stdout.flush()
 
 
 def _progress(event: Event) -> None:
@@ -184,8 +194,13 @@ def _asker() -> Asker:
     return NobodyToAsk()
 
 
-def _find(offered: Sequence[ToolSpec], label: str) -> ToolSpec:
-    by_label = {spec.label: spec for spec in offered}
+async def _find(toolbox: Toolbox, servers: Servers, label: str) -> ToolSpec:
+    """The tool by its name; a name that the kept list does not know is asked of the server itself."""
+    by_label = {spec.label: spec for spec in await toolbox.tools()}
+    _check_up(servers)
+    if label not in by_label and servers.status()[0].state == "idle":
+        by_label = {spec.label: spec for spec in await servers.refresh()}
+        _check_up(servers)
     if label in by_label:
         return by_label[label]
     close = nearest(label, by_label)

@@ -10,7 +10,7 @@ from mcpchat import __version__
 from mcpchat.app import Setup, Wishes, open_chat
 from mcpchat.cli.common import is_terminal
 from mcpchat.core.approvals import Decision
-from mcpchat.core.errors import Denied, LimitReached, UsageError
+from mcpchat.core.errors import Denied, LimitReached, McpChatError, UsageError
 from mcpchat.core.events import Emit, Event, ToolDecided, TurnFinished
 from mcpchat.core.ports import Asker
 
@@ -96,25 +96,32 @@ def _renderer(output: str, *, quiet: bool, no_color: bool) -> tuple[Emit, Asker]
 
 async def ask(setup: Setup, wishes: Wishes, text: str, output: str, *, quiet: bool, no_color: bool) -> int:
     """One turn. Raises LimitReached and Denied after the answer was given."""
+    from mcpchat.ui import plain
+
     shown, asker = _renderer(output, quiet=quiet, no_color=no_color)
     emit = _Denials(shown)
     async with open_chat(setup, wishes, emit=emit, asker=asker) as chat:
         finished = await chat.session.send(text)
-    _judge(finished, emit.denied)
+    verdict = _verdict(finished, emit.denied)
+    if isinstance(shown, plain.JsonSummary):
+        shown.write(verdict)
+    if verdict is not None:
+        raise verdict
     return 0
 
 
-def _judge(finished: TurnFinished, denied: Sequence[tuple[str, Decision]]) -> None:
+def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]]) -> McpChatError | None:
     """What the exit code has to tell of a turn that gave an answer."""
     if denied:
         tool, decision = denied[0]
-        raise Denied(f"{tool} was not run: {decision.reason}")
+        return Denied(f"{tool} was not run: {decision.reason}")
     if finished.stop == "steps":
-        raise LimitReached(
+        return LimitReached(
             f"stopped after {finished.steps - 1} rounds of tool calls", hint="raise max_steps under [limits]"
         )
     if finished.stop == "length":
-        raise LimitReached("the answer was cut at the model's output limit", hint="raise max_output_tokens")
+        return LimitReached("the answer was cut at the model's output limit", hint="raise max_output_tokens")
+    return None
 
 
 async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from mcpchat.core.events import Emit
-from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
+from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult, result_text
 from mcpchat.core.ports import Toolbox
 from mcpchat.core.tools import ToolSpec
 
@@ -32,6 +32,9 @@ class BoundedToolbox:
 
 def bounded(result: ToolResult, limit: int) -> ToolResult:
     """The result with at most ``limit`` characters of text in all; its structured form goes where it is cut."""
+    if not result.parts and result.structured is not None:
+        text = result_text(result)
+        return result if len(text) <= limit else replace(result, parts=(Text(text=clip(text, limit)),), structured=None)
     left = limit
     parts: list[Text | Image | Audio | Link] = []
     for part in result.parts:

@@ -68,7 +68,6 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     builtin: Annotated[
         str | None, Meta(description="A server that comes with mcpchat.", extra_json_schema={"enum": BUILTIN_SERVERS})
     ] = None
-    title: Annotated[str, Meta(description="A name for people.")] = ""
     enabled: bool = True
     required: Annotated[bool, Meta(description="Fail at once when this server is down, instead of going on.")] = False
     trust: Annotated[
@@ -85,7 +84,6 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A role to talk in: instructions, a model, a choice of servers and tools. "default" is used unless named."""
 
-    description: str = ""
     instructions: Annotated[str, Meta(description="What the model is told before the conversation.")] = ""
     model: Annotated[str | None, Meta(description="A model's name, over [model].")] = None
     servers: Annotated[
@@ -194,7 +192,7 @@ def _problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...
             try:
                 msgspec.convert(value, wanted)
             except msgspec.ValidationError as error:
-                yield here, _in_toml_words(str(error))
+                yield here, _in_toml_words(str(error), value)
 
 
 def _table_problems(value: object, kind: type[Struct], path: tuple[str, ...]) -> Iterator[Found]:
@@ -213,10 +211,19 @@ def _contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
             ("model", "api_key"),
             'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"',
         )
+    address = model.get("base_url") if isinstance(model, dict) else None
+    if isinstance(address, str) and not is_http(address):
+        yield ("model", "base_url"), "expected an address that begins with https:// or http://"
     servers = _tables(table.get("servers"))
     for name, server in servers.items():
         yield from _server_contradictions(name, server)
     names = servers or {"calculator": {}}
+    approvals = table.get("approvals")
+    for action in ("allow", "ask", "deny"):
+        globs = approvals.get(action) if isinstance(approvals, dict) else None
+        for glob in globs if isinstance(globs, list) else ():
+            if isinstance(glob, str) and (problem := idle_glob(glob, names)):
+                yield ("approvals", action), problem
     for name, agent in _tables(table.get("agents")).items():
         wanted = agent.get("servers")
         for server in wanted if isinstance(wanted, list) else ():
@@ -246,8 +253,19 @@ def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Fou
         close = _did_you_mean(builtin, BUILTIN_SERVERS)
         yield (*path, "builtin"), f"no bundled server is named {builtin!r}{close or ': ' + ', '.join(BUILTIN_SERVERS)}"
     url = server.get("url")
-    if isinstance(url, str) and not re.match(r"https?://[^/\s]", url):
+    if isinstance(url, str) and not is_http(url):
         yield (*path, "url"), "expected an address that begins with https:// or http://"
+
+
+def is_http(address: str) -> bool:
+    return re.match(r"https?://[^/\s]", address) is not None
+
+
+def idle_glob(glob: str, servers: Mapping[str, Any]) -> str:
+    """What is wrong with an approval glob that can match no tool, or nothing: a bare name must be a server's."""
+    if "." in glob or "*" in glob or glob in servers:
+        return ""
+    return f'{glob!r} names no server; for a tool write "*.{glob}"'
 
 
 def _tables(value: object) -> dict[str, dict[str, Any]]:
@@ -272,9 +290,11 @@ _TOML_WORDS = {
 }
 
 
-def _in_toml_words(message: str) -> str:
+def _in_toml_words(message: str, value: object) -> str:
     """msgspec's complaint in the words of the file: "Expected `int`, got `str`" and the like."""
-    message = message.split(" - at ")[0]
+    message, _, inside = message.partition(" - at ")
+    if inside and isinstance(value, dict):
+        message += f" for {next((key for key, held in value.items() if not isinstance(held, str)), '')}"
     message = re.sub(r" \| null`", "`", message)
     words = re.sub(
         r"`([a-z| ]+)`", lambda m: " or ".join(_TOML_WORDS.get(w, w) for w in m[1].replace(" ", "").split("|")), message

@@ -22,7 +22,10 @@ ModelErrorKind = Literal[
 
 
 class McpChatError(Exception):
-    """An error with a sentence for the user, a way out, and an exit code."""
+    """An error with a sentence for the user, a way out, and an exit code.
+
+    ``answered`` is set where the one JSON object that a script was promised is out already.
+    """
 
     exit_code: ClassVar[int] = 1
     kind: str = "failed"
@@ -31,6 +34,11 @@ class McpChatError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.answered = False
+
+    def told(self) -> dict[str, str | int]:
+        """The error as part of a JSON object."""
+        return {"class": self.kind, "code": self.exit_code, "message": self.message, "hint": self.hint}
 
 
 class UsageError(McpChatError):

@@ -1,6 +1,5 @@
 """The conversation as values: messages, their parts, token usage."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -119,9 +118,3 @@ def _describe(part: Text | Image | Audio | Link) -> str:
             return f"[{media_type}, {len(data)} bytes]"
         case Link(uri=uri, title=title):
             return f"[{title}]({uri})" if title else uri
-
-
-def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
-    """The calls of the history that no result answers yet, in order."""
-    answered = {result.call_id for message in messages for result in message.results}
-    return tuple(call for message in messages for call in message.calls if call.id not in answered)

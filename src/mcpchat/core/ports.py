@@ -85,3 +85,7 @@ class Servers(Protocol):
     def status(self) -> Sequence[ServerStatus]:
         """What is known of each configured server, without starting any."""
         ...
+
+    async def refresh(self) -> Sequence[ToolSpec]:
+        """The tools on offer, asked anew of every server."""
+        ...

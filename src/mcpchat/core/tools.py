@@ -86,14 +86,25 @@ def parse_arguments(text: str) -> dict[str, Any]:
         if not value.strip():
             return {}
         try:
-            value = json.loads(value)
+            value = json.loads(value, parse_constant=_no_constant)
         except ValueError as error:
             raise BadArguments(f"the arguments are not valid JSON: {error}") from error
+        except RecursionError as error:
+            raise BadArguments("the arguments are nested too deeply") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise BadArguments(f"the arguments must be a JSON object, not {type(value).__name__}")
+    written = json.dumps(value, ensure_ascii=False)
+    try:
+        written.encode()
+    except UnicodeEncodeError:  # half a character, which JSON can spell and nothing can send
+        return dict(json.loads(written.encode(errors="replace")))
     return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def explain_arguments(spec: ToolSpec) -> str:

@@ -80,7 +80,7 @@ class ConsoleRenderer:
                     line = tool_lines.finished(event, self._err.width - 6)
                     self._print(Text(f"  {mark} {line}", style=style))
             case events.ServerChanged(state="failed" | "login"):
-                self._note(tool_lines.skipped(event), "yellow")
+                self._note(tool_lines.down(event), "yellow")
             case events.Notice(level=level, text=text):
                 if level == "warning" or not self._quiet:
                     self._note(text, "yellow" if level == "warning" else "dim")

@@ -20,7 +20,9 @@ def cancelled_by(task: "asyncio.Task[object]", signals: Sequence[int]) -> Iterat
         caught.append(number)
         loop.call_soon_threadsafe(task.cancel)
 
-    before = {number: signal.signal(number, handle) for number in signals}
+    # What the parent has switched off stays off: nohup, and background jobs of a shell.
+    wanted = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield caught
     finally:

@@ -1,7 +1,6 @@
 """Markdown while it streams: a block that is closed is printed once and never touched again."""
 
 import time
-from collections.abc import Callable
 
 from markdown_it import MarkdownIt
 from rich.markdown import Markdown
@@ -19,21 +18,20 @@ def closed_length(text: str) -> int:
     starts = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map and token.nesting >= 0]
     if len(starts) < 2:
         return 0
-    return sum(len(line) for line in text.splitlines(keepends=True)[: starts[-1]])
+    return sum(len(line) + 1 for line in text.split("\n")[: starts[-1]])
 
 
 class MarkdownStream:
     """Takes a message in pieces and shows it in a LiveRegion."""
 
-    def __init__(self, region: LiveRegion, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, region: LiveRegion) -> None:
         self._region = region
-        self._clock = clock
         self._open = ""
         self._drawn_at = 0.0
 
     def feed(self, text: str) -> None:
         self._open += text
-        if self._clock() - self._drawn_at >= REDRAW_EVERY:
+        if time.monotonic() - self._drawn_at >= REDRAW_EVERY:
             self._draw()
 
     def finish(self) -> None:
@@ -44,7 +42,7 @@ class MarkdownStream:
             self._region.commit(_render(rest))
 
     def _draw(self) -> None:
-        self._drawn_at = self._clock()
+        self._drawn_at = time.monotonic()
         if closed := closed_length(self._open):
             self._region.show(())
             self._region.commit(_render(self._open[:closed]))

@@ -7,6 +7,7 @@ import msgspec
 
 from mcpchat.core import events
 from mcpchat.core.approvals import Decision
+from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Event
 from mcpchat.core.messages import ToolCall
 from mcpchat.core.sanitize import clean
@@ -38,7 +39,7 @@ class TextRenderer:
                 mark = "failed" if event.result.is_error else "ok"
                 self._say(f"  {mark}: {tool_lines.finished(event)}")
             case events.ServerChanged(state="failed" | "login"):
-                self._warn(tool_lines.skipped(event))
+                self._warn(tool_lines.down(event))
             case events.Notice(level=level, text=text):
                 (self._warn if level == "warning" else self._say)(clean(text))
             case (
@@ -86,7 +87,7 @@ class JsonLines:
 
 
 class JsonSummary:
-    """One JSON object at the end of the turn: the answer, the calls and their results, usage and stop."""
+    """Collects one JSON object: the answer, the calls and their results, usage and stop. ``write`` puts it out."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -109,10 +110,16 @@ class JsonSummary:
                 )
             case events.TurnFinished(stop=stop, usage=usage, steps=steps):
                 self._object |= {"stop": stop, "usage": msgspec.to_builtins(usage), "steps": steps}
-                self._out.write(json.dumps(self._object, ensure_ascii=False) + "\n")
-                self._out.flush()
             case _:
                 pass
+
+    def write(self, verdict: McpChatError | None) -> None:
+        """Put the object out, with what the exit code will say as its ``error``."""
+        if verdict is not None:
+            self._object["error"] = verdict.told()
+            verdict.answered = True
+        self._out.write(json.dumps(self._object, ensure_ascii=False) + "\n")
+        self._out.flush()
 
 
 class NobodyToAsk:

@@ -78,6 +78,8 @@ async def _interruptible(room: Room, line: str) -> None:
             room.say("  cancelled", "yellow")
         except McpChatError as error:
             _show(room, error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not take the conversation with it
+            room.say(f"error: mcpchat failed in a way it should not: {type(error).__name__}: {error}", "red")
 
 
 async def _do(room: Room, line: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from mcpchat.core.ports import ServerStatus
 from mcpchat.core.sanitize import one_line
@@ -18,11 +19,11 @@ def servers(statuses: Sequence[ServerStatus]) -> Table:
         took = f"{status.seconds:.1f} s" if status.seconds is not None else ""
         table.add_row(
             status.name,
-            f"[{_STYLES.get(status.state, 'default')}]{status.state}[/]",
+            Text(status.state, style=_STYLES.get(status.state, "")),
             status.transport,
             "-" if status.tools is None else str(status.tools),
             status.auth,
-            one_line(took or (f"{reason[0]} · {reason[-1]}" if len(reason) > 1 else reason[0]), 120),
+            Text(one_line(took or (f"{reason[0]} · {reason[-1]}" if len(reason) > 1 else reason[0]), 120)),
         )
     return table
 
@@ -31,7 +32,8 @@ def tools(specs: Sequence[ToolSpec]) -> Table:
     table = _table("tool", "does")
     for spec in specs:
         flags = "  (changes things)" if spec.annotations.destructive else ""
-        table.add_row(one_line(spec.label, 80), one_line(spec.description or spec.title, 200) + flags)
+        # Text, not str: rich would take what stands in brackets for markup.
+        table.add_row(Text(one_line(spec.label, 80)), Text(one_line(spec.description or spec.title, 200) + flags))
     return table
 
 

@@ -47,8 +47,8 @@ def brief(result: ToolResult, limit: int) -> str:
     return one_line(text.strip(), limit) or "(nothing)"
 
 
-def skipped(event: ServerChanged) -> str:
-    """Why a server is left out: its reason, and the last of what it said."""
+def down(event: ServerChanged) -> str:
+    """Why a server is not there: its reason, and the last of what it said."""
     reason, *log = event.detail.splitlines()
     tail = "".join(f"\n    {one_line(line, 160)}" for line in log[-5:])
-    return f"server {event.server} is skipped: {one_line(reason, 300)}{tail}"
+    return f"server {event.server} is down: {one_line(reason, 300)}{tail}"

@@ -1,7 +1,7 @@
 """Long results are cut out of their middle, and say so."""
 
 from mcpchat.core.bounded import BoundedToolbox, bounded
-from mcpchat.core.messages import Image, Text, ToolResult
+from mcpchat.core.messages import Image, Link, Text, ToolResult
 from tests.fakes import FakeToolbox, tool
 
 
@@ -29,6 +29,14 @@ def test_the_limit_is_for_all_texts_together_and_images_stay() -> None:
     first, second = texts(cut)
     assert first == "a" * 900
     assert second.count("b") == 100
+
+
+def test_thousands_of_parts_and_endless_links_are_bounded() -> None:
+    many = bounded(ToolResult(call_id="c", parts=tuple(Text(text="yy") for _ in range(5000))), 1000)
+    assert len(many.parts) == 501
+    assert texts(many)[-1] == "[… 4,500 more parts left out here: ask for less at a time …]"
+    link = bounded(ToolResult(call_id="c", parts=(Link(uri="x" * 200_000), Text(text="y" * 10))), 1000)
+    assert texts(link) == ["[… 2 more parts left out here: ask for less at a time …]"]
 
 
 def test_a_result_with_structure_alone_is_bounded_too() -> None:

@@ -217,7 +217,8 @@ def test_a_description_is_text_and_never_markup(run: Run, tmp_path: Path) -> Non
 
 def test_a_tool_that_is_newer_than_the_kept_list_is_found(run: Run, tmp_path: Path) -> None:
     (tmp_path / "more").write_text("")
-    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "good", "{tmp_path / "more"}"]\n'
+    # Through a shell, so that the command line names no file whose change would be seen.
+    config = f'[servers.box]\ncommand = "bash"\nargs = ["-c", "exec {sys.executable} {ODD} good {tmp_path}/more"]\n'
     assert "box.fresh" not in run("tools", config=config).stdout
     (tmp_path / "more").write_text("fresh")
     assert told(run("call", "box.fresh", "text=x", "--yes", config=config)) == (0, "echo: x\n", "")
@@ -246,6 +247,19 @@ def test_more_that_cannot_work_is_told_with_exit_2(
     code, _, err = told(run(*words, **environ))
     assert code == 2
     assert told_ in err
+
+
+def test_output_that_cannot_be_written_is_told(installed: str) -> None:
+    for line, told_ in [
+        (f"{installed} config schema >/dev/full", "cannot write or read: No space left"),
+        (f"{installed} tools >&-", ""),
+    ]:
+        done = subprocess.run(
+            ["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50
+        )
+        assert (done.returncode, told_ in done.stderr) == (1 if told_ else 0, True)
+        assert "Traceback" not in done.stderr
+        assert "should not" not in done.stderr
 
 
 def test_an_empty_config_variable_is_no_config(run: Run) -> None:

@@ -156,6 +156,21 @@ def test_another_environment_is_another_server() -> None:
     assert identity(config, {"T": "1", "X": "1"}) == identity(config, {"T": "1", "X": "2"})
 
 
+def test_the_same_words_in_another_folder_or_a_changed_script_are_another_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ServerConfig(command="python3", args=("s.py",))
+    keys = set()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "s.py").write_text("")
+        monkeypatch.chdir(tmp_path / folder)
+        keys.add(identity(config, {}))
+    os.utime(tmp_path / "b" / "s.py", (1, 1))
+    keys.add(identity(config, {}))
+    assert len(keys) == 3
+
+
 async def test_a_call_expected_starts_the_server_at_once(bench: Open) -> None:
     async with bench(box=odd()) as b:
         await b.hub.tools()
@@ -177,7 +192,8 @@ async def test_a_server_that_dies_in_a_call_is_told_and_started_again_for_the_ne
 async def test_a_known_server_that_no_longer_starts_fails_once_for_all_that_wait(bench: Open, tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     script.write_text((SERVERS / "odd.py").read_text())
-    config = ServerConfig(command=sys.executable, args=(str(script),))
+    # Through a shell, so that the command line names no file whose change would be seen.
+    config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"))
     async with bench(box=config) as b:
         await b.hub.tools()
     script.write_text("raise SystemExit(5)")

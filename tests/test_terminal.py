@@ -254,6 +254,29 @@ def test_escapes_from_the_model_never_reach_the_terminal(
     assert "https://evil.example" in terminal.text
 
 
+def test_what_looks_like_html_is_shown_as_it_is(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    model_double.replies = [text("Use List<String> and <br> too.\n\n<div>\nhidden\n</div>\n\nend")]
+    with start("ask", "x", environ=settings(model_double, tmp_path)) as terminal:
+        assert terminal.wait_exit() == 0
+    for shown in ("Use List<String> and <br> too.", "<div>", "hidden", "end"):
+        assert shown in terminal.text
+
+
+def test_ctrl_c_at_a_question_cancels_the_turn(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
+    model_double.replies = [tool_call("box__write", '{"text": "x"}'), text("All is well.")]
+    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("go" + ENTER)
+        terminal.wait_for("[y]es")
+        terminal.send(CTRL_C)
+        screen = terminal.wait_for("cancelled")
+        assert "denied" not in screen
+        terminal.send("again" + ENTER)
+        terminal.wait_for("All is well.")
+    assert model_double.requests[1]["messages"][2]["content"] == "Error: cancelled by the user"
+
+
 def test_no_color_means_no_colour(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
     model_double.replies = [text("`code` and **bold**")]
     with start("ask", "x", "--no-color", environ=settings(model_double, tmp_path)) as terminal:

@@ -130,6 +130,20 @@ def test_words_that_do_not_fit_are_refused_by_name(pair: tuple[str, str], told: 
         typed_arguments([pair], SCHEMA)
 
 
+@pytest.mark.parametrize("broken", [None, 5, "x", [None, 3]])
+def test_a_malformed_schema_is_read_as_far_as_it_goes(broken: Any) -> None:
+    schema = {"properties": {"a": {"anyOf": broken, "oneOf": broken}}, "required": broken}
+    assert typed_arguments([("a", "1")], schema) == {"a": 1}
+    assert explain_arguments(spec("x", "y", schema)) == "it takes a"
+
+
+def test_a_schema_without_end_is_read_to_a_depth() -> None:
+    deep: dict[str, Any] = {"type": "integer"}
+    for _ in range(5000):
+        deep = {"anyOf": [deep]}
+    assert typed_arguments([("a", "1")], {"properties": {"a": deep}}) == {"a": 1}
+
+
 def test_what_a_tool_takes_is_explained_in_one_line() -> None:
     schema = {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a"]}
     assert explain_arguments(spec("x", "y", schema)) == "it takes a (required), b"

@@ -5,6 +5,10 @@ import sys
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            nowhere = "/dev/null" if sys.platform != "win32" else "nul"
+            setattr(sys, name, open(nowhere, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # while we were still loading
@@ -59,8 +63,10 @@ def leave(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
+        except BrokenPipeError:
             continue
+        except (OSError, ValueError):  # a full disk: what was promised is not there
+            code = code or 1
     os._exit(code)
 
 

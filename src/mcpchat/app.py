@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mcpchat.adapters.mcp_hub import Connector, McpHub
 from mcpchat.adapters.schema_cache import SchemaCache
@@ -112,8 +113,11 @@ def choose_agent(config: Config, name: str | None) -> AgentConfig:
     return config.agents[name]
 
 
-def make_hub(setup: Setup, emit: Emit, *, agent: AgentConfig | None = None, refresh: bool = False) -> McpHub:
-    """The configured servers, of which an agent may choose some."""
+@asynccontextmanager
+async def open_hub(
+    setup: Setup, emit: Emit, *, agent: AgentConfig | None = None, refresh: bool = False
+) -> AsyncIterator[McpHub]:
+    """The configured servers, of which an agent may choose some; those whose tools are unknown are starting."""
     agent = agent or AgentConfig()
     servers = setup.config.servers
     if agent.servers is not None:
@@ -123,7 +127,7 @@ def make_hub(setup: Setup, emit: Emit, *, agent: AgentConfig | None = None, refr
     def visible(spec: ToolSpec) -> bool:
         return any(matches(glob, spec.label) for glob in globs)
 
-    return McpHub(
+    hub = McpHub(
         servers,
         environ=setup.environ,
         timeouts=setup.config.timeouts,
@@ -133,6 +137,12 @@ def make_hub(setup: Setup, emit: Emit, *, agent: AgentConfig | None = None, refr
         visible=visible,
         refresh=refresh,
     )
+    try:
+        await hub.spawn_unknown()
+        yield hub
+    finally:
+        # Shielded: a second Ctrl-C must not leave servers behind.
+        await asyncio.shield(hub.aclose())
 
 
 def make_policy(config: Config, wishes: Wishes) -> Policy:
@@ -167,7 +177,7 @@ async def choose_model(setup: Setup, name: str | None) -> ModelChoice:
     if not configuration.is_http(base_url):
         raise ConfigError(f"the model's address is {base_url!r}: expected http:// or https://", hint="OPENAI_BASE_URL")
     key = await _model_key(setup)
-    if not key and base_url == OPENAI:
+    if not key and urlsplit(base_url).hostname == urlsplit(OPENAI).hostname:
         raise NoModel(await ways_to_a_model(name))
     with _importing():
         from mcpchat.adapters.openai_chat import OpenAIChat
@@ -254,9 +264,7 @@ async def open_chat(setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker) -
     imported here.
     """
     agent = choose_agent(setup.config, wishes.agent)
-    hub = make_hub(setup, emit, agent=agent, refresh=wishes.refresh)
-    try:
-        await hub.spawn_unknown()
+    async with open_hub(setup, emit, agent=agent, refresh=wishes.refresh) as hub:
         model = await choose_model(setup, wishes.model or agent.model)
         session = Session(
             model=model,
@@ -267,6 +275,3 @@ async def open_chat(setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker) -
             max_steps=setup.config.limits.max_steps,
         )
         yield Chat(session=session, hub=hub, setup=setup)
-    finally:
-        # Shielded: a second Ctrl-C must not leave servers behind.
-        await asyncio.shield(hub.aclose())

@@ -9,9 +9,8 @@ from typing import Any
 from mcpchat.core.events import TextDelta
 from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage, result_text
 from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
-from mcpchat.core.tools import ToolSpec, schema_types
+from mcpchat.core.tools import ToolSpec, required_names, schema_types
 
-NAME = "demo"
 NOTICE = (
     "This is the built-in demo, not a language model: it matches words to tools and fills in their arguments. "
     "It cannot converse, reason or write."
@@ -218,7 +217,7 @@ def _convertible(question: str) -> re.Match[str] | None:
 def fill(question: str, tool: ToolSpec) -> dict[str, Any] | None:
     """Arguments for the tool from the question's words; None where it lacks something that the tool requires."""
     properties = _properties(tool)
-    required = [name for name in tool.schema.get("required") or [] if isinstance(name, str)]
+    required = required_names(tool.schema)
     found = _Found(question, tool)
     arguments: dict[str, Any] = {}
     # The required first: they have the first claim on what the text offers.

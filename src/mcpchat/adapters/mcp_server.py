@@ -163,11 +163,10 @@ class Connection:
         except MCPError as error:
             if error.code == _CONNECTION_CLOSED and error.message == "Connection closed":  # servers use the code too
                 raise await self._died() from error
-            status = max(self._statuses, default=0)
-            if status in {401, 403}:
-                raise SignInNeeded(f"{self.name} wants a sign-in (HTTP {status})", hint=_SET_HEADERS) from error
-            if status >= 400:
-                raise ServerError(f"{self.name} answered HTTP {status}: {error.message}") from error
+            if {401, 403} & set(self._statuses):
+                raise SignInNeeded(f"{self.name} wants a sign-in", hint=_SET_HEADERS) from error
+            if refused := [status for status in self._statuses if status >= 400]:
+                raise ServerError(f"{self.name} answered HTTP {refused[-1]}: {error.message}") from error
             raise
         except ValidationError as error:
             raise ServerError(f"{self.name} answered in a form that the protocol does not know") from error
@@ -177,15 +176,20 @@ class Connection:
     async def close(self) -> None:
         """End the session and the process. Safe to call twice."""
         self._stopping.set()
-        if self._owner is not None:
-            if not self._ready.is_set():
-                self._owner.cancel()
-            done, _ = await asyncio.wait({self._owner}, timeout=GRACE)
-            if not done:  # a remote server that does not even answer a goodbye
-                self._owner.cancel()
-                await asyncio.wait({self._owner}, timeout=GRACE)
-        if self._process is not None:
-            await self._process.stop()
+        try:
+            if self._owner is not None:
+                await self._end(self._owner)
+        finally:
+            if self._process is not None:
+                await self._process.stop()
+
+    async def _end(self, owner: "asyncio.Task[None]") -> None:
+        if not self._ready.is_set():
+            owner.cancel()
+        done, _ = await asyncio.wait({owner}, timeout=GRACE)
+        if not done:  # a remote server that does not even answer a goodbye
+            owner.cancel()
+            await asyncio.wait({owner}, timeout=GRACE)
 
     def _live(self) -> Client:
         if self._client is None:
@@ -279,7 +283,8 @@ async def _over_http(url: str, headers: dict[str, str], statuses: list[int]) -> 
     """A streamable HTTP transport that remembers the last statuses: the SDK's errors have lost them."""
 
     async def remember(response: httpx2.Response) -> None:
-        statuses[:] = [*statuses[-9:], response.status_code]
+        if response.request.method == "POST":  # many servers refuse the GET of a stream, and may
+            statuses[:] = [*statuses[-9:], response.status_code]
 
     timeout = httpx2.Timeout(30.0, read=300.0)
     async with (

@@ -32,7 +32,7 @@ class OpenAIClient:
     """An OpenAI-compatible address and the key for it.
 
     Requests go through the SDK's generic ``post``: chunks arrive as plain dicts, so that a server's quirks reach our
-    own accumulator, and the SDK's many model types need not be loaded.
+    own accumulator, and the SDK's many model types need not be loaded. ``http_client`` is for other transports.
     """
 
     def __init__(
@@ -118,7 +118,6 @@ class OpenAIClient:
             f"the model's server answered {status}: {_message_of(error)}",
             kind=kind,
             hint=_HINTS.get(kind, ""),
-            status=status,
             retry_after=_retry_after(error.response.headers),
         )
 

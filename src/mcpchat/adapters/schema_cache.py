@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -39,12 +40,20 @@ def identity(config: ServerConfig, environ: Mapping[str, str]) -> str:
         "mcpchat": __version__,
         "command": [config.command, *config.args, environ.get("PATH", "") if config.command else ""],
         "cwd": config.cwd,
+        "files": _files(config),
         "url": config.url,
         "builtin": config.builtin,
         "settings": sorted({**config.env, **config.headers}.items()),
         "values": values,
     }
     return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
+
+
+def _files(config: ServerConfig) -> list[tuple[str, int]]:
+    """The files that the command line names, with their times: a script of one's own changes, and is another one
+    in another folder."""
+    paths = [Path(config.cwd or ".", word).absolute() for word in (config.command, *config.args) if word]
+    return [(str(path), path.stat().st_mtime_ns) for path in paths if path.is_file()]
 
 
 class SchemaCache:
@@ -64,11 +73,14 @@ class SchemaCache:
     def save(self, key: str, *, era: Era, tools: tuple[ToolSpec, ...], ttl: float | None = None) -> None:
         """Keep the listing for ``ttl`` seconds, by default a day."""
         expires = time.time() + (DEFAULT_TTL if ttl is None else ttl)
-        try:
+        # A full or read-only disk costs speed, not the answer.
+        with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(Listing(expires=expires, era=era, tools=tools)))
-            Path(temporary).replace(self._folder / f"{key}.json")
-        except OSError:
-            return  # a full or read-only disk costs speed, not the answer
+            descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+            temporary = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(msgspec.json.encode(Listing(expires=expires, era=era, tools=tools)))
+                temporary.replace(self._folder / f"{key}.json")
+            finally:
+                temporary.unlink(missing_ok=True)

@@ -36,6 +36,9 @@ def run(words: Sequence[str]) -> int:
     except McpChatError as error:
         _report(error, words)
         return error.exit_code
+    except OSError as error:
+        _report(McpChatError(f"cannot write or read: {error.strerror or error} {error.filename or ''}".rstrip()), words)
+        return 1
     except Exception as error:  # noqa: BLE001 - the one catch-all: a traceback is for --debug
         inner = _innermost(error)
         if isinstance(inner, BrokenPipeError):
@@ -78,8 +81,10 @@ def _innermost(error: BaseException) -> BaseException:
 def _report_bug(error: BaseException) -> None:
     if common.debug_wanted:
         _traceback()
+    from mcpchat.core.sanitize import clean
+
     sys.stderr.write(
-        f"error: mcpchat failed in a way it should not: {type(error).__name__}: {error}\n"
+        f"error: mcpchat failed in a way it should not: {type(error).__name__}: {clean(str(error))}\n"
         "  run it again with --debug, and report what it shows\n"
     )
 

@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mcpchat.app import Setup, Wishes, make_hub, make_policy
+from mcpchat.app import Setup, Wishes, make_policy, open_hub
 from mcpchat.cli.common import is_terminal
 from mcpchat.core.errors import Denied, ServerError, SignInNeeded, ToolFailed, UsageError
 from mcpchat.core.events import Event, ServerChanged
@@ -79,15 +80,11 @@ async def tools(setup: Setup, server: str | None, form: str, *, refresh: bool) -
     if server is not None:
         _known_server(setup, server)
         setup = _only(setup, server)
-    hub = make_hub(setup, _tell if server is None else _ignore, refresh=refresh)
-    try:
-        await hub.spawn_unknown()
+    async with open_hub(setup, _tell if server is None else _ignore, refresh=refresh) as hub:
         specs = await hub.tools()
         if server is not None:
             _check_up(hub)
         _show_tools(specs, form)  # before the servers are stopped: nobody waits for that
-    finally:
-        await hub.aclose()
     return 0
 
 
@@ -114,15 +111,10 @@ def _described(spec: ToolSpec) -> dict[str, Any]:
 
 
 async def servers(setup: Setup, output: str) -> int:
-    hub = make_hub(setup, _ignore)
-    try:
-        await hub.spawn_unknown()
-        await hub.start_all()
-    except (ServerError, SignInNeeded):
-        pass  # a required server: told below, after the table
-    finally:
+    async with open_hub(setup, _ignore) as hub:
+        with suppress(ServerError, SignInNeeded):  # a required server: told below, after the table
+            await hub.start_all()
         statuses = hub.status()
-        await hub.aclose()
     off = [
         ServerStatus(name=name, transport=server.transport, state="stopped", detail="switched off in the config")
         for name, server in setup.config.servers.items()
@@ -134,9 +126,10 @@ async def servers(setup: Setup, output: str) -> int:
         from mcpchat.ui import tables
 
         _print_table(tables.servers([*statuses, *off]))
-    down = [s.name for s in statuses if s.state in {"failed", "login"} and setup.config.servers[s.name].required]
+    down = [s for s in statuses if s.state in {"failed", "login"} and setup.config.servers[s.name].required]
     if down:
-        raise ServerError(f"required, and down: {', '.join(down)}")
+        named = f"required, and down: {', '.join(s.name for s in down)}"
+        raise SignInNeeded(named) if all(s.state == "login" for s in down) else ServerError(named)
     return 0
 
 
@@ -148,19 +141,15 @@ async def call(
     if not name:
         raise UsageError(f"{tool!r} does not name a tool", hint="write SERVER.TOOL; mcpchat tools lists them")
     _known_server(setup, server)
-    hub = make_hub(_only(setup, server), _ignore)
-    try:
-        await hub.spawn_unknown()
+    async with open_hub(_only(setup, server), _ignore) as hub:
         spec = await _find(hub, hub, tool)
         given = _arguments(spec, pairs, arguments)
         made = ToolCall(id="call", name=spec.exposed, arguments=json.dumps(given, ensure_ascii=False))
         decision = await Gate(make_policy(setup.config, wishes), _asker()).decide(spec, made)
         if not decision.allowed:
-            raise Denied(f"{spec.label} was not run: {decision.reason}")
+            raise Denied(f"{spec.label} was not run: {decision.reason or 'you said no'}")
         result = await hub.call(spec, made.id, given, _progress)
-        _show_result(result, output)
-    finally:
-        await hub.aclose()
+        _show_result(result, output)  # before the server is stopped: nobody waits for that
     if result.is_error:
         failed = ToolFailed(f"{spec.label} reported an error")
         failed.answered = output == "json"

@@ -36,15 +36,31 @@ def bounded(result: ToolResult, limit: int) -> ToolResult:
         text = result_text(result)
         return result if len(text) <= limit else replace(result, parts=(Text(text=clip(text, limit)),), structured=None)
     left = limit
+    unseen = 0
     parts: list[Text | Image | Audio | Link] = []
     for part in result.parts:
-        if isinstance(part, Text):
-            kept = clip(part.text, left)
-            left -= min(len(part.text), left)
-            parts.append(Text(text=kept))
+        size = _size(part)
+        if size > 0 and (left <= 0 or (size > left and not isinstance(part, Text))):
+            unseen += 1
+        elif isinstance(part, Text):
+            parts.append(Text(text=clip(part.text, left)))
         else:
             parts.append(part)
+        left -= size
+    if unseen:
+        parts.append(Text(text=f"[… {unseen:,} more parts left out here: ask for less at a time …]"))
     return result if tuple(parts) == result.parts else replace(result, parts=tuple(parts), structured=None)
+
+
+def _size(part: Text | Image | Audio | Link) -> int:
+    """Characters of the part. Images and sounds have their own price: here they count as nothing."""
+    match part:
+        case Text(text=text):
+            return len(text)
+        case Link(uri=uri, title=title):
+            return len(uri) + len(title)
+        case _:
+            return 0
 
 
 def clip(text: str, limit: int) -> str:

@@ -90,7 +90,7 @@ class LimitReached(McpChatError):
 class ModelError(McpChatError):
     """The model's API failed.
 
-    ``retry_after`` is in seconds, as the server asked; ``status`` is the HTTP status where there was one.
+    ``retry_after`` is in seconds, as the server asked.
     """
 
     exit_code = 8
@@ -101,10 +101,8 @@ class ModelError(McpChatError):
         *,
         kind: ModelErrorKind,
         hint: str = "",
-        status: int | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.kind = kind
-        self.status = status
         self.retry_after = retry_after

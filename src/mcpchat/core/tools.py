@@ -112,7 +112,7 @@ def explain_arguments(spec: ToolSpec) -> str:
     properties = spec.schema.get("properties")
     if not isinstance(properties, dict) or not properties:
         return "it takes no arguments"
-    required = spec.schema.get("required") or []
+    required = required_names(spec.schema)
     names = [f"{name} (required)" if name in required else str(name) for name in properties]
     return "it takes " + ", ".join(names)
 
@@ -140,17 +140,23 @@ def openai_function(spec: ToolSpec) -> dict[str, Any]:
     }
 
 
-def schema_types(schema: object) -> frozenset[str]:
+def required_names(schema: Mapping[str, Any]) -> list[str]:
+    """The names that an object schema requires, whatever a server wrote there."""
+    required = schema.get("required")
+    return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+
+
+def schema_types(schema: object, depth: int = 8) -> frozenset[str]:
     """The JSON types that a property's schema admits, as far as it says so; empty when it does not."""
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or depth == 0:
         return frozenset()
     declared = schema.get("type")
     if isinstance(declared, str):
         return frozenset({declared})
     if isinstance(declared, list):
         return frozenset(name for name in declared if isinstance(name, str))
-    branches = [*schema.get("anyOf", []), *schema.get("oneOf", [])]
-    return frozenset[str]().union(*(schema_types(branch) for branch in branches))
+    lists = [branches for key in ("anyOf", "oneOf") if isinstance(branches := schema.get(key), list)]
+    return frozenset[str]().union(*(schema_types(branch, depth - 1) for branches in lists for branch in branches))
 
 
 def typed_arguments(pairs: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> dict[str, Any]:

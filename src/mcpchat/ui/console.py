@@ -1,5 +1,6 @@
 """The terminal: events drawn with rich, and questions asked of the person in front of it."""
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -130,6 +131,7 @@ class TerminalAsker:
             key = await self._key("  [y]es  [n]o  [a]lways this tool, in this session ", "yna")
         if key == "cancel":
             signal.raise_signal(signal.SIGINT)
+            await asyncio.Event().wait()  # here the cancellation arrives: nothing was decided
         allowed = key in {"y", "a"}
         return Decision(
             allowed=allowed,

@@ -10,7 +10,8 @@ from mcpchat.ui.live import LiveRegion
 
 REDRAW_EVERY = 1 / 12  # seconds
 
-_PARSER = MarkdownIt("commonmark").enable("table")
+# Without HTML: rich would drop it, and with it what the model said (List<String>).
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 
 
 def closed_length(text: str) -> int:
@@ -53,4 +54,6 @@ class MarkdownStream:
 
 def _render(text: str) -> Markdown:
     # Links show their address: a label of the model's choosing could hide it.
-    return Markdown(clean(text), hyperlinks=False)
+    rendered = Markdown("", hyperlinks=False)
+    rendered.parsed = _PARSER.parse(clean(text))
+    return rendered

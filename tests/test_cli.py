@@ -430,6 +430,32 @@ def test_config_init_validate_show_path_and_schema(run: Run, isolated: Path) -> 
     )
 
 
+def test_servers_are_added_switched_and_removed(run: Run, isolated: Path) -> None:
+    code, out, err = told(run("servers", "add", "box", "--env", "A=b", "--", sys.executable, ODD, "good"))
+    assert (code, out) == (0, "")
+    path = told(run("config", "path"))[1].strip()
+    assert err == f"{path}: added box; mcpchat tools box asks what it offers\n"
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert told(run("call", "box.echo", "text=hi", "--yes")) == (0, "echo: hi\n", "")
+    assert told(run("servers", "add", "far", "https://x.example/mcp", "--header", "Authorization=Bearer env:T"))[0] == 0
+    shown = json.loads(told(run("config", "show"))[1])["servers"]
+    assert list(shown) == ["calculator", "box", "far"]
+    assert (shown["box"]["args"], shown["box"]["env"]) == ([ODD, "good"], {"A": "b"})
+    assert shown["far"]["headers"] == {"Authorization": "Bearer env:T"}
+    assert told(run("servers", "disable", "far"))[0] == 0
+    assert re.search(r"far +stopped", told(run("servers", "list"))[1])
+    assert told(run("servers", "remove", "far"))[0] == 0
+    for wrong in (
+        ["add", "box", "x"],
+        ["add", "b d", "x"],
+        ["remove", "far"],
+        ["add", "y", "--env", "A", "x"],
+        ["add", "z"],
+    ):
+        assert told(run("servers", *wrong))[0] == 2
+    assert list(json.loads(told(run("config", "show"))[1])["servers"]) == ["calculator", "box"]
+
+
 def test_a_custom_address_without_a_model_lists_what_it_has(run: Run, model_double: ModelDouble) -> None:
     code, _, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url))
     assert code == 2

@@ -69,18 +69,52 @@ def default_paths(environ: Mapping[str, str]) -> Paths:
     )
 
 
-def load_config(path: Path, *, must_exist: bool) -> Config:
-    """Read the config file; a file that need not exist and does not is an empty one. Raises ConfigError."""
+def starter() -> str:
+    """The commented config file to start from."""
+    from importlib.resources import files
+
+    return files("mcpchat").joinpath("starter.toml").read_text(encoding="utf-8")
+
+
+def add_server(path: Path, name: str, entry: Mapping[str, object]) -> None:
+    """Write one more server into the config file, which is made if need be. Raises UsageError, ConfigError."""
+    from mcpchat.adapters import registry
+
+    registry.write(path, registry.add_server(_text_of(path), name, entry))
+
+
+def remove_server(path: Path, name: str) -> None:
+    from mcpchat.adapters import registry
+
+    registry.write(path, registry.remove_server(_text_of(path), name))
+
+
+def enable_server(path: Path, name: str, enabled: bool) -> None:
+    from mcpchat.adapters import registry
+
+    registry.write(path, registry.enable_server(_text_of(path), name, enabled))
+
+
+def _text_of(path: Path) -> str:
+    """The config file's text; of one that is not there yet, the starter's."""
+    return _read(path) if path.exists() else starter()
+
+
+def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        if must_exist:
-            raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one") from error
-        return Config()
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"cannot read {path}: {reason}") from error
-    return configuration.parse(text, str(path))
+
+
+def load_config(path: Path, *, must_exist: bool) -> Config:
+    """Read the config file; a file that need not exist and does not is an empty one. Raises ConfigError."""
+    if not path.exists():
+        if must_exist:
+            raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one")
+        return Config()
+    return configuration.parse(_read(path), str(path))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcpchat.cli import config_commands
+from mcpchat.cli import config_commands, server_commands
 from mcpchat.cli.common import (
     AgentOption,
     AllowOption,
@@ -31,6 +31,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok, 1 failed, 2 usage or config, 3 sign-in needed, 4 server down, 5 tool failed, "
     "6 denied, 7 limit reached, 8 model failed, 130 interrupted.",
 )
+app.add_typer(server_commands.app, name="servers")
 app.add_typer(config_commands.app, name="config")
 
 
@@ -63,7 +64,9 @@ def root(
     if ctx.invoked_subcommand is not None:
         # What stands before the command's name holds for the command.
         given = {name: value for name, value in ctx.params.items() if value}
-        ctx.default_map = {ctx.invoked_subcommand: given | dict.fromkeys(config_commands.NAMES, given)}
+        ctx.default_map = {
+            ctx.invoked_subcommand: given | dict.fromkeys((*config_commands.NAMES, *server_commands.NAMES), given)
+        }
         return 0
     return chat(model, agent, allow, deny, yes, config, refresh, no_color, debug)
 
@@ -183,16 +186,3 @@ def tools(
     if form not in inspect.TOOL_FORMATS:
         bad_choice("--format", form, inspect.TOOL_FORMATS)
     return run_async(inspect.tools(make_setup(config, debug), server, form, refresh=refresh))
-
-
-@app.command()
-def servers(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
-    """Start each configured server and show how it is: state, transport, tools, sign-in.
-
-    Ends with exit code 4 when a server marked as required is down.
-    """
-    from mcpchat.cli import inspect
-
-    if output not in inspect.FORMATS:
-        bad_choice("--output", output, inspect.FORMATS)
-    return run_async(inspect.servers(make_setup(config, debug), output))

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from mcpchat.app import default_paths, load_config
+from mcpchat.app import default_paths, load_config, starter
 from mcpchat.cli.common import ConfigOption, DebugOption, make_setup
 from mcpchat.core.errors import ConfigError, UsageError
 
@@ -35,20 +35,17 @@ def init(
     config: ConfigOption = None,
 ) -> int:
     """Write a commented config file to start from, and its JSON Schema beside it for editors."""
-    from importlib.resources import files
-
     from mcpchat.core import config as configuration
 
     target = config or default_paths(os.environ).config
     if target.exists():
         raise UsageError(f"{target} exists", hint="edit it, or move it away first")
     schema = target.with_name("mcpchat.schema.json")
-    starter = files("mcpchat").joinpath("starter.toml").read_text(encoding="utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         schema.write_text(json.dumps(configuration.json_schema(), indent=2) + "\n", encoding="utf-8")
         with os.fdopen(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-            file.write(f"#:schema ./{schema.name}\n\n{starter}")
+            file.write(f"#:schema ./{schema.name}\n\n{starter()}")
     except OSError as error:
         raise ConfigError(
             f"cannot write {target}: {error.strerror}", hint="name another place with --config"

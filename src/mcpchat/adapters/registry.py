@@ -1,0 +1,93 @@
+"""The config file, edited as a person would: comments, order and blank lines stay."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
+
+from mcpchat.core import config
+from mcpchat.core.errors import ConfigError, UsageError
+from mcpchat.core.tools import nearest
+
+
+def add_server(text: str, name: str, entry: Mapping[str, Any]) -> str:
+    """The file's text with one more server. Raises UsageError when the name is taken."""
+    document, servers = _servers(text)
+    if name in servers:
+        raise UsageError(f"there is a server named {name!r} already", hint=f"mcpchat servers remove {name}")
+    if not servers:
+        # A file without servers means the calculator; one that names a server means that one alone.
+        servers["calculator"] = _table({"builtin": "calculator"})
+    servers[name] = _table(entry)
+    return tomlkit.dumps(document)
+
+
+def remove_server(text: str, name: str) -> str:
+    """The file's text without this server. Raises UsageError when there is none."""
+    document, servers = _servers(text)
+    _known(servers, name)
+    del servers[name]
+    return tomlkit.dumps(document)
+
+
+def enable_server(text: str, name: str, enabled: bool) -> str:
+    """The file's text with this server switched on or off."""
+    document, servers = _servers(text)
+    _known(servers, name)
+    servers[name]["enabled"] = enabled
+    return tomlkit.dumps(document)
+
+
+def write(path: Path, text: str) -> None:
+    """Check the text as a config, then put it in the file's place at once. Raises ConfigError, with nothing changed."""
+    config.parse(text, str(path))
+    target = path.resolve()  # a link to a file kept elsewhere stays one
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".config-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            temporary.chmod(mode)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _servers(text: str) -> tuple[tomlkit.TOMLDocument, Table]:
+    try:
+        document = tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise ConfigError(f"the config is not valid TOML: {error}", hint="mcpchat config validate") from error
+    servers = document.setdefault("servers", tomlkit.table(is_super_table=True))
+    if not isinstance(servers, Mapping):
+        raise ConfigError("servers: expected a table", hint="mcpchat config validate")
+    return document, servers  # type: ignore[return-value]  # tomlkit has several kinds of table, alike in use
+
+
+def _known(servers: Mapping[str, Any], name: str) -> None:
+    if name not in servers:
+        close = nearest(name, servers)
+        known = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(servers) or 'none'}"
+        raise UsageError(f"the config has no server named {name!r}; {known}")
+
+
+def _table(entry: Mapping[str, Any]) -> Table:
+    table = tomlkit.table()
+    for key, value in entry.items():
+        if isinstance(value, Mapping):
+            inline = tomlkit.inline_table()
+            inline.update(value)
+            table[key] = inline
+        else:
+            table[key] = value
+    return table

@@ -1,0 +1,129 @@
+"""mcpchat servers: how each is; add, remove, switch on and off."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcpchat.app import add_server, default_paths, enable_server, remove_server
+from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, run_async
+from mcpchat.core.errors import UsageError
+
+app = typer.Typer(rich_markup_mode=None, help="Show, add and remove servers.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The server, a table of the config.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context, output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False
+) -> int:
+    """Start each configured server and show how it is: state, transport, tools, sign-in.
+
+    Ends with exit code 4 when a server marked as required is down (3 when it only wants a sign-in).
+
+    \b
+      mcpchat servers
+      mcpchat servers add notes -- npx -y @modelcontextprotocol/server-filesystem ~/notes
+      mcpchat servers add company https://mcp.example.com/mcp
+    """
+    if ctx.invoked_subcommand is not None:
+        return 0
+    return show_all(output, config, debug)
+
+
+@app.command("list")
+def show_all(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
+    """Start each configured server and show how it is, as mcpchat servers does."""
+    from mcpchat.cli import inspect
+
+    if output not in inspect.FORMATS:
+        bad_choice("--output", output, inspect.FORMATS)
+    return run_async(inspect.servers(make_setup(config, debug), output))
+
+
+@app.command("add")
+def add(
+    name: Name,
+    target: Annotated[list[str], typer.Argument(metavar="URL | -- COMMAND...", help="Where it is, or what to start.")],
+    env: Annotated[
+        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable for the program. Repeatable.")
+    ] = None,
+    env_pass: Annotated[
+        list[str] | None, typer.Option("--env-pass", metavar="NAME", help="A variable of yours it may see. Repeatable.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="An HTTP header. Repeatable.")
+    ] = None,
+    cwd: Annotated[str | None, typer.Option("--cwd", metavar="FOLDER", help="The folder it runs in.")] = None,
+    config: ConfigOption = None,
+) -> int:
+    """Write a server into the config file; comments and order there are kept. Nothing is started.
+
+    Values of --env and --header may be references: env:NAME, keyring:NAME, "Bearer env:NAME".
+
+    \b
+      mcpchat servers add notes -- npx -y @modelcontextprotocol/server-filesystem ~/notes
+      mcpchat servers add company https://mcp.example.com/mcp --header "Authorization=Bearer env:TOKEN"
+    """
+    entry: dict[str, object] = {}
+    if len(target) == 1 and re.match(r"https?://", target[0]):
+        entry["url"] = target[0]
+    else:
+        entry |= {"command": target[0], "args": target[1:]} if target[1:] else {"command": target[0]}
+    given = (
+        ("env", _pairs("--env", env)),
+        ("env_pass", env_pass),
+        ("cwd", cwd),
+        ("headers", _pairs("--header", header)),
+    )
+    entry |= {key: value for key, value in given if value}
+    path = _path(config)
+    add_server(path, name, entry)
+    return _told(path, f"added {name}; mcpchat tools {name} asks what it offers")
+
+
+@app.command("remove")
+def remove(name: Name, config: ConfigOption = None) -> int:
+    """Take a server out of the config file."""
+    path = _path(config)
+    remove_server(path, name)
+    return _told(path, f"removed {name}")
+
+
+@app.command("enable")
+def enable(name: Name, config: ConfigOption = None) -> int:
+    """Switch a server on."""
+    path = _path(config)
+    enable_server(path, name, True)
+    return _told(path, f"{name} is on")
+
+
+@app.command("disable")
+def disable(name: Name, config: ConfigOption = None) -> int:
+    """Switch a server off, and keep its entry."""
+    path = _path(config)
+    enable_server(path, name, False)
+    return _told(path, f"{name} is off")
+
+
+NAMES = tuple(command.name or "" for command in app.registered_commands)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    split = [pair.partition("=") for pair in given or ()]
+    if wrong := [key for key, equals, _ in split if not (key and equals)]:
+        raise UsageError(f"{option} {wrong[0]}: expected NAME=VALUE")
+    return {key: value for key, _, value in split}
+
+
+def _path(config: Path | None) -> Path:
+    return config or default_paths(os.environ).config
+
+
+def _told(path: Path, done: str) -> int:
+    sys.stderr.write(f"{path}: {done}\n")
+    return 0

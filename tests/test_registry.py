@@ -27,6 +27,7 @@ def test_a_server_is_added_and_all_else_stays() -> None:
     for line in HAND_MADE.splitlines():
         assert line in text.splitlines()
     servers = config.parse(text, "c").servers
+    assert text.startswith(HAND_MADE)
     assert list(servers) == ["box", "far"]
     assert (servers["far"].url, servers["far"].headers) == ("https://x.example/mcp", {"A": "env:T"})
 
@@ -42,6 +43,41 @@ def test_switching_off_and_on_and_removing() -> None:
     assert 'command = "box"   # by hand' in off
     assert config.parse(registry.enable_server(off, "box", True), "c").servers["box"].enabled
     assert "box" not in registry.remove_server("[servers.box]\ncommand = 'x'\n", "box").replace("\n", "")
+
+
+def test_removing_takes_the_table_and_its_parts_and_leaves_what_is_said_below() -> None:
+    text = """\
+[servers.keep]
+command = "k"
+
+[servers.box]   # the box
+command = "b"
+# about the arguments
+args = [
+  "[servers.fake]",
+]
+
+[servers.box.env]
+A = "b"
+
+# about the limits
+[limits]
+max_steps = 3
+"""
+    assert (
+        registry.remove_server(text, "box")
+        == """\
+[servers.keep]
+command = "k"
+
+
+# about the limits
+[limits]
+max_steps = 3
+"""
+    )
+    inline = 'servers.a = { command = "x" }\nservers.b = { command = "y" }\n'
+    assert list(config.parse(registry.remove_server(inline, "a"), "c").servers) == ["b"]
 
 
 @pytest.mark.parametrize(

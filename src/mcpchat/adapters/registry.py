@@ -1,7 +1,9 @@
 """The config file, edited as a person would: comments, order and blank lines stay."""
 
 import os
+import re
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,25 +16,63 @@ from mcpchat.core import config
 from mcpchat.core.errors import ConfigError, UsageError
 from mcpchat.core.tools import nearest
 
+_HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
+
 
 def add_server(text: str, name: str, entry: Mapping[str, Any]) -> str:
     """The file's text with one more server. Raises UsageError when the name is taken."""
-    document, servers = _servers(text)
+    _, servers = _servers(text)
     if name in servers:
         raise UsageError(f"there is a server named {name!r} already", hint=f"mcpchat servers remove {name}")
-    if not servers:
-        # A file without servers means the calculator; one that names a server means that one alone.
-        servers["calculator"] = _table({"builtin": "calculator"})
-    servers[name] = _table(entry)
-    return tomlkit.dumps(document)
+    # A file without servers means the calculator; one that names a server means that one alone.
+    added = {name: entry} if servers else {"calculator": {"builtin": "calculator"}, name: entry}
+    tables = tomlkit.table(is_super_table=True)
+    for key, value in added.items():
+        tables[key] = _table(value)
+    # At the end, where no comment can come between a table and what is said above it.
+    return f"{text.rstrip()}\n\n{tomlkit.dumps({'servers': tables})}".lstrip()
 
 
 def remove_server(text: str, name: str) -> str:
     """The file's text without this server. Raises UsageError when there is none."""
     document, servers = _servers(text)
     _known(servers, name)
+    shorter = _without_table(text, name)
     del servers[name]
-    return tomlkit.dumps(document)
+    expected = tomlkit.dumps(document)
+    # tomlkit would take the comments under the table with it, which often speak of what comes next.
+    return shorter if _same(shorter, expected) else expected
+
+
+def _without_table(text: str, name: str) -> str:
+    """The text without the lines of ``[servers.NAME]`` and its sub-tables; comments that follow them stay."""
+    kept: list[str] = []
+    pending: list[str] = []
+    inside = False
+    for line in text.splitlines(keepends=True):
+        if header := _HEADER.match(line):
+            path = tuple(tomlkit.key(piece.strip()).key.strip("\"'") for piece in header[1].split("."))
+            inside = path[:2] == ("servers", name)
+            if inside:
+                pending = []  # between two of its own tables
+                continue
+            kept, pending = kept + pending, []
+        if not inside:
+            kept.append(line)
+        elif not line.strip() or line.lstrip().startswith("#"):
+            pending.append(line)
+        else:
+            pending = []
+    return "".join(kept + pending)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether both texts say the same, an empty table of servers being none."""
+    try:
+        read = [tomllib.loads(text) for text in (one, other)]
+    except tomllib.TOMLDecodeError:
+        return False
+    return {**read[0], "servers": read[0].get("servers", {})} == {**read[1], "servers": read[1].get("servers", {})}
 
 
 def enable_server(text: str, name: str, enabled: bool) -> str:

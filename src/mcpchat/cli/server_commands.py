@@ -12,7 +12,7 @@ from mcpchat.app import add_server, default_paths, enable_server, remove_server
 from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, run_async
 from mcpchat.core.errors import UsageError
 
-app = typer.Typer(rich_markup_mode=None, help="Show, add and remove servers.")
+app = typer.Typer(rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The server, a table of the config.")]
 

@@ -342,6 +342,29 @@ def test_exit_8_when_the_model_fails(run: Run, model_double: ModelDouble) -> Non
     assert "the answer ends early: connection lost" in err
 
 
+@pytest.mark.parametrize(
+    ("pieces", "answer", "told_"),
+    [
+        ([chunk({"content": "So"}), chunk({}, "content_filter")], "So\n", "content filter ended the answer"),
+        ([chunk({"refusal": "No."}), chunk({}, "stop")], "No.\n", "the model refused to answer"),
+    ],
+)
+def test_exit_8_when_the_answer_is_refused(
+    run: Run, model_double: ModelDouble, pieces: list[bytes], answer: str, told_: str
+) -> None:
+    model_double.replies = [Reply(pieces)]
+    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    assert (code, out) == (8, answer)
+    assert told_ in err
+
+
+def test_exit_7_when_the_answer_is_cut_at_the_output_limit(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [text("half an", finish="length")]
+    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    assert (code, out) == (7, "half an\n")
+    assert "output limit" in err
+
+
 def test_retries_are_seen(run: Run, model_double: ModelDouble) -> None:
     model_double.replies = [error(429, "slow down", **{"Retry-After": "0"}), text("ok")]
     code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))

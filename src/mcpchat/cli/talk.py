@@ -10,7 +10,7 @@ from mcpchat import __version__
 from mcpchat.app import Setup, Wishes, open_chat
 from mcpchat.cli.common import is_terminal
 from mcpchat.core.approvals import Decision
-from mcpchat.core.errors import Denied, LimitReached, McpChatError, UsageError
+from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, UsageError
 from mcpchat.core.events import Emit, Event, ToolDecided, TurnFinished
 from mcpchat.core.ports import Asker
 
@@ -121,6 +121,10 @@ def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]]) -> 
         )
     if finished.stop == "length":
         return LimitReached("the answer was cut at the model's output limit", hint="raise max_output_tokens")
+    if finished.stop == "filter":
+        return ModelError("the provider's content filter ended the answer", kind="refused", hint="ask in other words")
+    if finished.stop == "refusal":
+        return ModelError("the model refused to answer", kind="refused", hint="ask in other words")
     return None
 
 

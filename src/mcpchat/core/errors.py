@@ -17,7 +17,7 @@ The number is the exit code of the process. ``hint`` is what the user can type o
 from typing import ClassVar, Literal
 
 ModelErrorKind = Literal[
-    "auth", "quota", "rate", "overloaded", "context", "bad_request", "network", "broken_stream", "server"
+    "auth", "quota", "rate", "overloaded", "context", "bad_request", "network", "broken_stream", "server", "refused"
 ]
 
 

@@ -137,6 +137,8 @@ def test_exit_2_for_a_config_that_is_wrong(run: Run) -> None:
         (("call", "calculator"), "'calculator' does not name a tool"),
         (("call", "calculator.calclate"), "no tool calculator.calclate; did you mean calculator.calculate?"),
         (("call", "calculator.calculate", "oops"), "'oops' is not KEY=VALUE"),
+        (("call", "calculator.calculate", "expresion=2+2"), "calculator.calculate needs expression (not expresion)"),
+        (("call", "calculator.convert", "value=1"), "calculator.convert needs from_unit, to_unit"),
         (("call", "calculator.statistics", "values=1,x"), "values=x: expected number"),
         (("ask", "-a", "nobody", "-m", "demo", "x"), "no agent is named 'nobody'"),
         (("tools", "--config", "/no/such.toml"), "no such config file: /no/such.toml"),

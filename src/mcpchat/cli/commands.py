@@ -90,7 +90,7 @@ def chat(
     wishes = Wishes(
         model=model, agent=agent, allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes, refresh=refresh
     )
-    return run_async(talk.chat(make_setup(config, debug), wishes, no_color=no_color))
+    return run_async(talk.chat(make_setup(config), wishes, no_color=no_color))
 
 
 @app.command()
@@ -133,7 +133,7 @@ def ask(
         model=model, agent=agent, allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes, refresh=refresh
     )
     question = talk.question(words or [])
-    return run_async(talk.ask(make_setup(config, debug), wishes, question, output, quiet=quiet, no_color=no_color))
+    return run_async(talk.ask(make_setup(config), wishes, question, output, quiet=quiet, no_color=no_color))
 
 
 @app.command()
@@ -162,7 +162,7 @@ def call(
     if output not in inspect.FORMATS:
         bad_choice("--output", output, inspect.FORMATS)
     wishes = Wishes(allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes)
-    return run_async(inspect.call(make_setup(config, debug), wishes, tool, pairs or [], arguments, output))
+    return run_async(inspect.call(make_setup(config), wishes, tool, pairs or [], arguments, output))
 
 
 @app.command()
@@ -185,4 +185,4 @@ def tools(
 
     if form not in inspect.TOOL_FORMATS:
         bad_choice("--format", form, inspect.TOOL_FORMATS)
-    return run_async(inspect.tools(make_setup(config, debug), server, form, refresh=refresh))
+    return run_async(inspect.tools(make_setup(config), server, form, refresh=refresh))

@@ -48,9 +48,8 @@ class Terminated(McpChatError):
         self.code = 128 + number
 
 
-def make_setup(config: Path | None, debug: bool) -> Setup:
-    """Read the config; set the SDKs' logging to silent, or to all with --debug."""
-    debugging(debug)
+def make_setup(config: Path | None) -> Setup:
+    """Read the config, the environment and the platform's folders."""
     paths = default_paths(os.environ)
     path = config or paths.config
     return Setup(
@@ -60,12 +59,7 @@ def make_setup(config: Path | None, debug: bool) -> Setup:
     )
 
 
-def debugging(on: bool) -> None:
-    global debug_wanted
-    debug_wanted = debug_wanted or on
-
-
-debug_wanted = False
+debug_wanted = False  # set by cli.run from the words themselves: what fails while they are parsed counts too
 
 
 def run_async(work: Coroutine[Any, Any, int]) -> int:

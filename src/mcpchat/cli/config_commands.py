@@ -25,7 +25,7 @@ def show(config: ConfigOption = None, debug: DebugOption = False) -> int:
     """Print the config in effect, defaults included, as JSON. References to secrets stay references."""
     import msgspec
 
-    settings = make_setup(config, debug).config
+    settings = make_setup(config).config
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(settings)).decode() + "\n")
     return 0
 

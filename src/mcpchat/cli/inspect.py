@@ -20,6 +20,7 @@ from mcpchat.core.tools import (
     BadArguments,
     ToolSpec,
     explain_arguments,
+    missing_arguments,
     nearest,
     openai_function,
     parse_arguments,
@@ -204,6 +205,9 @@ def _arguments(spec: ToolSpec, pairs: Sequence[str], given: str | None) -> Mappi
         raise UsageError(f"{wrong[0]!r} is not KEY=VALUE", hint=f"{spec.label}: {explain_arguments(spec)}")
     try:
         base = parse_arguments(given or "")
-        return base | typed_arguments([(key, value) for key, _, value in split], spec.schema)
+        arguments = base | typed_arguments([(key, value) for key, _, value in split], spec.schema)
     except BadArguments as error:
         raise UsageError(str(error), hint=f"{spec.label}: {explain_arguments(spec)}") from error
+    if lacking := missing_arguments(spec, arguments):
+        raise UsageError(lacking, hint=f"{spec.label}: {explain_arguments(spec)}")
+    return arguments

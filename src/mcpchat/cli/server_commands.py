@@ -42,7 +42,7 @@ def show_all(output: JsonOutput = "text", config: ConfigOption = None, debug: De
 
     if output not in inspect.FORMATS:
         bad_choice("--output", output, inspect.FORMATS)
-    return run_async(inspect.servers(make_setup(config, debug), output))
+    return run_async(inspect.servers(make_setup(config), output))
 
 
 @app.command("add")

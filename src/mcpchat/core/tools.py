@@ -131,6 +131,18 @@ def object_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
+def missing_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+    """Which required arguments are not there, and what a misspelt one was given as; empty when none is missing."""
+    missing = [name for name in required_names(spec.schema) if name not in arguments]
+    if not missing:
+        return ""
+    properties = spec.schema.get("properties")
+    strange = [name for name in arguments if not isinstance(properties, dict) or name not in properties]
+    close = {name: near[0] for name in missing if (near := nearest(name, strange, 1))}
+    told = [f"{name} (not {close[name]})" if name in close else name for name in missing]
+    return f"{spec.label} needs {', '.join(told)}"
+
+
 def openai_function(spec: ToolSpec) -> dict[str, Any]:
     """The tool as an OpenAI function definition, just as the model gets it."""
     description = spec.description or spec.title

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mcpchat.core.approvals import Decision
+from mcpchat.core.elicitation import Answer, Form, Visit
 from mcpchat.core.events import Emit, Stop, TextDelta
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.ports import Done, ModelEvent, ModelRequest
@@ -61,6 +62,8 @@ class FakeToolbox:
     def __init__(self, tools: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None, *specs: ToolSpec) -> None:
         self._run = dict(tools or {})
         self._specs = specs or tuple(tool(name) for name in self._run)
+        self.faults: dict[str, str] = {}
+        self.words: dict[str, str] = {}
         self.expected: list[str] = []
         self.called: list[tuple[str, dict[str, Any]]] = []
 
@@ -69,6 +72,12 @@ class FakeToolbox:
 
     def expect(self, spec: ToolSpec) -> None:
         self.expected.append(spec.name)
+
+    def check(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+        return self.faults.get(spec.name, "")
+
+    def instructions(self) -> Mapping[str, str]:
+        return self.words
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         self.called.append((spec.name, dict(arguments)))
@@ -81,14 +90,40 @@ class FakeToolbox:
 class ScriptedAsker:
     """Gives the prepared answers, and keeps what was asked."""
 
-    def __init__(self, *answers: Decision) -> None:
+    def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
-        self.asked: list[tuple[str, str]] = []
+        self.asked: list[tuple[Any, ...]] = []
 
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
         self.asked.append((spec.label, rule))
         await asyncio.sleep(0)
-        return self._answers.pop(0)
+        return cast("Decision", self._answers.pop(0))
+
+    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
+        self.asked.append((question.server, question.message, problem))
+        return cast("Answer", self._answers.pop(0))
+
+    async def confirm(self, server: str, wish: str, details: str) -> bool:
+        self.asked.append((server, wish, details))
+        return bool(self._answers.pop(0))
+
+
+class MemoryResults:
+    """A ResultStore in memory; with no room it keeps nothing."""
+
+    def __init__(self, room: int = 100) -> None:
+        self.kept: dict[str, str] = {}
+        self._room = room
+
+    def save(self, text: str) -> str | None:
+        if len(self.kept) >= self._room:
+            return None
+        key = f"r{len(self.kept)}"
+        self.kept[key] = text
+        return key
+
+    def load(self, key: str) -> str | None:
+        return self.kept.get(key)
 
 
 YES = Decision(allowed=True, by="user")

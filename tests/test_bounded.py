@@ -1,8 +1,8 @@
 """Long results are cut out of their middle, and say so."""
 
-from mcpchat.core.bounded import BoundedToolbox, bounded
+from mcpchat.core.bounded import READ_RESULT, BoundedToolbox, bounded
 from mcpchat.core.messages import Image, Link, Text, ToolResult
-from tests.fakes import FakeToolbox, tool
+from tests.fakes import FakeToolbox, MemoryResults, tool
 
 
 def texts(result: ToolResult) -> list[str]:
@@ -47,8 +47,8 @@ def test_a_result_with_structure_alone_is_bounded_too() -> None:
 
 async def test_a_wrapped_toolbox_is_the_same_toolbox() -> None:
     inner = FakeToolbox({"echo": lambda a: "y" * 5000})
-    box = BoundedToolbox(inner, limit=1000)
-    assert await box.tools() == await inner.tools()
+    box = BoundedToolbox(inner, limit=1000, store=MemoryResults())
+    assert await box.tools() == (*await inner.tools(), READ_RESULT)
     box.expect(tool())
     assert inner.expected == ["echo"]
     assert texts(await box.call(tool(), "c", {}, print))[0].count("y") == 1000

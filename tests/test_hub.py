@@ -14,11 +14,14 @@ import pytest
 from mcpchat.adapters import mcp_server
 from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.schema_cache import SchemaCache, identity
+from mcpchat.adapters.schema_check import problem
 from mcpchat.core.config import ServerConfig, Timeouts
 from mcpchat.core.errors import ServerError, SignInNeeded
 from mcpchat.core.events import Event, ServerChanged, ToolProgress
+from mcpchat.core.host import AskingHost
 from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
 from mcpchat.core.tools import ToolSpec
+from mcpchat.ui.plain import NobodyToAsk
 
 MEASURED = tuple(
     name for name in os.environ if name.startswith("COVERAGE")
@@ -57,7 +60,12 @@ Open = Callable[..., Any]
 def bench(tmp_path: Path) -> Open:
     @asynccontextmanager
     async def open_hub(
-        environ: dict[str, str] | None = None, refresh: bool = False, **servers: ServerConfig
+        environ: dict[str, str] | None = None,
+        refresh: bool = False,
+        watch: bool = False,
+        asker: Any = None,
+        most_bytes: int = 16 * 2**20,
+        **servers: ServerConfig,
     ) -> AsyncIterator[Bench]:
         seen: list[Event] = []
         hub = McpHub(
@@ -65,6 +73,10 @@ def bench(tmp_path: Path) -> Open:
             environ=os.environ | (environ or {}),
             timeouts=Timeouts(),
             cache=SchemaCache(tmp_path / "cache"),
+            logs=tmp_path / "logs",
+            host=AskingHost(asker or NobodyToAsk(), emit=seen.append, check=problem),
+            most_bytes=most_bytes,
+            watch=watch,
             load_sdk=lambda: mcp_server,
             emit=seen.append,
             refresh=refresh,

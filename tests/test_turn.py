@@ -12,8 +12,8 @@ from mcpchat.core.errors import ModelError, ServerError
 from mcpchat.core.events import Event
 from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Message, Text, Usage, error_result, user
-from mcpchat.core.ports import CallStarted, Retrying
-from mcpchat.core.session import ModelChoice, Session
+from mcpchat.core.ports import CallStarted, ModelChoice, Retrying
+from mcpchat.core.session import Session
 from tests.fakes import NO, YES, FakeToolbox, ScriptedAsker, ScriptedModel, calls, open_calls, says, tool
 
 TOOL = "box__echo"

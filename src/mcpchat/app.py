@@ -2,14 +2,17 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mcpchat.adapters.mcp_hub import Connector, McpHub
+from mcpchat.adapters import schema_check
+from mcpchat.adapters.mcp_hub import McpHub
+from mcpchat.adapters.mcp_link import Connector
+from mcpchat.adapters.result_store import ResultFiles
 from mcpchat.adapters.schema_cache import SchemaCache
 from mcpchat.core import config as configuration
 from mcpchat.core.approvals import Policy, rules
@@ -18,8 +21,9 @@ from mcpchat.core.config import AgentConfig, Config
 from mcpchat.core.errors import ConfigError, ModelError, NoModel, UsageError
 from mcpchat.core.events import Emit
 from mcpchat.core.gate import Gate
-from mcpchat.core.ports import Asker
-from mcpchat.core.session import ModelChoice, Session
+from mcpchat.core.host import AskingHost
+from mcpchat.core.ports import Asker, Host, ModelChoice
+from mcpchat.core.session import Session
 from mcpchat.core.tools import ToolSpec, matches, nearest
 
 DEFAULT_MODEL = "gpt-5.5"
@@ -149,9 +153,18 @@ def choose_agent(config: Config, name: str | None) -> AgentConfig:
 
 @asynccontextmanager
 async def open_hub(
-    setup: Setup, emit: Emit, *, agent: AgentConfig | None = None, refresh: bool = False
+    setup: Setup,
+    emit: Emit,
+    host: Host,
+    *,
+    agent: AgentConfig | None = None,
+    refresh: bool = False,
+    watch: bool = False,
 ) -> AsyncIterator[McpHub]:
-    """The configured servers, of which an agent may choose some; those whose tools are unknown are starting."""
+    """The configured servers, of which an agent may choose some; those that nothing is known of are starting.
+
+    ``watch`` has them tell of their changes.
+    """
     agent = agent or AgentConfig()
     servers = setup.config.servers
     if agent.servers is not None:
@@ -165,11 +178,15 @@ async def open_hub(
         servers,
         environ=setup.environ,
         timeouts=setup.config.timeouts,
-        cache=SchemaCache(setup.paths.cache / "tools"),
+        cache=SchemaCache(setup.paths.cache / "servers"),
+        logs=setup.paths.state / "logs",
+        host=host,
         load_sdk=load_sdk,
         emit=emit,
+        most_bytes=setup.config.limits.max_message,
         visible=visible,
         refresh=refresh,
+        watch=watch,
     )
     try:
         await hub.spawn_unknown()
@@ -177,6 +194,13 @@ async def open_hub(
     finally:
         # Shielded: a second Ctrl-C must not leave servers behind.
         await asyncio.shield(hub.aclose())
+
+
+def read_log(setup: Setup, server: str) -> str:
+    """The text of a server's log file, empty where there is none."""
+    from mcpchat.adapters.server_log import ServerLog
+
+    return ServerLog(setup.paths.state / "logs" / f"{server}.log").text()
 
 
 def make_policy(config: Config, wishes: Wishes) -> Policy:
@@ -290,22 +314,36 @@ class Chat:
         self.session.model = await choose_model(self.setup, name)
 
 
+def make_host(
+    asker: Asker, emit: Emit, *, yes: bool = False, model: Callable[[], ModelChoice | None] = lambda: None
+) -> Host:
+    """Who answers what servers ask: the asker, and the model where there is one."""
+    return AskingHost(asker, emit=emit, check=schema_check.problem, model=model, yes=yes)
+
+
 @asynccontextmanager
-async def open_chat(setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker) -> AsyncIterator[Chat]:
-    """A session, ready to send; all that it started is stopped at the end.
+async def open_chat(
+    setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker, watch: bool = False
+) -> AsyncIterator[Chat]:
+    """A session, ready to send; all that it started is stopped at the end. ``watch`` is for one that lasts.
 
     The order is for speed: servers whose tools are unknown are started first and boot while the model's SDK is
     imported here.
     """
     agent = choose_agent(setup.config, wishes.agent)
-    async with open_hub(setup, emit, agent=agent, refresh=wishes.refresh) as hub:
+    sessions: list[Session] = []  # the one to come: a server may ask for its model
+    host = make_host(asker, emit, yes=wishes.yes, model=lambda: sessions[0].model if sessions else None)
+    async with open_hub(setup, emit, host, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
         model = await choose_model(setup, wishes.model or agent.model)
         session = Session(
             model=model,
-            toolbox=BoundedToolbox(hub, limit=setup.config.limits.max_result),
+            toolbox=BoundedToolbox(
+                hub, limit=setup.config.limits.max_result, store=ResultFiles(setup.paths.state / "results")
+            ),
             gate=Gate(make_policy(setup.config, wishes), asker),
             emit=emit,
             instructions=agent.instructions,
             max_steps=setup.config.limits.max_steps,
         )
+        sessions.append(session)
         yield Chat(session=session, hub=hub, setup=setup)

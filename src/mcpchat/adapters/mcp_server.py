@@ -1,57 +1,86 @@
 """One MCP connection, owned by one task that opens it, keeps it and closes it."""
 
 import asyncio
-import base64
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import httpx2
 from mcp import Client, MCPError, types
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.message import SessionMessage
-from pydantic import ValidationError
+from mcp.client.client import ConnectMode
+from mcp.client.session import ClientRequestContext
+from mcp.client.subscriptions import SubscriptionLost
+from pydantic import FileUrl, ValidationError
 
 from mcpchat import __version__
+from mcpchat.adapters import mcp_decode, schema_check
+from mcpchat.adapters.mcp_http import HTTP_STATUS, NOT_SENT, SESSION_LOST, over_http
+from mcpchat.adapters.mcp_link import MODERN, ConnectionLost, Dial, HandshakeFailed, Listing, StaleDiscovery
+from mcpchat.adapters.mcp_pipes import TOO_LARGE, over_pipes
+from mcpchat.adapters.mcp_wire import MOST_ITEMS, Wire, length, usable
+from mcpchat.adapters.patience import Patience
 from mcpchat.adapters.schema_cache import Era
-from mcpchat.adapters.server_process import GRACE, LONGEST_LINE, ServerProcess
-from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
+from mcpchat.adapters.server_process import GRACE
+from mcpchat.core.catalog import Catalog, Prompt, ServerInfo, Template
+from mcpchat.core.elicitation import Form, SampleRequest, Visit
+from mcpchat.core.errors import McpChatError, ModelError, ServerError, SignInNeeded, ToolFailed
 from mcpchat.core.events import Emit, ToolProgress
-from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
-from mcpchat.core.tools import Annotations, ToolSpec
+from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult, error_result, result_text
+from mcpchat.core.tools import ToolSpec
 
 _T = TypeVar("_T")
-_CONNECTION_CLOSED = -32000
 _MOST_PAGES = 1000
+_MOST_TOKENS = 4000  # of one sample
+_LISTEN_AGAIN = (1.0, 5.0, 30.0, 120.0)  # seconds, after a subscription was lost
+_UNSUPPORTED_VERSION, _URL_NEEDED, _CONNECTION_CLOSED = -32022, -32042, -32000
+_NOT_MODERN = frozenset({_UNSUPPORTED_VERSION, types.METHOD_NOT_FOUND, types.INVALID_REQUEST, types.INVALID_PARAMS})
 _SET_HEADERS = "set its headers in the config"
+_METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 _log = logging.getLogger(__name__)
 
 
-class Connection:
-    """A live session with one server. Made by ``connect_stdio`` and ``connect_http``; single use."""
+async def connect(dial: Dial) -> "Connection":
+    """Open the connection within ``dial.timeout`` seconds. Raises ServerError or SignInNeeded, with nothing left."""
+    connection = Connection(dial)
+    try:
+        await connection.open()
+    except BaseException:  # a cancellation too: nobody else knows of the process
+        if dial.process is not None:
+            await dial.process.stop()
+        raise
+    return connection
 
-    def __init__(self, name: str, *, era: Era, process: ServerProcess | None = None) -> None:
-        self.name = name
-        self.era = era
-        self._process = process
-        self._statuses: list[int] = []
+
+class Connection:
+    """A live session with one server; single use."""
+
+    def __init__(self, dial: Dial) -> None:
+        self.info = dial.info or ServerInfo()
+        self.era: Era = dial.era
+        self._dial = dial
+        self._wire = Wire(log=dial.log, on_change=dial.on_change, revision=dial.revision)
         self._client: Client | None = None
+        self._remembered = dial.era == "modern"  # its protocol is taken on trust until an answer confirms it
         self._cut = False
         self._failure: BaseException | None = None
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._waiting: set[Patience] = set()
 
     @property
     def alive(self) -> bool:
-        gone = self._cut or (self._process is not None and self._process.exit_code is not None)
+        process = self._dial.process
+        gone = self._cut or (process is not None and process.exit_code is not None)
         return self._client is not None and not gone
 
-    async def open(self, transport: AbstractAsyncContextManager[Any], *, timeout: float) -> None:
-        """Shake hands within ``timeout`` seconds. Raises ServerError or SignInNeeded, with nothing left behind."""
-        self._owner = asyncio.create_task(self._own(transport, timeout), name=f"mcp {self.name}")
+    async def open(self) -> None:
+        self._owner = asyncio.create_task(self._own(), name=f"mcp {self._dial.name}")
         try:
             await self._ready.wait()
         except asyncio.CancelledError:
@@ -59,23 +88,37 @@ class Connection:
             raise
         if self._client is None:
             await asyncio.wait({self._owner})
-            raise await self._failed(timeout)
+            raise await self._failed()
 
-    async def _own(self, transport: AbstractAsyncContextManager[Any], timeout: float) -> None:
+    def _transport(self) -> AbstractAsyncContextManager[Any]:
+        dial = self._dial
+        if dial.process is not None:
+            return over_pipes(dial.process, self._wire, most_bytes=dial.most_bytes)
+        assert dial.url is not None
+        return over_http(
+            dial.url, dial.headers, self._wire, sse=dial.sse, timeout=dial.timeout, most_bytes=dial.most_bytes
+        )
+
+    async def _own(self) -> None:
+        dial = self._dial
+        mode: ConnectMode = MODERN if dial.era == "modern" else dial.era
         try:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(dial.timeout):
                     client = await stack.enter_async_context(
                         Client(
-                            transport,
-                            mode=self.era,
+                            self._transport(),
+                            mode=mode,
                             client_info=types.Implementation(name="mcpchat", version=__version__),
+                            elicitation_callback=self._elicit if dial.elicitation else None,
+                            sampling_callback=self._sample if dial.sampling else None,
+                            list_roots_callback=self._roots if dial.roots else None,
+                            log_level="info",
                             cache=None,
                         )
                     )
-                _accept_any_structure(client)
+                self._met(client)
                 self._client = client
-                self.era = "legacy" if client.session.discover_result is None else "auto"
                 self._ready.set()
                 await self._stopping.wait()
         except asyncio.CancelledError as error:
@@ -87,101 +130,276 @@ class Connection:
             self._client = None
             self._ready.set()
 
-    async def _failed(self, timeout: float) -> McpChatError:
+    def _met(self, client: Client) -> None:
+        """Note who the server is, and what it speaks."""
+        session = client.session
+        # What it would check is checked here, in bounded time, and without losing the text of what does not fit.
+        session.validate_tool_result = _accept  # type: ignore[method-assign]  # the SDK has no setting for it
+        if self._remembered:
+            return
+        said = session.discover_result or session.initialize_result
+        assert said is not None
+        self.era = "modern" if session.discover_result is not None else "legacy"
+        capabilities = said.capabilities.model_dump(exclude_none=True)
+        self.info = mcp_decode.server_info(self._wire.take(said.meta), client.protocol_version, capabilities)
+
+    async def _failed(self) -> McpChatError:
         """Why the connection could not be opened, in words."""
-        log = await self._process.last_words() if self._process else ()
-        if {401, 403} & set(self._statuses):
-            return SignInNeeded(f"{self.name} wants a sign-in", hint=_SET_HEADERS)
-        if self._process is not None and self._process.exit_code is not None:
-            return ServerError(f"it left at once, with exit code {self._process.exit_code}", log=log)
+        process = self._dial.process
+        log = await process.last_words() if process else ()
+        if process is not None and process.exit_code is not None:
+            return HandshakeFailed(f"it left at once, with exit code {process.exit_code}", left=True, log=log)
         match self._failure:
             case McpChatError() as error:
                 return error
             case TimeoutError():
-                return ServerError(f"it did not answer within {timeout:g} s", hint="raise timeouts.start", log=log)
-            case httpx2.ConnectError() as error:
-                return ServerError(f"cannot be reached: {error}", hint="check url in the config")
-            case MCPError() as error if self._statuses and self._statuses[-1] >= 400:
-                return ServerError(f"it answered HTTP {self._statuses[-1]}: {error.message}", log=log)
+                hint = "raise timeouts.start"
+                return ServerError(f"it did not answer within {self._dial.timeout:g} s", hint=hint, log=log)
+            case MCPError() as error if _said(error, HTTP_STATUS) in {401, 403}:
+                return SignInNeeded(f"{self._dial.name} wants a sign-in", hint=_SET_HEADERS)
+            case MCPError() as error if _said(error, HTTP_STATUS):
+                return ServerError(f"it answered HTTP {_said(error, HTTP_STATUS)}: {error.message}", log=log)
+            case MCPError() as error if _said(error, NOT_SENT) is not None:
+                return ServerError(error.message, hint="check url in the config")
             case MCPError() as error:
-                return ServerError(f"the handshake failed: {error.message}", log=log)
+                return HandshakeFailed(f"the handshake failed: {error.message}", left=False, log=log)
+            case httpx2.HTTPStatusError() as error if error.response.status_code in {401, 403}:
+                return SignInNeeded(f"{self._dial.name} wants a sign-in", hint=_SET_HEADERS)
+            case httpx2.HTTPStatusError() as error:
+                return ServerError(f"it answered HTTP {error.response.status_code}", log=log)
+            case httpx2.TransportError() as error:
+                return ServerError(f"cannot be reached: {error}", hint="check url in the config")
+            case ValidationError():
+                return HandshakeFailed("the handshake failed: its answer is not the protocol's", left=False, log=log)
             case error:
-                return ServerError(f"the handshake failed: {type(error).__name__}: {error}", log=log)
+                return HandshakeFailed(f"the handshake failed: {error}", left=False, log=log)
 
-    async def list_tools(self, *, timeout: float) -> tuple[tuple[ToolSpec, ...], float | None]:
-        """All pages of the server's tools, and for how many seconds they hold (None where it does not say).
-
-        Raises ServerError, also when this takes more than ``timeout`` seconds.
-        """
-        try:
-            return await self._ask(self._list_tools(), timeout)
-        except MCPError as error:
-            raise ServerError(f"it did not list its tools: {error.message} (code {error.code})") from error
-
-    async def _list_tools(self) -> tuple[tuple[ToolSpec, ...], float | None]:
+    async def list_all(self, patience: Patience) -> Listing:
+        """All pages of all that the server lists. Raises ServerError."""
         client = self._live()
-        if client.server_capabilities.tools is None:
-            return (), None
-        found: list[types.Tool] = []
+        offered = self.info.capabilities
+        wanted = [method for method in _METHODS if method.partition("/")[0] in offered]
+        found: dict[str, list[dict[str, Any]]] = {method: [] for method in _METHODS}
+        notices: list[str] = []
+        ttls: list[float] = []
+        for method in wanted:
+            try:
+                entries, ttl = await self._ask(self._list(client, method, notices), patience)
+            except MCPError as error:
+                if method == "tools/list":
+                    code = error.code
+                    raise ServerError(f"it did not list its tools: {error.message} (code {code})") from error
+                continue  # it says that it has some, and does not
+            found[method] = entries
+            ttls += [ttl] if ttl else []
+        name = self._dial.name
+        catalog = Catalog(
+            info=self.info,
+            tools=tuple(mcp_decode.tool(name, raw) for raw in found["tools/list"]),
+            prompts=tuple(mcp_decode.prompt(name, raw) for raw in found["prompts/list"]),
+            resources=tuple(mcp_decode.resource(name, raw) for raw in found["resources/list"]),
+            templates=tuple(mcp_decode.template(name, raw) for raw in found["resources/templates/list"]),
+            notices=tuple(notices),
+        )
+        return Listing(catalog=catalog, ttl=min(ttls, default=None))
+
+    async def _list(self, client: Client, method: str, notices: list[str]) -> tuple[list[dict[str, Any]], float | None]:
+        """All pages of one list, and for how many seconds they hold (None where the server does not say)."""
+        ask: Any = {
+            "tools/list": client.list_tools,
+            "prompts/list": client.list_prompts,
+            "resources/list": client.list_resources,
+            "resources/templates/list": client.list_resource_templates,
+        }[method]
+        what = method.removesuffix("/list").replace("/", " ")
+        entries: dict[str, dict[str, Any]] = {}
+        cursors: set[str] = set()
+        dropped = 0
         cursor, ttl = None, None
         for _ in range(_MOST_PAGES):
-            page = await client.list_tools(cursor=cursor)
-            found += page.tools
-            if page.ttl_ms:  # zero is what a server says that was told nothing
-                ttl = page.ttl_ms / 1000
-            if page.next_cursor is None or page.next_cursor == cursor:
-                break
+            page = await ask(cursor=cursor)
+            raw = self._wire.take(page.meta)
+            good = usable(raw, method)
+            dropped += length(raw, method) - len(good)
+            if method == "tools/list":
+                kept = {tool.name for tool in page.tools}  # the SDK drops those whose header annotations are invalid
+                dropped += sum(entry["name"] not in kept for entry in good)
+                good = [entry for entry in good if entry["name"] in kept]
+            for entry in good:
+                key = entry.get("uri") or entry.get("uriTemplate") or entry["name"]
+                if key in entries or len(entries) >= MOST_ITEMS:
+                    dropped += 1
+                else:
+                    entries[key] = entry
+            said = raw.get("ttlMs")
+            if isinstance(said, int | float) and said > 0:  # zero is what a server says that was told nothing
+                ttl = said / 1000
             cursor = page.next_cursor
-        return tuple(_to_spec(self.name, tool) for tool in found), ttl
+            if cursor is None or cursor in cursors or len(entries) >= MOST_ITEMS:
+                break
+            cursors.add(cursor)
+        if dropped or len(entries) >= MOST_ITEMS:
+            over = f"; only {MOST_ITEMS:,} are kept" if len(entries) >= MOST_ITEMS else ""
+            notices.append(f"{dropped:,} {what} cannot be used (malformed, twice the same, or too many){over}")
+        return list(entries.values()), ttl
 
     async def call(
-        self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, *, timeout: float
+        self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, patience: Patience
     ) -> ToolResult:
-        """Run the tool, for at most ``timeout`` seconds. Raises ServerError when the server cannot answer."""
+        """Run the tool. Raises ServerError when the server cannot answer."""
 
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            patience.sign()
             emit(ToolProgress(call_id=call_id, done=progress, total=total, note=message or ""))
 
         try:
             work = self._live().call_tool(spec.name, arguments, progress_callback=on_progress)
-            result = await self._ask(work, timeout)
+            answer = await self._ask(work, patience)
         except MCPError as error:
-            text = Text(text=f"the server refused the call: {error.message} (code {error.code})")
-            return ToolResult(call_id=call_id, parts=(text,), is_error=True)
-        return _to_result(call_id, result)
+            return error_result(call_id, await self._told_error(error, "call"))
+        result = mcp_decode.tool_result(call_id, self._wire.take(answer.meta))
+        return _checked(spec, result)
 
-    async def _ask(self, work: Coroutine[Any, Any, _T], timeout: float) -> _T:
-        """Do this for at most ``timeout`` seconds. An error that the server sent stays MCPError; all else is ours."""
-        self._statuses.clear()
+    async def _told_error(self, error: MCPError, what: str) -> str:
+        """What to say of an error that the server answered with."""
+        if error.code == TOO_LARGE:
+            return error.message
+        found = error.data.get("elicitations") if isinstance(error.data, dict) else None
+        if error.code == _URL_NEEDED and isinstance(found, list):
+            return await self._visits([one for one in found if isinstance(one, dict)])
+        return f"the server refused the {what}: {error.message} (code {error.code})"
+
+    async def _visits(self, wanted: Sequence[Mapping[str, Any]]) -> str:
+        """A server that wants addresses opened before the call: the old way of asking."""
+        for one in wanted:
+            visit = mcp_decode.visit(self._dial.name, one)
+            if not self._dial.elicitation or (await self._dial.host.elicit(visit)).action != "accept":
+                return "the server first wants an address opened, and the user did not agree"
+        return "the server first wants something done at an address, which the user opened; call again once it is done"
+
+    async def read(self, uri: str, patience: Patience) -> Sequence[Text | Image | Audio | Link]:
         try:
-            async with asyncio.timeout(timeout):
-                return await self._while_alive(work)
+            answer = await self._ask(self._live().read_resource(uri), patience)
+        except MCPError as error:
+            raise ToolFailed(f"{self._dial.name} did not read {uri}: {error.message} (code {error.code})") from error
+        found = self._wire.take(answer.meta).get("contents")
+        return [mcp_decode.contents(one) for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+    async def prompt(self, name: str, arguments: Mapping[str, str], patience: Patience) -> Sequence[Message]:
+        try:
+            answer = await self._ask(self._live().get_prompt(name, dict(arguments)), patience)
+        except MCPError as error:
+            raise ToolFailed(f"{self._dial.name} refused its prompt {name}: {error.message}") from error
+        return mcp_decode.prompt_messages(self._wire.take(answer.meta))
+
+    async def complete(
+        self, of: Prompt | Template, argument: str, typed: str, given: Mapping[str, str], patience: Patience
+    ) -> Sequence[str]:
+        if "completions" not in self.info.capabilities:
+            return ()
+        reference: types.PromptReference | types.ResourceTemplateReference = (
+            types.PromptReference(name=of.name)
+            if isinstance(of, Prompt)
+            else types.ResourceTemplateReference(uri=of.uri)
+        )
+        work = self._live().complete(reference, {"name": argument, "value": typed}, dict(given) or None)
+        try:
+            return mcp_decode.completions(self._wire.take((await self._ask(work, patience)).meta))
+        except MCPError:
+            return ()
+
+    async def watch(self, uris: Sequence[str] = ()) -> None:
+        """Have the server tell of changes of its lists, and of these resources."""
+        client = self._live()
+        if self.era == "modern":
+            if self._listening is not None:
+                self._listening.cancel()
+            self._listening = asyncio.create_task(self._listen(client, tuple(uris)))
+            return
+        for uri in uris:  # of its lists an older server tells unasked
+            subscribe = types.SubscribeRequest(params=types.SubscribeRequestParams(uri=uri))
+            with contextlib.suppress(MCPError, ServerError):
+                await self._ask(client.session.send_request(subscribe, types.EmptyResult), Patience(idle=10, total=10))
+
+    async def _listen(self, client: Client, uris: Sequence[str]) -> None:
+        for pause in (*_LISTEN_AGAIN, None):
+            try:
+                async with client.listen(
+                    tools_list_changed=True,
+                    prompts_list_changed=True,
+                    resources_list_changed=True,
+                    resource_subscriptions=uris,
+                ) as changes:
+                    async for _ in changes:
+                        pass  # the wire has told already
+            except SubscriptionLost:
+                pass
+            except (MCPError, ValidationError, RuntimeError, TimeoutError):
+                return  # it does not offer this
+            if pause is None or self._stopping.is_set():
+                return
+            await asyncio.sleep(pause)
+            for change in ("tools", "prompts", "resources"):  # nothing is said twice: what was missed must be asked
+                self._dial.on_change(change, "")
+
+    async def _ask(self, work: Coroutine[Any, Any, _T], patience: Patience) -> _T:
+        """Do this, as long as patience lasts. An error that the server sent stays MCPError; all else is ours."""
+        name = self._dial.name
+        self._waiting.add(patience)
+        try:
+            async with patience:
+                answer = await self._while_alive(work)
+            self._remembered = False
+            return answer
         except TimeoutError as error:
             raise ServerError(
-                f"{self.name} did not answer within {timeout:g} s", hint="raise its timeouts in the config"
+                f"{name} did not answer: {patience.spent}", hint="raise its timeouts in the config"
             ) from error
         except MCPError as error:
-            if error.code == _CONNECTION_CLOSED and error.message == "Connection closed":  # servers use the code too
-                raise await self._died() from error
-            if {401, 403} & set(self._statuses):
-                raise SignInNeeded(f"{self.name} wants a sign-in", hint=_SET_HEADERS) from error
-            if refused := [status for status in self._statuses if status >= 400]:
-                raise ServerError(f"{self.name} answered HTTP {refused[-1]}: {error.message}") from error
+            await self._look_into(error)
+            self._remembered = False
             raise
-        except ValidationError as error:
-            raise ServerError(f"{self.name} answered in a form that the protocol does not know") from error
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError, httpx2.HTTPError, OSError) as error:
+        except (ValidationError, anyio.ClosedResourceError, anyio.BrokenResourceError, RuntimeError) as error:
+            if not self.alive:
+                raise await self._died() from error
+            raise ServerError(f"{name} answered in a form that the protocol does not know") from error
+        except (httpx2.HTTPError, OSError) as error:
             raise await self._died() from error
+        finally:
+            self._waiting.discard(patience)
+
+    async def _look_into(self, error: MCPError) -> None:
+        """Raise what an error means where it is not the server's answer to the request."""
+        name = self._dial.name
+        if error.code == _CONNECTION_CLOSED and error.message == "Connection closed":  # servers use the code too
+            raise await self._died() from error
+        if _said(error, SESSION_LOST):
+            self._cut = True
+            raise ConnectionLost(f"{name} has ended the session", may_have_run=False) from error
+        if (unsent := _said(error, NOT_SENT)) is not None:
+            self._cut = True
+            raise ConnectionLost(f"{name} {error.message}", may_have_run=not unsent) from error
+        status = _said(error, HTTP_STATUS)
+        if status in {401, 403}:
+            raise SignInNeeded(f"{name} wants a sign-in", hint=_SET_HEADERS) from error
+        if self._remembered and error.code in _NOT_MODERN:
+            self._cut = True
+            raise StaleDiscovery(f"{name} speaks another protocol than before: {error.message}") from error
+        if status and error.code == types.INTERNAL_ERROR:
+            raise ServerError(f"{name} answered HTTP {status}: {error.message}") from error
 
     async def close(self) -> None:
         """End the session and the process. Safe to call twice."""
         self._stopping.set()
         try:
+            if self._listening is not None:
+                self._listening.cancel()
+                await asyncio.wait({self._listening})
             if self._owner is not None:
                 await self._end(self._owner)
         finally:
-            if self._process is not None:
-                await self._process.stop()
+            if self._dial.process is not None:
+                await self._dial.process.stop()
 
     async def _end(self, owner: "asyncio.Task[None]") -> None:
         if not self._ready.is_set():
@@ -193,7 +411,7 @@ class Connection:
 
     def _live(self) -> Client:
         if self._client is None:
-            raise ServerError(f"{self.name} is not connected")
+            raise ConnectionLost(f"{self._dial.name} is not connected", may_have_run=False)
         return self._client
 
     async def _while_alive(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -205,163 +423,109 @@ class Connection:
             if not task.done():
                 raise await self._died()
             return task.result()
+        except ExceptionGroup as group:
+            raise _innermost(group) from group
         finally:
             if not task.done():
                 task.cancel()  # the SDK tells the server
                 await asyncio.wait({task})
 
-    async def _died(self) -> ServerError:
+    async def _died(self) -> ConnectionLost:
         self._cut = True
-        log = await self._process.last_words() if self._process else ()
-        code = self._process.exit_code if self._process else None
+        process = self._dial.process
+        log = await process.last_words() if process else ()
+        code = process.exit_code if process else None
         ended = f" with exit code {code}" if code is not None else ""
-        why = f": {self._failure}" if self._failure is not None and self._process is None else ""
-        return ServerError(f"{self.name} went away{ended} before it answered{why}", log=log)
+        why = f": {self._failure}" if self._failure is not None and process is None else ""
+        return ConnectionLost(f"{self._dial.name} went away{ended} before it answered{why}", may_have_run=True, log=log)
 
+    # What the server asks of us. An error that leaves a callback would take the whole call with it.
 
-async def connect_stdio(name: str, process: ServerProcess, *, era: Era, timeout: float) -> Connection:
-    """Talk to a started process. The connection ends the process, here too when the handshake fails."""
-    connection = Connection(name, era=era, process=process)
-    try:
-        await connection.open(_over_pipes(process), timeout=timeout)
-    except BaseException:  # a cancellation too: nobody else knows of the process
-        await process.stop()
-        raise
-    return connection
-
-
-async def connect_http(name: str, url: str, headers: dict[str, str], *, era: Era, timeout: float) -> Connection:
-    """Talk to a remote server over streamable HTTP."""
-    connection = Connection(name, era=era)
-    await connection.open(_over_http(url, headers, connection._statuses), timeout=timeout)
-    return connection
-
-
-@asynccontextmanager
-async def _over_pipes(process: ServerProcess) -> AsyncIterator[Any]:
-    """A transport over the process's pipes, a message a line; unlike the SDK's it is linear in a line's length."""
-    to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
-
-    async def read() -> None:
-        async with to_session:
-            try:
-                while line := await process.stdout.readline():
-                    try:
-                        message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
-                    except ValueError:
-                        if line.strip():
-                            _log.debug("not a message: %r", line[:200])
-                        continue
-                    await to_session.send(SessionMessage(message))
-            except ValueError:
-                _log.warning("a message of more than %d bytes: the connection is closed", LONGEST_LINE)
-            except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
-                pass  # one side has gone, which the session sees as the stream's end
-
-    async def write() -> None:
-        async with from_session:
-            try:
-                async for message in from_session:
-                    text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-                    process.stdin.write(text.encode() + b"\n")
-                    await process.stdin.drain()
-            except (anyio.ClosedResourceError, ConnectionError):
-                await to_session.aclose()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(read)
-        tasks.start_soon(write)
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """While somebody answers, no request of this server grows old."""
+        waiting = list(self._waiting)
+        for patience in waiting:
+            patience.pause()
         try:
-            yield incoming, outgoing
+            yield
         finally:
-            tasks.cancel_scope.cancel()
+            for patience in waiting:
+                patience.resume()
+
+    async def _elicit(
+        self, context: ClientRequestContext, params: types.ElicitRequestParams
+    ) -> types.ElicitResult | types.ErrorData:
+        question: Form | Visit
+        if isinstance(params, types.ElicitRequestURLParams):
+            question = Visit(server=self._dial.name, message=params.message, url=params.url)
+        else:
+            question = mcp_decode.form(self._dial.name, params.message, params.requested_schema)
+        with self._asking():
+            answer = await self._dial.host.elicit(question)
+        return types.ElicitResult(action=answer.action, content=answer.content)
+
+    async def _sample(
+        self, context: ClientRequestContext, params: types.CreateMessageRequestParams
+    ) -> types.CreateMessageResult | types.ErrorData:
+        request = SampleRequest(
+            server=self._dial.name,
+            messages=tuple(
+                mcp_decode.sample_message(
+                    message.role,
+                    [block.model_dump(by_alias=True, exclude_none=True) for block in message.content_as_list],
+                )
+                for message in params.messages
+            ),
+            instructions=params.system_prompt or "",
+            max_tokens=min(params.max_tokens, _MOST_TOKENS),
+            temperature=params.temperature,
+        )
+        try:
+            with self._asking():
+                sample = await self._dial.host.sample(request)
+        except ModelError as error:
+            return types.ErrorData(code=types.INTERNAL_ERROR, message=f"the model failed: {error.message}")
+        if sample is None:
+            return types.ErrorData(code=-1, message="the user refused the sampling request")
+        return types.CreateMessageResult(
+            role="assistant",
+            content=types.TextContent(type="text", text=sample.text),
+            model=sample.model,
+            stop_reason="maxTokens" if sample.cut else "endTurn",
+        )
+
+    async def _roots(self, context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
+        folders = [str(Path(folder).expanduser().absolute()) for folder in self._dial.roots]  # noqa: ASYNC240
+        with self._asking():
+            if not await self._dial.host.roots(self._dial.name, folders):
+                return types.ListRootsResult(roots=[])
+        roots = [types.Root(uri=FileUrl(Path(folder).as_uri()), name=Path(folder).name) for folder in folders]
+        return types.ListRootsResult(roots=roots)
 
 
-@asynccontextmanager
-async def _over_http(url: str, headers: dict[str, str], statuses: list[int]) -> AsyncIterator[Any]:
-    """A streamable HTTP transport that remembers the last statuses: the SDK's errors have lost them."""
+async def _accept(name: str, result: types.CallToolResult) -> None:
+    """Any structure passes here; ``_checked`` judges it."""
 
-    async def remember(response: httpx2.Response) -> None:
-        if response.request.method == "POST":  # many servers refuse the GET of a stream, and may
-            statuses[:] = [*statuses[-9:], response.status_code]
 
-    timeout = httpx2.Timeout(30.0, read=300.0)
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"response": [remember]}) as http,
-        streamable_http_client(url, http_client=http, max_sse_event_size=None) as streams,
-    ):
-        yield streams
+def _checked(spec: ToolSpec, result: ToolResult) -> ToolResult:
+    """The result; where its structure breaks the tool's own schema, a note of that stands in the structure's place."""
+    if result.structured is None or spec.output_schema is None or result.is_error:
+        return result
+    fault = schema_check.problem(spec.output_schema, result.structured)
+    if not fault:
+        return result
+    note = Text(text=f"[the structured form of this result breaks the tool's own schema: {fault}]")
+    parts = result.parts or (Text(text=result_text(result)),)
+    return ToolResult(call_id=result.call_id, parts=(*parts, note))
+
+
+def _said(error: MCPError, key: str) -> Any:
+    """What the transport noted in an error's data."""
+    return error.data.get(key) if isinstance(error.data, dict) else None
 
 
 def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _accept_any_structure(client: Client) -> None:
-    """Keep a result whose structure breaks its own schema: the SDK would throw its text away too."""
-    check = client.session.validate_tool_result
-
-    async def lenient(name: str, result: types.CallToolResult) -> None:
-        try:
-            await check(name, result)
-        except RuntimeError as error:
-            _log.warning("%s", error)
-
-    client.session.validate_tool_result = lenient  # type: ignore[method-assign]  # the SDK has no setting for it
-
-
-def _to_spec(server: str, tool: types.Tool) -> ToolSpec:
-    hints = tool.annotations
-    return ToolSpec(
-        server=server,
-        name=tool.name,
-        title=tool.title or (hints.title if hints and hints.title else ""),
-        description=tool.description or "",
-        schema=tool.input_schema,
-        annotations=Annotations(
-            read_only=hints.read_only_hint,
-            destructive=hints.destructive_hint,
-            idempotent=hints.idempotent_hint,
-            open_world=hints.open_world_hint,
-        )
-        if hints
-        else Annotations(),
-    )
-
-
-def _to_result(call_id: str, result: types.CallToolResult) -> ToolResult:
-    return ToolResult(
-        call_id=call_id,
-        parts=tuple(_to_part(content) for content in result.content),
-        structured=result.structured_content,
-        is_error=bool(result.is_error),
-    )
-
-
-def _to_part(content: types.ContentBlock) -> Text | Image | Audio | Link:
-    match content:
-        case types.TextContent():
-            return Text(text=content.text)
-        case types.ImageContent():
-            return Image(media_type=content.mime_type, data=_decoded(content.data))
-        case types.AudioContent():
-            return Audio(media_type=content.mime_type, data=_decoded(content.data))
-        case types.ResourceLink():
-            return Link(uri=content.uri, title=content.title or content.name, media_type=content.mime_type or "")
-        case types.EmbeddedResource(resource=types.TextResourceContents() as resource):
-            return Text(text=f"{resource.uri}:\n{resource.text}")
-        case types.EmbeddedResource(resource=resource):
-            media_type = resource.mime_type or "application/octet-stream"
-            if media_type.startswith("image/") and isinstance(resource, types.BlobResourceContents):
-                return Image(media_type=media_type, data=_decoded(resource.blob))
-            return Link(uri=resource.uri, media_type=media_type)
-
-
-def _decoded(data: str) -> bytes:
-    try:
-        return base64.b64decode(data)
-    except ValueError:
-        return b""

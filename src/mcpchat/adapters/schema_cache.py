@@ -1,7 +1,8 @@
-"""Tool lists on disk, so that a known server need not be started to be listed."""
+"""What servers list, on disk, so that a known server need not be started to be listed."""
 
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,21 +14,21 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat import __version__
+from mcpchat.core.catalog import Catalog
 from mcpchat.core.config import REFERENCE, ServerConfig
-from mcpchat.core.tools import ToolSpec
 
-FORMAT = 1
+FORMAT = 2
 DEFAULT_TTL = 24 * 3600.0  # seconds
-Era = Literal["auto", "legacy"]
+Era = Literal["auto", "legacy", "modern"]
 
 
-class Listing(Struct, frozen=True, kw_only=True):
-    """What a server said of itself. ``era`` is the handshake that worked; ``expires`` is in epoch seconds."""
+class Kept(Struct, frozen=True, kw_only=True):
+    """What a server said of itself. ``era`` is what it speaks; ``expires`` is in epoch seconds."""
 
     format: int = FORMAT
     expires: float
     era: Era
-    tools: tuple[ToolSpec, ...]
+    catalog: Catalog
 
 
 def identity(config: ServerConfig, environ: Mapping[str, str]) -> str:
@@ -38,10 +39,10 @@ def identity(config: ServerConfig, environ: Mapping[str, str]) -> str:
     values += [environ.get(found[2], "") for found in references if found and found[1] == "env"]
     said = {
         "mcpchat": __version__,
-        "command": [config.command, *config.args, environ.get("PATH", "") if config.command else ""],
+        "command": [_resolved(config, environ), *config.args],
         "cwd": config.cwd,
-        "files": _files(config),
-        "url": config.url,
+        "files": _files(config, environ),
+        "url": [config.url, config.transport, config.protocol],
         "builtin": config.builtin,
         "settings": sorted({**config.env, **config.headers}.items()),
         "values": values,
@@ -49,10 +50,17 @@ def identity(config: ServerConfig, environ: Mapping[str, str]) -> str:
     return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
 
 
-def _files(config: ServerConfig) -> list[tuple[str, int]]:
+def _resolved(config: ServerConfig, environ: Mapping[str, str]) -> str:
+    """The program that the command stands for here."""
+    path = config.env.get("PATH", environ.get("PATH"))
+    return (shutil.which(config.command, path=path) or config.command) if config.command else ""
+
+
+def _files(config: ServerConfig, environ: Mapping[str, str]) -> list[tuple[str, int]]:
     """The files that the command line names, with their times: a script of one's own changes, and is another one
     in another folder."""
-    paths = [Path(config.cwd or ".", word).absolute() for word in (config.command, *config.args) if word]
+    words = (_resolved(config, environ), *config.args)
+    paths = [Path(config.cwd or ".", word).absolute() for word in words if word]
     return [(str(path), path.stat().st_mtime_ns) for path in paths if path.is_file()]
 
 
@@ -62,16 +70,20 @@ class SchemaCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self, key: str) -> Listing | None:
-        """The listing under the key, unless it is missing, damaged, of another format or expired."""
+    def load(self, key: str) -> Kept | None:
+        """What is kept under the key, unless it is missing, damaged, of another format or expired."""
         try:
-            listing = msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=Listing)
+            kept = msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=Kept)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        return listing if listing.format == FORMAT and listing.expires > time.time() else None
+        return kept if kept.format == FORMAT and kept.expires > time.time() else None
 
-    def save(self, key: str, *, era: Era, tools: tuple[ToolSpec, ...], ttl: float | None = None) -> None:
-        """Keep the listing for ``ttl`` seconds, by default a day."""
+    def forget(self, key: str) -> None:
+        with suppress(OSError):
+            (self._folder / f"{key}.json").unlink(missing_ok=True)
+
+    def save(self, key: str, *, era: Era, catalog: Catalog, ttl: float | None = None) -> None:
+        """Keep it for ``ttl`` seconds, by default a day."""
         expires = time.time() + (DEFAULT_TTL if ttl is None else ttl)
         # A full or read-only disk costs speed, not the answer.
         with suppress(OSError):
@@ -80,7 +92,7 @@ class SchemaCache:
             temporary = Path(name)
             try:
                 with os.fdopen(descriptor, "wb") as file:
-                    file.write(msgspec.json.encode(Listing(expires=expires, era=era, tools=tools)))
+                    file.write(msgspec.json.encode(Kept(expires=expires, era=era, catalog=catalog)))
                 temporary.replace(self._folder / f"{key}.json")
             finally:
                 temporary.unlink(missing_ok=True)

@@ -7,13 +7,14 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mcpchat.adapters.orphans import Orphans
 from mcpchat.core.errors import ServerError
 from mcpchat.core.sanitize import one_line
 
-LONGEST_LINE = 16 * 2**20  # bytes of one message from a server
+_CHUNK = 2**16  # bytes read at once
 LOG_LINES = 20  # of stderr, kept for the error message
 GRACE = 2.0  # seconds, between closing stdin, terminating and killing
 _POLL = 0.01
@@ -46,20 +47,31 @@ def child_environment(environ: Mapping[str, str], *, passed: Sequence[str], own:
 
 
 class ServerProcess:
-    """A running server. ``log`` holds the last lines that it wrote to stderr, cleaned."""
+    """A running server. ``log`` holds the last lines that it wrote to stderr, cleaned; ``tell`` gets all of them."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, *, tell: Callable[[str], None], orphans: Orphans) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         self.stdin = process.stdin
         self.stdout = process.stdout
         self._process = process
+        self._tell = tell
+        self._orphans = orphans
+        orphans.add(process.pid)
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._reading_log = asyncio.create_task(self._read_log(process.stderr))
 
     @classmethod
-    async def spawn(cls, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None) -> "ServerProcess":
+    async def spawn(
+        cls,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | None,
+        tell: Callable[[str], None],
+        orphans: Orphans,
+    ) -> "ServerProcess":
         """Start the program. Raises ServerError that says whether the program or the folder is missing."""
         if cwd is not None and not Path(cwd).is_dir():  # noqa: ASYNC240 - one stat
             raise ServerError(f"its folder does not exist: {cwd}", hint="check cwd in the config")
@@ -76,12 +88,12 @@ class ServerProcess:
                 stdout=PIPE,
                 stderr=PIPE,
                 start_new_session=True,
-                limit=LONGEST_LINE,
+                limit=4 * _CHUNK,
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ServerError(f"cannot start {argv[0]!r}: {reason}", hint="check command in the config") from error
-        return cls(process)
+        return cls(process, tell=tell, orphans=orphans)
 
     @property
     def log(self) -> tuple[str, ...]:
@@ -91,14 +103,22 @@ class ServerProcess:
     def exit_code(self) -> int | None:
         return self._process.returncode
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def _read_log(self, stderr: asyncio.StreamReader) -> None:
         rest = b""
-        while chunk := await stderr.read(65536):
+        while chunk := await stderr.read(_CHUNK):
             *lines, rest = (rest + chunk).split(b"\n")
-            self._log.extend(one_line(line.decode(errors="replace"), 300) for line in lines if line.strip())
+            self._keep(lines)
             rest = rest[-4096:]
-        if rest.strip():
-            self._log.append(one_line(rest.decode(errors="replace"), 300))
+        self._keep([rest])
+
+    def _keep(self, lines: Sequence[bytes]) -> None:
+        said = [line.decode(errors="replace") for line in lines if line.strip()]
+        self._log.extend(one_line(line, 300) for line in said[-LOG_LINES:])
+        self._tell("\n".join(said))
 
     async def stop(self) -> None:
         """End the whole process group: stdin closed, then terminate, then kill."""
@@ -111,6 +131,7 @@ class ServerProcess:
             # Also where the leader left by itself: its children may still be there. This does not wait.
             self._signal_group(_KILL)
         await self._left()
+        self._orphans.remove(self.pid)
         self._reading_log.cancel()
 
     async def last_words(self) -> tuple[str, ...]:

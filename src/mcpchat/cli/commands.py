@@ -157,12 +157,61 @@ def call(
       mcpchat call calculator.statistics values=1,2,3.5
     """
     from mcpchat.app import Wishes
-    from mcpchat.cli import inspect
+    from mcpchat.cli import direct, inspect
 
     if output not in inspect.FORMATS:
         bad_choice("--output", output, inspect.FORMATS)
     wishes = Wishes(allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes)
-    return run_async(inspect.call(make_setup(config), wishes, tool, pairs or [], arguments, output))
+    return run_async(direct.call(make_setup(config), wishes, tool, pairs or [], arguments, output))
+
+
+@app.command()
+def read(
+    resource: Annotated[
+        str | None, typer.Argument(metavar="[SERVER:URI]", help="The resource; a server's name lists its own.")
+    ] = None,
+    output: JsonOutput = "text",
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Read a server's resource; without one, list them all.
+
+    In a question, @SERVER:URI puts a resource into it.
+
+    \b
+      mcpchat read
+      mcpchat read notes:file:///todo.md
+    """
+    from mcpchat.cli import direct, inspect
+
+    if output not in inspect.FORMATS:
+        bad_choice("--output", output, inspect.FORMATS)
+    return run_async(direct.read(make_setup(config), resource, output))
+
+
+@app.command()
+def prompt(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[SERVER:NAME]", help="The prompt; a server's name lists its own.")
+    ] = None,
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its arguments.")] = None,
+    output: JsonOutput = "text",
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Show the messages that a server makes of one of its prompts; without one, list them all.
+
+    In a chat, /SERVER:NAME KEY=VALUE sends them.
+
+    \b
+      mcpchat prompt
+      mcpchat prompt notes:summary style=short
+    """
+    from mcpchat.cli import direct, inspect
+
+    if output not in inspect.FORMATS:
+        bad_choice("--output", output, inspect.FORMATS)
+    return run_async(direct.prompt(make_setup(config), name, pairs or [], output))
 
 
 @app.command()

@@ -89,6 +89,14 @@ def is_terminal(*streams: Any) -> bool:
     return all(stream is not None and stream.isatty() for stream in streams)
 
 
+def write_json(value: object) -> None:
+    import json
+
+    import msgspec
+
+    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False) + "\n")
+
+
 def bad_choice(option: str, value: str, known: tuple[str, ...]) -> NoReturn:
     from mcpchat.core.errors import UsageError
 

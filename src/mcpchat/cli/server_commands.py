@@ -45,6 +45,29 @@ def show_all(output: JsonOutput = "text", config: ConfigOption = None, debug: De
     return run_async(inspect.servers(make_setup(config), output))
 
 
+@app.command("show")
+def show(name: Name, output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
+    """Start one server and show what it says of itself: protocol, capabilities, lists, instructions, timing."""
+    from mcpchat.cli import inspect
+
+    if output not in inspect.FORMATS:
+        bad_choice("--output", output, inspect.FORMATS)
+    return run_async(inspect.show(make_setup(config), name, output))
+
+
+@app.command("logs")
+def logs(
+    name: Name,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="The last N lines; 0 is all.")] = 50,
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Show what a server wrote to stderr and logged, over all its runs."""
+    from mcpchat.cli import inspect
+
+    return inspect.logs(make_setup(config), name, lines)
+
+
 @app.command("add")
 def add(
     name: Name,

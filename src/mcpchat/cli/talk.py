@@ -10,9 +10,11 @@ from mcpchat import __version__
 from mcpchat.app import Setup, Wishes, open_chat
 from mcpchat.cli.common import is_terminal
 from mcpchat.core.approvals import Decision
+from mcpchat.core.attach import with_resources
 from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, UsageError
 from mcpchat.core.events import Emit, Event, ToolDecided, TurnFinished
-from mcpchat.core.ports import Asker
+from mcpchat.core.messages import Message, Text, user
+from mcpchat.core.ports import Asker, Servers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,13 +24,26 @@ LONGEST_INPUT = 10_000_000  # characters of standard input
 _PATIENCE = 2.0  # seconds of waiting for standard input before saying so
 
 
-def question(words: Sequence[str]) -> str:
-    """The words, and what is piped in, a blank line between. Raises UsageError when there is neither."""
+def question(words: Sequence[str]) -> tuple[str, str]:
+    """The words, and what is piped in. Raises UsageError when there is neither."""
     piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_input()
-    asked = "\n\n".join(piece for piece in (" ".join(words).strip(), piped.strip("\n")) if piece.strip())
-    if not asked:
+    asked = " ".join(words).strip(), piped.strip("\n")
+    if not "".join(asked).strip():
         raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
-    return asked.encode(errors="replace").decode()  # words that were no UTF-8 hold what no request could
+    words_said, piped = (piece.encode(errors="replace").decode() for piece in asked)  # no request could hold the rest
+    return words_said, piped
+
+
+async def _composed(said: tuple[str, str], servers: Servers) -> Message:
+    """The question as a message. Only the words' mentions count: what is piped in may be anybody's text."""
+    words, piped = said
+    if not words:
+        return user(piped)
+    message = await with_resources(words, servers)
+    if not piped.strip():
+        return message
+    first = Text(text=f"{words}\n\n{piped}")
+    return Message(role="user", parts=(first, *message.parts[1:]))
 
 
 def _read_input() -> str:
@@ -94,14 +109,14 @@ def _renderer(output: str, *, quiet: bool, no_color: bool) -> tuple[Emit, Asker]
     return console or plain.TextRenderer(sys.stdout, sys.stderr, quiet=quiet), asker
 
 
-async def ask(setup: Setup, wishes: Wishes, text: str, output: str, *, quiet: bool, no_color: bool) -> int:
-    """One turn. Raises LimitReached and Denied after the answer was given."""
+async def ask(setup: Setup, wishes: Wishes, said: tuple[str, str], output: str, *, quiet: bool, no_color: bool) -> int:
+    """One turn about the words and what was piped in. Raises LimitReached and Denied after the answer was given."""
     from mcpchat.ui import plain
 
     shown, asker = _renderer(output, quiet=quiet, no_color=no_color)
     emit = _Denials(shown)
     async with open_chat(setup, wishes, emit=emit, asker=asker) as chat:
-        finished = await chat.session.send(text)
+        finished = await chat.session.send(await _composed(said, chat.hub))
     verdict = _verdict(finished, emit.denied)
     if isinstance(shown, plain.JsonSummary):
         shown.write(verdict)
@@ -143,7 +158,7 @@ async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:
     renderer = ConsoleRenderer(out, out)
     asker = TerminalAsker(out, renderer)
     with keyboard.held():
-        async with open_chat(setup, wishes, emit=renderer, asker=asker) as opened:
+        async with open_chat(setup, wishes, emit=renderer, asker=asker, watch=True) as opened:
             names = [status.name for status in opened.hub.status()]
             what = f"{opened.session.model.name} · {', '.join(names) or 'no servers'}"
             out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
@@ -154,5 +169,6 @@ async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:
                 switch_model=opened.switch_model,
                 console=out,
             )
+            opened.hub.start_behind()
             await repl(room, history_file=setup.paths.state / "history", typed_ahead=asker.take_typed_ahead)
     return 0

@@ -4,6 +4,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -15,6 +16,7 @@ from mcpchat.core.errors import ConfigError
 REFERENCE = re.compile(r"(env|keyring):(.+)")
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 BUILTIN_SERVERS = ("calculator",)
+Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 
 Reference = Annotated[str, Meta(description='Where a secret is: "env:NAME" or "keyring:NAME".')]
 
@@ -39,14 +41,23 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of time, in seconds."""
 
     start: Annotated[float, Meta(gt=0, description="A server's start. Default: 30.")] | None = None
-    call: Annotated[float, Meta(gt=0, description="One tool call. Default: 120.")] | None = None
+    idle: (
+        Annotated[
+            float,
+            Meta(gt=0, description="Silence in a call; progress begins it anew, a question pauses it. Default: 120."),
+        ]
+        | None
+    ) = None
+    call: Annotated[float, Meta(gt=0, description="One call in all, whatever its progress. Default: 1800.")] | None = (
+        None
+    )
 
     def over(self, other: "Timeouts") -> "Timeouts":
         """These, with what they leave open taken from the other."""
-        return Timeouts(start=self.start or other.start, call=self.call or other.call)
+        return Timeouts(start=self.start or other.start, idle=self.idle or other.idle, call=self.call or other.call)
 
 
-DEFAULT_TIMEOUTS = Timeouts(start=30.0, call=120.0)
+DEFAULT_TIMEOUTS = Timeouts(start=30.0, idle=120.0, call=1800.0)
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +71,13 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = field(default_factory=dict)
     env_pass: Annotated[tuple[str, ...], Meta(description="Names of your own variables that it may see.")] = ()
     cwd: Annotated[str | None, Meta(description="The folder it runs in.")] = None
-    url: Annotated[str | None, Meta(description="The address of a remote server (streamable HTTP).")] = None
+    url: Annotated[str | None, Meta(description="The address of a remote server.")] = None
+    transport: Annotated[
+        Literal["http", "sse"], Meta(description='How the address is spoken to: streamable HTTP, or the older "sse".')
+    ] = "http"
+    protocol: Annotated[
+        Protocol, Meta(description="The protocol's revision. Default: found out, newest first, and remembered.")
+    ] = "auto"
     headers: Annotated[
         dict[str, str],
         Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "Bearer env:NAME" are looked up.'),
@@ -74,11 +91,24 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         bool, Meta(description="Believe its annotations: tools that it calls read-only run without a question.")
     ] = False
     tools: Annotated[tuple[str, ...], Meta(description="Globs of the tools to offer. Default: all.")] = ("*",)
+    exclude: Annotated[tuple[str, ...], Meta(description="Globs of the tools to leave out, over tools.")] = ()
+    max_parallel: Annotated[int, Meta(gt=0, description="Calls that it is given at once.")] = 8
+    elicitation: Annotated[bool, Meta(description="Let it ask you questions.")] = True
+    sampling: Annotated[bool, Meta(description="Let it ask your model, after you agreed each time.")] = False
+    roots: Annotated[
+        tuple[str, ...], Meta(description="Folders that it may be told of as its roots, after you agreed.")
+    ] = ()
     timeouts: Timeouts = Timeouts()
 
     @property
-    def transport(self) -> Literal["stdio", "http"]:
-        return "http" if self.url else "stdio"
+    def reached_by(self) -> Literal["stdio", "http", "sse"]:
+        return self.transport if self.url else "stdio"
+
+    def offers(self, tool: str) -> bool:
+        """Whether the globs let this tool through."""
+        return any(fnmatchcase(tool, glob) for glob in self.tools) and not any(
+            fnmatchcase(tool, glob) for glob in self.exclude
+        )
 
 
 class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,8 +136,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     max_steps: Annotated[int, Meta(gt=0, description="Rounds of tool calls in one turn.")] = 25
     max_result: Annotated[
-        int, Meta(ge=1000, description="Characters of a tool's result that the model gets; the middle is left out.")
+        int,
+        Meta(
+            ge=1000, description="Characters of a tool's result that the model gets at once; it can page to the rest."
+        ),
     ] = 30_000
+    max_message: Annotated[
+        int, Meta(ge=65_536, description="Bytes of one message from a server; a larger one is thrown away.")
+    ] = 16 * 2**20
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -246,8 +282,9 @@ def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Fou
         for key in ("args", "env", "env_pass", "cwd"):
             if key in server:
                 yield (*path, key), f'goes with "command", not with "{ways[0]}"'
-    if "headers" in server and "url" not in server:
-        yield (*path, "headers"), 'goes with "url"'
+    for key in ("headers", "transport"):
+        if key in server and "url" not in server:
+            yield (*path, key), 'goes with "url"'
     builtin = server.get("builtin")
     if isinstance(builtin, str) and builtin not in BUILTIN_SERVERS:
         close = _did_you_mean(builtin, BUILTIN_SERVERS)

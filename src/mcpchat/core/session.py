@@ -2,28 +2,12 @@
 
 import asyncio
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from mcpchat.core.events import Emit, TurnFinished
 from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Message, user
-from mcpchat.core.ports import Model, Toolbox
+from mcpchat.core.ports import ModelChoice, Toolbox
 from mcpchat.core.turn import Turn
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelChoice:
-    """A model by name, the adapter that speaks to it, and the options that go with each request.
-
-    ``notice`` is what the person must know of it; said once, when it is first talked to.
-    """
-
-    name: str
-    adapter: Model
-    options: Mapping[str, Any] = field(default_factory=dict)
-    notice: str = ""
 
 
 class Session:
@@ -50,7 +34,7 @@ class Session:
         self._max_steps = max_steps
         self._one_turn = asyncio.Lock()
 
-    async def send(self, text: str) -> TurnFinished:
+    async def send(self, *said: str | Message) -> TurnFinished:
         """Say this and run the turn to its end. Raises ModelError; a cancel leaves a valid history."""
         async with self._one_turn:
             turn = Turn(
@@ -67,7 +51,7 @@ class Session:
                 notice=self.model.notice if self._introduced != self.model.name else "",
             )
             self._introduced = self.model.name
-            return await turn.run(user(text))
+            return await turn.run(*(user(one) if isinstance(one, str) else one for one in said))
 
     def clear(self) -> None:
         """Begin a new conversation with the same model and tools."""

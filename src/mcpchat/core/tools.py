@@ -10,9 +10,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from mcpchat.core.model_schema import object_schema
+
 MAX_EXPOSED = 64
 _NOT_EXPOSABLE = re.compile(r"[^a-zA-Z0-9_-]+")
-_LOOKS_HASHED = re.compile(r"_[0-9a-f]{8}$")
+_LOOKS_HASHED = re.compile(r"_[0-9a-f]{12}$")
 
 
 class Annotations(Struct, frozen=True, kw_only=True):
@@ -25,13 +27,14 @@ class Annotations(Struct, frozen=True, kw_only=True):
 
 
 class ToolSpec(Struct, frozen=True, kw_only=True):
-    """One tool of one server. ``schema`` is the input schema just as the server sent it."""
+    """One tool of one server. ``schema`` and ``output_schema`` are just as the server sent them."""
 
     server: str
     name: str
     title: str = ""
     description: str = ""
     schema: dict[str, Any]
+    output_schema: dict[str, Any] | None = None
     annotations: Annotations = Annotations()
     trusted: bool = False
 
@@ -56,8 +59,13 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
             and not _LOOKS_HASHED.search(plain)
         ):
             return plain
-        digest = hashlib.sha256(f"{self.server}\0{self.name}".encode()).hexdigest()[:8]
-        return f"{plain[: MAX_EXPOSED - 9]}_{digest}"
+        digest = hashlib.sha256(f"{self.server}\0{self.name}".encode()).hexdigest()[:12]
+        return f"{plain[: MAX_EXPOSED - 13]}_{digest}"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the server says that a second call does no more than the first."""
+        return self.annotations.idempotent is True or self.annotations.read_only is True
 
     @property
     def read_only(self) -> bool:
@@ -121,14 +129,6 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The names most like the given one, best first; empty where none is close."""
     known = {candidate.lower(): candidate for candidate in names}
     return [known[found] for found in difflib.get_close_matches(name.lower(), known, n=count, cutoff=0.5)]
-
-
-def object_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The input schema in the shape model APIs insist on: an object with properties."""
-    cleaned = {key: value for key, value in schema.items() if key != "$schema"}
-    cleaned["type"] = "object"
-    cleaned.setdefault("properties", {})
-    return cleaned
 
 
 def missing_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> str:

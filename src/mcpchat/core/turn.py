@@ -11,6 +11,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from mcpchat.core.approvals import Decision
+from mcpchat.core.bounded import clip
 from mcpchat.core.errors import McpChatError, ModelError, ServerError, SignInNeeded
 from mcpchat.core.events import (
     Emit,
@@ -30,6 +31,8 @@ from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage, error_result
 from mcpchat.core.ports import CallStarted, Done, Model, ModelRequest, Retrying, Toolbox
 from mcpchat.core.tools import BadArguments, ToolSpec, explain_arguments, nearest, parse_arguments
+
+_LONGEST_WORDS = 4000  # characters of one server's instructions
 
 
 @dataclass(kw_only=True)
@@ -54,15 +57,16 @@ class Turn:
     usage: Usage = field(default_factory=Usage)
     steps: int = 0
 
-    async def run(self, message: Message) -> TurnFinished:
-        """Say this and run to the end.
+    async def run(self, *messages: Message) -> TurnFinished:
+        """Say these and run to the end.
 
         Emits exactly one of turn.finished and turn.failed, last. Errors and cancellations are raised again.
         """
         self.emit(TurnStarted(thread_id=self.thread_id, model=self.model_name))
         if self.notice:
             self.emit(Notice(level="info", text=self.notice))
-        self.add(message)
+        for message in messages:
+            self.add(message)
         try:
             finished = self._finished(await self._loop())
         except asyncio.CancelledError:
@@ -81,20 +85,22 @@ class Turn:
         return TurnFinished(stop=stop, usage=self.usage, steps=self.steps)
 
     async def _loop(self) -> Stop:
+        # Once for the whole turn: the list that the model sees does not change under its hands.
+        tools = await self.toolbox.tools()
+        self.instructions = with_servers_words(self.instructions, self.toolbox.instructions())
         for _ in range(self.max_steps):
-            tools = await self.toolbox.tools()
             done = await self._ask_model(tools)
             message, faults = _settle_arguments(done.message)
             self.add(message)
             if not message.calls:
                 return done.stop
             await self._run_calls(message.calls, {tool.exposed: tool for tool in tools}, faults)
-        await self._conclude()
+        await self._conclude(tools)
         return "steps"
 
-    async def _conclude(self) -> None:
+    async def _conclude(self, tools: Sequence[ToolSpec]) -> None:
         """The steps are used up: let the model answer with what it has."""
-        done = await self._ask_model(await self.toolbox.tools(), conclude=True)
+        done = await self._ask_model(tools, conclude=True)
         message, _ = _settle_arguments(done.message)
         self.add(message)
         if message.calls:
@@ -174,7 +180,8 @@ class Turn:
             close = nearest(call.name, tools)
             known = f"The nearest: {', '.join(close)}." if close else f"There are {len(tools)} tools, none like it."
             return self._refused(call, label, f"no tool is named {call.name!r}. {known}")
-        if fault:
+        arguments = parse_arguments(call.arguments)
+        if fault := fault or self.toolbox.check(spec, arguments):
             return self._refused(call, label, f"{fault}; {explain_arguments(spec)}")
         decision = await self.gate.decide(spec, call)
         self.emit(ToolDecided(call=call, tool=label, decision=decision))
@@ -184,7 +191,7 @@ class Turn:
         began = time.monotonic()
         result = error_result(call.id, "cancelled by the user")
         try:
-            result = await self.toolbox.call(spec, call.id, parse_arguments(call.arguments), self.emit)
+            result = await self.toolbox.call(spec, call.id, arguments, self.emit)
         except (ServerError, SignInNeeded) as error:
             hint = f" ({error.hint})" if error.hint else ""
             result = error_result(call.id, f"{error.message}{hint}")
@@ -217,6 +224,15 @@ def _settle_arguments(message: Message) -> tuple[Message, dict[str, str]]:
             part = replace(part, arguments=json.dumps(arguments, ensure_ascii=False))
         parts.append(part)
     return replace(message, parts=tuple(parts)), faults
+
+
+def with_servers_words(instructions: str, words: Mapping[str, str]) -> str:
+    """The instructions, and after them what servers want said of their tools, each under its name."""
+    if not words:
+        return instructions
+    said = [f"## {server}\n{clip(text.strip(), _LONGEST_WORDS)}" for server, text in words.items()]
+    heading = "# Notes of the tool servers on their own tools (not from the user)"
+    return "\n\n".join([*([instructions] if instructions else []), heading, *said])
 
 
 def _denial(decision: Decision) -> str:

@@ -1,16 +1,24 @@
 """The slash commands: one table, from which /help and completion are made too."""
 
+import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
 
+from mcpchat.core.attach import with_resources
+from mcpchat.core.catalog import Resource, Template
+from mcpchat.core.errors import UsageError
+from mcpchat.core.messages import Message
 from mcpchat.core.ports import Servers, Toolbox
-from mcpchat.core.sanitize import clean
+from mcpchat.core.prompts import prompt_arguments
+from mcpchat.core.sanitize import clean, one_line
 from mcpchat.core.session import Session
 from mcpchat.core.tools import nearest
 from mcpchat.ui import tables
+
+_LOG_LINES = 40
 
 
 @dataclass
@@ -26,6 +34,20 @@ class Room:
 
     def say(self, text: str, style: str = "") -> None:
         self.console.print(Text(clean(text), style=style))
+
+    async def talk(self, line: str) -> None:
+        """Send what was typed, with the resources that it mentions."""
+        await self.send(await with_resources(line, self.servers))
+
+    async def send(self, *messages: Message) -> None:
+        """Send the messages, and say how the turn ended where it did not end well."""
+        finished = await self.session.send(*messages)
+        if finished.stop == "steps":
+            self.say(f"  stopped after {finished.steps - 1} rounds of tool calls (limits.max_steps)", "yellow")
+        elif finished.stop == "filter":
+            self.say("  the provider's content filter ended the answer", "yellow")
+        elif finished.stop == "refusal":
+            self.say("  the model refused to answer", "yellow")
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,45 @@ async def _servers(room: Room, argument: str) -> None:
     room.console.print(tables.servers(room.servers.status()))
 
 
+async def _resources(room: Room, argument: str) -> None:
+    found: list[Resource | Template] = []
+    for name, kept in room.servers.catalogs().items():
+        if not argument or name == argument:
+            found += (*kept.resources, *kept.templates)
+    if found:
+        room.console.print(tables.resources(found))
+        room.say("  @server:uri in a message puts one into it", "dim")
+    else:
+        room.say("no resources")
+
+
+async def _prompts(room: Room, argument: str) -> None:
+    found = [
+        one
+        for name, kept in room.servers.catalogs().items()
+        if not argument or name == argument
+        for one in kept.prompts
+    ]
+    if found:
+        room.console.print(tables.prompts(found))
+        room.say("  /server:name key=value sends one", "dim")
+    else:
+        room.say("no prompts")
+
+
+async def _logs(room: Room, argument: str) -> None:
+    names = [status.name for status in room.servers.status()]
+    if argument not in names:
+        room.say(f"usage: /logs SERVER, one of {', '.join(names) or 'none'}", "yellow")
+        return
+    lines = room.servers.log(argument).splitlines()[-_LOG_LINES:]
+    room.say("\n".join(lines) or f"{argument} has logged nothing")
+
+
+async def _refresh(room: Room, argument: str) -> None:
+    room.say(f"{len(await room.servers.refresh())} tools on offer", "dim")
+
+
 async def _model(room: Room, argument: str) -> None:
     if argument:
         await room.switch_model(argument)
@@ -76,6 +137,10 @@ COMMANDS: Sequence[Command] = (
     Command("/help", "", "what can be typed here", _help, ("/?",)),
     Command("/tools", "[SERVER]", "the tools on offer", _tools),
     Command("/servers", "", "each server and how it is", _servers),
+    Command("/resources", "[SERVER]", "what can be read: @server:uri in a message", _resources),
+    Command("/prompts", "[SERVER]", "what servers can write: /server:name key=value", _prompts),
+    Command("/logs", "SERVER", "what a server has logged", _logs),
+    Command("/refresh", "", "ask every server anew, those that failed too", _refresh),
     Command("/model", "[NAME]", "show the model, or go on with another", _model),
     Command("/clear", "", "begin a new conversation", _clear, ("/new",)),
     Command("/exit", "", "leave", _exit, ("/quit",)),
@@ -90,9 +155,36 @@ def help_by_name() -> dict[str, str]:
 async def run(room: Room, line: str) -> None:
     """Run a line that begins with a slash. An unknown command says what is near."""
     name, _, argument = line.strip().partition(" ")
+    argument = argument.strip()
     command = _BY_NAME.get(name)
+    if command is None and ":" in name:
+        await _run_prompt(room, name[1:], argument)
+        return
     if command is None:
         close = nearest(name, _BY_NAME, count=1)
         room.say(f"no command {name}" + (f"; did you mean {close[0]}?" if close else "; /help lists them"), "yellow")
         return
-    await command.run(room, argument.strip())
+    await command.run(room, argument)
+
+
+async def _run_prompt(room: Room, label: str, argument: str) -> None:
+    """Send the messages that a server makes of its prompt."""
+    prompts = {prompt.label: prompt for kept in room.servers.catalogs().values() for prompt in kept.prompts}
+    prompt = prompts.get(label)
+    if prompt is None:
+        close = nearest(label, prompts, count=1)
+        room.say(
+            f"no prompt /{label}" + (f"; did you mean /{close[0]}?" if close else "; /prompts lists them"), "yellow"
+        )
+        return
+    try:
+        words = shlex.split(argument)
+    except ValueError as error:
+        raise UsageError(f"the arguments end within quotes: {argument}", hint='key="a value"') from error
+    messages = await room.servers.prompt(prompt.server, prompt.name, prompt_arguments(prompt, words))
+    if not messages:
+        room.say(f"/{label} came back empty", "yellow")
+        return
+    for message in messages:
+        room.say(f"  {message.role}: {one_line(message.text, 300)}", "dim")
+    await room.send(*messages)

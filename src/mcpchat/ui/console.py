@@ -3,17 +3,21 @@
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import webbrowser
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from glob import escape
-from typing import TYPE_CHECKING, TextIO, assert_never, cast
+from typing import TYPE_CHECKING, Any, TextIO, assert_never, cast
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
 from mcpchat.core import events
 from mcpchat.core.approvals import Decision
+from mcpchat.core.elicitation import Answer, BadValue, Field, Form, Visit, read_value, shown
 from mcpchat.core.events import Event
+from mcpchat.core.links import web_address
 from mcpchat.core.messages import ToolCall
 from mcpchat.core.sanitize import clean, one_line
 from mcpchat.core.tools import ToolSpec
@@ -109,6 +113,9 @@ class ConsoleRenderer:
         self._region.commit(text, self._err)
 
 
+_DECLINED, _CANCELLED = "\0declined", "\0cancelled"  # which nobody can type
+
+
 class TerminalAsker:
     """Asks the person, by single keys. Ctrl-C at a question cancels the whole turn.
 
@@ -118,6 +125,7 @@ class TerminalAsker:
     def __init__(self, err: Console, renderer: ConsoleRenderer | None) -> None:
         self._err = err
         self._renderer = renderer
+        self._one_question = asyncio.Lock()
         self._typed_ahead = ""
 
     def take_typed_ahead(self) -> str:
@@ -126,8 +134,8 @@ class TerminalAsker:
         return typed.replace("\r", "\n").strip("\n")
 
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
-        with self._renderer.question() if self._renderer is not None else nullcontext():
-            self._err.print(self._question(spec, call, rule))
+        async with self._question():
+            self._err.print(self._call_shown(spec, call, rule))
             key = await self._key("  [y]es  [n]o  [a]lways this tool, in this session ", "yna")
         if key == "cancel":
             signal.raise_signal(signal.SIGINT)
@@ -139,7 +147,118 @@ class TerminalAsker:
             remember=escape(spec.label) if key == "a" else "",
         )
 
-    def _question(self, spec: ToolSpec, call: ToolCall, rule: str) -> Text:
+    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
+        async with self._question():
+            heading = Text("  ").append(one_line(question.server, 40), style="bold").append(" asks you: ")
+            heading.append(clean(question.message).replace("\n", "\n  "))
+            self._err.print(heading)
+            if problem:
+                self._err.print(Text(f"  that did not fit: {clean(problem)}", style="yellow"))
+            answer = await (self._visit(question) if isinstance(question, Visit) else self._fill(question))
+        if answer.action == "cancel":
+            signal.raise_signal(signal.SIGINT)
+        return answer
+
+    async def confirm(self, server: str, wish: str, details: str) -> bool:
+        async with self._question():
+            text = Text("  ").append(one_line(server, 40), style="bold").append(f" wants to {one_line(wish, 200)}")
+            for line in clean(details).splitlines():
+                text.append(f"\n    {line}")
+            self._err.print(text)
+            key = await self._key("  [y]es  [n]o ", "yn")
+        if key == "cancel":
+            signal.raise_signal(signal.SIGINT)
+        return key == "y"
+
+    @asynccontextmanager
+    async def _question(self) -> AsyncIterator[None]:
+        """The terminal for one question at a time, also where a prompt waits on it."""
+        from prompt_toolkit.application import in_terminal
+
+        async with self._one_question:
+            with self._renderer.question() if self._renderer is not None else nullcontext():
+                async with in_terminal():
+                    yield
+
+    async def _visit(self, visit: Visit) -> Answer:
+        address = web_address(visit.url)
+        before, _, after = address.url.partition(address.host)
+        line = Text(f"    {before}", style="dim").append(address.host, style="bold").append(after, style="dim")
+        self._err.print(line, soft_wrap=True)
+        if address.warning:
+            self._err.print(Text(f"    {address.warning}", style="yellow"))
+        key = await self._key("  [o]pen it in the browser  [d]ecline ", "od")
+        if key == "o":
+            opened = await asyncio.to_thread(webbrowser.open, address.url)
+            if not opened:
+                self._err.print(Text("  no browser could be started: open the address by hand", style="yellow"))
+        return Answer(action={"o": "accept", "cancel": "cancel"}.get(key, "decline"))  # type: ignore[arg-type]
+
+    async def _fill(self, form: Form) -> Answer:
+        """The form's fields one by one, then all of them once more before they are sent."""
+        self._err.print(Text("  Enter takes what stands there, Esc declines", style="dim"))
+        content: dict[str, Any] = {}
+        while True:
+            for field in form.fields:
+                value = await self._value(field, content.get(field.name, field.default))
+                if isinstance(value, Answer):
+                    return value
+                content[field.name] = value
+            filled = {name: value for name, value in content.items() if value is not None}
+            for field in form.fields:
+                line = Text(f"    {one_line(field.title or field.name, 40)}  ", style="dim")
+                self._err.print(line.append(clean(shown(field, content[field.name])), style="default"))
+            key = await self._key(f"  [s]end to {one_line(form.server, 40)}  [e]dit  [d]ecline ", "sed")
+            if key == "s":
+                return Answer(action="accept", content=filled)
+            if key != "e":
+                return Answer(action="cancel" if key == "cancel" else "decline")
+
+    async def _value(self, field: Field, default: object) -> Any:
+        """The field's value, or the Answer that ends the form."""
+        label = Text("    ").append(one_line(field.title or field.name, 60), style="bold")
+        notes = [*(["required"] if field.required else []), *([field.expects] if field.expects else [])]
+        label.append(f"  ({one_line(', '.join(notes), 120)})" if notes else "", style="dim")
+        label.append(f"\n      {one_line(field.description, 300)}" if field.description else "", style="dim")
+        for number, choice in enumerate(field.choices, 1):
+            title = f"  {one_line(choice.title, 80)}" if choice.title else ""
+            label.append(f"\n      {number}. {one_line(choice.value, 80)}{title}")
+        self._err.print(label)
+        while True:
+            typed = await self._line("    : ", shown(field, default))
+            if isinstance(typed, Answer):
+                return typed
+            try:
+                # What was there and is now empty is meant to be empty.
+                return read_value(replace(field, default=None) if default is not None else field, typed)
+            except BadValue as error:
+                self._err.print(Text(f"      {clean(str(error))}", style="yellow"))
+                default = typed or None
+
+    async def _line(self, prompt: str, default: str) -> str | Answer:
+        """A line of text; Escape and Ctrl-D decline, Ctrl-C cancels."""
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.key_binding import KeyBindings
+        from prompt_toolkit.output import create_output
+
+        bindings = KeyBindings()
+
+        @bindings.add("escape", eager=True)
+        @bindings.add("c-d")
+        def decline(event: "KeyPressEvent") -> None:
+            event.app.exit(result=_DECLINED)
+
+        @bindings.add("c-c")
+        def cancel(event: "KeyPressEvent") -> None:
+            event.app.exit(result=_CANCELLED)
+
+        session: PromptSession[str] = PromptSession(
+            key_bindings=bindings, output=create_output(stdout=cast("TextIO", self._err.file))
+        )
+        typed = await session.prompt_async(prompt, default=default)
+        return {_DECLINED: Answer(action="decline"), _CANCELLED: Answer(action="cancel")}.get(typed, typed)
+
+    def _call_shown(self, spec: ToolSpec, call: ToolCall, rule: str) -> Text:
         text = Text("  ").append(one_line(spec.server, 40), style="bold").append(" wants to run ")
         text.append(one_line(spec.name, 80), style="bold").append(f"   ({one_line(rule, 80)})", style="dim")
         values = json.loads(call.arguments)

@@ -7,6 +7,7 @@ import msgspec
 
 from mcpchat.core import events
 from mcpchat.core.approvals import Decision
+from mcpchat.core.elicitation import Answer, Form, Visit
 from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Event
 from mcpchat.core.messages import ToolCall
@@ -128,3 +129,9 @@ class NobodyToAsk:
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
         reason = f"{rule}, and there is nobody to ask; allow it with --allow '{spec.label}'"
         return Decision(allowed=False, by="policy", reason=reason)
+
+    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
+        return Answer(action="decline")
+
+    async def confirm(self, server: str, wish: str, details: str) -> bool:
+        return False

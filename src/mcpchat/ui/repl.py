@@ -86,13 +86,7 @@ async def _do(room: Room, line: str) -> None:
     if line.startswith("/"):
         await commands.run(room, line)
     else:
-        finished = await room.session.send(line)
-        if finished.stop == "steps":
-            room.say(f"  stopped after {finished.steps - 1} rounds of tool calls (limits.max_steps)", "yellow")
-        elif finished.stop == "filter":
-            room.say("  the provider's content filter ended the answer", "yellow")
-        elif finished.stop == "refusal":
-            room.say("  the model refused to answer", "yellow")
+        await room.talk(line)
 
 
 def _show(room: Room, error: McpChatError) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from mcpchat.core.catalog import Catalog, Prompt, Resource, Template
 from mcpchat.core.ports import ServerStatus
-from mcpchat.core.sanitize import one_line
+from mcpchat.core.sanitize import clean, one_line
 from mcpchat.core.tools import ToolSpec
 
 _STYLES = {"ready": "green", "failed": "red", "login": "yellow"}
@@ -34,6 +35,60 @@ def tools(specs: Sequence[ToolSpec]) -> Table:
         flags = "  (changes things)" if spec.annotations.destructive else ""
         # Text, not str: rich would take what stands in brackets for markup.
         table.add_row(Text(one_line(spec.label, 80)), Text(one_line(spec.description or spec.title, 200) + flags))
+    return table
+
+
+def resources(found: Sequence[Resource | Template]) -> Table:
+    table = _table("resource", "type", "is")
+    for one in found:
+        name = one.label if isinstance(one, Resource) else f"{one.server}:{one.uri}"
+        about = " · ".join(text for text in (one.name, one.description) if text)
+        table.add_row(Text(one_line(name, 200)), Text(one_line(one.media_type, 40)), Text(one_line(about, 200)))
+    return table
+
+
+def prompts(found: Sequence[Prompt]) -> Table:
+    table = _table("prompt", "takes", "does")
+    for one in found:
+        takes = " ".join(f"{a.name}=" if a.required else f"[{a.name}=]" for a in one.arguments)
+        about = one.description or one.title
+        table.add_row(Text(one_line(one.label, 100)), Text(one_line(takes, 100)), Text(one_line(about, 200)))
+    return table
+
+
+def server(status: ServerStatus, catalog: Catalog, *, reach: str, globs: str, log: str) -> Table:
+    """All about one server, a fact a line."""
+    info = catalog.info
+    counts = [
+        f"{len(found)} {what}"
+        for what, found in (
+            ("tools", catalog.tools),
+            ("resources", catalog.resources),
+            ("resource templates", catalog.templates),
+            ("prompts", catalog.prompts),
+        )
+        if found
+    ]
+    facts = (
+        ("state", f"{status.state}" + (f", after {status.seconds:.1f} s" if status.seconds is not None else "")),
+        ("reached by", f"{status.transport}: {reach}"),
+        ("calls itself", " ".join(text for text in (info.title or info.name, info.version) if text)),
+        ("protocol", info.revision),
+        ("capabilities", ", ".join(info.capabilities)),
+        ("lists", ", ".join(counts) or "nothing"),
+        ("offered", f"{status.tools} tools: {globs}" if globs else ""),
+        ("sign-in", status.auth),
+        ("notices", "; ".join(catalog.notices)),
+        ("log", log),
+        ("instructions", info.instructions.strip()),
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(Text(status.name, style="bold"))
+    for name, fact in facts:
+        if fact:
+            table.add_row(Text(name, style="dim"), Text(clean(fact)))
     return table
 
 

@@ -1,0 +1,100 @@
+"""What the hub and a connection ask of each other; free of the SDK, whose import takes a whole second."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from mcpchat.adapters.patience import Patience
+from mcpchat.adapters.schema_cache import Era
+from mcpchat.adapters.server_process import ServerProcess
+from mcpchat.core.catalog import Catalog, Prompt, ServerInfo, Template
+from mcpchat.core.errors import ServerError
+from mcpchat.core.events import Emit
+from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult
+from mcpchat.core.ports import Host
+from mcpchat.core.tools import ToolSpec
+
+MODERN = "2026-07-28"
+Change = Literal["tools", "prompts", "resources", "updated"]
+
+
+class ConnectionLost(ServerError):
+    """The connection is gone. ``may_have_run`` is False where the request certainly never reached the server."""
+
+    def __init__(self, message: str, *, may_have_run: bool, hint: str = "", log: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint, log=log)
+        self.may_have_run = may_have_run
+
+
+class HandshakeFailed(ServerError):
+    """The server is there, and does not take our greeting. ``left`` is set where it ended over it."""
+
+    def __init__(self, message: str, *, left: bool, log: tuple[str, ...] = ()) -> None:
+        super().__init__(message, log=log)
+        self.left = left
+
+
+class StaleDiscovery(ServerError):
+    """What was remembered of the server's protocol no longer holds: nothing has run, and it must be found out anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dial:
+    """All that it takes to connect to one server.
+
+    Exactly one of ``process`` and ``url`` is set. ``era`` is what is known of its protocol: "modern" and "legacy" skip
+    the finding out, and with "modern" ``info`` is what the server said of itself before. ``on_change`` hears of lists
+    that changed, and of resources that did (then with the address).
+    """
+
+    name: str
+    era: Era
+    revision: str
+    timeout: float
+    most_bytes: int
+    host: Host
+    log: Callable[[str], None]
+    on_change: Callable[[Change, str], None]
+    process: ServerProcess | None = None
+    url: str | None = None
+    sse: bool = False
+    headers: Mapping[str, str]
+    elicitation: bool
+    sampling: bool
+    roots: Sequence[str]
+    info: ServerInfo | None = None
+
+
+class Listing(Struct, frozen=True, kw_only=True):
+    """All that the server lists; ``ttl`` is how many seconds that holds, None where the server does not say."""
+
+    catalog: Catalog
+    ttl: float | None = None
+
+
+class Connection(Protocol):
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def era(self) -> Era: ...
+    @property
+    def info(self) -> ServerInfo: ...
+    async def list_all(self, patience: Patience) -> Listing: ...
+    async def call(
+        self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, patience: Patience
+    ) -> ToolResult: ...
+    async def read(self, uri: str, patience: Patience) -> Sequence[Text | Image | Audio | Link]: ...
+    async def prompt(self, name: str, arguments: Mapping[str, str], patience: Patience) -> Sequence[Message]: ...
+    async def complete(
+        self, of: Prompt | Template, argument: str, typed: str, given: Mapping[str, str], patience: Patience
+    ) -> Sequence[str]: ...
+    async def watch(self, uris: Sequence[str] = ()) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Connector(Protocol):
+    """How connections are made: the module ``mcp_server``."""
+
+    async def connect(self, dial: Dial) -> Connection: ...

@@ -1,0 +1,50 @@
+"""Whole results of tools in private files, for as long as a conversation may come back to them."""
+
+import os
+import re
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_KEPT_FOR = 7 * 24 * 3600.0  # seconds
+_MOST_BYTES = 500_000_000  # of all files together; the oldest go first
+_KEY = re.compile(r"[a-z0-9]{12}")
+
+
+class ResultFiles:
+    """A ResultStore of one file each, which only their owner may read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, text: str) -> str | None:
+        key = secrets.token_hex(6)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._tidy()
+            descriptor = os.open(self._folder / f"{key}.txt", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="") as file:
+                file.write(text)
+        except OSError:
+            return None
+        return key
+
+    def load(self, key: str) -> str | None:
+        if not _KEY.fullmatch(key):
+            return None
+        try:
+            return (self._folder / f"{key}.txt").read_bytes().decode(errors="replace")
+        except OSError:
+            return None
+
+    def _tidy(self) -> None:
+        """Drop what is old, and then the oldest while all together take too much."""
+        files = sorted(((path.stat(), path) for path in self._folder.glob("*.txt")), key=lambda file: file[0].st_mtime)
+        total = sum(stat.st_size for stat, _ in files)
+        for stat, path in files:
+            if stat.st_mtime > time.time() - _KEPT_FOR and total < _MOST_BYTES:
+                break
+            with suppress(OSError):
+                path.unlink()
+            total -= stat.st_size

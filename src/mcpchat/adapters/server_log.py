@@ -1,0 +1,58 @@
+"""What a server writes to stderr and logs through the protocol: a file each, for its owner's eyes, of bounded size."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+MOST_BYTES = 1_000_000  # of the file; one older file of the size is kept beside it
+_LONGEST = 10_000  # characters of a line
+
+
+class ServerLog:
+    """One server's log file. A disk that refuses costs the log, nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        self._size = 0
+
+    def write(self, text: str) -> None:
+        """Add the text's lines, each with the time."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%S")
+        lines = [f"{now} {line[:_LONGEST]}\n" for line in text.splitlines() if line.strip()]
+        data = "".join(lines).encode(errors="replace")[-MOST_BYTES:]
+        if data:
+            with suppress(OSError):
+                self._append(data)
+
+    def _append(self, data: bytes) -> None:
+        if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+            self._descriptor = os.open(self.path, flags, 0o600)
+            self._size = os.fstat(self._descriptor).st_size
+        if self._size + len(data) > MOST_BYTES and self._size:
+            self.close()
+            self.path.replace(_older(self.path))
+            self._append(data)
+            return
+        self._size += os.write(self._descriptor, data)
+
+    def text(self) -> str:
+        """All that is kept, the oldest first."""
+        return "".join(
+            path.read_text(encoding="utf-8", errors="replace")
+            for path in (_older(self.path), self.path)
+            if path.is_file()
+        )
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _older(path: Path) -> Path:
+    return path.with_suffix(".log.1")

@@ -1,0 +1,197 @@
+"""call, read and prompt: a server's tools, resources and prompts without a model."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mcpchat.app import Setup, Wishes, make_host, make_policy, open_hub
+from mcpchat.cli.common import is_terminal, write_json
+from mcpchat.cli.hubs import asker, check_up, ignore, known_server, nearest_known, only, print_table, tell
+from mcpchat.core.catalog import Prompt
+from mcpchat.core.errors import Denied, ToolFailed, UsageError
+from mcpchat.core.events import Event
+from mcpchat.core.gate import Gate
+from mcpchat.core.messages import Audio, Image, Link, Text, ToolCall, ToolResult, result_text
+from mcpchat.core.ports import Servers, Toolbox
+from mcpchat.core.prompts import prompt_arguments
+from mcpchat.core.sanitize import clean
+from mcpchat.core.tools import (
+    BadArguments,
+    ToolSpec,
+    explain_arguments,
+    missing_arguments,
+    parse_arguments,
+    typed_arguments,
+)
+
+
+async def call(
+    setup: Setup, wishes: Wishes, tool: str, pairs: Sequence[str], arguments: str | None, output: str
+) -> int:
+    """Run one tool under the same policy as chat. Raises Denied, ToolFailed, ServerError."""
+    server, _, name = tool.partition(".")
+    if not name:
+        raise UsageError(f"{tool!r} does not name a tool", hint="write SERVER.TOOL; mcpchat tools lists them")
+    known_server(setup, server)
+    person = asker()
+    async with open_hub(only(setup, server), ignore, make_host(person, ignore, yes=wishes.yes)) as hub:
+        spec = await _find(hub, hub, tool)
+        given = _arguments(spec, pairs, arguments)
+        if fault := hub.check(spec, given):
+            raise UsageError(fault, hint=f"{spec.label}: {explain_arguments(spec)}")
+        made = ToolCall(id="call", name=spec.exposed, arguments=json.dumps(given, ensure_ascii=False))
+        decision = await Gate(make_policy(setup.config, wishes), person).decide(spec, made)
+        if not decision.allowed:
+            raise Denied(f"{spec.label} was not run: {decision.reason or 'you said no'}")
+        result = await hub.call(spec, made.id, given, _progress)
+        _show_result(result, output)  # before the server is stopped: nobody waits for that
+    if result.is_error:
+        failed = ToolFailed(f"{spec.label} reported an error")
+        failed.answered = output == "json"
+        raise failed
+    return 0
+
+
+async def read(setup: Setup, what: str | None, output: str) -> int:
+    """Read a resource; without one, or with only a server's name, list them. Raises ToolFailed, ServerError."""
+    if what is None or what in setup.config.servers:
+        return await _list(setup, what, output, resources=True)
+    server, _, uri = what.partition(":")
+    if server in setup.config.servers:
+        known_server(setup, server)
+        setup = only(setup, server)
+    async with open_hub(setup, ignore, make_host(asker(), ignore)) as hub:
+        if server not in setup.config.servers:
+            server, uri = await _listing(hub, what), what
+        parts = await hub.read(server, uri)
+        _show_parts(parts, output)
+    return 0
+
+
+async def _listing(hub: Any, uri: str) -> str:
+    """The server that lists the address."""
+    await hub.tools()
+    having = [name for name, kept in hub.catalogs().items() if uri in {r.uri for r in kept.resources}]
+    if len(having) != 1:
+        raise UsageError(
+            f"{'several servers list' if having else 'no server lists'} {uri}",
+            hint="write SERVER:URI; mcpchat read lists them",
+        )
+    return str(having[0])
+
+
+def _show_parts(parts: Sequence[Text | Image | Audio | Link], output: str) -> None:
+    if output == "json":
+        write_json(parts)
+    elif len(parts) == 1 and isinstance(parts[0], Image | Audio) and not is_terminal(sys.stdout):
+        sys.stdout.buffer.write(parts[0].data)
+    else:
+        _write(ToolResult(call_id="", parts=tuple(parts)))
+    sys.stdout.flush()
+
+
+async def prompt(setup: Setup, what: str | None, pairs: Sequence[str], output: str) -> int:
+    """Show the messages that a server makes of a prompt; without one, list them. Raises ToolFailed, ServerError."""
+    if what is None or what in setup.config.servers:
+        return await _list(setup, what, output, resources=False)
+    server, colon, name = what.partition(":")
+    if not colon:
+        raise UsageError(f"{what!r} does not name a prompt", hint="write SERVER:NAME; mcpchat prompt lists them")
+    known_server(setup, server)
+    async with open_hub(only(setup, server), ignore, make_host(asker(), ignore)) as hub:
+        await hub.tools()
+        check_up(hub)
+        found = _find_prompt(hub, what)
+        messages = await hub.prompt(server, name, prompt_arguments(found, pairs))
+        if output == "json":
+            write_json(messages)
+        else:
+            for message in messages:
+                sys.stdout.write(f"{message.role}: ")
+                _write(
+                    ToolResult(
+                        call_id="", parts=tuple(p for p in message.parts if isinstance(p, Text | Image | Audio | Link))
+                    )
+                )
+        sys.stdout.flush()
+    return 0
+
+
+def _find_prompt(servers: Servers, label: str) -> Prompt:
+    prompts = {prompt.label: prompt for kept in servers.catalogs().values() for prompt in kept.prompts}
+    if label not in prompts:
+        raise UsageError(f"no prompt {label}; {nearest_known(label, prompts)}")
+    return prompts[label]
+
+
+async def _list(setup: Setup, server: str | None, output: str, *, resources: bool) -> int:
+    from mcpchat.ui import tables
+
+    if server is not None:
+        known_server(setup, server)
+        setup = only(setup, server)
+    told = tell if server is None else ignore
+    async with open_hub(setup, told, make_host(asker(), told)) as hub:
+        await hub.tools()
+        if server is not None:
+            check_up(hub)
+        kept = hub.catalogs().values()
+        found: Sequence[Any] = (
+            [one for catalog in kept for one in (*catalog.resources, *catalog.templates)]
+            if resources
+            else [one for catalog in kept for one in catalog.prompts]
+        )
+        if output == "json":
+            write_json(found)
+        elif found:
+            print_table(tables.resources(found) if resources else tables.prompts(found))
+        else:
+            sys.stderr.write("no resources\n" if resources else "no prompts\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _show_result(result: ToolResult, output: str) -> None:
+    if output == "json":
+        write_json(result)
+    else:
+        _write(result, sys.stderr if result.is_error else sys.stdout)
+    sys.stdout.flush()
+
+
+def _write(result: ToolResult, stream: Any = None) -> None:
+    stream = stream or sys.stdout
+    text = clean(result_text(result)) if is_terminal(stream) else result_text(result)
+    stream.write(text.rstrip("\n") + "\n")
+
+
+def _progress(event: Event) -> None:
+    """Progress of a call by hand is not shown: its result is what is wanted."""
+
+
+async def _find(toolbox: Toolbox, servers: Servers, label: str) -> ToolSpec:
+    """The tool by its name; a name that the kept list does not know is asked of the server itself."""
+    by_label = {spec.label: spec for spec in await toolbox.tools()}
+    check_up(servers)
+    if label not in by_label and servers.status()[0].state == "idle":
+        by_label = {spec.label: spec for spec in await servers.refresh()}
+        check_up(servers)
+    if label in by_label:
+        return by_label[label]
+    raise UsageError(f"no tool {label}; {nearest_known(label, by_label)}")
+
+
+def _arguments(spec: ToolSpec, pairs: Sequence[str], given: str | None) -> Mapping[str, Any]:
+    split = [pair.partition("=") for pair in pairs]
+    wrong = [key for key, equals, _ in split if not equals or not key]
+    if wrong:
+        raise UsageError(f"{wrong[0]!r} is not KEY=VALUE", hint=f"{spec.label}: {explain_arguments(spec)}")
+    try:
+        base = parse_arguments(given or "")
+        arguments = base | typed_arguments([(key, value) for key, _, value in split], spec.schema)
+    except BadArguments as error:
+        raise UsageError(str(error), hint=f"{spec.label}: {explain_arguments(spec)}") from error
+    if lacking := missing_arguments(spec, arguments):
+        raise UsageError(lacking, hint=f"{spec.label}: {explain_arguments(spec)}")
+    return arguments

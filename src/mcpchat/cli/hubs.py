@@ -1,0 +1,82 @@
+"""What commands share that work on the servers: who is told of failures, and how a named server is found."""
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mcpchat.app import Setup
+from mcpchat.cli.common import is_terminal
+from mcpchat.core.errors import ServerError, SignInNeeded, UsageError
+from mcpchat.core.events import Event, Notice, ServerChanged
+from mcpchat.core.ports import Asker, Servers
+from mcpchat.core.sanitize import clean
+from mcpchat.core.tools import nearest
+from mcpchat.ui import tool_lines
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def tell(event: Event) -> None:
+    """A server that is left out is said on stderr; nothing else of interest happens here."""
+    if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
+        sys.stderr.write(f"warning: {tool_lines.down(event)}\n")
+    elif isinstance(event, Notice) and event.level == "warning":
+        sys.stderr.write(f"warning: {clean(event.text)}\n")
+
+
+def print_table(table: "Table") -> None:
+    from rich.console import Console
+
+    # Piped, a line is a record: it is never wrapped.
+    Console(width=None if is_terminal(sys.stdout) else 10_000, highlight=False).print(table)
+
+
+def known_server(setup: Setup, name: str) -> None:
+    if name not in setup.config.servers:
+        known = nearest_known(name, setup.config.servers)
+        raise UsageError(f"no server is named {name!r}; {known}", hint="servers are tables in the config")
+    if not setup.config.servers[name].enabled:
+        raise UsageError(f"server {name!r} is switched off", hint="set enabled = true in the config")
+
+
+def only(setup: Setup, server: str) -> Setup:
+    """The setup as if there were no other server, so that no other is started."""
+    config = msgspec.structs.replace(setup.config, servers={server: setup.config.servers[server]})
+    return Setup(config=config, environ=setup.environ, paths=setup.paths)
+
+
+def check_up(hub: Servers) -> None:
+    """Raise for the one server of this hub if it is down."""
+    status = hub.status()[0]
+    if status.state == "login":
+        raise SignInNeeded(f"{status.name}: {status.detail}", hint="set its headers in the config")
+    if status.state == "failed":
+        reason, *log = status.detail.splitlines()
+        raise ServerError(f"{status.name} is down: {reason}", log=tuple(log))
+
+
+def ignore(event: Event) -> None:
+    """For one named server: its failure is the command's own error."""
+
+
+def nearest_known(name: str, known: Iterable[str]) -> str:
+    """What was perhaps meant, or all that there is."""
+    names = sorted(known)
+    close = nearest(name, names)
+    return f"did you mean {close[0]}?" if close else f"it has: {', '.join(names[:50]) or 'none'}"
+
+
+def asker() -> Asker:
+    """The person at the terminal, or nobody."""
+    if is_terminal(sys.stdin, sys.stderr):
+        from rich.console import Console
+
+        from mcpchat.ui.console import TerminalAsker
+
+        return TerminalAsker(Console(stderr=True, highlight=False), None)
+    from mcpchat.ui.plain import NobodyToAsk
+
+    return NobodyToAsk()

@@ -1,0 +1,74 @@
+"""What a server offers besides its tools, and what it says of itself."""
+
+from msgspec import Struct
+
+from mcpchat.core.tools import ToolSpec
+
+
+class ServerInfo(Struct, frozen=True, kw_only=True):
+    """A server's own words on itself. ``revision`` is the protocol's, as negotiated; all else is untrusted text."""
+
+    name: str = ""
+    title: str = ""
+    version: str = ""
+    revision: str = ""
+    instructions: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+class Resource(Struct, frozen=True, kw_only=True):
+    """Something that can be read. ``size`` is in bytes, None where the server does not say."""
+
+    server: str
+    uri: str
+    name: str = ""
+    description: str = ""
+    media_type: str = ""
+    size: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The name for people, as they write it after an @: ``server:uri``."""
+        return f"{self.server}:{self.uri}"
+
+
+class Template(Struct, frozen=True, kw_only=True):
+    """A family of resources: an RFC 6570 template of their addresses."""
+
+    server: str
+    uri: str
+    name: str = ""
+    description: str = ""
+    media_type: str = ""
+
+
+class PromptArgument(Struct, frozen=True, kw_only=True):
+    name: str
+    description: str = ""
+    required: bool = False
+
+
+class Prompt(Struct, frozen=True, kw_only=True):
+    """A message, or several, that a server writes from arguments."""
+
+    server: str
+    name: str
+    title: str = ""
+    description: str = ""
+    arguments: tuple[PromptArgument, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name for people: ``server:prompt``, typed after a slash."""
+        return f"{self.server}:{self.name}"
+
+
+class Catalog(Struct, frozen=True, kw_only=True):
+    """All that one server lists. ``notices`` tell what of it cannot be used, in a sentence each."""
+
+    info: ServerInfo = ServerInfo()
+    tools: tuple[ToolSpec, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    templates: tuple[Template, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
+    notices: tuple[str, ...] = ()

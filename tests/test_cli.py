@@ -56,7 +56,7 @@ def test_a_question_comes_from_words_from_stdin_or_both(run: Run, model_double: 
         (("sum up:",), "line 1\nline 2\n", "sum up:\n\nline 1\nline 2"),
     ]:
         assert told(run("ask", *words, stdin=piped, **model)) == (0, "Hello.\n", "")
-        assert model_double.requests[-1]["messages"] == [{"role": "user", "content": asked}]
+        assert model_double.requests[-1]["messages"][1:] == [{"role": "user", "content": asked}]
     assert told(run("ask", **model))[0] == 2
 
 
@@ -66,7 +66,9 @@ def test_the_model_is_offered_the_tools_and_its_calls_are_run(run: Run, model_do
     assert (code, out) == (0, "It is 42.\n")
     first, second = model_double.requests
     names = [tool["function"]["name"] for tool in first["tools"]]
-    assert names == ["calculator__calculate", "calculator__convert", "calculator__statistics"]
+    assert names == [f"calculator__{name}" for name in ("calculate", "convert", "statistics")] + [
+        "mcpchat__read_result"
+    ]
     assert json.loads(second["messages"][-1]["content"]) == {"expression": "6*7", "result": 42}
 
 
@@ -132,7 +134,7 @@ def test_exit_2_for_a_config_that_is_wrong(run: Run) -> None:
     [
         (("--nope",), "No such option: --nope"),
         (("aks", "x"), "No such command 'aks'. Did you mean 'ask'?"),
-        (("tools", "clculator"), "no server is named 'clculator'; did you mean 'calculator'?"),
+        (("tools", "clculator"), "no server is named 'clculator'; did you mean calculator?"),
         (("tools", "--format", "yaml"), "--format yaml: expected one of table, json, openai"),
         (("call", "calculator"), "'calculator' does not name a tool"),
         (("call", "calculator.calclate"), "no tool calculator.calclate; did you mean calculator.calculate?"),
@@ -220,7 +222,7 @@ def test_a_description_is_text_and_never_markup(run: Run, tmp_path: Path) -> Non
 def test_a_tool_that_is_newer_than_the_kept_list_is_found(run: Run, tmp_path: Path) -> None:
     (tmp_path / "more").write_text("")
     # Through a shell, so that the command line names no file whose change would be seen.
-    config = f'[servers.box]\ncommand = "bash"\nargs = ["-c", "exec {sys.executable} {ODD} good {tmp_path}/more"]\n'
+    config = f'[servers.box]\ncommand = "bash"\nargs = ["-c", "exec {sys.executable} {ODD} adds {tmp_path}/more"]\n'
     assert "box.fresh" not in run("tools", config=config).stdout
     (tmp_path / "more").write_text("fresh")
     assert told(run("call", "box.fresh", "text=x", "--yes", config=config)) == (0, "echo: x\n", "")
@@ -434,8 +436,11 @@ def test_an_agent_chooses_its_servers_and_speaks_its_instructions(run: Run, mode
     )
     run("ask", "-a", "math", "x", config=config, OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m")
     request = model_double.requests[0]
-    assert request["messages"][0] == {"role": "system", "content": "Count."}
-    assert [tool["function"]["name"] for tool in request["tools"]] == ["calculator__calculate"]
+    system = request["messages"][0]["content"]
+    assert system.startswith("Count.\n\n# Notes of the tool servers")
+    assert "## calculator\nExact arithmetic" in system
+    offered = [tool["function"]["name"] for tool in request["tools"]]
+    assert offered == ["calculator__calculate", "mcpchat__read_result"]
 
 
 def test_config_init_validate_show_path_and_schema(run: Run, isolated: Path) -> None:

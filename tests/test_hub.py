@@ -197,8 +197,35 @@ async def test_a_server_that_dies_in_a_call_is_told_and_started_again_for_the_ne
     async with bench(box=odd("dies")) as b:
         for _ in range(2):
             with pytest.raises(ServerError, match="box went away with exit code 7 before it answered\n  out of cheese"):
-                await b.call("box.echo", text="hi")
+                await b.call("box.write", text="hi")
         assert b.states("box") == ["starting", "ready", "stopped"] * 2
+
+
+async def test_a_server_that_crashes_three_times_is_left_alone_until_a_refresh(bench: Open) -> None:
+    async with bench(box=odd("dies")) as b:
+        for _ in range(3):
+            with pytest.raises(ServerError, match="box went away with exit code 7"):
+                await b.call("box.write", text="hi")
+        assert b.states("box") == ["starting", "ready", "stopped"] * 3 + ["failed"]
+        with pytest.raises(ServerError, match="box is left alone after 3 failures in a row: box went away"):
+            await b.call("box.write", text="hi")
+        assert len(b.states("box")) == 10
+        assert "out of cheese" in b.failure("box")
+        await b.hub.refresh()
+        assert b.states("box")[10:] == ["starting", "ready"]
+
+
+async def test_only_a_tool_that_may_run_twice_is_called_again_after_a_crash(bench: Open, tmp_path: Path) -> None:
+    def config(tool: str) -> ServerConfig:
+        return ServerConfig(command=sys.executable, args=(str(SERVERS / "odd.py"), "dies-once", str(tmp_path / tool)))
+
+    async with bench(box=config("echo")) as b:  # which calls itself read-only
+        assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
+        assert (tmp_path / "echo").read_text() == "run\nrun\n"
+    async with bench(box=config("write")) as b:
+        with pytest.raises(ServerError, match="box went away"):
+            await b.call("box.write", text="hi")
+        assert (tmp_path / "write").read_text() == "run\n"
 
 
 async def test_a_known_server_that_no_longer_starts_fails_once_for_all_that_wait(bench: Open, tmp_path: Path) -> None:
@@ -266,7 +293,7 @@ async def test_every_kind_of_content_becomes_a_part_and_progress_is_told(bench: 
                 Audio(media_type="audio/wav", data=b"RIFF"),
                 Link(uri="file:///a", title="a"),
                 Text(text="file:///b:\ninside"),
-                Link(uri="file:///c", media_type="application/zip"),
+                Link(uri="file:///c", title="application/zip, 1 bytes", media_type="application/zip"),
             ),
             structured={"n": 1},
         )
@@ -321,8 +348,8 @@ def alive(pid: int) -> bool:
 async def test_nothing_of_a_servers_group_is_left_behind(bench: Open, mode: str) -> None:
     async with bench(box=odd(mode)) as b:
         await b.call("box.echo", text="hi")
-        process = b.hub._servers["box"].connection._process
-        leader = process._process.pid
+        process = b.hub._servers["box"].connection._dial.process
+        leader = process.pid
         child = int(process.log[0].split()[1])
         assert alive(leader)
         assert alive(child)

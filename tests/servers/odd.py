@@ -39,7 +39,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             page = [{"name": f"t{n:03}", "inputSchema": {"type": "object"}} for n in range(start, start + 10)]
             return {"tools": page, **({"nextCursor": str(start + 10)} if start < 90 else {})}
         case "tools/list":
-            added = sys.argv[2:] and Path(sys.argv[2]).read_text().split()
+            added = MODE == "adds" and Path(sys.argv[2]).read_text().split() or []
             return {"tools": TOOLS + [{"name": name, "inputSchema": TEXT} for name in added]}
         case "tools/call":
             return call(params["name"], params.get("arguments") or {}, params.get("_meta") or {})
@@ -53,6 +53,12 @@ def call(name: str, arguments: dict[str, Any], meta: dict[str, Any]) -> dict[str
             sys.stderr.write("out of cheese\n")
             sys.stderr.flush()
             os._exit(7)
+        case "dies-once":
+            runs = Path(sys.argv[2])
+            with runs.open("a") as file:
+                file.write("run\n")
+            if runs.read_text() == "run\n":
+                os._exit(7)
         case "slow":
             time.sleep(60)
         case "protocol-error":

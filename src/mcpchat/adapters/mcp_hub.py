@@ -270,6 +270,7 @@ class McpHub:
 
     async def _on(self, server: _Server, work: Callable[[Connection], Awaitable[_T]], *, repeatable: bool) -> _T:
         """The work's result on a live connection. What certainly did not run, or may run twice, is tried again."""
+        ran = False
         for last in (False, False, True):
             connection = await self._connected(server)
             try:
@@ -281,7 +282,8 @@ class McpHub:
             except ConnectionLost as lost:
                 self._lost(server, connection, lost)
                 failure = lost
-                again = repeatable or not lost.may_have_run
+                again = not lost.may_have_run or (repeatable and not ran)
+                ran = ran or lost.may_have_run
             else:
                 server.strikes = 0
                 return result

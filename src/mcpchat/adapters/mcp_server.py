@@ -352,9 +352,7 @@ class Connection:
             self._remembered = False
             return answer
         except TimeoutError as error:
-            raise ServerError(
-                f"{name} did not answer: {patience.spent}", hint="raise its timeouts in the config"
-            ) from error
+            raise ServerError(f"{name} {patience.spent}", hint="raise its timeouts in the config") from error
         except MCPError as error:
             await self._look_into(error)
             self._remembered = False

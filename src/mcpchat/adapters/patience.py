@@ -35,8 +35,10 @@ class Patience:
 
     @property
     def spent(self) -> str:
-        """The limit that was reached, in words."""
-        return f"{self._total:g} s in all" if self._heard + self._idle >= self._end else f"{self._idle:g} s of silence"
+        """What was waited for in vain, in words."""
+        if self._heard + self._idle >= self._end:
+            return f"did not answer within {self._total:g} s"
+        return f"was silent for {self._idle:g} s"
 
     def sign(self) -> None:
         """The other side lives: the silence begins anew."""

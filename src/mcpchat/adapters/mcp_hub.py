@@ -33,7 +33,7 @@ from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState
 from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult
 from mcpchat.core.ports import Host, ServerStatus
-from mcpchat.core.tools import ToolSpec
+from mcpchat.core.tools import ToolSpec, given
 
 _T = TypeVar("_T")
 _FRESH = 1.0  # seconds in which a failed start answers for those who come next
@@ -144,13 +144,13 @@ class McpHub:
             self._run(self._quietly(self._connected(server)))  # the call itself tries again, and tells
 
     def check(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
-        return schema_check.problem(spec.schema, dict(arguments))
+        return schema_check.problem(spec.schema, given(spec, arguments))
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         server = self._servers[spec.server]
 
         def work(connection: Connection) -> Awaitable[ToolResult]:
-            return connection.call(spec, call_id, dict(arguments), emit, self._patience(server))
+            return connection.call(spec, call_id, given(spec, arguments), emit, self._patience(server))
 
         async with server.slots:
             return await self._on(server, work, repeatable=spec.repeatable)

@@ -115,6 +115,19 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def given(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments without those that are null, optional, and admit no null: so models write "not given"."""
+    properties = spec.schema.get("properties")
+    known = properties if isinstance(properties, dict) else {}
+    required = required_names(spec.schema)
+
+    def idle(name: str) -> bool:
+        types = schema_types(known.get(name))
+        return name not in required and bool(types) and "null" not in types
+
+    return {name: value for name, value in arguments.items() if value is not None or not idle(name)}
+
+
 def explain_arguments(spec: ToolSpec) -> str:
     """One line on what the tool takes, for an error that a model or a person can act on."""
     properties = spec.schema.get("properties")

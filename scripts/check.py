@@ -12,6 +12,7 @@ GATES = (
     ("mypy", ["mypy"]),
     ("import-linter", ["importlinter.cli", "lint"]),
     ("generated files", [str(ROOT / "scripts/generate.py"), "--check"]),
+    ("published servers", [str(ROOT / "scripts/published.py")]),
     ("pytest", ["pytest"]),
 )
 

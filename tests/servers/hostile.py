@@ -164,7 +164,9 @@ def call(request: dict[str, Any]) -> None:
             for _ in range(30):
                 sys.stderr.write("x" * 1_000_000 + "\n" + "line\n" * 1000)
         case "deep":
-            OUT.write(b'{"jsonrpc":"2.0","id":%d,"result":' % request["id"] + b'{"a":' * 100_000 + b"1" + b"}" * 100_000)
+            OUT.write(
+                b'{"jsonrpc":"2.0","id":%d,"result":' % request["id"] + b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+            )
             OUT.write(b"}\n")
             OUT.flush()
     reply(request, text("fine"))

@@ -13,6 +13,7 @@ from mcpchat.adapters.openai_client import Chunk, OpenAIClient, with_retries
 from mcpchat.core.errors import ModelError
 from mcpchat.core.events import ReasoningDelta, Stop, TextDelta
 from mcpchat.core.messages import (
+    Audio,
     Image,
     Link,
     Message,
@@ -25,9 +26,10 @@ from mcpchat.core.messages import (
     result_text,
 )
 from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
-from mcpchat.core.tools import openai_function
+from mcpchat.core.tools import ToolSpec, openai_function
 
 _REASONING_KEYS = ("reasoning_content", "reasoning")
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _STOPS: dict[str, Stop] = {"length": "length", "content_filter": "filter"}
 
 
@@ -36,6 +38,7 @@ class OpenAIChat:
 
     def __init__(self, client: OpenAIClient) -> None:
         self._client = client
+        self._offered: tuple[tuple[ToolSpec, ...], list[dict[str, Any]]] = ((), [])
 
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         return with_retries(lambda: self._attempt(request))
@@ -64,7 +67,9 @@ class OpenAIChat:
             **options,
         }
         if request.tools:
-            body["tools"] = [openai_function(tool) for tool in request.tools]
+            if request.tools is not self._offered[0]:  # thousands of schemas are not cleaned anew for each request
+                self._offered = request.tools, [openai_function(tool) for tool in request.tools]
+            body["tools"] = self._offered[1]
             if request.tool_choice != "auto":
                 body["tool_choice"] = request.tool_choice
         return body
@@ -91,11 +96,13 @@ def _part_to_wire(part: Part) -> dict[str, Any] | None:
     match part:
         case Text(text=text):
             return {"type": "text", "text": text}
-        case Image(media_type=media_type, data=data):
+        case Image(media_type=media_type, data=data) if media_type in _PICTURES:
             url = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
             return {"type": "image_url", "image_url": {"url": url}}
         case Link(uri=uri, title=title):
             return {"type": "text", "text": f"{title} {uri}".strip()}
+        case Image(media_type=media_type, data=data) | Audio(media_type=media_type, data=data):
+            return {"type": "text", "text": f"[{media_type}, {len(data):,} bytes, which this model cannot be given]"}
         case _:
             return None
 
@@ -123,7 +130,7 @@ def _results_to_wire(results: tuple[ToolResult, ...]) -> Iterator[dict[str, Any]
     for result in results:
         text = result_text(result)
         for part in result.parts:
-            if isinstance(part, Image):
+            if isinstance(part, Image) and part.media_type in _PICTURES:
                 images += [
                     {"type": "text", "text": f"Image from tool call {result.call_id}:"},
                     _part_to_wire(part) or {},

@@ -159,9 +159,9 @@ def read_value(field: Field, typed: str) -> Any:
     if not typed:
         if field.default is not None:
             return field.default
-        if field.required and field.kind != "text":
+        if field.required:
             raise BadValue("it is required")
-        return typed if field.required else None
+        return None
     match field.kind:
         case "boolean":
             return _boolean(typed)

@@ -1,0 +1,55 @@
+"""Install the published servers, and the conformance suite, that the tests talk to: into .published/, once.
+
+Without npm they are left out, and the tests that want them are skipped; where CI is set, that is an error.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".published"
+NPM = {
+    "node": "22.23.3",  # the suite needs a newer one than many systems have
+    "@modelcontextprotocol/conformance": "0.2.0-alpha.12",
+    "@modelcontextprotocol/server-everything": "2026.8.31",
+    "@modelcontextprotocol/server-filesystem": "2026.8.31",
+    "@modelcontextprotocol/server-memory": "2026.8.31",
+}
+PYPI = {"mcp-server-time": "2026.10.19", "mcp-server-git": "2026.10.19", "mcp-server-fetch": "2026.10.24"}
+WANTED = json.dumps([NPM, PYPI])
+
+
+def main() -> int:
+    done = FOLDER / "done"
+    if done.is_file() and done.read_text() == WANTED:
+        print(f"{FOLDER.name}/ is complete")
+        return 0
+    npm = shutil.which("npm")
+    if npm is None:
+        print("npm is not installed: the tests with published servers are left out")
+        return 1 if os.environ.get("CI") else 0
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    packages = [f"{name}@{version}" for name, version in NPM.items()]
+    quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        subprocess.run([npm, "install", *quiet, "--prefix", str(FOLDER), *packages], check=True, env=environ)
+        venv.create(FOLDER / "py", with_pip=True)
+        python = FOLDER / "py" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+        pinned = [f"{name}=={version}" for name, version in PYPI.items()]
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *pinned], check=True, env=environ)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"the published servers cannot be installed: {error}")
+        return 1 if os.environ.get("CI") else 0
+    done.write_text(WANTED)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

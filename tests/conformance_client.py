@@ -32,7 +32,10 @@ def main() -> int:
         config.write_text(f'[servers.s]\nurl = "{url}"\n{era}[approvals]\ndefault = "allow"\n')
         environ = {**os.environ, "HOME": home, "MCPCHAT_CONFIG": str(config), "XDG_STATE_HOME": home}
         environ |= {"OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
-        run = lambda *words: subprocess.run([MCPCHAT, *words], env=environ, capture_output=True, text=True, check=False)
+
+        def run(*words: str) -> "subprocess.CompletedProcess[str]":
+            return subprocess.run([MCPCHAT, *words], env=environ, capture_output=True, text=True, check=False)
+
         listed = run("tools", "--format", "json")
         sys.stderr.write(listed.stderr)
         tools = {tool["name"]: tool for tool in json.loads(listed.stdout or "[]")}

@@ -52,3 +52,57 @@ async def test_a_wrapped_toolbox_is_the_same_toolbox() -> None:
     box.expect(tool())
     assert inner.expected == ["echo"]
     assert texts(await box.call(tool(), "c", {}, print))[0].count("y") == 1000
+
+
+# --- reading on -------------------------------------------------------------------------------------------------
+
+LONG = "".join(f"line {n} {'needle' if n % 100 == 7 else 'hay'}\n" for n in range(2000))
+
+
+async def kept(room: int = 9) -> tuple[BoundedToolbox, str]:
+    box = BoundedToolbox(FakeToolbox({"echo": lambda a: LONG}), limit=1000, store=MemoryResults(room))
+    shown = texts(await box.call(tool(), "c", {}, print))[0]
+    return box, shown
+
+
+async def test_a_cut_result_says_how_to_read_on_and_can_be_paged_through_whole() -> None:
+    box, shown = await kept()
+    assert 'left out here: mcpchat__read_result(id="r0", offset=..., grep=...) reads the rest' in shown
+    read, offset = "", 0
+    while True:
+        page = texts(await box.call(READ_RESULT, "c", {"id": "r0", "offset": offset, "limit": 700}, print))[0]
+        piece, _, note = page.rpartition("\n[characters ")
+        read += piece
+        if "the end" in note:
+            break
+        offset = int(note.rpartition("offset=")[2].rstrip("]"))
+    assert read == LONG
+
+
+async def test_grep_finds_lines_with_their_numbers_in_either_case() -> None:
+    box, _ = await kept()
+    page = texts(await box.call(READ_RESULT, "c", {"id": "r0", "grep": "NEEDLE", "limit": 2, "offset": 1}, print))[0]
+    assert page == "108: line 107 needle\n208: line 207 needle\n[20 lines match; go on at offset=3]"
+
+
+async def test_of_an_endless_line_grep_shows_the_place() -> None:
+    store = MemoryResults()
+    store.save("x" * 50_000 + "needle" + "y" * 50_000)
+    box = BoundedToolbox(FakeToolbox(), limit=1000, store=store)
+    page = texts(await box.call(READ_RESULT, "c", {"id": "r0", "grep": "needle"}, print))[0]
+    assert page.startswith("1: " + "x" * 200 + "needle" + "y" * 200 + "  (offset 50000)")
+
+
+async def test_what_is_not_kept_is_said() -> None:
+    box, shown = await kept(room=0)
+    assert "ask for less at a time" in shown
+    missing = await box.call(READ_RESULT, "c", {"id": "r7"}, print)
+    assert (missing.is_error, texts(missing)) == (True, ["no result is kept under 'r7'"])
+
+
+async def test_a_toolbox_without_tools_offers_nothing_and_the_offer_is_one_object() -> None:
+    empty = FakeToolbox()
+    empty._specs = ()
+    assert await BoundedToolbox(empty, limit=1000, store=MemoryResults()).tools() == ()
+    box, _ = await kept()
+    assert await box.tools() is await box.tools()

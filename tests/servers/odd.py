@@ -39,7 +39,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             page = [{"name": f"t{n:03}", "inputSchema": {"type": "object"}} for n in range(start, start + 10)]
             return {"tools": page, **({"nextCursor": str(start + 10)} if start < 90 else {})}
         case "tools/list":
-            added = MODE == "adds" and Path(sys.argv[2]).read_text().split() or []
+            added = Path(sys.argv[2]).read_text().split() if MODE == "adds" else []
             return {"tools": TOOLS + [{"name": name, "inputSchema": TEXT} for name in added]}
         case "tools/call":
             return call(params["name"], params.get("arguments") or {}, params.get("_meta") or {})

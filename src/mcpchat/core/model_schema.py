@@ -94,8 +94,9 @@ class _Cleaner:
             return {}
         cleaned: dict[str, Any] = {}
         for key, value in schema.items():
-            kept = self._keyword(key, value, depth)
-            if kept is not None:
+            if key in _ANY:
+                cleaned[key] = value
+            elif (kept := self._keyword(key, value, depth)) is not None:
                 cleaned[key] = kept
         if "array" in _listed(cleaned.get("type")) and "items" not in cleaned:
             cleaned["items"] = {}
@@ -124,8 +125,6 @@ class _Cleaner:
             return [name for name in value if isinstance(name, str)] or None if isinstance(value, list) else None
         if key == "enum":
             return value if isinstance(value, list) and value else None
-        if key in _ANY:
-            return value
         allowed: tuple[type, ...] = (str,) if key in _TEXTS else (bool,) if key in _FLAGS else ()
         if key in _NUMBERS and not isinstance(value, bool):
             allowed = (int, float)

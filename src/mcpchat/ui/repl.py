@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -15,10 +15,14 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from mcpchat.core.errors import McpChatError
+from mcpchat.core.sanitize import clean, one_line
 from mcpchat.ui import commands, keyboard
 from mcpchat.ui.commands import Room
-from mcpchat.ui.complete import suggest
+from mcpchat.ui.complete import asked_value, suggest
 from mcpchat.ui.interrupt import cancelled_by
+
+_LONGEST_HELP = 80
+_PATIENCE = 3.0  # seconds, for a server's suggestions
 
 
 async def repl(room: Room, *, history_file: Path, typed_ahead: Callable[[], str]) -> None:
@@ -137,7 +141,29 @@ class _Commands(Completer):
         self._room = room
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        names = [status.name for status in self._room.servers.status()]
-        arguments = {"/tools": names, "/model": ["demo", self._room.session.model.name]}
-        for found in suggest(document.text_before_cursor, commands.help_by_name(), arguments):
-            yield Completion(found.text, start_position=-found.replaces, display_meta=found.help)
+        servers = self._room.servers
+        names = [status.name for status in servers.status()]
+        of_servers = dict.fromkeys(("/tools", "/resources", "/prompts", "/logs"), names)
+        arguments = {**of_servers, "/model": ["demo", self._room.session.model.name]}
+        found = suggest(document.text_before_cursor, commands.help_by_name(), arguments, servers.catalogs())
+        for one in found:
+            yield Completion(
+                clean(one.text), start_position=-one.replaces, display_meta=one_line(one.help, _LONGEST_HELP)
+            )
+
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Completion, None]:
+        asked = asked_value(document.text_before_cursor, self._room.servers.catalogs())
+        if asked is None:
+            for found in self.get_completions(document, complete_event):
+                yield found
+            return
+        prompt, argument, typed, given = asked
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                values = await self._room.servers.complete(prompt.server, prompt, argument, typed, given)
+        except (McpChatError, TimeoutError):
+            return  # a suggestion less; the line can be typed without
+        for value in values:
+            yield Completion(clean(value), start_position=-len(typed))

@@ -1,0 +1,90 @@
+"""Mentions of resources, arguments of prompts, what may come next on the line, and names for models."""
+
+import pytest
+
+from mcpchat.core.attach import mentions
+from mcpchat.core.catalog import Catalog, Prompt, PromptArgument, Resource, Template
+from mcpchat.core.errors import UsageError
+from mcpchat.core.prompts import prompt_arguments
+from mcpchat.core.tools import ToolSpec
+from mcpchat.ui.complete import Asked, Suggestion, asked_value, suggest
+
+TODO = Resource(server="notes", uri="file:///todo.md", name="todo")
+DOTTED = Resource(server="notes", uri="file:///end.", name="dotted")
+DAY = Template(server="notes", uri="day://{date}/notes", name="a day")
+SUMMARY = Prompt(
+    server="notes",
+    name="summary",
+    description="Sum up",
+    arguments=(PromptArgument(name="style", required=True), PromptArgument(name="length", description="in words")),
+)
+NOTES = {"notes": Catalog(resources=(TODO, DOTTED), templates=(DAY,), prompts=(SUMMARY,))}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("what is in @notes:file:///todo.md?", [("notes", "file:///todo.md")]),
+        ("@notes:a and (@notes:b) @notes:a", [("notes", "a")]),
+        ("see @notes:file:///end.", [("notes", "file:///end.")]),
+        ("mail ann@notes:x or @others:y", []),
+        ("@notes: nothing", []),
+    ],
+)
+def test_resources_of_known_servers_are_found_in_a_text(text: str, found: list[tuple[str, str]]) -> None:
+    assert mentions(text, NOTES) == found
+
+
+def test_prompt_arguments_are_checked_by_name() -> None:
+    assert prompt_arguments(SUMMARY, ["style=a=b", "length="]) == {"style": "a=b", "length": ""}
+    for pairs, told in [
+        ([], "notes:summary needs style"),
+        (["styl=x"], "no argument 'styl'; did you mean 'style'"),
+        (["oops"], "'oops' is not KEY=VALUE"),
+    ]:
+        with pytest.raises(UsageError, match=told) as caught:
+            prompt_arguments(SUMMARY, pairs)
+        assert caught.value.hint == "notes:summary takes style (required), length"
+
+
+COMMANDS = {"/tools": "the tools", "/nothing": ""}
+
+
+@pytest.mark.parametrize(
+    ("line", "suggested"),
+    [
+        ("/n", [Suggestion("/nothing", 2, ""), Suggestion("/notes:summary", 2, "Sum up")]),
+        ("/notes:summary ", [Suggestion("style=", 0, ""), Suggestion("length=", 0, "in words")]),
+        ("/notes:summary style=x le", [Suggestion("length=", 2, "in words")]),
+        ("/notes:summary style=x", []),
+        ("read @notes:file:///t", [Suggestion("@notes:file:///todo.md", 16, "todo")]),
+        ("@notes:d", [Suggestion("@notes:day://", 8, "day://{date}/notes  a day")]),
+        ("/tools no", [Suggestion("notes", 2)]),
+        ("plain", []),
+    ],
+)
+def test_what_may_come_next(line: str, suggested: list[Suggestion]) -> None:
+    assert suggest(line, COMMANDS, {"/tools": ["notes"]}, NOTES) == suggested
+
+
+def test_the_value_that_a_server_may_complete() -> None:
+    line = "/notes:summary style=short length=1"
+    assert asked_value(line, NOTES) == Asked(SUMMARY, "length", "1", {"style": "short"})
+    for other in ("/notes:summary ", "/tools a=b", "/notes:summary nope=1", "a=b"):
+        assert asked_value(other, NOTES) is None
+
+
+def spec(server: str, name: str) -> ToolSpec:
+    return ToolSpec(server=server, name=name, schema={})
+
+
+def test_exposed_names_are_short_clean_and_never_the_same() -> None:
+    names = ["a b", "a.b", "a-b", "a_b", "ä", "ö", "x" * 200, "x" * 201, "a__b", "_a", "", "日本語", "a/b", "A b"]
+    names += [f"{'long' * 30}{n}" for n in range(2000)]
+    specs = [spec(server, name) for server in ("s", "s_", "s__a", "S", "x" * 40) for name in names]
+    exposed = {one.exposed for one in specs}
+    assert len(exposed) == len(specs)
+    assert all(0 < len(name) <= 64 and set(name) <= set(_ALLOWED) for name in exposed)
+
+
+_ALLOWED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"

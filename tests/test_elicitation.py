@@ -1,0 +1,204 @@
+"""Forms from schemas, values from what is typed, addresses that may be opened, and the host that asks."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mcpchat.adapters.schema_check import problem
+from mcpchat.core.elicitation import (
+    Answer,
+    BadValue,
+    Field,
+    Form,
+    Sample,
+    SampleMessage,
+    SampleRequest,
+    Visit,
+    fields_of,
+    read_value,
+    shown,
+)
+from mcpchat.core.events import Event, Notice
+from mcpchat.core.host import AskingHost
+from mcpchat.core.links import BadAddress, web_address
+from mcpchat.core.ports import ModelChoice
+from tests.fakes import ScriptedAsker, ScriptedModel, says
+
+
+def field(**schema: Any) -> Field:
+    return fields_of({"properties": {"it": schema}})[0]
+
+
+@pytest.mark.parametrize(
+    ("schema", "typed", "value"),
+    [
+        ({"type": "string"}, "a b", "a b"),
+        ({"type": "string"}, "", None),
+        ({"type": "string", "default": "x"}, "", "x"),
+        ({"type": "boolean"}, "Yes", True),
+        ({"type": "boolean"}, "off", False),
+        ({"type": "integer"}, " 42 ", 42),
+        ({"type": "number"}, "2.5", 2.5),
+        ({"type": "number"}, "2", 2),
+        ({"type": "string", "enum": ["red", "blue"]}, "2", "blue"),
+        ({"type": "string", "enum": ["red", "blue"]}, "RED", "red"),
+        ({"type": "string", "enum": ["2", "1"]}, "1", "1"),
+        ({"type": "string", "oneOf": [{"const": "r", "title": "Red"}]}, "red", "r"),
+        ({"type": "string", "enum": ["r", "b"], "enumNames": ["Red", "Blue"]}, "Blue", "b"),
+        ({"type": "array", "items": {"enum": ["a", "b", "c"]}}, "1, c", ["a", "c"]),
+        ({"type": "array", "items": {"anyOf": [{"const": "a", "title": "A!"}]}}, "A!", ["a"]),
+        ({"type": "hologram"}, "x", "x"),
+    ],
+)
+def test_what_is_typed_becomes_a_value_of_the_fields_type(schema: dict[str, Any], typed: str, value: Any) -> None:
+    assert read_value(field(**schema), typed) == value
+
+
+@pytest.mark.parametrize(
+    ("schema", "typed", "told"),
+    [
+        ({"type": "boolean"}, "perhaps", "expected yes or no"),
+        ({"type": "integer"}, "1.5", "expected a whole number"),
+        ({"type": "number"}, "nan", "expected a number"),
+        ({"type": "integer", "minimum": 3}, "2", "at least 3"),
+        ({"type": "number", "maximum": 3}, "4", "at most 3"),
+        ({"type": "string", "minLength": 3}, "ab", "at least 3 characters"),
+        ({"type": "string", "enum": ["red", "blue"]}, "3", "expected one of red, blue"),
+        ({"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 2}, "a", "at least 2 of them"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_what_does(schema: dict[str, Any], typed: str, told: str) -> None:
+    with pytest.raises(BadValue, match=told):
+        read_value(field(**schema), typed)
+
+
+def test_a_required_field_is_not_left_empty_and_malformed_schemas_give_plain_text() -> None:
+    needed = fields_of({"properties": {"a": {"type": "string"}, "b": 7}, "required": ["a"]})
+    assert [(one.name, one.kind, one.required) for one in needed] == [("a", "text", True), ("b", "text", False)]
+    with pytest.raises(BadValue, match="it is required"):
+        read_value(needed[0], "")
+    assert fields_of({"properties": [1]}) == ()
+
+
+def test_values_are_shown_as_they_would_be_typed() -> None:
+    assert [shown(field(), value) for value in (None, True, ["a", "b"], 3)] == ["", "yes", "a, b", "3"]
+    assert field(type="integer", minimum=1, maximum=9).expects == "a whole number, at least 1, at most 9"
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "host", "warned"),
+    [
+        ("https://example.com/a?b=c#d", "https://example.com/a?b=c#d", "example.com", False),
+        ("http://127.0.0.1:8080/cb", "http://127.0.0.1:8080/cb", "127.0.0.1", False),
+        ("http://[::1]/", "http://[::1]/", "::1", False),
+        ("https://exämple.com/", "https://xn--exmple-cua.com/", "xn--exmple-cua.com", True),
+    ],
+)
+def test_an_address_is_shown_with_its_true_host(text: str, url: str, host: str, warned: bool) -> None:
+    found = web_address(text)
+    assert (found.url, found.host, bool(found.warning)) == (url, host, warned)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://example.com/", "javascript:alert(1)", "file:///etc/passwd", "https://", "https://a b.com",
+        "https://me:pw@example.com", "https://example.com\\@evil.com", "https://x.com/\x1b[31m", "-https://x.com",
+        "https://x.com/%action", "https://x.com/" + "a" * 9000, "https://x.com:99999/", "data:text/html,x",
+    ],
+)  # fmt: skip
+def test_an_address_that_may_be_a_trap_is_refused(text: str) -> None:
+    with pytest.raises(BadAddress):
+        web_address(text)
+
+
+# --- the host ---------------------------------------------------------------------------------------------------
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 5}}}
+FORM = Form(server="s", message="how many?", fields=fields_of(SCHEMA), schema=SCHEMA)
+
+
+def host(asker: ScriptedAsker, **more: Any) -> tuple[AskingHost, list[Event]]:
+    seen: list[Event] = []
+    return AskingHost(asker, emit=seen.append, check=problem, **more), seen
+
+
+async def test_an_answer_that_breaks_the_schema_is_asked_for_again() -> None:
+    good = Answer(action="accept", content={"n": 7})
+    asker = ScriptedAsker(Answer(action="accept", content={"n": 1}), good)
+    made, seen = host(asker)
+    assert await made.elicit(FORM) == good
+    assert [asked[2] for asked in asker.asked] == ["", "n: 1 is less than the minimum of 5"]
+    assert seen == [Notice(level="info", text="s asked: how many? (answered)")]
+
+
+async def test_a_form_that_is_never_right_ends_as_cancelled() -> None:
+    made, _ = host(ScriptedAsker(*[Answer(action="accept", content={"n": 1})] * 9))
+    assert await made.elicit(FORM) == Answer(action="cancel")
+
+
+async def test_a_suspicious_address_is_declined_without_asking() -> None:
+    asker = ScriptedAsker()
+    made, seen = host(asker)
+    visit = Visit(server="s", message="log in", url="http://example.com")
+    assert await made.elicit(visit) == Answer(action="decline")
+    assert asker.asked == []
+    assert "s wants an address opened that cannot be trusted: only https" in seen[0].text  # type: ignore[union-attr]
+
+
+REQUEST = SampleRequest(server="s", messages=(SampleMessage(role="user", text="Hi?"),), max_tokens=10)
+
+
+def choice(*answers: str) -> ModelChoice:
+    return ModelChoice(name="m", adapter=ScriptedModel(*(says(answer) for answer in answers)))
+
+
+async def test_a_sample_is_agreed_to_twice_and_its_limit_is_kept() -> None:
+    asker = ScriptedAsker(True, True)
+    model = choice("Hello.")
+    made, _ = host(asker, model=lambda: model)
+    assert await made.sample(REQUEST) == Sample(model="m", text="Hello.")
+    assert [(wish, details) for _, wish, details in asker.asked] == [
+        ("ask m (at most 10 tokens)", "user: Hi?"),
+        ("have this answer", "Hello."),
+    ]
+    request = model.adapter.requests[0]  # type: ignore[attr-defined]
+    assert request.options == {"max_output_tokens": 10}
+    assert request.tools == ()
+
+
+@pytest.mark.parametrize("answers", [(False,), (True, False)])
+async def test_a_sample_that_is_refused_before_or_after_is_none(answers: tuple[bool, ...]) -> None:
+    model = choice("Hello.")
+    made, _ = host(ScriptedAsker(*answers), model=lambda: model)
+    assert await made.sample(REQUEST) is None
+
+
+async def test_samples_have_a_budget_and_need_a_model() -> None:
+    model = choice(*["x"] * 25)
+    made, seen = host(ScriptedAsker(), model=lambda: model, yes=True)
+    given = [await made.sample(REQUEST) for _ in range(22)]
+    assert [sample is not None for sample in given] == [True] * 20 + [False] * 2
+    assert "too often" in seen[-1].text  # type: ignore[union-attr]
+    without, _ = host(ScriptedAsker())
+    assert await without.sample(REQUEST) is None
+
+
+async def test_roots_are_asked_for_once() -> None:
+    asker = ScriptedAsker(True)
+    made, _ = host(asker)
+    assert await made.roots("s", ["/a"])
+    assert await made.roots("s", ["/a"])
+    assert asker.asked == [("s", "know of these folders", "/a")]
+
+
+async def test_a_failing_model_is_not_hidden() -> None:
+    class Broken:
+        async def stream(self, request: Any) -> AsyncIterator[Any]:
+            raise ValueError("no")
+            yield
+
+    made, _ = host(ScriptedAsker(True), model=lambda: ModelChoice(name="m", adapter=Broken()))
+    with pytest.raises(ValueError, match="no"):
+        await made.sample(REQUEST)

@@ -28,7 +28,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     match request["method"]:
         case "initialize":
             info = {"name": "odd", "version": "1"}
-            return {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
+            capabilities: dict[str, Any] = {"tools": {}}
+            if MODE == "updates":
+                capabilities["resources"] = {"subscribe": True}
+            return {"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": info}
         case "tools/list" if MODE == "no-list":
             raise ValueError("no list today")
         case "tools/list" if MODE == "silent-list":
@@ -41,6 +44,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         case "tools/list":
             added = Path(sys.argv[2]).read_text().split() if MODE == "adds" else []
             return {"tools": TOOLS + [{"name": name, "inputSchema": TEXT} for name in added]}
+        case "resources/read":
+            return {"contents": [{"uri": params["uri"], "text": "hello"}]}
+        case "resources/subscribe":
+            return {}
         case "tools/call":
             return call(params["name"], params.get("arguments") or {}, params.get("_meta") or {})
         case _:
@@ -59,6 +66,9 @@ def call(name: str, arguments: dict[str, Any], meta: dict[str, Any]) -> dict[str
                 file.write("run\n")
             if runs.read_text() == "run\n":
                 os._exit(7)
+        case "updates":
+            send({"method": "notifications/resources/updated", "params": {"uri": "note://a"}})
+            send({"method": "notifications/resources/updated", "params": {"uri": "note://unread"}})
         case "slow":
             time.sleep(60)
         case "protocol-error":

@@ -1,11 +1,16 @@
 """A handshake-era streamable HTTP server without any SDK; prints its port, misbehaves as its first argument says."""
 
+import gzip
 import http.server
+import itertools
 import json
 import sys
 import time
+from pathlib import Path
 
 MODE = sys.argv[1]
+SESSIONS = itertools.count()
+USED: set[str | None] = set()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -14,17 +19,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         method = request.get("method")
-        if method == "tools/call" and MODE in {"401", "500"}:
+        if MODE == "moved" and self.path == "/mcp":
+            self.answer(307, b"", location="/elsewhere")
+        elif MODE == "moved-away":
+            self.answer(307, b"", location="http://localhost:9/mcp")
+        elif method == "tools/call" and MODE in {"401", "500"}:
             self.answer(int(MODE), b"")
+        elif method == "tools/call" and MODE == "forgetful" and self.headers["Mcp-Session-Id"] in USED:
+            self.answer(404, b"")
+        elif method == "tools/call" and MODE == "packed":
+            self.answer(200, gzip.compress(b"{}"), packed=True)
         elif "id" not in request:
             self.answer(202, b"")
         elif method == "initialize":
             info = {"name": "old", "version": "1"}
             result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
-            self.result(request, result, session="s1")
+            self.result(request, result, session=f"s{next(SESSIONS)}")
         elif method == "tools/list":
             self.result(request, {"tools": [{"name": "go", "inputSchema": {"type": "object"}}]})
         elif method == "tools/call":
+            USED.add(self.headers["Mcp-Session-Id"])
             self.result(request, {"content": [{"type": "text", "text": "gone"}]})
         else:
             error = {"code": -32601, "message": "method not found"}
@@ -41,12 +55,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def result(self, request: dict[str, object], result: dict[str, object], session: str = "") -> None:
         self.answer(200, json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode(), session)
 
-    def answer(self, status: int, body: bytes, session: str = "") -> None:
+    def answer(self, status: int, body: bytes, session: str = "", location: str = "", packed: bool = False) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         if session:
             self.send_header("Mcp-Session-Id", session)
+        if location:
+            self.send_header("Location", location)
+        if packed:
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
         self.wfile.write(body)
 
@@ -55,7 +73,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    before = Path(sys.argv[2]) if sys.argv[2:] else None  # the port of an earlier run
+    port = int(before.read_text()) if before is not None and before.exists() else 0
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
 

@@ -39,6 +39,7 @@ _T = TypeVar("_T")
 _FRESH = 1.0  # seconds in which a failed start answers for those who come next
 _TRIES = 3  # of a server that crashes, until it is left alone
 _BACKOFF = 0.25  # seconds before the second try; doubled for the third
+_REST = 60.0  # seconds for which it is left alone; then one more try is enough to tell
 _STARTS = 8  # servers that boot at the same time: more only slow each other down
 _SETTLING = 0.2  # seconds in which a server's changes are taken as one
 
@@ -58,6 +59,7 @@ class _Server:
     seconds: float | None = None
     process: ServerProcess | None = None
     connection: Connection | None = None
+    lost: Connection | None = None
     was_up: bool = False
     strikes: int = 0
     failure: McpChatError | None = None
@@ -295,7 +297,11 @@ class McpHub:
 
     def _lost(self, server: _Server, connection: Connection, lost: ConnectionLost) -> None:
         """Count one strike for a connection that broke, however many calls it had."""
-        if server.connection is connection:
+        if server.connection is connection and server.lost is not connection:
+            server.lost = connection
+            if lost.unheard:  # perhaps it speaks another protocol now
+                server.era = "auto"
+                self._cache.forget(server.key)
             if lost.may_have_run:
                 server.strikes += 1
             self._change(server, "stopped", lost.message)
@@ -305,7 +311,8 @@ class McpHub:
     def _give_up(self, server: _Server, why: McpChatError) -> None:
         log = why.log if isinstance(why, ServerError) else ()
         told = f"left alone after {_TRIES} failures in a row: {why.message}"
-        server.failure = ServerError(f"{server.name} is {told}", hint="--refresh, or /refresh, tries again", log=log)
+        server.failure = ServerError(f"{server.name} is {told}", hint="/refresh tries again", log=log)
+        server.failed_at = time.monotonic()
         self._change(server, "failed", "\n".join((told, *log)))
 
     async def _connected(self, server: _Server, *, anew: bool = False) -> Connection:
@@ -318,10 +325,10 @@ class McpHub:
                 if anew:
                     await self._list(server, server.connection)
                 return server.connection
-            if server.failure is not None and (
-                server.strikes >= _TRIES or time.monotonic() - server.failed_at < _FRESH
-            ):
-                raise server.failure
+            if server.failure is not None:
+                rest = _REST if server.strikes >= _TRIES else _FRESH
+                if time.monotonic() - server.failed_at < rest:
+                    raise server.failure
             while True:
                 if server.connection is not None:
                     await self._stop(server)

@@ -21,11 +21,17 @@ Change = Literal["tools", "prompts", "resources", "updated"]
 
 
 class ConnectionLost(ServerError):
-    """The connection is gone. ``may_have_run`` is False where the request certainly never reached the server."""
+    """The connection is gone. ``may_have_run`` is False where the request certainly never reached the server.
 
-    def __init__(self, message: str, *, may_have_run: bool, hint: str = "", log: tuple[str, ...] = ()) -> None:
+    ``unheard`` is set where nothing was ever heard on it, and the protocol had been taken on trust.
+    """
+
+    def __init__(
+        self, message: str, *, may_have_run: bool, unheard: bool = False, hint: str = "", log: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message, hint=hint, log=log)
         self.may_have_run = may_have_run
+        self.unheard = unheard
 
 
 class HandshakeFailed(ServerError):

@@ -435,7 +435,12 @@ class Connection:
         code = process.exit_code if process else None
         ended = f" with exit code {code}" if code is not None else ""
         why = f": {self._failure}" if self._failure is not None and process is None else ""
-        return ConnectionLost(f"{self._dial.name} went away{ended} before it answered{why}", may_have_run=True, log=log)
+        return ConnectionLost(
+            f"{self._dial.name} went away{ended} before it answered{why}",
+            may_have_run=True,
+            unheard=self._remembered,
+            log=log,
+        )
 
     # What the server asks of us. An error that leaves a callback would take the whole call with it.
 

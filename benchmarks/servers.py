@@ -2,11 +2,11 @@
 
     python benchmarks/servers.py [ROUNDS]
 
-1. `ask` with 0, 1, 10 and 50 configured servers that are known, and with some that are not: the wall time of the run, as
-   a ratio to the one without any server, and how many servers were started for it. (startup.py has the time to the first
-   request.)
-2. Five calls of one second each in one step, on one server and on five, starts included: the longest, as a ratio to one
-   call alone.
+1. `ask` with 0, 1, 10 and 50 configured servers that are known, and with some that are not: the wall time of the run,
+   as a ratio to the one without any server, and how many servers were started for it. (startup.py has the time to the
+   first request.)
+2. Five calls of one second each in one step, on one server and on five, starts included: the longest, as a ratio to
+   one call alone.
 3. The peak memory of a call whose result is 100 MB, as a ratio to that of a call of a few bytes.
 """
 

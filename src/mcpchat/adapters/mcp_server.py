@@ -5,41 +5,36 @@ import contextlib
 import logging
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import httpx2
 from mcp import Client, MCPError, types
 from mcp.client.client import ConnectMode
-from mcp.client.session import ClientRequestContext
 from mcp.client.subscriptions import SubscriptionLost
-from pydantic import FileUrl, ValidationError
+from pydantic import ValidationError
 
 from mcpchat import __version__
-from mcpchat.adapters import mcp_decode, schema_check
+from mcpchat.adapters import mcp_decode, mcp_lists, schema_check
+from mcpchat.adapters.mcp_asked import Asked
 from mcpchat.adapters.mcp_http import HTTP_STATUS, NOT_SENT, SESSION_LOST, over_http
 from mcpchat.adapters.mcp_link import MODERN, ConnectionLost, Dial, HandshakeFailed, Listing, StaleDiscovery
 from mcpchat.adapters.mcp_pipes import TOO_LARGE, over_pipes
-from mcpchat.adapters.mcp_wire import MOST_ITEMS, Wire, length, usable
+from mcpchat.adapters.mcp_wire import Wire
 from mcpchat.adapters.patience import Patience
 from mcpchat.adapters.schema_cache import Era
 from mcpchat.adapters.server_process import GRACE
-from mcpchat.core.catalog import Catalog, Prompt, ServerInfo, Template
-from mcpchat.core.elicitation import Form, SampleRequest, Visit
-from mcpchat.core.errors import McpChatError, ModelError, ServerError, SignInNeeded, ToolFailed
+from mcpchat.core.catalog import Prompt, ServerInfo, Template
+from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded, ToolFailed
 from mcpchat.core.events import Emit, ToolProgress
 from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult, error_result, result_text
 from mcpchat.core.tools import ToolSpec
 
 _T = TypeVar("_T")
-_MOST_PAGES = 1000
-_MOST_TOKENS = 4000  # of one sample
 _LISTEN_AGAIN = (1.0, 5.0, 30.0, 120.0)  # seconds, after a subscription was lost
 _UNSUPPORTED_VERSION, _URL_NEEDED, _CONNECTION_CLOSED = -32022, -32042, -32000
 _NOT_MODERN = frozenset({_UNSUPPORTED_VERSION, types.METHOD_NOT_FOUND, types.INVALID_REQUEST, types.INVALID_PARAMS})
 _SET_HEADERS = "set its headers in the config"
-_METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 _log = logging.getLogger(__name__)
 
 
@@ -101,6 +96,7 @@ class Connection:
 
     async def _own(self) -> None:
         dial = self._dial
+        asked = Asked(dial, self._asking)
         mode: ConnectMode = MODERN if dial.era == "modern" else dial.era
         try:
             async with AsyncExitStack() as stack:
@@ -110,9 +106,9 @@ class Connection:
                             self._transport(),
                             mode=mode,
                             client_info=types.Implementation(name="mcpchat", version=__version__),
-                            elicitation_callback=self._elicit if dial.elicitation else None,
-                            sampling_callback=self._sample if dial.sampling else None,
-                            list_roots_callback=self._roots if dial.roots else None,
+                            elicitation_callback=asked.elicit if dial.elicitation else None,
+                            sampling_callback=asked.sample if dial.sampling else None,
+                            list_roots_callback=asked.roots if dial.roots else None,
                             log_level="info",
                             cache=None,
                         )
@@ -176,72 +172,11 @@ class Connection:
 
     async def list_all(self, patience: Patience) -> Listing:
         """All pages of all that the server lists. Raises ServerError."""
-        client = self._live()
-        offered = self.info.capabilities
-        wanted = [method for method in _METHODS if method.partition("/")[0] in offered]
-        found: dict[str, list[dict[str, Any]]] = {method: [] for method in _METHODS}
-        notices: list[str] = []
-        ttls: list[float] = []
-        for method in wanted:
-            try:
-                entries, ttl = await self._ask(self._list(client, method, notices), patience)
-            except MCPError as error:
-                if method == "tools/list":
-                    code = error.code
-                    raise ServerError(f"it did not list its tools: {error.message} (code {code})") from error
-                continue  # it says that it has some, and does not
-            found[method] = entries
-            ttls += [ttl] if ttl else []
-        name = self._dial.name
-        catalog = Catalog(
-            info=self.info,
-            tools=tuple(mcp_decode.tool(name, raw) for raw in found["tools/list"]),
-            prompts=tuple(mcp_decode.prompt(name, raw) for raw in found["prompts/list"]),
-            resources=tuple(mcp_decode.resource(name, raw) for raw in found["resources/list"]),
-            templates=tuple(mcp_decode.template(name, raw) for raw in found["resources/templates/list"]),
-            notices=tuple(notices),
-        )
-        return Listing(catalog=catalog, ttl=min(ttls, default=None))
 
-    async def _list(self, client: Client, method: str, notices: list[str]) -> tuple[list[dict[str, Any]], float | None]:
-        """All pages of one list, and for how many seconds they hold (None where the server does not say)."""
-        ask: Any = {
-            "tools/list": client.list_tools,
-            "prompts/list": client.list_prompts,
-            "resources/list": client.list_resources,
-            "resources/templates/list": client.list_resource_templates,
-        }[method]
-        what = method.removesuffix("/list").replace("/", " ")
-        entries: dict[str, dict[str, Any]] = {}
-        cursors: set[str] = set()
-        dropped = 0
-        cursor, ttl = None, None
-        for _ in range(_MOST_PAGES):
-            page = await ask(cursor=cursor)
-            raw = self._wire.take(page.meta)
-            good = usable(raw, method)
-            dropped += length(raw, method) - len(good)
-            if method == "tools/list":
-                kept = {tool.name for tool in page.tools}  # the SDK drops those whose header annotations are invalid
-                dropped += sum(entry["name"] not in kept for entry in good)
-                good = [entry for entry in good if entry["name"] in kept]
-            for entry in good:
-                key = entry.get("uri") or entry.get("uriTemplate") or entry["name"]
-                if key in entries or len(entries) >= MOST_ITEMS:
-                    dropped += 1
-                else:
-                    entries[key] = entry
-            said = raw.get("ttlMs")
-            if isinstance(said, int | float) and said > 0:  # zero is what a server says that was told nothing
-                ttl = said / 1000
-            cursor = page.next_cursor
-            if cursor is None or cursor in cursors or len(entries) >= MOST_ITEMS:
-                break
-            cursors.add(cursor)
-        if dropped or len(entries) >= MOST_ITEMS:
-            over = f"; only {MOST_ITEMS:,} are kept" if len(entries) >= MOST_ITEMS else ""
-            notices.append(f"{dropped:,} {what} cannot be used (malformed, twice the same, or too many){over}")
-        return list(entries.values()), ttl
+        async def ask(work: Coroutine[Any, Any, _T]) -> _T:
+            return await self._ask(work, patience)
+
+        return await mcp_lists.list_all(self._dial.name, self.info, self._live(), self._wire, ask)
 
     async def call(
         self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, patience: Patience
@@ -386,6 +321,18 @@ class Connection:
         if status and error.code == types.INTERNAL_ERROR:
             raise ServerError(f"{name} answered HTTP {status}: {error.message}") from error
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """While somebody answers, no request of this server grows old."""
+        waiting = list(self._waiting)
+        for patience in waiting:
+            patience.pause()
+        try:
+            yield
+        finally:
+            for patience in waiting:
+                patience.resume()
+
     async def close(self) -> None:
         """End the session and the process. Safe to call twice."""
         self._stopping.set()
@@ -441,70 +388,6 @@ class Connection:
             unheard=self._remembered,
             log=log,
         )
-
-    # What the server asks of us. An error that leaves a callback would take the whole call with it.
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """While somebody answers, no request of this server grows old."""
-        waiting = list(self._waiting)
-        for patience in waiting:
-            patience.pause()
-        try:
-            yield
-        finally:
-            for patience in waiting:
-                patience.resume()
-
-    async def _elicit(
-        self, context: ClientRequestContext, params: types.ElicitRequestParams
-    ) -> types.ElicitResult | types.ErrorData:
-        question: Form | Visit
-        if isinstance(params, types.ElicitRequestURLParams):
-            question = Visit(server=self._dial.name, message=params.message, url=params.url)
-        else:
-            question = mcp_decode.form(self._dial.name, params.message, params.requested_schema)
-        with self._asking():
-            answer = await self._dial.host.elicit(question)
-        return types.ElicitResult(action=answer.action, content=answer.content)
-
-    async def _sample(
-        self, context: ClientRequestContext, params: types.CreateMessageRequestParams
-    ) -> types.CreateMessageResult | types.ErrorData:
-        request = SampleRequest(
-            server=self._dial.name,
-            messages=tuple(
-                mcp_decode.sample_message(
-                    message.role,
-                    [block.model_dump(by_alias=True, exclude_none=True) for block in message.content_as_list],
-                )
-                for message in params.messages
-            ),
-            instructions=params.system_prompt or "",
-            max_tokens=min(params.max_tokens, _MOST_TOKENS),
-            temperature=params.temperature,
-        )
-        try:
-            with self._asking():
-                sample = await self._dial.host.sample(request)
-        except ModelError as error:
-            return types.ErrorData(code=types.INTERNAL_ERROR, message=f"the model failed: {error.message}")
-        if sample is None:
-            return types.ErrorData(code=-1, message="the user refused the sampling request")
-        return types.CreateMessageResult(
-            role="assistant",
-            content=types.TextContent(type="text", text=sample.text),
-            model=sample.model,
-            stop_reason="maxTokens" if sample.cut else "endTurn",
-        )
-
-    async def _roots(self, context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
-        folders = [str(Path(folder).expanduser().absolute()) for folder in self._dial.roots]  # noqa: ASYNC240
-        with self._asking():
-            if not await self._dial.host.roots(self._dial.name, folders):
-                return types.ListRootsResult(roots=[])
-        roots = [types.Root(uri=FileUrl(Path(folder).as_uri()), name=Path(folder).name) for folder in folders]
-        return types.ListRootsResult(roots=roots)
 
 
 async def _accept(name: str, result: types.CallToolResult) -> None:

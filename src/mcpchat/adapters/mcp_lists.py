@@ -1,0 +1,85 @@
+"""All that a server lists, page by page, whatever it puts into the pages."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from mcp import Client, MCPError
+
+from mcpchat.adapters import mcp_decode
+from mcpchat.adapters.mcp_link import Listing
+from mcpchat.adapters.mcp_wire import MOST_ITEMS, Wire, length, usable
+from mcpchat.core.catalog import Catalog, ServerInfo
+from mcpchat.core.errors import ServerError
+
+_MOST_PAGES = 1000
+_METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
+Ask = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
+
+
+async def list_all(name: str, info: ServerInfo, client: Client, wire: Wire, ask: Ask) -> Listing:
+    """The server's lists; ``ask`` sends a request and raises what befalls it. Raises ServerError."""
+    wanted = [method for method in _METHODS if method.partition("/")[0] in info.capabilities]
+    found: dict[str, list[dict[str, Any]]] = {method: [] for method in _METHODS}
+    notices: list[str] = []
+    ttls: list[float] = []
+    for method in wanted:
+        try:
+            entries, ttl = await ask(_pages(client, wire, method, notices))
+        except MCPError as error:
+            if method == "tools/list":
+                raise ServerError(f"it did not list its tools: {error.message} (code {error.code})") from error
+            continue  # it says that it has some, and does not
+        found[method] = entries
+        ttls += [ttl] if ttl else []
+    catalog = Catalog(
+        info=info,
+        tools=tuple(mcp_decode.tool(name, raw) for raw in found["tools/list"]),
+        prompts=tuple(mcp_decode.prompt(name, raw) for raw in found["prompts/list"]),
+        resources=tuple(mcp_decode.resource(name, raw) for raw in found["resources/list"]),
+        templates=tuple(mcp_decode.template(name, raw) for raw in found["resources/templates/list"]),
+        notices=tuple(notices),
+    )
+    return Listing(catalog=catalog, ttl=min(ttls, default=None))
+
+
+async def _pages(
+    client: Client, wire: Wire, method: str, notices: list[str]
+) -> tuple[list[dict[str, Any]], float | None]:
+    """All pages of one list, and for how many seconds they hold (None where the server does not say)."""
+    ask: Any = {
+        "tools/list": client.list_tools,
+        "prompts/list": client.list_prompts,
+        "resources/list": client.list_resources,
+        "resources/templates/list": client.list_resource_templates,
+    }[method]
+    what = method.removesuffix("/list").replace("/", " ")
+    entries: dict[str, dict[str, Any]] = {}
+    cursors: set[str] = set()
+    dropped = 0
+    cursor, ttl = None, None
+    for _ in range(_MOST_PAGES):
+        page = await ask(cursor=cursor)
+        raw = wire.take(page.meta)
+        good = usable(raw, method)
+        dropped += length(raw, method) - len(good)
+        if method == "tools/list":
+            kept = {tool.name for tool in page.tools}  # the SDK drops those whose header annotations are invalid
+            dropped += sum(entry["name"] not in kept for entry in good)
+            good = [entry for entry in good if entry["name"] in kept]
+        for entry in good:
+            key = entry.get("uri") or entry.get("uriTemplate") or entry["name"]
+            if key in entries or len(entries) >= MOST_ITEMS:
+                dropped += 1
+            else:
+                entries[key] = entry
+        said = raw.get("ttlMs")
+        if isinstance(said, int | float) and said > 0:  # zero is what a server says that was told nothing
+            ttl = said / 1000
+        cursor = page.next_cursor
+        if cursor is None or cursor in cursors or len(entries) >= MOST_ITEMS:
+            break
+        cursors.add(cursor)
+    if dropped or len(entries) >= MOST_ITEMS:
+        over = f"; only {MOST_ITEMS:,} are kept" if len(entries) >= MOST_ITEMS else ""
+        notices.append(f"{dropped:,} {what} cannot be used (malformed, twice the same, or too many){over}")
+    return list(entries.values()), ttl

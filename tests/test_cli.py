@@ -512,3 +512,104 @@ def test_debug_shows_the_traceback_that_is_hidden_otherwise(run: Run) -> None:
 def test_the_module_runs_like_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "mcpchat", "--version"], capture_output=True, text=True, timeout=50)
     assert re.fullmatch(r"mcpchat \d+\.\d+\.\d+\n", done.stdout)
+
+
+# --- servers, closer --------------------------------------------------------------------------------------------
+
+CAPABLE = (
+    f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(__file__).with_name("servers") / "capable.py"}"]\n'
+    'exclude = ["t*", "b?sy"]\n[approvals]\ndefault = "allow"\n'
+)
+
+
+def test_a_server_is_shown_with_all_that_it_says_of_itself(run: Run, isolated: Path) -> None:
+    code, out, err = told(run("servers", "show", "box", config=CAPABLE))
+    assert (code, err) == (0, "")
+    for fact in (
+        "calls itself  All of it 7", "protocol      2026-07-28", "completions", "instructions  Count slowly.",
+        "7 tools, 1 resources, 1 resource templates, 1 prompts", "5 tools: *, without t*, b?sy", "box.log",
+    ):  # fmt: skip
+        assert fact in out
+    shown = json.loads(told(run("servers", "show", "box", "-o", "json", config=CAPABLE))[1])
+    assert (shown["info"]["revision"], shown["state"], len(shown["tools"])) == ("2026-07-28", "ready", 5)
+    assert not any(line != line.rstrip() for line in out.splitlines())
+    code, out, err = told(run("servers", "show", "bx", config=CAPABLE))
+    assert (code, out) == (2, "")
+    assert "did you mean box?" in err
+
+
+def test_a_servers_log_is_shown_and_kept_from_others(run: Run, isolated: Path) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "noisy"]\n'
+    assert told(run("servers", "logs", "box", config=config)) == (0, "", "box has logged nothing\n")
+    run("tools", config=config)
+    assert re.fullmatch(r"\S+ warning: \x1b\[2Jnoise\n", run("servers", "logs", "box", config=config).stdout)
+    log = isolated / ".local/state/mcpchat/logs/box.log"
+    assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_resources_are_listed_read_and_put_into_a_question(run: Run, model_double: ModelDouble) -> None:
+    listed = told(run("read", config=CAPABLE))[1]
+    assert "box:note://today" in listed
+    assert "box:note://{day}/all" in listed
+    assert told(run("read", "box:note://friday/all", config=CAPABLE))[1] == "note://friday/all:\nnotes of friday\n"
+    assert told(run("read", "note://today", config=CAPABLE)) == (0, "note://today:\nbuy milk\n", "")
+    code, _, err = told(run("read", "box:note://no", config=CAPABLE))
+    assert (code, "box did not read note://no" in err) == (5, True)
+    code, _, err = told(run("read", "note://nowhere", config=CAPABLE))
+    assert (code, "no server lists note://nowhere" in err) == (2, True)
+    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    run("ask", "Sum up @box:note://today.", config=CAPABLE, stdin="and not @box:note://friday/all", **model)
+    asked = model_double.requests[-1]["messages"][-1]["content"]
+    assert asked.startswith("Sum up @box:note://today.\n\nand not @box:note://friday/all\n\n[box:note://today]\n")
+    assert "buy milk" in asked
+    assert "notes of friday" not in asked
+
+
+def test_prompts_are_listed_and_made(run: Run) -> None:
+    assert "box:greet  name= [style=]" in told(run("prompt", config=CAPABLE))[1]
+    made = told(run("prompt", "box:greet", "name=Ann", "style=odd", config=CAPABLE))
+    assert made == (0, "user: Greet Ann in a odd way.\n", "")
+    as_json = json.loads(run("prompt", "box:greet", "name=Ann", "-o", "json", config=CAPABLE).stdout)
+    assert as_json[0]["parts"][0]["text"] == "Greet Ann in a kind way."
+    for words, wrong in [
+        (("box:gret",), "no prompt box:gret; did you mean box:greet?"),
+        (("greet",), "'greet' does not name a prompt"),
+        (("box:greet", "name"), "'name' is not KEY=VALUE"),
+    ]:
+        code, _, err = told(run("prompt", *words, config=CAPABLE))
+        assert (code, wrong in err) == (2, True), err
+
+
+def test_a_long_result_is_kept_and_the_model_reads_on(run: Run, model_double: ModelDouble, isolated: Path) -> None:
+    model_double.replies = [tool_call("box__big", '{"size": 100000}'), text("Long.")]
+    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    run("ask", "go", config=CAPABLE.replace('"b?sy"', '"none"'), **model)
+    result = model_double.requests[1]["messages"][-1]["content"]
+    key = re.search(r'mcpchat__read_result\(id="(\w+)"', result)
+    assert key is not None
+    kept = isolated / f".local/state/mcpchat/results/{key[1]}.txt"
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("x" * 100_000, 0o600)
+    arguments = json.dumps({"id": key[1], "offset": 99_990})
+    model_double.replies = [tool_call("mcpchat__read_result", arguments), text("Read.")]
+    run("ask", "on", config=CAPABLE, **model)
+    assert (
+        model_double.requests[3]["messages"][-1]["content"]
+        == "x" * 10 + "\n[characters 99,990 to 100,000 of 100,000, the end]"
+    )
+
+
+def test_arguments_that_break_the_tools_schema_go_back_to_the_model(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [tool_call("box__big", '{"size": "ten"}'), text("Well.")]
+    run(
+        "ask",
+        "go",
+        config=CAPABLE.replace('"b?sy"', '"none"'),
+        OPENAI_BASE_URL=model_double.base_url,
+        MCPCHAT_MODEL="m",
+    )
+    assert (
+        'size: "ten" is not of type "integer"; it takes size (required)'
+        in model_double.requests[1]["messages"][-1]["content"]
+    )
+    code, _, err = told(run("call", "box.big", "--json", '{"size": "x"}', config=CAPABLE.replace('"b?sy"', '"none"')))
+    assert (code, 'size: "x" is not of type "integer"' in err) == (2, True)

@@ -308,3 +308,132 @@ def test_the_history_is_kept_for_the_user_alone(start: Start, isolated: Path) ->
         terminal.wait_for("\n>")
         terminal.send("\x1b[A")
         terminal.wait_for("remember me")
+
+
+# --- servers that ask, and what they offer besides tools --------------------------------------------------------
+
+CAPABLE = (
+    f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(__file__).with_name("servers") / "capable.py"}"]\n'
+)
+ALLOWED = '[approvals]\ndefault = "allow"\n'
+ESCAPE = "\x1b"
+
+
+def test_resources_prompts_and_logs_in_the_chat(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    environ = settings(model_double, tmp_path, CAPABLE)
+    with start(environ=environ, columns=100, lines=60) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("/resources" + ENTER)
+        terminal.wait_for("box:note://today")
+        terminal.send("/prompts box" + ENTER)
+        terminal.wait_for("name= [style=]")
+        terminal.send("/logs box" + ENTER)
+        terminal.wait_for("box has logged nothing")
+        terminal.send("/logs nobody" + ENTER)
+        terminal.wait_for("usage: /logs SERVER, one of box")
+        terminal.send("/refresh" + ENTER)
+        terminal.wait_for("8 tools on offer")
+        terminal.send("what is in @box:note://today ?" + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("/box:greet style=x" + ENTER)
+        terminal.wait_for("box:greet needs name")
+        terminal.send('/box:greet name="Ann Lee" sty\t')
+        terminal.wait_for("style=")
+        terminal.send("ku\t")
+        terminal.wait_for("style=kurt")
+        terminal.send(ENTER)
+        terminal.wait_for("user: Greet Ann Lee in a kurt way.")
+        terminal.wait_for("Hello.", count=2)
+        terminal.send("/box:gret" + ENTER)
+        terminal.wait_for("no prompt /box:gret; did you mean /box:greet?")
+        terminal.send("/exit" + ENTER)
+        assert terminal.wait_exit() == 0
+    said = [message["content"] for message in model_double.requests[-1]["messages"] if message["role"] == "user"]
+    assert said == [
+        "what is in @box:note://today ?\n\n[box:note://today]\nnote://today:\nbuy milk",
+        "Greet Ann Lee in a kurt way.",
+    ]
+
+
+def test_a_form_is_checked_edited_and_sent(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    model_double.replies = [tool_call("box__order", "{}"), text("Ordered.")]
+    with start("ask", "Order!", environ=settings(model_double, tmp_path, CAPABLE + ALLOWED)) as terminal:
+        terminal.wait_for("box asks you: Which size?")
+        terminal.wait_for("    :")
+        terminal.send("large" + ENTER)
+        terminal.wait_for("expected a whole number")
+        terminal.send("\x7f" * 5 + "41" + ENTER)
+        terminal.wait_for("[s]end to box  [e]dit  [d]ecline")
+        terminal.send("e")
+        terminal.wait_for(": 41", count=2)
+        terminal.send("\x7f2" + ENTER)
+        terminal.wait_for("[s]end to box", count=2)
+        terminal.send("s")
+        terminal.wait_for("Ordered.")
+        assert terminal.wait_exit() == 0
+    assert model_double.requests[1]["messages"][-1]["content"] == "size 42"
+
+
+@pytest.mark.parametrize(("key", "told"), [(ESCAPE, "no order: decline"), (CTRL_D, "no order: decline")])
+def test_a_form_is_declined_by_a_key(
+    start: Start, model_double: ModelDouble, tmp_path: Path, key: str, told: str
+) -> None:
+    model_double.replies = [tool_call("box__order", "{}"), text("Well.")]
+    with start("ask", "Order!", environ=settings(model_double, tmp_path, CAPABLE + ALLOWED)) as terminal:
+        terminal.wait_for("    :")
+        terminal.send(key)
+        terminal.wait_for("Well.")
+        assert terminal.wait_exit() == 0
+    assert model_double.requests[1]["messages"][-1]["content"] == told
+
+
+def test_ctrl_c_at_a_form_cancels_the_turn(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    model_double.replies = [tool_call("box__order", "{}"), text("Well.")]
+    with start("ask", "Order!", environ=settings(model_double, tmp_path, CAPABLE + ALLOWED)) as terminal:
+        terminal.wait_for("    :")
+        terminal.send(CTRL_C)
+        assert terminal.wait_exit() == 130
+    assert len(model_double.requests) == 1
+
+
+def test_samples_and_roots_are_asked_for(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+    config = CAPABLE + f'protocol = "2025-11-25"\nsampling = true\nroots = ["{tmp_path}"]\n' + ALLOWED
+    model_double.replies = [
+        tool_call("box__think", "{}"),
+        text("Because."),
+        tool_call("box__folders", "{}"),
+        text("Done."),
+    ]
+    with start("ask", "Go", environ=settings(model_double, tmp_path, config), columns=120) as terminal:
+        terminal.wait_for("box wants to ask m (at most 50 tokens)")
+        terminal.wait_for("user: Why?")
+        terminal.wait_for("[y]es  [n]o")
+        terminal.send("y")
+        terminal.wait_for("box wants to have this answer")
+        terminal.wait_for("[y]es  [n]o", count=2)
+        terminal.send("y")
+        terminal.wait_for("box wants to know of these folders")
+        terminal.wait_for("[y]es  [n]o", count=3)
+        terminal.send("n")
+        terminal.wait_for("Done.")
+        assert terminal.wait_exit() == 0
+    results = [m["content"] for m in model_double.requests[-1]["messages"] if m["role"] == "tool"]
+    assert results == ["m says: Because.", "none"]
+
+
+def test_an_address_is_opened_only_after_a_yes(start: Start, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    (tmp_path / "c.toml").write_text(f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "visit"]\n')
+    words = ("call", "box.write", "text=x", "--yes", "--config", str(tmp_path / "c.toml"))
+    for key, told in (("d", "visited: decline"), ("o", "visited: accept")):
+        with start(*words, environ={"BROWSER": str(browser)}) as terminal:
+            terminal.wait_for("box asks you: Log in, please")
+            terminal.wait_for("https://example.com/login?a=1&b=%20")
+            terminal.wait_for("[o]pen it in the browser  [d]ecline")
+            assert not (tmp_path / "opened").exists()
+            terminal.send(key)
+            terminal.wait_for(told)
+            assert terminal.wait_exit() == 0
+    assert (tmp_path / "opened").read_text() == "https://example.com/login?a=1&b=%20\n"

@@ -31,7 +31,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             capabilities: dict[str, Any] = {"tools": {}}
             if MODE == "updates":
                 capabilities["resources"] = {"subscribe": True}
-            return {"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": info}
+            revision = "2025-11-25" if MODE == "visit" else "2025-06-18"
+            return {"protocolVersion": revision, "capabilities": capabilities, "serverInfo": info}
         case "tools/list" if MODE == "no-list":
             raise ValueError("no list today")
         case "tools/list" if MODE == "silent-list":
@@ -69,6 +70,12 @@ def call(name: str, arguments: dict[str, Any], meta: dict[str, Any]) -> dict[str
         case "updates":
             send({"method": "notifications/resources/updated", "params": {"uri": "note://a"}})
             send({"method": "notifications/resources/updated", "params": {"uri": "note://unread"}})
+        case "visit":
+            params = {"mode": "url", "message": "Log in, please", "elicitationId": "1"}
+            params["url"] = "https://example.com/login?a=1&b=%20"
+            send({"id": "v", "method": "elicitation/create", "params": params})
+            answer = json.loads(sys.stdin.readline())["result"]["action"]
+            return {"content": [{"type": "text", "text": f"visited: {answer}"}]}
         case "slow":
             time.sleep(60)
         case "protocol-error":

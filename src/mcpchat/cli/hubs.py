@@ -30,8 +30,13 @@ def tell(event: Event) -> None:
 def print_table(table: "Table") -> None:
     from rich.console import Console
 
-    # Piped, a line is a record: it is never wrapped.
-    Console(width=None if is_terminal(sys.stdout) else 10_000, highlight=False).print(table)
+    if is_terminal(sys.stdout):
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=10_000, highlight=False)  # piped, a line is a record: it is never wrapped
+    with console.capture() as shown:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in shown.get().splitlines()))
 
 
 def known_server(setup: Setup, name: str) -> None:

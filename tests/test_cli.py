@@ -551,8 +551,8 @@ def test_resources_are_listed_read_and_put_into_a_question(run: Run, model_doubl
     listed = told(run("read", config=CAPABLE))[1]
     assert "box:note://today" in listed
     assert "box:note://{day}/all" in listed
-    assert told(run("read", "box:note://friday/all", config=CAPABLE))[1] == "note://friday/all:\nnotes of friday\n"
-    assert told(run("read", "note://today", config=CAPABLE)) == (0, "note://today:\nbuy milk\n", "")
+    assert told(run("read", "box:note://friday/all", config=CAPABLE))[1] == "notes of friday\n"
+    assert told(run("read", "note://today", config=CAPABLE)) == (0, "buy milk\n", "")
     code, _, err = told(run("read", "box:note://no", config=CAPABLE))
     assert (code, "box did not read note://no" in err) == (5, True)
     code, _, err = told(run("read", "note://nowhere", config=CAPABLE))

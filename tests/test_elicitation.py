@@ -49,6 +49,10 @@ def field(**schema: Any) -> Field:
         ({"type": "array", "items": {"enum": ["a", "b", "c"]}}, "1, c", ["a", "c"]),
         ({"type": "array", "items": {"anyOf": [{"const": "a", "title": "A!"}]}}, "A!", ["a"]),
         ({"type": "hologram"}, "x", "x"),
+        ({"type": "string", "format": "email"}, "ann@example.com", "ann@example.com"),
+        ({"type": "string", "format": "uri"}, "https://a.b/c", "https://a.b/c"),
+        ({"type": "string", "format": "date"}, "2024-12-31", "2024-12-31"),
+        ({"type": "string", "format": "date-time"}, "2024-12-31T10:00:00Z", "2024-12-31T10:00:00Z"),
     ],
 )
 def test_what_is_typed_becomes_a_value_of_the_fields_type(schema: dict[str, Any], typed: str, value: Any) -> None:
@@ -64,6 +68,10 @@ def test_what_is_typed_becomes_a_value_of_the_fields_type(schema: dict[str, Any]
         ({"type": "integer", "minimum": 3}, "2", "at least 3"),
         ({"type": "number", "maximum": 3}, "4", "at most 3"),
         ({"type": "string", "minLength": 3}, "ab", "at least 3 characters"),
+        ({"type": "string", "format": "email"}, "nourl", "expected an e-mail address"),
+        ({"type": "string", "format": "uri"}, "not a url", "expected an address"),
+        ({"type": "string", "format": "date"}, "2024-13-45", "expected 2026-12-31"),
+        ({"type": "string", "format": "date-time"}, "noon", "expected 2026-12-31T23:59:00Z"),
         ({"type": "string", "enum": ["red", "blue"]}, "3", "expected one of red, blue"),
         ({"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 2}, "a", "at least 2 of them"),
     ],

@@ -92,7 +92,7 @@ def test_a_server_that_cannot_be_spoken_to_is_left_out_with_its_reason(meet: Mee
 @pytest.mark.parametrize(
     ("mode", "told"),
     [
-        ("exit-at-call", "bad went away with exit code 7 before it answered\n  out of cheese"),
+        ("exit-at-call", "bad went away with exit code 7 before it answered:\n  out of cheese"),
         ("silent-at-call", "bad was silent for 2 s"),
         ("huge", "the answer is larger than 16,777,216 bytes (limits.max_message) and was thrown away"),
         ("huge-id-last", "the answer is larger than 16,777,216 bytes (limits.max_message) and was thrown away"),
@@ -155,7 +155,7 @@ def test_a_broken_tool_is_dropped_with_a_notice_and_the_rest_stays(meet: Meet) -
         next(name for name in functions if name.startswith("bad__null_title_")),
     }  # fmt: skip
     assert all(schema["type"] == "object" for schema in functions.values())
-    assert "warning: bad: 5 tools cannot be used (malformed, twice the same, or too many)" in seen.err
+    assert "warning: bad: 5 tools cannot be used (malformed, twice the same, too large or too many)" in seen.err
     for name in ("bomb", "net", "bad_schema"):
         assert meet("broken-tools", "call", f"bad.{name}", "--yes", "a=1").out == "fine\n"
 

@@ -196,7 +196,9 @@ async def test_a_call_expected_starts_the_server_at_once(bench: Open) -> None:
 async def test_a_server_that_dies_in_a_call_is_told_and_started_again_for_the_next(bench: Open) -> None:
     async with bench(box=odd("dies")) as b:
         for _ in range(2):
-            with pytest.raises(ServerError, match="box went away with exit code 7 before it answered\n  out of cheese"):
+            with pytest.raises(
+                ServerError, match="box went away with exit code 7 before it answered:\n  out of cheese"
+            ):
                 await b.call("box.write", text="hi")
         assert b.states("box") == ["starting", "ready", "stopped"] * 2
 
@@ -219,7 +221,7 @@ async def test_only_a_tool_that_may_run_twice_is_called_again_after_a_crash(benc
     def config(tool: str) -> ServerConfig:
         return ServerConfig(command=sys.executable, args=(str(SERVERS / "odd.py"), "dies-once", str(tmp_path / tool)))
 
-    async with bench(box=config("echo")) as b:  # which calls itself read-only
+    async with bench(box=config("echo")) as b:  # which calls itself idempotent
         assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
         assert (tmp_path / "echo").read_text() == "run\nrun\n"
     async with bench(box=config("write")) as b:

@@ -50,7 +50,7 @@ async def test_everything_that_a_server_lists_is_known_in_each_era(bench: Open, 
         assert [resource.label for resource in kept.resources] == ["box:note://today"]
         assert [template.uri for template in kept.templates] == ["note://{day}/all"]
         assert [(a.name, a.required) for a in kept.prompts[0].arguments] == [("name", True), ("style", False)]
-        assert await b.hub.read("box", "note://monday/all") == [Text(text="note://monday/all:\nnotes of monday")]
+        assert await b.hub.read("box", "note://monday/all") == [Text(text="notes of monday")]
         made = await b.hub.prompt("box", "greet", {"name": "Ann"})
         assert [(message.role, message.text) for message in made] == [("user", "Greet Ann in a kind way.")]
         assert await b.hub.complete("box", kept.prompts[0], "style", "k", {"name": "Ann"}) == ("kind", "kurt")
@@ -88,7 +88,7 @@ async def test_a_server_that_speaks_another_era_than_remembered_is_met_anew(
     older = (SERVERS / "odd.py").read_text()
     newer = (
         CAPABLE.read_text()
-        .replace("(structured_output=False)", "(annotations=types.ToolAnnotations(read_only_hint=True))")
+        .replace("(structured_output=False)", "(annotations=types.ToolAnnotations(idempotent_hint=True))")
         .replace("def big(size: int)", "def echo(text: str, size: int = 0)")
         .replace('return "x" * size', "return text")
         .replace("if len(sys.argv) < 2", "if len(sys.argv) < 3")
@@ -235,7 +235,7 @@ async def test_each_remote_transport_carries_all_of_it(bench: Open, remote: Remo
         if kind != "json" or era == "auto":  # a plain answer has no room for the older way to ask
             assert (await b.call("box.order")).parts[0].text == "size 7"
         assert (await b.call("box.steps", count=2, pause=0.05)).parts[0].text == "done"
-        assert await b.hub.read("box", "note://today") == [Text(text="note://today:\nbuy milk")]
+        assert await b.hub.read("box", "note://today") == [Text(text="buy milk")]
         for _ in range(2):  # and the connection outlives it
             large = b.call("box.big", size=2_000_000)
             if kind == "sse":
@@ -283,14 +283,12 @@ async def test_a_remote_server_that_goes_and_comes_back_is_reached_again(bench: 
         assert (await b.call("far.go")).parts == (Text(text="gone"),)
         first.terminate()
         await first.wait()
-        with pytest.raises(ServerError, match="cannot be reached"):
-            await b.call("far.go")
+        for _ in range(4):
+            with pytest.raises(ServerError, match="far cannot be reached"):
+                await b.call("far.go")
         second = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         assert second.stdout is not None
         assert int(await second.stdout.readline()) == number
-        with pytest.raises(ServerError, match="far is left alone after 3 failures in a row: far: cannot be reached"):
-            await b.call("far.go")
-        await b.hub.refresh()
         assert (await b.call("far.go")).parts == (Text(text="gone"),)
         second.terminate()
         await second.wait()
@@ -299,6 +297,6 @@ async def test_a_remote_server_that_goes_and_comes_back_is_reached_again(bench: 
 async def test_a_resource_that_was_read_and_changes_is_told(bench: Open) -> None:
     async with bench(watch=True, box=odd("updates")) as b:
         await b.hub.tools()
-        assert await b.hub.read("box", "note://a") == [Text(text="note://a:\nhello")]
+        assert await b.hub.read("box", "note://a") == [Text(text="hello")]
         await b.call("box.echo", text="hi")
         assert Notice(level="info", text="box: note://a has changed") in b.seen

@@ -163,7 +163,7 @@ def test_fetch_reads_a_page_on_this_machine(mcpchat: Mcpchat, tmp_path: Path) ->
 def test_resources_and_prompts_are_listed_and_used(mcpchat: Mcpchat) -> None:
     uri = "demo://resource/static/document/features.md"
     assert uri in {one.get("uri") for one in json.loads(mcpchat("read", "everything", "-o", "json").stdout)}
-    assert mcpchat("read", f"everything:{uri}").stdout.startswith(f"{uri}:\n# Everything Server")
+    assert mcpchat("read", f"everything:{uri}").stdout.startswith("# Everything Server")
     assert mcpchat("read", uri).stdout == mcpchat("read", f"everything:{uri}").stdout
     made = mcpchat("prompt", "everything:args-prompt", "city=Rome")
     assert (made.returncode, made.stdout) == (0, "user: What's weather in Rome?\n")

@@ -350,7 +350,7 @@ def test_resources_prompts_and_logs_in_the_chat(start: Start, model_double: Mode
         assert terminal.wait_exit() == 0
     said = [message["content"] for message in model_double.requests[-1]["messages"] if message["role"] == "user"]
     assert said == [
-        "what is in @box:note://today ?\n\n[box:note://today]\nnote://today:\nbuy milk",
+        "what is in @box:note://today ?\n\n[box:note://today]\nbuy milk",
         "Greet Ann Lee in a kurt way.",
     ]
 

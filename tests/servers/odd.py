@@ -12,7 +12,12 @@ from typing import Any
 MODE = sys.argv[1] if len(sys.argv) > 1 else "good"
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 TOOLS: list[dict[str, Any]] = [
-    {"name": "echo", "description": "Echo a text", "inputSchema": TEXT, "annotations": {"readOnlyHint": True}},
+    {
+        "name": "echo",
+        "description": "Echo a text",
+        "inputSchema": TEXT,
+        "annotations": {"readOnlyHint": True, "idempotentHint": True},
+    },
     {"name": "write", "description": "Pretend to write a text", "inputSchema": TEXT},
     {"name": "wipe", "inputSchema": {"type": "object"}, "annotations": {"destructiveHint": True}},
 ]

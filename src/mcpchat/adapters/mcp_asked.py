@@ -58,7 +58,7 @@ class Asked:
         except ModelError as error:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=f"the model failed: {error.message}")
         if sample is None:
-            return types.ErrorData(code=-1, message="the user refused the sampling request")
+            return types.ErrorData(code=-1, message="the sampling request was refused")
         return types.CreateMessageResult(
             role="assistant",
             content=types.TextContent(type="text", text=sample.text),
@@ -67,7 +67,8 @@ class Asked:
         )
 
     async def roots(self, context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
-        folders = [str(Path(folder).expanduser().absolute()) for folder in self._dial.roots]  # noqa: ASYNC240
+        paths = [Path(folder).expanduser().absolute() for folder in self._dial.roots]  # noqa: ASYNC240
+        folders = [str(path) for path in paths if path.is_dir()]
         with self._asking():
             if not await self._dial.host.roots(self._dial.name, folders):
                 return types.ListRootsResult(roots=[])

@@ -11,19 +11,22 @@ from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult
 from mcpchat.core.tools import Annotations, ToolSpec
 
 Raw = Mapping[str, Any]
+_MOST_PARTS = 2000  # of one result
 
 
 def server_info(result: Raw, revision: str, capabilities: Raw) -> ServerInfo:
     """From an initialize or discover result."""
     meta = _dict(result.get("_meta"))
     said = _dict(result.get("serverInfo")) or _dict(meta.get("io.modelcontextprotocol/serverInfo"))
+    nested = _dict(result.get("capabilities"))
+    flags = [f"{kind}.{flag}" for kind in capabilities for flag, on in _dict(nested.get(kind)).items() if on is True]
     return ServerInfo(
         name=_text(said, "name"),
         title=_text(said, "title"),
         version=_text(said, "version"),
         revision=revision,
         instructions=_text(result, "instructions"),
-        capabilities=tuple(sorted(capabilities)),
+        capabilities=tuple(sorted([*capabilities, *flags]))[:100],
     )
 
 
@@ -87,9 +90,12 @@ def prompt(server: str, raw: Raw) -> Prompt:
 
 def tool_result(call_id: str, raw: Raw) -> ToolResult:
     content = raw.get("content")
+    parts = [part(block) for block in content[:_MOST_PARTS]] if isinstance(content, list) else []
+    if isinstance(content, list) and len(content) > _MOST_PARTS:
+        parts.append(Text(text=f"[{len(content) - _MOST_PARTS:,} more pieces of content left out]"))
     return ToolResult(
         call_id=call_id,
-        parts=tuple(part(block) for block in content) if isinstance(content, list) else (),
+        parts=tuple(parts),
         structured=raw.get("structuredContent"),
         is_error=raw.get("isError") is True,
     )
@@ -107,22 +113,24 @@ def part(block: object) -> Text | Image | Audio | Link:
             title = _text(raw, "title") or _text(raw, "name")
             return Link(uri=raw["uri"], title=title, media_type=_text(raw, "mimeType"))
         case "resource":
-            return contents(_dict(raw.get("resource")))
+            inside = _dict(raw.get("resource"))
+            found = contents(inside)
+            return Text(text=f"{_text(inside, 'uri')}:\n{found.text}") if isinstance(found, Text) else found
         case _:
             return Text(text=block if isinstance(block, str) else json.dumps(block, ensure_ascii=False))
 
 
 def contents(raw: Raw) -> Text | Image | Audio | Link:
-    """A resource's content: its text under its address, an image or sound as such, else a link to it."""
+    """A resource's content: its text, an image or sound as such, else a link to it."""
     uri, media_type = _text(raw, "uri"), _text(raw, "mimeType") or "application/octet-stream"
     if isinstance(raw.get("text"), str):
-        return Text(text=f"{uri}:\n{raw['text']}")
+        return Text(text=raw["text"])
     blob = raw.get("blob")
     kind = media_type.partition("/")[0]
     if isinstance(blob, str) and kind in {"image", "audio"}:
         return _media(kind, media_type, blob)
     if isinstance(blob, str) and (kind == "text" or media_type in {"application/json", "application/xml"}):
-        return Text(text=f"{uri}:\n{_bytes(blob).decode(errors='replace')}")
+        return Text(text=_bytes(blob).decode(errors="replace"))
     size = f", {len(_bytes(blob)):,} bytes" if isinstance(blob, str) else ""
     return Link(uri=uri, title=f"{media_type}{size}", media_type=media_type)
 

@@ -1,7 +1,10 @@
 """Remote transports: what the SDK's lose of HTTP is kept, and what arrives is bounded."""
 
+import asyncio
 import json
 import math
+import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -14,11 +17,14 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
-from mcpchat.adapters.mcp_wire import Wire, refusal
+from mcpchat.adapters.mcp_wire import MOST_NESTED, Wire, refusal
 
-HTTP_STATUS = "mcpchat/httpStatus"
-NOT_SENT = "mcpchat/notSent"
-SESSION_LOST = "mcpchat/sessionLost"
+_OURS = secrets.token_hex(8)  # what is noted under these keys is noted here: no server can know them
+HTTP_STATUS = f"{_OURS}/httpStatus"
+NOT_SENT = f"{_OURS}/notSent"
+SESSION_LOST = f"{_OURS}/sessionLost"
+_ASIDE = 10.0  # seconds, for requests that nobody waits for: notifications, goodbyes
+_FREE_STREAMS, _STREAM_PAUSE, _LONGEST_PAUSE = 5, 0.1, 30.0
 _SESSION = "mcp-session-id"
 
 
@@ -112,9 +118,15 @@ class _Http(httpx2.AsyncClient):
         self.headers["Accept-Encoding"] = "identity"
         self._most_bytes = most_bytes
         self._tell_refused = refused
+        self._streams: list[float] = []
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         number = _request_id(request)
+        if request.method == "GET":
+            await self._calmly()
+        elif number is None:
+            timeouts = dict(request.extensions.get("timeout") or {})
+            request.extensions = {**request.extensions, "timeout": {**timeouts, "read": _ASIDE}}
         try:
             response = await super().send(request, **options)
         except httpx2.TransportError as error:
@@ -123,15 +135,27 @@ class _Http(httpx2.AsyncClient):
             if number is None:
                 return httpx2.Response(202, request=request)  # a notification, lost with what it was about
             unsent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
-            return self._error(request, number, f"cannot be reached: {error}", {NOT_SENT: unsent})
+            why = (
+                "nobody answers there" if isinstance(error, httpx2.ConnectError) else str(error) or "no answer in time"
+            )
+            return self._error(request, number, f"cannot be reached: {why}", {NOT_SENT: unsent})
         packed = response.headers.get("content-encoding", "identity").lower() != "identity"
         refused = response.status_code >= 400
         if number is not None and (packed or refused):
             return await self._refused(request, number, response, packed)
-        if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-            assert isinstance(response.stream, httpx2.AsyncByteStream)
-            response.stream = _Bounded(response.stream, self._most_bytes)
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        response.stream = _Bounded(response.stream, self._most_bytes, events=events)
         return response
+
+    async def _calmly(self) -> None:
+        """Wait, where streams are asked for again and again: a server may say that nothing need lie between."""
+        now = time.monotonic()
+        self._streams = [at for at in self._streams if now - at < _LONGEST_PAUSE][-50:]
+        surplus = len(self._streams) - _FREE_STREAMS
+        if surplus >= 0:
+            await asyncio.sleep(min(_STREAM_PAUSE * 2**surplus, _LONGEST_PAUSE))
+        self._streams.append(time.monotonic())
 
     async def _refused(
         self, request: httpx2.Request, number: str | int, response: httpx2.Response, packed: bool
@@ -165,17 +189,26 @@ class _Http(httpx2.AsyncClient):
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """A body of at most so many bytes."""
+    """A body of at most so many bytes, and of as much structure as is good; of events, each for itself."""
 
-    def __init__(self, inner: httpx2.AsyncByteStream, most_bytes: int) -> None:
+    def __init__(self, inner: httpx2.AsyncByteStream, most_bytes: int, *, events: bool) -> None:
         self._inner = inner
-        self._left = most_bytes
+        self._most_bytes = most_bytes
+        self._events = events
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = nested = 0
         try:
             async for chunk in self._inner:
-                self._left -= len(chunk)
-                if self._left < 0:
+                if self._events and (b"\n\n" in chunk or b"\r\n\r\n" in chunk):
+                    size = nested = 0
+                size += len(chunk)
+                nested += chunk.count(b"{") + chunk.count(b"[")
+                if (
+                    size > 2 * self._most_bytes
+                    or nested > MOST_NESTED
+                    or (size > self._most_bytes and not self._events)
+                ):
                     raise _Unreadable("larger than limits.max_message")
                 yield chunk
         except httpx2.TransportError as error:

@@ -65,6 +65,7 @@ class _Server:
     failure: McpChatError | None = None
     failed_at: float = 0.0
     watched: set[str] = field(default_factory=set)
+    stale: bool = False
     changing: asyncio.Task[None] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     slots: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
@@ -125,12 +126,9 @@ class McpHub:
         Raises ServerError or SignInNeeded for a server that is required.
         """
         await self._start_all(
-            [
-                s
-                for s in self._servers.values()
-                if (s.tools is None and not s.failure) or (s.config.required and not s.was_up)
-            ]
+            [s for s in self._servers.values() if s.tools is None and not s.failure and not s.config.required]
         )
+        await self._start_all([s for s in self._servers.values() if s.config.required and not s.was_up], anew=True)
         if self._offer is None:
             offer: dict[str, ToolSpec] = {}
             for spec in (spec for server in self._servers.values() for spec in server.tools or ()):
@@ -203,7 +201,7 @@ class McpHub:
             found = await connection.read(uri, self._patience(here))
             if self._watch and uri not in here.watched:
                 here.watched.add(uri)
-                await connection.watch(sorted(here.watched))
+                self._run(self._quietly(connection.watch(sorted(here.watched))))
             return found
 
         return await self._on(here, work, repeatable=True)
@@ -291,13 +289,13 @@ class McpHub:
                 return result
             if last or not again or server.strikes >= _TRIES:
                 # For a model the reason is all in the text.
-                told = "".join(f"\n  {line}" for line in failure.log[-5:])
+                told = ":" * bool(failure.log) + "".join(f"\n  {line}" for line in failure.log[-5:])
                 raise ServerError(failure.message + told, hint=failure.hint) from failure
         raise AssertionError("the last try returns or raises")
 
     def _lost(self, server: _Server, connection: Connection, lost: ConnectionLost) -> None:
         """Count one strike for a connection that broke, however many calls it had."""
-        if server.connection is connection and server.lost is not connection:
+        if server.connection is connection and server.lost is not connection and not connection.alive:
             server.lost = connection
             if lost.unheard:  # perhaps it speaks another protocol now
                 server.era = "auto"
@@ -311,7 +309,9 @@ class McpHub:
     def _give_up(self, server: _Server, why: McpChatError) -> None:
         log = why.log if isinstance(why, ServerError) else ()
         told = f"left alone after {_TRIES} failures in a row: {why.message}"
-        server.failure = ServerError(f"{server.name} is {told}", hint="/refresh tries again", log=log)
+        server.failure = ServerError(
+            f"{server.name} is {told}", hint=f"mcpchat servers logs {server.name} shows more", log=log
+        )
         server.failed_at = time.monotonic()
         self._change(server, "failed", "\n".join((told, *log)))
 
@@ -322,8 +322,9 @@ class McpHub:
         """
         async with server.lock:
             if server.connection is not None and server.connection.alive:
-                if anew:
+                if anew or server.tools is None:
                     await self._list(server, server.connection)
+                    self._change(server, "ready")
                 return server.connection
             if server.failure is not None:
                 rest = _REST if server.strikes >= _TRIES else _FRESH
@@ -354,7 +355,7 @@ class McpHub:
                 if anew or server.tools is None or _must_list(server):
                     await self._list(server, connection)
                 if self._watch:
-                    await connection.watch(sorted(server.watched))
+                    self._run(self._quietly(connection.watch(sorted(server.watched))))
         except SignInNeeded as error:
             await self._failed(server, error)
             self._change(server, "login", error.message)
@@ -475,17 +476,21 @@ class McpHub:
         if change == "updated":
             if uri in server.watched:
                 self._tell("info", f"{server.name}: {uri} has changed")
-        elif server.changing is None or server.changing.done():
+            return
+        server.stale = True
+        if server.changing is None or server.changing.done():
             server.changing = self._run(self._quietly(self._relist(server)))
 
     async def _relist(self, server: _Server) -> Connection | None:
-        await asyncio.sleep(_SETTLING)
-        async with server.lock:
-            if server.connection is not None and server.connection.alive:
-                await self._list(server, server.connection)
+        while server.stale:
+            await asyncio.sleep(_SETTLING)
+            server.stale = False
+            async with server.lock:
+                if server.connection is not None and server.connection.alive:
+                    await self._list(server, server.connection)
         return server.connection
 
-    async def _quietly(self, work: Awaitable[Connection | None]) -> None:
+    async def _quietly(self, work: Awaitable[object]) -> None:
         try:
             await work
         except McpChatError:

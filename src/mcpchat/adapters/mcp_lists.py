@@ -6,12 +6,14 @@ from typing import Any
 from mcp import Client, MCPError
 
 from mcpchat.adapters import mcp_decode
-from mcpchat.adapters.mcp_link import Listing
-from mcpchat.adapters.mcp_wire import MOST_ITEMS, Wire, length, usable
+from mcpchat.adapters.mcp_link import ConnectionLost, Listing
+from mcpchat.adapters.mcp_wire import LISTS, MOST_ITEMS, Wire, length, usable
 from mcpchat.core.catalog import Catalog, ServerInfo
 from mcpchat.core.errors import ServerError
 
 _MOST_PAGES = 1000
+_LONGEST_ENTRY = 500_000  # characters, of one tool and the like
+_MOST_TEXT = 50_000_000  # of a whole list
 _METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 Ask = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
 
@@ -29,6 +31,13 @@ async def list_all(name: str, info: ServerInfo, client: Client, wire: Wire, ask:
             if method == "tools/list":
                 raise ServerError(f"it did not list its tools: {error.message} (code {error.code})") from error
             continue  # it says that it has some, and does not
+        except ConnectionLost:
+            raise
+        except ServerError as error:
+            if method == "tools/list":
+                raise
+            notices.append(f"{method}: {error.message}")
+            continue
         found[method] = entries
         ttls += [ttl] if ttl else []
     catalog = Catalog(
@@ -55,31 +64,35 @@ async def _pages(
     what = method.removesuffix("/list").replace("/", " ")
     entries: dict[str, dict[str, Any]] = {}
     cursors: set[str] = set()
-    dropped = 0
+    dropped = size = 0
     cursor, ttl = None, None
     for _ in range(_MOST_PAGES):
         page = await ask(cursor=cursor)
         raw = wire.take(page.meta)
         good = usable(raw, method)
         dropped += length(raw, method) - len(good)
+        if not isinstance(raw.get(LISTS[method]), list):
+            notices.append(f"the answer to {method} holds no list")
         if method == "tools/list":
             kept = {tool.name for tool in page.tools}  # the SDK drops those whose header annotations are invalid
             dropped += sum(entry["name"] not in kept for entry in good)
             good = [entry for entry in good if entry["name"] in kept]
         for entry in good:
             key = entry.get("uri") or entry.get("uriTemplate") or entry["name"]
-            if key in entries or len(entries) >= MOST_ITEMS:
+            took = len(str(entry))
+            if key in entries or len(entries) >= MOST_ITEMS or took > _LONGEST_ENTRY or size + took > _MOST_TEXT:
                 dropped += 1
             else:
                 entries[key] = entry
+                size += took
         said = raw.get("ttlMs")
         if isinstance(said, int | float) and said > 0:  # zero is what a server says that was told nothing
             ttl = said / 1000
         cursor = page.next_cursor
-        if cursor is None or cursor in cursors or len(entries) >= MOST_ITEMS:
+        if cursor is None or cursor in cursors or len(entries) >= MOST_ITEMS or size > _MOST_TEXT // 2:
             break
         cursors.add(cursor)
     if dropped or len(entries) >= MOST_ITEMS:
         over = f"; only {MOST_ITEMS:,} are kept" if len(entries) >= MOST_ITEMS else ""
-        notices.append(f"{dropped:,} {what} cannot be used (malformed, twice the same, or too many){over}")
+        notices.append(f"{dropped:,} {what} cannot be used (malformed, twice the same, too large or too many){over}")
     return list(entries.values()), ttl

@@ -12,7 +12,7 @@ import msgspec
 from mcp import types
 from mcp.shared.message import SessionMessage
 
-from mcpchat.adapters.mcp_wire import Wire, parsed, refusal
+from mcpchat.adapters.mcp_wire import MOST_NESTED, Wire, parsed, refusal
 from mcpchat.adapters.server_process import ServerProcess
 
 _CHUNK = 2**16
@@ -20,6 +20,7 @@ _EDGE = 4096  # bytes of a thrown-away message that are kept to find out which r
 _FLOOD = 64  # times the longest message: a line that goes on beyond that never ends
 _log = logging.getLogger(__name__)
 
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _ID_FIRST = re.compile(rb'^\s*\{(?:\s*"jsonrpc"\s*:\s*"2\.0"\s*,)?\s*"id"\s*:\s*(\d+|"[^"\\]{0,100}")')
 _ID_LAST = re.compile(rb'[}\],]\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+|"[^"\\]{0,100}")[^{}\[\]]*\}\s*$')
 
@@ -55,6 +56,8 @@ async def over_pipes(process: ServerProcess, wire: Wire, *, most_bytes: int) -> 
                         await deliver(message)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
                 pass  # one side has gone, which the session sees as the stream's end
+            finally:
+                wire.closed = True
 
     async def write() -> None:
         async with from_session:
@@ -87,14 +90,14 @@ async def _lines(process: ServerProcess, most_bytes: int) -> AsyncIterator[bytes
                 cut.tail = (cut.tail + chunk[begin:end])[-_EDGE:]
                 yield cut
                 cut = None
-            elif len(line) + end - begin > most_bytes:
-                line += chunk[begin:end]
-                over = _Cut(bytes(line[:_EDGE]))
-                over.tail = bytes(line[-_EDGE:])
-                yield over
             else:
                 line += chunk[begin:end]
-                yield bytes(line)
+                if len(line) > most_bytes or line.count(b"{") + line.count(b"[") > MOST_NESTED:
+                    over = _Cut(bytes(line[:_EDGE]))
+                    over.tail = bytes(line[-_EDGE:])
+                    yield over
+                else:
+                    yield bytes(line)
             line.clear()
             begin = end + 1
         rest = chunk[begin:]
@@ -117,14 +120,21 @@ def _messages(line: bytes) -> list[types.JSONRPCMessage]:
     if not line.strip():
         return []
     try:
+        if _HALF_PAIR.search(line):
+            return parsed(json.loads(_whole(json.dumps(json.loads(line), ensure_ascii=False))))
         return parsed(msgspec.json.decode(line))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass
     try:  # numbers that JSON does not know, and bytes that are no UTF-8: most of it can be saved
-        return parsed(json.loads(line.decode(errors="replace")))
+        return parsed(json.loads(_whole(line.decode(errors="replace"))))
     except (ValueError, RecursionError):
         _log.debug("not a message: %r", line[:200])
         return []
+
+
+def _whole(text: str) -> str:
+    """The text with halves of characters replaced: JSON can spell them, and nothing can keep or send them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _refusals(cut: _Cut, wire: Wire, most_bytes: int) -> list[types.JSONRPCMessage]:

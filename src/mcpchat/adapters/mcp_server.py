@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Any, TypeVar
@@ -32,8 +33,9 @@ from mcpchat.core.tools import ToolSpec
 
 _T = TypeVar("_T")
 _LISTEN_AGAIN = (1.0, 5.0, 30.0, 120.0)  # seconds, after a subscription was lost
-_UNSUPPORTED_VERSION, _URL_NEEDED, _CONNECTION_CLOSED = -32022, -32042, -32000
-_NOT_MODERN = frozenset({_UNSUPPORTED_VERSION, types.METHOD_NOT_FOUND, types.INVALID_REQUEST, types.INVALID_PARAMS})
+_URL_NEEDED, _CONNECTION_CLOSED = -32042, -32000
+_OVER_LIMIT = (" byte limit.", "limits.max_message")  # how the SDK's words for it end, and ours
+_PROBE = 10.0  # seconds that the SDK gives a server to say whether it is a modern one
 _SET_HEADERS = "set its headers in the config"
 _log = logging.getLogger(__name__)
 
@@ -61,28 +63,34 @@ class Connection:
         self._client: Client | None = None
         self._remembered = dial.era == "modern"  # its protocol is taken on trust until an answer confirms it
         self._cut = False
+        self._stale = False
         self._failure: BaseException | None = None
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._waiting: set[Patience] = set()
+        self._subscribed: set[str] = set()
 
     @property
     def alive(self) -> bool:
         process = self._dial.process
-        gone = self._cut or (process is not None and process.exit_code is not None)
+        gone = self._cut or self._wire.closed or (process is not None and process.exit_code is not None)
         return self._client is not None and not gone
 
     async def open(self) -> None:
         self._owner = asyncio.create_task(self._own(), name=f"mcp {self._dial.name}")
         try:
-            await self._ready.wait()
+            async with asyncio.timeout(self._dial.timeout + GRACE):
+                await self._ready.wait()
         except asyncio.CancelledError:
             await self.close()
             raise
+        except TimeoutError as error:  # it does not even let itself be given up
+            self._failure = error
+            await self._end(self._owner)
         if self._client is None:
-            await asyncio.wait({self._owner})
+            await asyncio.wait({self._owner}, timeout=GRACE)
             raise await self._failed()
 
     def _transport(self) -> AbstractAsyncContextManager[Any]:
@@ -118,7 +126,7 @@ class Connection:
                 self._ready.set()
                 await self._stopping.wait()
         except asyncio.CancelledError as error:
-            self._failure = error
+            self._failure = self._failure or error
             raise
         except Exception as error:  # noqa: BLE001 - whatever the SDK lets out is reported by _failed, to whoever waits
             self._failure = _innermost(error)
@@ -145,30 +153,36 @@ class Connection:
         log = await process.last_words() if process else ()
         if process is not None and process.exit_code is not None:
             return HandshakeFailed(f"it left at once, with exit code {process.exit_code}", left=True, log=log)
-        match self._failure:
-            case McpChatError() as error:
-                return error
-            case TimeoutError():
-                hint = "raise timeouts.start"
-                return ServerError(f"it did not answer within {self._dial.timeout:g} s", hint=hint, log=log)
-            case MCPError() as error if _said(error, HTTP_STATUS) in {401, 403}:
-                return SignInNeeded(f"{self._dial.name} wants a sign-in", hint=_SET_HEADERS)
-            case MCPError() as error if _said(error, HTTP_STATUS):
-                return ServerError(f"it answered HTTP {_said(error, HTTP_STATUS)}: {error.message}", log=log)
+        if isinstance(self._failure, McpChatError):
+            return self._failure
+        if isinstance(self._failure, TimeoutError):
+            told = f"it did not answer within {self._dial.timeout:g} s"
+            if self._dial.era == "auto" and self._dial.timeout <= _PROBE:
+                return HandshakeFailed(told, left=True, log=log)  # perhaps it only ignores the first question
+            return ServerError(told, hint="raise timeouts.start", log=log)
+        return self._refused(self._failure, log)
+
+    def _refused(self, failure: BaseException | None, log: tuple[str, ...]) -> McpChatError:
+        """What an answer that is no handshake means."""
+        match failure:
             case MCPError() as error if _said(error, NOT_SENT) is not None:
                 return ServerError(error.message, hint="check url in the config")
             case MCPError() as error:
-                return HandshakeFailed(f"the handshake failed: {error.message}", left=False, log=log)
-            case httpx2.HTTPStatusError() as error if error.response.status_code in {401, 403}:
-                return SignInNeeded(f"{self._dial.name} wants a sign-in", hint=_SET_HEADERS)
+                status, told = _said(error, HTTP_STATUS), error.message
             case httpx2.HTTPStatusError() as error:
-                return ServerError(f"it answered HTTP {error.response.status_code}", log=log)
+                status, told = error.response.status_code, error.response.reason_phrase
             case httpx2.TransportError() as error:
                 return ServerError(f"cannot be reached: {error}", hint="check url in the config")
             case ValidationError():
-                return HandshakeFailed("the handshake failed: its answer is not the protocol's", left=False, log=log)
+                status, told = None, "its answer is not the protocol's"
             case error:
-                return HandshakeFailed(f"the handshake failed: {error}", left=False, log=log)
+                status, told = None, str(error)
+        if status in {401, 403}:
+            return SignInNeeded(f"{self._dial.name} wants a sign-in", hint=_SET_HEADERS)
+        if status and status >= 500:
+            return ServerError(f"it answered HTTP {status}: {told}", log=log)
+        words = f"it answered HTTP {status}: {told}" if status else f"the handshake failed: {told}"
+        return HandshakeFailed(words, left=False, log=log)
 
     async def list_all(self, patience: Patience) -> Listing:
         """All pages of all that the server lists. Raises ServerError."""
@@ -199,6 +213,8 @@ class Connection:
         """What to say of an error that the server answered with."""
         if error.code == TOO_LARGE:
             return error.message
+        if error.message.endswith(_OVER_LIMIT):
+            return "the answer is larger than limits.max_message and was thrown away"
         found = error.data.get("elicitations") if isinstance(error.data, dict) else None
         if error.code == _URL_NEEDED and isinstance(found, list):
             return await self._visits([one for one in found if isinstance(one, dict)])
@@ -251,13 +267,20 @@ class Connection:
                 self._listening.cancel()
             self._listening = asyncio.create_task(self._listen(client, tuple(uris)))
             return
-        for uri in uris:  # of its lists an older server tells unasked
-            subscribe = types.SubscribeRequest(params=types.SubscribeRequestParams(uri=uri))
-            with contextlib.suppress(MCPError, ServerError):
-                await self._ask(client.session.send_request(subscribe, types.EmptyResult), Patience(idle=10, total=10))
+        if "resources.subscribe" not in self.info.capabilities:
+            return  # of its lists an older server tells unasked
+        for uri in uris:
+            if uri not in self._subscribed:
+                self._subscribed.add(uri)
+                subscribe = types.SubscribeRequest(params=types.SubscribeRequestParams(uri=uri))
+                with contextlib.suppress(MCPError, ServerError):
+                    work = client.session.send_request(subscribe, types.EmptyResult)
+                    await self._ask(work, Patience(idle=_PROBE, total=_PROBE))
 
     async def _listen(self, client: Client, uris: Sequence[str]) -> None:
-        for pause in (*_LISTEN_AGAIN, None):
+        losses = 0
+        while losses < len(_LISTEN_AGAIN):
+            began = time.monotonic()
             try:
                 async with client.listen(
                     tools_list_changed=True,
@@ -271,9 +294,10 @@ class Connection:
                 pass
             except (MCPError, ValidationError, RuntimeError, TimeoutError):
                 return  # it does not offer this
-            if pause is None or self._stopping.is_set():
+            if self._stopping.is_set():
                 return
-            await asyncio.sleep(pause)
+            losses = 1 if time.monotonic() - began > _LISTEN_AGAIN[-1] else losses + 1
+            await asyncio.sleep(_LISTEN_AGAIN[losses - 1])
             for change in ("tools", "prompts", "resources"):  # nothing is said twice: what was missed must be asked
                 self._dial.on_change(change, "")
 
@@ -287,10 +311,12 @@ class Connection:
             self._remembered = False
             return answer
         except TimeoutError as error:
-            raise ServerError(f"{name} {patience.spent}", hint="raise its timeouts in the config") from error
+            if self._remembered:  # perhaps it speaks another protocol now, and does not know what it was asked
+                self._cut = True
+                raise ConnectionLost(f"{name} {patience.spent}", may_have_run=True, unheard=True) from error
+            raise ServerError(f"{name} {patience.spent}", hint=f"raise servers.{name}.timeouts") from error
         except MCPError as error:
             await self._look_into(error)
-            self._remembered = False
             raise
         except (ValidationError, anyio.ClosedResourceError, anyio.BrokenResourceError, RuntimeError) as error:
             if not self.alive:
@@ -309,14 +335,19 @@ class Connection:
         if _said(error, SESSION_LOST):
             self._cut = True
             raise ConnectionLost(f"{name} has ended the session", may_have_run=False) from error
-        if (unsent := _said(error, NOT_SENT)) is not None:
-            self._cut = True
+        if (unsent := _said(error, NOT_SENT)) is not None:  # this request alone: others may be on their way
             raise ConnectionLost(f"{name} {error.message}", may_have_run=not unsent) from error
+        if (
+            error.code == _CONNECTION_CLOSED
+            and error.message.startswith("SSE stream")
+            and not error.message.endswith(_OVER_LIMIT)
+        ):
+            raise ConnectionLost(f"{name} broke its answer off", may_have_run=True) from error
         status = _said(error, HTTP_STATUS)
         if status in {401, 403}:
             raise SignInNeeded(f"{name} wants a sign-in", hint=_SET_HEADERS) from error
-        if self._remembered and error.code in _NOT_MODERN:
-            self._cut = True
+        if self._remembered and not await self._speaks_modern():
+            self._cut = self._stale = True
             raise StaleDiscovery(f"{name} speaks another protocol than before: {error.message}") from error
         if status and error.code == types.INTERNAL_ERROR:
             raise ServerError(f"{name} answered HTTP {status}: {error.message}") from error
@@ -332,6 +363,16 @@ class Connection:
         finally:
             for patience in waiting:
                 patience.resume()
+
+    async def _speaks_modern(self) -> bool:
+        """Whether the server, which answered the first request with an error, still speaks what it spoke before."""
+        try:
+            async with asyncio.timeout(_PROBE):
+                await self._while_alive(self._live().session.send_discover(MODERN))
+        except (MCPError, TimeoutError, ServerError, ValidationError, anyio.ClosedResourceError):
+            return False
+        self._remembered = False
+        return True
 
     async def close(self) -> None:
         """End the session and the process. Safe to call twice."""
@@ -375,8 +416,10 @@ class Connection:
                 task.cancel()  # the SDK tells the server
                 await asyncio.wait({task})
 
-    async def _died(self) -> ConnectionLost:
+    async def _died(self) -> ServerError:
         self._cut = True
+        if self._stale:
+            return StaleDiscovery(f"{self._dial.name} speaks another protocol than before")
         process = self._dial.process
         log = await process.last_words() if process else ()
         code = process.exit_code if process else None

@@ -18,10 +18,11 @@ from mcpchat.adapters.mcp_link import Change
 
 TICKET = "mcpchat/ticket"
 MOST_ITEMS = 10_000  # of one list
+MOST_NESTED = 1_000_000  # objects and arrays in one message: a small text can stand for a large heap
 _MOST_WAITING = 256  # results that nobody came for are thrown away at last
 _PROTOCOL = "io.modelcontextprotocol/protocolVersion"
 _BURST, _RATE = 50.0, 20.0  # notifications let through at once, and each second
-_LISTS = {
+LISTS = {
     "tools/list": "tools",
     "prompts/list": "prompts",
     "resources/list": "resources",
@@ -61,6 +62,7 @@ class Wire:
         self._waiting: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._tickets = itertools.count(1)
         self._flow: dict[str, tuple[float, float]] = {}
+        self.closed = False  # whether nothing more will come
 
     @property
     def open_requests(self) -> list[str | int]:
@@ -95,8 +97,9 @@ class Wire:
                 message.id = self._own_id(message.id)
                 method, modern = self._asked.pop(message.id, ("", False))
                 return self._response(message, method, modern)
-            case _:
-                return message
+            case types.JSONRPCRequest():
+                # What is asked faster than anybody could answer stays unanswered.
+                return message if self._flows("request") else None
 
     def _own_id(self, answered: str | int) -> str | int:
         """Our id that is meant: some servers give a number back as a text."""
@@ -149,7 +152,7 @@ class Wire:
         skeleton["_meta"] = {**_server_info(result), TICKET: ticket}
         if modern:
             skeleton |= {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
-        if method in _LISTS and isinstance(cursor := result.get("nextCursor"), str):
+        if method in LISTS and isinstance(cursor := result.get("nextCursor"), str):
             skeleton["nextCursor"] = cursor
         message.result = skeleton
         return message
@@ -218,7 +221,7 @@ def refusal(
 
 def usable(result: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
     """The entries of a list result that can be worked with, at most as many as anybody can want."""
-    found = result.get(_LISTS[method])
+    found = result.get(LISTS[method])
     if not isinstance(found, list):
         return []
     key = {"resources/list": "uri", "resources/templates/list": "uriTemplate"}.get(method, "name")
@@ -234,7 +237,7 @@ def usable(result: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
 
 def length(result: Mapping[str, Any], method: str) -> int:
     """How many entries the server listed, usable or not."""
-    found = result.get(_LISTS[method])
+    found = result.get(LISTS[method])
     return len(found) if isinstance(found, list) else 0
 
 

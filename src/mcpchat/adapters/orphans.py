@@ -29,6 +29,7 @@ class Orphans:
 
     def __init__(self) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
+        self._groups: set[int] = set()
 
     def add(self, group: int) -> None:
         if sys.platform == "win32":
@@ -43,10 +44,13 @@ class Orphans:
                     start_new_session=True,
                     bufsize=0,
                 )
+        self._groups.add(group)
         self._say(f"+ {group}\n")
 
     def remove(self, group: int) -> None:
-        self._say(f"- {group}\n")
+        if group in self._groups:
+            self._groups.remove(group)
+            self._say(f"- {group}\n")
 
     def _say(self, line: str) -> None:
         if self._shell is not None and self._shell.stdin is not None:
@@ -58,4 +62,5 @@ class Orphans:
         shell, self._shell = self._shell, None
         if shell is not None and shell.stdin is not None:
             shell.stdin.close()
-            shell.wait()
+            with suppress(subprocess.TimeoutExpired):
+                shell.wait(0.5)  # it has nothing to do, or does it without us

@@ -19,6 +19,7 @@ from mcpchat.core.config import REFERENCE, ServerConfig
 
 FORMAT = 2
 DEFAULT_TTL = 24 * 3600.0  # seconds
+_LONGEST_TTL = 7 * 24 * 3600.0
 Era = Literal["auto", "legacy", "modern"]
 
 
@@ -33,14 +34,15 @@ class Kept(Struct, frozen=True, kw_only=True):
 
 def identity(config: ServerConfig, environ: Mapping[str, str]) -> str:
     """A digest of all that may change what the server offers: the program or address, and its environment."""
-    values = [environ.get(name, "") for name in config.env_pass]
+    values = [f"{name}={environ.get(name, '')}" for name in config.env_pass]
     settings = (*config.env.values(), *config.headers.values())
     references = [REFERENCE.fullmatch(text.removeprefix("Bearer ")) for text in settings]
     values += [environ.get(found[2], "") for found in references if found and found[1] == "env"]
     said = {
         "mcpchat": __version__,
         "command": [_resolved(config, environ), *config.args],
-        "cwd": config.cwd,
+        "cwd": str(Path(config.cwd or ".").absolute()) if config.command else "",
+        "allowed": [config.elicitation, config.sampling, config.roots],
         "files": _files(config, environ),
         "url": [config.url, config.transport, config.protocol],
         "builtin": config.builtin,
@@ -84,9 +86,9 @@ class SchemaCache:
 
     def save(self, key: str, *, era: Era, catalog: Catalog, ttl: float | None = None) -> None:
         """Keep it for ``ttl`` seconds, by default a day."""
-        expires = time.time() + (DEFAULT_TTL if ttl is None else ttl)
-        # A full or read-only disk costs speed, not the answer.
-        with suppress(OSError):
+        expires = time.time() + (DEFAULT_TTL if ttl is None else min(ttl, _LONGEST_TTL))
+        # A full or read-only disk costs speed, not the answer; so does text that no file can hold.
+        with suppress(OSError, ValueError):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
             temporary = Path(name)

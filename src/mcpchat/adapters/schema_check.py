@@ -11,7 +11,7 @@ _BACKTRACKS = 10_000  # of a pattern: a hostile one ends here instead of never
 _DEEPEST = 100  # of a schema or a value: the validator recurses on the machine's own stack
 _MOST_WORK = 5_000_000  # schema nodes, references followed, times the value's nodes
 
-_compiled: OrderedDict[int, tuple[Any, Any, int]] = OrderedDict()
+_compiled: OrderedDict[int, tuple[Any, Any, int, int]] = OrderedDict()
 
 
 def problem(schema: object, value: object) -> str:
@@ -20,9 +20,9 @@ def problem(schema: object, value: object) -> str:
     A schema that is invalid, of an unknown dialect, with references to the network, or too large or deep to be worth
     it decides nothing: the server then judges by itself.
     """
-    validator, cost = _validator(schema)
+    validator, cost, branches = _validator(schema)
     size = _size(value)
-    if validator is None or size is None or cost * size > _MOST_WORK:
+    if validator is None or size is None or cost * size[0] > _MOST_WORK or branches ** size[1] > _MOST_WORK:
         return ""
     found: list[str] = []
     try:
@@ -37,16 +37,19 @@ def problem(schema: object, value: object) -> str:
     return "; ".join(text[:300] for text in found)
 
 
-def _validator(schema: object) -> tuple[Any, int]:
-    """The compiled schema, or None, and its size; kept by the object's identity, with the object."""
+def _validator(schema: object) -> tuple[Any, int, int]:
+    """The compiled schema, or None, its size, and into how many branches it may part at each level of a value.
+
+    Kept by the object's identity, with the object.
+    """
     if not isinstance(schema, dict):
-        return None, 0
+        return None, 0, 1
     kept = _compiled.get(id(schema))
     if kept is not None:
         _compiled.move_to_end(id(schema))
-        return kept[1], kept[2]
+        return kept[1], kept[2], kept[3]
     validator = None
-    cost = _cost(schema)
+    cost, branches = _cost(schema)
     if cost is not None and cost <= _MOST_WORK:
         try:
             validator = jsonschema_rs.validator_for(
@@ -54,18 +57,18 @@ def _validator(schema: object) -> tuple[Any, int]:
             )
         except ValueError:  # all that the library raises of a schema
             validator = None
-    _compiled[id(schema)] = (schema, validator, cost or 0)
+    _compiled[id(schema)] = (schema, validator, cost or 0, branches)
     if len(_compiled) > _MOST_KEPT:
         _compiled.popitem(last=False)
-    return validator, cost or 0
+    return validator, cost or 0, branches
 
 
-def _size(value: object) -> int | None:
-    """The nodes of a JSON value; None where it is deeper than any real one."""
+def _size(value: object) -> tuple[int, int] | None:
+    """The nodes of a JSON value, and its depth; None where it is deeper than any real one."""
     nodes, layer = 0, [value]
-    for _ in range(_DEEPEST):
+    for depth in range(_DEEPEST):
         if not layer:
-            return nodes
+            return nodes, depth
         nodes += len(layer)
         layer = [child for one in layer for child in _children(one)]
     return None
@@ -77,25 +80,41 @@ def _children(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _cost(schema: dict[str, Any]) -> int | None:
-    """The schema's nodes with every local reference unfolded once: ten lines can unfold to billions."""
+def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
+    """The schema's nodes with every local reference unfolded once: ten lines can unfold to billions.
+
+    And, of a schema that contains itself, how many references it holds: each may be followed at each level of a value.
+    """
     if _size(schema) is None:
-        return None
+        return None, 1
     known: dict[int, int] = {}
+    open_nodes: set[int] = set()
+    references, cyclic = 0, False
 
     def cost(node: object, depth: int) -> int:
+        nonlocal references, cyclic
+        if not isinstance(node, dict | list):
+            return 1
         if depth > 2 * _DEEPEST:
             return _MOST_WORK
+        cyclic = cyclic or id(node) in open_nodes
         if id(node) in known:
             return known[id(node)]
-        known[id(node)] = 1  # what a cycle counts
+        known[id(node)] = 1
+        open_nodes.add(id(node))
         total = 1 + sum(cost(child, depth + 1) for child in _children(node))
-        if isinstance(node, dict) and isinstance(ref := node.get("$ref"), str) and ref.startswith("#"):
-            total += cost(_pointed(schema, ref), depth + 1)
+        if isinstance(node, dict) and isinstance(node.get("$dynamicRef") or node.get("$recursiveRef"), str):
+            references, cyclic = references + 2, True
+        if isinstance(node, dict) and isinstance(ref := node.get("$ref"), str):
+            references += 1
+            total += cost(_pointed(schema, ref), depth + 1) if ref.startswith("#") else 0
+            cyclic = cyclic or not ref.startswith("#/")  # to itself, or to an anchor somewhere
+        open_nodes.discard(id(node))
         known[id(node)] = min(total, _MOST_WORK + 1)
         return known[id(node)]
 
-    return cost(schema, 0)
+    total = cost(schema, 0)
+    return total, max(1, references) if cyclic else 1
 
 
 def _pointed(schema: object, ref: str) -> object:

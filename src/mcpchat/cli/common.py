@@ -31,7 +31,9 @@ AllowOption = Annotated[
 DenyOption = Annotated[
     list[str] | None, typer.Option("--deny", metavar="GLOB", help="Never run these tools. Repeatable.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Run every tool that no rule denies.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Run every tool that no rule denies; agree to what servers ask.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No tool lines and notices, only warnings.")]
 RefreshOption = Annotated[bool, typer.Option("--refresh", help="Ask every server anew what it offers.")]
 NoColorOption = Annotated[bool, typer.Option("--no-color", help="No colour, as with NO_COLOR.")]

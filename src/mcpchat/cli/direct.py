@@ -7,7 +7,7 @@ from typing import Any
 
 from mcpchat.app import Setup, Wishes, make_host, make_policy, open_hub
 from mcpchat.cli.common import is_terminal, write_json
-from mcpchat.cli.hubs import asker, check_up, ignore, known_server, nearest_known, only, print_table, tell
+from mcpchat.cli.hubs import asker, check_up, ignore, known_server, nearest_known, notices, only, print_table, tell
 from mcpchat.core.catalog import Prompt
 from mcpchat.core.errors import Denied, ToolFailed, UsageError
 from mcpchat.core.events import Event
@@ -35,7 +35,7 @@ async def call(
         raise UsageError(f"{tool!r} does not name a tool", hint="write SERVER.TOOL; mcpchat tools lists them")
     known_server(setup, server)
     person = asker()
-    async with open_hub(only(setup, server), ignore, make_host(person, ignore, yes=wishes.yes)) as hub:
+    async with open_hub(only(setup, server), notices, make_host(person, notices, yes=wishes.yes)) as hub:
         spec = await _find(hub, hub, tool)
         given = _arguments(spec, pairs, arguments)
         if fault := hub.check(spec, given):

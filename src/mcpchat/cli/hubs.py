@@ -39,12 +39,13 @@ def print_table(table: "Table") -> None:
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in shown.get().splitlines()))
 
 
-def known_server(setup: Setup, name: str) -> None:
+def known_server(setup: Setup, name: str, *, on: bool = True) -> None:
+    """Raise UsageError unless a server is named so, and switched on where that matters."""
     if name not in setup.config.servers:
         known = nearest_known(name, setup.config.servers)
         raise UsageError(f"no server is named {name!r}; {known}", hint="servers are tables in the config")
-    if not setup.config.servers[name].enabled:
-        raise UsageError(f"server {name!r} is switched off", hint="set enabled = true in the config")
+    if on and not setup.config.servers[name].enabled:
+        raise UsageError(f"server {name!r} is switched off", hint=f"mcpchat servers enable {name}")
 
 
 def only(setup: Setup, server: str) -> Setup:
@@ -67,11 +68,17 @@ def ignore(event: Event) -> None:
     """For one named server: its failure is the command's own error."""
 
 
+def notices(event: Event) -> None:
+    """For one call by hand: what is said about it goes to stderr."""
+    if isinstance(event, Notice):
+        sys.stderr.write(f"{'warning: ' if event.level == 'warning' else ''}{clean(event.text)}\n")
+
+
 def nearest_known(name: str, known: Iterable[str]) -> str:
     """What was perhaps meant, or all that there is."""
     names = sorted(known)
     close = nearest(name, names)
-    return f"did you mean {close[0]}?" if close else f"it has: {', '.join(names[:50]) or 'none'}"
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:50]) or 'none'}"
 
 
 def asker() -> Asker:

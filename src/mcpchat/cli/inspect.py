@@ -106,7 +106,7 @@ def logs(setup: Setup, name: str, lines: int) -> int:
     """The end of the server's log file. Raises UsageError for a server that there is none of."""
     from mcpchat.app import read_log
 
-    known_server(setup, name)
+    known_server(setup, name, on=False)
     text = read_log(setup, name)
     shown = "".join(text.splitlines(keepends=True)[-lines:] if lines else [text])
     sys.stdout.write(clean(shown) if is_terminal(sys.stdout) else shown)

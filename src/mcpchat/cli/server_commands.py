@@ -95,6 +95,8 @@ def add(
     entry: dict[str, object] = {}
     if len(target) == 1 and re.match(r"https?://", target[0]):
         entry["url"] = target[0]
+    elif "://" in target[0]:
+        raise UsageError(f"{target[0]}: expected an address that begins with https:// or http://, or -- COMMAND...")
     else:
         entry |= {"command": target[0], "args": target[1:]} if target[1:] else {"command": target[0]}
     given = (

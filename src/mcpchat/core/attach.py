@@ -4,11 +4,13 @@ import re
 from collections.abc import Collection, Mapping
 from urllib.parse import unquote
 
+from mcpchat.core.bounded import clip
 from mcpchat.core.catalog import Catalog
 from mcpchat.core.messages import Message, Part, Text
 from mcpchat.core.ports import Servers
 
 _MENTION = re.compile(r"(?<!\S)@([A-Za-z0-9][A-Za-z0-9_-]*):(\S+)")
+_LONGEST = 200_000  # characters of one resource
 _CLOSING = ".,;:!?)]}>'\""
 
 
@@ -39,5 +41,7 @@ async def with_resources(text: str, servers: Servers) -> Message:
     parts: list[Part] = [Text(text=text)]
     for server, uri in mentions(text, {status.name: known.get(status.name) for status in servers.status()}):
         parts.append(Text(text=f"\n\n[{server}:{unquote(uri)}]\n"))
-        parts += await servers.read(server, uri)
+        for part in await servers.read(server, uri):
+            cut = clip(part.text, _LONGEST, "mcpchat read shows it whole") if isinstance(part, Text) else ""
+            parts.append(Text(text=cut) if cut else part)
     return Message(role="user", parts=tuple(parts))

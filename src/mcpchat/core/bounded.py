@@ -1,5 +1,6 @@
 """Results of a size that a model can take, the rest kept where it can page to it: a Toolbox around a Toolbox."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from mcpchat.core.tools import Annotations, ToolSpec
 
 _HEAD = 0.7  # of what is kept; the rest is the tail
 _MOST_LINES = 500  # that one search shows
+_FOOTER = 100  # characters that say where a page is
 
 READ_RESULT = ToolSpec(
     server="mcpchat",
@@ -101,7 +103,8 @@ class BoundedToolbox:
         if wanted := arguments.get("grep"):
             shown = _matching(text, str(wanted), offset, min(int(limit or 100), _MOST_LINES))
         else:
-            shown = _slice(text, offset, min(int(limit or self._limit), self._limit))
+            most = self._limit - _FOOTER
+            shown = _slice(text, offset, min(int(limit or most), most))
         return ToolResult(call_id=call_id, parts=(Text(text=clip(shown, self._limit)),))
 
 
@@ -116,15 +119,12 @@ def _matching(text: str, wanted: str, offset: int, limit: int) -> str:
     """Numbered lines with the wanted text; of a very long line the part around it, with its place."""
     found: list[str] = []
     count = begins = 0
-    low, wanted = text.lower(), wanted.lower()
-    if len(low) != len(text):  # a few letters are longer in lower case
-        low = text
-    for number, line in enumerate(low.splitlines(keepends=True), 1):
-        at = line.find(wanted)
-        if at >= 0:
+    pattern = re.compile(re.escape(wanted), re.IGNORECASE)
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        if match := pattern.search(line):
+            at = match.start()
             if offset <= count < offset + limit:
-                start = max(0, at - 200)
-                piece = text[begins + start : begins + min(len(line), at + len(wanted) + 200)].rstrip("\r\n")
+                piece = line[max(0, at - 200) : match.end() + 200].rstrip("\r\n")
                 found.append(f"{number}: {piece}  (offset {begins + at})" if len(line) > 400 else f"{number}: {piece}")
             count += 1
         begins += len(line)

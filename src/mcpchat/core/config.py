@@ -176,7 +176,8 @@ def parse(text: str, name: str) -> Config:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: not valid TOML: {error}") from error
+        told, line = str(error), re.search(r"at line (\d+)", str(error))
+        raise ConfigError(f"{name}:{line[1] if line else 1}: not valid TOML: {told}") from error
     found = [*_problems(table, Config, ()), *_contradictions(table)]
     if found:
         problems = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
@@ -213,6 +214,8 @@ def _problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...
             yield here, f"unknown key{_did_you_mean(key, known)}"
             continue
         wanted = known[key]
+        if get_origin(get_args(wanted)[0] if get_origin(wanted) is Annotated else None) is Literal:
+            wanted = get_args(wanted)[0]
         if isinstance(wanted, type) and issubclass(wanted, Struct):
             yield from _table_problems(value, wanted, here)
         elif get_origin(wanted) is dict and issubclass(get_args(wanted)[1], Struct):
@@ -253,6 +256,8 @@ def _contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
     servers = _tables(table.get("servers"))
     for name, server in servers.items():
         yield from _server_contradictions(name, server)
+        if name == "mcpchat":
+            yield ("servers", name), "this name is mcpchat's own: choose another"
     names = servers or {"calculator": {}}
     approvals = table.get("approvals")
     for action in ("allow", "ask", "deny"):

@@ -1,6 +1,8 @@
 """Questions that a server asks of the person: a form by a schema, or an address to visit; and the answers."""
 
+import re
 from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -175,6 +177,7 @@ def read_value(field: Field, typed: str) -> Any:
             return picked
         case "text":
             _within(field, len(typed), "minLength", "maxLength")
+            _of_format(field.limits.get("format"), typed)
             return typed
 
 
@@ -196,6 +199,23 @@ def _number(field: Field, typed: str) -> int | float:
         raise BadValue("expected a number")
     _within(field, value, "minimum", "maximum")
     return int(value) if isinstance(value, float) and value.is_integer() and "." not in typed else value
+
+
+def _of_format(name: object, typed: str) -> None:
+    try:
+        match name:
+            case "email" if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", typed):
+                raise BadValue("expected an e-mail address")
+            case "uri" if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", typed):
+                raise BadValue("expected an address, such as https://example.com")
+            case "date":
+                date.fromisoformat(typed)
+            case "date-time":
+                datetime.fromisoformat(typed)
+    except BadValue:
+        raise
+    except ValueError as error:
+        raise BadValue("expected 2026-12-31" + ("" if name == "date" else "T23:59:00Z")) from error
 
 
 def _chosen(field: Field, typed: str) -> str:

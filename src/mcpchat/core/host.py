@@ -62,6 +62,7 @@ class AskingHost:
     async def sample(self, request: SampleRequest) -> Sample | None:
         choice = self._model()
         if choice is None:
+            self._tell("warning", f"{request.server} wants to ask a model, and there is none here")
             return None
         self._samples[request.server] += 1
         if self._samples[request.server] > _MOST_SAMPLES:
@@ -81,7 +82,10 @@ class AskingHost:
         return self._roots[key]
 
     async def _agreed(self, server: str, wish: str, details: str) -> bool:
-        return self._yes or await self._asker.confirm(server, wish, details)
+        if self._yes:
+            self._tell("info", f"{server} may {wish} (--yes)")
+            return True
+        return await self._asker.confirm(server, wish, details)
 
     def _tell(self, level: Any, text: str) -> None:
         self._emit(Notice(level=level, text=text))

@@ -1,36 +1,49 @@
 """A tool's input schema in the form that model APIs accept: any JSON Schema in, an object schema out."""
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _DEEPEST = 32
 _MOST_NODES = 5000
+_MOST_TEXT = 100_000  # characters of the whole
 _TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
-_ONES = frozenset({"additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "items"})
-_NUMBERS = frozenset(
-    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems"}
-    | {"maxItems", "minProperties", "maxProperties", "minContains", "maxContains"}
+_ONES = frozenset({"additionalProperties", "propertyNames", "items"})
+# A part of these that admits more makes the whole admit less: they stay as they are, or go.
+_TURNED = frozenset({"not", "if", "then", "else", "contains"})
+_CONDITION = ("if", "then", "else")
+_BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
+_COUNTS = frozenset(
+    {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"}
 )
-_TEXTS = frozenset({"title", "description", "format", "pattern", "contentEncoding", "contentMediaType"})
+_TEXTS = frozenset({"title", "description", "format", "contentEncoding", "contentMediaType"})
 _FLAGS = frozenset({"uniqueItems", "deprecated", "readOnly", "writeOnly"})
-_ANY = frozenset({"default", "const", "examples"})
-_KEPT_REFS = ("#/$defs/", "#/definitions/", "#/properties/")
+_DEFINITIONS = frozenset({"$defs", "definitions"})
+_ANY = frozenset({"default", "const"})
+_LOCAL = re.compile(r"#(/.*)?")
 
 
 def object_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """An object schema that says as much of the given one as a model API takes.
 
-    What is malformed, foreign or endless in it is left out, so that this admits more than the original, never less:
-    the original still decides on each call.
+    What is malformed, foreign, endless or twisted in it is left out, so that this admits more than the original, never
+    less: the original still decides on each call.
     """
-    cleaned = _Cleaner(schema).root()
     try:
-        json.dumps(cleaned, ensure_ascii=False).encode()
+        cleaned = _without_lost_references(_Cleaner(schema).root())
+        text = json.dumps(cleaned, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):  # numbers that JSON does not know
+        return {"type": "object", "properties": {}}
+    if len(text) > _MOST_TEXT:
+        return {"type": "object", "properties": {}}
+    try:
+        text.encode()
     except UnicodeEncodeError:  # half a character, which JSON can spell and nothing can send
-        cleaned = json.loads(json.dumps(cleaned, ensure_ascii=False).encode(errors="replace"))
+        return dict(json.loads(text.encode(errors="replace")))
     return cleaned
 
 
@@ -40,53 +53,51 @@ class _Cleaner:
         self._left = _MOST_NODES
 
     def root(self) -> dict[str, Any]:
-        """The top: model APIs want an object there, without combinations."""
-        branches = [dict(self._root)]
+        """The top: model APIs want an object there, without combinations. What each branch says is joined."""
         merged: dict[str, Any] = {}
-        properties: dict[str, Any] = {}
+        properties: dict[str, list[dict[str, Any]]] = {}
         required: list[str] = []
-        seen = 0
-        while branches and seen < _DEEPEST:
-            branch = branches.pop(0)
-            # A branch of oneOf or anyOf need not be the one: what it requires is required of nobody.
-            optional = branch.pop("", False)
-            seen += 1
-            target = self._target(branch.get("$ref"))
-            if isinstance(target, dict) and target is not self._root:
-                branches.append({**target, "": optional})
-            for key in ("allOf", "anyOf", "oneOf"):
-                found = branch.pop(key, None)
-                within = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-                branches += [{**one, "": optional or key != "allOf"} for one in within]
-            for key in ("not", "if", "then", "else", "enum", "const", "$ref"):
-                branch.pop(key, None)
+        for branch, demanded in self._branches():
             cleaned = self._clean(branch, 0)
             for name, said in cleaned.pop("properties", {}).items():
-                properties.setdefault(name, said)
-            required += [name for name in cleaned.pop("required", ()) if not optional and name not in required]
-            if optional and "additionalProperties" in cleaned:
-                del cleaned["additionalProperties"]
-            merged = {**cleaned, **merged}
-        merged.pop("items", None)
-        result = {**merged, "type": "object", "properties": properties}
-        if required := [name for name in required if name in properties]:
+                variants = properties.setdefault(name, [])
+                if said not in variants:
+                    variants.append(said)
+            needed = cleaned.pop("required", ())
+            if demanded:
+                required += [name for name in needed if name not in required]
+                merged = {**cleaned, **merged}
+            else:  # it need not be the one: what it rules out may be ruled in by another
+                merged = {**{key: one for key, one in cleaned.items() if key in _DEFINITIONS}, **merged}
+                merged.pop("additionalProperties", None)
+                merged.pop("patternProperties", None)
+        for key in ("items", "prefixItems", "enum", "const", "$ref", *_LISTS, *_TURNED):
+            merged.pop(key, None)
+        joined = {name: said[0] if len(said) == 1 else {"anyOf": said} for name, said in properties.items()}
+        result = {**merged, "type": "object", "properties": joined}
+        if required := [name for name in required if name in joined]:
             result["required"] = required
         return result
 
+    def _branches(self) -> Iterable[tuple[dict[str, Any], bool]]:
+        """The root and all that it is combined of; and whether each of them holds for certain."""
+        waiting: list[tuple[Mapping[str, Any], bool]] = [(self._root, True)]
+        for _ in range(_DEEPEST):
+            if not waiting:
+                return
+            branch, demanded = waiting.pop(0)
+            target = self._target(branch.get("$ref"))
+            if isinstance(target, dict) and target is not self._root:
+                waiting.append((target, demanded))
+            for key in ("allOf", "anyOf", "oneOf"):
+                found = branch.get(key)
+                within = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+                waiting += [(one, demanded and key == "allOf") for one in within]
+            yield {key: value for key, value in branch.items() if key not in _LISTS and key != "$ref"}, demanded
+
     def _target(self, ref: object) -> object:
         """What a reference within the schema points to, None where it points nowhere."""
-        if not isinstance(ref, str) or not ref.startswith("#"):
-            return None
-        here: Any = self._root
-        for piece in ref[1:].split("/")[1:]:
-            key = piece.replace("~1", "/").replace("~0", "~")
-            if isinstance(here, dict) and key in here:
-                here = here[key]
-            elif isinstance(here, list) and key.isdecimal() and int(key) < len(here):
-                here = here[int(key)]
-            else:
-                return None
-        return here
+        return _pointed(self._root, ref)
 
     def _clean(self, schema: object, depth: int) -> dict[str, Any]:
         self._left -= 1
@@ -96,8 +107,18 @@ class _Cleaner:
         for key, value in schema.items():
             if key in _ANY:
                 cleaned[key] = value
+            elif key == "oneOf":
+                kept = self._keyword(key, value, depth)
+                if kept is not None:  # of altered branches more than one may fit
+                    cleaned["oneOf" if kept == value else "anyOf"] = kept
             elif (kept := self._keyword(key, value, depth)) is not None:
                 cleaned[key] = kept
+        if any(key in schema and key not in cleaned for key in _CONDITION):
+            for key in _CONDITION:
+                cleaned.pop(key, None)
+        if "contains" not in cleaned:
+            cleaned.pop("minContains", None)
+            cleaned.pop("maxContains", None)
         if "array" in _listed(cleaned.get("type")) and "items" not in cleaned:
             cleaned["items"] = {}
         return cleaned
@@ -105,36 +126,92 @@ class _Cleaner:
     def _keyword(self, key: str, value: object, depth: int) -> Any:
         """The keyword's value as it may stay, None where it may not."""
         if key in _MAPS and isinstance(value, dict):
-            return {str(name): self._clean(one, depth + 1) for name, one in value.items() if one is not False}
+            kept = {
+                str(name): self._clean(one, depth + 1)
+                for name, one in value.items()
+                if key != "patternProperties" or _is_pattern(name)
+            }
+            # A name that is ruled out is not offered; which only matters where others are ruled out too.
+            return {name: one for name, one in kept.items() if value[name] is not False}
         if key in _LISTS and isinstance(value, list):
             return [self._clean(one, depth + 1) for one in value if one is not False] or None
         if key in _ONES:
             if isinstance(value, bool) and key == "additionalProperties":
                 return value
-            first = value[0] if isinstance(value, list) and value else value  # a tuple, as older drafts write it
-            return self._clean(first, depth + 1)
-        return self._plain(key, value, depth)
+            return self._clean(value, depth + 1) if isinstance(value, dict | bool) else None
+        if key in _TURNED:
+            return value if isinstance(value, dict) and self._clean(value, depth + 1) == value else None
+        return self._plain(key, value)
 
-    def _plain(self, key: str, value: object, depth: int) -> Any:
-        if key == "$ref":
-            return self._reference(value)
-        if key == "type":
-            types = [name for name in _listed(value) if name in _TYPES]
-            return (types[0] if isinstance(value, str) or len(types) == 1 else types) if types else None
-        if key == "required":
-            return [name for name in value if isinstance(name, str)] or None if isinstance(value, list) else None
-        if key == "enum":
-            return value if isinstance(value, list) and value else None
+    def _plain(self, key: str, value: object) -> Any:
+        match key:
+            case "$ref":
+                return value if isinstance(value, str) and isinstance(self._target(value), dict) else None
+            case "type":
+                types = _once(_listed(value))
+                if not types or not _TYPES.issuperset(types):
+                    return None
+                return types[0] if isinstance(value, str) else types
+            case "required":
+                names = _once(name for name in value if isinstance(name, str)) if isinstance(value, list) else []
+                return names or None
+            case "enum" | "examples":
+                return value if isinstance(value, list) and value else None
+            case "pattern":
+                return value if _is_pattern(value) else None
+            case "multipleOf":
+                return value if _is_number(value) and value > 0 else None  # type: ignore[operator]
         allowed: tuple[type, ...] = (str,) if key in _TEXTS else (bool,) if key in _FLAGS else ()
-        if key in _NUMBERS and not isinstance(value, bool):
-            allowed = (int, float)
+        if key in _COUNTS:
+            return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        if key in _BOUNDS:
+            return value if _is_number(value) else None
         return value if allowed and isinstance(value, allowed) else None
 
-    def _reference(self, ref: object) -> str | None:
-        found = self._target(ref)
-        if isinstance(found, dict) and isinstance(ref, str) and (ref == "#" or ref.startswith(_KEPT_REFS)):
-            return ref
+
+def _without_lost_references(root: dict[str, Any]) -> dict[str, Any]:
+    """The schema without references to what is no longer where it was."""
+
+    def mended(node: Any) -> Any:
+        if isinstance(node, dict):
+            lost = isinstance(node.get("$ref"), str) and not isinstance(_pointed(root, node["$ref"]), dict)
+            return {key: mended(value) for key, value in node.items() if not (lost and key == "$ref")}
+        return [mended(one) for one in node] if isinstance(node, list) else node
+
+    return dict(mended(root))
+
+
+def _pointed(root: object, ref: object) -> object:
+    if not isinstance(ref, str) or not _LOCAL.fullmatch(ref):
         return None
+    here: Any = root
+    for piece in ref[1:].split("/")[1:]:
+        key = piece.replace("~1", "/").replace("~0", "~")
+        if isinstance(here, dict) and key in here:
+            here = here[key]
+        elif isinstance(here, list) and key.isdecimal() and int(key) < len(here):
+            here = here[int(key)]
+        else:
+            return None
+    return here
+
+
+def _is_pattern(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _once(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _listed(value: object) -> list[str]:

@@ -65,7 +65,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     @property
     def repeatable(self) -> bool:
         """Whether the server says that a second call does no more than the first."""
-        return self.annotations.idempotent is True or self.annotations.read_only is True
+        return self.annotations.idempotent is True
 
     @property
     def read_only(self) -> bool:

@@ -217,7 +217,10 @@ class TerminalAsker:
     async def _value(self, field: Field, default: object) -> Any:
         """The field's value, or the Answer that ends the form."""
         label = Text("    ").append(one_line(field.title or field.name, 60), style="bold")
-        notes = [*(["required"] if field.required else []), *([field.expects] if field.expects else [])]
+        standing = field.kind in {"choice", "choices", "boolean"}  # shown beside, not to be typed over
+        notes = ["required" if field.required else "may be left empty", *([field.expects] if field.expects else [])]
+        if standing and default is not None:
+            notes = [*notes[1:], f"Enter: {shown(field, default)}"]
         label.append(f"  ({one_line(', '.join(notes), 120)})" if notes else "", style="dim")
         label.append(f"\n      {one_line(field.description, 300)}" if field.description else "", style="dim")
         for number, choice in enumerate(field.choices, 1):
@@ -225,12 +228,12 @@ class TerminalAsker:
             label.append(f"\n      {number}. {one_line(choice.value, 80)}{title}")
         self._err.print(label)
         while True:
-            typed = await self._line("    : ", shown(field, default))
+            typed = await self._line("    : ", "" if standing else shown(field, default))
             if isinstance(typed, Answer):
                 return typed
             try:
-                # What was there and is now empty is meant to be empty.
-                return read_value(replace(field, default=None) if default is not None else field, typed)
+                # What stood there and is now empty is meant to be empty.
+                return read_value(replace(field, default=default if standing else None), typed)
             except BadValue as error:
                 self._err.print(Text(f"      {clean(str(error))}", style="yellow"))
                 default = typed or None
@@ -285,7 +288,8 @@ class TerminalAsker:
         for key in ("escape", "c-d"):
             bindings.add(key)(lambda event: answer(event, "n"))
         bindings.add("c-c")(lambda event: answer(event, "cancel"))
-        bindings.add("<any>")(lambda event: None)
+        for key in ("enter", "<any>"):
+            bindings.add(key)(lambda event: None)
         session: PromptSession[str] = PromptSession(
             key_bindings=bindings, output=create_output(stdout=cast("TextIO", self._err.file))
         )

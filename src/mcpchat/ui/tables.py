@@ -24,7 +24,7 @@ def servers(statuses: Sequence[ServerStatus]) -> Table:
             status.transport,
             "-" if status.tools is None else str(status.tools),
             status.auth,
-            Text(one_line(took or (f"{reason[0]} · {reason[-1]}" if len(reason) > 1 else reason[0]), 120)),
+            Text(one_line(took if not reason[0] else " · ".join(dict.fromkeys((reason[0], reason[-1]))), 160)),
         )
     return table
 

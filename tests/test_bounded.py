@@ -79,6 +79,16 @@ async def test_a_cut_result_says_how_to_read_on_and_can_be_paged_through_whole()
     assert read == LONG
 
 
+async def test_a_page_without_a_limit_is_whole_and_letters_of_any_case_are_found() -> None:
+    store = MemoryResults()
+    store.save("İ\n" + LONG + "ERROR here\n")
+    box = BoundedToolbox(FakeToolbox(), limit=1000, store=store)
+    page = texts(await box.call(READ_RESULT, "c", {"id": "r0"}, print))[0]
+    assert "left out" not in page
+    assert page.startswith("İ\nline 0 hay\n")
+    assert "2002: ERROR here" in texts(await box.call(READ_RESULT, "c", {"id": "r0", "grep": "error"}, print))[0]
+
+
 async def test_grep_finds_lines_with_their_numbers_in_either_case() -> None:
     box, _ = await kept()
     page = texts(await box.call(READ_RESULT, "c", {"id": "r0", "grep": "NEEDLE", "limit": 2, "offset": 1}, print))[0]

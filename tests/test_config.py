@@ -99,7 +99,7 @@ PROBLEMS = [
     ("[model]\nbase_url = 'localhost:1'", "c.toml:2: model.base_url: expected an address that begins with https://"),
     ("[limits]\nmax_steps = 0", "c.toml:2: limits.max_steps: expected a whole number >= 1"),
     ("[modle]\nname = 'x'", 'c.toml:1: modle: unknown key; did you mean "model"?'),
-    ("[model\nname = 'x'", "c.toml: not valid TOML: "),
+    ("[model\nname = 'x'", "c.toml:1: not valid TOML: "),
 ]
 
 

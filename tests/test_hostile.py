@@ -97,6 +97,7 @@ def test_a_server_that_cannot_be_spoken_to_is_left_out_with_its_reason(meet: Mee
         ("huge", "the answer is larger than 16,777,216 bytes (limits.max_message) and was thrown away"),
         ("huge-id-last", "the answer is larger than 16,777,216 bytes (limits.max_message) and was thrown away"),
         ("endless", "the answer is larger than 16,777,216 bytes (limits.max_message) and was thrown away"),
+        ("bomb", "the answer is larger than 16,777,216 bytes (limits.max_message) and was thrown away"),
         ("result-a-list", "the server answered without a result"),
         ("odd-error", "everything is wrong"),
     ],
@@ -120,7 +121,11 @@ def test_a_call_that_gets_no_usable_answer_says_why(meet: Meet, mode: str, told:
         ("log-flood", "fine\n"),
         ("progress-flood", "fine\n"),
         ("change-flood", "fine\n"),
+        ("request-flood", "fine\n"),
         ("stderr-flood", "fine\n"),
+        ("half-character", "fine\n"),
+        ("not-a-number", "fine\n"),
+        ("many-parts", "x\n" * 2000 + "[3,000 more pieces of content left out]\n"),
         ("same-cursor", "fine\n"),
         ("endless-pages", "fine\n"),
         ("broken-tools", "fine\n"),
@@ -134,7 +139,20 @@ def test_what_is_odd_but_usable_is_used(meet: Meet, mode: str, answer: str) -> N
     assert (seen.code, seen.out) == (0, answer), seen.err
 
 
-@pytest.mark.parametrize("mode", ["huge", "endless", "many-tools", "log-flood", "stderr-flood", "endless-pages"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "huge",
+        "endless",
+        "many-tools",
+        "log-flood",
+        "stderr-flood",
+        "endless-pages",
+        "bomb",
+        "fat-pages",
+        "request-flood",
+    ],
+)
 def test_memory_stays_bounded(meet: Meet, mode: str) -> None:
     usual = meet("banner").megabytes
     assert meet(mode).megabytes < usual + 150  # of which 100 MB of text, or what goes on without end, would be more
@@ -158,6 +176,14 @@ def test_a_broken_tool_is_dropped_with_a_notice_and_the_rest_stays(meet: Meet) -
     assert "warning: bad: 5 tools cannot be used (malformed, twice the same, too large or too many)" in seen.err
     for name in ("bomb", "net", "bad_schema"):
         assert meet("broken-tools", "call", f"bad.{name}", "--yes", "a=1").out == "fine\n"
+
+
+def test_one_odd_tool_breaks_neither_the_others_nor_a_request_to_a_model(meet: Meet) -> None:
+    for mode in ("half-character", "not-a-number"):
+        seen = meet(mode, "tools", "--format", "openai")
+        assert seen.code == 0, seen.err
+        for function in json.loads(seen.out, parse_constant=pytest.fail):
+            json.dumps(function, ensure_ascii=False).encode()
 
 
 def test_a_flood_on_stderr_leaves_a_log_of_bounded_size(meet: Meet, isolated: Path) -> None:

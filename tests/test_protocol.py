@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mcpchat.adapters.schema_cache import identity
 from mcpchat.core.config import ServerConfig, Timeouts
 from mcpchat.core.elicitation import Answer, Form
 from mcpchat.core.errors import ServerError, ToolFailed
@@ -300,3 +301,70 @@ async def test_a_resource_that_was_read_and_changes_is_told(bench: Open) -> None
         assert await b.hub.read("box", "note://a") == [Text(text="hello")]
         await b.call("box.echo", text="hi")
         assert Notice(level="info", text="box: note://a has changed") in b.seen
+
+
+# --- what once went wrong ---------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_silent_to_the_end_is_given_up_in_time(bench: Open, remote: Remote) -> None:
+    url = remote("silent", script="old_remote.py")
+    config = ServerConfig(url=url, protocol="2025-06-18", timeouts=Timeouts(start=1))
+    async with asyncio.timeout(20), bench(far=config) as b:
+        assert await b.hub.tools() == ()
+        assert b.failure("far") == "it did not answer within 1 s"
+
+
+async def test_a_start_that_was_cancelled_leaves_nothing_half_known(bench: Open) -> None:
+    async with bench(box=odd("slow-list")) as b:
+        task = asyncio.create_task(b.hub.tools())
+        async with asyncio.timeout(20):
+            while b.hub._servers["box"].connection is None:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert len(await b.hub.tools()) == 3
+        assert b.hub.status()[0].state == "ready"
+
+
+async def test_all_calls_on_a_stale_discovery_are_made_anew(bench: Open, tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"))
+    newer = CAPABLE.read_text().replace("def big(size: int)", "def write(text: str, size: int = 0)")
+    script.write_text(newer.replace('return "x" * size', "return text"))
+    async with bench(box=config) as b:
+        await b.hub.tools()
+    script.write_text((SERVERS / "odd.py").read_text())
+    async with bench(box=config) as b:
+        spec = await b.spec("box.write")
+        calls = (b.hub.call(spec, f"c{n}", {"text": "x"}, b.seen.append) for n in range(4))
+        results = await asyncio.gather(*calls)
+        assert [result.parts[0].text for result in results] == ["echo: x"] * 4
+
+
+async def test_a_required_server_is_started_though_it_is_known(bench: Open, tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"), required=True)
+    script.write_text(CAPABLE.read_text())
+    async with bench(box=config) as b:
+        await b.hub.tools()
+    script.write_text("raise SystemExit(3)")
+    async with bench(box=config) as b:
+        with pytest.raises(ServerError, match="exit code 3"):
+            await b.hub.tools()
+
+
+def test_what_changes_a_server_changes_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ServerConfig(command="git", args=(".",))
+    environ = {"PATH": "/usr/bin", "A": "1", "B": "1"}
+    first = identity(here, environ)
+    monkeypatch.chdir(tmp_path)
+    keys = [first, identity(here, environ)]
+    for more in (
+        {"env_pass": ("A",)},
+        {"env_pass": ("B",)},
+        {"sampling": True},
+        {"elicitation": False},
+        {"roots": ("/",)},
+    ):
+        keys.append(identity(ServerConfig(command="git", args=(".",), **more), environ))
+    assert len(set(keys)) == len(keys)

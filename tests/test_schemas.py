@@ -77,6 +77,47 @@ def test_depth_and_size_are_bounded() -> None:
     assert json.dumps(object_schema(wide)).count("string") < 5000
 
 
+def test_nothing_that_the_original_admits_is_ruled_out() -> None:
+    kinds = [{"properties": {"kind": {"const": kind}, kind: {"type": "string"}}, "minProperties": 2} for kind in "ab"]
+    cases: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"oneOf": kinds}, {"kind": "b", "b": "x"}),
+        ({"anyOf": [*kinds, {}]}, {}),
+        ({"properties": {"a": {"items": [{"type": "string"}, {"type": "integer"}]}}}, {"a": ["x", 1]}),
+        ({"properties": {"a": {"not": {"dependentRequired": {"x": ["y"]}}}}}, {"a": {"x": 1}}),
+        ({"properties": {"a": {"oneOf": [{"type": "string", "format": 7}, {"hologram": 1}]}}}, {"a": 5}),
+        ({"properties": {"a": {"contains": {"hologram": 1}, "maxContains": 0}}}, {"a": []}),
+        ({"properties": {"a": {"if": {"hologram": 1}, "then": {"type": "string"}}}}, {"a": 5}),
+        ({"properties": {"a": {"type": ["string", "hologram"]}}}, {"a": 5}),
+        ({"properties": {"a": {"$ref": "#/oneOf/0"}}, "oneOf": [{"type": "object"}]}, {"a": 5}),
+    ]
+    for schema, value in cases:
+        made = object_schema(schema)
+        jsonschema.Draft202012Validator.check_schema(made)
+        jsonschema.validate(value, made)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"required": ["a", "a"]}, {"properties": {"a": {"type": ["string", "string"]}}}, {"minProperties": -1},
+        {"properties": {"a": {"minLength": 1.5, "multipleOf": 0, "examples": "x", "pattern": "(", "maximum": None}}},
+        {"patternProperties": {"(": {}}}, {"properties": {"a": {"default": float("nan")}}},
+    ],
+)  # fmt: skip
+def test_what_is_invalid_in_a_schema_is_left_out(broken: dict[str, Any]) -> None:
+    made = object_schema(broken)
+    jsonschema.Draft202012Validator.check_schema(made)
+    json.dumps(made, allow_nan=False)
+
+
+def test_a_schema_that_contains_itself_many_times_takes_no_time() -> None:
+    twice = {"properties": {"a": {"$ref": "#"}}}
+    assert problem({"allOf": [twice, {**twice}]}, nested(90)) == ""
+    tree = {"$defs": {"n": {"properties": {"kids": {"items": {"$ref": "#/$defs/n"}}, "v": {"type": "integer"}}}}}
+    schema = {**tree, "properties": {"root": {"$ref": "#/$defs/n"}}}
+    assert "is not of type" in problem(schema, {"root": {"kids": [{"kids": [{"v": "x"}]}]}})
+
+
 @pytest.mark.parametrize(
     ("schema", "value", "told"),
     [

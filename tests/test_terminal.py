@@ -332,7 +332,7 @@ def test_resources_prompts_and_logs_in_the_chat(start: Start, model_double: Mode
         terminal.send("/logs nobody" + ENTER)
         terminal.wait_for("usage: /logs SERVER, one of box")
         terminal.send("/refresh" + ENTER)
-        terminal.wait_for("8 tools on offer")
+        terminal.wait_for("7 tools on offer")
         terminal.send("what is in @box:note://today ?" + ENTER)
         terminal.wait_for("Hello.")
         terminal.send("/box:greet style=x" + ENTER)

@@ -76,6 +76,20 @@ def list_tools(request: dict[str, Any]) -> None:
             page = [{"name": f"t{number}_{n}", "inputSchema": {"type": "object"}} for n in range(200)]
             reply(request, {"tools": tools + page, "nextCursor": str(number + 1)})
             return
+        case "fat-pages":
+            number = int((request.get("params") or {}).get("cursor") or 0)
+            page = [{"name": f"t{number}", "description": "x" * 15_000_000, "inputSchema": {}}]
+            reply(request, {"tools": (tools if number == 0 else []) + page, "nextCursor": str(number + 1)})
+            return
+        case "half-character":
+            tools += [{"name": "half", "description": "a \ud800 b \ud83d\ude00", "inputSchema": {"title": "\udc00"}}]
+        case "not-a-number":
+            OUT.write(
+                b'{"jsonrpc":"2.0","id":%d,"result":{"tools":[{"name":"go","inputSchema":{"type":"object",'
+                b'"properties":{"n":{"default":NaN,"minLength":-1,"multipleOf":0}}}}]}}\n' % request["id"]
+            )
+            OUT.flush()
+            return
         case "same-cursor":
             reply(request, {"tools": tools, "nextCursor": ""})
             return
@@ -127,6 +141,14 @@ def call(request: dict[str, Any]) -> None:
             OUT.write(b'"}]},"jsonrpc":"2.0","id":%d}\n' % request["id"])
             OUT.flush()
             return
+        case "bomb":
+            OUT.write(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[' % request["id"] + b"{}," * 5_000_000)
+            OUT.write(b"{}]}}\n")
+            OUT.flush()
+            return
+        case "many-parts":
+            reply(request, {"content": [{"type": "text", "text": "x"}] * 5000})
+            return
         case "endless":
             OUT.write(head)
             while True:
@@ -158,7 +180,7 @@ def call(request: dict[str, Any]) -> None:
         case "odd-error":
             send({"jsonrpc": "2.0", "id": request["id"], "error": "everything is wrong"})
             return
-        case "log-flood" | "progress-flood" | "change-flood":
+        case "log-flood" | "progress-flood" | "change-flood" | "request-flood":
             flood(request)
         case "stderr-flood":
             for _ in range(30):
@@ -177,6 +199,7 @@ def flood(request: dict[str, Any]) -> None:
     notes: dict[str, dict[str, Any]] = {
         "log-flood": {"method": "notifications/message", "params": {"level": "info", "data": "x" * 1000}},
         "progress-flood": {"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}},
+        "request-flood": {"method": "ping", "id": "again"},
         "change-flood": {"method": "notifications/tools/list_changed"},
     }
     line = json.dumps({"jsonrpc": "2.0", **notes[MODE]}).encode() + b"\n"

@@ -40,6 +40,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             return {"protocolVersion": revision, "capabilities": capabilities, "serverInfo": info}
         case "tools/list" if MODE == "no-list":
             raise ValueError("no list today")
+        case "tools/list" if MODE == "slow-list":
+            time.sleep(1)
+            return {"tools": TOOLS}
         case "tools/list" if MODE == "silent-list":
             time.sleep(60)
             raise ValueError("too late")

@@ -31,6 +31,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, gzip.compress(b"{}"), packed=True)
         elif "id" not in request:
             self.answer(202, b"")
+        elif method == "initialize" and MODE == "silent":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Mcp-Session-Id", "s")
+            self.end_headers()
+            time.sleep(100)
         elif method == "initialize":
             info = {"name": "old", "version": "1"}
             result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
@@ -45,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode())
 
     def do_DELETE(self) -> None:
-        if MODE == "hang-at-goodbye":
+        if MODE in {"hang-at-goodbye", "silent"}:
             time.sleep(100)
         self.answer(200, b"")
 

@@ -79,6 +79,7 @@ async def _servers(room: Room, argument: str) -> None:
 
 
 async def _resources(room: Room, argument: str) -> None:
+    await room.toolbox.tools()  # what nothing is known of yet is asked first
     found: list[Resource | Template] = []
     for name, kept in room.servers.catalogs().items():
         if not argument or name == argument:
@@ -91,6 +92,7 @@ async def _resources(room: Room, argument: str) -> None:
 
 
 async def _prompts(room: Room, argument: str) -> None:
+    await room.toolbox.tools()
     found = [
         one
         for name, kept in room.servers.catalogs().items()
@@ -169,6 +171,7 @@ async def run(room: Room, line: str) -> None:
 
 async def _run_prompt(room: Room, label: str, argument: str) -> None:
     """Send the messages that a server makes of its prompt."""
+    await room.toolbox.tools()
     prompts = {prompt.label: prompt for kept in room.servers.catalogs().values() for prompt in kept.prompts}
     prompt = prompts.get(label)
     if prompt is None:

@@ -358,13 +358,8 @@ def test_what_changes_a_server_changes_its_identity(tmp_path: Path, monkeypatch:
     environ = {"PATH": "/usr/bin", "A": "1", "B": "1"}
     first = identity(here, environ)
     monkeypatch.chdir(tmp_path)
-    keys = [first, identity(here, environ)]
-    for more in (
-        {"env_pass": ("A",)},
-        {"env_pass": ("B",)},
-        {"sampling": True},
-        {"elicitation": False},
-        {"roots": ("/",)},
-    ):
-        keys.append(identity(ServerConfig(command="git", args=(".",), **more), environ))
-    assert len(set(keys)) == len(keys)
+    others: list[dict[str, Any]] = [
+        {"env_pass": ("A",)}, {"env_pass": ("B",)}, {"sampling": True}, {"elicitation": False}, {"roots": ("/",)},
+    ]  # fmt: skip
+    keys = [identity(ServerConfig(command="git", args=(".",), **more), environ) for more in ({}, *others)]
+    assert len({first, *keys}) == len(keys) + 1

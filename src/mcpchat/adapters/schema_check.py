@@ -11,6 +11,8 @@ _BACKTRACKS = 10_000  # of a pattern: a hostile one ends here instead of never
 _DEEPEST = 100  # of a schema or a value: the validator recurses on the machine's own stack
 _MOST_WORK = 5_000_000  # schema nodes, references followed, times the value's nodes
 
+_REFERENCE = ("$ref", "$dynamicRef", "$recursiveRef")
+
 _compiled: OrderedDict[int, tuple[Any, Any, int, int]] = OrderedDict()
 
 
@@ -89,10 +91,10 @@ def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
         return None, 1
     known: dict[int, int] = {}
     open_nodes: set[int] = set()
-    references, cyclic = 0, False
+    cyclic = False
 
     def cost(node: object, depth: int) -> int:
-        nonlocal references, cyclic
+        nonlocal cyclic
         if not isinstance(node, dict | list):
             return 1
         if depth > 2 * _DEEPEST:
@@ -104,9 +106,8 @@ def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
         open_nodes.add(id(node))
         total = 1 + sum(cost(child, depth + 1) for child in _children(node))
         if isinstance(node, dict) and isinstance(node.get("$dynamicRef") or node.get("$recursiveRef"), str):
-            references, cyclic = references + 2, True
+            cyclic = True
         if isinstance(node, dict) and isinstance(ref := node.get("$ref"), str):
-            references += 1
             total += cost(_pointed(schema, ref), depth + 1) if ref.startswith("#") else 0
             cyclic = cyclic or not ref.startswith("#/")  # to itself, or to an anchor somewhere
         open_nodes.discard(id(node))
@@ -114,7 +115,15 @@ def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
         return known[id(node)]
 
     total = cost(schema, 0)
-    return total, max(1, references) if cyclic else 1
+    return total, max(1, _references(schema)) if cyclic else 1
+
+
+def _references(schema: dict[str, Any]) -> int:
+    found, layer = 0, [schema]
+    while layer:
+        found += sum(1 for node in layer if isinstance(node, dict) for key in node if key.endswith(_REFERENCE))
+        layer = [child for node in layer for child in _children(node)]
+    return found
 
 
 def _pointed(schema: object, ref: str) -> object:

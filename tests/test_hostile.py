@@ -128,6 +128,7 @@ def test_a_call_that_gets_no_usable_answer_says_why(meet: Meet, mode: str, told:
         ("many-parts", "x\n" * 2000 + "[3,000 more pieces of content left out]\n"),
         ("same-cursor", "fine\n"),
         ("endless-pages", "fine\n"),
+        ("fat-pages", "fine\n"),
         ("broken-tools", "fine\n"),
         ("deep", "fine\n"),
         ("no-content", '{"a":1}\n'),

@@ -164,7 +164,7 @@ async def test_progress_keeps_a_long_call_alive_and_the_total_ends_it(bench: Ope
 async def test_calls_run_at_once_up_to_the_servers_limit(bench: Open, limit: int, most: int) -> None:
     async with bench(box=capable(max_parallel=limit)) as b:
         spec = await b.spec("box.busy")
-        calls = (b.hub.call(spec, f"c{n}", {"seconds": 0.3}, b.seen.append) for n in range(5))
+        calls = (b.hub.call(spec, f"c{n}", {"seconds": 0.6}, b.seen.append) for n in range(5))
         results = await asyncio.gather(*calls)
         assert max(result.structured["result"] for result in results) == most
 

@@ -13,7 +13,7 @@ from mcpchat.core.errors import ServerError
 
 _MOST_PAGES = 1000
 _LONGEST_ENTRY = 500_000  # characters, of one tool and the like
-_MOST_TEXT = 50_000_000  # of a whole list
+_MOST_TEXT = 50_000_000  # of a whole list, dropped entries included
 _METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 Ask = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
 
@@ -80,16 +80,16 @@ async def _pages(
         for entry in good:
             key = entry.get("uri") or entry.get("uriTemplate") or entry["name"]
             took = len(str(entry))
-            if key in entries or len(entries) >= MOST_ITEMS or took > _LONGEST_ENTRY or size + took > _MOST_TEXT:
+            size += took
+            if key in entries or len(entries) >= MOST_ITEMS or took > _LONGEST_ENTRY or size > _MOST_TEXT:
                 dropped += 1
             else:
                 entries[key] = entry
-                size += took
         said = raw.get("ttlMs")
         if isinstance(said, int | float) and said > 0:  # zero is what a server says that was told nothing
             ttl = said / 1000
         cursor = page.next_cursor
-        if cursor is None or cursor in cursors or len(entries) >= MOST_ITEMS or size > _MOST_TEXT // 2:
+        if cursor is None or cursor in cursors or len(entries) >= MOST_ITEMS or size > _MOST_TEXT:
             break
         cursors.add(cursor)
     if dropped or len(entries) >= MOST_ITEMS:

@@ -5,6 +5,8 @@ from typing import Any
 
 import jsonschema_rs
 
+from mcpchat.core.model_schema import pointed
+
 _MOST_KEPT = 512  # compiled schemas
 _MOST_TOLD = 3  # faults of one value
 _BACKTRACKS = 10_000  # of a pattern: a hostile one ends here instead of never
@@ -108,7 +110,7 @@ def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
         if isinstance(node, dict) and isinstance(node.get("$dynamicRef") or node.get("$recursiveRef"), str):
             cyclic = True
         if isinstance(node, dict) and isinstance(ref := node.get("$ref"), str):
-            total += cost(_pointed(schema, ref), depth + 1) if ref.startswith("#") else 0
+            total += cost(pointed(schema, ref), depth + 1) if ref.startswith("#") else 0
             cyclic = cyclic or not ref.startswith("#/")  # to itself, or to an anchor somewhere
         open_nodes.discard(id(node))
         known[id(node)] = min(total, _MOST_WORK + 1)
@@ -124,11 +126,3 @@ def _references(schema: dict[str, Any]) -> int:
         found += sum(1 for node in layer if isinstance(node, dict) for key in node if key.endswith(_REFERENCE))
         layer = [child for node in layer for child in _children(node)]
     return found
-
-
-def _pointed(schema: object, ref: str) -> object:
-    here: Any = schema
-    for piece in ref[1:].split("/")[1:]:
-        key = piece.replace("~1", "/").replace("~0", "~")
-        here = here.get(key) if isinstance(here, dict) else None
-    return here

@@ -86,7 +86,7 @@ class _Cleaner:
             if not waiting:
                 return
             branch, demanded = waiting.pop(0)
-            target = self._target(branch.get("$ref"))
+            target = pointed(self._root, branch.get("$ref"))
             if isinstance(target, dict) and target is not self._root:
                 waiting.append((target, demanded))
             for key in ("allOf", "anyOf", "oneOf"):
@@ -94,10 +94,6 @@ class _Cleaner:
                 within = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
                 waiting += [(one, demanded and key == "allOf") for one in within]
             yield {key: value for key, value in branch.items() if key not in _LISTS and key != "$ref"}, demanded
-
-    def _target(self, ref: object) -> object:
-        """What a reference within the schema points to, None where it points nowhere."""
-        return _pointed(self._root, ref)
 
     def _clean(self, schema: object, depth: int) -> dict[str, Any]:
         self._left -= 1
@@ -146,7 +142,7 @@ class _Cleaner:
     def _plain(self, key: str, value: object) -> Any:
         match key:
             case "$ref":
-                return value if isinstance(value, str) and isinstance(self._target(value), dict) else None
+                return value if isinstance(value, str) and isinstance(pointed(self._root, value), dict) else None
             case "type":
                 types = _once(_listed(value))
                 if not types or not _TYPES.issuperset(types):
@@ -174,14 +170,15 @@ def _without_lost_references(root: dict[str, Any]) -> dict[str, Any]:
 
     def mended(node: Any) -> Any:
         if isinstance(node, dict):
-            lost = isinstance(node.get("$ref"), str) and not isinstance(_pointed(root, node["$ref"]), dict)
+            lost = isinstance(node.get("$ref"), str) and not isinstance(pointed(root, node["$ref"]), dict)
             return {key: mended(value) for key, value in node.items() if not (lost and key == "$ref")}
         return [mended(one) for one in node] if isinstance(node, list) else node
 
     return dict(mended(root))
 
 
-def _pointed(root: object, ref: object) -> object:
+def pointed(root: object, ref: object) -> object:
+    """What a reference within the schema points to, None where it points nowhere."""
     if not isinstance(ref, str) or not _LOCAL.fullmatch(ref):
         return None
     here: Any = root

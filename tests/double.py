@@ -37,6 +37,45 @@ def tool_call(name: str, arguments: str, call_id: str = "call_1") -> Reply:
     return Reply([chunk({"tool_calls": [call]}), chunk({}, "tool_calls"), DONE])
 
 
+def event(kind: str, **fields: Any) -> bytes:
+    """One event of the Responses API."""
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+def message_item(text: str, item_id: str = "msg_1") -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"type": "message", "id": item_id, "status": "completed", "role": "assistant", "content": content}
+
+
+def call_item(name: str, arguments: str, call_id: str = "call_1") -> dict[str, Any]:
+    return {
+        "type": "function_call", "id": f"fc_{call_id}", "call_id": call_id, "status": "completed",
+        "name": name, "arguments": arguments,
+    }  # fmt: skip
+
+
+def reasoning_item(item_id: str = "rs_1") -> dict[str, Any]:
+    return {"type": "reasoning", "id": item_id, "summary": [], "encrypted_content": "gAAAAsecret"}
+
+
+def response(*items: dict[str, Any], usage: dict[str, Any] | None = None, **more: Any) -> list[bytes]:
+    """The events of one answer of the Responses API that is made of these items."""
+    pieces = [event("response.created", response={"id": "resp_1", "status": "in_progress"})]
+    for place, item in enumerate(items):
+        begun = item | ({"arguments": ""} if item["type"] == "function_call" else {})
+        pieces.append(event("response.output_item.added", output_index=place, item=begun))
+        if item["type"] == "message":
+            text = item["content"][0]["text"]
+            pieces += [
+                event("response.output_text.delta", output_index=place, item_id=item["id"], delta=piece)
+                for piece in (text[: len(text) // 2], text[len(text) // 2 :])
+            ]
+        pieces.append(event("response.output_item.done", output_index=place, item=item))
+    whole = {"id": "resp_1", "object": "response", "status": "completed", "output": list(items), "usage": usage, **more}
+    kind = {"incomplete": "response.incomplete", "failed": "response.failed"}.get(whole["status"], "response.completed")
+    return [*pieces, event(kind, response=whole)]
+
+
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
     body = json.dumps({"error": {"message": message, "code": code}}).encode()
     return Reply([body], status, {"Content-Type": "application/json", **headers})
@@ -48,8 +87,10 @@ class ModelDouble:
     def __init__(self) -> None:
         self.replies: list[Reply] = [text("Hello.")]
         self.requests: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
-        self.models = ["small", "large"]
+        self.models: list[Any] = ["small", "large"]
         self._closing = threading.Event()
 
     def __enter__(self) -> "ModelDouble":
@@ -58,6 +99,8 @@ class ModelDouble:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                double.bodies.append(body)
+                double.paths.append(self.path)
                 double.requests.append(json.loads(body))
                 double.headers.append({name.lower(): value for name, value in self.headers.items()})
                 reply = double.replies.pop(0) if len(double.replies) > 1 else double.replies[0]
@@ -73,7 +116,9 @@ class ModelDouble:
                     double._closing.wait(30)
 
             def do_GET(self) -> None:
-                body = json.dumps({"data": [{"id": name} for name in double.models]}).encode()
+                body = json.dumps(
+                    {"data": [{"id": model} if isinstance(model, str) else model for model in double.models]}
+                ).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()

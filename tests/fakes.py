@@ -1,7 +1,7 @@
 """One fake for each port of the core."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from mcpchat.core.approvals import Decision
@@ -21,7 +21,7 @@ class ScriptedModel:
         self._steps = list(steps)
         self.requests: list[ModelRequest] = []
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         self.requests.append(request)
         for event in self._steps.pop(0):
             if isinstance(event, Exception):
@@ -93,6 +93,10 @@ class ScriptedAsker:
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
         self.asked: list[tuple[Any, ...]] = []
+
+    async def go_on(self, rounds: int) -> bool:
+        self.asked.append(("go on", rounds))
+        return bool(self._answers.pop(0)) if self._answers else False
 
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
         self.asked.append((spec.label, rule))

@@ -22,7 +22,7 @@ from mcpchat.core.elicitation import (
 from mcpchat.core.events import Event, Notice
 from mcpchat.core.host import AskingHost
 from mcpchat.core.links import BadAddress, web_address
-from mcpchat.core.ports import ModelChoice
+from mcpchat.core.ports import ModelChoice, Options
 from tests.fakes import ScriptedAsker, ScriptedModel, says
 
 
@@ -172,7 +172,7 @@ async def test_a_sample_is_agreed_to_twice_and_its_limit_is_kept() -> None:
         ("have this answer", "Hello."),
     ]
     request = model.adapter.requests[0]  # type: ignore[attr-defined]
-    assert request.options == {"max_output_tokens": 10}
+    assert request.options == Options(max_output_tokens=10)
     assert request.tools == ()
 
 

@@ -7,45 +7,18 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpchat.adapters import openai_client
-from mcpchat.adapters.openai_chat import OpenAIChat, to_wire
-from mcpchat.adapters.openai_client import OpenAIClient
+from mcpchat.adapters.openai_chat import to_wire
 from mcpchat.core.errors import ModelError
 from mcpchat.core.events import ReasoningDelta, TextDelta
 from mcpchat.core.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage, error_result, user
-from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest, Retrying
+from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest, Options, Retrying
 from tests.double import DONE, chunk
 from tests.fakes import tool
-
-SSE = {"content-type": "text/event-stream"}
-REQUEST = ModelRequest(model="m", messages=(user("hi"),), tools=(tool(),))
-
-
-class Wire:
-    """A transport that plays responses and keeps the requests' bodies."""
-
-    def __init__(self, *responses: httpx2.Response | Exception) -> None:
-        self._responses = list(responses)
-        self.bodies: list[dict[str, Any]] = []
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.bodies.append(json.loads(request.content))
-        answer = self._responses.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def model(self, base_url: str = "http://127.0.0.1:1/v1") -> OpenAIChat:
-        http = httpx2.AsyncClient(transport=httpx2.MockTransport(self))
-        return OpenAIChat(OpenAIClient(base_url=base_url, api_key="k", http_client=http))
-
-
-def stream(*pieces: bytes) -> httpx2.Response:
-    return httpx2.Response(200, headers=SSE, content=b"".join(pieces))
+from tests.wires import REQUEST, Wire, refused, stream
 
 
 async def play(*pieces: bytes, request: ModelRequest = REQUEST) -> list[ModelEvent]:
-    return [event async for event in Wire(stream(*pieces)).model().stream(request)]
+    return [event async for event in Wire(stream(*pieces)).chat().stream(request)]
 
 
 async def finish(*pieces: bytes) -> Done:
@@ -210,15 +183,15 @@ async def test_a_character_cut_in_two_is_joined_and_half_of_one_replaced() -> No
         (httpx2.Response(200, html="<p>Welcome</p>"), "answers with a web page"),
     ],
 )
-async def test_a_success_that_is_none_is_told_for_what_it_is(response: httpx2.Response, told: str, quick: None) -> None:
+async def test_a_success_that_is_none_is_told_for_what_it_is(response: httpx2.Response, told: str) -> None:
     with pytest.raises(ModelError, match=told):
-        [event async for event in Wire(*[response] * 9).model().stream(REQUEST)]
+        [event async for event in Wire(*[response] * 9).chat().stream(REQUEST)]
 
 
 async def test_a_server_that_ignores_stream_is_understood() -> None:
     body = {"choices": [{"message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]}
     wire = Wire(httpx2.Response(200, json=body))
-    events = [event async for event in wire.model().stream(REQUEST)]
+    events = [event async for event in wire.chat().stream(REQUEST)]
     assert events[0] == TextDelta(text="whole")
     assert isinstance(events[-1], Done)
 
@@ -243,11 +216,12 @@ async def test_what_a_provider_hangs_on_a_call_goes_back_with_it() -> None:
     assert wire["tool_calls"][0]["extra_content"] == signature
 
 
-async def test_a_cut_by_length_keeps_text_and_drops_the_unfinished_call() -> None:
-    done = await finish(
-        chunk({"content": "so"}), chunk(call('{"x": "lon', index=0, id="a", name="f")), chunk({}, "length"), DONE
-    )
-    assert (done.message.text, done.message.calls, done.stop, done.message.cut) == ("so", (), "length", "length")
+async def test_a_cut_by_length_keeps_the_text_and_the_call_that_the_turn_will_refuse() -> None:
+    cut = chunk({}, "length")
+    done = await finish(chunk({"content": "so"}), chunk(call('{"x": "lon', index=0, id="a", name="f")), cut, DONE)
+    assert (done.message.text, done.message.calls[0].arguments, done.stop) == ("so", '{"x": "lon', "length")
+    done = await finish(chunk({"content": "so"}), cut, DONE)
+    assert (done.message.text, done.stop, done.message.cut) == ("so", "length", "length")
 
 
 async def test_filter_and_refusal_are_named() -> None:
@@ -265,25 +239,11 @@ async def test_filter_and_refusal_are_named() -> None:
         ((b'data: {"error": {"message": "maximum context length is 10"}}\n\n',), "context", "maximum context"),
     ],
 )
-async def test_a_broken_stream_is_one_clear_error(pieces: Sequence[bytes], kind: str, told: str, quick: None) -> None:
+async def test_a_broken_stream_is_one_clear_error(pieces: Sequence[bytes], kind: str, told: str) -> None:
     wire = Wire(*(stream(*pieces) for _ in range(9)))
     with pytest.raises(ModelError, match=told) as caught:
-        [event async for event in wire.model().stream(REQUEST)]
+        [event async for event in wire.chat().stream(REQUEST)]
     assert caught.value.kind == kind
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits between retries take no time."""
-
-    async def no_time(seconds: float) -> None:
-        pass
-
-    monkeypatch.setattr("asyncio.sleep", no_time)
-
-
-def refused(status: int, message: str = "no", code: str | None = None, **headers: str) -> httpx2.Response:
-    return httpx2.Response(status, json={"error": {"message": message, "code": code}}, headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -302,37 +262,36 @@ def refused(status: int, message: str = "no", code: str | None = None, **headers
 async def test_what_waiting_cannot_mend_fails_at_once(response: httpx2.Response, kind: str) -> None:
     wire = Wire(response)
     with pytest.raises(ModelError) as caught:
-        [event async for event in wire.model().stream(REQUEST)]
+        [event async for event in wire.chat().stream(REQUEST)]
     assert (caught.value.kind, len(wire.bodies)) == (kind, 1)
     assert str(response.status_code) in caught.value.message
 
 
-async def test_passing_failures_are_told_waited_out_and_tried_again(quick: None) -> None:
+async def test_passing_failures_are_told_waited_out_and_tried_again() -> None:
     responses = (refused(429, "slow", **{"retry-after": "7"}), refused(503), httpx2.ConnectError("refused"))
     wire = Wire(*responses, stream(chunk({"content": "ok"}), END))
-    events = [event async for event in wire.model().stream(REQUEST)]
+    events = [event async for event in wire.chat().stream(REQUEST)]
     waits = [event.seconds for event in events if isinstance(event, Retrying)]
     assert waits == [7.0, 1.0, 2.0]
     assert isinstance(events[-1], Done)
 
 
-async def test_nothing_is_tried_again_once_text_was_shown(quick: None) -> None:
+async def test_nothing_is_tried_again_once_text_was_shown() -> None:
     wire = Wire(stream(chunk({"content": "half"}), b'data: {"error": {"message": "overloaded"}}\n\n'))
     with pytest.raises(ModelError):
-        [event async for event in wire.model().stream(REQUEST)]
+        [event async for event in wire.chat().stream(REQUEST)]
     assert len(wire.bodies) == 1
 
 
-async def test_retries_end(quick: None) -> None:
+async def test_retries_end() -> None:
     wire = Wire(*(refused(503) for _ in range(9)))
     with pytest.raises(ModelError):
-        [event async for event in wire.model().stream(REQUEST)]
-    assert len(wire.bodies) == openai_client.MAX_RETRIES + 1
+        [event async for event in wire.chat().stream(REQUEST)]
+    assert len(wire.bodies) == 5
 
 
 async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -> None:
     history = (
-        Message(role="system", parts=(Text(text="Be brief."),)),
         user("hi"),
         Message(role="assistant", parts=(ToolCall(id="c", name="box__echo", arguments='{"text": "x"}'),)),
         Message(
@@ -345,14 +304,25 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
     )
     wire = Wire(stream(chunk({"content": "ok"}), END))
     request = ModelRequest(
-        model="m", messages=history, tools=(tool(),), tool_choice="none", options={"max_output_tokens": 9}
+        model="m",
+        system="Be brief.",
+        messages=history,
+        tools=(tool(),),
+        tool_choice="none",
+        options=Options(max_output_tokens=9, temperature=0.5, reasoning_effort="low", extra_body={"top_k": 3}),
+        cache_key="t",
     )
-    [event async for event in wire.model().stream(request)]
+    [event async for event in wire.chat().stream(request)]
+    # What changes comes last: the messages, that only grow, and the word against tools of a last step.
+    assert list(wire.bodies[0])[-3:] == ["tools", "messages", "tool_choice"]
     assert wire.bodies[0] == {
         "model": "m",
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_tokens": 9,
+        "temperature": 0.5,
+        "reasoning_effort": "low",
+        "top_k": 3,
         "tool_choice": "none",
         "tools": [
             {"type": "function", "function": {"name": "box__echo", "description": "", "parameters": tool().schema}}
@@ -372,7 +342,7 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
             {
                 "role": "user",
                 "content": [
-                    {"type": "text", "text": "Image from tool call c:"},
+                    {"type": "text", "text": "From tool call c:"},
                     {"type": "image_url", "image_url": {"url": "data:image/png;base64,iQ=="}},
                 ],
             },
@@ -382,7 +352,7 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
 
 async def test_openai_itself_gets_its_own_name_for_the_output_limit() -> None:
     wire = Wire(stream(chunk({"content": "ok"}), END))
-    request = ModelRequest(model="m", messages=(user("hi"),), options={"max_output_tokens": 9})
-    [event async for event in wire.model("https://api.openai.com/v1").stream(request)]
+    request = ModelRequest(model="m", messages=(user("hi"),), options=Options(max_output_tokens=9))
+    [event async for event in wire.chat("https://api.openai.com/v1").stream(request)]
     assert wire.bodies[0]["max_completion_tokens"] == 9
     assert "tools" not in wire.bodies[0]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from mcpchat.core.events import TextDelta
@@ -21,7 +21,7 @@ LONGEST_REPORT = 4000  # characters of a result that the demo repeats
 class DemoModel:
     """A Model that is deterministic and local. One call a question, then a report of what came back."""
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         answer = self._answer(request)
         for part in answer:
             match part:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mcpchat.core.catalog import Prompt, PromptArgument, Resource, ServerInfo, Template
 from mcpchat.core.elicitation import Form, SampleMessage, Visit, fields_of
-from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult
+from mcpchat.core.messages import Audio, Content, File, Image, Link, Message, Text, ToolResult
 from mcpchat.core.tools import Annotations, ToolSpec
 
 Raw = Mapping[str, Any]
@@ -101,7 +101,7 @@ def tool_result(call_id: str, raw: Raw) -> ToolResult:
     )
 
 
-def part(block: object) -> Text | Image | Audio | Link:
+def part(block: object) -> Content:
     """One piece of content; of a kind that nobody knows yet, its JSON."""
     raw = _dict(block)
     match raw.get("type"):
@@ -120,8 +120,8 @@ def part(block: object) -> Text | Image | Audio | Link:
             return Text(text=block if isinstance(block, str) else json.dumps(block, ensure_ascii=False))
 
 
-def contents(raw: Raw) -> Text | Image | Audio | Link:
-    """A resource's content: its text, an image or sound as such, else a link to it."""
+def contents(raw: Raw) -> Content:
+    """A resource's content: its text, an image, sound or PDF as such, else a link to it."""
     uri, media_type = _text(raw, "uri"), _text(raw, "mimeType") or "application/octet-stream"
     if isinstance(raw.get("text"), str):
         return Text(text=raw["text"])
@@ -131,6 +131,8 @@ def contents(raw: Raw) -> Text | Image | Audio | Link:
         return _media(kind, media_type, blob)
     if isinstance(blob, str) and (kind == "text" or media_type in {"application/json", "application/xml"}):
         return Text(text=_bytes(blob).decode(errors="replace"))
+    if isinstance(blob, str) and media_type == "application/pdf" and (data := _bytes(blob)):
+        return File(media_type=media_type, data=data, name=uri.rpartition("/")[2])
     size = f", {len(_bytes(blob)):,} bytes" if isinstance(blob, str) else ""
     return Link(uri=uri, title=f"{media_type}{size}", media_type=media_type)
 

@@ -31,7 +31,7 @@ from mcpchat.core.catalog import Catalog, Prompt, Template
 from mcpchat.core.config import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
 from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState
-from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult
+from mcpchat.core.messages import Content, Message, ToolResult
 from mcpchat.core.ports import Host, ServerStatus
 from mcpchat.core.tools import ToolSpec, given
 
@@ -194,10 +194,10 @@ class McpHub:
                 await self._stop(server)
         return await self.tools()
 
-    async def read(self, server: str, uri: str) -> Sequence[Text | Image | Audio | Link]:
+    async def read(self, server: str, uri: str) -> Sequence[Content]:
         here = self._servers[server]
 
-        async def work(connection: Connection) -> Sequence[Text | Image | Audio | Link]:
+        async def work(connection: Connection) -> Sequence[Content]:
             found = await connection.read(uri, self._patience(here))
             if self._watch and uri not in here.watched:
                 here.watched.add(uri)

@@ -12,7 +12,7 @@ from mcpchat.adapters.server_process import ServerProcess
 from mcpchat.core.catalog import Catalog, Prompt, ServerInfo, Template
 from mcpchat.core.errors import ServerError
 from mcpchat.core.events import Emit
-from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult
+from mcpchat.core.messages import Content, Message, ToolResult
 from mcpchat.core.ports import Host
 from mcpchat.core.tools import ToolSpec
 
@@ -91,7 +91,7 @@ class Connection(Protocol):
     async def call(
         self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, patience: Patience
     ) -> ToolResult: ...
-    async def read(self, uri: str, patience: Patience) -> Sequence[Text | Image | Audio | Link]: ...
+    async def read(self, uri: str, patience: Patience) -> Sequence[Content]: ...
     async def prompt(self, name: str, arguments: Mapping[str, str], patience: Patience) -> Sequence[Message]: ...
     async def complete(
         self, of: Prompt | Template, argument: str, typed: str, given: Mapping[str, str], patience: Patience

@@ -28,7 +28,7 @@ from mcpchat.adapters.server_process import GRACE
 from mcpchat.core.catalog import Prompt, ServerInfo, Template
 from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded, ToolFailed
 from mcpchat.core.events import Emit, ToolProgress
-from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolResult, error_result, result_text
+from mcpchat.core.messages import Content, Message, Text, ToolResult, error_result, result_text
 from mcpchat.core.tools import ToolSpec
 
 _T = TypeVar("_T")
@@ -228,7 +228,7 @@ class Connection:
                 return "the server first wants an address opened, and the user did not agree"
         return "the server first wants something done at an address, which the user opened; call again once it is done"
 
-    async def read(self, uri: str, patience: Patience) -> Sequence[Text | Image | Audio | Link]:
+    async def read(self, uri: str, patience: Patience) -> Sequence[Content]:
         try:
             answer = await self._ask(self._live().read_resource(uri), patience)
         except MCPError as error:

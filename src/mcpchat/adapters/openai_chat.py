@@ -1,145 +1,183 @@
 """OpenAI Chat Completions: our messages out, one stream of chunks in, and every quirk of the wire format."""
 
-import base64
+import hashlib
 import json
-import random
-import string
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from mcpchat.adapters.openai_client import Chunk, OpenAIClient, with_retries
+from mcpchat.adapters import wire
+from mcpchat.adapters.manners import Manners
+from mcpchat.adapters.openai_client import END, Chunk
 from mcpchat.core.errors import ModelError
 from mcpchat.core.events import ReasoningDelta, Stop, TextDelta
-from mcpchat.core.messages import (
-    Audio,
-    Image,
-    Link,
-    Message,
-    Part,
-    Reasoning,
-    Text,
-    ToolCall,
-    ToolResult,
-    Usage,
-    result_text,
-)
+from mcpchat.core.history import is_object
+from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.model_schema import fits_strict
 from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
 from mcpchat.core.tools import ToolSpec, openai_function
 
-_REASONING_KEYS = ("reasoning_content", "reasoning")
-_PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-_STOPS: dict[str, Stop] = {"length": "length", "content_filter": "filter"}
+_REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text")
+_STOPS: dict[str, Stop] = {"length": "length", "max_tokens": "length", "content_filter": "filter", "safety": "filter"}
+_FAILED = frozenset({"error", "malformed_function_call"})
+_USUAL = Manners()
+_BRIDGE = "(The tools have answered; see above.)"
 
 
-class OpenAIChat:
-    """A Model over ``/chat/completions`` of any compatible server."""
+class ChatCompletions:
+    """The Api of ``/chat/completions``."""
 
-    def __init__(self, client: OpenAIClient) -> None:
-        self._client = client
+    name = "chat"
+    path = "/chat/completions"
+
+    def __init__(self) -> None:
         self._offered: tuple[tuple[ToolSpec, ...], list[dict[str, Any]]] = ((), [])
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        return with_retries(lambda: self._attempt(request))
+    def manners(self, *, is_openai: bool) -> Manners:
+        """Most know ``max_tokens`` alone, which OpenAI's reasoning models refuse; the cache's key is OpenAI's own."""
+        if is_openai:
+            return Manners(limit_keys=("max_completion_tokens", "max_tokens"))
+        return Manners(without=frozenset({"prompt_cache_key"}))
 
-    async def _attempt(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        origin = {"api": "chat", "base_url": self._client.base_url, "model": request.model}
-        used = {call.id for message in request.messages for call in message.calls}
-        answer = _Answer(used_ids=used)
-        chunks = self._client.stream("/chat/completions", self._body(request, origin))
-        async with aclosing(cast("Any", chunks)) as received:
-            async for chunk in received:
-                for event in answer.feed(chunk):
-                    yield event
-        yield answer.done(origin)
+    def answer(self, used_ids: set[str]) -> "ChatAnswer":
+        return ChatAnswer(used_ids=used_ids)
 
-    def _body(self, request: ModelRequest, origin: Mapping[str, str]) -> dict[str, Any]:
-        options = dict(request.options)
-        if (limit := options.pop("max_output_tokens", None)) is not None:
-            # OpenAI's reasoning models refuse the old name; most other servers know only that one.
-            options["max_completion_tokens" if self._client.is_openai else "max_tokens"] = limit
+    def body(self, request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> dict[str, Any]:
+        options = request.options
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [wire for message in request.messages for wire in to_wire(message, origin)],
             "stream": True,
             "stream_options": {"include_usage": True},
-            **options,
+            "temperature": options.temperature,
+            "reasoning_effort": options.reasoning_effort,
+            "prompt_cache_key": request.cache_key or None,
+            "response_format": _answer_format(request.schema),
         }
-        if request.tools:
+        if manners.limit_keys:
+            body[manners.limit_keys[0]] = options.max_output_tokens
+        body = {key: value for key, value in body.items() if value is not None and key not in manners.without}
+        body |= options.extra_body
+        if request.tools and manners.tools:
             if request.tools is not self._offered[0]:  # thousands of schemas are not cleaned anew for each request
                 self._offered = request.tools, [openai_function(tool) for tool in request.tools]
             body["tools"] = self._offered[1]
-            if request.tool_choice != "auto":
+        body["messages"] = list(_messages(request, manners, here))
+        if "tools" in body and request.tool_choice != "auto":
+            if "tool_choice" in manners.without:
+                del body["tools"]
+            else:
                 body["tool_choice"] = request.tool_choice
         return body
 
 
-def to_wire(message: Message, origin: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _answer_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if schema is None or not fits_strict(schema):
+        return None
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+
+
+def _messages(request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """The instructions and the conversation, as this server takes them."""
+    if request.system and manners.system != "user":
+        yield {"role": manners.system, "content": request.system}
+    before: dict[str, Any] | None = None
+    if request.system and manners.system == "user":
+        before = {"role": "user", "content": request.system}
+    for message in request.messages:
+        for sent in to_wire(message, here, manners):
+            if before is not None and _merges(before, sent, manners):
+                before["content"] = _joined(before["content"], sent["content"])
+                continue
+            if before is not None:
+                yield before
+                if manners.bridge and before["role"] == "tool" and sent["role"] == "user":
+                    yield {"role": "assistant", "content": _BRIDGE}
+            before = sent
+    if before is not None:
+        yield before
+
+
+def _merges(before: Mapping[str, Any], sent: Mapping[str, Any], manners: Manners) -> bool:
+    return before["role"] == sent["role"] == "user" and (manners.merge or manners.system == "user")
+
+
+def _joined(first: Any, second: Any) -> Any:
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    lists = ([{"type": "text", "text": one}] if isinstance(one, str) else one for one in (first, second))
+    return [part for parts in lists for part in parts]
+
+
+def to_wire(message: Message, here: Mapping[str, str], manners: Manners = _USUAL) -> Iterator[dict[str, Any]]:
     """Our message as the API's; a message of tool results becomes one for each, images after them all."""
     match message.role:
         case "tool":
-            yield from _results_to_wire(message.results)
+            yield from _results_to_wire(message.results, manners)
         case "assistant":
-            yield _assistant_to_wire(message, origin)
+            yield _assistant_to_wire(message, here, manners)
         case _:
-            yield {"role": message.role, "content": _content_to_wire(message.parts)}
+            yield {"role": message.role, "content": _content_to_wire(message.parts, manners)}
 
 
-def _content_to_wire(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, Text) for part in parts):
-        return "".join(part.text for part in parts if isinstance(part, Text))
-    return [wire for part in parts if (wire := _part_to_wire(part)) is not None]
+def _content_to_wire(parts: Sequence[Part], manners: Manners) -> str | list[dict[str, Any]]:
+    content = [sent for part in parts if (sent := _part_to_wire(part, manners)) is not None]
+    if all(sent["type"] == "text" for sent in content):
+        return "".join(sent["text"] for sent in content)
+    return content
 
 
-def _part_to_wire(part: Part) -> dict[str, Any] | None:
+def _part_to_wire(part: Part, manners: Manners) -> dict[str, Any] | None:
     match part:
         case Text(text=text):
             return {"type": "text", "text": text}
-        case Image(media_type=media_type, data=data) if media_type in _PICTURES:
-            url = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-            return {"type": "image_url", "image_url": {"url": url}}
+        case Image(media_type=media_type) if media_type in wire.PICTURES and manners.images:
+            return {"type": "image_url", "image_url": {"url": wire.data_url(part)}}
+        case File(name=name) if manners.files:
+            return {"type": "file", "file": {"filename": name or "file.pdf", "file_data": wire.data_url(part)}}
         case Link(uri=uri, title=title):
             return {"type": "text", "text": f"{title} {uri}".strip()}
-        case Image(media_type=media_type, data=data) | Audio(media_type=media_type, data=data):
-            return {"type": "text", "text": f"[{media_type}, {len(data):,} bytes, which this model cannot be given]"}
+        case Image() | Audio() | File():
+            return {"type": "text", "text": wire.named(part)}
         case _:
             return None
 
 
-def _assistant_to_wire(message: Message, origin: Mapping[str, str]) -> dict[str, Any]:
-    raw = message.raw or {}
-    echo = raw if raw.get("origin") == origin else {}
-    wire: dict[str, Any] = {"role": "assistant", "content": message.text, **echo.get("fields", {})}
-    if message.calls:
-        extra = echo.get("calls", {})
-        wire["tool_calls"] = [
+def _assistant_to_wire(message: Message, here: Mapping[str, str], manners: Manners) -> dict[str, Any]:
+    echo = wire.echoed(message, here) if manners.echo != "never" else {}
+    sent: dict[str, Any] = {"role": "assistant", "content": message.text, **echo.get("fields", {})}
+    if manners.echo == "always":
+        sent.setdefault("reasoning_content", "")
+    if calls := message.calls:
+        extras = echo.get("calls", [])
+        sent["tool_calls"] = [
             {
-                "id": call.id,
+                "id": _call_id(call.id, manners),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
-                **extra.get(call.id, {}),
+                **(extras[place] if place < len(extras) else {}),
             }
-            for call in message.calls
+            for place, call in enumerate(calls)
         ]
-    return wire
+    return sent
 
 
-def _results_to_wire(results: tuple[ToolResult, ...]) -> Iterator[dict[str, Any]]:
-    images: list[dict[str, Any]] = []
+def _call_id(call_id: str, manners: Manners) -> str:
+    """The id as the server takes it: where it wants short ones, always the same for the same."""
+    if not manners.short_ids or (len(call_id) == 9 and call_id.isalnum()):
+        return call_id
+    return hashlib.sha256(call_id.encode()).hexdigest()[:9]
+
+
+def _results_to_wire(results: Sequence[ToolResult], manners: Manners) -> Iterator[dict[str, Any]]:
+    shown: list[dict[str, Any]] = []
     for result in results:
-        text = result_text(result)
         for part in result.parts:
-            if isinstance(part, Image) and part.media_type in _PICTURES:
-                images += [
-                    {"type": "text", "text": f"Image from tool call {result.call_id}:"},
-                    _part_to_wire(part) or {},
-                ]
-        if result.is_error and not text.lower().startswith("error"):
-            text = f"Error: {text}"
-        yield {"role": "tool", "tool_call_id": result.call_id, "content": text or "(no output)"}
-    if images:
-        yield {"role": "user", "content": images}
+            sent = _part_to_wire(part, manners) if isinstance(part, Image | File) else None
+            if sent is not None and sent["type"] != "text":
+                shown += [{"type": "text", "text": f"From tool call {_call_id(result.call_id, manners)}:"}, sent]
+        yield {"role": "tool", "tool_call_id": _call_id(result.call_id, manners), "content": wire.told(result)}
+    if shown:
+        yield {"role": "user", "content": shown}
 
 
 @dataclass
@@ -152,65 +190,77 @@ class _Call:
     arguments: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def complete(self) -> bool:
+        """Whether the arguments are whole already. Most pieces do not even look like an end."""
+        return bool(self.arguments) and self.arguments[-1].endswith("}") and is_object("".join(self.arguments))
+
 
 @dataclass
-class _Answer:
-    """Chunks in, one message out, whatever order and shape a server chose."""
+class ChatAnswer:
+    """The Answer of Chat Completions."""
 
     used_ids: set[str]
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     reasoning_key: str = ""
+    details: list[dict[str, Any]] = field(default_factory=list)
     refused: bool = False
     calls: list[_Call] = field(default_factory=list)
     finish: str = ""
+    ended: bool = False
     usage: Usage = field(default_factory=Usage)
-    half: str = ""
+    halves: wire.Halves = field(default_factory=wire.Halves)
 
     def feed(self, chunk: Chunk) -> Iterator[ModelEvent]:
-        if isinstance(usage := chunk.get("usage"), dict):
-            self.usage = _usage(usage)
-        for choice in _dicts(chunk.get("choices")):
+        if chunk is END:
+            self.ended = True
+            return
+        self._count(chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage"))
+        for choice in wire.dicts(chunk.get("choices")):
+            self._count(choice.get("usage"))
             delta = choice.get("delta") or choice.get("message")
             if isinstance(delta, dict):
                 yield from self._feed_delta(delta)
-            if choice.get("finish_reason"):
-                self.finish = choice["finish_reason"]
+            if isinstance(finish := choice.get("finish_reason"), str) and finish:
+                self.finish = finish.lower()
+
+    def _count(self, usage: object) -> None:
+        if isinstance(usage, Mapping):
+            self.usage = _usage(usage)
 
     def _feed_delta(self, delta: Mapping[str, Any]) -> Iterator[ModelEvent]:
         for key in _REASONING_KEYS:
-            if text := self._whole(_plain(delta.get(key))):
-                self.reasoning_key = key
+            if text := self.halves.whole(wire.words(delta.get(key))):
+                self.reasoning_key = self.reasoning_key or key
                 self.reasoning.append(text)
                 yield ReasoningDelta(text=text)
                 break  # a server that sends both names sends the same text twice
-        for piece in (_plain(delta.get("content")), _plain(delta.get("refusal"))):
-            if text := self._whole(piece):
+        self.details += wire.dicts(delta.get("reasoning_details"))
+        for block in wire.dicts(delta.get("content")):
+            if text := self.halves.whole(wire.words(block.get("thinking"))):  # Mistral's blocks
+                self.reasoning.append(text)
+                yield ReasoningDelta(text=text)
+        for piece in (wire.words(delta.get("content")), wire.words(delta.get("refusal"))):
+            if text := self.halves.whole(piece):
                 self.text.append(text)
                 yield TextDelta(text=text)
         self.refused = self.refused or bool(delta.get("refusal"))
-        for call in _dicts(delta.get("tool_calls")):
+        if isinstance(old := delta.get("function_call"), dict):
+            yield from self._feed_call({"index": 0, "function": old})
+        for call in wire.dicts(delta.get("tool_calls")):
             yield from self._feed_call(call)
-
-    def _whole(self, piece: str) -> str:
-        """The piece in whole characters: some servers cut a surrogate pair in two, or send half of one."""
-        if not piece or (piece.isascii() and not self.half):
-            return piece
-        piece, self.half = self.half + piece, ""
-        if "\ud800" <= piece[-1] <= "\udbff":
-            piece, self.half = piece[:-1], piece[-1]
-        return _mended(piece)
 
     def _feed_call(self, piece: Mapping[str, Any]) -> Iterator[ModelEvent]:
         function = piece.get("function")
         if not isinstance(function, dict):
             return
-        call = self._call_for(piece.get("index"), piece.get("id") or "", function.get("name") or "")
-        had_name = bool(call.name)
-        call.id = call.id or piece.get("id") or ""
-        call.name = call.name or function.get("name") or ""
-        if call.name and not had_name:
-            yield CallStarted(name=call.name)
+        call_id, name = (value if isinstance(value, str) else "" for value in (piece.get("id"), function.get("name")))
+        call = self._call_for(piece.get("index"), call_id, name, more=bool(function.get("arguments")))
+        if name and not call.name:
+            yield CallStarted(name=name)
+        call.id = call.id or call_id
+        call.name = call.name or name
         arguments = function.get("arguments")
         if isinstance(arguments, str):
             call.arguments.append(arguments)
@@ -219,87 +269,84 @@ class _Answer:
         if isinstance(extra := piece.get("extra_content"), dict):
             call.extra["extra_content"] = extra
 
-    def _call_for(self, index: object, call_id: str, name: str) -> _Call:
-        """The call that a piece belongs to: by index where there is one, else a new id or name begins another."""
+    def _call_for(self, index: object, call_id: str, name: str, *, more: bool) -> _Call:
+        """The call that a piece belongs to: by index where there is one, else by id, else it goes on with the last.
+
+        Another begins with another id, with a name where there is no index, and where the arguments were complete.
+        """
         same = [call for call in self.calls if call.index == index] if index is not None else self.calls[-1:]
+        if index is None and call_id:
+            same = [call for call in self.calls if call.id == call_id] or same
         current = same[-1] if same else None
         begins = current is None or (
             bool(call_id and current.id and call_id != current.id)
             or bool(index is None and name and current.name and not (call_id and call_id == current.id))
+            or bool(name and current.name and more and not call_id and current.complete)
         )
         if current is None or begins:
             current = _Call(index=index)
             self.calls.append(current)
         return current
 
-    def done(self, origin: Mapping[str, str]) -> Done:
-        if not self.finish:
+    def done(self, here: Mapping[str, str]) -> Done:
+        if self.finish in _FAILED:
+            raise ModelError(f"the model's server ended the answer: {self.finish}", kind="server")
+        if not self.finish and not (self.ended and (self.text or self.calls)):
             raise ModelError(
-                "the model's answer broke off before its end", kind="broken_stream", hint="ask again to retry"
+                "connection lost: the model's answer broke off before its end", kind="broken_stream", hint="ask again"
             )
-        calls = [self._finished(call) for call in self.calls if call.name]
-        if self.finish == "length" and calls and not _is_object(calls[-1][0].arguments):
-            calls = calls[:-1]  # cut in the middle of its arguments: it cannot run
+        stop: Stop = "refusal" if self.refused else _STOPS.get(self.finish, "end")
+        calls = [] if stop in {"refusal", "filter"} else [call for call in self.calls if call.name]
+        made = [self._made(call) for call in calls]
         reasoning = "".join(self.reasoning)
-        raw: dict[str, Any] = {"origin": dict(origin)}
-        if reasoning:
+        raw: dict[str, Any] = {"origin": dict(here)}
+        if self.details:
+            raw["fields"] = {"reasoning_details": _joined_details(self.details)}
+        elif reasoning and self.reasoning_key:
             raw["fields"] = {self.reasoning_key: reasoning}
-        if extras := {call.id: extra for call, extra in calls if extra}:
-            raw["calls"] = extras
+        if any(call.extra for call in calls):
+            raw["calls"] = [call.extra for call in calls]
         parts: list[Part] = []
         if reasoning:
             parts.append(Reasoning(text=reasoning))
         if text := "".join(self.text):
             parts.append(Text(text=text))
-        parts += [call for call, _ in calls]
-        stop: Stop = "refusal" if self.refused else _STOPS.get(self.finish, "end")
         message = Message(
             role="assistant",
-            parts=tuple(parts),
+            parts=(*parts, *made),
             raw=raw if len(raw) > 1 else None,
-            cut="length" if stop == "length" else "",
+            cut="length" if stop == "length" and not made else "",
         )
         return Done(message=message, usage=self.usage, stop=stop)
 
-    def _finished(self, call: _Call) -> tuple[ToolCall, dict[str, Any]]:
-        call_id = call.id if call.id and call.id not in self.used_ids else _new_id()
+    def _made(self, call: _Call) -> ToolCall:
+        call_id = call.id if call.id and call.id not in self.used_ids else wire.new_id()
         self.used_ids.add(call_id)
-        return ToolCall(id=call_id, name=_mended(call.name), arguments=_mended("".join(call.arguments))), call.extra
+        return ToolCall(id=call_id, name=wire.mended(call.name), arguments=wire.mended("".join(call.arguments)))
 
 
-def _dicts(items: object) -> list[dict[str, Any]]:
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _mended(text: str) -> str:
-    """Surrogate pairs joined, halves without a partner replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
-
-
-def _new_id() -> str:
-    """Nine letters and digits: the one form of id that every server takes back."""
-    return "".join(random.choices(string.ascii_letters + string.digits, k=9))  # noqa: S311 - a label, not a secret
-
-
-def _plain(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(str(piece.get("text") or "") for piece in content if isinstance(piece, dict))
-    return ""
+def _joined_details(pieces: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """OpenRouter's blocks of reasoning, each put together from its pieces."""
+    blocks: list[dict[str, Any]] = []
+    for piece in pieces:
+        last = blocks[-1] if blocks else None
+        if last is None or any(last.get(key) != piece.get(key) for key in ("type", "index")) or "data" in piece:
+            blocks.append(dict(piece))
+            continue
+        for key, value in piece.items():
+            if key in {"text", "summary"} and isinstance(value, str):
+                last[key] = (last.get(key) or "") + value
+            elif value is not None:
+                last[key] = value
+    return blocks
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
+    cached = wire.count(usage, "prompt_tokens_details", "cached_tokens")
     return Usage(
-        input=usage.get("prompt_tokens") or 0,
-        output=usage.get("completion_tokens") or 0,
-        cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-        reasoning=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0,
+        input=wire.count(usage, "prompt_tokens"),
+        output=wire.count(usage, "completion_tokens"),
+        cached=cached or wire.count(usage, "prompt_cache_hit_tokens") or wire.count(usage, "cached_tokens"),
+        reasoning=wire.count(usage, "completion_tokens_details", "reasoning_tokens"),
+        written=wire.count(usage, "prompt_tokens_details", "cache_write_tokens"),
     )

@@ -1,60 +1,87 @@
-"""The OpenAI SDK's client: one streamed request at a time, its errors as ours, retries that can be seen."""
+"""The OpenAI SDK's client: one streamed request at a time, its errors as ours."""
 
-import asyncio
 import json
-import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import math
+import re
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from typing import Any, cast
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx2
 import openai
 
+from mcpchat.adapters.sse import event_data
 from mcpchat.core.errors import ModelError, ModelErrorKind
-from mcpchat.core.ports import ModelEvent, Retrying
 
-MAX_RETRIES = 4
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more gets an error instead of a silent terminal
-_RETRYABLE: frozenset[str] = frozenset({"rate", "overloaded", "network", "server"})
-_CONTEXT_WORDS = (
-    "context length",
-    "context window",
-    "context_length",
-    "context size",
-    "maximum context",
-    "too many tok",
+_RETRYABLE: frozenset[str] = frozenset({"rate", "overloaded", "network", "server", "broken_stream"})
+_CONTEXT_WORDS = re.compile(
+    r"context[ _](length|window|size)|contextwindow|maximum context|too many tok|exceed_context|prompt is too long|"
+    r"input is too long|reduce the length"
+)
+_WINDOW = re.compile(
+    r"(?:context length|context window|context size|max_model_len)[a-z ]*[^\d]{0,12}([\d,]{3,})|"
+    r"n_ctx\W{1,4}(\d+)|available context size \(?(\d+)"
 )
 
 Chunk = dict[str, Any]
 
 
+END: Chunk = {}  # the server's own mark that the stream is complete
+
+
 class OpenAIClient:
     """An OpenAI-compatible address and the key for it.
 
-    Requests go through the SDK's generic ``post``: chunks arrive as plain dicts, so that a server's quirks reach our
-    own accumulator, and the SDK's many model types need not be loaded. ``http_client`` is for other transports.
+    Requests go through the SDK's generic ``post``, and what comes back is read here: so a server's quirks reach our own
+    accumulators, and the SDK's many model types need not be loaded. ``timeout`` is the longest silence, in seconds;
+    ``http_client`` is for other transports.
     """
 
     def __init__(
-        self, *, base_url: str | None, api_key: str | None, http_client: httpx2.AsyncClient | None = None
+        self,
+        *,
+        base_url: str | None,
+        api_key: str | None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 600.0,
+        http_client: httpx2.AsyncClient | None = None,
     ) -> None:
         # An empty base_url is taken literally by the SDK, and an empty key refused: local servers want neither.
         self._sdk = openai.AsyncOpenAI(
-            base_url=base_url or None, api_key=api_key or "none", max_retries=0, http_client=http_client
+            base_url=base_url or None,
+            api_key=api_key or "none",
+            max_retries=0,
+            default_headers=headers,
+            timeout=httpx2.Timeout(timeout, connect=10.0),
+            http_client=http_client,
         )
         self.base_url = str(self._sdk.base_url)
-        self.is_openai = httpx2.URL(self.base_url).host == "api.openai.com"
+        address = httpx2.URL(self.base_url)
+        self.is_openai = address.host == "api.openai.com" or (
+            address.host.endswith(".azure.com") and "/openai/v1" in address.path
+        )
 
-    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Chunk]:
-        """The chunks of one streamed answer. A server that ignores ``stream`` yields its one JSON body."""
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
+        """The objects of one streamed answer, then END where the server marks it.
+
+        A server that ignores ``stream`` yields its one JSON body.
+        """
+        # Of our own making, since half characters of some server's text must not fail the request.
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         with self.translated():
             answer = await self._sdk.post(
-                path, body=dict(body), cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
+                path, content=content, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
             )
             async with answer:
                 kind = answer.response.headers.get("content-type", "").lower()
-                if "json" in kind:
-                    yield self._whole(json.loads(await answer.response.aread()))
+                if "json" in kind and "event-stream" not in kind and "ndjson" not in kind:
+                    whole = json.loads(await answer.response.aread())
+                    self._raise_error(whole)
+                    yield whole
+                    yield END
                     return
                 if "html" in kind:
                     raise ModelError(
@@ -62,25 +89,30 @@ class OpenAIClient:
                         kind="bad_request",
                         hint="check the address ([model] base_url, OPENAI_BASE_URL); most end in /v1",
                     )
-                async for chunk in answer:
-                    if isinstance(chunk, dict):
-                        yield cast("Chunk", chunk)
+                async with aclosing(event_data(answer.response.aiter_bytes())) as events:
+                    async for data in events:
+                        if data.startswith(b"[DONE]"):
+                            yield END
+                            return
+                        chunk = json.loads(data)
+                        if isinstance(chunk, dict):
+                            self._raise_error(chunk)
+                            yield chunk
 
-    def _whole(self, body: object) -> Chunk:
-        """The body of a server that does not stream, or the error that it sent with a status of success."""
+    def _raise_error(self, body: object) -> None:
+        """Raise what a server reports with a status of success."""
         if not isinstance(body, dict):
             raise ModelError(f"{self.base_url} sent JSON that is no answer", kind="broken_stream")
-        if error := body.get("error"):
-            told = error.get("message") if isinstance(error, dict) else error
-            raise ModelError(f"the model's server reported: {told}", kind="server")
-        return body
+        if (error := body.get("error")) and body.get("object") != "response":
+            raise reported(error)
 
-    async def models(self) -> list[str]:
-        """The names that the server lists."""
+    async def models(self) -> list[Chunk]:
+        """What the server lists as its models, an object each with its ``id``, by name."""
         with self.translated():
             answer = await self._sdk.get("/models", cast_to=object)
-        listed = answer.get("data") if isinstance(answer, dict) else None
-        return sorted(str(m["id"]) for m in listed or () if isinstance(m, dict) and "id" in m)
+        listed = answer.get("data") if isinstance(answer, dict) else answer
+        found = [m for m in listed if isinstance(m, dict) and m.get("id")] if isinstance(listed, list) else []
+        return sorted(found, key=lambda model: str(model["id"]))
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -98,13 +130,13 @@ class OpenAIClient:
                 kind="network",
                 hint="check the address ([model] base_url, OPENAI_BASE_URL), the network, and that the server runs",
             ) from error
-        except openai.APIError as error:  # an error object in the middle of a stream
-            raise ModelError(
-                f"the model's server reported: {_message_of(error)}", kind=_kind_of_text(error, default="server")
-            ) from error
+        except openai.APIError as error:  # a header, a key or a body that the SDK cannot make sense of
+            raise ModelError(f"the model's server at {self.base_url} cannot be used: {error}", kind="server") from error
+        except openai.OpenAIError as error:
+            raise ModelError(f"{self.base_url} cannot be used: {error}", kind="bad_request") from error
         except httpx2.InvalidURL as error:
             raise ModelError(f"{self.base_url} is no address: {error}", kind="bad_request") from error
-        except ValueError as error:  # the SDK lets json.JSONDecodeError through
+        except ValueError as error:  # broken JSON, or an event without an end
             raise ModelError(
                 f"the model's server at {self.base_url} sent broken data: {error}", kind="broken_stream"
             ) from error
@@ -112,87 +144,131 @@ class OpenAIClient:
             raise ModelError(f"the connection to {self.base_url} broke: {error}", kind="network") from error
 
     def _status_error(self, error: openai.APIStatusError) -> ModelError:
-        status = error.status_code
-        kind = _kind_of_status(status, error)
+        body = error.body if error.body is not None else error.response.text[:_MOST_SAID]
+        message, code = _message_and_code(body)
+        said = _said(body)
+        kind = _kind_of_status(error.status_code, code, said)
+        retry_after = _retry_after(error.response.headers)
+        if error.response.headers.get("x-should-retry") == "false":
+            retry_after = math.inf
         return ModelError(
-            f"the model's server answered {status}: {_message_of(error)}",
+            f"the model's server answered {error.status_code}: {message or error.message}",
             kind=kind,
             hint=_HINTS.get(kind, ""),
-            retry_after=_retry_after(error.response.headers),
+            retry_after=retry_after,
+            window=_window(said),
+            said=said,
         )
+
+
+def reported(error: object) -> ModelError:
+    """The error that a server reports within its answer, as ours: an object with message and code, or a text."""
+    message, code = _message_and_code(error)
+    said = _said(error)
+    kind = _kind_of_status(int(code), code, said) if code.isdigit() and int(code) >= 400 else _kind_of_text(code, said)
+    return ModelError(
+        f"the model's server reported: {message or said}",
+        kind=kind or "server",
+        hint=_HINTS.get(kind or "", ""),
+        window=_window(said),
+        said=said,
+    )
 
 
 _HINTS: dict[str, str] = {
     "auth": "check the key: OPENAI_API_KEY, or api_key under [model] in the config",
     "quota": "the account has nothing left to spend: see the provider's billing page",
-    "context": "the conversation is too long for this model: /clear begins a new one",
+    "rate": "the provider's limit is reached: wait, or use another model",
+    "context": "the conversation is too long for this model: /compact sums it up, /clear begins a new one",
     "bad_request": "check the model's name and options: --model, or [model] in the config",
 }
+_MOST_SAID = 4000  # characters
+_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"})
+_BUSY = frozenset(
+    {"overloaded", "overloaded_error", "server_overloaded", "engine_overloaded_error", "service_unavailable"}
+)
+_LIMITED = frozenset({"rate_limit_exceeded", "rate_limit_error", "too_many_requests", "resource_exhausted"})
 
 
-def _kind_of_status(status: int, error: openai.APIStatusError) -> ModelErrorKind:
+def _kind_of_status(status: int, code: str, said: str) -> ModelErrorKind:
+    kind = _kind_of_text(code, said)
     match status:
         case 401 | 403:
             return "auth"
         case 402:
             return "quota"
         case 429:
-            return "quota" if error.code == "insufficient_quota" else "rate"
+            return "quota" if kind == "quota" else "rate"
         case 503 | 529:
             return "overloaded"
         case 408 | 409:
             return "network"
+        case 413:
+            return "context"
         case _ if status >= 500:
-            return "server"
+            return "context" if kind == "context" else "server"
         case _:
-            return _kind_of_text(error, default="bad_request")
+            return kind or "bad_request"
 
 
-def _kind_of_text(error: openai.APIError, *, default: ModelErrorKind) -> ModelErrorKind:
-    if error.code == "insufficient_quota":
+def _kind_of_text(code: str, said: str) -> ModelErrorKind | None:
+    """The kind by the words alone, None where they tell nothing."""
+    lowered = said.lower()
+    if code in _QUOTA or any(f'"{word}"' in lowered for word in _QUOTA):
         return "quota"
-    text = f"{error.code} {error.type} {_message_of(error)}".lower()
-    return "context" if any(words in text for words in _CONTEXT_WORDS) else default
+    if code in _BUSY:
+        return "overloaded"
+    if code in _LIMITED:
+        return "rate"
+    return "context" if _CONTEXT_WORDS.search(lowered) else None
 
 
-def _message_of(error: openai.APIError) -> str:
-    """The server's own words, wherever in the body it put them."""
-    body: object = error.body
-    if isinstance(body, list) and body:
-        body = body[0]
-    while isinstance(body, dict):
-        if isinstance(message := body.get("message"), str):
-            return message
-        if isinstance(nested := body.get("error"), str):
-            return nested
-        body = nested
-    return error.message
+def _said(body: object) -> str:
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
+    return text[:_MOST_SAID]
+
+
+def _message_and_code(body: object) -> tuple[str, str]:
+    """The server's own words and code, wherever in the body it put them."""
+    code = ""
+    for _ in range(5):
+        if isinstance(body, list) and body:
+            body = body[0]
+        if isinstance(body, str):
+            return body, code
+        if not isinstance(body, dict):
+            break
+        code = str(body.get("code") or body.get("type") or body.get("status") or code).lower()
+        if isinstance(message := body.get("message") or body.get("msg"), str):
+            return message, code
+        body = body.get("error") or body.get("detail")
+    return "", code
+
+
+def _window(said: str) -> int | None:
+    """The size of the window in tokens, where an error tells it."""
+    found = _WINDOW.search(said.lower())
+    digits = next((group for group in found.groups() if group), "") if found else ""
+    return int(digits.replace(",", "")) if digits else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "")
         try:
-            return float(headers[name]) * unit
-        except (KeyError, ValueError):
+            return max(0.0, float(value) * unit)
+        except ValueError:
+            pass
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except ValueError:
             continue
     return None
 
 
-async def with_retries(attempt: Callable[[], AsyncIterator[ModelEvent]]) -> AsyncIterator[ModelEvent]:
-    """The events of an attempt; while none came yet, passing failures are waited out and tried again."""
-    for tried in range(MAX_RETRIES + 1):
-        shown = False
-        try:
-            async with aclosing(cast("Any", attempt())) as events:
-                async for event in events:
-                    shown = True
-                    yield event
-            return
-        except ModelError as error:
-            wait = error.retry_after if error.retry_after is not None else min(0.5 * 2**tried, 8.0)
-            if shown or tried == MAX_RETRIES or error.kind not in _RETRYABLE or wait > LONGEST_WAIT:
-                raise
-            why = error.message
-        yield Retrying(seconds=wait, why=why)
-        # Many clients told to wait the same time would come back at once: spread them a little.
-        await asyncio.sleep(wait * (1 + random.random() / 10))  # noqa: S311 - jitter, not a secret
+def may_pass(error: ModelError, tried: int) -> float | None:
+    """How many seconds to wait before the request is made again, None where that would not help."""
+    wait = error.retry_after if error.retry_after is not None else min(0.5 * 2**tried, 8.0)
+    if error.kind not in _RETRYABLE or wait > LONGEST_WAIT:
+        return None
+    return wait

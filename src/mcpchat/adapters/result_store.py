@@ -1,8 +1,8 @@
 """Whole results of tools in private files, for as long as a conversation may come back to them."""
 
+import hashlib
 import os
 import re
-import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,13 +19,20 @@ class ResultFiles:
         self._folder = folder
 
     def save(self, text: str) -> str | None:
-        key = secrets.token_hex(6)
+        data = text.encode(errors="replace")
+        key = hashlib.sha256(data).hexdigest()[:12]  # of the content: the same result has the same words for the model
+        path = self._folder / f"{key}.txt"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._tidy()
-            descriptor = os.open(self._folder / f"{key}.txt", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="") as file:
-                file.write(text)
+            if path.exists():
+                path.touch()
+                return key
+            begun = path.with_suffix(f".{os.getpid()}")
+            descriptor = os.open(begun, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            begun.replace(path)
         except OSError:
             return None
         return key

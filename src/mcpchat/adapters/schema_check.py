@@ -41,6 +41,20 @@ def problem(schema: object, value: object) -> str:
     return "; ".join(text[:300] for text in found)
 
 
+def unusable(schema: dict[str, Any]) -> str:
+    """Why nothing can be held against the schema, in a line; empty where something can."""
+    validator, cost, _ = _validator(schema)
+    if validator is not None:
+        return ""
+    if cost == 0 or cost > _MOST_WORK:
+        return "the schema is too deep or too large"
+    try:
+        jsonschema_rs.validator_for(schema, offline=True)
+    except ValueError as error:
+        return f"not a valid JSON Schema: {str(error).splitlines()[0][:300]}"
+    return "a pattern of the schema cannot be used"
+
+
 def _validator(schema: object) -> tuple[Any, int, int]:
     """The compiled schema, or None, its size, and into how many branches it may part at each level of a value.
 

@@ -10,6 +10,7 @@ from mcpchat.cli.common import (
     AgentOption,
     AllowOption,
     ConfigOption,
+    CostOption,
     DebugOption,
     DenyOption,
     JsonOutput,
@@ -17,6 +18,9 @@ from mcpchat.cli.common import (
     NoColorOption,
     QuietOption,
     RefreshOption,
+    StatsOption,
+    StepsOption,
+    TokensOption,
     YesOption,
     bad_choice,
     make_setup,
@@ -43,6 +47,10 @@ def root(
     allow: AllowOption = None,
     deny: DenyOption = None,
     yes: YesOption = False,
+    max_steps: StepsOption = None,
+    max_tokens: TokensOption = None,
+    max_cost: CostOption = None,
+    stats: StatsOption = False,
     config: ConfigOption = None,
     refresh: RefreshOption = False,
     no_color: NoColorOption = False,
@@ -64,11 +72,14 @@ def root(
     if ctx.invoked_subcommand is not None:
         # What stands before the command's name holds for the command.
         given = {name: value for name, value in ctx.params.items() if value}
-        ctx.default_map = {
-            ctx.invoked_subcommand: given | dict.fromkeys((*config_commands.NAMES, *server_commands.NAMES), given)
-        }
+        # Only a group has commands of these names; elsewhere they could be options (ask --schema).
+        groups = {"config": config_commands.NAMES, "servers": server_commands.NAMES}
+        inner = dict.fromkeys(groups.get(ctx.invoked_subcommand, ()), given)
+        ctx.default_map = {ctx.invoked_subcommand: given | inner}
         return 0
-    return chat(model, agent, allow, deny, yes, config, refresh, no_color, debug)
+    return chat(
+        model, agent, allow, deny, yes, max_steps, max_tokens, max_cost, stats, config, refresh, no_color, debug
+    )
 
 
 @app.command()
@@ -78,6 +89,10 @@ def chat(
     allow: AllowOption = None,
     deny: DenyOption = None,
     yes: YesOption = False,
+    max_steps: StepsOption = None,
+    max_tokens: TokensOption = None,
+    max_cost: CostOption = None,
+    stats: StatsOption = False,
     config: ConfigOption = None,
     refresh: RefreshOption = False,
     no_color: NoColorOption = False,
@@ -88,9 +103,18 @@ def chat(
     from mcpchat.cli import talk
 
     wishes = Wishes(
-        model=model, agent=agent, allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes, refresh=refresh
+        model=model,
+        agent=agent,
+        allow=tuple(allow or ()),
+        deny=tuple(deny or ()),
+        yes=yes,
+        refresh=refresh,
+        max_steps=max_steps,
+        max_tokens=max_tokens,
+        max_cost=max_cost,
+        priced=True,
     )
-    return run_async(talk.chat(make_setup(config), wishes, no_color=no_color))
+    return run_async(talk.chat(make_setup(config), wishes, talk.Look(no_color=no_color, stats=stats)))
 
 
 @app.command()
@@ -110,6 +134,20 @@ def ask(
             help="text (rendered at a terminal), markdown (as the model wrote it), json or jsonl.",
         ),
     ] = "text",
+    attach: Annotated[
+        list[str] | None,
+        typer.Option("--attach", metavar="FILE", help="Send a text, an image or a PDF along; - is stdin. Repeatable."),
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema", metavar="FILE|JSON", help="A JSON Schema that the answer must fit; stdout is that JSON."
+        ),
+    ] = None,
+    max_steps: StepsOption = None,
+    max_tokens: TokensOption = None,
+    max_cost: CostOption = None,
+    stats: StatsOption = False,
     quiet: QuietOption = False,
     config: ConfigOption = None,
     refresh: RefreshOption = False,
@@ -123,17 +161,56 @@ def ask(
     \b
       mcpchat ask "What is 15% of 80?"
       cat report.txt | mcpchat ask "Sum up in three lines:"
+      mcpchat ask --attach chart.png "What does this show?"
     """
-    from mcpchat.app import Wishes
+    from mcpchat.app import Wishes, read_attachments, read_schema
     from mcpchat.cli import talk
 
     if output not in talk.FORMATS:
         bad_choice("--output", output, talk.FORMATS)
     wishes = Wishes(
-        model=model, agent=agent, allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes, refresh=refresh
+        model=model,
+        agent=agent,
+        allow=tuple(allow or ()),
+        deny=tuple(deny or ()),
+        yes=yes,
+        refresh=refresh,
+        max_steps=max_steps,
+        max_tokens=max_tokens,
+        max_cost=max_cost,
+        schema=read_schema(schema) if schema is not None else None,
+        priced=stats or output in {"json", "jsonl"},
     )
-    question = talk.question(words or [])
-    return run_async(talk.ask(make_setup(config), wishes, question, output, quiet=quiet, no_color=no_color))
+    files = attach or []
+    question = talk.question(words or [], read_input="-" not in files)
+    attached = read_attachments(files)
+    look = talk.Look(quiet=quiet, no_color=no_color, stats=stats)
+    return run_async(talk.ask(make_setup(config), wishes, question, attached, output, look))
+
+
+@app.command()
+def models(
+    table: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only what the server of this [model.NAME] has.")
+    ] = None,
+    output: JsonOutput = "text",
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """List the models that can be chosen: those that the config names, and what the model's server offers.
+
+    Any other name works too: what is not in the list is the server's to judge.
+
+    \b
+      mcpchat models
+      mcpchat models local
+      mcpchat ask -m local:qwen3 "Hello"      a model of that server
+    """
+    from mcpchat.cli import inspect
+
+    if output not in inspect.FORMATS:
+        bad_choice("--output", output, inspect.FORMATS)
+    return run_async(inspect.models(make_setup(config), table, output))
 
 
 @app.command()

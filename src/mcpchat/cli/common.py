@@ -34,6 +34,21 @@ DenyOption = Annotated[
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Run every tool that no rule denies; agree to what servers ask.")
 ]
+StepsOption = Annotated[
+    int | None,
+    typer.Option("--max-steps", metavar="N", min=1, help="Rounds of tool calls in one turn. Default: 25; chat: 50."),
+]
+TokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens", metavar="N", min=1, help="Tokens of the run, in and out: stop before the next request."
+    ),
+]
+CostOption = Annotated[
+    float | None,
+    typer.Option("--max-cost", metavar="USD", min=0, help="US dollars of the run: stop before the next request."),
+]
+StatsOption = Annotated[bool, typer.Option("--stats", help="Say what each turn took: tokens, money, time.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No tool lines and notices, only warnings.")]
 RefreshOption = Annotated[bool, typer.Option("--refresh", help="Ask every server anew what it offers.")]
 NoColorOption = Annotated[bool, typer.Option("--no-color", help="No colour, as with NO_COLOR.")]

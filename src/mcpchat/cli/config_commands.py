@@ -7,7 +7,7 @@ import sys
 import typer
 
 from mcpchat.app import default_paths, load_config, starter
-from mcpchat.cli.common import ConfigOption, DebugOption, make_setup
+from mcpchat.cli.common import ConfigOption, DebugOption, make_setup, write_json
 from mcpchat.core.errors import ConfigError, UsageError
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show, make and check the config file.")
@@ -23,10 +23,9 @@ def path(config: ConfigOption = None) -> int:
 @app.command()
 def show(config: ConfigOption = None, debug: DebugOption = False) -> int:
     """Print the config in effect, defaults included, as JSON. References to secrets stay references."""
-    import msgspec
+    from mcpchat.core import config as configuration
 
-    settings = make_setup(config).config
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(settings)).decode() + "\n")
+    write_json(configuration.as_written(make_setup(config).config))
     return 0
 
 

@@ -12,7 +12,7 @@ from mcpchat.core.catalog import Prompt
 from mcpchat.core.errors import Denied, ToolFailed, UsageError
 from mcpchat.core.events import Event
 from mcpchat.core.gate import Gate
-from mcpchat.core.messages import Audio, Image, Link, Text, ToolCall, ToolResult, result_text
+from mcpchat.core.messages import Audio, Content, File, Image, ToolCall, ToolResult, result_text
 from mcpchat.core.ports import Servers, Toolbox
 from mcpchat.core.prompts import prompt_arguments
 from mcpchat.core.sanitize import clean
@@ -81,10 +81,10 @@ async def _listing(hub: Any, uri: str) -> str:
     return str(having[0])
 
 
-def _show_parts(parts: Sequence[Text | Image | Audio | Link], output: str) -> None:
+def _show_parts(parts: Sequence[Content], output: str) -> None:
     if output == "json":
         write_json(parts)
-    elif len(parts) == 1 and isinstance(parts[0], Image | Audio) and not is_terminal(sys.stdout):
+    elif len(parts) == 1 and isinstance(parts[0], Image | Audio | File) and not is_terminal(sys.stdout):
         sys.stdout.buffer.write(parts[0].data)
     else:
         _write(ToolResult(call_id="", parts=tuple(parts)))
@@ -109,11 +109,7 @@ async def prompt(setup: Setup, what: str | None, pairs: Sequence[str], output: s
         else:
             for message in messages:
                 sys.stdout.write(f"{message.role}: ")
-                _write(
-                    ToolResult(
-                        call_id="", parts=tuple(p for p in message.parts if isinstance(p, Text | Image | Audio | Link))
-                    )
-                )
+                _write(ToolResult(call_id="", parts=tuple(p for p in message.parts if isinstance(p, Content))))
         sys.stdout.flush()
     return 0
 

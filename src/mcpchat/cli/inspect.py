@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mcpchat.app import Setup, make_host, open_hub
+from mcpchat.app import Models, Setup, make_host, open_hub
 from mcpchat.cli.common import is_terminal, write_json
 from mcpchat.cli.hubs import asker, check_up, ignore, known_server, only, print_table, tell
 from mcpchat.core.config import ServerConfig
@@ -49,6 +49,21 @@ def _show_tools(specs: Sequence[ToolSpec], form: str) -> None:
 
 def _described(spec: ToolSpec) -> dict[str, Any]:
     return {"tool": spec.label, "exposed": spec.exposed, **msgspec.to_builtins(spec)}
+
+
+async def models(setup: Setup, table: str | None, output: str) -> int:
+    """List models. Raises UsageError, NoModel, ModelError; what the config names is shown all the same."""
+    rows, problem = await Models(setup).listed(table)
+    if output == "json":
+        write_json(rows)
+    else:
+        from mcpchat.ui import tables
+
+        print_table(tables.models([(row.model, row.at, row.window, row.note) for row in rows]))
+    sys.stdout.flush()
+    if problem is not None:
+        raise problem
+    return 0
 
 
 async def servers(setup: Setup, output: str) -> int:

@@ -1,19 +1,21 @@
 """ask and chat: a session with the renderer and the asker that suit where they run."""
 
+import json
 import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcpchat import __version__
-from mcpchat.app import Setup, Wishes, open_chat
+from mcpchat.app import Setup, Wishes, open_chat, read_attachments
 from mcpchat.cli.common import is_terminal
 from mcpchat.core.approvals import Decision
 from mcpchat.core.attach import with_resources
 from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, UsageError
 from mcpchat.core.events import Emit, Event, ToolDecided, TurnFinished
-from mcpchat.core.messages import Message, Text, user
+from mcpchat.core.messages import Message, Part, Text, user
 from mcpchat.core.ports import Asker, Servers
 
 if TYPE_CHECKING:
@@ -24,9 +26,18 @@ LONGEST_INPUT = 10_000_000  # characters of standard input
 _PATIENCE = 2.0  # seconds of waiting for standard input before saying so
 
 
-def question(words: Sequence[str]) -> tuple[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How much is shown, and how."""
+
+    quiet: bool = False
+    no_color: bool = False
+    stats: bool = False
+
+
+def question(words: Sequence[str], *, read_input: bool = True) -> tuple[str, str]:
     """The words, and what is piped in. Raises UsageError when there is neither."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_input()
+    piped = "" if not read_input or sys.stdin is None or sys.stdin.isatty() else _read_input()
     asked = " ".join(words).strip(), piped.strip("\n")
     if not "".join(asked).strip():
         raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
@@ -34,16 +45,12 @@ def question(words: Sequence[str]) -> tuple[str, str]:
     return words_said, piped
 
 
-async def _composed(said: tuple[str, str], servers: Servers) -> Message:
+async def _composed(said: tuple[str, str], attached: Sequence[Part], servers: Servers) -> Message:
     """The question as a message. Only the words' mentions count: what is piped in may be anybody's text."""
     words, piped = said
-    if not words:
-        return user(piped)
-    message = await with_resources(words, servers)
-    if not piped.strip():
-        return message
-    first = Text(text=f"{words}\n\n{piped}")
-    return Message(role="user", parts=(first, *message.parts[1:]))
+    message = await with_resources(words, servers) if words else user("")
+    whole = "\n\n".join(text for text in (words, piped) if text.strip())
+    return Message(role="user", parts=(Text(text=whole), *message.parts[1:], *attached))
 
 
 def _read_input() -> str:
@@ -90,39 +97,58 @@ def _dumb() -> bool:
     return os.environ.get("TERM") in {"dumb", "unknown"}
 
 
-def _renderer(output: str, *, quiet: bool, no_color: bool) -> tuple[Emit, Asker]:
-    """How this run shows itself, and whom it asks."""
+def _renderer(output: str, look: Look, *, answers: bool) -> tuple[Emit, Asker]:
+    """How this run shows itself, and whom it asks; without ``answers`` somebody else writes them."""
     from mcpchat.ui import plain
 
     asker: Asker = plain.NobodyToAsk()
     if output in {"json", "jsonl"}:
         return (plain.JsonSummary(sys.stdout) if output == "json" else plain.JsonLines(sys.stdout)), asker
+    simple = plain.TextRenderer(sys.stdout, sys.stderr, quiet=look.quiet, stats=look.stats, answers=answers)
     if not is_terminal(sys.stderr):
-        return plain.TextRenderer(sys.stdout, sys.stderr, quiet=quiet), asker
+        return simple, asker
     from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
 
-    out, err = _consoles(no_color)
-    rendered = output == "text" and is_terminal(sys.stdout) and not _dumb()
-    console = ConsoleRenderer(out, err, quiet=quiet) if rendered else None
+    out, err = _consoles(look.no_color)
+    rendered = answers and output == "text" and is_terminal(sys.stdout) and not _dumb()
+    console = ConsoleRenderer(out, err, quiet=look.quiet, stats=look.stats) if rendered else None
     if is_terminal(sys.stdin):
         asker = TerminalAsker(err, console)
-    return console or plain.TextRenderer(sys.stdout, sys.stderr, quiet=quiet), asker
+    return console or simple, asker
 
 
-async def ask(setup: Setup, wishes: Wishes, said: tuple[str, str], output: str, *, quiet: bool, no_color: bool) -> int:
+async def ask(
+    setup: Setup, wishes: Wishes, said: tuple[str, str], attached: Sequence[Part], output: str, look: Look
+) -> int:
     """One turn about the words and what was piped in. Raises LimitReached and Denied after the answer was given."""
     from mcpchat.ui import plain
 
-    shown, asker = _renderer(output, quiet=quiet, no_color=no_color)
+    shown, asker = _renderer(output, look, answers=wishes.schema is None)
     emit = _Denials(shown)
+    value = ""
     async with open_chat(setup, wishes, emit=emit, asker=asker) as chat:
-        finished = await chat.session.send(await _composed(said, chat.hub))
+        message = await _composed(said, attached, chat.hub)
+        if wishes.schema is None:
+            finished = await chat.session.send(message)
+        else:
+            finished, value = await chat.session.answer(message)
     verdict = _verdict(finished, emit.denied)
     if isinstance(shown, plain.JsonSummary):
-        shown.write(verdict)
+        shown.write(verdict, **({"answer": value, "value": json.loads(value)} if value else {}))
+    elif value and output != "jsonl":
+        sys.stdout.write(f"{value}\n")
     if verdict is not None:
         raise verdict
     return 0
+
+
+_LIMITS = {
+    "steps": ("stopped after {steps} rounds of tool calls", "--max-steps, or max_steps under [limits], allows more"),
+    "repeats": ("stopped: the model made the same call again and again", "ask in other words, or another model"),
+    "tokens": ("stopped before the next request: {tokens:,} tokens were used", "--max-tokens allows more"),
+    "cost": ("stopped before the next request: ${cost:.4f} was spent", "--max-cost allows more"),
+    "length": ("the answer was cut at the model's output limit", "raise max_output_tokens"),
+}
 
 
 def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]]) -> McpChatError | None:
@@ -130,12 +156,10 @@ def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]]) -> 
     if denied:
         tool, decision = denied[0]
         return Denied(f"{tool} was not run: {decision.reason}")
-    if finished.stop == "steps":
-        return LimitReached(
-            f"stopped after {finished.steps - 1} rounds of tool calls", hint="raise max_steps under [limits]"
-        )
-    if finished.stop == "length":
-        return LimitReached("the answer was cut at the model's output limit", hint="raise max_output_tokens")
+    if told := _LIMITS.get(finished.stop):
+        message, hint = told
+        facts = {"steps": finished.steps - 1, "tokens": finished.usage.total, "cost": finished.cost or 0.0}
+        return LimitReached(message.format(**facts), hint=hint)
     if finished.stop == "filter":
         return ModelError("the provider's content filter ended the answer", kind="refused", hint="ask in other words")
     if finished.stop == "refusal":
@@ -143,7 +167,7 @@ def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]]) -> 
     return None
 
 
-async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:
+async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
     """The REPL."""
     if not is_terminal(sys.stdin, sys.stdout):
         raise UsageError("chat needs a terminal", hint='in scripts: mcpchat ask "..."')
@@ -154,8 +178,8 @@ async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:
     from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
     from mcpchat.ui.repl import repl
 
-    out, _ = _consoles(no_color)
-    renderer = ConsoleRenderer(out, out)
+    out, _ = _consoles(look.no_color)
+    renderer = ConsoleRenderer(out, out, stats=look.stats)
     asker = TerminalAsker(out, renderer)
     with keyboard.held():
         async with open_chat(setup, wishes, emit=renderer, asker=asker, watch=True) as opened:
@@ -166,7 +190,8 @@ async def chat(setup: Setup, wishes: Wishes, *, no_color: bool) -> int:
                 session=opened.session,
                 toolbox=opened.hub,
                 servers=opened.hub,
-                switch_model=opened.switch_model,
+                models=opened,
+                read_file=lambda name: read_attachments([name]),
                 console=out,
             )
             opened.hub.start_behind()

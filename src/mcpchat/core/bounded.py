@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from mcpchat.core.events import Emit
-from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult, error_result, result_text
+from mcpchat.core.messages import Content, Link, Text, ToolResult, error_result, result_text
 from mcpchat.core.ports import Toolbox
 from mcpchat.core.tools import Annotations, ToolSpec
 
@@ -144,7 +144,7 @@ def bounded(result: ToolResult, limit: int, way_on: str = "ask for less at a tim
         return replace(result, parts=(Text(text=clip(text, limit, way_on)),), structured=None)
     left = limit
     unseen = 0
-    parts: list[Text | Image | Audio | Link] = []
+    parts: list[Content] = []
     for part in result.parts:
         size = _size(part)
         if size > 0 and (left <= 0 or (size > left and not isinstance(part, Text))):
@@ -159,7 +159,7 @@ def bounded(result: ToolResult, limit: int, way_on: str = "ask for less at a tim
     return result if tuple(parts) == result.parts else replace(result, parts=tuple(parts), structured=None)
 
 
-def _size(part: Text | Image | Audio | Link) -> int:
+def _size(part: Content) -> int:
     """Characters of the part. Images and sounds have their own price: here they count as nothing."""
     match part:
         case Text(text=text):

@@ -14,6 +14,7 @@ from mcpchat.core import schemas
 from mcpchat.core.errors import ConfigError
 
 REFERENCE = re.compile(r"(env|keyring):(.+)")
+ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 BUILTIN_SERVERS = ("calculator",)
 Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
@@ -21,20 +22,70 @@ Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26
 Reference = Annotated[str, Meta(description='Where a secret is: "env:NAME" or "keyring:NAME".')]
 
 
-class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The model to talk to."""
+_ENTRIES = "<entries>"  # where [model.NAME] tables are kept; no file can have it
+
+
+class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model costs, in US dollars for a million tokens."""
+
+    input: Annotated[float, Meta(ge=0)]
+    output: Annotated[float, Meta(ge=0)]
+    cached: Annotated[float, Meta(ge=0, description="Input read from the cache. Default: as input.")] | None = None
+
+
+class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model, where it is, and how it is to answer."""
 
     name: Annotated[
-        str | None, Meta(description='The model\'s name, or "demo". Default: MCPCHAT_MODEL, then OPENAI_MODEL.')
+        str | None,
+        Meta(
+            description='The model\'s name at its server, or the NAME of a [model.NAME] table, or "demo". '
+            "Default: MCPCHAT_MODEL, then OPENAI_MODEL; of a [model.NAME], that NAME."
+        ),
     ] = None
     base_url: Annotated[
-        str | None, Meta(description="An OpenAI-compatible address, ending in /v1. Default: OPENAI_BASE_URL.")
+        str | None,
+        Meta(
+            description="An OpenAI-compatible address, ending in /v1. Default: OPENAI_BASE_URL; of a [model.NAME], "
+            "that of [model], with its key."
+        ),
     ] = None
     api_key: Annotated[
-        Reference | None, Meta(description='"env:NAME" or "keyring:NAME". Default: "env:OPENAI_API_KEY".')
+        Reference | None,
+        Meta(
+            description='"env:NAME" or "keyring:NAME". Default: "env:OPENAI_API_KEY"; of a [model.NAME] with an '
+            "address of its own, none."
+        ),
     ] = None
+    headers: Annotated[
+        dict[str, str], Meta(description='HTTP headers. "env:NAME" and "keyring:NAME" are looked up.')
+    ] = field(default_factory=dict)
+    api: Annotated[
+        Literal["auto", "chat", "responses"],
+        Meta(description='Which API: "auto" is Responses at OpenAI and Azure, Chat Completions elsewhere.'),
+    ] = "auto"
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    reasoning_effort: Annotated[
+        str | None, Meta(description='How hard a reasoning model thinks: "low", "medium", "high" and others.')
+    ] = None
     max_output_tokens: Annotated[int, Meta(gt=0, description="The longest answer of one request.")] | None = None
+    context_window: (
+        Annotated[
+            int, Meta(gt=0, description="How many tokens it can take. Default: found out, as far as anybody says.")
+        ]
+        | None
+    ) = None
+    timeout: Annotated[float, Meta(gt=0, description="The longest silence of its server, in seconds.")] = 600.0
+    price: PriceConfig | None = None
+    extra_body: Annotated[dict[str, Any], Meta(description="More of the request, as the server's API has it.")] = field(
+        default_factory=dict
+    )
+
+
+class ModelConfig(ModelEntry, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The usual model; [model.NAME] tables are others, to be chosen by that name."""
+
+    entries: dict[str, ModelEntry] = field(default_factory=dict, name=_ENTRIES)
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,7 +185,19 @@ class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one turn may take."""
 
-    max_steps: Annotated[int, Meta(gt=0, description="Rounds of tool calls in one turn.")] = 25
+    max_steps: (
+        Annotated[
+            int,
+            Meta(gt=0, description="Rounds of tool calls in one turn. Default: 25; in the chat 50, and then it asks."),
+        ]
+        | None
+    ) = None
+    max_tokens: (
+        Annotated[int, Meta(gt=0, description="Tokens, in and out, of one run; looked at before each request.")] | None
+    ) = None
+    max_cost: (
+        Annotated[float, Meta(gt=0, description="US dollars of one run; looked at before each request.")] | None
+    ) = None
     max_result: Annotated[
         int,
         Meta(
@@ -178,7 +241,8 @@ def parse(text: str, name: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         told, line = str(error), re.search(r"at line (\d+)", str(error))
         raise ConfigError(f"{name}:{line[1] if line else 1}: not valid TOML: {told}") from error
-    found = [*_problems(table, Config, ()), *_contradictions(table)]
+    table = _with_entries(table)
+    found = [(_as_written(key), message) for key, message in (*_problems(table, Config, ()), *_contradictions(table))]
     if found:
         problems = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
         problems.sort(key=lambda problem: problem.line)
@@ -187,9 +251,34 @@ def parse(text: str, name: str) -> Config:
     return msgspec.convert(table, Config)
 
 
+def _with_entries(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with each [model.NAME] where the types have it: among the entries of [model]."""
+    model = table.get("model")
+    if not isinstance(model, dict):
+        return table
+    known = {item.name for item in msgspec.structs.fields(ModelEntry)}
+    entries = {name: entry for name, entry in model.items() if isinstance(entry, dict) and name not in known}
+    own = {name: value for name, value in model.items() if name not in entries}
+    return {**table, "model": {**own, _ENTRIES: entries}}
+
+
+def _as_written(key: tuple[str, ...]) -> tuple[str, ...]:
+    return (key[0], *key[2:]) if key[:2] == ("model", _ENTRIES) else key
+
+
+def as_written(config: Config) -> dict[str, Any]:
+    """The config as the file would have it: plain values, with each [model.NAME] under its name."""
+    table: dict[str, Any] = msgspec.to_builtins(config)
+    table["model"] |= table["model"].pop(_ENTRIES)
+    return table
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors."""
     schema = schemas.json_schema(Config)
+    model = schema["$defs"]["ModelConfig"]
+    del model["properties"][_ENTRIES]
+    model["additionalProperties"] = {"$ref": "#/$defs/ModelEntry"}
     server = schema["$defs"]["ServerConfig"]
     server["oneOf"] = [{"required": [key]} for key in ("command", "url", "builtin")]
     for definition in schema["$defs"].values():
@@ -207,11 +296,12 @@ Found = tuple[tuple[str, ...], str]
 
 
 def _problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]) -> Iterator[Found]:
-    known = {item.name: item.type for item in msgspec.structs.fields(kind)}
+    known = {item.encode_name: item.type for item in msgspec.structs.fields(kind)}
     for key, value in table.items():
         here = (*path, key)
         if key not in known:
-            yield here, f"unknown key{_did_you_mean(key, known)}"
+            others = tuple(name for name in known if name != _ENTRIES)
+            yield here, f"unknown key{_did_you_mean(key, others)}"
             continue
         wanted = known[key]
         if get_origin(get_args(wanted)[0] if get_origin(wanted) is Annotated else None) is Literal:
@@ -243,16 +333,7 @@ def _table_problems(value: object, kind: type[Struct], path: tuple[str, ...]) ->
 
 def _contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
     """What the types alone cannot say."""
-    model = table.get("model")
-    key = model.get("api_key") if isinstance(model, dict) else None
-    if isinstance(key, str) and not REFERENCE.fullmatch(key):
-        yield (
-            ("model", "api_key"),
-            'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"',
-        )
-    address = model.get("base_url") if isinstance(model, dict) else None
-    if isinstance(address, str) and not is_http(address):
-        yield ("model", "base_url"), "expected an address that begins with https:// or http://"
+    yield from _models_contradictions(table.get("model"))
     servers = _tables(table.get("servers"))
     for name, server in servers.items():
         yield from _server_contradictions(name, server)
@@ -270,6 +351,27 @@ def _contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
         for server in wanted if isinstance(wanted, list) else ():
             if isinstance(server, str) and server not in names:
                 yield ("agents", name, "servers"), f"no server is named {server!r}{_did_you_mean(server, names)}"
+
+
+def _models_contradictions(model: object) -> Iterator[Found]:
+    if not isinstance(model, dict):
+        return
+    yield from _model_contradictions(model, ("model",))
+    for name, entry in _tables(model.get(_ENTRIES)).items():
+        path = ("model", _ENTRIES, name)
+        yield from _model_contradictions(entry, path)
+        if name == "demo":
+            yield path, "this name is the built-in model's: choose another"
+        elif not ENTRY_NAME.fullmatch(name):
+            yield path, "a model's table is named with letters, digits, and . _ / -"
+
+
+def _model_contradictions(model: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Found]:
+    key, address = model.get("api_key"), model.get("base_url")
+    if isinstance(key, str) and not REFERENCE.fullmatch(key):
+        yield (*path, "api_key"), 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
+    if isinstance(address, str) and not is_http(address):
+        yield (*path, "base_url"), "expected an address that begins with https:// or http://"
 
 
 def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Found]:

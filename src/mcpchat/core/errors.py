@@ -17,7 +17,17 @@ The number is the exit code of the process. ``hint`` is what the user can type o
 from typing import ClassVar, Literal
 
 ModelErrorKind = Literal[
-    "auth", "quota", "rate", "overloaded", "context", "bad_request", "network", "broken_stream", "server", "refused"
+    "auth",
+    "quota",
+    "rate",
+    "overloaded",
+    "context",
+    "bad_request",
+    "network",
+    "broken_stream",
+    "server",
+    "refused",
+    "schema",
 ]
 
 
@@ -90,7 +100,8 @@ class LimitReached(McpChatError):
 class ModelError(McpChatError):
     """The model's API failed.
 
-    ``retry_after`` is in seconds, as the server asked.
+    ``retry_after`` is in seconds, as the server asked; ``window`` is how many tokens the model takes, where a server
+    that was given too many says so; ``said`` is all that the server said, for who can read more in it.
     """
 
     exit_code = 8
@@ -102,7 +113,11 @@ class ModelError(McpChatError):
         kind: ModelErrorKind,
         hint: str = "",
         retry_after: float | None = None,
+        window: int | None = None,
+        said: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.kind = kind
         self.retry_after = retry_after
+        self.window = window
+        self.said = said

@@ -12,7 +12,7 @@ from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
 
 VERSION = 1
 ServerState = Literal["idle", "starting", "ready", "login", "failed", "stopped"]
-Stop = Literal["end", "steps", "length", "filter", "refusal", "cancelled"]
+Stop = Literal["end", "steps", "repeats", "tokens", "cost", "length", "filter", "refusal", "cancelled"]
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn.started"):
@@ -75,11 +75,16 @@ class Notice(Struct, frozen=True, kw_only=True, tag="notice"):
 
 
 class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn.finished"):
-    """The last event of a turn that ended; ``steps`` counts the model's requests."""
+    """The last event of a turn that ended; ``steps`` counts the model's requests.
+
+    ``cost`` is in US dollars, None where the price of a request is not known (or nobody wanted it looked up).
+    """
 
     stop: Stop
     usage: Usage
     steps: int
+    cost: float | None = None
+    seconds: float = 0.0
 
 
 class TurnFailed(Struct, frozen=True, kw_only=True, tag="turn.failed"):

@@ -28,3 +28,8 @@ class Gate:
                         self.policy = self.policy.granting(decision.remember, source="answered: always")
                     return decision
         return Decision(allowed=verdict.action == "allow", by="policy", reason=verdict.rule)
+
+    async def go_on(self, rounds: int) -> bool:
+        """Whether the model may go on after so many rounds of tool calls: only a person can say so."""
+        async with self._one_question:
+            return await self._asker.go_on(rounds)

@@ -3,10 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
+
+from msgspec.structs import replace
 
 from mcpchat.core.elicitation import Answer, Form, Sample, SampleRequest, Visit
 from mcpchat.core.events import Emit, Notice
+from mcpchat.core.history import sendable
 from mcpchat.core.links import BadAddress, web_address
 from mcpchat.core.messages import Message, Text
 from mcpchat.core.ports import Asker, Done, ModelChoice, ModelRequest
@@ -93,14 +96,14 @@ class AskingHost:
 
 async def _sampled(choice: ModelChoice, request: SampleRequest) -> Sample:
     """The model's answer. Raises ModelError."""
-    messages = [Message(role=message.role, parts=(Text(text=message.text),)) for message in request.messages]
-    if request.instructions:
-        messages.insert(0, Message(role="system", parts=(Text(text=request.instructions),)))
-    options = dict(choice.options) | {"max_output_tokens": request.max_tokens}
+    messages = (Message(role=message.role, parts=(Text(text=message.text),)) for message in request.messages)
+    options = replace(choice.options, max_output_tokens=request.max_tokens)
     if request.temperature is not None:
-        options["temperature"] = request.temperature
-    wanted = ModelRequest(model=choice.name, messages=tuple(messages), options=options)
-    async with aclosing(cast("Any", choice.adapter.stream(wanted))) as events:
+        options = replace(options, temperature=request.temperature)
+    wanted = ModelRequest(
+        model=choice.name, system=request.instructions, messages=sendable(tuple(messages)), options=options
+    )
+    async with aclosing(choice.adapter.stream(wanted)) as events:
         async for event in events:
             if isinstance(event, Done):
                 return Sample(model=choice.name, text=event.message.text, cut=event.stop == "length")

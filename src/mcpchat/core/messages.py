@@ -28,10 +28,21 @@ class Audio(Struct, frozen=True, kw_only=True, tag="audio"):
     data: bytes
 
 
+class File(Struct, frozen=True, kw_only=True, tag="file"):
+    """A document that a model may read as it is (a PDF). ``data`` is the raw file; base64 in JSON."""
+
+    media_type: str
+    data: bytes
+    name: str = ""
+
+
 class Link(Struct, frozen=True, kw_only=True, tag="link"):
     uri: str
     title: str = ""
     media_type: str = ""
+
+
+Content = Text | Image | Audio | File | Link
 
 
 class ToolCall(Struct, frozen=True, kw_only=True, tag="tool_call"):
@@ -44,16 +55,30 @@ class ToolCall(Struct, frozen=True, kw_only=True, tag="tool_call"):
 
 class ToolResult(Struct, frozen=True, kw_only=True, tag="tool_result"):
     call_id: str
-    parts: tuple["Text | Image | Audio | Link", ...] = ()
+    parts: tuple[Content, ...] = ()
     structured: Any = None
     is_error: bool = False
 
 
-Part = Text | Reasoning | Image | Audio | Link | ToolCall | ToolResult
+class Compaction(Struct, frozen=True, kw_only=True, tag="compaction"):
+    """A note in the history, alone in its message, of what a model is shown of all that stands before it.
+
+    With a ``summary``, that stands for the first ``replaces`` messages, of which those at the places ``keeps`` (the
+    user's own) are shown all the same. Without, the results of tools among the first ``replaces`` are shortened.
+    ``limit`` is how many characters of one kept message, or of one result, are shown. The history itself stays whole.
+    """
+
+    replaces: int
+    limit: int
+    summary: str = ""
+    keeps: tuple[int, ...] = ()
+
+
+Part = Text | Reasoning | Image | Audio | File | Link | ToolCall | ToolResult | Compaction
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One entry of the history.
+    """One entry of the history. The role "system" is a note of our own (Compaction), which no model sees as such.
 
     ``raw`` is what one provider wants echoed, opaque to everyone but its adapter. ``cut`` says why the text ends
     early ("cancelled", "connection lost", "length"); empty when it does not.
@@ -78,12 +103,21 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens. ``cached`` is a part of ``input``, ``reasoning`` a part of ``output``."""
+    """Tokens. ``cached`` and ``written`` (to the provider's cache) are parts of ``input``, ``reasoning`` of ``output``.
+
+    ``estimated`` where the server did not count, and we did by the length.
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
     reasoning: int = 0
+    written: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -91,6 +125,8 @@ class Usage(Struct, frozen=True, kw_only=True):
             output=self.output + other.output,
             cached=self.cached + other.cached,
             reasoning=self.reasoning + other.reasoning,
+            written=self.written + other.written,
+            estimated=self.estimated or other.estimated,
         )
 
 
@@ -110,10 +146,12 @@ def result_text(result: ToolResult) -> str:
     return "\n".join(pieces)
 
 
-def _describe(part: Text | Image | Audio | Link) -> str:
+def _describe(part: Content) -> str:
     match part:
         case Text(text=text):
             return text
+        case File(media_type=media_type, data=data, name=name):
+            return f"[{name or 'file'}: {media_type}, {len(data)} bytes]"
         case Image(media_type=media_type, data=data) | Audio(media_type=media_type, data=data):
             return f"[{media_type}, {len(data)} bytes]"
         case Link(uri=uri, title=title):

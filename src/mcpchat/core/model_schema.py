@@ -47,6 +47,44 @@ def object_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
+_STRICT_KEYS = frozenset(
+    {
+        "type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "$ref", "$defs",
+        "definitions", "title", "description", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
+        "exclusiveMaximum", "multipleOf", "minItems", "maxItems", "$schema", "$id",
+    }
+)  # fmt: skip
+_STRICT_DEPTH, _STRICT_PROPERTIES, _STRICT_CHOICES = 10, 5000, 1000
+
+
+def fits_strict(schema: Mapping[str, Any]) -> bool:
+    """Whether the schema, as it is, lies in the subset that model APIs can hold an answer to.
+
+    Its root is an object; of every object all properties are required and no others allowed; no combinations but anyOf.
+    """
+    counts = {"properties": 0, "enum": 0}
+
+    def fits(node: object, depth: int) -> bool:
+        if not isinstance(node, Mapping) or depth > _STRICT_DEPTH or not _STRICT_KEYS.issuperset(node):
+            return False
+        properties = node.get("properties", {})
+        if "properties" in node or node.get("type") == "object":
+            if not isinstance(properties, Mapping) or node.get("additionalProperties") is not False:
+                return False
+            if sorted(_once(_listed(node.get("required", [])))) != sorted(properties):
+                return False
+        counts["properties"] += len(properties)
+        counts["enum"] += len(node["enum"]) if isinstance(node.get("enum"), list) else 0
+        branches = node.get("anyOf", [])
+        inner = [*properties.values(), *([node["items"]] if "items" in node else []), *branches]
+        defined = [one for key in _DEFINITIONS for one in node.get(key, {}).values()]
+        return all(fits(one, depth + 1) for one in inner) and all(fits(one, depth) for one in defined)
+
+    if schema.get("type") != "object" or "anyOf" in schema or "$ref" in schema:
+        return False
+    return fits(schema, 0) and counts["properties"] <= _STRICT_PROPERTIES and counts["enum"] <= _STRICT_CHOICES
+
+
 class _Cleaner:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root

@@ -1,6 +1,6 @@
 """What the core asks of the outside: a model, a toolbox, somebody to ask."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -9,19 +9,35 @@ from msgspec import Struct
 from mcpchat.core.approvals import Decision
 from mcpchat.core.catalog import Catalog, Prompt, Template
 from mcpchat.core.elicitation import Answer, Form, Sample, SampleRequest, Visit
-from mcpchat.core.events import Emit, ReasoningDelta, ServerState, Stop, TextDelta
-from mcpchat.core.messages import Audio, Image, Link, Message, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.events import Emit, Notice, ReasoningDelta, ServerState, Stop, TextDelta
+from mcpchat.core.messages import Content, Message, ToolCall, ToolResult, Usage
 from mcpchat.core.tools import ToolSpec
 
 
+class Options(Struct, frozen=True, kw_only=True):
+    """How a model is to answer; None leaves it to the server. ``extra_body`` goes into the request as it is."""
+
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    reasoning_effort: str | None = None
+    extra_body: dict[str, Any] = {}
+
+
 class ModelRequest(Struct, frozen=True, kw_only=True):
-    """One request to a model. ``options`` are the API's own parameters, passed through (temperature, ...)."""
+    """One request to a model.
+
+    ``system`` is what it is told before the conversation; ``schema`` is the JSON Schema that its final answer must
+    fit; ``cache_key`` is the same for requests that begin alike.
+    """
 
     model: str
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = ()
+    system: str = ""
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: Literal["auto", "none"] = "auto"
-    options: Mapping[str, Any] = {}
+    options: Options = Options()
+    schema: dict[str, Any] | None = None
+    cache_key: str = ""
 
 
 class CallStarted(Struct, frozen=True, kw_only=True):
@@ -31,38 +47,59 @@ class CallStarted(Struct, frozen=True, kw_only=True):
 
 
 class Retrying(Struct, frozen=True, kw_only=True):
+    """The request failed in passing, and is made again after so many seconds."""
+
     seconds: float
     why: str
 
+    @property
+    def text(self) -> str:
+        return f"{self.why}; trying again in {self.seconds:.0f} s"
+
+
+class Compacted(Struct, frozen=True, kw_only=True):
+    """The conversation outgrew the model's window: ``message`` is the note that must join the history."""
+
+    message: Message
+    usage: Usage = Usage()
+
 
 class Done(Struct, frozen=True, kw_only=True):
-    """The whole assistant message: exactly once, last."""
+    """The whole assistant message: exactly once, last. ``stop`` is drawn from what came, not from what was claimed."""
 
     message: Message
     usage: Usage
     stop: Stop
 
 
-ModelEvent = TextDelta | ReasoningDelta | CallStarted | Retrying | Done
+ModelEvent = TextDelta | ReasoningDelta | CallStarted | Retrying | Notice | Compacted | Done
 
 
 class Model(Protocol):
-    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Events of one answer, ending in exactly one Done. Raises ModelError."""
         ...
+
+
+async def _no_window(tokens: int) -> int | None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
     """A model by name, the adapter that speaks to it, and the options that go with each request.
 
-    ``notice`` is what the person must know of it; said once, when it is first talked to.
+    ``notice`` is what the person must know of it; said once, when it is first talked to. ``window`` finds out how many
+    tokens it can take, None where nobody knows; it is given the size of what is to be sent, as a reason to look or
+    not. ``price`` is what a request cost, in US dollars, None where that is not known.
     """
 
     name: str
     adapter: Model
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
     notice: str = ""
+    window: Callable[[int], Awaitable[int | None]] = _no_window
+    price: Callable[[Usage], float | None] | None = None
 
 
 class Toolbox(Protocol):
@@ -88,6 +125,10 @@ class Toolbox(Protocol):
 
 
 class Asker(Protocol):
+    async def go_on(self, rounds: int) -> bool:
+        """Ask the person whether the model may go on, after so many rounds of tool calls."""
+        ...
+
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
         """Ask the person whether this call may run; ``rule`` is why it is asked."""
         ...
@@ -149,7 +190,7 @@ class Servers(Protocol):
         """What the server has logged: the text of its file."""
         ...
 
-    async def read(self, server: str, uri: str) -> Sequence[Text | Image | Audio | Link]:
+    async def read(self, server: str, uri: str) -> Sequence[Content]:
         """The resource's contents."""
         ...
 

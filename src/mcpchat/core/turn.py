@@ -3,15 +3,15 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, assert_never
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from mcpchat.core.approvals import Decision
-from mcpchat.core.bounded import clip
 from mcpchat.core.errors import McpChatError, ModelError, ServerError, SignInNeeded
 from mcpchat.core.events import (
     Emit,
@@ -28,11 +28,22 @@ from mcpchat.core.events import (
     TurnStarted,
 )
 from mcpchat.core.gate import Gate
-from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage, error_result
-from mcpchat.core.ports import CallStarted, Done, Model, ModelRequest, Retrying, Toolbox
+from mcpchat.core.history import is_object
+from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, error_result
+from mcpchat.core.ports import CallStarted, Compacted, Done, Model, ModelRequest, Retrying, Toolbox
+from mcpchat.core.repeats import Repeats
+from mcpchat.core.spending import Price, Spending
 from mcpchat.core.tools import BadArguments, ToolSpec, explain_arguments, nearest, parse_arguments
 
-_LONGEST_WORDS = 4000  # characters of one server's instructions
+_AT_ITS_LIMIT = "the call was cut off at the model's output limit and did not run: send less in one call"
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Where a turn stops. ``max_tokens`` and ``max_dollars`` are of the whole run, looked at before each request."""
+
+    max_steps: int = 25
+    max_tokens: int | None = None
+    max_dollars: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -40,29 +51,35 @@ class Turn:
     """One user message and all that follows from it.
 
     ``history`` grows in place, through ``add`` alone, and is valid for the next request whatever happens: an error,
-    a cancellation at any await, a limit.
+    a cancellation at any await, a limit. ``prepare`` gives a request with all but its messages; ``spent`` is this
+    turn's, ``total`` the run's.
     """
 
     model: Model
-    model_name: str
-    options: Mapping[str, Any]
-    instructions: str
+    name: str
+    prepare: Callable[[], Awaitable[ModelRequest]]
+    price: Price | None
     toolbox: Toolbox
     gate: Gate
     history: list[Message]
     emit: Emit
-    max_steps: int
+    limits: Limits
     thread_id: str
+    total: Spending
     notice: str = ""
-    usage: Usage = field(default_factory=Usage)
     steps: int = 0
+    began: float = field(default_factory=time.monotonic)
+    repeats: Repeats = field(default_factory=Repeats)
+
+    def __post_init__(self) -> None:
+        self.spent = Spending(self.total)
 
     async def run(self, *messages: Message) -> TurnFinished:
         """Say these and run to the end.
 
         Emits exactly one of turn.finished and turn.failed, last. Errors and cancellations are raised again.
         """
-        self.emit(TurnStarted(thread_id=self.thread_id, model=self.model_name))
+        self.emit(TurnStarted(thread_id=self.thread_id, model=self.name))
         if self.notice:
             self.emit(Notice(level="info", text=self.notice))
         for message in messages:
@@ -82,69 +99,86 @@ class Turn:
         return finished
 
     def _finished(self, stop: Stop) -> TurnFinished:
-        return TurnFinished(stop=stop, usage=self.usage, steps=self.steps)
+        cost = self.spent.cost if self.price is not None else None
+        seconds = round(time.monotonic() - self.began, 3)
+        return TurnFinished(stop=stop, usage=self.spent.usage, steps=self.steps, cost=cost, seconds=seconds)
 
     async def _loop(self) -> Stop:
         # Once for the whole turn: the list that the model sees does not change under its hands.
-        tools = await self.toolbox.tools()
-        self.instructions = with_servers_words(self.instructions, self.toolbox.instructions())
-        for _ in range(self.max_steps):
-            done = await self._ask_model(tools)
-            message, faults = _settle_arguments(done.message)
+        request = await self.prepare()
+        tools = {tool.exposed: tool for tool in request.tools}
+        rounds, allowed = 0, self.limits.max_steps
+        while True:
+            if stop := self._used_up():
+                return stop
+            if self.repeats.stuck:
+                return await self._conclude(request, "repeats")
+            if rounds == allowed:
+                if not await self.gate.go_on(rounds):
+                    return await self._conclude(request, "steps")
+                allowed += self.limits.max_steps
+            done = await self._ask_model(request, tools)
+            message, faults = _settle_arguments(done)
             self.add(message)
             if not message.calls:
+                if not message.text and done.stop == "end":
+                    self.emit(Notice(level="warning", text="the model answered with nothing"))
                 return done.stop
-            await self._run_calls(message.calls, {tool.exposed: tool for tool in tools}, faults)
-        await self._conclude(tools)
-        return "steps"
+            await self._run_calls(message.calls, tools, faults)
+            rounds += 1
 
-    async def _conclude(self, tools: Sequence[ToolSpec]) -> None:
-        """The steps are used up: let the model answer with what it has."""
-        done = await self._ask_model(tools, conclude=True)
-        message, _ = _settle_arguments(done.message)
+    def _used_up(self) -> Stop | None:
+        if self.limits.max_tokens is not None and self.total.usage.total >= self.limits.max_tokens:
+            return "tokens"
+        if self.limits.max_dollars is not None and self.total.dollars >= self.limits.max_dollars:
+            return "cost"
+        return None
+
+    async def _conclude(self, request: ModelRequest, stop: Stop) -> Stop:
+        """No more tools: let the model answer with what it has."""
+        done = await self._ask_model(replace(request, tool_choice="none"), {})
+        message, _ = _settle_arguments(done)
         self.add(message)
         if message.calls:
-            refused = (error_result(call.id, "not run: the step limit is reached") for call in message.calls)
+            refused = (error_result(call.id, "not run: no more tools can be called now") for call in message.calls)
             self.add(Message(role="tool", parts=tuple(refused)))
+        return stop
 
     def add(self, message: Message) -> None:
         self.history.append(message)
         self.emit(MessageAdded(message=message))
 
-    async def _ask_model(self, tools: Sequence[ToolSpec], *, conclude: bool = False) -> Done:
-        system = Message(role="system", parts=(Text(text=self.instructions),))
-        request = ModelRequest(
-            model=self.model_name,
-            messages=(system, *self.history) if self.instructions else tuple(self.history),
-            tools=tuple(tools),
-            tool_choice="none" if conclude else "auto",
-            options=self.options,
-        )
-        by_name = {tool.exposed: tool for tool in tools}
-        self.steps += 1
+    async def _ask_model(self, request: ModelRequest, tools: Mapping[str, ToolSpec]) -> Done:
         shown: list[str] = []
+        self.steps += 1
         try:
-            async with aclosing(cast("Any", self.model.stream(request))) as events:
+            async with aclosing(self.model.stream(replace(request, messages=tuple(self.history)))) as events:
                 async for event in events:
                     match event:
                         case TextDelta(text=text):
                             shown.append(text)
                             self.emit(event)
-                        case ReasoningDelta():
+                        case ReasoningDelta() | Notice():
                             self.emit(event)
                         case CallStarted(name=name):
-                            if name in by_name:
-                                self.toolbox.expect(by_name[name])
-                        case Retrying(seconds=seconds, why=why):
-                            self.emit(Notice(level="warning", text=f"{why}; trying again in {seconds:.0f} s"))
-                        case Done():
-                            self.usage += event.usage
+                            if name in tools:
+                                self.toolbox.expect(tools[name])
+                        case Retrying():
+                            self.emit(Notice(level="warning", text=event.text))
+                        case Compacted(message=message, usage=usage):
+                            self.spent.add(usage, self.price)
+                            self.add(message)
+                        case Done(usage=usage):
+                            self.spent.add(usage, self.price)
                             return event
+                        case _:
+                            assert_never(event)
         except asyncio.CancelledError:
             self._keep_partial(shown, "cancelled")
             raise
-        except ModelError:
-            self._keep_partial(shown, "connection lost")
+        except ModelError as error:
+            lost = error.kind in {"network", "broken_stream"}
+            self._keep_partial(shown, "connection lost" if lost else "the model's server failed")
             raise
         raise AssertionError("a model's stream ends in Done or raises ModelError")
 
@@ -170,8 +204,8 @@ class Turn:
                     group.create_task(run(call))
         finally:
             unanswered = "cancelled by the user"
-            parts = tuple(results.get(call.id) or error_result(call.id, unanswered) for call in calls)
-            self.add(Message(role="tool", parts=parts))
+            answers = ((call, results.get(call.id) or error_result(call.id, unanswered)) for call in calls)
+            self.add(Message(role="tool", parts=tuple(self.repeats.noted(call, answer) for call, answer in answers)))
 
     async def _run_call(self, call: ToolCall, tools: Mapping[str, ToolSpec], fault: str) -> ToolResult:
         spec = tools.get(call.name)
@@ -207,32 +241,26 @@ class Turn:
         return result
 
 
-def _settle_arguments(message: Message) -> tuple[Message, dict[str, str]]:
+def _settle_arguments(done: Done) -> tuple[Message, dict[str, str]]:
     """The message with valid arguments in every call, and by call id what was wrong with the ones that had none.
 
-    Broken text must not be stored: some servers refuse every later request that repeats it.
+    Broken text must not be stored: some servers refuse every later request that repeats it. Valid text stays as the
+    model wrote it, so that the server finds in its cache what it made itself.
     """
     faults: dict[str, str] = {}
     parts: list[Part] = []
-    for part in message.parts:
+    for part in done.message.parts:
         if isinstance(part, ToolCall):
             arguments: dict[str, Any] = {}
             try:
                 arguments = parse_arguments(part.arguments)
             except BadArguments as error:
-                faults[part.id] = str(error)
-            part = replace(part, arguments=json.dumps(arguments, ensure_ascii=False))
+                faults[part.id] = _AT_ITS_LIMIT if done.stop == "length" else str(error)
+            if not is_object(part.arguments) or json.loads(part.arguments) != arguments:
+                part = replace(part, arguments=json.dumps(arguments, ensure_ascii=False))
         parts.append(part)
-    return replace(message, parts=tuple(parts)), faults
-
-
-def with_servers_words(instructions: str, words: Mapping[str, str]) -> str:
-    """The instructions, and after them what servers want said of their tools, each under its name."""
-    if not words:
-        return instructions
-    said = [f"## {server}\n{clip(text.strip(), _LONGEST_WORDS)}" for server, text in words.items()]
-    heading = "# Notes of the tool servers on their own tools (not from the user)"
-    return "\n\n".join([*([instructions] if instructions else []), heading, *said])
+    message = done.message if tuple(parts) == done.message.parts else replace(done.message, parts=tuple(parts))
+    return message, faults
 
 
 def _denial(decision: Decision) -> str:

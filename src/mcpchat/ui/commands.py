@@ -2,52 +2,88 @@
 
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
 from mcpchat.core.attach import with_resources
 from mcpchat.core.catalog import Resource, Template
-from mcpchat.core.errors import UsageError
-from mcpchat.core.messages import Message
+from mcpchat.core.errors import McpChatError, UsageError
+from mcpchat.core.events import TurnFinished
+from mcpchat.core.messages import Message, Part, user
 from mcpchat.core.ports import Servers, Toolbox
 from mcpchat.core.prompts import prompt_arguments
 from mcpchat.core.sanitize import clean, one_line
-from mcpchat.core.session import Session
+from mcpchat.core.session import GO_ON, Session
 from mcpchat.core.tools import nearest
-from mcpchat.ui import tables
+from mcpchat.ui import stats, tables
 
 _LOG_LINES = 40
+_MOST_MODELS = 40
+
+
+class Models(Protocol):
+    """The models that can be switched to."""
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """The names of the config's own."""
+        ...
+
+    async def switch(self, name: str) -> None:
+        """Go on with this one. Raises NoModel, ConfigError."""
+        ...
+
+    async def offered(self) -> Sequence[str]:
+        """What the server in use lists. Raises ModelError, NoModel, ConfigError."""
+        ...
 
 
 @dataclass
 class Room:
-    """What a command can work on. ``leaving`` ends the chat."""
+    """What a command can work on. ``leaving`` ends the chat; ``attached`` goes with the next message."""
 
     session: Session
     toolbox: Toolbox
     servers: Servers
-    switch_model: Callable[[str], Awaitable[None]]
+    models: Models
+    read_file: Callable[[str], Sequence[Part]]
     console: Console
     leaving: bool = False
+    attached: list[Part] = field(default_factory=list)
+    known_models: Sequence[str] = ()
 
     def say(self, text: str, style: str = "") -> None:
         self.console.print(Text(clean(text), style=style))
 
     async def talk(self, line: str) -> None:
-        """Send what was typed, with the resources that it mentions."""
-        await self.send(await with_resources(line, self.servers))
+        """Send what was typed, with the resources that it mentions and what was attached."""
+        message = await with_resources(line, self.servers)
+        message = replace(message, parts=(*message.parts, *self.attached))
+        self.attached.clear()
+        await self.send(message)
 
     async def send(self, *messages: Message) -> None:
         """Send the messages, and say how the turn ended where it did not end well."""
-        finished = await self.session.send(*messages)
-        if finished.stop == "steps":
-            self.say(f"  stopped after {finished.steps - 1} rounds of tool calls (limits.max_steps)", "yellow")
-        elif finished.stop == "filter":
-            self.say("  the provider's content filter ended the answer", "yellow")
-        elif finished.stop == "refusal":
-            self.say("  the model refused to answer", "yellow")
+        self.tell(await self.session.send(*messages))
+
+    def tell(self, finished: TurnFinished) -> None:
+        if told := _ENDS.get(finished.stop):
+            self.say(f"  {told}", "yellow")
+
+
+_ENDS = {
+    "steps": "stopped: it had called tools for as many rounds as it may (limits.max_steps)",
+    "repeats": "stopped: it made the same call again and again, with the same result",
+    "tokens": "stopped: the limit of tokens is reached (limits.max_tokens, --max-tokens)",
+    "cost": "stopped: the limit of cost is reached (limits.max_cost, --max-cost)",
+    "length": "/continue has it go on where it was cut",
+    "filter": "the provider's content filter ended the answer",
+    "refusal": "the model refused to answer",
+}
 
 
 @dataclass(frozen=True)
@@ -121,8 +157,49 @@ async def _refresh(room: Room, argument: str) -> None:
 
 async def _model(room: Room, argument: str) -> None:
     if argument:
-        await room.switch_model(argument)
+        await room.models.switch(argument)
+        room.say(f"model: {room.session.model.name}")
+        return
     room.say(f"model: {room.session.model.name}")
+    try:
+        room.known_models = await room.models.offered()
+    except McpChatError as error:
+        room.say(f"  its server does not say what else it has: {error.message}", "dim")
+    names = [*room.models.tables, *room.known_models]
+    more = f"\n  and {len(names) - _MOST_MODELS} more: mcpchat models" if len(names) > _MOST_MODELS else ""
+    if names:
+        room.say("  " + "\n  ".join(names[:_MOST_MODELS]) + more, "dim")
+
+
+async def _retry(room: Room, argument: str) -> None:
+    room.tell(await room.session.retry())
+
+
+async def _continue(room: Room, argument: str) -> None:
+    await room.send(user(GO_ON))
+
+
+async def _compact(room: Room, argument: str) -> None:
+    if not await room.session.compact():
+        room.say("there is nothing to sum up yet", "dim")
+
+
+async def _usage(room: Room, argument: str) -> None:
+    spent = room.session.spent
+    dollars = (
+        stats.money(spent.cost) if not (spent.unpriced and spent.dollars) else f"{stats.money(spent.dollars)} and more"
+    )
+    room.say(f"{stats.tokens(spent.usage)} · {dollars}")
+    room.say(stats.filled(*await room.session.filled()), "dim")
+
+
+async def _attach(room: Room, argument: str) -> None:
+    if not argument:
+        room.attached.clear()
+        room.say("nothing is attached; /attach FILE attaches one to the next message", "dim")
+        return
+    room.attached += room.read_file(argument)
+    room.say(f"{argument} goes with the next message", "dim")
 
 
 async def _clear(room: Room, argument: str) -> None:
@@ -143,7 +220,12 @@ COMMANDS: Sequence[Command] = (
     Command("/prompts", "[SERVER]", "what servers can write: /server:name key=value", _prompts),
     Command("/logs", "SERVER", "what a server has logged", _logs),
     Command("/refresh", "", "ask every server anew, those that failed too", _refresh),
-    Command("/model", "[NAME]", "show the model, or go on with another", _model),
+    Command("/model", "[NAME]", "show the model and what there is, or go on with another", _model),
+    Command("/retry", "", "ask the model again for its latest answer", _retry),
+    Command("/continue", "", "have it go on with an answer that was cut", _continue),
+    Command("/attach", "[FILE]", "send a text, an image or a PDF with the next message", _attach),
+    Command("/compact", "", "sum up what was said, to make room", _compact),
+    Command("/usage", "", "tokens, money, and how full the window is", _usage),
     Command("/clear", "", "begin a new conversation", _clear, ("/new",)),
     Command("/exit", "", "leave", _exit, ("/quit",)),
 )

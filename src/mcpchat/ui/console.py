@@ -21,7 +21,7 @@ from mcpchat.core.links import web_address
 from mcpchat.core.messages import ToolCall
 from mcpchat.core.sanitize import clean, one_line
 from mcpchat.core.tools import ToolSpec
-from mcpchat.ui import keyboard, tool_lines
+from mcpchat.ui import keyboard, stats, tool_lines
 from mcpchat.ui.live import LiveRegion
 from mcpchat.ui.markdown import MarkdownStream
 
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 class ConsoleRenderer:
     """Markdown on ``out``, everything else on ``err``; both are the same terminal, or ``err`` is elsewhere."""
 
-    def __init__(self, out: Console, err: Console, *, quiet: bool = False) -> None:
+    def __init__(self, out: Console, err: Console, *, quiet: bool = False, stats: bool = False) -> None:
         self._err = err
         self._quiet = quiet
+        self._stats = stats
         self._region = LiveRegion(out)
         self._markdown = MarkdownStream(self._region)
         self._running: dict[str, str] = {}
@@ -86,21 +87,26 @@ class ConsoleRenderer:
                     self._print(Text(f"  {mark} {line}", style=style))
             case events.ServerChanged(state="failed" | "login"):
                 self._note(tool_lines.down(event), "yellow")
-            case events.Notice(level=level, text=text):
-                if level == "warning" or not self._quiet:
-                    self._note(text, "yellow" if level == "warning" else "dim")
+            case events.Notice() | events.TurnFinished():
+                self._remark(event)
             case (
                 events.MessageAdded()
                 | events.TurnStarted()
                 | events.ReasoningDelta()
                 | events.ToolDecided()
                 | events.ServerChanged()
-                | events.TurnFinished()
                 | events.TurnFailed()
             ):
                 pass
             case _:
                 assert_never(event)
+
+    def _remark(self, event: events.Notice | events.TurnFinished) -> None:
+        if isinstance(event, events.TurnFinished):
+            if self._stats:
+                self._note(f"  {stats.turn(event)}", "dim")
+        elif event.level == "warning" or not self._quiet:
+            self._note(event.text, "yellow" if event.level == "warning" else "dim")
 
     def _show_running(self) -> None:
         lines = [] if self._quiet else list(self._running.values())
@@ -132,6 +138,15 @@ class TerminalAsker:
         """What was typed too early for a question, for the next line of the chat."""
         typed, self._typed_ahead = self._typed_ahead, ""
         return typed.replace("\r", "\n").strip("\n")
+
+    async def go_on(self, rounds: int) -> bool:
+        async with self._question():
+            self._err.print(Text(f"  {rounds} rounds of tool calls so far", style="yellow"))
+            key = await self._key("  go on? [y]es  [n]o, let it answer now ", "yn")
+        if key == "cancel":
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.Event().wait()
+        return key == "y"
 
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
         async with self._question():

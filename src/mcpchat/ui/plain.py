@@ -1,6 +1,7 @@
 """Renderers without a terminal: text, JSON, JSON lines; and the answer to questions that nobody can be asked."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, TextIO, assert_never
 
 import msgspec
@@ -13,7 +14,7 @@ from mcpchat.core.events import Event
 from mcpchat.core.messages import ToolCall
 from mcpchat.core.sanitize import clean
 from mcpchat.core.tools import ToolSpec
-from mcpchat.ui import tool_lines
+from mcpchat.ui import stats, tool_lines
 
 
 class TextRenderer:
@@ -23,16 +24,20 @@ class TextRenderer:
     written when it is complete.
     """
 
-    def __init__(self, out: TextIO, err: TextIO, *, quiet: bool = False) -> None:
+    def __init__(
+        self, out: TextIO, err: TextIO, *, quiet: bool = False, stats: bool = False, answers: bool = True
+    ) -> None:
         self._out = out
         self._err = err
         self._quiet = quiet
+        self._stats = stats
+        self._answers = answers  # or somebody else writes them
         self._shown = clean if out.isatty() else str  # to a file or a program it goes as it is
 
     def __call__(self, event: Event) -> None:
         match event:
             case events.MessageAdded(message=message) if message.role == "assistant":
-                if not message.calls:
+                if not message.calls and self._answers:
                     self._answer(message.text, message.cut)
                 elif message.text:
                     self._say(clean(message.text.strip()))
@@ -43,6 +48,9 @@ class TextRenderer:
                 self._warn(tool_lines.down(event))
             case events.Notice(level=level, text=text):
                 (self._warn if level == "warning" else self._say)(clean(text))
+            case events.TurnFinished() if self._stats:
+                self._err.write(f"  {stats.turn(event)}\n")
+                self._err.flush()
             case (
                 events.MessageAdded()
                 | events.TurnStarted()
@@ -93,6 +101,7 @@ class JsonSummary:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._object: dict[str, Any] = {"v": events.VERSION, "type": "answer", "answer": "", "tools": []}
+        self._turns: list[events.TurnFinished] = []
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -109,13 +118,15 @@ class JsonSummary:
                         "seconds": round(seconds, 3),
                     }
                 )
-            case events.TurnFinished(stop=stop, usage=usage, steps=steps):
-                self._object |= {"stop": stop, "usage": msgspec.to_builtins(usage), "steps": steps}
+            case events.TurnFinished(stop=stop):
+                self._turns.append(event)
+                self._object |= {"stop": stop, **_summed(self._turns)}
             case _:
                 pass
 
-    def write(self, verdict: McpChatError | None) -> None:
-        """Put the object out, with what the exit code will say as its ``error``."""
+    def write(self, verdict: McpChatError | None, **more: Any) -> None:
+        """Put the object out with ``more`` keys, and with what the exit code will say as its ``error``."""
+        self._object |= more
         if verdict is not None:
             self._object["error"] = verdict.told()
             verdict.answered = True
@@ -123,8 +134,24 @@ class JsonSummary:
         self._out.flush()
 
 
+def _summed(turns: Sequence[events.TurnFinished]) -> dict[str, Any]:
+    """What all turns took together: more than one where an answer had to be asked for again."""
+    usage = sum((turn.usage for turn in turns[1:]), turns[0].usage)
+    costs = [turn.cost for turn in turns]
+    known = [cost for cost in costs if cost is not None]
+    return {
+        "usage": msgspec.to_builtins(usage),
+        "cost": sum(known) if len(known) == len(costs) else None,
+        "steps": sum(turn.steps for turn in turns),
+        "seconds": round(sum(turn.seconds for turn in turns), 3),
+    }
+
+
 class NobodyToAsk:
     """The Asker of a script: what would ask is denied, with the flag that would allow it."""
+
+    async def go_on(self, rounds: int) -> bool:
+        return False
 
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
         reason = f"{rule}, and there is nobody to ask; allow it with --allow '{spec.label}'"

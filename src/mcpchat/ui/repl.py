@@ -14,7 +14,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from mcpchat.core.errors import McpChatError
+from mcpchat.core.errors import McpChatError, ModelError
 from mcpchat.core.sanitize import clean, one_line
 from mcpchat.ui import commands, keyboard
 from mcpchat.ui.commands import Room
@@ -22,6 +22,7 @@ from mcpchat.ui.complete import asked_value, suggest
 from mcpchat.ui.interrupt import cancelled_by
 
 _LONGEST_HELP = 80
+_PASSING = frozenset({"network", "broken_stream", "overloaded", "rate", "server"})
 _PATIENCE = 3.0  # seconds, for a server's suggestions
 
 
@@ -95,7 +96,9 @@ async def _do(room: Room, line: str) -> None:
 
 def _show(room: Room, error: McpChatError) -> None:
     room.say(f"error: {error.message}", "red")
-    if error.hint:
+    if isinstance(error, ModelError) and error.kind in _PASSING:
+        room.say("  /retry asks again", "dim")
+    elif error.hint:
         room.say(f"  {error.hint}", "dim")
 
 
@@ -144,7 +147,10 @@ class _Commands(Completer):
         servers = self._room.servers
         names = [status.name for status in servers.status()]
         of_servers = dict.fromkeys(("/tools", "/resources", "/prompts", "/logs"), names)
-        arguments = {**of_servers, "/model": ["demo", self._room.session.model.name]}
+        models = dict.fromkeys(
+            (*self._room.models.tables, *self._room.known_models, "demo", self._room.session.model.name)
+        )
+        arguments = {**of_servers, "/model": list(models)}
         found = suggest(document.text_before_cursor, commands.help_by_name(), arguments, servers.catalogs())
         for one in found:
             yield Completion(

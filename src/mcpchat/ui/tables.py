@@ -92,6 +92,15 @@ def server(status: ServerStatus, catalog: Catalog, *, reach: str, globs: str, lo
     return table
 
 
+def models(rows: Sequence[tuple[str, str, int | None, str]]) -> Table:
+    """``(what to type, where it is, window, note)`` a row."""
+    table = _table("model", "window", "at", "")
+    for model, at, window, note in rows:
+        size = f"{window:,}" if window else "-"
+        table.add_row(Text(one_line(model, 120)), size, Text(one_line(at, 100)), Text(one_line(note, 80)))
+    return table
+
+
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, heading in enumerate(headings):

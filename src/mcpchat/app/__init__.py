@@ -1,76 +1,38 @@
 """The composition root: from the config and the environment to a running session; the one place that picks adapters."""
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from mcpchat.adapters import schema_check
 from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.mcp_link import Connector
 from mcpchat.adapters.result_store import ResultFiles
 from mcpchat.adapters.schema_cache import SchemaCache
+from mcpchat.app.models import Models
+from mcpchat.app.setup import Paths, Setup, Wishes, default_paths, importing
 from mcpchat.core import config as configuration
 from mcpchat.core.approvals import Policy, rules
 from mcpchat.core.bounded import BoundedToolbox
 from mcpchat.core.config import AgentConfig, Config
-from mcpchat.core.errors import ConfigError, ModelError, NoModel, UsageError
+from mcpchat.core.errors import ConfigError, UsageError
 from mcpchat.core.events import Emit
 from mcpchat.core.gate import Gate
 from mcpchat.core.host import AskingHost
+from mcpchat.core.messages import Part, Usage
 from mcpchat.core.ports import Asker, Host, ModelChoice
 from mcpchat.core.session import Session
+from mcpchat.core.structured import AnswerSchema
 from mcpchat.core.tools import ToolSpec, matches, nearest
+from mcpchat.core.turn import Limits
 
-DEFAULT_MODEL = "gpt-5.5"
-OPENAI = "https://api.openai.com/v1"
+__all__ = ["Models", "Paths", "Setup", "Wishes", "default_paths"]  # and what is defined here
 
-
-@dataclass(frozen=True)
-class Paths:
-    """Where things are kept: the config file, and folders for what can be rebuilt and for what cannot."""
-
-    config: Path
-    cache: Path
-    state: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What one run asks for, over the config."""
-
-    model: str | None = None
-    agent: str | None = None
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
-    yes: bool = False
-    refresh: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What every command starts from."""
-
-    config: Config
-    environ: Mapping[str, str]
-    paths: Paths
-
-
-def default_paths(environ: Mapping[str, str]) -> Paths:
-    """The platform's folders; MCPCHAT_CONFIG names another config file."""
-    import platformdirs
-
-    folders = platformdirs.PlatformDirs("mcpchat", appauthor=False)
-    named = environ.get("MCPCHAT_CONFIG")
-    return Paths(
-        config=Path(named).expanduser() if named else folders.user_config_path / "config.toml",
-        cache=folders.user_cache_path,
-        state=folders.user_state_path,
-    )
+STEPS, STEPS_IN_CHAT = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
 
 
 def starter() -> str:
@@ -121,20 +83,9 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
     return configuration.parse(_read(path), str(path))
 
 
-@contextmanager
-def _importing() -> Iterator[None]:
-    """No garbage collection while an SDK is imported; what is there afterwards stays, and is never looked at again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def load_sdk() -> Connector:
     """The adapter that imports the mcp SDK."""
-    with _importing():
+    with importing():
         from mcpchat.adapters import mcp_server
 
     return mcp_server
@@ -219,88 +170,6 @@ def make_policy(config: Config, wishes: Wishes) -> Policy:
     return policy.granting("*", source="--yes") if wishes.yes else policy
 
 
-async def choose_model(setup: Setup, name: str | None) -> ModelChoice:
-    """The model by its name, else the configured one, else the one the environment names.
-
-    Raises NoModel where nothing says which, with the ways on as its hint; ConfigError for a key that leads nowhere.
-    """
-    wanted = setup.config.model
-    environ = setup.environ
-    name = name or wanted.name or environ.get("MCPCHAT_MODEL") or environ.get("OPENAI_MODEL")
-    if name == "demo":
-        from mcpchat.adapters.demo_model import NOTICE, DemoModel
-
-        return ModelChoice(name=name, adapter=DemoModel(), notice=NOTICE)
-    base_url = wanted.base_url or environ.get("OPENAI_BASE_URL") or OPENAI
-    if not configuration.is_http(base_url):
-        raise ConfigError(f"the model's address is {base_url!r}: expected http:// or https://", hint="OPENAI_BASE_URL")
-    key = await _model_key(setup)
-    if not key and urlsplit(base_url).hostname == urlsplit(OPENAI).hostname:
-        raise NoModel(await ways_to_a_model(name))
-    with _importing():
-        from mcpchat.adapters.openai_chat import OpenAIChat
-        from mcpchat.adapters.openai_client import OpenAIClient
-
-    client = OpenAIClient(base_url=base_url, api_key=key)
-    if name is None and not client.is_openai:
-        raise NoModel(await _which_model(client.base_url, client))
-    options = {
-        option: value
-        for option, value in (("temperature", wanted.temperature), ("max_output_tokens", wanted.max_output_tokens))
-        if value is not None
-    }
-    return ModelChoice(name=name or DEFAULT_MODEL, adapter=OpenAIChat(client), options=options)
-
-
-async def _model_key(setup: Setup) -> str | None:
-    from mcpchat.adapters.secrets import header_value
-
-    if setup.config.model.api_key:
-        return await header_value(setup.config.model.api_key, setup.environ, where="model.api_key")
-    if not setup.environ.get("OPENAI_API_KEY"):
-        return None
-    return await header_value("env:OPENAI_API_KEY", setup.environ, where="OPENAI_API_KEY")
-
-
-async def _which_model(base_url: str, client: Any) -> str:
-    try:
-        offered = await client.models()
-    except ModelError as error:
-        return f"no model is named, and {base_url} does not say what it has: {error.message}\nName one: --model NAME"
-    return f"no model is named; {base_url} has: {', '.join(offered) or 'none'}\nName one: --model NAME"
-
-
-async def ways_to_a_model(name: str | None) -> str:
-    """The screen for someone without a key: what to do next, the local servers that answer included."""
-    from mcpchat.adapters import local_models
-
-    found = await local_models.find()
-    if found:
-        local = "\n".join(
-            f"       OPENAI_BASE_URL={server.base_url} mcpchat --model {(server.models or ('NAME',))[0]}\n"
-            f"       ({server.name} is running here{', with ' + ', '.join(server.models[:5]) if server.models else ''})"
-            for server in found
-        )
-    else:
-        local = (
-            "       OPENAI_BASE_URL=http://127.0.0.1:11434/v1 mcpchat --model NAME\n"
-            "       (none is running here now: looked for Ollama, LM Studio and llama.cpp on their usual ports)"
-        )
-    asked = f" for {name}" if name else ""
-    return (
-        f"there is no model to talk to{asked}: OPENAI_API_KEY is not set. Three ways on:\n"
-        "\n"
-        "  1. Set a key of OpenAI, or of any compatible service (then OPENAI_BASE_URL too):\n"
-        "       export OPENAI_API_KEY=...\n"
-        "  2. Point at a model server on this machine:\n"
-        f"{local}\n"
-        "  3. Try the demo, which needs neither key nor network:\n"
-        '       mcpchat ask --model demo "What is 1234 * 5678?"\n'
-        "\n"
-        "The first two can be kept in the config file, under [model]: mcpchat config init"
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Chat:
     """A session and what belongs to it."""
@@ -308,10 +177,20 @@ class Chat:
     session: Session
     hub: McpHub
     setup: Setup
+    models: Models
 
-    async def switch_model(self, name: str) -> None:
+    @property
+    def tables(self) -> Sequence[str]:
+        """The models that the config names."""
+        return tuple(self.setup.config.model.entries)
+
+    async def switch(self, name: str) -> None:
         """Go on with another model. Raises NoModel, ConfigError."""
-        self.session.model = await choose_model(self.setup, name)
+        self.session.switch(await self.models.choose(name))
+
+    async def offered(self) -> Sequence[str]:
+        """What the server in use lists as its models. Raises ModelError, NoModel, ConfigError."""
+        return await self.models.offered()
 
 
 def make_host(
@@ -334,7 +213,14 @@ async def open_chat(
     sessions: list[Session] = []  # the one to come: a server may ask for its model
     host = make_host(asker, emit, yes=wishes.yes, model=lambda: sessions[0].model if sessions else None)
     async with open_hub(setup, emit, host, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
-        model = await choose_model(setup, wishes.model or agent.model)
+        models = Models(setup, priced=wishes.priced or _limits(setup.config, wishes).max_dollars is not None)
+        model = await models.choose(wishes.model or agent.model)
+        limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
+        if limits.max_dollars is not None and (model.price is None or model.price(Usage(input=1, output=1)) is None):
+            raise UsageError(
+                f"a limit of cost cannot be kept: the price of {model.name} is not known",
+                hint="give it one in the config (price under its model table), or limit tokens: --max-tokens",
+            )
         session = Session(
             model=model,
             toolbox=BoundedToolbox(
@@ -343,7 +229,44 @@ async def open_chat(
             gate=Gate(make_policy(setup.config, wishes), asker),
             emit=emit,
             instructions=agent.instructions,
-            max_steps=setup.config.limits.max_steps,
+            limits=limits,
+            schema=AnswerSchema(dict(wishes.schema), schema_check.problem) if wishes.schema is not None else None,
         )
         sessions.append(session)
-        yield Chat(session=session, hub=hub, setup=setup)
+        yield Chat(session=session, hub=hub, setup=setup, models=models)
+
+
+def _limits(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
+    return Limits(
+        max_steps=wishes.max_steps or config.limits.max_steps or steps,
+        max_tokens=wishes.max_tokens or config.limits.max_tokens,
+        max_dollars=wishes.max_cost or config.limits.max_cost,
+    )
+
+
+def read_schema(text: str) -> dict[str, Any]:
+    """The JSON Schema in this text, or in the file that it names. Raises UsageError for what is none."""
+    source = "--schema"
+    if not text.lstrip().startswith("{"):
+        source = f"--schema {text}"
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise UsageError(f"{source}: cannot be read: {reason}", hint="a file, or the schema itself") from error
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source}: not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise UsageError(f"{source}: a JSON Schema is an object")
+    if problem := schema_check.unusable(schema):
+        raise UsageError(f"{source}: {problem}")
+    return schema
+
+
+def read_attachments(names: Sequence[str]) -> tuple[Part, ...]:
+    """The files, as parts of a message. Raises UsageError."""
+    from mcpchat.adapters import attachments
+
+    return tuple(part for name in names for part in attachments.read(name))

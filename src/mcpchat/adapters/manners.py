@@ -1,0 +1,186 @@
+"""What a model's server wants otherwise than others: found out from its refusals, and kept for the run."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mcpchat.core.errors import ModelError
+from mcpchat.core.sanitize import one_line
+
+_REFUSED = re.compile(
+    r"not support|n't support|unsupported|unknown|unrecogni[sz]ed|not permitted|not allowed|extra (inputs|fields)|"
+    r"unexpected|invalid|not enabled|not available|cannot|can't|is not|does not|only|no such|requires"
+)
+# What may be left out of a request, and whether the person asked for it.
+_DISPENSABLE = {
+    "temperature": True,
+    "reasoning_effort": True,
+    "reasoning": True,
+    "response_format": False,
+    "text": False,
+    "stream_options": False,
+    "prompt_cache_key": False,
+    "include": False,
+    "tool_choice": False,
+    "store": False,
+}
+_SCHEMA_WORDS = re.compile(r"response_format|json_schema|structured output|grammar|text\.format")
+_TOOL_WORDS = re.compile(
+    r"not support (function|tool)|no support for tool|tools? (param|choice|use|calling)|function call"
+)
+_UNREADABLE = re.compile(r"invalid_encrypted|could not be|cannot be (verified|decrypted|read)")
+_NO_TEXT_LISTS = re.compile(r"content.*(must be|expected|should be).*string|expected a string|valid string")
+
+
+class Manners(Struct, frozen=True, kw_only=True):
+    """How to speak to one server. The defaults are what most understand.
+
+    ``limit_keys``: names for the longest answer, of which the first is used. ``system``: the role of instructions, or
+    "user" where they go into the first message of the user. ``echo``: whether the model's reasoning goes back: its own,
+    never, or as an empty text even where there was none. ``bridge``: an assistant's word stands between results and
+    the user's next message. ``merge``: no two messages of the user in a row. ``short_ids``: ids of calls are nine
+    letters and digits. ``without``: what is left out of the request.
+    """
+
+    limit_keys: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
+    system: Literal["system", "developer", "user"] = "system"
+    images: bool = True
+    files: bool = True
+    tools: bool = True
+    echo: Literal["own", "never", "always"] = "own"
+    bridge: bool = False
+    merge: bool = False
+    short_ids: bool = False
+    without: frozenset[str] = frozenset()
+
+
+class Lesson(Struct, frozen=True, kw_only=True):
+    """Better manners, and what the person should know of them; empty where nothing is lost."""
+
+    manners: Manners
+    notice: str = ""
+
+
+def learn(manners: Manners, error: ModelError, body: Mapping[str, Any]) -> Lesson | None:
+    """What the refusal of this request teaches, None where it teaches nothing new."""
+    if error.kind not in {"bad_request", "server"}:
+        return None
+    said = f"{error.message} {error.said}".lower()
+    for look in _LOOKS:
+        lesson = look(manners, said, body)
+        if lesson is not None and lesson.manners != manners:
+            if lesson.notice:
+                lesson = replace(lesson, notice=f"{lesson.notice} (it said: {one_line(error.message, 200)})")
+            return lesson
+    return None
+
+
+def _pictures(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
+    holds = _holds(body, "image_url", "input_image")
+    if not holds or not manners.images:
+        return None
+    if ("image" in said or "vision" in said or "multimodal" in said) and _REFUSED.search(said):
+        return Lesson(manners=replace(manners, images=False), notice=f"{body['model']} takes no images: sent without")
+    if _NO_TEXT_LISTS.search(said):
+        plain = replace(manners, images=False, files=False)
+        return Lesson(manners=plain, notice=f"{body['model']} takes text alone: sent without images and files")
+    return None
+
+
+def _documents(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
+    if (
+        manners.files
+        and _holds(body, "file", "input_file")
+        and re.search(r"\bfiles?\b|input_file|pdf|document|part", said)
+    ):
+        return Lesson(manners=replace(manners, files=False), notice=f"{body['model']} takes no files: sent without")
+    return None
+
+
+def _limit(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
+    key, *others = manners.limit_keys or ("",)
+    if not key or key not in body or not _names(said, key) or not _REFUSED.search(said):
+        return None
+    notice = "" if others else f"{body['model']} was asked without {key}, which its server refuses"
+    return Lesson(manners=replace(manners, limit_keys=tuple(others)), notice=notice)
+
+
+def _instructions(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
+    if manners.system == "user" or not re.search(r"\b(system|developer)\b", said) or not _REFUSED.search(said):
+        return None
+    if not any(message.get("role") == manners.system for message in body.get("messages", ())):
+        return None
+    if not re.search(r"role|message|instruction", said):
+        return None
+    suggested = manners.system == "system" and "developer" in said and "developer instruction" not in said
+    return Lesson(manners=replace(manners, system="developer" if suggested else "user"))
+
+
+def _without(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
+    if not _REFUSED.search(said):
+        return None
+    for key, asked in _DISPENSABLE.items():
+        meant = _names(said, key)
+        if key in {"response_format", "text"}:
+            meant = _SCHEMA_WORDS.search(said) is not None
+        if key == "include":
+            meant = meant or ("encrypted_content" in said and not _UNREADABLE.search(said))
+        if key in body and meant:
+            notice = f"{body['model']} was asked without {key}, which its server refuses" if asked else ""
+            return Lesson(manners=replace(manners, without=manners.without | {key}), notice=notice)
+    return None
+
+
+def _reasoning(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
+    if "encrypted" in said or "'rs_" in said or "reasoning item" in said or "thought_signature" in said:
+        return Lesson(manners=replace(manners, echo="never"))
+    if "reasoning_content" in said or "reasoning content" in said:
+        wanted = re.search(r"must be|missing|required|passed back", said) and manners.echo != "always"
+        return Lesson(manners=replace(manners, echo="always" if wanted else "never"))
+    return None
+
+
+def _order(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
+    if re.search(r"tool.?call.?id.*(length|a-z)", said):
+        return Lesson(manners=replace(manners, short_ids=True))
+    if re.search(r"role '?\"?user'?\"? after (role )?'?\"?tool", said):
+        return Lesson(manners=replace(manners, bridge=True))
+    if "alternat" in said:
+        return Lesson(manners=replace(manners, merge=True, bridge=True))
+    return None
+
+
+def _no_tools(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
+    if "tools" in body and _TOOL_WORDS.search(said) and _REFUSED.search(said):
+        return Lesson(
+            manners=replace(manners, tools=False), notice=f"{body['model']} takes no tools: asked without them"
+        )
+    return None
+
+
+_LOOKS: tuple[Callable[[Manners, str, Mapping[str, Any]], Lesson | None], ...] = (
+    _order,
+    _pictures,
+    _documents,
+    _limit,
+    _without,
+    _reasoning,
+    _instructions,
+    _no_tools,
+)
+
+
+def _names(said: str, key: str) -> bool:
+    return re.search(rf"(?<![a-z_]){key}(?![a-z_])", said) is not None
+
+
+def _holds(value: object, *kinds: str) -> bool:
+    """Whether a part of one of these types is anywhere in the body's messages."""
+    if isinstance(value, Mapping):
+        return value.get("type") in kinds or any(
+            _holds(inner, *kinds) for key, inner in value.items() if key in {"messages", "input", "content", "output"}
+        )
+    return isinstance(value, list) and any(_holds(inner, *kinds) for inner in value)

@@ -1,0 +1,104 @@
+"""A Model over either of OpenAI's APIs: one answer, whatever it takes of retries and of lessons in manners."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from mcpchat.adapters import wire
+from mcpchat.adapters.manners import Manners, learn
+from mcpchat.adapters.openai_client import Chunk, OpenAIClient, may_pass
+from mcpchat.core.errors import ModelError
+from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
+from mcpchat.core.ports import Done, ModelEvent, ModelRequest, Retrying
+
+_MOST_LESSONS = 8  # for one answer
+
+
+class Answer(Protocol):
+    """Chunks in, one message out, whatever order and shape a server chose."""
+
+    def feed(self, chunk: Chunk) -> Iterator[ModelEvent]: ...
+
+    def done(self, here: Mapping[str, str]) -> Done:
+        """The whole message. Raises ModelError where it broke off."""
+        ...
+
+
+class Api(Protocol):
+    """One of the two: where requests go, what they look like, how answers are read."""
+
+    name: str
+    path: str
+
+    def manners(self, *, is_openai: bool) -> Manners:
+        """What to begin with."""
+        ...
+
+    def body(self, request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> dict[str, Any]:
+        """The request, in an order that changes late: tools, instructions, then the messages, that only grow."""
+        ...
+
+    def answer(self, used_ids: set[str]) -> Answer: ...
+
+
+class OpenAIModel:
+    """A Model over one API of one address.
+
+    What fails in passing is tried again, at most ``retries`` times; ``pause`` waits between, in seconds.
+    """
+
+    def __init__(
+        self,
+        client: OpenAIClient,
+        api: Api,
+        *,
+        retries: int = 4,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.client = client
+        self._pause = pause
+        self._retries = retries
+        self._api = api
+        self._manners: dict[str, Manners] = {}  # by model
+        self._body: dict[str, Any] = {}
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """As the port's. While nothing was shown, refusals are learnt from and passing failures are waited out."""
+        tried = lessons = 0
+        manners = self._manners.get(request.model) or self._api.manners(is_openai=self.client.is_openai)
+        while True:
+            shown = False
+            try:
+                async with aclosing(self._attempt(request, manners)) as events:
+                    async for event in events:
+                        shown = shown or isinstance(event, TextDelta | ReasoningDelta)
+                        yield event
+                return
+            except ModelError as error:
+                lesson = None if shown or lessons >= _MOST_LESSONS else learn(manners, error, self._body)
+                wait = None if shown or tried >= self._retries else may_pass(error, tried)
+                if lesson is None and wait is None:
+                    raise
+                why = error.message
+            if lesson is not None:
+                lessons += 1
+                manners = self._manners[request.model] = lesson.manners
+                if lesson.notice:
+                    yield Notice(level="warning", text=lesson.notice)
+            elif wait is not None:
+                tried += 1
+                yield Retrying(seconds=wait, why=why)
+                # Many clients told to wait the same time would come back at once: spread them a little.
+                await self._pause(wait * (1 + random.random() / 10))  # noqa: S311 - jitter, not a secret
+
+    async def _attempt(self, request: ModelRequest, manners: Manners) -> AsyncGenerator[ModelEvent, None]:
+        here = wire.origin(self._api.name, self.client.base_url, request.model)
+        answer = self._api.answer({call.id for message in request.messages for call in message.calls})
+        self._body = self._api.body(request, manners, here)
+        async with aclosing(self.client.stream(self._api.path, self._body)) as received:
+            async for chunk in received:
+                for event in answer.feed(chunk):
+                    yield event
+        yield answer.done(here)

@@ -1,0 +1,303 @@
+"""OpenAI Responses: our messages out as items, one stream of events in, every item of the model kept as it came."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcpchat.adapters import wire
+from mcpchat.adapters.manners import Manners
+from mcpchat.adapters.openai_client import END, Chunk, reported
+from mcpchat.core.errors import ModelError
+from mcpchat.core.events import ReasoningDelta, Stop, TextDelta
+from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.model_schema import fits_strict
+from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
+from mcpchat.core.tools import ToolSpec, openai_function
+
+_USUAL = Manners(limit_keys=("max_output_tokens",))
+_TEXT = "response.output_text.delta"
+_REFUSAL = "response.refusal.delta"
+_REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
+
+
+class Responses:
+    """The Api of ``/responses``, without any state at the server."""
+
+    name = "responses"
+    path = "/responses"
+
+    def __init__(self) -> None:
+        self._offered: tuple[tuple[ToolSpec, ...], list[dict[str, Any]]] = ((), [])
+
+    def manners(self, *, is_openai: bool) -> Manners:
+        return _USUAL
+
+    def answer(self, used_ids: set[str]) -> "ResponsesAnswer":
+        return ResponsesAnswer(used_ids=used_ids)
+
+    def body(self, request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> dict[str, Any]:
+        options = request.options
+        body: dict[str, Any] = {
+            "model": request.model,
+            "stream": True,
+            "store": False,
+            "include": ["reasoning.encrypted_content"],
+            "temperature": options.temperature,
+            "reasoning": {"effort": options.reasoning_effort} if options.reasoning_effort else None,
+            "prompt_cache_key": request.cache_key or None,
+            "text": _answer_format(request.schema),
+        }
+        if manners.limit_keys:
+            body[manners.limit_keys[0]] = options.max_output_tokens
+        body = {key: value for key, value in body.items() if value is not None and key not in manners.without}
+        body |= options.extra_body
+        if request.tools and manners.tools:
+            if request.tools is not self._offered[0]:
+                self._offered = request.tools, [_function(tool) for tool in request.tools]
+            body["tools"] = self._offered[1]
+        if request.system:
+            body["instructions"] = request.system
+        body["input"] = [item for message in request.messages for item in to_items(message, here, manners)]
+        if "tools" in body and request.tool_choice != "auto":
+            if "tool_choice" in manners.without:
+                del body["tools"]
+            else:
+                body["tool_choice"] = request.tool_choice
+        return body
+
+
+def _function(tool: ToolSpec) -> dict[str, Any]:
+    # Without the key the server tries to make any schema a strict one, which changes what "optional" means.
+    return {"type": "function", **openai_function(tool)["function"], "strict": False}
+
+
+def _answer_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if schema is None or not fits_strict(schema):
+        return None
+    return {"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": schema}}
+
+
+def to_items(message: Message, here: Mapping[str, str], manners: Manners = _USUAL) -> Iterator[dict[str, Any]]:
+    """Our message as items of the API's input: the model's own as they came, where they came from here."""
+    match message.role:
+        case "tool":
+            for result in message.results:
+                yield {"type": "function_call_output", "call_id": result.call_id, "output": _output(result, manners)}
+        case "assistant":
+            if items := wire.echoed(message, here).get("items"):
+                yield from _as_they_came(items, message.calls, manners)
+                return
+            if message.text:
+                yield {
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [{"type": "output_text", "text": message.text}],
+                }
+            for call in message.calls:
+                yield {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
+        case _:
+            yield {"type": "message", "role": message.role, "content": _content(message.parts, manners)}
+
+
+def _as_they_came(
+    items: Sequence[dict[str, Any]], calls: Sequence[ToolCall], manners: Manners
+) -> Iterator[dict[str, Any]]:
+    """The model's items in their order; its calls with the ids and arguments that our history has for them."""
+    waiting = list(calls)
+    for item in items:
+        if item.get("type") == "function_call":
+            if waiting:
+                call = waiting.pop(0)
+                yield {**item, "call_id": call.id, "name": call.name, "arguments": call.arguments}
+        elif item.get("type") != "reasoning" or manners.echo != "never":
+            yield item
+
+
+def _content(parts: Sequence[Part], manners: Manners) -> list[dict[str, Any]]:
+    return [item for part in parts if (item := _part(part, manners)) is not None]
+
+
+def _part(part: Part, manners: Manners) -> dict[str, Any] | None:
+    match part:
+        case Text(text=text):
+            return {"type": "input_text", "text": text}
+        case Image(media_type=media_type) if media_type in wire.PICTURES and manners.images:
+            return {"type": "input_image", "detail": "auto", "image_url": wire.data_url(part)}
+        case File(name=name) if manners.files:
+            return {"type": "input_file", "filename": name or "file.pdf", "file_data": wire.data_url(part)}
+        case Link(uri=uri, title=title):
+            return {"type": "input_text", "text": f"{title} {uri}".strip()}
+        case Image() | Audio() | File():
+            return {"type": "input_text", "text": wire.named(part)}
+        case _:
+            return None
+
+
+def _output(result: ToolResult, manners: Manners) -> str | list[dict[str, Any]]:
+    """A text where it is nothing else; with images or files, a list of parts."""
+    content = _content(result.parts, manners)
+    if all(item["type"] == "input_text" for item in content):
+        return wire.told(result)
+    return [{"type": "input_text", "text": "Error:"}, *content] if result.is_error else content
+
+
+@dataclass
+class _Item:
+    """An item while it arrives: what was shown of it, and its arguments in pieces."""
+
+    item: dict[str, Any]
+    shown: bool = False
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ResponsesAnswer:
+    """The Answer of Responses."""
+
+    used_ids: set[str]
+    open: dict[object, _Item] = field(default_factory=dict)
+    items: list[dict[str, Any]] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    end: dict[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    halves: wire.Halves = field(default_factory=wire.Halves)
+
+    def feed(self, chunk: Chunk) -> Iterator[ModelEvent]:
+        if chunk is END:
+            return
+        kind = chunk.get("type")
+        if chunk.get("object") == "response":  # a server that ignores ``stream``
+            yield from self._ended(chunk)
+        elif kind == "response.output_item.added":
+            yield from self._added(chunk)
+        elif kind in {_TEXT, _REFUSAL} or kind in _REASONING:
+            yield from self._delta(str(kind), chunk)
+        elif kind == "response.function_call_arguments.delta":
+            self._opened(chunk).arguments.append(wire.words(chunk.get("delta")))
+        elif kind == "response.output_item.done":
+            yield from self._finished(chunk)
+        elif kind in {"response.completed", "response.incomplete", "response.failed", "response.done"}:
+            yield from self._ended(chunk.get("response"))
+        elif kind == "error":
+            raise reported({key: value for key, value in chunk.items() if key != "type"})
+
+    def _opened(self, chunk: Mapping[str, Any]) -> _Item:
+        """The item that an event is about, by its place, else by its id, else the latest."""
+        for key in (chunk.get("output_index"), chunk.get("item_id")):
+            if key is not None and key in self.open:
+                return self.open[key]
+        if not self.open:
+            self.open[chunk.get("output_index")] = _Item(item={})
+        return list(self.open.values())[-1]
+
+    def _added(self, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
+        item = chunk.get("item")
+        if not isinstance(item, dict):
+            return
+        key = chunk.get("output_index")
+        self.open[item.get("id") or len(self.open) if key is None else key] = _Item(item=item)
+        if item.get("type") == "function_call" and isinstance(name := item.get("name"), str) and name:
+            yield CallStarted(name=name)
+
+    def _delta(self, kind: str, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
+        if text := self.halves.whole(wire.words(chunk.get("delta"))):
+            self._opened(chunk).shown = True
+            yield from self._shown(text, reasoning=kind in _REASONING)
+
+    def _shown(self, text: str, *, reasoning: bool) -> Iterator[ModelEvent]:
+        if reasoning:
+            self.reasoning.append(text)
+            yield ReasoningDelta(text=text)
+        else:
+            self.text.append(text)
+            yield TextDelta(text=text)
+
+    def _finished(self, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
+        """An item as the server finally has it, which is what goes back."""
+        item = chunk.get("item")
+        key = chunk.get("output_index")
+        opened = self.open.pop(key, None) or self.open.pop(chunk.get("item_id"), None)
+        if isinstance(item, dict):
+            opened = opened or self.open.pop(item.get("id"), None)
+            yield from self._take(item, opened)
+
+    def _take(self, item: dict[str, Any], opened: _Item | None) -> Iterator[ModelEvent]:
+        if item.get("type") == "function_call" and not item.get("arguments") and opened is not None:
+            item = {**item, "arguments": "".join(opened.arguments)}
+        self.items.append(item)
+        if opened is not None and opened.shown:
+            return
+        for piece in wire.dicts(item.get("content")) + wire.dicts(item.get("summary")):
+            whole = piece.get("text") or piece.get("refusal")
+            if isinstance(whole, str) and whole:
+                yield from self._shown(wire.mended(whole), reasoning=item.get("type") == "reasoning")
+
+    def _ended(self, response: object) -> Iterator[ModelEvent]:
+        if not isinstance(response, dict):
+            return
+        self.end = response
+        if isinstance(usage := response.get("usage"), Mapping):
+            self.usage = _usage(usage)
+        if not self.items:  # a server that tells its items only here, or without an end of theirs
+            opened = list(self.open.values())
+            output = wire.dicts(response.get("output")) or [one.item for one in opened if one.item]
+            for place, item in enumerate(output):
+                yield from self._take(item, opened[place] if place < len(opened) else None)
+
+    def done(self, here: Mapping[str, str]) -> Done:
+        if self.end is None:
+            raise ModelError(
+                "connection lost: the model's answer broke off before its end", kind="broken_stream", hint="ask again"
+            )
+        if self.end.get("status") == "failed":
+            raise reported(self.end.get("error") or "the response failed")
+        stop = self._stop()
+        self.items = [item for item in self.items if item.get("type") != "function_call" or _is_call(item)]
+        calls = [] if stop in {"refusal", "filter"} else [self._made(item) for item in self.items if _is_call(item)]
+        parts: list[Part] = []
+        if reasoning := "".join(self.reasoning):
+            parts.append(Reasoning(text=reasoning))
+        if text := "".join(self.text):
+            parts.append(Text(text=text))
+        whole = stop == "end" and bool(self.items)  # of an answer that was cut, only the words go back
+        message = Message(
+            role="assistant",
+            parts=(*parts, *calls),
+            raw={"origin": dict(here), "items": self.items} if whole else None,
+            cut="length" if stop == "length" and not calls else "",
+        )
+        return Done(message=message, usage=self.usage, stop=stop)
+
+    def _stop(self) -> Stop:
+        end = self.end or {}
+        if end.get("status") == "incomplete":
+            details = end.get("incomplete_details")
+            reason = details.get("reason") if isinstance(details, dict) else ""
+            return "filter" if reason == "content_filter" else "length"
+        refused = any(piece.get("refusal") for item in self.items for piece in wire.dicts(item.get("content")))
+        return "refusal" if refused else "end"
+
+    def _made(self, item: Mapping[str, Any]) -> ToolCall:
+        call_id = item.get("call_id")
+        if not isinstance(call_id, str) or not call_id or call_id in self.used_ids:
+            call_id = wire.new_id()
+        self.used_ids.add(call_id)
+        arguments = item.get("arguments")
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+        return ToolCall(id=call_id, name=wire.mended(str(item["name"])), arguments=wire.mended(written))
+
+
+def _is_call(item: Mapping[str, Any]) -> bool:
+    return item.get("type") == "function_call" and isinstance(item.get("name"), str) and bool(item["name"])
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    return Usage(
+        input=wire.count(usage, "input_tokens"),
+        output=wire.count(usage, "output_tokens"),
+        cached=wire.count(usage, "input_tokens_details", "cached_tokens"),
+        reasoning=wire.count(usage, "output_tokens_details", "reasoning_tokens"),
+        written=wire.count(usage, "input_tokens_details", "cache_write_tokens"),
+    )

@@ -1,0 +1,294 @@
+"""Which model, where it is, and what is known of it: from the config, the environment and the command line."""
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mcpchat.app.setup import Setup, importing
+from mcpchat.core import config as configuration
+from mcpchat.core.config import ModelEntry
+from mcpchat.core.errors import ConfigError, McpChatError, ModelError, NoModel, UsageError
+from mcpchat.core.messages import Usage
+from mcpchat.core.ports import ModelChoice, Options
+from mcpchat.core.tools import nearest
+
+if TYPE_CHECKING:
+    from mcpchat.adapters.openai_model import OpenAIModel
+
+DEFAULT_MODEL = "gpt-5.5"
+OPENAI = "https://api.openai.com/v1"
+_PATIENCE = 5.0  # seconds, for a server's list of models
+_WORTH_LOOKING, _WORTH_LOOKING_AT_OPENAI = 2_000, 16_000  # tokens, before a window is looked for
+
+
+class ModelRow(Struct, frozen=True, kw_only=True):
+    """One model to choose: ``model`` is what to type, ``at`` where it is; ``window`` in tokens, None if unknown."""
+
+    model: str
+    at: str
+    window: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A model's entry with all that it leaves open filled in; ``label`` names its table, empty for [model] itself."""
+
+    label: str
+    entry: ModelEntry
+    address: str
+    key: str | None  # a reference, or None
+    where: str
+
+    @property
+    def is_openai(self) -> bool:
+        return urlsplit(self.address).hostname == urlsplit(OPENAI).hostname
+
+
+class Models:
+    """The models of one run. Each is made once, so that what was learnt of its server stays known.
+
+    ``priced``: what requests cost is wanted.
+    """
+
+    def __init__(self, setup: Setup, *, priced: bool = False) -> None:
+        self._setup = setup
+        self._priced = priced
+        self._adapters: dict[tuple[str, str], OpenAIModel] = {}
+        self._here = ""  # the label of the table in use
+
+    async def choose(self, name: str | None) -> ModelChoice:
+        """The model by the name of its table, or as TABLE:NAME, or by its own name at the server in use.
+
+        Without a name, the configured one, else the one the environment names. Raises NoModel where nothing says
+        which, with the ways on; ConfigError for a key that leads nowhere.
+        """
+        environ = self._setup.environ
+        usual = self._setup.config.model.name or environ.get("MCPCHAT_MODEL") or environ.get("OPENAI_MODEL")
+        label, name = self._where(name or usual, usual)
+        if name == "demo":
+            from mcpchat.adapters.demo_model import NOTICE, DemoModel
+
+            price = (lambda usage: 0.0) if self._priced else None
+            return ModelChoice(name=name, adapter=DemoModel(), notice=NOTICE, price=price)
+        place = self._place(label)
+        adapter = await self._adapter(place, name)
+        if name is None and not adapter.client.is_openai:
+            raise NoModel(await _which_model(adapter))
+        self._here = label
+        name = name or DEFAULT_MODEL
+        return ModelChoice(
+            name=name,
+            adapter=adapter,
+            options=Options(
+                temperature=place.entry.temperature,
+                max_output_tokens=place.entry.max_output_tokens,
+                reasoning_effort=place.entry.reasoning_effort,
+                extra_body=place.entry.extra_body,
+            ),
+            window=_window(adapter, place.entry, name),
+            price=_price(place, name) if self._priced else None,
+        )
+
+    def _where(self, name: str | None, usual: str | None) -> tuple[str, str | None]:
+        """The table and the model's own name that a name stands for."""
+        entries = self._setup.config.model.entries
+        if name is None:
+            return "", None
+        if name in entries:
+            return name, entries[name].name or name
+        label, _, of_label = name.partition(":")
+        if label in entries and of_label:
+            return label, of_label
+        return "" if name == usual else self._here, name
+
+    async def listed(self, label: str | None) -> tuple[Sequence[ModelRow], McpChatError | None]:
+        """What can be chosen, of one table's server, or all tables and [model]'s server; and why the last did not say.
+
+        Raises UsageError for a table that is not there, and what asking its server raises.
+        """
+        entries = self._setup.config.model.entries
+        if label is not None:
+            if label not in entries:
+                close = nearest(label, entries, 1)
+                known = f"did you mean {close[0]}?" if close else f"known: {', '.join(entries) or 'none'}"
+                raise UsageError(f"no [model.{label}] is configured; {known}")
+            return await self._offered(label), None
+        rows = [
+            ModelRow(model=name, at=self._place(name).address, window=entry.context_window, note=entry.name or "")
+            for name, entry in entries.items()
+        ]
+        problem: McpChatError | None = None
+        try:
+            rows += await self._offered("")
+        except (ModelError, ConfigError) as error:
+            problem = error
+        except NoModel as error:
+            problem = None if entries else error  # who has tables of their own needs no usual one
+        return [*rows, ModelRow(model="demo", at="built in", note="no language model: it shows the tools")], problem
+
+    async def offered(self) -> Sequence[str]:
+        """The names that the server in use lists, as they can be typed. Raises ModelError, NoModel, ConfigError."""
+        return [row.model.partition(":")[2] if self._here else row.model for row in await self._offered(self._here)]
+
+    async def _offered(self, label: str) -> list[ModelRow]:
+        from mcpchat.adapters import model_list
+
+        adapter = await self._adapter(self._place(label), None)
+        try:
+            async with asyncio.timeout(_PATIENCE * 2):
+                listed = await adapter.client.models()
+        except TimeoutError as error:
+            told = f"{adapter.client.base_url} does not say what models it has"
+            raise ModelError(f"{told}: no answer within {_PATIENCE * 2:.0f} s", kind="network") from error
+        prefix = f"{label}:" if label else ""
+        return [
+            ModelRow(model=f"{prefix}{model['id']}", at=adapter.client.base_url, window=model_list.window(model))
+            for model in listed
+        ]
+
+    def _place(self, label: str) -> _Place:
+        usual = self._setup.config.model
+        entry = usual.entries[label] if label else usual
+        where = f"model.{label}" if label else "model"
+        usual_address = usual.base_url or self._setup.environ.get("OPENAI_BASE_URL") or OPENAI
+        address = entry.base_url or usual_address
+        key = entry.api_key
+        if address == usual_address:
+            # A table without an address of its own is another model at the same place.
+            key = key or usual.api_key or "env:OPENAI_API_KEY"
+            if not entry.base_url and entry.api == "auto":
+                entry = replace(entry, api=usual.api, headers=usual.headers | entry.headers)
+        elif urlsplit(address).hostname == urlsplit(OPENAI).hostname:
+            key = key or "env:OPENAI_API_KEY"
+        if not configuration.is_http(address):
+            raise ConfigError(
+                f"the model's address is {address!r}: expected http:// or https://", hint="OPENAI_BASE_URL"
+            )
+        return _Place(label=label, entry=entry, address=address, key=key, where=where)
+
+    async def _adapter(self, place: _Place, name: str | None) -> "OpenAIModel":
+        kept = self._adapters.get((place.label, place.address))
+        if kept is not None:
+            return kept
+        from mcpchat.adapters.secrets import header_value, look_up_all
+
+        key = None
+        if place.key != "env:OPENAI_API_KEY" or self._setup.environ.get("OPENAI_API_KEY"):
+            where = "OPENAI_API_KEY" if place.key == "env:OPENAI_API_KEY" else f"{place.where}.api_key"
+            key = await header_value(place.key, self._setup.environ, where=where) if place.key else None
+        if not key and place.is_openai:
+            raise NoModel(await ways_to_a_model(name))
+        headers = await look_up_all(place.entry.headers, self._setup.environ, where=f"{place.where}.headers")
+        with importing():
+            from mcpchat.adapters.openai_client import OpenAIClient
+            from mcpchat.adapters.openai_model import Api, OpenAIModel
+
+        client = OpenAIClient(base_url=place.address, api_key=key, headers=headers, timeout=place.entry.timeout)
+        api: Api
+        if place.entry.api == "responses" or (place.entry.api == "auto" and client.is_openai):
+            from mcpchat.adapters.openai_responses import Responses
+
+            api = Responses()
+        else:
+            from mcpchat.adapters.openai_chat import ChatCompletions
+
+            api = ChatCompletions()
+        made = self._adapters[place.label, place.address] = OpenAIModel(client, api)
+        return made
+
+
+def _window(adapter: "OpenAIModel", entry: ModelEntry, name: str) -> Callable[[int], Awaitable[int | None]]:
+    """Finds the window out once, when a conversation is long enough to care: config, server, known models."""
+    known: list[int | None] = [entry.context_window] if entry.context_window else []
+
+    async def window(tokens: int) -> int | None:
+        at_openai = adapter.client.is_openai
+        if not known and tokens >= (_WORTH_LOOKING_AT_OPENAI if at_openai else _WORTH_LOOKING):
+            known.append(None if at_openai else await _listed_window(adapter, name))
+            if known[0] is None:
+                known[0] = await asyncio.to_thread(_known_window, adapter.client.base_url, name)
+        return known[0] if known else None
+
+    return window
+
+
+async def _listed_window(adapter: "OpenAIModel", name: str) -> int | None:
+    from mcpchat.adapters import model_list
+
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            listed = await adapter.client.models()
+    except (ModelError, TimeoutError):
+        return None
+    return next((model_list.window(model) for model in listed if model["id"] == name), None)
+
+
+def _known_window(base_url: str, name: str) -> int | None:
+    from mcpchat.adapters import prices
+
+    # What runs on this machine has the window that it was started with, whatever its model is called.
+    return prices.window(model=name, base_url=base_url, elsewhere=not _is_local(base_url))
+
+
+def _is_local(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _price(place: _Place, name: str) -> Callable[[Usage], float | None]:
+    from mcpchat.adapters import prices
+
+    price = place.entry.price
+    if price is not None:
+        return lambda usage: prices.configured(usage, price)
+    return lambda usage: prices.known(usage, model=name, base_url=place.address)
+
+
+async def _which_model(adapter: Any) -> str:
+    base_url = adapter.client.base_url
+    try:
+        offered = [str(model["id"]) for model in await adapter.client.models()]
+    except ModelError as error:
+        return f"no model is named, and {base_url} does not say what it has: {error.message}\nName one: --model NAME"
+    return f"no model is named; {base_url} has: {', '.join(offered) or 'none'}\nName one: --model NAME"
+
+
+async def ways_to_a_model(name: str | None) -> str:
+    """The screen for someone without a key: what to do next, the local servers that answer included."""
+    from mcpchat.adapters import local_models
+
+    found = await local_models.find()
+    if found:
+        local = "\n".join(
+            f"       OPENAI_BASE_URL={server.base_url} mcpchat --model {(server.models or ('NAME',))[0]}\n"
+            f"       ({server.name} is running here{', with ' + ', '.join(server.models[:5]) if server.models else ''})"
+            for server in found
+        )
+    else:
+        local = (
+            "       OPENAI_BASE_URL=http://127.0.0.1:11434/v1 mcpchat --model NAME\n"
+            "       (none is running here now: looked for Ollama, LM Studio and llama.cpp on their usual ports)"
+        )
+    asked = f" for {name}" if name else ""
+    return (
+        f"there is no model to talk to{asked}: OPENAI_API_KEY is not set. Three ways on:\n"
+        "\n"
+        "  1. Set a key of OpenAI, or of any compatible service (then OPENAI_BASE_URL too):\n"
+        "       export OPENAI_API_KEY=...\n"
+        "  2. Point at a model server on this machine:\n"
+        f"{local}\n"
+        "  3. Try the demo, which needs neither key nor network:\n"
+        '       mcpchat ask --model demo "What is 1234 * 5678?"\n'
+        "\n"
+        "The first two can be kept in the config file, under [model]: mcpchat config init"
+    )

@@ -1,0 +1,69 @@
+"""What everything starts from: the config, the environment, the platform's folders, what one run asks for."""
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcpchat.core.config import Config
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things are kept: the config file, and folders for what can be rebuilt and for what cannot."""
+
+    config: Path
+    cache: Path
+    state: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What one run asks for, over the config. ``priced``: what it costs is to be known."""
+
+    model: str | None = None
+    agent: str | None = None
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    yes: bool = False
+    refresh: bool = False
+    max_steps: int | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    schema: Mapping[str, Any] | None = None
+    priced: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every command starts from."""
+
+    config: Config
+    environ: Mapping[str, str]
+    paths: Paths
+
+
+def default_paths(environ: Mapping[str, str]) -> Paths:
+    """The platform's folders; MCPCHAT_CONFIG names another config file."""
+    import platformdirs
+
+    folders = platformdirs.PlatformDirs("mcpchat", appauthor=False)
+    named = environ.get("MCPCHAT_CONFIG")
+    return Paths(
+        config=Path(named).expanduser() if named else folders.user_config_path / "config.toml",
+        cache=folders.user_cache_path,
+        state=folders.user_state_path,
+    )
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """No garbage collection while an SDK is imported; what is there afterwards stays, and is never looked at again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

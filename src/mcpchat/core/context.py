@@ -1,0 +1,341 @@
+"""What a model is shown of a conversation: a Model around a Model, which keeps what it sends within the window."""
+
+import json
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+
+from msgspec.structs import replace
+
+from mcpchat.core.bounded import bounded, clip
+from mcpchat.core.errors import ModelError
+from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
+from mcpchat.core.history import sendable
+from mcpchat.core.messages import (
+    Audio,
+    Compaction,
+    File,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+    result_text,
+    user,
+)
+from mcpchat.core.ports import Compacted, Done, ModelChoice, ModelEvent, ModelRequest
+from mcpchat.core.tools import ToolSpec
+
+WARN_AT, COMPACT_AT = 0.80, 0.85  # of the window
+_AIM = 0.60  # of the window, by shortening alone: less would soon be too much again
+_TAIL = 0.25  # of the window, for the rounds that stay as they are
+_MOST_KEPT = 20_000  # tokens of the tail, and of what the user said before it
+_SHORT = 1500  # characters of a shortened result
+_WORTH_SHORTENING = 2 * _SHORT
+_FIRST_RATIO = 4.0  # bytes a token, until a server has counted
+_LOW, _HIGH = 1.0, 8.0
+_PICTURE = 4000  # "bytes" that stand for an image
+
+SUMMARISE = (
+    "The conversation so far is about to be replaced by a summary that you write now, because it has outgrown your "
+    "context window. Write all that is needed to go on without it: what the user wants and has decided, what was found "
+    "out (names, numbers, ids, paths and addresses word for word), what was done with which tools, what is still open. "
+    "Do not call tools. Answer with the summary alone."
+)
+_HEADING = "[The conversation so far, summed up because it was too long. The user's own messages stand before this.]"
+_TOOLS_ALONE = "the tools and instructions alone fill the model's window"
+_FEWER = "offer fewer tools (tools and exclude of a server, servers of an agent)"
+_AGAIN = "shortened because the conversation was too long: call the tool again where you need it"
+
+
+def view(history: Sequence[Message]) -> tuple[Message, ...]:
+    """What a model is shown of the history, its notes of compaction carried out; by the rules of all model APIs."""
+    notes = list(_notes(history))
+    summary = next((note for note in reversed(notes) if note.summary), None)
+    shortening = max((note for note in notes if not note.summary), key=lambda note: note.replaces, default=None)
+    shown: list[Message] = []
+    begin = 0
+    if summary is not None:
+        shown += (_cut(history[place], summary.limit) for place in summary.keeps)
+        shown.append(user(f"{_HEADING}\n\n{summary.summary}"))
+        begin = summary.replaces
+    for place, message in enumerate(history[begin:], begin):
+        if shortening is not None and place < shortening.replaces and message.role == "tool":
+            message = _cut(message, shortening.limit)
+        shown.append(message)
+    return sendable(shown)
+
+
+def _notes(history: Sequence[Message]) -> Iterator[Compaction]:
+    for message in history:
+        for part in message.parts:
+            if isinstance(part, Compaction):
+                yield part
+
+
+def _before(history: Sequence[Message], cut: int) -> list[Message]:
+    """The history before the cut, with the notes that came later and are about it."""
+    return [*history[:cut], *(message for message in history[cut:] if message.role == "system")]
+
+
+def _cut(message: Message, limit: int) -> Message:
+    """The message with each text, and each result, of at most so many characters; pictures and files only named."""
+    parts: list[Part] = []
+    for part in message.parts:
+        if isinstance(part, ToolResult):
+            plain = part if not _heavy(part) else replace(part, parts=(Text(text=result_text(part)),), structured=None)
+            part = bounded(plain, limit, _AGAIN)
+        elif isinstance(part, Text):
+            part = Text(text=clip(part.text, limit, "left out because the conversation was too long"))
+        parts.append(part)
+    return message if tuple(parts) == message.parts else replace(message, parts=tuple(parts))
+
+
+def _heavy(result: ToolResult) -> bool:
+    return any(isinstance(part, Image | Audio | File) for part in result.parts)
+
+
+def weight(message: Message) -> int:
+    """About how many bytes of a prompt the message makes."""
+    return sum(_part_weight(part) for part in message.parts) + 20
+
+
+def _part_weight(part: Part) -> int:
+    match part:
+        case Text(text=text) | Reasoning(text=text):
+            return _bytes(text)
+        case ToolCall(name=name, arguments=arguments):
+            return len(name) + _bytes(arguments) + 40
+        case ToolResult():
+            pictures = sum(_PICTURE for inner in part.parts if isinstance(inner, Image))
+            return _bytes(result_text(part)) + pictures + 40
+        case Image():
+            return _PICTURE
+        case File(data=data) | Audio(data=data):
+            return _PICTURE + len(data) // 20
+        case Compaction():
+            return 0
+        case _:
+            return 100
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+
+
+class Context:
+    """A Model that is shown the whole history with each request, and shows its model what fits.
+
+    ``choice`` is that model. It learns from each answer how many bytes make a token, and from refusals how large the
+    window is.
+    """
+
+    def __init__(self, choice: ModelChoice) -> None:
+        self.choice = choice
+        self.window: int | None = None
+        self.tokens = 0  # of the latest prompt and its answer
+        self._ratio = _FIRST_RATIO
+        self._warned = False
+        self._compacted_at = 0
+        self._weighed: tuple[tuple[ToolSpec, ...], int] = ((), 0)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """As the model's own; Compacted comes before what it makes room for. Raises ModelError."""
+        history = list(request.messages)
+        async for event in self._room(request, history):
+            yield event
+        refused = False
+        while True:
+            shown = False
+            try:
+                async with aclosing(self._counted(replace(request, messages=view(history)))) as events:
+                    async for event in events:
+                        shown = shown or isinstance(event, TextDelta | ReasoningDelta)
+                        yield event
+                return
+            except ModelError as error:
+                if error.kind != "context" or shown or refused:
+                    raise
+                refused = True
+                self._learn(error, self.estimate(request, view(history)))
+                before = len(history)
+                yield Notice(level="warning", text="the conversation is too long for the model: making room")
+                async for event in self._making_room(request, history):
+                    yield event
+                if len(history) == before:
+                    raise
+
+    async def compact(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Sum up all that was said, however much room there is. Raises ModelError."""
+        history = list(request.messages)
+        async for event in self._summing_up(request, history, len(history)):
+            yield event
+
+    async def look(self, request: ModelRequest) -> tuple[int, int | None]:
+        """How many tokens the request would take, and how many the model can, None where nobody knows."""
+        tokens = self.estimate(request, view(request.messages))
+        self.window = self.window or await self.choice.window(tokens)
+        return tokens, self.window
+
+    def estimate(self, request: ModelRequest, shown: Sequence[Message]) -> int:
+        """Tokens of a request that shows these messages."""
+        return int(self._weight(request, shown) / self._ratio)
+
+    def _weight(self, request: ModelRequest, shown: Sequence[Message]) -> int:
+        if request.tools is not self._weighed[0]:
+            sizes = (len(json.dumps(tool.schema, ensure_ascii=False)) + len(tool.description) for tool in request.tools)
+            self._weighed = request.tools, sum(sizes) + 60 * len(request.tools)
+        return _bytes(request.system) + self._weighed[1] + sum(weight(message) for message in shown)
+
+    async def _counted(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """The model's events, its usage estimated where the server does not count, and learnt from where it does."""
+        sent = self._weight(request, request.messages)
+        async with aclosing(self.choice.adapter.stream(request)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    event = self._measured(event, sent)
+                yield event
+
+    def _measured(self, done: Done, sent: int) -> Done:
+        if done.usage.input:
+            self._ratio = min(_HIGH, max(_LOW, sent / done.usage.input))
+        elif not done.usage.output:
+            written = int(weight(done.message) / self._ratio)
+            usage = Usage(input=int(sent / self._ratio), output=written, estimated=True)
+            done = replace(done, usage=usage)
+        self.tokens = done.usage.total
+        return done
+
+    def _learn(self, error: ModelError, tokens: int) -> None:
+        """What was refused did not fit, whatever anybody says of the window."""
+        if error.window:
+            self.window = error.window
+        elif self.window is None or self.window >= tokens:
+            self.window = max(1, int(tokens * 0.9))
+
+    async def _room(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
+        """Before a request: warn, or make room, as the window fills."""
+        shown = view(history)
+        tokens = self.estimate(request, shown)
+        if self.window is None:
+            self.window = await self.choice.window(tokens)
+        if self.window is None or tokens < WARN_AT * self.window:
+            self._warned = False
+            return
+        if self.estimate(request, ()) >= COMPACT_AT * self.window:
+            if not self._warned:
+                yield Notice(level="warning", text=f"{_TOOLS_ALONE} ({self.window:,} tokens): {_FEWER}")
+            self._warned = True
+        elif tokens >= COMPACT_AT * self.window and len(history) > self._compacted_at + 1:
+            try:
+                async for event in self._making_room(request, history):
+                    yield event
+            except ModelError as error:
+                yield Notice(level="warning", text=f"the conversation could not be summed up: {error.message}")
+            self._compacted_at = len(history)
+        elif not self._warned:
+            self._warned = True
+            full = f"{tokens / self.window:.0%} of the model's window ({tokens:,} of {self.window:,} tokens)"
+            yield Notice(level="warning", text=f"the conversation takes {full}; at {COMPACT_AT:.0%} it is summed up")
+
+    async def _making_room(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
+        """Shorten earlier results; where that is not enough, sum up. Notes join the history, and are told."""
+        window = self.window or 0
+        before = _latest_round(history)
+        if note := _shortened(history, before):
+            history.append(note)
+            yield Compacted(message=note)
+            yield Notice(level="info", text="earlier results of tools were shortened to make room")
+            if self.estimate(request, view(history)) < _AIM * window:
+                return
+        tail = int(min(_TAIL * window, _MOST_KEPT) * self._ratio)
+        async for event in self._summing_up(request, history, _cut_point(history, tail)):
+            yield event
+
+    async def _summing_up(
+        self, request: ModelRequest, history: list[Message], cut: int
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """Have the model sum up what stands before the cut, and replace it."""
+        cut = max(cut, *(note.replaces for note in _notes(history) if note.summary), 0)
+        replaced = view(_before(history, cut))
+        if not any(message.role == "assistant" for message in replaced):
+            return
+        summary, usage = await self._summary(request, replaced)
+        room = min(_MOST_KEPT, int(_TAIL * self.window) if self.window else _MOST_KEPT)
+        limit = int(room * self._ratio)
+        keeps = _kept(history, cut, limit)
+        note = Compaction(replaces=cut, limit=limit, summary=summary, keeps=keeps)
+        before = self.estimate(request, view(history))
+        history.append(Message(role="system", parts=(note,)))
+        after = self.estimate(request, view(history))
+        yield Compacted(message=history[-1], usage=usage)
+        yield Notice(level="info", text=f"the conversation was summed up: about {before:,} tokens became {after:,}")
+
+    async def _summary(self, request: ModelRequest, replaced: tuple[Message, ...]) -> tuple[str, Usage]:
+        """The summary, and what it cost. A part too long even for that is halved, from its oldest end."""
+        asked = user(SUMMARISE)
+        spent = Usage()
+        for _ in range(8):
+            attempt = replace(request, messages=(*replaced, asked), tool_choice="none", schema=None)
+            try:
+                async with aclosing(self._counted(attempt)) as events:
+                    async for event in events:
+                        if isinstance(event, Done):
+                            spent += event.usage
+                            if text := event.message.text.strip():
+                                return text, spent
+            except ModelError as error:
+                if error.kind != "context":
+                    raise
+                replaced = _halved(replaced)
+                continue
+            raise ModelError("the model wrote no summary of the conversation", kind="server")
+        raise ModelError("the conversation is too long to be summed up", kind="context", hint="/clear begins a new one")
+
+
+def _latest_round(history: Sequence[Message]) -> int:
+    """The place of the latest message of the assistant: what stands before it is earlier."""
+    places = [place for place, message in enumerate(history) if message.role == "assistant"]
+    return places[-1] if places else 0
+
+
+def _shortened(history: Sequence[Message], before: int) -> Message | None:
+    """A note that shortens the results before this place, None where there is nothing to gain."""
+    done = max((note.replaces for note in _notes(history)), default=0)
+    results = [result for message in history[done:before] for result in message.results]
+    if any(_heavy(result) or len(result_text(result)) > _WORTH_SHORTENING for result in results):
+        return Message(role="system", parts=(Compaction(replaces=before, limit=_SHORT),))
+    return None
+
+
+def _cut_point(history: Sequence[Message], tail: int) -> int:
+    """Where the part ends that is summed up: between complete rounds, with at most ``tail`` bytes after it."""
+    cut, left = len(history), tail
+    for place in range(len(history) - 1, -1, -1):
+        left -= weight(history[place])
+        if left < 0:
+            break
+        if history[place].role in {"user", "assistant"}:
+            cut = place
+    return cut
+
+
+def _kept(history: Sequence[Message], cut: int, limit: int) -> tuple[int, ...]:
+    """The places of the user's own messages before the cut, the newest first, while there is room."""
+    kept: list[int] = []
+    left = limit
+    for place in range(cut - 1, -1, -1):
+        if history[place].role == "user":
+            left -= min(weight(history[place]), limit)
+            if left < 0:
+                break
+            kept.insert(0, place)
+    return tuple(kept)
+
+
+def _halved(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """About half of the messages, the newer ones, each cut to a length that cannot be the trouble."""
+    half = len(messages) // 2
+    return sendable([_cut(message, _WORTH_SHORTENING) for message in messages[half:]])

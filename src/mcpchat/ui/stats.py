@@ -1,0 +1,32 @@
+"""What a turn, or a conversation, took: tokens, money, time, on a line."""
+
+from mcpchat.core.events import TurnFinished
+from mcpchat.core.messages import Usage
+
+
+def turn(finished: TurnFinished) -> str:
+    """``1,204 in (980 cached) · 310 out (64 reasoning) · $0.0041 · 6.1 s``."""
+    return f"{tokens(finished.usage)} · {money(finished.cost)} · {finished.seconds:.1f} s"
+
+
+def tokens(usage: Usage) -> str:
+    about = "about " if usage.estimated else ""
+    cached = f" ({usage.cached:,} cached)" if usage.cached else ""
+    reasoning = f" ({usage.reasoning:,} reasoning)" if usage.reasoning else ""
+    return f"{about}{usage.input:,} in{cached} · {usage.output:,} out{reasoning}"
+
+
+def money(dollars: float | None) -> str:
+    """US dollars; never 0 for what is merely not known."""
+    if dollars is None:
+        return "cost unknown"
+    if 0 < dollars < 0.0001:
+        return "<$0.0001"
+    return f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.4f}"
+
+
+def filled(used: int, window: int | None) -> str:
+    """How full the model's window is."""
+    if window is None:
+        return f"about {used:,} tokens in the conversation; the model's window is not known"
+    return f"about {used:,} of {window:,} tokens in the conversation ({used / window:.0%})"

@@ -1,0 +1,183 @@
+"""The Responses API: requests without state, items that go back as they came, and to where they came from alone."""
+
+import json
+from typing import Any
+
+from mcpchat.core.messages import (
+    File,
+    Image,
+    Message,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+    error_result,
+    user,
+)
+from mcpchat.core.ports import CallStarted, Done, ModelRequest, Options
+from tests.double import call_item, event, message_item, reasoning_item, response
+from tests.fakes import tool
+from tests.wires import LOCAL, REQUEST, Wire, done_of, events_of, stream
+
+OPENAI = "https://api.openai.com/v1"
+
+
+async def bodies(*messages: Message, base_url: str = LOCAL, **more: Any) -> dict[str, Any]:
+    wire = Wire(stream(*response(message_item("ok"))))
+    await done_of(wire.responses_model(base_url), ModelRequest(model="m", messages=messages, **more))
+    return wire.bodies[0]
+
+
+async def test_the_request_has_no_state_and_changes_late() -> None:
+    wire = Wire(stream(*response(message_item("ok"))))
+    options = Options(temperature=0.5, reasoning_effort="low", max_output_tokens=9, extra_body={"truncation": "auto"})
+    request = ModelRequest(
+        model="m",
+        system="Be brief.",
+        messages=(user("hi"),),
+        tools=(tool(),),
+        tool_choice="none",
+        options=options,
+        cache_key="t",
+    )
+    await done_of(wire.responses_model(), request)
+    assert wire.paths == ["/v1/responses"]
+    assert list(wire.bodies[0].items()) == [
+        ("model", "m"),
+        ("stream", True),
+        ("store", False),
+        ("include", ["reasoning.encrypted_content"]),
+        ("temperature", 0.5),
+        ("reasoning", {"effort": "low"}),
+        ("prompt_cache_key", "t"),
+        ("max_output_tokens", 9),
+        ("truncation", "auto"),
+        (
+            "tools",
+            [
+                {
+                    "type": "function",
+                    "name": "box__echo",
+                    "description": "",
+                    "parameters": tool().schema,
+                    "strict": False,
+                }
+            ],
+        ),
+        ("instructions", "Be brief."),
+        ("input", [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}]),
+        ("tool_choice", "none"),
+    ]
+
+
+async def test_text_reasoning_and_calls_become_one_message_with_its_items() -> None:
+    reasoning, said, call = reasoning_item(), message_item("Hello"), call_item("box__echo", '{"text": "x"}')
+    usage = {
+        "input_tokens": 20, "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 4},
+        "output_tokens": 6, "output_tokens_details": {"reasoning_tokens": 2},
+    }  # fmt: skip
+    summary = event("response.reasoning_summary_text.delta", output_index=0, delta="Hm")
+    begun, *rest = response(reasoning, said, call, usage=usage)
+    events = await events_of(Wire(stream(begun, rest[0], summary, *rest[1:])).responses_model())
+    assert CallStarted(name="box__echo") in events
+    assert events[-1] == Done(
+        message=Message(
+            role="assistant",
+            parts=(
+                Reasoning(text="Hm"),
+                Text(text="Hello"),
+                ToolCall(id="call_1", name="box__echo", arguments='{"text": "x"}'),
+            ),
+            raw={
+                "origin": {"api": "responses", "base_url": f"{LOCAL}/", "model": "m"},
+                "items": [reasoning, said, call],
+            },
+        ),
+        usage=Usage(input=20, output=6, cached=8, reasoning=2, written=4),
+        stop="end",
+    )
+
+
+async def answered(*items: dict[str, Any], base_url: str = LOCAL, model: str = "m") -> Message:
+    wire = Wire(stream(*response(*items)))
+    return (await done_of(wire.responses_model(base_url), ModelRequest(model=model, messages=(user("hi"),)))).message
+
+
+async def test_every_item_goes_back_as_it_came_and_its_result_after_it() -> None:
+    items = [reasoning_item(), {**message_item("Let me see."), "phase": "commentary"}, call_item("box__echo", "{ }")]
+    message = await answered(*items)
+    result = Message(role="tool", parts=(ToolResult(call_id="call_1", parts=(Text(text="ok"),)),))
+    body = await bodies(user("hi"), message, result)
+    assert body["input"][1:-1] == items
+    assert body["input"][-1] == {"type": "function_call_output", "call_id": "call_1", "output": "ok"}
+
+
+async def test_items_stay_with_their_provider_their_api_and_their_family_of_models() -> None:
+    message = await answered(reasoning_item(), message_item("Hello"), base_url=OPENAI, model="gpt-5.5")
+    plain = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello"}]}]
+    for base_url, model, same in [
+        (OPENAI, "gpt-5.5", True),
+        (OPENAI, "gpt-5.5-2026-10-01", True),
+        (OPENAI, "gpt-5.5-mini", False),
+        (LOCAL, "gpt-5.5", False),
+    ]:
+        wire = Wire(stream(*response(message_item("ok"))))
+        request = ModelRequest(model=model, messages=(user("hi"), message, user("more")))
+        await done_of(wire.responses_model(base_url), request)
+        assert (wire.bodies[0]["input"][1:-1] == [reasoning_item(), message_item("Hello")]) is same
+        assert (wire.bodies[0]["input"][1:-1] == plain) is not same
+    wire = Wire(stream(b'data: {"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\n'))
+    await done_of(wire.chat(OPENAI), ModelRequest(model="gpt-5.5", messages=(user("hi"), message, user("more"))))
+    assert wire.bodies[0]["messages"][1] == {"role": "assistant", "content": "Hello"}
+
+
+async def test_what_was_mended_in_the_history_is_mended_in_the_items() -> None:
+    message = await answered(call_item("box__echo", '{"text": ', "c"), call_item("box__echo", "{}", "c"))
+    fixed = Message(
+        role="assistant",
+        parts=tuple(ToolCall(id=call.id, name=call.name, arguments="{}") for call in message.calls),
+        raw=message.raw,
+    )
+    body = await bodies(
+        user("hi"), fixed, Message(role="tool", parts=tuple(error_result(c.id, "no") for c in fixed.calls))
+    )
+    sent = [item for item in body["input"] if item["type"] == "function_call"]
+    assert [item["arguments"] for item in sent] == ["{}", "{}"]
+    assert [item["call_id"] for item in sent] == [call.id for call in message.calls]
+
+
+async def test_images_and_files_of_tools_and_users_go_as_such() -> None:
+    image, pdf = (
+        Image(media_type="image/png", data=b"\x89"),
+        File(media_type="application/pdf", data=b"%PDF", name="a.pdf"),
+    )
+    call = Message(role="assistant", parts=(ToolCall(id="c", name="box__echo", arguments="{}"),))
+    result = Message(role="tool", parts=(ToolResult(call_id="c", parts=(Text(text="see"), image, pdf)),))
+    body = await bodies(Message(role="user", parts=(Text(text="hi"), image)), call, result)
+    picture = {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iQ=="}
+    document = {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}
+    assert body["input"][0]["content"] == [{"type": "input_text", "text": "hi"}, picture]
+    assert body["input"][2]["output"] == [{"type": "input_text", "text": "see"}, picture, document]
+
+
+async def test_of_a_cut_answer_only_the_words_go_back() -> None:
+    message = await answered(reasoning_item(), message_item("Hal"))
+    cut = (await done_of(
+        Wire(stream(*response(reasoning_item(), message_item("Hal"), status="incomplete"))).responses_model(), REQUEST
+    )).message  # fmt: skip
+    assert message.raw is not None
+    assert (cut.raw, cut.text, cut.cut) == (None, "Hal", "length")
+    json.dumps((await bodies(user("hi"), cut, user("go on")))["input"])
+
+
+async def test_an_answer_schema_of_the_subset_is_given_to_the_api_and_any_other_is_not() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    body = await bodies(user("hi"), schema=schema)
+    assert body["text"] == {"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": schema}}
+    assert "text" not in await bodies(user("hi"), schema={"type": "integer"})

@@ -1,4 +1,6 @@
-"""Install the published servers, and the conformance suite, that the tests talk to: into .published/, once.
+"""Install what the tests talk to that others wrote: MCP servers, the conformance suite, a model double, llama.cpp.
+
+Into .published/, once.
 
 Without npm they are left out, and the tests that want them are skipped; where CI is set, that is an error.
 """
@@ -14,13 +16,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".published"
 NPM = {
+    "@copilotkit/aimock": "1.43.0",
     "node": "22.23.3",  # the suite needs a newer one than many systems have
     "@modelcontextprotocol/conformance": "0.2.0-alpha.12",
     "@modelcontextprotocol/server-everything": "2026.8.31",
     "@modelcontextprotocol/server-filesystem": "2026.8.31",
     "@modelcontextprotocol/server-memory": "2026.8.31",
 }
-PYPI = {"mcp-server-time": "2026.10.19", "mcp-server-git": "2026.10.19", "mcp-server-fetch": "2026.10.24"}
+PYPI = {
+    "gguf": "0.19.0",
+    "mcp-server-fetch": "2026.10.24",
+    "mcp-server-git": "2026.10.19",
+    "mcp-server-time": "2026.10.19",
+    "numpy": "2.4.6",
+    "xllamacpp": "2026.10.11549",
+}
 WANTED = json.dumps([NPM, PYPI])
 
 

@@ -39,7 +39,7 @@ class ChatCompletions:
             return Manners(limit_keys=("max_completion_tokens", "max_tokens"))
         return Manners(without=frozenset({"prompt_cache_key"}))
 
-    def answer(self, used_ids: set[str]) -> "ChatAnswer":
+    def answer(self, used_ids: set[str], limit: int | None) -> "ChatAnswer":
         return ChatAnswer(used_ids=used_ids)
 
     def body(self, request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> dict[str, Any]:

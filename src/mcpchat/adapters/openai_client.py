@@ -179,7 +179,7 @@ _HINTS: dict[str, str] = {
     "auth": "check the key: OPENAI_API_KEY, or api_key under [model] in the config",
     "quota": "the account has nothing left to spend: see the provider's billing page",
     "rate": "the provider's limit is reached: wait, or use another model",
-    "context": "the conversation is too long for this model: /compact sums it up, /clear begins a new one",
+    "context": "ask with less, or a model of a larger window; in the chat, /clear begins a new conversation",
     "bad_request": "check the model's name and options: --model, or [model] in the config",
 }
 _MOST_SAID = 4000  # characters

@@ -40,7 +40,9 @@ class Api(Protocol):
         """The request, in an order that changes late: tools, instructions, then the messages, that only grow."""
         ...
 
-    def answer(self, used_ids: set[str]) -> Answer: ...
+    def answer(self, used_ids: set[str], limit: int | None) -> Answer:
+        """What reads the answer; ``limit`` is the most tokens that it was allowed."""
+        ...
 
 
 class OpenAIModel:
@@ -95,7 +97,8 @@ class OpenAIModel:
 
     async def _attempt(self, request: ModelRequest, manners: Manners) -> AsyncGenerator[ModelEvent, None]:
         here = wire.origin(self._api.name, self.client.base_url, request.model)
-        answer = self._api.answer({call.id for message in request.messages for call in message.calls})
+        used_ids = {call.id for message in request.messages for call in message.calls}
+        answer = self._api.answer(used_ids, request.options.max_output_tokens)
         self._body = self._api.body(request, manners, here)
         async with aclosing(self.client.stream(self._api.path, self._body)) as received:
             async for chunk in received:

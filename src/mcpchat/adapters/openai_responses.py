@@ -33,8 +33,8 @@ class Responses:
     def manners(self, *, is_openai: bool) -> Manners:
         return _USUAL
 
-    def answer(self, used_ids: set[str]) -> "ResponsesAnswer":
-        return ResponsesAnswer(used_ids=used_ids)
+    def answer(self, used_ids: set[str], limit: int | None) -> "ResponsesAnswer":
+        return ResponsesAnswer(used_ids=used_ids, limit=limit)
 
     def body(self, request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> dict[str, Any]:
         options = request.options
@@ -156,6 +156,7 @@ class ResponsesAnswer:
     """The Answer of Responses."""
 
     used_ids: set[str]
+    limit: int | None = None
     open: dict[object, _Item] = field(default_factory=dict)
     items: list[dict[str, Any]] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -261,6 +262,8 @@ class ResponsesAnswer:
             parts.append(Reasoning(text=reasoning))
         if text := "".join(self.text):
             parts.append(Text(text=text))
+        while self.items and self.items[-1].get("type") == "reasoning":
+            self.items.pop()  # it is refused without what it led to
         whole = stop == "end" and bool(self.items)  # of an answer that was cut, only the words go back
         message = Message(
             role="assistant",
@@ -276,6 +279,8 @@ class ResponsesAnswer:
             details = end.get("incomplete_details")
             reason = details.get("reason") if isinstance(details, dict) else ""
             return "filter" if reason == "content_filter" else "length"
+        if self.limit is not None and self.usage.output >= self.limit:
+            return "length"  # some servers call a cut answer completed
         refused = any(piece.get("refusal") for item in self.items for piece in wire.dicts(item.get("content")))
         return "refusal" if refused else "end"
 

@@ -161,7 +161,6 @@ class Context:
                 refused = True
                 self._learn(error, self.estimate(request, view(history)))
                 before = len(history)
-                yield Notice(level="warning", text="the conversation is too long for the model: making room")
                 async for event in self._making_room(request, history):
                     yield event
                 if len(history) == before:
@@ -209,9 +208,11 @@ class Context:
         return done
 
     def _learn(self, error: ModelError, tokens: int) -> None:
-        """What was refused did not fit, whatever anybody says of the window."""
+        """What was refused did not fit, whatever we thought its size was, or the window's."""
         if error.window:
             self.window = error.window
+            if tokens < error.window:
+                self._ratio *= max(1, tokens) / error.window
         elif self.window is None or self.window >= tokens:
             self.window = max(1, int(tokens * 0.9))
 
@@ -228,17 +229,20 @@ class Context:
             if not self._warned:
                 yield Notice(level="warning", text=f"{_TOOLS_ALONE} ({self.window:,} tokens): {_FEWER}")
             self._warned = True
-        elif tokens >= COMPACT_AT * self.window and len(history) > self._compacted_at + 1:
+        elif tokens < COMPACT_AT * self.window:
+            full = f"{tokens / self.window:.0%} of the model's window ({tokens:,} of {self.window:,} tokens)"
+            if not self._warned:
+                yield Notice(
+                    level="warning", text=f"the conversation takes {full}; at {COMPACT_AT:.0%} it is summed up"
+                )
+            self._warned = True
+        elif len(history) > self._compacted_at + 1:
             try:
                 async for event in self._making_room(request, history):
                     yield event
             except ModelError as error:
                 yield Notice(level="warning", text=f"the conversation could not be summed up: {error.message}")
             self._compacted_at = len(history)
-        elif not self._warned:
-            self._warned = True
-            full = f"{tokens / self.window:.0%} of the model's window ({tokens:,} of {self.window:,} tokens)"
-            yield Notice(level="warning", text=f"the conversation takes {full}; at {COMPACT_AT:.0%} it is summed up")
 
     async def _making_room(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
         """Shorten earlier results; where that is not enough, sum up. Notes join the history, and are told."""
@@ -250,7 +254,8 @@ class Context:
             yield Notice(level="info", text="earlier results of tools were shortened to make room")
             if self.estimate(request, view(history)) < _AIM * window:
                 return
-        tail = int(min(_TAIL * window, _MOST_KEPT) * self._ratio)
+        room = _AIM * window - self.estimate(request, ())  # for what is said, besides instructions and tools
+        tail = int(max(0, min(_TAIL * window, _MOST_KEPT, room / 2)) * self._ratio)
         async for event in self._summing_up(request, history, _cut_point(history, tail)):
             yield event
 
@@ -262,6 +267,7 @@ class Context:
         replaced = view(_before(history, cut))
         if not any(message.role == "assistant" for message in replaced):
             return
+        yield Notice(level="info", text="summing up the conversation")
         summary, usage = await self._summary(request, replaced)
         room = min(_MOST_KEPT, int(_TAIL * self.window) if self.window else _MOST_KEPT)
         limit = int(room * self._ratio)

@@ -54,7 +54,7 @@ class Retrying(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        return f"{self.why}; trying again in {self.seconds:.0f} s"
+        return f"{self.why}; trying again in {self.seconds:.{0 if self.seconds >= 1 else 1}f} s"
 
 
 class Compacted(Struct, frozen=True, kw_only=True):

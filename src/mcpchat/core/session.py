@@ -101,9 +101,8 @@ class Session:
             told = f"the answer does not fit the schema, so it is asked for once more: {problem}"
             self._emit(Notice(level="warning", text=told))
             finished = await self.send(self._schema.correction(problem))
-        raise ModelError(
-            f"the model's answer does not fit the schema: {problem}", kind="schema", hint="try another model"
-        )
+        told = f"the model's answer does not fit the schema: {problem}"
+        raise ModelError(told, kind="schema", hint="ask in other words, or another model")
 
     async def compact(self) -> bool:
         """Sum up what was said so far; False where there is nothing to sum up. Raises ModelError."""

@@ -1,0 +1,238 @@
+"""What a model is shown of a conversation that outgrows its window; all of it stays in the history."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mcpchat.core import events as ev
+from mcpchat.core.approvals import Policy
+from mcpchat.core.context import SUMMARISE, Context, view, weight
+from mcpchat.core.errors import ModelError
+from mcpchat.core.events import Event
+from mcpchat.core.gate import Gate
+from mcpchat.core.history import sendable
+from mcpchat.core.messages import Compaction, Image, Message, Text, ToolResult, Usage, user
+from mcpchat.core.ports import ModelChoice, ModelRequest
+from mcpchat.core.session import Session
+from tests.fakes import FakeToolbox, ScriptedAsker, ScriptedModel, calls, says, tool
+
+TOOL = "box__echo"
+OVERFLOW = ModelError("too long", kind="context")
+
+
+def note(**fields: Any) -> Message:
+    return Message(role="system", parts=(Compaction(**fields),))
+
+
+def assistant(text: str) -> Message:
+    return Message(role="assistant", parts=(Text(text=text),))
+
+
+def round_of(name: str, result: str) -> list[Message]:
+    call = calls(TOOL, call_id=name)
+    return [
+        Message(role="assistant", parts=(call,)),
+        Message(role="tool", parts=(ToolResult(call_id=name, parts=(Text(text=result),)),)),
+    ]
+
+
+def session(model: ScriptedModel, window: int | None = None, **more: Any) -> tuple[Session, list[Event]]:
+    seen: list[Event] = []
+
+    async def known(tokens: int) -> int | None:
+        return window
+
+    choice = ModelChoice(name="m", adapter=model, window=known)
+    toolbox = more.pop("toolbox", FakeToolbox({}))
+    made = Session(model=choice, toolbox=toolbox, gate=Gate(Policy(), ScriptedAsker()), emit=seen.append, **more)
+    return made, seen
+
+
+def notices(seen: list[Event]) -> list[str]:
+    return [event.text for event in seen if isinstance(event, ev.Notice)]
+
+
+def test_a_summary_stands_for_what_it_replaces_and_the_users_own_words_stay() -> None:
+    history = [
+        user("one"),
+        assistant("a"),
+        user("two"),
+        assistant("b"),
+        user("three"),
+        note(replaces=4, limit=99, summary="so far", keeps=(0, 2)),
+        assistant("c"),
+    ]
+    texts = [message.text for message in view(history)]
+    assert texts[:2] == ["one", "two"]
+    assert texts[2].endswith("\n\nso far")
+    assert texts[3:] == ["three", "c"]
+
+
+def test_a_later_summary_replaces_an_earlier_one() -> None:
+    history = [user("one"), assistant("a"), note(replaces=2, limit=99, summary="first"), user("two"), assistant("b"),
+               note(replaces=5, limit=99, summary="second", keeps=(3,))]  # fmt: skip
+    assert [message.text.rpartition("\n")[2] for message in view(history)] == ["two", "second"]
+
+
+def test_earlier_results_are_shortened_and_their_pictures_named() -> None:
+    picture = ToolResult(call_id="p", parts=(Text(text="x" * 500), Image(media_type="image/png", data=b"123")))
+    history = [user("go"), *round_of("a", "y" * 500), Message(role="assistant", parts=(calls(TOOL, call_id="p"),)),
+               Message(role="tool", parts=(picture,)), *round_of("b", "z" * 500), note(replaces=5, limit=100)]  # fmt: skip
+    first, second, third = (message.results[0] for message in view(history) if message.role == "tool")
+    assert "400 of 500 characters left out here: shortened because" in first.parts[0].text  # type: ignore[union-attr]
+    assert [type(part) for part in second.parts] == [Text]
+    assert third.parts == (Text(text="z" * 500),)
+
+
+async def test_the_window_is_looked_at_before_each_request_and_warned_of_once() -> None:
+    model = ScriptedModel(*(says("ok", usage=Usage(input=100, output=1)) for _ in range(3)))
+    made, seen = session(model, window=1000)
+    await made.send("x" * 3230)
+    await made.send("and?")
+    assert [text.partition(";")[0] for text in notices(seen)] == [
+        "the conversation takes 81% of the model's window (812 of 1,000 tokens)"
+    ]
+
+
+async def test_at_the_threshold_results_are_shortened_and_no_request_is_spent_on_it() -> None:
+    toolbox = FakeToolbox({"echo": lambda a: "y" * 30_000})
+    steps = [says("", calls(TOOL, call_id="a")), says("read", usage=Usage(input=7600, output=1)), says("done")]
+    model = ScriptedModel(*steps)
+    made, seen = session(model, window=8000, toolbox=toolbox)
+    await made.send("go")
+    await made.send("and?")
+    assert notices(seen)[-1] == "earlier results of tools were shortened to make room"
+    assert len(model.requests) == 3
+    assert len(made.history[2].results[0].parts[0].text) == 30_000  # type: ignore[union-attr]
+    assert weight(model.requests[-1].messages[2]) < 2000
+    assert any(isinstance(part, Compaction) for message in made.history for part in message.parts)
+
+
+async def test_what_shortening_cannot_mend_is_summed_up_by_the_same_model_between_rounds() -> None:
+    long = [message for turn in range(6) for message in (user(f"question {turn}"), assistant("word " * 200))]
+    model = ScriptedModel(says("all that was said", usage=Usage(input=50, output=5)), says("ok"))
+    made, seen = session(model, window=1500, instructions="Be brief.")
+    made.history = list(long)
+    finished = await made.send("and now?")
+    summing, asked = model.requests
+    assert (summing.tool_choice, summing.system, summing.messages[-1]) == ("none", "Be brief.", user(SUMMARISE))
+    assert summing.messages[:-1] == tuple(long[: len(summing.messages) - 1])  # a prefix, so that the cache serves it
+    texts = [message.text for message in asked.messages]
+    assert texts[:5] == [f"question {turn}" for turn in range(5)]
+    assert texts[5].endswith("all that was said")
+    assert texts[-1] == "and now?"
+    assert made.history[:12] == long
+    assert finished.usage == Usage(input=51, output=6)
+    assert [type(event) for event in seen if isinstance(event, ev.MessageAdded)] == [ev.MessageAdded] * 3
+
+
+async def test_an_overflow_is_answered_by_the_same_once_and_the_request_made_again() -> None:
+    model = ScriptedModel([OVERFLOW], says("so far"), says("ok"))
+    made, _ = session(model)
+    made.history = [user("one"), assistant("a" * 900), user("two"), assistant("b")]
+    finished = await made.send("three")
+    assert finished.stop == "end"
+    assert [request.messages[-1].text for request in model.requests] == ["three", SUMMARISE, "three"]
+    model = ScriptedModel([OVERFLOW], says("so far"), [OVERFLOW])
+    made, _ = session(model)
+    made.history = [user("one"), assistant("a" * 900)]
+    with pytest.raises(ModelError):
+        await made.send("two")
+    assert sendable(view(made.history)) == view(made.history)
+
+
+async def test_an_overflow_with_nothing_to_leave_out_is_told_at_once() -> None:
+    model = ScriptedModel([OVERFLOW])
+    made, seen = session(model)
+    with pytest.raises(ModelError):
+        await made.send("x" * 10_000)
+    assert (len(model.requests), notices(seen)) == (1, [])
+
+
+async def test_the_window_is_learnt_from_the_refusal() -> None:
+    refusal = ModelError("too long", kind="context", window=4096)
+    model = ScriptedModel([refusal], says("so far"), says("ok"))
+    made, _ = session(model)
+    made.history = [user("one"), assistant("a" * 900)]
+    await made.send("two")
+    assert made.context.window == 4096
+
+
+async def test_a_summary_that_is_too_long_itself_is_made_of_half_as_much() -> None:
+    model = ScriptedModel([OVERFLOW], [OVERFLOW], says("so far"), says("ok"))
+    made, _ = session(model)
+    made.history = [message for turn in range(8) for message in (user(f"{turn}"), assistant("a" * 400))]
+    await made.send("and?")
+    lengths = [len(request.messages) for request in model.requests]
+    assert lengths[2] < lengths[1]
+    assert model.requests[-1].messages[-1] == user("and?")
+
+
+async def test_a_summary_that_fails_is_told_and_the_question_asked_all_the_same() -> None:
+    model = ScriptedModel([ModelError("no", kind="server")], says("ok"))
+    made, seen = session(model, window=300)
+    made.history = [user("one"), assistant("a" * 1100)]
+    finished = await made.send("two")
+    assert finished.stop == "end"
+    assert notices(seen)[-1] == "the conversation could not be summed up: no"
+
+
+async def test_tools_that_fill_the_window_alone_are_named_as_the_reason() -> None:
+    model = ScriptedModel(says("ok"), says("ok"))
+    specs = [tool(f"tool{number}", description="word " * 40) for number in range(20)]
+    made, seen = session(model, window=500, toolbox=FakeToolbox({}, *specs))
+    await made.send("one")
+    await made.send("two")
+    assert len(notices(seen)) == 1
+    assert "the tools and instructions alone fill the model's window" in notices(seen)[0]
+    assert len(model.requests) == 2
+
+
+async def test_compacting_by_hand_sums_up_all_and_goes_on_from_there() -> None:
+    model = ScriptedModel(says("Hi."), says("we said hello"), says("ok"))
+    made, seen = session(model)
+    assert await made.compact() is False
+    await made.send("hello")
+    assert await made.compact() is True
+    await made.send("and?")
+    assert [message.text.rpartition("\n")[2] for message in model.requests[-1].messages] == [
+        "hello",
+        "we said hello",
+        "and?",
+    ]
+    assert made.spent.usage.total == 6
+    assert sum(isinstance(event, ev.MessageAdded) for event in seen) == len(made.history)
+
+
+async def test_a_server_that_counts_nothing_is_counted_for() -> None:
+    made, _ = session(ScriptedModel(says("ok", usage=Usage())))
+    finished = await made.send("x" * 4000)
+    assert finished.usage.estimated
+    assert 900 < finished.usage.input < 1100
+
+
+async def test_how_many_bytes_make_a_token_is_learnt_from_the_server() -> None:
+    async def known(tokens: int) -> int | None:
+        return None
+
+    model = ScriptedModel(says("ok", usage=Usage(input=2000, output=1)))
+    context = Context(ModelChoice(name="m", adapter=model, window=known))
+    request = ModelRequest(model="m", messages=(user("x" * 4000),))
+    assert context.estimate(request, request.messages) == 1005
+    async for _ in context.stream(request):
+        pass
+    assert context.estimate(request, request.messages) == 2000
+
+
+async def test_a_cancel_while_summing_up_leaves_the_history_as_it_was() -> None:
+    model = ScriptedModel([60.0])
+    made, _ = session(model, window=300)
+    made.history = [user("one"), assistant("a" * 1100)]
+    task = asyncio.create_task(made.send("two"))
+    while not model.requests:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert made.history == [user("one"), assistant("a" * 1100), user("two")]

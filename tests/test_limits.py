@@ -1,0 +1,201 @@
+"""Where a turn stops: rounds, repeats, tokens, money, the model's output, refusals; and asking again."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mcpchat.core import events as ev
+from mcpchat.core.approvals import Policy
+from mcpchat.core.errors import ModelError, UsageError
+from mcpchat.core.events import Event
+from mcpchat.core.gate import Gate
+from mcpchat.core.messages import Message, Text, ToolResult, Usage, user
+from mcpchat.core.ports import ModelChoice
+from mcpchat.core.repeats import Repeats
+from mcpchat.core.session import Session
+from mcpchat.core.spending import Spending
+from mcpchat.core.structured import AnswerSchema
+from mcpchat.core.turn import Limits
+from tests.fakes import FakeToolbox, ScriptedAsker, ScriptedModel, calls, says, tool
+
+TOOL = "box__echo"
+
+
+def session(model: ScriptedModel, *answers: Any, price: Any = None, **more: Any) -> tuple[Session, list[Event]]:
+    seen: list[Event] = []
+    numbers = iter(range(1000))
+    toolbox = more.pop("toolbox", None) or FakeToolbox({"echo": lambda a: f"result {next(numbers)}"})
+    made = Session(
+        model=ModelChoice(name="m", adapter=model, price=price),
+        toolbox=toolbox,
+        gate=Gate(Policy(), ScriptedAsker(*answers)),
+        emit=seen.append,
+        **more,
+    )
+    return made, seen
+
+
+def step(call_id: str, **more: Any) -> Any:
+    return says("", calls(TOOL, call_id=call_id), **more)
+
+
+async def test_at_the_limit_of_rounds_the_person_may_let_it_go_on() -> None:
+    model = ScriptedModel(step("a"), step("b"), step("c"), says("done"))
+    made, _ = session(model, True, limits=Limits(max_steps=2))
+    finished = await made.send("go")
+    assert (finished.stop, finished.steps) == ("end", 4)
+    assert made._gate._asker.asked == [("go on", 2)]  # type: ignore[attr-defined]
+
+
+async def test_a_no_at_the_limit_has_it_answer_without_tools() -> None:
+    model = ScriptedModel(step("a"), says("what I have"))
+    made, _ = session(model, False, limits=Limits(max_steps=1))
+    assert (await made.send("go")).stop == "steps"
+    assert model.requests[-1].tool_choice == "none"
+    assert model.requests[-1].tools == model.requests[0].tools  # the prompt begins alike: the cache still serves
+
+
+async def test_the_same_call_with_the_same_result_is_noted_and_then_stopped() -> None:
+    model = ScriptedModel(*(step(f"c{number}") for number in range(5)), says("I give up"))
+    made, _ = session(model, toolbox=FakeToolbox({"echo": lambda a: "same"}))
+    finished = await made.send("go")
+    assert (finished.stop, finished.steps) == ("repeats", 6)
+    noted = [len(message.results[0].parts) for message in made.history if message.role == "tool"]
+    assert noted == [1, 1, 2, 2, 2]
+    assert "made 3 times" in made.history[6].results[0].parts[1].text  # type: ignore[union-attr]
+
+
+async def test_calls_that_bring_something_new_are_no_repeats() -> None:
+    model = ScriptedModel(*(step(f"c{number}") for number in range(12)), says("done"))
+    made, _ = session(model)
+    assert (await made.send("go")).stop == "end"
+
+
+def test_the_same_arguments_in_another_spelling_are_the_same() -> None:
+    repeats = Repeats()
+    for spelled in ('{"a": 1, "b": 2}', '{"b":2,"a":1}') * 3:
+        repeats.noted(calls(TOOL, spelled), ToolResult(call_id="c", parts=(Text(text="x"),)))
+    assert repeats.stuck
+
+
+async def test_tokens_are_counted_over_the_run_and_stop_it_before_the_next_request() -> None:
+    model = ScriptedModel(step("a", usage=Usage(input=60, output=50)), says("never"))
+    made, _ = session(model, limits=Limits(max_tokens=100))
+    finished = await made.send("go")
+    assert (finished.stop, finished.usage.total, len(model.requests)) == ("tokens", 110, 1)
+    assert [message.role for message in made.history] == ["user", "assistant", "tool"]
+    assert (await made.send("more")).stop == "tokens"
+
+
+async def test_money_is_counted_too() -> None:
+    model = ScriptedModel(step("a", usage=Usage(input=60, output=50)), says("never"))
+    made, _ = session(model, price=lambda usage: usage.total / 100, limits=Limits(max_dollars=1.0))
+    finished = await made.send("go")
+    assert (finished.stop, finished.cost) == ("cost", 1.1)
+
+
+async def test_what_has_no_price_is_unknown_and_never_nothing() -> None:
+    made, _ = session(ScriptedModel(says("a"), says("b")), price=lambda usage: None)
+    assert (await made.send("go")).cost is None
+    spent = Spending()
+    spent.add(Usage(input=1), lambda usage: 2.0)
+    spent.add(Usage(input=1), lambda usage: None)
+    assert (spent.dollars, spent.cost, spent.unpriced) == (2.0, None, 1)
+
+
+async def test_a_call_cut_at_the_output_limit_is_answered_so_that_it_can_be_made_smaller() -> None:
+    cut = says("", calls(TOOL, '{"text": "long'), stop="length")
+    made, _ = session(ScriptedModel(cut, says("ok")))
+    assert (await made.send("go")).stop == "end"
+    assert made.history[1].calls[0].arguments == "{}"
+    assert "cut off at the model's output limit" in made.history[2].results[0].parts[0].text  # type: ignore[union-attr]
+
+
+async def test_an_empty_answer_is_said_to_be_one() -> None:
+    made, seen = session(ScriptedModel(says("")))
+    await made.send("go")
+    assert ev.Notice(level="warning", text="the model answered with nothing") in seen
+
+
+async def test_a_retry_asks_for_the_last_answer_again_and_repeats_no_tool() -> None:
+    toolbox = FakeToolbox({"echo": lambda a: "once"})
+    lost = ModelError("connection lost", kind="broken_stream")
+    model = ScriptedModel(step("a"), [ev.TextDelta(text="Half"), lost], says("whole"), says("another"))
+    made, _ = session(model, toolbox=toolbox)
+    with pytest.raises(ModelError):
+        await made.send("go")
+    assert made.history[-1].cut == "connection lost"
+    await made.retry()
+    assert (toolbox.called, made.history[-1].text, len(made.history)) == ([("echo", {})], "whole", 4)
+    assert model.requests[2].messages == model.requests[1].messages
+    await made.retry()
+    assert made.history[-1].text == "another"
+
+
+async def test_a_retry_without_a_question_is_refused() -> None:
+    made, _ = session(ScriptedModel())
+    with pytest.raises(UsageError):
+        await made.retry()
+
+
+# --- one prefix ----------------------------------------------------------------------------------------------------
+
+
+async def test_tools_are_sorted_once_frozen_and_only_added_to() -> None:
+    toolbox = FakeToolbox({}, tool("b"), tool("c"))
+    toolbox.words = {"box": "as it was"}
+    model = ScriptedModel(*(says("ok") for _ in range(4)))
+    made, _ = session(model, toolbox=toolbox, instructions="Be brief.")
+    for specs in [
+        (tool("b"), tool("c")),
+        (tool("c"), tool("b")),
+        (tool("a"), tool("c"), tool("b")),
+        (tool("c"), tool("a")),
+    ]:
+        toolbox._specs = specs
+        await made.send("go")
+        toolbox.words = {"box": "as it has become"}
+    named = [[spec.name for spec in request.tools] for request in model.requests]
+    assert named == [["b", "c"], ["b", "c"], ["b", "c", "a"], ["c", "a"]]
+    assert model.requests[0].tools is model.requests[1].tools
+    assert model.requests[0].system == model.requests[1].system
+    assert "as it has become" in model.requests[2].system
+    assert {request.cache_key for request in model.requests} == {made.thread_id}
+
+
+# --- answers that fit a schema -----------------------------------------------------------------------------------
+
+SCHEMA = AnswerSchema(
+    {"type": "object", "required": ["n"]}, lambda schema, value: "" if "n" in value else "'n' is missing"
+)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("written", ['{"n": 1}', ' {"n": 1}\n', 'Here:\n```json\n{"n": 1}\n```', '```\n{"n": 1}```'])
+def test_the_json_of_an_answer_is_found_in_it(written: str) -> None:
+    text, problem = SCHEMA.read(written)
+    assert (json.loads(text), problem) == ({"n": 1}, "")
+
+
+async def test_an_answer_that_does_not_fit_is_asked_for_once_more() -> None:
+    model = ScriptedModel(step("a"), says("It is 1."), says('{"n": 1}'))
+    made, seen = session(model, schema=SCHEMA)
+    finished, value = await made.answer("go")
+    assert (value, finished.stop) == ('{"n": 1}', "end")
+    assert "does not fit the JSON Schema: it is not JSON" in model.requests[-1].messages[-1].text
+    assert '{"type":"object","required":["n"]}' in model.requests[0].system
+    assert model.requests[0].schema == SCHEMA.schema
+    assert sum(isinstance(event, ev.Notice) for event in seen) == 1
+
+
+async def test_an_answer_that_never_fits_is_the_models_failure() -> None:
+    made, _ = session(ScriptedModel(says("no"), says('{"m": 1}')), schema=SCHEMA)
+    with pytest.raises(ModelError, match="'n' is missing") as caught:
+        await made.answer("go")
+    assert caught.value.kind == "schema"
+
+
+async def test_a_turn_that_ends_early_has_no_value() -> None:
+    made, _ = session(ScriptedModel(says('{"n":', stop="length")), schema=SCHEMA)
+    finished, value = await made.answer(Message(role="user", parts=user("go").parts))
+    assert (finished.stop, value) == ("length", "")

@@ -1,0 +1,248 @@
+"""The model side through the installed command: both APIs, limits, schemas, attachments, statistics, prefixes."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import strict
+from tests.double import (
+    ModelDouble,
+    Reply,
+    call_item,
+    chunk,
+    error,
+    message_item,
+    reasoning_item,
+    response,
+    text,
+    tool_call,
+)
+
+Run = Callable[..., subprocess.CompletedProcess[Any]]
+CALCULATE = ("calculator__calculate", '{"expression": "6*7"}')
+USAGE = {"prompt_tokens": 1204, "completion_tokens": 310, "prompt_tokens_details": {"cached_tokens": 980}}
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
+@pytest.fixture
+def run(installed: str, tmp_path: Path, model_double: ModelDouble) -> Run:
+    """``mcpchat`` with a config whose model is the double; [model.two] is the same through the other API."""
+
+    def run(*words: str, stdin: bytes = b"", extra: str = "", model: str = "") -> subprocess.CompletedProcess[Any]:
+        config = (
+            f'[model]\nname = "m"\nbase_url = "{model_double.base_url}"\n{model}\n'
+            f'[model.two]\nname = "m2"\nbase_url = "{model_double.base_url}"\napi = "responses"\n'
+            f'[servers.calculator]\nbuiltin = "calculator"\n{extra}\n'
+        )
+        (tmp_path / "c.toml").write_text(config)
+        return subprocess.run(
+            [installed, *words],
+            input=stdin,
+            capture_output=True,
+            timeout=50,
+            env=os.environ | {"MCPCHAT_CONFIG": str(tmp_path / "c.toml")},
+        )
+
+    return run
+
+
+def told(done: subprocess.CompletedProcess[bytes]) -> tuple[int, str, str]:
+    assert b"Traceback" not in done.stderr
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def checked(double: ModelDouble) -> None:
+    for path, body in zip(double.paths, double.requests, strict=True):
+        strict.check(path, body)
+
+
+def test_both_apis_call_a_tool_and_answer(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [tool_call(*CALCULATE), text("It is ", "42.")]
+    assert told(run("ask", "6*7?"))[:2] == (0, "It is 42.\n")
+    items = [reasoning_item(), call_item(*CALCULATE)]
+    model_double.replies = [Reply(response(*items)), Reply(response(message_item("It is 42.")))]
+    assert told(run("ask", "-m", "two", "6*7?"))[:2] == (0, "It is 42.\n")
+    assert model_double.paths == ["/v1/chat/completions"] * 2 + ["/v1/responses"] * 2
+    checked(model_double)
+    assert model_double.requests[3]["input"][1:3] == items
+    assert json.loads(model_double.requests[3]["input"][3]["output"])["result"] == 42
+
+
+def test_a_retry_is_said_once_on_stderr_with_its_wait(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [error(429, "slow down", **{"Retry-After": "1"}), text("Hello.")]
+    code, out, err = told(run("ask", "hi"))
+    assert (code, out) == (0, "Hello.\n")
+    assert err == "warning: the model's server answered 429: slow down; trying again in 1 s\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (401, None, "check the key"),
+        (429, "insufficient_quota", "billing"),
+        (404, "model_not_found", "check the model's name"),
+    ],
+)
+def test_what_waiting_cannot_mend_fails_at_once_with_what_to_do(
+    run: Run, model_double: ModelDouble, status: int, code: str | None, hint: str
+) -> None:
+    model_double.replies = [error(status, "no", code)]
+    exit_code, out, err = told(run("ask", "hi"))
+    assert (exit_code, out, len(model_double.requests)) == (8, "", 1)
+    assert hint in err
+
+
+def test_a_connection_lost_after_text_keeps_what_was_there(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [Reply([chunk({"content": "Half of it"})])]
+    code, out, err = told(run("ask", "hi"))
+    assert (code, out) == (8, "Half of it\n")
+    assert "the answer ends early: connection lost" in err
+    assert len(model_double.requests) == 1
+
+
+def test_limits_have_their_exit_code_and_say_which(run: Run, model_double: ModelDouble) -> None:
+    calls = [Reply([*tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"})).pieces[:-1],
+                    chunk({}, "tool_calls", usage=USAGE)]) for n in range(9)]  # fmt: skip
+    model_double.replies = [*calls[:2], text("so far")]
+    code, out, err = told(run("ask", "--max-steps", "2", "x"))
+    assert (code, out) == (7, "so far\n")
+    assert "stopped after 2 rounds of tool calls" in err
+    assert model_double.requests[-1]["tool_choice"] == "none"
+    model_double.replies = list(calls)
+    code, out, err = told(run("ask", "--max-tokens", "2000", "x"))
+    assert (code, out) == (7, "")
+    assert "3,028 tokens were used" in err
+    model_double.replies = list(calls)
+    code, _, err = told(run("ask", "--max-cost", "0.01", "x", model="price = { input = 5, output = 10 }"))
+    assert code == 7
+    assert "$0.0182 was spent" in err
+    code, _, err = told(run("ask", "--max-cost", "0.01", "x"))
+    assert code == 2
+    assert "the price of m is not known" in err
+    model_double.replies = [calls[0]]
+    code, _, err = told(run("ask", "x"))
+    assert code == 7
+    assert "the same call again and again" in err
+
+
+def test_statistics_go_to_stderr_and_into_the_json(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [Reply([chunk({"content": "Hi."}, "stop", usage=USAGE)])]
+    price = "price = { input = 1, cached = 0.1, output = 10 }"
+    code, out, err = told(run("ask", "--stats", "hi", model=price))
+    assert (code, out) == (0, "Hi.\n")
+    assert err.startswith("  1,204 in (980 cached) · 310 out · $0.0034 · ")
+    answer = json.loads(told(run("ask", "-o", "json", "hi", model=price))[1])
+    assert answer["cost"] == pytest.approx(0.003422)
+    assert answer["usage"]["cached"] == 980
+    assert json.loads(told(run("ask", "-o", "json", "hi"))[1])["cost"] is None
+
+
+def test_with_a_schema_stdout_is_that_json_alone(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
+    (tmp_path / "number.json").write_text(json.dumps(NUMBER))
+    model_double.replies = [tool_call(*CALCULATE), text("It is 42."), text('```json\n{"n": 42}\n```')]
+    code, out, err = told(run("ask", "--schema", str(tmp_path / "number.json"), "6*7?"))
+    assert (code, out) == (0, '{"n": 42}\n')
+    assert "asked for once more" in err
+    first, *_, last = model_double.requests
+    assert first["response_format"]["json_schema"]["schema"] == NUMBER
+    assert "valid by this JSON Schema" in first["messages"][0]["content"]
+    assert last["messages"][-1]["content"].startswith("Your answer does not fit")
+    model_double.replies = [text('{"n": 42}')]
+    answer = json.loads(told(run("ask", "-o", "json", "--schema", json.dumps(NUMBER), "x"))[1])
+    assert (answer["answer"], answer["value"]) == ('{"n": 42}', {"n": 42})
+    model_double.replies = [text("never")]
+    code, out, err = told(run("ask", "--schema", json.dumps(NUMBER), "x"))
+    assert (code, out) == (8, "")
+    assert "does not fit the schema" in err
+
+
+@pytest.mark.parametrize(
+    ("schema", "told_of"),
+    [
+        ("{oops", "not JSON"),
+        ('{"type": "nonsense"}', "not a valid JSON Schema"),
+        ("/no/such.json", "cannot be read"),
+        ("{} ", ""),
+    ],
+)
+def test_a_schema_that_is_none_is_told_before_anything_is_asked(
+    run: Run, model_double: ModelDouble, schema: str, told_of: str
+) -> None:
+    model_double.replies = [text("1")]
+    code, _, err = told(run("ask", "--schema", schema, "x"))
+    assert (code, bool(model_double.requests)) == ((2, False) if told_of else (0, True))
+    assert told_of in err
+
+
+def test_attachments_go_along_in_the_form_the_api_takes(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7")
+    files = ("--attach", str(tmp_path / "a.png"), "--attach", str(tmp_path / "b.pdf"), "--attach", "-")
+    assert told(run("ask", *files, "what is it?", stdin=b"piped text"))[0] == 0
+    kinds = [part["type"] for part in model_double.requests[0]["messages"][-1]["content"]]
+    assert kinds == ["text", "text", "image_url", "text", "file", "text"]
+    assert model_double.requests[0]["messages"][-1]["content"][-1]["text"] == "\n\n[standard input]\npiped text"
+    model_double.replies = [Reply(response(message_item("ok")))]
+    assert told(run("ask", "-m", "two", *files, "what is it?", stdin=b"\x89PNG\r\n\x1a\n"))[0] == 0
+    kinds = [part["type"] for part in model_double.requests[1]["input"][-1]["content"]]
+    assert kinds == ["input_text", "input_text", "input_image", "input_text", "input_file", "input_text", "input_image"]
+    code, _, err = told(run("ask", "--attach", str(tmp_path / "none"), "x"))
+    assert (code, "cannot be read: No such file" in err) == (2, True)
+
+
+def test_a_model_that_takes_no_images_is_asked_without_and_says_so(
+    run: Run, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    model_double.replies = [error(500, "image input is not supported"), text("ok")]
+    code, out, err = told(run("ask", "--attach", str(tmp_path / "a.png"), "x"))
+    assert (code, out) == (0, "ok\n")
+    assert err.startswith("warning: m takes no images: sent without")
+
+
+def test_models_are_listed(run: Run, model_double: ModelDouble) -> None:
+    model_double.models = [{"id": "small", "context_length": 8192}]
+    code, out, _ = told(run("models"))
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["two", "-"], ["small", "8,192"], ["demo", "-"]]
+    rows = json.loads(told(run("models", "two", "-o", "json"))[1])
+    assert rows == [{"model": "two:small", "at": f"{model_double.base_url}/", "window": 8192, "note": ""}]
+
+
+def test_an_overflow_is_summed_up_and_asked_again(run: Run, model_double: ModelDouble) -> None:
+    full = error(400, "This model's maximum context length is 2000 tokens.", "context_length_exceeded")
+    model_double.replies = [tool_call(*CALCULATE), full, text("6*7 is 42"), text("It is 42.")]
+    code, out, err = told(run("ask", "6*7?"))
+    assert (code, out) == (0, "It is 42.\n"), err
+    assert "the conversation was summed up" in err
+    checked(model_double)
+
+
+def prefix_share(before: bytes, after: bytes) -> float:
+    """How much of the earlier request the later one repeats from its start, of all but its closing brackets."""
+    end = before.rstrip(b"]}")
+    same = next((place for place, pair in enumerate(zip(end, after, strict=False)) if pair[0] != pair[1]), len(end))
+    return same / len(end)
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_each_request_of_a_turn_repeats_the_one_before_it_in_full(
+    run: Run, model_double: ModelDouble, api: str
+) -> None:
+    calls = [("calculator__calculate", json.dumps({"expression": f"{n}*7"}), f"c{n}") for n in range(9)]
+    if api == "chat":
+        model_double.replies = [*(tool_call(*one) for one in calls), text("done")]
+    else:
+        steps = (response(reasoning_item(f"rs_{n}"), call_item(*one)) for n, one in enumerate(calls))
+        model_double.replies = [*(Reply(step) for step in steps), Reply(response(message_item("done")))]
+    assert told(run("ask", *(("-m", "two") if api == "responses" else ()), "go"))[0] == 0
+    assert len(model_double.bodies) == 10
+    checked(model_double)
+    bodies = model_double.bodies
+    assert [prefix_share(before, after) for before, after in pairwise(bodies)] == [1.0] * 9

@@ -1,0 +1,169 @@
+"""Which model a name stands for, where it is, with which key; windows and prices, as far as anybody knows them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcpchat.adapters import prices
+from mcpchat.adapters.model_list import window
+from mcpchat.adapters.openai_model import OpenAIModel
+from mcpchat.app import Models, Paths, Setup
+from mcpchat.core import config
+from mcpchat.core.config import PriceConfig
+from mcpchat.core.errors import ConfigError, NoModel, UsageError
+from mcpchat.core.messages import Usage
+from mcpchat.core.ports import ModelChoice, Options
+from tests.double import ModelDouble
+
+HERE = Path("/nowhere")
+
+
+def models(text: str = "", *, priced: bool = False, **environ: str) -> Models:
+    setup = Setup(
+        config=config.parse(text, "c.toml"), environ=environ, paths=Paths(config=HERE, cache=HERE, state=HERE)
+    )
+    return Models(setup, priced=priced)
+
+
+def where(choice: ModelChoice) -> tuple[str, str, str, str]:
+    """The model's name, its API, its address, its key."""
+    assert isinstance(choice.adapter, OpenAIModel)
+    client = choice.adapter.client
+    return choice.name, choice.adapter._api.name, client.base_url, client._sdk.api_key
+
+
+OPENAI = "https://api.openai.com/v1/"
+TABLES = """
+[model]
+name = "gpt-5.5"
+api_key = "env:KEY"
+[model.mini]
+name = "gpt-5.5-mini"
+reasoning_effort = "low"
+[model.local]
+base_url = "http://127.0.0.1:9/v1"
+name = "qwen3"
+temperature = 0.2
+extra_body = { top_k = 20 }
+[model.azure]
+base_url = "https://me.openai.azure.com/openai/v1"
+api_key = "env:AZURE"
+name = "my-deployment"
+[model.old]
+base_url = "https://api.openai.com/v1"
+api = "chat"
+"""
+KEYS = {"KEY": "k1", "AZURE": "k2", "OPENAI_API_KEY": "k3"}
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted"),
+    [
+        (None, ("gpt-5.5", "responses", OPENAI, "k1")),
+        ("anything", ("anything", "responses", OPENAI, "k1")),
+        ("mini", ("gpt-5.5-mini", "responses", OPENAI, "k1")),
+        ("local", ("qwen3", "chat", "http://127.0.0.1:9/v1/", "none")),
+        ("local:gemma3:4b", ("gemma3:4b", "chat", "http://127.0.0.1:9/v1/", "none")),
+        ("azure", ("my-deployment", "responses", "https://me.openai.azure.com/openai/v1/", "k2")),
+        ("old", ("old", "chat", OPENAI, "k1")),
+    ],
+)
+async def test_a_name_stands_for_a_table_a_model_of_a_table_or_itself(
+    named: str | None, wanted: tuple[str, ...]
+) -> None:
+    assert where(await models(TABLES, **KEYS).choose(named)) == wanted
+
+
+async def test_a_key_never_goes_to_another_address() -> None:
+    text = '[model]\nname = "m"\napi_key = "env:KEY"\n[model.other]\nbase_url = "https://other.example.com/v1"\n'
+    assert where(await models(text, KEY="secret", OPENAI_API_KEY="secret2").choose("other"))[3] == "none"
+
+
+async def test_options_are_the_tables_own() -> None:
+    found = models(TABLES, **KEYS)
+    assert (await found.choose("local")).options == Options(temperature=0.2, extra_body={"top_k": 20})
+    assert (await found.choose("mini")).options == Options(reasoning_effort="low")
+
+
+async def test_in_mid_thread_a_plain_name_is_of_the_server_in_use_and_the_usual_one_leads_back() -> None:
+    found = models(TABLES, **KEYS)
+    first = await found.choose("local")
+    other = await found.choose("llama3")
+    assert where(other) == ("llama3", "chat", "http://127.0.0.1:9/v1/", "none")
+    assert other.adapter is first.adapter  # what was learnt of the server stays known
+    assert where(await found.choose("gpt-5.5"))[2] == OPENAI
+
+
+async def test_the_environment_names_a_model_and_an_address() -> None:
+    found = await models(OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m").choose(None)
+    assert where(found) == ("m", "chat", "http://127.0.0.1:9/v1/", "none")
+
+
+async def test_what_leads_nowhere_is_told() -> None:
+    with pytest.raises(NoModel, match="Three ways on"):
+        await models().choose(None)
+    with pytest.raises(ConfigError, match="environment variable KEY is not set"):
+        await models(TABLES).choose("mini")
+    with pytest.raises(UsageError, match=r"no \[model.loca\] is configured; did you mean local"):
+        await models(TABLES).listed("loca")
+
+
+async def test_a_server_lists_its_models_with_their_windows(model_double: ModelDouble) -> None:
+    model_double.models = ["small", {"id": "large", "max_model_len": 32768}]
+    text = f'[model]\nbase_url = "{model_double.base_url}"\n[model.mine]\nname = "x"\ncontext_window = 9\n'
+    rows, problem = await models(text).listed(None)
+    assert [(row.model, row.window) for row in rows] == [("mine", 9), ("large", 32768), ("small", None), ("demo", None)]
+    assert problem is None
+    choice = await models(text).choose("large")
+    assert (await choice.window(100), await choice.window(5000)) == (None, 32768)
+
+
+async def test_a_server_that_does_not_answer_leaves_what_the_config_knows() -> None:
+    text = '[model]\nbase_url = "http://127.0.0.1:9/v1"\n[model.mine]\nname = "x"\n'
+    rows, problem = await models(text).listed(None)
+    assert [row.model for row in rows] == ["mine", "demo"]
+    assert problem is not None
+
+
+@pytest.mark.parametrize(
+    ("listed", "size"),
+    [
+        ({"id": "vllm", "max_model_len": 4096}, 4096),
+        ({"id": "openrouter", "context_length": 8192, "top_provider": {"context_length": 4096}}, 8192),
+        ({"id": "groq", "context_window": 131072}, 131072),
+        ({"id": "mistral", "max_context_length": 32768}, 32768),
+        ({"id": "lm studio", "loaded_context_length": 4096, "max_context_length": 32768}, 4096),
+        ({"id": "llama.cpp", "meta": {"n_ctx": 2048, "n_ctx_train": 32768}}, 2048),
+        ({"id": "openai"}, None),
+        ({"id": "odd", "context_length": "many"}, None),
+    ],
+)
+def test_windows_have_many_names(listed: dict[str, Any], size: int | None) -> None:
+    assert window(listed) == size
+
+
+USAGE = Usage(input=1000, output=100, cached=400)
+
+
+def test_prices_are_known_at_their_provider_alone() -> None:
+    known = prices.known(USAGE, model="gpt-4o", base_url=OPENAI)
+    assert known is not None
+    assert 0 < known < 0.01
+    assert prices.known(USAGE, model="gpt-4o", base_url="http://127.0.0.1:9/v1/") is None
+    assert prices.known(USAGE, model="no-such-model", base_url=OPENAI) is None
+
+
+async def test_a_price_of_the_config_counts_what_was_cached_apart() -> None:
+    price = PriceConfig(input=2.0, cached=1.0, output=10.0)
+    assert prices.configured(USAGE, price) == pytest.approx((600 * 2 + 400 * 1 + 100 * 10) / 1e6)
+    text = '[model]\nbase_url = "http://127.0.0.1:9/v1"\nname = "m"\nprice = { input = 1, output = 2 }\n'
+    choice = await models(text, priced=True).choose(None)
+    assert choice.price is not None
+    assert choice.price(USAGE) == pytest.approx(0.0012)
+
+
+def test_windows_of_known_models_are_known_elsewhere_too_but_not_on_this_machine() -> None:
+    assert prices.window(model="gpt-4o", base_url="https://gateway.example.com/v1/", elsewhere=True) == 128_000
+    assert prices.window(model="gpt-4o", base_url="http://127.0.0.1:9/v1/", elsewhere=False) is None
+    assert prices.window(model="no-such-model", base_url=OPENAI, elsewhere=True) is None

@@ -193,7 +193,7 @@ def test_attachments_go_along_in_the_form_the_api_takes(run: Run, model_double: 
     kinds = [part["type"] for part in model_double.requests[1]["input"][-1]["content"]]
     assert kinds == ["input_text", "input_text", "input_image", "input_text", "input_file", "input_text", "input_image"]
     code, _, err = told(run("ask", "--attach", str(tmp_path / "none"), "x"))
-    assert (code, "cannot be read: No such file" in err) == (2, True)
+    assert (code, "none: No such file" in err) == (2, True)
 
 
 def test_a_model_that_takes_no_images_is_asked_without_and_says_so(

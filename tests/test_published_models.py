@@ -118,7 +118,7 @@ FIXTURES = [
     {"match": {"userMessage": "slow down", "sequenceIndex": 0},
      "response": {"error": {"message": "too fast", "type": "rate_limit_error"}, "status": 429, "retryAfter": 1}},
     {"match": {"userMessage": "slow down"}, "response": {"content": "Better."}},
-    {"match": {"userMessage": "cut"}, "response": {"content": "a long answer " * 20}, "truncateAfterChunks": 4},
+    {"match": {"userMessage": "cut"}, "response": {"content": "a long answer " * 20}, "truncateAfterChunks": 8},
     {"match": {"userMessage": "6*7", "hasToolResult": True}, "response": {"content": "It is 42."}},
     {"match": {"userMessage": "6*7"},
      "response": {"toolCalls": [{"name": "calculator__calculate", "arguments": {"expression": f"6*{n}"}} for n in (7, 8)]}},
@@ -179,4 +179,5 @@ def test_a_published_double_is_talked_to_by_the_rules(
     entries = journal(double)
     assert len(entries) == 5
     for entry in entries:
-        strict.check(entry["path"], entry["body"])
+        if not api:  # of the other API it keeps a translation
+            strict.check(entry["path"], entry["body"])

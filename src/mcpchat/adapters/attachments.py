@@ -31,7 +31,7 @@ def read(name: str) -> tuple[Part, ...]:
         return Text(text=f"\n\n[{shown}]\n"), Image(media_type=kind, data=data)
     if len(data) > MOST_TEXT:
         raise UsageError(
-            f"--attach {name}: a text of more than {MOST_TEXT:,} bytes", hint="attach the part that matters"
+            f"cannot attach {name}: it is a text of more than {MOST_TEXT:,} bytes", hint="attach the part that matters"
         )
     try:
         text = data.decode("utf-8-sig")
@@ -39,7 +39,7 @@ def read(name: str) -> tuple[Part, ...]:
         text = "\0"
     if "\0" in text:
         raise UsageError(
-            f"--attach {name}: neither text (UTF-8) nor an image or PDF",
+            f"cannot attach {name}: it is neither text (UTF-8) nor an image or PDF",
             hint="PNG, JPEG, GIF, WebP, PDF and text can be",
         )
     return (Text(text=f"\n\n[{shown}]\n{text}"),)
@@ -61,13 +61,13 @@ def _content(name: str) -> bytes:
             data = file.read(MOST_BINARY + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"--attach {name}: cannot be read: {reason}") from error
+        raise UsageError(f"cannot attach {name}: {reason}") from error
     return _bounded(name, data)
 
 
 def _piped() -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("--attach -: nothing is piped in", hint="some-command | mcpchat ask --attach - ...")
+        raise UsageError("cannot attach -: nothing is piped in", hint="some-command | mcpchat ask --attach - ...")
     return _bounded("-", sys.stdin.buffer.read(MOST_BINARY + 1))
 
 
@@ -75,9 +75,11 @@ def _bounded(name: str, data: bytes) -> bytes:
     if len(data) > MOST_BINARY:
         raise _too_large(name)
     if not data:
-        raise UsageError(f"--attach {name}: it is empty")
+        raise UsageError(f"cannot attach {name}: it is empty")
     return data
 
 
 def _too_large(name: str) -> UsageError:
-    return UsageError(f"--attach {name}: more than {MOST_BINARY:,} bytes", hint="attach the part that matters")
+    return UsageError(
+        f"cannot attach {name}: it holds more than {MOST_BINARY:,} bytes", hint="attach the part that matters"
+    )

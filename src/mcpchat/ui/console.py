@@ -103,7 +103,7 @@ class ConsoleRenderer:
 
     def _remark(self, event: events.Notice | events.TurnFinished) -> None:
         if isinstance(event, events.TurnFinished):
-            if self._stats:
+            if self._stats and event.usage.total:
                 self._note(f"  {stats.turn(event)}", "dim")
         elif event.level == "warning" or not self._quiet:
             self._note(event.text, "yellow" if event.level == "warning" else "dim")

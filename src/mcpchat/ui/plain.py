@@ -48,7 +48,7 @@ class TextRenderer:
                 self._warn(tool_lines.down(event))
             case events.Notice(level=level, text=text):
                 (self._warn if level == "warning" else self._say)(clean(text))
-            case events.TurnFinished() if self._stats:
+            case events.TurnFinished() if self._stats and event.usage.total:
                 self._err.write(f"  {stats.turn(event)}\n")
                 self._err.flush()
             case (

@@ -1,0 +1,116 @@
+"""The model side as a person sees it in the chat: what is lost is asked for again, limits ask, models change."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.double import DONE, ModelDouble, Reply, chunk, error, text, tool_call
+from tests.terminal import Terminal
+
+ENTER, CTRL_C = "\r", "\x03"
+USAGE = {"prompt_tokens": 1204, "completion_tokens": 310, "prompt_tokens_details": {"cached_tokens": 980}}
+
+
+@pytest.fixture
+def terminal(installed: str, model_double: ModelDouble, tmp_path: Path) -> Iterator[Terminal]:
+    (tmp_path / "c.toml").write_text(
+        f'[model]\nname = "m"\nbase_url = "{model_double.base_url}"\ncontext_window = 9000\n'
+        "price = { input = 1.25, cached = 0.125, output = 10 }\n"
+        f'[model.other]\nname = "m2"\nbase_url = "{model_double.base_url}"\n'
+        '[servers.calculator]\nbuiltin = "calculator"\n[limits]\nmax_steps = 2\n'
+    )
+    with Terminal([installed, "--stats"], environ={"MCPCHAT_CONFIG": str(tmp_path / "c.toml")}, columns=110) as opened:
+        opened.wait_for("m · calculator · /help")
+        yield opened
+
+
+def say(terminal: Terminal, line: str, wanted: str) -> str:
+    terminal.wait_for("\n>")
+    terminal.send(line + ENTER)
+    return terminal.wait_for(wanted)
+
+
+def test_a_lost_answer_is_kept_and_asked_for_again(terminal: Terminal, model_double: ModelDouble) -> None:
+    model_double.replies = [Reply([chunk({"content": "Half of it"})]), text("All of it.")]
+    screen = say(terminal, "tell me", "/retry asks again")
+    assert "Half of it" in screen
+    assert "connection lost" in screen
+    say(terminal, "/retry", "All of it.")
+    assert model_double.requests[0]["messages"] == model_double.requests[1]["messages"]
+
+
+def test_a_cut_answer_is_continued(terminal: Terminal, model_double: ModelDouble) -> None:
+    model_double.replies = [Reply([chunk({"content": "It goes on"}), chunk({}, "length"), DONE]), text("to its end.")]
+    say(terminal, "tell me", "/continue has it go on")
+    say(terminal, "/continue", "to its end.")
+    assert model_double.requests[1]["messages"][-2]["content"] == "It goes on"
+
+
+def test_a_wait_is_told_and_stopped_by_ctrl_c(terminal: Terminal, model_double: ModelDouble) -> None:
+    model_double.replies = [error(429, "slow down", **{"Retry-After": "60"})]
+    say(terminal, "hi", "slow down; trying again in 60 s")
+    terminal.send(CTRL_C)
+    terminal.wait_for("cancelled")
+    model_double.replies = [text("Hello.")]
+    say(terminal, "hi", "Hello.")
+
+
+def test_the_limit_of_rounds_asks_to_go_on(terminal: Terminal, model_double: ModelDouble) -> None:
+    calls = [tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"}), f"c{n}") for n in range(9)]
+    model_double.replies = [*calls[:3], text("done")]
+    say(terminal, "go", "2 rounds of tool calls so far")
+    terminal.send("y")
+    terminal.wait_for("done")
+    model_double.replies = [*calls[4:6], text("what I have")]
+    terminal.wait_for("\n>", count=2)
+    terminal.send("go" + ENTER)
+    terminal.wait_for("2 rounds of tool calls so far", count=2)
+    terminal.send("n")
+    terminal.wait_for("what I have")
+    terminal.wait_for("stopped: it had called tools for as many rounds as it may")
+
+
+def test_statistics_usage_and_compaction(terminal: Terminal, model_double: ModelDouble) -> None:
+    model_double.replies = [
+        Reply([chunk({"content": "Hi."}, "stop", usage=USAGE)]),
+        text("We said hello."),
+        text("And?"),
+    ]
+    say(terminal, "hello", "1,204 in (980 cached) · 310 out · $0.0035")
+    screen = say(terminal, "/usage", "tokens in the conversation")
+    assert "of 9,000 tokens in the conversation" in screen
+    say(terminal, "/compact", "the conversation was summed up")
+    say(terminal, "and?", "And?")
+    assert "We said hello." in model_double.requests[-1]["messages"][-2]["content"]
+
+
+def test_models_are_listed_and_changed_in_mid_thread(terminal: Terminal, model_double: ModelDouble) -> None:
+    model_double.replies = [
+        Reply([chunk({"reasoning_content": "Hm"}), chunk({"content": "One."}, "stop"), DONE]),
+        text("Two."),
+    ]
+    say(terminal, "one", "One.")
+    screen = say(terminal, "/model", "large")
+    assert "model: m" in screen
+    assert "other" in screen
+    say(terminal, "/model other", "model: m2")
+    say(terminal, "two", "Two.")
+    assert model_double.requests[-1]["model"] == "m2"
+    assert model_double.requests[-1]["messages"][-2] == {"role": "assistant", "content": "One."}
+    say(terminal, "/model nowhere:x", "model: nowhere:x")
+
+
+def test_a_file_goes_with_the_next_message(terminal: Terminal, model_double: ModelDouble, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    say(terminal, f"/attach {tmp_path}/none", "cannot attach")
+    say(terminal, f"/attach {tmp_path}/a.png", "goes with the next message")
+    say(terminal, "see?", "Hello.")
+    assert [part["type"] for part in model_double.requests[0]["messages"][-1]["content"]] == [
+        "text",
+        "text",
+        "image_url",
+    ]
+    say(terminal, "and?", "Hello.")
+    assert model_double.requests[1]["messages"][-1]["content"] == "and?"

@@ -112,5 +112,7 @@ def test_a_file_goes_with_the_next_message(terminal: Terminal, model_double: Mod
         "text",
         "image_url",
     ]
-    say(terminal, "and?", "Hello.")
+    terminal.wait_for("\n>", count=1)
+    terminal.send("and?" + ENTER)
+    terminal.wait_for("Hello.", count=2)
     assert model_double.requests[1]["messages"][-1]["content"] == "and?"

@@ -54,7 +54,8 @@ def replies(api: str) -> list[Reply]:
 
 
 async def converse(home: Path, double: ModelDouble, api: str) -> None:
-    text = f'[model]\nname = "m"\nbase_url = "{double.base_url}"\napi = "{api}"\n[servers.calculator]\nbuiltin = "calculator"\n'
+    model = f'[model]\nname = "m"\nbase_url = "{double.base_url}"\napi = "{api}"\n'
+    text = f'{model}[servers.calculator]\nbuiltin = "calculator"\n'
     paths = Paths(config=home / "c.toml", cache=home / "cache", state=home / "state")
     setup = Setup(config=config.parse(text, "c.toml"), environ=dict(os.environ), paths=paths)
     async with open_chat(setup, Wishes(), emit=lambda event: None, asker=NobodyToAsk()) as chat:
@@ -64,7 +65,7 @@ async def converse(home: Path, double: ModelDouble, api: str) -> None:
 
 def repeated(before: bytes, after: bytes) -> int:
     """How many bytes of the earlier request the later one begins with."""
-    return len(os.path.commonprefix([before, after]))
+    return next((at for at, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), len(before))
 
 
 def told(name: str, bodies: list[bytes]) -> None:

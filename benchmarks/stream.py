@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 SDK = """
 import asyncio, os
@@ -68,7 +69,7 @@ def responses(chunks: int) -> bytes:
 
 
 class Model(http.server.BaseHTTPRequestHandler):
-    answers: dict[str, bytes] = {}
+    answers: ClassVar[dict[str, bytes]] = {}
     began = 0.0
 
     def do_POST(self) -> None:

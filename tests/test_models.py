@@ -1,5 +1,6 @@
 """Which model a name stands for, where it is, with which key; windows and prices, as far as anybody knows them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,39 @@ def test_windows_of_known_models_are_known_elsewhere_too_but_not_on_this_machine
     assert prices.window(model="gpt-4o", base_url="https://gateway.example.com/v1/", elsewhere=True) == 128_000
     assert prices.window(model="gpt-4o", base_url="http://127.0.0.1:9/v1/", elsewhere=False) is None
     assert prices.window(model="no-such-model", base_url=OPENAI, elsewhere=True) is None
+
+
+DOCUMENTED = re.findall(r"```toml\n(.*?)```", Path("docs/models.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai",
+        "azure",
+        "openrouter",
+        "ollama",
+        "llamacpp",
+        "vllm",
+        "lmstudio",
+        "gemini",
+        "groq",
+        "mistral",
+        "deepseek",
+    ],
+)
+async def test_the_documented_entry_of_each_server_works_as_it_stands(name: str) -> None:
+    text = next(block for block in DOCUMENTED if "[model.azure]" in block)
+    keys = dict.fromkeys(re.findall(r"env:(\w+)", text), "k")
+    choice = where(await models(text, **keys).choose(name))
+    assert choice[1] == ("responses" if name in {"openai", "azure"} else "chat")
+    assert choice[3] == (
+        "k"
+        if f"[model.{name}]" in text and "api_key" in text.split(f"[model.{name}]")[1].split("[model.")[0]
+        else "none"
+    )
+
+
+def test_every_piece_of_config_in_the_docs_is_one() -> None:
+    for block in DOCUMENTED:
+        config.parse(block if "[" in block else f"[model]\n{block}", "docs")

@@ -15,7 +15,7 @@ from mcpchat.core.history import is_object
 from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.model_schema import fits_strict
 from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
-from mcpchat.core.tools import ToolSpec, openai_function
+from mcpchat.core.tools import openai_function
 
 _REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text")
 _STOPS: dict[str, Stop] = {"length": "length", "max_tokens": "length", "content_filter": "filter", "safety": "filter"}
@@ -31,7 +31,7 @@ class ChatCompletions:
     path = "/chat/completions"
 
     def __init__(self) -> None:
-        self._offered: tuple[tuple[ToolSpec, ...], list[dict[str, Any]]] = ((), [])
+        self._offer = wire.Offer(openai_function)
 
     def manners(self, *, is_openai: bool) -> Manners:
         """Most know ``max_tokens`` alone, which OpenAI's reasoning models refuse; the cache's key is OpenAI's own."""
@@ -44,7 +44,7 @@ class ChatCompletions:
 
     def body(self, request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> dict[str, Any]:
         options = request.options
-        body: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "model": request.model,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -52,22 +52,11 @@ class ChatCompletions:
             "reasoning_effort": options.reasoning_effort,
             "prompt_cache_key": request.cache_key or None,
             "response_format": _answer_format(request.schema),
+            **dict.fromkeys(manners.limit_keys[:1], options.max_output_tokens),
         }
-        if manners.limit_keys:
-            body[manners.limit_keys[0]] = options.max_output_tokens
-        body = {key: value for key, value in body.items() if value is not None and key not in manners.without}
-        body |= options.extra_body
-        if request.tools and manners.tools:
-            if request.tools is not self._offered[0]:  # thousands of schemas are not cleaned anew for each request
-                self._offered = request.tools, [openai_function(tool) for tool in request.tools]
-            body["tools"] = self._offered[1]
-        body["messages"] = list(_messages(request, manners, here))
-        if "tools" in body and request.tool_choice != "auto":
-            if "tool_choice" in manners.without:
-                del body["tools"]
-            else:
-                body["tool_choice"] = request.tool_choice
-        return body
+        conversation = {"messages": list(_messages(request, manners, here))}
+        tools = self._offer.of(request.tools) if manners.tools else ()
+        return wire.body(parameters, request, conversation, tools=tools, without=manners.without)
 
 
 def _answer_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:

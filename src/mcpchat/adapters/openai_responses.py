@@ -28,7 +28,7 @@ class Responses:
     path = "/responses"
 
     def __init__(self) -> None:
-        self._offered: tuple[tuple[ToolSpec, ...], list[dict[str, Any]]] = ((), [])
+        self._offer = wire.Offer(_function)
 
     def manners(self, *, is_openai: bool) -> Manners:
         return _USUAL
@@ -38,7 +38,7 @@ class Responses:
 
     def body(self, request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> dict[str, Any]:
         options = request.options
-        body: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "model": request.model,
             "stream": True,
             "store": False,
@@ -47,24 +47,12 @@ class Responses:
             "reasoning": {"effort": options.reasoning_effort} if options.reasoning_effort else None,
             "prompt_cache_key": request.cache_key or None,
             "text": _answer_format(request.schema),
+            **dict.fromkeys(manners.limit_keys[:1], options.max_output_tokens),
         }
-        if manners.limit_keys:
-            body[manners.limit_keys[0]] = options.max_output_tokens
-        body = {key: value for key, value in body.items() if value is not None and key not in manners.without}
-        body |= options.extra_body
-        if request.tools and manners.tools:
-            if request.tools is not self._offered[0]:
-                self._offered = request.tools, [_function(tool) for tool in request.tools]
-            body["tools"] = self._offered[1]
-        if request.system:
-            body["instructions"] = request.system
-        body["input"] = [item for message in request.messages for item in to_items(message, here, manners)]
-        if "tools" in body and request.tool_choice != "auto":
-            if "tool_choice" in manners.without:
-                del body["tools"]
-            else:
-                body["tool_choice"] = request.tool_choice
-        return body
+        items = [item for message in request.messages for item in to_items(message, here, manners)]
+        conversation = {"instructions": request.system, "input": items} if request.system else {"input": items}
+        tools = self._offer.of(request.tools) if manners.tools else ()
+        return wire.body(parameters, request, conversation, tools=tools, without=manners.without)
 
 
 def _function(tool: ToolSpec) -> dict[str, Any]:

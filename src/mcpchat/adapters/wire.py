@@ -4,10 +4,12 @@ import base64
 import random
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from mcpchat.core.messages import Audio, File, Image, Message, ToolResult, result_text
+from mcpchat.core.ports import ModelRequest
+from mcpchat.core.tools import ToolSpec
 
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _SNAPSHOT = re.compile(r"([-@:](\d{4}-\d\d-\d\d|\d{6,8}|latest))+$")
@@ -22,6 +24,40 @@ def echoed(message: Message, here: Mapping[str, str]) -> dict[str, Any]:
     """What the message has for this origin, empty where it comes from another."""
     raw = message.raw or {}
     return raw if raw.get("origin") == here else {}
+
+
+class Offer:
+    """Tools in an API's form, made once for as long as they are the same: there may be thousands."""
+
+    def __init__(self, form: Callable[[ToolSpec], dict[str, Any]]) -> None:
+        self._form = form
+        self._of: Sequence[ToolSpec] = ()
+        self._made: list[dict[str, Any]] = []
+
+    def of(self, tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
+        if tools is not self._of:
+            self._of, self._made = tools, [self._form(tool) for tool in tools]
+        return self._made
+
+
+def body(
+    parameters: Mapping[str, Any],
+    request: ModelRequest,
+    conversation: Mapping[str, Any],
+    *,
+    tools: Sequence[Mapping[str, Any]],
+    without: Collection[str],
+) -> dict[str, Any]:
+    """A request, in an order that changes late: parameters, tools, the conversation, whether tools may be called."""
+    made = {key: value for key, value in parameters.items() if value is not None and key not in without}
+    made |= request.options.extra_body
+    hushed = request.tool_choice != "auto" and bool(tools)
+    if tools and not (hushed and "tool_choice" in without):
+        made["tools"] = tools
+    made |= conversation
+    if hushed and "tools" in made:
+        made["tool_choice"] = request.tool_choice
+    return made
 
 
 def data_url(part: Image | File) -> str:

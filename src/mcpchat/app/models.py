@@ -177,7 +177,7 @@ class Models:
         kept = self._adapters.get((place.label, place.address))
         if kept is not None:
             return kept
-        from mcpchat.adapters.secrets import header_value, look_up_all
+        from mcpchat.adapters.secrets import header_value
 
         key = None
         if place.key != "env:OPENAI_API_KEY" or self._setup.environ.get("OPENAI_API_KEY"):
@@ -185,7 +185,10 @@ class Models:
             key = await header_value(place.key, self._setup.environ, where=where) if place.key else None
         if not key and place.is_openai:
             raise NoModel(await ways_to_a_model(name))
-        headers = await look_up_all(place.entry.headers, self._setup.environ, where=f"{place.where}.headers")
+        headers = {
+            name: await header_value(value, self._setup.environ, where=f"{place.where}.headers.{name}")
+            for name, value in place.entry.headers.items()
+        }
         with importing():
             from mcpchat.adapters.openai_client import OpenAIClient
             from mcpchat.adapters.openai_model import Api, OpenAIModel

@@ -212,7 +212,7 @@ def test_models_are_listed(run: Run, model_double: ModelDouble) -> None:
     assert code == 0
     assert [line.split()[:2] for line in out.splitlines()[1:]] == [["two", "-"], ["small", "8,192"], ["demo", "-"]]
     rows = json.loads(told(run("models", "two", "-o", "json"))[1])
-    assert rows == [{"model": "two:small", "at": f"{model_double.base_url}/", "window": 8192, "note": ""}]
+    assert rows == [{"model": "small@two", "at": f"{model_double.base_url}/", "window": 8192, "note": ""}]
 
 
 def test_an_overflow_is_summed_up_and_asked_again(run: Run, model_double: ModelDouble) -> None:

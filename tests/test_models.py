@@ -65,7 +65,7 @@ KEYS = {"KEY": "k1", "AZURE": "k2", "OPENAI_API_KEY": "k3"}
         ("anything", ("anything", "responses", OPENAI, "k1")),
         ("mini", ("gpt-5.5-mini", "responses", OPENAI, "k1")),
         ("local", ("qwen3", "chat", "http://127.0.0.1:9/v1/", "none")),
-        ("local:gemma3:4b", ("gemma3:4b", "chat", "http://127.0.0.1:9/v1/", "none")),
+        ("gemma3:4b@local", ("gemma3:4b", "chat", "http://127.0.0.1:9/v1/", "none")),
         ("azure", ("my-deployment", "responses", "https://me.openai.azure.com/openai/v1/", "k2")),
         ("old", ("old", "chat", OPENAI, "k1")),
     ],

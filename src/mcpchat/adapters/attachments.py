@@ -53,13 +53,13 @@ def media_type(data: bytes) -> str:
 
 
 def _content(name: str) -> bytes:
-    path = Path(name).expanduser()
     try:
+        path = Path(name).expanduser()
         if path.is_file() and path.stat().st_size > MOST_BINARY:
             raise _too_large(name)
         with path.open("rb") as file:
             data = file.read(MOST_BINARY + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"cannot attach {name}: {reason}") from error
     return _bounded(name, data)

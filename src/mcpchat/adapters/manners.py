@@ -12,7 +12,12 @@ from mcpchat.core.sanitize import one_line
 
 _REFUSED = re.compile(
     r"not support|n't support|unsupported|unknown|unrecogni[sz]ed|not permitted|not allowed|extra (inputs|fields)|"
-    r"unexpected|invalid|not enabled|not available|cannot|can't|is not|does not|only|no such|requires"
+    r"unexpected|not enabled|unavailable|invalid (parameter|argument|field|key)|does not (accept|take|allow)"
+)
+# A value that is out of bounds is the person's to change: what it belongs to is not refused.
+_VALUE = re.compile(
+    r"too (large|high|long|low|small)|at (most|least)|(less|greater|larger|smaller) than|maximum|minimum|out of range|"
+    r"expected a value|must be (between|in|>|<)|exceed"
 )
 # What may be left out of a request, and whether the person asked for it.
 _DISPENSABLE = {
@@ -25,14 +30,22 @@ _DISPENSABLE = {
     "prompt_cache_key": False,
     "include": False,
     "tool_choice": False,
-    "store": False,
 }
+_PLAIN_WORDS = frozenset({"reasoning", "text", "include"})  # which are a parameter's only in quotes
+_ECHOED = ("reasoning_content", "reasoning_details", "reasoning_text", "reasoning")
 _SCHEMA_WORDS = re.compile(r"response_format|json_schema|structured output|grammar|text\.format")
 _TOOL_WORDS = re.compile(
-    r"not support (function|tool)|no support for tool|tools? (param|choice|use|calling)|function call"
+    r"(does not|doesn't) support (tool|function)|no support for tools|tools? (param|is|are)\b.*not (support|available)|"
+    r"tool choice requires --enable|tools param requires"
 )
 _UNREADABLE = re.compile(r"invalid_encrypted|could not be|cannot be (verified|decrypted|read)")
-_NO_TEXT_LISTS = re.compile(r"content.*(must be|expected|should be).*string|expected a string|valid string")
+_NO_TEXT_LISTS = re.compile(r"content\W.*(must be|should be|expected)( a)?( valid)? string|sequence, expected a string")
+_PICTURE_WORDS = re.compile(r"\b(images?|image_url|input_image|image input|vision|multimodal|mmproj)\b")
+_FILE_WORDS = re.compile(r"\b(files?|input_file|pdfs?|document input|part type)\b")
+_ROLE_WORDS = re.compile(
+    r"role\W.{0,80}\b(system|developer)\b|\b(system|developer)\W{0,2} (role|message|instruction)s?\b|"
+    r"\.role\W.*\b(system|developer)\b"
+)
 
 
 class Manners(Struct, frozen=True, kw_only=True):
@@ -42,7 +55,7 @@ class Manners(Struct, frozen=True, kw_only=True):
     "user" where they go into the first message of the user. ``echo``: whether the model's reasoning goes back: its own,
     never, or as an empty text even where there was none. ``bridge``: an assistant's word stands between results and
     the user's next message. ``merge``: no two messages of the user in a row. ``short_ids``: ids of calls are nine
-    letters and digits. ``without``: what is left out of the request.
+    letters and digits. ``signatures``: calls that another model made are marked as such. ``without``: what is left out.
     """
 
     limit_keys: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
@@ -54,6 +67,7 @@ class Manners(Struct, frozen=True, kw_only=True):
     bridge: bool = False
     merge: bool = False
     short_ids: bool = False
+    signatures: bool = False
     without: frozenset[str] = frozenset()
 
 
@@ -69,7 +83,7 @@ def learn(manners: Manners, error: ModelError, body: Mapping[str, Any]) -> Lesso
     if error.kind not in {"bad_request", "server"}:
         return None
     said = f"{error.message} {error.said}".lower()
-    for look in _LOOKS:
+    for look in _LOOKS if error.kind == "bad_request" else _LOOKS_AT_FAILURES:
         lesson = look(manners, said, body)
         if lesson is not None and lesson.manners != manners:
             if lesson.notice:
@@ -79,48 +93,43 @@ def learn(manners: Manners, error: ModelError, body: Mapping[str, Any]) -> Lesso
 
 
 def _pictures(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    holds = _holds(body, "image_url", "input_image")
-    if not holds or not manners.images:
+    if not manners.images or not _holds(body, "image_url", "input_image"):
         return None
-    if ("image" in said or "vision" in said or "multimodal" in said) and _REFUSED.search(said):
-        return Lesson(manners=replace(manners, images=False), notice=f"{body['model']} takes no images: sent without")
     if _NO_TEXT_LISTS.search(said):
         plain = replace(manners, images=False, files=False)
         return Lesson(manners=plain, notice=f"{body['model']} takes text alone: sent without images and files")
+    if _PICTURE_WORDS.search(said) and _REFUSED.search(said) and not _VALUE.search(said):
+        return Lesson(manners=replace(manners, images=False), notice=f"{body['model']} takes no images: sent without")
     return None
 
 
 def _documents(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if (
-        manners.files
-        and _holds(body, "file", "input_file")
-        and re.search(r"\bfiles?\b|input_file|pdf|document|part", said)
-    ):
+    if not manners.files or not _holds(body, "file", "input_file"):
+        return None
+    if _FILE_WORDS.search(said) and _REFUSED.search(said) and not _VALUE.search(said):
         return Lesson(manners=replace(manners, files=False), notice=f"{body['model']} takes no files: sent without")
     return None
 
 
 def _limit(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
     key, *others = manners.limit_keys or ("",)
-    if not key or key not in body or not _names(said, key) or not _REFUSED.search(said):
+    if not key or key not in body or not _names(said, key) or not _REFUSED.search(said) or _VALUE.search(said):
         return None
     notice = "" if others else f"{body['model']} was asked without {key}, which its server refuses"
     return Lesson(manners=replace(manners, limit_keys=tuple(others)), notice=notice)
 
 
 def _instructions(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if manners.system == "user" or not re.search(r"\b(system|developer)\b", said) or not _REFUSED.search(said):
+    if manners.system == "user" or not _ROLE_WORDS.search(said) or not _REFUSED.search(said):
         return None
     if not any(message.get("role") == manners.system for message in body.get("messages", ())):
-        return None
-    if not re.search(r"role|message|instruction", said):
         return None
     suggested = manners.system == "system" and "developer" in said and "developer instruction" not in said
     return Lesson(manners=replace(manners, system="developer" if suggested else "user"))
 
 
 def _without(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if not _REFUSED.search(said):
+    if not _REFUSED.search(said) or _VALUE.search(said):
         return None
     for key, asked in _DISPENSABLE.items():
         meant = _names(said, key)
@@ -135,11 +144,15 @@ def _without(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | N
 
 
 def _reasoning(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if "encrypted" in said or "'rs_" in said or "reasoning item" in said or "thought_signature" in said:
+    if "missing a thought_signature" in said:
+        return Lesson(manners=replace(manners, signatures=True))
+    if ("encrypted" in said and _UNREADABLE.search(said)) or "'rs_" in said or "reasoning item" in said:
         return Lesson(manners=replace(manners, echo="never"))
-    if "reasoning_content" in said or "reasoning content" in said:
-        wanted = re.search(r"must be|missing|required|passed back", said) and manners.echo != "always"
-        return Lesson(manners=replace(manners, echo="always" if wanted else "never"))
+    if "reasoning_content" in said and re.search(r"must be passed|missing|is required|passed back", said):
+        return Lesson(manners=replace(manners, echo="always"))
+    sent = {key for message in body.get("messages", ()) for key in _ECHOED if key in message}
+    if _REFUSED.search(said) and any(_names(said, key) for key in sent):
+        return Lesson(manners=replace(manners, echo="never"))
     return None
 
 
@@ -148,13 +161,13 @@ def _order(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | Non
         return Lesson(manners=replace(manners, short_ids=True))
     if re.search(r"role '?\"?user'?\"? after (role )?'?\"?tool", said):
         return Lesson(manners=replace(manners, bridge=True))
-    if "alternat" in said:
+    if re.search(r"roles? must alternate|must alternate|alternate between", said):
         return Lesson(manners=replace(manners, merge=True, bridge=True))
     return None
 
 
 def _no_tools(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if "tools" in body and _TOOL_WORDS.search(said) and _REFUSED.search(said):
+    if "tools" in body and _TOOL_WORDS.search(said):
         return Lesson(
             manners=replace(manners, tools=False), notice=f"{body['model']} takes no tools: asked without them"
         )
@@ -166,15 +179,19 @@ _LOOKS: tuple[Callable[[Manners, str, Mapping[str, Any]], Lesson | None], ...] =
     _pictures,
     _documents,
     _limit,
-    _without,
     _reasoning,
+    _without,
     _instructions,
     _no_tools,
 )
+# A status of 500 and above is a template's or an engine's word on what it was given, or a failure that passes.
+_LOOKS_AT_FAILURES = (_order, _pictures, _instructions)
 
 
 def _names(said: str, key: str) -> bool:
-    return re.search(rf"(?<![a-z_]){key}(?![a-z_])", said) is not None
+    """Whether the server means this parameter: a plain word only where it stands in quotes."""
+    pattern = rf"['\"`.]{key}\b(?!_)" if key in _PLAIN_WORDS else rf"(?<![a-z_]){key}(?![a-z_])"
+    return re.search(pattern, said) is not None
 
 
 def _holds(value: object, *kinds: str) -> bool:

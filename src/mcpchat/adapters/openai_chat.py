@@ -18,9 +18,16 @@ from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
 from mcpchat.core.tools import openai_function
 
 _REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text")
-_STOPS: dict[str, Stop] = {"length": "length", "max_tokens": "length", "content_filter": "filter", "safety": "filter"}
-_FAILED = frozenset({"error", "malformed_function_call"})
+_STOPS: dict[str, Stop] = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "content_filter": "filter",
+    "safety": "filter",
+}
+_FAILED = frozenset({"error", "malformed_function_call", "insufficient_system_resource"})
 _USUAL = Manners()
+_UNSIGNED = "skip_thought_signature_validator"  # Gemini's own word for calls that another model made
 _BRIDGE = "(The tools have answered; see above.)"
 
 
@@ -136,6 +143,7 @@ def _assistant_to_wire(message: Message, here: Mapping[str, str], manners: Manne
     sent: dict[str, Any] = {"role": "assistant", "content": message.text, **echo.get("fields", {})}
     if manners.echo == "always":
         sent.setdefault("reasoning_content", "")
+    unsigned = {"extra_content": {"google": {"thought_signature": _UNSIGNED}}} if manners.signatures else {}
     if calls := message.calls:
         extras = echo.get("calls", [])
         sent["tool_calls"] = [
@@ -143,7 +151,7 @@ def _assistant_to_wire(message: Message, here: Mapping[str, str], manners: Manne
                 "id": _call_id(call.id, manners),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
-                **(extras[place] if place < len(extras) else {}),
+                **((extras[place] if place < len(extras) else {}) or unsigned),
             }
             for place, call in enumerate(calls)
         ]
@@ -195,6 +203,7 @@ class ChatAnswer:
     reasoning_key: str = ""
     details: list[dict[str, Any]] = field(default_factory=list)
     refused: bool = False
+    choice: object = None
     calls: list[_Call] = field(default_factory=list)
     finish: str = ""
     ended: bool = False
@@ -205,10 +214,16 @@ class ChatAnswer:
         if chunk is END:
             self.ended = True
             return
-        self._count(chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage"))
+        groq = chunk.get("x_groq")
+        self._count(chunk.get("usage"))
+        self._count(groq.get("usage") if isinstance(groq, dict) else None)
         for choice in wire.dicts(chunk.get("choices")):
+            index = choice.get("index")
+            self.choice = index if self.choice is None else self.choice
+            if index is not None and index != self.choice:
+                continue  # another answer, which nobody asked for
             self._count(choice.get("usage"))
-            delta = choice.get("delta") or choice.get("message")
+            delta = choice["delta"] if "delta" in choice else choice.get("message")
             if isinstance(delta, dict):
                 yield from self._feed_delta(delta)
             if isinstance(finish := choice.get("finish_reason"), str) and finish:
@@ -216,7 +231,7 @@ class ChatAnswer:
 
     def _count(self, usage: object) -> None:
         if isinstance(usage, Mapping):
-            self.usage = _usage(usage)
+            self.usage = wire.largest(self.usage, _usage(usage))
 
     def _feed_delta(self, delta: Mapping[str, Any]) -> Iterator[ModelEvent]:
         for key in _REASONING_KEYS:
@@ -261,18 +276,18 @@ class ChatAnswer:
     def _call_for(self, index: object, call_id: str, name: str, *, more: bool) -> _Call:
         """The call that a piece belongs to: by index where there is one, else by id, else it goes on with the last.
 
-        Another begins with another id, with a name where there is no index, and where the arguments were complete.
+        Another begins with another id and a name, with a name where there is no index, and where one was complete.
         """
         same = [call for call in self.calls if call.index == index] if index is not None else self.calls[-1:]
         if index is None and call_id:
             same = [call for call in self.calls if call.id == call_id] or same
         current = same[-1] if same else None
-        begins = current is None or (
-            bool(call_id and current.id and call_id != current.id)
-            or bool(index is None and name and current.name and not (call_id and call_id == current.id))
-            or bool(name and current.name and more and not call_id and current.complete)
-        )
-        if current is None or begins:
+        other = bool(call_id and current and current.id and call_id != current.id)
+        if current is None or (
+            (name and other and (current.complete or not current.arguments))
+            or (index is None and name and current.name and not (call_id and call_id == current.id))
+            or (name and current.name and more and not call_id and current.complete)
+        ):
             current = _Call(index=index)
             self.calls.append(current)
         return current
@@ -323,7 +338,7 @@ def _joined_details(pieces: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             blocks.append(dict(piece))
             continue
         for key, value in piece.items():
-            if key in {"text", "summary"} and isinstance(value, str):
+            if key in {"text", "summary"} and isinstance(value, str) and isinstance(last.get(key) or "", str):
                 last[key] = (last.get(key) or "") + value
             elif value is not None:
                 last[key] = value

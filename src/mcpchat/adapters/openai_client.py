@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import openai
 
-from mcpchat.adapters.sse import event_data
+from mcpchat.adapters.sse import begun, event_data
 from mcpchat.core.errors import ModelError, ModelErrorKind
 
 LONGEST_WAIT = 120.0  # seconds; a server that asks for more gets an error instead of a silent terminal
@@ -29,6 +29,7 @@ _WINDOW = re.compile(
 Chunk = dict[str, Any]
 
 
+_STAY: Any = {"follow_redirects": False}  # a key and a conversation go to no other address than they were meant for
 END: Chunk = {}  # the server's own mark that the stream is complete
 
 
@@ -59,10 +60,11 @@ class OpenAIClient:
             http_client=http_client,
         )
         self.base_url = str(self._sdk.base_url)
-        address = httpx2.URL(self.base_url)
-        self.is_openai = address.host == "api.openai.com" or (
-            address.host.endswith(".azure.com") and "/openai/v1" in address.path
-        )
+        self.is_openai = is_openai(self.base_url)
+        if not self.is_openai:
+            # What the SDK finds in the environment (an organization, a project, headers) is meant for OpenAI.
+            self._sdk.organization = self._sdk.project = None
+            self._sdk._custom_headers = dict(headers or {})
 
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         """The objects of one streamed answer, then END where the server marks it.
@@ -73,43 +75,51 @@ class OpenAIClient:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         with self.translated():
             answer = await self._sdk.post(
-                path, content=content, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
+                path,
+                content=content,
+                cast_to=object,
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+                options=_STAY,
             )
-            async with answer:
-                kind = answer.response.headers.get("content-type", "").lower()
-                if "json" in kind and "event-stream" not in kind and "ndjson" not in kind:
-                    whole = json.loads(await answer.response.aread())
-                    self._raise_error(whole)
-                    yield whole
-                    yield END
-                    return
-                if "html" in kind:
+            async with answer, aclosing(begun(answer.response.aiter_bytes())) as pieces:
+                # Told by its first byte: servers that do not stream, or do, often call it something else.
+                first = (await anext(pieces, b"")).lstrip()
+                if first.startswith(b"<"):
                     raise ModelError(
                         f"{self.base_url} answers with a web page, not as a model's API does",
                         kind="bad_request",
                         hint="check the address ([model] base_url, OPENAI_BASE_URL); most end in /v1",
                     )
-                async with aclosing(event_data(answer.response.aiter_bytes())) as events:
+                if first.startswith((b"{", b"[")):
+                    whole = self._object(first + b"".join([piece async for piece in pieces]))
+                    if not whole:
+                        raise ModelError(f"{self.base_url} sent JSON that is no answer", kind="broken_stream")
+                    yield whole
+                    yield END
+                    return
+                async with aclosing(event_data(pieces, first)) as events:
                     async for data in events:
                         if data.startswith(b"[DONE]"):
                             yield END
                             return
-                        chunk = json.loads(data)
-                        if isinstance(chunk, dict):
-                            self._raise_error(chunk)
-                            yield chunk
+                        yield self._object(data)
 
-    def _raise_error(self, body: object) -> None:
-        """Raise what a server reports with a status of success."""
-        if not isinstance(body, dict):
-            raise ModelError(f"{self.base_url} sent JSON that is no answer", kind="broken_stream")
-        if (error := body.get("error")) and body.get("object") != "response":
+    def _object(self, data: bytes) -> Chunk:
+        """The object in the data. Raises what a server reports with a status of success, in an object or a list."""
+        value = json.loads(data)
+        if isinstance(value, list):
+            value = next((one for one in value if isinstance(one, dict)), {})
+        if not isinstance(value, dict):
+            return {}
+        if (error := value.get("error")) and value.get("object") != "response":
             raise reported(error)
+        return value
 
     async def models(self) -> list[Chunk]:
         """What the server lists as its models, an object each with its ``id``, by name."""
         with self.translated():
-            answer = await self._sdk.get("/models", cast_to=object)
+            answer = await self._sdk.get("/models", cast_to=object, options=_STAY)
         listed = answer.get("data") if isinstance(answer, dict) else answer
         found = [m for m in listed if isinstance(m, dict) and m.get("id")] if isinstance(listed, list) else []
         return sorted(found, key=lambda model: str(model["id"]))
@@ -140,19 +150,31 @@ class OpenAIClient:
             raise ModelError(
                 f"the model's server at {self.base_url} sent broken data: {error}", kind="broken_stream"
             ) from error
+        except RecursionError as error:
+            raise ModelError(f"{self.base_url} sent JSON that is nested too deeply", kind="broken_stream") from error
+        except httpx2.TimeoutException as error:
+            raise ModelError(f"connection lost: {self.base_url} fell silent", kind="network") from error
         except httpx2.HTTPError as error:
-            raise ModelError(f"the connection to {self.base_url} broke: {error}", kind="network") from error
+            told = f"connection lost to {self.base_url}: {str(error) or type(error).__name__}"
+            raise ModelError(told, kind="network") from error
 
     def _status_error(self, error: openai.APIStatusError) -> ModelError:
-        body = error.body if error.body is not None else error.response.text[:_MOST_SAID]
-        message, code = _message_and_code(body)
-        said = _said(body)
-        kind = _kind_of_status(error.status_code, code, said)
-        retry_after = _retry_after(error.response.headers)
-        if error.response.headers.get("x-should-retry") == "false":
-            retry_after = math.inf
+        status, headers = error.status_code, error.response.headers
+        if 300 <= status < 400:
+            return ModelError(
+                f"{self.base_url} redirects to {headers.get('location', 'nowhere')}, where the key is not sent",
+                kind="bad_request",
+                hint="if that is the right address, make it the base_url",
+            )
+        body: object = error.body
+        if body is None or isinstance(body, str):
+            text = str(body or error.response.text)
+            body = "a web page" if text.lstrip().startswith("<") else text
+        message, code, said = _told(body)
+        kind = _kind_of_status(status, code, said)
+        retry_after = math.inf if headers.get("x-should-retry") == "false" else _retry_after(headers)
         return ModelError(
-            f"the model's server answered {error.status_code}: {message or error.message}",
+            f"the model's server answered {status}: {message or 'nothing more'}",
             kind=kind,
             hint=_HINTS.get(kind, ""),
             retry_after=retry_after,
@@ -161,13 +183,22 @@ class OpenAIClient:
         )
 
 
+def is_openai(base_url: str) -> bool:
+    """Whether the address is OpenAI's own, or Azure's of the same APIs."""
+    address = httpx2.URL(base_url)
+    return (
+        address.host == "api.openai.com"
+        or address.host.endswith(".api.openai.com")
+        or (address.host.endswith(".azure.com") and "/openai/v1" in address.path)
+    )
+
+
 def reported(error: object) -> ModelError:
     """The error that a server reports within its answer, as ours: an object with message and code, or a text."""
-    message, code = _message_and_code(error)
-    said = _said(error)
-    kind = _kind_of_status(int(code), code, said) if code.isdigit() and int(code) >= 400 else _kind_of_text(code, said)
+    message, code, said = _told(error)
+    kind = _kind_of_status(int(code), code, said) if code.isdecimal() and len(code) == 3 else _kind_of_text(code, said)
     return ModelError(
-        f"the model's server reported: {message or said}",
+        f"the model's server reported: {message or 'an error without words'}",
         kind=kind or "server",
         hint=_HINTS.get(kind or "", ""),
         window=_window(said),
@@ -182,17 +213,20 @@ _HINTS: dict[str, str] = {
     "context": "ask with less, or a model of a larger window; in the chat, /clear begins a new conversation",
     "bad_request": "check the model's name and options: --model, or [model] in the config",
 }
-_MOST_SAID = 4000  # characters
+_MOST_SAID = 1000  # characters
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"})
 _BUSY = frozenset(
     {"overloaded", "overloaded_error", "server_overloaded", "engine_overloaded_error", "service_unavailable"}
 )
 _LIMITED = frozenset({"rate_limit_exceeded", "rate_limit_error", "too_many_requests", "resource_exhausted"})
+_CODES = _QUOTA | _BUSY | _LIMITED | {"context_length_exceeded", "exceed_context_size_error"}
 
 
 def _kind_of_status(status: int, code: str, said: str) -> ModelErrorKind:
     kind = _kind_of_text(code, said)
     match status:
+        case 403 if kind == "quota":
+            return "quota"
         case 401 | 403:
             return "auth"
         case 402:
@@ -213,36 +247,49 @@ def _kind_of_status(status: int, code: str, said: str) -> ModelErrorKind:
 
 def _kind_of_text(code: str, said: str) -> ModelErrorKind | None:
     """The kind by the words alone, None where they tell nothing."""
-    lowered = said.lower()
-    if code in _QUOTA or any(f'"{word}"' in lowered for word in _QUOTA):
+    if code in _QUOTA:
         return "quota"
     if code in _BUSY:
         return "overloaded"
     if code in _LIMITED:
         return "rate"
-    return "context" if _CONTEXT_WORDS.search(lowered) else None
+    return "context" if _CONTEXT_WORDS.search(f"{code} {said}".lower()) else None
 
 
-def _said(body: object) -> str:
-    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
-    return text[:_MOST_SAID]
-
-
-def _message_and_code(body: object) -> tuple[str, str]:
-    """The server's own words and code, wherever in the body it put them."""
-    code = ""
+def _told(body: object) -> tuple[str, str, str]:
+    """The server's own words and its code, wherever in the body it put them; and all else that it says of the fault."""
+    found: dict[str, str] = {}
+    details: list[str] = []
     for _ in range(5):
-        if isinstance(body, list) and body:
-            body = body[0]
+        if isinstance(body, list):
+            details += [_detail(one) for one in body[:20]]
+            body = body[0] if body else None
         if isinstance(body, str):
-            return body, code
+            found.setdefault("message", body)
         if not isinstance(body, dict):
             break
-        code = str(body.get("code") or body.get("type") or body.get("status") or code).lower()
-        if isinstance(message := body.get("message") or body.get("msg"), str):
-            return message, code
+        for key in ("code", "type", "status", "param", "n_ctx"):
+            if isinstance(value := body.get(key), str | int) and not isinstance(value, bool) and value != "":
+                found.setdefault(key, str(value))
+        for key in ("message", "msg"):
+            if isinstance(value := body.get(key), str):
+                found.setdefault("message", value)
         body = body.get("error") or body.get("detail")
-    return "", code
+    message = found.get("message", "")[:_MOST_SAID]
+    codes = [found[key].lower() for key in ("code", "type", "status") if key in found]
+    code = next((one for one in codes if one in _CODES), codes[0] if codes else "")
+    window = f"n_ctx: {found['n_ctx']}" if "n_ctx" in found else ""
+    param = f"'{found['param']}'" if "param" in found else ""
+    return message, code, " ".join(one for one in (message, param, window, *details) if one)[:_MOST_SAID]
+
+
+def _detail(item: object) -> str:
+    """One of pydantic's faults: where, and what."""
+    if not isinstance(item, dict):
+        return ""
+    where = item.get("loc")
+    path = "'" + ".".join(str(step) for step in where) + "'" if isinstance(where, list) else ""
+    return f"{path} {item.get('msg', '')}".strip()
 
 
 def _window(said: str) -> int | None:
@@ -256,11 +303,11 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
         try:
-            return max(0.0, float(value) * unit)
+            return float(value) * unit if math.isfinite(float(value)) else None
         except ValueError:
             pass
         try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+            return float(parsedate_to_datetime(value).timestamp() - time.time())
         except ValueError:
             continue
     return None
@@ -268,7 +315,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def may_pass(error: ModelError, tried: int) -> float | None:
     """How many seconds to wait before the request is made again, None where that would not help."""
-    wait = error.retry_after if error.retry_after is not None else min(0.5 * 2**tried, 8.0)
+    wait = max(error.retry_after or 0.0, min(0.5 * 2.0**tried, 8.0))
     if error.kind not in _RETRYABLE or wait > LONGEST_WAIT:
         return None
     return wait

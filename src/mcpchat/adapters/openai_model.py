@@ -64,7 +64,6 @@ class OpenAIModel:
         self._retries = retries
         self._api = api
         self._manners: dict[str, Manners] = {}  # by model
-        self._body: dict[str, Any] = {}
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """As the port's. While nothing was shown, refusals are learnt from and passing failures are waited out."""
@@ -72,14 +71,16 @@ class OpenAIModel:
         manners = self._manners.get(request.model) or self._api.manners(is_openai=self.client.is_openai)
         while True:
             shown = False
+            here = wire.origin(self._api.name, self.client.base_url, request.model)
+            body = self._api.body(request, manners, here)
             try:
-                async with aclosing(self._attempt(request, manners)) as events:
+                async with aclosing(self._attempt(request, body, here)) as events:
                     async for event in events:
                         shown = shown or isinstance(event, TextDelta | ReasoningDelta)
                         yield event
                 return
             except ModelError as error:
-                lesson = None if shown or lessons >= _MOST_LESSONS else learn(manners, error, self._body)
+                lesson = None if shown or lessons >= _MOST_LESSONS else learn(manners, error, body)
                 wait = None if shown or tried >= self._retries else may_pass(error, tried)
                 if lesson is None and wait is None:
                     raise
@@ -95,12 +96,12 @@ class OpenAIModel:
                 # Many clients told to wait the same time would come back at once: spread them a little.
                 await self._pause(wait * (1 + random.random() / 10))  # noqa: S311 - jitter, not a secret
 
-    async def _attempt(self, request: ModelRequest, manners: Manners) -> AsyncGenerator[ModelEvent, None]:
-        here = wire.origin(self._api.name, self.client.base_url, request.model)
+    async def _attempt(
+        self, request: ModelRequest, body: Mapping[str, Any], here: Mapping[str, str]
+    ) -> AsyncGenerator[ModelEvent, None]:
         used_ids = {call.id for message in request.messages for call in message.calls}
         answer = self._api.answer(used_ids, request.options.max_output_tokens)
-        self._body = self._api.body(request, manners, here)
-        async with aclosing(self.client.stream(self._api.path, self._body)) as received:
+        async with aclosing(self.client.stream(self._api.path, body)) as received:
             async for chunk in received:
                 for event in answer.feed(chunk):
                     yield event

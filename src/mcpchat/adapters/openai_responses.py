@@ -135,8 +135,13 @@ class _Item:
     """An item while it arrives: what was shown of it, and its arguments in pieces."""
 
     item: dict[str, Any]
-    shown: bool = False
+    done: bool = False
+    said: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> object:
+        return self.item.get("type")
 
 
 @dataclass
@@ -145,9 +150,8 @@ class ResponsesAnswer:
 
     used_ids: set[str]
     limit: int | None = None
-    open: dict[object, _Item] = field(default_factory=dict)
-    items: list[dict[str, Any]] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
+    found: list[_Item] = field(default_factory=list)
+    known: dict[int | str, _Item] = field(default_factory=dict)  # by place and by id
     reasoning: list[str] = field(default_factory=list)
     end: dict[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
@@ -158,82 +162,97 @@ class ResponsesAnswer:
             return
         kind = chunk.get("type")
         if chunk.get("object") == "response":  # a server that ignores ``stream``
-            yield from self._ended(chunk)
+            yield from self._ended(chunk, str(chunk.get("status") or "completed"))
         elif kind == "response.output_item.added":
             yield from self._added(chunk)
         elif kind in {_TEXT, _REFUSAL} or kind in _REASONING:
             yield from self._delta(str(kind), chunk)
         elif kind == "response.function_call_arguments.delta":
-            self._opened(chunk).arguments.append(wire.words(chunk.get("delta")))
-        elif kind == "response.output_item.done":
-            yield from self._finished(chunk)
+            self._about(chunk).arguments.append(wire.words(chunk.get("delta")))
+        elif kind == "response.function_call_arguments.done" and wire.words(chunk.get("arguments")):
+            self._about(chunk).arguments = [wire.words(chunk.get("arguments"))]
+        elif kind == "response.output_item.done" and isinstance(item := chunk.get("item"), dict):
+            yield from self._take(item, self._named(chunk, item) or self._latest(item) or self._new(chunk, item))
         elif kind in {"response.completed", "response.incomplete", "response.failed", "response.done"}:
-            yield from self._ended(chunk.get("response"))
+            yield from self._ended(chunk.get("response"), str(kind).removeprefix("response."))
         elif kind == "error":
             raise reported({key: value for key, value in chunk.items() if key != "type"})
 
-    def _opened(self, chunk: Mapping[str, Any]) -> _Item:
-        """The item that an event is about, by its place, else by its id, else the latest."""
-        for key in (chunk.get("output_index"), chunk.get("item_id")):
-            if key is not None and key in self.open:
-                return self.open[key]
-        if not self.open:
-            self.open[chunk.get("output_index")] = _Item(item={})
-        return list(self.open.values())[-1]
+    def _named(self, chunk: Mapping[str, Any], item: Mapping[str, Any]) -> _Item | None:
+        """The item that an event names, by its place or its id."""
+        names = (chunk.get("output_index"), chunk.get("item_id"), item.get("id"))
+        return next((self.known[name] for name in names if isinstance(name, int | str) and name in self.known), None)
+
+    def _latest(self, item: Mapping[str, Any]) -> _Item | None:
+        """The latest item that is still open, of the same kind where that is known: of events that name none."""
+        kind = item.get("type")
+        of_kind = (one for one in reversed(self.found) if not one.done and kind in {None, one.kind})
+        return next(of_kind, None)
+
+    def _about(self, chunk: Mapping[str, Any]) -> _Item:
+        return self._named(chunk, {}) or self._latest({}) or self._new(chunk, {})
+
+    def _new(self, chunk: Mapping[str, Any], item: dict[str, Any]) -> _Item:
+        made = _Item(item=item)
+        self.found.append(made)
+        for name in (chunk.get("output_index"), chunk.get("item_id"), item.get("id")):
+            if isinstance(name, int | str):
+                self.known[name] = made
+        return made
 
     def _added(self, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
-        item = chunk.get("item")
-        if not isinstance(item, dict):
-            return
-        key = chunk.get("output_index")
-        self.open[item.get("id") or len(self.open) if key is None else key] = _Item(item=item)
-        if item.get("type") == "function_call" and isinstance(name := item.get("name"), str) and name:
-            yield CallStarted(name=name)
+        if isinstance(item := chunk.get("item"), dict):
+            self._new(chunk, item)
+            if item.get("type") == "function_call" and isinstance(name := item.get("name"), str) and name:
+                yield CallStarted(name=name)
 
     def _delta(self, kind: str, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
         if text := self.halves.whole(wire.words(chunk.get("delta"))):
-            self._opened(chunk).shown = True
-            yield from self._shown(text, reasoning=kind in _REASONING)
+            yield from self._shown(text, self._about(chunk), reasoning=kind in _REASONING)
 
-    def _shown(self, text: str, *, reasoning: bool) -> Iterator[ModelEvent]:
+    def _shown(self, text: str, item: _Item, *, reasoning: bool) -> Iterator[ModelEvent]:
         if reasoning:
             self.reasoning.append(text)
+            item.said.append("")
             yield ReasoningDelta(text=text)
-        else:
-            self.text.append(text)
-            yield TextDelta(text=text)
+            return
+        before = next((one for one in reversed(self.found) if any(one.said) and one is not item), None)
+        if before is not None and not any(item.said):  # two messages in one answer: commentary, then the answer
+            before.said.append("\n\n")
+            yield TextDelta(text="\n\n")
+        item.said.append(text)
+        yield TextDelta(text=text)
 
-    def _finished(self, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
-        """An item as the server finally has it, which is what goes back."""
-        item = chunk.get("item")
-        key = chunk.get("output_index")
-        opened = self.open.pop(key, None) or self.open.pop(chunk.get("item_id"), None)
-        if isinstance(item, dict):
-            opened = opened or self.open.pop(item.get("id"), None)
-            yield from self._take(item, opened)
-
-    def _take(self, item: dict[str, Any], opened: _Item | None) -> Iterator[ModelEvent]:
-        if item.get("type") == "function_call" and not item.get("arguments") and opened is not None:
-            item = {**item, "arguments": "".join(opened.arguments)}
-        self.items.append(item)
-        if opened is not None and opened.shown:
+    def _take(self, item: dict[str, Any], of: _Item) -> Iterator[ModelEvent]:
+        """The item as the server finally has it, which is what goes back."""
+        if of.done:
+            return
+        if item.get("type") == "function_call" and not item.get("arguments"):
+            item = {**item, "arguments": "".join(of.arguments)}
+        of.item, of.done = item, True
+        if of.said or of.kind not in {"message", "reasoning"}:
             return
         for piece in wire.dicts(item.get("content")) + wire.dicts(item.get("summary")):
             whole = piece.get("text") or piece.get("refusal")
             if isinstance(whole, str) and whole:
-                yield from self._shown(wire.mended(whole), reasoning=item.get("type") == "reasoning")
+                yield from self._shown(wire.mended(whole), of, reasoning=of.kind == "reasoning")
 
-    def _ended(self, response: object) -> Iterator[ModelEvent]:
-        if not isinstance(response, dict):
-            return
-        self.end = response
-        if isinstance(usage := response.get("usage"), Mapping):
+    def _ended(self, response: object, status: str) -> Iterator[ModelEvent]:
+        """The end, which may tell items that nothing told before: the later ones of each kind."""
+        self.end = {"status": status, **(response if isinstance(response, dict) else {})}
+        if not isinstance(self.end["status"], str):
+            self.end["status"] = status
+        if isinstance(usage := self.end.get("usage"), Mapping):
             self.usage = _usage(usage)
-        if not self.items:  # a server that tells its items only here, or without an end of theirs
-            opened = list(self.open.values())
-            output = wire.dicts(response.get("output")) or [one.item for one in opened if one.item]
-            for place, item in enumerate(output):
-                yield from self._take(item, opened[place] if place < len(opened) else None)
+        seen: dict[object, int] = {}
+        for item in wire.dicts(self.end.get("output")):
+            kind = item.get("type")
+            place = seen[kind] = seen.get(kind, 0) + 1
+            same = [one for one in self.found if one.kind == kind]
+            yield from self._take(item, same[place - 1] if place <= len(same) else self._new({}, item))
+        for one in self.found:
+            if not one.done and one.item:
+                yield from self._take(one.item, one)
 
     def done(self, here: Mapping[str, str]) -> Done:
         if self.end is None:
@@ -243,20 +262,19 @@ class ResponsesAnswer:
         if self.end.get("status") == "failed":
             raise reported(self.end.get("error") or "the response failed")
         stop = self._stop()
-        self.items = [item for item in self.items if item.get("type") != "function_call" or _is_call(item)]
-        calls = [] if stop in {"refusal", "filter"} else [self._made(item) for item in self.items if _is_call(item)]
+        items = [one.item for one in self.found if one.done and (one.kind != "function_call" or _is_call(one.item))]
+        while items and items[-1].get("type") == "reasoning":
+            items.pop()  # it is refused without what it led to
+        calls = [] if stop in {"refusal", "filter"} else [self._made(item) for item in items if _is_call(item)]
         parts: list[Part] = []
         if reasoning := "".join(self.reasoning):
             parts.append(Reasoning(text=reasoning))
-        if text := "".join(self.text):
-            parts.append(Text(text=text))
-        while self.items and self.items[-1].get("type") == "reasoning":
-            self.items.pop()  # it is refused without what it led to
-        whole = stop == "end" and bool(self.items)  # of an answer that was cut, only the words go back
+        parts += [Text(text=text) for one in self.found if (text := "".join(one.said))]
+        whole = stop == "end" and bool(items)  # of an answer that was cut, only the words go back
         message = Message(
             role="assistant",
             parts=(*parts, *calls),
-            raw={"origin": dict(here), "items": self.items} if whole else None,
+            raw={"origin": dict(here), "items": items} if whole else None,
             cut="length" if stop == "length" and not calls else "",
         )
         return Done(message=message, usage=self.usage, stop=stop)
@@ -269,7 +287,7 @@ class ResponsesAnswer:
             return "filter" if reason == "content_filter" else "length"
         if self.limit is not None and self.usage.output >= self.limit:
             return "length"  # some servers call a cut answer completed
-        refused = any(piece.get("refusal") for item in self.items for piece in wire.dicts(item.get("content")))
+        refused = any(piece.get("refusal") for one in self.found for piece in wire.dicts(one.item.get("content")))
         return "refusal" if refused else "end"
 
     def _made(self, item: Mapping[str, Any]) -> ToolCall:

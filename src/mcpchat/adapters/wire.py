@@ -7,11 +7,11 @@ import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from mcpchat.core.messages import Audio, File, Image, Message, ToolResult, result_text
+from mcpchat.core.messages import Audio, File, Image, Message, ToolResult, Usage, result_text
 from mcpchat.core.ports import ModelRequest
 from mcpchat.core.tools import ToolSpec
 
-PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+PICTURES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
 _SNAPSHOT = re.compile(r"([-@:](\d{4}-\d\d-\d\d|\d{6,8}|latest))+$")
 
 
@@ -61,7 +61,8 @@ def body(
 
 
 def data_url(part: Image | File) -> str:
-    return f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
+    media_type = "image/jpeg" if part.media_type == "image/jpg" else part.media_type  # a common slip of the pen
+    return f"data:{media_type};base64,{base64.b64encode(part.data).decode()}"
 
 
 def named(part: Image | Audio | File) -> str:
@@ -81,6 +82,12 @@ def told(result: ToolResult) -> str:
 def new_id() -> str:
     """Nine letters and digits: the one form of id that every server takes back."""
     return "".join(random.choices(string.ascii_letters + string.digits, k=9))  # noqa: S311 - a label, not a secret
+
+
+def largest(first: Usage, second: Usage) -> Usage:
+    """Of each count the larger: some servers tell input and output apart, or count up with every piece."""
+    counts = ("input", "output", "cached", "reasoning", "written")
+    return Usage(**{name: max(getattr(first, name), getattr(second, name)) for name in counts})
 
 
 def mended(text: str) -> str:
@@ -120,4 +127,6 @@ def count(usage: Mapping[str, Any], *path: str) -> int:
     value: object = usage
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    return max(0, int(value)) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e12:
+        return 0
+    return int(value)

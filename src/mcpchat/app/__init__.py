@@ -23,7 +23,7 @@ from mcpchat.core.errors import ConfigError, UsageError
 from mcpchat.core.events import Emit
 from mcpchat.core.gate import Gate
 from mcpchat.core.host import AskingHost
-from mcpchat.core.messages import Part, Usage
+from mcpchat.core.messages import Part
 from mcpchat.core.ports import Asker, Host, ModelChoice
 from mcpchat.core.session import Session
 from mcpchat.core.structured import AnswerSchema
@@ -213,14 +213,9 @@ async def open_chat(
     sessions: list[Session] = []  # the one to come: a server may ask for its model
     host = make_host(asker, emit, yes=wishes.yes, model=lambda: sessions[0].model if sessions else None)
     async with open_hub(setup, emit, host, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
-        models = Models(setup, priced=wishes.priced or _limits(setup.config, wishes).max_dollars is not None)
-        model = await models.choose(wishes.model or agent.model)
         limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
-        if limits.max_dollars is not None and (model.price is None or model.price(Usage(input=1, output=1)) is None):
-            raise UsageError(
-                f"a limit of cost cannot be kept: the price of {model.name} is not known",
-                hint="give it one in the config (price under its model table), or limit tokens: --max-tokens",
-            )
+        models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)
+        model = await models.choose(wishes.model or agent.model)
         session = Session(
             model=model,
             toolbox=BoundedToolbox(
@@ -240,7 +235,7 @@ def _limits(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
     return Limits(
         max_steps=wishes.max_steps or config.limits.max_steps or steps,
         max_tokens=wishes.max_tokens or config.limits.max_tokens,
-        max_dollars=wishes.max_cost or config.limits.max_cost,
+        max_dollars=config.limits.max_cost if wishes.max_cost is None else wishes.max_cost,
     )
 
 
@@ -251,7 +246,7 @@ def read_schema(text: str) -> dict[str, Any]:
         source = f"--schema {text}"
         try:
             text = Path(text).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise UsageError(f"{source}: cannot be read: {reason}", hint="a file, or the schema itself") from error
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,20 +55,21 @@ class _Place:
 class Models:
     """The models of one run. Each is made once, so that what was learnt of its server stays known.
 
-    ``priced``: what requests cost is wanted.
+    ``priced``: what requests cost is wanted. ``must_be_priced``: a model of unknown price is none to choose.
     """
 
-    def __init__(self, setup: Setup, *, priced: bool = False) -> None:
+    def __init__(self, setup: Setup, *, priced: bool = False, must_be_priced: bool = False) -> None:
         self._setup = setup
-        self._priced = priced
+        self._priced = priced or must_be_priced
+        self._must_be_priced = must_be_priced
         self._adapters: dict[tuple[str, str], OpenAIModel] = {}
         self._here = ""  # the label of the table in use
 
     async def choose(self, name: str | None) -> ModelChoice:
-        """The model by the name of its table, or as TABLE:NAME, or by its own name at the server in use.
+        """The model by the name of its table, or as NAME@TABLE, or by its own name at the server in use.
 
         Without a name, the configured one, else the one the environment names. Raises NoModel where nothing says
-        which, with the ways on; ConfigError for a key that leads nowhere.
+        which, with the ways on; ConfigError for a key that leads nowhere; UsageError where a price must be known.
         """
         environ = self._setup.environ
         usual = self._setup.config.model.name or environ.get("MCPCHAT_MODEL") or environ.get("OPENAI_MODEL")
@@ -81,8 +83,14 @@ class Models:
         adapter = await self._adapter(place, name)
         if name is None and not adapter.client.is_openai:
             raise NoModel(await _which_model(adapter))
-        self._here = label
         name = name or DEFAULT_MODEL
+        price = _price(place, name) if self._priced else None
+        if self._must_be_priced and (price is None or price(Usage(input=1, output=1)) is None):
+            raise UsageError(
+                f"a limit of cost cannot be kept: the price of {name} is not known",
+                hint="give it one in the config (price under its model table), or limit tokens: --max-tokens",
+            )
+        self._here = label
         return ModelChoice(
             name=name,
             adapter=adapter,
@@ -93,7 +101,7 @@ class Models:
                 extra_body=place.entry.extra_body,
             ),
             window=_window(adapter, place.entry, name),
-            price=_price(place, name) if self._priced else None,
+            price=price,
         )
 
     def _where(self, name: str | None, usual: str | None) -> tuple[str, str | None]:
@@ -103,10 +111,10 @@ class Models:
             return "", None
         if name in entries:
             return name, entries[name].name or name
-        label, _, of_label = name.partition(":")
-        if label in entries and of_label:
-            return label, of_label
-        return "" if name == usual else self._here, name
+        if name == usual:
+            return "", name
+        of_label, _, label = name.rpartition("@")
+        return (label, of_label) if label in entries and of_label else (self._here, name)
 
     async def listed(self, label: str | None) -> tuple[Sequence[ModelRow], McpChatError | None]:
         """What can be chosen, of one table's server, or all tables and [model]'s server; and why the last did not say.
@@ -135,7 +143,7 @@ class Models:
 
     async def offered(self) -> Sequence[str]:
         """The names that the server in use lists, as they can be typed. Raises ModelError, NoModel, ConfigError."""
-        return [row.model.partition(":")[2] if self._here else row.model for row in await self._offered(self._here)]
+        return [row.model.removesuffix(f"@{self._here}") for row in await self._offered(self._here)]
 
     async def _offered(self, label: str) -> list[ModelRow]:
         from mcpchat.adapters import model_list
@@ -147,9 +155,9 @@ class Models:
         except TimeoutError as error:
             told = f"{adapter.client.base_url} does not say what models it has"
             raise ModelError(f"{told}: no answer within {_PATIENCE * 2:.0f} s", kind="network") from error
-        prefix = f"{label}:" if label else ""
+        suffix = f"@{label}" if label else ""
         return [
-            ModelRow(model=f"{prefix}{model['id']}", at=adapter.client.base_url, window=model_list.window(model))
+            ModelRow(model=f"{model['id']}{suffix}", at=adapter.client.base_url, window=model_list.window(model))
             for model in listed
         ]
 
@@ -159,18 +167,16 @@ class Models:
         where = f"model.{label}" if label else "model"
         usual_address = usual.base_url or self._setup.environ.get("OPENAI_BASE_URL") or OPENAI
         address = entry.base_url or usual_address
+        if problem := configuration.address_problem(address):
+            raise ConfigError(f"the model's address is {redacted(address)!r}: {problem}", hint="OPENAI_BASE_URL")
         key = entry.api_key
-        if address == usual_address:
+        if address.rstrip("/") == usual_address.rstrip("/"):
             # A table without an address of its own is another model at the same place.
             key = key or usual.api_key or "env:OPENAI_API_KEY"
-            if not entry.base_url and entry.api == "auto":
-                entry = replace(entry, api=usual.api, headers=usual.headers | entry.headers)
+            api = entry.api if entry.api != "auto" else usual.api
+            entry = replace(entry, api=api, headers=usual.headers | entry.headers)
         elif urlsplit(address).hostname == urlsplit(OPENAI).hostname:
             key = key or "env:OPENAI_API_KEY"
-        if not configuration.is_http(address):
-            raise ConfigError(
-                f"the model's address is {address!r}: expected http:// or https://", hint="OPENAI_BASE_URL"
-            )
         return _Place(label=label, entry=entry, address=address, key=key, where=where)
 
     async def _adapter(self, place: _Place, name: str | None) -> "OpenAIModel":
@@ -205,6 +211,11 @@ class Models:
             api = ChatCompletions()
         made = self._adapters[place.label, place.address] = OpenAIModel(client, api)
         return made
+
+
+def redacted(address: str) -> str:
+    """The address without what may be a secret in it."""
+    return re.sub(r"//[^/@]*@", "//…@", address.partition("?")[0])
 
 
 def _window(adapter: "OpenAIModel", entry: ModelEntry, name: str) -> Callable[[int], Awaitable[int | None]]:

@@ -71,7 +71,9 @@ def root(
         return 0
     if ctx.invoked_subcommand is not None:
         # What stands before the command's name holds for the command.
-        given = {name: value for name, value in ctx.params.items() if value}
+        given = {
+            name: value for name, value in ctx.params.items() if value or (value is not None and value is not False)
+        }
         # Only a group has commands of these names; elsewhere they could be options (ask --schema).
         groups = {"config": config_commands.NAMES, "servers": server_commands.NAMES}
         inner = dict.fromkeys(groups.get(ctx.invoked_subcommand, ()), given)
@@ -204,7 +206,7 @@ def models(
     \b
       mcpchat models
       mcpchat models local
-      mcpchat ask -m local:qwen3 "Hello"      a model of that server
+      mcpchat ask -m qwen3@local "Hello"      a model of that server
     """
     from mcpchat.cli import inspect
 

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -370,8 +371,24 @@ def _model_contradictions(model: Mapping[str, Any], path: tuple[str, ...]) -> It
     key, address = model.get("api_key"), model.get("base_url")
     if isinstance(key, str) and not REFERENCE.fullmatch(key):
         yield (*path, "api_key"), 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
-    if isinstance(address, str) and not is_http(address):
-        yield (*path, "base_url"), "expected an address that begins with https:// or http://"
+    if isinstance(address, str) and (problem := address_problem(address)):
+        yield (*path, "base_url"), problem
+
+
+def address_problem(address: str) -> str:
+    """Why a model's address cannot be used; empty where it can."""
+    if not is_http(address):
+        return "expected an address that begins with https:// or http://"
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname if parts.port is None or parts.port else None
+    except ValueError as error:
+        return f"no address: {error}"
+    if not host or not address.isprintable() or " " in address:
+        return "no address that can be called"
+    if parts.username or parts.password:
+        return "a secret never stands in an address: put it into headers, as a reference"
+    return "expected an address without ? and #: more of a request goes into extra_body" if parts.query else ""
 
 
 def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Found]:

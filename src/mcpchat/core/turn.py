@@ -255,7 +255,9 @@ def _settle_arguments(done: Done) -> tuple[Message, dict[str, str]]:
             try:
                 arguments = parse_arguments(part.arguments)
             except BadArguments as error:
-                faults[part.id] = _AT_ITS_LIMIT if done.stop == "length" else str(error)
+                faults[part.id] = str(error)
+            if done.stop == "length" and not is_object(part.arguments):
+                faults[part.id] = _AT_ITS_LIMIT  # nothing written is not nothing meant
             if not is_object(part.arguments) or json.loads(part.arguments) != arguments:
                 part = replace(part, arguments=json.dumps(arguments, ensure_ascii=False))
         parts.append(part)

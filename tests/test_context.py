@@ -96,7 +96,7 @@ async def test_the_window_is_looked_at_before_each_request_and_warned_of_once() 
 
 
 async def test_at_the_threshold_results_are_shortened_and_no_request_is_spent_on_it() -> None:
-    toolbox = FakeToolbox({"echo": lambda a: "y" * 30_000})
+    toolbox = FakeToolbox({"echo": lambda a: "y" * 24_000})
     steps = [says("", calls(TOOL, call_id="a")), says("read", usage=Usage(input=7600, output=1)), says("done")]
     model = ScriptedModel(*steps)
     made, seen = session(model, window=8000, toolbox=toolbox)
@@ -104,7 +104,7 @@ async def test_at_the_threshold_results_are_shortened_and_no_request_is_spent_on
     await made.send("and?")
     assert notices(seen)[-1] == "earlier results of tools were shortened to make room"
     assert len(model.requests) == 3
-    assert len(made.history[2].results[0].parts[0].text) == 30_000  # type: ignore[union-attr]
+    assert len(made.history[2].results[0].parts[0].text) == 24_000  # type: ignore[union-attr]
     assert weight(model.requests[-1].messages[2]) < 2000
     assert any(isinstance(part, Compaction) for message in made.history for part in message.parts)
 
@@ -160,13 +160,14 @@ async def test_the_window_is_learnt_from_the_refusal() -> None:
 
 
 async def test_a_summary_that_is_too_long_itself_is_made_of_half_as_much() -> None:
-    model = ScriptedModel([OVERFLOW], [OVERFLOW], says("so far"), says("ok"))
-    made, _ = session(model)
+    model = ScriptedModel([OVERFLOW], [OVERFLOW], [OVERFLOW], says("so far"), says("ok"))
+    made, seen = session(model)
     made.history = [message for turn in range(8) for message in (user(f"{turn}"), assistant("a" * 400))]
     await made.send("and?")
     lengths = [len(request.messages) for request in model.requests]
-    assert lengths[2] < lengths[1]
+    assert lengths[3] < lengths[2]
     assert model.requests[-1].messages[-1] == user("and?")
+    assert "its oldest part was too long" in notices(seen)[-1]
 
 
 async def test_a_summary_that_fails_is_told_and_the_question_asked_all_the_same() -> None:

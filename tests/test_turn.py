@@ -156,12 +156,12 @@ async def test_the_step_limit_lets_the_model_conclude_without_tools() -> None:
     assert made.history[-1] == ASSISTANT_HI
 
 
-async def test_a_model_that_calls_on_after_the_limit_gets_its_calls_answered() -> None:
-    model = ScriptedModel(says("", calls(TOOL)), says("", calls(TOOL, call_id="c2")))
+async def test_what_a_model_calls_after_the_limit_is_dropped_and_its_words_are_the_answer() -> None:
+    model = ScriptedModel(says("", calls(TOOL)), says("So far.", calls(TOOL, call_id="c2")))
     made, _ = session(model, FakeToolbox({"echo": lambda a: "again"}), max_steps=1)
     await made.send("go")
     assert open_calls(made.history) == ()
-    assert made.history[-1].results == (error_result("c2", "not run: no more tools can be called now"),)
+    assert made.history[-1] == Message(role="assistant", parts=(Text(text="So far."),))
 
 
 async def test_denied_calls_are_told_to_the_model_with_the_rule() -> None:

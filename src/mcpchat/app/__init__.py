@@ -23,7 +23,7 @@ from mcpchat.core.errors import ConfigError, UsageError
 from mcpchat.core.events import Emit
 from mcpchat.core.gate import Gate
 from mcpchat.core.host import AskingHost
-from mcpchat.core.messages import Part
+from mcpchat.core.messages import Part, Usage
 from mcpchat.core.ports import Asker, Host, ModelChoice
 from mcpchat.core.session import Session
 from mcpchat.core.structured import AnswerSchema
@@ -194,10 +194,15 @@ class Chat:
 
 
 def make_host(
-    asker: Asker, emit: Emit, *, yes: bool = False, model: Callable[[], ModelChoice | None] = lambda: None
+    asker: Asker,
+    emit: Emit,
+    *,
+    yes: bool = False,
+    model: Callable[[], ModelChoice | None] = lambda: None,
+    charge: Callable[[Usage], None] = lambda usage: None,
 ) -> Host:
     """Who answers what servers ask: the asker, and the model where there is one."""
-    return AskingHost(asker, emit=emit, check=schema_check.problem, model=model, yes=yes)
+    return AskingHost(asker, emit=emit, check=schema_check.problem, model=model, charge=charge, yes=yes)
 
 
 @asynccontextmanager
@@ -211,7 +216,13 @@ async def open_chat(
     """
     agent = choose_agent(setup.config, wishes.agent)
     sessions: list[Session] = []  # the one to come: a server may ask for its model
-    host = make_host(asker, emit, yes=wishes.yes, model=lambda: sessions[0].model if sessions else None)
+    host = make_host(
+        asker,
+        emit,
+        yes=wishes.yes,
+        model=lambda: sessions[0].model if sessions else None,
+        charge=lambda usage: sessions[0].charge(usage),
+    )
     async with open_hub(setup, emit, host, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
         limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
         models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)

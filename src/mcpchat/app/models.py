@@ -77,8 +77,7 @@ class Models:
         if name == "demo":
             from mcpchat.adapters.demo_model import NOTICE, DemoModel
 
-            price = (lambda usage: 0.0) if self._priced else None
-            return ModelChoice(name=name, adapter=DemoModel(), notice=NOTICE, price=price)
+            return ModelChoice(name=name, adapter=DemoModel(), notice=NOTICE, price=_free if self._priced else None)
         place = self._place(label)
         adapter = await self._adapter(place, name)
         if name is None and not adapter.client.is_openai:
@@ -257,6 +256,10 @@ def _is_local(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _free(usage: Usage) -> float:
+    return 0.0
 
 
 def _price(place: _Place, name: str) -> Callable[[Usage], float | None]:

@@ -71,9 +71,7 @@ def root(
         return 0
     if ctx.invoked_subcommand is not None:
         # What stands before the command's name holds for the command.
-        given = {
-            name: value for name, value in ctx.params.items() if value or (value is not None and value is not False)
-        }
+        given = {name: value for name, value in ctx.params.items() if value is not None and value is not False}
         # Only a group has commands of these names; elsewhere they could be options (ask --schema).
         groups = {"config": config_commands.NAMES, "servers": server_commands.NAMES}
         inner = dict.fromkeys(groups.get(ctx.invoked_subcommand, ()), given)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from mcpchat import __version__
 from mcpchat.app import Setup, Wishes, open_chat, read_attachments
 from mcpchat.cli.common import is_terminal
+from mcpchat.core import outcomes
 from mcpchat.core.approvals import Decision
 from mcpchat.core.attach import with_resources
 from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, UsageError
 from mcpchat.core.events import Emit, Event, ToolDecided, TurnFinished
 from mcpchat.core.messages import Message, Part, Text, user
 from mcpchat.core.ports import Asker, Servers
+from mcpchat.core.spending import Spending
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +105,7 @@ def _renderer(output: str, look: Look, *, answers: bool) -> tuple[Emit, Asker]:
 
     asker: Asker = plain.NobodyToAsk()
     if output in {"json", "jsonl"}:
-        return (plain.JsonSummary(sys.stdout) if output == "json" else plain.JsonLines(sys.stdout)), asker
+        return (plain.JsonSummary(sys.stdout, sys.stderr) if output == "json" else plain.JsonLines(sys.stdout)), asker
     simple = plain.TextRenderer(sys.stdout, sys.stderr, quiet=look.quiet, stats=look.stats, answers=answers)
     if not is_terminal(sys.stderr):
         return simple, asker
@@ -132,7 +134,7 @@ async def ask(
             finished = await chat.session.send(message)
         else:
             finished, value = await chat.session.answer(message)
-    verdict = _verdict(finished, emit.denied)
+    verdict = _verdict(finished, emit.denied, chat.session.run_total)
     if isinstance(shown, plain.JsonSummary):
         shown.write(verdict, **({"answer": value, "value": json.loads(value)} if value else {}))
     elif value and output != "jsonl":
@@ -142,29 +144,18 @@ async def ask(
     return 0
 
 
-_LIMITS = {
-    "steps": ("stopped after {steps} rounds of tool calls", "--max-steps, or max_steps under [limits], allows more"),
-    "repeats": ("stopped: the model made the same call again and again", "ask in other words, or another model"),
-    "tokens": ("stopped before the next request: {tokens:,} tokens were used", "--max-tokens allows more"),
-    "cost": ("stopped before the next request: ${cost:.4f} was spent", "--max-cost allows more"),
-    "length": ("the answer was cut at the model's output limit", "raise max_output_tokens"),
-}
-
-
-def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]]) -> McpChatError | None:
-    """What the exit code has to tell of a turn that gave an answer."""
+def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]], spent: Spending) -> McpChatError | None:
+    """What the exit code has to tell of a turn that gave an answer; ``spent`` is all of the run."""
     if denied:
         tool, decision = denied[0]
         return Denied(f"{tool} was not run: {decision.reason}")
-    if told := _LIMITS.get(finished.stop):
-        message, hint = told
-        facts = {"steps": finished.steps - 1, "tokens": finished.usage.total, "cost": finished.cost or 0.0}
-        return LimitReached(message.format(**facts), hint=hint)
-    if finished.stop == "filter":
-        return ModelError("the provider's content filter ended the answer", kind="refused", hint="ask in other words")
-    if finished.stop == "refusal":
-        return ModelError("the model refused to answer", kind="refused", hint="ask in other words")
-    return None
+    told = outcomes.told(finished.stop, spent)
+    if not told:
+        return None
+    hint = outcomes.HINTS[finished.stop]
+    if finished.stop in {"filter", "refusal"}:
+        return ModelError(told, kind="refused", hint=hint)
+    return LimitReached(told, hint=hint)
 
 
 async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:

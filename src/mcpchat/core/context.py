@@ -1,6 +1,7 @@
 """What a model is shown of a conversation: a Model around a Model, which keeps what it sends within the window."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
@@ -25,7 +26,7 @@ from mcpchat.core.messages import (
     result_text,
     user,
 )
-from mcpchat.core.ports import Compacted, Done, ModelChoice, ModelEvent, ModelRequest
+from mcpchat.core.ports import Compacted, Done, ModelChoice, ModelEvent, ModelRequest, Retrying, Spent
 from mcpchat.core.tools import ToolSpec
 
 WARN_AT, COMPACT_AT = 0.80, 0.85  # of the window
@@ -33,9 +34,9 @@ _AIM = 0.60  # of the window, by shortening alone: less would soon be too much a
 _TAIL = 0.25  # of the window, for the rounds that stay as they are
 _MOST_KEPT = 20_000  # tokens of the tail, and of what the user said before it
 _SHORT = 1500  # characters of a shortened result
-_WORTH_SHORTENING = 2 * _SHORT
 _FIRST_RATIO = 4.0  # bytes a token, until a server has counted
 _LOW, _HIGH = 1.0, 8.0
+_TELLING = 8000  # bytes of a request, from which on the ratio is learnt
 _PICTURE = 4000  # "bytes" that stand for an image
 
 SUMMARISE = (
@@ -47,6 +48,8 @@ SUMMARISE = (
 _HEADING = "[The conversation so far, summed up because it was too long. The user's own messages stand before this.]"
 _TOOLS_ALONE = "the tools and instructions alone fill the model's window"
 _FEWER = "offer fewer tools (tools and exclude of a server, servers of an agent)"
+_LEFT_OUT = "left out because the conversation was too long"
+_KEPT_WHOLE = re.compile(r'mcpchat__read_result\(id="[^"]+"')  # where the whole result was kept
 _AGAIN = "shortened because the conversation was too long: call the tool again where you need it"
 
 
@@ -86,11 +89,15 @@ def _cut(message: Message, limit: int) -> Message:
     for part in message.parts:
         if isinstance(part, ToolResult):
             plain = part if not _heavy(part) else replace(part, parts=(Text(text=result_text(part)),), structured=None)
-            part = bounded(plain, limit, _AGAIN)
+            kept = _KEPT_WHOLE.search(result_text(part))
+            part = bounded(plain, limit, f"{kept[0]}, offset=..., grep=...) reads it" if kept else _AGAIN)
         elif isinstance(part, Text):
-            part = Text(text=clip(part.text, limit, "left out because the conversation was too long"))
+            part = Text(text=clip(part.text, limit, _LEFT_OUT))
+        elif isinstance(part, Image | Audio | File):
+            part = Text(text=f"[{part.media_type}, {len(part.data):,} bytes, {_LEFT_OUT}]")
         parts.append(part)
-    return message if tuple(parts) == message.parts else replace(message, parts=tuple(parts))
+    # What a provider wants echoed is the whole of it, which is no longer what is shown.
+    return message if tuple(parts) == message.parts else replace(message, parts=tuple(parts), raw=None)
 
 
 def _heavy(result: ToolResult) -> bool:
@@ -135,10 +142,10 @@ class Context:
     def __init__(self, choice: ModelChoice) -> None:
         self.choice = choice
         self.window: int | None = None
-        self.tokens = 0  # of the latest prompt and its answer
         self._ratio = _FIRST_RATIO
+        self._counted_last = (0, 0)  # of the latest request: its bytes, and its tokens by the server
         self._warned = False
-        self._compacted_at = 0
+        self._in_vain = 0  # tokens that were left when making room did not help
         self._weighed: tuple[tuple[ToolSpec, ...], int] = ((), 0)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
@@ -169,7 +176,8 @@ class Context:
     async def compact(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Sum up all that was said, however much room there is. Raises ModelError."""
         history = list(request.messages)
-        async for event in self._summing_up(request, history, len(history)):
+        most = min(_MOST_KEPT, int(_TAIL * self.window)) if self.window else _MOST_KEPT
+        async for event in self._summing_up(request, history, len(history), int(most * self._ratio)):
             yield event
 
     async def look(self, request: ModelRequest) -> tuple[int, int | None]:
@@ -179,8 +187,10 @@ class Context:
         return tokens, self.window
 
     def estimate(self, request: ModelRequest, shown: Sequence[Message]) -> int:
-        """Tokens of a request that shows these messages."""
-        return int(self._weight(request, shown) / self._ratio)
+        """Tokens of a request that shows these messages: those that the server counted last, and what is new."""
+        size = self._weight(request, shown)
+        before, tokens = self._counted_last
+        return max(int(size / _HIGH), tokens + int((size - before) / self._ratio))
 
     def _weight(self, request: ModelRequest, shown: Sequence[Message]) -> int:
         if request.tools is not self._weighed[0]:
@@ -191,21 +201,29 @@ class Context:
     async def _counted(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """The model's events, its usage estimated where the server does not count, and learnt from where it does."""
         sent = self._weight(request, request.messages)
-        async with aclosing(self.choice.adapter.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, Done):
-                    event = self._measured(event, sent)
-                yield event
+        shown = 0
+        try:
+            async with aclosing(self.choice.adapter.stream(request)) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta | ReasoningDelta):
+                        shown += _bytes(event.text)
+                    yield self._measured(event, sent) if isinstance(event, Done) else event
+        except ModelError:
+            if shown:  # it was paid for, whoever counts it
+                yield Spent(usage=self._guessed(sent, shown))
+            raise
 
     def _measured(self, done: Done, sent: int) -> Done:
         if done.usage.input:
-            self._ratio = min(_HIGH, max(_LOW, sent / done.usage.input))
+            self._counted_last = sent, done.usage.input
+            if sent >= _TELLING:  # of less, most is the frame that every prompt has
+                self._ratio = min(_HIGH, max(_LOW, sent / done.usage.input))
         elif not done.usage.output:
-            written = int(weight(done.message) / self._ratio)
-            usage = Usage(input=int(sent / self._ratio), output=written, estimated=True)
-            done = replace(done, usage=usage)
-        self.tokens = done.usage.total
+            done = replace(done, usage=self._guessed(sent, weight(done.message)))
         return done
+
+    def _guessed(self, sent: int, written: int) -> Usage:
+        return Usage(input=int(sent / self._ratio), output=int(written / self._ratio), estimated=True)
 
     def _learn(self, error: ModelError, tokens: int) -> None:
         """What was refused did not fit, whatever we thought its size was, or the window's."""
@@ -213,42 +231,45 @@ class Context:
             self.window = error.window
             if tokens < error.window:
                 self._ratio *= max(1, tokens) / error.window
+                self._counted_last = 0, 0
         elif self.window is None or self.window >= tokens:
             self.window = max(1, int(tokens * 0.9))
 
     async def _room(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
         """Before a request: warn, or make room, as the window fills."""
-        shown = view(history)
-        tokens = self.estimate(request, shown)
+        tokens = self.estimate(request, view(history))
         if self.window is None:
             self.window = await self.choice.window(tokens)
         if self.window is None or tokens < WARN_AT * self.window:
-            self._warned = False
+            self._warned, self._in_vain = False, 0
             return
         if self.estimate(request, ()) >= COMPACT_AT * self.window:
             if not self._warned:
                 yield Notice(level="warning", text=f"{_TOOLS_ALONE} ({self.window:,} tokens): {_FEWER}")
             self._warned = True
         elif tokens < COMPACT_AT * self.window:
-            full = f"{tokens / self.window:.0%} of the model's window ({tokens:,} of {self.window:,} tokens)"
             if not self._warned:
-                yield Notice(
-                    level="warning", text=f"the conversation takes {full}; at {COMPACT_AT:.0%} it is summed up"
-                )
+                full = f"{tokens / self.window:.0%} of the model's window ({tokens:,} of {self.window:,} tokens)"
+                told = f"the conversation takes {full}; at {COMPACT_AT:.0%} it is summed up"
+                yield Notice(level="warning", text=told)
             self._warned = True
-        elif len(history) > self._compacted_at + 1:
+        elif tokens >= 1.1 * self._in_vain:
             try:
                 async for event in self._making_room(request, history):
                     yield event
             except ModelError as error:
                 yield Notice(level="warning", text=f"the conversation could not be summed up: {error.message}")
-            self._compacted_at = len(history)
+            left = self.estimate(request, view(history))
+            self._in_vain = left if left >= COMPACT_AT * self.window else 0
 
     async def _making_room(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
-        """Shorten earlier results; where that is not enough, sum up. Notes join the history, and are told."""
+        """Shorten earlier results; where that is not enough, sum up; then shorten what was just fetched.
+
+        Notes join the history, and are told. What waits for an answer is never summed up.
+        """
         window = self.window or 0
-        before = _latest_round(history)
-        if note := _shortened(history, before):
+        latest = _waiting(history)
+        if note := _shortened(history, latest, _SHORT):
             history.append(note)
             yield Compacted(message=note)
             yield Notice(level="info", text="earlier results of tools were shortened to make room")
@@ -256,63 +277,70 @@ class Context:
                 return
         room = _AIM * window - self.estimate(request, ())  # for what is said, besides instructions and tools
         tail = int(max(0, min(_TAIL * window, _MOST_KEPT, room / 2)) * self._ratio)
-        async for event in self._summing_up(request, history, _cut_point(history, tail)):
+        async for event in self._summing_up(request, history, min(_cut_point(history, tail), latest), tail):
             yield event
+        results = sum(len(message.results) for message in history[latest:])
+        if results and self.estimate(request, view(history)) >= COMPACT_AT * window:
+            share = max(_SHORT, int(max(0, room / 2) * self._ratio / results))
+            if note := _shortened(history, len(history), share):
+                history.append(note)
+                yield Compacted(message=note)
+                yield Notice(level="info", text="the latest results of tools were shortened: they fill the window")
 
     async def _summing_up(
-        self, request: ModelRequest, history: list[Message], cut: int
+        self, request: ModelRequest, history: list[Message], cut: int, limit: int
     ) -> AsyncGenerator[ModelEvent, None]:
-        """Have the model sum up what stands before the cut, and replace it."""
+        """Have the model sum up what stands before the cut, and replace it; ``limit`` bytes of the user's own stay."""
         cut = max(cut, *(note.replaces for note in _notes(history) if note.summary), 0)
         replaced = view(_before(history, cut))
         if not any(message.role == "assistant" for message in replaced):
             return
         yield Notice(level="info", text="summing up the conversation")
-        summary, usage = await self._summary(request, replaced)
-        room = min(_MOST_KEPT, int(_TAIL * self.window) if self.window else _MOST_KEPT)
-        limit = int(room * self._ratio)
-        keeps = _kept(history, cut, limit)
-        note = Compaction(replaces=cut, limit=limit, summary=summary, keeps=keeps)
-        before = self.estimate(request, view(history))
-        history.append(Message(role="system", parts=(note,)))
-        after = self.estimate(request, view(history))
-        yield Compacted(message=history[-1], usage=usage)
-        yield Notice(level="info", text=f"the conversation was summed up: about {before:,} tokens became {after:,}")
-
-    async def _summary(self, request: ModelRequest, replaced: tuple[Message, ...]) -> tuple[str, Usage]:
-        """The summary, and what it cost. A part too long even for that is halved, from its oldest end."""
-        asked = user(SUMMARISE)
-        spent = Usage()
-        for _ in range(8):
-            attempt = replace(request, messages=(*replaced, asked), tool_choice="none", schema=None)
+        summary, partial = "", False
+        for part in _ever_less(replaced):
+            asked = replace(request, messages=(*part, user(SUMMARISE)), tool_choice="none", schema=None)
             try:
-                async with aclosing(self._counted(attempt)) as events:
+                async with aclosing(self._counted(asked)) as events:
                     async for event in events:
                         if isinstance(event, Done):
-                            spent += event.usage
-                            if text := event.message.text.strip():
-                                return text, spent
+                            yield Spent(usage=event.usage)
+                            summary = event.message.text.strip()
+                        elif isinstance(event, Retrying | Notice | Spent):
+                            yield event
+                break
             except ModelError as error:
                 if error.kind != "context":
                     raise
-                replaced = _halved(replaced)
-                continue
-            raise ModelError("the model wrote no summary of the conversation", kind="server")
-        raise ModelError("the conversation is too long to be summed up", kind="context", hint="/clear begins a new one")
+                partial = True
+        if not summary:
+            raise ModelError("the model wrote no summary of the conversation", kind="context" if partial else "server")
+        before = self.estimate(request, view(history))
+        note = Compaction(replaces=cut, limit=max(limit, 1), summary=summary, keeps=_kept(history, cut, limit))
+        history.append(Message(role="system", parts=(note,)))
+        yield Compacted(message=history[-1])
+        after = self.estimate(request, view(history))
+        told = f"the conversation was summed up: about {before:,} tokens became {after:,}"
+        yield Notice(level="info", text=f"{told}; its oldest part was too long even for that" if partial else told)
 
 
-def _latest_round(history: Sequence[Message]) -> int:
-    """The place of the latest message of the assistant: what stands before it is earlier."""
-    places = [place for place, message in enumerate(history) if message.role == "assistant"]
-    return places[-1] if places else 0
+def _waiting(history: Sequence[Message]) -> int:
+    """The place from which on messages wait for an answer: the user's latest, or the latest calls and their results."""
+    place = len(history)
+    while place and history[place - 1].role in {"user", "system"}:
+        place -= 1
+    if place and history[place - 1].role == "tool":
+        while place and history[place - 1].role in {"tool", "system"}:
+            place -= 1
+        return max(0, place - 1)
+    return place
 
 
-def _shortened(history: Sequence[Message], before: int) -> Message | None:
-    """A note that shortens the results before this place, None where there is nothing to gain."""
+def _shortened(history: Sequence[Message], before: int, limit: int) -> Message | None:
+    """A note that shortens the results before this place, None where there is little to gain."""
     done = max((note.replaces for note in _notes(history)), default=0)
     results = [result for message in history[done:before] for result in message.results]
-    if any(_heavy(result) or len(result_text(result)) > _WORTH_SHORTENING for result in results):
-        return Message(role="system", parts=(Compaction(replaces=before, limit=_SHORT),))
+    if any(_heavy(result) or len(result_text(result)) > 2 * limit for result in results):
+        return Message(role="system", parts=(Compaction(replaces=before, limit=limit),))
     return None
 
 
@@ -341,7 +369,13 @@ def _kept(history: Sequence[Message], cut: int, limit: int) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _halved(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """About half of the messages, the newer ones, each cut to a length that cannot be the trouble."""
-    half = len(messages) // 2
-    return sendable([_cut(message, _WORTH_SHORTENING) for message in messages[half:]])
+def _ever_less(messages: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
+    """The messages; then each cut to a length that cannot be the trouble; then half of them and half again, the newer
+    ones, always with the summary that stands for what was before."""
+    yield messages
+    cut = tuple(_cut(message, 2 * _SHORT) for message in messages)
+    summaries = tuple(message for message in cut if message.text.startswith(_HEADING[:40]))
+    rest = tuple(message for message in cut if message not in summaries)
+    while rest:
+        yield sendable((*summaries, *rest))
+        rest = rest[len(rest) // 2 + 1 :] if len(rest) > 1 else ()

@@ -93,10 +93,11 @@ def _call(call: ToolCall, used: set[str]) -> ToolCall:
 def is_object(text: str) -> bool:
     """Whether the text is a JSON object, in JSON's own words (no NaN)."""
     try:
-        return isinstance(json.loads(text, parse_constant=_refuse), dict)
+        return isinstance(json.loads(text, parse_constant=refuse), dict)
     except (ValueError, RecursionError):
         return False
 
 
-def _refuse(name: str) -> Any:
+def refuse(name: str) -> Any:
+    """For ``parse_constant``: NaN and Infinity are no JSON. Raises ValueError."""
     raise ValueError(name)

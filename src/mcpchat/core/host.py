@@ -11,8 +11,8 @@ from mcpchat.core.elicitation import Answer, Form, Sample, SampleRequest, Visit
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.history import sendable
 from mcpchat.core.links import BadAddress, web_address
-from mcpchat.core.messages import Message, Text
-from mcpchat.core.ports import Asker, Done, ModelChoice, ModelRequest
+from mcpchat.core.messages import Message, Text, Usage
+from mcpchat.core.ports import Asker, Done, ModelChoice, ModelRequest, Retrying
 from mcpchat.core.sanitize import one_line
 
 _MOST_SAMPLES = 20  # for one server, in one run
@@ -23,7 +23,7 @@ class AskingHost:
     """A Host that puts everything to an Asker.
 
     ``check`` says what is wrong with a value by a schema; ``model`` gives the model to sample, None where there is
-    none; ``yes`` agrees to samples and roots without asking.
+    none; ``charge`` is told what a sample took; ``yes`` agrees to samples and roots without asking.
     """
 
     def __init__(
@@ -33,12 +33,14 @@ class AskingHost:
         emit: Emit,
         check: Callable[[dict[str, Any], object], str],
         model: Callable[[], ModelChoice | None] = lambda: None,
+        charge: Callable[[Usage], None] = lambda usage: None,
         yes: bool = False,
     ) -> None:
         self._asker = asker
         self._emit = emit
         self._check = check
         self._model = model
+        self._charge = charge
         self._yes = yes
         self._samples: Counter[str] = Counter()
         self._roots: dict[tuple[str, tuple[str, ...]], bool] = {}
@@ -75,7 +77,7 @@ class AskingHost:
         prompt = f"system: {request.instructions}\n\n{said}" if request.instructions else said
         if not await self._agreed(request.server, f"ask {choice.name} (at most {request.max_tokens} tokens)", prompt):
             return None
-        sample = await _sampled(choice, request)
+        sample = await self._sampled(choice, request)
         return sample if await self._agreed(request.server, "have this answer", sample.text) else None
 
     async def roots(self, server: str, folders: Sequence[str]) -> bool:
@@ -93,18 +95,20 @@ class AskingHost:
     def _tell(self, level: Any, text: str) -> None:
         self._emit(Notice(level=level, text=text))
 
-
-async def _sampled(choice: ModelChoice, request: SampleRequest) -> Sample:
-    """The model's answer. Raises ModelError."""
-    messages = (Message(role=message.role, parts=(Text(text=message.text),)) for message in request.messages)
-    options = replace(choice.options, max_output_tokens=request.max_tokens)
-    if request.temperature is not None:
-        options = replace(options, temperature=request.temperature)
-    wanted = ModelRequest(
-        model=choice.name, system=request.instructions, messages=sendable(tuple(messages)), options=options
-    )
-    async with aclosing(choice.adapter.stream(wanted)) as events:
-        async for event in events:
-            if isinstance(event, Done):
-                return Sample(model=choice.name, text=event.message.text, cut=event.stop == "length")
-    raise AssertionError("a model's stream ends in Done or raises ModelError")
+    async def _sampled(self, choice: ModelChoice, request: SampleRequest) -> Sample:
+        """The model's answer. Raises ModelError."""
+        messages = (Message(role=message.role, parts=(Text(text=message.text),)) for message in request.messages)
+        options = replace(choice.options, max_output_tokens=request.max_tokens)
+        if request.temperature is not None:
+            options = replace(options, temperature=request.temperature)
+        wanted = ModelRequest(
+            model=choice.name, system=request.instructions, messages=sendable(tuple(messages)), options=options
+        )
+        async with aclosing(choice.adapter.stream(wanted)) as events:
+            async for event in events:
+                if isinstance(event, Retrying):
+                    self._tell("warning", event.text)
+                if isinstance(event, Done):
+                    self._charge(event.usage)
+                    return Sample(model=choice.name, text=event.message.text, cut=event.stop == "length")
+        raise AssertionError("a model's stream ends in Done or raises ModelError")

@@ -1,5 +1,6 @@
 """The conversation as values: messages, their parts, token usage."""
 
+import json
 from typing import Any, Literal
 
 import msgspec
@@ -142,8 +143,19 @@ def result_text(result: ToolResult) -> str:
     """The result as a person or a text-only model reads it: its text, else its structured value, else what it holds."""
     pieces = [_describe(part) for part in result.parts]
     if not pieces and result.structured is not None:
-        return msgspec.json.encode(result.structured).decode()
+        return _written(result.structured)
     return "\n".join(pieces)
+
+
+def _written(value: object) -> str:
+    """The value as JSON, whatever a server made it of: half characters, numbers without end, a depth without end."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        try:
+            return json.dumps(value, ensure_ascii=False, default=str)
+        except (ValueError, RecursionError):
+            return "[a value that cannot be written]"
 
 
 def _describe(part: Content) -> str:

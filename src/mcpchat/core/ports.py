@@ -61,7 +61,12 @@ class Compacted(Struct, frozen=True, kw_only=True):
     """The conversation outgrew the model's window: ``message`` is the note that must join the history."""
 
     message: Message
-    usage: Usage = Usage()
+
+
+class Spent(Struct, frozen=True, kw_only=True):
+    """A request that brought no answer to the conversation took this: a summary, or an answer that broke off."""
+
+    usage: Usage
 
 
 class Done(Struct, frozen=True, kw_only=True):
@@ -72,7 +77,7 @@ class Done(Struct, frozen=True, kw_only=True):
     stop: Stop
 
 
-ModelEvent = TextDelta | ReasoningDelta | CallStarted | Retrying | Notice | Compacted | Done
+ModelEvent = TextDelta | ReasoningDelta | CallStarted | Retrying | Notice | Compacted | Spent | Done
 
 
 class Model(Protocol):

@@ -4,10 +4,9 @@ import hashlib
 import json
 from collections import deque
 
-import msgspec
 from msgspec.structs import replace
 
-from mcpchat.core.messages import Text, ToolCall, ToolResult, result_text
+from mcpchat.core.messages import Audio, File, Image, Text, ToolCall, ToolResult, result_text
 
 _LOOK_BACK = 10  # calls
 _TOLD_AT = 3
@@ -24,13 +23,15 @@ class Repeats:
     def noted(self, call: ToolCall, result: ToolResult) -> ToolResult:
         """The result, with a word to the model where it has had the very same one before."""
         given = json.dumps(json.loads(call.arguments), sort_keys=True)
-        came = msgspec.msgpack.encode((call.name, given, result.parts, result.structured, result.is_error))
-        mark = hashlib.sha256(came).digest()
-        self._recent.append(mark)
-        times = self._recent.count(mark)
+        mark = hashlib.sha256(f"{call.name}\0{given}\0{result_text(result)}".encode(errors="replace"))
+        for part in result.parts:
+            if isinstance(part, Image | Audio | File):
+                mark.update(part.data)
+        self._recent.append(mark.digest())
+        times = self._recent.count(mark.digest())
         if times >= _STUCK_AT:
             self.stuck = True
         if times < _TOLD_AT:
             return result
         note = f"[this very call was made {times} times, with this very result: do something else, or answer]"
-        return replace(result, parts=(Text(text=result_text(result)), Text(text=note)))
+        return replace(result, parts=(*(result.parts or (Text(text=result_text(result)),)), Text(text=note)))

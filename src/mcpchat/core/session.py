@@ -12,8 +12,8 @@ from mcpchat.core.context import Context
 from mcpchat.core.errors import ModelError, UsageError
 from mcpchat.core.events import Emit, MessageAdded, Notice, TurnFinished
 from mcpchat.core.gate import Gate
-from mcpchat.core.messages import Message, user
-from mcpchat.core.ports import Compacted, ModelChoice, ModelRequest, Retrying, Toolbox
+from mcpchat.core.messages import Message, Text, Usage, user
+from mcpchat.core.ports import Compacted, ModelChoice, ModelRequest, Retrying, Spent, Toolbox
 from mcpchat.core.spending import Spending
 from mcpchat.core.structured import AnswerSchema
 from mcpchat.core.tools import ToolSpec
@@ -44,7 +44,8 @@ class Session:
         self.context = Context(model)
         self.history: list[Message] = []
         self.thread_id = uuid.uuid4().hex
-        self.spent = Spending()
+        self.run_total = Spending()
+        self.spent = Spending(self.run_total)  # of this conversation
         self._introduced = ""
         self._toolbox = toolbox
         self._gate = gate
@@ -75,13 +76,22 @@ class Session:
         Raises UsageError where nothing was asked yet.
         """
         async with self._one_turn:
-            kept = len(self.history)
+            answered = len(self.history)
+            while answered and self.history[answered - 1].role == "system":
+                answered -= 1  # notes on what stands before them
+            kept = answered
             while kept and self.history[kept - 1].role == "assistant" and not self.history[kept - 1].calls:
                 kept -= 1
-            if not kept:
+            if not answered:
                 raise UsageError("there is nothing to ask again")
-            del self.history[kept:]
-            return await self._run()
+            dropped = self.history[kept:] if kept < answered else []
+            del self.history[len(self.history) - len(dropped) :]
+            before = len(self.history)
+            try:
+                return await self._run()
+            finally:
+                if len(self.history) == before:  # nothing came instead
+                    self.history += dropped
 
     async def answer(self, *said: str | Message) -> tuple[TurnFinished, str]:
         """As ``send``, with an answer that fits the session's schema: the turn's end, and the answer's JSON.
@@ -93,7 +103,7 @@ class Session:
         for last in (False, True):
             if finished.stop not in {"end", "steps", "repeats"}:
                 return finished, ""
-            text, problem = self._schema.read(self.history[-1].text)
+            text, problem = self._schema.read(_last_text(self.history[-1]))
             if not problem:
                 return finished, text
             if last:
@@ -111,8 +121,9 @@ class Session:
             done = False
             async with aclosing(self.context.compact(_with(request, self.history))) as events:
                 async for event in events:
-                    if isinstance(event, Compacted):
+                    if isinstance(event, Spent):
                         self.spent.add(event.usage, self.model.price)
+                    elif isinstance(event, Compacted):
                         self.history.append(event.message)
                         self._emit(MessageAdded(message=event.message))
                         done = True
@@ -130,8 +141,12 @@ class Session:
         """Begin a new conversation with the same model and tools."""
         self.history = []
         self.thread_id = uuid.uuid4().hex
-        self.spent = Spending()
+        self.spent = Spending(self.run_total)
         self.context = Context(self.model)
+
+    def charge(self, usage: Usage) -> None:
+        """Count what a request outside of the turns took: a sample for a server."""
+        self.spent.add(usage, self.model.price)
 
     async def _run(self, *messages: Message) -> TurnFinished:
         turn = Turn(
@@ -145,7 +160,8 @@ class Session:
             emit=self._emit,
             limits=self._limits,
             thread_id=self.thread_id,
-            total=self.spent,
+            thread=self.spent,
+            run_total=self.run_total,
             notice=self.model.notice if self._introduced != self.model.name else "",
         )
         self._introduced = self.model.name
@@ -169,6 +185,11 @@ class Session:
             schema=self._schema.schema if self._schema is not None else None,
             cache_key=self.thread_id,
         )
+
+
+def _last_text(message: Message) -> str:
+    """The last text of the message: an answer may follow on a comment."""
+    return next((part.text for part in reversed(message.parts) if isinstance(part, Text)), "")
 
 
 def _with(request: ModelRequest, history: Sequence[Message]) -> ModelRequest:

@@ -30,7 +30,7 @@ from mcpchat.core.events import (
 from mcpchat.core.gate import Gate
 from mcpchat.core.history import is_object
 from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, error_result
-from mcpchat.core.ports import CallStarted, Compacted, Done, Model, ModelRequest, Retrying, Toolbox
+from mcpchat.core.ports import CallStarted, Compacted, Done, Model, ModelRequest, Retrying, Spent, Toolbox
 from mcpchat.core.repeats import Repeats
 from mcpchat.core.spending import Price, Spending
 from mcpchat.core.tools import BadArguments, ToolSpec, explain_arguments, nearest, parse_arguments
@@ -52,7 +52,7 @@ class Turn:
 
     ``history`` grows in place, through ``add`` alone, and is valid for the next request whatever happens: an error,
     a cancellation at any await, a limit. ``prepare`` gives a request with all but its messages; ``spent`` is this
-    turn's, ``total`` the run's.
+    turn's, ``thread`` the conversation's, ``run_total`` the run's, which the limits are about.
     """
 
     model: Model
@@ -65,14 +65,15 @@ class Turn:
     emit: Emit
     limits: Limits
     thread_id: str
-    total: Spending
+    thread: Spending
+    run_total: Spending
     notice: str = ""
     steps: int = 0
     began: float = field(default_factory=time.monotonic)
     repeats: Repeats = field(default_factory=Repeats)
 
     def __post_init__(self) -> None:
-        self.spent = Spending(self.total)
+        self.spent = Spending(self.thread)
 
     async def run(self, *messages: Message) -> TurnFinished:
         """Say these and run to the end.
@@ -128,21 +129,19 @@ class Turn:
             rounds += 1
 
     def _used_up(self) -> Stop | None:
-        if self.limits.max_tokens is not None and self.total.usage.total >= self.limits.max_tokens:
+        if self.limits.max_tokens is not None and self.run_total.usage.total >= self.limits.max_tokens:
             return "tokens"
-        if self.limits.max_dollars is not None and self.total.dollars >= self.limits.max_dollars:
+        if self.limits.max_dollars is not None and self.run_total.dollars >= self.limits.max_dollars:
             return "cost"
         return None
 
     async def _conclude(self, request: ModelRequest, stop: Stop) -> Stop:
-        """No more tools: let the model answer with what it has."""
+        """No more tools: let the model answer with what it has. What it calls all the same is dropped."""
         done = await self._ask_model(replace(request, tool_choice="none"), {})
-        message, _ = _settle_arguments(done)
+        said = tuple(part for part in done.message.parts if not isinstance(part, ToolCall))
+        message = done.message if said == done.message.parts else replace(done.message, parts=said, raw=None)
         self.add(message)
-        if message.calls:
-            refused = (error_result(call.id, "not run: no more tools can be called now") for call in message.calls)
-            self.add(Message(role="tool", parts=tuple(refused)))
-        return stop
+        return stop if done.stop == "end" else done.stop
 
     def add(self, message: Message) -> None:
         self.history.append(message)
@@ -165,9 +164,10 @@ class Turn:
                                 self.toolbox.expect(tools[name])
                         case Retrying():
                             self.emit(Notice(level="warning", text=event.text))
-                        case Compacted(message=message, usage=usage):
-                            self.spent.add(usage, self.price)
+                        case Compacted(message=message):
                             self.add(message)
+                        case Spent(usage=usage):
+                            self.spent.add(usage, self.price)
                         case Done(usage=usage):
                             self.spent.add(usage, self.price)
                             return event

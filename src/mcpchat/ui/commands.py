@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
+from mcpchat.core import outcomes
 from mcpchat.core.attach import with_resources
 from mcpchat.core.catalog import Resource, Template
 from mcpchat.core.errors import McpChatError, UsageError
@@ -71,19 +72,9 @@ class Room:
         self.tell(await self.session.send(*messages))
 
     def tell(self, finished: TurnFinished) -> None:
-        if told := _ENDS.get(finished.stop):
+        if told := outcomes.told(finished.stop, self.session.run_total):
             self.say(f"  {told}", "yellow")
-
-
-_ENDS = {
-    "steps": "stopped: it had called tools for as many rounds as it may (limits.max_steps)",
-    "repeats": "stopped: it made the same call again and again, with the same result",
-    "tokens": "stopped: the limit of tokens is reached (limits.max_tokens, --max-tokens)",
-    "cost": "stopped: the limit of cost is reached (limits.max_cost, --max-cost)",
-    "length": "/continue has it go on where it was cut",
-    "filter": "the provider's content filter ended the answer",
-    "refusal": "the model refused to answer",
-}
+            self.say(f"  {outcomes.HINTS[finished.stop]}", "dim")
 
 
 @dataclass(frozen=True)
@@ -176,6 +167,9 @@ async def _retry(room: Room, argument: str) -> None:
 
 
 async def _continue(room: Room, argument: str) -> None:
+    answers = [message for message in room.session.history if message.role == "assistant"]
+    if not answers or not answers[-1].cut:
+        raise UsageError("the latest answer was not cut")
     await room.send(user(GO_ON))
 
 
@@ -272,4 +266,6 @@ async def _run_prompt(room: Room, label: str, argument: str) -> None:
         return
     for message in messages:
         room.say(f"  {message.role}: {one_line(message.text, 300)}", "dim")
+    if messages[-1].role == "assistant":  # the beginning of an answer, which no API takes as the last word
+        messages = [*messages, user("Go on.")]
     await room.send(*messages)

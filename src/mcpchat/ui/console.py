@@ -122,6 +122,13 @@ class ConsoleRenderer:
 _DECLINED, _CANCELLED = "\0declined", "\0cancelled"  # which nobody can type
 
 
+async def _interrupted() -> None:
+    """Let Ctrl-C at a question cancel the turn; where whoever started us has switched that off, it is a no."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.Event().wait()  # here the cancellation arrives: nothing was decided
+
+
 class TerminalAsker:
     """Asks the person, by single keys. Ctrl-C at a question cancels the whole turn.
 
@@ -144,8 +151,7 @@ class TerminalAsker:
             self._err.print(Text(f"  {rounds} rounds of tool calls so far", style="yellow"))
             key = await self._key("  go on? [y]es  [n]o, let it answer now ", "yn")
         if key == "cancel":
-            signal.raise_signal(signal.SIGINT)
-            await asyncio.Event().wait()
+            await _interrupted()
         return key == "y"
 
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
@@ -153,8 +159,7 @@ class TerminalAsker:
             self._err.print(self._call_shown(spec, call, rule))
             key = await self._key("  [y]es  [n]o  [a]lways this tool, in this session ", "yna")
         if key == "cancel":
-            signal.raise_signal(signal.SIGINT)
-            await asyncio.Event().wait()  # here the cancellation arrives: nothing was decided
+            await _interrupted()
         allowed = key in {"y", "a"}
         return Decision(
             allowed=allowed,

@@ -37,8 +37,8 @@ class TextRenderer:
     def __call__(self, event: Event) -> None:
         match event:
             case events.MessageAdded(message=message) if message.role == "assistant":
-                if not message.calls and self._answers:
-                    self._answer(message.text, message.cut)
+                if not message.calls:
+                    self._answer(message.text if self._answers else "", message.cut)
                 elif message.text:
                     self._say(clean(message.text.strip()))
             case events.ToolFinished():
@@ -96,10 +96,14 @@ class JsonLines:
 
 
 class JsonSummary:
-    """Collects one JSON object: the answer, the calls and their results, usage and stop. ``write`` puts it out."""
+    """Collects one JSON object: the answer, the calls and their results, usage and stop. ``write`` puts it out.
 
-    def __init__(self, out: TextIO) -> None:
+    Warnings go to ``err``, since they are no part of it.
+    """
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out = out
+        self._err = err
         self._object: dict[str, Any] = {"v": events.VERSION, "type": "answer", "answer": "", "tools": []}
         self._turns: list[events.TurnFinished] = []
 
@@ -121,6 +125,10 @@ class JsonSummary:
             case events.TurnFinished(stop=stop):
                 self._turns.append(event)
                 self._object |= {"stop": stop, **_summed(self._turns)}
+            case events.Notice(level="warning", text=text):
+                self._err.write(f"warning: {clean(text)}\n")
+            case events.ServerChanged(state="failed" | "login"):
+                self._err.write(f"warning: {tool_lines.down(event)}\n")
             case _:
                 pass
 

@@ -373,7 +373,7 @@ def test_retries_are_seen(run: Run, model_double: ModelDouble) -> None:
     model_double.replies = [error(429, "slow down", **{"Retry-After": "0"}), text("ok")]
     code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (0, "ok\n")
-    assert "warning: the model's server answered 429: slow down; trying again in 0 s" in err
+    assert "warning: the model's server answered 429: slow down; trying again in 0.5 s" in err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -13,7 +13,7 @@ from mcpchat.core.events import Event
 from mcpchat.core.gate import Gate
 from mcpchat.core.history import sendable
 from mcpchat.core.messages import Compaction, Image, Message, Text, ToolResult, Usage, user
-from mcpchat.core.ports import ModelChoice, ModelRequest
+from mcpchat.core.ports import ModelChoice, ModelRequest, Retrying
 from mcpchat.core.session import Session
 from tests.fakes import FakeToolbox, ScriptedAsker, ScriptedModel, calls, says, tool
 
@@ -237,3 +237,146 @@ async def test_a_cancel_while_summing_up_leaves_the_history_as_it_was() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert made.history == [user("one"), assistant("a" * 1100), user("two")]
+
+
+# --- found by reviewers -------------------------------------------------------------------------------------------
+
+
+def long_history(turns: int = 6, words: int = 200) -> list[Message]:
+    return [message for turn in range(turns) for message in (user(f"question {turn}"), assistant("word " * words))]
+
+
+async def test_the_question_that_waits_is_shown_word_for_word_however_long() -> None:
+    model = ScriptedModel(says("so far"), says("ok"))
+    made, _ = session(model, window=4000)
+    made.history = long_history(4, 300)
+    question = "the newest question " * 500
+    await made.send(question)
+    assert question not in [message.text for message in model.requests[0].messages]
+    assert model.requests[1].messages[-1].text == question
+
+
+async def test_the_results_that_were_just_fetched_are_shown_to_the_model() -> None:
+    toolbox = FakeToolbox({"echo": lambda a: "fetched " * 800})
+    model = ScriptedModel(says("", calls(TOOL, call_id="a")), says("so far"), says("ok"))
+    made, _ = session(model, window=4000, toolbox=toolbox)
+    made.history = long_history(3, 500)
+    await made.send("go")
+    assert model.requests[-1].messages[-1].results[0].parts[0].text == "fetched " * 800  # type: ignore[union-attr]
+
+
+async def test_what_does_not_help_is_not_done_again_at_every_step() -> None:
+    numbers = iter(range(100))
+    toolbox = FakeToolbox({"echo": lambda a: f"result {next(numbers)}"})
+    steps = [says("", calls(TOOL, call_id=f"c{number}"), usage=Usage(input=960, output=1)) for number in range(6)]
+    model = ScriptedModel(steps[0], *(event for one in steps[1:] for event in (says(""), one)), says("done"))
+    made, seen = session(model, window=1000, toolbox=toolbox)
+    made.history = [user("x" * 3000)]
+    try:
+        await made.send("go")
+    except IndexError:
+        pytest.fail("it asked for more summaries than make sense")
+    finally:
+        summaries = [request for request in model.requests if request.messages[-1] == user(SUMMARISE)]
+    assert len(summaries) <= 2
+    assert "could not be summed up" in " ".join(notices(seen)) or not summaries
+
+
+async def test_a_small_first_prompt_teaches_no_ratio() -> None:
+    model = ScriptedModel(says("hi", usage=Usage(input=40, output=1)), says("ok", usage=Usage(input=7050)))
+    made, seen = session(model, window=32_000)
+    await made.send("hi")
+    await made.send("x" * 28_000)
+    assert notices(seen) == []
+    assert 6000 < (await made.filled())[0] < 8000
+
+
+async def test_a_summary_of_a_summary_keeps_what_the_first_one_knew() -> None:
+    model = ScriptedModel([OVERFLOW], [OVERFLOW], [OVERFLOW], says("all of it"), says("ok"))
+    made, _ = session(model)
+    made.history = [user("zero"), note(replaces=1, limit=50, summary="THE FIRST SUMMARY"), *long_history()]
+    await made.send("and?")
+    assert all("THE FIRST SUMMARY" in request.messages[0].text for request in model.requests[1:4])
+
+
+async def test_what_is_cut_is_not_echoed_whole() -> None:
+    raw = {"origin": {}, "items": [{"type": "message"}]}
+    long = Message(role="assistant", parts=(Text(text="x" * 9000),), raw=raw)
+    model = ScriptedModel([OVERFLOW], [OVERFLOW], says("so far"), says("ok"))
+    made, _ = session(model)
+    made.history = [user("one"), long]
+    await made.send("two")
+    assert [request.messages[1].raw for request in model.requests[1:3]] == [raw, None]
+
+
+def test_a_shortened_result_still_says_where_the_whole_one_is() -> None:
+    kept = (
+        "x" * 400
+        + '[… 9 characters left out here: mcpchat__read_result(id="abc", offset=..., grep=...) reads the rest …]'
+        + "y" * 400
+    )
+    shown = view([user("go"), *round_of("a", kept), note(replaces=3, limit=100)])
+    assert 'mcpchat__read_result(id="abc"' in shown[2].results[0].parts[0].text  # type: ignore[union-attr]
+
+
+def test_of_several_notes_the_last_summary_and_the_farthest_shortening_count() -> None:
+    history = [
+        user("go"),
+        *round_of("a", "y" * 500),
+        note(replaces=3, limit=100),
+        *round_of("b", "z" * 500),
+        note(replaces=6, limit=100),
+    ]
+    assert all("left out" in message.results[0].parts[0].text for message in view(history) if message.role == "tool")  # type: ignore[union-attr]
+
+
+def test_kept_words_are_cut_to_their_limit_and_pictures_of_then_named() -> None:
+    said = Message(role="user", parts=(Text(text="x" * 500), Image(media_type="image/png", data=b"123")))
+    shown = view([said, assistant("a"), note(replaces=2, limit=100, summary="so far", keeps=(0,))])
+    assert [type(part) for part in shown[0].parts] == [Text, Text]
+    assert "400 of 500 characters left out" in shown[0].text
+
+
+async def test_the_users_words_are_kept_while_there_is_room_the_newest_first() -> None:
+    model = ScriptedModel(says("so far"), says("ok"))
+    made, _ = session(model, window=2000)
+    made.history = [message for turn in range(6) for message in (user(f"{turn}" * 900), assistant("word " * 100))]
+    await made.send("and?")
+    kept = [message.text[0] for message in model.requests[-1].messages if message.text[:1].isdigit()]
+    assert kept
+    assert kept == [str(turn) for turn in range(6 - len(kept), 6)]
+    assert len(kept) < 6
+
+
+async def test_a_cut_falls_between_complete_rounds_in_a_long_turn() -> None:
+    numbers = iter(range(100))
+    toolbox = FakeToolbox({"echo": lambda a: f"{next(numbers)} " + "word " * 150})
+    steps = [says("", calls(TOOL, call_id=f"c{number}")) for number in range(4)]
+    model = ScriptedModel(*steps, says("so far"), says("done"))
+    made, _ = session(model, window=1000, toolbox=toolbox)
+    await made.send("go")
+    for request in model.requests:
+        assert sendable(request.messages) == request.messages
+        assert request.messages[0] == user("go")
+    assert model.requests[4].schema is None
+
+
+async def test_waits_and_money_of_a_summary_are_seen() -> None:
+    waits = Retrying(seconds=60.0, why="slow down")
+    model = ScriptedModel([waits, *says("", usage=Usage(input=5900, output=1))])
+    made, seen = session(model)
+    made.history = long_history()
+    with pytest.raises(ModelError, match="wrote no summary"):
+        await made.compact()
+    assert ev.Notice(level="warning", text="slow down; trying again in 60 s") in seen
+    assert made.spent.usage.total == 5901
+
+
+async def test_a_new_model_and_a_new_conversation_forget_what_was_learnt_of_the_old() -> None:
+    made, _ = session(ScriptedModel(says("ok")))
+    made.context.window = 99
+    made.clear()
+    assert made.context.window is None
+    made.context.window = 99
+    made.switch(made.model)
+    assert made.context.window is None

@@ -10,8 +10,8 @@ from mcpchat.core.approvals import Policy
 from mcpchat.core.errors import ModelError, UsageError
 from mcpchat.core.events import Event
 from mcpchat.core.gate import Gate
-from mcpchat.core.messages import Message, Text, ToolResult, Usage, user
-from mcpchat.core.ports import ModelChoice
+from mcpchat.core.messages import Image, Message, Text, ToolResult, Usage, user
+from mcpchat.core.ports import Done, ModelChoice
 from mcpchat.core.repeats import Repeats
 from mcpchat.core.session import Session
 from mcpchat.core.spending import Spending
@@ -199,3 +199,91 @@ async def test_a_turn_that_ends_early_has_no_value() -> None:
     made, _ = session(ScriptedModel(says('{"n":', stop="length")), schema=SCHEMA)
     finished, value = await made.answer(Message(role="user", parts=user("go").parts))
     assert (finished.stop, value) == ("length", "")
+
+
+# --- found by reviewers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [2**100, "half \ud83d", -1.5])
+async def test_a_result_of_odd_values_is_answered_with_like_any_other(value: Any) -> None:
+    class Odd(FakeToolbox):
+        async def call(self, spec: Any, call_id: str, arguments: Any, emit: Any) -> ToolResult:
+            return ToolResult(call_id=call_id, structured={"n": value})
+
+    model = ScriptedModel(step("a"), says("done"))
+    made, _ = session(model, toolbox=Odd({"echo": str}))
+    assert (await made.send("go")).stop == "end"
+    assert made.history[2].results[0].structured == {"n": value}
+
+
+def test_a_repeated_picture_stays_a_picture_and_another_one_is_no_repeat() -> None:
+    repeats = Repeats()
+    for number in range(4):
+        shown = ToolResult(call_id="c", parts=(Image(media_type="image/png", data=bytes([number])),))
+        assert repeats.noted(calls(TOOL), shown) == shown
+    same = [repeats.noted(calls(TOOL), shown) for _ in range(2)]
+    assert isinstance(same[-1].parts[0], Image)
+    assert len(same[-1].parts) == 2
+
+
+async def test_limits_are_of_the_run_whatever_is_cleared_or_switched() -> None:
+    model = ScriptedModel(says("a", usage=Usage(input=60, output=50)), says("never"))
+    made, _ = session(model, limits=Limits(max_tokens=100))
+    await made.send("go")
+    made.clear()
+    assert (made.spent.usage.total, made.run_total.usage.total) == (0, 110)
+    made.switch(ModelChoice(name="n", adapter=model))
+    assert (await made.send("more")).stop == "tokens"
+
+
+async def test_every_so_many_rounds_the_person_is_asked_anew() -> None:
+    model = ScriptedModel(*(step(f"c{number}") for number in range(4)), says("done"))
+    made, _ = session(model, True, True, limits=Limits(max_steps=2))
+    await made.send("go")
+    assert made._gate._asker.asked == [("go on", 2), ("go on", 4)]  # type: ignore[attr-defined]
+
+
+async def test_a_retry_that_brings_nothing_keeps_the_answer_that_was_there() -> None:
+    lost = ModelError("no", kind="network")
+    made, _ = session(ScriptedModel(says("precious"), [lost]))
+    await made.send("go")
+    with pytest.raises(ModelError):
+        await made.retry()
+    assert [message.text for message in made.history] == ["go", "precious"]
+
+
+async def test_a_retry_after_summing_up_asks_the_question_again() -> None:
+    made, _ = session(ScriptedModel(says("first"), says("summary"), says("second")))
+    await made.send("go")
+    await made.compact()
+    await made.retry()
+    assert [message.text for message in made.history] == ["go", "second"]
+
+
+@pytest.mark.parametrize("stop", ["refusal", "length", "filter"])
+async def test_how_the_last_answer_ended_counts_more_than_the_limit(stop: Any) -> None:
+    model = ScriptedModel(step("a"), says("no", stop=stop))
+    made, _ = session(model, limits=Limits(max_steps=1))
+    assert (await made.send("go")).stop == stop
+
+
+def test_what_is_no_json_is_no_answer() -> None:
+    schema = AnswerSchema({"type": "object"}, lambda schema, value: "")
+    assert schema.read('{"n": NaN}')[0] == ""
+
+
+async def test_the_answer_may_follow_on_a_comment() -> None:
+    answered = says('{"n": 1}')
+    comment = Message(role="assistant", parts=(Text(text="Let me see.\n\n"), Text(text='{"n": 1}')))
+    answered[-1] = Done(message=comment, usage=Usage(input=1), stop="end")
+    made, _ = session(ScriptedModel(answered), schema=SCHEMA)
+    assert (await made.answer("go"))[1] == '{"n": 1}'
+
+
+async def test_an_answer_that_broke_off_is_counted_by_its_length() -> None:
+    lost = ModelError("no", kind="network")
+    made, _ = session(ScriptedModel([ev.TextDelta(text="word " * 100), lost]))
+    with pytest.raises(ModelError):
+        await made.send("x" * 400)
+    assert made.spent.usage.estimated
+    assert 100 < made.spent.usage.total < 400

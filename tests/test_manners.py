@@ -1,11 +1,15 @@
 """What servers refuse is found out from their own words, once, and kept for the run."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import httpx2
 import pytest
 
+from mcpchat.adapters.openai_chat import ChatCompletions
+from mcpchat.adapters.openai_client import OpenAIClient
+from mcpchat.adapters.openai_model import OpenAIModel
 from mcpchat.core.errors import ModelError
 from mcpchat.core.events import Notice
 from mcpchat.core.messages import File, Image, Message, Text, ToolCall, ToolResult, user
@@ -202,3 +206,111 @@ async def test_openai_gets_its_names_from_the_start_and_others_no_cache_key() ->
         (True, "t"),
         (False, None),
     ]
+
+
+FULLER = ModelRequest(
+    model="m",
+    system="Be brief.",
+    messages=(user("hi"), CALL, RESULT, PICTURE, PDF),
+    tools=(tool(),),
+    options=FULL.options,
+)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        refused(400, "max_tokens is too large: 100000. This model supports at most 16384 completion tokens"),
+        refused(400, "Invalid 'temperature': decimal above maximum value. Expected a value <= 1, but got 1.5"),
+        refused(400, "No tool output found for function call call_abc."),
+        refused(400, "Please include a valid project id"),
+        refused(404, "The model `m` does not exist. See our documentation."),
+        refused(404, "The provisioned throughput deployment is not available"),
+        refused(400, "Image exceeds the maximum size of 5 MB"),
+        refused(400, "Invalid value at messages, see part 3 of the guide"),
+        httpx2.Response(
+            400, json={"error": {"message": "bad value", "type": "invalid_request_error", "param": "messages"}}
+        ),
+    ],
+)
+async def test_a_refusal_that_means_something_else_changes_nothing(response: httpx2.Response) -> None:
+    wire = Wire(response)
+    with pytest.raises(ModelError):
+        await events_of(wire.chat(), FULLER)
+    assert len(wire.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Try an alternative model.",
+        "The system is not available right now, please retry",
+        "upstream system error: invalid response",
+        "cannot load model revision",
+        "no such file or directory",
+    ],
+)
+async def test_a_failure_that_passes_teaches_nothing(said: str) -> None:
+    wire = Wire(refused(500, said), stream(*OK))
+    assert [event for event in await events_of(wire.chat(), FULLER) if isinstance(event, Notice)] == []
+    assert wire.bodies[0] == wire.bodies[1]
+    assert len(wire.pauses) == 1
+
+
+async def test_that_nothing_is_stored_is_never_given_up() -> None:
+    said = "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."
+    wrong = httpx2.Response(
+        404, json={"error": {"message": said, "type": "invalid_request_error", "param": "input", "code": None}}
+    )
+    wire = Wire(stream(*response(*REASONED)), wrong, stream(*response(message_item("ok"))))
+    model = wire.responses_model()
+    first = await done_of(model, ModelRequest(model="m", messages=(user("hi"),)))
+    await done_of(model, ModelRequest(model="m", messages=(user("hi"), first.message, user("more"))))
+    assert [body["store"] for body in wire.bodies] == [False] * 3
+    assert "reasoning" not in [item["type"] for item in wire.bodies[2]["input"]]
+
+
+async def test_a_server_that_refuses_its_own_name_for_reasoning_does_not_get_it_back() -> None:
+    groq = "'messages.1' : for 'role:assistant' the following must be satisfied[('messages.1' : property 'reasoning' is unsupported)]"
+    wire = Wire(stream(chunk({"reasoning": "Hm"}), *OK), refused(400, groq), stream(*OK))
+    model = wire.chat()
+    first = await done_of(model, ModelRequest(model="m", messages=(user("hi"),)))
+    await done_of(model, ModelRequest(model="m", messages=(user("hi"), first.message, user("more"))))
+    assert ["reasoning" in body["messages"][1] for body in wire.bodies[1:]] == [True, False]
+
+
+async def test_calls_of_another_model_are_signed_for_gemini() -> None:
+    said = "Function call is missing a thought_signature in functionCall parts. This is required for tools to work correctly"
+    wire = Wire(refused(400, said), stream(*OK))
+    await events_of(wire.chat(), FULL)
+    assert "thought_signature" in wire.bodies[1]["messages"][2]["tool_calls"][0]["extra_content"]["google"]
+    assert "tools" in wire.bodies[1]
+
+
+async def test_lessons_of_requests_at_the_same_time_are_each_of_their_own() -> None:
+    """Two requests at once through one adapter: the refusal of the one with a picture is learnt from its own body."""
+    refusal = refused(400, "image input is not supported")
+    wire = Wire(refusal, stream(*OK), stream(*OK))
+    model = wire.chat()
+    both = await asyncio.gather(
+        events_of(model, ModelRequest(model="m", messages=(PICTURE,))),
+        events_of(model, ModelRequest(model="m", messages=(user("hi"),))),
+    )
+    assert all(events for events in both)
+
+
+async def test_what_the_environment_has_for_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Corp-Token: secret")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    seen: list[httpx2.Headers] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.headers)
+        return stream(*OK)
+
+    for base_url in ("http://127.0.0.1:1/v1", "https://api.openai.com/v1"):
+        http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+        client = OpenAIClient(base_url=base_url, api_key="k", http_client=http)
+        await events_of(OpenAIModel(client, ChatCompletions()))
+    assert ["x-corp-token" in headers for headers in seen] == [False, True]
+    assert ["openai-organization" in headers for headers in seen] == [False, True]

@@ -247,3 +247,24 @@ def test_each_request_of_a_turn_repeats_the_one_before_it_in_full(
     checked(model_double)
     bodies = model_double.bodies
     assert [prefix_share(before, after) for before, after in pairwise(bodies)] == [1.0] * 9
+
+
+def test_warnings_are_said_on_stderr_whatever_the_output(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [error(429, "slow down", **{"Retry-After": "1"}), text("Hello.")]
+    code, out, err = told(run("ask", "-o", "json", "hi"))
+    assert (code, json.loads(out)["answer"]) == (0, "Hello.")
+    assert "slow down; trying again in 1 s" in err
+
+
+def test_no_money_at_all_is_a_limit_too(run: Run, model_double: ModelDouble) -> None:
+    code, _, err = told(run("ask", "--max-cost", "0", "x", model="price = { input = 1, output = 1 }"))
+    assert (code, len(model_double.requests)) == (7, 0)
+    assert "$0.0000 was spent" in err
+
+
+def test_a_redirect_takes_neither_the_key_nor_the_conversation_elsewhere(run: Run, model_double: ModelDouble) -> None:
+    with ModelDouble() as other:
+        model_double.replies = [Reply([b""], 307, {"Location": f"{other.base_url}/chat/completions"})]
+        code, _, err = told(run("ask", "hi"))
+        assert (code, other.requests) == (8, [])
+    assert "redirects to" in err

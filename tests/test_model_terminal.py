@@ -116,3 +116,9 @@ def test_a_file_goes_with_the_next_message(terminal: Terminal, model_double: Mod
     terminal.send("and?" + ENTER)
     terminal.wait_for("Hello.", count=2)
     assert model_double.requests[1]["messages"][-1]["content"] == "and?"
+
+
+def test_continue_is_for_answers_that_were_cut(terminal: Terminal, model_double: ModelDouble) -> None:
+    say(terminal, "hi", "Hello.")
+    say(terminal, "/continue", "the latest answer was not cut")
+    assert len(model_double.requests) == 1

@@ -204,3 +204,51 @@ async def test_the_documented_entry_of_each_server_works_as_it_stands(name: str)
 def test_every_piece_of_config_in_the_docs_is_one() -> None:
     for block in DOCUMENTED:
         config.parse(block if "[" in block else f"[model]\n{block}", "docs")
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://user:p4ssw0rd@127.0.0.1:9/v1", "a secret never stands in an address"),
+        ("http://127.0.0.1:9/v1?api-key=SECRET", "expected an address without"),
+        ("http://127.0.0.1:abc/v1", "no address"),
+        ("http://127.0.0.1:9999999/v1", "no address"),
+        ("http://[::1/v1", "no address"),
+        ("http://127.0.0.1:9/v1 ", "no address"),
+        ("127.0.0.1:9", "begins with https"),
+    ],
+)
+async def test_an_address_that_cannot_be_called_is_told_without_its_secrets(address: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        await models(OPENAI_BASE_URL=address, MCPCHAT_MODEL="m").choose(None)
+    assert "p4ssw0rd" not in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(ConfigError, match=told):
+        models(f'[model.a]\nbase_url = "{address}"\n')
+
+
+async def test_a_usual_model_with_a_colon_stays_where_it_is() -> None:
+    text = '[model]\nname = "qwen3:8b"\nbase_url = "http://127.0.0.1:1/v1"\n[model.qwen3]\nbase_url = "http://127.0.0.1:2/v1"\n'
+    assert where(await models(text).choose(None))[::2] == ("qwen3:8b", "http://127.0.0.1:1/v1/")
+    assert where(await models(text).choose("qwen3:14b"))[::2] == ("qwen3:14b", "http://127.0.0.1:1/v1/")
+
+
+async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
+    text = (
+        '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nheaders = { api-key = "env:KEY" }\n'
+        '[model.two]\napi = "responses"\n[model.three]\nbase_url = "http://127.0.0.1:1/v1/"\n'
+        '[model.four]\nbase_url = "http://127.0.0.1:2/v1"\n'
+    )
+    found = models(text, KEY="secret")
+    sent = [(await found.choose(name)).adapter.client._sdk._custom_headers for name in ("two", "three", "four")]  # type: ignore[attr-defined]
+    assert sent == [{"api-key": "secret"}, {"api-key": "secret"}, {}]
+
+
+async def test_a_limit_of_cost_holds_for_the_model_that_is_switched_to() -> None:
+    text = '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nprice = { input = 1, output = 1 }\n[model.free]\nbase_url = "http://127.0.0.1:2/v1"\n'
+    setup = Setup(config=config.parse(text, "c.toml"), environ={}, paths=Paths(config=HERE, cache=HERE, state=HERE))
+    found = Models(setup, must_be_priced=True)
+    await found.choose("m")
+    with pytest.raises(UsageError, match="the price of free is not known"):
+        await found.choose("free")
+    assert where(await found.choose("m"))[2] == "http://127.0.0.1:1/v1/"

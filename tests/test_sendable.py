@@ -200,30 +200,29 @@ def _echo(arguments: dict[str, Any]) -> str:
 
 
 async def _conversation(
-    wire: Strict, api: str, ticks: list[int | None], window: int | None, retries: list[bool]
+    wire: Strict, api: str, runs: list[tuple[str, int | None]], window: int | None
 ) -> list[Message]:
-    """Turns, each cancelled after so many ticks of the loop, or not; every request on the way is checked."""
+    """What a person may do, each cancelled after so many ticks of the loop, or not; every request is checked."""
 
     async def known_window(tokens: int) -> int | None:
         return window
 
-    chat, responses = wire.chat(retries=1), wire.responses_model(retries=1)
-    for model in (chat, responses):
-        model._api.manners(is_openai=False)
-    choices = {
-        name: ModelChoice(name="m", adapter=model, window=known_window, options=Options(max_output_tokens=9))
-        for name, model in (("chat", chat), ("responses", responses))
-    }
-    toolbox = FakeToolbox({"echo": _echo, "slow": _slow}, tool("echo"), tool("slow"))
+    choices = [
+        ModelChoice(name="m", adapter=model, window=known_window, options=Options(max_output_tokens=9))
+        for model in (wire.chat(retries=1), wire.responses_model(retries=1))
+    ]
     session = Session(
-        model=choices[api],
-        toolbox=toolbox,
+        model=choices[0 if api == "chat" else 1],
+        toolbox=FakeToolbox({"echo": _echo, "slow": _slow}, tool("echo"), tool("slow")),
         gate=Gate(Policy(), ScriptedAsker()),
         emit=lambda event: None,
         limits=Limits(max_steps=2),
     )
-    for tick, again in zip(ticks, retries, strict=True):
-        task = asyncio.create_task(session.retry() if again and session.history else session.send("go"))
+    for done, tick in runs:
+        if done == "switch":
+            session.switch(choices[0 if session.model is choices[1] else 1])
+        doing: Any = {"retry": session.retry, "compact": session.compact}.get(done, lambda: session.send("go"))
+        task: asyncio.Task[Any] = asyncio.create_task(doing())
         if tick is not None:
             for _ in range(tick):
                 await asyncio.sleep(0)
@@ -231,23 +230,21 @@ async def _conversation(
         outcome = (await asyncio.gather(task, return_exceptions=True))[0]
         if isinstance(outcome, BaseException) and not isinstance(outcome, McpChatError | asyncio.CancelledError):
             raise outcome
-        session.switch(
-            choices["responses" if session.model is choices["chat"] else "chat"] if tick == 13 else session.model
-        )
     return session.history
 
 
-RUNS = st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 90)), st.booleans()), min_size=1, max_size=4)
+DOINGS = st.sampled_from(["send", "send", "retry", "compact", "switch"])
+RUNS = st.lists(st.tuples(DOINGS, st.one_of(st.none(), st.integers(0, 90))), min_size=1, max_size=5)
 
 
 @pytest.mark.timeout(120)
 @settings(max_examples=150, deadline=None)
 @given(st.lists(chat_pieces(), max_size=6), RUNS, st.sampled_from([None, 400]))
 def test_random_chat_streams_failures_and_cancels_leave_a_sendable_history(
-    pieces: list[list[bytes]], runs: list[tuple[int | None, bool]], window: int | None
+    pieces: list[list[bytes]], runs: list[tuple[str, int | None]], window: int | None
 ) -> None:
     wire = Strict(pieces)
-    history = asyncio.run(_conversation(wire, "chat", [tick for tick, _ in runs], window, [again for _, again in runs]))
+    history = asyncio.run(_conversation(wire, "chat", runs, window))
     assert wire.wrong == []
     accepted(history)
 
@@ -256,12 +253,10 @@ def test_random_chat_streams_failures_and_cancels_leave_a_sendable_history(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(response_pieces(), max_size=6), RUNS, st.sampled_from([None, 400]))
 def test_random_response_streams_failures_and_cancels_leave_a_sendable_history(
-    pieces: list[list[bytes]], runs: list[tuple[int | None, bool]], window: int | None
+    pieces: list[list[bytes]], runs: list[tuple[str, int | None]], window: int | None
 ) -> None:
     wire = Strict(pieces)
-    history = asyncio.run(
-        _conversation(wire, "responses", [tick for tick, _ in runs], window, [again for _, again in runs])
-    )
+    history = asyncio.run(_conversation(wire, "responses", runs, window))
     assert wire.wrong == []
     accepted(history)
 
@@ -278,7 +273,7 @@ def test_a_cancel_at_every_single_await_leaves_a_sendable_history(api: str) -> N
     lengths = set()
     for tick in range(1000):
         wire = Strict([list(step)])
-        history = asyncio.run(_conversation(wire, api, [tick], None, [False]))
+        history = asyncio.run(_conversation(wire, api, [("send", tick)], None))
         assert wire.wrong == []
         accepted(history)
         lengths.add(len(history))

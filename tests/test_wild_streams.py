@@ -291,3 +291,159 @@ async def test_an_event_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(ModelError, match="more than 1,000 bytes"):
         await events_of(Wire(httpx2.Response(200, headers=SSE, content=endless())).chat(retries=0))
+
+
+# --- found by reviewers -------------------------------------------------------------------------------------------
+
+
+async def test_odd_values_in_a_chat_stream_are_passed_over() -> None:
+    odd = [
+        {"x_groq": [1], "usage": {"prompt_tokens": 1e300, "completion_tokens": -3}},
+        {"choices": [{"delta": {"reasoning_details": [{"type": "a", "text": {}}, {"type": "a", "text": "x"}]}}]},
+        {"choices": [{"delta": {"content": 3, "tool_calls": {"a": 1}}}, 7, {"delta": [1]}]},
+    ]
+    done = await done_of(Wire(stream(*map(data, odd), *OK)).chat())
+    assert (done.message.text, done.usage) == ("ok", Usage())
+
+
+async def test_usage_in_pieces_is_put_together_and_a_second_choice_left_alone() -> None:
+    pieces = [
+        data({"choices": [], "usage": {"prompt_tokens": 7}}),
+        data({"choices": [{"index": 0, "delta": {"content": "o"}}, {"index": 1, "delta": {"content": "NO"}}]}),
+        data({"choices": [{"index": 0, "delta": {"content": "k"}, "usage": {}, "finish_reason": "stop"}]}),
+        data({"choices": [], "usage": {"completion_tokens": 2}}),
+    ]
+    done = await done_of(Wire(stream(*pieces, DONE)).chat())
+    assert (done.message.text, done.usage) == ("ok", Usage(input=7, output=2))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "calls"),
+    [
+        ([piece('{"a"', index=0, id="x1", name="f"), piece(": 1}", index=0, id="x2")], [("f", {"a": 1})]),
+        (
+            [piece('{"a"', index=0, id="call_A", name="f"), piece(": 1}", index=0, id="CALL_a", name="f")],
+            [("f", {"a": 1})],
+        ),
+        (
+            [piece('{"a": 1}', index=0, id="x1", name="f"), piece('{"b": 2}', index=0, id="x2", name="g")],
+            [("f", {"a": 1}), ("g", {"b": 2})],
+        ),
+    ],
+)
+async def test_an_id_that_changes_within_a_call_does_not_break_it(
+    pieces: list[bytes], calls: list[tuple[str, Any]]
+) -> None:
+    done = await done_of(Wire(stream(*pieces, *CALLED)).chat())
+    assert [(call.name, json.loads(call.arguments)) for call in done.message.calls] == calls
+
+
+@pytest.mark.parametrize(("finish", "stop"), [("model_length", "length"), ("insufficient_system_resource", None)])
+async def test_finish_reasons_of_single_providers_are_known(finish: str, stop: str | None) -> None:
+    wire = Wire(stream(chunk({"content": "half"}, finish), DONE))
+    if stop:
+        assert (await done_of(wire.chat())).stop == stop
+    else:
+        with pytest.raises(ModelError, match="insufficient_system_resource"):
+            await events_of(wire.chat())
+
+
+async def test_places_on_some_events_only_are_no_reason_to_show_twice_or_mix_calls() -> None:
+    said = [event(ADDED, output_index=0, item={**TEXT, "content": []}), event(DELTA, output_index=0, delta="ok"),
+            event(ITEM_DONE, item=TEXT), ended(TEXT)]  # fmt: skip
+    assert (await done_of(Wire(stream(*said)).responses_model())).message.text == "ok"
+    first, second = call_item("f", "", "c1"), call_item("g", "", "c2")
+    mixed = [
+        event(ADDED, output_index=0, item=first), event(ADDED, output_index=1, item=second),
+        event("response.function_call_arguments.delta", item_id=first["id"], delta='{"a": 1}'),
+        event("response.function_call_arguments.delta", item_id=second["id"], delta='{"b": 2}'),
+        event(ITEM_DONE, output_index=0, item=first), event(ITEM_DONE, output_index=1, item=second), ended(),
+    ]  # fmt: skip
+    done = await done_of(Wire(stream(*mixed)).responses_model())
+    assert [(call.name, call.arguments) for call in done.message.calls] == [("f", '{"a": 1}'), ("g", '{"b": 2}')]
+
+
+async def test_what_only_the_end_tells_is_taken_once() -> None:
+    pieces = [event(ITEM_DONE, output_index=0, item=TEXT), ended(TEXT, CALL)]
+    done = await done_of(Wire(stream(*pieces)).responses_model())
+    assert (done.message.text, [call.name for call in done.message.calls]) == ("ok", ["f"])
+    late = [
+        event(ADDED, item=call_item("f", "")),
+        event("response.function_call_arguments.done", arguments='{"a": 1}'),
+        ended(),
+    ]
+    assert (await done_of(Wire(stream(*late)).responses_model())).message.calls[0].arguments == '{"a": 1}'
+
+
+async def test_the_kind_of_the_last_event_counts_where_the_response_has_no_status() -> None:
+    with pytest.raises(ModelError, match="it burnt"):
+        await events_of(
+            Wire(stream(event("response.failed", response={"error": {"message": "it burnt"}}))).responses_model(
+                retries=0
+            )
+        )
+    cut = [event(DELTA, delta="hal"), event("response.incomplete", response={})]
+    assert (await done_of(Wire(stream(*cut)).responses_model())).stop == "length"
+    odd = [event(DELTA, output_index=[0], item_id={}, delta="ok"), ended()]
+    assert (await done_of(Wire(stream(*odd)).responses_model())).message.text == "ok"
+
+
+async def test_a_comment_and_an_answer_are_two_texts_and_unknown_items_none() -> None:
+    items = (
+        message_item("Let me look.", "m1"),
+        {"type": "hologram", "id": "h", "content": [{"text": "SECRET"}]},
+        message_item('{"a": 1}', "m2"),
+    )
+    done = await done_of(Wire(stream(*response(*items))).responses_model())
+    assert [part.text for part in done.message.parts] == ["Let me look.\n\n", '{"a": 1}']  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("text/plain", b'{"choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]}'),
+        ("application/x-ndjson", b'\n {"choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]}'),
+        ("application/json", b"".join(OK)),
+        ("", b"".join(OK)),
+    ],
+)
+async def test_what_an_answer_is_is_told_by_its_first_byte(kind: str, content: bytes) -> None:
+    answer = httpx2.Response(200, headers={"content-type": kind} if kind else {}, content=content)
+    assert (await done_of(Wire(answer).chat())).message.text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "told"),
+    [
+        (httpx2.Response(200, content=b'{"error": "model loading"}'), "server", "model loading"),
+        (stream(data([{"error": {"code": 429, "message": "slow"}}])), "rate", "slow"),
+        (
+            httpx2.Response(200, headers=SSE, content=b"data: " + b"[" * 100_000 + b"\n\n"),
+            "broken_stream",
+            "nested too deeply",
+        ),
+        (httpx2.Response(403, json={"error": {"code": "insufficient_quota", "message": "empty"}}), "quota", "empty"),
+        (httpx2.Response(502, html="<h1>Bad gateway</h1>"), "server", "a web page"),
+        (httpx2.Response(500), "server", "nothing more"),
+        (
+            httpx2.Response(307, headers={"location": "http://127.0.0.1:2/v1"}),
+            "bad_request",
+            "redirects to http://127.0.0.1:2/v1",
+        ),
+    ],
+)
+async def test_failures_in_odd_clothes_are_told_for_what_they_are(
+    answer: httpx2.Response, kind: str, told: str
+) -> None:
+    with pytest.raises(ModelError, match=told) as caught:
+        await events_of(Wire(answer).chat(retries=0))
+    assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize("after", ["0", "-5", "NaN", "Thu, 01 Jan 2026 00:00:00 GMT", "soon"])
+async def test_a_server_that_asks_for_no_pause_gets_one_all_the_same(after: str) -> None:
+    limited = httpx2.Response(429, json={"error": {"message": "slow"}}, headers={"retry-after": after})
+    wire = Wire(limited, limited, stream(*OK))
+    await events_of(wire.chat())
+    assert wire.pauses[0] >= 0.5
+    assert wire.pauses[1] >= 1.0

@@ -131,7 +131,7 @@ TEXTS: dict[str, str] = {
         "\n"
         "    mcpchat models\n"
         "    mcpchat models local\n"
-        "    mcpchat ask -m local:qwen3 \"Hello\"      a model of that server\n"
+        "    mcpchat ask -m qwen3@local \"Hello\"      a model of that server\n"
         "\n"
         "Arguments:\n"
         "  [NAME] <str>  Only what the server of this [model.NAME] has.\n"

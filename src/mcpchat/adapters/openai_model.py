@@ -81,6 +81,8 @@ class OpenAIModel:
                 return
             except ModelError as error:
                 lesson = None if shown or lessons >= _MOST_LESSONS else learn(manners, error, body)
+                if lesson is not None and self._api.body(request, lesson.manners, here) == body:
+                    lesson = None  # it is nothing that this API could do otherwise
                 wait = None if shown or tried >= self._retries else may_pass(error, tried)
                 if lesson is None and wait is None:
                     raise

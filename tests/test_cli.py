@@ -240,7 +240,7 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(run: Run, key: 
 @pytest.mark.parametrize(
     ("words", "environ", "told_"),
     [
-        (["ask", "x"], {"OPENAI_BASE_URL": "localhost:11434"}, "expected http:// or https://"),
+        (["ask", "x"], {"OPENAI_BASE_URL": "localhost:11434"}, "expected an address that begins with"),
         (["ask", "-m", "demo", "--allow", "delete_file", "x"], {}, "'delete_file' names no server"),
         (["config", "init", "--config", "/proc/nowhere/c.toml"], {}, "cannot write /proc/nowhere/c.toml"),
     ],
@@ -320,7 +320,7 @@ def test_exit_7_at_the_step_limit_with_the_answer_given(run: Run, model_double: 
     config = "[limits]\nmax_steps = 1\n"
     code, out, err = told(run("ask", "x", config=config, OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (7, "so far: 2\n")
-    assert "stopped after 1 rounds of tool calls" in err
+    assert "as many rounds as it may" in err
     assert model_double.requests[1]["tool_choice"] == "none"
 
 

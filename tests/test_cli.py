@@ -338,7 +338,7 @@ def test_exit_8_when_the_model_fails(run: Run, model_double: ModelDouble) -> Non
         "class": "auth",
         "code": 8,
         "message": "the model's server answered 401: bad key",
-        "hint": "check the key: OPENAI_API_KEY, or api_key under [model] in the config",
+        "hint": "check the key: api_key under [model] in the config (or OPENAI_API_KEY)",
     }
     model_double.replies = [Reply([chunk({"content": "half an ans"})])]
     code, out, err = told(run("ask", "x", **model))

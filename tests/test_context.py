@@ -269,7 +269,8 @@ async def test_what_does_not_help_is_not_done_again_at_every_step() -> None:
     numbers = iter(range(100))
     toolbox = FakeToolbox({"echo": lambda a: f"result {next(numbers)}"})
     steps = [says("", calls(TOOL, call_id=f"c{number}"), usage=Usage(input=960, output=1)) for number in range(6)]
-    model = ScriptedModel(steps[0], *(event for one in steps[1:] for event in (says(""), one)), says("done"))
+    empty = says("", usage=Usage(input=900, output=1))
+    model = ScriptedModel(steps[0], *(event for one in steps[1:] for event in (empty, one)), says("done"))
     made, seen = session(model, window=1000, toolbox=toolbox)
     made.history = [user("x" * 3000)]
     try:
@@ -278,7 +279,7 @@ async def test_what_does_not_help_is_not_done_again_at_every_step() -> None:
         pytest.fail("it asked for more summaries than make sense")
     finally:
         summaries = [request for request in model.requests if request.messages[-1] == user(SUMMARISE)]
-    assert len(summaries) <= 2
+    assert len(summaries) < 4
     assert "could not be summed up" in " ".join(notices(seen)) or not summaries
 
 
@@ -380,3 +381,16 @@ async def test_a_new_model_and_a_new_conversation_forget_what_was_learnt_of_the_
     made.context.window = 99
     made.switch(made.model)
     assert made.context.window is None
+
+
+async def test_a_question_that_was_too_long_does_not_end_the_conversation() -> None:
+    refusal = ModelError("too long", kind="context", window=4000, needed=12_000)
+    model = ScriptedModel([refusal], [refusal], says("there was a long text"), says("ok"))
+    made, _ = session(model)
+    with pytest.raises(ModelError):
+        await made.send("far too long " * 3000)
+    finished = await made.send("never mind")
+    assert finished.stop == "end"
+    assert model.requests[-1].messages[-1].text == "never mind"
+    assert sum(weight(message) for message in model.requests[-1].messages) < 8000
+    assert len(made.history[0].text) == 39_000

@@ -314,3 +314,35 @@ async def test_what_the_environment_has_for_openai_goes_to_openai_alone(monkeypa
         await events_of(OpenAIModel(client, ChatCompletions()))
     assert ["x-corp-token" in headers for headers in seen] == [False, True]
     assert ["openai-organization" in headers for headers in seen] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "gone"),
+    [
+        ("unsupported content[].type", PDF, "a.pdf: application/pdf"),
+        ("unsupported content[].type", PICTURE, "image/png"),
+        ("this model is missing data required for image input", PICTURE, "image/png"),
+        ("No endpoints found that support image input", PICTURE, "image/png"),
+    ],
+)
+async def test_what_single_servers_say_of_pictures_and_files_is_understood(
+    said: str, message: Message, gone: str
+) -> None:
+    wire = Wire(refused(404 if "endpoints" in said else 400, said), stream(*OK))
+    events = await events_of(wire.chat(), ModelRequest(model="m", messages=(message,)))
+    assert isinstance(events[0], Notice)
+    assert f"[{gone}" in str(wire.bodies[1]["messages"])
+
+
+async def test_a_key_that_a_server_repeats_is_not_shown() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return refused(401, f"Incorrect API key provided: {request.headers['authorization'].removeprefix('Bearer ')}")
+
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    client = OpenAIClient(
+        base_url="http://127.0.0.1:1/v1", api_key="sk-very-secret", where="[model.two]", http_client=http
+    )
+    with pytest.raises(ModelError) as caught:
+        await events_of(OpenAIModel(client, ChatCompletions()))
+    assert "sk-very-secret" not in f"{caught.value} {caught.value.message} {caught.value.said}"
+    assert caught.value.hint == "check the key: api_key under [model.two] in the config"

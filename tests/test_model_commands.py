@@ -210,9 +210,14 @@ def test_models_are_listed(run: Run, model_double: ModelDouble) -> None:
     model_double.models = [{"id": "small", "context_length": 8192}]
     code, out, _ = told(run("models"))
     assert code == 0
-    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["two", "-"], ["small", "8,192"], ["demo", "-"]]
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [
+        ["m", "-"],
+        ["two", "-"],
+        ["small", "8,192"],
+        ["demo", "-"],
+    ]
     rows = json.loads(told(run("models", "two", "-o", "json"))[1])
-    assert rows == [{"model": "small@two", "at": f"{model_double.base_url}/", "window": 8192, "note": ""}]
+    assert rows == [{"model": "small@two", "at": model_double.base_url, "window": 8192, "note": ""}]
 
 
 def test_an_overflow_is_summed_up_and_asked_again(run: Run, model_double: ModelDouble) -> None:
@@ -268,3 +273,23 @@ def test_a_redirect_takes_neither_the_key_nor_the_conversation_elsewhere(run: Ru
         code, _, err = told(run("ask", "hi"))
         assert (code, other.requests) == (8, [])
     assert "redirects to" in err
+
+
+def test_a_part_of_an_answer_is_in_the_json_too(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [Reply([chunk({"content": "Half of it"})])]
+    code, out, _ = told(run("ask", "-o", "json", "hi"))
+    answer = json.loads(out)
+    assert (code, answer["answer"], answer["error"]["class"]) == (8, "Half of it", "broken_stream")
+
+
+def test_models_as_json_is_one_document_though_the_server_is_down(run: Run, model_double: ModelDouble) -> None:
+    done = run("models", "-o", "json", "--config", "/dev/null")
+    assert [row["model"] for row in json.loads(done.stdout)] == ["demo"]
+    assert done.returncode == 2
+
+
+def test_the_demo_says_that_it_takes_no_pictures(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    code, out, err = told(run("ask", "-m", "demo", "--attach", str(tmp_path / "a.png"), "2+2"))
+    assert (code, out) == (0, "calculator.calculate(2+2) = 4\n")
+    assert "the demo takes no images and files" in err

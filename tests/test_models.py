@@ -252,3 +252,28 @@ async def test_a_limit_of_cost_holds_for_the_model_that_is_switched_to() -> None
     with pytest.raises(UsageError, match="the price of free is not known"):
         await found.choose("free")
     assert where(await found.choose("m"))[2] == "http://127.0.0.1:1/v1/"
+
+
+@pytest.mark.parametrize("name", ["tiny@locl", "Local", "x@"])
+async def test_a_table_that_is_almost_named_is_asked_for(name: str) -> None:
+    if name == "x@":
+        assert (await models(TABLES, **KEYS).choose(name)).name == "x@"
+        return
+    with pytest.raises(UsageError, match="did you mean local"):
+        await models(TABLES, **KEYS).choose(name)
+
+
+async def test_who_has_tables_but_chose_none_is_told_how() -> None:
+    with pytest.raises(NoModel, match="no model is chosen; the config has local"):
+        await models('[model.local]\nbase_url = "http://127.0.0.1:9/v1"\n').choose(None)
+
+
+async def test_a_server_of_one_model_has_its_window_whatever_it_is_called(model_double: ModelDouble) -> None:
+    model_double.models = [{"id": "/models/it.gguf", "meta": {"n_ctx": 4096}}]
+    text = f'[model]\nname = "any"\nbase_url = "{model_double.base_url}"\n'
+    assert await (await models(text).choose(None)).window(10_000) == 4096
+
+
+def test_a_price_with_a_slip_says_what_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r'model.a.price.outptu: unknown key; did you mean "output"'):
+        models("[model.a]\nprice = { input = 1, outptu = 2 }\n")

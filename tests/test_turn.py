@@ -215,7 +215,7 @@ async def test_a_cancel_while_text_streams_keeps_what_was_shown() -> None:
     assert made.history == [user("go"), partial]
     assert untimed(seen)[-2:] == [
         ev.MessageAdded(message=partial),
-        ev.TurnFinished(stop="cancelled", usage=Usage(), steps=1),
+        ev.TurnFinished(stop="cancelled", usage=Usage(input=5, output=2, estimated=True), steps=1),
     ]
 
 

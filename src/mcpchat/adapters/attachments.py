@@ -53,6 +53,8 @@ def media_type(data: bytes) -> str:
 
 
 def _content(name: str) -> bytes:
+    if not name:
+        raise UsageError("cannot attach a file without a name", hint="--attach FILE")
     try:
         path = Path(name).expanduser()
         if path.is_file() and path.stat().st_size > MOST_BINARY:

@@ -6,8 +6,8 @@ import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
-from mcpchat.core.events import TextDelta
-from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage, result_text
+from mcpchat.core.events import Notice, TextDelta
+from mcpchat.core.messages import Audio, File, Image, Message, Part, Text, ToolCall, ToolResult, Usage, result_text
 from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
 from mcpchat.core.tools import ToolSpec, required_names, schema_types
 
@@ -22,6 +22,9 @@ class DemoModel:
     """A Model that is deterministic and local. One call a question, then a report of what came back."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        asked = request.messages[-1]
+        if asked.role == "user" and any(isinstance(part, Image | Audio | File) for part in asked.parts):
+            yield Notice(level="warning", text="the demo takes no images and files: it goes by the words alone")
         answer = self._answer(request)
         for part in answer:
             match part:

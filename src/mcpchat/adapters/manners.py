@@ -12,7 +12,8 @@ from mcpchat.core.sanitize import one_line
 
 _REFUSED = re.compile(
     r"not support|n't support|unsupported|unknown|unrecogni[sz]ed|not permitted|not allowed|extra (inputs|fields)|"
-    r"unexpected|not enabled|unavailable|invalid (parameter|argument|field|key)|does not (accept|take|allow)"
+    r"unexpected|not enabled|unavailable|missing data required|"
+    r"no endpoints found that support|invalid (parameter|argument|field|key)|does not (accept|take|allow)"
 )
 # A value that is out of bounds is the person's to change: what it belongs to is not refused.
 _VALUE = re.compile(
@@ -42,6 +43,7 @@ _UNREADABLE = re.compile(r"invalid_encrypted|could not be|cannot be (verified|de
 _NO_TEXT_LISTS = re.compile(r"content\W.*(must be|should be|expected)( a)?( valid)? string|sequence, expected a string")
 _PICTURE_WORDS = re.compile(r"\b(images?|image_url|input_image|image input|vision|multimodal|mmproj)\b")
 _FILE_WORDS = re.compile(r"\b(files?|input_file|pdfs?|document input|part type)\b")
+_CONTENT_WORDS = re.compile(r"content(\[\])?\W{0,2}(part )?type")
 _ROLE_WORDS = re.compile(
     r"role\W.{0,80}\b(system|developer)\b|\b(system|developer)\W{0,2} (role|message|instruction)s?\b|"
     r"\.role\W.*\b(system|developer)\b"
@@ -98,7 +100,8 @@ def _pictures(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | 
     if _NO_TEXT_LISTS.search(said):
         plain = replace(manners, images=False, files=False)
         return Lesson(manners=plain, notice=f"{body['model']} takes text alone: sent without images and files")
-    if _PICTURE_WORDS.search(said) and _REFUSED.search(said) and not _VALUE.search(said):
+    meant = _PICTURE_WORDS.search(said) or (_CONTENT_WORDS.search(said) and not _holds(body, "file", "input_file"))
+    if meant and _REFUSED.search(said) and not _VALUE.search(said):
         return Lesson(manners=replace(manners, images=False), notice=f"{body['model']} takes no images: sent without")
     return None
 
@@ -106,7 +109,9 @@ def _pictures(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | 
 def _documents(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
     if not manners.files or not _holds(body, "file", "input_file"):
         return None
-    if _FILE_WORDS.search(said) and _REFUSED.search(said) and not _VALUE.search(said):
+    if _NO_TEXT_LISTS.search(said) or (
+        (_FILE_WORDS.search(said) or _CONTENT_WORDS.search(said)) and _REFUSED.search(said) and not _VALUE.search(said)
+    ):
         return Lesson(manners=replace(manners, files=False), notice=f"{body['model']} takes no files: sent without")
     return None
 

@@ -37,8 +37,8 @@ class OpenAIClient:
     """An OpenAI-compatible address and the key for it.
 
     Requests go through the SDK's generic ``post``, and what comes back is read here: so a server's quirks reach our own
-    accumulators, and the SDK's many model types need not be loaded. ``timeout`` is the longest silence, in seconds;
-    ``http_client`` is for other transports.
+    accumulators, and the SDK's many model types need not be loaded. ``where`` is the table of the config, for hints;
+    ``timeout`` is the longest silence, in seconds; ``http_client`` is for other transports.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class OpenAIClient:
         base_url: str | None,
         api_key: str | None,
         headers: Mapping[str, str] | None = None,
+        where: str = "[model]",
         timeout: float = 600.0,
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
@@ -59,6 +60,8 @@ class OpenAIClient:
             timeout=httpx2.Timeout(timeout, connect=10.0),
             http_client=http_client,
         )
+        self._where = where
+        self._secrets = [one for one in (api_key, *(headers or {}).values()) if one and len(one) >= _SHORTEST_SECRET]
         self.base_url = str(self._sdk.base_url)
         self.is_openai = is_openai(self.base_url)
         if not self.is_openai:
@@ -89,7 +92,7 @@ class OpenAIClient:
                     raise ModelError(
                         f"{self.base_url} answers with a web page, not as a model's API does",
                         kind="bad_request",
-                        hint="check the address ([model] base_url, OPENAI_BASE_URL); most end in /v1",
+                        hint="check the address (base_url under {where}); most end in /v1",
                     )
                 if first.startswith((b"{", b"[")):
                     whole = self._object(first + b"".join([piece async for piece in pieces]))
@@ -124,21 +127,43 @@ class OpenAIClient:
         found = [m for m in listed if isinstance(m, dict) and m.get("id")] if isinstance(listed, list) else []
         return sorted(found, key=lambda model: str(model["id"]))
 
+    def finished(self, error: ModelError) -> ModelError:
+        """The error with its hint for this address, and without our secrets, which some servers repeat."""
+        hint = (error.hint or _HINTS.get(error.kind, "")).replace("{where}", self._where)
+        error.hint = hint.replace("{or}", " (or OPENAI_API_KEY)" if self._where == "[model]" else "")
+        for secret in self._secrets:
+            error.message, error.said = (text.replace(secret, "…") for text in (error.message, error.said))
+        error.args = (error.message,)
+        return error
+
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turn whatever the SDK raises into ModelError."""
+        try:
+            with self._as_ours():
+                yield
+        except ModelError as error:
+            self.finished(error)
+            raise
+
+    @contextmanager
+    def _as_ours(self) -> Iterator[None]:
         try:
             yield
         except openai.APIStatusError as error:
             raise self._status_error(error) from error
         except openai.APITimeoutError as error:
-            raise ModelError(f"the model's server at {self.base_url} did not answer in time", kind="network") from error
+            raise ModelError(
+                f"the model's server at {self.base_url} did not answer in time",
+                kind="network",
+                hint="check the address (base_url under {where}), http or https, and that the server runs",
+            ) from error
         except openai.APIConnectionError as error:
             cause = str(error.__cause__ or error)
             raise ModelError(
                 f"cannot reach the model's server at {self.base_url}: {cause}",
                 kind="network",
-                hint="check the address ([model] base_url, OPENAI_BASE_URL), the network, and that the server runs",
+                hint="check the address (base_url under {where}), the network, and that the server runs",
             ) from error
         except openai.APIError as error:  # a header, a key or a body that the SDK cannot make sense of
             raise ModelError(f"the model's server at {self.base_url} cannot be used: {error}", kind="server") from error
@@ -176,9 +201,10 @@ class OpenAIClient:
         return ModelError(
             f"the model's server answered {status}: {message or 'nothing more'}",
             kind=kind,
-            hint=_HINTS.get(kind, ""),
+            hint=_NOT_THERE if status == 404 else "",
             retry_after=retry_after,
             window=_window(said),
+            needed=_needed(said),
             said=said,
         )
 
@@ -200,20 +226,24 @@ def reported(error: object) -> ModelError:
     return ModelError(
         f"the model's server reported: {message or 'an error without words'}",
         kind=kind or "server",
-        hint=_HINTS.get(kind or "", ""),
         window=_window(said),
+        needed=_needed(said),
         said=said,
     )
 
 
 _HINTS: dict[str, str] = {
-    "auth": "check the key: OPENAI_API_KEY, or api_key under [model] in the config",
+    "auth": "check the key: api_key under {where} in the config{or}",
     "quota": "the account has nothing left to spend: see the provider's billing page",
     "rate": "the provider's limit is reached: wait, or use another model",
     "context": "ask with less, or a model of a larger window; in the chat, /clear begins a new conversation",
-    "bad_request": "check the model's name and options: --model, or [model] in the config",
+    "bad_request": "check the model's name and options: --model, or {where} in the config",
+    "server": "look at the server's own log, or ask again later",
+    "broken_stream": "ask again",
 }
-_MOST_SAID = 1000  # characters
+_NOT_THERE = "check the model's name, the address (most end in /v1) and the api under {where} in the config"
+_SHORTEST_SECRET = 6  # characters: a shorter one could be a word of any sentence
+_MOST_SAID = 500  # characters
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"})
 _BUSY = frozenset(
     {"overloaded", "overloaded_error", "server_overloaded", "engine_overloaded_error", "service_unavailable"}
@@ -290,6 +320,12 @@ def _detail(item: object) -> str:
     where = item.get("loc")
     path = "'" + ".".join(str(step) for step in where) + "'" if isinstance(where, list) else ""
     return f"{path} {item.get('msg', '')}".strip()
+
+
+def _needed(said: str) -> int | None:
+    """How many tokens the request had, where an error tells it."""
+    found = re.search(r"(?:request|resulted in|requested) \(?(\d+) tokens", said.lower())
+    return int(found[1]) if found else None
 
 
 def _window(said: str) -> int | None:

@@ -63,6 +63,7 @@ class OpenAIModel:
         self._pause = pause
         self._retries = retries
         self._api = api
+        self.api_name = api.name
         self._manners: dict[str, Manners] = {}  # by model
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
@@ -80,6 +81,7 @@ class OpenAIModel:
                         yield event
                 return
             except ModelError as error:
+                self.client.finished(error)
                 lesson = None if shown or lessons >= _MOST_LESSONS else learn(manners, error, body)
                 if lesson is not None and self._api.body(request, lesson.manners, here) == body:
                     lesson = None  # it is nothing that this API could do otherwise

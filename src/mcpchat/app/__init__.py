@@ -253,6 +253,10 @@ def _limits(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
 def read_schema(text: str) -> dict[str, Any]:
     """The JSON Schema in this text, or in the file that it names. Raises UsageError for what is none."""
     source = "--schema"
+    if not text.strip():
+        raise UsageError("--schema is empty", hint="a file, or the schema itself")
+    if text.strip() in {"true", "false"} or text.lstrip().startswith("["):
+        raise UsageError("--schema: a JSON Schema is an object here", hint='{"type": "object", ...}')
     if not text.lstrip().startswith("{"):
         source = f"--schema {text}"
         try:

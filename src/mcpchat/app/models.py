@@ -99,6 +99,7 @@ class Models:
                 reasoning_effort=place.entry.reasoning_effort,
                 extra_body=place.entry.extra_body,
             ),
+            at=f"{adapter.client.base_url.rstrip('/')}, {adapter.api_name}",
             window=_window(adapter, place.entry, name),
             price=price,
         )
@@ -112,8 +113,15 @@ class Models:
             return name, entries[name].name or name
         if name == usual:
             return "", name
-        of_label, _, label = name.rpartition("@")
-        return (label, of_label) if label in entries and of_label else (self._here, name)
+        of_label, at, label = name.rpartition("@")
+        if label in entries and of_label:
+            return label, of_label
+        meant = next((one for one in entries if one.lower() == name.lower()), "") or (
+            nearest(label, entries, 1) if at else ""
+        )
+        if meant:
+            raise UsageError(f"no [model.{label}] is configured; did you mean {''.join(meant)}?")
+        return self._here, name
 
     async def listed(self, label: str | None) -> tuple[Sequence[ModelRow], McpChatError | None]:
         """What can be chosen, of one table's server, or all tables and [model]'s server; and why the last did not say.
@@ -127,13 +135,18 @@ class Models:
                 known = f"did you mean {close[0]}?" if close else f"known: {', '.join(entries) or 'none'}"
                 raise UsageError(f"no [model.{label}] is configured; {known}")
             return await self._offered(label), None
-        rows = [
+        usual = self._setup.config.model
+        rows: list[ModelRow] = []
+        if usual.name and usual.name not in entries:
+            at = self._place("").address
+            rows.append(ModelRow(model=usual.name, at=at, window=usual.context_window, note="the usual one"))
+        rows += [
             ModelRow(model=name, at=self._place(name).address, window=entry.context_window, note=entry.name or "")
             for name, entry in entries.items()
         ]
         problem: McpChatError | None = None
         try:
-            rows += await self._offered("")
+            rows += (row for row in await self._offered("") if row.model != usual.name)
         except (ModelError, ConfigError) as error:
             problem = error
         except NoModel as error:
@@ -156,7 +169,9 @@ class Models:
             raise ModelError(f"{told}: no answer within {_PATIENCE * 2:.0f} s", kind="network") from error
         suffix = f"@{label}" if label else ""
         return [
-            ModelRow(model=f"{model['id']}{suffix}", at=adapter.client.base_url, window=model_list.window(model))
+            ModelRow(
+                model=f"{model['id']}{suffix}", at=adapter.client.base_url.rstrip("/"), window=model_list.window(model)
+            )
             for model in listed
         ]
 
@@ -189,7 +204,7 @@ class Models:
             where = "OPENAI_API_KEY" if place.key == "env:OPENAI_API_KEY" else f"{place.where}.api_key"
             key = await header_value(place.key, self._setup.environ, where=where) if place.key else None
         if not key and place.is_openai:
-            raise NoModel(await ways_to_a_model(name))
+            raise NoModel(await ways_to_a_model(name, tuple(self._setup.config.model.entries)))
         headers = {
             name: await header_value(value, self._setup.environ, where=f"{place.where}.headers.{name}")
             for name, value in place.entry.headers.items()
@@ -198,7 +213,13 @@ class Models:
             from mcpchat.adapters.openai_client import OpenAIClient
             from mcpchat.adapters.openai_model import Api, OpenAIModel
 
-        client = OpenAIClient(base_url=place.address, api_key=key, headers=headers, timeout=place.entry.timeout)
+        client = OpenAIClient(
+            base_url=place.address,
+            api_key=key,
+            headers=headers,
+            where=f"[{place.where}]",
+            timeout=place.entry.timeout,
+        )
         api: Api
         if place.entry.api == "responses" or (place.entry.api == "auto" and client.is_openai):
             from mcpchat.adapters.openai_responses import Responses
@@ -240,7 +261,9 @@ async def _listed_window(adapter: "OpenAIModel", name: str) -> int | None:
             listed = await adapter.client.models()
     except (ModelError, TimeoutError):
         return None
-    return next((model_list.window(model) for model in listed if model["id"] == name), None)
+    named = [model for model in listed if model["id"] == name]
+    # A server of one model answers with it, whatever it is called.
+    return model_list.window((named or listed)[0]) if named or len(listed) == 1 else None
 
 
 def _known_window(base_url: str, name: str) -> int | None:
@@ -280,8 +303,14 @@ async def _which_model(adapter: Any) -> str:
     return f"no model is named; {base_url} has: {', '.join(offered) or 'none'}\nName one: --model NAME"
 
 
-async def ways_to_a_model(name: str | None) -> str:
+async def ways_to_a_model(name: str | None, tables: Sequence[str] = ()) -> str:
     """The screen for someone without a key: what to do next, the local servers that answer included."""
+    if tables and name is None:
+        return (
+            f"no model is chosen; the config has {', '.join(tables)}.\n"
+            f"Choose one for this run: --model {tables[0]}\n"
+            f'or for always, in the config: [model] name = "{tables[0]}"'
+        )
     from mcpchat.adapters import local_models
 
     found = await local_models.find()

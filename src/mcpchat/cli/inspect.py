@@ -62,6 +62,7 @@ async def models(setup: Setup, table: str | None, output: str) -> int:
         print_table(tables.models([(row.model, row.at, row.window, row.note) for row in rows]))
     sys.stdout.flush()
     if problem is not None:
+        problem.answered = output == "json"
         raise problem
     return 0
 

@@ -128,12 +128,17 @@ async def ask(
     shown, asker = _renderer(output, look, answers=wishes.schema is None)
     emit = _Denials(shown)
     value = ""
-    async with open_chat(setup, wishes, emit=emit, asker=asker) as chat:
-        message = await _composed(said, attached, chat.hub)
-        if wishes.schema is None:
-            finished = await chat.session.send(message)
-        else:
-            finished, value = await chat.session.answer(message)
+    try:
+        async with open_chat(setup, wishes, emit=emit, asker=asker) as chat:
+            message = await _composed(said, attached, chat.hub)
+            if wishes.schema is None:
+                finished = await chat.session.send(message)
+            else:
+                finished, value = await chat.session.answer(message)
+    except ModelError as error:
+        if isinstance(shown, plain.JsonSummary) and shown.partial:
+            shown.write(error)  # what was there before it broke off
+        raise
     verdict = _verdict(finished, emit.denied, chat.session.run_total)
     if isinstance(shown, plain.JsonSummary):
         shown.write(verdict, **({"answer": value, "value": json.loads(value)} if value else {}))

@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -197,7 +198,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[int, Meta(gt=0, description="Tokens, in and out, of one run; looked at before each request.")] | None
     ) = None
     max_cost: (
-        Annotated[float, Meta(gt=0, description="US dollars of one run; looked at before each request.")] | None
+        Annotated[float, Meta(ge=0, description="US dollars of one run; looked at before each request.")] | None
     ) = None
     max_result: Annotated[
         int,
@@ -305,6 +306,9 @@ def _problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...
             yield here, f"unknown key{_did_you_mean(key, others)}"
             continue
         wanted = known[key]
+        if isinstance(wanted, UnionType) and NoneType in get_args(wanted):
+            own = [one for one in get_args(wanted) if one is not NoneType]
+            wanted = own[0] if len(own) == 1 and isinstance(own[0], type) and issubclass(own[0], Struct) else wanted
         if get_origin(get_args(wanted)[0] if get_origin(wanted) is Annotated else None) is Literal:
             wanted = get_args(wanted)[0]
         if isinstance(wanted, type) and issubclass(wanted, Struct):

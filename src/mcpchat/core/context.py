@@ -36,6 +36,7 @@ _MOST_KEPT = 20_000  # tokens of the tail, and of what the user said before it
 _SHORT = 1500  # characters of a shortened result
 _FIRST_RATIO = 4.0  # bytes a token, until a server has counted
 _LOW, _HIGH = 1.0, 8.0
+_SOMEBODY_ASKS = 10**9  # tokens: reason enough to look for the window
 _TELLING = 8000  # bytes of a request, from which on the ratio is learnt
 _PICTURE = 4000  # "bytes" that stand for an image
 
@@ -145,6 +146,7 @@ class Context:
         self._ratio = _FIRST_RATIO
         self._counted_last = (0, 0)  # of the latest request: its bytes, and its tokens by the server
         self._warned = False
+        self._under_way = (0, 0)  # of an answer that is not whole yet: bytes sent, bytes shown
         self._in_vain = 0  # tokens that were left when making room did not help
         self._weighed: tuple[tuple[ToolSpec, ...], int] = ((), 0)
 
@@ -183,8 +185,13 @@ class Context:
     async def look(self, request: ModelRequest) -> tuple[int, int | None]:
         """How many tokens the request would take, and how many the model can, None where nobody knows."""
         tokens = self.estimate(request, view(request.messages))
-        self.window = self.window or await self.choice.window(tokens)
+        self.window = self.window or await self.choice.window(_SOMEBODY_ASKS)
         return tokens, self.window
+
+    def take_uncounted(self) -> Usage | None:
+        """What an answer took that broke off, or was cancelled, as far as it can be guessed; once."""
+        sent, shown, self._under_way = *self._under_way, (0, 0)
+        return self._guessed(sent, shown) if shown else None
 
     def estimate(self, request: ModelRequest, shown: Sequence[Message]) -> int:
         """Tokens of a request that shows these messages: those that the server counted last, and what is new."""
@@ -202,16 +209,15 @@ class Context:
         """The model's events, its usage estimated where the server does not count, and learnt from where it does."""
         sent = self._weight(request, request.messages)
         shown = 0
-        try:
-            async with aclosing(self.choice.adapter.stream(request)) as events:
-                async for event in events:
-                    if isinstance(event, TextDelta | ReasoningDelta):
-                        shown += _bytes(event.text)
-                    yield self._measured(event, sent) if isinstance(event, Done) else event
-        except ModelError:
-            if shown:  # it was paid for, whoever counts it
-                yield Spent(usage=self._guessed(sent, shown))
-            raise
+        async with aclosing(self.choice.adapter.stream(request)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta | ReasoningDelta):
+                    shown += _bytes(event.text)
+                    self._under_way = sent, shown
+                if isinstance(event, Done):
+                    self._under_way = 0, 0
+                    event = self._measured(event, sent)
+                yield event
 
     def _measured(self, done: Done, sent: int) -> Done:
         if done.usage.input:
@@ -229,8 +235,8 @@ class Context:
         """What was refused did not fit, whatever we thought its size was, or the window's."""
         if error.window:
             self.window = error.window
-            if tokens < error.window:
-                self._ratio *= max(1, tokens) / error.window
+            if tokens < (needed := error.needed or error.window):
+                self._ratio *= max(1, tokens) / needed
                 self._counted_last = 0, 0
         elif self.window is None or self.window >= tokens:
             self.window = max(1, int(tokens * 0.9))
@@ -293,8 +299,8 @@ class Context:
         """Have the model sum up what stands before the cut, and replace it; ``limit`` bytes of the user's own stay."""
         cut = max(cut, *(note.replaces for note in _notes(history) if note.summary), 0)
         replaced = view(_before(history, cut))
-        if not any(message.role == "assistant" for message in replaced):
-            return
+        if all(message.text.startswith(_HEADING) for message in replaced):
+            return  # there is nothing, or nothing but a summary
         yield Notice(level="info", text="summing up the conversation")
         summary, partial = "", False
         for part in _ever_less(replaced):
@@ -309,6 +315,8 @@ class Context:
                             yield event
                 break
             except ModelError as error:
+                if left := self.take_uncounted():
+                    yield Spent(usage=left)
                 if error.kind != "context":
                     raise
                 partial = True
@@ -325,14 +333,13 @@ class Context:
 
 def _waiting(history: Sequence[Message]) -> int:
     """The place from which on messages wait for an answer: the user's latest, or the latest calls and their results."""
-    place = len(history)
-    while place and history[place - 1].role in {"user", "system"}:
+    place = len(history) - 1
+    while place > 0 and history[place].role == "system":
         place -= 1
-    if place and history[place - 1].role == "tool":
-        while place and history[place - 1].role in {"tool", "system"}:
+    if place > 0 and history[place].role == "tool":
+        while place > 0 and history[place].role in {"tool", "system"}:
             place -= 1
-        return max(0, place - 1)
-    return place
+    return max(0, place)
 
 
 def _shortened(history: Sequence[Message], before: int, limit: int) -> Message | None:
@@ -374,7 +381,7 @@ def _ever_less(messages: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
     ones, always with the summary that stands for what was before."""
     yield messages
     cut = tuple(_cut(message, 2 * _SHORT) for message in messages)
-    summaries = tuple(message for message in cut if message.text.startswith(_HEADING[:40]))
+    summaries = tuple(message for message in cut if message.text.startswith(_HEADING))
     rest = tuple(message for message in cut if message not in summaries)
     while rest:
         yield sendable((*summaries, *rest))

@@ -100,8 +100,9 @@ class LimitReached(McpChatError):
 class ModelError(McpChatError):
     """The model's API failed.
 
-    ``retry_after`` is in seconds, as the server asked; ``window`` is how many tokens the model takes, where a server
-    that was given too many says so; ``said`` is all that the server said, for who can read more in it.
+    ``retry_after`` is in seconds, as the server asked; ``window`` is how many tokens the model takes, and ``needed``
+    how many it was given, where a server that was given too many says so; ``said`` is all that the server said, for
+    who can read more in it.
     """
 
     exit_code = 8
@@ -114,10 +115,12 @@ class ModelError(McpChatError):
         hint: str = "",
         retry_after: float | None = None,
         window: int | None = None,
+        needed: int | None = None,
         said: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.kind = kind
         self.retry_after = retry_after
         self.window = window
+        self.needed = needed
         self.said = said

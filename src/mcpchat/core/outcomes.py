@@ -9,7 +9,7 @@ HINTS: dict[Stop, str] = {
     "repeats": "ask in other words, or another model",
     "tokens": "--max-tokens, or max_tokens under [limits], allows more",
     "cost": "--max-cost, or max_cost under [limits], allows more",
-    "length": "raise max_output_tokens; in the chat, /continue has it go on",
+    "length": "raise max_output_tokens where it is set, or ask for less",
     "filter": "ask in other words",
     "refusal": "ask in other words",
 }

@@ -94,15 +94,17 @@ async def _no_window(tokens: int) -> int | None:
 class ModelChoice:
     """A model by name, the adapter that speaks to it, and the options that go with each request.
 
-    ``notice`` is what the person must know of it; said once, when it is first talked to. ``window`` finds out how many
-    tokens it can take, None where nobody knows; it is given the size of what is to be sent, as a reason to look or
-    not. ``price`` is what a request cost, in US dollars, None where that is not known.
+    ``notice`` is what the person must know of it; said once, when it is first talked to. ``at`` is where it is, for
+    people. ``window`` finds out how many tokens it can take, None where nobody knows; it is given the size of what is
+    to be sent, as a reason to look or not. ``price`` is what a request cost, in US dollars, None where that is not
+    known.
     """
 
     name: str
     adapter: Model
     options: Options = field(default_factory=Options)
     notice: str = ""
+    at: str = ""
     window: Callable[[int], Awaitable[int | None]] = _no_window
     price: Callable[[Usage], float | None] | None = None
 

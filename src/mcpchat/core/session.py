@@ -162,6 +162,7 @@ class Session:
             thread_id=self.thread_id,
             thread=self.spent,
             run_total=self.run_total,
+            uncounted=self.context.take_uncounted,
             notice=self.model.notice if self._introduced != self.model.name else "",
         )
         self._introduced = self.model.name

@@ -29,7 +29,7 @@ from mcpchat.core.events import (
 )
 from mcpchat.core.gate import Gate
 from mcpchat.core.history import is_object
-from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, error_result
+from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage, error_result
 from mcpchat.core.ports import CallStarted, Compacted, Done, Model, ModelRequest, Retrying, Spent, Toolbox
 from mcpchat.core.repeats import Repeats
 from mcpchat.core.spending import Price, Spending
@@ -52,7 +52,8 @@ class Turn:
 
     ``history`` grows in place, through ``add`` alone, and is valid for the next request whatever happens: an error,
     a cancellation at any await, a limit. ``prepare`` gives a request with all but its messages; ``spent`` is this
-    turn's, ``thread`` the conversation's, ``run_total`` the run's, which the limits are about.
+    turn's, ``thread`` the conversation's, ``run_total`` the run's, which the limits are about; ``uncounted`` gives what
+    an answer took that broke off.
     """
 
     model: Model
@@ -67,6 +68,7 @@ class Turn:
     thread_id: str
     thread: Spending
     run_total: Spending
+    uncounted: Callable[[], Usage | None] = lambda: None
     notice: str = ""
     steps: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -175,12 +177,18 @@ class Turn:
                             assert_never(event)
         except asyncio.CancelledError:
             self._keep_partial(shown, "cancelled")
+            self._count_partial()
             raise
         except ModelError as error:
+            self._count_partial()
             lost = error.kind in {"network", "broken_stream"}
             self._keep_partial(shown, "connection lost" if lost else "the model's server failed")
             raise
         raise AssertionError("a model's stream ends in Done or raises ModelError")
+
+    def _count_partial(self) -> None:
+        if left := self.uncounted():
+            self.spent.add(left, self.price)
 
     def _keep_partial(self, shown: Sequence[str], cut: str) -> None:
         if text := "".join(shown):
@@ -230,7 +238,7 @@ class Turn:
             hint = f" ({error.hint})" if error.hint else ""
             result = error_result(call.id, f"{error.message}{hint}")
         finally:
-            self.emit(ToolFinished(call=call, tool=label, result=result, seconds=time.monotonic() - began))
+            self.emit(ToolFinished(call=call, tool=label, result=result, seconds=round(time.monotonic() - began, 3)))
         return result
 
     def _refused(self, call: ToolCall, label: str, why: str) -> ToolResult:

@@ -73,8 +73,7 @@ class Room:
 
     def tell(self, finished: TurnFinished) -> None:
         if told := outcomes.told(finished.stop, self.session.run_total):
-            self.say(f"  {told}", "yellow")
-            self.say(f"  {outcomes.HINTS[finished.stop]}", "dim")
+            self.say(f"  {told}" + ("; /continue has it go on" if finished.stop == "length" else ""), "yellow")
 
 
 @dataclass(frozen=True)
@@ -149,14 +148,15 @@ async def _refresh(room: Room, argument: str) -> None:
 async def _model(room: Room, argument: str) -> None:
     if argument:
         await room.models.switch(argument)
-        room.say(f"model: {room.session.model.name}")
+    model = room.session.model
+    room.say(f"model: {model.name}" + (f"  ({model.at})" if model.at else ""))
+    if argument:
         return
-    room.say(f"model: {room.session.model.name}")
     try:
         room.known_models = await room.models.offered()
     except McpChatError as error:
         room.say(f"  its server does not say what else it has: {error.message}", "dim")
-    names = [*room.models.tables, *room.known_models]
+    names = [*room.models.tables, *(name for name in room.known_models if name not in room.models.tables)]
     more = f"\n  and {len(names) - _MOST_MODELS} more: mcpchat models" if len(names) > _MOST_MODELS else ""
     if names:
         room.say("  " + "\n  ".join(names[:_MOST_MODELS]) + more, "dim")

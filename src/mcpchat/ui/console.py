@@ -68,7 +68,7 @@ class ConsoleRenderer:
                 self._markdown.feed(text)
             case events.MessageAdded(message=message) if message.role == "assistant":
                 self._markdown.finish()
-                if message.cut:
+                if message.cut and message.cut not in {"length", "cancelled"}:  # which are told by how the turn ends
                     self._note(f"the answer ends early: {message.cut}", "yellow")
             case events.ToolStarted():
                 self._running[event.call.id] = f"  {self._busy} {tool_lines.started(event)}"
@@ -148,7 +148,7 @@ class TerminalAsker:
 
     async def go_on(self, rounds: int) -> bool:
         async with self._question():
-            self._err.print(Text(f"  {rounds} rounds of tool calls so far", style="yellow"))
+            self._err.print(Text(f"  {rounds} round{'s' * (rounds != 1)} of tool calls so far", style="yellow"))
             key = await self._key("  go on? [y]es  [n]o, let it answer now ", "yn")
         if key == "cancel":
             await _interrupted()

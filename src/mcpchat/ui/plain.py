@@ -71,7 +71,7 @@ class TextRenderer:
         if text:
             self._out.write(self._shown(text if text.endswith("\n") else text + "\n"))
             self._out.flush()
-        if cut:
+        if cut and cut != "length":  # which the exit code tells
             self._warn(f"the answer ends early: {cut}")
 
     def _say(self, line: str) -> None:
@@ -131,6 +131,11 @@ class JsonSummary:
                 self._err.write(f"warning: {tool_lines.down(event)}\n")
             case _:
                 pass
+
+    @property
+    def partial(self) -> bool:
+        """Whether there is an answer, or a part of one."""
+        return bool(self._object["answer"])
 
     def write(self, verdict: McpChatError | None, **more: Any) -> None:
         """Put the object out with ``more`` keys, and with what the exit code will say as its ``error``."""

@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from mcpchat.adapters.sse import EventTooLong, event_data
 from mcpchat.core.errors import ModelError
 from mcpchat.core.events import ReasoningDelta, TextDelta
 from mcpchat.core.messages import Usage
@@ -282,15 +283,14 @@ async def test_a_server_that_ignores_stream_is_understood_by_both_apis() -> None
     assert (await done_of(Wire(httpx2.Response(200, json=whole)).chat())).message.text == "ok"
 
 
-async def test_an_event_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcpchat.adapters.sse.LONGEST_EVENT", 1000)
-
+@pytest.mark.parametrize("piece", [b"x" * 100, b"data: " + b"x" * 100 + b"\n"], ids=["a line", "lines"])
+async def test_an_event_without_an_end_is_given_up(piece: bytes) -> None:
     async def endless() -> Any:
         for _ in range(50):
-            yield b"x" * 100
+            yield piece
 
-    with pytest.raises(ModelError, match="more than 1,000 bytes"):
-        await events_of(Wire(httpx2.Response(200, headers=SSE, content=endless())).chat(retries=0))
+    with pytest.raises(EventTooLong, match="more than 1,000 bytes"):
+        [event async for event in event_data(endless(), longest=1000)]
 
 
 # --- found by reviewers -------------------------------------------------------------------------------------------

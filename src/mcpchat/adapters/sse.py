@@ -26,15 +26,18 @@ async def begun(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             first = None
 
 
-async def event_data(pieces: AsyncIterator[bytes], first: bytes = b"") -> AsyncGenerator[bytes, None]:
+async def event_data(
+    pieces: AsyncIterator[bytes], first: bytes = b"", longest: int = LONGEST_EVENT
+) -> AsyncGenerator[bytes, None]:
     """The data of each event, its lines joined; comments, names, ids and events without data are passed over.
 
     ``first`` is what was read already. Bytes are split at line feeds alone: other separators of Unicode may stand
-    within JSON. What the stream ends on without an empty line counts as an event. Raises EventTooLong.
+    within JSON. What the stream ends on without an empty line counts as an event. Raises EventTooLong for more than
+    ``longest`` bytes.
     """
     data: list[bytes] = []
     size = 0
-    async with aclosing(_lines(pieces, first)) as lines:
+    async with aclosing(_lines(pieces, first, longest)) as lines:
         async for line in lines:
             if not line:
                 if event := b"\n".join(data).strip():
@@ -43,12 +46,12 @@ async def event_data(pieces: AsyncIterator[bytes], first: bytes = b"") -> AsyncG
             elif line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
                 size += len(line)
-                _bounded(size)
+                _bounded(size, longest)
     if event := b"\n".join(data).strip():
         yield event
 
 
-async def _lines(pieces: AsyncIterator[bytes], first: bytes) -> AsyncGenerator[bytes, None]:
+async def _lines(pieces: AsyncIterator[bytes], first: bytes, longest: int) -> AsyncGenerator[bytes, None]:
     *ended, last = first.split(b"\n")
     for line in ended:
         yield line.removesuffix(b"\r")
@@ -60,11 +63,11 @@ async def _lines(pieces: AsyncIterator[bytes], first: bytes) -> AsyncGenerator[b
             rest, size = [], 0
         rest.append(last)
         size += len(last)
-        _bounded(size)
+        _bounded(size, longest)
     if line := b"".join(rest):
         yield line.removesuffix(b"\r")
 
 
-def _bounded(size: int) -> None:
-    if size > LONGEST_EVENT:
-        raise EventTooLong(f"an event of more than {LONGEST_EVENT:,} bytes")
+def _bounded(size: int, longest: int) -> None:
+    if size > longest:
+        raise EventTooLong(f"an event of more than {longest:,} bytes")

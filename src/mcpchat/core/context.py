@@ -275,6 +275,9 @@ class Context:
         """
         window = self.window or 0
         latest = _waiting(history)
+        waiting = history[latest:]
+        if not any(message.results for message in waiting) and self.estimate(request, view(waiting)) >= window:
+            return  # a question that does not fit by itself: no room would be enough
         if note := _shortened(history, latest, _SHORT):
             history.append(note)
             yield Compacted(message=note)
@@ -285,7 +288,7 @@ class Context:
         tail = int(max(0, min(_TAIL * window, _MOST_KEPT, room / 2)) * self._ratio)
         async for event in self._summing_up(request, history, min(_cut_point(history, tail), latest), tail):
             yield event
-        results = sum(len(message.results) for message in history[latest:])
+        results = sum(len(message.results) for message in waiting)
         if results and self.estimate(request, view(history)) >= COMPACT_AT * window:
             share = max(_SHORT, int(max(0, room / 2) * self._ratio / results))
             if note := _shortened(history, len(history), share):

@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from mcpchat import __version__
 from mcpchat.core.catalog import Catalog
-from mcpchat.core.config import REFERENCE, ServerConfig
+from mcpchat.core.config import ServerConfig
+from mcpchat.core.config_faults import REFERENCE
 
 FORMAT = 2
 DEFAULT_TTL = 24 * 3600.0  # seconds

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Mapping
 
-from mcpchat.core.config import REFERENCE
+from mcpchat.core.config_faults import REFERENCE
 from mcpchat.core.errors import ConfigError
 
 SERVICE = "mcpchat"

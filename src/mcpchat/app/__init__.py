@@ -19,6 +19,7 @@ from mcpchat.core import config as configuration
 from mcpchat.core.approvals import Policy, rules
 from mcpchat.core.bounded import BoundedToolbox
 from mcpchat.core.config import AgentConfig, Config
+from mcpchat.core.config_faults import idle_glob
 from mcpchat.core.errors import ConfigError, UsageError
 from mcpchat.core.events import Emit
 from mcpchat.core.gate import Gate
@@ -158,7 +159,7 @@ def make_policy(config: Config, wishes: Wishes) -> Policy:
     """The config's rules and the run's. Raises UsageError for a glob that can match nothing."""
     approvals = config.approvals
     for glob in (*wishes.allow, *wishes.deny):
-        if problem := configuration.idle_glob(glob, config.servers):
+        if problem := idle_glob(glob, config.servers):
             raise UsageError(problem, hint="mcpchat tools lists the names")
     written = (
         *rules("deny", approvals.deny),

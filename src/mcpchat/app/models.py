@@ -12,8 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mcpchat.app.setup import Setup, importing
-from mcpchat.core import config as configuration
 from mcpchat.core.config import ModelEntry
+from mcpchat.core.config_faults import address_problem
 from mcpchat.core.errors import ConfigError, McpChatError, ModelError, NoModel, UsageError
 from mcpchat.core.messages import Usage
 from mcpchat.core.ports import ModelChoice, Options
@@ -181,7 +181,7 @@ class Models:
         where = f"model.{label}" if label else "model"
         usual_address = usual.base_url or self._setup.environ.get("OPENAI_BASE_URL") or OPENAI
         address = entry.base_url or usual_address
-        if problem := configuration.address_problem(address):
+        if problem := address_problem(address):
             raise ConfigError(f"the model's address is {redacted(address)!r}: {problem}", hint="OPENAI_BASE_URL")
         key = entry.api_key
         if address.rstrip("/") == usual_address.rstrip("/"):

@@ -1,30 +1,20 @@
 """The configuration: TOML text in, frozen values out, and errors that name file, line and key."""
 
-import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from mcpchat.core import schemas
+from mcpchat.core.config_faults import BUILTIN_SERVERS, ENTRIES, contradictions, line_of, problems
 from mcpchat.core.errors import ConfigError
 
-REFERENCE = re.compile(r"(env|keyring):(.+)")
-ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
-SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-BUILTIN_SERVERS = ("calculator",)
 Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 
 Reference = Annotated[str, Meta(description='Where a secret is: "env:NAME" or "keyring:NAME".')]
-
-
-_ENTRIES = "<entries>"  # where [model.NAME] tables are kept; no file can have it
 
 
 class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,7 +77,7 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ModelConfig(ModelEntry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The usual model; [model.NAME] tables are others, to be chosen by that name."""
 
-    entries: dict[str, ModelEntry] = field(default_factory=dict, name=_ENTRIES)
+    entries: dict[str, ModelEntry] = field(default_factory=dict, name=ENTRIES)
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,11 +234,11 @@ def parse(text: str, name: str) -> Config:
         told, line = str(error), re.search(r"at line (\d+)", str(error))
         raise ConfigError(f"{name}:{line[1] if line else 1}: not valid TOML: {told}") from error
     table = _with_entries(table)
-    found = [(_as_written(key), message) for key, message in (*_problems(table, Config, ()), *_contradictions(table))]
+    found = [(_as_written(key), message) for key, message in (*problems(table, Config, ()), *contradictions(table))]
     if found:
-        problems = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
-        problems.sort(key=lambda problem: problem.line)
-        where = (f"{name}:{p.line}: {p}" if p.line else f"{name}: {p}" for p in problems)
+        faults = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
+        faults.sort(key=lambda fault: fault.line)
+        where = (f"{name}:{p.line}: {p}" if p.line else f"{name}: {p}" for p in faults)
         raise ConfigError("\n".join(where), hint="mcpchat config validate checks the file again")
     return msgspec.convert(table, Config)
 
@@ -261,17 +251,17 @@ def _with_entries(table: dict[str, Any]) -> dict[str, Any]:
     known = {item.name for item in msgspec.structs.fields(ModelEntry)}
     entries = {name: entry for name, entry in model.items() if isinstance(entry, dict) and name not in known}
     own = {name: value for name, value in model.items() if name not in entries}
-    return {**table, "model": {**own, _ENTRIES: entries}}
+    return {**table, "model": {**own, ENTRIES: entries}}
 
 
 def _as_written(key: tuple[str, ...]) -> tuple[str, ...]:
-    return (key[0], *key[2:]) if key[:2] == ("model", _ENTRIES) else key
+    return (key[0], *key[2:]) if key[:2] == ("model", ENTRIES) else key
 
 
 def as_written(config: Config) -> dict[str, Any]:
     """The config as the file would have it: plain values, with each [model.NAME] under its name."""
     table: dict[str, Any] = msgspec.to_builtins(config)
-    table["model"] |= table["model"].pop(_ENTRIES)
+    table["model"] |= table["model"].pop(ENTRIES)
     return table
 
 
@@ -279,7 +269,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors."""
     schema = schemas.json_schema(Config)
     model = schema["$defs"]["ModelConfig"]
-    del model["properties"][_ENTRIES]
+    del model["properties"][ENTRIES]
     model["additionalProperties"] = {"$ref": "#/$defs/ModelEntry"}
     server = schema["$defs"]["ServerConfig"]
     server["oneOf"] = [{"required": [key]} for key in ("command", "url", "builtin")]
@@ -292,202 +282,3 @@ def json_schema() -> dict[str, Any]:
         "title": "mcpchat configuration",
         **schema,
     }
-
-
-Found = tuple[tuple[str, ...], str]
-
-
-def _problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]) -> Iterator[Found]:
-    known = {item.encode_name: item.type for item in msgspec.structs.fields(kind)}
-    for key, value in table.items():
-        here = (*path, key)
-        if key not in known:
-            others = tuple(name for name in known if name != _ENTRIES)
-            yield here, f"unknown key{_did_you_mean(key, others)}"
-            continue
-        wanted = known[key]
-        if isinstance(wanted, UnionType) and NoneType in get_args(wanted):
-            own = [one for one in get_args(wanted) if one is not NoneType]
-            wanted = own[0] if len(own) == 1 and isinstance(own[0], type) and issubclass(own[0], Struct) else wanted
-        if get_origin(get_args(wanted)[0] if get_origin(wanted) is Annotated else None) is Literal:
-            wanted = get_args(wanted)[0]
-        if isinstance(wanted, type) and issubclass(wanted, Struct):
-            yield from _table_problems(value, wanted, here)
-        elif get_origin(wanted) is dict and issubclass(get_args(wanted)[1], Struct):
-            if not isinstance(value, dict):
-                yield here, "expected a table"
-                continue
-            for name, entry in value.items():
-                yield from _table_problems(entry, get_args(wanted)[1], (*here, name))
-        elif get_origin(wanted) is Literal:
-            if value not in get_args(wanted):
-                yield here, f"expected one of {', '.join(map(repr, get_args(wanted)))}"
-        else:
-            try:
-                msgspec.convert(value, wanted)
-            except msgspec.ValidationError as error:
-                yield here, _in_toml_words(str(error), value)
-
-
-def _table_problems(value: object, kind: type[Struct], path: tuple[str, ...]) -> Iterator[Found]:
-    if isinstance(value, dict):
-        yield from _problems(value, kind, path)
-    else:
-        yield path, "expected a table"
-
-
-def _contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
-    """What the types alone cannot say."""
-    yield from _models_contradictions(table.get("model"))
-    servers = _tables(table.get("servers"))
-    for name, server in servers.items():
-        yield from _server_contradictions(name, server)
-        if name == "mcpchat":
-            yield ("servers", name), "this name is mcpchat's own: choose another"
-    names = servers or {"calculator": {}}
-    approvals = table.get("approvals")
-    for action in ("allow", "ask", "deny"):
-        globs = approvals.get(action) if isinstance(approvals, dict) else None
-        for glob in globs if isinstance(globs, list) else ():
-            if isinstance(glob, str) and (problem := idle_glob(glob, names)):
-                yield ("approvals", action), problem
-    for name, agent in _tables(table.get("agents")).items():
-        wanted = agent.get("servers")
-        for server in wanted if isinstance(wanted, list) else ():
-            if isinstance(server, str) and server not in names:
-                yield ("agents", name, "servers"), f"no server is named {server!r}{_did_you_mean(server, names)}"
-
-
-def _models_contradictions(model: object) -> Iterator[Found]:
-    if not isinstance(model, dict):
-        return
-    yield from _model_contradictions(model, ("model",))
-    for name, entry in _tables(model.get(_ENTRIES)).items():
-        path = ("model", _ENTRIES, name)
-        yield from _model_contradictions(entry, path)
-        if name == "demo":
-            yield path, "this name is the built-in model's: choose another"
-        elif not ENTRY_NAME.fullmatch(name):
-            yield path, "a model's table is named with letters, digits, and . _ / -"
-
-
-def _model_contradictions(model: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Found]:
-    key, address = model.get("api_key"), model.get("base_url")
-    if isinstance(key, str) and not REFERENCE.fullmatch(key):
-        yield (*path, "api_key"), 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
-    if isinstance(address, str) and (problem := address_problem(address)):
-        yield (*path, "base_url"), problem
-
-
-def address_problem(address: str) -> str:
-    """Why a model's address cannot be used; empty where it can."""
-    if not is_http(address):
-        return "expected an address that begins with https:// or http://"
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname if parts.port is None or parts.port else None
-    except ValueError as error:
-        return f"no address: {error}"
-    if not host or not address.isprintable() or " " in address:
-        return "no address that can be called"
-    if parts.username or parts.password:
-        return "a secret never stands in an address: put it into headers, as a reference"
-    return "expected an address without ? and #: more of a request goes into extra_body" if parts.query else ""
-
-
-def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Found]:
-    path = ("servers", name)
-    if not SERVER_NAME.fullmatch(name):
-        yield path, "a server's name is made of letters, digits, - and _, at most 40"
-    ways = [key for key in ("command", "url", "builtin") if key in server]
-    if not ways:
-        misspelt = [key for key in server if difflib.get_close_matches(key, ("command", "url", "builtin"), cutoff=0.7)]
-        if not misspelt:
-            yield path, 'expected one of "command", "url" and "builtin"'
-    elif len(ways) > 1:
-        yield path, f"expected only one of {' and '.join(ways)}"
-    elif ways[0] != "command":
-        for key in ("args", "env", "env_pass", "cwd"):
-            if key in server:
-                yield (*path, key), f'goes with "command", not with "{ways[0]}"'
-    for key in ("headers", "transport"):
-        if key in server and "url" not in server:
-            yield (*path, key), 'goes with "url"'
-    builtin = server.get("builtin")
-    if isinstance(builtin, str) and builtin not in BUILTIN_SERVERS:
-        close = _did_you_mean(builtin, BUILTIN_SERVERS)
-        yield (*path, "builtin"), f"no bundled server is named {builtin!r}{close or ': ' + ', '.join(BUILTIN_SERVERS)}"
-    url = server.get("url")
-    if isinstance(url, str) and not is_http(url):
-        yield (*path, "url"), "expected an address that begins with https:// or http://"
-
-
-def is_http(address: str) -> bool:
-    return re.match(r"https?://[^/\s]", address) is not None
-
-
-def idle_glob(glob: str, servers: Mapping[str, Any]) -> str:
-    """What is wrong with an approval glob that can match no tool, or nothing: a bare name must be a server's."""
-    if "." in glob or "*" in glob or glob in servers:
-        return ""
-    return f'{glob!r} names no server; for a tool write "*.{glob}"'
-
-
-def _tables(value: object) -> dict[str, dict[str, Any]]:
-    return {k: v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
-
-
-def _did_you_mean(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; known here: {', '.join(known)}" if 0 < len(known) <= 15 else ""
-
-
-_TOML_WORDS = {
-    "str": "a string",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "array": "an array",
-    "object": "a table",
-    "null": "nothing",
-}
-
-
-def _in_toml_words(message: str, value: object) -> str:
-    """msgspec's complaint in the words of the file: "Expected `int`, got `str`" and the like."""
-    message, _, inside = message.partition(" - at ")
-    if inside and isinstance(value, dict):
-        message += f" for {next((key for key, held in value.items() if not isinstance(held, str)), '')}"
-    message = re.sub(r" \| null`", "`", message)
-    words = re.sub(
-        r"`([a-z| ]+)`", lambda m: " or ".join(_TOML_WORDS.get(w, w) for w in m[1].replace(" ", "").split("|")), message
-    )
-    return words[:1].lower() + words[1:]
-
-
-_HEADER = re.compile(r"\s*\[\[?\s*(.+?)\s*\]\]?\s*(#.*)?$")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_PIECE = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
-
-
-def line_of(text: str, key: tuple[str, ...]) -> int:
-    """The line, from 1, where the key or else its nearest parent table stands; 0 where neither is found."""
-    best, best_depth = 0, 0
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            table = here = _pieces(header[1])
-        elif assignment := _KEY.match(line):
-            here = (*table, *_pieces(assignment[1]))
-        else:
-            continue
-        depth = len(here)
-        if depth > best_depth and key[:depth] == here:
-            best, best_depth = number, depth
-    return best
-
-
-def _pieces(dotted: str) -> tuple[str, ...]:
-    return tuple(piece.strip("\"'") for piece in _PIECE.findall(dotted))

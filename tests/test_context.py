@@ -360,6 +360,11 @@ async def test_a_cut_falls_between_complete_rounds_in_a_long_turn() -> None:
         assert sendable(request.messages) == request.messages
         assert request.messages[0] == user("go")
     assert model.requests[4].schema is None
+    notes = [
+        part for message in made.history for part in message.parts if isinstance(part, Compaction) and part.summary
+    ]
+    assert notes
+    assert all(made.history[one.replaces].role == "assistant" for one in notes)
 
 
 async def test_waits_and_money_of_a_summary_are_seen() -> None:

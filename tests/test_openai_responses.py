@@ -181,3 +181,9 @@ async def test_an_answer_schema_of_the_subset_is_given_to_the_api_and_any_other_
     body = await bodies(user("hi"), schema=schema)
     assert body["text"] == {"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": schema}}
     assert "text" not in await bodies(user("hi"), schema={"type": "integer"})
+
+
+async def test_reasoning_that_led_to_nothing_does_not_go_back() -> None:
+    message = await answered(message_item("Hello"), reasoning_item(), {**call_item("f", "{}"), "name": ""})
+    assert message.raw is not None
+    assert message.raw["items"] == [message_item("Hello")]

@@ -1,6 +1,7 @@
 """What a model is shown of a conversation that outgrows its window; all of it stays in the history."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -351,9 +352,11 @@ async def test_the_users_words_are_kept_while_there_is_room_the_newest_first() -
 
 async def test_a_cut_falls_between_complete_rounds_in_a_long_turn() -> None:
     numbers = iter(range(100))
-    toolbox = FakeToolbox({"echo": lambda a: f"{next(numbers)} " + "word " * 150})
-    steps = [says("", calls(TOOL, call_id=f"c{number}")) for number in range(4)]
-    model = ScriptedModel(*steps, says("so far"), says("done"))
+    toolbox = FakeToolbox({"echo": lambda a: f"{next(numbers)} " + "word " * 8})
+    given = json.dumps({"text": "x" * 500})
+    counts = [Usage(input=150 + 190 * number, output=1) for number in range(4)]
+    steps = [says("", calls(TOOL, given, f"c{number}"), usage=count) for number, count in enumerate(counts)]
+    model = ScriptedModel(*steps, says("so far", usage=Usage(input=600)), says("done"))
     made, _ = session(model, window=1000, toolbox=toolbox)
     await made.send("go")
     for request in model.requests:

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -17,6 +16,7 @@ from mcpchat.core.messages import (
     ToolResult,
     error_result,
 )
+from mcpchat.core.tools import no_constant
 
 UNANSWERED = "this call was never run: the conversation broke off here"
 _NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
@@ -93,11 +93,6 @@ def _call(call: ToolCall, used: set[str]) -> ToolCall:
 def is_object(text: str) -> bool:
     """Whether the text is a JSON object, in JSON's own words (no NaN)."""
     try:
-        return isinstance(json.loads(text, parse_constant=refuse), dict)
+        return isinstance(json.loads(text, parse_constant=no_constant), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def refuse(name: str) -> Any:
-    """For ``parse_constant``: NaN and Infinity are no JSON. Raises ValueError."""
-    raise ValueError(name)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mcpchat.core.history import refuse
+from mcpchat.core.tools import no_constant
 
 Check = Callable[[dict[str, Any], object], str]
 _FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
@@ -34,7 +34,7 @@ class AnswerSchema:
         problem = "it is not JSON"
         for candidate in found:
             try:
-                value = json.loads(candidate, parse_constant=refuse)
+                value = json.loads(candidate, parse_constant=no_constant)
             except (ValueError, RecursionError) as error:
                 if candidate is text:
                     problem = f"it is not JSON: {error}"

@@ -94,7 +94,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
         if not value.strip():
             return {}
         try:
-            value = json.loads(value, parse_constant=_no_constant)
+            value = json.loads(value, parse_constant=no_constant)
         except ValueError as error:
             raise BadArguments(f"the arguments are not valid JSON: {error}") from error
         except RecursionError as error:
@@ -111,7 +111,8 @@ def parse_arguments(text: str) -> dict[str, Any]:
     return value
 
 
-def _no_constant(name: str) -> None:
+def no_constant(name: str) -> None:
+    """For ``parse_constant``: NaN and Infinity are no JSON. Raises ValueError."""
     raise ValueError(f"{name} is not JSON")
 
 

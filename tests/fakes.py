@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from mcpchat.core.approvals import Decision
 from mcpchat.core.elicitation import Answer, Form, Visit
+from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Emit, Stop, TextDelta
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.ports import Done, ModelEvent, ModelRequest
@@ -110,6 +111,34 @@ class ScriptedAsker:
     async def confirm(self, server: str, wish: str, details: str) -> bool:
         self.asked.append((server, wish, details))
         return bool(self._answers.pop(0))
+
+
+class NoCredentials:
+    """Credentials where no server has a login."""
+
+    async def variables(self, server: str) -> Mapping[str, str]:
+        return {}
+
+    def due(self, server: str) -> Literal["no", "soon", "now"]:
+        return "no"
+
+    def refused(self, server: str) -> None:
+        pass
+
+    def signer(self, server: str) -> Any:
+        return None
+
+    def trouble(self, server: str) -> McpChatError | None:
+        return None
+
+    async def sign_in(self, server: str) -> bool:
+        return False
+
+    def hint(self, server: str) -> str:
+        return "set its headers in the config"
+
+    def state(self, server: str) -> str:
+        return "none"
 
 
 class MemoryResults:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mcpchat.adapters import mcp_server
+from mcpchat.adapters.mcp_dial import Dialler
 from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.schema_cache import SchemaCache, identity
 from mcpchat.adapters.schema_check import problem
@@ -20,8 +21,10 @@ from mcpchat.core.errors import ServerError, SignInNeeded
 from mcpchat.core.events import Event, ServerChanged, ToolProgress
 from mcpchat.core.host import AskingHost
 from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
+from mcpchat.core.redaction import Secrets
 from mcpchat.core.tools import ToolSpec
 from mcpchat.ui.plain import NobodyToAsk
+from tests.fakes import NoCredentials
 
 MEASURED = tuple(
     name for name in os.environ if name.startswith("COVERAGE")
@@ -64,20 +67,28 @@ def bench(tmp_path: Path) -> Open:
         refresh: bool = False,
         watch: bool = False,
         asker: Any = None,
+        credentials: Any = None,
         most_bytes: int = 16 * 2**20,
         **servers: ServerConfig,
     ) -> AsyncIterator[Bench]:
         seen: list[Event] = []
+        secrets = Secrets()
         hub = McpHub(
             servers,
-            environ=os.environ | (environ or {}),
+            dialler=Dialler(
+                environ=os.environ | (environ or {}),
+                host=AskingHost(asker or NobodyToAsk(), emit=seen.append, check=problem),
+                load_sdk=lambda: mcp_server,
+                most_bytes=most_bytes,
+                credentials=credentials or NoCredentials(),
+                secrets=secrets,
+            ),
+            credentials=credentials or NoCredentials(),
+            secrets=secrets,
             timeouts=Timeouts(),
             cache=SchemaCache(tmp_path / "cache"),
             logs=tmp_path / "logs",
-            host=AskingHost(asker or NobodyToAsk(), emit=seen.append, check=problem),
-            most_bytes=most_bytes,
             watch=watch,
-            load_sdk=lambda: mcp_server,
             emit=seen.append,
             refresh=refresh,
         )

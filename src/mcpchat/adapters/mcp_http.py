@@ -30,7 +30,14 @@ _SESSION = "mcp-session-id"
 
 @asynccontextmanager
 async def over_http(
-    url: str, headers: Mapping[str, str], wire: Wire, *, sse: bool, timeout: float, most_bytes: int
+    url: str,
+    headers: Mapping[str, str],
+    wire: Wire,
+    *,
+    sse: bool,
+    timeout: float,
+    most_bytes: int,
+    signer: httpx2.Auth | None = None,
 ) -> AsyncIterator[Any]:
     """The streams that the SDK's client reads and writes, over streamable HTTP or the older HTTP with SSE."""
     patience = httpx2.Timeout(timeout, read=None)  # how long an answer may take is the caller's business
@@ -43,7 +50,7 @@ async def over_http(
     ) -> httpx2.AsyncClient:
         # With SSE a request's answer comes elsewhere: what its own response says of it must get there too.
         refused = send_refusal.send_nowait if sse else None
-        return _Http(most_bytes, refused, headers=headers, timeout=patience, auth=auth)
+        return _Http(most_bytes, refused, headers=headers, timeout=patience, auth=auth or signer)
 
     async with AsyncExitStack() as stack:
         stack.enter_context(send_refusal)

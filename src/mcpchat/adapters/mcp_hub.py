@@ -1,38 +1,29 @@
 """Many servers as one toolbox: started in parallel, only when needed, and each for itself."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
 from mcpchat.adapters import schema_check
-from mcpchat.adapters.mcp_link import (
-    MODERN,
-    Change,
-    Connection,
-    ConnectionLost,
-    Connector,
-    Dial,
-    HandshakeFailed,
-    StaleDiscovery,
-)
-from mcpchat.adapters.orphans import Orphans
+from mcpchat.adapters.mcp_dial import Dialler, Line
+from mcpchat.adapters.mcp_link import Change, Connection, ConnectionLost, Credentials, StaleDiscovery, TokenRefused
 from mcpchat.adapters.patience import Patience
 from mcpchat.adapters.schema_cache import Era, SchemaCache, identity
-from mcpchat.adapters.secrets import header_value, look_up_all
 from mcpchat.adapters.server_log import ServerLog
-from mcpchat.adapters.server_process import ServerProcess, child_environment
+from mcpchat.adapters.server_process import ServerProcess
 from mcpchat.core.catalog import Catalog, Prompt, Template
 from mcpchat.core.config import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
 from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState
 from mcpchat.core.messages import Content, Message, ToolResult
-from mcpchat.core.ports import Host, ServerStatus
+from mcpchat.core.ports import ServerStatus
+from mcpchat.core.redaction import Secrets
 from mcpchat.core.tools import ToolSpec, given
 
 _T = TypeVar("_T")
@@ -41,6 +32,7 @@ _TRIES = 3  # of a server that crashes, until it is left alone
 _BACKOFF = 0.25  # seconds before the second try; doubled for the third
 _REST = 60.0  # seconds for which it is left alone; then one more try is enough to tell
 _STARTS = 8  # servers that boot at the same time: more only slow each other down
+_QUIET = 60.0  # seconds that a server's calls are waited for, before it is given a new token all the same
 _SETTLING = 0.2  # seconds in which a server's changes are taken as one
 
 
@@ -67,6 +59,8 @@ class _Server:
     watched: set[str] = field(default_factory=set)
     stale: bool = False
     changing: asyncio.Task[None] | None = None
+    engaged: int = 0  # what is going on at it
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     slots: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
 
@@ -74,35 +68,32 @@ class _Server:
 class McpHub:
     """A Toolbox and Servers over the configured servers.
 
-    ``load_sdk`` imports ``mcp_server`` when the first server is talked to. ``visible`` says which tools are on offer at
-    all; ``refresh`` leaves the disk cache unread; ``watch`` has servers tell of their changes.
+    ``visible`` says which tools are on offer at all; ``refresh`` leaves the disk cache unread; ``watch`` has servers
+    tell of their changes, and leaves it to the person when to sign in.
     """
 
     def __init__(
         self,
         servers: Mapping[str, ServerConfig],
         *,
-        environ: Mapping[str, str],
+        dialler: Dialler,
+        credentials: Credentials,
+        secrets: Secrets,
         timeouts: Timeouts,
         cache: SchemaCache,
         logs: Path,
-        host: Host,
-        load_sdk: Callable[[], Connector],
         emit: Emit,
-        most_bytes: int,
         visible: Callable[[ToolSpec], bool] = lambda spec: True,
         refresh: bool = False,
         watch: bool = False,
     ) -> None:
-        self._environ = environ
+        self._dialler = dialler
+        self._credentials = credentials
+        self._secrets = secrets
         self._cache = cache
-        self._host = host
-        self._load_sdk = load_sdk
         self._emit = emit
-        self._most_bytes = most_bytes
         self._visible = visible
         self._watch = watch
-        self._orphans = Orphans()
         self._starting = asyncio.Semaphore(_STARTS)
         self._offer: tuple[ToolSpec, ...] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -110,8 +101,8 @@ class McpHub:
         for name, config in servers.items():
             if config.enabled:
                 limits = config.timeouts.over(timeouts).over(DEFAULT_TIMEOUTS)
-                log = ServerLog(logs / f"{name}.log")
-                server = _Server(name, config, limits, identity(config, environ), log)
+                log = ServerLog(logs / f"{name}.log", redact=secrets.redact_log)
+                server = _Server(name, config, limits, identity(config, dialler.environ), log)
                 server.slots = asyncio.Semaphore(config.max_parallel)
                 if not refresh and (kept := cache.load(server.key)):
                     server.era = kept.era
@@ -128,6 +119,10 @@ class McpHub:
         await self._start_all(
             [s for s in self._servers.values() if s.tools is None and not s.failure and not s.config.required]
         )
+        if not self._watch:
+            for server in [s for s in self._servers.values() if s.state == "login"]:
+                if await self._signed_in(server):
+                    await self._start_all([server])
         await self._start_all([s for s in self._servers.values() if s.config.required and not s.was_up], anew=True)
         if self._offer is None:
             offer: dict[str, ToolSpec] = {}
@@ -150,10 +145,16 @@ class McpHub:
         server = self._servers[spec.server]
 
         def work(connection: Connection) -> Awaitable[ToolResult]:
-            return connection.call(spec, call_id, given(spec, arguments), emit, self._patience(server))
+            return connection.call(
+                spec,
+                call_id,
+                given(spec, arguments),
+                lambda event: emit(self._secrets.redact_value(event)),
+                self._patience(server),
+            )
 
         async with server.slots:
-            return await self._on(server, work, repeatable=spec.repeatable)
+            return self._secrets.redact_value(await self._on(server, work, repeatable=spec.repeatable))
 
     def instructions(self) -> Mapping[str, str]:
         offering = {spec.server for spec in self._offer or ()}
@@ -173,7 +174,7 @@ class McpHub:
                 state=server.state,
                 detail=server.detail,
                 tools=None if server.tools is None else len(server.tools),
-                auth=_auth(server),
+                auth="sign-in needed" if server.state == "login" else self._credentials.state(server.name),
                 seconds=server.seconds,
             )
             for server in self._servers.values()
@@ -187,12 +188,17 @@ class McpHub:
 
     async def refresh(self) -> Sequence[ToolSpec]:
         """The tools on offer, asked anew of every server; those that were left alone are tried again."""
-        for server in self._servers.values():
-            async with server.lock:
-                self._forget(server)
-                server.strikes, server.failure = 0, None
-                await self._stop(server)
+        for name in self._servers:
+            await self.restart(name)
         return await self.tools()
+
+    async def restart(self, server: str) -> None:
+        """Forget all that is known of the server, and stop it: it is asked anew when next needed."""
+        here = self._servers[server]
+        async with here.lock:
+            self._forget(here)
+            here.strikes, here.failure = 0, None
+            await self._stop(here)
 
     async def read(self, server: str, uri: str) -> Sequence[Content]:
         here = self._servers[server]
@@ -204,11 +210,12 @@ class McpHub:
                 self._run(self._quietly(connection.watch(sorted(here.watched))))
             return found
 
-        return await self._on(here, work, repeatable=True)
+        return [self._secrets.redact_value(part) for part in await self._on(here, work, repeatable=True)]
 
     async def prompt(self, server: str, name: str, arguments: Mapping[str, str]) -> Sequence[Message]:
         here = self._servers[server]
-        return await self._on(here, lambda c: c.prompt(name, arguments, self._patience(here)), repeatable=True)
+        made = await self._on(here, lambda c: c.prompt(name, arguments, self._patience(here)), repeatable=True)
+        return [self._secrets.redact_value(message) for message in made]
 
     async def complete(
         self, server: str, of: Prompt | Template, argument: str, typed: str, given: Mapping[str, str]
@@ -227,7 +234,7 @@ class McpHub:
 
     async def _spawn_quietly(self, server: _Server) -> None:
         try:
-            server.process = await self._spawn(server)
+            server.process = await self._dialler.spawn(self._line(server))
         except McpChatError:
             return  # tried again, and told, when the tools are asked for
 
@@ -258,7 +265,7 @@ class McpHub:
         await asyncio.gather(*(self._stop(server) for server in self._servers.values()))
         for server in self._servers.values():
             server.log.close()
-        self._orphans.close()
+        self._dialler.orphans.close()
 
     async def _stop(self, server: _Server) -> None:
         process, server.process = server.process, None
@@ -269,10 +276,35 @@ class McpHub:
             await process.stop()
 
     async def _on(self, server: _Server, work: Callable[[Connection], Awaitable[_T]], *, repeatable: bool) -> _T:
+        """The work's result. What was refused for want of a login has not run: with a new one it is tried once more."""
+        signed_in = renewed = False
+        while True:
+            try:
+                return await self._tried(server, work, repeatable=repeatable)
+            except SignInNeeded:
+                if signed_in or not await self._signed_in(server):
+                    raise
+                signed_in = True
+            except TokenRefused as refused:
+                if renewed:
+                    return cast("_T", refused.result)  # what it says of that is for the model
+                renewed = True
+                self._credentials.refused(server.name)
+            except McpChatError as error:
+                error.message = self._secrets.redact(error.message)
+                raise
+
+    async def _signed_in(self, server: _Server) -> bool:
+        if not await self._credentials.sign_in(server.name):
+            return False
+        server.failure = None
+        return True
+
+    async def _tried(self, server: _Server, work: Callable[[Connection], Awaitable[_T]], *, repeatable: bool) -> _T:
         """The work's result on a live connection. What certainly did not run, or may run twice, is tried again."""
         ran = False
         for last in (False, False, True):
-            connection = await self._connected(server)
+            connection = await self._connected(server, engage=True)
             try:
                 result = await work(connection)
             except StaleDiscovery as stale:
@@ -287,6 +319,10 @@ class McpHub:
             else:
                 server.strikes = 0
                 return result
+            finally:
+                server.engaged -= 1
+                if not server.engaged:
+                    server.quiet.set()
             if last or not again or server.strikes >= _TRIES:
                 # For a model the reason is all in the text.
                 told = ":" * bool(failure.log) + "".join(f"\n  {line}" for line in failure.log[-5:])
@@ -315,36 +351,64 @@ class McpHub:
         server.failed_at = time.monotonic()
         self._change(server, "failed", "\n".join((told, *log)))
 
-    async def _connected(self, server: _Server, *, anew: bool = False) -> Connection:
+    async def _connected(self, server: _Server, *, anew: bool = False, engage: bool = False) -> Connection:
         """The server's live connection, opened if need be; ``anew`` asks it in any case what it lists.
 
-        A server that was up before gets several tries. Raises ServerError or SignInNeeded.
+        With ``engage`` it counts as busy, until the caller says otherwise. A server that was up before gets several
+        tries. Raises ServerError, SignInNeeded and what else its login may raise.
         """
         async with server.lock:
-            if server.connection is not None and server.connection.alive:
-                if anew or server.tools is None:
-                    await self._list(server, server.connection)
-                    self._change(server, "ready")
-                return server.connection
-            if server.failure is not None:
-                rest = _REST if server.strikes >= _TRIES else _FRESH
-                if time.monotonic() - server.failed_at < rest:
-                    raise server.failure
-            while True:
-                if server.connection is not None:
-                    await self._stop(server)
-                if server.was_up and server.strikes:
-                    await asyncio.sleep(_BACKOFF * 2 ** (server.strikes - 1))
-                try:
-                    return await self._start(server, anew=anew)
-                except SignInNeeded:
+            connection = await self._up(server, anew=anew)
+            if engage:
+                server.engaged += 1
+                server.quiet.clear()
+            return connection
+
+    async def _up(self, server: _Server, *, anew: bool) -> Connection:
+        if server.connection is not None and server.connection.alive and not await self._must_restart(server):
+            if anew or server.tools is None:
+                await self._list(server, server.connection)
+                self._change(server, "ready")
+            return server.connection
+        if server.failure is not None:
+            rest = _REST if server.strikes >= _TRIES else _FRESH
+            if time.monotonic() - server.failed_at < rest:
+                raise server.failure
+        while True:
+            if server.connection is not None:
+                await self._stop(server)
+            if server.was_up and server.strikes:
+                await asyncio.sleep(_BACKOFF * 2 ** (server.strikes - 1))
+            try:
+                return await self._start(server, anew=anew)
+            except SignInNeeded:
+                raise
+            except ServerError as error:
+                server.strikes += 1
+                if server.strikes >= _TRIES:
+                    self._give_up(server, error)
+                if not server.was_up or server.strikes >= _TRIES:
                     raise
-                except ServerError as error:
-                    server.strikes += 1
-                    if server.strikes >= _TRIES:
-                        self._give_up(server, error)
-                    if not server.was_up or server.strikes >= _TRIES:
-                        raise
+
+    async def _must_restart(self, server: _Server) -> bool:
+        """Whether the server's process has to start anew, to be given a new token; its calls have ended then."""
+        due = self._credentials.due(server.name)
+        if due == "no":
+            return False
+        try:
+            await self._credentials.variables(server.name)
+        except SignInNeeded:
+            raise
+        except McpChatError as error:
+            if due == "now":
+                raise ServerError(f"{server.name}: {error.message}", hint=error.hint) from error
+            return False  # what it has is still good
+        if server.engaged:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_QUIET):
+                    await server.quiet.wait()
+        self._tell("info", f"renewed the {server.config.auth} login of {server.name}")
+        return True
 
     async def _start(self, server: _Server, *, anew: bool) -> Connection:
         began = time.monotonic()
@@ -358,9 +422,10 @@ class McpHub:
                     self._run(self._quietly(connection.watch(sorted(server.watched))))
         except SignInNeeded as error:
             await self._failed(server, error)
-            self._change(server, "login", error.message)
+            self._change(server, "login", "\n".join(filter(None, (error.message, error.hint))))
             raise
         except McpChatError as error:
+            error.message = self._secrets.redact(error.message)
             log = error.log if isinstance(error, ServerError) else ()
             failure = ServerError(f"{server.name}: {error.message}", hint=error.hint, log=log)
             await self._failed(server, failure)
@@ -381,10 +446,11 @@ class McpHub:
         assert start is not None
         listing = await connection.list_all(Patience(idle=start, total=start))
         server.era = connection.era
-        self._cache.save(server.key, era=server.era, catalog=listing.catalog, ttl=listing.ttl)
-        if listing.catalog != server.catalog:
-            self._learn(server, listing.catalog)
-            for notice in listing.catalog.notices:
+        catalog = self._secrets.redact_value(listing.catalog)
+        self._cache.save(server.key, era=server.era, catalog=catalog, ttl=listing.ttl)
+        if catalog != server.catalog:
+            self._learn(server, catalog)
+            for notice in catalog.notices:
                 self._tell("warning", f"{server.name}: {notice}")
 
     def _learn(self, server: _Server, catalog: Catalog) -> None:
@@ -405,69 +471,21 @@ class McpHub:
         self._cache.forget(server.key)
 
     async def _connect(self, server: _Server) -> Connection:
-        sdk = await asyncio.to_thread(self._load_sdk)
-        wanted = server.config.protocol
-        era = _era(server)
-        try:
-            connection = await self._dial(sdk, server, era)
-        except HandshakeFailed as error:
-            # Strict servers of the handshake era leave on the first message that is no "initialize"; and what was
-            # remembered of a server may no longer hold.
-            if wanted != "auto" or (era == "auto" and not error.left):
-                raise
-            connection = await self._dial(sdk, server, "legacy" if era == "auto" else "auto")
-        if wanted == MODERN and connection.era != "modern":
-            await connection.close()
-            raise ServerError(f"it does not speak {wanted}, only the older {connection.info.revision}")
-        return connection
+        process, server.process = server.process, None
+        info = server.catalog.info if server.catalog is not None else None
+        return await self._dialler.connect(
+            self._line(server), era=_era(server), known=server.era, info=info, process=process
+        )
 
-    async def _dial(self, sdk: Connector, server: _Server, era: Era) -> Connection:
-        config = server.config
+    def _line(self, server: _Server) -> Line:
         assert server.timeouts.start is not None
-        headers: dict[str, str] = {}
-        process: ServerProcess | None = None
-        if config.url:
-            where = f"servers.{server.name}.headers"
-            headers = {
-                name: await header_value(text, self._environ, where=f"{where}.{name}")
-                for name, text in config.headers.items()
-            }
-        else:
-            process, server.process = server.process, None
-            process = process or await self._spawn(server)
-        dial = Dial(
+        return Line(
             name=server.name,
-            era=era,
-            revision="" if config.protocol == "auto" else config.protocol,
+            config=server.config,
             timeout=server.timeouts.start,
-            most_bytes=self._most_bytes,
-            host=self._host,
             log=server.log.write,
             on_change=lambda change, uri: self._changed(server, change, uri),
-            process=process,
-            url=config.url,
-            sse=config.reached_by == "sse",
-            headers=headers,
-            elicitation=config.elicitation,
-            sampling=config.sampling,
-            roots=config.roots,
-            info=server.catalog.info if server.catalog is not None and era == "modern" else None,
         )
-        return await sdk.connect(dial)
-
-    async def _spawn(self, server: _Server) -> ServerProcess:
-        config = server.config
-        own = await look_up_all(config.env, self._environ, where=f"servers.{server.name}.env")
-        if config.builtin:
-            own["PYDANTIC_DISABLE_PLUGINS"] = "1"  # a search through all installed packages, for nothing
-        env = child_environment(self._environ, passed=config.env_pass, own=own)
-        # -P: a folder's own files never stand in for the bundled package.
-        argv = (
-            [sys.executable, "-P", "-m", f"mcpchat_servers.{config.builtin}"]
-            if config.builtin
-            else [config.command or "", *config.args]
-        )
-        return await ServerProcess.spawn(argv, env=env, cwd=config.cwd, tell=server.log.write, orphans=self._orphans)
 
     # Changes.
 
@@ -503,6 +521,7 @@ class McpHub:
         return task
 
     def _change(self, server: _Server, state: ServerState, detail: str = "") -> None:
+        detail = self._secrets.redact(detail)
         server.state, server.detail = state, detail
         self._emit(ServerChanged(server=server.name, state=state, detail=detail))
 
@@ -531,9 +550,3 @@ def _era(server: _Server) -> Era:
 def _must_list(server: _Server) -> bool:
     """Whether calls need the list itself: its schemas say which arguments go into headers too."""
     return server.config.url is not None and any("x-mcp-header" in str(spec.schema) for spec in server.tools or ())
-
-
-def _auth(server: _Server) -> str:
-    if server.state == "login":
-        return "sign-in needed"
-    return "headers" if server.config.headers else "none"

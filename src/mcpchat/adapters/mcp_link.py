@@ -10,7 +10,7 @@ from mcpchat.adapters.patience import Patience
 from mcpchat.adapters.schema_cache import Era
 from mcpchat.adapters.server_process import ServerProcess
 from mcpchat.core.catalog import Catalog, Prompt, ServerInfo, Template
-from mcpchat.core.errors import ServerError
+from mcpchat.core.errors import McpChatError, ServerError
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Content, Message, ToolResult
 from mcpchat.core.ports import Host
@@ -32,6 +32,14 @@ class ConnectionLost(ServerError):
         super().__init__(message, hint=hint, log=log)
         self.may_have_run = may_have_run
         self.unheard = unheard
+
+
+class TokenRefused(ServerError):
+    """A tool says that its provider no longer takes the server's token: nothing has run. ``result`` is what it said."""
+
+    def __init__(self, message: str, result: ToolResult) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class HandshakeFailed(ServerError):
@@ -67,6 +75,8 @@ class Dial:
     url: str | None = None
     sse: bool = False
     headers: Mapping[str, str]
+    signer: Any = None
+    sign_in_hint: Callable[[], str] = lambda: ""
     elicitation: bool
     sampling: bool
     roots: Sequence[str]
@@ -98,6 +108,43 @@ class Connection(Protocol):
     ) -> Sequence[str]: ...
     async def watch(self, uris: Sequence[str] = ()) -> None: ...
     async def close(self) -> None: ...
+
+
+class Credentials(Protocol):
+    """The logins that servers are given, by the servers' names. What asks for one raises SignInNeeded where a person
+    must sign in, ServerError where whoever gives it cannot be reached, ConfigError, StoreError."""
+
+    async def variables(self, server: str) -> Mapping[str, str]:
+        """What the server's process gets of its login in its environment."""
+        ...
+
+    def due(self, server: str) -> Literal["no", "soon", "now"]:
+        """When the token that the server's process has must be followed by a new one."""
+        ...
+
+    def refused(self, server: str) -> None:
+        """The token that the server's process has was refused: the next one must be new."""
+        ...
+
+    def signer(self, server: str) -> Any:
+        """What signs the requests to a remote server, as the HTTP library has it; None where nothing does."""
+        ...
+
+    def trouble(self, server: str) -> McpChatError | None:
+        """Why the requests to a remote server went unsigned, where that is not for want of a login."""
+        ...
+
+    async def sign_in(self, server: str) -> bool:
+        """Have the person sign in, if they want to: whether they did."""
+        ...
+
+    def hint(self, server: str) -> str:
+        """What to type, to sign in to the server."""
+        ...
+
+    def state(self, server: str) -> str:
+        """How the login of the server is, for people."""
+        ...
 
 
 class Connector(Protocol):

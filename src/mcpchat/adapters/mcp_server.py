@@ -19,7 +19,15 @@ from mcpchat import __version__
 from mcpchat.adapters import mcp_decode, mcp_lists, schema_check
 from mcpchat.adapters.mcp_asked import Asked
 from mcpchat.adapters.mcp_http import HTTP_STATUS, NOT_SENT, SESSION_LOST, over_http
-from mcpchat.adapters.mcp_link import MODERN, ConnectionLost, Dial, HandshakeFailed, Listing, StaleDiscovery
+from mcpchat.adapters.mcp_link import (
+    MODERN,
+    ConnectionLost,
+    Dial,
+    HandshakeFailed,
+    Listing,
+    StaleDiscovery,
+    TokenRefused,
+)
 from mcpchat.adapters.mcp_pipes import TOO_LARGE, over_pipes
 from mcpchat.adapters.mcp_wire import Wire
 from mcpchat.adapters.patience import Patience
@@ -36,7 +44,7 @@ _LISTEN_AGAIN = (1.0, 5.0, 30.0, 120.0)  # seconds, after a subscription was los
 _URL_NEEDED, _CONNECTION_CLOSED = -32042, -32000
 _OVER_LIMIT = (" byte limit.", "limits.max_message")  # how the SDK's words for it end, and ours
 _PROBE = 10.0  # seconds that the SDK gives a server to say whether it is a modern one
-_SET_HEADERS = "set its headers in the config"
+_LOGIN = "mcpchat/auth"  # under which a server says "expired" of its provider's token
 _log = logging.getLogger(__name__)
 
 
@@ -99,7 +107,13 @@ class Connection:
             return over_pipes(dial.process, self._wire, most_bytes=dial.most_bytes)
         assert dial.url is not None
         return over_http(
-            dial.url, dial.headers, self._wire, sse=dial.sse, timeout=dial.timeout, most_bytes=dial.most_bytes
+            dial.url,
+            dial.headers,
+            self._wire,
+            sse=dial.sse,
+            timeout=dial.timeout,
+            most_bytes=dial.most_bytes,
+            signer=dial.signer,
         )
 
     async def _own(self) -> None:
@@ -178,11 +192,15 @@ class Connection:
             case error:
                 status, told = None, str(error)
         if status in {401, 403}:
-            return SignInNeeded(f"{self._dial.name} wants a sign-in", hint=_SET_HEADERS)
+            return self._sign_in_needed(status)
         if status and status >= 500:
             return ServerError(f"it answered HTTP {status}: {told}", log=log)
         words = f"it answered HTTP {status}: {told}" if status else f"the handshake failed: {told}"
         return HandshakeFailed(words, left=False, log=log)
+
+    def _sign_in_needed(self, status: int) -> SignInNeeded:
+        wish = "wants a sign-in" if status == 401 else "does not allow that to this login"
+        return SignInNeeded(f"{self._dial.name} {wish}", hint=self._dial.sign_in_hint())
 
     async def list_all(self, patience: Patience) -> Listing:
         """All pages of all that the server lists. Raises ServerError."""
@@ -206,7 +224,11 @@ class Connection:
             answer = await self._ask(work, patience)
         except MCPError as error:
             return error_result(call_id, await self._told_error(error, "call"))
-        result = mcp_decode.tool_result(call_id, self._wire.take(answer.meta))
+        said = self._wire.take(answer.meta)
+        result = mcp_decode.tool_result(call_id, said)
+        meta = said.get("_meta")
+        if result.is_error and isinstance(meta, dict) and meta.get(_LOGIN) == "expired":
+            raise TokenRefused(f"the login of {self._dial.name} is no longer taken", result)
         return _checked(spec, result)
 
     async def _told_error(self, error: MCPError, what: str) -> str:
@@ -345,7 +367,7 @@ class Connection:
             raise ConnectionLost(f"{name} broke its answer off", may_have_run=True) from error
         status = _said(error, HTTP_STATUS)
         if status in {401, 403}:
-            raise SignInNeeded(f"{name} wants a sign-in", hint=_SET_HEADERS) from error
+            raise self._sign_in_needed(status) from error
         if self._remembered and not await self._speaks_modern():
             self._cut = self._stale = True
             raise StaleDiscovery(f"{name} speaks another protocol than before: {error.message}") from error

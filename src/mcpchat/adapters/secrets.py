@@ -1,25 +1,32 @@
 """References to secrets, looked up: ``env:NAME`` in the environment, ``keyring:NAME`` in the OS keyring."""
 
-import asyncio
 import sys
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from mcpchat.adapters.bounded_call import in_daemon_thread
 from mcpchat.core.config_faults import REFERENCE
 from mcpchat.core.errors import ConfigError
 
 SERVICE = "mcpchat"
 KEYRING_TIMEOUT = 10.0  # seconds; a locked keyring that nobody unlocks would block for ever
 
+Keep = Callable[[str], None]
 
-async def look_up(text: str, environ: Mapping[str, str], *, where: str) -> str:
+
+def _ignore(value: str) -> None:
+    """For values whose holder keeps them out of sight itself."""
+
+
+async def look_up(text: str, environ: Mapping[str, str], *, where: str, keep: Keep = _ignore) -> str:
     """The value that a configured text stands for; a text that is no reference stands for itself.
 
-    ``where`` is the config key, for the error. Raises ConfigError when the reference leads nowhere.
+    ``where`` is the config key, for the error; ``keep`` is given what was behind a reference.
+
+    Raises ConfigError when the reference leads nowhere.
     """
     scheme, space, rest = text.partition(" ")
     if space and scheme == "Bearer" and REFERENCE.fullmatch(rest):
-        return f"Bearer {await look_up(rest, environ, where=where)}"
+        return f"Bearer {await look_up(rest, environ, where=where, keep=keep)}"
     reference = REFERENCE.fullmatch(text)
     if reference is None:
         return text
@@ -27,6 +34,7 @@ async def look_up(text: str, environ: Mapping[str, str], *, where: str) -> str:
     if kind == "env":
         if not environ.get(name):
             raise ConfigError(f"{where}: the environment variable {name} is not set", hint=f"export {name}=...")
+        keep(environ[name])
         return environ[name]
     secret = await _from_keyring(name, where)
     if secret is None:
@@ -34,15 +42,16 @@ async def look_up(text: str, environ: Mapping[str, str], *, where: str) -> str:
             f"{where}: the keyring has nothing under {SERVICE}/{name}",
             hint=f"{sys.executable} -m keyring set {SERVICE} {name}",
         )
+    keep(secret)
     return secret
 
 
-async def header_value(text: str, environ: Mapping[str, str], *, where: str) -> str:
+async def header_value(text: str, environ: Mapping[str, str], *, where: str, keep: Keep = _ignore) -> str:
     """As ``look_up``, for what is sent in an HTTP header: the blanks and line ends of a careless paste are dropped.
 
     Raises ConfigError, without the value, for what no header can carry: the HTTP library's own error would show it.
     """
-    value = (await look_up(text, environ, where=where)).strip()
+    value = (await look_up(text, environ, where=where, keep=keep)).strip()
     if not (value.isascii() and value.isprintable()):
         raise ConfigError(
             f"{where}: the value holds characters that no HTTP header can carry", hint="copy it again, on one line"
@@ -50,36 +59,20 @@ async def header_value(text: str, environ: Mapping[str, str], *, where: str) -> 
     return value
 
 
-async def look_up_all(values: Mapping[str, str], environ: Mapping[str, str], *, where: str) -> dict[str, str]:
-    return {key: await look_up(value, environ, where=f"{where}.{key}") for key, value in values.items()}
+async def look_up_all(
+    values: Mapping[str, str], environ: Mapping[str, str], *, where: str, keep: Keep = _ignore
+) -> dict[str, str]:
+    return {key: await look_up(value, environ, where=f"{where}.{key}", keep=keep) for key, value in values.items()}
 
 
 async def _from_keyring(name: str, where: str) -> str | None:
-    """Ask in a daemon thread: a pool's thread that hangs would keep the process from leaving."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[str | None] = loop.create_future()
+    def ask() -> str | None:
+        import keyring  # a quarter of a second, and only who keeps a secret there needs it
 
-    def settle(value: str | None, error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is None:
-            answer.set_result(value)
-        else:
-            answer.set_exception(error)
+        return keyring.get_password(SERVICE, name)
 
-    def ask() -> None:
-        try:
-            import keyring  # a quarter of a second, and only who keeps a secret there needs it
-
-            result, failure = keyring.get_password(SERVICE, name), None
-        except Exception as error:  # noqa: BLE001 - back-ends raise their own kinds: D-Bus, Windows and import errors
-            result, failure = None, error
-        loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=ask, daemon=True, name="keyring").start()
     try:
-        async with asyncio.timeout(KEYRING_TIMEOUT):
-            return await answer
+        return await in_daemon_thread(ask, timeout=KEYRING_TIMEOUT)
     except TimeoutError as error:
         raise ConfigError(
             f"{where}: the keyring did not answer within {KEYRING_TIMEOUT:.0f} s", hint="unlock it, then try again"

@@ -49,7 +49,9 @@ def child_environment(environ: Mapping[str, str], *, passed: Sequence[str], own:
 class ServerProcess:
     """A running server. ``log`` holds the last lines that it wrote to stderr, cleaned; ``tell`` gets all of them."""
 
-    def __init__(self, process: Process, *, tell: Callable[[str], None], orphans: Orphans) -> None:
+    def __init__(
+        self, process: Process, *, tell: Callable[[str], None], redact: Callable[[str], str], orphans: Orphans
+    ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -57,6 +59,7 @@ class ServerProcess:
         self.stdout = process.stdout
         self._process = process
         self._tell = tell
+        self._redact = redact
         self._orphans = orphans
         orphans.add(process.pid)
         self._log: deque[str] = deque(maxlen=LOG_LINES)
@@ -70,9 +73,12 @@ class ServerProcess:
         env: Mapping[str, str],
         cwd: str | None,
         tell: Callable[[str], None],
+        redact: Callable[[str], str],
         orphans: Orphans,
     ) -> "ServerProcess":
-        """Start the program. Raises ServerError that says whether the program or the folder is missing."""
+        """Start the program; ``redact`` takes secrets out of what it says.
+
+        Raises ServerError that says whether the program or the folder is missing."""
         if cwd is not None and not Path(cwd).is_dir():  # noqa: ASYNC240 - one stat
             raise ServerError(f"its folder does not exist: {cwd}", hint="check cwd in the config")
         program = shutil.which(argv[0], path=env.get("PATH")) if os.sep not in argv[0] else argv[0]
@@ -93,7 +99,7 @@ class ServerProcess:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ServerError(f"cannot start {argv[0]!r}: {reason}", hint="check command in the config") from error
-        return cls(process, tell=tell, orphans=orphans)
+        return cls(process, tell=tell, redact=redact, orphans=orphans)
 
     @property
     def log(self) -> tuple[str, ...]:
@@ -117,7 +123,7 @@ class ServerProcess:
 
     def _keep(self, lines: Sequence[bytes]) -> None:
         said = [line.decode(errors="replace") for line in lines if line.strip()]
-        self._log.extend(one_line(line, 300) for line in said[-LOG_LINES:])
+        self._log.extend(one_line(self._redact(line), 300) for line in said[-LOG_LINES:])
         self._tell("\n".join(said))
 
     async def stop(self) -> None:

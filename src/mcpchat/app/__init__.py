@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mcpchat.adapters import schema_check
+from mcpchat.adapters.browser import open_page
+from mcpchat.adapters.mcp_dial import Dialler
 from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.mcp_link import Connector
 from mcpchat.adapters.result_store import ResultFiles
 from mcpchat.adapters.schema_cache import SchemaCache
+from mcpchat.app.logins import Logins
 from mcpchat.app.models import Models
 from mcpchat.app.setup import Paths, Setup, Wishes, default_paths, importing
 from mcpchat.core import config as configuration
@@ -25,13 +29,13 @@ from mcpchat.core.events import Emit
 from mcpchat.core.gate import Gate
 from mcpchat.core.host import AskingHost
 from mcpchat.core.messages import Part, Usage
-from mcpchat.core.ports import Asker, Host, ModelChoice
+from mcpchat.core.ports import Asker, Host, ModelChoice, SignInScreen
 from mcpchat.core.session import Session
 from mcpchat.core.structured import AnswerSchema
 from mcpchat.core.tools import ToolSpec, matches, nearest
 from mcpchat.core.turn import Limits
 
-__all__ = ["Models", "Paths", "Setup", "Wishes", "default_paths"]  # and what is defined here
+__all__ = ["Logins", "McpHub", "Models", "Paths", "Setup", "Wishes", "default_paths"]  # and what is defined here
 
 STEPS, STEPS_IN_CHAT = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
 
@@ -109,6 +113,7 @@ async def open_hub(
     emit: Emit,
     host: Host,
     *,
+    logins: Logins,
     agent: AgentConfig | None = None,
     refresh: bool = False,
     watch: bool = False,
@@ -126,16 +131,23 @@ async def open_hub(
     def visible(spec: ToolSpec) -> bool:
         return any(matches(glob, spec.label) for glob in globs)
 
+    dialler = Dialler(
+        environ=setup.environ,
+        host=host,
+        load_sdk=load_sdk,
+        most_bytes=setup.config.limits.max_message,
+        credentials=logins,
+        secrets=setup.secrets,
+    )
     hub = McpHub(
         servers,
-        environ=setup.environ,
+        dialler=dialler,
+        credentials=logins,
+        secrets=setup.secrets,
         timeouts=setup.config.timeouts,
         cache=SchemaCache(setup.paths.cache / "servers"),
         logs=setup.paths.state / "logs",
-        host=host,
-        load_sdk=load_sdk,
         emit=emit,
-        most_bytes=setup.config.limits.max_message,
         visible=visible,
         refresh=refresh,
         watch=watch,
@@ -146,6 +158,7 @@ async def open_hub(
     finally:
         # Shielded: a second Ctrl-C must not leave servers behind.
         await asyncio.shield(hub.aclose())
+        await logins.settle()
 
 
 def read_log(setup: Setup, server: str) -> str:
@@ -179,6 +192,7 @@ class Chat:
     hub: McpHub
     setup: Setup
     models: Models
+    logins: Logins
 
     @property
     def tables(self) -> Sequence[str]:
@@ -189,12 +203,34 @@ class Chat:
         """Go on with another model. Raises NoModel, ConfigError."""
         self.session.switch(await self.models.choose(name))
 
+    async def login(self, name: str) -> None:
+        """Have the person sign in, and the servers that wait for it start anew. Raises what can go wrong."""
+        name = self.logins.resolve(name)
+        await self.logins.login(name)
+        for server in self.logins.servers_of(name):
+            await self.hub.restart(server)
+
+    def login_names(self) -> Sequence[str]:
+        """What can be signed in to."""
+        return self.logins.names()
+
     async def offered(self) -> Sequence[str]:
         """What the server in use lists as its models. Raises ModelError, NoModel, ConfigError."""
         return await self.models.offered()
 
 
+def make_logins(setup: Setup, asker: Asker, screen: SignInScreen) -> Logins:
+    """The logins of a run; whoever answers questions is asked before a server has anybody sign in."""
+    return Logins(setup, screen, agree=asker.confirm)
+
+
+def browse(url: str) -> bool:
+    """Start the user's browser at an address: whether one was started."""
+    return open_page(url, os.environ)
+
+
 def make_host(
+    setup: Setup,
     asker: Asker,
     emit: Emit,
     *,
@@ -203,12 +239,20 @@ def make_host(
     charge: Callable[[Usage], None] = lambda usage: None,
 ) -> Host:
     """Who answers what servers ask: the asker, and the model where there is one."""
-    return AskingHost(asker, emit=emit, check=schema_check.problem, model=model, charge=charge, yes=yes)
+    return AskingHost(
+        asker,
+        emit=emit,
+        check=schema_check.problem,
+        model=model,
+        charge=charge,
+        yes=yes,
+        clean=setup.secrets.redact_value,
+    )
 
 
 @asynccontextmanager
 async def open_chat(
-    setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker, watch: bool = False
+    setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker, screen: SignInScreen, watch: bool = False
 ) -> AsyncIterator[Chat]:
     """A session, ready to send; all that it started is stopped at the end. ``watch`` is for one that lasts.
 
@@ -218,13 +262,15 @@ async def open_chat(
     agent = choose_agent(setup.config, wishes.agent)
     sessions: list[Session] = []  # the one to come: a server may ask for its model
     host = make_host(
+        setup,
         asker,
         emit,
         yes=wishes.yes,
         model=lambda: sessions[0].model if sessions else None,
         charge=lambda usage: sessions[0].charge(usage),
     )
-    async with open_hub(setup, emit, host, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
+    logins = make_logins(setup, asker, screen)
+    async with open_hub(setup, emit, host, logins=logins, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
         limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
         models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)
         model = await models.choose(wishes.model or agent.model)
@@ -240,7 +286,7 @@ async def open_chat(
             schema=AnswerSchema(dict(wishes.schema), schema_check.problem) if wishes.schema is not None else None,
         )
         sessions.append(session)
-        yield Chat(session=session, hub=hub, setup=setup, models=models)
+        yield Chat(session=session, hub=hub, setup=setup, models=models, logins=logins)
 
 
 def _limits(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:

@@ -202,11 +202,17 @@ class Models:
         key = None
         if place.key != "env:OPENAI_API_KEY" or self._setup.environ.get("OPENAI_API_KEY"):
             where = "OPENAI_API_KEY" if place.key == "env:OPENAI_API_KEY" else f"{place.where}.api_key"
-            key = await header_value(place.key, self._setup.environ, where=where) if place.key else None
+            key = (
+                await header_value(place.key, self._setup.environ, where=where, keep=self._setup.secrets.add)
+                if place.key
+                else None
+            )
         if not key and place.is_openai:
             raise NoModel(await ways_to_a_model(name, tuple(self._setup.config.model.entries)))
         headers = {
-            name: await header_value(value, self._setup.environ, where=f"{place.where}.headers.{name}")
+            name: await header_value(
+                value, self._setup.environ, where=f"{place.where}.headers.{name}", keep=self._setup.secrets.add
+            )
             for name, value in place.entry.headers.items()
         }
         with importing():

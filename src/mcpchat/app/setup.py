@@ -3,11 +3,12 @@
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mcpchat.core.config import Config
+from mcpchat.core.redaction import Secrets
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ class Wishes:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What every command starts from."""
+    """What every command starts from. ``secrets`` learns each secret that the run comes to hold."""
 
     config: Config
     environ: Mapping[str, str]
     paths: Paths
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 def default_paths(environ: Mapping[str, str]) -> Paths:

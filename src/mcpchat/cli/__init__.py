@@ -52,6 +52,7 @@ def _report(error: McpChatError, words: Sequence[str]) -> None:
         _traceback()
     from mcpchat.core.sanitize import clean
 
+    error.message, error.hint = common.secrets.redact(error.message), common.secrets.redact(error.hint)
     lines = [f"error: {clean(error.message)}"]
     if isinstance(error, ServerError):
         lines += [f"    {line}" for line in error.log[-5:]]
@@ -84,7 +85,8 @@ def _report_bug(error: BaseException) -> None:
     from mcpchat.core.sanitize import clean
 
     sys.stderr.write(
-        f"error: mcpchat failed in a way it should not: {type(error).__name__}: {clean(str(error))}\n"
+        f"error: mcpchat failed in a way it should not: {type(error).__name__}: "
+        f"{clean(common.secrets.redact_log(str(error)))}\n"
         "  run it again with --debug, and report what it shows\n"
     )
 
@@ -92,4 +94,4 @@ def _report_bug(error: BaseException) -> None:
 def _traceback() -> None:
     import traceback
 
-    traceback.print_exc()
+    sys.stderr.write(common.secrets.redact_log(traceback.format_exc()))

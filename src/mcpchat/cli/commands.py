@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcpchat.cli import config_commands, server_commands
+from mcpchat.cli import auth_commands, config_commands, server_commands
 from mcpchat.cli.common import (
     AgentOption,
     AllowOption,
@@ -36,6 +36,7 @@ app = typer.Typer(
     "6 denied, 7 limit reached, 8 model failed, 130 interrupted.",
 )
 app.add_typer(server_commands.app, name="servers")
+app.add_typer(auth_commands.app, name="auth")
 app.add_typer(config_commands.app, name="config")
 
 

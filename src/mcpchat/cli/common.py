@@ -6,12 +6,16 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from mcpchat.app import Setup, default_paths, load_config
 from mcpchat.core.errors import McpChatError
+from mcpchat.core.redaction import Secrets
+
+if TYPE_CHECKING:
+    import logging
 
 ConfigOption = Annotated[
     Path | None,
@@ -73,9 +77,11 @@ def make_setup(config: Path | None) -> Setup:
         config=load_config(path, must_exist=config is not None or bool(os.environ.get("MCPCHAT_CONFIG"))),
         environ=dict(os.environ),
         paths=paths,
+        secrets=secrets,
     )
 
 
+secrets = Secrets()  # of this process: what is printed when something fails goes past them
 debug_wanted = False  # set by cli.run from the words themselves: what fails while they are parsed counts too
 
 
@@ -84,8 +90,35 @@ def run_async(work: Coroutine[Any, Any, int]) -> int:
     import logging
 
     # The SDKs log tracebacks of what we report in words; without a handler Python would print them.
-    logging.basicConfig(level=logging.DEBUG if debug_wanted else logging.CRITICAL + 1, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_redacting())
+    logging.basicConfig(level=logging.DEBUG if debug_wanted else logging.CRITICAL + 1, handlers=[handler])
+    for name in _TELLTALES if debug_wanted else ():
+        logging.getLogger(name).setLevel(logging.WARNING)
     return asyncio.run(_under_signals(work))
+
+
+# They log codes, verifiers and whole tokens.
+_TELLTALES = (
+    "google_auth_oauthlib",
+    "requests_oauthlib",
+    "oauthlib",
+    "google",
+    "urllib3",
+    "keyring",
+    "mcp.client.auth",
+)
+
+
+def _redacting() -> "logging.Formatter":
+    """Lines as logging has them, without secrets; what a traceback shows counts too."""
+    import logging
+
+    class Redacting(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return secrets.redact_log(super().format(record))
+
+    return Redacting(logging.BASIC_FORMAT)
 
 
 async def _under_signals(work: Coroutine[Any, Any, int]) -> int:

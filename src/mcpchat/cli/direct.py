@@ -5,9 +5,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcpchat.app import Setup, Wishes, make_host, make_policy, open_hub
+from mcpchat.app import Setup, Wishes, make_policy
 from mcpchat.cli.common import is_terminal, write_json
-from mcpchat.cli.hubs import asker, check_up, ignore, known_server, nearest_known, notices, only, print_table, tell
+from mcpchat.cli.hubs import (
+    check_up,
+    ignore,
+    known_server,
+    nearest_known,
+    notices,
+    only,
+    opened,
+    person,
+    print_table,
+    tell,
+)
 from mcpchat.core.catalog import Prompt
 from mcpchat.core.errors import Denied, ToolFailed, UsageError
 from mcpchat.core.events import Event
@@ -34,14 +45,14 @@ async def call(
     if not name:
         raise UsageError(f"{tool!r} does not name a tool", hint="write SERVER.TOOL; mcpchat tools lists them")
     known_server(setup, server)
-    person = asker()
-    async with open_hub(only(setup, server), notices, make_host(person, notices, yes=wishes.yes)) as hub:
+    here = person()
+    async with opened(only(setup, server), notices, yes=wishes.yes, at=here) as hub:
         spec = await _find(hub, hub, tool)
         given = _arguments(spec, pairs, arguments)
         if fault := hub.check(spec, given):
             raise UsageError(fault, hint=f"{spec.label}: {explain_arguments(spec)}")
         made = ToolCall(id="call", name=spec.exposed, arguments=json.dumps(given, ensure_ascii=False))
-        decision = await Gate(make_policy(setup.config, wishes), person).decide(spec, made)
+        decision = await Gate(make_policy(setup.config, wishes), here[0]).decide(spec, made)
         if not decision.allowed:
             raise Denied(f"{spec.label} was not run: {decision.reason or 'you said no'}")
         result = await hub.call(spec, made.id, given, _progress)
@@ -61,7 +72,7 @@ async def read(setup: Setup, what: str | None, output: str) -> int:
     if server in setup.config.servers:
         known_server(setup, server)
         setup = only(setup, server)
-    async with open_hub(setup, ignore, make_host(asker(), ignore)) as hub:
+    async with opened(setup, ignore) as hub:
         if server not in setup.config.servers:
             server, uri = await _listing(hub, what), what
         parts = await hub.read(server, uri)
@@ -99,7 +110,7 @@ async def prompt(setup: Setup, what: str | None, pairs: Sequence[str], output: s
     if not colon:
         raise UsageError(f"{what!r} does not name a prompt", hint="write SERVER:NAME; mcpchat prompt lists them")
     known_server(setup, server)
-    async with open_hub(only(setup, server), ignore, make_host(asker(), ignore)) as hub:
+    async with opened(only(setup, server), ignore) as hub:
         await hub.tools()
         check_up(hub)
         found = _find_prompt(hub, what)
@@ -128,7 +139,7 @@ async def _list(setup: Setup, server: str | None, output: str, *, resources: boo
         known_server(setup, server)
         setup = only(setup, server)
     told = tell if server is None else ignore
-    async with open_hub(setup, told, make_host(asker(), told)) as hub:
+    async with opened(setup, told) as hub:
         await hub.tools()
         if server is not None:
             check_up(hub)

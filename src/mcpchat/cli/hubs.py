@@ -1,16 +1,17 @@
 """What commands share that work on the servers: who is told of failures, and how a named server is found."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mcpchat.app import Setup
+from mcpchat.app import McpHub, Setup, browse, make_host, make_logins, open_hub
 from mcpchat.cli.common import is_terminal
 from mcpchat.core.errors import ServerError, SignInNeeded, UsageError
-from mcpchat.core.events import Event, Notice, ServerChanged
-from mcpchat.core.ports import Asker, Servers
+from mcpchat.core.events import Emit, Event, Notice, ServerChanged
+from mcpchat.core.ports import Asker, Servers, SignInScreen
 from mcpchat.core.sanitize import clean
 from mcpchat.core.tools import nearest
 from mcpchat.ui import tool_lines
@@ -58,7 +59,8 @@ def check_up(hub: Servers) -> None:
     """Raise for the one server of this hub if it is down."""
     status = hub.status()[0]
     if status.state == "login":
-        raise SignInNeeded(f"{status.name}: {status.detail}", hint="set its headers in the config")
+        reason, *hint = status.detail.splitlines()
+        raise SignInNeeded(reason, hint="\n".join(hint))
     if status.state == "failed":
         reason, *log = status.detail.splitlines()
         raise ServerError(f"{status.name} is down: {reason}", log=tuple(log))
@@ -81,14 +83,28 @@ def nearest_known(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:50]) or 'none'}"
 
 
-def asker() -> Asker:
-    """The person at the terminal, or nobody."""
+def person() -> tuple[Asker, SignInScreen]:
+    """Who answers questions and signs in: the person at the terminal, or nobody."""
+    from mcpchat.ui.sign_in import PlainScreen, TerminalScreen
+
     if is_terminal(sys.stdin, sys.stderr):
         from rich.console import Console
 
         from mcpchat.ui.console import TerminalAsker
 
-        return TerminalAsker(Console(stderr=True, highlight=False), None)
+        asker = TerminalAsker(Console(stderr=True, highlight=False), None, browse)
+        return asker, TerminalScreen(sys.stderr, hold=asker.holding)
     from mcpchat.ui.plain import NobodyToAsk
 
-    return NobodyToAsk()
+    return NobodyToAsk(), PlainScreen(sys.stderr)
+
+
+@asynccontextmanager
+async def opened(
+    setup: Setup, emit: Emit, *, yes: bool = False, refresh: bool = False, at: tuple[Asker, SignInScreen] | None = None
+) -> AsyncIterator[McpHub]:
+    """The servers, with whoever is there to ask."""
+    asker, screen = at or person()
+    host = make_host(setup, asker, emit, yes=yes)
+    async with open_hub(setup, emit, host, logins=make_logins(setup, asker, screen), refresh=refresh) as hub:
+        yield hub

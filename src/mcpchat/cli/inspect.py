@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from mcpchat.app import Models, Setup, make_host, open_hub
+from mcpchat.app import Models, Setup
 from mcpchat.cli.common import is_terminal, write_json
-from mcpchat.cli.hubs import asker, check_up, ignore, known_server, only, print_table, tell
+from mcpchat.cli.hubs import check_up, ignore, known_server, only, opened, print_table, tell
 from mcpchat.core.config import ServerConfig
 from mcpchat.core.errors import ServerError, SignInNeeded
 from mcpchat.core.ports import ServerStatus
@@ -25,7 +25,7 @@ async def tools(setup: Setup, server: str | None, form: str, *, refresh: bool) -
         known_server(setup, server)
         setup = only(setup, server)
     told = tell if server is None else ignore
-    async with open_hub(setup, told, make_host(asker(), told), refresh=refresh) as hub:
+    async with opened(setup, told, refresh=refresh) as hub:
         specs = await hub.tools()
         if server is not None:
             check_up(hub)
@@ -68,7 +68,7 @@ async def models(setup: Setup, table: str | None, output: str) -> int:
 
 
 async def servers(setup: Setup, output: str) -> int:
-    async with open_hub(setup, ignore, make_host(asker(), ignore)) as hub:
+    async with opened(setup, ignore) as hub:
         with suppress(ServerError, SignInNeeded):  # a required server: told below, after the table
             await hub.start_all()
         statuses = hub.status()
@@ -93,7 +93,7 @@ async def servers(setup: Setup, output: str) -> int:
 async def show(setup: Setup, name: str, output: str) -> int:
     """Start one server and tell all that it says of itself. Raises ServerError, SignInNeeded."""
     known_server(setup, name)
-    async with open_hub(only(setup, name), ignore, make_host(asker(), ignore)) as hub:
+    async with opened(only(setup, name), ignore) as hub:
         with suppress(ServerError, SignInNeeded):  # told by check_up
             await hub.start_all()
         check_up(hub)

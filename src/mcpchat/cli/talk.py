@@ -4,20 +4,20 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcpchat import __version__
-from mcpchat.app import Setup, Wishes, open_chat, read_attachments
+from mcpchat.app import Setup, Wishes, browse, open_chat, read_attachments
 from mcpchat.cli.common import is_terminal
 from mcpchat.core import outcomes
 from mcpchat.core.approvals import Decision
 from mcpchat.core.attach import with_resources
 from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, UsageError
-from mcpchat.core.events import Emit, Event, ToolDecided, TurnFinished
+from mcpchat.core.events import Emit, Event, Notice, ToolDecided, TurnFinished
 from mcpchat.core.messages import Message, Part, Text, user
-from mcpchat.core.ports import Asker, Servers
+from mcpchat.core.ports import Asker, Servers, SignInScreen
 from mcpchat.core.spending import Spending
 
 if TYPE_CHECKING:
@@ -99,24 +99,32 @@ def _dumb() -> bool:
     return os.environ.get("TERM") in {"dumb", "unknown"}
 
 
-def _renderer(output: str, look: Look, *, answers: bool) -> tuple[Emit, Asker]:
-    """How this run shows itself, and whom it asks; without ``answers`` somebody else writes them."""
+def _renderer(output: str, look: Look, *, answers: bool) -> tuple[Emit, Asker, SignInScreen]:
+    """How a run shows itself, whom it asks, where they sign in; without ``answers`` somebody else writes them."""
     from mcpchat.ui import plain
+    from mcpchat.ui.sign_in import PlainScreen, TerminalScreen
 
     asker: Asker = plain.NobodyToAsk()
+    screen: SignInScreen = PlainScreen(sys.stderr)
     if output in {"json", "jsonl"}:
-        return (plain.JsonSummary(sys.stdout, sys.stderr) if output == "json" else plain.JsonLines(sys.stdout)), asker
+        json_shown = plain.JsonSummary(sys.stdout, sys.stderr) if output == "json" else plain.JsonLines(sys.stdout)
+        return json_shown, asker, screen
     simple = plain.TextRenderer(sys.stdout, sys.stderr, quiet=look.quiet, stats=look.stats, answers=answers)
     if not is_terminal(sys.stderr):
-        return simple, asker
+        return simple, asker, screen
     from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
 
     out, err = _consoles(look.no_color)
     rendered = answers and output == "text" and is_terminal(sys.stdout) and not _dumb()
     console = ConsoleRenderer(out, err, quiet=look.quiet, stats=look.stats) if rendered else None
     if is_terminal(sys.stdin):
-        asker = TerminalAsker(err, console)
-    return console or simple, asker
+        asker = TerminalAsker(err, console, browse)
+        screen = TerminalScreen(sys.stderr, _teller(console or simple), asker.holding)
+    return console or simple, asker, screen
+
+
+def _teller(emit: Emit) -> Callable[[str], None]:
+    return lambda text: emit(Notice(level="info", text=text))
 
 
 async def ask(
@@ -125,11 +133,11 @@ async def ask(
     """One turn about the words and what was piped in. Raises LimitReached and Denied after the answer was given."""
     from mcpchat.ui import plain
 
-    shown, asker = _renderer(output, look, answers=wishes.schema is None)
+    shown, asker, screen = _renderer(output, look, answers=wishes.schema is None)
     emit = _Denials(shown)
     value = ""
     try:
-        async with open_chat(setup, wishes, emit=emit, asker=asker) as chat:
+        async with open_chat(setup, wishes, emit=emit, asker=asker, screen=screen) as chat:
             message = await _composed(said, attached, chat.hub)
             if wishes.schema is None:
                 finished = await chat.session.send(message)
@@ -173,12 +181,14 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
     from mcpchat.ui.commands import Room
     from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
     from mcpchat.ui.repl import repl
+    from mcpchat.ui.sign_in import TerminalScreen
 
     out, _ = _consoles(look.no_color)
     renderer = ConsoleRenderer(out, out, stats=look.stats)
-    asker = TerminalAsker(out, renderer)
+    asker = TerminalAsker(out, renderer, browse)
+    screen = TerminalScreen(sys.stdout, _teller(renderer), asker.holding)
     with keyboard.held():
-        async with open_chat(setup, wishes, emit=renderer, asker=asker, watch=True) as opened:
+        async with open_chat(setup, wishes, emit=renderer, asker=asker, screen=screen, watch=True) as opened:
             names = [status.name for status in opened.hub.status()]
             what = f"{opened.session.model.name} · {', '.join(names) or 'no servers'}"
             out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
@@ -187,6 +197,7 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
                 toolbox=opened.hub,
                 servers=opened.hub,
                 models=opened,
+                logins=opened,
                 read_file=lambda name: read_attachments([name]),
                 console=out,
             )

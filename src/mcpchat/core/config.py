@@ -9,12 +9,11 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from mcpchat.core import schemas
+from mcpchat.core.config_auth import AuthConfig, Reference, auth_contradictions
 from mcpchat.core.config_faults import BUILTIN_SERVERS, ENTRIES, contradictions, line_of, problems
 from mcpchat.core.errors import ConfigError
 
 Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
-
-Reference = Annotated[str, Meta(description='Where a secret is: "env:NAME" or "keyring:NAME".')]
 
 
 class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +127,36 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     builtin: Annotated[
         str | None, Meta(description="A server that comes with mcpchat.", extra_json_schema={"enum": BUILTIN_SERVERS})
     ] = None
+    auth: Annotated[
+        str | None,
+        Meta(
+            description='Of a program: the provider whose access token it gets, "google" or an [auth.NAME]. Of a '
+            'remote server: "oauth", "client_credentials" or "none". Default: none; of a remote server, OAuth where '
+            "it asks, unless it has headers."
+        ),
+    ] = None
+    scopes: Annotated[tuple[str, ...], Meta(description="What its token allows, in the provider's words.")] = ()
+    account: Annotated[
+        str | None,
+        Meta(description="Whose login it gets: an address, or what --account called it. Default: the default."),
+    ] = None
+    token_env: Annotated[
+        str | None, Meta(description="The variable that its token comes in. Default: <PROVIDER>_ACCESS_TOKEN.")
+    ] = None
+    client_id: Annotated[
+        str | None,
+        Meta(
+            description="mcpchat's id at its authorization server, or the https address of a client metadata document."
+        ),
+    ] = None
+    client_secret: Annotated[Reference | None, Meta(description="A reference to the secret of that id.")] = None
+    private_key: Annotated[
+        Reference | None, Meta(description='A reference to a PEM key, for auth = "client_credentials".')
+    ] = None
+    key_algorithm: Annotated[str, Meta(description="How that key signs.")] = "RS256"
+    issuer: Annotated[
+        str | None, Meta(description="The authorization server that it must be signed in to at. Default: as it says.")
+    ] = None
     enabled: bool = True
     required: Annotated[bool, Meta(description="Fail at once when this server is down, instead of going on.")] = False
     trust: Annotated[
@@ -206,6 +235,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     model: ModelConfig = ModelConfig()
     servers: dict[str, ServerConfig] = field(default_factory=lambda: {"calculator": ServerConfig(builtin="calculator")})
+    auth: AuthConfig = AuthConfig()
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     approvals: ApprovalConfig = ApprovalConfig()
     timeouts: Timeouts = Timeouts()
@@ -234,7 +264,10 @@ def parse(text: str, name: str) -> Config:
         told, line = str(error), re.search(r"at line (\d+)", str(error))
         raise ConfigError(f"{name}:{line[1] if line else 1}: not valid TOML: {told}") from error
     table = _with_entries(table)
-    found = [(_as_written(key), message) for key, message in (*problems(table, Config, ()), *contradictions(table))]
+    found = [
+        (_as_written(key), message)
+        for key, message in (*problems(table, Config, ()), *contradictions(table), *auth_contradictions(table))
+    ]
     if found:
         faults = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
         faults.sort(key=lambda fault: fault.line)
@@ -243,34 +276,41 @@ def parse(text: str, name: str) -> Config:
     return msgspec.convert(table, Config)
 
 
+_NAMED: dict[str, type[Struct]] = {"model": ModelEntry, "auth": AuthConfig}  # tables whose own tables are named ones
+
+
 def _with_entries(table: dict[str, Any]) -> dict[str, Any]:
-    """The table with each [model.NAME] where the types have it: among the entries of [model]."""
-    model = table.get("model")
-    if not isinstance(model, dict):
-        return table
-    known = {item.name for item in msgspec.structs.fields(ModelEntry)}
-    entries = {name: entry for name, entry in model.items() if isinstance(entry, dict) and name not in known}
-    own = {name: value for name, value in model.items() if name not in entries}
-    return {**table, "model": {**own, ENTRIES: entries}}
+    """The table with each [model.NAME] and [auth.NAME] where the types have it: among the entries."""
+    for outer, kind in _NAMED.items():
+        inner = table.get(outer)
+        if not isinstance(inner, dict):
+            continue
+        known = {item.name for item in msgspec.structs.fields(kind)}
+        entries = {name: entry for name, entry in inner.items() if isinstance(entry, dict) and name not in known}
+        own = {name: value for name, value in inner.items() if name not in entries}
+        table = {**table, outer: {**own, ENTRIES: entries}}
+    return table
 
 
 def _as_written(key: tuple[str, ...]) -> tuple[str, ...]:
-    return (key[0], *key[2:]) if key[:2] == ("model", ENTRIES) else key
+    return (key[0], *key[2:]) if key[1:2] == (ENTRIES,) and key[0] in _NAMED else key
 
 
 def as_written(config: Config) -> dict[str, Any]:
-    """The config as the file would have it: plain values, with each [model.NAME] under its name."""
+    """The config as the file would have it: plain values, with each [model.NAME] and [auth.NAME] under its name."""
     table: dict[str, Any] = msgspec.to_builtins(config)
-    table["model"] |= table["model"].pop(ENTRIES)
+    for outer in _NAMED:
+        table[outer] |= table[outer].pop(ENTRIES)
     return table
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors."""
     schema = schemas.json_schema(Config)
-    model = schema["$defs"]["ModelConfig"]
-    del model["properties"][ENTRIES]
-    model["additionalProperties"] = {"$ref": "#/$defs/ModelEntry"}
+    for outer, entry in (("ModelConfig", "ModelEntry"), ("AuthConfig", "ProviderConfig")):
+        definition = schema["$defs"][outer]
+        del definition["properties"][ENTRIES]
+        definition["additionalProperties"] = {"$ref": f"#/$defs/{entry}"}
     server = schema["$defs"]["ServerConfig"]
     server["oneOf"] = [{"required": [key]} for key in ("command", "url", "builtin")]
     for definition in schema["$defs"].values():

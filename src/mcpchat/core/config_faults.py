@@ -26,7 +26,7 @@ def problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]
         here = (*path, key)
         if key not in known:
             others = tuple(name for name in known if name != ENTRIES)
-            yield here, f"unknown key{_did_you_mean(key, others)}"
+            yield here, f"unknown key{did_you_mean(key, others)}"
             continue
         wanted = known[key]
         if isinstance(wanted, UnionType) and NoneType in get_args(wanted):
@@ -62,7 +62,7 @@ def _table_problems(value: object, kind: type[Struct], path: tuple[str, ...]) ->
 def contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
     """What the types alone cannot say."""
     yield from _models_contradictions(table.get("model"))
-    servers = _tables(table.get("servers"))
+    servers = tables(table.get("servers"))
     for name, server in servers.items():
         yield from _server_contradictions(name, server)
         if name == "mcpchat":
@@ -74,18 +74,18 @@ def contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
         for glob in globs if isinstance(globs, list) else ():
             if isinstance(glob, str) and (problem := idle_glob(glob, names)):
                 yield ("approvals", action), problem
-    for name, agent in _tables(table.get("agents")).items():
+    for name, agent in tables(table.get("agents")).items():
         wanted = agent.get("servers")
         for server in wanted if isinstance(wanted, list) else ():
             if isinstance(server, str) and server not in names:
-                yield ("agents", name, "servers"), f"no server is named {server!r}{_did_you_mean(server, names)}"
+                yield ("agents", name, "servers"), f"no server is named {server!r}{did_you_mean(server, names)}"
 
 
 def _models_contradictions(model: object) -> Iterator[Found]:
     if not isinstance(model, dict):
         return
     yield from _model_contradictions(model, ("model",))
-    for name, entry in _tables(model.get(ENTRIES)).items():
+    for name, entry in tables(model.get(ENTRIES)).items():
         path = ("model", ENTRIES, name)
         yield from _model_contradictions(entry, path)
         if name == "demo":
@@ -138,7 +138,7 @@ def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Fou
             yield (*path, key), 'goes with "url"'
     builtin = server.get("builtin")
     if isinstance(builtin, str) and builtin not in BUILTIN_SERVERS:
-        close = _did_you_mean(builtin, BUILTIN_SERVERS)
+        close = did_you_mean(builtin, BUILTIN_SERVERS)
         yield (*path, "builtin"), f"no bundled server is named {builtin!r}{close or ': ' + ', '.join(BUILTIN_SERVERS)}"
     url = server.get("url")
     if isinstance(url, str) and not is_http(url):
@@ -156,11 +156,11 @@ def idle_glob(glob: str, servers: Mapping[str, Any]) -> str:
     return f'{glob!r} names no server; for a tool write "*.{glob}"'
 
 
-def _tables(value: object) -> dict[str, dict[str, Any]]:
+def tables(value: object) -> dict[str, dict[str, Any]]:
     return {k: v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
 
 
-def _did_you_mean(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+def did_you_mean(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f'; did you mean "{close[0]}"?'

@@ -1,6 +1,7 @@
 """Every error that mcpchat raises on purpose.
 
     McpChatError            1   failed in some other way
+    ├── StoreError          1   logins cannot be kept, or read
     ├── UsageError          2   the command line asks for something impossible
     ├── ConfigError         2   the configuration cannot be used
     ├── NoModel             2   nothing says which model to talk to
@@ -64,6 +65,10 @@ class ConfigError(McpChatError):
 class NoModel(McpChatError):
     exit_code = 2
     kind = "no_model"
+
+
+class StoreError(McpChatError):
+    kind = "store"
 
 
 class SignInNeeded(McpChatError):

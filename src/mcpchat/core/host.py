@@ -23,7 +23,8 @@ class AskingHost:
     """A Host that puts everything to an Asker.
 
     ``check`` says what is wrong with a value by a schema; ``model`` gives the model to sample, None where there is
-    none; ``charge`` is told what a sample took; ``yes`` agrees to samples and roots without asking.
+    none; ``charge`` is told what a sample took; ``yes`` agrees to samples and roots without asking; ``clean``
+    takes secrets out of what a model is to be sent.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class AskingHost:
         model: Callable[[], ModelChoice | None] = lambda: None,
         charge: Callable[[Usage], None] = lambda usage: None,
         yes: bool = False,
+        clean: Callable[[SampleRequest], SampleRequest] = lambda request: request,
     ) -> None:
         self._asker = asker
         self._emit = emit
@@ -42,6 +44,7 @@ class AskingHost:
         self._model = model
         self._charge = charge
         self._yes = yes
+        self._clean = clean
         self._samples: Counter[str] = Counter()
         self._roots: dict[tuple[str, tuple[str, ...]], bool] = {}
 
@@ -65,6 +68,7 @@ class AskingHost:
         return Answer(action="cancel")
 
     async def sample(self, request: SampleRequest) -> Sample | None:
+        request = self._clean(request)
         choice = self._model()
         if choice is None:
             self._tell("warning", f"{request.server} wants to ask a model, and there is none here")

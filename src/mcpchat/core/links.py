@@ -37,7 +37,7 @@ def web_address(text: str) -> Address:
         raise BadAddress("it names no host")
     if parts.username is not None or parts.password is not None:
         raise BadAddress("it holds a user name")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise BadAddress(f"only https is opened, not {parts.scheme or 'nothing'}")
     warning = ""
     if not host.isascii() or "xn--" in host:
@@ -51,7 +51,7 @@ def web_address(text: str) -> Address:
     return Address(url=urlunsplit(parts._replace(netloc=netloc)), host=host, warning=warning)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -1,6 +1,7 @@
 """What the core asks of the outside: a model, a toolbox, somebody to ask."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -162,6 +163,37 @@ class Host(Protocol):
 
     async def roots(self, server: str, folders: Sequence[str]) -> bool:
         """Whether the server may be told of these folders."""
+        ...
+
+
+class SignInScreen(Protocol):
+    """What a person sees of a sign-in, and can do about it. ``interactive``: somebody is there."""
+
+    @property
+    def interactive(self) -> bool: ...
+
+    def holding(self) -> AbstractAsyncContextManager[None]:
+        """Have the terminal for the sign-in alone, while inside."""
+        ...
+
+    def show(self, url: str, *, whom: str, warning: str, patience: float) -> None:
+        """Show the address to open, before any browser is; it is waited for ``patience`` seconds."""
+        ...
+
+    def opened(self, started: bool) -> None:
+        """Say whether a browser was started."""
+        ...
+
+    def wrong(self, text: str) -> None:
+        """Say what is wrong with what was pasted."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """Say what is going on."""
+        ...
+
+    async def pasted(self) -> str:
+        """A line that the person pastes. Never returns where nobody is there."""
         ...
 
 

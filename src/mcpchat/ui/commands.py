@@ -43,6 +43,16 @@ class Models(Protocol):
         ...
 
 
+class Logins(Protocol):
+    """What can be signed in to."""
+
+    def login_names(self) -> Sequence[str]: ...
+
+    async def login(self, name: str) -> None:
+        """Have the person sign in. Raises what can go wrong."""
+        ...
+
+
 @dataclass
 class Room:
     """What a command can work on. ``leaving`` ends the chat; ``attached`` goes with the next message."""
@@ -51,6 +61,7 @@ class Room:
     toolbox: Toolbox
     servers: Servers
     models: Models
+    logins: Logins
     read_file: Callable[[str], Sequence[Part]]
     console: Console
     leaving: bool = False
@@ -141,6 +152,16 @@ async def _logs(room: Room, argument: str) -> None:
     room.say("\n".join(lines) or f"{argument} has logged nothing")
 
 
+async def _login(room: Room, argument: str) -> None:
+    names = room.logins.login_names()
+    if not argument and len(names) != 1:
+        told = f"usage: /login NAME, one of {', '.join(names)}" if names else "nothing here takes a sign-in"
+        room.say(told, "yellow")
+        return
+    await room.logins.login(argument or names[0])
+    await room.toolbox.tools()
+
+
 async def _refresh(room: Room, argument: str) -> None:
     room.say(f"{len(await room.servers.refresh())} tools on offer", "dim")
 
@@ -212,6 +233,7 @@ COMMANDS: Sequence[Command] = (
     Command("/servers", "", "each server and how it is", _servers),
     Command("/resources", "[SERVER]", "what can be read: @server:uri in a message", _resources),
     Command("/prompts", "[SERVER]", "what servers can write: /server:name key=value", _prompts),
+    Command("/login", "[NAME]", "sign in to a provider or a remote server", _login),
     Command("/logs", "SERVER", "what a server has logged", _logs),
     Command("/refresh", "", "ask every server anew, those that failed too", _refresh),
     Command("/model", "[NAME]", "show the model and what there is, or go on with another", _model),

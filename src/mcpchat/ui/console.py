@@ -3,8 +3,7 @@
 import asyncio
 import json
 import signal
-import webbrowser
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from glob import escape
 from typing import TYPE_CHECKING, Any, TextIO, assert_never, cast
@@ -132,11 +131,15 @@ async def _interrupted() -> None:
 class TerminalAsker:
     """Asks the person, by single keys. Ctrl-C at a question cancels the whole turn.
 
-    What was typed before the question appeared does not answer it: ``take_typed_ahead`` has it.
+    What was typed before the question appeared does not answer it: ``take_typed_ahead`` has it. ``open_page`` starts
+    a browser, and says whether it could.
     """
 
-    def __init__(self, err: Console, renderer: ConsoleRenderer | None) -> None:
+    def __init__(
+        self, err: Console, renderer: ConsoleRenderer | None, open_page: Callable[[str], bool] = lambda url: False
+    ) -> None:
         self._err = err
+        self._open_page = open_page
         self._renderer = renderer
         self._one_question = asyncio.Lock()
         self._typed_ahead = ""
@@ -191,6 +194,12 @@ class TerminalAsker:
         return key == "y"
 
     @asynccontextmanager
+    async def holding(self) -> AsyncIterator[None]:
+        """The terminal for something longer than a question; nothing else is asked or drawn meanwhile."""
+        async with self._question():
+            yield
+
+    @asynccontextmanager
     async def _question(self) -> AsyncIterator[None]:
         """The terminal for one question at a time, also where a prompt waits on it."""
         from prompt_toolkit.application import in_terminal
@@ -208,10 +217,8 @@ class TerminalAsker:
         if address.warning:
             self._err.print(Text(f"    {address.warning}", style="yellow"))
         key = await self._key("  [o]pen it in the browser  [d]ecline ", "od")
-        if key == "o":
-            opened = await asyncio.to_thread(webbrowser.open, address.url)
-            if not opened:
-                self._err.print(Text("  no browser could be started: open the address by hand", style="yellow"))
+        if key == "o" and not self._open_page(address.url):
+            self._err.print(Text("  no browser could be started: open the address by hand", style="yellow"))
         return Answer(action={"o": "accept", "cancel": "cancel"}.get(key, "decline"))  # type: ignore[arg-type]
 
     async def _fill(self, form: Form) -> Answer:

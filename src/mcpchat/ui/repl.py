@@ -150,7 +150,7 @@ class _Commands(Completer):
         models = dict.fromkeys(
             (*self._room.models.tables, *self._room.known_models, "demo", self._room.session.model.name)
         )
-        arguments = {**of_servers, "/model": list(models)}
+        arguments = {**of_servers, "/model": list(models), "/login": list(self._room.logins.login_names())}
         found = suggest(document.text_before_cursor, commands.help_by_name(), arguments, servers.catalogs())
         for one in found:
             yield Completion(

@@ -1,11 +1,13 @@
 """Lists of servers and tools, as a person reads them."""
 
+import time
 from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from mcpchat.core.catalog import Catalog, Prompt, Resource, Template
+from mcpchat.core.logins import LoginState, scope_titles, span
 from mcpchat.core.ports import ServerStatus
 from mcpchat.core.sanitize import clean, one_line
 from mcpchat.core.tools import ToolSpec
@@ -99,6 +101,29 @@ def models(rows: Sequence[tuple[str, str, int | None, str]]) -> Table:
         size = f"{window:,}" if window else "-"
         table.add_row(Text(one_line(model, 120)), size, Text(one_line(at, 100)), Text(one_line(note, 80)))
     return table
+
+
+def logins(rows: Sequence[LoginState]) -> Table:
+    """The logins, a row each."""
+    table = _table("login", "account", "state", "allows", "kept in", "servers", "")
+    for row in rows:
+        account = row.account + (" (default)" if row.default else "")
+        allows = scope_titles(row.scopes)
+        if row.missing:
+            allows += f"; NOT granted: {scope_titles(row.missing)}"
+        told = row.detail if not row.hint else f"{row.detail}: {row.hint}" if row.detail else row.hint
+        cells = (row.name, account, _login_state(row), allows, row.kept_in, ", ".join(row.servers), told)
+        table.add_row(*(Text(one_line(cell, 400)) for cell in cells))
+    return table
+
+
+def _login_state(row: LoginState) -> str:
+    if row.state != "signed in" or row.expires is None:
+        return row.state
+    left = row.expires - time.time()
+    if row.renews:
+        return f"token for {span(left)}, renews itself" if left > 0 else "renews itself"
+    return f"expires in {span(left)}" if left > 0 else "expired"
 
 
 def _table(*headings: str) -> Table:

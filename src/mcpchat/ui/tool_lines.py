@@ -51,4 +51,6 @@ def down(event: ServerChanged) -> str:
     """Why a server is not there: its reason, and the last of what it said."""
     reason, *log = event.detail.splitlines()
     tail = "".join(f"\n    {one_line(line, 160)}" for line in log[-5:])
+    if event.state == "login":
+        return f"{one_line(reason, 300)}{tail}"
     return f"server {event.server} is down: {one_line(reason, 300)}{tail}"

@@ -1,0 +1,122 @@
+"""How one server is reached: its process or address, its environment or headers, and the login it is given."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mcpchat.adapters.mcp_link import MODERN, Change, Connection, Connector, Credentials, Dial, HandshakeFailed
+from mcpchat.adapters.orphans import Orphans
+from mcpchat.adapters.schema_cache import Era
+from mcpchat.adapters.secrets import header_value, look_up_all
+from mcpchat.adapters.server_process import ServerProcess, child_environment
+from mcpchat.core.catalog import ServerInfo
+from mcpchat.core.config import ServerConfig
+from mcpchat.core.errors import ServerError, SignInNeeded
+from mcpchat.core.ports import Host
+from mcpchat.core.redaction import Secrets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What is needed to reach one server, beyond what its last connection told."""
+
+    name: str
+    config: ServerConfig
+    timeout: float
+    log: Callable[[str], None]
+    on_change: Callable[[Change, str], None]
+
+
+@dataclass(kw_only=True)
+class Dialler:
+    """Starts processes and opens connections. ``load_sdk`` imports what speaks the protocol."""
+
+    environ: Mapping[str, str]
+    host: Host
+    load_sdk: Callable[[], Connector]
+    most_bytes: int
+    credentials: Credentials
+    secrets: Secrets
+    orphans: Orphans = field(default_factory=Orphans)
+
+    async def connect(
+        self, line: Line, *, era: Era, known: Era, info: ServerInfo | None, process: ServerProcess | None
+    ) -> Connection:
+        """A connection. ``era`` is what to greet the server with, ``known`` what was known; ``process`` runs already.
+
+        Raises ServerError or SignInNeeded.
+        """
+        sdk = await asyncio.to_thread(self.load_sdk)
+        wanted = line.config.protocol
+        try:
+            connection = await self._dial(sdk, line, era, info, process)
+        except HandshakeFailed as error:
+            # Strict servers of the handshake era leave on the first message that is no "initialize"; and what was
+            # remembered of a server may no longer hold.
+            if wanted != "auto" or (era == "auto" and not error.left):
+                raise
+            connection = await self._dial(sdk, line, "legacy" if era == "auto" else "auto", info, None)
+        except SignInNeeded:
+            if (trouble := self.credentials.trouble(line.name)) is not None:
+                raise trouble from None
+            raise
+        if wanted == MODERN and connection.era != "modern":
+            await connection.close()
+            raise ServerError(f"it does not speak {wanted}, only the older {connection.info.revision}")
+        return connection
+
+    async def _dial(
+        self, sdk: Connector, line: Line, era: Era, info: ServerInfo | None, process: ServerProcess | None
+    ) -> Connection:
+        config = line.config
+        headers: dict[str, str] = {}
+        signer = None
+        if config.url:
+            where = f"servers.{line.name}.headers"
+            headers = {
+                name: await header_value(text, self.environ, where=f"{where}.{name}", keep=self.secrets.add)
+                for name, text in config.headers.items()
+            }
+            signer = self.credentials.signer(line.name)
+        else:
+            process = process or await self.spawn(line)
+        dial = Dial(
+            name=line.name,
+            era=era,
+            revision="" if config.protocol == "auto" else config.protocol,
+            timeout=line.timeout,
+            most_bytes=self.most_bytes,
+            host=self.host,
+            log=line.log,
+            on_change=line.on_change,
+            process=process,
+            url=config.url,
+            sse=config.reached_by == "sse",
+            headers=headers,
+            signer=signer,
+            sign_in_hint=lambda: self.credentials.hint(line.name),
+            elicitation=config.elicitation,
+            sampling=config.sampling,
+            roots=config.roots,
+            info=info if era == "modern" else None,
+        )
+        return await sdk.connect(dial)
+
+    async def spawn(self, line: Line) -> ServerProcess:
+        """Start the server's program, with its login in its environment. Raises as ``connect`` does."""
+        config = line.config
+        own = await look_up_all(config.env, self.environ, where=f"servers.{line.name}.env", keep=self.secrets.add)
+        if config.builtin:
+            own["PYDANTIC_DISABLE_PLUGINS"] = "1"  # a search through all installed packages, for nothing
+        own |= await self.credentials.variables(line.name)
+        env = child_environment(self.environ, passed=config.env_pass, own=own)
+        # -P: a folder's own files never stand in for the bundled package.
+        argv = (
+            [sys.executable, "-P", "-m", f"mcpchat_servers.{config.builtin}"]
+            if config.builtin
+            else [config.command or "", *config.args]
+        )
+        return await ServerProcess.spawn(
+            argv, env=env, cwd=config.cwd, tell=line.log, redact=self.secrets.redact_log, orphans=self.orphans
+        )

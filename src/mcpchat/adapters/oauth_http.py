@@ -1,0 +1,127 @@
+"""HTTP for what strangers' discovery documents lead to: bounded, and kept away from where it must not go.
+
+An address is https, or http on this machine where the server itself is there; its host is public, unless the server
+itself is not; a redirect stays within its origin.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Mapping
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx2
+import msgspec
+from msgspec import Struct
+
+from mcpchat import __version__
+from mcpchat.core.errors import ServerError, SignInNeeded
+from mcpchat.core.links import is_loopback
+
+MOST_BYTES = 262_144
+LIMIT = 15.0  # seconds for a whole answer
+_REDIRECTS = 3
+_REFUSED_ADDRESS = "an address inside a private network, where a public server must not send anybody"
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """An answer. ``said`` is its JSON object, empty where it is none."""
+
+    status: int
+    said: dict[str, object] = {}
+
+
+class Guarded:
+    """Requests on behalf of one MCP server, at ``url``."""
+
+    def __init__(self, url: str) -> None:
+        self._host = urlsplit(url).hostname or ""
+        self._local = is_loopback(self._host)
+        self._private: bool | None = True if self._local else None
+
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Page:
+        return await self._ask("GET", url, headers=headers or {})
+
+    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Page:
+        return await self._ask("POST", url, headers=headers or {}, data=dict(form))
+
+    async def post_json(self, url: str, body: Mapping[str, object]) -> Page:
+        return await self._ask("POST", url, headers={}, json=dict(body))
+
+    async def check(self, url: str) -> None:
+        """Raise SignInNeeded unless requests may go there, ServerError where its host has no address."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise SignInNeeded(f"no address: {url[:200]!r}") from error
+        if not host or parts.username is not None:
+            raise SignInNeeded(f"no address that can be asked: {url[:200]!r}")
+        if parts.scheme != "https" and not (parts.scheme == "http" and self._local and is_loopback(host)):
+            raise SignInNeeded(f"{parts.scheme}://{host} is not asked: a sign-in takes https")
+        if self._private is None:
+            self._private = self._host != host and not await _is_public(self._host, None)
+        if not self._private and host != self._host and not await _is_public(host, port):
+            raise SignInNeeded(f"{host} is {_REFUSED_ADDRESS}")
+
+    async def _ask(self, method: str, url: str, headers: Mapping[str, str], **content: object) -> Page:
+        try:
+            async with asyncio.timeout(LIMIT):
+                return await self._followed(method, url, headers, content)
+        except TimeoutError as error:
+            raise ServerError(f"{urlsplit(url).hostname} did not answer within {LIMIT:.0f} s") from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise ServerError(f"{urlsplit(url).hostname} cannot be reached: {type(error).__name__}") from error
+
+    async def _followed(self, method: str, url: str, headers: Mapping[str, str], content: Mapping[str, object]) -> Page:
+        fixed = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": f"mcpchat/{__version__}"}
+        async with httpx2.AsyncClient(headers={**fixed, **headers}, timeout=LIMIT) as client:
+            for _ in range(_REDIRECTS + 1):
+                await self.check(url)
+                async with client.stream(method, url, **content) as response:  # type: ignore[arg-type]
+                    target = response.headers.get("location") if response.has_redirect_location else None
+                    if target is None or method != "GET" or _origin(urljoin(url, target)) != _origin(url):
+                        return Page(status=response.status_code, said=await _body(response))
+                    url = urljoin(url, target)
+        raise ServerError(f"{urlsplit(url).hostname} sends in circles")
+
+
+async def _body(response: httpx2.Response) -> dict[str, object]:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ServerError(f"{response.url.host} answered in a packed form that was not asked for")
+    data = b""
+    async for chunk in response.aiter_raw():
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise ServerError(f"{response.url.host} answered with more than {MOST_BYTES:,} bytes")
+    try:
+        said = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return "", None, None
+
+
+async def _is_public(host: str, port: int | None) -> bool:
+    """Whether all addresses of the host are public ones. Where a proxy stands between, only that can know."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        pass
+    if is_loopback(host):
+        return False
+    if getproxies().get("https") and not proxy_bypass(host):
+        return True
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ServerError(f"{host} is not found: {error.strerror}") from error
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)

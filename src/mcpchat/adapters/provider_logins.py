@@ -1,0 +1,299 @@
+"""The logins at providers, and the access tokens that servers get of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from mcpchat.adapters import provider_oauth
+from mcpchat.adapters.consent import Consent
+from mcpchat.adapters.provider_oauth import Provider, Token
+from mcpchat.adapters.secrets import look_up
+from mcpchat.adapters.token_store import Record
+from mcpchat.adapters.vault import Vault
+from mcpchat.core.config import Config, ServerConfig
+from mcpchat.core.config_auth import GOOGLE, ProviderConfig
+from mcpchat.core.errors import ConfigError, McpChatError, SignInNeeded, UsageError
+from mcpchat.core.logins import Account, StoreName, joined, missing, plain_scopes, scope_titles
+from mcpchat.core.redaction import Secrets
+
+_GOOGLE = ProviderConfig(
+    authorization_url="https://accounts.google.com/o/oauth2/v2/auth",
+    token_url="https://oauth2.googleapis.com/token",  # noqa: S106 - an address
+    revocation_url="https://oauth2.googleapis.com/revoke",
+    userinfo_url="https://openidconnect.googleapis.com/v1/userinfo",
+    issuer="https://accounts.google.com",
+)
+_ADDRESSES = ("authorization_url", "token_url", "revocation_url", "userinfo_url")
+
+
+class SignedIn(Struct, frozen=True, kw_only=True):
+    """A login that was just made, what of it was asked for, and the servers that lack something, with what."""
+
+    account: Account
+    asked: tuple[str, ...]
+    lacking: dict[str, tuple[str, ...]] = {}
+
+
+class ProviderLogins:
+    def __init__(self, config: Config, environ: Mapping[str, str], vault: Vault, secrets: Secrets) -> None:
+        self._config = config
+        self._environ = environ
+        self._vault = vault
+        self._secrets = secrets
+        self._tokens: dict[tuple[str, tuple[str, ...]], Token] = {}
+        self._refused: set[str] = set()
+        self._records: dict[str, Record] = {}  # of logins that come by reference, and are kept nowhere
+
+    def names(self) -> Sequence[str]:
+        """The providers that are configured, or that a server wants."""
+        return tuple(
+            dict.fromkeys((*self._config.auth.entries, *(one.auth for one in self._users().values() if one.auth)))
+        )
+
+    def _users(self, name: str | None = None) -> dict[str, ServerConfig]:
+        """The servers that get a token of this provider, or of any."""
+        return {
+            server: config
+            for server, config in self._config.servers.items()
+            if config.enabled and not config.url and config.auth and name in {None, config.auth}
+        }
+
+    async def provider(self, name: str) -> Provider:
+        """The provider, with this client's id and secret found. Raises ConfigError that says how to come by them."""
+        entry = self._config.auth.entries.get(name, ProviderConfig())
+        usual = _GOOGLE if name == GOOGLE else ProviderConfig()
+        addresses = {key: str(getattr(entry, key) or getattr(usual, key) or "") for key in _ADDRESSES}
+        client_id, client_secret = await self._client(name, entry)
+        return Provider(
+            name=name,
+            title="Google" if name == GOOGLE else name,
+            issuer=entry.issuer or usual.issuer,
+            client_id=client_id,
+            client_secret=client_secret,
+            is_google=name == GOOGLE,
+            parameters=entry.parameters,
+            **addresses,
+        )
+
+    async def _client(self, name: str, entry: ProviderConfig) -> tuple[str, str]:
+        """The client's id and secret: from the config, else the environment; from two values, or Google's file."""
+        prefix = f"MCPCHAT_{name.upper().replace('-', '_')}_"
+        path = entry.client_secrets_file
+        client_id, secret = entry.client_id, entry.client_secret
+        if not client_id and not path:
+            client_id = self._environ.get(f"{prefix}CLIENT_ID")
+            path = None if client_id else self._environ.get(f"{prefix}CLIENT_SECRETS_FILE")
+        if not client_id and path:
+            client_id, said = _from_file(path)
+            self._secrets.add(said)
+            return client_id, said
+        if not client_id:
+            raise ConfigError(
+                f"[auth.{name}] has no client_id: mcpchat must be known at {name}",
+                hint="docs/signing-in.md shows how to come by one" if name == GOOGLE else "register mcpchat there",
+            )
+        client_id = await look_up(client_id, self._environ, where=f"auth.{name}.client_id")
+        if secret is None and f"{prefix}CLIENT_SECRET" in self._environ:
+            secret = f"env:{prefix}CLIENT_SECRET"
+        value = await look_up(secret, self._environ, where=f"auth.{name}.client_secret") if secret else ""
+        self._secrets.add(value)
+        return client_id, value
+
+    # Tokens.
+
+    def scopes(self, server: ServerConfig) -> tuple[str, ...]:
+        entry = self._config.auth.entries.get(server.auth or "", ProviderConfig())
+        return plain_scopes(server.scopes or entry.scopes)
+
+    def account(self, name: str, wanted: str | None) -> Account | None:
+        """The login by its address or alias; without one, the default."""
+        entry = self._config.auth.entries.get(name)
+        if entry is not None and entry.refresh_token and wanted is None:
+            return Account(
+                key=f"{name}/environment", kind="provider", login=name, store="environment", kept_in=entry.refresh_token
+            )
+        mine = [one for one in self._vault.accounts() if one.kind == "provider" and one.login == name]
+        if wanted is not None:
+            return next((one for one in mine if wanted.casefold() in _names(one)), None)
+        return next((one for one in mine if one.default), mine[0] if mine else None)
+
+    async def token(self, name: str, server: ServerConfig) -> Token:
+        """A token for this server, narrowed to its scopes, good for a while.
+
+        Raises SignInNeeded, ConfigError, StoreError, and ServerError where the provider cannot be reached.
+        """
+        assert server.auth is not None
+        account = self.account(server.auth, server.account)
+        again = f"mcpchat auth login {server.auth}" + (f" --account {server.account}" if server.account else "")
+        if account is None:
+            who = f" as {server.account}" if server.account else ""
+            raise SignInNeeded(f"{name} needs a login at {server.auth}{who}", hint=again)
+        if account.lost:
+            raise SignInNeeded(account.lost, hint=again)
+        scopes = self.scopes(server)
+        known = self._tokens.get((account.key, scopes))
+        if known is not None and not known.near_its_end:
+            return known
+        if account.store != "environment" and (lacks := missing(scopes, account.scopes)):
+            raise SignInNeeded(f"{name} needs what was not granted: {scope_titles(lacks)}", hint=again)
+        provider = await self.provider(server.auth)
+        token = await (
+            self._given(provider, scopes) if account.store == "environment" else self._kept(provider, account, scopes)
+        )
+        self._secrets.add(token.value)
+        self._tokens[account.key, scopes] = token
+        return token
+
+    async def _kept(self, provider: Provider, account: Account, scopes: Sequence[str]) -> Token:
+        found: list[Token] = []
+
+        def stale(record: Record) -> bool:
+            kept = provider_oauth.kept_token(record, scopes)
+            if kept is None or kept.near_its_end or kept.value in self._refused:
+                return True
+            found.append(kept)
+            return False
+
+        async def refresh(record: Record) -> Record:
+            if record.get("client_id") != provider.client_id:
+                raise SignInNeeded(
+                    f"the {provider.name} login was made with another client_id",
+                    hint=f"mcpchat auth login {provider.name}",
+                )
+            renewed, token = await provider_oauth.refreshed(provider, record, scopes)
+            found.append(token)
+            return renewed
+
+        await self._vault.renew(account.key, stale, refresh)
+        return found[-1]
+
+    async def _given(self, provider: Provider, scopes: Sequence[str]) -> Token:
+        """A token by the refresh token that the config refers to."""
+        reference = self._config.auth.entries[provider.name].refresh_token
+        assert reference is not None
+        record = self._records.get(provider.name)
+        if record is None:
+            value = await look_up(reference, self._environ, where=f"auth.{provider.name}.refresh_token")
+            self._secrets.add(value)
+            record = {"refresh_token": value}
+        self._records[provider.name], token = await provider_oauth.refreshed(provider, record, scopes)
+        return token
+
+    def current(self, server: ServerConfig) -> Token | None:
+        """The token that the server has, as far as it was given one here."""
+        account = self.account(server.auth or "", server.account)
+        return self._tokens.get((account.key, self.scopes(server))) if account is not None else None
+
+    def refused(self, server: ServerConfig) -> None:
+        """The provider does not take the server's token any more: the next one is new."""
+        account = self.account(server.auth or "", server.account)
+        token = self._tokens.pop((account.key, self.scopes(server)), None) if account is not None else None
+        if token is not None:
+            self._refused.add(token.value)
+
+    # Signing in and out.
+
+    async def sign_in(
+        self, name: str, consent: Consent, *, account: str | None, store: StoreName | None, more: Sequence[str]
+    ) -> SignedIn:
+        """Sign in, for all that the account's servers want. Raises all that can go wrong, most of it beforehand."""
+        provider = await self.provider(name)
+        before = self.account(name, account)
+        before = None if before is not None and before.store == "environment" else before
+        users = {
+            server: config
+            for server, config in self._users(name).items()
+            if (self.account(name, config.account) == before if before else config.account in {None, account})
+        } or self._users(name)
+        entry = self._config.auth.entries.get(name, ProviderConfig())
+        wanted = joined(*(self.scopes(config) for config in users.values()), plain_scopes(more))
+        wanted = wanted or plain_scopes(entry.scopes)
+        if provider.is_google and not wanted:
+            raise UsageError(
+                'no server in the config has auth = "google": there is nothing to ask Google for',
+                hint="name what you want by --scope, or set up a server first",
+            )
+        await self._vault.store(store).probe()
+        granted = before.scopes if before is not None and not before.lost else ()
+        asked = joined(wanted, granted)
+        hint = before.account if before is not None else account if account and "@" in account else ""
+        another = before is None and any(one.login == name for one in self._vault.accounts())
+        consent.screen.tell(f"Asking {provider.title} for: {scope_titles(asked) or 'who you are'}")
+        record = await provider_oauth.sign_in(
+            provider, asked, consent, self._secrets, hint=hint, another=another, granted=granted
+        )
+        who = record["account"]
+        alias = account if account and "@" not in account else (before.alias if before is not None else "")
+        if hint and who and hint.casefold() != who.casefold():
+            consent.screen.tell(f"You signed in as {who}, not as {hint}: both are kept.")
+            alias = account if account and "@" not in account else ""
+        got = plain_scopes(record["granted"])
+        kept = await self._vault.keep(
+            Account(
+                key=f"{name}/{who or account or 'default'}",
+                kind="provider",
+                login=name,
+                account=who,
+                alias=alias or "",
+                scopes=got,
+                store=store or self._vault.usual,
+                created=record["created"],
+                expires=record.get("expires_at") if "refresh_token" not in record else None,
+                renews="refresh_token" in record,
+                default=before.default if before is not None else False,
+            ),
+            record,
+        )
+        self.forget(kept.key)
+        lacking = {server: missing(self.scopes(config), got) for server, config in users.items()}
+        return SignedIn(account=kept, asked=asked, lacking={one: lacks for one, lacks in lacking.items() if lacks})
+
+    async def sign_out(self, account: Account, *, local: bool) -> str:
+        """Have the provider end the login, and remove it here whatever it answers: why not, where it did not."""
+        why = ""
+        if not local:
+            try:
+                record = await self._vault.load(account)
+                why = await provider_oauth.revoke(await self.provider(account.login), record or {})
+            except McpChatError as error:
+                why = error.message
+        await self._vault.remove(account)
+        self.forget(account.key)
+        return why
+
+    async def check(self, account: Account) -> None:
+        """Ask the provider for a token, as a server's start would. Raises what that raises."""
+        provider = await self.provider(account.login)
+
+        async def ask(record: Record) -> Record:
+            if "refresh_token" not in record and provider_oauth.kept_token(record, ()):
+                return record  # a login of one token: only who uses it can tell
+            return (await provider_oauth.refreshed(provider, record, ()))[0]
+
+        await self._vault.renew(account.key, lambda record: True, ask)
+
+    def forget(self, key: str) -> None:
+        for known in [one for one in self._tokens if one[0] == key]:
+            del self._tokens[known]
+
+
+def _names(account: Account) -> set[str]:
+    return {name.casefold() for name in (account.alias, account.account) if name}
+
+
+def _from_file(name: str) -> tuple[str, str]:
+    """The id and the secret in the file that Google gives. Raises ConfigError."""
+    path = Path(name).expanduser()
+    try:
+        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        client = next(said[kind] for kind in ("installed", "web") if kind in said)
+        return str(client["client_id"]), str(client["client_secret"])
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="client_secrets_file names it") from error
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        raise ConfigError(
+            f"{path} is not the client file that Google gives", hint="download it anew: docs/signing-in.md shows where"
+        ) from error

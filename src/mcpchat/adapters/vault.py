@@ -1,0 +1,203 @@
+"""The logins that are kept: an index without secrets, the records behind it, and their renewal."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mcpchat.adapters.file_lock import locked
+from mcpchat.adapters.private_files import read_private, write_private
+from mcpchat.adapters.token_store import Record, SecretStore
+from mcpchat.core.errors import SignInNeeded, StoreError
+from mcpchat.core.logins import Account, StoreName
+from mcpchat.core.redaction import Secrets
+
+FORMAT = 1
+_INDEX_LOCK = "the index"
+_SECRET = ("access_token", "refresh_token", "client_secret")
+
+
+class _Index(Struct, frozen=True, kw_only=True):
+    format: int = FORMAT
+    accounts: tuple[Account, ...] = ()
+
+
+class LoginEnded(SignInNeeded):
+    """The provider refuses the login for good: signing in again is all that helps."""
+
+
+class Vault:
+    """The kept logins of this user.
+
+    ``stores`` are the places by name; ``usual`` is where a new login goes. What is read or made is added to
+    ``secrets``. ``tell`` says what is waited for.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        stores: Mapping[StoreName, SecretStore],
+        usual: StoreName,
+        secrets: Secrets,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._path = state / "accounts.json"
+        self._locks = state / "locks"
+        self._stores = stores
+        self.usual = usual
+        self._secrets = secrets
+        self._tell = tell
+        self._renewals: set[asyncio.Task[Record]] = set()
+        self._passing: tuple[Account, ...] = ()  # logins in memory, which no file may promise to others
+
+    def accounts(self) -> Sequence[Account]:
+        """All that is kept, without a look into any keyring. Raises StoreError for an index that cannot be read."""
+        data = read_private(self._path)
+        if data is None:
+            return self._passing
+        try:
+            index = msgspec.json.decode(data, type=_Index)
+        except msgspec.MsgspecError as error:
+            raise StoreError(
+                f"the list of logins is damaged: {self._path}", hint="remove it, and sign in again"
+            ) from error
+        if index.format != FORMAT:
+            raise StoreError(
+                f"the list of logins was written by another mcpchat: {self._path}",
+                hint="use that one, or remove the file",
+            )
+        return (*self._passing, *index.accounts)
+
+    def find(self, key: str) -> Account | None:
+        return next((account for account in self.accounts() if account.key == key), None)
+
+    def store(self, name: StoreName | None = None) -> SecretStore:
+        return self._stores[name or self.usual]
+
+    async def load(self, account: Account) -> Record | None:
+        """The record behind an account. Raises StoreError."""
+        record = await self.store(account.store).get(account.key)
+        self._learn(record)
+        return record
+
+    async def keep(self, account: Account, record: Record) -> Account:
+        """Keep a login: the record first, then its entry; one of another place, under the same key, goes."""
+        self._learn(record)
+        store = self.store(account.store)
+        before = self.find(account.key)
+        await store.put(account.key, record)
+        kept = replace(account, kept_in=store.label, lost="")
+        if before is not None and before.store != account.store:
+            await self.store(before.store).delete(account.key)
+        await self._change(lambda accounts: _with(accounts, kept))
+        return kept
+
+    async def update(self, account: Account) -> None:
+        """Change an account's entry, if it is still there."""
+        await self._change(
+            lambda accounts: tuple(account if one.key == account.key else one for one in accounts),
+        )
+
+    async def remove(self, account: Account) -> bool:
+        """Take a login out of its place and the list. Whether there was a record."""
+        there = await self.store(account.store).delete(account.key)
+        await self._change(lambda accounts: _without(accounts, account))
+        return there
+
+    async def renew(
+        self,
+        key: str,
+        stale: Callable[[Record], bool],
+        refresh: Callable[[Record], Awaitable[Record]],
+        *,
+        entry: Callable[[Account, Record], Account] = lambda account, record: account,
+    ) -> Record:
+        """A record that is not stale: another process's, or one refreshed here, which is kept before it is used.
+
+        One process at a time; a cancellation does not stop it half-way, since a refresh token may serve only once.
+        ``entry`` brings the account's entry up to date. Raises LoginEnded, SignInNeeded, StoreError, and what
+        ``refresh`` raises.
+        """
+        task = asyncio.create_task(self._renew(key, stale, refresh, entry))
+        self._renewals.add(task)
+        task.add_done_callback(self._renewals.discard)
+        return await asyncio.shield(task)
+
+    async def settle(self) -> None:
+        """Wait for the renewals that go on, whoever else is impatient: each is bounded in time."""
+        while self._renewals:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(set(self._renewals))
+
+    async def _renew(
+        self,
+        key: str,
+        stale: Callable[[Record], bool],
+        refresh: Callable[[Record], Awaitable[Record]],
+        entry: Callable[[Account, Record], Account],
+    ) -> Record:
+        async with locked(self._locks, key, tell=lambda: self._tell("another mcpchat is renewing this login...")):
+            account = self.find(key)
+            record = await self.load(account) if account is not None else None
+            if account is None or record is None:
+                raise SignInNeeded("the login is gone")
+            if not stale(record):
+                return record
+            try:
+                renewed = await refresh(record)
+            except LoginEnded as error:
+                await self._end(account, record, error.message)
+                raise
+            self._learn(renewed)
+            if renewed != record:
+                await self.store(account.store).put(key, renewed)
+                updated = entry(account, renewed)
+                if updated != account:
+                    await self.update(updated)
+            return renewed
+
+    async def _end(self, account: Account, record: Record, why: str) -> None:
+        """The login is over: its tokens go, the client's registration stays for the next one."""
+        kept = {name: value for name, value in record.items() if name not in {"access_token", "refresh_token"}}
+        await self.store(account.store).put(account.key, kept)
+        await self.update(replace(account, lost=why, renews=False, expires=None))
+
+    async def _change(self, change: Callable[[tuple[Account, ...]], tuple[Account, ...]]) -> None:
+        async with locked(self._locks, _INDEX_LOCK):
+            accounts = change(tuple(self.accounts()))
+            self._passing = tuple(one for one in accounts if one.store == "memory")
+            lasting = tuple(one for one in accounts if one.store != "memory")
+            if lasting or self._path.exists():
+                data = msgspec.json.format(msgspec.json.encode(_Index(accounts=lasting)), indent=1)
+                write_private(self._path, data)
+
+    def _learn(self, record: Record | None) -> None:
+        for name, value in (record or {}).items():
+            if isinstance(value, dict):
+                self._learn(value)
+            elif name in _SECRET and isinstance(value, str):
+                self._secrets.add(value)
+
+
+def _with(accounts: tuple[Account, ...], new: Account) -> tuple[Account, ...]:
+    """The accounts with this one; the first of a login is its default, and there is only one."""
+    others = [one for one in accounts if one.key != new.key]
+    mine = [one for one in others if one.login == new.login]
+    first = not any(one.default for one in mine)
+    new = replace(new, default=new.default or first)
+    if new.default:
+        others = [replace(one, default=False) if one.login == new.login else one for one in others]
+    return (*others, new)
+
+
+def _without(accounts: tuple[Account, ...], gone: Account) -> tuple[Account, ...]:
+    others = [one for one in accounts if one.key != gone.key]
+    mine = [one for one in others if one.login == gone.login]
+    if mine and not any(one.default for one in mine):
+        return tuple(replace(one, default=True) if one.key == mine[0].key else one for one in others)
+    return tuple(others)

@@ -1,0 +1,400 @@
+"""The logins of one run: who they are for, how they are come by, what is known of them."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from mcpchat.adapters.browser import can_open, open_page
+from mcpchat.adapters.consent import PATIENCE, Consent
+from mcpchat.adapters.provider_logins import ProviderLogins
+from mcpchat.adapters.token_store import FileStore, KeyringStore, MemoryStore
+from mcpchat.adapters.vault import Vault
+from mcpchat.app.setup import Setup, importing
+from mcpchat.core.config import ServerConfig
+from mcpchat.core.errors import McpChatError, SignInNeeded, UsageError
+from mcpchat.core.logins import Account, LoginState, StoreName, missing, scope_titles, server_key, span
+from mcpchat.core.ports import SignInScreen
+from mcpchat.core.tools import nearest
+
+if TYPE_CHECKING:
+    from mcpchat.adapters.remote_logins import RemoteLogins
+
+Agree = Callable[[str, str, str], Awaitable[bool]]
+
+
+async def _nobody(server: str, wish: str, details: str) -> bool:
+    return False
+
+
+class Logins:
+    """What a run knows and does about signing in; the hub's Credentials.
+
+    ``agree`` asks the person whether a server may have them sign in; ``screen`` is what they see of it.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        screen: SignInScreen,
+        *,
+        agree: Agree = _nobody,
+    ) -> None:
+        self._setup = setup
+        self._screen = screen
+        self._agree = agree
+        state = setup.paths.state
+        self.vault = Vault(
+            state,
+            stores={
+                "keyring": KeyringStore(tell=screen.tell if screen.interactive else None),
+                "file": FileStore(state / "logins"),
+                "memory": MemoryStore(),
+            },
+            usual=setup.config.auth.store,
+            secrets=setup.secrets,
+            tell=screen.tell,
+        )
+        self._providers = ProviderLogins(setup.config, setup.environ, self.vault, setup.secrets)
+        self._remote_logins: RemoteLogins | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._declined: set[str] = set()
+
+    @property
+    def _remote(self) -> "RemoteLogins":
+        """Made when first needed: it imports the mcp SDK."""
+        if self._remote_logins is None:
+            with importing():
+                from mcpchat.adapters.remote_logins import RemoteLogins
+
+            self._remote_logins = RemoteLogins(self._setup.environ, self.vault, self._setup.secrets)
+        return self._remote_logins
+
+    def _server(self, name: str) -> ServerConfig:
+        return self._setup.config.servers[name]
+
+    # The hub's Credentials.
+
+    async def variables(self, server: str) -> Mapping[str, str]:
+        config = self._server(server)
+        if config.auth is None or config.url:
+            return {}
+        token = await self._providers.token(server, config)
+        name = config.token_env or f"{config.auth.upper().replace('-', '_')}_ACCESS_TOKEN"
+        expires = {} if token.expires is None else {f"{name}_EXPIRES_AT": f"{token.expires:.0f}"}
+        return {name: token.value, **expires}
+
+    def due(self, server: str) -> Literal["no", "soon", "now"]:
+        config = self._server(server)
+        if config.auth is None or config.url:
+            return "no"
+        token = self._providers.current(config)
+        if token is None or token.over:
+            return "now"
+        return "soon" if token.near_its_end else "no"
+
+    def refused(self, server: str) -> None:
+        self._providers.refused(self._server(server))
+
+    def signer(self, server: str) -> Any:
+        config = self._server(server)
+        return self._remote.login(server, config) if signs_in(config) else None
+
+    def trouble(self, server: str) -> McpChatError | None:
+        return self._remote.trouble(server) if signs_in(self._server(server)) else None
+
+    async def sign_in(self, server: str) -> bool:
+        config = self._server(server)
+        if server in self._declined or not (signs_in(config) and config.auth != "client_credentials"):
+            return False
+        async with self._one_at_a_time:
+            more = self._remote.wants_more(server)
+            wish = f"be allowed more: {' '.join(more)}" if more else "have you sign in"
+            if not await self._agree(server, wish, f"in your browser, for {config.url}"):
+                self._declined.add(server)
+                return False
+            account = await self._remote.sign_in(server, config, self._consent(), store=None, more=more)
+            self._screen.tell(f"Signed in to {server}. Kept in {account.kept_in}.")
+        return True
+
+    def hint(self, server: str) -> str:
+        config = self._server(server)
+        if not config.url:
+            return f"mcpchat auth login {config.auth}"
+        if not signs_in(config):
+            return "set its headers in the config"
+        if config.auth == "client_credentials":
+            return "check client_id and its secret or key in the config"
+        more = "".join(f" --scope {scope}" for scope in self._remote.wants_more(server))
+        return f"mcpchat auth login {server}{more}"
+
+    def state(self, server: str) -> str:
+        config = self._server(server)
+        if config.url:
+            if not signs_in(config):
+                return "headers" if config.headers else "none"
+            if config.auth == "client_credentials":
+                return "client credentials"
+            account = self.vault.find(_remote_key(config))
+            return "none" if account is None else _lasting(account)
+        if config.auth is None:
+            return "none"
+        account = self._providers.account(config.auth, config.account)
+        if account is None:
+            return f"not signed in: {self.hint(server)}"
+        if account.lost:
+            return f"signed out: {self.hint(server)}"
+        lacks = () if account.store == "environment" else missing(self._providers.scopes(config), account.scopes)
+        if lacks:
+            return f"not granted: {scope_titles(lacks)}: {self.hint(server)}"
+        return account.label or ("by reference" if account.store == "environment" else "signed in")
+
+    @property
+    def passing(self) -> bool:
+        """Whether a new login would end with this run."""
+        return self.vault.usual == "memory"
+
+    async def settle(self) -> None:
+        """Let what goes on about tokens come to its end."""
+        await self.vault.settle()
+
+    # What commands do.
+
+    def _consent(self, *, port: int = 0, browser: bool = True, patience: float = PATIENCE) -> Consent:
+        environ = self._setup.environ
+        opens = browser and can_open(environ)
+        return Consent(
+            screen=self._screen,
+            open_page=(lambda url: open_page(url, environ)) if opens else None,
+            port=port,
+            patience=patience,
+        )
+
+    def names(self) -> Sequence[str]:
+        """All that can be signed in to: providers, and remote servers that are not given headers."""
+        remote = (
+            name
+            for name, config in self._setup.config.servers.items()
+            if config.enabled and signs_in(config) and config.auth != "client_credentials"
+        )
+        return tuple(dict.fromkeys((*self._providers.names(), *remote)))
+
+    def servers_of(self, name: str) -> Sequence[str]:
+        """The servers that use the login of this name."""
+        servers = self._setup.config.servers
+        return [server for server, one in servers.items() if one.enabled and (server == name or one.auth == name)]
+
+    def resolve(self, name: str) -> str:
+        """The provider or remote server that a name stands for: a server that gets a provider's token stands for that.
+
+        Raises UsageError.
+        """
+        if name in self.names():
+            return name
+        servers = self._setup.config.servers
+        if name in servers:
+            config = servers[name]
+            if not config.url and config.auth:
+                return config.auth
+            why = {
+                "client_credentials": "signs in by itself, with the client's own credentials",
+                "none": 'is not signed in to: auth = "none"',
+            }.get(config.auth or "", "is given its headers by the config" if config.headers else "takes no login")
+            if not config.enabled:
+                why = "is switched off"
+            raise UsageError(f"{name} {why}", hint="mcpchat auth status shows what can be signed in to")
+        if name == "google":
+            return name
+        close = nearest(name, self.names(), 1)
+        known = f"did you mean {close[0]}?" if close else f"known: {', '.join(self.names()) or 'none'}"
+        raise UsageError(f"nothing to sign in to is named {name!r}; {known}")
+
+    async def login(
+        self,
+        name: str,
+        *,
+        account: str | None = None,
+        store: StoreName | None = None,
+        port: int = 0,
+        browser: bool = True,
+        patience: float = PATIENCE,
+        more: Sequence[str] = (),
+    ) -> None:
+        """Sign in, and tell how it went. Raises what can go wrong."""
+        name = self.resolve(name)
+        consent = self._consent(port=port, browser=browser, patience=patience)
+        async with self._one_at_a_time:
+            if name in self._providers.names() or name == "google":
+                await self._login_provider(name, consent, account=account, store=store, more=more)
+                return
+            if account is not None:
+                raise UsageError(
+                    f"{name} is a server: which account it gets is said in the config", hint='account = "work"'
+                )
+            kept = await self._remote.sign_in(name, self._server(name), consent, store=store, more=more)
+            self._declined.discard(name)
+            self._screen.tell(f"Signed in to {name}. Kept in {kept.kept_in}.")
+
+    async def _login_provider(
+        self, name: str, consent: Consent, *, account: str | None, store: StoreName | None, more: Sequence[str]
+    ) -> None:
+        made = await self._providers.sign_in(name, consent, account=account, store=store, more=more)
+        who = f" as {made.account.account}" if made.account.account else ""
+        self._screen.tell(f"Signed in to {name}{who}. Kept in {made.account.kept_in}.")
+        for server, lacks in made.lacking.items():
+            self._screen.tell(f"Not granted: {scope_titles(lacks)}. {server} will not start without.")
+
+    async def logout(self, name: str, *, account: str | None = None, local: bool = False, every: bool = False) -> int:
+        """Sign out, at the provider first, and tell the truth about both. Returns the exit code.
+
+        Raises UsageError where nobody is signed in, and StoreError where the login cannot be removed.
+        """
+        mine = self._accounts_of(name)
+        if account is not None:
+            mine = [one for one in mine if account.casefold() in {one.account.casefold(), one.alias.casefold()}]
+        elif len(mine) > 1 and not every:
+            names = ", ".join(one.label for one in mine)
+            raise UsageError(f"{name} has several logins: {names}", hint="--account says which, --all means all")
+        if not mine:
+            who = f" as {account}" if account else ""
+            raise UsageError(f"nobody is signed in to {name}{who}", hint="mcpchat auth status shows who is")
+        code = 0
+        for one in mine:
+            if one.kind == "provider":
+                why = await self._providers.sign_out(one, local=local)
+            else:
+                why = await self._remote.sign_out(one, local=local)
+            code = max(code, self._tell_out(one, name, why, local=local))
+        return code
+
+    def _tell_out(self, account: Account, name: str, why: str, *, local: bool) -> int:
+        who = f" ({account.label})" if account.label else ""
+        removed = f"The login{who} was removed from {account.kept_in or 'here'}."
+        if local:
+            self._screen.tell(f"{removed} {name} was not told: its side goes on until it ends, or you end it there.")
+            return 0
+        if why:
+            self._screen.tell(f"{removed} It could NOT be revoked at {name}: {why}. End it there by hand.")
+            return 1
+        where = "for mcpchat on all your machines, " if account.login == "google" else ""
+        self._screen.tell(f"The login{who} was revoked at {name}, {where}and removed from {account.kept_in or 'here'}.")
+        return 0
+
+    def _accounts_of(self, name: str) -> list[Account]:
+        servers = self._setup.config.servers
+        login = name
+        kept = self.vault.accounts()
+        if not any(one.login == name for one in kept) and name in servers:
+            config = servers[name]
+            if config.url:
+                return [one for one in kept if one.key == _remote_key(config)]
+            login = config.auth or name
+        return [one for one in kept if one.login == login]
+
+    async def states(self, *, check: bool = False) -> Sequence[LoginState]:
+        """How each login is, from the index alone; ``check`` asks each provider and server."""
+        kept = self.vault.accounts()
+        rows: list[LoginState] = []
+        servers = self._setup.config.servers
+        for name in self._providers.names():
+            mine = [one for one in kept if one.kind == "provider" and one.login == name]
+            given = self._providers.account(name, None)
+            mine = [given, *mine] if given is not None and given.store == "environment" else mine
+            for one in mine:
+                users = self._users_of(name, one)
+                lacks = {
+                    scope
+                    for user in users
+                    if one.store != "environment"
+                    for scope in missing(self._providers.scopes(servers[user]), one.scopes)
+                }
+                rows.append(await self._state(name, one, users, tuple(sorted(lacks)), check=check))
+            if not mine:
+                rows.append(_not_signed_in(name, "provider", self._users_of(name, None)))
+        seen = {one.login for one in kept if one.kind == "provider"} - set(self._providers.names())
+        rows += [await self._state(one.login, one, (), (), check=False) for one in kept if one.login in seen]
+        remote = {name: config for name, config in servers.items() if config.enabled and signs_in(config)}
+        known = {_remote_key(config): name for name, config in reversed(remote.items())}
+        for one in kept:
+            if one.kind == "server":
+                name = known.get(one.key, one.login)
+                rows.append(await self._state(name, one, (name,) if name in servers else (), (), check=check))
+        there = {one.key for one in kept}
+        rows += [
+            _not_signed_in(name, "server", (name,))
+            for name, config in remote.items()
+            if _remote_key(config) not in there and config.auth == "oauth"
+        ]
+        return rows
+
+    def _users_of(self, name: str, account: Account | None) -> tuple[str, ...]:
+        """The servers that get their token of this login."""
+        return tuple(
+            server
+            for server, config in self._setup.config.servers.items()
+            if config.enabled
+            and config.auth == name
+            and not config.url
+            and (account is None or self._providers.account(name, config.account) == account)
+        )
+
+    async def _state(
+        self, name: str, account: Account, servers: tuple[str, ...], lacks: tuple[str, ...], *, check: bool
+    ) -> LoginState:
+        state, detail, hint = "signed in", "", ""
+        if account.lost:
+            state, detail, hint = "signed out", account.lost, f"mcpchat auth login {name}"
+        elif check and account.store != "environment":
+            try:
+                if account.kind == "provider":
+                    await self._providers.check(account)
+                elif name in self._setup.config.servers:
+                    await self._remote.check(name, self._server(name))
+            except SignInNeeded as error:
+                state, detail, hint = "signed out", error.message, error.hint or f"mcpchat auth login {name}"
+            except McpChatError as error:
+                state, detail, hint = "unknown", error.message, error.hint
+        if lacks and not hint:
+            hint = f"mcpchat auth login {name}" + (f" --account {account.label}" if not account.default else "")
+        return LoginState(
+            name=name,
+            kind=account.kind,
+            state=state,  # type: ignore[arg-type]  # one of its words
+            account=account.label if account.kind == "provider" else account.alias,
+            default=account.default and account.kind == "provider",
+            scopes=account.scopes,
+            kept_in=account.kept_in,
+            created=account.created or None,
+            expires=account.expires,
+            renews=account.renews,
+            servers=servers,
+            missing=lacks,
+            detail=detail,
+            hint=hint,
+        )
+
+
+def signs_in(config: ServerConfig) -> bool:
+    """Whether mcpchat signs in to this remote server: headers of one's own mean that it does not."""
+    return bool(config.url) and config.auth != "none" and (config.auth is not None or not config.headers)
+
+
+def _remote_key(config: ServerConfig) -> str:
+    return server_key(config.url or "", config.account)
+
+
+def _not_signed_in(name: str, kind: Any, servers: tuple[str, ...]) -> LoginState:
+    return LoginState(name=name, kind=kind, state="not signed in", servers=servers, hint=f"mcpchat auth login {name}")
+
+
+def _lasting(account: Account) -> str:
+    """How long a login lasts, for people."""
+    if account.lost:
+        return "signed out"
+    who = f"{account.alias}, " if account.alias else ""
+    if account.expires is None:
+        return f"{who}signed in"
+    left = account.expires - time.time()
+    if account.renews:
+        return f"{who}signed in, renews itself"
+    return f"{who}expires in {span(left)}" if left > 0 else "expired"

@@ -1,6 +1,5 @@
-"""Install what the tests talk to that others wrote: MCP servers, the conformance suite, a model double, llama.cpp.
-
-Into .published/, once.
+"""Install what the tests talk to that others wrote: servers, the conformance suite, a model double, llama.cpp, an OAuth
+authorization server. Into .published/, once.
 
 Without npm they are left out, and the tests that want them are skipped; where CI is set, that is an error.
 """
@@ -22,6 +21,7 @@ NPM = {
     "@modelcontextprotocol/server-everything": "2026.8.31",
     "@modelcontextprotocol/server-filesystem": "2026.8.31",
     "@modelcontextprotocol/server-memory": "2026.8.31",
+    "oidc-provider": "9.13.3",
 }
 PYPI = {
     "gguf": "0.19.0",

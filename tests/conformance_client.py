@@ -24,18 +24,25 @@ FOCAL, ECHO = "json_schema_2020_12_tool", "json_schema_echo"
 
 def main() -> int:
     url = sys.argv[-1]
+    scenario = os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
     revision = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "")
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
     with tempfile.TemporaryDirectory() as home, ModelDouble() as model:
         config = Path(home, "config.toml")
         era = "" if revision.startswith("2026") else f'protocol = "{revision}"\n'
-        config.write_text(f'[servers.s]\nurl = "{url}"\n{era}[approvals]\ndefault = "allow"\n')
+        login = "".join(f"{key} = {json.dumps(value)}\n" for key, value in sign_in(scenario, context).items())
+        config.write_text(
+            f'[servers.s]\nurl = "{url}"\n{era}{login}[approvals]\ndefault = "allow"\n[auth]\nstore = "file"\n'
+        )
         environ = {**os.environ, "HOME": home, "MCPCHAT_CONFIG": str(config), "XDG_STATE_HOME": home}
-        environ |= {"OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
+        environ |= {"OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m", "BROWSER": browser(Path(home))}
+        environ |= {"SECRET": context.get("client_secret", ""), "KEY": context.get("private_key_pem", "")}
 
         def run(*words: str) -> "subprocess.CompletedProcess[str]":
             return subprocess.run([MCPCHAT, *words], env=environ, capture_output=True, text=True, check=False)
 
+        if scenario.startswith("auth/") and "client-credentials" not in scenario:
+            sys.stderr.write(run("auth", "login", "s", "--timeout", "20").stderr)
         listed = run("tools", "--format", "json")
         sys.stderr.write(listed.stderr)
         tools = {tool["name"]: tool for tool in json.loads(listed.stdout or "[]")}
@@ -48,6 +55,26 @@ def main() -> int:
         for prompt in json.loads(run("prompt", "-o", "json").stdout or "[]"):
             run("prompt", f"s:{prompt['name']}", *(f"{one['name']}=x" for one in prompt["arguments"]))
     return code
+
+
+def sign_in(scenario: str, context: dict[str, Any]) -> dict[str, str]:
+    """What a person would have put into the server's table."""
+    if scenario == "auth/basic-cimd":
+        return {"client_id": "https://conformance-test.local/client-metadata.json"}
+    if scenario == "auth/client-credentials-jwt":
+        way = {"auth": "client_credentials", "private_key": "env:KEY", "key_algorithm": context["signing_algorithm"]}
+        return {**way, "client_id": context["client_id"]}
+    if scenario == "auth/client-credentials-basic":
+        return {"auth": "client_credentials", "client_id": context["client_id"], "client_secret": "env:SECRET"}
+    if "client_id" in context:
+        return {"client_id": context["client_id"], "client_secret": "env:SECRET"}
+    return {}
+
+
+def browser(home: Path) -> str:
+    plan = home / "plan.json"
+    plan.write_text("{}")
+    return f"{sys.executable} {Path(__file__).with_name('headless_browser.py')} {plan} %s"
 
 
 def planned(tools: dict[str, Any], context: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -84,10 +111,11 @@ def answered(terminal: Terminal) -> int:
     seen = 0
     while terminal.process.poll() is None:
         terminal.read(0.2)
-        asked = terminal.text.count("[s]end to") + terminal.text.count("\n    :")
+        asked = sum(map(terminal.text.count, ("[s]end to", "\n    :", "[y]es  [n]o")))
         if asked > seen:
             seen = asked
-            terminal.send("s" if terminal.text.rstrip().endswith("[d]ecline") else "\r")
+            shown = terminal.text.rstrip()
+            terminal.send("s" if shown.endswith("[d]ecline") else "y" if shown.endswith("[n]o") else "\r")
     return int(terminal.process.returncode)
 
 

@@ -169,7 +169,10 @@ async def _client(
         else _secret_method(methods),
         **({"scope": " ".join(everything)} if everything else {}),
     }
-    return _registered(await http.post_json(server.registration_url, body), server, listener, methods)
+    page = await http.post_json(server.registration_url, body)
+    if 400 <= page.status < 500 and "scope" in body:  # it may know the scopes of its resources only when they are asked
+        page = await http.post_json(server.registration_url, {k: v for k, v in body.items() if k != "scope"})
+    return _registered(page, server, listener, methods)
 
 
 def _registered(page: Page, server: AuthServer, listener: Listener, methods: Sequence[str]) -> Client:

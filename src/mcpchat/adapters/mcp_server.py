@@ -87,6 +87,8 @@ class Connection:
         return self._client is not None and not gone
 
     async def open(self) -> None:
+        if self._dial.signer is not None:
+            self._dial.signer.challenge = None  # what it hears from now on is about this connection
         self._owner = asyncio.create_task(self._own(), name=f"mcp {self._dial.name}")
         try:
             async with asyncio.timeout(self._dial.timeout + GRACE):
@@ -174,6 +176,8 @@ class Connection:
             if self._dial.era == "auto" and self._dial.timeout <= _PROBE:
                 return HandshakeFailed(told, left=True, log=log)  # perhaps it only ignores the first question
             return ServerError(told, hint="raise timeouts.start", log=log)
+        if self._dial.signer is not None and self._dial.signer.challenge is not None:
+            return self._sign_in_needed(401)  # whatever was made of the SDK's next greeting
         return self._refused(self._failure, log)
 
     def _refused(self, failure: BaseException | None, log: tuple[str, ...]) -> McpChatError:

@@ -1,0 +1,165 @@
+"""The surroundings of a sign-in for tests: an authorization server, a browser, a Secret Service, an installed command."""
+
+import contextlib
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import trustme
+
+ROOT = Path(__file__).resolve().parent.parent
+NPM = ROOT / ".published" / "node_modules"
+NODE = NPM / "node/bin/node"
+SERVERS = Path(__file__).with_name("servers")
+GOOGLE = "https://www.googleapis.com/auth/"
+MAIL, SEND, DRIVE, SHEETS = (f"{GOOGLE}{one}" for one in ("gmail.readonly", "gmail.send", "drive", "spreadsheets"))
+MCPCHAT = str(Path(sys.executable).with_name("mcpchat"))
+CLIENT = {"client_id": "the-client-id", "client_secret": "GOCSPX-the-client-secret-1234567"}
+
+
+def certificates(folder: Path) -> dict[str, Path]:
+    """A certificate for 127.0.0.1, and whom to trust for it."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("127.0.0.1")
+    paths = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
+    authority.cert_pem.write_to_path(paths["ca"])
+    leaf.private_key_pem.write_to_path(paths["key"])
+    paths["cert"].write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    return paths
+
+
+class Authorization:
+    """A running authorization server."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int, scheme: str, ca: Path | None) -> None:
+        self.process = process
+        self.url = f"{scheme}://127.0.0.1:{port}"
+        self._verify: Any = ssl.create_default_context(cafile=str(ca)) if ca else True
+
+    def journal(self) -> list[dict[str, Any]]:
+        """What happened there so far."""
+        found: list[dict[str, Any]] = httpx2.get(f"{self.url}/_control", verify=self._verify).json()["journal"]
+        return found
+
+    def grants(self) -> list[str]:
+        """The kinds of token requests so far."""
+        return [entry["grant"] for entry in self.journal() if entry.get("grant")]
+
+    def plan(self, **faults: Any) -> None:
+        """What goes wrong next, by path without its slash."""
+        httpx2.post(
+            f"{self.url}/_control", json={f"/{path}": fault for path, fault in faults.items()}, verify=self._verify
+        )
+
+
+@contextlib.contextmanager
+def authorization(mode: str, *, ca: Path | None = None, **options: Any) -> Iterator[Authorization]:
+    command = [str(NODE), str(SERVERS / "authorization.mjs"), str(NPM.parent), mode, json.dumps(options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield Authorization(process, int(process.stdout.readline()), "https" if mode == "google" else "http", ca)
+    finally:
+        process.terminate()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def python_server(script: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The address of a server of tests/servers that prints its port."""
+    process = subprocess.Popen(
+        [sys.executable, str(SERVERS / script), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environ or {})},
+    )
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+class SecretService:
+    """A private session bus with gnome-keyring on it. ``environ`` leads to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.environ: dict[str, str] = {}
+
+    def start(self, *, password: str | None = "a password") -> None:
+        """Start the bus and the service; without a password nobody unlocks it."""
+        bus = subprocess.Popen(
+            ["dbus-daemon", "--session", "--nofork", "--print-address=1"],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "XDG_DATA_DIRS": str(self._folder)},  # no other service is to be activated
+        )
+        self._processes.append(bus)
+        assert bus.stdout is not None
+        self.environ = {
+            "DBUS_SESSION_BUS_ADDRESS": bus.stdout.readline().decode().strip(),
+            "XDG_RUNTIME_DIR": str(self._folder),
+            "XDG_DATA_HOME": str(self._folder / "data"),
+        }
+        self._start_keyring(password)
+
+    def _start_keyring(self, password: str | None) -> None:
+        command = ["gnome-keyring-daemon", "--foreground", "--components=secrets", *(["--unlock"] if password else [])]
+        keyring = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **self.environ},
+        )
+        self._processes.append(keyring)
+        assert keyring.stdin is not None
+        if password:
+            keyring.stdin.write(password.encode())
+        keyring.stdin.close()
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(100):
+            found = subprocess.run(
+                ["dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus",
+                 "org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.secrets"],
+                env={**os.environ, **self.environ}, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if "boolean true" in found.stdout:
+                return
+        raise AssertionError("the Secret Service did not start")
+
+    def restart_locked(self) -> None:
+        """What was kept is still there, and locked: nobody types the password."""
+        self._end(self._processes.pop())
+        self._start_keyring(None)
+
+    def hang(self) -> None:
+        """The service answers nothing any more."""
+        self._processes[-1].send_signal(signal.SIGSTOP)
+
+    def stop(self) -> None:
+        for process in reversed(self._processes):
+            self._end(process)
+
+    @staticmethod
+    def _end(process: "subprocess.Popen[bytes]") -> None:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()

@@ -7,6 +7,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,73 @@ class SecretService:
         process.wait(10)
         if process.stdout is not None:
             process.stdout.close()
+
+
+class Desk:
+    """A user with a home, a config, a browser with a script, and the installed command."""
+
+    def __init__(self, folder: Path, **environ: str) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.config = folder / "config.toml"
+        self.plan = folder / "plan.json"
+        self.output = ""  # of all commands, for a search
+        browser = f"{sys.executable} {Path(__file__).with_name('headless_browser.py')} {self.plan} %s"
+        self.environ = {
+            **os.environ,
+            "HOME": str(self.home),
+            "MCPCHAT_CONFIG": str(self.config),
+            "BROWSER": browser,
+            "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere",
+            "XDG_RUNTIME_DIR": "/nowhere",
+            **environ,
+        }
+        self.browse()
+
+    def browse(self, **plan: Any) -> None:
+        """What the person will do in the browser."""
+        self.plan.write_text(json.dumps(plan))
+        self.plan.with_suffix(".seen").unlink(missing_ok=True)
+
+    def seen(self) -> list[dict[str, Any]]:
+        """What the browser saw, once it is at its end."""
+        for _ in range(200):
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                found: list[dict[str, Any]] = json.loads(self.plan.with_suffix(".seen").read_text())
+                return found
+            time.sleep(0.05)
+        raise AssertionError("the browser saw nothing")
+
+    def start(self, *words: str, **environ: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [MCPCHAT, *words],
+            env={**self.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*words, **environ)
+        out, err = process.communicate(timeout=50)
+        self.output += out + err
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def ok(self, *words: str, **environ: str) -> str:
+        """Run it, see that it went well, and give both its outputs."""
+        done = self.run(*words, **environ)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def states(self, *more: str) -> list[dict[str, Any]]:
+        """What auth status says."""
+        found: list[dict[str, Any]] = json.loads(self.run("auth", "status", "-o", "json", *more).stdout)
+        return found
+
+    def files(self) -> Iterator[tuple[Path, bytes]]:
+        """All files of the home and their contents."""
+        for path in self.home.rglob("*"):
+            if path.is_file():
+                yield path, path.read_bytes()

@@ -164,6 +164,7 @@ server.on("request", async (request, response) => {
       journal.push({ path: "/token", grant: form.grant_type, scope: form.scope, resource: form.resource });
       request.body = form;
     } else journal.push({ path: url.pathname, method: request.method });
+    request.url = request.url.replace("prompt=select_account+", "prompt="); // which it does not know
     handle(request, response);
   } catch (error) {
     process.stderr.write(`${error.stack}\n`);

@@ -25,6 +25,8 @@ def environment() -> dict[str, str]:
 def leak() -> str:
     """Say the token, on every way out."""
     token = os.environ.get(VARIABLE, "")
+    with open(os.environ["EXPIRED"] + ".token", "w") as file:  # for the test, which looks for it everywhere else
+        file.write(token)
     sys.stderr.write(f"my token is {token}\n")
     return f"my token is {token}"
 

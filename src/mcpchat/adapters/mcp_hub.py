@@ -282,6 +282,8 @@ class McpHub:
             try:
                 return await self._tried(server, work, repeatable=repeatable)
             except SignInNeeded:
+                if (trouble := self._credentials.trouble(server.name)) is not None:
+                    raise ServerError(f"{server.name}: {trouble.message}", hint=trouble.hint) from trouble
                 if signed_in or not await self._signed_in(server):
                     raise
                 signed_in = True

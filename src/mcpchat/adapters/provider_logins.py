@@ -203,10 +203,15 @@ class ProviderLogins:
         provider = await self.provider(name)
         before = self.account(name, account)
         before = None if before is not None and before.store == "environment" else before
+        others = any(one.login == name for one in self._vault.accounts())
         users = {
             server: config
             for server, config in self._users(name).items()
-            if (self.account(name, config.account) == before if before else config.account in {None, account})
+            if (
+                self.account(name, config.account) == before
+                if before is not None
+                else config.account == account or (config.account is None and not others)
+            )
         } or self._users(name)
         entry = self._config.auth.entries.get(name, ProviderConfig())
         wanted = joined(*(self.scopes(config) for config in users.values()), plain_scopes(more))
@@ -220,7 +225,7 @@ class ProviderLogins:
         granted = before.scopes if before is not None and not before.lost else ()
         asked = joined(wanted, granted)
         hint = before.account if before is not None else account if account and "@" in account else ""
-        another = before is None and any(one.login == name for one in self._vault.accounts())
+        another = before is None and others
         consent.screen.tell(f"Asking {provider.title} for: {scope_titles(asked) or 'who you are'}")
         record = await provider_oauth.sign_in(
             provider, asked, consent, self._secrets, hint=hint, another=another, granted=granted

@@ -116,6 +116,12 @@ class ScriptedAsker:
 class NoCredentials:
     """Credentials where no server has a login."""
 
+    async def prepare(self, server: str) -> None:
+        pass
+
+    def stamp(self, server: str) -> float:
+        return 0.0
+
     async def variables(self, server: str) -> Mapping[str, str]:
         return {}
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -21,6 +22,7 @@ NODE = NPM / "node/bin/node"
 SERVERS = Path(__file__).with_name("servers")
 GOOGLE = "https://www.googleapis.com/auth/"
 MAIL, SEND, DRIVE, SHEETS = (f"{GOOGLE}{one}" for one in ("gmail.readonly", "gmail.send", "drive", "spreadsheets"))
+HAS_SERVICE = all(map(shutil.which, ("gnome-keyring-daemon", "dbus-daemon"))) or bool(os.environ.get("CI"))
 MCPCHAT = str(Path(sys.executable).with_name("mcpchat"))
 CLIENT = {"client_id": "the-client-id", "client_secret": "GOCSPX-the-client-secret-1234567"}
 
@@ -52,6 +54,10 @@ class Authorization:
     def grants(self) -> list[str]:
         """The kinds of token requests so far."""
         return [entry["grant"] for entry in self.journal() if entry.get("grant")]
+
+    def lifetime(self, seconds: int) -> None:
+        """How long tokens last from now on."""
+        httpx2.post(f"{self.url}/_control", json={"lifetime": seconds}, verify=self._verify)
 
     def plan(self, **faults: Any) -> None:
         """What goes wrong next, by path without its slash."""

@@ -22,6 +22,35 @@ pytestmark = pytest.mark.skipif(
     not (ROOT / ".published/done").is_file() and not os.environ.get("CI"),
     reason="scripts/published.py has not been run",
 )
+AUTH = [
+    "metadata-default",
+    "metadata-var1",
+    "metadata-var2",
+    "metadata-var3",
+    "basic-cimd",
+    "scope-from-www-authenticate",
+    "scope-from-scopes-supported",
+    "scope-omitted-when-undefined",
+    "scope-step-up",
+    "scope-retry-limit",
+    "token-endpoint-auth-basic",
+    "token-endpoint-auth-post",
+    "token-endpoint-auth-none",
+    "pre-registration",
+]
+AUTH_OF_2026 = [
+    "resource-mismatch",
+    "offline-access-scope",
+    "offline-access-not-supported",
+    "authorization-server-migration",
+    "iss-supported",
+    "iss-not-advertised",
+    "iss-supported-missing",
+    "iss-wrong-issuer",
+    "iss-unexpected",
+    "iss-normalized",
+    "metadata-issuer-mismatch",
+]
 CORE = [
     ("initialize", "2025-06-18"),
     ("initialize", "2025-11-25"),
@@ -38,17 +67,24 @@ CORE = [
     ("json-schema-ref-no-deref", "2026-07-28"),
     ("json-schema-2020-12-preservation", "2025-11-25"),
     ("json-schema-2020-12-preservation", "2026-07-28"),
+    ("auth/2025-03-26-oauth-metadata-backcompat", "2025-03-26"),
+    ("auth/2025-03-26-oauth-endpoint-fallback", "2025-03-26"),
+    *((f"auth/token-endpoint-auth-{way}", "2025-06-18") for way in ("basic", "post", "none")),
+    *((f"auth/{name}", revision) for name in AUTH for revision in ("2025-11-25", "2026-07-28")),
+    *((f"auth/{name}", "2026-07-28") for name in AUTH_OF_2026),
 ]
+EXTENSIONS = [("auth/client-credentials-basic", ""), ("auth/client-credentials-jwt", "")]
 SUITE = NPM / "@modelcontextprotocol/conformance/dist/index.js"
 
 
-@pytest.mark.parametrize(("scenario", "revision"), CORE)
+@pytest.mark.parametrize(("scenario", "revision"), [*CORE, *EXTENSIONS])
 def test_the_conformance_suite_is_passed(scenario: str, revision: str, tmp_path: Path) -> None:
     client = f"{sys.executable} {ROOT / 'tests/conformance_client.py'}"
     done = subprocess.run(
         [
             *(str(NODE), str(SUITE), "client", "--command", client, "--scenario", scenario),
-            *("--spec-version", revision, "-o", str(tmp_path), "--verbose"),
+            *(("--spec-version", revision) if revision else ()),
+            *("-o", str(tmp_path), "--verbose"),
         ],
         capture_output=True,
         text=True,
@@ -63,7 +99,7 @@ def test_every_core_scenario_of_the_suite_is_run() -> None:
     pairs = {
         (line.split()[1], revision)
         for line in listed.stdout.splitlines()
-        if line.startswith("  - ") and not line.startswith("  - auth/") and "[extension]" not in line
+        if line.startswith("  - ") and "[extension]" not in line
         for revision in line.partition("[")[2].rstrip("]").split(",")
     }
     assert set(CORE) == pairs

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -17,12 +16,9 @@ from mcpchat.adapters import token_store
 from mcpchat.adapters.private_files import read_private, write_private
 from mcpchat.adapters.token_store import FileStore, KeyringStore
 from mcpchat.core.errors import StoreError
-from tests.sign_in import SecretService
+from tests.sign_in import HAS_SERVICE, SecretService
 
-with_service = pytest.mark.skipif(
-    shutil.which("gnome-keyring-daemon") is None or shutil.which("dbus-daemon") is None,
-    reason="gnome-keyring is not installed",
-)
+with_service = pytest.mark.skipif(not HAS_SERVICE, reason="gnome-keyring is not installed")
 
 KEEP = """
 import asyncio, json, sys, time
@@ -77,7 +73,7 @@ def test_a_locked_keyring_that_nobody_unlocks_is_told(service: SecretService) ->
     service.restart_locked()
     told = kept(service, "get")
     assert told.startswith("StoreError: the keyring is locked")
-    assert "--store file" in told
+    assert "--store file" in kept(service, "put")
 
 
 @with_service

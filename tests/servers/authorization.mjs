@@ -37,7 +37,7 @@ const provider = new Provider(issuer, {
   rotateRefreshToken: options.rotate ?? !google,
   pkce: { required: () => true },
   ttl: {
-    AccessToken: options.lifetime ?? 3600, RefreshToken: 86400, Grant: 86400, IdToken: 3600, Interaction: 600,
+    AccessToken: () => options.lifetime ?? 3600, RefreshToken: 86400, Grant: 86400, IdToken: 3600, Interaction: 600,
     Session: 600, AuthorizationCode: 60,
   },
   clientDefaults: { token_endpoint_auth_method: "client_secret_post" },
@@ -82,7 +82,11 @@ function answer(response, status, value, headers = {}) {
 }
 
 async function control(request, response, url) {
-  if (request.method === "POST") Object.assign(fault, JSON.parse(await body(request)));
+  if (request.method === "POST") {
+    const { lifetime, ...faults } = JSON.parse(await body(request));
+    if (lifetime) options.lifetime = lifetime;
+    Object.assign(fault, faults);
+  }
   if (url.pathname === "/_control/introspect") {
     const token = await provider.AccessToken.find(url.searchParams.get("token"));
     const grant = token && (await provider.Grant.find(token.grantId));

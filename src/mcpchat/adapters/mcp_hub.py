@@ -59,6 +59,7 @@ class _Server:
     watched: set[str] = field(default_factory=set)
     stale: bool = False
     changing: asyncio.Task[None] | None = None
+    signed: float = 0.0  # the stamp of the login that was not enough
     engaged: int = 0  # what is going on at it
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -116,6 +117,9 @@ class McpHub:
 
         Raises ServerError or SignInNeeded for a server that is required.
         """
+        for server in self._servers.values():
+            if server.state == "login" and server.signed != self._credentials.stamp(server.name):
+                server.failure = None  # somebody signed in meanwhile, perhaps elsewhere
         await self._start_all(
             [s for s in self._servers.values() if s.tools is None and not s.failure and not s.config.required]
         )
@@ -123,7 +127,14 @@ class McpHub:
             for server in [s for s in self._servers.values() if s.state == "login"]:
                 if await self._signed_in(server):
                     await self._start_all([server])
-        await self._start_all([s for s in self._servers.values() if s.config.required and not s.was_up], anew=True)
+        required = [s for s in self._servers.values() if s.config.required and not s.was_up]
+        try:
+            await self._start_all(required, anew=True)
+        except SignInNeeded:
+            wanting = [s for s in required if s.state == "login"]
+            if self._watch or not all([await self._signed_in(server) for server in wanting]):
+                raise
+            await self._start_all(required, anew=True)
         if self._offer is None:
             offer: dict[str, ToolSpec] = {}
             for spec in (spec for server in self._servers.values() for spec in server.tools or ()):
@@ -291,7 +302,6 @@ class McpHub:
                 if renewed:
                     return cast("_T", refused.result)  # what it says of that is for the model
                 renewed = True
-                self._credentials.refused(server.name)
             except McpChatError as error:
                 error.message = self._secrets.redact(error.message)
                 raise
@@ -313,6 +323,10 @@ class McpHub:
                 self._forget(server)
                 failure: ServerError = stale
                 again = True
+            except TokenRefused:
+                if server.connection is connection:  # else it has been given a new one meanwhile
+                    self._credentials.refused(server.name)
+                raise
             except ConnectionLost as lost:
                 self._lost(server, connection, lost)
                 failure = lost
@@ -395,10 +409,10 @@ class McpHub:
     async def _must_restart(self, server: _Server) -> bool:
         """Whether the server's process has to start anew, to be given a new token; its calls have ended then."""
         due = self._credentials.due(server.name)
-        if due == "no":
-            return False
+        if due == "no" or (due == "soon" and server.engaged):
+            return False  # what it has is still good
         try:
-            await self._credentials.variables(server.name)
+            await self._credentials.prepare(server.name)
         except SignInNeeded:
             raise
         except McpChatError as error:
@@ -409,6 +423,8 @@ class McpHub:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_QUIET):
                     await server.quiet.wait()
+        if server.engaged:
+            return False  # a long call is not ended for it: what the provider refuses is repeated
         self._tell("info", f"renewed the {server.config.auth} login of {server.name}")
         return True
 
@@ -423,6 +439,7 @@ class McpHub:
                 if self._watch:
                     self._run(self._quietly(connection.watch(sorted(server.watched))))
         except SignInNeeded as error:
+            server.signed = self._credentials.stamp(server.name)
             await self._failed(server, error)
             self._change(server, "login", "\n".join(filter(None, (error.message, error.hint))))
             raise

@@ -114,8 +114,12 @@ class Credentials(Protocol):
     """The logins that servers are given, by the servers' names. What asks for one raises SignInNeeded where a person
     must sign in, ServerError where whoever gives it cannot be reached, ConfigError, StoreError."""
 
+    async def prepare(self, server: str) -> None:
+        """Have the token that the server's next process will get at hand."""
+        ...
+
     async def variables(self, server: str) -> Mapping[str, str]:
-        """What the server's process gets of its login in its environment."""
+        """What the server's process, which is about to start, gets of its login in its environment."""
         ...
 
     def due(self, server: str) -> Literal["no", "soon", "now"]:
@@ -140,6 +144,10 @@ class Credentials(Protocol):
 
     def hint(self, server: str) -> str:
         """What to type, to sign in to the server."""
+        ...
+
+    def stamp(self, server: str) -> float:
+        """When the server's login was made, 0 where there is none: it changes with a new one."""
         ...
 
     def state(self, server: str) -> str:

@@ -38,8 +38,8 @@ class RemoteLogin(httpx2.Auth):
             return
         _sign(request, renewed)
         response = yield request
-        if response.status_code == 401 or wants_more(response):
-            self.challenge = challenge(response)
+        refused = response.status_code == 401 or wants_more(response)
+        self.challenge = challenge(response) if refused else None
 
 
 def _sign(request: httpx2.Request, token: str | None) -> None:

@@ -68,8 +68,8 @@ async def sign_in(
     scopes = place.scopes
     if wanted.scopes:
         scopes = joined(wanted.scopes, place.scopes or () if found.more else ())
-    if found.more and before is not None:
-        scopes = joined(before.get("scopes", ()), before.get("asked", ()), scopes or ())
+    if before is not None and (had := joined(before.get("scopes", ()), before.get("asked", ()))):
+        scopes = joined(had, scopes or ())
     # A login that only grows is the same client's. Else a new one is registered: whether a server has forgotten the
     # old one would show on a page of its own, which leads nowhere.
     known = msgspec.convert(before["client"], Client) if found.more and before is not None else None

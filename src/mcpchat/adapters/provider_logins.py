@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mcpchat.adapters import provider_oauth
 from mcpchat.adapters.consent import Consent
@@ -16,7 +17,7 @@ from mcpchat.adapters.vault import Vault
 from mcpchat.core.config import Config, ServerConfig
 from mcpchat.core.config_auth import GOOGLE, ProviderConfig
 from mcpchat.core.errors import ConfigError, McpChatError, SignInNeeded, UsageError
-from mcpchat.core.logins import Account, StoreName, joined, missing, plain_scopes, scope_titles
+from mcpchat.core.logins import Account, StoreName, joined, login_command, missing, plain_scopes, scope_titles
 from mcpchat.core.redaction import Secrets
 
 _GOOGLE = ProviderConfig(
@@ -43,7 +44,8 @@ class ProviderLogins:
         self._environ = environ
         self._vault = vault
         self._secrets = secrets
-        self._tokens: dict[tuple[str, tuple[str, ...]], Token] = {}
+        self._tokens: dict[tuple[str, tuple[str, ...]], Token] = {}  # the newest of each login and scopes
+        self._given: dict[str, Token] = {}  # what each server's process has
         self._refused: set[str] = set()
         self._records: dict[str, Record] = {}  # of logins that come by reference, and are kept nowhere
 
@@ -127,7 +129,7 @@ class ProviderLogins:
         """
         assert server.auth is not None
         account = self.account(server.auth, server.account)
-        again = f"mcpchat auth login {server.auth}" + (f" --account {server.account}" if server.account else "")
+        again = login_command(server.auth, account=server.account)
         if account is None:
             who = f" as {server.account}" if server.account else ""
             raise SignInNeeded(f"{name} needs a login at {server.auth}{who}", hint=again)
@@ -135,13 +137,15 @@ class ProviderLogins:
             raise SignInNeeded(account.lost, hint=again)
         scopes = self.scopes(server)
         known = self._tokens.get((account.key, scopes))
-        if known is not None and not known.near_its_end:
+        if known is not None and not known.near_its_end and known.value not in self._refused:
             return known
         if account.store != "environment" and (lacks := missing(scopes, account.scopes)):
             raise SignInNeeded(f"{name} needs what was not granted: {scope_titles(lacks)}", hint=again)
         provider = await self.provider(server.auth)
         token = await (
-            self._given(provider, scopes) if account.store == "environment" else self._kept(provider, account, scopes)
+            self._by_reference(provider, scopes)
+            if account.store == "environment"
+            else self._kept(provider, account, scopes)
         )
         self._secrets.add(token.value)
         self._tokens[account.key, scopes] = token
@@ -161,7 +165,7 @@ class ProviderLogins:
             if record.get("client_id") != provider.client_id:
                 raise SignInNeeded(
                     f"the {provider.name} login was made with another client_id",
-                    hint=f"mcpchat auth login {provider.name}",
+                    hint=login_command(provider.name, account=account.alias or account.account),
                 )
             renewed, token = await provider_oauth.refreshed(provider, record, scopes)
             found.append(token)
@@ -170,7 +174,7 @@ class ProviderLogins:
         await self._vault.renew(account.key, stale, refresh)
         return found[-1]
 
-    async def _given(self, provider: Provider, scopes: Sequence[str]) -> Token:
+    async def _by_reference(self, provider: Provider, scopes: Sequence[str]) -> Token:
         """A token by the refresh token that the config refers to."""
         reference = self._config.auth.entries[provider.name].refresh_token
         assert reference is not None
@@ -182,16 +186,22 @@ class ProviderLogins:
         self._records[provider.name], token = await provider_oauth.refreshed(provider, record, scopes)
         return token
 
-    def current(self, server: ServerConfig) -> Token | None:
-        """The token that the server has, as far as it was given one here."""
-        account = self.account(server.auth or "", server.account)
-        return self._tokens.get((account.key, self.scopes(server))) if account is not None else None
+    def give(self, name: str, token: Token) -> None:
+        """Note which token the server's process has got."""
+        self._given[name] = token
 
-    def refused(self, server: ServerConfig) -> None:
-        """The provider does not take the server's token any more: the next one is new."""
-        account = self.account(server.auth or "", server.account)
-        token = self._tokens.pop((account.key, self.scopes(server)), None) if account is not None else None
-        if token is not None:
+    def due(self, name: str) -> Literal["no", "soon", "now"]:
+        """When the server's process must be given a new token."""
+        token = self._given.get(name)
+        if token is None:
+            return "no"
+        if token.over or token.value in self._refused:
+            return "now"
+        return "soon" if token.near_its_end else "no"
+
+    def refused(self, name: str) -> None:
+        """The provider does not take the token of the server's process any more: it is given to nobody again."""
+        if (token := self._given.get(name)) is not None:
             self._refused.add(token.value)
 
     # Signing in and out.
@@ -231,10 +241,17 @@ class ProviderLogins:
             provider, asked, consent, self._secrets, hint=hint, another=another, granted=granted
         )
         who = record["account"]
-        alias = account if account and "@" not in account else (before.alias if before is not None else "")
-        if hint and who and hint.casefold() != who.casefold():
-            consent.screen.tell(f"You signed in as {who}, not as {hint}: both are kept.")
-            alias = account if account and "@" not in account else ""
+        alias = account if account and "@" not in account else ""
+        same = before is not None and (not who or who.casefold() == before.account.casefold())
+        if before is not None and same:
+            alias = alias or before.alias
+        elif before is not None:
+            consent.screen.tell(f"You signed in as {who}, not as {before.account}, whose login stays as it was.")
+            if alias and before.alias == alias:
+                await self._vault.update(replace(before, alias=""))
+                consent.screen.tell(f"{alias} is now {who}.")
+        elif hint and who.casefold() != hint.casefold():
+            consent.screen.tell(f"You signed in as {who}, not as {hint}.")
         got = plain_scopes(record["granted"])
         kept = await self._vault.keep(
             Account(
@@ -242,13 +259,13 @@ class ProviderLogins:
                 kind="provider",
                 login=name,
                 account=who,
-                alias=alias or "",
+                alias=alias,
                 scopes=got,
                 store=store or self._vault.usual,
                 created=record["created"],
                 expires=record.get("expires_at") if "refresh_token" not in record else None,
                 renews="refresh_token" in record,
-                default=before.default if before is not None else False,
+                default=before.default if before is not None and same else False,
             ),
             record,
         )
@@ -256,16 +273,15 @@ class ProviderLogins:
         lacking = {server: missing(self.scopes(config), got) for server, config in users.items()}
         return SignedIn(account=kept, asked=asked, lacking={one: lacks for one, lacks in lacking.items() if lacks})
 
-    async def sign_out(self, account: Account, *, local: bool) -> str:
-        """Have the provider end the login, and remove it here whatever it answers: why not, where it did not."""
+    async def revoke(self, account: Account) -> str:
+        """Have the provider end the login: why not, where it did not."""
         why = ""
-        if not local:
+        if not account.lost:
             try:
                 record = await self._vault.load(account)
                 why = await provider_oauth.revoke(await self.provider(account.login), record or {})
             except McpChatError as error:
                 why = error.message
-        await self._vault.remove(account)
         self.forget(account.key)
         return why
 

@@ -16,7 +16,7 @@ from mcpchat.adapters.secrets import look_up
 from mcpchat.adapters.token_store import Record
 from mcpchat.adapters.vault import Vault
 from mcpchat.core.config import ServerConfig
-from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
+from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded, StoreError
 from mcpchat.core.logins import Account, StoreName, server_key
 from mcpchat.core.redaction import Secrets
 
@@ -129,7 +129,10 @@ class RemoteLogins:
             raise SignInNeeded(f"{name} is signed in to by the client's own credentials: nobody needs to")
         await self._vault.store(store).probe()
         before = self._vault.find(_key(server))
-        record = await self._vault.load(before) if before is not None else None
+        try:
+            record = await self._vault.load(before) if before is not None else None
+        except StoreError:
+            record = None  # a place that cannot be read bars nobody from signing in anew
         found = self._known[name].login.challenge if name in self._known else None
         found = found or await _asked(server)
         if more:
@@ -151,16 +154,14 @@ class RemoteLogins:
             self._known[name].login.challenge = None
         return kept
 
-    async def sign_out(self, account: Account, *, local: bool) -> str:
-        """End the login there, and remove it here whatever the answer: why not, where it was not ended."""
-        why = ""
-        if not local:
-            try:
-                why = await mcp_oauth.revoke(await self._vault.load(account) or {})
-            except McpChatError as error:
-                why = error.message
-        await self._vault.remove(account)
-        return why
+    async def revoke(self, account: Account) -> str:
+        """End the login there: why not, where it was not ended."""
+        if account.lost:
+            return ""
+        try:
+            return await mcp_oauth.revoke(await self._vault.load(account) or {})
+        except McpChatError as error:
+            return error.message
 
     async def check(self, name: str, server: ServerConfig) -> None:
         """Ask the server with the login. Raises SignInNeeded where it is refused, ServerError where nobody answers."""

@@ -80,7 +80,7 @@ class FileStore:
 
     @property
     def label(self) -> str:
-        return f"a file in {self._folder} (NOT encrypted)"
+        return "a file (NOT encrypted)"
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
@@ -144,15 +144,19 @@ class KeyringStore:
             return _whole(backend, key) == text
 
         if not await self._run(put):
-            raise StoreError(f"{self.label} did not keep what was put into it", hint=WAYS_ON)
+            raise StoreError(f"{self.label} did not keep what was put into it")
 
     async def delete(self, key: str) -> bool:
         return await self._run(lambda backend: _delete(backend, key))
 
     async def probe(self) -> None:
         key = f"probe-{random.token_hex(8)}"
-        await self.put(key, {"v": 1})
-        await self.delete(key)
+        try:
+            await self.put(key, {"v": 1})
+            await self.delete(key)
+        except StoreError as error:
+            error.hint = "; ".join(filter(None, (error.hint, WAYS_ON)))
+            raise
 
     async def _run(self, work: Callable[[Any], _T]) -> _T:
         """Do this with the back-end, one at a time, within the limit."""
@@ -174,7 +178,7 @@ class KeyringStore:
             except TimeoutError as error:
                 raise StoreError(
                     f"the keyring did not answer within {self._limit:g} s: it is locked, or it hangs",
-                    hint=f"unlock it, then try again; {WAYS_ON}",
+                    hint="unlock it, then try again",
                 ) from error
             except Exception as error:
                 raise _told(error) from error
@@ -191,7 +195,7 @@ def _backend() -> Any:
         raise _no_keyring()
     if isinstance(backend, null.Keyring) or backend.priority < 1:
         name = f"{type(backend).__module__}.{type(backend).__name__}"
-        raise StoreError(f"keyring is set up with {name}, which keeps no secrets safe", hint=WAYS_ON)
+        raise StoreError(f"keyring is set up with {name}, which keeps no secrets safe")
     if hasattr(backend, "persist"):
         backend.persist = "local machine"  # on Windows: else logins would roam to other machines
     return backend
@@ -200,7 +204,7 @@ def _backend() -> Any:
 def _no_keyring() -> StoreError:
     return StoreError(
         "there is no keyring to keep a login in (on Linux: no Secret Service on this session's bus)",
-        hint=f"install gnome-keyring or KeePassXC; {WAYS_ON}",
+        hint="install gnome-keyring or KeePassXC",
     )
 
 
@@ -209,8 +213,8 @@ def _told(error: Exception) -> StoreError:
     if kind == "NoKeyringError":
         return _no_keyring()
     if "Locked" in kind or "-25308" in str(error):  # which macOS says over SSH
-        return StoreError("the keyring is locked, and nobody unlocked it", hint=f"unlock it, then try again; {WAYS_ON}")
-    return StoreError(f"the keyring cannot be used: {kind}: {error}", hint=WAYS_ON)
+        return StoreError("the keyring is locked, and nobody unlocked it", hint="unlock it, then try again")
+    return StoreError(f"the keyring cannot be used: {kind}: {error}")
 
 
 def _longest(backend: Any) -> int | None:

@@ -1,8 +1,8 @@
 """The logins that are kept: an index without secrets, the records behind it, and their renewal."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -52,14 +52,26 @@ class Vault:
         self.usual = usual
         self._secrets = secrets
         self._tell = tell
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._read: tuple[tuple[int, int, int], tuple[Account, ...]] | None = None
         self._renewals: set[asyncio.Task[Record]] = set()
         self._passing: tuple[Account, ...] = ()  # logins in memory, which no file may promise to others
 
     def accounts(self) -> Sequence[Account]:
         """All that is kept, without a look into any keyring. Raises StoreError for an index that cannot be read."""
+        try:
+            found = self._path.lstat()
+        except OSError:
+            return self._passing
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if self._read is None or self._read[0] != stamp:
+            self._read = (stamp, self._index())
+        return (*self._passing, *self._read[1])
+
+    def _index(self) -> tuple[Account, ...]:
         data = read_private(self._path)
         if data is None:
-            return self._passing
+            return ()
         try:
             index = msgspec.json.decode(data, type=_Index)
         except msgspec.MsgspecError as error:
@@ -71,7 +83,7 @@ class Vault:
                 f"the list of logins was written by another mcpchat: {self._path}",
                 hint="use that one, or remove the file",
             )
-        return (*self._passing, *index.accounts)
+        return index.accounts
 
     def find(self, key: str) -> Account | None:
         return next((account for account in self.accounts() if account.key == key), None)
@@ -92,9 +104,12 @@ class Vault:
         before = self.find(account.key)
         await store.put(account.key, record)
         kept = replace(account, kept_in=store.label, lost="")
-        if before is not None and before.store != account.store:
-            await self.store(before.store).delete(account.key)
         await self._change(lambda accounts: _with(accounts, kept))
+        if before is not None and before.store != account.store:
+            try:
+                await self.store(before.store).delete(account.key)
+            except StoreError as error:
+                self._tell(f"The old login is still in {before.kept_in}: {error.message}")
         return kept
 
     async def update(self, account: Account) -> None:
@@ -104,10 +119,12 @@ class Vault:
         )
 
     async def remove(self, account: Account) -> bool:
-        """Take a login out of its place and the list. Whether there was a record."""
-        there = await self.store(account.store).delete(account.key)
-        await self._change(lambda accounts: _without(accounts, account))
-        return there
+        """Take a login out of the list and its place. Whether it was there. Raises StoreError for one that stays."""
+        async with self._alone(account.key):
+            try:
+                return await self.store(account.store).delete(account.key)
+            finally:
+                await self._change(lambda accounts: _without(accounts, account))
 
     async def renew(
         self,
@@ -141,7 +158,7 @@ class Vault:
         refresh: Callable[[Record], Awaitable[Record]],
         entry: Callable[[Account, Record], Account],
     ) -> Record:
-        async with locked(self._locks, key, tell=lambda: self._tell("another mcpchat is renewing this login...")):
+        async with self._alone(key):
             account = self.find(key)
             record = await self.load(account) if account is not None else None
             if account is None or record is None:
@@ -160,6 +177,15 @@ class Vault:
                 if updated != account:
                     await self.update(updated)
             return renewed
+
+    @asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
+        """Nobody else works on this login: nobody here, and no other process."""
+        async with (
+            self._turns.setdefault(key, asyncio.Lock()),
+            locked(self._locks, key, tell=lambda: self._tell("another mcpchat is renewing this login...")),
+        ):
+            yield
 
     async def _end(self, account: Account, record: Record, why: str) -> None:
         """The login is over: its tokens go, the client's registration stays for the next one."""

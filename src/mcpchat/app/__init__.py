@@ -207,8 +207,10 @@ class Chat:
         """Have the person sign in, and the servers that wait for it start anew. Raises what can go wrong."""
         name = self.logins.resolve(name)
         await self.logins.login(name)
+        here = {status.name for status in self.hub.status()}  # an agent may leave some out
         for server in self.logins.servers_of(name):
-            await self.hub.restart(server)
+            if server in here:
+                await self.hub.restart(server)
 
     def login_names(self) -> Sequence[str]:
         """What can be signed in to."""
@@ -219,9 +221,9 @@ class Chat:
         return await self.models.offered()
 
 
-def make_logins(setup: Setup, asker: Asker, screen: SignInScreen) -> Logins:
+def make_logins(setup: Setup, asker: Asker, screen: SignInScreen, *, in_chat: bool = False) -> Logins:
     """The logins of a run; whoever answers questions is asked before a server has anybody sign in."""
-    return Logins(setup, screen, agree=asker.confirm)
+    return Logins(setup, screen, agree=asker.confirm, in_chat=in_chat)
 
 
 def browse(url: str) -> bool:
@@ -269,7 +271,7 @@ async def open_chat(
         model=lambda: sessions[0].model if sessions else None,
         charge=lambda usage: sessions[0].charge(usage),
     )
-    logins = make_logins(setup, asker, screen)
+    logins = make_logins(setup, asker, screen, in_chat=watch)
     async with open_hub(setup, emit, host, logins=logins, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
         limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
         models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +13,8 @@ from mcpchat.adapters.token_store import FileStore, KeyringStore, MemoryStore
 from mcpchat.adapters.vault import Vault
 from mcpchat.app.setup import Setup, importing
 from mcpchat.core.config import ServerConfig
-from mcpchat.core.errors import McpChatError, SignInNeeded, UsageError
-from mcpchat.core.logins import Account, LoginState, StoreName, missing, scope_titles, server_key, span
+from mcpchat.core.errors import McpChatError, SignInNeeded, StoreError, UsageError
+from mcpchat.core.logins import Account, LoginState, StoreName, login_command, missing, scope_titles, server_key, span
 from mcpchat.core.ports import SignInScreen
 from mcpchat.core.tools import nearest
 
@@ -31,6 +32,7 @@ class Logins:
     """What a run knows and does about signing in; the hub's Credentials.
 
     ``agree`` asks the person whether a server may have them sign in; ``screen`` is what they see of it.
+    ``in_chat``: what is told to be typed is typed there.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class Logins:
         screen: SignInScreen,
         *,
         agree: Agree = _nobody,
+        in_chat: bool = False,
     ) -> None:
         self._setup = setup
         self._screen = screen
         self._agree = agree
+        self._in_chat = in_chat
         state = setup.paths.state
         self.vault = Vault(
             state,
@@ -59,6 +63,7 @@ class Logins:
         self._remote_logins: RemoteLogins | None = None
         self._one_at_a_time = asyncio.Lock()
         self._declined: set[str] = set()
+        self._made: Counter[str] = Counter()  # sign-ins by server
 
     @property
     def _remote(self) -> "RemoteLogins":
@@ -75,26 +80,24 @@ class Logins:
 
     # The hub's Credentials.
 
+    async def prepare(self, server: str) -> None:
+        await self._providers.token(server, self._server(server))
+
     async def variables(self, server: str) -> Mapping[str, str]:
         config = self._server(server)
         if config.auth is None or config.url:
             return {}
         token = await self._providers.token(server, config)
+        self._providers.give(server, token)
         name = config.token_env or f"{config.auth.upper().replace('-', '_')}_ACCESS_TOKEN"
         expires = {} if token.expires is None else {f"{name}_EXPIRES_AT": f"{token.expires:.0f}"}
         return {name: token.value, **expires}
 
     def due(self, server: str) -> Literal["no", "soon", "now"]:
-        config = self._server(server)
-        if config.auth is None or config.url:
-            return "no"
-        token = self._providers.current(config)
-        if token is None or token.over:
-            return "now"
-        return "soon" if token.near_its_end else "no"
+        return self._providers.due(server)
 
     def refused(self, server: str) -> None:
-        self._providers.refused(self._server(server))
+        self._providers.refused(server)
 
     def signer(self, server: str) -> Any:
         config = self._server(server)
@@ -105,30 +108,59 @@ class Logins:
 
     async def sign_in(self, server: str) -> bool:
         config = self._server(server)
-        if server in self._declined or not (signs_in(config) and config.auth != "client_credentials"):
+        if not (signs_in(config) and config.auth != "client_credentials"):
             return False
+        made = self._made[server]
         async with self._one_at_a_time:
+            if self._made[server] != made:
+                return True  # by another call that waited for the same
+            if server in self._declined:
+                return False
             more = self._remote.wants_more(server)
             wish = f"be allowed more: {' '.join(more)}" if more else "have you sign in"
             if not await self._agree(server, wish, f"in your browser, for {config.url}"):
                 self._declined.add(server)
                 return False
             account = await self._remote.sign_in(server, config, self._consent(), store=None, more=more)
+            self._made[server] += 1
             self._screen.tell(f"Signed in to {server}. Kept in {account.kept_in}.")
         return True
+
+    def stamp(self, server: str) -> float:
+        config = self._server(server)
+        account: Account | None = None
+        try:
+            if config.url:
+                account = self.vault.find(_remote_key(config))
+            elif config.auth:
+                account = self._providers.account(config.auth, config.account)
+        except StoreError:
+            return 0.0
+        return account.created if account is not None else 0.0
 
     def hint(self, server: str) -> str:
         config = self._server(server)
         if not config.url:
-            return f"mcpchat auth login {config.auth}"
+            return self._command(config.auth or server, account=config.account)
         if not signs_in(config):
             return "set its headers in the config"
         if config.auth == "client_credentials":
             return "check client_id and its secret or key in the config"
-        more = "".join(f" --scope {scope}" for scope in self._remote.wants_more(server))
-        return f"mcpchat auth login {server}{more}"
+        return self._command(server, scopes=self._remote.wants_more(server))
+
+    def _command(self, name: str, *, account: str | None = None, scopes: Sequence[str] = ()) -> str:
+        """What to type, to sign in: here, where that can be."""
+        if self._in_chat and not account and not scopes:
+            return f"/login {name}"
+        return login_command(name, account=account, scopes=scopes)
 
     def state(self, server: str) -> str:
+        try:
+            return self._state_of(server)
+        except StoreError as error:
+            return f"unknown: {error.message}"
+
+    def _state_of(self, server: str) -> str:
         config = self._server(server)
         if config.url:
             if not signs_in(config):
@@ -233,6 +265,7 @@ class Logins:
                 )
             kept = await self._remote.sign_in(name, self._server(name), consent, store=store, more=more)
             self._declined.discard(name)
+            self._made[name] += 1
             self._screen.tell(f"Signed in to {name}. Kept in {kept.kept_in}.")
 
     async def _login_provider(
@@ -242,12 +275,13 @@ class Logins:
         who = f" as {made.account.account}" if made.account.account else ""
         self._screen.tell(f"Signed in to {name}{who}. Kept in {made.account.kept_in}.")
         for server, lacks in made.lacking.items():
-            self._screen.tell(f"Not granted: {scope_titles(lacks)}. {server} will not start without.")
+            again = self._command(name, account=self._server(server).account)
+            self._screen.tell(f"{server} will not start until you allow it {scope_titles(lacks)}: {again}")
 
     async def logout(self, name: str, *, account: str | None = None, local: bool = False, every: bool = False) -> int:
         """Sign out, at the provider first, and tell the truth about both. Returns the exit code.
 
-        Raises UsageError where nobody is signed in, and StoreError where the login cannot be removed.
+        Raises UsageError where nobody is signed in.
         """
         mine = self._accounts_of(name)
         if account is not None:
@@ -258,27 +292,30 @@ class Logins:
         if not mine:
             who = f" as {account}" if account else ""
             raise UsageError(f"nobody is signed in to {name}{who}", hint="mcpchat auth status shows who is")
-        code = 0
-        for one in mine:
-            if one.kind == "provider":
-                why = await self._providers.sign_out(one, local=local)
-            else:
-                why = await self._remote.sign_out(one, local=local)
-            code = max(code, self._tell_out(one, name, why, local=local))
-        return code
+        return max([await self._sign_out(one, name, local=local) for one in mine])
 
-    def _tell_out(self, account: Account, name: str, why: str, *, local: bool) -> int:
+    async def _sign_out(self, account: Account, name: str, *, local: bool) -> int:
+        why = ""
+        if not local:
+            why = await (self._providers if account.kind == "provider" else self._remote).revoke(account)
         who = f" ({account.label})" if account.label else ""
-        removed = f"The login{who} was removed from {account.kept_in or 'here'}."
-        if local:
-            self._screen.tell(f"{removed} {name} was not told: its side goes on until it ends, or you end it there.")
-            return 0
-        if why:
-            self._screen.tell(f"{removed} It could NOT be revoked at {name}: {why}. End it there by hand.")
-            return 1
-        where = "for mcpchat on all your machines, " if account.login == "google" else ""
-        self._screen.tell(f"The login{who} was revoked at {name}, {where}and removed from {account.kept_in or 'here'}.")
-        return 0
+        place = account.kept_in or "here"
+        removed, code = f"The login{who} was removed from {place}.", 0
+        try:
+            await self.vault.remove(account)
+        except StoreError as error:
+            removed, code = f"The login{who} is forgotten here, but its secret is still in {place}: {error.message}.", 1
+        if account.lost:
+            told = f"{removed} It had ended at {name} before."
+        elif local:
+            told = f"{removed} {name} was not told: there it goes on until it ends, or you end it."
+        elif why:
+            told, code = f"{removed} It could NOT be revoked at {name}: {why}. End it there by hand.", 1
+        else:
+            where = ", for mcpchat on all your machines" if account.login == "google" else ""
+            told = f"{removed} It was revoked at {name}{where}."
+        self._screen.tell(told)
+        return code
 
     def _accounts_of(self, name: str) -> list[Account]:
         servers = self._setup.config.servers
@@ -342,8 +379,9 @@ class Logins:
         self, name: str, account: Account, servers: tuple[str, ...], lacks: tuple[str, ...], *, check: bool
     ) -> LoginState:
         state, detail, hint = "signed in", "", ""
+        again = login_command(name, account=None if account.default or account.kind == "server" else account.label)
         if account.lost:
-            state, detail, hint = "signed out", account.lost, f"mcpchat auth login {name}"
+            state, detail, hint = "signed out", account.lost, again
         elif check and account.store != "environment":
             try:
                 if account.kind == "provider":
@@ -351,16 +389,17 @@ class Logins:
                 elif name in self._setup.config.servers:
                     await self._remote.check(name, self._server(name))
             except SignInNeeded as error:
-                state, detail, hint = "signed out", error.message, error.hint or f"mcpchat auth login {name}"
+                state, detail, hint = "signed out", error.message, again
             except McpChatError as error:
                 state, detail, hint = "unknown", error.message, error.hint
         if lacks and not hint:
-            hint = f"mcpchat auth login {name}" + (f" --account {account.label}" if not account.default else "")
+            hint = again
         return LoginState(
             name=name,
             kind=account.kind,
             state=state,  # type: ignore[arg-type]  # one of its words
-            account=account.label if account.kind == "provider" else account.alias,
+            account=account.account,
+            alias=account.alias,
             default=account.default and account.kind == "provider",
             scopes=account.scopes,
             kept_in=account.kept_in,
@@ -384,7 +423,7 @@ def _remote_key(config: ServerConfig) -> str:
 
 
 def _not_signed_in(name: str, kind: Any, servers: tuple[str, ...]) -> LoginState:
-    return LoginState(name=name, kind=kind, state="not signed in", servers=servers, hint=f"mcpchat auth login {name}")
+    return LoginState(name=name, kind=kind, state="not signed in", servers=servers, hint=login_command(name))
 
 
 def _lasting(account: Account) -> str:

@@ -140,7 +140,7 @@ def status(
 
             print_table(tables.logins(rows))
         else:
-            sys.stderr.write("nobody is signed in, and nothing in the config needs it\n")
+            sys.stderr.write("nobody is signed in; whether a remote server wants it shows when it is used\n")
         return 3 if check and any(row.state == "signed out" for row in rows) else 0
 
     return run_async(work())

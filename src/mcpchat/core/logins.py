@@ -42,6 +42,7 @@ class LoginState(Struct, frozen=True, kw_only=True):
     kind: Literal["provider", "server"]
     state: Literal["signed in", "not signed in", "signed out", "unknown"]
     account: str = ""
+    alias: str = ""
     default: bool = False
     scopes: tuple[str, ...] = ()
     kept_in: str = ""
@@ -57,6 +58,12 @@ class LoginState(Struct, frozen=True, kw_only=True):
 def server_key(url: str, account: str | None) -> str:
     """The key of the login at a remote server."""
     return f"mcp/{url}" + (f"#{account}" if account else "")
+
+
+def login_command(name: str, *, account: str | None = None, scopes: Iterable[str] = ()) -> str:
+    """What to type, to sign in."""
+    more = [*(("--account", account) if account else ()), *(word for scope in scopes for word in ("--scope", scope))]
+    return " ".join(("mcpchat auth login", name, *more))
 
 
 _GOOGLE = "https://www.googleapis.com/auth/"

@@ -107,7 +107,8 @@ def logins(rows: Sequence[LoginState]) -> Table:
     """The logins, a row each."""
     table = _table("login", "account", "state", "allows", "kept in", "servers", "")
     for row in rows:
-        account = row.account + (" (default)" if row.default else "")
+        account = f"{row.alias} ({row.account})" if row.alias and row.account else row.alias or row.account
+        account += ", default" if row.default else ""
         allows = scope_titles(row.scopes)
         if row.missing:
             allows += f"; NOT granted: {scope_titles(row.missing)}"

@@ -1,0 +1,216 @@
+"""Logins as values, the vault behind them, and what is taken out of texts."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcpchat.adapters.file_lock import locked
+from mcpchat.adapters.token_store import FileStore, MemoryStore, Record
+from mcpchat.adapters.vault import LoginEnded, Vault
+from mcpchat.core.config import parse
+from mcpchat.core.errors import ConfigError, ServerError, SignInNeeded, StoreError
+from mcpchat.core.logins import Account, joined, missing, plain_scopes, scope_titles, span
+from mcpchat.core.messages import Text, ToolResult
+from mcpchat.core.redaction import Secrets
+
+GOOGLE = "https://www.googleapis.com/auth/"
+
+
+def vault(tmp_path: Path, secrets: Secrets | None = None) -> Vault:
+    stores: Any = {"file": FileStore(tmp_path / "logins"), "memory": MemoryStore()}
+    return Vault(tmp_path, stores=stores, usual="file", secrets=secrets or Secrets())
+
+
+def account(key: str = "google/alice", **more: Any) -> Account:
+    return Account(key=key, kind="provider", login=key.partition("/")[0], **{"store": "file", **more})
+
+
+async def test_the_first_login_is_the_default_until_it_goes(tmp_path: Path) -> None:
+    kept = vault(tmp_path)
+    await kept.keep(account(), {"refresh_token": "one-secret"})
+    await kept.keep(account("google/bob"), {"refresh_token": "two-secret"})
+    assert [(one.key, one.default) for one in kept.accounts()] == [("google/alice", True), ("google/bob", False)]
+    assert await kept.remove(kept.accounts()[0])
+    assert [(one.key, one.default) for one in kept.accounts()] == [("google/bob", True)]
+    assert b"secret" not in (tmp_path / "accounts.json").read_bytes()
+
+
+async def test_a_login_that_moves_leaves_its_old_place(tmp_path: Path) -> None:
+    kept = vault(tmp_path)
+    await kept.keep(account(), {"refresh_token": "one-secret"})
+    await kept.keep(account(store="memory"), {"refresh_token": "two-secret"})
+    assert list((tmp_path / "logins").iterdir()) == []
+    (only,) = kept.accounts()
+    assert await kept.load(only) == {"refresh_token": "two-secret"}
+    assert vault(tmp_path).accounts() == ()
+
+
+async def test_logins_of_many_processes_do_not_lose_each_other(tmp_path: Path) -> None:
+    await asyncio.gather(*(vault(tmp_path).keep(account(f"p{n}/x"), {"n": n}) for n in range(12)))
+    assert {one.key for one in vault(tmp_path).accounts()} == {f"p{n}/x" for n in range(12)}
+
+
+async def test_an_index_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "accounts.json").write_text("{")
+    with pytest.raises(StoreError, match="damaged"):
+        vault(tmp_path).accounts()
+    (tmp_path / "accounts.json").write_text('{"format": 99, "accounts": []}')
+    with pytest.raises(StoreError, match="another mcpchat"):
+        vault(tmp_path).accounts()
+
+
+def is_stale(record: Record) -> bool:
+    return bool(record["access_token"] == "old-access")
+
+
+async def test_a_renewal_is_stored_before_it_is_used_and_others_adopt_it(tmp_path: Path) -> None:
+    await vault(tmp_path).keep(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
+    asked: list[str] = []
+
+    async def refresh(record: Record) -> Record:
+        asked.append(record["refresh_token"])
+        await asyncio.sleep(0.1)
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}
+
+    renewals = (vault(tmp_path).renew("google/alice", is_stale, refresh) for _ in range(5))
+    assert {record["access_token"] for record in await asyncio.gather(*renewals)} == {"new-access"}
+    assert asked == ["r1-secret"]
+
+
+async def test_a_cancel_in_mid_renewal_loses_nothing(tmp_path: Path) -> None:
+    kept = vault(tmp_path)
+    await kept.keep(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
+    begun = asyncio.Event()
+
+    async def refresh(record: Record) -> Record:
+        begun.set()
+        await asyncio.sleep(0.2)
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}
+
+    task = asyncio.create_task(kept.renew("google/alice", is_stale, refresh))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await kept.settle()
+    assert (await vault(tmp_path).load(kept.accounts()[0]) or {})["refresh_token"] == "r2-secret"
+
+
+async def test_a_definite_refusal_ends_a_login_and_trouble_does_not(tmp_path: Path) -> None:
+    kept = vault(tmp_path)
+    before = {"access_token": "old-access", "refresh_token": "r1-secret", "client": {"client_id": "c"}}
+    await kept.keep(account(), before)
+
+    async def fails(record: Record) -> Record:
+        raise ServerError("down")
+
+    async def ends(record: Record) -> Record:
+        raise LoginEnded("it is over")
+
+    with pytest.raises(ServerError):
+        await kept.renew("google/alice", is_stale, fails)
+    assert await kept.load(kept.accounts()[0]) == before
+    with pytest.raises(LoginEnded):
+        await kept.renew("google/alice", is_stale, ends)
+    (ended,) = kept.accounts()
+    assert ended.lost == "it is over"
+    assert await kept.load(ended) == {"client": {"client_id": "c"}}
+    with pytest.raises(SignInNeeded, match="gone"):
+        await kept.renew("google/nobody", is_stale, fails)
+
+
+async def test_a_lock_that_is_held_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcpchat.adapters.file_lock.PATIENCE", 0.3)
+    monkeypatch.setattr("mcpchat.adapters.file_lock._LATE", 0.1)
+    told: list[str] = []
+    async with locked(tmp_path, "x"), locked(tmp_path, "another"):
+        with pytest.raises(StoreError, match="another mcpchat"):
+            async with locked(tmp_path, "x", tell=lambda: told.append("waiting")):
+                pass
+    assert told == ["waiting"]
+    async with locked(tmp_path, "x"):
+        pass
+
+
+def test_scopes_have_one_spelling() -> None:
+    assert plain_scopes(f"openid {GOOGLE}userinfo.email email") == ("openid", "email")
+    assert plain_scopes("a,b c") == ("a", "b", "c")
+    assert joined(("a", "b"), ("b", "c")) == ("a", "b", "c")
+    assert missing(("email", "x"), (f"{GOOGLE}userinfo.email",)) == ("x",)
+    assert scope_titles(("openid", f"{GOOGLE}gmail.send", f"{GOOGLE}rare", "tickets")) == "Gmail (send), rare, tickets"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3600, "60 min"), (7200, "2 h"), (300_000, "3 days")],
+)
+def test_spans_are_short(seconds: float, shown: str) -> None:
+    assert span(seconds) == shown
+
+
+def test_exact_values_are_taken_out_in_every_form() -> None:
+    secrets = Secrets()
+    secrets.add("ya29.a/b+c=", None, "short", 'quo"ted-secret')
+    text = "ya29.a/b+c= ya29.a%2Fb%2Bc%3D eWEyOS5hL2IrYz0 short"
+    assert secrets.redact(text) == "[secret] [secret] [secret] short"
+    result = ToolResult(call_id="c", parts=(Text(text='it is quo"ted-secret'),), structured={"t": ["ya29.a/b+c="]})
+    clean = ToolResult(call_id="c", parts=(Text(text="it is [secret]"),), structured={"t": ["[secret]"]})
+    assert secrets.redact_value(result) == clean
+    assert secrets.redact_value(clean) is clean
+
+
+def test_logs_lose_what_only_looks_like_a_secret_and_keep_the_rest() -> None:
+    secrets = Secrets()
+    line = 'GET /callback?code=abcdef123&state=qwertyui {"refresh_token": "1//abcdef"} Authorization: Bearer abcdefgh12'
+    shown = secrets.redact_log(line)
+    for secret in ("abcdef123", "qwertyui", "1//abcdef", "abcdefgh12"):
+        assert secret not in shown
+    assert (
+        secrets.redact_log("exit code=12345678 state=started, 3 tokens: many")
+        == "exit code=12345678 state=started, 3 tokens: many"
+    )
+
+
+def test_the_loggers_of_the_libraries_that_tell_all_are_kept_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    from mcpchat.cli import common
+
+    record = logging.LogRecord("x", logging.DEBUG, "f", 1, "token is %s", ("a-long-secret",), None)
+    common.secrets.add("a-long-secret")
+    assert common._redacting().format(record) == "DEBUG:x:token is [secret]"
+
+
+FAULTS = [
+    ('[auth]\nstore = "cupboard"', "auth.store: expected one of 'keyring', 'file', 'memory'"),
+    ("[auth]\nstoer = 1", 'auth.stoer: unknown key; did you mean "store"?'),
+    ('[auth.google]\nclient_sceret = "env:X"', 'unknown key; did you mean "client_secret"?'),
+    ('[auth.google]\nclient_secret = "GOCSPX-1"', "a secret never stands in this file"),
+    ('[auth.google]\nrefresh_token = "1//x"', "a secret never stands in this file"),
+    ("[auth.acme]\nscopes = []", 'auth.acme: expected "authorization_url"'),
+    ('[auth.oauth]\nauthorization_url = "https://a"\ntoken_url = "https://a"', "a provider is named with letters"),
+    ('[auth.acme]\nauthorization_url = "https://a"\ntoken_url = "http://a"', "begins with https://"),
+    ('[servers.s]\ncommand = "x"\nauth = "gogle"', 'did you mean "google"?'),
+    ('[servers.s]\ncommand = "x"\nauth = "google"', 'expected "scopes" too'),
+    ('[servers.s]\ncommand = "x"\nscopes = ["a"]', 'servers.s.scopes: goes with "auth"'),
+    ('[servers.s]\ncommand = "x"\nauth = "google"\nscopes = ["a"]\ntoken_env = "9"', "the name of an environment"),
+    ('[servers.s]\ncommand = "x"\nclient_id = "a"', 'goes with "url"'),
+    ('[servers.s]\nurl = "https://a"\nauth = "google"', "of a remote server, expected one of 'oauth'"),
+    ('[servers.s]\nurl = "https://a"\nauth = "client_credentials"', 'expected "client_id" too'),
+    ('[servers.s]\nurl = "https://a"\nclient_secret = "abc"', "a secret never stands in this file"),
+    ('[servers.s]\nurl = "https://a"\nprivate_key = "env:K"', 'goes with auth = "client_credentials"'),
+    ('[servers.s]\nurl = "https://a"\ntoken_env = "T"', 'goes with "command"'),
+    (
+        '[servers.s]\nurl = "https://a"\nauth = "oauth"\nheaders = {authorization = "env:T"}',
+        "headers has an Authorization already",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), FAULTS)
+def test_a_contradiction_in_the_sign_in_is_named_with_its_place(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "c.toml")
+    assert words in caught.value.message
+    assert caught.value.message.startswith("c.toml:")

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home, ModelDouble() as model:
         config = Path(home, "config.toml")
         era = "" if revision.startswith("2026") else f'protocol = "{revision}"\n'
-        login = "".join(f"{key} = {json.dumps(value)}\n" for key, value in sign_in(scenario, context).items())
+        login = "".join(f"{key} = {json.dumps(value)}\n" for key, value in sign_in(scenario, context, url).items())
         config.write_text(
             f'[servers.s]\nurl = "{url}"\n{era}{login}[approvals]\ndefault = "allow"\n[auth]\nstore = "file"\n'
         )
@@ -57,18 +58,21 @@ def main() -> int:
     return code
 
 
-def sign_in(scenario: str, context: dict[str, Any]) -> dict[str, str]:
+def sign_in(scenario: str, context: dict[str, Any], url: str) -> dict[str, str]:
     """What a person would have put into the server's table."""
     if scenario == "auth/basic-cimd":
         return {"client_id": "https://conformance-test.local/client-metadata.json"}
     if scenario == "auth/client-credentials-jwt":
         way = {"auth": "client_credentials", "private_key": "env:KEY", "key_algorithm": context["signing_algorithm"]}
         return {**way, "client_id": context["client_id"]}
-    if scenario == "auth/client-credentials-basic":
-        return {"auth": "client_credentials", "client_id": context["client_id"], "client_secret": "env:SECRET"}
-    if "client_id" in context:
-        return {"client_id": context["client_id"], "client_secret": "env:SECRET"}
-    return {}
+    if "client_id" not in context:
+        return {}
+    # Who registered the client knows where.
+    described = f"{url.removesuffix('/mcp')}/.well-known/oauth-protected-resource/mcp"
+    with urllib.request.urlopen(described) as answer:
+        issuer = json.load(answer)["authorization_servers"][0]
+    way = {"auth": "client_credentials"} if scenario == "auth/client-credentials-basic" else {}
+    return {**way, "client_id": context["client_id"], "client_secret": "env:SECRET", "issuer": issuer}
 
 
 def browser(home: Path) -> str:

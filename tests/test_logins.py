@@ -12,7 +12,7 @@ from mcpchat.adapters.token_store import FileStore, MemoryStore, Record
 from mcpchat.adapters.vault import LoginEnded, Vault
 from mcpchat.core.config import parse
 from mcpchat.core.errors import ConfigError, ServerError, SignInNeeded, StoreError
-from mcpchat.core.logins import Account, joined, missing, plain_scopes, scope_titles, span
+from mcpchat.core.logins import Account, joined, lifetime, login_command, missing, plain_scopes, scope_titles, span
 from mcpchat.core.messages import Text, ToolResult
 from mcpchat.core.redaction import Secrets
 
@@ -199,6 +199,7 @@ FAULTS = [
     ('[servers.s]\nurl = "https://a"\nauth = "google"', "of a remote server, expected one of 'oauth'"),
     ('[servers.s]\nurl = "https://a"\nauth = "client_credentials"', 'expected "client_id" too'),
     ('[servers.s]\nurl = "https://a"\nclient_secret = "abc"', "a secret never stands in this file"),
+    ('[servers.s]\nurl = "https://a"\nclient_id = "a"\nclient_secret = "env:S"', 'expected "issuer" too'),
     ('[servers.s]\nurl = "https://a"\nprivate_key = "env:K"', 'goes with auth = "client_credentials"'),
     ('[servers.s]\nurl = "https://a"\ntoken_env = "T"', 'goes with "command"'),
     (
@@ -214,3 +215,95 @@ def test_a_contradiction_in_the_sign_in_is_named_with_its_place(text: str, words
         parse(text, "c.toml")
     assert words in caught.value.message
     assert caught.value.message.startswith("c.toml:")
+
+
+async def test_a_new_login_waits_for_a_renewal_and_is_not_undone_by_it(tmp_path: Path) -> None:
+    kept = vault(tmp_path)
+    await kept.keep(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
+    begun = asyncio.Event()
+
+    async def ends(record: Record) -> Record:
+        begun.set()
+        await asyncio.sleep(0.2)
+        raise LoginEnded("it is over")
+
+    renewal = asyncio.create_task(kept.renew("google/alice", is_stale, ends))
+    await begun.wait()
+    await vault(tmp_path).keep(account(), {"access_token": "new-access", "refresh_token": "r9-secret"})
+    with pytest.raises(LoginEnded):
+        await renewal
+    (only,) = kept.accounts()
+    assert only.lost == ""
+    assert (await kept.load(only) or {})["refresh_token"] == "r9-secret"
+
+
+async def test_a_rotated_token_that_could_not_be_kept_is_kept_with_the_next_renewal(tmp_path: Path) -> None:
+    kept = vault(tmp_path)
+    await kept.keep(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
+    used: list[str] = []
+
+    async def refresh(record: Record) -> Record:
+        used.append(record["refresh_token"])
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}
+
+    flaky = Flaky(FileStore(tmp_path / "logins"))
+    stores: Any = {"file": flaky}
+    kept = Vault(tmp_path, stores=stores, usual="file", secrets=Secrets())
+    with pytest.raises(StoreError):
+        await kept.renew("google/alice", is_stale, refresh)
+    flaky.broken = False
+    assert (await kept.renew("google/alice", is_stale, refresh))["access_token"] == "new-access"
+    assert used == ["r1-secret"]
+    assert (await kept.load(kept.accounts()[0]) or {})["refresh_token"] == "r2-secret"
+
+
+class Flaky:
+    """A store that cannot be written to for a while."""
+
+    name = "file"
+    label = "flaky"
+
+    def __init__(self, inner: FileStore) -> None:
+        self._inner = inner
+        self.broken = True
+
+    async def get(self, key: str) -> Record | None:
+        return await self._inner.get(key)
+
+    async def put(self, key: str, record: Record) -> None:
+        if self.broken:
+            raise StoreError("it hangs")
+        await self._inner.put(key, record)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (3600, 3600.0),
+        (" 3600 ", 3600.0),
+        (0, 1.0),
+        (-5, 1.0),
+        (10**400, None),
+        ("nan", None),
+        ("infinity", None),
+        (float("inf"), None),
+        (1e30, 315_360_000.0),
+        (None, None),
+        (True, None),
+        ([], None),
+        ("soon", None),
+    ],
+)
+def test_a_lifetime_is_whatever_a_number_can_be_made_of(said: object, seconds: float | None) -> None:
+    assert lifetime(said) == seconds
+
+
+def test_what_is_to_be_typed_can_be_pasted() -> None:
+    assert login_command("notes", scopes=["x;$(id)"]) == "mcpchat auth login notes --scope 'x;$(id)'"
+
+
+def test_a_secret_of_digits_leaves_numbers_alone() -> None:
+    secrets = Secrets()
+    secrets.add("1234567890")
+    result = ToolResult(call_id="c", structured={"n": 1234567890, "1234567890": "1234567890"})
+    assert secrets.redact_value(result).structured == {"n": 1234567890, "1234567890": "[secret]"}

@@ -160,20 +160,22 @@ async def test_an_answer_of_another_issuer_ends_the_sign_in_without_its_words() 
     async with waiting() as (listener, task):
         said = {"error": "x", "error_description": "evil words", "state": STATE, "iss": "https://evil.example"}
         assert await status(listener, urlencode(said)) == 200
-        assert await task == Reply(error="mix-up", description="the answer comes from another authorization server")
+        assert await task == Reply(
+            error="mix-up", mixed_up=True, description="the answer comes from another authorization server"
+        )
 
 
 def test_a_missing_issuer_counts_only_where_the_server_names_itself() -> None:
     query = urlencode({"code": "c", "state": STATE})
     assert read_reply(query, EXPECTED) == Reply(code="c")
     strict = Expected(state=STATE, issuer="https://as.example", issuer_required=True)
-    assert read_reply(query, strict).error == "mix-up"
+    assert read_reply(query, strict).mixed_up
     assert read_reply(urlencode(RIGHT), strict) == Reply(code="the-code")
 
 
 def test_an_issuer_is_compared_as_it_is_written() -> None:
     query = urlencode({**RIGHT, "iss": "https://as.example/"})
-    assert read_reply(query, EXPECTED).error == "mix-up"
+    assert read_reply(query, EXPECTED).mixed_up
 
 
 def test_what_is_no_query_is_no_answer() -> None:

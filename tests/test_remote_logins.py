@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
-from mcpchat.adapters.mcp_discovery import Challenge, discover
+from mcpchat.adapters.mcp_discovery import Challenge, challenge, discover
 from mcpchat.adapters.oauth_http import MOST_BYTES, Guarded
 from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
 from tests.conformance_client import calls as several
@@ -365,6 +366,26 @@ def metadata(base: str, **more: Any) -> dict[str, Any]:
     }
 
 
+CHALLENGES = [
+    ('Bearer scope="a b", resource_metadata="https://x/y"', ("https://x/y", ("a", "b"))),
+    ('Bearer x_scope="evil", scope="ok"', (None, ("ok",))),
+    ('Bearer error_description="scope=admin, or so", scope="ok"', (None, ("ok",))),
+    ('Basic realm="scope", scope="no", Bearer scope=yes', (None, ("yes",))),
+    ('Bearer scope=""', (None, ())),
+    ('Bearer realm="a \\"quoted\\" one", scope="s"', (None, ("s",))),
+    ("Bearer", (None, None)),
+    ("Negotiate abc==, Bearer scope=x", (None, ("x",))),
+    ("", (None, None)),
+    ('Bearer scope="never closed', (None, ())),
+]
+
+
+@pytest.mark.parametrize(("header", "expected"), CHALLENGES)
+def test_a_challenge_is_read_as_its_grammar_has_it(header: str, expected: tuple[Any, Any]) -> None:
+    said = challenge(httpx2.Response(401, headers={"WWW-Authenticate": header}))
+    assert (said.metadata_url, said.scopes) == expected
+
+
 async def found(base: str, challenge: Challenge | None = None) -> Any:
     return await discover(f"{base}/mcp", challenge or Challenge(), Guarded(f"{base}/mcp"), issuer=None)
 
@@ -399,6 +420,15 @@ async def test_a_description_at_another_origin_is_never_asked_for(web: Any) -> N
     with pytest.raises(SignInNeeded, match="another place"):
         await found(base, Challenge(metadata_url=f"{canary}{PRM}"))
     assert asked == []
+
+
+async def test_an_address_that_is_none_is_told(web: Any) -> None:
+    base, _ = web(lambda base: described(base))
+    for address in ("https://[bad", "https://" + "a" * 70 + ".example/x", "https://..../x"):
+        with pytest.raises(McpChatError):
+            await found(base, Challenge(metadata_url=address))
+        with pytest.raises(McpChatError):
+            await Guarded("https://93.184.216.34/mcp").check(address)
 
 
 async def test_a_description_of_another_server_is_not_used(web: Any) -> None:
@@ -452,6 +482,10 @@ PRIVATE = [
     "https://169.254.169.254/latest",
     "https://[::1]/",
     "https://localhost/",
+    "https://224.0.0.1/",
+    "https://[2002:7f00:1::]/",
+    "https://[64:ff9b::a00:1]/",
+    "https://[::ffff:10.0.0.1]/",
 ]
 
 
@@ -468,5 +502,7 @@ async def test_only_whole_https_addresses_are_asked(url: str) -> None:
 
 
 async def test_a_server_in_a_private_network_may_sign_in_there() -> None:
-    await Guarded("https://10.0.0.5/mcp").check("https://10.0.0.6/")
+    http = Guarded("https://10.0.0.5/mcp")
+    await http.check("https://10.0.0.5/.well-known/x")
+    await http.check("https://10.0.0.6/")
     await Guarded("http://127.0.0.1:5/mcp").check("http://localhost:6/token")

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -32,7 +33,7 @@ async def in_daemon_thread(
             value = work()
         except Exception as error:  # noqa: BLE001 - raised again where it is awaited
             failure = error
-        if not loop.is_closed():  # nobody may be left who waits
+        with suppress(RuntimeError):  # the loop has ended: nobody is left who waits
             loop.call_soon_threadsafe(settle, value, failure)
 
     threading.Thread(target=run, daemon=True, name="bounded call").start()

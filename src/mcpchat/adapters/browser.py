@@ -29,7 +29,10 @@ def open_page(url: str, environ: Mapping[str, str]) -> bool:
     except BadAddress:
         return False
     if sys.platform == "win32" and not environ.get("BROWSER"):
-        os.startfile(address)  # noqa: S606 - a checked address, no program
+        try:
+            os.startfile(address)  # noqa: S606 - a checked address, no program
+        except OSError:
+            return False
         return True
     return any(_start(command, environ) for command in _commands(address, environ))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from mcpchat.adapters.loopback import Expected, Listener, NotTheAnswer, Reply, read_reply
+from mcpchat.adapters.loopback import Expected, Listener, Reply, read_reply
 from mcpchat.core.errors import SignInNeeded
 from mcpchat.core.links import BadAddress, web_address
 from mcpchat.core.logins import span
@@ -71,17 +71,16 @@ async def _pasted(screen: SignInScreen, listener: Listener, expected: Expected) 
     """What a person pastes: the address at which the browser ended, or what follows its question mark."""
     while True:
         text = (await screen.pasted()).strip()
-        query = urlsplit(text).query if "?" in text else text
-        if not query:
+        if not text:
             continue
         try:
-            return read_reply(query, expected)
-        except NotTheAnswer as error:
+            return read_reply(urlsplit(text).query if "?" in text else text, expected)
+        except ValueError as error:
             screen.wrong(f"that is not the answer: {error}; paste the whole address, beginning {listener.redirect_uri}")
 
 
 def _refused(reply: Reply, whom: str) -> NoReturn:
-    if reply.error == "mix-up":
+    if reply.mixed_up:
         raise SignInNeeded(f"the sign-in at {whom} was stopped: {reply.description}", hint="nothing was kept")
     if reply.error == "access_denied":
         told = f"{whom} says that access was refused"

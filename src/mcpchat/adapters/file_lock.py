@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from mcpchat.adapters.private_files import private_folder
 from mcpchat.core.errors import StoreError
 
-PATIENCE = 45.0  # seconds
+PATIENCE = 90.0  # seconds: longer than a renewal may take
 _LATE = 2.0
 _POLL = 0.05
 

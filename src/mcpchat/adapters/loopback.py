@@ -45,6 +45,7 @@ class Reply:
     code: str = ""
     error: str = ""
     description: str = ""
+    mixed_up: bool = False
 
 
 class PortTaken(SignInNeeded):
@@ -68,14 +69,14 @@ def read_reply(query: str, expected: Expected) -> Reply:
     if len(said) != len(pairs):
         raise NotTheAnswer("a parameter is there twice")
     state = said.get("state", "")
-    if not secrets.compare_digest(state.encode(), expected.state.encode()):
+    if not secrets.compare_digest(state.encode(errors="replace"), expected.state.encode()):
         raise NotTheAnswer("the state is not this sign-in's" if state else "the state is missing")
     if ("code" in said) == ("error" in said) or not (said.get("code") or said.get("error")):
         raise NotTheAnswer("neither a code nor an error")
     issuer = said.get("iss")
     if expected.issuer is not None and issuer != expected.issuer and (issuer is not None or expected.issuer_required):
         named = "another authorization server" if issuer is not None else "none, though this server names itself"
-        return Reply(error="mix-up", description=f"the answer comes from {named}")
+        return Reply(error="mix-up", mixed_up=True, description=f"the answer comes from {named}")
     return Reply(code=said.get("code", ""), error=said.get("error", ""), description=said.get("error_description", ""))
 
 

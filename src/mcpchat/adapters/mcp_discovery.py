@@ -1,5 +1,6 @@
 """Where to sign in for a remote server: from its refusal to its authorization server (RFC 9728, 8414, 9207)."""
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -7,7 +8,6 @@ import httpx2
 from mcp.client.auth.utils import (
     build_oauth_authorization_server_metadata_discovery_urls,
     build_protected_resource_metadata_discovery_urls,
-    extract_field_from_www_auth,
     issuers_match,
 )
 from mcp.shared.auth import OAuthMetadata, ProtectedResourceMetadata
@@ -15,8 +15,9 @@ from mcp.shared.auth_utils import check_resource_allowed, resource_url_from_serv
 from msgspec import Struct
 from pydantic import ValidationError
 
-from mcpchat.adapters.oauth_http import Guarded
+from mcpchat.adapters.oauth_http import Guarded, origin
 from mcpchat.core.errors import ServerError, SignInNeeded
+from mcpchat.core.logins import joined
 
 _VERSION = {"MCP-Protocol-Version": "2026-07-28"}
 
@@ -53,22 +54,54 @@ class Place(Struct, frozen=True, kw_only=True):
     server: AuthServer
 
 
+_PIECE = re.compile(
+    r"""[\s,]*(?:(?P<name>[\w!#$%&'*+.^`|~-]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,"]*))
+    |(?P<scheme>[\w!#$%&'*+.^`|~-]+))""",
+    re.VERBOSE,
+)
+
+
+def _bearer(response: httpx2.Response) -> dict[str, str]:
+    """The parameters of the Bearer challenge in WWW-Authenticate (RFC 9110, 11.6.1)."""
+    header, at, scheme = response.headers.get("WWW-Authenticate", ""), 0, ""
+    found: dict[str, str] = {}
+    while (piece := _PIECE.match(header, at)) and piece.end() > at:
+        at = piece.end()
+        if piece["scheme"]:
+            scheme = piece["scheme"].lower()
+        elif scheme == "bearer":
+            quoted = piece["quoted"]
+            value = piece["plain"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            found.setdefault(piece["name"].lower(), value)
+    return found
+
+
 def challenge(response: httpx2.Response) -> Challenge:
     """What a 401 or 403 asks for."""
-    scope = extract_field_from_www_auth(response, "scope")
+    said = _bearer(response)
     return Challenge(
-        metadata_url=extract_field_from_www_auth(response, "resource_metadata"),
-        scopes=tuple(scope.split()) if scope is not None else None,
+        metadata_url=said.get("resource_metadata"),
+        scopes=tuple(said["scope"].split()) if "scope" in said else None,
         more=response.status_code == 403,
     )
 
 
 def wants_more(response: httpx2.Response) -> bool:
-    return response.status_code == 403 and extract_field_from_www_auth(response, "error") == "insufficient_scope"
+    return response.status_code == 403 and _bearer(response).get("error") == "insufficient_scope"
 
 
-async def discover(url: str, found: Challenge, http: Guarded, *, issuer: str | None, browser: bool = True) -> Place:
+async def discover(
+    url: str,
+    found: Challenge,
+    http: Guarded,
+    *,
+    issuer: str | None,
+    wanted: Sequence[str] = (),
+    browser: bool = True,
+) -> Place:
     """Where to sign in. ``issuer`` is the one that is wanted; ``browser``: a person signs in there.
+
+    ``wanted`` are scopes that go before what the server names.
 
     Raises SignInNeeded for what must not be trusted, and ServerError where nobody answers.
     """
@@ -91,6 +124,8 @@ async def discover(url: str, found: Challenge, http: Guarded, *, issuer: str | N
     scopes = found.scopes
     if scopes is None and described is not None and described.scopes_supported is not None:
         scopes = tuple(described.scopes_supported)
+    if wanted:
+        scopes = joined(wanted, (scopes or ()) if found.more else ())
     if scopes is not None and "offline_access" in (server.scopes or ()) and browser:
         scopes = (*(scope for scope in scopes if scope != "offline_access"), "offline_access")
     return Place(resource=str(described.resource) if described is not None else None, scopes=scopes, server=server)
@@ -100,7 +135,7 @@ async def _resource(url: str, found: Challenge, http: Guarded) -> ProtectedResou
     """What the server says of itself; None where it says nothing, as servers of 2025-03-26 do."""
     failure = 0
     for place in build_protected_resource_metadata_discovery_urls(found.metadata_url, url):
-        if _origin(place) != _origin(url):
+        if origin(place) != origin(url):
             raise SignInNeeded(f"{url} keeps its description at another place, {place[:200]}: that is not asked")
         page = await http.get(place, _VERSION)
         if page.status >= 500 or page.status == 429:
@@ -163,11 +198,6 @@ async def _checked(said: OAuthMetadata, http: Guarded) -> AuthServer:
     for url in filter(None, (server.token_url, server.registration_url, server.revocation_url)):
         await http.check(url)
     return server
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc.lower()
 
 
 def token_methods(server: AuthServer) -> Sequence[str]:

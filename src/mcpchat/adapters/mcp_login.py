@@ -1,11 +1,11 @@
 """The login of one remote server on its requests: added, renewed in time or when refused, and never sent elsewhere."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from urllib.parse import urlsplit
 
 import httpx2
 
 from mcpchat.adapters.mcp_discovery import Challenge, challenge, wants_more
+from mcpchat.adapters.oauth_http import origin
 
 GetToken = Callable[[str | None, bool], Awaitable[str | None]]
 
@@ -19,11 +19,11 @@ class RemoteLogin(httpx2.Auth):
 
     def __init__(self, url: str, token: GetToken) -> None:
         self.challenge: Challenge | None = None
-        self._origin = _origin(url)
+        self._origin = origin(url)
         self._token = token
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        if _origin(str(request.url)) != self._origin:
+        if origin(str(request.url)) != self._origin:
             yield request
             return
         token = await self._token(None, False)
@@ -45,8 +45,3 @@ class RemoteLogin(httpx2.Auth):
 def _sign(request: httpx2.Request, token: str | None) -> None:
     if token is not None:
         request.headers["Authorization"] = f"Bearer {token}"
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)

@@ -22,7 +22,7 @@ from mcpchat.adapters.oauth_http import Guarded, Page
 from mcpchat.adapters.token_store import Record
 from mcpchat.adapters.vault import LoginEnded
 from mcpchat.core.errors import ConfigError, ServerError, SignInNeeded
-from mcpchat.core.logins import joined
+from mcpchat.core.logins import joined, lifetime
 from mcpchat.core.redaction import Secrets
 from mcpchat.core.sanitize import one_line
 
@@ -63,11 +63,9 @@ async def sign_in(
     server wants more. Raises SignInNeeded, ServerError.
     """
     http = Guarded(wanted.url)
-    place = await discover(wanted.url, found, http, issuer=wanted.issuer)
+    place = await discover(wanted.url, found, http, issuer=wanted.issuer, wanted=wanted.scopes)
     before = before if before is not None and before.get("issuer") == place.server.issuer else None
     scopes = place.scopes
-    if wanted.scopes:
-        scopes = joined(wanted.scopes, place.scopes or () if found.more else ())
     if before is not None and (had := joined(before.get("scopes", ()), before.get("asked", ()))):
         scopes = joined(had, scopes or ())
     # A login that only grows is the same client's. Else a new one is registered: whether a server has forgotten the
@@ -186,17 +184,17 @@ def _registered(page: Page, server: AuthServer, listener: Listener, methods: Seq
         )
     secret = said.get("client_secret")
     secret = secret if isinstance(secret, str) else ""
-    method = said.get("token_endpoint_auth_method") or (_secret_method(methods) if secret else "none")
+    method = _text(said.get("token_endpoint_auth_method")) or (_secret_method(methods) if secret else "none")
     if method not in {"none", "client_secret_basic", "client_secret_post"} or (method != "none" and not secret):
         raise SignInNeeded(f"{server.issuer} registered mcpchat for {method!r}, which it cannot do")
-    expires = said.get("client_secret_expires_at")
+    expires = said.get("client_secret_expires_at")  # 0 is never
     return Client(
         client_id=client_id,
         client_secret=secret,
-        method=str(method),
+        method=method,
         kind="registered",
         redirect_uri=listener.redirect_uri,
-        expires=float(expires) if isinstance(expires, int | float) else 0.0,
+        expires=float(expires) if isinstance(expires, int | float) and 0 < expires < 1e12 else 0.0,
     )
 
 
@@ -221,8 +219,8 @@ def _challenge(verifier: str) -> str:
 async def machine_token(wanted: Wanted, found: Challenge) -> Record:
     """A record by the client's own credentials, no person asked. Raises SignInNeeded, ServerError."""
     http = Guarded(wanted.url)
-    place = await discover(wanted.url, found, http, issuer=wanted.issuer, browser=False)
-    scopes = joined(wanted.scopes, (place.scopes or ()) if found.more or not wanted.scopes else ())
+    place = await discover(wanted.url, found, http, issuer=wanted.issuer, wanted=wanted.scopes, browser=False)
+    scopes = place.scopes or ()
     form = {"grant_type": "client_credentials", **({"scope": " ".join(scopes)} if scopes else {})}
     method = "private_key_jwt" if wanted.private_key else _secret_method(token_methods(place.server))
     client = Client(client_id=wanted.client_id, client_secret=wanted.client_secret, method=method)
@@ -248,7 +246,7 @@ def _assertion(wanted: Wanted, audience: str) -> str:
     }
     try:
         return jwt.encode(claims, wanted.private_key, algorithm=wanted.key_algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"private_key of {wanted.url} is no key for {wanted.key_algorithm}", hint="PEM text; see key_algorithm"
         ) from error
@@ -261,7 +259,7 @@ def stale(record: Record) -> bool:
         return True
     if expires is None:
         return False
-    life = expires - record.get("renewed", expires - 3600)
+    life = max(0.0, expires - record.get("renewed", expires - 3600))
     return bool(time.time() > expires - min(_LEEWAY, life / 10))
 
 
@@ -280,7 +278,7 @@ async def refreshed(record: Record) -> Record:
     return {
         **record,
         **_tokens(said),
-        "refresh_token": said.get("refresh_token") or record["refresh_token"],
+        "refresh_token": _text(said.get("refresh_token")) or record["refresh_token"],
         "scopes": said["scope"].split() if isinstance(said.get("scope"), str) else record.get("scopes", []),
     }
 
@@ -307,13 +305,13 @@ async def _token(
     """What the token endpoint answers. Raises SignInNeeded, ServerError."""
     body, headers = _proven(client, {**form, **({"resource": resource} if resource else {})})
     page = await http.post(server.token_url, body, headers)
-    if page.status == 200 and isinstance(page.said.get("access_token"), str):
+    if page.status == 200 and _text(page.said.get("access_token")):
         if str(page.said.get("token_type") or "bearer").lower() != "bearer":
             raise SignInNeeded(f"{server.issuer} gave a token of a kind that mcpchat does not know")
         return page.said
-    code = str(page.said.get("error") or "")
+    code = _text(page.said.get("error"))
     told = one_line(str(page.said.get("error_description") or code or f"HTTP {page.status}"), 200)
-    if page.status >= 500 or page.status == 429 or code in {"temporarily_unavailable", "server_error"}:
+    if not code or page.status >= 500 or page.status == 429 or code in {"temporarily_unavailable", "server_error"}:
         raise ServerError(
             f"{server.issuer} answered HTTP {page.status}: the login is kept as it is", hint="try again later"
         )
@@ -342,7 +340,7 @@ def _record(
     wanted: Wanted, place: Place, client: Client, said: Mapping[str, Any], scopes: Sequence[str] | None
 ) -> Record:
     granted = said["scope"].split() if isinstance(said.get("scope"), str) else list(scopes or ())
-    refresh = said.get("refresh_token")
+    refresh = _text(said.get("refresh_token"))
     return {
         "v": 1,
         "url": wanted.url,
@@ -355,18 +353,19 @@ def _record(
         "scopes": granted,
         "asked": list(scopes or ()),
         **_tokens(said),
-        **({"refresh_token": refresh} if isinstance(refresh, str) and refresh else {}),
+        **({"refresh_token": refresh} if refresh else {}),
     }
 
 
 def _tokens(said: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        lifetime = float(said["expires_in"])
-    except (KeyError, TypeError, ValueError):
-        lifetime = None
     at = time.time()
+    life = lifetime(said.get("expires_in"))
     return {
         "access_token": said["access_token"],
-        "expires_at": None if lifetime is None else at + lifetime,
+        "expires_at": None if life is None else at + life,
         "renewed": at,
     }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -22,6 +22,7 @@ from mcpchat.core.links import is_loopback
 MOST_BYTES = 262_144
 LIMIT = 15.0  # seconds for a whole answer
 _REDIRECTS = 3
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _REFUSED_ADDRESS = "an address inside a private network, where a public server must not send anybody"
 
 
@@ -60,8 +61,8 @@ class Guarded:
             raise SignInNeeded(f"no address that can be asked: {url[:200]!r}")
         if parts.scheme != "https" and not (parts.scheme == "http" and self._local and is_loopback(host)):
             raise SignInNeeded(f"{parts.scheme}://{host} is not asked: a sign-in takes https")
-        if self._private is None:
-            self._private = self._host != host and not await _is_public(self._host, None)
+        if self._private is None and host != self._host:
+            self._private = not await _is_public(self._host, None)
         if not self._private and host != self._host and not await _is_public(host, port):
             raise SignInNeeded(f"{host} is {_REFUSED_ADDRESS}")
 
@@ -81,7 +82,7 @@ class Guarded:
                 await self.check(url)
                 async with client.stream(method, url, **content) as response:  # type: ignore[arg-type]
                     target = response.headers.get("location") if response.has_redirect_location else None
-                    if target is None or method != "GET" or _origin(urljoin(url, target)) != _origin(url):
+                    if target is None or method != "GET" or origin(urljoin(url, target)) != origin(url):
                         return Page(status=response.status_code, said=await _body(response))
                     url = urljoin(url, target)
         raise ServerError(f"{urlsplit(url).hostname} sends in circles")
@@ -102,18 +103,20 @@ async def _body(response: httpx2.Response) -> dict[str, object]:
     return said if isinstance(said, dict) else {}
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port; of what is no address, an origin that no address has."""
     try:
         parts = urlsplit(url)
-        return parts.scheme, parts.hostname, parts.port
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+        return parts.scheme, parts.hostname or "", port
     except ValueError:
-        return "", None, None
+        return url, "", 0
 
 
 async def _is_public(host: str, port: int | None) -> bool:
     """Whether all addresses of the host are public ones. Where a proxy stands between, only that can know."""
     try:
-        return ipaddress.ip_address(host).is_global
+        return _is_global(host)
     except ValueError:
         pass
     if is_loopback(host):
@@ -122,6 +125,18 @@ async def _is_public(host: str, port: int | None) -> bool:
         return True
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ServerError(f"{host} is not found: {error.strerror}") from error
-    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
+    except (OSError, UnicodeError) as error:
+        raise ServerError(f"{host[:100]} is not found") from error
+    return all(_is_global(str(address[0]).partition("%")[0]) for *_, address in found)
+
+
+def _is_global(address: str) -> bool:
+    """Whether an address is one of the open Internet; what wraps an older address counts as that one."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if inner is not None:
+            return _is_global(str(inner))
+    return found.is_global and not found.is_multicast

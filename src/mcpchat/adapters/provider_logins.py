@@ -162,11 +162,7 @@ class ProviderLogins:
             return False
 
         async def refresh(record: Record) -> Record:
-            if record.get("client_id") != provider.client_id:
-                raise SignInNeeded(
-                    f"the {provider.name} login was made with another client_id",
-                    hint=login_command(provider.name, account=account.alias or account.account),
-                )
+            _same_client(provider, account, record)
             renewed, token = await provider_oauth.refreshed(provider, record, scopes)
             found.append(token)
             return renewed
@@ -231,6 +227,7 @@ class ProviderLogins:
                 'no server in the config has auth = "google": there is nothing to ask Google for',
                 hint="name what you want by --scope, or set up a server first",
             )
+        store = store or (before.store if before is not None else self._vault.usual)
         await self._vault.store(store).probe()
         granted = before.scopes if before is not None and not before.lost else ()
         asked = joined(wanted, granted)
@@ -248,20 +245,20 @@ class ProviderLogins:
         elif before is not None:
             consent.screen.tell(f"You signed in as {who}, not as {before.account}, whose login stays as it was.")
             if alias and before.alias == alias:
-                await self._vault.update(replace(before, alias=""))
+                await self._vault.update(before.key, lambda one: replace(one, alias=""))
                 consent.screen.tell(f"{alias} is now {who}.")
         elif hint and who.casefold() != hint.casefold():
             consent.screen.tell(f"You signed in as {who}, not as {hint}.")
         got = plain_scopes(record["granted"])
         kept = await self._vault.keep(
             Account(
-                key=f"{name}/{who or account or 'default'}",
+                key=before.key if before is not None and same else f"{name}/{who or account or 'default'}",
                 kind="provider",
                 login=name,
                 account=who,
                 alias=alias,
                 scopes=got,
-                store=store or self._vault.usual,
+                store=store,
                 created=record["created"],
                 expires=record.get("expires_at") if "refresh_token" not in record else None,
                 renews="refresh_token" in record,
@@ -290,7 +287,9 @@ class ProviderLogins:
         provider = await self.provider(account.login)
 
         async def ask(record: Record) -> Record:
-            if "refresh_token" not in record and provider_oauth.kept_token(record, ()):
+            _same_client(provider, account, record)
+            kept = provider_oauth.kept_token(record, ()) if "refresh_token" not in record else None
+            if kept is not None and not kept.over:
                 return record  # a login of one token: only who uses it can tell
             return (await provider_oauth.refreshed(provider, record, ()))[0]
 
@@ -299,6 +298,15 @@ class ProviderLogins:
     def forget(self, key: str) -> None:
         for known in [one for one in self._tokens if one[0] == key]:
             del self._tokens[known]
+
+
+def _same_client(provider: Provider, account: Account, record: Record) -> None:
+    """Raise SignInNeeded for a login that belongs to another client, or to another address of the provider."""
+    if (record.get("client_id"), record.get("token_url")) != (provider.client_id, provider.token_url):
+        raise SignInNeeded(
+            f"the {provider.name} login was made with another client_id or token_url",
+            hint=login_command(provider.name, account=account.alias or account.account),
+        )
 
 
 def _names(account: Account) -> set[str]:

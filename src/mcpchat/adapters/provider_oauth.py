@@ -21,13 +21,14 @@ from mcpchat.adapters.consent import Consent, ask, new_state
 from mcpchat.adapters.loopback import Expected, listening
 from mcpchat.adapters.token_store import Record
 from mcpchat.adapters.vault import LoginEnded
-from mcpchat.core.errors import ConfigError, ServerError, SignInNeeded
-from mcpchat.core.logins import joined, missing, plain_scopes, scope_titles
+from mcpchat.core.errors import ConfigError, McpChatError, ServerError, SignInNeeded
+from mcpchat.core.logins import joined, lifetime, missing, plain_scopes, scope_titles
 from mcpchat.core.redaction import Secrets
 from mcpchat.core.sanitize import one_line
 
 _EXCHANGE, _REFRESH, _REVOKE = 30.0, 60.0, 10.0  # seconds
 _ONE_REQUEST = 15.0
+_LARGEST = 262_144  # bytes of an answer
 IDENTITY = ("openid", "email")
 
 
@@ -122,6 +123,8 @@ def _client(provider: Provider) -> dict[str, Any]:
 async def _exchanged(provider: Provider, flow: Any, code: str) -> Mapping[str, Any]:
     # What was granted may be named otherwise, or be less: that is looked at, and no error of the library's.
     flow.oauth2session.scope = None
+    flow.oauth2session.max_redirects = 0  # a code goes nowhere else
+    flow.oauth2session.register_compliance_hook("access_token_response", functools.partial(_understood, provider))
     public = {} if provider.client_secret else {"include_client_id": True, "client_secret": None}
 
     def exchange() -> Mapping[str, Any]:
@@ -135,11 +138,34 @@ async def _exchanged(provider: Provider, flow: Any, code: str) -> Mapping[str, A
         raise ServerError(f"{provider.title} did not answer within {_EXCHANGE:.0f} s") from error
 
 
+def _understood(provider: Provider, response: Any) -> Any:
+    """The token endpoint's answer, if it is one. Raises ServerError for one that says nothing about the sign-in."""
+    try:
+        said = msgspec.json.decode(response.content[:_LARGEST])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or response.status_code >= 500:
+        raise _offline(provider, f"answered HTTP {response.status_code}")
+    if "error" not in said and not _text(said.get("access_token")):
+        raise SignInNeeded(f"{provider.title} gave no token")
+    return response
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(values: Sequence[object]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
+
+
 async def _record(
     provider: Provider, answer: Mapping[str, Any], wanted: Sequence[str], granted: Sequence[str]
 ) -> Record:
     said = answer.get("scope")
-    got = plain_scopes(said if isinstance(said, str | list) else wanted)
+    got = plain_scopes(
+        said if isinstance(said, str) else " ".join(_texts(said)) if isinstance(said, list | tuple) else wanted
+    )
     who = _claims(answer.get("id_token")) or await _userinfo(provider, str(answer.get("access_token")))
     record: Record = {
         "v": 1,
@@ -150,15 +176,16 @@ async def _record(
         "subject": str(who.get("sub") or who.get("id") or ""),
         "created": time.time(),
     }
-    if isinstance(refresh := answer.get("refresh_token"), str) and refresh:
+    if refresh := _text(answer.get("refresh_token")):
         return record | {"refresh_token": refresh}
     if provider.is_google:
         raise SignInNeeded(
             "Google gave no refresh token",
             hint="remove mcpchat at https://myaccount.google.com/connections, then sign in again",
         )
-    expires = answer.get("expires_at")
-    return record | {"access_token": answer.get("access_token"), "expires_at": expires}
+    life = lifetime(answer.get("expires_in"))
+    expires = None if life is None else time.time() + life
+    return record | {"access_token": answer["access_token"], "expires_at": expires}
 
 
 def _claims(id_token: object) -> dict[str, Any]:
@@ -166,7 +193,7 @@ def _claims(id_token: object) -> dict[str, Any]:
     try:
         body = str(id_token).split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
 
@@ -220,7 +247,8 @@ async def refreshed(provider: Provider, record: Record, scopes: Sequence[str]) -
             scopes=list(scopes) or None,
         )
         with _translated(provider, "renew the login"):
-            credentials.refresh(functools.partial(Request(), timeout=_ONE_REQUEST))
+            credentials.refresh(functools.partial(Request(), timeout=_ONE_REQUEST, allow_redirects=False))
+            _check(provider, credentials)
         return credentials
 
     try:
@@ -234,6 +262,14 @@ async def refreshed(provider: Provider, record: Record, scopes: Sequence[str]) -
     kept = {"access_token": token.value, "expires_at": token.expires, "made": token.made}
     tokens = {" ".join(scopes): kept}  # the others belonged to the grant before
     return record | {"refresh_token": fresh.refresh_token, "tokens": tokens}, token
+
+
+def _check(provider: Provider, credentials: Any) -> None:
+    """Raise unless the refresh brought what can be used."""
+    if not _text(credentials.token):
+        raise _offline(provider, "answered without a token")
+    if not _text(credentials.refresh_token):
+        raise _offline(provider, "answered with something that is no refresh token")
 
 
 async def revoke(provider: Provider, record: Record) -> str:
@@ -254,7 +290,12 @@ async def revoke(provider: Provider, record: Record) -> str:
 
         with _translated(provider, "revoke the login"):
             answer = Request()(
-                provider.revocation_url, method="POST", body=urlencode(form), headers=headers, timeout=_REVOKE
+                provider.revocation_url,
+                method="POST",
+                body=urlencode(form),
+                headers=headers,
+                timeout=_REVOKE,
+                allow_redirects=False,
             )
         return answer.status, answer.data
 
@@ -286,17 +327,21 @@ def _translated(provider: Provider, what: str) -> Iterator[None]:
         raise _refused(provider, what, error) from error
     except OAuth2Error as error:
         raise _no(provider, what, str(error.error or "").strip(), str(error.description or "")) from error
-    except (GoogleAuthError, ValueError, KeyError) as error:
-        raise SignInNeeded(f"{provider.title} answered something that is no answer to: {what}") from error
+    except McpChatError:
+        raise
+    except GoogleAuthError as error:
+        raise _no(provider, what, "", "an answer that is none") from error
+    except Exception as error:  # the libraries believe what they are sent: whatever type it is shows as their error
+        raise _offline(provider, "answered in a form that nobody understands") from error
 
 
 def _refused(provider: Provider, what: str, error: Any) -> SignInNeeded | ServerError:
     said = next((part for part in error.args if isinstance(part, dict)), {})
-    code, description = str(said.get("error", "")), str(said.get("error_description", ""))
-    if error.retryable:
-        return _offline(provider, f"answered: {code or 'not now'}")
+    code, description = _text(said.get("error")), _text(said.get("error_description"))
     if not code and "scopes" in str(error):
         code = "invalid_scope"
+    if error.retryable or not code:  # a proxy's page, or a server in trouble: no word about the login
+        return _offline(provider, f"answered: {code or 'not now'}")
     return _no(provider, what, code, description)
 
 

@@ -1,5 +1,6 @@
 """The logins at remote servers: which token goes with which server's requests, and how each is come by."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import httpx2
@@ -20,7 +21,7 @@ from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded, StoreEr
 from mcpchat.core.logins import Account, StoreName, server_key
 from mcpchat.core.redaction import Secrets
 
-_ACCEPT = "application/json, text/event-stream"
+_PATIENCE = 15.0  # seconds
 _ASK = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
 
@@ -127,14 +128,15 @@ class RemoteLogins:
         """Sign in to the server in a browser. Raises all that can go wrong."""
         if server.auth == "client_credentials":
             raise SignInNeeded(f"{name} is signed in to by the client's own credentials: nobody needs to")
-        await self._vault.store(store).probe()
         before = self._vault.find(_key(server))
+        store = store or (before.store if before is not None else self._vault.usual)
+        await self._vault.store(store).probe()
         try:
             record = await self._vault.load(before) if before is not None else None
         except StoreError:
             record = None  # a place that cannot be read bars nobody from signing in anew
         found = self._known[name].login.challenge if name in self._known else None
-        found = found or await _asked(server)
+        found = found or (await _asked(server))[1]
         if more:
             found = Challenge(metadata_url=found.metadata_url, scopes=(*(found.scopes or ()), *more), more=True)
         wanted = await self._wanted(name, server)
@@ -144,7 +146,7 @@ class RemoteLogins:
             kind="server",
             login=wanted.url,
             alias=server.account or "",
-            store=store or self._vault.usual,
+            store=store,
             issuer=record["issuer"],
             created=record["created"],
         )
@@ -165,31 +167,27 @@ class RemoteLogins:
 
     async def check(self, name: str, server: ServerConfig) -> None:
         """Ask the server with the login. Raises SignInNeeded where it is refused, ServerError where nobody answers."""
-        assert server.url is not None
-        login = self.login(name, server)
-        try:
-            async with httpx2.AsyncClient(timeout=15.0, auth=login) as client:
-                response = await client.post(server.url, json=_ASK, headers={"Accept": _ACCEPT})
-        except httpx2.HTTPError as error:
-            raise ServerError(f"{name} cannot be reached: {type(error).__name__}") from error
+        status, _ = await _asked(server, signer=self.login(name, server))
         if (trouble := self.trouble(name)) is not None:
             raise trouble
-        if response.status_code in {401, 403}:
+        if status == 401:
             raise SignInNeeded(f"{name} refuses the login", hint=f"mcpchat auth login {name}")
 
 
-async def _asked(server: ServerConfig) -> Challenge:
-    """What the server says to a request without a token; nothing where it lets it through, or cannot be asked so."""
+async def _asked(server: ServerConfig, signer: httpx2.Auth | None = None) -> tuple[int, Challenge]:
+    """What the server says to a request: its status, and what a refusal asks for. Raises ServerError, SignInNeeded."""
     assert server.url is not None
     await Guarded(server.url).check(server.url)
-    headers = {"Accept": _ACCEPT, "Accept-Encoding": "identity"}
+    headers = {"Accept": "application/json, text/event-stream", "Accept-Encoding": "identity"}
     try:
         async with (
-            httpx2.AsyncClient(timeout=15.0, headers=headers) as client,
+            asyncio.timeout(_PATIENCE),
+            httpx2.AsyncClient(timeout=_PATIENCE, headers=headers, auth=signer) as client,
             client.stream("POST", server.url, json=_ASK) as response,
         ):
-            return mcp_discovery.challenge(response) if response.status_code == 401 else Challenge()
-    except httpx2.HTTPError as error:
+            refused = response.status_code == 401
+            return response.status_code, mcp_discovery.challenge(response) if refused else Challenge()
+    except (httpx2.HTTPError, TimeoutError) as error:
         raise ServerError(
             f"{server.url} cannot be reached: {type(error).__name__}", hint="check url in the config"
         ) from error

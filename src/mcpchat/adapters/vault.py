@@ -1,9 +1,10 @@
 """The logins that are kept: an index without secrets, the records behind it, and their renewal."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,7 @@ from mcpchat.core.errors import SignInNeeded, StoreError
 from mcpchat.core.logins import Account, StoreName
 from mcpchat.core.redaction import Secrets
 
+_T = TypeVar("_T")
 FORMAT = 1
 _INDEX_LOCK = "the index"
 _SECRET = ("access_token", "refresh_token", "client_secret")
@@ -54,7 +56,8 @@ class Vault:
         self._tell = tell
         self._turns: dict[str, asyncio.Lock] = {}
         self._read: tuple[tuple[int, int, int], tuple[Account, ...]] | None = None
-        self._renewals: set[asyncio.Task[Record]] = set()
+        self._going: set[asyncio.Task[Any]] = set()
+        self._unsaved: dict[str, Record] = {}  # renewed, and not yet kept: nobody else has these tokens
         self._passing: tuple[Account, ...] = ()  # logins in memory, which no file may promise to others
 
     def accounts(self) -> Sequence[Account]:
@@ -99,7 +102,15 @@ class Vault:
 
     async def keep(self, account: Account, record: Record) -> Account:
         """Keep a login: the record first, then its entry; one of another place, under the same key, goes."""
+        return await self._whole(self._keep(account, record))
+
+    async def _keep(self, account: Account, record: Record) -> Account:
         self._learn(record)
+        async with self._alone(account.key):
+            self._unsaved.pop(account.key, None)
+            return await self._put(account, record)
+
+    async def _put(self, account: Account, record: Record) -> Account:
         store = self.store(account.store)
         before = self.find(account.key)
         await store.put(account.key, record)
@@ -112,11 +123,9 @@ class Vault:
                 self._tell(f"The old login is still in {before.kept_in}: {error.message}")
         return kept
 
-    async def update(self, account: Account) -> None:
-        """Change an account's entry, if it is still there."""
-        await self._change(
-            lambda accounts: tuple(account if one.key == account.key else one for one in accounts),
-        )
+    async def update(self, key: str, change: Callable[[Account], Account]) -> None:
+        """Change an account's entry as it is by then, if it is still there."""
+        await self._change(lambda accounts: tuple(change(one) if one.key == key else one for one in accounts))
 
     async def remove(self, account: Account) -> bool:
         """Take a login out of the list and its place. Whether it was there. Raises StoreError for one that stays."""
@@ -140,16 +149,20 @@ class Vault:
         ``entry`` brings the account's entry up to date. Raises LoginEnded, SignInNeeded, StoreError, and what
         ``refresh`` raises.
         """
-        task = asyncio.create_task(self._renew(key, stale, refresh, entry))
-        self._renewals.add(task)
-        task.add_done_callback(self._renewals.discard)
+        return await self._whole(self._renew(key, stale, refresh, entry))
+
+    async def _whole(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do this to its end, whatever becomes of who waits for it."""
+        task = asyncio.create_task(work)
+        self._going.add(task)
+        task.add_done_callback(self._going.discard)
         return await asyncio.shield(task)
 
     async def settle(self) -> None:
-        """Wait for the renewals that go on, whoever else is impatient: each is bounded in time."""
-        while self._renewals:
+        """Wait for what goes on about logins, whoever else is impatient: each is bounded in time."""
+        while self._going:
             with suppress(asyncio.CancelledError):
-                await asyncio.wait(set(self._renewals))
+                await asyncio.wait(set(self._going))
 
     async def _renew(
         self,
@@ -160,9 +173,13 @@ class Vault:
     ) -> Record:
         async with self._alone(key):
             account = self.find(key)
-            record = await self.load(account) if account is not None else None
-            if account is None or record is None:
+            if account is None:
                 raise SignInNeeded("the login is gone")
+            record = self._unsaved.get(key) or await self.load(account)
+            if record is None:
+                raise SignInNeeded("the login is gone")
+            if key in self._unsaved:
+                await self._save(account, record, entry)
             if not stale(record):
                 return record
             try:
@@ -172,11 +189,16 @@ class Vault:
                 raise
             self._learn(renewed)
             if renewed != record:
-                await self.store(account.store).put(key, renewed)
-                updated = entry(account, renewed)
-                if updated != account:
-                    await self.update(updated)
+                await self._save(account, renewed, entry)
             return renewed
+
+    async def _save(self, account: Account, record: Record, entry: Callable[[Account, Record], Account]) -> None:
+        """Keep what a renewal brought; what cannot be kept now is tried again with the next one."""
+        self._unsaved[account.key] = record
+        await self.store(account.store).put(account.key, record)
+        del self._unsaved[account.key]
+        if entry(account, record) != account:
+            await self.update(account.key, lambda one: entry(one, record))
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
@@ -191,11 +213,11 @@ class Vault:
         """The login is over: its tokens go, the client's registration stays for the next one."""
         kept = {name: value for name, value in record.items() if name not in {"access_token", "refresh_token"}}
         await self.store(account.store).put(account.key, kept)
-        await self.update(replace(account, lost=why, renews=False, expires=None))
+        await self.update(account.key, lambda one: replace(one, lost=why, renews=False, expires=None))
 
     async def _change(self, change: Callable[[tuple[Account, ...]], tuple[Account, ...]]) -> None:
         async with locked(self._locks, _INDEX_LOCK):
-            accounts = change(tuple(self.accounts()))
+            accounts = change((*self._passing, *self._index()))
             self._passing = tuple(one for one in accounts if one.store == "memory")
             lasting = tuple(one for one in accounts if one.store != "memory")
             if lasting or self._path.exists():

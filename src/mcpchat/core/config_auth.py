@@ -11,6 +11,7 @@ from mcpchat.core.config_faults import ENTRIES, REFERENCE, Found, did_you_mean, 
 NO_SECRETS = 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
 GOOGLE = "google"
 REMOTE_WAYS = ("oauth", "none", "client_credentials")
+_FIXED = {"state", "code_challenge", "code_challenge_method", "client_id", "redirect_uri", "response_type", "scope"}
 _RESERVED = {"store", "servers", *REMOTE_WAYS}
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -82,6 +83,9 @@ def _provider(name: str, provider: Mapping[str, Any]) -> Iterator[Found]:
     for key in ("client_secret", "refresh_token"):
         if isinstance(provider.get(key), str) and not REFERENCE.fullmatch(provider[key]):
             yield (*path, key), NO_SECRETS
+    reserved = sorted(_FIXED.intersection(provider.get("parameters") or ()))
+    if reserved:
+        yield (*path, "parameters"), f"mcpchat itself sets {', '.join(reserved)}"
     for key in ("authorization_url", "token_url", "revocation_url", "userinfo_url"):
         url = provider.get(key)
         if isinstance(url, str) and not (is_http(url) and url.startswith("https://")):
@@ -100,6 +104,8 @@ def _remote(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Found]
     own = isinstance(headers, dict) and any(str(name).lower() == "authorization" for name in headers)
     if own and way in {"oauth", "client_credentials"}:
         yield (*path, "auth"), "headers has an Authorization already: remove one of the two"
+    if "client_secret" in server and "issuer" not in server:
+        yield (*path, "client_secret"), 'expected "issuer" too: the one authorization server that gets it'
     if way == "client_credentials":
         if "client_id" not in server:
             yield (*path, "auth"), 'expected "client_id" too'

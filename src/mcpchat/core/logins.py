@@ -1,5 +1,7 @@
 """Logins as values: whose they are, what they allow, how long they last; never what is secret in them."""
 
+import math
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -63,7 +65,21 @@ def server_key(url: str, account: str | None) -> str:
 def login_command(name: str, *, account: str | None = None, scopes: Iterable[str] = ()) -> str:
     """What to type, to sign in."""
     more = [*(("--account", account) if account else ()), *(word for scope in scopes for word in ("--scope", scope))]
-    return " ".join(("mcpchat auth login", name, *more))
+    return shlex.join(("mcpchat", "auth", "login", name, *more))
+
+
+def lifetime(said: object, *, most: float = 10 * 365 * 86_400.0) -> float | None:
+    """A number of seconds that somebody else wrote, as a number or its text; None for what is none.
+
+    At least 1 and at most ``most``: a token that ends at once would be renewed at every request.
+    """
+    if isinstance(said, bool) or not isinstance(said, int | float | str):
+        return None
+    try:
+        seconds = float(said)
+    except (ValueError, OverflowError):
+        return None
+    return min(max(seconds, 1.0), most) if math.isfinite(seconds) else None
 
 
 _GOOGLE = "https://www.googleapis.com/auth/"

@@ -1,6 +1,7 @@
 """The secrets of this run, and texts without them."""
 
 import base64
+import json
 import re
 from typing import TypeVar
 from urllib.parse import quote
@@ -30,9 +31,12 @@ class Secrets:
         for value in values:
             if value and len(value) >= _SHORTEST and value not in self._forms:
                 raw = value.encode(errors="replace")
+                escaped = quote(value, safe="")
                 self._forms |= {
                     value,
-                    quote(value, safe=""),
+                    escaped,
+                    re.sub(r"%..", lambda found: found[0].lower(), escaped),
+                    json.dumps(value)[1:-1],
                     base64.b64encode(raw).decode().rstrip("="),
                     base64.urlsafe_b64encode(raw).decode().rstrip("="),
                     msgspec.json.encode(value).decode()[1:-1],
@@ -55,9 +59,16 @@ class Secrets:
         """A structure of ours without secrets in any of its texts."""
         if not self._forms:
             return value
-        text = msgspec.json.encode(value).decode()
-        clean = self.redact(text)
-        return value if clean == text else msgspec.json.decode(clean, type=type(value))
+        plain = msgspec.to_builtins(value, builtin_types=(bytes,))
+        clean = self._walk(plain)
+        return value if clean == plain else msgspec.convert(clean, type(value), builtin_types=(bytes,))
+
+    def _walk(self, value: object) -> object:
+        if isinstance(value, str):
+            return self.redact(value)
+        if isinstance(value, dict):
+            return {key: self._walk(inner) for key, inner in value.items()}
+        return type(value)(map(self._walk, value)) if isinstance(value, list | tuple) else value
 
 
 def _blot(found: "re.Match[str]") -> str:

@@ -132,6 +132,7 @@ def test_every_line_of_the_example_works_when_it_is_uncommented() -> None:
     lines = Path("config.example.toml").read_text().splitlines()
     text = "\n".join(line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in lines)
     parsed = config.parse(text, "example")
-    assert sorted(parsed.servers) == ["calculator", "company", "files"]
+    assert sorted(parsed.servers) == ["calculator", "company", "files", "mail", "notion"]
+    assert parsed.auth.entries["google"].client_secret == "keyring:google-client-secret"
     assert parsed.model.api_key == "env:OPENAI_API_KEY"
     assert parsed.agents["math"].servers == ("calculator",)

@@ -170,7 +170,7 @@ def test_a_question_at_the_terminal_signs_in_and_a_pasted_address_is_an_answer(t
         environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
         with Terminal([MCPCHAT, "ask", "what to buy?"], environ=environ, columns=200) as terminal:
             terminal.wait_for("[y]es")
-            assert "notes wants to have you sign in" in terminal.text
+            assert "notes wants to sign you in, in your browser" in terminal.text
             terminal.send("y")
             terminal.wait_for("Or paste the address")
             terminal.send("http://127.0.0.1/callback?code=guessed&state=guessed\r")
@@ -187,7 +187,7 @@ def test_the_chat_signs_in_by_a_command(tmp_path: Path) -> None:
         model.replies = [tool_call("notes__read_notes", "{}"), text("Milk.")]
         environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
         with Terminal([MCPCHAT], environ=environ, columns=120) as terminal:
-            terminal.wait_for("notes wants a sign-in\n    /login notes")
+            terminal.wait_for("notes wants a sign-in: /login notes")
             assert "[y]es" not in terminal.text
             terminal.send("/login notes\r")
             terminal.wait_for("Signed in to notes.")

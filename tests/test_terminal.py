@@ -367,6 +367,7 @@ def test_a_form_is_checked_edited_and_sent(start: Start, model_double: ModelDoub
         terminal.wait_for("    :")
         terminal.send("large" + ENTER)
         terminal.wait_for("expected a whole number")
+        terminal.wait_for(": large", count=2)
         terminal.send("\x7f" * 5 + "41" + ENTER)
         terminal.wait_for("[s]end to box  [e]dit  [d]ecline")
         terminal.send("e")

@@ -62,8 +62,11 @@ class Guarded:
         if parts.scheme != "https" and not (parts.scheme == "http" and self._local and is_loopback(host)):
             raise SignInNeeded(f"{parts.scheme}://{host} is not asked: a sign-in takes https")
         if self._private is None and host != self._host:
-            self._private = not await _is_public(self._host, None)
-        if not self._private and host != self._host and not await _is_public(host, port):
+            # One private record among public ones must not make a public server a private one.
+            self._private = _all_private(await _addresses(self._host, None))
+        if self._private or host == self._host:
+            return
+        if not all(map(_is_global, await _addresses(host, port))):
             raise SignInNeeded(f"{host} is {_REFUSED_ADDRESS}")
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str], **content: object) -> Page:
@@ -113,21 +116,25 @@ def origin(url: str) -> tuple[str, str, int]:
         return url, "", 0
 
 
-async def _is_public(host: str, port: int | None) -> bool:
-    """Whether all addresses of the host are public ones. Where a proxy stands between, only that can know."""
+async def _addresses(host: str, port: int | None) -> list[str]:
+    """The addresses of a host. Where a proxy stands between, only that can know: none."""
     try:
-        return _is_global(host)
+        return [str(ipaddress.ip_address(host))]
     except ValueError:
         pass
     if is_loopback(host):
-        return False
+        return ["127.0.0.1"]
     if getproxies().get("https") and not proxy_bypass(host):
-        return True
+        return []
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ServerError(f"{host[:100]} is not found") from error
-    return all(_is_global(str(address[0]).partition("%")[0]) for *_, address in found)
+    return [str(address[0]).partition("%")[0] for *_, address in found]
+
+
+def _all_private(addresses: list[str]) -> bool:
+    return bool(addresses) and not any(map(_is_global, addresses))
 
 
 def _is_global(address: str) -> bool:

@@ -218,15 +218,18 @@ class ProviderLogins:
                 if before is not None
                 else config.account == account or (config.account is None and not others)
             )
-        } or self._users(name)
+        }
         entry = self._config.auth.entries.get(name, ProviderConfig())
         wanted = joined(*(self.scopes(config) for config in users.values()), plain_scopes(more))
-        wanted = wanted or plain_scopes(entry.scopes)
-        if provider.is_google and not wanted:
+        if account is None:
+            wanted = wanted or plain_scopes(entry.scopes)
+        if provider.is_google and not wanted and account is None:
             raise UsageError(
                 'no server in the config has auth = "google": there is nothing to ask Google for',
                 hint="name what you want by --scope, or set up a server first",
             )
+        if account is not None and not users:
+            consent.screen.tell(f'No server has account = "{account}" yet: only who you are is asked for.')
         store = store or (before.store if before is not None else self._vault.usual)
         await self._vault.store(store).probe()
         granted = before.scopes if before is not None and not before.lost else ()
@@ -234,9 +237,7 @@ class ProviderLogins:
         hint = before.account if before is not None else account if account and "@" in account else ""
         another = before is None and others
         consent.screen.tell(f"Asking {provider.title} for: {scope_titles(asked) or 'who you are'}")
-        record = await provider_oauth.sign_in(
-            provider, asked, consent, self._secrets, hint=hint, another=another, granted=granted
-        )
+        record = await provider_oauth.sign_in(provider, asked, consent, self._secrets, hint=hint, another=another)
         who = record["account"]
         alias = account if account and "@" not in account else ""
         same = before is not None and (not who or who.casefold() == before.account.casefold())

@@ -75,12 +75,10 @@ async def sign_in(
     *,
     hint: str = "",
     another: bool = False,
-    granted: Sequence[str] = (),
 ) -> Record:
     """A new record, after the person consented in a browser.
 
-    ``hint`` is who is to sign in; ``another`` lets an account be chosen; ``granted`` was granted before, and stays
-    so where the provider adds to it. Raises SignInNeeded, ServerError, ConfigError.
+    ``hint`` is who is to sign in; ``another`` lets an account be chosen. Raises SignInNeeded, ServerError, ConfigError.
     """
     wanted = joined(IDENTITY if provider.is_google or "openid" in scopes else (), scopes)
     async with listening("/callback", consent.port) as listener:
@@ -107,7 +105,7 @@ async def sign_in(
     secrets.add(reply.code)
     answer = await _exchanged(provider, flow, reply.code)
     secrets.add(*(str(answer.get(name, "")) for name in ("access_token", "refresh_token", "id_token")))
-    return await _record(provider, answer, wanted, granted)
+    return await _record(provider, answer, wanted)
 
 
 def _client(provider: Provider) -> dict[str, Any]:
@@ -159,14 +157,14 @@ def _texts(values: Sequence[object]) -> list[str]:
     return [value for value in values if isinstance(value, str)]
 
 
-async def _record(
-    provider: Provider, answer: Mapping[str, Any], wanted: Sequence[str], granted: Sequence[str]
-) -> Record:
+async def _record(provider: Provider, answer: Mapping[str, Any], wanted: Sequence[str]) -> Record:
     said = answer.get("scope")
     got = plain_scopes(
         said if isinstance(said, str) else " ".join(_texts(said)) if isinstance(said, list | tuple) else wanted
     )
-    who = _claims(answer.get("id_token")) or await _userinfo(provider, str(answer.get("access_token")))
+    who = _claims(answer.get("id_token"), provider.client_id) or await _userinfo(
+        provider, str(answer.get("access_token"))
+    )
     record: Record = {
         "v": 1,
         "client_id": provider.client_id,
@@ -188,14 +186,15 @@ async def _record(
     return record | {"access_token": answer["access_token"], "expires_at": expires}
 
 
-def _claims(id_token: object) -> dict[str, Any]:
+def _claims(id_token: object, client_id: str) -> dict[str, Any]:
     """What an ID token says. It came from the token endpoint itself over TLS: its signature need not be checked."""
     try:
         body = str(id_token).split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     except (IndexError, ValueError, RecursionError):
         return {}
-    return claims if isinstance(claims, dict) else {}
+    audience = claims.get("aud") if isinstance(claims, dict) else None
+    return claims if client_id == audience or (isinstance(audience, list) and client_id in audience) else {}
 
 
 async def _userinfo(provider: Provider, token: str) -> dict[str, Any]:

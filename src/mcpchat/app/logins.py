@@ -117,8 +117,8 @@ class Logins:
             if server in self._declined:
                 return False
             more = self._remote.wants_more(server)
-            wish = f"be allowed more: {' '.join(more)}" if more else "have you sign in"
-            if not await self._agree(server, wish, f"in your browser, for {config.url}"):
+            wish = f"be allowed more: {' '.join(more)}" if more else "sign you in, in your browser"
+            if not await self._agree(server, wish, config.url or ""):
                 self._declined.add(server)
                 return False
             account = await self._remote.sign_in(server, config, self._consent(), store=None, more=more)

@@ -1,5 +1,6 @@
 """mcpchat auth: sign in, see who is signed in, sign out."""
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -86,6 +87,9 @@ def login(
                 patience=timeout,
                 more=[one for given in scope or () for one in given.split()],
             )
+        except asyncio.CancelledError:
+            sys.stderr.write("\ncancelled: nobody was signed in\n")
+            raise
         finally:
             await logins.settle()
         return 0

@@ -52,5 +52,5 @@ def down(event: ServerChanged) -> str:
     reason, *log = event.detail.splitlines()
     tail = "".join(f"\n    {one_line(line, 160)}" for line in log[-5:])
     if event.state == "login":
-        return f"{one_line(reason, 300)}{tail}"
+        return one_line(": ".join((reason, *log)), 300)
     return f"server {event.server} is down: {one_line(reason, 300)}{tail}"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -17,8 +17,8 @@ from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.schema_cache import SchemaCache, identity
 from mcpchat.adapters.schema_check import problem
 from mcpchat.core.config import ServerConfig, Timeouts
-from mcpchat.core.errors import ServerError, SignInNeeded
-from mcpchat.core.events import Event, ServerChanged, ToolProgress
+from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
+from mcpchat.core.events import Event, Notice, ServerChanged, ToolProgress
 from mcpchat.core.host import AskingHost
 from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
 from mcpchat.core.redaction import Secrets
@@ -383,6 +383,83 @@ async def test_a_cancelled_call_leaves_the_connection_usable(bench: Open) -> Non
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
+
+
+class Expiring(NoCredentials):
+    """Credentials whose token is as it is said to be; each start of the server makes it good again."""
+
+    def __init__(self) -> None:
+        self.now: Literal["no", "soon", "now"] = "no"
+        self.fails: McpChatError | None = None
+        self.starts = 0
+
+    def due(self, server: str) -> Literal["no", "soon", "now"]:
+        return self.now
+
+    async def prepare(self, server: str) -> None:
+        if self.fails is not None:
+            raise self.fails
+
+    async def variables(self, server: str) -> dict[str, str]:
+        self.starts += 1
+        self.now = "no"
+        return {"THE_TOKEN": f"token number {self.starts}"}
+
+
+@pytest.mark.parametrize("due", ["soon", "now"])
+async def test_a_server_whose_token_ends_is_started_anew_between_two_calls(bench: Open, due: Any) -> None:
+    login = Expiring()
+    async with bench(credentials=login, box=odd()) as b:
+        await b.call("box.echo", text="one")
+        login.now = due
+        assert (await b.call("box.echo", text="two")).parts == (Text(text="echo: two"),)
+        assert login.starts == 2
+        assert b.states("box") == ["starting", "ready", "starting", "ready"]
+        assert [e.text for e in b.seen if isinstance(e, Notice)] == ["renewed the None login of box"]
+
+
+async def test_a_call_that_goes_on_is_not_ended_for_a_token_that_is_still_good(bench: Open) -> None:
+    login = Expiring()
+    async with bench(credentials=login, box=odd(max_parallel=2)) as b:
+        await b.call("box.echo", text="one")
+        slow = asyncio.create_task(b.call("box.echo", text="slowly"))
+        await asyncio.sleep(0.3)
+        login.now = "soon"
+        await b.call("box.echo", text="quick")
+        assert (await slow).parts == (Text(text="echo: slowly"),)
+        assert login.starts == 1
+        await b.call("box.echo", text="later")
+        assert login.starts == 2
+
+
+async def test_a_token_that_is_over_waits_for_the_calls_that_go_on(bench: Open) -> None:
+    login = Expiring()
+    async with bench(credentials=login, box=odd(max_parallel=2)) as b:
+        await b.call("box.echo", text="one")
+        slow = asyncio.create_task(b.call("box.echo", text="slowly"))
+        await asyncio.sleep(0.3)
+        login.now = "now"
+        await b.call("box.echo", text="quick")
+        assert slow.done()
+        assert (await slow).parts == (Text(text="echo: slowly"),)
+        assert login.starts == 2
+
+
+async def test_while_the_provider_is_down_a_token_that_is_still_good_is_used(bench: Open) -> None:
+    login = Expiring()
+    async with bench(credentials=login, box=odd()) as b:
+        await b.call("box.echo", text="one")
+        login.now, login.fails = "soon", ServerError("the provider is down")
+        await b.call("box.echo", text="two")
+        login.now = "now"
+        with pytest.raises(ServerError, match="box: the provider is down"):
+            await b.call("box.echo", text="three")
+        login.fails = SignInNeeded("the login is over", hint="sign in")
+        with pytest.raises(SignInNeeded):
+            await b.call("box.echo", text="four")
+        login.fails = None
+        await b.call("box.echo", text="five")
+        assert login.starts == 2
 
 
 @pytest.fixture

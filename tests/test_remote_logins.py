@@ -239,6 +239,17 @@ def test_a_chat_notices_a_sign_in_that_was_made_elsewhere(tmp_path: Path) -> Non
 
 
 @published
+def test_what_was_listed_to_one_login_is_not_shown_to_the_next(tmp_path: Path) -> None:
+    with notes(tmp_path) as (_, desk):
+        desk.ok("auth", "login", "notes")
+        assert "notes.read_notes" in desk.ok("tools")
+        desk.ok("auth", "logout", "notes")
+        told = desk.run("tools")
+        assert "notes.read_notes" not in told.stdout
+        assert "notes wants a sign-in" in told.stderr
+
+
+@published
 def test_ctrl_c_ends_a_sign_in_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with notes(tmp_path) as (_, desk):
         with Terminal(

@@ -103,7 +103,7 @@ class McpHub:
             if config.enabled:
                 limits = config.timeouts.over(timeouts).over(DEFAULT_TIMEOUTS)
                 log = ServerLog(logs / f"{name}.log", redact=secrets.redact_log)
-                server = _Server(name, config, limits, identity(config, dialler.environ), log)
+                server = _Server(name, config, limits, self._key(name, config), log)
                 server.slots = asyncio.Semaphore(config.max_parallel)
                 if not refresh and (kept := cache.load(server.key)):
                     server.era = kept.era
@@ -120,6 +120,7 @@ class McpHub:
         for server in self._servers.values():
             if server.state == "login" and server.signed != self._credentials.stamp(server.name):
                 server.failure = None  # somebody signed in meanwhile, perhaps elsewhere
+                server.key = self._key(server.name, server.config)
         await self._start_all(
             [s for s in self._servers.values() if s.tools is None and not s.failure and not s.config.required]
         )
@@ -208,6 +209,7 @@ class McpHub:
         here = self._servers[server]
         async with here.lock:
             self._forget(here)
+            here.key = self._key(server, here.config)
             here.strikes, here.failure = 0, None
             await self._stop(here)
 
@@ -310,7 +312,12 @@ class McpHub:
         if not await self._credentials.sign_in(server.name):
             return False
         server.failure = None
+        self._forget(server)  # what it lists may be another's now
+        server.key = self._key(server.name, server.config)
         return True
+
+    def _key(self, name: str, config: ServerConfig) -> str:
+        return identity(config, self._dialler.environ, login=self._credentials.stamp(name))
 
     async def _tried(self, server: _Server, work: Callable[[Connection], Awaitable[_T]], *, repeatable: bool) -> _T:
         """The work's result on a live connection. What certainly did not run, or may run twice, is tried again."""

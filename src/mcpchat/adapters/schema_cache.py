@@ -33,8 +33,11 @@ class Kept(Struct, frozen=True, kw_only=True):
     catalog: Catalog
 
 
-def identity(config: ServerConfig, environ: Mapping[str, str]) -> str:
-    """A digest of all that may change what the server offers: the program or address, and its environment."""
+def identity(config: ServerConfig, environ: Mapping[str, str], *, login: float = 0.0) -> str:
+    """A digest of all that may change what the server offers: the program or address, its environment, its login.
+
+    ``login`` is when that was made: what is listed to one user is never shown to another.
+    """
     values = [f"{name}={environ.get(name, '')}" for name in config.env_pass]
     settings = (*config.env.values(), *config.headers.values())
     references = [REFERENCE.fullmatch(text.removeprefix("Bearer ")) for text in settings]
@@ -47,6 +50,7 @@ def identity(config: ServerConfig, environ: Mapping[str, str]) -> str:
         "files": _files(config, environ),
         "url": [config.url, config.transport, config.protocol],
         "builtin": config.builtin,
+        "login": [login, config.auth, config.account, *config.scopes],
         "settings": sorted({**config.env, **config.headers}.items()),
         "values": values,
     }

@@ -1,7 +1,6 @@
 """The logins of one run: who they are for, how they are come by, what is known of them."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,10 +10,11 @@ from mcpchat.adapters.consent import PATIENCE, Consent
 from mcpchat.adapters.provider_logins import ProviderLogins
 from mcpchat.adapters.token_store import FileStore, KeyringStore, MemoryStore
 from mcpchat.adapters.vault import Vault
+from mcpchat.app.login_states import LoginStates, lasting
 from mcpchat.app.setup import Setup, importing
 from mcpchat.core.config import ServerConfig
-from mcpchat.core.errors import McpChatError, SignInNeeded, StoreError, UsageError
-from mcpchat.core.logins import Account, LoginState, StoreName, login_command, missing, scope_titles, server_key, span
+from mcpchat.core.errors import McpChatError, StoreError, UsageError
+from mcpchat.core.logins import Account, LoginState, StoreName, login_command, missing, scope_titles, server_key
 from mcpchat.core.ports import SignInScreen
 from mcpchat.core.tools import nearest
 
@@ -101,14 +101,14 @@ class Logins:
 
     def signer(self, server: str) -> Any:
         config = self._server(server)
-        return self._remote.login(server, config) if signs_in(config) else None
+        return self._remote.login(server, config) if config.signs_in else None
 
     def trouble(self, server: str) -> McpChatError | None:
-        return self._remote.trouble(server) if signs_in(self._server(server)) else None
+        return self._remote.trouble(server) if self._server(server).signs_in else None
 
     async def sign_in(self, server: str) -> bool:
         config = self._server(server)
-        if not (signs_in(config) and config.auth != "client_credentials"):
+        if not (config.signs_in and config.auth != "client_credentials"):
             return False
         made = self._made[server]
         async with self._one_at_a_time:
@@ -142,7 +142,7 @@ class Logins:
         config = self._server(server)
         if not config.url:
             return self._command(config.auth or server, account=config.account)
-        if not signs_in(config):
+        if not config.signs_in:
             return "set its headers in the config"
         if config.auth == "client_credentials":
             return "check client_id and its secret or key in the config"
@@ -163,12 +163,12 @@ class Logins:
     def _state_of(self, server: str) -> str:
         config = self._server(server)
         if config.url:
-            if not signs_in(config):
+            if not config.signs_in:
                 return "headers" if config.headers else "none"
             if config.auth == "client_credentials":
                 return "client credentials"
             account = self.vault.find(_remote_key(config))
-            return "none" if account is None else _lasting(account)
+            return "none" if account is None else lasting(account)
         if config.auth is None:
             return "none"
         account = self._providers.account(config.auth, config.account)
@@ -207,7 +207,7 @@ class Logins:
         remote = (
             name
             for name, config in self._setup.config.servers.items()
-            if config.enabled and signs_in(config) and config.auth != "client_credentials"
+            if config.enabled and config.signs_in and config.auth != "client_credentials"
         )
         return tuple(dict.fromkeys((*self._providers.names(), *remote)))
 
@@ -330,110 +330,10 @@ class Logins:
 
     async def states(self, *, check: bool = False) -> Sequence[LoginState]:
         """How each login is, from the index alone; ``check`` asks each provider and server."""
-        kept = self.vault.accounts()
-        rows: list[LoginState] = []
-        servers = self._setup.config.servers
-        for name in self._providers.names():
-            mine = [one for one in kept if one.kind == "provider" and one.login == name]
-            given = self._providers.account(name, None)
-            mine = [given, *mine] if given is not None and given.store == "environment" else mine
-            for one in mine:
-                users = self._users_of(name, one)
-                lacks = {
-                    scope
-                    for user in users
-                    if one.store != "environment"
-                    for scope in missing(self._providers.scopes(servers[user]), one.scopes)
-                }
-                rows.append(await self._state(name, one, users, tuple(sorted(lacks)), check=check))
-            if not mine:
-                rows.append(_not_signed_in(name, "provider", self._users_of(name, None)))
-        seen = {one.login for one in kept if one.kind == "provider"} - set(self._providers.names())
-        rows += [await self._state(one.login, one, (), (), check=False) for one in kept if one.login in seen]
-        remote = {name: config for name, config in servers.items() if config.enabled and signs_in(config)}
-        known = {_remote_key(config): name for name, config in reversed(remote.items())}
-        for one in kept:
-            if one.kind == "server":
-                name = known.get(one.key, one.login)
-                rows.append(await self._state(name, one, (name,) if name in servers else (), (), check=check))
-        there = {one.key for one in kept}
-        rows += [
-            _not_signed_in(name, "server", (name,))
-            for name, config in remote.items()
-            if _remote_key(config) not in there and config.auth == "oauth"
-        ]
-        return rows
-
-    def _users_of(self, name: str, account: Account | None) -> tuple[str, ...]:
-        """The servers that get their token of this login."""
-        return tuple(
-            server
-            for server, config in self._setup.config.servers.items()
-            if config.enabled
-            and config.auth == name
-            and not config.url
-            and (account is None or self._providers.account(name, config.account) == account)
+        return await LoginStates(self._setup.config, self._providers, lambda: self._remote).rows(
+            self.vault.accounts(), check=check
         )
-
-    async def _state(
-        self, name: str, account: Account, servers: tuple[str, ...], lacks: tuple[str, ...], *, check: bool
-    ) -> LoginState:
-        state, detail, hint = "signed in", "", ""
-        again = login_command(name, account=None if account.default or account.kind == "server" else account.label)
-        if account.lost:
-            state, detail, hint = "signed out", account.lost, again
-        elif check and account.store != "environment":
-            try:
-                if account.kind == "provider":
-                    await self._providers.check(account)
-                elif name in self._setup.config.servers:
-                    await self._remote.check(name, self._server(name))
-            except SignInNeeded as error:
-                state, detail, hint = "signed out", error.message, again
-            except McpChatError as error:
-                state, detail, hint = "unknown", error.message, error.hint
-        if lacks and not hint:
-            hint = again
-        return LoginState(
-            name=name,
-            kind=account.kind,
-            state=state,  # type: ignore[arg-type]  # one of its words
-            account=account.account,
-            alias=account.alias,
-            default=account.default and account.kind == "provider",
-            scopes=account.scopes,
-            kept_in=account.kept_in,
-            created=account.created or None,
-            expires=account.expires,
-            renews=account.renews,
-            servers=servers,
-            missing=lacks,
-            detail=detail,
-            hint=hint,
-        )
-
-
-def signs_in(config: ServerConfig) -> bool:
-    """Whether mcpchat signs in to this remote server: headers of one's own mean that it does not."""
-    return bool(config.url) and config.auth != "none" and (config.auth is not None or not config.headers)
 
 
 def _remote_key(config: ServerConfig) -> str:
     return server_key(config.url or "", config.account)
-
-
-def _not_signed_in(name: str, kind: Any, servers: tuple[str, ...]) -> LoginState:
-    return LoginState(name=name, kind=kind, state="not signed in", servers=servers, hint=login_command(name))
-
-
-def _lasting(account: Account) -> str:
-    """How long a login lasts, for people."""
-    if account.lost:
-        return "signed out"
-    who = f"{account.alias}, " if account.alias else ""
-    if account.expires is None:
-        return f"{who}signed in"
-    left = account.expires - time.time()
-    if account.renews:
-        return f"{who}signed in, renews itself"
-    return f"{who}expires in {span(left)}" if left > 0 else "expired"

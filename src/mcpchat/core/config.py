@@ -176,6 +176,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def reached_by(self) -> Literal["stdio", "http", "sse"]:
         return self.transport if self.url else "stdio"
 
+    @property
+    def signs_in(self) -> bool:
+        """Whether mcpchat signs in to this remote server: headers of one's own mean that it does not."""
+        return bool(self.url) and self.auth != "none" and (self.auth is not None or not self.headers)
+
     def offers(self, tool: str) -> bool:
         """Whether the globs let this tool through."""
         return any(fnmatchcase(tool, glob) for glob in self.tools) and not any(

@@ -33,7 +33,7 @@ async def test_the_first_login_is_the_default_until_it_goes(tmp_path: Path) -> N
     await kept.keep(account(), {"refresh_token": "one-secret"})
     await kept.keep(account("google/bob"), {"refresh_token": "two-secret"})
     assert [(one.key, one.default) for one in kept.accounts()] == [("google/alice", True), ("google/bob", False)]
-    assert await kept.remove(kept.accounts()[0])
+    assert await kept.remove(kept.accounts()[0]) == ""
     assert [(one.key, one.default) for one in kept.accounts()] == [("google/bob", True)]
     assert b"secret" not in (tmp_path / "accounts.json").read_bytes()
 
@@ -255,6 +255,39 @@ async def test_a_rotated_token_that_could_not_be_kept_is_kept_with_the_next_rene
     assert (await kept.renew("google/alice", is_stale, refresh))["access_token"] == "new-access"
     assert used == ["r1-secret"]
     assert (await kept.load(kept.accounts()[0]) or {})["refresh_token"] == "r2-secret"
+
+
+async def test_a_renewal_that_could_not_be_kept_does_not_undo_a_newer_login(tmp_path: Path) -> None:
+    flaky = Flaky(FileStore(tmp_path / "logins"))
+    await vault(tmp_path).keep(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
+    stores: Any = {"file": flaky}
+    kept = Vault(tmp_path, stores=stores, usual="file", secrets=Secrets())
+
+    async def refresh(record: Record) -> Record:
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}
+
+    with pytest.raises(StoreError):
+        await kept.renew("google/alice", is_stale, refresh)
+    flaky.broken = False
+    await vault(tmp_path).keep(account(), {"access_token": "newest-access", "refresh_token": "r9-secret"})
+    assert (await kept.renew("google/alice", is_stale, refresh))["access_token"] == "newest-access"
+
+
+async def test_whoever_only_waits_can_be_interrupted(tmp_path: Path) -> None:
+    kept = vault(tmp_path)
+    await kept.keep(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
+
+    async def refresh(record: Record) -> Record:
+        raise AssertionError("nobody gets here")
+
+    async with kept._alone("google/alice"):
+        task = asyncio.create_task(kept.renew("google/alice", is_stale, refresh))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        async with asyncio.timeout(1):
+            await kept.settle()
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
 
 class Flaky:

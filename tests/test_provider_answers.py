@@ -206,9 +206,13 @@ async def test_a_login_of_one_token_lasts_as_long_as_that(endpoint: Endpoint) ->
     token = provider_oauth.kept_token(record, ("a",))
     assert token is not None
     assert (token.value, token.over, record["granted"]) == ("an-access-token", False, ["a", "b"])
+    assert not token.near_its_end
     assert Token(value="x", expires=1.0).over
-    with pytest.raises(LoginEnded, match="does not renew itself"):
+    with pytest.raises(SignInNeeded, match="does not renew itself") as refused:
         await provider_oauth.refreshed(provider(endpoint), record, ("a",))
+    assert not isinstance(refused.value, LoginEnded)
+    with pytest.raises(LoginEnded):
+        await provider_oauth.refreshed(provider(endpoint), {**record, "expires_at": 1.0}, ("a",))
 
 
 @pytest.mark.parametrize("claims", [b"[]", b"{", b"[" * 100_000, b'{"email": 5}'])

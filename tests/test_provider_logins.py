@@ -156,6 +156,9 @@ def test_several_accounts_each_serve_who_wants_them(tmp_path: Path) -> None:
         extra = user("office", DRIVE, more='auth = "google"\naccount = "work"')
         desk.config.write_text(config(server, extra=extra))
         assert desk.run("call", "office.environment").returncode == 3
+        assert [(one["alias"], one["hint"]) for one in desk.states()][1:] == [
+            ("work", "mcpchat auth login google --account work")
+        ]
         told = login(desk, "--account", "work", login="alice@company.example")
         assert "as alice@company.example" in told
         assert "Asking Google for: Drive (read, write)\n" in told
@@ -174,11 +177,26 @@ def test_several_accounts_each_serve_who_wants_them(tmp_path: Path) -> None:
         assert [(one["alias"], one["default"]) for one in desk.states()] == [("", True), ("", False), ("work", False)]
         assert "revoked at google" in desk.ok("auth", "logout", "google", "--account", "work")
         desk.ok("auth", "logout", "google", "--account", "alice@company.example")
-        assert [state["account"] for state in desk.states()] == ["alice@example.com"]
+        assert [state["account"] for state in desk.states()] == ["alice@example.com", ""]
         login(desk, "--account", "bob@example.com", login="carol@example.com")
         assert "You signed in as carol@example.com, not as bob@example.com" in desk.output
         assert "revoked at google" in desk.ok("auth", "logout", "google", "--all")
-        assert [state["state"] for state in desk.states()] == ["not signed in", "not signed in"][:1]
+        assert [state["state"] for state in desk.states()] == ["not signed in", "not signed in"]
+
+
+def test_a_server_by_its_name_means_its_own_account(tmp_path: Path) -> None:
+    with google(tmp_path) as (server, desk):
+        alone = user("office", DRIVE, more='auth = "google"\naccount = "work"')
+        text = config(server).replace(user("mail", MAIL), "").replace(user("sheets", SHEETS), alone)
+        desk.config.write_text(text)
+        told = desk.run("auth", "login", "google")
+        assert (told.returncode, "mcpchat auth login google --account work" in told.stderr) == (2, True)
+        desk.browse(login="bob@example.com")
+        assert "as bob@example.com" in desk.ok("auth", "login", "office")
+        assert environment(desk, "office")["length"] == "43"
+        desk.browse(login="bob@example.com")
+        desk.ok("auth", "login", "google", "--account", "alice@example.com")
+        assert [one["alias"] for one in desk.states() if one["account"] == "bob@example.com"] == ["work"]
 
 
 def test_signing_out_revokes_removes_and_tells_the_truth(tmp_path: Path) -> None:
@@ -445,6 +463,7 @@ def test_the_same_login_serves_a_real_keyring_and_never_shows_itself(tmp_path: P
             desk.environ |= service.environ | {"XDG_DATA_HOME": str(desk.home / ".data")}
             desk.config.write_text(config(server, store="keyring"))
             login(desk, "--debug")
+            desk.run("tools", "mail", "--debug")
             process = desk.start("call", "mail.leak", "--debug")
             listed = watched(process)
             out, err = process.communicate()

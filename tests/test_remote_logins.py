@@ -182,6 +182,23 @@ def test_a_question_at_the_terminal_signs_in_and_a_pasted_address_is_an_answer(t
 
 
 @published
+def test_a_sign_in_that_fails_leaves_out_its_server_alone(tmp_path: Path) -> None:
+    with notes(tmp_path) as (_, desk), ModelDouble() as model:
+        desk.config.write_text(desk.config.read_text() + '[servers.calculator]\nbuiltin = "calculator"\n')
+        desk.browse(deny="1")
+        environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
+        with Terminal([MCPCHAT, "ask", "hello"], environ=environ, columns=160) as terminal:
+            terminal.wait_for("[y]es")
+            terminal.send("y")
+            terminal.wait_for("Hello.")
+            assert terminal.wait_exit() == 0
+            assert "notes: notes says that access was refused" in terminal.text
+            assert terminal.text.count("[y]es") == 1
+        names = [tool["function"]["name"] for tool in model.requests[-1]["tools"]]
+        assert {name.partition("__")[0] for name in names} == {"calculator", "mcpchat"}
+
+
+@published
 def test_the_chat_signs_in_by_a_command(tmp_path: Path) -> None:
     with notes(tmp_path) as (_, desk), ModelDouble() as model:
         model.replies = [tool_call("notes__read_notes", "{}"), text("Milk.")]

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from mcpchat.adapters.private_files import private_folder
 from mcpchat.core.errors import StoreError
 
-PATIENCE = 90.0  # seconds: longer than a renewal may take
+PATIENCE = 200.0  # seconds: longer than a renewal may take where a person has to unlock the keyring
 _LATE = 2.0
 _POLL = 0.05
 

@@ -41,12 +41,22 @@ class Dialler:
     orphans: Orphans = field(default_factory=Orphans)
 
     async def connect(
-        self, line: Line, *, era: Era, known: Era, info: ServerInfo | None, process: ServerProcess | None
+        self, line: Line, *, era: Era, info: ServerInfo | None, process: ServerProcess | None
     ) -> Connection:
-        """A connection. ``era`` is what to greet the server with, ``known`` what was known; ``process`` runs already.
+        """A connection. ``era`` is what to greet the server with; ``process`` runs already.
 
         Raises ServerError or SignInNeeded.
         """
+        try:
+            return await self._greet(line, era=era, info=info, process=process)
+        except SignInNeeded:
+            if (trouble := self.credentials.trouble(line.name)) is not None:
+                raise trouble from None
+            raise
+
+    async def _greet(
+        self, line: Line, *, era: Era, info: ServerInfo | None, process: ServerProcess | None
+    ) -> Connection:
         sdk = await asyncio.to_thread(self.load_sdk)
         wanted = line.config.protocol
         try:
@@ -57,10 +67,6 @@ class Dialler:
             if wanted != "auto" or (era == "auto" and not error.left):
                 raise
             connection = await self._dial(sdk, line, "legacy" if era == "auto" else "auto", info, None)
-        except SignInNeeded:
-            if (trouble := self.credentials.trouble(line.name)) is not None:
-                raise trouble from None
-            raise
         if wanted == MODERN and connection.era != "modern":
             await connection.close()
             raise ServerError(f"it does not speak {wanted}, only the older {connection.info.revision}")

@@ -309,7 +309,11 @@ class McpHub:
                 raise
 
     async def _signed_in(self, server: _Server) -> bool:
-        if not await self._credentials.sign_in(server.name):
+        try:
+            if not await self._credentials.sign_in(server.name):
+                return False
+        except McpChatError as error:
+            self._tell("warning", self._secrets.redact(f"{server.name}: {error.message}"))
             return False
         server.failure = None
         self._forget(server)  # what it lists may be another's now
@@ -499,9 +503,7 @@ class McpHub:
     async def _connect(self, server: _Server) -> Connection:
         process, server.process = server.process, None
         info = server.catalog.info if server.catalog is not None else None
-        return await self._dialler.connect(
-            self._line(server), era=_era(server), known=server.era, info=info, process=process
-        )
+        return await self._dialler.connect(self._line(server), era=_era(server), info=info, process=process)
 
     def _line(self, server: _Server) -> Line:
         assert server.timeouts.start is not None

@@ -76,7 +76,7 @@ async def sign_in(
     try:
         return await _through_browser(asking, known)
     except (PortTaken, _ClientUnknown):
-        if known is None:
+        if known is None or known.kind != "registered":
             raise
         return await _through_browser(asking, None)
 
@@ -257,8 +257,8 @@ def stale(record: Record) -> bool:
     expires = record.get("expires_at")
     if not record.get("access_token"):
         return True
-    if expires is None:
-        return False
+    if expires is None or not record.get("refresh_token"):
+        return expires is not None and bool(time.time() >= expires)
     life = max(0.0, expires - record.get("renewed", expires - 3600))
     return bool(time.time() > expires - min(_LEEWAY, life / 10))
 
@@ -269,7 +269,8 @@ async def refreshed(record: Record) -> Record:
     Raises LoginEnded where the login is over, ServerError where nobody answers.
     """
     if not record.get("refresh_token"):
-        raise LoginEnded("the login has ended, and it does not renew itself")
+        ended = LoginEnded if stale(record) else SignInNeeded  # what is refused once may be taken again
+        raise ended("the login is over, and does not renew itself")
     http = Guarded(record["url"])
     client = msgspec.convert(record["client"], Client)
     server = AuthServer(issuer=record["issuer"], token_url=record["token_url"])

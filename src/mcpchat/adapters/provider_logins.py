@@ -224,9 +224,14 @@ class ProviderLogins:
         if account is None:
             wanted = wanted or plain_scopes(entry.scopes)
         if provider.is_google and not wanted and account is None:
+            named = sorted({config.account for config in self._users(name).values() if config.account})
             raise UsageError(
-                'no server in the config has auth = "google": there is nothing to ask Google for',
-                hint="name what you want by --scope, or set up a server first",
+                f"the servers want other accounts: {', '.join(named)}"
+                if named
+                else 'no server in the config has auth = "google": there is nothing to ask Google for',
+                hint=login_command(name, account=named[0])
+                if named
+                else "name what you want by --scope, or set up a server first",
             )
         if account is not None and not users:
             consent.screen.tell(f'No server has account = "{account}" yet: only who you are is asked for.')
@@ -251,19 +256,21 @@ class ProviderLogins:
         elif hint and who.casefold() != hint.casefold():
             consent.screen.tell(f"You signed in as {who}, not as {hint}.")
         got = plain_scopes(record["granted"])
+        key = before.key if before is not None and same else f"{name}/{who or account or 'default'}"
+        known = self._vault.find(key)  # somebody who was signed in already, whoever was expected
         kept = await self._vault.keep(
             Account(
-                key=before.key if before is not None and same else f"{name}/{who or account or 'default'}",
+                key=key,
                 kind="provider",
                 login=name,
                 account=who,
-                alias=alias,
+                alias=alias or (known.alias if known is not None else ""),
                 scopes=got,
                 store=store,
                 created=record["created"],
                 expires=record.get("expires_at") if "refresh_token" not in record else None,
                 renews="refresh_token" in record,
-                default=before.default if before is not None and same else False,
+                default=known is not None and known.default,
             ),
             record,
         )

@@ -49,11 +49,12 @@ class Provider(Struct, frozen=True, kw_only=True):
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """An access token; ``expires`` is in epoch seconds, None for one that does not say."""
+    """An access token. ``expires`` is in epoch seconds, None where it does not say; ``renews``: others follow it."""
 
     value: str
     expires: float | None = None
     made: float = 0.0
+    renews: bool = True
 
     @property
     def over(self) -> bool:
@@ -62,8 +63,8 @@ class Token(Struct, frozen=True, kw_only=True):
     @property
     def near_its_end(self) -> bool:
         """Whether it has under five minutes left, or a tenth of its life where that is less."""
-        if self.expires is None:
-            return False
+        if self.expires is None or not self.renews:
+            return self.over
         return time.time() > self.expires - min(300.0, (self.expires - self.made) / 10)
 
 
@@ -221,7 +222,7 @@ def kept_token(record: Record, scopes: Sequence[str]) -> Token | None:
     """The token for these scopes that lies in the record: where refresh tokens change, and where there are none."""
     kept = record.get("tokens", {}).get(" ".join(scopes))
     if kept is None and "refresh_token" not in record and record.get("access_token"):
-        return Token(value=record["access_token"], expires=record.get("expires_at"), made=record.get("created", 0.0))
+        return Token(value=record["access_token"], expires=record.get("expires_at"), renews=False)
     return Token(value=kept["access_token"], expires=kept["expires_at"], made=kept["made"]) if kept else None
 
 
@@ -231,7 +232,9 @@ async def refreshed(provider: Provider, record: Record, scopes: Sequence[str]) -
     Raises LoginEnded, SignInNeeded for scopes that were not granted, and ServerError where nobody answers.
     """
     if "refresh_token" not in record:
-        raise LoginEnded(f"the {provider.name} login has ended, and it does not renew itself", hint=_again(provider))
+        held = kept_token(record, scopes)
+        ended = LoginEnded if held is None or held.over else SignInNeeded  # what is refused once may be taken again
+        raise ended(f"the {provider.name} login is over, and does not renew itself", hint=_again(provider))
 
     def refresh() -> Any:
         from google.auth.transport.requests import Request

@@ -13,7 +13,7 @@ from mcpchat.adapters.mcp_discovery import Challenge
 from mcpchat.adapters.mcp_login import RemoteLogin
 from mcpchat.adapters.mcp_oauth import Wanted
 from mcpchat.adapters.oauth_http import Guarded
-from mcpchat.adapters.secrets import look_up
+from mcpchat.adapters.secrets import header_value, look_up
 from mcpchat.adapters.token_store import Record
 from mcpchat.adapters.vault import Vault
 from mcpchat.core.config import ServerConfig
@@ -136,7 +136,7 @@ class RemoteLogins:
         except StoreError:
             record = None  # a place that cannot be read bars nobody from signing in anew
         found = self._known[name].login.challenge if name in self._known else None
-        found = found or (await _asked(server))[1]
+        found = found or (await _asked(server, await self._headers(name, server)))[1]
         if more:
             found = Challenge(metadata_url=found.metadata_url, scopes=(*(found.scopes or ()), *more), more=True)
         wanted = await self._wanted(name, server)
@@ -156,6 +156,13 @@ class RemoteLogins:
             self._known[name].login.challenge = None
         return kept
 
+    async def _headers(self, name: str, server: ServerConfig) -> dict[str, str]:
+        where = f"servers.{name}.headers"
+        return {
+            header: await header_value(text, self._environ, where=f"{where}.{header}", keep=self._secrets.add)
+            for header, text in server.headers.items()
+        }
+
     async def revoke(self, account: Account) -> str:
         """End the login there: why not, where it was not ended."""
         if account.lost:
@@ -167,18 +174,22 @@ class RemoteLogins:
 
     async def check(self, name: str, server: ServerConfig) -> None:
         """Ask the server with the login. Raises SignInNeeded where it is refused, ServerError where nobody answers."""
-        status, _ = await _asked(server, signer=self.login(name, server))
+        status, _ = await _asked(server, await self._headers(name, server), signer=self.login(name, server))
         if (trouble := self.trouble(name)) is not None:
             raise trouble
+        if status >= 500 or status == 429:
+            raise ServerError(f"{name} answered HTTP {status}")
         if status == 401:
             raise SignInNeeded(f"{name} refuses the login", hint=f"mcpchat auth login {name}")
 
 
-async def _asked(server: ServerConfig, signer: httpx2.Auth | None = None) -> tuple[int, Challenge]:
+async def _asked(
+    server: ServerConfig, more: Mapping[str, str], signer: httpx2.Auth | None = None
+) -> tuple[int, Challenge]:
     """What the server says to a request: its status, and what a refusal asks for. Raises ServerError, SignInNeeded."""
     assert server.url is not None
     await Guarded(server.url).check(server.url)
-    headers = {"Accept": "application/json, text/event-stream", "Accept-Encoding": "identity"}
+    headers = {"Accept": "application/json, text/event-stream", "Accept-Encoding": "identity", **more}
     try:
         async with (
             asyncio.timeout(_PATIENCE),

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets as random
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,7 @@ _T = TypeVar("_T")
 SERVICE = "mcpchat"
 USER = "oauth"
 LIMIT, LIMIT_AT_TERMINAL = 10.0, 60.0  # seconds for one call; a person may have to unlock it
+_HUNG = 5.0  # seconds for which one that hangs is left alone
 _LATE = 2.0  # seconds, after which a person is told what is waited for
 _WINDOWS_PIECE = 1200  # UTF-16 units: the Windows vault takes 1,280
 WAYS_ON = "to keep it in a plain file instead, NOT encrypted: --store file"
@@ -120,6 +122,7 @@ class KeyringStore:
         self._limit = limit or (LIMIT_AT_TERMINAL if tell is not None else LIMIT)
         self._backend: Any = None
         self._turn = asyncio.Lock()
+        self._hung_until = 0.0
 
     @property
     def label(self) -> str:
@@ -158,6 +161,12 @@ class KeyringStore:
             error.hint = "; ".join(filter(None, (error.hint, WAYS_ON)))
             raise
 
+    def _hangs(self) -> StoreError:
+        return StoreError(
+            f"the keyring did not answer within {self._limit:g} s: it is locked, or it hangs",
+            hint="unlock it, then try again",
+        )
+
     async def _run(self, work: Callable[[Any], _T]) -> _T:
         """Do this with the back-end, one at a time, within the limit."""
 
@@ -171,15 +180,15 @@ class KeyringStore:
                 self._tell("waiting for the keyring to be unlocked...")
 
         async with self._turn:
+            if time.monotonic() < self._hung_until:  # those who waited behind need not each find it out
+                raise self._hangs()
             try:
                 return await in_daemon_thread(bounded, timeout=self._limit, late=_LATE, tell=late)
             except StoreError:
                 raise
             except TimeoutError as error:
-                raise StoreError(
-                    f"the keyring did not answer within {self._limit:g} s: it is locked, or it hangs",
-                    hint="unlock it, then try again",
-                ) from error
+                self._hung_until = time.monotonic() + _HUNG
+                raise self._hangs() from error
             except Exception as error:
                 raise _told(error) from error
 

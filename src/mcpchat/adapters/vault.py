@@ -57,7 +57,7 @@ class Vault:
         self._turns: dict[str, asyncio.Lock] = {}
         self._read: tuple[tuple[int, int, int], tuple[Account, ...]] | None = None
         self._going: set[asyncio.Task[Any]] = set()
-        self._unsaved: dict[str, Record] = {}  # renewed, and not yet kept: nobody else has these tokens
+        self._unsaved: dict[str, tuple[Record, Record]] = {}  # renewed, and not yet kept: nobody else has these tokens
         self._passing: tuple[Account, ...] = ()  # logins in memory, which no file may promise to others
 
     def accounts(self) -> Sequence[Account]:
@@ -107,6 +107,7 @@ class Vault:
     async def _keep(self, account: Account, record: Record) -> Account:
         self._learn(record)
         async with self._alone(account.key):
+            self._past_return()
             self._unsaved.pop(account.key, None)
             return await self._put(account, record)
 
@@ -127,13 +128,20 @@ class Vault:
         """Change an account's entry as it is by then, if it is still there."""
         await self._change(lambda accounts: tuple(change(one) if one.key == key else one for one in accounts))
 
-    async def remove(self, account: Account) -> bool:
-        """Take a login out of the list and its place. Whether it was there. Raises StoreError for one that stays."""
+    async def remove(self, account: Account) -> str:
+        """Take a login out of the list and its place: empty, or why its secret could not be removed.
+
+        Raises StoreError where the list cannot be changed.
+        """
         async with self._alone(account.key):
+            why = ""
+            self._unsaved.pop(account.key, None)
             try:
-                return await self.store(account.store).delete(account.key)
-            finally:
-                await self._change(lambda accounts: _without(accounts, account))
+                await self.store(account.store).delete(account.key)
+            except StoreError as error:
+                why = error.message
+            await self._change(lambda accounts: _without(accounts, account))
+        return why
 
     async def renew(
         self,
@@ -152,11 +160,20 @@ class Vault:
         return await self._whole(self._renew(key, stale, refresh, entry))
 
     async def _whole(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do this to its end, whatever becomes of who waits for it."""
+        """Do this. Once it is past its point of no return it goes on to its end, whatever becomes of who waits."""
         task = asyncio.create_task(work)
-        self._going.add(task)
         task.add_done_callback(self._going.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task not in self._going:
+                task.cancel()
+            raise
+
+    def _past_return(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._going.add(task)
 
     async def settle(self) -> None:
         """Wait for what goes on about logins, whoever else is impatient: each is bounded in time."""
@@ -175,13 +192,16 @@ class Vault:
             account = self.find(key)
             if account is None:
                 raise SignInNeeded("the login is gone")
-            record = self._unsaved.get(key) or await self.load(account)
+            record = await self.load(account)
             if record is None:
                 raise SignInNeeded("the login is gone")
-            if key in self._unsaved:
-                await self._save(account, record, entry)
+            before, unsaved = self._unsaved.get(key, (None, record))
+            if record == before:
+                record = unsaved
+                await self._save(account, before, record, entry)
             if not stale(record):
                 return record
+            self._past_return()
             try:
                 renewed = await refresh(record)
             except LoginEnded as error:
@@ -189,12 +209,14 @@ class Vault:
                 raise
             self._learn(renewed)
             if renewed != record:
-                await self._save(account, renewed, entry)
+                await self._save(account, record, renewed, entry)
             return renewed
 
-    async def _save(self, account: Account, record: Record, entry: Callable[[Account, Record], Account]) -> None:
-        """Keep what a renewal brought; what cannot be kept now is tried again with the next one."""
-        self._unsaved[account.key] = record
+    async def _save(
+        self, account: Account, before: Record, record: Record, entry: Callable[[Account, Record], Account]
+    ) -> None:
+        """Keep what a renewal brought; what cannot be kept now is tried again, unless another login came meanwhile."""
+        self._unsaved[account.key] = (before, record)
         await self.store(account.store).put(account.key, record)
         del self._unsaved[account.key]
         if entry(account, record) != account:
@@ -211,7 +233,9 @@ class Vault:
 
     async def _end(self, account: Account, record: Record, why: str) -> None:
         """The login is over: its tokens go, the client's registration stays for the next one."""
-        kept = {name: value for name, value in record.items() if name not in {"access_token", "refresh_token"}}
+        kept = {
+            name: value for name, value in record.items() if name not in {"access_token", "refresh_token", "tokens"}
+        }
         await self.store(account.store).put(account.key, kept)
         await self.update(account.key, lambda one: replace(one, lost=why, renews=False, expires=None))
 

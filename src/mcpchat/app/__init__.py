@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,13 @@ async def open_hub(
         await hub.spawn_unknown()
         yield hub
     finally:
-        # Shielded: a second Ctrl-C must not leave servers behind.
-        await asyncio.shield(hub.aclose())
+        # To the end: a second Ctrl-C must not leave servers behind, nor lose a token that is on its way.
+        closing = asyncio.create_task(hub.aclose())
+        while not closing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({closing})
         await logins.settle()
+        closing.result()
 
 
 def read_log(setup: Setup, server: str) -> str:
@@ -205,8 +209,8 @@ class Chat:
 
     async def login(self, name: str) -> None:
         """Have the person sign in, and the servers that wait for it start anew. Raises what can go wrong."""
-        name = self.logins.resolve(name)
         await self.logins.login(name)
+        name = self.logins.resolve(name)
         here = {status.name for status in self.hub.status()}  # an agent may leave some out
         for server in self.logins.servers_of(name):
             if server in here:

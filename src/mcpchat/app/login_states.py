@@ -38,8 +38,10 @@ class LoginStates:
                     for scope in missing(self._providers.scopes(servers[user]), one.scopes)
                 }
                 rows.append(await self._state(name, one, users, tuple(sorted(lacks)), check=check))
-            if not mine:
-                rows.append(_not_signed_in(name, "provider", self._users_of(name, None)))
+            for who in self._wanted(name):
+                if self._providers.account(name, who) is None:
+                    users = tuple(one for one in self._users_of(name, None) if servers[one].account == who)
+                    rows.append(_not_signed_in(name, "provider", users, who))
         seen = {one.login for one in kept if one.kind == "provider"} - set(self._providers.names())
         rows += [await self._state(one.login, one, (), (), check=False) for one in kept if one.login in seen]
         remote = {name: config for name, config in servers.items() if config.enabled and config.signs_in}
@@ -55,6 +57,11 @@ class LoginStates:
             if server_key(config.url or "", config.account) not in there and config.auth == "oauth"
         ]
         return rows
+
+    def _wanted(self, name: str) -> Sequence[str | None]:
+        """The accounts that servers want of this provider; the default one where no server wants any."""
+        accounts = [self._config.servers[one].account for one in self._users_of(name, None)]
+        return tuple(dict.fromkeys(accounts)) or (None,)
 
     def _users_of(self, name: str, account: Account | None) -> tuple[str, ...]:
         """The servers that get their token of this login."""
@@ -105,8 +112,17 @@ class LoginStates:
         )
 
 
-def _not_signed_in(name: str, kind: Literal["provider", "server"], servers: tuple[str, ...]) -> LoginState:
-    return LoginState(name=name, kind=kind, state="not signed in", servers=servers, hint=login_command(name))
+def _not_signed_in(
+    name: str, kind: Literal["provider", "server"], servers: tuple[str, ...], account: str | None = None
+) -> LoginState:
+    return LoginState(
+        name=name,
+        kind=kind,
+        state="not signed in",
+        alias=account or "",
+        servers=servers,
+        hint=login_command(name, account=account),
+    )
 
 
 def lasting(account: Account) -> str:

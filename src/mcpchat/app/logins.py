@@ -118,11 +118,12 @@ class Logins:
                 return False
             more = self._remote.wants_more(server)
             wish = f"be allowed more: {' '.join(more)}" if more else "sign you in, in your browser"
+            self._declined.add(server)  # unless it comes to a good end, nobody is asked again
             if not await self._agree(server, wish, config.url or ""):
-                self._declined.add(server)
                 return False
             account = await self._remote.sign_in(server, config, self._consent(), store=None, more=more)
             self._made[server] += 1
+            self._declined.discard(server)
             self._screen.tell(f"Signed in to {server}. Kept in {account.kept_in}.")
         return True
 
@@ -253,6 +254,8 @@ class Logins:
         more: Sequence[str] = (),
     ) -> None:
         """Sign in, and tell how it went. Raises what can go wrong."""
+        if account is None and name not in self.names() and name in self._setup.config.servers:
+            account = self._server(name).account  # a server that gets a provider's token means its own account
         name = self.resolve(name)
         consent = self._consent(port=port, browser=browser, patience=patience)
         async with self._one_at_a_time:
@@ -302,9 +305,10 @@ class Logins:
         place = account.kept_in or "here"
         removed, code = f"The login{who} was removed from {place}.", 0
         try:
-            await self.vault.remove(account)
+            if stays := await self.vault.remove(account):
+                removed, code = f"The login{who} is forgotten here, but its secret is still in {place}: {stays}.", 1
         except StoreError as error:
-            removed, code = f"The login{who} is forgotten here, but its secret is still in {place}: {error.message}.", 1
+            removed, code = f"The login{who} could not be taken from the list: {error.message}.", 1
         if account.lost:
             told = f"{removed} It had ended at {name} before."
         elif local:

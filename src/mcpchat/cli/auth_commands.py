@@ -88,7 +88,8 @@ def login(
                 more=[one for given in scope or () for one in given.split()],
             )
         except asyncio.CancelledError:
-            sys.stderr.write("\ncancelled: nobody was signed in\n")
+            await logins.settle()
+            sys.stderr.write("\ncancelled; mcpchat auth status shows who is signed in\n")
             raise
         finally:
             await logins.settle()

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -52,7 +53,7 @@ def known_server(setup: Setup, name: str, *, on: bool = True) -> None:
 def only(setup: Setup, server: str) -> Setup:
     """The setup as if there were no other server, so that no other is started."""
     config = msgspec.structs.replace(setup.config, servers={server: setup.config.servers[server]})
-    return Setup(config=config, environ=setup.environ, paths=setup.paths)
+    return replace(setup, config=config)
 
 
 def check_up(hub: Servers) -> None:

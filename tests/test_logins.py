@@ -122,13 +122,11 @@ async def test_a_definite_refusal_ends_a_login_and_trouble_does_not(tmp_path: Pa
         await kept.renew("google/nobody", is_stale, fails)
 
 
-async def test_a_lock_that_is_held_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcpchat.adapters.file_lock.PATIENCE", 0.3)
-    monkeypatch.setattr("mcpchat.adapters.file_lock._LATE", 0.1)
+async def test_a_lock_that_is_held_too_long_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     async with locked(tmp_path, "x"), locked(tmp_path, "another"):
         with pytest.raises(StoreError, match="another mcpchat"):
-            async with locked(tmp_path, "x", tell=lambda: told.append("waiting")):
+            async with locked(tmp_path, "x", tell=lambda: told.append("waiting"), patience=0.3, late=0.1):
                 pass
     assert told == ["waiting"]
     async with locked(tmp_path, "x"):

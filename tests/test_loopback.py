@@ -200,9 +200,10 @@ async def test_it_listens_on_this_machine_alone_and_only_while_the_sign_in_runs(
     async with listening("/callback") as listener:
         port = listener.port
         assert listener.redirect_uri == f"http://127.0.0.1:{port}/callback"
-        with pytest.raises(PortTaken, match=f"port {port}"):
+        with pytest.raises(PortTaken, match=f"port {port} .*: Address already in use") as taken:
             async with listening("/callback", port):
                 pass
+        assert taken.value.exit_code == 2
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(HOST, port)
     async with listening("/callback", port) as again:

@@ -491,11 +491,10 @@ async def test_documents_are_bounded(web: Any, page: Any, words: str) -> None:
         await found(base)
 
 
-async def test_documents_are_bounded_in_time(web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcpchat.adapters.oauth_http.LIMIT", 0.5)
+async def test_documents_are_bounded_in_time(web: Any) -> None:
     base, _ = web(lambda base: {PRM: "slow"})
-    with pytest.raises(ServerError, match="did not answer"):
-        await found(base)
+    with pytest.raises(ServerError, match=r"did not answer within 0\.5 s"):
+        await discover(f"{base}/mcp", Challenge(), Guarded(f"{base}/mcp", limit=0.5), issuer=None)
 
 
 @pytest.mark.parametrize("page", [b"[" * 200_000, b"\xff\xfe", b"[]", b'{"resource": 5}', b'{"resource": "https://a"}'])

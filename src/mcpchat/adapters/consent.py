@@ -59,7 +59,8 @@ async def _first(consent: Consent, listener: Listener, expected: Expected) -> Re
         return done.pop().result()
     except TimeoutError as error:
         raise SignInNeeded(
-            f"nobody signed in within {span(consent.patience)}", hint="try again; --timeout gives more seconds"
+            f"nobody signed in within {span(consent.patience)}",
+            hint="an error on the page says why (an unknown client_id, perhaps); --timeout gives more seconds",
         ) from error
     finally:
         for task in answers:

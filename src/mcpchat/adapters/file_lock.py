@@ -17,8 +17,15 @@ _POLL = 0.05
 
 
 @asynccontextmanager
-async def locked(folder: Path, name: str, *, tell: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
-    """Hold the lock of this name. ``tell`` is called once it is waited for noticeably. Raises StoreError."""
+async def locked(
+    folder: Path,
+    name: str,
+    *,
+    tell: Callable[[], None] = lambda: None,
+    patience: float = PATIENCE,
+    late: float = _LATE,
+) -> AsyncIterator[None]:
+    """Hold the lock of this name. ``tell`` is called after ``late`` seconds of waiting. Raises StoreError."""
     private_folder(folder)
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"
     lock = FileLock(path, timeout=0, mode=0o600, thread_local=False)
@@ -30,11 +37,11 @@ async def locked(folder: Path, name: str, *, tell: Callable[[], None] = lambda: 
             break
         except Timeout as error:
             waited = loop.time() - began
-            if waited > PATIENCE:
+            if waited > patience:
                 raise StoreError(
-                    f"another mcpchat has been working on this login for {PATIENCE:.0f} s", hint="end it, or try again"
+                    f"another mcpchat has been working on this login for {patience:.0f} s", hint="end it, or try again"
                 ) from error
-            if waited > _LATE and not told:
+            if waited > late and not told:
                 told = True
                 tell()
         except OSError as error:

@@ -1,6 +1,7 @@
 """The callback of a login: a listener on 127.0.0.1 that takes one right answer, and refuses everything else."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
-from mcpchat.core.errors import SignInNeeded
+from mcpchat.core.errors import UsageError
 
 HOST = "127.0.0.1"
 _HEAD = 16_384  # bytes of a request's head
@@ -48,7 +49,7 @@ class Reply:
     mixed_up: bool = False
 
 
-class PortTaken(SignInNeeded):
+class PortTaken(UsageError):
     """Somebody else listens there."""
 
 
@@ -171,7 +172,7 @@ class Listener:
 
 @asynccontextmanager
 async def listening(path: str, port: int = 0) -> AsyncIterator[Listener]:
-    """A listener at this path, on a free port or the given one; gone at the end. Raises SignInNeeded."""
+    """A listener at this path, on a free port or the given one; gone at the end. Raises PortTaken."""
     holder: list[Listener] = []
     try:
         server = await asyncio.start_server(
@@ -196,7 +197,8 @@ async def listening(path: str, port: int = 0) -> AsyncIterator[Listener]:
 
 def _cannot_listen(port: int, error: OSError) -> NoReturn:
     what = f"port {port} of {HOST} cannot be listened on" if port else f"no port of {HOST} can be listened on"
-    raise PortTaken(f"{what}: {error.strerror}", hint="choose another with --port, or none") from error
+    why = os.strerror(error.errno) if error.errno else str(error)
+    raise PortTaken(f"{what}: {why}", hint="choose another with --port, or none") from error
 
 
 def _page(status: int) -> bytes:

@@ -42,7 +42,7 @@ class Client(Struct, frozen=True, kw_only=True):
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What the config says of a server's sign-in. ``private_key`` is PEM text; ``machine``: no person is asked."""
+    """What the config says of a server's sign-in. ``private_key`` is PEM text."""
 
     url: str
     issuer: str | None = None
@@ -51,7 +51,6 @@ class Wanted(Struct, frozen=True, kw_only=True):
     private_key: str = ""
     key_algorithm: str = "RS256"
     scopes: tuple[str, ...] = ()
-    machine: bool = False
 
 
 async def sign_in(

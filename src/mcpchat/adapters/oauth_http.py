@@ -34,9 +34,10 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 class Guarded:
-    """Requests on behalf of one MCP server, at ``url``."""
+    """Requests on behalf of one MCP server, at ``url``; each has ``limit`` seconds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, limit: float = LIMIT) -> None:
+        self._limit = limit
         self._host = urlsplit(url).hostname or ""
         self._local = is_loopback(self._host)
         self._private: bool | None = True if self._local else None
@@ -71,16 +72,16 @@ class Guarded:
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str], **content: object) -> Page:
         try:
-            async with asyncio.timeout(LIMIT):
+            async with asyncio.timeout(self._limit):
                 return await self._followed(method, url, headers, content)
         except TimeoutError as error:
-            raise ServerError(f"{urlsplit(url).hostname} did not answer within {LIMIT:.0f} s") from error
+            raise ServerError(f"{urlsplit(url).hostname} did not answer within {self._limit:g} s") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise ServerError(f"{urlsplit(url).hostname} cannot be reached: {type(error).__name__}") from error
 
     async def _followed(self, method: str, url: str, headers: Mapping[str, str], content: Mapping[str, object]) -> Page:
         fixed = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": f"mcpchat/{__version__}"}
-        async with httpx2.AsyncClient(headers={**fixed, **headers}, timeout=LIMIT) as client:
+        async with httpx2.AsyncClient(headers={**fixed, **headers}, timeout=self._limit) as client:
             for _ in range(_REDIRECTS + 1):
                 await self.check(url)
                 async with client.stream(method, url, **content) as response:  # type: ignore[arg-type]

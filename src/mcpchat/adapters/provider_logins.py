@@ -31,10 +31,9 @@ _ADDRESSES = ("authorization_url", "token_url", "revocation_url", "userinfo_url"
 
 
 class SignedIn(Struct, frozen=True, kw_only=True):
-    """A login that was just made, what of it was asked for, and the servers that lack something, with what."""
+    """A login that was just made, and the servers that lack something, with what."""
 
     account: Account
-    asked: tuple[str, ...]
     lacking: dict[str, tuple[str, ...]] = {}
 
 
@@ -210,73 +209,91 @@ class ProviderLogins:
         before = self.account(name, account)
         before = None if before is not None and before.store == "environment" else before
         others = any(one.login == name for one in self._vault.accounts())
-        users = {
-            server: config
-            for server, config in self._users(name).items()
-            if (
-                self.account(name, config.account) == before
-                if before is not None
-                else config.account == account or (config.account is None and not others)
-            )
-        }
-        entry = self._config.auth.entries.get(name, ProviderConfig())
-        wanted = joined(*(self.scopes(config) for config in users.values()), plain_scopes(more))
-        if account is None:
-            wanted = wanted or plain_scopes(entry.scopes)
-        if provider.is_google and not wanted and account is None:
-            named = sorted({config.account for config in self._users(name).values() if config.account})
-            raise UsageError(
-                f"the servers want other accounts: {', '.join(named)}"
-                if named
-                else 'no server in the config has auth = "google": there is nothing to ask Google for',
-                hint=login_command(name, account=named[0])
-                if named
-                else "name what you want by --scope, or set up a server first",
-            )
+        users = self._users_of(name, account, before, first=not others)
+        wanted = self._wanted(provider, account, users, more)
         if account is not None and not users:
             consent.screen.tell(f'No server has account = "{account}" yet: only who you are is asked for.')
         store = store or (before.store if before is not None else self._vault.usual)
         await self._vault.store(store).probe()
-        granted = before.scopes if before is not None and not before.lost else ()
-        asked = joined(wanted, granted)
+        asked = joined(wanted, before.scopes if before is not None and not before.lost else ())
         hint = before.account if before is not None else account if account and "@" in account else ""
-        another = before is None and others
         consent.screen.tell(f"Asking {provider.title} for: {scope_titles(asked) or 'who you are'}")
-        record = await provider_oauth.sign_in(provider, asked, consent, self._secrets, hint=hint, another=another)
+        record = await provider_oauth.sign_in(
+            provider, asked, consent, self._secrets, hint=hint, another=before is None and others
+        )
+        kept = await self._vault.keep(await self._entry(name, account, before, record, store, consent), record)
+        self.forget(kept.key)
+        lacking = {server: missing(self.scopes(config), kept.scopes) for server, config in users.items()}
+        return SignedIn(account=kept, lacking={one: lacks for one, lacks in lacking.items() if lacks})
+
+    def _users_of(
+        self, name: str, account: str | None, before: Account | None, *, first: bool
+    ) -> dict[str, ServerConfig]:
+        """The servers that a sign-in is for: of a known account its own; of the first one also those that name none."""
+
+        def meant(config: ServerConfig) -> bool:
+            if before is not None:
+                return self.account(name, config.account) == before
+            return config.account == account or (config.account is None and first)
+
+        return {server: config for server, config in self._users(name).items() if meant(config)}
+
+    def _wanted(
+        self, provider: Provider, account: str | None, users: Mapping[str, ServerConfig], more: Sequence[str]
+    ) -> tuple[str, ...]:
+        """The scopes to ask for. Raises UsageError where there is nothing to ask Google for."""
+        wanted = joined(*(self.scopes(config) for config in users.values()), plain_scopes(more))
+        if account is not None:
+            return wanted
+        wanted = wanted or plain_scopes(self._config.auth.entries.get(provider.name, ProviderConfig()).scopes)
+        named = sorted({config.account for config in self._users(provider.name).values() if config.account})
+        if provider.is_google and not wanted and named:
+            raise UsageError(
+                f"the servers want other accounts: {', '.join(named)}",
+                hint=login_command(provider.name, account=named[0]),
+            )
+        if provider.is_google and not wanted:
+            raise UsageError(
+                'no server in the config has auth = "google": there is nothing to ask Google for',
+                hint="name what you want by --scope, or set up a server first",
+            )
+        return wanted
+
+    async def _entry(
+        self,
+        name: str,
+        wished: str | None,
+        before: Account | None,
+        record: Record,
+        store: StoreName,
+        consent: Consent,
+    ) -> Account:
+        """The entry of a login that was just made; whose it is, is who signed in, whoever was expected."""
         who = record["account"]
-        alias = account if account and "@" not in account else ""
+        alias = wished if wished and "@" not in wished else ""
         same = before is not None and (not who or who.casefold() == before.account.casefold())
-        if before is not None and same:
-            alias = alias or before.alias
-        elif before is not None:
+        if before is not None and not same:
             consent.screen.tell(f"You signed in as {who}, not as {before.account}, whose login stays as it was.")
             if alias and before.alias == alias:
                 await self._vault.update(before.key, lambda one: replace(one, alias=""))
                 consent.screen.tell(f"{alias} is now {who}.")
-        elif hint and who.casefold() != hint.casefold():
-            consent.screen.tell(f"You signed in as {who}, not as {hint}.")
-        got = plain_scopes(record["granted"])
-        key = before.key if before is not None and same else f"{name}/{who or account or 'default'}"
-        known = self._vault.find(key)  # somebody who was signed in already, whoever was expected
-        kept = await self._vault.keep(
-            Account(
-                key=key,
-                kind="provider",
-                login=name,
-                account=who,
-                alias=alias or (known.alias if known is not None else ""),
-                scopes=got,
-                store=store,
-                created=record["created"],
-                expires=record.get("expires_at") if "refresh_token" not in record else None,
-                renews="refresh_token" in record,
-                default=known is not None and known.default,
-            ),
-            record,
+        elif before is None and wished and "@" in wished and who.casefold() != wished.casefold():
+            consent.screen.tell(f"You signed in as {who}, not as {wished}.")
+        key = before.key if before is not None and same else f"{name}/{who or wished or 'default'}"
+        known = self._vault.find(key)
+        return Account(
+            key=key,
+            kind="provider",
+            login=name,
+            account=who,
+            alias=alias or (known.alias if known is not None else ""),
+            scopes=plain_scopes(record["granted"]),
+            store=store,
+            created=record["created"],
+            expires=record.get("expires_at") if "refresh_token" not in record else None,
+            renews="refresh_token" in record,
+            default=known is not None and known.default,
         )
-        self.forget(kept.key)
-        lacking = {server: missing(self.scopes(config), got) for server, config in users.items()}
-        return SignedIn(account=kept, asked=asked, lacking={one: lacks for one, lacks in lacking.items() if lacks})
 
     async def revoke(self, account: Account) -> str:
         """Have the provider end the login: why not, where it did not."""

@@ -22,7 +22,7 @@ from mcpchat.adapters.loopback import Expected, listening
 from mcpchat.adapters.token_store import Record
 from mcpchat.adapters.vault import LoginEnded
 from mcpchat.core.errors import ConfigError, McpChatError, ServerError, SignInNeeded
-from mcpchat.core.logins import joined, lifetime, missing, plain_scopes, scope_titles
+from mcpchat.core.logins import joined, lifetime, plain_scopes
 from mcpchat.core.redaction import Secrets
 from mcpchat.core.sanitize import one_line
 
@@ -370,8 +370,3 @@ def _offline(provider: Provider, why: str) -> ServerError:
 
 def _again(provider: Provider) -> str:
     return f"mcpchat auth login {provider.name}"
-
-
-def not_granted(record: Record, scopes: Sequence[str]) -> str:
-    """The scopes that are wanted and were not granted, in words; empty where there are none."""
-    return scope_titles(missing(scopes, record.get("granted", ())))

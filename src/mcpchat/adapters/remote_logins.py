@@ -147,7 +147,6 @@ class RemoteLogins:
             login=wanted.url,
             alias=server.account or "",
             store=store,
-            issuer=record["issuer"],
             created=record["created"],
         )
         kept = await self._vault.keep(_entry(account, record), record)

@@ -29,7 +29,6 @@ class Account(Struct, frozen=True, kw_only=True):
     expires: float | None = None
     renews: bool = False
     default: bool = False
-    issuer: str = ""
     lost: str = ""
 
     @property

@@ -117,12 +117,15 @@ class Dialler:
             own["PYDANTIC_DISABLE_PLUGINS"] = "1"  # a search through all installed packages, for nothing
         own |= await self.credentials.variables(line.name)
         env = child_environment(self.environ, passed=config.env_pass, own=own)
-        # -P: a folder's own files never stand in for the bundled package.
-        argv = (
-            [sys.executable, "-P", "-m", f"mcpchat_servers.{config.builtin}"]
-            if config.builtin
-            else [config.command or "", *config.args]
-        )
+        argv = bundled_command(config) if config.builtin else [config.command or "", *config.args]
         return await ServerProcess.spawn(
             argv, env=env, cwd=config.cwd, tell=line.log, redact=self.secrets.redact_log, orphans=self.orphans
         )
+
+
+def bundled_command(config: ServerConfig) -> list[str]:
+    """How a bundled server is started. -P: a folder's own files never stand in for the package."""
+    options = ["--read-only"] if config.read_only else []
+    for folder in config.folders:
+        options += ["--folder", folder]
+    return [sys.executable, "-P", "-m", f"mcpchat_servers.{config.builtin}", *options]

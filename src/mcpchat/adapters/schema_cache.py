@@ -49,7 +49,7 @@ def identity(config: ServerConfig, environ: Mapping[str, str], *, login: float =
         "allowed": [config.elicitation, config.sampling, config.roots],
         "files": _files(config, environ),
         "url": [config.url, config.transport, config.protocol],
-        "builtin": config.builtin,
+        "builtin": [config.builtin, config.read_only, config.folders],
         "login": [login, config.auth, config.account, *config.scopes],
         "settings": sorted({**config.env, **config.headers}.items()),
         "values": values,

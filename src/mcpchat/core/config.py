@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from mcpchat.core import schemas
+from mcpchat.core.bundled import BUNDLED
 from mcpchat.core.config_auth import AuthConfig, Reference, auth_contradictions
-from mcpchat.core.config_faults import BUILTIN_SERVERS, ENTRIES, contradictions, line_of, problems
+from mcpchat.core.config_faults import ENTRIES, contradictions, line_of, problems
 from mcpchat.core.errors import ConfigError
 
 Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
@@ -125,8 +126,15 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "Bearer env:NAME" are looked up.'),
     ] = field(default_factory=dict)
     builtin: Annotated[
-        str | None, Meta(description="A server that comes with mcpchat.", extra_json_schema={"enum": BUILTIN_SERVERS})
+        str | None, Meta(description="A server that comes with mcpchat.", extra_json_schema={"enum": tuple(BUNDLED)})
     ] = None
+    read_only: Annotated[
+        bool, Meta(description="Of a bundled server: only the tools that change nothing, and a login for no more.")
+    ] = False
+    folders: Annotated[
+        tuple[str, ...],
+        Meta(description="Folders of this machine that a bundled server may save files into and send files from."),
+    ] = ()
     auth: Annotated[
         str | None,
         Meta(
@@ -278,7 +286,22 @@ def parse(text: str, name: str) -> Config:
         faults.sort(key=lambda fault: fault.line)
         where = (f"{name}:{p.line}: {p}" if p.line else f"{name}: {p}" for p in faults)
         raise ConfigError("\n".join(where), hint="mcpchat config validate checks the file again")
-    return msgspec.convert(table, Config)
+    config = msgspec.convert(table, Config)
+    return msgspec.structs.replace(config, servers={name: completed(one) for name, one in config.servers.items()})
+
+
+def completed(server: ServerConfig) -> ServerConfig:
+    """The server with what a bundled one needs and the file need not say: whose login, and for what."""
+    known = BUNDLED.get(server.builtin or "")
+    own = {*server.env, *server.env_pass}
+    if known is None or not known.provider or (server.auth is None and own.intersection(known.credentials)):
+        return server
+    return msgspec.structs.replace(
+        server,
+        auth=server.auth or known.provider,
+        scopes=server.scopes or (known.reading_scopes if server.read_only else known.scopes),
+        token_env=server.token_env or known.token_env,
+    )
 
 
 _NAMED: dict[str, type[Struct]] = {"model": ModelEntry, "auth": AuthConfig}  # tables whose own tables are named ones

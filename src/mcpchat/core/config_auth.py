@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from mcpchat.core.config_faults import ENTRIES, REFERENCE, Found, did_you_mean, is_http, tables
+from mcpchat.core.config_faults import ENTRIES, REFERENCE, Found, bundled, did_you_mean, is_http, tables
 
 NO_SECRETS = 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
 GOOGLE = "google"
@@ -119,7 +119,8 @@ def _local(path: tuple[str, ...], server: Mapping[str, Any], providers: Mapping[
     for key in _REMOTE_KEYS:
         if key in server:
             yield (*path, key), 'goes with "url"; of a provider it stands under [auth.NAME]'
-    name = server.get("auth")
+    known_server = bundled(server)
+    name = server.get("auth") or (known_server.provider or None)
     if name is None:
         for key in ("scopes", "account", "token_env"):
             if key in server:
@@ -130,6 +131,8 @@ def _local(path: tuple[str, ...], server: Mapping[str, Any], providers: Mapping[
     known = tuple(dict.fromkeys((GOOGLE, *providers)))
     if name not in known:
         yield (*path, "auth"), f"no provider is named {name!r}{did_you_mean(name, known)}"
+    elif known_server.scopes:
+        pass
     elif name == GOOGLE and not server.get("scopes") and not providers.get(GOOGLE, {}).get("scopes"):
         yield (*path, "auth"), 'expected "scopes" too: what the server may do with the account'
     variable = server.get("token_env")

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -10,10 +11,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from mcpchat.core.bundled import BUNDLED, Bundled
+
 REFERENCE = re.compile(r"(env|keyring):(.+)")
 ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-BUILTIN_SERVERS = ("calculator",)
 ENTRIES = "<entries>"  # where [model.NAME] tables are kept; no file can have it
 
 Found = tuple[tuple[str, ...], str]
@@ -130,19 +132,41 @@ def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Fou
     elif len(ways) > 1:
         yield path, f"expected only one of {' and '.join(ways)}"
     elif ways[0] != "command":
-        for key in ("args", "env", "env_pass", "cwd"):
+        for key in ("args", "cwd") if ways[0] == "builtin" else ("args", "env", "env_pass", "cwd"):
             if key in server:
                 yield (*path, key), f'goes with "command", not with "{ways[0]}"'
+    yield from _bundled_contradictions(path, server)
     for key in ("headers", "transport"):
         if key in server and "url" not in server:
             yield (*path, key), 'goes with "url"'
     builtin = server.get("builtin")
-    if isinstance(builtin, str) and builtin not in BUILTIN_SERVERS:
-        close = did_you_mean(builtin, BUILTIN_SERVERS)
-        yield (*path, "builtin"), f"no bundled server is named {builtin!r}{close or ': ' + ', '.join(BUILTIN_SERVERS)}"
+    if isinstance(builtin, str) and builtin not in BUNDLED:
+        yield (*path, "builtin"), f"no bundled server is named {builtin!r}{did_you_mean(builtin, tuple(BUNDLED))}"
     url = server.get("url")
     if isinstance(url, str) and not is_http(url):
         yield (*path, "url"), "expected an address that begins with https:// or http://"
+
+
+def _bundled_contradictions(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Found]:
+    known = bundled(server)
+    if "read_only" in server and not known.provider:
+        yield (*path, "read_only"), f"goes with builtin = {_some(one for one in BUNDLED if BUNDLED[one].provider)}"
+    if "folders" in server and not known.takes_folders:
+        yield (*path, "folders"), f"goes with builtin = {_some(one for one in BUNDLED if BUNDLED[one].takes_folders)}"
+    folders = server.get("folders")
+    for folder in folders if isinstance(folders, list) else ():
+        if isinstance(folder, str) and not (folder.startswith("~") or PurePath(folder).is_absolute()):
+            yield (*path, "folders"), f"{folder!r}: expected a whole path, or one that begins with ~"
+
+
+def bundled(server: Mapping[str, Any]) -> Bundled:
+    """What is known of the bundled server that this table is for; of any other, nothing."""
+    name = server.get("builtin")
+    return BUNDLED.get(name, Bundled()) if isinstance(name, str) else Bundled()
+
+
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def is_http(address: str) -> bool:

@@ -86,7 +86,7 @@ _ALIASES = {f"{_GOOGLE}userinfo.email": "email", f"{_GOOGLE}userinfo.profile": "
 _TITLES = {
     "https://mail.google.com/": "Gmail (everything)",
     f"{_GOOGLE}gmail.readonly": "Gmail (read)",
-    f"{_GOOGLE}gmail.modify": "Gmail (read, write, send)",
+    f"{_GOOGLE}gmail.modify": "Gmail (read, label, write, send)",
     f"{_GOOGLE}gmail.send": "Gmail (send)",
     f"{_GOOGLE}gmail.compose": "Gmail (drafts, send)",
     f"{_GOOGLE}gmail.labels": "Gmail (labels)",

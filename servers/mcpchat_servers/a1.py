@@ -1,0 +1,127 @@
+"""A1 notation: read, held against the sheets that there are, and written."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+_CELLS = re.compile(
+    r"\$?(?P<left>[A-Za-z]{1,3})?\$?(?P<top>[1-9][0-9]{0,7})?"
+    r"(?P<rest>:\$?(?P<right>[A-Za-z]{1,3})?\$?(?P<bottom>[1-9][0-9]{0,7})?)?"
+)
+_QUOTED = re.compile(r"'((?:[^']|'')+)'(?:!(.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A sheet's title and its size."""
+
+    title: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Cells of one sheet; rows and columns count from 1, and the last ones are within."""
+
+    sheet: str
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top + 1
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left + 1
+
+    def rows(self, top: int, bottom: int) -> "Window":
+        """The same columns, other rows."""
+        return Window(self.sheet, top, self.left, bottom, self.right)
+
+    def __str__(self) -> str:
+        first, last = f"{letters(self.left)}{self.top}", f"{letters(self.right)}{self.bottom}"
+        quoted = self.sheet.replace("'", "''")
+        return f"'{quoted}'!{first}" if first == last else f"'{quoted}'!{first}:{last}"
+
+
+def letters(column: int) -> str:
+    """A column's letters: 1 is A, 27 is AA."""
+    name = ""
+    while column:
+        column, digit = divmod(column - 1, 26)
+        name = chr(ord("A") + digit) + name
+    return name
+
+
+def number(column: str) -> int:
+    """A column's number: A is 1, AA is 27."""
+    value = 0
+    for letter in column.upper():
+        value = value * 26 + ord(letter) - ord("A") + 1
+    return value
+
+
+def window(text: str, sheets: Sequence[Sheet], names: Mapping[str, Window]) -> Window:
+    """What a range stands for in a spreadsheet: cells, a sheet's name, or a named range (``names``).
+
+    Without a sheet the first is meant; open ends end where the sheet does. Raises ToolError.
+    """
+    if not sheets:
+        raise ToolError("the spreadsheet has no sheet with cells")
+    title, cells = _split(text.strip())
+    if title is None:
+        named = next((found for name, found in names.items() if name.lower() == cells.lower()), None)
+        if named is not None:
+            return named
+        if _sheet(cells, sheets) is not None and not _is_cells(cells):
+            title, cells = cells, ""
+    sheet = sheets[0] if title is None else _sheet(title, sheets)
+    if sheet is None:
+        known = ", ".join(one.title for one in sheets[:30])
+        raise ToolError(f"no sheet is named {title!r}; the spreadsheet has: {known}")
+    if not cells:
+        return Window(sheet.title, 1, 1, max(sheet.rows, 1), max(sheet.columns, 1))
+    return _cells(text, cells, sheet)
+
+
+def _split(text: str) -> tuple[str | None, str]:
+    """The sheet, where one is named, and the cells."""
+    if quoted := _QUOTED.fullmatch(text):
+        return quoted[1].replace("''", "'"), quoted[2] or ""
+    title, mark, cells = text.rpartition("!")
+    return (title, cells) if mark else (None, text)
+
+
+def _is_cells(text: str) -> bool:
+    found = _CELLS.fullmatch(text)
+    return found is not None and bool((found["top"] and found["left"]) or found["rest"])
+
+
+def _sheet(title: str, sheets: Sequence[Sheet]) -> Sheet | None:
+    return next((one for one in sheets if one.title.lower() == title.lower()), None)
+
+
+def _cells(text: str, cells: str, sheet: Sheet) -> Window:
+    found = _CELLS.fullmatch(cells)
+    if not _is_cells(cells) or found is None:
+        raise ToolError(f"{text[:100]!r} is no range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1")
+    left, top = found["left"], found["top"]
+    right, bottom = (found["right"], found["bottom"]) if found["rest"] else (left, top)
+    if not (right or bottom) or (bool(right) != bool(left) and not bottom):
+        raise ToolError(f"{text[:100]!r} is no range: what stands behind the colon is missing something")
+    columns = sorted((number(left) if left else 1, number(right) if right else sheet.columns))
+    rows = sorted((int(top) if top else 1, int(bottom) if bottom else sheet.rows))
+    if top and not bottom and int(top) > sheet.rows:
+        rows = [int(top), int(top)]
+    if columns[0] > sheet.columns or rows[0] > sheet.rows:
+        raise ToolError(
+            f"{text[:100]!r} lies outside the sheet {sheet.title!r}, which has {sheet.rows} rows and columns A to "
+            f"{letters(sheet.columns)}"
+        )
+    return Window(sheet.title, rows[0], columns[0], min(rows[1], sheet.rows), min(columns[1], sheet.columns))

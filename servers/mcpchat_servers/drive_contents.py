@@ -1,0 +1,155 @@
+"""Requests that several of Drive's tools make: what is known of a file, its text, its bytes, what is sent."""
+
+import hashlib
+import io
+import mimetypes
+from contextlib import ExitStack
+from typing import Any, BinaryIO
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+from mcpchat_servers.drive_files import (
+    APPS,
+    CONVERTED,
+    DRAWING,
+    FIELDS,
+    FOLDER,
+    SHORTCUT,
+    File,
+    FilePage,
+    file_of,
+)
+from mcpchat_servers.google.ids import parsed_id
+from mcpchat_servers.google.server import Session
+from mcpchat_servers.google.texts import decoded, pdf_text
+
+FILES = "drive/v3/files"
+UPLOADS = "upload/drive/v3/files"
+EVERYWHERE = {"supportsAllDrives": True}
+MOST_READ = 25 * 2**20  # bytes of a file that is read as text
+MOST_SENT = 5 * 2**40  # bytes of an upload: what Drive takes
+READ_AS = {
+    f"{APPS}document": ("text/markdown", "markdown"),
+    f"{APPS}spreadsheet": ("text/csv", "csv"),
+    f"{APPS}presentation": ("text/plain", "text"),
+    f"{APPS}script": (f"{APPS}script+json", "json"),
+}
+
+
+def writing() -> dict[str, Any]:
+    return {"fields": FIELDS, **EVERYWHERE}
+
+
+async def page_of(session: Session, terms: str, more: dict[str, Any], page_size: int, cursor: str | None) -> FilePage:
+    params = {
+        "q": terms,
+        "pageSize": page_size,
+        "fields": f"nextPageToken,incompleteSearch,files({FIELDS})",
+        "supportsAllDrives": True,
+        "includeItemsFromAllDrives": True,
+        **more,
+    }
+    found = await session.api.get(FILES, params | ({"pageToken": cursor} if cursor else {}), what="the search")
+    return FilePage(
+        files=[file_of(raw) for raw in found.get("files", ())],
+        next_cursor=found.get("nextPageToken"),
+        incomplete=found.get("incompleteSearch") or None,
+    )
+
+
+async def metadata(session: Session, given: str, fields: str, *, follow: bool = True) -> dict[str, Any]:
+    """What Drive tells of a file; of a shortcut, what it tells of its target."""
+    wanted = parsed_id(given)
+    params = {"fields": fields, **EVERYWHERE}
+    raw = await session.api.get(f"{FILES}/{wanted}", params, what=f"the file {wanted}")
+    if follow and raw.get("mimeType") == SHORTCUT and (target := (raw.get("shortcutDetails") or {}).get("targetId")):
+        raw = await session.api.get(f"{FILES}/{target}", params, what=f"the file {target} that the shortcut is for")
+    return raw
+
+
+async def patched(session: Session, given: str, body: dict[str, object]) -> File:
+    wanted = parsed_id(given)
+    made = await session.api.change(
+        "PATCH", f"{FILES}/{wanted}", body, what=f"the file {wanted}", repeatable=True, params=writing()
+    )
+    return file_of(made)
+
+
+async def text_of(session: Session, raw: dict[str, Any]) -> tuple[str, str]:
+    """A file's whole text, and what it is written in. Raises ToolError where it has none."""
+    kind = raw["mimeType"]
+    written = READ_AS[kind][1] if kind in READ_AS else "markdown" if kind == "text/markdown" else "text"
+    key = (raw["id"], raw.get("version", ""), raw.get("modifiedTime", ""))
+    if (kept := session.texts.get(*key)) is not None:
+        return kept, written
+    data = await bytes_of(session, raw, MOST_READ)
+    text = await pdf_text(data, named(raw)) if kind == "application/pdf" else decoded(data)
+    if text is None:
+        more = " Or copy_file with convert makes a Google document of it." if kind in CONVERTED else ""
+        raise ToolError(f"{named(raw)} ({kind}) is no text: download_file saves it on the user's machine.{more}")
+    return session.texts.keep(text, *key), written
+
+
+async def bytes_of(session: Session, raw: dict[str, Any], most: int) -> bytes:
+    """A file's bytes, or those of its export. Raises ToolError where it has none, or too many."""
+    kind, what = raw["mimeType"], named(raw)
+    if kind in READ_AS or kind == DRAWING:
+        export = "image/png" if kind == DRAWING else READ_AS[kind][0]
+        return (
+            await session.api.content(f"{FILES}/{raw['id']}/export", {"mimeType": export}, what=what, most=most)
+        ).data
+    check_content(raw)
+    if int(raw.get("size", 0)) > most:
+        raise ToolError(f"{what} has {int(raw['size']):,} bytes, too many to read here: download_file saves it")
+    params = {"alt": "media", **EVERYWHERE}
+    return (await session.api.content(f"{FILES}/{raw['id']}", params, what=what, most=most)).data
+
+
+def check_content(raw: dict[str, Any]) -> None:
+    kind = raw["mimeType"]
+    if kind == FOLDER:
+        raise ToolError(f"{named(raw)} is a folder: list_folder shows what is in it")
+    if kind.startswith(APPS):
+        raise ToolError(
+            f"{named(raw)} is of a kind that Google gives out only in the browser: {raw.get('webViewLink', kind)}"
+        )
+
+
+def named(raw: dict[str, Any]) -> str:
+    return f"{raw.get('name') or raw['id']!r}"
+
+
+def source_of(session: Session, open_files: ExitStack, text: str | None, path: str | None) -> tuple[BinaryIO, int, str]:
+    """What is sent: open, with its size, and its name where it has one. Raises ToolError."""
+    if (text is None) == (path is None):
+        raise ToolError("expected exactly one of text and path")
+    if path is not None:
+        return open_files.enter_context(session.folders.reading(path, most=MOST_SENT))
+    data = (text or "").encode()
+    return io.BytesIO(data), len(data), ""
+
+
+def media_type_of(name: str, text: str | None, *, convert: bool = False) -> str:
+    """What a name's ending says; of a text without one, Markdown where it becomes a document."""
+    if name.lower().endswith((".md", ".markdown")):
+        return "text/markdown"
+    guessed = mimetypes.guess_type(name)[0]
+    if guessed:
+        return guessed
+    if text is None:
+        return "application/octet-stream"
+    return "text/markdown" if convert else "text/plain"
+
+
+def converted(kind: str) -> str:
+    if kind not in CONVERTED:
+        raise ToolError(f"{kind} cannot be made a Google document; leave convert out, or give media_type")
+    return CONVERTED[kind]
+
+
+def md5(file: BinaryIO) -> str:
+    file.seek(0)
+    digest = hashlib.md5(usedforsecurity=False)
+    while piece := file.read(2**20):
+        digest.update(piece)
+    return digest.hexdigest()

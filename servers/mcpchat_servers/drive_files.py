@@ -1,0 +1,243 @@
+"""Drive's files as values: what is told of one, how files are searched for, which formats they come in."""
+
+import re
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from mcpchat_servers.google.ids import parsed_id
+
+APPS = "application/vnd.google-apps."
+FOLDER = f"{APPS}folder"
+SHORTCUT = f"{APPS}shortcut"
+DOCUMENT, SPREADSHEET, PRESENTATION, DRAWING = (
+    f"{APPS}{kind}" for kind in ("document", "spreadsheet", "presentation", "drawing")
+)
+Kind = Literal["folder", "document", "spreadsheet", "presentation", "pdf", "image", "video", "audio"]
+
+FIELDS = (
+    "id,name,mimeType,size,createdTime,modifiedTime,owners(displayName,emailAddress),parents,driveId,webViewLink,"
+    "trashed,shortcutDetails(targetId)"
+)
+MORE_FIELDS = (
+    f"{FIELDS},description,md5Checksum,version,starred,shared,lastModifyingUser(displayName,emailAddress),"
+    "permissions(id,type,role,emailAddress,domain),capabilities(canEdit,canShare,canDownload,canTrash)"
+)
+
+_KINDS: Mapping[str, str] = {
+    "folder": f"mimeType = '{FOLDER}'",
+    "document": f"mimeType = '{DOCUMENT}'",
+    "spreadsheet": f"mimeType = '{SPREADSHEET}'",
+    "presentation": f"mimeType = '{PRESENTATION}'",
+    "pdf": "mimeType = 'application/pdf'",
+    "image": "mimeType contains 'image/'",
+    "video": "mimeType contains 'video/'",
+    "audio": "mimeType contains 'audio/'",
+}
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_ODF = "application/vnd.oasis.opendocument."
+EXPORTS: Mapping[str, Mapping[str, str]] = {
+    DOCUMENT: {
+        "docx": f"{_OFFICE}wordprocessingml.document",
+        "pdf": "application/pdf",
+        "md": "text/markdown",
+        "txt": "text/plain",
+        "html": "text/html",
+        "odt": f"{_ODF}text",
+        "rtf": "application/rtf",
+        "epub": "application/epub+zip",
+    },
+    SPREADSHEET: {
+        "xlsx": f"{_OFFICE}spreadsheetml.sheet",
+        "csv": "text/csv",
+        "tsv": "text/tab-separated-values",
+        "pdf": "application/pdf",
+        "ods": f"{_ODF}spreadsheet",
+    },
+    PRESENTATION: {
+        "pptx": f"{_OFFICE}presentationml.presentation",
+        "pdf": "application/pdf",
+        "txt": "text/plain",
+        "odp": f"{_ODF}presentation",
+    },
+    DRAWING: {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "jpg": "image/jpeg"},
+}
+ExportFormat = Literal[
+    "docx", "pdf", "md", "txt", "html", "odt", "rtf", "epub", "xlsx", "csv", "tsv", "ods", "pptx", "odp", "png", "svg",
+    "jpg",
+]  # fmt: skip
+CONVERTED: Mapping[str, str] = {
+    "text/markdown": DOCUMENT,
+    "text/plain": DOCUMENT,
+    "text/html": DOCUMENT,
+    "application/rtf": DOCUMENT,
+    "application/msword": DOCUMENT,
+    f"{_OFFICE}wordprocessingml.document": DOCUMENT,
+    f"{_ODF}text": DOCUMENT,
+    "text/csv": SPREADSHEET,
+    "text/tab-separated-values": SPREADSHEET,
+    "application/vnd.ms-excel": SPREADSHEET,
+    f"{_OFFICE}spreadsheetml.sheet": SPREADSHEET,
+    f"{_ODF}spreadsheet": SPREADSHEET,
+    "application/vnd.ms-powerpoint": PRESENTATION,
+    f"{_OFFICE}presentationml.presentation": PRESENTATION,
+    f"{_ODF}presentation": PRESENTATION,
+}
+
+FolderId = Annotated[
+    str, Field(description='A folder\'s id or link; "root" is My Drive.', min_length=1, max_length=2000)
+]
+
+
+class Person(BaseModel):
+    name: str | None = None
+    email: str | None = None
+
+
+class Permission(BaseModel):
+    """Who may do what with a file."""
+
+    id: str
+    type: Annotated[str, Field(description="user, group, domain or anyone")]
+    role: Annotated[str, Field(description="owner, organizer, fileOrganizer, writer, commenter or reader")]
+    email: str | None = None
+    domain: str | None = None
+
+
+class File(BaseModel):
+    """A file or folder of Drive."""
+
+    id: str
+    name: str
+    media_type: str
+    uri: Annotated[str, Field(description="As an MCP resource of this server.")]
+    link: Annotated[str | None, Field(description="Its address in a browser.")] = None
+    size: Annotated[int | None, Field(description="Bytes; Google's own documents have none.")] = None
+    created: Annotated[str | None, Field(description="RFC 3339")] = None
+    modified: Annotated[str | None, Field(description="RFC 3339")] = None
+    owners: list[Person] | None = None
+    parents: Annotated[list[str] | None, Field(description="The id of its folder.")] = None
+    shared_drive: Annotated[str | None, Field(description="The id of the shared drive that it is in.")] = None
+    shortcut_to: Annotated[str | None, Field(description="The id of the file that this shortcut stands for.")] = None
+    trashed: bool | None = None
+
+
+class FileDetails(File):
+    """A file or folder of Drive, with who may see it."""
+
+    description: str | None = None
+    starred: bool | None = None
+    shared: bool | None = None
+    changed_by: Person | None = None
+    md5: str | None = None
+    can: Annotated[list[str] | None, Field(description="What this account may do: edit, share, download, trash.")] = (
+        None
+    )
+    permissions: Annotated[list[Permission] | None, Field(description="Missing where only editors see them.")] = None
+
+
+class FilePage(BaseModel):
+    """Some of the files that were asked for."""
+
+    files: list[File]
+    next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
+    incomplete: Annotated[bool | None, Field(description="Google did not search everywhere: narrow it down.")] = None
+
+
+def file_of(raw: Mapping[str, Any]) -> File:
+    return File(**_file(raw))
+
+
+def details_of(raw: Mapping[str, Any]) -> FileDetails:
+    can = raw.get("capabilities") or {}
+    return FileDetails(
+        **_file(raw),
+        description=raw.get("description"),
+        starred=raw.get("starred") or None,
+        shared=raw.get("shared"),
+        changed_by=_person(raw["lastModifyingUser"]) if "lastModifyingUser" in raw else None,
+        md5=raw.get("md5Checksum"),
+        can=[name.removeprefix("can").lower() for name, may in can.items() if may is True] if can else None,
+        permissions=[permission_of(one) for one in raw["permissions"]] if "permissions" in raw else None,
+    )
+
+
+def permission_of(raw: Mapping[str, Any]) -> Permission:
+    return Permission(
+        id=str(raw.get("id", "")),
+        type=str(raw.get("type", "")),
+        role=str(raw.get("role", "")),
+        email=raw.get("emailAddress"),
+        domain=raw.get("domain"),
+    )
+
+
+def _file(raw: Mapping[str, Any]) -> dict[str, Any]:
+    owners = raw.get("owners")
+    return {
+        "id": raw["id"],
+        "name": raw.get("name", ""),
+        "media_type": raw.get("mimeType", ""),
+        "uri": f"gdrive:///{raw['id']}",
+        "link": raw.get("webViewLink"),
+        "size": int(raw["size"]) if "size" in raw else None,
+        "created": raw.get("createdTime"),
+        "modified": raw.get("modifiedTime"),
+        "owners": [_person(one) for one in owners] if owners else None,
+        "parents": raw.get("parents"),
+        "shared_drive": raw.get("driveId"),
+        "shortcut_to": (raw.get("shortcutDetails") or {}).get("targetId"),
+        "trashed": raw.get("trashed") or None,
+    }
+
+
+def _person(raw: Mapping[str, Any]) -> Person:
+    return Person(name=raw.get("displayName"), email=raw.get("emailAddress"))
+
+
+def quoted(text: str) -> str:
+    """A text in Drive's query language."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def search_terms(
+    *,
+    words: str | None,
+    name: str | None,
+    kind: Kind | None,
+    folder: str | None,
+    modified_after: str | None,
+    trashed: bool,
+    query: str | None,
+) -> str:
+    """All that is asked for, in Drive's query language."""
+    terms = [f"trashed = {'true' if trashed else 'false'}"]
+    if words:
+        terms.append(f"fullText contains {quoted(words)}")
+    if name:
+        terms.append(f"name contains {quoted(name)}")
+    if kind:
+        terms.append(_KINDS[kind])
+    if folder:
+        terms.append(f"{quoted(parsed_id(folder))} in parents")
+    if modified_after:
+        terms.append(f"modifiedTime > '{_moment(modified_after)}'")
+    if query:
+        terms.append(f"({query})")
+    return " and ".join(terms)
+
+
+def _moment(text: str) -> str:
+    """A date or time in the form that Drive reads. Raises ToolError."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return f"{date.fromisoformat(text)}T00:00:00"
+        return datetime.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise ToolError(
+            f"{text[:40]!r}: expected a date like 2026-11-25, or a time like 2026-11-25T13:00:00Z"
+        ) from error

@@ -1,0 +1,115 @@
+"""The folders of this machine that the user lets a server read and write files in; nothing outside is touched."""
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+LONGEST_NAME = 200  # bytes
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+class Folders:
+    """``allowed`` folders exist and are absolute, with links resolved; the first is where relative paths begin."""
+
+    def __init__(self, allowed: Sequence[Path]) -> None:
+        self._allowed = tuple(allowed)
+
+    def __bool__(self) -> bool:
+        return bool(self._allowed)
+
+    def names(self) -> str:
+        return ", ".join(str(folder) for folder in self._allowed)
+
+    def inside(self, path: str) -> Path:
+        """The path with links resolved. Raises ToolError where it lies in no allowed folder."""
+        if not self._allowed:
+            raise ToolError(
+                'no folder of this machine is allowed: the user adds folders = ["~/Downloads"] to this server in '
+                "mcpchat's config, or starts the server with --folder"
+            )
+        if "\0" in path:
+            raise ToolError("a path without NUL, please")
+        try:
+            found = (self._allowed[0] / Path(path).expanduser()).resolve()
+        except (OSError, RuntimeError) as error:
+            raise ToolError(f"{path!r} is no path that can be followed") from error
+        if not any(found.is_relative_to(folder) for folder in self._allowed):
+            raise ToolError(f"{path!r} is outside the folders that the user allowed: {self.names()}")
+        return found
+
+    @contextmanager
+    def reading(self, path: str, *, most: int) -> Iterator[tuple[BinaryIO, int, str]]:
+        """A file to read: open, with its size in bytes and its name. Raises ToolError."""
+        found = self.inside(path)
+        try:
+            descriptor = os.open(found, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        except OSError as error:
+            raise ToolError(f"cannot read {path!r}: {error.strerror}") from error
+        with os.fdopen(descriptor, "rb") as file:
+            told = os.fstat(file.fileno())
+            if not stat.S_ISREG(told.st_mode):
+                raise ToolError(f"{path!r} is no file")
+            if told.st_size > most:
+                raise ToolError(f"{path!r} has {told.st_size:,} bytes; at most {most:,} are sent")
+            yield file, told.st_size, found.name
+
+    @contextmanager
+    def writing(self, path: str | None, name: str) -> Iterator[tuple[BinaryIO, Path]]:
+        """A new file to write, which takes its place whole and at the end, never another's. Raises ToolError.
+
+        ``path`` is a file or an existing folder; ``name`` is what to call the file where path does not say.
+        """
+        target = self.inside(path or ".")
+        if path is None or target.is_dir():
+            target = self.inside(str(target / safe_name(name)))
+        if target.name.startswith("."):
+            raise ToolError(f"{target.name!r}: hidden files are not written")
+        if target.exists():
+            raise ToolError(f"{target} exists already: choose another name")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, part = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+        except OSError as error:
+            raise ToolError(f"cannot write into {target.parent}: {error.strerror}") from error
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file, target
+            _place(Path(part), target)
+        except FileExistsError as error:
+            raise ToolError(f"{target} exists already: choose another name") from error
+        except OSError as error:
+            raise ToolError(f"cannot write {target}: {error.strerror}") from error
+        finally:
+            with suppress(FileNotFoundError):
+                Path(part).unlink()
+
+
+def _place(part: Path, target: Path) -> None:
+    """Put the file where none may be. Where links cannot be made, another program could come in between."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        if target.exists():
+            raise FileExistsError from None
+        part.replace(target)
+
+
+def safe_name(name: str) -> str:
+    """A remote file's name as one that every system takes: no separators, nothing unprinted, not hidden."""
+    clean = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name).strip(" .")
+    stem, dot, suffix = clean.rpartition(".")
+    if not dot or len(suffix) > 20:
+        stem, suffix = clean, ""
+    room = LONGEST_NAME - len(suffix.encode()) - 1
+    stem = stem.encode()[:room].decode(errors="ignore").rstrip(" .")
+    clean = f"{stem}.{suffix}" if suffix and stem else stem or suffix
+    return f"_{clean}" if not clean or _RESERVED.fullmatch(clean) else clean

@@ -1,0 +1,29 @@
+"""The ids of files, as they are given: bare, or in a link."""
+
+import re
+from typing import Annotated
+
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_LINK = re.compile(r"https://(?:drive|docs)\.google\.com/\S*?(?:/d/|/folders/|[?&]id=)([A-Za-z0-9_-]{5,200})")
+FileId = Annotated[
+    str,
+    Field(
+        description="The file's id, or its link at drive.google.com or docs.google.com.",
+        min_length=1,
+        max_length=2000,
+        examples=["1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgvE2upms"],
+    ),
+]
+
+
+def parsed_id(text: str) -> str:
+    """The id in an id or a link. Raises ToolError."""
+    given = text.strip()
+    if found := _LINK.match(given):
+        return found[1]
+    if not _ID.fullmatch(given):
+        raise ToolError(f"{given[:80]!r} is no id of a file: search for the file, or give its link")
+    return given

@@ -1,0 +1,220 @@
+"""Gmail's form of a message as values: headers, the text that a person would read, the attachments."""
+
+import base64
+import binascii
+import email.header
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import getaddresses
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from mcpchat_servers.google.texts import decoded, html_text
+
+_DEEPEST = 30  # multiparts within multiparts
+_CHARSET = re.compile(r"""charset\s*=\s*"?([\w.:-]+)""", re.IGNORECASE)
+Raw = Mapping[str, Any]
+
+
+class Attachment(BaseModel):
+    """A file in a message. ``part_id`` names it in this message, for good."""
+
+    part_id: str
+    name: str
+    media_type: str
+    size: Annotated[int, Field(description="Bytes")]
+
+
+class Message(BaseModel):
+    """A message's headers and labels."""
+
+    id: str
+    thread_id: str
+    date: Annotated[str | None, Field(description="When Gmail got it, RFC 3339.")] = None
+    sender: Annotated[str, Field(description="The From header.")]
+    to: list[str] = []
+    cc: list[str] | None = None
+    bcc: list[str] | None = None
+    subject: str
+    labels: list[str] = []
+    snippet: Annotated[str | None, Field(description="Its first words.")] = None
+    attachments: list[Attachment] | None = None
+
+
+class Reply(BaseModel):
+    """Whom a reply goes to."""
+
+    to: list[str]
+    all_cc: Annotated[list[str], Field(description="Who else gets a reply to all, as cc.")] = []
+
+
+def headers_of(raw: Raw) -> dict[str, str]:
+    """The headers by their name in small letters; of several alike, the first."""
+    found: dict[str, str] = {}
+    for one in (raw.get("payload") or {}).get("headers") or ():
+        found.setdefault(str(one.get("name", "")).lower(), _words(str(one.get("value", ""))))
+    return found
+
+
+def _words(value: str) -> str:
+    """The text of a header, in one line, with encoded words decoded where Gmail left any."""
+    if "=?" in value:
+        with suppress(ValueError, LookupError, binascii.Error):
+            value = str(email.header.make_header(email.header.decode_header(value)))
+    return " ".join(value.split())
+
+
+def message_of(raw: Raw, labels: Mapping[str, str]) -> Message:
+    """What is told of a message. ``labels`` are the names of labels by id."""
+    headers = headers_of(raw)
+    files = [attachment_of(part) for part in parts_of(raw) if is_attachment(part)]
+    return Message(
+        id=raw["id"],
+        thread_id=raw.get("threadId", ""),
+        date=_date(raw.get("internalDate")),
+        sender=headers.get("from", ""),
+        to=addresses(headers.get("to", "")),
+        cc=addresses(headers.get("cc", "")) or None,
+        bcc=addresses(headers.get("bcc", "")) or None,
+        subject=headers.get("subject", ""),
+        labels=[labels.get(one, one) for one in raw.get("labelIds") or ()],
+        snippet=_unescaped(raw.get("snippet")) or None,
+        attachments=files or None,
+    )
+
+
+def _unescaped(snippet: object) -> str:
+    from html import unescape
+
+    return " ".join(unescape(str(snippet or "")).split())
+
+
+def _date(milliseconds: object) -> str | None:
+    try:
+        return datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def addresses(header: str) -> list[str]:
+    """Each address of a header, as ``Name <address>``."""
+    found = getaddresses([header]) if header else []
+    return [f"{name} <{address}>" if name else address for name, address in found if address]
+
+
+def bare(address: str) -> str:
+    """The address alone, in small letters, to compare."""
+    return getaddresses([address])[0][1].lower()
+
+
+def reply_of(raw: Raw, own: str) -> Reply:
+    """Whom a reply goes to: whom the message says, or of one's own message whom it went to; never oneself."""
+    headers = headers_of(raw)
+    sender = addresses(headers.get("reply-to") or headers.get("from", ""))
+    to, cc = addresses(headers.get("to", "")), addresses(headers.get("cc", ""))
+    if own and own in {bare(one) for one in addresses(headers.get("from", ""))}:
+        sender, to = to, []
+    first = {bare(one) for one in sender} | ({own} if own else set())
+    others = {bare(one): one for one in (*to, *cc) if bare(one) not in first}
+    return Reply(to=sender, all_cc=list(others.values()))
+
+
+def parts_of(raw: Raw) -> Iterator[Raw]:
+    """Every part that is no multipart, in order. A message within a message is one part."""
+    yield from _leaves(raw.get("payload") or {}, 0)
+
+
+def _leaves(part: Raw, depth: int) -> Iterator[Raw]:
+    children = part.get("parts") or ()
+    if not children or str(part.get("mimeType", "")).startswith("message/") or depth > _DEEPEST:
+        yield part
+        return
+    for child in children:
+        yield from _leaves(child, depth + 1)
+
+
+def is_attachment(part: Raw) -> bool:
+    kind = str(part.get("mimeType", ""))
+    return bool(part.get("filename")) or not kind.startswith(("text/", "multipart/"))
+
+
+def attachment_of(part: Raw) -> Attachment:
+    kind = str(part.get("mimeType") or "application/octet-stream")
+    name = _words(str(part.get("filename") or ""))
+    return Attachment(
+        part_id=str(part.get("partId", "")),
+        name=name or ("message.eml" if kind == "message/rfc822" else "unnamed"),
+        media_type=kind,
+        size=int((part.get("body") or {}).get("size") or 0),
+    )
+
+
+def unlocked(data: str) -> bytes:
+    """The bytes of Gmail's base64, which is the one for addresses and has no padding."""
+    try:
+        return base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
+    except ValueError:
+        return b""
+
+
+def shown_parts(part: Raw, depth: int = 0) -> list[Raw]:
+    """The parts whose text a person would read: of alternatives the plain one, or else the one in HTML."""
+    kind = str(part.get("mimeType", ""))
+    children: Sequence[Raw] = part.get("parts") or ()
+    if children and not kind.startswith("message/") and depth <= _DEEPEST:
+        if kind == "multipart/alternative":
+            for wanted in ("text/plain", ""):
+                for child in children:
+                    shown = shown_parts(child, depth + 1)
+                    if shown and all(str(one.get("mimeType")) == wanted or not wanted for one in shown):
+                        return shown
+            return []
+        return [one for child in children for one in shown_parts(child, depth + 1)]
+    body = part.get("body") or {}
+    has_text = kind.startswith("text/") and not part.get("filename") and bool(body.get("size") or body.get("data"))
+    return [part] if has_text else []
+
+
+async def text_of_part(part: Raw, data: bytes) -> str:
+    """A part's text, HTML made plain."""
+    charset = _charset(part)
+    text = _decoded(data, charset)
+    return await html_text(text) if part.get("mimeType") == "text/html" else text.strip()
+
+
+def _decoded(data: bytes, charset: str) -> str:
+    """Gmail has mostly made UTF-8 of it already, whatever the header says; but not of everything."""
+    if not charset.lower().startswith("iso-2022"):
+        try:
+            return decoded(data, "utf-8") if data.decode() else ""  # type: ignore[return-value]  # a charset was given
+        except UnicodeDecodeError:
+            pass
+    return decoded(data, charset or "cp1252") or data.decode(errors="replace")
+
+
+def _charset(part: Raw) -> str:
+    for one in part.get("headers") or ():
+        if str(one.get("name", "")).lower() == "content-type" and (found := _CHARSET.search(str(one.get("value", "")))):
+            return found[1]
+    return ""
+
+
+def header_lines(message: Message) -> str:
+    """The headers as a person reads them, above a text."""
+    lines = [
+        ("From", message.sender),
+        ("To", ", ".join(message.to)),
+        ("Cc", ", ".join(message.cc or ())),
+        ("Date", message.date or ""),
+        ("Subject", message.subject),
+        ("Labels", ", ".join(message.labels)),
+        ("Message", f"{message.id} in thread {message.thread_id}"),
+    ]
+    lines += [
+        ("Attachment", f"part_id {one.part_id}: {one.name} ({one.media_type}, {one.size:,} bytes)")
+        for one in message.attachments or ()
+    ]
+    return "\n".join(f"{name}: {value}" for name, value in lines if value)

@@ -1,0 +1,288 @@
+"""The HTTP side of the stand-in: tokens, scopes, faults on order, partial responses, errors as Google words them."""
+
+import contextlib
+import http.server
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+AUTH = "https://www.googleapis.com/auth/"
+TOKEN = "ya29.the-token-of-the-tests-0123456789"
+
+
+class Error(Exception):
+    """An answer that is an error. ``form`` is "drive" for the older form with reasons, else the newer one."""
+
+    def __init__(self, status: int, message: str, *, reason: str = "", headers: dict[str, str] | None = None,
+                 details: list[Any] | None = None) -> None:  # fmt: skip
+        self.status, self.reason, self.headers = status, reason, headers or {}
+        names = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
+                 409: "ALREADY_EXISTS", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE"}  # fmt: skip
+        error: dict[str, Any] = {"code": status, "message": message}
+        if reason:
+            error["errors"] = [{"message": message, "domain": "global", "reason": reason}]
+        if details or not reason:
+            error["status"] = names.get(status, "UNKNOWN")
+        if details:
+            error["details"] = details
+        self.body = {"error": error}
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: Any
+    body: bytes
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.path}" + (" alt=media" if self.one("alt") == "media" else "")
+
+    def one(self, name: str, default: str = "") -> str:
+        return self.query.get(name, [default])[-1]
+
+    def flag(self, name: str) -> bool:
+        return self.one(name) == "true"
+
+    def number(self, name: str, default: int, most: int) -> int:
+        value = int(self.one(name, str(default)))
+        if not 0 < value <= most:
+            raise Error(400, f"Invalid value '{value}'. Values must be within the range: [1, {most}]", reason="invalid")
+        return value
+
+    def json(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.body or b"{}")
+        except ValueError:
+            raise Error(400, "Parse Error", reason="parseError") from None
+
+
+@dataclass
+class Answer:
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Fault:
+    """What goes wrong at requests that match ``METHOD /path``: a status, or "drop", "half", "slow", "junk", "limit"."""
+
+    match: str
+    kind: int | str
+    times: int = 1
+    after: bool = False  # only once the request has been carried out
+
+
+class Service:
+    """The stand-in. ``journal`` has each request as (method, path, query)."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, set[str]] = {
+            TOKEN: {f"{AUTH}{one}" for one in ("drive", "gmail.modify", "spreadsheets")}
+        }
+        self.faults: list[Fault] = []
+        self.journal: list[tuple[str, str, dict[str, list[str]]]] = []
+        self.lock = threading.RLock()
+        self.url = ""
+        self.slowness = 2.0
+        self.disabled: set[str] = set()
+
+    def handle(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+    def requests(self, *prefixes: str) -> list[str]:
+        """The requests so far as ``METHOD /path``, of some methods or paths."""
+        told = [f"{method} {path}" for method, path, _ in self.journal]
+        return [one for one in told if not prefixes or one.startswith(prefixes)]
+
+    def fault(self, request: Request, *, after: bool) -> Fault | None:
+        with self.lock:
+            for fault in self.faults:
+                if fault.times and fault.after == after and re.search(fault.match, request.line):
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def authorize(self, request: Request, *scopes: str) -> None:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind != "Bearer" or token not in self.tokens:
+            raise Error(
+                401,
+                "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other "
+                "valid authentication credential.",
+                reason="authError",
+                headers={"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/", error="invalid_token"'},
+            )
+        if not self.tokens[token] & {AUTH + scope for scope in scopes}:
+            wanted = " ".join(AUTH + scope for scope in scopes)
+            raise Error(
+                403,
+                "Request had insufficient authentication scopes.",
+                reason="insufficientPermissions",
+                headers={
+                    "WWW-Authenticate": f'Bearer realm="https://accounts.google.com/", error="insufficient_scope", scope="{wanted}"'
+                },
+                details=[
+                    {
+                        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                        "reason": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+                        "domain": "googleapis.com",
+                        "metadata": {"service": "the.googleapis.com"},
+                    }
+                ],
+            )
+
+    def enabled(self, service: str) -> None:
+        if service in self.disabled:
+            raise Error(
+                403,
+                f"The API has not been used in project 123 before or it is disabled. Enable it by visiting ... {service}",
+                reason="accessNotConfigured",
+                details=[
+                    {
+                        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                        "reason": "SERVICE_DISABLED",
+                        "domain": "googleapis.com",
+                        "metadata": {"service": service, "consumer": "projects/123"},
+                    }
+                ],
+            )
+
+
+class _Dropped(Exception):
+    """The connection ends here."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    service: Service
+
+    def _serve(self) -> None:
+        parts = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        request = Request(
+            self.command, unquote(parts.path), parse_qs(parts.query, keep_blank_values=True), self.headers, body
+        )
+        self.service.journal.append((request.method, request.path, request.query))
+        half = False
+        try:
+            fault = self.service.fault(request, after=False)
+            if fault is not None:
+                half = self._fail(fault)
+            with self.service.lock:
+                answer = self.service.handle(request)
+            if (fault := self.service.fault(request, after=True)) is not None:
+                half = self._fail(fault)
+        except Error as error:
+            answer = Answer(error.body, error.status, error.headers)
+        except _Dropped:
+            self.close_connection = True
+            return
+        data = answer.body
+        headers = dict(answer.headers)
+        if isinstance(data, bytes):
+            headers.setdefault("Content-Type", "application/octet-stream")
+        else:
+            mask = request.one("fields") if answer.status < 300 else ""
+            data = b"" if data is None else json.dumps(masked(data, mask) if mask else data).encode()
+            headers.setdefault("Content-Type", "application/json; charset=UTF-8")
+        self.send_response(204 if answer.status == 200 and not data and answer.body is None else answer.status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if answer.body is not None or answer.status >= 300:
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if half:
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+            return
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(data)
+
+    def _fail(self, fault: Fault) -> bool:
+        match fault.kind:
+            case int(status):
+                raise Error(status, "The service is currently unavailable.", reason="backendError")
+            case "limit":
+                raise Error(429, "Quota exceeded for quota metric 'Queries'.", reason="rateLimitExceeded",
+                            headers={"Retry-After": "0"})  # fmt: skip
+            case "user limit":
+                raise Error(403, "User Rate Limit Exceeded", reason="userRateLimitExceeded")
+            case "long limit":
+                raise Error(429, "Too many concurrent requests for user.", headers={"Retry-After": "3600"})
+            case "junk":
+                raise _junk()
+            case "drop":
+                raise _Dropped
+            case "slow":
+                time.sleep(self.service.slowness)
+            case "half":
+                return True
+            case reason:
+                raise Error(403, f"Google says {reason}.", reason=str(reason))
+        return False
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - the names that http.server calls
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def _junk() -> Exception:
+    error = Error(200, "")
+    error.body = "<html>Please log in to the hotel's network</html>"  # type: ignore[assignment]
+    return error
+
+
+def masked(value: Any, mask: str) -> Any:
+    """A partial response: what the mask ``a,b(c,d),e/f`` names."""
+    return _only(value, _tree(mask))
+
+
+def _tree(mask: str) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    depth, start = 0, 0
+    pieces = []
+    for index, char in enumerate(mask):
+        depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0:
+            pieces.append(mask[start:index])
+            start = index + 1
+    for piece in [*pieces, mask[start:]]:
+        found = re.match(r"([^/(]+)/(.*)$", piece) or re.match(r"([^/(]+)\((.*)\)$", piece)
+        name, rest = (found[1], found[2]) if found else (piece, "")
+        tree[name.strip()] = _tree(rest) if rest else {}
+    return tree
+
+
+def _only(value: Any, tree: dict[str, Any]) -> Any:
+    if not tree or "*" in tree:
+        return value
+    if isinstance(value, list):
+        return [_only(one, tree) for one in value]
+    if isinstance(value, dict):
+        return {name: _only(value[name], inner) for name, inner in tree.items() if name in value}
+    return value
+
+
+@contextlib.contextmanager
+def serving(service: Service) -> Iterator[Service]:
+    handler = type("Handler", (_Handler,), {"service": service})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    service.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield service
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,387 @@
+"""The Drive server as a process, against the stand-in of Drive."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.google import Google, google
+from tests.google.client import Server, running
+from tests.google.drive import APPS
+from tests.google.example import PNG, fill, pdf
+from tests.google.http import Fault
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("allowed")
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Google]:
+    with google() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def process(api: Google, folder: Path) -> Iterator[Server]:
+    with running("drive", "--folder", str(folder), google=api) as server:
+        yield server
+
+
+@pytest.fixture
+def drive(process: Server, api: Google) -> Server:
+    """The server, with the account as it was at first."""
+    api.drive.__init__(api)  # type: ignore[misc]
+    fill(api)
+    api.faults.clear()
+    api.journal.clear()
+    process.progress.clear()
+    return process
+
+
+def names(drive: Server, **arguments: object) -> list[str]:
+    return [one["name"] for one in drive.call("search_files", **arguments)["files"]]
+
+
+def test_files_are_found_by_words_name_kind_folder_and_date(drive: Server) -> None:
+    assert names(drive, words="dance eight") == ["Plan's notes"]
+    assert names(drive, name="Plan's") == ["Plan's notes"]
+    assert names(drive, kind="spreadsheet") == ["Party budget"]
+    assert names(drive, kind="image") == ["Dot.png"]
+    assert names(drive, folder_id="https://drive.google.com/drive/folders/folder-1") == ["Plan's notes", "Party budget"]
+    assert names(drive, modified_after="2026-11-01T00:11:00") == ["Shortcut to the plan"]
+    assert names(drive, query="mimeType = 'text/plain' or name contains 'stuff'") == ["stuff.zip", "todo.txt"]
+
+
+def test_a_query_cannot_be_left_by_a_quote(drive: Server, api: Google) -> None:
+    assert names(drive, words="x' or trashed = true or name contains '") == []
+    assert names(drive, name="\\") == []
+    assert "fullText contains 'x\\' or" in api.journal[0][2]["q"][0]
+
+
+def test_words_are_sorted_by_relevance_and_everything_else_by_date(drive: Server, api: Google) -> None:
+    drive.call("search_files", words="plan")
+    drive.call("search_files", query="fullText contains 'plan'")
+    drive.call("search_files")
+    assert [query.get("orderBy") for _, _, query in api.journal] == [None, None, ["modifiedTime desc"]]
+
+
+def test_pages_follow_each_other_by_their_cursor(drive: Server) -> None:
+    seen, cursor = [], {}
+    while True:
+        page = drive.call("search_files", page_size=3, **cursor)
+        seen += [one["id"] for one in page["files"]]
+        if "next_cursor" not in page.structured:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert len(seen) == len(set(seen)) == 10
+
+
+def test_a_cursor_of_another_search_is_refused_by_google_in_words(drive: Server) -> None:
+    cursor = drive.call("search_files", page_size=1)["next_cursor"]
+    told = drive.call("search_files", words="plan", cursor=cursor)
+    assert told.failed
+    assert told.text == "the search: Google refused it (400): The page token does not belong to this query."
+
+
+def test_shared_drives_are_listed_searched_and_read(drive: Server) -> None:
+    assert drive.call("list_shared_drives")["drives"] == [{"id": "0ATeamDrive", "name": "Team"}]
+    assert names(drive, shared_drive_id="0ATeamDrive") == ["Team plan.md"]
+    found = drive.call("search_files", name="Team", all_drives=True)
+    assert found["incomplete"] is True
+    assert drive.call("list_folder", folder_id="0ATeamDrive")["files"][0]["shared_drive"] == "0ATeamDrive"
+    assert drive.call("read_file", file_id="shared-1")["text"] == "# Team\n"
+
+
+def test_a_folder_is_listed_folders_first(drive: Server) -> None:
+    found = drive.call("list_folder")
+    assert [one["name"] for one in found["files"]][:2] == ["Party", "Dot.png"]
+
+
+def test_a_files_details_say_who_may_see_it(drive: Server) -> None:
+    told = drive.call("get_file", file_id="todo")
+    assert told.failed
+    assert told.text.startswith("the file todo: not found. It does not exist, or this account may not see it")
+    told = drive.call("get_file", file_id="https://docs.google.com/document/d/text-1/edit?usp=sharing")
+    assert told["permissions"] == [{"id": "1", "type": "user", "role": "owner", "email": "ada@example.com"}]
+    assert told["can"] == ["edit", "share", "download", "trash"]
+    assert told["md5"] == hashlib.md5("Buy tea\nBuy cake: café\n".encode()).hexdigest()
+    assert drive.call("get_file", file_id="short-1")["shortcut_to"] == "doc-1"
+
+
+@pytest.mark.parametrize(
+    ("file", "written", "text"),
+    [
+        ("doc-1", "markdown", "# Plan\n\nWe dance at **eight**.\n"),
+        ("short-1", "markdown", "# Plan\n\nWe dance at **eight**.\n"),
+        ("budget-1", "csv", "Item,Price,Bought\nTea,3.5,TRUE\nCake,12,FALSE\nTotal,15.5,\n"),
+        ("slides-1", "text", "One\nTwo\n"),
+        ("text-1", "text", "Buy tea\nBuy cake: café\n"),
+        ("pdf-1", "text", "[page 1]\nCome at eight\n\n"),
+    ],
+)
+def test_files_are_read_as_text(drive: Server, file: str, written: str, text: str) -> None:
+    got = drive.call("read_file", file_id=file)
+    assert (got["format"], got["text"]) == (written, text)
+    assert got.text.startswith(text)
+
+
+def test_an_image_is_read_as_an_image(drive: Server) -> None:
+    got = drive.call("read_file", file_id="png-1")
+    assert got["format"] == "image"
+    assert got.raw["content"][1] == {"type": "image", "mimeType": "image/png", "data": base64.b64encode(PNG).decode()}
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("folder-1", "'Party' is a folder: list_folder shows what is in it"),
+        ("zip-1", "'stuff.zip' (application/zip) is no text: download_file saves it on the user's machine."),
+        ("../../etc", "'../../etc' is no id of a file: search for the file, or give its link"),
+    ],
+)
+def test_what_cannot_be_read_says_what_can_be_done(drive: Server, file: str, told: str) -> None:
+    got = drive.call("read_file", file_id=file)
+    assert got.failed
+    assert got.text == told
+
+
+def test_an_office_file_can_be_copied_as_one_that_can_be_read(drive: Server, api: Google) -> None:
+    kind = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+    api.drive.add("word-1", "Old.docx", kind, b"PK\x03\x04\x00")
+    assert "copy_file with convert" in drive.call("read_file", file_id="word-1").text
+    copy = drive.call("copy_file", file_id="word-1", name="New", convert=True)
+    assert copy["media_type"] == f"{APPS}document"
+
+
+def test_a_long_text_comes_in_pieces_and_is_fetched_once(drive: Server, api: Google) -> None:
+    text = "".join(f"line {number}\n" for number in range(5000))
+    api.drive.add("long-1", "long.txt", "text/plain", text.encode())
+    pieces, offset = [], 0
+    while offset is not None:
+        got = drive.call("read_file", file_id="long-1", offset=offset, limit=10_000)
+        assert got["total"] == len(text)
+        pieces.append(got["text"])
+        offset = got.structured.get("next_offset")
+    assert "".join(pieces) == text
+    assert all(piece.endswith("\n") for piece in pieces)
+    assert len([one for one in api.journal if one[2].get("alt") == ["media"]]) == 1
+    beyond = drive.call("read_file", file_id="long-1", offset=10**6)
+    assert beyond.failed
+
+
+def test_a_text_in_utf_16_is_decoded(drive: Server, api: Google) -> None:
+    api.drive.add("wide-1", "wide.txt", "text/plain", "Grüße".encode("utf-16"))
+    assert drive.call("read_file", file_id="wide-1")["text"] == "Grüße"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"%PDF-1.4 nonsense", "'x.pdf': its text cannot be read, the PDF is damaged or too large: download it"),
+        (pdf(""), "'x.pdf': it holds no text, only pictures (a scan?): download it"),
+    ],
+    ids=["damaged", "scanned"],
+)
+def test_a_pdf_without_readable_text_says_so(drive: Server, api: Google, data: bytes, told: str) -> None:
+    api.drive.add("bad-pdf", "x.pdf", "application/pdf", data)
+    got = drive.call("read_file", file_id="bad-pdf")
+    assert (got.failed, got.text) == (True, told)
+
+
+def test_a_file_is_downloaded_into_the_allowed_folder(drive: Server, folder: Path) -> None:
+    got = drive.call("download_file", file_id="zip-1", path="sub/stuff.zip")
+    assert got["path"] == str(folder.resolve() / "sub/stuff.zip")
+    assert (folder / "sub/stuff.zip").read_bytes() == b"PK\x03\x04\x00\x00"
+    again = drive.call("download_file", file_id="zip-1", path="sub/stuff.zip")
+    assert again.failed
+    assert "exists already: choose another name" in again.text
+    assert not list(folder.rglob(".part-*"))
+
+
+def test_googles_own_documents_are_exported(drive: Server, folder: Path) -> None:
+    got = drive.call("download_file", file_id="doc-1")
+    assert Path(got["path"]).name == "Plan's notes.docx"
+    got = drive.call("download_file", file_id="doc-1", export_as="md", path="plan.md")
+    assert (folder / "plan.md").read_text() == "# Plan\n\nWe dance at **eight**.\n"
+    assert drive.call("download_file", file_id="doc-1", export_as="xlsx").text == (
+        '"Plan\'s notes": Drive exports it as docx, pdf, md, txt, html, odt, rtf, epub, not as xlsx'
+    )
+    assert drive.call("download_file", file_id="zip-1", export_as="pdf").failed
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("../out.txt", "outside the folders that the user allowed"),
+        ("/etc/out.txt", "outside the folders that the user allowed"),
+        ("link/out.txt", "outside the folders that the user allowed"),
+        (".hidden", "hidden files are not written"),
+    ],
+)
+def test_nothing_is_written_outside_the_allowed_folder(
+    drive: Server, folder: Path, tmp_path: Path, api: Google, path: str, told: str
+) -> None:
+    (folder / "link").unlink(missing_ok=True)
+    (folder / "link").symlink_to(tmp_path)
+    got = drive.call("download_file", file_id="text-1", path=path)
+    assert got.failed
+    assert told in got.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_drive_gives_cannot_lead_out_of_the_folder(drive: Server, api: Google, folder: Path) -> None:
+    api.drive.add("evil-1", "../../.ssh/authorized_keys", "text/plain", b"x")
+    api.drive.add("evil-2", ".bashrc", "text/plain", b"x")
+    assert Path(drive.call("download_file", file_id="evil-1")["path"]).parent == folder.resolve()
+    assert Path(drive.call("download_file", file_id="evil-2")["path"]).name == "bashrc"
+
+
+def test_a_broken_download_goes_on_where_it_ended(drive: Server, api: Google, folder: Path) -> None:
+    data = bytes(range(256)) * 4000
+    api.drive.add("big-1", "big.bin", "application/octet-stream", data)
+    # The metadata is asked for first, then the content: broken off, refused for a while, and gone on with.
+    api.faults = [Fault("alt=media", "half"), Fault("alt=media", 503), Fault("alt=media", "limit")]
+    got = drive.call("download_file", file_id="big-1", path="big.bin")
+    assert (folder / "big.bin").read_bytes() == data
+    assert got["size"] == len(data)
+    assert drive.progress[-1]["progress"] == len(data) == drive.progress[-1]["total"]
+    assert not any(fault.times for fault in api.faults)
+
+
+def test_what_arrives_damaged_is_not_kept(drive: Server, api: Google, folder: Path) -> None:
+    api.drive.add("changed-1", "changed.bin", "application/octet-stream", b"one")["md5Checksum"] = "0" * 32
+    got = drive.call("download_file", file_id="changed-1")
+    assert got.failed
+    assert "nothing was saved" in got.text
+    assert not (folder / "changed.bin").exists()
+
+
+def test_a_text_becomes_a_file_or_a_document(drive: Server, api: Google) -> None:
+    made = drive.call("create_file", name="note.txt", text="Grüße", folder_id="folder-1")
+    assert api.drive.files[made["id"]]["_content"] == "Grüße".encode()
+    assert api.drive.files[made["id"]]["parents"] == ["folder-1"]
+    assert made["media_type"] == "text/plain"
+    document = drive.call("create_file", name="Plan", text="# Hi", convert=True)
+    assert document["media_type"] == f"{APPS}document"
+    sheet = drive.call("create_file", name="t.csv", text="a,b\n", convert=True)
+    assert sheet["media_type"] == f"{APPS}spreadsheet"
+    assert drive.call("create_file", name="x.zip", text="", convert=True).failed
+    assert drive.call("create_file", name="x", text="a", path="b").text == "expected exactly one of text and path"
+    assert drive.call("create_file", text="a").text.startswith("name: expected")
+    empty = drive.call("create_file", name="empty.txt", text="")
+    assert api.drive.files[empty["id"]]["_content"] == b""
+
+
+def test_a_file_is_sent_in_chunks_and_a_lost_answer_makes_no_second_file(
+    drive: Server, api: Google, folder: Path
+) -> None:
+    data = bytes(range(256)) * 2**16  # 16 MiB: two chunks
+    (folder / "large.bin").write_bytes(data + b"!")
+    api.faults = [
+        Fault("PUT /upload", 503),  # refused before anything was taken
+        Fault("PUT /upload", "drop", after=True),  # taken, and the answer is lost
+        Fault("PUT /upload", 500, after=True),
+    ]
+    before = set(api.drive.files)
+    made = drive.call("create_file", path="large.bin")
+    assert set(api.drive.files) - before == {made["id"]}
+    assert api.drive.files[made["id"]]["_content"] == data + b"!"
+    assert made["name"] == "large.bin"
+    assert drive.progress[-1]["progress"] == len(data) + 1
+
+
+def test_only_files_in_the_folder_are_sent(drive: Server, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (folder / "out").unlink(missing_ok=True)
+    (folder / "out").symlink_to(tmp_path / "secret")
+    for path in ("out", str(tmp_path / "secret"), "../secret", "."):
+        assert drive.call("create_file", path=path).failed, path
+    assert "cannot read 'nothing': No such file" in drive.call("create_file", path="nothing").text
+
+
+def test_a_files_content_is_replaced(drive: Server, api: Google) -> None:
+    drive.call("update_file", file_id="text-1", text="new")
+    assert api.drive.files["text-1"]["_content"] == b"new"
+    drive.call("update_file", file_id="doc-1", text="# New")
+    assert drive.call("read_file", file_id="doc-1")["text"] == "# New"
+    told = drive.call("update_file", file_id="doc-1", text="a,b", media_type="text/csv")
+    assert told.text == '"Plan\'s notes": a file of the type text/csv cannot replace it'
+
+
+def test_folders_are_made_and_files_moved_renamed_and_copied(drive: Server, api: Google) -> None:
+    made = drive.call("create_folder", name="New", parent_id="folder-1")
+    assert made["media_type"] == f"{APPS}folder"
+    moved = drive.call("move_file", file_id="text-1", folder_id=made["id"])
+    assert moved["parents"] == [made["id"]]
+    assert drive.call("move_file", file_id="text-1", folder_id=made["id"])["parents"] == [made["id"]]
+    assert drive.call("rename_file", file_id="text-1", name="done.txt")["name"] == "done.txt"
+    copy = drive.call("copy_file", file_id="text-1")
+    assert copy["name"] == "Copy of done.txt"
+    assert copy["id"] != "text-1"
+    assert drive.call("copy_file", file_id="folder-1").text == "'Party': its owner does not let this account copy it"
+
+
+def test_a_file_is_shared_with_one_and_with_nobody_else(drive: Server, api: Google) -> None:
+    shared = drive.call("share_file", file_id="text-1", role="reader", email="grace@example.com", message="Look")
+    assert shared["permission"] == {"id": "2", "type": "user", "role": "reader", "email": "grace@example.com"}
+    assert api.journal[-1][2]["emailMessage"] == ["Look"]
+    told = drive.call("share_file", file_id="text-1", role="reader", email="a@b.example", anyone_with_link=True)
+    assert told.text == "expected exactly one of email, domain and anyone_with_link"
+    assert drive.call("share_file", file_id="text-1", role="owner", email="a@b.example").failed
+    assert drive.call("share_file", file_id="text-1", role="reader", email="a@b.example, c@d.example").failed
+    left = drive.call("unshare_file", file_id="text-1", permission_id="2")
+    assert [one["role"] for one in left["permissions"]] == ["owner"]
+
+
+def test_the_trash_is_the_end_and_not_for_good(drive: Server, api: Google) -> None:
+    assert drive.call("trash_file", file_id="text-1")["trashed"] is True
+    assert names(drive, name="todo") == []
+    assert names(drive, name="todo", trashed=True) == ["todo.txt"]
+    assert "trashed" not in drive.call("restore_file", file_id="text-1").structured
+    assert not [one for one in api.requests("DELETE") if "permissions" not in one]
+    assert not [name for name in drive.tools if "delete" in name]
+
+
+def test_files_are_resources(drive: Server) -> None:
+    listed = drive.request("resources/list")["resources"]
+    assert {
+        "uri": "gdrive:///doc-1",
+        "name": "Plan's notes",
+        "title": "Plan's notes",
+        "mimeType": "text/markdown",
+    } in listed
+    assert not [one for one in listed if one["name"] == "Party"]
+    template = drive.request("resources/templates/list")["resourceTemplates"]
+    assert [one["uriTemplate"] for one in template] == ["gdrive:///{file_id}"]
+    read = drive.request("resources/read", uri="gdrive:///doc-1")["contents"][0]
+    assert (read["mimeType"], read["text"]) == ("text/markdown", "# Plan\n\nWe dance at **eight**.\n")
+    read = drive.request("resources/read", uri="gdrive:///png-1")["contents"][0]
+    assert (read["mimeType"], base64.b64decode(read["blob"])) == ("image/png", PNG)
+    assert "not found" in drive.request("resources/read", uri="gdrive:///nothing")["error"]["message"]
+    assert "error" in drive.request("resources/read", uri="file:///etc/passwd")
+
+
+def test_resources_are_an_empty_list_where_drive_fails(drive: Server, api: Google) -> None:
+    api.faults = [Fault("GET /drive/v3/files", "domainPolicy")]
+    assert drive.request("resources/list")["resources"] == []
+
+
+def test_without_an_allowed_folder_files_stay_where_they_are(api: Google) -> None:
+    with running("drive", google=api) as server:
+        told = server.call("download_file", file_id="text-1")
+        assert told.failed
+        assert 'the user adds folders = ["~/Downloads"]' in told.text
+        assert server.call("create_file", path="/etc/passwd").failed
+
+
+def test_the_reading_variant_has_no_tool_that_changes_anything_there(api: Google) -> None:
+    with running("drive", "--read-only", google=api) as server:
+        assert sorted(server.tools) == [
+            "download_file", "get_file", "list_folder", "list_shared_drives", "read_file", "search_files",
+        ]  # fmt: skip
+        assert "changed_by" in json.dumps(server.tools["get_file"]["outputSchema"])

@@ -1,0 +1,315 @@
+"""The Gmail server as a process, against the stand-in of Gmail."""
+
+import email
+import email.policy
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.google import Google, google
+from tests.google.client import Server, running
+from tests.google.example import PNG, fill, mail
+from tests.google.http import Fault
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("allowed")
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Google]:
+    with google() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def process(api: Google, folder: Path) -> Iterator[Server]:
+    with running("gmail", "--folder", str(folder), google=api) as server:
+        yield server
+
+
+@pytest.fixture
+def gmail(process: Server, api: Google) -> Server:
+    """The server, with the account as it was at first."""
+    api.gmail.__init__(api)  # type: ignore[misc]
+    fill(api)
+    api.faults.clear()
+    api.journal.clear()
+    return process
+
+
+def found(gmail: Server, query: str, **arguments: Any) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = gmail.call("search_mail", query=query, **arguments)["messages"]
+    return messages
+
+
+def sent(api: Google) -> EmailMessage:
+    message = email.message_from_bytes(api.gmail.sent[-1], policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def test_mail_is_found_by_gmails_operators(gmail: Server) -> None:
+    (one,) = found(gmail, 'from:grace subject:"Party?" is:unread')
+    assert one["sender"] == "Grace Hopper <grace@example.com>"
+    assert one["to"] == ["Ada <ada@example.com>"]
+    assert (one["subject"], one["snippet"]) == ("Party?", "When do we begin? Grace")
+    assert one["labels"] == ["INBOX", "UNREAD"]
+    assert one["date"].startswith("2026-11-18T")
+    assert [one["subject"] for one in found(gmail, "")] == ["Invitation", "Re: Party?", "Party?"]
+    assert found(gmail, "nothing like it") == []
+    assert found(gmail, "in:sent")[0]["snippet"] == "At eight, I'd say."
+
+
+def test_results_are_paged(gmail: Server, api: Google) -> None:
+    for number in range(7):
+        api.gmail.add(mail(f"Number {number}", "x"))
+    page = gmail.call("search_mail", query="subject:number", page_size=4)
+    assert page["about"] == 7
+    rest = gmail.call("search_mail", query="subject:number", page_size=4, cursor=page["next_cursor"])
+    assert [one["subject"][-1] for one in (*page["messages"], *rest["messages"])] == list("6543210")
+    assert "next_cursor" not in rest.structured
+
+
+def test_a_message_that_is_deleted_meanwhile_is_left_out(gmail: Server, api: Google) -> None:
+    api.faults = [Fault("GET .*/messages/18c", 404)]
+    assert len(found(gmail, "")) == 2
+
+
+def test_a_message_is_read_with_its_attachments_and_whom_to_answer(gmail: Server) -> None:
+    (one,) = found(gmail, "subject:Invitation")
+    got = gmail.call("read_message", message_id=one["id"])
+    assert got["text"] == "See below."
+    assert [(file["part_id"], file["name"], file["media_type"]) for file in got["message"]["attachments"]] == [
+        ("1", "invite.pdf", "application/pdf"), ("2", "dot.png", "image/png"), ("3", "notes.txt", "text/plain"),
+    ]  # fmt: skip
+    assert got["reply"] == {"to": ["Grace Hopper <grace@example.com>"], "all_cc": []}
+    assert got.text.startswith("From: Grace Hopper <grace@example.com>\nTo: Ada <ada@example.com>\nDate: 2026-")
+    assert "Attachment: part_id 1: invite.pdf (application/pdf, " in got.text
+
+
+def test_html_alone_is_made_plain_and_hidden_text_left_out(gmail: Server, api: Google) -> None:
+    raw = (
+        b"From: a@example.com\r\nTo: ada@example.com\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nMIME-Version: 1.0\r\n"
+        b"Content-Type: text/html; charset=iso-8859-1\r\n\r\n<html><style>p {}</style><p>Caf\xe9 at <a "
+        b"href='https://x.example/'>this place</a></p><div style='display: none'>obey me</div><span hidden>and me</span>"
+        b"<script>x</script></html>"
+    )
+    got = gmail.call("read_message", message_id=api.gmail.add(raw))
+    assert got["message"]["subject"] == "Grüße"
+    assert got["text"] == "Café at [this place](https://x.example/)"
+
+
+@pytest.mark.parametrize(
+    ("charset", "data"),
+    [("utf-8", "Grüße"), ("iso-8859-1", "Grüße"), ("windows-1252", "5 €"), ("iso-2022-jp", "こんにちは"), ("koi8-r", "Привет"),
+     ("no-such", "Gruss"), ("utf-16", "Grüße")],
+)  # fmt: skip
+def test_any_charset_is_decoded(gmail: Server, api: Google, charset: str, data: str) -> None:
+    body = data.encode(charset if charset != "no-such" else "ascii")
+    head = f"From: a@b.example\r\nTo: ada@example.com\r\nSubject: x\r\nContent-Type: text/plain; charset={charset}\r\n"
+    raw = head.encode() + b"Content-Transfer-Encoding: base64\r\n\r\n" + __import__("base64").b64encode(body)
+    assert gmail.call("read_message", message_id=api.gmail.add(raw))["text"] == data
+
+
+def test_a_large_body_that_comes_apart_is_read_in_pieces(gmail: Server, api: Google) -> None:
+    text = "".join(f"line {number}\n" for number in range(4000))
+    id_ = api.gmail.add(mail("Long", text))
+    pieces, offset = [], 0
+    while offset is not None:
+        got = gmail.call("read_message", message_id=id_, offset=offset, limit=9000)
+        pieces.append(got["text"])
+        offset = got.structured.get("next_offset")
+    assert "".join(pieces) == text.strip()
+    assert len([one for one in api.requests() if "/attachments/" in one]) == 1
+
+
+def test_a_conversation_is_read_whole(gmail: Server) -> None:
+    (first,) = found(gmail, 'subject:"Party?" in:inbox')
+    got = gmail.call("read_thread", thread_id=first["thread_id"])
+    assert [one["subject"] for one in got["messages"]] == ["Party?", "Re: Party?"]
+    assert got["text"].count("\n----------\n") == 1
+    assert got["text"].index("When do we begin?") < got["text"].index("At eight, I'd say.")
+
+
+def test_attachments_are_read_and_saved(gmail: Server, folder: Path) -> None:
+    (one,) = found(gmail, "subject:Invitation")
+    assert gmail.call("read_attachment", message_id=one["id"], part_id="1")["text"] == "[page 1]\nCome at eight\n\n"
+    assert gmail.call("read_attachment", message_id=one["id"], part_id="3")["text"] == "bring cake\n"
+    picture = gmail.call("read_attachment", message_id=one["id"], part_id="2")
+    assert picture.raw["content"][1]["mimeType"] == "image/png"
+    saved = gmail.call("save_attachment", message_id=one["id"], part_id="2")
+    assert (folder / "dot.png").read_bytes() == PNG
+    assert saved["size"] == len(PNG)
+    told = gmail.call("read_attachment", message_id=one["id"], part_id="9")
+    assert told.text.endswith("has no attachment 9; it has 1 (invite.pdf), 2 (dot.png), 3 (notes.txt)")
+
+
+def test_an_attachment_that_is_no_text_says_what_can_be_done(gmail: Server, api: Google) -> None:
+    id_ = api.gmail.add(mail("Zip", "x", files={"a.zip": b"PK\x03\x04\x00"}))
+    told = gmail.call("read_attachment", message_id=id_, part_id="1")
+    assert told.text == "'a.zip' (application/zip) is no text: save_attachment saves it"
+
+
+def test_a_message_within_a_message_is_an_attachment(gmail: Server, api: Google) -> None:
+    outer = EmailMessage()
+    outer["From"], outer["To"], outer["Subject"] = "a@b.example", "ada@example.com", "Fwd"
+    outer.set_content("see")
+    outer.add_attachment(email.message_from_bytes(mail("Inner", "inside"), policy=email.policy.default))
+    id_ = api.gmail.add(outer.as_bytes())
+    got = gmail.call("read_message", message_id=id_)
+    assert got["text"] == "see"
+    assert [file["name"] for file in got["message"]["attachments"]] == ["message.eml"]
+    assert "inside" in gmail.call("read_attachment", message_id=id_, part_id="1")["text"]
+
+
+def test_labels_are_made_and_changed_by_name(gmail: Server, api: Google) -> None:
+    (one,) = found(gmail, "subject:Invitation")
+    made = gmail.call("create_label", name="Fun/Parties")
+    assert made.structured == {"id": made["id"], "name": "Fun/Parties", "type": "user"}
+    gmail.call("change_labels", message_ids=[one["id"]], add=["fun/parties"], remove=["UNREAD"])
+    assert api.gmail.messages[one["id"]]["labelIds"] == ["INBOX", made["id"]]
+    assert found(gmail, "label:Fun/Parties")[0]["labels"] == ["INBOX", "Fun/Parties"]
+    assert "Fun/Parties" in [label["name"] for label in gmail.call("list_labels")["labels"]]
+    told = gmail.call("change_labels", message_ids=[one["id"]], add=["Nope"])
+    assert told.text == "no label is named 'Nope': list_labels shows them, create_label makes one"
+    assert gmail.call("change_labels", message_ids=[one["id"]], add=["TRASH"]).text == "trash and mark do that"
+    assert gmail.call("change_labels", message_ids=[one["id"]]).text == "expected labels in add or in remove"
+
+
+def test_conversations_are_archived_marked_and_trashed_never_deleted(gmail: Server, api: Google) -> None:
+    (one,) = found(gmail, 'subject:"Party?" in:inbox')
+    own = api.gmail.messages[one["id"]]
+    gmail.call("archive", thread_ids=[one["thread_id"]])
+    assert "INBOX" not in own["labelIds"]
+    gmail.call("mark", thread_ids=[one["thread_id"]], status="starred")
+    gmail.call("mark", message_ids=[one["id"]], status="read")
+    assert own["labelIds"] == ["STARRED"]
+    gmail.call("trash", thread_ids=[one["thread_id"]])
+    assert [message["subject"] for message in found(gmail, "")] == ["Invitation"]
+    gmail.call("untrash", message_ids=[one["id"]])
+    assert "TRASH" not in own["labelIds"]
+    told = gmail.call("archive", thread_ids=[one["thread_id"]], message_ids=[one["id"]])
+    assert told.text == "expected either message_ids or thread_ids"
+    assert not api.requests("DELETE")
+    assert not [name for name in gmail.tools if "delete" in name]
+
+
+def test_a_message_is_sent_as_it_was_given(gmail: Server, api: Google, folder: Path) -> None:
+    (folder / "Übersicht.txt").write_text("the list")
+    done = gmail.call(
+        "send_message", to=["Zoë Ünal <zoe@example.com>"], cc=["b@example.com"], bcc=["c@bücher.example"],
+        subject="Grüße, “quoted” — long " + "x" * 100, body="Hi Zoë,\n.\nFrom here\n", attachments=["Übersicht.txt"],
+    )  # fmt: skip
+    message = sent(api)
+    assert message["To"].addresses[0].display_name == "Zoë Ünal"
+    assert [str(one) for one in message["Bcc"].addresses] == ["c@xn--bcher-kva.example"]
+    assert message["Subject"] == "Grüße, “quoted” — long " + "x" * 100
+    body = message.get_body()
+    assert body is not None
+    assert body.get_content().replace("\r\n", "\n") == "Hi Zoë,\n.\nFrom here\n"
+    (file,) = message.iter_attachments()
+    assert (file.get_filename(), file.get_content()) == ("Übersicht.txt", "the list")
+    assert done["to"] == ["Zoë Ünal <zoe@example.com>"]
+    assert all(byte < 128 for byte in api.gmail.sent[-1])
+
+
+def test_a_reply_stays_in_its_conversation(gmail: Server, api: Google) -> None:
+    (one,) = found(gmail, 'subject:"Party?" in:inbox')
+    whom = gmail.call("read_message", message_id=one["id"])["reply"]
+    assert whom == {"to": ["Grace Hopper <grace@example.com>"], "all_cc": ["Alan <alan@example.com>"]}
+    done = gmail.call("reply", message_id=one["id"], to=whom["to"], cc=whom["all_cc"], body="At eight.")
+    assert done["thread_id"] == one["thread_id"]
+    message, original = sent(api), api.gmail.messages[one["id"]]["_parsed"]
+    assert message["Subject"] == "Re: Party?"
+    assert message["In-Reply-To"] == original["Message-ID"] == message["References"]
+    # ... and an answer to one's own goes to whom that went to.
+    (own,) = found(gmail, "in:sent from:ada to:grace")
+    assert gmail.call("read_message", message_id=own["id"])["reply"] == whom
+
+
+def test_a_strangers_headers_cannot_put_anything_into_a_reply(gmail: Server, api: Google) -> None:
+    raw = (
+        b"From: eve@example.com\r\nTo: ada@example.com\r\nReply-To: <other@example.com>\r\n"
+        b"Subject: Hi =?utf-8?q?=0D=0ABcc=3A_evil=40example.com?=\r\n"
+        b"Message-ID: <a@b>\r\n\tBcc: evil@example.com\r\nReferences: <x@y> <z z> Bcc:evil <\x01@q>\r\n\r\nhello"
+    )
+    id_ = api.gmail.add(raw)
+    gmail.call("reply", message_id=id_, to=["eve@example.com"], body="x")
+    message = sent(api)
+    assert message["Bcc"] is None
+    assert set(message.keys()) == {
+        "To", "Subject", "In-Reply-To", "References", "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
+    }  # fmt: skip
+    assert message["References"] == "<x@y> <a@b>"
+
+
+def test_a_draft_is_written_rewritten_and_sent_as_it_was_shown(gmail: Server, api: Google) -> None:
+    (one,) = found(gmail, 'subject:"Party?" in:inbox')
+    draft = gmail.call(
+        "create_draft", to=["grace@example.com"], subject="Re: Party?", body="At nine", reply_to_message_id=one["id"]
+    )
+    assert draft["message"]["thread_id"] == one["thread_id"]
+    assert not api.gmail.sent
+    changed = gmail.call(
+        "update_draft", draft_id=draft["draft_id"], to=["grace@example.com"], bcc=["b@example.com"], subject="Re: Party?",
+        body="At eight",
+    )  # fmt: skip
+    assert changed["draft_id"] == draft["draft_id"]
+    assert [item["draft_id"] for item in gmail.call("list_drafts")["drafts"]] == [draft["draft_id"]]
+    told = gmail.call("send_draft", draft_id=draft["draft_id"], to=["grace@example.com"], subject="Re: Party?")
+    assert told.text == ("not sent: the draft is for b@example.com, grace@example.com, under the subject 'Re: Party?'")
+    assert not api.gmail.sent
+    done = gmail.call(
+        "send_draft", draft_id=draft["draft_id"], to=["Grace@example.com", "b@example.com"], subject="Re: Party?"
+    )
+    assert done["thread_id"] == one["thread_id"]
+    message = sent(api)
+    assert message.get_content().split() == ["At", "eight"]
+    assert message["In-Reply-To"] == api.gmail.messages[one["id"]]["_parsed"]["Message-ID"]
+
+
+def test_a_large_message_is_sent_in_a_session_and_only_once(gmail: Server, api: Google, folder: Path) -> None:
+    (folder / "big.bin").write_bytes(bytes(range(256)) * 20_000)
+    api.faults = [Fault("PUT /upload", "drop", after=True)]
+    gmail.call("send_message", to=["b@example.com"], subject="Big", body="x", attachments=["big.bin"])
+    assert len(api.gmail.sent) == 1
+    (file,) = sent(api).iter_attachments()
+    assert file.get_content() == bytes(range(256)) * 20_000
+
+
+@pytest.mark.parametrize("fault", [503, "drop", "half"])
+def test_a_message_whose_fate_is_unknown_is_not_sent_again(gmail: Server, api: Google, fault: Any) -> None:
+    api.faults = [Fault("POST .*/messages/send", fault, after=True)]
+    told = gmail.call("send_message", to=["b@example.com"], subject="Once", body="x")
+    assert told.failed
+    assert "it is not known whether it was done: look before you do it again" in told.text
+    assert len(api.gmail.sent) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "nobody", "a@b", "a@example.com, c@example.com", "a@example.com\r\nBcc: c@example.com", "<a@example.com> c@example.com",
+     "A\nB <a@example.com>", "=?utf-8?q?x?= <a@example.com>", "a b@example.com", "a@-example.com", ".a@example.com",
+     "a..b@example.com", "group: a@example.com;", "\u202ea@example.com"],
+)  # fmt: skip
+def test_what_is_no_single_address_is_sent_nothing(gmail: Server, api: Google, address: str) -> None:
+    assert gmail.call("send_message", to=[address], subject="x", body="x").failed
+    assert not api.gmail.sent
+
+
+def test_a_subject_of_two_lines_is_refused(gmail: Server, api: Google) -> None:
+    told = gmail.call("send_message", to=["a@example.com"], subject="x\r\nBcc: c@example.com", body="x")
+    assert told.text == "subject: expected one line, without control characters"
+    assert not api.gmail.sent
+
+
+def test_the_reading_variant_cannot_write(api: Google) -> None:
+    with running("gmail", "--read-only", google=api) as server:
+        assert sorted(server.tools) == [
+            "list_drafts", "list_labels", "read_attachment", "read_message", "read_thread", "save_attachment", "search_mail",
+        ]  # fmt: skip

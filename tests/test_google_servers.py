@@ -1,0 +1,297 @@
+"""What the three Google servers have in common: their tools' shape, the token, Google's refusals, retries, files."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from mcpchat.core.bundled import BUNDLED
+from tests.google import Google, google
+from tests.google.client import Server, running
+from tests.google.example import fill
+from tests.google.http import AUTH, TOKEN, Fault
+
+NAMES = ("drive", "gmail", "sheets")
+READ: dict[str, tuple[str, dict[str, Any]]] = {
+    "drive": ("get_file", {"file_id": "text-1"}),
+    "gmail": ("list_labels", {}),
+    "sheets": ("get_spreadsheet", {"spreadsheet_id": "budget-1"}),
+}
+WRITE: dict[str, tuple[str, dict[str, Any]]] = {
+    "drive": ("create_folder", {"name": "x"}),
+    "gmail": ("send_message", {"to": ["b@example.com"], "subject": "x", "body": "x"}),
+    "sheets": ("append_rows", {"spreadsheet_id": "budget-1", "range": "Costs", "rows": [[1]]}),
+}
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Google]:
+    with google() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def processes(api: Google) -> Iterator[dict[str, Server]]:
+    with (
+        running("drive", google=api) as drive,
+        running("gmail", google=api) as gmail,
+        running("sheets", google=api) as sheets,
+    ):
+        yield {"drive": drive, "gmail": gmail, "sheets": sheets}
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(processes: dict[str, Server], api: Google, name: str) -> Server:
+    for part in (api.drive, api.gmail, api.sheets):
+        part.__init__(api)  # type: ignore[misc]
+    fill(api)
+    api.faults.clear()
+    api.journal.clear()
+    api.disabled.clear()
+    api.tokens = {TOKEN: {f"{AUTH}{scope}" for scope in ("drive", "gmail.modify", "spreadsheets")}}
+    return processes[name]
+
+
+def test_every_tool_is_described_for_a_model(server: Server, name: str) -> None:
+    for tool in server.tools.values():
+        assert tool["title"]
+        assert 20 < len(tool["description"]) < 300
+        assert tool["inputSchema"]["additionalProperties"] is False
+        assert tool["outputSchema"]["type"] == "object"
+        for schema in (tool["inputSchema"], tool["outputSchema"]):
+            jsonschema.Draft202012Validator.check_schema(schema)
+            assert "title" not in schema
+        assert tool["annotations"].keys() == {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
+
+
+def test_the_annotations_are_true(processes: dict[str, Server]) -> None:
+    hints = {
+        f"{name}.{tool['name']}": tool["annotations"]
+        for name, server in processes.items()
+        for tool in server.tools.values()
+    }
+    assert sorted(name for name, hint in hints.items() if hint["destructiveHint"]) == [
+        "drive.share_file", "drive.trash_file", "drive.unshare_file", "drive.update_file", "gmail.reply", "gmail.send_draft",
+        "gmail.send_message", "gmail.trash", "gmail.update_draft", "sheets.clear_range", "sheets.write_range",
+    ]  # fmt: skip
+    assert sorted(name for name, hint in hints.items() if not hint["readOnlyHint"] and not hint["idempotentHint"]) == [
+        "drive.copy_file", "drive.create_file", "drive.create_folder", "drive.download_file", "drive.share_file",
+        "gmail.create_draft", "gmail.create_label", "gmail.reply", "gmail.save_attachment", "gmail.send_draft",
+        "gmail.send_message", "sheets.add_sheet", "sheets.append_rows", "sheets.create_spreadsheet",
+    ]  # fmt: skip
+
+
+def test_the_scopes_that_mcpchat_asks_for_are_those_that_the_server_names(name: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", f"mcpchat_servers.{name}", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    words = re.sub(r"\s+", " ", told)
+    known = BUNDLED[name]
+    assert f"Scopes: {' '.join(known.scopes)}; with --read-only: {' '.join(known.reading_scopes)}." in words
+    assert ("--folder" in told) is known.takes_folders
+
+
+def test_an_argument_that_there_is_not_is_named(server: Server, name: str) -> None:
+    tool, arguments = READ[name]
+    told = server.call(tool, **arguments, colour="red")
+    assert told.failed
+    assert told.text.startswith(f"{tool} takes no argument 'colour'; it takes ")
+
+
+def test_a_wrong_argument_is_told_without_its_value(server: Server, name: str) -> None:
+    wrong: dict[str, dict[str, Any]] = {
+        "drive": {"tool": "list_folder", "page_size": 10**6},
+        "gmail": {"tool": "search_mail", "page_size": 10**6},
+        "sheets": {"tool": "read_range", "spreadsheet_id": "x", "range": "A1", "max_rows": 10**6},
+    }
+    told = server.call(**wrong[name])
+    assert told.failed
+    assert re.fullmatch(r"\w+ was called wrongly: \w+: Input should be less than or equal to \d+", told.text)
+
+
+def test_a_token_that_google_refuses_is_reported_in_the_agreed_way(server: Server, name: str, api: Google) -> None:
+    api.tokens.clear()
+    tool, arguments = READ[name]
+    told = server.call(tool, **arguments)
+    assert told.failed
+    assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
+    assert len(api.journal) == 1
+
+
+def test_a_token_whose_time_is_over_is_not_sent(name: str, api: Google) -> None:
+    api.journal.clear()
+    with running(name, google=api, GOOGLE_ACCESS_TOKEN_EXPIRES_AT=str(time.time() - 1)) as server:
+        tool, arguments = READ[name]
+        told = server.call(tool, **arguments)
+    assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
+    assert not api.journal
+
+
+def test_without_a_token_the_tools_say_what_to_do(name: str) -> None:
+    with running(name) as server:
+        tool, arguments = READ[name]
+        told = server.call(tool, **arguments)
+    assert told.text.startswith("no Google account is signed in: run mcpchat auth login google.")
+
+
+def test_what_was_not_granted_is_named(server: Server, name: str, api: Google) -> None:
+    api.tokens[TOKEN] = {f"{AUTH}userinfo.email"}
+    tool, arguments = READ[name]
+    told = server.call(tool, **arguments)
+    assert told.text.startswith(
+        f"not granted: this needs the scope {BUNDLED[name].scopes[0]}. Run mcpchat auth login google"
+    )
+    assert "_meta" not in told.raw
+
+
+def test_an_api_that_is_switched_off_says_where_to_switch_it_on(server: Server, name: str, api: Google) -> None:
+    api.disabled.add(f"{name}.googleapis.com")
+    tool, arguments = READ[name]
+    told = server.call(tool, **arguments)
+    assert f"https://console.cloud.google.com/apis/library/{name}.googleapis.com" in told.text
+
+
+@pytest.mark.parametrize("fault", [500, 503, "limit", "user limit", "drop", "half"])
+def test_reading_is_tried_again(server: Server, name: str, api: Google, fault: Any) -> None:
+    api.faults = [Fault("GET", fault, times=2)]
+    tool, arguments = READ[name]
+    assert not server.call(tool, **arguments).failed
+    assert len(api.journal) == 3
+
+
+@pytest.mark.parametrize("fault", ["limit", "user limit"])
+def test_a_change_that_was_refused_for_now_is_tried_again(server: Server, name: str, api: Google, fault: Any) -> None:
+    api.faults = [Fault("POST", fault, times=2)]
+    tool, arguments = WRITE[name]
+    assert not server.call(tool, **arguments).failed
+    assert len(api.requests("POST")) == 3
+
+
+@pytest.mark.parametrize("fault", [500, 503, "drop"])
+def test_a_change_that_may_have_been_made_is_not(server: Server, name: str, api: Google, fault: Any) -> None:
+    api.faults = [Fault("POST", fault, times=9)]
+    tool, arguments = WRITE[name]
+    told = server.call(tool, **arguments)
+    assert "it is not known whether it was done: look before you do it again" in told.text
+    assert len(api.requests("POST")) == 1
+
+
+def test_what_fails_again_and_again_is_given_up(server: Server, name: str, api: Google) -> None:
+    api.faults = [Fault("GET", 503, times=9)]
+    tool, arguments = READ[name]
+    assert server.call(tool, **arguments).text.endswith("Google's server failed (503), several times: try again later")
+    assert len(api.journal) == 5
+
+
+def test_nobody_waits_for_an_hour(server: Server, name: str, api: Google) -> None:
+    api.faults = [Fault("GET", "long limit", times=9)]
+    tool, arguments = READ[name]
+    told = server.call(tool, **arguments)
+    assert "Google takes no more requests for now" in told.text
+    assert len(api.journal) == 1
+
+
+def test_an_answer_that_is_not_googles_is_told(server: Server, name: str, api: Google) -> None:
+    api.faults = [Fault("GET", "junk")]
+    tool, arguments = READ[name]
+    assert server.call(tool, **arguments).text.endswith("what came back is not Google's. Is there a proxy in between?")
+
+
+def test_a_slow_answer_is_waited_for(server: Server, name: str, api: Google) -> None:
+    api.faults = [Fault("GET", "slow")]
+    tool, arguments = READ[name]
+    assert not server.call(tool, **arguments).failed
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("insufficientFilePermissions", "this account may not do that with this file: ask its owner"),
+        ("storageQuotaExceeded", "the account's storage is full"),
+        ("dailyLimitExceeded", "try again tomorrow"),
+        ("domainPolicy", "the administrator of this Google account does not allow"),
+        ("somethingNew", "Google refused it (403): Google says somethingNew."),
+    ],
+)
+def test_googles_reasons_are_told_in_words(server: Server, name: str, api: Google, reason: str, told: str) -> None:
+    api.faults = [Fault("POST", reason, times=9)]
+    tool, arguments = WRITE[name]
+    assert told in server.call(tool, **arguments).text
+    assert len(api.requests("POST")) == 1
+
+
+def test_a_huge_answer_is_not_taken(server: Server, name: str, api: Google) -> None:
+    if name != "drive":
+        pytest.skip("one API is enough: they share the request")
+    api.drive.add("huge-1", "huge.txt", "text/plain", b"x" * (26 * 2**20))
+    told = server.call("read_file", file_id="huge-1")
+    assert told.text == "'huge.txt' has 27,262,976 bytes, too many to read here: download_file saves it"
+    api.drive.files["huge-1"]["size"] = "10"
+    told = server.call("read_file", file_id="huge-1")
+    assert told.text == "'huge.txt': larger than 26,214,400 bytes"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://mail.example.com", "ftp://x.example", "https://u:p@x.example", "https://x.example/?q"]
+)
+def test_the_token_goes_to_no_address_that_others_can_read(url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mcpchat_servers.drive"], env={"GOOGLE_API_URL": url}, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "GOOGLE_API_URL: expected" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mcpchat_servers.gmail", "--folder", str(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 2
+    assert "there is no such folder" in done.stderr
+
+
+def test_a_credentials_file_of_googles_own_tools_will_do(tmp_path: Path, api: Google) -> None:
+    path = tmp_path / "adc.json"
+    with running("drive", google=api, GOOGLE_ACCESS_TOKEN="", GOOGLE_APPLICATION_CREDENTIALS=str(path)) as server:
+        told = server.call("get_file", file_id="text-1")
+        assert told.text == "cannot read adc.json, named in GOOGLE_APPLICATION_CREDENTIALS: No such file or directory"
+        path.write_text(json.dumps({"type": "external_account", "client_secret": "hush"}))
+        told = server.call("get_file", file_id="text-1")
+        assert told.text == 'adc.json: expected "type" to be "authorized_user" or "service_account"'
+        path.write_text('{"type": "authorized_user", "client_secret": "hush"}')
+        told = server.call("get_file", file_id="text-1")
+        assert told.text.startswith("no access token comes of adc.json")
+        assert "hush" not in told.text
+
+
+def test_the_token_is_nowhere_in_what_is_written(server: Server, name: str, api: Google) -> None:
+    api.faults = [Fault("GET", 500, times=9)]
+    tool, arguments = READ[name]
+    assert TOKEN not in json.dumps(server.call(tool, **arguments).raw)
+    assert TOKEN not in "".join(server.log)
+
+
+def test_a_fault_of_the_server_itself_shows_no_traceback_to_the_model(server: Server, name: str, api: Google) -> None:
+    if name != "sheets":
+        pytest.skip("what Google never answers, for one of them")
+    api.sheets.books["budget-1"]["properties"] = {"title": ["no text"]}
+    told = server.call("get_spreadsheet", spreadsheet_id="budget-1")
+    assert told.text == "get_spreadsheet failed, by a fault of this server: what it logged tells more"
+    for _ in range(100):
+        if "".join(server.log):
+            break
+        time.sleep(0.05)
+    assert "ValidationError" in "".join(server.log)

@@ -1,0 +1,190 @@
+"""The Sheets server as a process, against the stand-in of Sheets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.google import Google, google
+from tests.google.client import Server, running
+from tests.google.example import fill
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Google]:
+    with google() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def process(api: Google) -> Iterator[Server]:
+    with running("sheets", google=api) as server:
+        yield server
+
+
+@pytest.fixture
+def sheets(process: Server, api: Google) -> Server:
+    """The server, with the spreadsheets as they were at first."""
+    api.sheets.__init__(api)  # type: ignore[misc]
+    fill(api)
+    api.faults.clear()
+    api.journal.clear()
+    return process
+
+
+def cells(api: Google, sheet: str = "Costs") -> list[list[Any]]:
+    found: list[list[Any]] = api.sheets.books["budget-1"]["_sheets"][sheet]["cells"]
+    return found
+
+
+def read(sheets: Server, range_: str, **arguments: Any) -> list[list[Any]]:
+    rows: list[list[Any]] = sheets.call("read_range", spreadsheet_id="budget-1", range=range_, **arguments)["rows"]
+    return rows
+
+
+def test_a_spreadsheets_sheets_and_names_are_listed(sheets: Server) -> None:
+    got = sheets.call("get_spreadsheet", spreadsheet_id="https://docs.google.com/spreadsheets/d/budget-1/edit#gid=0")
+    assert got["title"] == "Party budget"
+    assert got["sheets"] == [
+        {"id": 0, "title": "Costs", "rows": 1000, "columns": 26},
+        {"id": 1, "title": "My sheet's", "rows": 1000, "columns": 26},
+    ]
+    assert got["named_ranges"] == {"Prices": "'Costs'!B2:B3"}
+
+
+def test_values_come_typed_formatted_or_as_formulas(sheets: Server) -> None:
+    assert read(sheets, "Costs!A2:C4") == [["Tea", 3.5, True], ["Cake", 12, False], ["Total", 15.5]]
+    assert read(sheets, "costs!a2:c2", values="formatted") == [["Tea", "3.5", "TRUE"]]
+    assert read(sheets, "B4", values="formulas") == [["=SUM(B2:B3)"]]
+    assert read(sheets, "Prices") == [[3.5], [12]]
+    assert read(sheets, "'My sheet''s'!A:A") == [["x"], [1]]
+    assert read(sheets, "My sheet's") == [["x", "y"], [1, 2]]
+    assert read(sheets, "D10:F20") == []
+
+
+def test_the_text_shows_the_numbers_of_rows(sheets: Server) -> None:
+    got = sheets.call("read_range", spreadsheet_id="budget-1", range="Costs!A2:B3")
+    assert got.text == '\'Costs\'!A2:B3\n2: ["Tea", 3.5]\n3: ["Cake", 12]'
+
+
+def test_a_large_range_comes_in_pages_and_gaps_are_skipped(sheets: Server, api: Google) -> None:
+    rows: list[list[Any]] = [[number, f"row {number}"] for number in range(1, 1201)]
+    rows[700:1100] = [[] for _ in range(400)]
+    api.sheets.add("large", "Large", {"S": rows}, rows=5000)
+    seen: dict[int, Any] = {}
+    cursor: dict[str, str] = {}
+    pages = 0
+    while True:
+        got = sheets.call("read_range", spreadsheet_id="large", range="S", max_rows=300, **cursor)
+        seen |= {got["first_row"] + index: row for index, row in enumerate(got["rows"]) if row}
+        pages += 1
+        if "next_cursor" not in got.structured:
+            break
+        assert got.text.endswith(f"[rows go on: cursor={got['next_cursor']}]")
+        cursor = {"cursor": got["next_cursor"]}
+    assert seen == {number: [number, f"row {number}"] for number in (*range(1, 701), *range(1101, 1201))}
+    assert pages == 4
+    told = sheets.call("read_range", spreadsheet_id="large", range="S!A1:B10", cursor="11")
+    assert told.text == "cursor: expected next_cursor of a page of 'S'!A1:B10"
+
+
+def test_a_page_is_bounded_by_its_text_too(sheets: Server, api: Google) -> None:
+    api.sheets.add("wordy", "Wordy", {"S": [["x" * 7000, number] for number in range(10)]})
+    got = sheets.call("read_range", spreadsheet_id="wordy", range="S")
+    assert len(got["rows"]) == 2
+    assert got["next_cursor"] == "3"
+    api.sheets.add("huge", "Huge", {"S": [["y" * 50_000, 1], ["z"]]})
+    got = sheets.call("read_range", spreadsheet_id="huge", range="S!A1:B2")
+    assert got["rows"] == [["y" * 1000 + "…", 1]]
+    assert "read one alone" in got["note"]
+    assert sheets.call("read_range", spreadsheet_id="huge", range="S!A1")["rows"] == [["y" * 50_000]]
+
+
+def test_several_ranges_are_read_at_once(sheets: Server) -> None:
+    got = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs!A1:B1", "'My sheet''s'!B2", "Z99"])
+    assert got["ranges"] == [
+        {"range": "'Costs'!A1:B1", "rows": [["Item", "Price"]]},
+        {"range": "'My sheet''s'!B2", "rows": [[2]]},
+        {"range": "'Costs'!Z99", "rows": []},
+    ]
+    told = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs", "Costs"])
+    assert told.text == "52,000 cells are more than 10,000: read_range gives large ranges page by page"
+
+
+@pytest.mark.parametrize(
+    ("range_", "told"),
+    [
+        ("Nope!A1", "no sheet is named 'Nope'; the spreadsheet has: Costs, My sheet's"),
+        ("A0", "'A0' is no range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1"),
+        ("Costs!A1:", "'Costs!A1:' is no range: what stands behind the colon is missing something"),
+        ("Costs!A1;B2", "'Costs!A1;B2' is no range"),
+        ("A1:B2:C3", "'A1:B2:C3' is no range"),
+        ("AAAA1", "'AAAA1' is no range"),
+        ("Costs!AA1", "'Costs!AA1' lies outside the sheet 'Costs', which has 1000 rows and columns A to Z"),
+        ("A1001", "'A1001' lies outside the sheet 'Costs'"),
+    ],
+)
+def test_a_range_that_is_none_is_refused_in_words(sheets: Server, api: Google, range_: str, told: str) -> None:
+    got = sheets.call("read_range", spreadsheet_id="budget-1", range=range_)
+    assert got.failed
+    assert got.text.startswith(told)
+    assert not [one for one in api.requests() if "/values" in one]
+
+
+def test_rows_are_appended_below_the_last(sheets: Server, api: Google) -> None:
+    done = sheets.call(
+        "append_rows", spreadsheet_id="budget-1", range="Costs", rows=[["Wine", 9, True], ["=1+1", None, ""]]
+    )
+    assert done.structured == {"range": "Costs!A5:C6", "rows": 2, "columns": 3, "cells": 5}
+    assert cells(api)[4:] == [["Wine", 9, True], ["=1+1", "", ""]]
+
+
+def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: Server, api: Google) -> None:
+    sheets.call(
+        "write_range", spreadsheet_id="budget-1", range="D1:E1", rows=[['=IMAGE("https://evil.example")', "12"]]
+    )
+    assert cells(api)[0][3:5] == ['=IMAGE("https://evil.example")', "12"]
+    sheets.call("write_range", spreadsheet_id="budget-1", range="D1:E1", rows=[["=1+1", "12"]], entered="user_entered")
+    assert cells(api)[0][3:5] == [{"formula": "=1+1", "value": 0}, 12.0]
+
+
+def test_a_range_is_written_and_null_leaves_a_cell(sheets: Server, api: Google) -> None:
+    done = sheets.call("write_range", spreadsheet_id="budget-1", range="Costs!A2:C3", rows=[["Coffee", None, ""], [1]])
+    assert cells(api)[1:3] == [["Coffee", 3.5, ""], [1, 12, False]]
+    assert done["cells"] == 3
+    told = sheets.call("write_range", spreadsheet_id="budget-1", range="A1:B1", rows=[[1, 2, 3]])
+    assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1"
+    sheets.call("write_range", spreadsheet_id="budget-1", range="G7", rows=[[1, 2], [3, 4]])
+    assert read(sheets, "G7:H8") == [[1, 2], [3, 4]]
+
+
+def test_a_range_is_cleared(sheets: Server, api: Google) -> None:
+    assert sheets.call("clear_range", spreadsheet_id="budget-1", range="B2:C3")["range"] == "Costs!B2:C3"
+    assert read(sheets, "A1:C4") == [["Item", "Price", "Bought"], ["Tea"], ["Cake"], ["Total", 15.5]]
+
+
+def test_a_spreadsheet_is_made_with_sheets_and_rows(sheets: Server, api: Google) -> None:
+    made = sheets.call("create_spreadsheet", title="New", sheets=["One", "Two"], rows=[["a", 1, True, None], [2.5, ""]])
+    assert [one["title"] for one in made["sheets"]] == ["One", "Two"]
+    assert read_of(sheets, made["id"], "One") == [["a", 1, True], [2.5]]
+    added = sheets.call("add_sheet", spreadsheet_id=made["id"], title="Three", rows=10, columns=3)
+    assert added.structured == {"id": 2, "title": "Three", "rows": 10, "columns": 3}
+    told = sheets.call("add_sheet", spreadsheet_id=made["id"], title="Three")
+    assert told.text.startswith("the sheet 'Three': Google refused it (400)")
+    assert "already exists" in told.text
+
+
+def read_of(sheets: Server, id_: str, range_: str) -> list[list[Any]]:
+    rows: list[list[Any]] = sheets.call("read_range", spreadsheet_id=id_, range=range_)["rows"]
+    return rows
+
+
+def test_a_spreadsheet_that_is_none_is_told(sheets: Server) -> None:
+    told = sheets.call("get_spreadsheet", spreadsheet_id="nothing-here")
+    assert told.text.startswith("the spreadsheet nothing-here: not found.")
+    assert sheets.call("get_spreadsheet", spreadsheet_id="a/b").failed
+
+
+def test_the_reading_variant_cannot_write(api: Google) -> None:
+    with running("sheets", "--read-only", google=api) as server:
+        assert sorted(server.tools) == ["get_spreadsheet", "read_range", "read_ranges"]

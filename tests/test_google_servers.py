@@ -67,7 +67,7 @@ def server(processes: dict[str, Server], api: Google, name: str) -> Server:
 def test_every_tool_is_described_for_a_model(server: Server, name: str) -> None:
     for tool in server.tools.values():
         assert tool["title"]
-        assert 20 < len(tool["description"]) < 300
+        assert 15 < len(tool["description"]) < 300
         assert tool["inputSchema"]["additionalProperties"] is False
         assert tool["outputSchema"]["type"] == "object"
         for schema in (tool["inputSchema"], tool["outputSchema"]):

@@ -91,6 +91,7 @@ class Service:
         self.faults: list[Fault] = []
         self.journal: list[tuple[str, str, dict[str, list[str]]]] = []
         self.lock = threading.RLock()
+        self.seen: list[tuple[str, set[str]]] = []  # each request that came with a good token, and its scopes
         self.url = ""
         self.slowness = 2.0
         self.disabled: set[str] = set()
@@ -111,9 +112,14 @@ class Service:
                     return fault
         return None
 
+    def granted(self, token: str) -> set[str] | None:
+        """The scopes of a token, or None where it is no good."""
+        return self.tokens.get(token)
+
     def authorize(self, request: Request, *scopes: str) -> None:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        if kind != "Bearer" or token not in self.tokens:
+        granted = self.granted(token) if kind == "Bearer" else None
+        if granted is None:
             raise Error(
                 401,
                 "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other "
@@ -121,7 +127,8 @@ class Service:
                 reason="authError",
                 headers={"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/", error="invalid_token"'},
             )
-        if not self.tokens[token] & {AUTH + scope for scope in scopes}:
+        self.seen.append((request.line, granted))
+        if not granted & {AUTH + scope for scope in scopes}:
             wanted = " ".join(AUTH + scope for scope in scopes)
             raise Error(
                 403,
@@ -273,11 +280,17 @@ def _only(value: Any, tree: dict[str, Any]) -> Any:
     return value
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up, as some tests want."""
+
+
 @contextlib.contextmanager
 def serving(service: Service) -> Iterator[Service]:
     handler = type("Handler", (_Handler,), {"service": service})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     service.url = f"http://127.0.0.1:{server.server_port}"

@@ -10,6 +10,7 @@ import typer
 
 from mcpchat.app import add_server, default_paths, enable_server, remove_server
 from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, run_async
+from mcpchat.core.bundled import BUNDLED
 from mcpchat.core.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -71,7 +72,21 @@ def logs(
 @app.command("add")
 def add(
     name: Name,
-    target: Annotated[list[str], typer.Argument(metavar="URL | -- COMMAND...", help="Where it is, or what to start.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[URL | -- COMMAND...]", help="Where it is, or what to start.", show_default=False),
+    ] = None,
+    builtin: Annotated[
+        str | None,
+        typer.Option("--builtin", metavar="NAME", help=f"A server that comes with mcpchat: {', '.join(BUNDLED)}."),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Of a bundled server: only the tools that change nothing.")
+    ] = False,
+    folder: Annotated[
+        list[str] | None,
+        typer.Option("--folder", metavar="FOLDER", help="A folder it may save files into and send from. Repeatable."),
+    ] = None,
     env: Annotated[
         list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable for the program. Repeatable.")
     ] = None,
@@ -91,15 +106,12 @@ def add(
     \b
       mcpchat servers add notes -- npx -y @modelcontextprotocol/server-filesystem ~/notes
       mcpchat servers add company https://mcp.example.com/mcp --header "Authorization=Bearer env:TOKEN"
+      mcpchat servers add mail --builtin gmail --read-only
     """
-    entry: dict[str, object] = {}
-    if len(target) == 1 and re.match(r"https?://", target[0]):
-        entry["url"] = target[0]
-    elif "://" in target[0]:
-        raise UsageError(f"{target[0]}: expected an address that begins with https:// or http://, or -- COMMAND...")
-    else:
-        entry |= {"command": target[0], "args": target[1:]} if target[1:] else {"command": target[0]}
+    entry = _reached(target or [], builtin)
     given = (
+        ("read_only", read_only),
+        ("folders", [str(Path(one).expanduser().absolute()) for one in folder or ()]),
         ("env", _pairs("--env", env)),
         ("env_pass", env_pass),
         ("cwd", cwd),
@@ -108,7 +120,9 @@ def add(
     entry |= {key: value for key, value in given if value}
     path = _path(config)
     add_server(path, name, entry)
-    return _told(path, f"added {name}; mcpchat tools {name} asks what it offers")
+    provider = BUNDLED[builtin].provider if builtin else ""
+    first = f"mcpchat auth login {provider} signs in, then " if provider else ""
+    return _told(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")
 
 
 @app.command("remove")
@@ -136,6 +150,19 @@ def disable(name: Name, config: ConfigOption = None) -> int:
 
 
 NAMES = tuple(command.name or "" for command in app.registered_commands)
+
+
+def _reached(target: list[str], builtin: str | None) -> dict[str, object]:
+    """How the server is reached: exactly one of an address, a command and a bundled server's name."""
+    if bool(target) == (builtin is not None):
+        raise UsageError("expected one of URL, -- COMMAND... and --builtin NAME", hint="mcpchat servers add --help")
+    if builtin is not None:
+        return {"builtin": builtin}
+    if len(target) == 1 and re.match(r"https?://", target[0]):
+        return {"url": target[0]}
+    if "://" in target[0]:
+        raise UsageError(f"{target[0]}: expected an address that begins with https:// or http://, or -- COMMAND...")
+    return {"command": target[0], "args": target[1:]} if target[1:] else {"command": target[0]}
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

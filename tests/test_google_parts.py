@@ -1,0 +1,224 @@
+"""Pieces of the Google servers by themselves: A1 notation, mail headers, file names, texts."""
+
+import contextlib
+import email
+import email.policy
+import re
+import string
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp.server.mcpserver.exceptions import ToolError
+
+from mcpchat_servers.a1 import Sheet, Window, letters, number, window
+from mcpchat_servers.drive_files import quoted
+from mcpchat_servers.google.api import checked_base
+from mcpchat_servers.google.folders import Folders, safe_name
+from mcpchat_servers.google.ids import parsed_id
+from mcpchat_servers.google.texts import decoded, excerpt, html_text
+from mcpchat_servers.mail_writing import Original, answering, compose, recipient
+from tests.google.drive import _unquoted
+
+SHEETS = [Sheet("Costs", 1000, 26), Sheet("It's 1!", 50, 3), Sheet("A1", 5, 5), Sheet("Q1", 7, 7)]
+NAMES = {"Total": Window("Costs", 4, 2, 4, 2)}
+
+
+@given(st.integers(1, 18_278))
+def test_columns_have_letters_and_back(column: int) -> None:
+    assert number(letters(column)) == column
+
+
+@given(st.integers(1, 50), st.integers(1, 3), st.integers(1, 50), st.integers(1, 3))
+def test_what_is_written_is_read_again(top: int, left: int, bottom: int, right: int) -> None:
+    cells = Window("It's 1!", min(top, bottom), min(left, right), max(top, bottom), max(left, right))
+    assert window(str(cells), SHEETS, NAMES) == cells
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("A1", "'Costs'!A1"),
+        ("$B$2:C3", "'Costs'!B2:C3"),
+        ("C3:B2", "'Costs'!B2:C3"),
+        ("A:C", "'Costs'!A1:C1000"),
+        ("2:5", "'Costs'!A2:Z5"),
+        ("A5:A", "'Costs'!A5:A1000"),
+        ("A5:5", "'Costs'!A5:Z5"),
+        ("'A1'", "'A1'!A1:E5"),
+        ("'A1'!B2", "'A1'!B2"),
+        ("costs", "'Costs'!A1:Z1000"),
+        ("total", "'Costs'!B4"),
+        ("It's 1!!A:A", "'It''s 1!'!A1:A50"),
+        ("'It''s 1!'!B2:B", "'It''s 1!'!B2:B50"),
+        ("Costs!A1:ZZ2000", "'Costs'!A1:Z1000"),
+        (" A1 ", "'Costs'!A1"),
+        ("Q1", "'Costs'!Q1"),
+        ("'Q1'", "'Q1'!A1:G7"),
+    ],
+)
+def test_every_form_of_a_range_is_understood(text: str, wanted: str) -> None:
+    assert str(window(text, SHEETS, NAMES)) == wanted
+
+
+@given(st.text(max_size=40))
+def test_any_other_text_is_refused_in_words(text: str) -> None:
+    with contextlib.suppress(ToolError):
+        assert isinstance(window(text, SHEETS, NAMES), Window)
+
+
+@given(st.text())
+def test_a_text_in_a_query_stays_one_text(text: str) -> None:
+    literal = quoted(text)
+    assert re.fullmatch(r"'(?:[^'\\]|\\.)*'", literal, re.DOTALL)
+    assert _unquoted(literal) == text or "\n" in text
+
+
+_NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=20)
+
+
+@given(name=_NAMES, local=st.text(string.ascii_letters + string.digits + "+_-", min_size=1, max_size=20))
+def test_an_address_stays_one_address(name: str, local: str) -> None:
+    try:
+        found = recipient(f"{name} <{local}@example.com>" if name else f"{local}@example.com")
+    except ToolError:
+        return
+    message = sent([str(found)])
+    (only,) = message["To"].addresses
+    assert (only.addr_spec, only.display_name) == (f"{local}@example.com", found.display_name)
+
+
+def sent(to: list[str], subject: str = "x", body: str = "x", original: Original | None = None) -> EmailMessage:
+    raw = compose(to=to, subject=subject, body=body, original=original)
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+@given(st.text(max_size=200), st.text(max_size=300))
+def test_no_subject_and_no_body_makes_a_header(subject: str, body: str) -> None:
+    try:
+        message = sent(["a@example.com"], subject, body)
+    except ToolError:
+        return
+    assert set(message.keys()) == {"To", "Subject", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"}
+    assert not message.get_payload(decode=True).startswith(b"Bcc:") or body.startswith("Bcc:")  # type: ignore[union-attr]
+
+
+@given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))
+def test_nothing_of_the_answered_message_makes_a_header(subject: str, message_id: str, references: str) -> None:
+    original = Original(subject=subject, message_id=message_id, references=references)
+    message = sent(["a@example.com"], answering(subject), original=original)
+    assert set(message.keys()) <= {
+        "To", "Subject", "In-Reply-To", "References", "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
+    }  # fmt: skip
+    assert message["Subject"].lower().startswith(("re:", "aw:", "sv:", "antw:"))
+
+
+@pytest.mark.parametrize(
+    ("subject", "answer"), [("Hi", "Re: Hi"), ("RE: Hi", "RE: Hi"), ("Aw: Hi", "Aw: Hi"), ("Reading", "Re: Reading")]
+)
+def test_a_reply_says_so_once(subject: str, answer: str) -> None:
+    assert answering(subject) == answer
+
+
+@given(st.text(max_size=300))
+def test_any_name_becomes_one_of_a_file(name: str) -> None:
+    safe = safe_name(name)
+    assert safe
+    assert not safe.startswith(".")
+    assert not set(safe) & set('/\\:*?"<>|\0\n')
+    assert len(safe.encode()) <= 210
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [("../../etc/passwd", "_._etc_passwd"), ("a/b.txt", "a_b.txt"), (".bashrc", "bashrc"), ("CON.txt", "_CON.txt"),
+     ("x" * 300 + ".pdf", "x" * 196 + ".pdf"), ("", "_"), ("a\u202efdp.exe", "a_fdp.exe")],
+)  # fmt: skip
+def test_names_are_made_safe(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    folders = Folders([tmp_path])
+
+    def meanwhile() -> None:
+        with folders.writing("new.txt", "x") as (file, target):
+            file.write(b"mine")
+            target.write_bytes(b"another's")
+
+    with pytest.raises(ToolError, match="exists already"):
+        meanwhile()
+    assert (tmp_path / "new.txt").read_bytes() == b"another's"
+    assert [path.name for path in tmp_path.iterdir()] == ["new.txt"]
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ToolError, match="is no file"), Folders([tmp_path]).reading("pipe", most=10):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given_", "wanted"),
+    [
+        ("abc_DEF-1", "abc_DEF-1"),
+        ("https://docs.google.com/spreadsheets/d/1abcDEF/edit?usp=sharing#gid=0", "1abcDEF"),
+        ("https://drive.google.com/open?id=1abcDEF", "1abcDEF"),
+        ("https://drive.google.com/drive/folders/1abcDEF?resourcekey=x", "1abcDEF"),
+        ("https://docs.google.com/a/example.com/document/d/1abcDEF/edit", "1abcDEF"),
+    ],
+)
+def test_a_file_is_named_by_its_id_or_its_link(given_: str, wanted: str) -> None:
+    assert parsed_id(given_) == wanted
+
+
+@pytest.mark.parametrize("given_", ["https://evil.example/d/1abcDEF", "a/../b", "", "a b", "https://docs.google.com/"])
+def test_what_is_neither_is_refused(given_: str) -> None:
+    with pytest.raises(ToolError, match="is no id of a file"):
+        parsed_id(given_)
+
+
+@given(st.text(max_size=500), st.integers(1, 50))
+def test_pieces_make_the_whole(text: str, limit: int) -> None:
+    pieces, offset = [], 0
+    while offset is not None and (text or not offset):
+        piece = excerpt(text, offset, limit)
+        pieces.append(piece.text)
+        offset = piece.next_offset  # type: ignore[assignment]
+        if not text:
+            break
+    assert "".join(pieces) == text
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_text_or_none(data: bytes) -> None:
+    assert decoded(data) is None or isinstance(decoded(data), str)
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("", ""),
+        ("plain & text", "plain & text"),
+        ("<?xml version='1.0' encoding='utf-8'?><p>x", "x"),
+        ("<p>a</p><p>b</p>", "a\n\nb"),
+        ("<ul><li>one<li>two</ul>", "  * one\n  * two".strip()),
+        ("<table><tr><td>Tea</td><td>3</td></tr></table>", "Tea  3"),
+        ("<p style='FONT-SIZE:0px'>no</p>yes<p style='visibility: hidden'>no", "yes"),
+        ("<div>" * 20_000 + "x", "[HTML that shows no text to people, or is nested too deeply to be read]"),
+        ("<!-- nothing -->", ""),
+    ],
+    ids=range(9),
+)
+async def test_html_becomes_what_people_see(html: str, text: str) -> None:
+    assert (await html_text(html)).strip() == text
+
+
+def test_a_base_address_loses_its_last_slash() -> None:
+    assert checked_base("https://proxy.example.com/google/") == "https://proxy.example.com/google"

@@ -486,6 +486,24 @@ def test_servers_are_added_switched_and_removed(run: Run, isolated: Path) -> Non
     assert list(json.loads(told(run("config", "show"))[1])["servers"]) == ["calculator", "box"]
 
 
+def test_a_bundled_server_is_added_by_its_name(run: Run, isolated: Path) -> None:
+    code, _, err = told(run("servers", "add", "mail", "--builtin", "gmail", "--read-only", "--folder", str(isolated)))
+    assert code == 0
+    assert err.endswith("added mail; mcpchat auth login google signs in, then mcpchat tools mail asks what it offers\n")
+    path = Path(told(run("config", "path"))[1].strip())
+    entry = f'[servers.mail]\nbuiltin = "gmail"\nread_only = true\nfolders = ["{isolated}"]\n'
+    assert path.read_text().endswith(entry)
+    for wrong, complaint in (
+        (["x", "--builtin", "gmial"], 'did you mean "gmail"?'),
+        (["x", "--builtin", "gmail", "https://x.example"], "expected one of URL, -- COMMAND... and --builtin NAME"),
+        (["x", "https://x.example", "--read-only"], 'goes with builtin = "drive", "gmail", "sheets"'),
+        (["x", "--builtin", "sheets", "--folder", "y"], 'goes with builtin = "drive", "gmail"'),
+    ):
+        code, _, err = told(run("servers", "add", *wrong))
+        assert (code, complaint in err) == (2, True), err
+    assert path.read_text().endswith(entry)
+
+
 def test_a_custom_address_without_a_model_lists_what_it_has(run: Run, model_double: ModelDouble) -> None:
     code, _, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url))
     assert code == 2

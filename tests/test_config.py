@@ -100,6 +100,15 @@ PROBLEMS = [
     ("[limits]\nmax_steps = 0", "c.toml:2: limits.max_steps: expected a whole number >= 1"),
     ("[modle]\nname = 'x'", 'c.toml:1: modle: unknown key; did you mean "model"?'),
     ("[model\nname = 'x'", "c.toml:1: not valid TOML: "),
+    ("[servers.a]\nbuiltin='gmail'\nargs=['x']", 'c.toml:3: servers.a.args: goes with "command", not with "builtin"'),
+    ("[servers.a]\nbuiltin='calculator'\nread_only=true", 'goes with builtin = "drive", "gmail", "sheets"'),
+    ("[servers.a]\ncommand='x'\nread_only=true", 'c.toml:3: servers.a.read_only: goes with builtin = "drive"'),
+    (
+        "[servers.a]\nbuiltin='sheets'\nfolders=['~']",
+        'c.toml:3: servers.a.folders: goes with builtin = "drive", "gmail"',
+    ),
+    ("[servers.a]\nbuiltin='drive'\nfolders=['x']", "'x': expected a whole path, or one that begins with ~"),
+    ("[servers.a]\nbuiltin='drive'\nauth='gogle'", "no provider is named 'gogle'; did you mean \"google\"?"),
 ]
 
 
@@ -132,7 +141,55 @@ def test_every_line_of_the_example_works_when_it_is_uncommented() -> None:
     lines = Path("config.example.toml").read_text().splitlines()
     text = "\n".join(line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in lines)
     parsed = config.parse(text, "example")
-    assert sorted(parsed.servers) == ["calculator", "company", "files", "mail", "notion"]
+    assert sorted(parsed.servers) == ["calculator", "calendar", "company", "files", "mail", "notion"]
     assert parsed.auth.entries["google"].client_secret == "keyring:google-client-secret"
     assert parsed.model.api_key == "env:OPENAI_API_KEY"
     assert parsed.agents["math"].servers == ("calculator",)
+
+
+def test_a_bundled_server_brings_its_login_and_its_scopes() -> None:
+    text = """
+[servers.mail]
+builtin = "gmail"
+[servers.reading]
+builtin = "drive"
+read_only = true
+account = "work"
+[servers.narrow]
+builtin = "drive"
+auth = "google"
+scopes = ["https://www.googleapis.com/auth/drive.file"]
+[servers.own]
+builtin = "sheets"
+env = { GOOGLE_ACCESS_TOKEN = "env:TOKEN" }
+[servers.passed]
+builtin = "sheets"
+env_pass = ["GOOGLE_APPLICATION_CREDENTIALS"]
+[servers.sum]
+builtin = "calculator"
+"""
+    parsed = config.parse(text, "c.toml").servers
+    scopes = {name: (one.auth, [scope.rpartition("/")[2] for scope in one.scopes]) for name, one in parsed.items()}
+    assert scopes == {
+        "mail": ("google", ["gmail.modify"]),
+        "reading": ("google", ["drive.readonly"]),
+        "narrow": ("google", ["drive.file"]),
+        "own": (None, []),
+        "passed": (None, []),
+        "sum": (None, []),
+    }
+    assert parsed["mail"].token_env == "GOOGLE_ACCESS_TOKEN"
+
+
+def test_a_bundled_server_takes_its_token_under_its_own_name_from_any_provider() -> None:
+    text = """
+[auth.other]
+client_id = "x"
+authorization_url = "https://x.example/a"
+token_url = "https://x.example/t"
+[servers.mail]
+builtin = "gmail"
+auth = "other"
+"""
+    mail = config.parse(text, "c.toml").servers["mail"]
+    assert (mail.auth, mail.token_env) == ("other", "GOOGLE_ACCESS_TOKEN")

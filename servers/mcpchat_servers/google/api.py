@@ -21,6 +21,7 @@ LONGEST_WAIT = 30.0  # seconds; who asks for more is not waited for
 MOST_JSON = 32 * 2**20  # bytes of an answer
 MOST_REFUSAL = 2**20
 CHUNK = 8 * 2**20  # bytes of an upload's request; a multiple of 256 kB, as Google wants it
+CONNECTIONS = httpx2.Limits(max_connections=8, max_keepalive_connections=8)
 TIMEOUT = httpx2.Timeout(60.0, connect=15.0)
 _TRANSIENT = frozenset({408, 500, 502, 503, 504})
 _RESUME = 308  # "go on", in Google's resumable uploads
@@ -55,14 +56,23 @@ class Answer(BaseModel):
 class Api:
     """One of Google's APIs, at ``base``. ``service`` and ``scopes`` are for what errors tell."""
 
-    def __init__(
-        self, *, http: httpx2.AsyncClient, tokens: Tokens, base: str, service: str, scopes: Sequence[str]
-    ) -> None:
-        self._http = http
+    def __init__(self, *, tokens: Tokens, base: str, service: str, scopes: Sequence[str]) -> None:
+        self._client: httpx2.AsyncClient | None = None
         self._tokens = tokens
         self._base = base
         self._service = service
         self._scopes = scopes
+
+    @property
+    def _http(self) -> httpx2.AsyncClient:
+        """Made at the first request: reading the system's certificates is a tenth of a server's start."""
+        if self._client is None:
+            self._client = httpx2.AsyncClient(timeout=TIMEOUT, limits=CONNECTIONS, follow_redirects=False)
+        return self._client
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
 
     async def get(self, path: str, params: Params | None = None, *, what: str, most: int = MOST_JSON) -> dict[str, Any]:
         """The JSON at a path. ``what`` begins the texts of errors. Raises ToolError; TooLarge beyond ``most`` bytes."""

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import httpx2
 from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.types import CallToolResult, ContentBlock, InputRequiredResult, TextContent, Tool, ToolAnnotations
 from pydantic import BaseModel, Field, ValidationError
 
-from mcpchat_servers.google.api import TIMEOUT, Api, Progress, checked_base
+from mcpchat_servers.google.api import Api, Progress, checked_base
 from mcpchat_servers.google.credentials import TokenEnded, Tokens, tokens
 from mcpchat_servers.google.folders import Folders
 from mcpchat_servers.google.texts import LONGEST_PAGE, PAGE, KeptTexts
@@ -152,12 +151,13 @@ class GoogleServer(MCPServer[Session]):
 
     @asynccontextmanager
     async def _session(self, server: "MCPServer[Session]") -> AsyncIterator[Session]:
-        limits = httpx2.Limits(max_connections=8, max_keepalive_connections=8)
-        async with httpx2.AsyncClient(timeout=TIMEOUT, limits=limits, follow_redirects=False) as http:
-            service = f"{self.name}.googleapis.com"
-            api = Api(http=http, tokens=self._tokens, base=self._base, service=service, scopes=self.scopes)
-            self.running = Session(api=api, folders=self._folders, texts=KeptTexts())
+        service = f"{self.name}.googleapis.com"
+        api = Api(tokens=self._tokens, base=self._base, service=service, scopes=self.scopes)
+        self.running = Session(api=api, folders=self._folders, texts=KeptTexts())
+        try:
             yield self.running
+        finally:
+            await api.close()
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """Serve on stdin and stdout, until stdin ends. Ends the process with code 2 where the options are wrong."""

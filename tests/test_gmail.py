@@ -59,6 +59,7 @@ def test_mail_is_found_by_gmails_operators(gmail: Server) -> None:
     assert one["to"] == ["Ada <ada@example.com>"]
     assert (one["subject"], one["snippet"]) == ("Party?", "When do we begin? Grace")
     assert one["labels"] == ["INBOX", "UNREAD"]
+    assert "attachments" not in one
     assert one["date"].startswith("2026-11-18T")
     assert [one["subject"] for one in found(gmail, "")] == ["Invitation", "Re: Party?", "Party?"]
     assert found(gmail, "nothing like it") == []

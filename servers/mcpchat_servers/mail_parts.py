@@ -70,7 +70,8 @@ def _words(value: str) -> str:
 def message_of(raw: Raw, labels: Mapping[str, str]) -> Message:
     """What is told of a message. ``labels`` are the names of labels by id."""
     headers = headers_of(raw)
-    files = [attachment_of(part) for part in parts_of(raw) if is_attachment(part)]
+    whole = "mimeType" in (raw.get("payload") or {})  # a summary has headers alone
+    files = [attachment_of(part) for part in parts_of(raw) if is_attachment(part)] if whole else []
     return Message(
         id=raw["id"],
         thread_id=raw.get("threadId", ""),

@@ -158,6 +158,7 @@ async def read_range(
         after = page.bottom + 1
     else:
         after = await _next_filled(session, place, whole.rows(page.bottom + 1, whole.bottom))
+    page = whole.rows(top, top + len(shown) - 1) if shown else page
     value = ReadRange(
         range=str(page), first_row=top, rows=shown, next_cursor=None if after is None else str(after), note=note
     )

@@ -53,7 +53,7 @@ def test_files_are_found_by_words_name_kind_folder_and_date(drive: Server) -> No
     assert names(drive, kind="spreadsheet") == ["Party budget"]
     assert names(drive, kind="image") == ["Dot.png"]
     assert names(drive, folder_id="https://drive.google.com/drive/folders/folder-1") == ["Plan's notes", "Party budget"]
-    assert names(drive, modified_after="2026-11-01T00:11:00") == ["Shortcut to the plan"]
+    assert names(drive, modified_after="2026-11-01T00:13:00") == ["Shortcut to the plan"]
     assert names(drive, query="mimeType = 'text/plain' or name contains 'stuff'") == ["stuff.zip", "todo.txt"]
 
 
@@ -78,7 +78,7 @@ def test_pages_follow_each_other_by_their_cursor(drive: Server) -> None:
         if "next_cursor" not in page.structured:
             break
         cursor = {"cursor": page["next_cursor"]}
-    assert len(seen) == len(set(seen)) == 10
+    assert len(seen) == len(set(seen)) == 12
 
 
 def test_a_cursor_of_another_search_is_refused_by_google_in_words(drive: Server) -> None:
@@ -95,6 +95,19 @@ def test_shared_drives_are_listed_searched_and_read(drive: Server) -> None:
     assert found["incomplete"] is True
     assert drive.call("list_folder", folder_id="0ATeamDrive")["files"][0]["shared_drive"] == "0ATeamDrive"
     assert drive.call("read_file", file_id="shared-1")["text"] == "# Team\n"
+
+
+def test_who_may_see_a_file_of_a_shared_drive_is_asked_for(drive: Server, api: Google) -> None:
+    api.drive.files["shared-1"]["permissions"] = [
+        {"id": str(number), "type": "user", "role": "reader", "emailAddress": f"u{number}@example.com"}
+        for number in range(150)
+    ]
+    told = drive.call("get_file", file_id="shared-1")
+    assert len(told["permissions"]) == 150
+    left = drive.call("unshare_file", file_id="shared-1", permission_id="7")
+    assert "u7@example.com" not in [one["email"] for one in left["permissions"]]
+    api.faults = [Fault("GET /drive/v3/files/shared-1/permissions", "insufficientFilePermissions")]
+    assert "permissions" not in drive.call("get_file", file_id="shared-1").structured
 
 
 def test_a_folder_is_listed_folders_first(drive: Server) -> None:
@@ -120,6 +133,7 @@ def test_a_files_details_say_who_may_see_it(drive: Server) -> None:
         ("short-1", "markdown", "# Plan\n\nWe dance at **eight**.\n"),
         ("budget-1", "csv", "Item,Price,Bought\nTea,3.5,TRUE\nCake,12,FALSE\nTotal,15.5,\n"),
         ("slides-1", "text", "One\nTwo\n"),
+        ("script-1", "json", '{"files": []}'),
         ("text-1", "text", "Buy tea\nBuy cake: café\n"),
         ("pdf-1", "text", "[page 1]\nCome at eight\n\n"),
     ],
@@ -131,6 +145,7 @@ def test_files_are_read_as_text(drive: Server, file: str, written: str, text: st
 
 
 def test_an_image_is_read_as_an_image(drive: Server) -> None:
+    assert drive.call("read_file", file_id="sketch-1")["format"] == "image"
     got = drive.call("read_file", file_id="png-1")
     assert got["format"] == "image"
     assert got.raw["content"][1] == {"type": "image", "mimeType": "image/png", "data": base64.b64encode(PNG).decode()}
@@ -206,6 +221,8 @@ def test_a_file_is_downloaded_into_the_allowed_folder(drive: Server, folder: Pat
 def test_googles_own_documents_are_exported(drive: Server, folder: Path) -> None:
     got = drive.call("download_file", file_id="doc-1")
     assert Path(got["path"]).name == "Plan's notes.docx"
+    assert drive.progress[-1]["progress"] == got["size"]
+    assert "total" not in drive.progress[-1]
     got = drive.call("download_file", file_id="doc-1", export_as="md", path="plan.md")
     assert (folder / "plan.md").read_text() == "# Plan\n\nWe dance at **eight**.\n"
     assert drive.call("download_file", file_id="doc-1", export_as="xlsx").text == (
@@ -273,6 +290,7 @@ def test_a_text_becomes_a_file_or_a_document(drive: Server, api: Google) -> None
     assert drive.call("create_file", name="x.zip", text="", convert=True).failed
     assert drive.call("create_file", name="x", text="a", path="b").text == "expected exactly one of text and path"
     assert drive.call("create_file", text="a").text.startswith("name: expected")
+    assert drive.call("create_file", name="x", text="a", media_type=f"{APPS}document").failed
     empty = drive.call("create_file", name="empty.txt", text="")
     assert api.drive.files[empty["id"]]["_content"] == b""
 
@@ -309,6 +327,8 @@ def test_a_files_content_is_replaced(drive: Server, api: Google) -> None:
     assert api.drive.files["text-1"]["_content"] == b"new"
     drive.call("update_file", file_id="doc-1", text="# New")
     assert drive.call("read_file", file_id="doc-1")["text"] == "# New"
+    drive.call("update_file", file_id="text-1", text="<p>", media_type="text/html")
+    assert drive.call("get_file", file_id="text-1")["media_type"] == "text/html"
     told = drive.call("update_file", file_id="doc-1", text="a,b", media_type="text/csv")
     assert told.text == '"Plan\'s notes": a file of the type text/csv cannot replace it'
 
@@ -319,6 +339,11 @@ def test_folders_are_made_and_files_moved_renamed_and_copied(drive: Server, api:
     moved = drive.call("move_file", file_id="text-1", folder_id=made["id"])
     assert moved["parents"] == [made["id"]]
     assert drive.call("move_file", file_id="text-1", folder_id=made["id"])["parents"] == [made["id"]]
+    drive.call("move_file", file_id="text-1", folder_id="root")
+    assert drive.call("move_file", file_id="text-1", folder_id="root")["parents"] == ["root-id"]
+    api.drive.add("theirs-1", "theirs.txt", "text/plain", b"x", parents=[])
+    told = drive.call("move_file", file_id="theirs-1", folder_id="folder-1")
+    assert told.text.endswith("cannot be moved into a folder here: copy_file makes a copy")
     assert drive.call("rename_file", file_id="text-1", name="done.txt")["name"] == "done.txt"
     copy = drive.call("copy_file", file_id="text-1")
     assert copy["name"] == "Copy of done.txt"
@@ -362,6 +387,10 @@ def test_files_are_resources(drive: Server) -> None:
     assert (read["mimeType"], read["text"]) == ("text/markdown", "# Plan\n\nWe dance at **eight**.\n")
     read = drive.request("resources/read", uri="gdrive:///png-1")["contents"][0]
     assert (read["mimeType"], base64.b64decode(read["blob"])) == ("image/png", PNG)
+    read = drive.request("resources/read", uri="gdrive:///sketch-1")["contents"][0]
+    assert (read["mimeType"], base64.b64decode(read["blob"])) == ("image/png", PNG)
+    read = drive.request("resources/read", uri="gdrive:///script-1")["contents"][0]
+    assert read["text"] == '{"files": []}'
     assert "not found" in drive.request("resources/read", uri="gdrive:///nothing")["error"]["message"]
     assert "error" in drive.request("resources/read", uri="file:///etc/passwd")
 

@@ -150,6 +150,17 @@ def test_attachments_are_read_and_saved(gmail: Server, folder: Path) -> None:
     assert told.text.endswith("has no attachment 9; it has 1 (invite.pdf), 2 (dot.png), 3 (notes.txt)")
 
 
+def test_a_message_that_is_nothing_but_a_file_has_it_as_an_attachment(gmail: Server, api: Google, folder: Path) -> None:
+    scan = EmailMessage()
+    scan["From"], scan["To"], scan["Subject"] = "scanner@example.com", "ada@example.com", "Scan"
+    scan.set_content(PNG, maintype="image", subtype="png", filename="scan.png")
+    id_ = api.gmail.add(scan.as_bytes())
+    (file,) = gmail.call("read_message", message_id=id_)["message"]["attachments"]
+    assert (file["part_id"], file["name"]) == ("0", "scan.png")
+    gmail.call("save_attachment", message_id=id_, part_id="0")
+    assert (folder / "scan.png").read_bytes() == PNG
+
+
 def test_an_attachment_that_is_no_text_says_what_can_be_done(gmail: Server, api: Google) -> None:
     id_ = api.gmail.add(mail("Zip", "x", files={"a.zip": b"PK\x03\x04\x00"}))
     told = gmail.call("read_attachment", message_id=id_, part_id="1")
@@ -178,7 +189,9 @@ def test_labels_are_made_and_changed_by_name(gmail: Server, api: Google) -> None
     assert "Fun/Parties" in [label["name"] for label in gmail.call("list_labels")["labels"]]
     told = gmail.call("change_labels", message_ids=[one["id"]], add=["Nope"])
     assert told.text == "no label is named 'Nope': list_labels shows them, create_label makes one"
-    assert gmail.call("change_labels", message_ids=[one["id"]], add=["TRASH"]).text == "trash and mark do that"
+    told = gmail.call("change_labels", message_ids=[one["id"]], add=["TRASH"])
+    assert told.text == "TRASH is put on and taken off by trash, untrash and mark"
+    assert "Gmail's own" in gmail.call("change_labels", message_ids=[one["id"]], remove=["SENT"]).text
     assert gmail.call("change_labels", message_ids=[one["id"]]).text == "expected labels in add or in remove"
 
 
@@ -251,14 +264,15 @@ def test_a_strangers_headers_cannot_put_anything_into_a_reply(gmail: Server, api
 
 def test_a_draft_is_written_rewritten_and_sent_as_it_was_shown(gmail: Server, api: Google) -> None:
     (one,) = found(gmail, 'subject:"Party?" in:inbox')
-    draft = gmail.call(
-        "create_draft", to=["grace@example.com"], subject="Re: Party?", body="At nine", reply_to_message_id=one["id"]
-    )
+    wanted = {"to": ["grace@example.com"], "body": "At nine", "reply_to_message_id": one["id"]}
+    told = gmail.call("create_draft", subject="Something else", **wanted)
+    assert told.text.startswith("subject: a reply keeps its conversation's, 'Re: Party?'")
+    draft = gmail.call("create_draft", **wanted)
+    assert draft["message"]["subject"] == "Re: Party?"
     assert draft["message"]["thread_id"] == one["thread_id"]
     assert not api.gmail.sent
     changed = gmail.call(
-        "update_draft", draft_id=draft["draft_id"], to=["grace@example.com"], bcc=["b@example.com"], subject="Re: Party?",
-        body="At eight",
+        "update_draft", draft_id=draft["draft_id"], to=["grace@example.com"], bcc=["b@example.com"], body="At eight"
     )  # fmt: skip
     assert changed["draft_id"] == draft["draft_id"]
     assert [item["draft_id"] for item in gmail.call("list_drafts")["drafts"]] == [draft["draft_id"]]
@@ -281,6 +295,21 @@ def test_a_large_message_is_sent_in_a_session_and_only_once(gmail: Server, api: 
     assert len(api.gmail.sent) == 1
     (file,) = sent(api).iter_attachments()
     assert file.get_content() == bytes(range(256)) * 20_000
+
+
+def test_a_large_draft_takes_the_place_of_the_one_before(gmail: Server, api: Google, folder: Path) -> None:
+    (folder / "large.bin").write_bytes(bytes(4 * 2**20))
+    draft = gmail.call("create_draft", to=["b@example.com"], subject="One", body="x")
+    changed = gmail.call(
+        "update_draft",
+        draft_id=draft["draft_id"],
+        to=["b@example.com"],
+        subject="Two",
+        body="x",
+        attachments=["large.bin"],
+    )
+    assert (changed["draft_id"], changed["message"]["subject"]) == (draft["draft_id"], "Two")
+    assert len(gmail.call("list_drafts")["drafts"]) == 1
 
 
 @pytest.mark.parametrize("fault", [503, "drop", "half"])

@@ -139,6 +139,21 @@ def test_rows_are_appended_below_the_last(sheets: Server, api: Google) -> None:
     assert cells(api)[4:] == [["Wine", 9, True], ["=1+1", "", ""]]
 
 
+def test_rows_go_below_the_table_at_the_top_whatever_stands_further_down(sheets: Server, api: Google) -> None:
+    api.sheets.add("two", "Two", {"S": [["a", 1], ["b", 2], [], ["", "", "note"]]})
+    sheets.call("append_rows", spreadsheet_id="two", range="S", rows=[["c", 3]])
+    assert read_of(sheets, "two", "S") == [["a", 1], ["b", 2], ["c", 3], [], ["", "", "note"]]
+    sheets.call("append_rows", spreadsheet_id="two", range="S!C5:D5", rows=[["more"]])
+    assert read_of(sheets, "two", "S")[-1] == ["", "", "more"]
+
+
+def test_the_first_sheet_is_one_that_can_be_seen(sheets: Server, api: Google) -> None:
+    api.sheets.add("veiled", "Veiled", {"Secret": [["no"]], "Shown": [["yes"]]})
+    api.sheets.books["veiled"]["_sheets"]["Secret"]["hidden"] = True
+    assert read_of(sheets, "veiled", "A1") == [["yes"]]
+    assert read_of(sheets, "veiled", "Secret!A1") == [["no"]]
+
+
 def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: Server, api: Google) -> None:
     sheets.call(
         "write_range", spreadsheet_id="budget-1", range="D1:E1", rows=[['=IMAGE("https://evil.example")', "12"]]
@@ -153,7 +168,9 @@ def test_a_range_is_written_and_null_leaves_a_cell(sheets: Server, api: Google) 
     assert cells(api)[1:3] == [["Coffee", 3.5, ""], [1, 12, False]]
     assert done["cells"] == 3
     told = sheets.call("write_range", spreadsheet_id="budget-1", range="A1:B1", rows=[[1, 2, 3]])
-    assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1"
+    assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows makes new rows"
+    told = sheets.call("write_range", spreadsheet_id="budget-1", range="Z1", rows=[[1, 2]])
+    assert told.text == "1 rows of 2 cells do not fit into 'Costs'!Z1:Z1000; append_rows makes new rows"
     sheets.call("write_range", spreadsheet_id="budget-1", range="G7", rows=[[1, 2], [3, 4]])
     assert read(sheets, "G7:H8") == [[1, 2], [3, 4]]
 
@@ -167,6 +184,8 @@ def test_a_spreadsheet_is_made_with_sheets_and_rows(sheets: Server, api: Google)
     made = sheets.call("create_spreadsheet", title="New", sheets=["One", "Two"], rows=[["a", 1, True, None], [2.5, ""]])
     assert [one["title"] for one in made["sheets"]] == ["One", "Two"]
     assert read_of(sheets, made["id"], "One") == [["a", 1, True], [2.5]]
+    wide = sheets.call("create_spreadsheet", title="Wide", rows=[[number] * 30 for number in range(1200)])
+    assert wide["sheets"] == [{"id": 0, "title": "Sheet1", "rows": 1200, "columns": 30}]
     added = sheets.call("add_sheet", spreadsheet_id=made["id"], title="Three", rows=10, columns=3)
     assert added.structured == {"id": 2, "title": "Three", "rows": 10, "columns": 3}
     told = sheets.call("add_sheet", spreadsheet_id=made["id"], title="Three")

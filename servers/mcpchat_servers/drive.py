@@ -21,6 +21,7 @@ from mcpchat_servers.drive_contents import (
     bytes_of,
     check_content,
     converted,
+    details,
     md5,
     media_type_of,
     metadata,
@@ -46,11 +47,11 @@ from mcpchat_servers.drive_files import (
     FolderId,
     Kind,
     Permission,
-    details_of,
     file_of,
     permission_of,
     quoted,
     search_terms,
+    size_of,
 )
 from mcpchat_servers.google.api import Params
 from mcpchat_servers.google.ids import FileId, parsed_id
@@ -132,7 +133,7 @@ class DriveServer(GoogleServer):
                 name=raw.get("name") or raw["id"],
                 title=raw.get("name"),
                 mime_type=READ_AS.get(raw.get("mimeType", ""), (raw.get("mimeType"), ""))[0],
-                size=int(raw["size"]) if "size" in raw else None,
+                size=size_of(raw),
             )
             for raw in found.get("files", ())
         ]
@@ -157,11 +158,12 @@ class DriveServer(GoogleServer):
             raise ResourceError(f"{address}: expected {_URI}ID")
         try:
             raw = await metadata(self.running, address.removeprefix(_URI), FIELDS + ",version")
-            if raw["mimeType"] in EXPORTS or is_textual(raw["mimeType"]):
+            kind = raw["mimeType"]
+            if kind in READ_AS or is_textual(kind):
                 text, _ = await text_of(self.running, raw)
-                return [ReadResourceContents(text, READ_AS.get(raw["mimeType"], (raw["mimeType"], ""))[0])]
+                return [ReadResourceContents(text, READ_AS.get(kind, (kind, ""))[0])]
             data = await bytes_of(self.running, raw, MOST_READ)
-            return [ReadResourceContents(data, raw["mimeType"])]
+            return [ReadResourceContents(data, "image/png" if kind == DRAWING else kind)]
         except ToolError as error:
             raise ResourceError(str(error)) from error
 
@@ -260,7 +262,7 @@ async def list_shared_drives(ctx: Ctx, cursor: Cursor = None) -> Annotated[CallT
 @server.reads("Get a file's details")
 async def get_file(ctx: Ctx, file_id: FileId) -> Annotated[CallToolResult, FileDetails]:
     """All that is known of a file but its content: dates, owner, folder, who may see it, what this account may do."""
-    return answered(details_of(await metadata(running(ctx), file_id, MORE_FIELDS, follow=False)))
+    return answered(await details(running(ctx), file_id))
 
 
 @server.reads("Read a file")
@@ -321,7 +323,7 @@ async def download_file(
         raise ToolError(f"{what}: only Google's own documents are exported; leave export_as out")
     else:
         check_content(raw)
-    size = int(raw["size"]) if "size" in raw else None
+    size = size_of(raw)
     with session.folders.writing(path, name) as (file, target):
         written = await session.api.save(
             place, params, file, what=what, most=MOST_SAVED, size=size, progress=progress_to(ctx, f"saving {name}")
@@ -361,7 +363,7 @@ async def create_file(
     """Make a new file in Drive, from a text or from a file of the user's machine."""
     session = running(ctx)
     with ExitStack() as open_files:
-        source, size, own_name = source_of(session, open_files, text, path)
+        source, size, own_name = source_of(session, open_files, text, path, media_type)
         called = name or own_name
         if not called:
             raise ToolError("name: expected, since there is no file to take it from")
@@ -393,7 +395,7 @@ async def update_file(
     raw = await metadata(session, file_id, FIELDS)
     kind: str = raw["mimeType"]
     with ExitStack() as open_files:
-        source, size, own_name = source_of(session, open_files, text, path)
+        source, size, own_name = source_of(session, open_files, text, path, media_type)
         if kind.startswith(APPS):
             new = media_type or ("text/csv" if kind.endswith("spreadsheet") else "text/markdown")
             new = media_type_of(own_name, None) if own_name and not media_type else new
@@ -430,11 +432,15 @@ async def create_folder(
 @server.changes("Move a file", idempotent=True)
 async def move_file(ctx: Ctx, file_id: FileId, folder_id: FolderId) -> Annotated[CallToolResult, File]:
     """Move a file or folder into another folder. Who may see that folder may then see the file."""
-    session, target = running(ctx), parsed_id(folder_id)
+    session = running(ctx)
     raw = await metadata(session, file_id, FIELDS, follow=False)
+    target = (await metadata(session, folder_id, FIELDS))["id"]  # of "root", the folder's own id
     params: dict[str, Any] = {**writing(), "addParents": target}
-    if old := [one for one in raw.get("parents", ()) if one != target]:
-        params["removeParents"] = ",".join(old)
+    parents = raw.get("parents") or []
+    if parents == [target]:
+        return answered(file_of(raw))
+    if parents:
+        params["removeParents"] = ",".join(parents)
     made = await session.api.change(
         "PATCH", f"{FILES}/{raw['id']}", {}, what=named(raw), repeatable=True, params=params
     )
@@ -533,7 +539,7 @@ async def unshare_file(
         repeatable=True,
         params=EVERYWHERE,
     )
-    return answered(details_of(await metadata(session, raw["id"], MORE_FIELDS, follow=False)))
+    return answered(await details(session, raw["id"]))
 
 
 @server.changes("Put a file into the trash", destructive=True, idempotent=True)

@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-import mimetypes
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -14,12 +13,18 @@ from mcpchat_servers.drive_files import (
     DRAWING,
     FIELDS,
     FOLDER,
+    MORE_FIELDS,
+    PERMISSION,
     SHORTCUT,
     File,
+    FileDetails,
     FilePage,
+    details_of,
     file_of,
 )
 from mcpchat_servers.google.ids import parsed_id
+from mcpchat_servers.google.media_types import UNKNOWN, media_type
+from mcpchat_servers.google.refusals import Refused
 from mcpchat_servers.google.server import Session
 from mcpchat_servers.google.texts import decoded, pdf_text
 
@@ -27,6 +32,7 @@ FILES = "drive/v3/files"
 UPLOADS = "upload/drive/v3/files"
 EVERYWHERE = {"supportsAllDrives": True}
 MOST_READ = 25 * 2**20  # bytes of a file that is read as text
+MOST_PERMISSIONS = 500
 MOST_SENT = 5 * 2**40  # bytes of an upload: what Drive takes
 READ_AS = {
     f"{APPS}document": ("text/markdown", "markdown"),
@@ -65,6 +71,27 @@ async def metadata(session: Session, given: str, fields: str, *, follow: bool = 
     if follow and raw.get("mimeType") == SHORTCUT and (target := (raw.get("shortcutDetails") or {}).get("targetId")):
         raw = await session.api.get(f"{FILES}/{target}", params, what=f"the file {target} that the shortcut is for")
     return raw
+
+
+async def details(session: Session, given: str) -> FileDetails:
+    """All that is known of a file. Of one in a shared drive, Drive tells who may see it only when asked for that."""
+    raw = await metadata(session, given, MORE_FIELDS, follow=False)
+    if "driveId" in raw:
+        with suppress(Refused):
+            raw["permissions"] = await _permissions(session, raw["id"])
+    return details_of(raw)
+
+
+async def _permissions(session: Session, wanted: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"fields": f"nextPageToken,permissions({PERMISSION})", "pageSize": 100, **EVERYWHERE}
+    while len(found) < MOST_PERMISSIONS:
+        page = await session.api.get(f"{FILES}/{wanted}/permissions", params, what=f"who may see the file {wanted}")
+        found += page.get("permissions") or []
+        if not page.get("nextPageToken"):
+            break
+        params["pageToken"] = page["nextPageToken"]
+    return found
 
 
 async def patched(session: Session, given: str, body: dict[str, object]) -> File:
@@ -119,8 +146,12 @@ def named(raw: dict[str, Any]) -> str:
     return f"{raw.get('name') or raw['id']!r}"
 
 
-def source_of(session: Session, open_files: ExitStack, text: str | None, path: str | None) -> tuple[BinaryIO, int, str]:
+def source_of(
+    session: Session, open_files: ExitStack, text: str | None, path: str | None, kind: str | None
+) -> tuple[BinaryIO, int, str]:
     """What is sent: open, with its size, and its name where it has one. Raises ToolError."""
+    if (kind or "").startswith(APPS):
+        raise ToolError(f"media_type: {kind} is what Google makes of a file, not what is sent; see convert")
     if (text is None) == (path is None):
         raise ToolError("expected exactly one of text and path")
     if path is not None:
@@ -131,13 +162,9 @@ def source_of(session: Session, open_files: ExitStack, text: str | None, path: s
 
 def media_type_of(name: str, text: str | None, *, convert: bool = False) -> str:
     """What a name's ending says; of a text without one, Markdown where it becomes a document."""
-    if name.lower().endswith((".md", ".markdown")):
-        return "text/markdown"
-    guessed = mimetypes.guess_type(name)[0]
-    if guessed:
-        return guessed
-    if text is None:
-        return "application/octet-stream"
+    known = media_type(name)
+    if known != UNKNOWN or text is None:
+        return known
     return "text/markdown" if convert else "text/plain"
 
 

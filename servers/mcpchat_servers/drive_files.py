@@ -13,8 +13,8 @@ from mcpchat_servers.google.ids import parsed_id
 APPS = "application/vnd.google-apps."
 FOLDER = f"{APPS}folder"
 SHORTCUT = f"{APPS}shortcut"
-DOCUMENT, SPREADSHEET, PRESENTATION, DRAWING = (
-    f"{APPS}{kind}" for kind in ("document", "spreadsheet", "presentation", "drawing")
+DOCUMENT, SPREADSHEET, PRESENTATION, DRAWING, SCRIPT = (
+    f"{APPS}{kind}" for kind in ("document", "spreadsheet", "presentation", "drawing", "script")
 )
 Kind = Literal["folder", "document", "spreadsheet", "presentation", "pdf", "image", "video", "audio"]
 
@@ -22,9 +22,10 @@ FIELDS = (
     "id,name,mimeType,size,createdTime,modifiedTime,owners(displayName,emailAddress),parents,driveId,webViewLink,"
     "trashed,shortcutDetails(targetId)"
 )
+PERMISSION = "id,type,role,emailAddress,domain"
 MORE_FIELDS = (
     f"{FIELDS},description,md5Checksum,version,starred,shared,lastModifyingUser(displayName,emailAddress),"
-    "permissions(id,type,role,emailAddress,domain),capabilities(canEdit,canShare,canDownload,canTrash)"
+    f"permissions({PERMISSION}),capabilities(canEdit,canShare,canDownload,canTrash)"
 )
 
 _KINDS: Mapping[str, str] = {
@@ -63,11 +64,12 @@ EXPORTS: Mapping[str, Mapping[str, str]] = {
         "txt": "text/plain",
         "odp": f"{_ODF}presentation",
     },
+    SCRIPT: {"json": f"{APPS}script+json"},
     DRAWING: {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "jpg": "image/jpeg"},
 }
 ExportFormat = Literal[
     "docx", "pdf", "md", "txt", "html", "odt", "rtf", "epub", "xlsx", "csv", "tsv", "ods", "pptx", "odp", "png", "svg",
-    "jpg",
+    "jpg", "json",
 ]  # fmt: skip
 CONVERTED: Mapping[str, str] = {
     "text/markdown": DOCUMENT,
@@ -136,7 +138,9 @@ class FileDetails(File):
     can: Annotated[list[str] | None, Field(description="What this account may do: edit, share, download, trash.")] = (
         None
     )
-    permissions: Annotated[list[Permission] | None, Field(description="Missing where only editors see them.")] = None
+    permissions: Annotated[
+        list[Permission] | None, Field(description="Missing where this account may not see them.")
+    ] = None
 
 
 class FilePage(BaseModel):
@@ -183,7 +187,7 @@ def _file(raw: Mapping[str, Any]) -> dict[str, Any]:
         "media_type": raw.get("mimeType", ""),
         "uri": f"gdrive:///{raw['id']}",
         "link": raw.get("webViewLink"),
-        "size": int(raw["size"]) if "size" in raw else None,
+        "size": size_of(raw),
         "created": raw.get("createdTime"),
         "modified": raw.get("modifiedTime"),
         "owners": [_person(one) for one in owners] if owners else None,
@@ -192,6 +196,11 @@ def _file(raw: Mapping[str, Any]) -> dict[str, Any]:
         "shortcut_to": (raw.get("shortcutDetails") or {}).get("targetId"),
         "trashed": raw.get("trashed") or None,
     }
+
+
+def size_of(raw: Mapping[str, Any]) -> int | None:
+    """How many bytes a file has. What Drive says of its own documents is none of any download's."""
+    return int(raw["size"]) if "size" in raw and not str(raw.get("mimeType", "")).startswith(APPS) else None
 
 
 def _person(raw: Mapping[str, Any]) -> Person:

@@ -43,10 +43,11 @@ from mcpchat_servers.mail_parts import (
     bare,
     header_lines,
     headers_of,
+    inner_message,
     message_of,
     reply_of,
 )
-from mcpchat_servers.mail_writing import Original, answering
+from mcpchat_servers.mail_writing import Original, answering, subject_of_reply
 
 _SCOPE = "https://www.googleapis.com/auth/"
 MOST_AT_ONCE = 1000  # messages that one call changes
@@ -56,6 +57,7 @@ MessageId = Annotated[
     str,
     Field(description="From a search or a thread.", pattern="^[A-Za-z0-9_-]{1,100}$", examples=["18c2f0a1b2c3d4e5"]),
 ]
+DraftId = Annotated[str, Field(description="From list_drafts or create_draft.", pattern="^[A-Za-z0-9_-]{1,100}$")]
 ThreadId = Annotated[str, Field(description="From a search or a message.", pattern="^[A-Za-z0-9_-]{1,100}$")]
 PartId = Annotated[str, Field(description="part_id of an attachment of that message.", pattern=r"^[0-9.]{1,40}$")]
 MessageIds = Annotated[
@@ -265,7 +267,11 @@ async def read_attachment(
         if file.media_type in IMAGES:
             picture = ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=file.media_type)
             return answered(ReadAttachment(attachment=file), f"{file.name} ({file.media_type}):", picture)
-        text = session.texts.keep(await readable(file, data), *key)
+        if file.media_type == "message/rfc822" and not data:
+            text = await body_of(session, {"id": message_id, "payload": inner_message(part)})
+        else:
+            text = await readable(file, data)
+        session.texts.keep(text, *key)
     piece = excerpt(text, offset, limit)
     return answered(ReadAttachment(attachment=file, **piece.model_dump()), piece.text + piece.ending)
 
@@ -307,9 +313,8 @@ async def create_label(
     ctx: Ctx, name: Annotated[str, Field(description='"Work/Bills" is within "Work".', min_length=1, max_length=225)]
 ) -> Annotated[CallToolResult, Label]:
     """Make a new label."""
-    made = await running(ctx).api.change(
-        "POST", f"{ME}/labels", {"name": name}, what=f"the label {name!r}", repeatable=False
-    )
+    body = {"name": name, "labelListVisibility": "labelShow", "messageListVisibility": "show"}
+    made = await running(ctx).api.change("POST", f"{ME}/labels", body, what=f"the label {name!r}", repeatable=False)
     return answered(_label(made))
 
 
@@ -331,7 +336,9 @@ async def change_labels(
         if name.lower() not in ids:
             raise ToolError(f"no label is named {name!r}: list_labels shows them, create_label makes one")
         if name.upper() in {"TRASH", "SPAM"}:
-            raise ToolError("trash and mark do that")
+            raise ToolError(f"{name} is put on and taken off by trash, untrash and mark")
+        if name.upper() in {"SENT", "DRAFT"}:
+            raise ToolError(f"{name} is Gmail's own, and is neither put on nor taken off")
     wanted = [[ids[name.lower()] for name in names] for names in (add or (), remove or ())]
     return answered(await relabelled(session, message_ids, thread_ids, *wanted))
 
@@ -388,8 +395,10 @@ async def untrash(
 async def create_draft(
     ctx: Ctx,
     to: To,
-    subject: Subject,
     body: Body,
+    subject: Annotated[
+        str | None, Field(description="One line. A reply keeps its conversation's: leave it out there.", max_length=900)
+    ] = None,
     cc: More = None,
     bcc: More = None,
     attachments: Files = None,
@@ -401,7 +410,10 @@ async def create_draft(
     """Write a draft, which the user can change and send. Nothing is sent."""
     session = running(ctx)
     original, thread = await original_of(session, reply_to_message_id)
-    message = await composed(session, Letter(to, cc or [], bcc or [], subject, body, attachments or []), original)
+    if original is None and subject is None:
+        raise ToolError("subject: expected, since this is no reply")
+    title = subject_of_reply(subject, original.subject) if original else subject or ""
+    message = await composed(session, Letter(to, cc or [], bcc or [], title, body, attachments or []), original)
     made = await deliver(ctx, "POST", f"{ME}/drafts", message, thread, "the draft", within="message")
     return answered(await draft_of(session, made["id"]))
 
@@ -409,24 +421,27 @@ async def create_draft(
 @server.changes("Rewrite a draft", destructive=True, idempotent=True)
 async def update_draft(
     ctx: Ctx,
-    draft_id: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,100}$")],
+    draft_id: DraftId,
     to: To,
-    subject: Subject,
     body: Body,
+    subject: Annotated[str | None, Field(description="One line. Default: as it is.", max_length=900)] = None,
     cc: More = None,
     bcc: More = None,
     attachments: Files = None,
 ) -> Annotated[CallToolResult, Draft]:
-    """Replace all of a draft: recipients, subject, text, attachments. It stays in its conversation."""
+    """Replace all of a draft: recipients, text, attachments, and the subject where one is given. A reply stays in its
+    conversation."""
     session = running(ctx)
     found = await session.api.get(f"{ME}/drafts/{draft_id}", {"format": "full"}, what=f"the draft {draft_id}")
     headers = headers_of(found["message"])
-    original = None
+    own = headers.get("subject", "")
+    original, title = None, own if subject is None else subject
     if answers := headers.get("in-reply-to"):
         before = headers.get("references", "").removesuffix(answers)
-        original = Original(subject="", message_id=answers, references=before)
+        original = Original(subject=own, message_id=answers, references=before)
+        title = subject_of_reply(subject, own)
     thread = found["message"].get("threadId") if original else None
-    message = await composed(session, Letter(to, cc or [], bcc or [], subject, body, attachments or []), original)
+    message = await composed(session, Letter(to, cc or [], bcc or [], title, body, attachments or []), original)
     await deliver(ctx, "PUT", f"{ME}/drafts/{draft_id}", message, thread, "the draft", within="message")
     return answered(await draft_of(session, draft_id))
 
@@ -444,9 +459,7 @@ async def list_drafts(
 
 
 @server.changes("Send a draft", destructive=True)
-async def send_draft(
-    ctx: Ctx, draft_id: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,100}$")], to: To, subject: Subject
-) -> Annotated[CallToolResult, Sent]:
+async def send_draft(ctx: Ctx, draft_id: DraftId, to: To, subject: Subject) -> Annotated[CallToolResult, Sent]:
     """Send a draft as it is. Name all whom it goes to (to, cc and bcc) and its subject, so that the user sees them when
     asked; a draft that says otherwise is not sent."""
     session = running(ctx)

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import io
-import mimetypes
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 
+from mcpchat_servers.google.media_types import media_type
 from mcpchat_servers.google.refusals import Refused
 from mcpchat_servers.google.server import Ctx, Session, progress_to
 from mcpchat_servers.google.server import session as running
@@ -135,7 +135,7 @@ async def body_of(session: Session, raw: Raw) -> str:
 async def part_of(session: Session, message_id: str, part_id: str) -> Raw:
     """An attachment's part. Raises ToolError where the message has none of that id."""
     raw = await full_message(session, message_id)
-    parts = {str(part.get("partId", "")): part for part in parts_of(raw) if is_attachment(part)}
+    parts = {attachment_of(part).part_id: part for part in parts_of(raw) if is_attachment(part)}
     if part_id not in parts:
         known = ", ".join(f"{key} ({attachment_of(part).name})" for key, part in parts.items())
         raise ToolError(f"the message {message_id} has no attachment {part_id}; it has {known or 'none'}")
@@ -254,8 +254,7 @@ async def composed(session: Session, letter: Letter, original: Original | None) 
     files = []
     for path in letter.attachments:
         with session.folders.reading(path, most=MOST_ATTACHED) as (file, _, name):
-            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-            files.append(File(name=name, media_type=kind, data=await asyncio.to_thread(file.read)))
+            files.append(File(name=name, media_type=media_type(name), data=await asyncio.to_thread(file.read)))
     return compose(
         to=letter.to,
         cc=letter.cc,

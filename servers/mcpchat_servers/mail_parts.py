@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.texts import decoded, html_text
 
+WHOLE = "0"  # the part of a message that is nothing but a file; Gmail's own name for it is empty
 _DEEPEST = 30  # multiparts within multiparts
 _CHARSET = re.compile(r"""charset\s*=\s*"?([\w.:-]+)""", re.IGNORECASE)
 Raw = Mapping[str, Any]
@@ -142,11 +143,16 @@ def is_attachment(part: Raw) -> bool:
     return bool(part.get("filename")) or not kind.startswith(("text/", "multipart/"))
 
 
+def inner_message(part: Raw) -> Raw:
+    """A message within a message whose bytes Gmail does not send, as a payload of its own."""
+    return {"mimeType": "multipart/mixed", "parts": part.get("parts") or ()}
+
+
 def attachment_of(part: Raw) -> Attachment:
     kind = str(part.get("mimeType") or "application/octet-stream")
     name = _words(str(part.get("filename") or ""))
     return Attachment(
-        part_id=str(part.get("partId", "")),
+        part_id=str(part.get("partId") or WHOLE),
         name=name or ("message.eml" if kind == "message/rfc822" else "unnamed"),
         media_type=kind,
         size=int((part.get("body") or {}).get("size") or 0),

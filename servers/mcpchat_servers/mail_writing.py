@@ -95,6 +95,14 @@ def answering(subject: str) -> str:
     return clean if re.match(r"(?i)(re|aw|sv|antw)\s*:", clean) else f"Re: {clean}"
 
 
+def subject_of_reply(given: str | None, original: str) -> str:
+    """The subject of a reply. Gmail begins another conversation where it is another's. Raises ToolError there."""
+    wanted = answering(original)
+    if given is not None and answering(given).lower().split()[1:] != wanted.lower().split()[1:]:
+        raise ToolError(f"subject: a reply keeps its conversation's, {wanted!r}: leave it out, or write a new message")
+    return wanted if given is None else given
+
+
 def _subject(text: str) -> str:
     if not text.isprintable():
         raise ToolError("subject: expected one line, without control characters")

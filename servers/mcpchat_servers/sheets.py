@@ -196,7 +196,7 @@ async def append_rows(
     range: Annotated[  # noqa: A002
         str,
         Field(
-            description="Where the table is: a sheet's name, or the table's cells in A1 notation.",
+            description="The table's cells in A1 notation, or a sheet's name for the table that begins at A1.",
             min_length=1,
             max_length=300,
             examples=["Sheet1", "Sheet1!A1:C1"],
@@ -208,12 +208,16 @@ async def append_rows(
     """Add rows below the last row of a table. Nothing there is overwritten."""
     session, place = running(ctx), parsed_id(spreadsheet_id)
     _check_size(rows)
-    whole = await _window(session, place, range)
+    table = await _window(session, place, range)
+    if "!" not in range and table.top == table.left == 1 and table.height > 1:
+        # A sheet's name: its table is the one at A1. In all of the sheet Google would look for the last cells that
+        # look like a table, and begin where those do.
+        table = Window(table.sheet, 1, 1, 1, 1)
     made = await session.api.change(
         "POST",
-        f"{_values_path(place, whole)}:append",
+        f"{_values_path(place, table)}:append",
         {"majorDimension": "ROWS", "values": rows},
-        what=f"{whole}",
+        what=f"{table}",
         repeatable=False,
         params={"valueInputOption": entered.upper(), "insertDataOption": "INSERT_ROWS"},
     )
@@ -231,11 +235,16 @@ async def write_range(
     """Write cells over what is there, from the range's first cell on."""
     session, place = running(ctx), parsed_id(spreadsheet_id)
     _check_size(rows)
-    whole = await _window(session, place, range)
+    known = _known(await _described(session, place))
+    whole = window(range, *known)
     height, width = len(rows), max(map(len, rows))
-    single = whole.height == whole.width == 1
-    if not single and (height > whole.height or width > whole.width):
-        raise ToolError(f"{height} rows of {width} cells do not fit into {whole}")
+    if whole.height == whole.width == 1:  # a corner
+        sheet = next(one for one in known[0] if one.title == whole.sheet)
+        room = Window(whole.sheet, whole.top, whole.left, sheet.rows, sheet.columns)
+    else:
+        room = whole
+    if height > room.height or width > room.width:
+        raise ToolError(f"{height} rows of {width} cells do not fit into {room}; append_rows makes new rows")
     made = await session.api.change(
         "PUT",
         _values_path(place, whole),
@@ -273,6 +282,8 @@ async def create_spreadsheet(
     _check_size(rows or [])
     made_sheets: list[dict[str, Any]] = [{"properties": {"title": name}} for name in sheets or ["Sheet1"]]
     if rows:
+        size = {"rowCount": max(1000, len(rows)), "columnCount": max(26, *map(len, rows))}
+        made_sheets[0]["properties"]["gridProperties"] = size
         made_sheets[0]["data"] = [{"rowData": [{"values": [_entered_value(cell) for cell in row]} for row in rows]}]
     made = await running(ctx).api.change(
         "POST",
@@ -344,6 +355,8 @@ def _sheet(raw: dict[str, Any]) -> SheetInfo:
 def _known(raw: dict[str, Any]) -> tuple[list[Sheet], dict[str, Window]]:
     """The sheets that have cells, and what the named ranges stand for."""
     infos = [_sheet(one["properties"]) for one in raw.get("sheets", ())]
+    # Without a sheet's name the first that can be seen is meant.
+    infos.sort(key=lambda one: bool(one.hidden))
     sheets = {one.id: Sheet(one.title, one.rows, one.columns) for one in infos if one.rows and one.columns}
     names = {}
     for one in raw.get("namedRanges", ()):

@@ -120,6 +120,8 @@ class Drive:
         }  # fmt: skip
         if not kind.startswith(APPS):
             self._fill(file, content)
+        elif kind != f"{APPS}folder" and kind != f"{APPS}shortcut":
+            file["size"] = "1024"  # of Google's own form of it, which nobody ever gets
         self.files[id_] = file
         return file
 
@@ -158,6 +160,11 @@ class Drive:
                     raise Error(403, "This file cannot be copied by the user.", reason="cannotCopyFile")
                 body = {"name": f"Copy of {file['name']}", "parents": file["parents"], "mimeType": file["mimeType"]}
                 return Answer(_shown(self._created(body | request.json(), file.get("_content", b"")), request))
+            case "GET", "permissions":
+                size, start = request.number("pageSize", 100, 100), int(request.one("pageToken", "0"))
+                own = file["permissions"]
+                more = {"nextPageToken": str(start + size)} if start + size < len(own) else {}
+                return Answer({"permissions": own[start : start + size]} | more)
             case "POST", "permissions":
                 return self._permission(request, file)
             case "DELETE", "permissions":
@@ -183,6 +190,9 @@ class Drive:
         if "fullText" in query and request.one("orderBy"):
             raise Error(403, "Sorting is not supported for queries with fullText terms.", reason="forbidden")
         matches = Query(query).matches if query else lambda file: True
+        for parent in re.findall(r"'([^']+)' in parents", query):
+            if parent != "root" and parent not in self.files:
+                raise Error(404, f"File not found: {parent}.", reason="notFound")
         shared = request.flag("includeItemsFromAllDrives") and request.flag("supportsAllDrives")
         if request.one("corpora") in {"drive", "allDrives"} and not shared:
             raise Error(403, "The includeItemsFromAllDrives parameter must be set.", reason="teamDrivesParameters")
@@ -251,6 +261,12 @@ class Drive:
             raise Error(403, "The user does not have sufficient permissions for this file.",
                         reason="insufficientFilePermissions")  # fmt: skip
         body = request.json()
+        real = [[("root-id" if one == "root" else one) for one in request.one(name).split(",") if one]
+                for name in ("addParents", "removeParents")]  # fmt: skip
+        if set(real[0]) & set(real[1]):
+            raise Error(400, "A folder cannot be added and removed at once.", reason="invalid")
+        if real[0] and not file["parents"] and not real[1]:
+            raise Error(403, "Increasing the number of parents is not allowed", reason="cannotAddParent")
         file |= {name: body[name] for name in ("name", "trashed", "starred", "description") if name in body}
         for gone in filter(None, request.one("removeParents").split(",")):
             file["parents"] = [one for one in file["parents"] if one != gone]
@@ -280,6 +296,8 @@ class Drive:
                 self._file(request, found[1])
             self._counter += 1
             session = f"session{self._counter}"
+            if request.headers["X-Upload-Content-Type"].startswith(APPS):
+                raise Error(400, "Invalid MIME type provided for the uploaded content.", reason="badRequest")
             self.sessions[session] = {
                 "metadata": request.json(), "data": bytearray(), "target": found[1] if found else None,
                 "kind": request.headers["X-Upload-Content-Type"], "size": int(request.headers["X-Upload-Content-Length"]),
@@ -312,6 +330,8 @@ class Drive:
         data = bytes(state["data"])
         if state["target"]:
             file = self.files[state["target"]]
+            if not file["mimeType"].startswith(APPS):
+                file["mimeType"] = state["kind"]
             file["version"] = str(int(file["version"]) + 1)
             if file["mimeType"].startswith(APPS):
                 file["_exports"] = {"text/markdown": data, "text/csv": data}
@@ -322,7 +342,8 @@ class Drive:
 
 
 def _shown(file: dict[str, Any], request: Request, *, everything: bool = False) -> dict[str, Any]:
-    shown = {name: value for name, value in file.items() if not name.startswith("_")}
+    hidden = {"permissions", "shared", "owners"} if file.get("driveId") else set()
+    shown = {name: value for name, value in file.items() if not name.startswith("_") and name not in hidden}
     if request.one("fields"):
         return shown
     return {name: shown[name] for name in ("kind", "id", "name", "mimeType")}

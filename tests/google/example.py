@@ -70,6 +70,8 @@ def fill(service: Google) -> None:
     drive.add("text-1", "todo.txt", "text/plain", "Buy tea\nBuy cake: café\n".encode())
     drive.add("zip-1", "stuff.zip", "application/zip", b"PK\x03\x04\x00\x00")
     drive.add("shared-1", "Team plan.md", "text/markdown", b"# Team\n", parents=["0ATeamDrive"], driveId="0ATeamDrive")
+    drive.add("sketch-1", "Sketch", f"{APPS}drawing", exports={"image/png": PNG})
+    drive.add("script-1", "Macro", f"{APPS}script", exports={f"{APPS}script+json": b'{"files": []}'})
     drive.add("short-1", "Shortcut to the plan", f"{APPS}shortcut", shortcutDetails={"targetId": "doc-1"})
     service.sheets.add("budget-1", "Party budget", {"Costs": BUDGET, "My sheet's": [["x", "y"], [1, 2]]},
                        named={"Prices": {"sheetId": 0, "startRowIndex": 1, "endRowIndex": 3, "startColumnIndex": 1,

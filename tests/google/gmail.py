@@ -58,6 +58,7 @@ class Gmail:
                 )
             case "POST", ["labels"]:
                 name = request.json()["name"]
+                assert {"labelListVisibility", "messageListVisibility"} <= request.json().keys()
                 if name in self.labels.values():
                     raise Error(409, "Label name exists or conflicts", reason="aborted")
                 id_ = f"Label_{len(self.labels)}"
@@ -131,7 +132,7 @@ class Gmail:
 
     def _relabel(self, message: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         for label in (*body.get("addLabelIds", ()), *body.get("removeLabelIds", ())):
-            if label not in self.labels:
+            if label not in self.labels or label in {"SENT", "DRAFT"}:
                 raise Error(400, f"Invalid label: {label}", reason="invalidArgument")
         kept = [one for one in message["labelIds"] if one not in body.get("removeLabelIds", ())]
         message["labelIds"] = [*kept, *(one for one in body.get("addLabelIds", ()) if one not in kept)]
@@ -202,17 +203,25 @@ class Gmail:
             shown["body"] = {"size": len(data), "data": _locked(data)}
         return shown
 
+    def _thread_of(self, body: dict[str, Any], raw: bytes) -> str | None:
+        """The thread that was asked for, where the subject and the headers of an answer fit it; else a new one."""
+        wanted, parsed = body.get("threadId"), email.message_from_bytes(raw)
+        if not wanted:
+            return None
+        subjects = {_subject(one["_parsed"]) for one in self._thread(wanted)}
+        return wanted if _subject(parsed) in subjects and parsed["In-Reply-To"] and parsed["References"] else None
+
     def _send(self, body: dict[str, Any], raw: bytes | None = None) -> dict[str, Any]:
         raw = raw if raw is not None else base64.urlsafe_b64decode(body["raw"])
         if not email.message_from_bytes(raw)["To"]:
             raise Error(400, "Recipient address required", reason="invalidArgument")
         self.sent.append(raw)
-        id_ = self.add(b"From: Ada <ada@example.com>\r\n" + raw, labels=("SENT",), thread=body.get("threadId"))
+        id_ = self.add(b"From: Ada <ada@example.com>\r\n" + raw, labels=("SENT",), thread=self._thread_of(body, raw))
         return {"id": id_, "threadId": self.messages[id_]["threadId"], "labelIds": ["SENT"]}
 
     def _draft(self, body: dict[str, Any], id_: str | None = None, raw: bytes | None = None) -> dict[str, Any]:
         raw = raw if raw is not None else base64.urlsafe_b64decode(body["raw"])
-        own = self.add(raw, labels=("DRAFT",), thread=body.get("threadId"))
+        own = self.add(raw, labels=("DRAFT",), thread=self._thread_of(body, raw))
         id_ = id_ or f"r-{self._counter}"
         self.drafts[id_] = own
         return {"id": id_, "message": {"id": own, "threadId": self.messages[own]["threadId"], "labelIds": ["DRAFT"]}}
@@ -225,17 +234,31 @@ class Gmail:
                                       "size": int(request.headers["X-Upload-Content-Length"])}  # fmt: skip
             where = f"{self.service.url}{request.path}?uploadType=resumable&upload_id={session}"
             return Answer({}, headers={"Location": where})
-        state = self.sessions[session]
-        if not request.headers["Content-Range"].startswith("bytes */"):
+        state = self.sessions.get(session)
+        if state is None:
+            raise Error(404, "Not Found", reason="notFound")
+        if not (said := request.headers["Content-Range"]).startswith("bytes */"):
+            if not said.startswith(f"bytes {len(state['data'])}-"):
+                raise Error(400, "Failed to parse Content-Range header.", reason="badContent")
             state["data"] += request.body
         if len(state["data"]) < state["size"]:
             return Answer(b"", 308, {"Range": f"bytes=0-{len(state['data']) - 1}"} if state["data"] else {})
         if "made" not in state:
             raw, body = bytes(state["data"]), state["metadata"]
-            state["made"] = (
-                self._send(body, raw) if path == "/messages/send" else self._draft(body["message"], None, raw)
-            )
+            if path == "/messages/send":
+                state["made"] = self._send(body, raw)
+            else:
+                draft = path.removeprefix("/drafts").strip("/")
+                before = self._drafted(draft) if draft else ""
+                state["made"] = self._draft(body["message"], draft or None, raw)
+                self.messages.pop(before, None)
         return Answer(state["made"])
+
+
+def _subject(message: Message) -> str:
+    from email.header import decode_header, make_header
+
+    return re.sub(r"(?i)^((re|aw|sv|antw)\s*:\s*)+", "", str(make_header(decode_header(message.get("Subject", "")))))
 
 
 def _headers(part: Message) -> list[dict[str, str]]:

@@ -128,7 +128,10 @@ class Sheets:
                 400,
                 f"Requested writing within range [{_named(*place)}], but tried writing to row [{top + len(values)}]",
             )
-        cells = book["_sheets"][sheet]["cells"]
+        own_sheet = book["_sheets"][sheet]
+        if top + len(values) - 1 > own_sheet["rows"] or left + width - 1 > own_sheet["columns"]:
+            raise Error(400, f"Range exceeds grid limits. Max rows: {own_sheet['rows']}")
+        cells = own_sheet["cells"]
         count = 0
         for y, row in enumerate(values):
             while len(cells) < top + y:
@@ -145,12 +148,15 @@ class Sheets:
                 "updatedRange": _named(sheet, top, left, top + len(values) - 1, left + width - 1)}  # fmt: skip
 
     def _append(self, book: dict[str, Any], text: str, request: Request) -> dict[str, Any]:
-        sheet, _, left, _, _ = self._place(book, text)
+        """Below the last table within the range, from that table's first column on; what is further down moves."""
+        sheet, top, left, bottom, right = self._place(book, text)
         own = book["_sheets"][sheet]
-        last = max((n for n, row in enumerate(own["cells"], 1) if any(cell != "" for cell in row)), default=0)
+        tables = [one for one in _tables(own["cells"]) if one[0] <= bottom and one[1] >= top and one[2] <= right]
+        below, first = (tables[-1][1], tables[-1][2]) if tables else (top - 1, left)
         count = len(request.json()["values"])
-        own["rows"] = max(own["rows"], last + count)
-        place = (sheet, last + 1, left, own["rows"], own["columns"])
+        own["cells"][below:below] = [[] for _ in range(count)]
+        own["rows"] += count
+        place = (sheet, below + 1, first, own["rows"], own["columns"])
         return {"spreadsheetId": book["spreadsheetId"], "updates": self._write(book, place, request)}
 
     def _created(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -162,8 +168,11 @@ class Sheets:
                 for data in one.get("data", ())
                 for row in data.get("rowData", ())
             ]
+            grid = one["properties"].get("gridProperties", {"rowCount": 1000, "columnCount": 26})
+            if len(rows) > grid["rowCount"] or max(map(len, rows), default=0) > grid["columnCount"]:
+                raise Error(400, "Invalid requests: data exceeds grid limits.")
             sheets[one["properties"]["title"]] = rows
-        self.add(id_, body["properties"]["title"], sheets)
+        self.add(id_, body["properties"]["title"], sheets, rows=grid["rowCount"], columns=grid["columnCount"])
         return _described(self.books[id_])
 
     def _added(self, book: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
@@ -179,6 +188,18 @@ class Sheets:
         return {"spreadsheetId": book["spreadsheetId"], "replies": [{"addSheet": {"properties": made}}]}
 
 
+def _tables(cells: list[list[Any]]) -> list[tuple[int, int, int]]:
+    """The blocks of rows without a gap: first row, last row, first column."""
+    tables: list[tuple[int, int, int]] = []
+    for row, values in enumerate(cells, 1):
+        filled = [column for column, cell in enumerate(values, 1) if cell != ""]
+        if filled and tables and tables[-1][1] == row - 1:
+            tables[-1] = (tables[-1][0], row, min(tables[-1][2], filled[0]))
+        elif filled:
+            tables.append((row, row, filled[0]))
+    return tables
+
+
 def _named(sheet: str, top: int, left: int, bottom: int, right: int) -> str:
     quoted = f"'{sheet}'" if re.search(r"\W", sheet) else sheet
     first, last = f"{_letters(left)}{top}", f"{_letters(right)}{bottom}"
@@ -187,7 +208,7 @@ def _named(sheet: str, top: int, left: int, bottom: int, right: int) -> str:
 
 def _described(book: dict[str, Any]) -> dict[str, Any]:
     sheets = [
-        {"properties": {"sheetId": one["id"], "title": name, "index": n, "sheetType": "GRID",
+        {"properties": {"sheetId": one["id"], "title": name, "index": n, "sheetType": "GRID", **({"hidden": True} if one.get("hidden") else {}),
                         "gridProperties": {"rowCount": one["rows"], "columnCount": one["columns"]}}}
         for n, (name, one) in enumerate(book["_sheets"].items())
     ]  # fmt: skip

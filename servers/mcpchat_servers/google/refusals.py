@@ -22,6 +22,7 @@ _WORDS: Mapping[str, str] = {
     "cannotDownloadFile": "its owner does not let this account download it",
     "cannotDownloadAbusiveFile": "Google holds this file for malware or spam, and does not give it out",
     "fileNotExportable": "this kind of Google file cannot be exported",
+    "cannotAddParent": "it is in somebody else's Drive and cannot be moved into a folder here: copy_file makes a copy",
     "cannotCopyFile": "its owner does not let this account copy it",
     "insufficientFilePermissions": "this account may not do that with this file: ask its owner for the right to edit",
     "insufficientParentPermissions": "this account may not add anything to that folder",

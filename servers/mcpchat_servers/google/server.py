@@ -222,8 +222,8 @@ def session(ctx: Ctx) -> Session:
 
 
 def progress_to(ctx: Ctx, note: str) -> Progress:
-    """Progress of a transfer, told at most a hundred times."""
-    told = -1.0
+    """Progress of a transfer, told at its begin and then for each hundredth, or each megabyte."""
+    told = float("-inf")
 
     async def progress(done: float, total: float | None) -> None:
         nonlocal told

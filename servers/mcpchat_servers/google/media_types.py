@@ -1,0 +1,32 @@
+"""What kind of file a name stands for: the kinds that matter here are the same on every machine."""
+
+import mimetypes
+
+UNKNOWN = "application/octet-stream"
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_ODF = "application/vnd.oasis.opendocument."
+# Python's own table lacks these, and what a system adds to it differs.
+_KINDS = {
+    "md": "text/markdown",
+    "markdown": "text/markdown",
+    "rtf": "application/rtf",
+    "doc": "application/msword",
+    "xls": "application/vnd.ms-excel",
+    "ppt": "application/vnd.ms-powerpoint",
+    "docx": f"{_OFFICE}wordprocessingml.document",
+    "xlsx": f"{_OFFICE}spreadsheetml.sheet",
+    "pptx": f"{_OFFICE}presentationml.presentation",
+    "odt": f"{_ODF}text",
+    "ods": f"{_ODF}spreadsheet",
+    "odp": f"{_ODF}presentation",
+    "epub": "application/epub+zip",
+    "csv": "text/csv",
+    "tsv": "text/tab-separated-values",
+    "webp": "image/webp",
+}
+
+
+def media_type(name: str) -> str:
+    """The media type that a file's ending says, or the one that says nothing."""
+    ending = name.rpartition(".")[2].lower()
+    return _KINDS.get(ending) or mimetypes.guess_type(name)[0] or UNKNOWN

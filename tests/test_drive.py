@@ -63,6 +63,13 @@ def test_a_query_cannot_be_left_by_a_quote(drive: Server, api: Google) -> None:
     assert "fullText contains 'x\\' or" in api.journal[0][2]["q"][0]
 
 
+@pytest.mark.parametrize("query", ["name = 'x') or (trashed = true", "(", "name = 'x", "')' = name)"])
+def test_a_query_cannot_leave_its_parentheses(drive: Server, api: Google, query: str) -> None:
+    told = drive.call("search_files", folder_id="folder-1", query=query)
+    assert told.text == "query: its quotes or parentheses do not match"
+    assert not api.journal
+
+
 def test_words_are_sorted_by_relevance_and_everything_else_by_date(drive: Server, api: Google) -> None:
     drive.call("search_files", words="plan")
     drive.call("search_files", query="fullText contains 'plan'")
@@ -104,8 +111,9 @@ def test_who_may_see_a_file_of_a_shared_drive_is_asked_for(drive: Server, api: G
     ]
     told = drive.call("get_file", file_id="shared-1")
     assert len(told["permissions"]) == 150
-    left = drive.call("unshare_file", file_id="shared-1", permission_id="7")
-    assert "u7@example.com" not in [one["email"] for one in left["permissions"]]
+    drive.call("unshare_file", file_id="shared-1", name="Team plan.md", permission_id="7")
+    left = drive.call("get_file", file_id="shared-1")["permissions"]
+    assert "u7@example.com" not in [one["email"] for one in left]
     api.faults = [Fault("GET /drive/v3/files/shared-1/permissions", "insufficientFilePermissions")]
     assert "permissions" not in drive.call("get_file", file_id="shared-1").structured
 
@@ -209,6 +217,7 @@ def test_a_pdf_without_readable_text_says_so(drive: Server, api: Google, data: b
 
 
 def test_a_file_is_downloaded_into_the_allowed_folder(drive: Server, folder: Path) -> None:
+    assert drive.call("download_file", file_id="zip-1", path="other/")["path"].endswith("/other/stuff.zip")
     got = drive.call("download_file", file_id="zip-1", path="sub/stuff.zip")
     assert got["path"] == str(folder.resolve() / "sub/stuff.zip")
     assert (folder / "sub/stuff.zip").read_bytes() == b"PK\x03\x04\x00\x00"
@@ -237,7 +246,9 @@ def test_googles_own_documents_are_exported(drive: Server, folder: Path) -> None
         ("../out.txt", "outside the folders that the user allowed"),
         ("/etc/out.txt", "outside the folders that the user allowed"),
         ("link/out.txt", "outside the folders that the user allowed"),
-        (".hidden", "hidden files are not written"),
+        (".hidden", "nothing hidden is written"),
+        (".ssh/authorized_keys", "nothing hidden is written, and nothing into hidden folders"),
+        ("x" * 300, "File name too long"),
     ],
 )
 def test_nothing_is_written_outside_the_allowed_folder(
@@ -288,6 +299,9 @@ def test_a_text_becomes_a_file_or_a_document(drive: Server, api: Google) -> None
     sheet = drive.call("create_file", name="t.csv", text="a,b\n", convert=True)
     assert sheet["media_type"] == f"{APPS}spreadsheet"
     assert drive.call("create_file", name="x.zip", text="", convert=True).failed
+    assert drive.call("create_file", name="t.csv.gz", text="", convert=True).failed
+    data = drive.call("create_file", name="x.json", text='{"a": [1, null]}')
+    assert api.drive.files[data["id"]]["_content"] == b'{"a": [1, null]}'
     assert drive.call("create_file", name="x", text="a", path="b").text == "expected exactly one of text and path"
     assert drive.call("create_file", text="a").text.startswith("name: expected")
     assert drive.call("create_file", name="x", text="a", media_type=f"{APPS}document").failed
@@ -323,26 +337,26 @@ def test_only_files_in_the_folder_are_sent(drive: Server, folder: Path, tmp_path
 
 
 def test_a_files_content_is_replaced(drive: Server, api: Google) -> None:
-    drive.call("update_file", file_id="text-1", text="new")
+    drive.call("update_file", file_id="text-1", name="todo.txt", text="new")
     assert api.drive.files["text-1"]["_content"] == b"new"
-    drive.call("update_file", file_id="doc-1", text="# New")
+    drive.call("update_file", file_id="doc-1", name="Plan's notes", text="# New")
     assert drive.call("read_file", file_id="doc-1")["text"] == "# New"
-    drive.call("update_file", file_id="text-1", text="<p>", media_type="text/html")
+    drive.call("update_file", file_id="text-1", name="todo.txt", text="<p>", media_type="text/html")
     assert drive.call("get_file", file_id="text-1")["media_type"] == "text/html"
-    told = drive.call("update_file", file_id="doc-1", text="a,b", media_type="text/csv")
+    told = drive.call("update_file", file_id="doc-1", name="Plan's notes", text="a,b", media_type="text/csv")
     assert told.text == '"Plan\'s notes": a file of the type text/csv cannot replace it'
 
 
 def test_folders_are_made_and_files_moved_renamed_and_copied(drive: Server, api: Google) -> None:
     made = drive.call("create_folder", name="New", parent_id="folder-1")
     assert made["media_type"] == f"{APPS}folder"
-    moved = drive.call("move_file", file_id="text-1", folder_id=made["id"])
+    moved = drive.call("move_file", file_id="text-1", name="todo.txt", folder_id=made["id"])
     assert moved["parents"] == [made["id"]]
-    assert drive.call("move_file", file_id="text-1", folder_id=made["id"])["parents"] == [made["id"]]
-    drive.call("move_file", file_id="text-1", folder_id="root")
-    assert drive.call("move_file", file_id="text-1", folder_id="root")["parents"] == ["root-id"]
+    assert drive.call("move_file", file_id="text-1", name="todo.txt", folder_id=made["id"])["parents"] == [made["id"]]
+    drive.call("move_file", file_id="text-1", name="todo.txt", folder_id="root")
+    assert drive.call("move_file", file_id="text-1", name="todo.txt", folder_id="root")["parents"] == ["root-id"]
     api.drive.add("theirs-1", "theirs.txt", "text/plain", b"x", parents=[])
-    told = drive.call("move_file", file_id="theirs-1", folder_id="folder-1")
+    told = drive.call("move_file", file_id="theirs-1", name="theirs.txt", folder_id="folder-1")
     assert told.text.endswith("cannot be moved into a folder here: copy_file makes a copy")
     assert drive.call("rename_file", file_id="text-1", name="done.txt")["name"] == "done.txt"
     copy = drive.call("copy_file", file_id="text-1")
@@ -352,19 +366,34 @@ def test_folders_are_made_and_files_moved_renamed_and_copied(drive: Server, api:
 
 
 def test_a_file_is_shared_with_one_and_with_nobody_else(drive: Server, api: Google) -> None:
-    shared = drive.call("share_file", file_id="text-1", role="reader", email="grace@example.com", message="Look")
+    shared = drive.call(
+        "share_file", file_id="text-1", name="todo.txt", role="reader", email="grace@example.com", message="Look"
+    )
     assert shared["permission"] == {"id": "2", "type": "user", "role": "reader", "email": "grace@example.com"}
     assert api.journal[-1][2]["emailMessage"] == ["Look"]
-    told = drive.call("share_file", file_id="text-1", role="reader", email="a@b.example", anyone_with_link=True)
+    told = drive.call(
+        "share_file", file_id="text-1", name="todo.txt", role="reader", email="a@b.example", anyone_with_link=True
+    )
     assert told.text == "expected exactly one of email, domain and anyone_with_link"
-    assert drive.call("share_file", file_id="text-1", role="owner", email="a@b.example").failed
-    assert drive.call("share_file", file_id="text-1", role="reader", email="a@b.example, c@d.example").failed
-    left = drive.call("unshare_file", file_id="text-1", permission_id="2")
-    assert [one["role"] for one in left["permissions"]] == ["owner"]
+    assert drive.call("share_file", file_id="text-1", name="todo.txt", role="owner", email="a@b.example").failed
+    assert drive.call(
+        "share_file", file_id="text-1", name="todo.txt", role="reader", email="a@b.example, c@d.example"
+    ).failed
+    told = drive.call("share_file", file_id="text-1", name="Plan's notes", role="reader", email="grace@example.com")
+    assert told.text == "name: the file text-1 is called 'todo.txt', not \"Plan's notes\"; nothing was changed"
+    told = drive.call(
+        "share_file", file_id="text-1", name="todo.txt", role="reader", email="b@example.com", notify=False, message="x"
+    )
+    assert told.text.startswith("message: only a mail to an address carries one")
+    api.faults = [Fault("DELETE", "drop", after=True)]  # done, and the answer is lost
+    gone = {"file_id": "text-1", "permission_id": "2"}
+    assert drive.call("unshare_file", name="todo.txt", **gone).structured == gone
+    assert [one["role"] for one in drive.call("get_file", file_id="text-1")["permissions"]] == ["owner"]
+    assert "not found" in drive.call("unshare_file", name="todo.txt", **gone).text
 
 
 def test_the_trash_is_the_end_and_not_for_good(drive: Server, api: Google) -> None:
-    assert drive.call("trash_file", file_id="text-1")["trashed"] is True
+    assert drive.call("trash_file", file_id="text-1", name="todo.txt")["trashed"] is True
     assert names(drive, name="todo") == []
     assert names(drive, name="todo", trashed=True) == ["todo.txt"]
     assert "trashed" not in drive.call("restore_file", file_id="text-1").structured
@@ -395,9 +424,9 @@ def test_files_are_resources(drive: Server) -> None:
     assert "error" in drive.request("resources/read", uri="file:///etc/passwd")
 
 
-def test_resources_are_an_empty_list_where_drive_fails(drive: Server, api: Google) -> None:
+def test_a_failure_to_list_resources_is_no_empty_list(drive: Server, api: Google) -> None:
     api.faults = [Fault("GET /drive/v3/files", "domainPolicy")]
-    assert drive.request("resources/list")["resources"] == []
+    assert "the administrator of this Google account" in drive.request("resources/list")["error"]["message"]
 
 
 def test_without_an_allowed_folder_files_stay_where_they_are(api: Google) -> None:

@@ -268,20 +268,25 @@ def test_a_draft_is_written_rewritten_and_sent_as_it_was_shown(gmail: Server, ap
     told = gmail.call("create_draft", subject="Something else", **wanted)
     assert told.text.startswith("subject: a reply keeps its conversation's, 'Re: Party?'")
     draft = gmail.call("create_draft", **wanted)
-    assert draft["message"]["subject"] == "Re: Party?"
-    assert draft["message"]["thread_id"] == one["thread_id"]
+    assert draft["subject"] == "Re: Party?"
+    assert draft["thread_id"] == one["thread_id"]
+    assert not api.requests("GET /gmail/v1/users/me/drafts")  # a failure of that would have the draft written twice
     assert not api.gmail.sent
     changed = gmail.call(
         "update_draft", draft_id=draft["draft_id"], to=["grace@example.com"], bcc=["b@example.com"], body="At eight"
     )  # fmt: skip
     assert changed["draft_id"] == draft["draft_id"]
     assert [item["draft_id"] for item in gmail.call("list_drafts")["drafts"]] == [draft["draft_id"]]
-    told = gmail.call("send_draft", draft_id=draft["draft_id"], to=["grace@example.com"], subject="Re: Party?")
-    assert told.text == ("not sent: the draft is for b@example.com, grace@example.com, under the subject 'Re: Party?'")
+    right = {"to": ["Grace <Grace@example.com>", "b@example.com"], "subject": "Re: Party?", "body": "At  eight"}
+    for wrong, told in (
+        ({"to": ["grace@example.com"]}, "not sent: to of the draft is b@example.com, grace@example.com"),
+        ({"subject": "Party"}, "not sent: subject of the draft is Re: Party?"),
+        ({"body": "At nine"}, "not sent: body of the draft is At eight"),
+        ({"attachments": ["x.pdf"]}, "not sent: attachments of the draft is empty"),
+    ):
+        assert gmail.call("send_draft", draft_id=draft["draft_id"], **{**right, **wrong}).text == told
     assert not api.gmail.sent
-    done = gmail.call(
-        "send_draft", draft_id=draft["draft_id"], to=["Grace@example.com", "b@example.com"], subject="Re: Party?"
-    )
+    done = gmail.call("send_draft", draft_id=draft["draft_id"], **right)
     assert done["thread_id"] == one["thread_id"]
     message = sent(api)
     assert message.get_content().split() == ["At", "eight"]
@@ -308,8 +313,9 @@ def test_a_large_draft_takes_the_place_of_the_one_before(gmail: Server, api: Goo
         body="x",
         attachments=["large.bin"],
     )
-    assert (changed["draft_id"], changed["message"]["subject"]) == (draft["draft_id"], "Two")
-    assert len(gmail.call("list_drafts")["drafts"]) == 1
+    assert (changed["draft_id"], changed["subject"]) == (draft["draft_id"], "Two")
+    (kept,) = gmail.call("list_drafts")["drafts"]
+    assert (kept["message"]["subject"], kept["message"]["attachments"][0]["name"]) == ("Two", "large.bin")
 
 
 @pytest.mark.parametrize("fault", [503, "drop", "half"])
@@ -325,11 +331,122 @@ def test_a_message_whose_fate_is_unknown_is_not_sent_again(gmail: Server, api: G
     "address",
     ["", "nobody", "a@b", "a@example.com, c@example.com", "a@example.com\r\nBcc: c@example.com", "<a@example.com> c@example.com",
      "A\nB <a@example.com>", "=?utf-8?q?x?= <a@example.com>", "a b@example.com", "a@-example.com", ".a@example.com",
-     "a..b@example.com", "group: a@example.com;", "\u202ea@example.com"],
+     "a..b@example.com", "x" * 201 + " <a@example.com>", "group: a@example.com;", "\u202ea@example.com"],
 )  # fmt: skip
 def test_what_is_no_single_address_is_sent_nothing(gmail: Server, api: Google, address: str) -> None:
     assert gmail.call("send_message", to=[address], subject="x", body="x").failed
     assert not api.gmail.sent
+
+
+@pytest.mark.parametrize(
+    "header", ['"grace@example.com, x" <eve@evil.example>', "grace@example.com\r\nTo: eve@evil.example"]
+)
+def test_a_draft_for_others_than_were_named_is_not_sent(gmail: Server, api: Google, header: str) -> None:
+    raw = f"To: {header}\r\nSubject: x\r\nContent-Type: text/plain\r\n\r\nx".encode()
+    api.gmail.drafts["r-9"] = api.gmail.add(raw, labels=("DRAFT",))
+    told = gmail.call("send_draft", draft_id="r-9", to=["grace@example.com"], subject="x", body="x")
+    assert told.failed
+    assert "eve@evil.example" in told.text
+    assert not api.gmail.sent
+
+
+def test_names_with_commas_are_answered_as_they_are(gmail: Server, api: Google) -> None:
+    raw = (
+        b'From: "Hopper, Grace" <grace@example.com>\r\nTo: "Lovelace, Ada" <ada@example.com>\r\n'
+        b'Cc: "Smith, Al" <al@example.com>, "Smith, Bo (HR)" <bo@example.com>\r\nSubject: x\r\n\r\nx'
+    )
+    id_ = api.gmail.add(raw)
+    whom = gmail.call("read_message", message_id=id_)["reply"]
+    assert whom == {
+        "to": ['"Hopper, Grace" <grace@example.com>'],
+        "all_cc": ['"Smith, Al" <al@example.com>', '"Smith, Bo (HR)" <bo@example.com>'],
+    }
+    gmail.call("reply", message_id=id_, to=whom["to"], cc=whom["all_cc"], body="x")
+    message = sent(api)
+    assert [one.addr_spec for one in message["To"].addresses] == ["grace@example.com"]
+    assert [one.display_name for one in message["Cc"].addresses] == ["Smith, Al", "Smith, Bo (HR)"]
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("Subject: =?utf-8?b?A?=", "=?utf-8?b?A?="),
+        ("Subject: " + "=?a?q?x" * 3000, "=?a?q?x"),
+        ("Cc: " + "(" * 3000 + ")" * 3000 + "\r\nSubject: y", "y"),
+        ("Cc: " + ", ".join(f"u{n}@example.com" for n in range(1500)) + "\r\nSubject: y", "y"),
+    ],
+    ids=["broken word", "many words", "deep comment", "many recipients"],
+)
+def test_one_broken_mail_does_not_hide_the_others(gmail: Server, api: Google, header: str, told: str) -> None:
+    id_ = api.gmail.add(f"From: a@b.example\r\nTo: ada@example.com\r\n{header}\r\n\r\nx".encode())
+    messages = found(gmail, "")
+    assert len(messages) == 4
+    assert messages[0]["subject"].startswith(told)
+    assert len(str(messages[0])) < 3000
+    gmail.call("read_message", message_id=id_)["reply"]
+    if "u1499" in header:
+        assert messages[0]["left_out"] == 1480
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "told"),
+    [
+        ("text/plain; charset=punycode", b"a-" * 200_000, "a-a-"),
+        ("text/plain; charset=unicode_escape", rb"\x41\x07", "\\x41\\x07"),
+        ("text/html", b"<style>" + b"<" * 200_000, ""),
+        ("text/html", b"<?xml " * 80_000, ""),
+        ("text/html", b"<div>" * 300 + b"x" + b"</div>" * 300 + b"<p>IMPORTANT", "[This HTML is too involved"),
+        ("text/html", b"<table><tr><td>" + b"<br>" * 60_000 + b"<td>" + b"y" * 100_000, "[This HTML is too involved"),
+        ("text/html", b"<p style='padding-left:1000000em'>x", "x"),
+    ],
+    ids=["punycode", "escapes", "style", "xml", "deep", "wide", "padding"],
+)
+def test_a_hostile_body_costs_little(gmail: Server, api: Google, kind: str, body: bytes, told: str) -> None:
+    id_ = api.gmail.add(f"From: a@b.example\r\nSubject: x\r\nContent-Type: {kind}\r\n\r\n".encode() + body)
+    got = gmail.call("read_message", message_id=id_)
+    assert got["text"].startswith(told)
+    assert len(got["text"]) < 21_000
+    if b"IMPORTANT" in body:
+        assert "IMPORTANT" in got["text"]
+
+
+def test_a_long_conversation_is_listed_once_and_not_with_each_piece(gmail: Server, api: Google) -> None:
+    first = api.gmail.add(mail("Long", "word " * 500))
+    for number in range(70):
+        api.gmail.add(mail("Re: Long", f"answer {number} " * 20), thread=first)
+    got = gmail.call("read_thread", thread_id=first)
+    assert (got["count"], len(got["messages"])) == (71, 50)
+    more = gmail.call("read_thread", thread_id=first, offset=got["next_offset"])
+    assert more["messages"] == []
+
+
+def test_a_part_that_fails_is_named_once_all_others_are_done(gmail: Server, api: Google) -> None:
+    ids = [api.gmail.add(mail(f"Old {number}", "x")) for number in range(20)]
+    told = gmail.call("trash", message_ids=["abc123", *ids])
+    assert told.text.startswith("20 of 21 messages were done, the others not: the message abc123: not found")
+    assert all("TRASH" in api.gmail.messages[id_]["labelIds"] for id_ in ids)
+    assert gmail.progress[-1]["progress"] == 20
+
+
+def test_an_attachments_charset_is_kept_to(gmail: Server, api: Google) -> None:
+    letter = EmailMessage()
+    letter["From"], letter["To"], letter["Subject"] = "a@b.example", "ada@example.com", "x"
+    letter.set_content("see")
+    letter.add_attachment(
+        "Привет".encode("koi8-r"), maintype="text", subtype="plain", filename="a.txt", params={"charset": "koi8-r"}
+    )
+    id_ = api.gmail.add(letter.as_bytes())
+    assert gmail.call("read_attachment", message_id=id_, part_id="1")["text"] == "Привет"
+
+
+def test_a_mail_is_attached_as_a_file(gmail: Server, api: Google, folder: Path) -> None:
+    (folder / "old.eml").write_bytes(mail("Old", "x"))
+    (folder / "two\nlines.txt").write_text("x")
+    gmail.call("send_message", to=["b@example.com"], subject="x", body="x", attachments=["old.eml", "two\nlines.txt"])
+    files = list(sent(api).iter_attachments())
+    assert [(file.get_content_type(), file.get_filename()) for file in files] == [
+        ("application/octet-stream", "old.eml"), ("text/plain", "two_lines.txt"),
+    ]  # fmt: skip
 
 
 def test_a_subject_of_two_lines_is_refused(gmail: Server, api: Google) -> None:

@@ -5,21 +5,24 @@ import email
 import email.policy
 import re
 import string
+from email.header import Header
 from email.message import EmailMessage
+from email.utils import formataddr, getaddresses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
-from mcpchat_servers.a1 import Sheet, Window, letters, number, window
-from mcpchat_servers.drive_files import quoted
+from mcpchat_servers.drive.files import quoted
+from mcpchat_servers.gmail.composing import Original, answering, compose, recipient
+from mcpchat_servers.gmail.parts import addresses
 from mcpchat_servers.google.api import checked_base
 from mcpchat_servers.google.folders import Folders, safe_name
 from mcpchat_servers.google.ids import parsed_id
 from mcpchat_servers.google.texts import decoded, excerpt, html_text
-from mcpchat_servers.mail_writing import Original, answering, compose, recipient
+from mcpchat_servers.sheets.a1 import Sheet, Window, letters, number, window
 from tests.google.drive import _unquoted
 
 SHEETS = [Sheet("Costs", 1000, 26), Sheet("It's 1!", 50, 3), Sheet("A1", 5, 5), Sheet("Q1", 7, 7)]
@@ -40,27 +43,42 @@ def test_what_is_written_is_read_again(top: int, left: int, bottom: int, right: 
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("A1", "'Costs'!A1"),
         ("$B$2:C3", "'Costs'!B2:C3"),
         ("C3:B2", "'Costs'!B2:C3"),
         ("A:C", "'Costs'!A1:C1000"),
         ("2:5", "'Costs'!A2:Z5"),
         ("A5:A", "'Costs'!A5:A1000"),
         ("A5:5", "'Costs'!A5:Z5"),
+        ("B1", "'Costs'!B1"),
         ("'A1'", "'A1'!A1:E5"),
         ("'A1'!B2", "'A1'!B2"),
         ("costs", "'Costs'!A1:Z1000"),
         ("total", "'Costs'!B4"),
         ("It's 1!!A:A", "'It''s 1!'!A1:A50"),
+        ("it's 1!", "'It''s 1!'!A1:C50"),
         ("'It''s 1!'!B2:B", "'It''s 1!'!B2:B50"),
         ("Costs!A1:ZZ2000", "'Costs'!A1:Z1000"),
-        (" A1 ", "'Costs'!A1"),
-        ("Q1", "'Costs'!Q1"),
+        (" B1 ", "'Costs'!B1"),
+        ("Costs!Q1", "'Costs'!Q1"),
         ("'Q1'", "'Q1'!A1:G7"),
     ],
 )
 def test_every_form_of_a_range_is_understood(text: str, wanted: str) -> None:
     assert str(window(text, SHEETS, NAMES)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Q1", "'Q1' is a sheet's name and something else too: write 'Q1', or 'Costs'!Q1"),
+        ("a1", "'a1' is a sheet's name and something else too: write 'A1', or 'Costs'!a1"),
+        ("Both", "'Both' is a sheet's name and something else too: write 'Both', or 'Costs'!B4"),
+    ],
+)
+def test_what_could_mean_two_things_is_asked_back(text: str, told: str) -> None:
+    with pytest.raises(ToolError) as caught:
+        window(text, [*SHEETS, Sheet("Both", 3, 3)], {"Both": NAMES["Total"]})
+    assert str(caught.value) == told
 
 
 @given(st.text(max_size=40))
@@ -76,18 +94,41 @@ def test_a_text_in_a_query_stays_one_text(text: str) -> None:
     assert _unquoted(literal) == text or "\n" in text
 
 
-_NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=20)
+_WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), max_size=60)
+_LOCALS = st.text(string.ascii_letters + string.digits + "+_-", min_size=1, max_size=20)
 
 
-@given(name=_NAMES, local=st.text(string.ascii_letters + string.digits + "+_-", min_size=1, max_size=20))
-def test_an_address_stays_one_address(name: str, local: str) -> None:
+@given(st.lists(st.tuples(_WORDS, _LOCALS), min_size=1, max_size=6))
+@example([("Hopper, Grace (Rear Admiral, United States Navy, Computer Science Department)", "grace")])
+@example([("Grace Hopper of the summer party committee and of all its friends here, eve@evil.example, x", "grace")])
+@example(
+    [("García, Éva (HR)", "va0"), ("Ünal, François - Verkauf, Süd", "franois1"), ("Ünal, Ada - Verkauf, Süd", "ada2")]
+)
+def test_everybody_who_is_named_gets_it_and_nobody_else(people: list[tuple[str, str]]) -> None:
+    asked = []
+    for name, local in people:
+        escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+        asked.append(f'"{escaped}" <{local}@example.com>' if name.strip() else f"{local}@example.com")
     try:
-        found = recipient(f"{name} <{local}@example.com>" if name else f"{local}@example.com")
+        for one in asked:
+            recipient(one)
     except ToolError:
         return
-    message = sent([str(found)])
-    (only,) = message["To"].addresses
-    assert (only.addr_spec, only.display_name) == (f"{local}@example.com", found.display_name)
+    message = sent(asked)
+    assert [one.addr_spec for one in message["To"].addresses] == [f"{local}@example.com" for _, local in people]
+    raw = getaddresses([str(message["To"])])
+    assert [address for _, address in raw] == [f"{local}@example.com" for _, local in people]
+
+
+@given(_WORDS, _LOCALS)
+def test_an_address_that_is_shown_can_be_given_back(name: str, local: str) -> None:
+    header = Header(name, "utf-8").encode() if not name.isascii() else formataddr((name, f"{local}@example.com"))
+    shown = addresses(header if name.isascii() else f"{header} <{local}@example.com>")
+    for one in shown:
+        try:
+            assert recipient(one).addr_spec.endswith("@example.com")
+        except ToolError:
+            assert not name.isascii() or not one.isprintable() or "=?" in one
 
 
 def sent(to: list[str], subject: str = "x", body: str = "x", original: Original | None = None) -> EmailMessage:
@@ -211,7 +252,7 @@ def test_any_bytes_are_a_text_or_none(data: bytes) -> None:
         ("<ul><li>one<li>two</ul>", "  * one\n  * two".strip()),
         ("<table><tr><td>Tea</td><td>3</td></tr></table>", "Tea  3"),
         ("<p style='FONT-SIZE:0px'>no</p>yes<p style='visibility: hidden'>no", "yes"),
-        ("<div>" * 20_000 + "x", "[HTML that shows no text to people, or is nested too deeply to be read]"),
+        ("<div>" * 20_000 + "x", "[This HTML is too involved to tell what people see of it. All of its text:]\nx"),
         ("<!-- nothing -->", ""),
     ],
     ids=range(9),

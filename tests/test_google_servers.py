@@ -11,6 +11,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mcpchat.core.bundled import BUNDLED
 from tests.google import Google, google
@@ -108,6 +110,17 @@ def test_an_argument_that_there_is_not_is_named(server: Server, name: str) -> No
     told = server.call(tool, **arguments, colour="red")
     assert told.failed
     assert told.text.startswith(f"{tool} takes no argument 'colour'; it takes ")
+
+
+def test_null_stands_for_an_argument_that_is_left_out(server: Server, name: str) -> None:
+    nulls: dict[str, dict[str, Any]] = {
+        "drive": {"tool": "list_folder", "page_size": None, "folder_id": None, "cursor": None},
+        "gmail": {"tool": "search_mail", "query": None, "page_size": None},
+        "sheets": {"tool": "read_range", "spreadsheet_id": "budget-1", "range": "Costs", "values": None},
+    }
+    tool = nulls[name].pop("tool")
+    answer = server.request("tools/call", name=tool, arguments=nulls[name])
+    assert not answer.get("isError"), answer
 
 
 def test_a_wrong_argument_is_told_without_its_value(server: Server, name: str) -> None:
@@ -232,9 +245,8 @@ def test_googles_reasons_are_told_in_words(server: Server, name: str, api: Googl
     assert len(api.requests("POST")) == 1
 
 
+@pytest.mark.parametrize("name", ["drive"])
 def test_a_huge_answer_is_not_taken(server: Server, name: str, api: Google) -> None:
-    if name != "drive":
-        pytest.skip("one API is enough: they share the request")
     api.drive.add("huge-1", "huge.txt", "text/plain", b"x" * (26 * 2**20))
     told = server.call("read_file", file_id="huge-1")
     assert told.text == "'huge.txt' has 27,262,976 bytes, too many to read here: download_file saves it"
@@ -277,6 +289,34 @@ def test_a_credentials_file_of_googles_own_tools_will_do(tmp_path: Path, api: Go
         assert "hush" not in told.text
 
 
+def test_a_service_accounts_token_is_fetched_and_fetched_anew(tmp_path: Path, api: Google) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "robot.json"
+    path.write_text(
+        json.dumps(
+            {
+                "type": "service_account",
+                "client_email": "robot@example.com",
+                "private_key": key.private_bytes(*form).decode(),
+                "token_uri": f"{api.url}/token",
+            }
+        )
+    )
+    api.faults.clear()
+    api.journal.clear()
+    api.issued = ["ya29.an-old-one-that-is-over", TOKEN]
+    with running("drive", google=api, GOOGLE_ACCESS_TOKEN="", GOOGLE_APPLICATION_CREDENTIALS=str(path)) as server:
+        assert not server.call("list_folder").failed
+        assert not server.call("list_folder").failed
+        assert len(api.requests("POST /token")) == 2
+        api.issued = ["ya29.another-that-is-over"] * 2
+        api.tokens.pop(TOKEN)
+        told = server.call("list_folder")
+        assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
+    assert "".join(server.log) == ""
+
+
 def test_the_token_is_nowhere_in_what_is_written(server: Server, name: str, api: Google) -> None:
     api.faults = [Fault("GET", 500, times=9)]
     tool, arguments = READ[name]
@@ -284,9 +324,8 @@ def test_the_token_is_nowhere_in_what_is_written(server: Server, name: str, api:
     assert TOKEN not in "".join(server.log)
 
 
+@pytest.mark.parametrize("name", ["sheets"])
 def test_a_fault_of_the_server_itself_shows_no_traceback_to_the_model(server: Server, name: str, api: Google) -> None:
-    if name != "sheets":
-        pytest.skip("what Google never answers, for one of them")
     api.sheets.books["budget-1"]["properties"] = {"title": ["no text"]}
     told = server.call("get_spreadsheet", spreadsheet_id="budget-1")
     assert told.text == "get_spreadsheet failed, by a fault of this server: what it logged tells more"

@@ -88,6 +88,13 @@ def test_a_large_range_comes_in_pages_and_gaps_are_skipped(sheets: Server, api: 
     assert told.text == "cursor: expected next_cursor of a page of 'S'!A1:B10"
 
 
+def test_a_gap_is_looked_beyond_in_the_form_that_was_asked_for(sheets: Server, api: Google) -> None:
+    hidden = {"formula": '=IF(FALSE, 1, "")', "value": ""}
+    api.sheets.add("gap", "Gap", {"S": [["a"], *[[""] for _ in range(700)], [hidden]]})
+    got = sheets.call("read_range", spreadsheet_id="gap", range="S!A1:A900", values="formulas", max_rows=100)
+    assert got["next_cursor"] == "702"
+
+
 def test_a_page_is_bounded_by_its_text_too(sheets: Server, api: Google) -> None:
     api.sheets.add("wordy", "Wordy", {"S": [["x" * 7000, number] for number in range(10)]})
     got = sheets.call("read_range", spreadsheet_id="wordy", range="S")
@@ -97,6 +104,11 @@ def test_a_page_is_bounded_by_its_text_too(sheets: Server, api: Google) -> None:
     got = sheets.call("read_range", spreadsheet_id="huge", range="S!A1:B2")
     assert got["rows"] == [["y" * 1000 + "…", 1]]
     assert "read one alone" in got["note"]
+    api.sheets.add("broad", "Broad", {"S": [["x" * 900 for _ in range(200)], ["end"]]}, columns=200)
+    got = sheets.call("read_range", spreadsheet_id="broad", range="S")
+    assert len(got.text) < 22_000
+    assert got["note"] == "Columns from W on are left out: ask for a range that begins there."
+    assert sheets.call("read_range", spreadsheet_id="broad", range="S", cursor=got["next_cursor"])["rows"] == [["end"]]
     assert sheets.call("read_range", spreadsheet_id="huge", range="S!A1")["rows"] == [["y" * 50_000]]
 
 
@@ -167,6 +179,7 @@ def test_a_range_is_written_and_null_leaves_a_cell(sheets: Server, api: Google) 
     done = sheets.call("write_range", spreadsheet_id="budget-1", range="Costs!A2:C3", rows=[["Coffee", None, ""], [1]])
     assert cells(api)[1:3] == [["Coffee", 3.5, ""], [1, 12, False]]
     assert done["cells"] == 3
+    assert sheets.call("write_range", spreadsheet_id="budget-1", range="A1", rows=[[float("inf")]]).failed
     told = sheets.call("write_range", spreadsheet_id="budget-1", range="A1:B1", rows=[[1, 2, 3]])
     assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows makes new rows"
     told = sheets.call("write_range", spreadsheet_id="budget-1", range="Z1", rows=[[1, 2]])

@@ -19,6 +19,8 @@ class Google(Service):
         self.sheets = Sheets(self)
 
     def handle(self, request: Request) -> Answer:
+        if request.line == "POST /token":
+            return Answer({"access_token": self.issued.pop(0), "expires_in": 3600, "token_type": "Bearer"})
         path = request.path.removeprefix("/upload")
         if path.startswith("/drive/v3/"):
             return self.drive.handle(request)

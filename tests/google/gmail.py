@@ -1,6 +1,7 @@
 """Gmail v1: messages as trees of parts, threads, labels, drafts, what was sent."""
 
 import base64
+import contextlib
 import email
 import email.policy
 import itertools
@@ -256,15 +257,22 @@ class Gmail:
 
 
 def _subject(message: Message) -> str:
-    from email.header import decode_header, make_header
-
-    return re.sub(r"(?i)^((re|aw|sv|antw)\s*:\s*)+", "", str(make_header(decode_header(message.get("Subject", "")))))
+    return re.sub(r"(?i)^((re|aw|sv|antw)\s*:\s*)+", "", _plain(str(message.get("Subject", ""))))
 
 
 def _headers(part: Message) -> list[dict[str, str]]:
+    return [{"name": name, "value": _plain(str(value))} for name, value in part.items()]
+
+
+def _plain(value: str) -> str:
+    """A header with its encoded words decoded, where that can be done."""
     from email.header import decode_header, make_header
 
-    return [{"name": name, "value": str(make_header(decode_header(value)))} for name, value in part.items()]
+    if len(value) > 5000:
+        return value
+    with contextlib.suppress(Exception):
+        return str(make_header(decode_header(value)))
+    return value
 
 
 def _trashing(verb: str) -> dict[str, Any]:

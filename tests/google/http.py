@@ -91,6 +91,7 @@ class Service:
         self.faults: list[Fault] = []
         self.journal: list[tuple[str, str, dict[str, list[str]]]] = []
         self.lock = threading.RLock()
+        self.issued: list[str] = []  # the tokens that the token endpoint gives
         self.seen: list[tuple[str, set[str]]] = []  # each request that came with a good token, and its scopes
         self.url = ""
         self.slowness = 2.0

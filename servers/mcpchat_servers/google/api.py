@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, BinaryIO
@@ -99,6 +100,8 @@ class Api:
         failures = 0
         while True:
             reached = into.tell()
+            if reached and reached == size:
+                return reached  # only the end of the answer was lost
             try:
                 await self._save_rest(path, params, into, what=what, most=most, size=size, progress=progress)
             except (httpx2.TransportError, _Transient) as error:
@@ -222,6 +225,8 @@ class Api:
             else:
                 if answer.status < 300:
                     return answer
+                if answer.status == 404 and method == "DELETE" and tries > 1:
+                    return Answer(status=204, headers={}, data=b"")  # one of those before has done it
                 wish = _retry_after(answer.headers)
                 again = _limited(answer) or (answer.status in _TRANSIENT and repeatable)
                 failure = self._refusal(answer, what)
@@ -284,9 +289,12 @@ class Api:
 
     def _own(self, url: str, what: str) -> None:
         """The token goes to Google alone, or to the base that the user named."""
-        if _origin(url) != _origin(self._base) and not (
-            url.startswith("https://") and (urlsplit(url).hostname or "").endswith(".googleapis.com")
-        ):
+        try:
+            parts = urlsplit(url)
+            google = parts.scheme == "https" and (parts.hostname or "").endswith(".googleapis.com")
+        except ValueError:
+            google = False
+        if not google and not url.startswith(f"{self._base}/"):
             raise ToolError(f"{what}: Google named no address to upload to")
 
     def _refusal(self, answer: Answer, what: str) -> Refused:
@@ -336,10 +344,8 @@ def _lost(what: str, error: Exception, *, repeatable: bool) -> ToolError:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    try:
-        return max(float(headers["retry-after"]), 0.0)
-    except (KeyError, ValueError):
-        return None
+    said = headers.get("retry-after", "")
+    return float(said) if re.fullmatch(r"\d{1,9}(\.\d+)?", said) else None
 
 
 async def _wait(tries: int, wish: float | None) -> None:
@@ -367,11 +373,6 @@ def _spelt(params: Params | None) -> dict[str, str | int | list[str]] | None:
         else:
             spelt[name] = value if isinstance(value, str | int) else list(value)
     return spelt
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def checked_base(url: str) -> str:

@@ -44,6 +44,11 @@ class Folders:
             raise ToolError(f"{path!r} is outside the folders that the user allowed: {self.names()}")
         return found
 
+    def _below(self, found: Path) -> tuple[str, ...]:
+        """The names that lead from an allowed folder to the file."""
+        folder = next(one for one in self._allowed if found.is_relative_to(one))
+        return found.relative_to(folder).parts
+
     @contextmanager
     def reading(self, path: str, *, most: int) -> Iterator[tuple[BinaryIO, int, str]]:
         """A file to read: open, with its size in bytes and its name. Raises ToolError."""
@@ -67,13 +72,13 @@ class Folders:
         ``path`` is a file or an existing folder; ``name`` is what to call the file where path does not say.
         """
         target = self.inside(path or ".")
-        if path is None or target.is_dir():
-            target = self.inside(str(target / safe_name(name)))
-        if target.name.startswith("."):
-            raise ToolError(f"{target.name!r}: hidden files are not written")
-        if target.exists():
-            raise ToolError(f"{target} exists already: choose another name")
         try:
+            if path is None or path.endswith(("/", os.sep)) or target.is_dir():
+                target = self.inside(str(target / safe_name(name)))
+            if any(part.startswith(".") for part in self._below(target)):
+                raise ToolError(f"{str(target)!r}: nothing hidden is written, and nothing into hidden folders")
+            if target.exists():
+                raise ToolError(f"{target} exists already: choose another name")
             target.parent.mkdir(parents=True, exist_ok=True)
             descriptor, part = tempfile.mkstemp(dir=target.parent, prefix=".part-")
         except OSError as error:

@@ -24,9 +24,15 @@ _KINDS = {
     "tsv": "text/tab-separated-values",
     "webp": "image/webp",
 }
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
 def media_type(name: str) -> str:
     """The media type that a file's ending says, or the one that says nothing."""
     ending = name.rpartition(".")[2].lower()
-    return _KINDS.get(ending) or mimetypes.guess_type(name)[0] or UNKNOWN
+    if ending in _KINDS:
+        return _KINDS[ending]
+    guessed, packed = mimetypes.guess_type(name)
+    if packed:
+        return _PACKED.get(packed, UNKNOWN)
+    return guessed or UNKNOWN

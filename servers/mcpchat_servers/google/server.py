@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.types import CallToolResult, ContentBlock, InputRequiredResult, TextContent, Tool, ToolAnnotations
 from pydantic import BaseModel, Field, ValidationError
 
@@ -22,7 +23,8 @@ from mcpchat_servers.google.folders import Folders
 from mcpchat_servers.google.texts import LONGEST_PAGE, PAGE, KeptTexts
 
 BASE = "GOOGLE_API_URL"
-DAY = 86_400_000  # milliseconds
+HOUR = 3_600_000  # milliseconds
+DAY = 24 * HOUR
 _EXPIRED: dict[str, Any] = {"mcpchat/auth": "expired"}
 _log = logging.getLogger(__name__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -46,6 +48,16 @@ Cursor = Annotated[
 ]
 Offset = Annotated[int, Field(description="The character to begin at: next_offset of the piece before.", ge=0)]
 Limit = Annotated[int, Field(description="Characters to give at most.", ge=100, le=LONGEST_PAGE, examples=[PAGE])]
+
+
+class _AsGiven(FuncMetadata):
+    """Arguments of a tool, with strings left as they are where strings are wanted: a JSON file's content is one."""
+
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        fields = self.arg_model.model_fields
+        kinds = {name: (field.annotation, *get_args(field.annotation)) for name, field in fields.items()}
+        texts = {name: value for name, value in data.items() if isinstance(value, str) and str in kinds.get(name, ())}
+        return super().pre_parse_json({name: value for name, value in data.items() if name not in texts}) | texts
 
 
 class GoogleServer(MCPServer[Session]):
@@ -73,7 +85,7 @@ class GoogleServer(MCPServer[Session]):
             lifespan=self._session,
             cache_hints={
                 "tools/list": CacheHint(ttl_ms=DAY, scope="public"),
-                "resources/list": CacheHint(ttl_ms=DAY, scope="private"),
+                "resources/list": CacheHint(ttl_ms=HOUR, scope="private"),
                 "resources/templates/list": CacheHint(ttl_ms=DAY, scope="public"),
             },
         )
@@ -110,6 +122,9 @@ class GoogleServer(MCPServer[Session]):
             name = function.__name__
             hints.open_world_hint = True
             self.add_tool(function, title=title, description=_one_paragraph(function.__doc__), annotations=hints)
+            tool = self._tool_manager.get_tool(name)
+            assert tool is not None
+            tool.fn_metadata = _AsGiven(**dict(tool.fn_metadata))
             if changing:
                 self._changing.append(name)
             return function
@@ -132,8 +147,11 @@ class GoogleServer(MCPServer[Session]):
         known = tool.parameters.get("properties", {}) if tool is not None else {}
         if tool is not None and (unknown := sorted(set(arguments) - set(known))):
             return failed(f"{name} takes no argument {unknown[0]!r}; it takes {', '.join(known) or 'none'}")
+        required = tool.parameters.get("required", ()) if tool is not None else ()
+        # Some clients send null for what they leave out.
+        given = {key: value for key, value in arguments.items() if value is not None or key in required}
         try:
-            return await super().call_tool(name, arguments, context)
+            return await super().call_tool(name, given, context)
         except UnexpectedToolError:
             _log.exception("%s", name)
             return failed(f"{name} failed, by a fault of this server: what it logged tells more")

@@ -5,12 +5,13 @@ import codecs
 import os
 import re
 import sys
-from typing import Annotated, Any
+from html import unescape
+from typing import Annotated
 
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from mcpchat_servers.google.pdf import ENCRYPTED, PDF_SECONDS
+from mcpchat_servers.google.documents import ENCRYPTED, SECONDS
 
 PAGE = 20_000  # characters that one call gives, unless it asks for fewer
 LONGEST_PAGE = 100_000
@@ -19,9 +20,11 @@ MOST_PDF = 50 * 2**20  # bytes
 _TEXTUAL = re.compile(
     r"text/|application/(json|xml|javascript|x-yaml|yaml|toml|sql|x-sh|csv|rtf|x-ndjson)|[^;]*\+(json|xml)"
 )
-_UNSEEN = re.compile(
-    r"(?i)display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(\.0+)?(px|pt|em|rem|%)?\s*(;|!|$)"
+_CHARSET = re.compile(
+    r"utf-(8|16|32)(-[bl]e)?(-sig)?|ascii|latin-?\d+|iso8859-\d+|cp\d{3,4}|koi8-[rtu]|mac-\w+|gb\w+|big5\w*|shift_jis\w*"
+    r"|euc_\w+|iso2022_\w+|hz|tis-620|johab|ptcp154|kz1048|utf-7"
 )
+_NOT_LIKE_ASCII = ("iso2022_", "hz", "utf-7", "utf-16", "utf-32")  # their bytes pass for UTF-8, or hold NULs
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -71,26 +74,48 @@ class KeptTexts:
         return text
 
 
+IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})  # what models can look at
+_BINARY = re.compile(
+    r"(video|audio|font|image(?!/svg))/"
+    r"|application/(zip|gzip|x-(tar|7z|rar|bzip|xz)|java-archive|msword|vnd\.(ms-|openxml|oasis))"
+)
+
+
+def is_binary(media_type: str) -> bool:
+    """Whether a kind of file is never text, so that it need not be looked at."""
+    return bool(_BINARY.match(media_type.lower()))
+
+
 def is_textual(media_type: str) -> bool:
     return bool(_TEXTUAL.match(media_type.lower()))
 
 
-def decoded(data: bytes, charset: str | None = None) -> str | None:
-    """The text of bytes, or None where they are none. What cannot be decoded is marked."""
+def decoded(data: bytes, charset: str = "") -> str | None:
+    """The text of bytes, or None where they are none. What cannot be decoded is marked.
+
+    ``charset`` is what the sender says, which is believed only where it is the name of one and the bytes are not UTF-8.
+    """
     for mark, name in _MARKS:
         if data.startswith(mark):
             return _plain(data.decode(name, errors="replace"))
-    if charset:
-        try:
-            return _plain(data.decode(charset, errors="replace"))
-        except (LookupError, ValueError):
-            pass
+    said = _known_charset(charset)
+    if said.startswith(_NOT_LIKE_ASCII):
+        return _plain(data.decode(said, errors="replace"))
     if b"\0" in data:
         return None
     try:
         return _plain(data.decode())
     except UnicodeDecodeError:
-        return _plain(data.decode("cp1252", errors="replace"))
+        return _plain(data.decode(said or "cp1252", errors="replace"))
+
+
+def _known_charset(name: str) -> str:
+    """Python's name for a charset; empty for what is none: some of Python's codecs are slow, or evaluate escapes."""
+    try:
+        known = codecs.lookup(name[:40]).name
+    except (LookupError, ValueError):
+        return ""
+    return known if _CHARSET.fullmatch(known) else ""
 
 
 def _plain(text: str) -> str:
@@ -99,69 +124,56 @@ def _plain(text: str) -> str:
 
 async def html_text(html: str) -> str:
     """What a person would see of it, links with their addresses; nothing that is hidden from people."""
-    shown = await asyncio.to_thread(_html_text, html[:MOST_HTML])
+    code, shown = await _read("html", html[:MOST_HTML].encode(errors="replace"))
+    if code:
+        text = without_tags(html[:MOST_HTML])
+        shown = f"[This HTML is too involved to tell what people see of it. All of its text:]\n{text}"
     left = f"\n\n[{len(html) - MOST_HTML:,} more characters of HTML left out]" if len(html) > MOST_HTML else ""
     return shown + left
 
 
-def _html_text(html: str) -> str:
-    from inscriptis.html_engine import Inscriptis  # only where there is HTML
-    from inscriptis.model.config import ParserConfig
-    from lxml.etree import ParserError
-    from lxml.html import HTMLParser, document_fromstring
-
-    html = re.sub(r"^\s*<\?xml[^>]*\?>", "", html).replace("\0", "")
-    if not html.strip():
-        return ""
-    try:
-        tree: Any = document_fromstring(html, parser=HTMLParser(remove_comments=True, remove_pis=True))
-    except (ParserError, ValueError):
-        return re.sub(r"<[^>]*>", " ", html).strip()
-    for element in list(tree.iter("script", "style", "noscript", "template")):
-        element.drop_tree()
-    for element in list(tree.iter()):
-        hidden = "hidden" in element.attrib or _UNSEEN.search(element.attrib.get("style", ""))
-        if hidden and element.getparent() is not None:
-            element.drop_tree()
-    try:
-        text = str(Inscriptis(tree, ParserConfig(display_links=True, display_images=True)).get_text())
-    except RecursionError:
-        text = str(tree.text_content())
-    lines = [line.rstrip().replace("\xa0", " ") for line in text.splitlines()]
-    shown = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-    if not shown and re.sub(r"<[^>]*>", "", html).strip():
-        return "[HTML that shows no text to people, or is nested too deeply to be read]"
-    return shown
+def without_tags(html: str) -> str:
+    """All text between tags, what is hidden included."""
+    first, *rest = html.split("<")
+    pieces = [first, *(piece.partition(">")[2] for piece in rest)]
+    return "\n".join(line for line in map(str.strip, unescape(" ".join(pieces)).splitlines()) if line)
 
 
 async def pdf_text(data: bytes, what: str) -> str:
-    """The text of a PDF, read by a process of its own that has no token and is ended in time. Raises ToolError."""
+    """The text of a PDF. Raises ToolError where it has none that can be read."""
     if len(data) > MOST_PDF:
         raise ToolError(f"{what}: a PDF of {len(data):,} bytes is too large to read here: download it")
+    code, text = await _read("pdf", data)
+    if code == ENCRYPTED:
+        raise ToolError(f"{what}: it wants a password: download it")
+    if code:
+        raise ToolError(f"{what}: its text cannot be read, the PDF is damaged or too large: download it")
+    if not text.strip():
+        raise ToolError(f"{what}: it holds no text, only pictures (a scan?): download it")
+    return text
+
+
+async def _read(kind: str, data: bytes) -> tuple[int, str]:
+    """The text of a document, read by a process of its own that has no token and is ended in time; with its exit code,
+    zero where all went well."""
     kept = ("PATH", "SYSTEMROOT", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-m",
-        "mcpchat_servers.google.pdf",
+        "mcpchat_servers.google.documents",
+        kind,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={name: os.environ[name] for name in kept if name in os.environ},
     )
     try:
-        out, _ = await asyncio.wait_for(process.communicate(data), PDF_SECONDS)
+        out, _ = await asyncio.wait_for(process.communicate(data), SECONDS * 1.5)
     except TimeoutError:
-        raise ToolError(f"{what}: its text cannot be read in {PDF_SECONDS:.0f} s: download it") from None
+        return -1, ""
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode == ENCRYPTED:
-        raise ToolError(f"{what}: it wants a password: download it")
-    if process.returncode:
-        raise ToolError(f"{what}: its text cannot be read, the PDF is damaged or too large: download it")
-    text = out.decode(errors="replace")
-    if not text.strip():
-        raise ToolError(f"{what}: it holds no text, only pictures (a scan?): download it")
-    return text
+    return process.returncode or 0, out.decode(errors="replace")

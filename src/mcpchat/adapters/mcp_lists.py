@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from mcp import Client, MCPError
+from mcp.types import METHOD_NOT_FOUND
 
 from mcpchat.adapters import mcp_decode
 from mcpchat.adapters.mcp_link import ConnectionLost, Listing
@@ -12,6 +13,7 @@ from mcpchat.core.catalog import Catalog, ServerInfo
 from mcpchat.core.errors import ServerError
 
 _MOST_PAGES = 1000
+_SOON = 300.0  # seconds after which a list that failed is asked for again
 _LONGEST_ENTRY = 500_000  # characters, of one tool and the like
 _MOST_TEXT = 50_000_000  # of a whole list, dropped entries included
 _METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
@@ -30,7 +32,10 @@ async def list_all(name: str, info: ServerInfo, client: Client, wire: Wire, ask:
         except MCPError as error:
             if method == "tools/list":
                 raise ServerError(f"it did not list its tools: {error.message} (code {error.code})") from error
-            continue  # it says that it has some, and does not
+            if error.code != METHOD_NOT_FOUND:  # else it says that it has some, and does not
+                notices.append(f"{method}: {error.message}")
+                ttls.append(_SOON)
+            continue
         except ConnectionLost:
             raise
         except ServerError as error:

@@ -74,13 +74,16 @@ def window(text: str, sheets: Sequence[Sheet], names: Mapping[str, Window]) -> W
     """
     if not sheets:
         raise ToolError("the spreadsheet has no sheet with cells")
-    title, cells = _split(text.strip())
-    if title is None:
-        named = next((found for name, found in names.items() if name.lower() == cells.lower()), None)
-        if named is not None:
-            return named
-        if _sheet(cells, sheets) is not None and not _is_cells(cells):
-            title, cells = cells, ""
+    text = text.strip()
+    titled = _sheet(text, sheets)
+    named = next((found for name, found in names.items() if name.lower() == text.lower()), None)
+    if titled is not None and (named is not None or _is_cells(text)):
+        quoted = titled.title.replace("'", "''")
+        other = f"{named}" if named is not None else f"'{sheets[0].title}'!{text}"
+        raise ToolError(f"{text!r} is a sheet's name and something else too: write '{quoted}', or {other}")
+    if named is not None:
+        return named
+    title, cells = (titled.title, "") if titled is not None else _split(text)
     sheet = sheets[0] if title is None else _sheet(title, sheets)
     if sheet is None:
         known = ", ".join(one.title for one in sheets[:30])

@@ -1,13 +1,14 @@
 """Gmail's form of a message as values: headers, the text that a person would read, the attachments."""
 
 import base64
-import binascii
 import email.header
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.utils import getaddresses
+from html import unescape
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
@@ -15,6 +16,12 @@ from pydantic import BaseModel, Field
 from mcpchat_servers.google.texts import decoded, html_text
 
 WHOLE = "0"  # the part of a message that is nothing but a file; Gmail's own name for it is empty
+SHOWN = 20  # recipients and attachments of a message that are listed
+MOST_REPLIED = 80  # recipients of a reply to all
+_RECIPIENTS = {"to", "cc", "bcc"}
+_LONGEST_ENCODED = 4000  # characters of a header whose encoded words are decoded: that is quadratic
+_LONGEST_HEADER = 50_000
+_LONGEST_SHOWN = 1000
 _DEEPEST = 30  # multiparts within multiparts
 _CHARSET = re.compile(r"""charset\s*=\s*"?([\w.:-]+)""", re.IGNORECASE)
 Raw = Mapping[str, Any]
@@ -43,6 +50,7 @@ class Message(BaseModel):
     labels: list[str] = []
     snippet: Annotated[str | None, Field(description="Its first words.")] = None
     attachments: list[Attachment] | None = None
+    left_out: Annotated[int | None, Field(description="Recipients and attachments that are not listed.")] = None
 
 
 class Reply(BaseModel):
@@ -50,22 +58,28 @@ class Reply(BaseModel):
 
     to: list[str]
     all_cc: Annotated[list[str], Field(description="Who else gets a reply to all, as cc.")] = []
+    left_out: Annotated[int | None, Field(description="How many more there are, for a reply to all.")] = None
 
 
 def headers_of(raw: Raw) -> dict[str, str]:
-    """The headers by their name in small letters; of several alike, the first."""
+    """The headers by their name in small letters, in one line each, as far as anybody reads them; of those that stand
+    there several times the first, and all recipients."""
     found: dict[str, str] = {}
     for one in (raw.get("payload") or {}).get("headers") or ():
-        found.setdefault(str(one.get("name", "")).lower(), _words(str(one.get("value", ""))))
+        name, value = str(one.get("name", "")).lower(), _words(str(one.get("value", "")))
+        if name in _RECIPIENTS and name in found:
+            found[name] = f"{found[name]}, {value}"
+        else:
+            found.setdefault(name, value)
     return found
 
 
 def _words(value: str) -> str:
-    """The text of a header, in one line, with encoded words decoded where Gmail left any."""
-    if "=?" in value:
-        with suppress(ValueError, LookupError, binascii.Error):
+    """The text of a header, with encoded words decoded where Gmail left any."""
+    if "=?" in value and len(value) <= _LONGEST_ENCODED:
+        with suppress(ValueError, LookupError, MessageError):
             value = str(email.header.make_header(email.header.decode_header(value)))
-    return " ".join(value.split())
+    return " ".join(value[:_LONGEST_HEADER].split())
 
 
 def message_of(raw: Raw, labels: Mapping[str, str]) -> Message:
@@ -73,24 +87,25 @@ def message_of(raw: Raw, labels: Mapping[str, str]) -> Message:
     headers = headers_of(raw)
     whole = "mimeType" in (raw.get("payload") or {})  # a summary has headers alone
     files = [attachment_of(part) for part in parts_of(raw) if is_attachment(part)] if whole else []
+    recipients = {name: addresses(headers.get(name, "")) for name in ("to", "cc", "bcc")}
+    left = sum(max(count - SHOWN, 0) for count in (*map(len, recipients.values()), len(files)))
     return Message(
         id=raw["id"],
         thread_id=raw.get("threadId", ""),
         date=_date(raw.get("internalDate")),
-        sender=headers.get("from", ""),
-        to=addresses(headers.get("to", "")),
-        cc=addresses(headers.get("cc", "")) or None,
-        bcc=addresses(headers.get("bcc", "")) or None,
-        subject=headers.get("subject", ""),
+        sender=headers.get("from", "")[:_LONGEST_SHOWN],
+        to=recipients["to"][:SHOWN],
+        cc=recipients["cc"][:SHOWN] or None,
+        bcc=recipients["bcc"][:SHOWN] or None,
+        subject=headers.get("subject", "")[:_LONGEST_SHOWN],
         labels=[labels.get(one, one) for one in raw.get("labelIds") or ()],
-        snippet=_unescaped(raw.get("snippet")) or None,
-        attachments=files or None,
+        snippet=_unescaped(raw.get("snippet"))[:_LONGEST_SHOWN] or None,
+        attachments=files[:SHOWN] or None,
+        left_out=left or None,
     )
 
 
 def _unescaped(snippet: object) -> str:
-    from html import unescape
-
     return " ".join(unescape(str(snippet or "")).split())
 
 
@@ -101,27 +116,42 @@ def _date(milliseconds: object) -> str | None:
         return None
 
 
+def mailboxes(header: str) -> list[tuple[str, str]]:
+    """The names and addresses of a header. A header that is none has none."""
+    with suppress(RecursionError):
+        return [(name, address) for name, address in getaddresses([header]) if address]
+    return []
+
+
 def addresses(header: str) -> list[str]:
-    """Each address of a header, as ``Name <address>``."""
-    found = getaddresses([header]) if header else []
-    return [f"{name} <{address}>" if name else address for name, address in found if address]
+    """Each address of a header as it is written: ``Name <address>``, the name quoted where it must be."""
+    return [_written(name, address) for name, address in mailboxes(header)]
 
 
-def bare(address: str) -> str:
-    """The address alone, in small letters, to compare."""
-    return getaddresses([address])[0][1].lower()
+def _written(name: str, address: str) -> str:
+    if not name:
+        return address
+    if re.search(r'[()<>@,;:\\".\[\]]', name):
+        escaped = re.sub(r'([\\"])', r"\\\1", name)
+        return f'"{escaped}" <{address}>'
+    return f"{name} <{address}>"
 
 
 def reply_of(raw: Raw, own: str) -> Reply:
     """Whom a reply goes to: whom the message says, or of one's own message whom it went to; never oneself."""
     headers = headers_of(raw)
-    sender = addresses(headers.get("reply-to") or headers.get("from", ""))
-    to, cc = addresses(headers.get("to", "")), addresses(headers.get("cc", ""))
-    if own and own in {bare(one) for one in addresses(headers.get("from", ""))}:
-        sender, to = to, []
-    first = {bare(one) for one in sender} | ({own} if own else set())
-    others = {bare(one): one for one in (*to, *cc) if bare(one) not in first}
-    return Reply(to=sender, all_cc=list(others.values()))
+    to, cc = mailboxes(headers.get("to", "")), mailboxes(headers.get("cc", ""))
+    first = mailboxes(headers.get("reply-to", "")) or mailboxes(headers.get("from", ""))
+    if own and own in {address.lower() for _, address in mailboxes(headers.get("from", ""))}:
+        first, to = to, []
+    known = {address.lower() for _, address in first} | {own}
+    others = {address.lower(): (name, address) for name, address in (*to, *cc) if address.lower() not in known}
+    rest = list(others.values())
+    return Reply(
+        to=[_written(*one) for one in first[:SHOWN]],
+        all_cc=[_written(*one) for one in rest[:MOST_REPLIED]],
+        left_out=max(len(rest) - MOST_REPLIED, 0) or None,
+    )
 
 
 def parts_of(raw: Raw) -> Iterator[Raw]:
@@ -187,22 +217,12 @@ def shown_parts(part: Raw, depth: int = 0) -> list[Raw]:
 
 async def text_of_part(part: Raw, data: bytes) -> str:
     """A part's text, HTML made plain."""
-    charset = _charset(part)
-    text = _decoded(data, charset)
+    # Gmail has mostly made UTF-8 of it already, whatever the header says; but not of everything.
+    text = decoded(data, charset_of(part)) or data.decode(errors="replace")
     return await html_text(text) if part.get("mimeType") == "text/html" else text.strip()
 
 
-def _decoded(data: bytes, charset: str) -> str:
-    """Gmail has mostly made UTF-8 of it already, whatever the header says; but not of everything."""
-    if not charset.lower().startswith("iso-2022"):
-        try:
-            return decoded(data, "utf-8") if data.decode() else ""  # type: ignore[return-value]  # a charset was given
-        except UnicodeDecodeError:
-            pass
-    return decoded(data, charset or "cp1252") or data.decode(errors="replace")
-
-
-def _charset(part: Raw) -> str:
+def charset_of(part: Raw) -> str:
     for one in part.get("headers") or ():
         if str(one.get("name", "")).lower() == "content-type" and (found := _CHARSET.search(str(one.get("value", "")))):
             return found[1]

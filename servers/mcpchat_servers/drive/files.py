@@ -236,8 +236,20 @@ def search_terms(
     if modified_after:
         terms.append(f"modifiedTime > '{_moment(modified_after)}'")
     if query:
+        if not _balanced(query):
+            raise ToolError("query: its quotes or parentheses do not match")
         terms.append(f"({query})")
     return " and ".join(terms)
+
+
+def _balanced(query: str) -> bool:
+    """Whether a query stays within parentheses that are put around it."""
+    depth = 0
+    for piece in re.findall(r"'(?:[^'\\]|\\.)*'|[()']", query, re.DOTALL):
+        depth += {"(": 1, ")": -1}.get(piece, 0)
+        if depth < 0 or piece == "'":
+            return False
+    return depth == 0
 
 
 def _moment(text: str) -> str:

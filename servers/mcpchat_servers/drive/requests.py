@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from mcp.server.mcpserver.exceptions import ToolError
 
-from mcpchat_servers.drive_files import (
+from mcpchat_servers.drive.files import (
     APPS,
     CONVERTED,
     DRAWING,
@@ -26,7 +26,7 @@ from mcpchat_servers.google.ids import parsed_id
 from mcpchat_servers.google.media_types import UNKNOWN, media_type
 from mcpchat_servers.google.refusals import Refused
 from mcpchat_servers.google.server import Session
-from mcpchat_servers.google.texts import decoded, pdf_text
+from mcpchat_servers.google.texts import decoded, is_binary, pdf_text
 
 FILES = "drive/v3/files"
 UPLOADS = "upload/drive/v3/files"
@@ -57,7 +57,7 @@ async def page_of(session: Session, terms: str, more: dict[str, Any], page_size:
     }
     found = await session.api.get(FILES, params | ({"pageToken": cursor} if cursor else {}), what="the search")
     return FilePage(
-        files=[file_of(raw) for raw in found.get("files", ())],
+        files=[file_of(raw) for raw in found.get("files") or ()],
         next_cursor=found.get("nextPageToken"),
         incomplete=found.get("incompleteSearch") or None,
     )
@@ -70,6 +70,14 @@ async def metadata(session: Session, given: str, fields: str, *, follow: bool = 
     raw = await session.api.get(f"{FILES}/{wanted}", params, what=f"the file {wanted}")
     if follow and raw.get("mimeType") == SHORTCUT and (target := (raw.get("shortcutDetails") or {}).get("targetId")):
         raw = await session.api.get(f"{FILES}/{target}", params, what=f"the file {target} that the shortcut is for")
+    return raw
+
+
+async def called(session: Session, given: str, name: str, *, follow: bool = False) -> dict[str, Any]:
+    """What Drive tells of a file, where that has this name: a person who saw the name agreed to no other file."""
+    raw = await metadata(session, given, FIELDS, follow=follow)
+    if " ".join(str(raw.get("name", "")).split()) != " ".join(name.split()):
+        raise ToolError(f"name: the file {raw['id']} is called {named(raw)}, not {name!r}; nothing was changed")
     return raw
 
 
@@ -109,8 +117,12 @@ async def text_of(session: Session, raw: dict[str, Any]) -> tuple[str, str]:
     key = (raw["id"], raw.get("version", ""), raw.get("modifiedTime", ""))
     if (kept := session.texts.get(*key)) is not None:
         return kept, written
-    data = await bytes_of(session, raw, MOST_READ)
-    text = await pdf_text(data, named(raw)) if kind == "application/pdf" else decoded(data)
+    text = None
+    if kind in READ_AS or not is_binary(kind):
+        data = await bytes_of(session, raw, MOST_READ)
+        text = await pdf_text(data, named(raw)) if kind == "application/pdf" else decoded(data)
+    else:
+        check_content(raw)
     if text is None:
         more = " Or copy_file with convert makes a Google document of it." if kind in CONVERTED else ""
         raise ToolError(f"{named(raw)} ({kind}) is no text: download_file saves it on the user's machine.{more}")

@@ -10,28 +10,26 @@ from typing import Any, TypeVar
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 
-from mcpchat_servers.google.media_types import media_type
-from mcpchat_servers.google.refusals import Refused
-from mcpchat_servers.google.server import Ctx, Session, progress_to
-from mcpchat_servers.google.server import session as running
-from mcpchat_servers.google.texts import decoded, html_text, is_textual, pdf_text
-from mcpchat_servers.mail_parts import (
+from mcpchat_servers.gmail.composing import MOST_ATTACHED, File, Original, compose
+from mcpchat_servers.gmail.parts import (
     Attachment,
-    Message,
     Raw,
     attachment_of,
     headers_of,
     is_attachment,
-    message_of,
     parts_of,
     shown_parts,
     text_of_part,
     unlocked,
 )
-from mcpchat_servers.mail_writing import MOST_ATTACHED, File, Original, compose
+from mcpchat_servers.google.credentials import TokenEnded
+from mcpchat_servers.google.media_types import media_type
+from mcpchat_servers.google.refusals import Refused
+from mcpchat_servers.google.server import Ctx, Session, progress_to
+from mcpchat_servers.google.server import session as running
+from mcpchat_servers.google.texts import decoded, html_text, is_textual, pdf_text
 
 ME = "gmail/v1/users/me"
-IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 MOST_ATTACHMENT = 64 * 2**20  # bytes of the JSON that an attachment comes in
 SMALL = 3 * 2**20  # bytes of a message that is sent in one request
 AT_ONCE = 8  # requests
@@ -42,13 +40,6 @@ _SUMMARY = {
 }
 _Item = TypeVar("_Item")
 _Value = TypeVar("_Value")
-
-
-class Draft(BaseModel):
-    """A draft, and what is in it."""
-
-    draft_id: str
-    message: Message
 
 
 class Changed(BaseModel):
@@ -72,15 +63,36 @@ class Letter:
     attachments: Sequence[str]
 
 
-async def together(call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_Item]) -> list[_Value]:
-    """What the call gives for each item, in order, a few at a time."""
+async def together(call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_Item]) -> list[_Value | ToolError]:
+    """What the call gives for each item, in order, a few at a time, or why it gives nothing; all have ended then.
+
+    Raises TokenEnded where the token has: all of it is to be done again then.
+    """
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(item: _Item) -> _Value:
+    async def one(item: _Item) -> _Value | ToolError:
         async with room:
-            return await call(item)
+            try:
+                return await call(item)
+            except ToolError as error:
+                return error
 
-    return await asyncio.gather(*map(one, items))
+    found = await asyncio.gather(*map(one, items))
+    for each in found:
+        if isinstance(each, TokenEnded):
+            raise each
+    return found
+
+
+async def got(call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_Item]) -> list[_Value]:
+    """As ``together``, without those that are gone meanwhile. Raises ToolError for any other failure."""
+    values: list[_Value] = []
+    for found in await together(call, items):
+        if not isinstance(found, ToolError):
+            values.append(found)
+        elif not (isinstance(found, Refused) and found.status == 404):
+            raise found
+    return values
 
 
 # Reading.
@@ -93,25 +105,26 @@ async def full_message(session: Session, message_id: str) -> dict[str, Any]:
 
 
 async def summaries(session: Session, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """What a list shows of messages, without those that are gone meanwhile."""
+    """What a list shows of messages."""
 
-    async def one(message_id: str) -> dict[str, Any] | None:
-        try:
-            return await session.api.get(f"{ME}/messages/{message_id}", _SUMMARY, what=f"the message {message_id}")
-        except Refused as error:
-            if error.status == 404:
-                return None
-            raise
+    async def one(message_id: str) -> dict[str, Any]:
+        return await session.api.get(f"{ME}/messages/{message_id}", _SUMMARY, what=f"the message {message_id}")
 
-    return [raw for raw in await together(one, ids) if raw is not None]
+    return await got(one, ids)
 
 
-async def label_names(session: Session, *, fresh: bool = False) -> Mapping[str, str]:
-    """The names of labels by id; asked for once, unless they must be fresh."""
-    if fresh or "labels" not in session.known:
-        found = await session.api.get(f"{ME}/labels", {"fields": "labels(id,name)"}, what="the labels")
-        session.known["labels"] = {one["id"]: one.get("name", one["id"]) for one in found.get("labels", ())}
-    names: Mapping[str, str] = session.known["labels"]
+async def label_names(session: Session, raws: Iterable[Raw]) -> Mapping[str, str]:
+    """The names of labels by id: asked for once, and anew where a message has one that was not there then."""
+    used = {label for raw in raws for label in raw.get("labelIds") or ()}
+    known: Mapping[str, str] = session.known.get("labels", {})
+    return known if used <= known.keys() else await fresh_labels(session)
+
+
+async def fresh_labels(session: Session) -> Mapping[str, str]:
+    """The names of labels by id, as they are now."""
+    found = await session.api.get(f"{ME}/labels", {"fields": "labels(id,name)"}, what="the labels")
+    names = {str(one["id"]): str(one.get("name", one["id"])) for one in found.get("labels") or ()}
+    session.known["labels"] = names
     return names
 
 
@@ -154,12 +167,12 @@ async def data_of(session: Session, message_id: str, part: Raw) -> bytes:
     return unlocked(str(body.get("data") or ""))
 
 
-async def readable(file: Attachment, data: bytes) -> str:
+async def readable(file: Attachment, data: bytes, charset: str) -> str:
     """An attachment's text. Raises ToolError where it has none."""
     if file.media_type == "application/pdf" or data.startswith(b"%PDF-"):
         return await pdf_text(data, repr(file.name))
     textual = is_textual(file.media_type) or file.media_type in {"application/octet-stream", "message/rfc822"}
-    text = decoded(data) if textual else None
+    text = decoded(data, charset) if textual else None
     if text is None:
         raise ToolError(f"{file.name!r} ({file.media_type}) is no text: save_attachment saves it")
     return await html_text(text) if file.media_type == "text/html" else text
@@ -169,7 +182,7 @@ async def readable(file: Attachment, data: bytes) -> str:
 
 
 async def relabelled(
-    session: Session,
+    ctx: Ctx,
     message_ids: Sequence[str] | None,
     thread_ids: Sequence[str] | None,
     add: Sequence[str],
@@ -179,35 +192,41 @@ async def relabelled(
     _one_of(message_ids, thread_ids)
     body = {"addLabelIds": list(add), "removeLabelIds": list(remove)}
     if message_ids:
-        await session.api.change(
+        await running(ctx).api.change(
             "POST",
             f"{ME}/messages/batchModify",
             {"ids": list(message_ids), **body},
             what=f"{len(message_ids)} messages",
             repeatable=True,
         )
-
-    async def one(thread: str) -> None:
-        await session.api.change(
-            "POST", f"{ME}/threads/{thread}/modify", body, what=f"the thread {thread}", repeatable=True
-        )
-
-    await together(one, thread_ids or ())
+    await _each(ctx, "thread", thread_ids or (), "modify", body)
     return _changed(message_ids, thread_ids, add, remove)
 
 
-async def each_of(
-    session: Session, message_ids: Sequence[str] | None, thread_ids: Sequence[str] | None, verb: str
-) -> Changed:
+async def each_of(ctx: Ctx, message_ids: Sequence[str] | None, thread_ids: Sequence[str] | None, verb: str) -> Changed:
     """Do something to each message or thread."""
     _one_of(message_ids, thread_ids)
-    kind, ids = ("message", message_ids) if message_ids else ("thread", thread_ids)
+    await _each(ctx, "message", message_ids or (), verb, None)
+    await _each(ctx, "thread", thread_ids or (), verb, None)
+    return _changed(message_ids, thread_ids, (), ())
+
+
+async def _each(ctx: Ctx, kind: str, ids: Sequence[str], verb: str, body: object) -> None:
+    """One request for each. Raises ToolError that says which were not done, once all others are."""
+    session, done = running(ctx), 0
 
     async def one(each: str) -> None:
-        await session.api.change("POST", f"{ME}/{kind}s/{each}/{verb}", what=f"the {kind} {each}", repeatable=True)
+        nonlocal done
+        await session.api.change(
+            "POST", f"{ME}/{kind}s/{each}/{verb}", body, what=f"the {kind} {each}", repeatable=True
+        )
+        done += 1
+        await ctx.report_progress(done, len(ids), verb)
 
-    await together(one, ids or ())
-    return _changed(message_ids, thread_ids, (), ())
+    failed = [found for found in await together(one, ids) if isinstance(found, ToolError)]
+    if failed:
+        told = "; ".join(map(str, failed[:5])) + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
+        raise ToolError(f"{done} of {len(ids)} {kind}s were done, the others not: {told}")
 
 
 def _one_of(message_ids: Sequence[str] | None, thread_ids: Sequence[str] | None) -> None:
@@ -229,9 +248,11 @@ def _changed(
 # Writing.
 
 
-async def draft_of(session: Session, draft_id: str) -> Draft:
-    found = await session.api.get(f"{ME}/drafts/{draft_id}", {"format": "full"}, what=f"the draft {draft_id}")
-    return Draft(draft_id=found["id"], message=message_of(found["message"], await label_names(session)))
+async def draft_of(session: Session, draft_id: str) -> dict[str, Any]:
+    """A draft with all of its message."""
+    return await session.api.get(
+        f"{ME}/drafts/{draft_id}", {"format": "full"}, what=f"the draft {draft_id}", most=MOST_ATTACHMENT
+    )
 
 
 async def original_of(session: Session, message_id: str | None) -> tuple[Original | None, str | None]:
@@ -251,11 +272,13 @@ async def original_of(session: Session, message_id: str | None) -> tuple[Origina
 
 async def composed(session: Session, letter: Letter, original: Original | None) -> bytes:
     """The message as it is sent, with its attachments. Raises ToolError."""
-    files = []
+    files: list[File] = []
     for path in letter.attachments:
-        with session.folders.reading(path, most=MOST_ATTACHED) as (file, _, name):
+        room = MOST_ATTACHED - sum(len(one.data) for one in files)
+        with session.folders.reading(path, most=room) as (file, _, name):
             files.append(File(name=name, media_type=media_type(name), data=await asyncio.to_thread(file.read)))
-    return compose(
+    return await asyncio.to_thread(
+        compose,
         to=letter.to,
         cc=letter.cc,
         bcc=letter.bcc,

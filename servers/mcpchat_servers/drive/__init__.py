@@ -1,0 +1,1 @@
+"""Google Drive: search, read, download, make, move, share, put into the trash; nothing is ever deleted for good."""

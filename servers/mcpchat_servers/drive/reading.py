@@ -1,0 +1,230 @@
+"""Drive's tools that change nothing there: search, list, read, download."""
+
+import asyncio
+import base64
+from typing import Annotated, Any, Literal
+
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, ImageContent
+from pydantic import BaseModel, Field
+
+from mcpchat_servers.drive.files import (
+    DRAWING,
+    EXPORTS,
+    FIELDS,
+    MORE_FIELDS,
+    ExportFormat,
+    File,
+    FileDetails,
+    FilePage,
+    FolderId,
+    Kind,
+    file_of,
+    quoted,
+    search_terms,
+    size_of,
+)
+from mcpchat_servers.drive.requests import (
+    EVERYWHERE,
+    FILES,
+    bytes_of,
+    check_content,
+    details,
+    md5,
+    metadata,
+    named,
+    page_of,
+    text_of,
+)
+from mcpchat_servers.drive.server import server
+from mcpchat_servers.google.api import Params
+from mcpchat_servers.google.ids import FileId, parsed_id
+from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, answered, progress_to
+from mcpchat_servers.google.server import session as running
+from mcpchat_servers.google.texts import IMAGES, PAGE, excerpt
+
+MOST_IMAGE = 10 * 2**20  # bytes
+MOST_SAVED = 20 * 2**30  # bytes of a download
+
+
+class ReadFile(BaseModel):
+    """A file's content, or a piece of it. ``format`` is what the text is written in; an image comes beside it."""
+
+    file: File
+    format: Literal["markdown", "csv", "json", "text", "image"]
+    text: str | None = None
+    offset: int | None = None
+    total: Annotated[int | None, Field(description="Characters of the whole text.")] = None
+    next_offset: Annotated[int | None, Field(description="The offset of the next piece; missing at the end.")] = None
+    note: str | None = None
+
+
+class Saved(BaseModel):
+    """A file that was saved on this machine."""
+
+    path: str
+    size: Annotated[int, Field(description="Bytes")]
+    media_type: str
+    file: File
+
+
+class SharedDrive(BaseModel):
+    id: str
+    name: str
+
+
+class SharedDrives(BaseModel):
+    """Some of the shared drives that the account is a member of."""
+
+    drives: list[SharedDrive]
+    next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
+
+
+@server.reads("Search files")
+async def search_files(
+    ctx: Ctx,
+    words: Annotated[
+        str | None, Field(description="Files whose name or content has all of these words.", max_length=500)
+    ] = None,
+    name: Annotated[
+        str | None, Field(description="Files with a word in the name that begins so.", max_length=500)
+    ] = None,
+    kind: Annotated[Kind | None, Field(description="Only this kind of file.")] = None,
+    folder_id: Annotated[
+        str | None, Field(description="Only directly in this folder (id or link).", max_length=2000)
+    ] = None,
+    modified_after: Annotated[
+        str | None, Field(description="A date or time.", examples=["2026-11-01"], max_length=40)
+    ] = None,
+    query: Annotated[
+        str | None,
+        Field(
+            description="More, in Drive's own query language.",
+            examples=["'ada@example.com' in owners and starred = true"],
+            max_length=2000,
+        ),
+    ] = None,
+    shared_drive_id: Annotated[
+        str | None, Field(description="Only in this shared drive.", pattern="^[A-Za-z0-9_-]{1,100}$")
+    ] = None,
+    all_drives: Annotated[bool, Field(description="Search all shared drives too: slower, maybe incomplete.")] = False,
+    trashed: Annotated[bool, Field(description="Search the trash instead.")] = False,
+    page_size: Annotated[int, Field(ge=1, le=100)] = 25,
+    cursor: Cursor = None,
+) -> Annotated[CallToolResult, FilePage]:
+    """Find files and folders by words, name, kind, folder and date; without any of them, the newest. Gives their ids,
+    by which the other tools take them."""
+    terms = search_terms(
+        words=words,
+        name=name,
+        kind=kind,
+        folder=folder_id,
+        modified_after=modified_after,
+        trashed=trashed,
+        query=query,
+    )
+    # Drive sorts what it finds by words by relevance, and nothing else.
+    by_relevance = words or "fullText" in (query or "")
+    params: dict[str, Any] = {} if by_relevance else {"orderBy": "modifiedTime desc"}
+    if shared_drive_id:
+        params |= {"corpora": "drive", "driveId": shared_drive_id}
+    elif all_drives:
+        params["corpora"] = "allDrives"
+    return answered(await page_of(running(ctx), terms, params, page_size, cursor))
+
+
+@server.reads("List a folder")
+async def list_folder(
+    ctx: Ctx,
+    folder_id: FolderId = "root",
+    page_size: Annotated[int, Field(ge=1, le=100)] = 50,
+    cursor: Cursor = None,
+) -> Annotated[CallToolResult, FilePage]:
+    """The files and folders directly in a folder, folders first, by name."""
+    terms = f"{quoted(parsed_id(folder_id))} in parents and trashed = false"
+    return answered(await page_of(running(ctx), terms, {"orderBy": "folder,name_natural"}, page_size, cursor))
+
+
+@server.reads("List shared drives")
+async def list_shared_drives(ctx: Ctx, cursor: Cursor = None) -> Annotated[CallToolResult, SharedDrives]:
+    """The shared drives that the account is a member of. Their ids work as folder_id and as shared_drive_id."""
+    params: dict[str, Any] = {"pageSize": 100, "fields": "nextPageToken,drives(id,name)"}
+    found = await running(ctx).api.get(
+        "drive/v3/drives", params | ({"pageToken": cursor} if cursor else {}), what="the shared drives"
+    )
+    drives = [SharedDrive(id=one["id"], name=one.get("name", "")) for one in found.get("drives") or ()]
+    return answered(SharedDrives(drives=drives, next_cursor=found.get("nextPageToken")))
+
+
+@server.reads("Get a file's details")
+async def get_file(ctx: Ctx, file_id: FileId) -> Annotated[CallToolResult, FileDetails]:
+    """All that is known of a file but its content: dates, owner, folder, who may see it, what this account may do."""
+    return answered(await details(running(ctx), file_id))
+
+
+@server.reads("Read a file")
+async def read_file(
+    ctx: Ctx, file_id: FileId, offset: Offset = 0, limit: Limit = PAGE
+) -> Annotated[CallToolResult, ReadFile]:
+    """The content of a file: Docs as Markdown, Sheets as CSV (the first sheet), Slides and PDF as text, text files as
+    they are, images as images. Long texts come in pieces. Of other files, see download_file."""
+    session = running(ctx)
+    raw = await metadata(session, file_id, FIELDS + ",version")
+    shown = file_of(raw)
+    if raw["mimeType"] in IMAGES or raw["mimeType"] == DRAWING:
+        data = await bytes_of(session, raw, MOST_IMAGE)
+        kind = "image/png" if raw["mimeType"] == DRAWING else raw["mimeType"]
+        picture = ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind)
+        return answered(ReadFile(file=shown, format="image"), f"{shown.name} ({kind}):", picture)
+    text, written = await text_of(session, raw)
+    piece = excerpt(text, offset, limit)
+    note = None
+    if written == "csv":
+        note = "Only the first sheet: Drive gives no more as CSV. Its other sheets are read by a Sheets server."
+    value = ReadFile(file=shown, format=written, note=note, **piece.model_dump())  # type: ignore[arg-type]
+    return answered(value, piece.text + piece.ending + (f"\n\n[{note}]" if note else ""))
+
+
+@server.saves("Download a file")
+async def download_file(
+    ctx: Ctx,
+    file_id: FileId,
+    path: Annotated[
+        str | None,
+        Field(
+            description="Where to: a new file or a folder, within the folders that the user allowed. Default: the "
+            "first of them, under the file's own name.",
+            max_length=1000,
+        ),
+    ] = None,
+    export_as: Annotated[
+        ExportFormat | None, Field(description="For Google's own documents. Default: docx, xlsx, pptx, png.")
+    ] = None,
+) -> Annotated[CallToolResult, Saved]:
+    """Save a file on the user's machine, in a folder that the user allowed. Never replaces a file there."""
+    session = running(ctx)
+    session.folders.inside(path or ".")
+    raw = await metadata(session, file_id, MORE_FIELDS)
+    name, what = str(raw["name"]), named(raw)
+    kind: str = raw["mimeType"]
+    params: Params = {"alt": "media", **EVERYWHERE}
+    place = f"{FILES}/{raw['id']}"
+    if kind in EXPORTS:
+        ending: str = export_as or next(iter(EXPORTS[kind]))
+        if ending not in EXPORTS[kind]:
+            raise ToolError(f"{what}: Drive exports it as {', '.join(EXPORTS[kind])}, not as {ending}")
+        kind = EXPORTS[kind][ending]
+        name = name if name.lower().endswith(f".{ending}") else f"{name}.{ending}"
+        place, params = f"{place}/export", {"mimeType": kind}
+    elif export_as:
+        raise ToolError(f"{what}: only Google's own documents are exported; leave export_as out")
+    else:
+        check_content(raw)
+    size = size_of(raw)
+    with session.folders.writing(path, name) as (file, target):
+        written = await session.api.save(
+            place, params, file, what=what, most=MOST_SAVED, size=size, progress=progress_to(ctx, f"saving {name}")
+        )
+        if "md5Checksum" in raw and await asyncio.to_thread(md5, file) != raw["md5Checksum"]:
+            raise ToolError(f"{what}: what arrived is not what Drive has (it changed meanwhile?); nothing was saved")
+    return answered(Saved(path=str(target), size=written, media_type=kind, file=file_of(raw)))

@@ -497,7 +497,8 @@ def test_a_bundled_server_is_added_by_its_name(run: Run, isolated: Path) -> None
         (["x", "--builtin", "gmial"], 'did you mean "gmail"?'),
         (["x", "--builtin", "gmail", "https://x.example"], "expected one of URL, -- COMMAND... and --builtin NAME"),
         (["x", "https://x.example", "--read-only"], 'goes with builtin = "drive", "gmail", "sheets"'),
-        (["x", "--builtin", "sheets", "--folder", "y"], 'goes with builtin = "drive", "gmail"'),
+        (["x", "--builtin", "sheets", "--folder", str(isolated)], 'goes with builtin = "drive", "gmail"'),
+        (["x", "--builtin", "drive", "--folder", "nowhere"], "--folder nowhere: there is no such folder"),
     ):
         code, _, err = told(run("servers", "add", *wrong))
         assert (code, complaint in err) == (2, True), err

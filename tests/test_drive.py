@@ -111,11 +111,47 @@ def test_who_may_see_a_file_of_a_shared_drive_is_asked_for(drive: Server, api: G
     ]
     told = drive.call("get_file", file_id="shared-1")
     assert len(told["permissions"]) == 150
-    drive.call("unshare_file", file_id="shared-1", name="Team plan.md", permission_id="7")
+    drive.call("unshare_file", file_id="shared-1", name="Team plan.md", whom="u7@example.com")
     left = drive.call("get_file", file_id="shared-1")["permissions"]
     assert "u7@example.com" not in [one["email"] for one in left]
     api.faults = [Fault("GET /drive/v3/files/shared-1/permissions", "insufficientFilePermissions")]
     assert "permissions" not in drive.call("get_file", file_id="shared-1").structured
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("list_folder", {"folder_id": "nope"}, "the folder nope: not found."),
+        ("list_folder", {"folder_id": "text-1"}, "'todo.txt' is no folder, but text/plain"),
+        ("search_files", {"folder_id": "nope"}, "the folder nope: not found"),
+        (
+            "search_files",
+            {"query": "party"},
+            "the search: Google refused it (400): Invalid Value. query is for Drive's own",
+        ),
+        ("create_file", {"name": "x", "text": "", "folder_id": "nope"}, "the folder nope: not found."),
+        ("create_folder", {"name": "x", "folder_id": "nope"}, "the folder nope: not found."),
+        ("copy_file", {"file_id": "text-1", "folder_id": "nope"}, "the folder nope: not found."),
+        (
+            "update_file",
+            {"file_id": "folder-1", "name": "Party", "text": "x"},
+            "'Party' is a folder and has no content",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_told(drive: Server, tool: str, arguments: dict[str, str], told: str) -> None:
+    got = drive.call(tool, **arguments)
+    assert got.failed
+    assert got.text.startswith(told)
+
+
+def test_a_list_is_read_a_line_a_file(drive: Server) -> None:
+    assert drive.call("search_files", kind="pdf").text == (
+        "Invitation.pdf (id pdf-1, application/pdf, 588 bytes, 2026-11-01T00:07, owner ada@example.com)"
+    )
+    assert drive.call("search_files", name="nothing").text == "nothing found"
+    assert drive.call("search_files", page_size=1).text.splitlines()[1].startswith("[more: cursor=")
+    assert drive.call("read_file", file_id="gdrive:///text-1")["text"] == "Buy tea\nBuy cake: café\n"
 
 
 def test_a_folder_is_listed_folders_first(drive: Server) -> None:
@@ -177,7 +213,7 @@ def test_an_office_file_can_be_copied_as_one_that_can_be_read(drive: Server, api
     kind = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
     api.drive.add("word-1", "Old.docx", kind, b"PK\x03\x04\x00")
     assert "copy_file with convert" in drive.call("read_file", file_id="word-1").text
-    copy = drive.call("copy_file", file_id="word-1", name="New", convert=True)
+    copy = drive.call("copy_file", file_id="word-1", new_name="New", convert=True)
     assert copy["media_type"] == f"{APPS}document"
 
 
@@ -348,7 +384,7 @@ def test_a_files_content_is_replaced(drive: Server, api: Google) -> None:
 
 
 def test_folders_are_made_and_files_moved_renamed_and_copied(drive: Server, api: Google) -> None:
-    made = drive.call("create_folder", name="New", parent_id="folder-1")
+    made = drive.call("create_folder", name="New", folder_id="folder-1")
     assert made["media_type"] == f"{APPS}folder"
     moved = drive.call("move_file", file_id="text-1", name="todo.txt", folder_id=made["id"])
     assert moved["parents"] == [made["id"]]
@@ -358,11 +394,13 @@ def test_folders_are_made_and_files_moved_renamed_and_copied(drive: Server, api:
     api.drive.add("theirs-1", "theirs.txt", "text/plain", b"x", parents=[])
     told = drive.call("move_file", file_id="theirs-1", name="theirs.txt", folder_id="folder-1")
     assert told.text.endswith("cannot be moved into a folder here: copy_file makes a copy")
-    assert drive.call("rename_file", file_id="text-1", name="done.txt")["name"] == "done.txt"
+    for _ in range(2):  # the second time it is done already
+        assert drive.call("rename_file", file_id="text-1", name="todo.txt", new_name="done.txt")["name"] == "done.txt"
+    assert drive.call("rename_file", file_id="text-1", name="todo.txt", new_name="more.txt").failed
     copy = drive.call("copy_file", file_id="text-1")
     assert copy["name"] == "Copy of done.txt"
     assert copy["id"] != "text-1"
-    assert drive.call("copy_file", file_id="folder-1").text == "'Party': its owner does not let this account copy it"
+    assert drive.call("copy_file", file_id="folder-1").text == "'Party' is a folder: only files are copied"
 
 
 def test_a_file_is_shared_with_one_and_with_nobody_else(drive: Server, api: Google) -> None:
@@ -386,10 +424,14 @@ def test_a_file_is_shared_with_one_and_with_nobody_else(drive: Server, api: Goog
     )
     assert told.text.startswith("message: only a mail to an address carries one")
     api.faults = [Fault("DELETE", "drop", after=True)]  # done, and the answer is lost
-    gone = {"file_id": "text-1", "permission_id": "2"}
+    gone = {"file_id": "text-1", "whom": "Grace@example.com"}
     assert drive.call("unshare_file", name="todo.txt", **gone).structured == gone
     assert [one["role"] for one in drive.call("get_file", file_id="text-1")["permissions"]] == ["owner"]
-    assert "not found" in drive.call("unshare_file", name="todo.txt", **gone).text
+    told = drive.call("unshare_file", name="todo.txt", **gone)
+    assert told.text == "'todo.txt' is not shared with 'Grace@example.com'; it is shared with nobody"
+    drive.call("share_file", file_id="text-1", name="todo.txt", role="reader", anyone_with_link=True)
+    assert not drive.call("unshare_file", file_id="text-1", name="todo.txt", whom="anyone").failed
+    assert drive.call("unshare_file", file_id="text-1", name="todo.txt", whom="ada@example.com").failed
 
 
 def test_the_trash_is_the_end_and_not_for_good(drive: Server, api: Google) -> None:
@@ -439,6 +481,10 @@ def test_without_an_allowed_folder_files_stay_where_they_are(api: Google) -> Non
 
 def test_the_reading_variant_has_no_tool_that_changes_anything_there(api: Google) -> None:
     with running("drive", "--read-only", google=api) as server:
+        assert sorted(server.tools) == ["get_file", "list_folder", "list_shared_drives", "read_file", "search_files"]
+    with running("drive", "--read-only", "--folder", "/nowhere", google=api) as server:
+        told = server.call("download_file", file_id="text-1")
+        assert told.text == "the folder '/nowhere', which the user allowed, does not exist: make it first"
         assert sorted(server.tools) == [
             "download_file", "get_file", "list_folder", "list_shared_drives", "read_file", "search_files",
         ]  # fmt: skip

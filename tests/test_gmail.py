@@ -91,6 +91,11 @@ def test_a_message_is_read_with_its_attachments_and_whom_to_answer(gmail: Server
     assert got["reply"] == {"to": ["Grace Hopper <grace@example.com>"], "all_cc": []}
     assert got.text.startswith("From: Grace Hopper <grace@example.com>\nTo: Ada <ada@example.com>\nDate: 2026-")
     assert "Attachment: part_id 1: invite.pdf (application/pdf, " in got.text
+    assert "\nA reply goes to: Grace Hopper <grace@example.com>\n\nSee below." in got.text
+    listed = gmail.call("search_mail", query="subject:Invitation").text
+    assert listed.endswith(
+        f"Grace Hopper <grace@example.com>: Invitation  [INBOX, UNREAD]\n    message {one['id']}, thread {one['id']}  See below."
+    )
 
 
 def test_html_alone_is_made_plain_and_hidden_text_left_out(gmail: Server, api: Google) -> None:
@@ -186,6 +191,9 @@ def test_labels_are_made_and_changed_by_name(gmail: Server, api: Google) -> None
     gmail.call("change_labels", message_ids=[one["id"]], add=["fun/parties"], remove=["UNREAD"])
     assert api.gmail.messages[one["id"]]["labelIds"] == ["INBOX", made["id"]]
     assert found(gmail, "label:Fun/Parties")[0]["labels"] == ["INBOX", "Fun/Parties"]
+    assert gmail.call("create_label", name="Fun/Parties").text == (
+        "there is a label 'Fun/Parties' already: change_labels puts it on"
+    )
     assert "Fun/Parties" in [label["name"] for label in gmail.call("list_labels")["labels"]]
     told = gmail.call("change_labels", message_ids=[one["id"]], add=["Nope"])
     assert told.text == "no label is named 'Nope': list_labels shows them, create_label makes one"
@@ -236,7 +244,9 @@ def test_a_reply_stays_in_its_conversation(gmail: Server, api: Google) -> None:
     (one,) = found(gmail, 'subject:"Party?" in:inbox')
     whom = gmail.call("read_message", message_id=one["id"])["reply"]
     assert whom == {"to": ["Grace Hopper <grace@example.com>"], "all_cc": ["Alan <alan@example.com>"]}
-    done = gmail.call("reply", message_id=one["id"], to=whom["to"], cc=whom["all_cc"], body="At eight.")
+    done = gmail.call(
+        "reply", message_id=one["id"], to=whom["to"], cc=whom["all_cc"], subject="Party?", body="At eight."
+    )
     assert done["thread_id"] == one["thread_id"]
     message, original = sent(api), api.gmail.messages[one["id"]]["_parsed"]
     assert message["Subject"] == "Re: Party?"
@@ -253,7 +263,7 @@ def test_a_strangers_headers_cannot_put_anything_into_a_reply(gmail: Server, api
         b"Message-ID: <a@b>\r\n\tBcc: evil@example.com\r\nReferences: <x@y> <z z> Bcc:evil <\x01@q>\r\n\r\nhello"
     )
     id_ = api.gmail.add(raw)
-    gmail.call("reply", message_id=id_, to=["eve@example.com"], body="x")
+    gmail.call("reply", message_id=id_, to=["eve@example.com"], subject="Re: Hi Bcc: evil@example.com", body="x")
     message = sent(api)
     assert message["Bcc"] is None
     assert set(message.keys()) == {
@@ -361,7 +371,9 @@ def test_names_with_commas_are_answered_as_they_are(gmail: Server, api: Google) 
         "to": ['"Hopper, Grace" <grace@example.com>'],
         "all_cc": ['"Smith, Al" <al@example.com>', '"Smith, Bo (HR)" <bo@example.com>'],
     }
-    gmail.call("reply", message_id=id_, to=whom["to"], cc=whom["all_cc"], body="x")
+    told = gmail.call("reply", message_id=id_, to=whom["to"], subject="Other", body="x")
+    assert told.text.startswith("subject: a reply keeps its conversation's, 'Re: x'")
+    gmail.call("reply", message_id=id_, to=whom["to"], cc=whom["all_cc"], subject="Re: x", body="x")
     message = sent(api)
     assert [one.addr_spec for one in message["To"].addresses] == ["grace@example.com"]
     assert [one.display_name for one in message["Cc"].addresses] == ["Smith, Al", "Smith, Bo (HR)"]
@@ -458,5 +470,5 @@ def test_a_subject_of_two_lines_is_refused(gmail: Server, api: Google) -> None:
 def test_the_reading_variant_cannot_write(api: Google) -> None:
     with running("gmail", "--read-only", google=api) as server:
         assert sorted(server.tools) == [
-            "list_drafts", "list_labels", "read_attachment", "read_message", "read_thread", "save_attachment", "search_mail",
+            "list_drafts", "list_labels", "read_attachment", "read_message", "read_thread", "search_mail",
         ]  # fmt: skip

@@ -119,7 +119,7 @@ def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Pa
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["answer"] == "Drafted."
         found, cells, draft = results(model_double)
-        assert '"id":"budget-1"' in found
+        assert "Party budget (id budget-1, spreadsheet, " in found
         assert '4: ["Total", 15.5]' in cells
         assert '"draft_id":' in draft
         (own,) = service.gmail.drafts.values()
@@ -195,8 +195,11 @@ def test_the_person_sees_whom_a_mail_goes_to_before_it_goes(tmp_path: Path, mode
             terminal.wait_for("mail wants to run send_message")
             terminal.wait_for("grace@example.com")
             terminal.wait_for("See you at eight")
+            terminal.wait_for("[y]es")
+            assert "[a]lways" not in terminal.text
+            assert terminal.text.index("See you") < terminal.text.index("[y]es")
             assert not service.gmail.sent
-            terminal.send("y")
+            terminal.send("ay")
             terminal.wait_for("All done.")
         assert len(service.gmail.sent) == 1
 

@@ -112,26 +112,34 @@ def test_a_page_is_bounded_by_its_text_too(sheets: Server, api: Google) -> None:
     assert sheets.call("read_range", spreadsheet_id="huge", range="S!A1")["rows"] == [["y" * 50_000]]
 
 
-def test_several_ranges_are_read_at_once(sheets: Server) -> None:
+def test_several_ranges_are_read_at_once(sheets: Server, api: Google) -> None:
     got = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs!A1:B1", "'My sheet''s'!B2", "Z99"])
     assert got["ranges"] == [
         {"range": "'Costs'!A1:B1", "rows": [["Item", "Price"]]},
         {"range": "'My sheet''s'!B2", "rows": [[2]]},
         {"range": "'Costs'!Z99", "rows": []},
     ]
-    told = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs", "Costs"])
-    assert told.text == "52,000 cells are more than 10,000: read_range gives large ranges page by page"
+    whole = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs", "My sheet's"])
+    assert [len(one["rows"]) for one in whole["ranges"]] == [4, 2]
+    api.sheets.add("wordy", "Wordy", {"S": [["x" * 40_000] * 30]}, columns=30)
+    told = sheets.call("read_ranges", spreadsheet_id="wordy", ranges=["S"])
+    assert told.text.endswith("larger than 1,048,576 bytes: read_range gives large ranges page by page")
 
 
 @pytest.mark.parametrize(
     ("range_", "told"),
     [
         ("Nope!A1", "no sheet is named 'Nope'; the spreadsheet has: Costs, My sheet's"),
-        ("A0", "'A0' is no range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1"),
+        (
+            "Sheet1",
+            "'Sheet1' is neither cells, such as A1:C10 or 'My sheet'!A:C, nor a sheet or a named range; there are the sheets Costs, My sheet's and the ranges Prices",
+        ),
+        ("A0", "'A0' is neither cells"),
         ("Costs!A1:", "'Costs!A1:' is no range: what stands behind the colon is missing something"),
         ("Costs!A1;B2", "'Costs!A1;B2' is no range"),
-        ("A1:B2:C3", "'A1:B2:C3' is no range"),
-        ("AAAA1", "'AAAA1' is no range"),
+        ("Costs!A0", "'Costs!A0' is no range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1"),
+        ("A1:B2:C3", "'A1:B2:C3' is neither cells"),
+        ("AAAA1", "'AAAA1' is neither cells"),
         ("Costs!AA1", "'Costs!AA1' lies outside the sheet 'Costs', which has 1000 rows and columns A to Z"),
         ("A1001", "'A1001' lies outside the sheet 'Costs'"),
     ],
@@ -147,6 +155,7 @@ def test_rows_are_appended_below_the_last(sheets: Server, api: Google) -> None:
     done = sheets.call(
         "append_rows", spreadsheet_id="budget-1", range="Costs", rows=[["Wine", 9, True], ["=1+1", None, ""]]
     )
+    assert "was stored as text" in done.structured.pop("note")
     assert done.structured == {"range": "Costs!A5:C6", "rows": 2, "columns": 3, "cells": 5}
     assert cells(api)[4:] == [["Wine", 9, True], ["=1+1", "", ""]]
 
@@ -168,28 +177,52 @@ def test_the_first_sheet_is_one_that_can_be_seen(sheets: Server, api: Google) ->
 
 def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: Server, api: Google) -> None:
     sheets.call(
-        "write_range", spreadsheet_id="budget-1", range="D1:E1", rows=[['=IMAGE("https://evil.example")', "12"]]
+        "write_range",
+        spreadsheet_id="budget-1",
+        title="Party budget",
+        range="D1:E1",
+        rows=[['=IMAGE("https://evil.example")', "12"]],
     )
     assert cells(api)[0][3:5] == ['=IMAGE("https://evil.example")', "12"]
-    sheets.call("write_range", spreadsheet_id="budget-1", range="D1:E1", rows=[["=1+1", "12"]], entered="user_entered")
+    told = sheets.call("write_range", spreadsheet_id="budget-1", title="Budget", range="D1", rows=[[1]])
+    assert told.text == "title: the spreadsheet budget-1 is called 'Party budget', not 'Budget'; nothing was changed"
+    sheets.call(
+        "write_range",
+        spreadsheet_id="budget-1",
+        title="Party budget",
+        range="D1:E1",
+        rows=[["=1+1", "12"]],
+        entered="user_entered",
+    )
     assert cells(api)[0][3:5] == [{"formula": "=1+1", "value": 0}, 12.0]
 
 
 def test_a_range_is_written_and_null_leaves_a_cell(sheets: Server, api: Google) -> None:
-    done = sheets.call("write_range", spreadsheet_id="budget-1", range="Costs!A2:C3", rows=[["Coffee", None, ""], [1]])
+    done = sheets.call(
+        "write_range",
+        spreadsheet_id="budget-1",
+        title="Party budget",
+        range="Costs!A2:C3",
+        rows=[["Coffee", None, ""], [1]],
+    )
     assert cells(api)[1:3] == [["Coffee", 3.5, ""], [1, 12, False]]
     assert done["cells"] == 3
-    assert sheets.call("write_range", spreadsheet_id="budget-1", range="A1", rows=[[float("inf")]]).failed
-    told = sheets.call("write_range", spreadsheet_id="budget-1", range="A1:B1", rows=[[1, 2, 3]])
+    assert sheets.call(
+        "write_range", spreadsheet_id="budget-1", title="Party budget", range="A1", rows=[[float("inf")]]
+    ).failed
+    told = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="A1:B1", rows=[[1, 2, 3]])
     assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows makes new rows"
-    told = sheets.call("write_range", spreadsheet_id="budget-1", range="Z1", rows=[[1, 2]])
+    told = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="Z1", rows=[[1, 2]])
     assert told.text == "1 rows of 2 cells do not fit into 'Costs'!Z1:Z1000; append_rows makes new rows"
-    sheets.call("write_range", spreadsheet_id="budget-1", range="G7", rows=[[1, 2], [3, 4]])
+    sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="G7", rows=[[1, 2], [3, 4]])
     assert read(sheets, "G7:H8") == [[1, 2], [3, 4]]
 
 
 def test_a_range_is_cleared(sheets: Server, api: Google) -> None:
-    assert sheets.call("clear_range", spreadsheet_id="budget-1", range="B2:C3")["range"] == "Costs!B2:C3"
+    assert (
+        sheets.call("clear_range", spreadsheet_id="budget-1", title="Party budget", range="B2:C3")["range"]
+        == "Costs!B2:C3"
+    )
     assert read(sheets, "A1:C4") == [["Item", "Price", "Bought"], ["Tea"], ["Cake"], ["Total", 15.5]]
 
 

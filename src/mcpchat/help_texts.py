@@ -327,6 +327,7 @@ TEXTS: dict[str, str] = {
         "                       nothing.\n"
         "  --folder FOLDER      A folder it may save files into and send from.\n"
         "                       Repeatable.\n"
+        "  --account ACCOUNT    Whose login it gets: an address, or its name.\n"
         "  --env NAME=VALUE     A variable for the program. Repeatable.\n"
         "  --env-pass NAME      A variable of yours it may see. Repeatable.\n"
         "  --header NAME=VALUE  An HTTP header. Repeatable.\n"

@@ -146,7 +146,9 @@ class Gmail:
             one for one in reversed(self.messages.values())
             if not hidden & set(one["labelIds"]) and all(self._fits(one, word) for word in words)
         ]  # fmt: skip
-        start, size = int(request.one("pageToken", "0")), request.number("maxResults", 100, 500)
+        if not (token := request.one("pageToken", "0")).isdecimal():
+            raise Error(400, "Invalid pageToken", reason="invalidArgument")
+        start, size = int(token), request.number("maxResults", 100, 500)
         body: dict[str, Any] = {"resultSizeEstimate": len(found)}
         if found:
             body["messages"] = [{"id": one["id"], "threadId": one["threadId"]} for one in found[start : start + size]]

@@ -25,6 +25,8 @@ from mcpchat_servers.drive.requests import (
     UPLOADS,
     called,
     converted,
+    details,
+    folder_of,
     media_type_of,
     metadata,
     named,
@@ -33,7 +35,7 @@ from mcpchat_servers.drive.requests import (
     writing,
 )
 from mcpchat_servers.drive.server import server
-from mcpchat_servers.google.ids import FileId, parsed_id
+from mcpchat_servers.google.ids import FileId
 from mcpchat_servers.google.server import Ctx, answered, progress_to
 from mcpchat_servers.google.server import session as running
 
@@ -42,7 +44,7 @@ class Unshared(BaseModel):
     """A permission that was taken away."""
 
     file_id: str
-    permission_id: str
+    whom: str
 
 
 class Shared(BaseModel):
@@ -94,8 +96,9 @@ async def create_file(
         title = name or own_name
         if not title:
             raise ToolError("name: expected, since there is no file to take it from")
+        folder = await folder_of(session, folder_id)
         kind = media_type or media_type_of(title, text, convert=convert)
-        described: dict[str, object] = {"name": title, "parents": [parsed_id(folder_id)], "mimeType": kind}
+        described: dict[str, object] = {"name": title, "parents": [folder], "mimeType": kind}
         if convert:
             described["mimeType"] = converted(kind)
         made = await session.api.upload(
@@ -121,6 +124,8 @@ async def update_file(
     session = running(ctx)
     raw = await called(session, file_id, name, follow=True)
     kind: str = raw["mimeType"]
+    if kind == FOLDER:
+        raise ToolError(f"{named(raw)} is a folder and has no content: create_file makes a file in it")
     with ExitStack() as open_files:
         source, size, own_name = source_of(session, open_files, text, path, media_type)
         if kind.startswith(APPS):
@@ -146,11 +151,12 @@ async def update_file(
 
 @server.changes("Create a folder")
 async def create_folder(
-    ctx: Ctx, name: Annotated[str, Field(min_length=1, max_length=500)], parent_id: FolderId = "root"
+    ctx: Ctx, name: Annotated[str, Field(min_length=1, max_length=500)], folder_id: FolderId = "root"
 ) -> Annotated[CallToolResult, File]:
-    """Make a new folder."""
-    body = {"name": name, "mimeType": FOLDER, "parents": [parsed_id(parent_id)]}
-    made = await running(ctx).api.change(
+    """Make a new folder, within another one."""
+    session = running(ctx)
+    body = {"name": name, "mimeType": FOLDER, "parents": [await folder_of(session, folder_id)]}
+    made = await session.api.change(
         "POST", FILES, body, what=f"the folder {name!r}", repeatable=False, params=writing()
     )
     return answered(file_of(made))
@@ -161,7 +167,7 @@ async def move_file(ctx: Ctx, file_id: FileId, name: Name, folder_id: FolderId) 
     """Move a file or folder into another folder. Who may see that folder may then see the file."""
     session = running(ctx)
     raw = await called(session, file_id, name)
-    target = (await metadata(session, folder_id, FIELDS))["id"]  # of "root", the folder's own id
+    target = await folder_of(session, folder_id)
     params: dict[str, Any] = {**writing(), "addParents": target}
     parents = raw.get("parents") or []
     if parents == [target]:
@@ -176,17 +182,24 @@ async def move_file(ctx: Ctx, file_id: FileId, name: Name, folder_id: FolderId) 
 
 @server.changes("Rename a file", idempotent=True)
 async def rename_file(
-    ctx: Ctx, file_id: FileId, name: Annotated[str, Field(min_length=1, max_length=500)]
+    ctx: Ctx,
+    file_id: FileId,
+    name: Name,
+    new_name: Annotated[str, Field(min_length=1, max_length=500)],
 ) -> Annotated[CallToolResult, File]:
     """Give a file or folder another name."""
-    return answered(await patched(running(ctx), file_id, {"name": name}))
+    session = running(ctx)
+    raw = await metadata(session, file_id, FIELDS, follow=False)
+    if raw.get("name") != new_name:  # else it is done already
+        raw = await called(session, file_id, name)
+    return answered(await patched(session, raw["id"], {"name": new_name}))
 
 
 @server.changes("Copy a file")
 async def copy_file(
     ctx: Ctx,
     file_id: FileId,
-    name: Annotated[str | None, Field(description='Default: "Copy of ...".', min_length=1, max_length=500)] = None,
+    new_name: Annotated[str | None, Field(description='Default: "Copy of ...".', min_length=1, max_length=500)] = None,
     folder_id: Annotated[str | None, Field(description="Default: the folder that it is in.", max_length=2000)] = None,
     convert: Annotated[
         bool, Field(description="Make the copy of an Office file a Google Doc, Sheet or Slides, which can be read.")
@@ -195,9 +208,11 @@ async def copy_file(
     """Copy a file (not a folder)."""
     session = running(ctx)
     raw = await metadata(session, file_id, FIELDS)
-    body: dict[str, object] = {"name": name} if name else {}
+    if raw["mimeType"] == FOLDER:
+        raise ToolError(f"{named(raw)} is a folder: only files are copied")
+    body: dict[str, object] = {"name": new_name} if new_name else {}
     if folder_id:
-        body["parents"] = [parsed_id(folder_id)]
+        body["parents"] = [await folder_of(session, folder_id)]
     if convert:
         body["mimeType"] = converted(raw["mimeType"])
     made = await session.api.change(
@@ -250,26 +265,37 @@ async def share_file(
     return answered(Shared(file_id=raw["id"], permission=permission_of(made)))
 
 
-@server.changes("Stop sharing a file", destructive=True, idempotent=True)
+@server.changes("Stop sharing a file", destructive=True)
 async def unshare_file(
     ctx: Ctx,
     file_id: FileId,
     name: Name,
-    permission_id: Annotated[
-        str, Field(description="From the permissions that get_file lists.", pattern="^[A-Za-z0-9_-]{1,100}$")
+    whom: Annotated[
+        str,
+        Field(
+            description='An address or a domain that it is shared with, or "anyone" for everyone with the link.',
+            min_length=1,
+            max_length=254,
+            examples=["ada@example.com", "anyone"],
+        ),
     ],
 ) -> Annotated[CallToolResult, Unshared]:
-    """Take a permission away, by its id."""
+    """Take somebody's right to see or change a file away."""
     session = running(ctx)
     raw = await called(session, file_id, name)
+    permissions = (await details(session, raw["id"])).permissions or []
+    found = [one for one in permissions if whom.lower() in {(one.email or one.domain or one.type).lower()}]
+    if len(found) != 1 or found[0].role == "owner":
+        known = ", ".join(one.email or one.domain or one.type for one in permissions if one.role != "owner")
+        raise ToolError(f"{named(raw)} is not shared with {whom!r}; it is shared with {known or 'nobody'}")
     await session.api.change(
         "DELETE",
-        f"{FILES}/{raw['id']}/permissions/{permission_id}",
-        what=f"the permission {permission_id} of {named(raw)}",
+        f"{FILES}/{raw['id']}/permissions/{found[0].id}",
+        what=f"the permission of {whom} for {named(raw)}",
         repeatable=True,
         params=EVERYWHERE,
     )
-    return answered(Unshared(file_id=raw["id"], permission_id=permission_id))
+    return answered(Unshared(file_id=raw["id"], whom=whom))
 
 
 @server.changes("Put a file into the trash", destructive=True, idempotent=True)

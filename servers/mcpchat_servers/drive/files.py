@@ -9,6 +9,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.ids import parsed_id
+from mcpchat_servers.google.refusals import one_line
 
 APPS = "application/vnd.google-apps."
 FOLDER = f"{APPS}folder"
@@ -149,6 +150,27 @@ class FilePage(BaseModel):
     files: list[File]
     next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
     incomplete: Annotated[bool | None, Field(description="Google did not search everywhere: narrow it down.")] = None
+
+
+def file_lines(page: FilePage) -> str:
+    """A page as a model reads it: a line a file, with what is needed to choose one. All else is structured content."""
+    lines = []
+    for file in page.files:
+        kind = file.media_type.removeprefix(APPS)
+        told = [
+            f"id {file.id}",
+            kind,
+            f"{file.size:,} bytes" if file.size is not None else "",
+            (file.modified or "")[:16],
+        ]
+        owner = file.owners[0].email if file.owners else None
+        told += [f"owner {owner}" if owner else "", "in the trash" if file.trashed else ""]
+        lines.append(f"{one_line(file.name)} ({', '.join(filter(None, told))})")
+    if page.incomplete:
+        lines.append("[Google did not search everywhere: narrow it down]")
+    if page.next_cursor:
+        lines.append(f"[more: cursor={page.next_cursor}]")
+    return "\n".join(lines) or "nothing found"
 
 
 def file_of(raw: Mapping[str, Any]) -> File:

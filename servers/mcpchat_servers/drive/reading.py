@@ -19,6 +19,7 @@ from mcpchat_servers.drive.files import (
     FilePage,
     FolderId,
     Kind,
+    file_lines,
     file_of,
     quoted,
     search_terms,
@@ -30,6 +31,7 @@ from mcpchat_servers.drive.requests import (
     bytes_of,
     check_content,
     details,
+    folder_of,
     md5,
     metadata,
     named,
@@ -38,7 +40,8 @@ from mcpchat_servers.drive.requests import (
 )
 from mcpchat_servers.drive.server import server
 from mcpchat_servers.google.api import Params
-from mcpchat_servers.google.ids import FileId, parsed_id
+from mcpchat_servers.google.ids import FileId
+from mcpchat_servers.google.refusals import Refused
 from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, answered, progress_to
 from mcpchat_servers.google.server import session as running
 from mcpchat_servers.google.texts import IMAGES, PAGE, excerpt
@@ -130,7 +133,15 @@ async def search_files(
         params |= {"corpora": "drive", "driveId": shared_drive_id}
     elif all_drives:
         params["corpora"] = "allDrives"
-    return answered(await page_of(running(ctx), terms, params, page_size, cursor))
+    try:
+        page = await page_of(running(ctx), terms, params, page_size, cursor)
+    except Refused as error:
+        if error.status == 400 and query:
+            raise ToolError(f"{error}. query is for Drive's own query language; plain words go into words") from error
+        if error.status == 404 and folder_id:
+            raise ToolError(f"the folder {folder_id}: not found, or this account may not see it") from error
+        raise
+    return answered(page, file_lines(page))
 
 
 @server.reads("List a folder")
@@ -141,8 +152,10 @@ async def list_folder(
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, FilePage]:
     """The files and folders directly in a folder, folders first, by name."""
-    terms = f"{quoted(parsed_id(folder_id))} in parents and trashed = false"
-    return answered(await page_of(running(ctx), terms, {"orderBy": "folder,name_natural"}, page_size, cursor))
+    session = running(ctx)
+    terms = f"{quoted(await folder_of(session, folder_id))} in parents and trashed = false"
+    page = await page_of(session, terms, {"orderBy": "folder,name_natural"}, page_size, cursor)
+    return answered(page, file_lines(page))
 
 
 @server.reads("List shared drives")

@@ -73,6 +73,17 @@ async def metadata(session: Session, given: str, fields: str, *, follow: bool = 
     return raw
 
 
+async def folder_of(session: Session, given: str) -> str:
+    """The id of a folder, which is looked up. Raises ToolError where it is none."""
+    wanted = parsed_id(given)
+    raw = await session.api.get(
+        f"{FILES}/{wanted}", {"fields": "id,name,mimeType", **EVERYWHERE}, what=f"the folder {given}"
+    )
+    if raw.get("mimeType") != FOLDER:
+        raise ToolError(f"{named(raw)} is no folder, but {raw.get('mimeType')}")
+    return str(raw["id"])
+
+
 async def called(session: Session, given: str, name: str, *, follow: bool = False) -> dict[str, Any]:
     """What Drive tells of a file, where that has this name: a person who saw the name agreed to no other file."""
     raw = await metadata(session, given, FIELDS, follow=follow)

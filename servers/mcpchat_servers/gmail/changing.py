@@ -10,6 +10,7 @@ from pydantic import Field
 from mcpchat_servers.gmail.reading import Label
 from mcpchat_servers.gmail.requests import ME, Changed, each_of, fresh_labels, relabelled
 from mcpchat_servers.gmail.server import Id, server
+from mcpchat_servers.google.refusals import Refused
 from mcpchat_servers.google.server import Ctx, answered
 from mcpchat_servers.google.server import session as running
 
@@ -45,7 +46,12 @@ async def create_label(
 ) -> Annotated[CallToolResult, Label]:
     """Make a new label."""
     body = {"name": name, "labelListVisibility": "labelShow", "messageListVisibility": "show"}
-    made = await running(ctx).api.change("POST", f"{ME}/labels", body, what=f"the label {name!r}", repeatable=False)
+    try:
+        made = await running(ctx).api.change("POST", f"{ME}/labels", body, what=f"the label {name!r}", repeatable=False)
+    except Refused as error:
+        if error.status == 409:
+            raise ToolError(f"there is a label {name!r} already: change_labels puts it on") from error
+        raise
     return answered(Label(id=made.get("id", ""), name=made.get("name", name), type="user"))
 
 

@@ -133,7 +133,7 @@ def subject_of_reply(given: str | None, original: str) -> str:
     wanted = answering(original)
     if given is not None and answering(given).lower().split()[1:] != wanted.lower().split()[1:]:
         raise ToolError(f"subject: a reply keeps its conversation's, {wanted!r}: leave it out, or write a new message")
-    return wanted if given is None else given
+    return wanted
 
 
 def _subject(text: str) -> str:

@@ -229,6 +229,16 @@ def charset_of(part: Raw) -> str:
     return ""
 
 
+def message_lines(messages: Sequence[Message]) -> list[str]:
+    """Messages as a model reads them in a list: who, what and when, the first words, the ids."""
+    lines = []
+    for one in messages:
+        when = (one.date or "")[:16].replace("T", " ")
+        lines.append(f"{when}  {one.sender}: {one.subject}  [{', '.join(one.labels)}]")
+        lines.append(f"    message {one.id}, thread {one.thread_id}  {one.snippet or ''}")
+    return lines
+
+
 def header_lines(message: Message) -> str:
     """The headers as a person reads them, above a text."""
     lines = [

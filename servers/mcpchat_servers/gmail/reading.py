@@ -17,6 +17,7 @@ from mcpchat_servers.gmail.parts import (
     charset_of,
     header_lines,
     inner_message,
+    message_lines,
     message_of,
     reply_of,
 )
@@ -123,7 +124,7 @@ async def search_mail(
             examples=["from:ada@example.com newer_than:30d has:attachment"],
         ),
     ] = "",
-    include_spam_and_trash: bool = False,
+    include_spam_and_trash: Annotated[bool, Field(description="Else what is there is not found.")] = False,
     page_size: Annotated[int, Field(ge=1, le=50)] = 15,
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, MessagePage]:
@@ -145,7 +146,8 @@ async def search_mail(
         next_cursor=found.get("nextPageToken"),
         about=found.get("resultSizeEstimate"),
     )
-    return answered(page)
+    more = [f"[more: cursor={page.next_cursor}]"] if page.next_cursor else []
+    return answered(page, "\n".join([*message_lines(page.messages), *more]) or "nothing found")
 
 
 @server.reads("Read a message")
@@ -164,8 +166,14 @@ async def read_message(
     reply = reply_of(raw, await own_address(session))
     return answered(
         ReadMessage(message=message, reply=reply, **piece.model_dump()),
-        f"{header_lines(message)}\n\n{piece.text}{piece.ending}",
+        f"{header_lines(message)}\n{_reply_line(reply)}\n\n{piece.text}{piece.ending}",
     )
+
+
+def _reply_line(reply: Reply) -> str:
+    others = f"; to all, with cc {', '.join(reply.all_cc)}" if reply.all_cc else ""
+    more = f" and {reply.left_out} more" if reply.left_out else ""
+    return f"A reply goes to: {', '.join(reply.to) or 'nobody'}{others}{more}"
 
 
 @server.reads("Read a conversation")
@@ -268,4 +276,7 @@ async def list_drafts(
     raws = await got(lambda one: draft_of(session, one["id"]), found.get("drafts") or ())
     names = await label_names(session, [raw["message"] for raw in raws])
     drafts = [Draft(draft_id=raw["id"], message=message_of(raw["message"], names)) for raw in raws]
-    return answered(Drafts(drafts=drafts, next_cursor=found.get("nextPageToken")))
+    page = Drafts(drafts=drafts, next_cursor=found.get("nextPageToken"))
+    lines = [f"draft {one.draft_id} to {', '.join(one.message.to)}: {one.message.subject}" for one in drafts]
+    lines += [f"[more: cursor={page.next_cursor}]"] if page.next_cursor else []
+    return answered(page, "\n".join(lines) or "no drafts")

@@ -196,7 +196,7 @@ async def relabelled(
             "POST",
             f"{ME}/messages/batchModify",
             {"ids": list(message_ids), **body},
-            what=f"{len(message_ids)} messages",
+            what=f"the messages {', '.join(message_ids[:3])}{' and others' if len(message_ids) > 3 else ''}",
             repeatable=True,
         )
     await _each(ctx, "thread", thread_ids or (), "modify", body)

@@ -7,7 +7,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
-from mcpchat_servers.gmail.composing import Original, answering, recipient, subject_of_reply
+from mcpchat_servers.gmail.composing import Original, recipient, subject_of_reply
 from mcpchat_servers.gmail.parts import Raw, attachment_of, headers_of, is_attachment, mailboxes, parts_of
 from mcpchat_servers.gmail.requests import ME, Letter, body_of, composed, deliver, draft_of, original_of
 from mcpchat_servers.gmail.server import DraftId, MessageId, server
@@ -84,8 +84,8 @@ async def update_draft(
     bcc: More = None,
     attachments: Files = None,
 ) -> Annotated[CallToolResult, Written]:
-    """Replace all of a draft: recipients, text, attachments, and the subject where one is given. A reply stays in its
-    conversation."""
+    """Replace a draft: give all recipients, all text and all attachments anew; only the subject stays where none is
+    given. A reply stays in its conversation."""
     session = running(ctx)
     found = (await draft_of(session, draft_id))["message"]
     headers = headers_of(found)
@@ -155,8 +155,9 @@ async def reply(
     message_id: MessageId,
     to: Annotated[
         list[str],
-        Field(description="Whom the reply goes to: see reply of read_message.", min_length=1, max_length=100),
+        Field(description="Whom the reply goes to: read_message tells.", min_length=1, max_length=100),
     ],
+    subject: Annotated[str, Field(description="The conversation's, for the user to see.", max_length=900)],
     body: Body,
     cc: More = None,
     bcc: More = None,
@@ -166,7 +167,8 @@ async def reply(
     session = running(ctx)
     original, thread = await original_of(session, message_id)
     assert original is not None
-    letter = Letter(to, cc or [], bcc or [], answering(original.subject), body, attachments or [])
+    title = subject_of_reply(subject, original.subject)
+    letter = Letter(to, cc or [], bcc or [], title, body, attachments or [])
     message = await composed(session, letter, original)
     made = await deliver(ctx, "POST", f"{ME}/messages/send", message, thread, "the reply")
     return answered(_written(letter, made))

@@ -16,7 +16,7 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 class Folders:
-    """``allowed`` folders exist and are absolute, with links resolved; the first is where relative paths begin."""
+    """``allowed`` folders are absolute, with links resolved; the first is where relative paths begin."""
 
     def __init__(self, allowed: Sequence[Path]) -> None:
         self._allowed = tuple(allowed)
@@ -40,7 +40,10 @@ class Folders:
             found = (self._allowed[0] / Path(path).expanduser()).resolve()
         except (OSError, RuntimeError) as error:
             raise ToolError(f"{path!r} is no path that can be followed") from error
-        if not any(found.is_relative_to(folder) for folder in self._allowed):
+        folder = next((one for one in self._allowed if found.is_relative_to(one)), None)
+        if folder is not None and not folder.is_dir():
+            raise ToolError(f"the folder {str(folder)!r}, which the user allowed, does not exist: make it first")
+        if folder is None:
             raise ToolError(f"{path!r} is outside the folders that the user allowed: {self.names()}")
         return found
 

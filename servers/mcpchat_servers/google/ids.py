@@ -21,7 +21,7 @@ FileId = Annotated[
 
 def parsed_id(text: str) -> str:
     """The id in an id or a link. Raises ToolError."""
-    given = text.strip()
+    given = text.strip().removeprefix("gdrive:///")
     if found := _LINK.match(given):
         return found[1]
     if not _ID.fullmatch(given):

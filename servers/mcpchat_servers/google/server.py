@@ -96,6 +96,7 @@ class GoogleServer(MCPServer[Session]):
         self._folders = Folders(())
         self._tokens: Tokens = tokens({}, ())
         self._changing: list[str] = []
+        self._saving: list[str] = []
         self.running: Session | None = None
 
     # Tools.
@@ -111,13 +112,16 @@ class GoogleServer(MCPServer[Session]):
         hints = ToolAnnotations(
             read_only_hint=False, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=True
         )
-        return self._tool(title, hints, changing=True)
+        return self._tool(title, hints, kept_in=self._changing)
 
     def saves(self, title: str) -> Callable[[_Function], _Function]:
-        """A tool that changes nothing at Google, and makes a new file on this machine."""
-        return self._tool(title, ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False))
+        """A tool that changes nothing at Google, and makes a new file on this machine: in a folder that is allowed."""
+        hints = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False)
+        return self._tool(title, hints, kept_in=self._saving)
 
-    def _tool(self, title: str, hints: ToolAnnotations, *, changing: bool = False) -> Callable[[_Function], _Function]:
+    def _tool(
+        self, title: str, hints: ToolAnnotations, *, kept_in: list[str] | None = None
+    ) -> Callable[[_Function], _Function]:
         def add(function: _Function) -> _Function:
             name = function.__name__
             hints.open_world_hint = True
@@ -125,8 +129,8 @@ class GoogleServer(MCPServer[Session]):
             tool = self._tool_manager.get_tool(name)
             assert tool is not None
             tool.fn_metadata = _AsGiven(**dict(tool.fn_metadata))
-            if changing:
-                self._changing.append(name)
+            if kept_in is not None:
+                kept_in.append(name)
             return function
 
         return add
@@ -212,13 +216,11 @@ class GoogleServer(MCPServer[Session]):
             self._base = checked_base(environ.get(BASE) or self._base)
         except ValueError as error:
             parser.error(f"{BASE}: {error}")
-        folders = []
-        for path in options.folder if self._takes_folders else ():
-            folder = Path(path).expanduser().resolve()
-            if not folder.is_dir():
-                parser.error(f"--folder {path}: there is no such folder")
-            folders.append(folder)
-        self._folders = Folders(folders)
+        folders = options.folder if self._takes_folders else []
+        self._folders = Folders([Path(path).expanduser().resolve() for path in folders])
+        if options.read_only and not folders:
+            for name in self._saving:
+                self.remove_tool(name)
         self._tokens = tokens(environ, self.scopes)
 
 

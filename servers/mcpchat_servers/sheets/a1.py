@@ -84,6 +84,12 @@ def window(text: str, sheets: Sequence[Sheet], names: Mapping[str, Window]) -> W
     if named is not None:
         return named
     title, cells = (titled.title, "") if titled is not None else _split(text)
+    if title is None and not _is_cells(cells):
+        raise ToolError(
+            f"{text[:100]!r} is neither cells, such as A1:C10 or 'My sheet'!A:C, nor a sheet or a named range; there "
+            f"are the sheets {', '.join(one.title for one in sheets[:30])}"
+            + (f" and the ranges {', '.join([*names][:30])}" if names else "")
+        )
     sheet = sheets[0] if title is None else _sheet(title, sheets)
     if sheet is None:
         known = ", ".join(one.title for one in sheets[:30])

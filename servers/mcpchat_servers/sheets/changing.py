@@ -8,7 +8,7 @@ from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.ids import FileId, parsed_id
-from mcpchat_servers.google.server import Ctx, answered
+from mcpchat_servers.google.server import Ctx, Session, answered
 from mcpchat_servers.google.server import session as running
 from mcpchat_servers.sheets.a1 import Window, window
 from mcpchat_servers.sheets.requests import (
@@ -29,6 +29,14 @@ from mcpchat_servers.sheets.server import server
 
 MOST_WRITTEN = 50_000  # cells of one call
 
+Title = Annotated[
+    str,
+    Field(
+        description="The spreadsheet's title as it is, so that the user sees it when asked; another one is refused.",
+        min_length=1,
+        max_length=500,
+    ),
+]
 Rows = Annotated[
     list[list[Cell]],
     Field(
@@ -55,6 +63,7 @@ class Written(BaseModel):
     rows: int
     columns: int
     cells: int
+    note: str | None = None
 
 
 class Cleared(BaseModel):
@@ -93,13 +102,14 @@ async def append_rows(
         repeatable=False,
         params={"valueInputOption": entered.upper(), "insertDataOption": "INSERT_ROWS"},
     )
-    return answered(_written(made.get("updates") or {}))
+    return answered(_written(made.get("updates") or {}, rows, entered))
 
 
 @server.changes("Write a range", destructive=True, idempotent=True)
 async def write_range(
     ctx: Ctx,
     spreadsheet_id: FileId,
+    title: Title,
     range: Range,  # noqa: A002
     rows: Rows,
     entered: Entered = "raw",
@@ -107,7 +117,7 @@ async def write_range(
     """Write cells over what is there, from the range's first cell on."""
     session, place = running(ctx), parsed_id(spreadsheet_id)
     _check_size(rows)
-    known = known_of(await described(session, place))
+    known = known_of(await _titled(session, place, title))
     whole = window(range, *known)
     height, width = len(rows), max(map(len, rows))
     if whole.height == whole.width == 1:  # a corner
@@ -125,18 +135,19 @@ async def write_range(
         repeatable=True,
         params={"valueInputOption": entered.upper()},
     )
-    return answered(_written(made))
+    return answered(_written(made, rows, entered))
 
 
 @server.changes("Clear a range", destructive=True, idempotent=True)
 async def clear_range(
     ctx: Ctx,
     spreadsheet_id: FileId,
+    title: Title,
     range: Range,  # noqa: A002
 ) -> Annotated[CallToolResult, Cleared]:
     """Empty the cells of a range. Their formats stay."""
     session, place = running(ctx), parsed_id(spreadsheet_id)
-    whole = await window_of(session, place, range)
+    whole = window(range, *known_of(await _titled(session, place, title)))
     made = await session.api.change("POST", f"{values_path(place, whole)}:clear", {}, what=f"{whole}", repeatable=True)
     return answered(Cleared(range=made.get("clearedRange", str(whole))))
 
@@ -189,17 +200,28 @@ async def add_sheet(
     return answered(sheet_of(made["replies"][0]["addSheet"]["properties"]))
 
 
+async def _titled(session: Session, place: str, title: str) -> dict[str, Any]:
+    """What is told of a spreadsheet, where that has this title: a person who saw it agreed to no other."""
+    raw = await described(session, place)
+    own = str((raw.get("properties") or {}).get("title", ""))
+    if " ".join(own.split()) != " ".join(title.split()):
+        raise ToolError(f"title: the spreadsheet {place} is called {own!r}, not {title!r}; nothing was changed")
+    return raw
+
+
 def _check_size(rows: Sequence[Sequence[Cell]]) -> None:
     if (cells := sum(map(len, rows))) > MOST_WRITTEN:
         raise ToolError(f"{cells:,} cells are more than the {MOST_WRITTEN:,} that one call writes")
 
 
-def _written(raw: dict[str, Any]) -> Written:
+def _written(raw: dict[str, Any], rows: Sequence[Sequence[Cell]], entered: str) -> Written:
+    formulas = entered == "raw" and any(isinstance(cell, str) and cell.startswith("=") for row in rows for cell in row)
     return Written(
         range=raw.get("updatedRange", ""),
         rows=raw.get("updatedRows", 0),
         columns=raw.get("updatedColumns", 0),
         cells=raw.get("updatedCells", 0),
+        note='What begins with "=" was stored as text; entered="user_entered" makes formulas.' if formulas else None,
     )
 
 

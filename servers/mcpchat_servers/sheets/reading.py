@@ -92,7 +92,9 @@ async def read_range(
     value = ReadRange(
         range=str(page), first_row=top, rows=shown, next_cursor=None if after is None else str(after), note=note
     )
-    lines = [f"{top + index}: {_json(row)}" for index, row in enumerate(shown)] or ["(empty)"]
+    lines = [f"{top + index}: {_json(row)}" for index, row in enumerate(shown)] or [
+        f"(rows {top} to {page.bottom} are empty)"
+    ]
     more = f"\n[rows go on: cursor={after}]" if after is not None else ""
     return answered(value, f"{page}\n" + "\n".join(lines) + more + (f"\n[{note}]" if note else ""))
 
@@ -108,10 +110,13 @@ async def read_ranges(
     session, place = running(ctx), parsed_id(spreadsheet_id)
     known = known_of(await described(session, place))
     windows = [window(one, *known) for one in ranges]
-    if (cells := sum(one.width * one.height for one in windows)) > MOST_CELLS:
-        raise ToolError(f"{cells:,} cells are more than {MOST_CELLS:,}: read_range gives large ranges page by page")
     params = {"ranges": [str(one) for one in windows], **_rendering(values)}
-    found = await session.api.get(f"{SPREADSHEETS}/{place}/values:batchGet", params, what=f"the ranges of {place}")
+    try:
+        found = await session.api.get(
+            f"{SPREADSHEETS}/{place}/values:batchGet", params, what=f"the ranges of {place}", most=2**20
+        )
+    except TooLarge as error:
+        raise ToolError(f"{error}: read_range gives large ranges page by page") from error
     got = [one.get("values") or [] for one in found.get("valueRanges") or ()]
     if (size := sum(len(_json(rows)) for rows in got)) > 5 * PAGE:
         raise ToolError(f"{size:,} characters are too many at once: read_range gives large ranges page by page")

@@ -27,6 +27,7 @@ _GOOGLE = ProviderConfig(
     userinfo_url="https://openidconnect.googleapis.com/v1/userinfo",
     issuer="https://accounts.google.com",
 )
+_CLIENT_HINT = "docs/google.md tells how to come by one: client_secrets_file, or client_id and a secret"
 _ADDRESSES = ("authorization_url", "token_url", "revocation_url", "userinfo_url")
 
 
@@ -94,7 +95,7 @@ class ProviderLogins:
         if not client_id:
             raise ConfigError(
                 f"[auth.{name}] has no client_id: mcpchat must be known at {name}",
-                hint="docs/signing-in.md shows how to come by one" if name == GOOGLE else "register mcpchat there",
+                hint=_CLIENT_HINT if name == GOOGLE else "register mcpchat there",
             )
         client_id = await look_up(client_id, self._environ, where=f"auth.{name}.client_id")
         if secret is None and f"{prefix}CLIENT_SECRET" in self._environ:

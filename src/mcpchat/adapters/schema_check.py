@@ -1,5 +1,6 @@
 """Values held against JSON Schemas, in bounded time and without a look at the network."""
 
+import json
 from collections import OrderedDict
 from typing import Any
 
@@ -35,10 +36,24 @@ def problem(schema: object, value: object) -> str:
                 found.append("and more")
                 break
             where = ".".join(str(step) for step in error.instance_path)
-            found.append(f"{where}: {error.message}" if where else str(error.message))
+            told = _in_words(error, schema)
+            found.append(f"{where}: {told}" if where else told)
     except ValueError:  # a value that JSON has no word for
         return ""
     return "; ".join(text[:300] for text in found)
+
+
+def _in_words(error: Any, schema: object) -> str:
+    """The fault as the schema's author puts it where it has words: a pattern helps nobody, nor does half of a list."""
+    steps = [str(step).replace("~", "~0").replace("/", "~1") for step in error.schema_path]
+    place = pointed(schema, "#/" + "/".join(steps[:-1])) if isinstance(schema, dict) and steps else None
+    if isinstance(place, dict):
+        if steps[-1] == "pattern" and isinstance(place.get("description"), str):
+            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} does not fit: {place['description']}"
+        if steps[-1] == "enum" and isinstance(place.get("enum"), list):
+            choices = json.dumps(place["enum"], ensure_ascii=False)[1:-1]
+            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} is not one of {choices}"
+    return str(error.message)
 
 
 def unusable(schema: dict[str, Any]) -> str:

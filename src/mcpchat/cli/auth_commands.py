@@ -177,3 +177,6 @@ def logout(
         return await Logins(setup, person()[1]).logout(name, account=account, local=local, every=every)
 
     return run_async(work())
+
+
+NAMES = tuple(command.name or "" for command in app.registered_commands)

@@ -74,7 +74,11 @@ def root(
         # What stands before the command's name holds for the command.
         given = {name: value for name, value in ctx.params.items() if value is not None and value is not False}
         # Only a group has commands of these names; elsewhere they could be options (ask --schema).
-        groups = {"config": config_commands.NAMES, "servers": server_commands.NAMES}
+        groups = {
+            "auth": auth_commands.NAMES,
+            "config": config_commands.NAMES,
+            "servers": server_commands.NAMES,
+        }
         inner = dict.fromkeys(groups.get(ctx.invoked_subcommand, ()), given)
         ctx.default_map = {ctx.invoked_subcommand: given | inner}
         return 0

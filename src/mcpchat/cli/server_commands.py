@@ -11,6 +11,7 @@ import typer
 from mcpchat.app import add_server, default_paths, enable_server, remove_server
 from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, run_async
 from mcpchat.core.bundled import BUNDLED
+from mcpchat.core.config_faults import did_you_mean
 from mcpchat.core.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -87,6 +88,9 @@ def add(
         list[str] | None,
         typer.Option("--folder", metavar="FOLDER", help="A folder it may save files into and send from. Repeatable."),
     ] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="ACCOUNT", help="Whose login it gets: an address, or its name.")
+    ] = None,
     env: Annotated[
         list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="A variable for the program. Repeatable.")
     ] = None,
@@ -109,7 +113,10 @@ def add(
       mcpchat servers add mail --builtin gmail --read-only
     """
     entry = _reached(target or [], builtin)
+    if missing := [one for one in folder or () if not Path(one).expanduser().is_dir()]:
+        raise UsageError(f"--folder {missing[0]}: there is no such folder")
     given = (
+        ("account", account),
         ("read_only", read_only),
         ("folders", [str(Path(one).expanduser().absolute()) for one in folder or ()]),
         ("env", _pairs("--env", env)),
@@ -157,6 +164,8 @@ def _reached(target: list[str], builtin: str | None) -> dict[str, object]:
     if bool(target) == (builtin is not None):
         raise UsageError("expected one of URL, -- COMMAND... and --builtin NAME", hint="mcpchat servers add --help")
     if builtin is not None:
+        if builtin not in BUNDLED:
+            raise UsageError(f"no bundled server is named {builtin!r}{did_you_mean(builtin, tuple(BUNDLED))}")
         return {"builtin": builtin}
     if len(target) == 1 and re.match(r"https?://", target[0]):
         return {"url": target[0]}

@@ -218,8 +218,16 @@ def _typed(key: str, text: str, schema: object) -> Any:
         return value
     if "array" in types and not isinstance(value, dict):
         items = schema.get("items") if isinstance(schema, dict) else None
+        if schema_types(items) & {"array", "object"}:
+            raise BadArguments(f"{key}={text}: expected JSON, such as {key}='{_example(schema)}'")
         return [_typed(key, piece.strip(), items) for piece in text.split(",")]
     raise BadArguments(f"{key}={text}: expected {' or '.join(sorted(types))}")
+
+
+def _example(schema: object) -> str:
+    """A value for a schema of arrays, as JSON: its own first example, where it has one."""
+    examples = schema.get("examples") if isinstance(schema, dict) else None
+    return json.dumps(examples[0], ensure_ascii=False) if isinstance(examples, list) and examples else '[["a", 1]]'
 
 
 def _admits(types: frozenset[str], value: object) -> bool:

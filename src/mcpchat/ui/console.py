@@ -27,6 +27,8 @@ from mcpchat.ui.markdown import MarkdownStream
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyPressEvent
 
+_LONG = 300  # characters of an argument that is shown before the short ones
+
 
 class ConsoleRenderer:
     """Markdown on ``out``, everything else on ``err``; both are the same terminal, or ``err`` is elsewhere."""
@@ -160,7 +162,10 @@ class TerminalAsker:
     async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
         async with self._question():
             self._err.print(self._call_shown(spec, call, rule))
-            key = await self._key("  [y]es  [n]o  [a]lways this tool, in this session ", "yna")
+            # What destroys or sends asks each time: a yes to one mail is none to the next.
+            once = spec.annotations.destructive is True
+            always = "" if once else "  [a]lways this tool, in this session"
+            key = await self._key(f"  [y]es  [n]o{always} ", "yn" if once else "yna")
         if key == "cancel":
             await _interrupted()
         allowed = key in {"y", "a"}
@@ -291,11 +296,14 @@ class TerminalAsker:
     def _call_shown(self, spec: ToolSpec, call: ToolCall, rule: str) -> Text:
         text = Text("  ").append(one_line(spec.server, 40), style="bold").append(" wants to run ")
         text.append(one_line(spec.name, 80), style="bold").append(f"   ({one_line(rule, 80)})", style="dim")
-        values = json.loads(call.arguments)
-        for name, value in values.items():
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        values = {
+            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for name, value in json.loads(call.arguments).items()
+        }
+        # The long ones first: a person decides with the short ones, such as recipients, right above the keys.
+        for name, value in sorted(values.items(), key=lambda one: len(one[1]) <= _LONG):
             text.append(f"\n    {one_line(name, 40)}  ", style="dim")
-            text.append(clean(shown).replace("\n", "\n      "))
+            text.append(clean(value).replace("\n", "\n      "))
         return text
 
     async def _key(self, prompt: str, keys: str) -> str:

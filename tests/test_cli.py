@@ -486,6 +486,13 @@ def test_servers_are_added_switched_and_removed(run: Run, isolated: Path) -> Non
     assert list(json.loads(told(run("config", "show"))[1])["servers"]) == ["calculator", "box"]
 
 
+def test_a_config_before_the_group_holds_for_auth_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("nonsense")
+    for words in (("auth", "status"), ("auth", "login", "google"), ("servers", "list"), ("config", "show")):
+        code, _, err = told(run("--config", str(tmp_path / "c.toml"), *words))
+        assert (code, "not valid TOML" in err) == (2, True), words
+
+
 def test_a_bundled_server_is_added_by_its_name(run: Run, isolated: Path) -> None:
     code, _, err = told(run("servers", "add", "mail", "--builtin", "gmail", "--read-only", "--folder", str(isolated)))
     assert code == 0

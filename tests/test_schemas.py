@@ -166,3 +166,16 @@ def test_null_for_what_is_optional_and_admits_none_is_not_given() -> None:
         "d": None,
         "e": 1,
     }
+
+
+def test_a_pattern_and_a_choice_are_told_in_the_words_of_the_schema() -> None:
+    named = {"type": "string", "pattern": "^[a-z]+$", "description": "A name in small letters."}
+    chosen = {"enum": ["one", "two", "three", "four", "five"]}
+    schema = {"properties": {"a/b": {"anyOf": [named, {"type": "null"}]}, "name": named, "list": {"items": chosen}}}
+    assert problem(schema, {"name": "X"}) == 'name: "X" does not fit: A name in small letters.'
+    told = 'list.1: "six" is not one of "one", "two", "three", "four", "five"'
+    assert problem(schema, {"list": ["one", "six"]}) == told
+    assert problem({"pattern": "^a"}, "b") != ""
+    assert problem({"items": {"$ref": "#/$defs/n"}, "$defs": {"n": named}}, ["X"]) == (
+        '0: "X" does not fit: A name in small letters.'
+    )

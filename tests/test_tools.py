@@ -158,3 +158,17 @@ def test_a_function_definition_is_always_an_object_schema() -> None:
 def test_near_names_are_found_whatever_their_case() -> None:
     assert nearest("SEND_mesage", ["send_message", "read"]) == ["send_message"]
     assert nearest("zzz", ["send_message"]) == []
+
+
+def test_rows_of_cells_are_not_guessed_from_commas() -> None:
+    cell = {"anyOf": [{"type": "string"}, {"type": "number"}]}
+    rows = {"type": "array", "items": {"type": "array", "items": cell}, "examples": [[["Tea", 3.5]]]}
+    schema = {"properties": {"rows": rows}}
+    assert typed_arguments([("rows", '[["Milk", 2]]')], schema) == {"rows": [["Milk", 2]]}
+    for wrong in ("Milk,2", "4"):
+        with pytest.raises(BadArguments) as caught:
+            typed_arguments([("rows", wrong)], schema)
+        assert str(caught.value) == f"rows={wrong}: expected JSON, such as rows='[[\"Tea\", 3.5]]'"
+    bare = {"properties": {"rows": {"type": "array", "items": {"type": "object"}}}}
+    with pytest.raises(BadArguments, match="expected JSON, such as"):
+        typed_arguments([("rows", "a")], bare)

@@ -179,4 +179,4 @@ def logout(
     return run_async(work())
 
 
-NAMES = tuple(command.name or "" for command in app.registered_commands)
+NAMES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)

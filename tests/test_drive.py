@@ -363,6 +363,20 @@ def test_a_file_is_sent_in_chunks_and_a_lost_answer_makes_no_second_file(
     assert drive.progress[-1]["progress"] == len(data) + 1
 
 
+def test_an_upload_that_google_forgets_is_told_as_what_it_is(drive: Server, api: Google) -> None:
+    api.faults = [Fault("PUT /upload", 404)]
+    told = drive.call("create_file", name="x.txt", text="x")
+    assert told.text == "the file 'x.txt': Google has forgotten this upload; nothing was made. Begin anew."
+    api.faults = [Fault("PUT /upload", "drop", after=True), Fault("PUT /upload", 404, spared=1)]
+    assert "it is not known whether it was done" in drive.call("create_file", name="x.txt", text="x").text
+    api.faults = [Fault("PUT /upload", "drop", after=True), Fault("PUT /upload", 401, spared=1)]
+    told = drive.call("create_file", name="x.txt", text="x")
+    assert "it is not known whether it was done" in told.text
+    assert "_meta" not in told.raw  # else the client would make it once more
+    api.faults = [Fault("PUT /upload", "storageQuotaExceeded")]
+    assert "the account's storage is full" in drive.call("create_file", name="x.txt", text="x").text
+
+
 def test_only_files_in_the_folder_are_sent(drive: Server, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     (folder / "out").unlink(missing_ok=True)

@@ -79,6 +79,7 @@ class Fault:
     kind: int | str
     times: int = 1
     after: bool = False  # only once the request has been carried out
+    spared: int = 0  # requests that go well before
 
 
 class Service:
@@ -108,9 +109,13 @@ class Service:
     def fault(self, request: Request, *, after: bool) -> Fault | None:
         with self.lock:
             for fault in self.faults:
-                if fault.times and fault.after == after and re.search(fault.match, request.line):
-                    fault.times -= 1
-                    return fault
+                if not (fault.times and fault.after == after and re.search(fault.match, request.line)):
+                    continue
+                if fault.spared:
+                    fault.spared -= 1
+                    continue
+                fault.times -= 1
+                return fault
         return None
 
     def granted(self, token: str) -> set[str] | None:

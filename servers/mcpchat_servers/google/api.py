@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
@@ -54,6 +55,18 @@ class Answer(BaseModel):
         return found
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One request: at most one of a JSON body and of bytes."""
+
+    method: str
+    url: str
+    params: Params | None = None
+    body: object = None
+    content: bytes | None = None
+    headers: Mapping[str, str] | None = None
+
+
 class Api:
     """One of Google's APIs, at ``base``. ``service`` and ``scopes`` are for what errors tell."""
 
@@ -77,21 +90,20 @@ class Api:
 
     async def get(self, path: str, params: Params | None = None, *, what: str, most: int = MOST_JSON) -> dict[str, Any]:
         """The JSON at a path. ``what`` begins the texts of errors. Raises ToolError; TooLarge beyond ``most`` bytes."""
-        answer = await self._request("GET", self._url(path), what=what, repeatable=True, params=params, most=most)
+        answer = await self._request(_Call("GET", self._url(path), params), what=what, repeatable=True, most=most)
         return answer.json_object(what)
 
     async def change(
         self, method: str, path: str, body: object = None, *, what: str, repeatable: bool, params: Params | None = None
     ) -> dict[str, Any]:
         """The JSON that answers a change. Only what is ``repeatable`` is sent again when its fate is not known."""
-        answer = await self._request(
-            method, self._url(path), what=what, repeatable=repeatable, params=params, json_body=body
-        )
+        call = _Call(method, self._url(path), params, body=body)
+        answer = await self._request(call, what=what, repeatable=repeatable)
         return answer.json_object(what)
 
     async def content(self, path: str, params: Params, *, what: str, most: int) -> Answer:
         """The bytes of a file or an export. Raises TooLarge beyond ``most``."""
-        return await self._request("GET", self._url(path), what=what, repeatable=True, params=params, most=most)
+        return await self._request(_Call("GET", self._url(path), params), what=what, repeatable=True, most=most)
 
     async def save(
         self, path: str, params: Params, into: BinaryIO, *, what: str, most: int, size: int | None, progress: Progress
@@ -117,7 +129,7 @@ class Api:
     ) -> None:
         start = into.tell()
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        async with await self._sent("GET", self._url(path), params=params, headers=headers) as response:
+        async with await self._sent(_Call("GET", self._url(path), params, headers=headers)) as response:
             if response.status_code >= 300:
                 answer = await _whole(response, MOST_REFUSAL, what)
                 if answer.status in _TRANSIENT or _limited(answer):
@@ -146,15 +158,14 @@ class Api:
         progress: Progress,
     ) -> dict[str, Any]:
         """Create or replace a file's content in a resumable session: a lost answer is asked for, nothing is doubled."""
-        opened = await self._request(
+        begin = _Call(
             method,
             self._url(path),
-            what=what,
-            repeatable=True,
-            params={**params, "uploadType": "resumable"},
-            json_body=metadata,
+            {**params, "uploadType": "resumable"},
+            body=metadata,
             headers={"X-Upload-Content-Type": media_type, "X-Upload-Content-Length": str(size)},
         )
+        opened = await self._request(begin, what=what, repeatable=True)
         session = opened.headers.get("location", "")
         self._own(session, what)
         sent, failures, asking = 0, 0, False
@@ -164,7 +175,8 @@ class Api:
             piece = b"" if asking else source.read(min(CHUNK, size - sent))
             place = f"bytes {sent}-{sent + len(piece) - 1}/{size}" if piece else f"bytes */{size}"
             try:
-                answer = await self._once("PUT", session, content=piece, headers={"Content-Range": place})
+                call = _Call("PUT", session, content=piece, headers={"Content-Range": place})
+                answer = await self._once(call, what=what)
             except httpx2.TransportError as error:
                 trouble = error
             except TokenEnded as error:
@@ -176,38 +188,34 @@ class Api:
                     await progress(size, size)
                     return answer.json_object(what)
                 if answer.status == _RESUME:
-                    received = _received(answer.headers)
+                    received = min(_received(answer.headers), size)
                     await progress(received, size)
                     if received > sent or asking:
                         failures = 0 if received > sent else failures
                         sent, asking = received, False
                         continue
-                elif answer.status in {404, 410}:
-                    raise ToolError(f"{what}: Google has forgotten this upload; nothing was made. Begin anew.")
-                elif answer.status in _TRANSIENT or _limited(answer):
-                    trouble = _Transient(str(answer.status))
                 else:
-                    raise self._refusal(answer, what)
+                    trouble = self._stopped(answer, what, trouble if asking else None)
             failures += 1
             if failures == TRIES:
                 raise _lost(what, trouble, repeatable=False)
             asking = True  # what arrived, and whether all did, only the session knows
             await _wait(failures, None)
 
+    def _stopped(self, answer: Answer, what: str, before: Exception | None) -> Exception:
+        """Why an upload does not go on for now. Raises ToolError where it has ended; ``before`` is what was the matter
+        already, so that nobody knows what has arrived."""
+        if answer.status in _TRANSIENT or _limited(answer):
+            return _Transient(str(answer.status))
+        if answer.status not in {404, 410}:
+            raise self._refusal(answer, what)
+        if before is not None:
+            raise _lost(what, before, repeatable=False)
+        raise ToolError(f"{what}: Google has forgotten this upload; nothing was made. Begin anew.")
+
     # One request.
 
-    async def _request(
-        self,
-        method: str,
-        url: str,
-        *,
-        what: str,
-        repeatable: bool,
-        params: Params | None = None,
-        json_body: object = None,
-        headers: Mapping[str, str] | None = None,
-        most: int = MOST_JSON,
-    ) -> Answer:
+    async def _request(self, call: _Call, *, what: str, repeatable: bool, most: int = MOST_JSON) -> Answer:
         """An answer that is a success. What was certainly not done (no connection, too many requests) is sent again
         always, what may have been done only where it is repeatable."""
         tries = 0
@@ -215,9 +223,7 @@ class Api:
             tries += 1
             wish = None
             try:
-                answer = await self._once(
-                    method, url, params=params, json_body=json_body, headers=headers, most=most, what=what
-                )
+                answer = await self._once(call, what=what, most=most)
             except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
                 again, failure = True, _lost(what, error, repeatable=True)
             except httpx2.TransportError as error:
@@ -225,7 +231,7 @@ class Api:
             else:
                 if answer.status < 300:
                     return answer
-                if answer.status == 404 and method == "DELETE" and tries > 1:
+                if answer.status == 404 and call.method == "DELETE" and tries > 1:
                     return Answer(status=204, headers={}, data=b"")  # one of those before has done it
                 wish = _retry_after(answer.headers)
                 again = _limited(answer) or (answer.status in _TRANSIENT and repeatable)
@@ -236,43 +242,21 @@ class Api:
                 raise failure
             await _wait(tries, wish)
 
-    async def _once(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: Params | None = None,
-        json_body: object = None,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        most: int = MOST_JSON,
-        what: str = "",
-    ) -> Answer:
-        async with await self._sent(
-            method, url, params=params, json_body=json_body, content=content, headers=headers
-        ) as response:
+    async def _once(self, call: _Call, *, what: str, most: int = MOST_JSON) -> Answer:
+        async with await self._sent(call) as response:
             return await _whole(response, most if response.status_code < 300 else MOST_REFUSAL, what)
 
-    async def _sent(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: Params | None = None,
-        json_body: object = None,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> "AbstractAsyncContextManager[httpx2.Response]":
+    async def _sent(self, call: _Call) -> "AbstractAsyncContextManager[httpx2.Response]":
         """The open answer, with another token where Google did not take the first and another is to be had."""
         token = await self._tokens.current()
         for last in (False, True):
             request = self._http.build_request(
-                method,
-                url,
-                params=_spelt(params),
-                json=json_body,
-                content=content,
-                headers={**(headers or {}), "Authorization": f"Bearer {token}"},
+                call.method,
+                call.url,
+                params=_spelt(call.params),
+                json=call.body,
+                content=call.content,
+                headers={**(call.headers or {}), "Authorization": f"Bearer {token}"},
             )
             response = await self._http.send(request, stream=True)
             if response.status_code != 401:

@@ -114,8 +114,10 @@ def test_who_may_see_a_file_of_a_shared_drive_is_asked_for(drive: Server, api: G
     drive.call("unshare_file", file_id="shared-1", name="Team plan.md", whom="u7@example.com")
     left = drive.call("get_file", file_id="shared-1")["permissions"]
     assert "u7@example.com" not in [one["email"] for one in left]
-    api.faults = [Fault("GET /drive/v3/files/shared-1/permissions", "insufficientFilePermissions")]
+    api.faults = [Fault("GET /drive/v3/files/shared-1/permissions", "insufficientFilePermissions", times=2)]
     assert "permissions" not in drive.call("get_file", file_id="shared-1").structured
+    told = drive.call("unshare_file", file_id="shared-1", name="Team plan.md", whom="u8@example.com")
+    assert "may not see whom it is shared with" in told.text
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_what_is_wrong_with_a_folder_is_told(drive: Server, tool: str, arguments
 
 def test_a_list_is_read_a_line_a_file(drive: Server) -> None:
     assert drive.call("search_files", kind="pdf").text == (
-        "Invitation.pdf (id pdf-1, application/pdf, 588 bytes, 2026-11-01T00:07, owner ada@example.com)"
+        '"Invitation.pdf" (id pdf-1, application/pdf, 588 bytes, 2026-11-01T00:07, owner ada@example.com)'
     )
     assert drive.call("search_files", name="nothing").text == "nothing found"
     assert drive.call("search_files", page_size=1).text.splitlines()[1].startswith("[more: cursor=")
@@ -452,7 +454,7 @@ def test_the_trash_is_the_end_and_not_for_good(drive: Server, api: Google) -> No
     assert drive.call("trash_file", file_id="text-1", name="todo.txt")["trashed"] is True
     assert names(drive, name="todo") == []
     assert names(drive, name="todo", trashed=True) == ["todo.txt"]
-    assert "trashed" not in drive.call("restore_file", file_id="text-1").structured
+    assert "trashed" not in drive.call("restore_file", file_id="text-1", name="todo.txt").structured
     assert not [one for one in api.requests("DELETE") if "permissions" not in one]
     assert not [name for name in drive.tools if "delete" in name]
 

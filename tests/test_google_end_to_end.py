@@ -119,7 +119,7 @@ def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Pa
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["answer"] == "Drafted."
         found, cells, draft = results(model_double)
-        assert "Party budget (id budget-1, spreadsheet, " in found
+        assert '"Party budget" (id budget-1, spreadsheet, ' in found
         assert '4: ["Total", 15.5]' in cells
         assert '"draft_id":' in draft
         (own,) = service.gmail.drafts.values()

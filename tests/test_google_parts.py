@@ -5,7 +5,9 @@ import email
 import email.policy
 import re
 import string
-from email.header import Header
+import subprocess
+import sys
+from email.header import Header, decode_header, make_header
 from email.message import EmailMessage
 from email.utils import formataddr, getaddresses
 from pathlib import Path
@@ -16,11 +18,12 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcpchat_servers.drive.files import quoted
-from mcpchat_servers.gmail.composing import Original, answering, compose, recipient
+from mcpchat_servers.gmail.composing import Original, answering, compose, recipient, subject_of_reply
 from mcpchat_servers.gmail.parts import addresses
 from mcpchat_servers.google.api import checked_base
 from mcpchat_servers.google.folders import Folders, safe_name
 from mcpchat_servers.google.ids import parsed_id
+from mcpchat_servers.google.names import breaks, one_line, same
 from mcpchat_servers.google.texts import decoded, excerpt, html_text
 from mcpchat_servers.sheets.a1 import Sheet, Window, letters, number, window
 from tests.google.drive import _unquoted
@@ -81,6 +84,12 @@ def test_what_could_mean_two_things_is_asked_back(text: str, told: str) -> None:
     assert str(caught.value) == told
 
 
+@pytest.mark.parametrize("text", ["AB2:5", "ZZ2:5", "Costs!", "'Costs'!", "AB:AC"])
+def test_nothing_else_is_meant_by_what_lies_outside(text: str) -> None:
+    with pytest.raises(ToolError, match=r"outside|expected cells"):
+        window(text, SHEETS, NAMES)
+
+
 @given(st.text(max_size=40))
 def test_any_other_text_is_refused_in_words(text: str) -> None:
     with contextlib.suppress(ToolError):
@@ -138,31 +147,64 @@ def sent(to: list[str], subject: str = "x", body: str = "x", original: Original 
     return message
 
 
+_INJECTED = "hi =?utf-8?q?=0D=0ATo:_evil=40x=2Eexample=0D=0ABcc:_evil=40x=2Eexample=0D=0A=0D=0Abody?= x"
+
+
 @given(st.text(max_size=200), st.text(max_size=300))
+@example(_INJECTED, "x")
+@example("=?utf-8?q?hello?= x", "x")
+@example("=?utf-8?b?!!?=", "x")
+@example("👩\u200d💻 News", "x")
+@example("a" * 900, "x")
+@example("ü" * 900, "x")
 def test_no_subject_and_no_body_makes_a_header(subject: str, body: str) -> None:
     try:
         message = sent(["a@example.com"], subject, body)
     except ToolError:
+        assert (
+            any(map(breaks, subject))
+            or "\0" in body
+            or not subject.isprintable()
+            or "\r" in body
+            or body.strip() != body
+        )
         return
+    raw = email.message_from_bytes(compose(to=["a@example.com"], subject=subject, body=body))
+    assert str(make_header(decode_header(raw["Subject"]))).split() == subject.split()
     assert set(message.keys()) == {"To", "Subject", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"}
     assert not message.get_payload(decode=True).startswith(b"Bcc:") or body.startswith("Bcc:")  # type: ignore[union-attr]
 
 
 @given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))
+@example(_INJECTED, "<=?utf-8?q?=0D=0AReply-To:_evil=40x=2Eexample?=@y>", "<a@b> <=?utf-8?q?=0D=0ABcc:_e=40x?=@y>")
+@example("x" * 2000, "<" + "A" * 90 + "@x.prod.example>", "<" + "B" * 90 + "@x.prod.example> <c@d>")
 def test_nothing_of_the_answered_message_makes_a_header(subject: str, message_id: str, references: str) -> None:
     original = Original(subject=subject, message_id=message_id, references=references)
     message = sent(["a@example.com"], answering(subject), original=original)
     assert set(message.keys()) <= {
         "To", "Subject", "In-Reply-To", "References", "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
     }  # fmt: skip
-    assert message["Subject"].lower().startswith(("re:", "aw:", "sv:", "antw:"))
+    assert str(message["Subject"]).lower().startswith(("re:", "aw:", "sv:", "antw:"))
+    if message_id.startswith("<A"):
+        assert message["In-Reply-To"] == message_id
+        assert message["References"].split() == [*references.split(), message_id]
 
 
 @pytest.mark.parametrize(
-    ("subject", "answer"), [("Hi", "Re: Hi"), ("RE: Hi", "RE: Hi"), ("Aw: Hi", "Aw: Hi"), ("Reading", "Re: Reading")]
+    ("subject", "answer"),
+    [("Hi", "Re: Hi"), ("RE: Hi", "RE: Hi"), ("Aw: Hi", "Aw: Hi"), ("Reading", "Re: Reading"), ("Re:Hi", "Re:Hi")],
 )
 def test_a_reply_says_so_once(subject: str, answer: str) -> None:
     assert answering(subject) == answer
+
+
+def test_a_reply_keeps_its_conversations_subject() -> None:
+    assert subject_of_reply(None, "Hello") == "Re: Hello"
+    assert subject_of_reply("hello", "Re:Hello") == "Re:Hello"
+    assert subject_of_reply("Re: Cafe\u0301", "Café") == "Re: Café"
+    for wrong in ("Re:Anything", "", "Re: Hello you"):
+        with pytest.raises(ToolError, match="a reply keeps its conversation's"):
+            subject_of_reply(wrong, "Re:Hello")
 
 
 @given(st.text(max_size=300))
@@ -259,6 +301,31 @@ def test_any_bytes_are_a_text_or_none(data: bytes) -> None:
 )
 async def test_html_becomes_what_people_see(html: str, text: str) -> None:
     assert (await html_text(html)).strip() == text
+
+
+@pytest.mark.parametrize("charset", ["iso-2022-jp", "utf-16", "utf-7", "hz", "koi8-r", "nonsense"])
+def test_utf_8_is_read_whatever_the_header_says(charset: str) -> None:
+    assert decoded("日本語 für".encode(), charset) == "日本語 für"
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"), [("iso-2022-jp", "日本語"), ("utf-16-le", "Hello"), ("utf-7", "Café"), ("hz", "中文")]
+)
+def test_what_passes_for_ascii_is_read_as_it_was_meant(charset: str, text: str) -> None:
+    assert decoded(text.encode(charset), charset) == text
+
+
+def test_names_are_compared_as_they_read() -> None:
+    assert same("Cafe\u0301  menu", "Café menu")
+    assert not same("Cafe menu", "Café menu")
+    assert one_line("a\u202egpj.exe\n[more: cursor=1]\x1b[2J") == "a gpj.exe [more: cursor=1] [2J"
+
+
+@pytest.mark.parametrize("limit", ["-v 900000", "-t 20"])
+def test_a_reader_lives_within_limits_that_are_there_already(limit: str) -> None:
+    command = f"ulimit {limit}; exec {sys.executable} -m mcpchat_servers.google.documents html"
+    done = subprocess.run(["sh", "-c", command], input=b"<p>Hello", capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"Hello")
 
 
 def test_a_base_address_loses_its_last_slash() -> None:

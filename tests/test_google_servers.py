@@ -29,7 +29,7 @@ READ: dict[str, tuple[str, dict[str, Any]]] = {
 WRITE: dict[str, tuple[str, dict[str, Any]]] = {
     "drive": ("create_folder", {"name": "x"}),
     "gmail": ("send_message", {"to": ["b@example.com"], "subject": "x", "body": "x"}),
-    "sheets": ("append_rows", {"spreadsheet_id": "budget-1", "range": "Costs", "rows": [[1]]}),
+    "sheets": ("append_rows", {"spreadsheet_id": "budget-1", "title": "Party budget", "range": "Costs", "rows": [[1]]}),
 }
 
 

@@ -153,7 +153,11 @@ def test_a_range_that_is_none_is_refused_in_words(sheets: Server, api: Google, r
 
 def test_rows_are_appended_below_the_last(sheets: Server, api: Google) -> None:
     done = sheets.call(
-        "append_rows", spreadsheet_id="budget-1", range="Costs", rows=[["Wine", 9, True], ["=1+1", None, ""]]
+        "append_rows",
+        spreadsheet_id="budget-1",
+        title="Party budget",
+        range="Costs",
+        rows=[["Wine", 9, True], ["=1+1", None, ""]],
     )
     assert "was stored as text" in done.structured.pop("note")
     assert done.structured == {"range": "Costs!A5:C6", "rows": 2, "columns": 3, "cells": 5}
@@ -162,9 +166,9 @@ def test_rows_are_appended_below_the_last(sheets: Server, api: Google) -> None:
 
 def test_rows_go_below_the_table_at_the_top_whatever_stands_further_down(sheets: Server, api: Google) -> None:
     api.sheets.add("two", "Two", {"S": [["a", 1], ["b", 2], [], ["", "", "note"]]})
-    sheets.call("append_rows", spreadsheet_id="two", range="S", rows=[["c", 3]])
+    sheets.call("append_rows", spreadsheet_id="two", title="Two", range="S", rows=[["c", 3]])
     assert read_of(sheets, "two", "S") == [["a", 1], ["b", 2], ["c", 3], [], ["", "", "note"]]
-    sheets.call("append_rows", spreadsheet_id="two", range="S!C5:D5", rows=[["more"]])
+    sheets.call("append_rows", spreadsheet_id="two", title="Two", range="S!C5:D5", rows=[["more"]])
     assert read_of(sheets, "two", "S")[-1] == ["", "", "more"]
 
 
@@ -232,9 +236,9 @@ def test_a_spreadsheet_is_made_with_sheets_and_rows(sheets: Server, api: Google)
     assert read_of(sheets, made["id"], "One") == [["a", 1, True], [2.5]]
     wide = sheets.call("create_spreadsheet", title="Wide", rows=[[number] * 30 for number in range(1200)])
     assert wide["sheets"] == [{"id": 0, "title": "Sheet1", "rows": 1200, "columns": 30}]
-    added = sheets.call("add_sheet", spreadsheet_id=made["id"], title="Three", rows=10, columns=3)
+    added = sheets.call("add_sheet", spreadsheet_id=made["id"], title="New", name="Three", rows=10, columns=3)
     assert added.structured == {"id": 2, "title": "Three", "rows": 10, "columns": 3}
-    told = sheets.call("add_sheet", spreadsheet_id=made["id"], title="Three")
+    told = sheets.call("add_sheet", spreadsheet_id=made["id"], title="New", name="Three")
     assert told.text.startswith("the sheet 'Three': Google refused it (400)")
     assert "already exists" in told.text
 

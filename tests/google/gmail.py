@@ -30,6 +30,7 @@ class Gmail:
         self.sessions: dict[str, dict[str, Any]] = {}
         self._attachments: dict[str, bytes] = {}
         self._counter = 0
+        self.decodes = True  # whether headers come decoded
 
     def add(self, raw: bytes | str, *, labels: tuple[str, ...] = ("INBOX", "UNREAD"), thread: str | None = None) -> str:
         raw = raw.encode() if isinstance(raw, str) else raw
@@ -178,7 +179,7 @@ class Gmail:
         wanted = request.one("format", "full")
         if wanted == "metadata":
             names = {one.lower() for one in request.query.get("metadataHeaders", ())}
-            payload = {"headers": [one for one in _headers(parsed) if not names or one["name"].lower() in names]}
+            payload = {"headers": [one for one in self._headers(parsed) if not names or one["name"].lower() in names]}
         else:
             payload = self._part(parsed, "")
         first = next((part for part in parsed.walk() if part.get_content_type() == "text/plain"), None)
@@ -189,7 +190,7 @@ class Gmail:
     def _part(self, part: Message, id_: str) -> dict[str, Any]:
         shown: dict[str, Any] = {
             "partId": id_, "mimeType": part.get_content_type(), "filename": part.get_filename() or "",
-            "headers": _headers(part), "body": {"size": 0},
+            "headers": self._headers(part), "body": {"size": 0},
         }  # fmt: skip
         if part.is_multipart() and part.get_content_type() != "message/rfc822":
             children = part.get_payload()
@@ -213,6 +214,11 @@ class Gmail:
             return None
         subjects = {_subject(one["_parsed"]) for one in self._thread(wanted)}
         return wanted if _subject(parsed) in subjects and parsed["In-Reply-To"] and parsed["References"] else None
+
+    def _headers(self, part: Message) -> list[dict[str, str]]:
+        return [
+            {"name": name, "value": _plain(str(value)) if self.decodes else str(value)} for name, value in part.items()
+        ]
 
     def _send(self, body: dict[str, Any], raw: bytes | None = None) -> dict[str, Any]:
         raw = raw if raw is not None else base64.urlsafe_b64decode(body["raw"])
@@ -260,10 +266,6 @@ class Gmail:
 
 def _subject(message: Message) -> str:
     return re.sub(r"(?i)^((re|aw|sv|antw)\s*:\s*)+", "", _plain(str(message.get("Subject", ""))))
-
-
-def _headers(part: Message) -> list[dict[str, str]]:
-    return [{"name": name, "value": _plain(str(value))} for name, value in part.items()]
 
 
 def _plain(value: str) -> str:

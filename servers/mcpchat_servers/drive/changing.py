@@ -283,7 +283,9 @@ async def unshare_file(
     """Take somebody's right to see or change a file away."""
     session = running(ctx)
     raw = await called(session, file_id, name)
-    permissions = (await details(session, raw["id"])).permissions or []
+    permissions = (await details(session, raw["id"])).permissions
+    if permissions is None:
+        raise ToolError(f"{named(raw)}: this account may not see whom it is shared with, nor change that")
     found = [one for one in permissions if whom.lower() in {(one.email or one.domain or one.type).lower()}]
     if len(found) != 1 or found[0].role == "owner":
         known = ", ".join(one.email or one.domain or one.type for one in permissions if one.role != "owner")
@@ -307,6 +309,8 @@ async def trash_file(ctx: Ctx, file_id: FileId, name: Name) -> Annotated[CallToo
 
 
 @server.changes("Take a file out of the trash", idempotent=True)
-async def restore_file(ctx: Ctx, file_id: FileId) -> Annotated[CallToolResult, File]:
+async def restore_file(ctx: Ctx, file_id: FileId, name: Name) -> Annotated[CallToolResult, File]:
     """Take a file or folder out of the trash."""
-    return answered(await patched(running(ctx), file_id, {"trashed": False}))
+    session = running(ctx)
+    raw = await called(session, file_id, name)
+    return answered(await patched(session, raw["id"], {"trashed": False}))

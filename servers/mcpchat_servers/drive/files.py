@@ -1,5 +1,6 @@
 """Drive's files as values: what is told of one, how files are searched for, which formats they come in."""
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -9,7 +10,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.ids import parsed_id
-from mcpchat_servers.google.refusals import one_line
+from mcpchat_servers.google.names import one_line
 
 APPS = "application/vnd.google-apps."
 FOLDER = f"{APPS}folder"
@@ -165,7 +166,7 @@ def file_lines(page: FilePage) -> str:
         ]
         owner = file.owners[0].email if file.owners else None
         told += [f"owner {owner}" if owner else "", "in the trash" if file.trashed else ""]
-        lines.append(f"{one_line(file.name)} ({', '.join(filter(None, told))})")
+        lines.append(f"{json.dumps(one_line(file.name), ensure_ascii=False)} ({', '.join(filter(None, told))})")
     if page.incomplete:
         lines.append("[Google did not search everywhere: narrow it down]")
     if page.next_cursor:

@@ -24,6 +24,7 @@ from mcpchat_servers.drive.files import (
 )
 from mcpchat_servers.google.ids import parsed_id
 from mcpchat_servers.google.media_types import UNKNOWN, media_type
+from mcpchat_servers.google.names import same
 from mcpchat_servers.google.refusals import Refused
 from mcpchat_servers.google.server import Session
 from mcpchat_servers.google.texts import decoded, is_binary, pdf_text
@@ -87,7 +88,7 @@ async def folder_of(session: Session, given: str) -> str:
 async def called(session: Session, given: str, name: str, *, follow: bool = False) -> dict[str, Any]:
     """What Drive tells of a file, where that has this name: a person who saw the name agreed to no other file."""
     raw = await metadata(session, given, FIELDS, follow=follow)
-    if " ".join(str(raw.get("name", "")).split()) != " ".join(name.split()):
+    if not same(str(raw.get("name", "")), name):
         raise ToolError(f"name: the file {raw['id']} is called {named(raw)}, not {name!r}; nothing was changed")
     return raw
 

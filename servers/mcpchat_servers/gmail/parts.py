@@ -13,12 +13,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from mcpchat_servers.google.names import one_line
 from mcpchat_servers.google.texts import decoded, html_text
 
 WHOLE = "0"  # the part of a message that is nothing but a file; Gmail's own name for it is empty
 SHOWN = 20  # recipients and attachments of a message that are listed
 MOST_REPLIED = 80  # recipients of a reply to all
 _RECIPIENTS = {"to", "cc", "bcc"}
+_ADDRESSED = {*_RECIPIENTS, "from", "reply-to"}
 _LONGEST_ENCODED = 4000  # characters of a header whose encoded words are decoded: that is quadratic
 _LONGEST_HEADER = 50_000
 _LONGEST_SHOWN = 1000
@@ -62,15 +64,17 @@ class Reply(BaseModel):
 
 
 def headers_of(raw: Raw) -> dict[str, str]:
-    """The headers by their name in small letters, in one line each, as far as anybody reads them; of those that stand
-    there several times the first, and all recipients."""
+    """The headers by their name in small letters, as far as anybody reads them; of those that stand there several times
+    the first, and all recipients. Addresses are as they came: their names are decoded one by one."""
     found: dict[str, str] = {}
     for one in (raw.get("payload") or {}).get("headers") or ():
-        name, value = str(one.get("name", "")).lower(), _words(str(one.get("value", "")))
+        name, value = str(one.get("name", "")).lower(), str(one.get("value", ""))
         if name in _RECIPIENTS and name in found:
-            found[name] = f"{found[name]}, {value}"
+            found[name] = f"{found[name]}, {value[:_LONGEST_HEADER]}"
+        elif name in _ADDRESSED:
+            found.setdefault(name, value[:_LONGEST_HEADER])
         else:
-            found.setdefault(name, value)
+            found.setdefault(name, _words(value))
     return found
 
 
@@ -93,20 +97,16 @@ def message_of(raw: Raw, labels: Mapping[str, str]) -> Message:
         id=raw["id"],
         thread_id=raw.get("threadId", ""),
         date=_date(raw.get("internalDate")),
-        sender=headers.get("from", "")[:_LONGEST_SHOWN],
+        sender=", ".join(addresses(headers.get("from", ""))[:3]) or one_line(_words(headers.get("from", ""))),
         to=recipients["to"][:SHOWN],
         cc=recipients["cc"][:SHOWN] or None,
         bcc=recipients["bcc"][:SHOWN] or None,
-        subject=headers.get("subject", "")[:_LONGEST_SHOWN],
+        subject=one_line(headers.get("subject", ""), _LONGEST_SHOWN),
         labels=[labels.get(one, one) for one in raw.get("labelIds") or ()],
-        snippet=_unescaped(raw.get("snippet"))[:_LONGEST_SHOWN] or None,
+        snippet=one_line(unescape(str(raw.get("snippet") or "")), _LONGEST_SHOWN) or None,
         attachments=files[:SHOWN] or None,
         left_out=left or None,
     )
-
-
-def _unescaped(snippet: object) -> str:
-    return " ".join(unescape(str(snippet or "")).split())
 
 
 def _date(milliseconds: object) -> str | None:
@@ -119,7 +119,8 @@ def _date(milliseconds: object) -> str | None:
 def mailboxes(header: str) -> list[tuple[str, str]]:
     """The names and addresses of a header. A header that is none has none."""
     with suppress(RecursionError):
-        return [(name, address) for name, address in getaddresses([header]) if address]
+        found = getaddresses([header])
+        return [(one_line(_words(name), 200), one_line(address, 320)) for name, address in found if address]
     return []
 
 
@@ -144,13 +145,15 @@ def reply_of(raw: Raw, own: str) -> Reply:
     first = mailboxes(headers.get("reply-to", "")) or mailboxes(headers.get("from", ""))
     if own and own in {address.lower() for _, address in mailboxes(headers.get("from", ""))}:
         first, to = to, []
+    first = [one for one in first if one[1].lower() != own] or first
     known = {address.lower() for _, address in first} | {own}
     others = {address.lower(): (name, address) for name, address in (*to, *cc) if address.lower() not in known}
     rest = list(others.values())
+    left = max(len(first) - SHOWN, 0) + max(len(rest) - MOST_REPLIED, 0)
     return Reply(
         to=[_written(*one) for one in first[:SHOWN]],
         all_cc=[_written(*one) for one in rest[:MOST_REPLIED]],
-        left_out=max(len(rest) - MOST_REPLIED, 0) or None,
+        left_out=left or None,
     )
 
 
@@ -180,7 +183,7 @@ def inner_message(part: Raw) -> Raw:
 
 def attachment_of(part: Raw) -> Attachment:
     kind = str(part.get("mimeType") or "application/octet-stream")
-    name = _words(str(part.get("filename") or ""))
+    name = one_line(_words(str(part.get("filename") or "")), 200)
     return Attachment(
         part_id=str(part.get("partId") or WHOLE),
         name=name or ("message.eml" if kind == "message/rfc822" else "unnamed"),
@@ -230,12 +233,12 @@ def charset_of(part: Raw) -> str:
 
 
 def message_lines(messages: Sequence[Message]) -> list[str]:
-    """Messages as a model reads them in a list: who, what and when, the first words, the ids."""
+    """Messages as a model reads them in a list: who, what and when; the ids, the labels and the first words."""
     lines = []
     for one in messages:
         when = (one.date or "")[:16].replace("T", " ")
-        lines.append(f"{when}  {one.sender}: {one.subject}  [{', '.join(one.labels)}]")
-        lines.append(f"    message {one.id}, thread {one.thread_id}  {one.snippet or ''}")
+        lines.append(f"{when}  {one.sender}: {one.subject}")
+        lines.append(f"    message {one.id}, thread {one.thread_id}  [{', '.join(one.labels)}]  {one.snippet or ''}")
     return lines
 
 
@@ -245,6 +248,7 @@ def header_lines(message: Message) -> str:
         ("From", message.sender),
         ("To", ", ".join(message.to)),
         ("Cc", ", ".join(message.cc or ())),
+        ("Bcc", ", ".join(message.bcc or ())),
         ("Date", message.date or ""),
         ("Subject", message.subject),
         ("Labels", ", ".join(message.labels)),
@@ -254,4 +258,10 @@ def header_lines(message: Message) -> str:
         ("Attachment", f"part_id {one.part_id}: {one.name} ({one.media_type}, {one.size:,} bytes)")
         for one in message.attachments or ()
     ]
+    lines.append(("Not listed", f"{message.left_out} more recipients and attachments" if message.left_out else ""))
     return "\n".join(f"{name}: {value}" for name, value in lines if value)
+
+
+def quoted_body(text: str) -> str:
+    """A text in which no line can be taken for the head of another message of the same conversation."""
+    return re.sub(r"(?m)^(\[message \d)", r" \1", text)

@@ -19,6 +19,7 @@ from mcpchat_servers.gmail.parts import (
     inner_message,
     message_lines,
     message_of,
+    quoted_body,
     reply_of,
 )
 from mcpchat_servers.gmail.requests import (
@@ -186,15 +187,16 @@ async def read_thread(
     raws: Sequence[Raw] = found.get("messages") or ()
     names = await label_names(session, raws)
     messages = [message_of(raw, names) for raw in raws]
-    key = (thread_id, *(message.id for message in messages))
+    key = (thread_id, *(f"{message.id} {message.labels}" for message in messages))
     text = session.texts.get(*key)
     if text is None:
         bodies = await together(lambda raw: body_of(session, raw), raws)
-        whole = (
-            f"{header_lines(one)}\n\n{f'[{body}]' if isinstance(body, ToolError) else body}"
-            for one, body in zip(messages, bodies, strict=True)
-        )
-        text = session.texts.keep("\n\n----------\n\n".join(whole), *key)
+        whole = [
+            f"[message {number} of {len(raws)}]\n{header_lines(message)}\n\n"
+            + (f"[{body}]" if isinstance(body, ToolError) else quoted_body(body))
+            for number, (message, body) in enumerate(zip(messages, bodies, strict=True), 1)
+        ]
+        text = session.texts.keep("\n\n".join(whole), *key)
     piece = excerpt(text, offset, limit)
     value = ReadThread(
         thread_id=thread_id,
@@ -277,6 +279,11 @@ async def list_drafts(
     names = await label_names(session, [raw["message"] for raw in raws])
     drafts = [Draft(draft_id=raw["id"], message=message_of(raw["message"], names)) for raw in raws]
     page = Drafts(drafts=drafts, next_cursor=found.get("nextPageToken"))
-    lines = [f"draft {one.draft_id} to {', '.join(one.message.to)}: {one.message.subject}" for one in drafts]
+    lines = []
+    for one in drafts:
+        whom = [*one.message.to, *(one.message.cc or ()), *(one.message.bcc or ())]
+        lines.append(
+            f"draft {one.draft_id}, message {one.message.id}, for {', '.join(whom) or 'nobody'}: {one.message.subject}"
+        )
     lines += [f"[more: cursor={page.next_cursor}]"] if page.next_cursor else []
     return answered(page, "\n".join(lines) or "no drafts")

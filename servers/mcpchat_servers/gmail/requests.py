@@ -33,6 +33,8 @@ ME = "gmail/v1/users/me"
 MOST_ATTACHMENT = 64 * 2**20  # bytes of the JSON that an attachment comes in
 SMALL = 3 * 2**20  # bytes of a message that is sent in one request
 AT_ONCE = 8  # requests
+MOST_PARTS = 20  # of one message's text
+READ_SECONDS = 60.0  # for one message's text
 _SUMMARY = {
     "format": "metadata",
     "metadataHeaders": ["From", "To", "Cc", "Bcc", "Subject"],
@@ -77,11 +79,13 @@ async def together(call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_
             except ToolError as error:
                 return error
 
-    found = await asyncio.gather(*map(one, items))
+    found = await asyncio.gather(*map(one, items), return_exceptions=True)
+    values: list[_Value | ToolError] = []
     for each in found:
-        if isinstance(each, TokenEnded):
+        if isinstance(each, BaseException) and (isinstance(each, TokenEnded) or not isinstance(each, ToolError)):
             raise each
-    return found
+        values.append(each)
+    return values
 
 
 async def got(call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_Item]) -> list[_Value]:
@@ -137,11 +141,17 @@ async def own_address(session: Session) -> str:
 
 
 async def body_of(session: Session, raw: Raw) -> str:
-    """The text of a message that a person would read."""
-    texts = [
-        await text_of_part(part, await data_of(session, raw["id"], part))
-        for part in shown_parts(raw.get("payload") or {})
-    ]
+    """The text of a message that a person would read, as far as it can be read in time."""
+    parts = shown_parts(raw.get("payload") or {})
+    texts = []
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            for part in parts[:MOST_PARTS]:
+                texts.append(await text_of_part(part, await data_of(session, raw["id"], part)))  # noqa: PERF401
+    except TimeoutError:
+        texts.append("[the rest could not be read in time]")
+    if len(parts) > MOST_PARTS:
+        texts.append(f"[{len(parts) - MOST_PARTS:,} more parts are left out]")
     return "\n\n".join(text for text in texts if text)
 
 
@@ -150,7 +160,7 @@ async def part_of(session: Session, message_id: str, part_id: str) -> Raw:
     raw = await full_message(session, message_id)
     parts = {attachment_of(part).part_id: part for part in parts_of(raw) if is_attachment(part)}
     if part_id not in parts:
-        known = ", ".join(f"{key} ({attachment_of(part).name})" for key, part in parts.items())
+        known = ", ".join(f"{key} ({attachment_of(part).name})" for key, part in [*parts.items()][:20])
         raise ToolError(f"the message {message_id} has no attachment {part_id}; it has {known or 'none'}")
     return parts[part_id]
 

@@ -11,6 +11,8 @@ from mcpchat_servers.gmail.composing import Original, recipient, subject_of_repl
 from mcpchat_servers.gmail.parts import Raw, attachment_of, headers_of, is_attachment, mailboxes, parts_of
 from mcpchat_servers.gmail.requests import ME, Letter, body_of, composed, deliver, draft_of, original_of
 from mcpchat_servers.gmail.server import DraftId, MessageId, server
+from mcpchat_servers.google.folders import safe_name
+from mcpchat_servers.google.names import plain
 from mcpchat_servers.google.server import Ctx, answered
 from mcpchat_servers.google.server import session as running
 
@@ -97,8 +99,9 @@ async def update_draft(
         title = subject_of_reply(subject, own)
     letter = Letter(to, cc or [], bcc or [], title, body, attachments or [])
     message = await composed(session, letter, original)
-    thread = found.get("threadId") if original else None
-    made = await deliver(ctx, "PUT", f"{ME}/drafts/{draft_id}", message, thread, "the draft", within="message")
+    made = await deliver(
+        ctx, "PUT", f"{ME}/drafts/{draft_id}", message, found.get("threadId"), "the draft", within="message"
+    )
     return answered(_written(letter, made.get("message") or {}, draft_id))
 
 
@@ -119,13 +122,13 @@ async def send_draft(
     files = [attachment_of(part).name for part in parts_of(raw) if is_attachment(part)]
     for what, said, found in (
         ("to", {recipient(one).addr_spec.lower() for one in to}, {one.lower() for one in whom}),
-        ("subject", subject.split(), headers.get("subject", "").split()),
-        ("attachments", sorted(attachments or ()), sorted(files)),
-        ("body", body.split(), (await body_of(session, raw)).split()),
+        ("subject", plain(subject), plain(headers.get("subject", ""))),
+        ("attachments", sorted(map(plain, attachments or ())), sorted(map(plain, files))),
+        ("body", plain(body), plain(await body_of(session, raw))),
     ):
         if said != found:
-            told = found if isinstance(found, set) else [" ".join(found)] if what in {"subject", "body"} else found
-            raise ToolError(f"not sent: {what} of the draft is {', '.join(sorted(told))[:500] or 'empty'}")
+            told = found if isinstance(found, str) else ", ".join(sorted(found))
+            raise ToolError(f"not sent: {what} of the draft is {told[:500] or 'empty'}")
     made = await session.api.change(
         "POST", f"{ME}/drafts/send", {"id": draft_id}, what=f"the draft {draft_id}", repeatable=False
     )
@@ -178,7 +181,7 @@ def _written(letter: Letter, made: Raw, draft_id: str | None = None) -> Written:
     """What was written, by what was asked for: nothing is asked of Gmail once it is done."""
 
     def names(paths: Sequence[str]) -> list[str] | None:
-        return [path.replace("\\", "/").rpartition("/")[2] for path in paths] or None
+        return [safe_name(path.replace("\\", "/").rpartition("/")[2]) for path in paths] or None
 
     return Written(
         draft_id=draft_id,

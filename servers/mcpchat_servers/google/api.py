@@ -99,7 +99,10 @@ class Api:
         """The JSON that answers a change. Only what is ``repeatable`` is sent again when its fate is not known."""
         call = _Call(method, self._url(path), params, body=body)
         answer = await self._request(call, what=what, repeatable=repeatable)
-        return answer.json_object(what)
+        try:
+            return answer.json_object(what)
+        except ToolError as error:
+            raise ToolError(f"{error} It is not known whether it was done: look before you do it again.") from error
 
     async def content(self, path: str, params: Params, *, what: str, most: int) -> Answer:
         """The bytes of a file or an export. Raises TooLarge beyond ``most``."""
@@ -116,7 +119,7 @@ class Api:
                 return reached  # only the end of the answer was lost
             try:
                 await self._save_rest(path, params, into, what=what, most=most, size=size, progress=progress)
-            except (httpx2.TransportError, _Transient) as error:
+            except (httpx2.RequestError, _Transient) as error:
                 failures = failures + 1 if into.tell() == reached else 1
                 if failures == TRIES:
                     raise _lost(what, error, repeatable=True) from error
@@ -177,7 +180,7 @@ class Api:
             try:
                 call = _Call("PUT", session, content=piece, headers={"Content-Range": place})
                 answer = await self._once(call, what=what)
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 trouble = error
             except TokenEnded as error:
                 if asking:  # all may be there already: this must not be begun anew by itself
@@ -226,7 +229,7 @@ class Api:
                 answer = await self._once(call, what=what, most=most)
             except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
                 again, failure = True, _lost(what, error, repeatable=True)
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 again, failure = repeatable, _lost(what, error, repeatable=repeatable)
             else:
                 if answer.status < 300:

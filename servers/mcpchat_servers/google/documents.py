@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 ENCRYPTED = 3  # the exit code where a PDF wants a password
@@ -52,8 +53,11 @@ def _bounded() -> None:
         import resource
     except ImportError:
         return
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CPU, SECONDS)):
+        hard = resource.getrlimit(kind)[1]
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (limit, limit))
 
 
 def _pdf(data: bytes, write: Callable[[str], bool]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcpchat_servers.google.credentials import SIGN_IN
+from mcpchat_servers.google.names import one_line
 
 LIMITS = {"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED", "quotaExceeded", "RESOURCE_EXHAUSTED"}
 _SCOPES = {"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientScopes"}
@@ -105,12 +106,6 @@ def _text(
         return f"{what}: Google's server failed ({status}), several times: try again later"
     told = f": {one_line(message)}" if message else ""
     return f"{what}: Google refused it ({status}){told}"
-
-
-def one_line(text: str, most: int = 400) -> str:
-    """A remote text in one line of bounded length, without what is not printed."""
-    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return clean if len(clean) <= most else f"{clean[:most]}…"
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:

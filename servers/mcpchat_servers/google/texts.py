@@ -24,7 +24,6 @@ _CHARSET = re.compile(
     r"utf-(8|16|32)(-[bl]e)?(-sig)?|ascii|latin-?\d+|iso8859-\d+|cp\d{3,4}|koi8-[rtu]|mac-\w+|gb\w+|big5\w*|shift_jis\w*"
     r"|euc_\w+|iso2022_\w+|hz|tis-620|johab|ptcp154|kz1048|utf-7"
 )
-_NOT_LIKE_ASCII = ("iso2022_", "hz", "utf-7", "utf-16", "utf-32")  # their bytes pass for UTF-8, or hold NULs
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -99,7 +98,8 @@ def decoded(data: bytes, charset: str = "") -> str | None:
         if data.startswith(mark):
             return _plain(data.decode(name, errors="replace"))
     said = _known_charset(charset)
-    if said.startswith(_NOT_LIKE_ASCII):
+    wide, seven = said.startswith(("utf-16", "utf-32")), said.startswith(("iso2022_", "hz", "utf-7"))
+    if (wide and b"\0" in data) or (seven and data.isascii()):  # their bytes pass for UTF-8, or hold NULs
         return _plain(data.decode(said, errors="replace"))
     if b"\0" in data:
         return None

@@ -79,11 +79,14 @@ def window(text: str, sheets: Sequence[Sheet], names: Mapping[str, Window]) -> W
     named = next((found for name, found in names.items() if name.lower() == text.lower()), None)
     if titled is not None and (named is not None or _is_cells(text)):
         quoted = titled.title.replace("'", "''")
-        other = f"{named}" if named is not None else f"'{sheets[0].title}'!{text}"
+        first = sheets[0].title.replace("'", "''")
+        other = f"{named}" if named is not None else f"'{first}'!{text}"
         raise ToolError(f"{text!r} is a sheet's name and something else too: write '{quoted}', or {other}")
     if named is not None:
         return named
     title, cells = (titled.title, "") if titled is not None else _split(text)
+    if titled is None and title is not None and text.endswith("!"):
+        raise ToolError(f"{text[:100]!r}: expected cells behind the mark, or the sheet's name without it")
     if title is None and not _is_cells(cells):
         raise ToolError(
             f"{text[:100]!r} is neither cells, such as A1:C10 or 'My sheet'!A:C, nor a sheet or a named range; there "
@@ -124,6 +127,10 @@ def _cells(text: str, cells: str, sheet: Sheet) -> Window:
     right, bottom = (found["right"], found["bottom"]) if found["rest"] else (left, top)
     if not (right or bottom) or (bool(right) != bool(left) and not bottom):
         raise ToolError(f"{text[:100]!r} is no range: what stands behind the colon is missing something")
+    if left and not right and number(left) > sheet.columns:
+        raise ToolError(
+            f"{text[:100]!r} lies outside the sheet {sheet.title!r}, which has columns A to {letters(sheet.columns)}"
+        )
     columns = sorted((number(left) if left else 1, number(right) if right else sheet.columns))
     rows = sorted((int(top) if top else 1, int(bottom) if bottom else sheet.rows))
     if top and not bottom and int(top) > sheet.rows:

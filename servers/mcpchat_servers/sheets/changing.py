@@ -8,6 +8,7 @@ from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.ids import FileId, parsed_id
+from mcpchat_servers.google.names import same
 from mcpchat_servers.google.server import Ctx, Session, answered
 from mcpchat_servers.google.server import session as running
 from mcpchat_servers.sheets.a1 import Window, window
@@ -23,7 +24,6 @@ from mcpchat_servers.sheets.requests import (
     sheet_of,
     spreadsheet_of,
     values_path,
-    window_of,
 )
 from mcpchat_servers.sheets.server import server
 
@@ -74,6 +74,7 @@ class Cleared(BaseModel):
 async def append_rows(
     ctx: Ctx,
     spreadsheet_id: FileId,
+    title: Title,
     range: Annotated[  # noqa: A002
         str,
         Field(
@@ -89,7 +90,7 @@ async def append_rows(
     """Add rows below the last row of a table. Nothing there is overwritten."""
     session, place = running(ctx), parsed_id(spreadsheet_id)
     _check_size(rows)
-    table = await window_of(session, place, range)
+    table = window(range, *known_of(await _titled(session, place, title)))
     if "!" not in range and table.top == table.left == 1 and table.height > 1:
         # A sheet's name: its table is the one at A1. In all of the sheet Google would look for the last cells that
         # look like a table, and begin where those do.
@@ -183,18 +184,20 @@ async def create_spreadsheet(
 async def add_sheet(
     ctx: Ctx,
     spreadsheet_id: FileId,
-    title: Annotated[str, Field(min_length=1, max_length=100)],
+    title: Title,
+    name: Annotated[str, Field(description="The new sheet's.", min_length=1, max_length=100)],
     rows: Annotated[int, Field(ge=1, le=100_000)] = 1000,
     columns: Annotated[int, Field(ge=1, le=1000)] = 26,
 ) -> Annotated[CallToolResult, SheetInfo]:
     """Add an empty sheet to a spreadsheet."""
-    place = parsed_id(spreadsheet_id)
-    properties = {"title": title, "gridProperties": {"rowCount": rows, "columnCount": columns}}
-    made = await running(ctx).api.change(
+    session, place = running(ctx), parsed_id(spreadsheet_id)
+    await _titled(session, place, title)
+    properties = {"title": name, "gridProperties": {"rowCount": rows, "columnCount": columns}}
+    made = await session.api.change(
         "POST",
         f"{SPREADSHEETS}/{place}:batchUpdate",
         {"requests": [{"addSheet": {"properties": properties}}]},
-        what=f"the sheet {title!r}",
+        what=f"the sheet {name!r}",
         repeatable=False,
     )
     return answered(sheet_of(made["replies"][0]["addSheet"]["properties"]))
@@ -204,7 +207,7 @@ async def _titled(session: Session, place: str, title: str) -> dict[str, Any]:
     """What is told of a spreadsheet, where that has this title: a person who saw it agreed to no other."""
     raw = await described(session, place)
     own = str((raw.get("properties") or {}).get("title", ""))
-    if " ".join(own.split()) != " ".join(title.split()):
+    if not same(own, title):
         raise ToolError(f"title: the spreadsheet {place} is called {own!r}, not {title!r}; nothing was changed")
     return raw
 

@@ -51,8 +51,10 @@ def _in_words(error: Any, schema: object) -> str:
         if steps[-1] == "pattern" and isinstance(place.get("description"), str):
             return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} does not fit: {place['description']}"
         if steps[-1] == "enum" and isinstance(place.get("enum"), list):
-            choices = json.dumps(place["enum"], ensure_ascii=False)[1:-1]
-            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} is not one of {choices}"
+            choices = [json.dumps(one, ensure_ascii=False) for one in place["enum"]]
+            kept = [one for index, one in enumerate(choices) if sum(map(len, choices[: index + 1])) + 2 * index < 180]
+            more = f" and {len(choices) - len(kept)} more" if len(kept) < len(choices) else ""
+            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} is not one of {', '.join(kept)}{more}"
     return str(error.message)
 
 

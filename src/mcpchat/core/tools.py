@@ -227,7 +227,10 @@ def _typed(key: str, text: str, schema: object) -> Any:
 def _example(schema: object) -> str:
     """A value for a schema of arrays, as JSON: its own first example, where it has one."""
     examples = schema.get("examples") if isinstance(schema, dict) else None
-    return json.dumps(examples[0], ensure_ascii=False) if isinstance(examples, list) and examples else '[["a", 1]]'
+    if isinstance(examples, list) and examples:
+        return json.dumps(examples[0], ensure_ascii=False)
+    items = schema.get("items") if isinstance(schema, dict) else None
+    return '[["a", 1]]' if "array" in schema_types(items) else '[{"a": 1}]'
 
 
 def _admits(types: frozenset[str], value: object) -> bool:

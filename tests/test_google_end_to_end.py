@@ -74,6 +74,23 @@ def account(tmp_path: Path, kind: type[Account] = Account) -> Iterator[tuple[Acc
             yield service, desk, server
 
 
+@pytest.fixture(scope="module")
+def once_signed_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account, Desk, str]]:
+    with account(tmp_path_factory.mktemp("google")) as (service, desk, _):
+        desk.ok("auth", "login", "google")
+        yield service, desk, desk.config.read_text()
+
+
+@pytest.fixture
+def signed_in(once_signed_in: tuple[Account, Desk, str]) -> tuple[Account, Desk]:
+    """An account that somebody has signed in to, as it was at first."""
+    service, desk, written = once_signed_in
+    desk.config.write_text(written)
+    service.gmail.sent.clear()
+    service.faults.clear()
+    return service, desk
+
+
 def config(server: Authorization, service: Google, folder: Path, more: str = "") -> str:
     def builtin(name: str, key: str, extra: str = "") -> str:
         return f'[servers.{name}]\nbuiltin = "{key}"\nenv = {{ GOOGLE_API_URL = "{service.url}" }}\n{extra}{more}\n'
@@ -134,18 +151,19 @@ def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Pa
         assert not service.gmail.sent
 
 
-def test_sending_asks_even_where_everything_else_may_run(tmp_path: Path, model_double: ModelDouble) -> None:
-    with account(tmp_path) as (service, desk, _):
-        desk.ok("auth", "login", "google")
-        desk.config.write_text(desk.config.read_text() + '[approvals]\ndefault = "allow"\n')
-        letter = {"to": ["grace@example.com"], "subject": "Hi", "body": "x"}
-        model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Not sent.")]
-        done = ask(desk, model_double, "Write to Grace")
-        assert done.returncode == 6
-        assert not service.gmail.sent
-        model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Sent.")]
-        assert ask(desk, model_double, "--allow", "mail.send_message", "Write to Grace").returncode == 0
-        assert len(service.gmail.sent) == 1
+def test_sending_asks_even_where_everything_else_may_run(
+    signed_in: tuple[Account, Desk], model_double: ModelDouble
+) -> None:
+    service, desk = signed_in
+    desk.config.write_text(desk.config.read_text() + '[approvals]\ndefault = "allow"\n')
+    letter = {"to": ["grace@example.com"], "subject": "Hi", "body": "x"}
+    model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Not sent.")]
+    done = ask(desk, model_double, "Write to Grace")
+    assert done.returncode == 6
+    assert not service.gmail.sent
+    model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Sent.")]
+    assert ask(desk, model_double, "--allow", "mail.send_message", "Write to Grace").returncode == 0
+    assert len(service.gmail.sent) == 1
 
 
 def test_a_token_that_google_refuses_is_renewed_and_the_call_made_once_more(tmp_path: Path) -> None:
@@ -176,41 +194,40 @@ def test_without_a_login_each_server_says_what_to_type(tmp_path: Path) -> None:
         assert "mail needs a login at google\n  mcpchat auth login google" in done.stderr
 
 
-def test_a_file_comes_as_a_resource_and_into_the_folder(tmp_path: Path) -> None:
-    with account(tmp_path) as (_, desk, _):
-        desk.ok("auth", "login", "google")
-        assert "Plan's notes" in desk.ok("read", "drive")
-        assert "We dance at **eight**." in desk.ok("read", "drive:gdrive:///doc-1")
-        desk.ok("call", "--yes", "drive.download_file", "file_id=pdf-1")
-        assert (tmp_path / "files/Invitation.pdf").read_bytes().startswith(b"%PDF")
+def test_a_file_comes_as_a_resource_and_into_the_folder(signed_in: tuple[Account, Desk]) -> None:
+    _, desk = signed_in
+    assert "Plan's notes" in desk.ok("read", "drive")
+    assert "We dance at **eight**." in desk.ok("read", "drive:gdrive:///doc-1")
+    desk.ok("call", "--yes", "drive.download_file", "file_id=pdf-1")
+    assert (desk.folder / "files/Invitation.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_the_person_sees_whom_a_mail_goes_to_before_it_goes(tmp_path: Path, model_double: ModelDouble) -> None:
-    with account(tmp_path) as (service, desk, _):
-        desk.ok("auth", "login", "google")
-        letter = {"to": ["grace@example.com"], "subject": "Hi", "body": "See you at eight"}
-        model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("All done.")]
-        environ = {**desk.environ, "OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
-        with Terminal([MCPCHAT, "ask", "Write to Grace"], environ=environ) as terminal:
-            terminal.wait_for("mail wants to run send_message")
-            terminal.wait_for("grace@example.com")
-            terminal.wait_for("See you at eight")
-            terminal.wait_for("[y]es")
-            assert "[a]lways" not in terminal.text
-            assert terminal.text.index("See you") < terminal.text.index("[y]es")
-            assert not service.gmail.sent
-            terminal.send("ay")
-            terminal.wait_for("All done.")
-        assert len(service.gmail.sent) == 1
+def test_the_person_sees_whom_a_mail_goes_to_before_it_goes(
+    signed_in: tuple[Account, Desk], model_double: ModelDouble
+) -> None:
+    service, desk = signed_in
+    letter = {"to": ["grace@example.com"], "subject": "Hi", "body": "See you at eight"}
+    model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("All done.")]
+    environ = {**desk.environ, "OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    with Terminal([MCPCHAT, "ask", "Write to Grace"], environ=environ) as terminal:
+        terminal.wait_for("mail wants to run send_message")
+        terminal.wait_for("grace@example.com")
+        terminal.wait_for("See you at eight")
+        terminal.wait_for("[y]es")
+        assert "[a]lways" not in terminal.text
+        assert terminal.text.index("See you") < terminal.text.index("[y]es")
+        assert not service.gmail.sent
+        terminal.send("ay")
+        terminal.wait_for("All done.")
+    assert len(service.gmail.sent) == 1
 
 
-def test_a_google_that_is_down_is_told_and_the_chat_goes_on(tmp_path: Path, model_double: ModelDouble) -> None:
-    with account(tmp_path) as (service, desk, _):
-        desk.ok("auth", "login", "google")
-        service.faults = [Fault("GET /gmail", 503, times=99)]
-        model_double.replies = [tool_call("mail__list_labels", "{}"), text("Gmail is down.")]
-        done = ask(desk, model_double, "Which labels?")
-        assert done.returncode == 0
-        assert results(model_double) == [
-            "Error: the labels: Google's server failed (503), several times: try again later"
-        ]
+def test_a_google_that_is_down_is_told_and_the_chat_goes_on(
+    signed_in: tuple[Account, Desk], model_double: ModelDouble
+) -> None:
+    service, desk = signed_in
+    service.faults = [Fault("GET /gmail", 503, times=99)]
+    model_double.replies = [tool_call("mail__list_labels", "{}"), text("Gmail is down.")]
+    done = ask(desk, model_double, "Which labels?")
+    assert done.returncode == 0
+    assert results(model_double) == ["Error: the labels: Google's server failed (503), several times: try again later"]

@@ -328,5 +328,13 @@ def test_a_reader_lives_within_limits_that_are_there_already(limit: str) -> None
     assert (done.returncode, done.stdout) == (0, b"Hello")
 
 
+@pytest.mark.parametrize(
+    "url", ["http://mail.example.com", "ftp://x.example", "https://u:p@x.example", "https://x.example/?q", ""]
+)
+def test_a_base_that_others_can_read_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        checked_base(url)
+
+
 def test_a_base_address_loses_its_last_slash() -> None:
     assert checked_base("https://proxy.example.com/google/") == "https://proxy.example.com/google"

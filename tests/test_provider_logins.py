@@ -399,7 +399,7 @@ def test_the_client_comes_from_the_environment_or_googles_file(tmp_path: Path) -
         none = desk.run("auth", "login", "google")
         assert none.returncode == 2
         assert "[auth.google] has no client_id" in none.stderr
-        assert "docs/signing-in.md" in none.stderr
+        assert "docs/google.md" in none.stderr
         desk.browse()
         named = {
             "MCPCHAT_GOOGLE_CLIENT_ID": CLIENT["client_id"],

@@ -91,7 +91,7 @@ class GoogleServer(MCPServer[Session]):
         )
         self.scopes = tuple(scopes)
         self.reading_scopes = tuple(reading_scopes)
-        self._takes_folders = takes_folders
+        self.takes_folders = takes_folders
         self._base = base
         self._folders = Folders(())
         self._tokens: Tokens = tokens({}, ())
@@ -199,7 +199,7 @@ class GoogleServer(MCPServer[Session]):
             f"{self._base}). Scopes: {' '.join(self.scopes)}; with --read-only: {' '.join(self.reading_scopes)}.",
         )
         parser.add_argument("--read-only", action="store_true", help="only the tools that change nothing")
-        if self._takes_folders:
+        if self.takes_folders:
             parser.add_argument(
                 "--folder",
                 action="append",
@@ -216,7 +216,7 @@ class GoogleServer(MCPServer[Session]):
             self._base = checked_base(environ.get(BASE) or self._base)
         except ValueError as error:
             parser.error(f"{BASE}: {error}")
-        folders = options.folder if self._takes_folders else []
+        folders = options.folder if self.takes_folders else []
         self._folders = Folders([Path(path).expanduser().resolve() for path in folders])
         if options.read_only and not folders:
             for name in self._saving:

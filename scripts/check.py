@@ -13,7 +13,7 @@ GATES = (
     ("import-linter", ["importlinter.cli", "lint"]),
     ("generated files", [str(ROOT / "scripts/generate.py"), "--check"]),
     ("published servers", [str(ROOT / "scripts/published.py")]),
-    ("pytest", ["pytest", "-n", "3", "--dist", "worksteal"]),  # they wait more than they work
+    ("pytest", ["pytest", "-n", "2", "--dist", "worksteal"]),  # they wait more than they work
 )
 
 

@@ -5,10 +5,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import tests.guard.sitecustomize  # the guard, for this process
 from tests.double import ModelDouble
+
+# Machines are busy: no example fails for the time it took.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 GUARD = str(Path(tests.guard.sitecustomize.__file__).parent)
 

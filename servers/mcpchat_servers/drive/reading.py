@@ -194,7 +194,7 @@ async def read_file(
     note = None
     if written == "csv":
         note = "Only the first sheet: Drive gives no more as CSV. Its other sheets are read by a Sheets server."
-    value = ReadFile(file=shown, format=written, note=note, **piece.model_dump())  # type: ignore[arg-type]
+    value = ReadFile(file=shown, format=written, note=note, **piece.model_dump())
     return answered(value, piece.text + piece.ending + (f"\n\n[{note}]" if note else ""))
 
 

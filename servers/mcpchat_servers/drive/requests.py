@@ -3,7 +3,7 @@
 import hashlib
 import io
 from contextlib import ExitStack, suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from mcp.server.mcpserver.exceptions import ToolError
 
@@ -29,13 +29,15 @@ from mcpchat_servers.google.refusals import Refused
 from mcpchat_servers.google.server import Session
 from mcpchat_servers.google.texts import decoded, is_binary, pdf_text
 
+Form = Literal["markdown", "csv", "json", "text"]  # what a text is written in
+
 FILES = "drive/v3/files"
 UPLOADS = "upload/drive/v3/files"
 EVERYWHERE = {"supportsAllDrives": True}
 MOST_READ = 25 * 2**20  # bytes of a file that is read as text
 MOST_PERMISSIONS = 500
 MOST_SENT = 5 * 2**40  # bytes of an upload: what Drive takes
-READ_AS = {
+READ_AS: dict[str, tuple[str, Form]] = {
     f"{APPS}document": ("text/markdown", "markdown"),
     f"{APPS}spreadsheet": ("text/csv", "csv"),
     f"{APPS}presentation": ("text/plain", "text"),
@@ -122,10 +124,10 @@ async def patched(session: Session, given: str, body: dict[str, object]) -> File
     return file_of(made)
 
 
-async def text_of(session: Session, raw: dict[str, Any]) -> tuple[str, str]:
+async def text_of(session: Session, raw: dict[str, Any]) -> tuple[str, Form]:
     """A file's whole text, and what it is written in. Raises ToolError where it has none."""
     kind = raw["mimeType"]
-    written = READ_AS[kind][1] if kind in READ_AS else "markdown" if kind == "text/markdown" else "text"
+    written: Form = READ_AS[kind][1] if kind in READ_AS else "markdown" if kind == "text/markdown" else "text"
     key = (raw["id"], raw.get("version", ""), raw.get("modifiedTime", ""))
     if (kept := session.texts.get(*key)) is not None:
         return kept, written

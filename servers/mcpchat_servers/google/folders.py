@@ -21,9 +21,6 @@ class Folders:
     def __init__(self, allowed: Sequence[Path]) -> None:
         self._allowed = tuple(allowed)
 
-    def __bool__(self) -> bool:
-        return bool(self._allowed)
-
     def names(self) -> str:
         return ", ".join(str(folder) for folder in self._allowed)
 

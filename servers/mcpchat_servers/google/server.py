@@ -181,9 +181,9 @@ class GoogleServer(MCPServer[Session]):
         finally:
             await api.close()
 
-    def main(self, arguments: Sequence[str] | None = None) -> None:
+    def main(self) -> None:
         """Serve on stdin and stdout, until stdin ends. Ends the process with code 2 where the options are wrong."""
-        self.configure(sys.argv[1:] if arguments is None else arguments, os.environ)
+        self.configure(sys.argv[1:], os.environ)
         self.run()
         # The interpreter's own teardown takes a third of a second, and whoever closed our stdin may be waiting.
         sys.stdout.flush()

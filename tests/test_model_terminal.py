@@ -60,13 +60,13 @@ def test_a_wait_is_told_and_stopped_by_ctrl_c(terminal: Terminal, model_double: 
 def test_the_limit_of_rounds_asks_to_go_on(terminal: Terminal, model_double: ModelDouble) -> None:
     calls = [tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"}), f"c{n}") for n in range(9)]
     model_double.replies = [*calls[:3], text("done")]
-    say(terminal, "go", "2 rounds of tool calls so far")
+    say(terminal, "go", "go on? [y]es")  # what is typed before the keys are shown is no answer
     terminal.send("y")
     terminal.wait_for("done")
     model_double.replies = [*calls[4:6], text("what I have")]
     terminal.wait_for("\n>", count=2)
     terminal.send("go" + ENTER)
-    terminal.wait_for("2 rounds of tool calls so far", count=2)
+    terminal.wait_for("go on? [y]es", count=2)
     terminal.send("n")
     terminal.wait_for("what I have")
     terminal.wait_for("stopped: it had called tools for as many rounds as it may")

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from mcpchat.core.approvals import Decision
+from mcpchat.core.approvals import Decision, Policy, Question
 from mcpchat.core.elicitation import Answer, Form, Visit
 from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Emit, Stop, TextDelta
+from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.pins import Pins
 from mcpchat.core.ports import Done, ModelEvent, ModelRequest
 from mcpchat.core.tools import Annotations, ToolSpec
 
@@ -94,13 +96,15 @@ class ScriptedAsker:
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
         self.asked: list[tuple[Any, ...]] = []
+        self.questions: list[Question] = []
 
     async def go_on(self, rounds: int) -> bool:
         self.asked.append(("go on", rounds))
         return bool(self._answers.pop(0)) if self._answers else False
 
-    async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
-        self.asked.append((spec.label, rule))
+    async def approve(self, question: Question) -> Decision:
+        self.asked.append((question.tool.label, question.rule))
+        self.questions.append(question)
         await asyncio.sleep(0)
         return cast("Decision", self._answers.pop(0))
 
@@ -111,6 +115,41 @@ class ScriptedAsker:
     async def confirm(self, server: str, wish: str, details: str) -> bool:
         self.asked.append((server, wish, details))
         return bool(self._answers.pop(0))
+
+
+class MemoryApprovals:
+    """Approvals that last as long as the test; ``refuses`` is what keeping one raises."""
+
+    def __init__(self, refuses: McpChatError | None = None) -> None:
+        self.kept: dict[tuple[str, str], str] = {}
+        self._refuses = refuses
+
+    def given(self, tool: ToolSpec) -> str:
+        return self.kept.get((tool.label, tool.fingerprint), "")
+
+    def give(self, tool: ToolSpec) -> None:
+        if self._refuses:
+            raise self._refuses
+        self.kept[tool.label, tool.fingerprint] = "2026-11-26"
+
+
+def make_gate(policy: Policy | None = None, asker: Any = None, **more: Any) -> Gate:
+    """A gate with nobody's approvals, that finds nothing wrong with any arguments; ``more`` says otherwise."""
+    keeping = {"approvals": MemoryApprovals(), "check": lambda spec, arguments: "", **more}
+    return Gate(policy or Policy(), asker or ScriptedAsker(), **keeping)
+
+
+class MemoryPins:
+    """A PinStore in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Pins] = {}
+
+    def load(self, server: str) -> Pins | None:
+        return self.kept.get(server)
+
+    def save(self, server: str, pins: Pins) -> None:
+        self.kept[server] = pins
 
 
 class NoCredentials:

@@ -17,19 +17,19 @@ ALL = Policy(rules=(*rules("allow", ["*"]), *rules("ask", ["mail.*"]), *rules("d
 @pytest.mark.parametrize(
     ("label", "verdict"),
     [
-        ("files.read", Verdict(action="allow", rule="config: allow *")),
-        ("mail.send", Verdict(action="ask", rule="config: ask mail.*")),
-        ("mail.delete", Verdict(action="deny", rule="--deny: deny mail.delete")),
+        ("files.read", Verdict(action="allow", rule="config: allow *", lasting="session")),
+        ("mail.send", Verdict(action="ask", rule="config: ask mail.*", lasting="session")),
+        ("mail.delete", Verdict(action="deny", rule="--deny: deny mail.delete", lasting="session")),
     ],
 )
 def test_the_strictest_matching_rule_wins(label: str, verdict: Verdict) -> None:
-    assert ALL.verdict(spec(label)) == verdict
+    assert ALL.verdict(spec(label), {}) == verdict
 
 
 def test_a_grant_answers_a_question_and_never_a_deny() -> None:
     granted = ALL.granting("*", source="--yes")
-    assert granted.verdict(spec("mail.send")) == Verdict(action="allow", rule="--yes *")
-    assert granted.verdict(spec("mail.delete")).action == "deny"
+    assert granted.verdict(spec("mail.send"), {}) == Verdict(action="allow", rule="--yes")
+    assert granted.verdict(spec("mail.delete"), {}).action == "deny"
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_a_grant_answers_a_question_and_never_a_deny() -> None:
     ],
 )
 def test_without_a_rule_only_a_trusted_servers_reading_runs_unasked(tool: ToolSpec, action: str) -> None:
-    assert Policy().verdict(tool).action == action
+    assert Policy().verdict(tool, {}).action == action
 
 
 def test_the_default_decides_where_nothing_matches() -> None:
-    assert Policy(default="allow").verdict(spec("a.b")).action == "allow"
-    assert Policy(default="allow").verdict(spec("a.b", destructive=True)).action == "ask"
-    assert Policy(default="deny").verdict(spec("a.b", read_only=True, trusted=True)).action == "deny"
+    assert Policy(default="allow").verdict(spec("a.b"), {}).action == "allow"
+    assert Policy(default="allow").verdict(spec("a.b", destructive=True), {}).action == "ask"
+    assert Policy(default="deny").verdict(spec("a.b", read_only=True, trusted=True), {}).action == "deny"

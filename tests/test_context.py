@@ -7,16 +7,14 @@ from typing import Any
 import pytest
 
 from mcpchat.core import events as ev
-from mcpchat.core.approvals import Policy
 from mcpchat.core.context import SUMMARISE, Context, view, weight
 from mcpchat.core.errors import ModelError
 from mcpchat.core.events import Event
-from mcpchat.core.gate import Gate
 from mcpchat.core.history import sendable
 from mcpchat.core.messages import Compaction, Image, Message, Text, ToolResult, Usage, user
 from mcpchat.core.ports import ModelChoice, ModelRequest, Retrying
 from mcpchat.core.session import Session
-from tests.fakes import FakeToolbox, ScriptedAsker, ScriptedModel, calls, says, tool
+from tests.fakes import FakeToolbox, ScriptedModel, calls, make_gate, says, tool
 
 TOOL = "box__echo"
 OVERFLOW = ModelError("too long", kind="context")
@@ -46,7 +44,7 @@ def session(model: ScriptedModel, window: int | None = None, **more: Any) -> tup
 
     choice = ModelChoice(name="m", adapter=model, window=known)
     toolbox = more.pop("toolbox", FakeToolbox({}))
-    made = Session(model=choice, toolbox=toolbox, gate=Gate(Policy(), ScriptedAsker()), emit=seen.append, **more)
+    made = Session(model=choice, toolbox=toolbox, gate=make_gate(), emit=seen.append, **more)
     return made, seen
 
 

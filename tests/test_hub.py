@@ -16,6 +16,7 @@ from mcpchat.adapters.mcp_dial import Dialler
 from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.schema_cache import SchemaCache, identity
 from mcpchat.adapters.schema_check import problem
+from mcpchat.core.budgets import Budget
 from mcpchat.core.config import ServerConfig, Timeouts
 from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.core.events import Event, Notice, ServerChanged, ToolProgress
@@ -86,6 +87,7 @@ def bench(tmp_path: Path) -> Open:
             credentials=credentials or NoCredentials(),
             secrets=secrets,
             timeouts=Timeouts(),
+            budget=Budget(),
             cache=SchemaCache(tmp_path / "cache"),
             logs=tmp_path / "logs",
             watch=watch,

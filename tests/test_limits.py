@@ -6,10 +6,8 @@ from typing import Any
 import pytest
 
 from mcpchat.core import events as ev
-from mcpchat.core.approvals import Policy
 from mcpchat.core.errors import ModelError, UsageError
 from mcpchat.core.events import Event
-from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Image, Message, Text, ToolResult, Usage, user
 from mcpchat.core.ports import Done, ModelChoice
 from mcpchat.core.repeats import Repeats
@@ -17,7 +15,7 @@ from mcpchat.core.session import Session
 from mcpchat.core.spending import Spending
 from mcpchat.core.structured import AnswerSchema
 from mcpchat.core.turn import Limits
-from tests.fakes import FakeToolbox, ScriptedAsker, ScriptedModel, calls, says, tool
+from tests.fakes import FakeToolbox, ScriptedAsker, ScriptedModel, calls, make_gate, says, tool
 
 TOOL = "box__echo"
 
@@ -29,7 +27,7 @@ def session(model: ScriptedModel, *answers: Any, price: Any = None, **more: Any)
     made = Session(
         model=ModelChoice(name="m", adapter=model, price=price),
         toolbox=toolbox,
-        gate=Gate(Policy(), ScriptedAsker(*answers)),
+        gate=make_gate(asker=ScriptedAsker(*answers)),
         emit=seen.append,
         **more,
     )

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpchat.core.approvals import Policy
 from mcpchat.core.context import view
 from mcpchat.core.errors import McpChatError, ServerError
-from mcpchat.core.gate import Gate
 from mcpchat.core.history import UNANSWERED, sendable
 from mcpchat.core.messages import (
     Compaction,
@@ -29,7 +27,7 @@ from mcpchat.core.session import Session
 from mcpchat.core.turn import Limits
 from tests import strict
 from tests.double import DONE, call_item, chunk, event, message_item, reasoning_item, response
-from tests.fakes import FakeToolbox, ScriptedAsker, calls, tool
+from tests.fakes import FakeToolbox, calls, make_gate, tool
 from tests.wires import SSE, Wire
 
 TOOL = "box__echo"
@@ -214,7 +212,7 @@ async def _conversation(
     session = Session(
         model=choices[0 if api == "chat" else 1],
         toolbox=FakeToolbox({"echo": _echo, "slow": _slow}, tool("echo"), tool("slow")),
-        gate=Gate(Policy(), ScriptedAsker()),
+        gate=make_gate(),
         emit=lambda event: None,
         limits=Limits(max_steps=2),
     )

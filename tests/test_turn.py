@@ -10,12 +10,11 @@ from mcpchat.core import events as ev
 from mcpchat.core.approvals import Decision, Policy, rules
 from mcpchat.core.errors import ModelError, ServerError
 from mcpchat.core.events import Event
-from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Message, Text, Usage, error_result, user
 from mcpchat.core.ports import CallStarted, ModelChoice, Retrying
 from mcpchat.core.session import Session
 from mcpchat.core.turn import Limits
-from tests.fakes import NO, YES, FakeToolbox, ScriptedAsker, ScriptedModel, calls, open_calls, says, tool
+from tests.fakes import NO, YES, FakeToolbox, ScriptedAsker, ScriptedModel, calls, make_gate, open_calls, says, tool
 
 TOOL = "box__echo"
 ASSISTANT_HI = Message(role="assistant", parts=(Text(text="Hi."),))
@@ -23,7 +22,7 @@ ASSISTANT_HI = Message(role="assistant", parts=(Text(text="Hi."),))
 
 def session(model: ScriptedModel, toolbox: FakeToolbox | None = None, **more: Any) -> tuple[Session, list[Event]]:
     seen: list[Event] = []
-    gate = Gate(more.pop("policy", Policy()), more.pop("asker", ScriptedAsker()))
+    gate = make_gate(more.pop("policy", None), more.pop("asker", None))
     choice = ModelChoice(name="m", adapter=model, notice=more.pop("notice", ""))
     if steps := more.pop("max_steps", None):
         more["limits"] = Limits(max_steps=steps)
@@ -174,8 +173,8 @@ async def test_denied_calls_are_told_to_the_model_with_the_rule() -> None:
     assert [e.decision.allowed for e in seen if isinstance(e, ev.ToolDecided)] == [False]
 
 
-async def test_the_person_is_asked_once_when_the_answer_is_always() -> None:
-    always = Decision(allowed=True, by="user", remember="box.echo")
+async def test_the_person_is_asked_once_when_the_answer_is_for_the_session() -> None:
+    always = Decision(allowed=True, by="user", remember="session")
     asker = ScriptedAsker(always)
     step = says("", calls(TOOL, call_id="a"), calls(TOOL, call_id="b"))
     toolbox = FakeToolbox({"echo": lambda a: "ok"}, tool(read_only=False))
@@ -185,7 +184,7 @@ async def test_the_person_is_asked_once_when_the_answer_is_always() -> None:
     by_call = {e.call.id: e.decision for e in seen if isinstance(e, ev.ToolDecided)}
     assert by_call == {
         "a": always,
-        "b": Decision(allowed=True, by="policy", reason="answered: always box.echo"),
+        "b": Decision(allowed=True, by="policy", reason="answered: for this session"),
     }
 
 

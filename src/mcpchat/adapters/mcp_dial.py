@@ -1,20 +1,27 @@
 """How one server is reached: its process or address, its environment or headers, and the login it is given."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from mcpchat.adapters.mcp_link import MODERN, Change, Connection, Connector, Credentials, Dial, HandshakeFailed
 from mcpchat.adapters.orphans import Orphans
+from mcpchat.adapters.sandbox import confined, interpreter_folders
 from mcpchat.adapters.schema_cache import Era
 from mcpchat.adapters.secrets import header_value, look_up_all
 from mcpchat.adapters.server_process import ServerProcess, child_environment
+from mcpchat.core.bundled import BUNDLED
 from mcpchat.core.catalog import ServerInfo
-from mcpchat.core.config import ServerConfig
+from mcpchat.core.config import SandboxConfig, ServerConfig
 from mcpchat.core.errors import ServerError, SignInNeeded
 from mcpchat.core.ports import Host
 from mcpchat.core.redaction import Secrets
+
+_SECRET_NAME = re.compile(r"(?i)key|token|secret|passw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +124,15 @@ class Dialler:
             own["PYDANTIC_DISABLE_PLUGINS"] = "1"  # a search through all installed packages, for nothing
         own |= await self.credentials.variables(line.name)
         env = child_environment(self.environ, passed=config.env_pass, own=own)
+        self.secrets.add(*(value for name, value in own.items() if _SECRET_NAME.search(name)))
         argv = bundled_command(config) if config.builtin else [config.command or "", *config.args]
+        if config.sandbox:
+            wanted = config.sandbox if isinstance(config.sandbox, SandboxConfig) else SandboxConfig()
+            if config.builtin:
+                online = wanted.network or bool(BUNDLED[config.builtin].provider)
+                wanted = replace(wanted, network=online, write=(*wanted.write, *config.folders))
+            own_folders = interpreter_folders() if config.builtin else []
+            argv = confined(argv, wanted, env=env, cwd=config.cwd, own=own_folders)
         return await ServerProcess.spawn(
             argv, env=env, cwd=config.cwd, tell=line.log, redact=self.secrets.redact_log, orphans=self.orphans
         )

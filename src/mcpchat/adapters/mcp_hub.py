@@ -17,13 +17,16 @@ from mcpchat.adapters.patience import Patience
 from mcpchat.adapters.schema_cache import Era, SchemaCache, identity
 from mcpchat.adapters.server_log import ServerLog
 from mcpchat.adapters.server_process import ServerProcess
+from mcpchat.core.budgets import Budget, within
 from mcpchat.core.catalog import Catalog, Prompt, Template
 from mcpchat.core.config import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
 from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState
-from mcpchat.core.messages import Content, Message, ToolResult
+from mcpchat.core.messages import Content, Message, ToolResult, error_result
 from mcpchat.core.ports import ServerStatus
 from mcpchat.core.redaction import Secrets
+from mcpchat.core.sanitize import visible
+from mcpchat.core.texts import mapped
 from mcpchat.core.tools import ToolSpec, given
 
 _T = TypeVar("_T")
@@ -81,6 +84,7 @@ class McpHub:
         credentials: Credentials,
         secrets: Secrets,
         timeouts: Timeouts,
+        budget: Budget,
         cache: SchemaCache,
         logs: Path,
         emit: Emit,
@@ -91,6 +95,7 @@ class McpHub:
         self._dialler = dialler
         self._credentials = credentials
         self._secrets = secrets
+        self._budget = budget
         self._cache = cache
         self._emit = emit
         self._visible = visible
@@ -156,17 +161,18 @@ class McpHub:
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         server = self._servers[spec.server]
 
-        def work(connection: Connection) -> Awaitable[ToolResult]:
-            return connection.call(
-                spec,
-                call_id,
-                given(spec, arguments),
-                lambda event: emit(self._secrets.redact_value(event)),
-                self._patience(server),
-            )
+        async def work(connection: Connection) -> ToolResult:
+            # What was listed from disk, or before a turn, may be another tool by now: nobody agreed to that one.
+            if spec not in (server.tools or ()):
+                return error_result(call_id, f"{spec.label} was changed by its server, and did not run")
+            return await connection.call(spec, call_id, given(spec, arguments), emit, self._patience(server))
 
         async with server.slots:
-            return self._secrets.redact_value(await self._on(server, work, repeatable=spec.repeatable))
+            return self._received(await self._on(server, work, repeatable=spec.repeatable))
+
+    def _received(self, value: _T) -> _T:
+        """What a server sent, as it goes on: without what hides in its texts, and without secrets of ours."""
+        return mapped(value, lambda text: self._secrets.redact(visible(text)))
 
     def instructions(self) -> Mapping[str, str]:
         offering = {spec.server for spec in self._offer or ()}
@@ -223,12 +229,12 @@ class McpHub:
                 self._run(self._quietly(connection.watch(sorted(here.watched))))
             return found
 
-        return [self._secrets.redact_value(part) for part in await self._on(here, work, repeatable=True)]
+        return [self._received(part) for part in await self._on(here, work, repeatable=True)]
 
     async def prompt(self, server: str, name: str, arguments: Mapping[str, str]) -> Sequence[Message]:
         here = self._servers[server]
         made = await self._on(here, lambda c: c.prompt(name, arguments, self._patience(here)), repeatable=True)
-        return [self._secrets.redact_value(message) for message in made]
+        return [self._received(message) for message in made]
 
     async def complete(
         self, server: str, of: Prompt | Template, argument: str, typed: str, given: Mapping[str, str]
@@ -407,7 +413,7 @@ class McpHub:
             if server.was_up and server.strikes:
                 await asyncio.sleep(_BACKOFF * 2 ** (server.strikes - 1))
             try:
-                return await self._start(server, anew=anew)
+                return await self._start(server)
             except SignInNeeded:
                 raise
             except ServerError as error:
@@ -439,14 +445,13 @@ class McpHub:
         self._tell("info", f"renewed the {server.config.auth} login of {server.name}")
         return True
 
-    async def _start(self, server: _Server, *, anew: bool) -> Connection:
+    async def _start(self, server: _Server) -> Connection:
         began = time.monotonic()
         self._change(server, "starting")
         try:
             async with self._starting:
                 connection = server.connection = await self._connect(server)
-                if anew or server.tools is None or _must_list(server):
-                    await self._list(server, connection)
+                await self._list(server, connection)  # it may be another program by now than the one that was agreed to
                 if self._watch:
                     self._run(self._quietly(connection.watch(sorted(server.watched))))
         except SignInNeeded as error:
@@ -487,13 +492,22 @@ class McpHub:
         """Keep the catalog, and of its tools those that the config lets through, under this server's name and trust."""
         trusted = server.config.trust or server.config.builtin is not None
         chosen = [
-            replace(tool, server=server.name, trusted=trusted)
+            replace(
+                tool,
+                server=server.name,
+                trusted=trusted,
+                account=server.config.account or "",
+                server_title=catalog.info.title,
+            )
             for tool in catalog.tools
             if server.config.offers(tool.name)
         ]
+        fitting, told = within(sorted(chosen, key=lambda spec: spec.name), self._budget)
         server.catalog = catalog
-        server.tools = tuple(sorted(chosen, key=lambda spec: spec.name))
+        server.tools = fitting
         self._offer = None
+        for text in told:
+            self._tell("warning", f"{server.name}: {text}")
 
     def _forget(self, server: _Server) -> None:
         server.era, server.catalog, server.tools = "auto", None, None
@@ -573,8 +587,3 @@ def _era(server: _Server) -> Era:
             return "modern" if known == "modern" else "auto"
         case _:
             return "legacy"
-
-
-def _must_list(server: _Server) -> bool:
-    """Whether calls need the list itself: its schemas say which arguments go into headers too."""
-    return server.config.url is not None and any("x-mcp-header" in str(spec.schema) for spec in server.tools or ())

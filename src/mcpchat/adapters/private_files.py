@@ -33,11 +33,11 @@ def read_private(path: Path) -> bytes | None:
         return None
     except OSError as error:
         why = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise StoreError(f"cannot read {path}: {why}", hint="remove it, and sign in again") from error
+        raise StoreError(f"cannot read {path}: {why}", hint="remove it") from error
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or not _ours(found):
-            raise StoreError(f"{path} is not a file of yours: it is not read", hint="remove it, and sign in again")
+            raise StoreError(f"{path} is not a file of yours: it is not read", hint="remove it")
         return file.read(_LARGEST)
 
 
@@ -57,6 +57,35 @@ def write_private(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def open_to_others(path: Path) -> str:
+    """Who else may change the file, or put another in its place: nobody where this is empty. Raises OSError."""
+    if os.name != "posix":
+        return ""
+    for place in (path.resolve(), path.resolve().parent):
+        found = place.stat()
+        if found.st_uid not in {os.geteuid(), 0}:
+            return f"{place} belongs to another user"
+        shared = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+        if found.st_mode & stat.S_IWOTH and not shared:
+            return f"every user can write to {place}"
+        if found.st_mode & stat.S_IWGRP and not shared and not _own_group(found.st_gid):
+            return f"its group can write to {place}"
+    return ""
+
+
+def _own_group(number: int) -> bool:
+    """Whether it is the group that many systems make for one user alone."""
+    import grp
+    import pwd
+
+    try:
+        name, members = grp.getgrgid(number).gr_name, grp.getgrgid(number).gr_mem
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return False
+    return number == os.getegid() and (name == user or name == "root") and set(members) <= {user}
 
 
 def _ours(found: os.stat_result) -> bool:

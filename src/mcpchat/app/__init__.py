@@ -14,25 +14,32 @@ from mcpchat.adapters.browser import open_page
 from mcpchat.adapters.mcp_dial import Dialler
 from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.mcp_link import Connector
+from mcpchat.adapters.private_files import open_to_others
 from mcpchat.adapters.result_store import ResultFiles
 from mcpchat.adapters.schema_cache import SchemaCache
+from mcpchat.adapters.state_files import ApprovalFile, PinFiles
 from mcpchat.app.logins import Logins
 from mcpchat.app.models import Models
 from mcpchat.app.setup import Paths, Setup, Wishes, default_paths, importing
 from mcpchat.core import config as configuration
-from mcpchat.core.approvals import Policy, rules
+from mcpchat.core.approvals import YES, Policy, rules
 from mcpchat.core.bounded import BoundedToolbox
+from mcpchat.core.budgets import Budget
 from mcpchat.core.config import AgentConfig, Config
-from mcpchat.core.config_faults import idle_glob
+from mcpchat.core.config_faults import idle_pattern
+from mcpchat.core.discretion import Discreet
 from mcpchat.core.errors import ConfigError, UsageError
-from mcpchat.core.events import Emit
+from mcpchat.core.events import Emit, Notice
 from mcpchat.core.gate import Gate
 from mcpchat.core.host import AskingHost
+from mcpchat.core.identity import server_identity
 from mcpchat.core.messages import Part, Usage
-from mcpchat.core.ports import Asker, Host, ModelChoice, SignInScreen
+from mcpchat.core.patterns import matches
+from mcpchat.core.pinned import PinnedToolbox
+from mcpchat.core.ports import Asker, Host, ModelChoice, SignInScreen, Toolbox
 from mcpchat.core.session import Session
 from mcpchat.core.structured import AnswerSchema
-from mcpchat.core.tools import ToolSpec, matches, nearest
+from mcpchat.core.tools import ToolSpec, nearest
 from mcpchat.core.turn import Limits
 
 __all__ = ["Logins", "McpHub", "Models", "Paths", "Setup", "Wishes", "default_paths"]  # and what is defined here
@@ -85,6 +92,15 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
         if must_exist:
             raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one")
         return Config()
+    try:
+        others = open_to_others(path)
+    except OSError:
+        others = ""  # reading it will say what is wrong
+    if others:
+        raise ConfigError(
+            f"{path} is not read: {others}, and what stands in it is run",
+            hint=f"chmod go-w {path.resolve()} {path.resolve().parent}",
+        )
     return configuration.parse(_read(path), str(path))
 
 
@@ -145,6 +161,11 @@ async def open_hub(
         credentials=logins,
         secrets=setup.secrets,
         timeouts=setup.config.timeouts,
+        budget=Budget(
+            tools=setup.config.limits.max_tools,
+            description=setup.config.limits.max_description,
+            schema=setup.config.limits.max_schema,
+        ),
         cache=SchemaCache(setup.paths.cache / "servers"),
         logs=setup.paths.state / "logs",
         emit=emit,
@@ -173,19 +194,62 @@ def read_log(setup: Setup, server: str) -> str:
 
 
 def make_policy(config: Config, wishes: Wishes) -> Policy:
-    """The config's rules and the run's. Raises UsageError for a glob that can match nothing."""
-    approvals = config.approvals
-    for glob in (*wishes.allow, *wishes.deny):
-        if problem := idle_glob(glob, config.servers):
+    """The config's rules, the agent's and the run's. Raises UsageError for a pattern that can match nothing."""
+    for pattern in (*wishes.allow, *wishes.deny):
+        if problem := idle_pattern(pattern, config.servers):
             raise UsageError(problem, hint="mcpchat tools lists the names")
+    agent = choose_agent(config, wishes.agent).approvals
+    named = f"agent {wishes.agent or 'default'}"
     written = (
-        *rules("deny", approvals.deny),
+        *rules("deny", config.approvals.deny),
+        *rules("deny", agent.deny, named),
         *rules("deny", wishes.deny, "--deny"),
-        *rules("ask", approvals.ask),
-        *rules("allow", approvals.allow),
+        *rules("ask", config.approvals.ask),
+        *rules("ask", agent.ask, named),
+        *rules("allow", config.approvals.allow),
+        *rules("allow", agent.allow, named),
     )
-    policy = Policy(rules=written, default=approvals.default).granting(*wishes.allow, source="--allow")
-    return policy.granting("*", source="--yes") if wishes.yes else policy
+    default = agent.default or config.approvals.default or "ask"
+    policy = Policy(rules=written, default=default).granting(*wishes.allow, source="--allow")
+    return policy.granting("*", source=YES) if wishes.yes else policy
+
+
+def identities(setup: Setup) -> dict[str, str]:
+    """Which server each name stands for, as what is agreed with it is kept."""
+    servers = setup.config.servers
+    return {name: server_identity(name, server, str(setup.folder)) for name, server in servers.items()}
+
+
+def pin_files(setup: Setup) -> PinFiles:
+    return PinFiles(setup.paths.state / "pins", identities(setup))
+
+
+def approval_file(setup: Setup) -> ApprovalFile:
+    return ApprovalFile(setup.paths.state / "approvals.json", identities(setup))
+
+
+def pinned(setup: Setup, hub: McpHub, asker: Asker, emit: Emit) -> PinnedToolbox:
+    """The servers' tools, without those that changed since they were agreed to."""
+    servers = setup.config.servers
+    return PinnedToolbox(
+        hub,
+        catalogs=hub.catalogs,
+        store=pin_files(setup),
+        asker=asker,
+        emit=emit,
+        exempt=[name for name, server in servers.items() if server.builtin is not None],
+    )
+
+
+def make_gate(setup: Setup, wishes: Wishes, asker: Asker, toolbox: Toolbox, emit: Emit) -> Gate:
+    """Who decides on calls. Raises UsageError."""
+    return Gate(
+        make_policy(setup.config, wishes),
+        asker,
+        approvals=approval_file(setup),
+        check=toolbox.check,
+        warn=lambda text: emit(Notice(level="warning", text=text)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +258,7 @@ class Chat:
 
     session: Session
     hub: McpHub
+    toolbox: Toolbox
     setup: Setup
     models: Models
     logins: Logins
@@ -266,6 +331,7 @@ async def open_chat(
     imported here.
     """
     agent = choose_agent(setup.config, wishes.agent)
+    emit = Discreet(emit, setup.secrets)
     sessions: list[Session] = []  # the one to come: a server may ask for its model
     host = make_host(
         setup,
@@ -280,24 +346,26 @@ async def open_chat(
         limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
         models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)
         model = await models.choose(wishes.model or agent.model)
+        agreed = pinned(setup, hub, asker, emit)
         session = Session(
             model=model,
             toolbox=BoundedToolbox(
-                hub, limit=setup.config.limits.max_result, store=ResultFiles(setup.paths.state / "results")
+                agreed, limit=setup.config.limits.max_result, store=ResultFiles(setup.paths.state / "results")
             ),
-            gate=Gate(make_policy(setup.config, wishes), asker),
+            gate=make_gate(setup, wishes, asker, agreed, emit),
             emit=emit,
             instructions=agent.instructions,
             limits=limits,
             schema=AnswerSchema(dict(wishes.schema), schema_check.problem) if wishes.schema is not None else None,
         )
         sessions.append(session)
-        yield Chat(session=session, hub=hub, setup=setup, models=models, logins=logins)
+        yield Chat(session=session, hub=hub, toolbox=agreed, setup=setup, models=models, logins=logins)
 
 
 def _limits(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
     return Limits(
         max_steps=wishes.max_steps or config.limits.max_steps or steps,
+        max_calls=config.limits.max_calls,
         max_tokens=wishes.max_tokens or config.limits.max_tokens,
         max_dollars=config.limits.max_cost if wishes.max_cost is None else wishes.max_cost,
     )

@@ -39,12 +39,16 @@ class Wishes:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What every command starts from. ``secrets`` learns each secret that the run comes to hold."""
+    """What every command starts from.
+
+    ``secrets`` learns each secret that the run comes to hold; ``folder`` is where it was started.
+    """
 
     config: Config
     environ: Mapping[str, str]
     paths: Paths
     secrets: Secrets = field(default_factory=Secrets)
+    folder: Path = field(default_factory=Path.cwd)
 
 
 def default_paths(environ: Mapping[str, str]) -> Paths:

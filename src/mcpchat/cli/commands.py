@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mcpchat.cli import auth_commands, config_commands, server_commands
+from mcpchat.cli import approval_commands, auth_commands, config_commands, server_commands, trust_commands
 from mcpchat.cli.common import (
     AgentOption,
     AllowOption,
@@ -23,6 +23,7 @@ from mcpchat.cli.common import (
     TokensOption,
     YesOption,
     bad_choice,
+    is_terminal,
     make_setup,
     run_async,
 )
@@ -38,6 +39,8 @@ app = typer.Typer(
 app.add_typer(server_commands.app, name="servers")
 app.add_typer(auth_commands.app, name="auth")
 app.add_typer(config_commands.app, name="config")
+app.add_typer(trust_commands.app, name="trust")
+app.add_typer(approval_commands.app, name="approvals")
 
 
 @app.callback(invoke_without_command=True)
@@ -75,9 +78,11 @@ def root(
         given = {name: value for name, value in ctx.params.items() if value is not None and value is not False}
         # Only a group has commands of these names; elsewhere they could be options (ask --schema).
         groups = {
+            "approvals": approval_commands.NAMES,
             "auth": auth_commands.NAMES,
             "config": config_commands.NAMES,
             "servers": server_commands.NAMES,
+            "trust": trust_commands.NAMES,
         }
         inner = dict.fromkeys(groups.get(ctx.invoked_subcommand, ()), given)
         ctx.default_map = {ctx.invoked_subcommand: given | inner}
@@ -119,7 +124,8 @@ def chat(
         max_cost=max_cost,
         priced=True,
     )
-    return run_async(talk.chat(make_setup(config), wishes, talk.Look(no_color=no_color, stats=stats)))
+    setup = make_setup(config, offer=is_terminal(sys.stdin, sys.stdout, sys.stderr))
+    return run_async(talk.chat(setup, wishes, talk.Look(no_color=no_color, stats=stats)))
 
 
 @app.command()
@@ -190,7 +196,7 @@ def ask(
     question = talk.question(words or [], read_input="-" not in files)
     attached = read_attachments(files)
     look = talk.Look(quiet=quiet, no_color=no_color, stats=stats)
-    return run_async(talk.ask(make_setup(config), wishes, question, attached, output, look))
+    return run_async(talk.ask(make_setup(config, quiet=quiet), wishes, question, attached, output, look))
 
 
 @app.command()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mcpchat.app import Setup, default_paths, load_config
+from mcpchat.app import Paths, Setup, default_paths, load_config
+from mcpchat.core.config import Config
 from mcpchat.core.errors import McpChatError
 from mcpchat.core.redaction import Secrets
 
@@ -30,10 +31,14 @@ AgentOption = Annotated[
 ]
 AllowOption = Annotated[
     list[str] | None,
-    typer.Option("--allow", metavar="GLOB", help="Run these tools without a question. Repeatable."),
+    typer.Option(
+        "--allow",
+        metavar="PATTERN",
+        help="Run these tools without a question, as in 'files.write(path=/tmp/*)'. Repeatable.",
+    ),
 ]
 DenyOption = Annotated[
-    list[str] | None, typer.Option("--deny", metavar="GLOB", help="Never run these tools. Repeatable.")
+    list[str] | None, typer.Option("--deny", metavar="PATTERN", help="Never run these tools. Repeatable.")
 ]
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Run every tool that no rule denies; agree to what servers ask.")
@@ -69,16 +74,48 @@ class Terminated(McpChatError):
         self.code = 128 + number
 
 
-def make_setup(config: Path | None) -> Setup:
-    """Read the config, the environment and the platform's folders."""
+def user_config(config: Path | None) -> Config:
+    """The user's own config. Raises ConfigError."""
+    path = config or default_paths(os.environ).config
+    return load_config(path, must_exist=config is not None or bool(os.environ.get("MCPCHAT_CONFIG")))
+
+
+def make_setup(config: Path | None, *, quiet: bool = False, offer: bool = False) -> Setup:
+    """Read the config, the environment and the platform's folders; and the project's file, where it is trusted.
+
+    ``offer`` asks whether it is, where it is not; without that it is left out, and that is said unless ``quiet``.
+    """
     paths = default_paths(os.environ)
-    path = config or paths.config
-    return Setup(
-        config=load_config(path, must_exist=config is not None or bool(os.environ.get("MCPCHAT_CONFIG"))),
-        environ=dict(os.environ),
-        paths=paths,
-        secrets=secrets,
-    )
+    settings, told = _with_project(user_config(config), config, paths, offer=offer)
+    for line in told if not quiet else ():
+        sys.stderr.write(f"{line}\n")
+    return Setup(config=settings, environ=dict(os.environ), paths=paths, secrets=secrets)
+
+
+def _with_project(user: Config, config: Path | None, paths: Paths, *, offer: bool) -> tuple[Config, tuple[str, ...]]:
+    from mcpchat.app import projects
+
+    found = projects.find_project(Path.cwd(), but=config or paths.config)
+    if found is None:
+        return user, ()
+    if not projects.is_trusted(found, paths):
+        from mcpchat.core.sanitize import one_line
+
+        left_out = (f"{one_line(str(found.path), 500)} is not trusted and left out; mcpchat trust shows what it says",)
+        if not offer:
+            return user, left_out
+        from mcpchat.cli.trust_commands import agree
+
+        try:
+            agreed = agree(found, config)
+        except McpChatError as error:
+            return user, (f"{error.message}", *left_out)
+        if not agreed:
+            return user, left_out
+        projects.trust(found, paths)
+    from mcpchat.core.projects import joined
+
+    return joined(user, found.parsed(user))
 
 
 secrets = Secrets()  # of this process: what is printed when something fails goes past them

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcpchat.app import Setup, Wishes, make_policy
+from mcpchat.app import Setup, Wishes, make_gate, pinned
 from mcpchat.cli.common import is_terminal, write_json
 from mcpchat.cli.hubs import (
     check_up,
@@ -22,9 +22,9 @@ from mcpchat.cli.hubs import (
 from mcpchat.core.catalog import Prompt
 from mcpchat.core.errors import Denied, ToolFailed, UsageError
 from mcpchat.core.events import Event
-from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Audio, Content, File, Image, ToolCall, ToolResult, result_text
-from mcpchat.core.ports import Servers, Toolbox
+from mcpchat.core.pinned import PinnedToolbox
+from mcpchat.core.ports import Servers
 from mcpchat.core.prompts import prompt_arguments
 from mcpchat.core.sanitize import clean
 from mcpchat.core.tools import (
@@ -47,14 +47,17 @@ async def call(
     known_server(setup, server)
     here = person()
     async with opened(only(setup, server), notices, yes=wishes.yes, at=here) as hub:
-        spec = await _find(hub, hub, tool)
+        agreed = pinned(setup, hub, here[0], notices)
+        spec = await _find(agreed, hub, tool)
         given = _arguments(spec, pairs, arguments)
         if fault := hub.check(spec, given):
             raise UsageError(fault, hint=f"{spec.label}: {explain_arguments(spec)}")
         made = ToolCall(id="call", name=spec.exposed, arguments=json.dumps(given, ensure_ascii=False))
-        decision = await Gate(make_policy(setup.config, wishes), here[0]).decide(spec, made)
+        decision = await make_gate(setup, wishes, here[0], hub, notices).decide(spec, made)
         if not decision.allowed:
             raise Denied(f"{spec.label} was not run: {decision.reason or 'you said no'}")
+        if decision.arguments:
+            given = parse_arguments(decision.arguments)
         result = await hub.call(spec, made.id, given, _progress)
         _show_result(result, output)  # before the server is stopped: nobody waits for that
     if result.is_error:
@@ -177,15 +180,18 @@ def _progress(event: Event) -> None:
     """Progress of a call by hand is not shown: its result is what is wanted."""
 
 
-async def _find(toolbox: Toolbox, servers: Servers, label: str) -> ToolSpec:
+async def _find(toolbox: PinnedToolbox, servers: Servers, label: str) -> ToolSpec:
     """The tool by its name; a name that the kept list does not know is asked of the server itself."""
     by_label = {spec.label: spec for spec in await toolbox.tools()}
     check_up(servers)
     if label not in by_label and servers.status()[0].state == "idle":
-        by_label = {spec.label: spec for spec in await servers.refresh()}
+        await servers.refresh()
+        by_label = {spec.label: spec for spec in await toolbox.tools()}
         check_up(servers)
     if label in by_label:
         return by_label[label]
+    if held := toolbox.why_held(label):
+        raise Denied(f"{label} was not run: {held}", hint=f"mcpchat trust review {label.partition('.')[0]}")
     raise UsageError(f"no tool {label}; {nearest_known(label, by_label)}")
 
 

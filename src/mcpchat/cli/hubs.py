@@ -10,6 +10,7 @@ import msgspec
 
 from mcpchat.app import McpHub, Setup, browse, make_host, make_logins, open_hub
 from mcpchat.cli.common import is_terminal
+from mcpchat.core.discretion import Discreet
 from mcpchat.core.errors import ServerError, SignInNeeded, UsageError
 from mcpchat.core.events import Emit, Event, Notice, ServerChanged
 from mcpchat.core.ports import Asker, Servers, SignInScreen
@@ -106,6 +107,7 @@ async def opened(
 ) -> AsyncIterator[McpHub]:
     """The servers, with whoever is there to ask."""
     asker, screen = at or person()
+    emit = Discreet(emit, setup.secrets)
     host = make_host(setup, asker, emit, yes=yes)
     async with open_hub(setup, emit, host, logins=make_logins(setup, asker, screen), refresh=refresh) as hub:
         yield hub

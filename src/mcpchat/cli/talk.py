@@ -194,7 +194,7 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
             out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
             room = Room(
                 session=opened.session,
-                toolbox=opened.hub,
+                toolbox=opened.toolbox,
                 servers=opened.hub,
                 models=opened,
                 logins=opened,

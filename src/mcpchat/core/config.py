@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from msgspec import Meta, Struct, field
 from mcpchat.core import schemas
 from mcpchat.core.bundled import BUNDLED
 from mcpchat.core.config_auth import AuthConfig, Reference, auth_contradictions
-from mcpchat.core.config_faults import ENTRIES, contradictions, line_of, problems
+from mcpchat.core.config_faults import ENTRIES, Found, contradictions, line_of, problems
 from mcpchat.core.errors import ConfigError
 
 Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
@@ -103,6 +104,14 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 DEFAULT_TIMEOUTS = Timeouts(start=30.0, idle=120.0, call=1800.0)
 
 
+class SandboxConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a server in a sandbox may have after all."""
+
+    network: Annotated[bool, Meta(description="Let it reach the network.")] = False
+    read: Annotated[tuple[str, ...], Meta(description="Folders under your home, and others, that it may read.")] = ()
+    write: Annotated[tuple[str, ...], Meta(description="Folders that it may read and change.")] = ()
+
+
 class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One MCP server: exactly one of command, url and builtin says how to reach it."""
 
@@ -167,6 +176,12 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = None
     enabled: bool = True
     required: Annotated[bool, Meta(description="Fail at once when this server is down, instead of going on.")] = False
+    sandbox: Annotated[
+        bool | SandboxConfig,
+        Meta(
+            description="Run it in a sandbox (Linux, bubblewrap): no network, the home folder hidden. true, or a table."
+        ),
+    ] = False
     trust: Annotated[
         bool, Meta(description="Believe its annotations: tools that it calls read-only run without a question.")
     ] = False
@@ -196,6 +211,22 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         )
 
 
+class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tools may run: "server.tool" globs, with conditions on arguments in brackets. The strictest match wins."""
+
+    default: Annotated[
+        Literal["allow", "ask", "deny"] | None,
+        Meta(description='What happens where no rule matches. Default: "ask"; of an agent, as under [approvals].'),
+    ] = None
+    allow: Annotated[
+        tuple[str, ...], Meta(description='Run without a question, such as "files.write(path=/tmp/*)".')
+    ] = ()
+    ask: Annotated[tuple[str, ...], Meta(description="Ask each time, whatever else allows it.")] = ()
+    deny: Annotated[
+        tuple[str, ...], Meta(description='Never run, such as "shell.run(command~=\\bsudo\\b)"; over everything.')
+    ] = ()
+
+
 class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A role to talk in: instructions, a model, a choice of servers and tools. "default" is used unless named."""
 
@@ -205,15 +236,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         tuple[str, ...] | None, Meta(description="The servers it uses; no other is started. Default: all.")
     ] = None
     tools: Annotated[tuple[str, ...], Meta(description='Globs of "server.tool" that it is offered.')] = ("*",)
-
-
-class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which tools may run: globs of "server.tool". The strictest match wins."""
-
-    default: Literal["allow", "ask", "deny"] = "ask"
-    allow: tuple[str, ...] = ()
-    ask: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
+    approvals: ApprovalConfig = ApprovalConfig()
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -226,6 +249,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    max_calls: Annotated[int, Meta(gt=0, description="Tool calls of one turn, all rounds together.")] = 250
     max_tokens: (
         Annotated[int, Meta(gt=0, description="Tokens, in and out, of one run; looked at before each request.")] | None
     ) = None
@@ -241,6 +265,15 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_message: Annotated[
         int, Meta(ge=65_536, description="Bytes of one message from a server; a larger one is thrown away.")
     ] = 16 * 2**20
+    max_tools: Annotated[
+        int, Meta(gt=0, description="Tools of one server that are offered; of those in excess, none is.")
+    ] = 200
+    max_description: Annotated[
+        int, Meta(ge=100, description="Characters of a tool's description; what is longer is cut.")
+    ] = 4000
+    max_schema: Annotated[
+        int, Meta(ge=1000, description="Characters of a tool's input schema; a tool with a longer one is left out.")
+    ] = 32_000
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -282,12 +315,16 @@ def parse(text: str, name: str) -> Config:
         for key, message in (*problems(table, Config, ()), *contradictions(table), *auth_contradictions(table))
     ]
     if found:
-        faults = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
-        faults.sort(key=lambda fault: fault.line)
-        where = (f"{name}:{p.line}: {p}" if p.line else f"{name}: {p}" for p in faults)
-        raise ConfigError("\n".join(where), hint="mcpchat config validate checks the file again")
+        raise ConfigError(located(found, text, name), hint="mcpchat config validate checks the file again")
     config = msgspec.convert(table, Config)
     return msgspec.structs.replace(config, servers={name: completed(one) for name, one in config.servers.items()})
+
+
+def located(found: Iterable[Found], text: str, name: str) -> str:
+    """The problems as lines that name the file and the line in it, in the file's order."""
+    faults = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
+    faults.sort(key=lambda fault: fault.line)
+    return "\n".join(f"{name}:{fault.line}: {fault}" if fault.line else f"{name}: {fault}" for fault in faults)
 
 
 def completed(server: ServerConfig) -> ServerConfig:

@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from mcpchat.core.bundled import BUNDLED, Bundled
+from mcpchat.core.patterns import read_pattern
+from mcpchat.core.redaction import TOKEN
 
 REFERENCE = re.compile(r"(env|keyring):(.+)")
 ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
@@ -30,12 +32,7 @@ def problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]
             others = tuple(name for name in known if name != ENTRIES)
             yield here, f"unknown key{did_you_mean(key, others)}"
             continue
-        wanted = known[key]
-        if isinstance(wanted, UnionType) and NoneType in get_args(wanted):
-            own = [one for one in get_args(wanted) if one is not NoneType]
-            wanted = own[0] if len(own) == 1 and isinstance(own[0], type) and issubclass(own[0], Struct) else wanted
-        if get_origin(get_args(wanted)[0] if get_origin(wanted) is Annotated else None) is Literal:
-            wanted = get_args(wanted)[0]
+        wanted = _kind_of(known[key], value)
         if isinstance(wanted, type) and issubclass(wanted, Struct):
             yield from _table_problems(value, wanted, here)
         elif get_origin(wanted) is dict and issubclass(get_args(wanted)[1], Struct):
@@ -54,6 +51,17 @@ def problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]
                 yield here, _in_toml_words(str(error), value)
 
 
+def _kind_of(wanted: Any, value: object) -> Any:
+    """The type to hold the value against: of several the table for a table, and the one choice where there is one."""
+    bare = get_args(wanted)[0] if get_origin(wanted) is Annotated else wanted
+    several = get_origin(bare) in {UnionType, Union}
+    kinds = [kind for kind in get_args(bare) if kind is not NoneType] if several else [bare]
+    tables = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Struct)]
+    if tables and (len(kinds) == 1 or isinstance(value, dict)):
+        return tables[0]
+    return kinds[0] if len(kinds) == 1 and get_origin(kinds[0]) is Literal else wanted
+
+
 def _table_problems(value: object, kind: type[Struct], path: tuple[str, ...]) -> Iterator[Found]:
     if isinstance(value, dict):
         yield from problems(value, kind, path)
@@ -61,22 +69,30 @@ def _table_problems(value: object, kind: type[Struct], path: tuple[str, ...]) ->
         yield path, "expected a table"
 
 
-def contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
-    """What the types alone cannot say."""
+def contradictions(table: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> Iterator[Found]:
+    """What the types alone cannot say. ``others`` are servers of another file, which this one may name."""
     yield from _models_contradictions(table.get("model"))
     servers = tables(table.get("servers"))
     for name, server in servers.items():
         yield from _server_contradictions(name, server)
         if name == "mcpchat":
             yield ("servers", name), "this name is mcpchat's own: choose another"
-    names = servers or {"calculator": {}}
-    approvals = table.get("approvals")
+    names = {**(others or {}), **servers} or {"calculator": {}}
+    yield from _rules_contradictions(table.get("approvals"), names, ("approvals",))
+    yield from _agents_contradictions(table, names)
+
+
+def _rules_contradictions(approvals: object, names: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Found]:
     for action in ("allow", "ask", "deny"):
         globs = approvals.get(action) if isinstance(approvals, dict) else None
         for glob in globs if isinstance(globs, list) else ():
-            if isinstance(glob, str) and (problem := idle_glob(glob, names)):
-                yield ("approvals", action), problem
+            if isinstance(glob, str) and (problem := idle_pattern(glob, names)):
+                yield (*path, action), problem
+
+
+def _agents_contradictions(table: Mapping[str, Any], names: Mapping[str, Any]) -> Iterator[Found]:
     for name, agent in tables(table.get("agents")).items():
+        yield from _rules_contradictions(agent.get("approvals"), names, ("agents", name, "approvals"))
         wanted = agent.get("servers")
         for server in wanted if isinstance(wanted, list) else ():
             if isinstance(server, str) and server not in names:
@@ -136,6 +152,8 @@ def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Fou
             if key in server:
                 yield (*path, key), f'goes with "command", not with "{ways[0]}"'
     yield from _bundled_contradictions(path, server)
+    yield from _secrets_in_arguments(path, server)
+    yield from _sandbox_contradictions(path, server)
     for key in ("headers", "transport"):
         if key in server and "url" not in server:
             yield (*path, key), 'goes with "url"'
@@ -145,6 +163,36 @@ def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Fou
     url = server.get("url")
     if isinstance(url, str) and not is_http(url):
         yield (*path, "url"), "expected an address that begins with https:// or http://"
+
+
+_LOOKS_SECRET = re.compile(
+    r"""\b(?:env|keyring):[A-Za-z_]
+      | \$\{?\w*(?i:key|token|secret|passw)\w*\}?
+      | ://[^/\s:@]*:[^/\s@]+@""",
+    re.VERBOSE,
+)
+
+
+def _secrets_in_arguments(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Found]:
+    words = server.get("args")
+    for word in words if isinstance(words, list) else ():
+        if isinstance(word, str) and (TOKEN.search(word) or _LOOKS_SECRET.search(word)):
+            told = "a secret never stands in args, where every user of the machine can read it: give it in env"
+            yield (*path, "args"), told
+            return
+
+
+def _sandbox_contradictions(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Found]:
+    sandbox = server.get("sandbox")
+    if not sandbox:
+        return
+    if "url" in server:
+        yield (*path, "sandbox"), 'goes with "command" or "builtin": a remote server runs elsewhere'
+    for key in ("read", "write"):
+        folders = sandbox.get(key) if isinstance(sandbox, dict) else None
+        for folder in folders if isinstance(folders, list) else ():
+            if isinstance(folder, str) and not (folder.startswith("~") or PurePath(folder).is_absolute()):
+                yield (*path, "sandbox", key), f"{folder!r}: expected a whole path, or one that begins with ~"
 
 
 def _bundled_contradictions(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Found]:
@@ -173,8 +221,12 @@ def is_http(address: str) -> bool:
     return re.match(r"https?://[^/\s]", address) is not None
 
 
-def idle_glob(glob: str, servers: Mapping[str, Any]) -> str:
-    """What is wrong with an approval glob that can match no tool, or nothing: a bare name must be a server's."""
+def idle_pattern(text: str, servers: Mapping[str, Any]) -> str:
+    """What is wrong with an approval's pattern, or nothing: a bare name must be a server's."""
+    try:
+        glob = read_pattern(text).glob
+    except ValueError as error:
+        return str(error)
     if "." in glob or "*" in glob or glob in servers:
         return ""
     return f'{glob!r} names no server; for a tool write "*.{glob}"'

@@ -12,7 +12,7 @@ from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
 
 VERSION = 1
 ServerState = Literal["idle", "starting", "ready", "login", "failed", "stopped"]
-Stop = Literal["end", "steps", "repeats", "tokens", "cost", "length", "filter", "refusal", "cancelled"]
+Stop = Literal["end", "steps", "calls", "repeats", "tokens", "cost", "length", "filter", "refusal", "cancelled"]
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn.started"):

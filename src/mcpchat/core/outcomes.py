@@ -6,6 +6,7 @@ from mcpchat.core.spending import Spending
 # What a person at the command line can do about it.
 HINTS: dict[Stop, str] = {
     "steps": "--max-steps, or max_steps under [limits], allows more",
+    "calls": "max_calls under [limits] allows more",
     "repeats": "ask in other words, or another model",
     "tokens": "--max-tokens, or max_tokens under [limits], allows more",
     "cost": "--max-cost, or max_cost under [limits], allows more",
@@ -20,6 +21,8 @@ def told(stop: Stop, spent: Spending) -> str:
     match stop:
         case "steps":
             return "stopped: it had called tools for as many rounds as it may"
+        case "calls":
+            return "stopped: it had made as many tool calls as it may in one turn"
         case "repeats":
             return "stopped: the model made the same call again and again, with the same result"
         case "tokens":

@@ -7,11 +7,11 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from mcpchat.core.approvals import Decision
+from mcpchat.core.approvals import Decision, Question
 from mcpchat.core.catalog import Catalog, Prompt, Template
 from mcpchat.core.elicitation import Answer, Form, Sample, SampleRequest, Visit
 from mcpchat.core.events import Emit, Notice, ReasoningDelta, ServerState, Stop, TextDelta
-from mcpchat.core.messages import Content, Message, ToolCall, ToolResult, Usage
+from mcpchat.core.messages import Content, Message, ToolResult, Usage
 from mcpchat.core.tools import ToolSpec
 
 
@@ -137,8 +137,11 @@ class Asker(Protocol):
         """Ask the person whether the model may go on, after so many rounds of tool calls."""
         ...
 
-    async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
-        """Ask the person whether this call may run; ``rule`` is why it is asked."""
+    async def approve(self, question: Question) -> Decision:
+        """Ask the person whether this call may run.
+
+        A decision with ``arguments`` is none yet: the same is asked again, with these.
+        """
         ...
 
     async def elicit(self, question: Form | Visit, problem: str) -> Answer:
@@ -147,6 +150,18 @@ class Asker(Protocol):
 
     async def confirm(self, server: str, wish: str, details: str) -> bool:
         """Ask the person whether this server may have what it wishes; ``details`` is all of it."""
+        ...
+
+
+class Approvals(Protocol):
+    """The tools that the person said "always" to, just as they were then."""
+
+    def given(self, tool: ToolSpec) -> str:
+        """The date of that, for people; empty where it was not said, or of another definition."""
+        ...
+
+    def give(self, tool: ToolSpec) -> None:
+        """Keep it. Raises StoreError."""
         ...
 
 

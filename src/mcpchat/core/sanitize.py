@@ -1,15 +1,38 @@
-"""What may reach a terminal: text, and nothing that the terminal would act on."""
+"""What may reach a terminal, or a model: text that can be seen, and nothing that acts or hides."""
 
-_ZERO_WIDTH = "\u200b\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u180e"
-_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+import re
+
+# Characters that show nothing, or turn around what others show. A joiner or selector between what it is made for is
+# right; anywhere else it can only carry what a person does not see.
+_SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_HIDDEN = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff" + _SELECTORS
+)
+_JOINED = "\u0590-\u1fff\u2190-\U0010ffff"  # scripts and signs that joiners are made for
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_FLAGS = "|".join(  # of England, Scotland, Wales: the three that are written with invisible letters
+    "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in country) + "\U000e007f"
+    for country in ("gbeng", "gbsct", "gbwls")
+)
+_INVISIBLE = re.compile(
+    f"(?P<right>{_FLAGS}"
+    f"|(?<=[{_JOINED}])(?<![{_HIDDEN}])[\u200c\u200d](?=[{_JOINED}])(?![{_HIDDEN}])"
+    f"|(?<=\ufe0f)\u200d(?=[{_JOINED}])(?![{_HIDDEN}])"
+    f"|(?<=[0-9#*\u00a9-\U0010ffff])(?<![{_HIDDEN}])[\ufe0e\ufe0f]"
+    f"|(?<=[{_IDEOGRAPHS}])[\U000e0100-\U000e01ef])"
+    f"|[{_HIDDEN}]"
+)
+_STACKED = re.compile(
+    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{8})[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
 
 
 def _table() -> dict[int, str | None]:
     table: dict[int, str | None] = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
     table[0x7F] = "\u2421"
     table |= {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
-    table |= {ord(char): None for char in _ZERO_WIDTH + _BIDI}
-    table |= dict.fromkeys(range(0xE0000, 0xE0080))
+    table |= dict.fromkeys((0x2028, 0x2029), "\n")
     table |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
     return table
 
@@ -21,7 +44,20 @@ def clean(text: str) -> str:
     """The text with control characters made visible and invisible ones dropped; newlines and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
-    return text.replace("\r\n", "\n").translate(_FOR_TERMINAL)
+    shown = visible(text).replace("\r\n", "\n").translate(_FOR_TERMINAL)
+    return shown if shown.isascii() else _STACKED.sub(r"\1", shown)  # no tower of accents over other lines
+
+
+def visible(text: str) -> str:
+    """The text without characters that show nothing: what a model reads is what a person sees."""
+    return text if text.isascii() else _INVISIBLE.sub(lambda found: found["right"] or "", text)
+
+
+def revealed(text: str) -> str:
+    """Clean text with invisible characters spelt out, as ``\\u{200b}``: for who looks for what has changed."""
+    if not text.isascii():
+        text = _INVISIBLE.sub(lambda found: found["right"] or f"\\u{{{ord(found[0]):x}}}", text)
+    return clean(text)
 
 
 def one_line(text: str, limit: int = 80) -> str:

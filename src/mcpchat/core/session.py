@@ -101,7 +101,7 @@ class Session:
         assert self._schema is not None
         finished = await self.send(*said)
         for last in (False, True):
-            if finished.stop not in {"end", "steps", "repeats"}:
+            if finished.stop not in {"end", "steps", "calls", "repeats"}:
                 return finished, ""
             text, problem = self._schema.read(_last_text(self.history[-1]))
             if not problem:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from msgspec import Struct
@@ -27,7 +26,11 @@ class Annotations(Struct, frozen=True, kw_only=True):
 
 
 class ToolSpec(Struct, frozen=True, kw_only=True):
-    """One tool of one server. ``schema`` and ``output_schema`` are just as the server sent them."""
+    """One tool of one server. ``schema`` and ``output_schema`` are just as the server sent them.
+
+    ``trusted`` and ``account`` are the config's: whether the server's claims are believed, and whose login it has.
+    ``server_title`` is what the server calls itself.
+    """
 
     server: str
     name: str
@@ -37,6 +40,31 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     output_schema: dict[str, Any] | None = None
     annotations: Annotations = Annotations()
     trusted: bool = False
+    account: str = ""
+    server_title: str = ""
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """All that the server says of the tool, in the protocol's words."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "inputSchema": self.schema,
+            "outputSchema": self.output_schema,
+            "annotations": {
+                "readOnlyHint": self.annotations.read_only,
+                "destructiveHint": self.annotations.destructive,
+                "idempotentHint": self.annotations.idempotent,
+                "openWorldHint": self.annotations.open_world,
+            },
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the definition as canonical JSON, in hexadecimal digits."""
+        text = json.dumps(self.definition, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def label(self) -> str:
@@ -75,11 +103,6 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
 class BadArguments(ValueError):
     """The arguments of a call are not a JSON object; the text says what is wrong and where."""
-
-
-def matches(glob: str, label: str) -> bool:
-    """Whether ``server.tool`` matches the glob; a bare server name stands for all its tools."""
-    return fnmatchcase(label, glob if "." in glob or "*" in glob else f"{glob}.*")
 
 
 def parse_arguments(text: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from mcpchat.core.events import (
 )
 from mcpchat.core.gate import Gate
 from mcpchat.core.history import is_object
-from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage, error_result
+from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage, error_result, result_text
 from mcpchat.core.ports import CallStarted, Compacted, Done, Model, ModelRequest, Retrying, Spent, Toolbox
 from mcpchat.core.repeats import Repeats
 from mcpchat.core.spending import Price, Spending
@@ -39,9 +39,13 @@ _AT_ITS_LIMIT = "the call was cut off at the model's output limit and did not ru
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Where a turn stops. ``max_tokens`` and ``max_dollars`` are of the whole run, looked at before each request."""
+    """Where a turn stops: after so many rounds of tool calls, and so many calls in all.
+
+    ``max_tokens`` and ``max_dollars`` are of the whole run, looked at before each request.
+    """
 
     max_steps: int = 25
+    max_calls: int = 250
     max_tokens: int | None = None
     max_dollars: float | None = None
 
@@ -71,6 +75,7 @@ class Turn:
     uncounted: Callable[[], Usage | None] = lambda: None
     notice: str = ""
     steps: int = 0
+    called: int = 0
     began: float = field(default_factory=time.monotonic)
     repeats: Repeats = field(default_factory=Repeats)
 
@@ -127,8 +132,16 @@ class Turn:
                 if not message.text and done.stop == "end":
                     self.emit(Notice(level="warning", text="the model answered with nothing"))
                 return done.stop
-            await self._run_calls(message.calls, tools, faults)
+            await self._run_calls(message.calls, tools, faults | self._too_many(message.calls))
+            if self.called > self.limits.max_calls:
+                return await self._conclude(request, "calls")
             rounds += 1
+
+    def _too_many(self, calls: Sequence[ToolCall]) -> dict[str, str]:
+        """Count the calls; by call id, why those do not run that are over the limit."""
+        left = max(0, self.limits.max_calls - self.called)
+        self.called += len(calls)
+        return {call.id: f"the limit of {self.limits.max_calls} calls in one turn is reached" for call in calls[left:]}
 
     def _used_up(self) -> Stop | None:
         if self.limits.max_tokens is not None and self.run_total.usage.total >= self.limits.max_tokens:
@@ -229,6 +242,8 @@ class Turn:
         self.emit(ToolDecided(call=call, tool=label, decision=decision))
         if not decision.allowed:
             return self._refused(call, label, _denial(decision))
+        if decision.arguments:
+            call, arguments = replace(call, arguments=decision.arguments), parse_arguments(decision.arguments)
         self.emit(ToolStarted(call=call, tool=label))
         began = time.monotonic()
         result = error_result(call.id, "cancelled by the user")
@@ -237,6 +252,8 @@ class Turn:
         except (ServerError, SignInNeeded) as error:
             hint = f" ({error.hint})" if error.hint else ""
             result = error_result(call.id, f"{error.message}{hint}")
+        else:
+            result = _with_changes(result, decision)
         finally:
             self.emit(ToolFinished(call=call, tool=label, result=result, seconds=round(time.monotonic() - began, 3)))
         return result
@@ -271,6 +288,14 @@ def _settle_arguments(done: Done) -> tuple[Message, dict[str, str]]:
         parts.append(part)
     message = done.message if tuple(parts) == done.message.parts else replace(done.message, parts=tuple(parts))
     return message, faults
+
+
+def _with_changes(result: ToolResult, decision: Decision) -> ToolResult:
+    """The result of a call whose arguments the person changed, with words on that: the model reads what really ran."""
+    if not decision.arguments:
+        return result
+    note = Text(text=f"[the user changed this call's arguments to {decision.arguments}]")
+    return replace(result, parts=(note, *(result.parts or (Text(text=result_text(result)),))))
 
 
 def _denial(decision: Decision) -> str:

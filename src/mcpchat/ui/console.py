@@ -3,9 +3,8 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from glob import escape
 from typing import TYPE_CHECKING, Any, TextIO, assert_never, cast
 
 from msgspec.structs import replace
@@ -13,21 +12,17 @@ from rich.console import Console
 from rich.text import Text
 
 from mcpchat.core import events
-from mcpchat.core.approvals import Decision
+from mcpchat.core.approvals import Decision, Question
 from mcpchat.core.elicitation import Answer, BadValue, Field, Form, Visit, read_value, shown
 from mcpchat.core.events import Event
 from mcpchat.core.links import web_address
-from mcpchat.core.messages import ToolCall
-from mcpchat.core.sanitize import clean, one_line
-from mcpchat.core.tools import ToolSpec
-from mcpchat.ui import keyboard, stats, tool_lines
+from mcpchat.core.sanitize import clean, one_line, revealed
+from mcpchat.ui import call_question, keyboard, outside, stats, tool_lines
 from mcpchat.ui.live import LiveRegion
 from mcpchat.ui.markdown import MarkdownStream
 
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyPressEvent
-
-_LONG = 300  # characters of an argument that is shown before the short ones
 
 
 class ConsoleRenderer:
@@ -123,6 +118,14 @@ class ConsoleRenderer:
 _DECLINED, _CANCELLED = "\0declined", "\0cancelled"  # which nobody can type
 
 
+def _json_or_text(typed: str) -> Any:
+    """What was typed for something that is no text: the schema will say whether it does."""
+    try:
+        return json.loads(typed)
+    except (ValueError, RecursionError):
+        return typed
+
+
 async def _interrupted() -> None:
     """Let Ctrl-C at a question cancel the turn; where whoever started us has switched that off, it is a no."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
@@ -159,21 +162,69 @@ class TerminalAsker:
             await _interrupted()
         return key == "y"
 
-    async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
+    async def approve(self, question: Question) -> Decision:
         async with self._question():
-            self._err.print(self._call_shown(spec, call, rule))
-            # What destroys or sends asks each time: a yes to one mail is none to the next.
-            once = spec.annotations.destructive is True
-            always = "" if once else "  [a]lways this tool, in this session"
-            key = await self._key(f"  [y]es  [n]o{always} ", "yn" if once else "yna")
-        if key == "cancel":
+            decision = await self._approved(question)
+        if decision is None:
             await _interrupted()
-        allowed = key in {"y", "a"}
-        return Decision(
-            allowed=allowed,
-            by="user",
-            remember=escape(spec.label) if key == "a" else "",
-        )
+            return Decision(allowed=False, by="user")
+        return decision
+
+    async def _approved(self, question: Question) -> Decision | None:
+        """The decision, None for Ctrl-C. A decision with arguments is to be asked about again."""
+        text, cut = call_question.asked(question, width=self._err.width, lines=max(6, self._err.height - 9))
+        self._err.print(text)
+        keys = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this tool", "s": "this [s]ession", "e": "[e]dit"}
+        keys |= {"r": "no, with a [r]eason", "v": "[v]iew all"}
+        if question.problem:
+            del keys["y"]
+        if question.problem or question.lasting != "always":
+            del keys["a"]
+        if question.problem or question.lasting == "once":
+            del keys["s"]
+        if not cut:
+            del keys["v"]
+        while True:
+            key = await self._key(f"  {'  '.join(keys.values())} ", "".join(keys))
+            match key:
+                case "cancel":
+                    return None
+                case "v":
+                    await outside.page(call_question.whole(question), lambda told: self._err.print(Text(told)))
+                case "e":
+                    if (changed := await self._edited(question.arguments)) is not None:
+                        return Decision(allowed=False, by="user", arguments=changed)
+                case "r":
+                    reason = await self._line("  why not? ", "")
+                    if isinstance(reason, str):
+                        return Decision(allowed=False, by="user", reason=reason.strip())
+                case _:
+                    remember = {"a": "always", "s": "session"}.get(key, "")
+                    allowed = key in {"y", "a", "s"}
+                    return Decision(allowed=allowed, by="user", remember=remember)  # type: ignore[arg-type]
+
+    async def _edited(self, arguments: Mapping[str, Any]) -> str | None:
+        """The arguments as the person would have them, as JSON; None where they would rather not."""
+        if command := outside.editor():
+            text = json.dumps(arguments, ensure_ascii=False, indent=2) + "\n"
+            return await asyncio.to_thread(outside.edit, text, command, suffix=".json")
+        self._err.print(Text("  Enter takes what stands there, Alt-Enter makes a new line, Esc leaves it", style="dim"))
+        changed: dict[str, Any] = {}
+        for name, value in arguments.items():
+            stands = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            typed = await self._line(f"    {one_line(name, 40)}: ", revealed(stands))
+            if not isinstance(typed, str):
+                return None
+            if typed == revealed(stands):
+                changed[name] = value
+            else:
+                changed[name] = typed if isinstance(value, str) else _json_or_text(typed)
+        return json.dumps(changed, ensure_ascii=False)
+
+    async def yes_or_no(self, text: str) -> bool:
+        """A question of our own; Ctrl-C is a no."""
+        async with self._question():
+            return await self._key(f"{text}  [y]es  [n]o ", "yn") == "y"
 
     async def elicit(self, question: Form | Visit, problem: str) -> Answer:
         async with self._question():
@@ -278,7 +329,16 @@ class TerminalAsker:
 
         bindings = KeyBindings()
 
-        @bindings.add("escape", eager=True)
+        @bindings.add("enter")
+        def send(event: "KeyPressEvent") -> None:
+            event.current_buffer.validate_and_handle()
+
+        @bindings.add("escape", "enter")
+        @bindings.add("c-j")
+        def new_line(event: "KeyPressEvent") -> None:
+            event.current_buffer.insert_text("\n")
+
+        @bindings.add("escape")
         @bindings.add("c-d")
         def decline(event: "KeyPressEvent") -> None:
             event.app.exit(result=_DECLINED)
@@ -288,23 +348,12 @@ class TerminalAsker:
             event.app.exit(result=_CANCELLED)
 
         session: PromptSession[str] = PromptSession(
-            key_bindings=bindings, output=create_output(stdout=cast("TextIO", self._err.file))
+            key_bindings=bindings,
+            output=create_output(stdout=cast("TextIO", self._err.file)),
+            multiline="\n" in default,
         )
         typed = await session.prompt_async(prompt, default=default)
         return {_DECLINED: Answer(action="decline"), _CANCELLED: Answer(action="cancel")}.get(typed, typed)
-
-    def _call_shown(self, spec: ToolSpec, call: ToolCall, rule: str) -> Text:
-        text = Text("  ").append(one_line(spec.server, 40), style="bold").append(" wants to run ")
-        text.append(one_line(spec.name, 80), style="bold").append(f"   ({one_line(rule, 80)})", style="dim")
-        values = {
-            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            for name, value in json.loads(call.arguments).items()
-        }
-        # The long ones first: a person decides with the short ones, such as recipients, right above the keys.
-        for name, value in sorted(values.items(), key=lambda one: len(one[1]) <= _LONG):
-            text.append(f"\n    {one_line(name, 40)}  ", style="dim")
-            text.append(clean(value).replace("\n", "\n      "))
-        return text
 
     async def _key(self, prompt: str, keys: str) -> str:
         """One of the keys, or "cancel" for Ctrl-C; Escape and Ctrl-D are no."""

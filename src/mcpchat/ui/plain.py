@@ -7,13 +7,11 @@ from typing import Any, TextIO, assert_never
 import msgspec
 
 from mcpchat.core import events
-from mcpchat.core.approvals import Decision
+from mcpchat.core.approvals import Decision, Question
 from mcpchat.core.elicitation import Answer, Form, Visit
 from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Event
-from mcpchat.core.messages import ToolCall
 from mcpchat.core.sanitize import clean
-from mcpchat.core.tools import ToolSpec
 from mcpchat.ui import stats, tool_lines
 
 
@@ -166,8 +164,8 @@ class NobodyToAsk:
     async def go_on(self, rounds: int) -> bool:
         return False
 
-    async def approve(self, spec: ToolSpec, call: ToolCall, rule: str) -> Decision:
-        reason = f"{rule}, and there is nobody to ask; allow it with --allow '{spec.label}'"
+    async def approve(self, question: Question) -> Decision:
+        reason = f"{question.rule}, and there is nobody to ask; allow it with --allow '{question.tool.label}'"
         return Decision(allowed=False, by="policy", reason=reason)
 
     async def elicit(self, question: Form | Visit, problem: str) -> Answer:

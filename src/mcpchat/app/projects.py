@@ -1,0 +1,71 @@
+"""Project files: found from the working folder upwards, and used once the person trusts just what they say."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcpchat.adapters.state_files import TrustedFile, TrustFile
+from mcpchat.app.setup import Paths
+from mcpchat.core.config import Config
+from mcpchat.core.errors import ConfigError
+from mcpchat.core.projects import FILE_NAME, Project, parse_project
+
+_LARGEST = 1_000_000  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectFile:
+    """A file as it was read: what is shown, trusted and used is this one text."""
+
+    path: Path
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def parsed(self, user: Config) -> Project:
+        """Raises ConfigError."""
+        return parse_project(self.text, str(self.path), folder=str(self.path.parent), user=user)
+
+
+def find_project(folder: Path, *, but: Path) -> ProjectFile | None:
+    """The nearest project file in this folder or above; ``but`` is the user's own. Raises ConfigError."""
+    for place in (folder, *folder.parents):
+        path = place / FILE_NAME
+        try:
+            if path.is_file() and not (but.exists() and path.samefile(but)):
+                return ProjectFile(path=path, text=_text_of(path))
+        except OSError:
+            continue  # a folder that cannot be looked into
+    return None
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ConfigError(f"{path} is larger than {_LARGEST:,} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: not UTF-8 text") from error
+
+
+def trust_file(paths: Paths) -> TrustFile:
+    return TrustFile(paths.state / "trusted.json")
+
+
+def is_trusted(project: ProjectFile, paths: Paths) -> bool:
+    """Raises StoreError."""
+    return trust_file(paths).trusts(project.path, project.sha256)
+
+
+def trust(project: ProjectFile, paths: Paths) -> None:
+    """Raises StoreError."""
+    trust_file(paths).trust(project.path, project.sha256)
+
+
+def trusted_files(paths: Paths) -> tuple[TrustedFile, ...]:
+    """Raises StoreError."""
+    return trust_file(paths).all()

@@ -1,0 +1,134 @@
+"""Tools as they were agreed: a Toolbox around a Toolbox that holds back what its server has changed since."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from mcpchat.core.catalog import Catalog
+from mcpchat.core.errors import StoreError
+from mcpchat.core.events import Emit, Notice
+from mcpchat.core.messages import ToolResult
+from mcpchat.core.pins import Change, Pins, agreed, changes, pinned
+from mcpchat.core.ports import Asker, Toolbox
+from mcpchat.core.tools import ToolSpec
+
+
+class PinStore(Protocol):
+    """The pins of the configured servers, by their names."""
+
+    def load(self, server: str) -> Pins | None:
+        """What was agreed; None where the server was never seen. Raises StoreError."""
+        ...
+
+    def save(self, server: str, pins: Pins) -> None:
+        """Raises StoreError."""
+        ...
+
+
+class PinnedToolbox:
+    """The inner toolbox without the tools, and the instructions, that changed since the person agreed to them.
+
+    They are asked about once; where nobody is, or says no, they stay out. ``catalogs`` gives all that servers list,
+    by their names; those in ``exempt`` are not looked at: they come with mcpchat.
+    """
+
+    def __init__(
+        self,
+        inner: Toolbox,
+        *,
+        catalogs: Callable[[], Mapping[str, Catalog]],
+        store: PinStore,
+        asker: Asker,
+        emit: Emit,
+        exempt: Iterable[str] = (),
+    ) -> None:
+        self._inner = inner
+        self._catalogs = catalogs
+        self._store = store
+        self._asker = asker
+        self._emit = emit
+        self._exempt = frozenset(exempt)
+        self._one_look = asyncio.Lock()
+        self._seen: dict[str, Catalog] = {}
+        self._held: dict[str, tuple[Change, ...]] = {}
+        self._offer: tuple[Sequence[ToolSpec], Sequence[ToolSpec]] = ((), ())
+
+    @property
+    def held(self) -> Sequence[Change]:
+        """What is held back."""
+        return [change for held in self._held.values() for change in held]
+
+    async def tools(self) -> Sequence[ToolSpec]:
+        async with self._one_look:
+            return await self._tools()
+
+    async def _tools(self) -> Sequence[ToolSpec]:
+        offered = await self._inner.tools()
+        looked = False
+        for server, catalog in self._catalogs().items():
+            if server not in self._exempt and self._seen.get(server) != catalog:
+                self._held[server] = await self._look(server, catalog)
+                self._seen[server] = catalog
+                looked = True
+        if looked or offered is not self._offer[0]:
+            out = {(change.server, change.tool) for change in self.held}
+            kept = offered if not out else [spec for spec in offered if (spec.server, spec.name) not in out]
+            self._offer = offered, kept
+        return self._offer[1]
+
+    async def _look(self, server: str, catalog: Catalog) -> tuple[Change, ...]:
+        """What of the server is held back."""
+        now = pinned(server, catalog)
+        try:
+            pins = self._store.load(server)
+            if pins is None:
+                self._store.save(server, now)
+                if now.tools:
+                    told = f"{server}: {len(now.tools)} tools, recorded as they are at their first use"
+                    self._emit(Notice(level="info", text=told))
+                return ()
+            found = changes(pins, now)
+            yes = {change.tool for change in found if await self._agrees(change)}
+            if yes:
+                self._store.save(server, agreed(pins, now, yes))
+        except StoreError as error:
+            self._emit(Notice(level="warning", text=f"{server}: {error.message}; {error.hint or 'it is left out'}"))
+            found, yes = [Change(server=server, tool=name, before=None, after="") for name in (*now.tools, "")], set()
+            return tuple(found)
+        held = tuple(change for change in found if change.tool not in yes)
+        self._tell(server, held)
+        return held
+
+    async def _agrees(self, change: Change) -> bool:
+        wish = "give you a new tool" if change.before is None else "change what you agreed to"
+        if not change.tool:
+            wish = "tell your model something else of its tools" if change.before else "tell your model of its tools"
+        return await self._asker.confirm(change.server, f"{wish}: {change.label}", change.shown())
+
+    def _tell(self, server: str, held: Sequence[Change]) -> None:
+        if held:
+            names = ", ".join(change.label for change in held[:5]) + (f" and {len(held) - 5} more" * (len(held) > 5))
+            what = "is left out: it" if len(held) == 1 else "are left out: they"
+            how = held[0].told if len(held) == 1 else "are new or have changed"
+            told = f"{names} {what} {how} since you agreed; mcpchat trust review {server} shows it"
+            self._emit(Notice(level="warning", text=told))
+
+    def why_held(self, label: str) -> str:
+        """Why the tool is not on offer, where it is held back; else nothing."""
+        for change in self.held:
+            if change.tool and change.label == label:
+                return f"{label} {change.told} since you agreed to it"
+        return ""
+
+    def expect(self, spec: ToolSpec) -> None:
+        self._inner.expect(spec)
+
+    def check(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+        return self._inner.check(spec, arguments)
+
+    async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
+        return await self._inner.call(spec, call_id, arguments, emit)
+
+    def instructions(self) -> Mapping[str, str]:
+        silent = {change.server for change in self.held if not change.tool}
+        return {server: words for server, words in self._inner.instructions().items() if server not in silent}

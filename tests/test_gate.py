@@ -1,0 +1,187 @@
+"""Who decides on a call: rules, earlier answers, the person; and what the person makes of it."""
+
+import asyncio
+import json
+
+from msgspec.structs import replace
+
+from mcpchat.core import events as ev
+from mcpchat.core.approvals import Decision, Policy, Question, rules
+from mcpchat.core.errors import StoreError
+from mcpchat.core.messages import Text, ToolCall
+from mcpchat.core.ports import ModelChoice
+from mcpchat.core.session import Session
+from mcpchat.core.tools import Annotations
+from mcpchat.core.turn import Limits
+from tests.fakes import (
+    NO,
+    YES,
+    FakeToolbox,
+    MemoryApprovals,
+    ScriptedAsker,
+    ScriptedModel,
+    calls,
+    make_gate,
+    says,
+    tool,
+)
+
+WRITE = tool("write", read_only=False)
+WIPE = tool("wipe", read_only=False)
+CALL = calls(WRITE.exposed, '{"text": "a"}')
+
+
+def yes(remember: str = "") -> Decision:
+    return Decision(allowed=True, by="user", remember=remember)  # type: ignore[arg-type]
+
+
+def edit(**arguments: object) -> Decision:
+    return Decision(allowed=False, by="user", arguments=json.dumps(arguments))
+
+
+async def test_always_is_kept_for_that_tool_as_it_is_and_ends_with_its_definition() -> None:
+    approvals = MemoryApprovals()
+    asker = ScriptedAsker(yes("always"))
+    assert (await make_gate(asker=asker, approvals=approvals).decide(WRITE, CALL)).allowed
+    later = make_gate(asker=ScriptedAsker(NO, NO), approvals=approvals)
+    assert (await later.decide(WRITE, CALL)).reason == "answered: always, on 2026-11-26"
+    assert await later.decide(WIPE, CALL) == NO
+    changed = tool("write", read_only=False, description="Now writes to your mail")
+    assert await later.decide(changed, CALL) == NO
+
+
+async def test_for_this_session_ends_with_it_and_is_not_kept() -> None:
+    approvals = MemoryApprovals()
+    gate = make_gate(asker=ScriptedAsker(yes("session")), approvals=approvals)
+    assert (await gate.decide(WRITE, CALL)).allowed
+    assert (await gate.decide(WRITE, CALL)).reason == "answered: for this session"
+    assert approvals.kept == {}
+
+
+async def test_an_answer_never_outlives_a_rule_that_asks_and_never_covers_what_destroys() -> None:
+    approvals = MemoryApprovals()
+    approvals.give(WRITE)
+    asking = Policy(rules=rules("ask", ["box.*"]))
+    asker = ScriptedAsker(NO, NO)
+    assert await make_gate(asking, asker, approvals=approvals).decide(WRITE, CALL) == NO
+    wipe = tool("wipe", read_only=False)
+    destructive = ToolCall(id="c", name=wipe.exposed, arguments="{}")
+    wipe = replace(wipe, annotations=Annotations(destructive=True))
+    approvals.give(wipe)
+    assert await make_gate(None, asker, approvals=approvals).decide(wipe, destructive) == NO
+    assert [question.lasting for question in asker.questions] == ["session", "once"]
+
+
+async def test_what_cannot_be_kept_holds_for_the_session_and_is_told() -> None:
+    told: list[str] = []
+    approvals = MemoryApprovals(refuses=StoreError("cannot write approvals.json: disk full"))
+    gate = make_gate(asker=ScriptedAsker(yes("always")), approvals=approvals, warn=told.append)
+    assert (await gate.decide(WRITE, CALL)).allowed
+    assert (await gate.decide(WRITE, CALL)).allowed
+    assert told == ["box.write is allowed for this session only: cannot write approvals.json: disk full"]
+
+
+async def test_changed_arguments_are_shown_again_beside_the_models_own_and_are_what_runs() -> None:
+    asker = ScriptedAsker(edit(text="b"), yes())
+    decision = await make_gate(asker=asker).decide(WRITE, CALL)
+    assert decision == Decision(allowed=True, by="user", arguments='{"text": "b"}')
+    assert asker.questions == [
+        Question(tool=WRITE, arguments={"text": "a"}, rule="default: ask"),
+        Question(tool=WRITE, arguments={"text": "b"}, rule="default: ask", before={"text": "a"}),
+    ]
+
+
+async def test_changed_arguments_that_a_rule_denies_or_the_schema_refuses_do_not_run() -> None:
+    policy = Policy(rules=rules("deny", ["box.write(text=*secret*)"]))
+    asker = ScriptedAsker(edit(text="a secret"), yes(), edit(text=3), yes(), NO)
+    gate = make_gate(policy, asker, check=lambda spec, arguments: "text: a string" if arguments["text"] == 3 else "")
+    assert await gate.decide(WRITE, CALL) == NO
+    assert [question.problem for question in asker.questions] == [
+        "",
+        "not allowed: config: deny box.write(text=*secret*)",
+        "not allowed: config: deny box.write(text=*secret*)",
+        "text: a string",
+        "text: a string",
+    ]
+
+
+async def test_arguments_changed_into_no_json_are_asked_about_again() -> None:
+    asker = ScriptedAsker(Decision(allowed=False, by="user", arguments="{oops"), NO)
+    assert await make_gate(asker=asker).decide(WRITE, CALL) == NO
+    assert "not valid JSON" in asker.questions[1].problem
+
+
+def session(toolbox: FakeToolbox, model: ScriptedModel, asker: ScriptedAsker) -> tuple[Session, list[ev.Event]]:
+    seen: list[ev.Event] = []
+    choice = ModelChoice(name="m", adapter=model)
+    made = Session(model=choice, toolbox=toolbox, gate=make_gate(asker=asker), emit=seen.append)
+    return made, seen
+
+
+async def test_the_tool_runs_with_the_changed_arguments_and_the_model_reads_that_it_did() -> None:
+    toolbox = FakeToolbox({"write": lambda a: f"wrote {a['text']}"}, WRITE)
+    model = ScriptedModel(says("", CALL), says("Done."))
+    made, seen = session(toolbox, model, ScriptedAsker(edit(text="b"), yes()))
+    await made.send("go")
+    assert toolbox.called == [("write", {"text": "b"})]
+    note = '[the user changed this call\'s arguments to {"text": "b"}]'
+    assert made.history[2].results[0].parts == (Text(text=note), Text(text="wrote b"))
+    assert [e.call.arguments for e in seen if isinstance(e, ev.ToolStarted)] == ['{"text": "b"}']
+
+
+async def test_a_no_with_a_reason_is_read_by_the_model() -> None:
+    toolbox = FakeToolbox({"write": lambda a: "never"}, WRITE)
+    refusal = Decision(allowed=False, by="user", reason="use the other folder")
+    made, _ = session(toolbox, ScriptedModel(says("", CALL), says("Sorry.")), ScriptedAsker(refusal))
+    await made.send("go")
+    assert made.history[2].results[0].parts == (Text(text="denied by the user: use the other folder"),)
+
+
+async def test_questions_come_one_after_the_other_and_calls_that_need_none_run_meanwhile() -> None:
+    ran: list[str] = []
+
+    class Slow(ScriptedAsker):
+        open = 0
+        most = 0
+
+        async def approve(self, question: Question) -> Decision:
+            self.open += 1
+            self.most = max(self.most, self.open)
+            while "read" not in ran:
+                await asyncio.sleep(0)
+            ran.append(f"asked, {question.waiting} more")
+            self.open -= 1
+            return YES
+
+    def run(arguments: dict[str, str]) -> str:
+        ran.append(arguments["text"])
+        return "ok"
+
+    toolbox = FakeToolbox({"write": run, "read": run}, WRITE, tool("read"))
+    step = [calls(WRITE.exposed, '{"text": "write"}', f"w{n}") for n in range(2)]
+    model = ScriptedModel(says("", *step, calls("box__read", '{"text": "read"}', "r")), says("Done."))
+    asker = Slow()
+    made, _ = session(toolbox, model, asker)
+    await made.send("go")
+    assert asker.most == 1
+    assert ran[0] == "read"
+    assert [line for line in ran if line.startswith("asked")] == ["asked, 1 more", "asked, 0 more"]
+
+
+async def test_no_more_calls_run_in_a_turn_than_its_limit() -> None:
+    toolbox = FakeToolbox({"read": lambda a: "ok"}, tool("read"))
+    many = [calls("box__read", json.dumps({"text": str(n)}), f"c{n}") for n in range(5)]
+    model = ScriptedModel(says("", *many[:2]), says("", *many[2:]), says("What I have."))
+    seen: list[ev.Event] = []
+    made = Session(
+        model=ModelChoice(name="m", adapter=model),
+        toolbox=toolbox,
+        gate=make_gate(),
+        emit=seen.append,
+        limits=Limits(max_calls=3),
+    )
+    finished = await made.send("go")
+    assert finished.stop == "calls"
+    assert len(toolbox.called) == 3
+    told = made.history[4].results[2].parts
+    assert told == (Text(text="the limit of 3 calls in one turn is reached; it takes text (required)"),)

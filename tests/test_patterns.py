@@ -1,0 +1,99 @@
+"""Rules with conditions on arguments: what loosens must hold for all of a value, what restricts for any part."""
+
+from typing import Any
+
+import pytest
+
+from mcpchat.core.approvals import Policy, rules
+from mcpchat.core.patterns import read_pattern
+from tests.fakes import tool
+
+WRITE = tool("write", read_only=False)
+
+
+def action(rule: str, pattern: str, **arguments: Any) -> str:
+    return Policy(rules=rules(rule, [pattern])).verdict(WRITE, arguments).action  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "arguments", "allowed"),
+    [
+        ("box.write", {}, True),
+        ("box", {}, True),
+        ("*.read", {}, False),
+        ("box.write(path=/tmp/*)", {"path": "/tmp/a/b"}, True),
+        ("box.write(path=/tmp/*)", {"path": "/etc/passwd"}, False),
+        ("box.write(path=/tmp/*)", {"path": "/tmp/../etc/passwd"}, False),
+        ("box.write(path=/tmp/*)", {"path": "/tmp/a\\..\\b"}, False),
+        ("box.write(path=/tmp/*)", {}, False),
+        ("box.write(path=/tmp/*)", {"path": None}, False),
+        ("box.write(to=*@example.com)", {"to": ["a@example.com", "b@example.com"]}, True),
+        ("box.write(to=*@example.com)", {"to": ["a@example.com", "eve@evil.test"]}, False),
+        ("box.write(to=*@example.com)", {"to": []}, False),
+        ("box.write(to=*@example.com, subject=Report*)", {"to": "a@example.com", "subject": "Report 3"}, True),
+        ("box.write(to=*@example.com, subject=Report*)", {"to": "a@example.com", "subject": "Hi"}, False),
+        ("box.write(command~=git (status|diff))", {"command": "git diff"}, True),
+        ("box.write(command~=git (status|diff))", {"command": "git diff; rm -rf ~"}, False),
+        ("box.write(id~=[a-z]{1,3})", {"id": "abc"}, True),
+        ("box.write(count=3)", {"count": 3}, True),
+        ("box.write(force=false)", {"force": True}, False),
+        ("box.write(mail.to=*@example.com)", {"mail": {"to": "a@example.com"}}, True),
+        ("box.write(mails.to=*@example.com)", {"mails": [{"to": "a@example.com"}, {"to": "x@evil.test"}]}, False),
+        ("box.write(text=*)", {"text": "x" * 200_000}, False),
+    ],
+    ids=str,
+)
+def test_an_allow_holds_for_the_whole_value_and_for_all_of_it(
+    pattern: str, arguments: dict[str, Any], allowed: bool
+) -> None:
+    assert (action("allow", pattern, **arguments) == "allow") is allowed
+
+
+@pytest.mark.parametrize(
+    ("pattern", "arguments", "denied"),
+    [
+        ("box.write(to=*@evil.test)", {"to": ["a@example.com", "eve@EVIL.test"]}, True),
+        ("box.write(to=*@evil.test)", {"to": "a@example.com"}, False),
+        ("box.write(to=*@evil.test)", {}, False),
+        (r"box.write(command~=\bsudo\b)", {"command": "cd /; sudo rm x"}, True),
+        (r"box.write(command~=\bsudo\b)", {"command": "pseudo"}, False),
+        ("box.write(body=*secret*)", {"body": {"parts": ["a", "the secret"]}}, True),
+        ("box.write(text~=x)", {"text": "y" * 200_000}, True),
+    ],
+    ids=str,
+)
+def test_a_deny_holds_where_any_part_of_the_value_is_meant(
+    pattern: str, arguments: dict[str, Any], denied: bool
+) -> None:
+    assert (action("deny", pattern, **arguments) == "deny") is denied
+
+
+def test_the_verdict_names_the_rule_with_its_conditions() -> None:
+    policy = Policy(rules=rules("deny", ["box.write(path~=^/etc)"], "agent mail"))
+    assert policy.verdict(WRITE, {"path": "/etc/x"}).rule == "agent mail: deny box.write(path~=^/etc)"
+
+
+def test_a_grant_of_the_run_holds_only_where_its_condition_does() -> None:
+    policy = Policy().granting("box.write(path=/tmp/*)", source="--allow")
+    assert policy.verdict(WRITE, {"path": "/tmp/x"}).rule == "--allow box.write(path=/tmp/*)"
+    assert policy.verdict(WRITE, {"path": "/x"}).action == "ask"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "is no pattern"),
+        ("box write", "is no pattern"),
+        ("box.write(", "is no pattern"),
+        ("box.write(path)", "is no condition"),
+        ("box.write(path~=[)", "is no regular expression"),
+    ],
+)
+def test_what_is_no_pattern_is_told(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        read_pattern(text)
+
+
+def test_a_pattern_is_written_as_it_is_read() -> None:
+    text = "box.write(to=*@example.com, subject~=^Re: .{1,3}$)"
+    assert str(read_pattern(text)) == text

@@ -413,7 +413,7 @@ class McpHub:
             if server.was_up and server.strikes:
                 await asyncio.sleep(_BACKOFF * 2 ** (server.strikes - 1))
             try:
-                return await self._start(server)
+                return await self._start(server, anew=anew)
             except SignInNeeded:
                 raise
             except ServerError as error:
@@ -445,13 +445,12 @@ class McpHub:
         self._tell("info", f"renewed the {server.config.auth} login of {server.name}")
         return True
 
-    async def _start(self, server: _Server) -> Connection:
+    async def _start(self, server: _Server, *, anew: bool) -> Connection:
         began = time.monotonic()
         self._change(server, "starting")
         try:
             async with self._starting:
-                connection = server.connection = await self._connect(server)
-                await self._list(server, connection)  # it may be another program by now than the one that was agreed to
+                connection = await self._met(server, anew=anew)
                 if self._watch:
                     self._run(self._quietly(connection.watch(sorted(server.watched))))
         except SignInNeeded as error:
@@ -471,17 +470,36 @@ class McpHub:
         self._change(server, "ready")
         return connection
 
+    async def _met(self, server: _Server, *, anew: bool) -> Connection:
+        """A new connection to a server whose tools are known as they are now: it may be another program than before."""
+        connection = server.connection = await self._connect(server)
+        try:
+            await self._list(server, connection, all_of_it=anew or server.catalog is None)
+        except (StaleDiscovery, ConnectionLost) as error:
+            if server.era == "auto" or (isinstance(error, ConnectionLost) and not error.unheard):
+                raise
+            self._forget(server)  # what was remembered of it no longer holds
+            await self._stop(server)
+            connection = server.connection = await self._connect(server)
+            await self._list(server, connection)
+        return connection
+
     async def _failed(self, server: _Server, failure: McpChatError) -> None:
         """Remember the failure for those who wait for the same start, and leave nothing of it running."""
         server.failure, server.failed_at = failure, time.monotonic()
         await self._stop(server)
 
-    async def _list(self, server: _Server, connection: Connection) -> None:
+    async def _list(self, server: _Server, connection: Connection, *, all_of_it: bool = True) -> None:
+        """Ask for its lists; or for its tools alone, what else is known staying as it is."""
         start = server.timeouts.start
         assert start is not None
-        listing = await connection.list_all(Patience(idle=start, total=start))
+        listing = await connection.list_all(Patience(idle=start, total=start), tools_only=not all_of_it)
         server.era = connection.era
         catalog = self._secrets.redact_value(listing.catalog)
+        if not all_of_it and server.catalog is not None:
+            catalog = replace(server.catalog, info=catalog.info, tools=catalog.tools)
+            if catalog == server.catalog:
+                return
         self._cache.save(server.key, era=server.era, catalog=catalog, ttl=listing.ttl)
         if catalog != server.catalog:
             self._learn(server, catalog)

@@ -20,9 +20,15 @@ _METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates
 Ask = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
 
 
-async def list_all(name: str, info: ServerInfo, client: Client, wire: Wire, ask: Ask) -> Listing:
-    """The server's lists; ``ask`` sends a request and raises what befalls it. Raises ServerError."""
-    wanted = [method for method in _METHODS if method.partition("/")[0] in info.capabilities]
+async def list_all(
+    name: str, info: ServerInfo, client: Client, wire: Wire, ask: Ask, *, tools_only: bool = False
+) -> Listing:
+    """The server's lists, or that of its tools; ``ask`` sends a request and raises what befalls it.
+
+    Raises ServerError.
+    """
+    methods = _METHODS[:1] if tools_only else _METHODS
+    wanted = [method for method in methods if method.partition("/")[0] in info.capabilities]
     found: dict[str, list[dict[str, Any]]] = {method: [] for method in _METHODS}
     notices: list[str] = []
     ttls: list[float] = []

@@ -206,13 +206,15 @@ class Connection:
         wish = "wants a sign-in" if status == 401 else "does not allow that to this login"
         return SignInNeeded(f"{self._dial.name} {wish}", hint=self._dial.sign_in_hint())
 
-    async def list_all(self, patience: Patience) -> Listing:
-        """All pages of all that the server lists. Raises ServerError."""
+    async def list_all(self, patience: Patience, *, tools_only: bool = False) -> Listing:
+        """All pages of all that the server lists, or of its tools. Raises ServerError."""
 
         async def ask(work: Coroutine[Any, Any, _T]) -> _T:
             return await self._ask(work, patience)
 
-        return await mcp_lists.list_all(self._dial.name, self.info, self._live(), self._wire, ask)
+        return await mcp_lists.list_all(
+            self._dial.name, self.info, self._live(), self._wire, ask, tools_only=tools_only
+        )
 
     async def call(
         self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, patience: Patience

@@ -47,7 +47,7 @@ async def call(
     known_server(setup, server)
     here = person()
     async with opened(only(setup, server), notices, yes=wishes.yes, at=here) as hub:
-        agreed = pinned(setup, hub, here[0], notices)
+        agreed = pinned(setup, hub, here[0], tell)  # without a word on first uses: the result is what is wanted
         spec = await _find(agreed, hub, tool)
         given = _arguments(spec, pairs, arguments)
         if fault := hub.check(spec, given):

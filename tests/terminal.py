@@ -10,6 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pyte
 
@@ -29,6 +30,7 @@ class Terminal:
         columns: int = 80,
         lines: int = 30,
         stdout: int | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self._screen = pyte.HistoryScreen(columns, lines, history=5000)
         self._stream = pyte.ByteStream(self._screen)
@@ -42,6 +44,7 @@ class Terminal:
             stderr=terminal,
             env={**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **(environ or {})},
             start_new_session=True,
+            cwd=cwd,
         )
         os.close(terminal)
 
@@ -59,6 +62,11 @@ class Terminal:
         """The screen, and what has scrolled off it, without trailing blanks."""
         past = ["".join(line[x].data for x in range(self._screen.columns)) for line in self._screen.history.top]
         return "\n".join(line.rstrip() for line in (*past, *self._screen.display)).rstrip()
+
+    @property
+    def title(self) -> str:
+        """What the window is called."""
+        return self._screen.title
 
     def send(self, keys: str) -> None:
         os.write(self._fd, keys.encode())

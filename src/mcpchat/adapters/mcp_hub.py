@@ -177,7 +177,7 @@ class McpHub:
     def instructions(self) -> Mapping[str, str]:
         offering = {spec.server for spec in self._offer or ()}
         return {
-            server.name: server.catalog.info.instructions
+            server.name: visible(server.catalog.info.instructions)
             for server in self._servers.values()
             if server.name in offering and server.catalog and server.catalog.info.instructions.strip()
         }

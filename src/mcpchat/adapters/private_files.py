@@ -15,7 +15,8 @@ _LARGEST = 16 * 2**20
 def private_folder(path: Path) -> None:
     """Make the folder, or see that it is the user's own and closed to others. Raises StoreError."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for missing in reversed([place for place in (path, *path.parents) if not place.exists()]):
+            missing.mkdir(exist_ok=True, mode=0o700)
         found = path.lstat()
     except OSError as error:
         raise StoreError(f"cannot make {path}: {error.strerror}") from error
@@ -41,8 +42,8 @@ def read_private(path: Path) -> bytes | None:
         return file.read(_LARGEST)
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write the file, whole or not at all, and to the disk before this returns. Raises StoreError."""
+def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write the file, whole or not at all; ``durable``: to the disk before this returns. Raises StoreError."""
     private_folder(path.parent)
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # 0600, O_EXCL
@@ -51,12 +52,30 @@ def write_private(path: Path, data: bytes) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(descriptor)
+                if durable:
+                    os.fsync(descriptor)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor of the file, made if need be, to write at its end. Raises StoreError as ``read_private`` does."""
+    private_folder(path.parent)
+    try:
+        descriptor = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | _NO_FOLLOW, 0o600)
+    except OSError as error:
+        why = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise StoreError(f"cannot write {path}: {why}", hint="remove it") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or not _ours(found):
+        os.close(descriptor)
+        raise StoreError(f"{path} is not a file of yours: nothing is written there", hint="remove it")
+    if stat.S_IMODE(found.st_mode) & 0o077 and os.name == "posix":
+        os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def open_to_others(path: Path) -> str:

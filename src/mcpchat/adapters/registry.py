@@ -88,7 +88,7 @@ def write(path: Path, text: str) -> None:
     config.parse(text, str(path))
     target = path.resolve()  # a link to a file kept elsewhere stays one
     try:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(target.parent)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".config-")
         temporary = Path(name)
@@ -101,6 +101,32 @@ def write(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+
+
+def begin(path: Path, text: str, schema: str) -> None:
+    """Write a first config file, and the schema for editors beside it, for their owner alone.
+
+    Raises ConfigError; also where there is a file already.
+    """
+    try:
+        _make(path.parent)
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="name another place with --config") from error
+    beside = path.with_name("mcpchat.schema.json")
+    try:
+        beside.unlink(missing_ok=True)  # perhaps an older one
+        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+            file.write(schema)
+    except OSError as error:
+        raise ConfigError(f"cannot write {beside}: {error.strerror}") from error
+
+
+def _make(folder: Path) -> None:
+    """The folder, and those above it that are missing, closed to others. Raises OSError."""
+    for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+        missing.mkdir(exist_ok=True, mode=0o700)
 
 
 def _servers(text: str) -> tuple[tomlkit.TOMLDocument, Table]:

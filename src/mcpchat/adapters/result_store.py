@@ -1,11 +1,13 @@
 """Whole results of tools in private files, for as long as a conversation may come back to them."""
 
 import hashlib
-import os
 import re
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from mcpchat.adapters.private_files import private_folder, read_private, write_private
+from mcpchat.core.errors import StoreError
 
 _KEPT_FOR = 7 * 24 * 3600.0  # seconds
 _MOST_BYTES = 500_000_000  # of all files together; the oldest go first
@@ -23,17 +25,13 @@ class ResultFiles:
         key = hashlib.sha256(data).hexdigest()[:12]  # of the content: the same result has the same words for the model
         path = self._folder / f"{key}.txt"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self._folder)
             self._tidy()
             if path.exists():
                 path.touch()
                 return key
-            begun = path.with_suffix(f".{os.getpid()}")
-            descriptor = os.open(begun, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            begun.replace(path)
-        except OSError:
+            write_private(path, data, durable=False)
+        except (OSError, StoreError):
             return None
         return key
 
@@ -41,9 +39,10 @@ class ResultFiles:
         if not _KEY.fullmatch(key):
             return None
         try:
-            return (self._folder / f"{key}.txt").read_bytes().decode(errors="replace")
-        except OSError:
+            data = read_private(self._folder / f"{key}.txt")
+        except StoreError:
             return None
+        return data.decode(errors="replace") if data is not None else None
 
     def _tidy(self) -> None:
         """Drop what is old, and then the oldest while all together take too much."""

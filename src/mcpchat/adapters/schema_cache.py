@@ -1,9 +1,7 @@
 """What servers list, on disk, so that a known server need not be started to be listed."""
 
 import hashlib
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,9 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat import __version__
+from mcpchat.adapters.private_files import read_private, write_private
 from mcpchat.core.catalog import Catalog
 from mcpchat.core.config import ServerConfig
 from mcpchat.core.config_faults import REFERENCE
+from mcpchat.core.errors import StoreError
 
 FORMAT = 2
 DEFAULT_TTL = 24 * 3600.0  # seconds
@@ -80,10 +80,11 @@ class SchemaCache:
     def load(self, key: str) -> Kept | None:
         """What is kept under the key, unless it is missing, damaged, of another format or expired."""
         try:
-            kept = msgspec.json.decode((self._folder / f"{key}.json").read_bytes(), type=Kept)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            data = read_private(self._folder / f"{key}.json")
+            kept = msgspec.json.decode(data, type=Kept) if data is not None else None
+        except (StoreError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        return kept if kept.format == FORMAT and kept.expires > time.time() else None
+        return kept if kept is not None and kept.format == FORMAT and kept.expires > time.time() else None
 
     def forget(self, key: str) -> None:
         with suppress(OSError):
@@ -93,13 +94,6 @@ class SchemaCache:
         """Keep it for ``ttl`` seconds, by default a day."""
         expires = time.time() + (DEFAULT_TTL if ttl is None else min(ttl, _LONGEST_TTL))
         # A full or read-only disk costs speed, not the answer; so does text that no file can hold.
-        with suppress(OSError, ValueError):
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-            temporary = Path(name)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(msgspec.json.encode(Kept(expires=expires, era=era, catalog=catalog)))
-                temporary.replace(self._folder / f"{key}.json")
-            finally:
-                temporary.unlink(missing_ok=True)
+        with suppress(StoreError, ValueError):
+            data = msgspec.json.encode(Kept(expires=expires, era=era, catalog=catalog))
+            write_private(self._folder / f"{key}.json", data, durable=False)

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from mcpchat.adapters.private_files import open_to_append
+from mcpchat.core.errors import StoreError
+
 MOST_BYTES = 1_000_000  # of the file; one older file of the size is kept beside it
 _LONGEST = 10_000  # characters of a line
 
@@ -25,14 +28,12 @@ class ServerLog:
         lines = [f"{now} {line[:_LONGEST]}\n" for line in self._redact(text).splitlines() if line.strip()]
         data = "".join(lines).encode(errors="replace")[-MOST_BYTES:]
         if data:
-            with suppress(OSError):
+            with suppress(OSError, StoreError):
                 self._append(data)
 
     def _append(self, data: bytes) -> None:
         if self._descriptor is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            flags = os.O_APPEND | os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-            self._descriptor = os.open(self.path, flags, 0o600)
+            self._descriptor = open_to_append(self.path)
             self._size = os.fstat(self._descriptor).st_size
         if self._size + len(data) > MOST_BYTES and self._size:
             self.close()

@@ -14,7 +14,7 @@ from mcpchat.adapters.browser import open_page
 from mcpchat.adapters.mcp_dial import Dialler
 from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.mcp_link import Connector
-from mcpchat.adapters.private_files import open_to_others
+from mcpchat.adapters.private_files import open_to_append, open_to_others
 from mcpchat.adapters.result_store import ResultFiles
 from mcpchat.adapters.schema_cache import SchemaCache
 from mcpchat.adapters.state_files import ApprovalFile, PinFiles
@@ -28,7 +28,7 @@ from mcpchat.core.budgets import Budget
 from mcpchat.core.config import AgentConfig, Config
 from mcpchat.core.config_faults import idle_pattern
 from mcpchat.core.discretion import Discreet
-from mcpchat.core.errors import ConfigError, UsageError
+from mcpchat.core.errors import ConfigError, StoreError, UsageError
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.gate import Gate
 from mcpchat.core.host import AskingHost
@@ -52,6 +52,23 @@ def starter() -> str:
     from importlib.resources import files
 
     return files("mcpchat").joinpath("starter.toml").read_text(encoding="utf-8")
+
+
+def begin_config(path: Path, text: str, schema: str) -> None:
+    """Write a first config file and its schema. Raises ConfigError."""
+    from mcpchat.adapters import registry
+
+    registry.begin(path, text, schema)
+
+
+def history_file(setup: Setup) -> Path | None:
+    """Where what was typed is kept, ready to be written to; None where it cannot be."""
+    path = setup.paths.state / "history"
+    try:
+        os.close(open_to_append(path))
+    except StoreError:
+        return None
+    return path
 
 
 def add_server(path: Path, name: str, entry: Mapping[str, object]) -> None:

@@ -6,9 +6,9 @@ import sys
 
 import typer
 
-from mcpchat.app import default_paths, load_config, starter
+from mcpchat.app import begin_config, default_paths, load_config, starter
 from mcpchat.cli.common import ConfigOption, DebugOption, make_setup, write_json
-from mcpchat.core.errors import ConfigError, UsageError
+from mcpchat.core.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show, make and check the config file.")
 
@@ -39,16 +39,8 @@ def init(
     target = config or default_paths(os.environ).config
     if target.exists():
         raise UsageError(f"{target} exists", hint="edit it, or move it away first")
-    schema = target.with_name("mcpchat.schema.json")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        schema.write_text(json.dumps(configuration.json_schema(), indent=2) + "\n", encoding="utf-8")
-        with os.fdopen(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-            file.write(f"#:schema ./{schema.name}\n\n{starter()}")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {target}: {error.strerror}", hint="name another place with --config"
-        ) from error
+    schema = json.dumps(configuration.json_schema(), indent=2) + "\n"
+    begin_config(target, f"#:schema ./mcpchat.schema.json\n\n{starter()}", schema)
     sys.stdout.write(f"{target}\n")
     return 0
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcpchat import __version__
-from mcpchat.app import Setup, Wishes, browse, open_chat, read_attachments
+from mcpchat.app import Setup, Wishes, browse, history_file, open_chat, read_attachments
 from mcpchat.cli.common import is_terminal
 from mcpchat.core import outcomes
 from mcpchat.core.approvals import Decision
@@ -202,5 +202,5 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
                 console=out,
             )
             opened.hub.start_behind()
-            await repl(room, history_file=setup.paths.state / "history", typed_ahead=asker.take_typed_ahead)
+            await repl(room, history_file=history_file(setup), typed_ahead=asker.take_typed_ahead)
     return 0

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mcpchat.core.sanitize import visible
+from mcpchat.core.texts import mapped
 from mcpchat.core.tools import ToolSpec
 
 DEEPEST = 64  # levels of a schema
@@ -20,12 +22,13 @@ class Budget(Struct, frozen=True, kw_only=True):
 
 
 def within(tools: Sequence[ToolSpec], budget: Budget) -> tuple[tuple[ToolSpec, ...], tuple[str, ...]]:
-    """The tools that fit, and what is to be said of the rest, a sentence each."""
+    """The tools that fit, nothing hidden in their words; and what is to be said of the rest, a sentence each."""
     told: list[str] = []
     kept = []
     unfit = []
     cut = 0
     for spec in tools:
+        spec = replace(spec, description=visible(spec.description), schema=mapped(spec.schema, visible))
         if _depth(spec.schema) > DEEPEST or len(json.dumps(spec.schema)) > budget.schema:
             unfit.append(spec.name)
             continue

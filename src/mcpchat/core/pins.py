@@ -82,11 +82,12 @@ def agreed(pins: Pins, now: Pins, names: Mapping[str, bool] | set[str]) -> Pins:
 
 
 def _pin(text: str) -> Pin:
-    return Pin(sha256=hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(), text=text)
+    data = text.encode(errors="backslashreplace")  # half a character is JSON, and no text
+    return Pin(sha256=hashlib.sha256(data).hexdigest(), text=data.decode())
 
 
 def _written(definition: Mapping[str, Any]) -> str:
-    return json.dumps(definition, sort_keys=True, indent=1)
+    return json.dumps(definition, sort_keys=True, indent=1, ensure_ascii=False)
 
 
 def _lines(text: str) -> list[str]:

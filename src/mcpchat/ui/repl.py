@@ -1,7 +1,6 @@
 """The chat: read a line, send it or run its command, and again."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import ANSI
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 
@@ -26,13 +25,13 @@ _PASSING = frozenset({"network", "broken_stream", "overloaded", "rate", "server"
 _PATIENCE = 3.0  # seconds, for a server's suggestions
 
 
-async def repl(room: Room, *, history_file: Path, typed_ahead: Callable[[], str]) -> None:
+async def repl(room: Room, *, history_file: Path | None, typed_ahead: Callable[[], str]) -> None:
     """Talk until /exit or Ctrl-D. Errors are shown and the chat goes on.
 
     ``typed_ahead`` gives what was typed where it did not belong: the next line begins with it.
     """
     prompt: PromptSession[str] = PromptSession(
-        history=_history(history_file),
+        history=FileHistory(str(history_file)) if history_file is not None else InMemoryHistory(),
         completer=_Commands(room),
         complete_while_typing=True,
         key_bindings=_keys(),
@@ -100,16 +99,6 @@ def _show(room: Room, error: McpChatError) -> None:
         room.say("  /retry asks again", "dim")
     elif error.hint:
         room.say(f"  {error.hint}", "dim")
-
-
-def _history(path: Path) -> History:
-    """What was typed, across sessions, for the user's eyes only; in memory where the disk refuses."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    except OSError:
-        return InMemoryHistory()
-    return FileHistory(str(path))
 
 
 def _keys() -> KeyBindings:

@@ -463,7 +463,7 @@ class McpHub:
             log = error.log if isinstance(error, ServerError) else ()
             failure = ServerError(f"{server.name}: {error.message}", hint=error.hint, log=log)
             await self._failed(server, failure)
-            self._change(server, "failed", "\n".join((error.message, *log)))
+            self._change(server, "failed", "\n".join(filter(None, (error.message, *log, error.hint))))
             raise failure from error
         server.seconds = time.monotonic() - began
         server.was_up, server.failure = True, None

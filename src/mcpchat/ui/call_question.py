@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mcpchat.core.approvals import Question
 from mcpchat.core.sanitize import clean, one_line
-from mcpchat.core.tools import Annotations, ToolSpec
+from mcpchat.core.tools import Annotations, BadArguments, ToolSpec, schema_types, typed_arguments
 
 _LONG = 300  # characters of an argument that is shown before the short ones
 _LEAST = 3  # lines of an argument that are shown in any case
@@ -58,6 +58,19 @@ def whole(question: Question) -> str:
         f"\n{clean(name)}\n{textwrap.indent(clean(value), '    ', lambda line: True)}\n"
         for name, value in _values(question.arguments).items()
     )
+
+
+def read(question: Question, name: str, typed: str) -> Any:
+    """What was typed for an argument, typed as the schema says; what does not fit is text, and will be complained of."""
+    schema = question.tool.schema
+    properties = schema.get("properties")
+    silent = not isinstance(properties, dict) or not schema_types(properties.get(name))
+    if silent and isinstance((question.before or question.arguments).get(name), str):
+        return typed
+    try:
+        return typed_arguments([(name, typed)], schema)[name]
+    except BadArguments:
+        return typed
 
 
 def _values(arguments: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO, assert_never, cast
 
@@ -118,14 +118,6 @@ class ConsoleRenderer:
 _DECLINED, _CANCELLED = "\0declined", "\0cancelled"  # which nobody can type
 
 
-def _json_or_text(typed: str) -> Any:
-    """What was typed for something that is no text: the schema will say whether it does."""
-    try:
-        return json.loads(typed)
-    except (ValueError, RecursionError):
-        return typed
-
-
 async def _interrupted() -> None:
     """Let Ctrl-C at a question cancel the turn; where whoever started us has switched that off, it is a no."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
@@ -192,7 +184,7 @@ class TerminalAsker:
                 case "v":
                     await outside.page(call_question.whole(question), lambda told: self._err.print(Text(told)))
                 case "e":
-                    if (changed := await self._edited(question.arguments)) is not None:
+                    if (changed := await self._edited(question)) is not None:
                         return Decision(allowed=False, by="user", arguments=changed)
                 case "r":
                     reason = await self._line("  why not? ", "")
@@ -203,8 +195,9 @@ class TerminalAsker:
                     allowed = key in {"y", "a", "s"}
                     return Decision(allowed=allowed, by="user", remember=remember)  # type: ignore[arg-type]
 
-    async def _edited(self, arguments: Mapping[str, Any]) -> str | None:
+    async def _edited(self, question: Question) -> str | None:
         """The arguments as the person would have them, as JSON; None where they would rather not."""
+        arguments = question.arguments
         if command := outside.editor():
             text = json.dumps(arguments, ensure_ascii=False, indent=2) + "\n"
             return await asyncio.to_thread(outside.edit, text, command, suffix=".json")
@@ -215,10 +208,7 @@ class TerminalAsker:
             typed = await self._line(f"    {one_line(name, 40)}: ", revealed(stands))
             if not isinstance(typed, str):
                 return None
-            if typed == revealed(stands):
-                changed[name] = value
-            else:
-                changed[name] = typed if isinstance(value, str) else _json_or_text(typed)
+            changed[name] = value if typed == revealed(stands) else call_question.read(question, name, typed)
         return json.dumps(changed, ensure_ascii=False)
 
     async def yes_or_no(self, text: str) -> bool:

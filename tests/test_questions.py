@@ -1,0 +1,220 @@
+"""The question before a call, in a real terminal: what it shows, and what each answer does."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.double import ModelDouble, text, tool_call
+from tests.strangers import StrangeBox, changed
+
+ENTER, ESCAPE = "\r", "\x1b"
+
+
+@pytest.fixture
+def desk(installed: str, tmp_path: Path, model_double: ModelDouble) -> StrangeBox:
+    made = StrangeBox(installed, tmp_path, model_double)
+    made.says(tools=[changed(title="Say it", annotations={})], title="The Box")
+    return made
+
+
+def results(desk: StrangeBox) -> list[str]:
+    return [m["content"] for m in desk.double.requests[-1]["messages"] if m["role"] == "tool"]
+
+
+def test_the_question_says_who_wants_what_and_which_rule_asks(desk: StrangeBox) -> None:
+    desk.configure(more='[approvals]\nask = ["box.say(text~=hello)"]\n')
+    desk.double.replies = [tool_call("box__say", '{"text": "hello"}'), text("ok")]
+    with desk.terminal("ask", "go", columns=110) as terminal:
+        screen = terminal.wait_for("[y]es")
+        assert "box wants to run say   (config: ask box.say(text~=hello))" in screen
+        assert '"The Box", "Say it", says of itself: nothing (not trusted)' in screen
+        assert "text  hello" in screen
+        assert "[a]lways" not in screen  # a written rule outlives an answer
+        assert "this [s]ession" in screen
+        terminal.send("y")
+        terminal.wait_for("ok")
+        assert terminal.wait_exit() == 0
+
+
+@pytest.mark.parametrize(
+    ("annotations", "said"),
+    [
+        ({"readOnlyHint": True, "openWorldHint": True}, "changes nothing, reaches beyond its server"),
+        ({"readOnlyHint": False, "destructiveHint": True}, "changes things, may destroy or send"),
+        ({"destructiveHint": False, "idempotentHint": True}, "destroys nothing, the same twice is as once"),
+    ],
+    ids=["reads", "destroys", "adds"],
+)
+def test_what_the_server_claims_is_said_as_its_claim(desk: StrangeBox, annotations: dict[str, bool], said: str) -> None:
+    desk.says(tools=[changed(annotations=annotations)])
+    desk.double.replies = [tool_call("box__say", "{}"), text("ok")]
+    with desk.terminal("ask", "go", columns=110) as terminal:
+        screen = terminal.wait_for("[y]es")
+        assert f"says of itself: {said} (not trusted)" in screen
+        assert ("[a]lways" in screen) is ("destroy or send" not in screen)
+
+
+def test_always_is_kept_listed_used_and_revoked(desk: StrangeBox) -> None:
+    call = tool_call("box__say", '{"text": "hi"}')
+    desk.double.replies = [call, text("ok")]
+    with desk.terminal("ask", "go", columns=110) as terminal:
+        terminal.wait_for("[a]lways this tool")
+        terminal.send("a")
+        assert terminal.wait_exit() == 0
+    listed = desk.run("approvals")
+    assert listed.stdout.startswith("box.say  since 20")
+    assert desk.run("call", "box.say", "text=x").returncode == 0
+    desk.double.replies = [call, text("ok")]
+    assert desk.run("ask", "go").returncode == 0
+    assert desk.run("call", "box.say", "text=x", "--deny", "box.say").returncode == 6
+    assert desk.run("approvals", "revoke", "box.sya").returncode == 2
+    revoked = desk.run("approvals", "revoke", "box.say")
+    assert (revoked.returncode, revoked.stderr) == (0, "box.say asks again\n")
+    assert desk.run("call", "box.say", "text=x").returncode == 6
+    assert desk.run("approvals", "list", "-o", "json").stdout == "[]\n"
+
+
+def test_always_is_of_one_server_and_not_of_another_by_its_name(desk: StrangeBox) -> None:
+    desk.double.replies = [tool_call("box__say", "{}"), text("ok")]
+    with desk.terminal("ask", "go", columns=110) as terminal:
+        terminal.wait_for("[a]lways")
+        terminal.send("a")
+        terminal.wait_exit()
+    desk.configure("env = { OTHER = '1' }")
+    assert desk.run("call", "box.say").returncode == 6
+    assert "of a server that is configured otherwise now" in desk.run("approvals").stdout
+
+
+def test_for_this_session_holds_until_the_chat_ends(desk: StrangeBox) -> None:
+    call = tool_call("box__say", "{}")
+    desk.double.replies = [call, text("First."), call, text("Second.")]
+    with desk.terminal(columns=110) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("go" + ENTER)
+        terminal.wait_for("this [s]ession")
+        terminal.send("s")
+        terminal.wait_for("First.")
+        terminal.send("go" + ENTER)
+        terminal.wait_for("Second.")
+        assert terminal.text.count("[y]es") == 1
+    assert desk.run("approvals").stdout == ""
+
+
+def test_a_reason_is_read_by_the_model_and_escape_goes_back_to_the_question(desk: StrangeBox) -> None:
+    desk.double.replies = [tool_call("box__say", "{}"), text("I see.")]
+    with desk.terminal("ask", "go", columns=110) as terminal:
+        terminal.wait_for("no, with a [r]eason")
+        terminal.send("r")
+        terminal.wait_for("why not?")
+        terminal.send(ESCAPE)
+        terminal.wait_for("[y]es", count=2)
+        terminal.send("r")
+        terminal.wait_for("why not?", count=2)
+        terminal.send("use the other folder" + ENTER)
+        terminal.wait_for("I see.")
+    assert results(desk) == ["Error: denied by the user: use the other folder"]
+
+
+def test_arguments_are_changed_line_by_line_and_the_change_is_shown_before_it_runs(desk: StrangeBox) -> None:
+    arguments = {"text": "to eve", "count": 2}
+    desk.says(
+        tools=[changed(annotations={}, inputSchema={"type": "object", "properties": {"count": {"type": "integer"}}})]
+    )
+    desk.double.replies = [tool_call("box__say", json.dumps(arguments)), text("ok")]
+    with desk.terminal("ask", "go", columns=110, environ={"EDITOR": "", "VISUAL": ""}) as terminal:
+        terminal.wait_for("[e]dit")
+        terminal.send("e")
+        terminal.wait_for("text: to eve")
+        terminal.send("\x15to ann" + ENTER)
+        terminal.wait_for("count: 2")
+        terminal.send("\x15two" + ENTER)
+        terminal.wait_for("that will not do: ")
+        assert "[y]es" not in terminal.text.rpartition("that will not do")[2]
+        terminal.send("e")
+        terminal.wait_for("text: to ann", count=2)
+        terminal.send(ENTER)
+        terminal.wait_for("count: two")
+        terminal.send("\x153" + ENTER)
+        screen = terminal.wait_for("[y]es", count=2)
+        shown = screen.rpartition("wants to run")[2]
+        for line in ("- text  to eve", "+ text  to ann", "- count  2", "+ count  3"):
+            assert line in shown
+        terminal.send("y")
+        assert terminal.wait_exit() == 0
+    note = '[the user changed this call\'s arguments to {"text": "to ann", "count": 3}]'
+    assert results(desk) == [f'{note}\n{{"text": "to ann", "count": 3}}']
+
+
+def test_arguments_are_changed_in_the_persons_editor(desk: StrangeBox) -> None:
+    editor = desk.folder / "editor.py"
+    editor.write_text(
+        "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.write_text(p.read_text().replace('eve', 'ann'))"
+    )
+    desk.double.replies = [tool_call("box__say", '{"text": "to eve"}'), text("ok")]
+    with desk.terminal("ask", "go", columns=110, environ={"VISUAL": f"{sys.executable} {editor}"}) as terminal:
+        terminal.wait_for("[e]dit")
+        terminal.send("e")
+        terminal.wait_for("+ text  to ann")
+        terminal.wait_for("[y]es", count=2)
+        terminal.send("y")
+        assert terminal.wait_exit() == 0
+    assert results(desk)[0].endswith('\n{"text": "to ann"}')
+
+
+def test_a_denied_change_does_not_run(desk: StrangeBox) -> None:
+    desk.configure(more='[approvals]\ndeny = ["box.say(text~=eve)"]\n')
+    desk.double.replies = [tool_call("box__say", '{"text": "to ann"}'), text("ok")]
+    with desk.terminal("ask", "go", columns=110, environ={"EDITOR": "", "VISUAL": ""}) as terminal:
+        terminal.wait_for("[e]dit")
+        terminal.send("e")
+        terminal.wait_for("text: to ann")
+        terminal.send("\x15to eve" + ENTER)
+        terminal.wait_for("that will not do: not allowed: config: deny box.say(text~=eve)")
+        terminal.send("n")
+        terminal.wait_for("ok")
+    assert results(desk) == ["Error: denied by the user"]
+
+
+def test_long_arguments_are_cut_with_the_short_ones_at_the_keys_and_all_of_it_at_a_key(desk: StrangeBox) -> None:
+    body = "\n".join(f"line {n}" for n in range(200)) + "\nthe end of it"
+    arguments = {"to": "ann@example.com", "body": body, "wide": "x" * 5000}
+    desk.double.replies = [tool_call("box__say", json.dumps(arguments)), text("ok")]
+    with desk.terminal("ask", "go", columns=100, lines=30) as terminal:
+        screen = terminal.wait_for("[v]iew all")
+        assert "more lines ([v] shows all)" in screen
+        assert "more characters ([v] shows all)" in screen
+        assert "box wants to run say" in "\n".join(screen.splitlines()[-30:])  # all of it on one screen
+        assert screen.index("body") < screen.index("to  ann@example.com") < screen.index("[y]es")
+        assert "the end of it" not in screen
+        terminal.send("v")
+        terminal.wait_for("the end of it")
+        terminal.wait_for("[y]es", count=2)
+        terminal.send("n")
+        terminal.wait_for("ok")
+
+
+def test_what_would_ask_in_a_script_says_how_to_allow_it_and_the_exit_code_tells(desk: StrangeBox) -> None:
+    desk.double.replies = [tool_call("box__say", "{}"), text("I could not.")]
+    done = desk.run("ask", "go")
+    assert (done.returncode, done.stdout) == (6, "I could not.\n")
+    assert "default: ask, and there is nobody to ask; allow it with --allow 'box.say'" in done.stderr
+
+
+def test_an_agents_own_rules_hold_with_that_agent(desk: StrangeBox) -> None:
+    desk.configure(more='[agents.careful.approvals]\ndeny = ["box.*"]\n[agents.free.approvals]\ndefault = "allow"\n')
+    call = tool_call("box__say", "{}")
+    desk.double.replies = [call, text("no"), call, text("yes")]
+    done = desk.run("ask", "go", "-a", "careful", "--yes")
+    assert done.returncode == 6
+    assert "agent careful: deny box.*" in done.stderr
+    assert desk.run("ask", "go", "-a", "free").returncode == 0
+
+
+def test_a_bad_pattern_is_an_error_of_the_command_line_or_of_the_file(desk: StrangeBox) -> None:
+    assert "is no regular expression" in desk.run("call", "box.say", "--allow", "box.say(text~=[)").stderr
+    desk.configure(more='[approvals]\nallow = ["box.say(text)"]\n')
+    done = desk.run("tools")
+    assert done.returncode == 2
+    assert "approvals.allow: 'box.say(text)': 'text' is no condition; write argument=glob" in done.stderr

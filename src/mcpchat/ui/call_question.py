@@ -61,7 +61,7 @@ def whole(question: Question) -> str:
 
 
 def read(question: Question, name: str, typed: str) -> Any:
-    """What was typed for an argument, typed as the schema says; what does not fit is text, and will be complained of."""
+    """What was typed for an argument, as the schema has it; what does not fit is text, and will be complained of."""
     schema = question.tool.schema
     properties = schema.get("properties")
     silent = not isinstance(properties, dict) or not schema_types(properties.get(name))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unmeasured
+
 HOSTILE = Path(__file__).with_name("servers") / "hostile.py"
 TIMEOUTS = "[timeouts]\nstart = 3\nidle = 2\ncall = 20\n"
 

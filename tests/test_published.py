@@ -14,6 +14,8 @@ import pytest
 
 from tests.terminal import Terminal
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).resolve().parent.parent
 NPM = ROOT / ".published/node_modules"
 PY = ROOT / ".published/py/bin"

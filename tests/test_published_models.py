@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from tests import strict
-from tests.test_published import NODE, NPM, PY, ROOT, pytestmark  # noqa: F401 - skipped like those where nothing is installed
+from tests.test_published import NODE, NPM, PY, ROOT, pytestmark
+
+pytestmark = pytest.mark.unmeasured
 
 SENTENCE = "Tiny engine here: random weights speaking.\n"
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}

@@ -23,6 +23,8 @@ from tests.double import ModelDouble, text, tool_call
 from tests.sign_in import MCPCHAT, NODE, Authorization, Desk, authorization, python_server
 from tests.terminal import Terminal
 
+pytestmark = pytest.mark.unmeasured
+
 published = pytest.mark.skipif(
     not NODE.exists() and not os.environ.get("CI"), reason="scripts/published.py has not run"
 )

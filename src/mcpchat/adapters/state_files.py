@@ -1,19 +1,22 @@
 """What the person agreed to, in private files: pins of tools, calls to be made without a question, project files."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from filelock import FileLock, Timeout
 from msgspec import Struct
 
-from mcpchat.adapters.private_files import read_private, write_private
+from mcpchat.adapters.private_files import private_folder, read_private, write_private
 from mcpchat.core.errors import StoreError
 from mcpchat.core.pins import Pins
 from mcpchat.core.tools import ToolSpec
 
 _T = TypeVar("_T", bound=Struct)
+_PATIENCE = 5.0  # seconds, for another process that changes the same file
 
 
 def _load(path: Path, kind: type[_T]) -> _T | None:
@@ -25,6 +28,19 @@ def _load(path: Path, kind: type[_T]) -> _T | None:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is damaged", hint=f"look at it, and remove it: {path}") from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """No other mcpchat changes the file meanwhile. Raises StoreError."""
+    private_folder(path.parent)
+    try:
+        with FileLock(path.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600):
+            yield
+    except Timeout as error:
+        raise StoreError(f"another mcpchat has been changing {path} for {_PATIENCE:.0f} s", hint="try again") from error
+    except OSError as error:
+        raise StoreError(f"cannot lock {path}: {error.strerror}") from error
 
 
 def _save(path: Path, value: Struct) -> None:
@@ -93,12 +109,14 @@ class ApprovalFile:
         if identity is None:
             raise StoreError(f"{tool.server} is no configured server")
         new = Approval(tool=tool.label, identity=identity, fingerprint=tool.fingerprint, since=time.time())
-        kept = [one for one in self.all() if (one.tool, one.identity) != (new.tool, new.identity)]
-        _save(self._path, _Approvals(approvals=(*kept, new)))
+        with _alone(self._path):
+            kept = [one for one in self.all() if (one.tool, one.identity) != (new.tool, new.identity)]
+            _save(self._path, _Approvals(approvals=(*kept, new)))
 
     def revoke(self, gone: set[Approval]) -> None:
         """Raises StoreError."""
-        _save(self._path, _Approvals(approvals=tuple(one for one in self.all() if one not in gone)))
+        with _alone(self._path):
+            _save(self._path, _Approvals(approvals=tuple(one for one in self.all() if one not in gone)))
 
 
 class TrustedFile(Struct, frozen=True, kw_only=True):
@@ -134,15 +152,17 @@ class TrustFile:
 
     def trust(self, path: Path, sha256: str) -> None:
         """Raises StoreError."""
-        kept = [one for one in self.all() if one.path != str(path)]
         new = TrustedFile(path=str(path), sha256=sha256, since=time.time())
-        _save(self._path, _TrustedFiles(files=(*kept, new)))
+        with _alone(self._path):
+            kept = [one for one in self.all() if one.path != str(path)]
+            _save(self._path, _TrustedFiles(files=(*kept, new)))
 
     def forget(self, path: Path) -> bool:
         """Whether it was trusted. Raises StoreError."""
-        before = self.all()
-        kept = tuple(one for one in before if one.path != str(path))
-        if kept == before:
-            return False
-        _save(self._path, _TrustedFiles(files=kept))
-        return True
+        with _alone(self._path):
+            before = self.all()
+            kept = tuple(one for one in before if one.path != str(path))
+            if kept == before:
+                return False
+            _save(self._path, _TrustedFiles(files=kept))
+            return True

@@ -17,29 +17,24 @@ from mcpchat.adapters.mcp_link import Connector
 from mcpchat.adapters.private_files import open_to_append, open_to_others
 from mcpchat.adapters.result_store import ResultFiles
 from mcpchat.adapters.schema_cache import SchemaCache
-from mcpchat.adapters.state_files import ApprovalFile, PinFiles
 from mcpchat.app.logins import Logins
 from mcpchat.app.models import Models
-from mcpchat.app.setup import Paths, Setup, Wishes, default_paths, importing
+from mcpchat.app.permission import make_gate, pinned
+from mcpchat.app.setup import Paths, Setup, Wishes, choose_agent, default_paths, importing
 from mcpchat.core import config as configuration
-from mcpchat.core.approvals import YES, Policy, rules
 from mcpchat.core.bounded import BoundedToolbox
 from mcpchat.core.budgets import Budget
 from mcpchat.core.config import AgentConfig, Config
-from mcpchat.core.config_faults import idle_pattern
 from mcpchat.core.discretion import Discreet
 from mcpchat.core.errors import ConfigError, StoreError, UsageError
-from mcpchat.core.events import Emit, Notice
-from mcpchat.core.gate import Gate
+from mcpchat.core.events import Emit
 from mcpchat.core.host import AskingHost
-from mcpchat.core.identity import server_identity
 from mcpchat.core.messages import Part, Usage
 from mcpchat.core.patterns import matches
-from mcpchat.core.pinned import PinnedToolbox
 from mcpchat.core.ports import Asker, Host, ModelChoice, SignInScreen, Toolbox
 from mcpchat.core.session import Session
 from mcpchat.core.structured import AnswerSchema
-from mcpchat.core.tools import ToolSpec, nearest
+from mcpchat.core.tools import ToolSpec
 from mcpchat.core.turn import Limits
 
 __all__ = ["Logins", "McpHub", "Models", "Paths", "Setup", "Wishes", "default_paths"]  # and what is defined here
@@ -129,17 +124,6 @@ def load_sdk() -> Connector:
     return mcp_server
 
 
-def choose_agent(config: Config, name: str | None) -> AgentConfig:
-    """The agent by name; without one, the agent named "default", or none at all. Raises UsageError."""
-    if name is None:
-        return config.agents.get("default", AgentConfig())
-    if name not in config.agents:
-        close = nearest(name, config.agents)
-        known = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(config.agents) or 'none'}"
-        raise UsageError(f"no agent is named {name!r}; {known}", hint="agents are tables in the config: [agents.NAME]")
-    return config.agents[name]
-
-
 @asynccontextmanager
 async def open_hub(
     setup: Setup,
@@ -208,65 +192,6 @@ def read_log(setup: Setup, server: str) -> str:
     from mcpchat.adapters.server_log import ServerLog
 
     return ServerLog(setup.paths.state / "logs" / f"{server}.log").text()
-
-
-def make_policy(config: Config, wishes: Wishes) -> Policy:
-    """The config's rules, the agent's and the run's. Raises UsageError for a pattern that can match nothing."""
-    for pattern in (*wishes.allow, *wishes.deny):
-        if problem := idle_pattern(pattern, config.servers):
-            raise UsageError(problem, hint="mcpchat tools lists the names")
-    agent = choose_agent(config, wishes.agent).approvals
-    named = f"agent {wishes.agent or 'default'}"
-    written = (
-        *rules("deny", config.approvals.deny),
-        *rules("deny", agent.deny, named),
-        *rules("deny", wishes.deny, "--deny"),
-        *rules("ask", config.approvals.ask),
-        *rules("ask", agent.ask, named),
-        *rules("allow", config.approvals.allow),
-        *rules("allow", agent.allow, named),
-    )
-    default = agent.default or config.approvals.default or "ask"
-    policy = Policy(rules=written, default=default).granting(*wishes.allow, source="--allow")
-    return policy.granting("*", source=YES) if wishes.yes else policy
-
-
-def identities(setup: Setup) -> dict[str, str]:
-    """Which server each name stands for, as what is agreed with it is kept."""
-    servers = setup.config.servers
-    return {name: server_identity(name, server, str(setup.folder)) for name, server in servers.items()}
-
-
-def pin_files(setup: Setup) -> PinFiles:
-    return PinFiles(setup.paths.state / "pins", identities(setup))
-
-
-def approval_file(setup: Setup) -> ApprovalFile:
-    return ApprovalFile(setup.paths.state / "approvals.json", identities(setup))
-
-
-def pinned(setup: Setup, hub: McpHub, asker: Asker, emit: Emit) -> PinnedToolbox:
-    """The servers' tools, without those that changed since they were agreed to."""
-    servers = setup.config.servers
-    return PinnedToolbox(
-        hub,
-        catalogs=hub.catalogs,
-        store=pin_files(setup),
-        asker=asker,
-        emit=emit,
-        exempt=[name for name, server in servers.items() if server.builtin is not None],
-    )
-
-
-def make_gate(setup: Setup, wishes: Wishes, asker: Asker, toolbox: Toolbox, emit: Emit) -> Gate:
-    """Who decides on calls. Raises UsageError."""
-    return Gate(
-        make_policy(setup.config, wishes),
-        asker,
-        approvals=approval_file(setup),
-        check=toolbox.check,
-        warn=lambda text: emit(Notice(level="warning", text=text)),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mcpchat.core.config import Config
+from mcpchat.core.config import AgentConfig, Config
+from mcpchat.core.errors import UsageError
 from mcpchat.core.redaction import Secrets
+from mcpchat.core.tools import nearest
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,14 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def choose_agent(config: Config, name: str | None) -> AgentConfig:
+    """The agent by name; without one, the agent named "default", or none at all. Raises UsageError."""
+    if name is None:
+        return config.agents.get("default", AgentConfig())
+    if name not in config.agents:
+        close = nearest(name, config.agents)
+        known = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(config.agents) or 'none'}"
+        raise UsageError(f"no agent is named {name!r}; {known}", hint="agents are tables in the config: [agents.NAME]")
+    return config.agents[name]

@@ -35,7 +35,7 @@ def root(
 @app.command("list")
 def show(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
     """List them, as mcpchat approvals does."""
-    from mcpchat.app import approval_file, identities
+    from mcpchat.app.permission import approval_file, identities
 
     if output not in {"text", "json"}:
         bad_choice("--output", output, ("text", "json"))
@@ -60,7 +60,7 @@ def revoke(
     debug: DebugOption = False,
 ) -> int:
     """Have these tools ask again."""
-    from mcpchat.app import approval_file
+    from mcpchat.app.permission import approval_file
 
     globs = ["*"] if everything else tools or []
     if not globs:

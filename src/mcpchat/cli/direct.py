@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcpchat.app import Setup, Wishes, make_gate, pinned
+from mcpchat.app import Setup, Wishes
+from mcpchat.app.permission import make_gate, pinned
 from mcpchat.cli.common import is_terminal, write_json
 from mcpchat.cli.hubs import (
     check_up,

@@ -2,7 +2,8 @@
 
 import sys
 
-from mcpchat.app import Setup, pin_files
+from mcpchat.app import Setup
+from mcpchat.app.permission import pin_files
 from mcpchat.cli.hubs import check_up, ignore, known_server, only, opened, person
 from mcpchat.core.errors import Denied, UsageError
 from mcpchat.core.pins import agreed, changes, pinned

@@ -1,0 +1,73 @@
+"""Who decides on calls, and what was agreed before: rules, answers that are kept, pins."""
+
+from mcpchat.adapters.mcp_hub import McpHub
+from mcpchat.adapters.state_files import ApprovalFile, PinFiles
+from mcpchat.app.setup import Setup, Wishes, choose_agent
+from mcpchat.core.approvals import YES, Policy, rules
+from mcpchat.core.config import Config
+from mcpchat.core.config_faults import idle_pattern
+from mcpchat.core.errors import UsageError
+from mcpchat.core.events import Emit, Notice
+from mcpchat.core.gate import Gate
+from mcpchat.core.identity import server_identity
+from mcpchat.core.pinned import PinnedToolbox
+from mcpchat.core.ports import Asker, Toolbox
+
+
+def make_policy(config: Config, wishes: Wishes) -> Policy:
+    """The config's rules, the agent's and the run's. Raises UsageError for a pattern that can match nothing."""
+    for pattern in (*wishes.allow, *wishes.deny):
+        if problem := idle_pattern(pattern, config.servers):
+            raise UsageError(problem, hint="mcpchat tools lists the names")
+    agent = choose_agent(config, wishes.agent).approvals
+    named = f"agent {wishes.agent or 'default'}"
+    written = (
+        *rules("deny", config.approvals.deny),
+        *rules("deny", agent.deny, named),
+        *rules("deny", wishes.deny, "--deny"),
+        *rules("ask", config.approvals.ask),
+        *rules("ask", agent.ask, named),
+        *rules("allow", config.approvals.allow),
+        *rules("allow", agent.allow, named),
+    )
+    default = agent.default or config.approvals.default or "ask"
+    policy = Policy(rules=written, default=default).granting(*wishes.allow, source="--allow")
+    return policy.granting("*", source=YES) if wishes.yes else policy
+
+
+def identities(setup: Setup) -> dict[str, str]:
+    """Which server each name stands for, as what is agreed with it is kept."""
+    servers = setup.config.servers
+    return {name: server_identity(name, server, str(setup.folder)) for name, server in servers.items()}
+
+
+def pin_files(setup: Setup) -> PinFiles:
+    return PinFiles(setup.paths.state / "pins", identities(setup))
+
+
+def approval_file(setup: Setup) -> ApprovalFile:
+    return ApprovalFile(setup.paths.state / "approvals.json", identities(setup))
+
+
+def pinned(setup: Setup, hub: McpHub, asker: Asker, emit: Emit) -> PinnedToolbox:
+    """The servers' tools, without those that changed since they were agreed to."""
+    servers = setup.config.servers
+    return PinnedToolbox(
+        hub,
+        catalogs=hub.catalogs,
+        store=pin_files(setup),
+        asker=asker,
+        emit=emit,
+        exempt=[name for name, server in servers.items() if server.builtin is not None],
+    )
+
+
+def make_gate(setup: Setup, wishes: Wishes, asker: Asker, toolbox: Toolbox, emit: Emit) -> Gate:
+    """Who decides on calls. Raises UsageError."""
+    return Gate(
+        make_policy(setup.config, wishes),
+        asker,
+        approvals=approval_file(setup),
+        check=toolbox.check,
+        warn=lambda text: emit(Notice(level="warning", text=text)),
+    )

@@ -227,7 +227,7 @@ def test_a_tool_that_is_newer_than_the_kept_list_is_found(run: Run, tmp_path: Pa
     (tmp_path / "more").write_text("fresh")
     code, out, err = told(run("call", "box.fresh", "text=x", "--yes", config=config))
     assert (code, out) == (6, "")  # it is found, and nobody has agreed to it yet
-    assert "box.fresh was not run: box.fresh is new since you agreed to it" in err
+    assert "box.fresh was not run: it is new since you agreed to it" in err
     assert run("trust", "review", "box", "--yes", config=config).returncode == 0
     assert told(run("call", "box.fresh", "text=x", "--yes", config=config)) == (0, "echo: x\n", "")
     assert "box.fresh" in run("tools", config=config).stdout

@@ -184,4 +184,4 @@ async def test_no_more_calls_run_in_a_turn_than_its_limit() -> None:
     assert finished.stop == "calls"
     assert len(toolbox.called) == 3
     told = made.history[4].results[2].parts
-    assert told == (Text(text="the limit of 3 calls in one turn is reached; it takes text (required)"),)
+    assert told == (Text(text="the limit of 3 calls in one turn is reached"),)

@@ -176,7 +176,9 @@ def test_a_broken_tool_is_dropped_with_a_notice_and_the_rest_stays(meet: Meet) -
         next(name for name in functions if name.startswith("bad__null_title_")),
     }  # fmt: skip
     assert all(schema["type"] == "object" for schema in functions.values())
-    assert "warning: bad: 5 tools cannot be used (malformed, twice the same, too large or too many)" in seen.err
+    assert (
+        "warning: bad: 5 tools cannot be used (malformed, twice the same, too deep, too large or too many)" in seen.err
+    )
     for name in ("bomb", "net", "bad_schema"):
         assert meet("broken-tools", "call", f"bad.{name}", "--yes", "a=1").out == "fine\n"
 

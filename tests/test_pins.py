@@ -3,7 +3,7 @@
 from typing import Any
 
 from mcpchat.core.catalog import Catalog, ServerInfo
-from mcpchat.core.errors import StoreError
+from mcpchat.core.errors import Denied, StoreError
 from mcpchat.core.events import Event, Notice
 from mcpchat.core.pinned import PinnedToolbox
 from mcpchat.core.pins import Pins, agreed, changes, pinned
@@ -74,7 +74,9 @@ async def test_a_no_holds_for_this_session_and_leaves_the_other_tools() -> None:
     assert await box.offers(NEW_ECHO, WRITE) == ["write"]
     assert len(box.asker.asked) == 1
     assert box.told[1:] == ["box.echo is left out: it has changed since you agreed; mcpchat trust review box shows it"]
-    assert box.pinned.why_held("box.echo") == "box.echo has changed since you agreed to it"
+    refusal = box.pinned.refusal("box.echo")
+    assert isinstance(refusal, Denied)
+    assert refusal.message == "box.echo was not run: it has changed since you agreed to it"
     assert await box.offers(ECHO, WRITE) == ["echo", "write"]  # as it was
 
 
@@ -108,7 +110,7 @@ async def test_where_what_was_agreed_cannot_be_read_nothing_is_on_offer() -> Non
 def test_agreeing_to_one_change_leaves_the_others_open() -> None:
     before = pinned("box", catalog(ECHO, instructions="Be kind"))
     now = pinned("box", catalog(NEW_ECHO, WRITE, instructions="Obey"))
-    assert [change.label for change in changes(before, now)] == ["box.echo", "box.write", "the instructions of box"]
+    assert [change.label for change in changes(before, now)] == ["box.echo", "box.write", "the instruction text of box"]
     assert [c.label for c in changes(agreed(before, now, {"write", ""}), now)] == ["box.echo"]
 
 

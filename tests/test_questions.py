@@ -105,7 +105,7 @@ def test_for_this_session_holds_until_the_chat_ends(desk: StrangeBox) -> None:
 def test_a_reason_is_read_by_the_model_and_escape_goes_back_to_the_question(desk: StrangeBox) -> None:
     desk.double.replies = [tool_call("box__say", "{}"), text("I see.")]
     with desk.terminal("ask", "go", columns=110) as terminal:
-        terminal.wait_for("no, with a [r]eason")
+        terminal.wait_for("no and [r]eason")
         terminal.send("r")
         terminal.wait_for("why not?")
         terminal.send(ESCAPE)
@@ -130,7 +130,7 @@ def test_arguments_are_changed_line_by_line_and_the_change_is_shown_before_it_ru
         terminal.send("\x15to ann" + ENTER)
         terminal.wait_for("count: 2")
         terminal.send("\x15two" + ENTER)
-        terminal.wait_for("that will not do: ")
+        terminal.wait_for("  [n]o  [e]dit  no and", count=1)
         assert "[y]es" not in terminal.text.rpartition("that will not do")[2]
         terminal.send("e")
         terminal.wait_for("text: to ann", count=2)
@@ -172,6 +172,7 @@ def test_a_denied_change_does_not_run(desk: StrangeBox) -> None:
         terminal.wait_for("text: to ann")
         terminal.send("\x15to eve" + ENTER)
         terminal.wait_for("that will not do: not allowed: config: deny box.say(text~=eve)")
+        terminal.wait_for("[n]o  [e]dit", count=2)
         terminal.send("n")
         terminal.wait_for("ok")
     assert results(desk) == ["Error: denied by the user"]
@@ -183,13 +184,13 @@ def test_long_arguments_are_cut_with_the_short_ones_at_the_keys_and_all_of_it_at
     desk.double.replies = [tool_call("box__say", json.dumps(arguments)), text("ok")]
     with desk.terminal("ask", "go", columns=100, lines=30) as terminal:
         screen = terminal.wait_for("[v]iew all")
-        assert "more lines ([v] shows all)" in screen
-        assert "more characters ([v] shows all)" in screen
+        assert screen.count("characters ([v] shows all)") == 2
         assert "box wants to run say" in "\n".join(screen.splitlines()[-30:])  # all of it on one screen
         assert screen.index("body") < screen.index("to  ann@example.com") < screen.index("[y]es")
-        assert "the end of it" not in screen
+        assert "│ the end of it" in screen  # where something may hide
+        assert "line 100" not in screen
         terminal.send("v")
-        terminal.wait_for("the end of it")
+        terminal.wait_for("line 100")
         terminal.wait_for("[y]es", count=2)
         terminal.send("n")
         terminal.wait_for("ok")

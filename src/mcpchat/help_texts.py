@@ -163,6 +163,7 @@ TEXTS: dict[str, str] = {
         "\n"
         "Options:\n"
         "  --json OBJECT        The arguments as one JSON object.\n"
+        "  -a, --agent NAME     The agent, a table of the config.\n"
         "  --allow PATTERN      Run these tools without a question, as in\n"
         "                       'files.write(path=/tmp/*)'. Repeatable.\n"
         "  --deny PATTERN       Never run these tools. Repeatable.\n"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mcpchat.core.errors import UsageError
 from mcpchat.core.messages import File, Image, Part, Text
+from mcpchat.core.sanitize import visible
 
 MOST_TEXT = 2_000_000  # bytes of a text
 MOST_BINARY = 20_000_000  # bytes of an image or a PDF
@@ -42,7 +43,7 @@ def read(name: str) -> tuple[Part, ...]:
             f"cannot attach {name}: it is neither text (UTF-8) nor an image or PDF",
             hint="PNG, JPEG, GIF, WebP, PDF and text can be",
         )
-    return (Text(text=f"\n\n[{shown}]\n{text}"),)
+    return (Text(text=f"\n\n[{shown}]\n{visible(text)}"),)
 
 
 def media_type(data: bytes) -> str:

@@ -5,9 +5,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from mcpchat.core.catalog import Prompt, PromptArgument, Resource, ServerInfo, Template
 from mcpchat.core.elicitation import Form, SampleMessage, Visit, fields_of
 from mcpchat.core.messages import Audio, Content, File, Image, Link, Message, Text, ToolResult
+from mcpchat.core.texts import DEEPEST_RESULT, too_deep
 from mcpchat.core.tools import Annotations, ToolSpec
 
 Raw = Mapping[str, Any]
@@ -33,7 +36,7 @@ def server_info(result: Raw, revision: str, capabilities: Raw) -> ServerInfo:
 def tool(server: str, raw: Raw) -> ToolSpec:
     hints = _dict(raw.get("annotations"))
     schema, output = raw.get("inputSchema"), raw.get("outputSchema")
-    return ToolSpec(
+    spec = ToolSpec(
         server=server,
         name=raw["name"],
         title=_text(raw, "title") or _text(hints, "title"),
@@ -47,6 +50,7 @@ def tool(server: str, raw: Raw) -> ToolSpec:
             open_world=_flag(hints, "openWorldHint"),
         ),
     )
+    return replace(spec, origin=spec.fingerprint)
 
 
 def resource(server: str, raw: Raw) -> Resource:
@@ -93,10 +97,14 @@ def tool_result(call_id: str, raw: Raw) -> ToolResult:
     parts = [part(block) for block in content[:_MOST_PARTS]] if isinstance(content, list) else []
     if isinstance(content, list) and len(content) > _MOST_PARTS:
         parts.append(Text(text=f"[{len(content) - _MOST_PARTS:,} more pieces of content left out]"))
+    structured = raw.get("structuredContent")
+    if too_deep(structured, DEEPEST_RESULT):
+        structured = None
+        parts.append(Text(text="[a structured result that is nested too deeply to be used]"))
     return ToolResult(
         call_id=call_id,
         parts=tuple(parts),
-        structured=raw.get("structuredContent"),
+        structured=structured,
         is_error=raw.get("isError") is True,
     )
 

@@ -3,8 +3,9 @@
 import asyncio
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -17,11 +18,23 @@ from mcpchat.adapters.server_process import ServerProcess, child_environment
 from mcpchat.core.bundled import BUNDLED
 from mcpchat.core.catalog import ServerInfo
 from mcpchat.core.config import SandboxConfig, ServerConfig
+from mcpchat.core.config_faults import REFERENCE, SECRET_NAME
 from mcpchat.core.errors import ServerError, SignInNeeded
 from mcpchat.core.ports import Host
 from mcpchat.core.redaction import Secrets
 
-_SECRET_NAME = re.compile(r"(?i)key|token|secret|passw")
+_NO_SECRET = re.compile(r"https?://[^@\s]*|[\d.]+|true|false", re.IGNORECASE)
+
+
+def _is_secret(name: str, value: str, written: str) -> bool:
+    """Whether a variable holds what must not be shown: by its name, or because it came by a reference.
+
+    A path, an address or a number is none: blotted out, it would be missing where it is meant.
+    """
+    if SECRET_NAME.search(name):
+        return True
+    referred = REFERENCE.fullmatch(written.removeprefix("Bearer ")) is not None
+    return referred and not _NO_SECRET.fullmatch(value) and not (len(value) < 4096 and Path(value).exists())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +58,7 @@ class Dialler:
     most_bytes: int
     credentials: Credentials
     secrets: Secrets
+    own_folders: Sequence[Path] = ()  # of mcpchat itself, which no sandbox shows
     orphans: Orphans = field(default_factory=Orphans)
 
     async def connect(
@@ -119,12 +133,12 @@ class Dialler:
     async def spawn(self, line: Line) -> ServerProcess:
         """Start the server's program, with its login in its environment. Raises as ``connect`` does."""
         config = line.config
-        own = await look_up_all(config.env, self.environ, where=f"servers.{line.name}.env", keep=self.secrets.add)
+        own = await look_up_all(config.env, self.environ, where=f"servers.{line.name}.env")
+        self.secrets.add(*(value for name, value in own.items() if _is_secret(name, value, config.env.get(name, ""))))
         if config.builtin:
             own["PYDANTIC_DISABLE_PLUGINS"] = "1"  # a search through all installed packages, for nothing
         own |= await self.credentials.variables(line.name)
         env = child_environment(self.environ, passed=config.env_pass, own=own)
-        self.secrets.add(*(value for name, value in own.items() if _SECRET_NAME.search(name)))
         argv = bundled_command(config) if config.builtin else [config.command or "", *config.args]
         if config.sandbox:
             wanted = config.sandbox if isinstance(config.sandbox, SandboxConfig) else SandboxConfig()
@@ -132,7 +146,7 @@ class Dialler:
                 online = wanted.network or bool(BUNDLED[config.builtin].provider)
                 wanted = replace(wanted, network=online, write=(*wanted.write, *config.folders))
             own_folders = interpreter_folders() if config.builtin else []
-            argv = confined(argv, wanted, env=env, cwd=config.cwd, own=own_folders)
+            argv = confined(argv, wanted, env=env, cwd=config.cwd, own=own_folders, secret=self.own_folders)
         return await ServerProcess.spawn(
             argv, env=env, cwd=config.cwd, tell=line.log, redact=self.secrets.redact_log, orphans=self.orphans
         )

@@ -20,9 +20,9 @@ from mcpchat.adapters.server_process import ServerProcess
 from mcpchat.core.budgets import Budget, within
 from mcpchat.core.catalog import Catalog, Prompt, Template
 from mcpchat.core.config import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
-from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
+from mcpchat.core.errors import Denied, McpChatError, ServerError, SignInNeeded
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState
-from mcpchat.core.messages import Content, Message, ToolResult, error_result
+from mcpchat.core.messages import Content, Message, ToolResult
 from mcpchat.core.ports import ServerStatus
 from mcpchat.core.redaction import Secrets
 from mcpchat.core.sanitize import visible
@@ -163,8 +163,13 @@ class McpHub:
 
         async def work(connection: Connection) -> ToolResult:
             # What was listed from disk, or before a turn, may be another tool by now: nobody agreed to that one.
-            if spec not in (server.tools or ()):
-                return error_result(call_id, f"{spec.label} was changed by its server, and did not run")
+            now = next((one for one in server.tools or () if one.name == spec.name), None)
+            if now is None or now.fingerprint != spec.fingerprint:
+                told, hint = f"{spec.label} was changed by its server, and did not run", ""
+                if server.config.builtin is None:
+                    hint = f"mcpchat trust review {server.name} shows the change"
+                self._tell("warning", f"{told}; {hint}" if hint else told)
+                raise Denied(told, hint=hint)
             return await connection.call(spec, call_id, given(spec, arguments), emit, self._patience(server))
 
         async with server.slots:
@@ -496,6 +501,9 @@ class McpHub:
         listing = await connection.list_all(Patience(idle=start, total=start), tools_only=not all_of_it)
         server.era = connection.era
         catalog = self._secrets.redact_value(listing.catalog)
+        # A name that holds a secret would be another than the server knows, and perhaps that of a second tool.
+        named = [(raw, tool) for raw, tool in zip(listing.catalog.tools, catalog.tools, strict=True)]
+        catalog = replace(catalog, tools=tuple(tool for raw, tool in named if raw.name == tool.name))
         if not all_of_it and server.catalog is not None:
             catalog = replace(server.catalog, info=catalog.info, tools=catalog.tools)
             if catalog == server.catalog:

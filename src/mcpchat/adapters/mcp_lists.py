@@ -8,9 +8,10 @@ from mcp.types import METHOD_NOT_FOUND
 
 from mcpchat.adapters import mcp_decode
 from mcpchat.adapters.mcp_link import ConnectionLost, Listing
-from mcpchat.adapters.mcp_wire import LISTS, MOST_ITEMS, Wire, length, usable
+from mcpchat.adapters.mcp_wire import KEYS, LISTS, MOST_ITEMS, Wire, length, usable
 from mcpchat.core.catalog import Catalog, ServerInfo
 from mcpchat.core.errors import ServerError
+from mcpchat.core.texts import too_deep
 
 _MOST_PAGES = 1000
 _SOON = 300.0  # seconds after which a list that failed is asked for again
@@ -89,7 +90,10 @@ async def _pages(
             dropped += sum(entry["name"] not in kept for entry in good)
             good = [entry for entry in good if entry["name"] in kept]
         for entry in good:
-            key = entry.get("uri") or entry.get("uriTemplate") or entry["name"]
+            if too_deep(entry):
+                dropped += 1
+                continue
+            key = entry[KEYS.get(method, "name")]
             took = len(str(entry))
             size += took
             if key in entries or len(entries) >= MOST_ITEMS or took > _LONGEST_ENTRY or size > _MOST_TEXT:
@@ -105,5 +109,7 @@ async def _pages(
         cursors.add(cursor)
     if dropped or len(entries) >= MOST_ITEMS:
         over = f"; only {MOST_ITEMS:,} are kept" if len(entries) >= MOST_ITEMS else ""
-        notices.append(f"{dropped:,} {what} cannot be used (malformed, twice the same, too large or too many){over}")
+        notices.append(
+            f"{dropped:,} {what} cannot be used (malformed, twice the same, too deep, too large or too many){over}"
+        )
     return list(entries.values()), ttl

@@ -28,6 +28,7 @@ LISTS = {
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
+KEYS = {"resources/list": "uri", "resources/templates/list": "uriTemplate"}  # what names an entry; else its name
 _EMPTY: dict[str, dict[str, Any]] = {
     "tools/call": {"content": []},
     "prompts/get": {"messages": []},
@@ -224,7 +225,7 @@ def usable(result: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
     found = result.get(LISTS[method])
     if not isinstance(found, list):
         return []
-    key = {"resources/list": "uri", "resources/templates/list": "uriTemplate"}.get(method, "name")
+    key = KEYS.get(method, "name")
     return [
         entry
         for entry in found[:MOST_ITEMS]

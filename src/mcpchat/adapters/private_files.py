@@ -78,20 +78,26 @@ def open_to_append(path: Path) -> int:
     return descriptor
 
 
-def open_to_others(path: Path) -> str:
-    """Who else may change the file, or put another in its place: nobody where this is empty. Raises OSError."""
+def open_to_others(path: Path) -> tuple[str, str]:
+    """Who else may change the file, or put another in its place, and what to type against it; nothing where nobody may.
+
+    Looks at each folder above it, and where links lead, as ssh does with its keys. Raises OSError.
+    """
     if os.name != "posix":
-        return ""
-    for place in (path.resolve(), path.resolve().parent):
-        found = place.stat()
+        return "", ""
+    here = path.absolute()
+    for place in dict.fromkeys((here, *here.parents, here.resolve(), *here.resolve().parents)):
+        found = place.lstat()
         if found.st_uid not in {os.geteuid(), 0}:
-            return f"{place} belongs to another user"
+            return f"{place} belongs to another user", f"sudo chown {os.geteuid()} {place}"
         shared = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-        if found.st_mode & stat.S_IWOTH and not shared:
-            return f"every user can write to {place}"
-        if found.st_mode & stat.S_IWGRP and not shared and not _own_group(found.st_gid):
-            return f"its group can write to {place}"
-    return ""
+        if stat.S_ISLNK(found.st_mode) or shared:
+            continue
+        if found.st_mode & stat.S_IWOTH:
+            return f"every user can write to {place}", f"chmod o-w {place}"
+        if found.st_mode & stat.S_IWGRP and not _own_group(found.st_gid):
+            return f"its group can write to {place}", f"chmod g-w {place}"
+    return "", ""
 
 
 def _own_group(number: int) -> bool:
@@ -100,11 +106,14 @@ def _own_group(number: int) -> bool:
     import pwd
 
     try:
-        name, members = grp.getgrgid(number).gr_name, grp.getgrgid(number).gr_mem
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        return False
-    return number == os.getegid() and (name == user or name == "root") and set(members) <= {user}
+        return number == os.geteuid()  # a container's user, whom nobody wrote down
+    try:
+        group = grp.getgrgid(number)
+    except KeyError:
+        return number == os.getegid() == os.geteuid()
+    return number == os.getegid() and group.gr_name in {user, "root"} and set(group.gr_mem) <= {user}
 
 
 def _ours(found: os.stat_result) -> bool:

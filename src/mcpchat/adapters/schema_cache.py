@@ -18,7 +18,7 @@ from mcpchat.core.config import ServerConfig
 from mcpchat.core.config_faults import REFERENCE
 from mcpchat.core.errors import StoreError
 
-FORMAT = 2
+FORMAT = 3
 DEFAULT_TTL = 24 * 3600.0  # seconds
 _LONGEST_TTL = 7 * 24 * 3600.0
 Era = Literal["auto", "legacy", "modern"]

@@ -118,7 +118,7 @@ class ServerProcess:
         while chunk := await stderr.read(_CHUNK):
             *lines, rest = (rest + chunk).split(b"\n")
             self._keep(lines)
-            rest = rest[-4096:]
+            rest = rest[:_CHUNK]  # its beginning: an end of it could begin within a secret
         self._keep([rest])
 
     def _keep(self, lines: Sequence[bytes]) -> None:

@@ -105,14 +105,11 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
             raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one")
         return Config()
     try:
-        others = open_to_others(path)
+        others, hint = open_to_others(path)
     except OSError:
-        others = ""  # reading it will say what is wrong
+        others, hint = "", ""  # reading it will say what is wrong
     if others:
-        raise ConfigError(
-            f"{path} is not read: {others}, and what stands in it is run",
-            hint=f"chmod go-w {path.resolve()} {path.resolve().parent}",
-        )
+        raise ConfigError(f"{path} is not read: {others}, and what stands in it is run", hint=hint)
     return configuration.parse(_read(path), str(path))
 
 
@@ -155,6 +152,7 @@ async def open_hub(
         most_bytes=setup.config.limits.max_message,
         credentials=logins,
         secrets=setup.secrets,
+        own_folders=(setup.paths.config.parent, setup.paths.state, setup.paths.cache),
     )
     hub = McpHub(
         servers,

@@ -1,10 +1,12 @@
 """Who decides on calls, and what was agreed before: rules, answers that are kept, pins."""
 
+from pathlib import Path
+
 from mcpchat.adapters.mcp_hub import McpHub
 from mcpchat.adapters.state_files import ApprovalFile, PinFiles
 from mcpchat.app.setup import Setup, Wishes, choose_agent
 from mcpchat.core.approvals import YES, Policy, rules
-from mcpchat.core.config import Config
+from mcpchat.core.config import Config, ServerConfig
 from mcpchat.core.config_faults import idle_pattern
 from mcpchat.core.errors import UsageError
 from mcpchat.core.events import Emit, Notice
@@ -38,7 +40,17 @@ def make_policy(config: Config, wishes: Wishes) -> Policy:
 def identities(setup: Setup) -> dict[str, str]:
     """Which server each name stands for, as what is agreed with it is kept."""
     servers = setup.config.servers
-    return {name: server_identity(name, server, str(setup.folder)) for name, server in servers.items()}
+    return {name: server_identity(name, server, _read_in(server, setup.folder)) for name, server in servers.items()}
+
+
+def _read_in(server: ServerConfig, folder: Path) -> str:
+    """The folder in which the server's command line names files, so that elsewhere it would be another program."""
+    if server.command is None:
+        return ""
+    place = folder / Path(server.cwd or ".").expanduser()
+    words = (server.command, *server.args)
+    named = any(not Path(word).is_absolute() and (place / word).exists() for word in words if word and len(word) < 4096)
+    return str(place) if server.cwd or named or "/" in server.command else ""
 
 
 def pin_files(setup: Setup) -> PinFiles:
@@ -59,6 +71,7 @@ def pinned(setup: Setup, hub: McpHub, asker: Asker, emit: Emit) -> PinnedToolbox
         asker=asker,
         emit=emit,
         exempt=[name for name, server in servers.items() if server.builtin is not None],
+        offers=lambda server, tool: server not in servers or servers[server].offers(tool),
     )
 
 

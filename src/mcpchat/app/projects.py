@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcpchat.adapters.state_files import TrustedFile, TrustFile
-from mcpchat.app.setup import Paths
+from mcpchat.app.setup import Paths, working_folder
 from mcpchat.core.config import Config
 from mcpchat.core.errors import ConfigError
 from mcpchat.core.projects import FILE_NAME, Project, parse_project
@@ -29,8 +29,9 @@ class ProjectFile:
         return parse_project(self.text, str(self.path), folder=str(self.path.parent), user=user)
 
 
-def find_project(folder: Path, *, but: Path) -> ProjectFile | None:
-    """The nearest project file in this folder or above; ``but`` is the user's own. Raises ConfigError."""
+def find_project(*, but: Path) -> ProjectFile | None:
+    """The nearest project file in the working folder or above; ``but`` is the user's own. Raises ConfigError."""
+    folder = working_folder()
     for place in (folder, *folder.parents):
         path = place / FILE_NAME
         try:
@@ -39,6 +40,11 @@ def find_project(folder: Path, *, but: Path) -> ProjectFile | None:
         except OSError:
             continue  # a folder that cannot be looked into
     return None
+
+
+def located(path: Path) -> Path:
+    """The path under which trust in the file is kept, however it is written."""
+    return path.absolute().parent.resolve() / path.name
 
 
 def _text_of(path: Path) -> str:

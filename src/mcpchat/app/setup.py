@@ -13,6 +13,14 @@ from mcpchat.core.redaction import Secrets
 from mcpchat.core.tools import nearest
 
 
+def working_folder() -> Path:
+    """The folder that the program was started in; the root where that is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
 @dataclass(frozen=True)
 class Paths:
     """Where things are kept: the config file, and folders for what can be rebuilt and for what cannot."""
@@ -50,7 +58,7 @@ class Setup:
     environ: Mapping[str, str]
     paths: Paths
     secrets: Secrets = field(default_factory=Secrets)
-    folder: Path = field(default_factory=Path.cwd)
+    folder: Path = field(default_factory=working_folder)
 
 
 def default_paths(environ: Mapping[str, str]) -> Paths:

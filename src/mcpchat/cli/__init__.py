@@ -1,6 +1,5 @@
 """The command line: parses, calls the app, turns errors into a message and an exit code."""
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -55,7 +54,7 @@ def _report(error: McpChatError, words: Sequence[str]) -> None:
     error.message, error.hint = common.secrets.redact(error.message), common.secrets.redact(error.hint)
     lines = [f"error: {clean(error.message)}"]
     if isinstance(error, ServerError):
-        lines += [f"    {line}" for line in error.log[-5:]]
+        lines += [f"    {clean(common.secrets.redact(line))}" for line in error.log[-5:]]
     if error.hint:
         lines.append(f"  {clean(error.hint)}")
     with suppress(OSError):  # a reader that has gone changes no exit code
@@ -63,7 +62,7 @@ def _report(error: McpChatError, words: Sequence[str]) -> None:
     if _wants_json(words) and not error.answered:
         told = {"v": 1, "type": "error", **error.told()}
         with suppress(OSError):
-            sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+            sys.stdout.write(common.as_json(told) + "\n")
 
 
 def _wants_json(words: Sequence[str]) -> bool:
@@ -94,4 +93,6 @@ def _report_bug(error: BaseException) -> None:
 def _traceback() -> None:
     import traceback
 
-    sys.stderr.write(common.secrets.redact_log(traceback.format_exc()))
+    from mcpchat.core.sanitize import clean
+
+    sys.stderr.write(clean(common.secrets.redact_log(traceback.format_exc())))

@@ -64,13 +64,13 @@ def revoke(
 
     globs = ["*"] if everything else tools or []
     if not globs:
-        raise UsageError("which?", hint="mcpchat approvals revoke SERVER.TOOL, or --all")
+        raise UsageError("name a tool, or --all", hint="mcpchat approvals lists what can be revoked")
     store = approval_file(make_setup(config))
     kept = store.all()
     gone = {one for one in kept if any(matches(glob, one.tool) for glob in globs)}
     idle = [glob for glob in globs if not any(matches(glob, one.tool) for one in kept)]
     if idle and not everything:
-        raise UsageError(f"nothing was said of {idle[0]}", hint="mcpchat approvals lists what was")
+        raise UsageError(f'no "always" is kept for {idle[0]}', hint="mcpchat approvals lists them")
     store.revoke(gone)
     for one in sorted(gone, key=lambda one: one.tool):
         sys.stderr.write(f"{one_line(one.tool, 200)} asks again\n")

@@ -231,6 +231,7 @@ def call(
     arguments: Annotated[
         str | None, typer.Option("--json", metavar="OBJECT", help="The arguments as one JSON object.")
     ] = None,
+    agent: AgentOption = None,
     allow: AllowOption = None,
     deny: DenyOption = None,
     yes: YesOption = False,
@@ -249,7 +250,7 @@ def call(
 
     if output not in inspect.FORMATS:
         bad_choice("--output", output, inspect.FORMATS)
-    wishes = Wishes(allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes)
+    wishes = Wishes(agent=agent, allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes)
     return run_async(direct.call(make_setup(config), wishes, tool, pairs or [], arguments, output))
 
 

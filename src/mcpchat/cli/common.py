@@ -93,29 +93,28 @@ def make_setup(config: Path | None, *, quiet: bool = False, offer: bool = False)
 
 
 def _with_project(user: Config, config: Path | None, paths: Paths, *, offer: bool) -> tuple[Config, tuple[str, ...]]:
+    """The config with the project's file, where that can be used; whatever is wrong with it, the user's own stands."""
     from mcpchat.app import projects
-
-    found = projects.find_project(Path.cwd(), but=config or paths.config)
-    if found is None:
-        return user, ()
-    if not projects.is_trusted(found, paths):
-        from mcpchat.core.sanitize import one_line
-
-        left_out = (f"{one_line(str(found.path), 500)} is not trusted and left out; mcpchat trust shows what it says",)
-        if not offer:
-            return user, left_out
-        from mcpchat.cli.trust_commands import agree
-
-        try:
-            agreed = agree(found, config)
-        except McpChatError as error:
-            return user, (f"{error.message}", *left_out)
-        if not agreed:
-            return user, left_out
-        projects.trust(found, paths)
     from mcpchat.core.projects import joined
+    from mcpchat.core.sanitize import clean, one_line
 
-    return joined(user, found.parsed(user))
+    try:
+        found = projects.find_project(but=config or paths.config)
+        if found is None:
+            return user, ()
+        if not projects.is_trusted(found, paths):
+            name = one_line(str(found.path), 500)
+            left_out = (f"{name} is not trusted and left out; mcpchat trust shows what it says",)
+            if not offer:
+                return user, left_out
+            from mcpchat.cli.trust_commands import agree
+
+            if not agree(found, config):
+                return user, left_out
+            projects.trust(found, paths)
+        return joined(user, found.parsed(user))
+    except McpChatError as error:
+        return user, (f"{clean(error.message)}: the project's file is left out",)
 
 
 secrets = Secrets()  # of this process: what is printed when something fails goes past them
@@ -148,12 +147,14 @@ _TELLTALES = (
 
 
 def _redacting() -> "logging.Formatter":
-    """Lines as logging has them, without secrets; what a traceback shows counts too."""
+    """Lines as logging has them, without secrets, for a terminal; what a traceback shows counts too."""
     import logging
+
+    from mcpchat.core.sanitize import clean
 
     class Redacting(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return secrets.redact_log(super().format(record))
+            return clean(secrets.redact_log(super().format(record)))
 
     return Redacting(logging.BASIC_FORMAT)
 
@@ -176,12 +177,20 @@ def is_terminal(*streams: Any) -> bool:
     return all(stream is not None and stream.isatty() for stream in streams)
 
 
-def write_json(value: object) -> None:
+def as_json(value: object, *, indent: int | None = None) -> str:
+    """The value as JSON; at a terminal with all that would act or hide there as escapes, which is the same JSON."""
     import json
 
+    from mcpchat.core.sanitize import spelt_out
+
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return spelt_out(text) if is_terminal(sys.stdout) else text
+
+
+def write_json(value: object) -> None:
     import msgspec
 
-    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(as_json(msgspec.to_builtins(value), indent=2) + "\n")
 
 
 def bad_choice(option: str, value: str, known: tuple[str, ...]) -> NoReturn:

@@ -7,8 +7,9 @@ import sys
 import typer
 
 from mcpchat.app import begin_config, default_paths, load_config, starter
-from mcpchat.cli.common import ConfigOption, DebugOption, make_setup, write_json
+from mcpchat.cli.common import ConfigOption, DebugOption, is_terminal, make_setup, write_json
 from mcpchat.core.errors import UsageError
+from mcpchat.core.sanitize import clean
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show, make and check the config file.")
 
@@ -16,7 +17,8 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show, make 
 @app.command()
 def path(config: ConfigOption = None) -> int:
     """Print where the config file is, or would be."""
-    sys.stdout.write(f"{config or default_paths(os.environ).config}\n")
+    path = str(config or default_paths(os.environ).config)
+    sys.stdout.write(f"{clean(path) if is_terminal(sys.stdout) else path}\n")
     return 0
 
 
@@ -25,7 +27,7 @@ def show(config: ConfigOption = None, debug: DebugOption = False) -> int:
     """Print the config in effect, defaults included, as JSON. References to secrets stay references."""
     from mcpchat.core import config as configuration
 
-    write_json(configuration.as_written(make_setup(config).config))
+    write_json(configuration.without_secrets(make_setup(config).config))
     return 0
 
 

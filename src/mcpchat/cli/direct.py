@@ -57,8 +57,7 @@ async def call(
         decision = await make_gate(setup, wishes, here[0], hub, notices).decide(spec, made)
         if not decision.allowed:
             raise Denied(f"{spec.label} was not run: {decision.reason or 'you said no'}")
-        if decision.arguments:
-            given = parse_arguments(decision.arguments)
+        given = parse_arguments(decision.arguments or made.arguments)  # what was decided on is what is sent
         result = await hub.call(spec, made.id, given, _progress)
         _show_result(result, output)  # before the server is stopped: nobody waits for that
     if result.is_error:
@@ -191,8 +190,8 @@ async def _find(toolbox: PinnedToolbox, servers: Servers, label: str) -> ToolSpe
         check_up(servers)
     if label in by_label:
         return by_label[label]
-    if held := toolbox.why_held(label):
-        raise Denied(f"{label} was not run: {held}", hint=f"mcpchat trust review {label.partition('.')[0]}")
+    if (refusal := toolbox.refusal(label)) is not None:
+        raise refusal
     raise UsageError(f"no tool {label}; {nearest_known(label, by_label)}")
 
 

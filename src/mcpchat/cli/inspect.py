@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mcpchat.app import Models, Setup
+from mcpchat.app.permission import pinned
 from mcpchat.cli.common import is_terminal, write_json
 from mcpchat.cli.hubs import check_up, ignore, known_server, only, opened, print_table, tell
 from mcpchat.core.config import ServerConfig
@@ -29,6 +30,9 @@ async def tools(setup: Setup, server: str | None, form: str, *, refresh: bool) -
         specs = await hub.tools()
         if server is not None:
             check_up(hub)
+        from mcpchat.ui.plain import NobodyToAsk
+
+        await pinned(setup, hub, NobodyToAsk(), tell).tools()  # what of them is withheld is said
         _show_tools(specs, form)  # before the servers are stopped: nobody waits for that
     return 0
 
@@ -48,7 +52,9 @@ def _show_tools(specs: Sequence[ToolSpec], form: str) -> None:
 
 
 def _described(spec: ToolSpec) -> dict[str, Any]:
-    return {"tool": spec.label, "exposed": spec.exposed, **msgspec.to_builtins(spec)}
+    told = msgspec.to_builtins(spec)
+    del told["origin"]
+    return {"tool": spec.label, "exposed": spec.exposed, **told}
 
 
 async def models(setup: Setup, table: str | None, output: str) -> int:

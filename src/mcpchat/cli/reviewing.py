@@ -26,7 +26,8 @@ async def review(setup: Setup, server: str, *, yes: bool) -> int:
         store.save(server, now)
         sys.stderr.write(f"{server}: {len(now.tools)} tools, recorded as they are now\n")
         return 0
-    found = changes(pins, now)
+    offers = setup.config.servers[server].offers
+    found = changes(pins, now, offers)
     for change in found:
         sys.stderr.write(f"{clean(change.label)} {change.told}:\n")
         sys.stderr.write("".join(f"  {line}\n" for line in change.shown().splitlines()))
@@ -34,7 +35,7 @@ async def review(setup: Setup, server: str, *, yes: bool) -> int:
             continue
         pins = agreed(pins, now, {change.tool})
         store.save(server, pins)
-    left = changes(pins, now)
+    left = changes(pins, now, offers)
     if left:
         raise Denied(
             f"{len(left)} of {len(found)} changes of {server} are not agreed to",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mcpchat import __version__
 from mcpchat.app import Setup, Wishes, browse, history_file, open_chat, read_attachments
-from mcpchat.cli.common import is_terminal
+from mcpchat.cli.common import as_json, is_terminal
 from mcpchat.core import outcomes
 from mcpchat.core.approvals import Decision
 from mcpchat.core.attach import with_resources
@@ -18,6 +18,7 @@ from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, 
 from mcpchat.core.events import Emit, Event, Notice, ToolDecided, TurnFinished
 from mcpchat.core.messages import Message, Part, Text, user
 from mcpchat.core.ports import Asker, Servers, SignInScreen
+from mcpchat.core.sanitize import one_line, visible
 from mcpchat.core.spending import Spending
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def question(words: Sequence[str], *, read_input: bool = True) -> tuple[str, str
     if not "".join(asked).strip():
         raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
     words_said, piped = (piece.encode(errors="replace").decode() for piece in asked)  # no request could hold the rest
-    return words_said, piped
+    return words_said, visible(piped)
 
 
 async def _composed(said: tuple[str, str], attached: Sequence[Part], servers: Servers) -> Message:
@@ -145,8 +146,10 @@ async def ask(
                 finished, value = await chat.session.answer(message)
     except ModelError as error:
         if isinstance(shown, plain.JsonSummary) and shown.partial:
+            error.message, error.hint = setup.secrets.redact(error.message), setup.secrets.redact(error.hint)
             shown.write(error)  # what was there before it broke off
         raise
+    value = as_json(setup.secrets.redact_value(json.loads(value))) if value else ""
     verdict = _verdict(finished, emit.denied, chat.session.run_total)
     if isinstance(shown, plain.JsonSummary):
         shown.write(verdict, **({"answer": value, "value": json.loads(value)} if value else {}))
@@ -190,7 +193,7 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
     with keyboard.held():
         async with open_chat(setup, wishes, emit=renderer, asker=asker, screen=screen, watch=True) as opened:
             names = [status.name for status in opened.hub.status()]
-            what = f"{opened.session.model.name} · {', '.join(names) or 'no servers'}"
+            what = f"{one_line(opened.session.model.name)} · {', '.join(names) or 'no servers'}"
             out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
             room = Room(
                 session=opened.session,
@@ -200,6 +203,7 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
                 logins=opened,
                 read_file=lambda name: read_attachments([name]),
                 console=out,
+                redact=setup.secrets.redact,
             )
             opened.hub.start_behind()
             await repl(room, history_file=history_file(setup), typed_ahead=asker.take_typed_ahead)

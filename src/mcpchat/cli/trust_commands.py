@@ -46,7 +46,7 @@ def root(ctx: typer.Context, yes: Yes = False, config: ConfigOption = None, debu
     from mcpchat.app import projects
 
     paths = default_paths(os.environ)
-    project = projects.find_project(Path.cwd(), but=config or paths.config)
+    project = projects.find_project(but=config or paths.config)
     if project is None:
         raise UsageError("there is no .mcpchat.toml in this folder or above")
     if projects.is_trusted(project, paths):
@@ -63,7 +63,8 @@ def agree(project: "ProjectFile", config: Path | None, *, yes: bool = False) -> 
     """Show all that the file would do, and ask whether it may. Raises ConfigError for one that cannot be used."""
     from mcpchat.core import projects
 
-    lines = projects.shown(project.parsed(user_config(config)))
+    user = user_config(config)
+    lines = projects.shown(project.parsed(user), user)
     sys.stderr.write(f"{one_line(str(project.path), 500)} would have mcpchat use:\n")
     sys.stderr.write("".join(f"  {line}\n" for line in lines) or "  nothing\n")
     if yes:
@@ -97,6 +98,8 @@ def show(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugO
         write_json(trusted)
     else:
         sys.stdout.write("".join(f"{one_line(one.path, 500)}  since {one.date}\n" for one in trusted))
+        if not trusted:
+            sys.stderr.write("no project file is trusted\n")
     return 0
 
 
@@ -110,12 +113,13 @@ def revoke(
 
     paths = default_paths(os.environ)
     if path is None:
-        project = projects.find_project(Path.cwd(), but=paths.config)
+        project = projects.find_project(but=paths.config)
         if project is None:
             raise UsageError("there is no .mcpchat.toml in this folder or above", hint="name the file")
         path = project.path
-    if not projects.trust_file(paths).forget(path.absolute()):
+    if not projects.trust_file(paths).forget(projects.located(path)):
         raise UsageError(f"{path} is not trusted", hint="mcpchat trust show lists those that are")
+    sys.stderr.write(f"{one_line(str(path), 500)} is not trusted any longer\n")
     return 0
 
 

@@ -10,8 +10,6 @@ from mcpchat.core.sanitize import visible
 from mcpchat.core.texts import mapped
 from mcpchat.core.tools import ToolSpec
 
-DEEPEST = 64  # levels of a schema
-
 
 class Budget(Struct, frozen=True, kw_only=True):
     """Tools of one server, characters of a description, characters of an input schema."""
@@ -25,20 +23,27 @@ def within(tools: Sequence[ToolSpec], budget: Budget) -> tuple[tuple[ToolSpec, .
     """The tools that fit, nothing hidden in their words; and what is to be said of the rest, a sentence each."""
     told: list[str] = []
     kept = []
-    unfit = []
+    unfit: list[str] = []
+    hiding: list[str] = []
     cut = 0
     for spec in tools:
-        spec = replace(spec, description=visible(spec.description), schema=mapped(spec.schema, visible))
-        if _depth(spec.schema) > DEEPEST or len(json.dumps(spec.schema)) > budget.schema:
+        written = json.dumps(spec.schema, ensure_ascii=False)
+        if len(written) > budget.schema:
             unfit.append(spec.name)
             continue
+        schema = mapped(spec.schema, visible)
+        if _names(schema) != _names(spec.schema):
+            hiding.append(spec.name)  # an argument by another name would be none that the server knows
+            continue
+        spec = replace(spec, description=visible(spec.description), schema=schema)
         if len(spec.description) > budget.description:
             spec = replace(spec, description=spec.description[: budget.description - 1] + "…")
             cut += 1
         kept.append(spec)
     if unfit:
-        some = ", ".join(unfit[:3]) + ("..." if len(unfit) > 3 else "")
-        told.append(f"{some} left out: a schema of more than {budget.schema:,} characters (limits.max_schema)")
+        told.append(f"{_some(unfit)} left out: a schema of more than {budget.schema:,} characters (limits.max_schema)")
+    if hiding:
+        told.append(f"{_some(hiding)} left out: arguments with invisible characters in their names")
     if cut:
         told.append(f"{cut} descriptions cut at {budget.description:,} characters (limits.max_description)")
     if len(kept) > budget.tools:
@@ -46,15 +51,20 @@ def within(tools: Sequence[ToolSpec], budget: Budget) -> tuple[tuple[ToolSpec, .
     return tuple(kept[: budget.tools]), tuple(told)
 
 
-def _depth(value: object) -> int:
-    """How deep the value is nested, counted to one more than the deepest that is taken."""
-    level, depth = [value], 0
-    while level and depth <= DEEPEST:
+def _names(schema: object) -> set[str]:
+    """Every key in the schema."""
+    found: set[str] = set()
+    level = [schema]
+    while level:
+        found |= {key for one in level if isinstance(one, dict) for key in one}
         level = [
             inner
             for one in level
             if isinstance(one, dict | list)
             for inner in (one.values() if isinstance(one, dict) else one)
         ]
-        depth += 1
-    return depth
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ("..." if len(names) > 3 else "")

@@ -12,8 +12,9 @@ from msgspec import Meta, Struct, field
 from mcpchat.core import schemas
 from mcpchat.core.bundled import BUNDLED
 from mcpchat.core.config_auth import AuthConfig, Reference, auth_contradictions
-from mcpchat.core.config_faults import ENTRIES, Found, contradictions, line_of, problems
+from mcpchat.core.config_faults import ENTRIES, REFERENCE, SECRET_NAME, Found, contradictions, line_of, problems
 from mcpchat.core.errors import ConfigError
+from mcpchat.core.redaction import REDACTED
 
 Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 
@@ -306,7 +307,7 @@ def parse(text: str, name: str) -> Config:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         told, line = str(error), re.search(r"at line (\d+)", str(error))
         raise ConfigError(f"{name}:{line[1] if line else 1}: not valid TOML: {told}") from error
     table = _with_entries(table)
@@ -366,6 +367,19 @@ def as_written(config: Config) -> dict[str, Any]:
     table: dict[str, Any] = msgspec.to_builtins(config)
     for outer in _NAMED:
         table[outer] |= table[outer].pop(ENTRIES)
+    return table
+
+
+def without_secrets(config: Config) -> dict[str, Any]:
+    """As it is written, but for what stands there in plain words and is not to be shown."""
+    table = as_written(config)
+    for server in table["servers"].values():
+        for values in (server["env"], server["headers"]):
+            for name, value in values.items():
+                if SECRET_NAME.search(name) and not REFERENCE.fullmatch(value.removeprefix("Bearer ")):
+                    values[name] = REDACTED
+        if server["url"]:
+            server["url"] = re.sub("//[^/@]*@", f"//{REDACTED}@", server["url"])
     return table
 
 

@@ -16,6 +16,9 @@ from mcpchat.core.patterns import read_pattern
 from mcpchat.core.redaction import TOKEN
 
 REFERENCE = re.compile(r"(env|keyring):(.+)")
+SECRET_NAME = re.compile(
+    r"(?i)(?:^|[_-]|api|access|private)(?:keys?|tokens?|secrets?|pass\w*|pwd|pw|credentials?|auth\w*)(?:$|[_-])"
+)
 ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 ENTRIES = "<entries>"  # where [model.NAME] tables are kept; no file can have it
@@ -227,9 +230,12 @@ def idle_pattern(text: str, servers: Mapping[str, Any]) -> str:
         glob = read_pattern(text).glob
     except ValueError as error:
         return str(error)
-    if "." in glob or "*" in glob or glob in servers:
+    server, dot, _ = glob.partition(".")
+    if not dot and "*" not in glob and glob not in servers:
+        return f'{glob!r} names no server; for a tool write "*.{glob}"'
+    if re.search(r"[*?\[]", server) or server in servers or server == "mcpchat":
         return ""
-    return f'{glob!r} names no server; for a tool write "*.{glob}"'
+    return f"{text!r}: no server is named {server!r}{did_you_mean(server, servers)}"
 
 
 def tables(value: object) -> dict[str, dict[str, Any]]:

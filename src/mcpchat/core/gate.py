@@ -39,7 +39,7 @@ class Gate:
         self._warn = warn
         self._one_question = asyncio.Lock()
         self._waiting = 0
-        self._in_session: set[tuple[str, str]] = set()
+        self._in_session: set[tuple[str, str, str]] = set()
 
     async def decide(self, spec: ToolSpec, call: ToolCall) -> Decision:
         """Whether the call may run, and with which arguments."""
@@ -69,7 +69,7 @@ class Gate:
         verdict = self.policy.verdict(spec, arguments)
         if verdict.action != "ask" or verdict.lasting == "once":
             return verdict
-        if _key(spec) in self._in_session:
+        if (*_key(spec), verdict.rule) in self._in_session:
             return Verdict(action="allow", rule="answered: for this session")
         if verdict.lasting == "always" and (when := self._approvals.given(spec)):
             return Verdict(action="allow", rule=f"answered: always, on {when}")
@@ -88,7 +88,7 @@ class Gate:
             elif not decision.allowed or not question.problem:
                 break
         if decision.allowed:
-            self._remember(spec, decision)
+            self._remember(question, decision)
             if question.before is not None:
                 return replace(decision, arguments=json.dumps(question.arguments, ensure_ascii=False))
         return decision
@@ -104,10 +104,12 @@ class Gate:
             problem = f"not allowed: {verdict.rule}"
         return replace(question, arguments=changed, before=original if changed != original else None, problem=problem)
 
-    def _remember(self, spec: ToolSpec, decision: Decision) -> None:
+    def _remember(self, question: Question, decision: Decision) -> None:
+        """Keep the answer: to what this rule asks, and not to what another does."""
+        spec = question.tool
         if not decision.remember:
             return
-        self._in_session.add(_key(spec))
+        self._in_session.add((*_key(spec), question.rule))
         if decision.remember == "always":
             try:
                 self._approvals.give(spec)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from mcpchat.core.catalog import Catalog
-from mcpchat.core.errors import StoreError
+from mcpchat.core.errors import Denied, StoreError
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.messages import ToolResult
 from mcpchat.core.pins import Change, Pins, agreed, changes, pinned
 from mcpchat.core.ports import Asker, Toolbox
+from mcpchat.core.sanitize import visible
 from mcpchat.core.tools import ToolSpec
 
 
@@ -29,7 +30,8 @@ class PinnedToolbox:
     """The inner toolbox without the tools, and the instructions, that changed since the person agreed to them.
 
     They are asked about once; where nobody is, or says no, they stay out. ``catalogs`` gives all that servers list,
-    by their names; those in ``exempt`` are not looked at: they come with mcpchat.
+    by their names; those in ``exempt`` are not looked at: they come with mcpchat. ``offers`` says of a server and a
+    tool whether the config lets it through.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class PinnedToolbox:
         asker: Asker,
         emit: Emit,
         exempt: Iterable[str] = (),
+        offers: Callable[[str, str], bool] = lambda server, tool: True,
     ) -> None:
         self._inner = inner
         self._catalogs = catalogs
@@ -48,6 +51,8 @@ class PinnedToolbox:
         self._asker = asker
         self._emit = emit
         self._exempt = frozenset(exempt)
+        self._offers = offers
+        self._troubles: dict[str, StoreError] = {}
         self._one_look = asyncio.Lock()
         self._seen: dict[str, Catalog] = {}
         self._held: dict[str, tuple[Change, ...]] = {}
@@ -82,22 +87,32 @@ class PinnedToolbox:
         try:
             pins = self._store.load(server)
             if pins is None:
-                self._store.save(server, now)
-                if now.tools:
-                    told = f"{server}: {len(now.tools)} tools, recorded as they are at their first use"
-                    self._emit(Notice(level="info", text=told))
+                self._record(server, now)
                 return ()
-            found = changes(pins, now)
+            found = changes(pins, now, lambda tool: self._offers(server, tool))
             yes = {change.tool for change in found if await self._agrees(change)}
             if yes:
                 self._store.save(server, agreed(pins, now, yes))
         except StoreError as error:
+            self._troubles[server] = error
             self._emit(Notice(level="warning", text=f"{server}: {error.message}; {error.hint or 'it is left out'}"))
             found, yes = [Change(server=server, tool=name, before=None, after="") for name in (*now.tools, "")], set()
             return tuple(found)
         held = tuple(change for change in found if change.tool not in yes)
         self._tell(server, held)
         return held
+
+    def _record(self, server: str, now: Pins) -> None:
+        """The first use: what cannot be recorded is used all the same, as it would be by who never used it before."""
+        try:
+            self._store.save(server, now)
+        except StoreError as error:
+            told = f"{server}: its tools cannot be recorded, and their changes not noticed: {error.message}"
+            self._emit(Notice(level="warning", text=told))
+            return
+        if now.tools:
+            told = f"{server}: {len(now.tools)} tools, recorded as they are at their first use"
+            self._emit(Notice(level="info", text=told))
 
     async def _agrees(self, change: Change) -> bool:
         wish = "give you a new tool" if change.before is None else "change what you agreed to"
@@ -113,12 +128,15 @@ class PinnedToolbox:
             told = f"{names} {what} {how} since you agreed; mcpchat trust review {server} shows it"
             self._emit(Notice(level="warning", text=told))
 
-    def why_held(self, label: str) -> str:
-        """Why the tool is not on offer, where it is held back; else nothing."""
+    def refusal(self, label: str) -> Denied | StoreError | None:
+        """Why the tool is not on offer, where it is held back."""
         for change in self.held:
             if change.tool and change.label == label:
-                return f"{label} {change.told} since you agreed to it"
-        return ""
+                if change.server in self._troubles:
+                    return self._troubles[change.server]
+                told = f"{label} was not run: it {change.told} since you agreed to it"
+                return Denied(told, hint=f"mcpchat trust review {change.server}")
+        return None
 
     def expect(self, spec: ToolSpec) -> None:
         self._inner.expect(spec)
@@ -131,4 +149,7 @@ class PinnedToolbox:
 
     def instructions(self) -> Mapping[str, str]:
         silent = {change.server for change in self.held if not change.tool}
-        return {server: words for server, words in self._inner.instructions().items() if server not in silent}
+        words = {server: said for server, said in self._inner.instructions().items() if server not in silent}
+        # Only what was looked at: the server may have said something else since.
+        seen = {server: visible(catalog.info.instructions) for server, catalog in self._seen.items()}
+        return {server: said for server, said in words.items() if server in self._exempt or seen.get(server) == said}

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -40,7 +40,7 @@ class Change(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        return f"{self.server}.{self.tool}" if self.tool else f"the instructions of {self.server}"
+        return f"{self.server}.{self.tool}" if self.tool else f"the instruction text of {self.server}"
 
     @property
     def told(self) -> str:
@@ -58,19 +58,23 @@ class Change(Struct, frozen=True, kw_only=True):
 
 def pinned(server: str, catalog: Catalog) -> Pins:
     """The pins of all that the server says now."""
-    tools = {spec.name: _pin(_written(spec.definition)) for spec in catalog.tools}
+    tools = {spec.name: _pin(_written(spec.definition), spec.fingerprint) for spec in catalog.tools}
     return Pins(server=server, tools=tools, instructions=_pin(catalog.info.instructions))
 
 
-def changes(pins: Pins, now: Pins) -> list[Change]:
-    """What differs from what was agreed. What is gone is no matter: it comes back as it was, or shows."""
+def changes(pins: Pins, now: Pins, offers: Callable[[str], bool] = lambda name: True) -> list[Change]:
+    """What differs from what was agreed, of the tools that ``offers`` lets through.
+
+    What is gone is no matter: it comes back as it was, or shows.
+    """
+    offered = {name for name in now.tools if offers(name)}
     found = [
         Change(server=now.server, tool=name, before=old.text if (old := pins.tools.get(name)) else None, after=pin.text)
         for name, pin in now.tools.items()
-        if pins.tools.get(name) != pin
+        if name in offered and _differs(pins.tools.get(name), pin)
     ]
     words, agreed = now.instructions, pins.instructions
-    if words is not None and words.text.strip() and words != agreed:
+    if words is not None and words.text.strip() and _differs(agreed, words):
         found.append(Change(server=now.server, tool="", before=agreed.text if agreed else None, after=words.text))
     return found
 
@@ -81,9 +85,13 @@ def agreed(pins: Pins, now: Pins, names: Mapping[str, bool] | set[str]) -> Pins:
     return Pins(server=now.server, tools=tools, instructions=now.instructions if "" in names else pins.instructions)
 
 
-def _pin(text: str) -> Pin:
+def _pin(text: str, sha256: str = "") -> Pin:
     data = text.encode(errors="backslashreplace")  # half a character is JSON, and no text
-    return Pin(sha256=hashlib.sha256(data).hexdigest(), text=data.decode())
+    return Pin(sha256=sha256 or hashlib.sha256(data).hexdigest(), text=data.decode())
+
+
+def _differs(before: Pin | None, now: Pin) -> bool:
+    return before is None or before.sha256 != now.sha256
 
 
 def _written(definition: Mapping[str, Any]) -> str:

@@ -20,6 +20,9 @@ FILE_NAME = ".mcpchat.toml"
 _NEVER = re.compile(r"DBUS_SESSION_BUS_ADDRESS|SSH_AUTH_SOCK|GPG_AGENT_INFO|OPENAI_\w*|MCPCHAT_\w*")
 
 
+_YOURS = ("trust", "sampling", "required", "client_id", "client_secret", "private_key", "issuer", "token_env")
+
+
 class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that such a file may have."""
 
@@ -34,7 +37,7 @@ def parse_project(text: str, name: str, *, folder: str, user: Config) -> Project
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name}: not valid TOML: {error}") from error
     found = [
         *problems(table, Project, ()),
@@ -70,9 +73,7 @@ def _too_much(table: Mapping[str, Any], keys: frozenset[str]) -> Iterator[Found]
     """What a file must not have that anybody may have written."""
     for name, server in tables(table.get("servers")).items():
         path = ("servers", name)
-        for key in ("trust", "sampling", "required"):
-            if server.get(key):
-                yield (*path, key), "not in a project's file: only your own config can say so"
+        yield from _claims(server, path)
         for text in _all_texts(server):
             reference = REFERENCE.fullmatch(text.removeprefix("Bearer "))
             if reference and reference[1] == "keyring":
@@ -86,6 +87,16 @@ def _too_much(table: Mapping[str, Any], keys: frozenset[str]) -> Iterator[Found]
     for name, agent in tables(table.get("agents")).items():
         if "approvals" in agent:
             yield ("agents", name, "approvals"), "not in a project's file: what may run is yours to say"
+
+
+def _claims(server: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Found]:
+    for key in _YOURS:
+        if server.get(key):
+            yield (*path, key), "not in a project's file: only your own config can say so"
+    if server.get("auth") == "client_credentials":
+        yield (*path, "auth"), "not in a project's file: your secrets are not its to name"
+    elif server.get("auth") not in {None, "none", "oauth"} and not server.get("scopes"):
+        yield (*path, "auth"), "in a project's file it goes with scopes: what its token is to allow"
 
 
 def _is_ours(variable: str, keys: frozenset[str]) -> bool:
@@ -115,19 +126,27 @@ def joined(user: Config, project: Project) -> tuple[Config, tuple[str, ...]]:
     return replace(user, servers=servers, agents=agents), tuple(told)
 
 
-def shown(project: Project) -> list[str]:
-    """All that the file would have run, contacted, handed over and said, a line each; nothing is cut."""
+def shown(project: Project, user: Config) -> list[str]:
+    """All that the file would have said, contacted, handed over and run, a line each; nothing is cut.
+
+    The servers come last, right above the question. ``user`` is the config that it comes on top of.
+    """
     lines: list[str] = []
-    for name, server in project.servers.items():
-        lines += [f"server {one_line(name)}", *(f"  {line}" for line in _server_shown(server))]
     for name, agent in project.agents.items():
+        if name in user.agents:
+            lines.append(f"agent {one_line(name)}  not used: yours has that name")
+            continue
         lines.append(f"agent {one_line(name)}" + ("  (used unless another is named)" if name == "default" else ""))
-        if agent.model:
-            lines.append(f"  model         {_plain(agent.model)}")
-        if agent.servers is not None:
-            lines.append(f"  servers       {_plain(', '.join(agent.servers)) or 'none'}")
-        for number, line in enumerate(agent.instructions.splitlines()):
-            lines.append(f"  {'instructions' if number == 0 else '':<12}  {_plain(line)}")
+        said = agent.instructions.splitlines()
+        lines += [f"  {line}" for line in _others(agent, {"instructions"})]
+        many = f" ({len(said):,} lines)" if len(said) > 1 else ""
+        lines += [f"  instructions{many}"] if said else []
+        lines += [f"    {_plain(line)}" for line in said]
+    for name, server in project.servers.items():
+        if name in user.servers:
+            lines.append(f"server {one_line(name)}  not used: yours has that name")
+            continue
+        lines += [f"server {one_line(name)}", *(f"  {line}" for line in _server_shown(server))]
     return lines
 
 
@@ -139,23 +158,47 @@ def _server_shown(server: ServerConfig) -> Iterator[str]:
         yield f"contacts  {_plain(server.url)}"
     if server.builtin is not None:
         yield f"runs      mcpchat's own {_plain(server.builtin)} server"
+    yield from _given(server)
+    for folder in (*server.folders, *server.roots):
+        yield f"opens     {_plain(folder)}"
+    if server.sandbox:
+        allowed = server.sandbox if isinstance(server.sandbox, SandboxConfig) else SandboxConfig()
+        yield from (f"reads     {_plain(folder)}" for folder in allowed.read)
+        yield from (f"changes   {_plain(folder)}" for folder in allowed.write)
+        yield f"sandbox   {'with' if allowed.network else 'without'} network"
+    yield from _others(server, _SHOWN)
+
+
+def _given(server: ServerConfig) -> Iterator[str]:
     for name, value in (*server.env.items(), *server.headers.items()):
         reference = REFERENCE.search(value)
         yield f"gives it  {_plain(name)} = {_plain(value)}" + ("  (yours)" if reference else "")
     for name in server.env_pass:
         yield f"gives it  your variable {_plain(name)}"
-    if server.auth is not None:
+    if server.auth not in {None, "none", "oauth"}:
         whose = f" of {server.account}" if server.account else ""
-        yield f"gives it  your {_plain(server.auth)} login{_plain(whose)}"
+        yield f"gives it  your {_plain(server.auth or '')} login{_plain(whose)}"
     for scope in server.scopes:
         yield f"  for     {_plain(scope)}"
-    for folder in (*server.folders, *server.roots):
-        yield f"opens     {_plain(folder)}"
-    if server.sandbox:
-        opened = server.sandbox if isinstance(server.sandbox, SandboxConfig) else SandboxConfig()
-        yield f"sandbox   {'with' if opened.network else 'without'} network"
-        for folder in (*opened.read, *opened.write):
-            yield f"opens     {_plain(folder)}"
+
+
+_SHOWN = {
+    "command", "args", "cwd", "url", "builtin", "env", "headers", "env_pass", "scopes", "folders", "roots", "sandbox",
+}  # fmt: skip
+
+
+def _others(value: Struct, shown: set[str]) -> Iterator[str]:
+    """What else the table says, whatever keys there come to be."""
+    for item in msgspec.structs.fields(value):
+        said = getattr(value, item.name)
+        if item.name not in shown and said != _default(item):
+            yield f"{item.encode_name} = {_plain(msgspec.json.encode(said).decode())}"
+
+
+def _default(item: msgspec.structs.FieldInfo) -> object:
+    if item.default_factory is not msgspec.NODEFAULT:
+        return item.default_factory()
+    return item.default
 
 
 def _plain(text: str) -> str:

@@ -1,10 +1,11 @@
 """The secrets of this run, and texts without them."""
 
 import base64
+import html
 import json
 import re
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import msgspec
 
@@ -12,7 +13,7 @@ from mcpchat.core.texts import mapped
 
 _T = TypeVar("_T")
 _SHORTEST = 8  # characters: what is shorter would blot out words that are no secret
-_LONGEST_HELD = 100_000  # characters that may wait for the end of what looks like a secret
+_LONGEST_HELD = 10_000  # characters that may wait for the end of what looks like a secret
 REDACTED = "[secret]"
 
 # What can only be a secret, whoever's it is: what its makers begin it with.
@@ -23,13 +24,14 @@ _BEGINNINGS = (
 )  # fmt: skip
 TOKEN = re.compile(
     r"""(?<![\w-])(?:
-          sk-(?=[\w-]*\d)[\w-]{20,}
+          sk-(?=[\w-]*[A-Za-z0-9]{16})[\w-]{20,}
         | ya29\.[\w-]{20,} | 1//0[\w-]{20,} | GOCSPX-[\w-]{10,}
         | gh[pousr]_\w{20,} | github_pat_\w{20,} | glpat-[\w-]{16,} | xox[abeoprs]-[\w-]{10,}
-        | AIza[\w-]{30,} | npm_\w{30,} | hf_\w{30,} | [sr]k_live_\w{16,} | whsec_\w{16,}
+        | AIza[\w-]{30,} | npm_[A-Za-z0-9]{30,} | hf_[A-Za-z0-9]{30,} | [sr]k_live_\w{16,} | whsec_\w{16,}
         | eyJ[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*
       )
-      | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z\ ]*PRIVATE\ KEY-----|\Z)""",
+      | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY-----(?:\\[nr]|[\w+/=\s:,.]|-(?!----))*
+        (?:-----END\ [A-Z\ ]*PRIVATE\ KEY-----)?""",
     re.VERBOSE | re.DOTALL,
 )
 _INNER = re.compile(r"[\w-]")  # before which no token begins
@@ -40,11 +42,12 @@ _UNFINISHED = re.compile(
     rf"|-----BEGIN [A-Z -]*\Z|{_KEY_BEGINS}(?:(?!{_KEY_ENDS}).)*\Z",
     re.DOTALL,
 )
+_GOES_ON = re.compile(r"[\w./=+-]*")
 _IN_LOGS = re.compile(
     r"""(?i)(?P<name>[?&](?:code|state)|\b(?:access_token|refresh_token|id_token|client_secret|code_verifier|client_assertion))
         (?P<join>["']?\s*[=:]\s*["']?)(?P<value>[^\s&"',}]{6,})
       | \b(?P<scheme>Bearer|Basic)\s+[\w.~+/=-]{8,}
-      | \beyJ[\w-]{8,}\.[\w-]+\.[\w-]*""",
+      | (?<![\w-])eyJ[\w-]{8,2000}\.[\w-]{1,9000}\.[\w-]*""",
     re.VERBOSE,
 )
 
@@ -60,17 +63,23 @@ class Secrets:
         for value in values:
             if value and len(value) >= _SHORTEST and value not in self.forms:
                 raw = value.encode(errors="replace")
-                escaped = quote(value, safe="")
+                escaped, written = quote(value, safe=""), json.dumps(value)[1:-1]
                 self.forms |= {
                     value,
                     escaped,
                     re.sub(r"%..", lambda found: found[0].lower(), escaped),
-                    json.dumps(value)[1:-1],
+                    quote(value),
+                    quote_plus(value),
+                    html.escape(value),
+                    written,
+                    written.replace("/", "\\/"),
+                    raw.hex().upper(),
                     base64.b64encode(raw).decode().rstrip("="),
                     base64.urlsafe_b64encode(raw).decode().rstrip("="),
                     raw.hex(),
                     msgspec.json.encode(value).decode()[1:-1],
                 }
+                self.forms |= {line for line in value.splitlines() if len(line) >= _SHORTEST and "-----" not in line}
                 self._pattern = None
 
     def redact(self, text: str) -> str:
@@ -118,19 +127,24 @@ class RedactedStream:
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
         self._held = ""
+        self._open = False
 
     def feed(self, piece: str) -> str:
         """What can be shown now: all that came, but for a held end."""
         text = self._held + piece
+        if self._open and len(text) < _LONGEST_HELD and _GOES_ON.fullmatch(piece):
+            self._held = text  # in the middle of what looks like a token: its end will tell
+            return ""
         safe = self._secrets.safe_length(text)
         if len(text) - safe > _LONGEST_HELD:
             safe = len(text)
         self._held = text[safe:]
+        self._open = _UNFINISHED.match(self._held) is not None
         return self._secrets.redact(text[:safe])
 
     def end(self) -> str:
         """The rest."""
-        rest, self._held = self._held, ""
+        rest, self._held, self._open = self._held, "", False
         return self._secrets.redact(rest)
 
 

@@ -1,5 +1,6 @@
 """What may reach a terminal, or a model: text that can be seen, and nothing that acts or hides."""
 
+import json
 import re
 
 # Characters that show nothing, or turn around what others show. A joiner or selector between what it is made for is
@@ -7,9 +8,11 @@ import re
 _SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _HIDDEN = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\U0001107f\U00013430-\U0001343f\U00016fe4\U0001d159"
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff" + _SELECTORS
 )
-_JOINED = "\u0590-\u1fff\u2190-\U0010ffff"  # scripts and signs that joiners are made for
+_JOINING = "\u0590-\u1fff"  # scripts whose letters a joiner or its opposite may follow
+_SIGNS = "\u2190-\u2bff\U0001f000-\U0001faff"  # of which emoji are joined
 _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _FLAGS = "|".join(  # of England, Scotland, Wales: the three that are written with invisible letters
     "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in country) + "\U000e007f"
@@ -17,15 +20,18 @@ _FLAGS = "|".join(  # of England, Scotland, Wales: the three that are written wi
 )
 _INVISIBLE = re.compile(
     f"(?P<right>{_FLAGS}"
-    f"|(?<=[{_JOINED}])(?<![{_HIDDEN}])[\u200c\u200d](?=[{_JOINED}])(?![{_HIDDEN}])"
-    f"|(?<=\ufe0f)\u200d(?=[{_JOINED}])(?![{_HIDDEN}])"
+    f"|(?<=[{_JOINING}])(?<![{_HIDDEN}])[\u200c\u200d](?![{_HIDDEN}])"
+    f"|(?<=[{_SIGNS}\ufe0f])\u200d(?=[{_SIGNS}])"
     f"|(?<=[0-9#*\u00a9-\U0010ffff])(?<![{_HIDDEN}])[\ufe0e\ufe0f]"
+    f"|(?<=[\u2190-\u2aff])\ufe00|(?<=[\u1820-\u18aa])[\u180b-\u180f]"
     f"|(?<=[{_IDEOGRAPHS}])[\U000e0100-\U000e01ef])"
     f"|[{_HIDDEN}]"
 )
-_STACKED = re.compile(
-    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{8})[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+_MARKS = (
+    "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc"
+    "\u0ec8-\u0ece\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 )
+_STACKED = re.compile(f"([{_MARKS}]{{8}})[{_MARKS}]+")
 
 
 def _table() -> dict[int, str | None]:
@@ -58,6 +64,18 @@ def revealed(text: str) -> str:
     if not text.isascii():
         text = _INVISIBLE.sub(lambda found: found["right"] or f"\\u{{{ord(found[0]):x}}}", text)
     return clean(text)
+
+
+def spelt_out(text: str) -> str:
+    """JSON with all that would act on a terminal, or hide, as escapes: still the same JSON."""
+
+    def escaped(found: re.Match[str]) -> str:
+        return json.dumps(found[0])[1:-1]
+
+    if text.isascii() and "\x7f" not in text:
+        return text
+    text = _INVISIBLE.sub(lambda found: found["right"] or escaped(found), text)
+    return re.sub("[\x7f-\x9f\u2028\u2029\ud800-\udfff]", escaped, text)
 
 
 def one_line(text: str, limit: int = 80) -> str:

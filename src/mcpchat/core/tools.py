@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -29,7 +30,8 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     """One tool of one server. ``schema`` and ``output_schema`` are just as the server sent them.
 
     ``trusted`` and ``account`` are the config's: whether the server's claims are believed, and whose login it has.
-    ``server_title`` is what the server calls itself.
+    ``server_title`` is what the server calls itself; ``origin`` the fingerprint of what it sent, where secrets of ours
+    were taken out of that.
     """
 
     server: str
@@ -42,6 +44,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     trusted: bool = False
     account: str = ""
     server_title: str = ""
+    origin: str = ""
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -62,7 +65,9 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the definition as canonical JSON, in hexadecimal digits."""
+        """The SHA-256 of the definition as canonical JSON, in hexadecimal digits: as the server sent it."""
+        if self.origin:
+            return self.origin
         text = json.dumps(self.definition, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -117,7 +122,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
         if not value.strip():
             return {}
         try:
-            value = json.loads(value, parse_constant=no_constant)
+            value = json.loads(value, parse_constant=no_constant, parse_float=_finite)
         except ValueError as error:
             raise BadArguments(f"the arguments are not valid JSON: {error}") from error
         except RecursionError as error:
@@ -131,6 +136,13 @@ def parse_arguments(text: str) -> dict[str, Any]:
         written.encode()
     except UnicodeEncodeError:  # half a character, which JSON can spell and nothing can send
         return dict(json.loads(written.encode(errors="replace")))
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is larger than any number that can be sent")
     return value
 
 

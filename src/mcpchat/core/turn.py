@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mcpchat.core.approvals import Decision
-from mcpchat.core.errors import McpChatError, ModelError, ServerError, SignInNeeded
+from mcpchat.core.errors import Denied, McpChatError, ModelError, ServerError, SignInNeeded
 from mcpchat.core.events import (
     Emit,
     MessageAdded,
@@ -76,6 +76,7 @@ class Turn:
     notice: str = ""
     steps: int = 0
     called: int = 0
+    beyond: set[str] = field(default_factory=set)  # calls of this step that are over the limit
     began: float = field(default_factory=time.monotonic)
     repeats: Repeats = field(default_factory=Repeats)
 
@@ -141,7 +142,8 @@ class Turn:
         """Count the calls; by call id, why those do not run that are over the limit."""
         left = max(0, self.limits.max_calls - self.called)
         self.called += len(calls)
-        return {call.id: f"the limit of {self.limits.max_calls} calls in one turn is reached" for call in calls[left:]}
+        self.beyond = {call.id for call in calls[left:]}
+        return dict.fromkeys(self.beyond, f"the limit of {self.limits.max_calls} calls in one turn is reached")
 
     def _used_up(self) -> Stop | None:
         if self.limits.max_tokens is not None and self.run_total.usage.total >= self.limits.max_tokens:
@@ -237,7 +239,9 @@ class Turn:
             return self._refused(call, label, f"no tool is named {call.name!r}. {known}")
         arguments = parse_arguments(call.arguments)
         if fault := fault or self.toolbox.check(spec, arguments):
-            return self._refused(call, label, f"{fault}; {explain_arguments(spec)}")
+            return self._refused(
+                call, label, fault if call.id in self.beyond else f"{fault}; {explain_arguments(spec)}"
+            )
         decision = await self.gate.decide(spec, call)
         self.emit(ToolDecided(call=call, tool=label, decision=decision))
         if not decision.allowed:
@@ -249,7 +253,7 @@ class Turn:
         result = error_result(call.id, "cancelled by the user")
         try:
             result = await self.toolbox.call(spec, call.id, arguments, self.emit)
-        except (ServerError, SignInNeeded) as error:
+        except (ServerError, SignInNeeded, Denied) as error:
             hint = f" ({error.hint})" if error.hint else ""
             result = error_result(call.id, f"{error.message}{hint}")
         else:

@@ -1,19 +1,24 @@
 """A call as it is put before the person: who wants what, all arguments, and what would change them."""
 
+import difflib
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
 from mcpchat.core.approvals import Question
-from mcpchat.core.sanitize import clean, one_line
+from mcpchat.core.sanitize import clean, one_line, revealed
 from mcpchat.core.tools import Annotations, BadArguments, ToolSpec, schema_types, typed_arguments
 
 _LONG = 300  # characters of an argument that is shown before the short ones
+_WIDE = 60  # characters of a structure that is shown on one line
+_NAME = 60  # characters of an argument's name
 _LEAST = 3  # lines of an argument that are shown in any case
+_CONTEXT = 1  # lines around one that was changed
+_BAR = "      │ "  # before every line of a value but its first: none can be taken for another argument
 
 
 def whose(spec: ToolSpec) -> str:
@@ -55,9 +60,27 @@ def whole(question: Question) -> str:
     """All of the arguments, uncut, as plain text."""
     heading = f"{question.tool.label}\n"
     return heading + "".join(
-        f"\n{clean(name)}\n{textwrap.indent(clean(value), '    ', lambda line: True)}\n"
+        f"\n{revealed(name)}\n{textwrap.indent(revealed(value), '    ', lambda line: True)}\n"
         for name, value in _values(question.arguments).items()
     )
+
+
+def keys(question: Question, *, cut: bool) -> dict[str, str]:
+    """The keys that answer the question, each as it is shown."""
+    shown = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this tool", "s": "this [s]ession", "e": "[e]dit"}
+    shown |= {"r": "no and [r]eason", "v": "[v]iew all"}
+    idle = "yas" if question.problem else {"always": "", "session": "a", "once": "as"}[question.lasting]
+    return {key: label for key, label in shown.items() if key not in idle and (cut or key != "v")}
+
+
+def key_line(keys: Sequence[str], width: int) -> str:
+    """The keys, on as many lines as they take: none is broken in two."""
+    lines = [""]
+    for key in keys:
+        if cell_len(lines[-1]) + len(key) + 4 > width and lines[-1]:
+            lines.append("")
+        lines[-1] += f"  {key}"
+    return "\n".join(lines) + " "
 
 
 def read(question: Question, name: str, typed: str) -> Any:
@@ -74,55 +97,74 @@ def read(question: Question, name: str, typed: str) -> Any:
 
 
 def _values(arguments: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in arguments.items()
-    }
+    return {name: _value(value) for name, value in arguments.items()}
+
+
+def _value(value: Any) -> str:
+    """A text as it is, in quotes where it could be taken for something else; a structure spread out where it is big."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False) if value != value.strip() or _is_json(value) else value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _WIDE else json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _is_json(text: str) -> bool:
+    if not text:
+        return True
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _arguments(question: Question, width: int, lines: int) -> tuple[Text, bool]:
     """The arguments; of changed ones both what was and what is."""
     values = _values(question.arguments)
     before = _values(question.before) if question.before is not None else values
+    if not {**before, **values}:
+        return Text("\n    (no arguments)", style="dim"), False
     # The long ones first: a person decides with the short ones, such as recipients, right above the keys.
     names = sorted({**before, **values}, key=lambda name: len(values.get(name, "")) <= _LONG)
-    share = max(_LEAST, lines // max(1, len(names)))
-    text, cut = Text(), False
-    for name in names:
+    left_out = max(0, len(names) - lines)
+    share = max(_LEAST, lines // len(names))
+    text, cut = Text(), bool(left_out)
+    if left_out:
+        text.append(f"\n    … {left_out} more arguments ([v] shows all)", style="yellow")
+    for name in names[left_out:]:
         for mark, style, value in _versions(before.get(name), values.get(name)):
-            shown, left = _fitting(clean(value), width - 8, share)
-            cut = cut or bool(left)
-            text.append(f"\n  {mark} {one_line(name, 40)}  ", style=style or "dim")
-            text.append("\n      ".join(shown), style=style)
-            if left:
-                text.append(f"\n      … {left} ([v] shows all)", style="yellow")
+            shown, whole = _fitting(revealed(value), width - len(_BAR) - 2, share)
+            cut = cut or not whole or len(name) > _NAME
+            text.append(f"\n  {mark} {one_line(revealed(name), _NAME)}  ", style=style or "dim")
+            text.append(f"\n{_BAR}".join(shown), style=style)
     return text, cut
 
 
 def _versions(before: str | None, now: str | None) -> Iterator[tuple[str, str, str]]:
+    """What is shown of one argument: a mark, a style, the text; of a long one that was changed, where it was."""
     if before == now:
         yield " ", "", now or ""
-        return
-    if before is not None:
-        yield "-", "red", before
-    if now is not None:
-        yield "+", "green", now
+    elif before is not None and now is not None and "\n" in before and "\n" in now:
+        lines = difflib.unified_diff(before.split("\n"), now.split("\n"), n=_CONTEXT, lineterm="")
+        yield "~", "yellow", "\n".join(line for line in lines if not line.startswith(("---", "+++")))
+    else:
+        if before is not None:
+            yield "-", "red", before
+        if now is not None:
+            yield "+", "green", now
 
 
-def _fitting(value: str, width: int, most: int) -> tuple[list[str], str]:
-    """The lines that fit, and in words what does not; a line of the value may take several of the screen."""
-    kept: list[str] = []
-    used = 0
-    lines = value.split("\n")
-    for number, line in enumerate(lines):
-        takes = 1 + max(0, cell_len(line) - 1) // max(10, width)
-        if used + takes > most and used:
-            rest = len(lines) - number
-            return kept, f"{rest:,} more line{'s' * (rest != 1)}"
-        if takes > most:
-            cut = line[: most * max(10, width)]
-            left = len(value) - len(cut)
-            return [*kept, cut], f"{left:,} more characters"
-        kept.append(line)
-        used += takes
-    return kept, ""
+def _fitting(value: str, width: int, most: int) -> tuple[list[str], bool]:
+    """The value on lines of this width, at most so many: its beginning and its end; and whether that is all of it."""
+    width = max(10, width)
+    if len(value) <= width * most and len(lines := _chopped(value, width)) <= most:
+        return lines, True
+    tail = max(1, most // 4)
+    head = _chopped(value[: width * most], width)[: most - tail - 1]
+    last = _chopped(value[-width * tail :], width)[-tail:]
+    left = len(value) - sum(map(len, head)) - sum(map(len, last))
+    return [*head, f"… some {left:,} characters ([v] shows all) …", *last], False
+
+
+def _chopped(text: str, width: int) -> list[str]:
+    return [piece for line in text.split("\n") for piece in chop_cells(line, width) or [""]]

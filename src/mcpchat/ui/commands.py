@@ -55,7 +55,10 @@ class Logins(Protocol):
 
 @dataclass
 class Room:
-    """What a command can work on. ``leaving`` ends the chat; ``attached`` goes with the next message."""
+    """What a command can work on.
+
+    ``leaving`` ends the chat; ``attached`` goes with the next message; ``redact`` takes secrets out of what is said.
+    """
 
     session: Session
     toolbox: Toolbox
@@ -67,9 +70,10 @@ class Room:
     leaving: bool = False
     attached: list[Part] = field(default_factory=list)
     known_models: Sequence[str] = ()
+    redact: Callable[[str], str] = str
 
     def say(self, text: str, style: str = "") -> None:
-        self.console.print(Text(clean(text), style=style))
+        self.console.print(Text(clean(self.redact(text)), style=style))
 
     async def talk(self, line: str) -> None:
         """Send what was typed, with the resources that it mentions and what was attached."""

@@ -16,7 +16,8 @@ from mcpchat.core.approvals import Decision, Question
 from mcpchat.core.elicitation import Answer, BadValue, Field, Form, Visit, read_value, shown
 from mcpchat.core.events import Event
 from mcpchat.core.links import web_address
-from mcpchat.core.sanitize import clean, one_line, revealed
+from mcpchat.core.sanitize import clean, one_line, revealed, spelt_out
+from mcpchat.core.tools import BadArguments, parse_arguments
 from mcpchat.ui import call_question, keyboard, outside, stats, tool_lines
 from mcpchat.ui.live import LiveRegion
 from mcpchat.ui.markdown import MarkdownStream
@@ -115,6 +116,8 @@ class ConsoleRenderer:
         self._region.commit(text, self._err)
 
 
+_QUIET = 0.4  # seconds without a key before a question takes one
+_POLL = 0.05
 _DECLINED, _CANCELLED = "\0declined", "\0cancelled"  # which nobody can type
 
 
@@ -149,6 +152,7 @@ class TerminalAsker:
     async def go_on(self, rounds: int) -> bool:
         async with self._question():
             self._err.print(Text(f"  {rounds} round{'s' * (rounds != 1)} of tool calls so far", style="yellow"))
+            await self._quiet()
             key = await self._key("  go on? [y]es  [n]o, let it answer now ", "yn")
         if key == "cancel":
             await _interrupted()
@@ -166,50 +170,74 @@ class TerminalAsker:
         """The decision, None for Ctrl-C. A decision with arguments is to be asked about again."""
         text, cut = call_question.asked(question, width=self._err.width, lines=max(6, self._err.height - 9))
         self._err.print(text)
-        keys = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this tool", "s": "this [s]ession", "e": "[e]dit"}
-        keys |= {"r": "no, with a [r]eason", "v": "[v]iew all"}
-        if question.problem:
-            del keys["y"]
-        if question.problem or question.lasting != "always":
-            del keys["a"]
-        if question.problem or question.lasting == "once":
-            del keys["s"]
-        if not cut:
-            del keys["v"]
+        keys = call_question.keys(question, cut=cut)
+        await self._quiet()
         while True:
-            key = await self._key(f"  {'  '.join(keys.values())} ", "".join(keys))
+            key = await self._key(call_question.key_line(list(keys.values()), self._err.width), "".join(keys))
             match key:
                 case "cancel":
                     return None
                 case "v":
                     await outside.page(call_question.whole(question), lambda told: self._err.print(Text(told)))
                 case "e":
-                    if (changed := await self._edited(question)) is not None:
+                    changed = await self._edited(question)
+                    if isinstance(changed, str):
                         return Decision(allowed=False, by="user", arguments=changed)
+                    if changed.action == "cancel":
+                        return None
                 case "r":
                     reason = await self._line("  why not? ", "")
                     if isinstance(reason, str):
                         return Decision(allowed=False, by="user", reason=reason.strip())
+                    if reason.action == "cancel":
+                        return None
                 case _:
                     remember = {"a": "always", "s": "session"}.get(key, "")
                     allowed = key in {"y", "a", "s"}
                     return Decision(allowed=allowed, by="user", remember=remember)  # type: ignore[arg-type]
 
-    async def _edited(self, question: Question) -> str | None:
-        """The arguments as the person would have them, as JSON; None where they would rather not."""
+    async def _edited(self, question: Question) -> str | Answer:
+        """The arguments as the person would have them, as JSON; else how they left it, with nothing changed."""
         arguments = question.arguments
         if command := outside.editor():
-            text = json.dumps(arguments, ensure_ascii=False, indent=2) + "\n"
-            return await asyncio.to_thread(outside.edit, text, command, suffix=".json")
-        self._err.print(Text("  Enter takes what stands there, Alt-Enter makes a new line, Esc leaves it", style="dim"))
+            return await self._from_editor(json.dumps(arguments, ensure_ascii=False, indent=2) + "\n", command)
+        keys = "  Enter: as it stands   Alt-Enter: a new line   Esc: back to the question, nothing changed"
+        self._err.print(Text(keys, style="dim"))
         changed: dict[str, Any] = {}
         for name, value in arguments.items():
             stands = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             typed = await self._line(f"    {one_line(name, 40)}: ", revealed(stands))
             if not isinstance(typed, str):
-                return None
+                return typed
             changed[name] = value if typed == revealed(stands) else call_question.read(question, name, typed)
         return json.dumps(changed, ensure_ascii=False)
+
+    async def _from_editor(self, text: str, command: list[str]) -> str | Answer:
+        """What the person made of the JSON; what is none can be mended."""
+        text = spelt_out(text)
+        while True:
+            edited = await asyncio.to_thread(outside.edit, text, command, suffix=".json")
+            if edited is None or not edited.strip():
+                self._err.print(Text("  the editor left nothing behind: nothing is changed", style="yellow"))
+                return Answer(action="decline")
+            try:
+                return json.dumps(parse_arguments(edited), ensure_ascii=False)
+            except BadArguments as error:
+                self._err.print(Text(f"  {clean(str(error))}", style="yellow"))
+            key = await self._key("  [e]dit it again  [b]ack to the question, nothing changed ", "eb")
+            if key != "e":
+                return Answer(action="cancel" if key == "cancel" else "decline")
+            text = edited
+
+    async def _quiet(self) -> None:
+        """Wait until nobody has typed for a moment: who is in the middle of a sentence answers no question by it."""
+        with keyboard.held():
+            left = _QUIET
+            while left > 0:
+                await asyncio.sleep(_POLL)
+                typed = keyboard.typed_ahead()
+                self._typed_ahead += typed
+                left = _QUIET if typed else left - _POLL
 
     async def yes_or_no(self, text: str) -> bool:
         """A question of our own; Ctrl-C is a no."""
@@ -234,6 +262,7 @@ class TerminalAsker:
             for line in clean(details).splitlines():
                 text.append(f"\n    {line}")
             self._err.print(text)
+            await self._quiet()
             key = await self._key("  [y]es  [n]o ", "yn")
         if key == "cancel":
             signal.raise_signal(signal.SIGINT)
@@ -301,9 +330,11 @@ class TerminalAsker:
             label.append(f"\n      {number}. {one_line(choice.value, 80)}{title}")
         self._err.print(label)
         while True:
-            typed = await self._line("    : ", "" if standing else shown(field, default))
+            stands = "" if standing else shown(field, default)
+            typed = await self._line("    : ", revealed(stands))
             if isinstance(typed, Answer):
                 return typed
+            typed = stands if typed == revealed(stands) else typed
             try:
                 # What stood there and is now empty is meant to be empty.
                 return read_value(replace(field, default=default if standing else None), typed)
@@ -358,7 +389,8 @@ class TerminalAsker:
             event.app.exit(result=value)
 
         for key in keys:
-            bindings.add(key)(lambda event, key=key: answer(event, key))
+            for case in (key, key.upper()):
+                bindings.add(case)(lambda event, key=key: answer(event, key))
         for key in ("escape", "c-d"):
             bindings.add(key)(lambda event: answer(event, "n"))
         bindings.add("c-c")(lambda event: answer(event, "cancel"))

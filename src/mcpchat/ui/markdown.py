@@ -1,8 +1,10 @@
 """Markdown while it streams: a block that is closed is printed once and never touched again."""
 
 import time
+from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from rich.markdown import Markdown
 
 from mcpchat.core.sanitize import clean
@@ -56,4 +58,16 @@ def _render(text: str) -> Markdown:
     # Links show their address: a label of the model's choosing could hide it.
     rendered = Markdown("", hyperlinks=False)
     rendered.parsed = _PARSER.parse(clean(text))
+    _see_through(rendered.parsed)
     return rendered
+
+
+def _see_through(tokens: Sequence[Token]) -> None:
+    """What was written as an entity is cleaned too, and an image is its words and its address."""
+    for token in tokens:
+        token.content = clean(token.content)
+        _see_through(token.children or ())
+        if token.type == "image":
+            address = clean(str(token.attrs.get("src", "")))
+            token.type, token.content = "text", f"{token.content} ({address})".strip()
+            token.children = None

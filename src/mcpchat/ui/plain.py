@@ -1,6 +1,7 @@
 """Renderers without a terminal: text, JSON, JSON lines; and the answer to questions that nobody can be asked."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, TextIO, assert_never
 
@@ -11,7 +12,7 @@ from mcpchat.core.approvals import Decision, Question
 from mcpchat.core.elicitation import Answer, Form, Visit
 from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Event
-from mcpchat.core.sanitize import clean
+from mcpchat.core.sanitize import clean, spelt_out
 from mcpchat.ui import stats, tool_lines
 
 
@@ -87,9 +88,10 @@ class JsonLines:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._shown = spelt_out if out.isatty() else str
 
     def __call__(self, event: Event) -> None:
-        self._out.write(events.to_json(event).decode() + "\n")
+        self._out.write(self._shown(events.to_json(event).decode()) + "\n")
         self._out.flush()
 
 
@@ -115,7 +117,7 @@ class JsonSummary:
                 self._object["tools"].append(
                     {
                         "tool": tool,
-                        "arguments": json.loads(call.arguments),
+                        "arguments": tool_lines.values(call),
                         "result": msgspec.to_builtins(result),
                         "seconds": round(seconds, 3),
                     }
@@ -141,7 +143,8 @@ class JsonSummary:
         if verdict is not None:
             self._object["error"] = verdict.told()
             verdict.answered = True
-        self._out.write(json.dumps(self._object, ensure_ascii=False) + "\n")
+        text = json.dumps(self._object, ensure_ascii=False)
+        self._out.write((spelt_out(text) if self._out.isatty() else text) + "\n")
         self._out.flush()
 
 
@@ -165,7 +168,9 @@ class NobodyToAsk:
         return False
 
     async def approve(self, question: Question) -> Decision:
-        reason = f"{question.rule}, and there is nobody to ask; allow it with --allow '{question.tool.label}'"
+        label = question.tool.label
+        way = f"; allow it with --allow '{label}'" if re.fullmatch(r"[\w.-]+", label) else ""
+        reason = f"{question.rule}, and there is nobody to ask{way}"
         return Decision(allowed=False, by="policy", reason=reason)
 
     async def elicit(self, question: Form | Visit, problem: str) -> Answer:

@@ -26,10 +26,18 @@ def finished(event: ToolFinished, width: int = 200) -> str:
 
 def arguments(call: ToolCall) -> str:
     """``key=value`` pairs, long values cut."""
-    values: dict[str, Any] = json.loads(call.arguments)
     return "  ".join(
-        f"{one_line(key, _ARGUMENT)}={one_line(_shown(value), _ARGUMENT)}" for key, value in values.items()
+        f"{one_line(key, _ARGUMENT)}={one_line(_shown(value), _ARGUMENT)}" for key, value in values(call).items()
     )
+
+
+def values(call: ToolCall) -> dict[str, Any]:
+    """The call's arguments; as one text where they are no object any more, without a secret that was in them."""
+    try:
+        found = json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"arguments": call.arguments}
 
 
 def _shown(value: object) -> str:
@@ -39,7 +47,7 @@ def _shown(value: object) -> str:
 def brief(result: ToolResult, limit: int) -> str:
     """What came back, on one line of at most ``limit`` characters."""
     text = result_text(result)
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         text = json.dumps(json.loads(text), ensure_ascii=False)  # one line of JSON instead of an indented block
     lines = text.strip().count("\n") + 1
     if lines > 3 and not result.is_error:

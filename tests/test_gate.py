@@ -72,6 +72,14 @@ async def test_an_answer_never_outlives_a_rule_that_asks_and_never_covers_what_d
     assert [question.lasting for question in asker.questions] == ["session", "once"]
 
 
+async def test_an_answer_to_one_rule_is_none_to_another() -> None:
+    policy = Policy(rules=rules("ask", ["box.write(text=*boss*)"]))
+    gate = make_gate(policy, ScriptedAsker(yes("always"), NO), approvals=MemoryApprovals())
+    assert (await gate.decide(WRITE, CALL)).allowed
+    assert (await gate.decide(WRITE, CALL)).allowed
+    assert await gate.decide(WRITE, calls(WRITE.exposed, '{"text": "to the boss"}')) == NO
+
+
 async def test_what_cannot_be_kept_holds_for_the_session_and_is_told() -> None:
     told: list[str] = []
     approvals = MemoryApprovals(refuses=StoreError("cannot write approvals.json: disk full"))

@@ -337,4 +337,4 @@ def test_a_secret_of_digits_leaves_numbers_alone() -> None:
     secrets = Secrets()
     secrets.add("1234567890")
     result = ToolResult(call_id="c", structured={"n": 1234567890, "1234567890": "1234567890"})
-    assert secrets.redact_value(result).structured == {"n": 1234567890, "1234567890": "[secret]"}
+    assert secrets.redact_value(result).structured == {"n": 1234567890, "[secret]": "[secret]"}

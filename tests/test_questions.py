@@ -172,7 +172,7 @@ def test_a_denied_change_does_not_run(desk: StrangeBox) -> None:
         terminal.wait_for("text: to ann")
         terminal.send("\x15to eve" + ENTER)
         terminal.wait_for("that will not do: not allowed: config: deny box.say(text~=eve)")
-        terminal.wait_for("[n]o  [e]dit", count=2)
+        terminal.wait_for("[n]o  [e]dit")
         terminal.send("n")
         terminal.wait_for("ok")
     assert results(desk) == ["Error: denied by the user"]

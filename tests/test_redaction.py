@@ -64,6 +64,37 @@ def test_words_that_begin_like_a_secret_stay() -> None:
     assert Secrets().redact(HARMLESS) == HARMLESS
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://example.com/news/sk-hynix-reports-record-q3-2024-results",
+        "sk-learn-tutorial-for-beginners-2024.ipynb",
+        "npm_config_and_other_environment_variables_test.py",
+        "hf_transformers_text_generation_inference_test",
+    ],
+)
+def test_names_that_begin_like_a_secret_stay(name: str) -> None:
+    assert Secrets().redact(name) == name
+
+
+def test_arguments_that_hold_the_beginning_of_a_key_stay_json() -> None:
+    arguments = json.dumps({"content": 'explain -----BEGIN RSA PRIVATE KEY-----\nMII"x', "x": 1})
+    assert json.loads(Secrets().redact(arguments)) == {"content": f'explain {REDACTED}"x', "x": 1}
+
+
+def test_each_line_of_a_key_is_a_secret() -> None:
+    secrets = Secrets()
+    secrets.add("-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END PRIVATE KEY-----")
+    assert secrets.redact("line: MIIEowIBAAKCAQEA") == f"line: {REDACTED}"
+
+
+def test_a_secret_that_is_a_word_of_ours_breaks_no_event() -> None:
+    secrets = Secrets()
+    secrets.add("arguments")
+    event = ev.ToolStarted(call=ToolCall(id="c", name="a__b", arguments="{}"), tool="arguments")
+    assert secrets.redact_value(event) == ev.ToolStarted(call=event.call, tool=REDACTED)
+
+
 def test_a_log_loses_what_only_looks_like_a_secret_too() -> None:
     line = "GET /callback?code=abc123def&state=xyz789 Authorization: Bearer abcdefgh12345"
     assert Secrets().redact_log(line) == (

@@ -155,7 +155,7 @@ def test_a_call_that_ends_during_a_question_is_shown_after_it(
         terminal.send("go" + ENTER)
         terminal.wait_for("[y]es  [n]o  [a]lways")
         terminal.read(2.0)
-        assert terminal.text.endswith("in this session")
+        assert terminal.text.endswith("no and [r]eason")
         assert "box.echo" not in terminal.text
         terminal.send("y")
         screen = terminal.wait_for("Both done.")

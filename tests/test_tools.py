@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from mcpchat.core.patterns import matches
 from mcpchat.core.tools import (
     BadArguments,
     ToolSpec,
     explain_arguments,
-    matches,
     nearest,
     openai_function,
     parse_arguments,

@@ -86,6 +86,8 @@ def open_to_others(path: Path) -> tuple[str, str]:
     if os.name != "posix":
         return "", ""
     here = path.absolute()
+    if not stat.S_ISREG(path.stat().st_mode):
+        return "", ""  # /dev/null, or what a shell passes on
     for place in dict.fromkeys((here, *here.parents, here.resolve(), *here.resolve().parents)):
         found = place.lstat()
         if found.st_uid not in {os.geteuid(), 0}:

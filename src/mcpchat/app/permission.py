@@ -50,7 +50,7 @@ def _read_in(server: ServerConfig, folder: Path) -> str:
     place = folder / Path(server.cwd or ".").expanduser()
     words = (server.command, *server.args)
     named = any(not Path(word).is_absolute() and (place / word).exists() for word in words if word and len(word) < 4096)
-    return str(place) if server.cwd or named or "/" in server.command else ""
+    return str(place) if server.cwd or named else ""
 
 
 def pin_files(setup: Setup) -> PinFiles:

@@ -31,12 +31,13 @@ def confined(
 
     Raises ServerError that says what is missing, or what of the program the sandbox would hide.
     """
+    bwrap = _bubblewrap()
     home = Path(env.get("HOME") or Path.home())
     hidden = _hidden([home, *secret])
     write = _folders(sandbox.write, home)
     read = {place: path for place, path in _folders(sandbox.read, home).items() if place not in write}
     read |= {folder: folder for folder in own}
-    words = [_bubblewrap(), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    words = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     words += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
     for place in hidden:
         words += ["--tmpfs", str(place)]

@@ -1,6 +1,10 @@
-"""Loaded by every Python that the tests start: a connection beyond loopback fails where it is tried."""
+"""Loaded by every Python that the tests start: no connection beyond loopback, and no measuring of others' packages."""
 
+import importlib.abc
+import importlib.machinery
+import os
 import socket
+import sys
 from typing import Any
 
 _connect = socket.socket.connect
@@ -17,3 +21,31 @@ def _is_loopback(host: str) -> bool:
 
 
 socket.socket.connect = _guarded  # type: ignore[method-assign]
+
+
+class _Untraced(importlib.abc.MetaPathFinder):
+    """Imports of large packages of others go unmeasured by coverage, which would cost as much again as they do."""
+
+    names = frozenset({"mcp", "openai", "prompt_toolkit", "rich", "typer", "keyring", "google_auth_oauthlib", "httpx2"})
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname not in self.names:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def unmeasured(module: Any) -> None:
+                tracer = sys.gettrace()
+                sys.settrace(None)
+                try:
+                    run(module)
+                finally:
+                    sys.settrace(tracer)
+
+            spec.loader.exec_module = unmeasured  # type: ignore[method-assign]
+        return spec
+
+
+if os.environ.get("COVERAGE_PROCESS_CONFIG"):
+    sys.meta_path.insert(0, _Untraced())

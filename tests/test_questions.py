@@ -219,3 +219,83 @@ def test_a_bad_pattern_is_an_error_of_the_command_line_or_of_the_file(desk: Stra
     done = desk.run("tools")
     assert done.returncode == 2
     assert "approvals.allow: 'box.say(text)': 'text' is no condition; write argument=glob" in done.stderr
+
+
+def test_who_is_in_the_middle_of_a_sentence_answers_no_question_by_it(desk: StrangeBox) -> None:
+    call = tool_call("box__say", "{}")
+    call.pause = 0.5
+    desk.double.replies = [call, text("I see."), text("Yes.")]
+    with desk.terminal(columns=110) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("go" + ENTER)
+        typed = ""
+        while "box wants to run say" not in terminal.text or len(typed) < 20:
+            terminal.send("say"[len(typed) % 3])
+            typed += "say"[len(typed) % 3]
+            terminal.read(0.1)
+        terminal.wait_for("[y]es  [n]o")
+        assert "box.say" not in terminal.text
+        terminal.send("n")
+        terminal.wait_for(f"> {typed}")
+    assert desk.run("approvals").stdout == ""
+
+
+def test_a_long_text_that_was_edited_is_shown_by_the_lines_that_changed(desk: StrangeBox) -> None:
+    editor = desk.folder / "editor.py"
+    editor.write_text(
+        "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.write_text(p.read_text().replace('line 60', 'LINE SIXTY'))"
+    )
+    body = "\n".join(f"line {n}" for n in range(80))
+    desk.double.replies = [tool_call("box__say", json.dumps({"text": body})), text("ok")]
+    with desk.terminal("ask", "go", columns=110, environ={"VISUAL": f"{sys.executable} {editor}"}) as terminal:
+        terminal.wait_for("[e]dit")
+        terminal.send("e")
+        terminal.wait_for("+LINE SIXTY")
+        assert "-line 60" in terminal.text
+        terminal.wait_for("[y]es", count=2)
+        terminal.send("n")
+        terminal.wait_for("ok")
+
+
+def test_json_that_the_editor_broke_can_be_mended_and_an_empty_file_changes_nothing(desk: StrangeBox) -> None:
+    editor = desk.folder / "editor.py"
+    editor.write_text(
+        "import sys, pathlib; p = pathlib.Path(sys.argv[1]); t = p.read_text();\n"
+        "p.write_text('' if 'two' in t else t.replace('oops', '\"two\"') if 'oops' in t else t.replace('\"one\"', 'oops'))"
+    )
+    desk.double.replies = [tool_call("box__say", '{"text": "one"}'), text("ok")]
+    with desk.terminal("ask", "go", columns=110, environ={"VISUAL": f"{sys.executable} {editor}"}) as terminal:
+        terminal.wait_for("[e]dit")
+        terminal.send("e")
+        terminal.wait_for("the arguments are not valid JSON")
+        terminal.wait_for("[e]dit it again")
+        terminal.send("e")
+        terminal.wait_for("+ text  two")
+        terminal.wait_for("[y]es", count=2)
+        terminal.send("e")
+        terminal.wait_for("the editor left nothing behind: nothing is changed")
+        terminal.wait_for("[y]es", count=3)
+        terminal.send("y")
+        assert terminal.wait_exit() == 0
+    assert results(desk)[0].endswith('\n{"text": "two"}')
+
+
+def test_what_is_invisible_or_could_be_something_else_is_told_apart(desk: StrangeBox) -> None:
+    arguments = {"hidden": "a\u200bb", "number": 3, "text": "3", "empty": "", "blank": " x", "list": ["a"]}
+    desk.double.replies = [tool_call("box__say", json.dumps(arguments)), text("ok")]
+    with desk.terminal("ask", "go", columns=110) as terminal:
+        screen = terminal.wait_for("[y]es")
+        for line in ("hidden  a\\u{200b}b", "number  3", 'text  "3"', 'empty  ""', 'blank  " x"', 'list  ["a"]'):
+            assert line in screen
+        terminal.send("n")
+        terminal.wait_for("ok")
+
+
+def test_no_line_of_a_value_can_be_taken_for_an_argument_and_keys_are_not_broken(desk: StrangeBox) -> None:
+    desk.double.replies = [tool_call("box__say", json.dumps({"body": "x" * 50 + "\npath  /tmp/harmless"})), text("ok")]
+    with desk.terminal("ask", "go", columns=40) as terminal:
+        screen = terminal.wait_for("no and [r]eason")
+        assert "      │ path  /tmp/harmless" in screen
+        assert all(line.startswith("  ") for line in screen.partition("body")[2].splitlines()[1:])
+        terminal.send("n")
+        terminal.wait_for("ok")

@@ -234,10 +234,17 @@ class TerminalAsker:
         with keyboard.held():
             left = _QUIET
             while left > 0:
+                left = _QUIET if self._set_aside() else left - _POLL
                 await asyncio.sleep(_POLL)
-                typed = keyboard.typed_ahead()
-                self._typed_ahead += typed
-                left = _QUIET if typed else left - _POLL
+
+    def _set_aside(self) -> bool:
+        """Keep what was typed and belongs to no question; whether anything was."""
+        from prompt_toolkit.input import create_input
+        from prompt_toolkit.input.typeahead import get_typeahead
+
+        early = "".join(press.data for press in get_typeahead(create_input())) + keyboard.typed_ahead()
+        self._typed_ahead += early
+        return bool(early)
 
     async def yes_or_no(self, text: str) -> bool:
         """A question of our own; Ctrl-C is a no."""
@@ -379,7 +386,6 @@ class TerminalAsker:
     async def _key(self, prompt: str, keys: str) -> str:
         """One of the keys, or "cancel" for Ctrl-C; Escape and Ctrl-D are no."""
         from prompt_toolkit import PromptSession
-        from prompt_toolkit.input.typeahead import get_typeahead
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.output import create_output
 
@@ -399,6 +405,5 @@ class TerminalAsker:
         session: PromptSession[str] = PromptSession(
             key_bindings=bindings, output=create_output(stdout=cast("TextIO", self._err.file))
         )
-        early = "".join(press.data for press in get_typeahead(session.app.input))
-        self._typed_ahead += early + keyboard.typed_ahead()
+        self._set_aside()
         return await session.prompt_async(prompt)

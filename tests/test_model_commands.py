@@ -24,8 +24,6 @@ from tests.double import (
     tool_call,
 )
 
-pytestmark = pytest.mark.unmeasured
-
 Run = Callable[..., subprocess.CompletedProcess[Any]]
 CALCULATE = ("calculator__calculate", '{"expression": "6*7"}')
 USAGE = {"prompt_tokens": 1204, "completion_tokens": 310, "prompt_tokens_details": {"cached_tokens": 980}}

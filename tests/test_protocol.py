@@ -12,7 +12,7 @@ import pytest
 from mcpchat.adapters.schema_cache import identity
 from mcpchat.core.config import ServerConfig, Timeouts
 from mcpchat.core.elicitation import Answer, Form
-from mcpchat.core.errors import ServerError, ToolFailed
+from mcpchat.core.errors import Denied, ServerError, ToolFailed
 from mcpchat.core.events import Notice, ToolProgress
 from mcpchat.core.messages import Text
 from tests.fakes import ScriptedAsker
@@ -100,8 +100,8 @@ async def test_a_server_that_speaks_another_era_than_remembered_is_met_anew(
             await b.call("box.echo", text="hi")
         script.write_text(second)
         async with bench(box=config) as b:
-            changed = await b.call("box.echo", text="hi")
-            assert changed.parts == (Text(text="box.echo was changed by its server, and did not run"),)
+            with pytest.raises(Denied, match=r"box\.echo was changed by its server, and did not run"):
+                await b.call("box.echo", text="hi")
             assert not (await b.call("box.echo", text="hi")).is_error
 
 
@@ -339,9 +339,8 @@ async def test_all_calls_on_a_stale_discovery_are_made_anew(bench: Open, tmp_pat
     async with bench(box=config) as b:
         spec = await b.spec("box.write")
         calls = (b.hub.call(spec, f"c{n}", {"text": "x"}, b.seen.append) for n in range(4))
-        results = await asyncio.gather(*calls)
-        told = "box.write was changed by its server, and did not run"
-        assert [result.parts[0].text for result in results] == [told] * 4
+        refused = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(one) for one in refused] == ["box.write was changed by its server, and did not run"] * 4
         spec = await b.spec("box.write")
         calls = (b.hub.call(spec, f"c{n}", {"text": "x"}, b.seen.append) for n in range(4))
         assert [result.parts[0].text for result in await asyncio.gather(*calls)] == ["echo: x"] * 4

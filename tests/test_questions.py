@@ -296,6 +296,7 @@ def test_no_line_of_a_value_can_be_taken_for_an_argument_and_keys_are_not_broken
     with desk.terminal("ask", "go", columns=40) as terminal:
         screen = terminal.wait_for("no and [r]eason")
         assert "      │ path  /tmp/harmless" in screen
-        assert all(line.startswith("  ") for line in screen.partition("body")[2].splitlines()[1:])
+        lines = screen.partition("body")[2].splitlines()[1:]
+        assert [line for line in lines if line and not line.startswith("  ")] == []
         terminal.send("n")
         terminal.wait_for("ok")

@@ -358,11 +358,11 @@ class TerminalAsker:
         bindings = KeyBindings()
 
         @bindings.add("enter")
+        @bindings.add("c-j")  # what Enter is where it was typed before the prompt was there
         def send(event: "KeyPressEvent") -> None:
             event.current_buffer.validate_and_handle()
 
         @bindings.add("escape", "enter")
-        @bindings.add("c-j")
         def new_line(event: "KeyPressEvent") -> None:
             event.current_buffer.insert_text("\n")
 

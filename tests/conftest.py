@@ -32,7 +32,8 @@ def isolated(
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
-        if name.startswith(("OPENAI_", "MCPCHAT_", "XDG_")):
+        # The size of a terminal is the terminal's to say.
+        if name.startswith(("OPENAI_", "MCPCHAT_", "XDG_")) or name in {"COLUMNS", "LINES"}:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PYTHONPATH", GUARD)

@@ -43,7 +43,7 @@ def test_a_chat_with_the_demo_calculates_lists_and_leaves(start: Start) -> None:
         screen = terminal.wait_for("transport")
         assert re.search(r"calculator +ready +stdio +3", screen)
         terminal.send("/help" + ENTER)
-        screen = terminal.wait_for("/clear")
+        screen = terminal.wait_for("/exit   ")
         for name in ("/help", "/tools", "/servers", "/model", "/clear", "/exit"):
             assert name in screen
         terminal.send("/modle x" + ENTER)

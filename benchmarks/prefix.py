@@ -56,7 +56,7 @@ def replies(api: str) -> list[Reply]:
 async def converse(home: Path, double: ModelDouble, api: str) -> None:
     model = f'[model]\nname = "m"\nbase_url = "{double.base_url}"\napi = "{api}"\n'
     text = f'{model}[servers.calculator]\nbuiltin = "calculator"\n'
-    paths = Paths(config=home / "c.toml", cache=home / "cache", state=home / "state")
+    paths = Paths(config=home / "c.toml", cache=home / "cache", state=home / "state", data=home / "data")
     setup = Setup(config=config.parse(text, "c.toml"), environ=dict(os.environ), paths=paths)
     async with open_chat(setup, Wishes(), emit=lambda event: None, asker=NobodyToAsk()) as chat:
         for turn in range(TURNS):

@@ -1,6 +1,7 @@
 """What every test gets: no keys, a home of its own, and no way past loopback."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import tests.guard.sitecustomize  # the guard, for this process
 from tests.double import ModelDouble
+from tests.postgres import MISSING, Postgres, programs
 
 # Machines are busy: no example fails for the time it took.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
@@ -46,6 +48,20 @@ def isolated(
 def model_double() -> Iterator[ModelDouble]:
     with ModelDouble() as double:
         yield double
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests of this process."""
+    found = programs()
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Postgres(found, port)
+    yield server
+    server.close()
 
 
 @pytest.fixture

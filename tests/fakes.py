@@ -12,6 +12,8 @@ from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.pins import Pins
 from mcpchat.core.ports import Done, ModelEvent, ModelRequest
+from mcpchat.core.session import Session
+from mcpchat.core.threads import Record
 from mcpchat.core.tools import Annotations, ToolSpec
 
 Step = Sequence[ModelEvent | Exception | float]  # a float is a pause, in seconds
@@ -206,6 +208,13 @@ class MemoryResults:
 
 YES = Decision(allowed=True, by="user")
 NO = Decision(allowed=False, by="user", reason="not now")
+
+
+def remember(session: Session, messages: Sequence[Message]) -> None:
+    """Have the session begin with these messages, as if they had been said."""
+    for message in messages:
+        session.transcript.messages.append(message)
+        session.transcript.records.append(Record())
 
 
 def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:

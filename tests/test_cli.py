@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -617,8 +618,10 @@ def test_a_long_result_is_kept_and_the_model_reads_on(run: Run, model_double: Mo
     result = model_double.requests[1]["messages"][-1]["content"]
     key = re.search(r'mcpchat__read_result\(id="(\w+)"', result)
     assert key is not None
-    kept = isolated / f".local/state/mcpchat/results/{key[1]}.txt"
-    assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("x" * 100_000, 0o600)
+    with sqlite3.connect(isolated / ".local/share/mcpchat/threads.db") as kept:
+        (whole,) = kept.execute("SELECT data FROM blobs WHERE hash LIKE ?", (f"{key[1]}%",)).fetchone()
+    kept.close()
+    assert whole == b"x" * 100_000
     arguments = json.dumps({"id": key[1], "offset": 99_990})
     model_double.replies = [tool_call("mcpchat__read_result", arguments), text("Read.")]
     run("ask", "on", config=CAPABLE, **model)

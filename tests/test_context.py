@@ -13,8 +13,8 @@ from mcpchat.core.events import Event
 from mcpchat.core.history import sendable
 from mcpchat.core.messages import Compaction, Image, Message, Text, ToolResult, Usage, user
 from mcpchat.core.ports import ModelChoice, ModelRequest, Retrying
-from mcpchat.core.session import Session
-from tests.fakes import FakeToolbox, ScriptedModel, calls, make_gate, says, tool
+from mcpchat.core.session import Role, Session
+from tests.fakes import FakeToolbox, ScriptedModel, calls, make_gate, remember, says, tool
 
 TOOL = "box__echo"
 OVERFLOW = ModelError("too long", kind="context")
@@ -44,7 +44,13 @@ def session(model: ScriptedModel, window: int | None = None, **more: Any) -> tup
 
     choice = ModelChoice(name="m", adapter=model, window=known)
     toolbox = more.pop("toolbox", FakeToolbox({}))
-    made = Session(model=choice, toolbox=toolbox, gate=make_gate(), emit=seen.append, **more)
+    made = Session(
+        model=choice,
+        toolbox=toolbox,
+        role=Role(gate=make_gate(), instructions=more.pop("instructions", "")),
+        emit=seen.append,
+        **more,
+    )
     return made, seen
 
 
@@ -112,7 +118,7 @@ async def test_what_shortening_cannot_mend_is_summed_up_by_the_same_model_betwee
     long = [message for turn in range(6) for message in (user(f"question {turn}"), assistant("word " * 200))]
     model = ScriptedModel(says("all that was said", usage=Usage(input=50, output=5)), says("ok"))
     made, seen = session(model, window=1500, instructions="Be brief.")
-    made.history = list(long)
+    remember(made, list(long))
     finished = await made.send("and now?")
     summing, asked = model.requests
     assert (summing.tool_choice, summing.system, summing.messages[-1]) == ("none", "Be brief.", user(SUMMARISE))
@@ -129,13 +135,13 @@ async def test_what_shortening_cannot_mend_is_summed_up_by_the_same_model_betwee
 async def test_an_overflow_is_answered_by_the_same_once_and_the_request_made_again() -> None:
     model = ScriptedModel([OVERFLOW], says("so far"), says("ok"))
     made, _ = session(model)
-    made.history = [user("one"), assistant("a" * 900), user("two"), assistant("b")]
+    remember(made, [user("one"), assistant("a" * 900), user("two"), assistant("b")])
     finished = await made.send("three")
     assert finished.stop == "end"
     assert [request.messages[-1].text for request in model.requests] == ["three", SUMMARISE, "three"]
     model = ScriptedModel([OVERFLOW], says("so far"), [OVERFLOW])
     made, _ = session(model)
-    made.history = [user("one"), assistant("a" * 900)]
+    remember(made, [user("one"), assistant("a" * 900)])
     with pytest.raises(ModelError):
         await made.send("two")
     assert sendable(view(made.history)) == view(made.history)
@@ -153,7 +159,7 @@ async def test_the_window_is_learnt_from_the_refusal() -> None:
     refusal = ModelError("too long", kind="context", window=4096)
     model = ScriptedModel([refusal], says("so far"), says("ok"))
     made, _ = session(model)
-    made.history = [user("one"), assistant("a" * 900)]
+    remember(made, [user("one"), assistant("a" * 900)])
     await made.send("two")
     assert made.context.window == 4096
 
@@ -161,7 +167,7 @@ async def test_the_window_is_learnt_from_the_refusal() -> None:
 async def test_a_summary_that_is_too_long_itself_is_made_of_half_as_much() -> None:
     model = ScriptedModel([OVERFLOW], [OVERFLOW], [OVERFLOW], says("so far"), says("ok"))
     made, seen = session(model)
-    made.history = [message for turn in range(8) for message in (user(f"{turn}"), assistant("a" * 400))]
+    remember(made, [message for turn in range(8) for message in (user(f"{turn}"), assistant("a" * 400))])
     await made.send("and?")
     lengths = [len(request.messages) for request in model.requests]
     assert lengths[3] < lengths[2]
@@ -172,7 +178,7 @@ async def test_a_summary_that_is_too_long_itself_is_made_of_half_as_much() -> No
 async def test_a_summary_that_fails_is_told_and_the_question_asked_all_the_same() -> None:
     model = ScriptedModel([ModelError("no", kind="server")], says("ok"))
     made, seen = session(model, window=300)
-    made.history = [user("one"), assistant("a" * 1100)]
+    remember(made, [user("one"), assistant("a" * 1100)])
     finished = await made.send("two")
     assert finished.stop == "end"
     assert notices(seen)[-1] == "the conversation could not be summed up: no"
@@ -228,7 +234,7 @@ async def test_how_many_bytes_make_a_token_is_learnt_from_the_server() -> None:
 async def test_a_cancel_while_summing_up_leaves_the_history_as_it_was() -> None:
     model = ScriptedModel([60.0])
     made, _ = session(model, window=300)
-    made.history = [user("one"), assistant("a" * 1100)]
+    remember(made, [user("one"), assistant("a" * 1100)])
     task = asyncio.create_task(made.send("two"))
     while not model.requests:
         await asyncio.sleep(0)
@@ -248,7 +254,7 @@ def long_history(turns: int = 6, words: int = 200) -> list[Message]:
 async def test_the_question_that_waits_is_shown_word_for_word_however_long() -> None:
     model = ScriptedModel(says("so far"), says("ok"))
     made, _ = session(model, window=4000)
-    made.history = long_history(4, 300)
+    remember(made, long_history(4, 300))
     question = "the newest question " * 500
     await made.send(question)
     assert question not in [message.text for message in model.requests[0].messages]
@@ -259,7 +265,7 @@ async def test_the_results_that_were_just_fetched_are_shown_to_the_model() -> No
     toolbox = FakeToolbox({"echo": lambda a: "fetched " * 800})
     model = ScriptedModel(says("", calls(TOOL, call_id="a")), says("so far"), says("ok"))
     made, _ = session(model, window=4000, toolbox=toolbox)
-    made.history = long_history(3, 500)
+    remember(made, long_history(3, 500))
     await made.send("go")
     assert model.requests[-1].messages[-1].results[0].parts[0].text == "fetched " * 800  # type: ignore[union-attr]
 
@@ -271,7 +277,7 @@ async def test_what_does_not_help_is_not_done_again_at_every_step() -> None:
     empty = says("", usage=Usage(input=900, output=1))
     model = ScriptedModel(steps[0], *(event for one in steps[1:] for event in (empty, one)), says("done"))
     made, seen = session(model, window=1000, toolbox=toolbox)
-    made.history = [user("x" * 3000)]
+    remember(made, [user("x" * 3000)])
     try:
         await made.send("go")
     except IndexError:
@@ -294,7 +300,7 @@ async def test_a_small_first_prompt_teaches_no_ratio() -> None:
 async def test_a_summary_of_a_summary_keeps_what_the_first_one_knew() -> None:
     model = ScriptedModel([OVERFLOW], [OVERFLOW], [OVERFLOW], says("all of it"), says("ok"))
     made, _ = session(model)
-    made.history = [user("zero"), note(replaces=1, limit=50, summary="THE FIRST SUMMARY"), *long_history()]
+    remember(made, [user("zero"), note(replaces=1, limit=50, summary="THE FIRST SUMMARY"), *long_history()])
     await made.send("and?")
     assert all("THE FIRST SUMMARY" in request.messages[0].text for request in model.requests[1:4])
 
@@ -304,7 +310,7 @@ async def test_what_is_cut_is_not_echoed_whole() -> None:
     long = Message(role="assistant", parts=(Text(text="x" * 9000),), raw=raw)
     model = ScriptedModel([OVERFLOW], [OVERFLOW], says("so far"), says("ok"))
     made, _ = session(model)
-    made.history = [user("one"), long]
+    remember(made, [user("one"), long])
     await made.send("two")
     assert [request.messages[1].raw for request in model.requests[1:3]] == [raw, None]
 
@@ -340,7 +346,7 @@ def test_kept_words_are_cut_to_their_limit_and_pictures_of_then_named() -> None:
 async def test_the_users_words_are_kept_while_there_is_room_the_newest_first() -> None:
     model = ScriptedModel(says("so far"), says("ok"))
     made, _ = session(model, window=2000)
-    made.history = [message for turn in range(6) for message in (user(f"{turn}" * 900), assistant("word " * 100))]
+    remember(made, [message for turn in range(6) for message in (user(f"{turn}" * 900), assistant("word " * 100))])
     await made.send("and?")
     kept = [message.text[0] for message in model.requests[-1].messages if message.text[:1].isdigit()]
     assert kept
@@ -372,7 +378,7 @@ async def test_waits_and_money_of_a_summary_are_seen() -> None:
     waits = Retrying(seconds=60.0, why="slow down")
     model = ScriptedModel([waits, *says("", usage=Usage(input=5900, output=1))])
     made, seen = session(model)
-    made.history = long_history()
+    remember(made, long_history())
     with pytest.raises(ModelError, match="wrote no summary"):
         await made.compact()
     assert ev.Notice(level="warning", text="slow down; trying again in 60 s") in seen

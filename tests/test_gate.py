@@ -10,7 +10,7 @@ from mcpchat.core.approvals import Decision, Policy, Question, rules
 from mcpchat.core.errors import StoreError
 from mcpchat.core.messages import Text, ToolCall
 from mcpchat.core.ports import ModelChoice
-from mcpchat.core.session import Session
+from mcpchat.core.session import Role, Session
 from mcpchat.core.tools import Annotations
 from mcpchat.core.turn import Limits
 from tests.fakes import (
@@ -122,7 +122,7 @@ async def test_arguments_changed_into_no_json_are_asked_about_again() -> None:
 def session(toolbox: FakeToolbox, model: ScriptedModel, asker: ScriptedAsker) -> tuple[Session, list[ev.Event]]:
     seen: list[ev.Event] = []
     choice = ModelChoice(name="m", adapter=model)
-    made = Session(model=choice, toolbox=toolbox, gate=make_gate(asker=asker), emit=seen.append)
+    made = Session(model=choice, toolbox=toolbox, role=Role(gate=make_gate(asker=asker)), emit=seen.append)
     return made, seen
 
 
@@ -184,7 +184,7 @@ async def test_no_more_calls_run_in_a_turn_than_its_limit() -> None:
     made = Session(
         model=ModelChoice(name="m", adapter=model),
         toolbox=toolbox,
-        gate=make_gate(),
+        role=Role(gate=make_gate()),
         emit=seen.append,
         limits=Limits(max_calls=3),
     )

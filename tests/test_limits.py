@@ -11,7 +11,7 @@ from mcpchat.core.events import Event
 from mcpchat.core.messages import Image, Message, Text, ToolResult, Usage, user
 from mcpchat.core.ports import Done, ModelChoice
 from mcpchat.core.repeats import Repeats
-from mcpchat.core.session import Session
+from mcpchat.core.session import Role, Session
 from mcpchat.core.spending import Spending
 from mcpchat.core.structured import AnswerSchema
 from mcpchat.core.turn import Limits
@@ -27,7 +27,7 @@ def session(model: ScriptedModel, *answers: Any, price: Any = None, **more: Any)
     made = Session(
         model=ModelChoice(name="m", adapter=model, price=price),
         toolbox=toolbox,
-        gate=make_gate(asker=ScriptedAsker(*answers)),
+        role=Role(gate=make_gate(asker=ScriptedAsker(*answers)), instructions=more.pop("instructions", "")),
         emit=seen.append,
         **more,
     )
@@ -43,7 +43,7 @@ async def test_at_the_limit_of_rounds_the_person_may_let_it_go_on() -> None:
     made, _ = session(model, True, limits=Limits(max_steps=2))
     finished = await made.send("go")
     assert (finished.stop, finished.steps) == ("end", 4)
-    assert made._gate._asker.asked == [("go on", 2)]  # type: ignore[attr-defined]
+    assert made.role.gate._asker.asked == [("go on", 2)]  # type: ignore[attr-defined]
 
 
 async def test_a_no_at_the_limit_has_it_answer_without_tools() -> None:
@@ -159,7 +159,7 @@ async def test_tools_are_sorted_once_frozen_and_only_added_to() -> None:
     assert model.requests[0].tools is model.requests[1].tools
     assert model.requests[0].system == model.requests[1].system
     assert "as it has become" in model.requests[2].system
-    assert {request.cache_key for request in model.requests} == {made.thread_id}
+    assert {request.cache_key for request in model.requests} == {made.transcript.thread.id}
 
 
 # --- answers that fit a schema -----------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ async def test_every_so_many_rounds_the_person_is_asked_anew() -> None:
     model = ScriptedModel(*(step(f"c{number}") for number in range(4)), says("done"))
     made, _ = session(model, True, True, limits=Limits(max_steps=2))
     await made.send("go")
-    assert made._gate._asker.asked == [("go on", 2), ("go on", 4)]  # type: ignore[attr-defined]
+    assert made.role.gate._asker.asked == [("go on", 2), ("go on", 4)]  # type: ignore[attr-defined]
 
 
 async def test_a_retry_that_brings_nothing_keeps_the_answer_that_was_there() -> None:

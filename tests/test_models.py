@@ -22,7 +22,9 @@ HERE = Path("/nowhere")
 
 def models(text: str = "", *, priced: bool = False, **environ: str) -> Models:
     setup = Setup(
-        config=config.parse(text, "c.toml"), environ=environ, paths=Paths(config=HERE, cache=HERE, state=HERE)
+        config=config.parse(text, "c.toml"),
+        environ=environ,
+        paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE),
     )
     return Models(setup, priced=priced)
 
@@ -246,7 +248,9 @@ async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
 
 async def test_a_limit_of_cost_holds_for_the_model_that_is_switched_to() -> None:
     text = '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nprice = { input = 1, output = 1 }\n[model.free]\nbase_url = "http://127.0.0.1:2/v1"\n'
-    setup = Setup(config=config.parse(text, "c.toml"), environ={}, paths=Paths(config=HERE, cache=HERE, state=HERE))
+    setup = Setup(
+        config=config.parse(text, "c.toml"), environ={}, paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE)
+    )
     found = Models(setup, must_be_priced=True)
     await found.choose("m")
     with pytest.raises(UsageError, match="the price of free is not known"):

@@ -23,7 +23,7 @@ from mcpchat.core.messages import (
     user,
 )
 from mcpchat.core.ports import ModelChoice, ModelRequest, Options
-from mcpchat.core.session import Session
+from mcpchat.core.session import Role, Session
 from mcpchat.core.turn import Limits
 from tests import strict
 from tests.double import DONE, call_item, chunk, event, message_item, reasoning_item, response
@@ -212,7 +212,7 @@ async def _conversation(
     session = Session(
         model=choices[0 if api == "chat" else 1],
         toolbox=FakeToolbox({"echo": _echo, "slow": _slow}, tool("echo"), tool("slow")),
-        gate=make_gate(),
+        role=Role(gate=make_gate()),
         emit=lambda event: None,
         limits=Limits(max_steps=2),
     )

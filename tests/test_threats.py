@@ -375,7 +375,9 @@ def test_a_secret_reaches_neither_the_model_nor_output_nor_any_file(desk: Strang
             assert ours not in told
             assert theirs not in told
         assert "It is [secret], [secret]" in done.stdout or output == "jsonl"
-    assert not [path for path in Path(os.environ["HOME"]).rglob("*") if path.is_file() and ours in path.read_text()]
+    assert not [
+        path for path in Path(os.environ["HOME"]).rglob("*") if path.is_file() and ours.encode() in path.read_bytes()
+    ]
 
 
 def test_a_path_or_an_address_that_came_by_a_reference_is_no_secret(desk: StrangeBox) -> None:
@@ -412,7 +414,7 @@ def test_all_that_is_written_is_for_its_owner_alone(desk: StrangeBox) -> None:
         terminal.wait_exit()
     home = Path(os.environ["HOME"])
     files = {path: stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*")}
-    assert {path.name for path in files} >= {"history", "approvals.json", "pins", "results", "logs", "servers"}
+    assert {path.name for path in files} >= {"history", "approvals.json", "pins", "threads.db", "logs", "servers"}
     ours = {path: mode for path, mode in files.items() if "mcpchat" in path.parts}
     assert {mode for path, mode in ours.items() if path.is_file()} == {0o600}
     assert {mode for path, mode in ours.items() if path.is_dir()} == {0o700}

@@ -12,7 +12,8 @@ from mcpchat.core.errors import ModelError, ServerError
 from mcpchat.core.events import Event
 from mcpchat.core.messages import Message, Text, Usage, error_result, user
 from mcpchat.core.ports import CallStarted, ModelChoice, Retrying
-from mcpchat.core.session import Session
+from mcpchat.core.session import Role, Session
+from mcpchat.core.threads import Record
 from mcpchat.core.turn import Limits
 from tests.fakes import NO, YES, FakeToolbox, ScriptedAsker, ScriptedModel, calls, make_gate, open_calls, says, tool
 
@@ -26,7 +27,13 @@ def session(model: ScriptedModel, toolbox: FakeToolbox | None = None, **more: An
     choice = ModelChoice(name="m", adapter=model, notice=more.pop("notice", ""))
     if steps := more.pop("max_steps", None):
         more["limits"] = Limits(max_steps=steps)
-    made = Session(model=choice, toolbox=toolbox or FakeToolbox(), gate=gate, emit=seen.append, **more)
+    made = Session(
+        model=choice,
+        toolbox=toolbox or FakeToolbox(),
+        role=Role(gate=gate, instructions=more.pop("instructions", "")),
+        emit=seen.append,
+        **more,
+    )
     return made, seen
 
 
@@ -35,14 +42,15 @@ def untimed(seen: list[Event]) -> list[Event]:
     import msgspec
 
     timed = (ev.ToolFinished, ev.TurnFinished)
-    return [msgspec.structs.replace(e, seconds=0.0) if isinstance(e, timed) else e for e in seen]
+    shown = [msgspec.structs.replace(e, seconds=0.0) if isinstance(e, timed) else e for e in seen]
+    return [msgspec.structs.replace(e, record=Record()) if isinstance(e, ev.MessageAdded) else e for e in shown]
 
 
 async def test_an_answer_without_tools_is_streamed_added_and_finished() -> None:
     made, seen = session(ScriptedModel(says("Hi.")))
     finished = await made.send("hello")
     assert untimed(seen) == [
-        ev.TurnStarted(thread_id=made.thread_id, model="m"),
+        ev.TurnStarted(thread_id=made.transcript.thread.id, model="m"),
         ev.MessageAdded(message=user("hello")),
         ev.TextDelta(text="H"),
         ev.TextDelta(text="i."),
@@ -282,7 +290,7 @@ async def test_what_must_be_known_of_a_model_is_said_once() -> None:
 async def test_clearing_begins_a_new_thread() -> None:
     made, _ = session(ScriptedModel(says("Hi.")))
     await made.send("hello")
-    before = made.thread_id
+    before = made.transcript.thread.id
     made.clear()
     assert made.history == []
-    assert made.thread_id != before
+    assert made.transcript.thread.id != before

@@ -11,6 +11,7 @@ from mcpchat.core import events as ev
 from mcpchat.core.approvals import Decision
 from mcpchat.core.events import Event
 from mcpchat.core.messages import (
+    AgentSwitch,
     Audio,
     Image,
     Link,
@@ -24,6 +25,7 @@ from mcpchat.core.messages import (
     user,
 )
 from mcpchat.core.sanitize import clean, one_line
+from mcpchat.core.threads import CallRecord, Record
 from tests.fakes import open_calls
 
 CALL = ToolCall(id="c", name="a__b", arguments="{}")
@@ -38,6 +40,14 @@ EVERY: list[Event] = [
     ev.ReasoningDelta(text="r"),
     ev.MessageAdded(message=Message(role="assistant", parts=(Reasoning(text="r"), Text(text="t"), CALL))),
     ev.MessageAdded(message=Message(role="tool", parts=(RESULT,))),
+    ev.MessageAdded(
+        message=Message(role="system", parts=(AgentSwitch(agent="mail", model="m"),)),
+        number=7,
+        record=Record(
+            at=1.5, agent="mail", usage=Usage(input=1), cost=0.25, calls=(CallRecord(call_id="c", tool="a.b"),)
+        ),
+    ),
+    ev.BranchChanged(thread_id="t", head=3, messages=2),
     ev.ToolDecided(call=CALL, tool="a.b", decision=Decision(allowed=True, by="policy")),
     ev.ToolStarted(call=CALL, tool="a.b"),
     ev.ToolFinished(call=CALL, tool="a.b", result=RESULT, seconds=0.5),

@@ -72,8 +72,9 @@ class _Server:
 class McpHub:
     """A Toolbox and Servers over the configured servers.
 
-    ``visible`` says which tools are on offer at all; ``refresh`` leaves the disk cache unread; ``watch`` has servers
-    tell of their changes, and leaves it to the person when to sign in.
+    ``chosen`` names those that are used, None for all; ``visible`` says which tools are on offer at all; ``refresh``
+    leaves the disk cache unread; ``watch`` has servers tell of their changes, and leaves it to the person when to sign
+    in.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class McpHub:
         cache: SchemaCache,
         logs: Path,
         emit: Emit,
+        chosen: Sequence[str] | None = None,
         visible: Callable[[ToolSpec], bool] = lambda spec: True,
         refresh: bool = False,
         watch: bool = False,
@@ -103,7 +105,7 @@ class McpHub:
         self._starting = asyncio.Semaphore(_STARTS)
         self._offer: tuple[ToolSpec, ...] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._servers: dict[str, _Server] = {}
+        self._all: dict[str, _Server] = {}
         for name, config in servers.items():
             if config.enabled:
                 limits = config.timeouts.over(timeouts).over(DEFAULT_TIMEOUTS)
@@ -113,7 +115,22 @@ class McpHub:
                 if not refresh and (kept := cache.load(server.key)):
                     server.era = kept.era
                     self._learn(server, kept.catalog)
-                self._servers[name] = server
+                self._all[name] = server
+        self._servers = self._among(chosen)
+
+    def _among(self, chosen: Sequence[str] | None) -> dict[str, _Server]:
+        return {name: server for name, server in self._all.items() if chosen is None or name in chosen}
+
+    async def choose(self, chosen: Sequence[str] | None, visible: Callable[[ToolSpec], bool]) -> None:
+        """Use these servers from now on, None for all, and offer these of their tools. The others are stopped."""
+        before, self._servers = self._servers, self._among(chosen)
+        self._visible = visible
+        self._offer = None
+        for server in before.values():
+            if server.name not in self._servers:
+                async with server.lock:
+                    await self._stop(server)
+                    server.state, server.detail = "idle", ""
 
     # The Toolbox.
 
@@ -286,8 +303,8 @@ class McpHub:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await asyncio.gather(*(self._stop(server) for server in self._servers.values()))
-        for server in self._servers.values():
+        await asyncio.gather(*(self._stop(server) for server in self._all.values()))
+        for server in self._all.values():
             server.log.close()
         self._dialler.orphans.close()
 

@@ -33,6 +33,16 @@ def add_server(text: str, name: str, entry: Mapping[str, Any]) -> str:
     return f"{text.rstrip()}\n\n{tomlkit.dumps({'servers': tables})}".lstrip()
 
 
+def add_agent(text: str, name: str, entry: Mapping[str, Any]) -> str:
+    """The file's text with one more agent. Raises UsageError when the name is taken."""
+    document, _ = _servers(text)
+    if name in document.get("agents", {}):
+        raise UsageError(f"there is an agent named {name!r} already", hint=f"mcpchat agents show {name}")
+    tables = tomlkit.table(is_super_table=True)
+    tables[name] = _table(entry)
+    return f"{text.rstrip()}\n\n{tomlkit.dumps({'agents': tables})}".lstrip()
+
+
 def remove_server(text: str, name: str) -> str:
     """The file's text without this server. Raises UsageError when there is none."""
     document, servers = _servers(text)

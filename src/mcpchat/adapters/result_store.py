@@ -1,56 +1,40 @@
-"""Whole results of tools in private files, for as long as a conversation may come back to them."""
+"""Whole results of tools, kept with the threads; where nothing is saved, for as long as the program runs."""
 
-import hashlib
-import re
-import time
-from contextlib import suppress
-from pathlib import Path
-
-from mcpchat.adapters.private_files import private_folder, read_private, write_private
 from mcpchat.core.errors import StoreError
+from mcpchat.core.ports import ThreadStore
+from mcpchat.core.stored import KEY, digest
 
-_KEPT_FOR = 7 * 24 * 3600.0  # seconds
-_MOST_BYTES = 500_000_000  # of all files together; the oldest go first
-_KEY = re.compile(r"[a-z0-9]{12}")
+_KEY_LENGTH = 16
 
 
-class ResultFiles:
-    """A ResultStore of one file each, which only their owner may read."""
+class Results:
+    """A ResultStore by content: the same result has the same key, and so the same words for the model.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    New ones are kept in ``store``, where there is one; earlier ones are found in ``earlier`` too.
+    """
+
+    def __init__(self, store: ThreadStore | None, earlier: ThreadStore | None = None) -> None:
+        self._store = store
+        self._earlier = store or earlier
+        self._here: dict[str, bytes] = {}
 
     def save(self, text: str) -> str | None:
         data = text.encode(errors="replace")
-        key = hashlib.sha256(data).hexdigest()[:12]  # of the content: the same result has the same words for the model
-        path = self._folder / f"{key}.txt"
+        key = digest(data)[:_KEY_LENGTH]
         try:
-            private_folder(self._folder)
-            self._tidy()
-            if path.exists():
-                path.touch()
+            if self._store is not None:
+                self._store.keep(data)
                 return key
-            write_private(path, data, durable=False)
-        except (OSError, StoreError):
-            return None
+        except StoreError:
+            pass  # that nothing can be written is told where messages are
+        self._here[key] = data
         return key
 
     def load(self, key: str) -> str | None:
-        if not _KEY.fullmatch(key):
-            return None
-        try:
-            data = read_private(self._folder / f"{key}.txt")
-        except StoreError:
-            return None
+        data = self._here.get(key)
+        if data is None and self._earlier is not None and KEY.fullmatch(key):
+            try:
+                data = self._earlier.content(key)
+            except StoreError:
+                return None
         return data.decode(errors="replace") if data is not None else None
-
-    def _tidy(self) -> None:
-        """Drop what is old, and then the oldest while all together take too much."""
-        files = sorted(((path.stat(), path) for path in self._folder.glob("*.txt")), key=lambda file: file[0].st_mtime)
-        total = sum(stat.st_size for stat, _ in files)
-        for stat, path in files:
-            if stat.st_mtime > time.time() - _KEPT_FOR and total < _MOST_BYTES:
-                break
-            with suppress(OSError):
-                path.unlink()
-            total -= stat.st_size

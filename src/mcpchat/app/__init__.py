@@ -1,45 +1,30 @@
 """The composition root: from the config and the environment to a running session; the one place that picks adapters."""
 
-import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mcpchat.adapters import schema_check
 from mcpchat.adapters.browser import open_page
-from mcpchat.adapters.mcp_dial import Dialler
 from mcpchat.adapters.mcp_hub import McpHub
-from mcpchat.adapters.mcp_link import Connector
 from mcpchat.adapters.private_files import open_to_append, open_to_others
-from mcpchat.adapters.result_store import ResultFiles
-from mcpchat.adapters.schema_cache import SchemaCache
+from mcpchat.app.chat import Chat, open_chat
+from mcpchat.app.hub import make_host, make_logins, open_hub
 from mcpchat.app.logins import Logins
 from mcpchat.app.models import Models
-from mcpchat.app.permission import make_gate, pinned
-from mcpchat.app.setup import Paths, Setup, Wishes, choose_agent, default_paths, importing
+from mcpchat.app.setup import Paths, Setup, Wishes, default_paths
 from mcpchat.core import config as configuration
-from mcpchat.core.bounded import BoundedToolbox
-from mcpchat.core.budgets import Budget
-from mcpchat.core.config import AgentConfig, Config
-from mcpchat.core.discretion import Discreet
+from mcpchat.core.config import Config
 from mcpchat.core.errors import ConfigError, StoreError, UsageError
-from mcpchat.core.events import Emit
-from mcpchat.core.host import AskingHost
-from mcpchat.core.messages import Part, Usage
-from mcpchat.core.patterns import matches
-from mcpchat.core.ports import Asker, Host, ModelChoice, SignInScreen, Toolbox
-from mcpchat.core.session import Session
-from mcpchat.core.structured import AnswerSchema
-from mcpchat.core.tools import ToolSpec
-from mcpchat.core.turn import Limits
+from mcpchat.core.messages import Part
 
-__all__ = ["Logins", "McpHub", "Models", "Paths", "Setup", "Wishes", "default_paths"]  # and what is defined here
-
-STEPS, STEPS_IN_CHAT = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
+__all__ = [  # and what is defined here
+    "Chat", "Logins", "McpHub", "Models", "Paths", "Setup", "Wishes", "default_paths", "make_host", "make_logins",
+    "open_chat", "open_hub",
+]  # fmt: skip
 
 
 def starter() -> str:
@@ -71,6 +56,13 @@ def add_server(path: Path, name: str, entry: Mapping[str, object]) -> None:
     from mcpchat.adapters import registry
 
     registry.write(path, registry.add_server(_text_of(path), name, entry))
+
+
+def add_agent(path: Path, name: str, entry: Mapping[str, object]) -> None:
+    """Write one more agent into the config file, which is made if need be. Raises UsageError, ConfigError."""
+    from mcpchat.adapters import registry
+
+    registry.write(path, registry.add_agent(_text_of(path), name, entry))
 
 
 def remove_server(path: Path, name: str) -> None:
@@ -113,78 +105,6 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
     return configuration.parse(_read(path), str(path))
 
 
-def load_sdk() -> Connector:
-    """The adapter that imports the mcp SDK."""
-    with importing():
-        from mcpchat.adapters import mcp_server
-
-    return mcp_server
-
-
-@asynccontextmanager
-async def open_hub(
-    setup: Setup,
-    emit: Emit,
-    host: Host,
-    *,
-    logins: Logins,
-    agent: AgentConfig | None = None,
-    refresh: bool = False,
-    watch: bool = False,
-) -> AsyncIterator[McpHub]:
-    """The configured servers, of which an agent may choose some; those that nothing is known of are starting.
-
-    ``watch`` has them tell of their changes.
-    """
-    agent = agent or AgentConfig()
-    servers = setup.config.servers
-    if agent.servers is not None:
-        servers = {name: server for name, server in servers.items() if name in agent.servers}
-    globs = agent.tools
-
-    def visible(spec: ToolSpec) -> bool:
-        return any(matches(glob, spec.label) for glob in globs)
-
-    dialler = Dialler(
-        environ=setup.environ,
-        host=host,
-        load_sdk=load_sdk,
-        most_bytes=setup.config.limits.max_message,
-        credentials=logins,
-        secrets=setup.secrets,
-        own_folders=(setup.paths.config.parent, setup.paths.state, setup.paths.cache),
-    )
-    hub = McpHub(
-        servers,
-        dialler=dialler,
-        credentials=logins,
-        secrets=setup.secrets,
-        timeouts=setup.config.timeouts,
-        budget=Budget(
-            tools=setup.config.limits.max_tools,
-            description=setup.config.limits.max_description,
-            schema=setup.config.limits.max_schema,
-        ),
-        cache=SchemaCache(setup.paths.cache / "servers"),
-        logs=setup.paths.state / "logs",
-        emit=emit,
-        visible=visible,
-        refresh=refresh,
-        watch=watch,
-    )
-    try:
-        await hub.spawn_unknown()
-        yield hub
-    finally:
-        # To the end: a second Ctrl-C must not leave servers behind, nor lose a token that is on its way.
-        closing = asyncio.create_task(hub.aclose())
-        while not closing.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({closing})
-        await logins.settle()
-        closing.result()
-
-
 def read_log(setup: Setup, server: str) -> str:
     """The text of a server's log file, empty where there is none."""
     from mcpchat.adapters.server_log import ServerLog
@@ -192,123 +112,28 @@ def read_log(setup: Setup, server: str) -> str:
     return ServerLog(setup.paths.state / "logs" / f"{server}.log").text()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chat:
-    """A session and what belongs to it."""
-
-    session: Session
-    hub: McpHub
-    toolbox: Toolbox
-    setup: Setup
-    models: Models
-    logins: Logins
-
-    @property
-    def tables(self) -> Sequence[str]:
-        """The models that the config names."""
-        return tuple(self.setup.config.model.entries)
-
-    async def switch(self, name: str) -> None:
-        """Go on with another model. Raises NoModel, ConfigError."""
-        self.session.switch(await self.models.choose(name))
-
-    async def login(self, name: str) -> None:
-        """Have the person sign in, and the servers that wait for it start anew. Raises what can go wrong."""
-        await self.logins.login(name)
-        name = self.logins.resolve(name)
-        here = {status.name for status in self.hub.status()}  # an agent may leave some out
-        for server in self.logins.servers_of(name):
-            if server in here:
-                await self.hub.restart(server)
-
-    def login_names(self) -> Sequence[str]:
-        """What can be signed in to."""
-        return self.logins.names()
-
-    async def offered(self) -> Sequence[str]:
-        """What the server in use lists as its models. Raises ModelError, NoModel, ConfigError."""
-        return await self.models.offered()
-
-
-def make_logins(setup: Setup, asker: Asker, screen: SignInScreen, *, in_chat: bool = False) -> Logins:
-    """The logins of a run; whoever answers questions is asked before a server has anybody sign in."""
-    return Logins(setup, screen, agree=asker.confirm, in_chat=in_chat)
-
-
 def browse(url: str) -> bool:
     """Start the user's browser at an address: whether one was started."""
     return open_page(url, os.environ)
 
 
-def make_host(
-    setup: Setup,
-    asker: Asker,
-    emit: Emit,
-    *,
-    yes: bool = False,
-    model: Callable[[], ModelChoice | None] = lambda: None,
-    charge: Callable[[Usage], None] = lambda usage: None,
-) -> Host:
-    """Who answers what servers ask: the asker, and the model where there is one."""
-    return AskingHost(
-        asker,
-        emit=emit,
-        check=schema_check.problem,
-        model=model,
-        charge=charge,
-        yes=yes,
-        clean=setup.secrets.redact_value,
-    )
+def write_file(path: Path, pieces: Iterable[str]) -> None:
+    """Write the pieces into a file that only its owner can read; in its place at once, or not at all.
 
-
-@asynccontextmanager
-async def open_chat(
-    setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker, screen: SignInScreen, watch: bool = False
-) -> AsyncIterator[Chat]:
-    """A session, ready to send; all that it started is stopped at the end. ``watch`` is for one that lasts.
-
-    The order is for speed: servers whose tools are unknown are started first and boot while the model's SDK is
-    imported here.
+    Raises UsageError.
     """
-    agent = choose_agent(setup.config, wishes.agent)
-    emit = Discreet(emit, setup.secrets)
-    sessions: list[Session] = []  # the one to come: a server may ask for its model
-    host = make_host(
-        setup,
-        asker,
-        emit,
-        yes=wishes.yes,
-        model=lambda: sessions[0].model if sessions else None,
-        charge=lambda usage: sessions[0].charge(usage),
-    )
-    logins = make_logins(setup, asker, screen, in_chat=watch)
-    async with open_hub(setup, emit, host, logins=logins, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
-        limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
-        models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)
-        model = await models.choose(wishes.model or agent.model)
-        agreed = pinned(setup, hub, asker, emit)
-        session = Session(
-            model=model,
-            toolbox=BoundedToolbox(
-                agreed, limit=setup.config.limits.max_result, store=ResultFiles(setup.paths.state / "results")
-            ),
-            gate=make_gate(setup, wishes, asker, agreed, emit),
-            emit=emit,
-            instructions=agent.instructions,
-            limits=limits,
-            schema=AnswerSchema(dict(wishes.schema), schema_check.problem) if wishes.schema is not None else None,
-        )
-        sessions.append(session)
-        yield Chat(session=session, hub=hub, toolbox=agreed, setup=setup, models=models, logins=logins)
-
-
-def _limits(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
-    return Limits(
-        max_steps=wishes.max_steps or config.limits.max_steps or steps,
-        max_calls=config.limits.max_calls,
-        max_tokens=wishes.max_tokens or config.limits.max_tokens,
-        max_dollars=config.limits.max_cost if wishes.max_cost is None else wishes.max_cost,
-    )
+    target = path.expanduser()
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".mcpchat-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+                file.writelines(pieces)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_schema(text: str) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class Models:
         if name == "demo":
             from mcpchat.adapters.demo_model import NOTICE, DemoModel
 
-            return ModelChoice(name=name, adapter=DemoModel(), notice=NOTICE, price=_free if self._priced else None)
+            cost = _free if self._priced else None
+            return ModelChoice(name=name, adapter=DemoModel(), chosen=name, notice=NOTICE, price=cost)
         place = self._place(label)
         adapter = await self._adapter(place, name)
         if name is None and not adapter.client.is_openai:
@@ -90,6 +91,8 @@ class Models:
                 hint="give it one in the config (price under its model table), or limit tokens: --max-tokens",
             )
         self._here = label
+        table = self._setup.config.model.entries.get(label)
+        chosen = name if table is None else label if name == (table.name or label) else f"{name}@{label}"
         return ModelChoice(
             name=name,
             adapter=adapter,
@@ -99,6 +102,7 @@ class Models:
                 reasoning_effort=place.entry.reasoning_effort,
                 extra_body=place.entry.extra_body,
             ),
+            chosen=chosen,
             at=f"{adapter.client.base_url.rstrip('/')}, {adapter.api_name}",
             window=_window(adapter, place.entry, name),
             price=price,

@@ -23,16 +23,21 @@ def working_folder() -> Path:
 
 @dataclass(frozen=True)
 class Paths:
-    """Where things are kept: the config file, and folders for what can be rebuilt and for what cannot."""
+    """Where things are kept: the config file, and folders for what can be rebuilt, for what cannot, and for threads."""
 
     config: Path
     cache: Path
     state: Path
+    data: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What one run asks for, over the config. ``priced``: what it costs is to be known."""
+    """What one run asks for, over the config.
+
+    ``priced``: what it costs is to be known. ``thread`` is one to go on with (its id or title, or that and @NUMBER),
+    ``go_on`` wants the latest; ``title`` names a new one; without ``save`` nothing is kept.
+    """
 
     model: str | None = None
     agent: str | None = None
@@ -45,6 +50,10 @@ class Wishes:
     max_cost: float | None = None
     schema: Mapping[str, Any] | None = None
     priced: bool = False
+    thread: str | None = None
+    go_on: bool = False
+    title: str = ""
+    save: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +80,7 @@ def default_paths(environ: Mapping[str, str]) -> Paths:
         config=Path(named).expanduser() if named else folders.user_config_path / "config.toml",
         cache=folders.user_cache_path,
         state=folders.user_state_path,
+        data=folders.user_data_path,
     )
 
 
@@ -83,6 +93,11 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def name_of_agent(config: Config, name: str | None) -> str:
+    """The name of the agent that is meant; empty where there is none in particular."""
+    return name if name is not None else "default" if "default" in config.agents else ""
 
 
 def choose_agent(config: Config, name: str | None) -> AgentConfig:

@@ -5,21 +5,33 @@ from typing import Annotated
 
 import typer
 
-from mcpchat.cli import approval_commands, auth_commands, config_commands, server_commands, trust_commands
+from mcpchat.cli import (
+    agent_commands,
+    approval_commands,
+    auth_commands,
+    config_commands,
+    server_commands,
+    thread_commands,
+    trust_commands,
+)
 from mcpchat.cli.common import (
     AgentOption,
     AllowOption,
     ConfigOption,
+    ContinueOption,
     CostOption,
     DebugOption,
     DenyOption,
     JsonOutput,
     ModelOption,
     NoColorOption,
+    NoSaveOption,
     QuietOption,
     RefreshOption,
     StatsOption,
     StepsOption,
+    ThreadOption,
+    TitleOption,
     TokensOption,
     YesOption,
     bad_choice,
@@ -38,6 +50,8 @@ app = typer.Typer(
 )
 app.add_typer(server_commands.app, name="servers")
 app.add_typer(auth_commands.app, name="auth")
+app.add_typer(thread_commands.app, name="threads")
+app.add_typer(agent_commands.app, name="agents")
 app.add_typer(config_commands.app, name="config")
 app.add_typer(trust_commands.app, name="trust")
 app.add_typer(approval_commands.app, name="approvals")
@@ -54,6 +68,10 @@ def root(
     max_steps: StepsOption = None,
     max_tokens: TokensOption = None,
     max_cost: CostOption = None,
+    go_on: ContinueOption = False,
+    thread: ThreadOption = None,
+    title: TitleOption = "",
+    no_save: NoSaveOption = False,
     stats: StatsOption = False,
     config: ConfigOption = None,
     refresh: RefreshOption = False,
@@ -80,16 +98,16 @@ def root(
         groups = {
             "approvals": approval_commands.NAMES,
             "auth": auth_commands.NAMES,
+            "agents": agent_commands.NAMES,
             "config": config_commands.NAMES,
+            "threads": thread_commands.NAMES,
             "servers": server_commands.NAMES,
             "trust": trust_commands.NAMES,
         }
         inner = dict.fromkeys(groups.get(ctx.invoked_subcommand, ()), given)
         ctx.default_map = {ctx.invoked_subcommand: given | inner}
         return 0
-    return chat(
-        model, agent, allow, deny, yes, max_steps, max_tokens, max_cost, stats, config, refresh, no_color, debug
-    )
+    return chat(**{name: value for name, value in ctx.params.items() if name != "version"})
 
 
 @app.command()
@@ -102,6 +120,10 @@ def chat(
     max_steps: StepsOption = None,
     max_tokens: TokensOption = None,
     max_cost: CostOption = None,
+    go_on: ContinueOption = False,
+    thread: ThreadOption = None,
+    title: TitleOption = "",
+    no_save: NoSaveOption = False,
     stats: StatsOption = False,
     config: ConfigOption = None,
     refresh: RefreshOption = False,
@@ -123,6 +145,10 @@ def chat(
         max_tokens=max_tokens,
         max_cost=max_cost,
         priced=True,
+        thread=thread,
+        go_on=go_on,
+        title=title,
+        save=not no_save,
     )
     setup = make_setup(config, offer=is_terminal(sys.stdin, sys.stdout, sys.stderr))
     return run_async(talk.chat(setup, wishes, talk.Look(no_color=no_color, stats=stats)))
@@ -145,6 +171,12 @@ def ask(
             help="text (rendered at a terminal), markdown (as the model wrote it), json or jsonl.",
         ),
     ] = "text",
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template", "-t", metavar="NAME", help="Ask by a template; KEY=VALUE words are values of its variables."
+        ),
+    ] = None,
     attach: Annotated[
         list[str] | None,
         typer.Option("--attach", metavar="FILE", help="Send a text, an image or a PDF along; - is stdin. Repeatable."),
@@ -158,6 +190,10 @@ def ask(
     max_steps: StepsOption = None,
     max_tokens: TokensOption = None,
     max_cost: CostOption = None,
+    go_on: ContinueOption = False,
+    thread: ThreadOption = None,
+    title: TitleOption = "",
+    no_save: NoSaveOption = False,
     stats: StatsOption = False,
     quiet: QuietOption = False,
     config: ConfigOption = None,
@@ -173,6 +209,8 @@ def ask(
       mcpchat ask "What is 15% of 80?"
       cat report.txt | mcpchat ask "Sum up in three lines:"
       mcpchat ask --attach chart.png "What does this show?"
+      mcpchat ask -c "And in euros?"                          with the latest thread
+      git diff | mcpchat ask -t review language=German        a template of yours
     """
     from mcpchat.app import Wishes, read_attachments, read_schema
     from mcpchat.cli import talk
@@ -191,12 +229,17 @@ def ask(
         max_cost=max_cost,
         schema=read_schema(schema) if schema is not None else None,
         priced=stats or output in {"json", "jsonl"},
+        thread=thread,
+        go_on=go_on,
+        title=title,
+        save=not no_save,
     )
     files = attach or []
-    question = talk.question(words or [], read_input="-" not in files)
+    setup = make_setup(config, quiet=quiet)
+    question = talk.question(words or [], setup, template=template, read_input="-" not in files)
     attached = read_attachments(files)
     look = talk.Look(quiet=quiet, no_color=no_color, stats=stats)
-    return run_async(talk.ask(make_setup(config, quiet=quiet), wishes, question, attached, output, look))
+    return run_async(talk.ask(setup, wishes, question, attached, output, look))
 
 
 @app.command()

@@ -57,6 +57,13 @@ CostOption = Annotated[
     float | None,
     typer.Option("--max-cost", metavar="USD", min=0, help="US dollars of the run: stop before the next request."),
 ]
+ContinueOption = Annotated[bool, typer.Option("--continue", "-c", help="Go on with the latest thread.")]
+ThreadOption = Annotated[
+    str | None,
+    typer.Option("--thread", metavar="ID|TITLE", help="Go on with this thread; with @NUMBER, after that message."),
+]
+TitleOption = Annotated[str, typer.Option("--title", metavar="TEXT", help="What the new thread is called.")]
+NoSaveOption = Annotated[bool, typer.Option("--no-save", help="Keep nothing of what is said.")]
 StatsOption = Annotated[bool, typer.Option("--stats", help="Say what each turn took: tokens, money, time.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No tool lines and notices, only warnings.")]
 RefreshOption = Annotated[bool, typer.Option("--refresh", help="Ask every server anew what it offers.")]

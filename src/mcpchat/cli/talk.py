@@ -20,6 +20,7 @@ from mcpchat.core.messages import Message, Part, Text, user
 from mcpchat.core.ports import Asker, Servers, SignInScreen
 from mcpchat.core.sanitize import one_line, visible
 from mcpchat.core.spending import Spending
+from mcpchat.core.templates import composed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,10 +39,20 @@ class Look:
     stats: bool = False
 
 
-def question(words: Sequence[str], *, read_input: bool = True) -> tuple[str, str]:
-    """The words, and what is piped in. Raises UsageError when there is neither."""
+def question(
+    words: Sequence[str], setup: Setup, *, template: str | None = None, read_input: bool = True
+) -> tuple[str, str]:
+    """The words, and what is piped in; what a template makes of both counts as words.
+
+    Raises UsageError when there is neither.
+    """
     piped = "" if not read_input or sys.stdin is None or sys.stdin.isatty() else _read_input()
     asked = " ".join(words).strip(), piped.strip("\n")
+    if template is not None:
+        from mcpchat.app import templates
+
+        text = templates.read(setup, template)
+        asked = "", composed(template, text, words, visible(asked[1]), templates.known_values(setup))
     if not "".join(asked).strip():
         raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
     words_said, piped = (piece.encode(errors="replace").decode() for piece in asked)  # no request could hold the rest
@@ -144,6 +155,7 @@ async def ask(
                 finished = await chat.session.send(message)
             else:
                 finished, value = await chat.session.answer(message)
+            await chat.name_thread()
     except ModelError as error:
         if isinstance(shown, plain.JsonSummary) and shown.partial:
             error.message, error.hint = setup.secrets.redact(error.message), setup.secrets.redact(error.hint)
@@ -181,9 +193,10 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
     from rich.text import Text
 
     from mcpchat.ui import keyboard
-    from mcpchat.ui.commands import Room
+    from mcpchat.ui.branching import recall
     from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
     from mcpchat.ui.repl import repl
+    from mcpchat.ui.room import Room
     from mcpchat.ui.sign_in import TerminalScreen
 
     out, _ = _consoles(look.no_color)
@@ -201,10 +214,15 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
                 servers=opened.hub,
                 models=opened,
                 logins=opened,
+                agents=opened,
+                threads=opened,
+                templates=opened,
                 read_file=lambda name: read_attachments([name]),
                 console=out,
                 redact=setup.secrets.redact,
             )
+            if opened.resumed:
+                recall(room)
             opened.hub.start_behind()
             await repl(room, history_file=history_file(setup), typed_ahead=asker.take_typed_ahead)
     return 0

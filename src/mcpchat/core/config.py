@@ -228,16 +228,56 @@ class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = ()
 
 
+class AgentOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the agent's model is to answer, over what the model's table says."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    reasoning_effort: str | None = None
+    max_output_tokens: Annotated[int, Meta(gt=0)] | None = None
+    extra_body: Annotated[dict[str, Any], Meta(description="More of the request, as the server's API has it.")] = field(
+        default_factory=dict
+    )
+
+
 class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A role to talk in: instructions, a model, a choice of servers and tools. "default" is used unless named."""
 
-    instructions: Annotated[str, Meta(description="What the model is told before the conversation.")] = ""
+    description: Annotated[str, Meta(description="What it is for, for people.")] = ""
+    instructions: Annotated[
+        str,
+        Meta(
+            description="What the model is told before the conversation. $date, $time, $folder, $user, $host and "
+            "$agent stand for what they say."
+        ),
+    ] = ""
+    instructions_file: Annotated[
+        str | None, Meta(description="A file with the instructions; where it is not a whole path, beside the config.")
+    ] = None
     model: Annotated[str | None, Meta(description="A model's name, over [model].")] = None
     servers: Annotated[
         tuple[str, ...] | None, Meta(description="The servers it uses; no other is started. Default: all.")
     ] = None
     tools: Annotated[tuple[str, ...], Meta(description='Globs of "server.tool" that it is offered.')] = ("*",)
+    options: AgentOptions = AgentOptions()
     approvals: ApprovalConfig = ApprovalConfig()
+
+
+class ThreadsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where conversations are kept, and how."""
+
+    save: Annotated[bool, Meta(description="Keep them. --no-save leaves out one run.")] = True
+    titles: Annotated[
+        Literal["words", "model"],
+        Meta(description='Who names a thread: its first "words", or the "model", asked once after its first answer.'),
+    ] = "words"
+    url: Annotated[
+        str | None,
+        Meta(
+            description='A PostgreSQL that several machines share: "postgresql://USER@HOST/DATABASE", or a reference. '
+            "Default: a file of this machine."
+        ),
+    ] = None
+    password: Annotated[Reference | None, Meta(description="A reference to the password for it.")] = None
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -285,6 +325,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth: AuthConfig = AuthConfig()
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     approvals: ApprovalConfig = ApprovalConfig()
+    threads: ThreadsConfig = ThreadsConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
 

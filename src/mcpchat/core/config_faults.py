@@ -82,6 +82,7 @@ def contradictions(table: Mapping[str, Any], others: Mapping[str, Any] | None = 
             yield ("servers", name), "this name is mcpchat's own: choose another"
     names = {**(others or {}), **servers} or {"calculator": {}}
     yield from _rules_contradictions(table.get("approvals"), names, ("approvals",))
+    yield from _threads_contradictions(table.get("threads"))
     yield from _agents_contradictions(table, names)
 
 
@@ -96,10 +97,28 @@ def _rules_contradictions(approvals: object, names: Mapping[str, Any], path: tup
 def _agents_contradictions(table: Mapping[str, Any], names: Mapping[str, Any]) -> Iterator[Found]:
     for name, agent in tables(table.get("agents")).items():
         yield from _rules_contradictions(agent.get("approvals"), names, ("agents", name, "approvals"))
+        if agent.get("instructions") and agent.get("instructions_file"):
+            yield ("agents", name, "instructions_file"), 'goes without "instructions": one or the other'
+        if not ENTRY_NAME.fullmatch(name):
+            yield ("agents", name), "an agent is named with letters, digits, and . _ / -"
         wanted = agent.get("servers")
         for server in wanted if isinstance(wanted, list) else ():
             if isinstance(server, str) and server not in names:
                 yield ("agents", name, "servers"), f"no server is named {server!r}{did_you_mean(server, names)}"
+
+
+def _threads_contradictions(threads: object) -> Iterator[Found]:
+    url = threads.get("url") if isinstance(threads, dict) else None
+    if isinstance(url, str) and not REFERENCE.fullmatch(url):
+        if not re.match(r"postgres(ql)?://[^\s]", url):
+            yield ("threads", "url"), 'expected "postgresql://USER@HOST/DATABASE", "env:NAME" or "keyring:NAME"'
+        elif re.match(r"postgres(ql)?://[^/@]*:[^/@]*@|.*[?&]password=", url):
+            yield ("threads", "url"), "a secret never stands in this file: give it as password, a reference"
+    password = threads.get("password") if isinstance(threads, dict) else None
+    if isinstance(password, str) and not REFERENCE.fullmatch(password):
+        yield ("threads", "password"), 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
+    elif password is not None and url is None:
+        yield ("threads", "password"), 'goes with "url"'
 
 
 def _models_contradictions(model: object) -> Iterator[Found]:

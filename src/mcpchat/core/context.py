@@ -12,6 +12,7 @@ from mcpchat.core.errors import ModelError
 from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
 from mcpchat.core.history import sendable
 from mcpchat.core.messages import (
+    AgentSwitch,
     Audio,
     Compaction,
     File,
@@ -123,7 +124,7 @@ def _part_weight(part: Part) -> int:
             return _PICTURE
         case File(data=data) | Audio(data=data):
             return _PICTURE + len(data) // 20
-        case Compaction():
+        case Compaction() | AgentSwitch():
             return 0
         case _:
             return 100

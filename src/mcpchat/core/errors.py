@@ -1,7 +1,8 @@
 """Every error that mcpchat raises on purpose.
 
     McpChatError            1   failed in some other way
-    ├── StoreError          1   logins cannot be kept, or read
+    ├── StoreError          1   what is to be kept cannot be, or be read: logins, threads
+    │   └── ThreadMoved     1   a thread's current branch is another than it was
     ├── UsageError          2   the command line asks for something impossible
     ├── ConfigError         2   the configuration cannot be used
     ├── NoModel             2   nothing says which model to talk to
@@ -69,6 +70,10 @@ class NoModel(McpChatError):
 
 class StoreError(McpChatError):
     kind = "store"
+
+
+class ThreadMoved(StoreError):
+    """Somebody else went on with the thread, or deleted it."""
 
 
 class SignInNeeded(McpChatError):

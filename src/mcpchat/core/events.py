@@ -9,6 +9,7 @@ from msgspec import Struct
 from mcpchat.core import schemas
 from mcpchat.core.approvals import Decision
 from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
+from mcpchat.core.threads import Record
 
 VERSION = 1
 ServerState = Literal["idle", "starting", "ready", "login", "failed", "stopped"]
@@ -29,9 +30,25 @@ class ReasoningDelta(Struct, frozen=True, kw_only=True, tag="reasoning.delta"):
 
 
 class MessageAdded(Struct, frozen=True, kw_only=True, tag="message.added"):
-    """The history grew. This is what is displayed, logged and saved."""
+    """The history grew. This is what is displayed, logged and saved.
+
+    ``number`` is the message's in its thread, 0 where it is not saved; ``record`` is what is known besides its words.
+    """
 
     message: Message
+    number: int = 0
+    record: Record = Record()
+
+
+class BranchChanged(Struct, frozen=True, kw_only=True, tag="branch.changed"):
+    """The history is another now: it has so many messages, the last of which has the number ``head`` (0 for none).
+
+    What the thread has besides stays as another branch of it.
+    """
+
+    thread_id: str
+    head: int
+    messages: int
 
 
 class ToolDecided(Struct, frozen=True, kw_only=True, tag="tool.decided"):
@@ -100,6 +117,7 @@ Event = (
     | TextDelta
     | ReasoningDelta
     | MessageAdded
+    | BranchChanged
     | ToolDecided
     | ToolStarted
     | ToolFinished

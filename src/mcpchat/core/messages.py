@@ -75,11 +75,19 @@ class Compaction(Struct, frozen=True, kw_only=True, tag="compaction"):
     keeps: tuple[int, ...] = ()
 
 
-Part = Text | Reasoning | Image | Audio | File | Link | ToolCall | ToolResult | Compaction
+class AgentSwitch(Struct, frozen=True, kw_only=True, tag="agent_switch"):
+    """A note in the history, alone in its message: from here on the person talks to this agent, on this model."""
+
+    agent: str
+    model: str
+
+
+Part = Text | Reasoning | Image | Audio | File | Link | ToolCall | ToolResult | Compaction | AgentSwitch
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One entry of the history. The role "system" is a note of our own (Compaction), which no model sees as such.
+    """One entry of the history. The role "system" is a note of our own (Compaction, AgentSwitch), which no model
+    sees as such.
 
     ``raw`` is what one provider wants echoed, opaque to everyone but its adapter. ``cut`` says why the text ends
     early ("cancelled", "connection lost", "length"); empty when it does not.

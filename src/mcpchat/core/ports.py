@@ -12,6 +12,7 @@ from mcpchat.core.catalog import Catalog, Prompt, Template
 from mcpchat.core.elicitation import Answer, Form, Sample, SampleRequest, Visit
 from mcpchat.core.events import Emit, Notice, ReasoningDelta, ServerState, Stop, TextDelta
 from mcpchat.core.messages import Content, Message, ToolResult, Usage
+from mcpchat.core.threads import Entry, Found, Node, Thread, Tidied, Wanted
 from mcpchat.core.tools import ToolSpec
 
 
@@ -95,15 +96,16 @@ async def _no_window(tokens: int) -> int | None:
 class ModelChoice:
     """A model by name, the adapter that speaks to it, and the options that go with each request.
 
-    ``notice`` is what the person must know of it; said once, when it is first talked to. ``at`` is where it is, for
-    people. ``window`` finds out how many tokens it can take, None where nobody knows; it is given the size of what is
-    to be sent, as a reason to look or not. ``price`` is what a request cost, in US dollars, None where that is not
-    known.
+    ``chosen`` is what was said to choose it. ``notice`` is what the person must know of it; said once, when it is first
+    talked to. ``at`` is where it is, for people. ``window`` finds out how many tokens it can take, None where nobody
+    knows; it is given the size of what is to be sent, as a reason to look or not. ``price`` is what a request cost, in
+    US dollars, None where that is not known.
     """
 
     name: str
     adapter: Model
     options: Options = field(default_factory=Options)
+    chosen: str = ""
     notice: str = ""
     at: str = ""
     window: Callable[[int], Awaitable[int | None]] = _no_window
@@ -150,6 +152,70 @@ class Asker(Protocol):
 
     async def confirm(self, server: str, wish: str, details: str) -> bool:
         """Ask the person whether this server may have what it wishes; ``details`` is all of it."""
+        ...
+
+
+class ThreadStore(Protocol):
+    """Where threads are kept. Everything raises StoreError where it cannot be done."""
+
+    def append(self, thread: Thread, parent: int, entries: Sequence[Entry]) -> Thread:
+        """Keep the messages, each after the one before, the first after the message ``parent``; the last is the head.
+
+        All or none are there afterwards, whatever happens. A thread without a head is made if need be. Raises
+        ThreadMoved where the thread's head is not what ``thread`` says.
+        """
+        ...
+
+    def move(self, thread: Thread, head: int) -> Thread:
+        """Make another message the head. Raises ThreadMoved."""
+        ...
+
+    def put(self, thread: Thread, nodes: Sequence[Node]) -> bool:
+        """Keep a whole thread as it is; False where there is one of this id."""
+        ...
+
+    def find(self, name: str) -> Thread:
+        """The thread by its id, the beginning of it, or its title. Raises UsageError where that is none, or several."""
+        ...
+
+    def latest(self) -> Thread | None:
+        """The thread that changed last."""
+        ...
+
+    def nodes(self, thread: Thread) -> Sequence[Node]:
+        """All messages, in the order of their numbers. Those that cannot be read are left out."""
+        ...
+
+    def recent(self, wanted: Wanted, limit: int, before: Thread | None = None) -> Sequence[Thread]:
+        """The threads that changed last, ``before`` this one in time; the latest first."""
+        ...
+
+    def search(self, wanted: Wanted, words: str, limit: int) -> Sequence[Found]:
+        """The threads that say this, the newest first. Raises UsageError for words that cannot be looked for."""
+        ...
+
+    def rename(self, thread: Thread, title: str, *, named: bool = True) -> None:
+        """Give it another title; without ``named`` only where no person gave it one."""
+        ...
+
+    def delete(self, thread: Thread) -> None: ...
+
+    def tidy(self, *, before: float | None = None) -> Tidied:
+        """Throw away what nothing uses, and what did not change since then; make the database small again."""
+        ...
+
+    def check(self) -> None:
+        """Look at all that is kept, and repair it where it is damaged."""
+        ...
+
+    def close(self) -> None: ...
+
+    def keep(self, data: bytes) -> str:
+        """Keep a content, once; its hash."""
+        ...
+
+    def content(self, key: str) -> bytes | None:
+        """The content by its hash, or the beginning of it; None where there is none."""
         ...
 
 

@@ -87,6 +87,11 @@ def _too_much(table: Mapping[str, Any], keys: frozenset[str]) -> Iterator[Found]
     for name, agent in tables(table.get("agents")).items():
         if "approvals" in agent:
             yield ("agents", name, "approvals"), "not in a project's file: what may run is yours to say"
+        if "instructions_file" in agent:
+            yield ("agents", name, "instructions_file"), "not in a project's file: the words stand in it, to be seen"
+        options = agent.get("options")
+        if isinstance(options, dict) and "extra_body" in options:
+            yield ("agents", name, "options"), "extra_body is not for a project's file: what is sent is yours to say"
 
 
 def _claims(server: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Found]:

@@ -1,26 +1,42 @@
 """One conversation: its history, its model, what it may do."""
 
 import asyncio
-import uuid
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from mcpchat.core.bounded import clip
 from mcpchat.core.context import Context
-from mcpchat.core.errors import ModelError, UsageError
-from mcpchat.core.events import Emit, MessageAdded, Notice, TurnFinished
+from mcpchat.core.errors import ModelError, StoreError, UsageError
+from mcpchat.core.events import Emit, Notice, TurnFinished
 from mcpchat.core.gate import Gate
-from mcpchat.core.messages import Message, Text, Usage, user
-from mcpchat.core.ports import Compacted, ModelChoice, ModelRequest, Retrying, Spent, Toolbox
+from mcpchat.core.messages import AgentSwitch, Compaction, Message, Text, Usage, user
+from mcpchat.core.ports import Compacted, Done, ModelChoice, ModelRequest, Retrying, Spent, Toolbox
 from mcpchat.core.spending import Spending
 from mcpchat.core.structured import AnswerSchema
+from mcpchat.core.threads import Node, Record, Thread, title_of
 from mcpchat.core.tools import ToolSpec
+from mcpchat.core.transcript import Transcript
 from mcpchat.core.turn import Limits, Turn
 
 _LONGEST_WORDS = 4000  # characters of one server's instructions
+NAME_IT = (
+    "You name conversations. Answer with a title for the one that follows, of three to seven words in its own "
+    "language, and with nothing else."
+)
 GO_ON = "Go on exactly where your answer was cut off; do not repeat what is there."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """The agent that is talked to: what it is told, and who decides on its calls. Without a name: nobody special."""
+
+    gate: Gate
+    name: str = ""
+    instructions: str = ""
 
 
 class Session:
@@ -35,22 +51,21 @@ class Session:
         *,
         model: ModelChoice,
         toolbox: Toolbox,
-        gate: Gate,
+        role: Role,
         emit: Emit,
-        instructions: str = "",
+        transcript: Transcript | None = None,
         limits: Limits | None = None,
         schema: AnswerSchema | None = None,
     ) -> None:
         self.context = Context(model)
-        self.history: list[Message] = []
-        self.thread_id = uuid.uuid4().hex
+        self.transcript = transcript or Transcript(emit)
+        self.role = role
         self.run_total = Spending()
         self.spent = Spending(self.run_total)  # of this conversation
         self._introduced = ""
+        self._named = ""  # the thread that a model was asked to name
         self._toolbox = toolbox
-        self._gate = gate
         self._emit = emit
-        self._instructions = instructions
         self._limits = limits or Limits()
         self._schema = schema
         self._tools: tuple[ToolSpec, ...] | None = None
@@ -61,9 +76,32 @@ class Session:
     def model(self) -> ModelChoice:
         return self.context.choice
 
+    @property
+    def history(self) -> Sequence[Message]:
+        """The messages of the current branch."""
+        return self.transcript.messages
+
     def switch(self, model: ModelChoice) -> None:
         """Go on with another model from the next message on."""
         self.context = Context(model)
+
+    def switch_agent(self, role: Role, model: ModelChoice) -> None:
+        """Go on with another agent from the next message on. The thread records it, where something was said."""
+        self.role = role
+        self._tools = None
+        if model is not self.model:
+            self.switch(model)
+        self._record_switch()
+
+    def _record_switch(self) -> None:
+        """A note where this branch was talked on with another agent."""
+        records = self.transcript.records
+        if records and records[-1].agent != self.role.name:
+            note = AgentSwitch(agent=self.role.name, model=_name(self.model))
+            self.transcript.add(Message(role="system", parts=(note,)), self._record())
+
+    def _record(self) -> Record:
+        return Record(at=time.time(), agent=self.role.name, model=_name(self.model))
 
     async def send(self, *said: str | Message) -> TurnFinished:
         """Say this and run the turn to its end. Raises ModelError; a cancel leaves a valid history."""
@@ -84,14 +122,55 @@ class Session:
                 kept -= 1
             if not answered:
                 raise UsageError("there is nothing to ask again")
-            dropped = self.history[kept:] if kept < answered else []
-            del self.history[len(self.history) - len(dropped) :]
+            tail = self.transcript.cut(kept) if kept < answered else None
             before = len(self.history)
             try:
                 return await self._run()
             finally:
-                if len(self.history) == before:  # nothing came instead
-                    self.history += dropped
+                if tail is not None and len(self.history) == before:  # nothing came instead
+                    self.transcript.restore(tail)
+
+    async def undo(self) -> str:
+        """Take back what was last said, and all that followed from it; or a summing up, where nothing followed.
+
+        It stays in the thread as another branch. Gives the words that were taken back, for people. Raises UsageError
+        where nothing was said.
+        """
+        async with self._one_turn:
+            if self.history and any(isinstance(part, Compaction) for part in self.history[-1].parts):
+                place = len(self.history) - 1
+                while place and any(isinstance(part, Compaction) for part in self.history[place - 1].parts):
+                    place -= 1
+                self.transcript.cut(place)
+                return "the summary: all that was said is before the model again"
+            place = self.last_said()
+            words = self.history[place].text
+            self.transcript.cut(place)
+            return words
+
+    def last_said(self) -> int:
+        """The place of the person's latest message. Raises UsageError where there is none."""
+        place = next((at for at in reversed(range(len(self.history))) if self.history[at].role == "user"), None)
+        if place is None:
+            raise UsageError("nothing was said yet")
+        return place
+
+    async def edit(self, message: Message, place: int) -> TurnFinished:
+        """Say this instead of what was said at this place: another branch, which begins there."""
+        async with self._one_turn:
+            tail = self.transcript.cut(place)
+            before = len(self.history)
+            try:
+                return await self._run(message)
+            finally:
+                if len(self.history) == before:
+                    self.transcript.restore(tail)
+
+    def resume(self, thread: Thread, nodes: Sequence[Node], head: int | None = None) -> None:
+        """Go on with a thread that was kept, at its head or after another of its messages."""
+        self.transcript.open(thread, nodes, head)
+        self.spent = Spending(self.run_total)
+        self.context = Context(self.model)
 
     async def answer(self, *said: str | Message) -> tuple[TurnFinished, str]:
         """As ``send``, with an answer that fits the session's schema: the turn's end, and the answer's JSON.
@@ -118,14 +197,15 @@ class Session:
         """Sum up what was said so far; False where there is nothing to sum up. Raises ModelError."""
         async with self._one_turn:
             request = await self._prepare()
-            done = False
+            done, taken = False, Usage()
             async with aclosing(self.context.compact(_with(request, self.history))) as events:
                 async for event in events:
                     if isinstance(event, Spent):
+                        taken += event.usage
                         self.spent.add(event.usage, self.model.price)
                     elif isinstance(event, Compacted):
-                        self.history.append(event.message)
-                        self._emit(MessageAdded(message=event.message))
+                        record = replace(self._record(), usage=taken if taken.total else None)
+                        self.transcript.add(event.message, record)
                         done = True
                     elif isinstance(event, Notice):
                         self._emit(event)
@@ -133,14 +213,35 @@ class Session:
                         self._emit(Notice(level="warning", text=event.text))
             return done
 
+    async def name_thread(self) -> None:
+        """Have the model name the thread by how it began, once, where no person has. What goes wrong is let be."""
+        thread, transcript = self.transcript.thread, self.transcript
+        answered = any(message.role == "assistant" and message.text for message in self.history)
+        if thread.named or self._named == thread.id or not answered:
+            return
+        self._named = thread.id
+        said = "\n\n".join(f"{m.role}: {clip(m.text, 2000)}" for m in self.history[:6] if m.text)
+        request = ModelRequest(
+            model=self.model.name, system=NAME_IT, messages=(user(clip(said, 8000)),), options=self.model.options
+        )
+        try:
+            async with aclosing(self.model.adapter.stream(request)) as events:
+                async for event in events:
+                    if isinstance(event, Done):
+                        self.spent.add(event.usage, self.model.price)
+                        title = title_of(event.message.text.strip().strip("\"'#*. "))
+                        if title and transcript.thread.id == thread.id:
+                            transcript.rename(title, named=False)
+        except (ModelError, StoreError):
+            return
+
     async def filled(self) -> tuple[int, int | None]:
         """How many tokens the next request would take, and how many the model can, None where nobody knows."""
         return await self.context.look(_with(await self._prepare(), self.history))
 
     def clear(self) -> None:
         """Begin a new conversation with the same model and tools."""
-        self.history = []
-        self.thread_id = uuid.uuid4().hex
+        self.transcript.begin()
         self.spent = Spending(self.run_total)
         self.context = Context(self.model)
 
@@ -151,21 +252,21 @@ class Session:
     async def _run(self, *messages: Message) -> TurnFinished:
         turn = Turn(
             model=self.context,
-            name=self.model.name,
+            choice=self.model,
+            agent=self.role.name,
             prepare=self._prepare,
-            price=self.model.price,
             toolbox=self._toolbox,
-            gate=self._gate,
-            history=self.history,
+            gate=self.role.gate,
+            transcript=self.transcript,
             emit=self._emit,
             limits=self._limits,
-            thread_id=self.thread_id,
             thread=self.spent,
             run_total=self.run_total,
             uncounted=self.context.take_uncounted,
             notice=self.model.notice if self._introduced != self.model.name else "",
         )
         self._introduced = self.model.name
+        self._record_switch()
         return await turn.run(*messages)
 
     async def _prepare(self) -> ModelRequest:
@@ -175,7 +276,7 @@ class Session:
         tools = (*known, *sorted(offered.values(), key=lambda tool: tool.exposed))
         if tools != self._tools:
             self._tools = tools
-            self._system = with_servers_words(self._instructions, self._toolbox.instructions())
+            self._system = with_servers_words(self.role.instructions, self._toolbox.instructions())
             if self._schema is not None:
                 self._system = f"{self._system}\n\n{self._schema.instructions}".strip()
         return ModelRequest(
@@ -184,8 +285,12 @@ class Session:
             tools=self._tools,
             options=self.model.options,
             schema=self._schema.schema if self._schema is not None else None,
-            cache_key=self.thread_id,
+            cache_key=self.transcript.thread.id,
         )
+
+
+def _name(model: ModelChoice) -> str:
+    return model.chosen or model.name
 
 
 def _last_text(message: Message) -> str:

@@ -15,7 +15,6 @@ from mcpchat.core.approvals import Decision
 from mcpchat.core.errors import Denied, McpChatError, ModelError, ServerError, SignInNeeded
 from mcpchat.core.events import (
     Emit,
-    MessageAdded,
     Notice,
     ReasoningDelta,
     Stop,
@@ -30,10 +29,12 @@ from mcpchat.core.events import (
 from mcpchat.core.gate import Gate
 from mcpchat.core.history import is_object
 from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, Usage, error_result, result_text
-from mcpchat.core.ports import CallStarted, Compacted, Done, Model, ModelRequest, Retrying, Spent, Toolbox
+from mcpchat.core.ports import CallStarted, Compacted, Done, Model, ModelChoice, ModelRequest, Retrying, Spent, Toolbox
 from mcpchat.core.repeats import Repeats
-from mcpchat.core.spending import Price, Spending
+from mcpchat.core.spending import Spending
+from mcpchat.core.threads import CallRecord, Record
 from mcpchat.core.tools import BadArguments, ToolSpec, explain_arguments, nearest, parse_arguments
+from mcpchat.core.transcript import Transcript
 
 _AT_ITS_LIMIT = "the call was cut off at the model's output limit and did not run: send less in one call"
 
@@ -54,22 +55,21 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Turn:
     """One user message and all that follows from it.
 
-    ``history`` grows in place, through ``add`` alone, and is valid for the next request whatever happens: an error,
-    a cancellation at any await, a limit. ``prepare`` gives a request with all but its messages; ``spent`` is this
+    The ``transcript`` grows through ``add`` alone, and is valid for the next request whatever happens: an error, a
+    cancellation at any await, a limit. ``prepare`` gives a request with all but its messages; ``spent`` is this
     turn's, ``thread`` the conversation's, ``run_total`` the run's, which the limits are about; ``uncounted`` gives what
     an answer took that broke off.
     """
 
     model: Model
-    name: str
+    choice: ModelChoice
+    agent: str
     prepare: Callable[[], Awaitable[ModelRequest]]
-    price: Price | None
     toolbox: Toolbox
     gate: Gate
-    history: list[Message]
+    transcript: Transcript
     emit: Emit
     limits: Limits
-    thread_id: str
     thread: Spending
     run_total: Spending
     uncounted: Callable[[], Usage | None] = lambda: None
@@ -79,6 +79,8 @@ class Turn:
     beyond: set[str] = field(default_factory=set)  # calls of this step that are over the limit
     began: float = field(default_factory=time.monotonic)
     repeats: Repeats = field(default_factory=Repeats)
+    decisions: dict[str, CallRecord] = field(default_factory=dict)  # of this step's calls, by their ids
+    unsaid: Usage = field(default_factory=Usage)  # of requests that brought no message yet
 
     def __post_init__(self) -> None:
         self.spent = Spending(self.thread)
@@ -88,9 +90,10 @@ class Turn:
 
         Emits exactly one of turn.finished and turn.failed, last. Errors and cancellations are raised again.
         """
-        self.emit(TurnStarted(thread_id=self.thread_id, model=self.name))
+        self.emit(TurnStarted(thread_id=self.transcript.thread.id, model=self.choice.name))
         if self.notice:
             self.emit(Notice(level="info", text=self.notice))
+        self.transcript.settle()
         for message in messages:
             self.add(message)
         try:
@@ -108,7 +111,7 @@ class Turn:
         return finished
 
     def _finished(self, stop: Stop) -> TurnFinished:
-        cost = self.spent.cost if self.price is not None else None
+        cost = self.spent.cost if self.choice.price is not None else None
         seconds = round(time.monotonic() - self.began, 3)
         return TurnFinished(stop=stop, usage=self.spent.usage, steps=self.steps, cost=cost, seconds=seconds)
 
@@ -126,9 +129,10 @@ class Turn:
                 if not await self.gate.go_on(rounds):
                     return await self._conclude(request, "steps")
                 allowed += self.limits.max_steps
+            began = time.monotonic()
             done = await self._ask_model(request, tools)
             message, faults = _settle_arguments(done)
-            self.add(message)
+            self.add(message, usage=done.usage, began=began)
             if not message.calls:
                 if not message.text and done.stop == "end":
                     self.emit(Notice(level="warning", text="the model answered with nothing"))
@@ -154,21 +158,39 @@ class Turn:
 
     async def _conclude(self, request: ModelRequest, stop: Stop) -> Stop:
         """No more tools: let the model answer with what it has. What it calls all the same is dropped."""
+        began = time.monotonic()
         done = await self._ask_model(replace(request, tool_choice="none"), {})
         said = tuple(part for part in done.message.parts if not isinstance(part, ToolCall))
         message = done.message if said == done.message.parts else replace(done.message, parts=said, raw=None)
-        self.add(message)
+        self.add(message, usage=done.usage, began=began)
         return stop if done.stop == "end" else done.stop
 
-    def add(self, message: Message) -> None:
-        self.history.append(message)
-        self.emit(MessageAdded(message=message))
+    def add(
+        self,
+        message: Message,
+        *,
+        usage: Usage | None = None,
+        began: float | None = None,
+        calls: tuple[CallRecord, ...] = (),
+    ) -> None:
+        price = self.choice.price
+        record = Record(
+            at=time.time(),
+            agent=self.agent,
+            model=self.choice.chosen or self.choice.name,
+            usage=usage,
+            cost=price(usage) if usage is not None and price is not None else None,
+            seconds=round(time.monotonic() - began, 3) if began is not None else None,
+            calls=calls,
+        )
+        self.transcript.add(message, record)
 
     async def _ask_model(self, request: ModelRequest, tools: Mapping[str, ToolSpec]) -> Done:
         shown: list[str] = []
         self.steps += 1
         try:
-            async with aclosing(self.model.stream(replace(request, messages=tuple(self.history)))) as events:
+            asked = replace(request, messages=tuple(self.transcript.messages))
+            async with aclosing(self.model.stream(asked)) as events:
                 async for event in events:
                     match event:
                         case TextDelta(text=text):
@@ -182,11 +204,13 @@ class Turn:
                         case Retrying():
                             self.emit(Notice(level="warning", text=event.text))
                         case Compacted(message=message):
-                            self.add(message)
+                            self.add(message, usage=self.unsaid if self.unsaid.total else None)
+                            self.unsaid = Usage()
                         case Spent(usage=usage):
-                            self.spent.add(usage, self.price)
+                            self.unsaid += usage
+                            self.spent.add(usage, self.choice.price)
                         case Done(usage=usage):
-                            self.spent.add(usage, self.price)
+                            self.spent.add(usage, self.choice.price)
                             return event
                         case _:
                             assert_never(event)
@@ -203,7 +227,7 @@ class Turn:
 
     def _count_partial(self) -> None:
         if left := self.uncounted():
-            self.spent.add(left, self.price)
+            self.spent.add(left, self.choice.price)
 
     def _keep_partial(self, shown: Sequence[str], cut: str) -> None:
         if text := "".join(shown):
@@ -217,6 +241,8 @@ class Turn:
         ``faults`` holds, by call id, what was wrong with the arguments of calls that cannot run.
         """
         results: dict[str, ToolResult] = {}
+        began = time.monotonic()
+        self.decisions.clear()
 
         async def run(call: ToolCall) -> None:
             results[call.id] = await self._run_call(call, tools, faults.get(call.id, ""))
@@ -228,7 +254,9 @@ class Turn:
         finally:
             unanswered = "cancelled by the user"
             answers = ((call, results.get(call.id) or error_result(call.id, unanswered)) for call in calls)
-            self.add(Message(role="tool", parts=tuple(self.repeats.noted(call, answer) for call, answer in answers)))
+            message = Message(role="tool", parts=tuple(self.repeats.noted(call, answer) for call, answer in answers))
+            known = tuple(self.decisions[call.id] for call in calls if call.id in self.decisions)
+            self.add(message, began=began, calls=known)
 
     async def _run_call(self, call: ToolCall, tools: Mapping[str, ToolSpec], fault: str) -> ToolResult:
         spec = tools.get(call.name)
@@ -243,6 +271,7 @@ class Turn:
                 call, label, fault if call.id in self.beyond else f"{fault}; {explain_arguments(spec)}"
             )
         decision = await self.gate.decide(spec, call)
+        self.decisions[call.id] = CallRecord(call_id=call.id, tool=label, decision=decision)
         self.emit(ToolDecided(call=call, tool=label, decision=decision))
         if not decision.allowed:
             return self._refused(call, label, _denial(decision))
@@ -259,12 +288,15 @@ class Turn:
         else:
             result = _with_changes(result, decision)
         finally:
-            self.emit(ToolFinished(call=call, tool=label, result=result, seconds=round(time.monotonic() - began, 3)))
+            seconds = round(time.monotonic() - began, 3)
+            self.decisions[call.id] = replace(self.decisions[call.id], seconds=seconds)
+            self.emit(ToolFinished(call=call, tool=label, result=result, seconds=seconds))
         return result
 
     def _refused(self, call: ToolCall, label: str, why: str) -> ToolResult:
         """The result of a call that never ran; shown like any other."""
         result = error_result(call.id, why)
+        self.decisions.setdefault(call.id, CallRecord(call_id=call.id, tool=label))
         self.emit(ToolStarted(call=call, tool=label))
         self.emit(ToolFinished(call=call, tool=label, result=result, seconds=0.0))
         return result

@@ -2,93 +2,21 @@
 
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
-from msgspec.structs import replace
-from rich.console import Console
-from rich.text import Text
-
-from mcpchat.core import outcomes
-from mcpchat.core.attach import with_resources
 from mcpchat.core.catalog import Resource, Template
 from mcpchat.core.errors import McpChatError, UsageError
-from mcpchat.core.events import TurnFinished
-from mcpchat.core.messages import Message, Part, user
-from mcpchat.core.ports import Servers, Toolbox
+from mcpchat.core.messages import user
 from mcpchat.core.prompts import prompt_arguments
-from mcpchat.core.sanitize import clean, one_line
-from mcpchat.core.session import GO_ON, Session
+from mcpchat.core.sanitize import one_line
+from mcpchat.core.session import GO_ON
+from mcpchat.core.templates import composed
 from mcpchat.core.tools import nearest
-from mcpchat.ui import stats, tables
+from mcpchat.ui import branching, stats, tables
+from mcpchat.ui.room import Room
 
 _LOG_LINES = 40
 _MOST_MODELS = 40
-
-
-class Models(Protocol):
-    """The models that can be switched to."""
-
-    @property
-    def tables(self) -> Sequence[str]:
-        """The names of the config's own."""
-        ...
-
-    async def switch(self, name: str) -> None:
-        """Go on with this one. Raises NoModel, ConfigError."""
-        ...
-
-    async def offered(self) -> Sequence[str]:
-        """What the server in use lists. Raises ModelError, NoModel, ConfigError."""
-        ...
-
-
-class Logins(Protocol):
-    """What can be signed in to."""
-
-    def login_names(self) -> Sequence[str]: ...
-
-    async def login(self, name: str) -> None:
-        """Have the person sign in. Raises what can go wrong."""
-        ...
-
-
-@dataclass
-class Room:
-    """What a command can work on.
-
-    ``leaving`` ends the chat; ``attached`` goes with the next message; ``redact`` takes secrets out of what is said.
-    """
-
-    session: Session
-    toolbox: Toolbox
-    servers: Servers
-    models: Models
-    logins: Logins
-    read_file: Callable[[str], Sequence[Part]]
-    console: Console
-    leaving: bool = False
-    attached: list[Part] = field(default_factory=list)
-    known_models: Sequence[str] = ()
-    redact: Callable[[str], str] = str
-
-    def say(self, text: str, style: str = "") -> None:
-        self.console.print(Text(clean(self.redact(text)), style=style))
-
-    async def talk(self, line: str) -> None:
-        """Send what was typed, with the resources that it mentions and what was attached."""
-        message = await with_resources(line, self.servers)
-        message = replace(message, parts=(*message.parts, *self.attached))
-        self.attached.clear()
-        await self.send(message)
-
-    async def send(self, *messages: Message) -> None:
-        """Send the messages, and say how the turn ended where it did not end well."""
-        self.tell(await self.session.send(*messages))
-
-    def tell(self, finished: TurnFinished) -> None:
-        if told := outcomes.told(finished.stop, self.session.run_total):
-            self.say(f"  {told}" + ("; /continue has it go on" if finished.stop == "length" else ""), "yellow")
 
 
 @dataclass(frozen=True)
@@ -187,6 +115,36 @@ async def _model(room: Room, argument: str) -> None:
         room.say("  " + "\n  ".join(names[:_MOST_MODELS]) + more, "dim")
 
 
+async def _agent(room: Room, argument: str) -> None:
+    if argument:
+        await room.agents.switch_agent(argument)
+        room.say(f"agent: {argument}, on {room.session.model.name}")
+        return
+    room.say(f"agent: {room.session.role.name or 'none in particular'}")
+    known = room.agents.agents
+    for name, about in known.items():
+        room.say(f"  {name}  {one_line(about, 100)}".rstrip(), "dim")
+    if not known:
+        room.say("  mcpchat agents new NAME makes one", "dim")
+
+
+async def _template(room: Room, argument: str) -> None:
+    name, _, rest = argument.partition(" ")
+    if not name:
+        known = room.templates.templates()
+        room.say("templates: " + ", ".join(known) if known else "there are no templates: mcpchat ask -t says where")
+        return
+    text = room.templates.template(name)
+    await room.talk(composed(name, text, _words(rest), "", room.templates.values()))
+
+
+def _words(argument: str) -> list[str]:
+    try:
+        return shlex.split(argument)
+    except ValueError as error:
+        raise UsageError(f"the arguments end within quotes: {argument}", hint='key="a value"') from error
+
+
 async def _retry(room: Room, argument: str) -> None:
     room.tell(await room.session.retry())
 
@@ -240,9 +198,19 @@ COMMANDS: Sequence[Command] = (
     Command("/login", "[NAME]", "sign in to a provider or a remote server", _login),
     Command("/logs", "SERVER", "what a server has logged", _logs),
     Command("/refresh", "", "ask every server anew, those that failed too", _refresh),
+    Command("/agent", "[NAME]", "the agents, or go on with another", _agent),
     Command("/model", "[NAME]", "show the model and what there is, or go on with another", _model),
+    Command(
+        "/threads", "[ID|TITLE]", "go on with another conversation: choose, or name it", branching.threads, ("/resume",)
+    ),
+    Command("/undo", "", "take back what you said last, and its answer", branching.undo),
+    Command("/edit", "", "say what you said last in other words", branching.edit),
     Command("/retry", "", "ask the model again for its latest answer", _retry),
+    Command("/branch", "[NUMBER]", "what was said on other branches, or go to one", branching.branch),
+    Command("/fork", "", "go on in a copy of this conversation", branching.fork),
+    Command("/rename", "TITLE", "give this conversation another title", branching.rename),
     Command("/continue", "", "have it go on with an answer that was cut", _continue),
+    Command("/template", "[NAME] [KEY=VALUE]", "say what a template makes of it", _template),
     Command("/attach", "[FILE]", "send a text, an image or a PDF with the next message", _attach),
     Command("/compact", "", "sum up what was said, to make room", _compact),
     Command("/usage", "", "tokens, money, and how full the window is", _usage),
@@ -282,11 +250,8 @@ async def _run_prompt(room: Room, label: str, argument: str) -> None:
             f"no prompt /{label}" + (f"; did you mean /{close[0]}?" if close else "; /prompts lists them"), "yellow"
         )
         return
-    try:
-        words = shlex.split(argument)
-    except ValueError as error:
-        raise UsageError(f"the arguments end within quotes: {argument}", hint='key="a value"') from error
-    messages = await room.servers.prompt(prompt.server, prompt.name, prompt_arguments(prompt, words))
+    given = prompt_arguments(prompt, _words(argument))
+    messages = await room.servers.prompt(prompt.server, prompt.name, given)
     if not messages:
         room.say(f"/{label} came back empty", "yellow")
         return

@@ -1,7 +1,7 @@
 """What may come next on the line: a pure function from the text and the known names to suggestions."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mcpchat.core.catalog import Catalog, Prompt
@@ -31,13 +31,13 @@ class Asked(NamedTuple):
 def suggest(
     line: str,
     commands: Mapping[str, str],
-    arguments: Mapping[str, Sequence[str]],
+    arguments: Mapping[str, Mapping[str, str]],
     catalogs: Mapping[str, Catalog] | None = None,
 ) -> list[Suggestion]:
     """Suggestions for the line up to the cursor.
 
-    ``commands`` maps "/name" to its help; ``arguments`` maps "/name" to the values that it takes; ``catalogs`` are
-    the servers' own names: prompts after a slash, resources after an @.
+    ``commands`` maps "/name" to its help; ``arguments`` maps "/name" to the values that it takes, each with its help;
+    ``catalogs`` are the servers' own names: prompts after a slash, resources after an @.
     """
     known = catalogs or {}
     if mention := _MENTION.search(line):
@@ -51,7 +51,8 @@ def suggest(
         return [Suggestion(name, len(line), text) for name, text in named.items() if name.startswith(command)][:_MOST]
     if command in prompts:
         return _keys(prompts[command], typed)
-    return [Suggestion(name, len(typed)) for name in arguments.get(command, ()) if name.startswith(typed)]
+    known_values = arguments.get(command, {}).items()
+    return [Suggestion(name, len(typed), text) for name, text in known_values if name.startswith(typed)]
 
 
 def _resources(typed: str, catalogs: Mapping[str, Catalog]) -> list[Suggestion]:

@@ -88,6 +88,7 @@ class ConsoleRenderer:
                 self._remark(event)
             case (
                 events.MessageAdded()
+                | events.BranchChanged()
                 | events.TurnStarted()
                 | events.ReasoningDelta()
                 | events.ToolDecided()

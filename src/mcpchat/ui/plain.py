@@ -52,6 +52,7 @@ class TextRenderer:
                 self._err.flush()
             case (
                 events.MessageAdded()
+                | events.BranchChanged()
                 | events.TurnStarted()
                 | events.TextDelta()
                 | events.ReasoningDelta()
@@ -111,6 +112,8 @@ class JsonSummary:
         match event:
             case events.TurnStarted(thread_id=thread_id, model=model):
                 self._object |= {"thread_id": thread_id, "model": model}
+            case events.BranchChanged(thread_id=thread_id):
+                self._object["thread_id"] = thread_id  # where it goes on in a fork, that of the fork
             case events.MessageAdded(message=message) if message.role == "assistant" and not message.calls:
                 self._object["answer"] = message.text
             case events.ToolFinished(call=call, tool=tool, result=result, seconds=seconds):

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -15,12 +15,15 @@ from prompt_toolkit.patch_stdout import patch_stdout
 
 from mcpchat.core.errors import McpChatError, ModelError
 from mcpchat.core.sanitize import clean, one_line
+from mcpchat.core.templates import variables
 from mcpchat.ui import commands, keyboard
-from mcpchat.ui.commands import Room
 from mcpchat.ui.complete import asked_value, suggest
 from mcpchat.ui.interrupt import cancelled_by
+from mcpchat.ui.room import Room
+from mcpchat.ui.transcripts import when
 
 _LONGEST_HELP = 80
+_MOST_THREADS = 100
 _PASSING = frozenset({"network", "broken_stream", "overloaded", "rate", "server"})
 _PATIENCE = 3.0  # seconds, for a server's suggestions
 
@@ -46,7 +49,8 @@ async def repl(room: Room, *, history_file: Path | None, typed_ahead: Callable[[
             while not room.leaving and presses < 2:
                 try:
                     with patch_stdout(raw=True):
-                        line = await prompt.prompt_async(ANSI("\x1b[1m> \x1b[0m"), default=typed_ahead())
+                        draft = room.take_draft() + typed_ahead()
+                        line = await prompt.prompt_async(ANSI("\x1b[1m> \x1b[0m"), default=draft)
                 except KeyboardInterrupt:
                     presses += 1
                     if presses == 1:
@@ -55,7 +59,9 @@ async def repl(room: Room, *, history_file: Path | None, typed_ahead: Callable[[
                 except EOFError:
                     return
                 presses = 0
-                if line.strip():
+                if not line.strip():
+                    room.editing = None
+                else:
                     with keyboard.interrupts(True):
                         await _interruptible(room, line)
     finally:
@@ -88,6 +94,7 @@ async def _interruptible(room: Room, line: str) -> None:
 
 async def _do(room: Room, line: str) -> None:
     if line.startswith("/"):
+        room.editing = None
         await commands.run(room, line)
     else:
         await room.talk(line)
@@ -133,18 +140,41 @@ class _Commands(Completer):
         self._room = room
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        servers = self._room.servers
-        names = [status.name for status in servers.status()]
-        of_servers = dict.fromkeys(("/tools", "/resources", "/prompts", "/logs"), names)
-        models = dict.fromkeys(
-            (*self._room.models.tables, *self._room.known_models, "demo", self._room.session.model.name)
+        line = document.text_before_cursor
+        command = line.partition(" ")[0]
+        found = suggest(
+            line, commands.help_by_name(), {command: self._values(command, line)}, self._room.servers.catalogs()
         )
-        arguments = {**of_servers, "/model": list(models), "/login": list(self._room.logins.login_names())}
-        found = suggest(document.text_before_cursor, commands.help_by_name(), arguments, servers.catalogs())
         for one in found:
             yield Completion(
                 clean(one.text), start_position=-one.replaces, display_meta=one_line(one.help, _LONGEST_HELP)
             )
+
+    def _values(self, command: str, line: str) -> Mapping[str, str]:
+        """What the command takes, each with what it is."""
+        room = self._room
+        match command:
+            case "/tools" | "/resources" | "/prompts" | "/logs":
+                return {status.name: status.state for status in room.servers.status()}
+            case "/model":
+                return dict.fromkeys((*room.models.tables, *room.known_models, "demo", room.session.model.name), "")
+            case "/login":
+                return dict.fromkeys(room.logins.login_names(), "")
+            case "/agent":
+                return room.agents.agents
+            case "/threads" | "/resume":
+                return self._threads()
+            case "/template":
+                return _of_templates(room, line)
+            case _:
+                return {}
+
+    def _threads(self) -> Mapping[str, str]:
+        try:
+            known = self._room.threads.recent()[:_MOST_THREADS]
+        except McpChatError:
+            return {}
+        return {thread.short_id: f"{when(thread.updated)}  {thread.title}" for thread in known}
 
     async def get_completions_async(
         self, document: Document, complete_event: CompleteEvent
@@ -162,3 +192,18 @@ class _Commands(Completer):
             return  # a suggestion less; the line can be typed without
         for value in values:
             yield Completion(clean(value), start_position=-len(typed))
+
+
+def _of_templates(room: Room, line: str) -> Mapping[str, str]:
+    """The names of templates; after a name, the variables of that one."""
+    name, space, typed = line.partition(" ")[2].partition(" ")
+    if not space:
+        return dict.fromkeys(room.templates.templates(), "")
+    try:
+        takes = variables(room.templates.template(name))
+    except McpChatError:
+        return {}
+    before = typed.rpartition(" ")[0]
+    given = {word.partition("=")[0] for word in before.split()}
+    begun = f"{name} {before} " if before else f"{name} "
+    return {f"{begun}{one.name}=": one.default or "" for one in takes if one.name not in given}

@@ -1,16 +1,19 @@
 """Lists of servers and tools, as a person reads them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from mcpchat.core.catalog import Catalog, Prompt, Resource, Template
+from mcpchat.core.config import AgentConfig
 from mcpchat.core.logins import LoginState, scope_titles, span
 from mcpchat.core.ports import ServerStatus
 from mcpchat.core.sanitize import clean, one_line
+from mcpchat.core.threads import Thread
 from mcpchat.core.tools import ToolSpec
+from mcpchat.ui import transcripts
 
 _STYLES = {"ready": "green", "failed": "red", "login": "yellow"}
 
@@ -131,4 +134,29 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, heading in enumerate(headings):
         table.add_column(heading, no_wrap=number == 0, overflow="fold" if number == 0 else "ellipsis")
+    return table
+
+
+def threads(found: Sequence[Thread]) -> Table:
+    table = _table("id", "changed", "title", "messages", "agent", "model")
+    for thread in found:
+        table.add_row(
+            thread.short_id,
+            transcripts.when(thread.updated),
+            Text(one_line(thread.title, 80) or "(untitled)"),
+            str(thread.messages),
+            Text(one_line(thread.agent, 40)),
+            Text(one_line(thread.model, 40)),
+        )
+    return table
+
+
+def agents(found: Mapping[str, AgentConfig]) -> Table:
+    table = _table("agent", "for", "model", "servers")
+    for name, agent in found.items():
+        servers = "all" if agent.servers is None else ", ".join(agent.servers) or "none"
+        about = agent.description or agent.instructions
+        table.add_row(
+            Text(one_line(name, 60)), Text(one_line(about, 100)), Text(one_line(agent.model or "", 40)), Text(servers)
+        )
     return table

@@ -1,0 +1,338 @@
+"""The local database of threads: one private SQLite file, which survives crashes, and damage as far as it can."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mcpchat.adapters.private_files import open_to_append
+from mcpchat.adapters.thread_store import Matching, Repaired, Row, SqlThreads
+from mcpchat.core.errors import StoreError
+from mcpchat.core.search_text import Phrase, folded
+from mcpchat.core.stored import spoken, unpacked
+
+_BUSY = 10_000  # milliseconds that others may take to write
+_BESIDE = ("", "-wal", "-shm")  # what SQLite keeps with a database, by what it appends to the name
+
+
+def _first(run: Callable[[str], object]) -> None:
+    for statement in (
+        "CREATE TABLE threads (no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL,"
+        " named INTEGER NOT NULL, agent TEXT NOT NULL, model TEXT NOT NULL, created REAL NOT NULL,"
+        " updated REAL NOT NULL, head INTEGER NOT NULL, last INTEGER NOT NULL, forked_from TEXT NOT NULL)",
+        "CREATE INDEX threads_updated ON threads (updated, id)",
+        "CREATE INDEX threads_agent ON threads (agent, updated, id)",
+        "CREATE INDEX threads_title ON threads (title)",
+        "CREATE TABLE nodes (id INTEGER PRIMARY KEY AUTOINCREMENT, thread INTEGER NOT NULL, number INTEGER NOT NULL,"
+        " parent INTEGER NOT NULL, role TEXT NOT NULL, at REAL NOT NULL, body TEXT NOT NULL, record TEXT NOT NULL)",
+        "CREATE UNIQUE INDEX nodes_number ON nodes (thread, number)",
+        "CREATE TABLE blobs (hash TEXT PRIMARY KEY, data BLOB NOT NULL, at REAL NOT NULL)",
+        "CREATE TABLE uses (hash TEXT NOT NULL, node INTEGER NOT NULL, PRIMARY KEY (hash, node)) WITHOUT ROWID",
+        "CREATE INDEX uses_node ON uses (node)",
+        "CREATE TABLE tools (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        "CREATE TABLE tool_uses (tool INTEGER NOT NULL, thread INTEGER NOT NULL, PRIMARY KEY (tool, thread))"
+        " WITHOUT ROWID",
+        "CREATE INDEX tool_uses_thread ON tool_uses (thread)",
+        "CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = 'unicode61 remove_diacritics 0')",
+    ):
+        run(statement)
+
+
+# One step from each version of the file to the next; the version is how many were taken. A step that was shipped is
+# never changed.
+MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_first,)
+
+
+class SqliteDatabase:
+    """A Database in one file. ``warn`` is told when it was damaged, and what became of it.
+
+    It is opened when it is first needed.
+    """
+
+    def __init__(self, path: Path, warn: Callable[[str], None] = lambda text: None) -> None:
+        self._path = path
+        self._warn = warn
+        self._connection: sqlite3.Connection | None = None
+        self._inside = False
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def run(self, sql: str, *values: Any) -> list[Row]:
+        try:
+            with self._translated():
+                return self._open().execute(sql, values).fetchall()
+        except Repaired:
+            if self._inside:
+                raise  # all of the transaction has to be done again
+            with self._translated():
+                return self._open().execute(sql, values).fetchall()
+
+    def many(self, sql: str, rows: Sequence[Row]) -> None:
+        with self._translated():
+            self._open().executemany(sql, rows)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._translated():
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            self._inside = True
+            try:
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._inside = False
+
+    def insert(self, table: str, columns: str, *values: Any) -> int:
+        marks = ", ".join("?" for _ in values)
+        with self._translated():
+            cursor = self._open().execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)  # noqa: S608
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def index(self, node: int, text: str) -> None:
+        self.run("INSERT INTO words (rowid, text) VALUES (?, ?)", node, text)
+
+    def unindex(self, nodes: Sequence[int]) -> None:
+        self.many("DELETE FROM words WHERE rowid = ?", [(node,) for node in nodes])
+
+    def matching(self, wanted: Sequence[Phrase], *, few: bool) -> Matching:
+        if few:  # the index would be gone through for each of their messages
+            condition = " AND ".join("instr(' ' || w.text || ' ', ?) > 0" for _ in wanted)
+            values = [f" {' '.join(one.words)}{'' if one.open_end else ' '}" for one in wanted]
+            return Matching("nodes n CROSS JOIN words w ON w.rowid = n.id", "n.id", condition, values)
+        asked = " ".join(f'"{" ".join(one.words)}"{"*" if one.open_end else ""}' for one in wanted)
+        return Matching("words w CROSS JOIN nodes n ON n.id = w.rowid", "w.rowid", "words MATCH ?", [asked])
+
+    def shrink(self) -> int:
+        before = self._size()
+        with self._translated():
+            connection = self._open()
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("PRAGMA optimize")
+        return max(0, before - self._size())
+
+    def _size(self) -> int:
+        return sum(file.stat().st_size for file in self._files() if file.exists())
+
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + end) for end in _BESIDE]
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            os.close(open_to_append(self._path))  # made for its owner alone; no link, nobody else's
+            try:
+                self._connection = self._connected()
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._save(error)
+                self._connection = self._connected()
+        return self._connection
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=_BUSY / 1000, isolation_level=None, check_same_thread=False)
+        try:
+            _use_wal(connection)
+            connection.execute("PRAGMA synchronous = FULL")  # what was said is on the disk, also when the power fails
+            connection.execute("PRAGMA secure_delete = ON")  # what is deleted can be read by nobody
+            connection.execute("PRAGMA journal_size_limit = 16777216")
+            self._migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        if _version(connection) == len(MIGRATIONS):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            found = _version(connection)  # somebody else may just have done it
+            if found > len(MIGRATIONS):
+                raise StoreError(
+                    f"{self._path} was written by a newer mcpchat (format {found}; this one knows {len(MIGRATIONS)})",
+                    hint="update mcpchat; until then --no-save",
+                )
+            for step in MIGRATIONS[found:]:
+                step(connection.execute)
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if _is_damage(error) and self._connection is not None:
+                self.close()
+                self._save(error)
+                raise Repaired(f"{self._path} was damaged, and was repaired", hint="try again") from error
+            raise StoreError(f"cannot use {self._path}: {error}", hint=_hint(error)) from error
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"cannot use {self._path}: {error}") from error
+
+    def check(self) -> None:
+        """Look at all of the file, and repair what is damaged: what can be read goes into a new one."""
+        with self._translated():
+            connection = self._open()
+            try:
+                problems = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
+            except sqlite3.DatabaseError as error:
+                problems = [str(error)]
+        if problems != ["ok"]:
+            self.close()
+            self._save(sqlite3.DatabaseError(problems[0]))
+
+    def _save(self, why: Exception) -> None:
+        """Set the damaged file aside, and make a new one of what can be read of it."""
+        from filelock import FileLock
+
+        damaged = self._path.stat().st_ino
+        with FileLock(self._path.with_suffix(".lock"), mode=0o600):
+            if self._path.stat().st_ino != damaged:
+                return  # somebody else has done it meanwhile
+            aside = self._path.with_name(
+                f"{self._path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{self._path.suffix}"
+            )
+            for number, file in enumerate(self._files()):
+                if file.exists():
+                    file.replace(aside.with_name(aside.name + _BESIDE[number]))
+            os.close(open_to_append(self._path))
+            with closing(self._connected()) as whole:
+                saved = _read_over(aside, whole)
+        self._warn(
+            f"the database of threads was damaged ({why}): {saved[0]:,} threads with {saved[1]:,} messages were saved"
+            f" from it; the damaged file is kept as {aside}"
+        )
+
+
+def open_threads(path: Path, warn: Callable[[str], None] = lambda text: None) -> SqlThreads:
+    """The threads in this file, which is made when there is something to keep. ``warn`` is told of damage."""
+    return SqlThreads(SqliteDatabase(path, warn))
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Several can read while one writes. SQLite does not wait for others when it first changes to that."""
+    end = time.monotonic() + _BUSY / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.02)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in str(error)
+
+
+def _hint(error: sqlite3.DatabaseError) -> str:
+    match (getattr(error, "sqlite_errorname", "") or "").split("_")[1:2]:
+        case ["FULL"]:
+            return "the disk is full: make room; what was not saved is saved with the next message"
+        case ["BUSY"] | ["LOCKED"]:
+            return "another program holds it: mcpchat tries again with the next message"
+        case ["READONLY"] | ["CANTOPEN"]:
+            return "look at who may write to it, or leave saving off: --no-save"
+        case _:
+            return ""
+
+
+_COLUMNS = {
+    "threads": "no, id, title, named, agent, model, created, updated, head, last, forked_from",
+    "nodes": "id, thread, number, parent, role, at, body, record",
+    "blobs": "hash, data, at",
+    "uses": "hash, node",
+    "tools": "no, name",
+    "tool_uses": "tool, thread",
+    "words": "rowid, text",
+}
+
+
+def _read_over(damaged: Path, whole: sqlite3.Connection) -> tuple[int, int]:
+    """Copy what can be read of the damaged file; how many threads and messages that were."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(damaged, isolation_level=None)) as old:
+        whole.execute("BEGIN IMMEDIATE")
+        for table, columns in _COLUMNS.items():
+            marks = ", ".join("?" for _ in columns.split(","))
+            statement = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - the names above
+            for row in _readable(old, table, columns):
+                with suppress(sqlite3.Error):
+                    whole.execute(statement, row)
+        _mend(whole)
+        whole.execute("COMMIT")
+    (threads,), (nodes,) = (whole.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("threads", "nodes"))  # noqa: S608
+    return threads, nodes
+
+
+def _readable(old: sqlite3.Connection, table: str, columns: str) -> Iterator[Row]:
+    """The rows that can be read: in order as far as that goes, then from behind, then one by one."""
+    seen: set[Any] = set()
+    keyed = table not in {"uses", "tool_uses"}
+    for order in (" ORDER BY rowid", " ORDER BY rowid DESC") if keyed else ("",):
+        try:
+            for row in old.execute(f"SELECT {columns} FROM {table}{order}"):  # noqa: S608
+                if row[0] not in seen or not keyed:
+                    seen.add(row[0])
+                    yield row
+            return
+        except sqlite3.Error:
+            continue
+    if table not in {"threads", "nodes", "words"}:
+        return
+    numbers = sorted(number for number in seen if isinstance(number, int))
+    for number in range(numbers[0], numbers[-1]) if numbers else ():
+        if number not in seen:
+            with suppress(sqlite3.Error):
+                yield from old.execute(f"SELECT {columns} FROM {table} WHERE rowid = ?", (number,))  # noqa: S608
+
+
+def _mend(whole: sqlite3.Connection) -> None:
+    """Threads of what was saved: messages whose thread is lost get a new one, heads are messages that are there."""
+    whole.execute("DELETE FROM words WHERE rowid NOT IN (SELECT id FROM nodes)")
+
+    def content(key: str) -> bytes | None:
+        row = whole.execute("SELECT data FROM blobs WHERE hash = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    for number, body in whole.execute(
+        "SELECT id, body FROM nodes WHERE id NOT IN (SELECT rowid FROM words)"
+    ).fetchall():
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            if words := folded(spoken(unpacked(body, content))):
+                whole.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, words))
+    whole.execute(
+        "INSERT INTO threads SELECT thread, lower(hex(randomblob(16))), 'saved from a damaged file', 0, '', '',"
+        " min(at), max(at), max(number), max(number), ''"
+        " FROM nodes WHERE thread NOT IN (SELECT no FROM threads) GROUP BY thread"
+    )
+    whole.execute(
+        "UPDATE threads SET head = coalesce((SELECT max(number) FROM nodes WHERE thread = no), 0)"
+        " WHERE head != 0 AND NOT EXISTS (SELECT 1 FROM nodes WHERE thread = no AND number = head)"
+    )
+    whole.execute("UPDATE threads SET last = max(last, coalesce((SELECT max(number) FROM nodes WHERE thread = no), 0))")

@@ -1,0 +1,296 @@
+"""A chat: a session with its model, its tools and its thread, all of which can change while it lasts."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from mcpchat.adapters import schema_check
+from mcpchat.adapters.mcp_hub import McpHub
+from mcpchat.adapters.result_store import Results
+from mcpchat.app import templates, threads
+from mcpchat.app.agents import instructions, known_values, with_options
+from mcpchat.app.hub import make_host, make_logins, offered_to, open_hub
+from mcpchat.app.logins import Logins
+from mcpchat.app.models import Models
+from mcpchat.app.permission import make_gate, pinned
+from mcpchat.app.setup import Setup, Wishes, choose_agent, name_of_agent
+from mcpchat.core.bounded import BoundedToolbox
+from mcpchat.core.config import AgentConfig, Config
+from mcpchat.core.discretion import Discreet
+from mcpchat.core.errors import McpChatError, StoreError, UsageError
+from mcpchat.core.events import Emit, Notice
+from mcpchat.core.ports import Asker, SignInScreen, ThreadStore, Toolbox
+from mcpchat.core.session import Role, Session
+from mcpchat.core.structured import AnswerSchema
+from mcpchat.core.threads import Node, Thread, Wanted, leaves
+from mcpchat.core.transcript import Transcript
+from mcpchat.core.turn import Limits
+
+STEPS, STEPS_IN_CHAT = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
+_RECENT = 2000  # threads that are offered to choose from
+
+
+@dataclass(kw_only=True)
+class Chat:
+    """A session and what belongs to it. ``resumed``: it goes on with a thread that was kept."""
+
+    session: Session
+    hub: McpHub
+    toolbox: Toolbox
+    setup: Setup
+    wishes: Wishes
+    models: Models
+    logins: Logins
+    asker: Asker
+    emit: Emit
+    store: ThreadStore | None
+    agent: AgentConfig
+    resumed: bool = False
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """The models that the config names."""
+        return tuple(self.setup.config.model.entries)
+
+    async def switch(self, name: str) -> None:
+        """Go on with another model. Raises NoModel, ConfigError."""
+        self.session.switch(with_options(await self.models.choose(name), self.agent))
+
+    async def login(self, name: str) -> None:
+        """Have the person sign in, and the servers that wait for it start anew. Raises what can go wrong."""
+        await self.logins.login(name)
+        name = self.logins.resolve(name)
+        here = {status.name for status in self.hub.status()}  # an agent may leave some out
+        for server in self.logins.servers_of(name):
+            if server in here:
+                await self.hub.restart(server)
+
+    def login_names(self) -> Sequence[str]:
+        """What can be signed in to."""
+        return self.logins.names()
+
+    async def offered(self) -> Sequence[str]:
+        """What the server in use lists as its models. Raises ModelError, NoModel, ConfigError."""
+        return await self.models.offered()
+
+    # Agents.
+
+    @property
+    def agents(self) -> dict[str, str]:
+        """The agents of the config, each with what it is for."""
+        return {name: agent.description for name, agent in self.setup.config.agents.items()}
+
+    async def switch_agent(self, name: str | None) -> None:
+        """Go on with another agent: its model, its servers, its rules. Raises UsageError, ConfigError, NoModel."""
+        agent = choose_agent(self.setup.config, name)
+        role = make_role(self.setup, replace(self.wishes, agent=name), self.asker, self.toolbox, self.emit)
+        usual = self.session.model.chosen
+        if agent.model is None and self.agent.model is not None and usual == self.agent.model:
+            usual = ""  # that was the other agent's
+        model = with_options(await self.models.choose(agent.model or usual or self.wishes.model), agent)
+        await self.hub.choose(agent.servers, offered_to(agent))
+        self.agent = agent
+        self.session.switch_agent(role, model)
+
+    # Threads.
+
+    def recent(self) -> Sequence[Thread]:
+        """The threads to choose from, the latest first. Raises StoreError, UsageError where nothing is kept."""
+        return self._kept().recent(Wanted(), _RECENT)
+
+    async def resume(self, name: str) -> None:
+        """Go on with a thread, by its id or title, with the agent and the model that it had. Raises UsageError."""
+        store = self._kept()
+        await self._go_on(threads.opened(store, *threads.found(store, name)))
+
+    async def _go_on(self, begun: threads.Begun) -> None:
+        try:
+            if begun.agent != self.session.role.name:
+                await self.switch_agent(begun.agent or None)
+            if begun.model not in {"", self.session.model.chosen}:
+                await self.switch(begun.model)
+        except McpChatError as error:
+            self._note(f"{error.message}: it goes on with {self.session.model.name}")
+        self.session.resume(begun.thread, begun.nodes, begun.head)
+
+    def branches(self) -> tuple[Sequence[Node], Sequence[Node]]:
+        """All messages of the thread, and the last of each of its branches. Raises UsageError, StoreError."""
+        nodes = self._kept().nodes(self.session.transcript.thread)
+        return nodes, leaves(nodes)
+
+    def go_to(self, number: int) -> None:
+        """Go on after this message of the thread, whatever branch it is on. Raises UsageError, StoreError."""
+        transcript = self.session.transcript
+        begun = threads.opened(self._kept(), transcript.thread, number)
+        self.session.resume(begun.thread, begun.nodes, begun.head)
+        transcript.stay()
+
+    def fork(self) -> Thread:
+        """Go on in a new thread that begins as this one. Raises UsageError, StoreError."""
+        store, transcript = self._kept(), self.session.transcript
+        made = threads.fork(store, transcript.thread, transcript.numbers[-1] if transcript.numbers else 0)
+        self.session.resume(made, store.nodes(made))
+        return made
+
+    def rename(self, title: str) -> None:
+        """Give the thread another title. Raises UsageError, StoreError."""
+        self._kept()
+        self.session.transcript.rename(title)
+
+    def _kept(self) -> ThreadStore:
+        if self.store is None:
+            raise UsageError("threads are not saved here", hint="without --no-save, and with [threads] save, they are")
+        return self.store
+
+    # Templates.
+
+    def templates(self) -> Sequence[str]:
+        """The names of the person's templates."""
+        return tuple(templates.names(self.setup))
+
+    def template(self, name: str) -> str:
+        """The text of a template. Raises UsageError."""
+        return templates.read(self.setup, name)
+
+    def values(self) -> dict[str, str]:
+        """What templates can name without being told."""
+        return known_values(self.setup, agent=self.session.role.name)
+
+    async def name_thread(self) -> None:
+        """Have the model name the thread, where the config wants that and nobody has."""
+        if self.setup.config.threads.titles == "model" and self.store is not None:
+            await self.session.name_thread()
+
+    def _note(self, text: str) -> None:
+        self.emit(Notice(level="warning", text=text))
+
+
+def make_role(setup: Setup, wishes: Wishes, asker: Asker, toolbox: Toolbox, emit: Emit) -> Role:
+    """The agent that a run talks to. Raises UsageError, ConfigError."""
+    return Role(
+        name=name_of_agent(setup.config, wishes.agent),
+        instructions=instructions(setup, wishes.agent),
+        gate=make_gate(setup, wishes, asker, toolbox, emit),
+    )
+
+
+@asynccontextmanager
+async def open_chat(
+    setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker, screen: SignInScreen, watch: bool = False
+) -> AsyncIterator[Chat]:
+    """A session, ready to send; all that it started is stopped at the end. ``watch`` is for one that lasts.
+
+    The order is for speed: servers whose tools are unknown are started first and boot while the model's SDK is
+    imported here.
+    """
+    emit = Discreet(emit, setup.secrets)
+
+    def warn(text: str) -> None:
+        emit(Notice(level="warning", text=text))
+
+    store, begun = await _thread(setup, wishes, warn)
+    try:
+        if begun is not None:
+            wishes = _as_before(setup, wishes, begun, warn)
+        async with _opened(setup, wishes, store, emit=emit, asker=asker, screen=screen, watch=watch) as chat:
+            if begun is not None:
+                chat.session.resume(begun.thread, begun.nodes, begun.head)
+                chat.resumed = True
+            yield chat
+            chat.session.transcript.keep()
+            if left := chat.session.transcript.unsaved:
+                warn(f"{left} messages of this conversation could not be saved")
+    finally:
+        if store is not None:
+            store.close()
+
+
+async def _thread(
+    setup: Setup, wishes: Wishes, warn: Callable[[str], None]
+) -> tuple[ThreadStore | None, threads.Begun | None]:
+    """The store, None where nothing is kept; and the thread that is gone on with."""
+    wanted = wishes.thread is not None or wishes.go_on
+    if not threads.keeps(setup, wishes) and not wanted:
+        return None, None
+    try:
+        store = await threads.open_store(setup, warn)
+        return store, threads.begun(store, wishes)
+    except StoreError as error:
+        if wanted:
+            raise
+        warn(f"this conversation is not being saved: {error.message}" + (f"; {error.hint}" if error.hint else ""))
+        return None, None
+
+
+def _as_before(setup: Setup, wishes: Wishes, begun: threads.Begun, warn: Callable[[str], None]) -> Wishes:
+    """What the run asks for, and where it says nothing, what the thread had."""
+    if wishes.agent is None and begun.agent:
+        if begun.agent in setup.config.agents:
+            wishes = replace(wishes, agent=begun.agent)
+        else:
+            warn(f"the agent {begun.agent!r} of this thread is not in the config any more")
+    if wishes.model is None and begun.model and choose_agent(setup.config, wishes.agent).model != begun.model:
+        wishes = replace(wishes, model=begun.model)
+    return wishes
+
+
+@asynccontextmanager
+async def _opened(
+    setup: Setup,
+    wishes: Wishes,
+    store: ThreadStore | None,
+    *,
+    emit: Emit,
+    asker: Asker,
+    screen: SignInScreen,
+    watch: bool,
+) -> AsyncIterator[Chat]:
+    agent = choose_agent(setup.config, wishes.agent)
+    kept = store if threads.keeps(setup, wishes) else None
+    sessions: list[Session] = []  # the one to come: a server may ask for its model
+    host = make_host(
+        setup,
+        asker,
+        emit,
+        yes=wishes.yes,
+        model=lambda: sessions[0].model if sessions else None,
+        charge=lambda usage: sessions[0].charge(usage),
+    )
+    logins = make_logins(setup, asker, screen, in_chat=watch)
+    async with open_hub(setup, emit, host, logins=logins, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
+        limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
+        models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)
+        model = with_options(await models.choose(wishes.model or agent.model), agent)
+        agreed = pinned(setup, hub, asker, emit)
+        session = Session(
+            model=model,
+            toolbox=BoundedToolbox(agreed, limit=setup.config.limits.max_result, store=Results(kept, store)),
+            role=make_role(setup, wishes, asker, agreed, emit),
+            emit=emit,
+            transcript=Transcript(emit, kept, clean=setup.secrets.redact_value, title=wishes.title),
+            limits=limits,
+            schema=AnswerSchema(dict(wishes.schema), schema_check.problem) if wishes.schema is not None else None,
+        )
+        sessions.append(session)
+        yield Chat(
+            session=session,
+            hub=hub,
+            toolbox=agreed,
+            setup=setup,
+            wishes=wishes,
+            models=models,
+            logins=logins,
+            asker=asker,
+            emit=emit,
+            store=kept,
+            agent=agent,
+        )
+
+
+def _limits(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
+    return Limits(
+        max_steps=wishes.max_steps or config.limits.max_steps or steps,
+        max_calls=config.limits.max_calls,
+        max_tokens=wishes.max_tokens or config.limits.max_tokens,
+        max_dollars=config.limits.max_cost if wishes.max_cost is None else wishes.max_cost,
+    )

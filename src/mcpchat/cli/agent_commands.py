@@ -1,0 +1,125 @@
+"""mcpchat agents: the roles to talk in, tables of the config."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, write_json
+from mcpchat.core.sanitize import clean, one_line
+
+app = typer.Typer(rich_markup_mode=None)
+_FORMATS = ("text", "json")
+_ACTIONS = ("deny", "ask", "allow")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context, output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False
+) -> int:
+    """List the agents of the config.
+
+    \b
+      mcpchat agents
+      mcpchat agents new mail --description "my letters" --server gmail --model gpt-5.5
+      mcpchat --agent mail
+    """
+    if ctx.invoked_subcommand is not None:
+        return 0
+    return show_list(output, config, debug)
+
+
+@app.command("list")
+def show_list(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
+    """List them, as mcpchat agents does."""
+    if output not in _FORMATS:
+        bad_choice("--output", output, _FORMATS)
+    found = make_setup(config).config.agents
+    if output == "json":
+        write_json(found)
+    elif found:
+        from mcpchat.cli.hubs import print_table
+        from mcpchat.ui import tables
+
+        print_table(tables.agents(found))
+    else:
+        sys.stderr.write("no agents; mcpchat agents new NAME makes one\n")
+    return 0
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The agent.")],
+    output: JsonOutput = "text",
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Show an agent as it would be used now: with all variables of its instructions put in."""
+    import msgspec
+
+    from mcpchat.app.agents import instructions
+    from mcpchat.app.setup import choose_agent
+
+    if output not in _FORMATS:
+        bad_choice("--output", output, _FORMATS)
+    setup = make_setup(config)
+    agent = choose_agent(setup.config, name)
+    told = instructions(setup, name)
+    if output == "json":
+        write_json({"name": name, **msgspec.to_builtins(agent), "instructions": told})
+        return 0
+    lines = [one_line(name, 60) + (f"  {one_line(agent.description, 200)}" if agent.description else "")]
+    lines.append(f"  model    {one_line(agent.model, 80) if agent.model else 'the usual one'}")
+    lines.append(f"  servers  {'all' if agent.servers is None else ', '.join(agent.servers) or 'none'}")
+    lines.append(f"  tools    {one_line(', '.join(agent.tools), 400)}")
+    rules = msgspec.to_builtins(agent.approvals)
+    lines += [f"  {action:<8} {one_line(', '.join(rules[action]), 400)}" for action in _ACTIONS if rules[action]]
+    lines += [f"  default  {agent.approvals.default}"] if agent.approvals.default else []
+    options = msgspec.to_builtins(agent.options)
+    lines += [f"  {key:<8} {one_line(str(value), 200)}" for key, value in options.items() if value not in (None, {})]
+    lines += ["", *clean(told).splitlines()] if told else []
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called.")],
+    description: Annotated[str, typer.Option("--description", "-d", metavar="TEXT", help="What it is for.")] = "",
+    instructions: Annotated[
+        str, typer.Option("--instructions", "-i", metavar="TEXT", help="What its model is told; - is stdin.")
+    ] = "",
+    instructions_file: Annotated[
+        str | None, typer.Option("--instructions-file", metavar="FILE", help="A file with them, read at each start.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="NAME", help="Its model.")] = None,
+    server: Annotated[
+        list[str] | None, typer.Option("--server", "-s", metavar="NAME", help="A server it uses. Repeatable.")
+    ] = None,
+    tool: Annotated[
+        list[str] | None, typer.Option("--tool", metavar="GLOB", help="Tools that it is offered. Repeatable.")
+    ] = None,
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Write a new agent into the config; everything can be changed there afterwards."""
+    import os
+
+    from mcpchat.app import add_agent, default_paths
+
+    told = sys.stdin.read().strip() if instructions == "-" else instructions
+    entry = {
+        "description": description,
+        "instructions": told,
+        "instructions_file": instructions_file,
+        "model": model,
+        "servers": server,
+        "tools": tool,
+    }
+    path = config or default_paths(os.environ).config
+    add_agent(path, name, {key: value for key, value in entry.items() if value})
+    sys.stderr.write(f"added to {one_line(str(path), 500)}; mcpchat --agent {one_line(name, 60)} talks to it\n")
+    return 0
+
+
+NAMES = ("list", "show", "new")

@@ -1,0 +1,96 @@
+"""The slash commands that leave the straight line: other threads, other branches, other words."""
+
+import asyncio
+
+from mcpchat.core.errors import UsageError
+from mcpchat.core.sanitize import one_line
+from mcpchat.core.threads import interrupted
+from mcpchat.ui import outside, transcripts
+from mcpchat.ui.picker import pick
+from mcpchat.ui.room import Room
+
+_LINES = 12  # of the answer that is shown of a conversation that is gone on with
+
+
+async def threads(room: Room, argument: str) -> None:
+    """Go on with another thread."""
+    known = room.threads.recent()
+    if not known:
+        room.say("no conversation is kept yet")
+        return
+    name = argument or await pick(known)
+    if name is None:
+        room.say("  this one goes on", "dim")
+        return
+    await room.threads.resume(name)
+    recall(room)
+
+
+def recall(room: Room) -> None:
+    """Show where the conversation stands."""
+    transcript = room.session.transcript
+    thread = transcript.thread
+    room.say(f'"{one_line(thread.title, 100)}" · {len(transcript.messages)} messages · {thread.short_id}', "bold")
+    said = next((message for message in reversed(transcript.messages) if message.role == "user"), None)
+    last = transcript.messages[-1] if transcript.messages else None
+    if said is not None:
+        room.say(f"> {one_line(said.text, 300)}", "dim")
+    if last is not None and last.role == "assistant" and last.text:
+        lines = last.text.strip().splitlines()
+        room.say("\n".join(lines[:_LINES]))
+        if len(lines) > _LINES:
+            room.say(f"  … {len(lines) - _LINES} more lines: mcpchat threads show {thread.short_id}", "dim")
+    if interrupted(transcript.messages) is not None:
+        room.say("  mcpchat ended here while tools ran; whether they took effect is not known", "yellow")
+
+
+async def undo(room: Room, argument: str) -> None:
+    """Take back the latest message and all that followed."""
+    words = await room.session.undo()
+    room.say(f"  taken back: {one_line(words, 200)}")
+    room.say("  /branch goes back to it", "dim")
+
+
+async def edit(room: Room, argument: str) -> None:
+    """Say the latest message in other words: in the person's editor, or at the prompt."""
+    place = room.session.last_said()
+    text = room.session.history[place].text
+    command = outside.editor()
+    if not command:
+        room.draft, room.editing = text, place
+        room.say("  change it and press Enter; an empty line leaves all as it is", "dim")
+        return
+    edited = await asyncio.to_thread(outside.edit, text, command, suffix=".md")
+    if edited is None or not edited.strip() or edited.strip() == text.strip():
+        room.say("  nothing was changed", "dim")
+        return
+    room.editing = place
+    await room.talk(edited.rstrip("\n"))
+
+
+async def branch(room: Room, argument: str) -> None:
+    """Show the branches of this thread, or go to one."""
+    if not argument:
+        nodes, _ = room.threads.branches()
+        lines = transcripts.tree(room.session.transcript.current, nodes)
+        room.say("\n".join(lines) or "nothing was said yet")
+        room.say("  /branch NUMBER goes to one; any message's number does", "dim")
+        return
+    if not argument.isdecimal():
+        raise UsageError(f"/branch {argument}: expected a message's number", hint="/branch lists them")
+    room.threads.go_to(int(argument))
+    recall(room)
+
+
+async def fork(room: Room, argument: str) -> None:
+    """Go on in a copy of this thread."""
+    made = room.threads.fork()
+    room.say(f"  this is {made.short_id} now, a fork of {made.forked_from[:8]}")
+
+
+async def rename(room: Room, argument: str) -> None:
+    """Give this thread another title."""
+    if not argument:
+        raise UsageError("usage: /rename TITLE")
+    room.threads.rename(one_line(argument, 200))
+    room.say(f'  this is "{one_line(argument, 200)}" now')

@@ -1,0 +1,163 @@
+"""What the slash commands work on: the session, and the people's side of it."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec.structs import replace
+from rich.console import Console
+from rich.text import Text
+
+from mcpchat.core import outcomes
+from mcpchat.core.attach import with_resources
+from mcpchat.core.events import TurnFinished
+from mcpchat.core.messages import Message, Part
+from mcpchat.core.messages import Text as Words
+from mcpchat.core.ports import Servers, Toolbox
+from mcpchat.core.sanitize import clean
+from mcpchat.core.session import Session
+from mcpchat.core.threads import Node, Thread
+
+
+class Models(Protocol):
+    """The models that can be switched to."""
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """The names of the config's own."""
+        ...
+
+    async def switch(self, name: str) -> None:
+        """Go on with this one. Raises NoModel, ConfigError."""
+        ...
+
+    async def offered(self) -> Sequence[str]:
+        """What the server in use lists. Raises ModelError, NoModel, ConfigError."""
+        ...
+
+
+class Logins(Protocol):
+    """What can be signed in to."""
+
+    def login_names(self) -> Sequence[str]: ...
+
+    async def login(self, name: str) -> None:
+        """Have the person sign in. Raises what can go wrong."""
+        ...
+
+
+class Agents(Protocol):
+    """The agents that can be talked to."""
+
+    @property
+    def agents(self) -> Mapping[str, str]:
+        """Their names, each with what it is for."""
+        ...
+
+    async def switch_agent(self, name: str | None) -> None:
+        """Go on with this one. Raises UsageError, ConfigError, NoModel."""
+        ...
+
+
+class Threads(Protocol):
+    """The conversations that are kept. Everything raises UsageError where none are, and StoreError."""
+
+    def recent(self) -> Sequence[Thread]:
+        """The latest, the newest first."""
+        ...
+
+    async def resume(self, name: str) -> None:
+        """Go on with one of them, by its id or title."""
+        ...
+
+    def branches(self) -> tuple[Sequence[Node], Sequence[Node]]:
+        """All messages of the thread in use, and the last one of each branch."""
+        ...
+
+    def go_to(self, number: int) -> None:
+        """Go on after this message."""
+        ...
+
+    def fork(self) -> Thread:
+        """Go on in a new thread that begins as this one."""
+        ...
+
+    def rename(self, title: str) -> None: ...
+
+    async def name_thread(self) -> None:
+        """Have the model name it, where that is wanted."""
+        ...
+
+
+class Templates(Protocol):
+    """The person's prompt templates."""
+
+    def templates(self) -> Sequence[str]:
+        """Their names."""
+        ...
+
+    def template(self, name: str) -> str:
+        """The text of one. Raises UsageError."""
+        ...
+
+    def values(self) -> Mapping[str, str]:
+        """What they can name without being told."""
+        ...
+
+
+@dataclass
+class Room:
+    """What a command can work on.
+
+    ``leaving`` ends the chat; ``attached`` goes with the next message; ``redact`` takes secrets out of what is said.
+    ``draft`` is what the next line begins as; ``editing`` the place of the message that it will stand for.
+    """
+
+    session: Session
+    toolbox: Toolbox
+    servers: Servers
+    models: Models
+    logins: Logins
+    agents: Agents
+    threads: Threads
+    templates: Templates
+    read_file: Callable[[str], Sequence[Part]]
+    console: Console
+    leaving: bool = False
+    attached: list[Part] = field(default_factory=list)
+    known_models: Sequence[str] = ()
+    redact: Callable[[str], str] = str
+    draft: str = ""
+    editing: int | None = None
+    behind: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    def say(self, text: str, style: str = "") -> None:
+        self.console.print(Text(clean(self.redact(text)), style=style))
+
+    async def talk(self, line: str) -> None:
+        """Send what was typed, with the resources that it mentions and what was attached."""
+        message = await with_resources(line, self.servers)
+        message = replace(message, parts=(*message.parts, *self.attached))
+        self.attached.clear()
+        place, self.editing = self.editing, None
+        if place is None:
+            await self.send(message)
+            return
+        other = tuple(part for part in self.session.history[place].parts if not isinstance(part, Words))
+        self.tell(await self.session.edit(replace(message, parts=(*message.parts, *other)), place))
+
+    async def send(self, *messages: Message) -> None:
+        """Send the messages, and say how the turn ended where it did not end well."""
+        self.tell(await self.session.send(*messages))
+        naming = asyncio.create_task(self.threads.name_thread())
+        self.behind.add(naming)
+        naming.add_done_callback(self.behind.discard)
+
+    def take_draft(self) -> str:
+        draft, self.draft = self.draft, ""
+        return draft
+
+    def tell(self, finished: TurnFinished) -> None:
+        if told := outcomes.told(finished.stop, self.session.run_total):
+            self.say(f"  {told}" + ("; /continue has it go on" if finished.stop == "length" else ""), "yellow")

@@ -1,0 +1,461 @@
+"""Threads, agents and templates through the installed command."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.double import ModelDouble, text, tool_call
+from tests.postgres import PASSWORD, Postgres
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.unmeasured  # but for those that say otherwise, the same code runs in test_conversations
+AGENTS = """
+[agents.mail]
+description = "my letters"
+instructions = "Be kind, $user, on $date in $folder. $$5, $unknown."
+model = "mail-model"
+servers = []
+options = { temperature = 0.5, reasoning_effort = "low" }
+
+[agents.sums]
+instructions_file = "sums.md"
+servers = ["calculator"]
+tools = ["calculator.calculate"]
+"""
+
+
+@pytest.fixture
+def run(installed: str, tmp_path: Path, model_double: ModelDouble) -> Run:
+    (tmp_path / "c.toml").write_text("[servers.calculator]\nbuiltin = 'calculator'\n")
+
+    def run(*words: str, stdin: str | None = None, config: str = "", **environ: str) -> Any:
+        if config:
+            (tmp_path / "c.toml").write_text(f"[servers.calculator]\nbuiltin = 'calculator'\n{config}")
+        known = {
+            "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
+            "OPENAI_BASE_URL": model_double.base_url,
+            "MCPCHAT_MODEL": "m",
+        }
+        done = subprocess.run(
+            [installed, *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **known, **environ},
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            input=stdin,
+            cwd=tmp_path,
+            timeout=50,
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def listed(run: Run, *words: str) -> list[dict[str, Any]]:
+    done = run("threads", *words, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def asked(double: ModelDouble, place: int = -1) -> list[tuple[str, Any]]:
+    return [(m["role"], m["content"]) for m in double.requests[place]["messages"] if m["role"] != "system"]
+
+
+def test_ask_goes_on_with_the_latest_thread_or_a_named_one_or_after_one_of_its_messages(
+    run: Run, model_double: ModelDouble
+) -> None:
+    model_double.replies = [text("a"), text("b"), text("c"), text("d"), text("e")]
+    assert run("ask", "one", "--title", "Numbers").stdout == "a\n"
+    assert run("ask", "other").stdout == "b\n"
+    assert run("ask", "--thread", "Numbers", "two").stdout == "c\n"
+    assert asked(model_double) == [("user", "one"), ("assistant", "a"), ("user", "two")]
+    told = json.loads(run("ask", "-c", "three", "-o", "json").stdout)
+    assert asked(model_double)[-3:] == [("user", "two"), ("assistant", "c"), ("user", "three")]
+    numbers, other = listed(run)
+    assert (numbers["title"], other["title"], numbers["messages"]) == ("Numbers", "other", 6)
+    assert told["thread_id"] == numbers["id"]
+    assert run("ask", "--thread", f"{numbers['id'][:8]}@2", "instead").stdout == "e\n"
+    assert asked(model_double) == [("user", "one"), ("assistant", "a"), ("user", "instead")]
+    tree = run("threads", "show", "Numbers", "--tree").stdout
+    assert re.search(r"^\* +8 .*current  e", tree, re.MULTILINE)
+    assert re.search(r"^ +6 .*leaves it after 2  d", tree, re.MULTILINE)
+
+
+def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, model_double: ModelDouble, isolated: Path) -> None:
+    assert run("ask", "hello", "--no-save").returncode == 0
+    assert not list(isolated.rglob("threads.db"))
+    assert run("ask", "hello", config="[threads]\nsave = false\n").returncode == 0
+    assert not list(isolated.rglob("threads.db"))
+    done = run("ask", "-c", "hello")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no thread to go on with" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("ask", "--thread", "Number", "x"), 2, "did you mean 'Numbers'?"),
+        (("ask", "--thread", "Numbers@77", "x"), 2, "has no message 77"),
+        (("threads", "show", "zzz"), 2, "no thread is called 'zzz'"),
+        (("threads", "fork", "Numbers", "--at", "9"), 2, "has no message 9"),
+        (("threads", "rename", "Numbers", " "), 2, "the title is empty"),
+        (("threads", "search", "?!"), 2, "no word"),
+        (("threads", "list", "--since", "soon"), 2, "no point in time"),
+        (("threads", "export"), 2, "name a thread, or --all"),
+        (("threads", "export", "--all"), 2, "markdown is for one thread"),
+        (("threads", "export", "Numbers", "-o", "pdf"), 2, "expected one of markdown, html, json, jsonl"),
+        (("threads", "delete", "Numbers"), 2, "nobody is there to ask"),
+        (("threads", "import", "/nowhere.json"), 2, "cannot be read"),
+        (("threads", "import", "--from", "/nowhere.db"), 2, "there is no file"),
+        (("threads", "import"), 2, "name files"),
+        (("ask", "-t", "nothing"), 2, "no template is named 'nothing'"),
+        (("ask", "--agent", "mial", "x"), 2, "did you mean 'mail'"),
+        (("agents", "show", "nobody"), 2, "no agent is named"),
+        (("agents", "new", "mail", "-i", "x"), 2, "there is an agent named 'mail' already"),
+        (("agents", "new", "a b", "-i", "x"), 2, "an agent is named with letters"),
+    ],
+)
+def test_mistakes_say_what_and_how_to_mend_it(run: Run, words: tuple[str, ...], code: int, told: str) -> None:
+    run("ask", "one", "--title", "Numbers", config=AGENTS)
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert told in done.stderr
+
+
+def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [
+        tool_call("calculator__calculate", '{"expression": "6*7"}'),
+        text("The Größe is 42."),
+        text("Nothing."),
+    ]
+    run("ask", "how much?")
+    run("ask", "something else")
+    other, first = listed(run)
+    assert listed(run, "list", "--tool", "calculator.*") == [first]
+    assert listed(run, "list", "--until", "2020-01-01") == []
+    (found,) = listed(run, "search", "grosse")
+    assert (found["thread"]["id"], found["hits"][0]["snippet"]) == (first["id"], ["The ", "Größe", " is 42."])
+    shown = run("threads", "search", "grosse").stdout
+    assert "   4 assistant: The Größe is 42.\n" in shown
+    shown = run("threads", "show", first["id"][:8]).stdout
+    assert "→ calculator.calculate" in shown
+    assert "✓ calculator.calculate · allowed by policy" in shown
+    assert run("threads", "rename", first["id"], "Sizes").returncode == 0
+    fork = run("threads", "fork", "Sizes", "--at", "1", "--title", "Sizes, anew").stdout.strip()
+    (made, *_) = listed(run)
+    assert (made["id"], made["title"], made["messages"], made["forked_from"]) == (fork, "Sizes, anew", 1, first["id"])
+    assert run("threads", "delete", "Sizes", other["id"], "--yes").returncode == 0
+    assert [one["id"] for one in listed(run)] == [fork]
+    assert "bytes given back" in run("threads", "gc", "--older-than", "1d", "--yes").stderr
+    assert listed(run, "search", "Größe") == []
+
+
+def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back(
+    run: Run, model_double: ModelDouble, tmp_path: Path, isolated: Path
+) -> None:
+    model_double.replies = [
+        tool_call("calculator__calculate", '{"expression": "6*7"}'),
+        text("**42** <script>alert(1)</script>\n\n![x](https://example.com/spy.png)\n"),
+    ]
+    run("ask", "how # much?")
+    (thread,) = listed(run)
+    markdown = run("threads", "export", thread["id"]).stdout
+    assert markdown.startswith("# how \\# much?\n")
+    assert "→ **calculator.calculate**\n\n```json\n" in markdown
+    assert "\n**42** <script>" in markdown
+    run("threads", "export", thread["id"], "-o", "html", "--file", "talk.html")
+    page = (tmp_path / "talk.html").read_text()
+    assert (tmp_path / "talk.html").stat().st_mode & 0o777 == 0o600
+    assert "<strong>42</strong>" in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    assert "default-src 'none'; img-src data:" in page  # the picture is fetched by nobody
+    lines = run("threads", "export", thread["id"], "-o", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["message.added"] * 4
+    run("ask", "another")
+    run("threads", "export", "--all", "-o", "json", "--file", "all.jsonl")
+    before = {one["id"]: one for one in listed(run)}
+    for path in isolated.rglob("threads.db*"):
+        path.unlink()
+    done = run("threads", "import", "all.jsonl", "all.jsonl")
+    assert done.stderr == "2 threads added, 2 were there already\n"
+    assert {one["id"]: one for one in listed(run)} == before
+    again = run("threads", "export", thread["id"], "-o", "json").stdout
+    assert json.loads(again) == json.loads((tmp_path / "all.jsonl").read_text().splitlines()[1])
+
+
+CHATGPT = [
+    {
+        "title": "Of ChatGPT", "conversation_id": "abc", "create_time": 1700000000.5, "update_time": 1700000100,
+        "current_node": "n3",
+        "mapping": {
+            "root": {"id": "root", "message": None, "parent": None, "children": ["n1"]},
+            "n1": {"message": {"author": {"role": "user"}, "create_time": 1700000001, "content":
+                   {"content_type": "text", "parts": ["first question"]}}, "parent": "root", "children": ["n2", "n3"]},
+            "n2": {"message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["one way"]},
+                   "metadata": {"model_slug": "gpt-9"}}, "parent": "n1", "children": []},
+            "n3": {"message": {"author": {"role": "assistant"}, "content":
+                   {"content_type": "multimodal_text", "parts": [{"content_type": "image_asset_pointer"}, "another way"]}},
+                   "parent": "n1", "children": []},
+        },
+    },
+]  # fmt: skip
+CLAUDE = [
+    {
+        "uuid": "u1", "name": "Of Claude", "created_at": "2026-01-02T03:04:05Z", "updated_at": "2026-01-02T03:05:05Z",
+        "chat_messages": [
+            {"sender": "human", "text": "hi", "content": [{"type": "text", "text": "hi there"}],
+             "created_at": "2026-01-02T03:04:05Z",
+             "attachments": [{"file_name": "a.txt", "extracted_content": "in the file"}]},
+            {"sender": "assistant", "text": "hello", "content": [], "created_at": "2026-01-02T03:05:05Z"},
+        ],
+    },
+    {"uuid": "u2", "name": "empty", "chat_messages": []},
+]  # fmt: skip
+LLM = [
+    {"id": "r1", "conversation_id": "c1", "conversation_name": "Of llm", "model": "x", "prompt": "q", "response": "r",
+     "datetime_utc": "2026-01-02T03:04:05"},
+    {"id": "r2", "conversation_id": "c1", "model": "x", "prompt": "q2", "response": "r2",
+     "datetime_utc": "2026-01-02T03:04:06"},
+]  # fmt: skip
+MESSAGES = {
+    "title": "Of an API",
+    "messages": [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "go"}]},
+        {"role": "assistant", "content": None,
+         "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "box__echo", "arguments": '{"a": 1}'}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "ran"},
+        {"role": "assistant", "content": "done"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "title", "said"),
+    [
+        (CHATGPT, "Of ChatGPT", [("user", "first question"), ("assistant", "[image_asset_pointer]\nanother way")]),
+        (CLAUDE, "Of Claude", [("user", "hi there\n\n[a.txt]\nin the file"), ("assistant", "hello")]),
+        (LLM, "Of llm", [("user", "q"), ("assistant", "r"), ("user", "q2"), ("assistant", "r2")]),
+        (MESSAGES, "Of an API", [("user", "go"), ("assistant", ""), ("tool", "ran"), ("assistant", "done")]),
+    ],
+    ids=["chatgpt", "claude", "llm", "messages"],
+)
+def test_conversations_of_other_clients_come_in_and_can_be_gone_on_with(
+    run: Run, model_double: ModelDouble, value: Any, title: str, said: list[Any]
+) -> None:
+    done = run("threads", "import", "-", stdin=json.dumps(value))
+    assert done.stderr == "1 threads added\n"
+    assert run("threads", "import", "-", stdin=json.dumps(value)).stderr == "0 threads added, 1 were there already\n"
+    assert [one["title"] for one in listed(run)] == [title]
+    assert run("ask", "--thread", title, "and on").returncode == 0
+    assert asked(model_double) == [*said, ("user", "and on")]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "told"),
+    [
+        ("nonsense", "not JSON"),
+        ('{"a": 1}', "no export of conversations"),
+        ('{"type": "mcpchat.thread", "v": 2}', "of version 2"),
+        ('{"type": "mcpchat.thread", "v": 1, "thread": {"id": "x"}}', "cannot be read"),
+        ('{"type": "mcpchat.thread", "v": 1, "thread": {"id": "x", "head": 7}, "nodes": []}', "head is no message"),
+        ("[[" * 100_000, "not JSON"),
+        ("[]", "no export of conversations"),
+    ],
+)
+def test_what_is_no_export_is_refused(run: Run, stdin: str, told: str) -> None:
+    done = run("threads", "import", "-", stdin=stdin)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+def test_a_thread_goes_on_with_its_own_agent_and_model_unless_the_run_says_otherwise(
+    run: Run, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    (tmp_path / "sums.md").write_text("Only sums.\n")
+    run("ask", "hello", "--agent", "mail", config=AGENTS)
+    request = model_double.requests[-1]
+    assert (request["model"], request["temperature"], request["reasoning_effort"]) == ("mail-model", 0.5, "low")
+    system = request["messages"][0]["content"]
+    assert system.endswith(f"in {tmp_path}. $5, $unknown.")
+    assert time.strftime("%Y-") in system
+    assert "tools" not in request  # it has no servers
+    run("ask", "-c", "again")
+    assert model_double.requests[-1]["model"] == "mail-model"
+    run("ask", "-c", "again", "--agent", "sums")
+    request = model_double.requests[-1]
+    assert request["messages"][0]["content"].startswith("Only sums.\n\n# Notes of the tool servers")
+    assert [tool["function"]["name"] for tool in request["tools"]] == ["calculator__calculate", "mcpchat__read_result"]
+    run("ask", "-c", "again", "-m", "third")
+    assert model_double.requests[-1]["model"] == "third"
+    run("ask", "-c", "again")
+    assert model_double.requests[-1]["model"] == "third"
+    (thread,) = listed(run, "list", "--agent", "sums")
+    assert thread["model"] == "third"
+    shown = run("threads", "show", thread["id"]).stdout
+    assert "From here on with the agent sums" in shown
+    done = run("ask", "-c", "again", config="")
+    (tmp_path / "c.toml").write_text("")
+    done = run("ask", "-c", "again")
+    assert (done.returncode, "'sums' of this thread is not in the config any more" in done.stderr) == (0, True)
+
+
+def test_an_agents_choice_of_servers_means_that_no_other_is_started(run: Run, tmp_path: Path) -> None:
+    mark = tmp_path / "started"
+    config = (
+        f'[servers.spy]\ncommand = "{sys.executable}"\nargs = ["-c", "open({str(mark)!r}, \'w\')"]\n'
+        '[agents.calm]\nservers = ["calculator"]\n'
+    )
+    assert run("ask", "hello", "--agent", "calm", config=config).returncode == 0
+    assert not mark.exists()
+    run("ask", "hello")
+    assert mark.exists()
+
+
+def test_agents_are_listed_shown_and_made(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
+    (tmp_path / "sums.md").write_text("Only sums on $date.\n")
+    assert "no agents" in run("agents").stderr
+    table = run("agents", config=AGENTS).stdout
+    assert "my letters" in table
+    told = json.loads(run("agents", "show", "sums", "-o", "json").stdout)
+    assert told["instructions"] == f"Only sums on {time.strftime('%Y-%m-%d')}."
+    assert "servers  none" in run("agents", "show", "mail").stdout
+    before = (tmp_path / "c.toml").read_text()
+    done = run("agents", "new", "terse", "-d", "short", "-i", "-", "-s", "calculator", "-m", "tiny", stdin="Be\nterse.")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "c.toml").read_text().startswith(before)
+    run("ask", "hello", "-a", "terse")
+    request = model_double.requests[-1]
+    assert request["model"] == "tiny"
+    assert request["messages"][0]["content"].startswith("Be\nterse.\n\n# Notes")
+    (tmp_path / "sums.md").unlink()
+    done = run("ask", "x", "--agent", "sums")
+    assert (done.returncode, "agents.sums.instructions_file: cannot read" in done.stderr) == (2, True)
+
+
+def test_a_template_is_filled_from_words_from_stdin_and_from_its_defaults(
+    run: Run, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    (tmp_path / "templates" / "work").mkdir(parents=True)
+    (tmp_path / "templates" / "review.md").write_text(
+        "Review in ${language:-English}, for $who:\n\n$stdin\n\nCosts $$3."
+    )
+    (tmp_path / "templates" / "work" / "plain.txt").write_text("Say it on $date")
+    run("ask", "-t", "review", "who=Ann", stdin="the $who text\n")
+    assert asked(model_double) == [("user", "Review in English, for Ann:\n\nthe $who text\n\nCosts $3.")]
+    run("ask", "-t", "review", "who=Ann", "language=German", "and be quick", stdin="x")
+    assert asked(model_double) == [("user", "Review in German, for Ann:\n\nx\n\nCosts $3.\n\nand be quick")]
+    run("ask", "-t", "work/plain", stdin="piped")
+    assert asked(model_double) == [("user", f"Say it on {time.strftime('%Y-%m-%d')}\n\npiped")]
+    done = run("ask", "-t", "review")
+    assert (done.returncode, "the template review needs who" in done.stderr) == (2, True)
+    done = run("ask", "-t", "review", "whom=Ann")
+    assert (done.returncode, "did you mean 'who'?" in done.stderr) == (2, True)
+    done = run("ask", "-t", "reviwe", "who=Ann")
+    assert (done.returncode, "did you mean 'review'?" in done.stderr) == (2, True)
+
+
+def test_killed_while_a_tool_runs_the_thread_says_so_and_goes_on(
+    run: Run, installed: str, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    slow = Path(__file__).with_name("servers") / "odd.py"
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{slow}"]\n[approvals]\ndefault = "allow"\n'
+    model_double.replies = [tool_call("box__slow", "{}"), text("I cannot tell.")]
+    run("config", "validate", config=config)
+    environ = {
+        **os.environ,
+        "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
+        "OPENAI_BASE_URL": model_double.base_url,
+        "MCPCHAT_MODEL": "m",
+    }
+    process = subprocess.Popen([installed, "ask", "go", "-o", "jsonl"], stdout=subprocess.PIPE, env=environ, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["type"] == "tool.started":
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    (thread,) = listed(run)
+    shown = run("threads", "show", thread["id"]).stdout
+    assert "interrupted: mcpchat ended before this call had an answer" in shown
+    assert run("ask", "-c", "and?").stdout == "I cannot tell.\n"
+    result = next(m for m in model_double.requests[-1]["messages"] if m["role"] == "tool")
+    assert "whether it took effect is not known" in result["content"]
+
+
+def test_a_newer_database_stops_no_question_but_is_never_touched(run: Run, isolated: Path) -> None:
+    import sqlite3
+
+    run("ask", "hello")
+    (path,) = isolated.rglob("threads.db")
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    before = path.read_bytes()
+    done = run("ask", "hello")
+    assert (done.returncode, done.stdout) == (0, "Hello.\n")
+    assert "not being saved" in done.stderr
+    assert "written by a newer mcpchat (format 99; this one knows 1)" in done.stderr
+    for words in (("ask", "-c", "x"), ("threads",), ("threads", "gc", "--yes")):
+        done = run(*words)
+        assert (done.returncode, "newer mcpchat" in done.stderr) == (1, True), words
+    assert path.read_bytes() == before
+
+
+def test_a_model_gives_titles_where_the_config_wants_it(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [text("a"), text("A Good Title")]
+    run("ask", "hello", config='[threads]\ntitles = "model"\n')
+    assert [one["title"] for one in listed(run)] == ["A Good Title"]
+
+
+def test_shared_threads_on_postgresql_are_the_same_and_can_be_moved_there_and_back(
+    run: Run, postgres: Postgres, isolated: Path
+) -> None:
+    run("ask", "locally said", "--title", "local")
+    name = postgres.new()
+    shared = f'[threads]\nurl = "{postgres.url_with_password(name)}"\npassword = "env:THREADS_PASSWORD"\n'
+    secret = {"THREADS_PASSWORD": PASSWORD}
+    (local,) = isolated.rglob("threads.db")
+    done = run("threads", "import", "--from", str(local), config=shared, **secret)
+    assert done.stderr == "1 threads added\n"
+    assert run("ask", "-c", "remotely said", **secret).returncode == 0
+    found = json.loads(run("threads", "search", "remotely", "-o", "json", **secret).stdout)
+    assert found[0]["thread"]["title"] == "local"
+    done = run("ask", "hello", THREADS_PASSWORD="wrong-password-here")
+    assert (done.returncode, done.stdout, "not being saved" in done.stderr) == (0, "Hello.\n", True)
+    assert "wrong-password-here" not in done.stderr
+    done = run("threads")
+    assert (done.returncode, "THREADS_PASSWORD is not set" in done.stderr) == (2, True)
+    local.unlink()
+    done = run("threads", "import", "--from", postgres.url(name), config="[threads]\n")
+    assert done.stderr == "1 threads added\n"
+    assert "local" in [one["title"] for one in listed(run)]
+
+
+@pytest.mark.parametrize(
+    ("threads", "told"),
+    [
+        ('url = "mysql://x"', 'expected "postgresql://USER@HOST/DATABASE"'),
+        ('url = "postgresql://me:secret@host/db"', "a secret never stands in this file"),
+        ('url = "postgresql://host/db?password=x"', "a secret never stands in this file"),
+        ('password = "env:X"', 'goes with "url"'),
+        ('url = "postgresql://h/db"\npassword = "plain"', "a secret never stands in this file"),
+        ('titles = "nobody"', "expected one of"),
+    ],
+)
+def test_what_is_wrong_with_the_table_is_said_with_its_line(run: Run, threads: str, told: str) -> None:
+    done = run("config", "validate", config=f"[threads]\n{threads}\n")
+    assert done.returncode == 2
+    assert told in done.stderr

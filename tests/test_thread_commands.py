@@ -87,7 +87,7 @@ def test_ask_goes_on_with_the_latest_thread_or_a_named_one_or_after_one_of_its_m
     assert run("ask", "--thread", f"{numbers['id'][:8]}@2", "instead").stdout == "e\n"
     assert asked(model_double) == [("user", "one"), ("assistant", "a"), ("user", "instead")]
     tree = run("threads", "show", "Numbers", "--tree").stdout
-    assert re.search(r"^\* +8 .*current  e", tree, re.MULTILINE)
+    assert re.search(r"^\* +8 .*here  e", tree, re.MULTILINE)
     assert re.search(r"^ +6 .*leaves it after 2  d", tree, re.MULTILINE)
 
 

@@ -104,6 +104,7 @@ class Chat:
         await self._go_on(threads.opened(store, *threads.found(store, name)))
 
     async def _go_on(self, begun: threads.Begun) -> None:
+        self.session.resume(begun.thread, begun.nodes, begun.head)
         try:
             if begun.agent != self.session.role.name:
                 await self.switch_agent(begun.agent or None)
@@ -111,7 +112,6 @@ class Chat:
                 await self.switch(begun.model)
         except McpChatError as error:
             self._note(f"{error.message}: it goes on with {self.session.model.name}")
-        self.session.resume(begun.thread, begun.nodes, begun.head)
 
     def branches(self) -> tuple[Sequence[Node], Sequence[Node]]:
         """All messages of the thread, and the last of each of its branches. Raises UsageError, StoreError."""

@@ -32,7 +32,7 @@ def recall(room: Room) -> None:
     thread = transcript.thread
     room.say(f'"{one_line(thread.title, 100)}" · {len(transcript.messages)} messages · {thread.short_id}', "bold")
     said = next((message for message in reversed(transcript.messages) if message.role == "user"), None)
-    last = transcript.messages[-1] if transcript.messages else None
+    last = next((message for message in reversed(transcript.messages) if message.role != "system"), None)
     if said is not None:
         room.say(f"> {one_line(said.text, 300)}", "dim")
     if last is not None and last.role == "assistant" and last.text:

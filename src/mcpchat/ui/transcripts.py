@@ -156,17 +156,29 @@ def text(thread: Thread, nodes: Sequence[Node]) -> str:
 
 
 def tree(thread: Thread, nodes: Sequence[Node]) -> list[str]:
-    """The branches, a line each: the number to go to, when, where it leaves the current one, how it ends."""
-    lines = []
-    for leaf in leaves(nodes):
+    """The branches, a line each: the number to go to, when, where it leaves the current one, how it ends.
+
+    The current one is marked, also where it ends in the middle of another.
+    """
+    here = branch(nodes, thread.head)
+    ends = leaves(nodes)
+    lines = [] if thread.head in {leaf.number for leaf in ends} or not here else [_line(here, "here", 0, mark="*")]
+    for leaf in ends:
         path = branch(nodes, leaf.number)
-        current = thread.head in {node.number for node in path}
-        at = 0 if current else fork_point(nodes, leaf.number, thread.head)
-        said = next((node.message.text for node in reversed(path) if node.message.text and node.number > at), "")
-        where = "current" if current else f"leaves it after {at}" if at else "begins anew"
-        about = f"{len(path)} messages · {when(leaf.record.at)} · {where}"
-        lines.append(f"{'*' if current else ' '} {leaf.number:>4}  {about}  {one_line(said, 60)}".rstrip())
+        at = fork_point(nodes, leaf.number, thread.head)
+        if leaf.number == thread.head:
+            lines.append(_line(path, "here", 0, mark="*"))
+        elif at and at == thread.head:
+            lines.append(_line(path, "goes on from here", at))
+        else:
+            lines.append(_line(path, f"leaves it after {at}" if at else "begins anew", at))
     return lines
+
+
+def _line(path: Sequence[Node], where: str, shared: int, *, mark: str = " ") -> str:
+    said = next((node.message.text for node in reversed(path) if node.message.text and node.number > shared), "")
+    about = f"{len(path)} messages · {when(path[-1].record.at)} · {where}"
+    return f"{mark} {path[-1].number:>4}  {about}  {one_line(said, 60)}".rstrip()
 
 
 def markdown(thread: Thread, nodes: Sequence[Node]) -> str:

@@ -1,0 +1,192 @@
+"""Threads, branches and agents in a chat, on a real terminal."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.double import ModelDouble, text
+from tests.strangers import StrangeBox
+from tests.terminal import Terminal
+
+ENTER = "\r"
+ESC = "\x1b"
+pytestmark = pytest.mark.unmeasured
+
+
+@pytest.fixture
+def desk(installed: str, tmp_path: Path, model_double: ModelDouble) -> StrangeBox:
+    made = StrangeBox(installed, tmp_path, model_double)
+    made.configure("", AGENTS)
+    made.says(tools=[])
+    return made
+
+
+AGENTS = """
+[agents.mail]
+description = "my letters"
+instructions = "Be kind."
+model = "mail-model"
+servers = []
+"""
+
+
+def say(terminal: Terminal, line: str, wanted: str, count: int = 1) -> str:
+    terminal.send(line + ENTER)
+    return terminal.wait_for(wanted, count=count)
+
+
+def users(desk: StrangeBox) -> list[Any]:
+    return [m["content"] for m in desk.double.requests[-1]["messages"] if m["role"] == "user"]
+
+
+def test_what_was_said_is_taken_back_said_otherwise_and_found_again(desk: StrangeBox) -> None:
+    desk.double.replies = [text(f"answer {number}") for number in range(1, 6)]
+    with desk.terminal(columns=100, environ={"EDITOR": "", "VISUAL": ""}) as terminal:
+        terminal.wait_for("\n>")
+        say(terminal, "first", "answer 1")
+        say(terminal, "second", "answer 2")
+        say(terminal, "/undo", "taken back: second")
+        say(terminal, "/branch", "goes on from here  answer 2")
+        assert "*    2  2 messages" in terminal.text
+        say(terminal, "third", "answer 3")
+        assert users(desk) == ["first", "third"]
+        say(terminal, "/edit", "change it and press Enter")
+        terminal.wait_for("\n> third")
+        say(terminal, " and more", "answer 4")
+        assert users(desk) == ["first", "third and more"]
+        say(terminal, "/branch", "leaves it after 2  answer 2")
+        say(terminal, "/branch 4", "answer 2", count=4)
+        say(terminal, "on", "answer 5")
+        assert users(desk) == ["first", "second", "on"]
+        say(terminal, "/branch 99", "has no message 99")
+        say(terminal, "/branch x", "expected a message's number")
+        say(terminal, "/edit", "change it", count=2)
+        terminal.wait_for("\n> on")
+        terminal.send("\x15" + ENTER)  # all of the line, gone: everything stays
+        say(terminal, "/undo", "taken back: on")
+        say(terminal, "/exit", "")
+        assert terminal.wait_exit() == 0
+    tree = desk.run("threads", "show", desk.run("threads", "-o", "json").stdout.split('"id": "')[1][:8], "--tree")
+    assert len(tree.stdout.splitlines()) == 4
+
+
+def test_an_edit_opens_the_persons_own_editor(desk: StrangeBox) -> None:
+    editor = desk.folder / "editor"
+    editor.write_text('#!/bin/sh\nsed -i s/first/better/ "$1"\n')
+    editor.chmod(0o755)
+    desk.double.replies = [text("answer 1"), text("answer 2")]
+    with desk.terminal(columns=100, environ={"EDITOR": str(editor), "VISUAL": ""}) as terminal:
+        terminal.wait_for("\n>")
+        say(terminal, "first", "answer 1")
+        say(terminal, "/edit", "answer 2")
+        assert users(desk) == ["better"]
+        say(terminal, "/edit", "nothing was changed")
+
+
+def test_a_thread_is_gone_on_with_by_an_option_by_its_name_or_by_a_few_letters(desk: StrangeBox) -> None:
+    desk.double.replies = [text(f"answer {number}") for number in range(1, 5)]
+    desk.run("ask", "of apples", "--title", "Apples and pears")
+    desk.run("ask", "of mail", "--title", "Letters", "--agent", "mail")
+    with desk.terminal("-c", columns=100) as terminal:
+        terminal.wait_for('"Letters" · 2 messages')
+        assert "> of mail" in terminal.text
+        assert "answer 2" in terminal.text
+        terminal.wait_for("\n>")
+        say(terminal, "/agent", "agent: mail")
+        say(terminal, "/threads", "which?")
+        terminal.wait_for("Apples and pears")
+        terminal.send("aplper")
+        terminal.read(0.5)
+        terminal.send(ENTER)
+        terminal.wait_for('"Apples and pears" · 2 messages')
+        say(terminal, "and?", "answer 3")
+        assert users(desk) == ["of apples", "and?"]
+        assert desk.double.requests[-1]["model"] == "m"
+        say(terminal, "/resume Letters", '"Letters" · 2 messages', count=2)
+        say(terminal, "still?", "answer 4")
+        assert desk.double.requests[-1]["model"] == "mail-model"
+        say(terminal, "/threads", "which?", count=2)
+        terminal.wait_for("Apples and pears", count=2)
+        terminal.send(ESC)
+        terminal.wait_for("this one goes on")
+        say(terminal, "/resume Lettres", "did you mean 'Letters'?")
+        say(terminal, "/rename Post", 'this is "Post" now')
+        say(terminal, "/fork", "a fork of")
+        say(terminal, "/exit", "")
+        terminal.wait_exit()
+    assert [line.split("  ")[2] for line in desk.run("threads").stdout.splitlines()[1:]] == [
+        "Post",
+        "Post",
+        "Apples and pears",
+    ]
+
+
+def test_agents_and_templates_are_chosen_and_completed(desk: StrangeBox) -> None:
+    (desk.folder / "templates").mkdir()
+    (desk.folder / "templates" / "greet.md").write_text("Greet $who in ${language:-English}.")
+    desk.double.replies = [text("answer 1"), text("answer 2")]
+    with desk.terminal(columns=100) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send("/agent ")
+        terminal.wait_for("my letters")
+        say(terminal, "mail", "agent: mail, on mail-model")
+        say(terminal, "hello", "answer 1")
+        system = desk.double.requests[-1]["messages"][0]
+        assert (system["content"], desk.double.requests[-1].get("tools")) == ("Be kind.", None)
+        say(terminal, "/agent nobody", "no agent is named 'nobody'")
+        terminal.send("/template greet ")
+        terminal.wait_for("language=")
+        say(terminal, 'who="Ann B"', "answer 2")
+        assert users(desk) == ["hello", "Greet Ann B in English."]
+        say(terminal, "/template greet", "needs who")
+        say(terminal, "/template", "templates: greet")
+
+
+def test_switching_agents_starts_what_is_needed_and_stops_what_is_not(desk: StrangeBox) -> None:
+    desk.configure("", AGENTS + '[agents.boxes]\nservers = ["box"]\n')
+    desk.says()
+    desk.double.replies = [text("answer 1"), text("answer 2"), text("answer 3")]
+    with desk.terminal("--agent", "mail", columns=100) as terminal:
+        terminal.wait_for("\n>")
+        say(terminal, "one", "answer 1")
+        assert desk.double.requests[-1].get("tools") is None
+        assert not _running(desk)
+        say(terminal, "/agent boxes", "agent: boxes, on m")
+        say(terminal, "two", "answer 2")
+        assert "box__say" in desk.offered
+        say(terminal, "/servers", "ready")
+        assert _running(desk)
+        say(terminal, "/agent mail", "agent: mail, on mail-model")
+        assert not _running(desk)
+        say(terminal, "three", "answer 3")
+        assert desk.double.requests[-1].get("tools") is None
+
+
+def _running(desk: StrangeBox) -> list[str]:
+    """The processes of the box's server."""
+    found = []
+    for place in Path("/proc").iterdir():
+        if place.name.isdecimal():
+            try:
+                words = (place / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(desk.folder / "said.json").encode() in words and os.fsencode(b"stranger.py") in b" ".join(words):
+                found.append(place.name)
+    return found
+
+
+def test_in_a_chat_that_saves_nothing_the_commands_say_so(desk: StrangeBox) -> None:
+    desk.double.replies = [text("answer 1"), text("answer 2")]
+    with desk.terminal("--no-save", columns=100) as terminal:
+        terminal.wait_for("\n>")
+        say(terminal, "one", "answer 1")
+        say(terminal, "/threads", "threads are not saved here")
+        say(terminal, "/undo", "taken back: one")
+        say(terminal, "two", "answer 2")
+        assert users(desk) == ["two"]
+        say(terminal, "/exit", "")
+        terminal.wait_exit()
+    assert "no threads" in desk.run("threads").stderr

@@ -132,8 +132,9 @@ def _look(path: Path, said: list[str], kills: Kills) -> None:
             under_way = True
             messages.append(results)
         said_all = [message for message in messages if message.role != "system"]
-        if not messages or view(messages) != tuple(said_all):
+        if view(messages) != tuple(said_all) or (thread.head and not messages):
             kills.invalid += 1  # something had to be mended
+            print(f"{thread}: {len(nodes)} messages; {[(n.number, n.parent, n.message.role) for n in nodes][-20:]}")
         accepted([*said_all, user("go on")])
     kills.in_flight += under_way
     kills.between += not under_way

@@ -17,7 +17,6 @@ from tests.double import ModelDouble, text, tool_call
 from tests.postgres import PASSWORD, Postgres
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-pytestmark = pytest.mark.unmeasured  # but for those that say otherwise, the same code runs in test_conversations
 AGENTS = """
 [agents.mail]
 description = "my letters"

@@ -12,7 +12,6 @@ from tests.terminal import Terminal
 
 ENTER = "\r"
 ESC = "\x1b"
-pytestmark = pytest.mark.unmeasured
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ except ImportError as error:
         "threads on PostgreSQL need psycopg, which is not installed", hint="pip install 'mcpchat[postgres]'"
     ) from error
 
-_PATIENCE = 10  # seconds, for a connection and for a statement that changes something
+_PATIENCE = 5  # seconds, for a connection, and for others who write
 _ONE_AT_A_TIME = 7_166_350_011  # the lock of who changes the tables
 _LONGEST_WORD = 1000  # characters; a longer one is none that anybody looks for
 _MOST_TEXT = 200_000  # characters of one message's words, which PostgreSQL keeps below a megabyte
@@ -131,7 +131,7 @@ class PostgresDatabase:
                     connection.execute("CREATE SCHEMA mcpchat")
                 connection.execute("SET search_path = mcpchat")
                 self._migrate(connection)
-            connection.execute("SET lock_timeout = '10s'")
+            connection.execute(f"SET lock_timeout = '{_PATIENCE}s'")
         except BaseException:
             connection.close()
             raise

@@ -196,6 +196,8 @@ async def open_chat(
             if begun is not None:
                 chat.session.resume(begun.thread, begun.nodes, begun.head)
                 chat.resumed = True
+                if wishes.title:
+                    chat.session.transcript.rename(wishes.title)
             yield chat
             chat.session.transcript.keep()
             if left := chat.session.transcript.unsaved:

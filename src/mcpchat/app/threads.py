@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from mcpchat.adapters import thread_sqlite
 from mcpchat.adapters.secrets import look_up
 from mcpchat.app.setup import Setup, Wishes
 from mcpchat.core.config import ThreadsConfig
@@ -45,6 +44,8 @@ class Begun:
 
 async def open_store(setup: Setup, warn: Callable[[str], None]) -> ThreadStore:
     """The threads that the config names; nothing is opened before it is needed. Raises ConfigError."""
+    from mcpchat.adapters import thread_sqlite
+
     wanted = setup.config.threads
     if wanted.url is None:
         return thread_sqlite.open_threads(local_file(setup), warn)
@@ -55,6 +56,8 @@ async def store_at(setup: Setup, place: str, warn: Callable[[str], None]) -> Thr
     """The threads in another place: a database file, or an address. Raises ConfigError, UsageError."""
     if re.match(r"postgres(ql)?://|env:|keyring:", place):
         return await _shared(setup, ThreadsConfig(url=place, password=setup.config.threads.password))
+    from mcpchat.adapters import thread_sqlite
+
     return thread_sqlite.open_threads(_database(place), warn)
 
 

@@ -11,6 +11,8 @@ from mcpchat.core.messages import Message, user
 from mcpchat.core.ports import ThreadStore
 from mcpchat.core.threads import Entry, Node, Record, Thread, branch, interrupted, new_id, title_of
 
+_SLOW = 0.5  # seconds: a failure that took longer would be felt
+_REST, _LONGEST_REST = 10.0, 60.0  # times what it took, and seconds
 Tail = tuple[Sequence[Message], Sequence[Record], Sequence[int]]
 
 
@@ -42,6 +44,7 @@ class Transcript:
         self._store = store
         self._clean = clean
         self._failing = False
+        self._not_before = 0.0  # the moment until which a store that did not answer is left alone
 
     @property
     def numbers(self) -> Sequence[int]:
@@ -63,19 +66,27 @@ class Transcript:
         record = record if record is not None else Record(at=time.time())
         self.messages.append(message)
         self.records.append(record)
-        self.keep()
+        self.keep(at_once=False)
         number = self._numbers[-1] if self._numbers and not self.unsaved else 0
         self._emit(MessageAdded(message=message, number=number, record=record))
 
-    def keep(self) -> None:
-        """Write what is not written yet. Where that fails it is told, once."""
-        if self._store is None or not self.unsaved:
+    def keep(self, *, at_once: bool = True) -> None:
+        """Write what is not written yet. Where that fails it is told, once.
+
+        A store that took long to fail is left alone for a while, unless it is wanted ``at_once``: nobody waits for it
+        with every message.
+        """
+        began = time.monotonic()
+        if self._store is None or not self.unsaved or (began < self._not_before and not at_once):
             return
         try:
             self._write(self._store)
         except ThreadMoved:
             self._fork(self._store)
         except StoreError as error:
+            now = time.monotonic()
+            if now - began > _SLOW:
+                self._not_before = now + min(_LONGEST_REST, _REST * (now - began))
             self._tell_failure(error)
         else:
             self._tell_success()

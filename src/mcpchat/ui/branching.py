@@ -7,7 +7,7 @@ from mcpchat.core.sanitize import one_line
 from mcpchat.core.threads import interrupted
 from mcpchat.ui import outside, transcripts
 from mcpchat.ui.picker import pick
-from mcpchat.ui.room import Room
+from mcpchat.ui.room import Room, first_words
 
 _LINES = 12  # of the answer that is shown of a conversation that is gone on with
 
@@ -34,7 +34,7 @@ def recall(room: Room) -> None:
     said = next((message for message in reversed(transcript.messages) if message.role == "user"), None)
     last = next((message for message in reversed(transcript.messages) if message.role != "system"), None)
     if said is not None:
-        room.say(f"> {one_line(said.text, 300)}", "dim")
+        room.say(f"> {one_line(first_words(said), 300)}", "dim")
     if last is not None and last.role == "assistant" and last.text:
         lines = last.text.strip().splitlines()
         room.say("\n".join(lines[:_LINES]))
@@ -54,7 +54,7 @@ async def undo(room: Room, argument: str) -> None:
 async def edit(room: Room, argument: str) -> None:
     """Say the latest message in other words: in the person's editor, or at the prompt."""
     place = room.session.last_said()
-    text = room.session.history[place].text
+    text = first_words(room.session.history[place])
     command = outside.editor()
     if not command:
         room.draft, room.editing = text, place

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mcpchat.core import outcomes
-from mcpchat.core.attach import with_resources
+from mcpchat.core.attach import mentions, with_resources
 from mcpchat.core.events import TurnFinished
 from mcpchat.core.messages import Message, Part
 from mcpchat.core.messages import Text as Words
@@ -106,6 +106,11 @@ class Templates(Protocol):
         ...
 
 
+def first_words(message: Message) -> str:
+    """What was typed: resources and attached texts come after it."""
+    return next((part.text for part in message.parts[:1] if isinstance(part, Words)), "")
+
+
 @dataclass
 class Room:
     """What a command can work on.
@@ -137,15 +142,23 @@ class Room:
 
     async def talk(self, line: str) -> None:
         """Send what was typed, with the resources that it mentions and what was attached."""
-        message = await with_resources(line, self.servers)
+        place, self.editing = self.editing, None
+        message = await with_resources(line, self.servers) if place is None else await self._edited(line, place)
         message = replace(message, parts=(*message.parts, *self.attached))
         self.attached.clear()
-        place, self.editing = self.editing, None
         if place is None:
             await self.send(message)
-            return
-        other = tuple(part for part in self.session.history[place].parts if not isinstance(part, Words))
-        self.tell(await self.session.edit(replace(message, parts=(*message.parts, *other)), place))
+        else:
+            self.tell(await self.session.edit(message, place))
+
+    async def _edited(self, line: str, place: int) -> Message:
+        """The message at this place in other words, with all that was attached to it."""
+        before = self.session.history[place]
+        known = self.servers.catalogs()
+        if mentions(line, known) == mentions(first_words(before), known):
+            return replace(before, parts=(Words(text=line), *before.parts[1:]))
+        message = await with_resources(line, self.servers)
+        return replace(message, parts=(*message.parts, *(p for p in before.parts if not isinstance(p, Words))))
 
     async def send(self, *messages: Message) -> None:
         """Send the messages, and say how the turn ended where it did not end well."""

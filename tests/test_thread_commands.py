@@ -188,9 +188,24 @@ def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back
         path.unlink()
     done = run("threads", "import", "all.jsonl", "all.jsonl")
     assert done.stderr == "2 threads added, 2 were there already\n"
-    assert {one["id"]: one for one in listed(run)} == before
-    again = run("threads", "export", thread["id"], "-o", "json").stdout
-    assert json.loads(again) == json.loads((tmp_path / "all.jsonl").read_text().splitlines()[1])
+    assert {one["id"]: one for one in listed(run)} == {key: one | {"imported": True} for key, one in before.items()}
+    again = json.loads(run("threads", "export", thread["id"], "-o", "json").stdout)
+    again["thread"]["imported"] = False
+    assert again == json.loads((tmp_path / "all.jsonl").read_text().splitlines()[1])
+
+
+def test_a_thread_that_came_in_a_file_chooses_no_agent_and_no_model(
+    run: Run, model_double: ModelDouble, tmp_path: Path
+) -> None:
+    run("ask", "hello", "-a", "mail", config=AGENTS)
+    run("threads", "export", "--all", "-o", "json", "--file", "all.jsonl")
+    run("threads", "delete", "hello", "--yes")
+    run("threads", "import", "all.jsonl")
+    run("ask", "-c", "again")
+    request = model_double.requests[-1]
+    assert (request["model"], request["messages"][0]["role"]) == ("m", "system")
+    assert "Be kind" not in request["messages"][0]["content"]
+    assert "calculator__calculate" in {tool["function"]["name"] for tool in request["tools"]}
 
 
 CHATGPT = [

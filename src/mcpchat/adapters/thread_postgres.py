@@ -27,7 +27,7 @@ def _first(run: Callable[[str], object]) -> None:
         'CREATE TABLE threads (no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text COLLATE "C" NOT NULL UNIQUE,'
         " title text NOT NULL, named integer NOT NULL, agent text NOT NULL, model text NOT NULL,"
         " created double precision NOT NULL, updated double precision NOT NULL, head integer NOT NULL,"
-        " last integer NOT NULL, forked_from text NOT NULL)",
+        " last integer NOT NULL, forked_from text NOT NULL, imported integer NOT NULL)",
         "CREATE INDEX threads_updated ON threads (updated, id)",
         "CREATE INDEX threads_agent ON threads (agent, updated, id)",
         "CREATE INDEX threads_title ON threads USING hash (title)",

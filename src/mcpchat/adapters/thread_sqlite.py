@@ -22,7 +22,8 @@ def _first(run: Callable[[str], object]) -> None:
     for statement in (
         "CREATE TABLE threads (no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL,"
         " named INTEGER NOT NULL, agent TEXT NOT NULL, model TEXT NOT NULL, created REAL NOT NULL,"
-        " updated REAL NOT NULL, head INTEGER NOT NULL, last INTEGER NOT NULL, forked_from TEXT NOT NULL)",
+        " updated REAL NOT NULL, head INTEGER NOT NULL, last INTEGER NOT NULL, forked_from TEXT NOT NULL,"
+        " imported INTEGER NOT NULL)",
         "CREATE INDEX threads_updated ON threads (updated, id)",
         "CREATE INDEX threads_agent ON threads (agent, updated, id)",
         "CREATE INDEX threads_title ON threads (title)",
@@ -264,7 +265,7 @@ def _hint(error: sqlite3.DatabaseError) -> str:
 
 
 _COLUMNS = {
-    "threads": "no, id, title, named, agent, model, created, updated, head, last, forked_from",
+    "threads": "no, id, title, named, agent, model, created, updated, head, last, forked_from, imported",
     "nodes": "id, thread, number, parent, role, at, body, record",
     "blobs": "hash, data, at",
     "uses": "hash, node",
@@ -328,7 +329,7 @@ def _mend(whole: sqlite3.Connection) -> None:
                 whole.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, words))
     whole.execute(
         "INSERT INTO threads SELECT thread, lower(hex(randomblob(16))), 'saved from a damaged file', 0, '', '',"
-        " min(at), max(at), max(number), max(number), ''"
+        " min(at), max(at), max(number), max(number), '', 0"
         " FROM nodes WHERE thread NOT IN (SELECT no FROM threads) GROUP BY thread"
     )
     whole.execute(

@@ -17,7 +17,7 @@ from mcpchat.core.threads import Entry, Found, Hit, Node, Record, Thread, Tidied
 from mcpchat.core.tools import nearest
 
 Row = tuple[Any, ...]
-_THREAD = "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from"
+_THREAD = "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from, t.imported"
 _PAGE = 200  # rows of a search that are read at once
 _HITS = 3  # messages that are shown of one thread
 _DAY = 24 * 3600.0
@@ -121,9 +121,9 @@ class SqlThreads:
     def _insert(self, thread: Thread) -> int:
         return self._db.insert(
             "threads",
-            "id, title, named, agent, model, created, updated, head, last, forked_from",
+            "id, title, named, agent, model, created, updated, head, last, forked_from, imported",
             *(thread.id, thread.title.replace("\0", ""), int(thread.named), thread.agent, thread.model),
-            *(thread.created, thread.updated, thread.head, thread.messages, thread.forked_from),
+            *(thread.created, thread.updated, thread.head, thread.messages, thread.forked_from, int(thread.imported)),
         )
 
     def _write_nodes(self, thread: int, nodes: Iterable[Node]) -> None:
@@ -392,6 +392,7 @@ def _thread(row: Sequence[Any]) -> Thread:
         head=row[7],
         messages=row[8],
         forked_from=row[9],
+        imported=bool(row[10]),
     )
 
 

@@ -106,7 +106,7 @@ class Chat:
     async def _go_on(self, begun: threads.Begun) -> None:
         self.session.resume(begun.thread, begun.nodes, begun.head)
         try:
-            if begun.agent != self.session.role.name:
+            if begun.agent is not None and begun.agent != self.session.role.name:
                 await self.switch_agent(begun.agent or None)
             if begun.model not in {"", self.session.model.chosen}:
                 await self.switch(begun.model)

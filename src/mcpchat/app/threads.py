@@ -29,12 +29,17 @@ class Begun:
     head: int
 
     @property
-    def agent(self) -> str:
+    def agent(self) -> str | None:
+        """The agent that was talked to last; None where nobody here chose it: a file can say anything."""
+        if self.thread.imported:
+            return None
         return self.path[-1].record.agent if self.path else self.thread.agent
 
     @property
     def model(self) -> str:
-        """The model that was talked to last, by what chooses it."""
+        """The model that was talked to last, by what chooses it; empty where that is not known, or came in a file."""
+        if self.thread.imported:
+            return ""
         return next((node.record.model for node in reversed(self.path) if node.record.model), "")
 
     @property
@@ -129,9 +134,10 @@ def fork(store: ThreadStore, thread: Thread, head: int | None, title: str = "") 
         id=new_id(),
         title=title or thread.title,
         named=bool(title) or thread.named,
-        agent=begun.agent,
+        agent=begun.agent or "",
         model=begun.model,
         forked_from=thread.id,
+        imported=thread.imported,
     )
     return store.append(made, 0, [Entry(message=node.message, record=node.record) for node in begun.path])
 

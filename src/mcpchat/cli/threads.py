@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from mcpchat.app import Setup, write_file
 from mcpchat.app import threads as kept
 from mcpchat.cli.common import as_json, is_terminal, write_json
@@ -201,10 +203,11 @@ def _read(setup: Setup, files: Sequence[str]) -> Iterator[_Brought]:
         for value in _values(name):
             if thread_json.is_ours(value):
                 document = setup.secrets.redact_value(thread_json.read(value))
-                yield document.thread, document.nodes, kept.decoded(document)
+                yield msgspec.structs.replace(document.thread, imported=True), document.nodes, kept.decoded(document)
                 continue
             for thread, nodes in foreign_threads.threads(value):
-                yield setup.secrets.redact_value(thread), setup.secrets.redact_value(nodes), ()
+                clean_thread = msgspec.structs.replace(setup.secrets.redact_value(thread), imported=True)
+                yield clean_thread, setup.secrets.redact_value(nodes), ()
 
 
 def _values(name: str) -> Iterator[object]:

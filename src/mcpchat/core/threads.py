@@ -63,6 +63,7 @@ class Thread(Struct, frozen=True, kw_only=True):
 
     ``head`` is the number of the last message of the current branch, 0 where that is empty. ``named``: the title was
     given by a person. ``agent`` and ``model`` are those of the latest message; times are in seconds since 1970.
+    ``imported``: it came in a file, and what it says of agents and models is not for this config.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Thread(Struct, frozen=True, kw_only=True):
     head: int = 0
     messages: int = 0
     forked_from: str = ""
+    imported: bool = False
 
     @property
     def short_id(self) -> str:

@@ -1,0 +1,33 @@
+"""Writes the database of the tests' one thread as SQL, in today's format: python -m tests.threads.dump > tests/threads/vN.sql"""
+
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+
+from mcpchat.adapters import thread_sqlite
+from mcpchat.core.threads import Entry, Thread
+from tests.test_thread_store import EVERYTHING, RECORD
+
+
+def main() -> None:
+    path = Path(tempfile.mkdtemp()) / "threads.db"
+    store = thread_sqlite.open_threads(path)
+    thread = Thread(id="0123456789abcdef0123456789abcdef", title="Größe", agent="mail", model="m")
+    store.append(thread, 0, [Entry(message=message, record=RECORD) for message in EVERYTHING])
+    store.close()
+    database = sqlite3.connect(path)
+    ours = "sql IS NOT NULL AND name NOT LIKE 'words^_%' ESCAPE '^' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    lines = [f"{row[0]};" for row in database.execute(f"SELECT sql FROM sqlite_master WHERE {ours} ORDER BY rowid")]
+    for table in ("threads", "nodes", "blobs", "uses", "tools", "tool_uses"):
+        for row in database.execute(f"SELECT * FROM {table}"):
+            values = (database.execute("SELECT quote(?)", (value,)).fetchone()[0] for value in row)
+            lines.append(f"INSERT INTO {table} VALUES ({', '.join(values)});")
+    words = database.execute("SELECT rowid, quote(text) FROM words")
+    lines += [f"INSERT INTO words (rowid, text) VALUES ({row[0]}, {row[1]});" for row in words]
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    sys.stdout.write("\n".join([*lines, f"PRAGMA user_version = {version};"]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from mcpchat.core.messages import AgentSwitch, Compaction, Image, Message, Text,
 from mcpchat.core.ports import ModelChoice
 from mcpchat.core.redaction import Secrets
 from mcpchat.core.session import Role, Session
-from mcpchat.core.threads import INTERRUPTED, CallRecord, Wanted, branch, leaves, title_of
+from mcpchat.core.threads import INTERRUPTED, CallRecord, Thread, Wanted, branch, leaves, title_of
 from mcpchat.core.transcript import Transcript
 from tests.fakes import NO, FakeToolbox, ScriptedAsker, ScriptedModel, calls, make_gate, says, tool
 
@@ -315,33 +315,53 @@ async def test_a_title_that_fails_is_let_be(store: SqlThreads) -> None:
     assert store.find(made.transcript.thread.id).title == "hello"
 
 
-async def test_a_large_result_can_be_read_on_in_a_resumed_thread(store: SqlThreads) -> None:
+async def test_a_large_result_can_be_read_on_in_a_resumed_thread_and_in_no_other(store: SqlThreads) -> None:
     long = "\n".join(f"line {number}" for number in range(2000))
-    toolbox = BoundedToolbox(FakeToolbox({"echo": lambda a: long}, tool("echo")), limit=1000, store=Results(store))
-    made, _ = session(store, says("", calls(TOOL, '{"text": "x"}')), says("a"), toolbox=toolbox)
+    results = Results(store, thread=lambda: made.transcript.thread)
+    toolbox = BoundedToolbox(FakeToolbox({"echo": lambda a: long}, tool("echo")), limit=1000, store=results)
+    steps = (says("", calls(TOOL, '{"text": "x"}')), says("a"))
+    made, _ = session(store, *steps, toolbox=toolbox, kept={"fresh": results.fresh})
     await made.send("go")
     told = made.history[2].results[0].parts[0]
     assert isinstance(told, Text)
     key = told.text.split('read_result(id="')[1].split('"')[0]
-    store._db.run("UPDATE blobs SET at = 0")
+    assert results.fresh == {}  # it went with its message
+    assert results.load(key) == long
     store.tidy()
-    again = Results(None, store)  # --no-save: it reads, and writes nothing
-    assert again.load(key) == long
-    other = again.save("of this run alone")
-    assert other is not None
-    assert again.load(other) == "of this run alone"
-    assert store.content(other) is None
+    thread = store.find(made.transcript.thread.id)
+    assert Results(store, thread=lambda: thread).load(key) == long
+    other, _ = session(store, says("b"))
+    await other.send(f'mcpchat__read_result(id="{key}"')
+    assert Results(store, thread=lambda: other.transcript.thread).load(key) is None
+
+
+async def test_a_result_that_could_not_be_written_goes_with_its_message_later(store: SqlThreads) -> None:
+    long = "word " * 20_000
+    results = Results(store, thread=lambda: made.transcript.thread)
+    toolbox = BoundedToolbox(FakeToolbox({"echo": lambda a: long}, tool("echo")), limit=1000, store=results)
+    steps = (says("zero"), says("", calls(TOOL, '{"text": "x"}')), says("a"), says("b"))
+    made, _ = session(store, *steps, toolbox=toolbox, kept={"fresh": results.fresh})
+    await made.send("begin")
+    (pages,) = store._db.run("PRAGMA page_count")[0]
+    store._db.run(f"PRAGMA max_page_count = {pages}")
+    await made.send("go")
+    (key,) = results.fresh
+    assert results.load(key) == long
+    store._db.run("PRAGMA max_page_count = 1000000")
+    await made.send("on")
+    assert store.content(key, made.transcript.thread) == long.encode()
 
 
 def test_results_without_a_database_stay_in_memory(tmp_path: Path) -> None:
     os.symlink("/nowhere", tmp_path / "threads.db")
-    results = Results(thread_sqlite.open_threads(tmp_path / "threads.db"))
+    broken = thread_sqlite.open_threads(tmp_path / "threads.db")
+    results = Results(broken, thread=lambda: Thread(id="x"))
     key = results.save("kept for now")
     assert key is not None
     assert results.load(key) == "kept for now"
     assert results.load("0" * 16) is None
     with pytest.raises(StoreError):
-        thread_sqlite.open_threads(tmp_path / "threads.db").latest()
+        broken.latest()
 
 
 def test_pictures_come_back_for_the_model(store: SqlThreads) -> None:

@@ -1,5 +1,6 @@
 """Threads in both databases: the same tests, on a real file and on a real server."""
 
+import hashlib
 import os
 import random
 import signal
@@ -144,19 +145,22 @@ def test_large_contents_are_kept_once_and_go_with_the_last_that_holds_them(store
 
 
 def test_a_whole_result_stays_as_long_as_a_message_points_to_it(store: SqlThreads) -> None:
-    key = store.keep(b"whole")[:16]
+    key = hashlib.sha256(b"whole").hexdigest()[:16]
     pointing = Message(
         role="tool",
         parts=(ToolResult(call_id="c", parts=(Text(text=f'mcpchat__read_result(id="{key}", offset=...'),)),),
     )
-    thread = store.append(Thread(id=new_id()), 0, [Entry(message=pointing)])
-    store._db.run("UPDATE blobs SET at = 0")
-    store.keep(b"of a call that is still to be saved")
+    thread = store.append(Thread(id=new_id()), 0, [Entry(message=pointing, contents=(b"whole",))])
+    # A text that merely names it, in another conversation, is given nothing; a fork has what its source has.
+    naming = store.append(Thread(id=new_id()), 0, [Entry(message=pointing)])
+    fork = store.append(Thread(id=new_id(), forked_from=thread.id), 0, [Entry(message=pointing)])
+    assert [store.content(key, one) for one in (thread, naming, fork)] == [b"whole", None, b"whole"]
     assert store.tidy().contents == 0
-    assert store.content(key) == b"whole"
     store.delete(thread)
-    assert store.content(key) is None
-    assert store.content("../../etc/passwd") is None
+    assert store.content(key, fork) == b"whole"
+    store.delete(fork)
+    assert store.content(key, None) is None
+    assert store.content("../../etc/passwd", None) is None
 
 
 def test_a_thread_is_a_tree_whose_head_ends_the_current_branch(store: SqlThreads) -> None:
@@ -458,7 +462,7 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_of_it_goes_on(tmp_path
     saved = sum(len(store.nodes(thread)) for thread in found)
     assert saved > 400, told[0]
     assert len(store.search(Wanted(), "word*", 100)) > 20
-    assert before
+    assert len({thread.id for thread in found} & before) > 20
     store.close()
     told.clear()
     assert thread_sqlite.open_threads(path, told.append).latest() is not None
@@ -501,7 +505,8 @@ def test_damage_that_is_met_while_writing_is_repaired_and_the_message_is_kept(tm
 def test_killed_at_any_point_a_thread_loads_and_has_lost_at_most_the_message_in_flight(tmp_path: Path) -> None:
     kills = crash(tmp_path / "threads.db", times=150, seed=5)
     assert kills.lost_more == kills.invalid == 0
-    assert kills.in_flight + kills.between == 150
+    assert kills.in_flight > 5
+    assert kills.messages > 300
 
 
 def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ def _part_to_wire(part: Part, manners: Manners) -> dict[str, Any] | None:
 
 def _assistant_to_wire(message: Message, here: Mapping[str, str], manners: Manners) -> dict[str, Any]:
     echo = wire.echoed(message, here) if manners.echo != "never" else {}
-    sent: dict[str, Any] = {"role": "assistant", "content": message.text, **echo.get("fields", {})}
+    sent: dict[str, Any] = {"role": "assistant", "content": message.text}
+    sent |= {name: value for name, value in echo.get("fields", {}).items() if name not in sent}
     if manners.echo == "always":
         sent.setdefault("reasoning_content", "")
     unsigned = {"extra_content": {"google": {"thought_signature": _UNSIGNED}}} if manners.signatures else {}

@@ -1,15 +1,18 @@
 """Threads on a PostgreSQL that several machines share: the same store, in a schema of its own."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
-from mcpchat.adapters.thread_store import Matching, Row, SqlThreads
+from mcpchat.adapters.thread_store import Matching, Row, SqlThreads, plain
 from mcpchat.core.errors import ConfigError, StoreError
 from mcpchat.core.search_text import Phrase
 
 try:
     import psycopg
+    from psycopg import conninfo
     from psycopg.rows import tuple_row
 except ImportError as error:
     raise ConfigError(
@@ -35,7 +38,7 @@ def _first(run: Callable[[str], object]) -> None:
         " number integer NOT NULL, parent integer NOT NULL, role text NOT NULL, at double precision NOT NULL,"
         " body text NOT NULL, record text NOT NULL, words tsvector, UNIQUE (thread, number))",
         "CREATE INDEX nodes_words ON nodes USING gin (words)",
-        'CREATE TABLE blobs (hash text COLLATE "C" PRIMARY KEY, data bytea NOT NULL, at double precision NOT NULL)',
+        'CREATE TABLE blobs (hash text COLLATE "C" PRIMARY KEY, data bytea NOT NULL)',
         'CREATE TABLE uses (hash text COLLATE "C" NOT NULL, node bigint NOT NULL, PRIMARY KEY (hash, node))',
         "CREATE INDEX uses_node ON uses (node)",
         "CREATE TABLE tools (no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE)",
@@ -57,6 +60,7 @@ class PostgresDatabase:
         self._url = url
         self._password = password
         self._connection: psycopg.Connection[Row] | None = None
+        self._inside = False
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -66,8 +70,17 @@ class PostgresDatabase:
 
     def run(self, sql: str, *values: Any) -> list[Row]:
         with self._translated():
-            cursor = self._open().execute(_with_marks(sql), values)
-            return cursor.fetchall() if cursor.description else []
+            return self._run(sql, values)
+
+    def _run(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        connection = self._open()
+        try:
+            cursor = connection.execute(_with_marks(sql), plain(values))
+        except psycopg.OperationalError:
+            if not connection.broken or self._inside:
+                raise
+            cursor = self._open().execute(_with_marks(sql), plain(values))  # it had been lost while nobody looked
+        return cursor.fetchall() if cursor.description else []
 
     def many(self, sql: str, rows: Sequence[Row]) -> None:
         with self._translated(), self._open().cursor() as cursor:
@@ -76,11 +89,15 @@ class PostgresDatabase:
     @contextmanager
     def writing(self) -> Iterator[None]:
         with self._translated():
-            connection = self._open()
-            with connection.transaction():
-                # As in the local database: one writes at a time. It takes a moment, and nobody has to try again.
-                connection.execute("LOCK TABLE threads IN SHARE ROW EXCLUSIVE MODE")
-                yield
+            self._run("SELECT 1", ())  # a connection that was lost is made anew
+            with self._open().transaction():
+                self._inside = True
+                try:
+                    # As in the local database: one writes at a time. It takes a moment; nobody has to try again.
+                    self._run("LOCK TABLE threads IN SHARE ROW EXCLUSIVE MODE", ())
+                    yield
+                finally:
+                    self._inside = False
 
     def insert(self, table: str, columns: str, *values: Any) -> int:
         marks = ", ".join("?" for _ in values)
@@ -88,19 +105,25 @@ class PostgresDatabase:
         return int(self.run(numbered, *values)[0][0])
 
     def index(self, node: int, text: str) -> None:
-        words = " ".join(word for word in text[:_MOST_TEXT].split(" ") if len(word) < _LONGEST_WORD)
-        self.run("UPDATE nodes SET words = to_tsvector('simple', ?) WHERE id = ?", words, node)
+        # Not by to_tsvector, whose parser sees numbers and addresses where we see words.
+        words = [word for word in text[:_MOST_TEXT].split(" ") if len(word) < _LONGEST_WORD]
+        placed = " ".join(f"'{word}':{place}" for place, word in enumerate(words, 1))
+        self.run("UPDATE nodes SET words = ?::tsvector WHERE id = ?", placed, node)
 
     def unindex(self, nodes: Sequence[int]) -> None:
         pass  # a node's words are part of it
 
     def matching(self, wanted: Sequence[Phrase], *, few: bool) -> Matching:
         asked = " & ".join(f"({' <-> '.join(_lexemes(phrase))})" for phrase in wanted)
-        return Matching("nodes n", "n.id", "n.words @@ to_tsquery('simple', ?)", [asked])
+        return Matching("nodes n", "n.id", "n.words @@ ?::tsquery", [asked])
+
+    def scrub(self) -> None:
+        pass  # the server looks after its files itself
 
     def shrink(self) -> int:
         before = self.run(_SIZE)[0][0]
         with self._translated():
+            self._open().execute("SET statement_timeout = 0")
             for table in ("threads", "nodes", "blobs", "uses", "tools", "tool_uses"):
                 self._open().execute(f"VACUUM (ANALYZE) {table}")
         return max(0, int(before - self.run(_SIZE)[0][0]))
@@ -125,20 +148,22 @@ class PostgresDatabase:
             password=self._password,
         )
         try:
+            connection.execute(f"SET lock_timeout = '{_PATIENCE}s'")
+            connection.execute(f"SET statement_timeout = '{6 * _PATIENCE}s'")
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ONE_AT_A_TIME,))
                 if connection.execute("SELECT to_regnamespace('mcpchat')").fetchone() == (None,):
                     connection.execute("CREATE SCHEMA mcpchat")
                 connection.execute("SET search_path = mcpchat")
                 self._migrate(connection)
-            connection.execute(f"SET lock_timeout = '{_PATIENCE}s'")
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _migrate(self, connection: "psycopg.Connection[Row]") -> None:
-        connection.execute("CREATE TABLE IF NOT EXISTS format (version integer NOT NULL)")
+        if connection.execute("SELECT to_regclass('mcpchat.format')").fetchone() == (None,):
+            connection.execute("CREATE TABLE format (version integer NOT NULL)")
         row = connection.execute("SELECT version FROM format").fetchone()
         found = row[0] if row else 0
         if found > len(MIGRATIONS):
@@ -158,9 +183,11 @@ class PostgresDatabase:
             yield
         except psycopg.Error as error:
             said = str(error).strip().splitlines()
+            lost = isinstance(error, psycopg.OperationalError) and (self._connection is None or self._connection.broken)
+            told = f"the shared threads cannot be {'reached' if lost else 'used'}"
             raise StoreError(
-                f"the shared threads cannot be reached: {said[0] if said else type(error).__name__}",
-                hint="look at [threads] url, or leave saving off: --no-save",
+                f"{told}: {said[0] if said else type(error).__name__}",
+                hint="look at [threads] url, or leave saving off: --no-save" if lost else "",
             ) from error
 
 
@@ -168,6 +195,21 @@ _SIZE = (
     "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c"
     " WHERE c.relnamespace = 'mcpchat'::regnamespace AND c.relkind = 'r'"
 )
+
+
+def passwords(url: str) -> list[str]:
+    """Every secret in an address, as it is written there and as it is meant. Raises ConfigError for what is none."""
+    try:
+        found = conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        found = {}
+    host = url.partition("?")[0].partition("//")[2].partition("/")[0]
+    if not found or not re.match(r"postgres(ql)?://", url) or host.count("@") > 1:
+        # Its own words may be those of the password.
+        told = "threads.url is no address of a PostgreSQL: expected postgresql://USER@HOST/DATABASE"
+        raise ConfigError(told, hint="what is special in a user or password is written as %40 and the like")
+    secrets = [str(value) for name, value in found.items() if "pass" in name and value]
+    return [*secrets, *(quote(secret, safe="") for secret in secrets)]
 
 
 def open_threads(url: str, password: str | None = None) -> SqlThreads:

@@ -1,7 +1,10 @@
 """The local database of threads: one private SQLite file, which survives crashes, and damage as far as it can."""
 
+import itertools
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -9,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mcpchat.adapters.private_files import open_to_append
-from mcpchat.adapters.thread_store import Matching, Repaired, Row, SqlThreads
-from mcpchat.core.errors import StoreError
+from mcpchat.adapters.thread_store import Matching, Repaired, Row, SqlThreads, plain
+from mcpchat.core.errors import StoreError, UsageError
 from mcpchat.core.search_text import Phrase, folded
 from mcpchat.core.stored import spoken, unpacked
 
+_REPAIR = 120.0  # seconds that another mcpchat may take to repair it
+_MOST_LOOKUPS = 2_000_000  # rows that are looked for one by one
+_QUICK = 200_000  # messages, whose index is merged in a second or two
 _BUSY = 10_000  # milliseconds that others may take to write
 _BESIDE = ("", "-wal", "-shm")  # what SQLite keeps with a database, by what it appends to the name
 
@@ -30,7 +36,7 @@ def _first(run: Callable[[str], object]) -> None:
         "CREATE TABLE nodes (id INTEGER PRIMARY KEY AUTOINCREMENT, thread INTEGER NOT NULL, number INTEGER NOT NULL,"
         " parent INTEGER NOT NULL, role TEXT NOT NULL, at REAL NOT NULL, body TEXT NOT NULL, record TEXT NOT NULL)",
         "CREATE UNIQUE INDEX nodes_number ON nodes (thread, number)",
-        "CREATE TABLE blobs (hash TEXT PRIMARY KEY, data BLOB NOT NULL, at REAL NOT NULL)",
+        "CREATE TABLE blobs (hash TEXT PRIMARY KEY, data BLOB NOT NULL)",
         "CREATE TABLE uses (hash TEXT NOT NULL, node INTEGER NOT NULL, PRIMARY KEY (hash, node)) WITHOUT ROWID",
         "CREATE INDEX uses_node ON uses (node)",
         "CREATE TABLE tools (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
@@ -57,6 +63,7 @@ class SqliteDatabase:
         self._path = path
         self._warn = warn
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # which file the connection is to
         self._inside = False
 
     def close(self) -> None:
@@ -68,22 +75,21 @@ class SqliteDatabase:
     def run(self, sql: str, *values: Any) -> list[Row]:
         try:
             with self._translated():
-                return self._open().execute(sql, values).fetchall()
+                return self._open().execute(sql, plain(values)).fetchall()
         except Repaired:
             if self._inside:
                 raise  # all of the transaction has to be done again
             with self._translated():
-                return self._open().execute(sql, values).fetchall()
+                return self._open().execute(sql, plain(values)).fetchall()
 
     def many(self, sql: str, rows: Sequence[Row]) -> None:
         with self._translated():
-            self._open().executemany(sql, rows)
+            self._open().executemany(sql, [plain(row) for row in rows])
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         with self._translated():
-            connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
+            connection = self._begun()
             self._inside = True
             try:
                 yield
@@ -98,7 +104,7 @@ class SqliteDatabase:
     def insert(self, table: str, columns: str, *values: Any) -> int:
         marks = ", ".join("?" for _ in values)
         with self._translated():
-            cursor = self._open().execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)  # noqa: S608
+            cursor = self._open().execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", plain(values))  # noqa: S608
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
@@ -116,6 +122,15 @@ class SqliteDatabase:
         asked = " ".join(f'"{" ".join(one.words)}"{"*" if one.open_end else ""}' for one in wanted)
         return Matching("words w CROSS JOIN nodes n ON n.id = w.rowid", "w.rowid", "words MATCH ?", [asked])
 
+    def scrub(self) -> None:
+        """The words of what was deleted stay in the index until it is merged: at once while that is quick."""
+        with self._translated():
+            connection = self._open()
+            (newest,) = connection.execute("SELECT coalesce(max(id), 0) FROM nodes").fetchone()
+            if newest < _QUICK:
+                connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def shrink(self) -> int:
         before = self._size()
         with self._translated():
@@ -132,21 +147,48 @@ class SqliteDatabase:
     def _files(self) -> list[Path]:
         return [self._path.with_name(self._path.name + end) for end in _BESIDE]
 
+    def _begun(self) -> sqlite3.Connection:
+        """A connection that nobody else can write beside, to the file that is there now."""
+        while True:
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            if self._file == _which(self._path):
+                return connection
+            connection.execute("ROLLBACK")  # somebody has repaired it meanwhile, and put another in its place
+
     def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and not self._inside and self._file != _which(self._path):
+            self.close()
         if self._connection is None:
             os.close(open_to_append(self._path))  # made for its owner alone; no link, nobody else's
+            self._orphaned()
+            self._file = _which(self._path)
             try:
-                self._connection = self._connected()
+                self._connection = self._connected(self._path)
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
                 self._save(error)
-                self._connection = self._connected()
+                self._file = _which(self._path)
+                self._connection = self._connected(self._path)
         return self._connection
 
-    def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY / 1000, isolation_level=None, check_same_thread=False)
+    def _orphaned(self) -> None:
+        """A log of changes whose database is gone would be thrown away by SQLite: it is set aside."""
+        log = self._beside(self._path, "-wal")
+        if self._path.stat().st_size == 0 and log.exists() and log.stat().st_size:
+            aside = _unused(self._path)
+            log.replace(self._beside(aside, "-wal"))
+            self._warn(f"the database of threads is gone; what was last written to it is kept as {aside}-wal")
+
+    @staticmethod
+    def _beside(path: Path, end: str) -> Path:
+        return path.with_name(path.name + end)
+
+    def _connected(self, path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=_BUSY / 1000, isolation_level=None, check_same_thread=False)
         try:
+            connection.text_factory = _text  # one damaged letter is no reason to read nothing
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")  # what was said is on the disk, also when the power fails
             connection.execute("PRAGMA secure_delete = ON")  # what is deleted can be read by nobody
@@ -200,29 +242,84 @@ class SqliteDatabase:
                 problems = [str(error)]
         if problems != ["ok"]:
             self.close()
-            self._save(sqlite3.DatabaseError(problems[0]))
+            told = problems[0].strip().splitlines() or ["it is not whole"]
+            self._save(sqlite3.DatabaseError(told[-1]))
 
     def _save(self, why: Exception) -> None:
-        """Set the damaged file aside, and make a new one of what can be read of it."""
-        from filelock import FileLock
+        """Make a new file of what can be read of the damaged one, then put it in its place; that one is kept.
 
-        damaged = self._path.stat().st_ino
-        with FileLock(self._path.with_suffix(".lock"), mode=0o600):
-            if self._path.stat().st_ino != damaged:
-                return  # somebody else has done it meanwhile
-            aside = self._path.with_name(
-                f"{self._path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{self._path.suffix}"
-            )
-            for number, file in enumerate(self._files()):
-                if file.exists():
-                    file.replace(aside.with_name(aside.name + _BESIDE[number]))
-            os.close(open_to_append(self._path))
-            with closing(self._connected()) as whole:
-                saved = _read_over(aside, whole)
+        Killed at any point, the damaged file is still there, or the new one is. Raises StoreError where there is no
+        room for it: then nothing was changed.
+        """
+        from filelock import FileLock, Timeout
+
+        damaged = self._file
+        try:
+            with FileLock(self._path.with_suffix(".lock"), mode=0o600, timeout=_REPAIR):
+                if damaged is not None and damaged != _which(self._path):
+                    return  # somebody else has done it meanwhile
+                self._replace(why)
+        except Timeout as error:
+            raise StoreError(f"{self._path} is damaged, and being repaired by another mcpchat") from error
+
+    def _replace(self, why: Exception) -> None:
+        made = self._beside(self._path, f".new-{os.getpid()}")
+        try:
+            os.close(open_to_append(made))
+            with closing(self._connected(made)) as whole:
+                saved = _read_over(self._path, whole)
+                whole.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            aside = _unused(self._path)
+            os.link(self._path, aside)
+            for end in _BESIDE[1:]:
+                if self._beside(self._path, end).exists():  # of the new file they are not
+                    self._beside(self._path, end).replace(self._beside(aside, end))
+            made.replace(self._path)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{self._path} is damaged ({why}), and cannot be repaired: {error}",
+                hint="nothing was changed; make room on the disk, then mcpchat threads gc",
+            ) from error
+        finally:
+            for end in _BESIDE:
+                self._beside(made, end).unlink(missing_ok=True)
         self._warn(
             f"the database of threads was damaged ({why}): {saved[0]:,} threads with {saved[1]:,} messages were saved"
             f" from it; the damaged file is kept as {aside}"
         )
+
+
+class ReadOnlyDatabase(SqliteDatabase):
+    """Somebody's file, which nothing is done to: not repaired, not brought up to date, not made private."""
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            try:
+                found = _version(connection)
+                known = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('threads', 'nodes')")
+                if not found or known.fetchone() != (2,):
+                    raise UsageError(f"{self._path} is no database of threads", hint="mcpchat threads import FILE")
+            except sqlite3.DatabaseError as error:
+                connection.close()
+                told = f"{self._path} is no database of threads: {error}"
+                raise UsageError(told, hint="exported threads are brought in by mcpchat threads import FILE") from error
+            except UsageError:
+                connection.close()
+                raise
+            if found != len(MIGRATIONS):
+                connection.close()
+                raise UsageError(f"{self._path} is of format {found}; this mcpchat reads {len(MIGRATIONS)}")
+            self._connection = connection
+        return self._connection
+
+    def _save(self, why: Exception) -> None:
+        raise StoreError(f"{self._path} is damaged: {why}; nothing was done to it")
+
+
+def open_to_read(path: Path) -> SqlThreads:
+    """The threads in this file, which is only read. Raises UsageError where it is none."""
+    return SqlThreads(ReadOnlyDatabase(path))
 
 
 def open_threads(path: Path, warn: Callable[[str], None] = lambda text: None) -> SqlThreads:
@@ -243,6 +340,30 @@ def _use_wal(connection: sqlite3.Connection) -> None:
         time.sleep(0.02)
 
 
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _which(path: Path) -> tuple[int, int] | None:
+    """The file that the path names now."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _unused(path: Path) -> Path:
+    """A name beside the file's, for what is set aside, that nothing has."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count():
+        name = f"{path.stem}.damaged-{stamp}{f'-{number}' if number else ''}{path.suffix}"
+        aside = path.with_name(name)
+        if not any(aside.with_name(aside.name + end).exists() for end in _BESIDE):
+            return aside
+    raise AssertionError("there is always another number")
+
+
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
@@ -254,8 +375,8 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 def _hint(error: sqlite3.DatabaseError) -> str:
     match (getattr(error, "sqlite_errorname", "") or "").split("_")[1:2]:
-        case ["FULL"]:
-            return "the disk is full: make room; what was not saved is saved with the next message"
+        case ["FULL"] | ["IOERR"]:
+            return "perhaps the disk is full: make room; what was not saved is saved with the next message"
         case ["BUSY"] | ["LOCKED"]:
             return "another program holds it: mcpchat tries again with the next message"
         case ["READONLY"] | ["CANTOPEN"]:
@@ -264,10 +385,11 @@ def _hint(error: sqlite3.DatabaseError) -> str:
             return ""
 
 
+_MAGIC = b"SQLite format 3\0"
 _COLUMNS = {
     "threads": "no, id, title, named, agent, model, created, updated, head, last, forked_from, imported",
     "nodes": "id, thread, number, parent, role, at, body, record",
-    "blobs": "hash, data, at",
+    "blobs": "hash, data",
     "uses": "hash, node",
     "tools": "no, name",
     "tool_uses": "tool, thread",
@@ -276,19 +398,42 @@ _COLUMNS = {
 
 
 def _read_over(damaged: Path, whole: sqlite3.Connection) -> tuple[int, int]:
-    """Copy what can be read of the damaged file; how many threads and messages that were."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(damaged, isolation_level=None)) as old:
-        whole.execute("BEGIN IMMEDIATE")
+    """Copy what can be read of the damaged file; how many threads and messages that were.
+
+    Raises sqlite3.Error for what goes wrong with the new file.
+    """
+    whole.execute("BEGIN IMMEDIATE")
+    for old in _opened(damaged):
         for table, columns in _COLUMNS.items():
             marks = ", ".join("?" for _ in columns.split(","))
             statement = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - the names above
             for row in _readable(old, table, columns):
-                with suppress(sqlite3.Error):
+                with suppress(sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError):
                     whole.execute(statement, row)
-        _mend(whole)
-        whole.execute("COMMIT")
+    _mend(whole)
+    whole.execute("COMMIT")
     (threads,), (nodes,) = (whole.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("threads", "nodes"))  # noqa: S608
     return threads, nodes
+
+
+def _opened(damaged: Path) -> Iterator[sqlite3.Connection]:
+    """The damaged file, to be read; where its first bytes are lost, a copy with those that each database has there."""
+    with tempfile.TemporaryDirectory(dir=damaged.parent, prefix=".repair-") as folder:
+        here = damaged
+        with damaged.open("rb") as file:
+            begins = file.read(len(_MAGIC)) == _MAGIC
+        if not begins:
+            here = Path(folder) / damaged.name
+            for end in _BESIDE[:2]:
+                source = damaged.with_name(damaged.name + end)
+                if source.exists():
+                    shutil.copyfile(source, here.with_name(here.name + end))
+            with here.open("r+b") as file:
+                file.write(_MAGIC)
+        with suppress(sqlite3.Error), closing(sqlite3.connect(here, isolation_level=None)) as old:
+            old.text_factory = _text
+            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            yield old
 
 
 def _readable(old: sqlite3.Connection, table: str, columns: str) -> Iterator[Row]:
@@ -296,21 +441,37 @@ def _readable(old: sqlite3.Connection, table: str, columns: str) -> Iterator[Row
     seen: set[Any] = set()
     keyed = table not in {"uses", "tool_uses"}
     for order in (" ORDER BY rowid", " ORDER BY rowid DESC") if keyed else ("",):
-        try:
-            for row in old.execute(f"SELECT {columns} FROM {table}{order}"):  # noqa: S608
-                if row[0] not in seen or not keyed:
-                    seen.add(row[0])
-                    yield row
+        rows = _until_damage(old, f"SELECT {columns} FROM {table}{order}")  # noqa: S608
+        for row in rows:
+            if row is None:
+                break
+            if row[0] not in seen or not keyed:
+                seen.add(row[0])
+                yield row
+        else:
             return
-        except sqlite3.Error:
-            continue
     if table not in {"threads", "nodes", "words"}:
         return
     numbers = sorted(number for number in seen if isinstance(number, int))
-    for number in range(numbers[0], numbers[-1]) if numbers else ():
-        if number not in seen:
-            with suppress(sqlite3.Error):
-                yield from old.execute(f"SELECT {columns} FROM {table} WHERE rowid = ?", (number,))  # noqa: S608
+    lookups = itertools.islice(_between(numbers), _MOST_LOOKUPS)
+    for number in lookups:
+        for row in _until_damage(old, f"SELECT {columns} FROM {table} WHERE rowid = {number}"):  # noqa: S608
+            if row is not None:
+                yield row
+
+
+def _between(numbers: Sequence[int]) -> Iterator[int]:
+    """The numbers that are missing between these."""
+    for before, after in itertools.pairwise(numbers):
+        yield from range(before + 1, after)
+
+
+def _until_damage(old: sqlite3.Connection, statement: str) -> Iterator[Row | None]:
+    """The rows; None, last, where the rest cannot be read."""
+    try:
+        yield from old.execute(statement)
+    except sqlite3.Error:
+        yield None
 
 
 def _mend(whole: sqlite3.Connection) -> None:
@@ -331,6 +492,11 @@ def _mend(whole: sqlite3.Connection) -> None:
         "INSERT INTO threads SELECT thread, lower(hex(randomblob(16))), 'saved from a damaged file', 0, '', '',"
         " min(at), max(at), max(number), max(number), '', 0"
         " FROM nodes WHERE thread NOT IN (SELECT no FROM threads) GROUP BY thread"
+    )
+    whole.execute(  # what answered a message that is lost answers the one before
+        "UPDATE nodes SET parent = coalesce((SELECT max(p.number) FROM nodes p WHERE p.thread = nodes.thread"
+        " AND p.number < nodes.number), 0) WHERE parent != 0 AND NOT EXISTS"
+        " (SELECT 1 FROM nodes p WHERE p.thread = nodes.thread AND p.number = nodes.parent)"
     )
     whole.execute(
         "UPDATE threads SET head = coalesce((SELECT max(number) FROM nodes WHERE thread = no), 0)"

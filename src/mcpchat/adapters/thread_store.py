@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ from mcpchat.core.errors import StoreError, ThreadMoved, UsageError
 from mcpchat.core.messages import Message
 from mcpchat.core.patterns import matches
 from mcpchat.core.search_text import Phrase, folded, phrases, snippet
-from mcpchat.core.stored import KEY, digest, keys_in, packed, spoken, unpacked
+from mcpchat.core.stored import KEY, UNREADABLE, digest, encoded, keys_in, packed, spoken, unpacked
 from mcpchat.core.threads import Entry, Found, Hit, Node, Record, Thread, Tidied, Wanted
 from mcpchat.core.tools import nearest
 
@@ -20,7 +20,8 @@ Row = tuple[Any, ...]
 _THREAD = "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from, t.imported"
 _PAGE = 200  # rows of a search that are read at once
 _HITS = 3  # messages that are shown of one thread
-_DAY = 24 * 3600.0
+_BEGINS = "WHERE hash >= ? AND hash < ? LIMIT 1"
+_LONGEST_NAME = 500  # characters of a name: no index takes them without end
 _ID = re.compile(r"[0-9a-f]{4,32}")
 _NEAR = 1000  # titles among which a nearest one is looked for
 _FEW = 1000  # threads, whose messages are looked through one by one
@@ -69,6 +70,10 @@ class Database(Protocol):
         """How nodes are found that say all of this; ``few``: of not many threads, which are named."""
         ...
 
+    def scrub(self) -> None:
+        """See that what was deleted can be read by nobody, as far as that is quick."""
+        ...
+
     def shrink(self) -> int:
         """Give back the space that is not needed; in bytes."""
         ...
@@ -100,33 +105,53 @@ class SqlThreads:
             known = self._db.run("SELECT no, head, last, title, named, created FROM threads WHERE id = ?", thread.id)
             if known:
                 no, head, last, title, named, created = known[0]
+                if head != thread.head and self._is_there(no, last, thread, entries):
+                    return msgspec.structs.replace(thread, head=head, messages=last)  # only the word of it was lost
                 if head != thread.head:
                     raise ThreadMoved(f"the thread {thread.short_id} was continued elsewhere")
                 thread = msgspec.structs.replace(thread, title=title, named=bool(named), created=created)
             elif thread.head:
-                raise ThreadMoved(f"the thread {thread.short_id} was deleted")
+                raise ThreadMoved(f"the thread {thread.short_id} was deleted elsewhere")
             else:
                 thread = msgspec.structs.replace(thread, created=thread.created or now)
                 no, last = self._insert(thread), 0
             nodes = _chained(entries, last + 1, parent)
-            self._write_nodes(no, nodes)
+            contents = [data for entry in entries for data in entry.contents]
+            self._write_nodes(no, nodes, contents, thread.forked_from)
             head = nodes[-1].number if nodes else thread.head
             thread = msgspec.structs.replace(thread, head=head, messages=last + len(nodes), updated=now)
             self._db.run(
                 "UPDATE threads SET head = ?, last = ?, updated = ?, agent = ?, model = ? WHERE no = ?",
-                *(head, thread.messages, now, thread.agent, thread.model, no),
+                *(head, thread.messages, now, name_of(thread.agent), name_of(thread.model), no),
             )
         return thread
+
+    def _is_there(self, no: int, last: int, thread: Thread, entries: Sequence[Entry]) -> bool:
+        """Whether the thread differs from what is known of it by these very entries."""
+        if last != thread.messages + len(entries):
+            return False
+        rows = self._db.run(
+            "SELECT body FROM nodes WHERE thread = ? AND number > ? ORDER BY number", no, thread.messages
+        )
+        return [row[0] for row in rows] == [packed(entry.message)[0].decode() for entry in entries]
 
     def _insert(self, thread: Thread) -> int:
         return self._db.insert(
             "threads",
             "id, title, named, agent, model, created, updated, head, last, forked_from, imported",
-            *(thread.id, thread.title.replace("\0", ""), int(thread.named), thread.agent, thread.model),
+            *(thread.id, name_of(thread.title), int(thread.named), name_of(thread.agent), name_of(thread.model)),
             *(thread.created, thread.updated, thread.head, thread.messages, thread.forked_from, int(thread.imported)),
         )
 
-    def _write_nodes(self, thread: int, nodes: Iterable[Node]) -> None:
+    def _write_nodes(self, thread: int, nodes: Iterable[Node], contents: Sequence[bytes], source: str = "") -> None:
+        """Write the messages with the whole results that they point to.
+
+        Besides these they may point to what their thread has, and the one that it is forked from: what a text merely
+        names is not given to it.
+        """
+        own = {digest(data): data for data in contents}
+        for key, data in own.items():
+            self._keep(key, data)
         tools: set[str] = set()
         for node in nodes:
             body, blobs = packed(node.message)
@@ -136,12 +161,12 @@ class SqlThreads:
                 "nodes",
                 "thread, number, parent, role, at, body, record",
                 *(thread, node.number, node.parent, node.message.role, node.record.at),
-                *(body.decode(), msgspec.json.encode(node.record).decode()),
+                *(body.decode(), encoded(node.record).decode()),
             )
-            self._use(row, {*blobs, *self._known_keys(keys_in(node.message))})
+            self._use(row, {*blobs, *self._granted(keys_in(node.message), own, thread, source)})
             if words := folded(spoken(node.message)):
                 self._db.index(row, words)
-            tools |= {call.tool for call in node.record.calls}
+            tools |= {name_of(call.tool) for call in node.record.calls}
         for tool in sorted(tools):
             self._db.run("INSERT INTO tools (name) VALUES (?) ON CONFLICT DO NOTHING", tool)
             self._db.run(
@@ -153,17 +178,19 @@ class SqlThreads:
         for key in keys:
             self._db.run("INSERT INTO uses (hash, node) VALUES (?, ?) ON CONFLICT DO NOTHING", key, node)
 
-    def _known_keys(self, keys: Iterable[str]) -> Iterator[str]:
-        """The whole hashes of contents that are known by their beginnings."""
+    def _granted(self, keys: Iterable[str], own: Collection[str], thread: int, source: str) -> Iterator[str]:
+        """The whole hashes of the contents that these keys begin, as far as the thread may have them."""
         for key in keys:
-            for row in self._db.run("SELECT hash FROM blobs WHERE hash >= ? AND hash < ? LIMIT 1", key, f"{key}g"):
-                yield row[0]
+            for (whole,) in self._db.run(f"SELECT hash FROM blobs {_BEGINS}", key, f"{key}g"):  # noqa: S608
+                if whole in own or self._has(whole, "t.no = ?", thread) or self._has(whole, "t.id = ?", source):
+                    yield whole
+
+    def _has(self, key: str, which: str, value: Any) -> bool:
+        joined = "uses u JOIN nodes n ON n.id = u.node JOIN threads t ON t.no = n.thread"
+        return bool(self._db.run(f"SELECT 1 FROM {joined} WHERE u.hash = ? AND {which} LIMIT 1", key, value))  # noqa: S608
 
     def _keep(self, key: str, data: bytes) -> None:
-        self._db.run(
-            "INSERT INTO blobs (hash, data, at) VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE SET at = excluded.at",
-            *(key, data, time.time()),
-        )
+        self._db.run("INSERT INTO blobs (hash, data) VALUES (?, ?) ON CONFLICT DO NOTHING", key, data)
 
     def move(self, thread: Thread, head: int) -> Thread:
         with self._db.writing():
@@ -173,13 +200,13 @@ class SqlThreads:
             self._db.run("UPDATE threads SET head = ? WHERE no = ?", head, known[0][0])
         return msgspec.structs.replace(thread, head=head)
 
-    def put(self, thread: Thread, nodes: Sequence[Node]) -> bool:
+    def put(self, thread: Thread, nodes: Sequence[Node], contents: Sequence[bytes] = ()) -> bool:
         with self._db.writing():
             if self._db.run("SELECT no FROM threads WHERE id = ?", thread.id):
                 return False
             last = max((node.number for node in nodes), default=0)
             no = self._insert(msgspec.structs.replace(thread, messages=last))
-            self._write_nodes(no, nodes)
+            self._write_nodes(no, nodes, contents)
         return True
 
     def rename(self, thread: Thread, title: str, *, named: bool = True) -> None:
@@ -187,13 +214,14 @@ class SqlThreads:
         with self._db.writing():
             self._db.run(
                 f"UPDATE threads SET title = ?, named = ? WHERE id = ?{only}",  # noqa: S608 - of two texts above
-                *(title.replace("\0", ""), int(named), thread.id),
+                *(name_of(title), int(named), thread.id),
             )
 
     def delete(self, thread: Thread) -> None:
         with self._db.writing():
             for (no,) in self._db.run("SELECT no FROM threads WHERE id = ?", thread.id):
                 self._delete(no)
+        self._db.scrub()
 
     def _delete(self, thread: int) -> None:
         nodes = [row[0] for row in self._db.run("SELECT id FROM nodes WHERE thread = ?", thread)]
@@ -208,15 +236,18 @@ class SqlThreads:
         self._db.run("DELETE FROM nodes WHERE thread = ?", thread)
         self._db.run("DELETE FROM threads WHERE no = ?", thread)
 
+    def older(self, before: float) -> int:
+        return int(self._db.run("SELECT count(*) FROM threads WHERE updated < ?", before)[0][0])
+
     def tidy(self, *, before: float | None = None) -> Tidied:
-        with self._db.writing():
-            old = self._db.run("SELECT no FROM threads WHERE updated < ?", before) if before is not None else []
-            for (no,) in old:
+        old = self._db.run("SELECT no FROM threads WHERE updated < ?", before) if before is not None else []
+        for (no,) in old:
+            with self._db.writing():  # one after the other: others get to write in between
                 self._delete(no)
-            # What a tool brought just now belongs to a message that is still to come.
-            unused = "at < ? AND NOT EXISTS (SELECT 1 FROM uses WHERE uses.hash = blobs.hash)"
-            (contents,) = self._db.run(f"SELECT count(*) FROM blobs WHERE {unused}", time.time() - _DAY)[0]  # noqa: S608
-            self._db.run(f"DELETE FROM blobs WHERE {unused}", time.time() - _DAY)  # noqa: S608 - a text of ours
+        with self._db.writing():
+            unused = "NOT EXISTS (SELECT 1 FROM uses WHERE uses.hash = blobs.hash)"
+            (contents,) = self._db.run(f"SELECT count(*) FROM blobs WHERE {unused}")[0]  # noqa: S608 - a text of ours
+            self._db.run(f"DELETE FROM blobs WHERE {unused}")  # noqa: S608 - a text of ours
         return Tidied(threads=len(old), contents=contents, bytes=self._db.shrink())
 
     def check(self) -> None:
@@ -225,17 +256,13 @@ class SqlThreads:
     def close(self) -> None:
         self._db.close()
 
-    def keep(self, data: bytes) -> str:
-        key = digest(data)
-        with self._db.writing():
-            self._keep(key, data)
-        return key
-
-    def content(self, key: str) -> bytes | None:
+    def content(self, key: str, thread: Thread | None) -> bytes | None:
         if not KEY.fullmatch(key):
             return None
-        rows = self._db.run("SELECT data FROM blobs WHERE hash >= ? AND hash < ? LIMIT 1", key, f"{key}g")
-        return bytes(rows[0][0]) if rows else None
+        for whole, data in self._db.run(f"SELECT hash, data FROM blobs {_BEGINS}", key, f"{key}g"):  # noqa: S608
+            if thread is None or self._has(whole, "t.id = ?", thread.id):
+                return bytes(data)
+        return None
 
     # Finding.
 
@@ -254,6 +281,9 @@ class SqlThreads:
         hint = f"did you mean {close[0]!r}?" if close else "mcpchat threads list shows them"
         raise UsageError(f"no thread is called {name!r}", hint=hint)
 
+    def ids(self) -> Sequence[str]:
+        return [row[0] for row in self._db.run("SELECT id FROM threads ORDER BY no")]
+
     def latest(self) -> Thread | None:
         return next(iter(self._threads("ORDER BY t.updated DESC, t.id DESC LIMIT 1")), None)
 
@@ -263,13 +293,10 @@ class SqlThreads:
             " WHERE t.id = ? ORDER BY n.number",
             thread.id,
         )
-        found = (self._node(*row) for row in rows)
-        return [node for node in found if node is not None]
+        return [self._node(*row) for row in rows]
 
-    def _node(self, number: int, parent: int, body: str, record: str) -> Node | None:
-        message = self._message(body)
-        if message is None:
-            return None
+    def _node(self, number: int, parent: int, body: str, record: str) -> Node:
+        message = self._message(body) or UNREADABLE  # what stands before and after it counts
         try:
             known = msgspec.json.decode(record, type=Record)
         except ValueError:
@@ -278,7 +305,7 @@ class SqlThreads:
 
     def _message(self, body: str) -> Message | None:
         try:
-            return unpacked(body, self.content)
+            return unpacked(body, lambda key: self.content(key, None))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None  # damaged: what can be read counts
 
@@ -374,6 +401,16 @@ def _chained(entries: Sequence[Entry], number: int, parent: int) -> list[Node]:
         nodes.append(Node(number=number, parent=parent, message=entry.message, record=entry.record))
         number, parent = number + 1, number
     return nodes
+
+
+def name_of(text: str) -> str:
+    """A name as every database and its indexes take it."""
+    return text.replace("\0", "")[:_LONGEST_NAME]
+
+
+def plain(values: Sequence[Any]) -> tuple[Any, ...]:
+    """The values of a statement, half characters in them replaced."""
+    return tuple(one.encode(errors="replace").decode() if isinstance(one, str) else one for one in values)
 
 
 def _where(conditions: Sequence[str]) -> str:

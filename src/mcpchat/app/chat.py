@@ -101,6 +101,7 @@ class Chat:
     async def resume(self, name: str) -> None:
         """Go on with a thread, by its id or title, with the agent and the model that it had. Raises UsageError."""
         store = self._kept()
+        self.session.transcript.keep()
         await self._go_on(threads.opened(store, *threads.found(store, name)))
 
     async def _go_on(self, begun: threads.Begun) -> None:
@@ -121,14 +122,18 @@ class Chat:
     def go_to(self, number: int) -> None:
         """Go on after this message of the thread, whatever branch it is on. Raises UsageError, StoreError."""
         transcript = self.session.transcript
+        transcript.keep()
         begun = threads.opened(self._kept(), transcript.thread, number)
         self.session.resume(begun.thread, begun.nodes, begun.head)
         transcript.stay()
 
-    def fork(self) -> Thread:
+    def fork(self, title: str = "") -> Thread:
         """Go on in a new thread that begins as this one. Raises UsageError, StoreError."""
         store, transcript = self._kept(), self.session.transcript
-        made = threads.fork(store, transcript.thread, transcript.numbers[-1] if transcript.numbers else 0)
+        transcript.keep()
+        if not transcript.numbers or transcript.unsaved:
+            raise UsageError("what was said is not saved yet" if transcript.unsaved else "nothing was said yet")
+        made = threads.fork(store, transcript.thread, transcript.numbers[-1], title)
         self.session.resume(made, store.nodes(made))
         return made
 
@@ -212,6 +217,8 @@ async def _thread(
 ) -> tuple[ThreadStore | None, threads.Begun | None]:
     """The store, None where nothing is kept; and the thread that is gone on with."""
     wanted = wishes.thread is not None or wishes.go_on
+    if wishes.thread is not None and wishes.go_on:
+        raise UsageError("--continue is the latest thread, --thread another: one or the other")
     if not threads.keeps(setup, wishes) and not wanted:
         return None, None
     try:
@@ -226,12 +233,14 @@ async def _thread(
 
 def _as_before(setup: Setup, wishes: Wishes, begun: threads.Begun, warn: Callable[[str], None]) -> Wishes:
     """What the run asks for, and where it says nothing, what the thread had."""
-    if wishes.agent is None and begun.agent:
+    named = wishes.agent is not None
+    if not named and begun.agent:
         if begun.agent in setup.config.agents:
             wishes = replace(wishes, agent=begun.agent)
         else:
             warn(f"the agent {begun.agent!r} of this thread is not in the config any more")
-    if wishes.model is None and begun.model and choose_agent(setup.config, wishes.agent).model != begun.model:
+    usual = choose_agent(setup.config, wishes.agent).model
+    if wishes.model is None and begun.model not in {"", usual} and not (named and usual):
         wishes = replace(wishes, model=begun.model)
     return wishes
 
@@ -264,12 +273,15 @@ async def _opened(
         models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)
         model = with_options(await models.choose(wishes.model or agent.model), agent)
         agreed = pinned(setup, hub, asker, emit)
+        results = Results(store, thread=lambda: sessions[0].transcript.thread)
         session = Session(
             model=model,
-            toolbox=BoundedToolbox(agreed, limit=setup.config.limits.max_result, store=Results(kept, store)),
+            toolbox=BoundedToolbox(agreed, limit=setup.config.limits.max_result, store=results),
             role=make_role(setup, wishes, asker, agreed, emit),
             emit=emit,
-            transcript=Transcript(emit, kept, clean=setup.secrets.redact_value, title=wishes.title),
+            transcript=Transcript(
+                emit, kept, clean=setup.secrets.redact_value, fresh=results.fresh, title=wishes.title
+            ),
             limits=limits,
             schema=AnswerSchema(dict(wishes.schema), schema_check.problem) if wishes.schema is not None else None,
         )

@@ -18,11 +18,12 @@ def folder(setup: Setup) -> Path:
 
 
 def names(setup: Setup) -> dict[str, Path]:
-    """The templates by their names: their paths within the folder, without the ending."""
+    """The templates by their names: their paths within the folder, without the ending. Of two alike the .md counts."""
     place = folder(setup)
     found: dict[str, Path] = {}
     for path in sorted(place.rglob("*")) if place.is_dir() else ():
-        if path.suffix in _ENDINGS and path.is_file():
+        hidden = any(part.startswith(".") for part in path.relative_to(place).parts)
+        if path.suffix in _ENDINGS and not hidden and path.is_file():
             found.setdefault(path.relative_to(place).with_suffix("").as_posix(), path)
     return found
 

@@ -1,6 +1,5 @@
 """Where this run keeps its conversations, and which one it goes on with."""
 
-import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ import msgspec
 from mcpchat.adapters.secrets import look_up
 from mcpchat.app.setup import Setup, Wishes
 from mcpchat.core.config import ThreadsConfig
-from mcpchat.core.errors import ConfigError, UsageError
+from mcpchat.core.errors import UsageError
 from mcpchat.core.ports import ThreadStore
 from mcpchat.core.stored import keys_in
-from mcpchat.core.thread_json import Document
-from mcpchat.core.threads import Entry, Node, Thread, branch, new_id
+from mcpchat.core.threads import Entry, Node, Thread, branch, end_of_round, new_id
 
-_AT = re.compile(r"(.+)@([0-9]+)")
+_AT = re.compile(r"(.+)@([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,8 @@ class Begun:
         """The model that was talked to last, by what chooses it; empty where that is not known, or came in a file."""
         if self.thread.imported:
             return ""
-        return next((node.record.model for node in reversed(self.path) if node.record.model), "")
+        answers = (node.record.model for node in reversed(self.path) if node.message.role == "assistant")
+        return next(filter(None, answers), "")  # who did not answer is not asked again
 
     @property
     def path(self) -> list[Node]:
@@ -57,13 +56,13 @@ async def open_store(setup: Setup, warn: Callable[[str], None]) -> ThreadStore:
     return await _shared(setup, wanted)
 
 
-async def store_at(setup: Setup, place: str, warn: Callable[[str], None]) -> ThreadStore:
-    """The threads in another place: a database file, or an address. Raises ConfigError, UsageError."""
+async def store_at(setup: Setup, place: str) -> ThreadStore:
+    """The threads in another place, to be read: a database file, or an address. Raises ConfigError, UsageError."""
     if re.match(r"postgres(ql)?://|env:|keyring:", place):
         return await _shared(setup, ThreadsConfig(url=place, password=setup.config.threads.password))
     from mcpchat.adapters import thread_sqlite
 
-    return thread_sqlite.open_threads(_database(place), warn)
+    return thread_sqlite.open_to_read(_database(place))
 
 
 def _database(place: str) -> Path:
@@ -79,10 +78,7 @@ async def _shared(setup: Setup, wanted: ThreadsConfig) -> ThreadStore:
     assert wanted.url is not None
     keep = setup.secrets.add
     url = await look_up(wanted.url, setup.environ, where="threads.url")
-    if not re.match(r"postgres(ql)?://", url):
-        raise ConfigError("threads.url: expected an address that begins with postgresql://")
-    if secret := re.match(r"postgres(?:ql)?://[^/@]*?:([^/@]*)@", url):
-        keep(secret[1])
+    keep(*thread_postgres.passwords(url))
     password = None
     if wanted.password is not None:
         password = await look_up(wanted.password, setup.environ, where="threads.password", keep=keep)
@@ -120,9 +116,7 @@ def found(store: ThreadStore, name: str) -> tuple[Thread, int | None]:
 def opened(store: ThreadStore, thread: Thread, head: int | None = None) -> Begun:
     """The thread with its messages, to go on after this one. Raises UsageError for a number that is none."""
     nodes = store.nodes(thread)
-    if head:
-        headed(thread, nodes, head)
-    return Begun(thread=thread, nodes=nodes, head=thread.head if head is None else head)
+    return Begun(thread=thread, nodes=nodes, head=headed(thread, nodes, head).head if head else thread.head)
 
 
 def fork(store: ThreadStore, thread: Thread, head: int | None, title: str = "") -> Thread:
@@ -132,7 +126,7 @@ def fork(store: ThreadStore, thread: Thread, head: int | None, title: str = "") 
         raise UsageError(f"the thread {thread.short_id} has nothing to fork")
     made = Thread(
         id=new_id(),
-        title=title or thread.title,
+        title=title or f"{thread.title} (fork)",
         named=bool(title) or thread.named,
         agent=begun.agent or "",
         model=begun.model,
@@ -148,21 +142,17 @@ def keeps(setup: Setup, wishes: Wishes) -> bool:
 
 
 def headed(thread: Thread, nodes: Sequence[Node], head: int) -> Thread:
-    """The thread as if its current branch ended at this message. Raises UsageError for a number that is none."""
+    """The thread as if its current branch ended at this message; after calls, at their results.
+
+    Raises UsageError for a number that is none.
+    """
     if head not in {node.number for node in nodes}:
-        raise UsageError(f"the thread {thread.short_id} has no message {head}", hint="mcpchat threads show --tree")
-    return msgspec.structs.replace(thread, head=head)
+        told = f"the thread {thread.short_id} has no message {head}"
+        raise UsageError(told, hint=f"mcpchat threads show {thread.short_id} numbers them")
+    return msgspec.structs.replace(thread, head=end_of_round(nodes, head))
 
 
-def contents(store: ThreadStore, nodes: Sequence[Node]) -> list[bytes]:
-    """The whole results that the messages point to."""
-    found = (store.content(key) for node in nodes for key in keys_in(node.message))
+def contents(store: ThreadStore, thread: Thread, nodes: Sequence[Node]) -> list[bytes]:
+    """The whole results that the thread's messages point to."""
+    found = (store.content(key, thread) for node in nodes for key in keys_in(node.message))
     return [data for data in found if data is not None]
-
-
-def decoded(document: Document) -> list[bytes]:
-    """The whole results that came with an exported thread. Raises UsageError for what is not base64."""
-    try:
-        return [base64.b64decode(text, validate=True) for text in document.contents.values()]
-    except ValueError as error:
-        raise UsageError("the thread cannot be read: its contents are not base64") from error

@@ -1,11 +1,14 @@
 """mcpchat agents: the roles to talk in, tables of the config."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, write_json
+from mcpchat.core.config_faults import ENTRY_NAME
+from mcpchat.core.errors import UsageError
 from mcpchat.core.sanitize import clean, one_line
 
 app = typer.Typer(rich_markup_mode=None)
@@ -107,7 +110,12 @@ def new(
 
     from mcpchat.app import add_agent, default_paths
 
+    if not ENTRY_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for an agent", hint="letters, digits, and . _ / -")
+    path = config or default_paths(os.environ).config
     told = sys.stdin.read().strip() if instructions == "-" else instructions
+    if instructions_file is not None:
+        instructions_file = _found(instructions_file, path.parent)
     entry = {
         "description": description,
         "instructions": told,
@@ -116,10 +124,19 @@ def new(
         "servers": server,
         "tools": tool,
     }
-    path = config or default_paths(os.environ).config
     add_agent(path, name, {key: value for key, value in entry.items() if value})
     sys.stderr.write(f"added to {one_line(str(path), 500)}; mcpchat --agent {one_line(name, 60)} talks to it\n")
     return 0
+
+
+def _found(name: str, beside: Path) -> str:
+    """The file's path as the config can name it, from wherever mcpchat is started."""
+    here = Path(name).expanduser()
+    if here.is_file():
+        return str(here.absolute())
+    if (beside / here).is_file():
+        return name
+    raise UsageError(f"--instructions-file {name}: there is no such file, neither here nor beside the config")
 
 
 NAMES = ("list", "show", "new")

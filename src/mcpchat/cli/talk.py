@@ -52,7 +52,8 @@ def question(
         from mcpchat.app import templates
 
         text = templates.read(setup, template)
-        asked = "", composed(template, text, words, visible(asked[1]), templates.known_values(setup))
+        said = composed(template, text, words, visible(asked[1]), templates.known_values(setup))
+        asked = ("", said) if asked[1] else (said, "")  # what is piped in may be anybody's: no mention in it counts
     if not "".join(asked).strip():
         raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
     words_said, piped = (piece.encode(errors="replace").decode() for piece in asked)  # no request could hold the rest

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +11,13 @@ import msgspec
 
 from mcpchat.app import Setup, write_file
 from mcpchat.app import threads as kept
-from mcpchat.cli.common import as_json, is_terminal, write_json
+from mcpchat.cli.common import is_terminal
 from mcpchat.cli.hubs import print_table
-from mcpchat.core import foreign_threads, thread_json
+from mcpchat.core import foreign_threads, imported, thread_json
+from mcpchat.core.config_faults import SECRET_NAME
 from mcpchat.core.errors import UsageError
 from mcpchat.core.ports import ThreadStore
-from mcpchat.core.sanitize import clean, one_line
+from mcpchat.core.sanitize import clean, one_line, spelt_out
 from mcpchat.core.spans import moment
 from mcpchat.core.threads import Found, Node, Thread, Wanted, branch
 from mcpchat.ui import transcripts
@@ -36,6 +38,8 @@ def wanted(agent: str | None, tools: Sequence[str] | None, since: str | None, un
 
 @asynccontextmanager
 async def _opened(setup: Setup) -> AsyncIterator[ThreadStore]:
+    # No command of these needs a secret, but one may stand in what is typed, or have been kept by mistake.
+    setup.secrets.add(*(value for name, value in setup.environ.items() if SECRET_NAME.search(name)))
     store = await kept.open_store(setup, _warn)
     try:
         yield store
@@ -49,13 +53,15 @@ def _warn(text: str) -> None:
 
 async def show_list(setup: Setup, chosen: Wanted, limit: int, output: str) -> int:
     async with _opened(setup) as store:
-        found = store.recent(chosen, limit)
+        found = store.recent(chosen, limit + 1)
     if output == "json":
-        write_json(found)
+        _write_json(found[:limit])
     elif found:
         from mcpchat.ui import tables
 
-        print_table(tables.threads(found))
+        print_table(tables.threads(found[:limit]))
+        if len(found) > limit:
+            sys.stderr.write(f"and more: --limit {2 * limit}\n")
     else:
         sys.stderr.write("no threads\n")
     return 0
@@ -65,13 +71,18 @@ async def search(setup: Setup, chosen: Wanted, asked: str, limit: int, output: s
     async with _opened(setup) as store:
         found = store.search(chosen, asked, limit)
     if output == "json":
-        write_json(found)
+        _write_json(found)
         return 0
     for one in found:
         _print_found(one)
     if not found:
         sys.stderr.write("nothing found\n")
     return 0
+
+
+def _write_json(found: Sequence[Thread] | Sequence[Found]) -> None:
+    text = json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False)
+    sys.stdout.write(f"{spelt_out(text)}\n")
 
 
 def _print_found(found: Found) -> None:
@@ -86,8 +97,11 @@ def _print_found(found: Found) -> None:
 
 
 async def show(setup: Setup, name: str, output: str, *, tree: bool) -> int:
+    if tree and output != "text":
+        raise UsageError(f"--tree is for people: not with -o {output}", hint="-o json has all branches")
     async with _opened(setup) as store:
         thread, head = kept.found(store, name)
+        thread = setup.secrets.redact_value(thread)
         nodes = setup.secrets.redact_value(list(store.nodes(thread)))
         if head is not None:
             thread = kept.headed(thread, nodes, head)
@@ -104,8 +118,8 @@ async def show(setup: Setup, name: str, output: str, *, tree: bool) -> int:
 
 
 def _document(thread: Thread, nodes: Sequence[Node], store: ThreadStore) -> str:
-    text = thread_json.written(thread_json.document(thread, nodes, store.content))
-    return as_json(json.loads(text)) if is_terminal(sys.stdout) else text
+    made = thread_json.document(thread, nodes, lambda key: store.content(key, thread))
+    return spelt_out(thread_json.written(made))
 
 
 def _written(thread: Thread, nodes: Sequence[Node], output: str) -> str:
@@ -115,17 +129,15 @@ def _written(thread: Thread, nodes: Sequence[Node], output: str) -> str:
         case "markdown":
             text = transcripts.markdown(thread, nodes)
         case _:
-            lines = (line.decode() for line in thread_json.events(branch(nodes, thread.head)))
-            if is_terminal(sys.stdout):
-                lines = (as_json(json.loads(line)) for line in lines)
-            return "".join(f"{line}\n" for line in lines)
-    return clean(text) if is_terminal(sys.stdout) else text
+            lines = thread_json.events(branch(nodes, thread.head))
+            return "".join(f"{spelt_out(line.decode())}\n" for line in lines)
+    return text
 
 
 async def fork(setup: Setup, name: str, at: int | None, title: str) -> int:
     async with _opened(setup) as store:
         thread, head = kept.found(store, name)
-        made = kept.fork(store, thread, at if at is not None else head, title)
+        made = kept.fork(store, thread, at if at is not None else head, setup.secrets.redact(one_line(title, 200)))
     sys.stdout.write(f"{made.id}\n")
     return 0
 
@@ -154,9 +166,18 @@ async def export(setup: Setup, names: Sequence[str], output: str, file: Path | N
 def _exported(
     setup: Setup, store: ThreadStore, names: Sequence[str], output: str, *, everything: bool
 ) -> Iterator[str]:
-    for thread in _all(store) if everything else [store.find(name) for name in names]:
+    for thread, head in _chosen(store, names, everything=everything):
         nodes = setup.secrets.redact_value(list(store.nodes(thread)))
+        thread = kept.headed(thread, nodes, head) if head is not None else thread
+        thread = setup.secrets.redact_value(thread)
         yield f"{_document(thread, nodes, store)}\n" if output == "json" else _written(thread, nodes, output)
+
+
+def _chosen(store: ThreadStore, names: Sequence[str], *, everything: bool) -> Iterator[tuple[Thread, int | None]]:
+    if everything:
+        yield from ((thread, None) for thread in _all(store))
+    else:
+        yield from [kept.found(store, name) for name in names]
 
 
 def _all(store: ThreadStore) -> Iterator[Thread]:
@@ -167,25 +188,22 @@ def _all(store: ThreadStore) -> Iterator[Thread]:
 
 
 async def bring(setup: Setup, files: Sequence[str], place: str | None) -> int:
-    added = known = 0
+    """Whatever cannot be read is told, and the rest brought in all the same; the exit code says so."""
+    count = {"added": 0, "known": 0, "bad": 0}
     async with _opened(setup) as store:
-        for thread, nodes, contents in await _from(setup, place) if place is not None else _read(setup, files):
-            for data in contents:
-                store.keep(data)
-            if store.put(thread, nodes):
-                added += 1
-            else:
-                known += 1
-    told = f"{added:,} threads added" + (f", {known:,} were there already" if known else "")
+        brought = await _from(setup, place) if place is not None else _read(setup, files, count)
+        for thread, nodes, contents in brought:
+            count["added" if store.put(thread, nodes, contents) else "known"] += 1
+    told = f"{count['added']:,} threads added" + f", {count['known']:,} were there already" * bool(count["known"])
     sys.stderr.write(f"{told}\n")
-    return 0
+    return 2 if count["bad"] else 0
 
 
 _Brought = tuple[Thread, Sequence[Node], Sequence[bytes]]
 
 
 async def _from(setup: Setup, place: str) -> Iterator[_Brought]:
-    there = await kept.store_at(setup, place, _warn)
+    there = await kept.store_at(setup, place)
     return _moved(there)
 
 
@@ -193,25 +211,38 @@ def _moved(there: ThreadStore) -> Iterator[_Brought]:
     try:
         for thread in _all(there):
             nodes = there.nodes(thread)
-            yield thread, nodes, kept.contents(there, nodes)
+            yield thread, nodes, kept.contents(there, thread, nodes)
     finally:
         there.close()
 
 
-def _read(setup: Setup, files: Sequence[str]) -> Iterator[_Brought]:
+def _read(setup: Setup, files: Sequence[str], count: dict[str, int]) -> Iterator[_Brought]:
+    now = time.time()
     for name in files:
-        for value in _values(name):
-            if thread_json.is_ours(value):
-                document = setup.secrets.redact_value(thread_json.read(value))
-                yield msgspec.structs.replace(document.thread, imported=True), document.nodes, kept.decoded(document)
-                continue
-            for thread, nodes in foreign_threads.threads(value):
-                clean_thread = msgspec.structs.replace(setup.secrets.redact_value(thread), imported=True)
-                yield clean_thread, setup.secrets.redact_value(nodes), ()
+        for number, value in enumerate(_values(name), 1):
+            try:
+                for thread, nodes, contents in _threads_in(value):
+                    made, adopted = imported.adopted(thread, nodes, now)
+                    yield setup.secrets.redact_value(made), setup.secrets.redact_value(adopted), contents
+            except UsageError as error:
+                count["bad"] += 1
+                where = f"{name}, {number}" if number > 1 else name
+                sys.stderr.write(f"error: {clean(where)}: {clean(error.message)}\n")
+                if error.hint:
+                    sys.stderr.write(f"  {clean(error.hint)}\n")
+
+
+def _threads_in(value: object) -> Iterator[_Brought]:
+    if thread_json.is_ours(value):
+        document = thread_json.read(value)
+        yield document.thread, document.nodes, thread_json.whole_results(document)
+        return
+    for thread, nodes in foreign_threads.threads(value):
+        yield thread, nodes, ()
 
 
 def _values(name: str) -> Iterator[object]:
-    """The JSON values in a file: one, a list of threads of ours, or one a line. Raises UsageError."""
+    """The JSON values in a file: one, each of a list of conversations, or one a line. Raises UsageError."""
     text = _text(name)
     try:
         value = json.loads(text)
@@ -225,10 +256,15 @@ def _values(name: str) -> Iterator[object]:
             except (ValueError, RecursionError) as fault:
                 raise UsageError(f"{name}: line {number} is not JSON: {fault}") from fault
         return
-    if isinstance(value, list) and value and all(thread_json.is_ours(one) for one in value):
+    if isinstance(value, list) and value and all(_is_one(one) for one in value):
         yield from value
     else:
         yield value
+
+
+def _is_one(value: object) -> bool:
+    """Whether it is a conversation of its own, whatever the others are."""
+    return thread_json.is_ours(value) or (isinstance(value, dict) and ("mapping" in value or "chat_messages" in value))
 
 
 def _text(name: str) -> str:
@@ -258,8 +294,8 @@ async def gc(setup: Setup, older_than: str | None, *, yes: bool) -> int:
     before = moment(older_than, option="--older-than") if older_than else None
     async with _opened(setup) as store:
         store.check()
-        if before is not None:
-            _agree(f"delete all threads that did not change since {transcripts.when(before)}?", yes=yes)
+        if before is not None and (old := store.older(before)):
+            _agree(f"delete {old:,} threads that did not change since {transcripts.when(before)}?", yes=yes)
         done = store.tidy(before=before)
     told = [f"{done.threads:,} threads and " * bool(before is not None) + f"{done.contents:,} unused contents deleted"]
     sys.stderr.write(f"{told[0]}, {done.bytes:,} bytes given back\n")

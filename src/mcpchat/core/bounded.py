@@ -172,6 +172,7 @@ def _size(part: Content) -> int:
 
 def clip(text: str, limit: int, way_on: str = "ask for less at a time") -> str:
     """The text, or its head and tail of ``limit`` characters in all with a line between that says what is missing."""
+    limit = max(0, limit)
     if len(text) <= limit:
         return text
     head = int(limit * _HEAD)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -112,7 +112,7 @@ def _threads_contradictions(threads: object) -> Iterator[Found]:
     if isinstance(url, str) and not REFERENCE.fullmatch(url):
         if not re.match(r"postgres(ql)?://[^\s]", url):
             yield ("threads", "url"), 'expected "postgresql://USER@HOST/DATABASE", "env:NAME" or "keyring:NAME"'
-        elif re.match(r"postgres(ql)?://[^/@]*:[^/@]*@|.*[?&]password=", url):
+        elif re.match(r"postgres(ql)?://[^?@]*:[^?]*@", url) or "pass" in unquote(url.partition("?")[2]).lower():
             yield ("threads", "url"), "a secret never stands in this file: give it as password, a reference"
     password = threads.get("password") if isinstance(threads, dict) else None
     if isinstance(password, str) and not REFERENCE.fullmatch(password):

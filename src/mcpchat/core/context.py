@@ -63,9 +63,10 @@ def view(history: Sequence[Message]) -> tuple[Message, ...]:
     shown: list[Message] = []
     begin = 0
     if summary is not None:
-        shown += (_cut(history[place], summary.limit) for place in summary.keeps)
+        kept = (place for place in summary.keeps if 0 <= place < len(history))  # what comes in a file can be anything
+        shown += (_cut(history[place], summary.limit) for place in kept)
         shown.append(user(f"{_HEADING}\n\n{summary.summary}"))
-        begin = summary.replaces
+        begin = max(0, summary.replaces)
     for place, message in enumerate(history[begin:], begin):
         if shortening is not None and place < shortening.replaces and message.role == "tool":
             message = _cut(message, shortening.limit)

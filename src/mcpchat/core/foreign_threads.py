@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from mcpchat.core.errors import UsageError
-from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult
+from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, result_text
+from mcpchat.core.texts import DEEPEST_RESULT, too_deep
 from mcpchat.core.threads import Node, Record, Thread, title_of
 
 _ROLES = {"human": "user", "user": "user", "assistant": "assistant", "model": "assistant", "tool": "tool"}
@@ -15,6 +16,15 @@ _ROLES = {"human": "user", "user": "user", "assistant": "assistant", "model": "a
 
 def threads(value: object) -> Iterator[tuple[Thread, list[Node]]]:
     """Each conversation of the decoded export. One that is empty is left out. Raises UsageError for what is none."""
+    if too_deep(value, DEEPEST_RESULT):
+        raise UsageError("this is nested too deeply to be an export of conversations", hint=_KNOWN)
+    try:
+        yield from _threads(value)
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError, RecursionError) as error:
+        raise UsageError(f"a conversation cannot be read: {error}", hint=_KNOWN) from error
+
+
+def _threads(value: object) -> Iterator[tuple[Thread, list[Node]]]:
     if isinstance(value, Mapping) and isinstance(value.get("messages"), list):
         yield from _some(_of_messages(value["messages"], str(value.get("title") or "")))
     elif isinstance(value, Mapping):
@@ -182,8 +192,7 @@ def _next(nodes: Sequence[Node], message: Message, *, at: float = 0.0, model: st
 
 def _thread(about: Mapping[str, Any], key: object, nodes: Sequence[Node], head: int) -> Thread:
     """The thread of these nodes. Its id comes from theirs, so that what was imported once is known again."""
-    said = "".join(node.message.text for node in nodes[:20])
-    of = str(key) if key else said
+    of = str(key) if key else "\0".join(f"{node.message.role} {_said(node.message)}" for node in nodes)
     title = str(about.get("title") or about.get("name") or "")
     first = next((node.message.text for node in nodes if node.message.role == "user"), "")
     times = [node.record.at for node in nodes if node.record.at]
@@ -197,6 +206,10 @@ def _thread(about: Mapping[str, Any], key: object, nodes: Sequence[Node], head: 
         head=head,
         messages=len(nodes),
     )
+
+
+def _said(message: Message) -> str:
+    return message.text or "".join(result_text(result) for result in message.results)
 
 
 def _seconds(value: object) -> float:

@@ -103,6 +103,11 @@ class Message(Struct, frozen=True, kw_only=True):
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
     @property
+    def words(self) -> str:
+        """What a person typed: the first text. Resources and attached files come after it."""
+        return next((part.text for part in self.parts[:1] if isinstance(part, Text)), "")
+
+    @property
     def calls(self) -> tuple[ToolCall, ...]:
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 

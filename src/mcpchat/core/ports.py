@@ -170,8 +170,8 @@ class ThreadStore(Protocol):
         """Make another message the head. Raises ThreadMoved."""
         ...
 
-    def put(self, thread: Thread, nodes: Sequence[Node]) -> bool:
-        """Keep a whole thread as it is; False where there is one of this id."""
+    def put(self, thread: Thread, nodes: Sequence[Node], contents: Sequence[bytes] = ()) -> bool:
+        """Keep a whole thread as it is, with the results that its messages point to; False where its id is taken."""
         ...
 
     def find(self, name: str) -> Thread:
@@ -183,7 +183,7 @@ class ThreadStore(Protocol):
         ...
 
     def nodes(self, thread: Thread) -> Sequence[Node]:
-        """All messages, in the order of their numbers. Those that cannot be read are left out."""
+        """All messages, in the order of their numbers. In the place of one that cannot be read stands an empty note."""
         ...
 
     def recent(self, wanted: Wanted, limit: int, before: Thread | None = None) -> Sequence[Thread]:
@@ -194,11 +194,19 @@ class ThreadStore(Protocol):
         """The threads that say this, the newest first. Raises UsageError for words that cannot be looked for."""
         ...
 
+    def ids(self) -> Sequence[str]:
+        """The ids of all threads, the oldest first."""
+        ...
+
     def rename(self, thread: Thread, title: str, *, named: bool = True) -> None:
         """Give it another title; without ``named`` only where no person gave it one."""
         ...
 
     def delete(self, thread: Thread) -> None: ...
+
+    def older(self, before: float) -> int:
+        """How many threads did not change since then."""
+        ...
 
     def tidy(self, *, before: float | None = None) -> Tidied:
         """Throw away what nothing uses, and what did not change since then; make the database small again."""
@@ -210,12 +218,11 @@ class ThreadStore(Protocol):
 
     def close(self) -> None: ...
 
-    def keep(self, data: bytes) -> str:
-        """Keep a content, once; its hash."""
-        ...
+    def content(self, key: str, thread: Thread | None) -> bytes | None:
+        """The content by its hash, or the beginning of it; None where there is none.
 
-    def content(self, key: str) -> bytes | None:
-        """The content by its hash, or the beginning of it; None where there is none."""
+        With a ``thread``, only where a message of that one holds it or points to it.
+        """
         ...
 
 

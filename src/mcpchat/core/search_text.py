@@ -66,8 +66,8 @@ def snippet(text: str, wanted: Sequence[Phrase]) -> tuple[str, ...]:
     pieces = [f"{'…' if begin else ''}{text[begin:first]}"]
     at = first
     for start, stop in marked:
-        if start < at or stop > end:
-            continue
+        if stop > end:
+            break
         _join(pieces, text[at:start], plain=True)
         _join(pieces, text[start:stop], plain=False)
         at = stop
@@ -97,8 +97,11 @@ def _spans(text: str, wanted: Sequence[Phrase]) -> list[tuple[int, int]]:
             here = words[place : place + length]
             if len(here) == length and _fits(phrase, [word for word, _, _ in here]):
                 spans.append((here[0][1], here[-1][2]))
-    spans.sort()
-    return [span for number, span in enumerate(spans) if not any(span[0] < done[1] for done in spans[:number])]
+    apart: list[tuple[int, int]] = []
+    for span in sorted(spans):
+        if not apart or span[0] >= apart[-1][1]:
+            apart.append(span)
+    return apart
 
 
 def _pieces(word: str, at: int) -> list[tuple[str, int, int]]:

@@ -96,6 +96,8 @@ class Session:
     def _record_switch(self) -> None:
         """A note where this branch was talked on with another agent."""
         records = self.transcript.records
+        if self.history and _is_switch(self.history[-1]) and records[-1].agent != self.role.name:
+            self.transcript.cut(len(self.history) - 1)  # nothing was said to that one
         if records and records[-1].agent != self.role.name:
             note = AgentSwitch(agent=self.role.name, model=_name(self.model))
             self.transcript.add(Message(role="system", parts=(note,)), self._record())
@@ -127,8 +129,10 @@ class Session:
             try:
                 return await self._run()
             finally:
-                if tail is not None and len(self.history) == before:  # nothing came instead
-                    self.transcript.restore(tail)
+                if tail is not None and all(_is_switch(message) for message in self.history[before:]):
+                    if len(self.history) > before:
+                        self.transcript.cut(before)
+                    self.transcript.restore(tail)  # nothing came instead
 
     async def undo(self) -> str:
         """Take back what was last said, and all that followed from it; or a summing up, where nothing followed.
@@ -144,7 +148,9 @@ class Session:
                 self.transcript.cut(place)
                 return "the summary: all that was said is before the model again"
             place = self.last_said()
-            words = self.history[place].text
+            words = self.history[place].words
+            while place and _is_switch(self.history[place - 1]):
+                place -= 1  # to whom it was said
             self.transcript.cut(place)
             return words
 
@@ -287,6 +293,10 @@ class Session:
             schema=self._schema.schema if self._schema is not None else None,
             cache_key=self.transcript.thread.id,
         )
+
+
+def _is_switch(message: Message) -> bool:
+    return any(isinstance(part, AgentSwitch) for part in message.parts)
 
 
 def _name(model: ModelChoice) -> str:

@@ -17,6 +17,7 @@ _KEYS = re.compile(r'mcpchat__read_result\(id="([0-9a-f]{12,64})"')
 _LOST = "[the content is lost]"
 _MOST_WORDS, _MOST_OF_RESULT = 100_000, 4000  # characters that can be searched for
 
+UNREADABLE = Message(role="system", parts=())
 Load = Callable[[str], bytes | None]
 
 
@@ -47,6 +48,14 @@ def packed(message: Message) -> tuple[bytes, dict[str, bytes]]:
     # Half characters, which no file can hold; or a structure that no JSON can, whose text stands beside it.
     plain = mapped(replace(message, parts=tuple(map(_plain, message.parts)), raw=None), _whole_characters)
     return _encoded(plain, without_large), blobs
+
+
+def encoded(value: object) -> bytes:
+    """The value's JSON, half characters in it replaced."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(mapped(value, _whole_characters))
 
 
 def _plain(part: Part) -> Part:

@@ -12,6 +12,7 @@ _VARIABLE = re.compile(
 )
 _PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 STDIN, WORDS = "stdin", "words"  # what a template may take besides its own variables
+_ITSELF = {STDIN: "piped in", WORDS: "typed besides"}
 
 
 class Variable(NamedTuple):
@@ -58,6 +59,8 @@ def composed(name: str, text: str, words: Sequence[str], piped: str, known: Mapp
     others: list[str] = []
     for word in words:
         pair = _PAIR.fullmatch(word)
+        if pair and pair[1] in {STDIN, WORDS} & set(takes):
+            raise UsageError(f"${pair[1]} is what is {_ITSELF[pair[1]]}: it is not given as {pair[1]}=")
         if pair and pair[1] in takes:
             values[pair[1]] = pair[2]
         elif pair and (close := nearest(pair[1], takes, 1)):
@@ -78,5 +81,6 @@ def composed(name: str, text: str, words: Sequence[str], piped: str, known: Mapp
 
 
 def _takes(name: str, text: str) -> str:
-    shown = (f"{one.name}=" if one.default is None else f"[{one.name}={one.default}]" for one in variables(text))
+    own = (one for one in variables(text) if one.name not in _ITSELF)
+    shown = (f"{one.name}=" if one.default is None else f"[{one.name}={one.default}]" for one in own)
     return f"{name} takes {' '.join(shown) or 'no values'}"

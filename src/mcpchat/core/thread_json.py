@@ -10,6 +10,7 @@ from msgspec import Struct
 from mcpchat.core.errors import UsageError
 from mcpchat.core.events import MessageAdded, to_json
 from mcpchat.core.stored import keys_in
+from mcpchat.core.texts import DEEPEST_RESULT, too_deep
 from mcpchat.core.threads import Node, Thread
 
 TYPE = "mcpchat.thread"
@@ -43,21 +44,23 @@ def is_ours(value: object) -> bool:
 
 
 def read(value: Any) -> Document:
-    """The document that was decoded from JSON. Raises UsageError for what cannot be kept."""
+    """The document that was decoded from JSON. Raises UsageError for what is none."""
     if value.get("v") != 1:
         raise UsageError(f"the thread is of version {value.get('v')!r}; this mcpchat knows 1", hint="update mcpchat")
+    if too_deep(value, DEEPEST_RESULT):
+        raise UsageError("the thread cannot be read: it is nested too deeply")
     try:
-        made = msgspec.convert(value, Document)
-    except msgspec.ValidationError as error:
+        return msgspec.convert(value, Document)
+    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
         raise UsageError(f"the thread cannot be read: {error}") from error
-    numbers = [node.number for node in made.nodes]
-    if len(set(numbers)) != len(numbers) or any(number < 1 for number in numbers):
-        raise UsageError("the thread cannot be read: its messages are not numbered")
-    if any(node.parent >= node.number or node.parent < 0 for node in made.nodes):
-        raise UsageError("the thread cannot be read: a message comes before the one that it answers")
-    if made.thread.head not in {0, *numbers} or not made.thread.id.isalnum():
-        raise UsageError("the thread cannot be read: its head is no message of it")
-    return made
+
+
+def whole_results(made: Document) -> list[bytes]:
+    """The whole results that came with the thread. Raises UsageError for what is not base64."""
+    try:
+        return [base64.b64decode(text, validate=True) for text in made.contents.values()]
+    except ValueError as error:
+        raise UsageError("the thread cannot be read: its contents are not base64") from error
 
 
 def events(nodes: Sequence[Node]) -> Iterator[bytes]:

@@ -43,10 +43,11 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A message that is to be kept."""
+    """A message that is to be kept, with the whole results that it points to."""
 
     message: Message
     record: Record = Record()
+    contents: tuple[bytes, ...] = ()
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -108,7 +109,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 class Tidied(Struct, frozen=True, kw_only=True):
-    """What tidying up threw away: threads, contents that nothing uses any more, and bytes of the database."""
+    """What tidying up threw away: threads, contents that nothing uses any more; and the bytes that were given back."""
 
     threads: int
     contents: int
@@ -127,6 +128,13 @@ def branch(nodes: Iterable[Node], head: int) -> list[Node]:
         found.append(node)
         head = node.parent
     return found[::-1]
+
+
+def end_of_round(nodes: Sequence[Node], number: int) -> int:
+    """The number of the results where this message is calls of tools that were answered; else its own."""
+    if not any(node.number == number and node.message.calls for node in nodes):
+        return number
+    return next((node.number for node in nodes if node.parent == number and node.message.role == "tool"), number)
 
 
 def leaves(nodes: Sequence[Node]) -> list[Node]:

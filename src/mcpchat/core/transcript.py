@@ -1,7 +1,7 @@
 """What was said on the current branch of one conversation: it grows in one place, and each message is kept there."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 from msgspec.structs import replace
 
@@ -9,6 +9,7 @@ from mcpchat.core.errors import StoreError, ThreadMoved
 from mcpchat.core.events import BranchChanged, Emit, MessageAdded, Notice
 from mcpchat.core.messages import Message, user
 from mcpchat.core.ports import ThreadStore
+from mcpchat.core.stored import keys_in
 from mcpchat.core.threads import Entry, Node, Record, Thread, branch, interrupted, new_id, title_of
 
 _SLOW = 0.5  # seconds: a failure that took longer would be felt
@@ -16,8 +17,15 @@ _REST, _LONGEST_REST = 10.0, 60.0  # times what it took, and seconds
 Tail = tuple[Sequence[Message], Sequence[Record], Sequence[int]]
 
 
-def _as_it_is(message: Message) -> Message:
-    return message
+def _as_it_is(entry: Entry) -> Entry:
+    return entry
+
+
+def _named(title: str, clean: Callable[[Entry], Entry]) -> Thread:
+    """A new thread; without a title it will be called by its first words."""
+    if title:
+        title = clean(Entry(message=user(title))).message.words
+    return Thread(id=new_id(), title=title, named=bool(title))
 
 
 class Transcript:
@@ -25,7 +33,8 @@ class Transcript:
 
     A message is written before anybody hears of it. What cannot be written stays in memory and goes along with the
     next one. Where somebody else went on with the thread, this conversation goes on in a fork of it. ``clean`` is what
-    becomes of a message before it is written.
+    becomes of an entry before it is written; ``fresh`` are whole results by their keys: those that a message points to
+    are written with it, and leave.
     """
 
     def __init__(
@@ -33,16 +42,18 @@ class Transcript:
         emit: Emit,
         store: ThreadStore | None = None,
         *,
-        clean: Callable[[Message], Message] = _as_it_is,
+        clean: Callable[[Entry], Entry] = _as_it_is,
+        fresh: MutableMapping[str, bytes] | None = None,
         title: str = "",
     ) -> None:
         self.messages: list[Message] = []
         self.records: list[Record] = []
-        self.thread = Thread(id=new_id(), title=title, named=bool(title))
+        self.thread = _named(title, clean)
         self._numbers: list[int] = []  # of the messages, as far as they are written
         self._emit = emit
         self._store = store
         self._clean = clean
+        self._fresh = {} if fresh is None else fresh
         self._failing = False
         self._not_before = 0.0  # the moment until which a store that did not answer is left alone
 
@@ -50,6 +61,11 @@ class Transcript:
     def numbers(self) -> Sequence[int]:
         """Of the messages in their thread; shorter than they are where the last could not be written."""
         return tuple(self._numbers)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the messages are written anywhere."""
+        return self._store is not None
 
     @property
     def current(self) -> Thread:
@@ -81,8 +97,8 @@ class Transcript:
             return
         try:
             self._write(self._store)
-        except ThreadMoved:
-            self._fork(self._store)
+        except ThreadMoved as moved:
+            self._fork(self._store, moved)
         except StoreError as error:
             now = time.monotonic()
             if now - began > _SLOW:
@@ -94,29 +110,34 @@ class Transcript:
     def _write(self, store: ThreadStore) -> None:
         begin = len(self._numbers)
         entries = [
-            Entry(message=self._clean(message), record=record)
+            self._clean(Entry(message=message, record=record, contents=self._contents(message)))
             for message, record in zip(self.messages[begin:], self.records[begin:], strict=True)
         ]
         last = entries[-1].record
         thread = replace(self.thread, agent=last.agent, model=last.model or self.thread.model)
         if not thread.title:
-            said = next((entry.message.text for entry in entries if entry.message.role == "user"), "")
+            said = next((entry.message.words for entry in entries if entry.message.role == "user"), "")
             thread = replace(thread, title=title_of(said))
         self.thread = store.append(thread, self._numbers[-1] if self._numbers else 0, entries)
         self._numbers += range(self.thread.head - len(entries) + 1, self.thread.head + 1)
+        for key in (key for entry in entries for key in keys_in(entry.message)):
+            self._fresh.pop(key, None)
 
-    def _fork(self, store: ThreadStore) -> None:
+    def _contents(self, message: Message) -> tuple[bytes, ...]:
+        return tuple(self._fresh[key] for key in keys_in(message) if key in self._fresh)
+
+    def _fork(self, store: ThreadStore, moved: ThreadMoved) -> None:
         """Go on in a new thread, which has all of this branch: the old one is somebody else's now."""
         old = self.thread
-        self.thread = replace(old, id=new_id(), forked_from=old.id, head=0, messages=0)
+        title = f"{old.title} (fork)" if old.title else ""
+        self.thread = replace(old, id=new_id(), title=title, forked_from=old.id, head=0, messages=0)
         self._numbers.clear()
         try:
             self._write(store)
         except StoreError as error:
             self._tell_failure(error)
             return
-        told = f"the thread {old.short_id} was continued elsewhere meanwhile"
-        told = f"{told}: this goes on as a fork of it, {self.thread.short_id}"
+        told = f"{moved.message} meanwhile: this conversation goes on as {self.thread.short_id}, with all of it"
         self._emit(Notice(level="warning", text=told))
         self._tell_branch()
 
@@ -164,14 +185,14 @@ class Transcript:
 
     def begin(self, title: str = "") -> None:
         """A new conversation."""
-        self.keep()
-        self.thread = Thread(id=new_id(), title=title, named=bool(title))
+        self._leave()
+        self.thread = _named(title, self._clean)
         self.messages, self.records, self._numbers = [], [], []
         self._failing = False
 
     def open(self, thread: Thread, nodes: Sequence[Node], head: int | None = None) -> None:
         """Go on with a thread that was kept, at its head or after another of its messages."""
-        self.keep()
+        self._leave()
         path = branch(nodes, thread.head if head is None else head)
         self.thread = thread
         self.messages = [node.message for node in path]
@@ -179,6 +200,12 @@ class Transcript:
         self._numbers = [node.number for node in path]
         self._failing = False
         self._tell_branch()
+
+    def _leave(self) -> None:
+        self.keep()
+        if self.unsaved:
+            told = f"the last {self.unsaved} messages of {self.thread.short_id} could not be saved"
+            self._emit(Notice(level="warning", text=told))
 
     def settle(self) -> None:
         """Give calls that were running when mcpchat ended a result that says so."""
@@ -189,7 +216,7 @@ class Transcript:
         """Give the thread another title; without ``named`` only where no person gave it one. Raises StoreError."""
         if self.thread.named and not named:
             return
-        title = self._clean(user(title)).text
-        if self._store is not None and self._numbers:
+        title = _named(title, self._clean).title
+        if self._store is not None and self.thread.messages:
             self._store.rename(self.thread, title, named=named)
         self.thread = replace(self.thread, title=title, named=named)

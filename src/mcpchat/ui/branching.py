@@ -1,14 +1,18 @@
 """The slash commands that leave the straight line: other threads, other branches, other words."""
 
 import asyncio
+import os
+from collections.abc import Sequence
 
 from mcpchat.core.errors import UsageError
+from mcpchat.core.messages import Compaction
 from mcpchat.core.sanitize import one_line
-from mcpchat.core.threads import interrupted
-from mcpchat.ui import outside, transcripts
-from mcpchat.ui.picker import pick
-from mcpchat.ui.room import Room, first_words
+from mcpchat.core.threads import Thread, interrupted
+from mcpchat.ui import keyboard, outside, transcripts
+from mcpchat.ui.picker import fuzzy, pick
+from mcpchat.ui.room import Room
 
+_DIGITS = 9  # of a number that somebody types
 _LINES = 12  # of the answer that is shown of a conversation that is gone on with
 
 
@@ -18,12 +22,25 @@ async def threads(room: Room, argument: str) -> None:
     if not known:
         room.say("no conversation is kept yet")
         return
-    name = argument or await pick(known)
-    if name is None:
+    if argument:
+        await _resume(room, argument, known)
+    elif (name := await pick(known)) is not None:
+        await room.threads.resume(name)
+    else:
         room.say("  this one goes on", "dim")
         return
-    await room.threads.resume(name)
+    room.let_go()
     recall(room)
+
+
+async def _resume(room: Room, argument: str, known: Sequence[Thread]) -> None:
+    try:
+        await room.threads.resume(argument)
+    except UsageError:
+        close = fuzzy(argument, known)
+        if len(close) != 1:
+            raise
+        await room.threads.resume(close[0].id)
 
 
 def recall(room: Room) -> None:
@@ -34,34 +51,46 @@ def recall(room: Room) -> None:
     said = next((message for message in reversed(transcript.messages) if message.role == "user"), None)
     last = next((message for message in reversed(transcript.messages) if message.role != "system"), None)
     if said is not None:
-        room.say(f"> {one_line(first_words(said), 300)}", "dim")
+        room.say(f"> {one_line(said.words, 300)}", "dim")
     if last is not None and last.role == "assistant" and last.text:
         lines = last.text.strip().splitlines()
         room.say("\n".join(lines[:_LINES]))
         if len(lines) > _LINES:
             room.say(f"  … {len(lines) - _LINES} more lines: mcpchat threads show {thread.short_id}", "dim")
+    if any(isinstance(part, Compaction) and part.summary for message in transcript.messages for part in message.parts):
+        room.say("  the model is shown a summary of its earlier part; /branch goes back before it", "dim")
     if interrupted(transcript.messages) is not None:
         room.say("  mcpchat ended here while tools ran; whether they took effect is not known", "yellow")
 
 
 async def undo(room: Room, argument: str) -> None:
     """Take back the latest message and all that followed."""
-    words = await room.session.undo()
-    room.say(f"  taken back: {one_line(words, 200)}")
-    room.say("  /branch goes back to it", "dim")
+    if argument and not (argument.isdecimal() and 0 < len(argument) < _DIGITS):
+        raise UsageError(f"/undo {argument}: expected how many to take back")
+    for _ in range(int(argument or 1)):
+        words = await room.session.undo()
+        room.say(f"  taken back: {one_line(words, 200)}")
+    if room.session.transcript.kept:
+        room.say("  /branch goes back to it", "dim")
 
 
 async def edit(room: Room, argument: str) -> None:
     """Say the latest message in other words: in the person's editor, or at the prompt."""
     place = room.session.last_said()
-    text = first_words(room.session.history[place])
+    text = room.session.history[place].words
     command = outside.editor()
     if not command:
+        if os.environ.get("VISUAL") or os.environ.get("EDITOR"):
+            room.say("  $VISUAL or $EDITOR names no program that is there", "yellow")
         room.draft, room.editing = text, place
         room.say("  change it and press Enter; an empty line leaves all as it is", "dim")
         return
-    edited = await asyncio.to_thread(outside.edit, text, command, suffix=".md")
-    if edited is None or not edited.strip() or edited.strip() == text.strip():
+    with keyboard.lent():
+        edited = await asyncio.to_thread(outside.edit, text, command, suffix=".md")
+    if edited is None:
+        room.say("  the editor failed: nothing was changed", "yellow")
+        return
+    if not edited.strip() or edited.strip() == text.strip():
         room.say("  nothing was changed", "dim")
         return
     room.editing = place
@@ -76,7 +105,7 @@ async def branch(room: Room, argument: str) -> None:
         room.say("\n".join(lines) or "nothing was said yet")
         room.say("  /branch NUMBER goes to one; any message's number does", "dim")
         return
-    if not argument.isdecimal():
+    if not argument.isdecimal() or len(argument) > _DIGITS:
         raise UsageError(f"/branch {argument}: expected a message's number", hint="/branch lists them")
     room.threads.go_to(int(argument))
     recall(room)
@@ -84,7 +113,7 @@ async def branch(room: Room, argument: str) -> None:
 
 async def fork(room: Room, argument: str) -> None:
     """Go on in a copy of this thread."""
-    made = room.threads.fork()
+    made = room.threads.fork(one_line(argument, 200))
     room.say(f"  this is {made.short_id} now, a fork of {made.forked_from[:8]}")
 
 

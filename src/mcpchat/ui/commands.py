@@ -117,25 +117,30 @@ async def _model(room: Room, argument: str) -> None:
 
 async def _agent(room: Room, argument: str) -> None:
     if argument:
-        await room.agents.switch_agent(argument)
-        room.say(f"agent: {argument}, on {room.session.model.name}")
+        await room.agents.switch_agent(argument if argument != "-" else None)
+        room.say(f"agent: {room.session.role.name or 'none in particular'}, on {room.session.model.name}")
         return
-    room.say(f"agent: {room.session.role.name or 'none in particular'}")
-    known = room.agents.agents
+    here, known = room.session.role.name, room.agents.agents
+    room.say(f"agent: {here or 'none in particular'}")
     for name, about in known.items():
-        room.say(f"  {name}  {one_line(about, 100)}".rstrip(), "dim")
-    if not known:
-        room.say("  mcpchat agents new NAME makes one", "dim")
+        room.say(f"{'*' if name == here else ' '} {name}  {one_line(about, 100)}".rstrip(), "dim")
+    room.say("  /agent - is none in particular" if known else "  mcpchat agents new NAME makes one", "dim")
 
 
 async def _template(room: Room, argument: str) -> None:
-    name, _, rest = argument.partition(" ")
-    if not name:
+    try:
+        words = shlex.split(argument)
+    except ValueError:  # an apostrophe
+        words = argument.split()
+    if not words:
         known = room.templates.templates()
         room.say("templates: " + ", ".join(known) if known else "there are no templates: mcpchat ask -t says where")
         return
-    text = room.templates.template(name)
-    await room.talk(composed(name, text, _words(rest), "", room.templates.values()))
+    name, *rest = words
+    said = composed(name, room.templates.template(name), rest, "", room.templates.values())
+    if not said:
+        raise UsageError(f"the template {name} makes nothing of it")
+    await room.talk(said)
 
 
 def _words(argument: str) -> list[str]:
@@ -182,6 +187,7 @@ async def _attach(room: Room, argument: str) -> None:
 async def _clear(room: Room, argument: str) -> None:
     room.session.clear()
     room.console.clear()
+    room.let_go()
     room.say("a new conversation", "dim")
 
 

@@ -28,7 +28,10 @@ async def page(text: str, show: Callable[[str], None], environ: Mapping[str, str
 
 def editor(environ: Mapping[str, str] = os.environ) -> list[str]:
     """The command of $VISUAL or $EDITOR; empty where neither is set, or none is there."""
-    words = shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")
+    try:
+        words = shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")
+    except ValueError:  # a quote that does not end
+        return []
     return words if words and shutil.which(words[0]) else []
 
 

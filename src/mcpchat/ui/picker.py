@@ -8,22 +8,28 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
+from mcpchat.core.errors import UsageError
 from mcpchat.core.sanitize import one_line
 from mcpchat.core.threads import Thread
 from mcpchat.ui.transcripts import when
 
 _MOST = 50
+_ID_FROM = 4
+_NONE = "\x1b"
 
 
 async def pick(threads: Sequence[Thread]) -> str | None:
-    """The id of the thread that the person chose; None where they chose none."""
+    """The id of the thread that the person chose; None where they chose none.
+
+    Raises UsageError where none is like what they typed.
+    """
     keys = KeyBindings()
 
     @keys.add("escape", eager=True)
     @keys.add("c-c")
     @keys.add("c-d")
     def leave(event: KeyPressEvent) -> None:
-        event.app.exit(result="")
+        event.app.exit(result=_NONE)
 
     prompt: PromptSession[str] = PromptSession(
         completer=_Titles(threads), complete_while_typing=True, key_bindings=keys, reserve_space_for_menu=10
@@ -32,8 +38,12 @@ async def pick(threads: Sequence[Thread]) -> str | None:
         "  which? (letters of its title, or Down; Esc: none) ",
         pre_run=lambda: get_app().current_buffer.start_completion(select_first=False),
     )
-    found = fuzzy(typed.strip(), threads) if typed.strip() else []
-    return found[0].id if found else None
+    if typed == _NONE or not typed.strip():
+        return None
+    found = fuzzy(typed, threads)
+    if not found:
+        raise UsageError(f"no conversation is like {typed.strip()!r}")
+    return found[0].id
 
 
 class _Titles(Completer):
@@ -43,7 +53,7 @@ class _Titles(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         typed = document.text_before_cursor
         for thread in fuzzy(typed.strip(), self._threads)[:_MOST]:
-            about = " · ".join(filter(None, (when(thread.updated), one_line(thread.agent, 20))))
+            about = " · ".join(filter(None, (when(thread.updated), one_line(thread.agent, 20), thread.short_id)))
             title = one_line(thread.title, 60) or "(untitled)"
             yield Completion(thread.short_id, start_position=-len(typed), display=title, display_meta=about)
 
@@ -57,7 +67,7 @@ def fuzzy(typed: str, threads: Sequence[Thread]) -> list[Thread]:
     ranked: list[tuple[int, int, Thread]] = []
     for place, thread in enumerate(threads):
         title = thread.title.lower()
-        if thread.id.startswith(typed.lower()):
+        if len(typed.strip()) >= _ID_FROM and thread.id.startswith(typed.strip().lower()):
             ranked.append((0, place, thread))
         elif all(word in title for word in words):
             ranked.append((1, place, thread))

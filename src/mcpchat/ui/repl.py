@@ -37,7 +37,7 @@ async def repl(room: Room, *, history_file: Path | None, typed_ahead: Callable[[
         history=FileHistory(str(history_file)) if history_file is not None else InMemoryHistory(),
         completer=_Commands(room),
         complete_while_typing=True,
-        key_bindings=_keys(),
+        key_bindings=_keys(room),
         multiline=True,
         prompt_continuation=lambda width, line, wrapped: " " * width,
     )
@@ -52,6 +52,7 @@ async def repl(room: Room, *, history_file: Path | None, typed_ahead: Callable[[
                         draft = room.take_draft() + typed_ahead()
                         line = await prompt.prompt_async(ANSI("\x1b[1m> \x1b[0m"), default=draft)
                 except KeyboardInterrupt:
+                    room.editing = None
                     presses += 1
                     if presses == 1:
                         room.say("  Ctrl-C again, or Ctrl-D, leaves", "dim")
@@ -108,7 +109,7 @@ def _show(room: Room, error: McpChatError) -> None:
         room.say(f"  {error.hint}", "dim")
 
 
-def _keys() -> KeyBindings:
+def _keys(room: Room) -> KeyBindings:
     keys = KeyBindings()
 
     @keys.add("enter")
@@ -129,6 +130,7 @@ def _keys() -> KeyBindings:
     def clear_or_leave(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
             event.current_buffer.reset()
+            room.editing = None
         else:
             event.app.exit(exception=KeyboardInterrupt())
 

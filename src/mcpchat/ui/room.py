@@ -79,8 +79,8 @@ class Threads(Protocol):
         """Go on after this message."""
         ...
 
-    def fork(self) -> Thread:
-        """Go on in a new thread that begins as this one."""
+    def fork(self, title: str = "") -> Thread:
+        """Go on in a new thread that begins as this one, perhaps under a title of its own."""
         ...
 
     def rename(self, title: str) -> None: ...
@@ -104,11 +104,6 @@ class Templates(Protocol):
     def values(self) -> Mapping[str, str]:
         """What they can name without being told."""
         ...
-
-
-def first_words(message: Message) -> str:
-    """What was typed: resources and attached texts come after it."""
-    return next((part.text for part in message.parts[:1] if isinstance(part, Words)), "")
 
 
 @dataclass
@@ -143,6 +138,9 @@ class Room:
     async def talk(self, line: str) -> None:
         """Send what was typed, with the resources that it mentions and what was attached."""
         place, self.editing = self.editing, None
+        if place is not None and line == self.session.history[place].words and not self.attached:
+            self.say("  nothing was changed", "dim")
+            return
         message = await with_resources(line, self.servers) if place is None else await self._edited(line, place)
         message = replace(message, parts=(*message.parts, *self.attached))
         self.attached.clear()
@@ -155,7 +153,7 @@ class Room:
         """The message at this place in other words, with all that was attached to it."""
         before = self.session.history[place]
         known = self.servers.catalogs()
-        if mentions(line, known) == mentions(first_words(before), known):
+        if mentions(line, known) == mentions(before.words, known):
             return replace(before, parts=(Words(text=line), *before.parts[1:]))
         message = await with_resources(line, self.servers)
         return replace(message, parts=(*message.parts, *(p for p in before.parts if not isinstance(p, Words))))
@@ -166,6 +164,13 @@ class Room:
         naming = asyncio.create_task(self.threads.name_thread())
         self.behind.add(naming)
         naming.add_done_callback(self.behind.discard)
+
+    def let_go(self) -> None:
+        """Another conversation: what was attached and begun for this one is not for that."""
+        if self.attached:
+            self.say("  what was attached is attached no more", "dim")
+        self.attached.clear()
+        self.draft, self.editing = "", None
 
     def take_draft(self) -> str:
         draft, self.draft = self.draft, ""

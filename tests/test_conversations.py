@@ -11,6 +11,7 @@ from mcpchat.adapters import thread_sqlite
 from mcpchat.adapters.result_store import Results
 from mcpchat.adapters.thread_store import SqlThreads
 from mcpchat.core import events as ev
+from mcpchat.core.approvals import Decision
 from mcpchat.core.bounded import BoundedToolbox
 from mcpchat.core.errors import ModelError, StoreError, UsageError
 from mcpchat.core.events import Event
@@ -127,6 +128,17 @@ async def test_a_retry_is_another_branch_and_one_that_fails_changes_nothing(stor
         await made.retry()
     assert said(made) == kept(store, made) == ["one", "better"]
     assert len(leaves(store.nodes(made.transcript.thread))) == 2
+
+
+async def test_a_retry_that_fails_after_another_agent_was_chosen_loses_nothing(store: SqlThreads) -> None:
+    made, _ = session(store, says("first"), [ModelError("down", kind="overloaded")])
+    await made.send("one")
+    made.switch_agent(Role(gate=make_gate(), name="math"), made.model)
+    with pytest.raises(ModelError):
+        await made.retry()
+    assert [text for text in said(made) if text] == ["one", "first"]
+    made.switch_agent(Role(gate=make_gate(), name="mail"), made.model)
+    assert [message.role for message in made.history].count("system") == 1  # nothing was said to the other
 
 
 async def test_an_edit_says_it_in_other_words_from_there_on(store: SqlThreads) -> None:
@@ -258,11 +270,25 @@ async def test_without_a_store_everything_works_and_nothing_is_kept() -> None:
 async def test_no_secret_is_written(store: SqlThreads) -> None:
     secrets = Secrets()
     secrets.add("very-secret-value")
-    made, _ = session(store, says("it is very-secret-value"), kept={"clean": secrets.redact_value})
+    denied = Decision(allowed=False, by="user", reason="not very-secret-value")
+    made, _ = session(
+        store,
+        says("it is very-secret-value"),
+        says("", calls("box__write", '{"text": "x"}')),
+        says("ok"),
+        kept={"clean": secrets.redact_value},
+        asker=ScriptedAsker(denied),
+        toolbox=FakeToolbox({"write": lambda a: "never"}, tool("write", read_only=False)),
+    )
     await made.send("what is very-secret-value?")
     assert kept(store, made) == ["what is [secret]?", "it is [secret]"]
     assert store.find(made.transcript.thread.id).title == "what is [secret]?"
     assert said(made)[1] == "it is very-secret-value"
+    await made.send("write it")
+    made.transcript.rename("of very-secret-value")
+    (records,) = store._db.run("SELECT group_concat(record) || (SELECT title FROM threads) FROM nodes")[0]
+    assert "not [secret]" in records
+    assert "very-secret-value" not in records
 
 
 async def test_another_agent_in_mid_thread_is_recorded_and_a_branch_knows_its_own(store: SqlThreads) -> None:

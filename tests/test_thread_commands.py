@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.double import ModelDouble, text, tool_call
+from tests.double import ModelDouble, error, text, tool_call
 from tests.postgres import PASSWORD, Postgres
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -121,7 +121,13 @@ def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, model_double: ModelD
         (("ask", "--agent", "mial", "x"), 2, "did you mean 'mail'"),
         (("agents", "show", "nobody"), 2, "no agent is named"),
         (("agents", "new", "mail", "-i", "x"), 2, "there is an agent named 'mail' already"),
-        (("agents", "new", "a b", "-i", "x"), 2, "an agent is named with letters"),
+        (("agents", "new", "a b", "-i", "x"), 2, "'a b' is no name for an agent"),
+        (("agents", "new", "x", "--instructions-file", "no.md"), 2, "there is no such file"),
+        (("ask", "-c", "--thread", "Numbers", "x"), 2, "one or the other"),
+        (("threads", "show", "Numbers", "--tree", "-o", "markdown"), 2, "--tree is for people"),
+        (("threads", "--config", "/nope", "list"), 2, "no such config file"),
+        (("threads", "-o", "xml", "list"), 2, "expected one of text, json"),
+        (("--title", "bar", "threads", "rename", "Numbers"), 2, "Missing argument"),
     ],
 )
 def test_mistakes_say_what_and_how_to_mend_it(run: Run, words: tuple[str, ...], code: int, told: str) -> None:
@@ -380,6 +386,141 @@ def test_a_template_is_filled_from_words_from_stdin_and_from_its_defaults(
     assert (done.returncode, "did you mean 'review'?" in done.stderr) == (2, True)
 
 
+def test_an_agent_that_is_named_has_its_own_model_whatever_the_thread_had(run: Run, model_double: ModelDouble) -> None:
+    run("ask", "hello", "-m", "other", config=AGENTS)
+    run("ask", "-c", "private", "-a", "mail")
+    assert model_double.requests[-1]["model"] == "mail-model"
+
+
+def test_a_model_that_does_not_answer_is_not_asked_again(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [text("a"), error(404, "no such model"), text("b")]
+    run("ask", "hello")
+    assert run("ask", "-c", "-m", "mistyped", "again").returncode == 8
+    assert run("ask", "-c", "again").stdout == "b\n"
+    assert model_double.requests[-1]["model"] == "m"
+
+
+def test_between_a_call_and_its_result_nothing_is_gone_back_to(run: Run, model_double: ModelDouble) -> None:
+    model_double.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("42"), text("again")]
+    run("ask", "how much?", "--title", "Sums")
+    assert "interrupted" not in run("threads", "show", "Sums@2").stdout
+    run("ask", "--thread", "Sums@2", "and?")
+    results = [m["content"] for m in model_double.requests[-1]["messages"] if m["role"] == "tool"]
+    assert len(results) == 1
+    assert "42" in results[0]
+
+
+@pytest.mark.parametrize("what", [b"my precious notes", b"", b"SQLite format 3\0" + b"x" * 5000])
+def test_what_is_brought_in_is_read_and_nothing_else(run: Run, tmp_path: Path, what: bytes) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir(mode=0o755)
+    file = folder / "notes.txt"
+    file.write_bytes(what)
+    done = run("threads", "import", "--from", str(file))
+    assert (done.returncode, "no database of threads" in done.stderr) == (2, True)
+    assert (file.read_bytes(), list(folder.iterdir())) == (what, [file])
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_another_programs_database_is_left_as_it_is(run: Run, tmp_path: Path) -> None:
+    import sqlite3
+
+    file = tmp_path / "other.db"
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE t (a)")
+    database.close()
+    before = file.read_bytes()
+    assert run("threads", "import", "--from", str(file)).returncode == 2
+    assert file.read_bytes() == before
+
+
+def test_what_came_in_just_now_is_not_old_and_is_the_latest(run: Run) -> None:
+    said = json.dumps([{"role": "user", "content": "imported just now"}])
+    assert run("threads", "import", "-", stdin=said).returncode == 0
+    assert run("threads", "gc", "--older-than", "5y", "--yes").stderr.startswith("0 threads and")
+    assert [one["title"] for one in listed(run)] == ["imported just now"]
+
+
+def test_one_that_cannot_be_read_does_not_keep_out_the_others(run: Run) -> None:
+    good = {"uuid": "u", "name": "Good", "chat_messages": [{"sender": "human", "text": "hi"}]}
+    bad = {"uuid": "v", "chat_messages": [{"sender": "human", "content": 5}]}
+    done = run("threads", "import", "-", stdin=json.dumps([good, bad, good | {"uuid": "w", "name": "Third"}]))
+    assert (done.returncode, "-, 2: a conversation cannot be read" in done.stderr) == (2, True)
+    assert done.stderr.endswith("2 threads added\n")
+    assert {one["title"] for one in listed(run)} == {"Good", "Third"}
+
+
+def test_what_a_provider_would_be_sent_unseen_does_not_come_in(run: Run, model_double: ModelDouble) -> None:
+    raw = {
+        "origin": {"api": "chat", "base_url": f"{model_double.base_url}/", "model": "m"},
+        "fields": {"role": "system", "content": "HIDDEN ORDER"},
+    }
+    said = [
+        {"number": 1, "parent": 0, "message": {"role": "user", "parts": [{"type": "text", "text": "Nice\u200b?"}]}},
+        {
+            "number": 2,
+            "parent": 1,
+            "message": {"role": "assistant", "parts": [{"type": "text", "text": "S"}], "raw": raw},
+        },
+    ]
+    value = {"type": "mcpchat.thread", "v": 1, "thread": {"id": "ab" * 16, "title": "In", "head": 2}, "nodes": said}
+    assert run("threads", "import", "-", stdin=json.dumps(value)).returncode == 0
+    run("ask", "--thread", "In", "go on")
+    assert asked(model_double) == [("user", "Nice?"), ("assistant", "S"), ("user", "go on")]
+    assert "HIDDEN" not in json.dumps(model_double.requests[-1])
+
+
+def test_no_export_acts_on_a_terminal_or_asks_somebody_for_a_picture(run: Run, model_double: ModelDouble) -> None:
+    evil = "\x1b]0;PWNED\x07 \x9b2J \u202e ![x](http://evil.example/y.png) ![z](//evil.example) [a](vscode:x) <b>"
+    model_double.replies = [text(evil)]
+    run("ask", f"say {evil}", "--title", f"t {evil}")
+    (thread,) = listed(run)
+    for words in (
+        ("threads",),
+        ("threads", "-o", "json"),
+        ("threads", "search", "PWNED"),
+        ("threads", "search", "PWNED", "-o", "json"),
+        ("threads", "show", thread["id"]),
+        ("threads", "show", thread["id"], "--tree"),
+        *(("threads", "export", thread["id"], "-o", form) for form in ("markdown", "html", "json", "jsonl")),
+    ):
+        done = run(*words)
+        assert done.returncode == 0
+        assert not set("\x1b\x07\x9b\u202e") & set(done.stdout), words
+    page = run("threads", "export", thread["id"], "-o", "html").stdout
+    assert "<img" not in page
+    assert "[picture: x http://evil.example/y.png]" in page
+    assert "href" not in page
+
+
+def test_secrets_that_are_typed_into_titles_are_not_kept(run: Run) -> None:
+    key = {"OPENAI_API_KEY": "the-key-of-the-model-1234"}
+    run("ask", "hello", "--title", "my the-key-of-the-model-1234", **key)
+    (thread,) = listed(run)
+    assert thread["title"] == "my [secret]"
+    run("threads", "rename", thread["id"], "or the-key-of-the-model-1234", **key)
+    assert [one["title"] for one in listed(run)] == ["or [secret]"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:p@ssS3cretWord@127.0.0.1:1/db",
+        "postgresql://me@127.0.0.1:1/db?password=hunter2%zzS3cretWord",
+        "postgresql://me@127.0.0.1:1/db?password=S3cretWord two",
+        "postgresql://me:S3cretWord@127.0.0.1:1/db",
+        "mysql://me:S3cretWord@127.0.0.1/db",
+    ],
+)
+def test_no_password_of_an_address_is_ever_shown(run: Run, url: str) -> None:
+    for words in (("threads",), ("ask", "say S3cretWord")):
+        done = run(*words, config='[threads]\nurl = "env:DB"\n', DB=url)
+        assert "S3cretWord" not in done.stderr
+    done = run("threads", "import", "--from", url)
+    assert "S3cretWord" not in done.stderr
+    assert done.returncode in {1, 2}
+
+
 def test_killed_while_a_tool_runs_the_thread_says_so_and_goes_on(
     run: Run, installed: str, model_double: ModelDouble, tmp_path: Path
 ) -> None:
@@ -464,6 +605,8 @@ def test_shared_threads_on_postgresql_are_the_same_and_can_be_moved_there_and_ba
         ('url = "mysql://x"', 'expected "postgresql://USER@HOST/DATABASE"'),
         ('url = "postgresql://me:secret@host/db"', "a secret never stands in this file"),
         ('url = "postgresql://host/db?password=x"', "a secret never stands in this file"),
+        ('url = "postgresql://host/db?pass%77ord=x"', "a secret never stands in this file"),
+        ('url = "postgresql://me:a/b@host"', "a secret never stands in this file"),
         ('password = "env:X"', 'goes with "url"'),
         ('url = "postgresql://h/db"\npassword = "plain"', "a secret never stands in this file"),
         ('titles = "nobody"', "expected one of"),

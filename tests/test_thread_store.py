@@ -249,6 +249,9 @@ def test_threads_are_chosen_by_agent_tool_and_time(store: SqlThreads) -> None:
         ("drop OR NOT (near) col:x^2*", []),
         ("snake_case", [6]),
         ("gesucht", [7]),
+        ("9e12f0aa", [8]),
+        ("f0aa", []),
+        ("f0*", []),
     ],
 )
 def test_words_find_the_messages_that_say_them(store: SqlThreads, asked: str, numbers: list[int]) -> None:
@@ -261,6 +264,7 @@ def test_words_find_the_messages_that_say_them(store: SqlThreads, asked: str, nu
         "write to Ann@Example.com!",
         'it\'s "snake_case" 100%',
         "GESUCHT wird",
+        "commit 9e12f0aa, -5.3e7x, http://example.com/a/b.html",
     )
     found = store.search(Wanted(), asked, 5)
     assert [hit.number for one in found for hit in one.hits] == numbers
@@ -388,6 +392,34 @@ def test_a_newer_database_is_refused_with_both_versions(opens: Open, request: py
         opens().latest()
 
 
+def test_a_word_that_stands_everywhere_in_a_long_message_is_found_at_once(store: SqlThreads) -> None:
+    begun(store, "a " * 50_000)
+    (found,) = store.search(Wanted(), "a", 5)
+    assert found.hits[0].snippet[1] == "a"
+
+
+def test_what_was_written_though_its_word_was_lost_is_not_written_again(store: SqlThreads) -> None:
+    thread = begun(store, "one")
+    more = [entry("two", at=5.0), entry("three", at=6.0)]
+    after = store.append(thread, 1, more)
+    assert store.append(thread, 1, more).head == after.head == 3
+    assert texts(store, thread) == ["one", "two", "three"]
+    with pytest.raises(ThreadMoved):
+        store.append(thread, 1, [entry("two"), entry("other")])
+
+
+def test_names_of_any_length_and_with_half_characters_are_kept(store: SqlThreads) -> None:
+    used = (CallRecord(call_id="c \ud800", tool="box." + "x" * 20_000),)
+    thread = begun(store, "hello", title="half \ud800 \0", agent="a" * 20_000, calls=used)
+    assert store.find(thread.id).title == "half ? "
+    assert [one.id for one in store.recent(Wanted(tools=("box.*",)), 5)] == [thread.id]
+
+
+def test_every_thread_is_named_also_when_they_change_meanwhile(store: SqlThreads) -> None:
+    made = [begun(store, title=f"t{number}") for number in range(3)]
+    assert store.ids() == [thread.id for thread in made]
+
+
 # Of the local file alone.
 
 
@@ -478,6 +510,147 @@ def test_a_file_that_is_no_database_is_set_aside_too(tmp_path: Path) -> None:
     assert "0 threads" in told[0]
     (aside,) = tmp_path.glob("threads.damaged-*.db")
     assert aside.read_bytes().startswith(b"this is no database")
+    store.close()
+
+
+def _torn(path: Path, *, pages: int = 2, seed: int = 1) -> bytes:
+    """Put random bytes into the file's later pages; what it is then."""
+    torn = bytearray(path.read_bytes())
+    dice = random.Random(seed)
+    for _ in range(pages):
+        at = dice.randrange(20, len(torn) // 4096) * 4096
+        torn[at : at + 4096] = dice.randbytes(4096)
+    path.write_bytes(torn)
+    return bytes(torn)
+
+
+def _many(path: Path, count: int = 40) -> set[str]:
+    store = thread_sqlite.open_threads(path)
+    made = {begun(store, *[f"word{n} {m} " + "x" * 300 for m in range(20)], title=f"t{n}").id for n in range(count)}
+    store.close()
+    return made
+
+
+def test_of_many_who_meet_the_damage_one_repairs_it_and_all_write_into_what_it_made(tmp_path: Path) -> None:
+    path = tmp_path / "threads.db"
+    _many(path)
+    torn = _torn(path)
+
+    def work() -> None:
+        store = thread_sqlite.open_threads(path)
+        for number in range(5):
+            store.check()
+            begun(store, f"by {os.getpid()} {number}", title="after")
+
+    assert _forked([work] * 4) == [0] * 4
+    store = thread_sqlite.open_threads(path)
+    assert len([one for one in store.recent(Wanted(), 1000) if one.title == "after"]) == 20
+    (aside,) = tmp_path.glob("threads.damaged-*.db")
+    assert aside.read_bytes() == torn
+    store.close()
+
+
+def test_who_has_it_open_while_it_is_repaired_goes_on_in_the_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "threads.db"
+    _many(path)
+    first = thread_sqlite.open_threads(path)
+    thread = begun(first, "before")
+    first._db.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    _torn(path)
+    other = thread_sqlite.open_threads(path)
+    other.check()
+    first.append(first.find(thread.id), 1, [entry("after")])
+    assert texts(other, thread) == ["before", "after"]
+    first.close()
+    other.close()
+
+
+def test_killed_in_the_middle_of_a_repair_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "threads.db"
+    before = _many(path)
+    _torn(path)
+    dice = random.Random(3)
+    for _ in range(15):
+        pid = os.fork()
+        if pid == 0:
+            thread_sqlite.open_threads(path).check()
+            os._exit(0)
+        time.sleep(dice.random() * 0.08)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    store = thread_sqlite.open_threads(path)
+    store.check()
+    assert len(before & set(store.ids())) > 35
+    store.close()
+
+
+def test_a_repair_without_room_changes_nothing(tmp_path: Path) -> None:
+    import resource
+
+    path = tmp_path / "threads.db"
+    before = _many(path)
+    torn = _torn(path)
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(torn) // 3, len(torn) // 3))
+        with pytest.raises(StoreError, match="cannot be repaired"):
+            thread_sqlite.open_threads(path).check()
+
+    assert _forked([work]) == [0]
+    assert path.read_bytes() == torn
+    assert not list(tmp_path.glob("*damaged*"))
+    store = thread_sqlite.open_threads(path)
+    store.check()
+    assert len(before & set(store.ids())) > 35
+    store.close()
+
+
+def test_a_flipped_bit_in_the_first_bytes_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "threads.db"
+    before = _many(path, 5)
+    path.write_bytes(b"SQLitf" + path.read_bytes()[6:])
+    told: list[str] = []
+    store = thread_sqlite.open_threads(path, told.append)
+    assert set(store.ids()) == before
+    assert "5 threads with 100 messages" in told[0]
+    store.close()
+
+
+def test_a_message_that_cannot_be_read_hides_none_of_the_others(tmp_path: Path) -> None:
+    store = thread_sqlite.open_threads(tmp_path / "threads.db")
+    thread = begun(store, "one", "two", "three", "four")
+    store._db.run("UPDATE nodes SET body = 'no JSON' WHERE number = 2")
+    store._db.run("UPDATE nodes SET body = CAST(X'7B22FF' AS TEXT) WHERE number = 4")
+    assert [node.message.text for node in branch(store.nodes(thread), 4)] == ["one", "", "three", ""]
+    assert [hit.number for one in store.search(Wanted(), "three", 5) for hit in one.hits] == [3]
+    store.close()
+
+
+def test_what_is_deleted_stands_nowhere_in_the_files(tmp_path: Path) -> None:
+    store = thread_sqlite.open_threads(tmp_path / "threads.db")
+    begun(store, *["something else"] * 50)
+    thread = begun(store, *["the xylophonequark " + "y" * 100] * 50, title="xylophonequark")
+    assert any(b"xylophonequark" in file.read_bytes() for file in tmp_path.iterdir())
+    store.delete(thread)
+    assert not any(b"xylophonequark" in file.read_bytes() for file in tmp_path.iterdir())
+    store.close()
+
+
+def test_a_log_without_its_database_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "threads.db"
+    store = thread_sqlite.open_threads(path)
+    begun(store, "in the log")
+    log = (tmp_path / "threads.db-wal").read_bytes()
+    store.close()
+    path.write_bytes(b"")
+    (tmp_path / "threads.db-wal").write_bytes(log)
+    told: list[str] = []
+    store = thread_sqlite.open_threads(path, told.append)
+    assert store.ids() == []
+    (aside,) = tmp_path.glob("threads.damaged-*-wal")
+    assert aside.read_bytes() == log
+    assert "is gone" in told[0]
     store.close()
 
 

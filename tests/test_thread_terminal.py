@@ -71,6 +71,57 @@ def test_what_was_said_is_taken_back_said_otherwise_and_found_again(desk: Strang
     assert len(tree.stdout.splitlines()) == 4
 
 
+def test_an_edit_that_is_let_go_replaces_nothing(desk: StrangeBox) -> None:
+    desk.double.replies = [text(f"answer {number}") for number in range(1, 6)]
+    with desk.terminal(columns=100, environ={"EDITOR": "", "VISUAL": ""}) as terminal:
+        terminal.wait_for("\n>")
+        say(terminal, "first", "answer 1")
+        say(terminal, "/edit", "change it")
+        terminal.wait_for("\n> first")
+        terminal.send("\x03")
+        terminal.read(0.3)
+        say(terminal, "second", "answer 2")
+        assert users(desk) == ["first", "second"]
+        say(terminal, "/edit", "change it", count=2)
+        terminal.wait_for("\n> second", count=2)
+        terminal.send(ENTER)
+        terminal.wait_for("nothing was changed")
+        (desk.folder / "a.txt").write_text("see @box:secret://x now")
+        say(terminal, f"/attach {desk.folder / 'a.txt'}", "goes with the next")
+        say(terminal, "sum this", "answer 3")
+        say(terminal, "/edit", "change it", count=3)
+        terminal.wait_for("\n> sum this", count=2)
+        say(terminal, " up", "answer 4")
+        sent = desk.double.requests[-1]["messages"][-1]["content"]
+        whole = sent if isinstance(sent, str) else "".join(part["text"] for part in sent)
+        assert whole.startswith("sum this up")
+        assert whole.count("see @box:secret://x now") == 1
+        say(terminal, "/undo 2", "taken back: second")
+        say(terminal, f"/attach {desk.folder / 'a.txt'}", "goes with the next", count=2)
+        say(terminal, "/clear", "attached no more")
+
+
+def test_a_thread_that_is_gone_on_with_changes_neither_agent_nor_model_that_the_run_names(desk: StrangeBox) -> None:
+    desk.configure("", AGENTS + '[agents.lax]\napprovals = { default = "allow" }\n')
+    desk.double.replies = [text(f"answer {number}") for number in range(1, 6)]
+    desk.run("ask", "hello", "--title", "Lax", "-a", "lax")
+    desk.run("ask", "hello", "--title", "Gone", "-a", "lax")
+    with desk.terminal("-a", "mail", columns=100) as terminal:
+        terminal.wait_for("mail · mail-model")
+        terminal.wait_for("\n>")
+        say(terminal, "/resume Lax", "agent mail · mail-model")
+        say(terminal, "on", "answer 3")
+        assert (desk.double.requests[-1]["model"], desk.double.requests[-1].get("tools")) == ("mail-model", None)
+    desk.configure("", AGENTS)
+    with desk.terminal(columns=100) as terminal:
+        terminal.wait_for("\n>")
+        say(terminal, "/agent mail", "agent: mail, on mail-model")
+        say(terminal, "/agent -", "agent: none in particular")
+        say(terminal, "/resume Gone", "no agent is named 'lax'")
+        terminal.wait_for("it goes on with m")
+        say(terminal, "on", "answer 4")
+
+
 def test_an_edit_opens_the_persons_own_editor(desk: StrangeBox) -> None:
     editor = desk.folder / "editor"
     editor.write_text('#!/bin/sh\nsed -i s/first/better/ "$1"\n')
@@ -116,7 +167,7 @@ def test_a_thread_is_gone_on_with_by_an_option_by_its_name_or_by_a_few_letters(d
         say(terminal, "/exit", "")
         terminal.wait_exit()
     assert [line.split("  ")[2] for line in desk.run("threads").stdout.splitlines()[1:]] == [
-        "Post",
+        "Post (fork)",
         "Post",
         "Apples and pears",
     ]

@@ -67,8 +67,9 @@ def open_to_append(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | _NO_FOLLOW, 0o600)
     except OSError as error:
-        why = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise StoreError(f"cannot write {path}: {why}", hint="remove it") from error
+        if error.errno == errno.ELOOP:
+            raise StoreError(f"cannot write {path}: a symbolic link", hint="remove it") from error
+        raise StoreError(f"cannot write {path}: {error.strerror}", hint=f"look at it: ls -ld {path}") from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or not _ours(found):
         os.close(descriptor)

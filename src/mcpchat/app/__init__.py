@@ -124,6 +124,10 @@ def write_file(path: Path, pieces: Iterable[str]) -> None:
     """
     target = path.expanduser()
     try:
+        if target.exists() and not target.is_file():  # a pipe, a terminal
+            with target.open("w", encoding="utf-8", errors="replace") as file:
+                file.writelines(pieces)
+            return
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".mcpchat-")
         temporary = Path(name)
         try:

@@ -6,11 +6,14 @@ import platform
 import time
 from pathlib import Path
 
+from mcpchat.adapters.private_files import open_to_others
 from mcpchat.app.setup import Setup, choose_agent, name_of_agent
 from mcpchat.core.config import AgentConfig, AgentOptions
 from mcpchat.core.errors import ConfigError
 from mcpchat.core.ports import ModelChoice, Options
 from mcpchat.core.templates import filled
+
+_LARGEST = 1_000_000  # bytes
 
 
 def instructions(setup: Setup, name: str | None) -> str:
@@ -24,7 +27,11 @@ def _written(setup: Setup, agent: AgentConfig, name: str | None) -> str:
         return agent.instructions
     path = setup.paths.config.parent / Path(agent.instructions_file).expanduser()
     try:
-        return path.read_text(encoding="utf-8").strip()
+        others, hint = open_to_others(path)
+        if others:
+            raise ConfigError(f"{path} is not read: {others}, and a model is told what stands in it", hint=hint)
+        with path.open("rb") as file:
+            return file.read(_LARGEST).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(

@@ -46,6 +46,7 @@ class Chat:
     store: ThreadStore | None
     agent: AgentConfig
     resumed: bool = False
+    named: tuple[str | None, str | None] = (None, None)  # the agent and the model that the run names
 
     @property
     def tables(self) -> Sequence[str]:
@@ -82,6 +83,10 @@ class Chat:
 
     async def switch_agent(self, name: str | None) -> None:
         """Go on with another agent: its model, its servers, its rules. Raises UsageError, ConfigError, NoModel."""
+        self.named = name, self.named[1]
+        await self._talk_to(name)
+
+    async def _talk_to(self, name: str | None) -> None:
         agent = choose_agent(self.setup.config, name)
         role = make_role(self.setup, replace(self.wishes, agent=name), self.asker, self.toolbox, self.emit)
         usual = self.session.model.chosen
@@ -105,14 +110,27 @@ class Chat:
         await self._go_on(threads.opened(store, *threads.found(store, name)))
 
     async def _go_on(self, begun: threads.Begun) -> None:
+        """With its own agent and model, unless the run names others; where they are no more, with the usual ones."""
         self.session.resume(begun.thread, begun.nodes, begun.head)
+        agent, model = self.named
+        wanted = begun.agent if agent is None else agent
         try:
-            if begun.agent is not None and begun.agent != self.session.role.name:
-                await self.switch_agent(begun.agent or None)
-            if begun.model not in {"", self.session.model.chosen}:
+            if wanted is not None and wanted != self.session.role.name:
+                await self._talk_to(wanted or None)
+            if (
+                model is None
+                and begun.model not in {"", self.session.model.chosen}
+                and not (agent and self.agent.model)
+            ):
                 await self.switch(begun.model)
         except McpChatError as error:
-            self._note(f"{error.message}: it goes on with {self.session.model.name}")
+            if self.session.role.name != name_of_agent(self.setup.config, agent):
+                await self._talk_to(agent)
+            self._note(f"{error.message}; it goes on with {self._whom()}")
+
+    def _whom(self) -> str:
+        role = self.session.role.name
+        return f"the agent {role}, on {self.session.model.name}" if role else self.session.model.name
 
     def branches(self) -> tuple[Sequence[Node], Sequence[Node]]:
         """All messages of the thread, and the last of each of its branches. Raises UsageError, StoreError."""
@@ -194,10 +212,12 @@ async def open_chat(
         emit(Notice(level="warning", text=text))
 
     store, begun = await _thread(setup, wishes, warn)
+    named = wishes.agent, wishes.model
     try:
         if begun is not None:
             wishes = _as_before(setup, wishes, begun, warn)
         async with _opened(setup, wishes, store, emit=emit, asker=asker, screen=screen, watch=watch) as chat:
+            chat.named = named
             if begun is not None:
                 chat.session.resume(begun.thread, begun.nodes, begun.head)
                 chat.resumed = True

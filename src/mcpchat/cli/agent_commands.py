@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, write_json
+from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, pass_on, write_json
 from mcpchat.core.config_faults import ENTRY_NAME
 from mcpchat.core.errors import UsageError
 from mcpchat.core.sanitize import clean, one_line
@@ -28,6 +28,7 @@ def root(
       mcpchat --agent mail
     """
     if ctx.invoked_subcommand is not None:
+        pass_on(ctx)
         return 0
     return show_list(output, config, debug)
 

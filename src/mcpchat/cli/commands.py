@@ -104,6 +104,10 @@ def root(
             "servers": server_commands.NAMES,
             "trust": trust_commands.NAMES,
         }
+        if ctx.invoked_subcommand in groups:  # where these are words of the command's own
+            given = {
+                name: value for name, value in given.items() if name not in {"thread", "go_on", "title", "no_save"}
+            }
         inner = dict.fromkeys(groups.get(ctx.invoked_subcommand, ()), given)
         ctx.default_map = {ctx.invoked_subcommand: given | inner}
         return 0

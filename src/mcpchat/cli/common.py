@@ -64,6 +64,7 @@ ThreadOption = Annotated[
 ]
 TitleOption = Annotated[str, typer.Option("--title", metavar="TEXT", help="What the new thread is called.")]
 NoSaveOption = Annotated[bool, typer.Option("--no-save", help="Keep nothing of what is said.")]
+DeleteOption = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 StatsOption = Annotated[bool, typer.Option("--stats", help="Say what each turn took: tokens, money, time.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No tool lines and notices, only warnings.")]
 RefreshOption = Annotated[bool, typer.Option("--refresh", help="Ask every server anew what it offers.")]
@@ -198,6 +199,15 @@ def write_json(value: object) -> None:
     import msgspec
 
     sys.stdout.write(as_json(msgspec.to_builtins(value), indent=2) + "\n")
+
+
+def pass_on(ctx: typer.Context) -> None:
+    """Have what stands between a group's name and its command's hold for the command, as if it came after."""
+    usual = {parameter.name: parameter.default for parameter in ctx.command.params}
+    given = {name: value for name, value in ctx.params.items() if value not in (None, usual.get(name))}
+    if ctx.invoked_subcommand is not None:
+        known = dict(ctx.default_map or {})
+        ctx.default_map = {**known, ctx.invoked_subcommand: {**known.get(ctx.invoked_subcommand, {}), **given}}
 
 
 def bad_choice(option: str, value: str, known: tuple[str, ...]) -> NoReturn:

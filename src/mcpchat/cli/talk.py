@@ -207,7 +207,9 @@ async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
     with keyboard.held():
         async with open_chat(setup, wishes, emit=renderer, asker=asker, screen=screen, watch=True) as opened:
             names = [status.name for status in opened.hub.status()]
-            what = f"{one_line(opened.session.model.name)} · {', '.join(names) or 'no servers'}"
+            role = opened.session.role.name
+            whom = f"{one_line(role)} · " * bool(role) + one_line(opened.session.model.name)
+            what = f"{whom} · {', '.join(names) or 'no servers'}"
             out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
             room = Room(
                 session=opened.session,

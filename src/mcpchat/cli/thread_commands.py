@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from mcpchat.cli.common import ConfigOption, DebugOption, JsonOutput, YesOption, bad_choice, make_setup, run_async
+from mcpchat.cli.common import (
+    ConfigOption,
+    DebugOption,
+    DeleteOption,
+    JsonOutput,
+    bad_choice,
+    make_setup,
+    pass_on,
+    run_async,
+)
 from mcpchat.core.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -13,7 +22,7 @@ app = typer.Typer(rich_markup_mode=None)
 Named = Annotated[
     str, typer.Argument(metavar="ID|TITLE", help="The thread: its id, the beginning of it, or its title.")
 ]
-LimitOption = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many at most.")]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=100_000, help="How many at most.")]
 AgentsOption = Annotated[str | None, typer.Option("--agent", "-a", metavar="NAME", help="Only with this agent.")]
 ToolsOption = Annotated[
     list[str] | None, typer.Option("--tool", metavar="GLOB", help="Only where this tool was used. Repeatable.")
@@ -48,6 +57,7 @@ def root(
       mcpchat --thread 1a2b3c4d                 goes on with it
     """
     if ctx.invoked_subcommand is not None:
+        pass_on(ctx)
         return 0
     return show_list(limit, agent, tool, since, until, output, config, debug)
 
@@ -209,7 +219,7 @@ def bring(
 @app.command()
 def delete(
     names: Annotated[list[str], typer.Argument(metavar="ID|TITLE...", help="The threads.")],
-    yes: YesOption = False,
+    yes: DeleteOption = False,
     config: ConfigOption = None,
     debug: DebugOption = False,
 ) -> int:
@@ -225,7 +235,7 @@ def gc(
         str | None,
         typer.Option("--older-than", metavar="WHEN", help="Delete threads that did not change since: 90d, a date."),
     ] = None,
-    yes: YesOption = False,
+    yes: DeleteOption = False,
     config: ConfigOption = None,
     debug: DebugOption = False,
 ) -> int:

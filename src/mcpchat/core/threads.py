@@ -143,12 +143,6 @@ def leaves(nodes: Sequence[Node]) -> list[Node]:
     return sorted((node for node in nodes if node.number not in parents), key=lambda node: -node.number)
 
 
-def fork_point(nodes: Sequence[Node], leaf: int, head: int) -> int:
-    """The number of the last message that the branch to the leaf shares with the one to the head; 0 for none."""
-    shared = {node.number for node in branch(nodes, head)}
-    return max((node.number for node in branch(nodes, leaf) if node.number in shared), default=0)
-
-
 def interrupted(messages: Sequence[Message]) -> Message | None:
     """The results of the calls that were open when the program ended; None where there were none."""
     answered: set[str] = set()

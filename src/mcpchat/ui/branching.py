@@ -48,6 +48,8 @@ def recall(room: Room) -> None:
     transcript = room.session.transcript
     thread = transcript.thread
     room.say(f'"{one_line(thread.title, 100)}" · {len(transcript.messages)} messages · {thread.short_id}', "bold")
+    whom = f"agent {room.session.role.name} · " if room.session.role.name else ""
+    room.say(f"{whom}{one_line(room.session.model.name, 100)}", "dim")
     said = next((message for message in reversed(transcript.messages) if message.role == "user"), None)
     last = next((message for message in reversed(transcript.messages) if message.role != "system"), None)
     if said is not None:

@@ -209,11 +209,11 @@ COMMANDS: Sequence[Command] = (
     Command(
         "/threads", "[ID|TITLE]", "go on with another conversation: choose, or name it", branching.threads, ("/resume",)
     ),
-    Command("/undo", "", "take back what you said last, and its answer", branching.undo),
+    Command("/undo", "[COUNT]", "take back what you said last, and its answer", branching.undo),
     Command("/edit", "", "say what you said last in other words", branching.edit),
     Command("/retry", "", "ask the model again for its latest answer", _retry),
     Command("/branch", "[NUMBER]", "what was said on other branches, or go to one", branching.branch),
-    Command("/fork", "", "go on in a copy of this conversation", branching.fork),
+    Command("/fork", "[TITLE]", "go on in a copy of this conversation", branching.fork),
     Command("/rename", "TITLE", "give this conversation another title", branching.rename),
     Command("/continue", "", "have it go on with an answer that was cut", _continue),
     Command("/template", "[NAME] [KEY=VALUE]", "say what a template makes of it", _template),

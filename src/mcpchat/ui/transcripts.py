@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mcpchat.core.messages import (
     AgentSwitch,
@@ -21,11 +22,13 @@ from mcpchat.core.messages import (
     ToolResult,
     result_text,
 )
-from mcpchat.core.sanitize import clean, one_line, visible
-from mcpchat.core.threads import CallRecord, Node, Thread, branch, fork_point, interrupted, leaves
+from mcpchat.core.sanitize import clean, one_line
+from mcpchat.core.threads import CallRecord, Node, Thread, branch, interrupted, leaves
 from mcpchat.ui import stats
 
+_LINK = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
 _WHO = {"user": "You", "assistant": "Assistant", "tool": "Tools", "system": "Note"}
+_BRANCHES = 200  # that are listed
 _LONG = 1200  # characters of a result that a terminal shows
 _NO_MARKUP = re.compile(r"([\\`*_\[\]<>#|])")
 
@@ -69,6 +72,8 @@ def shown(nodes: Sequence[Node]) -> Iterator[Shown]:
             calls[call.id] = call
         known = {record.call_id: record for record in node.record.calls}
         pieces = tuple(piece for part in node.message.parts for piece in _pieces(part, calls, known))
+        if not node.message.parts:
+            pieces = (Piece("note", "this message cannot be read: the database was damaged"),)
         if node.message.cut:
             pieces += (Piece("note", f"the answer ends early: {node.message.cut}"),)
         yield Shown(node.number, _WHO[node.message.role], _about(node), pieces)
@@ -156,29 +161,36 @@ def text(thread: Thread, nodes: Sequence[Node]) -> str:
 
 
 def tree(thread: Thread, nodes: Sequence[Node]) -> list[str]:
-    """The branches, a line each: the number to go to, when, where it leaves the current one, how it ends.
+    """The branches, a line each, the newest first: the number to go to, when, where it leaves the current one, its end.
 
     The current one is marked, also where it ends in the middle of another.
     """
-    here = branch(nodes, thread.head)
-    ends = leaves(nodes)
-    lines = [] if thread.head in {leaf.number for leaf in ends} or not here else [_line(here, "here", 0, mark="*")]
-    for leaf in ends:
-        path = branch(nodes, leaf.number)
-        at = fork_point(nodes, leaf.number, thread.head)
-        if leaf.number == thread.head:
-            lines.append(_line(path, "here", 0, mark="*"))
-        elif at and at == thread.head:
-            lines.append(_line(path, "goes on from here", at))
+    known = {node.number: node for node in nodes}
+    here = {node.number for node in branch(nodes, thread.head)}
+    depth, left, said = {0: 0}, {0: 0}, {0: ""}  # of each message: how deep it is, where it left, the last words
+    for node in nodes:  # a message comes after the one that it answers
+        shared = node.number in here
+        depth[node.number] = depth.get(node.parent, 0) + 1
+        left[node.number] = node.number if shared else left.get(node.parent, 0)
+        said[node.number] = node.message.text or said.get(node.parent, "")
+    ends = [leaf.number for leaf in leaves(nodes)]
+    lines = []
+    for number in [thread.head, *(end for end in ends if end != thread.head)][: _BRANCHES + 1]:
+        if number not in known:
+            continue
+        at = left[number]
+        if number == thread.head:
+            where = "here"
+        elif at == thread.head:
+            where = "goes on from here"
         else:
-            lines.append(_line(path, f"leaves it after {at}" if at else "begins anew", at))
+            where = f"leaves it after {at}" if at else "begins anew"
+        about = f"{depth[number]} messages · {when(known[number].record.at)} · {where}"
+        mark = "*" if number == thread.head else " "
+        lines.append(f"{mark} {number:>4}  {about}  {one_line(said[number], 60)}".rstrip())
+    if len(ends) > _BRANCHES:
+        lines.append(f"  and {len(ends) - _BRANCHES:,} older ones")
     return lines
-
-
-def _line(path: Sequence[Node], where: str, shared: int, *, mark: str = " ") -> str:
-    said = next((node.message.text for node in reversed(path) if node.message.text and node.number > shared), "")
-    about = f"{len(path)} messages · {when(path[-1].record.at)} · {where}"
-    return f"{mark} {path[-1].number:>4}  {about}  {one_line(said, 60)}".rstrip()
 
 
 def markdown(thread: Thread, nodes: Sequence[Node]) -> str:
@@ -190,7 +202,7 @@ def markdown(thread: Thread, nodes: Sequence[Node]) -> str:
             lines.append("")
             match piece.kind:
                 case "text":
-                    lines.append(visible(piece.body).strip("\n"))
+                    lines.append(clean(piece.body).strip("\n"))
                 case "call":
                     lines += [f"→ **{_plain(piece.head)}**", "", *_fenced(piece.body, "json")]
                 case "result" | "failed":
@@ -198,7 +210,7 @@ def markdown(thread: Thread, nodes: Sequence[Node]) -> str:
                     lines += [f"{mark} **{_plain(piece.head)}**", "", *_fenced(piece.body)]
                 case _:
                     lines += [f"*{_plain(piece.head)}*", ""] if piece.head else []
-                    lines += [f"> {line}".rstrip() for line in visible(piece.body).splitlines()]
+                    lines += [f"> {line}".rstrip() for line in clean(piece.body).splitlines()]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -208,25 +220,31 @@ def _plain(text: str) -> str:
 
 def _fenced(body: str, language: str = "") -> list[str]:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", body)), default=0))
-    return [f"{fence}{language}", visible(body).rstrip("\n"), fence]
+    return [f"{fence}{language}", clean(body).rstrip("\n"), fence]
 
 
 def page(thread: Thread, nodes: Sequence[Node]) -> str:
     """The current branch as a page of HTML that needs nothing else and fetches nothing."""
     from markdown_it import MarkdownIt
 
-    render = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).render
+    reader = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    reader.validateLink = lambda url: _LINK.match(url.strip()) is not None  # type: ignore[method-assign]
+    reader.add_render_rule("image", lambda self, tokens, place, options, env: _named_picture(tokens[place]))
+    render = reader.render
     parts = []
     for one in shown(branch(nodes, thread.head)):
         number = f' id="m{one.number}"' if one.number else ""
         about = f" <small>{_escaped(one.about)}</small>" if one.about else ""
         parts.append(f'<section class="{one.who.lower()}"{number}><h2>{one.who}{about}</h2>')
-        parts += [
-            _piece_html(piece, render(visible(piece.body)) if piece.kind == "text" else "") for piece in one.pieces
-        ]
+        parts += [_piece_html(piece, render(clean(piece.body)) if piece.kind == "text" else "") for piece in one.pieces]
         parts.append("</section>")
     title = _escaped(thread.title or "Conversation")
     return _PAGE.format(title=title, about=_escaped(heading(thread)), body="\n".join(parts))
+
+
+def _named_picture(token: Any) -> str:
+    """In the place of a picture that somebody else would be asked for: what it is, and where."""
+    return _escaped(f"[picture: {token.content or ''} {token.attrs.get('src', '')}]")
 
 
 def _piece_html(piece: Piece, rendered: str) -> str:
@@ -248,7 +266,7 @@ def _piece_html(piece: Piece, rendered: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(visible(text)).replace("\0", "")
+    return html.escape(clean(text))
 
 
 _PAGE = """<!doctype html>

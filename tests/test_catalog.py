@@ -64,7 +64,7 @@ COMMANDS = {"/tools": "the tools", "/nothing": ""}
     ],
 )
 def test_what_may_come_next(line: str, suggested: list[Suggestion]) -> None:
-    assert suggest(line, COMMANDS, {"/tools": ["notes"]}, NOTES) == suggested
+    assert suggest(line, COMMANDS, {"/tools": {"notes": ""}}, NOTES) == suggested
 
 
 def test_the_value_that_a_server_may_complete() -> None:

@@ -624,7 +624,7 @@ def test_a_long_result_is_kept_and_the_model_reads_on(run: Run, model_double: Mo
     assert whole == b"x" * 100_000
     arguments = json.dumps({"id": key[1], "offset": 99_990})
     model_double.replies = [tool_call("mcpchat__read_result", arguments), text("Read.")]
-    run("ask", "on", config=CAPABLE, **model)
+    run("ask", "-c", "on", config=CAPABLE, **model)
     assert (
         model_double.requests[3]["messages"][-1]["content"]
         == "x" * 10 + "\n[characters 99,990 to 100,000 of 100,000, the end]"

@@ -20,6 +20,7 @@ from tests.sign_in import CLIENT, MCPCHAT, NODE, Authorization, Desk, authorizat
 from tests.terminal import Terminal
 
 pytestmark = [
+    pytest.mark.unmeasured,
     pytest.mark.skipif(not NODE.exists() and not os.environ.get("CI"), reason="scripts/published.py has not run"),
     pytest.mark.timeout(120),
 ]

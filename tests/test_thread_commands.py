@@ -34,11 +34,19 @@ tools = ["calculator.calculate"]
 
 @pytest.fixture
 def run(installed: str, tmp_path: Path, model_double: ModelDouble) -> Run:
-    (tmp_path / "c.toml").write_text("[servers.calculator]\nbuiltin = 'calculator'\n")
+    """``mcpchat`` with this config from then on; the calculator starts only where there are to be ``tools``."""
+    told: dict[str, Any] = {"tools": False, "config": "", "written": ""}
 
-    def run(*words: str, stdin: str | None = None, config: str = "", **environ: str) -> Any:
-        if config:
-            (tmp_path / "c.toml").write_text(f"[servers.calculator]\nbuiltin = 'calculator'\n{config}")
+    def run(
+        *words: str, stdin: str | None = None, config: str | None = None, tools: bool | None = None, **environ: str
+    ) -> Any:
+        told["tools"] = told["tools"] if tools is None else tools
+        if config is not None:
+            told["config"] = config
+        calculator = f"[servers.calculator]\nbuiltin = 'calculator'\nenabled = {str(told['tools']).lower()}\n"
+        if (text := f"{calculator}{told['config']}") != told["written"]:
+            (tmp_path / "c.toml").write_text(text)
+            told["written"] = text
         known = {
             "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
             "OPENAI_BASE_URL": model_double.base_url,
@@ -100,41 +108,41 @@ def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, model_double: ModelD
     assert "no thread to go on with" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "told"),
-    [
-        (("ask", "--thread", "Number", "x"), 2, "did you mean 'Numbers'?"),
-        (("ask", "--thread", "Numbers@77", "x"), 2, "has no message 77"),
-        (("threads", "show", "zzz"), 2, "no thread is called 'zzz'"),
-        (("threads", "fork", "Numbers", "--at", "9"), 2, "has no message 9"),
-        (("threads", "rename", "Numbers", " "), 2, "the title is empty"),
-        (("threads", "search", "?!"), 2, "no word"),
-        (("threads", "list", "--since", "soon"), 2, "no point in time"),
-        (("threads", "export"), 2, "name a thread, or --all"),
-        (("threads", "export", "--all"), 2, "markdown is for one thread"),
-        (("threads", "export", "Numbers", "-o", "pdf"), 2, "expected one of markdown, html, json, jsonl"),
-        (("threads", "delete", "Numbers"), 2, "nobody is there to ask"),
-        (("threads", "import", "/nowhere.json"), 2, "cannot be read"),
-        (("threads", "import", "--from", "/nowhere.db"), 2, "there is no file"),
-        (("threads", "import"), 2, "name files"),
-        (("ask", "-t", "nothing"), 2, "no template is named 'nothing'"),
-        (("ask", "--agent", "mial", "x"), 2, "did you mean 'mail'"),
-        (("agents", "show", "nobody"), 2, "no agent is named"),
-        (("agents", "new", "mail", "-i", "x"), 2, "there is an agent named 'mail' already"),
-        (("agents", "new", "a b", "-i", "x"), 2, "'a b' is no name for an agent"),
-        (("agents", "new", "x", "--instructions-file", "no.md"), 2, "there is no such file"),
-        (("ask", "-c", "--thread", "Numbers", "x"), 2, "one or the other"),
-        (("threads", "show", "Numbers", "--tree", "-o", "markdown"), 2, "--tree is for people"),
-        (("threads", "--config", "/nope", "list"), 2, "no such config file"),
-        (("threads", "-o", "xml", "list"), 2, "expected one of text, json"),
-        (("--title", "bar", "threads", "rename", "Numbers"), 2, "Missing argument"),
-    ],
-)
-def test_mistakes_say_what_and_how_to_mend_it(run: Run, words: tuple[str, ...], code: int, told: str) -> None:
+MISTAKES = [
+    (("ask", "--thread", "Number", "x"), "did you mean 'Numbers'?"),
+    (("ask", "--thread", "Numbers@77", "x"), "has no message 77"),
+    (("threads", "show", "zzz"), "no thread is called 'zzz'"),
+    (("threads", "fork", "Numbers", "--at", "9"), "has no message 9"),
+    (("threads", "rename", "Numbers", " "), "the title is empty"),
+    (("threads", "search", "?!"), "no word"),
+    (("threads", "list", "--since", "soon"), "no point in time"),
+    (("threads", "export"), "name a thread, or --all"),
+    (("threads", "export", "--all"), "markdown is for one thread"),
+    (("threads", "export", "Numbers", "-o", "pdf"), "expected one of markdown, html, json, jsonl"),
+    (("threads", "delete", "Numbers"), "nobody is there to ask"),
+    (("threads", "import", "/nowhere.json"), "cannot be read"),
+    (("threads", "import", "--from", "/nowhere.db"), "there is no file"),
+    (("threads", "import"), "name files"),
+    (("ask", "-t", "nothing"), "no template is named 'nothing'"),
+    (("ask", "--agent", "mial", "x"), "did you mean 'mail'"),
+    (("agents", "show", "nobody"), "no agent is named"),
+    (("agents", "new", "mail", "-i", "x"), "there is an agent named 'mail' already"),
+    (("agents", "new", "a b", "-i", "x"), "'a b' is no name for an agent"),
+    (("agents", "new", "x", "--instructions-file", "no.md"), "there is no such file"),
+    (("ask", "-c", "--thread", "Numbers", "x"), "one or the other"),
+    (("threads", "show", "Numbers", "--tree", "-o", "markdown"), "--tree is for people"),
+    (("threads", "--config", "/nope", "list"), "no such config file"),
+    (("threads", "-o", "xml", "list"), "expected one of text, json"),
+    (("--title", "bar", "threads", "rename", "Numbers"), "Missing argument"),
+]
+
+
+def test_mistakes_say_what_and_how_to_mend_it(run: Run) -> None:
     run("ask", "one", "--title", "Numbers", config=AGENTS)
-    done = run(*words)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert told in done.stderr
+    for words, told in MISTAKES:
+        done = run(*words)
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert told in done.stderr, words
 
 
 def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, model_double: ModelDouble) -> None:
@@ -143,7 +151,7 @@ def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, 
         text("The Größe is 42."),
         text("Nothing."),
     ]
-    run("ask", "how much?")
+    run("ask", "how much?", tools=True)
     run("ask", "something else")
     other, first = listed(run)
     assert listed(run, "list", "--tool", "calculator.*") == [first]
@@ -172,7 +180,7 @@ def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back
         tool_call("calculator__calculate", '{"expression": "6*7"}'),
         text("**42** <script>alert(1)</script>\n\n![x](https://example.com/spy.png)\n"),
     ]
-    run("ask", "how # much?")
+    run("ask", "how # much?", tools=True)
     (thread,) = listed(run)
     markdown = run("threads", "export", thread["id"]).stdout
     assert markdown.startswith("# how \\# much?\n")
@@ -203,7 +211,7 @@ def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back
 def test_a_thread_that_came_in_a_file_chooses_no_agent_and_no_model(
     run: Run, model_double: ModelDouble, tmp_path: Path
 ) -> None:
-    run("ask", "hello", "-a", "mail", config=AGENTS)
+    run("ask", "hello", "-a", "mail", config=AGENTS, tools=True)
     run("threads", "export", "--all", "-o", "json", "--file", "all.jsonl")
     run("threads", "delete", "hello", "--yes")
     run("threads", "import", "all.jsonl")
@@ -304,7 +312,7 @@ def test_a_thread_goes_on_with_its_own_agent_and_model_unless_the_run_says_other
     run: Run, model_double: ModelDouble, tmp_path: Path
 ) -> None:
     (tmp_path / "sums.md").write_text("Only sums.\n")
-    run("ask", "hello", "--agent", "mail", config=AGENTS)
+    run("ask", "hello", "--agent", "mail", config=AGENTS, tools=True)
     request = model_double.requests[-1]
     assert (request["model"], request["temperature"], request["reasoning_effort"]) == ("mail-model", 0.5, "low")
     system = request["messages"][0]["content"]
@@ -326,8 +334,6 @@ def test_a_thread_goes_on_with_its_own_agent_and_model_unless_the_run_says_other
     shown = run("threads", "show", thread["id"]).stdout
     assert "From here on with the agent sums" in shown
     done = run("ask", "-c", "again", config="")
-    (tmp_path / "c.toml").write_text("")
-    done = run("ask", "-c", "again")
     assert (done.returncode, "'sums' of this thread is not in the config any more" in done.stderr) == (0, True)
 
 
@@ -345,7 +351,7 @@ def test_an_agents_choice_of_servers_means_that_no_other_is_started(run: Run, tm
 
 def test_agents_are_listed_shown_and_made(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
     (tmp_path / "sums.md").write_text("Only sums on $date.\n")
-    assert "no agents" in run("agents").stderr
+    assert "no agents" in run("agents", tools=True).stderr
     table = run("agents", config=AGENTS).stdout
     assert "my letters" in table
     told = json.loads(run("agents", "show", "sums", "-o", "json").stdout)
@@ -402,7 +408,7 @@ def test_a_model_that_does_not_answer_is_not_asked_again(run: Run, model_double:
 
 def test_between_a_call_and_its_result_nothing_is_gone_back_to(run: Run, model_double: ModelDouble) -> None:
     model_double.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("42"), text("again")]
-    run("ask", "how much?", "--title", "Sums")
+    run("ask", "how much?", "--title", "Sums", tools=True)
     assert "interrupted" not in run("threads", "show", "Sums@2").stdout
     run("ask", "--thread", "Sums@2", "and?")
     results = [m["content"] for m in model_double.requests[-1]["messages"] if m["role"] == "tool"]

@@ -637,6 +637,23 @@ def test_what_is_deleted_stands_nowhere_in_the_files(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_file_that_is_only_read_has_nothing_done_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "old" / "threads.db"
+    store = thread_sqlite.open_threads(path)
+    thread = begun(store, "said")
+    beside = thread_sqlite.open_to_read(path)  # also while somebody talks
+    assert texts(beside, thread) == ["said"]
+    beside.close()
+    store.close()
+    path.parent.chmod(0o555)
+    before = path.read_bytes()
+    reading = thread_sqlite.open_to_read(path)
+    assert texts(reading, thread) == ["said"]
+    reading.close()
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (before, [path])
+    assert path.parent.stat().st_mode & 0o777 == 0o555
+
+
 def test_a_log_without_its_database_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     store = thread_sqlite.open_threads(path)

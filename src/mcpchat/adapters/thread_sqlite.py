@@ -294,7 +294,12 @@ class ReadOnlyDatabase(SqliteDatabase):
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            log = self._beside(self._path, "-wal")
+            # Without a log of changes nobody writes to it, and SQLite need not make one beside it.
+            alone = "" if log.exists() and log.stat().st_size else "&immutable=1"
+            address = f"{self._path.absolute().as_uri()}?mode=ro{alone}"
+            connection = sqlite3.connect(address, uri=True, isolation_level=None)
+            connection.text_factory = _text
             try:
                 found = _version(connection)
                 known = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('threads', 'nodes')")

@@ -417,6 +417,8 @@ def test_names_of_any_length_and_with_half_characters_are_kept(store: SqlThreads
 
 def test_every_thread_is_named_also_when_they_change_meanwhile(store: SqlThreads) -> None:
     made = [begun(store, title=f"t{number}") for number in range(3)]
+    store.append(made[0], 1, [entry("more")])  # it is the latest now
+    assert store.recent(Wanted(), 1)[0].id == made[0].id
     assert store.ids() == [thread.id for thread in made]
 
 

@@ -25,7 +25,7 @@ _LONGEST_NAME = 500  # characters of a name: no index takes them without end
 _ID = re.compile(r"[0-9a-f]{4,32}")
 _NEAR = 1000  # titles among which a nearest one is looked for
 _FEW = 1000  # threads, whose messages are looked through one by one
-_AT_ONCE = 500  # tools that globs may stand for
+_AT_ONCE = 30_000  # values that one statement takes
 
 
 class Repaired(StoreError):

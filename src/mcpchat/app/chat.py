@@ -22,7 +22,7 @@ from mcpchat.core.events import Emit, Notice
 from mcpchat.core.ports import Asker, SignInScreen, ThreadStore, Toolbox
 from mcpchat.core.session import Role, Session
 from mcpchat.core.structured import AnswerSchema
-from mcpchat.core.threads import Node, Thread, Wanted, leaves
+from mcpchat.core.threads import Node, Thread, Wanted
 from mcpchat.core.transcript import Transcript
 from mcpchat.core.turn import Limits
 
@@ -132,10 +132,9 @@ class Chat:
         role = self.session.role.name
         return f"the agent {role}, on {self.session.model.name}" if role else self.session.model.name
 
-    def branches(self) -> tuple[Sequence[Node], Sequence[Node]]:
-        """All messages of the thread, and the last of each of its branches. Raises UsageError, StoreError."""
-        nodes = self._kept().nodes(self.session.transcript.thread)
-        return nodes, leaves(nodes)
+    def nodes(self) -> Sequence[Node]:
+        """All messages of the thread, of whatever branch. Raises UsageError, StoreError."""
+        return self._kept().nodes(self.session.transcript.thread)
 
     def go_to(self, number: int) -> None:
         """Go on after this message of the thread, whatever branch it is on. Raises UsageError, StoreError."""

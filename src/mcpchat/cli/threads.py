@@ -23,7 +23,7 @@ from mcpchat.core.threads import Found, Node, Thread, Wanted, branch
 from mcpchat.ui import transcripts
 
 _PAGE = 500
-_LARGEST = 2**30  # bytes of a file that is brought in
+_LARGEST = 2**30  # characters of a file that is brought in
 
 
 def wanted(agent: str | None, tools: Sequence[str] | None, since: str | None, until: str | None) -> Wanted:
@@ -270,12 +270,16 @@ def _is_one(value: object) -> bool:
 def _text(name: str) -> str:
     try:
         if name == "-":
-            return sys.stdin.read(_LARGEST)
-        with Path(name).expanduser().open(encoding="utf-8") as file:
-            return file.read(_LARGEST)
+            text = sys.stdin.read(_LARGEST + 1)
+        else:
+            with Path(name).expanduser().open(encoding="utf-8") as file:
+                text = file.read(_LARGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"{name} cannot be read: {reason}") from error
+    if len(text) > _LARGEST:
+        raise UsageError(f"{name} holds more than {_LARGEST:,} characters", hint="split it: one thread a line will do")
+    return text
 
 
 async def delete(setup: Setup, names: Sequence[str], *, yes: bool) -> int:

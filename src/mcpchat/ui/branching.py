@@ -102,8 +102,7 @@ async def edit(room: Room, argument: str) -> None:
 async def branch(room: Room, argument: str) -> None:
     """Show the branches of this thread, or go to one."""
     if not argument:
-        nodes, _ = room.threads.branches()
-        lines = transcripts.tree(room.session.transcript.current, nodes)
+        lines = transcripts.tree(room.session.transcript.current, room.threads.nodes())
         room.say("\n".join(lines) or "nothing was said yet")
         room.say("  /branch NUMBER goes to one; any message's number does", "dim")
         return

@@ -71,8 +71,8 @@ class Threads(Protocol):
         """Go on with one of them, by its id or title."""
         ...
 
-    def branches(self) -> tuple[Sequence[Node], Sequence[Node]]:
-        """All messages of the thread in use, and the last one of each branch."""
+    def nodes(self) -> Sequence[Node]:
+        """All messages of the thread in use, of whatever branch."""
         ...
 
     def go_to(self, number: int) -> None:

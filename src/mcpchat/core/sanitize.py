@@ -33,6 +33,9 @@ _MARKS = (
 )
 _STACKED = re.compile(f"([{_MARKS}]{{8}})[{_MARKS}]+")
 
+_UNFINISHED = re.compile(f"\r|[^{_HIDDEN}{_MARKS}](?:[{_HIDDEN}{_MARKS}]+[^{_HIDDEN}{_MARKS}]?)*")
+_LONGEST_SIGN = 40  # characters of one sign that is made of many
+
 
 def _table() -> dict[int, str | None]:
     table: dict[int, str | None] = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
@@ -52,6 +55,14 @@ def clean(text: str) -> str:
         return text
     shown = visible(text).replace("\r\n", "\n").translate(_FOR_TERMINAL)
     return shown if shown.isascii() else _STACKED.sub(r"\1", shown)  # no tower of accents over other lines
+
+
+def unfinished(text: str) -> int:
+    """How many characters at the end are to wait for what comes next, since it may make one sign with them."""
+    if text[-1:].isascii() and not text.endswith("\r"):
+        return 0
+    tail = text[-_LONGEST_SIGN:]
+    return next((len(tail) - at for at in range(len(tail)) if _UNFINISHED.fullmatch(tail, at)), 0)
 
 
 def visible(text: str) -> str:

@@ -1,55 +1,156 @@
-"""The bottom of a terminal that is still changing, under what is final."""
+"""A terminal that is written from above to below, and the few lines at its bottom that are still changing."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 from rich.console import Console, RenderableType
+from rich.segment import Segment, Segments
+from rich.style import Style
 
 _UP_AND_CLEAR = "\x1b[{}A\x1b[J"
+_TAB = 8
+
+
+class Screen(Protocol):
+    """Where a conversation is drawn: what is final goes above, what is not yet stays at the bottom."""
+
+    console: Console
+
+    @property
+    def room(self) -> int:
+        """How many live lines there can be."""
+        ...
+
+    def commit(self, renderable: RenderableType) -> None:
+        """Write something once and for all, above the live lines."""
+        ...
+
+    def show(self, lines: Sequence[Sequence[Segment]]) -> None:
+        """Replace the live lines; of more than there is room for, the last ones."""
+        ...
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """While inside, somebody else has the terminal: nothing is drawn on it, and the keyboard is theirs."""
+        ...
+
+
+def lines_of(console: Console, renderable: RenderableType) -> list[list[Segment]]:
+    """The lines as they are to be written: nothing is broken that the renderable leaves whole, no blanks at the ends."""
+    segments = console.render(renderable, console.options.update(height=None))
+    return [_trimmed(line) for line in Segment.split_lines(Segment.filter_control(segments))]
+
+
+def rows_of(console: Console, renderable: RenderableType) -> list[list[Segment]]:
+    """The lines as the screen shows them: each fits its width."""
+    return [row for line in lines_of(console, renderable) for row in _rows(line, console.width)]
+
+
+def _trimmed(line: Sequence[Segment]) -> list[Segment]:
+    kept = list(line)
+    while kept and _blank(kept[-1].style):
+        last = kept.pop()
+        if text := last.text.rstrip(" "):
+            kept.append(Segment(text, last.style))
+            break
+    return kept
+
+
+def _blank(style: Style | None) -> bool:
+    """Whether spaces in this style show nothing."""
+    return style is None or not (style.bgcolor or style.underline or style.reverse or style.strike)
+
+
+def _rows(line: Sequence[Segment], width: int) -> list[list[Segment]]:
+    at, shown = 0, []
+    for text, style, _ in line:
+        first, *more = text.split("\t")
+        spread = first
+        for piece in more:  # a tab goes to the next stop
+            spread += " " * (_TAB - (at + Segment(spread).cell_length) % _TAB) + piece
+        at += Segment(spread).cell_length
+        shown.append(Segment(spread, style))
+    if at <= width:
+        return [shown]
+    return list(Segment.split_and_crop_lines(_folded(shown, width), width, pad=False, include_new_lines=False))
+
+
+def _folded(line: Sequence[Segment], width: int) -> list[Segment]:
+    """The line with a newline wherever it reaches the edge."""
+    folded: list[Segment] = []
+    left = width
+    for text, style, _ in line:
+        rest = Segment(text, style)
+        while rest.cell_length > left:
+            piece, rest = rest.split_cells(left)
+            # A character of two cells that has one left goes to the next row, where the terminal puts it too.
+            folded += (Segment(piece.text.rstrip(" ") if len(piece.text) else "", style), Segment.line())
+            left = width
+        left -= rest.cell_length
+        folded.append(rest)
+    return folded
 
 
 class LiveRegion:
-    """Prints what is final once and for all, and below it a few lines that can be drawn again.
+    """The screen of a run without a prompt, such as ask.
 
     The live lines end in a newline each, so that the cursor always stands on the line under them.
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._shown: list[str] = []
+        self._cells: list[int] = []
+
+    @property
+    def room(self) -> int:
+        return max(1, self.console.height - 2)
 
     def commit(self, renderable: RenderableType, console: Console | None = None) -> None:
-        """Print something final above the live lines; ``console`` may be another one of the same terminal."""
-        live = self._shown
-        self.show(())
-        (console or self._console).print(renderable)
-        self.show(live)
+        """As the Screen's; ``console`` may be another one of the same terminal."""
+        target = console or self.console
+        text = "".join(f"{line}\n" for line in as_text(target, lines_of(target, renderable)))
+        live = "".join(f"{line}\n" for line in self._shown)
+        if target is self.console:
+            self._write(self._erase() + text + live)
+        else:
+            self._write(self._erase())
+            target.file.write(text)
+            target.file.flush()
+            self._write(live)
 
-    def show(self, lines: Sequence[str]) -> None:
-        """Replace the live lines. Only what differs is drawn; more than fits the screen is cut at the top."""
-        wanted = list(lines)[-max(1, self._console.height - 2) :] if lines else []
+    def show(self, lines: Sequence[Sequence[Segment]]) -> None:
+        """As the Screen's. Only what differs is drawn."""
+        lines = lines[-self.room :]
+        wanted = as_text(self.console, lines)
         same = 0
         while same < min(len(wanted), len(self._shown)) and wanted[same] == self._shown[same]:
             same += 1
-        out = ""
-        if stale := len(self._shown) - same:
-            out += _UP_AND_CLEAR.format(stale)
-        out += "".join(line + "\n" for line in wanted[same:])
-        self._shown = wanted
-        if out:
-            self._console.file.write(out)
-            self._console.file.flush()
+        out = self._erase(same) + "".join(f"{line}\n" for line in wanted[same:])
+        self._shown, self._cells = wanted, [Segment.get_line_length(list(line)) for line in lines]
+        self._write(out)
 
-    def lines_of(self, renderable: RenderableType) -> list[str]:
-        """The renderable as terminal lines, as this console would draw it."""
-        target = io.StringIO()
-        twin = Console(
-            file=target,
-            force_terminal=True,
-            width=self._console.width,
-            color_system=self._console.color_system,  # type: ignore[arg-type]  # typed as any string, not as its names
-            no_color=self._console.no_color,
-            legacy_windows=self._console.legacy_windows,
-        )
-        twin.print(renderable)
-        return target.getvalue().splitlines()
+    def _erase(self, keep: int = 0) -> str:
+        """What takes the live lines off the screen, but for the first ones; in a narrower window they take more rows."""
+        rows = sum(max(1, -(-cells // self.console.width)) for cells in self._cells[keep:])
+        return _UP_AND_CLEAR.format(rows) if rows else ""
+
+    def _write(self, text: str) -> None:
+        if text:
+            self.console.file.write(text)
+            self.console.file.flush()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        self.show(())
+        yield
+
+
+def as_text(console: Console, lines: Sequence[Sequence[Segment]]) -> list[str]:
+    """The lines with the escapes that this console's terminal takes."""
+    if not lines:
+        return []
+    flat = [segment for line in lines for segment in (*line, Segment.line())]
+    with console.capture() as captured:
+        console.print(Segments(flat), crop=False, end="")
+    return captured.get().split("\n")[: len(lines)]

@@ -1,0 +1,284 @@
+"""Markdown while it streams: what is final is printed once and never touched again."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from markdown_it.token import Token
+from rich.console import Console, RenderableType
+from rich.segment import Segment, Segments
+from rich.text import Text
+
+from mcpchat.core.sanitize import clean, unfinished
+from mcpchat.ui.code import Highlighter
+from mcpchat.ui.live import Screen, rows_of
+from mcpchat.ui.markdown import Markdown, inline_text, is_settled, parsed, unbroken
+
+REDRAW_EVERY = 1 / 12  # seconds
+_SHARE = 10  # drawing takes at most a tenth of the time
+_LISTS = frozenset({"bullet_list_open", "ordered_list_open"})
+_WORD = re.compile(r"(?<=\S)\s(?=[^\W\d_])")  # before a letter, nothing begins but what goes on
+_CUTS = 8  # places of a paragraph where a cut is tried
+
+
+@dataclass
+class _Code:
+    """A fence that is open: how it ends, how far its lines are indented, and where its grammar stands."""
+
+    end: re.Pattern[str]
+    indent: int
+    highlighter: Highlighter
+    lines: list[Text] = field(default_factory=list)  # that are not printed yet, the last perhaps not complete
+
+
+@dataclass
+class _Paragraph:
+    """A paragraph whose upper lines are printed: what of it is drawn, and not printed yet."""
+
+    head: Text
+
+
+class MarkdownStream:
+    """Takes a message in pieces and shows it on a screen.
+
+    A block stays open until the next one begins, and is drawn whole. Three kinds give up what is final before: a list
+    its finished items, and code and a paragraph that outgrow the screen their upper lines.
+    """
+
+    def __init__(
+        self, screen: Screen, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``changed`` is called when ``rows``, the live ones, are others."""
+        self._screen = screen
+        self._clock = clock
+        self._changed = changed
+        self._new: list[str] = []  # what came since the last drawing
+        self._text = ""  # what is not final
+        self._within: _Code | _Paragraph | None = None  # what the text goes on with
+        self._item: int | None = None  # the number of the list's item that the text begins with
+        self._gap = False  # whether what comes next has a blank line before it
+        self._due = 0.0
+        self.rows: list[list[Segment]] = []
+
+    def feed(self, text: str) -> None:
+        self._new.append(text)
+        if self._clock() >= self._due:
+            self._draw(final=False)
+
+    def finish(self) -> None:
+        """The message is complete: all of it is final."""
+        self._draw(final=True)
+        self._new, self._gap, self._item, self._due = [], False, None, 0.0
+
+    def _draw(self, *, final: bool) -> None:
+        began = self._clock()
+        new = "".join(self._new)
+        held = 0 if final else unfinished(new)
+        self._text += clean(new[: len(new) - held])
+        self._new = [new[len(new) - held :]]
+        while self._settled(final=final):
+            pass
+        self.rows = [] if final else self._live()
+        self._changed()
+        ended = self._clock()
+        # Also where a block cannot be cut, or the terminal is slow, most of the time is left for others.
+        self._due = ended + max(REDRAW_EVERY, _SHARE * (ended - began))
+
+    def _settled(self, *, final: bool) -> bool:
+        """Print what nothing can change that comes later; whether there may be more of it."""
+        if isinstance(self._within, _Code):
+            return self._settle_code(self._within, final=final)
+        if isinstance(self._within, _Paragraph):
+            return self._settle_paragraph(self._within, final=final)
+        return self._settle_blocks(final=final)
+
+    def _print(self, renderable: RenderableType) -> None:
+        if self._gap:
+            self._screen.commit(Text())
+        self._screen.commit(renderable)
+        self._gap = False
+
+    def _live(self) -> list[list[Segment]]:
+        gap: list[list[Segment]] = [[]] if self._gap else []
+        if isinstance(self._within, _Code):
+            ends = self._within.end.match(self._text.rpartition("\n")[2])  # or begins to
+            return gap + self._rows_of_code(self._within.lines[: -1 if ends else None])
+        if isinstance(self._within, _Paragraph):
+            whole = self._within.head + inline_text(self._screen.console, self._text)
+            return gap + rows_of(self._screen.console, whole)
+        tokens = self._tokens(self._text)
+        return gap + rows_of(self._screen.console, Markdown(tokens)) if tokens else []
+
+    # Whole blocks.
+
+    def _tokens(self, text: str) -> list[Token]:
+        tokens = parsed(text)
+        if self._item is not None and tokens and tokens[0].type == "ordered_list_open":
+            tokens[0].attrs["start"] = self._item
+        return tokens
+
+    def _settle_blocks(self, *, final: bool) -> bool:
+        # A line that is not complete may turn out to be something else: it decides nothing.
+        whole = self._text if final else self._text[: self._text.rfind("\n") + 1]
+        tokens = self._tokens(whole)
+        blocks = [token for token in tokens if token.level == 0 and token.nesting >= 0]
+        if final:
+            self._print_blocks(tokens)
+            self._text, self._item = "", None
+            return False
+        if not blocks:
+            return self._outgrown(tokens)
+        last, begins, item = blocks[-1], _first_line(blocks[-1]), None
+        if last.type in _LISTS:
+            within = tokens[tokens.index(last) :]
+            items = [token for token in within if token.type == "list_item_open" and token.level == 1]
+            begins = _first_line(items[-1])
+            item = int(last.attrs.get("start", 1)) + len(items) - 1 if len(items) > 1 else None
+        if begins:
+            cut = _offset(whole, begins)
+            self._print_blocks(self._tokens(whole[:cut]))
+            self._text, self._item = self._text[cut:], item
+            self._gap = self._gap and item is None  # between the items of a list there is none
+        if last.type == "fence":
+            self._open_fence(last)
+            return True
+        return self._outgrown(self._tokens(self._text))
+
+    def _print_blocks(self, tokens: list[Token]) -> None:
+        if tokens:
+            self._print(Markdown(tokens))
+            self._gap = True
+
+    # Code.
+
+    def _open_fence(self, fence: Token) -> None:
+        opening, _, self._text = self._text.partition("\n")
+        marker = re.escape(fence.markup[0])
+        self._within = _Code(
+            end=re.compile(rf"^ {{0,3}}{marker}{{{len(fence.markup)},}}[ \t]*$\n?", re.MULTILINE),
+            indent=len(opening) - len(opening.lstrip(" ")),
+            highlighter=Highlighter(fence.info.split(maxsplit=1)[0] if fence.info.strip() else ""),
+        )
+        if self._gap:
+            self._screen.commit(Text())
+        self._gap = False
+
+    def _settle_code(self, code: _Code, *, final: bool) -> bool:
+        whole = self._text if final else self._text[: self._text.rfind("\n") + 1]
+        end = code.end.search(whole)
+        if end or final:
+            body = whole[: end.start()] if end else whole
+            self._commit_code(_lines(code, body))
+            self._text = self._text[end.end() if end else len(whole) :]
+            self._within, self._gap, self._item = None, True, None
+            return bool(self._text)
+        code.lines = _lines(code, self._text)
+        over = self._over(self._rows_of_code(code.lines))
+        fits = [mark for mark in code.highlighter.marks() if mark <= min(over, whole.count("\n") - 1)]
+        if fits:
+            self._commit_code(code.lines[: fits[-1]])
+            code.highlighter.go_on(fits[-1])
+            code.lines = code.lines[fits[-1] :]
+            self._text = self._text[_offset(self._text, fits[-1]) :]
+        return False
+
+    def _commit_code(self, lines: list[Text]) -> None:
+        console = self._screen.console
+        if lines:
+            self._screen.commit(Segments([segment for line in lines for segment in unbroken(line, console)]))
+
+    def _rows_of_code(self, lines: list[Text]) -> list[list[Segment]]:
+        console = self._screen.console
+        segments = [segment for line in lines for segment in unbroken(line, console)]
+        return rows_of(console, Segments(segments)) if segments else []
+
+    # A paragraph.
+
+    def _over(self, rows: list[list[Segment]]) -> int:
+        """How many rows to print, where there are too many: so many that it need not be done again for each line."""
+        return len(rows) - self._screen.room // 2 if len(rows) > self._screen.room else 0
+
+    def _outgrown(self, tokens: list[Token]) -> bool:
+        """Whether the text is a paragraph that the screen cannot hold: it is one to cut from now on."""
+        if not self._text.strip():
+            return False
+        opened = parsed(self._text)
+        if [token.type for token in opened if token.level == 0] != ["paragraph_open", "paragraph_close"]:
+            return False
+        if self._over(rows_of(self._screen.console, Markdown(opened))) <= 0:
+            return False
+        self._within, self._text = _Paragraph(Text()), self._text.lstrip()
+        return True
+
+    def _settle_paragraph(self, paragraph: _Paragraph, *, final: bool) -> bool:
+        console = self._screen.console
+        whole = self._text if final else self._text[: self._text.rfind("\n") + 1]
+        tokens = parsed(whole)
+        blocks = [token for token in tokens if token.level == 0 and token.nesting >= 0]
+        ended = re.search(r"\n[ \t]*\n", whole)
+        if final or len(blocks) > 1 or ended:
+            rest = tokens[1].content if blocks else ""
+            cut = _first_line(blocks[1]) if len(blocks) > 1 else None
+            self._print(paragraph.head + inline_text(console, rest))
+            self._text = self._text[_offset(whole, cut) :] if cut is not None else self._text[len(whole) :]
+            self._within, self._gap, self._item = None, True, None
+            return bool(self._text)
+        over = self._over(rows_of(console, paragraph.head + inline_text(console, self._text)))
+        if over > 0 and (cut := _safe_cut(self._text)):
+            paragraph.head += inline_text(console, self._text[:cut])
+            self._text = self._text[cut:]
+        if over > 0:
+            done, paragraph.head = _divided(paragraph.head, console, over)
+            for line in done:
+                self._print(line)
+        return False
+
+
+def _first_line(token: Token) -> int:
+    assert token.map is not None
+    return token.map[0]
+
+
+def _offset(text: str, line: int) -> int:
+    """Where this line begins."""
+    at = 0
+    for _ in range(line):
+        at = text.index("\n", at) + 1
+    return at
+
+
+def _lines(code: _Code, text: str) -> list[Text]:
+    """The lines of code, coloured; what the fence is indented by is no part of them."""
+    if code.indent:
+        text = re.sub(r"^[ \t]+", lambda found: _without(found[0], code.indent), text, flags=re.MULTILINE)
+    return code.highlighter.lines(text)
+
+
+def _without(blanks: str, indent: int) -> str:
+    """What is left of a line's blanks without the fence's own, where a tab goes to the next stop of four."""
+    column = at = 0
+    while at < len(blanks) and column < indent:
+        column += 4 - column % 4 if blanks[at] == "\t" else 1
+        at += 1
+    return " " * max(0, column - indent) + blanks[at:]
+
+
+def _safe_cut(text: str) -> int:
+    """Where a paragraph can be cut so that nothing that follows changes what comes before; 0 where it cannot."""
+    cuts = [found.end() for found in _WORD.finditer(text)][:-1]
+    tried = (cuts[len(cuts) * part // _CUTS - 1] for part in range(_CUTS, 0, -1) if cuts)
+    return next((cut for cut in tried if is_settled(text[:cut])), 0)
+
+
+def _divided(text: Text, console: Console, count: int) -> tuple[list[Text], Text]:
+    """The first lines of a text on this console, so many but for the last one; and the rest of it."""
+    text.expand_tabs()
+    lines = list(text.wrap(console, console.width))
+    done, at = lines[: max(0, min(count, len(lines) - 1))], 0
+    for line in done:
+        at += len(line.plain.rstrip(" "))
+        while at < len(text) and text.plain[at] == " ":  # where a line ends, blanks are not drawn
+            at += 1
+        at += text.plain[at : at + 1] == "\n"
+    return done, text[at:]

@@ -74,7 +74,9 @@ def documents(kilobytes: int) -> dict[str, str]:
     size = kilobytes * 1000
     return {
         "sections": "".join(SECTION.format(n=n) for n in range(size // 300 + 1))[:size],
-        "one fence": ("```python\n" + "".join(f"value_{n} = [{n}, 'text', None]  # note\n" for n in range(size // 20)))[:size],
+        "one fence": ("```python\n" + "".join(f"value_{n} = [{n}, 'text', None]  # note\n" for n in range(size // 20)))[
+            :size
+        ],
         "one list": "".join(f"{n}. item with **some** `words` in it\n" for n in range(1, size // 20))[:size],
         "one paragraph": ("Words *and* more words, `code` and on it goes without an end. " * (size // 40))[:size],
     }
@@ -93,7 +95,12 @@ def cpu(command: list[str], document: Path) -> float:
 
     reader = threading.Thread(target=drain, daemon=True)
     reader.start()
-    process = subprocess.Popen([*command, str(document)], stdin=subprocess.DEVNULL, stdout=terminal, env={**os.environ, "TERM": "xterm-256color"})
+    process = subprocess.Popen(
+        [*command, str(document)],
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
     os.close(terminal)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -109,7 +116,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder, "empty")
         empty.write_text("")
-        base = {name: statistics.median(cpu(command, empty) for _ in range(rounds)) for name, command in CONTESTANTS.items()}
+        base = {
+            name: statistics.median(cpu(command, empty) for _ in range(rounds)) for name, command in CONTESTANTS.items()
+        }
         print("CPU, milliseconds a kilobyte" + " " * 10 + "".join(f"{name:>12}" for name in CONTESTANTS))
         for size in sizes:
             for kind, text in documents(size).items():
@@ -120,7 +129,10 @@ def main() -> None:
                     if name == "rich.live" and size > MOST_OF_LIVE:
                         row += f"{'-':>12}"
                         continue
-                    taken = statistics.median(cpu(command, document) for _ in range(rounds if size < 1000 else 1)) - base[name]
+                    taken = (
+                        statistics.median(cpu(command, document) for _ in range(rounds if size < 1000 else 1))
+                        - base[name]
+                    )
                     row += f"{max(0.0, taken) * 1000 / size:>12.2f}"
                 print(row, flush=True)
 

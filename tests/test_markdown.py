@@ -2,8 +2,6 @@
 
 import io
 import random
-import re
-import time
 from collections.abc import Sequence
 
 import pyte
@@ -12,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mcpchat.core.sanitize import clean
 from mcpchat.ui.live import LiveRegion, as_text, lines_of
-from mcpchat.ui.markdown import THEME, is_settled, rendered
+from mcpchat.ui.markdown import THEME, rendered
 from mcpchat.ui.markdown_stream import MarkdownStream
 
 PROSE = "Some **bold**, *slanted*, ~~gone~~ and `code` [words](https://example.com/a_b) in a sentence of usual length. "
@@ -26,14 +23,15 @@ DOCUMENTS = {
     "loose": "1. a\n\n2. b\n\n   - c\n\n   - d\n\n3. e\nlazy\n\nend",
     "fences": "```python\ndef f():\n    '''doc\n    string'''\n    return 1 # x\n```\ntext\n~~~~\n```\nnot the end\n~~~\n~~~~\n",
     "indented fence": "  ```sh\n  ls -l\n    more\n ls\n  ```\nafter\n\n    indented code\n\n    more\n\nend",
-    "open fence": "text\n\n```rust\nfn main() {\n    println!(\"hi\");\n\n",
+    "open fence": 'text\n\n```rust\nfn main() {\n    println!("hi");\n\n',
     "tables": "| a | b |\n|---|--:|\n| 1 | two words |\n| `x` | **y** |\n\ntext\n\na | b\n--|--\n1|2\nend of it",
     "quotes": "> quoted **words**\n> - list\n>\n> ```\n> code\n> ```\n\nend\n> lazy\ncontinued",
     "rules": "a\n\n---\n\nb\n***\nc\n\n- x\n\n---\n- y\n",
     "flips": "para\n#hashtag\npara\n***bold***\n-5 degrees\n1.5 times\n```inline`\n`code\nspan` end\n>no",
     "entities": "&lt;b&gt; &amp; &#8203;x <b>html</b> <https://example.com> \\*escaped\\*\n\n<div>\nblock\n</div>\n",
     "references": "See [one] and [two][one].\n\n[one]: https://example.com/one\n\nand [one] again ![image](https://x.example/y.png)",
-    "wide": "日本語のテキストは幅が二つです。" * 6 + "\n\n- 表 — 👩‍👩‍👧 family, é (e + ´), नमस्ते, مرحبا بالعالم, שלום\n\n| 列 | 值 |\n|---|---|\n| 一 | 👍🏽 |\n",
+    "wide": "日本語のテキストは幅が二つです。" * 6
+    + "\n\n- 表 — 👩‍👩‍👧 family, é (e + ´), नमस्ते, مرحبا بالعالم, שלום\n\n| 列 | 值 |\n|---|---|\n| 一 | 👍🏽 |\n",
     "long words": "x" * 200 + " " + "https://example.com/" + "path/" * 60 + " end\n\n" + "日本" * 90,
     "code wider than the screen": "```\n" + "0123456789" * 25 + "\n\tt\ta\tb\n日本" + "語" * 90 + "\n```\n",
     "nothing": "",
@@ -45,7 +43,9 @@ TALL = {
     "tall broken paragraph": "\n".join(f"line {n} of *this* snake_case [1] text" for n in range(80)),
     "tall hard breaks": "\n".join(f"verse {n} goes on\\" for n in range(60)) + "\nend",
     "tall unpaired": f"an *open marker {'and words ' * 200} **that never closes",
-    "tall code": "before\n\n```python\n" + "\n".join(f"x{n} = 'a' * {n}  # {'c' * (n % 90)}" for n in range(90)) + "\n```\nafter",
+    "tall code": "before\n\n```python\n"
+    + "\n".join(f"x{n} = 'a' * {n}  # {'c' * (n % 90)}" for n in range(90))
+    + "\n```\nafter",
     "tall comment": "```c\n" + "int x;\n" * 30 + "/*" + "\n comment" * 60 + "*/\nint y;\n```\n",
     "tall list": "\n".join(f"{n}. item {n}\n   - with **more** of it" for n in range(1, 60)),
     "tall table": "| n | square |\n|---|---|\n" + "\n".join(f"| {n} | {n * n} |" for n in range(60)),
@@ -56,7 +56,13 @@ TALL = {
 
 def console(columns: int, lines: int, **options: object) -> Console:
     return Console(
-        file=io.StringIO(), force_terminal=True, width=columns, height=lines, theme=THEME, color_system="256", **options  # type: ignore[arg-type]
+        file=io.StringIO(),
+        force_terminal=True,
+        width=columns,
+        height=lines,
+        theme=THEME,
+        color_system="256",
+        **options,  # type: ignore[arg-type]
     )
 
 
@@ -86,7 +92,10 @@ def screen(written: str, columns: int, lines: int) -> list[list[tuple[str, ...]]
     stream.feed(written.replace("\n", "\r\n"))
     rows = [*shown.history.top, *(shown.buffer[y] for y in range(lines))]
     cells = [
-        [(char.data, char.fg, str((char.bold, char.italics, char.underscore, char.strikethrough))) for char in map(row.__getitem__, range(columns))]
+        [
+            (char.data, char.fg, str((char.bold, char.italics, char.underscore, char.strikethrough)))
+            for char in map(row.__getitem__, range(columns))
+        ]
         for row in rows
     ]
     while cells and not any(char[0].strip() for char in cells[-1]):

@@ -43,8 +43,8 @@ def test_a_lost_answer_is_kept_and_asked_for_again(terminal: Terminal, model_dou
 
 def test_a_cut_answer_is_continued(terminal: Terminal, model_double: ModelDouble) -> None:
     model_double.replies = [Reply([chunk({"content": "It goes on"}), chunk({}, "length"), DONE]), text("to its end.")]
-    say(terminal, "tell me", "/continue has it go on")
-    say(terminal, "/continue", "to its end.")
+    say(terminal, "tell me", 'say "go on" for the rest')
+    say(terminal, "go on", "to its end.")
     assert model_double.requests[1]["messages"][-2]["content"] == "It goes on"
 
 
@@ -116,9 +116,3 @@ def test_a_file_goes_with_the_next_message(terminal: Terminal, model_double: Mod
     terminal.send("and?" + ENTER)
     terminal.wait_for("Hello.", count=2)
     assert model_double.requests[1]["messages"][-1]["content"] == "and?"
-
-
-def test_continue_is_for_answers_that_were_cut(terminal: Terminal, model_double: ModelDouble) -> None:
-    say(terminal, "hi", "Hello.")
-    say(terminal, "/continue", "the latest answer was not cut")
-    assert len(model_double.requests) == 1

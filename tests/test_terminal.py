@@ -36,7 +36,7 @@ def test_a_chat_with_the_demo_calculates_lists_and_leaves(start: Start) -> None:
         terminal.send("What is 1234 * 5678?" + ENTER)
         screen = terminal.wait_for("calculator.calculate(1234 * 5678) = 7006652")
         assert "not a language model" in screen
-        assert re.search(r'✓ calculator\.calculate {2}expression="1234 \* 5678"', screen)
+        assert re.search(r'✓ calculator\.calculate {2}expression="1234 \* 567', screen)
         terminal.send("/tools" + ENTER)
         terminal.wait_for("calculator.convert")
         terminal.send("/servers" + ENTER)
@@ -44,7 +44,7 @@ def test_a_chat_with_the_demo_calculates_lists_and_leaves(start: Start) -> None:
         assert re.search(r"calculator +ready +stdio +3", screen)
         terminal.send("/help" + ENTER)
         screen = terminal.wait_for("/exit   ")
-        for name in ("/help", "/tools", "/servers", "/model", "/clear", "/exit"):
+        for name in ("/help", "/tools", "/servers", "/model", "/new", "/exit"):
             assert name in screen
         terminal.send("/modle x" + ENTER)
         terminal.wait_for("no command /modle; did you mean /model?")
@@ -72,7 +72,7 @@ def test_commands_are_completed(start: Start) -> None:
     with start("-m", "demo") as terminal:
         terminal.wait_for("\n>")
         terminal.send("/se")
-        terminal.wait_for("each server and how it is")
+        terminal.wait_for("how each is; resources, prompts")
         terminal.send("\t" + ENTER)
         terminal.wait_for("transport")
 
@@ -106,7 +106,7 @@ def test_ctrl_c_cancels_a_running_tool(start: Start, model_double: ModelDouble, 
     with start(environ=settings(model_double, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER)
-        terminal.wait_for('… box.echo  text="x"')
+        terminal.wait_for('box.echo  text="x"')
         terminal.read(0.3)
         terminal.send(CTRL_C)
         screen = terminal.wait_for("cancelled", count=2)
@@ -323,15 +323,16 @@ def test_resources_prompts_and_logs_in_the_chat(start: Start, model_double: Mode
     environ = settings(model_double, tmp_path, CAPABLE)
     with start(environ=environ, columns=100, lines=60) as terminal:
         terminal.wait_for("\n>")
-        terminal.send("/resources" + ENTER)
+        terminal.send("/servers box" + ENTER)
         terminal.wait_for("box:note://today")
-        terminal.send("/prompts box" + ENTER)
         terminal.wait_for("name= [style=]")
+        terminal.send("/servers nobody" + ENTER)
+        terminal.wait_for("error: no server nobody")
         terminal.send("/logs box" + ENTER)
         terminal.wait_for("box has logged nothing")
         terminal.send("/logs nobody" + ENTER)
         terminal.wait_for("usage: /logs SERVER, one of box")
-        terminal.send("/refresh" + ENTER)
+        terminal.send("/servers refresh" + ENTER)
         terminal.wait_for("7 tools on offer")
         terminal.send("what is in @box:note://today ?" + ENTER)
         terminal.wait_for("Hello.")
@@ -367,7 +368,6 @@ def test_a_form_is_checked_edited_and_sent(start: Start, model_double: ModelDoub
         terminal.wait_for("    :")
         terminal.send("large" + ENTER)
         terminal.wait_for("expected a whole number")
-        terminal.wait_for(": large", count=2)
         terminal.send("\x7f" * 5 + "41" + ENTER)
         terminal.wait_for("[s]end to box  [e]dit  [d]ecline")
         terminal.send("e")

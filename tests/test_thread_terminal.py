@@ -47,7 +47,7 @@ def test_what_was_said_is_taken_back_said_otherwise_and_found_again(desk: Strang
         say(terminal, "first", "answer 1")
         say(terminal, "second", "answer 2")
         say(terminal, "/undo", "taken back: second")
-        say(terminal, "/branch", "goes on from here  answer 2")
+        say(terminal, "/threads branch", "goes on from here  answer 2")
         assert "*    2  2 messages" in terminal.text
         say(terminal, "third", "answer 3")
         assert users(desk) == ["first", "third"]
@@ -55,12 +55,12 @@ def test_what_was_said_is_taken_back_said_otherwise_and_found_again(desk: Strang
         terminal.wait_for("\n> third")
         say(terminal, " and more", "answer 4")
         assert users(desk) == ["first", "third and more"]
-        say(terminal, "/branch", "leaves it after 2  answer 2")
-        say(terminal, "/branch 4", "answer 2", count=4)
+        say(terminal, "/threads branch", "leaves it after 2  answer 2")
+        say(terminal, "/threads branch 4", "answer 2", count=4)
         say(terminal, "on", "answer 5")
         assert users(desk) == ["first", "second", "on"]
-        say(terminal, "/branch 99", "has no message 99")
-        say(terminal, "/branch x", "expected a message's number")
+        say(terminal, "/threads branch 99", "has no message 99")
+        say(terminal, "/threads branch x", "expected a message's number")
         say(terminal, "/edit", "change it", count=2)
         terminal.wait_for("\n> on")
         terminal.send("\x15" + ENTER)  # all of the line, gone: everything stays
@@ -162,8 +162,8 @@ def test_a_thread_is_gone_on_with_by_an_option_by_its_name_or_by_a_few_letters(d
         terminal.send(ESC)
         terminal.wait_for("this one goes on")
         say(terminal, "/resume Lettres", "did you mean 'Letters'?")
-        say(terminal, "/rename Post", 'this is "Post" now')
-        say(terminal, "/fork", "a fork of")
+        say(terminal, "/threads rename Post", 'this is "Post" now')
+        say(terminal, "/threads fork", "a fork of")
         say(terminal, "/exit", "")
         terminal.wait_exit()
     assert [line.split("  ")[2] for line in desk.run("threads").stdout.splitlines()[1:]] == [
@@ -186,12 +186,13 @@ def test_agents_and_templates_are_chosen_and_completed(desk: StrangeBox) -> None
         system = desk.double.requests[-1]["messages"][0]
         assert (system["content"], desk.double.requests[-1].get("tools")) == ("Be kind.", None)
         say(terminal, "/agent nobody", "no agent is named 'nobody'")
-        terminal.send("/template greet ")
+        terminal.send("/template:greet ")
         terminal.wait_for("language=")
         say(terminal, 'who="Ann B"', "answer 2")
         assert users(desk) == ["hello", "Greet Ann B in English."]
-        say(terminal, "/template greet", "needs who")
-        say(terminal, "/template", "templates: greet")
+        say(terminal, "/template:greet", "needs who")
+        terminal.send("/tem")
+        terminal.wait_for("a template of yours")
 
 
 def test_switching_agents_starts_what_is_needed_and_stops_what_is_not(desk: StrangeBox) -> None:

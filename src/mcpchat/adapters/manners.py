@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -206,3 +207,14 @@ def _holds(value: object, *kinds: str) -> bool:
             _holds(inner, *kinds) for key, inner in value.items() if key in {"messages", "input", "content", "output"}
         )
     return isinstance(value, list) and any(_holds(inner, *kinds) for inner in value)
+
+
+def is_openai(base_url: str) -> bool:
+    """Whether the address is OpenAI's own, or Azure's of the same APIs."""
+    address = urlsplit(base_url)
+    host = address.hostname or ""
+    return (
+        host == "api.openai.com"
+        or host.endswith(".api.openai.com")
+        or (host.endswith(".azure.com") and "/openai/v1" in address.path)
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import openai
 
+from mcpchat.adapters.manners import is_openai
 from mcpchat.adapters.sse import begun, event_data
 from mcpchat.core.errors import ModelError, ModelErrorKind
 
@@ -207,16 +208,6 @@ class OpenAIClient:
             needed=_needed(said),
             said=said,
         )
-
-
-def is_openai(base_url: str) -> bool:
-    """Whether the address is OpenAI's own, or Azure's of the same APIs."""
-    address = httpx2.URL(base_url)
-    return (
-        address.host == "api.openai.com"
-        or address.host.endswith(".api.openai.com")
-        or (address.host.endswith(".azure.com") and "/openai/v1" in address.path)
-    )
 
 
 def reported(error: object) -> ModelError:

@@ -289,7 +289,7 @@ async def _opened(
     logins = make_logins(setup, asker, screen, in_chat=watch)
     async with open_hub(setup, emit, host, logins=logins, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
         limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
-        models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None)
+        models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None, at_ease=watch)
         model = with_options(await models.choose(wishes.model or agent.model), agent)
         agreed = pinned(setup, hub, asker, emit)
         results = Results(store, thread=lambda: sessions[0].transcript.thread)

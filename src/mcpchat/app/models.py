@@ -3,20 +3,22 @@
 import asyncio
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mcpchat.adapters.manners import is_openai
 from mcpchat.app.setup import Setup, importing
 from mcpchat.core.config import ModelEntry
 from mcpchat.core.config_faults import address_problem
 from mcpchat.core.errors import ConfigError, McpChatError, ModelError, NoModel, UsageError
 from mcpchat.core.messages import Usage
-from mcpchat.core.ports import ModelChoice, Options
+from mcpchat.core.ports import ModelChoice, ModelEvent, ModelRequest, Options
 from mcpchat.core.tools import nearest
 
 if TYPE_CHECKING:
@@ -56,13 +58,17 @@ class Models:
     """The models of one run. Each is made once, so that what was learnt of its server stays known.
 
     ``priced``: what requests cost is wanted. ``must_be_priced``: a model of unknown price is none to choose.
+    ``at_ease``: nothing is asked for yet, so that the SDK is imported with the first request, or by ``warm``.
     """
 
-    def __init__(self, setup: Setup, *, priced: bool = False, must_be_priced: bool = False) -> None:
+    def __init__(
+        self, setup: Setup, *, priced: bool = False, must_be_priced: bool = False, at_ease: bool = False
+    ) -> None:
         self._setup = setup
+        self._at_ease = at_ease
         self._priced = priced or must_be_priced
         self._must_be_priced = must_be_priced
-        self._adapters: dict[tuple[str, str], OpenAIModel] = {}
+        self._adapters: dict[tuple[str, str], _Reached] = {}
         self._here = ""  # the label of the table in use
 
     async def choose(self, name: str | None) -> ModelChoice:
@@ -81,8 +87,8 @@ class Models:
             return ModelChoice(name=name, adapter=DemoModel(), chosen=name, notice=NOTICE, price=cost)
         place = self._place(label)
         adapter = await self._adapter(place, name)
-        if name is None and not adapter.client.is_openai:
-            raise NoModel(await _which_model(adapter))
+        if name is None and not adapter.at_openai:
+            raise NoModel(await _which_model(adapter, place.address))
         name = name or DEFAULT_MODEL
         price = _price(place, name) if self._priced else None
         if self._must_be_priced and (price is None or price(Usage(input=1, output=1)) is None):
@@ -103,8 +109,8 @@ class Models:
                 extra_body=place.entry.extra_body,
             ),
             chosen=chosen,
-            at=f"{adapter.client.base_url.rstrip('/')}, {adapter.api_name}",
-            window=_window(adapter, place.entry, name),
+            at=f"{place.address.rstrip('/')}, {adapter.api_name}",
+            window=_window(adapter, place, name),
             price=price,
         )
 
@@ -164,18 +170,17 @@ class Models:
     async def _offered(self, label: str) -> list[ModelRow]:
         from mcpchat.adapters import model_list
 
-        adapter = await self._adapter(self._place(label), None)
+        place = self._place(label)
+        adapter = await self._adapter(place, None)
         try:
             async with asyncio.timeout(_PATIENCE * 2):
-                listed = await adapter.client.models()
+                listed = await (await adapter.loaded()).client.models()
         except TimeoutError as error:
-            told = f"{adapter.client.base_url} does not say what models it has"
+            told = f"{place.address} does not say what models it has"
             raise ModelError(f"{told}: no answer within {_PATIENCE * 2:.0f} s", kind="network") from error
         suffix = f"@{label}" if label else ""
         return [
-            ModelRow(
-                model=f"{model['id']}{suffix}", at=adapter.client.base_url.rstrip("/"), window=model_list.window(model)
-            )
+            ModelRow(model=f"{model['id']}{suffix}", at=place.address.rstrip("/"), window=model_list.window(model))
             for model in listed
         ]
 
@@ -197,7 +202,12 @@ class Models:
             key = key or "env:OPENAI_API_KEY"
         return _Place(label=label, entry=entry, address=address, key=key, where=where)
 
-    async def _adapter(self, place: _Place, name: str | None) -> "OpenAIModel":
+    async def warm(self) -> None:
+        """Import what the first request will want, behind what is going on."""
+        for adapter in tuple(self._adapters.values()):
+            await adapter.loaded()
+
+    async def _adapter(self, place: _Place, name: str | None) -> "_Reached":
         kept = self._adapters.get((place.label, place.address))
         if kept is not None:
             return kept
@@ -219,28 +229,68 @@ class Models:
             )
             for name, value in place.entry.headers.items()
         }
-        with importing():
-            from mcpchat.adapters.openai_client import OpenAIClient
-            from mcpchat.adapters.openai_model import Api, OpenAIModel
+        reached = self._adapters[place.label, place.address] = _Reached(place, key, headers)
+        if not self._at_ease:
+            reached.load()
+        return reached
 
-        client = OpenAIClient(
-            base_url=place.address,
-            api_key=key,
-            headers=headers,
-            where=f"[{place.where}]",
-            timeout=place.entry.timeout,
-        )
-        api: Api
-        if place.entry.api == "responses" or (place.entry.api == "auto" and client.is_openai):
-            from mcpchat.adapters.openai_responses import Responses
 
-            api = Responses()
-        else:
-            from mcpchat.adapters.openai_chat import ChatCompletions
+class _Reached:
+    """The Model at one place. The SDK, which is slow to import, is there once something is asked."""
 
-            api = ChatCompletions()
-        made = self._adapters[place.label, place.address] = OpenAIModel(client, api)
-        return made
+    def __init__(self, place: _Place, key: str | None, headers: Mapping[str, str]) -> None:
+        self._place = place
+        self._key = key
+        self._headers = headers
+        self._model: OpenAIModel | None = None
+        api = place.entry.api
+        self.at_openai = is_openai(place.address)
+        self.api_name = "responses" if api == "responses" or (api == "auto" and self.at_openai) else "chat"
+
+    def load(self) -> "OpenAIModel":
+        if self._model is None:
+            with importing():
+                from mcpchat.adapters.openai_client import OpenAIClient
+                from mcpchat.adapters.openai_model import Api, OpenAIModel
+
+            api: Api
+            if self.api_name == "responses":
+                from mcpchat.adapters.openai_responses import Responses
+
+                api = Responses()
+            else:
+                from mcpchat.adapters.openai_chat import ChatCompletions
+
+                api = ChatCompletions()
+            place = self._place
+            client = OpenAIClient(
+                base_url=place.address,
+                api_key=self._key,
+                headers=self._headers,
+                where=f"[{place.where}]",
+                timeout=place.entry.timeout,
+            )
+            self._model = OpenAIModel(client, api)
+        return self._model
+
+    async def loaded(self) -> "OpenAIModel":
+        """The model, imported beside what else goes on."""
+        if self._model is None:
+            await asyncio.to_thread(_import_sdk)
+        return self.load()
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """As the port's."""
+        async with aclosing((await self.loaded()).stream(request)) as events:
+            async for event in events:
+                yield event
+
+
+def _import_sdk() -> None:
+    with importing():
+        import mcpchat.adapters.openai_chat
+        import mcpchat.adapters.openai_model
+        import mcpchat.adapters.openai_responses  # noqa: F401
 
 
 def redacted(address: str) -> str:
@@ -248,27 +298,27 @@ def redacted(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", address.partition("?")[0])
 
 
-def _window(adapter: "OpenAIModel", entry: ModelEntry, name: str) -> Callable[[int], Awaitable[int | None]]:
+def _window(adapter: _Reached, place: _Place, name: str) -> Callable[[int], Awaitable[int | None]]:
     """Finds the window out once, when a conversation is long enough to care: config, server, known models."""
-    known: list[int | None] = [entry.context_window] if entry.context_window else []
+    known: list[int | None] = [place.entry.context_window] if place.entry.context_window else []
 
     async def window(tokens: int) -> int | None:
-        at_openai = adapter.client.is_openai
+        at_openai = adapter.at_openai
         if not known and tokens >= (_WORTH_LOOKING_AT_OPENAI if at_openai else _WORTH_LOOKING):
             known.append(None if at_openai else await _listed_window(adapter, name))
             if known[0] is None:
-                known[0] = await asyncio.to_thread(_known_window, adapter.client.base_url, name)
+                known[0] = await asyncio.to_thread(_known_window, place.address, name)
         return known[0] if known else None
 
     return window
 
 
-async def _listed_window(adapter: "OpenAIModel", name: str) -> int | None:
+async def _listed_window(adapter: _Reached, name: str) -> int | None:
     from mcpchat.adapters import model_list
 
     try:
         async with asyncio.timeout(_PATIENCE):
-            listed = await adapter.client.models()
+            listed = await (await adapter.loaded()).client.models()
     except (ModelError, TimeoutError):
         return None
     named = [model for model in listed if model["id"] == name]
@@ -304,13 +354,40 @@ def _price(place: _Place, name: str) -> Callable[[Usage], float | None]:
     return lambda usage: prices.known(usage, model=name, base_url=place.address)
 
 
-async def _which_model(adapter: Any) -> str:
-    base_url = adapter.client.base_url
+async def _which_model(adapter: _Reached, base_url: str) -> str:
     try:
-        offered = [str(model["id"]) for model in await adapter.client.models()]
+        offered = [str(model["id"]) for model in await (await adapter.loaded()).client.models()]
     except ModelError as error:
         return f"no model is named, and {base_url} does not say what it has: {error.message}\nName one: --model NAME"
     return f"no model is named; {base_url} has: {', '.join(offered) or 'none'}\nName one: --model NAME"
+
+
+async def first_screen() -> tuple[str, dict[str, ModelEntry]]:
+    """What somebody without a model is told in the chat, where the demo answers; and the local models to go on with."""
+    from mcpchat.adapters import local_models
+
+    found = [server for server in await local_models.find() if server.models]
+    entries = {
+        server.name.lower().replace(" ", "").partition(".")[0]: ModelEntry(
+            name=server.models[0], base_url=server.base_url
+        )
+        for server in found
+    }
+    here = [
+        f"{server.name} is running, with {', '.join(server.models[:3])}: /model {label}"
+        for server, label in zip(found, entries, strict=True)
+    ]
+    lines = (
+        "mcpchat lets a language model use tools: MCP servers, on this machine or elsewhere.",
+        "No model is set up. This is the demo: no language model, but it calls a real server, the calculator.",
+        "",
+        "  try it           What is 1234 * 5678?",
+        "  a model          export OPENAI_API_KEY=...   (and OPENAI_BASE_URL, if it is not OpenAI's)",
+        *(f"  on this machine  {line}" for line in here or ["no model was found (Ollama, LM Studio, llama.cpp)"]),
+        "  a first server   mcpchat servers add notes -- npx -y @modelcontextprotocol/server-filesystem ~/notes",
+        "  to keep it       mcpchat config init writes a commented config file",
+    )
+    return "\n".join(lines), entries
 
 
 async def ways_to_a_model(name: str | None, tables: Sequence[str] = ()) -> str:

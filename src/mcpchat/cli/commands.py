@@ -26,6 +26,7 @@ from mcpchat.cli.common import (
     ModelOption,
     NoColorOption,
     NoSaveOption,
+    PlainOption,
     QuietOption,
     RefreshOption,
     StatsOption,
@@ -73,6 +74,7 @@ def root(
     title: TitleOption = "",
     no_save: NoSaveOption = False,
     stats: StatsOption = False,
+    plain: PlainOption = False,
     config: ConfigOption = None,
     refresh: RefreshOption = False,
     no_color: NoColorOption = False,
@@ -129,6 +131,7 @@ def chat(
     title: TitleOption = "",
     no_save: NoSaveOption = False,
     stats: StatsOption = False,
+    plain: PlainOption = False,
     config: ConfigOption = None,
     refresh: RefreshOption = False,
     no_color: NoColorOption = False,
@@ -155,7 +158,7 @@ def chat(
         save=not no_save,
     )
     setup = make_setup(config, offer=is_terminal(sys.stdin, sys.stdout, sys.stderr))
-    return run_async(talk.chat(setup, wishes, talk.Look(no_color=no_color, stats=stats)))
+    return run_async(talk.chat(setup, wishes, talk.Look(no_color=no_color, stats=stats, plain=plain)))
 
 
 @app.command()

@@ -66,6 +66,9 @@ TitleOption = Annotated[str, typer.Option("--title", metavar="TEXT", help="What 
 NoSaveOption = Annotated[bool, typer.Option("--no-save", help="Keep nothing of what is said.")]
 DeleteOption = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 StatsOption = Annotated[bool, typer.Option("--stats", help="Say what each turn took: tokens, money, time.")]
+PlainOption = Annotated[
+    bool, typer.Option("--plain", help="Draw nothing over, say who speaks: for screen readers and logs.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No tool lines and notices, only warnings.")]
 RefreshOption = Annotated[bool, typer.Option("--refresh", help="Ask every server anew what it offers.")]
 NoColorOption = Annotated[bool, typer.Option("--no-color", help="No colour, as with NO_COLOR.")]

@@ -92,9 +92,9 @@ def person() -> tuple[Asker, SignInScreen]:
     if is_terminal(sys.stdin, sys.stderr):
         from rich.console import Console
 
-        from mcpchat.ui.console import TerminalAsker
+        from mcpchat.ui.asker import TerminalAsker
 
-        asker = TerminalAsker(Console(stderr=True, highlight=False), None, browse)
+        asker = TerminalAsker(Console(stderr=True, highlight=False), open_page=browse)
         return asker, TerminalScreen(sys.stderr, hold=asker.holding)
     from mcpchat.ui.plain import NobodyToAsk
 

@@ -1,24 +1,28 @@
 """ask and chat: a session with the renderer and the asker that suit where they run."""
 
+import dataclasses
 import json
-import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcpchat import __version__
-from mcpchat.app import Setup, Wishes, browse, history_file, open_chat, read_attachments
+from msgspec.structs import replace
+
+from mcpchat.app import Models, Setup, Wishes, browse, open_chat
+from mcpchat.app.models import first_screen
+from mcpchat.app.setup import choose_agent
 from mcpchat.cli.common import as_json, is_terminal
 from mcpchat.core import outcomes
 from mcpchat.core.approvals import Decision
 from mcpchat.core.attach import with_resources
-from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, UsageError
+from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, NoModel, UsageError
 from mcpchat.core.events import Emit, Event, Notice, ToolDecided, TurnFinished
 from mcpchat.core.messages import Message, Part, Text, user
 from mcpchat.core.ports import Asker, Servers, SignInScreen
-from mcpchat.core.sanitize import one_line, visible
+from mcpchat.core.sanitize import visible
 from mcpchat.core.spending import Spending
 from mcpchat.core.templates import composed
 
@@ -37,6 +41,7 @@ class Look:
     quiet: bool = False
     no_color: bool = False
     stats: bool = False
+    plain: bool = False
 
 
 def question(
@@ -104,15 +109,19 @@ class _Denials:
 def _consoles(no_color: bool) -> "tuple[Console, Console]":
     from rich.console import Console
 
+    from mcpchat.ui.markdown import THEME
+
     plain = True if no_color else None  # None lets rich look at NO_COLOR
-    return Console(no_color=plain, highlight=False), Console(no_color=plain, highlight=False, stderr=True)
+    out = Console(no_color=plain, highlight=False, theme=THEME)
+    return out, Console(no_color=plain, highlight=False, theme=THEME, stderr=True)
 
 
-def _dumb() -> bool:
-    return os.environ.get("TERM") in {"dumb", "unknown"}
+def is_dumb(environ: Mapping[str, str]) -> bool:
+    """Whether the terminal can do no more than print."""
+    return environ.get("TERM") in {"dumb", "unknown"}
 
 
-def _renderer(output: str, look: Look, *, answers: bool) -> tuple[Emit, Asker, SignInScreen]:
+def _renderer(output: str, look: Look, setup: Setup, *, answers: bool) -> tuple[Emit, Asker, SignInScreen]:
     """How a run shows itself, whom it asks, where they sign in; without ``answers`` somebody else writes them."""
     from mcpchat.ui import plain
     from mcpchat.ui.sign_in import PlainScreen, TerminalScreen
@@ -122,21 +131,27 @@ def _renderer(output: str, look: Look, *, answers: bool) -> tuple[Emit, Asker, S
     if output in {"json", "jsonl"}:
         json_shown = plain.JsonSummary(sys.stdout, sys.stderr) if output == "json" else plain.JsonLines(sys.stdout)
         return json_shown, asker, screen
+    environ, fold = setup.environ, setup.config.chat.reasoning == "fold"
     simple = plain.TextRenderer(sys.stdout, sys.stderr, quiet=look.quiet, stats=look.stats, answers=answers)
     if not is_terminal(sys.stderr):
         return simple, asker, screen
-    from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
+    from mcpchat.ui.asker import TerminalAsker
+    from mcpchat.ui.console import ConsoleRenderer
+    from mcpchat.ui.live import LiveRegion, reflows
 
     out, err = _consoles(look.no_color)
-    rendered = answers and output == "text" and is_terminal(sys.stdout) and not _dumb()
-    console = ConsoleRenderer(out, err, quiet=look.quiet, stats=look.stats) if rendered else None
+    rendered = answers and output == "text" and is_terminal(sys.stdout) and not is_dumb(environ)
+    region = LiveRegion(out, err, reflows=reflows(environ))
+    console = (
+        ConsoleRenderer(region, quiet=look.quiet, stats=look.stats, fold=fold, environ=environ) if rendered else None
+    )
     if is_terminal(sys.stdin):
-        asker = TerminalAsker(err, console, browse)
-        screen = TerminalScreen(sys.stderr, _teller(console or simple), asker.holding)
+        asker = TerminalAsker(err, alone=console.alone if console is not None else nullcontext, open_page=browse)
+        screen = TerminalScreen(sys.stderr, teller(console or simple), asker.holding)
     return console or simple, asker, screen
 
 
-def _teller(emit: Emit) -> Callable[[str], None]:
+def teller(emit: Emit) -> Callable[[str], None]:
     return lambda text: emit(Notice(level="info", text=text))
 
 
@@ -146,7 +161,7 @@ async def ask(
     """One turn about the words and what was piped in. Raises LimitReached and Denied after the answer was given."""
     from mcpchat.ui import plain
 
-    shown, asker, screen = _renderer(output, look, answers=wishes.schema is None)
+    shown, asker, screen = _renderer(output, look, setup, answers=wishes.schema is None)
     emit = _Denials(shown)
     value = ""
     try:
@@ -188,44 +203,19 @@ def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]], spe
 
 
 async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:
-    """The REPL."""
+    """The REPL. Where no model is set up, the demo answers, and it is said how to go on from there."""
     if not is_terminal(sys.stdin, sys.stdout):
         raise UsageError("chat needs a terminal", hint='in scripts: mcpchat ask "..."')
-    from rich.text import Text
+    from mcpchat.cli.chatting import Chatting
 
-    from mcpchat.ui import keyboard
-    from mcpchat.ui.branching import recall
-    from mcpchat.ui.console import ConsoleRenderer, TerminalAsker
-    from mcpchat.ui.repl import repl
-    from mcpchat.ui.room import Room
-    from mcpchat.ui.sign_in import TerminalScreen
-
-    out, _ = _consoles(look.no_color)
-    renderer = ConsoleRenderer(out, out, stats=look.stats)
-    asker = TerminalAsker(out, renderer, browse)
-    screen = TerminalScreen(sys.stdout, _teller(renderer), asker.holding)
-    with keyboard.held():
-        async with open_chat(setup, wishes, emit=renderer, asker=asker, screen=screen, watch=True) as opened:
-            names = [status.name for status in opened.hub.status()]
-            role = opened.session.role.name
-            whom = f"{one_line(role)} · " * bool(role) + one_line(opened.session.model.name)
-            what = f"{whom} · {', '.join(names) or 'no servers'}"
-            out.print(Text(f"mcpchat {__version__} · {what} · /help", style="bold"))
-            room = Room(
-                session=opened.session,
-                toolbox=opened.toolbox,
-                servers=opened.hub,
-                models=opened,
-                logins=opened,
-                agents=opened,
-                threads=opened,
-                templates=opened,
-                read_file=lambda name: read_attachments([name]),
-                console=out,
-                redact=setup.secrets.redact,
-            )
-            if opened.resumed:
-                recall(room)
-            opened.hub.start_behind()
-            await repl(room, history_file=history_file(setup), typed_ahead=asker.take_typed_ahead)
-    return 0
+    greeting = ""
+    if wishes.model is None:
+        try:
+            await Models(setup, at_ease=True).choose(choose_agent(setup.config, wishes.agent).model)
+        except NoModel:
+            greeting, local = await first_screen()
+            model = setup.config.model
+            known = replace(model, entries={**local, **model.entries})
+            setup = dataclasses.replace(setup, config=replace(setup.config, model=known))
+            wishes = dataclasses.replace(wishes, model="demo")
+    return await Chatting(setup, wishes, look).run(greeting)

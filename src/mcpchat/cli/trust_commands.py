@@ -73,9 +73,9 @@ def agree(project: "ProjectFile", config: Path | None, *, yes: bool = False) -> 
         return False
     from rich.console import Console
 
-    from mcpchat.ui.console import TerminalAsker
+    from mcpchat.ui.asker import TerminalAsker
 
-    asker = TerminalAsker(Console(stderr=True, highlight=False), None)
+    asker = TerminalAsker(Console(stderr=True, highlight=False))
     answered: list[bool] = []
 
     async def ask() -> int:

@@ -10,6 +10,7 @@ from mcpchat.core.messages import Message, Part, Text
 from mcpchat.core.ports import Servers
 
 _MENTION = re.compile(r"(?<!\S)@([A-Za-z0-9][A-Za-z0-9_-]*):(\S+)")
+_FILE = re.compile(r'(?<!\S)@(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[^\s"]\S*))')
 _LONGEST = 200_000  # characters of one resource
 _CLOSING = ".,;:!?)]}>'\""
 
@@ -24,6 +25,12 @@ def mentions(text: str, catalogs: Mapping[str, Catalog | None]) -> list[tuple[st
         if server in catalogs:
             found[server, _trimmed(uri, _listed(catalogs[server]))] = None
     return list(found)
+
+
+def file_mentions(text: str) -> list[str]:
+    """The names after an @ that could be files' names, once each; ``@"a name"`` may have blanks in it."""
+    found = (match["quoted"] or match["bare"].rstrip(_CLOSING) for match in _FILE.finditer(text))
+    return list(dict.fromkeys(name for name in found if name))
 
 
 def _listed(catalog: Catalog | None) -> Collection[str]:

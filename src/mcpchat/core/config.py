@@ -280,6 +280,27 @@ class ThreadsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     password: Annotated[Reference | None, Meta(description="A reference to the password for it.")] = None
 
 
+class ChatConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the chat looks and feels."""
+
+    keys: Annotated[Literal["emacs", "vi"], Meta(description="What the keys of the line do.")] = "emacs"
+    reasoning: Annotated[
+        Literal["show", "fold"],
+        Meta(description="A model's reasoning: its words, or that there is some. Ctrl-T turns."),
+    ] = "show"
+    notify: Annotated[
+        Literal["off", "bell", "desktop"],
+        Meta(
+            description="What happens when a long turn ends and nobody typed meanwhile: a bell, or a notification of "
+            "the desktop by way of the terminal (OSC 9)."
+        ),
+    ] = "off"
+    notify_after: Annotated[float, Meta(ge=0, description="Seconds after which a turn is long.")] = 10.0
+    plain: Annotated[
+        bool, Meta(description="Nothing is drawn over: prefixes instead of colours, for screen readers and logs.")
+    ] = False
+
+
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one turn may take."""
 
@@ -326,6 +347,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     approvals: ApprovalConfig = ApprovalConfig()
     threads: ThreadsConfig = ThreadsConfig()
+    chat: ChatConfig = ChatConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
 

@@ -60,8 +60,12 @@ class ToolDecided(Struct, frozen=True, kw_only=True, tag="tool.decided"):
 
 
 class ToolStarted(Struct, frozen=True, kw_only=True, tag="tool.started"):
+    """``title`` is what the server calls the tool, ``account`` whose login the server has; here and below."""
+
     call: ToolCall
     tool: str
+    title: str = ""
+    account: str = ""
 
 
 class ToolFinished(Struct, frozen=True, kw_only=True, tag="tool.finished"):
@@ -69,6 +73,8 @@ class ToolFinished(Struct, frozen=True, kw_only=True, tag="tool.finished"):
     tool: str
     result: ToolResult
     seconds: float
+    title: str = ""
+    account: str = ""
 
 
 class ToolProgress(Struct, frozen=True, kw_only=True, tag="tool.progress"):

@@ -27,7 +27,6 @@ NAME_IT = (
     "You name conversations. Answer with a title for the one that follows, of three to seven words in its own "
     "language, and with nothing else."
 )
-GO_ON = "Go on exactly where your answer was cut off; do not repeat what is there."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -277,7 +277,7 @@ class Turn:
             return self._refused(call, label, _denial(decision))
         if decision.arguments:
             call, arguments = replace(call, arguments=decision.arguments), parse_arguments(decision.arguments)
-        self.emit(ToolStarted(call=call, tool=label))
+        self.emit(ToolStarted(call=call, tool=label, title=spec.title, account=spec.account))
         began = time.monotonic()
         result = error_result(call.id, "cancelled by the user")
         try:
@@ -290,7 +290,11 @@ class Turn:
         finally:
             seconds = round(time.monotonic() - began, 3)
             self.decisions[call.id] = replace(self.decisions[call.id], seconds=seconds)
-            self.emit(ToolFinished(call=call, tool=label, result=result, seconds=seconds))
+            self.emit(
+                ToolFinished(
+                    call=call, tool=label, result=result, seconds=seconds, title=spec.title, account=spec.account
+                )
+            )
         return result
 
     def _refused(self, call: ToolCall, label: str, why: str) -> ToolResult:

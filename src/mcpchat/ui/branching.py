@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mcpchat.core.errors import UsageError
 from mcpchat.core.messages import Compaction
 from mcpchat.core.sanitize import one_line
 from mcpchat.core.threads import Thread, interrupted
-from mcpchat.ui import keyboard, outside, transcripts
+from mcpchat.ui import outside, transcripts
 from mcpchat.ui.picker import fuzzy, pick
 from mcpchat.ui.room import Room
 
@@ -18,17 +18,23 @@ _LINES = 12  # of the answer that is shown of a conversation that is gone on wit
 
 async def threads(room: Room, argument: str) -> None:
     """Go on with another thread."""
+    word, _, rest = argument.partition(" ")
+    if word in _OF_THIS:
+        await _OF_THIS[word](room, rest.strip())
+        return
     known = room.threads.recent()
     if not known:
         room.say("no conversation is kept yet")
         return
     if argument:
         await _resume(room, argument, known)
-    elif (name := await pick(known)) is not None:
-        await room.threads.resume(name)
     else:
-        room.say("  this one goes on", "dim")
-        return
+        async with room.alone():
+            name = await pick(known)
+        if name is None:
+            room.say("  this one goes on", "dim")
+            return
+        await room.threads.resume(name)
     room.let_go()
     recall(room)
 
@@ -60,7 +66,7 @@ def recall(room: Room) -> None:
         if len(lines) > _LINES:
             room.say(f"  … {len(lines) - _LINES} more lines: mcpchat threads show {thread.short_id}", "dim")
     if any(isinstance(part, Compaction) and part.summary for message in transcript.messages for part in message.parts):
-        room.say("  the model is shown a summary of its earlier part; /branch goes back before it", "dim")
+        room.say("  the model is shown a summary of its earlier part; /threads branch goes back before it", "dim")
     if interrupted(transcript.messages) is not None:
         room.say("  mcpchat ended here while tools ran; whether they took effect is not known", "yellow")
 
@@ -73,7 +79,7 @@ async def undo(room: Room, argument: str) -> None:
         words = await room.session.undo()
         room.say(f"  taken back: {one_line(words, 200)}")
     if room.session.transcript.kept:
-        room.say("  /branch goes back to it", "dim")
+        room.say("  /threads branch goes back to it", "dim")
 
 
 async def edit(room: Room, argument: str) -> None:
@@ -87,7 +93,7 @@ async def edit(room: Room, argument: str) -> None:
         room.draft, room.editing = text, place
         room.say("  change it and press Enter; an empty line leaves all as it is", "dim")
         return
-    with keyboard.lent():
+    async with room.alone():
         edited = await asyncio.to_thread(outside.edit, text, command, suffix=".md")
     if edited is None:
         room.say("  the editor failed: nothing was changed", "yellow")
@@ -104,10 +110,10 @@ async def branch(room: Room, argument: str) -> None:
     if not argument:
         lines = transcripts.tree(room.session.transcript.current, room.threads.nodes())
         room.say("\n".join(lines) or "nothing was said yet")
-        room.say("  /branch NUMBER goes to one; any message's number does", "dim")
+        room.say("  /threads branch NUMBER goes to one; any message's number does", "dim")
         return
     if not argument.isdecimal() or len(argument) > _DIGITS:
-        raise UsageError(f"/branch {argument}: expected a message's number", hint="/branch lists them")
+        raise UsageError(f"/threads branch {argument}: expected a message's number", hint="/threads branch lists them")
     room.threads.go_to(int(argument))
     recall(room)
 
@@ -121,6 +127,15 @@ async def fork(room: Room, argument: str) -> None:
 async def rename(room: Room, argument: str) -> None:
     """Give this thread another title."""
     if not argument:
-        raise UsageError("usage: /rename TITLE")
+        raise UsageError("usage: /threads rename TITLE")
     room.threads.rename(one_line(argument, 200))
     room.say(f'  this is "{one_line(argument, 200)}" now')
+
+
+# What /threads does with the conversation at hand; another one that is called so is named by its id.
+_OF_THIS: Mapping[str, Callable[[Room, str], Awaitable[None]]] = {"branch": branch, "fork": fork, "rename": rename}
+OF_THIS = {
+    "branch": "what was said on other branches of this one, or go to a message of it",
+    "fork": "go on in a copy of this one",
+    "rename": "give this one another title",
+}

@@ -1,6 +1,7 @@
 """Code in colours that read on a dark background and on a light one: the terminal's own."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pygments.lexer import ExtendedRegexLexer, Lexer, LexerContext, RegexLexer
 from pygments.lexers import get_lexer_by_name
@@ -31,6 +32,7 @@ _STYLES: dict[_TokenType, str] = {
     Token.Generic.Prompt: "dim",
 }
 _ROOT = ("root",)
+_resumable: Any = ExtendedRegexLexer.get_tokens_unprocessed
 _RESUMABLE = (RegexLexer.get_tokens_unprocessed, ExtendedRegexLexer.get_tokens_unprocessed)
 
 
@@ -89,7 +91,7 @@ class Highlighter:
         else:
             context = LexerContext(code, 0, list(self._stack))
             # Any grammar of regular expressions can be run this way: its state is in the context, not in the loop.
-            for _, kind, value in ExtendedRegexLexer.get_tokens_unprocessed(self._lexer, context=context):
+            for _, kind, value in _resumable(self._lexer, context=context):
                 yield kind, value, tuple(context.stack)
 
 
@@ -101,8 +103,9 @@ def _lexer(language: str) -> Lexer | None:
 
 
 def _style(kind: _TokenType) -> str:
-    while kind:
-        if kind in _STYLES:
-            return _STYLES[kind]
-        kind = kind.parent
+    at: _TokenType | None = kind
+    while at:
+        if at in _STYLES:
+            return _STYLES[at]
+        at = at.parent
     return ""

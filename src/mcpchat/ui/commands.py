@@ -4,19 +4,23 @@ import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from rich.text import Text
+
 from mcpchat.core.catalog import Resource, Template
 from mcpchat.core.errors import McpChatError, UsageError
 from mcpchat.core.messages import user
 from mcpchat.core.prompts import prompt_arguments
 from mcpchat.core.sanitize import one_line
-from mcpchat.core.session import GO_ON
 from mcpchat.core.templates import composed
-from mcpchat.core.tools import nearest
-from mcpchat.ui import branching, stats, tables
+from mcpchat.core.tools import ToolSpec, explain_arguments, nearest
+from mcpchat.ui import branching, outside, stats, tables, transcripts
+from mcpchat.ui.call_question import claims
+from mcpchat.ui.markdown import code_blocks
 from mcpchat.ui.room import Room
 
 _LOG_LINES = 40
 _MOST_MODELS = 40
+_DIGITS = 9  # of a number that somebody types
 
 
 @dataclass(frozen=True)
@@ -26,53 +30,64 @@ class Command:
     help: str
     run: Callable[[Room, str], Awaitable[None]]
     aliases: tuple[str, ...] = ()
+    twin: str = ""  # what does it outside of the chat
 
 
 async def _help(room: Room, argument: str) -> None:
     width = max(len(f"{command.name} {command.argument}") for command in COMMANDS)
     for command in COMMANDS:
-        room.say(f"  {f'{command.name} {command.argument}':<{width}}  {command.help}")
-    room.say("  Enter sends, Alt-Enter makes a new line, Ctrl-C cancels an answer, Ctrl-D leaves.", "dim")
+        shown = Text(f"  {f'{command.name} {command.argument}':<{width}}  {command.help}")
+        room.console.print(shown.append(f"  {command.twin}" if command.twin else "", style="dim"))
+    for line in KEYS:
+        room.say(f"  {line}", "dim")
 
 
 async def _tools(room: Room, argument: str) -> None:
-    specs = [spec for spec in await room.toolbox.tools() if not argument or spec.server == argument]
-    if specs:
+    server, dot, _ = argument.partition(".")
+    specs = [spec for spec in await room.toolbox.tools() if not server or spec.server == server]
+    if dot:
+        await _tool(room, argument, specs)
+    elif specs:
         room.console.print(tables.tools(specs))
     else:
         room.say(f"no tools of {argument}: /servers shows why" if argument else "no tools: /servers shows why")
 
 
+async def _tool(room: Room, label: str, specs: Sequence[ToolSpec]) -> None:
+    spec = next((spec for spec in specs if spec.label == label), None)
+    if spec is None:
+        close = nearest(label, [spec.label for spec in specs], count=1)
+        raise UsageError(
+            f"no tool {label}" + (f"; did you mean {close[0]}?" if close else ""), hint="/tools lists them"
+        )
+    room.say(spec.label, "bold")
+    room.say("\n".join(f"  {line}" for line in (spec.description or spec.title).strip().splitlines()))
+    room.say(f"  takes {explain_arguments(spec)}", "dim")
+    room.say(f"  says of itself: {claims(spec.annotations)}", "dim")
+
+
 async def _servers(room: Room, argument: str) -> None:
-    room.console.print(tables.servers(room.servers.status()))
-
-
-async def _resources(room: Room, argument: str) -> None:
+    if argument == "refresh":
+        room.say(f"{len(await room.servers.refresh())} tools on offer", "dim")
+        return
+    known = {status.name: status for status in room.servers.status()}
+    if not argument:
+        room.console.print(tables.servers(list(known.values())))
+        return
+    if argument not in known:
+        raise UsageError(f"no server {argument}", hint=f"/servers NAME, one of {', '.join(known) or 'none'}")
     await room.toolbox.tools()  # what nothing is known of yet is asked first
-    found: list[Resource | Template] = []
-    for name, kept in room.servers.catalogs().items():
-        if not argument or name == argument:
-            found += (*kept.resources, *kept.templates)
+    kept = room.servers.catalogs().get(argument)
+    room.console.print(tables.servers([status for status in room.servers.status() if status.name == argument]))
+    found: list[Resource | Template] = [*kept.resources, *kept.templates] if kept is not None else []
     if found:
         room.console.print(tables.resources(found))
         room.say("  @server:uri in a message puts one into it", "dim")
-    else:
-        room.say("no resources")
-
-
-async def _prompts(room: Room, argument: str) -> None:
-    await room.toolbox.tools()
-    found = [
-        one
-        for name, kept in room.servers.catalogs().items()
-        if not argument or name == argument
-        for one in kept.prompts
-    ]
-    if found:
-        room.console.print(tables.prompts(found))
+    if kept is not None and kept.prompts:
+        room.console.print(tables.prompts(kept.prompts))
         room.say("  /server:name key=value sends one", "dim")
-    else:
-        room.say("no prompts")
+    if kept is not None and not (kept.resources or kept.templates or kept.prompts):
+        room.say("  no resources, no prompts", "dim")
 
 
 async def _logs(room: Room, argument: str) -> None:
@@ -92,10 +107,6 @@ async def _login(room: Room, argument: str) -> None:
         return
     await room.logins.login(argument or names[0])
     await room.toolbox.tools()
-
-
-async def _refresh(room: Room, argument: str) -> None:
-    room.say(f"{len(await room.servers.refresh())} tools on offer", "dim")
 
 
 async def _model(room: Room, argument: str) -> None:
@@ -127,22 +138,6 @@ async def _agent(room: Room, argument: str) -> None:
     room.say("  /agent - is none in particular" if known else "  mcpchat agents new NAME makes one", "dim")
 
 
-async def _template(room: Room, argument: str) -> None:
-    try:
-        words = shlex.split(argument)
-    except ValueError:  # an apostrophe
-        words = argument.split()
-    if not words:
-        known = room.templates.templates()
-        room.say("templates: " + ", ".join(known) if known else "there are no templates: mcpchat ask -t says where")
-        return
-    name, *rest = words
-    said = composed(name, room.templates.template(name), rest, "", room.templates.values())
-    if not said:
-        raise UsageError(f"the template {name} makes nothing of it")
-    await room.talk(said)
-
-
 def _words(argument: str) -> list[str]:
     try:
         return shlex.split(argument)
@@ -152,13 +147,6 @@ def _words(argument: str) -> list[str]:
 
 async def _retry(room: Room, argument: str) -> None:
     room.tell(await room.session.retry())
-
-
-async def _continue(room: Room, argument: str) -> None:
-    answers = [message for message in room.session.history if message.role == "assistant"]
-    if not answers or not answers[-1].cut:
-        raise UsageError("the latest answer was not cut")
-    await room.send(user(GO_ON))
 
 
 async def _compact(room: Room, argument: str) -> None:
@@ -184,11 +172,38 @@ async def _attach(room: Room, argument: str) -> None:
     room.say(f"{argument} goes with the next message", "dim")
 
 
-async def _clear(room: Room, argument: str) -> None:
+async def _new(room: Room, argument: str) -> None:
     room.session.clear()
-    room.console.clear()
     room.let_go()
     room.say("a new conversation", "dim")
+
+
+async def _last(room: Room, argument: str) -> None:
+    """What the latest calls were given and gave back, whole; ``argument`` is which of them, counted from the end."""
+    if argument and not (argument.isdecimal() and 0 < len(argument) < _DIGITS):
+        raise UsageError(f"/last {argument}: expected a number, 1 for the latest call")
+    made = list(transcripts.calls(room.session.history))
+    if not made:
+        thoughts = room.thoughts()
+        await room.page(thoughts) if thoughts else room.say("no tool was called yet")
+        return
+    chosen = made[-int(argument) :][:1] if argument else made
+    if not chosen or int(argument or 1) > len(made):
+        raise UsageError(f"there were only {len(made)} calls")
+    told = ["The model's latest reasoning:", room.thoughts(), ""] if room.thoughts() and not argument else []
+    await room.page("\n".join([*told, *(line for call in reversed(chosen) for line in call)]))
+
+
+async def _copy(room: Room, argument: str) -> None:
+    if argument not in {"", "code"}:
+        raise UsageError(f"/copy {argument}: expected nothing, or code")
+    answer = next((m.text for m in reversed(room.session.history) if m.role == "assistant" and m.text.strip()), "")
+    found = code_blocks(answer) if argument else [answer.strip()]
+    if not answer or not found:
+        room.say("there is no code in the latest answer" if answer else "there is no answer yet")
+        return
+    through = await outside.copy(found[-1], room.raw)
+    room.say(f"  copied {len(found[-1]):,} characters, through {through}", "dim")
 
 
 async def _exit(room: Room, argument: str) -> None:
@@ -196,33 +211,38 @@ async def _exit(room: Room, argument: str) -> None:
 
 
 COMMANDS: Sequence[Command] = (
-    Command("/help", "", "what can be typed here", _help, ("/?",)),
-    Command("/tools", "[SERVER]", "the tools on offer", _tools),
-    Command("/servers", "", "each server and how it is", _servers),
-    Command("/resources", "[SERVER]", "what can be read: @server:uri in a message", _resources),
-    Command("/prompts", "[SERVER]", "what servers can write: /server:name key=value", _prompts),
-    Command("/login", "[NAME]", "sign in to a provider or a remote server", _login),
-    Command("/logs", "SERVER", "what a server has logged", _logs),
-    Command("/refresh", "", "ask every server anew, those that failed too", _refresh),
-    Command("/agent", "[NAME]", "the agents, or go on with another", _agent),
-    Command("/model", "[NAME]", "show the model and what there is, or go on with another", _model),
+    Command("/help", "", "what can be typed here", _help, ("/?",), "mcpchat --help"),
+    Command("/tools", "[SERVER[.TOOL]]", "the tools on offer, or all about one", _tools, twin="mcpchat tools"),
+    Command("/servers", "[SERVER|refresh]", "how each is; resources, prompts", _servers, twin="mcpchat servers"),
+    Command("/login", "[NAME]", "sign in to a provider or a server", _login, twin="mcpchat auth login"),
+    Command("/logs", "SERVER", "what a server has logged", _logs, twin="mcpchat servers logs"),
+    Command("/agent", "[NAME]", "the agents, or go on with another", _agent, twin="mcpchat agents"),
+    Command("/model", "[NAME]", "the models, or go on with another", _model, twin="mcpchat models"),
     Command(
-        "/threads", "[ID|TITLE]", "go on with another conversation: choose, or name it", branching.threads, ("/resume",)
+        "/threads",
+        "[ID|TITLE|...]",
+        "go on with another; fork, rename, branch",
+        branching.threads,
+        ("/resume",),
+        "mcpchat threads",
     ),
-    Command("/undo", "[COUNT]", "take back what you said last, and its answer", branching.undo),
+    Command("/new", "", "begin a new conversation", _new, ("/clear",), "mcpchat"),
+    Command("/undo", "[COUNT]", "take back what you said last", branching.undo, twin="mcpchat --thread ID@NUMBER"),
     Command("/edit", "", "say what you said last in other words", branching.edit),
-    Command("/retry", "", "ask the model again for its latest answer", _retry),
-    Command("/branch", "[NUMBER]", "what was said on other branches, or go to one", branching.branch),
-    Command("/fork", "[TITLE]", "go on in a copy of this conversation", branching.fork),
-    Command("/rename", "TITLE", "give this conversation another title", branching.rename),
-    Command("/continue", "", "have it go on with an answer that was cut", _continue),
-    Command("/template", "[NAME] [KEY=VALUE]", "say what a template makes of it", _template),
-    Command("/attach", "[FILE]", "send a text, an image or a PDF with the next message", _attach),
+    Command("/retry", "", "ask the model again", _retry),
     Command("/compact", "", "sum up what was said, to make room", _compact),
-    Command("/usage", "", "tokens, money, and how full the window is", _usage),
-    Command("/clear", "", "begin a new conversation", _clear, ("/new",)),
+    Command("/usage", "", "tokens, money, how full the window is", _usage, twin="mcpchat ask --stats"),
+    Command("/attach", "[FILE]", "send a file with the next message", _attach, twin="mcpchat ask --attach"),
+    Command("/last", "[NUMBER]", "the latest calls and their results, whole", _last, twin="mcpchat threads show"),
+    Command("/copy", "[code]", "the latest answer, or its code, to the clipboard", _copy),
     Command("/exit", "", "leave", _exit, ("/quit",)),
 )
+KEYS = (
+    "Enter sends; Alt-Enter, Ctrl-J or a trailing \\ make a new line; Ctrl-X Ctrl-E opens $EDITOR",
+    "Up and Ctrl-R: what was typed before; Tab completes; Right takes the suggestion; @ names files and resources",
+    "Ctrl-C cancels an answer, Ctrl-T folds reasoning, Ctrl-D leaves; what you send meanwhile waits its turn",
+)
+TEMPLATES = "template"  # /template:NAME is one of the person's own
 _BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
 
 
@@ -246,15 +266,18 @@ async def run(room: Room, line: str) -> None:
 
 
 async def _run_prompt(room: Room, label: str, argument: str) -> None:
-    """Send the messages that a server makes of its prompt."""
+    """Send the messages that a server makes of its prompt, or what a template of the person's makes."""
     await room.toolbox.tools()
     prompts = {prompt.label: prompt for kept in room.servers.catalogs().values() for prompt in kept.prompts}
     prompt = prompts.get(label)
+    space, _, name = label.partition(":")
+    if prompt is None and space == TEMPLATES:
+        await _run_template(room, name, argument)
+        return
     if prompt is None:
         close = nearest(label, prompts, count=1)
-        room.say(
-            f"no prompt /{label}" + (f"; did you mean /{close[0]}?" if close else "; /prompts lists them"), "yellow"
-        )
+        known = f"; did you mean /{close[0]}?" if close else f"; /servers {space} lists its prompts"
+        room.say(f"no prompt /{label}{known}", "yellow")
         return
     given = prompt_arguments(prompt, _words(argument))
     messages = await room.servers.prompt(prompt.server, prompt.name, given)
@@ -266,3 +289,14 @@ async def _run_prompt(room: Room, label: str, argument: str) -> None:
     if messages[-1].role == "assistant":  # the beginning of an answer, which no API takes as the last word
         messages = [*messages, user("Go on.")]
     await room.send(*messages)
+
+
+async def _run_template(room: Room, name: str, argument: str) -> None:
+    try:
+        words = shlex.split(argument)
+    except ValueError:  # an apostrophe
+        words = argument.split()
+    said = composed(name, room.templates.template(name), words, "", room.templates.values())
+    if not said:
+        raise UsageError(f"the template {name} makes nothing of it")
+    await room.talk(said, files=False)

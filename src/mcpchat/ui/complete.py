@@ -1,12 +1,12 @@
 """What may come next on the line: a pure function from the text and the known names to suggestions."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from mcpchat.core.catalog import Catalog, Prompt
 
-_MENTION = re.compile(r"(?:^|\s)@(\S*)$")
+_MENTION = re.compile(r'(?:^|\s)@("[^"\n]*|\S*)$')
 _VALUE = re.compile(r"(?:^|\s)([^\s=]+)=(\S*)$")
 _MOST = 100
 
@@ -33,42 +33,68 @@ def suggest(
     commands: Mapping[str, str],
     arguments: Mapping[str, Mapping[str, str]],
     catalogs: Mapping[str, Catalog] | None = None,
+    files: Callable[[str], Iterable[str]] = lambda typed: (),
 ) -> list[Suggestion]:
-    """Suggestions for the line up to the cursor.
+    """Suggestions for the line up to the cursor, the likeliest first.
 
     ``commands`` maps "/name" to its help; ``arguments`` maps "/name" to the values that it takes, each with its help;
-    ``catalogs`` are the servers' own names: prompts after a slash, resources after an @.
+    ``catalogs`` are the servers' own names: prompts after a slash, resources after an @; ``files`` gives the names of
+    files that begin as what is typed after an @.
     """
     known = catalogs or {}
     if mention := _MENTION.search(line):
-        return _resources(mention[1], known)
-    if not line.startswith("/"):
+        return _mentions(mention[1], known, files)
+    if not line.startswith("/") or "\n" in line:
         return []
     command, space, typed = line.partition(" ")
     prompts = {f"/{prompt.label}": prompt for catalog in known.values() for prompt in catalog.prompts}
     if not space:
         named = {**commands, **{name: prompt.description or prompt.title for name, prompt in prompts.items()}}
-        return [Suggestion(name, len(line), text) for name, text in named.items() if name.startswith(command)][:_MOST]
+        return likely(named, command)
     if command in prompts:
         return _keys(prompts[command], typed)
-    known_values = arguments.get(command, {}).items()
-    return [Suggestion(name, len(typed), text) for name, text in known_values if name.startswith(typed)]
+    return likely(arguments.get(command, {}), typed)
 
 
-def _resources(typed: str, catalogs: Mapping[str, Catalog]) -> list[Suggestion]:
+def likely(names: Mapping[str, str], typed: str) -> list[Suggestion]:
+    """The names, each with its help, that what is typed may stand for: its letters are in them in their order.
+
+    Those that begin so come first, then those that hold it in one piece, then the others, the shortest first.
+    """
+    wanted = typed.casefold()
+    ranked = []
+    for place, (name, told) in enumerate(names.items()):
+        own = name.casefold()
+        if own.startswith(wanted):
+            ranked.append((0, place, name, told))
+        elif wanted in own:
+            ranked.append((1, place, name, told))
+        elif _in_order(wanted, own):
+            ranked.append((2, len(name), name, told))
+    return [Suggestion(name, len(typed), told) for _, _, name, told in sorted(ranked)[:_MOST]]
+
+
+def _in_order(letters: str, name: str) -> bool:
+    rest = iter(name)
+    return all(letter in rest for letter in letters)
+
+
+def _mentions(typed: str, catalogs: Mapping[str, Catalog], files: Callable[[str], Iterable[str]]) -> list[Suggestion]:
+    begun = typed.removeprefix('"')
     found = [
-        Suggestion(f"@{one.label}", len(typed) + 1, one.name)
-        for catalog in catalogs.values()
-        for one in catalog.resources
-        if one.label.startswith(typed)
+        Suggestion(
+            f'@"{name}"' if " " in name else f"@{name}", len(typed) + 1, "folder" if name.endswith("/") else "file"
+        )
+        for name in files(begun)
     ]
-    found += [
-        Suggestion(f"@{one.server}:{one.uri.partition('{')[0]}", len(typed) + 1, f"{one.uri}  {one.name}")
+    named = {one.label: one.name for catalog in catalogs.values() for one in catalog.resources}
+    named |= {
+        f"{one.server}:{one.uri.partition('{')[0]}": f"{one.uri}  {one.name}"
         for catalog in catalogs.values()
         for one in catalog.templates
-        if f"{one.server}:{one.uri.partition('{')[0]}".startswith(typed)
-    ]
-    return found[:_MOST]
+    }
+    resources = [one._replace(text=f"@{one.text}", replaces=len(typed) + 1) for one in likely(named, begun)]
+    return [*resources, *found][:_MOST] if ":" in typed else [*found, *resources][:_MOST]
 
 
 def _keys(prompt: Prompt, typed: str) -> list[Suggestion]:

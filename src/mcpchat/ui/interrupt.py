@@ -5,10 +5,11 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
-def cancelled_by(task: "asyncio.Task[object]", signals: Sequence[int]) -> Iterator[list[int]]:
+def cancelled_by(task: "asyncio.Future[Any]", signals: Sequence[int]) -> Iterator[list[int]]:
     """While inside, these signals cancel the task; yields the list of those that came.
 
     Plain handlers, not the loop's: they exist on every platform, and nest.

@@ -22,17 +22,9 @@ def held() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts(on: bool) -> Iterator[None]:
-    """While inside, Ctrl-C is a signal to this process, or a key like any other that waits for the next prompt."""
-    with _changed(lambda iflag, lflag: (iflag, lflag | termios.ISIG if on else lflag & ~termios.ISIG)):
-        yield
-
-
-@contextmanager
-def lent() -> Iterator[None]:
-    """While inside, another program reads the keyboard, in the usual mode; Ctrl-C is a key of that program's."""
-    usual = lambda iflag, lflag: (iflag | termios.ICRNL, (lflag | termios.ECHO | termios.ICANON) & ~termios.ISIG)  # noqa: E731
-    with _changed(usual):
+def restored() -> Iterator[None]:
+    """Whatever happens inside, the terminal is afterwards as it was before."""
+    with _changed(lambda iflag, lflag: (iflag, lflag)):
         yield
 
 

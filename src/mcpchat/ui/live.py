@@ -1,15 +1,22 @@
 """A terminal that is written from above to below, and the few lines at its bottom that are still changing."""
 
-from collections.abc import AsyncIterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from rich.console import Console, RenderableType
 from rich.segment import Segment, Segments
 from rich.style import Style
+from rich.text import Text
 
 _UP_AND_CLEAR = "\x1b[{}A\x1b[J"
 _TAB = 8
+
+
+def reflows(environ: Mapping[str, str]) -> bool:
+    """Whether this terminal breaks what is drawn anew when its window becomes narrower: all but two kinds do."""
+    return not environ.get("XTERM_VERSION") and environ.get("TERM") != "linux"
 
 
 class Screen(Protocol):
@@ -22,8 +29,12 @@ class Screen(Protocol):
         """How many live lines there can be."""
         ...
 
-    def commit(self, renderable: RenderableType) -> None:
-        """Write something once and for all, above the live lines."""
+    def commit(self, renderable: RenderableType, *, aside: bool = False) -> None:
+        """Write something once and for all, above the live lines; ``aside`` is for what is no part of the answer."""
+        ...
+
+    def write(self, text: str) -> None:
+        """Write text as it is, above the live lines; it ends in a newline."""
         ...
 
     def show(self, lines: Sequence[Sequence[Segment]]) -> None:
@@ -36,7 +47,7 @@ class Screen(Protocol):
 
 
 def lines_of(console: Console, renderable: RenderableType) -> list[list[Segment]]:
-    """The lines as they are to be written: nothing is broken that the renderable leaves whole, no blanks at the ends."""
+    """The lines as they are to be written: what the renderable leaves whole is not broken, and none ends in blanks."""
     segments = console.render(renderable, console.options.update(height=None))
     return [_trimmed(line) for line in Segment.split_lines(Segment.filter_control(segments))]
 
@@ -44,6 +55,19 @@ def lines_of(console: Console, renderable: RenderableType) -> list[list[Segment]
 def rows_of(console: Console, renderable: RenderableType) -> list[list[Segment]]:
     """The lines as the screen shows them: each fits its width."""
     return [row for line in lines_of(console, renderable) for row in _rows(line, console.width)]
+
+
+def divided(text: Text, console: Console, width: int, count: int) -> tuple[list[Text], Text]:
+    """The first lines of a text at this width, so many but for the last one; and the rest of it."""
+    text.expand_tabs()
+    lines = list(text.wrap(console, width))
+    done, at = lines[: max(0, min(count, len(lines) - 1))], 0
+    for line in done:
+        at += len(line.plain.rstrip(" "))
+        while at < len(text) and text.plain[at] == " ":  # where a line ends, blanks are not drawn
+            at += 1
+        at += text.plain[at : at + 1] == "\n"
+    return done, text[at:]
 
 
 def _trimmed(line: Sequence[Segment]) -> list[Segment]:
@@ -97,8 +121,11 @@ class LiveRegion:
     The live lines end in a newline each, so that the cursor always stands on the line under them.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, err: Console | None = None, *, reflows: bool = True) -> None:
+        """``err`` is the same terminal, through its other door; ``reflows`` as of ``reflows``."""
         self.console = console
+        self._err = err or console
+        self._reflows = reflows
         self._shown: list[str] = []
         self._cells: list[int] = []
 
@@ -106,10 +133,12 @@ class LiveRegion:
     def room(self) -> int:
         return max(1, self.console.height - 2)
 
-    def commit(self, renderable: RenderableType, console: Console | None = None) -> None:
-        """As the Screen's; ``console`` may be another one of the same terminal."""
-        target = console or self.console
-        text = "".join(f"{line}\n" for line in as_text(target, lines_of(target, renderable)))
+    def commit(self, renderable: RenderableType, *, aside: bool = False) -> None:
+        target = self._err if aside else self.console
+        self.write("".join(f"{line}\n" for line in as_text(target, lines_of(target, renderable))), target)
+
+    def write(self, text: str, target: Console | None = None) -> None:
+        target = target or self.console
         live = "".join(f"{line}\n" for line in self._shown)
         if target is self.console:
             self._write(self._erase() + text + live)
@@ -131,8 +160,9 @@ class LiveRegion:
         self._write(out)
 
     def _erase(self, keep: int = 0) -> str:
-        """What takes the live lines off the screen, but for the first ones; in a narrower window they take more rows."""
-        rows = sum(max(1, -(-cells // self.console.width)) for cells in self._cells[keep:])
+        """What takes the live lines off the screen, but for the first; in a narrower window they take more rows."""
+        width = self.console.width if self._reflows else sys.maxsize
+        rows = sum(max(1, -(-cells // width)) for cells in self._cells[keep:])
         return _UP_AND_CLEAR.format(rows) if rows else ""
 
     def _write(self, text: str) -> None:

@@ -72,12 +72,12 @@ class _Rule(rich_markdown.HorizontalRule):
 
 
 class _Code(rich_markdown.TextElement):
-    """Code as it was written: outside of lists its lines are not broken, indented or filled up, so that it can be copied."""
+    """Code as it was written, to be copied: outside of lists no line is broken, indented or filled up."""
 
     style_name = "markdown.code_block"
 
     @classmethod
-    def create(cls, markdown: rich_markdown.Markdown, token: Token) -> "_Code":
+    def create(cls, markdown: rich_markdown.Markdown, token: Token) -> "_Code":  # noqa: ARG003 - as rich calls it
         return cls(token.info.split(maxsplit=1)[0] if token.info.strip() else "", outermost=token.level == 0)
 
     def __init__(self, language: str, *, outermost: bool) -> None:
@@ -163,13 +163,14 @@ class Markdown(rich_markdown.Markdown):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The blocks, with a blank line between any two of them and nowhere else."""
-        for number, self.parsed in enumerate(self._blocks):
+        for number, block in enumerate(self._blocks):
+            self.parsed = block
             if number:
                 yield Segment.line()
             drawn = iter(super().__rich_console__(console, options))
             first = next(drawn, None)
             # What holds other blocks comes with the blank line before it that those would have.
-            if first is not None and not (first == Segment.line() and len(self.parsed) > 1):
+            if first is not None and not (first == Segment.line() and len(block) > 1):
                 yield first
             yield from drawn
 
@@ -208,3 +209,8 @@ def inline_text(console: Console, text: str) -> Text:
     _see_through(tokens)
     segments = console.render(_OneLine(tokens), console.options)
     return Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+
+
+def code_blocks(text: str) -> list[str]:
+    """What stands in the fences of a message, in their order."""
+    return [token.content for token in _PARSER.parse(text) if token.type == "fence"]

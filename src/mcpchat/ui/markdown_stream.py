@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from markdown_it.token import Token
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.segment import Segment, Segments
 from rich.text import Text
 
 from mcpchat.core.sanitize import clean, unfinished
 from mcpchat.ui.code import Highlighter
-from mcpchat.ui.live import Screen, rows_of
+from mcpchat.ui.live import Screen, divided, rows_of
 from mcpchat.ui.markdown import Markdown, inline_text, is_settled, parsed, unbroken
 
 REDRAW_EVERY = 1 / 12  # seconds
@@ -229,7 +229,7 @@ class MarkdownStream:
             paragraph.head += inline_text(console, self._text[:cut])
             self._text = self._text[cut:]
         if over > 0:
-            done, paragraph.head = _divided(paragraph.head, console, over)
+            done, paragraph.head = divided(paragraph.head, console, console.width, over)
             for line in done:
                 self._print(line)
         return False
@@ -269,16 +269,3 @@ def _safe_cut(text: str) -> int:
     cuts = [found.end() for found in _WORD.finditer(text)][:-1]
     tried = (cuts[len(cuts) * part // _CUTS - 1] for part in range(_CUTS, 0, -1) if cuts)
     return next((cut for cut in tried if is_settled(text[:cut])), 0)
-
-
-def _divided(text: Text, console: Console, count: int) -> tuple[list[Text], Text]:
-    """The first lines of a text on this console, so many but for the last one; and the rest of it."""
-    text.expand_tabs()
-    lines = list(text.wrap(console, console.width))
-    done, at = lines[: max(0, min(count, len(lines) - 1))], 0
-    for line in done:
-        at += len(line.plain.rstrip(" "))
-        while at < len(text) and text.plain[at] == " ":  # where a line ends, blanks are not drawn
-            at += 1
-        at += text.plain[at : at + 1] == "\n"
-    return done, text[at:]

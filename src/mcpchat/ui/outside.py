@@ -1,6 +1,7 @@
 """Other programs that have the terminal for a while: the person's pager and their editor."""
 
 import asyncio
+import base64
 import os
 import shlex
 import shutil
@@ -8,6 +9,15 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+# Each with the variables that say whether its desktop is there.
+_CLIPBOARDS = (
+    ("", "pbcopy"),
+    ("WAYLAND_DISPLAY", "wl-copy"),
+    ("DISPLAY", "xclip", "-selection", "clipboard"),
+    ("DISPLAY", "xsel", "--clipboard", "--input"),
+)
+_PATIENCE = 2.0  # seconds
 
 
 async def page(text: str, show: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> None:
@@ -24,6 +34,26 @@ async def page(text: str, show: Callable[[str], None], environ: Mapping[str, str
         await process.communicate(text.encode(errors="replace"))
     except (BrokenPipeError, ConnectionResetError):
         await process.wait()
+
+
+async def copy(text: str, raw: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> str:
+    """Put text on the clipboard: by the desktop's own program, else through the terminal; says which."""
+    for names, *command in _CLIPBOARDS:
+        program = shutil.which(command[0])
+        if program is None or not any(environ.get(name) for name in names.split() or ["PATH"]):
+            continue
+        process = await asyncio.create_subprocess_exec(
+            program, *command[1:], stdin=asyncio.subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await process.communicate(text.encode(errors="replace"))
+        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+            continue
+        if process.returncode == 0:
+            return command[0]
+    raw(f"\x1b]52;c;{base64.b64encode(text.encode(errors='replace')).decode()}\x07")
+    return "the terminal (OSC 52), where it allows that"
 
 
 def editor(environ: Mapping[str, str] = os.environ) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mcpchat.core import outcomes
-from mcpchat.core.attach import mentions, with_resources
+from mcpchat.core.attach import file_mentions, mentions, with_resources
 from mcpchat.core.events import TurnFinished
 from mcpchat.core.messages import Message, Part
 from mcpchat.core.messages import Text as Words
@@ -18,6 +19,7 @@ from mcpchat.core.ports import Servers, Toolbox
 from mcpchat.core.sanitize import clean
 from mcpchat.core.session import Session
 from mcpchat.core.threads import Node, Thread
+from mcpchat.ui import outside
 
 
 class Models(Protocol):
@@ -112,6 +114,8 @@ class Room:
 
     ``leaving`` ends the chat; ``attached`` goes with the next message; ``redact`` takes secrets out of what is said.
     ``draft`` is what the next line begins as; ``editing`` the place of the message that it will stand for.
+    ``alone`` gives the terminal to somebody else for a while, ``raw`` writes to it as it is; ``thoughts`` is the latest
+    reasoning; ``find_file`` tells whether a name that was typed is a file's, and what was ``pasted`` names none.
     """
 
     session: Session
@@ -131,16 +135,28 @@ class Room:
     draft: str = ""
     editing: int | None = None
     behind: set["asyncio.Task[None]"] = field(default_factory=set)
+    alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    raw: Callable[[str], None] = lambda text: None
+    thoughts: Callable[[], str] = str
+    find_file: Callable[[str], bool] = lambda name: False
+    pasted: list[str] = field(default_factory=list)
 
     def say(self, text: str, style: str = "") -> None:
         self.console.print(Text(clean(self.redact(text)), style=style))
 
-    async def talk(self, line: str) -> None:
-        """Send what was typed, with the resources that it mentions and what was attached."""
+    async def page(self, text: str) -> None:
+        """Show a long text in the person's pager."""
+        async with self.alone():
+            await outside.page(clean(self.redact(text)), lambda shown: self.console.print(Text(shown)))
+
+    async def talk(self, line: str, *, files: bool = True) -> None:
+        """Send what was typed, with the resources and ``files`` that it mentions, and what was attached."""
         place, self.editing = self.editing, None
         if place is not None and line == self.session.history[place].words and not self.attached:
             self.say("  nothing was changed", "dim")
             return
+        if files:
+            self._attach_mentioned(line)
         message = await with_resources(line, self.servers) if place is None else await self._edited(line, place)
         message = replace(message, parts=(*message.parts, *self.attached))
         self.attached.clear()
@@ -148,6 +164,18 @@ class Room:
             await self.send(message)
         else:
             self.tell(await self.session.edit(message, place))
+
+    def _attach_mentioned(self, line: str) -> None:
+        """Attach the files that were named with an @; what was pasted in may be anybody's text, and names none."""
+        for name in file_mentions(line):
+            if not self.find_file(name):
+                continue
+            if any(f"@{name}" in pasted for pasted in self.pasted):
+                self.say(f"  @{name} was pasted in: it is not attached (/attach {name} does)", "yellow")
+                continue
+            self.attached += self.read_file(name)
+            self.say(f"  {name} goes with it", "dim")
+        self.pasted.clear()
 
     async def _edited(self, line: str, place: int) -> Message:
         """The message at this place in other words, with all that was attached to it."""
@@ -178,4 +206,4 @@ class Room:
 
     def tell(self, finished: TurnFinished) -> None:
         if told := outcomes.told(finished.stop, self.session.run_total):
-            self.say(f"  {told}" + ("; /continue has it go on" if finished.stop == "length" else ""), "yellow")
+            self.say(f"  {told}" + ('; say "go on" for the rest' if finished.stop == "length" else ""), "yellow")

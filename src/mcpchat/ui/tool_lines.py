@@ -4,24 +4,58 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
+
 from mcpchat.core.events import ServerChanged, ToolFinished, ToolStarted
 from mcpchat.core.messages import ToolCall, ToolResult, result_text
 from mcpchat.core.sanitize import one_line
 
 _ARGUMENT = 40  # characters of one argument
-_BRIEF = 16  # characters of a result, however narrow the terminal
+_BRIEF = 16  # cells of a result, however narrow the terminal
+_TITLE = 40
 _LONGEST_ERROR = 300  # characters: the reason matters more than the one line
+_WIDE = 200  # cells, where no screen says how many there are
 
 
-def started(event: ToolStarted) -> str:
-    return f"{one_line(event.tool, 100)}  {arguments(event.call)}".rstrip()
+def started(event: ToolStarted | ToolFinished, width: int = _WIDE) -> str:
+    """The tool, whose account it has, what it is called, and its arguments: on ``width`` cells, the last cut first."""
+    whose = _whose(event)
+    given = arguments(event.call)
+    title = one_line(event.title, _TITLE)
+    if title and not _says_the_same(title, event.tool):
+        titled = f"{whose} · {title}"
+        if cell_len(titled) + 2 + cell_len(given) <= width:
+            whose = titled
+    return _fitting(f"{whose}  {given}".rstrip(), width)
 
 
-def finished(event: ToolFinished, width: int = 200) -> str:
-    """The call, what came back, and how long it took; the result is cut to fit ``width`` characters."""
-    call, took = started(ToolStarted(call=event.call, tool=event.tool)), f"{event.seconds:.1f} s"
-    limit = _LONGEST_ERROR if event.result.is_error else max(_BRIEF, width - len(call) - len(took) - 4)
-    return f"{call}  {brief(event.result, limit)}  {took}"
+def finished(event: ToolFinished, width: int = _WIDE) -> str:
+    """The call, what came back, and how long it took, on ``width`` cells; an error's reason may take more."""
+    took = f"{event.seconds:.1f} s"
+    left = width - len(took) - 4
+    if event.result.is_error:
+        return f"{started(event, left)}  {brief(event.result, _LONGEST_ERROR)}  {took}"
+    came = brief(event.result, _WIDE)
+    # The arguments may take what the result leaves, and the result what the arguments leave.
+    call = started(event, left - min(cell_len(came), max(_BRIEF, left // 3)))
+    return f"{call}  {_fitting(came, max(1, left - cell_len(call)))}  {took}"
+
+
+def _whose(event: ToolStarted | ToolFinished) -> str:
+    server, dot, name = one_line(event.tool, 100).partition(".")
+    account = f"({one_line(event.account, _TITLE)})" if event.account and dot else ""
+    return f"{server}{account}{dot}{name}"
+
+
+def _says_the_same(title: str, tool: str) -> bool:
+    def bare(text: str) -> str:
+        return "".join(filter(str.isalnum, text)).casefold()
+
+    return bare(title) == bare(tool.partition(".")[2])
+
+
+def _fitting(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)).rstrip() + "…"
 
 
 def arguments(call: ToolCall) -> str:

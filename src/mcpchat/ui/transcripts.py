@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from mcpchat.core.messages import (
     File,
     Image,
     Link,
+    Message,
     Part,
     Reasoning,
     Text,
@@ -80,6 +82,30 @@ def shown(nodes: Sequence[Node]) -> Iterator[Shown]:
     if (results := interrupted([node.message for node in nodes])) is not None:
         told = tuple(_result(result, calls, {}) for result in results.results)
         yield Shown(0, "Tools", "", told)
+
+
+def calls(history: Sequence[Message]) -> Iterator[list[str]]:
+    """Each call of a conversation that was answered: the lines of what it was given and what it gave back, whole."""
+    made: dict[str, ToolCall] = {}
+    for message in history:
+        made |= {call.id: call for call in message.calls}
+        for result in message.results:
+            call = made.get(result.call_id)
+            name, given = (call.name.replace("__", "."), _spread(call.arguments)) if call else (result.call_id, "")
+            state = "failed" if result.is_error else "gave back"
+            yield [name, *_indented(given), f"  {state}:", *_indented(_spread(result_text(result))), ""]
+
+
+def _spread(text: str) -> str:
+    """JSON on many lines; other text as it is."""
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _indented(text: str) -> Iterator[str]:
+    return (f"    {line}" for line in text.splitlines())
 
 
 def _about(node: Node) -> str:

@@ -1,0 +1,206 @@
+"""The chat for screen readers, logs and dumb terminals: every line is written once, and says whose it is."""
+
+import asyncio
+import itertools
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TextIO, assert_never
+
+from mcpchat.core import events
+from mcpchat.core.elicitation import Answer
+from mcpchat.core.events import Event
+from mcpchat.core.sanitize import clean
+from mcpchat.ui import stats, tool_lines
+from mcpchat.ui.interrupt import cancelled_by
+
+YOU, MODEL = "you: ", "mcpchat: "
+
+
+class SpokenRenderer:
+    """Events as lines with prefixes. The answer comes line by line, as the model wrote it."""
+
+    def __init__(self, out: TextIO, *, stats: bool = False, reasoning: bool = True) -> None:
+        self._out = out
+        self._stats = stats
+        self._reasoning = reasoning
+        self._text = ""
+        self._prefix = MODEL
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case events.TextDelta(text=text):
+                self._feed(text, MODEL)
+            case events.ReasoningDelta(text=text):
+                if self._reasoning:
+                    self._feed(text, "reasoning: ")
+            case events.MessageAdded(message=message) if message.role == "assistant":
+                self._finish()
+                if message.cut and message.cut not in {"length", "cancelled"}:
+                    self._say(f"warning: the answer ends early: {message.cut}")
+            case events.ToolStarted() | events.ToolFinished():
+                self._call(event)
+            case events.ServerChanged(state="failed" | "login"):
+                self._say(f"warning: {tool_lines.down(event)}")
+            case events.Notice(level=level, text=text):
+                self._say(f"{'warning' if level == 'warning' else 'notice'}: {clean(text)}")
+            case events.TurnFinished() if self._stats and event.usage.total:
+                self._say(f"took: {stats.turn(event)}")
+            case (
+                events.MessageAdded()
+                | events.BranchChanged()
+                | events.TurnStarted()
+                | events.ToolDecided()
+                | events.ToolProgress()
+                | events.ServerChanged()
+                | events.TurnFinished()
+                | events.TurnFailed()
+            ):
+                pass
+            case _:
+                assert_never(event)
+
+    def _call(self, event: events.ToolStarted | events.ToolFinished) -> None:
+        self._finish()
+        if isinstance(event, events.ToolStarted):
+            self._say(f"tool: {tool_lines.started(event)}")
+        else:
+            self._say(f"tool {'failed' if event.result.is_error else 'done'}: {tool_lines.finished(event)}")
+
+    def _feed(self, text: str, prefix: str) -> None:
+        if prefix != self._prefix:
+            self._finish()
+        self._prefix = prefix
+        *lines, self._text = (self._text + text).split("\n")
+        for line in lines:
+            self._line(line)
+
+    def _line(self, line: str) -> None:
+        """The first line of an answer says whose it is."""
+        if line.strip() or not self._prefix.strip():
+            self._say(f"{self._prefix}{clean(line)}")
+            self._prefix = ""
+
+    def _finish(self) -> None:
+        if self._text.strip():
+            self._line(self._text)
+        self._text, self._prefix = "", MODEL
+
+    def _say(self, line: str) -> None:
+        self._out.write(f"{line}\n")
+        self._out.flush()
+
+
+class Lines:
+    """Lines of standard input, read in a thread of their own: the kernel's editing, and nobody waits meanwhile."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._wanted: asyncio.Future[str | None] | None = None
+
+    async def read(self, prompt: str) -> str | None:
+        """The next line, without its newline; None at the end of input."""
+        loop = asyncio.get_running_loop()
+        self._out.write(prompt)
+        self._out.flush()
+        if self._wanted is None:  # else somebody stopped waiting for it, and the thread still reads
+            self._wanted = loop.create_future()
+            threading.Thread(target=self._take, args=(loop, self._wanted), daemon=True).start()
+        line = await asyncio.shield(self._wanted)
+        self._wanted = None
+        return line
+
+    def _take(self, loop: asyncio.AbstractEventLoop, wanted: "asyncio.Future[str | None]") -> None:
+        try:
+            line: str | None = sys.stdin.readline() or None
+        except (OSError, ValueError, UnicodeDecodeError):
+            line = None
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_settle, wanted, line and line.rstrip("\n"))
+
+
+def _settle(wanted: "asyncio.Future[str | None]", line: str | None) -> None:
+    if not wanted.done():
+        wanted.set_result(line)
+
+
+class SpokenPrompt:
+    """The repl's Prompt: one line after the other. A trailing backslash goes on with the next."""
+
+    def __init__(self, lines: Lines, out: TextIO) -> None:
+        self._lines = lines
+        self._out = out
+        self._presses = 0
+        self._draft = ""
+
+    async def next_line(self) -> str | None:
+        if self._draft:
+            self._out.write(f"so far: {clean(self._draft)}\n")
+        whole: list[str] = []
+        for prompt in itertools.chain([YOU], itertools.repeat("and: ")):
+            reading = asyncio.ensure_future(self._lines.read(prompt))
+            with cancelled_by(reading, (signal.SIGINT,)) as caught:
+                try:
+                    line = await reading
+                except asyncio.CancelledError:
+                    if not caught:
+                        raise
+                    self._presses += 1
+                    if self._presses > 1:
+                        return None
+                    self._out.write("\nCtrl-C again, or Ctrl-D, leaves\n")
+                    return ""
+            self._presses = 0
+            if line is None:
+                return None
+            whole.append(line.removesuffix("\\"))
+            if not line.endswith("\\"):
+                break
+        draft, self._draft = self._draft, ""
+        return "\n".join(whole) or draft  # an empty line sends what was said so far
+
+    def echo(self, line: str) -> None:
+        """It stands there already."""
+
+    def work(self, on: bool) -> None:
+        """What is typed meanwhile waits in the terminal."""
+
+    def draft(self, text: str) -> None:
+        self._draft = text
+
+    def take_back(self) -> None:
+        """Nothing is taken before its time."""
+
+
+class SpokenKeys:
+    """Answers to questions, as whole lines: the letter, and Enter."""
+
+    def __init__(self, lines: Lines, out: TextIO) -> None:
+        self._lines = lines
+        self._out = out
+
+    def take_typed_ahead(self) -> str:
+        return ""
+
+    async def quiet(self) -> None:
+        """A line is never half an answer."""
+
+    async def key(self, prompt: str, keys: str, *, enter: bool = False) -> str:
+        while (line := await self._lines.read(f"question:{prompt.rstrip()}: ")) is not None:
+            typed = line.strip().casefold()[:1]
+            if typed and typed in keys.casefold():
+                return keys[keys.casefold().index(typed)]
+            if not typed and enter:
+                return "enter"
+            self._out.write(f"warning: one of {', '.join(keys)}, and Enter\n")
+        return "escape"
+
+    async def line(self, prompt: str, default: str, problem: Callable[[str], str] | None = None) -> str | Answer:
+        told = f" (Enter: {clean(default)})" if default else ""
+        while (line := await self._lines.read(f"question:{prompt.rstrip().removesuffix(':')}{told}: ")) is not None:
+            typed = line or default
+            if problem is None or not (wrong := problem(typed)):
+                return typed
+            self._out.write(f"warning: {wrong}\n")
+        return Answer(action="decline")

@@ -36,7 +36,8 @@ import sys
 from rich.console import Console
 from rich.live import Live
 from rich.markdown import Markdown
-with open(sys.argv[1], encoding="utf-8") as file, Live(console=Console(width=80, height=24), auto_refresh=False) as live:
+screen = Console(width=80, height=24)
+with open(sys.argv[1], encoding="utf-8") as file, Live(console=screen, auto_refresh=False) as live:
     text = ""
     while piece := file.read(80):
         text += piece

@@ -22,6 +22,7 @@ from mcpchat.core.ports import ModelChoice, ModelEvent, ModelRequest, Options
 from mcpchat.core.tools import nearest
 
 if TYPE_CHECKING:
+    from mcpchat.adapters.local_models import LocalServer
     from mcpchat.adapters.openai_model import OpenAIModel
 
 DEFAULT_MODEL = "gpt-5.5"
@@ -366,7 +367,11 @@ async def first_screen() -> tuple[str, dict[str, ModelEntry]]:
     """What somebody without a model is told in the chat, where the demo answers; and the local models to go on with."""
     from mcpchat.adapters import local_models
 
-    found = [server for server in await local_models.find() if server.models]
+    return without_a_model([server for server in await local_models.find() if server.models])
+
+
+def without_a_model(found: "Sequence[LocalServer]") -> tuple[str, dict[str, ModelEntry]]:
+    """The first screen where these servers run on this machine, and their models by the names that it gives them."""
     entries = {
         server.name.lower().replace(" ", "").partition(".")[0]: ModelEntry(
             name=server.models[0], base_url=server.base_url
@@ -378,14 +383,16 @@ async def first_screen() -> tuple[str, dict[str, ModelEntry]]:
         for server, label in zip(found, entries, strict=True)
     ]
     lines = (
-        "mcpchat lets a language model use tools: MCP servers, on this machine or elsewhere.",
-        "No model is set up. This is the demo: no language model, but it calls a real server, the calculator.",
+        "mcpchat lets a language model use tools: MCP servers, here or elsewhere.",
+        "No model is set up. What answers is the demo: no language model, but it really",
+        "calls the tools, such as the calculator's.",
         "",
         "  try it           What is 1234 * 5678?",
-        "  a model          export OPENAI_API_KEY=...   (and OPENAI_BASE_URL, if it is not OpenAI's)",
-        *(f"  on this machine  {line}" for line in here or ["no model was found (Ollama, LM Studio, llama.cpp)"]),
-        "  a first server   mcpchat servers add notes -- npx -y @modelcontextprotocol/server-filesystem ~/notes",
-        "  to keep it       mcpchat config init writes a commented config file",
+        "  a model          export OPENAI_API_KEY=... (OPENAI_BASE_URL too, if not OpenAI's)",
+        *(f"  on this machine  {line}" for line in here or ["none found (Ollama, LM Studio, llama.cpp)"]),
+        "  a first server   mcpchat servers add wiki https://mcp.deepwiki.com/mcp",
+        "  to keep it all   mcpchat config init writes a commented config file",
+        "  what else        /help",
     )
     return "\n".join(lines), entries
 

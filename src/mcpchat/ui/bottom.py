@@ -6,6 +6,7 @@ no line that is being typed, and a line can be typed while an answer comes.
 
 import asyncio
 import io
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,18 +19,18 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.filters import Condition, emacs_mode, has_focus, vi_navigation_mode
 from prompt_toolkit.formatted_text import ANSI, AnyFormattedText, FormattedText
 from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
 from prompt_toolkit.key_binding.bindings.auto_suggest import load_auto_suggest_bindings
-from prompt_toolkit.key_binding.bindings.open_in_editor import load_open_in_editor_bindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import ConditionalContainer, Dimension, Float, FloatContainer, HSplit, Layout, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import AppendAutoSuggestion, HighlightIncrementalSearchProcessor
-from prompt_toolkit.output import create_output
+from prompt_toolkit.output import Output, create_output
+from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import Style
 from prompt_toolkit.widgets import SearchToolbar
 from rich.cells import cell_len
@@ -38,7 +39,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from mcpchat.core.sanitize import clean, one_line
-from mcpchat.ui.live import as_text, lines_of
+from mcpchat.ui.live import CLEAR, as_text, lines_of
 
 _MENU = 8  # rows of suggestions
 _REDRAW = 1 / 30  # seconds, at least, between two drawings
@@ -85,19 +86,40 @@ class _App(Application[None]):
 
     reflows = True
 
-    def _on_resize(self) -> None:
-        """A narrower window has broken the lines that were drawn: there are more to erase than were drawn."""
+    _width = 0  # of the window when it was last drawn
+
+    def mend(self) -> None:
+        """Erase what was drawn in a wider window: the terminal has broken its lines, and there are more of them now."""
         screen, width = self.renderer.last_rendered_screen, max(1, self.output.get_size().columns)
-        if screen is not None and self.reflows and not self._running_in_terminal:
-            at = self.renderer._cursor_pos
-            more = at.x // width
-            for y in range(at.y):
-                drawn = ((x + char.width, char.char) for x, char in screen.data_buffer.get(y, {}).items())
-                used = max((end for end, shown in drawn if shown.strip()), default=0)
-                more += max(0, -(-used // width) - 1)
-            if more:
-                self.output.cursor_up(more)
+        narrower, self._width = width < self._width, width
+        if screen is None or not narrower or not self.reflows or self._running_in_terminal:
+            return
+        at = self.renderer._cursor_pos
+        more = at.x // width
+        for y in range(at.y):
+            drawn = ((x + char.width, char.char) for x, char in screen.data_buffer.get(y, {}).items())
+            used = max((end for end, shown in drawn if shown.strip()), default=0)
+            more += max(0, -(-used // width) - 1)
+        if more:
+            self.output.cursor_up(more)
+        self.renderer.erase(leave_alternate_screen=False)
+
+    def _on_resize(self) -> None:
+        self.mend()
         super()._on_resize()
+
+
+class _Terminal(Vt100_Output):
+    def erase_down(self) -> None:
+        self.write_raw(CLEAR)
+
+
+def _output() -> Output:
+    if sys.platform == "win32":
+        return create_output(sys.stdout)
+    terminal = _Terminal.from_pty(sys.stdout, term=os.environ.get("TERM"))
+    terminal.enable_cpr = False  # asked where its cursor is, a slow terminal would answer amid what is typed
+    return terminal
 
 
 class Bottom:
@@ -149,13 +171,10 @@ class Bottom:
             preview_search=True,
             input_processors=[HighlightIncrementalSearchProcessor(), AppendAutoSuggestion()],
         )
-        self._output = create_output(sys.stdout)
-        self._output.enable_cpr = False  # type: ignore[attr-defined]  # its answers would be keys in a slow terminal
+        self._output = _output()
         self._app = _App(
             layout=Layout(self._container(prompt, search), focused_element=prompt),
-            key_bindings=merge_key_bindings(
-                [load_auto_suggest_bindings(), load_open_in_editor_bindings(), self._keys()]
-            ),
+            key_bindings=merge_key_bindings([load_auto_suggest_bindings(), self._keys()]),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             style=_STYLE,
             output=self._output,
@@ -235,6 +254,7 @@ class Bottom:
         """Just before the bottom is drawn: what is to stand above it."""
         text, self._above = "".join(self._above), []
         self._output.write_raw(_BEGIN)
+        self._app.mend()  # what is drawn before the signal of a resize comes would stand in the wrong place
         if text:
             app.renderer.erase()
             self._output.write_raw(text if text.endswith("\n") else f"{text}\n")
@@ -372,11 +392,13 @@ class Bottom:
         empty = typing & Condition(lambda: not self.buffer.text)
         keys = KeyBindings()
         keys.add("enter", filter=typing)(self._on_enter)
-        keys.add("escape", "enter", filter=typing)(self._on_new_line)
+        keys.add("escape", "enter", filter=typing & emacs_mode)(self._on_new_line)
         keys.add("c-j", filter=typing)(self._on_new_line)
         keys.add(Keys.BracketedPaste, filter=typing)(self._on_paste)
         keys.add("c-c")(self._on_stop)
         keys.add("c-d", filter=empty)(lambda event: self._leave())
+        keys.add("c-x", "c-e", filter=typing)(lambda event: event.current_buffer.open_in_editor())
+        keys.add("v", filter=typing & vi_navigation_mode)(lambda event: event.current_buffer.open_in_editor())
         keys.add("c-z")(lambda event: event.app.suspend_to_background())
         keys.add("c-l")(lambda event: event.app.renderer.clear())
         keys.add("c-t")(lambda event: self._fold())

@@ -20,6 +20,7 @@ from mcpchat.ui.room import Room
 
 _LOG_LINES = 40
 _MOST_MODELS = 40
+_ROOMY = 100  # columns, in which a command's twin has its place too
 _DIGITS = 9  # of a number that somebody types
 
 
@@ -37,7 +38,8 @@ async def _help(room: Room, argument: str) -> None:
     width = max(len(f"{command.name} {command.argument}") for command in COMMANDS)
     for command in COMMANDS:
         shown = Text(f"  {f'{command.name} {command.argument}':<{width}}  {command.help}")
-        room.console.print(shown.append(f"  {command.twin}" if command.twin else "", style="dim"))
+        roomy = room.console.width >= _ROOMY
+        room.console.print(shown.append(f"  {command.twin}" if command.twin and roomy else "", style="dim"))
     for line in KEYS:
         room.say(f"  {line}", "dim")
 
@@ -238,9 +240,10 @@ COMMANDS: Sequence[Command] = (
     Command("/exit", "", "leave", _exit, ("/quit",)),
 )
 KEYS = (
-    "Enter sends; Alt-Enter, Ctrl-J or a trailing \\ make a new line; Ctrl-X Ctrl-E opens $EDITOR",
-    "Up and Ctrl-R: what was typed before; Tab completes; Right takes the suggestion; @ names files and resources",
-    "Ctrl-C cancels an answer, Ctrl-T folds reasoning, Ctrl-D leaves; what you send meanwhile waits its turn",
+    "Enter sends; Alt-Enter, Ctrl-J or \\ at the end: a new line; Ctrl-X Ctrl-E: $EDITOR",
+    "Up, Ctrl-R: what was typed before; Tab completes; Right takes the suggestion",
+    "@ names files and servers' resources; /server:prompt and /template:name send one",
+    "Ctrl-C cancels an answer; Ctrl-T folds reasoning; Ctrl-D leaves",
 )
 TEMPLATES = "template"  # /template:NAME is one of the person's own
 _BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}

@@ -10,7 +10,10 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
-_UP_AND_CLEAR = "\x1b[{}A\x1b[J"
+# The first line by itself, and what is below from its second cell on: from the screen's first cell on, some terminals
+# (tmux) would take it for a wish to keep what is there in their history.
+CLEAR = "\x1b[K\x1b[C\x1b[J\x1b[D"
+_UP_AND_CLEAR = "\x1b[{}A" + CLEAR
 _TAB = 8
 
 

@@ -19,6 +19,7 @@ REDRAW_EVERY = 1 / 12  # seconds
 _SHARE = 10  # drawing takes at most a tenth of the time
 _LISTS = frozenset({"bullet_list_open", "ordered_list_open"})
 _WORD = re.compile(r"(?<=\S)\s(?=[^\W\d_])")  # before a letter, nothing begins but what goes on
+_KEPT = 3  # rows of a paragraph that are drawn again
 _CUTS = 8  # places of a paragraph where a cut is tried
 
 
@@ -43,7 +44,8 @@ class MarkdownStream:
     """Takes a message in pieces and shows it on a screen.
 
     A block stays open until the next one begins, and is drawn whole. Three kinds give up what is final before: a list
-    its finished items, and code and a paragraph that outgrow the screen their upper lines.
+    its finished items, a paragraph its upper lines, and code those that the screen cannot hold. The less is live, the
+    less a window that becomes narrower can push out of reach.
     """
 
     def __init__(
@@ -193,21 +195,26 @@ class MarkdownStream:
         segments = [segment for line in lines for segment in unbroken(line, console)]
         return rows_of(console, Segments(segments)) if segments else []
 
-    # A paragraph.
-
     def _over(self, rows: list[list[Segment]]) -> int:
         """How many rows to print, where there are too many: so many that it need not be done again for each line."""
         return len(rows) - self._screen.room // 2 if len(rows) > self._screen.room else 0
 
+    # A paragraph.
+
+    def _too_many(self, rows: list[list[Segment]]) -> int:
+        """How many rows of a paragraph to print."""
+        kept = min(_KEPT, self._screen.room)
+        return len(rows) - kept + 1 if len(rows) > kept else 0
+
     def _outgrown(self, tokens: list[Token]) -> bool:
-        """Whether the text is a paragraph that the screen cannot hold: it is one to cut from now on."""
+        """Whether the text is a paragraph of many rows: it is one to cut from now on."""
         if not self._text.strip():
             return False
         opened = parsed(self._text)
         if [token.type for token in opened if token.level == 0] != ["paragraph_open", "paragraph_close"]:
             return False
-        if self._over(rows_of(self._screen.console, Markdown(opened))) <= 0:
-            return False
+        if "|" in self._text or not self._too_many(rows_of(self._screen.console, Markdown(opened))):
+            return False  # what may be the head of a table is not cut
         self._within, self._text = _Paragraph(Text()), self._text.lstrip()
         return True
 
@@ -224,7 +231,7 @@ class MarkdownStream:
             self._text = self._text[_offset(whole, cut) :] if cut is not None else self._text[len(whole) :]
             self._within, self._gap, self._item = None, True, None
             return bool(self._text)
-        over = self._over(rows_of(console, paragraph.head + inline_text(console, self._text)))
+        over = self._too_many(rows_of(console, paragraph.head + inline_text(console, self._text)))
         if over > 0 and (cut := _safe_cut(self._text)):
             paragraph.head += inline_text(console, self._text[:cut])
             self._text = self._text[cut:]

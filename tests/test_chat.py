@@ -1,0 +1,489 @@
+"""The chat as a person sees it: one line at the bottom that lives through everything above it."""
+
+import base64
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.double import ModelDouble, Reply, chunk, text, tool_call
+from tests.terminal import Terminal
+
+CAPABLE = str(Path(__file__).with_name("servers") / "capable.py")
+ENTER, ESC, CTRL_C, CTRL_D, UP = "\r", "\x1b", "\x03", "\x04", "\x1b[A"
+PASTE = "\x1b[200~{}\x1b[201~"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000040000000408020000002693092900000010494441547801636060f8cf8000480000001a00017c0b"
+)
+
+
+def slowly(*pieces: str, pause: float = 0.1) -> Reply:
+    return Reply([*(chunk({"content": piece}) for piece in pieces), chunk({}, "stop")], pause=pause)
+
+
+@pytest.fixture
+def environ(model_double: ModelDouble, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "c.toml").write_text("[servers.none]\nbuiltin = 'calculator'\nenabled = false\n")
+    return {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
+
+
+def said(double: ModelDouble, request: int = -1) -> list[str]:
+    return [message["content"] for message in double.requests[request]["messages"] if message["role"] == "user"]
+
+
+def configured(tmp_path: Path, more: str) -> None:
+    with (tmp_path / "c.toml").open("a") as file:
+        file.write(more)
+
+
+def test_what_is_typed_during_an_answer_waits_its_turn_and_is_shown(
+    installed: str, environ: dict[str, str], model_double: ModelDouble
+) -> None:
+    model_double.replies = [slowly(*(f"word{n} " for n in range(25))), text("Two."), text("Three.")]
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("word3")
+        terminal.send("two" + ENTER)
+        terminal.wait_for("next: two")
+        terminal.send("three")
+        screen = terminal.wait_for("> three")
+        assert screen.index("word3") < screen.index("next: two") < screen.index("> three") < screen.index("answering")
+        assert len(model_double.requests) == 1
+        terminal.wait_for("Two.")
+        assert "next:" not in terminal.text
+        terminal.send(ENTER)
+        screen = terminal.wait_for("Three.")
+    assert said(model_double) == ["one", "two", "three"]
+    assert re.findall(r"^> (\w+)$", screen, re.MULTILINE)[:3] == ["one", "two", "three"]
+    assert re.findall(r"word\d+", screen) == [f"word{n}" for n in range(25)]
+
+
+def test_a_cancelled_answer_gives_back_what_was_sent_after_it(
+    installed: str, environ: dict[str, str], model_double: ModelDouble
+) -> None:
+    model_double.replies = [Reply([chunk({"content": "Once"})], hang=True), text("Well.")]
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("Once")
+        terminal.send("two" + ENTER + "three" + ENTER)
+        terminal.wait_for("next: three")
+        terminal.send(UP)  # on an empty line: back to be changed
+        terminal.wait_for("> two\n  three")
+        terminal.send(ENTER)
+        terminal.wait_for("next: two")
+        terminal.send("four" + CTRL_C)
+        terminal.wait_for("cancelled")
+        terminal.wait_for("> two\n  three\n  four")
+        terminal.send(ENTER)
+        terminal.wait_for("Well.")
+    assert said(model_double) == ["one", "two\nthree\nfour"]
+
+
+def test_a_notice_breaks_no_line_that_is_being_typed(installed: str, environ: dict[str, str], tmp_path: Path) -> None:
+    failing = "import time, sys; time.sleep(2.5); sys.exit('no disk')"
+    configured(tmp_path, f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["-c", "{failing}"]\n')
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("1 starting")
+        terminal.send("a line that I am")
+        screen = terminal.wait_for("server bad is down")
+        terminal.send(" typing")
+        screen = terminal.wait_for("> a line that I am typing")
+        assert screen.count("a line that") == 1
+        assert screen.index("no disk") < screen.index("> a line")
+        assert "bad is down" in screen[screen.index("> a line") :]  # in the status line
+
+
+def test_many_lines_are_one_message_however_they_come(
+    installed: str, environ: dict[str, str], model_double: ModelDouble
+) -> None:
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one\\" + ENTER + "two" + ESC + ENTER + "three\nfour")
+        terminal.wait_for("> one\n  two\n  three\n  four")
+        terminal.send(PASTE.format("\rfive\r\nsix") + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("more" + ENTER)
+        terminal.wait_for("Hello.", count=2)
+    assert said(model_double) == ["one\ntwo\nthree\nfour\nfive\nsix", "more"]
+
+
+def test_the_history_is_searched_and_suggested_in_the_next_session(
+    installed: str, environ: dict[str, str], model_double: ModelDouble
+) -> None:
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        for number, line in enumerate(("what is in the attic", "and the cellar"), 1):
+            terminal.send(line + ENTER)
+            terminal.wait_for("Hello.", count=number)
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("what i")
+        terminal.wait_for("> what is in the attic")  # in grey
+        terminal.send("\x1b[C" + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("\x12cell")
+        terminal.wait_for("> and the cellar")
+        terminal.send(ENTER)
+        terminal.read(0.3)
+        terminal.send(ENTER)
+        terminal.wait_for("Hello.", count=2)
+    assert said(model_double) == ["what is in the attic", "and the cellar"]
+
+
+def test_vi_keys_move_and_change(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    configured(tmp_path, '[chat]\nkeys = "vi"\n')
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("bad words" + ESC)
+        terminal.read(0.4)
+        terminal.send("0cegood" + ESC)
+        terminal.wait_for("> good words")
+        terminal.send(ENTER)
+        terminal.wait_for("Hello.")
+    assert said(model_double) == ["good words"]
+
+
+def test_the_line_is_edited_in_the_editor(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf " from the editor" >> "$1"\n')
+    editor.chmod(0o755)
+    with Terminal([installed], environ=environ | {"EDITOR": str(editor), "VISUAL": ""}) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("words\x18\x05")
+        terminal.wait_for("> words from the editor")
+        terminal.send(ENTER)
+        terminal.wait_for("Hello.")
+    assert said(model_double) == ["words from the editor"]
+
+
+def test_files_are_completed_and_attached_and_pasted_names_are_not(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    (tmp_path / "notes about it.txt").write_text("buy milk")
+    (tmp_path / "secret.txt").write_text("do not tell")
+    with Terminal([installed], environ=environ, cwd=tmp_path, columns=100) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("what is in @no")
+        terminal.wait_for('@"notes about it.txt"  file')
+        terminal.send("\t" + ENTER)
+        terminal.wait_for("notes about it.txt goes with it")
+        terminal.wait_for("Hello.")
+        assert "buy milk" in str(model_double.requests[-1]["messages"][-1]["content"])
+        terminal.send("sum up: " + PASTE.format("see @secret.txt") + ENTER)
+        terminal.wait_for("@secret.txt was pasted in: it is not attached")
+        terminal.wait_for("Hello.", count=2)
+        assert "do not tell" not in str(model_double.requests[-1])
+        terminal.send("ask @nobody" + ENTER)
+        terminal.wait_for("Hello.", count=3)
+    assert said(model_double)[-1] == "ask @nobody"
+
+
+def test_a_call_shows_its_progress_its_line_and_all_of_it_on_demand(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    configured(
+        tmp_path,
+        f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{CAPABLE}"]\n[approvals]\ndefault = "allow"\n',
+    )
+    both = [
+        {
+            "index": n,
+            "id": f"c{n}",
+            "function": {"name": "box__steps", "arguments": f'{{"count": {count}, "pause": 0.3}}'},
+        }
+        for n, count in enumerate((4, 6))
+    ]
+    model_double.replies = [Reply([chunk({"tool_calls": both}), chunk({}, "tool_calls")]), text("Counted.")]
+    with Terminal([installed], environ=environ | {"PAGER": "cat"}) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("count" + ENTER)
+        screen = terminal.wait_for("· 2 of 6 step 2")
+        assert len(re.findall(r"^  [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] box\.steps", screen, re.MULTILINE)) == 2
+        assert "2 tools run" in screen
+        screen = terminal.wait_for("Counted.")
+        lines = [line for line in screen.splitlines() if "✓ box.steps" in line]
+        assert len(lines) == 2
+        assert all(re.search(r" \d\.\d s$", line) and len(line) <= 80 for line in lines)
+        assert "of 6" not in screen
+        terminal.send("/last 1" + ENTER)
+        terminal.wait_for("gave back:")
+        assert '"count": 6' in terminal.text
+        terminal.send("/last 9" + ENTER)
+        terminal.wait_for("there were only 2 calls")
+
+
+def test_reasoning_is_dim_and_folds(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    pieces = [chunk({"reasoning_content": piece}) for piece in ("Let me ", "think.\nThe moon ", "is far away.")]
+    model_double.replies = [Reply([*pieces, chunk({"content": "Far."}), chunk({}, "stop")], pause=0.2)] * 3
+    with Terminal([installed], environ=environ | {"PAGER": "cat"}) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        screen = terminal.wait_for("Far.")
+        assert "  Let me think.\n  The moon is far away.\nFar." in screen
+        assert re.search(rb"\x1b\[2;3m  Let me think", terminal.raw)
+        terminal.send("\x14" + "two" + ENTER)
+        terminal.wait_for("thought for")
+        terminal.wait_for("Far.", count=2)
+        assert terminal.text.count("Let me think") == 1
+        terminal.send("/last" + ENTER)
+        terminal.wait_for("Let me think", count=2)
+    configured(tmp_path, '[chat]\nreasoning = "fold"\n')
+    with Terminal([installed, "ask", "three"], environ=environ) as terminal:
+        assert terminal.wait_exit() == 0
+        assert "thought for" in terminal.text
+        assert "Let me think" not in terminal.text
+
+
+@pytest.mark.parametrize("program", ["iTerm.app", "ghostty", ""])
+def test_a_picture_is_shown_where_the_terminal_can_and_told_of_elsewhere(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path, program: str
+) -> None:
+    server = tmp_path / "painter.py"
+    server.write_text(
+        "from mcp.server import MCPServer\nfrom mcp.server.mcpserver import Image\n"
+        f"server = MCPServer('painter')\n@server.tool()\ndef paint() -> Image:\n    '''Paint.'''\n"
+        f"    return Image(data={PNG!r}, format='png')\nserver.run()\n"
+    )
+    configured(
+        tmp_path,
+        f'[servers.art]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n[approvals]\ndefault = "allow"\n',
+    )
+    model_double.replies = [tool_call("art__paint", "{}"), text("Painted.")]
+    with Terminal([installed], environ=environ | {"TERM_PROGRAM": program, "TMUX": ""}) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("paint" + ENTER)
+        screen = terminal.wait_for("Painted.")
+    wanted = {
+        "iTerm.app": b"\x1b]1337;File=inline=1;width=1;height=1;",
+        "ghostty": b"\x1b_Ga=T,f=100,q=2,c=1,r=1,m=0;iVBOR",
+        "": b"image/png, 4 x 4, 1 kB",
+    }
+    assert wanted[program] in terminal.raw
+    assert ("image/png, 4 x 4" in screen) == (program == "")
+
+
+def test_the_answer_and_its_code_are_copied_through_the_terminal(
+    installed: str, environ: dict[str, str], model_double: ModelDouble
+) -> None:
+    model_double.replies = [text("Do:\n\n```sh\nls -l\n```\n")]
+    nothing = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    with Terminal([installed], environ=environ | nothing) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("/copy" + ENTER)
+        terminal.wait_for("there is no answer yet")
+        terminal.send("how" + ENTER)
+        terminal.wait_for("ls -l")
+        terminal.send("/copy" + ENTER)
+        terminal.wait_for("copied 20 characters")
+        terminal.send("/copy code" + ENTER)
+        terminal.wait_for("copied 6 characters")
+    assert b"\x1b]52;c;" + base64.b64encode(b"Do:\n\n```sh\nls -l\n```") + b"\x07" in terminal.raw
+    assert b"\x1b]52;c;bHMgLWwK\x07" in terminal.raw
+
+
+@pytest.mark.parametrize(("how", "sign"), [("bell", b"\a"), ("desktop", b"\x1b]9;mcpchat"), ("off", b"")])
+def test_a_long_turn_that_ends_unseen_is_told_of(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path, how: str, sign: bytes
+) -> None:
+    configured(tmp_path, f'[chat]\nnotify = "{how}"\nnotify_after = 0.3\n')
+    model_double.replies = [slowly("a ", "b ", "c.", pause=0.3), slowly("d ", "e ", "f.", pause=0.3)]
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("a b c.")
+        terminal.read(0.5)
+        rung = len(terminal.raw)
+        assert (not sign) or sign in terminal.raw
+        assert sign or b"\a" not in terminal.raw
+        terminal.send("two" + ENTER)
+        terminal.wait_for("d e")
+        terminal.send("I am here")
+        terminal.wait_for("d e f.")
+        terminal.read(0.5)
+        assert not sign or sign not in terminal.raw[rung:]
+
+
+def test_the_plain_chat_writes_every_line_once_and_says_whose_it_is(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    configured(tmp_path, f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{CAPABLE}"]\n')
+    model_double.replies = [
+        Reply([chunk({"reasoning_content": "Hm.\n"}), chunk({"content": "One **two**\nthree"}), chunk({}, "stop")]),
+        tool_call("box__order", "{}"),
+        text("Ordered."),
+        Reply([chunk({"content": "Long\nstory"})], hang=True),
+    ]
+    with Terminal([installed, "--plain"], environ=environ) as terminal:
+        terminal.wait_for("you:")
+        terminal.send("hi\\\rthere\r")
+        terminal.wait_for("reasoning: Hm.\nmcpchat: One **two**\nthree\nyou:")
+        terminal.send("order\r")
+        terminal.wait_for("no and [r]ea")
+        terminal.send("q\r")
+        terminal.wait_for("warning: one of y, n, a, s, e, r, and Enter")
+        terminal.send("y\r")
+        terminal.wait_for("question:    :")
+        terminal.send("large\r")
+        terminal.wait_for("warning: ")
+        terminal.send("42\r")
+        terminal.wait_for("[d]ecline:")
+        terminal.send("s\r")
+        terminal.wait_for("tool done: box.order  size 42")
+        terminal.wait_for("mcpchat: Ordered.")
+        terminal.send("go on\r")
+        terminal.wait_for("mcpchat: Long")
+        terminal.send(CTRL_C)
+        terminal.wait_for("cancelled")
+        terminal.send("/nothing\r")
+        terminal.wait_for("no command /nothing")
+        terminal.send(CTRL_C)
+        terminal.wait_for("Ctrl-C again, or Ctrl-D, leaves")
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    assert b"\x1b" not in terminal.raw
+    assert said(model_double, 0) == ["hi\nthere"]
+
+
+def test_a_dumb_terminal_gets_the_plain_chat(installed: str, environ: dict[str, str]) -> None:
+    with Terminal([installed], environ=environ | {"TERM": "dumb"}) as terminal:
+        terminal.wait_for("you:")
+        terminal.send("hi\r")
+        terminal.wait_for("mcpchat: Hello.")
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    assert b"\x1b" not in terminal.raw
+
+
+def test_without_colour_without_unicode_and_on_forty_columns(
+    installed: str, environ: dict[str, str], model_double: ModelDouble
+) -> None:
+    model_double.replies = [text("# Head\n\n- item `x`\n\n> quote\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nnaïve → end")]
+    few = {"NO_COLOR": "1", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    with Terminal([installed], environ=environ | few, columns=40) as terminal:
+        terminal.wait_for("/help")
+        terminal.send("show" + ENTER)
+        screen = terminal.wait_for("end\n")
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    assert " - item x" in screen
+    assert "| quote" in screen
+    assert screen.isascii()
+    assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|9[0-7])m", terminal.raw)
+
+
+def test_a_first_run_says_what_this_is_and_is_useful_at_once(installed: str) -> None:
+    with Terminal([installed]) as terminal:
+        screen = terminal.wait_for("\ndemo · ")
+        assert len(screen[: screen.index("\n>")].splitlines()) <= 11
+        for wanted in ("No model is set up", "OPENAI_API_KEY", "mcpchat servers add", "on this machine", "/help"):
+            assert wanted in screen
+        terminal.send("What is 1234 * 5678?" + ENTER)
+        terminal.wait_for("= 7006652")
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    with Terminal([installed, "-m", "gpt-5.5"]) as terminal:
+        assert terminal.wait_exit() == 2
+
+
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator["Tmux"]:
+    there = Tmux(tmp_path / "tmux.sock")
+    yield there
+    there.run("kill-server")
+
+
+class Tmux:
+    """A terminal that breaks lines anew when its size changes, and keeps what has scrolled off."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(["tmux", "-S", str(self._socket), *words], capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def start(self, command: str, environ: dict[str, str], columns: int, lines: int) -> None:
+        variables = [word for name, value in environ.items() for word in ("-e", f"{name}={value}")]
+        self.run("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines), *variables, command)
+
+    def resize(self, columns: int, lines: int) -> None:
+        self.run("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def send(self, *keys: str) -> None:
+        self.run("send-keys", *keys)
+
+    def text(self) -> str:
+        """The screen and all before it, lines that the terminal broke in one piece."""
+        return self.run("capture-pane", "-p", "-J", "-S", "-")
+
+    def wait_for(self, wanted: str, count: int = 1) -> str:
+        end = time.monotonic() + 20
+        while (shown := self.text()).count(wanted) < count:
+            assert time.monotonic() < end, f"{wanted!r} did not show. The screen:\n{shown}"
+            time.sleep(0.05)
+        return shown
+
+
+def isolated_environ(environ: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("XDG_", "HOME", "PATH"))} | environ
+
+
+def test_nothing_is_lost_or_doubled_when_the_window_changes_amid_an_answer(
+    tmux: Tmux, installed: str, environ: dict[str, str], model_double: ModelDouble
+) -> None:
+    words = [f"word{n}" for n in range(160)]
+    code = [f"line_{n} = {n}" for n in range(40)]
+    answer = [f"{word} " for word in words] + ["\n\n```python\n"] + [f"{line}\n" for line in code] + ["```\n\nThe end."]
+    model_double.replies = [slowly(*answer, pause=0.02)]
+    tmux.start(installed, isolated_environ(environ), 80, 16)
+    tmux.wait_for("m · no servers")
+    tmux.send("go", "Enter")
+    for seen, columns in (("word30 ", 50), ("word70 ", 100), ("word110 ", 33), ("line_5 ", 60), ("line_20 ", 90)):
+        tmux.wait_for(seen)
+        tmux.resize(columns, 16)
+    tmux.send("half a thought")
+    screen = tmux.wait_for("The end.")
+    screen = tmux.wait_for("> half a thought")
+    assert re.findall(r"word\d+", screen) == words
+    assert re.findall(r"line_\d+ = \d+", screen) == code
+    assert screen.count("> go") == screen.count("> half") == screen.count("The end.") == 1
+    assert screen.count("· no servers") == 2  # the first line, and the last
+    tmux.send("C-l")
+    time.sleep(0.5)
+    assert tmux.run("capture-pane", "-p").lstrip().startswith("> half a thought")
+
+
+def test_the_shell_gets_its_terminal_back_in_order(tmux: Tmux, installed: str, environ: dict[str, str]) -> None:
+    shell = isolated_environ(environ)
+    tmux.start("env PS1='shell> ' bash --norc --noprofile -i", shell, 80, 24)
+    tmux.wait_for("shell>")
+    tmux.send(f"{installed}", "Enter")
+    tmux.wait_for("m · no servers")
+    tmux.send("half a line", "C-z")
+    tmux.wait_for("Stopped")
+    tmux.send("stty -a | grep -o ' echo \\| icanon ' | tr -d '\\n'; fg", "Enter")
+    screen = tmux.wait_for("> half a line", count=2 if "> half a line" in tmux.text() else 1)
+    assert " icanon  echo " in screen or " echo  icanon " in screen
+    tmux.send("C-z")
+    tmux.wait_for("Stopped", count=2)
+    tmux.send("kill -TERM %1; fg", "Enter")
+    tmux.wait_for("shell>", count=4)
+    tmux.send("stty -a | grep -c ' echo .*\\|icanon'; echo code $?", "Enter")
+    tmux.wait_for("code 0")
+    tmux.send("type me", "C-u", "echo seen", "Enter")
+    tmux.wait_for("\nseen")

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -13,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyte
+from rich.style import Style
+from rich.text import Text
 
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
@@ -62,6 +65,29 @@ class Terminal:
         """The screen, and what has scrolled off it, without trailing blanks."""
         past = ["".join(line[x].data for x in range(self._screen.columns)) for line in self._screen.history.top]
         return "\n".join(line.rstrip() for line in (*past, *self._screen.display)).rstrip()
+
+    def rows(self) -> list[Text]:
+        """The screen as rich's texts, with its colours; the rows that nothing is on at its end left out."""
+        rows = [self._row(y) for y in range(self._screen.lines)]
+        while rows and not rows[-1].plain.strip():
+            rows.pop()
+        return rows
+
+    def _row(self, y: int) -> Text:
+        row = Text()
+        for x in range(self._screen.columns):
+            char = self._screen.buffer[y][x]
+            colour = {"brown": "yellow"}.get(char.fg, char.fg.replace("bright", "bright_"))
+            colour = f"#{colour}" if re.fullmatch(r"[0-9a-f]{6}", colour) else colour
+            style = Style(
+                color=None if colour == "default" else colour,
+                bold=char.bold,
+                italic=char.italics,
+                underline=char.underscore,
+                reverse=char.reverse,
+            )
+            row.append(char.data, style)
+        return row
 
     @property
     def title(self) -> str:

@@ -50,6 +50,19 @@ def test_a_question_to_a_model_leaves_the_mcp_sdk_alone_while_the_tools_are_know
         assert loaded_by(code.replace("'{}'", "'ask', 'hello'")).isdisjoint({"mcp", "prompt_toolkit", "rich"})
 
 
+def test_the_prompt_is_there_before_the_sdks_are() -> None:
+    assert loaded_by(
+        "import mcpchat.cli.chatting, mcpchat.ui.bottom, mcpchat.ui.completer, mcpchat.ui.asker"
+    ).isdisjoint({"openai", "mcp", "mcp_types", "keyring", "google", "pydantic", "httpx2"})
+    chosen = (
+        "import asyncio, pathlib\nfrom mcpchat.app import Models, Setup, Paths\nfrom mcpchat.core.config import Config\n"
+        "setup = Setup(config=Config(), environ={'OPENAI_BASE_URL': 'http://127.0.0.1:9/v1'}, paths=Paths(*[pathlib.Path('.')] * 4))\n"
+        "models = Models(setup, at_ease=True)\nprint(asyncio.run(models.choose('m')).at)"
+    )
+    assert "openai" not in loaded_by(chosen)
+    assert "openai" in loaded_by(f"{chosen}\nasyncio.run(models.warm())")
+
+
 def test_the_stored_files_are_those_that_the_code_makes() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/generate.py", "--check"], capture_output=True, text=True, timeout=50

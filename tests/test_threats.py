@@ -51,7 +51,7 @@ def test_what_hides_in_a_servers_words_does_not_reach_the_model(desk: StrangeBox
 def test_the_first_use_of_a_server_is_told_and_what_it_claims_loosens_nothing(desk: StrangeBox) -> None:
     desk.double.replies = [tool_call("box__say", "{}"), text("ok")]
     done = desk.run("ask", "go")
-    assert "box: 1 tools, recorded as they are at their first use" in done.stderr
+    assert "box: 1 tool, recorded as they are at their first use" in done.stderr
     assert done.returncode == 6  # it says that it only reads: nobody marked it as trusted
     assert (
         "box.say was not run: default: ask, and there is nobody to ask; allow it with --allow 'box.say'" in done.stderr

@@ -227,7 +227,7 @@ _HINTS: dict[str, str] = {
     "auth": "check the key: api_key under {where} in the config{or}",
     "quota": "the account has nothing left to spend: see the provider's billing page",
     "rate": "the provider's limit is reached: wait, or use another model",
-    "context": "ask with less, or a model of a larger window; in the chat, /clear begins a new conversation",
+    "context": "ask with less, or a model of a larger window; in the chat, /new begins a new conversation",
     "bad_request": "check the model's name and options: --model, or {where} in the config",
     "server": "look at the server's own log, or ask again later",
     "broken_stream": "ask again",

@@ -388,7 +388,7 @@ def without_a_model(found: "Sequence[LocalServer]") -> tuple[str, dict[str, Mode
         "calls the tools, such as the calculator's.",
         "",
         "  try it           What is 1234 * 5678?",
-        "  a model          export OPENAI_API_KEY=... (OPENAI_BASE_URL too, if not OpenAI's)",
+        "  a model          export OPENAI_API_KEY=...  (another's: OPENAI_BASE_URL too)",
         *(f"  on this machine  {line}" for line in here or ["none found (Ollama, LM Studio, llama.cpp)"]),
         "  a first server   mcpchat servers add wiki https://mcp.deepwiki.com/mcp",
         "  to keep it all   mcpchat config init writes a commented config file",

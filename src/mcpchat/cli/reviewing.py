@@ -24,7 +24,7 @@ async def review(setup: Setup, server: str, *, yes: bool) -> int:
     pins = store.load(server)
     if pins is None:
         store.save(server, now)
-        sys.stderr.write(f"{server}: {len(now.tools)} tools, recorded as they are now\n")
+        sys.stderr.write(f"{server}: {len(now.tools)} tool{'s' * (len(now.tools) != 1)}, recorded as they are now\n")
         return 0
     offers = setup.config.servers[server].offers
     found = changes(pins, now, offers)

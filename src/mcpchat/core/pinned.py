@@ -111,7 +111,9 @@ class PinnedToolbox:
             self._emit(Notice(level="warning", text=told))
             return
         if now.tools:
-            told = f"{server}: {len(now.tools)} tools, recorded as they are at their first use"
+            told = (
+                f"{server}: {len(now.tools)} tool{'s' * (len(now.tools) != 1)}, recorded as they are at their first use"
+            )
             self._emit(Notice(level="info", text=told))
 
     async def _agrees(self, change: Change) -> bool:

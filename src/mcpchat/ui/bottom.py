@@ -303,8 +303,7 @@ class Bottom:
 
     def echo(self, line: str) -> None:
         """Show a line that was sent as part of the conversation."""
-        text = Text("> ", style="bold").append(clean(line).replace("\n", "\n  "), style="default")
-        self.commit(text)
+        self.commit(Text().append("> ", style="bold").append(clean(line).replace("\n", "\n  ")))
 
     def draft(self, text: str) -> None:
         """Put text before what is typed so far."""

@@ -125,9 +125,9 @@ class RoomCompleter(Completer):
 def files(typed: str) -> list[str]:
     """The files and folders whose names begin so, folders with a slash; hidden ones only where a dot is typed."""
     folder, slash, begun = typed.rpartition("/")
-    at = Path(f"{folder}{slash}" or ".").expanduser()
     found = []
     try:
+        at = Path(f"{folder}{slash}" or ".").expanduser()
         with os.scandir(at) as entries:
             for _, entry in zip(range(_LOOKED_AT), entries, strict=False):
                 hidden = entry.name.startswith(".") and not begun.startswith(".")

@@ -118,6 +118,7 @@ class ConsoleRenderer:
             self._what = "thinking"
             if not self._quiet:
                 self.thoughts.feed(event.text)
+        self._tick()
 
     def _finish(self) -> None:
         self.thoughts.finish()
@@ -181,15 +182,19 @@ class ConsoleRenderer:
         return [row for line in lines for row in rows_of(console, line)]
 
     def _tick(self) -> None:
-        """Turn the spinner as long as a call runs."""
+        """Turn the spinner as long as a call runs, and draw what came when nothing more comes."""
         if not self._ticking:
             self._ticking = True
             asyncio.get_running_loop().call_later(_FRAME, self._tock)
 
     def _tock(self) -> None:
         self._ticking = False
+        if self._waiting is None:
+            self.thoughts.catch_up()
+            self._markdown.catch_up()
         if self._running:
             self._show()
+        if self._running or self._markdown.behind or self.thoughts.behind:
             self._tick()
 
 

@@ -114,6 +114,7 @@ class _Table(rich_markdown.TableElement):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         (table,) = super().__rich_console__(console, options)
         assert isinstance(table, Table)
+        table.show_edge = False  # which would be blank lines above and below
         for column in table.columns:
             column.overflow = "fold"
         yield table

@@ -65,7 +65,16 @@ class MarkdownStream:
 
     def feed(self, text: str) -> None:
         self._new.append(text)
-        if self._clock() >= self._due:
+        self.catch_up()
+
+    @property
+    def behind(self) -> bool:
+        """Whether something came that is not drawn yet."""
+        return bool(self._new)
+
+    def catch_up(self) -> None:
+        """Draw what came since the last drawing, if it is time: for when the model pauses."""
+        if self._new and self._clock() >= self._due:
             self._draw(final=False)
 
     def finish(self) -> None:
@@ -78,7 +87,7 @@ class MarkdownStream:
         new = "".join(self._new)
         held = 0 if final else unfinished(new)
         self._text += clean(new[: len(new) - held])
-        self._new = [new[len(new) - held :]]
+        self._new = [new[len(new) - held :]] if held else []
         while self._settled(final=final):
             pass
         self.rows = [] if final else self._live()

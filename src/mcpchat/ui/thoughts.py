@@ -28,12 +28,21 @@ class Thoughts:
         self.latest = ""  # all of the latest, for who wants to read it
 
     def feed(self, text: str) -> None:
-        now = time.monotonic()
         if not self._whole:
-            self._began, self._due = now, 0.0
+            self._began, self._due = time.monotonic(), 0.0
         self._whole.append(text)
         self._new += text
-        if now >= self._due:
+        self.catch_up()
+
+    @property
+    def behind(self) -> bool:
+        """Whether something is to be drawn: what came, or how long it takes already."""
+        return bool(self._new) or (self.fold and bool(self._whole))
+
+    def catch_up(self) -> None:
+        """Draw what is to be drawn, if it is time."""
+        now = time.monotonic()
+        if self.behind and now >= self._due:
             self._due = now + _EVERY
             self._draw(now)
 

@@ -1,17 +1,16 @@
 """One calm line for a tool call, the same in every renderer."""
 
 import json
+import unicodedata
 from contextlib import suppress
 from typing import Any
-
-from rich.cells import cell_len, set_cell_size
 
 from mcpchat.core.events import ServerChanged, ToolFinished, ToolStarted
 from mcpchat.core.messages import ToolCall, ToolResult, result_text
 from mcpchat.core.sanitize import one_line
 
 _ARGUMENT = 40  # characters of one argument
-_BRIEF = 16  # cells of a result, however narrow the terminal
+_BRIEF = 12  # cells of a result, however narrow the terminal
 _TITLE = 40
 _LONGEST_ERROR = 300  # characters: the reason matters more than the one line
 _WIDE = 200  # cells, where no screen says how many there are
@@ -24,7 +23,7 @@ def started(event: ToolStarted | ToolFinished, width: int = _WIDE) -> str:
     title = one_line(event.title, _TITLE)
     if title and not _says_the_same(title, event.tool):
         titled = f"{whose} · {title}"
-        if cell_len(titled) + 2 + cell_len(given) <= width:
+        if _cells(titled) + 2 + _cells(given) <= width:
             whose = titled
     return _fitting(f"{whose}  {given}".rstrip(), width)
 
@@ -37,8 +36,8 @@ def finished(event: ToolFinished, width: int = _WIDE) -> str:
         return f"{started(event, left)}  {brief(event.result, _LONGEST_ERROR)}  {took}"
     came = brief(event.result, _WIDE)
     # The arguments may take what the result leaves, and the result what the arguments leave.
-    call = started(event, left - min(cell_len(came), max(_BRIEF, left // 3)))
-    return f"{call}  {_fitting(came, max(1, left - cell_len(call)))}  {took}"
+    call = started(event, left - min(_cells(came), max(_BRIEF, left // 3)))
+    return f"{call}  {_fitting(came, max(1, left - _cells(call)))}  {took}"
 
 
 def _whose(event: ToolStarted | ToolFinished) -> str:
@@ -55,7 +54,25 @@ def _says_the_same(title: str, tool: str) -> bool:
 
 
 def _fitting(text: str, width: int) -> str:
-    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)).rstrip() + "…"
+    if _cells(text) <= width:
+        return text
+    kept, left = "", max(0, width - 1)
+    for letter in text:
+        left -= _cells(letter)
+        if left < 0:
+            break
+        kept += letter
+    return kept.rstrip() + "…"
+
+
+def _cells(text: str) -> int:
+    """How wide the text is on a terminal. (rich knows better, and takes its time to be imported.)"""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(letter) in {"Mn", "Me", "Cf"} else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
+    )
 
 
 def arguments(call: ToolCall) -> str:

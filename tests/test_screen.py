@@ -1,0 +1,199 @@
+"""What stands on the lines of the chat: calls, the status, suggestions, pictures."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from mcpchat.adapters.local_models import LocalServer
+from mcpchat.app.models import without_a_model
+from mcpchat.core.attach import file_mentions
+from mcpchat.core.events import ToolFinished, ToolStarted
+from mcpchat.core.messages import Image, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.ports import ServerStatus
+from mcpchat.help_texts import TEXTS
+from mcpchat.ui import images, status, tool_lines
+from mcpchat.ui.commands import COMMANDS
+from mcpchat.ui.complete import Suggestion, likely, suggest
+from mcpchat.ui.completer import files
+
+
+def started(arguments: str = "{}", **more: str) -> ToolStarted:
+    call = ToolCall(id="c", name="drive__search_files", arguments=arguments)
+    return ToolStarted(call=call, tool="drive.search_files", **more)
+
+
+def finished(text: str, arguments: str = "{}", *, is_error: bool = False, **more: str) -> ToolFinished:
+    result = ToolResult(call_id="c", parts=(Text(text=text),), is_error=is_error)
+    return ToolFinished(call=started(arguments).call, tool="drive.search_files", result=result, seconds=0.84, **more)
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (started(), "drive.search_files"),
+        (started('{"query": "Q3"}', account="work"), 'drive(work).search_files  query="Q3"'),
+        (started(title="Look for files"), "drive.search_files · Look for files"),
+        (started(title="Search Files"), "drive.search_files"),  # which says nothing new
+        (started('{"query": "Q3"}', title="Something as long as forty characters ", account="a"), 'drive(a).search_files  query="Q3"'),
+        (started('{"query": "' + "x" * 90 + '"}'), 'drive.search_files  query="' + "x" * 31 + "…"),
+        (started('{"query": "日本日本日本日本日本日本日本日本日本日本"}'), 'drive.search_files  query="日本日本日本日本日本日本日本日…'),
+    ],
+)  # fmt: skip
+def test_a_running_call_fits_its_line(event: ToolStarted, line: str) -> None:
+    shown = tool_lines.started(event, 59)
+    assert shown == line
+    assert cell_len(shown) <= 59
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+@pytest.mark.parametrize("given", ["{}", '{"query": "Q3", "folder": "' + "f" * 60 + '"}'])
+@pytest.mark.parametrize("came", ["", "3 files", '{"files": ["' + "n" * 300 + '"]}', "a\nb\nc\nd\ne", "日本" * 80])
+def test_a_call_that_is_done_fits_its_line_whatever_came(width: int, given: str, came: str) -> None:
+    line = tool_lines.finished(finished(came, given, account="work", title="A title"), width)
+    assert cell_len(line) <= width
+    assert line.startswith("drive(work).sea")
+    assert line.endswith("  0.8 s")
+
+
+def test_the_reason_of_an_error_is_whole() -> None:
+    reason = "no such folder, " * 10 + "at all"
+    assert reason in tool_lines.finished(finished(reason, is_error=True), 80)
+
+
+def test_the_status_line_leaves_out_what_matters_least() -> None:
+    servers = (
+        ServerStatus(name="drive", state="ready", transport="stdio", tools=3),
+        ServerStatus(name="notion", state="login", transport="http", tools=None),
+        ServerStatus(name="bad", state="failed", transport="stdio", tools=None),
+    )
+
+    def line(width: int) -> str:
+        return status.line(
+            width,
+            model="gpt-5.5",
+            agent="mail",
+            usage=Usage(input=12_000, output=345),
+            dollars=0.0421,
+            filled=(50_000, 200_000),
+            servers=servers,
+        )
+
+    whole = "gpt-5.5 · mail · 3 servers, notion wants a sign-in and 1 more · 12.3k tokens · $0.0421 · 25% full"
+    assert line(200) == whole
+    assert line(len(whole) - 1) == whole.removesuffix(" · 25% full")
+    assert line(20) == "gpt-5.5 · mail"
+    assert line(5) == "gpt-…"
+    assert line(0) == ""
+
+
+def test_suggestions_are_fuzzy_and_the_likeliest_come_first() -> None:
+    names = {"/threads": "go on", "/retry": "again", "/tools": "tools", "/attach": "a file"}
+    assert [one.text for one in likely(names, "/t")] == ["/threads", "/tools", "/retry", "/attach"]
+    assert [one.text for one in likely(names, "hre")] == ["/threads"]
+    assert [one.text for one in likely(names, "/rty")] == ["/retry"]
+    assert likely(names, "/xyz") == []
+
+
+def test_files_are_suggested_after_an_at(tmp_path: Path) -> None:
+    for name in ("notes.txt", "no way.md", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "nothing").mkdir()
+    found = suggest(f"see @{tmp_path}/no", {}, {}, {}, files)
+    typed = len(f"@{tmp_path}/no")
+    assert found == [
+        Suggestion(f'@"{tmp_path}/no way.md"', typed, "file"),
+        Suggestion(f"@{tmp_path}/notes.txt", typed, "file"),
+        Suggestion(f"@{tmp_path}/nothing/", typed, "folder"),
+    ]
+    assert files(f"{tmp_path}/.h") == [f"{tmp_path}/.hidden"]
+    assert files(f"{tmp_path}/missing/x") == files("~nobody-of-this-name/x") == files("a\0b/") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("see @a.txt, and @b/c.md.", ["a.txt", "b/c.md"]),
+        ('see @"two words.txt" @a', ["two words.txt", "a"]),
+        ("ann@example.com @ @a @a", ["a"]),
+    ],
+)
+def test_names_of_files_in_a_line(text: str, named: list[str]) -> None:
+    assert file_mentions(text) == named
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.twin], ids=lambda one: one.name)
+def test_each_command_has_its_twin_outside(command: object) -> None:
+    twin = getattr(command, "twin").removeprefix("mcpchat").split()  # noqa: B009 - a parameter of any type
+    words = " ".join(word for word in twin if not word.startswith("-") and word.islower())
+    assert words in TEXTS
+    for option in (word for word in twin if word.startswith("--")):
+        assert option in TEXTS[words]
+
+
+def test_there_is_about_a_dozen_of_them_and_help_fits_the_screen() -> None:
+    assert len(COMMANDS) <= 18
+    width = max(len(f"{command.name} {command.argument}") for command in COMMANDS)
+    assert all(len(f"  {'x' * width}  {command.help}") <= 80 for command in COMMANDS)
+
+
+def png(width: int, height: int) -> bytes:
+    def piece(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + piece(b"IHDR", head)
+        + piece(b"IDAT", zlib.compress(b"\0" * (width + 1) * height))
+        + piece(b"IEND", b"")
+    )
+
+
+JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffc0000b080010002001012200ffd9")
+GIF = b"GIF89a" + struct.pack("<HH", 7, 9) + b"\0" * 10
+
+
+def test_pictures_keep_their_shape_within_the_screen() -> None:
+    wide = Image(media_type="image/png", data=png(800, 160))
+    assert images.shown(wide, "iterm", columns=50, rows=12).startswith("\x1b]1337;File=inline=1;width=50;height=5;")
+    kitty = images.shown(
+        Image(media_type="image/png", data=os.urandom(9000).join([png(8, 16), b""])), "kitty", columns=50, rows=12
+    )
+    assert kitty.startswith("\x1b_Ga=T,f=100,q=2,c=1,r=1,m=1;")
+    assert kitty.count("m=0;") == 1
+    assert all(len(part) < 4200 for part in kitty.split("\x1b\\"))
+    assert images.dimensions(JPEG) == (32, 16)
+    assert images.dimensions(GIF) == (7, 9)
+    assert images.shown(Image(media_type="image/jpeg", data=JPEG), "kitty", columns=50, rows=12) == ""
+    for broken in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd8\xff", b"GIF89a\0", png(0, 5)):
+        assert images.dimensions(broken) is None
+        assert images.described(Image(media_type="image/png", data=broken)) == "image/png, 1 kB"
+
+
+@pytest.mark.parametrize(
+    ("environ", "by"),
+    [
+        ({"TERM": "xterm-kitty"}, "kitty"),
+        ({"KITTY_WINDOW_ID": "1"}, "kitty"),
+        ({"TERM_PROGRAM": "WezTerm"}, "iterm"),
+        ({"TERM_PROGRAM": "iTerm.app", "TMUX": "x"}, ""),
+        ({"TERM": "xterm-256color"}, ""),
+    ],
+)
+def test_what_a_terminal_shows_is_told_by_its_environment(environ: dict[str, str], by: str) -> None:
+    assert images.protocol(environ) == by
+
+
+def test_the_first_screen_offers_the_models_that_run_here() -> None:
+    told, entries = without_a_model([LocalServer("LM Studio", "http://127.0.0.1:1234/v1", ("qwen", "phi"))])
+    assert "LM Studio is running, with qwen, phi: /model lmstudio" in told
+    assert [(name, entry.name, entry.base_url) for name, entry in entries.items()] == [
+        ("lmstudio", "qwen", "http://127.0.0.1:1234/v1")
+    ]
+    for lines in (told.splitlines(), without_a_model([])[0].splitlines()):
+        assert len(lines) <= 10
+        assert max(map(len, lines)) <= 80

@@ -1,7 +1,9 @@
 """What every test gets: no keys, a home of its own, and no way past loopback."""
 
 import os
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,14 +27,35 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session")
+def known_calculator(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A home in which the bundled calculator has been listed once, and the file that says so.
+
+    Starting it takes seconds of CPU: a test that never calls it need not pay them.
+    """
+    home = tmp_path_factory.mktemp("known")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MCPCHAT_", "XDG_", "COV"))}
+    listing = [sys.executable, "-m", "mcpchat", "tools"]
+    subprocess.run(listing, env=environ | {"HOME": str(home)}, capture_output=True, check=True, timeout=120)
+    (kept,) = home.rglob("servers/*.json")
+    return home, kept
+
+
 @pytest.fixture(autouse=True)
 def isolated(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+    known_calculator: tuple[Path, Path],
 ) -> Path:
-    """A new HOME, and none of the variables that would lead to a real model."""
+    """A new HOME, in which the calculator is known, and none of the variables that would lead to a real model."""
     if request.node.get_closest_marker("unmeasured"):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     home = tmp_path_factory.mktemp("home")
+    known, kept = known_calculator
+    there = home / kept.relative_to(known)
+    there.parent.mkdir(parents=True, mode=0o700)
+    shutil.copy(kept, there)
     for name in list(os.environ):
         # The size of a terminal is the terminal's to say.
         if name.startswith(("OPENAI_", "MCPCHAT_", "XDG_")) or name in {"COLUMNS", "LINES"}:

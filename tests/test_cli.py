@@ -46,7 +46,7 @@ def test_the_first_command_of_the_readme_answers_with_the_tools_result(run: Run)
     code, out, err = told(run("ask", "--model", "demo", "What is 1234 * 5678?"))
     assert (code, out) == (0, "calculator.calculate(1234 * 5678) = 7006652\n")
     assert "not a language model" in err
-    assert 'ok: calculator.calculate  expression="1234 * 5678"' in err
+    assert re.search(r'ok: calculator\.calculate .*expression="1234 \* 5678"', err)
 
 
 def test_a_question_comes_from_words_from_stdin_or_both(run: Run, model_double: ModelDouble) -> None:

@@ -64,7 +64,10 @@ class RoomCompleter(Completer):
             case "/logs":
                 return servers
             case "/model":
-                return dict.fromkeys((*room.models.tables, *room.known_models, "demo", room.session.model.name), "")
+                here = room.session.model
+                offered = dict.fromkeys(room.known_models, f"at {here.at}")
+                tables = dict.fromkeys(room.models.tables, "a table of the config")
+                return offered | {here.name: "in use"} | tables | {"demo": "no language model: it shows the tools"}
             case "/login":
                 return dict.fromkeys(room.logins.login_names(), "")
             case "/agent":

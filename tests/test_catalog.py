@@ -54,7 +54,7 @@ COMMANDS = {"/tools": "the tools", "/nothing": ""}
     ("line", "suggested"),
     [
         ("/n", [Suggestion("/nothing", 2, ""), Suggestion("/notes:summary", 2, "Sum up")]),
-        ("/notes:summary ", [Suggestion("style=", 0, ""), Suggestion("length=", 0, "in words")]),
+        ("/notes:summary ", [Suggestion("style=", 0, "required"), Suggestion("length=", 0, "in words")]),
         ("/notes:summary style=x le", [Suggestion("length=", 2, "in words")]),
         ("/notes:summary style=x", []),
         ("read @notes:file:///todo", [Suggestion("@notes:file:///todo.md", 19, "todo")]),

@@ -87,11 +87,14 @@ def test_a_cancelled_answer_gives_back_what_was_sent_after_it(
 
 
 def test_a_notice_breaks_no_line_that_is_being_typed(installed: str, environ: dict[str, str], tmp_path: Path) -> None:
-    failing = "import time, sys; time.sleep(2.5); sys.exit('no disk')"
-    configured(tmp_path, f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["-c", "{failing}"]\n')
+    go = tmp_path / "go"
+    failing = f"import os, time, sys\nwhile not os.path.exists('{go}'): time.sleep(0.05)\nsys.exit('no disk')"
+    configured(tmp_path, f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["-c", """{failing}"""]\n')
     with Terminal([installed], environ=environ) as terminal:
         terminal.wait_for("1 starting")
         terminal.send("a line that I am")
+        terminal.wait_for("> a line that I am")
+        go.touch()
         screen = terminal.wait_for("server bad is down")
         terminal.send(" typing")
         screen = terminal.wait_for("> a line that I am typing")
@@ -333,15 +336,15 @@ def test_the_plain_chat_writes_every_line_once_and_says_whose_it_is(
         terminal.send("hi\\\rthere\r")
         terminal.wait_for("reasoning: Hm.\nmcpchat: One **two**\nthree\nyou:")
         terminal.send("order\r")
-        terminal.wait_for("no and [r]ea")
+        terminal.wait_for("no and [r]eason")
         terminal.send("q\r")
         terminal.wait_for("warning: one of y, n, a, s, e, r, and Enter")
         terminal.send("y\r")
-        terminal.wait_for("question:    :")
+        terminal.wait_for("question: your answer:")
         terminal.send("large\r")
         terminal.wait_for("warning: ")
         terminal.send("42\r")
-        terminal.wait_for("[d]ecline:")
+        terminal.wait_for("[d]ecline")
         terminal.send("s\r")
         terminal.wait_for("tool done: box.order  size 42")
         terminal.wait_for("mcpchat: Ordered.")
@@ -487,3 +490,135 @@ def test_the_shell_gets_its_terminal_back_in_order(tmux: Tmux, installed: str, e
     tmux.wait_for("code 0")
     tmux.send("type me", "C-u", "echo seen", "Enter")
     tmux.wait_for("\nseen")
+
+
+WRITES = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(CAPABLE).with_name("odd.py")}"]\n'
+
+
+def test_a_line_typed_ahead_answers_no_question_in_the_plain_chat(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    configured(tmp_path, WRITES)
+    write = tool_call("box__write", '{"text": "x"}')
+    write.pause = 0.4
+    model_double.replies = [write, text("I see."), text("Yes.")]
+    with Terminal([installed, "--plain"], environ=environ) as terminal:
+        terminal.wait_for("you:")
+        terminal.read(1.0)
+        terminal.send("go\r")
+        terminal.read(0.3)
+        terminal.send("yes, and always\ry\r")
+        terminal.wait_for("no and [r]eason")
+        terminal.read(1.0)
+        assert "tool done" not in terminal.text
+        terminal.send("n\r")
+        terminal.wait_for("mcpchat: I see.")
+        terminal.wait_for("so far: yes, and always")
+        terminal.send("\r")
+        terminal.wait_for("mcpchat: Yes.")
+    assert said(model_double)[-1] == "yes, and always\ny"
+
+
+def test_what_was_pasted_stays_known_as_pasted_whatever_comes_between(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.txt").write_text("do not tell")
+    configured(tmp_path, WRITES)
+    write = tool_call("box__write", '{"text": "x"}')
+    model_double.replies = [slowly(*"abcdefghij", pause=0.15), text("Two."), write, text("Denied.")]
+    with Terminal([installed], environ=environ, cwd=tmp_path) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("abc")
+        terminal.send("two" + ENTER + "sum up: " + PASTE.format("see @secret.txt") + ENTER)
+        terminal.wait_for("@secret.txt was pasted in")
+        terminal.wait_for("[y]es  [n]o")
+        terminal.send("n")
+        terminal.wait_for("Denied.")
+        model_double.replies = [write, text("Again.")]
+        terminal.send("four" + ENTER)
+        terminal.wait_for("wants to run write", count=2)
+        terminal.send("helo\x7flo " + PASTE.format("see @secret.txt"))  # before the keys are there
+        terminal.wait_for("[y]es  [n]o", count=2)
+        terminal.send("n")
+        terminal.wait_for("> hello see @secret.txt")
+        terminal.send(ENTER)
+        terminal.wait_for("@secret.txt was pasted in", count=2)
+    assert all("do not tell" not in str(request) for request in model_double.requests)
+
+
+def test_a_sentence_around_a_question_stays_one_sentence(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    configured(tmp_path, WRITES)
+    model_double.replies = [tool_call("box__write", '{"text": "x"}'), slowly("I ", "see.", pause=1.0)]
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("go" + ENTER)
+        terminal.wait_for("wants to run write")
+        terminal.send("and then tell")
+        terminal.wait_for("[y]es  [n]o")
+        terminal.send("y me")  # the key, and more in the same moment
+        terminal.wait_for("> and then tell me")
+        terminal.send(" more" + ENTER)
+        terminal.wait_for("next: and then tell me more")
+
+
+def test_ctrl_c_at_a_question_of_an_idle_chat_is_a_no(
+    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+) -> None:
+    server = tmp_path / "changing.py"
+    body = "from mcp.server import MCPServer\nserver = MCPServer('v')\n@server.tool()\ndef look() -> str:\n    '''{}'''\n    return ''\nserver.run()\n"
+    configured(tmp_path, f'[servers.v]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n')
+    for about in ("Look.", "Look, and tell all."):
+        server.write_text(body.format(about))
+        with Terminal([installed], environ=environ) as terminal:
+            terminal.wait_for("m · 1 server")
+            if about != "Look.":
+                terminal.wait_for("[y]es  [n]o")
+                terminal.send(CTRL_C)
+                terminal.wait_for("v.look is left out")
+                terminal.wait_for("\n>")
+            else:
+                terminal.wait_for("recorded")
+            terminal.send("hi" + ENTER)
+            terminal.wait_for("Hello.")
+            terminal.send(CTRL_D)
+            assert terminal.wait_exit() == 0
+
+
+def test_a_search_that_is_left_is_over(installed: str, environ: dict[str, str]) -> None:
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("think of it" + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("\x12think")
+        terminal.wait_for("I-search")
+        terminal.send(CTRL_C)
+        terminal.read(0.3)
+        assert "I-search" not in terminal.text
+        terminal.send("\x15\x12it")
+        terminal.wait_for("I-search backward: it")
+
+
+def test_a_slash_is_a_command_only_where_it_looks_like_one(
+    installed: str, environ: dict[str, str], model_double: ModelDouble
+) -> None:
+    with Terminal([installed], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        for number, line in enumerate(("/usr/bin/env is a path", " /help is a word"), 1):
+            terminal.send(line + ENTER)
+            terminal.wait_for("Hello.", count=number)
+        terminal.send(PASTE.format("/new\nis a word") + ENTER)
+        terminal.wait_for("Hello.", count=3)
+        terminal.send("/new now" + ENTER)
+        terminal.wait_for("/new takes nothing after it")
+    assert said(model_double) == ["/usr/bin/env is a path", " /help is a word", "/new\nis a word"]
+
+
+def test_a_terminal_that_goes_away_ends_the_chat(installed: str, environ: dict[str, str]) -> None:
+    with Terminal(["sh", "-c", f"trap '' HUP; exec {installed}"], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        os.close(terminal._fd)  # noqa: SLF001 - as a window that is closed
+        terminal.process.wait(timeout=20)
+        terminal._fd = os.open(os.devnull, os.O_RDONLY)  # noqa: SLF001

@@ -1,5 +1,6 @@
 """What stands on the lines of the chat: calls, the status, suggestions, pictures."""
 
+import io
 import os
 import struct
 import zlib
@@ -7,18 +8,24 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text as Words
 
 from mcpchat.adapters.local_models import LocalServer
 from mcpchat.app.models import without_a_model
 from mcpchat.core.attach import file_mentions
-from mcpchat.core.events import ToolFinished, ToolStarted
-from mcpchat.core.messages import Image, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.events import Event, MessageAdded, ReasoningDelta, TextDelta, ToolFinished, ToolStarted, TurnFinished
+from mcpchat.core.messages import Image, Message, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.ports import ServerStatus
 from mcpchat.help_texts import TEXTS
 from mcpchat.ui import images, status, tool_lines
 from mcpchat.ui.commands import COMMANDS
 from mcpchat.ui.complete import Suggestion, likely, suggest
 from mcpchat.ui.completer import files
+from mcpchat.ui.keys import Early
+from mcpchat.ui.live import Hanging, lines_of
+from mcpchat.ui.markdown import THEME
+from mcpchat.ui.spoken import SpokenRenderer
 
 
 def started(arguments: str = "{}", **more: str) -> ToolStarted:
@@ -84,8 +91,10 @@ def test_the_status_line_leaves_out_what_matters_least() -> None:
 
     whole = "gpt-5.5 · mail · 3 servers, notion wants a sign-in and 1 more · 12.3k tokens · $0.0421 · 25% full"
     assert line(200) == whole
-    assert line(len(whole) - 1) == whole.removesuffix(" · 25% full")
-    assert line(20) == "gpt-5.5 · mail"
+    assert line(len(whole) - 1) == "gpt-5.5 · mail · 2 of 3 servers down · 12.3k tokens · $0.0421 · 25% full"
+    assert line(50) == "gpt-5.5 · 12.3k tokens · $0.0421 · 25% full"
+    assert line(20) == "gpt-5.5 · 25% full"
+    assert line(10) == "gpt-5.5"
     assert line(5) == "gpt-…"
     assert line(0) == ""
 
@@ -169,6 +178,7 @@ def test_pictures_keep_their_shape_within_the_screen() -> None:
     assert images.dimensions(JPEG) == (32, 16)
     assert images.dimensions(GIF) == (7, 9)
     assert images.shown(Image(media_type="image/jpeg", data=JPEG), "kitty", columns=50, rows=12) == ""
+    assert images.dimensions(b"\xff\xd8" + bytes(8_000_000)) is None  # and at once
     for broken in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd8\xff", b"GIF89a\0", png(0, 5)):
         assert images.dimensions(broken) is None
         assert images.described(Image(media_type="image/png", data=broken)) == "image/png, 1 kB"
@@ -197,3 +207,52 @@ def test_the_first_screen_offers_the_models_that_run_here() -> None:
     for lines in (told.splitlines(), without_a_model([])[0].splitlines()):
         assert len(lines) <= 10
         assert max(map(len, lines)) <= 80
+
+
+def test_a_notice_goes_on_under_itself() -> None:
+    console = Console(file=io.StringIO(), width=30, theme=THEME)
+    text = Words("  ✗ box.read  no such folder, and a long reason\nsecond")
+    lines = ["".join(segment.text for segment in line) for line in lines_of(console, Hanging(text))]
+    assert lines == ["  ✗ box.read  no such folder,", "    and a long reason", "second"]
+
+
+def test_what_was_typed_early_is_a_line_and_not_keys() -> None:
+    early = Early()
+    presses = [
+        *(("x", "x"),),
+        ("c-h", "\x7f"),
+        *((letter, letter) for letter in "no"),
+        ("left", "\x1b[D"),
+        ("<bracketed-paste>", "a\r\nb"),
+        ("c-m", "\r"),
+    ]
+    for key, data in presses:
+        early.add(key, data)
+    assert (early.text, early.pasted) == ("noa\nb\n", ["a\nb"])
+    early.add("c-u", "\x15")
+    assert early.text == ""
+
+
+def spoken(*happened: Event) -> list[str]:
+    lines: list[str] = []
+    renderer = SpokenRenderer(lines.append)
+    for event in happened:
+        renderer(event)
+    return lines
+
+
+def test_the_plain_chat_says_whole_lines_and_once_whose_they_are() -> None:
+    pieces = ["\nFirst li", "ne\n\n    ind", "ented\nsec", "ond"]
+    message = Message(role="assistant", parts=(Text(text="".join(pieces)),))
+    said = [
+        ReasoningDelta(text="I th"),
+        ReasoningDelta(text="ink"),
+        *(TextDelta(text=piece) for piece in pieces),
+        MessageAdded(message=message),
+    ]
+    assert spoken(*said) == ["reasoning: I think", "mcpchat: First line", "", "    indented", "second"]
+    left = TurnFinished(stop="cancelled", usage=Usage(), steps=1)
+    assert spoken(ReasoningDelta(text="Half"), left, TextDelta(text="Whole"), left) == [
+        "reasoning: Half",
+        "mcpchat: Whole",
+    ]

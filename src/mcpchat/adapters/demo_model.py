@@ -64,10 +64,11 @@ def _nothing_fits(tools: Sequence[ToolSpec]) -> str:
         return f"{NOTICE}\n\nThere is no tool to call: add a server, then ask for something that it can do."
     names = [tool.label for tool in tools[:20]]
     more = f" and {len(tools) - 20} more" if len(tools) > 20 else ""
+    calculates = any(tool.exposed.endswith("__calculate") for tool in tools)
+    example = "What is 1234 * 5678?" if calculates else f'{tools[0].label} "..."'
     return (
         f"{NOTICE}\n\nNo tool fits these words, or the question lacks what the tool needs. "
-        f"There is: {', '.join(names)}{more}.\n\nTry naming one, with its values in quotes: "
-        "What is 1234 * 5678?"
+        f"There is: {', '.join(names)}{more}.\n\nTry naming one, with its values in quotes: {example}"
     )
 
 

@@ -1,6 +1,7 @@
 """What everything starts from: the config, the environment, the platform's folders, what one run asks for."""
 
 import gc
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from mcpchat.core.config import AgentConfig, Config
 from mcpchat.core.errors import UsageError
 from mcpchat.core.redaction import Secrets
 from mcpchat.core.tools import nearest
+
+_IMPORTING = threading.RLock()
 
 
 def working_folder() -> Path:
@@ -86,13 +89,17 @@ def default_paths(environ: Mapping[str, str]) -> Paths:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """No garbage collection while an SDK is imported; what is there afterwards stays, and is never looked at again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
+    """No garbage collection while an SDK is imported; what is there afterwards stays, and is never looked at again.
+
+    One import at a time: of two threads that import the same packages, one may find the other's half made.
+    """
+    with _IMPORTING:
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.freeze()
+            gc.enable()
 
 
 def name_of_agent(config: Config, name: str | None) -> str:

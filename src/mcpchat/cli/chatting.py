@@ -91,9 +91,7 @@ class Chatting:
         if opened.resumed:
             recall(room)
 
-    async def _talk(
-        self, opened: Chat, room: Room, prompt: Prompt, typed_ahead: Callable[[], str], done: Callable[[float], None]
-    ) -> None:
+    async def _talk(self, opened: Chat, room: Room, prompt: Prompt, done: Callable[[float], None]) -> None:
         opened.hub.start_behind()
         self._do_behind(opened.models.warm())
 
@@ -101,7 +99,7 @@ class Chatting:
             done(seconds)
             self._do_behind(self._count(opened))
 
-        await repl(room, prompt, typed_ahead=typed_ahead, done=after)
+        await repl(room, prompt, done=after)
 
     def _do_behind(self, work: Awaitable[object]) -> None:
         task = asyncio.ensure_future(work)
@@ -126,7 +124,7 @@ class Chatting:
         from prompt_toolkit.history import FileHistory, InMemoryHistory
 
         from mcpchat.ui import keyboard
-        from mcpchat.ui.asker import TerminalAsker
+        from mcpchat.ui.asker import TerminalAsker, interrupted
         from mcpchat.ui.bottom import Bottom
         from mcpchat.ui.completer import RoomCompleter
         from mcpchat.ui.console import ConsoleRenderer
@@ -152,7 +150,13 @@ class Chatting:
         )
         bottom.on_work(renderer.doing, renderer.thoughts.toggle)
         direct = self._console()
-        asker = TerminalAsker(direct, alone=renderer.alone, open_page=browse)
+
+        def interrupt() -> bool:
+            return bottom.busy and interrupted()
+
+        asker = TerminalAsker(
+            direct, alone=renderer.alone, open_page=browse, give_back=bottom.give_back, interrupt=interrupt
+        )
         screen = TerminalScreen(sys.stdout, teller(renderer), asker.holding)
         with keyboard.restored():
             async with bottom.running(), self._opened(renderer, asker, screen) as opened:
@@ -160,7 +164,7 @@ class Chatting:
                     opened,
                     bottom.console,
                     alone=renderer.alone,
-                    raw=bottom.signal,
+                    raw=bottom.raw,
                     thoughts=lambda: renderer.thoughts.latest,
                     pasted=bottom.pasted,
                 )
@@ -170,9 +174,9 @@ class Chatting:
                     opened,
                     room,
                     bottom,
-                    asker.take_typed_ahead,
-                    lambda seconds: self._ring(bottom.signal, seconds, unseen=bottom.idle >= seconds),
+                    lambda seconds: self._ring(bottom.raw, seconds, unseen=bottom.idle >= seconds),
                 )
+                await bottom.stop()  # before the servers are closed, which may take them a moment
 
     def _status(self, room: Room, width: int) -> str:
         session = room.session
@@ -206,16 +210,15 @@ class Chatting:
             out.write(text)
             out.flush()
 
-        renderer = SpokenRenderer(out, stats=self._look.stats, reasoning=self._config.reasoning == "show")
+        prompt = SpokenPrompt(lines, out)
+        renderer = SpokenRenderer(lines.say, stats=self._look.stats, reasoning=self._config.reasoning == "show")
         console = Console(file=out, no_color=True, highlight=False, color_system=None, force_terminal=False)
-        asker = TerminalAsker(console, SpokenKeys(lines, out))
+        asker = TerminalAsker(console, SpokenKeys(lines, out), give_back=prompt.give_back)
         screen = PlainScreen(sys.stderr, teller(renderer))
         async with self._opened(renderer, asker, screen) as opened:
-            room = self._room(opened, console, raw=write)
+            room = self._room(opened, console, raw=write, plain=True)
             self._greet(opened, room, greeting)
-            await self._talk(
-                opened, room, SpokenPrompt(lines, out), str, lambda seconds: self._ring(write, seconds, unseen=True)
-            )
+            await self._talk(opened, room, prompt, lambda seconds: self._ring(write, seconds, unseen=True))
 
 
 def _is_file(name: str) -> bool:

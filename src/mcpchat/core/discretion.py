@@ -16,10 +16,14 @@ class Discreet:
     def __call__(self, event: Event) -> None:
         match event:
             case TextDelta(text=text):
+                if rest := self._reasoning.end():
+                    self._emit(ReasoningDelta(text=rest))
                 if shown := self._text.feed(text):
                     self._emit(TextDelta(text=shown))
                 return
             case ReasoningDelta(text=text):
+                if rest := self._text.end():
+                    self._emit(TextDelta(text=rest))
                 if shown := self._reasoning.feed(text):
                     self._emit(ReasoningDelta(text=shown))
                 return

@@ -17,23 +17,25 @@ from mcpchat.core.links import web_address
 from mcpchat.core.sanitize import clean, one_line, revealed, spelt_out
 from mcpchat.core.tools import BadArguments, parse_arguments
 from mcpchat.ui import call_question, outside
-from mcpchat.ui.keys import Keys, TerminalKeys
+from mcpchat.ui.keys import Early, Keys, TerminalKeys
 
 _MOST_BY_KEY = 9  # choices of which one is taken by its number alone
 
 
-async def _interrupted() -> None:
-    """Let Ctrl-C at a question cancel the turn; where whoever started us has switched that off, it is a no."""
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+def interrupted() -> bool:
+    """Let Ctrl-C at a question end what is being done, where whoever started us has not switched that off."""
+    wanted = signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+    if wanted:
         signal.raise_signal(signal.SIGINT)
-        await asyncio.Event().wait()  # here the cancellation arrives: nothing was decided
+    return wanted
 
 
 class TerminalAsker:
     """Asks the person, by single keys. Ctrl-C at a question cancels the whole turn.
 
-    What was typed before the question appeared does not answer it: ``take_typed_ahead`` has it. ``alone`` gives the
-    terminal to one question at a time, ``open_page`` starts a browser, and says whether it could.
+    What was typed before the question appeared does not answer it: ``give_back`` gets it, once the question is over.
+    ``alone`` gives the terminal to one question at a time, ``open_page`` starts a browser, and says whether it could;
+    ``interrupt`` ends what is being done, and says whether there was anything.
     """
 
     def __init__(
@@ -43,13 +45,16 @@ class TerminalAsker:
         *,
         alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         open_page: Callable[[str], bool] = lambda url: False,
+        give_back: Callable[[Early], None] = lambda early: None,
+        interrupt: Callable[[], bool] = interrupted,
     ) -> None:
         self._err = err
         self._open_page = open_page
         self._alone = alone
         self._one_question = asyncio.Lock()
         self._keys: Keys = keys or TerminalKeys(cast("TextIO", err.file))
-        self.take_typed_ahead = self._keys.take_typed_ahead
+        self._give_back = give_back
+        self._interrupt = interrupt
 
     async def go_on(self, rounds: int) -> bool:
         async with self._question():
@@ -57,14 +62,14 @@ class TerminalAsker:
             await self._keys.quiet()
             key = await self._keys.key("  go on? [y]es  [n]o, let it answer now ", "yn")
         if key == "cancel":
-            await _interrupted()
+            await self._cancelled()
         return key == "y"
 
     async def approve(self, question: Question) -> Decision:
         async with self._question():
             decision = await self._approved(question)
         if decision is None:
-            await _interrupted()
+            await self._cancelled()
             return Decision(allowed=False, by="user")
         return decision
 
@@ -103,8 +108,7 @@ class TerminalAsker:
         arguments = question.arguments
         if command := outside.editor():
             return await self._from_editor(json.dumps(arguments, ensure_ascii=False, indent=2) + "\n", command)
-        keys = "  Enter: as it stands   Alt-Enter: a new line   Esc: back to the question, nothing changed"
-        self._err.print(Text(keys, style="dim"))
+        self._err.print(Text(f"  {self._keys.hint}; then nothing is changed", style="dim"))
         changed: dict[str, Any] = {}
         for name, value in arguments.items():
             stands = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -118,7 +122,7 @@ class TerminalAsker:
         """What the person made of the JSON; what is none can be mended."""
         text = spelt_out(text)
         while True:
-            edited = await asyncio.to_thread(outside.edit, text, command, suffix=".json")
+            edited = await outside.edited(text, command, suffix=".json")
             if edited is None or not edited.strip():
                 self._err.print(Text("  the editor left nothing behind: nothing is changed", style="yellow"))
                 return Answer(action="decline")
@@ -134,6 +138,7 @@ class TerminalAsker:
     async def yes_or_no(self, text: str) -> bool:
         """A question of our own; Ctrl-C is a no."""
         async with self._question():
+            await self._keys.quiet()
             return await self._keys.key(f"{text}  [y]es  [n]o ", "yn") == "y"
 
     async def elicit(self, question: Form | Visit, problem: str) -> Answer:
@@ -143,9 +148,10 @@ class TerminalAsker:
             self._err.print(heading)
             if problem:
                 self._err.print(Text(f"  that did not fit: {clean(problem)}", style="yellow"))
+            await self._keys.quiet()
             answer = await (self._visit(question) if isinstance(question, Visit) else self._fill(question))
         if answer.action == "cancel":
-            signal.raise_signal(signal.SIGINT)
+            await self._cancelled()
         return answer
 
     async def confirm(self, server: str, wish: str, details: str) -> bool:
@@ -157,7 +163,7 @@ class TerminalAsker:
             await self._keys.quiet()
             key = await self._keys.key("  [y]es  [n]o ", "yn")
         if key == "cancel":
-            signal.raise_signal(signal.SIGINT)
+            await self._cancelled()
         return key == "y"
 
     @asynccontextmanager
@@ -169,8 +175,18 @@ class TerminalAsker:
     @asynccontextmanager
     async def _question(self) -> AsyncIterator[None]:
         """The terminal for one question at a time, also where a prompt waits on it."""
-        async with self._one_question, self._alone():
-            yield
+        async with self._one_question:
+            try:
+                async with self._alone():
+                    yield
+            finally:
+                if (early := self._keys.take_early()).text.strip("\n"):
+                    self._give_back(early)
+
+    async def _cancelled(self) -> None:
+        """Ctrl-C: nothing was decided, and the turn ends here; where none is under way, it was a no."""
+        if self._interrupt():
+            await asyncio.Event().wait()  # here the cancellation arrives
 
     async def _visit(self, visit: Visit) -> Answer:
         address = web_address(visit.url)
@@ -186,7 +202,7 @@ class TerminalAsker:
 
     async def _fill(self, form: Form) -> Answer:
         """The form's fields one by one, then all of them once more before they are sent."""
-        self._err.print(Text("  Enter takes what stands there, Esc declines", style="dim"))
+        self._err.print(Text(f"  {self._keys.hint}", style="dim"))
         content: dict[str, Any] = {}
         while True:
             for field in form.fields:

@@ -7,12 +7,14 @@ no line that is being typed, and a line can be typed while an answer comes.
 import asyncio
 import io
 import os
+import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from prompt_toolkit import search
 from prompt_toolkit.application import Application, in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.buffer import Buffer
@@ -24,6 +26,7 @@ from prompt_toolkit.formatted_text import ANSI, AnyFormattedText, FormattedText
 from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
 from prompt_toolkit.key_binding.bindings.auto_suggest import load_auto_suggest_bindings
+from prompt_toolkit.key_binding.vi_state import InputMode
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import ConditionalContainer, Dimension, Float, FloatContainer, HSplit, Layout, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
@@ -39,6 +42,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from mcpchat.core.sanitize import clean, one_line
+from mcpchat.ui import outside
+from mcpchat.ui.keys import Early
 from mcpchat.ui.live import CLEAR, as_text, lines_of
 
 _MENU = 8  # rows of suggestions
@@ -153,7 +158,11 @@ class Bottom:
         self.busy = False
         self.leaving = False
         self._lent = 0
+        self._one_guest = asyncio.Lock()
+        self._guests: set[asyncio.Task[None]] = set()
         self._presses = 0
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self._ticking = False
         self._touched = time.monotonic()
         self.buffer = Buffer(
@@ -164,16 +173,16 @@ class Bottom:
             multiline=True,
             tempfile_suffix=".md",
         )
-        search = SearchToolbar(ignore_case=True)
+        toolbar = SearchToolbar(ignore_case=True)
         prompt = BufferControl(
             buffer=self.buffer,
-            search_buffer_control=search.control,
+            search_buffer_control=toolbar.control,
             preview_search=True,
             input_processors=[HighlightIncrementalSearchProcessor(), AppendAutoSuggestion()],
         )
         self._output = _output()
         self._app = _App(
-            layout=Layout(self._container(prompt, search), focused_element=prompt),
+            layout=Layout(self._container(prompt, toolbar), focused_element=prompt),
             key_bindings=merge_key_bindings([load_auto_suggest_bindings(), self._keys()]),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             style=_STYLE,
@@ -187,7 +196,7 @@ class Bottom:
         self._app.reflows = reflows
         self.buffer.on_text_changed += lambda buffer: self.touch()
 
-    def _container(self, prompt: BufferControl, search: SearchToolbar) -> FloatContainer:
+    def _container(self, prompt: BufferControl, toolbar: SearchToolbar) -> FloatContainer:
         def lines(read: Callable[[], AnyFormattedText], shown: Callable[[], bool], style: str = "") -> Any:
             control = FormattedTextControl(read)
             window = Window(control, style=style, dont_extend_height=True, wrap_lines=False)
@@ -206,7 +215,7 @@ class Bottom:
                         [("class:prompt", "> " if line == wraps == 0 else "  ")]
                     ),
                 ),
-                search,
+                toolbar,
                 lines(lambda: ANSI(self._bottom_line()), lambda: True, "class:status"),
             ]
         )
@@ -231,7 +240,7 @@ class Bottom:
             self._above.append(text)
             self._app.invalidate()
 
-    def signal(self, text: str) -> None:
+    def raw(self, text: str) -> None:
         """Write what moves nothing on the screen: a bell, a notification, something for the clipboard."""
         self._output.write_raw(text)
         self._output.flush()
@@ -242,13 +251,15 @@ class Bottom:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        self._flush()
-        async with in_terminal():
-            self._lent += 1
-            try:
-                yield
-            finally:
-                self._lent -= 1
+        # One at a time, and not by prompt_toolkit's own queue: who is cancelled in it would leave it shut for ever.
+        async with self._one_guest:
+            self._flush()
+            async with in_terminal():
+                self._lent += 1
+                try:
+                    yield
+                finally:
+                    self._lent -= 1
 
     def _write_above(self, app: Application[None]) -> None:
         """Just before the bottom is drawn: what is to stand above it."""
@@ -276,7 +287,7 @@ class Bottom:
     async def running(self) -> AsyncIterator[None]:
         """While inside, the line is there to be typed in."""
         started = asyncio.Event()
-        task = asyncio.create_task(
+        self._task = task = asyncio.create_task(
             self._app.run_async(pre_run=started.set, set_exception_handler=False, handle_sigint=False)
         )
         try:
@@ -286,12 +297,27 @@ class Bottom:
             waiting.cancel()
             if task.done():
                 await task
+            task.add_done_callback(lambda ended: self._gone())
             yield
         finally:
-            if self._app.is_running:
-                self._flush()
-                self._app.exit()
-            await asyncio.gather(task, return_exceptions=True)
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Take the line away: nothing more is typed."""
+        self._stopping = True
+        for guest in self._guests:
+            guest.cancel()
+        if self._task is not None and not self._task.done():
+            self._flush()
+            self._app.exit()
+            await asyncio.gather(self._task, *self._guests, return_exceptions=True)
+
+    def _gone(self) -> None:
+        """The terminal went away, and with it whoever could say something."""
+        if not self._stopping:
+            self._leave()
+            if self.busy:
+                self._interrupt()
 
     async def next_line(self) -> str | None:
         """The next line that was sent, None where the person wants to leave."""
@@ -300,6 +326,12 @@ class Bottom:
             self.queued.pop(0)
         self._app.invalidate()
         return line
+
+    def give_back(self, early: Early) -> None:
+        """Put what was typed where it did not belong after what is typed so far."""
+        self.pasted += early.pasted
+        self.buffer.cursor_position = len(self.buffer.text)
+        self.buffer.insert_text(early.text.strip("\n"))
 
     def echo(self, line: str) -> None:
         """Show a line that was sent as part of the conversation."""
@@ -396,14 +428,14 @@ class Bottom:
         keys.add(Keys.BracketedPaste, filter=typing)(self._on_paste)
         keys.add("c-c")(self._on_stop)
         keys.add("c-d", filter=empty)(lambda event: self._leave())
-        keys.add("c-x", "c-e", filter=typing)(lambda event: event.current_buffer.open_in_editor())
-        keys.add("v", filter=typing & vi_navigation_mode)(lambda event: event.current_buffer.open_in_editor())
-        keys.add("c-z")(lambda event: event.app.suspend_to_background())
+        keys.add("c-x", "c-e", filter=typing)(lambda event: self._invite(self._edit()))
+        keys.add("v", filter=typing & vi_navigation_mode)(lambda event: self._invite(self._edit()))
+        keys.add("c-z")(lambda event: self._invite(self._suspend()))
         keys.add("c-l")(lambda event: event.app.renderer.clear())
         keys.add("c-t")(lambda event: self._fold())
         keys.add("up", filter=empty & Condition(lambda: bool(self.queued)))(lambda event: self.take_back())
         suggesting = Condition(lambda: self.buffer.complete_state is not None)
-        keys.add("escape", filter=suggesting, eager=True)(lambda event: self.buffer.cancel_completion())
+        keys.add("escape", filter=suggesting, eager=True)(self._on_close)
         return keys
 
     def _on_enter(self, event: KeyPressEvent) -> None:
@@ -427,7 +459,7 @@ class Bottom:
         """Ctrl-C: out of a search, cancels what is being done, clears the line, leaves: the first that can be."""
         self.touch()
         if event.current_buffer is not self.buffer:
-            event.app.layout.focus(self.buffer)
+            search.stop_search()
         elif self.busy:
             self._interrupt()
         elif self.buffer.text:
@@ -440,6 +472,34 @@ class Bottom:
             self._presses = 1
             self._lines.put_nowait("")
             self.write("  Ctrl-C again, or Ctrl-D, leaves\n")
+
+    def _on_close(self, event: KeyPressEvent) -> None:
+        """Escape from the suggestions; with vi keys out of inserting too."""
+        self.buffer.cancel_completion()
+        if self._app.editing_mode == EditingMode.VI:
+            event.app.vi_state.input_mode = InputMode.NAVIGATION
+            self.buffer.cursor_left()
+
+    def _invite(self, guest: Coroutine[Any, Any, None]) -> None:
+        """Let somebody else have the terminal, in their turn."""
+        task = asyncio.ensure_future(guest)
+        self._guests.add(task)
+        task.add_done_callback(self._guests.discard)
+
+    async def _edit(self) -> None:
+        command = outside.editor()
+        if not command:
+            self.write("  $VISUAL or $EDITOR names no program that is there\n")
+            return
+        async with self.alone():
+            edited = await outside.edited(self.buffer.text, command, suffix=".md")
+        if edited is not None:
+            self.buffer.document = Document(edited.rstrip("\n"))
+
+    async def _suspend(self) -> None:
+        if sys.platform != "win32":
+            async with self.alone():
+                os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal itself would
 
     def touch(self) -> None:
         self._touched = time.monotonic()

@@ -1,6 +1,5 @@
 """The slash commands that leave the straight line: other threads, other branches, other words."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -8,11 +7,12 @@ from mcpchat.core.errors import UsageError
 from mcpchat.core.messages import Compaction
 from mcpchat.core.sanitize import one_line
 from mcpchat.core.threads import Thread, interrupted
-from mcpchat.ui import outside, transcripts
+from mcpchat.ui import outside, tables, transcripts
 from mcpchat.ui.picker import fuzzy, pick
 from mcpchat.ui.room import Room
 
 _DIGITS = 9  # of a number that somebody types
+_LISTED = 20  # conversations, where none can be picked
 _LINES = 12  # of the answer that is shown of a conversation that is gone on with
 
 
@@ -28,9 +28,15 @@ async def threads(room: Room, argument: str) -> None:
         return
     if argument:
         await _resume(room, argument, known)
+    elif room.plain:
+        room.console.print(tables.threads(known[:_LISTED]))
+        room.say("  /threads ID goes on with one")
+        return
     else:
+        here = room.session.transcript.thread.id
+        room.say("  letters of its title, or Down and Enter; Esc: none", "dim")
         async with room.alone():
-            name = await pick(known)
+            name = await pick([thread for thread in known if thread.id != here])
         if name is None:
             room.say("  this one goes on", "dim")
             return
@@ -73,10 +79,16 @@ def recall(room: Room) -> None:
 
 async def undo(room: Room, argument: str) -> None:
     """Take back the latest message and all that followed."""
-    if argument and not (argument.isdecimal() and 0 < len(argument) < _DIGITS):
+    if argument and not (argument.isdecimal() and 0 < len(argument) < _DIGITS and int(argument)):
         raise UsageError(f"/undo {argument}: expected how many to take back")
-    for _ in range(int(argument or 1)):
-        words = await room.session.undo()
+    for number in range(int(argument or 1)):
+        try:
+            words = await room.session.undo()
+        except UsageError:
+            if not number:
+                raise
+            room.say("  that was all there was", "dim")
+            break
         room.say(f"  taken back: {one_line(words, 200)}")
     if room.session.transcript.kept:
         room.say("  /threads branch goes back to it", "dim")
@@ -94,7 +106,7 @@ async def edit(room: Room, argument: str) -> None:
         room.say("  change it and press Enter; an empty line leaves all as it is", "dim")
         return
     async with room.alone():
-        edited = await asyncio.to_thread(outside.edit, text, command, suffix=".md")
+        edited = await outside.edited(text, command, suffix=".md")
     if edited is None:
         room.say("  the editor failed: nothing was changed", "yellow")
         return

@@ -40,12 +40,15 @@ async def _help(room: Room, argument: str) -> None:
         shown = Text(f"  {f'{command.name} {command.argument}':<{width}}  {command.help}")
         roomy = room.console.width >= _ROOMY
         room.console.print(shown.append(f"  {command.twin}" if command.twin and roomy else "", style="dim"))
-    for line in KEYS:
+    for line in KEYS if not room.plain else PLAIN_KEYS:
         room.say(f"  {line}", "dim")
 
 
 async def _tools(room: Room, argument: str) -> None:
     server, dot, _ = argument.partition(".")
+    names = [status.name for status in room.servers.status()]
+    if server and server not in names:
+        raise UsageError(f"no server {server}", hint=f"/tools NAME, one of {', '.join(names) or 'none'}")
     specs = [spec for spec in await room.toolbox.tools() if not server or spec.server == server]
     if dot:
         await _tool(room, argument, specs)
@@ -64,7 +67,7 @@ async def _tool(room: Room, label: str, specs: Sequence[ToolSpec]) -> None:
         )
     room.say(spec.label, "bold")
     room.say("\n".join(f"  {line}" for line in (spec.description or spec.title).strip().splitlines()))
-    room.say(f"  takes {explain_arguments(spec)}", "dim")
+    room.say(f"  {explain_arguments(spec)}", "dim")
     room.say(f"  says of itself: {claims(spec.annotations)}", "dim")
 
 
@@ -170,7 +173,8 @@ async def _attach(room: Room, argument: str) -> None:
         room.attached.clear()
         room.say("nothing is attached; /attach FILE attaches one to the next message", "dim")
         return
-    room.attached += room.read_file(argument)
+    bare = argument[1:-1] if len(argument) > 1 and argument[0] == argument[-1] == '"' else argument
+    room.attached += room.read_file(bare)
     room.say(f"{argument} goes with the next message", "dim")
 
 
@@ -240,10 +244,15 @@ COMMANDS: Sequence[Command] = (
     Command("/exit", "", "leave", _exit, ("/quit",)),
 )
 KEYS = (
-    "Enter sends; Alt-Enter, Ctrl-J or \\ at the end: a new line; Ctrl-X Ctrl-E: $EDITOR",
+    "Enter sends; Ctrl-J, Alt-Enter, or \\ at the end: new line; Ctrl-X Ctrl-E: editor",
     "Up, Ctrl-R: what was typed before; Tab completes; Right takes the suggestion",
-    "@ names files and servers' resources; /server:prompt and /template:name send one",
+    "@ names a file or a resource; /server:prompt, /template:name; a blank before / is text",
     "Ctrl-C cancels an answer; Ctrl-T folds reasoning; Ctrl-D leaves",
+)
+PLAIN_KEYS = (
+    "Enter sends; a backslash at the end goes on with the next line",
+    "@ names a file or a resource; /server:prompt and /template:name send one",
+    "Ctrl-C cancels an answer; Ctrl-D leaves",
 )
 TEMPLATES = "template"  # /template:NAME is one of the person's own
 _BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
@@ -265,6 +274,8 @@ async def run(room: Room, line: str) -> None:
         close = nearest(name, _BY_NAME, count=1)
         room.say(f"no command {name}" + (f"; did you mean {close[0]}?" if close else "; /help lists them"), "yellow")
         return
+    if argument and not command.argument:
+        raise UsageError(f"{name} takes nothing after it")
     await command.run(room, argument)
 
 

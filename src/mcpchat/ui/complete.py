@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from mcpchat.core.catalog import Catalog, Prompt
+from mcpchat.core.catalog import Catalog, Prompt, PromptArgument
 
 _MENTION = re.compile(r'(?:^|\s)@("[^"\n]*|\S*)$')
 _VALUE = re.compile(r"(?:^|\s)([^\s=]+)=(\S*)$")
@@ -102,7 +102,9 @@ def _keys(prompt: Prompt, typed: str) -> list[Suggestion]:
     words = typed.split(" ")
     given = {word.partition("=")[0] for word in words[:-1]}
     return [
-        Suggestion(f"{argument.name}=", len(words[-1]), argument.description)
+        Suggestion(
+            f"{argument.name}=", len(words[-1]), f"{'required  ' * argument.required}{argument.description}".strip()
+        )
         for argument in prompt.arguments
         if argument.name not in given and f"{argument.name}=".startswith(words[-1]) and "=" not in words[-1]
     ]
@@ -120,3 +122,7 @@ def asked_value(line: str, catalogs: Mapping[str, Catalog]) -> Asked | None:
                 pairs = (word.partition("=") for word in typed.split(" ")[:-1])
                 return Asked(prompt, value[1], value[2], {key: text for key, equals, text in pairs if equals})
     return None
+
+
+def _told(argument: PromptArgument) -> str:
+    return "  ".join(filter(None, ("required" * argument.required, argument.description)))

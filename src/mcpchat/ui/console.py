@@ -15,7 +15,7 @@ from mcpchat.core.events import Event
 from mcpchat.core.messages import Image
 from mcpchat.core.sanitize import clean, one_line
 from mcpchat.ui import images, stats, tool_lines
-from mcpchat.ui.live import Screen, rows_of
+from mcpchat.ui.live import Hanging, Screen, rows_of
 from mcpchat.ui.markdown_stream import MarkdownStream
 from mcpchat.ui.thoughts import Thoughts
 
@@ -116,6 +116,7 @@ class ConsoleRenderer:
             self._markdown.feed(event.text)
         else:
             self._what = "thinking"
+            self._markdown.finish()  # what was said before stands before
             if not self._quiet:
                 self.thoughts.feed(event.text)
         self._tick()
@@ -163,7 +164,7 @@ class ConsoleRenderer:
             self._note(event.text, "yellow" if event.level == "warning" else "dim")
 
     def _note(self, text: str, style: str) -> None:
-        self._screen.commit(Text(clean(text), style=style), aside=True)
+        self._screen.commit(Hanging(Text(clean(text), style=style)), aside=True)
 
     # What moves.
 

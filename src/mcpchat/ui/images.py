@@ -10,6 +10,7 @@ from mcpchat.core.messages import Image
 Protocol = Literal["kitty", "iterm", ""]
 _CELL = (8, 16)  # pixels of a cell, about
 _MOST = 8_000_000  # bytes of a picture that is shown
+_HEAD = 1_000_000  # bytes in which a JPEG has to say how large it is
 _CHUNK = 4096  # characters of one escape
 _ITERM = frozenset({"iTerm.app", "WezTerm", "mintty", "vscode"})
 
@@ -74,10 +75,12 @@ def _sane(size: tuple[int, int]) -> tuple[int, int] | None:
 
 def _of_jpeg(data: bytes) -> tuple[int, int] | None:
     at = 2
-    while at < len(data):
+    while at < min(len(data), _HEAD):
+        if data[at] != 0xFF:
+            return None
         marker, length = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])[0]
         if marker in {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}:
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             return _sane((width, height))
-        at += 2 + length
+        at += 2 + max(2, length)
     return None

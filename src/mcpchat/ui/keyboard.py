@@ -29,6 +29,14 @@ def restored() -> Iterator[None]:
 
 
 @contextmanager
+def lent() -> Iterator[None]:
+    """While inside, another program reads the keyboard, in the usual mode; Ctrl-C is a key of that program's."""
+    usual = lambda iflag, lflag: (iflag | termios.ICRNL, (lflag | termios.ECHO | termios.ICANON) & ~termios.ISIG)  # noqa: E731
+    with _changed(usual):
+        yield
+
+
+@contextmanager
 def _changed(change: Callable[[int, int], tuple[int, int]]) -> Iterator[None]:
     """The terminal with other input and local flags; nothing where there is none, and on Windows."""
     if sys.platform == "win32" or not sys.stdin.isatty():

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
@@ -15,6 +15,7 @@ from rich.text import Text
 CLEAR = "\x1b[K\x1b[C\x1b[J\x1b[D"
 _UP_AND_CLEAR = "\x1b[{}A" + CLEAR
 _TAB = 8
+_HANGING, _NARROW = 2, 20  # cells
 
 
 def reflows(environ: Mapping[str, str]) -> bool:
@@ -71,6 +72,25 @@ def divided(text: Text, console: Console, width: int, count: int) -> tuple[list[
             at += 1
         at += text.plain[at : at + 1] == "\n"
     return done, text[at:]
+
+
+class Hanging:
+    """A text whose lines go on, where they are broken, under themselves and not at the edge."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._text.split("\n", allow_blank=True):
+            indent = len(line.plain) - len(line.plain.lstrip(" ")) + _HANGING
+            width = options.max_width
+            first, rest = divided(line, console, width, 1)
+            if not first or not rest.plain or width < _NARROW + indent:
+                yield line
+                continue
+            yield from first
+            for more in rest.wrap(console, width - indent):
+                yield Text(" " * indent, style=self._text.style).append_text(more)
 
 
 def _trimmed(line: Sequence[Segment]) -> list[Segment]:

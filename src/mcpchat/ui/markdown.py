@@ -41,7 +41,7 @@ THEME = Theme(
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
 # Markers that are paired, or can be no marker where they stand; of what is left, any may still be the beginning of one.
 _SETTLED = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
-_OPEN = re.compile(r"[*_`\[\\]|~~")
+_OPEN = re.compile(r"[*_`\[\\]|~~|[<&](?=\S*$)")
 
 
 def parsed(text: str) -> list[Token]:
@@ -55,6 +55,8 @@ def _see_through(tokens: Sequence[Token]) -> None:
     """What was written as an entity is cleaned too, and an image is its words and its address."""
     for token in tokens:
         token.content = clean(token.content)
+        if token.type in {"text", "code_inline"}:
+            token.content = token.content.replace("\t", " ")  # which has no place to go to within a paragraph
         _see_through(token.children or ())
         if token.type == "image":
             address = clean(str(token.attrs.get("src", "")))

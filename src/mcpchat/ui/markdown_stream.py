@@ -18,8 +18,14 @@ from mcpchat.ui.markdown import Markdown, inline_text, is_settled, parsed, unbro
 REDRAW_EVERY = 1 / 12  # seconds
 _SHARE = 10  # drawing takes at most a tenth of the time
 _LISTS = frozenset({"bullet_list_open", "ordered_list_open"})
-_WORD = re.compile(r"(?<=\S)\s(?=[^\W\d_])")  # before a letter, nothing begins but what goes on
-_KEPT = 3  # rows of a paragraph that are drawn again
+# Before a letter nothing begins but what goes on: after a blank, or in scripts that are written without any.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
+_WORD = re.compile(
+    rf"(?<=\S)\s(?=[^\W\d_])|(?<=[{_UNSPACED}\u3001\u3002\uff01\uff0c-\uff0f\uff1a-\uff1f])(?=(?![\W\d_])[{_UNSPACED}])"
+)
+_LEAST = 6  # rows of an open block that are shown in any case
+_LARGE, _TAIL, _MORE = 8000, 2000, 1.25  # characters of one block that cannot be cut; its end; how much it has grown
+_KEPT = 2  # rows of a paragraph that are drawn again
 _CUTS = 8  # places of a paragraph where a cut is tried
 
 
@@ -59,6 +65,7 @@ class MarkdownStream:
         self._text = ""  # what is not final
         self._within: _Code | _Paragraph | None = None  # what the text goes on with
         self._item: int | None = None  # the number of the list's item that the text begins with
+        self._seen = 0  # characters of the text when it was last looked at for what is final
         self._gap = False  # whether what comes next has a blank line before it
         self._due = 0.0
         self.rows: list[list[Segment]] = []
@@ -79,6 +86,8 @@ class MarkdownStream:
 
     def finish(self) -> None:
         """The message is complete: all of it is final."""
+        if not (self._text or self._new or self._within):
+            return
         self._draw(final=True)
         self._new, self._gap, self._item, self._due = [], False, None, 0.0
 
@@ -88,9 +97,12 @@ class MarkdownStream:
         held = 0 if final else unfinished(new)
         self._text += clean(new[: len(new) - held])
         self._new = [new[len(new) - held :]] if held else []
-        while self._settled(final=final):
-            pass
-        self.rows = [] if final else self._live()
+        # Of a block that is large and cannot be cut, only the end is looked at, and all of it ever more seldom.
+        if final or len(self._text) < _LARGE or len(self._text) >= self._seen * _MORE:
+            while self._settled(final=final):
+                pass
+            self._seen = len(self._text)
+        self.rows = [] if final else self._live()[-max(_LEAST, self._screen.room // 2) :]
         self._changed()
         ended = self._clock()
         # Also where a block cannot be cut, or the terminal is slow, most of the time is left for others.
@@ -111,6 +123,9 @@ class MarkdownStream:
         self._gap = False
 
     def _live(self) -> list[list[Segment]]:
+        if len(self._text) >= _LARGE:
+            tail = self._text[-_TAIL:]
+            return rows_of(self._screen.console, Text(tail[tail.find("\n") + 1 :].expandtabs(4)))
         gap: list[list[Segment]] = [[]] if self._gap else []
         if isinstance(self._within, _Code):
             ends = self._within.end.match(self._text.rpartition("\n")[2])  # or begins to
@@ -184,6 +199,8 @@ class MarkdownStream:
             self._text = self._text[end.end() if end else len(whole) :]
             self._within, self._gap, self._item = None, True, None
             return bool(self._text)
+        if len(self._text) >= _LARGE and "\n" not in self._text:
+            return False
         code.lines = _lines(code, self._text)
         over = self._over(self._rows_of_code(code.lines))
         fits = [mark for mark in code.highlighter.marks() if mark <= min(over, whole.count("\n") - 1)]
@@ -205,8 +222,9 @@ class MarkdownStream:
         return rows_of(console, Segments(segments)) if segments else []
 
     def _over(self, rows: list[list[Segment]]) -> int:
-        """How many rows to print, where there are too many: so many that it need not be done again for each line."""
-        return len(rows) - self._screen.room // 2 if len(rows) > self._screen.room else 0
+        """How many rows of code to print, where there are many: so many that it need not be done for each line."""
+        most = max(_LEAST, self._screen.room // 2)
+        return len(rows) - most // 2 if len(rows) > most else 0
 
     # A paragraph.
 

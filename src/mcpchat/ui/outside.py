@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mcpchat.ui import keyboard
+
 # Each with the variables that say whether its desktop is there.
 _CLIPBOARDS = (
     ("", "pbcopy"),
@@ -29,11 +31,12 @@ async def page(text: str, show: Callable[[str], None], environ: Mapping[str, str
         return
     # A pager that runs commands for who types an exclamation mark is not what was asked for.
     env = {**environ, "LESSSECURE": "1"}
-    process = await asyncio.create_subprocess_exec(program, *words[1:], stdin=asyncio.subprocess.PIPE, env=env)
-    try:
-        await process.communicate(text.encode(errors="replace"))
-    except (BrokenPipeError, ConnectionResetError):
-        await process.wait()
+    with keyboard.lent():
+        process = await asyncio.create_subprocess_exec(program, *words[1:], stdin=asyncio.subprocess.PIPE, env=env)
+        try:
+            await process.communicate(text.encode(errors="replace"))
+        except (BrokenPipeError, ConnectionResetError):
+            await process.wait()
 
 
 async def copy(text: str, raw: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> str:
@@ -65,8 +68,13 @@ def editor(environ: Mapping[str, str] = os.environ) -> list[str]:
     return words if words and shutil.which(words[0]) else []
 
 
-def edit(text: str, command: list[str], *, suffix: str) -> str | None:
-    """What the person made of the text in their editor; None where it did not end well. Blocks until they leave it."""
+async def edited(text: str, command: list[str], *, suffix: str) -> str | None:
+    """What the person made of the text in their editor; None where it did not end well."""
+    with keyboard.lent():
+        return await asyncio.to_thread(_edit, text, command, suffix)
+
+
+def _edit(text: str, command: list[str], suffix: str) -> str | None:
     descriptor, name = tempfile.mkstemp(prefix="mcpchat-", suffix=suffix)  # for the owner's eyes
     path = Path(name)
     try:

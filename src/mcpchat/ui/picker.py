@@ -35,7 +35,7 @@ async def pick(threads: Sequence[Thread]) -> str | None:
         completer=_Titles(threads), complete_while_typing=True, key_bindings=keys, reserve_space_for_menu=10
     )
     typed = await prompt.prompt_async(
-        "  which? (letters of its title, or Down; Esc: none) ",
+        "  which? ",
         pre_run=lambda: get_app().current_buffer.start_completion(select_first=False),
     )
     if typed == _NONE or not typed.strip():

@@ -1,6 +1,7 @@
 """The chat: take a line, send it or run its command, and again."""
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from mcpchat.ui import commands
 from mcpchat.ui.interrupt import cancelled_by
 from mcpchat.ui.room import Room
 
+_COMMAND = re.compile(r"/[\w-]+(:\S*)?|/\?")  # a path is none, nor is what begins with a blank, nor many lines
 _PASSING = frozenset({"network", "broken_stream", "overloaded", "rate", "server"})
 
 
@@ -38,13 +40,10 @@ class Prompt(Protocol):
         ...
 
 
-async def repl(
-    room: Room, prompt: Prompt, *, typed_ahead: Callable[[], str], done: Callable[[float], Awaitable[None]]
-) -> None:
+async def repl(room: Room, prompt: Prompt, *, done: Callable[[float], Awaitable[None]]) -> None:
     """Talk until /exit or Ctrl-D. Errors are shown and the chat goes on.
 
-    ``typed_ahead`` gives what was typed where it did not belong: the next line begins with it. ``done`` is told after
-    each line how many seconds it took.
+    ``done`` is told after each line how many seconds it took.
     """
     warming = asyncio.create_task(_warm(room))
     try:
@@ -63,7 +62,7 @@ async def repl(
                     prompt.take_back()
             finally:
                 prompt.work(False)
-            prompt.draft(room.take_draft() + typed_ahead())
+            prompt.draft(room.take_draft())
             await done(time.monotonic() - began)
     finally:
         warming.cancel()
@@ -97,7 +96,7 @@ async def _interruptible(room: Room, line: str) -> bool:
 
 
 async def _do(room: Room, line: str) -> None:
-    if line.startswith("/"):
+    if _COMMAND.fullmatch(line.strip().partition(" ")[0]) and "\n" not in line and not line.startswith(" "):
         room.editing = None
         await commands.run(room, line)
     else:

@@ -20,6 +20,7 @@ from mcpchat.core.sanitize import clean
 from mcpchat.core.session import Session
 from mcpchat.core.threads import Node, Thread
 from mcpchat.ui import outside
+from mcpchat.ui.live import Hanging
 
 
 class Models(Protocol):
@@ -115,7 +116,7 @@ class Room:
     ``leaving`` ends the chat; ``attached`` goes with the next message; ``redact`` takes secrets out of what is said.
     ``draft`` is what the next line begins as; ``editing`` the place of the message that it will stand for.
     ``alone`` gives the terminal to somebody else for a while, ``raw`` writes to it as it is; ``thoughts`` is the latest
-    reasoning; ``find_file`` tells whether a name that was typed is a file's, and what was ``pasted`` names none.
+    reasoning; a ``plain`` one has no keys; ``find_file`` says what names a file; what was ``pasted`` names none.
     """
 
     session: Session
@@ -140,9 +141,10 @@ class Room:
     thoughts: Callable[[], str] = str
     find_file: Callable[[str], bool] = lambda name: False
     pasted: list[str] = field(default_factory=list)
+    plain: bool = False
 
     def say(self, text: str, style: str = "") -> None:
-        self.console.print(Text(clean(self.redact(text)), style=style))
+        self.console.print(Hanging(Text(clean(self.redact(text)), style=style)))
 
     async def page(self, text: str) -> None:
         """Show a long text in the person's pager."""
@@ -175,7 +177,7 @@ class Room:
                 continue
             self.attached += self.read_file(name)
             self.say(f"  {name} goes with it", "dim")
-        self.pasted.clear()
+        self.pasted[:] = [pasted for pasted in self.pasted if pasted not in line]  # the others are still to be sent
 
     async def _edited(self, line: str, place: int) -> Message:
         """The message at this place in other words, with all that was attached to it."""

@@ -12,8 +12,9 @@ from mcpchat.core import events
 from mcpchat.core.elicitation import Answer
 from mcpchat.core.events import Event
 from mcpchat.core.sanitize import clean
-from mcpchat.ui import stats, tool_lines
+from mcpchat.ui import keyboard, stats, tool_lines
 from mcpchat.ui.interrupt import cancelled_by
+from mcpchat.ui.keys import POLL, QUIET, Early
 
 YOU, MODEL = "you: ", "mcpchat: "
 
@@ -21,12 +22,13 @@ YOU, MODEL = "you: ", "mcpchat: "
 class SpokenRenderer:
     """Events as lines with prefixes. The answer comes line by line, as the model wrote it."""
 
-    def __init__(self, out: TextIO, *, stats: bool = False, reasoning: bool = True) -> None:
-        self._out = out
+    def __init__(self, say: Callable[[str], None], *, stats: bool = False, reasoning: bool = True) -> None:
+        self._say = say
         self._stats = stats
         self._reasoning = reasoning
-        self._text = ""
+        self._line: list[str] = []  # the pieces of a line that goes on
         self._prefix = MODEL
+        self._named = False  # whether it was said whose the lines are
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -45,8 +47,10 @@ class SpokenRenderer:
                 self._say(f"warning: {tool_lines.down(event)}")
             case events.Notice(level=level, text=text):
                 self._say(f"{'warning' if level == 'warning' else 'notice'}: {clean(text)}")
-            case events.TurnFinished() if self._stats and event.usage.total:
-                self._say(f"took: {stats.turn(event)}")
+            case events.TurnFinished() | events.TurnFailed():
+                self._finish()
+                if isinstance(event, events.TurnFinished) and self._stats and event.usage.total:
+                    self._say(f"took: {stats.turn(event)}")
             case (
                 events.MessageAdded()
                 | events.BranchChanged()
@@ -54,8 +58,6 @@ class SpokenRenderer:
                 | events.ToolDecided()
                 | events.ToolProgress()
                 | events.ServerChanged()
-                | events.TurnFinished()
-                | events.TurnFailed()
             ):
                 pass
             case _:
@@ -71,25 +73,25 @@ class SpokenRenderer:
     def _feed(self, text: str, prefix: str) -> None:
         if prefix != self._prefix:
             self._finish()
-        self._prefix = prefix
-        *lines, self._text = (self._text + text).split("\n")
+            self._prefix = prefix
+        *lines, rest = text.split("\n")
         for line in lines:
-            self._line(line)
+            self._end_line(line)
+        self._line.append(rest)
 
-    def _line(self, line: str) -> None:
-        """The first line of an answer says whose it is."""
-        if line.strip() or not self._prefix.strip():
-            self._say(f"{self._prefix}{clean(line)}")
-            self._prefix = ""
+    def _end_line(self, rest: str) -> None:
+        """Say the line; the first of an answer says whose it is, and blank ones before it are left out."""
+        line, self._line = clean("".join((*self._line, rest))), []
+        if line.strip() and not self._named:
+            self._say(f"{self._prefix}{line}")
+            self._named = True
+        elif self._named:
+            self._say(line)
 
     def _finish(self) -> None:
-        if self._text.strip():
-            self._line(self._text)
-        self._text, self._prefix = "", MODEL
-
-    def _say(self, line: str) -> None:
-        self._out.write(f"{line}\n")
-        self._out.flush()
+        if any(piece.strip() for piece in self._line):
+            self._end_line("")
+        self._line, self._prefix, self._named = [], MODEL, False
 
 
 class Lines:
@@ -98,18 +100,38 @@ class Lines:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._wanted: asyncio.Future[str | None] | None = None
+        self._prompt = ""  # that stands there, and is waited at
 
     async def read(self, prompt: str) -> str | None:
         """The next line, without its newline; None at the end of input."""
         loop = asyncio.get_running_loop()
         self._out.write(prompt)
         self._out.flush()
-        if self._wanted is None:  # else somebody stopped waiting for it, and the thread still reads
-            self._wanted = loop.create_future()
-            threading.Thread(target=self._take, args=(loop, self._wanted), daemon=True).start()
-        line = await asyncio.shield(self._wanted)
-        self._wanted = None
-        return line
+        self._prompt = prompt
+        try:
+            if self._wanted is None:  # else somebody stopped waiting for it, and the thread still reads
+                self._wanted = loop.create_future()
+                threading.Thread(target=self._take, args=(loop, self._wanted), daemon=True).start()
+            line = await asyncio.shield(self._wanted)
+            self._wanted = None
+            if line is None:
+                self._out.write("\n")
+            return line
+        finally:
+            self._prompt = ""
+
+    def early(self) -> str:
+        """Take what was typed while nobody asked, without its last newline."""
+        lines = ""
+        if self._wanted is not None and self._wanted.done():
+            lines, self._wanted = self._wanted.result() or "", None
+        return "\n".join(filter(None, (lines, keyboard.typed_ahead().rstrip("\n"))))
+
+    def say(self, text: str) -> None:
+        """Write a line; where somebody is being asked, the question stands under it once more."""
+        again = self._prompt
+        self._out.write(f"\n{text}\n{again}" if again else f"{text}\n")
+        self._out.flush()
 
     def _take(self, loop: asyncio.AbstractEventLoop, wanted: "asyncio.Future[str | None]") -> None:
         try:
@@ -136,7 +158,7 @@ class SpokenPrompt:
 
     async def next_line(self) -> str | None:
         if self._draft:
-            self._out.write(f"so far: {clean(self._draft)}\n")
+            self._out.write(f"so far: {clean(self._draft)} (Enter sends it, Ctrl-C lets it go)\n")
         whole: list[str] = []
         for prompt in itertools.chain([YOU], itertools.repeat("and: ")):
             reading = asyncio.ensure_future(self._lines.read(prompt))
@@ -146,6 +168,7 @@ class SpokenPrompt:
                 except asyncio.CancelledError:
                     if not caught:
                         raise
+                    self._draft = ""
                     self._presses += 1
                     if self._presses > 1:
                         return None
@@ -158,7 +181,7 @@ class SpokenPrompt:
             if not line.endswith("\\"):
                 break
         draft, self._draft = self._draft, ""
-        return "\n".join(whole) or draft  # an empty line sends what was said so far
+        return "\n".join(filter(None, (draft, *whole)))  # an empty line sends what was said so far
 
     def echo(self, line: str) -> None:
         """It stands there already."""
@@ -167,7 +190,11 @@ class SpokenPrompt:
         """What is typed meanwhile waits in the terminal."""
 
     def draft(self, text: str) -> None:
-        self._draft = text
+        self._draft = "\n".join(filter(None, (self._draft, text)))
+
+    def give_back(self, early: Early) -> None:
+        """What was typed before a question stood there: the next line begins with it."""
+        self.draft(early.text.strip("\n"))
 
     def take_back(self) -> None:
         """Nothing is taken before its time."""
@@ -176,29 +203,41 @@ class SpokenPrompt:
 class SpokenKeys:
     """Answers to questions, as whole lines: the letter, and Enter."""
 
+    hint = "an empty line takes what stands there, Ctrl-D declines"
+
     def __init__(self, lines: Lines, out: TextIO) -> None:
         self._lines = lines
         self._out = out
+        self._early = Early()
 
-    def take_typed_ahead(self) -> str:
-        return ""
+    def take_early(self) -> Early:
+        early, self._early = self._early, Early()
+        return early
 
     async def quiet(self) -> None:
-        """A line is never half an answer."""
+        left = QUIET
+        while left > 0:
+            if early := self._lines.early():
+                self._early.text += f"\n{early}"
+                left = QUIET
+            left -= POLL
+            await asyncio.sleep(POLL)
 
     async def key(self, prompt: str, keys: str, *, enter: bool = False) -> str:
-        while (line := await self._lines.read(f"question:{prompt.rstrip()}: ")) is not None:
-            typed = line.strip().casefold()[:1]
-            if typed and typed in keys.casefold():
-                return keys[keys.casefold().index(typed)]
+        words = {**{key: key for key in keys}, **{word: word[0] for word in ("yes", "no") if word[0] in keys}}
+        while (line := await self._lines.read(f"question: {' '.join(prompt.split())} ")) is not None:
+            typed = line.strip().casefold()
+            if typed in words:  # and nothing that merely begins so: it may have been meant for something else
+                return words[typed]
             if not typed and enter:
                 return "enter"
             self._out.write(f"warning: one of {', '.join(keys)}, and Enter\n")
         return "escape"
 
     async def line(self, prompt: str, default: str, problem: Callable[[str], str] | None = None) -> str | Answer:
-        told = f" (Enter: {clean(default)})" if default else ""
-        while (line := await self._lines.read(f"question:{prompt.rstrip().removesuffix(':')}{told}: ")) is not None:
+        asked = prompt.strip().rstrip(":") or "your answer"
+        told = f" (it stands: {clean(default)})" if default else ""
+        while (line := await self._lines.read(f"question: {asked}{told}: ")) is not None:
             typed = line or default
             if problem is None or not (wrong := problem(typed)):
                 return typed

@@ -23,18 +23,21 @@ def line(
     servers: Sequence[ServerStatus],
 ) -> str:
     """All that fits: what matters least is left out first."""
-    said = [one_line(model, _NAME)]
-    if agent:
-        said.append(one_line(agent, _NAME))
-    said.append(_servers(servers))
-    if usage.total:
-        said.append(_spent(usage, dollars))
-    if filled is not None and filled[1]:
-        said.append(f"{filled[0] / filled[1]:.0%} full")
-    while len(said) > 1 and cell_len(" · ".join(said)) > width:
-        said.pop()
-    shown = " · ".join(said)
-    return shown if cell_len(shown) <= width else set_cell_size(shown, max(0, width - 1)).rstrip() + "…" * (width > 0)
+    name, whom = one_line(model, _NAME), one_line(agent, _NAME)
+    spent = _spent(usage, dollars) if usage.total else ""
+    full = f"{filled[0] / filled[1]:.0%} full" if filled is not None and filled[1] else ""
+    long, short = _servers(servers)
+    for said in (
+        (name, whom, long, spent, full),
+        (name, whom, short, spent, full),
+        (name, short, spent, full),
+        (name, spent, full),
+        (name, full),
+    ):
+        shown = " · ".join(filter(None, said))
+        if cell_len(shown) <= width:
+            return shown
+    return name if cell_len(name) <= width else set_cell_size(name, max(0, width - 1)).rstrip() + "…" * (width > 0)
 
 
 def _spent(usage: Usage, dollars: float | None) -> str:
@@ -47,10 +50,10 @@ def _short(count: int) -> str:
     return f"{count / 1000:.1f}k" if count >= 1000 else str(count)
 
 
-def _servers(found: Sequence[ServerStatus]) -> str:
-    """ "3 servers", and those that are not as they should be."""
+def _servers(found: Sequence[ServerStatus]) -> tuple[str, str]:
+    """How many there are, and which are not as they should be; and the same in few words."""
     if not found:
-        return "no servers"
+        return "no servers", "no servers"
     told = f"{len(found)} server{'s' * (len(found) != 1)}"
     wrong = [
         f"{one_line(status.name, _NAME)} {'wants a sign-in' if status.state == 'login' else 'is down'}"
@@ -59,5 +62,6 @@ def _servers(found: Sequence[ServerStatus]) -> str:
     ]
     starting = sum(status.state == "starting" for status in found)
     if wrong:
-        return f"{told}, {wrong[0]}" + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else "")
-    return f"{told}, {starting} starting" if starting else told
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        return f"{told}, {wrong[0]}{more}", f"{len(wrong)} of {told} down"
+    return (f"{told}, {starting} starting", told) if starting else (told, told)

@@ -90,7 +90,8 @@ class Thoughts:
         if len(line) < console.width * self._screen.room // 2:
             return line
         done, rest = divided(Text(line), console, max(1, console.width - 2), len(line))
-        self._commit("\n".join(row.plain.rstrip() for row in done))
+        if done:
+            self._commit("\n".join(row.plain.rstrip() for row in done))
         return rest.plain
 
     def _commit(self, text: str) -> None:

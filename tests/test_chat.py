@@ -381,7 +381,9 @@ def test_without_colour_without_unicode_and_on_forty_columns(
         terminal.wait_for("/help")
         terminal.send("show" + ENTER)
         screen = terminal.wait_for("end\n")
-        terminal.send(CTRL_D)
+        terminal.send("/to")
+        terminal.wait_for("the tools on offer")
+        terminal.send("\x15" + CTRL_D)
         assert terminal.wait_exit() == 0
     assert " - item x" in screen
     assert "| quote" in screen
@@ -619,6 +621,6 @@ def test_a_slash_is_a_command_only_where_it_looks_like_one(
 def test_a_terminal_that_goes_away_ends_the_chat(installed: str, environ: dict[str, str]) -> None:
     with Terminal(["sh", "-c", f"trap '' HUP; exec {installed}"], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
-        os.close(terminal._fd)  # noqa: SLF001 - as a window that is closed
+        os.close(terminal._fd)  # as a window that is closed
         terminal.process.wait(timeout=20)
-        terminal._fd = os.open(os.devnull, os.O_RDONLY)  # noqa: SLF001
+        terminal._fd = os.open(os.devnull, os.O_RDONLY)

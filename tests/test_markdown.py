@@ -45,6 +45,7 @@ TALL = {
     "tall broken paragraph": "\n".join(f"line {n} of *this* snake_case [1] text" for n in range(80)),
     "tall hard breaks": "\n".join(f"verse {n} goes on\\" for n in range(60)) + "\nend",
     "tall unpaired": f"an *open marker {'and words ' * 200} **that never closes",
+    "tall without blanks": "日本語のテキストは、空白なしで書かれます。" * 60,
     "tall code": "before\n\n```python\n"
     + "\n".join(f"x{n} = 'a' * {n}  # {'c' * (n % 90)}" for n in range(90))
     + "\n```\nafter",
@@ -156,6 +157,32 @@ def test_any_document_streams_to_what_it_is_at_once(text: str, seed: int, column
 def test_any_document_streams_on_a_small_screen(text: str, seed: int, lines: int) -> None:
     expected = screen(at_once(text, 40, lines), 40, lines)
     assert screen(streamed(text, 40, lines, cut(text, random.Random(seed))), 40, lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("piece", "live"),
+    [
+        ("Words *and* more words. ", 3),
+        ("日本語のテキスト。", 3),
+        ("- an item\n", 2),
+        ("    \n```python\n" + "x = [1, 2]  # and more\n" * 40 + "```\n", 12),
+        ("> quoted\n", 12),
+        ("| a | b |\n|---|---|\n" + "| 1 | 2 |\n" * 40, 12),
+        ("[[[[", 60),
+    ],
+)
+def test_little_of_a_long_answer_stays_live(piece: str, live: int) -> None:
+    """What is live is drawn again and again, and pushed out of reach by a window that becomes narrower."""
+    target = console(40, 24)
+    region = LiveRegion(target)
+    now = 0
+    stream = MarkdownStream(region, lambda: region.show(stream.rows), clock=lambda: now)
+    text = piece * (12_000 // len(piece))
+    for now in range(0, len(text), 60):
+        stream.feed(text[now : now + 60])
+        assert len(stream.rows) <= live
+    stream.finish()
+    assert stream.rows == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ no line that is being typed, and a line can be typed while an answer comes.
 """
 
 import asyncio
-import io
 import os
 import signal
 import sys
@@ -32,9 +31,7 @@ from prompt_toolkit.layout import ConditionalContainer, Dimension, Float, FloatC
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import AppendAutoSuggestion, HighlightIncrementalSearchProcessor
-from prompt_toolkit.output import Output, create_output
-from prompt_toolkit.output.vt100 import Vt100_Output
-from prompt_toolkit.styles import Style
+from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.widgets import SearchToolbar
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -43,88 +40,15 @@ from rich.text import Text
 
 from mcpchat.core.sanitize import clean, one_line
 from mcpchat.ui import outside
+from mcpchat.ui.inline_app import STYLE, Above, InlineApp, terminal_output
 from mcpchat.ui.keys import Early
-from mcpchat.ui.live import CLEAR, as_text, lines_of
+from mcpchat.ui.live import as_text, lines_of
 
 _MENU = 8  # rows of suggestions
 _REDRAW = 1 / 30  # seconds, at least, between two drawings
 _TURN = 0.12  # seconds between two drawings while something moves
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"  # one picture, for terminals that can wait for the whole of it
 _PASTED_TABS = 4
-_STYLE = Style.from_dict(
-    {
-        "prompt": "bold",
-        "queued": "ansibrightblack italic",
-        "status": "noreverse",
-        "completion-menu": "bg:default",
-        "completion-menu.completion": "bg:default fg:default",
-        "completion-menu.completion.current": "reverse",
-        "completion-menu.meta.completion": "bg:default fg:ansibrightblack",
-        "completion-menu.meta.completion.current": "bg:default fg:default",
-        "scrollbar.background": "bg:default",
-        "scrollbar.button": "bg:ansibrightblack",
-        "auto-suggestion": "ansibrightblack",
-    }
-)
-
-
-class _Above(io.TextIOBase):
-    """A file whose text goes above the line being typed."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute there
-        return sys.stdout.encoding
-
-    def isatty(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        self._write(text)
-        return len(text)
-
-
-class _App(Application[None]):
-    """An application that is drawn well after its window has become narrower too."""
-
-    reflows = True
-
-    _width = 0  # of the window when it was last drawn
-
-    def mend(self) -> None:
-        """Erase what was drawn in a wider window: the terminal has broken its lines, and there are more of them now."""
-        screen, width = self.renderer.last_rendered_screen, max(1, self.output.get_size().columns)
-        narrower, self._width = width < self._width, width
-        if screen is None or not narrower or not self.reflows or self._running_in_terminal:
-            return
-        at = self.renderer._cursor_pos
-        more = at.x // width
-        for y in range(at.y):
-            drawn = ((x + char.width, char.char) for x, char in screen.data_buffer.get(y, {}).items())
-            used = max((end for end, shown in drawn if shown.strip()), default=0)
-            more += max(0, -(-used // width) - 1)
-        if more:
-            self.output.cursor_up(more)
-        self.renderer.erase(leave_alternate_screen=False)
-
-    def _on_resize(self) -> None:
-        self.mend()
-        super()._on_resize()
-
-
-class _Terminal(Vt100_Output):
-    def erase_down(self) -> None:
-        self.write_raw(CLEAR)
-
-
-def _output() -> Output:
-    if sys.platform == "win32":
-        return create_output(sys.stdout)
-    terminal = _Terminal.from_pty(sys.stdout, term=os.environ.get("TERM"))
-    terminal.enable_cpr = False  # asked where its cursor is, a slow terminal would answer amid what is typed
-    return terminal
 
 
 class Bottom:
@@ -145,7 +69,7 @@ class Bottom:
         interrupt: Callable[[], None] = lambda: None,
         reflows: bool = True,
     ) -> None:
-        self.console = console(_Above(self.write))
+        self.console = console(Above(self.write))
         self._status = status
         self._working: Callable[[], str] = lambda: ""
         self._fold: Callable[[], None] = lambda: None
@@ -180,12 +104,13 @@ class Bottom:
             preview_search=True,
             input_processors=[HighlightIncrementalSearchProcessor(), AppendAutoSuggestion()],
         )
-        self._output = _output()
-        self._app = _App(
+        self._output = terminal_output()
+        self._app = InlineApp(
             layout=Layout(self._container(prompt, toolbar), focused_element=prompt),
             key_bindings=merge_key_bindings([load_auto_suggest_bindings(), self._keys()]),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
-            style=_STYLE,
+            style=STYLE,
+            color_depth=ColorDepth.DEPTH_1_BIT if self.console.no_color else None,
             output=self._output,
             min_redraw_interval=_REDRAW,
             erase_when_done=True,
@@ -391,7 +316,7 @@ class Bottom:
         width = max(1, self.console.width - 1)
         rest = self._status(max(0, width - cell_len(left)))
         line = f"{left}{rest}" if rest else working
-        return f"\x1b[2m{line}\x1b[0m" if not self.console.no_color or self.console.is_terminal else line
+        return f"\x1b[2m{line}\x1b[0m"
 
     def _input_height(self) -> Dimension:
         rows = 0

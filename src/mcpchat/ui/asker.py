@@ -151,7 +151,7 @@ class TerminalAsker:
             await self._keys.quiet()
             answer = await (self._visit(question) if isinstance(question, Visit) else self._fill(question))
         if answer.action == "cancel":
-            await self._cancelled()
+            self._interrupt()
         return answer
 
     async def confirm(self, server: str, wish: str, details: str) -> bool:
@@ -163,7 +163,7 @@ class TerminalAsker:
             await self._keys.quiet()
             key = await self._keys.key("  [y]es  [n]o ", "yn")
         if key == "cancel":
-            await self._cancelled()
+            self._interrupt()
         return key == "y"
 
     @asynccontextmanager
@@ -184,7 +184,7 @@ class TerminalAsker:
                     self._give_back(early)
 
     async def _cancelled(self) -> None:
-        """Ctrl-C: nothing was decided, and the turn ends here; where none is under way, it was a no."""
+        """Ctrl-C at a turn's own question: nothing was decided, and the turn ends here."""
         if self._interrupt():
             await asyncio.Event().wait()  # here the cancellation arrives
 

@@ -202,6 +202,17 @@ def test_a_paragraph_is_cut_only_where_no_marker_waits_for_its_pair(text: str, s
     assert is_settled(text) is settled
 
 
+def test_a_message_that_ended_in_a_closed_block_leaves_no_blank_line_to_the_next() -> None:
+    target = console(40, 10)
+    region = LiveRegion(target)
+    now = 0
+    stream = MarkdownStream(region, lambda: region.show(stream.rows), clock=lambda: now)
+    for now, piece in enumerate(["```\nx\n```\n", "next"]):
+        stream.feed(piece)
+        stream.finish()
+    assert words_of(screen(target.file.getvalue(), 40, 10)) == ["x", "next"]  # type: ignore[attr-defined]
+
+
 def test_code_goes_on_in_the_colours_that_it_was_left_in() -> None:
     code = 'x = """one\ntwo\nthree"""\ny = 1\n'
     at_once = Highlighter("python").lines(code)

@@ -86,9 +86,8 @@ class MarkdownStream:
 
     def finish(self) -> None:
         """The message is complete: all of it is final."""
-        if not (self._text or self._new or self._within):
-            return
-        self._draw(final=True)
+        if self._text or self._new or self._within:
+            self._draw(final=True)
         self._new, self._gap, self._item, self._due = [], False, None, 0.0
 
     def _draw(self, *, final: bool) -> None:

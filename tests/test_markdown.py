@@ -207,7 +207,7 @@ def test_a_message_that_ended_in_a_closed_block_leaves_no_blank_line_to_the_next
     region = LiveRegion(target)
     now = 0
     stream = MarkdownStream(region, lambda: region.show(stream.rows), clock=lambda: now)
-    for now, piece in enumerate(["```\nx\n```\n", "next"]):
+    for now, piece in enumerate(["```\nx\n```\n", "next"]):  # noqa: B007 - the clock reads it
         stream.feed(piece)
         stream.finish()
     assert words_of(screen(target.file.getvalue(), 40, 10)) == ["x", "next"]  # type: ignore[attr-defined]

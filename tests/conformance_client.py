@@ -119,15 +119,23 @@ def calls(made: list[tuple[str, dict[str, Any]]]) -> Reply:
 
 
 def answered(terminal: Terminal) -> int:
-    """Wait for the end, and agree to whatever is asked meanwhile."""
-    seen = 0
+    """Wait for the end, and agree to whatever is asked meanwhile: fields take what stands there."""
+    seen = done = ""
     while terminal.process.poll() is None:
         terminal.read(0.2)
-        asked = sum(map(terminal.text.count, ("[s]end to", "\n    :", "[y]es  [n]o")))
-        if asked > seen:
-            seen = asked
-            shown = terminal.text.rstrip()
-            terminal.send("s" if shown.endswith("[d]ecline") else "y" if shown.endswith("[n]o") else "\r")
+        before, seen = seen, terminal.text
+        if seen != before or seen == done:
+            continue  # it is still being written, or answered already
+        line = seen.rpartition("\n")[2]
+        if line.endswith("[d]ecline"):
+            terminal.send("s")
+        elif line.startswith(("    [y]es", "    its number", "    :")):
+            terminal.send("\r")
+        elif line.endswith("[n]o"):
+            terminal.send("y")
+        else:
+            continue
+        done = seen
     return int(terminal.process.returncode)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from mcpchat.adapters import prices
 from mcpchat.adapters.model_list import window
-from mcpchat.adapters.openai_model import OpenAIModel
 from mcpchat.app import Models, Paths, Setup
+from mcpchat.app.models import Reached
 from mcpchat.core import config
 from mcpchat.core.config import PriceConfig
 from mcpchat.core.errors import ConfigError, NoModel, UsageError
@@ -31,9 +31,10 @@ def models(text: str = "", *, priced: bool = False, **environ: str) -> Models:
 
 def where(choice: ModelChoice) -> tuple[str, str, str, str]:
     """The model's name, its API, its address, its key."""
-    assert isinstance(choice.adapter, OpenAIModel)
-    client = choice.adapter.client
-    return choice.name, choice.adapter._api.name, client.base_url, client._sdk.api_key
+    assert isinstance(choice.adapter, Reached)
+    model = choice.adapter.load()
+    assert choice.adapter.api_name == model._api.name
+    return choice.name, model._api.name, model.client.base_url, model.client._sdk.api_key
 
 
 OPENAI = "https://api.openai.com/v1/"
@@ -242,7 +243,7 @@ async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
         '[model.four]\nbase_url = "http://127.0.0.1:2/v1"\n'
     )
     found = models(text, KEY="secret")
-    sent = [(await found.choose(name)).adapter.client._sdk._custom_headers for name in ("two", "three", "four")]  # type: ignore[attr-defined]
+    sent = [(await found.choose(name)).adapter.load().client._sdk._custom_headers for name in ("two", "three", "four")]  # type: ignore[attr-defined]
     assert sent == [{"api-key": "secret"}, {"api-key": "secret"}, {}]
 
 

@@ -69,7 +69,7 @@ class Models:
         self._at_ease = at_ease
         self._priced = priced or must_be_priced
         self._must_be_priced = must_be_priced
-        self._adapters: dict[tuple[str, str], _Reached] = {}
+        self._adapters: dict[tuple[str, str], Reached] = {}
         self._here = ""  # the label of the table in use
 
     async def choose(self, name: str | None) -> ModelChoice:
@@ -208,7 +208,7 @@ class Models:
         for adapter in tuple(self._adapters.values()):
             await adapter.loaded()
 
-    async def _adapter(self, place: _Place, name: str | None) -> "_Reached":
+    async def _adapter(self, place: _Place, name: str | None) -> "Reached":
         kept = self._adapters.get((place.label, place.address))
         if kept is not None:
             return kept
@@ -230,13 +230,13 @@ class Models:
             )
             for name, value in place.entry.headers.items()
         }
-        reached = self._adapters[place.label, place.address] = _Reached(place, key, headers)
+        reached = self._adapters[place.label, place.address] = Reached(place, key, headers)
         if not self._at_ease:
             reached.load()
         return reached
 
 
-class _Reached:
+class Reached:
     """The Model at one place. The SDK, which is slow to import, is there once something is asked."""
 
     def __init__(self, place: _Place, key: str | None, headers: Mapping[str, str]) -> None:
@@ -299,7 +299,7 @@ def redacted(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", address.partition("?")[0])
 
 
-def _window(adapter: _Reached, place: _Place, name: str) -> Callable[[int], Awaitable[int | None]]:
+def _window(adapter: Reached, place: _Place, name: str) -> Callable[[int], Awaitable[int | None]]:
     """Finds the window out once, when a conversation is long enough to care: config, server, known models."""
     known: list[int | None] = [place.entry.context_window] if place.entry.context_window else []
 
@@ -314,7 +314,7 @@ def _window(adapter: _Reached, place: _Place, name: str) -> Callable[[int], Awai
     return window
 
 
-async def _listed_window(adapter: _Reached, name: str) -> int | None:
+async def _listed_window(adapter: Reached, name: str) -> int | None:
     from mcpchat.adapters import model_list
 
     try:
@@ -355,7 +355,7 @@ def _price(place: _Place, name: str) -> Callable[[Usage], float | None]:
     return lambda usage: prices.known(usage, model=name, base_url=place.address)
 
 
-async def _which_model(adapter: _Reached, base_url: str) -> str:
+async def _which_model(adapter: Reached, base_url: str) -> str:
     try:
         offered = [str(model["id"]) for model in await (await adapter.loaded()).client.models()]
     except ModelError as error:

@@ -20,6 +20,7 @@ from rich.text import Text
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 )
+_PATIENCE = 5.0  # seconds, for a program to end
 
 
 class Terminal:
@@ -56,6 +57,10 @@ class Terminal:
 
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
+            self.process.terminate()  # what it covered is written down, which a killed process cannot do
+            end = time.monotonic() + _PATIENCE
+            while self.process.poll() is None and time.monotonic() < end:
+                self.read(0.05)
             self.process.kill()
         self.process.wait()
         os.close(self._fd)

@@ -178,7 +178,8 @@ class TerminalAsker:
         async with self._one_question:
             try:
                 async with self._alone():
-                    yield
+                    with self._keys.held():
+                        yield
             finally:
                 if (early := self._keys.take_early()).text.strip("\n"):
                     self._give_back(early)

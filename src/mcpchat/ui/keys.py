@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -23,6 +24,10 @@ class Keys(Protocol):
     """How a person answers."""
 
     hint: str  # how a line is taken as it stands, and how it is declined
+
+    def held(self) -> AbstractContextManager[None]:
+        """While inside, what is typed between two prompts waits for the next one."""
+        ...
 
     async def quiet(self) -> None:
         """Wait until nobody has typed for a moment: who is in the middle of a sentence answers no question by it."""
@@ -73,6 +78,9 @@ class TerminalKeys:
         self._early = Early()
 
     hint = "Enter takes what stands there, Esc declines"
+
+    def held(self) -> AbstractContextManager[None]:
+        return keyboard.held()
 
     def take_early(self) -> "Early":
         self._set_aside()  # what came in one burst with the answer too

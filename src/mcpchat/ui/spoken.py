@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO, assert_never
 
 from mcpchat.core import events
@@ -209,6 +210,9 @@ class SpokenKeys:
         self._lines = lines
         self._out = out
         self._early = Early()
+
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()  # the terminal keeps lines by itself
 
     def take_early(self) -> Early:
         early, self._early = self._early, Early()

@@ -104,7 +104,9 @@ class ConsoleRenderer:
                 self._note(tool_lines.down(event), "yellow")
             case events.Notice() | events.TurnFinished() | events.TurnFailed():
                 self._remark(event)
-            case events.MessageAdded() | events.BranchChanged() | events.ToolDecided() | events.ServerChanged():
+            case events.ServerChanged():
+                self._show()  # the line below says how the servers are
+            case events.MessageAdded() | events.BranchChanged() | events.ToolDecided():
                 pass
             case _:
                 assert_never(event)

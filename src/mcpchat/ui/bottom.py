@@ -95,7 +95,6 @@ class Bottom:
             complete_while_typing=True,
             auto_suggest=AutoSuggestFromHistory(),
             multiline=True,
-            tempfile_suffix=".md",
         )
         toolbar = SearchToolbar(ignore_case=True)
         prompt = BufferControl(
@@ -300,9 +299,6 @@ class Bottom:
         if self.busy:
             self._app.invalidate()
             asyncio.get_running_loop().call_later(_TURN, self._tick)
-
-    def invalidate(self) -> None:
-        self._app.invalidate()
 
     def _queue(self) -> str:
         width = max(10, self.console.width - 12)

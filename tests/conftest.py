@@ -54,7 +54,8 @@ def isolated(
     home = tmp_path_factory.mktemp("home")
     known, kept = known_calculator
     there = home / kept.relative_to(known)
-    there.parent.mkdir(parents=True, mode=0o700)
+    for missing in reversed([one for one in (there.parent, *there.parent.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700)
     shutil.copy(kept, there)
     for name in list(os.environ):
         # The size of a terminal is the terminal's to say.

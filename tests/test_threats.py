@@ -206,7 +206,7 @@ ATTACK = (
 )
 # What mcpchat and the prompt write themselves; what is left after it is taken out must be text.
 _OURS = re.compile(
-    rb"\x1b\[[0-9;]*m|\x1b\[[0-9]*[ABCDGJK]|\x1b\[[0-9;]*H|\x1b\[\?(?:1|7|12|25|2004)[hl]|\x1b\[6n|\x1b\[0? q|\x1b\[\?12l"
+    rb"\x1b\[[0-9;]*m|\x1b\[[0-9]*[ABCDGJK]|\x1b\[[0-9;]*H|\x1b\[\?(?:1|7|12|25|2004|2026)[hl]|\x1b\[6n|\x1b\[0? q|\x1b\[\?12l"
 )
 
 

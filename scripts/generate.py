@@ -34,7 +34,7 @@ def help_texts() -> Iterator[tuple[str, str]]:
 
 
 def generated() -> Iterator[tuple[Path, str]]:
-    from mcpchat.core import config, events
+    from mcpchat.core import config, dialogue
 
     texts = dict(help_texts())
     lines = ["    %s: (\n%s    )," % (json.dumps(name), _literal(text)) for name, text in texts.items()]
@@ -46,7 +46,7 @@ def generated() -> Iterator[tuple[Path, str]]:
     starter = (ROOT / "src/mcpchat/starter.toml").read_text(encoding="utf-8")
     yield ROOT / "config.example.toml", starter
     yield ROOT / "docs/config.schema.json", json.dumps(config.json_schema(), indent=2) + "\n"
-    yield ROOT / "docs/events.schema.json", json.dumps(events.json_schema(), indent=2) + "\n"
+    yield ROOT / "docs/events.schema.json", json.dumps(dialogue.written_schema(), indent=2) + "\n"
     pages = "\n".join(
         f"## {('mcpchat ' + name).strip()}\n\n```text\n{text.rstrip()}\n```\n" for name, text in texts.items()
     )

@@ -1,3 +1,49 @@
-"""mcpchat: talk to your MCP servers from the terminal and from scripts."""
+"""mcpchat: talk to your MCP servers from the terminal and from scripts.
 
-__version__ = "0.1.0"
+As a library: ``from mcpchat import open_session``. What it gives is imported when it is asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mcpchat.version import __version__
+
+if TYPE_CHECKING:
+    from mcpchat.library import (
+        Answer,
+        Asker,
+        Audio,
+        CallReport,
+        ChatSession,
+        Decision,
+        Event,
+        Fault,
+        File,
+        Form,
+        Image,
+        Link,
+        McpChatError,
+        Message,
+        Question,
+        Report,
+        Text,
+        ToolCall,
+        ToolResult,
+        Usage,
+        Visit,
+        errors,
+        events,
+        open_session,
+    )
+
+__all__ = [
+    "Answer", "Asker", "Audio", "CallReport", "ChatSession", "Decision", "Event", "Fault", "File", "Form", "Image",
+    "Link", "McpChatError", "Message", "Question", "Report", "Text", "ToolCall", "ToolResult", "Usage", "Visit",
+    "__version__", "errors", "events", "open_session",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("mcpchat.library"), name)
+    raise AttributeError(f"module 'mcpchat' has no attribute {name!r}")

@@ -22,7 +22,7 @@ def main() -> None:
 def run(words: list[str]) -> int:
     """Answer from what is stored, or else by the whole command line."""
     if words == ["--version"]:
-        from mcpchat import __version__
+        from mcpchat.version import __version__
 
         sys.stdout.write(f"mcpchat {__version__}\n")
         return 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +132,10 @@ class McpHub:
                     await self._stop(server)
                     server.state, server.detail = "idle", ""
 
+    def view(self, chosen: Sequence[str] | None, visible: Callable[[ToolSpec], bool]) -> "HubView":
+        """A Toolbox over some of the servers, None for all, and these of their tools: beside what ``choose`` chose."""
+        return HubView(self, chosen, visible)
+
     # The Toolbox.
 
     async def tools(self) -> Sequence[ToolSpec]:
@@ -139,18 +143,24 @@ class McpHub:
 
         Raises ServerError or SignInNeeded for a server that is required.
         """
-        for server in self._servers.values():
+        await self.have_up(self._servers)
+        if self._offer is None:
+            self._offer = self.offered(self._servers, self._visible)
+        return self._offer
+
+    async def have_up(self, servers: Iterable[str]) -> None:
+        """Start those of these servers whose tools nothing knows. Raises as ``tools`` does."""
+        wanted = [self._all[name] for name in servers]
+        for server in wanted:
             if server.state == "login" and server.signed != self._credentials.stamp(server.name):
                 server.failure = None  # somebody signed in meanwhile, perhaps elsewhere
                 server.key = self._key(server.name, server.config)
-        await self._start_all(
-            [s for s in self._servers.values() if s.tools is None and not s.failure and not s.config.required]
-        )
+        await self._start_all([s for s in wanted if s.tools is None and not s.failure and not s.config.required])
         if not self._watch:
-            for server in [s for s in self._servers.values() if s.state == "login"]:
+            for server in [s for s in wanted if s.state == "login"]:
                 if await self._signed_in(server):
                     await self._start_all([server])
-        required = [s for s in self._servers.values() if s.config.required and not s.was_up]
+        required = [s for s in wanted if s.config.required and not s.was_up]
         try:
             await self._start_all(required, anew=True)
         except SignInNeeded:
@@ -158,17 +168,18 @@ class McpHub:
             if self._watch or not all([await self._signed_in(server) for server in wanting]):
                 raise
             await self._start_all(required, anew=True)
-        if self._offer is None:
-            offer: dict[str, ToolSpec] = {}
-            for spec in (spec for server in self._servers.values() for spec in server.tools or ()):
-                if self._visible(spec) and offer.setdefault(spec.exposed, spec) is not spec:
-                    self._tell("warning", f"{spec.label} is left out: it looks the same as another to a model")
-            self._offer = tuple(offer.values())
-        return self._offer
+
+    def offered(self, servers: Iterable[str], visible: Callable[[ToolSpec], bool]) -> tuple[ToolSpec, ...]:
+        """The tools of these servers, as far as they are known."""
+        offer: dict[str, ToolSpec] = {}
+        for spec in (spec for name in servers for spec in self._all[name].tools or ()):
+            if visible(spec) and offer.setdefault(spec.exposed, spec) is not spec:
+                self._tell("warning", f"{spec.label} is left out: it looks the same as another to a model")
+        return tuple(offer.values())
 
     def expect(self, spec: ToolSpec) -> None:
         """Start the tool's server now, while the model still writes the call."""
-        server = self._servers[spec.server]
+        server = self._all[spec.server]
         if server.connection is None and server.state == "idle":
             self._run(self._quietly(self._connected(server)))  # the call itself tries again, and tells
 
@@ -176,7 +187,7 @@ class McpHub:
         return schema_check.problem(spec.schema, given(spec, arguments))
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
-        server = self._servers[spec.server]
+        server = self._all[spec.server]
 
         async def work(connection: Connection) -> ToolResult:
             # What was listed from disk, or before a turn, may be another tool by now: nobody agreed to that one.
@@ -197,10 +208,14 @@ class McpHub:
         return mapped(value, lambda text: self._secrets.redact(visible(text)))
 
     def instructions(self) -> Mapping[str, str]:
-        offering = {spec.server for spec in self._offer or ()}
+        return self.instructions_for(self._offer or ())
+
+    def instructions_for(self, tools: Sequence[ToolSpec]) -> Mapping[str, str]:
+        """What the servers of these tools want a model to know, by their names."""
+        offering = {spec.server for spec in tools}
         return {
             server.name: visible(server.catalog.info.instructions)
-            for server in self._servers.values()
+            for server in self._all.values()
             if server.name in offering and server.catalog and server.catalog.info.instructions.strip()
         }
 
@@ -221,7 +236,11 @@ class McpHub:
         ]
 
     def catalogs(self) -> Mapping[str, Catalog]:
-        return {server.name: server.catalog for server in self._servers.values() if server.catalog is not None}
+        return self.catalogs_of(self._servers)
+
+    def catalogs_of(self, servers: Iterable[str]) -> Mapping[str, Catalog]:
+        """What these servers list, as far as it is known."""
+        return {name: kept for name in servers if (kept := self._all[name].catalog) is not None}
 
     def log(self, server: str) -> str:
         return self._servers[server].log.text()
@@ -617,6 +636,41 @@ class McpHub:
         assert server.timeouts.idle is not None
         assert server.timeouts.call is not None
         return Patience(idle=server.timeouts.idle, total=server.timeouts.call)
+
+
+class HubView:
+    """A Toolbox over some of a hub's servers and tools: what one of several agents sees."""
+
+    def __init__(self, hub: McpHub, chosen: Sequence[str] | None, visible: Callable[[ToolSpec], bool]) -> None:
+        self._hub = hub
+        self._servers = tuple(hub._among(chosen))
+        self._visible = visible
+        self._offer: tuple[ToolSpec, ...] = ()
+        self._listed: list[tuple[ToolSpec, ...] | None] = [()]
+
+    async def tools(self) -> Sequence[ToolSpec]:
+        """As the hub's."""
+        await self._hub.have_up(self._servers)
+        listed = [self._hub._all[name].tools for name in self._servers]
+        if [id(tools) for tools in listed] != [id(tools) for tools in self._listed]:
+            self._listed = listed
+            self._offer = self._hub.offered(self._servers, self._visible)
+        return self._offer
+
+    def catalogs(self) -> Mapping[str, Catalog]:
+        return self._hub.catalogs_of(self._servers)
+
+    def expect(self, spec: ToolSpec) -> None:
+        self._hub.expect(spec)
+
+    def check(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+        return self._hub.check(spec, arguments)
+
+    async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
+        return await self._hub.call(spec, call_id, arguments, emit)
+
+    def instructions(self) -> Mapping[str, str]:
+        return self._hub.instructions_for(self._offer)
 
 
 def _era(server: _Server) -> Era:

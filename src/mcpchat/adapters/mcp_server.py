@@ -15,7 +15,6 @@ from mcp.client.client import ConnectMode
 from mcp.client.subscriptions import SubscriptionLost
 from pydantic import ValidationError
 
-from mcpchat import __version__
 from mcpchat.adapters import mcp_decode, mcp_lists, schema_check
 from mcpchat.adapters.mcp_asked import Asked
 from mcpchat.adapters.mcp_http import HTTP_STATUS, NOT_SENT, SESSION_LOST, over_http
@@ -38,6 +37,7 @@ from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded, ToolFai
 from mcpchat.core.events import Emit, ToolProgress
 from mcpchat.core.messages import Content, Message, Text, ToolResult, error_result, result_text
 from mcpchat.core.tools import ToolSpec
+from mcpchat.version import __version__
 
 _T = TypeVar("_T")
 _LISTEN_AGAIN = (1.0, 5.0, 30.0, 120.0)  # seconds, after a subscription was lost

@@ -15,9 +15,9 @@ import httpx2
 import msgspec
 from msgspec import Struct
 
-from mcpchat import __version__
 from mcpchat.core.errors import ServerError, SignInNeeded
 from mcpchat.core.links import is_loopback
+from mcpchat.version import __version__
 
 MOST_BYTES = 262_144
 LIMIT = 15.0  # seconds for a whole answer

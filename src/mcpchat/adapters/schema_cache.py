@@ -11,12 +11,12 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from mcpchat import __version__
 from mcpchat.adapters.private_files import read_private, write_private
 from mcpchat.core.catalog import Catalog
 from mcpchat.core.config import ServerConfig
 from mcpchat.core.config_faults import REFERENCE
 from mcpchat.core.errors import StoreError
+from mcpchat.version import __version__
 
 FORMAT = 3
 DEFAULT_TTL = 24 * 3600.0  # seconds

@@ -2,10 +2,12 @@
 
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcpchat.adapters import schema_check
 from mcpchat.adapters.browser import open_page
@@ -17,9 +19,13 @@ from mcpchat.app.logins import Logins
 from mcpchat.app.models import Models
 from mcpchat.app.setup import Paths, Setup, Wishes, default_paths
 from mcpchat.core import config as configuration
+from mcpchat.core.batches import read_key
 from mcpchat.core.config import Config
 from mcpchat.core.errors import ConfigError, StoreError, UsageError
 from mcpchat.core.messages import Part
+
+if TYPE_CHECKING:
+    from mcpchat.adapters.result_lines import ResultLines
 
 __all__ = [  # and what is defined here
     "Chat", "Logins", "McpHub", "Models", "Paths", "Setup", "Wishes", "default_paths", "make_host", "make_logins",
@@ -92,6 +98,8 @@ def _read(path: Path) -> str:
 
 def load_config(path: Path, *, must_exist: bool) -> Config:
     """Read the config file; a file that need not exist and does not is an empty one. Raises ConfigError."""
+    if str(path) == "-":
+        return configuration.parse(sys.stdin.read(), "standard input")
     if not path.exists():
         if must_exist:
             raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one")
@@ -117,7 +125,7 @@ def browse(url: str) -> bool:
     return open_page(url, os.environ)
 
 
-def write_file(path: Path, pieces: Iterable[str]) -> None:
+def write_file(path: Path, pieces: Iterable[str | bytes]) -> None:
     """Write the pieces into a file that only its owner can read; in its place at once, or not at all.
 
     Raises UsageError.
@@ -125,19 +133,23 @@ def write_file(path: Path, pieces: Iterable[str]) -> None:
     target = path.expanduser()
     try:
         if target.exists() and not target.is_file():  # a pipe, a terminal
-            with target.open("w", encoding="utf-8", errors="replace") as file:
-                file.writelines(pieces)
+            with target.open("wb") as file:
+                file.writelines(_bytes(pieces))
             return
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".mcpchat-")
         temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-                file.writelines(pieces)
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(_bytes(pieces))
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _bytes(pieces: Iterable[str | bytes]) -> Iterator[bytes]:
+    return (piece if isinstance(piece, bytes) else piece.encode(errors="replace") for piece in pieces)
 
 
 def read_schema(text: str) -> dict[str, Any]:
@@ -150,7 +162,7 @@ def read_schema(text: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         source = f"--schema {text}"
         try:
-            text = Path(text).expanduser().read_text(encoding="utf-8")
+            text = sys.stdin.read() if text == "-" else Path(text).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise UsageError(f"{source}: cannot be read: {reason}", hint="a file, or the schema itself") from error
@@ -170,3 +182,17 @@ def read_attachments(names: Sequence[str]) -> tuple[Part, ...]:
     from mcpchat.adapters import attachments
 
     return tuple(part for name in names for part in attachments.read(name))
+
+
+@contextmanager
+def results_to(target: Path | None, *, ordered: bool, resume: bool, again: bool) -> "Iterator[ResultLines]":
+    """Where a batch's results go: a file, or stdout; as ``result_lines`` has it. Raises UsageError."""
+    from mcpchat.adapters import result_lines
+
+    if target is None:
+        with result_lines.to_stream(sys.stdout.buffer, ordered=ordered) as lines:
+            yield lines
+    else:
+        path = target.expanduser()
+        with result_lines.to_file(path, read_key, ordered=ordered, resume=resume, again=again) as lines:
+            yield lines

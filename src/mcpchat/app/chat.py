@@ -288,7 +288,7 @@ async def _opened(
     )
     logins = make_logins(setup, asker, screen, in_chat=watch)
     async with open_hub(setup, emit, host, logins=logins, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
-        limits = _limits(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
+        limits = limits_of(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
         models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None, at_ease=watch)
         model = with_options(await models.choose(wishes.model or agent.model), agent)
         agreed = pinned(setup, hub, asker, emit)
@@ -320,7 +320,7 @@ async def _opened(
         )
 
 
-def _limits(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
+def limits_of(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
     return Limits(
         max_steps=wishes.max_steps or config.limits.max_steps or steps,
         max_calls=config.limits.max_calls,

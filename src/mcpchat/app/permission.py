@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mcpchat.adapters.mcp_hub import McpHub
+from mcpchat.adapters.mcp_hub import HubView, McpHub
 from mcpchat.adapters.state_files import ApprovalFile, PinFiles
 from mcpchat.app.setup import Setup, Wishes, choose_agent
 from mcpchat.core.approvals import YES, Policy, rules
@@ -61,7 +61,7 @@ def approval_file(setup: Setup) -> ApprovalFile:
     return ApprovalFile(setup.paths.state / "approvals.json", identities(setup))
 
 
-def pinned(setup: Setup, hub: McpHub, asker: Asker, emit: Emit) -> PinnedToolbox:
+def pinned(setup: Setup, hub: McpHub | HubView, asker: Asker, emit: Emit) -> PinnedToolbox:
     """The servers' tools, without those that changed since they were agreed to."""
     servers = setup.config.servers
     return PinnedToolbox(

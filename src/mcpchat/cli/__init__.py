@@ -10,40 +10,58 @@ from typer.exceptions import Abort, TyperException
 from mcpchat.cli import common
 from mcpchat.cli.commands import app
 from mcpchat.core.errors import McpChatError, ServerError
+from mcpchat.core.events import VERSION
+from mcpchat.core.report import Fault, fault
 
 INTERRUPTED = 130
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one command line; returns the exit code. Nothing but its message reaches the user, except with --debug."""
+    """Run one command line; returns the exit code. Nothing but its message reaches the user, except with --debug.
+
+    Where stdout was promised to be JSON, an error is an object there too, once.
+    """
     common.debug_wanted = "--debug" in takewhile(lambda word: word != "--", words)
     try:
         code = app(list(words), prog_name="mcpchat", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except common.Terminated as end:
-        return end.code
+        return _stopped(end.code, words)
     except SystemExit as end:
         # typer's answer to a closed pipe is to exit with 1: whoever read us has seen enough.
         return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
     except TyperException as error:
         error.show()  # type: ignore[attr-defined]  # all that typer raises here have it
+        _tell_json(Fault(kind="usage", code=error.exit_code, message=_message(error)), words)
         return error.exit_code
     except (KeyboardInterrupt, Abort):
-        return INTERRUPTED
-    except BrokenPipeError:
+        return _stopped(INTERRUPTED, words)
+    except Exception as error:  # noqa: BLE001 - the one catch-all: a traceback is for --debug
+        return _failed(_innermost(error), words)
+
+
+def _failed(error: BaseException, words: Sequence[str]) -> int:
+    if isinstance(error, BrokenPipeError):
         return 0  # whoever read us has seen enough
-    except McpChatError as error:
+    if isinstance(error, OSError):
+        error = McpChatError(f"cannot write or read: {error.strerror or error} {error.filename or ''}".rstrip())
+    if isinstance(error, McpChatError):
         _report(error, words)
         return error.exit_code
-    except OSError as error:
-        _report(McpChatError(f"cannot write or read: {error.strerror or error} {error.filename or ''}".rstrip()), words)
-        return 1
-    except Exception as error:  # noqa: BLE001 - the one catch-all: a traceback is for --debug
-        inner = _innermost(error)
-        if isinstance(inner, BrokenPipeError):
-            return 0
-        _report_bug(inner)
-        return 1
+    _report_bug(error, words)
+    return 1
+
+
+def _stopped(code: int, words: Sequence[str]) -> int:
+    message = "interrupted" if code == INTERRUPTED else "terminated"
+    _tell_json(Fault(kind="interrupted", code=code, message=message), words)
+    return code
+
+
+def _message(error: TyperException) -> str:
+    """What typer would print, on a line."""
+    format_message = getattr(error, "format_message", lambda: str(error))
+    return " ".join(str(format_message()).split())
 
 
 def _report(error: McpChatError, words: Sequence[str]) -> None:
@@ -59,17 +77,24 @@ def _report(error: McpChatError, words: Sequence[str]) -> None:
         lines.append(f"  {clean(error.hint)}")
     with suppress(OSError):  # a reader that has gone changes no exit code
         sys.stderr.write("\n".join(lines) + "\n")
-    if _wants_json(words) and not error.answered:
-        told = {"v": 1, "type": "error", **error.told()}
+    if not error.answered:
+        _tell_json(fault(error), words)
+
+
+def _tell_json(told: Fault, words: Sequence[str]) -> None:
+    if _wants_json(words):
+        import msgspec
+
         with suppress(OSError):
-            sys.stdout.write(common.as_json(told) + "\n")
+            sys.stdout.write(common.as_json({"v": VERSION, **msgspec.to_builtins(told)}) + "\n")
 
 
 def _wants_json(words: Sequence[str]) -> bool:
     """Whether stdout was promised to be JSON, by any spelling of the option."""
     formats, options = ("json", "jsonl"), ("-o", "--output", "--format")
     spelled = {f"{option}{join}{form}" for option in options for join in (" ", "=", "") for form in formats}
-    return any(word in spelled or f"{word} {following}" in spelled for word, following in pairwise([*words, ""]))
+    meant = [*takewhile(lambda word: word != "--", words), ""]
+    return any(word in spelled or f"{word} {following}" in spelled for word, following in pairwise(meant))
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -78,16 +103,18 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-def _report_bug(error: BaseException) -> None:
+def _report_bug(error: BaseException, words: Sequence[str]) -> None:
     if common.debug_wanted:
         _traceback()
     from mcpchat.core.sanitize import clean
 
-    sys.stderr.write(
-        f"error: mcpchat failed in a way it should not: {type(error).__name__}: "
-        f"{clean(common.secrets.redact_log(str(error)))}\n"
-        "  run it again with --debug, and report what it shows\n"
+    message = (
+        f"mcpchat failed in a way it should not: {type(error).__name__}: {clean(common.secrets.redact_log(str(error)))}"
     )
+    hint = "run it again with --debug, and report what it shows"
+    with suppress(OSError):
+        sys.stderr.write(f"error: {message}\n  {hint}\n")
+    _tell_json(Fault(kind="internal", code=1, message=message, hint=hint), words)
 
 
 def _traceback() -> None:

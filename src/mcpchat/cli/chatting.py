@@ -9,7 +9,6 @@ from typing import Any, TextIO, cast
 
 from rich.console import Console
 
-from mcpchat import __version__
 from mcpchat.app import Chat, Setup, Wishes, browse, history_file, open_chat, read_attachments
 from mcpchat.cli.talk import Look, is_dumb, teller
 from mcpchat.core.errors import McpChatError
@@ -20,6 +19,7 @@ from mcpchat.ui.branching import recall
 from mcpchat.ui.markdown import THEME
 from mcpchat.ui.repl import Prompt, repl
 from mcpchat.ui.room import Room
+from mcpchat.version import __version__
 
 
 class Chatting:

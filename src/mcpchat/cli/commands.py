@@ -10,6 +10,7 @@ from mcpchat.cli import (
     approval_commands,
     auth_commands,
     config_commands,
+    script_commands,
     server_commands,
     thread_commands,
     trust_commands,
@@ -22,18 +23,23 @@ from mcpchat.cli.common import (
     CostOption,
     DebugOption,
     DenyOption,
+    FileOption,
     JsonOutput,
     ModelOption,
     NoColorOption,
     NoSaveOption,
     PlainOption,
     QuietOption,
+    RawOutput,
     RefreshOption,
+    SchemaOption,
     StatsOption,
     StepsOption,
     ThreadOption,
+    TimeoutOption,
     TitleOption,
     TokensOption,
+    VerboseOption,
     YesOption,
     bad_choice,
     is_terminal,
@@ -89,7 +95,7 @@ def root(
       mcpchat call calculator.calculate expression="2 ** 10"
     """
     if version:
-        from mcpchat import __version__
+        from mcpchat.version import __version__
 
         sys.stdout.write(f"mcpchat {__version__}\n")
         return 0
@@ -188,21 +194,26 @@ def ask(
         list[str] | None,
         typer.Option("--attach", metavar="FILE", help="Send a text, an image or a PDF along; - is stdin. Repeatable."),
     ] = None,
-    schema: Annotated[
-        str | None,
+    schema: SchemaOption = None,
+    input_format: Annotated[
+        str,
         typer.Option(
-            "--schema", metavar="FILE|JSON", help="A JSON Schema that the answer must fit; stdout is that JSON."
+            "--input-format",
+            metavar="FORMAT",
+            help="text, or jsonl: messages and answers come in as lines.",
         ),
-    ] = None,
+    ] = "text",
     max_steps: StepsOption = None,
     max_tokens: TokensOption = None,
     max_cost: CostOption = None,
+    timeout: TimeoutOption = None,
     go_on: ContinueOption = False,
     thread: ThreadOption = None,
     title: TitleOption = "",
     no_save: NoSaveOption = False,
     stats: StatsOption = False,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     config: ConfigOption = None,
     refresh: RefreshOption = False,
     no_color: NoColorOption = False,
@@ -224,6 +235,8 @@ def ask(
 
     if output not in talk.FORMATS:
         bad_choice("--output", output, talk.FORMATS)
+    if input_format not in talk.INPUT_FORMATS:
+        bad_choice("--input-format", input_format, talk.INPUT_FORMATS)
     wishes = Wishes(
         model=model,
         agent=agent,
@@ -243,10 +256,15 @@ def ask(
     )
     files = attach or []
     setup = make_setup(config, quiet=quiet)
+    if input_format == "jsonl":
+        from mcpchat.cli import scripted
+
+        scripted.check(output, {"WORDS": words, "--template": template, "--attach": attach, "--schema": schema})
+        return run_async(scripted.run(setup, wishes, timeout=timeout, verbose=verbose))
     question = talk.question(words or [], setup, template=template, read_input="-" not in files)
     attached = read_attachments(files)
-    look = talk.Look(quiet=quiet, no_color=no_color, stats=stats)
-    return run_async(talk.ask(setup, wishes, question, attached, output, look))
+    look = talk.Look(quiet=quiet, verbose=verbose, no_color=no_color, stats=stats)
+    return run_async(talk.ask(setup, wishes, question, attached, output, look, timeout=timeout))
 
 
 @app.command()
@@ -279,29 +297,39 @@ def call(
     tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL", help="The tool.")],
     pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its arguments.")] = None,
     arguments: Annotated[
-        str | None, typer.Option("--json", metavar="OBJECT", help="The arguments as one JSON object.")
+        str | None, typer.Option("--json", metavar="OBJECT", help="The arguments as one JSON object; also @FILE or -.")
     ] = None,
     agent: AgentOption = None,
     allow: AllowOption = None,
     deny: DenyOption = None,
     yes: YesOption = False,
-    output: JsonOutput = "text",
+    output: RawOutput = "text",
+    file: FileOption = None,
+    timeout: TimeoutOption = None,
     config: ConfigOption = None,
     debug: DebugOption = False,
 ) -> int:
-    """Call one tool, without a model. Values are typed by the tool's schema.
+    """Call one tool, without a model. Values are typed by the tool's schema; KEY:=VALUE is JSON.
+
+    KEY=@FILE and KEY:=@FILE take what stands in a file, - and @- what is piped in; a value that begins with @ is
+    written @@.
 
     \b
       mcpchat call calculator.calculate expression="2 ** 10"
       mcpchat call calculator.statistics values=1,2,3.5
+      mcpchat call files.write path=notes.md content=@draft.md
+      mcpchat call camera.shot -f shot.png
+      echo '{"expression": "6 * 7"}' | mcpchat call calculator.calculate --json -
     """
     from mcpchat.app import Wishes
-    from mcpchat.cli import direct, inspect
+    from mcpchat.cli import direct
 
-    if output not in inspect.FORMATS:
-        bad_choice("--output", output, inspect.FORMATS)
+    if output not in direct.FORMATS:
+        bad_choice("--output", output, direct.FORMATS)
     wishes = Wishes(agent=agent, allow=tuple(allow or ()), deny=tuple(deny or ()), yes=yes)
-    return run_async(direct.call(make_setup(config), wishes, tool, pairs or [], arguments, output))
+    return run_async(
+        direct.call(make_setup(config), wishes, tool, pairs or [], arguments, output, file=file, timeout=timeout)
+    )
 
 
 @app.command()
@@ -309,7 +337,9 @@ def read(
     resource: Annotated[
         str | None, typer.Argument(metavar="[SERVER:URI]", help="The resource; a server's name lists its own.")
     ] = None,
-    output: JsonOutput = "text",
+    output: RawOutput = "text",
+    file: FileOption = None,
+    timeout: TimeoutOption = None,
     config: ConfigOption = None,
     debug: DebugOption = False,
 ) -> int:
@@ -320,12 +350,13 @@ def read(
     \b
       mcpchat read
       mcpchat read notes:file:///todo.md
+      mcpchat read notes:file:///chart.png -f chart.png
     """
-    from mcpchat.cli import direct, inspect
+    from mcpchat.cli import direct
 
-    if output not in inspect.FORMATS:
-        bad_choice("--output", output, inspect.FORMATS)
-    return run_async(direct.read(make_setup(config), resource, output))
+    if output not in direct.FORMATS:
+        bad_choice("--output", output, direct.FORMATS)
+    return run_async(direct.read(make_setup(config), resource, output, file=file, timeout=timeout))
 
 
 @app.command()
@@ -374,3 +405,7 @@ def tools(
     if form not in inspect.TOOL_FORMATS:
         bad_choice("--format", form, inspect.TOOL_FORMATS)
     return run_async(inspect.tools(make_setup(config), server, form, refresh=refresh))
+
+
+app.command()(script_commands.batch)
+app.command()(script_commands.schema)

@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -12,7 +13,7 @@ import typer
 
 from mcpchat.app import Paths, Setup, default_paths, load_config
 from mcpchat.core.config import Config
-from mcpchat.core.errors import McpChatError
+from mcpchat.core.errors import LimitReached, McpChatError
 from mcpchat.core.redaction import Secrets
 
 if TYPE_CHECKING:
@@ -70,9 +71,28 @@ PlainOption = Annotated[
     bool, typer.Option("--plain", help="Draw nothing over, say who speaks: for screen readers and logs.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No tool lines and notices, only warnings.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Explain on stderr: the model, the servers, who decided on each call.")
+]
+SchemaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--schema", metavar="FILE|JSON", help="A JSON Schema that the answer must fit, - is stdin; stdout is that JSON."
+    ),
+]
+TimeoutOption = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Stop after so long, with exit code 7.")
+]
 RefreshOption = Annotated[bool, typer.Option("--refresh", help="Ask every server anew what it offers.")]
 NoColorOption = Annotated[bool, typer.Option("--no-color", help="No colour, as with NO_COLOR.")]
 JsonOutput = Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text or json.")]
+
+RawOutput = Annotated[
+    str, typer.Option("--output", "-o", metavar="FORMAT", help="text, json, or raw: the bytes as they came.")
+]
+FileOption = Annotated[
+    Path | None, typer.Option("--file", "-f", metavar="FILE", help="Write what comes there, as it came; images too.")
+]
 
 
 class Terminated(McpChatError):
@@ -182,6 +202,18 @@ async def _under_signals(work: Coroutine[Any, Any, int]) -> int:
             if caught:
                 raise Terminated(caught[0]) from None
             raise
+
+
+@asynccontextmanager
+async def within(seconds: float | None) -> AsyncIterator[None]:
+    """Raise LimitReached where what is inside takes longer; None is no limit."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise LimitReached(f"stopped: the time of {seconds:g} s is up", hint="--timeout allows more") from error
 
 
 def is_terminal(*streams: Any) -> bool:

@@ -1,13 +1,16 @@
 """call, read and prompt: a server's tools, resources and prompts without a model."""
 
+import base64
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from mcpchat.app import Setup, Wishes
+from mcpchat.app import Setup, Wishes, write_file
 from mcpchat.app.permission import make_gate, pinned
-from mcpchat.cli.common import is_terminal, write_json
+from mcpchat.cli.common import is_terminal, within, write_json
 from mcpchat.cli.hubs import (
     check_up,
     ignore,
@@ -23,7 +26,7 @@ from mcpchat.cli.hubs import (
 from mcpchat.core.catalog import Prompt
 from mcpchat.core.errors import Denied, ToolFailed, UsageError
 from mcpchat.core.events import Event
-from mcpchat.core.messages import Audio, Content, File, Image, ToolCall, ToolResult, result_text
+from mcpchat.core.messages import Audio, Content, File, Image, Text, ToolCall, ToolResult, result_text
 from mcpchat.core.pinned import PinnedToolbox
 from mcpchat.core.ports import Servers
 from mcpchat.core.prompts import prompt_arguments
@@ -33,15 +36,31 @@ from mcpchat.core.tools import (
     ToolSpec,
     explain_arguments,
     missing_arguments,
+    no_constant,
     parse_arguments,
     typed_arguments,
 )
 
+FORMATS = ("text", "json", "raw")
+Binary = Image | Audio | File
+_MOST_BYTES = 20_000_000  # of one argument
+
 
 async def call(
-    setup: Setup, wishes: Wishes, tool: str, pairs: Sequence[str], arguments: str | None, output: str
+    setup: Setup,
+    wishes: Wishes,
+    tool: str,
+    pairs: Sequence[str],
+    arguments: str | None,
+    output: str,
+    *,
+    file: Path | None = None,
+    timeout: float | None = None,
 ) -> int:
-    """Run one tool under the same policy as chat. Raises Denied, ToolFailed, ServerError."""
+    """Run one tool under the same policy as chat; the result goes to ``file``, where there is one.
+
+    Raises Denied, ToolFailed, ServerError, LimitReached.
+    """
     server, _, name = tool.partition(".")
     if not name:
         raise UsageError(f"{tool!r} does not name a tool", hint="write SERVER.TOOL; mcpchat tools lists them")
@@ -58,8 +77,11 @@ async def call(
         if not decision.allowed:
             raise Denied(f"{spec.label} was not run: {decision.reason or 'you said no'}")
         given = parse_arguments(decision.arguments or made.arguments)  # what was decided on is what is sent
-        result = await hub.call(spec, made.id, given, _progress)
-        _show_result(result, output)  # before the server is stopped: nobody waits for that
+        async with within(timeout):
+            result = await hub.call(spec, made.id, given, _progress)
+        _show_result(
+            result, output, None if result.is_error else file
+        )  # before the server is stopped: nobody waits for that
     if result.is_error:
         failed = ToolFailed(f"{spec.label} reported an error")
         failed.answered = output == "json"
@@ -67,7 +89,9 @@ async def call(
     return 0
 
 
-async def read(setup: Setup, what: str | None, output: str) -> int:
+async def read(
+    setup: Setup, what: str | None, output: str, *, file: Path | None = None, timeout: float | None = None
+) -> int:
     """Read a resource; without one, or with only a server's name, list them. Raises ToolFailed, ServerError."""
     if what is None or what in setup.config.servers:
         return await _list(setup, what, output, resources=True)
@@ -78,8 +102,9 @@ async def read(setup: Setup, what: str | None, output: str) -> int:
     async with opened(setup, ignore) as hub:
         if server not in setup.config.servers:
             server, uri = await _listing(hub, what), what
-        parts = await hub.read(server, uri)
-        _show_parts(parts, output)
+        async with within(timeout):
+            parts = await hub.read(server, uri)
+        _show_parts(parts, output, file)
     return 0
 
 
@@ -95,11 +120,13 @@ async def _listing(hub: Any, uri: str) -> str:
     return str(having[0])
 
 
-def _show_parts(parts: Sequence[Content], output: str) -> None:
-    if output == "json":
+def _show_parts(parts: Sequence[Content], output: str, file: Path | None) -> None:
+    if file is not None:
+        _save(parts, file)
+    elif output == "json":
         write_json(parts)
-    elif len(parts) == 1 and isinstance(parts[0], Image | Audio | File) and not is_terminal(sys.stdout):
-        sys.stdout.buffer.write(parts[0].data)
+    elif output == "raw" or (len(parts) == 1 and isinstance(parts[0], Binary) and not is_terminal(sys.stdout)):
+        _write_raw(parts)
     else:
         _write(ToolResult(call_id="", parts=tuple(parts)))
     sys.stdout.flush()
@@ -162,12 +189,43 @@ async def _list(setup: Setup, server: str | None, output: str, *, resources: boo
     return 0
 
 
-def _show_result(result: ToolResult, output: str) -> None:
-    if output == "json":
+def _show_result(result: ToolResult, output: str, file: Path | None) -> None:
+    if file is not None:
+        _save(result.parts or (Text(text=result_text(result)),), file)
+    elif output == "json":
         write_json(result)
+    elif output == "raw" and not result.is_error:
+        _write_raw(result.parts or (Text(text=result_text(result)),))
     else:
         _write(result, sys.stderr if result.is_error else sys.stdout)
     sys.stdout.flush()
+
+
+def _write_raw(parts: Sequence[Content]) -> None:
+    """The bytes as they came, one part after the other."""
+    if is_terminal(sys.stdout) and any(isinstance(part, Binary) for part in parts):
+        raise UsageError("the result is binary, and not for a terminal", hint="-f FILE, or | some-program")
+    for part in parts:
+        data = part.data if isinstance(part, Binary) else result_text(ToolResult(call_id="", parts=(part,))).encode()
+        sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _save(parts: Sequence[Content], file: Path) -> None:
+    """What is binary goes to the file, or to FILE-2 and on where there is more; else the text does. Nothing is lost:
+    texts beside what is binary go to stdout.
+    """
+    binary = [part for part in parts if isinstance(part, Binary)]
+    texts = [part for part in parts if not isinstance(part, Binary)]
+    if not binary:
+        write_file(file, [result_text(ToolResult(call_id="", parts=tuple(texts)))])
+        return
+    for number, part in enumerate(binary, 1):
+        path = file if number == 1 else file.with_stem(f"{file.stem}-{number}")
+        write_file(path, [part.data])
+        sys.stderr.write(f"{path}: {part.media_type}, {len(part.data):,} bytes\n")
+    if texts:
+        _write(ToolResult(call_id="", parts=tuple(texts)))
 
 
 def _write(result: ToolResult, stream: Any = None) -> None:
@@ -195,16 +253,70 @@ async def _find(toolbox: PinnedToolbox, servers: Servers, label: str) -> ToolSpe
     raise UsageError(f"no tool {label}; {nearest_known(label, by_label)}")
 
 
+_PAIR = re.compile(r"(?P<key>[^=]*?)(?P<how>:?=)(?P<text>.*)", re.DOTALL)
+
+
 def _arguments(spec: ToolSpec, pairs: Sequence[str], given: str | None) -> Mapping[str, Any]:
-    split = [pair.partition("=") for pair in pairs]
-    wrong = [key for key, equals, _ in split if not equals or not key]
-    if wrong:
-        raise UsageError(f"{wrong[0]!r} is not KEY=VALUE", hint=f"{spec.label}: {explain_arguments(spec)}")
+    """The arguments: ``key=value`` typed by the schema, ``key:=json``, and after either ``@FILE`` for what stands there.
+
+    A value that begins with @ is written @@; - is @-, standard input. Raises UsageError.
+    """
+    typed: list[tuple[str, str]] = []
+    whole: dict[str, Any] = {}
+    for pair in pairs:
+        found = _PAIR.fullmatch(pair)
+        if found is None or not found["key"]:
+            raise UsageError(f"{pair!r} is not KEY=VALUE", hint=f"{spec.label}: {explain_arguments(spec)}")
+        key, text = found["key"], found["text"]
+        if found["how"] == ":=":
+            whole[key] = _json(pair, _said(pair, text, {}))
+        else:
+            schema = spec.schema.get("properties")
+            typed.append((key, _said(pair, text, schema.get(key) if isinstance(schema, dict) else None)))
     try:
-        base = parse_arguments(given or "")
-        arguments = base | typed_arguments([(key, value) for key, _, value in split], spec.schema)
+        base = parse_arguments(_said("--json", given, None) if given else "")
+        arguments = base | typed_arguments(typed, spec.schema) | whole
     except BadArguments as error:
         raise UsageError(str(error), hint=f"{spec.label}: {explain_arguments(spec)}") from error
     if lacking := missing_arguments(spec, arguments):
         raise UsageError(lacking, hint=f"{spec.label}: {explain_arguments(spec)}")
     return arguments
+
+
+def _said(pair: str, text: str, schema: object) -> str:
+    """The text itself, or of the file that @ names."""
+    if text.startswith("@@"):
+        return text[1:]
+    if text != "-" and not text.startswith("@"):
+        return text
+    name = text[1:] if text.startswith("@") else text
+    try:
+        if name == "-":
+            if is_terminal(sys.stdin):
+                raise UsageError(f"{pair}: nothing is piped in", hint="some-command | mcpchat call ...")
+            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        else:
+            with Path(name).expanduser().open("rb") as file:
+                data = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"{pair}: cannot read {name}: {reason}", hint="a value that begins with @ is written @@"
+        ) from error
+    if len(data) > _MOST_BYTES:
+        raise UsageError(f"{pair}: it holds more than {_MOST_BYTES:,} bytes")
+    if isinstance(schema, dict) and schema.get("contentEncoding") == "base64":
+        return base64.b64encode(data).decode()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{pair}: it is not text (UTF-8)", hint="only an argument in base64 takes other files"
+        ) from error
+
+
+def _json(pair: str, text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{pair}: not JSON: {error}", hint="KEY=VALUE is typed by the tool's schema") from error

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,24 +13,22 @@ from msgspec.structs import replace
 from mcpchat.app import Models, Setup, Wishes, browse, open_chat
 from mcpchat.app.models import first_screen
 from mcpchat.app.setup import choose_agent
-from mcpchat.cli.common import as_json, is_terminal
+from mcpchat.cli import intake
+from mcpchat.cli.common import as_json, is_terminal, within
 from mcpchat.core import outcomes
-from mcpchat.core.approvals import Decision
 from mcpchat.core.attach import with_resources
-from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError, NoModel, UsageError
-from mcpchat.core.events import Emit, Event, Notice, ToolDecided, TurnFinished
+from mcpchat.core.errors import LimitReached, ModelError, NoModel, UsageError
+from mcpchat.core.events import Emit, Notice
 from mcpchat.core.messages import Message, Part, Text, user
 from mcpchat.core.ports import Asker, Servers, SignInScreen
 from mcpchat.core.sanitize import visible
-from mcpchat.core.spending import Spending
 from mcpchat.core.templates import composed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FORMATS = ("text", "markdown", "json", "jsonl")
-LONGEST_INPUT = 10_000_000  # characters of standard input
-_PATIENCE = 2.0  # seconds of waiting for standard input before saying so
+INPUT_FORMATS = ("text", "jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +36,7 @@ class Look:
     """How much is shown, and how."""
 
     quiet: bool = False
+    verbose: bool = False
     no_color: bool = False
     stats: bool = False
     plain: bool = False
@@ -51,7 +49,7 @@ def question(
 
     Raises UsageError when there is neither.
     """
-    piped = "" if not read_input or sys.stdin is None or sys.stdin.isatty() else _read_input()
+    piped = "" if not read_input or sys.stdin is None or sys.stdin.isatty() else intake.text()
     asked = " ".join(words).strip(), piped.strip("\n")
     if template is not None:
         from mcpchat.app import templates
@@ -71,39 +69,6 @@ async def _composed(said: tuple[str, str], attached: Sequence[Part], servers: Se
     message = await with_resources(words, servers) if words else user("")
     whole = "\n\n".join(text for text in (words, piped) if text.strip())
     return Message(role="user", parts=(Text(text=whole), *message.parts[1:], *attached))
-
-
-def _read_input() -> str:
-    waiting = threading.Timer(
-        _PATIENCE, lambda: sys.stderr.write("reading standard input to its end (give it </dev/null to skip)\n")
-    )
-    waiting.daemon = True
-    waiting.start()
-    try:
-        text = sys.stdin.read(LONGEST_INPUT + 1)
-    except UnicodeDecodeError as error:
-        raise UsageError("standard input is not text", hint="pipe text in, as UTF-8") from error
-    except OSError:
-        return ""  # closed from the start
-    finally:
-        waiting.cancel()
-    if len(text) > LONGEST_INPUT or "\0" in text:
-        what = "is not text" if "\0" in text else f"holds more than {LONGEST_INPUT:,} characters"
-        raise UsageError(f"standard input {what}")
-    return text
-
-
-class _Denials:
-    """Passes events on, and remembers the decisions that the policy took against a call."""
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
-        self.denied: list[tuple[str, Decision]] = []
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, ToolDecided) and not event.decision.allowed and event.decision.by == "policy":
-            self.denied.append((event.tool, event.decision))
-        self._emit(event)
 
 
 def _consoles(no_color: bool) -> "tuple[Console, Console]":
@@ -151,55 +116,56 @@ def _renderer(output: str, look: Look, setup: Setup, *, answers: bool) -> tuple[
     return console or simple, asker, screen
 
 
+def explaining(emit: Emit, output: str) -> Emit:
+    """The same, with words on what goes on: among the notices, or beside the JSON."""
+    from mcpchat.ui.plain import Explaining, say_to
+
+    return Explaining(emit, say_to(sys.stderr) if output in {"json", "jsonl"} else teller(emit))
+
+
 def teller(emit: Emit) -> Callable[[str], None]:
     return lambda text: emit(Notice(level="info", text=text))
 
 
 async def ask(
-    setup: Setup, wishes: Wishes, said: tuple[str, str], attached: Sequence[Part], output: str, look: Look
+    setup: Setup,
+    wishes: Wishes,
+    said: tuple[str, str],
+    attached: Sequence[Part],
+    output: str,
+    look: Look,
+    *,
+    timeout: float | None = None,
 ) -> int:
     """One turn about the words and what was piped in. Raises LimitReached and Denied after the answer was given."""
     from mcpchat.ui import plain
 
     shown, asker, screen = _renderer(output, look, setup, answers=wishes.schema is None)
-    emit = _Denials(shown)
+    emit = outcomes.Denials(explaining(shown, output) if look.verbose else shown)
     value = ""
     try:
         async with open_chat(setup, wishes, emit=emit, asker=asker, screen=screen) as chat:
-            message = await _composed(said, attached, chat.hub)
-            if wishes.schema is None:
-                finished = await chat.session.send(message)
-            else:
-                finished, value = await chat.session.answer(message)
+            async with within(timeout):
+                message = await _composed(said, attached, chat.hub)
+                if wishes.schema is None:
+                    finished = await chat.session.send(message)
+                else:
+                    finished, value = await chat.session.answer(message)
             await chat.name_thread()
-    except ModelError as error:
+    except (ModelError, LimitReached) as error:
         if isinstance(shown, plain.JsonSummary) and shown.partial:
             error.message, error.hint = setup.secrets.redact(error.message), setup.secrets.redact(error.hint)
             shown.write(error)  # what was there before it broke off
         raise
     value = as_json(setup.secrets.redact_value(json.loads(value))) if value else ""
-    verdict = _verdict(finished, emit.denied, chat.session.run_total)
+    trouble = outcomes.verdict(finished, emit.denied, chat.session.run_total)
     if isinstance(shown, plain.JsonSummary):
-        shown.write(verdict, **({"answer": value, "value": json.loads(value)} if value else {}))
+        shown.write(trouble, **({"answer": value, "value": json.loads(value)} if value else {}))
     elif value and output != "jsonl":
         sys.stdout.write(f"{value}\n")
-    if verdict is not None:
-        raise verdict
+    if trouble is not None:
+        raise trouble
     return 0
-
-
-def _verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]], spent: Spending) -> McpChatError | None:
-    """What the exit code has to tell of a turn that gave an answer; ``spent`` is all of the run."""
-    if denied:
-        tool, decision = denied[0]
-        return Denied(f"{tool} was not run: {decision.reason}")
-    told = outcomes.told(finished.stop, spent)
-    if not told:
-        return None
-    hint = outcomes.HINTS[finished.stop]
-    if finished.stop in {"filter", "refusal"}:
-        return ModelError(told, kind="refused", hint=hint)
-    return LimitReached(told, hint=hint)
 
 
 async def chat(setup: Setup, wishes: Wishes, look: Look) -> int:

@@ -48,10 +48,6 @@ class McpChatError(Exception):
         self.hint = hint
         self.answered = False
 
-    def told(self) -> dict[str, str | int]:
-        """The error as part of a JSON object."""
-        return {"class": self.kind, "code": self.exit_code, "message": self.message, "hint": self.hint}
-
 
 class UsageError(McpChatError):
     exit_code = 2

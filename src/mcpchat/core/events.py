@@ -1,12 +1,11 @@
 """What happens in a turn, as facts: one closed union, one JSON form, one JSON Schema."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from mcpchat.core import schemas
 from mcpchat.core.approvals import Decision
 from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
 from mcpchat.core.threads import Record
@@ -136,11 +135,6 @@ Event = (
 Emit = Callable[[Event], None]
 
 
-def to_json(event: Event) -> bytes:
-    """One line of the event stream, without its newline: ``{"v":1,"type":"text.delta",...}``."""
-    return b'{"v":%d,' % VERSION + msgspec.json.encode(event)[1:]
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of one event of the stream, the version key apart."""
-    return schemas.json_schema(Event)
+def to_json(value: Struct) -> bytes:
+    """One line of the stream, without its newline: ``{"v":1,"type":"text.delta",...}``."""
+    return b'{"v":%d,' % VERSION + msgspec.json.encode(value)[1:]

@@ -152,6 +152,15 @@ def error_result(call_id: str, text: str) -> ToolResult:
     return ToolResult(call_id=call_id, parts=(Text(text=text),), is_error=True)
 
 
+def arguments_of(call: ToolCall) -> dict[str, Any]:
+    """The call's arguments; as one text where they are no object any more, without a secret that was in them."""
+    try:
+        found = json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"arguments": call.arguments}
+
+
 def result_text(result: ToolResult) -> str:
     """The result as a person or a text-only model reads it: its text, else its structured value, else what it holds."""
     pieces = [_describe(part) for part in result.parts]

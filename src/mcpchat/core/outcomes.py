@@ -1,6 +1,10 @@
 """What is said of a turn that did not end as it should: once, for the chat and for scripts."""
 
-from mcpchat.core.events import Stop
+from collections.abc import Sequence
+
+from mcpchat.core.approvals import Decision
+from mcpchat.core.errors import Denied, LimitReached, McpChatError, ModelError
+from mcpchat.core.events import Emit, Event, Stop, ToolDecided, TurnFinished
 from mcpchat.core.spending import Spending
 
 # What a person at the command line can do about it.
@@ -37,3 +41,30 @@ def told(stop: Stop, spent: Spending) -> str:
             return "the model refused to answer"
         case _:
             return ""
+
+
+class Denials:
+    """Passes events on, and remembers the decisions that the policy took against a call."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.denied: list[tuple[str, Decision]] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ToolDecided) and not event.decision.allowed and event.decision.by == "policy":
+            self.denied.append((event.tool, event.decision))
+        self._emit(event)
+
+
+def verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]], spent: Spending) -> McpChatError | None:
+    """What the exit code has to tell of a turn that gave an answer; ``spent`` is all of the run."""
+    if denied:
+        tool, decision = denied[0]
+        return Denied(f"{tool} was not run: {decision.reason}")
+    said = told(finished.stop, spent)
+    if not said:
+        return None
+    hint = HINTS[finished.stop]
+    if finished.stop in {"filter", "refusal"}:
+        return ModelError(said, kind="refused", hint=hint)
+    return LimitReached(said, hint=hint)

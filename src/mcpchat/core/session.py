@@ -55,11 +55,12 @@ class Session:
         transcript: Transcript | None = None,
         limits: Limits | None = None,
         schema: AnswerSchema | None = None,
+        run_total: Spending | None = None,
     ) -> None:
         self.context = Context(model)
         self.transcript = transcript or Transcript(emit)
         self.role = role
-        self.run_total = Spending()
+        self.run_total = run_total or Spending()
         self.spent = Spending(self.run_total)  # of this conversation
         self._introduced = ""
         self._named = ""  # the thread that a model was asked to name
@@ -182,8 +183,16 @@ class Session:
 
         A turn that ended early has no JSON. Raises ModelError where the answer does not fit, even the second time.
         """
+        return await self.fitted(await self.send(*said))
+
+    @property
+    def fits_a_schema(self) -> bool:
+        """Whether answers must fit one."""
+        return self._schema is not None
+
+    async def fitted(self, finished: TurnFinished) -> tuple[TurnFinished, str]:
+        """The answer of a turn that has ended, held against the schema; as ``answer``."""
         assert self._schema is not None
-        finished = await self.send(*said)
         for last in (False, True):
             if finished.stop not in {"end", "steps", "calls", "repeats"}:
                 return finished, ""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from mcpchat.core.messages import Usage
 
+_UNASKED = 100  # requests
 Price = Callable[[Usage], float | None]
 
 
@@ -12,8 +13,7 @@ class Spending:
 
     def __init__(self, whole: "Spending | None" = None) -> None:
         self._whole = whole
-        self._entries: list[tuple[Usage, Price | None]] = []
-        self._priced = 0
+        self._entries: list[tuple[Usage, Price | None]] = []  # whose price was not asked for yet
         self._dollars = 0.0
         self.unpriced = 0  # requests whose price is not known
         self.usage = Usage()
@@ -22,20 +22,25 @@ class Spending:
         """Add one request. The price is asked for when somebody wants to know the sum."""
         self._entries.append((usage, price))
         self.usage += usage
+        if len(self._entries) > _UNASKED:
+            self._price()
         if self._whole is not None:
             self._whole.add(usage, price)
 
     @property
     def dollars(self) -> float:
         """What the requests of known price cost together."""
-        for usage, price in self._entries[self._priced :]:
+        self._price()
+        return self._dollars
+
+    def _price(self) -> None:
+        for usage, price in self._entries:
             cost = price(usage) if price is not None else None
             if cost is None:
                 self.unpriced += 1
             else:
                 self._dollars += cost
-        self._priced = len(self._entries)
-        return self._dollars
+        self._entries.clear()
 
     @property
     def cost(self) -> float | None:

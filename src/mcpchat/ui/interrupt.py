@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -29,3 +29,28 @@ def cancelled_by(task: "asyncio.Future[Any]", signals: Sequence[int]) -> Iterato
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def first_softly(number: int, softly: Callable[[], None]) -> Iterator[list[int]]:
+    """While inside, the first of these signals calls ``softly`` in the loop, and the next does what it did before.
+
+    Yields the list of those that were taken softly.
+    """
+    loop = asyncio.get_running_loop()
+    taken: list[int] = []
+    before = signal.getsignal(number)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        taken.append(number)
+        signal.signal(number, before)
+        loop.call_soon_threadsafe(softly)
+
+    if before == signal.SIG_IGN:
+        yield taken
+        return
+    signal.signal(number, handle)
+    try:
+        yield taken
+    finally:
+        signal.signal(number, before)

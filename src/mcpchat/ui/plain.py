@@ -1,8 +1,7 @@
 """Renderers without a terminal: text, JSON, JSON lines; and the answer to questions that nobody can be asked."""
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, TextIO, assert_never
 
 import msgspec
@@ -12,7 +11,8 @@ from mcpchat.core.approvals import Decision, Question
 from mcpchat.core.elicitation import Answer, Form, Visit
 from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Event
-from mcpchat.core.sanitize import clean, spelt_out
+from mcpchat.core.report import Collector, fault
+from mcpchat.core.sanitize import clean, one_line, spelt_out
 from mcpchat.ui import stats, tool_lines
 
 
@@ -85,49 +85,28 @@ class TextRenderer:
 
 
 class JsonLines:
-    """Every event as one line of JSON, as it happens."""
+    """Every event, and whatever else there is to say, as one line of JSON, as it happens."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._shown = spelt_out if out.isatty() else str
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: msgspec.Struct) -> None:
         self._out.write(self._shown(events.to_json(event).decode()) + "\n")
         self._out.flush()
 
 
 class JsonSummary:
-    """Collects one JSON object: the answer, the calls and their results, usage and stop. ``write`` puts it out.
-
-    Warnings go to ``err``, since they are no part of it.
-    """
+    """Collects one JSON object of the whole run; ``write`` puts it out. Warnings go to ``err``."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
-        self._out = out
+        self._write = JsonLines(out)
         self._err = err
-        self._object: dict[str, Any] = {"v": events.VERSION, "type": "answer", "answer": "", "tools": []}
-        self._turns: list[events.TurnFinished] = []
+        self._collector = Collector()
 
     def __call__(self, event: Event) -> None:
+        self._collector(event)
         match event:
-            case events.TurnStarted(thread_id=thread_id, model=model):
-                self._object |= {"thread_id": thread_id, "model": model}
-            case events.BranchChanged(thread_id=thread_id):
-                self._object["thread_id"] = thread_id  # where it goes on in a fork, that of the fork
-            case events.MessageAdded(message=message) if message.role == "assistant" and not message.calls:
-                self._object["answer"] = message.text
-            case events.ToolFinished(call=call, tool=tool, result=result, seconds=seconds):
-                self._object["tools"].append(
-                    {
-                        "tool": tool,
-                        "arguments": tool_lines.values(call),
-                        "result": msgspec.to_builtins(result),
-                        "seconds": round(seconds, 3),
-                    }
-                )
-            case events.TurnFinished(stop=stop):
-                self._turns.append(event)
-                self._object |= {"stop": stop, **_summed(self._turns)}
             case events.Notice(level="warning", text=text):
                 self._err.write(f"warning: {clean(text)}\n")
             case events.ServerChanged(state="failed" | "login"):
@@ -138,30 +117,49 @@ class JsonSummary:
     @property
     def partial(self) -> bool:
         """Whether there is an answer, or a part of one."""
-        return bool(self._object["answer"])
+        return bool(self._collector.report.answer)
 
-    def write(self, verdict: McpChatError | None, **more: Any) -> None:
-        """Put the object out with ``more`` keys, and with what the exit code will say as its ``error``."""
-        self._object |= more
+    def write(self, verdict: McpChatError | None, *, answer: str | None = None, value: Any = msgspec.UNSET) -> None:
+        """Put the object out, with what the exit code will say as its ``error``."""
+        report = self._collector.report
+        report.value = value
+        if answer is not None:
+            report.answer = answer
         if verdict is not None:
-            self._object["error"] = verdict.told()
+            report.error = fault(verdict)
             verdict.answered = True
-        text = json.dumps(self._object, ensure_ascii=False)
-        self._out.write((spelt_out(text) if self._out.isatty() else text) + "\n")
-        self._out.flush()
+        self._write(report)
 
 
-def _summed(turns: Sequence[events.TurnFinished]) -> dict[str, Any]:
-    """What all turns took together: more than one where an answer had to be asked for again."""
-    usage = sum((turn.usage for turn in turns[1:]), turns[0].usage)
-    costs = [turn.cost for turn in turns]
-    known = [cost for cost in costs if cost is not None]
-    return {
-        "usage": msgspec.to_builtins(usage),
-        "cost": sum(known) if len(known) == len(costs) else None,
-        "steps": sum(turn.steps for turn in turns),
-        "seconds": round(sum(turn.seconds for turn in turns), 3),
-    }
+def say_to(err: TextIO) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        err.write(f"{clean(text)}\n")
+        err.flush()
+
+    return say
+
+
+class Explaining:
+    """Passes events on, and says what they do not show: the model, the servers, who decided on a call, what it took."""
+
+    def __init__(self, emit: events.Emit, say: Callable[[str], None]) -> None:
+        self._emit = emit
+        self._say = say
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case events.TurnStarted(model=model, thread_id=thread_id):
+                self._say(f"model {one_line(model, 100)}, thread {thread_id}")
+            case events.ServerChanged(server=server, state=state) if state not in {"failed", "login"}:
+                self._say(f"server {server}: {state}")
+            case events.ToolDecided(tool=tool, decision=decision):
+                verdict = "allowed" if decision.allowed else "denied"
+                self._say(f"{one_line(tool, 100)}: {verdict} by {decision.by} ({decision.reason or 'no reason given'})")
+            case _:
+                pass
+        self._emit(event)
+        if isinstance(event, events.TurnFinished):
+            self._say(f"{event.stop} after {event.steps} requests: {stats.turn(event)}")
 
 
 class NobodyToAsk:

@@ -3,10 +3,9 @@
 import json
 import unicodedata
 from contextlib import suppress
-from typing import Any
 
 from mcpchat.core.events import ServerChanged, ToolFinished, ToolStarted
-from mcpchat.core.messages import ToolCall, ToolResult, result_text
+from mcpchat.core.messages import ToolCall, ToolResult, arguments_of, result_text
 from mcpchat.core.sanitize import one_line
 
 _ARGUMENT = 40  # characters of one argument
@@ -78,17 +77,8 @@ def _cells(text: str) -> int:
 def arguments(call: ToolCall) -> str:
     """``key=value`` pairs, long values cut."""
     return "  ".join(
-        f"{one_line(key, _ARGUMENT)}={one_line(_shown(value), _ARGUMENT)}" for key, value in values(call).items()
+        f"{one_line(key, _ARGUMENT)}={one_line(_shown(value), _ARGUMENT)}" for key, value in arguments_of(call).items()
     )
-
-
-def values(call: ToolCall) -> dict[str, Any]:
-    """The call's arguments; as one text where they are no object any more, without a secret that was in them."""
-    try:
-        found = json.loads(call.arguments)
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {"arguments": call.arguments}
 
 
 def _shown(value: object) -> str:

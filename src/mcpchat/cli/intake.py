@@ -1,0 +1,96 @@
+"""What is piped in: whole texts, bounded; and lines, as they come, while other things go on."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from typing import BinaryIO
+
+from mcpchat.core.errors import UsageError
+
+LONGEST_INPUT = 10_000_000  # characters of a text
+_PATIENCE = 2.0  # seconds of waiting for standard input before saying so
+_WAITING = 100  # lines that are read ahead
+
+
+def text() -> str:
+    """All of standard input, as text; empty where it is closed. Raises UsageError for what is too long, or no text."""
+    if sys.stdin is None:
+        return ""
+    waiting = threading.Timer(
+        _PATIENCE, lambda: sys.stderr.write("reading standard input to its end (give it </dev/null to skip)\n")
+    )
+    waiting.daemon = True
+    waiting.start()
+    try:
+        data = sys.stdin.buffer.read(4 * LONGEST_INPUT + 1)
+        found = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _no_text() from error
+    except OSError:
+        return ""  # closed from the start
+    finally:
+        waiting.cancel()
+    if "\0" in found:
+        raise _no_text()
+    if len(found) > LONGEST_INPUT:
+        raise UsageError(
+            f"standard input holds more than {LONGEST_INPUT:,} characters", hint="pipe in the part that matters"
+        )
+    return found.replace("\r\n", "\n")
+
+
+def _no_text() -> UsageError:
+    return UsageError(
+        "standard input is not text (UTF-8)",
+        hint="an image or a PDF goes along with --attach -",
+    )
+
+
+async def lines(file: BinaryIO, longest: int) -> AsyncGenerator[tuple[int, bytes | None], None]:
+    """The lines with their numbers, from 1, without their ends; None for one of more than ``longest`` bytes.
+
+    They are read in a thread of its own, which nobody waits for: the next line may never come. The last need not have
+    an end. Lines of blanks alone are left out.
+    """
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Queue[tuple[int, bytes | None] | OSError | None] = asyncio.Queue()
+    room = threading.Semaphore(_WAITING)
+
+    def tell(item: tuple[int, bytes | None] | OSError | None) -> bool:
+        room.acquire()
+        try:
+            loop.call_soon_threadsafe(ready.put_nowait, item)
+        except RuntimeError:
+            return False  # nobody listens any more
+        return True
+
+    def read() -> None:
+        try:
+            for number, line in _split(file, longest):
+                if (line is None or line.strip()) and not tell((number, line)):
+                    return
+            tell(None)
+        except OSError as error:
+            tell(error)
+        except ValueError:  # closed under our hands
+            tell(None)
+
+    threading.Thread(target=read, daemon=True, name="input").start()
+    while (item := await ready.get()) is not None:
+        room.release()
+        if isinstance(item, OSError):
+            raise item
+        yield item
+
+
+def _split(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes | None]]:
+    number = 0
+    while line := file.readline(longest + 1):
+        number += 1
+        if len(line) > longest and not line.endswith(b"\n"):
+            while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
+                pass
+            yield number, None
+        else:
+            yield number, line.rstrip(b"\r\n")

@@ -1,0 +1,95 @@
+"""What a run came to, as one JSON object: the answer, or the error, of a script."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from mcpchat.core import events
+from mcpchat.core.errors import McpChatError
+from mcpchat.core.events import Event, Stop, TurnFinished
+from mcpchat.core.messages import ToolResult, Usage, arguments_of
+
+
+class Fault(Struct, frozen=True, kw_only=True, tag="error"):
+    """Why a run did not end well: ``code`` is the exit code, ``hint`` what the user can type or change."""
+
+    kind: str = msgspec.field(name="class")
+    code: int
+    message: str
+    hint: str = ""
+
+
+def fault(error: McpChatError) -> Fault:
+    return Fault(kind=error.kind, code=error.exit_code, message=error.message, hint=error.hint)
+
+
+class CallReport(Struct, frozen=True, kw_only=True):
+    """One tool call: ``tool`` is the name for people (``server.tool``)."""
+
+    tool: str
+    arguments: dict[str, Any]
+    result: ToolResult
+    seconds: float
+
+
+class Report(Struct, kw_only=True, tag="answer"):
+    """What a run came to. ``value`` is the answer as JSON, where a schema was given; ``error`` where it failed.
+
+    ``usage``, ``cost`` (US dollars, None where a price is not known), ``steps`` (requests to the model) and ``seconds``
+    are of all turns together. ``stop`` is None where no turn came to its end.
+    """
+
+    answer: str = ""
+    value: Any = UNSET
+    tools: list[CallReport] = []
+    model: str = ""
+    thread_id: str = ""
+    stop: Stop | None = None
+    usage: Usage = Usage()
+    cost: float | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    error: Fault | UnsetType = UNSET
+
+
+class Collector:
+    """Makes a Report of the events of a run, and passes each on."""
+
+    def __init__(self, emit: Callable[[Event], None] = lambda event: None) -> None:
+        self.report = Report()
+        self._emit = emit
+        self._turns = 0
+
+    def __call__(self, event: Event) -> None:
+        self._take(event)
+        self._emit(event)
+
+    def _take(self, event: Event) -> None:
+        report = self.report
+        match event:
+            case events.TurnStarted(thread_id=thread_id, model=model):
+                report.thread_id, report.model = thread_id, model
+            case events.BranchChanged(thread_id=thread_id):
+                report.thread_id = thread_id  # where it goes on in a fork, that of the fork
+            case events.MessageAdded(message=message) if message.role == "assistant" and not message.calls:
+                report.answer = message.text
+            case events.ToolFinished(call=call, tool=tool, result=result, seconds=seconds):
+                taken = round(seconds, 3)
+                report.tools.append(CallReport(tool=tool, arguments=arguments_of(call), result=result, seconds=taken))
+            case TurnFinished():
+                self._sum_up(event)
+            case _:
+                pass
+
+    def _sum_up(self, turn: TurnFinished) -> None:
+        """More than one where an answer had to be asked for again."""
+        report = self.report
+        known = report.cost if self._turns else 0.0
+        self._turns += 1
+        report.stop = turn.stop
+        report.usage += turn.usage
+        report.cost = known + turn.cost if known is not None and turn.cost is not None else None
+        report.steps += turn.steps
+        report.seconds = round(report.seconds + turn.seconds, 3)

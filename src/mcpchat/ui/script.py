@@ -1,0 +1,99 @@
+"""The Asker of a long-lived process: questions are lines that go out, answers are lines that come in."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+from msgspec import Struct
+
+from mcpchat.core import dialogue
+from mcpchat.core.approvals import Decision, Question
+from mcpchat.core.elicitation import Answer, Form, Visit
+
+_T = TypeVar("_T", dialogue.Approve, dialogue.Elicit, dialogue.Confirm)
+_LASTING: tuple[Literal["once", "session", "always"], ...] = ("once", "session", "always")
+_NOBODY = "the input has ended, and there is nobody to ask"
+
+
+class ScriptAsker:
+    """Puts each question out by ``write`` under a number, and waits until the script answers with that number.
+
+    After ``end`` nobody answers any more: what is open, and what comes, is declined.
+    """
+
+    def __init__(self, write: Callable[[Struct], None]) -> None:
+        self._write = write
+        self._open: dict[str, tuple[type[Struct], asyncio.Future[Struct]]] = {}
+        self._asked = 0
+        self._ended = False
+        self._changed: dialogue.Approve | None = None  # the latest answer that wants other arguments
+
+    def answer(self, line: dialogue.Approve | dialogue.Elicit | dialogue.Confirm) -> str:
+        """Take the answer; what is wrong with it, empty if nothing is."""
+        kind, waiting = self._open.get(line.id, (None, None))
+        if waiting is None or waiting.done():
+            return f"no question {line.id!r} is open"
+        if kind is not type(line):
+            return f"question {line.id!r} is of another kind"
+        waiting.set_result(line)
+        return ""
+
+    def end(self) -> None:
+        self._ended = True
+        for _, waiting in self._open.values():
+            waiting.cancel()
+
+    async def _ask(self, kind: type[_T], make: Callable[[str], Struct]) -> _T | None:
+        """The script's answer; None once there is nobody to give one."""
+        if self._ended:
+            return None
+        self._asked += 1
+        number = f"q{self._asked}"
+        waiting: asyncio.Future[Struct] = asyncio.get_running_loop().create_future()
+        self._open[number] = kind, waiting
+        self._write(make(number))
+        try:
+            answer = await waiting
+        except asyncio.CancelledError:
+            if self._ended and waiting.cancelled():
+                return None
+            raise
+        finally:
+            del self._open[number]
+        assert isinstance(answer, kind)
+        return answer
+
+    async def approve(self, question: Question) -> Decision:
+        if self._changed is not None and question.arguments == self._changed.arguments and not question.problem:
+            return _decision(question, self._changed)  # what it asks for now is what was answered
+        said = await self._ask(dialogue.Approve, lambda number: dialogue.asked(question, number))
+        if said is None:
+            return Decision(allowed=False, by="policy", reason=f"{question.rule}, and {_NOBODY}")
+        if said.allow and said.arguments is not None and said.arguments != question.arguments:
+            self._changed = said
+            return Decision(allowed=True, by="user", arguments=json.dumps(said.arguments, ensure_ascii=False))
+        return _decision(question, said)
+
+    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
+        said = await self._ask(dialogue.Elicit, lambda number: dialogue.elicited(question, number, problem))
+        return Answer(action="decline") if said is None else Answer(action=said.action, content=said.content)
+
+    async def confirm(self, server: str, wish: str, details: str) -> bool:
+        return await self._confirmed(
+            lambda number: dialogue.ConfirmationRequested(id=number, server=server, wish=wish, details=details)
+        )
+
+    async def go_on(self, rounds: int) -> bool:
+        wish = f"go on after {rounds} rounds of tool calls"
+        return await self._confirmed(lambda number: dialogue.ConfirmationRequested(id=number, wish=wish))
+
+    async def _confirmed(self, make: Callable[[str], Struct]) -> bool:
+        said = await self._ask(dialogue.Confirm, make)
+        return said is not None and said.yes
+
+
+def _decision(question: Question, said: dialogue.Approve) -> Decision:
+    """A yes is remembered no longer than the question admits."""
+    lasting = min(said.remember or "once", question.lasting, key=_LASTING.index)
+    return Decision(allowed=said.allow, by="user", reason=said.reason, remember="" if lasting == "once" else lasting)

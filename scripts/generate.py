@@ -10,8 +10,16 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def walked(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The command and all below it, each with its path."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from walked(inner, (*path, name))
 
 
 def help_texts() -> Iterator[tuple[str, str]]:
@@ -21,16 +29,79 @@ def help_texts() -> Iterator[tuple[str, str]]:
 
     from mcpchat.cli.commands import app
 
-    def walk(command: object, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        yield path
-        for name, inner in getattr(command, "commands", {}).items():
-            yield from walk(inner, (*path, name))
-
-    for path in walk(typer.main.get_command(app), ()):
+    for path, _ in walked(typer.main.get_command(app)):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             app([*path, "--help"], prog_name="mcpchat", standalone_mode=False)
         yield " ".join(path), out.getvalue()
+
+
+def command_table() -> str:
+    """The commands with their arguments, options and subcommands, as a module that imports nothing."""
+    import typer.main
+
+    from mcpchat.cli.commands import app
+
+    lines = []
+    for path, command in walked(typer.main.get_command(app)):
+        arguments, options = [], {}
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                arguments.append((parameter.name, parameter.nargs == -1))
+            elif not parameter.hidden:
+                told = (parameter.help or "").split(". ")[0].removesuffix(".")
+                known = (told, not parameter.is_flag, parameter.name, bool(parameter.multiple))
+                options |= dict.fromkeys((*parameter.opts, *parameter.secondary_opts), known)
+        options |= dict.fromkeys(("--help", "-h"), ("Show the help", False, "help", False))
+        commands = {
+            name: inner.get_short_help_str(80).removesuffix(".")
+            for name, inner in getattr(command, "commands", {}).items()
+        }
+        pieces = "".join(f"        {piece!r},\n" for piece in (arguments, options, commands))
+        lines.append(f"    {json.dumps(' '.join(path))}: (\n{pieces}    ),")
+    return (
+        '"""The commands as completion sees them. Written by scripts/generate.py.\n\n'
+        "By path: the arguments (name, whether many), the options (what it does, whether it takes a value, its\n"
+        'parameter, whether it may come again), the subcommands (what each does).\n"""\n\n'
+        "# fmt: off\n# ruff: noqa: E501\n"
+        "Option = tuple[str, bool, str, bool]\n"
+        "COMMANDS: dict[str, tuple[list[tuple[str, bool]], dict[str, Option], dict[str, str]]] = {\n"
+        + "\n".join(lines)
+        + "\n}\n"
+    )
+
+
+def man_page(texts: dict[str, str]) -> str:
+    """A page of the manual: the same texts, in roff."""
+    from mcpchat.version import __version__
+
+    def roff(text: str) -> str:
+        lines = text.replace("\\", "\\e").replace("-", "\\-").splitlines()
+        return "\n".join("\\&" + line if line[:1] in {".", "'"} else line for line in lines)
+
+    pages = [
+        f'.TH MCPCHAT 1 "" "mcpchat {__version__}" "User Commands"',
+        ".SH NAME\nmcpchat \\- talk to MCP servers from the terminal and from scripts",
+        ".SH SYNOPSIS\n.B mcpchat\n[\\fIOPTIONS\\fR] [\\fICOMMAND\\fR] [\\fIARGS\\fR]...",
+    ]
+    for name, text in texts.items():
+        pages.append(f".SH {('mcpchat ' + name).strip().upper()}\n.nf\n{roff(text.rstrip())}\n.fi")
+    pages.append(
+        ".SH FILES\n.nf\n"
+        + roff(
+            "~/.config/mcpchat/config.toml   the servers, models, agents and rules\n"
+            "~/.local/share/mcpchat          threads\n"
+            "~/.local/state/mcpchat          logs, history, what was agreed to\n"
+            "~/.cache/mcpchat                what servers list"
+        )
+        + "\n.fi"
+    )
+    pages.append(
+        ".SH ENVIRONMENT\n.nf\n"
+        + roff("OPENAI_API_KEY, OPENAI_BASE_URL, MCPCHAT_MODEL, MCPCHAT_CONFIG, NO_COLOR")
+        + "\n.fi"
+    )
+    return "\n".join(pages) + "\n"
 
 
 def generated() -> Iterator[tuple[Path, str]]:
@@ -43,6 +114,8 @@ def generated() -> Iterator[tuple[Path, str]]:
         '"""What --help prints, stored so that it needs no parser. Written by scripts/generate.py."""\n\n'
         "# fmt: off\nTEXTS: dict[str, str] = {\n" + "\n".join(lines) + "\n}\n",
     )
+    yield ROOT / "src/mcpchat/command_table.py", command_table()
+    yield ROOT / "docs/mcpchat.1", man_page(texts)
     starter = (ROOT / "src/mcpchat/starter.toml").read_text(encoding="utf-8")
     yield ROOT / "config.example.toml", starter
     yield ROOT / "docs/config.schema.json", json.dumps(config.json_schema(), indent=2) + "\n"

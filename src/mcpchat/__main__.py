@@ -26,6 +26,10 @@ def run(words: list[str]) -> int:
 
         sys.stdout.write(f"mcpchat {__version__}\n")
         return 0
+    if words and words[0] == "__complete":  # a shell's Tab
+        from mcpchat import shell_completion
+
+        return shell_completion.main(words[1:])
     if words and words[-1] in ("--help", "-h"):
         from mcpchat import help_texts
 

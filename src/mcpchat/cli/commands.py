@@ -50,7 +50,7 @@ from mcpchat.cli.common import (
 app = typer.Typer(
     name="mcpchat",
     rich_markup_mode=None,
-    add_completion=True,
+    add_completion=False,
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog="Exit codes: 0 ok, 1 failed, 2 usage or config, 3 sign-in needed, 4 server down, 5 tool failed, "
     "6 denied, 7 limit reached, 8 model failed, 130 interrupted.",
@@ -409,3 +409,4 @@ def tools(
 
 app.command()(script_commands.batch)
 app.command()(script_commands.schema)
+app.command()(script_commands.completion)

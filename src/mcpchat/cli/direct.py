@@ -1,16 +1,15 @@
 """call, read and prompt: a server's tools, resources and prompts without a model."""
 
-import base64
 import json
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mcpchat.app import Setup, Wishes, write_file
 from mcpchat.app.permission import make_gate, pinned
 from mcpchat.cli.common import is_terminal, within, write_json
+from mcpchat.cli.given import tool_arguments
 from mcpchat.cli.hubs import (
     check_up,
     ignore,
@@ -32,18 +31,13 @@ from mcpchat.core.ports import Servers
 from mcpchat.core.prompts import prompt_arguments
 from mcpchat.core.sanitize import clean
 from mcpchat.core.tools import (
-    BadArguments,
     ToolSpec,
     explain_arguments,
-    missing_arguments,
-    no_constant,
     parse_arguments,
-    typed_arguments,
 )
 
 FORMATS = ("text", "json", "raw")
 Binary = Image | Audio | File
-_MOST_BYTES = 20_000_000  # of one argument
 
 
 async def call(
@@ -69,7 +63,7 @@ async def call(
     async with opened(only(setup, server), notices, yes=wishes.yes, at=here) as hub:
         agreed = pinned(setup, hub, here[0], tell)  # without a word on first uses: the result is what is wanted
         spec = await _find(agreed, hub, tool)
-        given = _arguments(spec, pairs, arguments)
+        given = tool_arguments(spec, pairs, arguments)
         if fault := hub.check(spec, given):
             raise UsageError(fault, hint=f"{spec.label}: {explain_arguments(spec)}")
         made = ToolCall(id="call", name=spec.exposed, arguments=json.dumps(given, ensure_ascii=False))
@@ -251,72 +245,3 @@ async def _find(toolbox: PinnedToolbox, servers: Servers, label: str) -> ToolSpe
     if (refusal := toolbox.refusal(label)) is not None:
         raise refusal
     raise UsageError(f"no tool {label}; {nearest_known(label, by_label)}")
-
-
-_PAIR = re.compile(r"(?P<key>[^=]*?)(?P<how>:?=)(?P<text>.*)", re.DOTALL)
-
-
-def _arguments(spec: ToolSpec, pairs: Sequence[str], given: str | None) -> Mapping[str, Any]:
-    """The arguments: ``key=value`` typed by the schema, ``key:=json``, and after either ``@FILE`` for what stands there.
-
-    A value that begins with @ is written @@; - is @-, standard input. Raises UsageError.
-    """
-    typed: list[tuple[str, str]] = []
-    whole: dict[str, Any] = {}
-    for pair in pairs:
-        found = _PAIR.fullmatch(pair)
-        if found is None or not found["key"]:
-            raise UsageError(f"{pair!r} is not KEY=VALUE", hint=f"{spec.label}: {explain_arguments(spec)}")
-        key, text = found["key"], found["text"]
-        if found["how"] == ":=":
-            whole[key] = _json(pair, _said(pair, text, {}))
-        else:
-            schema = spec.schema.get("properties")
-            typed.append((key, _said(pair, text, schema.get(key) if isinstance(schema, dict) else None)))
-    try:
-        base = parse_arguments(_said("--json", given, None) if given else "")
-        arguments = base | typed_arguments(typed, spec.schema) | whole
-    except BadArguments as error:
-        raise UsageError(str(error), hint=f"{spec.label}: {explain_arguments(spec)}") from error
-    if lacking := missing_arguments(spec, arguments):
-        raise UsageError(lacking, hint=f"{spec.label}: {explain_arguments(spec)}")
-    return arguments
-
-
-def _said(pair: str, text: str, schema: object) -> str:
-    """The text itself, or of the file that @ names."""
-    if text.startswith("@@"):
-        return text[1:]
-    if text != "-" and not text.startswith("@"):
-        return text
-    name = text[1:] if text.startswith("@") else text
-    try:
-        if name == "-":
-            if is_terminal(sys.stdin):
-                raise UsageError(f"{pair}: nothing is piped in", hint="some-command | mcpchat call ...")
-            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
-        else:
-            with Path(name).expanduser().open("rb") as file:
-                data = file.read(_MOST_BYTES + 1)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(
-            f"{pair}: cannot read {name}: {reason}", hint="a value that begins with @ is written @@"
-        ) from error
-    if len(data) > _MOST_BYTES:
-        raise UsageError(f"{pair}: it holds more than {_MOST_BYTES:,} bytes")
-    if isinstance(schema, dict) and schema.get("contentEncoding") == "base64":
-        return base64.b64encode(data).decode()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{pair}: it is not text (UTF-8)", hint="only an argument in base64 takes other files"
-        ) from error
-
-
-def _json(pair: str, text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{pair}: not JSON: {error}", hint="KEY=VALUE is typed by the tool's schema") from error

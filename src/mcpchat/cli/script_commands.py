@@ -1,4 +1,4 @@
-"""batch and schema: what scripts build on besides ask and call."""
+"""batch, schema and completion: what scripts build on besides ask and call."""
 
 import json
 import sys
@@ -141,4 +141,22 @@ def schema(
         "config": configuration.json_schema,
     }[name]()
     sys.stdout.write(json.dumps(made, indent=2) + "\n")
+    return 0
+
+
+def completion(
+    shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.")],
+) -> int:
+    """Print what a shell needs to complete mcpchat: commands, options, names of servers, tools, threads, agents.
+
+    \b
+      eval "$(mcpchat completion bash)"                                       in ~/.bashrc; zsh in ~/.zshrc
+      mcpchat completion fish > ~/.config/fish/completions/mcpchat.fish
+      mcpchat completion powershell | Out-String | Invoke-Expression          in $PROFILE
+    """
+    from mcpchat import shell_completion
+
+    if shell not in shell_completion.SHELLS:
+        bad_choice("SHELL", shell, shell_completion.SHELLS)
+    sys.stdout.write(shell_completion.script(shell))
     return 0

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx2
 import openai
@@ -119,6 +119,43 @@ class OpenAIClient:
         if (error := value.get("error")) and value.get("object") != "response":
             raise reported(error)
         return value
+
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Chunk:
+        """The object that a plain request brings. Raises ModelError."""
+        with self.translated():
+            if method == "GET":
+                answer = await self._sdk.get(path, cast_to=object, options=_STAY)
+            else:
+                answer = await self._sdk.post(path, body=body, cast_to=object, options=_STAY)
+        return answer if isinstance(answer, dict) else {}
+
+    async def upload(self, file: BinaryIO, *, purpose: str) -> Chunk:
+        """What the server says of a file that it was sent. Raises ModelError."""
+        with self.translated():
+            options: Any = {**_STAY, "headers": {"Content-Type": "multipart/form-data"}}
+            answer = await self._sdk.post(
+                "/files",
+                body={"purpose": purpose},
+                files=[("file", ("requests.jsonl", file, "application/jsonl"))],
+                cast_to=object,
+                options=options,
+            )
+        return answer if isinstance(answer, dict) else {}
+
+    async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The lines of a file that the server has, as they come. Raises ModelError."""
+        rest = b""
+        with self.translated():
+            answer = await self._sdk.get(
+                path, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object], options=_STAY
+            )
+            async with answer, aclosing(begun(answer.response.aiter_bytes())) as pieces:
+                async for piece in pieces:
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for line in whole:
+                        yield line
+        if rest:
+            yield rest
 
     async def models(self) -> list[Chunk]:
         """What the server lists as its models, an object each with its ``id``, by name."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from mcpchat.adapters import wire
 from mcpchat.adapters.manners import Manners, learn
-from mcpchat.adapters.openai_client import Chunk, OpenAIClient, may_pass
+from mcpchat.adapters.openai_client import END, Chunk, OpenAIClient, may_pass, reported
 from mcpchat.core.errors import ModelError
 from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
 from mcpchat.core.ports import Done, ModelEvent, ModelRequest, Retrying
@@ -99,6 +99,22 @@ class OpenAIModel:
                 yield Retrying(seconds=wait, why=why)
                 # Many clients told to wait the same time would come back at once: spread them a little.
                 await self._pause(wait * (1 + random.random() / 10))  # noqa: S311 - jitter, not a secret
+
+    def offline(self, request: ModelRequest) -> tuple[str, dict[str, Any]]:
+        """The path and the body of the request, for a file of requests that are answered some other time."""
+        manners = self._manners.get(request.model) or self._api.manners(is_openai=self.client.is_openai)
+        body = self._api.body(request, manners, wire.origin(self._api.name, self.client.base_url, request.model))
+        return self._api.path, {key: value for key, value in body.items() if key not in {"stream", "stream_options"}}
+
+    def read_offline(self, model: str, body: Chunk, limit: int | None) -> Done:
+        """The answer to such a request. Raises ModelError."""
+        answer = self._api.answer(set(), limit)
+        if (error := body.get("error")) and body.get("object") != "response":
+            raise self.client.finished(reported(error))
+        for chunk in (body, END):
+            for _ in answer.feed(chunk):
+                pass
+        return answer.done(wire.origin(self._api.name, self.client.base_url, model))
 
     async def _attempt(
         self, request: ModelRequest, body: Mapping[str, Any], here: Mapping[str, str]

@@ -27,6 +27,12 @@ class Tally:
     left: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
+    def count(self, result: Result) -> None:
+        if isinstance(result.error, Fault):
+            self.failed[result.error.kind] += 1
+        else:
+            self.ok += 1
+
     @property
     def finished(self) -> int:
         return self.ok + self.failed.total()
@@ -103,10 +109,7 @@ class Batch:
                 self._done(result)
 
     def _done(self, result: Result) -> None:
-        if isinstance(result.error, Fault):
-            self.tally.failed[result.error.kind] += 1
-        else:
-            self.tally.ok += 1
+        self.tally.count(result)
         self._write(result)
 
     async def _one(self, asked: Asked) -> Result | None:

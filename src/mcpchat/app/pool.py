@@ -34,6 +34,8 @@ class Pool:
         self.setup = setup
         self.spent = Spending()
         self.priced = wishes.priced
+        self.schema = wishes.schema
+        self.without_tools = not wishes.tools
         self._wishes = wishes
         self._hub = hub
         self._asker = asker
@@ -60,8 +62,8 @@ class Pool:
         choice = await self.choice(agent, model)
         if system:
             role = replace(role, instructions="\n\n".join(text for text in (role.instructions, system) if text))
-        if schema is None and self._wishes.schema is not None:
-            schema = dict(self._wishes.schema)
+        if schema is None and self.schema is not None:
+            schema = dict(self.schema)
         emit = Discreet(emit, self.setup.secrets)
         transcript = Transcript(emit)
         results = Results(None, thread=lambda: transcript.thread)
@@ -94,7 +96,7 @@ class Pool:
     def _role(self, name: str | None) -> tuple[AgentConfig, Toolbox, Role]:
         if name not in self._roles:
             agent = choose_agent(self.setup.config, name)
-            view = self._hub.view(agent.servers, offered_to(agent))
+            view = self._hub.view(() if self.without_tools else agent.servers, offered_to(agent))
             agreed = pinned(self.setup, view, self._asker, self._emit)
             role = make_role(self.setup, replace(self._wishes, agent=name), self._asker, agreed, self._emit)
             self._roles[name] = agent, agreed, role

@@ -39,7 +39,8 @@ class Wishes:
     """What one run asks for, over the config.
 
     ``priced``: what it costs is to be known. ``thread`` is one to go on with (its id or title, or that and @NUMBER),
-    ``go_on`` wants the latest; ``title`` names a new one; without ``save`` nothing is kept.
+    ``go_on`` wants the latest; ``title`` names a new one; without ``save`` nothing is kept, and without ``tools`` none
+    are offered.
     """
 
     model: str | None = None
@@ -57,6 +58,7 @@ class Wishes:
     go_on: bool = False
     title: str = ""
     save: bool = True
+    tools: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

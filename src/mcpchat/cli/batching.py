@@ -12,10 +12,11 @@ from typing import BinaryIO
 from mcpchat.app import Setup, Wishes, results_to
 from mcpchat.app.batch import Batch, Tally
 from mcpchat.app.pool import Pool, open_pool
+from mcpchat.app.provider_batch import ProviderBatch
 from mcpchat.cli import intake
 from mcpchat.cli.common import Terminated, is_terminal
 from mcpchat.core.batches import ALL, LONGEST_LINE, Asked, Result, Shard, read_request
-from mcpchat.core.errors import McpChatError, UsageError
+from mcpchat.core.errors import LimitReached, McpChatError, UsageError
 from mcpchat.core.events import Event, Notice, ServerChanged, to_json
 from mcpchat.core.report import fault
 from mcpchat.ui import stats, tool_lines
@@ -23,6 +24,8 @@ from mcpchat.ui.interrupt import first_softly
 from mcpchat.ui.plain import NobodyToAsk
 from mcpchat.ui.progress import Bar
 from mcpchat.ui.sign_in import PlainScreen
+
+STEPS = ("run", "submit", "wait", "fetch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,14 @@ class Job:
             raise UsageError("no requests are piped in", hint="mcpchat batch requests.jsonl")
         if self.target is not None and self.source != "-" and _same(Path(self.source), self.target):
             raise UsageError("the results would go into the file of the requests", hint="--file RESULTS")
+
+    def check_for_provider(self) -> None:
+        """Raise UsageError where a provider could not run it: it is looked at more than once."""
+        if self.target is None or self.source == "-":
+            raise UsageError(
+                "--provider-batch wants files",
+                hint="mcpchat batch requests.jsonl --file results.jsonl --provider-batch run",
+            )
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -93,6 +104,62 @@ async def run(setup: Setup, wishes: Wishes, job: Job) -> int:
     if interrupted:
         raise Terminated(interrupted[0])
     return _ended(batch, job)
+
+
+async def run_by_provider(setup: Setup, wishes: Wishes, job: Job, step: str, poll: float) -> int:
+    """Have the provider run the requests: one of STEPS. Raises UsageError, ModelError, and Failed as ``run``."""
+    assert job.target is not None
+    with (
+        _opened(job.source, job.shard) as (file, total),
+        results_to(job.target, ordered=job.ordered, resume=True, again=job.again) as results,
+    ):
+        bar = Bar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
+        tally = Tally()
+
+        def write(result: Result) -> None:
+            results.write(result.line, to_json(result))
+            results.done.add(result.id)
+            tally.count(result)
+
+        requests = Requests(file, results.done, results.expect, job.shard)
+        screen = PlainScreen(sys.stderr, bar.say)
+        async with open_pool(setup, wishes, emit=_told(bar), asker=NobodyToAsk(), screen=screen) as pool:
+            batch = ProviderBatch(pool, Path(f"{job.target}.batch"), _silent if job.quiet else bar.say)
+            began, state = time.monotonic(), batch.load()
+            if step == "submit" or (step == "run" and state is None):
+                async with aclosing(requests.read()) as read:
+                    state = await batch.submit(read, write)
+            if state is None:
+                raise UsageError("nothing was sent yet", hint=f"--provider-batch submit --file {job.target}")
+            if step in {"run", "wait"}:
+                with bar.showing():
+                    state = await batch.wait(state, poll=poll, advance=lambda done: bar.advance(done, 0))
+            if step in {"run", "fetch"}:
+                state = await batch.look(state)
+                if not state.over:
+                    raise LimitReached("the provider is not done yet", hint="--provider-batch wait waits for it")
+                asked, before = await _asked_again(job, results.done), tally.finished
+                await batch.fetch(state, asked, write)
+                batch.forget()
+                if not job.quiet:
+                    bar.say(summary(tally, 0, pool, time.monotonic() - began))
+                if missing := len(asked) - (tally.finished - before):
+                    told = f"{missing:,} requests were not answered"
+                    raise Failed(told, hint="--provider-batch run --resume sends them again")
+    if failed := tally.failed.total():
+        raise Failed(f"{failed:,} of {tally.finished:,} requests failed", hint="their results say how")
+    return 0
+
+
+def _silent(text: str) -> None:
+    """For --quiet."""
+
+
+async def _asked_again(job: Job, done: set[str]) -> dict[int, Asked]:
+    """The requests that are still to be answered, by their lines."""
+    with _opened(job.source, job.shard) as (file, _):
+        async with aclosing(Requests(file, done, lambda number, known: None, job.shard).read()) as read:
+            return {item.line: item async for item in read if isinstance(item, Asked)}
 
 
 def _ended(batch: Batch, job: Job) -> int:

@@ -62,6 +62,18 @@ def batch(
         float | None,
         typer.Option("--timeout", metavar="SECONDS", min=0.001, help="The longest for one request."),
     ] = None,
+    no_tools: Annotated[bool, typer.Option("--no-tools", help="Offer the model no tools.")] = False,
+    provider_batch: Annotated[
+        str | None,
+        typer.Option(
+            "--provider-batch",
+            metavar="STEP",
+            help="Have the provider run it, without tools: run, or submit, wait and fetch one by one.",
+        ),
+    ] = None,
+    poll: Annotated[
+        float, typer.Option("--poll", metavar="SECONDS", min=0.01, help="How often the provider is asked.")
+    ] = 30.0,
     allow: AllowOption = None,
     deny: DenyOption = None,
     yes: YesOption = False,
@@ -113,7 +125,14 @@ def batch(
         schema=read_schema(schema) if schema is not None else None,
         priced=True,
         save=False,
+        tools=not no_tools,
     )
+    if provider_batch is not None:
+        if provider_batch not in batching.STEPS:
+            bad_choice("--provider-batch", provider_batch, batching.STEPS)
+        job.check_for_provider()
+        setup = make_setup(config, quiet=quiet)
+        return run_async(batching.run_by_provider(setup, wishes, job, provider_batch, poll))
     return run_async(batching.run(make_setup(config, quiet=quiet), wishes, job))
 
 

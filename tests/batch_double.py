@@ -5,6 +5,7 @@ import http.server
 import json
 import re
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -33,6 +34,7 @@ class BatchDouble:
         self.broken: set[str] = set()
         self.hold = threading.Event()
         self.hold.set()
+        self.pause = 0.0  # seconds, of each answer
         self.at_once = self.most_at_once = 0
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -76,6 +78,7 @@ class BatchDouble:
                     double.begun[what] += 1
                     stumbles = double.begun[what] <= double.stumble or what in double.broken
                 double.hold.wait(30)
+                time.sleep(double.pause)
                 with double._lock:
                     double.at_once -= 1
                 if stumbles:
@@ -99,7 +102,7 @@ class BatchDouble:
                 self.wfile.write(data)
 
             def handle(self) -> None:
-                with contextlib.suppress(ConnectionError):
+                with contextlib.suppress(ConnectionError, ValueError):  # it was killed
                     super().handle()
 
             def log_message(self, *args: object) -> None:

@@ -123,16 +123,19 @@ def _opened(path: Path, part: Path, key: Key, *, ordered: bool, resume: bool, ag
         raise UsageError(f"{there[0]} is there already", hint="--resume goes on with it; or name another file")
     done: set[str] = set()
     try:
-        for file in (path, part):
-            if file.exists():
-                _mend(file, key, done, again=again)
+        if path.exists():
+            _mend(path, key, done, again=again)
+        out_already = frozenset(done)
+        if part.exists():
+            _mend(part, key, done, again=again)
         with _private(path) as out, ExitStack() as stack:
             lines = ResultLines(out, done=done)
             if ordered or part.exists():
                 spool = stack.enter_context(_private(part))
                 lines = ResultLines(out, spool=spool, done=done)
-                for _, number, place, length in _known(spool, key):
-                    lines.recall(number, place, length)
+                for name, number, place, length in _known(spool, key):
+                    if name not in out_already:
+                        lines.recall(number, place, length)
             yield lines
     except OSError as error:
         if isinstance(error, BrokenPipeError):

@@ -1,6 +1,6 @@
 """batch against a model server on this machine, beside the bare SDK with as many requests at a time.
 
-Prints requests per second of both, their ratio, and the most memory that batch took for a tenth of the lines and for all.
+Prints requests per second of both, their ratio, and the memory that batch took for a tenth of the lines and for all.
 
     python benchmarks/batch.py [LINES] [AT A TIME]
 """

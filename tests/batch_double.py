@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from tests.double import DONE, chunk
+from tests.double import DONE, chunk, tool_call
 
 _DISPOSITION = re.compile(rb'name="file".*?\r\n\r\n(.*?)\r\n--', re.DOTALL)
 
@@ -32,6 +32,7 @@ class BatchDouble:
         self.stumble = 0
         self.status = 503
         self.broken: set[str] = set()
+        self.calls: dict[str, tuple[str, str]] = {}  # what is answered with a call first
         self.hold = threading.Event()
         self.hold.set()
         self.pause = 0.0  # seconds, of each answer
@@ -84,6 +85,13 @@ class BatchDouble:
                 if stumbles:
                     refusal = {"error": {"message": "try again", "code": None}}
                     self._send(double.status, "application/json", json.dumps(refusal).encode(), ("Retry-After", "0"))
+                    return
+                if what in double.calls and body["messages"][-1]["role"] == "user":
+                    name, arguments = double.calls[what]
+                    double.told[what] += 1
+                    usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+                    done = chunk({}, "tool_calls", usage=usage)
+                    self._send(200, "text/event-stream", tool_call(name, arguments).pieces[0] + done + DONE)
                     return
                 usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
                 text = chunk({"content": double.answer(body)}, None) + chunk({}, "stop", usage=usage) + DONE

@@ -225,6 +225,60 @@ def test_a_line_that_a_crash_cut_is_cut_off_and_a_file_of_something_else_left_al
     assert run(source, "-f", "in.jsonl", "--resume").returncode == 2
 
 
+def test_a_line_of_something_else_is_no_line_cut_short(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+    source, notes = str(requests(tmp_path, 2)), tmp_path / "notes.json"
+    for text in ('{"precious": 1}\n', '{"precious": 1}'):
+        notes.write_text(text)
+        assert run(source, "-f", "notes.json", "--resume").returncode == 2
+        assert run(source, "-f", "notes.json", "--no-tools", "--provider-batch", "run").returncode == 2
+        assert notes.read_text() == text
+
+
+def test_one_lines_own_model_is_that_lines_own_trouble(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+    other = '[model.other]\nname = "x"\nbase_url = "http://127.0.0.1:9/v1"\n[model.far]\napi_key = "env:NOT_THERE"\n'
+    (tmp_path / "c.toml").write_text((tmp_path / "c.toml").read_text() + other)
+    lines = [{"prompt": "1", "model": "far"}, {"prompt": "2", "model": "other"}, {"prompt": "3", "model": "plain"}]
+    lines += [{"prompt": "4"}, {"prompt": "5", "attach": ["-"]}]
+    done = run("-", "--ordered", "-j", "1", "--retries", "0", stdin="".join(json.dumps(line) + "\n" for line in lines))
+    classes = [row["error"]["class"] if "error" in row else "" for row in rows(done.stdout)]
+    assert classes == ["config", "network", "", "", "usage"]  # "plain" went where the run's own model is
+
+
+def test_ids_and_line_numbers_are_told_apart(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(
+        '\ufeff{"id":"3","prompt":"a"}\nnonsense\n{"prompt":"b"}\n{"id":"named","prompt":1}\n{"id":4,"prompt":"c"}\n'
+    )
+    for _ in range(2):
+        run(str(source), "-f", "out.jsonl", "--resume")
+        found = sorted(
+            (row["line"], row["id"], row.get("error", {}).get("class"))
+            for row in rows((tmp_path / "out.jsonl").read_text())
+        )
+        assert found == [(1, "3", None), (2, "2", "usage"), (3, "3", None), (4, "named", "usage"), (5, "4", None)]
+    assert set(double.told.values()) == {1}
+
+
+def test_results_go_to_a_pipe_of_ones_own(run: Run, double: BatchDouble, tmp_path: Path, installed: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
+    assert run(str(requests(tmp_path, 3)), "-f", "pipe").returncode == 0
+    assert len(rows(reader.communicate(timeout=20)[0])) == 3
+    assert run(str(requests(tmp_path, 3)), "-f", "pipe", "--resume").returncode == 2
+    assert len(rows(run(str(requests(tmp_path, 3)), "-f", "-").stdout)) == 3
+
+
+def test_a_budget_that_is_met_after_a_call_leaves_a_result(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[servers.calculator]\nbuiltin = 'calculator'\n")
+    double.calls = {"say 1": ("calculator__calculate", '{"expression": "1+1"}')}
+    done = run(str(requests(tmp_path, 3)), "-f", "out.jsonl", "-j", "1", "--max-tokens", "5")
+    (row,) = rows((tmp_path / "out.jsonl").read_text())
+    assert (done.returncode, row["error"]["class"], len(row["tools"])) == (7, "limit", 1)
+    double.calls = {}
+    assert run(str(requests(tmp_path, 3)), "-f", "out.jsonl", "--resume").returncode == 0
+    assert double.told["say 1"] == 1  # it is not called again
+
+
 def test_ctrl_c_lets_what_runs_come_to_its_end(
     installed: str, environ: dict[str, str], double: BatchDouble, tmp_path: Path
 ) -> None:

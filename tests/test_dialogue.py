@@ -147,6 +147,31 @@ def test_a_question_is_answered_by_its_id_also_with_other_arguments(
     assert there.end()[0] == 2  # for the line that was no answer
 
 
+def test_an_answer_is_for_one_question_alone(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
+    model_double.replies = [
+        tool_call("box__write", '{"text": "a"}'), tool_call("box__wipe", '{"text": "b"}', "c2"), text("done"),
+    ]  # fmt: skip
+    there = talk()
+    there.say(text="write")
+    there.say("approval", id=there.until("approval.requested")["id"], allow=True, arguments={"text": "b"})
+    there.until("tool.finished")
+    asked = there.until("approval.requested")
+    assert (asked["tool"], asked["arguments"]) == ("box.wipe", {"text": "b"})
+    there.say("approval", id=asked["id"], allow=False)
+    there.until("turn.finished")
+    assert there.end()[0] == 0
+
+
+def test_a_cancel_that_comes_at_once_is_told_too(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
+    model_double.replies = [Reply([chunk({"content": "endless "})], hang=True)]
+    there = talk()
+    there.raw(b'{"type":"message","text":"x"}\n')
+    there.until("input.accepted")
+    there.raw(b'{"type":"cancel"}\n')
+    there.until("turn.finished", stop="cancelled")
+    assert there.end()[0] == 0
+
+
 def test_at_the_end_of_the_input_what_asks_is_denied(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
     model_double.replies = [tool_call("box__write", '{"text": "a"}'), text("I could not.")]
     there = talk()

@@ -11,12 +11,20 @@ def main() -> None:
             setattr(sys, name, open(nowhere, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
     try:
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while we were still loading
-        code = 130
+    except KeyboardInterrupt as end:  # while we were still loading
+        code = getattr(end, "code", 130)
     except BrokenPipeError:  # whoever read us has seen enough
         code = 0
+    except OSError:  # of a Tab
+        code = 1
     # The interpreter's own teardown of the SDKs takes a third of a second; everything of ours is closed by now.
     leave(code)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, before the commands look after it."""
+
+    code = 143
 
 
 def run(words: list[str]) -> int:
@@ -48,10 +56,31 @@ def prepare() -> None:
     import gc
     import io
     import os
+    import signal
+    from contextlib import suppress
 
+    class Forgiving(io.TextIOWrapper):
+        """A log that is full, or that nobody reads, is no reason to lose the answer."""
+
+        def write(self, text: str) -> int:
+            with suppress(OSError):
+                super().write(text)
+            return len(text)
+
+        def flush(self) -> None:
+            with suppress(OSError):
+                super().flush()
+
+    def terminated(number: int, frame: object) -> None:
+        raise Terminated
+
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the terminal's or the pipe's encoding lacks one
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = Forgiving(sys.stderr.buffer, sys.stderr.encoding, "replace", line_buffering=True)
 
     # They create hundreds of thousands of objects that live for ever: do not look through them again and again. The
     # app switches collection on once an SDK is loaded.

@@ -1,6 +1,6 @@
 """mcpchat as a library: a session from a config, whose ``send`` yields events.
 
-What is here is what ``from mcpchat import ...`` gives; the command line uses the same.
+What is here is what ``from mcpchat import ...`` gives. ``ask --input-format jsonl`` is made of the same.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
-from mcpchat.app import Chat, Setup, Wishes, default_paths, load_config, open_chat, read_attachments
-from mcpchat.core import errors, events
+from mcpchat.app import Chat, Setup, Wishes, default_paths, load_config, open_chat, projects, read_attachments
+from mcpchat.core import errors, events, outcomes
 from mcpchat.core.approvals import Decision, Question
 from mcpchat.core.elicitation import Answer, Form, Visit
 from mcpchat.core.errors import McpChatError, UsageError
@@ -68,6 +68,8 @@ class ChatSession:
         """
         message = said_with(said, read_attachments([str(name) for name in attach]))
         async with self._one_turn:
+            if self._sink.closed:
+                raise UsageError("the session is closed", hint="send within the block of open_session")
             heard: asyncio.Queue[Event | None] = asyncio.Queue()
             turn = self._turn = asyncio.create_task(self.chat.session.send(message))
             turn.add_done_callback(lambda done: heard.put_nowait(None))
@@ -87,19 +89,29 @@ class ChatSession:
     def cancel(self) -> None:
         """End the turn that runs, if one does: its ``send`` yields how it ends."""
         if self._turn is not None:
-            self._turn.cancel()
+            asyncio.get_running_loop().call_soon(self._turn.cancel)  # after its first step, which it tells of
 
     async def ask(self, said: str | Message, *, attach: Sequence[str | Path] = ()) -> Report:
-        """Say this and wait for the answer. Where the model fails, the report has an ``error`` and what came before."""
-        collector = Collector()
+        """Say this and wait for the answer. Where that did not end well, the report has an ``error``.
+
+        Raises UsageError for what cannot be attached.
+        """
+        collector, trouble = Collector(), None
+        heard = outcomes.Denials(collector)
         try:
             async with aclosing(self.send(said, attach=attach)) as turn:
                 async for event in turn:
-                    collector(event)
+                    heard(event)
+                    if isinstance(event, TurnFinished):
+                        trouble = outcomes.verdict(event, heard.denied, self.chat.session.run_total)
         except UsageError:
             raise
         except McpChatError as error:
-            collector.report.error = fault(error)
+            trouble = error
+        if trouble is not None:
+            secrets = self.chat.setup.secrets
+            trouble.message, trouble.hint = secrets.redact(trouble.message), secrets.redact(trouble.hint)
+            collector.report.error = fault(trouble)
         return collector.report
 
     async def switch_model(self, name: str) -> None:
@@ -116,6 +128,7 @@ class _Sink:
 
     def __init__(self, listener: Emit) -> None:
         self.listener = listener
+        self.closed = False
         self._target = listener
 
     def __call__(self, event: Event) -> None:
@@ -149,7 +162,10 @@ async def session_of(
     """A session of a setup that is made already: the command line's way in."""
     sink = _Sink(on_event)
     async with open_chat(setup, wishes, emit=sink, asker=asker, screen=screen) as chat:
-        yield ChatSession(chat, sink)
+        try:
+            yield ChatSession(chat, sink)
+        finally:
+            sink.closed = True
 
 
 @asynccontextmanager
@@ -172,16 +188,20 @@ async def open_session(
 ) -> AsyncIterator[ChatSession]:
     """A conversation over the servers of the config, with the same rules as on the command line.
 
-    Without ``config`` the user's own is read. ``allow``, ``deny`` and ``yes`` are as the options of ``mcpchat ask``;
-    what still asks is put to ``asker``, and denied where there is none. ``thread`` goes on with one (an id or a
-    title); with ``save`` the conversation is kept. ``on_event`` hears what happens outside of turns, such as a server
-    that is down. Everything that was started is stopped at the end.
+    Without ``config`` the user's own is read, with the folder's file where that is trusted. ``allow``, ``deny`` and
+    ``yes`` are as the options of ``mcpchat ask``; what still asks is put to ``asker``, and denied where there is none.
+    ``thread`` goes on with one (an id or a title); with ``save`` the conversation is kept. ``on_event`` hears what
+    happens outside of turns, such as a server that is down. Everything that was started is stopped at the end.
 
     Raises ConfigError, UsageError, NoModel, StoreError.
     """
     environ = dict(os.environ if environ is None else environ)
     paths = default_paths(environ)
-    settings = load_config(Path(config) if config is not None else paths.config, must_exist=config is not None)
+    named = Path(config) if config is not None else paths.config
+    user = load_config(named, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
+    settings, told = projects.with_project(user, named, paths)
+    for line in told:
+        on_event(Notice(level="warning", text=line))
     setup = Setup(config=settings, environ=environ, paths=paths)
     wishes = Wishes(
         model=model,

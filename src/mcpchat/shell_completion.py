@@ -4,6 +4,7 @@ It imports neither a parser nor an SDK, starts nothing and asks nobody. Names th
 offered only where no shell could take them for more than a word.
 """
 
+import io
 import json
 import os
 import re
@@ -29,8 +30,9 @@ _FORMATS = {
     "threads show": ("text", "markdown", "json", "html"),
     "threads export": ("text", "markdown", "json", "html"),
 }
+STEPS = ("run", "submit", "wait", "fetch")  # of a batch that the provider runs
 _BUILTIN = ("calculator", "drive", "gmail", "sheets")
-_SCHEMAS = ("events", "input", "answer", "batch", "result", "config")
+SCHEMAS = ("events", "input", "answer", "batch", "result", "config")
 # What stands behind an option, and behind an argument of a command, by its name.
 _OPTIONS = {
     "model": "models", "agent": "agents", "thread": "threads", "template": "templates", "allow": "tools",
@@ -138,10 +140,10 @@ class _Place:
         static = {
             "formats": _FORMATS.get(self.path, ("text", "json")),
             "builtin": _BUILTIN,
-            "schemas": _SCHEMAS,
+            "schemas": SCHEMAS,
             "shells": SHELLS,
             "input": ("text", "jsonl"),
-            "steps": ("run", "submit", "wait", "fetch"),
+            "steps": STEPS,
         }
         if kind in static:
             return [(word, "") for word in static[kind]]
@@ -232,7 +234,7 @@ def _listed(kind: str, name: str, join: str) -> Callable[[_Kept, Sequence[str]],
             (f"{server}{join}{one.get(name, '')}", str(one.get("title") or one.get("description") or ""))
             for server, catalog in kept.catalogs().items()
             for one in _dicts(catalog.get(kind))
-        ]
+        ]  # behind their servers' names: none can be an option
 
     return source
 
@@ -261,7 +263,8 @@ def _prompt_keys(kept: _Kept, given: Sequence[str]) -> list[Offer]:
 
 
 def _not_yet(offers: Sequence[Offer], given: Sequence[str]) -> list[Offer]:
-    return [(word, told) for word, told in offers if not any(text.startswith(word) for text in given[1:])]
+    wanted = [offer for offer in offers if offer[0][0].isalnum()]  # none that would be taken for an option
+    return [(word, told) for word, told in wanted if not any(text.startswith(word) for text in given[1:])]
 
 
 def _templates(kept: _Kept, given: Sequence[str]) -> list[Offer]:
@@ -320,6 +323,8 @@ def _one_line(text: str) -> str:
 
 def main(words: Sequence[str]) -> int:
     """``__complete [WORDS...]``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where the shell's encoding lacks what a description has
     sys.stdout.write(answer(list(words)))
     return 0
 
@@ -406,7 +411,8 @@ complete -c mcpchat -f -a '(__mcpchat_complete)'
 _POWERSHELL = r"""# Completion of mcpchat for PowerShell: mcpchat completion powershell | Out-String | Invoke-Expression
 Register-ArgumentCompleter -Native -CommandName mcpchat -ScriptBlock {
     param($wordToComplete, $commandAst, $cursorPosition)
-    $words = @($commandAst.CommandElements | Select-Object -Skip 1 | ForEach-Object { $_.Extent.Text })
+    $words = @($commandAst.CommandElements | Select-Object -Skip 1 |
+        Where-Object { $_.Extent.StartOffset -lt $cursorPosition } | ForEach-Object { $_.Extent.Text })
     if (-not $wordToComplete) { $words += '' }
     & $commandAst.CommandElements[0].Extent.Text __complete @words 2>$null | ForEach-Object {
         $word, $told = $_ -split "`t", 2

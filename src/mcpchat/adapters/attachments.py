@@ -1,8 +1,8 @@
 """Files that go with a question: looked into, bounded, and made parts of a message."""
 
-import sys
 from pathlib import Path
 
+from mcpchat.adapters import standard_input
 from mcpchat.core.errors import UsageError
 from mcpchat.core.messages import File, Image, Part, Text
 from mcpchat.core.sanitize import visible
@@ -69,9 +69,7 @@ def _content(name: str) -> bytes:
 
 
 def _piped() -> bytes:
-    if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("cannot attach -: nothing is piped in", hint="some-command | mcpchat ask --attach - ...")
-    return _bounded("-", sys.stdin.buffer.read(MOST_BINARY + 1))
+    return _bounded("-", standard_input.data("cannot attach -", MOST_BINARY))
 
 
 def _bounded(name: str, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from mcpchat.core.errors import UsageError
 
+_BEGINNING = b'{"v":1,"type":"result"'  # of each line of ours
 Key = Callable[[bytes], tuple[str, bool, int] | None]  # a line's id, whether it is one of success, its number
 
 
@@ -20,11 +22,13 @@ class ResultLines:
     """Takes one line for each request. Each is with the system once ``write`` returns: no crash of ours loses it.
 
     With a ``spool`` the lines go ``out`` in the order of their requests: what is finished before its turn waits there.
-    ``done`` are the ids that have a result already.
+    ``done`` are the keys of requests that have a result already. Without ``whole`` the run stopped before its end: what
+    waits for its turn goes on waiting.
     """
 
     def __init__(self, out: BinaryIO, *, spool: BinaryIO | None = None, done: set[str] | None = None) -> None:
         self.done = done or set()
+        self.whole = True
         self._out = out
         self._spool = spool
         self._order: deque[int] = deque()
@@ -68,6 +72,11 @@ class ResultLines:
         self._out.write(self._spool.read(length))
         self._out.flush()
 
+    @property
+    def waits(self) -> bool:
+        """Whether results wait for those before them."""
+        return bool(self._waiting)
+
     def finish(self) -> None:
         """Put out what still waits, in order: those before it will have no result in this run."""
         for number in sorted(self._waiting):
@@ -97,6 +106,13 @@ def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, again: bool) -
     What waits for its turn stands in PATH.part meanwhile. Raises UsageError for a file that is there, without
     ``resume``, and for one that another run writes.
     """
+    if path.exists() and not path.is_file():  # a pipe, a device
+        if resume:
+            raise UsageError(f"--resume: {path} is no file that was written before")
+        with path.open("wb", buffering=0) as out, to_stream(out, ordered=ordered) as lines:
+            yield lines
+        return
+    path = path.resolve()  # one file, whatever it is called
     lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
     try:
         lock.acquire()
@@ -108,12 +124,14 @@ def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, again: bool) -
     try:
         with _opened(path, part, key, ordered=ordered, resume=resume, again=again) as lines:
             yield lines
-            lines.finish()
-        part.unlink(missing_ok=True)
+            if lines.whole:
+                lines.finish()
+        if not lines.waits:
+            part.unlink(missing_ok=True)
     finally:
-        lock.release()
         with suppress(OSError):
             Path(f"{path}.lock").unlink()
+        lock.release()
 
 
 @contextmanager
@@ -123,19 +141,26 @@ def _opened(path: Path, part: Path, key: Key, *, ordered: bool, resume: bool, ag
         raise UsageError(f"{there[0]} is there already", hint="--resume goes on with it; or name another file")
     done: set[str] = set()
     try:
-        if path.exists():
-            _mend(path, key, done, again=again)
-        out_already = frozenset(done)
-        if part.exists():
-            _mend(part, key, done, again=again)
+        for file in there:
+            _mend(file, key, done, again=again)
         with _private(path) as out, ExitStack() as stack:
-            lines = ResultLines(out, done=done)
-            if ordered or part.exists():
-                spool = stack.enter_context(_private(part))
-                lines = ResultLines(out, spool=spool, done=done)
-                for name, number, place, length in _known(spool, key):
-                    if name not in out_already:
-                        lines.recall(number, place, length)
+            if not (ordered or part.exists()):
+                yield ResultLines(out, done=done)
+                return
+            # All that there is goes through the spool once more: so it comes out in order, and each line once.
+            spool = stack.enter_context(_private(part, flags=getattr(os, "O_NOFOLLOW", 0)))
+            waiting = {name for name, *_ in _known(spool, key)}
+            out.seek(0)
+            for line in out:
+                if (known := key(line)) is not None and known[0] not in waiting:
+                    spool.write(line)
+            spool.flush()
+            os.fsync(spool.fileno())
+            out.truncate(0)
+            out.seek(0)
+            lines = ResultLines(out, spool=spool, done=done)
+            for _, number, place, length in _known(spool, key):
+                lines.recall(number, place, length)
             yield lines
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -143,8 +168,11 @@ def _opened(path: Path, part: Path, key: Key, *, ordered: bool, resume: bool, ag
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _private(path: Path) -> BinaryIO:
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+def _private(path: Path, *, flags: int = 0) -> BinaryIO:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    if sys.platform != "win32":
+        os.fchmod(descriptor, 0o600)
+    file = os.fdopen(descriptor, "r+b")
     file.seek(0, io.SEEK_END)
     return file
 
@@ -168,11 +196,11 @@ def _mend(path: Path, key: Key, done: set[str], *, again: bool) -> None:
     end = failed = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+                break  # a crash cut it short
             known = key(line)
-            if known is None or not line.endswith(b"\n"):
-                if file.read(1):
-                    raise UsageError(f"{path}: line {number} is no result of a batch", hint="name another file")
-                break
+            if known is None:
+                raise UsageError(f"{path}: line {number} is no result of a batch", hint="name another file")
             end += len(line)
             if again and not known[1]:
                 failed += 1

@@ -33,6 +33,9 @@ __all__ = [  # and what is defined here
 ]  # fmt: skip
 
 
+_MOST_PIPED = 20_000_000  # bytes
+
+
 def starter() -> str:
     """The commented config file to start from."""
     from importlib.resources import files
@@ -99,7 +102,7 @@ def _read(path: Path) -> str:
 def load_config(path: Path, *, must_exist: bool) -> Config:
     """Read the config file; a file that need not exist and does not is an empty one. Raises ConfigError."""
     if str(path) == "-":
-        return configuration.parse(sys.stdin.read(), "standard input")
+        return configuration.parse(piped("--config -"), "standard input")
     if not path.exists():
         if must_exist:
             raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one")
@@ -162,7 +165,7 @@ def read_schema(text: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         source = f"--schema {text}"
         try:
-            text = sys.stdin.read() if text == "-" else Path(text).expanduser().read_text(encoding="utf-8")
+            text = piped("--schema -") if text == "-" else Path(text).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise UsageError(f"{source}: cannot be read: {reason}", hint="a file, or the schema itself") from error
@@ -175,6 +178,20 @@ def read_schema(text: str) -> dict[str, Any]:
     if problem := schema_check.unusable(schema):
         raise UsageError(f"{source}: {problem}")
     return schema
+
+
+def piped(what: str) -> str:
+    """What is piped in, as text. Raises UsageError."""
+    from mcpchat.adapters import standard_input
+
+    return standard_input.text(what, _MOST_PIPED)
+
+
+def piped_bytes(what: str) -> bytes:
+    """What is piped in. Raises UsageError."""
+    from mcpchat.adapters import standard_input
+
+    return standard_input.data(what, _MOST_PIPED)
 
 
 def read_attachments(names: Sequence[str]) -> tuple[Part, ...]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from mcpchat.adapters import attachments
-from mcpchat.app.pool import Pool
+from mcpchat.app.pool import PASSING, Pool
 from mcpchat.core import outcomes
 from mcpchat.core.batches import Asked, Result, of_report, with_files
 from mcpchat.core.errors import ConfigError, LimitReached, McpChatError, ModelError, NoModel, ServerError, SignInNeeded
@@ -14,7 +14,6 @@ from mcpchat.core.events import TurnFinished
 from mcpchat.core.report import Collector, Fault, fault
 from mcpchat.core.session import Session
 
-_PASSING = frozenset({"rate", "overloaded", "network", "server", "broken_stream"})
 _LONGEST_PAUSE = 60.0  # seconds
 _RUN_OVER = {"tokens", "cost"}  # how a turn stops that met the budget of the whole run
 
@@ -129,9 +128,10 @@ class Batch:
             told = f"mcpchat failed in a way it should not: {type(error).__name__}: {error}"
             trouble = McpChatError(self._pool.setup.secrets.redact_log(told))
         if trouble is not None:
-            if _is_everybodys(trouble):
+            if _is_everybodys(trouble, asked):
                 self.drain(trouble)
-                return None
+                if not collector.report.tools:
+                    return None  # else it would call them again
             trouble.message = self._pool.setup.secrets.redact(trouble.message)
             collector.report.error = fault(trouble)
         return of_report(asked, collector.report)
@@ -163,7 +163,7 @@ class Batch:
             try:
                 return await (session.retry() if tried else session.send(*asked.said))
             except ModelError as error:
-                if error.kind not in _PASSING or tried == self._retries:
+                if error.kind not in PASSING or tried == self._retries:
                     raise
                 await self._pause(min(error.retry_after or 2.0**tried, _LONGEST_PAUSE))
         raise AssertionError("the last try returns or raises")
@@ -173,8 +173,12 @@ class OutOfBudget(LimitReached):
     """The budget of the whole run is used up."""
 
 
-def _is_everybodys(error: McpChatError) -> bool:
-    """Whether every other request would fail as well."""
+def _is_everybodys(error: McpChatError, asked: Asked) -> bool:
+    """Whether every other request would fail as well: not where this one names a model or an agent of its own."""
+    if isinstance(error, OutOfBudget):
+        return True
+    if asked.request.model is not None or asked.request.agent is not None:
+        return False
     if isinstance(error, ModelError):
         return error.kind in {"auth", "quota"}
-    return isinstance(error, OutOfBudget | NoModel | ConfigError | SignInNeeded | ServerError)
+    return isinstance(error, NoModel | ConfigError | SignInNeeded | ServerError)

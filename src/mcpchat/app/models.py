@@ -71,6 +71,7 @@ class Models:
         self._must_be_priced = must_be_priced
         self._adapters: dict[tuple[str, str], Reached] = {}
         self._here = ""  # the label of the table in use
+        self.settled = False  # it stays so, whatever else is chosen
 
     async def choose(self, name: str | None) -> ModelChoice:
         """The model by the name of its table, or as NAME@TABLE, or by its own name at the server in use.
@@ -97,7 +98,8 @@ class Models:
                 f"a limit of cost cannot be kept: the price of {name} is not known",
                 hint="give it one in the config (price under its model table), or limit tokens: --max-tokens",
             )
-        self._here = label
+        if not self.settled:
+            self._here = label
         table = self._setup.config.model.entries.get(label)
         chosen = name if table is None else label if name == (table.name or label) else f"{name}@{label}"
         return ModelChoice(

@@ -1,7 +1,7 @@
 """Many conversations over one set of servers: the pool that a batch draws on."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from mcpchat.adapters import schema_check
@@ -16,12 +16,15 @@ from mcpchat.app.setup import Setup, Wishes, choose_agent
 from mcpchat.core.bounded import BoundedToolbox
 from mcpchat.core.config import AgentConfig
 from mcpchat.core.discretion import Discreet
+from mcpchat.core.errors import NoModel
 from mcpchat.core.events import Emit
 from mcpchat.core.ports import Asker, ModelChoice, SignInScreen, Toolbox
 from mcpchat.core.session import Role, Session
 from mcpchat.core.spending import Spending
 from mcpchat.core.structured import AnswerSchema
 from mcpchat.core.transcript import Transcript
+
+PASSING = frozenset({"rate", "overloaded", "network", "server", "broken_stream"})  # kinds of ModelError that may pass
 
 
 class Pool:
@@ -82,6 +85,12 @@ class Pool:
         """The model that a request is for. Raises NoModel, ConfigError, UsageError."""
         agent = agent if agent is not None else self._wishes.agent
         key = agent, model
+        if not self._models.settled:
+            with suppress(NoModel):  # each request may name its own
+                await self._models.choose(
+                    self._wishes.model or choose_agent(self.setup.config, self._wishes.agent).model
+                )
+            self._models.settled = True  # a name is that of a model where the run's own is, whichever came before
         if key not in self._chosen:
             config = choose_agent(self.setup.config, agent)
             chosen = await self._models.choose(model or self._wishes.model or config.model)

@@ -1,14 +1,16 @@
 """Project files: found from the working folder upwards, and used once the person trusts just what they say."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcpchat.adapters.state_files import TrustedFile, TrustFile
 from mcpchat.app.setup import Paths, working_folder
 from mcpchat.core.config import Config
-from mcpchat.core.errors import ConfigError
-from mcpchat.core.projects import FILE_NAME, Project, parse_project
+from mcpchat.core.errors import ConfigError, McpChatError
+from mcpchat.core.projects import FILE_NAME, Project, joined, parse_project
+from mcpchat.core.sanitize import clean, one_line
 
 _LARGEST = 1_000_000  # bytes
 
@@ -75,3 +77,24 @@ def trust(project: ProjectFile, paths: Paths) -> None:
 def trusted_files(paths: Paths) -> tuple[TrustedFile, ...]:
     """Raises StoreError."""
     return trust_file(paths).all()
+
+
+def with_project(
+    user: Config, own: Path, paths: Paths, *, agree: Callable[[ProjectFile, Path], bool] | None = None
+) -> tuple[Config, tuple[str, ...]]:
+    """The user's config, which is the file ``own``, with the project's, where that can be used; and what is said of it.
+
+    Where it is not trusted yet, ``agree`` is asked. Whatever is wrong with it, the user's own stands.
+    """
+    try:
+        found = find_project(but=own)
+        if found is None:
+            return user, ()
+        if not is_trusted(found, paths):
+            if agree is None or not agree(found, own):
+                name = one_line(str(found.path), 500)
+                return user, (f"{name} is not trusted and left out; mcpchat trust shows what it says",)
+            trust(found, paths)
+        return joined(user, found.parsed(user))
+    except McpChatError as error:
+        return user, (f"{clean(error.message)}: the project's file is left out",)

@@ -22,8 +22,8 @@ from mcpchat.adapters import attachments, schema_check
 from mcpchat.adapters.openai_model import OpenAIModel
 from mcpchat.adapters.private_files import read_private, write_private
 from mcpchat.app.models import Reached
-from mcpchat.app.pool import Pool
-from mcpchat.core.batches import Asked, Result, with_files
+from mcpchat.app.pool import PASSING, Pool
+from mcpchat.core.batches import Asked, Result, key_of, with_files
 from mcpchat.core.errors import McpChatError, ModelError, StoreError, UsageError
 from mcpchat.core.ports import ModelChoice, ModelRequest
 from mcpchat.core.report import fault
@@ -32,6 +32,10 @@ from mcpchat.core.structured import AnswerSchema
 MOST_REQUESTS = 50_000  # in one file
 MOST_BYTES = 190_000_000
 _OVER = {"completed", "failed", "expired", "cancelled"}
+
+
+class NeedsTools(UsageError):
+    """What every request that names no agent of its own is refused for."""
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -54,7 +58,6 @@ class State(Struct, frozen=True, kw_only=True):
     run: str
     at: str
     sent: tuple[Sent, ...] = ()
-    complete: bool = False  # all of the requests were sent
 
     @property
     def over(self) -> bool:
@@ -102,6 +105,8 @@ class ProviderBatch:
                         continue
                     choice = await self._pool.choice(item.request.agent, item.request.model)
                     path, line = self._line(item, choice)
+                except NeedsTools:
+                    raise
                 except UsageError as error:
                     problem = f"{error.message} ({error.hint})" if error.hint else error.message
                     write(Result(id=item.id, line=item.line, error=fault(error)))
@@ -120,7 +125,7 @@ class ProviderBatch:
                 file.close()
         if not state.sent:
             raise UsageError(f"no request could be sent: {problem}")
-        return self._save(replace(state, complete=True))
+        return state
 
     def _at(self, state: State, choice: ModelChoice) -> State:
         at = _model(choice).client.base_url
@@ -132,9 +137,9 @@ class ProviderBatch:
         request = asked.request
         agent, role = self._pool.role(request.agent)
         if agent.servers != () and not self._pool.without_tools:
-            raise UsageError(
-                "a provider runs no tools", hint="--no-tools, or an agent with servers = [], asks without any"
-            )
+            hint = "--no-tools, or an agent with servers = [], asks without any"
+            kind = NeedsTools if request.agent is None else UsageError
+            raise kind("a provider runs no tools", hint=hint)
         if request.attach:
             asked = with_files(asked, tuple(part for name in request.attach for part in attachments.read(name)))
         schema = self._schema(asked)
@@ -180,7 +185,12 @@ class ProviderBatch:
         """Until all is over, at the provider's; looked at every ``poll`` seconds. Raises ModelError."""
         began = time.monotonic()
         while True:
-            state = await self.look(state)
+            try:
+                state = await self.look(state)
+            except ModelError as error:
+                if error.kind not in PASSING:
+                    raise
+                self._tell(f"{error.message}; asking again")
             advance(sum(sent.done for sent in state.sent))
             if state.over:
                 return state
@@ -213,34 +223,45 @@ class ProviderBatch:
 
     # Fetch.
 
-    async def fetch(self, state: State, asked: Mapping[int, Asked], write: Callable[[Result], None]) -> None:
-        """Write the answers of the requests that are still to be answered. Raises ModelError."""
+    async def fetch(
+        self, state: State, asked: Mapping[int, Asked], done: set[str], write: Callable[[Result], None]
+    ) -> int:
+        """Write the answers to requests that are not ``done``; how many belong to none. Raises ModelError."""
+        strange = 0
         for sent in state.sent:
             choice = await self._pool.choice(None, sent.model)
-            model = _model(choice)
             if sent.problem:
                 self._tell(f"warning: {sent.batch} {sent.status}: {sent.problem}")
             for output in sent.outputs:
-                async with aclosing(model.client.lines(f"/files/{output}/content")) as lines:
+                async with aclosing(_model(choice).client.lines(f"/files/{output}/content")) as lines:
                     async for line in lines:
-                        if line.strip() and (result := self._result(line, asked, choice)) is not None:
-                            write(result)
+                        if line.strip():
+                            result = self._result(line, asked, choice)
+                            if result is None:
+                                strange += 1
+                            elif key_of(result.id, result.line) not in done:
+                                write(result)
+        return strange
 
     def _result(self, line: bytes, asked: Mapping[int, Asked], choice: ModelChoice) -> Result | None:
+        """What a line of the provider's says; None where it belongs to no request."""
         try:
             found = json.loads(line)
-            number = int(found["custom_id"].partition("|")[0])
+            number, _, name = found["custom_id"].partition("|")
+            request = asked[int(number)]
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        request = asked.get(number)
-        if request is None:
+        if not request.id.startswith(name):
             return None
-        result = Result(id=request.id, line=number, model=choice.name)
+        result = Result(id=request.id, line=request.line, model=choice.name)
         try:
             self._read(found, request, choice, result)
         except McpChatError as error:
             error.message = self._pool.setup.secrets.redact(error.message)
             result.error = fault(error)
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            told = f"the provider's answer cannot be read: {type(error).__name__}"
+            result.error = fault(ModelError(told, kind="broken_stream"))
         return result
 
     def _read(self, found: dict[str, Any], asked: Asked, choice: ModelChoice, result: Result) -> None:

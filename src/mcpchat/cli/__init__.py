@@ -1,5 +1,6 @@
 """The command line: parses, calls the app, turns errors into a message and an exit code."""
 
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from mcpchat.core.events import VERSION
 from mcpchat.core.report import Fault, fault
 
 INTERRUPTED = 130
+_JSON = re.compile(r"(-[a-zA-Z]*o|--output|--format)[ =]?jsonl?")
 
 
 def run(words: Sequence[str]) -> int:
@@ -34,8 +36,8 @@ def run(words: Sequence[str]) -> int:
         error.show()  # type: ignore[attr-defined]  # all that typer raises here have it
         _tell_json(Fault(kind="usage", code=error.exit_code, message=_message(error)), words)
         return error.exit_code
-    except (KeyboardInterrupt, Abort):
-        return _stopped(INTERRUPTED, words)
+    except (KeyboardInterrupt, Abort) as end:  # typer makes an Abort of what comes early
+        return _stopped(getattr(end, "code", None) or getattr(end.__context__, "code", INTERRUPTED), words)
     except Exception as error:  # noqa: BLE001 - the one catch-all: a traceback is for --debug
         return _failed(_innermost(error), words)
 
@@ -91,10 +93,8 @@ def _tell_json(told: Fault, words: Sequence[str]) -> None:
 
 def _wants_json(words: Sequence[str]) -> bool:
     """Whether stdout was promised to be JSON, by any spelling of the option."""
-    formats, options = ("json", "jsonl"), ("-o", "--output", "--format")
-    spelled = {f"{option}{join}{form}" for option in options for join in (" ", "=", "") for form in formats}
     meant = [*takewhile(lambda word: word != "--", words), ""]
-    return any(word in spelled or f"{word} {following}" in spelled for word, following in pairwise(meant))
+    return any(_JSON.fullmatch(word) or _JSON.fullmatch(f"{word} {following}") for word, following in pairwise(meant))
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from msgspec.structs import replace
+
 from mcpchat.app import Setup, Wishes, results_to
 from mcpchat.app.batch import Batch, Tally
 from mcpchat.app.pool import Pool, open_pool
 from mcpchat.app.provider_batch import ProviderBatch
 from mcpchat.cli import intake
 from mcpchat.cli.common import Terminated, is_terminal
-from mcpchat.core.batches import ALL, LONGEST_LINE, Asked, Result, Shard, read_request
+from mcpchat.core.batches import ALL, LONGEST_LINE, Asked, Request, Result, Shard, key_of, name_of, read_request
 from mcpchat.core.errors import LimitReached, McpChatError, UsageError
 from mcpchat.core.events import Event, Notice, ServerChanged, to_json
 from mcpchat.core.report import fault
@@ -24,8 +26,6 @@ from mcpchat.ui.interrupt import first_softly
 from mcpchat.ui.plain import NobodyToAsk
 from mcpchat.ui.progress import Bar
 from mcpchat.ui.sign_in import PlainScreen
-
-STEPS = ("run", "submit", "wait", "fetch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,11 @@ class Job:
         if self.target is not None and self.source != "-" and _same(Path(self.source), self.target):
             raise UsageError("the results would go into the file of the requests", hint="--file RESULTS")
 
-    def check_for_provider(self) -> None:
-        """Raise UsageError where a provider could not run it: it is looked at more than once."""
+    def check_for_provider(self, wishes: Wishes) -> None:
+        """Raise UsageError where a provider could not run it: the files are looked at more than once."""
+        limits = {"--max-cost": wishes.max_cost, "--max-tokens": wishes.max_tokens, "--timeout": self.timeout}
+        if given := [name for name, value in limits.items() if value is not None]:
+            raise UsageError(f"{given[0]} does not go with --provider-batch", hint="what is sent is answered, or not")
         if self.target is None or self.source == "-":
             raise UsageError(
                 "--provider-batch wants files",
@@ -99,6 +102,7 @@ async def run(setup: Setup, wishes: Wishes, job: Job) -> int:
             with bar.showing(), first_softly(signal.SIGINT, softly) as interrupted:
                 async with aclosing(requests.read()) as read:
                     await batch.run(read)
+                results.whole = batch.stopped is None and not interrupted
             if not job.quiet:
                 bar.say(summary(batch.tally, requests.known, pool, time.monotonic() - began))
     if interrupted:
@@ -118,7 +122,7 @@ async def run_by_provider(setup: Setup, wishes: Wishes, job: Job, step: str, pol
 
         def write(result: Result) -> None:
             results.write(result.line, to_json(result))
-            results.done.add(result.id)
+            results.done.add(key_of(result.id, result.line))
             tally.count(result)
 
         requests = Requests(file, results.done, results.expect, job.shard)
@@ -138,12 +142,16 @@ async def run_by_provider(setup: Setup, wishes: Wishes, job: Job, step: str, pol
                 state = await batch.look(state)
                 if not state.over:
                     raise LimitReached("the provider is not done yet", hint="--provider-batch wait waits for it")
-                asked, before = await _asked_again(job, results.done), tally.finished
-                await batch.fetch(state, asked, write)
-                batch.forget()
+                asked = await _asked_again(job)
+                strange = await batch.fetch(state, asked, results.done, write)
                 if not job.quiet:
                     bar.say(summary(tally, 0, pool, time.monotonic() - began))
-                if missing := len(asked) - (tally.finished - before):
+                if strange:
+                    told = f"{strange:,} answers belong to no request of {job.source}: it, or --shard, is another now"
+                    raise UsageError(told, hint="fetch again with what was sent; nothing is lost")
+                batch.forget()
+                keys = (key_of(one.id, one.line) for one in asked.values())
+                if missing := sum(key not in results.done for key in keys):
                     told = f"{missing:,} requests were not answered"
                     raise Failed(told, hint="--provider-batch run --resume sends them again")
     if failed := tally.failed.total():
@@ -155,11 +163,16 @@ def _silent(text: str) -> None:
     """For --quiet."""
 
 
-async def _asked_again(job: Job, done: set[str]) -> dict[int, Asked]:
-    """The requests that are still to be answered, by their lines."""
+async def _asked_again(job: Job) -> dict[int, Asked]:
+    """The requests, by their lines."""
     with _opened(job.source, job.shard) as (file, _):
-        async with aclosing(Requests(file, done, lambda number, known: None, job.shard).read()) as read:
-            return {item.line: item async for item in read if isinstance(item, Asked)}
+        async with aclosing(Requests(file, set(), lambda number, known: None, job.shard).read()) as read:
+            return {item.line: _brief(item) async for item in read if isinstance(item, Asked)}
+
+
+def _brief(asked: Asked) -> Asked:
+    """Without what was said, which may be long: what is needed to read the answer."""
+    return replace(asked, said=(), system="", request=Request(schema=asked.request.schema))
 
 
 def _ended(batch: Batch, job: Job) -> int:
@@ -239,13 +252,17 @@ class Requests:
         item: Asked | Result
         try:
             item = read_request(number, data)
-            if item.id in self._seen:
-                raise UsageError(f"the id {item.id!r} is another line's too", hint="each result is found by its id")
-            self._seen.add(item.id)
         except UsageError as error:
-            item = Result(id=str(number), line=number, error=fault(error))
-        self._expect(number, item.id in self._done)
-        if item.id in self._done:
+            item = Result(id=name_of(number, data), line=number, error=fault(error))
+        key = key_of(item.id, number)
+        if key in self._seen:
+            told = UsageError(f"the id {item.id!r} is another line's too", hint="each result is found by its id")
+            item = Result(id=str(number), line=number, error=fault(told))
+            key = key_of(item.id, number)
+        self._seen.add(key)
+        known = key in self._done
+        self._expect(number, known)
+        if known:
             self.known += 1
             return None
         return item

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mcpchat.app import Paths, Setup, default_paths, load_config
+from mcpchat.app import Setup, default_paths, load_config
+from mcpchat.app.projects import ProjectFile, with_project
 from mcpchat.core.config import Config
 from mcpchat.core.errors import LimitReached, McpChatError
 from mcpchat.core.redaction import Secrets
@@ -117,35 +118,16 @@ def make_setup(config: Path | None, *, quiet: bool = False, offer: bool = False)
     ``offer`` asks whether it is, where it is not; without that it is left out, and that is said unless ``quiet``.
     """
     paths = default_paths(os.environ)
-    settings, told = _with_project(user_config(config), config, paths, offer=offer)
+    settings, told = with_project(user_config(config), config or paths.config, paths, agree=_asked if offer else None)
     for line in told if not quiet else ():
         sys.stderr.write(f"{line}\n")
     return Setup(config=settings, environ=dict(os.environ), paths=paths, secrets=secrets)
 
 
-def _with_project(user: Config, config: Path | None, paths: Paths, *, offer: bool) -> tuple[Config, tuple[str, ...]]:
-    """The config with the project's file, where that can be used; whatever is wrong with it, the user's own stands."""
-    from mcpchat.app import projects
-    from mcpchat.core.projects import joined
-    from mcpchat.core.sanitize import clean, one_line
+def _asked(found: ProjectFile, own: Path) -> bool:
+    from mcpchat.cli.trust_commands import agree
 
-    try:
-        found = projects.find_project(but=config or paths.config)
-        if found is None:
-            return user, ()
-        if not projects.is_trusted(found, paths):
-            name = one_line(str(found.path), 500)
-            left_out = (f"{name} is not trusted and left out; mcpchat trust shows what it says",)
-            if not offer:
-                return user, left_out
-            from mcpchat.cli.trust_commands import agree
-
-            if not agree(found, config):
-                return user, left_out
-            projects.trust(found, paths)
-        return joined(user, found.parsed(user))
-    except McpChatError as error:
-        return user, (f"{clean(error.message)}: the project's file is left out",)
+    return agree(found, own)
 
 
 secrets = Secrets()  # of this process: what is printed when something fails goes past them

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mcpchat.app import Setup, Wishes, write_file
 from mcpchat.app.permission import make_gate, pinned
 from mcpchat.cli.common import is_terminal, within, write_json
@@ -24,11 +26,12 @@ from mcpchat.cli.hubs import (
 )
 from mcpchat.core.catalog import Prompt
 from mcpchat.core.errors import Denied, ToolFailed, UsageError
-from mcpchat.core.events import Event
+from mcpchat.core.events import VERSION, Event
 from mcpchat.core.messages import Audio, Content, File, Image, Text, ToolCall, ToolResult, result_text
 from mcpchat.core.pinned import PinnedToolbox
 from mcpchat.core.ports import Servers
 from mcpchat.core.prompts import prompt_arguments
+from mcpchat.core.report import fault
 from mcpchat.core.sanitize import clean
 from mcpchat.core.tools import (
     ToolSpec,
@@ -73,11 +76,9 @@ async def call(
         given = parse_arguments(decision.arguments or made.arguments)  # what was decided on is what is sent
         async with within(timeout):
             result = await hub.call(spec, made.id, given, _progress)
-        _show_result(
-            result, output, None if result.is_error else file
-        )  # before the server is stopped: nobody waits for that
+        _show_result(spec, result, output, None if result.is_error else file)
     if result.is_error:
-        failed = ToolFailed(f"{spec.label} reported an error")
+        failed = _failed(spec)
         failed.answered = output == "json"
         raise failed
     return 0
@@ -115,8 +116,10 @@ async def _listing(hub: Any, uri: str) -> str:
 
 
 def _show_parts(parts: Sequence[Content], output: str, file: Path | None) -> None:
-    if file is not None:
+    if file is not None and file != Path("-"):
         _save(parts, file)
+    elif file is not None:
+        _write_raw(parts)
     elif output == "json":
         write_json(parts)
     elif output == "raw" or (len(parts) == 1 and isinstance(parts[0], Binary) and not is_terminal(sys.stdout)):
@@ -183,13 +186,21 @@ async def _list(setup: Setup, server: str | None, output: str, *, resources: boo
     return 0
 
 
-def _show_result(result: ToolResult, output: str, file: Path | None) -> None:
-    if file is not None:
-        _save(result.parts or (Text(text=result_text(result)),), file)
+def _failed(spec: ToolSpec) -> ToolFailed:
+    return ToolFailed(f"{spec.label} reported an error")
+
+
+def _show_result(spec: ToolSpec, result: ToolResult, output: str, file: Path | None) -> None:
+    parts = result.parts or (Text(text=result_text(result)),)
+    if file is not None and file != Path("-"):
+        _save(parts, file)
+    elif file is not None:
+        _write_raw(parts)
     elif output == "json":
-        write_json(result)
+        told = {"error": msgspec.to_builtins(fault(_failed(spec)))} if result.is_error else {}
+        write_json({"v": VERSION, **msgspec.to_builtins(result), **told})
     elif output == "raw" and not result.is_error:
-        _write_raw(result.parts or (Text(text=result_text(result)),))
+        _write_raw(parts)
     else:
         _write(result, sys.stderr if result.is_error else sys.stdout)
     sys.stdout.flush()

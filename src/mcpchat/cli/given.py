@@ -3,12 +3,11 @@
 import base64
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcpchat.cli.common import is_terminal
+from mcpchat.app import piped_bytes
 from mcpchat.core.errors import UsageError
 from mcpchat.core.tools import (
     BadArguments,
@@ -29,6 +28,8 @@ def tool_arguments(spec: ToolSpec, pairs: Sequence[str], given: str | None) -> M
 
     A value that begins with @ is written @@; - is @-, standard input. Raises UsageError.
     """
+    if sum(text in {"-", "@-"} for text in (given, *(pair.partition("=")[2] for pair in pairs))) > 1:
+        raise UsageError("standard input can be one argument, not several")
     typed: list[tuple[str, str]] = []
     whole: dict[str, Any] = {}
     for pair in pairs:
@@ -60,9 +61,7 @@ def _said(pair: str, text: str, schema: object) -> str:
     name = text[1:] if text.startswith("@") else text
     try:
         if name == "-":
-            if is_terminal(sys.stdin):
-                raise UsageError(f"{pair}: nothing is piped in", hint="some-command | mcpchat call ...")
-            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+            data = piped_bytes(pair)
         else:
             with Path(name).expanduser().open("rb") as file:
                 data = file.read(_MOST_BYTES + 1)

@@ -1,6 +1,7 @@
 """What is piped in: whole texts, bounded; and lines, as they come, while other things go on."""
 
 import asyncio
+import codecs
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
@@ -10,7 +11,7 @@ from mcpchat.core.errors import UsageError
 
 LONGEST_INPUT = 10_000_000  # characters of a text
 _PATIENCE = 2.0  # seconds of waiting for standard input before saying so
-_WAITING = 100  # lines that are read ahead
+_AHEAD = 4_000_000  # bytes that are read ahead, or one line of more
 
 
 def text() -> str:
@@ -24,7 +25,7 @@ def text() -> str:
     waiting.start()
     try:
         data = sys.stdin.buffer.read(4 * LONGEST_INPUT + 1)
-        found = data.decode("utf-8-sig")
+        found = data.decode("utf-8-sig", "strict" if len(data) <= 4 * LONGEST_INPUT else "ignore")
     except UnicodeDecodeError as error:
         raise _no_text() from error
     except OSError:
@@ -34,17 +35,13 @@ def text() -> str:
     if "\0" in found:
         raise _no_text()
     if len(found) > LONGEST_INPUT:
-        raise UsageError(
-            f"standard input holds more than {LONGEST_INPUT:,} characters", hint="pipe in the part that matters"
-        )
+        told = f"standard input holds more than {LONGEST_INPUT:,} characters"
+        raise UsageError(told, hint="pipe in the part that matters")
     return found.replace("\r\n", "\n")
 
 
 def _no_text() -> UsageError:
-    return UsageError(
-        "standard input is not text (UTF-8)",
-        hint="an image or a PDF goes along with --attach -",
-    )
+    return UsageError("standard input is not text (UTF-8)", hint="an image or a PDF goes along with --attach -")
 
 
 async def lines(file: BinaryIO, longest: int) -> AsyncGenerator[tuple[int, bytes | None], None]:
@@ -55,10 +52,14 @@ async def lines(file: BinaryIO, longest: int) -> AsyncGenerator[tuple[int, bytes
     """
     loop = asyncio.get_running_loop()
     ready: asyncio.Queue[tuple[int, bytes | None] | OSError | None] = asyncio.Queue()
-    room = threading.Semaphore(_WAITING)
+    room = threading.Condition()
+    ahead = 0
 
     def tell(item: tuple[int, bytes | None] | OSError | None) -> bool:
-        room.acquire()
+        nonlocal ahead
+        with room:
+            room.wait_for(lambda: ahead < _AHEAD)
+            ahead += _size(item)
         try:
             loop.call_soon_threadsafe(ready.put_nowait, item)
         except RuntimeError:
@@ -78,16 +79,25 @@ async def lines(file: BinaryIO, longest: int) -> AsyncGenerator[tuple[int, bytes
 
     threading.Thread(target=read, daemon=True, name="input").start()
     while (item := await ready.get()) is not None:
-        room.release()
+        with room:
+            ahead -= _size(item)
+            room.notify()
         if isinstance(item, OSError):
             raise item
         yield item
+
+
+def _size(item: object) -> int:
+    data = item[1] if isinstance(item, tuple) else None
+    return 100 + (len(data) if data else 0)
 
 
 def _split(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes | None]]:
     number = 0
     while line := file.readline(longest + 1):
         number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if len(line) > longest and not line.endswith(b"\n"):
             while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
                 pass

@@ -25,8 +25,7 @@ from mcpchat.cli.common import (
     make_setup,
     run_async,
 )
-
-SCHEMAS = ("events", "input", "answer", "batch", "result", "config")
+from mcpchat.shell_completion import SCHEMAS, STEPS
 
 
 def batch(
@@ -101,7 +100,7 @@ def batch(
 
     job = batching.Job(
         source=source,
-        target=file,
+        target=None if file == Path("-") else file,
         ordered=ordered,
         resume=resume,
         again=retry_failed,
@@ -128,9 +127,9 @@ def batch(
         tools=not no_tools,
     )
     if provider_batch is not None:
-        if provider_batch not in batching.STEPS:
-            bad_choice("--provider-batch", provider_batch, batching.STEPS)
-        job.check_for_provider()
+        if provider_batch not in STEPS:
+            bad_choice("--provider-batch", provider_batch, STEPS)
+        job.check_for_provider(wishes)
         setup = make_setup(config, quiet=quiet)
         return run_async(batching.run_by_provider(setup, wishes, job, provider_batch, poll))
     return run_async(batching.run(make_setup(config, quiet=quiet), wishes, job))

@@ -13,7 +13,7 @@ from mcpchat.cli.common import within
 from mcpchat.cli.talk import explaining
 from mcpchat.core import dialogue, outcomes
 from mcpchat.core.dialogue import Approve, Cancel, Confirm, Elicit, InputAccepted, InputRejected, Line, Say
-from mcpchat.core.errors import LimitReached, McpChatError, ModelError, UsageError
+from mcpchat.core.errors import McpChatError, UsageError
 from mcpchat.core.events import Emit, TurnFinished
 from mcpchat.core.messages import Message, user
 from mcpchat.core.sanitize import visible
@@ -22,7 +22,7 @@ from mcpchat.ui.plain import JsonLines
 from mcpchat.ui.script import ScriptAsker
 from mcpchat.ui.sign_in import PlainScreen
 
-_QUEUED = 1000  # messages that wait for their turn, before no more input is read
+_QUEUED = 1000  # messages that may wait for their turn
 
 
 def check(output: str, given: Mapping[str, object]) -> None:
@@ -98,7 +98,10 @@ class _Served:
                 if problem := self._asker.answer(line):
                     self._reject(number, problem)
             case _:
-                await self._waiting.put((number, line))
+                try:
+                    self._waiting.put_nowait((number, line))
+                except asyncio.QueueFull:
+                    self._reject(number, f"{_QUEUED} messages wait already", hint="wait for turn.finished")
         return None
 
     def _reject(self, number: int, message: str, hint: str = "") -> None:
@@ -137,5 +140,5 @@ class _Served:
                     heard(event)
                     if isinstance(event, TurnFinished):
                         self._failed = outcomes.verdict(event, heard.denied, self._session.chat.session.run_total)
-        except (ModelError, LimitReached) as error:
+        except McpChatError as error:
             self._failed = error

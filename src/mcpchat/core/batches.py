@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from mcpchat.core import schemas
-from mcpchat.core.dialogue import DIALECT, versioned
+from mcpchat.core.dialogue import DIALECT, decoded, versioned
 from mcpchat.core.errors import UsageError
 from mcpchat.core.messages import Image, Message, Part, Text
 from mcpchat.core.report import Fault, Report
@@ -76,12 +76,16 @@ def read_request(line: int, data: bytes | None) -> Asked:
     if data is None:
         raise UsageError(f"the line holds more than {LONGEST_LINE:,} bytes")
     try:
-        prompt = data.lstrip().startswith(b'"')
-        request = Request(prompt=msgspec.json.decode(data, type=str)) if prompt else _REQUESTS.decode(data)
+        if data.lstrip().startswith(b'"'):
+            request = Request(prompt=decoded(data, msgspec.json.Decoder(str)))
+        else:
+            request = decoded(data, _REQUESTS)
     except (ValueError, RecursionError) as error:
         hint = 'a line is {"prompt": "..."}, or {"messages": [...]}; mcpchat schema batch has all of it'
         raise UsageError(f"not a request: {error}", hint=hint) from error
     name = str(request.id) if request.id != "" else str(line)
+    if "-" in request.attach:
+        raise UsageError("cannot attach -: standard input is no file of a request")
     if bool(request.prompt.strip()) == bool(request.messages):
         raise UsageError("a request has a prompt or messages, one of the two", hint='{"prompt": "..."}')
     if request.prompt:
@@ -92,6 +96,8 @@ def read_request(line: int, data: bytes | None) -> Asked:
     said = [_message(one.role, _content(one)) for one in request.messages if one.role in {"user", "assistant"}]
     if not said or said[-1].role != "user":
         raise UsageError("the last of the messages must be the user's")
+    if not any(not isinstance(part, Text) or part.text.strip() for part in said[-1].parts):
+        raise UsageError("the last of the messages is empty")
     system = "\n\n".join(part.text for parts in told for part in parts if isinstance(part, Text))
     return Asked(line=line, id=name, request=request, system=system, said=tuple(said))
 
@@ -125,17 +131,32 @@ def _image(url: str) -> Image:
         raise UsageError("an image_url must be a data: URL in base64", hint="attach names files")
     try:
         return Image(media_type=kind, data=base64.b64decode(data, validate=True))
-    except binascii.Error as error:
+    except (binascii.Error, ValueError) as error:
         raise UsageError("an image_url is not base64") from error
 
 
+def key_of(name: str, line: int) -> str:
+    """What a request is told apart by: its id, or its line's number where that is all it has."""
+    return f"#{line}" if name == str(line) else f"={name}"
+
+
+def name_of(line: int, data: bytes | None) -> str:
+    """The id of a line that is no request, as far as it has one."""
+    try:
+        found = msgspec.json.decode(data or b"")
+    except (ValueError, RecursionError):
+        found = None
+    given = found.get("id", "") if isinstance(found, dict) else ""
+    return str(given) if isinstance(given, str | int) and given != "" else str(line)
+
+
 def read_key(data: bytes) -> tuple[str, bool, int] | None:
-    """Of a result that was written: its id, whether it is one of success, its line; None where it is no whole one."""
+    """Of a result that was written: its key, whether it is one of success, its line; None where it is no whole one."""
     try:
         key = _KEYS.decode(data)
     except (ValueError, RecursionError):
         return None
-    return key.id, key.error is UNSET, key.line
+    return key_of(key.id, key.line), key.error is UNSET, key.line
 
 
 def of_report(asked: Asked, report: Report) -> Result:

@@ -1,6 +1,8 @@
 """The lines of a long-lived process: what a script writes, what it reads besides the events, and their JSON forms."""
 
-from typing import Any, Literal
+import json
+import re
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -124,13 +126,22 @@ class ConfirmationRequested(Struct, frozen=True, kw_only=True, tag="confirmation
 Told = InputAccepted | InputRejected | ApprovalRequested | ElicitationRequested | ConfirmationRequested
 Written = Event | Told | Fault
 
+_T = TypeVar("_T")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _DECODER: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
 
 def read_line(data: bytes) -> Line:
     """What the line says. Raises ValueError, with words on what is wrong and where."""
+    return decoded(data, _DECODER)
+
+
+def decoded(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """The value in the JSON; half a character, which JSON can spell, is a question mark. Raises ValueError."""
     try:
-        return _DECODER.decode(data)
+        if _HALF.search(data):
+            data = json.dumps(json.loads(data), ensure_ascii=False).encode(errors="replace")
+        return decoder.decode(data)
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "nested too deeply") from error
 

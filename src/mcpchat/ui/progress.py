@@ -1,12 +1,9 @@
 """How a long run stands: a bar at a terminal, with the rate and the time that is left."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 from mcpchat.core.sanitize import clean
-
-Advance = Callable[[int], None]
 
 
 class Bar:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from mcpchat.core import dialogue
 from mcpchat.core.approvals import Decision, Question
 from mcpchat.core.elicitation import Answer, Form, Visit
+from mcpchat.core.tools import ToolSpec
 
 _T = TypeVar("_T", dialogue.Approve, dialogue.Elicit, dialogue.Confirm)
 _LASTING: tuple[Literal["once", "session", "always"], ...] = ("once", "session", "always")
@@ -27,7 +28,8 @@ class ScriptAsker:
         self._open: dict[str, tuple[type[Struct], asyncio.Future[Struct]]] = {}
         self._asked = 0
         self._ended = False
-        self._changed: dialogue.Approve | None = None  # the latest answer that wants other arguments
+        # The tool and the answer of the question before, where that wants other arguments.
+        self._changed: tuple[ToolSpec | None, dialogue.Approve | None] = None, None
 
     def answer(self, line: dialogue.Approve | dialogue.Elicit | dialogue.Confirm) -> str:
         """Take the answer; what is wrong with it, empty if nothing is."""
@@ -65,13 +67,18 @@ class ScriptAsker:
         return answer
 
     async def approve(self, question: Question) -> Decision:
-        if self._changed is not None and question.arguments == self._changed.arguments and not question.problem:
-            return _decision(question, self._changed)  # what it asks for now is what was answered
+        (tool, changed), self._changed = self._changed, (None, None)
+        if (
+            changed is not None
+            and not question.problem
+            and (tool, changed.arguments) == (question.tool, question.arguments)
+        ):
+            return _decision(question, changed)  # what it is asked for once more is what was answered
         said = await self._ask(dialogue.Approve, lambda number: dialogue.asked(question, number))
         if said is None:
             return Decision(allowed=False, by="policy", reason=f"{question.rule}, and {_NOBODY}")
         if said.allow and said.arguments is not None and said.arguments != question.arguments:
-            self._changed = said
+            self._changed = question.tool, said
             return Decision(allowed=True, by="user", arguments=json.dumps(said.arguments, ensure_ascii=False))
         return _decision(question, said)
 

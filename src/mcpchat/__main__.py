@@ -11,20 +11,14 @@ def main() -> None:
             setattr(sys, name, open(nowhere, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
     try:
         code = run(sys.argv[1:])
-    except KeyboardInterrupt as end:  # while we were still loading
-        code = getattr(end, "code", 130)
+    except KeyboardInterrupt:  # while we were still loading
+        code = 130
     except BrokenPipeError:  # whoever read us has seen enough
         code = 0
     except OSError:  # of a Tab
         code = 1
     # The interpreter's own teardown of the SDKs takes a third of a second; everything of ours is closed by now.
     leave(code)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, before the commands look after it."""
-
-    code = 143
 
 
 def run(words: list[str]) -> int:
@@ -56,7 +50,6 @@ def prepare() -> None:
     import gc
     import io
     import os
-    import signal
     from contextlib import suppress
 
     class Forgiving(io.TextIOWrapper):
@@ -71,11 +64,6 @@ def prepare() -> None:
             with suppress(OSError):
                 super().flush()
 
-    def terminated(number: int, frame: object) -> None:
-        raise Terminated
-
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the terminal's or the pipe's encoding lacks one

@@ -26,6 +26,8 @@ def run(words: Sequence[str]) -> int:
     common.debug_wanted = "--debug" in takewhile(lambda word: word != "--", words)
     try:
         code = app(list(words), prog_name="mcpchat", standalone_mode=False)
+        if code == INTERRUPTED:  # by typer, of a signal that came before we looked after it
+            return _stopped(INTERRUPTED, words)
         return code if isinstance(code, int) else 0
     except common.Terminated as end:
         return _stopped(end.code, words)
@@ -36,8 +38,8 @@ def run(words: Sequence[str]) -> int:
         error.show()  # type: ignore[attr-defined]  # all that typer raises here have it
         _tell_json(Fault(kind="usage", code=error.exit_code, message=_message(error)), words)
         return error.exit_code
-    except (KeyboardInterrupt, Abort) as end:  # typer makes an Abort of what comes early
-        return _stopped(getattr(end, "code", None) or getattr(end.__context__, "code", INTERRUPTED), words)
+    except (KeyboardInterrupt, Abort):
+        return _stopped(INTERRUPTED, words)
     except Exception as error:  # noqa: BLE001 - the one catch-all: a traceback is for --debug
         return _failed(_innermost(error), words)
 

@@ -41,6 +41,7 @@ class BatchDouble:
         self.batches: dict[str, dict[str, Any]] = {}
         self.looks = 0
         self.looks_needed = 2
+        self.stumbling_looks = 0
         self._lock = threading.Lock()
 
     def answer(self, body: dict[str, Any]) -> str:
@@ -66,6 +67,9 @@ class BatchDouble:
                     self._send(200, "application/octet-stream", double.files[found[1]])
                 elif self.path.startswith("/v1/batches?"):
                     self._json({"data": list(double.batches.values())})
+                elif self.path.startswith("/v1/batches/") and double.stumbling_looks:
+                    double.stumbling_looks -= 1
+                    self._send(503, "application/json", b'{"error":{"message":"try again"}}')
                 elif self.path.startswith("/v1/batches/"):
                     self._json(double.looked(self.path.rpartition("/")[2]))
                 else:

@@ -101,13 +101,21 @@ def test_messages_schema_agent_and_model_are_the_requests_own(run: Run, double: 
         {"prompt": "p", "agent": "nobody"},
         {"messages": said},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x.test/a"}}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,é"}}]}
+            ]
+        },
+        {"messages": [{"role": "user", "content": []}]},
+        {"prompt": " ", "messages": [{"role": "user", "content": "m"}]},
     ]
     done = run("-", "--ordered", stdin="".join(json.dumps(line) + "\n" for line in lines))
     first, second, third, *rest = rows(done.stdout)
     assert (first["id"], second["value"], second["model"]) == ("7", {"n": 1}, "other")
     assert (third["error"]["class"], third["steps"]) == ("schema", 2)
-    assert [row["error"]["class"] for row in rest] == ["usage", "usage", "usage"]
-    assert [row["line"] for row in rows(done.stdout)] == [1, 2, 3, 4, 5, 6]
+    assert [row["error"]["class"] for row in rest if "error" in row] == ["usage"] * 5
+    assert [row["line"] for row in rows(done.stdout)] == list(range(1, 10))
+    assert any(body["messages"][-1]["content"] == "m" for body in heard)
     sent = next(body["messages"] for body in heard if len(body["messages"]) == 4)
     assert [(one["role"], one["content"]) for one in sent] == [
         ("system", "Be brief.\n\nS"), ("user", "1"), ("assistant", "2"), ("user", "3")
@@ -162,7 +170,8 @@ def test_failures_run_again_when_that_is_asked_for(run: Run, double: BatchDouble
     assert run(source, "-f", "out.jsonl").returncode == 2  # it is there already
     assert run(source, "-f", "out.jsonl", "--resume").returncode == 0
     assert sum("error" in row for row in rows((tmp_path / "out.jsonl").read_text())) == 2
-    assert run(source, "-f", "out.jsonl", "--resume", "--retry-failed").returncode == 0
+    assert run(source, "-f", "out.jsonl", "--resume", "--retry-failed", "--ordered").returncode == 0
+    assert [row["line"] for row in rows((tmp_path / "out.jsonl").read_text())] == [1, 2, 3, 4, 5, 6]
     found = rows((tmp_path / "out.jsonl").read_text())
     assert sorted(row["id"] for row in found) == [f"r{n}" for n in range(1, 7)]
     assert not any("error" in row for row in found)
@@ -397,11 +406,39 @@ def test_its_steps_can_be_processes_of_their_own_and_nothing_is_sent_twice(
     assert [row["id"] for row in rows((tmp_path / "out.jsonl").read_text())] == ["r1", "r2", "r3"]
 
 
+def test_answers_find_their_requests_or_nothing_is_forgotten(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+    source = requests(tmp_path, 4)
+    words = [str(source), "-f", "out.jsonl", "--no-tools", "--poll", "0.05", "--provider-batch"]
+    assert run(*words, "submit", "--shard", "1/2").returncode == 0
+    text = source.read_text()
+    for wrong, shard in ((text, "2/2"), ('{"id":"new","prompt":"p"}\n' + text, "1/2")):
+        source.write_text(wrong)
+        double.looks = 9
+        done = run(*words, "fetch", "--shard", shard)
+        assert (done.returncode, "belong to no request" in done.stderr) == (2, True)
+        assert (tmp_path / "out.jsonl").read_text() == ""
+    source.write_text(text)
+    assert run(*words, "fetch", "--shard", "1/2").returncode == 0
+    found = [(row["id"], row["answer"]) for row in rows((tmp_path / "out.jsonl").read_text())]
+    assert found == [("r1", "You said: say 1"), ("r3", "You said: say 3")]
+
+
+def test_waiting_outlasts_a_server_that_stumbles(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+    double.stumbling_looks = 2
+    done = run(str(requests(tmp_path, 1)), "-f", "out.jsonl", "--no-tools", "--poll", "0.05", "--provider-batch", "run")
+    assert (done.returncode, done.stderr.count("asking again")) == (0, 2)
+
+
 def test_a_provider_is_given_nothing_that_wants_tools(run: Run, double: BatchDouble, tmp_path: Path) -> None:
     done = run(str(requests(tmp_path, 2)), "-f", "out.jsonl", "--provider-batch", "submit")
     assert done.returncode == 2
     assert "--no-tools" in done.stderr
     assert not double.files
+    assert (tmp_path / "out.jsonl").read_text() == ""  # so that the corrected command finds nothing done
+    done = run(
+        str(requests(tmp_path, 2)), "-f", "out.jsonl", "--no-tools", "--provider-batch", "run", "--max-cost", "1"
+    )
+    assert (done.returncode, "--max-cost does not go" in done.stderr) == (2, True)
     assert run("-", "-f", "x.jsonl", "--provider-batch", "run").returncode == 2
 
 

@@ -199,6 +199,25 @@ def test_cancel_ends_the_turn_that_runs_and_leaves_those_that_wait(
     assert there.end()[0] == 0
 
 
+def test_more_than_can_wait_is_rejected_and_the_end_is_still_heard(
+    talk: Callable[..., Talk], model_double: ModelDouble
+) -> None:
+    model_double.replies = [tool_call("box__write", '{"text": "a"}'), text("no"), text("fine")]
+    there = talk("-q")
+    there.raw(b'{"type":"message","text":"x"}\n' * 1010)
+    there.until("approval.requested")
+    assert there.until("input.rejected")["message"] == "1000 messages wait already"
+    there.process.kill()
+
+
+def test_a_required_server_that_is_down_is_the_turns_own_end(talk: Callable[..., Talk]) -> None:
+    there = talk(config='[servers.down]\ncommand = "no-such-program"\nrequired = true\n')
+    there.say(text="x")
+    assert there.until("turn.failed")["kind"] == "server"
+    code, rest = there.end()
+    assert (code, [line["type"] for line in rest], rest[-1]["class"]) == (4, ["error"], "server")
+
+
 def test_a_turn_that_fails_is_told_and_the_next_one_runs(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
     refusal = Reply([b'{"error":{"message":"bad key"}}'], 401, {"Content-Type": "application/json"})
     model_double.replies = [refusal, text("fine"), refusal]

@@ -135,6 +135,15 @@ async def test_two_at_once_are_two_turns_one_after_the_other(config: Path, model
             assert sum(isinstance(event, events.MessageAdded) for event in found) == 2
 
 
+@pytest.mark.anyio
+async def test_a_session_that_is_closed_starts_nothing(config: Path, model_double: ModelDouble) -> None:
+    async with session(config) as there:
+        await there.ask("x")
+    with pytest.raises(McpChatError, match="closed"):
+        await there.ask("y")
+    assert len(model_double.requests) == 1
+
+
 class Agrees:
     """Allows what it is asked for, and declines all else."""
 

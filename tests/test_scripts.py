@@ -138,6 +138,29 @@ def test_a_signal_at_any_moment_leaves_whole_lines_and_its_code(
         assert ends in (["turn.finished", "error"], ["error"], [])
 
 
+@pytest.mark.parametrize("spelling", ["-qojson", "-qo json", "--output=json"])
+def test_however_the_format_is_spelt_the_error_is_json(run: Run, spelling: str) -> None:
+    done = run("ask", *spelling.split(), "--nonsense")
+    assert (done.returncode, json.loads(done.stdout)["code"]) == (2, 2)
+
+
+def test_a_log_that_is_full_loses_no_answer(installed: str) -> None:
+    line = f"{installed} ask -m demo -v 'What is 6 * 7?' 2>/dev/full"
+    done = subprocess.run(["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, timeout=50)
+    assert (done.returncode, done.stdout) == (0, b"calculator.calculate(6 * 7) = 42\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["ask x --schema -", "ask x --config -", "call calculator.calculate expression=-", "call calculator.calculate --json -",
+     "batch - --schema -", "threads import -", "ask x --attach -"],
+)  # fmt: skip
+def test_a_dash_where_nothing_is_piped_in_is_told(installed: str, words: str) -> None:
+    done = subprocess.run(["bash", "-c", f"{installed} {words} <&-"], capture_output=True, timeout=50)
+    assert done.returncode == 2, done.stderr
+    assert b"should not" not in done.stderr
+
+
 # --- what is written fits its schema ------------------------------------------------------------------------------------
 
 

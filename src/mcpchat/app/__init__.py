@@ -180,11 +180,11 @@ def read_schema(text: str) -> dict[str, Any]:
     return schema
 
 
-def piped(what: str) -> str:
-    """What is piped in, as text. Raises UsageError."""
+def piped(what: str, most: int = _MOST_PIPED) -> str:
+    """What is piped in, as text, of at most so many bytes. Raises UsageError."""
     from mcpchat.adapters import standard_input
 
-    return standard_input.text(what, _MOST_PIPED)
+    return standard_input.text(what, most)
 
 
 def piped_bytes(what: str) -> bytes:

@@ -109,12 +109,12 @@ def new(
     """Write a new agent into the config; everything can be changed there afterwards."""
     import os
 
-    from mcpchat.app import add_agent, default_paths
+    from mcpchat.app import add_agent, default_paths, piped
 
     if not ENTRY_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for an agent", hint="letters, digits, and . _ / -")
     path = config or default_paths(os.environ).config
-    told = sys.stdin.read().strip() if instructions == "-" else instructions
+    told = piped("--instructions -").strip() if instructions == "-" else instructions
     if instructions_file is not None:
         instructions_file = _found(instructions_file, path.parent)
     entry = {

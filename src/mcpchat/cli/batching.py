@@ -196,13 +196,13 @@ def _told(bar: Bar) -> Callable[[Event], None]:
 
 
 def summary(tally: Tally, known: int, pool: Pool, seconds: float) -> str:
-    """``9,950 done, 50 failed (overloaded 40, tool 10), 12 left, 100 were done before · 1,204 in · ... · 61.2 s``."""
+    """``9,950 done, 50 failed (overloaded 40, tool 10), 12 not run, 7 were done before · 1,204 in · ... · 61.2 s``."""
     said = [f"{tally.ok:,} done"]
     if tally.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in tally.failed.most_common())
         said.append(f"{tally.failed.total():,} failed ({kinds})")
     if tally.left:
-        said.append(f"{tally.left:,} begun and left")
+        said.append(f"{tally.left:,} not run")
     if known:
         said.append(f"{known:,} were done before")
     money = f" · {stats.money(pool.spent.cost)}" if pool.priced else ""

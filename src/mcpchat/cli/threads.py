@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from mcpchat.app import Setup, write_file
+from mcpchat.app import Setup, piped, write_file
 from mcpchat.app import threads as kept
 from mcpchat.cli.common import is_terminal
 from mcpchat.cli.hubs import print_table
@@ -270,7 +270,7 @@ def _is_one(value: object) -> bool:
 def _text(name: str) -> str:
     try:
         if name == "-":
-            text = sys.stdin.read(_LARGEST + 1)
+            text = piped(name, 4 * _LARGEST)
         else:
             with Path(name).expanduser().open(encoding="utf-8") as file:
                 text = file.read(_LARGEST + 1)

@@ -82,6 +82,7 @@ def main() -> None:
             "mcpchat --version": [ask[0], "--version"],
             "mcpchat --help": [ask[0], "--help"],
             "mcpchat ask --help": [ask[0], "ask", "--help"],
+            "Tab: a tool's name": [ask[0], "__complete", "call", "calculator.c"],
         }
         env = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ} | {
             "HOME": home,

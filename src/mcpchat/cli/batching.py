@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from msgspec.structs import replace
-
 from mcpchat.app import Setup, Wishes, results_to
 from mcpchat.app.batch import Batch, Tally
 from mcpchat.app.pool import Pool, open_pool
-from mcpchat.app.provider_batch import ProviderBatch
 from mcpchat.cli import intake
 from mcpchat.cli.common import Terminated, is_terminal
-from mcpchat.core.batches import ALL, LONGEST_LINE, Asked, Request, Result, Shard, key_of, name_of, read_request
-from mcpchat.core.errors import LimitReached, McpChatError, UsageError
+from mcpchat.core.batches import ALL, LONGEST_LINE, Asked, Result, Shard, key_of, name_of, read_request
+from mcpchat.core.errors import McpChatError, UsageError
 from mcpchat.core.events import Event, Notice, ServerChanged, to_json
 from mcpchat.core.report import fault
 from mcpchat.ui import stats, tool_lines
@@ -55,17 +52,6 @@ class Job:
         if self.target is not None and self.source != "-" and _same(Path(self.source), self.target):
             raise UsageError("the results would go into the file of the requests", hint="--file RESULTS")
 
-    def check_for_provider(self, wishes: Wishes) -> None:
-        """Raise UsageError where a provider could not run it: the files are looked at more than once."""
-        limits = {"--max-cost": wishes.max_cost, "--max-tokens": wishes.max_tokens, "--timeout": self.timeout}
-        if given := [name for name, value in limits.items() if value is not None]:
-            raise UsageError(f"{given[0]} does not go with --provider-batch", hint="what is sent is answered, or not")
-        if self.target is None or self.source == "-":
-            raise UsageError(
-                "--provider-batch wants files",
-                hint="mcpchat batch requests.jsonl --file results.jsonl --provider-batch run",
-            )
-
 
 def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
@@ -80,12 +66,12 @@ class Failed(McpChatError):
 async def run(setup: Setup, wishes: Wishes, job: Job) -> int:
     """Run the requests. Raises why it stopped early, or that some failed."""
     with (
-        _opened(job.source, job.shard) as (file, total),
+        opened_requests(job.source, job.shard) as (file, total),
         results_to(job.target, ordered=job.ordered, resume=job.resume, again=job.again) as results,
     ):
         bar = Bar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
         screen, asker = PlainScreen(sys.stderr, bar.say), NobodyToAsk()
-        async with open_pool(setup, wishes, emit=_told(bar), asker=asker, screen=screen) as pool:
+        async with open_pool(setup, wishes, emit=warnings_to(bar), asker=asker, screen=screen) as pool:
             began = time.monotonic()
 
             def write(result: Result) -> None:
@@ -110,82 +96,22 @@ async def run(setup: Setup, wishes: Wishes, job: Job) -> int:
     return _ended(batch, job)
 
 
-async def run_by_provider(setup: Setup, wishes: Wishes, job: Job, step: str, poll: float) -> int:
-    """Have the provider run the requests: one of STEPS. Raises UsageError, ModelError, and Failed as ``run``."""
-    assert job.target is not None
-    with (
-        _opened(job.source, job.shard) as (file, total),
-        results_to(job.target, ordered=job.ordered, resume=True, again=job.again) as results,
-    ):
-        bar = Bar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
-        tally = Tally()
-
-        def write(result: Result) -> None:
-            results.write(result.line, to_json(result))
-            results.done.add(key_of(result.id, result.line))
-            tally.count(result)
-
-        requests = Requests(file, results.done, results.expect, job.shard)
-        screen = PlainScreen(sys.stderr, bar.say)
-        async with open_pool(setup, wishes, emit=_told(bar), asker=NobodyToAsk(), screen=screen) as pool:
-            batch = ProviderBatch(pool, Path(f"{job.target}.batch"), _silent if job.quiet else bar.say)
-            began, state = time.monotonic(), batch.load()
-            if step == "submit" or (step == "run" and state is None):
-                async with aclosing(requests.read()) as read:
-                    state = await batch.submit(read, write)
-            if state is None:
-                raise UsageError("nothing was sent yet", hint=f"--provider-batch submit --file {job.target}")
-            if step in {"run", "wait"}:
-                with bar.showing():
-                    state = await batch.wait(state, poll=poll, advance=lambda done: bar.advance(done, 0))
-            if step in {"run", "fetch"}:
-                state = await batch.look(state)
-                if not state.over:
-                    raise LimitReached("the provider is not done yet", hint="--provider-batch wait waits for it")
-                asked = await _asked_again(job)
-                strange = await batch.fetch(state, asked, results.done, write)
-                if not job.quiet:
-                    bar.say(summary(tally, 0, pool, time.monotonic() - began))
-                if strange:
-                    told = f"{strange:,} answers belong to no request of {job.source}: it, or --shard, is another now"
-                    raise UsageError(told, hint="fetch again with what was sent; nothing is lost")
-                batch.forget()
-                keys = (key_of(one.id, one.line) for one in asked.values())
-                if missing := sum(key not in results.done for key in keys):
-                    told = f"{missing:,} requests were not answered"
-                    raise Failed(told, hint="--provider-batch run --resume sends them again")
-    if failed := tally.failed.total():
-        raise Failed(f"{failed:,} of {tally.finished:,} requests failed", hint="their results say how")
-    return 0
-
-
-def _silent(text: str) -> None:
-    """For --quiet."""
-
-
-async def _asked_again(job: Job) -> dict[int, Asked]:
-    """The requests, by their lines."""
-    with _opened(job.source, job.shard) as (file, _):
-        async with aclosing(Requests(file, set(), lambda number, known: None, job.shard).read()) as read:
-            return {item.line: _brief(item) async for item in read if isinstance(item, Asked)}
-
-
-def _brief(asked: Asked) -> Asked:
-    """Without what was said, which may be long: what is needed to read the answer."""
-    return replace(asked, said=(), system="", request=Request(schema=asked.request.schema))
-
-
 def _ended(batch: Batch, job: Job) -> int:
     if batch.stopped is not None:
         if job.target is not None:
             batch.stopped.hint = f"{batch.stopped.hint}\n  then --resume goes on".strip()
         raise batch.stopped
-    if failed := batch.tally.failed.total():
-        raise Failed(f"{failed:,} of {batch.tally.finished:,} requests failed", hint="their results say how")
+    return ended(batch.tally)
+
+
+def ended(tally: Tally) -> int:
+    """Raises Failed where requests failed."""
+    if failed := tally.failed.total():
+        raise Failed(f"{failed:,} of {tally.finished:,} requests failed", hint="their results say how")
     return 0
 
 
-def _told(bar: Bar) -> Callable[[Event], None]:
+def warnings_to(bar: Bar) -> Callable[[Event], None]:
     def tell(event: Event) -> None:
         if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
             bar.say(f"warning: {tool_lines.down(event)}")
@@ -210,7 +136,7 @@ def summary(tally: Tally, known: int, pool: Pool, seconds: float) -> str:
 
 
 @contextmanager
-def _opened(source: str, shard: Shard) -> Iterator[tuple[BinaryIO, int | None]]:
+def opened_requests(source: str, shard: Shard) -> Iterator[tuple[BinaryIO, int | None]]:
     """The requests, and how many lines they are, where that can be counted."""
     if source == "-":
         if sys.stdin is None:

@@ -95,7 +95,7 @@ def batch(
       jq -c '{prompt: .question}' data.jsonl | mcpchat batch - --ordered | jq -r .answer
     """
     from mcpchat.app import Wishes, read_schema
-    from mcpchat.cli import batching
+    from mcpchat.cli import batching, by_provider
     from mcpchat.core.batches import read_shard
 
     job = batching.Job(
@@ -129,9 +129,9 @@ def batch(
     if provider_batch is not None:
         if provider_batch not in STEPS:
             bad_choice("--provider-batch", provider_batch, STEPS)
-        job.check_for_provider(wishes)
+        by_provider.check(wishes, job)
         setup = make_setup(config, quiet=quiet)
-        return run_async(batching.run_by_provider(setup, wishes, job, provider_batch, poll))
+        return run_async(by_provider.run(setup, wishes, job, provider_batch, poll))
     return run_async(batching.run(make_setup(config, quiet=quiet), wishes, job))
 
 

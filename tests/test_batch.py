@@ -123,6 +123,7 @@ def test_messages_schema_agent_and_model_are_the_requests_own(run: Run, double: 
     assert any("a note" in str(body["messages"]) and body["model"] == "other" for body in heard)
 
 
+@pytest.mark.unmeasured
 def test_so_many_at_a_time_and_no_more(run: Run, double: BatchDouble, tmp_path: Path) -> None:
     double.pause = 0.02
     done = run(str(requests(tmp_path, 60)), "-j", "5")
@@ -137,6 +138,7 @@ def test_what_fails_in_passing_is_tried_again(run: Run, double: BatchDouble, tmp
     assert set(double.begun.values()) == {3}
 
 
+@pytest.mark.unmeasured
 def test_what_would_fail_for_all_stops_it(run: Run, double: BatchDouble, tmp_path: Path) -> None:
     double.broken = {f"say {n}" for n in range(100)}
     double.status = 401
@@ -150,6 +152,7 @@ def test_what_would_fail_for_all_stops_it(run: Run, double: BatchDouble, tmp_pat
     assert len(rows((tmp_path / "out.jsonl").read_text())) == 50
 
 
+@pytest.mark.unmeasured
 def test_a_budget_is_the_whole_runs_and_another_goes_on(run: Run, double: BatchDouble, tmp_path: Path) -> None:
     source = str(requests(tmp_path, 20))
     done = run(source, "-f", "out.jsonl", "-j", "1", "--max-tokens", "60")
@@ -179,6 +182,7 @@ def test_failures_run_again_when_that_is_asked_for(run: Run, double: BatchDouble
     assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.unmeasured
 def test_shards_are_disjoint_and_together_all(run: Run, double: BatchDouble, tmp_path: Path) -> None:
     source = str(requests(tmp_path, 10))
     parts = [{row["id"] for row in rows(run(source, "--shard", f"{k}/3").stdout)} for k in (1, 2, 3)]
@@ -187,6 +191,7 @@ def test_shards_are_disjoint_and_together_all(run: Run, double: BatchDouble, tmp
     assert run(source, "--shard", "4/3").returncode == 2
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("ordered", [False, True])
 def test_after_kill_9_nothing_that_has_a_result_runs_again(
     installed: str, environ: dict[str, str], double: BatchDouble, tmp_path: Path, ordered: bool
@@ -305,6 +310,7 @@ def test_ctrl_c_lets_what_runs_come_to_its_end(
     assert len(rows((tmp_path / "out.jsonl").read_text())) == sum(double.told.values()) == 4
 
 
+@pytest.mark.unmeasured
 def test_one_file_has_one_writer(installed: str, environ: dict[str, str], double: BatchDouble, tmp_path: Path) -> None:
     double.hold.clear()
     words = [installed, "batch", str(requests(tmp_path, 3)), "-f", str(tmp_path / "out.jsonl"), "--resume"]
@@ -317,6 +323,7 @@ def test_one_file_has_one_writer(installed: str, environ: dict[str, str], double
     assert first.wait(30) == 0
 
 
+@pytest.mark.unmeasured
 def test_all_requests_share_one_start_of_a_server(run: Run, double: BatchDouble, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     shell = f"echo x >> {starts}; exec {sys.executable} {ODD}"
@@ -335,6 +342,7 @@ def test_all_requests_share_one_start_of_a_server(run: Run, double: BatchDouble,
     assert heard == [[]] * 12
 
 
+@pytest.mark.unmeasured
 def test_a_reader_that_leaves_ends_it_quietly(installed: str, environ: dict[str, str], tmp_path: Path) -> None:
     line = f"{installed} batch {requests(tmp_path, 200)} | head -2"
     done = subprocess.run(
@@ -349,10 +357,10 @@ def test_ten_thousand_lines_in_flat_memory(
     installed: str, environ: dict[str, str], double: BatchDouble, tmp_path: Path
 ) -> None:
     double.stumble = 0
-    double.broken = {f"say {n}" for n in range(500, 10_000, 500)}
+    double.broken = {f"say {n}" for n in range(250, 10_000, 250)}
     double.status = 400
     peak = {}
-    for count in (1000, 10_000):
+    for count in (500, 10_000):
         out = tmp_path / f"{count}.jsonl"
         program = (
             "import resource, subprocess, sys; subprocess.run(sys.argv[1:]);"
@@ -366,7 +374,7 @@ def test_ten_thousand_lines_in_flat_memory(
         assert sum("error" in row for row in found) == len(
             [n for n in range(1, count + 1) if f"say {n}" in double.broken]
         )
-    assert peak[10_000] < peak[1000] + 25_000, peak  # kB
+    assert peak[10_000] < peak[500] + 25_000, peak  # kB
 
 
 # --- the provider's own batches ---------------------------------------------------------------------------------

@@ -252,13 +252,12 @@ def test_arguments_come_from_words_json_files_and_the_input(run: Run, tmp_path: 
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    assert said("text=a=b")["text"] == "a=b"
-    assert said("text=@a.txt")["text"] == "of a file"
+    assert said("text=a=b", "value:=@b.json", "data=@a.txt") == {
+        "text": "a=b", "value": {"k": [1]}, "data": "b2YgYSBmaWxl"
+    }  # fmt: skip
+    assert said("text=@a.txt", "value:=[1, null]") == {"text": "of a file", "value": [1, None], "data": ""}
     assert said("text=@@a.txt")["text"] == "@a.txt"
     assert said("text=-", stdin=b"piped")["text"] == "piped"
-    assert said("text=x", "value:=@b.json")["value"] == {"k": [1]}
-    assert said("text=x", "value:=[1, null]")["value"] == [1, None]
-    assert said("text=x", "data=@a.txt")["data"] == "b2YgYSBmaWxl"
     assert said("--json", "-", stdin=b'{"text": "j"}')["text"] == "j"
     assert said("--json", "@b.json", "text=x")["text"] == "x"
     for words, complaint in [

@@ -88,7 +88,7 @@ def read_request(line: int, data: bytes | None) -> Asked:
         raise UsageError("cannot attach -: standard input is no file of a request")
     if bool(request.prompt.strip()) == bool(request.messages):
         raise UsageError("a request has a prompt or messages, one of the two", hint='{"prompt": "..."}')
-    if request.prompt:
+    if request.prompt.strip():
         return Asked(
             line=line, id=name, request=request, said=(_message("user", (Text(text=visible(request.prompt)),)),)
         )

@@ -19,7 +19,6 @@ from mcpchat.app.logins import Logins
 from mcpchat.app.models import Models
 from mcpchat.app.setup import Paths, Setup, Wishes, default_paths
 from mcpchat.core import config as configuration
-from mcpchat.core.batches import read_key
 from mcpchat.core.config import Config
 from mcpchat.core.errors import ConfigError, StoreError, UsageError
 from mcpchat.core.messages import Part
@@ -205,6 +204,7 @@ def read_attachments(names: Sequence[str]) -> tuple[Part, ...]:
 def results_to(target: Path | None, *, ordered: bool, resume: bool, again: bool) -> "Iterator[ResultLines]":
     """Where a batch's results go: a file, or stdout; as ``result_lines`` has it. Raises UsageError."""
     from mcpchat.adapters import result_lines
+    from mcpchat.core.batches import read_key
 
     if target is None:
         with result_lines.to_stream(sys.stdout.buffer, ordered=ordered) as lines:

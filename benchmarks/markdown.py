@@ -19,9 +19,9 @@ from pathlib import Path
 OURS = """
 import sys
 from rich.console import Console
-from mcpchat.ui.live import LiveRegion
-from mcpchat.ui.markdown import THEME
-from mcpchat.ui.markdown_stream import MarkdownStream
+from mcpchat.ui.terminal.screen import LiveRegion
+from mcpchat.ui.markdown.render import THEME
+from mcpchat.ui.markdown.stream import MarkdownStream
 region = LiveRegion(Console(theme=THEME, width=80, height=24))
 now = 0
 stream = MarkdownStream(region, lambda: region.show(stream.rows), clock=lambda: now)

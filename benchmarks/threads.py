@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mcpchat.adapters.thread_sqlite import SqliteDatabase
-from mcpchat.adapters.thread_store import SqlThreads
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.threads import CallRecord, Entry, Node, Record, Thread, Wanted, new_id
+from mcpchat.threads.sql_store import SqlThreads
+from mcpchat.threads.sqlite import SqliteDatabase
 
 ROUNDS = 15
 YARDSTICK = 100  # threads

@@ -27,7 +27,7 @@ def help_texts() -> Iterator[tuple[str, str]]:
     os.environ["COLUMNS"] = "80"
     import typer.main
 
-    from mcpchat.cli.commands import app
+    from mcpchat.cli.commands_root import app
 
     for path, _ in walked(typer.main.get_command(app)):
         out = io.StringIO()
@@ -40,7 +40,7 @@ def command_table() -> str:
     """The commands with their arguments, options and subcommands, as a module that imports nothing."""
     import typer.main
 
-    from mcpchat.cli.commands import app
+    from mcpchat.cli.commands_root import app
 
     lines = []
     for path, command in walked(typer.main.get_command(app)):
@@ -105,21 +105,22 @@ def man_page(texts: dict[str, str]) -> str:
 
 
 def generated() -> Iterator[tuple[Path, str]]:
-    from mcpchat.core import config, dialogue
+    from mcpchat.config import schema
+    from mcpchat.core import jsonl_protocol
 
     texts = dict(help_texts())
     lines = ["    %s: (\n%s    )," % (json.dumps(name), _literal(text)) for name, text in texts.items()]
     yield (
-        ROOT / "src/mcpchat/help_texts.py",
+        ROOT / "src/mcpchat/cli/help_texts.py",
         '"""What --help prints, stored so that it needs no parser. Written by scripts/generate.py."""\n\n'
         "# fmt: off\nTEXTS: dict[str, str] = {\n" + "\n".join(lines) + "\n}\n",
     )
-    yield ROOT / "src/mcpchat/command_table.py", command_table()
+    yield ROOT / "src/mcpchat/cli/command_table.py", command_table()
     yield ROOT / "docs/mcpchat.1", man_page(texts)
-    starter = (ROOT / "src/mcpchat/starter.toml").read_text(encoding="utf-8")
+    starter = (ROOT / "src/mcpchat/data/starter.toml").read_text(encoding="utf-8")
     yield ROOT / "config.example.toml", starter
-    yield ROOT / "docs/config.schema.json", json.dumps(config.json_schema(), indent=2) + "\n"
-    yield ROOT / "docs/events.schema.json", json.dumps(dialogue.written_schema(), indent=2) + "\n"
+    yield ROOT / "docs/config.schema.json", json.dumps(schema.json_schema(), indent=2) + "\n"
+    yield ROOT / "docs/events.schema.json", json.dumps(jsonl_protocol.written_schema(), indent=2) + "\n"
     pages = "\n".join(
         f"## {('mcpchat ' + name).strip()}\n\n```text\n{text.rstrip()}\n```\n" for name, text in texts.items()
     )

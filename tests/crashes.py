@@ -18,14 +18,14 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcpchat.adapters import thread_sqlite
-from mcpchat.core.context import view
 from mcpchat.core.events import Event, MessageAdded
 from mcpchat.core.messages import user
-from mcpchat.core.ports import ModelChoice, ModelEvent, ModelRequest
-from mcpchat.core.session import Role, Session
+from mcpchat.core.protocols import ModelChoice, ModelEvent, ModelRequest
 from mcpchat.core.threads import branch, interrupted
-from mcpchat.core.transcript import Transcript
+from mcpchat.engine.context_window import view
+from mcpchat.engine.session import Role, Session
+from mcpchat.engine.transcript import Transcript
+from mcpchat.threads import sqlite
 from tests.fakes import FakeToolbox, calls, make_gate, says, tool
 from tests.test_sendable import accepted
 
@@ -69,7 +69,7 @@ async def _long(arguments: object) -> str:
 
 
 async def _talk(path: Path, told: int, dice: random.Random) -> None:
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
 
     def emit(event: Event) -> None:
         if isinstance(event, MessageAdded):
@@ -115,7 +115,7 @@ def crash(path: Path, *, times: int, seed: int) -> Kills:
 
 
 def _look(path: Path, said: list[str], kills: Kills) -> None:
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     by_thread: dict[str, set[int]] = {}
     for line in said:
         thread_id, number = line.split()
@@ -146,7 +146,7 @@ def main() -> None:
     path = Path(tempfile.mkdtemp()) / "threads.db"
     began = time.monotonic()
     kills = crash(path, times=times, seed=seed)
-    store = thread_sqlite.open_threads(path, lambda text: print(f"damaged: {text}"))
+    store = sqlite.open_threads(path, lambda text: print(f"damaged: {text}"))
     store.check()
     print(f"{times:,} kills in {time.monotonic() - began:.0f} s: {kills}")
 

@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from mcpchat.core.approvals import Decision, Policy, Question
 from mcpchat.core.elicitation import Answer, Form, Visit
-from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Emit, Stop, TextDelta
-from mcpchat.core.gate import Gate
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
-from mcpchat.core.pins import Pins
-from mcpchat.core.ports import Done, ModelEvent, ModelRequest
-from mcpchat.core.session import Session
+from mcpchat.core.policy import Decision, Policy, Question
+from mcpchat.core.protocols import Done, ModelEvent, ModelRequest
 from mcpchat.core.threads import Record
 from mcpchat.core.tools import Annotations, ToolSpec
+from mcpchat.engine.approval_gate import Gate
+from mcpchat.engine.session import Session
+from mcpchat.errors import McpChatError
+from mcpchat.permissions.pins import Pins
 
 Step = Sequence[ModelEvent | Exception | float]  # a float is a pause, in seconds
 

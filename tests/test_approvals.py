@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcpchat.core.approvals import Policy, Verdict, rules
+from mcpchat.core.policy import Policy, Verdict, rules
 from mcpchat.core.tools import Annotations, ToolSpec
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mcpchat.adapters import attachments
-from mcpchat.core.errors import UsageError
+from mcpchat.app import attachments
 from mcpchat.core.messages import File, Image, Text
+from mcpchat.errors import UsageError
 
 PNG = b"\x89PNG\r\n\x1a\n...."
 

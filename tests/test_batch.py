@@ -14,12 +14,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mcpchat.core import batches
-from mcpchat.core.errors import UsageError
+from mcpchat.batch import types
+from mcpchat.errors import UsageError
 from tests.batch_double import BatchDouble
 
 ODD = str(Path(__file__).with_name("servers") / "odd.py")
-VALID = jsonschema.Draft202012Validator(batches.result_schema())
+VALID = jsonschema.Draft202012Validator(types.result_schema())
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -456,4 +456,4 @@ def test_a_provider_is_given_nothing_that_wants_tools(run: Run, double: BatchDou
 @pytest.mark.parametrize("text", ["0/2", "3/2", "x", "1", "1/0", "-1/2", "١/2"])
 def test_a_shard_that_is_none(text: str) -> None:
     with pytest.raises(UsageError):
-        batches.read_shard(text)
+        types.read_shard(text)

@@ -1,7 +1,7 @@
 """Long results are cut out of their middle, and say so."""
 
-from mcpchat.core.bounded import READ_RESULT, BoundedToolbox, bounded
 from mcpchat.core.messages import Image, Link, Text, ToolResult
+from mcpchat.engine.tool_results import READ_RESULT, BoundedToolbox, bounded
 from tests.fakes import FakeToolbox, MemoryResults, tool
 
 

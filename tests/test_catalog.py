@@ -2,12 +2,11 @@
 
 import pytest
 
-from mcpchat.core.attach import mentions
-from mcpchat.core.catalog import Catalog, Prompt, PromptArgument, Resource, Template
-from mcpchat.core.errors import UsageError
-from mcpchat.core.prompts import prompt_arguments
+from mcpchat.core.catalog import Catalog, Prompt, PromptArgument, Resource, Template, prompt_arguments
 from mcpchat.core.tools import ToolSpec
-from mcpchat.ui.complete import Asked, Suggestion, asked_value, suggest
+from mcpchat.engine.mentions import mentions
+from mcpchat.errors import UsageError
+from mcpchat.ui.chat.completion import Asked, Suggestion, asked_value, suggest
 
 TODO = Resource(server="notes", uri="file:///todo.md", name="todo")
 DOTTED = Resource(server="notes", uri="file:///end.", name="dotted")

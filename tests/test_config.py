@@ -6,13 +6,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from mcpchat.core import config
-from mcpchat.core.config import AgentConfig, ApprovalConfig, Config, ModelConfig, ServerConfig, Timeouts
-from mcpchat.core.errors import ConfigError
+from mcpchat.config import schema
+from mcpchat.config.schema import AgentConfig, ApprovalConfig, Config, ModelConfig, ServerConfig, Timeouts
+from mcpchat.errors import ConfigError
 
 
 def test_no_config_at_all_is_the_calculator() -> None:
-    assert config.parse("", "c.toml") == Config(servers={"calculator": ServerConfig(builtin="calculator")})
+    assert schema.parse("", "c.toml") == Config(servers={"calculator": ServerConfig(builtin="calculator")})
 
 
 def test_a_whole_file_becomes_frozen_values() -> None:
@@ -47,7 +47,7 @@ allow = ["files.read_*"]
 [timeouts]
 call = 7.5
 """
-    assert config.parse(text, "c.toml") == Config(
+    assert schema.parse(text, "c.toml") == Config(
         model=ModelConfig(name="m", base_url="http://127.0.0.1:1/v1", api_key="env:KEY", temperature=1.0),
         servers={
             "files": ServerConfig(
@@ -115,14 +115,14 @@ PROBLEMS = [
 @pytest.mark.parametrize(("text", "complaint"), PROBLEMS)
 def test_a_problem_is_told_with_file_line_key_and_what_was_expected(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.parse(text, "c.toml")
+        schema.parse(text, "c.toml")
     assert complaint in caught.value.message
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
     text = "\n".join(["[model]", "nam = 1", "[limits]", "max_steps = 'x'"])
     with pytest.raises(ConfigError) as caught:
-        config.parse(text, "c.toml")
+        schema.parse(text, "c.toml")
     assert [line.split(":")[1] for line in caught.value.message.splitlines()] == ["2", "4"]
 
 
@@ -140,7 +140,7 @@ def test_the_published_schema_accepts_the_example_and_refuses_each_wrong_file() 
 def test_every_line_of_the_example_works_when_it_is_uncommented() -> None:
     lines = Path("config.example.toml").read_text().splitlines()
     text = "\n".join(line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in lines)
-    parsed = config.parse(text, "example")
+    parsed = schema.parse(text, "example")
     assert sorted(parsed.servers) == ["calculator", "calendar", "company", "files", "mail", "notion"]
     assert parsed.auth.entries["google"].client_secret == "keyring:google-client-secret"
     assert parsed.model.api_key == "env:OPENAI_API_KEY"
@@ -168,7 +168,7 @@ env_pass = ["GOOGLE_APPLICATION_CREDENTIALS"]
 [servers.sum]
 builtin = "calculator"
 """
-    parsed = config.parse(text, "c.toml").servers
+    parsed = schema.parse(text, "c.toml").servers
     scopes = {name: (one.auth, [scope.rpartition("/")[2] for scope in one.scopes]) for name, one in parsed.items()}
     assert scopes == {
         "mail": ("google", ["gmail.modify"]),
@@ -191,5 +191,5 @@ token_url = "https://x.example/t"
 builtin = "gmail"
 auth = "other"
 """
-    mail = config.parse(text, "c.toml").servers["mail"]
+    mail = schema.parse(text, "c.toml").servers["mail"]
     assert (mail.auth, mail.token_env) == ("other", "GOOGLE_ACCESS_TOKEN")

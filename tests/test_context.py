@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from mcpchat.core import events as ev
-from mcpchat.core.context import SUMMARISE, Context, view, weight
-from mcpchat.core.errors import ModelError
 from mcpchat.core.events import Event
-from mcpchat.core.history import sendable
 from mcpchat.core.messages import Compaction, Image, Message, Text, ToolResult, Usage, user
-from mcpchat.core.ports import ModelChoice, ModelRequest, Retrying
-from mcpchat.core.session import Role, Session
+from mcpchat.core.protocols import ModelChoice, ModelRequest, Retrying
+from mcpchat.engine.context_window import SUMMARISE, Context, view, weight
+from mcpchat.engine.history import sendable
+from mcpchat.engine.session import Role, Session
+from mcpchat.errors import ModelError
 from tests.fakes import FakeToolbox, ScriptedModel, calls, make_gate, remember, says, tool
 
 TOOL = "box__echo"

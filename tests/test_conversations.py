@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from mcpchat.adapters import thread_sqlite
-from mcpchat.adapters.result_store import Results
-from mcpchat.adapters.thread_store import SqlThreads
 from mcpchat.core import events as ev
-from mcpchat.core.approvals import Decision
-from mcpchat.core.bounded import BoundedToolbox
-from mcpchat.core.errors import ModelError, StoreError, UsageError
 from mcpchat.core.events import Event
 from mcpchat.core.messages import AgentSwitch, Compaction, Image, Message, Text, Usage, user
-from mcpchat.core.ports import ModelChoice
-from mcpchat.core.redaction import Secrets
-from mcpchat.core.session import Role, Session
+from mcpchat.core.policy import Decision
+from mcpchat.core.protocols import ModelChoice
 from mcpchat.core.threads import INTERRUPTED, CallRecord, Thread, Wanted, branch, leaves, title_of
-from mcpchat.core.transcript import Transcript
+from mcpchat.engine.session import Role, Session
+from mcpchat.engine.tool_results import BoundedToolbox
+from mcpchat.engine.transcript import Transcript
+from mcpchat.errors import ModelError, StoreError, UsageError
+from mcpchat.threads import sqlite
+from mcpchat.threads.result_store import Results
+from mcpchat.threads.sql_store import SqlThreads
+from mcpchat.util.redaction import Secrets
 from tests.fakes import NO, FakeToolbox, ScriptedAsker, ScriptedModel, calls, make_gate, says, tool
 
 TOOL = "box__echo"
@@ -28,7 +28,7 @@ TOOL = "box__echo"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlThreads]:
-    made = thread_sqlite.open_threads(tmp_path / "threads.db")
+    made = sqlite.open_threads(tmp_path / "threads.db")
     yield made
     made.close()
 
@@ -211,7 +211,7 @@ async def test_a_call_that_was_running_when_mcpchat_died_is_told_as_interrupted(
 async def test_two_that_go_on_with_one_thread_fork_it(store: SqlThreads, tmp_path: Path) -> None:
     first, _ = session(store, says("a"), says("b"), says("c"))
     await first.send("begin")
-    other_store = thread_sqlite.open_threads(tmp_path / "threads.db")
+    other_store = sqlite.open_threads(tmp_path / "threads.db")
     seen: list[Event] = []
     second, _ = session(other_store, says("elsewhere"), says("more"), seen=seen)
     thread = other_store.find(first.transcript.thread.id)
@@ -380,7 +380,7 @@ async def test_a_result_that_could_not_be_written_goes_with_its_message_later(st
 
 def test_results_without_a_database_stay_in_memory(tmp_path: Path) -> None:
     os.symlink("/nowhere", tmp_path / "threads.db")
-    broken = thread_sqlite.open_threads(tmp_path / "threads.db")
+    broken = sqlite.open_threads(tmp_path / "threads.db")
     results = Results(broken, thread=lambda: Thread(id="x"))
     key = results.save("kept for now")
     assert key is not None

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from mcpchat.adapters.demo_model import DemoModel, expression, fill, ranked
 from mcpchat.core.messages import Message, Text, ToolResult, user
-from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest
+from mcpchat.core.protocols import CallStarted, Done, ModelEvent, ModelRequest
 from mcpchat.core.tools import ToolSpec
+from mcpchat.models.demo import DemoModel, expression, fill, ranked
 
 
 def spec(label: str, description: str, required: tuple[str, ...] = (), **properties: Any) -> ToolSpec:

@@ -12,13 +12,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mcpchat.core import dialogue
+from mcpchat.core import jsonl_protocol
 from tests.double import ModelDouble, Reply, chunk, text, tool_call
 
 ODD = str(Path(__file__).with_name("servers") / "odd.py")
 STRANGER = str(Path(__file__).with_name("servers") / "stranger.py")
 BOX = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
-VALID = jsonschema.Draft202012Validator(dialogue.written_schema())
+VALID = jsonschema.Draft202012Validator(jsonl_protocol.written_schema())
 
 
 class Talk:

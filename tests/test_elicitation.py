@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from mcpchat.adapters.schema_check import problem
 from mcpchat.core.elicitation import (
     Answer,
     BadValue,
@@ -20,9 +19,10 @@ from mcpchat.core.elicitation import (
     shown,
 )
 from mcpchat.core.events import Event, Notice
-from mcpchat.core.host import AskingHost
-from mcpchat.core.links import BadAddress, web_address
-from mcpchat.core.ports import ModelChoice, Options
+from mcpchat.core.protocols import ModelChoice, Options
+from mcpchat.engine.server_requests import AskingHost
+from mcpchat.util.json_schema import problem
+from mcpchat.util.urls import BadAddress, web_address
 from tests.fakes import ScriptedAsker, ScriptedModel, says
 
 

@@ -6,13 +6,13 @@ import json
 from msgspec.structs import replace
 
 from mcpchat.core import events as ev
-from mcpchat.core.approvals import Decision, Policy, Question, rules
-from mcpchat.core.errors import StoreError
 from mcpchat.core.messages import Text, ToolCall
-from mcpchat.core.ports import ModelChoice
-from mcpchat.core.session import Role, Session
+from mcpchat.core.policy import Decision, Policy, Question, rules
+from mcpchat.core.protocols import ModelChoice
 from mcpchat.core.tools import Annotations
-from mcpchat.core.turn import Limits
+from mcpchat.engine.session import Role, Session
+from mcpchat.engine.turn import Limits
+from mcpchat.errors import StoreError
 from tests.fakes import (
     NO,
     YES,

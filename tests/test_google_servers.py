@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mcpchat.core.bundled import BUNDLED
+from mcpchat.config.builtin_servers import BUNDLED
 from mcpchat_servers.drive.server import server as drive_server
 from mcpchat_servers.gmail.server import server as gmail_server
 from mcpchat_servers.google.server import GoogleServer

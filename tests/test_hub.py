@@ -11,20 +11,20 @@ from typing import Any, Literal
 
 import pytest
 
-from mcpchat.adapters import mcp_server
-from mcpchat.adapters.mcp_dial import Dialler
-from mcpchat.adapters.mcp_hub import McpHub
-from mcpchat.adapters.schema_cache import SchemaCache, identity
-from mcpchat.adapters.schema_check import problem
-from mcpchat.core.budgets import Budget
-from mcpchat.core.config import ServerConfig, Timeouts
-from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
+from mcpchat.config.schema import ServerConfig, Timeouts
 from mcpchat.core.events import Event, Notice, ServerChanged, ToolProgress
-from mcpchat.core.host import AskingHost
 from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
-from mcpchat.core.redaction import Secrets
 from mcpchat.core.tools import ToolSpec
-from mcpchat.ui.plain import NobodyToAsk
+from mcpchat.engine.server_requests import AskingHost
+from mcpchat.errors import McpChatError, ServerError, SignInNeeded
+from mcpchat.mcp import connection
+from mcpchat.mcp.catalog_cache import SchemaCache, identity
+from mcpchat.mcp.connector import Dialler
+from mcpchat.mcp.hub import McpHub
+from mcpchat.mcp.limits import Budget
+from mcpchat.ui.render.plain import NobodyToAsk
+from mcpchat.util.json_schema import problem
+from mcpchat.util.redaction import Secrets
 from tests.fakes import NoCredentials
 
 MEASURED = tuple(
@@ -79,7 +79,7 @@ def bench(tmp_path: Path) -> Open:
             dialler=Dialler(
                 environ=os.environ | (environ or {}),
                 host=AskingHost(asker or NobodyToAsk(), emit=seen.append, check=problem),
-                load_sdk=lambda: mcp_server,
+                load_sdk=lambda: connection,
                 most_bytes=most_bytes,
                 credentials=credentials or NoCredentials(),
                 secrets=secrets,

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcpchat.core import foreign_threads, thread_json
-from mcpchat.core.context import view
-from mcpchat.core.errors import UsageError
-from mcpchat.core.imported import adopted
 from mcpchat.core.messages import Compaction, Message, Text, user
 from mcpchat.core.threads import Node, Record, Thread
+from mcpchat.engine.context_window import view
+from mcpchat.errors import UsageError
+from mcpchat.threads import document, importers
+from mcpchat.threads.import_checks import adopted
 
 NOW = 1_800_000_000.0
 HIDDEN = "\u200b\u202e\U000e0041"
@@ -116,7 +116,7 @@ SAID = {"author": {"role": "user"}, "content": {"parts": ["x"]}}
 )
 def test_what_is_no_export_is_refused_in_words(value: Any) -> None:
     with pytest.raises(UsageError):
-        list(foreign_threads.threads(value))
+        list(importers.threads(value))
 
 
 def _ours(parts: list[Any], *, role: str = "user") -> list[Any]:
@@ -135,12 +135,10 @@ def _ours(parts: list[Any], *, role: str = "user") -> list[Any]:
 )
 def test_a_thread_of_ours_that_is_none_is_refused_in_words(more: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        thread_json.whole_results(
-            thread_json.read({"type": "mcpchat.thread", "v": 1, "thread": {"id": "ab" * 16}, **more})
-        )
+        document.whole_results(document.read({"type": "mcpchat.thread", "v": 1, "thread": {"id": "ab" * 16}, **more}))
 
 
 def test_a_list_that_has_grown_is_another_conversation() -> None:
     messages = [{"role": "user", "content": f"m{number}"} for number in range(25)]
-    ids = {thread.id for cut in (23, 25) for thread, _ in foreign_threads.threads(messages[:cut])}
+    ids = {thread.id for cut in (23, 25) for thread, _ in importers.threads(messages[:cut])}
     assert len(ids) == 2

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from mcpchat.core import events as ev
-from mcpchat.core.errors import ModelError, UsageError
 from mcpchat.core.events import Event
 from mcpchat.core.messages import Image, Message, Text, ToolResult, Usage, user
-from mcpchat.core.ports import Done, ModelChoice
-from mcpchat.core.repeats import Repeats
-from mcpchat.core.session import Role, Session
-from mcpchat.core.spending import Spending
-from mcpchat.core.structured import AnswerSchema
-from mcpchat.core.turn import Limits
+from mcpchat.core.protocols import Done, ModelChoice
+from mcpchat.core.usage import Spending
+from mcpchat.engine.loop_detection import Repeats
+from mcpchat.engine.session import Role, Session
+from mcpchat.engine.structured_output import AnswerSchema
+from mcpchat.engine.turn import Limits
+from mcpchat.errors import ModelError, UsageError
 from tests.fakes import FakeToolbox, ScriptedAsker, ScriptedModel, calls, make_gate, says, tool
 
 TOOL = "box__echo"

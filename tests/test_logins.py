@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from mcpchat.adapters.file_lock import locked
-from mcpchat.adapters.token_store import FileStore, MemoryStore, Record
-from mcpchat.adapters.vault import LoginEnded, Vault
-from mcpchat.core.config import parse
-from mcpchat.core.errors import ConfigError, ServerError, SignInNeeded, StoreError
-from mcpchat.core.logins import Account, joined, lifetime, login_command, missing, plain_scopes, scope_titles, span
+from mcpchat.auth.account_store import LoginEnded, Vault
+from mcpchat.auth.secret_stores import FileStore, MemoryStore, Record
+from mcpchat.config.schema import parse
+from mcpchat.core.accounts import Account, joined, lifetime, login_command, missing, plain_scopes, scope_titles, span
 from mcpchat.core.messages import Text, ToolResult
-from mcpchat.core.redaction import Secrets
+from mcpchat.errors import ConfigError, ServerError, SignInNeeded, StoreError
+from mcpchat.util.file_lock import locked
+from mcpchat.util.redaction import Secrets
 
 GOOGLE = "https://www.googleapis.com/auth/"
 
@@ -173,11 +173,11 @@ def test_logs_lose_what_only_looks_like_a_secret_and_keep_the_rest() -> None:
 
 
 def test_the_loggers_of_the_libraries_that_tell_all_are_kept_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    from mcpchat.cli import common
+    from mcpchat.cli import options
 
     record = logging.LogRecord("x", logging.DEBUG, "f", 1, "token is %s", ("a-long-secret",), None)
-    common.secrets.add("a-long-secret")
-    assert common._redacting().format(record) == "DEBUG:x:token is [secret]"
+    options.secrets.add("a-long-secret")
+    assert options._redacting().format(record) == "DEBUG:x:token is [secret]"
 
 
 FAULTS = [

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from mcpchat.adapters.loopback import HOST, Expected, Listener, NotTheAnswer, PortTaken, Reply, listening, read_reply
+from mcpchat.auth.loopback import HOST, Expected, Listener, NotTheAnswer, PortTaken, Reply, listening, read_reply
 
 STATE = "the-state-of-this-sign-in"
 EXPECTED = Expected(state=STATE, issuer="https://as.example")

@@ -7,13 +7,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpchat.adapters.openai_chat import ChatCompletions
-from mcpchat.adapters.openai_client import OpenAIClient
-from mcpchat.adapters.openai_model import OpenAIModel
-from mcpchat.core.errors import ModelError
 from mcpchat.core.events import Notice
 from mcpchat.core.messages import File, Image, Message, Text, ToolCall, ToolResult, user
-from mcpchat.core.ports import ModelRequest, Options
+from mcpchat.core.protocols import ModelRequest, Options
+from mcpchat.errors import ModelError
+from mcpchat.models.openai.chat_completions import ChatCompletions
+from mcpchat.models.openai.client import OpenAIClient
+from mcpchat.models.openai.model import OpenAIModel
 from tests.double import DONE, chunk, message_item, response
 from tests.fakes import tool
 from tests.wires import Wire, done_of, events_of, refused, stream

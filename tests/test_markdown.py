@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mcpchat.ui.code import Highlighter
-from mcpchat.ui.live import LiveRegion, as_text, lines_of
-from mcpchat.ui.markdown import THEME, is_settled, parsed, rendered
-from mcpchat.ui.markdown_stream import MarkdownStream
+from mcpchat.ui.markdown.highlight import Highlighter
+from mcpchat.ui.markdown.render import THEME, is_settled, parsed, rendered
+from mcpchat.ui.markdown.stream import MarkdownStream
+from mcpchat.ui.terminal.screen import LiveRegion, as_text, lines_of
 
 PROSE = "Some **bold**, *slanted*, ~~gone~~ and `code` [words](https://example.com/a_b) in a sentence of usual length. "
 DOCUMENTS = {

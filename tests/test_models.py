@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from mcpchat.adapters import prices
-from mcpchat.adapters.model_list import window
-from mcpchat.app import Models, Paths, Setup
-from mcpchat.app.models import Reached
-from mcpchat.core import config
-from mcpchat.core.config import PriceConfig
-from mcpchat.core.errors import ConfigError, NoModel, UsageError
+from mcpchat.config import schema
+from mcpchat.config.run import Paths, Setup
+from mcpchat.config.schema import PriceConfig
 from mcpchat.core.messages import Usage
-from mcpchat.core.ports import ModelChoice, Options
+from mcpchat.core.protocols import ModelChoice, Options
+from mcpchat.errors import ConfigError, NoModel, UsageError
+from mcpchat.models import pricing
+from mcpchat.models.context_sizes import window
+from mcpchat.models.selection import Models, Reached
 from tests.double import ModelDouble
 
 HERE = Path("/nowhere")
@@ -22,7 +22,7 @@ HERE = Path("/nowhere")
 
 def models(text: str = "", *, priced: bool = False, **environ: str) -> Models:
     setup = Setup(
-        config=config.parse(text, "c.toml"),
+        config=schema.parse(text, "c.toml"),
         environ=environ,
         paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE),
     )
@@ -151,16 +151,16 @@ USAGE = Usage(input=1000, output=100, cached=400)
 
 
 def test_prices_are_known_at_their_provider_alone() -> None:
-    known = prices.known(USAGE, model="gpt-4o", base_url=OPENAI)
+    known = pricing.known(USAGE, model="gpt-4o", base_url=OPENAI)
     assert known is not None
     assert 0 < known < 0.01
-    assert prices.known(USAGE, model="gpt-4o", base_url="http://127.0.0.1:9/v1/") is None
-    assert prices.known(USAGE, model="no-such-model", base_url=OPENAI) is None
+    assert pricing.known(USAGE, model="gpt-4o", base_url="http://127.0.0.1:9/v1/") is None
+    assert pricing.known(USAGE, model="no-such-model", base_url=OPENAI) is None
 
 
 async def test_a_price_of_the_config_counts_what_was_cached_apart() -> None:
     price = PriceConfig(input=2.0, cached=1.0, output=10.0)
-    assert prices.configured(USAGE, price) == pytest.approx((600 * 2 + 400 * 1 + 100 * 10) / 1e6)
+    assert pricing.configured(USAGE, price) == pytest.approx((600 * 2 + 400 * 1 + 100 * 10) / 1e6)
     text = '[model]\nbase_url = "http://127.0.0.1:9/v1"\nname = "m"\nprice = { input = 1, output = 2 }\n'
     choice = await models(text, priced=True).choose(None)
     assert choice.price is not None
@@ -168,9 +168,9 @@ async def test_a_price_of_the_config_counts_what_was_cached_apart() -> None:
 
 
 def test_windows_of_known_models_are_known_elsewhere_too_but_not_on_this_machine() -> None:
-    assert prices.window(model="gpt-4o", base_url="https://gateway.example.com/v1/", elsewhere=True) == 128_000
-    assert prices.window(model="gpt-4o", base_url="http://127.0.0.1:9/v1/", elsewhere=False) is None
-    assert prices.window(model="no-such-model", base_url=OPENAI, elsewhere=True) is None
+    assert pricing.window(model="gpt-4o", base_url="https://gateway.example.com/v1/", elsewhere=True) == 128_000
+    assert pricing.window(model="gpt-4o", base_url="http://127.0.0.1:9/v1/", elsewhere=False) is None
+    assert pricing.window(model="no-such-model", base_url=OPENAI, elsewhere=True) is None
 
 
 DOCUMENTED = re.findall(r"```toml\n(.*?)```", Path("docs/models.md").read_text(), re.DOTALL)
@@ -206,7 +206,7 @@ async def test_the_documented_entry_of_each_server_works_as_it_stands(name: str)
 
 def test_every_piece_of_config_in_the_docs_is_one() -> None:
     for block in DOCUMENTED:
-        config.parse(block if "[" in block else f"[model]\n{block}", "docs")
+        schema.parse(block if "[" in block else f"[model]\n{block}", "docs")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
 async def test_a_limit_of_cost_holds_for_the_model_that_is_switched_to() -> None:
     text = '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nprice = { input = 1, output = 1 }\n[model.free]\nbase_url = "http://127.0.0.1:2/v1"\n'
     setup = Setup(
-        config=config.parse(text, "c.toml"), environ={}, paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE)
+        config=schema.parse(text, "c.toml"), environ={}, paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE)
     )
     found = Models(setup, must_be_priced=True)
     await found.choose("m")

@@ -7,11 +7,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpchat.adapters.openai_chat import to_wire
-from mcpchat.core.errors import ModelError
 from mcpchat.core.events import ReasoningDelta, TextDelta
 from mcpchat.core.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage, error_result, user
-from mcpchat.core.ports import CallStarted, Done, ModelEvent, ModelRequest, Options, Retrying
+from mcpchat.core.protocols import CallStarted, Done, ModelEvent, ModelRequest, Options, Retrying
+from mcpchat.errors import ModelError
+from mcpchat.models.openai.chat_completions import to_wire
 from tests.double import DONE, chunk
 from tests.fakes import tool
 from tests.wires import REQUEST, Wire, refused, stream

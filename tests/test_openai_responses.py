@@ -15,7 +15,7 @@ from mcpchat.core.messages import (
     error_result,
     user,
 )
-from mcpchat.core.ports import CallStarted, Done, ModelRequest, Options
+from mcpchat.core.protocols import CallStarted, Done, ModelRequest, Options
 from tests.double import call_item, event, message_item, reasoning_item, response
 from tests.fakes import tool
 from tests.wires import LOCAL, REQUEST, Wire, done_of, events_of, stream

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mcpchat.core.approvals import Policy, rules
 from mcpchat.core.patterns import read_pattern
+from mcpchat.core.policy import Policy, rules
 from tests.fakes import tool
 
 WRITE = tool("write", read_only=False)

@@ -3,11 +3,11 @@
 from typing import Any
 
 from mcpchat.core.catalog import Catalog, ServerInfo
-from mcpchat.core.errors import Denied, StoreError
 from mcpchat.core.events import Event, Notice
-from mcpchat.core.pinned import PinnedToolbox
-from mcpchat.core.pins import Pins, agreed, changes, pinned
 from mcpchat.core.tools import ToolSpec
+from mcpchat.errors import Denied, StoreError
+from mcpchat.permissions.pinned_toolbox import PinnedToolbox
+from mcpchat.permissions.pins import Pins, agreed, changes, pinned
 from tests.fakes import FakeToolbox, MemoryPins, ScriptedAsker, tool
 
 ECHO, WRITE = tool("echo"), tool("write", read_only=False)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mcpchat.adapters.schema_cache import identity
-from mcpchat.core.config import ServerConfig, Timeouts
+from mcpchat.config.schema import ServerConfig, Timeouts
 from mcpchat.core.elicitation import Answer, Form
-from mcpchat.core.errors import Denied, ServerError, ToolFailed
 from mcpchat.core.events import Notice, ToolProgress
 from mcpchat.core.messages import Text
+from mcpchat.errors import Denied, ServerError, ToolFailed
+from mcpchat.mcp.catalog_cache import identity
 from tests.fakes import ScriptedAsker
 from tests.test_hub import SERVERS, Open, bench, odd, remote
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from mcpchat.adapters import provider_oauth
-from mcpchat.adapters.consent import Consent
-from mcpchat.adapters.provider_oauth import Provider, Token
-from mcpchat.adapters.vault import LoginEnded
-from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
-from mcpchat.core.redaction import Secrets
+from mcpchat.auth.account_store import LoginEnded
+from mcpchat.auth.consent import Consent
+from mcpchat.auth.providers import oauth
+from mcpchat.auth.providers.oauth import Provider, Token
+from mcpchat.errors import McpChatError, ServerError, SignInNeeded
+from mcpchat.util.redaction import Secrets
 from tests.sign_in import certificates
 
 
@@ -95,7 +95,7 @@ TROUBLE = [400, 403, 404, 429, 500, 502, 503, 520]
 async def test_junk_for_a_refresh_keeps_the_login(endpoint: Endpoint, said: object) -> None:
     answer(endpoint, said)
     record = {"refresh_token": "the-refresh-token"}
-    outcome = await settled(provider_oauth.refreshed(provider(endpoint), record, ("a",)))
+    outcome = await settled(oauth.refreshed(provider(endpoint), record, ("a",)))
     if isinstance(outcome, McpChatError):
         assert not isinstance(outcome, LoginEnded), outcome.message
         assert "the-refresh-token" not in outcome.message + outcome.hint
@@ -120,7 +120,7 @@ async def test_an_answer_that_says_nothing_of_the_login_is_trouble(
 ) -> None:
     answer(endpoint, body, status)
     with pytest.raises(ServerError, match="the login is kept as it is"):
-        await provider_oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
+        await oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
 
 
 REFUSALS = [
@@ -135,7 +135,7 @@ REFUSALS = [
 async def test_a_refusal_is_told_in_words(endpoint: Endpoint, code: str, kind: type[Exception], words: str) -> None:
     answer(endpoint, {"error": code, "error_description": "because \x1b[31m"}, 400)
     with pytest.raises(kind, match=words) as caught:
-        await provider_oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
+        await oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
     assert "\x1b" not in str(caught.value)
 
 
@@ -143,16 +143,16 @@ async def test_a_redirect_takes_no_token_elsewhere(endpoint: Endpoint) -> None:
     endpoint.headers = {"Location": f"{endpoint.url.replace('127.0.0.1', 'localhost')}/t"}
     answer(endpoint, b"", 307)
     with pytest.raises(McpChatError):
-        await provider_oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
+        await oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
     assert len(endpoint.seen) == 1
 
 
 async def test_a_rotated_refresh_token_is_kept_with_its_access_token(endpoint: Endpoint) -> None:
     answer(endpoint, {**GOOD, "refresh_token": "r2"})
-    renewed, token = await provider_oauth.refreshed(provider(endpoint), {"refresh_token": "r1"}, ("a", "b"))
+    renewed, token = await oauth.refreshed(provider(endpoint), {"refresh_token": "r1"}, ("a", "b"))
     assert renewed["refresh_token"] == "r2"
-    assert provider_oauth.kept_token(renewed, ("a", "b")) == token
-    assert provider_oauth.kept_token(renewed, ("a",)) is None
+    assert oauth.kept_token(renewed, ("a", "b")) == token
+    assert oauth.kept_token(renewed, ("a",)) is None
 
 
 class Screen:
@@ -197,22 +197,22 @@ async def test_junk_for_a_code_signs_nobody_in_by_accident(endpoint: Endpoint, s
 
 async def signed_in(endpoint: Endpoint) -> dict[str, Any]:
     consent = Consent(screen=Screen(), open_page=None, patience=20)
-    return await provider_oauth.sign_in(provider(endpoint), ("a",), consent, Secrets())
+    return await oauth.sign_in(provider(endpoint), ("a",), consent, Secrets())
 
 
 async def test_a_login_of_one_token_lasts_as_long_as_that(endpoint: Endpoint) -> None:
     answer(endpoint, {**GOOD, "scope": "a,b"})
     record = await signed_in(endpoint)
-    token = provider_oauth.kept_token(record, ("a",))
+    token = oauth.kept_token(record, ("a",))
     assert token is not None
     assert (token.value, token.over, record["granted"]) == ("an-access-token", False, ["a", "b"])
     assert not token.near_its_end
     assert Token(value="x", expires=1.0).over
     with pytest.raises(SignInNeeded, match="does not renew itself") as refused:
-        await provider_oauth.refreshed(provider(endpoint), record, ("a",))
+        await oauth.refreshed(provider(endpoint), record, ("a",))
     assert not isinstance(refused.value, LoginEnded)
     with pytest.raises(LoginEnded):
-        await provider_oauth.refreshed(provider(endpoint), {**record, "expires_at": 1.0}, ("a",))
+        await oauth.refreshed(provider(endpoint), {**record, "expires_at": 1.0}, ("a",))
 
 
 @pytest.mark.parametrize("claims", [b"[]", b"{", b"[" * 100_000, b'{"email": 5}'])

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpchat.core import events as ev
-from mcpchat.core.discretion import Discreet
 from mcpchat.core.messages import Message, Text, ToolCall
-from mcpchat.core.redaction import REDACTED, RedactedStream, Secrets
+from mcpchat.engine.event_redaction import Discreet
+from mcpchat.util.redaction import REDACTED, RedactedStream, Secrets
 
 OURS = 'pa/ss+"wörd"-1234'
 TOKENS = [

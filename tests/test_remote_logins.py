@@ -15,9 +15,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpchat.adapters.mcp_discovery import Challenge, challenge, discover
-from mcpchat.adapters.oauth_http import MOST_BYTES, Guarded
-from mcpchat.core.errors import McpChatError, ServerError, SignInNeeded
+from mcpchat.auth.mcp.discovery import Challenge, challenge, discover
+from mcpchat.auth.mcp.guarded_http import MOST_BYTES, Guarded
+from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 from tests.conformance_client import calls as several
 from tests.double import ModelDouble, text, tool_call
 from tests.sign_in import MCPCHAT, NODE, Authorization, Desk, authorization, python_server

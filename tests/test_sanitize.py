@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcpchat.core.sanitize import clean, one_line, revealed, visible
+from mcpchat.util.sanitize import clean, one_line, revealed, visible
 
 RIGHT = [
     "plain\ttext\nlines",

@@ -6,9 +6,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mcpchat.adapters.schema_check import problem
-from mcpchat.core.model_schema import object_schema
+from mcpchat.core.tool_schema import object_schema
 from mcpchat.core.tools import ToolSpec, given
+from mcpchat.util.json_schema import problem
 
 
 def test_a_plain_object_schema_stays_as_it_is() -> None:

@@ -11,21 +11,22 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text as Words
 
-from mcpchat.adapters.local_models import LocalServer
-from mcpchat.app.models import without_a_model
-from mcpchat.core.attach import file_mentions
+from mcpchat.cli.help_texts import TEXTS
 from mcpchat.core.events import Event, MessageAdded, ReasoningDelta, TextDelta, ToolFinished, ToolStarted, TurnFinished
 from mcpchat.core.messages import Image, Message, Text, ToolCall, ToolResult, Usage
-from mcpchat.core.ports import ServerStatus
-from mcpchat.help_texts import TEXTS
-from mcpchat.ui import images, status, tool_lines
-from mcpchat.ui.commands import COMMANDS
-from mcpchat.ui.complete import Suggestion, likely, suggest
-from mcpchat.ui.completer import files
-from mcpchat.ui.keys import Early
-from mcpchat.ui.live import Hanging, lines_of
-from mcpchat.ui.markdown import THEME
-from mcpchat.ui.spoken import SpokenRenderer
+from mcpchat.core.protocols import ServerStatus
+from mcpchat.engine.mentions import file_mentions
+from mcpchat.models.local_discovery import LocalServer
+from mcpchat.models.selection import without_a_model
+from mcpchat.ui.chat import status_bar
+from mcpchat.ui.chat.commands import COMMANDS
+from mcpchat.ui.chat.completer import files
+from mcpchat.ui.chat.completion import Suggestion, likely, suggest
+from mcpchat.ui.markdown.render import THEME
+from mcpchat.ui.prompts.keys import Early
+from mcpchat.ui.render import images, tool_lines
+from mcpchat.ui.render.accessible import SpokenRenderer
+from mcpchat.ui.terminal.screen import Hanging, lines_of
 
 
 def started(arguments: str = "{}", **more: str) -> ToolStarted:
@@ -79,7 +80,7 @@ def test_the_status_line_leaves_out_what_matters_least() -> None:
     )
 
     def line(width: int) -> str:
-        return status.line(
+        return status_bar.line(
             width,
             model="gpt-5.5",
             agent="mail",

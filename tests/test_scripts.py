@@ -15,14 +15,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mcpchat.core import dialogue
+from mcpchat.core import jsonl_protocol
 from tests.double import ModelDouble, Reply, chunk, error, text, tool_call
 
 SERVERS = Path(__file__).with_name("servers")
 BOX = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{SERVERS / "odd.py"}"]\n'
 FILES = f'[servers.files]\ncommand = "{sys.executable}"\nargs = ["{SERVERS / "contents.py"}"]\ntrust = true\n'
-EVENT = jsonschema.Draft202012Validator(dialogue.written_schema())
-ANSWER = jsonschema.Draft202012Validator(dialogue.answer_schema())
+EVENT = jsonschema.Draft202012Validator(jsonl_protocol.written_schema())
+ANSWER = jsonschema.Draft202012Validator(jsonl_protocol.answer_schema())
 DOCS = Path(__file__).parent.parent / "docs"
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 

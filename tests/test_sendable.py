@@ -9,9 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpchat.core.context import view
-from mcpchat.core.errors import McpChatError, ServerError
-from mcpchat.core.history import UNANSWERED, sendable
 from mcpchat.core.messages import (
     Compaction,
     Message,
@@ -22,9 +19,12 @@ from mcpchat.core.messages import (
     error_result,
     user,
 )
-from mcpchat.core.ports import ModelChoice, ModelRequest, Options
-from mcpchat.core.session import Role, Session
-from mcpchat.core.turn import Limits
+from mcpchat.core.protocols import ModelChoice, ModelRequest, Options
+from mcpchat.engine.context_window import view
+from mcpchat.engine.history import UNANSWERED, sendable
+from mcpchat.engine.session import Role, Session
+from mcpchat.engine.turn import Limits
+from mcpchat.errors import McpChatError, ServerError
 from tests import strict
 from tests.double import DONE, call_item, chunk, event, message_item, reasoning_item, response
 from tests.fakes import FakeToolbox, calls, make_gate, tool

@@ -19,7 +19,7 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_importing_the_command_line_loads_nothing_heavy() -> None:
-    assert loaded_by("import mcpchat.cli").isdisjoint(HEAVY)
+    assert loaded_by("import mcpchat.cli.main").isdisjoint(HEAVY)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["ask", "--help"], ["config", "init", "-h"]])
@@ -29,7 +29,7 @@ def test_help_and_version_need_not_even_a_parser(words: list[str]) -> None:
 
 
 def test_listing_known_tools_and_asking_the_demo_without_a_tool_leave_the_sdks_alone() -> None:
-    run = "from mcpchat import cli\nassert cli.run({}) == 0"
+    run = "from mcpchat.cli import main\nassert main.run({}) == 0"
     loaded_by(run.format(["tools"]))  # fills the cache
     assert loaded_by(run.format(["tools", "--format", "json"])).isdisjoint(
         {"openai", "mcp", "prompt_toolkit", "keyring"}
@@ -44,7 +44,7 @@ def test_a_question_to_a_model_leaves_the_mcp_sdk_alone_while_the_tools_are_know
     with ModelDouble() as double:
         code = (
             f"import os; os.environ |= {{'OPENAI_BASE_URL': '{double.base_url}', 'MCPCHAT_MODEL': 'm'}}\n"
-            "from mcpchat import cli\nassert cli.run(['{}']) == 0"
+            "from mcpchat.cli import main\nassert main.run(['{}']) == 0"
         )
         loaded_by(code.replace("'{}'", "'tools'"))
         assert loaded_by(code.replace("'{}'", "'ask', 'hello'")).isdisjoint({"mcp", "prompt_toolkit", "rich"})
@@ -52,10 +52,10 @@ def test_a_question_to_a_model_leaves_the_mcp_sdk_alone_while_the_tools_are_know
 
 def test_the_prompt_is_there_before_the_sdks_are() -> None:
     assert loaded_by(
-        "import mcpchat.cli.chatting, mcpchat.ui.bottom, mcpchat.ui.completer, mcpchat.ui.asker"
+        "import mcpchat.cli.commands.chat, mcpchat.ui.terminal.prompt_screen, mcpchat.ui.chat.completer, mcpchat.ui.prompts.dialog"
     ).isdisjoint({"openai", "mcp", "mcp_types", "keyring", "google", "pydantic", "httpx2"})
     chosen = (
-        "import asyncio, pathlib\nfrom mcpchat.app import Models, Setup, Paths\nfrom mcpchat.core.config import Config\n"
+        "import asyncio, pathlib\nfrom mcpchat.config.run import Paths, Setup\nfrom mcpchat.config.schema import Config\nfrom mcpchat.models.selection import Models\n"
         "setup = Setup(config=Config(), environ={'OPENAI_BASE_URL': 'http://127.0.0.1:9/v1'}, paths=Paths(*[pathlib.Path('.')] * 4))\n"
         "models = Models(setup, at_ease=True)\nprint(asyncio.run(models.choose('m')).at)"
     )

@@ -11,10 +11,6 @@ from typing import Any
 
 import pytest
 
-from mcpchat.adapters import thread_postgres, thread_sqlite
-from mcpchat.adapters.thread_store import SqlThreads
-from mcpchat.core.approvals import Decision
-from mcpchat.core.errors import StoreError, ThreadMoved, UsageError
 from mcpchat.core.messages import (
     Compaction,
     File,
@@ -28,7 +24,11 @@ from mcpchat.core.messages import (
     Usage,
     user,
 )
+from mcpchat.core.policy import Decision
 from mcpchat.core.threads import CallRecord, Entry, Node, Record, Thread, Wanted, branch, leaves, new_id
+from mcpchat.errors import StoreError, ThreadMoved, UsageError
+from mcpchat.threads import postgres, sqlite
+from mcpchat.threads.sql_store import SqlThreads
 from tests.crashes import crash
 from tests.postgres import Postgres
 
@@ -76,12 +76,12 @@ def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         url = server.url(server.new())
 
         def opened() -> SqlThreads:
-            made.append(thread_postgres.open_threads(url))
+            made.append(postgres.open_threads(url))
             return made[-1]
     else:
 
         def opened() -> SqlThreads:
-            made.append(thread_sqlite.open_threads(tmp_path / "data" / "threads.db"))
+            made.append(sqlite.open_threads(tmp_path / "data" / "threads.db"))
             return made[-1]
 
     yield opened
@@ -426,7 +426,7 @@ def test_every_thread_is_named_also_when_they_change_meanwhile(store: SqlThreads
 
 
 def test_the_file_and_what_sqlite_keeps_beside_it_are_for_their_owner_alone(tmp_path: Path) -> None:
-    store = thread_sqlite.open_threads(tmp_path / "new" / "threads.db")
+    store = sqlite.open_threads(tmp_path / "new" / "threads.db")
     begun(store)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
     assert modes == {"threads.db": 0o600, "threads.db-wal": 0o600, "threads.db-shm": 0o600}
@@ -434,10 +434,10 @@ def test_the_file_and_what_sqlite_keeps_beside_it_are_for_their_owner_alone(tmp_
     store.close()
     (tmp_path / "link.db").symlink_to(tmp_path / "new" / "threads.db")
     with pytest.raises(StoreError, match="symbolic link"):
-        thread_sqlite.open_threads(tmp_path / "link.db").latest()
+        sqlite.open_threads(tmp_path / "link.db").latest()
 
 
-@pytest.mark.parametrize("version", range(1, len(thread_sqlite.MIGRATIONS) + 1))
+@pytest.mark.parametrize("version", range(1, len(sqlite.MIGRATIONS) + 1))
 def test_a_file_of_every_shipped_version_is_brought_to_the_newest(tmp_path: Path, version: int) -> None:
     import sqlite3
 
@@ -445,17 +445,17 @@ def test_a_file_of_every_shipped_version_is_brought_to_the_newest(tmp_path: Path
     with sqlite3.connect(path) as old:
         old.executescript((Path(__file__).parent / "threads" / f"v{version}.sql").read_text())
     old.close()
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     (thread,) = store.recent(Wanted(), 9)
     assert (thread.title, thread.agent, thread.head) == ("Größe", "mail", 5)
     assert [node.message for node in store.nodes(thread)] == list(EVERYTHING)
     assert [hit.number for one in store.search(Wanted(tools=("box.*",)), "grosse", 9) for hit in one.hits] == [1]
-    assert store._db.run("PRAGMA user_version") == [(len(thread_sqlite.MIGRATIONS),)]
+    assert store._db.run("PRAGMA user_version") == [(len(sqlite.MIGRATIONS),)]
     store.close()
 
 
 def test_a_full_disk_is_told_and_nothing_is_half_written(tmp_path: Path) -> None:
-    store = thread_sqlite.open_threads(tmp_path / "threads.db")
+    store = sqlite.open_threads(tmp_path / "threads.db")
     thread = begun(store, "kept")
     (pages,) = store._db.run("PRAGMA page_count")[0]
     store._db.run(f"PRAGMA max_page_count = {pages + 2}")
@@ -471,7 +471,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(tmp_path: Path) -> None
 @pytest.mark.parametrize("seed", range(6))
 def test_a_damaged_file_is_set_aside_and_what_can_be_read_of_it_goes_on(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "threads.db"
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     before = {begun(store, *[f"word{n} {m} " + "x" * 200 for m in range(20)], title=f"t{n}").id for n in range(30)}
     store.close()
     whole = path.read_bytes()
@@ -482,7 +482,7 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_of_it_goes_on(tmp_path
         torn[at : at + 4096] = dice.randbytes(4096)
     path.write_bytes(torn)
     told: list[str] = []
-    store = thread_sqlite.open_threads(path, told.append)
+    store = sqlite.open_threads(path, told.append)
     store.check()
     found = store.recent(Wanted(), 100)
     for thread in found:
@@ -499,7 +499,7 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_of_it_goes_on(tmp_path
     assert len({thread.id for thread in found} & before) > 20
     store.close()
     told.clear()
-    assert thread_sqlite.open_threads(path, told.append).latest() is not None
+    assert sqlite.open_threads(path, told.append).latest() is not None
     assert told == []
 
 
@@ -507,7 +507,7 @@ def test_a_file_that_is_no_database_is_set_aside_too(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     path.write_bytes(b"this is no database, but somebody may want it" * 500)
     told: list[str] = []
-    store = thread_sqlite.open_threads(path, told.append)
+    store = sqlite.open_threads(path, told.append)
     assert begun(store).head == 1
     assert "0 threads" in told[0]
     (aside,) = tmp_path.glob("threads.damaged-*.db")
@@ -527,7 +527,7 @@ def _torn(path: Path, *, pages: int = 2, seed: int = 1) -> bytes:
 
 
 def _many(path: Path, count: int = 40) -> set[str]:
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     made = {begun(store, *[f"word{n} {m} " + "x" * 300 for m in range(20)], title=f"t{n}").id for n in range(count)}
     store.close()
     return made
@@ -539,13 +539,13 @@ def test_of_many_who_meet_the_damage_one_repairs_it_and_all_write_into_what_it_m
     torn = _torn(path)
 
     def work() -> None:
-        store = thread_sqlite.open_threads(path)
+        store = sqlite.open_threads(path)
         for number in range(5):
             store.check()
             begun(store, f"by {os.getpid()} {number}", title="after")
 
     assert _forked([work] * 4) == [0] * 4
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     assert len([one for one in store.recent(Wanted(), 1000) if one.title == "after"]) == 20
     (aside,) = tmp_path.glob("threads.damaged-*.db")
     assert aside.read_bytes() == torn
@@ -555,11 +555,11 @@ def test_of_many_who_meet_the_damage_one_repairs_it_and_all_write_into_what_it_m
 def test_who_has_it_open_while_it_is_repaired_goes_on_in_the_new_file(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     _many(path)
-    first = thread_sqlite.open_threads(path)
+    first = sqlite.open_threads(path)
     thread = begun(first, "before")
     first._db.run("PRAGMA wal_checkpoint(TRUNCATE)")
     _torn(path)
-    other = thread_sqlite.open_threads(path)
+    other = sqlite.open_threads(path)
     other.check()
     first.append(first.find(thread.id), 1, [entry("after")])
     assert texts(other, thread) == ["before", "after"]
@@ -575,12 +575,12 @@ def test_killed_in_the_middle_of_a_repair_nothing_is_lost(tmp_path: Path) -> Non
     for _ in range(15):
         pid = os.fork()
         if pid == 0:
-            thread_sqlite.open_threads(path).check()
+            sqlite.open_threads(path).check()
             os._exit(0)
         time.sleep(dice.random() * 0.08)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     store.check()
     assert len(before & set(store.ids())) > 35
     store.close()
@@ -597,12 +597,12 @@ def test_a_repair_without_room_changes_nothing(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(torn) // 3, len(torn) // 3))
         with pytest.raises(StoreError, match="cannot be repaired"):
-            thread_sqlite.open_threads(path).check()
+            sqlite.open_threads(path).check()
 
     assert _forked([work]) == [0]
     assert path.read_bytes() == torn
     assert not list(tmp_path.glob("*damaged*"))
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     store.check()
     assert len(before & set(store.ids())) > 35
     store.close()
@@ -613,14 +613,14 @@ def test_a_flipped_bit_in_the_first_bytes_loses_nothing(tmp_path: Path) -> None:
     before = _many(path, 5)
     path.write_bytes(b"SQLitf" + path.read_bytes()[6:])
     told: list[str] = []
-    store = thread_sqlite.open_threads(path, told.append)
+    store = sqlite.open_threads(path, told.append)
     assert set(store.ids()) == before
     assert "5 threads with 100 messages" in told[0]
     store.close()
 
 
 def test_a_message_that_cannot_be_read_hides_none_of_the_others(tmp_path: Path) -> None:
-    store = thread_sqlite.open_threads(tmp_path / "threads.db")
+    store = sqlite.open_threads(tmp_path / "threads.db")
     thread = begun(store, "one", "two", "three", "four")
     store._db.run("UPDATE nodes SET body = 'no JSON' WHERE number = 2")
     store._db.run("UPDATE nodes SET body = CAST(X'7B22FF' AS TEXT) WHERE number = 4")
@@ -630,7 +630,7 @@ def test_a_message_that_cannot_be_read_hides_none_of_the_others(tmp_path: Path) 
 
 
 def test_what_is_deleted_stands_nowhere_in_the_files(tmp_path: Path) -> None:
-    store = thread_sqlite.open_threads(tmp_path / "threads.db")
+    store = sqlite.open_threads(tmp_path / "threads.db")
     begun(store, *["something else"] * 50)
     thread = begun(store, *["the xylophonequark " + "y" * 100] * 50, title="xylophonequark")
     assert any(b"xylophonequark" in file.read_bytes() for file in tmp_path.iterdir())
@@ -641,15 +641,15 @@ def test_what_is_deleted_stands_nowhere_in_the_files(tmp_path: Path) -> None:
 
 def test_a_file_that_is_only_read_has_nothing_done_to_it(tmp_path: Path) -> None:
     path = tmp_path / "old" / "threads.db"
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     thread = begun(store, "said")
-    beside = thread_sqlite.open_to_read(path)  # also while somebody talks
+    beside = sqlite.open_to_read(path)  # also while somebody talks
     assert texts(beside, thread) == ["said"]
     beside.close()
     store.close()
     path.parent.chmod(0o555)
     before = path.read_bytes()
-    reading = thread_sqlite.open_to_read(path)
+    reading = sqlite.open_to_read(path)
     assert texts(reading, thread) == ["said"]
     reading.close()
     assert (path.read_bytes(), list(path.parent.iterdir())) == (before, [path])
@@ -658,14 +658,14 @@ def test_a_file_that_is_only_read_has_nothing_done_to_it(tmp_path: Path) -> None
 
 def test_a_log_without_its_database_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     begun(store, "in the log")
     log = (tmp_path / "threads.db-wal").read_bytes()
     store.close()
     path.write_bytes(b"")
     (tmp_path / "threads.db-wal").write_bytes(log)
     told: list[str] = []
-    store = thread_sqlite.open_threads(path, told.append)
+    store = sqlite.open_threads(path, told.append)
     assert store.ids() == []
     (aside,) = tmp_path.glob("threads.damaged-*-wal")
     assert aside.read_bytes() == log
@@ -675,7 +675,7 @@ def test_a_log_without_its_database_is_set_aside(tmp_path: Path) -> None:
 
 def test_damage_that_is_met_while_writing_is_repaired_and_the_message_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     for number in range(20):
         thread = begun(store, *["x" * 300] * 20, title=f"t{number}")
     store.close()
@@ -684,7 +684,7 @@ def test_damage_that_is_met_while_writing_is_repaired_and_the_message_is_kept(tm
         torn[at : at + 4096] = bytes(4096)
     path.write_bytes(torn)
     told: list[str] = []
-    store = thread_sqlite.open_threads(path, told.append)
+    store = sqlite.open_threads(path, told.append)
     try:
         store.append(thread, thread.head, [entry("after")])
     except ThreadMoved:  # it could not be saved: whoever talks in it has it in memory, and forks
@@ -703,12 +703,12 @@ def test_killed_at_any_point_a_thread_loads_and_has_lost_at_most_the_message_in_
 
 def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
-    thread = begun(thread_sqlite.open_threads(path))
+    thread = begun(sqlite.open_threads(path))
     pid = os.fork()
     if pid == 0:
-        store = thread_sqlite.open_threads(path)
+        store = sqlite.open_threads(path)
         with store._db.writing():
             store._db.run("UPDATE threads SET head = 77")
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert texts(thread_sqlite.open_threads(path), thread) == ["hello"]
+    assert texts(sqlite.open_threads(path), thread) == ["hello"]

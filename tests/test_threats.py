@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcpchat.core.config import AgentConfig, Config, SandboxConfig, ServerConfig, Timeouts
-from mcpchat.core.projects import Project, shown
+from mcpchat.config.project import Project, shown
+from mcpchat.config.schema import AgentConfig, Config, SandboxConfig, ServerConfig, Timeouts
 from tests.double import ModelDouble, error, text, tool_call
 from tests.strangers import ODD, SAY, STRANGER, TURN, StrangeBox, changed
 from tests.terminal import Terminal

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from mcpchat.core import events as ev
-from mcpchat.core.approvals import Decision, Policy, rules
-from mcpchat.core.errors import ModelError, ServerError
 from mcpchat.core.events import Event
 from mcpchat.core.messages import Message, Text, Usage, error_result, user
-from mcpchat.core.ports import CallStarted, ModelChoice, Retrying
-from mcpchat.core.session import Role, Session
+from mcpchat.core.policy import Decision, Policy, rules
+from mcpchat.core.protocols import CallStarted, ModelChoice, Retrying
 from mcpchat.core.threads import Record
-from mcpchat.core.turn import Limits
+from mcpchat.engine.session import Role, Session
+from mcpchat.engine.turn import Limits
+from mcpchat.errors import ModelError, ServerError
 from tests.fakes import NO, YES, FakeToolbox, ScriptedAsker, ScriptedModel, calls, make_gate, open_calls, says, tool
 
 TOOL = "box__echo"

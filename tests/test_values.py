@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from mcpchat.core import events as ev
-from mcpchat.core.approvals import Decision
 from mcpchat.core.events import Event
 from mcpchat.core.messages import (
     AgentSwitch,
@@ -24,8 +23,9 @@ from mcpchat.core.messages import (
     result_text,
     user,
 )
-from mcpchat.core.sanitize import clean, one_line
+from mcpchat.core.policy import Decision
 from mcpchat.core.threads import CallRecord, Record
+from mcpchat.util.sanitize import clean, one_line
 from tests.fakes import open_calls
 
 CALL = ToolCall(id="c", name="a__b", arguments="{}")

@@ -6,11 +6,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpchat.adapters.sse import EventTooLong, event_data
-from mcpchat.core.errors import ModelError
 from mcpchat.core.events import ReasoningDelta, TextDelta
 from mcpchat.core.messages import Usage
-from mcpchat.core.ports import Done, Retrying
+from mcpchat.core.protocols import Done, Retrying
+from mcpchat.errors import ModelError
+from mcpchat.models.openai.sse import EventTooLong, event_data
 from tests.double import DONE, call_item, chunk, event, message_item, reasoning_item, response
 from tests.wires import SSE, Wire, done_of, events_of, stream
 

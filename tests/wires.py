@@ -6,12 +6,12 @@ from typing import Any
 
 import httpx2
 
-from mcpchat.adapters.openai_chat import ChatCompletions
-from mcpchat.adapters.openai_client import OpenAIClient
-from mcpchat.adapters.openai_model import OpenAIModel
-from mcpchat.adapters.openai_responses import Responses
 from mcpchat.core.messages import user
-from mcpchat.core.ports import Done, ModelEvent, ModelRequest
+from mcpchat.core.protocols import Done, ModelEvent, ModelRequest
+from mcpchat.models.openai.chat_completions import ChatCompletions
+from mcpchat.models.openai.client import OpenAIClient
+from mcpchat.models.openai.model import OpenAIModel
+from mcpchat.models.openai.responses import Responses
 from tests.fakes import tool
 
 SSE = {"content-type": "text/event-stream"}

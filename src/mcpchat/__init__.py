@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mcpchat.version import __version__
 
 if TYPE_CHECKING:
-    from mcpchat.library import (
+    from mcpchat import errors
+    from mcpchat.api import (
         Answer,
         Asker,
         Audio,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         ToolResult,
         Usage,
         Visit,
-        errors,
         events,
         open_session,
     )
@@ -45,5 +45,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("mcpchat.library"), name)
+        return getattr(import_module("mcpchat.api"), name)
     raise AttributeError(f"module 'mcpchat' has no attribute {name!r}")

@@ -29,18 +29,18 @@ def run(words: list[str]) -> int:
         sys.stdout.write(f"mcpchat {__version__}\n")
         return 0
     if words and words[0] == "__complete":  # a shell's Tab
-        from mcpchat import shell_completion
+        from mcpchat.cli import completion
 
-        return shell_completion.main(words[1:])
+        return completion.main(words[1:])
     if words and words[-1] in ("--help", "-h"):
-        from mcpchat import help_texts
+        from mcpchat.cli import help_texts
 
         stored = help_texts.TEXTS.get(" ".join(words[:-1]))
         if stored is not None:
             sys.stdout.write(stored)
             return 0
     prepare()
-    from mcpchat import cli
+    from mcpchat.cli import main as cli
 
     return cli.run(words)
 

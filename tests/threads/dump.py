@@ -5,14 +5,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mcpchat.adapters import thread_sqlite
 from mcpchat.core.threads import Entry, Thread
+from mcpchat.threads import sqlite
 from tests.test_thread_store import EVERYTHING, RECORD
 
 
 def main() -> None:
     path = Path(tempfile.mkdtemp()) / "threads.db"
-    store = thread_sqlite.open_threads(path)
+    store = sqlite.open_threads(path)
     thread = Thread(id="0123456789abcdef0123456789abcdef", title="Größe", agent="mail", model="m")
     store.append(thread, 0, [Entry(message=message, record=RECORD) for message in EVERYTHING])
     store.close()

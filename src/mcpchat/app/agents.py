@@ -6,12 +6,12 @@ import platform
 import time
 from pathlib import Path
 
-from mcpchat.adapters.private_files import open_to_others
-from mcpchat.app.setup import Setup, choose_agent, name_of_agent
-from mcpchat.core.config import AgentConfig, AgentOptions
-from mcpchat.core.errors import ConfigError
-from mcpchat.core.ports import ModelChoice, Options
+from mcpchat.config.run import Setup, choose_agent, name_of_agent
+from mcpchat.config.schema import AgentConfig, AgentOptions
+from mcpchat.core.protocols import ModelChoice, Options
 from mcpchat.core.templates import filled
+from mcpchat.errors import ConfigError
+from mcpchat.util.private_files import open_to_others
 
 _LARGEST = 1_000_000  # bytes
 

@@ -4,27 +4,29 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from mcpchat.adapters import schema_check
-from mcpchat.adapters.mcp_hub import McpHub
-from mcpchat.adapters.result_store import Results
-from mcpchat.app import templates, threads
+from mcpchat.app import template_files
 from mcpchat.app.agents import instructions, known_values, with_options
-from mcpchat.app.hub import make_host, make_logins, offered_to, open_hub
-from mcpchat.app.logins import Logins
-from mcpchat.app.models import Models
-from mcpchat.app.permission import make_gate, pinned
-from mcpchat.app.setup import Setup, Wishes, choose_agent, name_of_agent
-from mcpchat.core.bounded import BoundedToolbox
-from mcpchat.core.config import AgentConfig, Config
-from mcpchat.core.discretion import Discreet
-from mcpchat.core.errors import McpChatError, StoreError, UsageError
+from mcpchat.app.mcp import make_host, make_logins, offered_to, open_hub
+from mcpchat.auth.service import Logins
+from mcpchat.config.run import Setup, Wishes, choose_agent, name_of_agent
+from mcpchat.config.schema import AgentConfig, Config
 from mcpchat.core.events import Emit, Notice
-from mcpchat.core.ports import Asker, SignInScreen, ThreadStore, Toolbox
-from mcpchat.core.session import Role, Session
-from mcpchat.core.structured import AnswerSchema
+from mcpchat.core.protocols import Asker, SignInScreen, ThreadStore, Toolbox
 from mcpchat.core.threads import Node, Thread, Wanted
-from mcpchat.core.transcript import Transcript
-from mcpchat.core.turn import Limits
+from mcpchat.engine.event_redaction import Discreet
+from mcpchat.engine.session import Role, Session
+from mcpchat.engine.structured_output import AnswerSchema
+from mcpchat.engine.tool_results import BoundedToolbox
+from mcpchat.engine.transcript import Transcript
+from mcpchat.engine.turn import Limits
+from mcpchat.errors import McpChatError, StoreError, UsageError
+from mcpchat.mcp.hub import McpHub
+from mcpchat.models.selection import Models
+from mcpchat.permissions.factory import make_gate, pinned
+from mcpchat.threads import resume
+from mcpchat.threads.result_store import Results
+from mcpchat.threads.resume import Begun
+from mcpchat.util import json_schema
 
 STEPS, STEPS_IN_CHAT = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
 _RECENT = 2000  # threads that are offered to choose from
@@ -107,9 +109,9 @@ class Chat:
         """Go on with a thread, by its id or title, with the agent and the model that it had. Raises UsageError."""
         store = self._kept()
         self.session.transcript.keep()
-        await self._go_on(threads.opened(store, *threads.found(store, name)))
+        await self._go_on(resume.opened(store, *resume.found(store, name)))
 
-    async def _go_on(self, begun: threads.Begun) -> None:
+    async def _go_on(self, begun: Begun) -> None:
         """With its own agent and model, unless the run names others; where they are no more, with the usual ones."""
         self.session.resume(begun.thread, begun.nodes, begun.head)
         agent, model = self.named
@@ -140,7 +142,7 @@ class Chat:
         """Go on after this message of the thread, whatever branch it is on. Raises UsageError, StoreError."""
         transcript = self.session.transcript
         transcript.keep()
-        begun = threads.opened(self._kept(), transcript.thread, number)
+        begun = resume.opened(self._kept(), transcript.thread, number)
         self.session.resume(begun.thread, begun.nodes, begun.head)
         transcript.stay()
 
@@ -150,7 +152,7 @@ class Chat:
         transcript.keep()
         if not transcript.numbers or transcript.unsaved:
             raise UsageError("what was said is not saved yet" if transcript.unsaved else "nothing was said yet")
-        made = threads.fork(store, transcript.thread, transcript.numbers[-1], title)
+        made = resume.fork(store, transcript.thread, transcript.numbers[-1], title)
         self.session.resume(made, store.nodes(made))
         return made
 
@@ -168,11 +170,11 @@ class Chat:
 
     def templates(self) -> Sequence[str]:
         """The names of the person's templates."""
-        return tuple(templates.names(self.setup))
+        return tuple(template_files.names(self.setup))
 
     def template(self, name: str) -> str:
         """The text of a template. Raises UsageError."""
-        return templates.read(self.setup, name)
+        return template_files.read(self.setup, name)
 
     def values(self) -> dict[str, str]:
         """What templates can name without being told."""
@@ -231,18 +233,16 @@ async def open_chat(
             store.close()
 
 
-async def _thread(
-    setup: Setup, wishes: Wishes, warn: Callable[[str], None]
-) -> tuple[ThreadStore | None, threads.Begun | None]:
+async def _thread(setup: Setup, wishes: Wishes, warn: Callable[[str], None]) -> tuple[ThreadStore | None, Begun | None]:
     """The store, None where nothing is kept; and the thread that is gone on with."""
     wanted = wishes.thread is not None or wishes.go_on
     if wishes.thread is not None and wishes.go_on:
         raise UsageError("--continue is the latest thread, --thread another: one or the other")
-    if not threads.keeps(setup, wishes) and not wanted:
+    if not resume.keeps(setup, wishes) and not wanted:
         return None, None
     try:
-        store = await threads.open_store(setup, warn)
-        return store, threads.begun(store, wishes)
+        store = await resume.open_store(setup, warn)
+        return store, resume.begun(store, wishes)
     except StoreError as error:
         if wanted:
             raise
@@ -250,7 +250,7 @@ async def _thread(
         return None, None
 
 
-def _as_before(setup: Setup, wishes: Wishes, begun: threads.Begun, warn: Callable[[str], None]) -> Wishes:
+def _as_before(setup: Setup, wishes: Wishes, begun: Begun, warn: Callable[[str], None]) -> Wishes:
     """What the run asks for, and where it says nothing, what the thread had."""
     named = wishes.agent is not None
     if not named and begun.agent:
@@ -276,7 +276,7 @@ async def _opened(
     watch: bool,
 ) -> AsyncIterator[Chat]:
     agent = choose_agent(setup.config, wishes.agent)
-    kept = store if threads.keeps(setup, wishes) else None
+    kept = store if resume.keeps(setup, wishes) else None
     sessions: list[Session] = []  # the one to come: a server may ask for its model
     host = make_host(
         setup,
@@ -302,7 +302,7 @@ async def _opened(
                 emit, kept, clean=setup.secrets.redact_value, fresh=results.fresh, title=wishes.title
             ),
             limits=limits,
-            schema=AnswerSchema(dict(wishes.schema), schema_check.problem) if wishes.schema is not None else None,
+            schema=AnswerSchema(dict(wishes.schema), json_schema.problem) if wishes.schema is not None else None,
         )
         sessions.append(session)
         yield Chat(

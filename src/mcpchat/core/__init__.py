@@ -1,1 +1,4 @@
-"""Values and decisions: no input or output, standard library and msgspec only."""
+"""The vocabulary: frozen values and the protocols between packages.
+
+No I/O and no SDK. May import util and errors.
+"""

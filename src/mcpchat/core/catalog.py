@@ -1,8 +1,11 @@
 """What a server offers besides its tools, and what it says of itself."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
-from mcpchat.core.tools import ToolSpec
+from mcpchat.core.tools import ToolSpec, nearest
+from mcpchat.errors import UsageError
 
 
 class ServerInfo(Struct, frozen=True, kw_only=True):
@@ -72,3 +75,22 @@ class Catalog(Struct, frozen=True, kw_only=True):
     templates: tuple[Template, ...] = ()
     prompts: tuple[Prompt, ...] = ()
     notices: tuple[str, ...] = ()
+
+
+def prompt_arguments(prompt: Prompt, pairs: Sequence[str]) -> dict[str, str]:
+    """The ``key=value`` words as the prompt's arguments. Raises UsageError that says what it takes."""
+    known = {argument.name: argument for argument in prompt.arguments}
+    said = ", ".join(f"{name} (required)" if one.required else name for name, one in known.items())
+    hint = f"{prompt.label} takes {said or 'no arguments'}"
+    given: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{pair!r} is not KEY=VALUE", hint=hint)
+        if key not in known:
+            close = nearest(key, known, 1)
+            raise UsageError(f"no argument {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""), hint=hint)
+        given[key] = value
+    if lacking := [name for name, one in known.items() if one.required and name not in given]:
+        raise UsageError(f"{prompt.label} needs {', '.join(lacking)}", hint=hint)
+    return given

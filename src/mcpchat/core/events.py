@@ -6,8 +6,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from mcpchat.core.approvals import Decision
 from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
+from mcpchat.core.policy import Decision
 from mcpchat.core.threads import Record
 
 VERSION = 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from mcpchat.core.sanitize import visible
+from mcpchat.util.sanitize import visible
 
 _LONGEST = 100_000  # characters of a value that a pattern is tried on
 _PATIENCE = 0.5  # seconds for a regular expression on one value: what takes longer was made to

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from mcpchat.core import events
-from mcpchat.core.errors import McpChatError
 from mcpchat.core.events import Event, Stop, TurnFinished
 from mcpchat.core.messages import ToolResult, Usage, arguments_of
+from mcpchat.errors import McpChatError
 
 
 class Fault(Struct, frozen=True, kw_only=True, tag="error"):

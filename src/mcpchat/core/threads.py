@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from mcpchat.core.approvals import Decision
 from mcpchat.core.messages import Message, Usage, error_result
-from mcpchat.core.sanitize import one_line
+from mcpchat.core.policy import Decision
+from mcpchat.util.sanitize import one_line
 
 INTERRUPTED = "interrupted: mcpchat ended before this call had an answer; whether it took effect is not known"
 _LONGEST_TITLE = 60

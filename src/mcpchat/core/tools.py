@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from mcpchat.core.model_schema import object_schema
+from mcpchat.core.tool_schema import object_schema
 
 MAX_EXPOSED = 64
 _NOT_EXPOSABLE = re.compile(r"[^a-zA-Z0-9_-]+")

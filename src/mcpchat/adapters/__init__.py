@@ -1,1 +1,0 @@
-"""What meets the outside: model APIs, MCP servers, disk caches, the keyring."""

@@ -1,0 +1,92 @@
+"""Files that go with a question: looked into, bounded, and made parts of a message."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcpchat.core.messages import File, Image, Part, Text
+from mcpchat.errors import UsageError
+from mcpchat.util import stdin
+from mcpchat.util.sanitize import visible
+
+MOST_TEXT = 2_000_000  # bytes of a text
+MOST_BINARY = 20_000_000  # bytes of an image or a PDF
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"%PDF-", "application/pdf"),
+)
+
+
+def read(name: str) -> tuple[Part, ...]:
+    """The file of this name, or what is piped in for "-", as parts of a message.
+
+    Its kind is told by its first bytes, never by its name. Raises UsageError for what cannot be read or given to a
+    model: what, and what could be.
+    """
+    shown, data = ("standard input", _piped()) if name == "-" else (Path(name).name, _content(name))
+    kind = media_type(data)
+    if kind == "application/pdf":
+        return Text(text=f"\n\n[{shown}]\n"), File(media_type=kind, data=data, name=shown)
+    if kind:
+        return Text(text=f"\n\n[{shown}]\n"), Image(media_type=kind, data=data)
+    if len(data) > MOST_TEXT:
+        raise UsageError(
+            f"cannot attach {name}: it is a text of more than {MOST_TEXT:,} bytes", hint="attach the part that matters"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UsageError(
+            f"cannot attach {name}: it is neither text (UTF-8) nor an image or PDF",
+            hint="PNG, JPEG, GIF, WebP, PDF and text can be",
+        )
+    return (Text(text=f"\n\n[{shown}]\n{visible(text)}"),)
+
+
+def read_attachments(names: Sequence[str]) -> tuple[Part, ...]:
+    """The files, as parts of a message. Raises UsageError."""
+    return tuple(part for name in names for part in read(name))
+
+
+def media_type(data: bytes) -> str:
+    """The type of an image or PDF, empty for anything else."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), "")
+
+
+def _content(name: str) -> bytes:
+    if not name:
+        raise UsageError("cannot attach a file without a name", hint="--attach FILE")
+    try:
+        path = Path(name).expanduser()
+        if path.is_file() and path.stat().st_size > MOST_BINARY:
+            raise _too_large(name)
+        with path.open("rb") as file:
+            data = file.read(MOST_BINARY + 1)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot attach {name}: {reason}") from error
+    return _bounded(name, data)
+
+
+def _piped() -> bytes:
+    return _bounded("-", stdin.read_bytes("cannot attach -", MOST_BINARY))
+
+
+def _bounded(name: str, data: bytes) -> bytes:
+    if len(data) > MOST_BINARY:
+        raise _too_large(name)
+    if not data:
+        raise UsageError(f"cannot attach {name}: it is empty")
+    return data
+
+
+def _too_large(name: str) -> UsageError:
+    return UsageError(
+        f"cannot attach {name}: it holds more than {MOST_BINARY:,} bytes", hint="attach the part that matters"
+    )

@@ -1,0 +1,1 @@
+"""Sign-in to remote MCP servers, as the protocol's authorization chapter has it."""

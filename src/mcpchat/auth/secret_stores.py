@@ -1,0 +1,320 @@
+"""Where the secret part of a login is kept: the OS keyring, a plain file if so wanted, or the memory of this run."""
+
+import asyncio
+import hashlib
+import secrets as random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from mcpchat.core.accounts import StoreName
+from mcpchat.errors import StoreError
+from mcpchat.util.blocking import in_daemon_thread
+from mcpchat.util.private_files import read_private, write_private
+
+_T = TypeVar("_T")
+SERVICE = "mcpchat"
+USER = "oauth"
+LIMIT, LIMIT_AT_TERMINAL = 10.0, 60.0  # seconds for one call; a person may have to unlock it
+_HUNG = 5.0  # seconds for which one that hangs is left alone
+_LATE = 2.0  # seconds, after which a person is told what is waited for
+_WINDOWS_PIECE = 1200  # UTF-16 units: the Windows vault takes 1,280
+WAYS_ON = "to keep it in a plain file instead, NOT encrypted: --store file"
+
+Record = dict[str, Any]
+
+
+class SecretStore(Protocol):
+    """Records by key. Knows nothing of what they mean. All of it raises StoreError."""
+
+    name: StoreName
+
+    @property
+    def label(self) -> str:
+        """What it is, for people."""
+        ...
+
+    async def get(self, key: str) -> Record | None: ...
+
+    async def put(self, key: str, record: Record) -> None:
+        """Keep it; it has been read back when this returns."""
+        ...
+
+    async def delete(self, key: str) -> bool:
+        """Whether it was there."""
+        ...
+
+    async def probe(self) -> None:
+        """Raise StoreError unless a record could be kept."""
+        ...
+
+
+class MemoryStore:
+    name: StoreName = "memory"
+    label = "memory, until mcpchat ends"
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+
+    async def get(self, key: str) -> Record | None:
+        return self._records.get(key)
+
+    async def put(self, key: str, record: Record) -> None:
+        self._records[key] = record
+
+    async def delete(self, key: str) -> bool:
+        return self._records.pop(key, None) is not None
+
+    async def probe(self) -> None:
+        return
+
+
+class FileStore:
+    """A file for each login, readable by anybody who can read the user's files."""
+
+    name: StoreName = "file"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def label(self) -> str:
+        return "a file (NOT encrypted)"
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+    async def get(self, key: str) -> Record | None:
+        data = read_private(self._path(key))
+        return None if data is None else _decoded(data, f"the login in {self._path(key)}")
+
+    async def put(self, key: str, record: Record) -> None:
+        write_private(self._path(key), msgspec.json.encode(record))
+
+    async def delete(self, key: str) -> bool:
+        path = self._path(key)
+        there = read_private(path) is not None
+        path.unlink(missing_ok=True)
+        return there
+
+    async def probe(self) -> None:
+        key = f"probe-{random.token_hex(8)}"
+        await self.put(key, {})
+        await self.delete(key)
+
+
+class KeyringStore:
+    """The OS keyring. ``tell`` says, once, what is waited for; with it, a person has time to unlock the keyring.
+
+    ``piece`` is the longest text that the back-end takes, in UTF-16 units; found out by default.
+    """
+
+    name: StoreName = "keyring"
+
+    def __init__(
+        self, *, tell: Callable[[str], None] | None = None, piece: int | None = None, limit: float | None = None
+    ) -> None:
+        self._tell = tell
+        self._piece = piece
+        self._limit = limit or (LIMIT_AT_TERMINAL if tell is not None else LIMIT)
+        self._backend: Any = None
+        self._turn = asyncio.Lock()
+        self._hung_until = 0.0
+
+    @property
+    def label(self) -> str:
+        module = type(self._backend).__module__ if self._backend is not None else ""
+        known = {
+            "SecretService": "Secret Service",
+            "libsecret": "Secret Service",
+            "Windows": "Windows Credential Manager",
+        }
+        known |= {"macOS": "macOS Keychain", "kwallet": "KWallet"}
+        return known.get(module.rpartition(".")[2], "the keyring")
+
+    async def get(self, key: str) -> Record | None:
+        text = await self._run(lambda backend: _whole(backend, key))
+        return None if text is None else _decoded(text.encode(), f"the login {key} in the keyring")
+
+    async def put(self, key: str, record: Record) -> None:
+        text = msgspec.json.encode(record).decode()
+
+        def put(backend: Any) -> bool:
+            _put(backend, key, text, self._piece or _longest(backend))
+            return _whole(backend, key) == text
+
+        if not await self._run(put):
+            raise StoreError(f"{self.label} did not keep what was put into it")
+
+    async def delete(self, key: str) -> bool:
+        return await self._run(lambda backend: _delete(backend, key))
+
+    async def probe(self) -> None:
+        key = f"probe-{random.token_hex(8)}"
+        try:
+            await self.put(key, {"v": 1})
+            await self.delete(key)
+        except StoreError as error:
+            error.hint = "; ".join(filter(None, (error.hint, WAYS_ON)))
+            raise
+
+    def _hangs(self) -> StoreError:
+        return StoreError(
+            f"the keyring did not answer within {self._limit:g} s: it is locked, or it hangs",
+            hint="unlock it, then try again",
+        )
+
+    async def _run(self, work: Callable[[Any], _T]) -> _T:
+        """Do this with the back-end, one at a time, within the limit."""
+
+        def bounded() -> _T:
+            if self._backend is None:
+                self._backend = _backend()
+            return work(self._backend)
+
+        def late() -> None:
+            if self._tell is not None:
+                self._tell("waiting for the keyring to be unlocked...")
+
+        async with self._turn:
+            if time.monotonic() < self._hung_until:  # those who waited behind need not each find it out
+                raise self._hangs()
+            try:
+                return await in_daemon_thread(bounded, timeout=self._limit, late=_LATE, tell=late)
+            except StoreError:
+                raise
+            except TimeoutError as error:
+                self._hung_until = time.monotonic() + _HUNG
+                raise self._hangs() from error
+            except Exception as error:
+                raise _told(error) from error
+
+
+def _backend() -> Any:
+    """The back-end that keyring chooses, unless it only pretends to keep things. Imports what is slow to import."""
+    import keyring
+    from keyring.backends import fail, null
+
+    keyring.core.init_backend(limit=keyring.core.recommended)
+    backend = keyring.get_keyring()
+    if isinstance(backend, fail.Keyring):
+        raise _no_keyring()
+    if isinstance(backend, null.Keyring) or backend.priority < 1:
+        name = f"{type(backend).__module__}.{type(backend).__name__}"
+        raise StoreError(f"keyring is set up with {name}, which keeps no secrets safe")
+    if hasattr(backend, "persist"):
+        backend.persist = "local machine"  # on Windows: else logins would roam to other machines
+    return backend
+
+
+def _no_keyring() -> StoreError:
+    return StoreError(
+        "there is no keyring to keep a login in (on Linux: no Secret Service on this session's bus)",
+        hint="install gnome-keyring or KeePassXC",
+    )
+
+
+def _told(error: Exception) -> StoreError:
+    kind = type(error).__name__
+    if kind == "NoKeyringError":
+        return _no_keyring()
+    if "Locked" in kind or "-25308" in str(error):  # which macOS says over SSH
+        return StoreError("the keyring is locked, and nobody unlocked it", hint="unlock it, then try again")
+    return StoreError(f"the keyring cannot be used: {kind}: {error}")
+
+
+def _longest(backend: Any) -> int | None:
+    return _WINDOWS_PIECE if type(backend).__module__ == "keyring.backends.Windows" else None
+
+
+# A record that is longer than a back-end takes lies in pieces: the first item says how many, and of which generation.
+# The new ones are all there before the first item names them, and the old ones go last: whoever is interrupted leaves
+# a whole record.
+
+
+def _put(backend: Any, key: str, text: str, longest: int | None) -> None:
+    before = _header(backend.get_password(_service(key), USER))
+    if longest is None or _units(text) <= longest:
+        backend.set_password(_service(key), USER, text)
+    else:
+        pieces = _pieces(text, longest)
+        generation = random.token_hex(4)
+        for number, piece in enumerate(pieces):
+            backend.set_password(_service(key, generation, number), USER, piece)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        header = {"pieces": len(pieces), "generation": generation, "sha256": digest}
+        backend.set_password(_service(key), USER, msgspec.json.encode(header).decode())
+    _forget(backend, key, before)
+
+
+def _whole(backend: Any, key: str) -> str | None:
+    text: str | None = backend.get_password(_service(key), USER)
+    header = _header(text)
+    if header is None:
+        return text
+    found = [
+        backend.get_password(_service(key, header["generation"], number), USER) for number in range(header["pieces"])
+    ]
+    whole = "".join(piece or "" for piece in found)
+    if hashlib.sha256(whole.encode()).hexdigest() != header["sha256"]:
+        raise StoreError(f"the login {key} in the keyring is damaged", hint="sign in again")
+    return whole
+
+
+def _delete(backend: Any, key: str) -> bool:
+    text = backend.get_password(_service(key), USER)
+    if text is None:
+        return False
+    backend.delete_password(_service(key), USER)
+    _forget(backend, key, _header(text))
+    return True
+
+
+def _forget(backend: Any, key: str, header: Mapping[str, Any] | None) -> None:
+    """Remove the pieces of a generation that nothing names any more."""
+    for number in range(header["pieces"] if header else 0):
+        assert header is not None
+        place = _service(key, header["generation"], number)
+        if backend.get_password(place, USER) is not None:
+            backend.delete_password(place, USER)
+
+
+def _header(text: str | None) -> dict[str, Any] | None:
+    if text is None or '"pieces"' not in text[:40]:
+        return None
+    try:
+        header = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None
+    return header if isinstance(header, dict) and isinstance(header.get("pieces"), int) else None
+
+
+def _service(key: str, generation: str = "", number: int = 0) -> str:
+    """Each item has a service of its own: entries of one service are shuffled about by the Windows back-end."""
+    return f"{SERVICE}/{key}" + (f"#{generation}.{number}" if generation else "")
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _pieces(text: str, longest: int) -> list[str]:
+    pieces, piece, size = [], "", 0
+    for char in text:
+        width = _units(char)
+        if size + width > longest:
+            pieces.append(piece)
+            piece, size = "", 0
+        piece += char
+        size += width
+    return [*pieces, piece]
+
+
+def _decoded(data: bytes, what: str) -> Record:
+    try:
+        return msgspec.json.decode(data, type=Record)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{what} is damaged", hint="sign in again") from error

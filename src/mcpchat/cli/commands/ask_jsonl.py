@@ -1,0 +1,146 @@
+"""ask --input-format jsonl: a process that lives as long as its input, messages in and events out."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from contextlib import aclosing
+
+from msgspec.structs import replace
+
+from mcpchat.api import ChatSession, session_of
+from mcpchat.app.attachments import read_attachments
+from mcpchat.cli.display import explaining
+from mcpchat.cli.options import within
+from mcpchat.config.run import Setup, Wishes
+from mcpchat.core import jsonl_protocol
+from mcpchat.core.events import Emit, TurnFinished
+from mcpchat.core.jsonl_protocol import Approve, Cancel, Confirm, Elicit, InputAccepted, InputRejected, Line, Say
+from mcpchat.core.messages import Message, user
+from mcpchat.engine import outcomes
+from mcpchat.errors import McpChatError, UsageError
+from mcpchat.ui.prompts.jsonl_dialog import ScriptAsker
+from mcpchat.ui.prompts.sign_in import PlainScreen
+from mcpchat.ui.render.plain import JsonLines
+from mcpchat.util import stdin
+from mcpchat.util.sanitize import visible
+
+_QUEUED = 1000  # messages that may wait for their turn
+
+
+def check(output: str, given: Mapping[str, object]) -> None:
+    """Raise UsageError for what does not go with input that comes as lines."""
+    if output != "jsonl":
+        raise UsageError("--input-format jsonl answers in lines too", hint="mcpchat ask --input-format jsonl -o jsonl")
+    if wrong := [name for name, value in given.items() if value]:
+        raise UsageError(f"{wrong[0]} does not go with --input-format jsonl", hint="the lines say what is asked")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("no lines are piped in", hint="some-program | mcpchat ask --input-format jsonl -o jsonl")
+
+
+async def run(setup: Setup, wishes: Wishes, *, timeout: float | None = None, verbose: bool = False) -> int:
+    """Serve the input to its end. Raises how the last turn ended, if not well; else, that a line was rejected."""
+    write = JsonLines(sys.stdout)
+    asker = ScriptAsker(write)
+    emit = explaining(write, "jsonl") if verbose else write
+    async with session_of(setup, wishes, on_event=emit, asker=asker, screen=PlainScreen(sys.stderr)) as session:
+        served = _Served(session, asker, write, emit, timeout)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(served.listen())
+            group.create_task(served.work())
+        await session.chat.name_thread()
+    if served.verdict is not None:
+        raise served.verdict
+    return 0
+
+
+class _Served:
+    """Two tasks: one reads lines, and obeys those that are about what goes on; the other works through the rest."""
+
+    def __init__(
+        self, session: ChatSession, asker: ScriptAsker, write: JsonLines, emit: Emit, timeout: float | None
+    ) -> None:
+        self._session = session
+        self._asker = asker
+        self._write = write
+        self._emit = emit
+        self._timeout = timeout  # of a turn
+        self._rejected = 0
+        self._failed: McpChatError | None = None
+        self._waiting: asyncio.Queue[tuple[int, Line] | None] = asyncio.Queue(_QUEUED)
+
+    @property
+    def verdict(self) -> McpChatError | None:
+        if self._failed is not None:
+            return self._failed
+        if self._rejected:
+            return UsageError(
+                f"{self._rejected} lines of the input were rejected", hint="input.rejected says which, and why"
+            )
+        return None
+
+    async def listen(self) -> None:
+        async with aclosing(stdin.read_lines(sys.stdin.buffer, jsonl_protocol.LONGEST_LINE)) as lines:
+            async for number, data in lines:
+                await self._take(number, data)
+        self._asker.end()
+        await self._waiting.put(None)
+
+    async def _take(self, number: int, data: bytes | None) -> None:
+        if data is None:
+            return self._reject(number, f"the line holds more than {jsonl_protocol.LONGEST_LINE:,} bytes")
+        try:
+            line = jsonl_protocol.read_line(data)
+        except ValueError as error:
+            return self._reject(number, str(error), hint="mcpchat schema input has the lines that are understood")
+        match line:
+            case Cancel():
+                self._write(InputAccepted(line=number))
+                self._session.cancel()
+            case Approve() | Elicit() | Confirm():
+                if problem := self._asker.answer(line):
+                    self._reject(number, problem)
+            case _:
+                try:
+                    self._waiting.put_nowait((number, line))
+                except asyncio.QueueFull:
+                    self._reject(number, f"{_QUEUED} messages wait already", hint="wait for turn.finished")
+        return None
+
+    def _reject(self, number: int, message: str, hint: str = "") -> None:
+        self._rejected += 1
+        self._write(InputRejected(line=number, message=message, hint=hint))
+
+    async def work(self) -> None:
+        while (item := await self._waiting.get()) is not None:
+            number, line = item
+            try:
+                if isinstance(line, Say):
+                    await self._say(number, line)
+                elif isinstance(line, jsonl_protocol.ToAgent):
+                    await self._session.switch_agent(line.name)
+                    self._write(InputAccepted(line=number, id=line.id))
+                elif isinstance(line, jsonl_protocol.ToModel):
+                    await self._session.switch_model(line.name)
+                    self._write(InputAccepted(line=number, id=line.id))
+            except McpChatError as error:
+                self._reject(number, error.message, error.hint)
+
+    async def _say(self, number: int, line: Say) -> None:
+        """One turn. How it failed is kept, and was told by its events; what cannot be sent is the line's own fault."""
+        if not line.text.strip() and not line.attach:
+            raise UsageError("the message is empty")
+        if "-" in line.attach:
+            raise UsageError("cannot attach -: standard input is where the lines come from")
+        message = user(visible(line.text)) if line.text else Message(role="user", parts=())
+        message = replace(message, parts=(*message.parts, *read_attachments(line.attach)))
+        self._write(InputAccepted(line=number, id=line.id))
+        heard = outcomes.Denials(self._emit)
+        self._failed = None
+        try:
+            async with within(self._timeout), aclosing(self._session.send(message)) as turn:
+                async for event in turn:
+                    heard(event)
+                    if isinstance(event, TurnFinished):
+                        self._failed = outcomes.verdict(event, heard.denied, self._session.chat.session.run_total)
+        except McpChatError as error:
+            self._failed = error

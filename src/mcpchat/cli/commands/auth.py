@@ -1,0 +1,182 @@
+"""mcpchat auth: sign in, see who is signed in, sign out."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from mcpchat.cli.options import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, run_async, write_json
+from mcpchat.errors import UsageError
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+STORES = ("keyring", "file")
+
+AccountOption = Annotated[
+    str | None,
+    typer.Option("--account", metavar="WHO", help="An address, or a name of your own for the account."),
+]
+
+
+@app.callback()
+def root() -> None:
+    """Sign in to Google, other providers and remote servers; see who is signed in; sign out.
+
+    \b
+      mcpchat auth login google
+      mcpchat auth status
+    """
+
+
+@app.command()
+def login(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A provider (google), or a remote server of the config.")
+    ] = None,
+    account: AccountOption = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="WHERE", help="keyring, or file: a plain file, NOT encrypted."),
+    ] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", metavar="SCOPE", help="Ask for this too. Repeatable.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="The callback's port. Default: a free one.")
+    ] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only show the address; start no browser.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait for you.")
+    ] = 300.0,
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Sign in once, in a browser: the login is kept in the OS keyring, and renewed by itself.
+
+    Over SSH, open the address on your own machine, and paste the address at which the browser ends; or tunnel the
+    callback: ssh -L 8931:127.0.0.1:8931 HOST, then --port 8931.
+
+    \b
+      mcpchat auth login google
+      mcpchat auth login google --account work
+      mcpchat auth login notion
+    """
+    from mcpchat.auth.service import Logins
+    from mcpchat.cli.mcp_session import person
+
+    if store is not None and store not in STORES:
+        bad_choice("--store", store, STORES)
+    setup = make_setup(config)
+
+    async def work() -> int:
+        logins = Logins(setup, person()[1])
+        named = name or _only(logins.names())
+        if logins.passing and store is None:
+            raise UsageError(
+                'a login in memory ends with this command: the config has auth.store = "memory"',
+                hint="sign in within a chat by /login, or name a place: --store keyring",
+            )
+        try:
+            await logins.login(
+                named,
+                account=account,
+                store=store,  # type: ignore[arg-type]  # checked above
+                port=port,
+                browser=not no_browser,
+                patience=timeout,
+                more=[one for given in scope or () for one in given.split()],
+            )
+        except asyncio.CancelledError:
+            await logins.settle()
+            sys.stderr.write("\ncancelled; mcpchat auth status shows who is signed in\n")
+            raise
+        finally:
+            await logins.settle()
+        return 0
+
+    return run_async(work())
+
+
+def _only(known: Sequence[str]) -> str:
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise UsageError(
+            "nothing in the config takes a sign-in", hint='a server with auth = "google", or one with a url, does'
+        )
+    raise UsageError(f"several things can be signed in to: {', '.join(known)}", hint="mcpchat auth login NAME")
+
+
+@app.command()
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask each provider and server whether it still holds.")
+    ] = False,
+    output: JsonOutput = "text",
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Show the logins: whose, what they allow, where they are kept, how long they last. Shows no secret.
+
+    With --check, ends with exit code 3 when one no longer holds.
+
+    \b
+      mcpchat auth status
+      mcpchat auth status --check -o json
+    """
+    from mcpchat.auth.service import Logins
+    from mcpchat.cli.mcp_session import person, print_table
+
+    if output not in {"text", "json"}:
+        bad_choice("--output", output, ("text", "json"))
+    setup = make_setup(config)
+
+    async def work() -> int:
+        logins = Logins(setup, person()[1])
+        try:
+            rows = await logins.states(check=check)
+        finally:
+            await logins.settle()
+        if output == "json":
+            write_json(rows)
+        elif rows:
+            from mcpchat.ui.render import tables
+
+            print_table(tables.logins(rows))
+        else:
+            sys.stderr.write("nobody is signed in; whether a remote server wants it shows when it is used\n")
+        return 3 if check and any(row.state == "signed out" for row in rows) else 0
+
+    return run_async(work())
+
+
+@app.command()
+def logout(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The provider, or the remote server.")],
+    account: AccountOption = None,
+    every: Annotated[bool, typer.Option("--all", help="All its accounts.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Only remove it here; do not tell the provider.")] = False,
+    config: ConfigOption = None,
+    debug: DebugOption = False,
+) -> int:
+    """Sign out: the login is revoked at the provider, then removed here whatever the provider answers.
+
+    Ends with exit code 1 when it could not be revoked.
+
+    \b
+      mcpchat auth logout google
+      mcpchat auth logout google --account work
+    """
+    from mcpchat.auth.service import Logins
+    from mcpchat.cli.mcp_session import person
+
+    setup = make_setup(config)
+
+    async def work() -> int:
+        return await Logins(setup, person()[1]).logout(name, account=account, local=local, every=every)
+
+    return run_async(work())
+
+
+NAMES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)

@@ -1,0 +1,231 @@
+"""chat: the REPL put together, for a terminal that can draw and for one that only prints."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from rich.console import Console
+
+from mcpchat.app.attachments import read_attachments
+from mcpchat.app.chat import Chat, open_chat
+from mcpchat.auth.browser import browse
+from mcpchat.cli.display import Look, is_dumb, teller
+from mcpchat.config.run import Setup, Wishes, history_file
+from mcpchat.core.protocols import Asker, SignInScreen
+from mcpchat.errors import McpChatError
+from mcpchat.ui.chat import status_bar
+from mcpchat.ui.chat.context import Room
+from mcpchat.ui.chat.repl import Prompt, repl
+from mcpchat.ui.chat.thread_commands import recall
+from mcpchat.ui.markdown.render import THEME
+from mcpchat.util.sanitize import one_line
+from mcpchat.version import __version__
+
+
+class Chatting:
+    """One chat, from the first line to the last."""
+
+    def __init__(self, setup: Setup, wishes: Wishes, look: Look) -> None:
+        self._setup = setup
+        self._wishes = wishes
+        self._look = look
+        self._config = setup.config.chat
+        self._filled: tuple[int, int | None] | None = None
+        self._dollars: float | None = None
+        self._behind: set[asyncio.Task[Any]] = set()
+
+    async def run(self, greeting: str) -> int:
+        """Talk until the person leaves; ``greeting`` stands first."""
+        if self._look.plain or self._config.plain or is_dumb(self._setup.environ):
+            await self._spoken(greeting)
+        else:
+            await self._drawn(greeting)
+        return 0
+
+    def _console(self, file: Any = None) -> Console:
+        return Console(
+            file=file,
+            no_color=True if self._look.no_color else None,
+            highlight=False,
+            theme=THEME,
+            force_terminal=True if file is not None else None,
+        )
+
+    def _room(self, opened: Chat, console: Console, **more: Any) -> Room:
+        return Room(
+            session=opened.session,
+            toolbox=opened.toolbox,
+            servers=opened.hub,
+            models=opened,
+            logins=opened,
+            agents=opened,
+            threads=opened,
+            templates=opened,
+            read_file=lambda name: read_attachments([str(Path(name).expanduser())]),
+            find_file=lambda name: _is_file(name),
+            console=console,
+            redact=self._setup.secrets.redact,
+            **more,
+        )
+
+    @asynccontextmanager
+    async def _opened(self, emit: Any, asker: Asker, screen: SignInScreen) -> AsyncIterator[Chat]:
+        async with open_chat(self._setup, self._wishes, emit=emit, asker=asker, screen=screen, watch=True) as opened:
+            try:
+                yield opened
+            finally:
+                for task in self._behind:
+                    task.cancel()
+                await asyncio.gather(*self._behind, return_exceptions=True)
+
+    def _greet(self, opened: Chat, room: Room, greeting: str) -> None:
+        """What runs, what is there, and what is wrong, in a line each."""
+        if greeting:
+            room.say(greeting)
+            return
+        role = opened.session.role.name
+        names = [one_line(one.name, 40) for one in opened.hub.status()]
+        whom = f"{one_line(role)} · " * bool(role) + one_line(opened.session.model.name)
+        title = f'· "{one_line(opened.session.transcript.thread.title, 60)}" ' if opened.resumed else ""
+        room.say(f"mcpchat {__version__} · {whom} · {', '.join(names) or 'no servers'} {title}· /help", "bold")
+        if opened.resumed:
+            recall(room)
+
+    async def _talk(self, opened: Chat, room: Room, prompt: Prompt, done: Callable[[float], None]) -> None:
+        opened.hub.start_behind()
+        self._do_behind(opened.models.warm())
+
+        async def after(seconds: float) -> None:
+            done(seconds)
+            self._do_behind(self._count(opened))
+
+        await repl(room, prompt, done=after)
+
+    def _do_behind(self, work: Awaitable[object]) -> None:
+        task = asyncio.ensure_future(work)
+        self._behind.add(cast("asyncio.Task[Any]", task))
+        task.add_done_callback(self._behind.discard)
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    async def _count(self, opened: Chat) -> None:
+        """What the status line says of money and of the window: slow to find out, so not while somebody waits."""
+        session = opened.session
+        self._dollars = await asyncio.to_thread(lambda: session.spent.cost)
+        try:
+            self._filled = await session.filled()
+        except McpChatError:
+            self._filled = None
+
+    # With a line at the bottom.
+
+    async def _drawn(self, greeting: str) -> None:
+        import signal
+
+        from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+        from mcpchat.ui.chat.completer import RoomCompleter
+        from mcpchat.ui.prompts.dialog import TerminalAsker, interrupted
+        from mcpchat.ui.prompts.sign_in import TerminalScreen
+        from mcpchat.ui.render.console import ConsoleRenderer
+        from mcpchat.ui.terminal import tty
+        from mcpchat.ui.terminal.prompt_screen import Bottom
+        from mcpchat.ui.terminal.screen import reflows
+
+        history = history_file(self._setup)
+        rooms: list[Room] = []  # the one to come
+        bottom = Bottom(
+            self._console,
+            history=FileHistory(str(history)) if history is not None else InMemoryHistory(),
+            completer=RoomCompleter(lambda: rooms[0] if rooms else None),
+            vi=self._config.keys == "vi",
+            status=lambda width: self._status(rooms[0], width) if rooms else "starting",
+            interrupt=lambda: signal.raise_signal(signal.SIGINT),
+            reflows=reflows(self._setup.environ),
+        )
+        renderer = ConsoleRenderer(
+            bottom,
+            stats=self._look.stats,
+            fold=self._config.reasoning == "fold",
+            environ=self._setup.environ,
+        )
+        bottom.on_work(renderer.doing, renderer.thoughts.toggle)
+        direct = self._console()
+
+        def interrupt() -> bool:
+            return bottom.busy and interrupted()
+
+        asker = TerminalAsker(
+            direct, alone=renderer.alone, open_page=browse, give_back=bottom.give_back, interrupt=interrupt
+        )
+        screen = TerminalScreen(sys.stdout, teller(renderer), asker.holding)
+        with tty.restored():
+            async with bottom.running(), self._opened(renderer, asker, screen) as opened:
+                room = self._room(
+                    opened,
+                    bottom.console,
+                    alone=renderer.alone,
+                    raw=bottom.raw,
+                    thoughts=lambda: renderer.thoughts.latest,
+                    pasted=bottom.pasted,
+                )
+                rooms.append(room)
+                self._greet(opened, room, greeting)
+                await self._talk(
+                    opened,
+                    room,
+                    bottom,
+                    lambda seconds: self._ring(bottom.raw, seconds, unseen=bottom.idle >= seconds),
+                )
+                await bottom.stop()  # before the servers are closed, which may take them a moment
+
+    def _status(self, room: Room, width: int) -> str:
+        session = room.session
+        return status_bar.line(
+            width,
+            model=session.model.name,
+            agent=session.role.name,
+            usage=session.spent.usage,
+            dollars=self._dollars,
+            filled=self._filled,
+            servers=room.servers.status(),
+        )
+
+    def _ring(self, write: Callable[[str], None], seconds: float, *, unseen: bool) -> None:
+        """Tell somebody who has looked away that a long turn has ended."""
+        if self._config.notify == "off" or seconds < self._config.notify_after or not unseen:
+            return
+        write("\a" if self._config.notify == "bell" else "\x1b]9;mcpchat: the answer is there\x07")
+
+    # Line by line.
+
+    async def _spoken(self, greeting: str) -> None:
+        from mcpchat.ui.prompts.dialog import TerminalAsker
+        from mcpchat.ui.prompts.sign_in import PlainScreen
+        from mcpchat.ui.render.accessible import Lines, SpokenKeys, SpokenPrompt, SpokenRenderer
+
+        out: TextIO = sys.stdout
+        lines = Lines(out)
+
+        def write(text: str) -> None:
+            out.write(text)
+            out.flush()
+
+        prompt = SpokenPrompt(lines, out)
+        renderer = SpokenRenderer(lines.say, stats=self._look.stats, reasoning=self._config.reasoning == "show")
+        console = Console(file=out, no_color=True, highlight=False, color_system=None, force_terminal=False)
+        asker = TerminalAsker(console, SpokenKeys(lines, out), give_back=prompt.give_back)
+        screen = PlainScreen(sys.stderr, teller(renderer))
+        async with self._opened(renderer, asker, screen) as opened:
+            room = self._room(opened, console, raw=write, plain=True)
+            self._greet(opened, room, greeting)
+            await self._talk(opened, room, prompt, lambda seconds: self._ring(write, seconds, unseen=True))
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):
+        return False

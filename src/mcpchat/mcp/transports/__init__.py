@@ -1,0 +1,1 @@
+"""How bytes get to a server: standard input and output of a process, or HTTP."""

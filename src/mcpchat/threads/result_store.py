@@ -1,0 +1,38 @@
+"""Whole results of tools: in memory until their message is kept with them, then with the thread."""
+
+from collections.abc import Callable
+
+from mcpchat.core.protocols import ThreadStore
+from mcpchat.core.threads import Thread
+from mcpchat.engine.message_codec import KEY, digest
+from mcpchat.errors import StoreError
+
+_KEY_LENGTH = 16
+
+
+class Results:
+    """A ResultStore by content: the same result has the same key, and so the same words for the model.
+
+    ``fresh`` are those that this run brought and no thread has yet. Earlier ones are found in ``store``, as far as the
+    ``thread`` in use has them: no conversation reads another's.
+    """
+
+    def __init__(self, store: ThreadStore | None, *, thread: Callable[[], Thread]) -> None:
+        self.fresh: dict[str, bytes] = {}
+        self._store = store
+        self._thread = thread
+
+    def save(self, text: str) -> str | None:
+        data = text.encode(errors="replace")
+        key = digest(data)[:_KEY_LENGTH]
+        self.fresh[key] = data
+        return key
+
+    def load(self, key: str) -> str | None:
+        data = self.fresh.get(key)
+        if data is None and self._store is not None and KEY.fullmatch(key):
+            try:
+                data = self._store.content(key, self._thread())
+            except StoreError:
+                return None
+        return data.decode(errors="replace") if data is not None else None

@@ -1,0 +1,1 @@
+"""The chat's read-eval-print loop: slash commands, completion, the status bar."""

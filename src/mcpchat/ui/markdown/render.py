@@ -1,0 +1,219 @@
+"""A message's Markdown as a terminal shows it, whole or the part of it that is there."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich import markdown as rich_markdown
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
+from rich.rule import Rule
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+from rich.theme import Theme
+
+from mcpchat.ui.markdown.highlight import Highlighter
+from mcpchat.util.sanitize import clean
+
+# Colours that read on dark and on light, over rich's own, some of which lie on black.
+THEME = Theme(
+    {
+        "markdown.code": "cyan",
+        "markdown.code_block": "none",
+        "markdown.block_quote": "italic",
+        "markdown.h1": "bold underline",
+        "markdown.h2": "bold underline",
+        "markdown.h3": "bold",
+        "markdown.h4": "bold italic",
+        "markdown.h5": "italic",
+        "markdown.h6": "dim",
+        "markdown.item.number": "bold",
+        "markdown.link": "none",
+        "markdown.link_url": "dim underline",
+        "markdown.table.border": "dim",
+        "markdown.table.header": "bold",
+    }
+)
+# Without HTML: rich would drop it, and with it what the model said (List<String>). Without references: one that comes
+# later would change what has been printed, and hide an address.
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
+# Markers that are paired, or can be no marker where they stand; of what is left, any may still be the beginning of one.
+_SETTLED = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
+_OPEN = re.compile(r"[*_`\[\\]|~~|[<&](?=\S*$)")
+
+
+def parsed(text: str) -> list[Token]:
+    """The tokens of a text that is clean already."""
+    tokens = _PARSER.parse(text)
+    _see_through(tokens)
+    return tokens
+
+
+def _see_through(tokens: Sequence[Token]) -> None:
+    """What was written as an entity is cleaned too, and an image is its words and its address."""
+    for token in tokens:
+        token.content = clean(token.content)
+        if token.type in {"text", "code_inline"}:
+            token.content = token.content.replace("\t", " ")  # which has no place to go to within a paragraph
+        _see_through(token.children or ())
+        if token.type == "image":
+            address = clean(str(token.attrs.get("src", "")))
+            token.type, token.tag, token.content = "text", "", f"{token.content} ({address})".strip()
+            token.children = None
+
+
+class _Heading(rich_markdown.Heading):
+    LEVEL_ALIGN: ClassVar[dict[str, JustifyMethod]] = {}  # all on the left, where they can be copied from
+
+
+class _Rule(rich_markdown.HorizontalRule):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Rule(style="markdown.hr", characters="-")
+
+
+class _Code(rich_markdown.TextElement):
+    """Code as it was written, to be copied: outside of lists no line is broken, indented or filled up."""
+
+    style_name = "markdown.code_block"
+
+    @classmethod
+    def create(cls, markdown: rich_markdown.Markdown, token: Token) -> "_Code":  # noqa: ARG003 - as rich calls it
+        return cls(token.info.split(maxsplit=1)[0] if token.info.strip() else "", outermost=token.level == 0)
+
+    def __init__(self, language: str, *, outermost: bool) -> None:
+        self._language = language
+        self._outermost = outermost
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in Highlighter(self._language).lines(self.text.plain):
+            if self._outermost:
+                yield from unbroken(line, console)
+            else:
+                line.expand_tabs()
+                yield from line.wrap(console, options.max_width, overflow="fold") or [Text()]
+
+
+def unbroken(line: Text, console: Console) -> Iterator[Segment]:
+    """A line with its tabs, that only the terminal breaks, where it must."""
+    yield from line.render(console)
+    yield Segment.line()
+
+
+class _Quote(rich_markdown.BlockQuote):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self.elements, options.update(width=max(1, options.max_width - 2)))
+        for line in lines:
+            yield Segment("| " if options.ascii_only else "▌ ", self.style)
+            yield from line
+            yield Segment.line()
+
+
+class _Table(rich_markdown.TableElement):
+    """A table whose cells lose nothing, however narrow the terminal."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        (table,) = super().__rich_console__(console, options)
+        assert isinstance(table, Table)
+        table.show_edge = False  # which would be blank lines above and below
+        for column in table.columns:
+            column.overflow = "fold"
+        yield table
+
+
+class _List(rich_markdown.ListElement):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ordered = self.list_type == "ordered_list_open"
+        bullet = " - " if options.ascii_only else " • "
+        for place, item in enumerate(self.items):
+            # A number is laid out by itself alone: an item does not wait for how many there will be.
+            mark = f"{(self.list_start or 0) + place:>2} " if ordered else bullet
+            style = console.get_style("markdown.item.number" if ordered else "markdown.item.bullet")
+            width = max(1, options.max_width - len(mark))
+            lines = console.render_lines(item.elements, options.update(width=width), style=item.style)
+            for number, line in enumerate(lines or [[]]):
+                yield Segment(mark if number == 0 else " " * len(mark), style)
+                yield from line
+                yield Segment.line()
+
+
+class _Flat(rich_markdown.Paragraph):
+    """A paragraph on one line."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.text.render(console)
+
+
+class Markdown(rich_markdown.Markdown):
+    """Tokens, drawn. Links show their address: a label of the model's choosing could hide it."""
+
+    elements: ClassVar[dict[str, type[rich_markdown.MarkdownElement]]] = {
+        **rich_markdown.Markdown.elements,
+        "heading_open": _Heading,
+        "hr": _Rule,
+        "fence": _Code,
+        "code_block": _Code,
+        "blockquote_open": _Quote,
+        "table_open": _Table,
+        "bullet_list_open": _List,
+        "ordered_list_open": _List,
+    }
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        super().__init__("", hyperlinks=False)
+        self._blocks = _blocks(tokens)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The blocks, with a blank line between any two of them and nowhere else."""
+        for number, block in enumerate(self._blocks):
+            self.parsed = block
+            if number:
+                yield Segment.line()
+            drawn = iter(super().__rich_console__(console, options))
+            first = next(drawn, None)
+            # What holds other blocks comes with the blank line before it that those would have.
+            if first is not None and not (first == Segment.line() and len(block) > 1):
+                yield first
+            yield from drawn
+
+
+def _blocks(tokens: Sequence[Token]) -> list[list[Token]]:
+    """The tokens of each outermost block."""
+    blocks: list[list[Token]] = []
+    for token in tokens:
+        if token.level == 0 and token.nesting >= 0:
+            blocks.append([])
+        blocks[-1].append(token)
+    return blocks
+
+
+def rendered(text: str) -> Markdown:
+    """A whole message."""
+    return Markdown(parsed(clean(text)))
+
+
+class _OneLine(Markdown):
+    elements: ClassVar[dict[str, type[rich_markdown.MarkdownElement]]] = {**Markdown.elements, "paragraph_open": _Flat}
+
+
+def is_settled(text: str) -> bool:
+    """Whether no marker in this part of a paragraph still waits for its pair."""
+    (inline,) = _PARSER.parseInline(text)
+    plain = "".join(child.content for child in inline.children or () if child.type in {"text", "text_special"})
+    return not _OPEN.search(_SETTLED.sub("", plain))
+
+
+def inline_text(console: Console, text: str) -> Text:
+    """A part of a paragraph as it is drawn, before it is broken into lines."""
+    (inline,) = _PARSER.parseInline(text)
+    inline.level = 1
+    tokens = [Token("paragraph_open", "p", 1), inline, Token("paragraph_close", "p", -1)]
+    _see_through(tokens)
+    segments = console.render(_OneLine(tokens), console.options)
+    return Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+
+
+def code_blocks(text: str) -> list[str]:
+    """What stands in the fences of a message, in their order."""
+    return [token.content for token in _PARSER.parse(text) if token.type == "fence"]

@@ -1,0 +1,1 @@
+"""Questions to the user: approvals, forms, sign-in."""

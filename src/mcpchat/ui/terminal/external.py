@@ -1,0 +1,89 @@
+"""Other programs that have the terminal for a while: the person's pager and their editor."""
+
+import asyncio
+import base64
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mcpchat.ui.terminal import tty
+
+# Each with the variables that say whether its desktop is there.
+_CLIPBOARDS = (
+    ("", "pbcopy"),
+    ("WAYLAND_DISPLAY", "wl-copy"),
+    ("DISPLAY", "xclip", "-selection", "clipboard"),
+    ("DISPLAY", "xsel", "--clipboard", "--input"),
+)
+_PATIENCE = 2.0  # seconds
+
+
+async def page(text: str, show: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> None:
+    """Show clean text in $PAGER, or less; where there is neither, all at once through ``show``."""
+    words = shlex.split(environ.get("PAGER", "")) or ["less"]
+    program = shutil.which(words[0])
+    if program is None:
+        show(text)
+        return
+    # A pager that runs commands for who types an exclamation mark is not what was asked for.
+    env = {**environ, "LESSSECURE": "1"}
+    with tty.lent():
+        process = await asyncio.create_subprocess_exec(program, *words[1:], stdin=asyncio.subprocess.PIPE, env=env)
+        try:
+            await process.communicate(text.encode(errors="replace"))
+        except (BrokenPipeError, ConnectionResetError):
+            await process.wait()
+
+
+async def copy(text: str, raw: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> str:
+    """Put text on the clipboard: by the desktop's own program, else through the terminal; says which."""
+    for names, *command in _CLIPBOARDS:
+        program = shutil.which(command[0])
+        if program is None or not any(environ.get(name) for name in names.split() or ["PATH"]):
+            continue
+        process = await asyncio.create_subprocess_exec(
+            program, *command[1:], stdin=asyncio.subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await process.communicate(text.encode(errors="replace"))
+        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+            continue
+        if process.returncode == 0:
+            return command[0]
+    raw(f"\x1b]52;c;{base64.b64encode(text.encode(errors='replace')).decode()}\x07")
+    return "the terminal (OSC 52), where it allows that"
+
+
+def editor(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The command of $VISUAL or $EDITOR; empty where neither is set, or none is there."""
+    try:
+        words = shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")
+    except ValueError:  # a quote that does not end
+        return []
+    return words if words and shutil.which(words[0]) else []
+
+
+async def edited(text: str, command: list[str], *, suffix: str) -> str | None:
+    """What the person made of the text in their editor; None where it did not end well."""
+    with tty.lent():
+        return await asyncio.to_thread(_edit, text, command, suffix)
+
+
+def _edit(text: str, command: list[str], suffix: str) -> str | None:
+    descriptor, name = tempfile.mkstemp(prefix="mcpchat-", suffix=suffix)  # for the owner's eyes
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        if subprocess.run([*command, name], check=False).returncode:
+            return None
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    finally:
+        path.unlink(missing_ok=True)

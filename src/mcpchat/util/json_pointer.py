@@ -1,0 +1,22 @@
+"""JSON Pointers within one schema."""
+
+import re
+from typing import Any
+
+_LOCAL = re.compile(r"#(/.*)?")
+
+
+def resolve_pointer(root: object, ref: object) -> object:
+    """What a reference within the schema points to, None wnode it points nownode."""
+    if not isinstance(ref, str) or not _LOCAL.fullmatch(ref):
+        return None
+    node: Any = root
+    for piece in ref[1:].split("/")[1:]:
+        key = piece.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, dict) and key in node:
+            node = node[key]
+        elif isinstance(node, list) and key.isdecimal() and int(key) < len(node):
+            node = node[int(key)]
+        else:
+            return None
+    return node

@@ -32,7 +32,7 @@ from tests.double import (  # noqa: E402
 
 from mcpchat.app.chat import open_chat  # noqa: E402
 from mcpchat.config import schema  # noqa: E402
-from mcpchat.config.run import Paths, Setup, Wishes  # noqa: E402 - the path is set above
+from mcpchat.config.run import Paths, RunContext, RunOptions  # noqa: E402 - the path is set above
 from mcpchat.ui.render.plain import NobodyToAsk  # noqa: E402
 
 TURNS = 10
@@ -58,8 +58,8 @@ async def converse(home: Path, double: ModelDouble, api: str) -> None:
     model = f'[model]\nname = "m"\nbase_url = "{double.base_url}"\napi = "{api}"\n'
     text = f'{model}[servers.calculator]\nbuiltin = "calculator"\n'
     paths = Paths(config=home / "c.toml", cache=home / "cache", state=home / "state", data=home / "data")
-    setup = Setup(config=schema.parse(text, "c.toml"), environ=dict(os.environ), paths=paths)
-    async with open_chat(setup, Wishes(), emit=lambda event: None, asker=NobodyToAsk()) as chat:
+    context = RunContext(config=schema.parse(text, "c.toml"), environ=dict(os.environ), paths=paths)
+    async with open_chat(context, RunOptions(), emit=lambda event: None, asker=NobodyToAsk()) as chat:
         for turn in range(TURNS):
             await chat.session.send(f"Question {turn}: what is {turn} * 7? " + "Some words of context. " * 10)
 

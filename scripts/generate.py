@@ -15,60 +15,59 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def walked(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The command and all below it, each with its path."""
+def walk_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The command and all below it that are not hidden, each with its path."""
     yield path, command
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from walked(inner, (*path, name))
+    for name, inner in subcommands(command).items():
+        yield from walk_commands(inner, (*path, name))
 
 
-def help_texts() -> Iterator[tuple[str, str]]:
-    """Each command's path ("", "ask", "config init") and its help as typer prints it, 80 columns wide."""
+def subcommands(command: Any) -> dict[str, Any]:
+    if not hasattr(command, "list_commands"):
+        return {}
+    inner = {name: command.get_command(None, name) for name in command.list_commands(None)}
+    return {name: value for name, value in inner.items() if not value.hidden}
+
+
+def help_texts() -> dict[str, str]:
+    """Each command's path ("", "ask", "config init") and its help as Typer prints it, 80 columns wide."""
     os.environ["COLUMNS"] = "80"
     import typer.main
 
-    from mcpchat.cli.commands_root import app
+    from mcpchat.cli.main import app
 
-    for path, _ in walked(typer.main.get_command(app)):
+    texts = {}
+    for path, _ in walk_commands(typer.main.get_command(app)):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             app([*path, "--help"], prog_name="mcpchat", standalone_mode=False)
-        yield " ".join(path), out.getvalue()
+        texts[" ".join(path)] = out.getvalue()
+    return texts
 
 
-def command_table() -> str:
-    """The commands with their arguments, options and subcommands, as a module that imports nothing."""
+def command_table() -> dict[str, Any]:
+    """The commands with their arguments, options and subcommands, as ``mcpchat.cli.completion`` reads them."""
     import typer.main
 
-    from mcpchat.cli.commands_root import app
+    from mcpchat.cli.main import app
 
-    lines = []
-    for path, command in walked(typer.main.get_command(app)):
+    table = {}
+    for path, command in walk_commands(typer.main.get_command(app)):
         arguments, options = [], {}
         for parameter in command.params:
+            choices = list(getattr(parameter.callback, "choices", ()))
             if parameter.param_type_name == "argument":
-                arguments.append((parameter.name, parameter.nargs == -1))
+                arguments.append((parameter.name, parameter.nargs == -1, choices))
             elif not parameter.hidden:
-                told = (parameter.help or "").split(". ")[0].removesuffix(".")
-                known = (told, not parameter.is_flag, parameter.name, bool(parameter.multiple))
-                options |= dict.fromkeys((*parameter.opts, *parameter.secondary_opts), known)
-        options |= dict.fromkeys(("--help", "-h"), ("Show the help", False, "help", False))
+                description = (parameter.help or "").split(". ")[0].removesuffix(".")
+                option = (description, not parameter.is_flag, parameter.name, bool(parameter.multiple), choices)
+                options |= dict.fromkeys((*parameter.opts, *parameter.secondary_opts), option)
+        options |= dict.fromkeys(("--help", "-h"), ("Show the help", False, "help", False, []))
         commands = {
-            name: inner.get_short_help_str(80).removesuffix(".")
-            for name, inner in getattr(command, "commands", {}).items()
+            name: inner.get_short_help_str(80).removesuffix(".") for name, inner in subcommands(command).items()
         }
-        pieces = "".join(f"        {piece!r},\n" for piece in (arguments, options, commands))
-        lines.append(f"    {json.dumps(' '.join(path))}: (\n{pieces}    ),")
-    return (
-        '"""The commands as completion sees them. Written by scripts/generate.py.\n\n'
-        "By path: the arguments (name, whether many), the options (what it does, whether it takes a value, its\n"
-        'parameter, whether it may come again), the subcommands (what each does).\n"""\n\n'
-        "# fmt: off\n# ruff: noqa: E501\n"
-        "Option = tuple[str, bool, str, bool]\n"
-        "COMMANDS: dict[str, tuple[list[tuple[str, bool]], dict[str, Option], dict[str, str]]] = {\n"
-        + "\n".join(lines)
-        + "\n}\n"
-    )
+        table[" ".join(path)] = {"arguments": arguments, "options": options, "commands": commands}
+    return table
 
 
 def man_page(texts: dict[str, str]) -> str:
@@ -108,14 +107,9 @@ def generated() -> Iterator[tuple[Path, str]]:
     from mcpchat.config import schema
     from mcpchat.core import jsonl_protocol
 
-    texts = dict(help_texts())
-    lines = ["    %s: (\n%s    )," % (json.dumps(name), _literal(text)) for name, text in texts.items()]
-    yield (
-        ROOT / "src/mcpchat/cli/help_texts.py",
-        '"""What --help prints, stored so that it needs no parser. Written by scripts/generate.py."""\n\n'
-        "# fmt: off\nTEXTS: dict[str, str] = {\n" + "\n".join(lines) + "\n}\n",
-    )
-    yield ROOT / "src/mcpchat/cli/command_table.py", command_table()
+    texts = help_texts()
+    yield ROOT / "src/mcpchat/data/help.json", json.dumps(texts, indent=1, ensure_ascii=False) + "\n"
+    yield ROOT / "src/mcpchat/data/commands.json", json.dumps(command_table(), indent=1, ensure_ascii=False) + "\n"
     yield ROOT / "docs/mcpchat.1", man_page(texts)
     starter = (ROOT / "src/mcpchat/data/starter.toml").read_text(encoding="utf-8")
     yield ROOT / "config.example.toml", starter
@@ -125,10 +119,6 @@ def generated() -> Iterator[tuple[Path, str]]:
         f"## {('mcpchat ' + name).strip()}\n\n```text\n{text.rstrip()}\n```\n" for name, text in texts.items()
     )
     yield ROOT / "docs/commands.md", f"# Commands\n\nWhat `--help` prints, for every command.\n\n{pages}"
-
-
-def _literal(text: str) -> str:
-    return "".join(f"        {json.dumps(line, ensure_ascii=False)}\n" for line in text.splitlines(keepends=True))
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ def test_prompt_arguments_are_checked_by_name() -> None:
     assert prompt_arguments(SUMMARY, ["style=a=b", "length="]) == {"style": "a=b", "length": ""}
     for pairs, told in [
         ([], "notes:summary needs style"),
-        (["styl=x"], "no argument 'styl'; did you mean 'style'"),
+        (["styl=x"], "no argument 'styl'; did you mean style"),
         (["oops"], "'oops' is not KEY=VALUE"),
     ]:
         with pytest.raises(UsageError, match=told) as caught:

@@ -127,7 +127,7 @@ def test_exit_2_without_a_model_names_three_ways_on(run: Run) -> None:
 def test_exit_2_for_a_config_that_is_wrong(run: Run) -> None:
     code, _, err = told(run("tools", config='[servers.a]\ncomand = "x"'))
     assert code == 2
-    assert re.search(r'c\.toml:2: servers\.a\.comand: unknown key; did you mean "command"\?', err)
+    assert re.search(r"c\.toml:2: servers\.a\.comand: unknown key; did you mean command\?", err)
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_a_bundled_server_is_added_by_its_name(run: Run, isolated: Path) -> None
     entry = f'[servers.mail]\nbuiltin = "gmail"\nread_only = true\nfolders = ["{isolated}"]\n'
     assert path.read_text().endswith(entry)
     for wrong, complaint in (
-        (["x", "--builtin", "gmial"], 'did you mean "gmail"?'),
+        (["x", "--builtin", "gmial"], "did you mean gmail?"),
         (["x", "--builtin", "gmail", "https://x.example"], "expected one of URL, -- COMMAND... and --builtin NAME"),
         (["x", "https://x.example", "--read-only"], 'goes with builtin = "drive", "gmail", "sheets"'),
         (["x", "--builtin", "sheets", "--folder", str(isolated)], 'goes with builtin = "drive", "gmail"'),

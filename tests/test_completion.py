@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from mcpchat.cli import completion
-from mcpchat.cli.command_table import COMMANDS
 
 CONFIG = """
 [servers.notes]
@@ -23,6 +22,7 @@ base_url = "http://127.0.0.1:9/v1"
 [agents.librarian]
 description = "my notes"
 """
+COMMANDS = completion.load_commands()
 NASTY = "x$(touch ran);touch ran"
 
 
@@ -78,8 +78,8 @@ def test_names_come_from_the_config_and_from_what_servers_listed(home: Path) -> 
     assert offered("read", "notes:") == ["notes:file:///todo.md"]
     assert offered("prompt", "notes:s") == ["notes:summary"]
     assert offered("prompt", "notes:summary", "") == ["style="]
-    assert completion.answer(["batch", ""]) == "FILES\t\n"
-    assert "\x1b" not in completion.answer(["call", "notes.read_file", ""])
+    assert completion.format_candidates(["batch", ""]) == "FILES\t\n"
+    assert "\x1b" not in completion.format_candidates(["call", "notes.read_file", ""])
 
 
 def test_threads_are_offered_by_their_ids(home: Path, installed: str) -> None:
@@ -96,15 +96,15 @@ def test_a_config_that_is_wrong_costs_no_more_than_the_names(home: Path) -> None
 
 
 def test_every_name_that_the_table_speaks_of_is_there() -> None:
-    known = {parameter[2] for _, options, _ in COMMANDS.values() for parameter in options.values()}
-    assert set(completion._OPTIONS) <= known
-    arguments = {(path, name) for path, (named, _, _) in COMMANDS.items() for name, _ in named}
-    assert set(completion._ARGUMENTS) - {("trust", "path")} <= arguments
+    known = {parameter[2] for command in COMMANDS.values() for parameter in command.options.values()}
+    assert set(completion._OPTION_SOURCES) <= known
+    arguments = {(path, argument.name) for path, command in COMMANDS.items() for argument in command.arguments}
+    assert set(completion._ARGUMENT_SOURCES) <= arguments
 
 
 def test_it_loads_no_parser_and_no_sdk(home: Path) -> None:
     program = (
-        "import sys; from mcpchat.__main__ import run; run(['__complete', 'call', 'notes.']);"
+        "import sys; from mcpchat.__main__ import answer_quickly as run; run(['__complete', 'call', 'notes.']);"
         "print([name for name in ('typer', 'rich', 'mcp', 'openai', 'msgspec', 'asyncio') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
@@ -128,7 +128,7 @@ def test_bash_completes_with_its_own_word_breaks(home: Path, line: str, wanted: 
     stem = line.rsplit(" ", 1)[1]
     cut = max(stem.rfind(mark) for mark in "=:@") + 1
     program = (
-        f"{completion.script('bash')}\nCOMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; _mcpchat\n"
+        f"{completion.read_script('bash')}\nCOMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; _mcpchat\n"
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=with_command(), timeout=50)
@@ -137,7 +137,7 @@ def test_bash_completes_with_its_own_word_breaks(home: Path, line: str, wanted: 
 
 def test_bash_offers_nothing_that_would_run(home: Path, tmp_path: Path) -> None:
     program = (
-        f'{completion.script("bash")}\nfor COMP_LINE in "mcpchat call notes." "mcpchat call notes.read_file "; do\n'
+        f'{completion.read_script("bash")}\nfor COMP_LINE in "mcpchat call notes." "mcpchat call notes.read_file "; do\n'
         'COMP_POINT=${#COMP_LINE}; _mcpchat; for word in "${COMPREPLY[@]}"; do eval "true $word"; done; done'
     )
     subprocess.run(["bash", "-c", program], env=with_command(), check=True, timeout=50)
@@ -156,7 +156,7 @@ def shell(name: str) -> str:
 
 
 def test_fish_completes(home: Path) -> None:
-    program = f"{completion.script('fish')}\ncomplete -C 'mcpchat call notes.r'\ncomplete -C 'mcpchat thr'"
+    program = f"{completion.read_script('fish')}\ncomplete -C 'mcpchat call notes.r'\ncomplete -C 'mcpchat thr'"
     done = subprocess.run(
         [shell("fish"), "--no-config", "-c", program], capture_output=True, text=True, env=with_command(), timeout=50
     )
@@ -166,7 +166,7 @@ def test_fish_completes(home: Path) -> None:
 def test_zsh_completes(home: Path, tmp_path: Path) -> None:
     from tests.terminal import Terminal
 
-    (home / ".zshrc").write_text(f"PS1='ready> '\nautoload -Uz compinit && compinit -u\n{completion.script('zsh')}")
+    (home / ".zshrc").write_text(f"PS1='ready> '\nautoload -Uz compinit && compinit -u\n{completion.read_script('zsh')}")
     with Terminal([shell("zsh"), "-i"], environ={**with_command(), "HOME": str(home)}) as terminal:
         terminal.wait_for("ready>")
         terminal.send("mcpchat call notes.r\t")

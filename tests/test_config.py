@@ -70,10 +70,10 @@ call = 7.5
 
 PROBLEMS = [
     ("[model]\nname = 3", "c.toml:2: model.name: expected a string, got a whole number"),
-    ("[model]\ntemprature = 1", 'c.toml:2: model.temprature: unknown key; did you mean "temperature"?'),
+    ("[model]\ntemprature = 1", "c.toml:2: model.temprature: unknown key; did you mean temperature?"),
     ("[model]\ntemperature = 9", "c.toml:2: model.temperature: expected a number <= 2.0"),
     ('[model]\napi_key = "sk-1"', "c.toml:2: model.api_key: a secret never stands in this file"),
-    ('[servers.a]\ncomand = "x"', 'c.toml:2: servers.a.comand: unknown key; did you mean "command"?'),
+    ('[servers.a]\ncomand = "x"', "c.toml:2: servers.a.comand: unknown key; did you mean command?"),
     ('[servers.a]\ncommand = "x"\nurl = "https://x"', "c.toml:1: servers.a: expected only one of command and url"),
     ("[servers.a]\nenabled = true", 'c.toml:1: servers.a: expected one of "command", "url" and "builtin"'),
     ('[servers.a]\nurl = "example.com"', "c.toml:2: servers.a.url: expected an address that begins with https://"),
@@ -91,14 +91,14 @@ PROBLEMS = [
     ('[agents.x]\nservers = ["calcualtor"]', "c.toml:2: agents.x.servers: no server is named 'calcualtor'; did you"),
     ('[approvals]\ndefault = "maybe"', "c.toml:2: approvals.default: expected one of 'allow', 'ask', 'deny'"),
     ("[approvals]\nallow = 'x'", "c.toml:2: approvals.allow: expected an array, got a string"),
-    ("[timeouts]\nstrat = 3", 'c.toml:2: timeouts.strat: unknown key; did you mean "start"?'),
+    ("[timeouts]\nstrat = 3", "c.toml:2: timeouts.strat: unknown key; did you mean start?"),
     (
         "[approvals]\ndeny = ['delete_file']",
         "c.toml:2: approvals.deny: 'delete_file' names no server; for a tool write",
     ),
     ("[model]\nbase_url = 'localhost:1'", "c.toml:2: model.base_url: expected an address that begins with https://"),
     ("[limits]\nmax_steps = 0", "c.toml:2: limits.max_steps: expected a whole number >= 1"),
-    ("[modle]\nname = 'x'", 'c.toml:1: modle: unknown key; did you mean "model"?'),
+    ("[modle]\nname = 'x'", "c.toml:1: modle: unknown key; did you mean model?"),
     ("[model\nname = 'x'", "c.toml:1: not valid TOML: "),
     ("[servers.a]\nbuiltin='gmail'\nargs=['x']", 'c.toml:3: servers.a.args: goes with "command", not with "builtin"'),
     ("[servers.a]\nbuiltin='calculator'\nread_only=true", 'goes with builtin = "drive", "gmail", "sheets"'),
@@ -108,7 +108,7 @@ PROBLEMS = [
         'c.toml:3: servers.a.folders: goes with builtin = "drive", "gmail"',
     ),
     ("[servers.a]\nbuiltin='drive'\nfolders=['x']", "'x': expected a whole path, or one that begins with ~"),
-    ("[servers.a]\nbuiltin='drive'\nauth='gogle'", "no provider is named 'gogle'; did you mean \"google\"?"),
+    ("[servers.a]\nbuiltin='drive'\nauth='gogle'", "no provider is named 'gogle'; did you mean google?"),
 ]
 
 

@@ -279,7 +279,7 @@ def test_a_signal_ends_it_in_order(talk: Callable[..., Talk], model_double: Mode
 
 def test_what_does_not_go_with_lines_is_told(installed: str) -> None:
     for words, complaint in [
-        (["ask", "--input-format", "jsonl"], "answers in lines too"),
+        (["ask", "--input-format", "jsonl"], "needs -o jsonl"),
         (["ask", "--input-format", "jsonl", "-o", "jsonl", "hello"], "WORDS does not go"),
         (["ask", "--input-format", "xml"], "expected one of"),
     ]:

@@ -173,23 +173,24 @@ def test_logs_lose_what_only_looks_like_a_secret_and_keep_the_rest() -> None:
 
 
 def test_the_loggers_of_the_libraries_that_tell_all_are_kept_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    from mcpchat.cli import options
+    from mcpchat.cli.runtime import _RedactingFormatter
 
     record = logging.LogRecord("x", logging.DEBUG, "f", 1, "token is %s", ("a-long-secret",), None)
-    options.secrets.add("a-long-secret")
-    assert options._redacting().format(record) == "DEBUG:x:token is [secret]"
+    secrets = Secrets()
+    secrets.add("a-long-secret")
+    assert _RedactingFormatter(secrets).format(record) == "DEBUG:x:token is [secret]"
 
 
 FAULTS = [
     ('[auth]\nstore = "cupboard"', "auth.store: expected one of 'keyring', 'file', 'memory'"),
-    ("[auth]\nstoer = 1", 'auth.stoer: unknown key; did you mean "store"?'),
-    ('[auth.google]\nclient_sceret = "env:X"', 'unknown key; did you mean "client_secret"?'),
+    ("[auth]\nstoer = 1", "auth.stoer: unknown key; did you mean store?"),
+    ('[auth.google]\nclient_sceret = "env:X"', "unknown key; did you mean client_secret?"),
     ('[auth.google]\nclient_secret = "GOCSPX-1"', "a secret never stands in this file"),
     ('[auth.google]\nrefresh_token = "1//x"', "a secret never stands in this file"),
     ("[auth.acme]\nscopes = []", 'auth.acme: expected "authorization_url"'),
     ('[auth.oauth]\nauthorization_url = "https://a"\ntoken_url = "https://a"', "a provider is named with letters"),
     ('[auth.acme]\nauthorization_url = "https://a"\ntoken_url = "http://a"', "begins with https://"),
-    ('[servers.s]\ncommand = "x"\nauth = "gogle"', 'did you mean "google"?'),
+    ('[servers.s]\ncommand = "x"\nauth = "gogle"', "did you mean google?"),
     ('[servers.s]\ncommand = "x"\nauth = "google"', 'expected "scopes" too'),
     ('[servers.s]\ncommand = "x"\nscopes = ["a"]', 'servers.s.scopes: goes with "auth"'),
     ('[servers.s]\ncommand = "x"\nauth = "google"\nscopes = ["a"]\ntoken_env = "9"', "the name of an environment"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcpchat.config import schema
-from mcpchat.config.run import Paths, Setup
+from mcpchat.config.run import Paths, RunContext
 from mcpchat.config.schema import PriceConfig
 from mcpchat.core.messages import Usage
 from mcpchat.core.protocols import ModelChoice, Options
@@ -21,12 +21,12 @@ HERE = Path("/nowhere")
 
 
 def models(text: str = "", *, priced: bool = False, **environ: str) -> Models:
-    setup = Setup(
+    context = RunContext(
         config=schema.parse(text, "c.toml"),
         environ=environ,
         paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE),
     )
-    return Models(setup, priced=priced)
+    return Models(context, priced=priced)
 
 
 def where(choice: ModelChoice) -> tuple[str, str, str, str]:
@@ -249,10 +249,10 @@ async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
 
 async def test_a_limit_of_cost_holds_for_the_model_that_is_switched_to() -> None:
     text = '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nprice = { input = 1, output = 1 }\n[model.free]\nbase_url = "http://127.0.0.1:2/v1"\n'
-    setup = Setup(
+    context = RunContext(
         config=schema.parse(text, "c.toml"), environ={}, paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE)
     )
-    found = Models(setup, must_be_priced=True)
+    found = Models(context, must_be_priced=True)
     await found.choose("m")
     with pytest.raises(UsageError, match="the price of free is not known"):
         await found.choose("free")
@@ -280,5 +280,5 @@ async def test_a_server_of_one_model_has_its_window_whatever_it_is_called(model_
 
 
 def test_a_price_with_a_slip_says_what_was_meant() -> None:
-    with pytest.raises(ConfigError, match=r'model.a.price.outptu: unknown key; did you mean "output"'):
+    with pytest.raises(ConfigError, match=r"model.a.price.outptu: unknown key; did you mean output"):
         models("[model.a]\nprice = { input = 1, outptu = 2 }\n")

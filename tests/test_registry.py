@@ -83,7 +83,7 @@ max_steps = 3
     ("edit", "told"),
     [
         (lambda: edit.add_server(HAND_MADE, "box", {"command": "x"}), "there is a server named 'box' already"),
-        (lambda: edit.remove_server(HAND_MADE, "bax"), "no server named 'bax'; did you mean 'box'?"),
+        (lambda: edit.remove_server(HAND_MADE, "bax"), "no server named 'bax'; did you mean box?"),
         (lambda: edit.enable_server(HAND_MADE, "zzz", True), "no server named 'zzz'; known: box"),
     ],
 )

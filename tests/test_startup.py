@@ -55,9 +55,9 @@ def test_the_prompt_is_there_before_the_sdks_are() -> None:
         "import mcpchat.cli.commands.chat, mcpchat.ui.terminal.prompt_screen, mcpchat.ui.chat.completer, mcpchat.ui.prompts.dialog"
     ).isdisjoint({"openai", "mcp", "mcp_types", "keyring", "google", "pydantic", "httpx2"})
     chosen = (
-        "import asyncio, pathlib\nfrom mcpchat.config.run import Paths, Setup\nfrom mcpchat.config.schema import Config\nfrom mcpchat.models.selection import Models\n"
-        "setup = Setup(config=Config(), environ={'OPENAI_BASE_URL': 'http://127.0.0.1:9/v1'}, paths=Paths(*[pathlib.Path('.')] * 4))\n"
-        "models = Models(setup, at_ease=True)\nprint(asyncio.run(models.choose('m')).at)"
+        "import asyncio, pathlib\nfrom mcpchat.config.run import Paths, RunContext\nfrom mcpchat.config.schema import Config\nfrom mcpchat.models.selection import Models\n"
+        "context = Setup(config=Config(), environ={'OPENAI_BASE_URL': 'http://127.0.0.1:9/v1'}, paths=Paths(*[pathlib.Path('.')] * 4))\n"
+        "models = Models(context, at_ease=True)\nprint(asyncio.run(models.choose('m')).at)"
     )
     assert "openai" not in loaded_by(chosen)
     assert "openai" in loaded_by(f"{chosen}\nasyncio.run(models.warm())")

@@ -109,7 +109,7 @@ def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, model_double: ModelD
 
 
 MISTAKES = [
-    (("ask", "--thread", "Number", "x"), "did you mean 'Numbers'?"),
+    (("ask", "--thread", "Number", "x"), "did you mean Numbers?"),
     (("ask", "--thread", "Numbers@77", "x"), "has no message 77"),
     (("threads", "show", "zzz"), "no thread is called 'zzz'"),
     (("threads", "fork", "Numbers", "--at", "9"), "has no message 9"),
@@ -119,18 +119,18 @@ MISTAKES = [
     (("threads", "export"), "name a thread, or --all"),
     (("threads", "export", "--all"), "markdown is for one thread"),
     (("threads", "export", "Numbers", "-o", "pdf"), "expected one of markdown, html, json, jsonl"),
-    (("threads", "delete", "Numbers"), "nobody is there to ask"),
-    (("threads", "import", "/nowhere.json"), "cannot be read"),
+    (("threads", "delete", "Numbers"), "there is no terminal to confirm at"),
+    (("threads", "import", "/nowhere.json"), "cannot read"),
     (("threads", "import", "--from", "/nowhere.db"), "there is no file"),
     (("threads", "import"), "name files"),
     (("ask", "-t", "nothing"), "no template is named 'nothing'"),
-    (("ask", "--agent", "mial", "x"), "did you mean 'mail'"),
+    (("ask", "--agent", "mial", "x"), "did you mean mail"),
     (("agents", "show", "nobody"), "no agent is named"),
     (("agents", "new", "mail", "-i", "x"), "there is an agent named 'mail' already"),
-    (("agents", "new", "a b", "-i", "x"), "'a b' is no name for an agent"),
-    (("agents", "new", "x", "--instructions-file", "no.md"), "there is no such file"),
+    (("agents", "new", "a b", "-i", "x"), "'a b' is not a valid agent name"),
+    (("agents", "new", "x", "--instructions-file", "no.md"), "no such file"),
     (("ask", "-c", "--thread", "Numbers", "x"), "one or the other"),
-    (("threads", "show", "Numbers", "--tree", "-o", "markdown"), "--tree is for people"),
+    (("threads", "show", "Numbers", "--tree", "-o", "markdown"), "--tree does not go with -o markdown"),
     (("threads", "--config", "/nope", "list"), "no such config file"),
     (("threads", "-o", "xml", "list"), "expected one of text, json"),
     (("--title", "bar", "threads", "rename", "Numbers"), "Missing argument"),
@@ -169,7 +169,7 @@ def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, 
     assert (made["id"], made["title"], made["messages"], made["forked_from"]) == (fork, "Sizes, anew", 1, first["id"])
     assert run("threads", "delete", "Sizes", other["id"], "--yes").returncode == 0
     assert [one["id"] for one in listed(run)] == [fork]
-    assert "bytes given back" in run("threads", "gc", "--older-than", "1d", "--yes").stderr
+    assert "bytes freed" in run("threads", "gc", "--older-than", "1d", "--yes").stderr
     assert listed(run, "search", "Größe") == []
 
 
@@ -201,7 +201,7 @@ def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back
     for path in isolated.rglob("threads.db*"):
         path.unlink()
     done = run("threads", "import", "all.jsonl", "all.jsonl")
-    assert done.stderr == "2 threads added, 2 were there already\n"
+    assert done.stderr == "2 threads added, 2 existed already\n"
     assert {one["id"]: one for one in listed(run)} == {key: one | {"imported": True} for key, one in before.items()}
     again = json.loads(run("threads", "export", thread["id"], "-o", "json").stdout)
     again["thread"]["imported"] = False
@@ -284,7 +284,7 @@ def test_conversations_of_other_clients_come_in_and_can_be_gone_on_with(
 ) -> None:
     done = run("threads", "import", "-", stdin=json.dumps(value))
     assert done.stderr == "1 threads added\n"
-    assert run("threads", "import", "-", stdin=json.dumps(value)).stderr == "0 threads added, 1 were there already\n"
+    assert run("threads", "import", "-", stdin=json.dumps(value)).stderr == "0 threads added, 1 existed already\n"
     assert [one["title"] for one in listed(run)] == [title]
     assert run("ask", "--thread", title, "and on").returncode == 0
     assert asked(model_double) == [*said, ("user", "and on")]
@@ -387,9 +387,9 @@ def test_a_template_is_filled_from_words_from_stdin_and_from_its_defaults(
     done = run("ask", "-t", "review")
     assert (done.returncode, "the template review needs who" in done.stderr) == (2, True)
     done = run("ask", "-t", "review", "whom=Ann")
-    assert (done.returncode, "did you mean 'who'?" in done.stderr) == (2, True)
+    assert (done.returncode, "did you mean who?" in done.stderr) == (2, True)
     done = run("ask", "-t", "reviwe", "who=Ann")
-    assert (done.returncode, "did you mean 'review'?" in done.stderr) == (2, True)
+    assert (done.returncode, "did you mean review?" in done.stderr) == (2, True)
 
 
 def test_an_agent_that_is_named_has_its_own_model_whatever_the_thread_had(run: Run, model_double: ModelDouble) -> None:

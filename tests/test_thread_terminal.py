@@ -161,7 +161,7 @@ def test_a_thread_is_gone_on_with_by_an_option_by_its_name_or_by_a_few_letters(d
         terminal.wait_for("Apples and pears", count=2)
         terminal.send(ESC)
         terminal.wait_for("this one goes on")
-        say(terminal, "/resume Lettres", "did you mean 'Letters'?")
+        say(terminal, "/resume Lettres", "did you mean Letters?")
         say(terminal, "/threads rename Post", 'this is "Post" now')
         say(terminal, "/threads fork", "a fork of")
         say(terminal, "/exit", "")

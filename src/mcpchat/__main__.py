@@ -1,4 +1,4 @@
-"""The way in: answers --version and --help from stored texts, and leaves without a long goodbye."""
+"""The entry point: answers --version, --help and Tab without a parser, and ends the process quickly."""
 
 import sys
 
@@ -6,54 +6,66 @@ import sys
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
-            nowhere = "/dev/null" if sys.platform != "win32" else "nul"
-            setattr(sys, name, open(nowhere, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
+        if getattr(sys, name) is None:  # closed by the parent process
+            device = "/dev/null" if sys.platform != "win32" else "nul"
+            setattr(sys, name, open(device, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
+    args = sys.argv[1:]
     try:
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while we were still loading
+        code = answer_quickly(args)
+        if code is None:
+            prepare_runtime()
+            from mcpchat.cli.main import run
+
+            code = run(args)
+    except KeyboardInterrupt:  # while loading
         code = 130
-    except BrokenPipeError:  # whoever read us has seen enough
+    except BrokenPipeError:  # the reader has seen enough
         code = 0
     except OSError:  # of a Tab
         code = 1
-    # The interpreter's own teardown of the SDKs takes a third of a second; everything of ours is closed by now.
-    leave(code)
+    # The interpreter's teardown of the SDKs takes a third of a second; everything of ours is closed by now.
+    exit_now(code)
 
 
-def run(words: list[str]) -> int:
-    """Answer from what is stored, or else by the whole command line."""
-    if words == ["--version"]:
+def answer_quickly(args: list[str]) -> int | None:
+    """Answer --version, --help and __complete from stored data; None for any other command line."""
+    if args == ["--version"]:
         from mcpchat.version import __version__
 
         sys.stdout.write(f"mcpchat {__version__}\n")
         return 0
-    if words and words[0] == "__complete":  # a shell's Tab
+    if args and args[0] == "__complete":  # a shell's Tab
         from mcpchat.cli import completion
 
-        return completion.main(words[1:])
-    if words and words[-1] in ("--help", "-h"):
-        from mcpchat.cli import help_texts
-
-        stored = help_texts.TEXTS.get(" ".join(words[:-1]))
-        if stored is not None:
-            sys.stdout.write(stored)
+        return completion.main(args[1:])
+    if args and args[-1] in ("--help", "-h"):
+        text = read_help(" ".join(args[:-1]))
+        if text is not None:
+            sys.stdout.write(text)
             return 0
-    prepare()
-    from mcpchat.cli import main as cli
-
-    return cli.run(words)
+    return None
 
 
-def prepare() -> None:
-    """Let no character break the output, and make the import of the SDKs cheaper by about a third."""
+def read_help(command: str) -> str | None:
+    """The stored help text of a command ("", "ask", "config init"); None if there is none."""
+    import json
+    import os
+
+    path = os.path.join(os.path.dirname(__file__), "data", "help.json")  # noqa: PTH118, PTH120 - pathlib is slow to load
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123
+        texts: dict[str, str] = json.load(file)
+    return texts.get(command)
+
+
+def prepare_runtime() -> None:
+    """Make writing to stdout and stderr robust, and the import of the SDKs cheaper by about a third."""
     import gc
     import io
     import os
     from contextlib import suppress
 
-    class Forgiving(io.TextIOWrapper):
-        """A log that is full, or that nobody reads, is no reason to lose the answer."""
+    class BestEffortStream(io.TextIOWrapper):
+        """A log that is full, or that nobody reads, loses no answer."""
 
         def write(self, text: str) -> int:
             with suppress(OSError):
@@ -66,19 +78,19 @@ def prepare() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # where the terminal's or the pipe's encoding lacks one
+            stream.reconfigure(errors="replace")  # if the encoding lacks a character
     if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr = Forgiving(sys.stderr.buffer, sys.stderr.encoding, "replace", line_buffering=True)
+        sys.stderr = BestEffortStream(sys.stderr.buffer, sys.stderr.encoding, "replace", line_buffering=True)
 
-    # They create hundreds of thousands of objects that live for ever: do not look through them again and again. The
-    # app switches collection on once an SDK is loaded.
+    # The SDKs create hundreds of thousands of objects that live for ever: do not collect while they load. The
+    # collector is switched on again once an SDK is loaded.
     gc.disable()
-    # pydantic reads the metadata of every installed package in search of plugins, of which this program uses none.
+    # pydantic reads the metadata of every installed package in search of plugins; this program uses none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 
 
-def leave(code: int) -> None:
-    """End the process now, with what was written flushed; a reader that has gone is no error."""
+def exit_now(code: int) -> None:
+    """Flush what was written and end the process; a reader that has gone is no error."""
     import os
 
     for stream in (sys.stdout, sys.stderr):

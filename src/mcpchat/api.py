@@ -6,27 +6,41 @@ What is here is what ``from mcpchat import ...`` gives. ``ask --input-format jso
 import asyncio
 import io
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
 
 from mcpchat import errors as errors
 from mcpchat.app.attachments import read_attachments
 from mcpchat.app.chat import Chat, open_chat
+from mcpchat.app.mcp import make_host, make_logins, open_hub
+from mcpchat.app.run_turn import TurnOutcome, run_turn
+from mcpchat.app.tool_call import ToolCaller
+from mcpchat.batch.runner import Batch
+from mcpchat.batch.session_factory import open_pool
+from mcpchat.batch.types import Asked, Result, name_of, read_request
 from mcpchat.config import project_file
 from mcpchat.config.load import load_config
-from mcpchat.config.run import Setup, Wishes, default_paths
+from mcpchat.config.run import RunContext, RunOptions, default_paths
 from mcpchat.core import events
 from mcpchat.core.elicitation import Answer, Form, Visit
-from mcpchat.core.events import Emit, Event, Notice, TurnFinished
+from mcpchat.core.events import Emit, Event, Notice
 from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.policy import Decision, Question
 from mcpchat.core.protocols import Asker, SignInScreen
 from mcpchat.core.report import CallReport, Collector, Fault, Report, fault
-from mcpchat.engine import outcomes
+from mcpchat.engine.event_redaction import Discreet
+from mcpchat.engine.mentions import with_resources
 from mcpchat.errors import McpChatError, UsageError
 from mcpchat.ui.prompts.sign_in import PlainScreen
 from mcpchat.ui.render.plain import NobodyToAsk
+from mcpchat.util.json_schema import unusable
+from mcpchat.util.text import suggest
 
 __all__ = [
     "Answer", "Asker", "Audio", "CallReport", "ChatSession", "Decision", "Event", "Fault", "File", "Form", "Image",
@@ -45,7 +59,8 @@ class ChatSession:
         self.chat = chat
         self._sink = sink
         self._one_turn = asyncio.Lock()
-        self._turn: asyncio.Task[TurnFinished] | None = None
+        self._turn: asyncio.Task[TurnOutcome] | None = None
+        self._outcome: TurnOutcome | None = None
 
     @property
     def history(self) -> Sequence[Message]:
@@ -65,60 +80,115 @@ class ChatSession:
     def thread_id(self) -> str:
         return self.chat.session.transcript.thread.id
 
-    async def send(self, said: str | Message, *, attach: Sequence[str | Path] = ()) -> AsyncGenerator[Event, None]:
-        """Say this, with the files; yields the events of the turn, of which the last is turn.finished or turn.failed.
+    @property
+    def last_error(self) -> McpChatError | None:
+        """What went wrong in the latest turn that came to its end: a call was denied, a limit was reached."""
+        return self._outcome.error if self._outcome is not None else None
 
-        Closing the generator (``aclosing`` does) cancels the turn, and what it still has to say goes to the listener
-        of the session; the history stays valid. Raises ModelError after turn.failed, and UsageError for what cannot be
-        attached.
+    async def send(
+        self,
+        message: str | Message,
+        *,
+        attach: Sequence[str | Path] = (),
+        mentions: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Send a message with files; yields the turn's events, the last of which is turn.finished or turn.failed.
+
+        ``mentions`` reads each resource that the text names as ``@server:uri`` and sends it along; leave it off for
+        text that is not the user's own. ``timeout`` is in seconds. If the session has a schema and the answer does not
+        fit, the events of a second turn follow.
+
+        Closing the generator (``aclosing`` does) cancels the turn; its remaining events go to the listener of the
+        session, and the history stays valid. Raises ModelError after turn.failed, LimitReached when the time is up,
+        and UsageError for a file that cannot be attached.
         """
-        message = said_with(said, read_attachments([str(name) for name in attach]))
+        files = read_attachments([str(name) for name in attach])
         async with self._one_turn:
             if self._sink.closed:
                 raise UsageError("the session is closed", hint="send within the block of open_session")
-            heard: asyncio.Queue[Event | None] = asyncio.Queue()
-            turn = self._turn = asyncio.create_task(self.chat.session.send(message))
-            turn.add_done_callback(lambda done: heard.put_nowait(None))
-            with self._sink.lent(heard.put_nowait):
+            if mentions and isinstance(message, str):
+                message = await with_resources(message, self.chat.hub)
+            self._outcome = None
+            events: asyncio.Queue[Event | None] = asyncio.Queue()
+            turn = self._turn = asyncio.create_task(
+                run_turn(
+                    self.chat.session,
+                    said_with(message, files),
+                    secrets=self.chat.context.secrets,
+                    timeout=timeout,
+                )
+            )
+            turn.add_done_callback(lambda done: events.put_nowait(None))
+            with self._sink.lent(events.put_nowait):
                 try:
-                    while (event := await heard.get()) is not None:
+                    while (event := await events.get()) is not None:
                         yield event
                     if not turn.cancelled():
-                        turn.result()
+                        self._outcome = turn.result()
                 finally:
                     turn.cancel()
                     await asyncio.wait({turn})
-                    while not heard.empty():
-                        if (event := heard.get_nowait()) is not None:
+                    while not events.empty():
+                        if (event := events.get_nowait()) is not None:
                             self._sink.listener(event)
 
     def cancel(self) -> None:
-        """End the turn that runs, if one does: its ``send`` yields how it ends."""
+        """Cancel the running turn, if there is one: its ``send`` yields the remaining events."""
         if self._turn is not None:
-            asyncio.get_running_loop().call_soon(self._turn.cancel)  # after its first step, which it tells of
+            asyncio.get_running_loop().call_soon(self._turn.cancel)  # after the turn's first step
 
-    async def ask(self, said: str | Message, *, attach: Sequence[str | Path] = ()) -> Report:
-        """Say this and wait for the answer. Where that did not end well, the report has an ``error``.
+    async def ask(
+        self,
+        message: str | Message,
+        *,
+        attach: Sequence[str | Path] = (),
+        mentions: bool = False,
+        timeout: float | None = None,
+    ) -> Report:
+        """Send a message and wait for the answer; the parameters are those of ``send``.
 
-        Raises UsageError for what cannot be attached.
+        With a schema the report's ``value`` is the answer as a JSON value. If the turn did not end well, the report
+        has an ``error``. Raises UsageError for a file that cannot be attached.
         """
-        collector, trouble = Collector(), None
-        heard = outcomes.Denials(collector)
+        collector, error = Collector(), None
         try:
-            async with aclosing(self.send(said, attach=attach)) as turn:
+            events = self.send(message, attach=attach, mentions=mentions, timeout=timeout)
+            async with aclosing(events) as turn:
                 async for event in turn:
-                    heard(event)
-                    if isinstance(event, TurnFinished):
-                        trouble = outcomes.verdict(event, heard.denied, self.chat.session.run_total)
+                    collector(event)
+            error = self.last_error
+            if self._outcome is not None and self._outcome.value is not UNSET:
+                collector.set_value(self._outcome.value)
         except UsageError:
             raise
-        except McpChatError as error:
-            trouble = error
-        if trouble is not None:
-            secrets = self.chat.setup.secrets
-            trouble.message, trouble.hint = secrets.redact(trouble.message), secrets.redact(trouble.hint)
-            collector.report.error = fault(trouble)
+        except McpChatError as failure:
+            error = failure
+        if error is not None:
+            secrets = self.chat.context.secrets
+            error.message, error.hint = secrets.redact(error.message), secrets.redact(error.hint)
+            collector.report.error = fault(error)
         return collector.report
+
+    async def call_tool(
+        self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> ToolResult:
+        """Call the tool ``server.tool`` without the model, under the session's rules.
+
+        A result with ``is_error`` is the tool's own failure. Raises UsageError, Denied, ServerError, SignInNeeded,
+        LimitReached.
+        """
+        chat = self.chat
+        caller = ToolCaller(
+            context=chat.context,
+            options=replace(chat.options, agent=self.agent or None),
+            hub=chat.hub,
+            asker=chat.asker,
+            emit=self._sink.listener,
+            warn=self._sink.listener,
+        )
+        _, result = await caller.call(name, lambda spec: dict(arguments or {}), timeout=timeout)
+        return result
 
     async def switch_model(self, name: str) -> None:
         """Go on with another model. Raises NoModel, ConfigError, UsageError."""
@@ -163,15 +233,32 @@ def said_with(said: str | Message, files: Sequence[Part]) -> Message:
 
 @asynccontextmanager
 async def session_of(
-    setup: Setup, wishes: Wishes, *, on_event: Emit, asker: Asker, screen: SignInScreen
+    context: RunContext, options: RunOptions, *, on_event: Emit, asker: Asker, screen: SignInScreen
 ) -> AsyncIterator[ChatSession]:
-    """A session of a setup that is made already: the command line's way in."""
+    """A session of a context that is made already: the command line's way in."""
     sink = _Sink(on_event)
-    async with open_chat(setup, wishes, emit=sink, asker=asker, screen=screen) as chat:
+    async with open_chat(context, options, emit=sink, asker=asker, screen=screen) as chat:
         try:
             yield ChatSession(chat, sink)
         finally:
             sink.closed = True
+
+
+def _load_context(
+    config: str | Path | None, environ: Mapping[str, str] | None, on_event: Callable[[Event], None]
+) -> RunContext:
+    environ = dict(os.environ if environ is None else environ)
+    paths = default_paths(environ)
+    path = Path(config) if config is not None else paths.config
+    user = load_config(path, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
+    settings, notices = project_file.with_project(user, path, paths)
+    for line in notices:
+        on_event(Notice(level="warning", text=line))
+    return RunContext(config=settings, environ=environ, paths=paths)
+
+
+def _sign_in_screen(on_event: Callable[[Event], None]) -> SignInScreen:
+    return PlainScreen(io.StringIO(), lambda text: on_event(Notice(level="info", text=text)))
 
 
 @asynccontextmanager
@@ -186,30 +273,26 @@ async def open_session(
     max_steps: int | None = None,
     max_tokens: int | None = None,
     max_cost: float | None = None,
+    schema: Mapping[str, Any] | None = None,
     thread: str | None = None,
     save: bool = False,
     asker: Asker | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ChatSession]:
-    """A conversation over the servers of the config, with the same rules as on the command line.
+    """Open a conversation over the servers of the config, with the same rules as on the command line.
 
-    Without ``config`` the user's own is read, with the folder's file where that is trusted. ``allow``, ``deny`` and
-    ``yes`` are as the options of ``mcpchat ask``; what still asks is put to ``asker``, and denied where there is none.
-    ``thread`` goes on with one (an id or a title); with ``save`` the conversation is kept. ``on_event`` hears what
-    happens outside of turns, such as a server that is down. Everything that was started is stopped at the end.
+    Without ``config``, your own config is read, with the project file of the folder if that is trusted. ``allow``,
+    ``deny``, ``yes``, ``max_steps``, ``max_tokens`` and ``max_cost`` (US dollars) are as the options of ``mcpchat
+    ask``. A call that no rule decides is put to ``asker``; without one it is denied. ``schema`` is a JSON Schema that
+    each answer must fit. ``thread`` continues a thread (an id or a title); with ``save`` the conversation is saved.
+    ``on_event`` receives events outside of turns, such as a server that is down. At the end everything that was
+    started is stopped.
 
     Raises ConfigError, UsageError, NoModel, StoreError.
     """
-    environ = dict(os.environ if environ is None else environ)
-    paths = default_paths(environ)
-    named = Path(config) if config is not None else paths.config
-    user = load_config(named, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
-    settings, told = project_file.with_project(user, named, paths)
-    for line in told:
-        on_event(Notice(level="warning", text=line))
-    setup = Setup(config=settings, environ=environ, paths=paths)
-    wishes = Wishes(
+    context = _load_context(config, environ, on_event)
+    options = RunOptions(
         model=model,
         agent=agent,
         allow=tuple(allow),
@@ -218,9 +301,124 @@ async def open_session(
         max_steps=max_steps,
         max_tokens=max_tokens,
         max_cost=max_cost,
+        schema=_checked(schema),
         thread=thread,
         save=save,
     )
-    screen = PlainScreen(io.StringIO(), lambda text: on_event(Notice(level="info", text=text)))
-    async with session_of(setup, wishes, on_event=on_event, asker=asker or NobodyToAsk(), screen=screen) as session:
+    screen = _sign_in_screen(on_event)
+    async with session_of(context, options, on_event=on_event, asker=asker or NobodyToAsk(), screen=screen) as session:
         yield session
+
+
+def _checked(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if schema is None:
+        return None
+    if problem := unusable(dict(schema)):
+        raise UsageError(f"schema: {problem}")
+    return dict(schema)
+
+
+async def call_tool(
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    config: str | Path | None = None,
+    agent: str | None = None,
+    allow: Sequence[str] = (),
+    deny: Sequence[str] = (),
+    yes: bool = False,
+    timeout: float | None = None,
+    asker: Asker | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    environ: Mapping[str, str] | None = None,
+) -> ToolResult:
+    """Call the tool ``server.tool`` of the config's servers once, without a model; no other server is started.
+
+    The parameters are those of ``open_session``; ``timeout`` is in seconds. A result with ``is_error`` is the tool's
+    own failure. Raises UsageError, ConfigError, Denied, ServerError, SignInNeeded, LimitReached.
+    """
+    context = _load_context(config, environ, on_event)
+    options = RunOptions(agent=agent, allow=tuple(allow), deny=tuple(deny), yes=yes)
+    server = name.partition(".")[0]
+    if server not in context.config.servers:
+        raise UsageError(f"no server is named {server!r}; {suggest(server, context.config.servers)}")
+    only = msgspec.structs.replace(context.config, servers={server: context.config.servers[server]})
+    context = replace(context, config=only)
+    asker = asker or NobodyToAsk()
+    emit = Discreet(on_event, context.secrets)
+    host = make_host(context, asker, emit, yes=yes)
+    logins = make_logins(context, asker, _sign_in_screen(on_event))
+    async with open_hub(context, emit, host, logins=logins) as hub:
+        caller = ToolCaller(context=context, options=options, hub=hub, asker=asker, emit=emit, warn=emit)
+        _, result = await caller.call(name, lambda spec: dict(arguments or {}), timeout=timeout)
+    return result
+
+
+async def run_batch(
+    requests: Iterable[Mapping[str, Any]],
+    *,
+    config: str | Path | None = None,
+    model: str | None = None,
+    agent: str | None = None,
+    allow: Sequence[str] = (),
+    deny: Sequence[str] = (),
+    yes: bool = False,
+    max_steps: int | None = None,
+    max_tokens: int | None = None,
+    max_cost: float | None = None,
+    schema: Mapping[str, Any] | None = None,
+    concurrency: int = 8,
+    retries: int = 2,
+    timeout: float | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncGenerator[Result, None]:
+    """Run many requests over one set of servers; yields each result as it finishes.
+
+    A request has the fields of a line of ``mcpchat batch``: ``prompt`` or ``messages``, and ``id``, ``agent``,
+    ``model``, ``schema``, ``attach``. ``concurrency`` is how many run at a time, ``retries`` how often a transient
+    failure is retried, ``timeout`` the seconds for one request; ``max_tokens`` and ``max_cost`` (US dollars) are for
+    all together. A request that is not valid gives a result with an ``error``. If every request would fail, as with a
+    wrong key or a used-up budget, the rest is not run, and the error is raised after the results.
+
+    Raises ConfigError, UsageError, NoModel, ModelError, LimitReached, ServerError, SignInNeeded.
+    """
+    context = _load_context(config, environ, on_event)
+    options = RunOptions(
+        model=model,
+        agent=agent,
+        allow=tuple(allow),
+        deny=tuple(deny),
+        yes=yes,
+        max_steps=max_steps,
+        max_tokens=max_tokens,
+        max_cost=max_cost,
+        schema=_checked(schema),
+        track_cost=True,
+        save=False,
+    )
+    results: asyncio.Queue[Result | None] = asyncio.Queue()
+
+    async def read() -> AsyncGenerator[Asked | Result, None]:
+        for number, request in enumerate(requests, 1):
+            data = msgspec.json.encode(request)
+            try:
+                yield read_request(number, data)
+            except UsageError as error:
+                yield Result(id=name_of(number, data), line=number, error=fault(error))
+
+    async with open_pool(
+        context, options, emit=on_event, asker=NobodyToAsk(), screen=_sign_in_screen(on_event)
+    ) as pool:
+        batch = Batch(pool, results.put_nowait, concurrency=concurrency, retries=retries, timeout=timeout)
+        running = asyncio.create_task(batch.run(read()))
+        running.add_done_callback(lambda done: results.put_nowait(None))
+        try:
+            while (result := await results.get()) is not None:
+                yield result
+            running.result()
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+    if batch.stopped is not None:
+        raise batch.stopped

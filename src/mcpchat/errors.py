@@ -34,10 +34,7 @@ ModelErrorKind = Literal[
 
 
 class McpChatError(Exception):
-    """An error with a sentence for the user, a way out, and an exit code.
-
-    ``answered`` is set where the one JSON object that a script was promised is out already.
-    """
+    """An error with a message for the user, a hint how to fix it, and an exit code."""
 
     exit_code: ClassVar[int] = 1
     kind: str = "failed"
@@ -46,7 +43,6 @@ class McpChatError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.answered = False
 
 
 class UsageError(McpChatError):

@@ -6,7 +6,7 @@ import platform
 import time
 from pathlib import Path
 
-from mcpchat.config.run import Setup, choose_agent, name_of_agent
+from mcpchat.config.run import RunContext, get_agent, resolve_agent_name
 from mcpchat.config.schema import AgentConfig, AgentOptions
 from mcpchat.core.protocols import ModelChoice, Options
 from mcpchat.core.templates import filled
@@ -16,16 +16,16 @@ from mcpchat.util.private_files import open_to_others
 _LARGEST = 1_000_000  # bytes
 
 
-def instructions(setup: Setup, name: str | None) -> str:
+def instructions(context: RunContext, name: str | None) -> str:
     """What the agent tells its model, with all that stands for something put in. Raises UsageError, ConfigError."""
-    text = _written(setup, choose_agent(setup.config, name), name)
-    return filled(text, known_values(setup, agent=name_of_agent(setup.config, name))) if "$" in text else text
+    text = _written(context, get_agent(context.config, name), name)
+    return filled(text, known_values(context, agent=resolve_agent_name(context.config, name))) if "$" in text else text
 
 
-def _written(setup: Setup, agent: AgentConfig, name: str | None) -> str:
+def _written(context: RunContext, agent: AgentConfig, name: str | None) -> str:
     if agent.instructions_file is None:
         return agent.instructions
-    path = setup.paths.config.parent / Path(agent.instructions_file).expanduser()
+    path = context.paths.config.parent / Path(agent.instructions_file).expanduser()
     try:
         others, hint = open_to_others(path)
         if others:
@@ -40,7 +40,7 @@ def _written(setup: Setup, agent: AgentConfig, name: str | None) -> str:
         ) from error
 
 
-def known_values(setup: Setup, *, agent: str = "") -> dict[str, str]:
+def known_values(context: RunContext, *, agent: str = "") -> dict[str, str]:
     """What instructions and templates can name without being told."""
     try:
         user = getpass.getuser()
@@ -49,7 +49,7 @@ def known_values(setup: Setup, *, agent: str = "") -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "time": time.strftime("%H:%M"),
-        "folder": str(setup.folder),
+        "folder": str(context.working_directory),
         "user": user,
         "host": platform.node(),
         "agent": agent,

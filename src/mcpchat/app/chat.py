@@ -6,29 +6,23 @@ from dataclasses import dataclass, replace
 
 from mcpchat.app import template_files
 from mcpchat.app.agents import instructions, known_values, with_options
+from mcpchat.app.build_session import MAX_STEPS, MAX_STEPS_IN_CHAT, build_session, turn_limits
 from mcpchat.app.mcp import make_host, make_logins, offered_to, open_hub
 from mcpchat.auth.service import Logins
-from mcpchat.config.run import Setup, Wishes, choose_agent, name_of_agent
-from mcpchat.config.schema import AgentConfig, Config
+from mcpchat.config.run import RunContext, RunOptions, get_agent, resolve_agent_name
+from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.protocols import Asker, SignInScreen, ThreadStore, Toolbox
 from mcpchat.core.threads import Node, Thread, Wanted
 from mcpchat.engine.event_redaction import Discreet
 from mcpchat.engine.session import Role, Session
-from mcpchat.engine.structured_output import AnswerSchema
-from mcpchat.engine.tool_results import BoundedToolbox
-from mcpchat.engine.transcript import Transcript
-from mcpchat.engine.turn import Limits
 from mcpchat.errors import McpChatError, StoreError, UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.models.selection import Models
 from mcpchat.permissions.factory import make_gate, pinned
 from mcpchat.threads import resume
-from mcpchat.threads.result_store import Results
 from mcpchat.threads.resume import Begun
-from mcpchat.util import json_schema
 
-STEPS, STEPS_IN_CHAT = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
 _RECENT = 2000  # threads that are offered to choose from
 
 
@@ -39,8 +33,8 @@ class Chat:
     session: Session
     hub: McpHub
     toolbox: Toolbox
-    setup: Setup
-    wishes: Wishes
+    context: RunContext
+    options: RunOptions
     models: Models
     logins: Logins
     asker: Asker
@@ -53,7 +47,7 @@ class Chat:
     @property
     def tables(self) -> Sequence[str]:
         """The models that the config names."""
-        return tuple(self.setup.config.model.entries)
+        return tuple(self.context.config.model.entries)
 
     async def switch(self, name: str) -> None:
         """Go on with another model. Raises NoModel, ConfigError."""
@@ -81,7 +75,7 @@ class Chat:
     @property
     def agents(self) -> dict[str, str]:
         """The agents of the config, each with what it is for."""
-        return {name: agent.description for name, agent in self.setup.config.agents.items()}
+        return {name: agent.description for name, agent in self.context.config.agents.items()}
 
     async def switch_agent(self, name: str | None) -> None:
         """Go on with another agent: its model, its servers, its rules. Raises UsageError, ConfigError, NoModel."""
@@ -89,12 +83,12 @@ class Chat:
         await self._talk_to(name)
 
     async def _talk_to(self, name: str | None) -> None:
-        agent = choose_agent(self.setup.config, name)
-        role = make_role(self.setup, replace(self.wishes, agent=name), self.asker, self.toolbox, self.emit)
+        agent = get_agent(self.context.config, name)
+        role = make_role(self.context, replace(self.options, agent=name), self.asker, self.toolbox, self.emit)
         usual = self.session.model.chosen
         if agent.model is None and self.agent.model is not None and usual == self.agent.model:
             usual = ""  # that was the other agent's
-        model = with_options(await self.models.choose(agent.model or usual or self.wishes.model), agent)
+        model = with_options(await self.models.choose(agent.model or usual or self.options.model), agent)
         await self.hub.choose(agent.servers, offered_to(agent))
         self.agent = agent
         self.session.switch_agent(role, model)
@@ -126,7 +120,7 @@ class Chat:
             ):
                 await self.switch(begun.model)
         except McpChatError as error:
-            if self.session.role.name != name_of_agent(self.setup.config, agent):
+            if self.session.role.name != resolve_agent_name(self.context.config, agent):
                 await self._talk_to(agent)
             self._note(f"{error.message}; it goes on with {self._whom()}")
 
@@ -170,60 +164,60 @@ class Chat:
 
     def templates(self) -> Sequence[str]:
         """The names of the person's templates."""
-        return tuple(template_files.names(self.setup))
+        return tuple(template_files.names(self.context))
 
     def template(self, name: str) -> str:
         """The text of a template. Raises UsageError."""
-        return template_files.read(self.setup, name)
+        return template_files.read(self.context, name)
 
     def values(self) -> dict[str, str]:
         """What templates can name without being told."""
-        return known_values(self.setup, agent=self.session.role.name)
+        return known_values(self.context, agent=self.session.role.name)
 
     async def name_thread(self) -> None:
         """Have the model name the thread, where the config wants that and nobody has."""
-        if self.setup.config.threads.titles == "model" and self.store is not None:
+        if self.context.config.threads.titles == "model" and self.store is not None:
             await self.session.name_thread()
 
     def _note(self, text: str) -> None:
         self.emit(Notice(level="warning", text=text))
 
 
-def make_role(setup: Setup, wishes: Wishes, asker: Asker, toolbox: Toolbox, emit: Emit) -> Role:
+def make_role(context: RunContext, options: RunOptions, asker: Asker, toolbox: Toolbox, emit: Emit) -> Role:
     """The agent that a run talks to. Raises UsageError, ConfigError."""
     return Role(
-        name=name_of_agent(setup.config, wishes.agent),
-        instructions=instructions(setup, wishes.agent),
-        gate=make_gate(setup, wishes, asker, toolbox, emit),
+        name=resolve_agent_name(context.config, options.agent),
+        instructions=instructions(context, options.agent),
+        gate=make_gate(context, options, asker, toolbox, emit),
     )
 
 
 @asynccontextmanager
 async def open_chat(
-    setup: Setup, wishes: Wishes, *, emit: Emit, asker: Asker, screen: SignInScreen, watch: bool = False
+    context: RunContext, options: RunOptions, *, emit: Emit, asker: Asker, screen: SignInScreen, watch: bool = False
 ) -> AsyncIterator[Chat]:
     """A session, ready to send; all that it started is stopped at the end. ``watch`` is for one that lasts.
 
     The order is for speed: servers whose tools are unknown are started first and boot while the model's SDK is
     imported here.
     """
-    emit = Discreet(emit, setup.secrets)
+    emit = Discreet(emit, context.secrets)
 
     def warn(text: str) -> None:
         emit(Notice(level="warning", text=text))
 
-    store, begun = await _thread(setup, wishes, warn)
-    named = wishes.agent, wishes.model
+    store, begun = await _thread(context, options, warn)
+    named = options.agent, options.model
     try:
         if begun is not None:
-            wishes = _as_before(setup, wishes, begun, warn)
-        async with _opened(setup, wishes, store, emit=emit, asker=asker, screen=screen, watch=watch) as chat:
+            options = _as_before(context, options, begun, warn)
+        async with _opened(context, options, store, emit=emit, asker=asker, screen=screen, watch=watch) as chat:
             chat.named = named
             if begun is not None:
                 chat.session.resume(begun.thread, begun.nodes, begun.head)
                 chat.resumed = True
-                if wishes.title:
-                    chat.session.transcript.rename(wishes.title)
+                if options.title:
+                    chat.session.transcript.rename(options.title)
             yield chat
             chat.session.transcript.keep()
             if left := chat.session.transcript.unsaved:
@@ -233,16 +227,18 @@ async def open_chat(
             store.close()
 
 
-async def _thread(setup: Setup, wishes: Wishes, warn: Callable[[str], None]) -> tuple[ThreadStore | None, Begun | None]:
+async def _thread(
+    context: RunContext, options: RunOptions, warn: Callable[[str], None]
+) -> tuple[ThreadStore | None, Begun | None]:
     """The store, None where nothing is kept; and the thread that is gone on with."""
-    wanted = wishes.thread is not None or wishes.go_on
-    if wishes.thread is not None and wishes.go_on:
+    wanted = options.thread is not None or options.continue_latest
+    if options.thread is not None and options.continue_latest:
         raise UsageError("--continue is the latest thread, --thread another: one or the other")
-    if not resume.keeps(setup, wishes) and not wanted:
+    if not resume.keeps(context, options) and not wanted:
         return None, None
     try:
-        store = await resume.open_store(setup, warn)
-        return store, resume.begun(store, wishes)
+        store = await resume.open_store(context, warn)
+        return store, resume.begun(store, options)
     except StoreError as error:
         if wanted:
             raise
@@ -250,24 +246,24 @@ async def _thread(setup: Setup, wishes: Wishes, warn: Callable[[str], None]) -> 
         return None, None
 
 
-def _as_before(setup: Setup, wishes: Wishes, begun: Begun, warn: Callable[[str], None]) -> Wishes:
+def _as_before(context: RunContext, options: RunOptions, begun: Begun, warn: Callable[[str], None]) -> RunOptions:
     """What the run asks for, and where it says nothing, what the thread had."""
-    named = wishes.agent is not None
+    named = options.agent is not None
     if not named and begun.agent:
-        if begun.agent in setup.config.agents:
-            wishes = replace(wishes, agent=begun.agent)
+        if begun.agent in context.config.agents:
+            options = replace(options, agent=begun.agent)
         else:
             warn(f"the agent {begun.agent!r} of this thread is not in the config any more")
-    usual = choose_agent(setup.config, wishes.agent).model
-    if wishes.model is None and begun.model not in {"", usual} and not (named and usual):
-        wishes = replace(wishes, model=begun.model)
-    return wishes
+    usual = get_agent(context.config, options.agent).model
+    if options.model is None and begun.model not in {"", usual} and not (named and usual):
+        options = replace(options, model=begun.model)
+    return options
 
 
 @asynccontextmanager
 async def _opened(
-    setup: Setup,
-    wishes: Wishes,
+    context: RunContext,
+    options: RunOptions,
     store: ThreadStore | None,
     *,
     emit: Emit,
@@ -275,42 +271,44 @@ async def _opened(
     screen: SignInScreen,
     watch: bool,
 ) -> AsyncIterator[Chat]:
-    agent = choose_agent(setup.config, wishes.agent)
-    kept = store if resume.keeps(setup, wishes) else None
+    agent = get_agent(context.config, options.agent)
+    kept = store if resume.keeps(context, options) else None
     sessions: list[Session] = []  # the one to come: a server may ask for its model
     host = make_host(
-        setup,
+        context,
         asker,
         emit,
-        yes=wishes.yes,
+        yes=options.yes,
         model=lambda: sessions[0].model if sessions else None,
         charge=lambda usage: sessions[0].charge(usage),
     )
-    logins = make_logins(setup, asker, screen, in_chat=watch)
-    async with open_hub(setup, emit, host, logins=logins, agent=agent, refresh=wishes.refresh, watch=watch) as hub:
-        limits = limits_of(setup.config, wishes, steps=STEPS_IN_CHAT if watch else STEPS)
-        models = Models(setup, priced=wishes.priced, must_be_priced=limits.max_dollars is not None, at_ease=watch)
-        model = with_options(await models.choose(wishes.model or agent.model), agent)
-        agreed = pinned(setup, hub, asker, emit)
-        results = Results(store, thread=lambda: sessions[0].transcript.thread)
-        session = Session(
+    logins = make_logins(context, asker, screen, in_chat=watch)
+    async with open_hub(context, emit, host, logins=logins, agent=agent, refresh=options.refresh, watch=watch) as hub:
+        limits = turn_limits(context.config, options, MAX_STEPS_IN_CHAT if watch else MAX_STEPS)
+        models = Models(
+            context, priced=options.track_cost, must_be_priced=limits.max_dollars is not None, at_ease=watch
+        )
+        model = with_options(await models.choose(options.model or agent.model), agent)
+        agreed = pinned(context, hub, asker, emit)
+        session = build_session(
+            context,
             model=model,
-            toolbox=BoundedToolbox(agreed, limit=setup.config.limits.max_result, store=results),
-            role=make_role(setup, wishes, asker, agreed, emit),
+            toolbox=agreed,
+            agent=make_role(context, options, asker, agreed, emit),
             emit=emit,
-            transcript=Transcript(
-                emit, kept, clean=setup.secrets.redact_value, fresh=results.fresh, title=wishes.title
-            ),
             limits=limits,
-            schema=AnswerSchema(dict(wishes.schema), json_schema.problem) if wishes.schema is not None else None,
+            schema=dict(options.schema) if options.schema is not None else None,
+            title=options.title,
+            store=store,
+            save=kept is not None,
         )
         sessions.append(session)
         yield Chat(
             session=session,
             hub=hub,
             toolbox=agreed,
-            setup=setup,
-            wishes=wishes,
+            context=context,
+            options=options,
             models=models,
             logins=logins,
             asker=asker,
@@ -318,12 +316,3 @@ async def _opened(
             store=kept,
             agent=agent,
         )
-
-
-def limits_of(config: Config, wishes: Wishes, steps: int = STEPS) -> Limits:
-    return Limits(
-        max_steps=wishes.max_steps or config.limits.max_steps or steps,
-        max_calls=config.limits.max_calls,
-        max_tokens=wishes.max_tokens or config.limits.max_tokens,
-        max_dollars=config.limits.max_cost if wishes.max_cost is None else wishes.max_cost,
-    )

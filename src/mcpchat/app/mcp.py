@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from mcpchat.auth.service import Logins
-from mcpchat.config.run import Setup, importing
+from mcpchat.config.run import RunContext, sdk_import
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Usage
@@ -23,7 +23,7 @@ from mcpchat.util import json_schema
 
 def load_sdk() -> Connector:
     """The adapter that imports the mcp SDK."""
-    with importing():
+    with sdk_import():
         from mcpchat.mcp import connection
 
     return connection
@@ -31,7 +31,7 @@ def load_sdk() -> Connector:
 
 @asynccontextmanager
 async def open_hub(
-    setup: Setup,
+    context: RunContext,
     emit: Emit,
     host: Host,
     *,
@@ -46,28 +46,28 @@ async def open_hub(
     """
     agent = agent or AgentConfig()
     dialler = Dialler(
-        environ=setup.environ,
+        environ=context.environ,
         host=host,
         load_sdk=load_sdk,
-        most_bytes=setup.config.limits.max_message,
+        most_bytes=context.config.limits.max_message,
         credentials=logins,
-        secrets=setup.secrets,
-        own_folders=(setup.paths.config.parent, setup.paths.state, setup.paths.cache),
+        secrets=context.secrets,
+        own_folders=(context.paths.config.parent, context.paths.state, context.paths.cache),
     )
     hub = McpHub(
-        setup.config.servers,
+        context.config.servers,
         chosen=agent.servers,
         dialler=dialler,
         credentials=logins,
-        secrets=setup.secrets,
-        timeouts=setup.config.timeouts,
+        secrets=context.secrets,
+        timeouts=context.config.timeouts,
         budget=Budget(
-            tools=setup.config.limits.max_tools,
-            description=setup.config.limits.max_description,
-            schema=setup.config.limits.max_schema,
+            tools=context.config.limits.max_tools,
+            description=context.config.limits.max_description,
+            schema=context.config.limits.max_schema,
         ),
-        cache=SchemaCache(setup.paths.cache / "servers"),
-        logs=setup.paths.state / "logs",
+        cache=SchemaCache(context.paths.cache / "servers"),
+        logs=context.paths.state / "logs",
         emit=emit,
         visible=offered_to(agent),
         refresh=refresh,
@@ -91,13 +91,13 @@ def offered_to(agent: AgentConfig) -> Callable[[ToolSpec], bool]:
     return lambda spec: any(matches(glob, spec.label) for glob in agent.tools)
 
 
-def make_logins(setup: Setup, asker: Asker, screen: SignInScreen, *, in_chat: bool = False) -> Logins:
+def make_logins(context: RunContext, asker: Asker, screen: SignInScreen, *, in_chat: bool = False) -> Logins:
     """The logins of a run; whoever answers questions is asked before a server has anybody sign in."""
-    return Logins(setup, screen, agree=asker.confirm, in_chat=in_chat)
+    return Logins(context, screen, agree=asker.confirm, in_chat=in_chat)
 
 
 def make_host(
-    setup: Setup,
+    context: RunContext,
     asker: Asker,
     emit: Emit,
     *,
@@ -113,5 +113,5 @@ def make_host(
         model=model,
         charge=charge,
         yes=yes,
-        clean=setup.secrets.redact_value,
+        clean=context.secrets.redact_value,
     )

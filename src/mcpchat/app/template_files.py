@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from mcpchat.app.agents import known_values
-from mcpchat.config.run import Setup
-from mcpchat.core.tools import nearest
+from mcpchat.config.run import RunContext
 from mcpchat.errors import UsageError
+from mcpchat.util.text import suggest
 
 __all__ = ["folder", "known_values", "names", "read"]
 
@@ -13,13 +13,13 @@ _ENDINGS = (".md", ".txt")
 _LARGEST = 1_000_000  # bytes
 
 
-def folder(setup: Setup) -> Path:
-    return setup.paths.config.parent / "templates"
+def folder(context: RunContext) -> Path:
+    return context.paths.config.parent / "templates"
 
 
-def names(setup: Setup) -> dict[str, Path]:
+def names(context: RunContext) -> dict[str, Path]:
     """The templates by their names: their paths within the folder, without the ending. Of two alike the .md counts."""
-    place = folder(setup)
+    place = folder(context)
     found: dict[str, Path] = {}
     for path in sorted(place.rglob("*")) if place.is_dir() else ():
         hidden = any(part.startswith(".") for part in path.relative_to(place).parts)
@@ -28,13 +28,13 @@ def names(setup: Setup) -> dict[str, Path]:
     return found
 
 
-def read(setup: Setup, name: str) -> str:
+def read(context: RunContext, name: str) -> str:
     """The template's text. Raises UsageError for one that is not there, or cannot be read."""
-    known = names(setup)
+    known = names(context)
     if name not in known:
-        close = nearest(name, known, 1)
-        others = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
-        raise UsageError(f"no template is named {name!r}; {others}", hint=f"they are text files in {folder(setup)}")
+        raise UsageError(
+            f"no template is named {name!r}; {suggest(name, known)}", hint=f"they are text files in {folder(context)}"
+        )
     try:
         with known[name].open("rb") as file:
             data = file.read(_LARGEST + 1)

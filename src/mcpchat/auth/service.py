@@ -11,12 +11,12 @@ from mcpchat.auth.consent import PATIENCE, Consent
 from mcpchat.auth.providers.accounts import ProviderLogins
 from mcpchat.auth.secret_stores import FileStore, KeyringStore, MemoryStore
 from mcpchat.auth.status import LoginStates, lasting
-from mcpchat.config.run import Setup, importing
+from mcpchat.config.run import RunContext, sdk_import
 from mcpchat.config.schema import ServerConfig
 from mcpchat.core.accounts import Account, LoginState, StoreName, login_command, missing, scope_titles, server_key
 from mcpchat.core.protocols import SignInScreen
-from mcpchat.core.tools import nearest
 from mcpchat.errors import McpChatError, StoreError, UsageError
+from mcpchat.util.text import suggest
 
 if TYPE_CHECKING:
     from mcpchat.auth.mcp.accounts import RemoteLogins
@@ -37,17 +37,17 @@ class Logins:
 
     def __init__(
         self,
-        setup: Setup,
+        context: RunContext,
         screen: SignInScreen,
         *,
         agree: Agree = _nobody,
         in_chat: bool = False,
     ) -> None:
-        self._setup = setup
+        self._context = context
         self._screen = screen
         self._agree = agree
         self._in_chat = in_chat
-        state = setup.paths.state
+        state = context.paths.state
         self.vault = Vault(
             state,
             stores={
@@ -55,11 +55,11 @@ class Logins:
                 "file": FileStore(state / "logins"),
                 "memory": MemoryStore(),
             },
-            usual=setup.config.auth.store,
-            secrets=setup.secrets,
+            usual=context.config.auth.store,
+            secrets=context.secrets,
             tell=screen.tell,
         )
-        self._providers = ProviderLogins(setup.config, setup.environ, self.vault, setup.secrets)
+        self._providers = ProviderLogins(context.config, context.environ, self.vault, context.secrets)
         self._remote_logins: RemoteLogins | None = None
         self._one_at_a_time = asyncio.Lock()
         self._declined: set[str] = set()
@@ -69,14 +69,14 @@ class Logins:
     def _remote(self) -> "RemoteLogins":
         """Made when first needed: it imports the mcp SDK."""
         if self._remote_logins is None:
-            with importing():
+            with sdk_import():
                 from mcpchat.auth.mcp.accounts import RemoteLogins
 
-            self._remote_logins = RemoteLogins(self._setup.environ, self.vault, self._setup.secrets)
+            self._remote_logins = RemoteLogins(self._context.environ, self.vault, self._context.secrets)
         return self._remote_logins
 
     def _server(self, name: str) -> ServerConfig:
-        return self._setup.config.servers[name]
+        return self._context.config.servers[name]
 
     # The hub's Credentials.
 
@@ -194,7 +194,7 @@ class Logins:
     # What commands do.
 
     def _consent(self, *, port: int = 0, browser: bool = True, patience: float = PATIENCE) -> Consent:
-        environ = self._setup.environ
+        environ = self._context.environ
         opens = browser and can_open(environ)
         return Consent(
             screen=self._screen,
@@ -207,14 +207,14 @@ class Logins:
         """All that can be signed in to: providers, and remote servers that are not given headers."""
         remote = (
             name
-            for name, config in self._setup.config.servers.items()
+            for name, config in self._context.config.servers.items()
             if config.enabled and config.signs_in and config.auth != "client_credentials"
         )
         return tuple(dict.fromkeys((*self._providers.names(), *remote)))
 
     def servers_of(self, name: str) -> Sequence[str]:
         """The servers that use the login of this name."""
-        servers = self._setup.config.servers
+        servers = self._context.config.servers
         return [server for server, one in servers.items() if one.enabled and (server == name or one.auth == name)]
 
     def resolve(self, name: str) -> str:
@@ -224,7 +224,7 @@ class Logins:
         """
         if name in self.names():
             return name
-        servers = self._setup.config.servers
+        servers = self._context.config.servers
         if name in servers:
             config = servers[name]
             if not config.url and config.auth:
@@ -238,9 +238,7 @@ class Logins:
             raise UsageError(f"{name} {why}", hint="mcpchat auth status shows what can be signed in to")
         if name == "google":
             return name
-        close = nearest(name, self.names(), 1)
-        known = f"did you mean {close[0]}?" if close else f"known: {', '.join(self.names()) or 'none'}"
-        raise UsageError(f"nothing to sign in to is named {name!r}; {known}")
+        raise UsageError(f"nothing to sign in to is named {name!r}; {suggest(name, self.names())}")
 
     async def login(
         self,
@@ -254,7 +252,7 @@ class Logins:
         more: Sequence[str] = (),
     ) -> None:
         """Sign in, and tell how it went. Raises what can go wrong."""
-        if account is None and name not in self.names() and name in self._setup.config.servers:
+        if account is None and name not in self.names() and name in self._context.config.servers:
             account = self._server(name).account  # a server that gets a provider's token means its own account
         name = self.resolve(name)
         consent = self._consent(port=port, browser=browser, patience=patience)
@@ -322,7 +320,7 @@ class Logins:
         return code
 
     def _accounts_of(self, name: str) -> list[Account]:
-        servers = self._setup.config.servers
+        servers = self._context.config.servers
         login = name
         kept = self.vault.accounts()
         if not any(one.login == name for one in kept) and name in servers:
@@ -334,7 +332,7 @@ class Logins:
 
     async def states(self, *, check: bool = False) -> Sequence[LoginState]:
         """How each login is, from the index alone; ``check`` asks each provider and server."""
-        return await LoginStates(self._setup.config, self._providers, lambda: self._remote).rows(
+        return await LoginStates(self._context.config, self._providers, lambda: self._remote).rows(
             self.vault.accounts(), check=check
         )
 

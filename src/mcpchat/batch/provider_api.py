@@ -258,7 +258,7 @@ class ProviderBatch:
         try:
             self._read(found, request, choice, result)
         except McpChatError as error:
-            error.message = self._pool.setup.secrets.redact(error.message)
+            error.message = self._pool.context.secrets.redact(error.message)
             result.error = fault(error)
         except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
             told = f"the provider's answer cannot be read: {type(error).__name__}"
@@ -272,7 +272,7 @@ class ProviderBatch:
             said = error.get("message") or error.get("code") if isinstance(error, dict) else "no answer"
             raise ModelError(f"the provider did not answer: {said}", kind="server")
         done = _model(choice).read_offline(choice.name, body, choice.options.max_output_tokens)
-        secrets = self._pool.setup.secrets
+        secrets = self._pool.context.secrets
         result.answer = secrets.redact(done.message.text)
         result.stop, result.usage, result.steps = done.stop, done.usage, 1
         self._pool.spent.add(done.usage, None)

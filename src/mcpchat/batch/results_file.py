@@ -100,9 +100,9 @@ def to_stream(out: BinaryIO, *, ordered: bool) -> Iterator[ResultLines]:
 
 
 @contextmanager
-def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, again: bool) -> Iterator[ResultLines]:
-    """Results to a file that only its owner can read. ``resume`` goes on with what an earlier run wrote; with ``again``
-    without its failures, which are run once more.
+def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, retry_failed: bool) -> Iterator[ResultLines]:
+    """Write results to a file that only its owner can read. ``resume`` continues the results of an earlier run; with
+    ``retry_failed`` without its failures, which are run again.
 
     What waits for its turn stands in PATH.part meanwhile. Raises UsageError for a file that is there, without
     ``resume``, and for one that another run writes.
@@ -123,7 +123,7 @@ def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, again: bool) -
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     part = Path(f"{path}.part")
     try:
-        with _opened(path, part, key, ordered=ordered, resume=resume, again=again) as lines:
+        with _opened(path, part, key, ordered=ordered, resume=resume, retry_failed=retry_failed) as lines:
             yield lines
             if lines.whole:
                 lines.finish()
@@ -136,14 +136,16 @@ def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, again: bool) -
 
 
 @contextmanager
-def _opened(path: Path, part: Path, key: Key, *, ordered: bool, resume: bool, again: bool) -> Iterator[ResultLines]:
+def _opened(
+    path: Path, part: Path, key: Key, *, ordered: bool, resume: bool, retry_failed: bool
+) -> Iterator[ResultLines]:
     there = [file for file in (path, part) if file.exists() and file.stat().st_size]
     if there and not resume:
         raise UsageError(f"{there[0]} is there already", hint="--resume goes on with it; or name another file")
     done: set[str] = set()
     try:
         for file in there:
-            _mend(file, key, done, again=again)
+            _mend(file, key, done, retry_failed=retry_failed)
         with _private(path) as out, ExitStack() as stack:
             if not (ordered or part.exists()):
                 yield ResultLines(out, done=done)
@@ -189,8 +191,9 @@ def _known(file: BinaryIO, key: Key) -> Iterator[tuple[str, int, int, int]]:
     file.seek(0, io.SEEK_END)
 
 
-def _mend(path: Path, key: Key, done: set[str], *, again: bool) -> None:
-    """Note the ids of the results. A last line that a crash cut short is cut off; failures go where ``again`` says so.
+def _mend(path: Path, key: Key, done: set[str], *, retry_failed: bool) -> None:
+    """Collect the ids of the results. A last line that a crash cut short is removed; with
+    ``retry_failed`` failures too.
 
     Raises UsageError for a file that is none of ours.
     """
@@ -203,7 +206,7 @@ def _mend(path: Path, key: Key, done: set[str], *, again: bool) -> None:
             if known is None:
                 raise UsageError(f"{path}: line {number} is no result of a batch", hint="name another file")
             end += len(line)
-            if again and not known[1]:
+            if retry_failed and not known[1]:
                 failed += 1
             else:
                 done.add(known[0])
@@ -227,12 +230,12 @@ def _without_failures(path: Path, key: Key) -> None:
 
 
 @contextmanager
-def open_results(target: Path | None, *, ordered: bool, resume: bool, again: bool) -> Iterator[ResultLines]:
+def open_results(target: Path | None, *, ordered: bool, resume: bool, retry_failed: bool) -> Iterator[ResultLines]:
     """Where a batch's results go: a file, or stdout. Raises UsageError."""
     if target is None:
         with to_stream(sys.stdout.buffer, ordered=ordered) as lines:
             yield lines
     else:
         path = target.expanduser()
-        with to_file(path, read_key, ordered=ordered, resume=resume, again=again) as lines:
+        with to_file(path, read_key, ordered=ordered, resume=resume, retry_failed=retry_failed) as lines:
             yield lines

@@ -5,14 +5,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from mcpchat.app import attachments
+from msgspec import UNSET
+
+from mcpchat.app.attachments import read_attachments
+from mcpchat.app.run_turn import TurnOutcome, run_turn
 from mcpchat.batch.session_factory import PASSING, Pool
 from mcpchat.batch.types import Asked, Result, of_report, with_files
-from mcpchat.core.events import TurnFinished
 from mcpchat.core.report import Collector, Fault, fault
 from mcpchat.engine import outcomes
-from mcpchat.engine.session import Session
 from mcpchat.errors import ConfigError, LimitReached, McpChatError, ModelError, NoModel, ServerError, SignInNeeded
+from mcpchat.util.time_limit import time_limit
 
 _LONGEST_PAUSE = 60.0  # seconds
 _RUN_OVER = {"tokens", "cost"}  # how a turn stops that met the budget of the whole run
@@ -112,56 +114,43 @@ class Batch:
         self._write(result)
 
     async def _one(self, asked: Asked) -> Result | None:
-        """What came of the request; None where it has to be run again another time."""
-        collector = Collector()
-        heard = outcomes.Denials(collector)
+        """The result of the request; None if it has to be run again another time."""
+        collector, secrets = Collector(), self._pool.context.secrets
+        trouble: McpChatError | None
         try:
-            async with asyncio.timeout(self._timeout) as limit:
-                trouble = await self._turn(asked, collector, heard)
-        except TimeoutError as error:
-            trouble = LimitReached(f"stopped: the time of {self._timeout} s is up", hint="--timeout allows more")
-            if not limit.expired():
-                trouble = McpChatError(f"timed out: {error}")
+            async with time_limit(self._timeout):
+                outcome = await self._turn(asked, collector)
+                trouble = outcome.error
+                if outcome.value is not UNSET:
+                    collector.set_value(outcome.value)
+                if outcome.finished.stop in _RUN_OVER:
+                    stop = outcome.finished.stop
+                    trouble = OutOfBudget(outcomes.told(stop, self._pool.spent), hint=outcomes.HINTS[stop])
         except McpChatError as error:
             trouble = error
-        except Exception as error:  # noqa: BLE001 - one request's trouble is not the others'
-            told = f"internal error: {type(error).__name__}: {error}"
-            trouble = McpChatError(self._pool.setup.secrets.redact_log(told))
+        except TimeoutError as error:
+            trouble = McpChatError(f"timed out: {error}")
+        except Exception as error:  # noqa: BLE001 - one request's error is not the others'
+            trouble = McpChatError(secrets.redact_log(f"internal error: {type(error).__name__}: {error}"))
         if trouble is not None:
             if _is_everybodys(trouble, asked):
                 self.drain(trouble)
                 if not collector.report.tools:
                     return None  # else it would call them again
-            trouble.message = self._pool.setup.secrets.redact(trouble.message)
+            trouble.message = secrets.redact(trouble.message)
             collector.report.error = fault(trouble)
         return of_report(asked, collector.report)
 
-    async def _turn(self, asked: Asked, collector: Collector, heard: outcomes.Denials) -> McpChatError | None:
-        request = asked.request
+    async def _turn(self, asked: Asked, collector: Collector) -> TurnOutcome:
+        request, secrets = asked.request, self._pool.context.secrets
         if request.attach:
-            asked = with_files(asked, tuple(part for name in request.attach for part in attachments.read(name)))
+            asked = with_files(asked, read_attachments(request.attach))
         session = await self._pool.session(
-            heard, agent=request.agent, model=request.model, system=asked.system, schema=request.schema
+            collector, agent=request.agent, model=request.model, system=asked.system, schema=request.schema
         )
-        finished = await self._said(session, asked)
-        if session.fits_a_schema:
-            finished, value = await session.fitted(finished)
-            if value:
-                self._take_value(collector, value)
-        if finished.stop in _RUN_OVER:
-            raise OutOfBudget(outcomes.told(finished.stop, self._pool.spent), hint=outcomes.HINTS[finished.stop])
-        return outcomes.verdict(finished, heard.denied, self._pool.spent)
-
-    def _take_value(self, collector: Collector, value: str) -> None:
-        import json
-
-        found = self._pool.setup.secrets.redact_value(json.loads(value))
-        collector.report.answer, collector.report.value = json.dumps(found, ensure_ascii=False), found
-
-    async def _said(self, session: Session, asked: Asked) -> TurnFinished:
         for tried in range(self._retries + 1):
             try:
-                return await (session.retry() if tried else session.send(*asked.said))
+                return await run_turn(session, *asked.said, secrets=secrets, retry=tried > 0)
             except ModelError as error:
                 if error.kind not in PASSING or tried == self._retries:
                     raise

@@ -1,7 +1,7 @@
-"""Completion in shells: what a Tab offers, from the stored table of commands and from what is kept on disk.
+"""Shell completion: the candidates for a Tab, from the generated table of commands and from files on disk.
 
-It imports neither a parser nor an SDK, starts nothing and asks nobody. Names that strangers gave (tools, titles) are
-offered only where no shell could take them for more than a word.
+It imports neither a parser nor an SDK and starts nothing. Names from servers and files (tools, titles) are offered only
+if no shell could take them for more than a word.
 """
 
 import io
@@ -11,37 +11,23 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-from mcpchat.cli.command_table import COMMANDS
+from typing import Any, NamedTuple
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
-_WORD = re.compile(r"[\w.:/@+,=~%-]+")
-_MOST = 200  # that are offered
-_LARGEST = 4_000_000  # bytes of a file that is looked into
-_DESCRIPTION = 70  # characters
-Offer = tuple[str, str]  # the word, and what it is
+_DATA = Path(__file__).resolve().parent.parent / "data"
+_SAFE_WORD = re.compile(r"[\w.:/@+,=~%-]+")
+_MAX_CANDIDATES = 200
+_MAX_FILE_BYTES = 4_000_000
+_MAX_DESCRIPTION = 70  # characters
+Candidate = tuple[str, str]  # a word and its description
 
-_FORMATS = {
-    "ask": ("text", "markdown", "json", "jsonl"),
-    "tools": ("table", "json", "openai"),
-    "call": ("text", "json", "raw"),
-    "read": ("text", "json", "raw"),
-    "threads show": ("text", "markdown", "json", "html"),
-    "threads export": ("text", "markdown", "json", "html"),
-}
-STEPS = ("run", "submit", "wait", "fetch")  # of a batch that the provider runs
-_BUILTIN = ("calculator", "drive", "gmail", "sheets")
-SCHEMAS = ("events", "input", "answer", "batch", "result", "config")
-# What stands behind an option, and behind an argument of a command, by its name.
-_OPTIONS = {
+# The source of candidates for an option's value, and for a command's argument, by the parameter's name.
+_OPTION_SOURCES = {
     "model": "models", "agent": "agents", "thread": "threads", "template": "templates", "allow": "tools",
-    "deny": "tools", "config": "files", "file": "files", "attach": "files", "schema": "files", "output": "formats",
-    "form": "formats",
-    "builtin": "builtin", "tool": "tools", "server": "servers", "input_format": "input", "provider_batch": "steps",
-    "instructions_file": "files", "place": "files",
+    "deny": "tools", "tool": "tools", "server": "servers", "config": "files", "file": "files", "attach": "files",
+    "schema": "files", "instructions_file": "files", "place": "files",
 }  # fmt: skip
-_ARGUMENTS = {
+_ARGUMENT_SOURCES = {
     ("call", "tool"): "tools", ("call", "pairs"): "keys", ("read", "resource"): "resources",
     ("prompt", "name"): "prompts", ("prompt", "pairs"): "prompt_keys", ("tools", "server"): "servers",
     ("servers show", "name"): "servers", ("servers logs", "name"): "servers", ("servers remove", "name"): "servers",
@@ -51,170 +37,219 @@ _ARGUMENTS = {
     ("threads fork", "name"): "threads", ("threads rename", "name"): "threads", ("threads export", "names"): "threads",
     ("threads delete", "names"): "threads", ("threads import", "files"): "files", ("agents show", "name"): "agents",
     ("models", "table"): "models", ("approvals revoke", "tools"): "tools", ("batch", "source"): "files",
-    ("schema", "name"): "schemas", ("completion", "shell"): "shells", ("trust", "path"): "files",
+    ("trust revoke", "path"): "files",
 }  # fmt: skip
 
 
-def complete(words: Sequence[str]) -> list[Offer]:
-    """What can stand in the place of the last word, which may be empty; the others are before it."""
-    *before, current = words or [""]
-    place = _Place(before)
-    if place.expects is not None:
-        return _matching(place.offers(_OPTIONS.get(place.expects[2], "")), current)
-    option, equals, value = current.partition("=")
-    if current.startswith("--") and equals:
-        known = place.options.get(option)
-        offers = place.offers(_OPTIONS.get(known[2], "")) if known else []
-        return [(f"{option}={word}", told) for word, told in _matching(offers, value)]
-    if current.startswith("-") and not place.bare:
-        return _matching(
-            [(name, known[0]) for name, known in sorted(place.options.items()) if place.free(name)], current
+class Argument(NamedTuple):
+    """An argument of a command; ``many`` if it takes several words. ``choices`` is empty if any word will do."""
+
+    name: str
+    many: bool
+    choices: list[str]
+
+
+class Option(NamedTuple):
+    """An option of a command, by the ``parameter`` that it sets."""
+
+    description: str
+    takes_value: bool
+    parameter: str
+    repeatable: bool
+    choices: list[str]
+
+
+class Command(NamedTuple):
+    """A command: its arguments, its options by their spellings, its subcommands with their descriptions."""
+
+    arguments: list[Argument]
+    options: dict[str, Option]
+    commands: dict[str, str]
+
+
+def load_commands() -> dict[str, Command]:
+    """The commands by their paths ("", "ask", "config init"), from the generated table."""
+    table = json.loads((_DATA / "commands.json").read_bytes())
+    return {
+        path: Command(
+            [Argument(*argument) for argument in command["arguments"]],
+            {name: Option(*option) for name, option in command["options"].items()},
+            command["commands"],
         )
-    offers = list(place.commands.items()) if not place.given else []
-    return _matching([*offers, *place.offers(place.argument())], current)
+        for path, command in table.items()
+    }
 
 
-def _matching(offers: Iterable[Offer], current: str) -> list[Offer]:
-    found = {word: told for word, told in offers if word.startswith(current) and _WORD.fullmatch(word)}
-    return list(found.items())[:_MOST]
+def complete(words: Sequence[str]) -> list[Candidate]:
+    """The candidates for the last word, which may be empty; the words before it are complete."""
+    *before, current = words or [""]
+    return _complete(CommandLine(before), current)
 
 
-class _Place:
-    """Where the words before lead: the command, what it has been given, and what its last option still wants."""
+def _complete(line: "CommandLine", current: str) -> list[Candidate]:
+    if line.open_option is not None:
+        return _matching(line.option_candidates(line.open_option), current)
+    name, equals, value = current.partition("=")
+    if current.startswith("--") and equals:
+        option = line.command.options.get(name)
+        candidates = line.option_candidates(option) if option is not None else []
+        return [(f"{name}={word}", description) for word, description in _matching(candidates, value)]
+    if current.startswith("-") and not line.options_ended:
+        options = sorted(line.command.options.items())
+        return _matching([(name, option.description) for name, option in options if line.is_available(name)], current)
+    subcommands = list(line.command.commands.items()) if not line.arguments else []
+    return _matching([*subcommands, *line.argument_candidates()], current)
 
-    def __init__(self, before: Sequence[str]) -> None:
+
+def _matching(candidates: Iterable[Candidate], current: str) -> list[Candidate]:
+    safe = {word: text for word, text in candidates if word.startswith(current) and _SAFE_WORD.fullmatch(word)}
+    return list(safe.items())[:_MAX_CANDIDATES]
+
+
+class CommandLine:
+    """The complete words of a command line: the command, its arguments so far, an option that still needs a value."""
+
+    def __init__(self, words: Sequence[str]) -> None:
         self.path = ""
-        self.given: list[str] = []
-        self.used: set[str] = set()
-        self.bare = False
-        self.expects: tuple[str, bool, str, bool] | None = None
-        self.values: dict[str, str] = {}
-        for word in before:
+        self.arguments: list[str] = []
+        self.options_ended = False  # by --
+        self.open_option: Option | None = None
+        self._commands = load_commands()
+        self._used: set[str] = set()
+        self._values: dict[str, str] = {}
+        for word in words:
             self._take(word)
 
+    @property
+    def command(self) -> Command:
+        return self._commands[self.path]
+
     def _take(self, word: str) -> None:
-        if self.expects is not None:
-            self.values[self.expects[2]] = word
-            self.expects = None
-        elif self.bare or not word.startswith("-") or word == "-":
-            inner = f"{self.path} {word}".strip()
-            if not self.given and not self.bare and inner in COMMANDS:
-                self.path = inner
+        if self.open_option is not None:
+            self._values[self.open_option.parameter] = word
+            self.open_option = None
+        elif self.options_ended or not word.startswith("-") or word == "-":
+            path = f"{self.path} {word}".strip()
+            if not self.arguments and not self.options_ended and path in self._commands:
+                self.path = path
             else:
-                self.given.append(word)
+                self.arguments.append(word)
         elif word == "--":
-            self.bare = True
+            self.options_ended = True
         else:
             name, equals, value = word.partition("=")
-            self.used.add(name)
-            known = self.options.get(name)
-            if known is not None and known[1]:
+            self._used.add(name)
+            option = self.command.options.get(name)
+            if option is not None and option.takes_value:
                 if equals:
-                    self.values[known[2]] = value
+                    self._values[option.parameter] = value
                 else:
-                    self.expects = known
+                    self.open_option = option
+
+    def is_available(self, name: str) -> bool:
+        """Whether the option can still be given: it is repeatable, or not yet used under any of its names."""
+        option, options = self.command.options[name], self.command.options
+        used = {options[other].parameter for other in self._used if other in options}
+        return option.repeatable or option.parameter not in used
 
     @property
-    def options(self) -> dict[str, tuple[str, bool, str, bool]]:
-        """By name: what it does, whether it takes a value, its parameter, whether it may come again."""
-        return COMMANDS[self.path][1]
-
-    @property
-    def commands(self) -> dict[str, str]:
-        return COMMANDS[self.path][2]
-
-    def free(self, name: str) -> bool:
-        """Whether the option, by none of its spellings, was used up."""
-        known = self.options[name]
-        return known[3] or not any(self.options.get(used, ("", False, ""))[2] == known[2] for used in self.used)
-
-    def argument(self) -> str:
-        """What the next argument is one of."""
-        arguments = COMMANDS[self.path][0]
+    def _argument(self) -> Argument | None:
+        """The argument that the next word is for."""
+        arguments = self.command.arguments
         if not arguments:
-            return ""
-        name, many = arguments[min(len(self.given), len(arguments) - 1)]
-        return _ARGUMENTS.get((self.path, name), "") if many or len(self.given) < len(arguments) else ""
+            return None
+        argument = arguments[min(len(self.arguments), len(arguments) - 1)]
+        return argument if argument.many or len(self.arguments) < len(arguments) else None
 
-    def offers(self, kind: str) -> list[Offer]:
-        static = {
-            "formats": _FORMATS.get(self.path, ("text", "json")),
-            "builtin": _BUILTIN,
-            "schemas": SCHEMAS,
-            "shells": SHELLS,
-            "input": ("text", "jsonl"),
-            "steps": STEPS,
-        }
-        if kind in static:
-            return [(word, "") for word in static[kind]]
-        source = _SOURCES.get(kind)
-        return source(_Kept(self.values.get("config")), self.given) if source is not None else []
+    def argument_candidates(self) -> list[Candidate]:
+        argument = self._argument
+        if argument is None:
+            return []
+        return self._candidates(argument.choices, _ARGUMENT_SOURCES.get((self.path, argument.name), ""))
+
+    def option_candidates(self, option: Option) -> list[Candidate]:
+        return self._candidates(option.choices, _OPTION_SOURCES.get(option.parameter, ""))
+
+    def _candidates(self, choices: Sequence[str], source: str) -> list[Candidate]:
+        if choices:
+            return [(choice, "") for choice in choices]
+        read = _SOURCES.get(source)
+        return read(CompletionData(self._values.get("config")), self.arguments) if read is not None else []
+
+    def takes_file(self, current: str) -> bool:
+        """Whether the shell should offer its files for the word."""
+        if self.open_option is not None:
+            source = _OPTION_SOURCES.get(self.open_option.parameter)
+        elif current.startswith("-") or self._argument is None:
+            source = None
+        else:
+            source = _ARGUMENT_SOURCES.get((self.path, self._argument.name))
+        return source == "files" or (self.path == "call" and bool(self.arguments) and "=@" in current)
 
 
-class _Kept:
-    """What is on disk: the config, the lists of servers, the threads. What cannot be read is not there."""
+class CompletionData:
+    """What is on disk: the config, the cached catalogs, the threads. What cannot be read counts as empty."""
 
     def __init__(self, config: str | None) -> None:
         import platformdirs
 
         folders = platformdirs.PlatformDirs("mcpchat", appauthor=False)
-        named = config or os.environ.get("MCPCHAT_CONFIG")
-        self.path = Path(named).expanduser() if named else folders.user_config_path / "config.toml"
+        path = config or os.environ.get("MCPCHAT_CONFIG")
+        self.path = Path(path).expanduser() if path else folders.user_config_path / "config.toml"
         self._cache = folders.user_cache_path / "servers"
         self._threads = folders.user_data_path / "threads.db"
 
-    def config(self) -> dict[str, Any]:
+    def tables(self, name: str) -> dict[str, dict[str, Any]]:
+        """The tables within a table of the config."""
         import tomllib
 
         try:
-            return tomllib.loads(self.path.read_text(encoding="utf-8"))
+            table = tomllib.loads(self.path.read_text(encoding="utf-8")).get(name)
         except (OSError, ValueError):
             return {}
-
-    def table(self, name: str) -> dict[str, dict[str, Any]]:
-        """The tables within a table of the config."""
-        found = self.config().get(name)
-        return {key: one for key, one in found.items() if isinstance(one, dict)} if isinstance(found, dict) else {}
+        return (
+            {key: value for key, value in table.items() if isinstance(value, dict)} if isinstance(table, dict) else {}
+        )
 
     def servers(self) -> dict[str, dict[str, Any]]:
-        return self.table("servers") or {"calculator": {"builtin": "calculator"}}
+        return self.tables("servers") or {"calculator": {"builtin": "calculator"}}
 
     def catalogs(self) -> dict[str, dict[str, Any]]:
-        """The latest list of each configured server, by its name."""
-        wanted, found = self.servers(), dict[str, dict[str, Any]]()
+        """The latest cached catalog of each configured server, by its name."""
+        servers, catalogs = self.servers(), dict[str, dict[str, Any]]()
         try:
             files = sorted(self._cache.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
         except OSError:
             return {}
         for file in files[:100]:
-            catalog = _json(file).get("catalog")
+            catalog = _read_json(file).get("catalog")
             if not isinstance(catalog, dict):
                 continue
-            listed = [
-                one for kind in ("tools", "resources", "prompts", "templates") for one in _dicts(catalog.get(kind))
+            items = [
+                item for kind in ("tools", "resources", "prompts", "templates") for item in _dicts(catalog.get(kind))
             ]
-            server = str(listed[0].get("server", "")) if listed else ""
-            if server in wanted:
-                found.setdefault(server, catalog)
-        return found
+            server = str(items[0].get("server", "")) if items else ""
+            if server in servers:
+                catalogs.setdefault(server, catalog)
+        return catalogs
 
-    def threads(self) -> list[Offer]:
+    def threads(self) -> list[Candidate]:
         import sqlite3
         from contextlib import closing
         from urllib.parse import quote
 
         try:
-            address = f"file:{quote(str(self._threads))}?mode=ro"
-            with closing(sqlite3.connect(address, uri=True, timeout=0.05)) as database:
+            uri = f"file:{quote(str(self._threads))}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, timeout=0.05)) as database:
                 rows = database.execute("SELECT id, title FROM threads ORDER BY updated DESC LIMIT 50").fetchall()
         except sqlite3.Error:
             return []
-        return [(str(name)[:8], str(title)) for name, title in rows]
+        return [(str(thread_id)[:8], str(title)) for thread_id, title in rows]
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > _LARGEST:
+        if file.stat().st_size > _MAX_FILE_BYTES:
             return {}
         value = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -223,205 +258,110 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _listed(kind: str, name: str, join: str) -> Callable[[_Kept, Sequence[str]], list[Offer]]:
-    """What the servers list of a kind, each by its server's name and its own."""
+Source = Callable[[CompletionData, Sequence[str]], list[Candidate]]
 
-    def source(kept: _Kept, given: Sequence[str]) -> list[Offer]:
+
+def _catalog_items(kind: str, key: str, separator: str) -> Source:
+    """The items of a kind in all catalogs, each as SERVER, the separator and its ``key``."""
+
+    def source(data: CompletionData, arguments: Sequence[str]) -> list[Candidate]:
         return [
-            (f"{server}{join}{one.get(name, '')}", str(one.get("title") or one.get("description") or ""))
-            for server, catalog in kept.catalogs().items()
-            for one in _dicts(catalog.get(kind))
-        ]  # behind their servers' names: none can be an option
+            (f"{server}{separator}{item.get(key, '')}", str(item.get("title") or item.get("description") or ""))
+            for server, catalog in data.catalogs().items()
+            for item in _dicts(catalog.get(kind))
+        ]
 
     return source
 
 
-def _keys(kept: _Kept, given: Sequence[str]) -> list[Offer]:
-    """The arguments of the tool that was named, as far as they are not given."""
-    server, _, name = given[0].partition(".") if given else ("", "", "")
-    for one in _dicts(kept.catalogs().get(server, {}).get("tools")):
-        schema = one.get("schema")
-        properties = schema.get("properties") if one.get("name") == name and isinstance(schema, dict) else None
+def _tool_keys(data: CompletionData, arguments: Sequence[str]) -> list[Candidate]:
+    """KEY= for each parameter of the tool that is not given yet."""
+    server, _, name = arguments[0].partition(".") if arguments else ("", "", "")
+    for tool in _dicts(data.catalogs().get(server, {}).get("tools")):
+        schema = tool.get("schema")
+        properties = schema.get("properties") if tool.get("name") == name and isinstance(schema, dict) else None
         if isinstance(properties, dict):
-            told = {
-                key: said.get("description", "") if isinstance(said, dict) else "" for key, said in properties.items()
-            }
-            return _not_yet([(f"{key}=", str(text)) for key, text in told.items()], given)
+            keys = {key: value if isinstance(value, dict) else {} for key, value in properties.items()}
+            return _unused([(f"{key}=", str(value.get("description", ""))) for key, value in keys.items()], arguments)
     return []
 
 
-def _prompt_keys(kept: _Kept, given: Sequence[str]) -> list[Offer]:
-    server, _, name = given[0].partition(":") if given else ("", "", "")
-    for one in _dicts(kept.catalogs().get(server, {}).get("prompts")):
-        if one.get("name") == name:
-            arguments = _dicts(one.get("arguments"))
-            return _not_yet([(f"{a.get('name', '')}=", str(a.get("description", ""))) for a in arguments], given)
+def _prompt_keys(data: CompletionData, arguments: Sequence[str]) -> list[Candidate]:
+    """KEY= for each argument of the prompt that is not given yet."""
+    server, _, name = arguments[0].partition(":") if arguments else ("", "", "")
+    for prompt in _dicts(data.catalogs().get(server, {}).get("prompts")):
+        if prompt.get("name") == name:
+            keys = [(f"{a.get('name', '')}=", str(a.get("description", ""))) for a in _dicts(prompt.get("arguments"))]
+            return _unused(keys, arguments)
     return []
 
 
-def _not_yet(offers: Sequence[Offer], given: Sequence[str]) -> list[Offer]:
-    wanted = [offer for offer in offers if offer[0][0].isalnum()]  # none that would be taken for an option
-    return [(word, told) for word, told in wanted if not any(text.startswith(word) for text in given[1:])]
+def _unused(candidates: Sequence[Candidate], arguments: Sequence[str]) -> list[Candidate]:
+    safe = [candidate for candidate in candidates if candidate[0][0].isalnum()]  # none that looks like an option
+    return [(word, text) for word, text in safe if not any(given.startswith(word) for given in arguments[1:])]
 
 
-def _templates(kept: _Kept, given: Sequence[str]) -> list[Offer]:
-    folder = kept.path.parent / "templates"
+def _models(data: CompletionData, arguments: Sequence[str]) -> list[Candidate]:
+    tables = {name: table for name, table in data.tables("model").items() if name not in {"headers", "price"}}
+    listed = [(name, str(table.get("name", ""))) for name, table in tables.items()]
+    return [*listed, ("demo", "no language model: it shows the tools")]
+
+
+def _templates(data: CompletionData, arguments: Sequence[str]) -> list[Candidate]:
+    folder = data.path.parent / "templates"
     files = [file for file in folder.rglob("*") if file.suffix in {".md", ".txt"}] if folder.is_dir() else []
     return sorted((file.relative_to(folder).with_suffix("").as_posix(), "") for file in files)
 
 
-_SOURCES: dict[str, Callable[[_Kept, Sequence[str]], list[Offer]]] = {
-    "servers": lambda kept, given: [
-        (name, str(one.get("url") or one.get("command") or one.get("builtin") or ""))
-        for name, one in kept.servers().items()
+_SOURCES: dict[str, Source] = {
+    "servers": lambda data, arguments: [
+        (name, str(server.get("url") or server.get("command") or server.get("builtin") or ""))
+        for name, server in data.servers().items()
     ],
-    "agents": lambda kept, given: [(n, str(one.get("description", ""))) for n, one in kept.table("agents").items()],
-    "models": lambda kept, given: [
-        *(
-            (name, str(one.get("name", "")))
-            for name, one in kept.table("model").items()
-            if name not in {"headers", "price"}
-        ),
-        ("demo", "no language model: it shows the tools"),
+    "agents": lambda data, arguments: [
+        (name, str(agent.get("description", ""))) for name, agent in data.tables("agents").items()
     ],
-    "tools": _listed("tools", "name", "."),
-    "resources": _listed("resources", "uri", ":"),
-    "prompts": _listed("prompts", "name", ":"),
-    "keys": _keys,
+    "models": _models,
+    "tools": _catalog_items("tools", "name", "."),
+    "resources": _catalog_items("resources", "uri", ":"),
+    "prompts": _catalog_items("prompts", "name", ":"),
+    "keys": _tool_keys,
     "prompt_keys": _prompt_keys,
-    "threads": lambda kept, given: kept.threads(),
+    "threads": lambda data, arguments: data.threads(),
     "templates": _templates,
 }
 
 
-def answer(arguments: Sequence[str]) -> str:
-    """The lines that a shell's script reads: the word, a tab and what it is. FILES asks for the shell's own files.
+def format_candidates(words: Sequence[str]) -> str:
+    """The lines that a shell's script reads: the word, a tab, its description. FILES asks for the shell's own files.
 
-    ``arguments`` are the words behind ``mcpchat``, of which the last is the one that is completed.
+    ``words`` are those after ``mcpchat``; the last one is being completed.
     """
-    offers = complete(arguments)
-    lines = [f"{word}\t{_one_line(told)}" for word, told in offers]
-    *before, current = arguments or [""]
-    place = _Place(before)
-    kind = _OPTIONS.get(place.expects[2], "") if place.expects else "" if current.startswith("-") else place.argument()
-    if kind == "files" or _names_a_file(place, current):
+    *before, current = words or [""]
+    line = CommandLine(before)
+    lines = [f"{word}\t{_one_line(text)}" for word, text in _complete(line, current)]
+    if line.takes_file(current):
         lines.append("FILES\t")
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _names_a_file(place: _Place, current: str) -> bool:
-    return place.path == "call" and bool(place.given) and "=@" in current
+    return "".join(f"{text}\n" for text in lines)
 
 
 def _one_line(text: str) -> str:
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(shown.split())[:_DESCRIPTION]
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(printable.split())[:_MAX_DESCRIPTION]
 
 
 def main(words: Sequence[str]) -> int:
     """``__complete [WORDS...]``."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # where the shell's encoding lacks what a description has
-    sys.stdout.write(answer(list(words)))
+        sys.stdout.reconfigure(errors="replace")  # if the shell's encoding lacks a character of a description
+    sys.stdout.write(format_candidates(list(words)))
     return 0
 
 
-def script(shell: str) -> str:
-    """What a shell reads once, so that Tab asks mcpchat."""
-    return _SCRIPTS[shell]
-
-
-_BASH = r"""# Completion of mcpchat for bash 4 and newer: eval "$(mcpchat completion bash)"
-_mcpchat() {
-  local words=() current line word breaks=""
-  # Words as mcpchat sees them: neither = nor : ends one, which for readline they may do.
-  [[ "$COMP_WORDBREAKS" == *=* ]] && breaks+="="
-  [[ "$COMP_WORDBREAKS" == *:* ]] && breaks+=":"
-  local before="${COMP_LINE:0:COMP_POINT}"
-  read -r -a words <<< "$before"
-  [[ "$before" == *[[:space:]] ]] && words+=("")
-  current="${words[${#words[@]}-1]}"
-  COMPREPLY=()
-  local stem=""
-  [[ -n "$breaks" && "$current" == *["$breaks"]* ]] && stem="${current%"${current##*["$breaks"]}"}"
-  while IFS=$'\t' read -r word line; do
-    if [[ "$word" == FILES ]]; then
-      local file part="${current##*[=@]}"
-      [[ "$current" == *=* ]] || part="$current"
-      compopt -o filenames 2>/dev/null
-      while IFS= read -r file; do COMPREPLY+=("$file"); done < <(compgen -f -- "$part")
-    else
-      COMPREPLY+=("${word#"$stem"}")
-      [[ "$word" == *= ]] && compopt -o nospace 2>/dev/null
-    fi
-  done < <("${words[0]}" __complete "${words[@]:1}" 2>/dev/null)
-}
-complete -F _mcpchat mcpchat
-"""
-
-_ZSH = r"""#compdef mcpchat
-# Completion of mcpchat for zsh: eval "$(mcpchat completion zsh)", or save it as _mcpchat in a folder of fpath.
-_mcpchat() {
-  local line word told files=0
-  local -a shown open shown_open given
-  given=("${(@Q)words[2,CURRENT]}")
-  local -a plain
-  while IFS=$'\t' read -r word told; do
-    if [[ "$word" == FILES ]]; then
-      files=1
-    elif [[ "$word" == *= ]]; then
-      open+=("$word"); shown_open+=("$word${told:+  -- $told}")
-    else
-      plain+=("$word"); shown+=("$word${told:+  -- $told}")
-    fi
-  done < <("${words[1]}" __complete "${given[@]}" 2>/dev/null)
-  (( ${#plain} )) && compadd -l -d shown -a plain
-  (( ${#open} )) && compadd -S '' -l -d shown_open -a open
-  if (( files )); then
-    compset -P '*=@'
-    _files
-  fi
-}
-if [[ "${funcstack[1]}" == _mcpchat ]]; then
-  _mcpchat "$@"
-else
-  (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
-  compdef _mcpchat mcpchat
-fi
-"""
-
-_FISH = r"""# Completion of mcpchat for fish: mcpchat completion fish > ~/.config/fish/completions/mcpchat.fish
-function __mcpchat_complete
-    set -l words (commandline -opc)
-    set -l current (commandline -ct)
-    for line in ($words[1] __complete $words[2..-1] "$current" 2>/dev/null)
-        if string match -q -- 'FILES*' $line
-            __fish_complete_path (string replace -r -- '^.*=@' '' "$current")
-        else
-            echo $line
-        end
-    end
-end
-complete -c mcpchat -f -a '(__mcpchat_complete)'
-"""
-
-_POWERSHELL = r"""# Completion of mcpchat for PowerShell: mcpchat completion powershell | Out-String | Invoke-Expression
-Register-ArgumentCompleter -Native -CommandName mcpchat -ScriptBlock {
-    param($wordToComplete, $commandAst, $cursorPosition)
-    $words = @($commandAst.CommandElements | Select-Object -Skip 1 |
-        Where-Object { $_.Extent.StartOffset -lt $cursorPosition } | ForEach-Object { $_.Extent.Text })
-    if (-not $wordToComplete) { $words += '' }
-    & $commandAst.CommandElements[0].Extent.Text __complete @words 2>$null | ForEach-Object {
-        $word, $told = $_ -split "`t", 2
-        if ($word -ne 'FILES') {
-            if (-not $told) { $told = $word }
-            [System.Management.Automation.CompletionResult]::new($word, $word, 'ParameterValue', $told)
-        }
-    }
-}
-"""
-
-_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH, "powershell": _POWERSHELL}
+def read_script(shell: str) -> str:
+    """The script that a shell reads once, so that Tab asks mcpchat."""
+    ending = "ps1" if shell == "powershell" else shell
+    return (_DATA / "completion" / f"mcpchat.{ending}").read_text(encoding="utf-8")

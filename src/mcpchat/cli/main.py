@@ -1,125 +1,163 @@
-"""The command line: parses, calls the app, turns errors into a message and an exit code."""
+"""The command line: parses, runs the command, turns an error into a message and an exit code."""
 
 import re
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise, takewhile
+from pathlib import Path
+from typing import Annotated, ClassVar
 
+import msgspec
+import typer
+import typer.main
 from typer.exceptions import Abort, TyperException
 
-from mcpchat.cli import options
-from mcpchat.cli.commands_root import app
+from mcpchat.cli.lazy_group import LazyGroup
+from mcpchat.cli.options import DisplayOptions, chat_display, config_file, conversation_options, with_options
+from mcpchat.cli.output import format_json
+from mcpchat.cli.runtime import RunState, TerminatedBySignal, start_run
+from mcpchat.config.run import RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.report import Fault, fault
 from mcpchat.errors import McpChatError, ServerError
+from mcpchat.util.sanitize import clean
+from mcpchat.version import __version__
 
 INTERRUPTED = 130
 _JSON = re.compile(r"(-[a-zA-Z]*o|--output|--format)[ =]?jsonl?")
+_COMMANDS = (
+    "chat", "ask", "models", "call", "read", "prompt", "tools", "batch", "schema", "completion", "servers", "auth",
+    "threads", "agents", "config", "trust", "approvals",
+)  # fmt: skip
 
 
-def run(words: Sequence[str]) -> int:
-    """Run one command line; returns the exit code. Nothing but its message reaches the user, except with --debug.
+class Commands(LazyGroup):
+    """All commands; without one, the chat."""
 
-    Where stdout was promised to be JSON, an error is an object there too, once.
+    modules: ClassVar = {name: f"mcpchat.cli.commands.{name}" for name in _COMMANDS}
+    default = "chat"
+
+
+app = typer.Typer(
+    name="mcpchat",
+    cls=Commands,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage or config, 3 sign-in needed, 4 server down, 5 tool failed, "
+    "6 denied, 7 limit reached, 8 model failed, 130 interrupted.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"mcpchat {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+@with_options(options=conversation_options, display=chat_display, config=config_file)
+def root(
+    options: RunOptions,
+    display: DisplayOptions,
+    config: Path | None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Talk to your MCP servers from the terminal and from scripts. Without a command: chat.
+
+    \b
+      mcpchat ask --model demo "What is 1234 * 5678?"
+      mcpchat tools
+      mcpchat call calculator.calculate expression="2 ** 10"
     """
-    options.debug_wanted = "--debug" in takewhile(lambda word: word != "--", words)
-    try:
-        code = app(list(words), prog_name="mcpchat", standalone_mode=False)
-        if code == INTERRUPTED:  # by typer, of a signal that came before we looked after it
-            return _stopped(INTERRUPTED, words)
-        return code if isinstance(code, int) else 0
-    except options.Terminated as end:
-        return _stopped(end.code, words)
-    except SystemExit as end:
-        # typer's answer to a closed pipe is to exit with 1: whoever read us has seen enough.
-        return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
-    except TyperException as error:
-        error.show()  # type: ignore[attr-defined]  # all that typer raises here have it
-        _tell_json(Fault(kind="usage", code=error.exit_code, message=_message(error)), words)
-        return error.exit_code
-    except (KeyboardInterrupt, Abort):
-        return _stopped(INTERRUPTED, words)
-    except Exception as error:  # noqa: BLE001 - the one catch-all: a traceback is for --debug
-        return _failed(_innermost(error), words)
 
 
-def _failed(error: BaseException, words: Sequence[str]) -> int:
+def run(args: list[str]) -> int:
+    """Run one command line and return its exit code. Only --debug shows a traceback.
+
+    If stdout is promised to be JSON, an error is a JSON object there too, once.
+    """
+    with start_run(args) as state:
+        try:
+            code = app(list(args), prog_name="mcpchat", standalone_mode=False)
+            if code == INTERRUPTED:  # from Typer, for a signal that came before our handlers were set
+                return _report_interrupt(INTERRUPTED, state)
+            return code if isinstance(code, int) else 0
+        except TerminatedBySignal as end:
+            return _report_interrupt(end.code, state)
+        except SystemExit as end:
+            # Typer answers a closed pipe with exit code 1: the reader has seen enough.
+            return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
+        except TyperException as error:
+            error.show()  # type: ignore[attr-defined]  # every exception that Typer raises here has it
+            message = _one_line_message(error)
+            _write_json_error(Fault(kind="usage", code=error.exit_code, message=message), state)
+            return error.exit_code
+        except (KeyboardInterrupt, Abort):
+            return _report_interrupt(INTERRUPTED, state)
+        except Exception as error:  # noqa: BLE001 - the one catch-all
+            return _report_error(_unwrap_group(error), state)
+
+
+def _report_error(error: BaseException, state: RunState) -> int:
     if isinstance(error, BrokenPipeError):
-        return 0  # whoever read us has seen enough
+        return 0  # the reader has seen enough
     if isinstance(error, OSError):
         error = McpChatError(f"cannot write or read: {error.strerror or error} {error.filename or ''}".rstrip())
-    if isinstance(error, McpChatError):
-        _report(error, words)
-        return error.exit_code
-    _report_bug(error, words)
-    return 1
+    if state.debug:
+        _print_traceback(state)
+    if not isinstance(error, McpChatError):
+        error = McpChatError(
+            f"internal error: {type(error).__name__}: {state.secrets.redact_log(str(error))}",
+            hint="run it again with --debug, and report what it shows",
+        )
+        error.kind = "internal"
+    redact = state.secrets.redact
+    error.message, error.hint = redact(error.message), redact(error.hint)
+    lines = [f"error: {clean(error.message)}"]
+    if isinstance(error, ServerError):
+        lines += [f"    {clean(redact(line))}" for line in error.log[-5:]]
+    if error.hint:
+        lines.append(f"  {clean(error.hint)}")
+    with suppress(OSError):  # a closed stderr changes no exit code
+        sys.stderr.write("\n".join(lines) + "\n")
+    if not state.error_written:
+        _write_json_error(fault(error), state)
+    return error.exit_code
 
 
-def _stopped(code: int, words: Sequence[str]) -> int:
+def _report_interrupt(code: int, state: RunState) -> int:
     message = "interrupted" if code == INTERRUPTED else "terminated"
-    _tell_json(Fault(kind="interrupted", code=code, message=message), words)
+    _write_json_error(Fault(kind="interrupted", code=code, message=message), state)
     return code
 
 
-def _message(error: TyperException) -> str:
-    """What typer would print, on a line."""
+def _one_line_message(error: TyperException) -> str:
     format_message = getattr(error, "format_message", lambda: str(error))
     return " ".join(str(format_message()).split())
 
 
-def _report(error: McpChatError, words: Sequence[str]) -> None:
-    if options.debug_wanted:
-        _traceback()
-    from mcpchat.util.sanitize import clean
-
-    error.message, error.hint = options.secrets.redact(error.message), options.secrets.redact(error.hint)
-    lines = [f"error: {clean(error.message)}"]
-    if isinstance(error, ServerError):
-        lines += [f"    {clean(options.secrets.redact(line))}" for line in error.log[-5:]]
-    if error.hint:
-        lines.append(f"  {clean(error.hint)}")
-    with suppress(OSError):  # a reader that has gone changes no exit code
-        sys.stderr.write("\n".join(lines) + "\n")
-    if not error.answered:
-        _tell_json(fault(error), words)
-
-
-def _tell_json(told: Fault, words: Sequence[str]) -> None:
-    if _wants_json(words):
-        import msgspec
-
+def _write_json_error(error: Fault, state: RunState) -> None:
+    if _wants_json(state):
         with suppress(OSError):
-            sys.stdout.write(options.as_json({"v": VERSION, **msgspec.to_builtins(told)}) + "\n")
+            sys.stdout.write(format_json({"v": VERSION, **msgspec.to_builtins(error)}) + "\n")
 
 
-def _wants_json(words: Sequence[str]) -> bool:
-    """Whether stdout was promised to be JSON, by any spelling of the option."""
-    meant = [*takewhile(lambda word: word != "--", words), ""]
-    return any(_JSON.fullmatch(word) or _JSON.fullmatch(f"{word} {following}") for word, following in pairwise(meant))
+def _wants_json(state: RunState) -> bool:
+    """Whether stdout is promised to be JSON, by any spelling of the option."""
+    args = [*takewhile(lambda arg: arg != "--", state.args), ""]
+    return any(_JSON.fullmatch(arg) or _JSON.fullmatch(f"{arg} {following}") for arg, following in pairwise(args))
 
 
-def _innermost(error: BaseException) -> BaseException:
+def _unwrap_group(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-def _report_bug(error: BaseException, words: Sequence[str]) -> None:
-    if options.debug_wanted:
-        _traceback()
-    from mcpchat.util.sanitize import clean
-
-    message = f"internal error: {type(error).__name__}: {clean(options.secrets.redact_log(str(error)))}"
-    hint = "run it again with --debug, and report what it shows"
-    with suppress(OSError):
-        sys.stderr.write(f"error: {message}\n  {hint}\n")
-    _tell_json(Fault(kind="internal", code=1, message=message, hint=hint), words)
-
-
-def _traceback() -> None:
+def _print_traceback(state: RunState) -> None:
     import traceback
 
-    from mcpchat.util.sanitize import clean
-
-    sys.stderr.write(clean(options.secrets.redact_log(traceback.format_exc())))
+    sys.stderr.write(clean(state.secrets.redact_log(traceback.format_exc())))

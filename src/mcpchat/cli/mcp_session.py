@@ -1,116 +1,93 @@
-"""What commands share that work on the servers: who is told of failures, and how a named server is found."""
+"""The servers, for commands that use them without a model."""
 
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from mcpchat.app.mcp import make_host, make_logins, open_hub
 from mcpchat.auth.browser import browse
-from mcpchat.cli.options import is_terminal
-from mcpchat.config.run import Setup
+from mcpchat.cli.output import is_terminal
+from mcpchat.config.run import RunContext
 from mcpchat.core.events import Emit, Event, Notice, ServerChanged
-from mcpchat.core.protocols import Asker, Servers, SignInScreen
-from mcpchat.core.tools import nearest
+from mcpchat.core.protocols import Asker, SignInScreen
 from mcpchat.engine.event_redaction import Discreet
-from mcpchat.errors import ServerError, SignInNeeded, UsageError
+from mcpchat.errors import UsageError
 from mcpchat.mcp.hub import McpHub
+from mcpchat.ui.prompts.sign_in import PlainScreen, TerminalScreen
 from mcpchat.ui.render import tool_lines
+from mcpchat.ui.render.plain import NobodyToAsk
 from mcpchat.util.sanitize import clean
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from mcpchat.util.text import suggest
 
 
-def tell(event: Event) -> None:
-    """A server that is left out is said on stderr; nothing else of interest happens here."""
+def print_warnings(event: Event) -> None:
+    """Write servers that are down, and warnings, to stderr."""
     if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
         sys.stderr.write(f"warning: {tool_lines.down(event)}\n")
     elif isinstance(event, Notice) and event.level == "warning":
         sys.stderr.write(f"warning: {clean(event.text)}\n")
 
 
-def print_table(table: "Table") -> None:
-    from rich.console import Console
-
-    if is_terminal(sys.stdout):
-        Console(highlight=False).print(table)
-        return
-    console = Console(width=10_000, highlight=False)  # piped, a line is a record: it is never wrapped
-    with console.capture() as shown:
-        console.print(table)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in shown.get().splitlines()))
-
-
-def known_server(setup: Setup, name: str, *, on: bool = True) -> None:
-    """Raise UsageError unless a server is named so, and switched on where that matters."""
-    if name not in setup.config.servers:
-        known = nearest_known(name, setup.config.servers)
-        raise UsageError(f"no server is named {name!r}; {known}", hint="servers are tables in the config")
-    if on and not setup.config.servers[name].enabled:
-        raise UsageError(f"server {name!r} is switched off", hint=f"mcpchat servers enable {name}")
-
-
-def only(setup: Setup, server: str) -> Setup:
-    """The setup as if there were no other server, so that no other is started."""
-    config = msgspec.structs.replace(setup.config, servers={server: setup.config.servers[server]})
-    return replace(setup, config=config)
-
-
-def check_up(hub: Servers) -> None:
-    """Raise for the one server of this hub if it is down."""
-    status = hub.status()[0]
-    if status.state == "login":
-        reason, *hint = status.detail.splitlines()
-        raise SignInNeeded(reason, hint="\n".join(hint))
-    if status.state == "failed":
-        reason, *log = status.detail.splitlines()
-        raise ServerError(f"{status.name} is down: {reason}", log=tuple(log))
-
-
-def ignore(event: Event) -> None:
-    """For one named server: its failure is the command's own error."""
-
-
-def notices(event: Event) -> None:
-    """For one call by hand: what is said about it goes to stderr."""
+def print_notices(event: Event) -> None:
+    """Write notices and warnings to stderr."""
     if isinstance(event, Notice):
         sys.stderr.write(f"{'warning: ' if event.level == 'warning' else ''}{clean(event.text)}\n")
 
 
-def nearest_known(name: str, known: Iterable[str]) -> str:
-    """What was perhaps meant, or all that there is."""
-    names = sorted(known)
-    close = nearest(name, names)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names[:50]) or 'none'}"
+def discard(event: Event) -> None:
+    """For a command about one server, whose failure is the command's own error."""
 
 
-def person() -> tuple[Asker, SignInScreen]:
-    """Who answers questions and signs in: the person at the terminal, or nobody."""
-    from mcpchat.ui.prompts.sign_in import PlainScreen, TerminalScreen
+def require_server(context: RunContext, name: str, *, enabled: bool = True) -> None:
+    """Raise UsageError unless the config has the server, and has it enabled if ``enabled``."""
+    if name not in context.config.servers:
+        raise UsageError(
+            f"no server is named {name!r}; {suggest(name, sorted(context.config.servers))}",
+            hint="servers are tables in the config",
+        )
+    if enabled and not context.config.servers[name].enabled:
+        raise UsageError(f"server {name!r} is disabled", hint=f"mcpchat servers enable {name}")
 
-    if is_terminal(sys.stdin, sys.stderr):
-        from rich.console import Console
 
-        from mcpchat.ui.prompts.dialog import TerminalAsker
+def restrict_to(context: RunContext, server: str) -> RunContext:
+    """The context with this server alone, so that no other is started."""
+    config = msgspec.structs.replace(context.config, servers={server: context.config.servers[server]})
+    return replace(context, config=config)
 
-        asker = TerminalAsker(Console(stderr=True, highlight=False), open_page=browse)
-        return asker, TerminalScreen(sys.stderr, hold=asker.holding)
-    from mcpchat.ui.render.plain import NobodyToAsk
 
-    return NobodyToAsk(), PlainScreen(sys.stderr)
+def require_running(hub: McpHub) -> None:
+    """Raise the error of the hub's only server if it is down."""
+    if (error := hub.status()[0].error()) is not None:
+        raise error
+
+
+def terminal_user() -> tuple[Asker, SignInScreen]:
+    """The dialogs with the user at the terminal; without a terminal, those that decline."""
+    if not is_terminal(sys.stdin, sys.stderr):
+        return NobodyToAsk(), PlainScreen(sys.stderr)
+    from rich.console import Console
+
+    from mcpchat.ui.prompts.dialog import TerminalAsker
+
+    asker = TerminalAsker(Console(stderr=True, highlight=False), open_page=browse)
+    return asker, TerminalScreen(sys.stderr, hold=asker.holding)
 
 
 @asynccontextmanager
-async def opened(
-    setup: Setup, emit: Emit, *, yes: bool = False, refresh: bool = False, at: tuple[Asker, SignInScreen] | None = None
+async def open_servers(
+    context: RunContext,
+    emit: Emit,
+    *,
+    yes: bool = False,
+    refresh: bool = False,
+    user: tuple[Asker, SignInScreen] | None = None,
 ) -> AsyncIterator[McpHub]:
-    """The servers, with whoever is there to ask."""
-    asker, screen = at or person()
-    emit = Discreet(emit, setup.secrets)
-    host = make_host(setup, asker, emit, yes=yes)
-    async with open_hub(setup, emit, host, logins=make_logins(setup, asker, screen), refresh=refresh) as hub:
+    """Open the hub over the context's servers; they are stopped at the end."""
+    asker, screen = user or terminal_user()
+    emit = Discreet(emit, context.secrets)
+    host = make_host(context, asker, emit, yes=yes)
+    async with open_hub(context, emit, host, logins=make_logins(context, asker, screen), refresh=refresh) as hub:
         yield hub

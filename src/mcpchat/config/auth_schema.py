@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from mcpchat.config.validation import ENTRIES, REFERENCE, Found, bundled, did_you_mean, is_http, tables
+from mcpchat.config.validation import ENTRIES, REFERENCE, Found, bundled, is_http, tables
+from mcpchat.util.text import suggest
 
 NO_SECRETS = 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
 GOOGLE = "google"
@@ -130,7 +131,7 @@ def _local(path: tuple[str, ...], server: Mapping[str, Any], providers: Mapping[
         return
     known = tuple(dict.fromkeys((GOOGLE, *providers)))
     if name not in known:
-        yield (*path, "auth"), f"no provider is named {name!r}{did_you_mean(name, known)}"
+        yield (*path, "auth"), f"no provider is named {name!r}; {suggest(name, known)}"
     elif known_server.scopes:
         pass
     elif name == GOOGLE and not server.get("scopes") and not providers.get(GOOGLE, {}).get("scopes"):

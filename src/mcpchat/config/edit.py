@@ -14,8 +14,8 @@ from tomlkit.items import Table
 
 from mcpchat.config import schema
 from mcpchat.config.load import read_text, starter
-from mcpchat.core.tools import nearest
 from mcpchat.errors import ConfigError, UsageError
+from mcpchat.util.text import suggest
 
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
 
@@ -161,9 +161,7 @@ def _servers(text: str) -> tuple[tomlkit.TOMLDocument, Table]:
 
 def _known(servers: Mapping[str, Any], name: str) -> None:
     if name not in servers:
-        close = nearest(name, servers)
-        known = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(servers) or 'none'}"
-        raise UsageError(f"the config has no server named {name!r}; {known}")
+        raise UsageError(f"the config has no server named {name!r}; {suggest(name, servers)}")
 
 
 def _table(entry: Mapping[str, Any]) -> Table:

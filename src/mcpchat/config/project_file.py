@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcpchat.config.project import FILE_NAME, Project, joined, parse_project
 from mcpchat.config.project_trust import TrustedFile, TrustFile
-from mcpchat.config.run import Paths, working_folder
+from mcpchat.config.run import Paths, working_directory
 from mcpchat.config.schema import Config
 from mcpchat.errors import ConfigError, McpChatError
 from mcpchat.util.sanitize import clean, one_line
@@ -33,7 +33,7 @@ class ProjectFile:
 
 def find_project(*, but: Path) -> ProjectFile | None:
     """The nearest project file in the working folder or above; ``but`` is the user's own. Raises ConfigError."""
-    folder = working_folder()
+    folder = working_directory()
     for place in (folder, *folder.parents):
         path = place / FILE_NAME
         try:

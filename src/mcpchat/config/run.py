@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from mcpchat.config.schema import AgentConfig, Config
-from mcpchat.core.tools import nearest
 from mcpchat.errors import StoreError, UsageError
 from mcpchat.util.private_files import open_to_append
 from mcpchat.util.redaction import Secrets
+from mcpchat.util.text import suggest
 
 _IMPORTING = threading.RLock()
 
 
-def working_folder() -> Path:
+def working_directory() -> Path:
     """The folder that the program was started in; the root where that is gone."""
     try:
         return Path.cwd()
@@ -37,7 +37,7 @@ class Paths:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class RunOptions:
     """What one run asks for, over the config.
 
     ``priced``: what it costs is to be known. ``thread`` is one to go on with (its id or title, or that and @NUMBER),
@@ -55,16 +55,16 @@ class Wishes:
     max_tokens: int | None = None
     max_cost: float | None = None
     schema: Mapping[str, Any] | None = None
-    priced: bool = False
+    track_cost: bool = False
     thread: str | None = None
-    go_on: bool = False
+    continue_latest: bool = False
     title: str = ""
     save: bool = True
-    tools: bool = True
+    with_tools: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class RunContext:
     """What every command starts from.
 
     ``secrets`` learns each secret that the run comes to hold; ``folder`` is where it was started.
@@ -74,7 +74,7 @@ class Setup:
     environ: Mapping[str, str]
     paths: Paths
     secrets: Secrets = field(default_factory=Secrets)
-    folder: Path = field(default_factory=working_folder)
+    working_directory: Path = field(default_factory=working_directory)
 
 
 def default_paths(environ: Mapping[str, str]) -> Paths:
@@ -91,9 +91,9 @@ def default_paths(environ: Mapping[str, str]) -> Paths:
     )
 
 
-def history_file(setup: Setup) -> Path | None:
+def history_file(context: RunContext) -> Path | None:
     """Where what was typed is kept, ready to be written to; None where it cannot be."""
-    path = setup.paths.state / "history"
+    path = context.paths.state / "history"
     try:
         os.close(open_to_append(path))
     except StoreError:
@@ -102,7 +102,7 @@ def history_file(setup: Setup) -> Path | None:
 
 
 @contextmanager
-def importing() -> Iterator[None]:
+def sdk_import() -> Iterator[None]:
     """No garbage collection while an SDK is imported; what is there afterwards stays, and is never looked at again.
 
     One import at a time: of two threads that import the same packages, one may find the other's half made.
@@ -116,17 +116,16 @@ def importing() -> Iterator[None]:
             gc.enable()
 
 
-def name_of_agent(config: Config, name: str | None) -> str:
+def resolve_agent_name(config: Config, name: str | None) -> str:
     """The name of the agent that is meant; empty where there is none in particular."""
     return name if name is not None else "default" if "default" in config.agents else ""
 
 
-def choose_agent(config: Config, name: str | None) -> AgentConfig:
+def get_agent(config: Config, name: str | None) -> AgentConfig:
     """The agent by name; without one, the agent named "default", or none at all. Raises UsageError."""
     if name is None:
         return config.agents.get("default", AgentConfig())
     if name not in config.agents:
-        close = nearest(name, config.agents)
-        known = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(config.agents) or 'none'}"
+        known = suggest(name, config.agents)
         raise UsageError(f"no agent is named {name!r}; {known}", hint="agents are tables in the config: [agents.NAME]")
     return config.agents[name]

@@ -14,6 +14,7 @@ from msgspec import Struct
 from mcpchat.config.builtin_servers import BUNDLED, Bundled
 from mcpchat.core.patterns import read_pattern
 from mcpchat.util.redaction import TOKEN
+from mcpchat.util.text import suggest
 
 REFERENCE = re.compile(r"(env|keyring):(.+)")
 SECRET_NAME = re.compile(
@@ -33,7 +34,7 @@ def problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]
         here = (*path, key)
         if key not in known:
             others = tuple(name for name in known if name != ENTRIES)
-            yield here, f"unknown key{did_you_mean(key, others)}"
+            yield here, f"unknown key; {suggest(key, others)}"
             continue
         wanted = _kind_of(known[key], value)
         if isinstance(wanted, type) and issubclass(wanted, Struct):
@@ -104,7 +105,7 @@ def _agents_contradictions(table: Mapping[str, Any], names: Mapping[str, Any]) -
         wanted = agent.get("servers")
         for server in wanted if isinstance(wanted, list) else ():
             if isinstance(server, str) and server not in names:
-                yield ("agents", name, "servers"), f"no server is named {server!r}{did_you_mean(server, names)}"
+                yield ("agents", name, "servers"), f"no server is named {server!r}; {suggest(server, names)}"
 
 
 def _threads_contradictions(threads: object) -> Iterator[Found]:
@@ -181,7 +182,7 @@ def _server_contradictions(name: str, server: Mapping[str, Any]) -> Iterator[Fou
             yield (*path, key), 'goes with "url"'
     builtin = server.get("builtin")
     if isinstance(builtin, str) and builtin not in BUNDLED:
-        yield (*path, "builtin"), f"no bundled server is named {builtin!r}{did_you_mean(builtin, tuple(BUNDLED))}"
+        yield (*path, "builtin"), f"no bundled server is named {builtin!r}; {suggest(builtin, tuple(BUNDLED))}"
     url = server.get("url")
     if isinstance(url, str) and not is_http(url):
         yield (*path, "url"), "expected an address that begins with https:// or http://"
@@ -254,18 +255,11 @@ def idle_pattern(text: str, servers: Mapping[str, Any]) -> str:
         return f'{glob!r} names no server; for a tool write "*.{glob}"'
     if re.search(r"[*?\[]", server) or server in servers or server == "mcpchat":
         return ""
-    return f"{text!r}: no server is named {server!r}{did_you_mean(server, servers)}"
+    return f"{text!r}: no server is named {server!r}; {suggest(server, servers)}"
 
 
 def tables(value: object) -> dict[str, dict[str, Any]]:
     return {k: v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
-
-
-def did_you_mean(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; known here: {', '.join(known)}" if 0 < len(known) <= 15 else ""
 
 
 _TOML_WORDS = {

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from mcpchat.core.tools import ToolSpec, nearest
+from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import UsageError
+from mcpchat.util.text import did_you_mean
 
 
 class ServerInfo(Struct, frozen=True, kw_only=True):
@@ -88,8 +89,7 @@ def prompt_arguments(prompt: Prompt, pairs: Sequence[str]) -> dict[str, str]:
         if not equals or not key:
             raise UsageError(f"{pair!r} is not KEY=VALUE", hint=hint)
         if key not in known:
-            close = nearest(key, known, 1)
-            raise UsageError(f"no argument {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""), hint=hint)
+            raise UsageError(f"no argument {key!r}{did_you_mean(key, known)}", hint=hint)
         given[key] = value
     if lacking := [name for name, one in known.items() if one.required and name not in given]:
         raise UsageError(f"{prompt.label} needs {', '.join(lacking)}", hint=hint)

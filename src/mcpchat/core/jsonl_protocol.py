@@ -115,7 +115,7 @@ class ElicitationRequested(Struct, frozen=True, kw_only=True, tag="elicitation.r
 
 
 class ConfirmationRequested(Struct, frozen=True, kw_only=True, tag="confirmation.requested"):
-    """A server wishes for something, or the model wants to go on (``server`` is empty); ``details`` is all of it."""
+    """A server asks for something, or the model wants to go on (``server`` is empty); ``details`` is all of it."""
 
     id: str
     wish: str

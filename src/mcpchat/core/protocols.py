@@ -14,6 +14,7 @@ from mcpchat.core.messages import Content, Message, ToolResult, Usage
 from mcpchat.core.policy import Decision, Question
 from mcpchat.core.threads import Entry, Found, Node, Thread, Tidied, Wanted
 from mcpchat.core.tools import ToolSpec
+from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -303,6 +304,13 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
     tools: int | None = None
     auth: str = "none"
     seconds: float | None = None
+
+    def error(self) -> McpChatError | None:
+        """Why the server is down; None if it is not."""
+        first, *rest = self.detail.splitlines() or [""]
+        if self.state == "login":
+            return SignInNeeded(first, hint="\n".join(rest))
+        return ServerError(f"{self.name} is down: {first}", log=tuple(rest)) if self.state == "failed" else None
 
 
 class Servers(Protocol):

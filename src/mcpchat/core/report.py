@@ -1,5 +1,6 @@
 """What a run came to, as one JSON object: the answer, or the error, of a script."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,10 @@ class Collector:
         self.report = Report()
         self._emit = emit
         self._turns = 0
+
+    def set_value(self, value: Any) -> None:
+        """Make this JSON value the answer."""
+        self.report.answer, self.report.value = json.dumps(value, ensure_ascii=False), value
 
     def __call__(self, event: Event) -> None:
         self._take(event)

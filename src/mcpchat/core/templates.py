@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mcpchat.core.tools import nearest
 from mcpchat.errors import UsageError
+from mcpchat.util.text import closest_matches
 
 _VARIABLE = re.compile(
     r"\$(?:(?P<dollar>\$)|\{(?P<braced>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|(?P<bare>[A-Za-z_]\w*))"
@@ -63,9 +63,9 @@ def composed(name: str, text: str, words: Sequence[str], piped: str, known: Mapp
             raise UsageError(f"${pair[1]} is what is {_ITSELF[pair[1]]}: it is not given as {pair[1]}=")
         if pair and pair[1] in takes:
             values[pair[1]] = pair[2]
-        elif pair and (close := nearest(pair[1], takes, 1)):
+        elif pair and (close := closest_matches(pair[1], takes, 1)):
             raise UsageError(
-                f"the template {name} takes no {pair[1]!r}; did you mean {close[0]!r}?", hint=_takes(name, text)
+                f"the template {name} takes no {pair[1]!r}; did you mean {close[0]}?", hint=_takes(name, text)
             )
         else:
             others.append(word)

@@ -1,16 +1,16 @@
 """What a tool is: its definition, the name a model sees, and the arguments it is called with."""
 
-import difflib
 import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from mcpchat.core.tool_schema import object_schema
+from mcpchat.util.text import closest_matches, did_you_mean
 
 MAX_EXPOSED = 64
 _NOT_EXPOSABLE = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -174,12 +174,6 @@ def explain_arguments(spec: ToolSpec) -> str:
     return "it takes " + ", ".join(names)
 
 
-def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names most like the given one, best first; empty where none is close."""
-    known = {candidate.lower(): candidate for candidate in names}
-    return [known[found] for found in difflib.get_close_matches(name.lower(), known, n=count, cutoff=0.5)]
-
-
 def missing_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
     """Which required arguments are not there, and what a misspelt one was given as; empty when none is missing."""
     missing = [name for name in required_names(spec.schema) if name not in arguments]
@@ -187,7 +181,7 @@ def missing_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
         return ""
     properties = spec.schema.get("properties")
     strange = [name for name in arguments if not isinstance(properties, dict) or name not in properties]
-    close = {name: near[0] for name in missing if (near := nearest(name, strange, 1))}
+    close = {name: near[0] for name in missing if (near := closest_matches(name, strange, 1))}
     told = [f"{name} (not {close[name]})" if name in close else name for name in missing]
     return f"{spec.label} needs {', '.join(told)}"
 
@@ -230,8 +224,7 @@ def typed_arguments(pairs: Sequence[tuple[str, str]], schema: Mapping[str, Any])
     arguments: dict[str, Any] = {}
     for key, text in pairs:
         if known and key not in known and schema.get("additionalProperties") is False:
-            close = nearest(key, known)
-            raise BadArguments(f"no argument named {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+            raise BadArguments(f"no argument named {key!r}{did_you_mean(key, known)}")
         arguments[key] = _typed(key, text, known.get(key))
     return arguments
 

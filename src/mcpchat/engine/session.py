@@ -10,12 +10,14 @@ from msgspec.structs import replace
 
 from mcpchat.core.events import Emit, Notice, TurnFinished
 from mcpchat.core.messages import AgentSwitch, Compaction, Message, Text, Usage, user
+from mcpchat.core.policy import Decision
 from mcpchat.core.protocols import Compacted, Done, ModelChoice, ModelRequest, Retrying, Spent, Toolbox
 from mcpchat.core.threads import Node, Record, Thread, title_of
 from mcpchat.core.tools import ToolSpec
 from mcpchat.core.usage import Spending
 from mcpchat.engine.approval_gate import Gate
 from mcpchat.engine.context_window import Context
+from mcpchat.engine.outcomes import Denials
 from mcpchat.engine.structured_output import AnswerSchema
 from mcpchat.engine.tool_results import clip
 from mcpchat.engine.transcript import Transcript
@@ -57,6 +59,8 @@ class Session:
         schema: AnswerSchema | None = None,
         run_total: Spending | None = None,
     ) -> None:
+        self._denials = Denials(emit)
+        emit = self._denials
         self.context = Context(model)
         self.transcript = transcript or Transcript(emit)
         self.role = role
@@ -80,6 +84,11 @@ class Session:
     def history(self) -> Sequence[Message]:
         """The messages of the current branch."""
         return self.transcript.messages
+
+    @property
+    def denied(self) -> Sequence[tuple[str, Decision]]:
+        """The calls of this session that the policy denied: the tool's name for people, and the decision."""
+        return self._denials.denied
 
     def switch(self, model: ModelChoice) -> None:
         """Go on with another model from the next message on."""

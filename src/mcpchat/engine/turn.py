@@ -38,13 +38,14 @@ from mcpchat.core.protocols import (
     Toolbox,
 )
 from mcpchat.core.threads import CallRecord, Record
-from mcpchat.core.tools import BadArguments, ToolSpec, explain_arguments, nearest, parse_arguments
+from mcpchat.core.tools import BadArguments, ToolSpec, explain_arguments, parse_arguments
 from mcpchat.core.usage import Spending
 from mcpchat.engine.approval_gate import Gate
 from mcpchat.engine.history import is_object
 from mcpchat.engine.loop_detection import Repeats
 from mcpchat.engine.transcript import Transcript
 from mcpchat.errors import Denied, McpChatError, ModelError, ServerError, SignInNeeded
+from mcpchat.util.text import closest_matches
 
 _AT_ITS_LIMIT = "the call was cut off at the model's output limit and did not run: send less in one call"
 
@@ -272,7 +273,7 @@ class Turn:
         spec = tools.get(call.name)
         label = spec.label if spec else call.name
         if spec is None:
-            close = nearest(call.name, tools)
+            close = closest_matches(call.name, tools)
             known = f"The nearest: {', '.join(close)}." if close else f"There are {len(tools)} tools, none like it."
             return self._refused(call, label, f"no tool is named {call.name!r}. {known}")
         arguments = parse_arguments(call.arguments)

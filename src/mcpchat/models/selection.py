@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mcpchat.config.run import Setup, importing
+from mcpchat.config.run import RunContext, sdk_import
 from mcpchat.config.schema import ModelEntry
 from mcpchat.config.validation import address_problem
 from mcpchat.core.messages import Usage
 from mcpchat.core.protocols import ModelChoice, ModelEvent, ModelRequest, Options
-from mcpchat.core.tools import nearest
 from mcpchat.errors import ConfigError, McpChatError, ModelError, NoModel, UsageError
 from mcpchat.models.openai.compatibility import is_openai
+from mcpchat.util.text import closest_matches, suggest
 
 if TYPE_CHECKING:
     from mcpchat.models.local_discovery import LocalServer
@@ -63,9 +63,9 @@ class Models:
     """
 
     def __init__(
-        self, setup: Setup, *, priced: bool = False, must_be_priced: bool = False, at_ease: bool = False
+        self, context: RunContext, *, priced: bool = False, must_be_priced: bool = False, at_ease: bool = False
     ) -> None:
-        self._setup = setup
+        self._context = context
         self._at_ease = at_ease
         self._priced = priced or must_be_priced
         self._must_be_priced = must_be_priced
@@ -79,8 +79,8 @@ class Models:
         Without a name, the configured one, else the one the environment names. Raises NoModel where nothing says
         which, with the ways on; ConfigError for a key that leads nowhere; UsageError where a price must be known.
         """
-        environ = self._setup.environ
-        usual = self._setup.config.model.name or environ.get("MCPCHAT_MODEL") or environ.get("OPENAI_MODEL")
+        environ = self._context.environ
+        usual = self._context.config.model.name or environ.get("MCPCHAT_MODEL") or environ.get("OPENAI_MODEL")
         label, name = self._where(name or usual, usual)
         if name == "demo":
             from mcpchat.models.demo import NOTICE, DemoModel
@@ -100,7 +100,7 @@ class Models:
             )
         if not self.settled:
             self._here = label
-        table = self._setup.config.model.entries.get(label)
+        table = self._context.config.model.entries.get(label)
         chosen = name if table is None else label if name == (table.name or label) else f"{name}@{label}"
         return ModelChoice(
             name=name,
@@ -119,7 +119,7 @@ class Models:
 
     def _where(self, name: str | None, usual: str | None) -> tuple[str, str | None]:
         """The table and the model's own name that a name stands for."""
-        entries = self._setup.config.model.entries
+        entries = self._context.config.model.entries
         if name is None:
             return "", None
         if name in entries:
@@ -130,7 +130,7 @@ class Models:
         if label in entries and of_label:
             return label, of_label
         meant = next((one for one in entries if one.lower() == name.lower()), "") or (
-            nearest(label, entries, 1) if at else ""
+            closest_matches(label, entries, 1) if at else ""
         )
         if meant:
             raise UsageError(f"no [model.{label}] is configured; did you mean {''.join(meant)}?")
@@ -141,14 +141,12 @@ class Models:
 
         Raises UsageError for a table that is not there, and what asking its server raises.
         """
-        entries = self._setup.config.model.entries
+        entries = self._context.config.model.entries
         if label is not None:
             if label not in entries:
-                close = nearest(label, entries, 1)
-                known = f"did you mean {close[0]}?" if close else f"known: {', '.join(entries) or 'none'}"
-                raise UsageError(f"no [model.{label}] is configured; {known}")
+                raise UsageError(f"no [model.{label}] is configured; {suggest(label, entries)}")
             return await self._offered(label), None
-        usual = self._setup.config.model
+        usual = self._context.config.model
         rows: list[ModelRow] = []
         if usual.name and usual.name not in entries:
             at = self._place("").address
@@ -188,10 +186,10 @@ class Models:
         ]
 
     def _place(self, label: str) -> _Place:
-        usual = self._setup.config.model
+        usual = self._context.config.model
         entry = usual.entries[label] if label else usual
         where = f"model.{label}" if label else "model"
-        usual_address = usual.base_url or self._setup.environ.get("OPENAI_BASE_URL") or OPENAI
+        usual_address = usual.base_url or self._context.environ.get("OPENAI_BASE_URL") or OPENAI
         address = entry.base_url or usual_address
         if problem := address_problem(address):
             raise ConfigError(f"the model's address is {redacted(address)!r}: {problem}", hint="OPENAI_BASE_URL")
@@ -217,18 +215,18 @@ class Models:
         from mcpchat.config.secret_refs import header_value
 
         key = None
-        if place.key != "env:OPENAI_API_KEY" or self._setup.environ.get("OPENAI_API_KEY"):
+        if place.key != "env:OPENAI_API_KEY" or self._context.environ.get("OPENAI_API_KEY"):
             where = "OPENAI_API_KEY" if place.key == "env:OPENAI_API_KEY" else f"{place.where}.api_key"
             key = (
-                await header_value(place.key, self._setup.environ, where=where, keep=self._setup.secrets.add)
+                await header_value(place.key, self._context.environ, where=where, keep=self._context.secrets.add)
                 if place.key
                 else None
             )
         if not key and place.is_openai:
-            raise NoModel(await ways_to_a_model(name, tuple(self._setup.config.model.entries)))
+            raise NoModel(await ways_to_a_model(name, tuple(self._context.config.model.entries)))
         headers = {
             name: await header_value(
-                value, self._setup.environ, where=f"{place.where}.headers.{name}", keep=self._setup.secrets.add
+                value, self._context.environ, where=f"{place.where}.headers.{name}", keep=self._context.secrets.add
             )
             for name, value in place.entry.headers.items()
         }
@@ -252,7 +250,7 @@ class Reached:
 
     def load(self) -> "OpenAIModel":
         if self._model is None:
-            with importing():
+            with sdk_import():
                 from mcpchat.models.openai.client import OpenAIClient
                 from mcpchat.models.openai.model import Api, OpenAIModel
 
@@ -290,7 +288,7 @@ class Reached:
 
 
 def _import_sdk() -> None:
-    with importing():
+    with sdk_import():
         import mcpchat.models.openai.chat_completions
         import mcpchat.models.openai.model
         import mcpchat.models.openai.responses  # noqa: F401

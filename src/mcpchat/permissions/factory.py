@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mcpchat.config.run import Setup, Wishes, choose_agent
+from mcpchat.config.run import RunContext, RunOptions, get_agent
 from mcpchat.config.schema import Config, ServerConfig
 from mcpchat.config.validation import idle_pattern
 from mcpchat.core.events import Emit, Notice
@@ -15,31 +15,34 @@ from mcpchat.permissions.server_fingerprint import server_identity
 from mcpchat.permissions.store import ApprovalFile, PinFiles
 
 
-def make_policy(config: Config, wishes: Wishes) -> Policy:
+def make_policy(config: Config, options: RunOptions) -> Policy:
     """The config's rules, the agent's and the run's. Raises UsageError for a pattern that can match nothing."""
-    for pattern in (*wishes.allow, *wishes.deny):
+    for pattern in (*options.allow, *options.deny):
         if problem := idle_pattern(pattern, config.servers):
             raise UsageError(problem, hint="mcpchat tools lists the names")
-    agent = choose_agent(config, wishes.agent).approvals
-    named = f"agent {wishes.agent or 'default'}"
+    agent = get_agent(config, options.agent).approvals
+    named = f"agent {options.agent or 'default'}"
     written = (
         *rules("deny", config.approvals.deny),
         *rules("deny", agent.deny, named),
-        *rules("deny", wishes.deny, "--deny"),
+        *rules("deny", options.deny, "--deny"),
         *rules("ask", config.approvals.ask),
         *rules("ask", agent.ask, named),
         *rules("allow", config.approvals.allow),
         *rules("allow", agent.allow, named),
     )
     default = agent.default or config.approvals.default or "ask"
-    policy = Policy(rules=written, default=default).granting(*wishes.allow, source="--allow")
-    return policy.granting("*", source=YES) if wishes.yes else policy
+    policy = Policy(rules=written, default=default).granting(*options.allow, source="--allow")
+    return policy.granting("*", source=YES) if options.yes else policy
 
 
-def identities(setup: Setup) -> dict[str, str]:
+def identities(context: RunContext) -> dict[str, str]:
     """Which server each name stands for, as what is agreed with it is kept."""
-    servers = setup.config.servers
-    return {name: server_identity(name, server, _read_in(server, setup.folder)) for name, server in servers.items()}
+    servers = context.config.servers
+    return {
+        name: server_identity(name, server, _read_in(server, context.working_directory))
+        for name, server in servers.items()
+    }
 
 
 def _read_in(server: ServerConfig, folder: Path) -> str:
@@ -52,21 +55,21 @@ def _read_in(server: ServerConfig, folder: Path) -> str:
     return str(place) if server.cwd or named else ""
 
 
-def pin_files(setup: Setup) -> PinFiles:
-    return PinFiles(setup.paths.state / "pins", identities(setup))
+def pin_files(context: RunContext) -> PinFiles:
+    return PinFiles(context.paths.state / "pins", identities(context))
 
 
-def approval_file(setup: Setup) -> ApprovalFile:
-    return ApprovalFile(setup.paths.state / "approvals.json", identities(setup))
+def approval_file(context: RunContext) -> ApprovalFile:
+    return ApprovalFile(context.paths.state / "approvals.json", identities(context))
 
 
-def pinned(setup: Setup, toolbox: CatalogToolbox, asker: Asker, emit: Emit) -> PinnedToolbox:
+def pinned(context: RunContext, toolbox: CatalogToolbox, asker: Asker, emit: Emit) -> PinnedToolbox:
     """The servers' tools, without those that changed since they were agreed to."""
-    servers = setup.config.servers
+    servers = context.config.servers
     return PinnedToolbox(
         toolbox,
         catalogs=toolbox.catalogs,
-        store=pin_files(setup),
+        store=pin_files(context),
         asker=asker,
         emit=emit,
         exempt=[name for name, server in servers.items() if server.builtin is not None],
@@ -74,12 +77,12 @@ def pinned(setup: Setup, toolbox: CatalogToolbox, asker: Asker, emit: Emit) -> P
     )
 
 
-def make_gate(setup: Setup, wishes: Wishes, asker: Asker, toolbox: Toolbox, emit: Emit) -> Gate:
+def make_gate(context: RunContext, options: RunOptions, asker: Asker, toolbox: Toolbox, emit: Emit) -> Gate:
     """Who decides on calls. Raises UsageError."""
     return Gate(
-        make_policy(setup.config, wishes),
+        make_policy(context.config, options),
         asker,
-        approvals=approval_file(setup),
+        approvals=approval_file(context),
         check=toolbox.check,
         warn=lambda text: emit(Notice(level="warning", text=text)),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from mcpchat.config.run import Setup, Wishes
+from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.config.schema import ThreadsConfig
 from mcpchat.config.secret_refs import look_up
 from mcpchat.core.protocols import ThreadStore
@@ -46,20 +46,20 @@ class Begun:
         return branch(self.nodes, self.head)
 
 
-async def open_store(setup: Setup, warn: Callable[[str], None]) -> ThreadStore:
+async def open_store(context: RunContext, warn: Callable[[str], None]) -> ThreadStore:
     """The threads that the config names; nothing is opened before it is needed. Raises ConfigError."""
     from mcpchat.threads import sqlite
 
-    wanted = setup.config.threads
+    wanted = context.config.threads
     if wanted.url is None:
-        return sqlite.open_threads(local_file(setup), warn)
-    return await _shared(setup, wanted)
+        return sqlite.open_threads(local_file(context), warn)
+    return await _shared(context, wanted)
 
 
-async def store_at(setup: Setup, place: str) -> ThreadStore:
+async def store_at(context: RunContext, place: str) -> ThreadStore:
     """The threads in another place, to be read: a database file, or an address. Raises ConfigError, UsageError."""
     if re.match(r"postgres(ql)?://|env:|keyring:", place):
-        return await _shared(setup, ThreadsConfig(url=place, password=setup.config.threads.password))
+        return await _shared(context, ThreadsConfig(url=place, password=context.config.threads.password))
     from mcpchat.threads import sqlite
 
     return sqlite.open_to_read(_database(place))
@@ -72,28 +72,28 @@ def _database(place: str) -> Path:
     return path
 
 
-async def _shared(setup: Setup, wanted: ThreadsConfig) -> ThreadStore:
+async def _shared(context: RunContext, wanted: ThreadsConfig) -> ThreadStore:
     from mcpchat.threads import postgres
 
     assert wanted.url is not None
-    keep = setup.secrets.add
-    url = await look_up(wanted.url, setup.environ, where="threads.url")
+    keep = context.secrets.add
+    url = await look_up(wanted.url, context.environ, where="threads.url")
     keep(*postgres.passwords(url))
     password = None
     if wanted.password is not None:
-        password = await look_up(wanted.password, setup.environ, where="threads.password", keep=keep)
+        password = await look_up(wanted.password, context.environ, where="threads.password", keep=keep)
     return postgres.open_threads(url, password)
 
 
-def local_file(setup: Setup) -> Path:
-    return setup.paths.data / "threads.db"
+def local_file(context: RunContext) -> Path:
+    return context.paths.data / "threads.db"
 
 
-def begun(store: ThreadStore, wishes: Wishes) -> Begun | None:
+def begun(store: ThreadStore, options: RunOptions) -> Begun | None:
     """The thread that the run goes on with, None where it begins one. Raises UsageError, StoreError."""
-    if wishes.thread is not None:
-        thread, head = found(store, wishes.thread)
-    elif wishes.go_on:
+    if options.thread is not None:
+        thread, head = found(store, options.thread)
+    elif options.continue_latest:
         latest = store.latest()
         if latest is None:
             raise UsageError("there is no thread to go on with", hint="without --continue one begins")
@@ -136,9 +136,9 @@ def fork(store: ThreadStore, thread: Thread, head: int | None, title: str = "") 
     return store.append(made, 0, [Entry(message=node.message, record=node.record) for node in begun.path])
 
 
-def keeps(setup: Setup, wishes: Wishes) -> bool:
+def keeps(context: RunContext, options: RunOptions) -> bool:
     """Whether this run is kept."""
-    return wishes.save and setup.config.threads.save
+    return options.save and context.config.threads.save
 
 
 def headed(thread: Thread, nodes: Sequence[Node], head: int) -> Thread:

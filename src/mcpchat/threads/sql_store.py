@@ -11,10 +11,10 @@ import msgspec
 from mcpchat.core.messages import Message
 from mcpchat.core.patterns import matches
 from mcpchat.core.threads import Entry, Found, Hit, Node, Record, Thread, Tidied, Wanted
-from mcpchat.core.tools import nearest
 from mcpchat.engine.message_codec import KEY, UNREADABLE, digest, encoded, keys_in, packed, spoken, unpacked
 from mcpchat.errors import StoreError, ThreadMoved, UsageError
 from mcpchat.threads.search import Phrase, folded, phrases, snippet
+from mcpchat.util.text import did_you_mean
 
 Row = tuple[Any, ...]
 _THREAD = "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from, t.imported"
@@ -277,8 +277,7 @@ class SqlThreads:
             several = "; ".join(f"{thread.id[:12]} {thread.title}" for thread in found[:5])
             raise UsageError(f"{name!r} may be several threads: {several}", hint="name one by its id")
         titles = {thread.title: thread for thread in self.recent(Wanted(), _NEAR)}
-        close = nearest(name, titles, 1)
-        hint = f"did you mean {close[0]!r}?" if close else "mcpchat threads list shows them"
+        hint = did_you_mean(name, titles).removeprefix("; ") or "mcpchat threads lists them"
         raise UsageError(f"no thread is called {name!r}", hint=hint)
 
     def ids(self) -> Sequence[str]:

@@ -7,7 +7,7 @@ _LOCAL = re.compile(r"#(/.*)?")
 
 
 def resolve_pointer(root: object, ref: object) -> object:
-    """What a reference within the schema points to, None wnode it points nownode."""
+    """What a reference within the schema points to, None if it points nowhere."""
     if not isinstance(ref, str) or not _LOCAL.fullmatch(ref):
         return None
     node: Any = root

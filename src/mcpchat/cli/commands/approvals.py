@@ -1,25 +1,30 @@
-"""mcpchat approvals: what runs without a question because somebody answered "always"."""
+"""mcpchat approvals: tools that are always allowed."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mcpchat.cli.options import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, write_json
+from mcpchat.cli.lazy_group import CommandGroup
+from mcpchat.cli.options import TextOrJson, config_file, with_options
+from mcpchat.cli.output import write_json
+from mcpchat.cli.runtime import build_context
 from mcpchat.core.patterns import matches
 from mcpchat.errors import UsageError
+from mcpchat.permissions.factory import approval_file, identities
 from mcpchat.util.sanitize import one_line
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
 
+@app.command("list", hidden=True)
 @app.callback(invoke_without_command=True)
-def root(
-    ctx: typer.Context, output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False
-) -> int:
-    """List the tools that you said "always" to when you were asked.
+@with_options(config=config_file)
+def list_approvals(config: Path | None, output: TextOrJson = "text") -> int:
+    """List the tools that you answered "always" for.
 
-    Each holds for one server and one definition of the tool; a rule for many is written into the config, under
+    Each approval is for one server and one definition of the tool. A rule for many tools belongs in the config, under
     [approvals].
 
     \b
@@ -27,54 +32,37 @@ def root(
       mcpchat approvals revoke files.write
       mcpchat approvals revoke --all
     """
-    if ctx.invoked_subcommand is not None:
-        return 0
-    return show(output, config, debug)
-
-
-@app.command("list")
-def show(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
-    """List them, as mcpchat approvals does."""
-    from mcpchat.permissions.factory import approval_file, identities
-
-    if output not in {"text", "json"}:
-        bad_choice("--output", output, ("text", "json"))
-    setup = make_setup(config)
-    kept, current = approval_file(setup).all(), set(identities(setup).values())
+    context = build_context(config)
+    approvals, current = approval_file(context).all(), set(identities(context).values())
     if output == "json":
-        write_json([{"tool": one.tool, "since": one.since, "in_use": one.identity in current} for one in kept])
+        write_json([{"tool": a.tool, "since": a.since, "in_use": a.identity in current} for a in approvals])
         return 0
-    for one in kept:
-        old = "" if one.identity in current else "  (of a server that is configured otherwise now)"
-        sys.stdout.write(f"{one_line(one.tool, 200)}  since {one.date}{old}\n")
-    if not kept:
-        sys.stderr.write('no tool was answered with "always"\n')
+    for approval in approvals:
+        old = "" if approval.identity in current else "  (of a server whose configuration changed)"
+        sys.stdout.write(f"{one_line(approval.tool, 200)}  since {approval.date}{old}\n")
+    if not approvals:
+        sys.stderr.write('you answered "always" for no tool\n')
     return 0
 
 
 @app.command()
+@with_options(config=config_file)
 def revoke(
+    config: Path | None,
     tools: Annotated[list[str] | None, typer.Argument(metavar="[SERVER.TOOL]...", help="Tools, or globs.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
 ) -> int:
-    """Have these tools ask again."""
-    from mcpchat.permissions.factory import approval_file
-
+    """Ask again before these tools run."""
     globs = ["*"] if everything else tools or []
     if not globs:
         raise UsageError("name a tool, or --all", hint="mcpchat approvals lists what can be revoked")
-    store = approval_file(make_setup(config))
-    kept = store.all()
-    gone = {one for one in kept if any(matches(glob, one.tool) for glob in globs)}
-    idle = [glob for glob in globs if not any(matches(glob, one.tool) for one in kept)]
-    if idle and not everything:
-        raise UsageError(f'no "always" is kept for {idle[0]}', hint="mcpchat approvals lists them")
-    store.revoke(gone)
-    for one in sorted(gone, key=lambda one: one.tool):
-        sys.stderr.write(f"{one_line(one.tool, 200)} asks again\n")
+    store = approval_file(build_context(config))
+    approvals = store.all()
+    revoked = {a for a in approvals if any(matches(glob, a.tool) for glob in globs)}
+    unmatched = [glob for glob in globs if not any(matches(glob, a.tool) for a in approvals)]
+    if unmatched and not everything:
+        raise UsageError(f'there is no "always" for {unmatched[0]}', hint="mcpchat approvals lists them")
+    store.revoke(revoked)
+    for approval in sorted(revoked, key=lambda approval: approval.tool):
+        sys.stderr.write(f"{one_line(approval.tool, 200)} asks again\n")
     return 0
-
-
-NAMES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)

@@ -3,15 +3,21 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mcpchat.cli.options import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, run_async, write_json
+from mcpchat.auth.service import Logins
+from mcpchat.cli.lazy_group import CommandGroup
+from mcpchat.cli.mcp_session import terminal_user
+from mcpchat.cli.options import TextOrJson, choice, config_file, with_options
+from mcpchat.cli.output import print_table, write_json
+from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.errors import UsageError
+from mcpchat.ui.render import tables
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-STORES = ("keyring", "file")
+app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
 AccountOption = Annotated[
     str | None,
@@ -30,14 +36,18 @@ def root() -> None:
 
 
 @app.command()
+@with_options(config=config_file)
 def login(
+    config: Path | None,
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="A provider (google), or a remote server of the config.")
     ] = None,
     account: AccountOption = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="WHERE", help="keyring, or file: a plain file, NOT encrypted."),
+        choice(
+            "--store", of=("keyring", "file"), metavar="WHERE", help="keyring, or file: a plain file, NOT encrypted."
+        ),
     ] = None,
     scope: Annotated[
         list[str] | None, typer.Option("--scope", metavar="SCOPE", help="Ask for this too. Repeatable.")
@@ -49,10 +59,8 @@ def login(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait for you.")
     ] = 300.0,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
 ) -> int:
-    """Sign in once, in a browser: the login is kept in the OS keyring, and renewed by itself.
+    """Sign in with a browser, once: the login is kept in the OS keyring and renewed automatically.
 
     Over SSH, open the address on your own machine, and paste the address at which the browser ends; or tunnel the
     callback: ssh -L 8931:127.0.0.1:8931 HOST, then --port 8931.
@@ -62,15 +70,10 @@ def login(
       mcpchat auth login google --account work
       mcpchat auth login notion
     """
-    from mcpchat.auth.service import Logins
-    from mcpchat.cli.mcp_session import person
-
-    if store is not None and store not in STORES:
-        bad_choice("--store", store, STORES)
-    setup = make_setup(config)
+    context = build_context(config)
 
     async def work() -> int:
-        logins = Logins(setup, person()[1])
+        logins = Logins(context, terminal_user()[1])
         named = name or _only(logins.names())
         if logins.passing and store is None:
             raise UsageError(
@@ -85,7 +88,7 @@ def login(
                 port=port,
                 browser=not no_browser,
                 patience=timeout,
-                more=[one for given in scope or () for one in given.split()],
+                more=[name for value in scope or () for name in value.split()],
             )
         except asyncio.CancelledError:
             await logins.settle()
@@ -109,13 +112,13 @@ def _only(known: Sequence[str]) -> str:
 
 
 @app.command()
+@with_options(config=config_file)
 def status(
+    config: Path | None,
     check: Annotated[
         bool, typer.Option("--check", help="Ask each provider and server whether it still holds.")
     ] = False,
-    output: JsonOutput = "text",
-    config: ConfigOption = None,
-    debug: DebugOption = False,
+    output: TextOrJson = "text",
 ) -> int:
     """Show the logins: whose, what they allow, where they are kept, how long they last. Shows no secret.
 
@@ -125,15 +128,10 @@ def status(
       mcpchat auth status
       mcpchat auth status --check -o json
     """
-    from mcpchat.auth.service import Logins
-    from mcpchat.cli.mcp_session import person, print_table
-
-    if output not in {"text", "json"}:
-        bad_choice("--output", output, ("text", "json"))
-    setup = make_setup(config)
+    context = build_context(config)
 
     async def work() -> int:
-        logins = Logins(setup, person()[1])
+        logins = Logins(context, terminal_user()[1])
         try:
             rows = await logins.states(check=check)
         finally:
@@ -141,24 +139,22 @@ def status(
         if output == "json":
             write_json(rows)
         elif rows:
-            from mcpchat.ui.render import tables
-
             print_table(tables.logins(rows))
         else:
-            sys.stderr.write("nobody is signed in; whether a remote server wants it shows when it is used\n")
+            sys.stderr.write("not signed in anywhere; a remote server that needs a sign-in says so when you use it\n")
         return 3 if check and any(row.state == "signed out" for row in rows) else 0
 
     return run_async(work())
 
 
 @app.command()
+@with_options(config=config_file)
 def logout(
+    config: Path | None,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The provider, or the remote server.")],
     account: AccountOption = None,
     every: Annotated[bool, typer.Option("--all", help="All its accounts.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Only remove it here; do not tell the provider.")] = False,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
 ) -> int:
     """Sign out: the login is revoked at the provider, then removed here whatever the provider answers.
 
@@ -168,15 +164,9 @@ def logout(
       mcpchat auth logout google
       mcpchat auth logout google --account work
     """
-    from mcpchat.auth.service import Logins
-    from mcpchat.cli.mcp_session import person
-
-    setup = make_setup(config)
+    context = build_context(config)
 
     async def work() -> int:
-        return await Logins(setup, person()[1]).logout(name, account=account, local=local, every=every)
+        return await Logins(context, terminal_user()[1]).logout(name, account=account, local=local, every=every)
 
     return run_async(work())
-
-
-NAMES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)

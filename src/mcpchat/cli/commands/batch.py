@@ -1,40 +1,138 @@
-"""batch: many requests from lines, results as lines."""
+"""mcpchat batch: many requests, one a line, and one result a line."""
 
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated
 
+import msgspec
+import typer
+
+from mcpchat.batch.provider_api import ProviderBatch, State
+from mcpchat.batch.requests_file import RequestReader, open_requests
 from mcpchat.batch.results_file import open_results
 from mcpchat.batch.runner import Batch, Tally
 from mcpchat.batch.session_factory import Pool, open_pool
-from mcpchat.batch.types import ALL, LONGEST_LINE, Asked, Result, Shard, key_of, name_of, read_request
-from mcpchat.cli.options import Terminated, is_terminal
-from mcpchat.config.run import Setup, Wishes
+from mcpchat.batch.types import ALL, Asked, Request, Result, Shard, key_of, read_shard
+from mcpchat.cli.inputs import read_schema
+from mcpchat.cli.options import NoColorOption, QuietOption, SchemaOption, choice, config_file, run_options, with_options
+from mcpchat.cli.output import is_terminal
+from mcpchat.cli.runtime import TerminatedBySignal, build_context, run_async
+from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.events import Event, Notice, ServerChanged, to_json
-from mcpchat.core.report import fault
-from mcpchat.errors import McpChatError, UsageError
+from mcpchat.errors import LimitReached, McpChatError, UsageError
 from mcpchat.ui.prompts.sign_in import PlainScreen
 from mcpchat.ui.render import stats, tool_lines
 from mcpchat.ui.render.plain import NobodyToAsk
 from mcpchat.ui.render.progress import Bar
-from mcpchat.util import stdin
 from mcpchat.util.signals import first_softly
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+STEPS = ("run", "submit", "wait", "fetch")  # of a batch that the provider runs
+
+
+@app.command()
+@with_options(options=run_options, config=config_file)
+def batch(
+    options: RunOptions,
+    config: Path | None,
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="The requests, one JSON object a line; - is stdin.")],
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="RESULTS", help="The results, readable by you alone. Default: stdout."),
+    ] = None,
+    schema: SchemaOption = None,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-j", metavar="N", min=1, max=1000, help="Requests at a time.")
+    ] = 8,
+    ordered: Annotated[
+        bool, typer.Option("--ordered", help="Results in the order of the requests, not as they finish.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue RESULTS of an earlier run: requests with a result are skipped.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: run failed requests again.")
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option("--shard", metavar="K/N", help="Only every N-th line, from the K-th on."),
+    ] = "1/1",
+    retries: Annotated[
+        int,
+        typer.Option("--retries", metavar="N", min=0, help="How often to retry a transient failure."),
+    ] = 2,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0.001, help="The time limit of one request."),
+    ] = None,
+    no_tools: Annotated[bool, typer.Option("--no-tools", help="Offer the model no tools.")] = False,
+    provider_batch: Annotated[
+        str | None,
+        choice(
+            "--provider-batch",
+            of=STEPS,
+            metavar="STEP",
+            help="Let the provider run it, without tools: run, or submit, wait and fetch separately.",
+        ),
+    ] = None,
+    poll: Annotated[
+        float, typer.Option("--poll", metavar="SECONDS", min=0.01, help="How often to ask the provider.")
+    ] = 30.0,
+    quiet: QuietOption = False,
+    no_color: NoColorOption = False,
+) -> int:
+    """Run many requests, one a line, and write one result a line.
+
+    A line is {"prompt": "..."} or {"messages": [...]}, with optional id, agent, model, schema and attach.
+    All share the servers and one budget. Ctrl-C lets running requests finish; --resume continues, also after a crash.
+
+    \b
+      mcpchat batch requests.jsonl -f results.jsonl
+      mcpchat batch requests.jsonl -f results.jsonl --resume
+      jq -c '{prompt: .question}' data.jsonl | mcpchat batch - --ordered | jq -r .answer
+    """
+    job = BatchOptions(
+        source=source,
+        target=None if file == Path("-") else file,
+        ordered=ordered,
+        resume=resume,
+        retry_failed=retry_failed,
+        shard=read_shard(shard),
+        concurrency=concurrency,
+        retries=retries,
+        timeout=timeout,
+        quiet=quiet,
+        no_color=no_color,
+    )
+    job.check()
+    options = replace(
+        options,
+        schema=read_schema(schema) if schema is not None else None,
+        track_cost=True,
+        save=False,
+        with_tools=not no_tools,
+    )
+    if provider_batch is not None:
+        _validate_provider_options(options, job)
+        context = build_context(config, quiet=quiet)
+        return run_async(_run_provider_batch(context, options, job, provider_batch, poll))
+    return run_async(_run_batch(build_context(config, quiet=quiet), options, job))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class BatchOptions:
     """What is run: ``source`` is a file or "-", ``target`` a file, or None for stdout."""
 
     source: str
     target: Path | None = None
     ordered: bool = False
     resume: bool = False
-    again: bool = False
+    retry_failed: bool = False
     shard: Shard = ALL
     concurrency: int = 8
     retries: int = 2
@@ -44,7 +142,7 @@ class Job:
 
     def check(self) -> None:
         """Raise UsageError for what does not go together, before anything is started."""
-        if self.again and not self.resume:
+        if self.retry_failed and not self.resume:
             raise UsageError("--retry-failed is for --resume", hint="--resume --retry-failed")
         if self.resume and self.target is None:
             raise UsageError("--resume needs the file that an earlier run wrote", hint="--file RESULTS --resume")
@@ -58,61 +156,61 @@ def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-class Failed(McpChatError):
+class RequestsFailed(McpChatError):
     """Some of the requests failed; their results say how."""
 
     kind = "failed"
 
 
-async def run(setup: Setup, wishes: Wishes, job: Job) -> int:
+async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions) -> int:
     """Run the requests. Raises why it stopped early, or that some failed."""
     with (
-        opened_requests(job.source, job.shard) as (file, total),
-        open_results(job.target, ordered=job.ordered, resume=job.resume, again=job.again) as results,
+        open_requests(job.source, job.shard) as (file, total),
+        open_results(job.target, ordered=job.ordered, resume=job.resume, retry_failed=job.retry_failed) as results,
     ):
         bar = Bar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
         screen, asker = PlainScreen(sys.stderr, bar.say), NobodyToAsk()
-        async with open_pool(setup, wishes, emit=warnings_to(bar), asker=asker, screen=screen) as pool:
+        async with open_pool(context, options, emit=_warning_emitter(bar), asker=asker, screen=screen) as pool:
             began = time.monotonic()
 
             def write(result: Result) -> None:
                 results.write(result.line, to_json(result))
-                bar.advance(len(results.done) + batch.tally.finished, batch.tally.failed.total())
+                bar.advance(len(results.done) + runner.tally.finished, runner.tally.failed.total())
 
-            batch = Batch(pool, write, concurrency=job.concurrency, retries=job.retries, timeout=job.timeout)
-            requests = Requests(file, results.done, results.expect, job.shard)
+            runner = Batch(pool, write, concurrency=job.concurrency, retries=job.retries, timeout=job.timeout)
+            requests = RequestReader(file, results.done, results.expect, job.shard)
 
             def softly() -> None:
-                bar.say(f"no more requests are begun; {batch.running} come to their end (Ctrl-C again stops them)")
-                batch.drain()
+                bar.say(f"no more requests are begun; {runner.running} come to their end (Ctrl-C again stops them)")
+                runner.drain()
 
             with bar.showing(), first_softly(signal.SIGINT, softly) as interrupted:
                 async with aclosing(requests.read()) as read:
-                    await batch.run(read)
-                results.whole = batch.stopped is None and not interrupted
+                    await runner.run(read)
+                results.whole = runner.stopped is None and not interrupted
             if not job.quiet:
-                bar.say(summary(batch.tally, requests.known, pool, time.monotonic() - began))
+                bar.say(_format_summary(runner.tally, requests.known, pool, time.monotonic() - began))
     if interrupted:
-        raise Terminated(interrupted[0])
-    return _ended(batch, job)
+        raise TerminatedBySignal(interrupted[0])
+    return _finish(runner, job)
 
 
-def _ended(batch: Batch, job: Job) -> int:
+def _finish(batch: Batch, job: BatchOptions) -> int:
     if batch.stopped is not None:
         if job.target is not None:
             batch.stopped.hint = f"{batch.stopped.hint}\n  then --resume goes on".strip()
         raise batch.stopped
-    return ended(batch.tally)
+    return _raise_if_failed(batch.tally)
 
 
-def ended(tally: Tally) -> int:
-    """Raises Failed where requests failed."""
+def _raise_if_failed(tally: Tally) -> int:
+    """Raises RequestsFailed where requests failed."""
     if failed := tally.failed.total():
-        raise Failed(f"{failed:,} of {tally.finished:,} requests failed", hint="their results say how")
+        raise RequestsFailed(f"{failed:,} of {tally.finished:,} requests failed", hint="their results say how")
     return 0
 
 
-def warnings_to(bar: Bar) -> Callable[[Event], None]:
+def _warning_emitter(bar: Bar) -> Callable[[Event], None]:
     def tell(event: Event) -> None:
         if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
             bar.say(f"warning: {tool_lines.down(event)}")
@@ -122,7 +220,7 @@ def warnings_to(bar: Bar) -> Callable[[Event], None]:
     return tell
 
 
-def summary(tally: Tally, known: int, pool: Pool, seconds: float) -> str:
+def _format_summary(tally: Tally, known: int, pool: Pool, seconds: float) -> str:
     """``9,950 done, 50 failed (overloaded 40, tool 10), 12 not run, 7 were done before · 1,204 in · ... · 61.2 s``."""
     said = [f"{tally.ok:,} done"]
     if tally.failed:
@@ -136,60 +234,80 @@ def summary(tally: Tally, known: int, pool: Pool, seconds: float) -> str:
     return f"{', '.join(said)} · {stats.tokens(pool.spent.usage)}{money} · {seconds:.1f} s"
 
 
-@contextmanager
-def opened_requests(source: str, shard: Shard) -> Iterator[tuple[BinaryIO, int | None]]:
-    """The requests, and how many lines they are, where that can be counted."""
-    if source == "-":
-        if sys.stdin is None:
-            raise UsageError("standard input is closed")
-        yield sys.stdin.buffer, None
-        return
-    try:
-        with Path(source).expanduser().open("rb") as file:
-            total = None
-            if file.seekable():
-                total = sum(1 for number, line in enumerate(file, 1) if line.strip() and number in shard)
-                file.seek(0)
-            yield file, total
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise UsageError(f"cannot read {source}: {error.strerror}") from error
+def _validate_provider_options(options: RunOptions, job: BatchOptions) -> None:
+    """Raise UsageError where a provider could not run it: the files are looked at more than once."""
+    limits = {"--max-cost": options.max_cost, "--max-tokens": options.max_tokens, "--timeout": job.timeout}
+    if given := [name for name, value in limits.items() if value is not None]:
+        raise UsageError(f"{given[0]} does not go with --provider-batch", hint="what is sent is answered, or not")
+    if job.target is None or job.source == "-":
+        raise UsageError("--provider-batch wants files", hint="batch REQUESTS --file RESULTS --provider-batch run")
 
 
-class Requests:
-    """The requests of a file that are still to be run. ``known`` counts those that have a result."""
+async def _run_provider_batch(
+    context: RunContext, options: RunOptions, job: BatchOptions, step: str, poll: float
+) -> int:
+    """Take this step, or all. Raises UsageError, ModelError, LimitReached, and RequestsFailed where requests failed."""
+    assert job.target is not None
+    tally, began = Tally(), time.monotonic()
+    with (
+        open_requests(job.source, job.shard) as (file, total),
+        open_results(job.target, ordered=job.ordered, resume=True, retry_failed=job.retry_failed) as results,
+    ):
 
-    def __init__(self, file: BinaryIO, done: set[str], expect: Callable[[int, bool], None], shard: Shard) -> None:
-        self.known = 0
-        self._file = file
-        self._done = done
-        self._expect = expect
-        self._shard = shard
-        self._seen: set[str] = set()
+        def write(result: Result) -> None:
+            results.write(result.line, to_json(result))
+            results.done.add(key_of(result.id, result.line))
+            tally.count(result)
 
-    async def read(self) -> AsyncGenerator[Asked | Result, None]:
-        """Each as it is to be run; a line that is none gives its result at once."""
-        async with aclosing(stdin.read_lines(self._file, LONGEST_LINE)) as lines:
-            async for number, data in lines:
-                if number in self._shard and (item := self._item(number, data)) is not None:
-                    yield item
+        bar = Bar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
+        screen = PlainScreen(sys.stderr, bar.say)
+        async with open_pool(context, options, emit=_warning_emitter(bar), asker=NobodyToAsk(), screen=screen) as pool:
+            batch = ProviderBatch(pool, Path(f"{job.target}.batch"), _discard if job.quiet else bar.say)
+            state = batch.load()
+            if step == "submit" or (step == "run" and state is None):
+                requests = RequestReader(file, results.done, results.expect, job.shard)
+                async with aclosing(requests.read()) as read:
+                    state = await batch.submit(read, write)
+            if state is None:
+                raise UsageError("nothing was sent yet", hint=f"--provider-batch submit --file {job.target}")
+            if step in {"run", "wait"}:
+                with bar.showing():
+                    state = await batch.wait(state, poll=poll, advance=lambda done: bar.advance(done, 0))
+            if step in {"run", "fetch"}:
+                missing = await _fetch(batch, state, job, results.done, write)
+                if not job.quiet:
+                    bar.say(_format_summary(tally, 0, pool, time.monotonic() - began))
+                if missing:
+                    told = f"{missing:,} requests were not answered"
+                    raise RequestsFailed(told, hint="--provider-batch run sends them again")
+    return _raise_if_failed(tally)
 
-    def _item(self, number: int, data: bytes | None) -> Asked | Result | None:
-        item: Asked | Result
-        try:
-            item = read_request(number, data)
-        except UsageError as error:
-            item = Result(id=name_of(number, data), line=number, error=fault(error))
-        key = key_of(item.id, number)
-        if key in self._seen:
-            told = UsageError(f"the id {item.id!r} is another line's too", hint="each result is found by its id")
-            item = Result(id=str(number), line=number, error=fault(told))
-            key = key_of(item.id, number)
-        self._seen.add(key)
-        known = key in self._done
-        self._expect(number, known)
-        if known:
-            self.known += 1
-            return None
-        return item
+
+async def _fetch(
+    batch: ProviderBatch, state: State, job: BatchOptions, done: set[str], write: Callable[[Result], None]
+) -> int:
+    """Fetch the answers; how many requests have none."""
+    state = await batch.look(state)
+    if not state.over:
+        raise LimitReached("the provider is not done yet", hint="--provider-batch wait waits for it")
+    asked = await _requests_by_line(job)
+    if strange := await batch.fetch(state, asked, done, write):
+        told = f"{strange:,} answers belong to no request of {job.source}: it, or --shard, is another now"
+        raise UsageError(told, hint="fetch again with what was sent; nothing is lost")
+    batch.forget()
+    return sum(key_of(one.id, one.line) not in done for one in asked.values())
+
+
+async def _requests_by_line(job: BatchOptions) -> dict[int, Asked]:
+    """The requests by their lines, without what they say, which may be long."""
+    with open_requests(job.source, job.shard) as (file, _):
+        async with aclosing(RequestReader(file, set(), lambda number, known: None, job.shard).read()) as read:
+            return {item.line: _without_content(item) async for item in read if isinstance(item, Asked)}
+
+
+def _without_content(asked: Asked) -> Asked:
+    return msgspec.structs.replace(asked, said=(), system="", request=Request(schema=asked.request.schema))
+
+
+def _discard(text: str) -> None:
+    """For --quiet."""

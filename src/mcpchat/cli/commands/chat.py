@@ -1,21 +1,30 @@
-"""chat: the REPL put together, for a terminal that can draw and for one that only prints."""
+"""mcpchat chat: the REPL, for a terminal that can draw and for one that only prints."""
 
 import asyncio
+import dataclasses
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+import msgspec
+import typer
 from rich.console import Console
 
 from mcpchat.app.attachments import read_attachments
 from mcpchat.app.chat import Chat, open_chat
 from mcpchat.auth.browser import browse
-from mcpchat.cli.display import Look, is_dumb, teller
-from mcpchat.config.run import Setup, Wishes, history_file
+from mcpchat.cli.display import is_dumb_terminal, notice_emitter
+from mcpchat.cli.options import DisplayOptions, chat_display, config_file, conversation_options, with_options
+from mcpchat.cli.output import is_terminal
+from mcpchat.cli.project_trust import ask_trust
+from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.config.run import RunContext, RunOptions, get_agent, history_file
 from mcpchat.core.protocols import Asker, SignInScreen
-from mcpchat.errors import McpChatError
+from mcpchat.errors import McpChatError, NoModel, UsageError
+from mcpchat.models.selection import Models, first_screen
 from mcpchat.ui.chat import status_bar
 from mcpchat.ui.chat.context import Room
 from mcpchat.ui.chat.repl import Prompt, repl
@@ -24,22 +33,50 @@ from mcpchat.ui.markdown.render import THEME
 from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-class Chatting:
+
+@app.command()
+@with_options(options=conversation_options, display=chat_display, config=config_file)
+def chat(options: RunOptions, display: DisplayOptions, config: Path | None) -> int:
+    """Chat at the terminal; mcpchat alone does the same."""
+    in_terminal = is_terminal(sys.stdin, sys.stdout, sys.stderr)
+    context = build_context(config, ask_trust=ask_trust if in_terminal else None)
+    if not is_terminal(sys.stdin, sys.stdout):
+        raise UsageError("chat needs a terminal", hint='in scripts: mcpchat ask "..."')
+    return run_async(_chat(context, dataclasses.replace(options, track_cost=True), display))
+
+
+async def _chat(context: RunContext, options: RunOptions, display: DisplayOptions) -> int:
+    """Run the chat. Without a model, the demo model answers, and a greeting says how to set one up."""
+    greeting = ""
+    if options.model is None:
+        try:
+            await Models(context, at_ease=True).choose(get_agent(context.config, options.agent).model)
+        except NoModel:
+            greeting, local = await first_screen()
+            model = context.config.model
+            found = msgspec.structs.replace(model, entries={**local, **model.entries})
+            context = dataclasses.replace(context, config=msgspec.structs.replace(context.config, model=found))
+            options = dataclasses.replace(options, model="demo")
+    return await ChatApp(context, options, display).run(greeting)
+
+
+class ChatApp:
     """One chat, from the first line to the last."""
 
-    def __init__(self, setup: Setup, wishes: Wishes, look: Look) -> None:
-        self._setup = setup
-        self._wishes = wishes
+    def __init__(self, context: RunContext, options: RunOptions, look: DisplayOptions) -> None:
+        self._context = context
+        self._options = options
         self._look = look
-        self._config = setup.config.chat
+        self._config = context.config.chat
         self._filled: tuple[int, int | None] | None = None
         self._dollars: float | None = None
         self._behind: set[asyncio.Task[Any]] = set()
 
     async def run(self, greeting: str) -> int:
         """Talk until the person leaves; ``greeting`` stands first."""
-        if self._look.plain or self._config.plain or is_dumb(self._setup.environ):
+        if self._look.plain or self._config.plain or is_dumb_terminal(self._context.environ):
             await self._spoken(greeting)
         else:
             await self._drawn(greeting)
@@ -67,13 +104,13 @@ class Chatting:
             read_file=lambda name: read_attachments([str(Path(name).expanduser())]),
             find_file=lambda name: _is_file(name),
             console=console,
-            redact=self._setup.secrets.redact,
+            redact=self._context.secrets.redact,
             **more,
         )
 
     @asynccontextmanager
     async def _opened(self, emit: Any, asker: Asker, screen: SignInScreen) -> AsyncIterator[Chat]:
-        async with open_chat(self._setup, self._wishes, emit=emit, asker=asker, screen=screen, watch=True) as opened:
+        async with open_chat(self._context, self._options, emit=emit, asker=asker, screen=screen, watch=True) as opened:
             try:
                 yield opened
             finally:
@@ -122,7 +159,6 @@ class Chatting:
     # With a line at the bottom.
 
     async def _drawn(self, greeting: str) -> None:
-        import signal
 
         from prompt_toolkit.history import FileHistory, InMemoryHistory
 
@@ -134,7 +170,7 @@ class Chatting:
         from mcpchat.ui.terminal.prompt_screen import Bottom
         from mcpchat.ui.terminal.screen import reflows
 
-        history = history_file(self._setup)
+        history = history_file(self._context)
         rooms: list[Room] = []  # the one to come
         bottom = Bottom(
             self._console,
@@ -143,13 +179,13 @@ class Chatting:
             vi=self._config.keys == "vi",
             status=lambda width: self._status(rooms[0], width) if rooms else "starting",
             interrupt=lambda: signal.raise_signal(signal.SIGINT),
-            reflows=reflows(self._setup.environ),
+            reflows=reflows(self._context.environ),
         )
         renderer = ConsoleRenderer(
             bottom,
             stats=self._look.stats,
             fold=self._config.reasoning == "fold",
-            environ=self._setup.environ,
+            environ=self._context.environ,
         )
         bottom.on_work(renderer.doing, renderer.thoughts.toggle)
         direct = self._console()
@@ -160,7 +196,7 @@ class Chatting:
         asker = TerminalAsker(
             direct, alone=renderer.alone, open_page=browse, give_back=bottom.give_back, interrupt=interrupt
         )
-        screen = TerminalScreen(sys.stdout, teller(renderer), asker.holding)
+        screen = TerminalScreen(sys.stdout, notice_emitter(renderer), asker.holding)
         with tty.restored():
             async with bottom.running(), self._opened(renderer, asker, screen) as opened:
                 room = self._room(
@@ -217,7 +253,7 @@ class Chatting:
         renderer = SpokenRenderer(lines.say, stats=self._look.stats, reasoning=self._config.reasoning == "show")
         console = Console(file=out, no_color=True, highlight=False, color_system=None, force_terminal=False)
         asker = TerminalAsker(console, SpokenKeys(lines, out), give_back=prompt.give_back)
-        screen = PlainScreen(sys.stderr, teller(renderer))
+        screen = PlainScreen(sys.stderr, notice_emitter(renderer))
         async with self._opened(renderer, asker, screen) as opened:
             room = self._room(opened, console, raw=write, plain=True)
             self._greet(opened, room, greeting)

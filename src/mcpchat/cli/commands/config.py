@@ -1,45 +1,53 @@
-"""mcpchat config: where the file is, what it says, whether it is right."""
+"""mcpchat config: show, create and check the config file."""
 
 import json
 import os
 import sys
+from pathlib import Path
 
 import typer
 
-from mcpchat.cli.options import ConfigOption, DebugOption, is_terminal, make_setup, write_json
+from mcpchat.cli.lazy_group import CommandGroup
+from mcpchat.cli.options import config_file, with_options
+from mcpchat.cli.output import is_terminal, write_json
+from mcpchat.cli.runtime import build_context
 from mcpchat.config import edit
+from mcpchat.config import schema as configuration
 from mcpchat.config.load import load_config, starter
 from mcpchat.config.run import default_paths
 from mcpchat.errors import UsageError
 from mcpchat.util.sanitize import clean
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show, make and check the config file.")
+app = typer.Typer(
+    cls=CommandGroup,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Show, create and check the config file.",
+)
 
 
 @app.command()
-def path(config: ConfigOption = None) -> int:
-    """Print where the config file is, or would be."""
+@with_options(config=config_file)
+def path(config: Path | None) -> int:
+    """Print the path of the config file, even if it does not exist."""
     path = str(config or default_paths(os.environ).config)
     sys.stdout.write(f"{clean(path) if is_terminal(sys.stdout) else path}\n")
     return 0
 
 
 @app.command()
-def show(config: ConfigOption = None, debug: DebugOption = False) -> int:
+@with_options(config=config_file)
+def show(config: Path | None) -> int:
     """Print the config in effect, defaults included, as JSON. References to secrets stay references."""
-    from mcpchat.config import schema as configuration
-
-    write_json(configuration.without_secrets(make_setup(config).config))
+    write_json(configuration.without_secrets(build_context(config).config))
     return 0
 
 
 @app.command()
-def init(
-    config: ConfigOption = None,
-) -> int:
+@with_options(config=config_file)
+def init(config: Path | None) -> int:
     """Write a commented config file to start from, and its JSON Schema beside it for editors."""
-    from mcpchat.config import schema as configuration
-
     target = config or default_paths(os.environ).config
     if target.exists():
         raise UsageError(f"{target} exists", hint="edit it, or move it away first")
@@ -50,8 +58,9 @@ def init(
 
 
 @app.command()
-def validate(config: ConfigOption = None) -> int:
-    """Check the config file; every problem is named with its line."""
+@with_options(config=config_file)
+def validate(config: Path | None) -> int:
+    """Check the config file; each problem is shown with its line."""
     target = config or default_paths(os.environ).config
     settings = load_config(target, must_exist=True)
     sys.stdout.write(f"{target}: ok ({len(settings.servers)} servers, {len(settings.agents)} agents)\n")
@@ -61,10 +70,5 @@ def validate(config: ConfigOption = None) -> int:
 @app.command()
 def schema() -> int:
     """Print the JSON Schema of the config file, for editors."""
-    from mcpchat.config import schema as configuration
-
     sys.stdout.write(json.dumps(configuration.json_schema(), indent=2) + "\n")
     return 0
-
-
-NAMES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)

@@ -1,79 +1,132 @@
-"""mcpchat servers: how each is; add, remove, switch on and off."""
+"""mcpchat servers: their state; add, remove, enable and disable them."""
 
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
-from mcpchat.cli.options import ConfigOption, DebugOption, JsonOutput, bad_choice, make_setup, run_async
+from mcpchat.cli.commands.tools import tool_to_json
+from mcpchat.cli.lazy_group import CommandGroup
+from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to
+from mcpchat.cli.options import TextOrJson, config_file, with_options
+from mcpchat.cli.output import is_terminal, print_table, write_json
+from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config import edit
 from mcpchat.config.builtin_servers import BUNDLED
 from mcpchat.config.run import default_paths
-from mcpchat.config.validation import did_you_mean
-from mcpchat.errors import UsageError
+from mcpchat.config.schema import ServerConfig
+from mcpchat.core.protocols import ServerStatus
+from mcpchat.errors import ServerError, SignInNeeded, UsageError
+from mcpchat.mcp.server_log import read_log
+from mcpchat.ui.render import tables
+from mcpchat.util.sanitize import clean
+from mcpchat.util.text import suggest
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The server, a table of the config.")]
+ServerArgument = Annotated[str, typer.Argument(metavar="NAME", help="The server, a table of the config.")]
 
 
+@app.command("list", hidden=True)
 @app.callback(invoke_without_command=True)
-def root(
-    ctx: typer.Context, output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False
-) -> int:
-    """Start each configured server and show how it is: state, transport, tools, sign-in.
+@with_options(config=config_file)
+def list_servers(config: Path | None, output: TextOrJson = "text") -> int:
+    """Start each configured server and show its state: transport, tools, sign-in.
 
-    Ends with exit code 4 when a server marked as required is down (3 when it only wants a sign-in).
+    Ends with exit code 4 if a required server is down (3 if it only needs a sign-in).
 
     \b
       mcpchat servers
       mcpchat servers add notes -- npx -y @modelcontextprotocol/server-filesystem ~/notes
       mcpchat servers add company https://mcp.example.com/mcp
     """
-    if ctx.invoked_subcommand is not None:
+    context = build_context(config)
+
+    async def work() -> int:
+        async with open_servers(context, discard) as hub:
+            with suppress(ServerError, SignInNeeded):  # a required server: raised after the table
+                await hub.start_all()
+            statuses = hub.status()
+        disabled = [
+            ServerStatus(name=name, transport=server.reached_by, state="stopped", detail="disabled in the config")
+            for name, server in context.config.servers.items()
+            if not server.enabled
+        ]
+        if output == "json":
+            write_json([*statuses, *disabled])
+        else:
+            print_table(tables.servers([*statuses, *disabled]))
+        down = [s for s in statuses if s.state in {"failed", "login"} and context.config.servers[s.name].required]
+        if down:
+            message = f"required, and down: {', '.join(s.name for s in down)}"
+            raise SignInNeeded(message) if all(s.state == "login" for s in down) else ServerError(message)
         return 0
-    return show_all(output, config, debug)
+
+    return run_async(work())
 
 
-@app.command("list")
-def show_all(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
-    """Start each configured server and show how it is, as mcpchat servers does."""
-    from mcpchat.cli.commands import tools
+@app.command()
+@with_options(config=config_file)
+def show(config: Path | None, name: ServerArgument, output: TextOrJson = "text") -> int:
+    """Start one server and show what it reports: protocol, capabilities, lists, instructions, timing."""
+    context = build_context(config)
+    require_server(context, name)
+    context = restrict_to(context, name)
 
-    if output not in tools.FORMATS:
-        bad_choice("--output", output, tools.FORMATS)
-    return run_async(tools.servers(make_setup(config), output))
+    async def work() -> int:
+        async with open_servers(context, discard) as hub:
+            with suppress(ServerError, SignInNeeded):  # raised by require_running
+                await hub.start_all()
+            require_running(hub)
+            status, catalog = hub.status()[0], hub.catalogs()[name]
+            server = context.config.servers[name]
+            reach = server.url or " ".join([server.command or f"(bundled) {server.builtin}", *server.args])
+            log = str(context.paths.state / "logs" / f"{name}.log")
+            if output == "json":
+                lists = {key: value for key, value in msgspec.to_builtins(catalog).items() if key != "info"}
+                state = msgspec.to_builtins(status) | {"reach": reach, "log": log, "info": catalog.info}
+                write_json({**state, **lists, "tools": [tool_to_json(spec) for spec in await hub.tools()]})
+            else:
+                print_table(tables.server(status, catalog, reach=reach, globs=_tool_globs(server), log=log))
+            sys.stdout.flush()
+        return 0
+
+    return run_async(work())
 
 
-@app.command("show")
-def show(name: Name, output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
-    """Start one server and show what it says of itself: protocol, capabilities, lists, instructions, timing."""
-    from mcpchat.cli.commands import tools
-
-    if output not in tools.FORMATS:
-        bad_choice("--output", output, tools.FORMATS)
-    return run_async(tools.show(make_setup(config), name, output))
+def _tool_globs(server: ServerConfig) -> str:
+    excluded = f", without {', '.join(server.exclude)}" if server.exclude else ""
+    return "" if server.tools == ("*",) and not excluded else f"{', '.join(server.tools)}{excluded}"
 
 
-@app.command("logs")
+@app.command()
+@with_options(config=config_file)
 def logs(
-    name: Name,
+    config: Path | None,
+    name: ServerArgument,
     lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="The last N lines; 0 is all.")] = 50,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
 ) -> int:
     """Show what a server wrote to stderr and logged, over all its runs."""
-    from mcpchat.cli.commands import tools
+    context = build_context(config)
+    require_server(context, name, enabled=False)
+    text = read_log(context.paths.state, name)
+    shown = "".join(text.splitlines(keepends=True)[-lines:] if lines else [text])
+    sys.stdout.write(clean(shown) if is_terminal(sys.stdout) else shown)
+    if not text:
+        sys.stderr.write(f"{name} has logged nothing\n")
+    return 0
 
-    return tools.logs(make_setup(config), name, lines)
 
-
-@app.command("add")
+@app.command()
+@with_options(config=config_file)
 def add(
-    name: Name,
+    config: Path | None,
+    name: ServerArgument,
     target: Annotated[
         list[str] | None,
         typer.Argument(metavar="[URL | -- COMMAND...]", help="Where it is, or what to start.", show_default=False),
@@ -102,9 +155,8 @@ def add(
         list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="An HTTP header. Repeatable.")
     ] = None,
     cwd: Annotated[str | None, typer.Option("--cwd", metavar="FOLDER", help="The folder it runs in.")] = None,
-    config: ConfigOption = None,
 ) -> int:
-    """Write a server into the config file; comments and order there are kept. Nothing is started.
+    """Add a server to the config file; its comments and order stay. Nothing is started.
 
     Values of --env and --header may be references: env:NAME, keyring:NAME, "Bearer env:NAME".
 
@@ -113,10 +165,10 @@ def add(
       mcpchat servers add company https://mcp.example.com/mcp --header "Authorization=Bearer env:TOKEN"
       mcpchat servers add mail --builtin gmail --read-only
     """
-    entry = _reached(target or [], builtin)
+    entry = _parse_target(target or [], builtin)
     if missing := [one for one in folder or () if not Path(one).expanduser().is_dir()]:
         raise UsageError(f"--folder {missing[0]}: there is no such folder")
-    given = (
+    settings = (
         ("account", account),
         ("read_only", read_only),
         ("folders", [str(Path(one).expanduser().absolute()) for one in folder or ()]),
@@ -125,53 +177,53 @@ def add(
         ("cwd", cwd),
         ("headers", _pairs("--header", header)),
     )
-    entry |= {key: value for key, value in given if value}
+    entry |= {key: value for key, value in settings if value}
     path = _path(config)
     edit.update(path, lambda text: edit.add_server(text, name, entry))
     provider = BUNDLED[builtin].provider if builtin else ""
     first = f"mcpchat auth login {provider} signs in, then " if provider else ""
-    return _told(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")
+    return _report(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")
 
 
-@app.command("remove")
-def remove(name: Name, config: ConfigOption = None) -> int:
-    """Take a server out of the config file."""
+@app.command()
+@with_options(config=config_file)
+def remove(config: Path | None, name: ServerArgument) -> int:
+    """Remove a server from the config file."""
     path = _path(config)
     edit.update(path, lambda text: edit.remove_server(text, name))
-    return _told(path, f"removed {name}")
+    return _report(path, f"removed {name}")
 
 
-@app.command("enable")
-def enable(name: Name, config: ConfigOption = None) -> int:
-    """Switch a server on."""
+@app.command()
+@with_options(config=config_file)
+def enable(config: Path | None, name: ServerArgument) -> int:
+    """Enable a server."""
     path = _path(config)
     edit.update(path, lambda text: edit.enable_server(text, name, True))
-    return _told(path, f"{name} is on")
+    return _report(path, f"enabled {name}")
 
 
-@app.command("disable")
-def disable(name: Name, config: ConfigOption = None) -> int:
-    """Switch a server off, and keep its entry."""
+@app.command()
+@with_options(config=config_file)
+def disable(config: Path | None, name: ServerArgument) -> int:
+    """Disable a server; its entry stays."""
     path = _path(config)
     edit.update(path, lambda text: edit.enable_server(text, name, False))
-    return _told(path, f"{name} is off")
+    return _report(path, f"disabled {name}")
 
 
-NAMES = tuple(command.name or "" for command in app.registered_commands)
-
-
-def _reached(target: list[str], builtin: str | None) -> dict[str, object]:
-    """How the server is reached: exactly one of an address, a command and a bundled server's name."""
+def _parse_target(target: list[str], builtin: str | None) -> dict[str, object]:
+    """The entry's transport: exactly one of a URL, a command and a bundled server's name."""
     if bool(target) == (builtin is not None):
         raise UsageError("expected one of URL, -- COMMAND... and --builtin NAME", hint="mcpchat servers add --help")
     if builtin is not None:
         if builtin not in BUNDLED:
-            raise UsageError(f"no bundled server is named {builtin!r}{did_you_mean(builtin, tuple(BUNDLED))}")
+            raise UsageError(f"no bundled server is named {builtin!r}; {suggest(builtin, BUNDLED)}")
         return {"builtin": builtin}
     if len(target) == 1 and re.match(r"https?://", target[0]):
         return {"url": target[0]}
     if "://" in target[0]:
-        raise UsageError(f"{target[0]}: expected an address that begins with https:// or http://, or -- COMMAND...")
+        raise UsageError(f"{target[0]}: expected a URL that begins with https:// or http://, or -- COMMAND...")
     return {"command": target[0], "args": target[1:]} if target[1:] else {"command": target[0]}
 
 
@@ -186,6 +238,6 @@ def _path(config: Path | None) -> Path:
     return config or default_paths(os.environ).config
 
 
-def _told(path: Path, done: str) -> int:
+def _report(path: Path, done: str) -> int:
     sys.stderr.write(f"{path}: {done}\n")
     return 0

@@ -1,100 +1,112 @@
-"""mcpchat threads: the conversations that are kept."""
+"""mcpchat threads: saved conversations."""
 
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
-from mcpchat.cli.options import (
-    ConfigOption,
-    DebugOption,
-    DeleteOption,
-    JsonOutput,
-    bad_choice,
-    make_setup,
-    pass_on,
-    run_async,
-)
+from mcpchat.cli.lazy_group import CommandGroup
+from mcpchat.cli.options import DeleteOption, TextOrJson, choice, config_file, with_options
+from mcpchat.cli.output import is_terminal, print_table
+from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.config.run import RunContext
+from mcpchat.config.validation import SECRET_NAME
+from mcpchat.core.protocols import ThreadStore
+from mcpchat.core.threads import Found, Node, Thread, Wanted
 from mcpchat.errors import UsageError
+from mcpchat.threads import resume, transfer
+from mcpchat.ui.render import tables, transcripts
+from mcpchat.util.dates import moment
+from mcpchat.util.private_files import write_file
+from mcpchat.util.sanitize import clean, one_line, spelt_out
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
-Named = Annotated[
-    str, typer.Argument(metavar="ID|TITLE", help="The thread: its id, the beginning of it, or its title.")
+ThreadArgument = Annotated[
+    str, typer.Argument(metavar="ID|TITLE", help="The thread: its id, the beginning of its id, or its title.")
 ]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=100_000, help="How many at most.")]
-AgentsOption = Annotated[str | None, typer.Option("--agent", "-a", metavar="NAME", help="Only with this agent.")]
-ToolsOption = Annotated[
-    list[str] | None, typer.Option("--tool", metavar="GLOB", help="Only where this tool was used. Repeatable.")
-]
-SinceOption = Annotated[
-    str | None, typer.Option("--since", metavar="WHEN", help="Only from then on: a date, yesterday, 7d.")
-]
-UntilOption = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Only until then.")]
-_FORMATS = ("text", "json")
-_SHOW = ("text", "markdown", "json", "jsonl")
-_EXPORT = ("markdown", "html", "json", "jsonl")
 
 
+def thread_filter(
+    agent: Annotated[str | None, typer.Option("--agent", "-a", metavar="NAME", help="Only with this agent.")] = None,
+    tool: Annotated[
+        list[str] | None, typer.Option("--tool", metavar="GLOB", help="Only where this tool was used. Repeatable.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="WHEN", help="Only since then: a date, yesterday, 7d.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Only until then.")] = None,
+) -> Wanted:
+    """Which threads to list. Raises UsageError for a time that cannot be read."""
+    return Wanted(
+        agent=agent,
+        tools=tuple(tool or ()),
+        since=moment(since, option="--since") if since else None,
+        until=moment(until, option="--until", end=True) if until else None,
+    )
+
+
+@asynccontextmanager
+async def _open_store(context: RunContext) -> AsyncIterator[ThreadStore]:
+    # No command here needs a secret, but one may be in what the user types, or may have been saved by mistake.
+    context.secrets.add(*(value for name, value in context.environ.items() if SECRET_NAME.search(name)))
+    store = await resume.open_store(context, _warn)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"warning: {clean(text)}\n")
+
+
+@app.command("list", hidden=True)
 @app.callback(invoke_without_command=True)
-def root(
-    ctx: typer.Context,
-    limit: LimitOption = 20,
-    agent: AgentsOption = None,
-    tool: ToolsOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    output: JsonOutput = "text",
-    config: ConfigOption = None,
-    debug: DebugOption = False,
-) -> int:
-    """List the threads that are kept, the latest first.
+@with_options(threads=thread_filter, config=config_file)
+def list_threads(threads: Wanted, config: Path | None, limit: LimitOption = 20, output: TextOrJson = "text") -> int:
+    """List the saved threads, the latest first.
 
     \b
       mcpchat threads
       mcpchat threads search "quarterly numbers" --since 30d
       mcpchat threads show 1a2b3c4d
-      mcpchat --thread 1a2b3c4d                 goes on with it
+      mcpchat --thread 1a2b3c4d                 continues it
     """
-    if ctx.invoked_subcommand is not None:
-        pass_on(ctx)
+    context = build_context(config)
+
+    async def work() -> int:
+        async with _open_store(context) as store:
+            listed = store.recent(threads, limit + 1)
+        if output == "json":
+            _write_json(listed[:limit])
+        elif listed:
+            print_table(tables.threads(listed[:limit]))
+            if len(listed) > limit:
+                sys.stderr.write(f"and more: --limit {2 * limit}\n")
+        else:
+            sys.stderr.write("no threads\n")
         return 0
-    return show_list(limit, agent, tool, since, until, output, config, debug)
 
-
-@app.command("list")
-def show_list(
-    limit: LimitOption = 20,
-    agent: AgentsOption = None,
-    tool: ToolsOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    output: JsonOutput = "text",
-    config: ConfigOption = None,
-    debug: DebugOption = False,
-) -> int:
-    """List them, as mcpchat threads does."""
-    from mcpchat.cli import threads_work
-
-    if output not in _FORMATS:
-        bad_choice("--output", output, _FORMATS)
-    wanted = threads_work.wanted(agent, tool, since, until)
-    return run_async(threads_work.show_list(make_setup(config), wanted, limit, output))
+    return run_async(work())
 
 
 @app.command()
+@with_options(threads=thread_filter, config=config_file)
 def search(
-    words: Annotated[list[str], typer.Argument(metavar="WORDS...", help='All of them; "in quotes" as they stand.')],
+    threads: Wanted,
+    config: Path | None,
+    words: Annotated[list[str], typer.Argument(metavar="WORDS...", help='All of them; "in quotes" as a phrase.')],
     limit: LimitOption = 10,
-    agent: AgentsOption = None,
-    tool: ToolsOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    output: JsonOutput = "text",
-    config: ConfigOption = None,
-    debug: DebugOption = False,
+    output: TextOrJson = "text",
 ) -> int:
-    """Search what was said, called and found: the newest first, with the places.
+    """Search messages, tool calls and results: the newest thread first, with excerpts.
 
     All words must be in one message, in any case and with or without accents; word* is the beginning of a word.
 
@@ -102,147 +114,302 @@ def search(
       mcpchat threads search invoice "late fee"
       mcpchat threads search ann@example.com --tool 'gmail.*'
     """
-    from mcpchat.cli import threads_work
-
-    if output not in _FORMATS:
-        bad_choice("--output", output, _FORMATS)
     # The shell took the quotes: a word with a space in it was quoted.
-    asked = " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
-    wanted = threads_work.wanted(agent, tool, since, until)
-    return run_async(threads_work.search(make_setup(config), wanted, asked, limit, output))
+    query = " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
+    context = build_context(config)
+
+    async def work() -> int:
+        async with _open_store(context) as store:
+            results = store.search(threads, query, limit)
+        if output == "json":
+            _write_json(results)
+            return 0
+        for result in results:
+            _print_search_result(result)
+        if not results:
+            sys.stderr.write("no matches\n")
+        return 0
+
+    return run_async(work())
+
+
+def _write_json(value: Sequence[Thread] | Sequence[Found]) -> None:
+    text = json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+    sys.stdout.write(f"{spelt_out(text)}\n")
+
+
+def _print_search_result(result: Found) -> None:
+    bold, plain = ("\x1b[1m", "\x1b[0m") if is_terminal(sys.stdout) else ("", "")
+    sys.stdout.write(f"{_describe(result.thread)}\n")
+    for hit in result.hits:
+        parts = [one_line(f"x{part}x", 400)[1:-1] for part in hit.snippet]  # a blank at an end counts
+        marked = "".join(f"{bold}{part}{plain}" if index % 2 else part for index, part in enumerate(parts))
+        sys.stdout.write(f"    {hit.number:>4} {hit.role}: {marked.strip()}\n")
+
+
+def _describe(thread: Thread) -> str:
+    title = one_line(thread.title, 100) or "(untitled)"
+    return f"{thread.short_id}  {transcripts.when(thread.updated)}  {title}"
 
 
 @app.command()
+@with_options(config=config_file)
 def show(
-    name: Named,
+    config: Path | None,
+    name: ThreadArgument,
     tree: Annotated[bool, typer.Option("--tree", help="Its branches instead of its messages.")] = False,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FORMAT", help="text, markdown, json or jsonl.")
-    ] = "text",
-    config: ConfigOption = None,
-    debug: DebugOption = False,
+    output: Annotated[str, choice("--output", "-o", of=("text", "markdown", "json", "jsonl"))] = "text",
 ) -> int:
     """Show a thread: its current branch, who decided on each call, what each answer took."""
-    from mcpchat.cli import threads_work
+    if tree and output != "text":
+        raise UsageError(f"--tree does not go with -o {output}", hint="-o json has all branches")
+    context = build_context(config)
 
-    if output not in _SHOW:
-        bad_choice("--output", output, _SHOW)
-    return run_async(threads_work.show(make_setup(config), name, output, tree=tree))
+    async def work() -> int:
+        async with _open_store(context) as store:
+            thread, head = resume.found(store, name)
+            thread, nodes = _load(context, store, thread, head)
+            if output == "json":
+                sys.stdout.write(transfer.export_json(thread, nodes, store) + "\n")
+        if tree:
+            sys.stdout.write("".join(f"{clean(line)}\n" for line in transcripts.tree(thread, nodes)))
+        elif output == "text":
+            sys.stdout.write(transcripts.text(thread, nodes))
+        elif output != "json":
+            sys.stdout.write(_format(thread, nodes, output))
+        return 0
+
+    return run_async(work())
+
+
+def _load(context: RunContext, store: ThreadStore, thread: Thread, head: int | None) -> tuple[Thread, Sequence[Node]]:
+    """The thread and its messages, without secrets; ``head`` is the message to end at."""
+    redact = context.secrets.redact_value
+    nodes: list[Node] = redact(list(store.nodes(thread)))
+    thread = redact(thread)
+    return (resume.headed(thread, nodes, head) if head is not None else thread), nodes
+
+
+def _format(thread: Thread, nodes: Sequence[Node], output: str) -> str:
+    match output:
+        case "html":
+            return transcripts.page(thread, nodes)
+        case "markdown":
+            return transcripts.markdown(thread, nodes)
+        case _:
+            return transfer.export_events(thread, nodes)
 
 
 @app.command()
+@with_options(config=config_file)
 def fork(
-    name: Named,
+    config: Path | None,
+    name: ThreadArgument,
     at: Annotated[
-        int | None, typer.Option("--at", metavar="NUMBER", min=1, help="Up to this message, of whatever branch.")
+        int | None, typer.Option("--at", metavar="NUMBER", min=1, help="Up to this message, on any branch.")
     ] = None,
-    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="What the fork is called.")] = "",
-    config: ConfigOption = None,
-    debug: DebugOption = False,
+    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="The title of the fork.")] = "",
 ) -> int:
-    """Begin a new thread with what another has; its id goes to stdout."""
-    from mcpchat.cli import threads_work
+    """Make a new thread that begins as another; its id goes to stdout."""
+    context = build_context(config)
 
-    return run_async(threads_work.fork(make_setup(config), name, at, title))
+    async def work() -> int:
+        async with _open_store(context) as store:
+            thread, head = resume.found(store, name)
+            new_title = context.secrets.redact(one_line(title, 200))
+            fork = resume.fork(store, thread, at if at is not None else head, new_title)
+        sys.stdout.write(f"{fork.id}\n")
+        return 0
+
+    return run_async(work())
 
 
 @app.command()
+@with_options(config=config_file)
 def rename(
-    name: Named,
-    title: Annotated[str, typer.Argument(metavar="TITLE", help="What it is called from now on.")],
-    config: ConfigOption = None,
-    debug: DebugOption = False,
+    config: Path | None,
+    name: ThreadArgument,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="The new title.")],
 ) -> int:
-    """Give a thread another title."""
-    from mcpchat.cli import threads_work
-
+    """Rename a thread."""
     if not title.strip():
         raise UsageError("the title is empty")
-    return run_async(threads_work.rename(make_setup(config), name, title))
+    context = build_context(config)
+
+    async def work() -> int:
+        async with _open_store(context) as store:
+            store.rename(store.find(name), context.secrets.redact(one_line(title, 200)))
+        return 0
+
+    return run_async(work())
 
 
 @app.command()
+@with_options(config=config_file)
 def export(
+    config: Path | None,
     names: Annotated[list[str] | None, typer.Argument(metavar="[ID|TITLE]...", help="The threads.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them; with json, one a line.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All threads; with json, one a line.")] = False,
     output: Annotated[
         str,
-        typer.Option("--output", "-o", metavar="FORMAT", help="markdown, html, json (all branches) or jsonl (events)."),
+        choice(
+            "--output",
+            "-o",
+            of=("markdown", "html", "json", "jsonl"),
+            help="markdown, html, json (all branches) or jsonl (events).",
+        ),
     ] = "markdown",
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", metavar="FILE", help="Write it there, for your eyes alone.")
+        Path | None, typer.Option("--file", "-f", metavar="FILE", help="Write to this file, readable by you alone.")
     ] = None,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
 ) -> int:
-    """Write threads for other programs, and for people.
+    """Export threads for other programs, and for people.
 
     \b
       mcpchat threads export 1a2b3c4d > talk.md
       mcpchat threads export 1a2b3c4d -o html --file talk.html
       mcpchat threads export --all -o json --file backup.jsonl
     """
-    from mcpchat.cli import threads_work
+    if not names and not everything:
+        raise UsageError("name a thread, or --all", hint="mcpchat threads lists them")
+    if (everything or len(names or ()) > 1) and output in {"markdown", "html"}:
+        raise UsageError(f"{output} is for one thread", hint="-o json or -o jsonl takes several")
+    context = build_context(config)
 
-    if output not in _EXPORT:
-        bad_choice("--output", output, _EXPORT)
-    return run_async(threads_work.export(make_setup(config), names or [], output, file, everything=everything))
+    async def work() -> int:
+        async with _open_store(context) as store:
+            chosen = (
+                ((thread, None) for thread in transfer.iter_threads(store))
+                if everything
+                else [resume.found(store, name) for name in names or ()]
+            )
+            texts = _export(context, store, chosen, output)
+            if file is not None and str(file) != "-":
+                write_file(file, texts)
+            else:
+                for text in texts:
+                    sys.stdout.write(text)
+        return 0
+
+    return run_async(work())
+
+
+def _export(
+    context: RunContext, store: ThreadStore, chosen: Iterable[tuple[Thread, int | None]], output: str
+) -> Iterator[str]:
+    for thread, head in chosen:
+        thread, nodes = _load(context, store, thread, head)
+        yield (
+            f"{transfer.export_json(thread, nodes, store)}\n" if output == "json" else _format(thread, nodes, output)
+        )
 
 
 @app.command("import")
-def bring(
+@with_options(config=config_file)
+def import_threads(
+    config: Path | None,
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE|-]...", help="What was exported, here or by another client.")
+        list[str] | None, typer.Argument(metavar="[FILE|-]...", help="Exports of mcpchat or of another client.")
     ] = None,
     place: Annotated[
         str | None,
         typer.Option("--from", metavar="PLACE", help="All threads of another database: a file, or postgresql://..."),
     ] = None,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
 ) -> int:
     """Add threads: mcpchat's JSON, conversations.json of ChatGPT and of Claude, llm logs --json, lists of messages.
 
-    What is there already is left as it is.
+    Threads that exist already stay as they are.
 
     \b
       mcpchat threads import backup.jsonl
       mcpchat threads import --from ~/.local/share/mcpchat/threads.db
     """
-    from mcpchat.cli import threads_work
-
     if bool(files) == (place is not None):
-        raise UsageError("name files, or a database by --from", hint="mcpchat threads import FILE")
-    return run_async(threads_work.bring(make_setup(config), files or [], place))
+        raise UsageError("name files, or a database with --from", hint="mcpchat threads import FILE")
+    context = build_context(config)
+    failures = []
+
+    def on_error(where: str, error: UsageError) -> None:
+        failures.append(where)
+        hint = f"  {clean(error.hint)}\n" if error.hint else ""
+        sys.stderr.write(f"error: {clean(where)}: {clean(error.message)}\n{hint}")
+
+    async def work() -> int:
+        added = existing = 0
+        async with _open_store(context) as store:
+            if place is not None:
+                source = transfer.read_store(await resume.store_at(context, place))
+            else:
+                source = transfer.read_files(context, files or [], on_error)
+            for thread, nodes, contents in source:
+                if store.put(thread, nodes, contents):
+                    added += 1
+                else:
+                    existing += 1
+        skipped = f", {existing:,} existed already" if existing else ""
+        sys.stderr.write(f"{added:,} threads added{skipped}\n")
+        return 2 if failures else 0
+
+    return run_async(work())
 
 
 @app.command()
+@with_options(config=config_file)
 def delete(
+    config: Path | None,
     names: Annotated[list[str], typer.Argument(metavar="ID|TITLE...", help="The threads.")],
     yes: DeleteOption = False,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
 ) -> int:
-    """Delete threads, with all their branches and what only they held."""
-    from mcpchat.cli import threads_work
+    """Delete threads, with all their branches and contents."""
+    context = build_context(config)
 
-    return run_async(threads_work.delete(make_setup(config), names, yes=yes))
+    async def work() -> int:
+        async with _open_store(context) as store:
+            threads = [store.find(name) for name in names]
+            for thread in threads:
+                sys.stderr.write(f"{_describe(thread)}\n")
+            _confirm(f"delete {'these' if len(threads) > 1 else 'this'} for good?", yes=yes)
+            for thread in threads:
+                store.delete(thread)
+        return 0
+
+    return run_async(work())
 
 
 @app.command()
+@with_options(config=config_file)
 def gc(
+    config: Path | None,
     older_than: Annotated[
         str | None,
         typer.Option("--older-than", metavar="WHEN", help="Delete threads that did not change since: 90d, a date."),
     ] = None,
     yes: DeleteOption = False,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
 ) -> int:
-    """Check the database, throw away what nothing uses, and make it small again."""
-    from mcpchat.cli import threads_work
+    """Check the database, delete unused contents, and shrink it."""
+    before = moment(older_than, option="--older-than") if older_than else None
+    context = build_context(config)
 
-    return run_async(threads_work.gc(make_setup(config), older_than, yes=yes))
+    async def work() -> int:
+        async with _open_store(context) as store:
+            store.check()
+            if before is not None and (old := store.older(before)):
+                _confirm(f"delete {old:,} threads that did not change since {transcripts.when(before)}?", yes=yes)
+            report = store.tidy(before=before)
+        threads = f"{report.threads:,} threads and " if before is not None else ""
+        sys.stderr.write(f"{threads}{report.contents:,} unused contents deleted, {report.bytes:,} bytes freed\n")
+        return 0
+
+    return run_async(work())
 
 
-NAMES = ("list", "search", "show", "fork", "rename", "export", "import", "delete", "gc")
+def _confirm(question: str, *, yes: bool) -> None:
+    """Ask the user, unless ``yes``. Raises UsageError for a no, and without a terminal."""
+    if yes:
+        return
+    if not is_terminal(sys.stdin, sys.stderr):
+        raise UsageError("there is no terminal to confirm at", hint="--yes deletes without asking")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("nothing was deleted")

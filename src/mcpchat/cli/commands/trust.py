@@ -1,142 +1,137 @@
-"""mcpchat trust: project files, and tools that changed since they were agreed to."""
+"""mcpchat trust: project files, and tools whose definition changed."""
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mcpchat.cli.options import (
-    ConfigOption,
-    DebugOption,
-    JsonOutput,
-    bad_choice,
-    is_terminal,
-    make_setup,
-    run_async,
-    user_config,
-    write_json,
-)
-from mcpchat.config.run import default_paths
+from mcpchat.cli.lazy_group import CommandGroup
+from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to, terminal_user
+from mcpchat.cli.options import TextOrJson, config_file, with_options
+from mcpchat.cli.output import write_json
+from mcpchat.cli.project_trust import ask_trust
+from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.config import project_file
+from mcpchat.config.run import RunContext, default_paths
 from mcpchat.errors import Denied, UsageError
-from mcpchat.util.sanitize import one_line
+from mcpchat.permissions.factory import pin_files
+from mcpchat.permissions.pins import agreed, changes, pinned
+from mcpchat.util.sanitize import clean, one_line
 
-if TYPE_CHECKING:
-    from mcpchat.config.project_file import ProjectFile
+app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
-app = typer.Typer(rich_markup_mode=None)
-
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to all of it, without a question.")]
+AcceptOption = Annotated[bool, typer.Option("--yes", "-y", help="Accept everything without asking.")]
 
 
 @app.callback(invoke_without_command=True)
-def root(ctx: typer.Context, yes: Yes = False, config: ConfigOption = None, debug: DebugOption = False) -> int:
-    """Show what the project's .mcpchat.toml, in this folder or above, would run and contact; and ask to trust it.
+@with_options(config=config_file)
+def trust(config: Path | None, yes: AcceptOption = False) -> int:
+    """Show what the .mcpchat.toml of this folder, or of one above, would run and contact; and ask to trust it.
 
-    Until then, and again after any change of it, nothing of it is used.
+    mcpchat uses nothing of the file before you trust it, and asks again after any change.
 
     \b
       mcpchat trust
       mcpchat trust review notes      tools of a server that have changed
       mcpchat trust show
     """
-    if ctx.invoked_subcommand is not None:
-        return 0
-    from mcpchat.config import project_file
-
     paths = default_paths(os.environ)
     project = project_file.find_project(but=config or paths.config)
     if project is None:
         raise UsageError("there is no .mcpchat.toml in this folder or above")
+    name = one_line(str(project.path), 500)
     if project_file.is_trusted(project, paths):
-        sys.stderr.write(f"{one_line(str(project.path), 500)} is trusted as it is\n")
+        sys.stderr.write(f"{name} is trusted already\n")
         return 0
-    if not agree(project, config, yes=yes):
-        raise Denied(f"{one_line(str(project.path), 500)} is not trusted", hint="mcpchat trust --yes trusts it")
+    if not ask_trust(project, config, yes=yes):
+        raise Denied(f"{name} is not trusted", hint="mcpchat trust --yes trusts it")
     project_file.trust(project, paths)
     sys.stderr.write("trusted, until it changes\n")
     return 0
 
 
-def agree(project: "ProjectFile", config: Path | None, *, yes: bool = False) -> bool:
-    """Show all that the file would do, and ask whether it may. Raises ConfigError for one that cannot be used."""
-    from mcpchat.config.project import shown
-
-    user = user_config(config)
-    lines = shown(project.parsed(user), user)
-    sys.stderr.write(f"{one_line(str(project.path), 500)} would have mcpchat use:\n")
-    sys.stderr.write("".join(f"  {line}\n" for line in lines) or "  nothing\n")
-    if yes:
-        return True
-    if not is_terminal(sys.stdin, sys.stderr):
-        return False
-    from rich.console import Console
-
-    from mcpchat.ui.prompts.dialog import TerminalAsker
-
-    asker = TerminalAsker(Console(stderr=True, highlight=False))
-    answered: list[bool] = []
-
-    async def ask() -> int:
-        answered.append(await asker.yes_or_no("Trust it, as it is now?"))
-        return 0
-
-    run_async(ask())
-    return answered[0]
-
-
 @app.command()
-def show(output: JsonOutput = "text", config: ConfigOption = None, debug: DebugOption = False) -> int:
-    """List the project files that are trusted."""
-    from mcpchat.config import project_file
-
-    if output not in {"text", "json"}:
-        bad_choice("--output", output, ("text", "json"))
+@with_options(config=config_file)
+def show(config: Path | None, output: TextOrJson = "text") -> int:
+    """List the trusted project files."""
     trusted = project_file.trusted_files(default_paths(os.environ))
     if output == "json":
         write_json(trusted)
     else:
-        sys.stdout.write("".join(f"{one_line(one.path, 500)}  since {one.date}\n" for one in trusted))
+        sys.stdout.write("".join(f"{one_line(file.path, 500)}  since {file.date}\n" for file in trusted))
         if not trusted:
             sys.stderr.write("no project file is trusted\n")
     return 0
 
 
 @app.command()
+@with_options(config=config_file)
 def revoke(
-    path: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Default: the one of this folder.")] = None,
-    debug: DebugOption = False,
+    config: Path | None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Default: the file of this folder.", show_default=False)
+    ] = None,
 ) -> int:
-    """Trust a project file no longer."""
-    from mcpchat.config import project_file
-
+    """Stop trusting a project file."""
     paths = default_paths(os.environ)
     if path is None:
-        project = project_file.find_project(but=paths.config)
+        project = project_file.find_project(but=config or paths.config)
         if project is None:
             raise UsageError("there is no .mcpchat.toml in this folder or above", hint="name the file")
         path = project.path
     if not project_file.trust_file(paths).forget(project_file.located(path)):
-        raise UsageError(f"{path} is not trusted", hint="mcpchat trust show lists those that are")
-    sys.stderr.write(f"{one_line(str(path), 500)} is not trusted any longer\n")
+        raise UsageError(f"{path} is not trusted", hint="mcpchat trust show lists the trusted files")
+    sys.stderr.write(f"{one_line(str(path), 500)} is no longer trusted\n")
     return 0
 
 
 @app.command()
+@with_options(config=config_file)
 def review(
+    config: Path | None,
     server: Annotated[str, typer.Argument(metavar="NAME", help="The server.")],
-    yes: Yes = False,
-    config: ConfigOption = None,
-    debug: DebugOption = False,
+    yes: AcceptOption = False,
 ) -> int:
-    """Show what of a server's tools and instructions changed since you agreed to them, and ask about each.
+    """Show what changed in a server's tools and instructions since you accepted them, and ask about each change.
 
-    Ends with exit code 6 while anything is left that was not agreed to.
+    Ends with exit code 6 while a change is not accepted.
     """
-    from mcpchat.cli.commands import trust_review
+    context = build_context(config)
+    require_server(context, server)
+    if context.config.servers[server].builtin is not None:
+        raise UsageError(f"{server} comes with mcpchat: there is nothing to review")
+    return run_async(_review_changes(context, server, yes=yes))
 
-    return run_async(trust_review.review(make_setup(config), server, yes=yes))
 
-
-NAMES = tuple(command.callback.__name__ for command in app.registered_commands if command.callback)
+async def _review_changes(context: RunContext, server: str, *, yes: bool) -> int:
+    """Raises Denied if a change is not accepted, ServerError, StoreError."""
+    user = terminal_user()
+    store = pin_files(context)
+    async with open_servers(restrict_to(context, server), discard, refresh=True, user=user) as hub:
+        await hub.tools()
+        require_running(hub)
+        current = pinned(server, hub.catalogs()[server])
+    pins = store.load(server)
+    if pins is None:
+        store.save(server, current)
+        sys.stderr.write(f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} recorded\n")
+        return 0
+    offers = context.config.servers[server].offers
+    found = changes(pins, current, offers)
+    for change in found:
+        sys.stderr.write(f"{clean(change.label)} {change.told}:\n")
+        sys.stderr.write("".join(f"  {line}\n" for line in change.shown().splitlines()))
+        if not yes and not await user[0].confirm(server, f"have you accept a change: {change.label}", ""):
+            continue
+        pins = agreed(pins, current, {change.tool})
+        store.save(server, pins)
+    rejected = changes(pins, current, offers)
+    if rejected:
+        raise Denied(
+            f"{len(rejected)} of {len(found)} changes of {server} are not accepted",
+            hint=f"mcpchat trust review {server} --yes accepts all",
+        )
+    sys.stderr.write(f"{server} has no change to review\n")
+    return 0

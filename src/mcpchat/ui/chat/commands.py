@@ -9,7 +9,7 @@ from rich.text import Text
 from mcpchat.core.catalog import Resource, Template, prompt_arguments
 from mcpchat.core.messages import user
 from mcpchat.core.templates import composed
-from mcpchat.core.tools import ToolSpec, explain_arguments, nearest
+from mcpchat.core.tools import ToolSpec, explain_arguments
 from mcpchat.errors import McpChatError, UsageError
 from mcpchat.ui.chat import thread_commands
 from mcpchat.ui.chat.context import Room
@@ -18,6 +18,7 @@ from mcpchat.ui.prompts.approval_view import claims
 from mcpchat.ui.render import stats, tables, transcripts
 from mcpchat.ui.terminal import external
 from mcpchat.util.sanitize import one_line
+from mcpchat.util.text import did_you_mean
 
 _LOG_LINES = 40
 _MOST_MODELS = 40
@@ -62,10 +63,8 @@ async def _tools(room: Room, argument: str) -> None:
 async def _tool(room: Room, label: str, specs: Sequence[ToolSpec]) -> None:
     spec = next((spec for spec in specs if spec.label == label), None)
     if spec is None:
-        close = nearest(label, [spec.label for spec in specs], count=1)
-        raise UsageError(
-            f"no tool {label}" + (f"; did you mean {close[0]}?" if close else ""), hint="/tools lists them"
-        )
+        known = did_you_mean(label, [spec.label for spec in specs])
+        raise UsageError(f"no tool {label}{known}", hint="/tools lists them")
     room.say(spec.label, "bold")
     room.say("\n".join(f"  {line}" for line in (spec.description or spec.title).strip().splitlines()))
     room.say(f"  {explain_arguments(spec)}", "dim")
@@ -274,8 +273,7 @@ async def run(room: Room, line: str) -> None:
         await _run_prompt(room, name[1:], argument)
         return
     if command is None:
-        close = nearest(name, _BY_NAME, count=1)
-        room.say(f"no command {name}" + (f"; did you mean {close[0]}?" if close else "; /help lists them"), "yellow")
+        room.say(f"no command {name}" + (did_you_mean(name, _BY_NAME) or "; /help lists them"), "yellow")
         return
     if argument and not command.argument:
         raise UsageError(f"{name} takes nothing after it")
@@ -292,8 +290,7 @@ async def _run_prompt(room: Room, label: str, argument: str) -> None:
         await _run_template(room, name, argument)
         return
     if prompt is None:
-        close = nearest(label, prompts, count=1)
-        known = f"; did you mean /{close[0]}?" if close else f"; /servers {space} lists its prompts"
+        known = did_you_mean(f"/{label}", [f"/{name}" for name in prompts]) or f"; /servers {space} lists its prompts"
         room.say(f"no prompt /{label}{known}", "yellow")
         return
     given = prompt_arguments(prompt, _words(argument))

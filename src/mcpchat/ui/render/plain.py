@@ -127,7 +127,6 @@ class JsonSummary:
             report.answer = answer
         if verdict is not None:
             report.error = fault(verdict)
-            verdict.answered = True
         self._write(report)
 
 

@@ -1,4 +1,4 @@
-"""ask --input-format jsonl: a process that lives as long as its input, messages in and events out."""
+"""ask --input-format jsonl: a session that lasts as long as its input; messages come in, events go out."""
 
 import asyncio
 import sys
@@ -9,14 +9,12 @@ from msgspec.structs import replace
 
 from mcpchat.api import ChatSession, session_of
 from mcpchat.app.attachments import read_attachments
-from mcpchat.cli.display import explaining
-from mcpchat.cli.options import within
-from mcpchat.config.run import Setup, Wishes
+from mcpchat.cli.display import add_explanations
+from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core import jsonl_protocol
-from mcpchat.core.events import Emit, TurnFinished
+from mcpchat.core.events import Emit
 from mcpchat.core.jsonl_protocol import Approve, Cancel, Confirm, Elicit, InputAccepted, InputRejected, Line, Say
 from mcpchat.core.messages import Message, user
-from mcpchat.engine import outcomes
 from mcpchat.errors import McpChatError, UsageError
 from mcpchat.ui.prompts.jsonl_dialog import ScriptAsker
 from mcpchat.ui.prompts.sign_in import PlainScreen
@@ -24,36 +22,36 @@ from mcpchat.ui.render.plain import JsonLines
 from mcpchat.util import stdin
 from mcpchat.util.sanitize import visible
 
-_QUEUED = 1000  # messages that may wait for their turn
+_MAX_QUEUED = 1000  # messages
 
 
-def check(output: str, given: Mapping[str, object]) -> None:
-    """Raise UsageError for what does not go with input that comes as lines."""
+def validate_options(output: str, options: Mapping[str, object]) -> None:
+    """Raise UsageError for options that do not go with --input-format jsonl."""
     if output != "jsonl":
-        raise UsageError("--input-format jsonl answers in lines too", hint="mcpchat ask --input-format jsonl -o jsonl")
-    if wrong := [name for name, value in given.items() if value]:
-        raise UsageError(f"{wrong[0]} does not go with --input-format jsonl", hint="the lines say what is asked")
+        raise UsageError("--input-format jsonl needs -o jsonl", hint="mcpchat ask --input-format jsonl -o jsonl")
+    if wrong := [name for name, value in options.items() if value]:
+        raise UsageError(f"{wrong[0]} does not go with --input-format jsonl", hint="each line has its own message")
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("no lines are piped in", hint="some-program | mcpchat ask --input-format jsonl -o jsonl")
 
 
-async def run(setup: Setup, wishes: Wishes, *, timeout: float | None = None, verbose: bool = False) -> int:
-    """Serve the input to its end. Raises how the last turn ended, if not well; else, that a line was rejected."""
+async def run(context: RunContext, options: RunOptions, *, timeout: float | None = None, verbose: bool = False) -> int:
+    """Process the input to its end. Raises the error of the last turn, or UsageError if lines were rejected."""
     write = JsonLines(sys.stdout)
     asker = ScriptAsker(write)
-    emit = explaining(write, "jsonl") if verbose else write
-    async with session_of(setup, wishes, on_event=emit, asker=asker, screen=PlainScreen(sys.stderr)) as session:
-        served = _Served(session, asker, write, emit, timeout)
+    emit = add_explanations(write, "jsonl") if verbose else write
+    async with session_of(context, options, on_event=emit, asker=asker, screen=PlainScreen(sys.stderr)) as session:
+        jsonl = JsonlSession(session, asker, write, emit, timeout)
         async with asyncio.TaskGroup() as group:
-            group.create_task(served.listen())
-            group.create_task(served.work())
+            group.create_task(jsonl.read_input())
+            group.create_task(jsonl.process())
         await session.chat.name_thread()
-    if served.verdict is not None:
-        raise served.verdict
+    if jsonl.final_error is not None:
+        raise jsonl.final_error
     return 0
 
 
-class _Served:
+class JsonlSession:
     """Two tasks: one reads lines, and obeys those that are about what goes on; the other works through the rest."""
 
     def __init__(
@@ -66,10 +64,10 @@ class _Served:
         self._timeout = timeout  # of a turn
         self._rejected = 0
         self._failed: McpChatError | None = None
-        self._waiting: asyncio.Queue[tuple[int, Line] | None] = asyncio.Queue(_QUEUED)
+        self._waiting: asyncio.Queue[tuple[int, Line] | None] = asyncio.Queue(_MAX_QUEUED)
 
     @property
-    def verdict(self) -> McpChatError | None:
+    def final_error(self) -> McpChatError | None:
         if self._failed is not None:
             return self._failed
         if self._rejected:
@@ -78,7 +76,7 @@ class _Served:
             )
         return None
 
-    async def listen(self) -> None:
+    async def read_input(self) -> None:
         async with aclosing(stdin.read_lines(sys.stdin.buffer, jsonl_protocol.LONGEST_LINE)) as lines:
             async for number, data in lines:
                 await self._take(number, data)
@@ -103,19 +101,19 @@ class _Served:
                 try:
                     self._waiting.put_nowait((number, line))
                 except asyncio.QueueFull:
-                    self._reject(number, f"{_QUEUED} messages wait already", hint="wait for turn.finished")
+                    self._reject(number, f"{_MAX_QUEUED} messages wait already", hint="wait for turn.finished")
         return None
 
     def _reject(self, number: int, message: str, hint: str = "") -> None:
         self._rejected += 1
         self._write(InputRejected(line=number, message=message, hint=hint))
 
-    async def work(self) -> None:
+    async def process(self) -> None:
         while (item := await self._waiting.get()) is not None:
             number, line = item
             try:
                 if isinstance(line, Say):
-                    await self._say(number, line)
+                    await self._run_turn(number, line)
                 elif isinstance(line, jsonl_protocol.ToAgent):
                     await self._session.switch_agent(line.name)
                     self._write(InputAccepted(line=number, id=line.id))
@@ -125,7 +123,7 @@ class _Served:
             except McpChatError as error:
                 self._reject(number, error.message, error.hint)
 
-    async def _say(self, number: int, line: Say) -> None:
+    async def _run_turn(self, number: int, line: Say) -> None:
         """One turn. How it failed is kept, and was told by its events; what cannot be sent is the line's own fault."""
         if not line.text.strip() and not line.attach:
             raise UsageError("the message is empty")
@@ -134,13 +132,11 @@ class _Served:
         message = user(visible(line.text)) if line.text else Message(role="user", parts=())
         message = replace(message, parts=(*message.parts, *read_attachments(line.attach)))
         self._write(InputAccepted(line=number, id=line.id))
-        heard = outcomes.Denials(self._emit)
         self._failed = None
         try:
-            async with within(self._timeout), aclosing(self._session.send(message)) as turn:
+            async with aclosing(self._session.send(message, timeout=self._timeout)) as turn:
                 async for event in turn:
-                    heard(event)
-                    if isinstance(event, TurnFinished):
-                        self._failed = outcomes.verdict(event, heard.denied, self._session.chat.session.run_total)
+                    self._emit(event)
+            self._failed = self._session.last_error
         except McpChatError as error:
             self._failed = error

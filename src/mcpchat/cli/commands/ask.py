@@ -1,0 +1,168 @@
+"""mcpchat ask: one question, one answer."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec import UNSET
+
+from mcpchat.app import template_files
+from mcpchat.app.attachments import read_attachments
+from mcpchat.app.chat import open_chat
+from mcpchat.app.run_turn import run_turn
+from mcpchat.cli.display import add_explanations, choose_renderer
+from mcpchat.cli.inputs import read_schema
+from mcpchat.cli.options import (
+    DisplayOptions,
+    SchemaOption,
+    TimeoutOption,
+    ask_display,
+    choice,
+    config_file,
+    conversation_options,
+    with_options,
+)
+from mcpchat.cli.output import format_json
+from mcpchat.cli.runtime import build_context, current_run, run_async
+from mcpchat.config.run import RunContext, RunOptions
+from mcpchat.core.messages import Message, Part, Text, user
+from mcpchat.core.protocols import Servers
+from mcpchat.core.templates import composed
+from mcpchat.engine.mentions import with_resources
+from mcpchat.errors import LimitReached, ModelError, UsageError
+from mcpchat.ui.render.plain import JsonSummary
+from mcpchat.util import stdin
+from mcpchat.util.sanitize import visible
+from mcpchat.util.time_limit import time_limit
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+@with_options(options=conversation_options, display=ask_display, config=config_file)
+def ask(
+    options: RunOptions,
+    display: DisplayOptions,
+    config: Path | None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...", help="The question.")] = None,
+    output: Annotated[
+        str,
+        choice(
+            "--output",
+            "-o",
+            of=("text", "markdown", "json", "jsonl"),
+            help="text (rendered at a terminal), markdown (as the model wrote it), json or jsonl.",
+        ),
+    ] = "text",
+    template: Annotated[
+        str | None,
+        typer.Option("--template", "-t", metavar="NAME", help="Ask with a template; KEY=VALUE words set variables."),
+    ] = None,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option("--attach", metavar="FILE", help="Attach a text, an image or a PDF; - is stdin. Repeatable."),
+    ] = None,
+    schema: SchemaOption = None,
+    input_format: Annotated[
+        str,
+        choice(
+            "--input-format", of=("text", "jsonl"), help="text, or jsonl: read messages and answers as lines of stdin."
+        ),
+    ] = "text",
+    timeout: TimeoutOption = None,
+) -> int:
+    """Ask once: the answer goes to stdout, everything else to stderr.
+
+    The question is the words, or standard input, or both: first the words, then the input.
+
+    \b
+      mcpchat ask "What is 15% of 80?"
+      cat report.txt | mcpchat ask "Sum up in three lines:"
+      mcpchat ask --attach chart.png "What does this show?"
+      mcpchat ask -c "And in euros?"                          continues the latest thread
+      git diff | mcpchat ask -t review language=German        uses a template
+    """
+    options = replace(
+        options,
+        schema=read_schema(schema) if schema is not None else None,
+        track_cost=display.stats or output in {"json", "jsonl"},
+    )
+    files = attach or []
+    context = build_context(config, quiet=display.quiet)
+    if input_format == "jsonl":
+        from mcpchat.cli import jsonl_session
+
+        jsonl_session.validate_options(
+            output, {"WORDS": words, "--template": template, "--attach": attach, "--schema": schema}
+        )
+        return run_async(jsonl_session.run(context, options, timeout=timeout, verbose=display.verbose))
+    question = read_question(words or [], context, template=template, read_stdin="-" not in files)
+    attachments = read_attachments(files)
+    return run_async(_answer(context, options, question, attachments, output, display, timeout))
+
+
+def read_question(
+    words: Sequence[str], context: RunContext, *, template: str | None = None, read_stdin: bool = True
+) -> tuple[str, str]:
+    """Read the question: the words, and the text of standard input. A template's text counts as words.
+
+    Raises UsageError if both are empty.
+    """
+    piped = "" if not read_stdin or sys.stdin is None or sys.stdin.isatty() else stdin.read_question()
+    typed, piped = " ".join(words).strip(), piped.strip("\n")
+    if template is not None:
+        text = template_files.read(context, template)
+        text = composed(template, text, words, visible(piped), template_files.known_values(context))
+        # Standard input may be anybody's text: once it is part of the text, no mention in it counts.
+        typed, piped = ("", text) if piped else (text, "")
+    if not f"{typed}{piped}".strip():
+        raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
+    typed, piped = (part.encode(errors="replace").decode() for part in (typed, piped))
+    return typed, visible(piped)
+
+
+async def _compose_message(question: tuple[str, str], attachments: Sequence[Part], servers: Servers) -> Message:
+    """The question as a message. Only mentions in the words count, none of standard input."""
+    typed, piped = question
+    message = await with_resources(typed, servers) if typed else user("")
+    text = "\n\n".join(part for part in (typed, piped) if part.strip())
+    return Message(role="user", parts=(Text(text=text), *message.parts[1:], *attachments))
+
+
+async def _answer(
+    context: RunContext,
+    options: RunOptions,
+    question: tuple[str, str],
+    attachments: Sequence[Part],
+    output: str,
+    display: DisplayOptions,
+    timeout: float | None,
+) -> int:
+    """Run one turn. Raises LimitReached and Denied after the answer was written, ModelError."""
+    renderer, asker, screen = choose_renderer(output, display, context, answers=options.schema is None)
+    emit = add_explanations(renderer, output) if display.verbose else renderer
+    summary = renderer if isinstance(renderer, JsonSummary) else None
+    try:
+        async with open_chat(context, options, emit=emit, asker=asker, screen=screen) as chat:
+            async with time_limit(timeout):
+                message = await _compose_message(question, attachments, chat.hub)
+                outcome = await run_turn(chat.session, message, secrets=context.secrets)
+            await chat.name_thread()
+    except (ModelError, LimitReached) as error:
+        if summary is not None and summary.partial:
+            error.message, error.hint = context.secrets.redact(error.message), context.secrets.redact(error.hint)
+            summary.write(error)
+            current_run().error_written = True
+        raise
+    value = format_json(outcome.value) if outcome.value is not UNSET else None
+    if summary is not None:
+        summary.write(outcome.error, answer=value, value=outcome.value)
+        current_run().error_written = outcome.error is not None
+    elif value is not None and output != "jsonl":
+        sys.stdout.write(f"{value}\n")
+    if outcome.error is not None:
+        raise outcome.error
+    return 0

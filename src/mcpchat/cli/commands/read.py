@@ -1,0 +1,82 @@
+"""mcpchat read: the resources of servers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcpchat.cli.catalog_listing import print_listing
+from mcpchat.cli.content import print_parts
+from mcpchat.cli.mcp_session import discard, open_servers, require_server, restrict_to
+from mcpchat.cli.options import FileOption, TextJsonOrRaw, TimeoutOption, config_file, with_options
+from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.config.run import RunContext
+from mcpchat.errors import UsageError
+from mcpchat.mcp.hub import McpHub
+from mcpchat.ui.render import tables
+from mcpchat.util.time_limit import time_limit
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+@with_options(config=config_file)
+def read(
+    config: Path | None,
+    resource: Annotated[
+        str | None, typer.Argument(metavar="[SERVER:URI]", help="The resource; a server's name lists its resources.")
+    ] = None,
+    output: TextJsonOrRaw = "text",
+    file: FileOption = None,
+    timeout: TimeoutOption = None,
+) -> int:
+    """Read a server's resource; without one, list all resources.
+
+    In a question, @SERVER:URI includes a resource.
+
+    \b
+      mcpchat read
+      mcpchat read notes:file:///todo.md
+      mcpchat read notes:file:///chart.png -f chart.png
+    """
+    context = build_context(config)
+    if resource is None or resource in context.config.servers:
+        work = print_listing(
+            context,
+            resource,
+            output,
+            items=lambda catalog: (*catalog.resources, *catalog.templates),
+            table=tables.resources,
+            what="resources",
+        )
+        return run_async(work)
+    return run_async(_read_resource(context, resource, output, file, timeout))
+
+
+async def _read_resource(
+    context: RunContext, resource: str, output: str, file: Path | None, timeout: float | None
+) -> int:
+    """Raises UsageError, ToolFailed, ServerError, LimitReached."""
+    server, _, uri = resource.partition(":")
+    if server in context.config.servers:
+        require_server(context, server)
+        context = restrict_to(context, server)
+    async with open_servers(context, discard) as hub:
+        if server not in context.config.servers:
+            server, uri = await _find_server(hub, resource), resource
+        async with time_limit(timeout):
+            parts = await hub.read(server, uri)
+        print_parts(parts, output, file)
+    return 0
+
+
+async def _find_server(hub: McpHub, uri: str) -> str:
+    """The server that lists the resource. Raises UsageError unless exactly one does."""
+    await hub.tools()
+    names = [name for name, catalog in hub.catalogs().items() if uri in {r.uri for r in catalog.resources}]
+    if len(names) != 1:
+        raise UsageError(
+            f"{'several servers list' if names else 'no server lists'} {uri}",
+            hint="write SERVER:URI; mcpchat read lists them",
+        )
+    return names[0]

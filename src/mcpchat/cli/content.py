@@ -1,0 +1,66 @@
+"""Contents of results and resources, printed or saved."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from mcpchat.cli.output import is_terminal, write_json
+from mcpchat.core.messages import Audio, Content, File, Image, ToolResult, result_text
+from mcpchat.errors import UsageError
+from mcpchat.util.private_files import write_file
+from mcpchat.util.sanitize import clean
+
+Binary = Image | Audio | File
+
+
+def print_parts(parts: Sequence[Content], output: str, file: Path | None) -> None:
+    """Print the parts in the format of ``output``, or save them to ``file``. Raises UsageError."""
+    if file is not None and file != Path("-"):
+        save_parts(parts, file)
+    elif file is not None:
+        write_raw(parts)
+    elif output == "json":
+        write_json(parts)
+    elif output == "raw" or (len(parts) == 1 and isinstance(parts[0], Binary) and not is_terminal(sys.stdout)):
+        write_raw(parts)
+    else:
+        print_result(_result_of(parts), sys.stdout)
+    sys.stdout.flush()
+
+
+def print_result(result: ToolResult, stream: TextIO) -> None:
+    """Print the result's text, made safe for a terminal."""
+    text = clean(result_text(result)) if is_terminal(stream) else result_text(result)
+    stream.write(text.rstrip("\n") + "\n")
+
+
+def write_raw(parts: Sequence[Content]) -> None:
+    """Write the parts' bytes to stdout, one after the other. Raises UsageError for binary parts at a terminal."""
+    if is_terminal(sys.stdout) and any(isinstance(part, Binary) for part in parts):
+        raise UsageError("the result is binary: it is not written to a terminal", hint="-f FILE, or | some-program")
+    for part in parts:
+        sys.stdout.buffer.write(part.data if isinstance(part, Binary) else result_text(_result_of((part,))).encode())
+    sys.stdout.buffer.flush()
+
+
+def save_parts(parts: Sequence[Content], file: Path) -> None:
+    """Save binary parts to ``file``, ``file-2`` and so on, and print the texts; without binary parts save the texts.
+
+    Raises UsageError.
+    """
+    binary = [part for part in parts if isinstance(part, Binary)]
+    texts = [part for part in parts if not isinstance(part, Binary)]
+    if not binary:
+        write_file(file, [result_text(_result_of(texts))])
+        return
+    for number, part in enumerate(binary, 1):
+        path = file if number == 1 else file.with_stem(f"{file.stem}-{number}")
+        write_file(path, [part.data])
+        sys.stderr.write(f"{path}: {part.media_type}, {len(part.data):,} bytes\n")
+    if texts:
+        print_result(_result_of(texts), sys.stdout)
+
+
+def _result_of(parts: Sequence[Content]) -> ToolResult:
+    return ToolResult(call_id="", parts=tuple(parts))

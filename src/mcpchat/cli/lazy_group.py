@@ -1,0 +1,72 @@
+"""Command groups: subcommands are imported when they run, and take over options that were given to their group."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, ClassVar
+
+import typer.main
+from typer.core import TyperGroup
+
+_GIVEN = "mcpchat.given"  # in the context's meta: values that were given to a group, by the option's names
+
+
+class CommandGroup(TyperGroup):
+    """A group whose options may stand before the name of a subcommand: ``mcpchat --model demo ask "Hello"``.
+
+    Without a subcommand the group's own function runs.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        given = ctx.meta.setdefault(_GIVEN, {})
+        for parameter in self.params:
+            source = ctx.get_parameter_source(parameter.name)
+            if source is not None and source.name in {"COMMANDLINE", "DEFAULT_MAP"}:
+                given[frozenset(parameter.opts)] = ctx.params[parameter.name]
+        args = [*ctx._protected_args, *ctx.args]
+        if not args:
+            return super().invoke(ctx)
+        with ctx:
+            name, command, rest = self.resolve_command(ctx, args)
+            return self._run(ctx, name or "", command, rest)
+
+    def _run(self, ctx: Any, name: str, command: Any, args: list[str]) -> Any:
+        given = ctx.meta[_GIVEN]
+        known = {parameter.name: given.get(frozenset(parameter.opts)) for parameter in command.params}
+        ctx.default_map = {name: {key: value for key, value in known.items() if value is not None}}
+        ctx.invoked_subcommand = name
+        with command.make_context(name, args, parent=ctx) as inner:
+            return command.invoke(inner)
+
+
+class LazyGroup(CommandGroup):
+    """A group whose subcommands are modules, each with an ``app``. ``modules`` has them by name, in ``--help``'s order.
+
+    Without a subcommand ``default`` runs.
+    """
+
+    modules: ClassVar[Mapping[str, str]] = {}
+    default: ClassVar[str] = ""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.modules)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands and cmd_name in self.modules:
+            command = typer.main.get_command(import_module(self.modules[cmd_name]).app)
+            command.name = cmd_name
+            self.commands[cmd_name] = command
+        return self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.modules:
+            close = get_close_matches(args[0], self.modules)
+            ctx.fail(
+                f"No such command {args[0]!r}." + (f" Did you mean {', '.join(map(repr, close))}?" if close else "")
+            )
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        if not [*ctx._protected_args, *ctx.args]:
+            ctx._protected_args = [self.default]
+        return super().invoke(ctx)

@@ -1,0 +1,147 @@
+"""One run of the command line: its state, the context built from config and environment, async work under signals."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from mcpchat.config.load import load_config
+from mcpchat.config.project_file import ProjectFile, with_project
+from mcpchat.config.run import RunContext, default_paths
+from mcpchat.config.schema import Config
+from mcpchat.errors import McpChatError
+from mcpchat.util.redaction import Secrets
+from mcpchat.util.sanitize import clean
+from mcpchat.util.signals import cancelled_by
+
+# These loggers write authorization codes, verifiers and whole tokens.
+_SECRET_LOGGERS = (
+    "google_auth_oauthlib", "requests_oauthlib", "oauthlib", "google", "urllib3", "keyring", "mcp.client.auth",
+)  # fmt: skip
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class TerminatedBySignal(McpChatError):
+    """A signal ended the run. ``code`` is the exit code, 128 and the signal's number."""
+
+    kind = "interrupted"
+
+    def __init__(self, number: int) -> None:
+        super().__init__("")
+        self.code = 128 + number
+
+
+@dataclass
+class RunState:
+    """The state of one run: each run of the command line has its own.
+
+    ``error_written`` is set once the error is part of the JSON on stdout.
+    """
+
+    args: Sequence[str] = ()
+    secrets: Secrets = field(default_factory=Secrets)
+    error_written: bool = False
+
+    @property
+    def debug(self) -> bool:
+        """Whether --debug is given. Read from the arguments themselves, so that errors of parsing have it too."""
+        return "--debug" in takewhile(lambda arg: arg != "--", self.args)
+
+
+_current: ContextVar[RunState] = ContextVar("run")
+
+
+def current_run() -> RunState:
+    """The state of the run in progress; outside of one, a new state."""
+    return _current.get(RunState())
+
+
+@contextmanager
+def start_run(args: Sequence[str]) -> Iterator[RunState]:
+    """Make a new state the current one while inside."""
+    state = RunState(args)
+    token = _current.set(state)
+    try:
+        yield state
+    finally:
+        _current.reset(token)
+
+
+def load_user_config(config: Path | None) -> Config:
+    """Load the user's config, without any project file. Raises ConfigError."""
+    path = config or default_paths(os.environ).config
+    return load_config(path, must_exist=config is not None or bool(os.environ.get("MCPCHAT_CONFIG")))
+
+
+def build_context(
+    config: Path | None, *, quiet: bool = False, ask_trust: Callable[[ProjectFile, Path], bool] | None = None
+) -> RunContext:
+    """Build the context of the run: the config, a trusted project file, the environment, the platform's folders.
+
+    ``ask_trust`` decides on a project file that is not trusted yet. Without it such a file is left out, and a line on
+    stderr says so unless ``quiet``. Raises ConfigError.
+    """
+    paths = default_paths(os.environ)
+    settings, notices = with_project(load_user_config(config), config or paths.config, paths, agree=ask_trust)
+    for line in notices if not quiet else ():
+        sys.stderr.write(f"{line}\n")
+    return RunContext(config=settings, environ=dict(os.environ), paths=paths, secrets=current_run().secrets)
+
+
+def run_async(work: Coroutine[Any, Any, int]) -> int:
+    """Run the coroutine to its end and return its exit code.
+
+    SIGINT, SIGTERM and SIGHUP cancel it, so that everything is closed in order. Raises TerminatedBySignal then.
+    """
+    with _logging(current_run()):
+        return asyncio.run(_cancel_on_signals(work))
+
+
+async def _cancel_on_signals(work: Coroutine[Any, Any, int]) -> int:
+    task = asyncio.create_task(work)
+    with cancelled_by(task, [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]) as caught:
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if caught:
+                raise TerminatedBySignal(caught[0]) from None
+            raise
+
+
+@contextmanager
+def _logging(state: RunState) -> Iterator[None]:
+    """Log to stderr with --debug, and nowhere without: Python would print the SDKs' tracebacks."""
+    root = logging.getLogger()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_RedactingFormatter(state.secrets))
+    level, levels = root.level, {name: logging.getLogger(name).level for name in _SECRET_LOGGERS}
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG if state.debug else logging.CRITICAL + 1)
+    for name in _SECRET_LOGGERS if state.debug else ():
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        for name, before in levels.items():
+            logging.getLogger(name).setLevel(before)
+
+
+class _RedactingFormatter(logging.Formatter):
+    """Formats records, tracebacks included, without secrets and safe for a terminal."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        super().__init__(logging.BASIC_FORMAT)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(self._secrets.redact_log(super().format(record)))

@@ -1,0 +1,24 @@
+"""Text: names that are almost right."""
+
+import difflib
+from collections.abc import Iterable
+
+_MAX_LISTED = 50
+
+
+def closest_matches(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names most like the given one, best first; empty if none is close."""
+    known = {candidate.lower(): candidate for candidate in names}
+    return [known[match] for match in difflib.get_close_matches(name.lower(), known, n=count, cutoff=0.5)]
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """``; did you mean NAME?``, to be added to a message; empty if no name is close."""
+    close = closest_matches(name, names, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """``did you mean NAME?`` if a name is close, else ``known: A, B`` with all of them, at most 50."""
+    known = list(names)
+    return did_you_mean(name, known).removeprefix("; ") or f"known: {', '.join(known[:_MAX_LISTED]) or 'none'}"

@@ -19,8 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.google import google
-from tests.google.example import fill
+from tests.google import run_fake_google
+from tests.google.example import fill_account
 from tests.google.http import TOKEN
 
 BARE = """
@@ -88,8 +88,8 @@ def main() -> None:
     if importlib.util.find_spec("googleapiclient"):
         contestants["over google-api-python-client"] = (["-c", OTHER], "get_file", {"file_id": "text-1"})
     taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in contestants}
-    with google() as service:
-        fill(service)
+    with run_fake_google() as service:
+        fill_account(service)
         env = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
         env |= {"GOOGLE_API_URL": service.url, "GOOGLE_ACCESS_TOKEN": TOKEN, "PYDANTIC_DISABLE_PLUGINS": "1"}
         for _ in range(rounds + 1):

@@ -19,9 +19,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.double import (  # noqa: E402
-    ModelDouble,
-    Reply,
+from tests.fake_openai import (  # noqa: E402
+    CannedResponse,
+    FakeOpenAI,
     call_item,
     message_item,
     reasoning_item,
@@ -33,14 +33,15 @@ from tests.double import (  # noqa: E402
 from mcpchat.app.chat import open_chat  # noqa: E402
 from mcpchat.config import schema  # noqa: E402
 from mcpchat.config.run import Paths, RunContext, RunOptions  # noqa: E402 - the path is set above
-from mcpchat.ui.render.plain import NobodyToAsk  # noqa: E402
+from mcpchat.ui.prompts.sign_in import PlainSignIn  # noqa: E402
+from mcpchat.ui.render.plain import NonInteractiveDialog  # noqa: E402
 
 TURNS = 10
 
 
-def replies(api: str) -> list[Reply]:
+def replies(api: str) -> list[CannedResponse]:
     """For each turn a call of the calculator, then an answer."""
-    made: list[Reply] = []
+    made: list[CannedResponse] = []
     for turn in range(TURNS):
         call = ("calculator__calculate", json.dumps({"expression": f"{turn} * 7"}), f"c{turn}")
         words = f"The answer to question {turn} is {turn * 7}, as the calculator says."
@@ -48,18 +49,20 @@ def replies(api: str) -> list[Reply]:
             made += [tool_call(*call), text(words)]
         else:
             made += [
-                Reply(response(reasoning_item(f"rs_{turn}"), call_item(*call))),
-                Reply(response(message_item(words, f"msg_{turn}"))),
+                CannedResponse(response(reasoning_item(f"rs_{turn}"), call_item(*call))),
+                CannedResponse(response(message_item(words, f"msg_{turn}"))),
             ]
     return made
 
 
-async def converse(home: Path, double: ModelDouble, api: str) -> None:
+async def converse(home: Path, double: FakeOpenAI, api: str) -> None:
     model = f'[model]\nname = "m"\nbase_url = "{double.base_url}"\napi = "{api}"\n'
     text = f'{model}[servers.calculator]\nbuiltin = "calculator"\n'
     paths = Paths(config=home / "c.toml", cache=home / "cache", state=home / "state", data=home / "data")
     context = RunContext(config=schema.parse(text, "c.toml"), environ=dict(os.environ), paths=paths)
-    async with open_chat(context, RunOptions(), emit=lambda event: None, asker=NobodyToAsk()) as chat:
+    async with open_chat(
+        context, RunOptions(), emit=lambda event: None, asker=NonInteractiveDialog(), screen=PlainSignIn(sys.stderr)
+    ) as chat:
         for turn in range(TURNS):
             await chat.session.send(f"Question {turn}: what is {turn} * 7? " + "Some words of context. " * 10)
 
@@ -87,7 +90,7 @@ def tools_last(body: bytes) -> bytes:
 
 def main() -> None:
     for api in ("chat", "responses"):
-        with tempfile.TemporaryDirectory() as home, ModelDouble() as double:
+        with tempfile.TemporaryDirectory() as home, FakeOpenAI() as double:
             double.replies = replies(api)
             asyncio.run(converse(Path(home), double, api))
             told(f"mcpchat, {api}", double.bodies)

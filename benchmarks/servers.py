@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.double import DONE, ModelDouble, Reply, chunk, text  # noqa: E402 - the path is set above
+from tests.fake_openai import DONE, CannedResponse, FakeOpenAI, chunk, text  # noqa: E402 - the path is set above
 
 MCPCHAT = str(Path(sys.executable).with_name("mcpchat"))
 SERVERS = ROOT / "tests/servers"
@@ -33,7 +33,7 @@ def server(name: str, *argv: str) -> str:
 
 
 class Bench:
-    def __init__(self, home: Path, model: ModelDouble) -> None:
+    def __init__(self, home: Path, model: FakeOpenAI) -> None:
         self.home = home
         self.model = model
         self.starts = home / "starts"
@@ -60,14 +60,14 @@ class Bench:
     def many(self, count: int) -> str:
         """Servers that note their start, then go on as an ordinary one."""
         note = f"import sys, runpy; open({str(self.starts)!r}, 'a').write('x'); sys.argv[1:] = ['good', sys.argv[1]]; "
-        note += f"runpy.run_path({str(SERVERS / 'odd.py')!r}, run_name='__main__')"
+        note += f"runpy.run_path({str(SERVERS / 'quirky.py')!r}, run_name='__main__')"
         none = '[servers.calculator]\nbuiltin = "calculator"\nenabled = false\n'
         return none + "".join(server(f"s{n}", "-c", note, str(n)) for n in range(count))
 
 
 def main() -> int:
     rounds = int(sys.argv[1]) if sys.argv[1:] else 5
-    with tempfile.TemporaryDirectory() as home, ModelDouble() as model:
+    with tempfile.TemporaryDirectory() as home, FakeOpenAI() as model:
         bench = Bench(Path(home), model)
         print("ask, to its end     ratio to none   servers started")
         times: dict[str, list[float]] = {}
@@ -90,7 +90,7 @@ def main() -> int:
 
         print("five calls of 1 s in one step, ratio to one call")
         ratios: dict[str, list[float]] = {"on one server": [], "on five servers": []}
-        boxes = "".join(server(f"b{n}", str(SERVERS / "capable.py")) for n in range(5))
+        boxes = "".join(server(f"b{n}", str(SERVERS / "full_featured.py")) for n in range(5))
         bench.run(boxes, "tools")
         for _ in range(max(1, rounds // 2)):
             one = step(bench, boxes, ["b0"])
@@ -118,7 +118,10 @@ def step(bench: Bench, config: str, boxes: list[str]) -> float:
         }
         for n, box in enumerate(boxes)
     ]
-    bench.model.replies = [Reply([chunk({"tool_calls": pieces}), chunk({}, "tool_calls"), DONE]), text("Done.")]
+    bench.model.replies = [
+        CannedResponse([chunk({"tool_calls": pieces}), chunk({}, "tool_calls"), DONE]),
+        text("Done."),
+    ]
     (bench.home / "c.toml").write_text(config + '[approvals]\ndefault = "allow"\n')
     done = subprocess.run(
         [MCPCHAT, "ask", "-o", "jsonl", "go"],

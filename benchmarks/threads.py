@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
-from mcpchat.core.threads import CallRecord, Entry, Node, Record, Thread, Wanted, new_id
-from mcpchat.threads.sql_store import SqlThreads
+from mcpchat.core.threads import CallMetadata, MessageMetadata, NewMessage, Thread, ThreadFilter, ThreadMessage, new_id
+from mcpchat.threads.sql_store import SqlThreadStore
 from mcpchat.threads.sqlite import SqliteDatabase
 
 ROUNDS = 15
@@ -48,38 +48,38 @@ def main() -> None:
     _plans(large)
 
 
-def _works() -> dict[str, Callable[[SqlThreads, random.Random], object]]:
-    def opened(store: SqlThreads, dice: random.Random) -> None:
-        store.nodes(dice.choice(store.recent(Wanted(), 20)))
+def _works() -> dict[str, Callable[[SqlThreadStore, random.Random], object]]:
+    def opened(store: SqlThreadStore, dice: random.Random) -> None:
+        store.nodes(dice.choice(store.recent(ThreadFilter(), 20)))
 
-    def appended(store: SqlThreads, dice: random.Random) -> None:
-        thread = dice.choice(store.recent(Wanted(), 20))
-        store.append(thread, thread.head, [Entry(message=_said(dice), record=Record(at=time.time()))])
+    def appended(store: SqlThreadStore, dice: random.Random) -> None:
+        thread = dice.choice(store.recent(ThreadFilter(), 20))
+        store.append(thread, thread.head, [NewMessage(message=_said(dice), metadata=MessageMetadata(at=time.time()))])
 
     return {
-        "list 20": lambda store, dice: store.recent(Wanted(), 20),
-        "list 20 of an agent": lambda store, dice: store.recent(Wanted(agent="mail"), 20),
-        "list 20 that used a tool": lambda store, dice: store.recent(Wanted(tools=("sheets.*",)), 20),
-        "list 20 that used a rare tool": lambda store, dice: store.recent(Wanted(tools=("rare.*",)), 20),
+        "list 20": lambda store, dice: store.recent(ThreadFilter(), 20),
+        "list 20 of an agent": lambda store, dice: store.recent(ThreadFilter(agent="mail"), 20),
+        "list 20 that used a tool": lambda store, dice: store.recent(ThreadFilter(tools=("sheets.*",)), 20),
+        "list 20 that used a rare tool": lambda store, dice: store.recent(ThreadFilter(tools=("rare.*",)), 20),
         "the latest": lambda store, dice: store.latest(),
-        "find by id": lambda store, dice: store.find(store.recent(Wanted(), 1)[0].id[:12]),
+        "find by id": lambda store, dice: store.find(store.recent(ThreadFilter(), 1)[0].id[:12]),
         "open": opened,
         "list and append (on the disk)": appended,
-        "search a common word": lambda store, dice: store.search(Wanted(), "the", 20),
+        "search a common word": lambda store, dice: store.search(ThreadFilter(), "the", 20),
         "search two words": lambda store, dice: store.search(
-            Wanted(), f"{dice.choice(WORDS)} {dice.choice(WORDS)}", 20
+            ThreadFilter(), f"{dice.choice(WORDS)} {dice.choice(WORDS)}", 20
         ),
-        "search a rare word": lambda store, dice: store.search(Wanted(), dice.choice(WORDS), 20),
-        "search the beginning of a word": lambda store, dice: store.search(Wanted(), "stofen*", 20),
-        "search nothing": lambda store, dice: store.search(Wanted(), "unheardof", 20),
-        "search common, of an agent": lambda store, dice: store.search(Wanted(agent="mail"), "the", 20),
-        "search common, used a tool": lambda store, dice: store.search(Wanted(tools=("sheets.*",)), "the", 20),
-        "search common, used a rare tool": lambda store, dice: store.search(Wanted(tools=("rare.*",)), "the", 20),
-        "search common, long ago": lambda store, dice: store.search(Wanted(until=1_600_000_000.0), "the", 20),
+        "search a rare word": lambda store, dice: store.search(ThreadFilter(), dice.choice(WORDS), 20),
+        "search the beginning of a word": lambda store, dice: store.search(ThreadFilter(), "stofen*", 20),
+        "search nothing": lambda store, dice: store.search(ThreadFilter(), "unheardof", 20),
+        "search common, of an agent": lambda store, dice: store.search(ThreadFilter(agent="mail"), "the", 20),
+        "search common, used a tool": lambda store, dice: store.search(ThreadFilter(tools=("sheets.*",)), "the", 20),
+        "search common, used a rare tool": lambda store, dice: store.search(ThreadFilter(tools=("rare.*",)), "the", 20),
+        "search common, long ago": lambda store, dice: store.search(ThreadFilter(until=1_600_000_000.0), "the", 20),
     }
 
 
-def _plans(store: SqlThreads) -> None:
+def _plans(store: SqlThreadStore) -> None:
     print("\nHow SQLite looks for it:")
     database = store._db
     asked: list[tuple[str, tuple[object, ...]]] = []
@@ -98,10 +98,10 @@ def _plans(store: SqlThreads) -> None:
             print(f"{name:34}{plan}")
 
 
-def _filled(path: Path, threads: int, messages: int) -> SqlThreads:
+def _filled(path: Path, threads: int, messages: int) -> SqlThreadStore:
     there = path.exists()
     database = SqliteDatabase(path)
-    store = SqlThreads(database)
+    store = SqlThreadStore(database)
     if there:
         return store
     database.run("PRAGMA synchronous = OFF")
@@ -111,7 +111,7 @@ def _filled(path: Path, threads: int, messages: int) -> SqlThreads:
         at = 1_700_000_000.0 + 600 * number
         agent = "mail" if number % 10 == 3 else ""
         made = Thread(id=new_id(), title=_words(dice, 6), agent=agent, model="m", created=at, updated=at, head=messages)
-        store.put(made, [_node(dice, place, at, number) for place in range(1, messages + 1)])
+        store.import_thread(made, [_node(dice, place, at, number) for place in range(1, messages + 1)])
         if number and number % 5000 == 0:
             print(f"  {number:,} threads after {time.monotonic() - began:.0f} s", flush=True)
     database.run("PRAGMA synchronous = FULL")
@@ -119,8 +119,8 @@ def _filled(path: Path, threads: int, messages: int) -> SqlThreads:
     return store
 
 
-def _node(dice: random.Random, number: int, at: float, thread: int) -> Node:
-    calls: tuple[CallRecord, ...] = ()
+def _node(dice: random.Random, number: int, at: float, thread: int) -> ThreadMessage:
+    calls: tuple[CallMetadata, ...] = ()
     usage = None
     match number % 5:
         case 1:
@@ -133,12 +133,15 @@ def _node(dice: random.Random, number: int, at: float, thread: int) -> Node:
             parts = (Text(text=_words(dice, 80)),)
             message = Message(role="tool", parts=(ToolResult(call_id=f"c{number - 1}", parts=parts),))
             tool = "rare.tool" if thread == 50 else TOOLS[thread % len(TOOLS)]
-            calls = (CallRecord(call_id=f"c{number - 1}", tool=tool, seconds=0.3),)
+            calls = (CallMetadata(call_id=f"c{number - 1}", tool=tool, seconds=0.3),)
         case _:
             message = Message(role="assistant", parts=(Text(text=_words(dice, 60)),))
             usage = Usage(input=1500, output=90)
-    return Node(
-        number=number, parent=number - 1, message=message, record=Record(at=at + number, usage=usage, calls=calls)
+    return ThreadMessage(
+        number=number,
+        parent=number - 1,
+        message=message,
+        record=MessageMetadata(at=at + number, usage=usage, calls=calls),
     )
 
 

@@ -114,7 +114,7 @@ def generated() -> Iterator[tuple[Path, str]]:
     starter = (ROOT / "src/mcpchat/data/starter.toml").read_text(encoding="utf-8")
     yield ROOT / "config.example.toml", starter
     yield ROOT / "docs/config.schema.json", json.dumps(schema.json_schema(), indent=2) + "\n"
-    yield ROOT / "docs/events.schema.json", json.dumps(jsonl_protocol.written_schema(), indent=2) + "\n"
+    yield ROOT / "docs/events.schema.json", json.dumps(jsonl_protocol.output_schema(), indent=2) + "\n"
     pages = "\n".join(
         f"## {('mcpchat ' + name).strip()}\n\n```text\n{text.rstrip()}\n```\n" for name, text in texts.items()
     )

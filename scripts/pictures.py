@@ -2,7 +2,7 @@
 
     python scripts/pictures.py
 
-What answers is a scripted model (tests/double.py); all else is what a person gets. The times on the lines are those of
+A scripted model answers (tests/fake_openai.py); all else is what a user gets. The times on the lines are those of
 the run, so the pictures are made by hand, when what they show has changed.
 """
 
@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.terminal_theme import MONOKAI  # noqa: E402
-from tests.double import ModelDouble, Reply, chunk  # noqa: E402
+from tests.fake_openai import CannedResponse, FakeOpenAI, chunk  # noqa: E402
 from tests.terminal import Terminal  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -48,21 +48,21 @@ for month in range(60):
 """
 
 
-def calls(*found: tuple[str, str]) -> Reply:
+def calls(*found: tuple[str, str]) -> CannedResponse:
     made = [
         {"index": n, "id": f"c{n}", "function": {"name": name, "arguments": given}}
         for n, (name, given) in enumerate(found)
     ]
-    return Reply([chunk({"tool_calls": made}), chunk({}, "tool_calls")])
+    return CannedResponse([chunk({"tool_calls": made}), chunk({}, "tool_calls")])
 
 
-def words(text: str, *, pause: float = 0.0, hang: bool = False) -> Reply:
+def words(text: str, *, pause: float = 0.0, hang: bool = False) -> CannedResponse:
     pieces = [chunk({"content": piece}) for piece in re.findall(r"\S*\s*", text) if piece]
-    return Reply([*pieces, *([] if hang else [chunk({}, "stop")])], pause=pause, hang=hang)
+    return CannedResponse([*pieces, *([] if hang else [chunk({}, "stop")])], pause=pause, hang=hang)
 
 
 @contextmanager
-def chat(double: ModelDouble, config: str, lines: int) -> Iterator[Terminal]:
+def chat(double: FakeOpenAI, config: str, lines: int) -> Iterator[Terminal]:
     with tempfile.TemporaryDirectory() as home:
         Path(home, "c.toml").write_text(config)
         environ = {
@@ -81,7 +81,7 @@ def chat(double: ModelDouble, config: str, lines: int) -> Iterator[Terminal]:
 
 
 def an_answer() -> Terminal:
-    with ModelDouble() as double:
+    with FakeOpenAI() as double:
         rates = ('{"expression": "15000 * 0.07 * 5"}', '{"values": [930.11, 752.64, 121.02]}')
         double.replies = [
             calls(("calculator__calculate", rates[0]), ("calculator__statistics", rates[1])),
@@ -97,8 +97,8 @@ def an_answer() -> Terminal:
 
 
 def a_question() -> Terminal:
-    server = ROOT / "tests" / "servers" / "pictured.py"
-    with ModelDouble() as double:
+    server = ROOT / "tests" / "servers" / "image_tool.py"
+    with FakeOpenAI() as double:
         letter = '{"to": "ann@example.com", "subject": "Q3", "body": "Hello Ann,\\n\\nthe numbers are in."}'
         double.replies = [calls(("gmail__send_email", letter)), words("Sent.")]
         config = f'[servers.gmail]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n'

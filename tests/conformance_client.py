@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.double import DONE, ModelDouble, Reply, chunk, text
+from tests.fake_openai import DONE, CannedResponse, FakeOpenAI, chunk, text
 from tests.terminal import Terminal
 
 MCPCHAT = str(Path(sys.executable).with_name("mcpchat"))
@@ -28,105 +28,107 @@ def main() -> int:
     scenario = os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
     revision = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "")
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
-    with tempfile.TemporaryDirectory() as home, ModelDouble() as model:
+    with tempfile.TemporaryDirectory() as home, FakeOpenAI() as model:
         config = Path(home, "config.toml")
-        era = "" if revision.startswith("2026") else f'protocol = "{revision}"\n'
-        login = "".join(f"{key} = {json.dumps(value)}\n" for key, value in sign_in(scenario, context, url).items())
+        protocol_line = "" if revision.startswith("2026") else f'protocol = "{revision}"\n'
+        login_lines = "".join(
+            f"{key} = {json.dumps(value)}\n" for key, value in server_config(scenario, context, url).items()
+        )
         config.write_text(
-            f'[servers.s]\nurl = "{url}"\n{era}{login}[approvals]\ndefault = "allow"\n[auth]\nstore = "file"\n'
+            f'[servers.s]\nurl = "{url}"\n{protocol_line}{login_lines}[approvals]\ndefault = "allow"\n[auth]\nstore = "file"\n'
         )
         environ = {**os.environ, "HOME": home, "MCPCHAT_CONFIG": str(config), "XDG_STATE_HOME": home}
-        environ |= {"OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m", "BROWSER": browser(Path(home))}
+        environ |= {"OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m", "BROWSER": browser_command(Path(home))}
         environ |= {"SECRET": context.get("client_secret", ""), "KEY": context.get("private_key_pem", "")}
 
-        def run(*words: str) -> "subprocess.CompletedProcess[str]":
-            return subprocess.run([MCPCHAT, *words], env=environ, capture_output=True, text=True, check=False)
+        def run(*args: str) -> "subprocess.CompletedProcess[str]":
+            return subprocess.run([MCPCHAT, *args], env=environ, capture_output=True, text=True, check=False)
 
         if scenario.startswith("auth/"):  # whose servers have one tool; the sign-in is offered where it is needed
-            model.replies = [calls([("s__test-tool", {})]), text("Done.")]
+            model.replies = [calls_response([("s__test-tool", {})]), text("Done.")]
             if scenario == "auth/authorization-server-migration":  # a first login, for the server to move on from
                 run("auth", "login", "s", "--timeout", "20")
-            return asked(environ)
-        listed = run("tools", "--format", "json")
-        sys.stderr.write(listed.stderr)
-        tools = {tool["name"]: tool for tool in json.loads(listed.stdout or "[]")}
-        model.replies = [calls(planned(tools, context)), text("Done.")]
-        code = asked(environ)
+            return run_ask(environ)
+        result = run("tools", "--format", "json")
+        sys.stderr.write(result.stderr)
+        tools = {tool["name"]: tool for tool in json.loads(result.stdout or "[]")}
+        model.replies = [calls_response(plan_calls(tools, context)), text("Done.")]
+        code = run_ask(environ)
         for resource in json.loads(run("read", "-o", "json").stdout or "[]"):
             run("read", f"s:{resource['uri']}")
         for prompt in json.loads(run("prompt", "-o", "json").stdout or "[]"):
-            run("prompt", f"s:{prompt['name']}", *(f"{one['name']}=x" for one in prompt["arguments"]))
+            run("prompt", f"s:{prompt['name']}", *(f"{argument['name']}=x" for argument in prompt["arguments"]))
     return code
 
 
-def asked(environ: dict[str, str]) -> int:
+def run_ask(environ: dict[str, str]) -> int:
     with Terminal([MCPCHAT, "ask", "Go"], environ=environ) as terminal:
-        code = answered(terminal)
+        code = answer_prompts(terminal)
         sys.stderr.write(terminal.text + "\n")
     return code
 
 
-def sign_in(scenario: str, context: dict[str, Any], url: str) -> dict[str, str]:
+def server_config(scenario: str, context: dict[str, Any], url: str) -> dict[str, str]:
     """What a person would have put into the server's table."""
     if scenario == "auth/basic-cimd":
         return {"client_id": "https://conformance-test.local/client-metadata.json"}
     if scenario == "auth/client-credentials-jwt":
-        way = {"auth": "client_credentials", "private_key": "env:KEY", "key_algorithm": context["signing_algorithm"]}
-        return {**way, "client_id": context["client_id"]}
+        auth = {"auth": "client_credentials", "private_key": "env:KEY", "key_algorithm": context["signing_algorithm"]}
+        return {**auth, "client_id": context["client_id"]}
     if "client_id" not in context:
         return {}
     # Who registered the client knows where.
-    described = f"{url.removesuffix('/mcp')}/.well-known/oauth-protected-resource/mcp"
-    with urllib.request.urlopen(described) as answer:
-        issuer = json.load(answer)["authorization_servers"][0]
-    way = {"auth": "client_credentials"} if scenario == "auth/client-credentials-basic" else {}
-    return {**way, "client_id": context["client_id"], "client_secret": "env:SECRET", "issuer": issuer}
+    metadata_url = f"{url.removesuffix('/mcp')}/.well-known/oauth-protected-resource/mcp"
+    with urllib.request.urlopen(metadata_url) as response:
+        issuer = json.load(response)["authorization_servers"][0]
+    auth = {"auth": "client_credentials"} if scenario == "auth/client-credentials-basic" else {}
+    return {**auth, "client_id": context["client_id"], "client_secret": "env:SECRET", "issuer": issuer}
 
 
-def browser(home: Path) -> str:
+def browser_command(home: Path) -> str:
     plan = home / "plan.json"
     plan.write_text("{}")
     return f"{sys.executable} {Path(__file__).with_name('headless_browser.py')} {plan} %s"
 
 
-def planned(tools: dict[str, Any], context: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def plan_calls(tools: dict[str, Any], context: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The calls to make: those that the scenario asks for, else one of each tool."""
-    if wanted := context.get("toolCalls"):
-        return [(tools[call["name"]]["exposed"], call["arguments"]) for call in wanted if call["name"] in tools]
-    made = {name: sample(tool["schema"]) for name, tool in tools.items()}
-    if ECHO in made:
-        made[ECHO] = {"schema": tools[FOCAL]["schema"]}
-    return [(tools[name]["exposed"], arguments) for name, arguments in made.items()]
+    if requested := context.get("toolCalls"):
+        return [(tools[call["name"]]["exposed"], call["arguments"]) for call in requested if call["name"] in tools]
+    arguments_by_tool = {name: sample_arguments(tool["schema"]) for name, tool in tools.items()}
+    if ECHO in arguments_by_tool:
+        arguments_by_tool[ECHO] = {"schema": tools[FOCAL]["schema"]}
+    return [(tools[name]["exposed"], arguments) for name, arguments in arguments_by_tool.items()]
 
 
-def sample(schema: dict[str, Any]) -> dict[str, Any]:
+def sample_arguments(schema: dict[str, Any]) -> dict[str, Any]:
     """Arguments that fit a simple schema."""
     by_type = {"string": "x", "number": 5, "integer": 5, "boolean": True, "array": [], "object": {}}
-    return {name: by_type.get(said.get("type"), "x") for name, said in schema.get("properties", {}).items()}
+    return {name: by_type.get(subschema.get("type"), "x") for name, subschema in schema.get("properties", {}).items()}
 
 
-def calls(made: list[tuple[str, dict[str, Any]]]) -> Reply:
-    pieces = [
+def calls_response(planned_calls: list[tuple[str, dict[str, Any]]]) -> CannedResponse:
+    tool_calls = [
         {
             "index": number,
             "id": f"call_{number}",
             "type": "function",
             "function": {"name": name, "arguments": json.dumps(arguments)},
         }
-        for number, (name, arguments) in enumerate(made)
+        for number, (name, arguments) in enumerate(planned_calls)
     ]
-    return Reply([chunk({"tool_calls": pieces}), chunk({}, "tool_calls"), DONE])
+    return CannedResponse([chunk({"tool_calls": tool_calls}), chunk({}, "tool_calls"), DONE])
 
 
-def answered(terminal: Terminal) -> int:
+def answer_prompts(terminal: Terminal) -> int:
     """Wait for the end, and agree to whatever is asked meanwhile: fields take what stands there."""
-    seen = done = ""
+    screen = answered_screen = ""
     while terminal.process.poll() is None:
         terminal.read(0.2)
-        before, seen = seen, terminal.text
-        if seen != before or seen == done:
+        previous, screen = screen, terminal.text
+        if screen != previous or screen == answered_screen:
             continue  # it is still being written, or answered already
-        line = seen.rpartition("\n")[2]
+        line = screen.rpartition("\n")[2]
         if line.endswith("[d]ecline"):
             terminal.send("s")
         elif line.startswith(("    [y]es", "    its number", "    :")):
@@ -135,7 +137,7 @@ def answered(terminal: Terminal) -> int:
             terminal.send("y")
         else:
             continue
-        done = seen
+        answered_screen = screen
     return int(terminal.process.returncode)
 
 

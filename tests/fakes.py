@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from mcpchat.core.elicitation import Answer, Form, Visit
-from mcpchat.core.events import Emit, Stop, TextDelta
+from mcpchat.core.elicitation import ElicitationResult, Form, UrlRequest
+from mcpchat.core.events import Emit, StopReason, TextDelta
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
-from mcpchat.core.policy import Decision, Policy, Question
-from mcpchat.core.protocols import Done, ModelEvent, ModelRequest
-from mcpchat.core.threads import Record
+from mcpchat.core.policy import ApprovalRequest, Decision, Policy
+from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone
+from mcpchat.core.threads import MessageMetadata
 from mcpchat.core.tools import Annotations, ToolSpec
-from mcpchat.engine.approval_gate import Gate
+from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.session import Session
 from mcpchat.errors import McpChatError
-from mcpchat.permissions.pins import Pins
+from mcpchat.permissions.pins import ServerPins
 
 Step = Sequence[ModelEvent | Exception | float]  # a float is a pause, in seconds
 
@@ -37,27 +37,27 @@ class ScriptedModel:
                 yield event
 
 
-def says(text: str, *calls: ToolCall, stop: Stop = "end", usage: Usage | None = None) -> list[ModelEvent]:
+def model_step(text: str, *calls: ToolCall, stop: StopReason = "end", usage: Usage | None = None) -> list[ModelEvent]:
     """A step: the text in two pieces, then the message with its calls."""
     half = len(text) // 2
-    deltas = [TextDelta(text=piece) for piece in (text[:half], text[half:]) if piece]
+    deltas = [TextDelta(text=part) for part in (text[:half], text[half:]) if part]
     parts = (*((Text(text=text),) if text else ()), *calls)
     message = Message(role="assistant", parts=parts)
-    return [*deltas, Done(message=message, usage=usage or Usage(input=1, output=1), stop=stop)]
+    return [*deltas, ResponseDone(message=message, usage=usage or Usage(input=1, output=1), stop=stop)]
 
 
-def tool(name: str = "echo", *, server: str = "box", read_only: bool = True, **more: Any) -> ToolSpec:
+def make_tool(name: str = "echo", *, server: str = "box", read_only: bool = True, **fields: Any) -> ToolSpec:
     return ToolSpec(
         server=server,
         name=name,
         schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
         annotations=Annotations(read_only=read_only),
         trusted=True,
-        **more,
+        **fields,
     )
 
 
-def calls(name: str, arguments: str = "{}", call_id: str = "c1") -> ToolCall:
+def make_call(name: str, arguments: str = "{}", call_id: str = "c1") -> ToolCall:
     return ToolCall(id=call_id, name=name, arguments=arguments)
 
 
@@ -65,159 +65,159 @@ class FakeToolbox:
     """Tools as plain functions from the arguments to text; an exception they raise is the machinery's."""
 
     def __init__(self, tools: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None, *specs: ToolSpec) -> None:
-        self._run = dict(tools or {})
-        self._specs = specs or tuple(tool(name) for name in self._run)
-        self.faults: dict[str, str] = {}
-        self.words: dict[str, str] = {}
-        self.expected: list[str] = []
-        self.called: list[tuple[str, dict[str, Any]]] = []
+        self._functions = dict(tools or {})
+        self._specs = specs or tuple(make_tool(name) for name in self._functions)
+        self.argument_errors: dict[str, str] = {}
+        self.server_instructions: dict[str, str] = {}
+        self.prestarted: list[str] = []
+        self.calls: list[tuple[str, dict[str, Any]]] = []
 
-    async def tools(self) -> Sequence[ToolSpec]:
+    async def list_tools(self) -> Sequence[ToolSpec]:
         return self._specs
 
-    def expect(self, spec: ToolSpec) -> None:
-        self.expected.append(spec.name)
+    def prestart(self, spec: ToolSpec) -> None:
+        self.prestarted.append(spec.name)
 
-    def check(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
-        return self.faults.get(spec.name, "")
+    def validate_arguments(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+        return self.argument_errors.get(spec.name, "")
 
     def instructions(self) -> Mapping[str, str]:
-        return self.words
+        return self.server_instructions
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
-        self.called.append((spec.name, dict(arguments)))
-        answer = self._run[spec.name](dict(arguments))
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        return ToolResult(call_id=call_id, parts=(Text(text=answer),))
+        self.calls.append((spec.name, dict(arguments)))
+        result = self._functions[spec.name](dict(arguments))
+        if asyncio.iscoroutine(result):
+            result = await result
+        return ToolResult(call_id=call_id, parts=(Text(text=result),))
 
 
-class ScriptedAsker:
+class ScriptedDialog:
     """Gives the prepared answers, and keeps what was asked."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
-        self.asked: list[tuple[Any, ...]] = []
-        self.questions: list[Question] = []
+        self.prompts: list[tuple[Any, ...]] = []
+        self.approval_requests: list[ApprovalRequest] = []
 
-    async def go_on(self, rounds: int) -> bool:
-        self.asked.append(("go on", rounds))
+    async def confirm_continue(self, rounds: int) -> bool:
+        self.prompts.append(("go on", rounds))
         return bool(self._answers.pop(0)) if self._answers else False
 
-    async def approve(self, question: Question) -> Decision:
-        self.asked.append((question.tool.label, question.rule))
-        self.questions.append(question)
+    async def approve(self, request: ApprovalRequest) -> Decision:
+        self.prompts.append((request.tool.qualified_name, request.rule))
+        self.approval_requests.append(request)
         await asyncio.sleep(0)
         return cast("Decision", self._answers.pop(0))
 
-    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
-        self.asked.append((question.server, question.message, problem))
-        return cast("Answer", self._answers.pop(0))
+    async def elicit(self, request: Form | UrlRequest, problem: str) -> ElicitationResult:
+        self.prompts.append((request.server, request.message, problem))
+        return cast("ElicitationResult", self._answers.pop(0))
 
-    async def confirm(self, server: str, wish: str, details: str) -> bool:
-        self.asked.append((server, wish, details))
+    async def confirm(self, server: str, action: str, details: str) -> bool:
+        self.prompts.append((server, action, details))
         return bool(self._answers.pop(0))
 
 
 class MemoryApprovals:
     """Approvals that last as long as the test; ``refuses`` is what keeping one raises."""
 
-    def __init__(self, refuses: McpChatError | None = None) -> None:
-        self.kept: dict[tuple[str, str], str] = {}
-        self._refuses = refuses
+    def __init__(self, error: McpChatError | None = None) -> None:
+        self.approved: dict[tuple[str, str], str] = {}
+        self._error = error
 
-    def given(self, tool: ToolSpec) -> str:
-        return self.kept.get((tool.label, tool.fingerprint), "")
+    def approved_on(self, tool: ToolSpec) -> str:
+        return self.approved.get((tool.qualified_name, tool.fingerprint), "")
 
-    def give(self, tool: ToolSpec) -> None:
-        if self._refuses:
-            raise self._refuses
-        self.kept[tool.label, tool.fingerprint] = "2026-11-26"
+    def approve_always(self, tool: ToolSpec) -> None:
+        if self._error:
+            raise self._error
+        self.approved[tool.qualified_name, tool.fingerprint] = "2026-11-26"
 
 
-def make_gate(policy: Policy | None = None, asker: Any = None, **more: Any) -> Gate:
+def make_gate(policy: Policy | None = None, dialog: Any = None, **overrides: Any) -> ApprovalGate:
     """A gate with nobody's approvals, that finds nothing wrong with any arguments; ``more`` says otherwise."""
-    keeping = {"approvals": MemoryApprovals(), "check": lambda spec, arguments: "", **more}
-    return Gate(policy or Policy(), asker or ScriptedAsker(), **keeping)
+    options = {"approvals": MemoryApprovals(), "check": lambda spec, arguments: "", **overrides}
+    return ApprovalGate(policy or Policy(), dialog or ScriptedDialog(), **options)
 
 
 class MemoryPins:
     """A PinStore in memory."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Pins] = {}
+        self.saved: dict[str, ServerPins] = {}
 
-    def load(self, server: str) -> Pins | None:
-        return self.kept.get(server)
+    def load(self, server: str) -> ServerPins | None:
+        return self.saved.get(server)
 
-    def save(self, server: str, pins: Pins) -> None:
-        self.kept[server] = pins
+    def save(self, server: str, pins: ServerPins) -> None:
+        self.saved[server] = pins
 
 
 class NoCredentials:
     """Credentials where no server has a login."""
 
-    async def prepare(self, server: str) -> None:
+    async def prefetch_token(self, server: str) -> None:
         pass
 
-    def stamp(self, server: str) -> float:
+    def login_version(self, server: str) -> float:
         return 0.0
 
-    async def variables(self, server: str) -> Mapping[str, str]:
+    async def token_environment(self, server: str) -> Mapping[str, str]:
         return {}
 
-    def due(self, server: str) -> Literal["no", "soon", "now"]:
+    def renewal_state(self, server: str) -> Literal["no", "soon", "now"]:
         return "no"
 
-    def refused(self, server: str) -> None:
+    def reject_token(self, server: str) -> None:
         pass
 
-    def signer(self, server: str) -> Any:
+    def http_auth(self, server: str) -> Any:
         return None
 
-    def trouble(self, server: str) -> McpChatError | None:
+    def last_error(self, server: str) -> McpChatError | None:
         return None
 
     async def sign_in(self, server: str) -> bool:
         return False
 
-    def hint(self, server: str) -> str:
+    def sign_in_hint(self, server: str) -> str:
         return "set its headers in the config"
 
-    def state(self, server: str) -> str:
+    def describe(self, server: str) -> str:
         return "none"
 
 
 class MemoryResults:
     """A ResultStore in memory; with no room it keeps nothing."""
 
-    def __init__(self, room: int = 100) -> None:
-        self.kept: dict[str, str] = {}
-        self._room = room
+    def __init__(self, capacity: int = 100) -> None:
+        self.saved: dict[str, str] = {}
+        self._capacity = capacity
 
     def save(self, text: str) -> str | None:
-        if len(self.kept) >= self._room:
+        if len(self.saved) >= self._capacity:
             return None
-        key = f"r{len(self.kept)}"
-        self.kept[key] = text
+        key = f"r{len(self.saved)}"
+        self.saved[key] = text
         return key
 
     def load(self, key: str) -> str | None:
-        return self.kept.get(key)
+        return self.saved.get(key)
 
 
-YES = Decision(allowed=True, by="user")
-NO = Decision(allowed=False, by="user", reason="not now")
+ALLOW = Decision(allowed=True, by="user")
+DENY = Decision(allowed=False, by="user", reason="not now")
 
 
-def remember(session: Session, messages: Sequence[Message]) -> None:
+def preload_history(session: Session, messages: Sequence[Message]) -> None:
     """Have the session begin with these messages, as if they had been said."""
     for message in messages:
         session.transcript.messages.append(message)
-        session.transcript.records.append(Record())
+        session.transcript.metadata.append(MessageMetadata())
 
 
-def open_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
+def unanswered_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
     """The calls of the history that no result answers yet, in order."""
-    answered = {result.call_id for message in messages for result in message.results}
-    return tuple(call for message in messages for call in message.calls if call.id not in answered)
+    answered_ids = {result.call_id for message in messages for result in message.results}
+    return tuple(call for message in messages for call in message.calls if call.id not in answered_ids)

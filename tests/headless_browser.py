@@ -19,10 +19,10 @@ def main() -> None:
     plan: dict[str, Any] = json.loads(path.read_text())
     print("noise on stdout")
     time.sleep(plan.get("pause", 0))
-    seen: list[dict[str, Any]] = []
+    visits: list[dict[str, Any]] = []
     with httpx2.Client(timeout=20) as client:
         response = client.get(url)
-        seen.append({"url": url, "status": response.status_code})
+        visits.append({"url": url, "status": response.status_code})
         for _ in range(20):
             location = response.headers.get("location")
             if location is not None:
@@ -37,8 +37,8 @@ def main() -> None:
                 response = client.post(url, data=fields)
             else:
                 break
-            seen.append({"url": url, "status": response.status_code, "text": response.text[:2000]})
-    path.with_suffix(".seen").write_text(json.dumps(seen))
+            visits.append({"url": url, "status": response.status_code, "text": response.text[:2000]})
+    path.with_suffix(".seen").write_text(json.dumps(visits))
     time.sleep(plan.get("stay", 0))
 
 

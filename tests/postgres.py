@@ -9,50 +9,59 @@ import time
 from pathlib import Path
 
 PASSWORD = "pg-password-of-the-tests"
-MISSING = "PostgreSQL's programs (initdb, postgres) are not here: apt-get install postgresql"
+NOT_INSTALLED = "PostgreSQL's programs (initdb, postgres) are not here: apt-get install postgresql"
 
 
-def programs() -> Path | None:
+def find_programs() -> Path | None:
     """The folder of initdb and postgres; None where there is none."""
-    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
-    if found := shutil.which("initdb"):
-        places.append(Path(found).parent)
-    return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
+    directories = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    if initdb := shutil.which("initdb"):
+        directories.append(Path(initdb).parent)
+    return next(
+        (
+            directory
+            for directory in directories
+            if (directory / "initdb").exists() and (directory / "postgres").exists()
+        ),
+        None,
+    )
 
 
 class Postgres:
     """One server: without a password over its socket, with one over loopback. ``new`` makes an empty database."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    def __init__(self, bin_directory: Path, port: int) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self._numbers = itertools.count(1)
         self.port = port
-        secret = self._folder / "secret"
-        secret.write_text(PASSWORD)
+        password_file = self._directory / "secret"
+        password_file.write_text(PASSWORD)
         # It refuses to run as root, as the tests may.
         self._user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
         if self._user:
-            for path in (self._folder, secret):
+            for path in (self._directory, password_file):
                 shutil.chown(path, "postgres", "postgres")
-        data = str(self._folder / "data")
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "COVERAGE", "PYTHON"))}
+        data = str(self._directory / "data")
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PG", "COVERAGE", "PYTHON"))
+        }
         subprocess.run(
-            [str(folder / "initdb"), "-D", data, "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256",
-             f"--pwfile={secret}", "--no-sync", "-E", "UTF8", "--locale=C"],
-            check=True, capture_output=True, env=plain, cwd=self._folder, **self._user,
+            [str(bin_directory / "initdb"), "-D", data, "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256",
+             f"--pwfile={password_file}", "--no-sync", "-E", "UTF8", "--locale=C"],
+            check=True, capture_output=True, env=environ, cwd=self._directory, **self._user,
         )  # fmt: skip
         options = {
             "listen_addresses": "127.0.0.1",
             "port": port,
-            "unix_socket_directories": self._folder,
+            "unix_socket_directories": self._directory,
             "fsync": "off",
         }
-        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        self.log = self._folder / "log"
+        args = [arg for name, value in options.items() for arg in ("-c", f"{name}={value}")]
+        self.log = self._directory / "log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(folder / "postgres"), "-D", data, *words],
-                stdout=log, stderr=log, env=plain, cwd=self._folder, **self._user,
+                [str(bin_directory / "postgres"), "-D", data, *args],
+                stdout=log, stderr=log, env=environ, cwd=self._directory, **self._user,
             )  # fmt: skip
         import psycopg
 
@@ -67,12 +76,12 @@ class Postgres:
                 time.sleep(0.05)
 
     def url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={self._folder}&port={self.port}"
+        return f"postgresql://postgres@/{database}?host={self._directory}&port={self.port}"
 
     def url_with_password(self, database: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def new(self) -> str:
+    def create_database(self) -> str:
         """The name of a new database."""
         import psycopg
 
@@ -84,4 +93,4 @@ class Postgres:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=20)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)

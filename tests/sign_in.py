@@ -17,17 +17,19 @@ import httpx2
 import trustme
 
 ROOT = Path(__file__).resolve().parent.parent
-NPM = ROOT / ".published" / "node_modules"
-NODE = NPM / "node/bin/node"
+NODE_MODULES = ROOT / ".published" / "node_modules"
+NODE = NODE_MODULES / "node/bin/node"
 SERVERS = Path(__file__).with_name("servers")
-GOOGLE = "https://www.googleapis.com/auth/"
-MAIL, SEND, DRIVE, SHEETS = (f"{GOOGLE}{one}" for one in ("gmail.readonly", "gmail.send", "drive", "spreadsheets"))
-HAS_SERVICE = all(map(shutil.which, ("gnome-keyring-daemon", "dbus-daemon"))) or bool(os.environ.get("CI"))
+GOOGLE_SCOPE = "https://www.googleapis.com/auth/"
+MAIL, SEND, DRIVE, SHEETS = (
+    f"{GOOGLE_SCOPE}{one}" for one in ("gmail.readonly", "gmail.send", "drive", "spreadsheets")
+)
+HAS_SECRET_SERVICE = all(map(shutil.which, ("gnome-keyring-daemon", "dbus-daemon"))) or bool(os.environ.get("CI"))
 MCPCHAT = str(Path(sys.executable).with_name("mcpchat"))
 CLIENT = {"client_id": "the-client-id", "client_secret": "GOCSPX-the-client-secret-1234567"}
 
 
-def certificates(folder: Path) -> dict[str, Path]:
+def issue_certificates(folder: Path) -> dict[str, Path]:
     """A certificate for 127.0.0.1, and whom to trust for it."""
     authority = trustme.CA()
     leaf = authority.issue_cert("127.0.0.1")
@@ -38,7 +40,7 @@ def certificates(folder: Path) -> dict[str, Path]:
     return paths
 
 
-class Authorization:
+class AuthorizationServer:
     """A running authorization server."""
 
     def __init__(self, process: "subprocess.Popen[str]", port: int, scheme: str, ca: Path | None) -> None:
@@ -48,18 +50,18 @@ class Authorization:
 
     def journal(self) -> list[dict[str, Any]]:
         """What happened there so far."""
-        found: list[dict[str, Any]] = httpx2.get(f"{self.url}/_control", verify=self._verify).json()["journal"]
-        return found
+        entries: list[dict[str, Any]] = httpx2.get(f"{self.url}/_control", verify=self._verify).json()["journal"]
+        return entries
 
     def grants(self) -> list[str]:
         """The kinds of token requests so far."""
         return [entry["grant"] for entry in self.journal() if entry.get("grant")]
 
-    def lifetime(self, seconds: int) -> None:
+    def set_lifetime(self, seconds: int) -> None:
         """How long tokens last from now on."""
         httpx2.post(f"{self.url}/_control", json={"lifetime": seconds}, verify=self._verify)
 
-    def plan(self, **faults: Any) -> None:
+    def plan_faults(self, **faults: Any) -> None:
         """What goes wrong next, by path without its slash."""
         httpx2.post(
             f"{self.url}/_control", json={f"/{path}": fault for path, fault in faults.items()}, verify=self._verify
@@ -67,12 +69,12 @@ class Authorization:
 
 
 @contextlib.contextmanager
-def authorization(mode: str, *, ca: Path | None = None, **options: Any) -> Iterator[Authorization]:
-    command = [str(NODE), str(SERVERS / "authorization.mjs"), str(NPM.parent), mode, json.dumps(options)]
+def authorization_server(mode: str, *, ca: Path | None = None, **options: Any) -> Iterator[AuthorizationServer]:
+    command = [str(NODE), str(SERVERS / "authorization.mjs"), str(NODE_MODULES.parent), mode, json.dumps(options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield Authorization(process, int(process.stdout.readline()), "https" if mode == "google" else "http", ca)
+        yield AuthorizationServer(process, int(process.stdout.readline()), "https" if mode == "google" else "http", ca)
     finally:
         process.terminate()
         process.wait(10)
@@ -137,22 +139,22 @@ class SecretService:
         if password:
             keyring.stdin.write(password.encode())
         keyring.stdin.close()
-        self._wait()
+        self._wait_until_ready()
 
-    def _wait(self) -> None:
+    def _wait_until_ready(self) -> None:
         for _ in range(100):
-            found = subprocess.run(
+            reply = subprocess.run(
                 ["dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus",
                  "org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.secrets"],
                 env={**os.environ, **self.environ}, capture_output=True, text=True, check=False,
             )  # fmt: skip
-            if "boolean true" in found.stdout:
+            if "boolean true" in reply.stdout:
                 return
         raise AssertionError("the Secret Service did not start")
 
     def restart_locked(self) -> None:
         """What was kept is still there, and locked: nobody types the password."""
-        self._end(self._processes.pop())
+        self._terminate(self._processes.pop())
         self._start_keyring(None)
 
     def hang(self) -> None:
@@ -161,10 +163,10 @@ class SecretService:
 
     def stop(self) -> None:
         for process in reversed(self._processes):
-            self._end(process)
+            self._terminate(process)
 
     @staticmethod
-    def _end(process: "subprocess.Popen[bytes]") -> None:
+    def _terminate(process: "subprocess.Popen[bytes]") -> None:
         process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(10)
@@ -172,7 +174,7 @@ class SecretService:
             process.stdout.close()
 
 
-class Desk:
+class SignInUser:
     """A user with a home, a config, a browser with a script, and the installed command."""
 
     def __init__(self, folder: Path, **environ: str) -> None:
@@ -180,9 +182,9 @@ class Desk:
         self.home = folder / "home"
         self.home.mkdir()
         self.config = folder / "config.toml"
-        self.plan = folder / "plan.json"
+        self.plan_file = folder / "plan.json"
         self.output = ""  # of all commands, for a search
-        browser = f"{sys.executable} {Path(__file__).with_name('headless_browser.py')} {self.plan} %s"
+        browser = f"{sys.executable} {Path(__file__).with_name('headless_browser.py')} {self.plan_file} %s"
         self.environ = {
             **os.environ,
             "HOME": str(self.home),
@@ -192,25 +194,25 @@ class Desk:
             "XDG_RUNTIME_DIR": "/nowhere",
             **environ,
         }
-        self.browse()
+        self.plan_browser()
 
-    def browse(self, **plan: Any) -> None:
+    def plan_browser(self, **plan: Any) -> None:
         """What the person will do in the browser."""
-        self.plan.write_text(json.dumps(plan))
-        self.plan.with_suffix(".seen").unlink(missing_ok=True)
+        self.plan_file.write_text(json.dumps(plan))
+        self.plan_file.with_suffix(".seen").unlink(missing_ok=True)
 
-    def seen(self) -> list[dict[str, Any]]:
+    def browser_visits(self) -> list[dict[str, Any]]:
         """What the browser saw, once it is at its end."""
         for _ in range(200):
             with contextlib.suppress(FileNotFoundError, ValueError):
-                found: list[dict[str, Any]] = json.loads(self.plan.with_suffix(".seen").read_text())
-                return found
+                visits: list[dict[str, Any]] = json.loads(self.plan_file.with_suffix(".seen").read_text())
+                return visits
             time.sleep(0.05)
         raise AssertionError("the browser saw nothing")
 
-    def start(self, *words: str, **environ: str) -> "subprocess.Popen[str]":
+    def start(self, *args: str, **environ: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [MCPCHAT, *words],
+            [MCPCHAT, *args],
             env={**self.environ, **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -218,24 +220,24 @@ class Desk:
             text=True,
         )
 
-    def run(self, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-        process = self.start(*words, **environ)
+    def run(self, *args: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*args, **environ)
         out, err = process.communicate(timeout=50)
         self.output += out + err
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
+        return subprocess.CompletedProcess(args, process.returncode, out, err)
 
-    def ok(self, *words: str, **environ: str) -> str:
+    def run_ok(self, *args: str, **environ: str) -> str:
         """Run it, see that it went well, and give both its outputs."""
-        done = self.run(*words, **environ)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        result = self.run(*args, **environ)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
 
-    def states(self, *more: str) -> list[dict[str, Any]]:
+    def auth_status(self, *args: str) -> list[dict[str, Any]]:
         """What auth status says."""
-        found: list[dict[str, Any]] = json.loads(self.run("auth", "status", "-o", "json", *more).stdout)
-        return found
+        statuses: list[dict[str, Any]] = json.loads(self.run("auth", "status", "-o", "json", *args).stdout)
+        return statuses
 
-    def files(self) -> Iterator[tuple[Path, bytes]]:
+    def home_files(self) -> Iterator[tuple[Path, bytes]]:
         """All files of the home and their contents."""
         for path in self.home.rglob("*"):
             if path.is_file():

@@ -20,7 +20,7 @@ from rich.text import Text
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 )
-_PATIENCE = 5.0  # seconds, for a program to end
+_EXIT_TIMEOUT = 5.0  # seconds, for a program to end
 
 
 class Terminal:
@@ -58,7 +58,7 @@ class Terminal:
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
             self.process.terminate()  # what it covered is written down, which a killed process cannot do
-            end = time.monotonic() + _PATIENCE
+            end = time.monotonic() + _EXIT_TIMEOUT
             while self.process.poll() is None and time.monotonic() < end:
                 self.read(0.05)
             self.process.kill()
@@ -68,8 +68,8 @@ class Terminal:
     @property
     def text(self) -> str:
         """The screen, and what has scrolled off it, without trailing blanks."""
-        past = ["".join(line[x].data for x in range(self._screen.columns)) for line in self._screen.history.top]
-        return "\n".join(line.rstrip() for line in (*past, *self._screen.display)).rstrip()
+        history = ["".join(line[x].data for x in range(self._screen.columns)) for line in self._screen.history.top]
+        return "\n".join(line.rstrip() for line in (*history, *self._screen.display)).rstrip()
 
     def rows(self) -> list[Text]:
         """The screen as rich's texts, with its colours; the rows that nothing is on at its end left out."""
@@ -105,8 +105,8 @@ class Terminal:
     def read(self, seconds: float) -> None:
         """Take in what arrives within this time."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            ready, _, _ = select.select([self._fd], [], [], min(left, 0.05))
+        while (remaining := end - time.monotonic()) > 0:
+            ready, _, _ = select.select([self._fd], [], [], min(remaining, 0.05))
             if ready:
                 try:
                     data = os.read(self._fd, 65536)
@@ -117,11 +117,11 @@ class Terminal:
                 self.raw += data
                 self._stream.feed(data)
 
-    def wait_for(self, wanted: str, *, count: int = 1, seconds: float = 20) -> str:
+    def wait_for(self, expected: str, *, count: int = 1, seconds: float = 20) -> str:
         """Read until the text shows (this many times); returns the screen. Fails with the screen as its message."""
         end = time.monotonic() + seconds
-        while self.text.count(wanted) < count:
-            assert time.monotonic() < end, f"{wanted!r} did not show. The screen:\n{self.text}"
+        while self.text.count(expected) < count:
+            assert time.monotonic() < end, f"{expected!r} did not show. The screen:\n{self.text}"
             self.read(0.05)
         return self.text
 

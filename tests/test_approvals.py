@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcpchat.core.policy import Policy, Verdict, rules
+from mcpchat.core.policy import Policy, PolicyResult, parse_rules
 from mcpchat.core.tools import Annotations, ToolSpec
 
 
@@ -11,25 +11,31 @@ def spec(label: str, *, trusted: bool = False, **hints: bool) -> ToolSpec:
     return ToolSpec(server=server, name=name, schema={}, annotations=Annotations(**hints), trusted=trusted)
 
 
-ALL = Policy(rules=(*rules("allow", ["*"]), *rules("ask", ["mail.*"]), *rules("deny", ["mail.delete"], "--deny")))
+ALL = Policy(
+    rules=(
+        *parse_rules("allow", ["*"]),
+        *parse_rules("ask", ["mail.*"]),
+        *parse_rules("deny", ["mail.delete"], "--deny"),
+    )
+)
 
 
 @pytest.mark.parametrize(
     ("label", "verdict"),
     [
-        ("files.read", Verdict(action="allow", rule="config: allow *", lasting="session")),
-        ("mail.send", Verdict(action="ask", rule="config: ask mail.*", lasting="session")),
-        ("mail.delete", Verdict(action="deny", rule="--deny: deny mail.delete", lasting="session")),
+        ("files.read", PolicyResult(action="allow", rule="config: allow *", max_scope="session")),
+        ("mail.send", PolicyResult(action="ask", rule="config: ask mail.*", max_scope="session")),
+        ("mail.delete", PolicyResult(action="deny", rule="--deny: deny mail.delete", max_scope="session")),
     ],
 )
-def test_the_strictest_matching_rule_wins(label: str, verdict: Verdict) -> None:
-    assert ALL.verdict(spec(label), {}) == verdict
+def test_the_strictest_matching_rule_wins(label: str, verdict: PolicyResult) -> None:
+    assert ALL.evaluate(spec(label), {}) == verdict
 
 
 def test_a_grant_answers_a_question_and_never_a_deny() -> None:
-    granted = ALL.granting("*", source="--yes")
-    assert granted.verdict(spec("mail.send"), {}) == Verdict(action="allow", rule="--yes")
-    assert granted.verdict(spec("mail.delete"), {}).action == "deny"
+    granted = ALL.with_overrides("*", source="--yes")
+    assert granted.evaluate(spec("mail.send"), {}) == PolicyResult(action="allow", rule="--yes")
+    assert granted.evaluate(spec("mail.delete"), {}).action == "deny"
 
 
 @pytest.mark.parametrize(
@@ -43,10 +49,10 @@ def test_a_grant_answers_a_question_and_never_a_deny() -> None:
     ],
 )
 def test_without_a_rule_only_a_trusted_servers_reading_runs_unasked(tool: ToolSpec, action: str) -> None:
-    assert Policy().verdict(tool, {}).action == action
+    assert Policy().evaluate(tool, {}).action == action
 
 
 def test_the_default_decides_where_nothing_matches() -> None:
-    assert Policy(default="allow").verdict(spec("a.b"), {}).action == "allow"
-    assert Policy(default="allow").verdict(spec("a.b", destructive=True), {}).action == "ask"
-    assert Policy(default="deny").verdict(spec("a.b", read_only=True, trusted=True), {}).action == "deny"
+    assert Policy(default="allow").evaluate(spec("a.b"), {}).action == "allow"
+    assert Policy(default="allow").evaluate(spec("a.b", destructive=True), {}).action == "ask"
+    assert Policy(default="deny").evaluate(spec("a.b", read_only=True, trusted=True), {}).action == "deny"

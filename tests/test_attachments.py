@@ -23,12 +23,12 @@ PNG = b"\x89PNG\r\n\x1a\n...."
 )
 def test_images_and_pdfs_are_known_by_their_first_bytes(tmp_path: Path, content: bytes, part: Image | File) -> None:
     (tmp_path / "it.txt").write_bytes(content)
-    assert attachments.read(str(tmp_path / "it.txt")) == (Text(text="\n\n[it.txt]\n"), part)
+    assert attachments.read_attachment(str(tmp_path / "it.txt")) == (Text(text="\n\n[it.txt]\n"), part)
 
 
 def test_a_text_goes_under_its_name_without_its_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes("\ufeffhällo\n".encode())
-    assert attachments.read(str(tmp_path / "a.png")) == (Text(text="\n\n[a.png]\nhällo\n"),)
+    assert attachments.read_attachment(str(tmp_path / "a.png")) == (Text(text="\n\n[a.png]\nhällo\n"),)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_a_text_goes_under_its_name_without_its_byte_order_mark(tmp_path: Path) 
         (b"\x00\x01\x02", "neither text"),
         (b"\xfe\xed", "neither text"),
         (b"", "it is empty"),
-        (b"x" * (attachments.MOST_TEXT + 1), "a text of more than 2,000,000 bytes"),
-        (PNG + b"x" * attachments.MOST_BINARY, "more than 20,000,000 bytes"),
+        (b"x" * (attachments.MAX_TEXT_BYTES + 1), "a text of more than 2,000,000 bytes"),
+        (PNG + b"x" * attachments.MAX_BINARY_BYTES, "more than 20,000,000 bytes"),
         (None, "No such file"),
     ],
 )
@@ -46,11 +46,11 @@ def test_what_cannot_go_along_is_told(tmp_path: Path, content: bytes | None, tol
     if content is not None:
         (tmp_path / "it").write_bytes(content)
     with pytest.raises(UsageError, match=told):
-        attachments.read(str(tmp_path / "it"))
+        attachments.read_attachment(str(tmp_path / "it"))
 
 
 def test_a_folder_is_no_attachment_and_an_endless_file_is_bounded(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="directory"):
-        attachments.read(str(tmp_path))
+        attachments.read_attachment(str(tmp_path))
     with pytest.raises(UsageError, match="more than"):
-        attachments.read("/dev/zero")
+        attachments.read_attachment("/dev/zero")

@@ -16,32 +16,36 @@ import pytest
 
 from mcpchat.batch import types
 from mcpchat.errors import UsageError
-from tests.batch_double import BatchDouble
+from tests.fake_batch_api import FakeBatchApi
 
-ODD = str(Path(__file__).with_name("servers") / "odd.py")
+ODD = str(Path(__file__).with_name("servers") / "quirky.py")
 VALID = jsonschema.Draft202012Validator(types.result_schema())
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def double() -> Iterator[BatchDouble]:
-    with BatchDouble() as double:
-        yield double
+def fake_batch_api() -> Iterator[FakeBatchApi]:
+    with FakeBatchApi() as fake_batch_api:
+        yield fake_batch_api
 
 
 @pytest.fixture
-def environ(double: BatchDouble, tmp_path: Path) -> dict[str, str]:
+def environ(fake_batch_api: FakeBatchApi, tmp_path: Path) -> dict[str, str]:
     """Without a server, so that a process takes no longer than it must."""
     (tmp_path / "c.toml").write_text("[servers.calculator]\nbuiltin = 'calculator'\nenabled = false\n")
-    named = {"OPENAI_BASE_URL": double.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
+    named = {
+        "OPENAI_BASE_URL": fake_batch_api.base_url,
+        "MCPCHAT_MODEL": "m",
+        "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
+    }
     return {**os.environ, **named}
 
 
 @pytest.fixture
-def run(installed: str, environ: dict[str, str], tmp_path: Path) -> Run:
+def run(mcpchat_command: str, environ: dict[str, str], tmp_path: Path) -> Run:
     def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [installed, "batch", *words],
+            [mcpchat_command, "batch", *words],
             input=stdin,
             capture_output=True,
             text=True,
@@ -68,9 +72,11 @@ def rows(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_each_request_has_one_result_and_failures_stop_nothing(run: Run, double: BatchDouble, tmp_path: Path) -> None:
-    double.broken = {"say 3"}
-    double.status = 400
+def test_each_request_has_one_result_and_failures_stop_nothing(
+    run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path
+) -> None:
+    fake_batch_api.failing = {"say 3"}
+    fake_batch_api.status = 400
     lines = requests(tmp_path, 4).read_text() + 'nope\n\n"a string"\n{"id":"r1","prompt":"again"}\n{"prompt":""}\n'
     done = run("-", stdin=lines)
     found = {row["id"]: row for row in rows(done.stdout)}
@@ -85,13 +91,15 @@ def test_each_request_has_one_result_and_failures_stop_nothing(run: Run, double:
     assert "4 done, 4 failed (usage 3, bad_request 1)" in done.stderr
 
 
-def test_messages_schema_agent_and_model_are_the_requests_own(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_messages_schema_agent_and_model_are_the_requests_own(
+    run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path
+) -> None:
     (tmp_path / "c.toml").write_text(
         "[servers.calculator]\nbuiltin = 'calculator'\nenabled = false\n[agents.brief]\ninstructions = 'Be brief.'\n"
     )
     (tmp_path / "note.txt").write_text("a note")
     heard: list[dict[str, Any]] = []
-    double.answer = lambda body: heard.append(body) or '{"n": 1}'  # type: ignore[method-assign,func-returns-value]
+    fake_batch_api.answer_text = lambda body: heard.append(body) or '{"n": 1}'  # type: ignore[method-assign,func-returns-value]
     said = [{"role": "system", "content": "S"}, {"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     lines = [
@@ -124,36 +132,36 @@ def test_messages_schema_agent_and_model_are_the_requests_own(run: Run, double: 
 
 
 @pytest.mark.unmeasured
-def test_so_many_at_a_time_and_no_more(run: Run, double: BatchDouble, tmp_path: Path) -> None:
-    double.pause = 0.02
+def test_so_many_at_a_time_and_no_more(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
+    fake_batch_api.pause = 0.02
     done = run(str(requests(tmp_path, 60)), "-j", "5")
     assert (done.returncode, len(rows(done.stdout))) == (0, 60)
-    assert 1 < double.most_at_once <= 5
+    assert 1 < fake_batch_api.max_active <= 5
 
 
-def test_what_fails_in_passing_is_tried_again(run: Run, double: BatchDouble, tmp_path: Path) -> None:
-    double.stumble = 2
+def test_what_fails_in_passing_is_tried_again(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
+    fake_batch_api.fail_first = 2
     done = run(str(requests(tmp_path, 3)), "--ordered")
     assert [row["answer"] for row in rows(done.stdout)] == [f"You said: say {n}" for n in (1, 2, 3)]
-    assert set(double.begun.values()) == {3}
+    assert set(fake_batch_api.request_counts.values()) == {3}
 
 
 @pytest.mark.unmeasured
-def test_what_would_fail_for_all_stops_it(run: Run, double: BatchDouble, tmp_path: Path) -> None:
-    double.broken = {f"say {n}" for n in range(100)}
-    double.status = 401
+def test_what_would_fail_for_all_stops_it(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
+    fake_batch_api.failing = {f"say {n}" for n in range(100)}
+    fake_batch_api.status = 401
     done = run(str(requests(tmp_path, 50)), "-f", "out.jsonl")
     assert done.returncode == 8
     assert (tmp_path / "out.jsonl").read_text() == ""
-    assert sum(double.begun.values()) <= 10
+    assert sum(fake_batch_api.request_counts.values()) <= 10
     assert "--resume goes on" in done.stderr
-    double.broken = set()
+    fake_batch_api.failing = set()
     assert run(str(requests(tmp_path, 50)), "-f", "out.jsonl", "--resume").returncode == 0
     assert len(rows((tmp_path / "out.jsonl").read_text())) == 50
 
 
 @pytest.mark.unmeasured
-def test_a_budget_is_the_whole_runs_and_another_goes_on(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_a_budget_is_the_whole_runs_and_another_goes_on(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     source = str(requests(tmp_path, 20))
     done = run(source, "-f", "out.jsonl", "-j", "1", "--max-tokens", "60")
     assert done.returncode == 7
@@ -162,14 +170,14 @@ def test_a_budget_is_the_whole_runs_and_another_goes_on(run: Run, double: BatchD
     assert "error" not in str(first)
     assert run(source, "-f", "out.jsonl", "--resume").returncode == 0
     assert len(rows((tmp_path / "out.jsonl").read_text())) == 20
-    assert set(double.told.values()) == {1}
+    assert set(fake_batch_api.answer_counts.values()) == {1}
 
 
-def test_failures_run_again_when_that_is_asked_for(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_failures_run_again_when_that_is_asked_for(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     source = str(requests(tmp_path, 6))
-    double.broken, double.status = {"say 2", "say 5"}, 400
+    fake_batch_api.failing, fake_batch_api.status = {"say 2", "say 5"}, 400
     assert run(source, "-f", "out.jsonl").returncode == 1
-    double.broken = set()
+    fake_batch_api.failing = set()
     assert run(source, "-f", "out.jsonl").returncode == 2  # it is there already
     assert run(source, "-f", "out.jsonl", "--resume").returncode == 0
     assert sum("error" in row for row in rows((tmp_path / "out.jsonl").read_text())) == 2
@@ -178,12 +186,12 @@ def test_failures_run_again_when_that_is_asked_for(run: Run, double: BatchDouble
     found = rows((tmp_path / "out.jsonl").read_text())
     assert sorted(row["id"] for row in found) == [f"r{n}" for n in range(1, 7)]
     assert not any("error" in row for row in found)
-    assert set(double.told.values()) == {1}
+    assert set(fake_batch_api.answer_counts.values()) == {1}
     assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.unmeasured
-def test_shards_are_disjoint_and_together_all(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_shards_are_disjoint_and_together_all(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     source = str(requests(tmp_path, 10))
     parts = [{row["id"] for row in rows(run(source, "--shard", f"{k}/3").stdout)} for k in (1, 2, 3)]
     assert [len(part) for part in parts] == [4, 3, 3]
@@ -194,21 +202,23 @@ def test_shards_are_disjoint_and_together_all(run: Run, double: BatchDouble, tmp
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("ordered", [False, True])
 def test_after_kill_9_nothing_that_has_a_result_runs_again(
-    installed: str, environ: dict[str, str], double: BatchDouble, tmp_path: Path, ordered: bool
+    mcpchat_command: str, environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path, ordered: bool
 ) -> None:
     source, out = requests(tmp_path, 150), tmp_path / "out.jsonl"
-    words = [installed, "batch", str(source), "-f", str(out), "--resume", "-j", "6", *["--ordered"] * ordered]
+    words = [mcpchat_command, "batch", str(source), "-f", str(out), "--resume", "-j", "6", *["--ordered"] * ordered]
     known: dict[str, int] = {}
     chance = random.Random(1)
     for _ in range(3):
         process = subprocess.Popen(words, env=environ, stderr=subprocess.DEVNULL)
-        before = sum(double.told.values())
-        while process.poll() is None and sum(double.told.values()) < before + 15 + chance.randrange(15):
+        before = sum(fake_batch_api.answer_counts.values())
+        while process.poll() is None and sum(fake_batch_api.answer_counts.values()) < before + 15 + chance.randrange(
+            15
+        ):
             time.sleep(0.01)
         process.kill()
         process.wait()
         time.sleep(0.2)  # for what the server was still answering
-        told = dict(double.told)
+        told = dict(fake_batch_api.answer_counts)
         written = [file.read_bytes() for file in (out, Path(f"{out}.part")) if file.exists()]
         whole = [line for data in written for line in data.split(b"\n")[:-1]]
         for name, count in known.items():
@@ -219,13 +229,13 @@ def test_after_kill_9_nothing_that_has_a_result_runs_again(
     found = rows(out.read_text())
     assert sorted(row["id"] for row in found) == sorted(f"r{n}" for n in range(1, 151))
     assert not ordered or [row["line"] for row in found] == list(range(1, 151))
-    assert {name: double.told[name] for name in known} == known
-    assert sum(double.told.values()) <= 150 + 3 * 6  # what ran when it was killed
+    assert {name: fake_batch_api.answer_counts[name] for name in known} == known
+    assert sum(fake_batch_api.answer_counts.values()) <= 150 + 3 * 6  # what ran when it was killed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.toml", "in.jsonl", "out.jsonl"]
 
 
 def test_a_line_that_a_crash_cut_is_cut_off_and_a_file_of_something_else_left_alone(
-    run: Run, double: BatchDouble, tmp_path: Path
+    run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path
 ) -> None:
     source, out = str(requests(tmp_path, 3)), tmp_path / "out.jsonl"
     assert run(source, "-f", "out.jsonl").returncode == 0
@@ -239,7 +249,7 @@ def test_a_line_that_a_crash_cut_is_cut_off_and_a_file_of_something_else_left_al
     assert run(source, "-f", "in.jsonl", "--resume").returncode == 2
 
 
-def test_a_line_of_something_else_is_no_line_cut_short(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_a_line_of_something_else_is_no_line_cut_short(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     source, notes = str(requests(tmp_path, 2)), tmp_path / "notes.json"
     for text in ('{"precious": 1}\n', '{"precious": 1}'):
         notes.write_text(text)
@@ -248,7 +258,7 @@ def test_a_line_of_something_else_is_no_line_cut_short(run: Run, double: BatchDo
         assert notes.read_text() == text
 
 
-def test_one_lines_own_model_is_that_lines_own_trouble(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_one_lines_own_model_is_that_lines_own_trouble(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     other = '[model.other]\nname = "x"\nbase_url = "http://127.0.0.1:9/v1"\n[model.far]\napi_key = "env:NOT_THERE"\n'
     (tmp_path / "c.toml").write_text((tmp_path / "c.toml").read_text() + other)
     lines = [{"prompt": "1", "model": "far"}, {"prompt": "2", "model": "other"}, {"prompt": "3", "model": "plain"}]
@@ -258,7 +268,7 @@ def test_one_lines_own_model_is_that_lines_own_trouble(run: Run, double: BatchDo
     assert classes == ["config", "network", "", "", "usage"]  # "plain" went where the run's own model is
 
 
-def test_ids_and_line_numbers_are_told_apart(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_ids_and_line_numbers_are_told_apart(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text(
         '\ufeff{"id":"3","prompt":"a"}\nnonsense\n{"prompt":"b"}\n{"id":"named","prompt":1}\n{"id":4,"prompt":"c"}\n'
@@ -270,10 +280,12 @@ def test_ids_and_line_numbers_are_told_apart(run: Run, double: BatchDouble, tmp_
             for row in rows((tmp_path / "out.jsonl").read_text())
         )
         assert found == [(1, "3", None), (2, "2", "usage"), (3, "3", None), (4, "named", "usage"), (5, "4", None)]
-    assert set(double.told.values()) == {1}
+    assert set(fake_batch_api.answer_counts.values()) == {1}
 
 
-def test_results_go_to_a_pipe_of_ones_own(run: Run, double: BatchDouble, tmp_path: Path, installed: str) -> None:
+def test_results_go_to_a_pipe_of_ones_own(
+    run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path, mcpchat_command: str
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE, text=True)
     assert run(str(requests(tmp_path, 3)), "-f", "pipe").returncode == 0
@@ -282,56 +294,62 @@ def test_results_go_to_a_pipe_of_ones_own(run: Run, double: BatchDouble, tmp_pat
     assert len(rows(run(str(requests(tmp_path, 3)), "-f", "-").stdout)) == 3
 
 
-def test_a_budget_that_is_met_after_a_call_leaves_a_result(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_a_budget_that_is_met_after_a_call_leaves_a_result(
+    run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path
+) -> None:
     (tmp_path / "c.toml").write_text("[servers.calculator]\nbuiltin = 'calculator'\n")
-    double.calls = {"say 1": ("calculator__calculate", '{"expression": "1+1"}')}
+    fake_batch_api.calls = {"say 1": ("calculator__calculate", '{"expression": "1+1"}')}
     done = run(str(requests(tmp_path, 3)), "-f", "out.jsonl", "-j", "1", "--max-tokens", "5")
     (row,) = rows((tmp_path / "out.jsonl").read_text())
     assert (done.returncode, row["error"]["class"], len(row["tools"])) == (7, "limit", 1)
-    double.calls = {}
+    fake_batch_api.calls = {}
     assert run(str(requests(tmp_path, 3)), "-f", "out.jsonl", "--resume").returncode == 0
-    assert double.told["say 1"] == 1  # it is not called again
+    assert fake_batch_api.answer_counts["say 1"] == 1  # it is not called again
 
 
 def test_ctrl_c_lets_what_runs_come_to_its_end(
-    installed: str, environ: dict[str, str], double: BatchDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path
 ) -> None:
-    double.hold.clear()
-    words = [installed, "batch", str(requests(tmp_path, 50)), "-f", str(tmp_path / "out.jsonl"), "-j", "4"]
+    fake_batch_api.may_answer.clear()
+    words = [mcpchat_command, "batch", str(requests(tmp_path, 50)), "-f", str(tmp_path / "out.jsonl"), "-j", "4"]
     process = subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True)
-    while sum(double.begun.values()) < 4:
+    while sum(fake_batch_api.request_counts.values()) < 4:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert "4 come to their end" in process.stderr.readline()
-    double.hold.set()
+    fake_batch_api.may_answer.set()
     process.communicate(timeout=30)
     assert process.returncode == 130
-    assert len(rows((tmp_path / "out.jsonl").read_text())) == sum(double.told.values()) == 4
+    assert len(rows((tmp_path / "out.jsonl").read_text())) == sum(fake_batch_api.answer_counts.values()) == 4
 
 
 @pytest.mark.unmeasured
-def test_one_file_has_one_writer(installed: str, environ: dict[str, str], double: BatchDouble, tmp_path: Path) -> None:
-    double.hold.clear()
-    words = [installed, "batch", str(requests(tmp_path, 3)), "-f", str(tmp_path / "out.jsonl"), "--resume"]
+def test_one_file_has_one_writer(
+    mcpchat_command: str, environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path
+) -> None:
+    fake_batch_api.may_answer.clear()
+    words = [mcpchat_command, "batch", str(requests(tmp_path, 3)), "-f", str(tmp_path / "out.jsonl"), "--resume"]
     first = subprocess.Popen(words, env=environ, stderr=subprocess.DEVNULL)
-    while not double.begun:
+    while not fake_batch_api.request_counts:
         time.sleep(0.01)
     second = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30)
     assert (second.returncode, "another batch" in second.stderr) == (2, True)
-    double.hold.set()
+    fake_batch_api.may_answer.set()
     assert first.wait(30) == 0
 
 
 @pytest.mark.unmeasured
-def test_all_requests_share_one_start_of_a_server(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_all_requests_share_one_start_of_a_server(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     shell = f"echo x >> {starts}; exec {sys.executable} {ODD}"
     (tmp_path / "c.toml").write_text(
         f'[servers.box]\ncommand = "sh"\nargs = ["-c", "{shell}"]\n[agents.a]\n[agents.b]\nservers = ["box"]\n'
     )
     heard: list[list[str]] = []
-    double.answer = lambda body: heard.append([t["function"]["name"] for t in body.get("tools", [])]) or "x"  # type: ignore[method-assign,func-returns-value]
+    fake_batch_api.answer_text = lambda body: (
+        heard.append([t["function"]["name"] for t in body.get("tools", [])]) or "x"
+    )  # type: ignore[method-assign,func-returns-value]
     lines = [json.dumps({"prompt": f"p{n}", "agent": "ab"[n % 2]}) for n in range(12)]
     assert run("-", stdin="\n".join(lines)).returncode == 0
     assert starts.read_text() == "x\n"
@@ -343,8 +361,8 @@ def test_all_requests_share_one_start_of_a_server(run: Run, double: BatchDouble,
 
 
 @pytest.mark.unmeasured
-def test_a_reader_that_leaves_ends_it_quietly(installed: str, environ: dict[str, str], tmp_path: Path) -> None:
-    line = f"{installed} batch {requests(tmp_path, 200)} | head -2"
+def test_a_reader_that_leaves_ends_it_quietly(mcpchat_command: str, environ: dict[str, str], tmp_path: Path) -> None:
+    line = f"{mcpchat_command} batch {requests(tmp_path, 200)} | head -2"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], env=environ, capture_output=True, text=True, timeout=50
     )
@@ -354,11 +372,11 @@ def test_a_reader_that_leaves_ends_it_quietly(installed: str, environ: dict[str,
 @pytest.mark.timeout(240)
 @pytest.mark.unmeasured
 def test_ten_thousand_lines_in_flat_memory(
-    installed: str, environ: dict[str, str], double: BatchDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path
 ) -> None:
-    double.stumble = 0
-    double.broken = {f"say {n}" for n in range(250, 10_000, 250)}
-    double.status = 400
+    fake_batch_api.fail_first = 0
+    fake_batch_api.failing = {f"say {n}" for n in range(250, 10_000, 250)}
+    fake_batch_api.status = 400
     peak = {}
     for count in (500, 10_000):
         out = tmp_path / f"{count}.jsonl"
@@ -366,13 +384,23 @@ def test_ten_thousand_lines_in_flat_memory(
             "import resource, subprocess, sys; subprocess.run(sys.argv[1:]);"
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         )
-        words = [installed, "batch", str(requests(tmp_path, count)), "-f", str(out), "-j", "16", "--ordered", "-q"]
+        words = [
+            mcpchat_command,
+            "batch",
+            str(requests(tmp_path, count)),
+            "-f",
+            str(out),
+            "-j",
+            "16",
+            "--ordered",
+            "-q",
+        ]
         done = subprocess.run([sys.executable, "-c", program, *words], env=environ, capture_output=True, text=True)
         peak[count] = int(done.stdout)
         found = rows(out.read_text())
         assert [row["line"] for row in found] == list(range(1, count + 1))
         assert sum("error" in row for row in found) == len(
-            [n for n in range(1, count + 1) if f"say {n}" in double.broken]
+            [n for n in range(1, count + 1) if f"say {n}" in fake_batch_api.failing]
         )
     assert peak[10_000] < peak[500] + 25_000, peak  # kB
 
@@ -380,10 +408,10 @@ def test_ten_thousand_lines_in_flat_memory(
 # --- the provider's own batches ---------------------------------------------------------------------------------
 
 
-def test_the_provider_runs_it(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_the_provider_runs_it(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     source = requests(tmp_path, 5)
     source.write_text(source.read_text() + "nope\n" + '{"prompt":"last","model":"other"}\n')
-    double.broken = {"say 2"}
+    fake_batch_api.failing = {"say 2"}
     words = [str(source), "-f", "out.jsonl", "--no-tools", "--poll", "0.05"]
     done = run(*words, "--provider-batch", "run")
     found = {row["id"]: row for row in rows((tmp_path / "out.jsonl").read_text())}
@@ -392,15 +420,15 @@ def test_the_provider_runs_it(run: Run, double: BatchDouble, tmp_path: Path) -> 
     assert {name for name, row in found.items() if "error" in row} == {"r2", "6"}
     assert "too late" in found["r2"]["error"]["message"]
     assert (found["7"]["model"], found["7"]["usage"]["output"]) == ("other", 2)
-    assert len(double.batches) == 2  # one for each model
+    assert len(fake_batch_api.batches) == 2  # one for each model
     assert not (tmp_path / "out.jsonl.batch").exists()
 
 
 def test_its_steps_can_be_processes_of_their_own_and_nothing_is_sent_twice(
-    run: Run, double: BatchDouble, tmp_path: Path
+    run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path
 ) -> None:
     words = [str(requests(tmp_path, 3)), "-f", "out.jsonl", "--no-tools", "--poll", "0.05", "--provider-batch"]
-    double.looks_needed = 3
+    fake_batch_api.polls_needed = 3
     assert run(*words, "wait").returncode == 2
     assert run(*words, "submit").returncode == 0
     assert run(*words, "submit").returncode == 2
@@ -410,18 +438,20 @@ def test_its_steps_can_be_processes_of_their_own_and_nothing_is_sent_twice(
     (tmp_path / "out.jsonl.batch").write_text(json.dumps(state))
     assert run(*words, "wait").returncode == 0
     assert run(*words, "fetch").returncode == 0
-    assert len(double.batches) == 1
+    assert len(fake_batch_api.batches) == 1
     assert [row["id"] for row in rows((tmp_path / "out.jsonl").read_text())] == ["r1", "r2", "r3"]
 
 
-def test_answers_find_their_requests_or_nothing_is_forgotten(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_answers_find_their_requests_or_nothing_is_forgotten(
+    run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path
+) -> None:
     source = requests(tmp_path, 4)
     words = [str(source), "-f", "out.jsonl", "--no-tools", "--poll", "0.05", "--provider-batch"]
     assert run(*words, "submit", "--shard", "1/2").returncode == 0
     text = source.read_text()
     for wrong, shard in ((text, "2/2"), ('{"id":"new","prompt":"p"}\n' + text, "1/2")):
         source.write_text(wrong)
-        double.looks = 9
+        fake_batch_api.polls = 9
         done = run(*words, "fetch", "--shard", shard)
         assert (done.returncode, "belong to no request" in done.stderr) == (2, True)
         assert (tmp_path / "out.jsonl").read_text() == ""
@@ -431,17 +461,17 @@ def test_answers_find_their_requests_or_nothing_is_forgotten(run: Run, double: B
     assert found == [("r1", "You said: say 1"), ("r3", "You said: say 3")]
 
 
-def test_waiting_outlasts_a_server_that_stumbles(run: Run, double: BatchDouble, tmp_path: Path) -> None:
-    double.stumbling_looks = 2
+def test_waiting_outlasts_a_server_that_stumbles(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
+    fake_batch_api.failing_polls = 2
     done = run(str(requests(tmp_path, 1)), "-f", "out.jsonl", "--no-tools", "--poll", "0.05", "--provider-batch", "run")
     assert (done.returncode, done.stderr.count("asking again")) == (0, 2)
 
 
-def test_a_provider_is_given_nothing_that_wants_tools(run: Run, double: BatchDouble, tmp_path: Path) -> None:
+def test_a_provider_is_given_nothing_that_wants_tools(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     done = run(str(requests(tmp_path, 2)), "-f", "out.jsonl", "--provider-batch", "submit")
     assert done.returncode == 2
     assert "--no-tools" in done.stderr
-    assert not double.files
+    assert not fake_batch_api.files
     assert (tmp_path / "out.jsonl").read_text() == ""  # so that the corrected command finds nothing done
     done = run(
         str(requests(tmp_path, 2)), "-f", "out.jsonl", "--no-tools", "--provider-batch", "run", "--max-cost", "1"
@@ -456,4 +486,4 @@ def test_a_provider_is_given_nothing_that_wants_tools(run: Run, double: BatchDou
 @pytest.mark.parametrize("text", ["0/2", "3/2", "x", "1", "1/0", "-1/2", "١/2"])
 def test_a_shard_that_is_none(text: str) -> None:
     with pytest.raises(UsageError):
-        types.read_shard(text)
+        types.parse_shard(text)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.double import ModelDouble, Reply, chunk, text, tool_call
+from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
 from tests.terminal import Terminal
 
-CAPABLE = str(Path(__file__).with_name("servers") / "capable.py")
+CAPABLE = str(Path(__file__).with_name("servers") / "full_featured.py")
 ENTER, ESC, CTRL_C, CTRL_D, UP = "\r", "\x1b", "\x03", "\x04", "\x1b[A"
 PASTE = "\x1b[200~{}\x1b[201~"
 PNG = bytes.fromhex(
@@ -22,17 +22,17 @@ PNG = bytes.fromhex(
 )
 
 
-def slowly(*pieces: str, pause: float = 0.1) -> Reply:
-    return Reply([*(chunk({"content": piece}) for piece in pieces), chunk({}, "stop")], pause=pause)
+def slowly(*pieces: str, pause: float = 0.1) -> CannedResponse:
+    return CannedResponse([*(chunk({"content": piece}) for piece in pieces), chunk({}, "stop")], pause=pause)
 
 
 @pytest.fixture
-def environ(model_double: ModelDouble, tmp_path: Path) -> dict[str, str]:
+def environ(fake_openai: FakeOpenAI, tmp_path: Path) -> dict[str, str]:
     (tmp_path / "c.toml").write_text("[servers.none]\nbuiltin = 'calculator'\nenabled = false\n")
-    return {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
+    return {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
 
 
-def said(double: ModelDouble, request: int = -1) -> list[str]:
+def said(double: FakeOpenAI, request: int = -1) -> list[str]:
     return [message["content"] for message in double.requests[request]["messages"] if message["role"] == "user"]
 
 
@@ -42,10 +42,10 @@ def configured(tmp_path: Path, more: str) -> None:
 
 
 def test_what_is_typed_during_an_answer_waits_its_turn_and_is_shown(
-    installed: str, environ: dict[str, str], model_double: ModelDouble
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    model_double.replies = [slowly(*(f"word{n} " for n in range(25))), text("Two."), text("Three.")]
-    with Terminal([installed], environ=environ) as terminal:
+    fake_openai.replies = [slowly(*(f"word{n} " for n in range(25))), text("Two."), text("Three.")]
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         terminal.wait_for("word3")
@@ -54,21 +54,21 @@ def test_what_is_typed_during_an_answer_waits_its_turn_and_is_shown(
         terminal.send("three")
         screen = terminal.wait_for("> three")
         assert screen.index("word3") < screen.index("next: two") < screen.index("> three") < screen.index("answering")
-        assert len(model_double.requests) == 1
+        assert len(fake_openai.requests) == 1
         terminal.wait_for("Two.")
         assert "next:" not in terminal.text
         terminal.send(ENTER)
         screen = terminal.wait_for("Three.")
-    assert said(model_double) == ["one", "two", "three"]
+    assert said(fake_openai) == ["one", "two", "three"]
     assert re.findall(r"^> (\w+)$", screen, re.MULTILINE)[:3] == ["one", "two", "three"]
     assert re.findall(r"word\d+", screen) == [f"word{n}" for n in range(25)]
 
 
 def test_a_cancelled_answer_gives_back_what_was_sent_after_it(
-    installed: str, environ: dict[str, str], model_double: ModelDouble
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    model_double.replies = [Reply([chunk({"content": "Once"})], hang=True), text("Well.")]
-    with Terminal([installed], environ=environ) as terminal:
+    fake_openai.replies = [CannedResponse([chunk({"content": "Once"})], hang=True), text("Well.")]
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         terminal.wait_for("Once")
@@ -83,14 +83,16 @@ def test_a_cancelled_answer_gives_back_what_was_sent_after_it(
         terminal.wait_for("> two\n  three\n  four")
         terminal.send(ENTER)
         terminal.wait_for("Well.")
-    assert said(model_double) == ["one", "two\nthree\nfour"]
+    assert said(fake_openai) == ["one", "two\nthree\nfour"]
 
 
-def test_a_notice_breaks_no_line_that_is_being_typed(installed: str, environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_notice_breaks_no_line_that_is_being_typed(
+    mcpchat_command: str, environ: dict[str, str], tmp_path: Path
+) -> None:
     go = tmp_path / "go"
     failing = f"import os, time, sys\nwhile not os.path.exists('{go}'): time.sleep(0.05)\nsys.exit('no disk')"
     configured(tmp_path, f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["-c", """{failing}"""]\n')
-    with Terminal([installed], environ=environ) as terminal:
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("1 starting")
         terminal.send("a line that I am")
         terminal.wait_for("> a line that I am")
@@ -104,9 +106,9 @@ def test_a_notice_breaks_no_line_that_is_being_typed(installed: str, environ: di
 
 
 def test_many_lines_are_one_message_however_they_come(
-    installed: str, environ: dict[str, str], model_double: ModelDouble
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    with Terminal([installed], environ=environ) as terminal:
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one\\" + ENTER + "two" + ESC + ENTER + "three\nfour")
         terminal.wait_for("> one\n  two\n  three\n  four")
@@ -114,20 +116,20 @@ def test_many_lines_are_one_message_however_they_come(
         terminal.wait_for("Hello.")
         terminal.send("more" + ENTER)
         terminal.wait_for("Hello.", count=2)
-    assert said(model_double) == ["one\ntwo\nthree\nfour\nfive\nsix", "more"]
+    assert said(fake_openai) == ["one\ntwo\nthree\nfour\nfive\nsix", "more"]
 
 
 def test_the_history_is_searched_and_suggested_in_the_next_session(
-    installed: str, environ: dict[str, str], model_double: ModelDouble
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    with Terminal([installed], environ=environ) as terminal:
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         for number, line in enumerate(("what is in the attic", "and the cellar"), 1):
             terminal.send(line + ENTER)
             terminal.wait_for("Hello.", count=number)
         terminal.send(CTRL_D)
         assert terminal.wait_exit() == 0
-    with Terminal([installed], environ=environ) as terminal:
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("what i")
         terminal.wait_for("> what is in the attic")  # in grey
@@ -139,14 +141,14 @@ def test_the_history_is_searched_and_suggested_in_the_next_session(
         terminal.read(0.3)
         terminal.send(ENTER)
         terminal.wait_for("Hello.", count=2)
-    assert said(model_double) == ["what is in the attic", "and the cellar"]
+    assert said(fake_openai) == ["what is in the attic", "and the cellar"]
 
 
 def test_vi_keys_move_and_change(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     configured(tmp_path, '[chat]\nkeys = "vi"\n')
-    with Terminal([installed], environ=environ) as terminal:
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("bad words" + ESC)
         terminal.read(0.4)
@@ -154,48 +156,48 @@ def test_vi_keys_move_and_change(
         terminal.wait_for("> good words")
         terminal.send(ENTER)
         terminal.wait_for("Hello.")
-    assert said(model_double) == ["good words"]
+    assert said(fake_openai) == ["good words"]
 
 
 def test_the_line_is_edited_in_the_editor(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nprintf " from the editor" >> "$1"\n')
     editor.chmod(0o755)
-    with Terminal([installed], environ=environ | {"EDITOR": str(editor), "VISUAL": ""}) as terminal:
+    with Terminal([mcpchat_command], environ=environ | {"EDITOR": str(editor), "VISUAL": ""}) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("words\x18\x05")
         terminal.wait_for("> words from the editor")
         terminal.send(ENTER)
         terminal.wait_for("Hello.")
-    assert said(model_double) == ["words from the editor"]
+    assert said(fake_openai) == ["words from the editor"]
 
 
 def test_files_are_completed_and_attached_and_pasted_names_are_not(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "notes about it.txt").write_text("buy milk")
     (tmp_path / "secret.txt").write_text("do not tell")
-    with Terminal([installed], environ=environ, cwd=tmp_path, columns=100) as terminal:
+    with Terminal([mcpchat_command], environ=environ, cwd=tmp_path, columns=100) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("what is in @no")
         terminal.wait_for('@"notes about it.txt"  file')
         terminal.send("\t" + ENTER)
         terminal.wait_for("notes about it.txt goes with it")
         terminal.wait_for("Hello.")
-        assert "buy milk" in str(model_double.requests[-1]["messages"][-1]["content"])
+        assert "buy milk" in str(fake_openai.requests[-1]["messages"][-1]["content"])
         terminal.send("sum up: " + PASTE.format("see @secret.txt") + ENTER)
         terminal.wait_for("@secret.txt was pasted in: it is not attached")
         terminal.wait_for("Hello.", count=2)
-        assert "do not tell" not in str(model_double.requests[-1])
+        assert "do not tell" not in str(fake_openai.requests[-1])
         terminal.send("ask @nobody" + ENTER)
         terminal.wait_for("Hello.", count=3)
-    assert said(model_double)[-1] == "ask @nobody"
+    assert said(fake_openai)[-1] == "ask @nobody"
 
 
 def test_a_call_shows_its_progress_its_line_and_all_of_it_on_demand(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     configured(
         tmp_path,
@@ -209,8 +211,8 @@ def test_a_call_shows_its_progress_its_line_and_all_of_it_on_demand(
         }
         for n, count in enumerate((4, 6))
     ]
-    model_double.replies = [Reply([chunk({"tool_calls": both}), chunk({}, "tool_calls")]), text("Counted.")]
-    with Terminal([installed], environ=environ | {"PAGER": "cat"}) as terminal:
+    fake_openai.replies = [CannedResponse([chunk({"tool_calls": both}), chunk({}, "tool_calls")]), text("Counted.")]
+    with Terminal([mcpchat_command], environ=environ | {"PAGER": "cat"}) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("count" + ENTER)
         screen = terminal.wait_for("· 2 of 6 step 2")
@@ -229,11 +231,11 @@ def test_a_call_shows_its_progress_its_line_and_all_of_it_on_demand(
 
 
 def test_reasoning_is_dim_and_folds(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     pieces = [chunk({"reasoning_content": piece}) for piece in ("Let me ", "think.\nThe moon ", "is far away.")]
-    model_double.replies = [Reply([*pieces, chunk({"content": "Far."}), chunk({}, "stop")], pause=0.2)] * 3
-    with Terminal([installed], environ=environ | {"PAGER": "cat"}) as terminal:
+    fake_openai.replies = [CannedResponse([*pieces, chunk({"content": "Far."}), chunk({}, "stop")], pause=0.2)] * 3
+    with Terminal([mcpchat_command], environ=environ | {"PAGER": "cat"}) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         screen = terminal.wait_for("Far.")
@@ -246,7 +248,7 @@ def test_reasoning_is_dim_and_folds(
         terminal.send("/last" + ENTER)
         terminal.wait_for("Let me think", count=2)
     configured(tmp_path, '[chat]\nreasoning = "fold"\n')
-    with Terminal([installed, "ask", "three"], environ=environ) as terminal:
+    with Terminal([mcpchat_command, "ask", "three"], environ=environ) as terminal:
         assert terminal.wait_exit() == 0
         assert "thought for" in terminal.text
         assert "Let me think" not in terminal.text
@@ -254,7 +256,7 @@ def test_reasoning_is_dim_and_folds(
 
 @pytest.mark.parametrize("program", ["iTerm.app", "ghostty", ""])
 def test_a_picture_is_shown_where_the_terminal_can_and_told_of_elsewhere(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path, program: str
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, program: str
 ) -> None:
     server = tmp_path / "painter.py"
     server.write_text(
@@ -266,8 +268,8 @@ def test_a_picture_is_shown_where_the_terminal_can_and_told_of_elsewhere(
         tmp_path,
         f'[servers.art]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n[approvals]\ndefault = "allow"\n',
     )
-    model_double.replies = [tool_call("art__paint", "{}"), text("Painted.")]
-    with Terminal([installed], environ=environ | {"TERM_PROGRAM": program, "TMUX": ""}) as terminal:
+    fake_openai.replies = [tool_call("art__paint", "{}"), text("Painted.")]
+    with Terminal([mcpchat_command], environ=environ | {"TERM_PROGRAM": program, "TMUX": ""}) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("paint" + ENTER)
         screen = terminal.wait_for("Painted.")
@@ -281,11 +283,11 @@ def test_a_picture_is_shown_where_the_terminal_can_and_told_of_elsewhere(
 
 
 def test_the_answer_and_its_code_are_copied_through_the_terminal(
-    installed: str, environ: dict[str, str], model_double: ModelDouble
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    model_double.replies = [text("Do:\n\n```sh\nls -l\n```\n")]
+    fake_openai.replies = [text("Do:\n\n```sh\nls -l\n```\n")]
     nothing = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
-    with Terminal([installed], environ=environ | nothing) as terminal:
+    with Terminal([mcpchat_command], environ=environ | nothing) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("/copy" + ENTER)
         terminal.wait_for("there is no answer yet")
@@ -301,11 +303,11 @@ def test_the_answer_and_its_code_are_copied_through_the_terminal(
 
 @pytest.mark.parametrize(("how", "sign"), [("bell", b"\a"), ("desktop", b"\x1b]9;mcpchat"), ("off", b"")])
 def test_a_long_turn_that_ends_unseen_is_told_of(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path, how: str, sign: bytes
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, how: str, sign: bytes
 ) -> None:
     configured(tmp_path, f'[chat]\nnotify = "{how}"\nnotify_after = 0.3\n')
-    model_double.replies = [slowly("a ", "b ", "c.", pause=0.3), slowly("d ", "e ", "f.", pause=0.3)]
-    with Terminal([installed], environ=environ) as terminal:
+    fake_openai.replies = [slowly("a ", "b ", "c.", pause=0.3), slowly("d ", "e ", "f.", pause=0.3)]
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         terminal.wait_for("a b c.")
@@ -325,16 +327,18 @@ def test_a_long_turn_that_ends_unseen_is_told_of(
 
 
 def test_the_plain_chat_writes_every_line_once_and_says_whose_it_is(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     configured(tmp_path, f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{CAPABLE}"]\n')
-    model_double.replies = [
-        Reply([chunk({"reasoning_content": "Hm.\n"}), chunk({"content": "One **two**\nthree"}), chunk({}, "stop")]),
+    fake_openai.replies = [
+        CannedResponse(
+            [chunk({"reasoning_content": "Hm.\n"}), chunk({"content": "One **two**\nthree"}), chunk({}, "stop")]
+        ),
         tool_call("box__order", "{}"),
         text("Ordered."),
-        Reply([chunk({"content": "Long\nstory"})], hang=True),
+        CannedResponse([chunk({"content": "Long\nstory"})], hang=True),
     ]
-    with Terminal([installed, "--plain"], environ=environ) as terminal:
+    with Terminal([mcpchat_command, "--plain"], environ=environ) as terminal:
         terminal.wait_for("you:")
         terminal.send("hi\\\rthere\r")
         terminal.wait_for("reasoning: Hm.\nmcpchat: One **two**\nthree\nyou:")
@@ -362,11 +366,11 @@ def test_the_plain_chat_writes_every_line_once_and_says_whose_it_is(
         terminal.send(CTRL_D)
         assert terminal.wait_exit() == 0
     assert b"\x1b" not in terminal.raw
-    assert said(model_double, 0) == ["hi\nthere"]
+    assert said(fake_openai, 0) == ["hi\nthere"]
 
 
-def test_a_dumb_terminal_gets_the_plain_chat(installed: str, environ: dict[str, str]) -> None:
-    with Terminal([installed], environ=environ | {"TERM": "dumb"}) as terminal:
+def test_a_dumb_terminal_gets_the_plain_chat(mcpchat_command: str, environ: dict[str, str]) -> None:
+    with Terminal([mcpchat_command], environ=environ | {"TERM": "dumb"}) as terminal:
         terminal.wait_for("you:")
         terminal.send("hi\r")
         terminal.wait_for("mcpchat: Hello.")
@@ -376,11 +380,11 @@ def test_a_dumb_terminal_gets_the_plain_chat(installed: str, environ: dict[str, 
 
 
 def test_without_colour_without_unicode_and_on_forty_columns(
-    installed: str, environ: dict[str, str], model_double: ModelDouble
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    model_double.replies = [text("# Head\n\n- item `x`\n\n> quote\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nnaïve → end")]
+    fake_openai.replies = [text("# Head\n\n- item `x`\n\n> quote\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nnaïve → end")]
     few = {"NO_COLOR": "1", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    with Terminal([installed], environ=environ | few, columns=40) as terminal:
+    with Terminal([mcpchat_command], environ=environ | few, columns=40) as terminal:
         terminal.wait_for("/help")
         terminal.send("show" + ENTER)
         screen = terminal.wait_for("end\n")
@@ -394,8 +398,8 @@ def test_without_colour_without_unicode_and_on_forty_columns(
     assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|9[0-7])m", terminal.raw)
 
 
-def test_a_first_run_says_what_this_is_and_is_useful_at_once(installed: str) -> None:
-    with Terminal([installed]) as terminal:
+def test_a_first_run_says_what_this_is_and_is_useful_at_once(mcpchat_command: str) -> None:
+    with Terminal([mcpchat_command]) as terminal:
         screen = terminal.wait_for("\ndemo · ")
         assert len(screen[: screen.index("\n>")].splitlines()) <= 11
         for wanted in ("No model is set up", "OPENAI_API_KEY", "mcpchat servers add", "on this machine", "/help"):
@@ -404,7 +408,7 @@ def test_a_first_run_says_what_this_is_and_is_useful_at_once(installed: str) -> 
         terminal.wait_for("= 7006652")
         terminal.send(CTRL_D)
         assert terminal.wait_exit() == 0
-    with Terminal([installed, "-m", "gpt-5.5"]) as terminal:
+    with Terminal([mcpchat_command, "-m", "gpt-5.5"]) as terminal:
         assert terminal.wait_exit() == 2
 
 
@@ -452,13 +456,13 @@ def isolated_environ(environ: dict[str, str]) -> dict[str, str]:
 
 
 def test_nothing_is_lost_or_doubled_when_the_window_changes_amid_an_answer(
-    tmux: Tmux, installed: str, environ: dict[str, str], model_double: ModelDouble
+    tmux: Tmux, mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
     words = [f"word{n}" for n in range(160)]
     code = [f"line_{n} = {n}" for n in range(40)]
     answer = [f"{word} " for word in words] + ["\n\n```python\n"] + [f"{line}\n" for line in code] + ["```\n\nThe end."]
-    model_double.replies = [slowly(*answer, pause=0.02)]
-    tmux.start(installed, isolated_environ(environ), 80, 16)
+    fake_openai.replies = [slowly(*answer, pause=0.02)]
+    tmux.start(mcpchat_command, isolated_environ(environ), 80, 16)
     tmux.wait_for("m · no servers")
     tmux.send("go", "Enter")
     for seen, columns in (("word30 ", 50), ("word70 ", 100), ("word110 ", 33), ("line_5 ", 60), ("line_20 ", 90)):
@@ -476,11 +480,11 @@ def test_nothing_is_lost_or_doubled_when_the_window_changes_amid_an_answer(
     assert tmux.run("capture-pane", "-p").lstrip().startswith("> half a thought")
 
 
-def test_the_shell_gets_its_terminal_back_in_order(tmux: Tmux, installed: str, environ: dict[str, str]) -> None:
+def test_the_shell_gets_its_terminal_back_in_order(tmux: Tmux, mcpchat_command: str, environ: dict[str, str]) -> None:
     shell = isolated_environ(environ)
     tmux.start("env PS1='shell> ' bash --norc --noprofile -i", shell, 80, 24)
     tmux.wait_for("shell>")
-    tmux.send(f"{installed}", "Enter")
+    tmux.send(f"{mcpchat_command}", "Enter")
     tmux.wait_for("m · no servers")
     tmux.send("half a line", "C-z")
     tmux.wait_for("Stopped")
@@ -497,17 +501,17 @@ def test_the_shell_gets_its_terminal_back_in_order(tmux: Tmux, installed: str, e
     tmux.wait_for("\nseen")
 
 
-WRITES = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(CAPABLE).with_name("odd.py")}"]\n'
+WRITES = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(CAPABLE).with_name("quirky.py")}"]\n'
 
 
 def test_a_line_typed_ahead_answers_no_question_in_the_plain_chat(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     configured(tmp_path, WRITES)
     write = tool_call("box__write", '{"text": "x"}')
     write.pause = 0.4
-    model_double.replies = [write, text("I see."), text("Yes.")]
-    with Terminal([installed, "--plain"], environ=environ) as terminal:
+    fake_openai.replies = [write, text("I see."), text("Yes.")]
+    with Terminal([mcpchat_command, "--plain"], environ=environ) as terminal:
         terminal.wait_for("you:")
         terminal.read(1.0)
         terminal.send("go\r")
@@ -521,17 +525,17 @@ def test_a_line_typed_ahead_answers_no_question_in_the_plain_chat(
         terminal.wait_for("so far: yes, and always")
         terminal.send("\r")
         terminal.wait_for("mcpchat: Yes.")
-    assert said(model_double)[-1] == "yes, and always\ny"
+    assert said(fake_openai)[-1] == "yes, and always\ny"
 
 
 def test_what_was_pasted_stays_known_as_pasted_whatever_comes_between(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "secret.txt").write_text("do not tell")
     configured(tmp_path, WRITES)
     write = tool_call("box__write", '{"text": "x"}')
-    model_double.replies = [slowly(*"abcdefghij", pause=0.15), text("Two."), write, text("Denied.")]
-    with Terminal([installed], environ=environ, cwd=tmp_path) as terminal:
+    fake_openai.replies = [slowly(*"abcdefghij", pause=0.15), text("Two."), write, text("Denied.")]
+    with Terminal([mcpchat_command], environ=environ, cwd=tmp_path) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("one" + ENTER)
         terminal.wait_for("abc")
@@ -540,7 +544,7 @@ def test_what_was_pasted_stays_known_as_pasted_whatever_comes_between(
         terminal.wait_for("[y]es  [n]o")
         terminal.send("n")
         terminal.wait_for("Denied.")
-        model_double.replies = [write, text("Again.")]
+        fake_openai.replies = [write, text("Again.")]
         terminal.send("four" + ENTER)
         terminal.wait_for("wants to run write", count=2)
         terminal.send("helo\x7flo " + PASTE.format("see @secret.txt"))  # before the keys are there
@@ -549,15 +553,15 @@ def test_what_was_pasted_stays_known_as_pasted_whatever_comes_between(
         terminal.wait_for("> hello see @secret.txt")
         terminal.send(ENTER)
         terminal.wait_for("@secret.txt was pasted in", count=2)
-    assert all("do not tell" not in str(request) for request in model_double.requests)
+    assert all("do not tell" not in str(request) for request in fake_openai.requests)
 
 
 def test_a_sentence_around_a_question_stays_one_sentence(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     configured(tmp_path, WRITES)
-    model_double.replies = [tool_call("box__write", '{"text": "x"}'), slowly("I ", "see.", pause=1.0)]
-    with Terminal([installed], environ=environ) as terminal:
+    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), slowly("I ", "see.", pause=1.0)]
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("go" + ENTER)
         terminal.wait_for("wants to run write")
@@ -570,14 +574,14 @@ def test_a_sentence_around_a_question_stays_one_sentence(
 
 
 def test_ctrl_c_at_a_question_of_an_idle_chat_is_a_no(
-    installed: str, environ: dict[str, str], model_double: ModelDouble, tmp_path: Path
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     server = tmp_path / "changing.py"
     body = "from mcp.server import MCPServer\nserver = MCPServer('v')\n@server.tool()\ndef look() -> str:\n    '''{}'''\n    return ''\nserver.run()\n"
     configured(tmp_path, f'[servers.v]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n')
     for about in ("Look.", "Look, and tell all."):
         server.write_text(body.format(about))
-        with Terminal([installed], environ=environ) as terminal:
+        with Terminal([mcpchat_command], environ=environ) as terminal:
             terminal.wait_for("m · 1 server")
             if about != "Look.":
                 terminal.wait_for("[y]es  [n]o")
@@ -592,8 +596,8 @@ def test_ctrl_c_at_a_question_of_an_idle_chat_is_a_no(
             assert terminal.wait_exit() == 0
 
 
-def test_a_search_that_is_left_is_over(installed: str, environ: dict[str, str]) -> None:
-    with Terminal([installed], environ=environ) as terminal:
+def test_a_search_that_is_left_is_over(mcpchat_command: str, environ: dict[str, str]) -> None:
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("think of it" + ENTER)
         terminal.wait_for("Hello.")
@@ -607,9 +611,9 @@ def test_a_search_that_is_left_is_over(installed: str, environ: dict[str, str]) 
 
 
 def test_a_slash_is_a_command_only_where_it_looks_like_one(
-    installed: str, environ: dict[str, str], model_double: ModelDouble
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    with Terminal([installed], environ=environ) as terminal:
+    with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         for number, line in enumerate(("/usr/bin/env is a path", " /help is a word"), 1):
             terminal.send(line + ENTER)
@@ -618,11 +622,11 @@ def test_a_slash_is_a_command_only_where_it_looks_like_one(
         terminal.wait_for("Hello.", count=3)
         terminal.send("/new now" + ENTER)
         terminal.wait_for("/new takes nothing after it")
-    assert said(model_double) == ["/usr/bin/env is a path", " /help is a word", "/new\nis a word"]
+    assert said(fake_openai) == ["/usr/bin/env is a path", " /help is a word", "/new\nis a word"]
 
 
-def test_a_terminal_that_goes_away_ends_the_chat(installed: str, environ: dict[str, str]) -> None:
-    with Terminal(["sh", "-c", f"trap '' HUP; exec {installed}"], environ=environ) as terminal:
+def test_a_terminal_that_goes_away_ends_the_chat(mcpchat_command: str, environ: dict[str, str]) -> None:
+    with Terminal(["sh", "-c", f"trap '' HUP; exec {mcpchat_command}"], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         os.close(terminal._fd)  # as a window that is closed
         terminal.process.wait(timeout=20)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.double import ModelDouble, Reply, chunk, error, text, tool_call
+from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 
-ODD = str(Path(__file__).with_name("servers") / "odd.py")
+ODD = str(Path(__file__).with_name("servers") / "quirky.py")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(installed: str, tmp_path: Path) -> Run:
+def run(mcpchat_command: str, tmp_path: Path) -> Run:
     def run(
         *words: str, config: str | None = None, stdin: str = "", **environ: str
     ) -> subprocess.CompletedProcess[str]:
@@ -28,7 +28,7 @@ def run(installed: str, tmp_path: Path) -> Run:
             (tmp_path / "c.toml").write_text(config)
             environ["MCPCHAT_CONFIG"] = str(tmp_path / "c.toml")
         return subprocess.run(
-            [installed, *words], input=stdin, capture_output=True, text=True, env=os.environ | environ, timeout=50
+            [mcpchat_command, *words], input=stdin, capture_output=True, text=True, env=os.environ | environ, timeout=50
         )
 
     return run
@@ -49,23 +49,23 @@ def test_the_first_command_of_the_readme_answers_with_the_tools_result(run: Run)
     assert re.search(r'ok: calculator\.calculate .*expression="1234 \* 5678"', err)
 
 
-def test_a_question_comes_from_words_from_stdin_or_both(run: Run, model_double: ModelDouble) -> None:
-    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+def test_a_question_comes_from_words_from_stdin_or_both(run: Run, fake_openai: FakeOpenAI) -> None:
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     for words, piped, asked in [
         (("a", "b"), "", "a b"),
         ((), "from stdin\n", "from stdin"),
         (("sum up:",), "line 1\nline 2\n", "sum up:\n\nline 1\nline 2"),
     ]:
         assert told(run("ask", *words, stdin=piped, **model)) == (0, "Hello.\n", "")
-        assert model_double.requests[-1]["messages"][1:] == [{"role": "user", "content": asked}]
+        assert fake_openai.requests[-1]["messages"][1:] == [{"role": "user", "content": asked}]
     assert told(run("ask", **model))[0] == 2
 
 
-def test_the_model_is_offered_the_tools_and_its_calls_are_run(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("It is ", "42.")]
-    code, out, _ = told(run("ask", "6*7?", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+def test_the_model_is_offered_the_tools_and_its_calls_are_run(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("It is ", "42.")]
+    code, out, _ = told(run("ask", "6*7?", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (0, "It is 42.\n")
-    first, second = model_double.requests
+    first, second = fake_openai.requests
     names = [tool["function"]["name"] for tool in first["tools"]]
     assert names == [f"calculator__{name}" for name in ("calculate", "convert", "statistics")] + [
         "mcpchat__read_result"
@@ -73,16 +73,16 @@ def test_the_model_is_offered_the_tools_and_its_calls_are_run(run: Run, model_do
     assert json.loads(second["messages"][-1]["content"]) == {"expression": "6*7", "result": 42}
 
 
-def test_what_is_said_on_the_way_to_a_tool_is_not_the_answer(run: Run, model_double: ModelDouble) -> None:
-    talk = Reply(
-        [chunk({"content": "Let me see."}), *tool_call("calculator__calculate", '{"expression": "1+1"}').pieces]
+def test_what_is_said_on_the_way_to_a_tool_is_not_the_answer(run: Run, fake_openai: FakeOpenAI) -> None:
+    talk = CannedResponse(
+        [chunk({"content": "Let me see."}), *tool_call("calculator__calculate", '{"expression": "1+1"}').chunks]
     )
-    model_double.replies = [talk, text("2")]
-    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    fake_openai.replies = [talk, text("2")]
+    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (0, "2\n")
     assert "Let me see." in err
-    model_double.replies = [talk, text("2")]
-    assert told(run("ask", "-q", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m")) == (0, "2\n", "")
+    fake_openai.replies = [talk, text("2")]
+    assert told(run("ask", "-q", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m")) == (0, "2\n", "")
 
 
 def test_json_lines_are_the_events_and_nothing_else(run: Run) -> None:
@@ -168,28 +168,28 @@ def test_options_before_the_command_hold_for_it(run: Run, tmp_path: Path) -> Non
         assert told(run("--config", str(tmp_path / "c.toml"), *command))[0] == 2
 
 
-def test_markdown_is_passed_as_it_was_written(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [text("**a**")]
-    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+def test_markdown_is_passed_as_it_was_written(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("**a**")]
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     assert told(run("ask", "-o", "markdown", "x", **model)) == (0, "**a**\n", "")
 
 
-def test_an_encoding_that_lacks_a_character_shows_a_question_mark(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [text("1 → 2 é")]
-    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m", "PYTHONIOENCODING": "ascii"}
+def test_an_encoding_that_lacks_a_character_shows_a_question_mark(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("1 → 2 é")]
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "PYTHONIOENCODING": "ascii"}
     assert told(run("ask", "x", **model)) == (0, "1 ? 2 ?\n", "")
 
 
 @pytest.mark.parametrize(
     "words", [["--help"], ["--version"], ["ask", "-m", "demo", "-o", "jsonl", "x"], ["tools", "no"]]
 )
-def test_a_reader_that_has_gone_gets_no_complaint(installed: str, words: list[str]) -> None:
+def test_a_reader_that_has_gone_gets_no_complaint(mcpchat_command: str, words: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([installed, *words], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, timeout=50)
+    done = subprocess.run([mcpchat_command, *words], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, timeout=50)
     os.close(writer)
     assert done.returncode == (2 if words[0] == "tools" else 0)
-    line = f"{installed} {' '.join(words)} | true"
+    line = f"{mcpchat_command} {' '.join(words)} | true"
     assert (
         "Traceback"
         not in subprocess.run(
@@ -198,13 +198,13 @@ def test_a_reader_that_has_gone_gets_no_complaint(installed: str, words: list[st
     )
 
 
-def test_a_signal_that_the_parent_switched_off_stays_off(installed: str, model_double: ModelDouble) -> None:
-    model_double.replies = [Reply(text("all of it").pieces, pause=0.5)]
-    environ = os.environ | {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
-    command = ["bash", "-c", f"trap '' HUP; exec {installed} ask x"]
+def test_a_signal_that_the_parent_switched_off_stays_off(mcpchat_command: str, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse(text("all of it").chunks, pause=0.5)]
+    environ = os.environ | {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
+    command = ["bash", "-c", f"trap '' HUP; exec {mcpchat_command} ask x"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ, text=True)
     deadline = time.monotonic() + 30
-    while not model_double.requests and time.monotonic() < deadline:
+    while not fake_openai.requests and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGHUP)
     out, _ = process.communicate(timeout=20)
@@ -258,10 +258,10 @@ def test_more_that_cannot_work_is_told_with_exit_2(
     assert told_ in err
 
 
-def test_output_that_cannot_be_written_is_told(installed: str) -> None:
+def test_output_that_cannot_be_written_is_told(mcpchat_command: str) -> None:
     for line, told_ in [
-        (f"{installed} config schema >/dev/full", "cannot write or read: No space left"),
-        (f"{installed} tools >&-", ""),
+        (f"{mcpchat_command} config schema >/dev/full", "cannot write or read: No space left"),
+        (f"{mcpchat_command} tools >&-", ""),
     ]:
         done = subprocess.run(
             ["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50
@@ -275,8 +275,8 @@ def test_an_empty_config_variable_is_no_config(run: Run) -> None:
     assert told(run("config", "show", MCPCHAT_CONFIG=""))[0] == 0
 
 
-def test_exit_2_for_binary_input(run: Run, installed: str) -> None:
-    done = subprocess.run([installed, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
+def test_exit_2_for_binary_input(run: Run, mcpchat_command: str) -> None:
+    done = subprocess.run([mcpchat_command, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
     assert done.returncode == 2
     assert b"standard input is not text" in done.stderr
 
@@ -304,34 +304,34 @@ def test_exit_5_when_a_tool_called_by_hand_fails(run: Run) -> None:
     assert "division by zero" in err
 
 
-def test_exit_6_for_what_would_ask_with_nobody_there(run: Run, model_double: ModelDouble) -> None:
+def test_exit_6_for_what_would_ask_with_nobody_there(run: Run, fake_openai: FakeOpenAI) -> None:
     code, out, err = told(run("call", "box.write", "text=x", config=BOX))
     assert (code, out) == (6, "")
     assert "allow it with --allow 'box.write'" in err
     assert told(run("call", "box.write", "text=x", "--allow", "box.*", config=BOX)) == (0, "echo: x\n", "")
     assert told(run("call", "box.write", "text=x", "--yes", "--deny", "box", config=BOX))[0] == 6
-    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
-    model_double.replies = [tool_call("box__write", '{"text": "x"}'), text("I could not.")]
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
+    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), text("I could not.")]
     code, out, _ = told(run("ask", "x", config=BOX, **model))
     assert (code, out) == (6, "I could not.\n")
-    assert "denied by policy" in model_double.requests[1]["messages"][-1]["content"]
-    model_double.replies = [tool_call("box__write", '{"text": "x"}'), text("Done.")]
+    assert "denied by policy" in fake_openai.requests[1]["messages"][-1]["content"]
+    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), text("Done.")]
     assert told(run("ask", "x", "--yes", config=BOX, **model))[:2] == (0, "Done.\n")
 
 
-def test_exit_7_at_the_step_limit_with_the_answer_given(run: Run, model_double: ModelDouble) -> None:
+def test_exit_7_at_the_step_limit_with_the_answer_given(run: Run, fake_openai: FakeOpenAI) -> None:
     again = tool_call("calculator__calculate", '{"expression": "1+1"}')
-    model_double.replies = [again, text("so far: 2")]
+    fake_openai.replies = [again, text("so far: 2")]
     config = "[limits]\nmax_steps = 1\n"
-    code, out, err = told(run("ask", "x", config=config, OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    code, out, err = told(run("ask", "x", config=config, OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (7, "so far: 2\n")
     assert "as many rounds as it may" in err
-    assert model_double.requests[1]["tool_choice"] == "none"
+    assert fake_openai.requests[1]["tool_choice"] == "none"
 
 
-def test_exit_8_when_the_model_fails(run: Run, model_double: ModelDouble) -> None:
-    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
-    model_double.replies = [error(401, "bad key")]
+def test_exit_8_when_the_model_fails(run: Run, fake_openai: FakeOpenAI) -> None:
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
+    fake_openai.replies = [error(401, "bad key")]
     code, out, err = told(run("ask", "x", **model))
     assert (code, out) == (8, "")
     assert "the model's server answered 401: bad key" in err
@@ -345,7 +345,7 @@ def test_exit_8_when_the_model_fails(run: Run, model_double: ModelDouble) -> Non
         "message": "the model's server answered 401: bad key",
         "hint": "check the key: api_key under [model] in the config (or OPENAI_API_KEY)",
     }
-    model_double.replies = [Reply([chunk({"content": "half an ans"})])]
+    fake_openai.replies = [CannedResponse([chunk({"content": "half an ans"})])]
     code, out, err = told(run("ask", "x", **model))
     assert (code, out) == (8, "half an ans\n")
     assert "the answer ends early: connection lost" in err
@@ -359,36 +359,36 @@ def test_exit_8_when_the_model_fails(run: Run, model_double: ModelDouble) -> Non
     ],
 )
 def test_exit_8_when_the_answer_is_refused(
-    run: Run, model_double: ModelDouble, pieces: list[bytes], answer: str, told_: str
+    run: Run, fake_openai: FakeOpenAI, pieces: list[bytes], answer: str, told_: str
 ) -> None:
-    model_double.replies = [Reply(pieces)]
-    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+    fake_openai.replies = [CannedResponse(pieces)]
+    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (8, answer)
     assert told_ in err
 
 
-def test_exit_7_when_the_answer_is_cut_at_the_output_limit(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [text("half an", finish="length")]
-    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+def test_exit_7_when_the_answer_is_cut_at_the_output_limit(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("half an", finish="length")]
+    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (7, "half an\n")
     assert "output limit" in err
 
 
-def test_retries_are_seen(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [error(429, "slow down", **{"Retry-After": "0"}), text("ok")]
-    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m"))
+def test_retries_are_seen(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [error(429, "slow down", **{"Retry-After": "0"}), text("ok")]
+    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (0, "ok\n")
     assert "warning: the model's server answered 429: slow down; trying again in 0.5 s" in err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_running_question_with_its_code(
-    installed: str, model_double: ModelDouble, number: int, code: int
+    mcpchat_command: str, fake_openai: FakeOpenAI, number: int, code: int
 ) -> None:
-    model_double.replies = [Reply([chunk({"content": "Once"})], hang=True)]
-    environ = os.environ | {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    fake_openai.replies = [CannedResponse([chunk({"content": "Once"})], hang=True)]
+    environ = os.environ | {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     process = subprocess.Popen(
-        [installed, "ask", "x"],
+        [mcpchat_command, "ask", "x"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -396,7 +396,7 @@ def test_a_signal_ends_a_running_question_with_its_code(
         text=True,
     )
     deadline = time.monotonic() + 30
-    while not model_double.requests and time.monotonic() < deadline:
+    while not fake_openai.requests and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(number)
@@ -405,10 +405,8 @@ def test_a_signal_ends_a_running_question_with_its_code(
     assert "Traceback" not in err
 
 
-def test_a_closed_pipe_ends_quietly(installed: str) -> None:
-    line = (
-        f"{installed} tools --format json | head -1; {installed} config schema | head -1; {installed} --help | head -1"
-    )
+def test_a_closed_pipe_ends_quietly(mcpchat_command: str) -> None:
+    line = f"{mcpchat_command} tools --format json | head -1; {mcpchat_command} config schema | head -1; {mcpchat_command} --help | head -1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=50)
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["[", "{", "Usage: mcpchat [OPTIONS] COMMAND [ARGS]..."]
@@ -434,13 +432,13 @@ def test_a_tool_is_called_with_words_or_json(run: Run) -> None:
     assert result["parts"] == [{"type": "text", "text": "echo: d"}]
 
 
-def test_an_agent_chooses_its_servers_and_speaks_its_instructions(run: Run, model_double: ModelDouble) -> None:
+def test_an_agent_chooses_its_servers_and_speaks_its_instructions(run: Run, fake_openai: FakeOpenAI) -> None:
     config = BOX + (
         '[servers.calculator]\nbuiltin = "calculator"\n[agents.math]\ninstructions = "Count."\n'
         'servers = ["calculator"]\ntools = ["*.calculate"]\n'
     )
-    run("ask", "-a", "math", "x", config=config, OPENAI_BASE_URL=model_double.base_url, MCPCHAT_MODEL="m")
-    request = model_double.requests[0]
+    run("ask", "-a", "math", "x", config=config, OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m")
+    request = fake_openai.requests[0]
     system = request["messages"][0]["content"]
     assert system.startswith("Count.\n\n# Notes of the tool servers")
     assert "## calculator\nExact arithmetic" in system
@@ -517,16 +515,16 @@ def test_a_bundled_server_is_added_by_its_name(run: Run, isolated: Path) -> None
     assert path.read_text().endswith(entry)
 
 
-def test_a_custom_address_without_a_model_lists_what_it_has(run: Run, model_double: ModelDouble) -> None:
-    code, _, err = told(run("ask", "x", OPENAI_BASE_URL=model_double.base_url))
+def test_a_custom_address_without_a_model_lists_what_it_has(run: Run, fake_openai: FakeOpenAI) -> None:
+    code, _, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url))
     assert code == 2
     assert "has: large, small" in err
 
 
-def test_a_key_by_reference_is_sent_and_never_shown(run: Run, model_double: ModelDouble) -> None:
-    config = f'[model]\nname = "m"\nbase_url = "{model_double.base_url}"\napi_key = "env:MY_KEY"\n'
+def test_a_key_by_reference_is_sent_and_never_shown(run: Run, fake_openai: FakeOpenAI) -> None:
+    config = f'[model]\nname = "m"\nbase_url = "{fake_openai.base_url}"\napi_key = "env:MY_KEY"\n'
     assert told(run("ask", "x", config=config, MY_KEY="sk-123456789"))[0] == 0
-    assert model_double.headers[0]["authorization"] == "Bearer sk-123456789"
+    assert fake_openai.headers[0]["authorization"] == "Bearer sk-123456789"
     assert "sk-123456789" not in run("config", "show", config=config, MY_KEY="sk-123456789").stdout
     code, _, err = told(run("ask", "x", config=config))
     assert code == 2
@@ -548,7 +546,7 @@ def test_the_module_runs_like_the_command() -> None:
 # --- servers, closer --------------------------------------------------------------------------------------------
 
 CAPABLE = (
-    f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(__file__).with_name("servers") / "capable.py"}"]\n'
+    f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(__file__).with_name("servers") / "full_featured.py"}"]\n'
     'exclude = ["t*", "b?sy"]\n[approvals]\ndefault = "allow"\n'
 )
 
@@ -578,7 +576,7 @@ def test_a_servers_log_is_shown_and_kept_from_others(run: Run, isolated: Path) -
     assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-def test_resources_are_listed_read_and_put_into_a_question(run: Run, model_double: ModelDouble) -> None:
+def test_resources_are_listed_read_and_put_into_a_question(run: Run, fake_openai: FakeOpenAI) -> None:
     listed = told(run("read", config=CAPABLE))[1]
     assert "box:note://today" in listed
     assert "box:note://{day}/all" in listed
@@ -588,9 +586,9 @@ def test_resources_are_listed_read_and_put_into_a_question(run: Run, model_doubl
     assert (code, "box did not read note://no" in err) == (5, True)
     code, _, err = told(run("read", "note://nowhere", config=CAPABLE))
     assert (code, "no server lists note://nowhere" in err) == (2, True)
-    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     run("ask", "Sum up @box:note://today.", config=CAPABLE, stdin="and not @box:note://friday/all", **model)
-    asked = model_double.requests[-1]["messages"][-1]["content"]
+    asked = fake_openai.requests[-1]["messages"][-1]["content"]
     assert asked.startswith("Sum up @box:note://today.\n\nand not @box:note://friday/all\n\n[box:note://today]\n")
     assert "buy milk" in asked
     assert "notes of friday" not in asked
@@ -611,11 +609,11 @@ def test_prompts_are_listed_and_made(run: Run) -> None:
         assert (code, wrong in err) == (2, True), err
 
 
-def test_a_long_result_is_kept_and_the_model_reads_on(run: Run, model_double: ModelDouble, isolated: Path) -> None:
-    model_double.replies = [tool_call("box__big", '{"size": 100000}'), text("Long.")]
-    model = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+def test_a_long_result_is_kept_and_the_model_reads_on(run: Run, fake_openai: FakeOpenAI, isolated: Path) -> None:
+    fake_openai.replies = [tool_call("box__big", '{"size": 100000}'), text("Long.")]
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     run("ask", "go", config=CAPABLE.replace('"b?sy"', '"none"'), **model)
-    result = model_double.requests[1]["messages"][-1]["content"]
+    result = fake_openai.requests[1]["messages"][-1]["content"]
     key = re.search(r'mcpchat__read_result\(id="(\w+)"', result)
     assert key is not None
     with sqlite3.connect(isolated / ".local/share/mcpchat/threads.db") as kept:
@@ -623,26 +621,26 @@ def test_a_long_result_is_kept_and_the_model_reads_on(run: Run, model_double: Mo
     kept.close()
     assert whole == b"x" * 100_000
     arguments = json.dumps({"id": key[1], "offset": 99_990})
-    model_double.replies = [tool_call("mcpchat__read_result", arguments), text("Read.")]
+    fake_openai.replies = [tool_call("mcpchat__read_result", arguments), text("Read.")]
     run("ask", "-c", "on", config=CAPABLE, **model)
     assert (
-        model_double.requests[3]["messages"][-1]["content"]
+        fake_openai.requests[3]["messages"][-1]["content"]
         == "x" * 10 + "\n[characters 99,990 to 100,000 of 100,000, the end]"
     )
 
 
-def test_arguments_that_break_the_tools_schema_go_back_to_the_model(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [tool_call("box__big", '{"size": "ten"}'), text("Well.")]
+def test_arguments_that_break_the_tools_schema_go_back_to_the_model(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [tool_call("box__big", '{"size": "ten"}'), text("Well.")]
     run(
         "ask",
         "go",
         config=CAPABLE.replace('"b?sy"', '"none"'),
-        OPENAI_BASE_URL=model_double.base_url,
+        OPENAI_BASE_URL=fake_openai.base_url,
         MCPCHAT_MODEL="m",
     )
     assert (
         'size: "ten" is not of type "integer"; it takes size (required)'
-        in model_double.requests[1]["messages"][-1]["content"]
+        in fake_openai.requests[1]["messages"][-1]["content"]
     )
     code, _, err = told(run("call", "box.big", "--json", '{"size": "x"}', config=CAPABLE.replace('"b?sy"', '"none"')))
     assert (code, 'size: "x" is not of type "integer"' in err) == (2, True)

@@ -82,8 +82,8 @@ def test_names_come_from_the_config_and_from_what_servers_listed(home: Path) -> 
     assert "\x1b" not in completion.format_candidates(["call", "notes.read_file", ""])
 
 
-def test_threads_are_offered_by_their_ids(home: Path, installed: str) -> None:
-    subprocess.run([installed, "ask", "-m", "demo", "2*3"], check=True, capture_output=True, timeout=50)
+def test_threads_are_offered_by_their_ids(home: Path, mcpchat_command: str) -> None:
+    subprocess.run([mcpchat_command, "ask", "-m", "demo", "2*3"], check=True, capture_output=True, timeout=50)
     ((word, told),) = completion.complete(["threads", "show", ""])
     assert (len(word), told) == (8, "2*3")
     assert offered("ask", "--thread", word[:2]) == [word]
@@ -166,7 +166,9 @@ def test_fish_completes(home: Path) -> None:
 def test_zsh_completes(home: Path, tmp_path: Path) -> None:
     from tests.terminal import Terminal
 
-    (home / ".zshrc").write_text(f"PS1='ready> '\nautoload -Uz compinit && compinit -u\n{completion.read_script('zsh')}")
+    (home / ".zshrc").write_text(
+        f"PS1='ready> '\nautoload -Uz compinit && compinit -u\n{completion.read_script('zsh')}"
+    )
     with Terminal([shell("zsh"), "-i"], environ={**with_command(), "HOME": str(home)}) as terminal:
         terminal.wait_for("ready>")
         terminal.send("mcpchat call notes.r\t")
@@ -175,8 +177,8 @@ def test_zsh_completes(home: Path, tmp_path: Path) -> None:
         terminal.wait_for("path=")
 
 
-def test_a_shell_that_is_none(installed: str) -> None:
-    done = subprocess.run([installed, "completion", "tcsh"], capture_output=True, text=True, timeout=50)
+def test_a_shell_that_is_none(mcpchat_command: str) -> None:
+    done = subprocess.run([mcpchat_command, "completion", "tcsh"], capture_output=True, text=True, timeout=50)
     assert (done.returncode, "bash, zsh, fish" in done.stderr) == (2, True)
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from mcpchat.core.messages import Message, Text, ToolResult, user
-from mcpchat.core.protocols import CallStarted, Done, ModelEvent, ModelRequest
+from mcpchat.core.messages import Message, Text, ToolResult, user_message
+from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
 from mcpchat.core.tools import ToolSpec
-from mcpchat.models.demo import DemoModel, expression, fill, ranked
+from mcpchat.models.demo import DemoModel, fill_arguments, find_expression, rank_tools
 
 
 def spec(label: str, description: str, required: tuple[str, ...] = (), **properties: Any) -> ToolSpec:
@@ -56,8 +56,8 @@ TOOLS = (CALCULATE, STATISTICS, CONVERT, ECHO, ADD, READ, WEATHER, TIME, FETCH)
 def test_the_words_of_a_question_choose_a_tool_and_its_arguments(
     question: str, tool: ToolSpec, arguments: dict[str, Any]
 ) -> None:
-    best = next(tool for tool in ranked(question, TOOLS) if fill(question, tool) is not None)
-    assert (best.label, fill(question, best)) == (tool.label, arguments)
+    best = next(tool for tool in rank_tools(question, TOOLS) if fill_arguments(question, tool) is not None)
+    assert (best.qualified_name, fill_arguments(question, best)) == (tool.qualified_name, arguments)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_words_of_a_question_choose_a_tool_and_its_arguments(
     ],
 )
 def test_arithmetic_is_found_in_a_sentence(question: str, found: str) -> None:
-    assert expression(question) == found
+    assert find_expression(question) == found
 
 
 async def ask(*messages: Message, tools: tuple[ToolSpec, ...] = TOOLS) -> list[ModelEvent]:
@@ -81,33 +81,33 @@ async def ask(*messages: Message, tools: tuple[ToolSpec, ...] = TOOLS) -> list[M
 
 
 async def test_it_streams_like_a_model_and_ends_in_one_whole_message() -> None:
-    *deltas, done = await ask(user("hello"))
-    assert isinstance(done, Done)
-    assert "".join(event.text for event in deltas if not isinstance(event, CallStarted)) == done.message.text  # type: ignore[union-attr]
+    *deltas, done = await ask(user_message("hello"))
+    assert isinstance(done, ResponseDone)
+    assert "".join(event.text for event in deltas if not isinstance(event, ToolCallStarted)) == done.message.text  # type: ignore[union-attr]
     assert "not a language model" in done.message.text
     assert "calc.calculate" in done.message.text
 
 
 async def test_it_calls_then_reports_what_came_back() -> None:
-    started, done = await ask(user("What is 2 * 3?"))
-    assert started == CallStarted(name="calc__calculate")
-    assert isinstance(done, Done)
+    started, done = await ask(user_message("What is 2 * 3?"))
+    assert started == ToolCallStarted(name="calc__calculate")
+    assert isinstance(done, ResponseDone)
     call = done.message.calls[0]
     structured = ToolResult(call_id=call.id, parts=(Text(text="{...}"),), structured={"result": 6})
-    answer = (await ask(user("What is 2 * 3?"), done.message, Message(role="tool", parts=(structured,))))[-1]
-    assert isinstance(answer, Done)
+    answer = (await ask(user_message("What is 2 * 3?"), done.message, Message(role="tool", parts=(structured,))))[-1]
+    assert isinstance(answer, ResponseDone)
     assert answer.message.text == "calc.calculate(2 * 3) = 6"
     failed = ToolResult(call_id=call.id, parts=(Text(text="no disk"),), is_error=True)
-    answer = (await ask(user("What is 2 * 3?"), done.message, Message(role="tool", parts=(failed,))))[-1]
-    assert isinstance(answer, Done)
+    answer = (await ask(user_message("What is 2 * 3?"), done.message, Message(role="tool", parts=(failed,))))[-1]
+    assert isinstance(answer, ResponseDone)
     assert answer.message.text == "calc.calculate failed: no disk"
 
 
 async def test_without_tools_it_says_what_it_cannot_do() -> None:
-    done = (await ask(user("hello"), tools=()))[-1]
-    assert isinstance(done, Done)
+    done = (await ask(user_message("hello"), tools=()))[-1]
+    assert isinstance(done, ResponseDone)
     assert "There is no tool to call" in done.message.text
 
 
 async def test_the_same_question_gets_the_same_answer() -> None:
-    assert await ask(user("What is 2 * 3?")) == await ask(user("What is 2 * 3?"))
+    assert await ask(user_message("What is 2 * 3?")) == await ask(user_message("What is 2 * 3?"))

@@ -13,19 +13,19 @@ import jsonschema
 import pytest
 
 from mcpchat.core import jsonl_protocol
-from tests.double import ModelDouble, Reply, chunk, text, tool_call
+from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
 
-ODD = str(Path(__file__).with_name("servers") / "odd.py")
-STRANGER = str(Path(__file__).with_name("servers") / "stranger.py")
+ODD = str(Path(__file__).with_name("servers") / "quirky.py")
+STRANGER = str(Path(__file__).with_name("servers") / "scripted.py")
 BOX = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
-VALID = jsonschema.Draft202012Validator(jsonl_protocol.written_schema())
+VALID = jsonschema.Draft202012Validator(jsonl_protocol.output_schema())
 
 
 class Talk:
     """The command, a line at a time; whatever it writes must fit the published schema."""
 
-    def __init__(self, installed: str, environ: dict[str, str], *options: str) -> None:
-        words = [installed, "ask", "--input-format", "jsonl", "-o", "jsonl", *options]
+    def __init__(self, mcpchat_command: str, environ: dict[str, str], *options: str) -> None:
+        words = [mcpchat_command, "ask", "--input-format", "jsonl", "-o", "jsonl", *options]
         self.process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -67,13 +67,13 @@ class Talk:
 
 
 @pytest.fixture
-def talk(installed: str, model_double: ModelDouble, tmp_path: Path) -> Iterator[Callable[..., Talk]]:
+def talk(mcpchat_command: str, fake_openai: FakeOpenAI, tmp_path: Path) -> Iterator[Callable[..., Talk]]:
     started: list[Talk] = []
 
     def start(*options: str, config: str = BOX) -> Talk:
         (tmp_path / "c.toml").write_text(config)
-        environ = {"OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
-        started.append(Talk(installed, environ, "--config", str(tmp_path / "c.toml"), *options))
+        environ = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
+        started.append(Talk(mcpchat_command, environ, "--config", str(tmp_path / "c.toml"), *options))
         return started[-1]
 
     yield start
@@ -87,8 +87,8 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in events if event["type"] not in {"server.changed", "text.delta", "notice"}]
 
 
-def test_messages_are_turns_of_one_conversation(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
-    model_double.replies = [text("one"), text("two")]
+def test_messages_are_turns_of_one_conversation(talk: Callable[..., Talk], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("one"), text("two")]
     there = talk()
     there.say(text="first", id="a")
     there.say(text="second", id="b")
@@ -97,7 +97,7 @@ def test_messages_are_turns_of_one_conversation(talk: Callable[..., Talk], model
     assert there.next() == {"v": 1, "type": "input.accepted", "line": 2, "id": "b"}
     there.until("turn.finished")
     assert there.end() == (0, [])
-    said = [message["content"] for message in model_double.requests[1]["messages"]]
+    said = [message["content"] for message in fake_openai.requests[1]["messages"]]
     assert said == ["first", "one", "second"]
     assert kinds(there.heard)[:3] == ["input.accepted", "turn.started", "message.added"]
 
@@ -121,9 +121,9 @@ def test_a_line_that_is_none_is_rejected_and_the_next_one_read(talk: Callable[..
 
 
 def test_a_question_is_answered_by_its_id_also_with_other_arguments(
-    talk: Callable[..., Talk], model_double: ModelDouble
+    talk: Callable[..., Talk], fake_openai: FakeOpenAI
 ) -> None:
-    model_double.replies = [
+    fake_openai.replies = [
         tool_call("box__write", '{"text": "a"}'), text("1"), tool_call("box__write", '{"text": "b"}', "c2"), text("2"),
         tool_call("box__write", '{"text": "c"}', "c3"), text("3"),
     ]  # fmt: skip
@@ -147,8 +147,8 @@ def test_a_question_is_answered_by_its_id_also_with_other_arguments(
     assert there.end()[0] == 2  # for the line that was no answer
 
 
-def test_an_answer_is_for_one_question_alone(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
-    model_double.replies = [
+def test_an_answer_is_for_one_question_alone(talk: Callable[..., Talk], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [
         tool_call("box__write", '{"text": "a"}'), tool_call("box__wipe", '{"text": "b"}', "c2"), text("done"),
     ]  # fmt: skip
     there = talk()
@@ -162,8 +162,8 @@ def test_an_answer_is_for_one_question_alone(talk: Callable[..., Talk], model_do
     assert there.end()[0] == 0
 
 
-def test_a_cancel_that_comes_at_once_is_told_too(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
-    model_double.replies = [Reply([chunk({"content": "endless "})], hang=True)]
+def test_a_cancel_that_comes_at_once_is_told_too(talk: Callable[..., Talk], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "endless "})], hang=True)]
     there = talk()
     there.raw(b'{"type":"message","text":"x"}\n')
     there.until("input.accepted")
@@ -172,8 +172,8 @@ def test_a_cancel_that_comes_at_once_is_told_too(talk: Callable[..., Talk], mode
     assert there.end()[0] == 0
 
 
-def test_at_the_end_of_the_input_what_asks_is_denied(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
-    model_double.replies = [tool_call("box__write", '{"text": "a"}'), text("I could not.")]
+def test_at_the_end_of_the_input_what_asks_is_denied(talk: Callable[..., Talk], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [tool_call("box__write", '{"text": "a"}'), text("I could not.")]
     there = talk()
     there.say(text="write")
     there.until("approval.requested")
@@ -184,9 +184,9 @@ def test_at_the_end_of_the_input_what_asks_is_denied(talk: Callable[..., Talk], 
 
 
 def test_cancel_ends_the_turn_that_runs_and_leaves_those_that_wait(
-    talk: Callable[..., Talk], model_double: ModelDouble
+    talk: Callable[..., Talk], fake_openai: FakeOpenAI
 ) -> None:
-    model_double.replies = [Reply([chunk({"content": "endless "})], hang=True), text("second")]
+    fake_openai.replies = [CannedResponse([chunk({"content": "endless "})], hang=True), text("second")]
     there = talk()
     there.say(text="first")
     there.say(text="second")
@@ -200,9 +200,9 @@ def test_cancel_ends_the_turn_that_runs_and_leaves_those_that_wait(
 
 
 def test_more_than_can_wait_is_rejected_and_the_end_is_still_heard(
-    talk: Callable[..., Talk], model_double: ModelDouble
+    talk: Callable[..., Talk], fake_openai: FakeOpenAI
 ) -> None:
-    model_double.replies = [tool_call("box__write", '{"text": "a"}'), text("no"), text("fine")]
+    fake_openai.replies = [tool_call("box__write", '{"text": "a"}'), text("no"), text("fine")]
     there = talk("-q")
     there.raw(b'{"type":"message","text":"x"}\n' * 1010)
     there.until("approval.requested")
@@ -221,9 +221,9 @@ def test_a_required_server_that_is_down_is_the_turns_own_end(talk: Callable[...,
     assert (code, [line["type"] for line in rest], rest[-1]["class"]) == (4, ["error"], "server")
 
 
-def test_a_turn_that_fails_is_told_and_the_next_one_runs(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
-    refusal = Reply([b'{"error":{"message":"bad key"}}'], 401, {"Content-Type": "application/json"})
-    model_double.replies = [refusal, text("fine"), refusal]
+def test_a_turn_that_fails_is_told_and_the_next_one_runs(talk: Callable[..., Talk], fake_openai: FakeOpenAI) -> None:
+    refusal = CannedResponse([b'{"error":{"message":"bad key"}}'], 401, {"Content-Type": "application/json"})
+    fake_openai.replies = [refusal, text("fine"), refusal]
     there = talk()
     there.say(text="first")
     assert there.until("turn.failed")["kind"] == "auth"
@@ -235,7 +235,7 @@ def test_a_turn_that_fails_is_told_and_the_next_one_runs(talk: Callable[..., Tal
     assert (code, [one["class"] for one in rest]) == (8, ["auth"])
 
 
-def test_agent_and_model_change_between_messages(talk: Callable[..., Talk], model_double: ModelDouble) -> None:
+def test_agent_and_model_change_between_messages(talk: Callable[..., Talk], fake_openai: FakeOpenAI) -> None:
     there = talk(config=BOX + '[agents.brief]\ninstructions = "Be brief."\n')
     there.say("agent", name="brief", id="x")
     there.say("model", name="other")
@@ -244,13 +244,13 @@ def test_agent_and_model_change_between_messages(talk: Callable[..., Talk], mode
     assert there.until("turn.started")["model"] == "other"
     there.until("turn.finished")
     assert there.end()[0] == 0
-    assert model_double.requests[0]["model"] == "other"
-    assert model_double.requests[0]["messages"][0]["content"].startswith("Be brief.")
+    assert fake_openai.requests[0]["model"] == "other"
+    assert fake_openai.requests[0]["messages"][0]["content"].startswith("Be brief.")
 
 
-def test_a_servers_form_is_a_question_too(talk: Callable[..., Talk], model_double: ModelDouble, tmp_path: Path) -> None:
-    model_double.replies = [tool_call("box__order", "{}"), text("ordered")]
-    ours = str(Path(__file__).with_name("servers") / "capable.py")
+def test_a_servers_form_is_a_question_too(talk: Callable[..., Talk], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    fake_openai.replies = [tool_call("box__order", "{}"), text("ordered")]
+    ours = str(Path(__file__).with_name("servers") / "full_featured.py")
     there = talk("--yes", config=f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ours}"]\n')
     there.say(text="order")
     asked = there.until("elicitation.requested")
@@ -265,8 +265,8 @@ def test_a_servers_form_is_a_question_too(talk: Callable[..., Talk], model_doubl
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(talk: Callable[..., Talk], model_double: ModelDouble, number: int) -> None:
-    model_double.replies = [Reply([chunk({"content": "endless "})], hang=True)]
+def test_a_signal_ends_it_in_order(talk: Callable[..., Talk], fake_openai: FakeOpenAI, number: int) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "endless "})], hang=True)]
     there = talk()
     there.say(text="go")
     there.until("text.delta")
@@ -277,11 +277,11 @@ def test_a_signal_ends_it_in_order(talk: Callable[..., Talk], model_double: Mode
     assert (rest[-2]["stop"], rest[-1]["class"], rest[-1]["code"]) == ("cancelled", "interrupted", code)
 
 
-def test_what_does_not_go_with_lines_is_told(installed: str) -> None:
+def test_what_does_not_go_with_lines_is_told(mcpchat_command: str) -> None:
     for words, complaint in [
         (["ask", "--input-format", "jsonl"], "needs -o jsonl"),
         (["ask", "--input-format", "jsonl", "-o", "jsonl", "hello"], "WORDS does not go"),
         (["ask", "--input-format", "xml"], "expected one of"),
     ]:
-        done = subprocess.run([installed, *words], capture_output=True, text=True, input="", timeout=50)
+        done = subprocess.run([mcpchat_command, *words], capture_output=True, text=True, input="", timeout=50)
         assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr

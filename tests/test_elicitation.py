@@ -6,28 +6,28 @@ from typing import Any
 import pytest
 
 from mcpchat.core.elicitation import (
-    Answer,
-    BadValue,
+    ElicitationResult,
     Field,
     Form,
-    Sample,
-    SampleMessage,
-    SampleRequest,
-    Visit,
-    fields_of,
+    InvalidValue,
+    SamplingMessage,
+    SamplingRequest,
+    SamplingResult,
+    UrlRequest,
+    format_value,
+    parse_fields,
     read_value,
-    shown,
 )
 from mcpchat.core.events import Event, Notice
-from mcpchat.core.protocols import ModelChoice, Options
-from mcpchat.engine.server_requests import AskingHost
-from mcpchat.util.json_schema import problem
-from mcpchat.util.urls import BadAddress, web_address
-from tests.fakes import ScriptedAsker, ScriptedModel, says
+from mcpchat.core.protocols import ModelOptions, SelectedModel
+from mcpchat.engine.server_requests import ServerRequestHandler
+from mcpchat.util.json_schema import find_error
+from mcpchat.util.urls import InvalidUrl, parse_web_url
+from tests.fakes import ScriptedDialog, ScriptedModel, model_step
 
 
 def field(**schema: Any) -> Field:
-    return fields_of({"properties": {"it": schema}})[0]
+    return parse_fields({"properties": {"it": schema}})[0]
 
 
 @pytest.mark.parametrize(
@@ -77,21 +77,21 @@ def test_what_is_typed_becomes_a_value_of_the_fields_type(schema: dict[str, Any]
     ],
 )
 def test_what_does_not_fit_is_told_with_what_does(schema: dict[str, Any], typed: str, told: str) -> None:
-    with pytest.raises(BadValue, match=told):
+    with pytest.raises(InvalidValue, match=told):
         read_value(field(**schema), typed)
 
 
 def test_a_required_field_is_not_left_empty_and_malformed_schemas_give_plain_text() -> None:
-    needed = fields_of({"properties": {"a": {"type": "string"}, "b": 7}, "required": ["a"]})
+    needed = parse_fields({"properties": {"a": {"type": "string"}, "b": 7}, "required": ["a"]})
     assert [(one.name, one.kind, one.required) for one in needed] == [("a", "text", True), ("b", "text", False)]
-    with pytest.raises(BadValue, match="it is required"):
+    with pytest.raises(InvalidValue, match="it is required"):
         read_value(needed[0], "")
-    assert fields_of({"properties": [1]}) == ()
+    assert parse_fields({"properties": [1]}) == ()
 
 
 def test_values_are_shown_as_they_would_be_typed() -> None:
-    assert [shown(field(), value) for value in (None, True, ["a", "b"], 3)] == ["", "yes", "a, b", "3"]
-    assert field(type="integer", minimum=1, maximum=9).expects == "a whole number, at least 1, at most 9"
+    assert [format_value(field(), value) for value in (None, True, ["a", "b"], 3)] == ["", "yes", "a, b", "3"]
+    assert field(type="integer", minimum=1, maximum=9).input_hint == "a whole number, at least 1, at most 9"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_values_are_shown_as_they_would_be_typed() -> None:
     ],
 )
 def test_an_address_is_shown_with_its_true_host(text: str, url: str, host: str, warned: bool) -> None:
-    found = web_address(text)
+    found = parse_web_url(text)
     assert (found.url, found.host, bool(found.warning)) == (url, host, warned)
 
 
@@ -117,88 +117,88 @@ def test_an_address_is_shown_with_its_true_host(text: str, url: str, host: str, 
     ],
 )  # fmt: skip
 def test_an_address_that_may_be_a_trap_is_refused(text: str) -> None:
-    with pytest.raises(BadAddress):
-        web_address(text)
+    with pytest.raises(InvalidUrl):
+        parse_web_url(text)
 
 
 # --- the host ---------------------------------------------------------------------------------------------------
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 5}}}
-FORM = Form(server="s", message="how many?", fields=fields_of(SCHEMA), schema=SCHEMA)
+FORM = Form(server="s", message="how many?", fields=parse_fields(SCHEMA), schema=SCHEMA)
 
 
-def host(asker: ScriptedAsker, **more: Any) -> tuple[AskingHost, list[Event]]:
+def host(asker: ScriptedDialog, **more: Any) -> tuple[ServerRequestHandler, list[Event]]:
     seen: list[Event] = []
-    return AskingHost(asker, emit=seen.append, check=problem, **more), seen
+    return ServerRequestHandler(asker, emit=seen.append, check=find_error, **more), seen
 
 
 async def test_an_answer_that_breaks_the_schema_is_asked_for_again() -> None:
-    good = Answer(action="accept", content={"n": 7})
-    asker = ScriptedAsker(Answer(action="accept", content={"n": 1}), good)
+    good = ElicitationResult(action="accept", content={"n": 7})
+    asker = ScriptedDialog(ElicitationResult(action="accept", content={"n": 1}), good)
     made, seen = host(asker)
     assert await made.elicit(FORM) == good
-    assert [asked[2] for asked in asker.asked] == ["", "n: 1 is less than the minimum of 5"]
+    assert [asked[2] for asked in asker.prompts] == ["", "n: 1 is less than the minimum of 5"]
     assert seen == [Notice(level="info", text="s asked: how many? (answered)")]
 
 
 async def test_a_form_that_is_never_right_ends_as_cancelled() -> None:
-    made, _ = host(ScriptedAsker(*[Answer(action="accept", content={"n": 1})] * 9))
-    assert await made.elicit(FORM) == Answer(action="cancel")
+    made, _ = host(ScriptedDialog(*[ElicitationResult(action="accept", content={"n": 1})] * 9))
+    assert await made.elicit(FORM) == ElicitationResult(action="cancel")
 
 
 async def test_a_suspicious_address_is_declined_without_asking() -> None:
-    asker = ScriptedAsker()
+    asker = ScriptedDialog()
     made, seen = host(asker)
-    visit = Visit(server="s", message="log in", url="http://example.com")
-    assert await made.elicit(visit) == Answer(action="decline")
-    assert asker.asked == []
+    visit = UrlRequest(server="s", message="log in", url="http://example.com")
+    assert await made.elicit(visit) == ElicitationResult(action="decline")
+    assert asker.prompts == []
     assert "s wants an address opened that cannot be trusted: only https" in seen[0].text  # type: ignore[union-attr]
 
 
-REQUEST = SampleRequest(server="s", messages=(SampleMessage(role="user", text="Hi?"),), max_tokens=10)
+REQUEST = SamplingRequest(server="s", messages=(SamplingMessage(role="user", text="Hi?"),), max_tokens=10)
 
 
-def choice(*answers: str) -> ModelChoice:
-    return ModelChoice(name="m", adapter=ScriptedModel(*(says(answer) for answer in answers)))
+def choice(*answers: str) -> SelectedModel:
+    return SelectedModel(name="m", adapter=ScriptedModel(*(model_step(answer) for answer in answers)))
 
 
 async def test_a_sample_is_agreed_to_twice_and_its_limit_is_kept() -> None:
-    asker = ScriptedAsker(True, True)
+    asker = ScriptedDialog(True, True)
     model = choice("Hello.")
     made, _ = host(asker, model=lambda: model)
-    assert await made.sample(REQUEST) == Sample(model="m", text="Hello.")
-    assert [(wish, details) for _, wish, details in asker.asked] == [
+    assert await made.sample(REQUEST) == SamplingResult(model="m", text="Hello.")
+    assert [(wish, details) for _, wish, details in asker.prompts] == [
         ("ask m (at most 10 tokens)", "user: Hi?"),
         ("have this answer", "Hello."),
     ]
     request = model.adapter.requests[0]  # type: ignore[attr-defined]
-    assert request.options == Options(max_output_tokens=10)
+    assert request.options == ModelOptions(max_output_tokens=10)
     assert request.tools == ()
 
 
 @pytest.mark.parametrize("answers", [(False,), (True, False)])
 async def test_a_sample_that_is_refused_before_or_after_is_none(answers: tuple[bool, ...]) -> None:
     model = choice("Hello.")
-    made, _ = host(ScriptedAsker(*answers), model=lambda: model)
+    made, _ = host(ScriptedDialog(*answers), model=lambda: model)
     assert await made.sample(REQUEST) is None
 
 
 async def test_samples_have_a_budget_and_need_a_model() -> None:
     model = choice(*["x"] * 25)
-    made, seen = host(ScriptedAsker(), model=lambda: model, yes=True)
+    made, seen = host(ScriptedDialog(), model=lambda: model, yes=True)
     given = [await made.sample(REQUEST) for _ in range(22)]
     assert [sample is not None for sample in given] == [True] * 20 + [False] * 2
     assert "too often" in seen[-1].text  # type: ignore[union-attr]
-    without, _ = host(ScriptedAsker())
+    without, _ = host(ScriptedDialog())
     assert await without.sample(REQUEST) is None
 
 
 async def test_roots_are_asked_for_once() -> None:
-    asker = ScriptedAsker(True)
+    asker = ScriptedDialog(True)
     made, _ = host(asker)
-    assert await made.roots("s", ["/a"])
-    assert await made.roots("s", ["/a"])
-    assert asker.asked == [("s", "know of these folders", "/a")]
+    assert await made.allow_roots("s", ["/a"])
+    assert await made.allow_roots("s", ["/a"])
+    assert asker.prompts == [("s", "know of these folders", "/a")]
 
 
 async def test_a_failing_model_is_not_hidden() -> None:
@@ -207,6 +207,6 @@ async def test_a_failing_model_is_not_hidden() -> None:
             raise ValueError("no")
             yield
 
-    made, _ = host(ScriptedAsker(True), model=lambda: ModelChoice(name="m", adapter=Broken()))
+    made, _ = host(ScriptedDialog(True), model=lambda: SelectedModel(name="m", adapter=Broken()))
     with pytest.raises(ValueError, match="no"):
         await made.sample(REQUEST)

@@ -7,28 +7,28 @@ from msgspec.structs import replace
 
 from mcpchat.core import events as ev
 from mcpchat.core.messages import Text, ToolCall
-from mcpchat.core.policy import Decision, Policy, Question, rules
-from mcpchat.core.protocols import ModelChoice
+from mcpchat.core.policy import ApprovalRequest, Decision, Policy, parse_rules
+from mcpchat.core.protocols import SelectedModel
 from mcpchat.core.tools import Annotations
-from mcpchat.engine.session import Role, Session
-from mcpchat.engine.turn import Limits
+from mcpchat.engine.session import ActiveAgent, Session
+from mcpchat.engine.turn import TurnLimits
 from mcpchat.errors import StoreError
 from tests.fakes import (
-    NO,
-    YES,
+    ALLOW,
+    DENY,
     FakeToolbox,
     MemoryApprovals,
-    ScriptedAsker,
+    ScriptedDialog,
     ScriptedModel,
-    calls,
+    make_call,
     make_gate,
-    says,
-    tool,
+    make_tool,
+    model_step,
 )
 
-WRITE = tool("write", read_only=False)
-WIPE = tool("wipe", read_only=False)
-CALL = calls(WRITE.exposed, '{"text": "a"}')
+WRITE = make_tool("write", read_only=False)
+WIPE = make_tool("wipe", read_only=False)
+CALL = make_call(WRITE.model_name, '{"text": "a"}')
 
 
 def yes(remember: str = "") -> Decision:
@@ -41,70 +41,70 @@ def edit(**arguments: object) -> Decision:
 
 async def test_always_is_kept_for_that_tool_as_it_is_and_ends_with_its_definition() -> None:
     approvals = MemoryApprovals()
-    asker = ScriptedAsker(yes("always"))
-    assert (await make_gate(asker=asker, approvals=approvals).decide(WRITE, CALL)).allowed
-    later = make_gate(asker=ScriptedAsker(NO, NO), approvals=approvals)
+    asker = ScriptedDialog(yes("always"))
+    assert (await make_gate(dialog=asker, approvals=approvals).decide(WRITE, CALL)).allowed
+    later = make_gate(dialog=ScriptedDialog(DENY, DENY), approvals=approvals)
     assert (await later.decide(WRITE, CALL)).reason == "answered: always, on 2026-11-26"
-    assert await later.decide(WIPE, CALL) == NO
-    changed = tool("write", read_only=False, description="Now writes to your mail")
-    assert await later.decide(changed, CALL) == NO
+    assert await later.decide(WIPE, CALL) == DENY
+    changed = make_tool("write", read_only=False, description="Now writes to your mail")
+    assert await later.decide(changed, CALL) == DENY
 
 
 async def test_for_this_session_ends_with_it_and_is_not_kept() -> None:
     approvals = MemoryApprovals()
-    gate = make_gate(asker=ScriptedAsker(yes("session")), approvals=approvals)
+    gate = make_gate(dialog=ScriptedDialog(yes("session")), approvals=approvals)
     assert (await gate.decide(WRITE, CALL)).allowed
     assert (await gate.decide(WRITE, CALL)).reason == "answered: for this session"
-    assert approvals.kept == {}
+    assert approvals.approved == {}
 
 
 async def test_an_answer_never_outlives_a_rule_that_asks_and_never_covers_what_destroys() -> None:
     approvals = MemoryApprovals()
-    approvals.give(WRITE)
-    asking = Policy(rules=rules("ask", ["box.*"]))
-    asker = ScriptedAsker(NO, NO)
-    assert await make_gate(asking, asker, approvals=approvals).decide(WRITE, CALL) == NO
-    wipe = tool("wipe", read_only=False)
-    destructive = ToolCall(id="c", name=wipe.exposed, arguments="{}")
+    approvals.approve_always(WRITE)
+    asking = Policy(rules=parse_rules("ask", ["box.*"]))
+    asker = ScriptedDialog(DENY, DENY)
+    assert await make_gate(asking, asker, approvals=approvals).decide(WRITE, CALL) == DENY
+    wipe = make_tool("wipe", read_only=False)
+    destructive = ToolCall(id="c", name=wipe.model_name, arguments="{}")
     wipe = replace(wipe, annotations=Annotations(destructive=True))
-    approvals.give(wipe)
-    assert await make_gate(None, asker, approvals=approvals).decide(wipe, destructive) == NO
-    assert [question.lasting for question in asker.questions] == ["session", "once"]
+    approvals.approve_always(wipe)
+    assert await make_gate(None, asker, approvals=approvals).decide(wipe, destructive) == DENY
+    assert [question.max_scope for question in asker.approval_requests] == ["session", "once"]
 
 
 async def test_an_answer_to_one_rule_is_none_to_another() -> None:
-    policy = Policy(rules=rules("ask", ["box.write(text=*boss*)"]))
-    gate = make_gate(policy, ScriptedAsker(yes("always"), NO), approvals=MemoryApprovals())
+    policy = Policy(rules=parse_rules("ask", ["box.write(text=*boss*)"]))
+    gate = make_gate(policy, ScriptedDialog(yes("always"), DENY), approvals=MemoryApprovals())
     assert (await gate.decide(WRITE, CALL)).allowed
     assert (await gate.decide(WRITE, CALL)).allowed
-    assert await gate.decide(WRITE, calls(WRITE.exposed, '{"text": "to the boss"}')) == NO
+    assert await gate.decide(WRITE, make_call(WRITE.model_name, '{"text": "to the boss"}')) == DENY
 
 
 async def test_what_cannot_be_kept_holds_for_the_session_and_is_told() -> None:
     told: list[str] = []
-    approvals = MemoryApprovals(refuses=StoreError("cannot write approvals.json: disk full"))
-    gate = make_gate(asker=ScriptedAsker(yes("always")), approvals=approvals, warn=told.append)
+    approvals = MemoryApprovals(error=StoreError("cannot write approvals.json: disk full"))
+    gate = make_gate(dialog=ScriptedDialog(yes("always")), approvals=approvals, warn=told.append)
     assert (await gate.decide(WRITE, CALL)).allowed
     assert (await gate.decide(WRITE, CALL)).allowed
     assert told == ["box.write is allowed for this session only: cannot write approvals.json: disk full"]
 
 
 async def test_changed_arguments_are_shown_again_beside_the_models_own_and_are_what_runs() -> None:
-    asker = ScriptedAsker(edit(text="b"), yes())
-    decision = await make_gate(asker=asker).decide(WRITE, CALL)
+    asker = ScriptedDialog(edit(text="b"), yes())
+    decision = await make_gate(dialog=asker).decide(WRITE, CALL)
     assert decision == Decision(allowed=True, by="user", arguments='{"text": "b"}')
-    assert asker.questions == [
-        Question(tool=WRITE, arguments={"text": "a"}, rule="default: ask"),
-        Question(tool=WRITE, arguments={"text": "b"}, rule="default: ask", before={"text": "a"}),
+    assert asker.approval_requests == [
+        ApprovalRequest(tool=WRITE, arguments={"text": "a"}, rule="default: ask"),
+        ApprovalRequest(tool=WRITE, arguments={"text": "b"}, rule="default: ask", original_arguments={"text": "a"}),
     ]
 
 
 async def test_changed_arguments_that_a_rule_denies_or_the_schema_refuses_do_not_run() -> None:
-    policy = Policy(rules=rules("deny", ["box.write(text=*secret*)"]))
-    asker = ScriptedAsker(edit(text="a secret"), yes(), edit(text=3), yes(), NO)
+    policy = Policy(rules=parse_rules("deny", ["box.write(text=*secret*)"]))
+    asker = ScriptedDialog(edit(text="a secret"), yes(), edit(text=3), yes(), DENY)
     gate = make_gate(policy, asker, check=lambda spec, arguments: "text: a string" if arguments["text"] == 3 else "")
-    assert await gate.decide(WRITE, CALL) == NO
-    assert [question.problem for question in asker.questions] == [
+    assert await gate.decide(WRITE, CALL) == DENY
+    assert [question.error for question in asker.approval_requests] == [
         "",
         "not allowed: config: deny box.write(text=*secret*)",
         "not allowed: config: deny box.write(text=*secret*)",
@@ -114,24 +114,24 @@ async def test_changed_arguments_that_a_rule_denies_or_the_schema_refuses_do_not
 
 
 async def test_arguments_changed_into_no_json_are_asked_about_again() -> None:
-    asker = ScriptedAsker(Decision(allowed=False, by="user", arguments="{oops"), NO)
-    assert await make_gate(asker=asker).decide(WRITE, CALL) == NO
-    assert "not valid JSON" in asker.questions[1].problem
+    asker = ScriptedDialog(Decision(allowed=False, by="user", arguments="{oops"), DENY)
+    assert await make_gate(dialog=asker).decide(WRITE, CALL) == DENY
+    assert "not valid JSON" in asker.approval_requests[1].error
 
 
-def session(toolbox: FakeToolbox, model: ScriptedModel, asker: ScriptedAsker) -> tuple[Session, list[ev.Event]]:
+def session(toolbox: FakeToolbox, model: ScriptedModel, asker: ScriptedDialog) -> tuple[Session, list[ev.Event]]:
     seen: list[ev.Event] = []
-    choice = ModelChoice(name="m", adapter=model)
-    made = Session(model=choice, toolbox=toolbox, role=Role(gate=make_gate(asker=asker)), emit=seen.append)
+    choice = SelectedModel(name="m", adapter=model)
+    made = Session(model=choice, toolbox=toolbox, agent=ActiveAgent(gate=make_gate(dialog=asker)), emit=seen.append)
     return made, seen
 
 
 async def test_the_tool_runs_with_the_changed_arguments_and_the_model_reads_that_it_did() -> None:
     toolbox = FakeToolbox({"write": lambda a: f"wrote {a['text']}"}, WRITE)
-    model = ScriptedModel(says("", CALL), says("Done."))
-    made, seen = session(toolbox, model, ScriptedAsker(edit(text="b"), yes()))
+    model = ScriptedModel(model_step("", CALL), model_step("Done."))
+    made, seen = session(toolbox, model, ScriptedDialog(edit(text="b"), yes()))
     await made.send("go")
-    assert toolbox.called == [("write", {"text": "b"})]
+    assert toolbox.calls == [("write", {"text": "b"})]
     note = '[the user changed this call\'s arguments to {"text": "b"}]'
     assert made.history[2].results[0].parts == (Text(text=note), Text(text="wrote b"))
     assert [e.call.arguments for e in seen if isinstance(e, ev.ToolStarted)] == ['{"text": "b"}']
@@ -140,7 +140,7 @@ async def test_the_tool_runs_with_the_changed_arguments_and_the_model_reads_that
 async def test_a_no_with_a_reason_is_read_by_the_model() -> None:
     toolbox = FakeToolbox({"write": lambda a: "never"}, WRITE)
     refusal = Decision(allowed=False, by="user", reason="use the other folder")
-    made, _ = session(toolbox, ScriptedModel(says("", CALL), says("Sorry.")), ScriptedAsker(refusal))
+    made, _ = session(toolbox, ScriptedModel(model_step("", CALL), model_step("Sorry.")), ScriptedDialog(refusal))
     await made.send("go")
     assert made.history[2].results[0].parts == (Text(text="denied by the user: use the other folder"),)
 
@@ -148,26 +148,26 @@ async def test_a_no_with_a_reason_is_read_by_the_model() -> None:
 async def test_questions_come_one_after_the_other_and_calls_that_need_none_run_meanwhile() -> None:
     ran: list[str] = []
 
-    class Slow(ScriptedAsker):
+    class Slow(ScriptedDialog):
         open = 0
         most = 0
 
-        async def approve(self, question: Question) -> Decision:
+        async def approve(self, request: ApprovalRequest) -> Decision:
             self.open += 1
             self.most = max(self.most, self.open)
             while "read" not in ran:
                 await asyncio.sleep(0)
-            ran.append(f"asked, {question.waiting} more")
+            ran.append(f"asked, {request.pending} more")
             self.open -= 1
-            return YES
+            return ALLOW
 
     def run(arguments: dict[str, str]) -> str:
         ran.append(arguments["text"])
         return "ok"
 
-    toolbox = FakeToolbox({"write": run, "read": run}, WRITE, tool("read"))
-    step = [calls(WRITE.exposed, '{"text": "write"}', f"w{n}") for n in range(2)]
-    model = ScriptedModel(says("", *step, calls("box__read", '{"text": "read"}', "r")), says("Done."))
+    toolbox = FakeToolbox({"write": run, "read": run}, WRITE, make_tool("read"))
+    step = [make_call(WRITE.model_name, '{"text": "write"}', f"w{n}") for n in range(2)]
+    model = ScriptedModel(model_step("", *step, make_call("box__read", '{"text": "read"}', "r")), model_step("Done."))
     asker = Slow()
     made, _ = session(toolbox, model, asker)
     await made.send("go")
@@ -177,19 +177,19 @@ async def test_questions_come_one_after_the_other_and_calls_that_need_none_run_m
 
 
 async def test_no_more_calls_run_in_a_turn_than_its_limit() -> None:
-    toolbox = FakeToolbox({"read": lambda a: "ok"}, tool("read"))
-    many = [calls("box__read", json.dumps({"text": str(n)}), f"c{n}") for n in range(5)]
-    model = ScriptedModel(says("", *many[:2]), says("", *many[2:]), says("What I have."))
+    toolbox = FakeToolbox({"read": lambda a: "ok"}, make_tool("read"))
+    many = [make_call("box__read", json.dumps({"text": str(n)}), f"c{n}") for n in range(5)]
+    model = ScriptedModel(model_step("", *many[:2]), model_step("", *many[2:]), model_step("What I have."))
     seen: list[ev.Event] = []
     made = Session(
-        model=ModelChoice(name="m", adapter=model),
+        model=SelectedModel(name="m", adapter=model),
         toolbox=toolbox,
-        role=Role(gate=make_gate()),
+        agent=ActiveAgent(gate=make_gate()),
         emit=seen.append,
-        limits=Limits(max_calls=3),
+        limits=TurnLimits(max_calls=3),
     )
     finished = await made.send("go")
     assert finished.stop == "calls"
-    assert len(toolbox.called) == 3
+    assert len(toolbox.calls) == 3
     told = made.history[4].results[2].parts
     assert told == (Text(text="the limit of 3 calls in one turn is reached"),)

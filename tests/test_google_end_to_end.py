@@ -12,11 +12,19 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.double import ModelDouble, text, tool_call
-from tests.google import Google
-from tests.google.example import fill
-from tests.google.http import AUTH, Fault, serving
-from tests.sign_in import CLIENT, MCPCHAT, NODE, Authorization, Desk, authorization, certificates
+from tests.fake_openai import FakeOpenAI, text, tool_call
+from tests.google import FakeGoogle
+from tests.google.example import fill_account
+from tests.google.http import AUTH, Fault, serve
+from tests.sign_in import (
+    CLIENT,
+    MCPCHAT,
+    NODE,
+    AuthorizationServer,
+    SignInUser,
+    authorization_server,
+    issue_certificates,
+)
 from tests.terminal import Terminal
 
 pytestmark = [
@@ -36,15 +44,15 @@ WANTED = ("drive", "gmail.modify", "spreadsheets")
 READING = ("drive.readonly", "gmail.readonly", "spreadsheets.readonly")
 
 
-class Account(Google):
+class Account(FakeGoogle):
     """Google's APIs that ask the authorization server about each token."""
 
-    def __init__(self, authorization: Authorization, ca: Path) -> None:
+    def __init__(self, authorization: AuthorizationServer, ca: Path) -> None:
         super().__init__()
         self._issuer = authorization.url
         self._verify = ssl.create_default_context(cafile=str(ca))
         self.revoked: set[str] = set()
-        fill(self)
+        fill_account(self)
 
     def granted(self, token: str) -> set[str] | None:
         where = f"{self._issuer}/_control/introspect"
@@ -61,29 +69,29 @@ class Revoking(Account):
 
 
 @contextlib.contextmanager
-def account(tmp_path: Path, kind: type[Account] = Account) -> Iterator[tuple[Account, Desk, Authorization]]:
-    paths = certificates(tmp_path)
+def account(tmp_path: Path, kind: type[Account] = Account) -> Iterator[tuple[Account, SignInUser, AuthorizationServer]]:
+    paths = issue_certificates(tmp_path)
     scopes = ["email", *(AUTH + scope for scope in (*WANTED, *READING))]
     where = {"ca": paths["ca"], "key": str(paths["key"]), "cert": str(paths["cert"])}
-    with authorization("google", **where, clients=CLIENTS, scopes=scopes) as server:
+    with authorization_server("google", **where, clients=CLIENTS, scopes=scopes) as server:
         service = kind(server, paths["ca"])
-        with serving(service):
+        with serve(service):
             trusted = {"SSL_CERT_FILE": str(paths["ca"]), "REQUESTS_CA_BUNDLE": str(paths["ca"])}
-            desk = Desk(tmp_path, SECRET=CLIENT["client_secret"], **trusted)
+            desk = SignInUser(tmp_path, SECRET=CLIENT["client_secret"], **trusted)
             (tmp_path / "files").mkdir()
             desk.config.write_text(config(server, service, tmp_path / "files"))
             yield service, desk, server
 
 
 @pytest.fixture(scope="module")
-def once_signed_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account, Desk, str]]:
+def once_signed_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account, SignInUser, str]]:
     with account(tmp_path_factory.mktemp("google")) as (service, desk, _):
-        desk.ok("auth", "login", "google")
+        desk.run_ok("auth", "login", "google")
         yield service, desk, desk.config.read_text()
 
 
 @pytest.fixture
-def signed_in(once_signed_in: tuple[Account, Desk, str]) -> tuple[Account, Desk]:
+def signed_in(once_signed_in: tuple[Account, SignInUser, str]) -> tuple[Account, SignInUser]:
     """An account that somebody has signed in to, as it was at first."""
     service, desk, written = once_signed_in
     desk.config.write_text(written)
@@ -92,7 +100,7 @@ def signed_in(once_signed_in: tuple[Account, Desk, str]) -> tuple[Account, Desk]
     return service, desk
 
 
-def config(server: Authorization, service: Google, folder: Path, more: str = "") -> str:
+def config(server: AuthorizationServer, service: FakeGoogle, folder: Path, more: str = "") -> str:
     def builtin(name: str, key: str, extra: str = "") -> str:
         return f'[servers.{name}]\nbuiltin = "{key}"\nenv = {{ GOOGLE_API_URL = "{service.url}" }}\n{extra}{more}\n'
 
@@ -113,30 +121,30 @@ issuer = "{server.url}"
 """
 
 
-def ask(desk: Desk, double: ModelDouble, *words: str) -> Any:
+def ask(desk: SignInUser, double: FakeOpenAI, *words: str) -> Any:
     return desk.run("ask", "-o", "json", *words, OPENAI_BASE_URL=double.base_url, MCPCHAT_MODEL="m")
 
 
-def results(double: ModelDouble) -> list[str]:
+def results(double: FakeOpenAI) -> list[str]:
     """What the model was told of its calls, in the last request."""
     return [one["content"] for one in double.requests[-1]["messages"] if one["role"] == "tool"]
 
 
-def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Path, model_double: ModelDouble) -> None:
+def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Path, fake_openai: FakeOpenAI) -> None:
     with account(tmp_path) as (service, desk, _):
-        told = desk.ok("auth", "login", "google")
+        told = desk.run_ok("auth", "login", "google")
         assert "Asking Google for: Drive (read, write), Gmail (read, label, write, send), Sheets (read, write)" in told
         letter = {"to": ["grace@example.com"], "subject": "The party", "body": "It comes to 15.5."}
-        model_double.replies = [
+        fake_openai.replies = [
             tool_call("drive__search_files", '{"words": "party budget", "kind": "spreadsheet"}', "c1"),
             tool_call("sheets__read_range", '{"spreadsheet_id": "budget-1", "range": "Costs!A1:B10"}', "c2"),
             tool_call("mail__create_draft", json.dumps(letter), "c3"),
             text("Drafted."),
         ]
-        done = ask(desk, model_double, "--allow", "mail.create_draft", "Draft a mail to Grace with the party's total")
+        done = ask(desk, fake_openai, "--allow", "mail.create_draft", "Draft a mail to Grace with the party's total")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["answer"] == "Drafted."
-        found, cells, draft = results(model_double)
+        found, cells, draft = results(fake_openai)
         assert '"Party budget" (id budget-1, spreadsheet, ' in found
         assert '4: ["Total", 15.5]' in cells
         assert '"draft_id":' in draft
@@ -144,7 +152,8 @@ def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Pa
         message = email.message_from_bytes(service.gmail.messages[own]["_raw"])
         assert message.get_payload(decode=True) == b"It comes to 15.5.\r\n"
         scopes = {
-            line.split("/")[1]: granted - {f"{AUTH}userinfo.email", "email", "openid"} for line, granted in service.seen
+            line.split("/")[1]: granted - {f"{AUTH}userinfo.email", "email", "openid"}
+            for line, granted in service.authorized_requests
         }
         assert scopes == {
             "drive": {f"{AUTH}drive"}, "v4": {f"{AUTH}spreadsheets"}, "gmail": {f"{AUTH}gmail.modify"},
@@ -153,39 +162,39 @@ def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Pa
 
 
 def test_sending_asks_even_where_everything_else_may_run(
-    signed_in: tuple[Account, Desk], model_double: ModelDouble
+    signed_in: tuple[Account, SignInUser], fake_openai: FakeOpenAI
 ) -> None:
     service, desk = signed_in
     desk.config.write_text(desk.config.read_text() + '[approvals]\ndefault = "allow"\n')
     letter = {"to": ["grace@example.com"], "subject": "Hi", "body": "x"}
-    model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Not sent.")]
-    done = ask(desk, model_double, "Write to Grace")
+    fake_openai.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Not sent.")]
+    done = ask(desk, fake_openai, "Write to Grace")
     assert done.returncode == 6
     assert not service.gmail.sent
-    model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Sent.")]
-    assert ask(desk, model_double, "--allow", "mail.send_message", "Write to Grace").returncode == 0
+    fake_openai.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Sent.")]
+    assert ask(desk, fake_openai, "--allow", "mail.send_message", "Write to Grace").returncode == 0
     assert len(service.gmail.sent) == 1
 
 
 def test_a_token_that_google_refuses_is_renewed_and_the_call_made_once_more(tmp_path: Path) -> None:
     with account(tmp_path, Revoking) as (service, desk, server):
-        desk.ok("auth", "login", "google")
+        desk.run_ok("auth", "login", "google")
         before = len(server.grants())
         done = desk.run("call", "drive.read_file", "file_id=text-1")
         assert (done.returncode, done.stdout) == (0, "Buy tea\nBuy cake: café\n")
         assert len(server.grants()) - before == 2
-        assert service.requests("GET /drive/v3/files/text-1") == ["GET /drive/v3/files/text-1"] * 3
+        assert service.request_lines("GET /drive/v3/files/text-1") == ["GET /drive/v3/files/text-1"] * 3
 
 
 def test_a_read_only_config_asks_for_no_more_and_can_do_no_more(tmp_path: Path) -> None:
     with account(tmp_path) as (service, desk, server):
         desk.config.write_text(config(server, service, tmp_path / "files", "read_only = true"))
-        told = desk.ok("auth", "login", "google")
+        told = desk.run_ok("auth", "login", "google")
         assert "Asking Google for: Drive (read), Gmail (read), Sheets (read)" in told
-        listed = desk.ok("tools", "mail")
+        listed = desk.run_ok("tools", "mail")
         assert "read_message" in listed
         assert "send" not in listed
-        assert desk.ok("call", "mail.search_mail", "query=from:grace").count("Grace Hopper") == 2
+        assert desk.run_ok("call", "mail.search_mail", "query=from:grace").count("Grace Hopper") == 2
 
 
 def test_without_a_login_each_server_says_what_to_type(tmp_path: Path) -> None:
@@ -195,21 +204,21 @@ def test_without_a_login_each_server_says_what_to_type(tmp_path: Path) -> None:
         assert "mail needs a login at google\n  mcpchat auth login google" in done.stderr
 
 
-def test_a_file_comes_as_a_resource_and_into_the_folder(signed_in: tuple[Account, Desk]) -> None:
+def test_a_file_comes_as_a_resource_and_into_the_folder(signed_in: tuple[Account, SignInUser]) -> None:
     _, desk = signed_in
-    assert "Plan's notes" in desk.ok("read", "drive")
-    assert "We dance at **eight**." in desk.ok("read", "drive:gdrive:///doc-1")
-    desk.ok("call", "--yes", "drive.download_file", "file_id=pdf-1")
+    assert "Plan's notes" in desk.run_ok("read", "drive")
+    assert "We dance at **eight**." in desk.run_ok("read", "drive:gdrive:///doc-1")
+    desk.run_ok("call", "--yes", "drive.download_file", "file_id=pdf-1")
     assert (desk.folder / "files/Invitation.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_person_sees_whom_a_mail_goes_to_before_it_goes(
-    signed_in: tuple[Account, Desk], model_double: ModelDouble
+    signed_in: tuple[Account, SignInUser], fake_openai: FakeOpenAI
 ) -> None:
     service, desk = signed_in
     letter = {"to": ["grace@example.com"], "subject": "Hi", "body": "See you at eight"}
-    model_double.replies = [tool_call("mail__send_message", json.dumps(letter)), text("All done.")]
-    environ = {**desk.environ, "OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    fake_openai.replies = [tool_call("mail__send_message", json.dumps(letter)), text("All done.")]
+    environ = {**desk.environ, "OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     with Terminal([MCPCHAT, "ask", "Write to Grace"], environ=environ) as terminal:
         terminal.wait_for("mail wants to run send_message")
         terminal.wait_for("grace@example.com")
@@ -224,11 +233,11 @@ def test_the_person_sees_whom_a_mail_goes_to_before_it_goes(
 
 
 def test_a_google_that_is_down_is_told_and_the_chat_goes_on(
-    signed_in: tuple[Account, Desk], model_double: ModelDouble
+    signed_in: tuple[Account, SignInUser], fake_openai: FakeOpenAI
 ) -> None:
     service, desk = signed_in
     service.faults = [Fault("GET /gmail", 503, times=99)]
-    model_double.replies = [tool_call("mail__list_labels", "{}"), text("Gmail is down.")]
-    done = ask(desk, model_double, "Which labels?")
+    fake_openai.replies = [tool_call("mail__list_labels", "{}"), text("Gmail is down.")]
+    done = ask(desk, fake_openai, "Which labels?")
     assert done.returncode == 0
-    assert results(model_double) == ["Error: the labels: Google's server failed (503), several times: try again later"]
+    assert results(fake_openai) == ["Error: the labels: Google's server failed (503), several times: try again later"]

@@ -17,30 +17,36 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp.server.mcpserver.exceptions import ToolError
 
-from mcpchat_servers.drive.files import quoted
-from mcpchat_servers.gmail.composing import Original, answering, compose, recipient, subject_of_reply
-from mcpchat_servers.gmail.parts import addresses
-from mcpchat_servers.google.api import checked_base
-from mcpchat_servers.google.folders import Folders, safe_name
-from mcpchat_servers.google.ids import parsed_id
-from mcpchat_servers.google.names import breaks, one_line, same
-from mcpchat_servers.google.texts import decoded, excerpt, html_text
-from mcpchat_servers.sheets.a1 import Sheet, Window, letters, number, window
-from tests.google.drive import _unquoted
+from mcpchat_servers.drive.files import quote_value
+from mcpchat_servers.gmail.message_parser import parse_addresses
+from mcpchat_servers.gmail.mime_builder import (
+    OriginalMessage,
+    build_message,
+    check_reply_subject,
+    format_reply_subject,
+    parse_recipient,
+)
+from mcpchat_servers.google.api import check_base_url
+from mcpchat_servers.google.display_names import is_same_name, is_unsafe_char, to_one_line
+from mcpchat_servers.google.folders import AllowedFolders, sanitize_file_name
+from mcpchat_servers.google.ids import parse_file_id
+from mcpchat_servers.google.text_extraction import decode_text, html_to_text, take_excerpt
+from mcpchat_servers.sheets.a1 import CellRange, Sheet, format_column, parse_column, parse_range
+from tests.google.drive import _unquote
 
 SHEETS = [Sheet("Costs", 1000, 26), Sheet("It's 1!", 50, 3), Sheet("A1", 5, 5), Sheet("Q1", 7, 7)]
-NAMES = {"Total": Window("Costs", 4, 2, 4, 2)}
+NAMES = {"Total": CellRange("Costs", 4, 2, 4, 2)}
 
 
 @given(st.integers(1, 18_278))
 def test_columns_have_letters_and_back(column: int) -> None:
-    assert number(letters(column)) == column
+    assert parse_column(format_column(column)) == column
 
 
 @given(st.integers(1, 50), st.integers(1, 3), st.integers(1, 50), st.integers(1, 3))
 def test_what_is_written_is_read_again(top: int, left: int, bottom: int, right: int) -> None:
-    cells = Window("It's 1!", min(top, bottom), min(left, right), max(top, bottom), max(left, right))
-    assert window(str(cells), SHEETS, NAMES) == cells
+    cells = CellRange("It's 1!", min(top, bottom), min(left, right), max(top, bottom), max(left, right))
+    assert parse_range(str(cells), SHEETS, NAMES) == cells
 
 
 @pytest.mark.parametrize(
@@ -67,7 +73,7 @@ def test_what_is_written_is_read_again(top: int, left: int, bottom: int, right: 
     ],
 )
 def test_every_form_of_a_range_is_understood(text: str, wanted: str) -> None:
-    assert str(window(text, SHEETS, NAMES)) == wanted
+    assert str(parse_range(text, SHEETS, NAMES)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -80,27 +86,27 @@ def test_every_form_of_a_range_is_understood(text: str, wanted: str) -> None:
 )
 def test_what_could_mean_two_things_is_asked_back(text: str, told: str) -> None:
     with pytest.raises(ToolError) as caught:
-        window(text, [*SHEETS, Sheet("Both", 3, 3)], {"Both": NAMES["Total"]})
+        parse_range(text, [*SHEETS, Sheet("Both", 3, 3)], {"Both": NAMES["Total"]})
     assert str(caught.value) == told
 
 
 @pytest.mark.parametrize("text", ["AB2:5", "ZZ2:5", "Costs!", "'Costs'!", "AB:AC"])
 def test_nothing_else_is_meant_by_what_lies_outside(text: str) -> None:
     with pytest.raises(ToolError, match=r"outside|expected cells"):
-        window(text, SHEETS, NAMES)
+        parse_range(text, SHEETS, NAMES)
 
 
 @given(st.text(max_size=40))
 def test_any_other_text_is_refused_in_words(text: str) -> None:
     with contextlib.suppress(ToolError):
-        assert isinstance(window(text, SHEETS, NAMES), Window)
+        assert isinstance(parse_range(text, SHEETS, NAMES), CellRange)
 
 
 @given(st.text())
 def test_a_text_in_a_query_stays_one_text(text: str) -> None:
-    literal = quoted(text)
+    literal = quote_value(text)
     assert re.fullmatch(r"'(?:[^'\\]|\\.)*'", literal, re.DOTALL)
-    assert _unquoted(literal) == text or "\n" in text
+    assert _unquote(literal) == text or "\n" in text
 
 
 _WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), max_size=60)
@@ -120,7 +126,7 @@ def test_everybody_who_is_named_gets_it_and_nobody_else(people: list[tuple[str, 
         asked.append(f'"{escaped}" <{local}@example.com>' if name.strip() else f"{local}@example.com")
     try:
         for one in asked:
-            recipient(one)
+            parse_recipient(one)
     except ToolError:
         return
     message = sent(asked)
@@ -132,16 +138,16 @@ def test_everybody_who_is_named_gets_it_and_nobody_else(people: list[tuple[str, 
 @given(_WORDS, _LOCALS)
 def test_an_address_that_is_shown_can_be_given_back(name: str, local: str) -> None:
     header = Header(name, "utf-8").encode() if not name.isascii() else formataddr((name, f"{local}@example.com"))
-    shown = addresses(header if name.isascii() else f"{header} <{local}@example.com>")
+    shown = parse_addresses(header if name.isascii() else f"{header} <{local}@example.com>")
     for one in shown:
         try:
-            assert recipient(one).addr_spec.endswith("@example.com")
+            assert parse_recipient(one).addr_spec.endswith("@example.com")
         except ToolError:
             assert not name.isascii() or not one.isprintable() or "=?" in one
 
 
-def sent(to: list[str], subject: str = "x", body: str = "x", original: Original | None = None) -> EmailMessage:
-    raw = compose(to=to, subject=subject, body=body, original=original)
+def sent(to: list[str], subject: str = "x", body: str = "x", original: OriginalMessage | None = None) -> EmailMessage:
+    raw = build_message(to=to, subject=subject, body=body, original=original)
     message = email.message_from_bytes(raw, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     return message
@@ -162,14 +168,14 @@ def test_no_subject_and_no_body_makes_a_header(subject: str, body: str) -> None:
         message = sent(["a@example.com"], subject, body)
     except ToolError:
         assert (
-            any(map(breaks, subject))
+            any(map(is_unsafe_char, subject))
             or "\0" in body
             or not subject.isprintable()
             or "\r" in body
             or body.strip() != body
         )
         return
-    raw = email.message_from_bytes(compose(to=["a@example.com"], subject=subject, body=body))
+    raw = email.message_from_bytes(build_message(to=["a@example.com"], subject=subject, body=body))
     assert str(make_header(decode_header(raw["Subject"]))).split() == subject.split()
     assert set(message.keys()) == {"To", "Subject", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"}
     assert not message.get_payload(decode=True).startswith(b"Bcc:") or body.startswith("Bcc:")  # type: ignore[union-attr]
@@ -179,8 +185,8 @@ def test_no_subject_and_no_body_makes_a_header(subject: str, body: str) -> None:
 @example(_INJECTED, "<=?utf-8?q?=0D=0AReply-To:_evil=40x=2Eexample?=@y>", "<a@b> <=?utf-8?q?=0D=0ABcc:_e=40x?=@y>")
 @example("x" * 2000, "<" + "A" * 90 + "@x.prod.example>", "<" + "B" * 90 + "@x.prod.example> <c@d>")
 def test_nothing_of_the_answered_message_makes_a_header(subject: str, message_id: str, references: str) -> None:
-    original = Original(subject=subject, message_id=message_id, references=references)
-    message = sent(["a@example.com"], answering(subject), original=original)
+    original = OriginalMessage(subject=subject, message_id=message_id, references=references)
+    message = sent(["a@example.com"], format_reply_subject(subject), original=original)
     assert set(message.keys()) <= {
         "To", "Subject", "In-Reply-To", "References", "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
     }  # fmt: skip
@@ -195,21 +201,21 @@ def test_nothing_of_the_answered_message_makes_a_header(subject: str, message_id
     [("Hi", "Re: Hi"), ("RE: Hi", "RE: Hi"), ("Aw: Hi", "Aw: Hi"), ("Reading", "Re: Reading"), ("Re:Hi", "Re:Hi")],
 )
 def test_a_reply_says_so_once(subject: str, answer: str) -> None:
-    assert answering(subject) == answer
+    assert format_reply_subject(subject) == answer
 
 
 def test_a_reply_keeps_its_conversations_subject() -> None:
-    assert subject_of_reply(None, "Hello") == "Re: Hello"
-    assert subject_of_reply("hello", "Re:Hello") == "Re:Hello"
-    assert subject_of_reply("Re: Cafe\u0301", "Café") == "Re: Café"
+    assert check_reply_subject(None, "Hello") == "Re: Hello"
+    assert check_reply_subject("hello", "Re:Hello") == "Re:Hello"
+    assert check_reply_subject("Re: Cafe\u0301", "Café") == "Re: Café"
     for wrong in ("Re:Anything", "", "Re: Hello you"):
         with pytest.raises(ToolError, match="a reply keeps its conversation's"):
-            subject_of_reply(wrong, "Re:Hello")
+            check_reply_subject(wrong, "Re:Hello")
 
 
 @given(st.text(max_size=300))
 def test_any_name_becomes_one_of_a_file(name: str) -> None:
-    safe = safe_name(name)
+    safe = sanitize_file_name(name)
     assert safe
     assert not safe.startswith(".")
     assert not set(safe) & set('/\\:*?"<>|\0\n')
@@ -222,14 +228,14 @@ def test_any_name_becomes_one_of_a_file(name: str) -> None:
      ("x" * 300 + ".pdf", "x" * 196 + ".pdf"), ("", "_"), ("a\u202efdp.exe", "a_fdp.exe")],
 )  # fmt: skip
 def test_names_are_made_safe(name: str, safe: str) -> None:
-    assert safe_name(name) == safe
+    assert sanitize_file_name(name) == safe
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    folders = Folders([tmp_path])
+    folders = AllowedFolders([tmp_path])
 
     def meanwhile() -> None:
-        with folders.writing("new.txt", "x") as (file, target):
+        with folders.open_for_writing("new.txt", "x") as (file, target):
             file.write(b"mine")
             target.write_bytes(b"another's")
 
@@ -243,7 +249,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ToolError, match="is no file"), Folders([tmp_path]).reading("pipe", most=10):
+    with pytest.raises(ToolError, match="is no file"), AllowedFolders([tmp_path]).open_for_reading("pipe", most=10):
         pass
 
 
@@ -258,20 +264,20 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_is_named_by_its_id_or_its_link(given_: str, wanted: str) -> None:
-    assert parsed_id(given_) == wanted
+    assert parse_file_id(given_) == wanted
 
 
 @pytest.mark.parametrize("given_", ["https://evil.example/d/1abcDEF", "a/../b", "", "a b", "https://docs.google.com/"])
 def test_what_is_neither_is_refused(given_: str) -> None:
     with pytest.raises(ToolError, match="is no id of a file"):
-        parsed_id(given_)
+        parse_file_id(given_)
 
 
 @given(st.text(max_size=500), st.integers(1, 50))
 def test_pieces_make_the_whole(text: str, limit: int) -> None:
     pieces, offset = [], 0
     while offset is not None and (text or not offset):
-        piece = excerpt(text, offset, limit)
+        piece = take_excerpt(text, offset, limit)
         pieces.append(piece.text)
         offset = piece.next_offset  # type: ignore[assignment]
         if not text:
@@ -281,7 +287,7 @@ def test_pieces_make_the_whole(text: str, limit: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_text_or_none(data: bytes) -> None:
-    assert decoded(data) is None or isinstance(decoded(data), str)
+    assert decode_text(data) is None or isinstance(decode_text(data), str)
 
 
 @pytest.mark.parametrize(
@@ -300,30 +306,30 @@ def test_any_bytes_are_a_text_or_none(data: bytes) -> None:
     ids=range(9),
 )
 async def test_html_becomes_what_people_see(html: str, text: str) -> None:
-    assert (await html_text(html)).strip() == text
+    assert (await html_to_text(html)).strip() == text
 
 
 @pytest.mark.parametrize("charset", ["iso-2022-jp", "utf-16", "utf-7", "hz", "koi8-r", "nonsense"])
 def test_utf_8_is_read_whatever_the_header_says(charset: str) -> None:
-    assert decoded("日本語 für".encode(), charset) == "日本語 für"
+    assert decode_text("日本語 für".encode(), charset) == "日本語 für"
 
 
 @pytest.mark.parametrize(
     ("charset", "text"), [("iso-2022-jp", "日本語"), ("utf-16-le", "Hello"), ("utf-7", "Café"), ("hz", "中文")]
 )
 def test_what_passes_for_ascii_is_read_as_it_was_meant(charset: str, text: str) -> None:
-    assert decoded(text.encode(charset), charset) == text
+    assert decode_text(text.encode(charset), charset) == text
 
 
 def test_names_are_compared_as_they_read() -> None:
-    assert same("Cafe\u0301  menu", "Café menu")
-    assert not same("Cafe menu", "Café menu")
-    assert one_line("a\u202egpj.exe\n[more: cursor=1]\x1b[2J") == "a gpj.exe [more: cursor=1] [2J"
+    assert is_same_name("Cafe\u0301  menu", "Café menu")
+    assert not is_same_name("Cafe menu", "Café menu")
+    assert to_one_line("a\u202egpj.exe\n[more: cursor=1]\x1b[2J") == "a gpj.exe [more: cursor=1] [2J"
 
 
 @pytest.mark.parametrize("limit", ["-v 900000", "-t 20"])
 def test_a_reader_lives_within_limits_that_are_there_already(limit: str) -> None:
-    command = f"ulimit {limit}; exec {sys.executable} -m mcpchat_servers.google.documents html"
+    command = f"ulimit {limit}; exec {sys.executable} -m mcpchat_servers.google.document_worker html"
     done = subprocess.run(["sh", "-c", command], input=b"<p>Hello", capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"Hello")
 
@@ -333,8 +339,8 @@ def test_a_reader_lives_within_limits_that_are_there_already(limit: str) -> None
 )
 def test_a_base_that_others_can_read_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected"):
-        checked_base(url)
+        check_base_url(url)
 
 
 def test_a_base_address_loses_its_last_slash() -> None:
-    assert checked_base("https://proxy.example.com/google/") == "https://proxy.example.com/google"
+    assert check_base_url("https://proxy.example.com/google/") == "https://proxy.example.com/google"

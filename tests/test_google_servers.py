@@ -14,14 +14,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mcpchat.config.builtin_servers import BUNDLED
+from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat_servers.drive.server import server as drive_server
 from mcpchat_servers.gmail.server import server as gmail_server
 from mcpchat_servers.google.server import GoogleServer
 from mcpchat_servers.sheets.server import server as sheets_server
-from tests.google import Google, google
-from tests.google.client import Server, running
-from tests.google.example import fill
+from tests.google import FakeGoogle, run_fake_google
+from tests.google.client import ServerProcess, run_server
+from tests.google.example import fill_account
 from tests.google.http import AUTH, TOKEN, Fault
 
 NAMES = ("drive", "gmail", "sheets")
@@ -38,17 +38,17 @@ WRITE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[Google]:
-    with google() as service:
+def api() -> Iterator[FakeGoogle]:
+    with run_fake_google() as service:
         yield service
 
 
 @pytest.fixture(scope="module")
-def processes(api: Google) -> Iterator[dict[str, Server]]:
+def processes(api: FakeGoogle) -> Iterator[dict[str, ServerProcess]]:
     with (
-        running("drive", google=api) as drive,
-        running("gmail", google=api) as gmail,
-        running("sheets", google=api) as sheets,
+        run_server("drive", google=api) as drive,
+        run_server("gmail", google=api) as gmail,
+        run_server("sheets", google=api) as sheets,
     ):
         yield {"drive": drive, "gmail": gmail, "sheets": sheets}
 
@@ -59,18 +59,18 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def server(processes: dict[str, Server], api: Google, name: str) -> Server:
+def server(processes: dict[str, ServerProcess], api: FakeGoogle, name: str) -> ServerProcess:
     for part in (api.drive, api.gmail, api.sheets):
         part.__init__(api)  # type: ignore[misc]
-    fill(api)
+    fill_account(api)
     api.faults.clear()
     api.journal.clear()
-    api.disabled.clear()
+    api.disabled_services.clear()
     api.tokens = {TOKEN: {f"{AUTH}{scope}" for scope in ("drive", "gmail.modify", "spreadsheets")}}
     return processes[name]
 
 
-def test_every_tool_is_described_for_a_model(server: Server, name: str) -> None:
+def test_every_tool_is_described_for_a_model(server: ServerProcess, name: str) -> None:
     for tool in server.tools.values():
         assert tool["title"]
         assert 15 < len(tool["description"]) < 300
@@ -82,7 +82,7 @@ def test_every_tool_is_described_for_a_model(server: Server, name: str) -> None:
         assert tool["annotations"].keys() == {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
 
 
-def test_the_annotations_are_true(processes: dict[str, Server]) -> None:
+def test_the_annotations_are_true(processes: dict[str, ServerProcess]) -> None:
     hints = {
         f"{name}.{tool['name']}": tool["annotations"]
         for name, server in processes.items()
@@ -101,19 +101,19 @@ def test_the_annotations_are_true(processes: dict[str, Server]) -> None:
 
 def test_the_scopes_that_mcpchat_asks_for_are_those_that_the_server_names(name: str) -> None:
     servers: dict[str, GoogleServer] = {"drive": drive_server, "gmail": gmail_server, "sheets": sheets_server}
-    known, server = BUNDLED[name], servers[name]
-    assert (server.scopes, server.reading_scopes) == (known.scopes, known.reading_scopes)
-    assert server.takes_folders is known.takes_folders
+    known, server = BUILTIN_SERVERS[name], servers[name]
+    assert (server.scopes, server.read_only_scopes) == (known.scopes, known.read_only_scopes)
+    assert server.accepts_folders is known.takes_folders
 
 
-def test_an_argument_that_there_is_not_is_named(server: Server, name: str) -> None:
+def test_an_argument_that_there_is_not_is_named(server: ServerProcess, name: str) -> None:
     tool, arguments = READ[name]
     told = server.call(tool, **arguments, colour="red")
-    assert told.failed
+    assert told.is_error
     assert told.text.startswith(f"{tool} takes no argument 'colour'; it takes ")
 
 
-def test_null_stands_for_an_argument_that_is_left_out(server: Server, name: str) -> None:
+def test_null_stands_for_an_argument_that_is_left_out(server: ServerProcess, name: str) -> None:
     nulls: dict[str, dict[str, Any]] = {
         "drive": {"tool": "list_folder", "page_size": None, "folder_id": None, "cursor": None},
         "gmail": {"tool": "search_mail", "query": None, "page_size": None},
@@ -124,30 +124,32 @@ def test_null_stands_for_an_argument_that_is_left_out(server: Server, name: str)
     assert not answer.get("isError"), answer
 
 
-def test_a_wrong_argument_is_told_without_its_value(server: Server, name: str) -> None:
+def test_a_wrong_argument_is_told_without_its_value(server: ServerProcess, name: str) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "drive": {"tool": "list_folder", "page_size": 10**6},
         "gmail": {"tool": "search_mail", "page_size": 10**6},
         "sheets": {"tool": "read_range", "spreadsheet_id": "x", "range": "A1", "max_rows": 10**6},
     }
     told = server.call(**wrong[name])
-    assert told.failed
+    assert told.is_error
     assert re.fullmatch(r"\w+ was called wrongly: \w+: Input should be less than or equal to \d+", told.text)
 
 
-def test_a_token_that_google_refuses_is_reported_in_the_agreed_way(server: Server, name: str, api: Google) -> None:
+def test_a_token_that_google_refuses_is_reported_in_the_agreed_way(
+    server: ServerProcess, name: str, api: FakeGoogle
+) -> None:
     api.tokens.clear()
     tool, arguments = READ[name]
     told = server.call(tool, **arguments)
-    assert told.failed
+    assert told.is_error
     assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
     assert len(api.journal) == 1
 
 
 @pytest.mark.parametrize("name", ["gmail"])
-def test_a_token_whose_time_is_over_is_not_sent(name: str, api: Google) -> None:
+def test_a_token_whose_time_is_over_is_not_sent(name: str, api: FakeGoogle) -> None:
     api.journal.clear()
-    with running(name, google=api, GOOGLE_ACCESS_TOKEN_EXPIRES_AT=str(time.time() - 1)) as server:
+    with run_server(name, google=api, GOOGLE_ACCESS_TOKEN_EXPIRES_AT=str(time.time() - 1)) as server:
         tool, arguments = READ[name]
         told = server.call(tool, **arguments)
     assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
@@ -156,24 +158,26 @@ def test_a_token_whose_time_is_over_is_not_sent(name: str, api: Google) -> None:
 
 @pytest.mark.parametrize("name", ["sheets"])
 def test_without_a_token_the_tools_say_what_to_do(name: str) -> None:
-    with running(name) as server:
+    with run_server(name) as server:
         tool, arguments = READ[name]
         told = server.call(tool, **arguments)
     assert told.text.startswith("no Google account is signed in: run mcpchat auth login google.")
 
 
-def test_what_was_not_granted_is_named(server: Server, name: str, api: Google) -> None:
+def test_what_was_not_granted_is_named(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.tokens[TOKEN] = {f"{AUTH}userinfo.email"}
     tool, arguments = READ[name]
     told = server.call(tool, **arguments)
     assert told.text.startswith(
-        f"not granted: this needs the scope {BUNDLED[name].scopes[0]}. Run mcpchat auth login google"
+        f"not granted: this needs the scope {BUILTIN_SERVERS[name].scopes[0]}. Run mcpchat auth login google"
     )
     assert "_meta" not in told.raw
 
 
-def test_an_api_that_is_switched_off_says_where_to_switch_it_on(server: Server, name: str, api: Google) -> None:
-    api.disabled.add(f"{name}.googleapis.com")
+def test_an_api_that_is_switched_off_says_where_to_switch_it_on(
+    server: ServerProcess, name: str, api: FakeGoogle
+) -> None:
+    api.disabled_services.add(f"{name}.googleapis.com")
     tool, arguments = READ[name]
     told = server.call(tool, **arguments)
     assert f"https://console.cloud.google.com/apis/library/{name}.googleapis.com" in told.text
@@ -190,39 +194,41 @@ def test_an_api_that_is_switched_off_says_where_to_switch_it_on(server: Server, 
         ("sheets", "half"),
     ],
 )
-def test_reading_is_tried_again(server: Server, name: str, api: Google, fault: Any) -> None:
+def test_reading_is_tried_again(server: ServerProcess, name: str, api: FakeGoogle, fault: Any) -> None:
     api.faults = [Fault("GET", fault, times=2)]
     tool, arguments = READ[name]
-    assert not server.call(tool, **arguments).failed
+    assert not server.call(tool, **arguments).is_error
     assert len(api.journal) == 3
 
 
 @pytest.mark.parametrize(("name", "fault"), [("drive", "limit"), ("gmail", "user limit"), ("sheets", "limit")])
-def test_a_change_that_was_refused_for_now_is_tried_again(server: Server, name: str, api: Google, fault: Any) -> None:
+def test_a_change_that_was_refused_for_now_is_tried_again(
+    server: ServerProcess, name: str, api: FakeGoogle, fault: Any
+) -> None:
     api.faults = [Fault("POST", fault, times=2)]
     tool, arguments = WRITE[name]
-    assert not server.call(tool, **arguments).failed
-    assert len(api.requests("POST")) == 3
+    assert not server.call(tool, **arguments).is_error
+    assert len(api.request_lines("POST")) == 3
 
 
 @pytest.mark.parametrize("fault", [500, 503, "drop"])
-def test_a_change_that_may_have_been_made_is_not(server: Server, name: str, api: Google, fault: Any) -> None:
+def test_a_change_that_may_have_been_made_is_not(server: ServerProcess, name: str, api: FakeGoogle, fault: Any) -> None:
     api.faults = [Fault("POST", fault, times=9)]
     tool, arguments = WRITE[name]
     told = server.call(tool, **arguments)
     assert "it is not known whether it was done: look before you do it again" in told.text
-    assert len(api.requests("POST")) == 1
+    assert len(api.request_lines("POST")) == 1
 
 
 @pytest.mark.parametrize("name", ["gmail"])
-def test_what_fails_again_and_again_is_given_up(server: Server, name: str, api: Google) -> None:
+def test_what_fails_again_and_again_is_given_up(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", 503, times=9)]
     tool, arguments = READ[name]
     assert server.call(tool, **arguments).text.endswith("Google's server failed (503), several times: try again later")
     assert len(api.journal) == 5
 
 
-def test_nobody_waits_for_an_hour(server: Server, name: str, api: Google) -> None:
+def test_nobody_waits_for_an_hour(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "long limit", times=9)]
     tool, arguments = READ[name]
     told = server.call(tool, **arguments)
@@ -230,17 +236,17 @@ def test_nobody_waits_for_an_hour(server: Server, name: str, api: Google) -> Non
     assert len(api.journal) == 1
 
 
-def test_an_answer_that_is_not_googles_is_told(server: Server, name: str, api: Google) -> None:
+def test_an_answer_that_is_not_googles_is_told(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "junk")]
     tool, arguments = READ[name]
     assert server.call(tool, **arguments).text.endswith("what came back is not Google's. Is there a proxy in between?")
 
 
 @pytest.mark.parametrize("name", ["sheets"])
-def test_a_slow_answer_is_waited_for(server: Server, name: str, api: Google) -> None:
+def test_a_slow_answer_is_waited_for(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "slow")]
     tool, arguments = READ[name]
-    assert not server.call(tool, **arguments).failed
+    assert not server.call(tool, **arguments).is_error
 
 
 @pytest.mark.parametrize(
@@ -253,15 +259,17 @@ def test_a_slow_answer_is_waited_for(server: Server, name: str, api: Google) -> 
         ("somethingNew", "Google refused it (403): Google says somethingNew."),
     ],
 )
-def test_googles_reasons_are_told_in_words(server: Server, name: str, api: Google, reason: str, told: str) -> None:
+def test_googles_reasons_are_told_in_words(
+    server: ServerProcess, name: str, api: FakeGoogle, reason: str, told: str
+) -> None:
     api.faults = [Fault("POST", reason, times=9)]
     tool, arguments = WRITE[name]
     assert told in server.call(tool, **arguments).text
-    assert len(api.requests("POST")) == 1
+    assert len(api.request_lines("POST")) == 1
 
 
 @pytest.mark.parametrize("name", ["drive"])
-def test_a_huge_answer_is_not_taken(server: Server, name: str, api: Google) -> None:
+def test_a_huge_answer_is_not_taken(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.drive.add("huge-1", "huge.txt", "text/plain", b"x" * (26 * 2**20))
     told = server.call("read_file", file_id="huge-1")
     assert told.text == "'huge.txt' has 27,262,976 bytes, too many to read here: download_file saves it"
@@ -281,9 +289,9 @@ def test_the_token_goes_to_no_address_that_others_can_read(url: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_credentials_file_of_googles_own_tools_will_do(tmp_path: Path, api: Google) -> None:
+def test_a_credentials_file_of_googles_own_tools_will_do(tmp_path: Path, api: FakeGoogle) -> None:
     path = tmp_path / "adc.json"
-    with running("drive", google=api, GOOGLE_ACCESS_TOKEN="", GOOGLE_APPLICATION_CREDENTIALS=str(path)) as server:
+    with run_server("drive", google=api, GOOGLE_ACCESS_TOKEN="", GOOGLE_APPLICATION_CREDENTIALS=str(path)) as server:
         told = server.call("get_file", file_id="text-1")
         assert told.text == "cannot read adc.json, named in GOOGLE_APPLICATION_CREDENTIALS: No such file or directory"
         path.write_text(json.dumps({"type": "external_account", "client_secret": "hush"}))
@@ -295,7 +303,7 @@ def test_a_credentials_file_of_googles_own_tools_will_do(tmp_path: Path, api: Go
         assert "hush" not in told.text
 
 
-def test_a_service_accounts_token_is_fetched_and_fetched_anew(tmp_path: Path, api: Google) -> None:
+def test_a_service_accounts_token_is_fetched_and_fetched_anew(tmp_path: Path, api: FakeGoogle) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path = tmp_path / "robot.json"
@@ -311,19 +319,19 @@ def test_a_service_accounts_token_is_fetched_and_fetched_anew(tmp_path: Path, ap
     )
     api.faults.clear()
     api.journal.clear()
-    api.issued = ["ya29.an-old-one-that-is-over", TOKEN]
-    with running("drive", google=api, GOOGLE_ACCESS_TOKEN="", GOOGLE_APPLICATION_CREDENTIALS=str(path)) as server:
-        assert not server.call("list_folder").failed
-        assert not server.call("list_folder").failed
-        assert len(api.requests("POST /token")) == 2
-        api.issued = ["ya29.another-that-is-over"] * 2
+    api.next_tokens = ["ya29.an-old-one-that-is-over", TOKEN]
+    with run_server("drive", google=api, GOOGLE_ACCESS_TOKEN="", GOOGLE_APPLICATION_CREDENTIALS=str(path)) as server:
+        assert not server.call("list_folder").is_error
+        assert not server.call("list_folder").is_error
+        assert len(api.request_lines("POST /token")) == 2
+        api.next_tokens = ["ya29.another-that-is-over"] * 2
         api.tokens.pop(TOKEN)
         told = server.call("list_folder")
         assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
     assert "".join(server.log) == ""
 
 
-def test_the_token_is_nowhere_in_what_is_written(server: Server, name: str, api: Google) -> None:
+def test_the_token_is_nowhere_in_what_is_written(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "somethingNew", times=9)]
     tool, arguments = READ[name]
     assert TOKEN not in json.dumps(server.call(tool, **arguments).raw)
@@ -331,7 +339,9 @@ def test_the_token_is_nowhere_in_what_is_written(server: Server, name: str, api:
 
 
 @pytest.mark.parametrize("name", ["sheets"])
-def test_a_fault_of_the_server_itself_shows_no_traceback_to_the_model(server: Server, name: str, api: Google) -> None:
+def test_a_fault_of_the_server_itself_shows_no_traceback_to_the_model(
+    server: ServerProcess, name: str, api: FakeGoogle
+) -> None:
     api.sheets.books["budget-1"]["properties"] = {"title": ["no text"]}
     told = server.call("get_spreadsheet", spreadsheet_id="budget-1")
     assert told.text == "get_spreadsheet failed, by a fault of this server: what it logged tells more"

@@ -30,7 +30,7 @@ Meet = Callable[..., Seen]
 
 
 @pytest.fixture
-def meet(installed: str, tmp_path: Path) -> Meet:
+def meet(mcpchat_command: str, tmp_path: Path) -> Meet:
     """Run mcpchat against the hostile server; whatever it does, this ends, without a traceback or a process left."""
 
     def run(mode: str, *words: str, timeouts: str = TIMEOUTS) -> Seen:
@@ -43,7 +43,10 @@ def meet(installed: str, tmp_path: Path) -> Meet:
         out, err = tmp_path / "out", tmp_path / "err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [installed, *words, "--config", str(config)], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+                [mcpchat_command, *words, "--config", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
             )
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -177,9 +180,7 @@ def test_a_broken_tool_is_dropped_with_a_notice_and_the_rest_stays(meet: Meet) -
         next(name for name in functions if name.startswith("bad__null_title_")),
     }  # fmt: skip
     assert all(schema["type"] == "object" for schema in functions.values())
-    assert (
-        "warning: bad: 5 tools cannot be used (malformed, twice the same, too deep, too large or too many)" in seen.err
-    )
+    assert "warning: bad: 5 tools cannot be used (malformed, duplicate, too deep, too large or too many)" in seen.err
     for name in ("bomb", "net", "bad_schema"):
         assert meet("broken-tools", "call", f"bad.{name}", "--yes", "a=1").out == "fine\n"
 
@@ -210,7 +211,7 @@ def test_a_server_that_answers_no_probe_is_remembered_and_costs_that_once(meet: 
 # --- processes --------------------------------------------------------------------------------------------------
 
 
-def stubborn(installed: str, tmp_path: Path, *words: str) -> tuple["subprocess.Popen[bytes]", list[int]]:
+def stubborn(mcpchat_command: str, tmp_path: Path, *words: str) -> tuple["subprocess.Popen[bytes]", list[int]]:
     """mcpchat in the middle of a call of a server that ignores every hint, and the pids of that server and its
     children."""
     config = tmp_path / "c.toml"
@@ -218,11 +219,11 @@ def stubborn(installed: str, tmp_path: Path, *words: str) -> tuple["subprocess.P
         f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["{HOSTILE}", "stubborn"]\n'
         f'[servers.slow]\ncommand = "{sys.executable}"\nargs = ["{HOSTILE}", "silent-at-call"]\nrequired = true\n'
     )
-    subprocess.run([installed, "tools", "--config", str(config)], check=True, capture_output=True)
+    subprocess.run([mcpchat_command, "tools", "--config", str(config)], check=True, capture_output=True)
     log = Path(os.environ["HOME"], ".local/state/mcpchat/logs/bad.log")
     before = log.read_text().count("leader")
     process = subprocess.Popen(
-        [installed, *words, "--config", str(config)],
+        [mcpchat_command, *words, "--config", str(config)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -245,8 +246,8 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_no_process_outlives_us_however_we_end(installed: str, tmp_path: Path, number: signal.Signals) -> None:
-    process, pids = stubborn(installed, tmp_path, "servers", "show", "bad")
+def test_no_process_outlives_us_however_we_end(mcpchat_command: str, tmp_path: Path, number: signal.Signals) -> None:
+    process, pids = stubborn(mcpchat_command, tmp_path, "servers", "show", "bad")
     process.send_signal(number)
     process.wait(30)
     end = time.monotonic() + 20

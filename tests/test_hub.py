@@ -15,16 +15,16 @@ from mcpchat.config.schema import ServerConfig, Timeouts
 from mcpchat.core.events import Event, Notice, ServerChanged, ToolProgress
 from mcpchat.core.messages import Audio, Image, Link, Text, ToolResult
 from mcpchat.core.tools import ToolSpec
-from mcpchat.engine.server_requests import AskingHost
+from mcpchat.engine.server_requests import ServerRequestHandler
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.mcp import connection
-from mcpchat.mcp.catalog_cache import SchemaCache, identity
-from mcpchat.mcp.connector import Dialler
+from mcpchat.mcp.catalog_cache import CatalogCache, cache_key
+from mcpchat.mcp.connector import ServerConnector
 from mcpchat.mcp.hub import McpHub
-from mcpchat.mcp.limits import Budget
-from mcpchat.ui.render.plain import NobodyToAsk
-from mcpchat.util.json_schema import problem
-from mcpchat.util.redaction import Secrets
+from mcpchat.mcp.limits import ToolLimits
+from mcpchat.ui.render.plain import NonInteractiveDialog
+from mcpchat.util.json_schema import find_error
+from mcpchat.util.redaction import SecretRegistry
 from tests.fakes import NoCredentials
 
 MEASURED = tuple(
@@ -34,7 +34,7 @@ SERVERS = Path(__file__).with_name("servers")
 
 
 def odd(mode: str = "good", **more: Any) -> ServerConfig:
-    return ServerConfig(command=sys.executable, args=(str(SERVERS / "odd.py"), mode), **more)
+    return ServerConfig(command=sys.executable, args=(str(SERVERS / "quirky.py"), mode), **more)
 
 
 class Bench:
@@ -45,7 +45,7 @@ class Bench:
         self.seen = seen
 
     async def spec(self, label: str) -> ToolSpec:
-        return {spec.label: spec for spec in await self.hub.tools()}[label]
+        return {spec.qualified_name: spec for spec in await self.hub.list_tools()}[label]
 
     async def call(self, label: str, **arguments: Any) -> ToolResult:
         return await self.hub.call(await self.spec(label), "c", arguments, self.seen.append)
@@ -73,28 +73,30 @@ def bench(tmp_path: Path) -> Open:
         **servers: ServerConfig,
     ) -> AsyncIterator[Bench]:
         seen: list[Event] = []
-        secrets = Secrets()
+        secrets = SecretRegistry()
         hub = McpHub(
             servers,
-            dialler=Dialler(
+            connector=ServerConnector(
                 environ=os.environ | (environ or {}),
-                host=AskingHost(asker or NobodyToAsk(), emit=seen.append, check=problem),
+                request_handler=ServerRequestHandler(
+                    asker or NonInteractiveDialog(), emit=seen.append, check=find_error
+                ),
                 load_sdk=lambda: connection,
-                most_bytes=most_bytes,
+                max_message_bytes=most_bytes,
                 credentials=credentials or NoCredentials(),
                 secrets=secrets,
             ),
             credentials=credentials or NoCredentials(),
             secrets=secrets,
             timeouts=Timeouts(),
-            budget=Budget(),
-            cache=SchemaCache(tmp_path / "cache"),
-            logs=tmp_path / "logs",
+            tool_limits=ToolLimits(),
+            cache=CatalogCache(tmp_path / "cache"),
+            log_directory=tmp_path / "logs",
             watch=watch,
             emit=seen.append,
-            refresh=refresh,
+            ignore_cache=refresh,
         )
-        await hub.spawn_unknown()
+        await hub.prestart_uncached()
         try:
             yield Bench(hub, seen)
         finally:
@@ -105,8 +107,8 @@ def bench(tmp_path: Path) -> Open:
 
 async def test_the_calculator_answers_over_real_stdio(bench: Open) -> None:
     async with bench(calc=ServerConfig(builtin="calculator", env_pass=MEASURED)) as b:
-        assert [spec.name for spec in await b.hub.tools()] == ["calculate", "convert", "statistics"]
-        assert all(spec.read_only for spec in await b.hub.tools())
+        assert [spec.name for spec in await b.hub.list_tools()] == ["calculate", "convert", "statistics"]
+        assert all(spec.read_only for spec in await b.hub.list_tools())
         result = await b.call("calc.calculate", expression="2 ** 100")
         assert result.structured == {"expression": "2 ** 100", "result": 2**100}
         assert (await b.call("calc.statistics", values=[1, 2, 6])).structured["mean"] == 3
@@ -128,7 +130,7 @@ async def test_a_failing_server_is_left_out_with_its_reason_and_last_words(bench
     missing = ServerConfig(command="no-such-program")
     nowhere = ServerConfig(command="true", cwd="/no/such/folder")
     async with bench(good=odd(), bad=bad, missing=missing, nowhere=nowhere) as b:
-        assert [spec.label for spec in await b.hub.tools()] == ["good.echo", "good.wipe", "good.write"]
+        assert [spec.label for spec in await b.hub.list_tools()] == ["good.echo", "good.wipe", "good.write"]
         assert b.failure("bad") == "it left at once, with exit code 3\nno such disk"
         assert b.failure("missing") == "no program named 'no-such-program' on PATH\ncheck command in the config"
         assert b.failure("nowhere") == "its folder does not exist: /no/such/folder\ncheck cwd in the config"
@@ -139,46 +141,46 @@ async def test_a_failing_server_is_left_out_with_its_reason_and_last_words(bench
 async def test_a_required_server_that_is_down_is_an_error(bench: Open) -> None:
     async with bench(bad=ServerConfig(command="no-such-program", required=True)) as b:
         with pytest.raises(ServerError, match="bad: no program named"):
-            await b.hub.tools()
+            await b.hub.list_tools()
 
 
 async def test_servers_shake_hands_in_parallel(bench: Open, tmp_path: Path) -> None:
     # Each answers only once all four have begun: one after the other, none ever would.
     wait = f"touch {tmp_path}/$0; until [ $(ls {tmp_path}/s? | wc -l) = 4 ]; do sleep 0.05; done"
-    script = f'read first; {wait}; (echo "$first"; cat) | {sys.executable} {SERVERS / "odd.py"}'
+    script = f'read first; {wait}; (echo "$first"; cat) | {sys.executable} {SERVERS / "quirky.py"}'
     servers = {name: ServerConfig(command="bash", args=("-c", script, name)) for name in ("s1", "s2", "s3", "s4")}
     async with bench(**servers) as b:
-        assert len(await b.hub.tools()) == 12
+        assert len(await b.hub.list_tools()) == 12
 
 
 async def test_a_known_server_is_listed_without_being_started(bench: Open) -> None:
     async with bench(box=odd()) as b:
-        first = await b.hub.tools()
+        first = await b.hub.list_tools()
     async with bench(box=odd()) as b:
-        assert await b.hub.tools() == first
+        assert await b.hub.list_tools() == first
         assert b.states("box") == []
         assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
         assert b.states("box") == ["starting", "ready"]
     async with bench(refresh=True, box=odd()) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
         assert b.states("box") == ["starting", "ready"]
 
 
 async def test_a_damaged_cache_is_rebuilt(bench: Open, tmp_path: Path) -> None:
     async with bench(box=odd()) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
     for file in (tmp_path / "cache").iterdir():
         file.write_bytes(b'{"format": 1, "expi')
     async with bench(box=odd()) as b:
-        assert len(await b.hub.tools()) == 3
+        assert len(await b.hub.list_tools()) == 3
         assert b.states("box") == ["starting", "ready"]
 
 
 def test_another_environment_is_another_server() -> None:
     config = odd(env={"TOKEN": "env:T"}, env_pass=("P",))
-    keys = {identity(config, {"T": t, "P": p}) for t in "12" for p in "12"}
+    keys = {cache_key(config, {"T": t, "P": p}) for t in "12" for p in "12"}
     assert len(keys) == 4
-    assert identity(config, {"T": "1", "X": "1"}) == identity(config, {"T": "1", "X": "2"})
+    assert cache_key(config, {"T": "1", "X": "1"}) == cache_key(config, {"T": "1", "X": "2"})
 
 
 def test_the_same_words_in_another_folder_or_a_changed_script_are_another_server(
@@ -190,17 +192,17 @@ def test_the_same_words_in_another_folder_or_a_changed_script_are_another_server
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "s.py").write_text("")
         monkeypatch.chdir(tmp_path / folder)
-        keys.add(identity(config, {}))
+        keys.add(cache_key(config, {}))
     os.utime(tmp_path / "b" / "s.py", (1, 1))
-    keys.add(identity(config, {}))
+    keys.add(cache_key(config, {}))
     assert len(keys) == 3
 
 
 async def test_a_call_expected_starts_the_server_at_once(bench: Open) -> None:
     async with bench(box=odd()) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
     async with bench(box=odd()) as b:
-        b.hub.expect(await b.spec("box.echo"))
+        b.hub.prestart(await b.spec("box.echo"))
         async with asyncio.timeout(20):
             while b.states("box") != ["starting", "ready"]:
                 await asyncio.sleep(0.01)
@@ -232,7 +234,9 @@ async def test_a_server_that_crashes_three_times_is_left_alone_until_a_refresh(b
 
 async def test_only_a_tool_that_may_run_twice_is_called_again_after_a_crash(bench: Open, tmp_path: Path) -> None:
     def config(tool: str) -> ServerConfig:
-        return ServerConfig(command=sys.executable, args=(str(SERVERS / "odd.py"), "dies-once", str(tmp_path / tool)))
+        return ServerConfig(
+            command=sys.executable, args=(str(SERVERS / "quirky.py"), "dies-once", str(tmp_path / tool))
+        )
 
     async with bench(box=config("echo")) as b:  # which calls itself idempotent
         assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
@@ -245,15 +249,15 @@ async def test_only_a_tool_that_may_run_twice_is_called_again_after_a_crash(benc
 
 async def test_a_known_server_that_no_longer_starts_fails_once_for_all_that_wait(bench: Open, tmp_path: Path) -> None:
     script = tmp_path / "server.py"
-    script.write_text((SERVERS / "odd.py").read_text())
+    script.write_text((SERVERS / "quirky.py").read_text())
     # Through a shell, so that the command line names no file whose change would be seen.
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"))
     async with bench(box=config) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
     script.write_text("raise SystemExit(5)")
     async with bench(box=config) as b:
         spec = await b.spec("box.echo")
-        b.hub.expect(spec)
+        b.hub.prestart(spec)
         calls = (b.hub.call(spec, "c", {"text": "x"}, b.seen.append) for _ in range(3))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["box: it left at once, with exit code 5"] * 3
@@ -268,14 +272,14 @@ async def test_a_call_that_takes_too_long_ends(bench: Open) -> None:
 
 async def test_a_server_that_never_shakes_hands_is_given_up(bench: Open) -> None:
     async with bench(box=odd("silent", timeouts=Timeouts(start=0.5))) as b:
-        assert await b.hub.tools() == ()
+        assert await b.hub.list_tools() == ()
         assert b.failure("box").startswith("it did not answer within 0.5 s")
 
 
 async def test_a_server_that_does_not_list_its_tools_is_left_out(bench: Open) -> None:
     silent = odd("silent-list", timeouts=Timeouts(start=1))
     async with bench(no=odd("no-list"), silent=silent, good=odd()) as b:
-        assert {spec.server for spec in await b.hub.tools()} == {"good"}
+        assert {spec.server for spec in await b.hub.list_tools()} == {"good"}
         assert b.failure("no") == "it did not list its tools: no list today (code -32602)"
         assert b.failure("silent").startswith("silent did not answer within 1 s\n")
 
@@ -294,7 +298,7 @@ async def test_noise_on_stdout_is_no_harm(bench: Open) -> None:
 
 async def test_all_pages_of_tools_are_read(bench: Open) -> None:
     async with bench(box=odd("paged")) as b:
-        assert [spec.name for spec in await b.hub.tools()] == [f"t{n:03}" for n in range(100)]
+        assert [spec.name for spec in await b.hub.list_tools()] == [f"t{n:03}" for n in range(100)]
 
 
 async def test_every_kind_of_content_becomes_a_part_and_progress_is_told(bench: Open) -> None:
@@ -343,7 +347,7 @@ async def test_a_server_sees_only_what_it_was_given(bench: Open) -> None:
 
 async def test_a_reference_that_leads_nowhere_is_that_servers_failure(bench: Open) -> None:
     async with bench(box=odd(env={"A": "env:NOT_SET"}), good=odd()) as b:
-        assert len(await b.hub.tools()) == 3
+        assert len(await b.hub.list_tools()) == 3
         assert b.failure("box") == (
             "servers.box.env.A: the environment variable NOT_SET is not set\nexport NOT_SET=..."
         )
@@ -351,7 +355,7 @@ async def test_a_reference_that_leads_nowhere_is_that_servers_failure(bench: Ope
 
 async def test_only_the_chosen_tools_are_offered(bench: Open) -> None:
     async with bench(box=odd(tools=("e*",))) as b:
-        assert [spec.label for spec in await b.hub.tools()] == ["box.echo"]
+        assert [spec.label for spec in await b.hub.list_tools()] == ["box.echo"]
 
 
 def alive(pid: int) -> bool:
@@ -365,7 +369,7 @@ def alive(pid: int) -> bool:
 async def test_nothing_of_a_servers_group_is_left_behind(bench: Open, mode: str) -> None:
     async with bench(box=odd(mode)) as b:
         await b.call("box.echo", text="hi")
-        process = b.hub._servers["box"].connection._dial.process
+        process = b.hub._servers["box"].connection._params.process
         leader = process.pid
         child = int(process.log[0].split()[1])
         assert alive(leader)
@@ -397,14 +401,14 @@ class Expiring(NoCredentials):
         self.fails: McpChatError | None = None
         self.starts = 0
 
-    def due(self, server: str) -> Literal["no", "soon", "now"]:
+    def renewal_state(self, server: str) -> Literal["no", "soon", "now"]:
         return self.now
 
-    async def prepare(self, server: str) -> None:
+    async def prefetch_token(self, server: str) -> None:
         if self.fails is not None:
             raise self.fails
 
-    async def variables(self, server: str) -> dict[str, str]:
+    async def token_environment(self, server: str) -> dict[str, str]:
         self.starts += 1
         self.now = "no"
         return {"THE_TOKEN": f"token number {self.starts}"}
@@ -500,7 +504,7 @@ async def test_a_token_goes_by_reference_and_without_it_a_sign_in_is_needed(
         assert not (await b.call("far.echo", text="hi")).is_error
     async with bench(far=ServerConfig(url=url, required=True)) as b:
         with pytest.raises(SignInNeeded):
-            await b.hub.tools()
+            await b.hub.list_tools()
         status = b.hub.status()[0]
         assert (status.state, status.auth) == ("login", "sign-in needed")
 
@@ -525,7 +529,7 @@ async def test_a_header_value_that_was_pasted_carelessly_is_never_shown(
 ) -> None:
     headers = {"Authorization": "Bearer env:TOKEN"}
     async with bench(environ={"TOKEN": value}, far=ServerConfig(url=remote("tok-SECRET"), headers=headers)) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
         status = b.hub.status()[0]
         if value.strip() == "tok-SECRET":
             assert status.state == "ready"
@@ -536,5 +540,5 @@ async def test_a_header_value_that_was_pasted_carelessly_is_never_shown(
 
 async def test_an_address_where_nobody_listens_is_told(bench: Open) -> None:
     async with bench(far=ServerConfig(url="http://127.0.0.1:9/mcp")) as b:
-        assert await b.hub.tools() == ()
+        assert await b.hub.list_tools() == ()
         assert b.failure("far").startswith("cannot be reached: ")

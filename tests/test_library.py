@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 import mcpchat
-from mcpchat import ChatSession, Decision, McpChatError, Message, Question, Text, events, open_session
-from tests.double import ModelDouble, Reply, chunk, error, text, tool_call
+from mcpchat import ApprovalRequest, ChatSession, Decision, McpChatError, Message, Text, events, open_session
+from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 
 ASKS = '[approvals]\nask = ["calculator.*"]\n'
 THREADS = ".local/share/mcpchat/threads.db"
 
 
 @pytest.fixture
-def config(tmp_path: Path, model_double: ModelDouble) -> Path:
+def config(tmp_path: Path, fake_openai: FakeOpenAI) -> Path:
     path = tmp_path / "c.toml"
     path.write_text(
-        f'[model]\nname = "m"\nbase_url = "{model_double.base_url}"\n[servers.calculator]\nbuiltin = "calculator"\n'
+        f'[model]\nname = "m"\nbase_url = "{fake_openai.base_url}"\n[servers.calculator]\nbuiltin = "calculator"\n'
     )
     return path
 
@@ -55,8 +55,8 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 
 @pytest.mark.anyio
-async def test_send_yields_the_turn_and_ask_reports_it(config: Path, model_double: ModelDouble) -> None:
-    model_double.replies = [
+async def test_send_yields_the_turn_and_ask_reports_it(config: Path, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [
         tool_call("calculator__calculate", '{"expression": "6*7"}'),
         text("It is 42."),
         text("Yes."),
@@ -79,14 +79,14 @@ async def test_send_yields_the_turn_and_ask_reports_it(config: Path, model_doubl
 
 
 @pytest.mark.anyio
-async def test_an_error_is_raised_by_send_and_reported_by_ask(config: Path, model_double: ModelDouble) -> None:
-    model_double.replies = [error(401, "bad key")]
+async def test_an_error_is_raised_by_send_and_reported_by_ask(config: Path, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [error(401, "bad key")]
     async with session(config) as there:
         with pytest.raises(McpChatError) as raised:
             await heard(there, "x")
         assert raised.value.exit_code == 8
         report = await there.ask("x")
-        assert isinstance(report.error, mcpchat.Fault)
+        assert isinstance(report.error, mcpchat.ErrorReport)
         assert report.error.kind == "auth"
         with pytest.raises(McpChatError):
             await there.ask("x", attach=["/no/such/file"])
@@ -95,8 +95,8 @@ async def test_an_error_is_raised_by_send_and_reported_by_ask(config: Path, mode
 
 
 @pytest.mark.anyio
-async def test_cancel_ends_a_turn_and_the_next_one_runs(config: Path, model_double: ModelDouble) -> None:
-    model_double.replies = [Reply([chunk({"content": "endless "})], hang=True), text("fine")]
+async def test_cancel_ends_a_turn_and_the_next_one_runs(config: Path, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "endless "})], hang=True), text("fine")]
     outside: list[mcpchat.Event] = []
     async with session(config, on_event=outside.append) as there:
         found = []
@@ -111,8 +111,8 @@ async def test_cancel_ends_a_turn_and_the_next_one_runs(config: Path, model_doub
 
 
 @pytest.mark.anyio
-async def test_leaving_the_loop_cancels_the_turn(config: Path, model_double: ModelDouble) -> None:
-    model_double.replies = [Reply([chunk({"content": "endless "})], hang=True), text("fine")]
+async def test_leaving_the_loop_cancels_the_turn(config: Path, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "endless "})], hang=True), text("fine")]
     outside: list[mcpchat.Event] = []
     async with session(config, on_event=outside.append) as there:
         async with aclosing(there.send("go")) as turn:
@@ -125,8 +125,8 @@ async def test_leaving_the_loop_cancels_the_turn(config: Path, model_double: Mod
 
 
 @pytest.mark.anyio
-async def test_two_at_once_are_two_turns_one_after_the_other(config: Path, model_double: ModelDouble) -> None:
-    model_double.replies = [text("one"), text("two")]
+async def test_two_at_once_are_two_turns_one_after_the_other(config: Path, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("one"), text("two")]
     async with session(config) as there:
         first, second = await asyncio.gather(heard(there, "1"), heard(there, "2"))
         for found in (first, second):
@@ -136,12 +136,12 @@ async def test_two_at_once_are_two_turns_one_after_the_other(config: Path, model
 
 
 @pytest.mark.anyio
-async def test_a_session_that_is_closed_starts_nothing(config: Path, model_double: ModelDouble) -> None:
+async def test_a_session_that_is_closed_starts_nothing(config: Path, fake_openai: FakeOpenAI) -> None:
     async with session(config) as there:
         await there.ask("x")
     with pytest.raises(McpChatError, match="closed"):
         await there.ask("y")
-    assert len(model_double.requests) == 1
+    assert len(fake_openai.requests) == 1
 
 
 class Agrees:
@@ -150,26 +150,26 @@ class Agrees:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def approve(self, question: Question) -> Decision:
-        self.asked.append(question.tool.label)
+    async def approve(self, request: ApprovalRequest) -> Decision:
+        self.asked.append(request.tool.qualified_name)
         return Decision(allowed=True, by="user")
 
-    async def elicit(self, question: mcpchat.Form | mcpchat.Visit, problem: str) -> mcpchat.Answer:
-        return mcpchat.Answer(action="decline")
+    async def elicit(self, request: mcpchat.Form | mcpchat.UrlRequest, problem: str) -> mcpchat.ElicitationResult:
+        return mcpchat.ElicitationResult(action="decline")
 
-    async def confirm(self, server: str, wish: str, details: str) -> bool:
+    async def confirm(self, server: str, action: str, details: str) -> bool:
         return False
 
-    async def go_on(self, rounds: int) -> bool:
+    async def confirm_continue(self, rounds: int) -> bool:
         return False
 
 
 @pytest.mark.anyio
-async def test_an_asker_decides_and_without_one_nothing_runs_that_asks(asking: Path, model_double: ModelDouble) -> None:
+async def test_an_asker_decides_and_without_one_nothing_runs_that_asks(asking: Path, fake_openai: FakeOpenAI) -> None:
     calls = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("done")]
     agrees = Agrees()
     for asker, failed in ((agrees, False), (None, True)):
-        model_double.replies = list(calls)
+        fake_openai.replies = list(calls)
         async with session(asking, asker=asker) as there:
             report = await there.ask("6*7?")
         assert report.tools[0].result.is_error == failed
@@ -177,7 +177,7 @@ async def test_an_asker_decides_and_without_one_nothing_runs_that_asks(asking: P
 
 
 @pytest.mark.anyio
-async def test_nothing_is_kept_unless_that_is_asked_for(config: Path, model_double: ModelDouble) -> None:
+async def test_nothing_is_kept_unless_that_is_asked_for(config: Path, fake_openai: FakeOpenAI) -> None:
     async with session(config) as there:
         await there.ask("x")
     assert not any_threads()

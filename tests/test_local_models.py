@@ -6,12 +6,14 @@ import pytest
 
 from mcpchat.models import local_discovery
 from mcpchat.models.local_discovery import LocalServer
-from tests.double import ModelDouble
+from tests.fake_openai import FakeOpenAI
 
 
-async def test_a_server_that_answers_is_found_with_its_models(model_double: ModelDouble) -> None:
-    port = int(model_double.base_url.split(":")[2].split("/")[0])
-    assert await local_discovery.ask("Ollama", port) == LocalServer("Ollama", model_double.base_url, ("small", "large"))
+async def test_a_server_that_answers_is_found_with_its_models(fake_openai: FakeOpenAI) -> None:
+    port = int(fake_openai.base_url.split(":")[2].split("/")[0])
+    assert await local_discovery.probe("Ollama", port) == LocalServer(
+        "Ollama", fake_openai.base_url, ("small", "large")
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,5 +30,5 @@ async def test_what_is_no_model_server_is_not_taken_for_one(answer: bytes | None
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        assert await local_discovery.ask("x", port) is None
-    assert await local_discovery.ask("x", port) is None  # and nobody at all
+        assert await local_discovery.probe("x", port) is None
+    assert await local_discovery.probe("x", port) is None  # and nobody at all

@@ -8,14 +8,23 @@ from urllib.parse import urlencode
 
 import pytest
 
-from mcpchat.auth.loopback import HOST, Expected, Listener, NotTheAnswer, PortTaken, Reply, listening, read_reply
+from mcpchat.auth.loopback import (
+    HOST,
+    CallbackListener,
+    CallbackResult,
+    ExpectedCallback,
+    IgnoredCallback,
+    PortInUse,
+    listening,
+    parse_callback,
+)
 
 STATE = "the-state-of-this-sign-in"
-EXPECTED = Expected(state=STATE, issuer="https://as.example")
+EXPECTED = ExpectedCallback(state=STATE, issuer="https://as.example")
 RIGHT = {"code": "the-code", "state": STATE, "iss": "https://as.example"}
 
 
-async def answered(listener: Listener, raw: bytes) -> bytes:
+async def answered(listener: CallbackListener, raw: bytes) -> bytes:
     """What the listener says to these bytes, to its end."""
     reader, writer = await asyncio.open_connection(HOST, listener.port)
     try:
@@ -29,19 +38,21 @@ async def answered(listener: Listener, raw: bytes) -> bytes:
             await writer.wait_closed()
 
 
-def request(listener: Listener, query: str = "", **how: str) -> bytes:
+def request(listener: CallbackListener, query: str = "", **how: str) -> bytes:
     line = f"{how.get('method', 'GET')} {how.get('path', listener.path)}{'?' * bool(query)}{query} HTTP/1.1"
     return f"{line}\r\nHost: {how.get('host', f'{HOST}:{listener.port}')}\r\n{how.get('more', '')}\r\n".encode()
 
 
-async def status(listener: Listener, query: str = "", **how: str) -> int:
+async def status(listener: CallbackListener, query: str = "", **how: str) -> int:
     return int((await answered(listener, request(listener, query, **how))).split()[1])
 
 
 @contextlib.asynccontextmanager
-async def waiting(expected: Expected = EXPECTED) -> AsyncIterator[tuple[Listener, "asyncio.Task[Reply]"]]:
+async def waiting(
+    expected: ExpectedCallback = EXPECTED,
+) -> AsyncIterator[tuple[CallbackListener, "asyncio.Task[CallbackResult]"]]:
     async with listening("/callback/abc") as listener:
-        task = asyncio.create_task(listener.reply(expected))
+        task = asyncio.create_task(listener.wait_for_callback(expected))
         await asyncio.sleep(0)
         try:
             yield listener, task
@@ -87,7 +98,7 @@ async def test_a_wrong_request_is_refused_and_the_right_one_still_counts(
         assert await status(listener, urlencode(query), **how) == expected
         assert not task.done()
         assert await status(listener, urlencode(RIGHT)) == 200
-        assert await task == Reply(code="the-code")
+        assert await task == CallbackResult(code="the-code")
 
 
 NONSENSE = [
@@ -153,34 +164,34 @@ async def test_an_error_counts_with_the_right_state() -> None:
         page = await answered(listener, request(listener, urlencode(said)))
         assert page.startswith(b"HTTP/1.1 200")
         assert b"no <b>way" not in page
-        assert await task == Reply(error="access_denied", description="no <b>way</b>")
+        assert await task == CallbackResult(error="access_denied", description="no <b>way</b>")
 
 
 async def test_an_answer_of_another_issuer_ends_the_sign_in_without_its_words() -> None:
     async with waiting() as (listener, task):
         said = {"error": "x", "error_description": "evil words", "state": STATE, "iss": "https://evil.example"}
         assert await status(listener, urlencode(said)) == 200
-        assert await task == Reply(
-            error="mix-up", mixed_up=True, description="the answer comes from another authorization server"
+        assert await task == CallbackResult(
+            error="mix-up", issuer_mismatch=True, description="the answer comes from another authorization server"
         )
 
 
 def test_a_missing_issuer_counts_only_where_the_server_names_itself() -> None:
     query = urlencode({"code": "c", "state": STATE})
-    assert read_reply(query, EXPECTED) == Reply(code="c")
-    strict = Expected(state=STATE, issuer="https://as.example", issuer_required=True)
-    assert read_reply(query, strict).mixed_up
-    assert read_reply(urlencode(RIGHT), strict) == Reply(code="the-code")
+    assert parse_callback(query, EXPECTED) == CallbackResult(code="c")
+    strict = ExpectedCallback(state=STATE, issuer="https://as.example", issuer_required=True)
+    assert parse_callback(query, strict).issuer_mismatch
+    assert parse_callback(urlencode(RIGHT), strict) == CallbackResult(code="the-code")
 
 
 def test_an_issuer_is_compared_as_it_is_written() -> None:
     query = urlencode({**RIGHT, "iss": "https://as.example/"})
-    assert read_reply(query, EXPECTED).mixed_up
+    assert parse_callback(query, EXPECTED).issuer_mismatch
 
 
 def test_what_is_no_query_is_no_answer() -> None:
-    with pytest.raises(NotTheAnswer):
-        read_reply("hello there", EXPECTED)
+    with pytest.raises(IgnoredCallback):
+        parse_callback("hello there", EXPECTED)
 
 
 async def test_the_page_is_honest_and_harmless() -> None:
@@ -200,7 +211,7 @@ async def test_it_listens_on_this_machine_alone_and_only_while_the_sign_in_runs(
     async with listening("/callback") as listener:
         port = listener.port
         assert listener.redirect_uri == f"http://127.0.0.1:{port}/callback"
-        with pytest.raises(PortTaken, match=f"port {port} .*: Address already in use") as taken:
+        with pytest.raises(PortInUse, match=f"port {port} .*: Address already in use") as taken:
             async with listening("/callback", port):
                 pass
         assert taken.value.exit_code == 2

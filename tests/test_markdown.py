@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mcpchat.ui.markdown.highlight import Highlighter
-from mcpchat.ui.markdown.render import THEME, is_settled, parsed, rendered
+from mcpchat.ui.markdown.render import THEME, is_settled, parse_markdown, render_markdown
 from mcpchat.ui.markdown.stream import MarkdownStream
-from mcpchat.ui.terminal.screen import LiveRegion, as_text, lines_of
+from mcpchat.ui.terminal.screen import LiveScreen, render_ansi, render_lines
 
 PROSE = "Some **bold**, *slanted*, ~~gone~~ and `code` [words](https://example.com/a_b) in a sentence of usual length. "
 DOCUMENTS = {
@@ -71,13 +71,13 @@ def console(columns: int, lines: int, **options: object) -> Console:
 
 def at_once(text: str, columns: int, lines: int) -> str:
     target = console(columns, lines)
-    return "".join(f"{line}\n" for line in as_text(target, lines_of(target, rendered(text))))
+    return "".join(f"{line}\n" for line in render_ansi(target, render_lines(target, render_markdown(text))))
 
 
 def streamed(text: str, columns: int, lines: int, pieces: Sequence[str]) -> str:
     """Everything that is written, each piece drawn."""
     target = console(columns, lines)
-    region = LiveRegion(target)
+    region = LiveScreen(target)
     now = 0
     stream = MarkdownStream(region, lambda: region.show(stream.rows), clock=lambda: now)
     for now, piece in enumerate(pieces):  # noqa: B007 - the clock reads it
@@ -146,7 +146,7 @@ long_documents = st.lists(st.sampled_from(TAME), min_size=10, max_size=60).map("
 @given(text=documents, seed=st.integers(0, 1000), columns=st.sampled_from([30, 60, 100]))
 def test_any_document_streams_to_what_it_is_at_once(text: str, seed: int, columns: int) -> None:
     # An underline that makes a heading of many lines is left out: what it would change may have been printed.
-    headings = (token for token in parsed(text) if token.type == "heading_open" and token.markup in {"-", "="})
+    headings = (token for token in parse_markdown(text) if token.type == "heading_open" and token.markup in {"-", "="})
     assume(not any(token.map and token.map[1] - token.map[0] > 2 for token in headings))
     expected = screen(at_once(text, columns, 60), columns, 60)
     assert screen(streamed(text, columns, 60, cut(text, random.Random(seed))), columns, 60) == expected
@@ -174,7 +174,7 @@ def test_any_document_streams_on_a_small_screen(text: str, seed: int, lines: int
 def test_little_of_a_long_answer_stays_live(piece: str, live: int) -> None:
     """What is live is drawn again and again, and pushed out of reach by a window that becomes narrower."""
     target = console(40, 24)
-    region = LiveRegion(target)
+    region = LiveScreen(target)
     now = 0
     stream = MarkdownStream(region, lambda: region.show(stream.rows), clock=lambda: now)
     text = piece * ((4_000 if piece == "[[[[" else 10_000) // len(piece))
@@ -204,7 +204,7 @@ def test_a_paragraph_is_cut_only_where_no_marker_waits_for_its_pair(text: str, s
 
 def test_a_message_that_ended_in_a_closed_block_leaves_no_blank_line_to_the_next() -> None:
     target = console(40, 10)
-    region = LiveRegion(target)
+    region = LiveScreen(target)
     now = 0
     stream = MarkdownStream(region, lambda: region.show(stream.rows), clock=lambda: now)
     for now, piece in enumerate(["```\nx\n```\n", "next"]):  # noqa: B007 - the clock reads it
@@ -215,21 +215,21 @@ def test_a_message_that_ended_in_a_closed_block_leaves_no_blank_line_to_the_next
 
 def test_code_goes_on_in_the_colours_that_it_was_left_in() -> None:
     code = 'x = """one\ntwo\nthree"""\ny = 1\n'
-    at_once = Highlighter("python").lines(code)
+    at_once = Highlighter("python").highlight(code)
     resumed = Highlighter("python")
-    assert resumed.lines("".join(code.splitlines(keepends=True)[:2]))[:1] == at_once[:1]
-    resumed.go_on(resumed.marks()[0])
-    assert [line.spans for line in resumed.lines('two\nthree"""\ny = 1\n')] == [line.spans for line in at_once[1:]]
-    assert [line.plain for line in Highlighter("no such language").lines("a\nb\n")] == ["a", "b"]
+    assert resumed.highlight("".join(code.splitlines(keepends=True)[:2]))[:1] == at_once[:1]
+    resumed.resume_at(resumed.resume_points()[0])
+    assert [line.spans for line in resumed.highlight('two\nthree"""\ny = 1\n')] == [line.spans for line in at_once[1:]]
+    assert [line.plain for line in Highlighter("no such language").highlight("a\nb\n")] == ["a", "b"]
     for grammar in ("yaml", "markdown", "json", "html"):  # which cannot all be left and entered again
-        assert "\n".join(line.plain for line in Highlighter(grammar).lines("a: [1]\n\n```py\nx\n```\n")) == (
+        assert "\n".join(line.plain for line in Highlighter(grammar).highlight("a: [1]\n\n```py\nx\n```\n")) == (
             "a: [1]\n\n```py\nx\n```"
         )
 
 
 def test_code_is_written_as_it_can_be_copied() -> None:
     target = console(20, 10)
-    lines = as_text(target, lines_of(target, rendered("```make\nall:\n\t@echo a very long line\n```\n")))
+    lines = render_ansi(target, render_lines(target, render_markdown("```make\nall:\n\t@echo a very long line\n```\n")))
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     assert plain == ["all:", "\t@echo a very long line"]
 
@@ -251,7 +251,7 @@ def test_drawing_leaves_most_of_the_time_to_others() -> None:
         drawn += 1
         now += 0.5  # a terminal that takes its time
 
-    stream = MarkdownStream(LiveRegion(console(40, 10)), slow, clock=lambda: now)
+    stream = MarkdownStream(LiveScreen(console(40, 10)), slow, clock=lambda: now)
     for _ in range(600):
         stream.feed("word ")
         now += 0.05

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests import strict
-from tests.double import (
-    ModelDouble,
-    Reply,
+from tests import openai_rules
+from tests.fake_openai import (
+    CannedResponse,
+    FakeOpenAI,
     call_item,
     chunk,
     error,
@@ -31,18 +31,18 @@ NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 
 @pytest.fixture
-def run(installed: str, tmp_path: Path, model_double: ModelDouble) -> Run:
+def run(mcpchat_command: str, tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
     """``mcpchat`` with a config whose model is the double; [model.two] is the same through the other API."""
 
     def run(*words: str, stdin: bytes = b"", extra: str = "", model: str = "") -> subprocess.CompletedProcess[Any]:
         config = (
-            f'[model]\nname = "m"\nbase_url = "{model_double.base_url}"\n{model}\n'
-            f'[model.two]\nname = "m2"\nbase_url = "{model_double.base_url}"\napi = "responses"\n'
+            f'[model]\nname = "m"\nbase_url = "{fake_openai.base_url}"\n{model}\n'
+            f'[model.two]\nname = "m2"\nbase_url = "{fake_openai.base_url}"\napi = "responses"\n'
             f'[servers.calculator]\nbuiltin = "calculator"\n{extra}\n'
         )
         (tmp_path / "c.toml").write_text(config)
         return subprocess.run(
-            [installed, *words],
+            [mcpchat_command, *words],
             input=stdin,
             capture_output=True,
             timeout=50,
@@ -57,25 +57,25 @@ def told(done: subprocess.CompletedProcess[bytes]) -> tuple[int, str, str]:
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def checked(double: ModelDouble) -> None:
+def checked(double: FakeOpenAI) -> None:
     for path, body in zip(double.paths, double.requests, strict=True):
-        strict.check(path, body)
+        openai_rules.check_request(path, body)
 
 
-def test_both_apis_call_a_tool_and_answer(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [tool_call(*CALCULATE), text("It is ", "42.")]
+def test_both_apis_call_a_tool_and_answer(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [tool_call(*CALCULATE), text("It is ", "42.")]
     assert told(run("ask", "6*7?"))[:2] == (0, "It is 42.\n")
     items = [reasoning_item(), call_item(*CALCULATE)]
-    model_double.replies = [Reply(response(*items)), Reply(response(message_item("It is 42.")))]
+    fake_openai.replies = [CannedResponse(response(*items)), CannedResponse(response(message_item("It is 42.")))]
     assert told(run("ask", "-m", "two", "6*7?"))[:2] == (0, "It is 42.\n")
-    assert model_double.paths == ["/v1/chat/completions"] * 2 + ["/v1/responses"] * 2
-    checked(model_double)
-    assert model_double.requests[3]["input"][1:3] == items
-    assert json.loads(model_double.requests[3]["input"][3]["output"])["result"] == 42
+    assert fake_openai.paths == ["/v1/chat/completions"] * 2 + ["/v1/responses"] * 2
+    checked(fake_openai)
+    assert fake_openai.requests[3]["input"][1:3] == items
+    assert json.loads(fake_openai.requests[3]["input"][3]["output"])["result"] == 42
 
 
-def test_a_retry_is_said_once_on_stderr_with_its_wait(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [error(429, "slow down", **{"Retry-After": "1"}), text("Hello.")]
+def test_a_retry_is_said_once_on_stderr_with_its_wait(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [error(429, "slow down", **{"Retry-After": "1"}), text("Hello.")]
     code, out, err = told(run("ask", "hi"))
     assert (code, out) == (0, "Hello.\n")
     assert err == "warning: the model's server answered 429: slow down; trying again in 1 s\n"
@@ -90,49 +90,49 @@ def test_a_retry_is_said_once_on_stderr_with_its_wait(run: Run, model_double: Mo
     ],
 )
 def test_what_waiting_cannot_mend_fails_at_once_with_what_to_do(
-    run: Run, model_double: ModelDouble, status: int, code: str | None, hint: str
+    run: Run, fake_openai: FakeOpenAI, status: int, code: str | None, hint: str
 ) -> None:
-    model_double.replies = [error(status, "no", code)]
+    fake_openai.replies = [error(status, "no", code)]
     exit_code, out, err = told(run("ask", "hi"))
-    assert (exit_code, out, len(model_double.requests)) == (8, "", 1)
+    assert (exit_code, out, len(fake_openai.requests)) == (8, "", 1)
     assert hint in err
 
 
-def test_a_connection_lost_after_text_keeps_what_was_there(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [Reply([chunk({"content": "Half of it"})])]
+def test_a_connection_lost_after_text_keeps_what_was_there(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "Half of it"})])]
     code, out, err = told(run("ask", "hi"))
     assert (code, out) == (8, "Half of it\n")
     assert "the answer ends early: connection lost" in err
-    assert len(model_double.requests) == 1
+    assert len(fake_openai.requests) == 1
 
 
-def test_limits_have_their_exit_code_and_say_which(run: Run, model_double: ModelDouble) -> None:
-    calls = [Reply([*tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"})).pieces[:-1],
+def test_limits_have_their_exit_code_and_say_which(run: Run, fake_openai: FakeOpenAI) -> None:
+    calls = [CannedResponse([*tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"})).chunks[:-1],
                     chunk({}, "tool_calls", usage=USAGE)]) for n in range(9)]  # fmt: skip
-    model_double.replies = [*calls[:2], text("so far")]
+    fake_openai.replies = [*calls[:2], text("so far")]
     code, out, err = told(run("ask", "--max-steps", "2", "x"))
     assert (code, out) == (7, "so far\n")
     assert "as many rounds as it may" in err
-    assert model_double.requests[-1]["tool_choice"] == "none"
-    model_double.replies = list(calls)
+    assert fake_openai.requests[-1]["tool_choice"] == "none"
+    fake_openai.replies = list(calls)
     code, out, err = told(run("ask", "--max-tokens", "2000", "x"))
     assert (code, out) == (7, "")
     assert "3,028 tokens were used" in err
-    model_double.replies = list(calls)
+    fake_openai.replies = list(calls)
     code, _, err = told(run("ask", "--max-cost", "0.01", "x", model="price = { input = 5, output = 10 }"))
     assert code == 7
     assert "$0.0182 was spent" in err
     code, _, err = told(run("ask", "--max-cost", "0.01", "x"))
     assert code == 2
     assert "the price of m is not known" in err
-    model_double.replies = [calls[0]]
+    fake_openai.replies = [calls[0]]
     code, _, err = told(run("ask", "x"))
     assert code == 7
     assert "the same call again and again" in err
 
 
-def test_statistics_go_to_stderr_and_into_the_json(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [Reply([chunk({"content": "Hi."}, "stop", usage=USAGE)])]
+def test_statistics_go_to_stderr_and_into_the_json(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "Hi."}, "stop", usage=USAGE)])]
     price = "price = { input = 1, cached = 0.1, output = 10 }"
     code, out, err = told(run("ask", "--stats", "hi", model=price))
     assert (code, out) == (0, "Hi.\n")
@@ -143,20 +143,20 @@ def test_statistics_go_to_stderr_and_into_the_json(run: Run, model_double: Model
     assert json.loads(told(run("ask", "-o", "json", "hi"))[1])["cost"] is None
 
 
-def test_with_a_schema_stdout_is_that_json_alone(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_with_a_schema_stdout_is_that_json_alone(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "number.json").write_text(json.dumps(NUMBER))
-    model_double.replies = [tool_call(*CALCULATE), text("It is 42."), text('```json\n{"n": 42}\n```')]
+    fake_openai.replies = [tool_call(*CALCULATE), text("It is 42."), text('```json\n{"n": 42}\n```')]
     code, out, err = told(run("ask", "--schema", str(tmp_path / "number.json"), "6*7?"))
     assert (code, out) == (0, '{"n": 42}\n')
     assert "asked for once more" in err
-    first, *_, last = model_double.requests
+    first, *_, last = fake_openai.requests
     assert first["response_format"]["json_schema"]["schema"] == NUMBER
     assert "valid by this JSON Schema" in first["messages"][0]["content"]
     assert last["messages"][-1]["content"].startswith("Your answer does not fit")
-    model_double.replies = [text('{"n": 42}')]
+    fake_openai.replies = [text('{"n": 42}')]
     answer = json.loads(told(run("ask", "-o", "json", "--schema", json.dumps(NUMBER), "x"))[1])
     assert (answer["answer"], answer["value"]) == ('{"n": 42}', {"n": 42})
-    model_double.replies = [text("never")]
+    fake_openai.replies = [text("never")]
     code, out, err = told(run("ask", "--schema", json.dumps(NUMBER), "x"))
     assert (code, out) == (8, "")
     assert "does not fit the schema" in err
@@ -172,42 +172,42 @@ def test_with_a_schema_stdout_is_that_json_alone(run: Run, model_double: ModelDo
     ],
 )
 def test_a_schema_that_is_none_is_told_before_anything_is_asked(
-    run: Run, model_double: ModelDouble, schema: str, told_of: str
+    run: Run, fake_openai: FakeOpenAI, schema: str, told_of: str
 ) -> None:
-    model_double.replies = [text("1")]
+    fake_openai.replies = [text("1")]
     code, _, err = told(run("ask", "--schema", schema, "x"))
-    assert (code, bool(model_double.requests)) == ((2, False) if told_of else (0, True))
+    assert (code, bool(fake_openai.requests)) == ((2, False) if told_of else (0, True))
     assert told_of in err
 
 
-def test_attachments_go_along_in_the_form_the_api_takes(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_attachments_go_along_in_the_form_the_api_takes(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7")
     files = ("--attach", str(tmp_path / "a.png"), "--attach", str(tmp_path / "b.pdf"), "--attach", "-")
     assert told(run("ask", *files, "what is it?", stdin=b"piped text"))[0] == 0
-    kinds = [part["type"] for part in model_double.requests[0]["messages"][-1]["content"]]
+    kinds = [part["type"] for part in fake_openai.requests[0]["messages"][-1]["content"]]
     assert kinds == ["text", "text", "image_url", "text", "file", "text"]
-    assert model_double.requests[0]["messages"][-1]["content"][-1]["text"] == "\n\n[standard input]\npiped text"
-    model_double.replies = [Reply(response(message_item("ok")))]
+    assert fake_openai.requests[0]["messages"][-1]["content"][-1]["text"] == "\n\n[standard input]\npiped text"
+    fake_openai.replies = [CannedResponse(response(message_item("ok")))]
     assert told(run("ask", "-m", "two", *files, "what is it?", stdin=b"\x89PNG\r\n\x1a\n"))[0] == 0
-    kinds = [part["type"] for part in model_double.requests[1]["input"][-1]["content"]]
+    kinds = [part["type"] for part in fake_openai.requests[1]["input"][-1]["content"]]
     assert kinds == ["input_text", "input_text", "input_image", "input_text", "input_file", "input_text", "input_image"]
     code, _, err = told(run("ask", "--attach", str(tmp_path / "none"), "x"))
     assert (code, "none: No such file" in err) == (2, True)
 
 
 def test_a_model_that_takes_no_images_is_asked_without_and_says_so(
-    run: Run, model_double: ModelDouble, tmp_path: Path
+    run: Run, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    model_double.replies = [error(500, "image input is not supported"), text("ok")]
+    fake_openai.replies = [error(500, "image input is not supported"), text("ok")]
     code, out, err = told(run("ask", "--attach", str(tmp_path / "a.png"), "x"))
     assert (code, out) == (0, "ok\n")
     assert err.startswith("warning: m takes no images: sent without")
 
 
-def test_models_are_listed(run: Run, model_double: ModelDouble) -> None:
-    model_double.models = [{"id": "small", "context_length": 8192}]
+def test_models_are_listed(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.models = [{"id": "small", "context_length": 8192}]
     code, out, _ = told(run("models"))
     assert code == 0
     assert [line.split()[:2] for line in out.splitlines()[1:]] == [
@@ -217,17 +217,17 @@ def test_models_are_listed(run: Run, model_double: ModelDouble) -> None:
         ["demo", "-"],
     ]
     rows = json.loads(told(run("models", "two", "-o", "json"))[1])
-    assert rows == [{"model": "small@two", "at": model_double.base_url, "window": 8192, "note": ""}]
+    assert rows == [{"model": "small@two", "at": fake_openai.base_url, "window": 8192, "note": ""}]
 
 
-def test_an_overflow_is_summed_up_and_asked_again(run: Run, model_double: ModelDouble) -> None:
+def test_an_overflow_is_summed_up_and_asked_again(run: Run, fake_openai: FakeOpenAI) -> None:
     full = error(400, "This model's maximum context length is 2000 tokens.", "context_length_exceeded")
     again = tool_call("calculator__calculate", '{"expression": "42+0"}', "c2")
-    model_double.replies = [tool_call(*CALCULATE), again, full, text("6*7 is 42"), text("It is 42.")]
+    fake_openai.replies = [tool_call(*CALCULATE), again, full, text("6*7 is 42"), text("It is 42.")]
     code, out, err = told(run("ask", "6*7?"))
     assert (code, out) == (0, "It is 42.\n"), err
     assert "the conversation was summed up" in err
-    checked(model_double)
+    checked(fake_openai)
 
 
 def prefix_share(before: bytes, after: bytes) -> float:
@@ -238,57 +238,58 @@ def prefix_share(before: bytes, after: bytes) -> float:
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_each_request_of_a_turn_repeats_the_one_before_it_in_full(
-    run: Run, model_double: ModelDouble, api: str
-) -> None:
+def test_each_request_of_a_turn_repeats_the_one_before_it_in_full(run: Run, fake_openai: FakeOpenAI, api: str) -> None:
     calls = [("calculator__calculate", json.dumps({"expression": f"{n}*7"}), f"c{n}") for n in range(9)]
     if api == "chat":
-        model_double.replies = [*(tool_call(*one) for one in calls), text("done")]
+        fake_openai.replies = [*(tool_call(*one) for one in calls), text("done")]
     else:
         steps = (response(reasoning_item(f"rs_{n}"), call_item(*one)) for n, one in enumerate(calls))
-        model_double.replies = [*(Reply(step) for step in steps), Reply(response(message_item("done")))]
+        fake_openai.replies = [
+            *(CannedResponse(step) for step in steps),
+            CannedResponse(response(message_item("done"))),
+        ]
     assert told(run("ask", *(("-m", "two") if api == "responses" else ()), "go"))[0] == 0
-    assert len(model_double.bodies) == 10
-    checked(model_double)
-    bodies = model_double.bodies
+    assert len(fake_openai.bodies) == 10
+    checked(fake_openai)
+    bodies = fake_openai.bodies
     assert [prefix_share(before, after) for before, after in pairwise(bodies)] == [1.0] * 9
 
 
-def test_warnings_are_said_on_stderr_whatever_the_output(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [error(429, "slow down", **{"Retry-After": "1"}), text("Hello.")]
+def test_warnings_are_said_on_stderr_whatever_the_output(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [error(429, "slow down", **{"Retry-After": "1"}), text("Hello.")]
     code, out, err = told(run("ask", "-o", "json", "hi"))
     assert (code, json.loads(out)["answer"]) == (0, "Hello.")
     assert "slow down; trying again in 1 s" in err
 
 
-def test_no_money_at_all_is_a_limit_too(run: Run, model_double: ModelDouble) -> None:
+def test_no_money_at_all_is_a_limit_too(run: Run, fake_openai: FakeOpenAI) -> None:
     code, _, err = told(run("ask", "--max-cost", "0", "x", model="price = { input = 1, output = 1 }"))
-    assert (code, len(model_double.requests)) == (7, 0)
+    assert (code, len(fake_openai.requests)) == (7, 0)
     assert "$0.0000 was spent" in err
 
 
-def test_a_redirect_takes_neither_the_key_nor_the_conversation_elsewhere(run: Run, model_double: ModelDouble) -> None:
-    with ModelDouble() as other:
-        model_double.replies = [Reply([b""], 307, {"Location": f"{other.base_url}/chat/completions"})]
+def test_a_redirect_takes_neither_the_key_nor_the_conversation_elsewhere(run: Run, fake_openai: FakeOpenAI) -> None:
+    with FakeOpenAI() as other:
+        fake_openai.replies = [CannedResponse([b""], 307, {"Location": f"{other.base_url}/chat/completions"})]
         code, _, err = told(run("ask", "hi"))
         assert (code, other.requests) == (8, [])
     assert "redirects to" in err
 
 
-def test_a_part_of_an_answer_is_in_the_json_too(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [Reply([chunk({"content": "Half of it"})])]
+def test_a_part_of_an_answer_is_in_the_json_too(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "Half of it"})])]
     code, out, _ = told(run("ask", "-o", "json", "hi"))
     answer = json.loads(out)
     assert (code, answer["answer"], answer["error"]["class"]) == (8, "Half of it", "broken_stream")
 
 
-def test_models_as_json_is_one_document_though_the_server_is_down(run: Run, model_double: ModelDouble) -> None:
+def test_models_as_json_is_one_document_though_the_server_is_down(run: Run, fake_openai: FakeOpenAI) -> None:
     done = run("models", "-o", "json", "--config", "/dev/null")
     assert [row["model"] for row in json.loads(done.stdout)] == ["demo"]
     assert done.returncode == 2
 
 
-def test_the_demo_says_that_it_takes_no_pictures(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_the_demo_says_that_it_takes_no_pictures(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     code, out, err = told(run("ask", "-m", "demo", "--attach", str(tmp_path / "a.png"), "2+2"))
     assert (code, out) == (0, "calculator.calculate(2+2) = 4\n")

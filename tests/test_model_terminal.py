@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.double import DONE, ModelDouble, Reply, chunk, error, text, tool_call
+from tests.fake_openai import DONE, CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 from tests.terminal import Terminal
 
 ENTER, CTRL_C = "\r", "\x03"
@@ -14,14 +14,16 @@ USAGE = {"prompt_tokens": 1204, "completion_tokens": 310, "prompt_tokens_details
 
 
 @pytest.fixture
-def terminal(installed: str, model_double: ModelDouble, tmp_path: Path) -> Iterator[Terminal]:
+def terminal(mcpchat_command: str, fake_openai: FakeOpenAI, tmp_path: Path) -> Iterator[Terminal]:
     (tmp_path / "c.toml").write_text(
-        f'[model]\nname = "m"\nbase_url = "{model_double.base_url}"\ncontext_window = 9000\n'
+        f'[model]\nname = "m"\nbase_url = "{fake_openai.base_url}"\ncontext_window = 9000\n'
         "price = { input = 1.25, cached = 0.125, output = 10 }\n"
-        f'[model.other]\nname = "m2"\nbase_url = "{model_double.base_url}"\n'
+        f'[model.other]\nname = "m2"\nbase_url = "{fake_openai.base_url}"\n'
         '[servers.calculator]\nbuiltin = "calculator"\n[limits]\nmax_steps = 2\n'
     )
-    with Terminal([installed, "--stats"], environ={"MCPCHAT_CONFIG": str(tmp_path / "c.toml")}, columns=110) as opened:
+    with Terminal(
+        [mcpchat_command, "--stats"], environ={"MCPCHAT_CONFIG": str(tmp_path / "c.toml")}, columns=110
+    ) as opened:
         opened.wait_for("m · calculator · /help")
         yield opened
 
@@ -32,38 +34,41 @@ def say(terminal: Terminal, line: str, wanted: str) -> str:
     return terminal.wait_for(wanted)
 
 
-def test_a_lost_answer_is_kept_and_asked_for_again(terminal: Terminal, model_double: ModelDouble) -> None:
-    model_double.replies = [Reply([chunk({"content": "Half of it"})]), text("All of it.")]
+def test_a_lost_answer_is_kept_and_asked_for_again(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "Half of it"})]), text("All of it.")]
     screen = say(terminal, "tell me", "/retry asks again")
     assert "Half of it" in screen
     assert "connection lost" in screen
     say(terminal, "/retry", "All of it.")
-    assert model_double.requests[0]["messages"] == model_double.requests[1]["messages"]
+    assert fake_openai.requests[0]["messages"] == fake_openai.requests[1]["messages"]
 
 
-def test_a_cut_answer_is_continued(terminal: Terminal, model_double: ModelDouble) -> None:
-    model_double.replies = [Reply([chunk({"content": "It goes on"}), chunk({}, "length"), DONE]), text("to its end.")]
+def test_a_cut_answer_is_continued(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [
+        CannedResponse([chunk({"content": "It goes on"}), chunk({}, "length"), DONE]),
+        text("to its end."),
+    ]
     say(terminal, "tell me", 'say "go on" for the rest')
     say(terminal, "go on", "to its end.")
-    assert model_double.requests[1]["messages"][-2]["content"] == "It goes on"
+    assert fake_openai.requests[1]["messages"][-2]["content"] == "It goes on"
 
 
-def test_a_wait_is_told_and_stopped_by_ctrl_c(terminal: Terminal, model_double: ModelDouble) -> None:
-    model_double.replies = [error(429, "slow down", **{"Retry-After": "60"})]
+def test_a_wait_is_told_and_stopped_by_ctrl_c(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [error(429, "slow down", **{"Retry-After": "60"})]
     say(terminal, "hi", "slow down; trying again in 60 s")
     terminal.send(CTRL_C)
     terminal.wait_for("cancelled")
-    model_double.replies = [text("Hello.")]
+    fake_openai.replies = [text("Hello.")]
     say(terminal, "hi", "Hello.")
 
 
-def test_the_limit_of_rounds_asks_to_go_on(terminal: Terminal, model_double: ModelDouble) -> None:
+def test_the_limit_of_rounds_asks_to_go_on(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
     calls = [tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"}), f"c{n}") for n in range(9)]
-    model_double.replies = [*calls[:3], text("done")]
+    fake_openai.replies = [*calls[:3], text("done")]
     say(terminal, "go", "go on? [y]es")  # what is typed before the keys are shown is no answer
     terminal.send("y")
     terminal.wait_for("done")
-    model_double.replies = [*calls[4:6], text("what I have")]
+    fake_openai.replies = [*calls[4:6], text("what I have")]
     terminal.wait_for("\n>", count=2)
     terminal.send("go" + ENTER)
     terminal.wait_for("go on? [y]es", count=2)
@@ -72,9 +77,9 @@ def test_the_limit_of_rounds_asks_to_go_on(terminal: Terminal, model_double: Mod
     terminal.wait_for("stopped: it had called tools for as many rounds as it may")
 
 
-def test_statistics_usage_and_compaction(terminal: Terminal, model_double: ModelDouble) -> None:
-    model_double.replies = [
-        Reply([chunk({"content": "Hi."}, "stop", usage=USAGE)]),
+def test_statistics_usage_and_compaction(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [
+        CannedResponse([chunk({"content": "Hi."}, "stop", usage=USAGE)]),
         text("We said hello."),
         text("And?"),
     ]
@@ -83,12 +88,12 @@ def test_statistics_usage_and_compaction(terminal: Terminal, model_double: Model
     assert "of 9,000 tokens in the conversation" in screen
     say(terminal, "/compact", "the conversation was summed up")
     say(terminal, "and?", "And?")
-    assert "We said hello." in model_double.requests[-1]["messages"][-2]["content"]
+    assert "We said hello." in fake_openai.requests[-1]["messages"][-2]["content"]
 
 
-def test_models_are_listed_and_changed_in_mid_thread(terminal: Terminal, model_double: ModelDouble) -> None:
-    model_double.replies = [
-        Reply([chunk({"reasoning_content": "Hm"}), chunk({"content": "One."}, "stop"), DONE]),
+def test_models_are_listed_and_changed_in_mid_thread(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [
+        CannedResponse([chunk({"reasoning_content": "Hm"}), chunk({"content": "One."}, "stop"), DONE]),
         text("Two."),
     ]
     say(terminal, "one", "One.")
@@ -97,17 +102,17 @@ def test_models_are_listed_and_changed_in_mid_thread(terminal: Terminal, model_d
     assert "other" in screen
     say(terminal, "/model other", "model: m2")
     say(terminal, "two", "Two.")
-    assert model_double.requests[-1]["model"] == "m2"
-    assert model_double.requests[-1]["messages"][-2] == {"role": "assistant", "content": "One."}
+    assert fake_openai.requests[-1]["model"] == "m2"
+    assert fake_openai.requests[-1]["messages"][-2] == {"role": "assistant", "content": "One."}
     say(terminal, "/model nowhere:x", "model: nowhere:x")
 
 
-def test_a_file_goes_with_the_next_message(terminal: Terminal, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_a_file_goes_with_the_next_message(terminal: Terminal, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     say(terminal, f"/attach {tmp_path}/none", "cannot attach")
     say(terminal, f"/attach {tmp_path}/a.png", "goes with the next message")
     say(terminal, "see?", "Hello.")
-    assert [part["type"] for part in model_double.requests[0]["messages"][-1]["content"]] == [
+    assert [part["type"] for part in fake_openai.requests[0]["messages"][-1]["content"]] == [
         "text",
         "text",
         "image_url",
@@ -115,4 +120,4 @@ def test_a_file_goes_with_the_next_message(terminal: Terminal, model_double: Mod
     terminal.wait_for("\n>", count=1)
     terminal.send("and?" + ENTER)
     terminal.wait_for("Hello.", count=2)
-    assert model_double.requests[1]["messages"][-1]["content"] == "and?"
+    assert fake_openai.requests[1]["messages"][-1]["content"] == "and?"

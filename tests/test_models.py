@@ -10,28 +10,28 @@ from mcpchat.config import schema
 from mcpchat.config.run import Paths, RunContext
 from mcpchat.config.schema import PriceConfig
 from mcpchat.core.messages import Usage
-from mcpchat.core.protocols import ModelChoice, Options
-from mcpchat.errors import ConfigError, NoModel, UsageError
+from mcpchat.core.protocols import ModelOptions, SelectedModel
+from mcpchat.errors import ConfigError, NoModelConfigured, UsageError
 from mcpchat.models import pricing
-from mcpchat.models.context_sizes import window
-from mcpchat.models.selection import Models, Reached
-from tests.double import ModelDouble
+from mcpchat.models.context_sizes import context_size
+from mcpchat.models.selection import LazyOpenAIModel, ModelSelector
+from tests.fake_openai import FakeOpenAI
 
 HERE = Path("/nowhere")
 
 
-def models(text: str = "", *, priced: bool = False, **environ: str) -> Models:
+def models(text: str = "", *, priced: bool = False, **environ: str) -> ModelSelector:
     context = RunContext(
         config=schema.parse(text, "c.toml"),
         environ=environ,
         paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE),
     )
-    return Models(context, priced=priced)
+    return ModelSelector(context, track_cost=priced)
 
 
-def where(choice: ModelChoice) -> tuple[str, str, str, str]:
+def where(choice: SelectedModel) -> tuple[str, str, str, str]:
     """The model's name, its API, its address, its key."""
-    assert isinstance(choice.adapter, Reached)
+    assert isinstance(choice.adapter, LazyOpenAIModel)
     model = choice.adapter.load()
     assert choice.adapter.api_name == model._api.name
     return choice.name, model._api.name, model.client.base_url, model.client._sdk.api_key
@@ -76,56 +76,56 @@ KEYS = {"KEY": "k1", "AZURE": "k2", "OPENAI_API_KEY": "k3"}
 async def test_a_name_stands_for_a_table_a_model_of_a_table_or_itself(
     named: str | None, wanted: tuple[str, ...]
 ) -> None:
-    assert where(await models(TABLES, **KEYS).choose(named)) == wanted
+    assert where(await models(TABLES, **KEYS).select(named)) == wanted
 
 
 async def test_a_key_never_goes_to_another_address() -> None:
     text = '[model]\nname = "m"\napi_key = "env:KEY"\n[model.other]\nbase_url = "https://other.example.com/v1"\n'
-    assert where(await models(text, KEY="secret", OPENAI_API_KEY="secret2").choose("other"))[3] == "none"
+    assert where(await models(text, KEY="secret", OPENAI_API_KEY="secret2").select("other"))[3] == "none"
 
 
 async def test_options_are_the_tables_own() -> None:
     found = models(TABLES, **KEYS)
-    assert (await found.choose("local")).options == Options(temperature=0.2, extra_body={"top_k": 20})
-    assert (await found.choose("mini")).options == Options(reasoning_effort="low")
+    assert (await found.select("local")).options == ModelOptions(temperature=0.2, extra_body={"top_k": 20})
+    assert (await found.select("mini")).options == ModelOptions(reasoning_effort="low")
 
 
 async def test_in_mid_thread_a_plain_name_is_of_the_server_in_use_and_the_usual_one_leads_back() -> None:
     found = models(TABLES, **KEYS)
-    first = await found.choose("local")
-    other = await found.choose("llama3")
+    first = await found.select("local")
+    other = await found.select("llama3")
     assert where(other) == ("llama3", "chat", "http://127.0.0.1:9/v1/", "none")
     assert other.adapter is first.adapter  # what was learnt of the server stays known
-    assert where(await found.choose("gpt-5.5"))[2] == OPENAI
+    assert where(await found.select("gpt-5.5"))[2] == OPENAI
 
 
 async def test_the_environment_names_a_model_and_an_address() -> None:
-    found = await models(OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m").choose(None)
+    found = await models(OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m").select(None)
     assert where(found) == ("m", "chat", "http://127.0.0.1:9/v1/", "none")
 
 
 async def test_what_leads_nowhere_is_told() -> None:
-    with pytest.raises(NoModel, match="Three ways on"):
-        await models().choose(None)
+    with pytest.raises(NoModelConfigured, match="Three ways on"):
+        await models().select(None)
     with pytest.raises(ConfigError, match="environment variable KEY is not set"):
-        await models(TABLES).choose("mini")
+        await models(TABLES).select("mini")
     with pytest.raises(UsageError, match=r"no \[model.loca\] is configured; did you mean local"):
-        await models(TABLES).listed("loca")
+        await models(TABLES).list_all("loca")
 
 
-async def test_a_server_lists_its_models_with_their_windows(model_double: ModelDouble) -> None:
-    model_double.models = ["small", {"id": "large", "max_model_len": 32768}]
-    text = f'[model]\nbase_url = "{model_double.base_url}"\n[model.mine]\nname = "x"\ncontext_window = 9\n'
-    rows, problem = await models(text).listed(None)
+async def test_a_server_lists_its_models_with_their_windows(fake_openai: FakeOpenAI) -> None:
+    fake_openai.models = ["small", {"id": "large", "max_model_len": 32768}]
+    text = f'[model]\nbase_url = "{fake_openai.base_url}"\n[model.mine]\nname = "x"\ncontext_window = 9\n'
+    rows, problem = await models(text).list_all(None)
     assert [(row.model, row.window) for row in rows] == [("mine", 9), ("large", 32768), ("small", None), ("demo", None)]
     assert problem is None
-    choice = await models(text).choose("large")
+    choice = await models(text).select("large")
     assert (await choice.window(100), await choice.window(5000)) == (None, 32768)
 
 
 async def test_a_server_that_does_not_answer_leaves_what_the_config_knows() -> None:
     text = '[model]\nbase_url = "http://127.0.0.1:9/v1"\n[model.mine]\nname = "x"\n'
-    rows, problem = await models(text).listed(None)
+    rows, problem = await models(text).list_all(None)
     assert [row.model for row in rows] == ["mine", "demo"]
     assert problem is not None
 
@@ -144,33 +144,35 @@ async def test_a_server_that_does_not_answer_leaves_what_the_config_knows() -> N
     ],
 )
 def test_windows_have_many_names(listed: dict[str, Any], size: int | None) -> None:
-    assert window(listed) == size
+    assert context_size(listed) == size
 
 
 USAGE = Usage(input=1000, output=100, cached=400)
 
 
 def test_prices_are_known_at_their_provider_alone() -> None:
-    known = pricing.known(USAGE, model="gpt-4o", base_url=OPENAI)
+    known = pricing.known_cost(USAGE, model="gpt-4o", base_url=OPENAI)
     assert known is not None
     assert 0 < known < 0.01
-    assert pricing.known(USAGE, model="gpt-4o", base_url="http://127.0.0.1:9/v1/") is None
-    assert pricing.known(USAGE, model="no-such-model", base_url=OPENAI) is None
+    assert pricing.known_cost(USAGE, model="gpt-4o", base_url="http://127.0.0.1:9/v1/") is None
+    assert pricing.known_cost(USAGE, model="no-such-model", base_url=OPENAI) is None
 
 
 async def test_a_price_of_the_config_counts_what_was_cached_apart() -> None:
     price = PriceConfig(input=2.0, cached=1.0, output=10.0)
-    assert pricing.configured(USAGE, price) == pytest.approx((600 * 2 + 400 * 1 + 100 * 10) / 1e6)
+    assert pricing.configured_cost(USAGE, price) == pytest.approx((600 * 2 + 400 * 1 + 100 * 10) / 1e6)
     text = '[model]\nbase_url = "http://127.0.0.1:9/v1"\nname = "m"\nprice = { input = 1, output = 2 }\n'
-    choice = await models(text, priced=True).choose(None)
+    choice = await models(text, priced=True).select(None)
     assert choice.price is not None
     assert choice.price(USAGE) == pytest.approx(0.0012)
 
 
 def test_windows_of_known_models_are_known_elsewhere_too_but_not_on_this_machine() -> None:
-    assert pricing.window(model="gpt-4o", base_url="https://gateway.example.com/v1/", elsewhere=True) == 128_000
-    assert pricing.window(model="gpt-4o", base_url="http://127.0.0.1:9/v1/", elsewhere=False) is None
-    assert pricing.window(model="no-such-model", base_url=OPENAI, elsewhere=True) is None
+    assert (
+        pricing.known_window(model="gpt-4o", base_url="https://gateway.example.com/v1/", any_provider=True) == 128_000
+    )
+    assert pricing.known_window(model="gpt-4o", base_url="http://127.0.0.1:9/v1/", any_provider=False) is None
+    assert pricing.known_window(model="no-such-model", base_url=OPENAI, any_provider=True) is None
 
 
 DOCUMENTED = re.findall(r"```toml\n(.*?)```", Path("docs/models.md").read_text(), re.DOTALL)
@@ -195,7 +197,7 @@ DOCUMENTED = re.findall(r"```toml\n(.*?)```", Path("docs/models.md").read_text()
 async def test_the_documented_entry_of_each_server_works_as_it_stands(name: str) -> None:
     text = next(block for block in DOCUMENTED if "[model.azure]" in block)
     keys = dict.fromkeys(re.findall(r"env:(\w+)", text), "k")
-    choice = where(await models(text, **keys).choose(name))
+    choice = where(await models(text, **keys).select(name))
     assert choice[1] == ("responses" if name in {"openai", "azure"} else "chat")
     assert choice[3] == (
         "k"
@@ -223,7 +225,7 @@ def test_every_piece_of_config_in_the_docs_is_one() -> None:
 )
 async def test_an_address_that_cannot_be_called_is_told_without_its_secrets(address: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
-        await models(OPENAI_BASE_URL=address, MCPCHAT_MODEL="m").choose(None)
+        await models(OPENAI_BASE_URL=address, MCPCHAT_MODEL="m").select(None)
     assert "p4ssw0rd" not in str(caught.value)
     assert "SECRET" not in str(caught.value)
     with pytest.raises(ConfigError, match=told):
@@ -232,8 +234,8 @@ async def test_an_address_that_cannot_be_called_is_told_without_its_secrets(addr
 
 async def test_a_usual_model_with_a_colon_stays_where_it_is() -> None:
     text = '[model]\nname = "qwen3:8b"\nbase_url = "http://127.0.0.1:1/v1"\n[model.qwen3]\nbase_url = "http://127.0.0.1:2/v1"\n'
-    assert where(await models(text).choose(None))[::2] == ("qwen3:8b", "http://127.0.0.1:1/v1/")
-    assert where(await models(text).choose("qwen3:14b"))[::2] == ("qwen3:14b", "http://127.0.0.1:1/v1/")
+    assert where(await models(text).select(None))[::2] == ("qwen3:8b", "http://127.0.0.1:1/v1/")
+    assert where(await models(text).select("qwen3:14b"))[::2] == ("qwen3:14b", "http://127.0.0.1:1/v1/")
 
 
 async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
@@ -243,7 +245,7 @@ async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
         '[model.four]\nbase_url = "http://127.0.0.1:2/v1"\n'
     )
     found = models(text, KEY="secret")
-    sent = [(await found.choose(name)).adapter.load().client._sdk._custom_headers for name in ("two", "three", "four")]  # type: ignore[attr-defined]
+    sent = [(await found.select(name)).adapter.load().client._sdk._custom_headers for name in ("two", "three", "four")]  # type: ignore[attr-defined]
     assert sent == [{"api-key": "secret"}, {"api-key": "secret"}, {}]
 
 
@@ -252,31 +254,31 @@ async def test_a_limit_of_cost_holds_for_the_model_that_is_switched_to() -> None
     context = RunContext(
         config=schema.parse(text, "c.toml"), environ={}, paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE)
     )
-    found = Models(context, must_be_priced=True)
-    await found.choose("m")
+    found = ModelSelector(context, require_price=True)
+    await found.select("m")
     with pytest.raises(UsageError, match="the price of free is not known"):
-        await found.choose("free")
-    assert where(await found.choose("m"))[2] == "http://127.0.0.1:1/v1/"
+        await found.select("free")
+    assert where(await found.select("m"))[2] == "http://127.0.0.1:1/v1/"
 
 
 @pytest.mark.parametrize("name", ["tiny@locl", "Local", "x@"])
 async def test_a_table_that_is_almost_named_is_asked_for(name: str) -> None:
     if name == "x@":
-        assert (await models(TABLES, **KEYS).choose(name)).name == "x@"
+        assert (await models(TABLES, **KEYS).select(name)).name == "x@"
         return
     with pytest.raises(UsageError, match="did you mean local"):
-        await models(TABLES, **KEYS).choose(name)
+        await models(TABLES, **KEYS).select(name)
 
 
 async def test_who_has_tables_but_chose_none_is_told_how() -> None:
-    with pytest.raises(NoModel, match="no model is chosen; the config has local"):
-        await models('[model.local]\nbase_url = "http://127.0.0.1:9/v1"\n').choose(None)
+    with pytest.raises(NoModelConfigured, match="no model is chosen; the config has local"):
+        await models('[model.local]\nbase_url = "http://127.0.0.1:9/v1"\n').select(None)
 
 
-async def test_a_server_of_one_model_has_its_window_whatever_it_is_called(model_double: ModelDouble) -> None:
-    model_double.models = [{"id": "/models/it.gguf", "meta": {"n_ctx": 4096}}]
-    text = f'[model]\nname = "any"\nbase_url = "{model_double.base_url}"\n'
-    assert await (await models(text).choose(None)).window(10_000) == 4096
+async def test_a_server_of_one_model_has_its_window_whatever_it_is_called(fake_openai: FakeOpenAI) -> None:
+    fake_openai.models = [{"id": "/models/it.gguf", "meta": {"n_ctx": 4096}}]
+    text = f'[model]\nname = "any"\nbase_url = "{fake_openai.base_url}"\n'
+    assert await (await models(text).select(None)).window(10_000) == 4096
 
 
 def test_a_price_with_a_slip_says_what_was_meant() -> None:

@@ -8,22 +8,32 @@ import httpx2
 import pytest
 
 from mcpchat.core.events import ReasoningDelta, TextDelta
-from mcpchat.core.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult, Usage, error_result, user
-from mcpchat.core.protocols import CallStarted, Done, ModelEvent, ModelRequest, Options, Retrying
+from mcpchat.core.messages import (
+    Image,
+    Message,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+    error_result,
+    user_message,
+)
+from mcpchat.core.protocols import ModelEvent, ModelOptions, ModelRequest, ResponseDone, Retrying, ToolCallStarted
 from mcpchat.errors import ModelError
-from mcpchat.models.openai.chat_completions import to_wire
-from tests.double import DONE, chunk
-from tests.fakes import tool
-from tests.wires import REQUEST, Wire, refused, stream
+from mcpchat.models.openai.chat_completions import to_chat_messages
+from tests.fake_openai import DONE, chunk
+from tests.fakes import make_tool
+from tests.recorded_streams import REQUEST, RecordedTransport, error_response, stream
 
 
 async def play(*pieces: bytes, request: ModelRequest = REQUEST) -> list[ModelEvent]:
-    return [event async for event in Wire(stream(*pieces)).chat().stream(request)]
+    return [event async for event in RecordedTransport(stream(*pieces)).chat_model().stream(request)]
 
 
-async def finish(*pieces: bytes) -> Done:
+async def finish(*pieces: bytes) -> ResponseDone:
     done = (await play(*pieces))[-1]
-    assert isinstance(done, Done)
+    assert isinstance(done, ResponseDone)
     return done
 
 
@@ -49,7 +59,7 @@ async def test_text_is_streamed_and_becomes_one_message() -> None:
     ) == [
         TextDelta(text="Hel"),
         TextDelta(text="lo"),
-        Done(
+        ResponseDone(
             message=Message(role="assistant", parts=(Text(text="Hello"),)),
             usage=Usage(input=10, output=5, cached=4),
             stop="end",
@@ -141,20 +151,20 @@ async def test_calls_are_put_together_whatever_their_shape(name: str) -> None:
 
 async def test_an_id_that_the_history_has_used_is_replaced() -> None:
     past = (
-        user("hi"),
+        user_message("hi"),
         Message(role="assistant", parts=(ToolCall(id="call_0", name="f", arguments="{}"),)),
         Message(role="tool", parts=(error_result("call_0", "x"),)),
     )
     events = await play(
         chunk(call("{}", index=0, id="call_0", name="f")), CALLED, request=ModelRequest(model="m", messages=past)
     )
-    assert isinstance(events[-1], Done)
+    assert isinstance(events[-1], ResponseDone)
     assert events[-1].message.calls[0].id != "call_0"
 
 
 async def test_the_start_of_a_call_is_told_once() -> None:
     events = await play(chunk(call('{"x"', index=0, id="a", name="f")), chunk(call(": 1}", index=0, name="f")), CALLED)
-    assert [event for event in events if isinstance(event, CallStarted)] == [CallStarted(name="f")]
+    assert [event for event in events if isinstance(event, ToolCallStarted)] == [ToolCallStarted(name="f")]
 
 
 async def test_nulls_comments_and_empty_choices_are_no_harm() -> None:
@@ -185,34 +195,34 @@ async def test_a_character_cut_in_two_is_joined_and_half_of_one_replaced() -> No
 )
 async def test_a_success_that_is_none_is_told_for_what_it_is(response: httpx2.Response, told: str) -> None:
     with pytest.raises(ModelError, match=told):
-        [event async for event in Wire(*[response] * 9).chat().stream(REQUEST)]
+        [event async for event in RecordedTransport(*[response] * 9).chat_model().stream(REQUEST)]
 
 
 async def test_a_server_that_ignores_stream_is_understood() -> None:
     body = {"choices": [{"message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]}
-    wire = Wire(httpx2.Response(200, json=body))
-    events = [event async for event in wire.chat().stream(REQUEST)]
+    wire = RecordedTransport(httpx2.Response(200, json=body))
+    events = [event async for event in wire.chat_model().stream(REQUEST)]
     assert events[0] == TextDelta(text="whole")
-    assert isinstance(events[-1], Done)
+    assert isinstance(events[-1], ResponseDone)
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
 async def test_reasoning_is_shown_apart_and_echoed_to_the_same_origin_only(key: str) -> None:
     events = await play(chunk({key: "Hmm"}), chunk({"content": "ok"}), END)
     assert events[0] == ReasoningDelta(text="Hmm")
-    assert isinstance(events[-1], Done)
+    assert isinstance(events[-1], ResponseDone)
     message = events[-1].message
     assert message.parts == (Reasoning(text="Hmm"), Text(text="ok"))
     origin = {"api": "chat", "base_url": "http://127.0.0.1:1/v1/", "model": "m"}
-    assert next(to_wire(message, origin)) == {"role": "assistant", "content": "ok", key: "Hmm"}
-    assert next(to_wire(message, {**origin, "model": "n"})) == {"role": "assistant", "content": "ok"}
+    assert next(to_chat_messages(message, origin)) == {"role": "assistant", "content": "ok", key: "Hmm"}
+    assert next(to_chat_messages(message, {**origin, "model": "n"})) == {"role": "assistant", "content": "ok"}
 
 
 async def test_what_a_provider_hangs_on_a_call_goes_back_with_it() -> None:
     signature = {"google": {"thought_signature": "s"}}
     done = await finish(chunk(call("{}", id="a", name="f", extra_content=signature)), CALLED)
     origin = {"api": "chat", "base_url": "http://127.0.0.1:1/v1/", "model": "m"}
-    wire = next(to_wire(done.message, origin))
+    wire = next(to_chat_messages(done.message, origin))
     assert wire["tool_calls"][0]["extra_content"] == signature
 
 
@@ -240,59 +250,63 @@ async def test_filter_and_refusal_are_named() -> None:
     ],
 )
 async def test_a_broken_stream_is_one_clear_error(pieces: Sequence[bytes], kind: str, told: str) -> None:
-    wire = Wire(*(stream(*pieces) for _ in range(9)))
+    wire = RecordedTransport(*(stream(*pieces) for _ in range(9)))
     with pytest.raises(ModelError, match=told) as caught:
-        [event async for event in wire.chat().stream(REQUEST)]
+        [event async for event in wire.chat_model().stream(REQUEST)]
     assert caught.value.kind == kind
 
 
 @pytest.mark.parametrize(
     ("response", "kind"),
     [
-        (refused(401), "auth"),
-        (refused(402), "quota"),
-        (refused(429, code="insufficient_quota"), "quota"),
-        (refused(400, "bad"), "bad_request"),
-        (refused(400, "prompt is too long: maximum context length is 8"), "context"),
-        (refused(404, "no such model"), "bad_request"),
-        (refused(429, **{"retry-after": "600"}), "rate"),
+        (error_response(401), "auth"),
+        (error_response(402), "quota"),
+        (error_response(429, code="insufficient_quota"), "quota"),
+        (error_response(400, "bad"), "bad_request"),
+        (error_response(400, "prompt is too long: maximum context length is 8"), "context"),
+        (error_response(404, "no such model"), "bad_request"),
+        (error_response(429, **{"retry-after": "600"}), "rate"),
         (httpx2.Response(400, json=[{"error": {"message": "a list, as Gemini sends"}}]), "bad_request"),
     ],
 )
 async def test_what_waiting_cannot_mend_fails_at_once(response: httpx2.Response, kind: str) -> None:
-    wire = Wire(response)
+    wire = RecordedTransport(response)
     with pytest.raises(ModelError) as caught:
-        [event async for event in wire.chat().stream(REQUEST)]
+        [event async for event in wire.chat_model().stream(REQUEST)]
     assert (caught.value.kind, len(wire.bodies)) == (kind, 1)
     assert str(response.status_code) in caught.value.message
 
 
 async def test_passing_failures_are_told_waited_out_and_tried_again() -> None:
-    responses = (refused(429, "slow", **{"retry-after": "7"}), refused(503), httpx2.ConnectError("refused"))
-    wire = Wire(*responses, stream(chunk({"content": "ok"}), END))
-    events = [event async for event in wire.chat().stream(REQUEST)]
+    responses = (
+        error_response(429, "slow", **{"retry-after": "7"}),
+        error_response(503),
+        httpx2.ConnectError("refused"),
+    )
+    wire = RecordedTransport(*responses, stream(chunk({"content": "ok"}), END))
+    events = [event async for event in wire.chat_model().stream(REQUEST)]
     waits = [event.seconds for event in events if isinstance(event, Retrying)]
     assert waits == [7.0, 1.0, 2.0]
-    assert isinstance(events[-1], Done)
+    assert isinstance(events[-1], ResponseDone)
 
 
 async def test_nothing_is_tried_again_once_text_was_shown() -> None:
-    wire = Wire(stream(chunk({"content": "half"}), b'data: {"error": {"message": "overloaded"}}\n\n'))
+    wire = RecordedTransport(stream(chunk({"content": "half"}), b'data: {"error": {"message": "overloaded"}}\n\n'))
     with pytest.raises(ModelError):
-        [event async for event in wire.chat().stream(REQUEST)]
+        [event async for event in wire.chat_model().stream(REQUEST)]
     assert len(wire.bodies) == 1
 
 
 async def test_retries_end() -> None:
-    wire = Wire(*(refused(503) for _ in range(9)))
+    wire = RecordedTransport(*(error_response(503) for _ in range(9)))
     with pytest.raises(ModelError):
-        [event async for event in wire.chat().stream(REQUEST)]
+        [event async for event in wire.chat_model().stream(REQUEST)]
     assert len(wire.bodies) == 5
 
 
 async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -> None:
     history = (
-        user("hi"),
+        user_message("hi"),
         Message(role="assistant", parts=(ToolCall(id="c", name="box__echo", arguments='{"text": "x"}'),)),
         Message(
             role="tool",
@@ -302,17 +316,17 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
             ),
         ),
     )
-    wire = Wire(stream(chunk({"content": "ok"}), END))
+    wire = RecordedTransport(stream(chunk({"content": "ok"}), END))
     request = ModelRequest(
         model="m",
         system="Be brief.",
         messages=history,
-        tools=(tool(),),
+        tools=(make_tool(),),
         tool_choice="none",
-        options=Options(max_output_tokens=9, temperature=0.5, reasoning_effort="low", extra_body={"top_k": 3}),
+        options=ModelOptions(max_output_tokens=9, temperature=0.5, reasoning_effort="low", extra_body={"top_k": 3}),
         cache_key="t",
     )
-    [event async for event in wire.chat().stream(request)]
+    [event async for event in wire.chat_model().stream(request)]
     # What changes comes last: the messages, that only grow, and the word against tools of a last step.
     assert list(wire.bodies[0])[-3:] == ["tools", "messages", "tool_choice"]
     assert wire.bodies[0] == {
@@ -325,7 +339,7 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
         "top_k": 3,
         "tool_choice": "none",
         "tools": [
-            {"type": "function", "function": {"name": "box__echo", "description": "", "parameters": tool().schema}}
+            {"type": "function", "function": {"name": "box__echo", "description": "", "parameters": make_tool().schema}}
         ],
         "messages": [
             {"role": "system", "content": "Be brief."},
@@ -351,8 +365,8 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
 
 
 async def test_openai_itself_gets_its_own_name_for_the_output_limit() -> None:
-    wire = Wire(stream(chunk({"content": "ok"}), END))
-    request = ModelRequest(model="m", messages=(user("hi"),), options=Options(max_output_tokens=9))
-    [event async for event in wire.chat("https://api.openai.com/v1").stream(request)]
+    wire = RecordedTransport(stream(chunk({"content": "ok"}), END))
+    request = ModelRequest(model="m", messages=(user_message("hi"),), options=ModelOptions(max_output_tokens=9))
+    [event async for event in wire.chat_model("https://api.openai.com/v1").stream(request)]
     assert wire.bodies[0]["max_completion_tokens"] == 9
     assert "tools" not in wire.bodies[0]

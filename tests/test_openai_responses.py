@@ -13,35 +13,37 @@ from mcpchat.core.messages import (
     ToolResult,
     Usage,
     error_result,
-    user,
+    user_message,
 )
-from mcpchat.core.protocols import CallStarted, Done, ModelRequest, Options
-from tests.double import call_item, event, message_item, reasoning_item, response
-from tests.fakes import tool
-from tests.wires import LOCAL, REQUEST, Wire, done_of, events_of, stream
+from mcpchat.core.protocols import ModelOptions, ModelRequest, ResponseDone, ToolCallStarted
+from tests.fake_openai import call_item, event, message_item, reasoning_item, response
+from tests.fakes import make_tool
+from tests.recorded_streams import LOCAL_URL, REQUEST, RecordedTransport, collect_events, final_event, stream
 
 OPENAI = "https://api.openai.com/v1"
 
 
-async def bodies(*messages: Message, base_url: str = LOCAL, **more: Any) -> dict[str, Any]:
-    wire = Wire(stream(*response(message_item("ok"))))
-    await done_of(wire.responses_model(base_url), ModelRequest(model="m", messages=messages, **more))
+async def bodies(*messages: Message, base_url: str = LOCAL_URL, **more: Any) -> dict[str, Any]:
+    wire = RecordedTransport(stream(*response(message_item("ok"))))
+    await final_event(wire.responses_model(base_url), ModelRequest(model="m", messages=messages, **more))
     return wire.bodies[0]
 
 
 async def test_the_request_has_no_state_and_changes_late() -> None:
-    wire = Wire(stream(*response(message_item("ok"))))
-    options = Options(temperature=0.5, reasoning_effort="low", max_output_tokens=9, extra_body={"truncation": "auto"})
+    wire = RecordedTransport(stream(*response(message_item("ok"))))
+    options = ModelOptions(
+        temperature=0.5, reasoning_effort="low", max_output_tokens=9, extra_body={"truncation": "auto"}
+    )
     request = ModelRequest(
         model="m",
         system="Be brief.",
-        messages=(user("hi"),),
-        tools=(tool(),),
+        messages=(user_message("hi"),),
+        tools=(make_tool(),),
         tool_choice="none",
         options=options,
         cache_key="t",
     )
-    await done_of(wire.responses_model(), request)
+    await final_event(wire.responses_model(), request)
     assert wire.paths == ["/v1/responses"]
     assert list(wire.bodies[0].items()) == [
         ("model", "m"),
@@ -60,7 +62,7 @@ async def test_the_request_has_no_state_and_changes_late() -> None:
                     "type": "function",
                     "name": "box__echo",
                     "description": "",
-                    "parameters": tool().schema,
+                    "parameters": make_tool().schema,
                     "strict": False,
                 }
             ],
@@ -79,9 +81,9 @@ async def test_text_reasoning_and_calls_become_one_message_with_its_items() -> N
     }  # fmt: skip
     summary = event("response.reasoning_summary_text.delta", output_index=0, delta="Hm")
     begun, *rest = response(reasoning, said, call, usage=usage)
-    events = await events_of(Wire(stream(begun, rest[0], summary, *rest[1:])).responses_model())
-    assert CallStarted(name="box__echo") in events
-    assert events[-1] == Done(
+    events = await collect_events(RecordedTransport(stream(begun, rest[0], summary, *rest[1:])).responses_model())
+    assert ToolCallStarted(name="box__echo") in events
+    assert events[-1] == ResponseDone(
         message=Message(
             role="assistant",
             parts=(
@@ -90,7 +92,7 @@ async def test_text_reasoning_and_calls_become_one_message_with_its_items() -> N
                 ToolCall(id="call_1", name="box__echo", arguments='{"text": "x"}'),
             ),
             raw={
-                "origin": {"api": "responses", "base_url": f"{LOCAL}/", "model": "m"},
+                "origin": {"api": "responses", "base_url": f"{LOCAL_URL}/", "model": "m"},
                 "items": [reasoning, said, call],
             },
         ),
@@ -99,16 +101,18 @@ async def test_text_reasoning_and_calls_become_one_message_with_its_items() -> N
     )
 
 
-async def answered(*items: dict[str, Any], base_url: str = LOCAL, model: str = "m") -> Message:
-    wire = Wire(stream(*response(*items)))
-    return (await done_of(wire.responses_model(base_url), ModelRequest(model=model, messages=(user("hi"),)))).message
+async def answered(*items: dict[str, Any], base_url: str = LOCAL_URL, model: str = "m") -> Message:
+    wire = RecordedTransport(stream(*response(*items)))
+    return (
+        await final_event(wire.responses_model(base_url), ModelRequest(model=model, messages=(user_message("hi"),)))
+    ).message
 
 
 async def test_every_item_goes_back_as_it_came_and_its_result_after_it() -> None:
     items = [reasoning_item(), {**message_item("Let me see."), "phase": "commentary"}, call_item("box__echo", "{ }")]
     message = await answered(*items)
     result = Message(role="tool", parts=(ToolResult(call_id="call_1", parts=(Text(text="ok"),)),))
-    body = await bodies(user("hi"), message, result)
+    body = await bodies(user_message("hi"), message, result)
     assert body["input"][1:-1] == items
     assert body["input"][-1] == {"type": "function_call_output", "call_id": "call_1", "output": "ok"}
 
@@ -120,15 +124,18 @@ async def test_items_stay_with_their_provider_their_api_and_their_family_of_mode
         (OPENAI, "gpt-5.5", True),
         (OPENAI, "gpt-5.5-2026-10-01", True),
         (OPENAI, "gpt-5.5-mini", False),
-        (LOCAL, "gpt-5.5", False),
+        (LOCAL_URL, "gpt-5.5", False),
     ]:
-        wire = Wire(stream(*response(message_item("ok"))))
-        request = ModelRequest(model=model, messages=(user("hi"), message, user("more")))
-        await done_of(wire.responses_model(base_url), request)
+        wire = RecordedTransport(stream(*response(message_item("ok"))))
+        request = ModelRequest(model=model, messages=(user_message("hi"), message, user_message("more")))
+        await final_event(wire.responses_model(base_url), request)
         assert (wire.bodies[0]["input"][1:-1] == [reasoning_item(), message_item("Hello")]) is same
         assert (wire.bodies[0]["input"][1:-1] == plain) is not same
-    wire = Wire(stream(b'data: {"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\n'))
-    await done_of(wire.chat(OPENAI), ModelRequest(model="gpt-5.5", messages=(user("hi"), message, user("more"))))
+    wire = RecordedTransport(stream(b'data: {"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\n'))
+    await final_event(
+        wire.chat_model(OPENAI),
+        ModelRequest(model="gpt-5.5", messages=(user_message("hi"), message, user_message("more"))),
+    )
     assert wire.bodies[0]["messages"][1] == {"role": "assistant", "content": "Hello"}
 
 
@@ -140,7 +147,7 @@ async def test_what_was_mended_in_the_history_is_mended_in_the_items() -> None:
         raw=message.raw,
     )
     body = await bodies(
-        user("hi"), fixed, Message(role="tool", parts=tuple(error_result(c.id, "no") for c in fixed.calls))
+        user_message("hi"), fixed, Message(role="tool", parts=tuple(error_result(c.id, "no") for c in fixed.calls))
     )
     sent = [item for item in body["input"] if item["type"] == "function_call"]
     assert [item["arguments"] for item in sent] == ["{}", "{}"]
@@ -163,12 +170,12 @@ async def test_images_and_files_of_tools_and_users_go_as_such() -> None:
 
 async def test_of_a_cut_answer_only_the_words_go_back() -> None:
     message = await answered(reasoning_item(), message_item("Hal"))
-    cut = (await done_of(
-        Wire(stream(*response(reasoning_item(), message_item("Hal"), status="incomplete"))).responses_model(), REQUEST
+    cut = (await final_event(
+        RecordedTransport(stream(*response(reasoning_item(), message_item("Hal"), status="incomplete"))).responses_model(), REQUEST
     )).message  # fmt: skip
     assert message.raw is not None
     assert (cut.raw, cut.text, cut.cut) == (None, "Hal", "length")
-    json.dumps((await bodies(user("hi"), cut, user("go on")))["input"])
+    json.dumps((await bodies(user_message("hi"), cut, user_message("go on")))["input"])
 
 
 async def test_an_answer_schema_of_the_subset_is_given_to_the_api_and_any_other_is_not() -> None:
@@ -178,9 +185,9 @@ async def test_an_answer_schema_of_the_subset_is_given_to_the_api_and_any_other_
         "required": ["n"],
         "additionalProperties": False,
     }
-    body = await bodies(user("hi"), schema=schema)
+    body = await bodies(user_message("hi"), schema=schema)
     assert body["text"] == {"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": schema}}
-    assert "text" not in await bodies(user("hi"), schema={"type": "integer"})
+    assert "text" not in await bodies(user_message("hi"), schema={"type": "integer"})
 
 
 async def test_reasoning_that_led_to_nothing_does_not_go_back() -> None:

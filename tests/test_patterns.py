@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from mcpchat.core.patterns import read_pattern
-from mcpchat.core.policy import Policy, rules
-from tests.fakes import tool
+from mcpchat.core.patterns import parse_pattern
+from mcpchat.core.policy import Policy, parse_rules
+from tests.fakes import make_tool
 
-WRITE = tool("write", read_only=False)
+WRITE = make_tool("write", read_only=False)
 
 
 def action(rule: str, pattern: str, **arguments: Any) -> str:
-    return Policy(rules=rules(rule, [pattern])).verdict(WRITE, arguments).action  # type: ignore[arg-type]
+    return Policy(rules=parse_rules(rule, [pattern])).evaluate(WRITE, arguments).action  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_a_deny_holds_where_any_part_of_the_value_is_meant(
 
 
 def test_the_verdict_names_the_rule_with_its_conditions() -> None:
-    policy = Policy(rules=rules("deny", ["box.write(path~=^/etc)"], "agent mail"))
-    assert policy.verdict(WRITE, {"path": "/etc/x"}).rule == "agent mail: deny box.write(path~=^/etc)"
+    policy = Policy(rules=parse_rules("deny", ["box.write(path~=^/etc)"], "agent mail"))
+    assert policy.evaluate(WRITE, {"path": "/etc/x"}).rule == "agent mail: deny box.write(path~=^/etc)"
 
 
 def test_a_grant_of_the_run_holds_only_where_its_condition_does() -> None:
-    policy = Policy().granting("box.write(path=/tmp/*)", source="--allow")
-    assert policy.verdict(WRITE, {"path": "/tmp/x"}).rule == "--allow box.write(path=/tmp/*)"
-    assert policy.verdict(WRITE, {"path": "/x"}).action == "ask"
+    policy = Policy().with_overrides("box.write(path=/tmp/*)", source="--allow")
+    assert policy.evaluate(WRITE, {"path": "/tmp/x"}).rule == "--allow box.write(path=/tmp/*)"
+    assert policy.evaluate(WRITE, {"path": "/x"}).action == "ask"
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_a_grant_of_the_run_holds_only_where_its_condition_does() -> None:
 )
 def test_what_is_no_pattern_is_told(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        read_pattern(text)
+        parse_pattern(text)
 
 
 def test_a_pattern_is_written_as_it_is_read() -> None:
     text = "box.write(to=*@example.com, subject~=^Re: .{1,3}$)"
-    assert str(read_pattern(text)) == text
+    assert str(parse_pattern(text)) == text

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from mcpchat.config.schema import ServerConfig, Timeouts
-from mcpchat.core.elicitation import Answer, Form
+from mcpchat.core.elicitation import ElicitationResult, Form
 from mcpchat.core.events import Notice, ToolProgress
 from mcpchat.core.messages import Text
 from mcpchat.errors import Denied, ServerError, ToolFailed
-from mcpchat.mcp.catalog_cache import identity
-from tests.fakes import ScriptedAsker
+from mcpchat.mcp.catalog_cache import cache_key
+from tests.fakes import ScriptedDialog
 from tests.test_hub import SERVERS, Open, bench, odd, remote
 
 __all__ = ["bench", "remote"]  # fixtures
-CAPABLE = SERVERS / "capable.py"
+CAPABLE = SERVERS / "full_featured.py"
 ERAS = ["2026-07-28", "2025-11-25", "2024-11-05"]
 Remote = Callable[..., str]
 
@@ -43,7 +43,7 @@ def methods(journal: Path) -> list[str]:
 @pytest.mark.parametrize("era", ERAS)
 async def test_everything_that_a_server_lists_is_known_in_each_era(bench: Open, era: Any) -> None:
     async with bench(box=capable(protocol=era)) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
         kept = b.hub.catalogs()["box"]
         assert (kept.info.revision, kept.info.title, kept.info.version) == (era, "All of it", "7")
         assert b.hub.instructions() == {"box": "Count slowly."}
@@ -51,18 +51,18 @@ async def test_everything_that_a_server_lists_is_known_in_each_era(bench: Open, 
         assert [resource.label for resource in kept.resources] == ["box:note://today"]
         assert [template.uri for template in kept.templates] == ["note://{day}/all"]
         assert [(a.name, a.required) for a in kept.prompts[0].arguments] == [("name", True), ("style", False)]
-        assert await b.hub.read("box", "note://monday/all") == [Text(text="notes of monday")]
-        made = await b.hub.prompt("box", "greet", {"name": "Ann"})
+        assert await b.hub.read_resource("box", "note://monday/all") == [Text(text="notes of monday")]
+        made = await b.hub.get_prompt("box", "greet", {"name": "Ann"})
         assert [(message.role, message.text) for message in made] == [("user", "Greet Ann in a kind way.")]
         assert await b.hub.complete("box", kept.prompts[0], "style", "k", {"name": "Ann"}) == ("kind", "kurt")
         with pytest.raises(ToolFailed, match="box did not read note://nowhere"):
-            await b.hub.read("box", "note://nowhere")
+            await b.hub.read_resource("box", "note://nowhere")
 
 
 async def test_a_known_modern_server_costs_no_extra_round_trip(bench: Open, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     async with bench(box=tapped(journal)) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
     assert methods(journal)[:2] == ["server/discover", "tools/list"]
     async with bench(box=tapped(journal)) as b:
         assert (await b.call("box.big", size=3)).parts == (Text(text="xxx"),)
@@ -71,9 +71,9 @@ async def test_a_known_modern_server_costs_no_extra_round_trip(bench: Open, tmp_
 
 async def test_a_known_server_of_the_handshake_era_is_greeted_its_way_at_once(bench: Open, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    script = f"{sys.executable} {SERVERS / 'odd.py'}"
+    script = f"{sys.executable} {SERVERS / 'quirky.py'}"
     async with bench(box=tapped(journal, script)) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
     assert methods(journal) == ["server/discover", "initialize", "notifications/initialized", "tools/list"]
     async with bench(box=tapped(journal, script)) as b:
         await b.call("box.echo", text="hi")
@@ -86,7 +86,7 @@ async def test_a_server_that_speaks_another_era_than_remembered_is_met_anew(
 ) -> None:
     script = tmp_path / "server.py"  # named in no argument of its own: the identity stays the same
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script} {mode}"))
-    older = (SERVERS / "odd.py").read_text()
+    older = (SERVERS / "quirky.py").read_text()
     newer = (
         CAPABLE.read_text()
         .replace("(structured_output=False)", "(annotations=types.ToolAnnotations(idempotent_hint=True))")
@@ -107,7 +107,7 @@ async def test_a_server_that_speaks_another_era_than_remembered_is_met_anew(
 
 async def test_an_era_that_is_configured_is_kept_to(bench: Open) -> None:
     async with bench(box=odd(protocol="2026-07-28"), old=odd(protocol="2025-03-26")) as b:
-        assert {spec.server for spec in await b.hub.tools()} == {"old"}
+        assert {spec.server for spec in await b.hub.list_tools()} == {"old"}
         assert b.failure("box") == "it does not speak 2026-07-28, only the older 2025-06-18"
 
 
@@ -116,14 +116,18 @@ async def test_an_era_that_is_configured_is_kept_to(bench: Open) -> None:
 
 @pytest.mark.parametrize("era", ERAS[:2])
 async def test_a_question_reaches_the_person_and_the_answer_the_server(bench: Open, era: Any) -> None:
-    class Slow(ScriptedAsker):
-        async def elicit(self, question: Any, problem: str) -> Answer:
+    class Slow(ScriptedDialog):
+        async def elicit(self, request: Any, problem: str) -> ElicitationResult:
             await asyncio.sleep(1.5)  # longer than the call may be silent: a person takes their time
-            assert isinstance(question, Form)
-            assert (question.server, question.message, question.fields[0].kind) == ("box", "Which size?", "integer")
-            return await super().elicit(question, problem)
+            assert isinstance(request, Form)
+            assert (request.server, request.message, request.fields[0].kind) == ("box", "Which size?", "integer")
+            return await super().elicit(request, problem)
 
-    asker = Slow(Answer(action="accept", content={"size": 42}), Answer(action="decline"), Answer(action="cancel"))
+    asker = Slow(
+        ElicitationResult(action="accept", content={"size": 42}),
+        ElicitationResult(action="decline"),
+        ElicitationResult(action="cancel"),
+    )
     short = Timeouts(idle=1, call=5)
     async with bench(asker=asker, box=capable(protocol=era, timeouts=short)) as b:
         for told in ("size 42", "no order: decline", "no order: cancel"):
@@ -133,19 +137,19 @@ async def test_a_question_reaches_the_person_and_the_answer_the_server(bench: Op
 @pytest.mark.parametrize("era", ERAS[:2])
 async def test_what_is_not_allowed_is_not_offered_to_the_server(bench: Open, era: Any) -> None:
     config = capable(protocol=era, elicitation=False)
-    async with bench(asker=ScriptedAsker(), box=config) as b:
+    async with bench(asker=ScriptedDialog(), box=config) as b:
         for tool in ("order", "think", "folders"):
             assert (await b.call(f"box.{tool}")).is_error
 
 
 async def test_sampling_and_roots_are_granted_after_a_question(bench: Open, tmp_path: Path) -> None:
-    asker = ScriptedAsker(False, True)
+    asker = ScriptedDialog(False, True)
     config = capable(protocol="2025-11-25", sampling=True, roots=(str(tmp_path),))
     async with bench(asker=asker, box=config) as b:
         assert (await b.call("box.think")).is_error  # there is no model here
         assert (await b.call("box.folders")).parts[0].text == "none"
-        assert asker.asked == [("box", "know of these folders", str(tmp_path))]
-    async with bench(asker=ScriptedAsker(True), box=config) as b:
+        assert asker.prompts == [("box", "know of these folders", str(tmp_path))]
+    async with bench(asker=ScriptedDialog(True), box=config) as b:
         assert (await b.call("box.folders")).parts[0].text == tmp_path.as_uri()
 
 
@@ -191,35 +195,35 @@ async def test_a_list_that_changes_is_fetched_again_for_the_next_turn(
     config = (
         capable(protocol=era)
         if kind == "stdio"
-        else ServerConfig(url=remote("http", script="capable.py"), protocol=era)
+        else ServerConfig(url=remote("http", script="full_featured.py"), protocol=era)
     )
     async with bench(watch=True, box=config) as b:
-        before = await b.hub.tools()
+        before = await b.hub.list_tools()
         await b.hub.start_all()
         await asyncio.sleep(0.3)  # until the subscription stands
         await b.call("box.grow")
         async with asyncio.timeout(20):
-            while "grown" not in {spec.name for spec in await b.hub.tools()}:
+            while "grown" not in {spec.name for spec in await b.hub.list_tools()}:
                 await asyncio.sleep(0.05)
-        assert [spec.name for spec in await b.hub.tools()] == sorted([*(spec.name for spec in before), "grown"])
+        assert [spec.name for spec in await b.hub.list_tools()] == sorted([*(spec.name for spec in before), "grown"])
         assert (await b.call("box.grown")).parts[0].text == "grown"
 
 
 async def test_what_is_known_serves_at_once_and_is_refreshed_behind(bench: Open, tmp_path: Path) -> None:
     more = tmp_path / "more"
     more.write_text("")
-    config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {SERVERS / 'odd.py'} adds {more}"))
+    config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {SERVERS / 'quirky.py'} adds {more}"))
     async with bench(box=config) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
     more.write_text("fresh")
     async with bench(watch=True, box=config) as b:
-        first = await b.hub.tools()
+        first = await b.hub.list_tools()
         assert (len(first), b.states("box")) == (3, [])
-        b.hub.start_behind()
+        b.hub.refresh_in_background()
         async with asyncio.timeout(20):
-            while len(await b.hub.tools()) == 3:
+            while len(await b.hub.list_tools()) == 3:
                 await asyncio.sleep(0.05)
-        assert "fresh" in {spec.name for spec in await b.hub.tools()}
+        assert "fresh" in {spec.name for spec in await b.hub.list_tools()}
 
 
 # --- remote -----------------------------------------------------------------------------------------------------
@@ -228,17 +232,17 @@ async def test_what_is_known_serves_at_once_and_is_refreshed_behind(bench: Open,
 @pytest.mark.parametrize("kind", ["http", "json", "sse"])
 @pytest.mark.parametrize("era", ["auto", "2025-06-18"])
 async def test_each_remote_transport_carries_all_of_it(bench: Open, remote: Remote, kind: Any, era: Any) -> None:
-    url = remote(kind, script="capable.py")
+    url = remote(kind, script="full_featured.py")
     if kind == "sse":
         config = ServerConfig(url=url.replace("/mcp", "/sse"), transport="sse", protocol=era)
     else:
         config = ServerConfig(url=url, protocol=era)
-    asker = ScriptedAsker(Answer(action="accept", content={"size": 7}))
+    asker = ScriptedDialog(ElicitationResult(action="accept", content={"size": 7}))
     async with bench(asker=asker, box=config, most_bytes=1_000_000) as b:
         if kind != "json" or era == "auto":  # a plain answer has no room for the older way to ask
             assert (await b.call("box.order")).parts[0].text == "size 7"
         assert (await b.call("box.steps", count=2, pause=0.05)).parts[0].text == "done"
-        assert await b.hub.read("box", "note://today") == [Text(text="buy milk")]
+        assert await b.hub.read_resource("box", "note://today") == [Text(text="buy milk")]
         for _ in range(2):  # and the connection outlives it
             large = b.call("box.big", size=2_000_000)
             if kind == "sse":
@@ -268,7 +272,7 @@ async def test_redirects_are_followed_within_the_origin_alone(
     bench: Open, remote: Remote, mode: str, told: str
 ) -> None:
     async with bench(far=ServerConfig(url=remote(mode, script="old_remote.py"))) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
         if told:
             assert told in b.failure("far")
         else:
@@ -299,8 +303,8 @@ async def test_a_remote_server_that_goes_and_comes_back_is_reached_again(bench: 
 
 async def test_a_resource_that_was_read_and_changes_is_told(bench: Open) -> None:
     async with bench(watch=True, box=odd("updates")) as b:
-        await b.hub.tools()
-        assert await b.hub.read("box", "note://a") == [Text(text="hello")]
+        await b.hub.list_tools()
+        assert await b.hub.read_resource("box", "note://a") == [Text(text="hello")]
         await b.call("box.echo", text="hi")
         assert Notice(level="info", text="box: note://a has changed") in b.seen
 
@@ -312,19 +316,19 @@ async def test_a_server_that_is_silent_to_the_end_is_given_up_in_time(bench: Ope
     url = remote("silent", script="old_remote.py")
     config = ServerConfig(url=url, protocol="2025-06-18", timeouts=Timeouts(start=1))
     async with asyncio.timeout(20), bench(far=config) as b:
-        assert await b.hub.tools() == ()
+        assert await b.hub.list_tools() == ()
         assert b.failure("far").startswith("it did not answer within 1 s\n")
 
 
 async def test_a_start_that_was_cancelled_leaves_nothing_half_known(bench: Open) -> None:
     async with bench(box=odd("slow-list")) as b:
-        task = asyncio.create_task(b.hub.tools())
+        task = asyncio.create_task(b.hub.list_tools())
         async with asyncio.timeout(20):
             while b.hub._servers["box"].connection is None:
                 await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert len(await b.hub.tools()) == 3
+        assert len(await b.hub.list_tools()) == 3
         assert b.hub.status()[0].state == "ready"
 
 
@@ -334,8 +338,8 @@ async def test_all_calls_on_a_stale_discovery_are_made_anew(bench: Open, tmp_pat
     newer = CAPABLE.read_text().replace("def big(size: int)", "def write(text: str, size: int = 0)")
     script.write_text(newer.replace('return "x" * size', "return text"))
     async with bench(box=config) as b:
-        await b.hub.tools()
-    script.write_text((SERVERS / "odd.py").read_text())
+        await b.hub.list_tools()
+    script.write_text((SERVERS / "quirky.py").read_text())
     async with bench(box=config) as b:
         spec = await b.spec("box.write")
         calls = (b.hub.call(spec, f"c{n}", {"text": "x"}, b.seen.append) for n in range(4))
@@ -351,20 +355,20 @@ async def test_a_required_server_is_started_though_it_is_known(bench: Open, tmp_
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"), required=True)
     script.write_text(CAPABLE.read_text())
     async with bench(box=config) as b:
-        await b.hub.tools()
+        await b.hub.list_tools()
     script.write_text("raise SystemExit(3)")
     async with bench(box=config) as b:
         with pytest.raises(ServerError, match="exit code 3"):
-            await b.hub.tools()
+            await b.hub.list_tools()
 
 
 def test_what_changes_a_server_changes_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = ServerConfig(command="git", args=(".",))
     environ = {"PATH": "/usr/bin", "A": "1", "B": "1"}
-    first = identity(here, environ)
+    first = cache_key(here, environ)
     monkeypatch.chdir(tmp_path)
     others: list[dict[str, Any]] = [
         {"env_pass": ("A",)}, {"env_pass": ("B",)}, {"sampling": True}, {"elicitation": False}, {"roots": ("/",)},
     ]  # fmt: skip
-    keys = [identity(ServerConfig(command="git", args=(".",), **more), environ) for more in ({}, *others)]
+    keys = [cache_key(ServerConfig(command="git", args=(".",), **more), environ) for more in ({}, *others)]
     assert len({first, *keys}) == len(keys) + 1

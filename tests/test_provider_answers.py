@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from mcpchat.auth.account_store import LoginEnded
-from mcpchat.auth.consent import Consent
+from mcpchat.auth.account_store import LoginRevoked
+from mcpchat.auth.consent import AuthorizationPrompt
 from mcpchat.auth.providers import oauth
 from mcpchat.auth.providers.oauth import Provider, Token
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
-from mcpchat.util.redaction import Secrets
-from tests.sign_in import certificates
+from mcpchat.util.redaction import SecretRegistry
+from tests.sign_in import issue_certificates
 
 
 class Endpoint:
@@ -35,7 +35,7 @@ class Endpoint:
 @pytest.fixture
 def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     said = Endpoint()
-    paths = certificates(tmp_path)
+    paths = issue_certificates(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(paths["ca"]))
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -95,9 +95,9 @@ TROUBLE = [400, 403, 404, 429, 500, 502, 503, 520]
 async def test_junk_for_a_refresh_keeps_the_login(endpoint: Endpoint, said: object) -> None:
     answer(endpoint, said)
     record = {"refresh_token": "the-refresh-token"}
-    outcome = await settled(oauth.refreshed(provider(endpoint), record, ("a",)))
+    outcome = await settled(oauth.refresh(provider(endpoint), record, ("a",)))
     if isinstance(outcome, McpChatError):
-        assert not isinstance(outcome, LoginEnded), outcome.message
+        assert not isinstance(outcome, LoginRevoked), outcome.message
         assert "the-refresh-token" not in outcome.message + outcome.hint
     else:
         renewed, token = outcome
@@ -120,11 +120,11 @@ async def test_an_answer_that_says_nothing_of_the_login_is_trouble(
 ) -> None:
     answer(endpoint, body, status)
     with pytest.raises(ServerError, match="the login is kept as it is"):
-        await oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
+        await oauth.refresh(provider(endpoint), {"refresh_token": "r"}, ())
 
 
 REFUSALS = [
-    ("invalid_grant", LoginEnded, "has ended"),
+    ("invalid_grant", LoginRevoked, "has ended"),
     ("invalid_scope", SignInNeeded, "has not granted"),
     ("invalid_client", SignInNeeded, "does not know this client"),
     ("something_else", SignInNeeded, "did not renew the login"),
@@ -135,7 +135,7 @@ REFUSALS = [
 async def test_a_refusal_is_told_in_words(endpoint: Endpoint, code: str, kind: type[Exception], words: str) -> None:
     answer(endpoint, {"error": code, "error_description": "because \x1b[31m"}, 400)
     with pytest.raises(kind, match=words) as caught:
-        await oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
+        await oauth.refresh(provider(endpoint), {"refresh_token": "r"}, ())
     assert "\x1b" not in str(caught.value)
 
 
@@ -143,16 +143,16 @@ async def test_a_redirect_takes_no_token_elsewhere(endpoint: Endpoint) -> None:
     endpoint.headers = {"Location": f"{endpoint.url.replace('127.0.0.1', 'localhost')}/t"}
     answer(endpoint, b"", 307)
     with pytest.raises(McpChatError):
-        await oauth.refreshed(provider(endpoint), {"refresh_token": "r"}, ())
+        await oauth.refresh(provider(endpoint), {"refresh_token": "r"}, ())
     assert len(endpoint.seen) == 1
 
 
 async def test_a_rotated_refresh_token_is_kept_with_its_access_token(endpoint: Endpoint) -> None:
     answer(endpoint, {**GOOD, "refresh_token": "r2"})
-    renewed, token = await oauth.refreshed(provider(endpoint), {"refresh_token": "r1"}, ("a", "b"))
+    renewed, token = await oauth.refresh(provider(endpoint), {"refresh_token": "r1"}, ("a", "b"))
     assert renewed["refresh_token"] == "r2"
-    assert oauth.kept_token(renewed, ("a", "b")) == token
-    assert oauth.kept_token(renewed, ("a",)) is None
+    assert oauth.cached_token(renewed, ("a", "b")) == token
+    assert oauth.cached_token(renewed, ("a",)) is None
 
 
 class Screen:
@@ -163,22 +163,22 @@ class Screen:
     def __init__(self) -> None:
         self.url = ""
 
-    def holding(self) -> Any:
+    def exclusive(self) -> Any:
         return contextlib.nullcontext()
 
-    def show(self, url: str, *, whom: str, warning: str, patience: float) -> None:
+    def show_url(self, url: str, *, provider_name: str, warning: str, timeout: float) -> None:
         self.url = url
 
-    def opened(self, started: bool) -> None:
+    def report_browser(self, started: bool) -> None:
         raise AssertionError("nobody has a browser")
 
-    def wrong(self, text: str) -> None:
+    def show_error(self, text: str) -> None:
         raise AssertionError(text)
 
-    def tell(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         pass
 
-    async def pasted(self) -> str:
+    async def read_pasted_url(self) -> str:
         state = self.url.partition("state=")[2].partition("&")[0]
         return f"http://127.0.0.1/callback?code=the-code&state={state}"
 
@@ -196,23 +196,23 @@ async def test_junk_for_a_code_signs_nobody_in_by_accident(endpoint: Endpoint, s
 
 
 async def signed_in(endpoint: Endpoint) -> dict[str, Any]:
-    consent = Consent(screen=Screen(), open_page=None, patience=20)
-    return await oauth.sign_in(provider(endpoint), ("a",), consent, Secrets())
+    consent = AuthorizationPrompt(screen=Screen(), open_page=None, timeout=20)
+    return await oauth.sign_in(provider(endpoint), ("a",), consent, SecretRegistry())
 
 
 async def test_a_login_of_one_token_lasts_as_long_as_that(endpoint: Endpoint) -> None:
     answer(endpoint, {**GOOD, "scope": "a,b"})
     record = await signed_in(endpoint)
-    token = oauth.kept_token(record, ("a",))
+    token = oauth.cached_token(record, ("a",))
     assert token is not None
-    assert (token.value, token.over, record["granted"]) == ("an-access-token", False, ["a", "b"])
-    assert not token.near_its_end
-    assert Token(value="x", expires=1.0).over
+    assert (token.value, token.expired, record["granted"]) == ("an-access-token", False, ["a", "b"])
+    assert not token.expires_soon
+    assert Token(value="x", expires=1.0).expired
     with pytest.raises(SignInNeeded, match="does not renew itself") as refused:
-        await oauth.refreshed(provider(endpoint), record, ("a",))
-    assert not isinstance(refused.value, LoginEnded)
-    with pytest.raises(LoginEnded):
-        await oauth.refreshed(provider(endpoint), {**record, "expires_at": 1.0}, ("a",))
+        await oauth.refresh(provider(endpoint), record, ("a",))
+    assert not isinstance(refused.value, LoginRevoked)
+    with pytest.raises(LoginRevoked):
+        await oauth.refresh(provider(endpoint), {**record, "expires_at": 1.0}, ("a",))
 
 
 @pytest.mark.parametrize("claims", [b"[]", b"{", b"[" * 100_000, b'{"email": 5}'])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mcpchat.core import events as ev
 from mcpchat.core.messages import Message, Text, ToolCall
-from mcpchat.engine.event_redaction import Discreet
-from mcpchat.util.redaction import REDACTED, RedactedStream, Secrets
+from mcpchat.engine.event_redaction import RedactingEmitter
+from mcpchat.util.redaction import REDACTED, SecretRegistry, StreamRedactor
 
 OURS = 'pa/ss+"wörd"-1234'
 TOKENS = [
@@ -31,8 +31,8 @@ HARMLESS = "task-list, risk-free, disk-usage-of-all-the-folders; eyJ is how JSON
 
 
 @pytest.fixture
-def secrets() -> Secrets:
-    made = Secrets()
+def secrets() -> SecretRegistry:
+    made = SecretRegistry()
     made.add(OURS)
     return made
 
@@ -51,17 +51,17 @@ def secrets() -> Secrets:
     ],
     ids=range(8),
 )
-def test_a_secret_of_ours_goes_in_every_form(secrets: Secrets, form: str) -> None:
+def test_a_secret_of_ours_goes_in_every_form(secrets: SecretRegistry, form: str) -> None:
     assert secrets.redact(f"<{form}>") == f"<{REDACTED}>"
 
 
 @pytest.mark.parametrize("token", TOKENS)
 def test_what_can_only_be_a_secret_goes_whoever_it_belongs_to(token: str) -> None:
-    assert Secrets().redact(f"it is {token}, keep it") == f"it is {REDACTED}, keep it"
+    assert SecretRegistry().redact(f"it is {token}, keep it") == f"it is {REDACTED}, keep it"
 
 
 def test_words_that_begin_like_a_secret_stay() -> None:
-    assert Secrets().redact(HARMLESS) == HARMLESS
+    assert SecretRegistry().redact(HARMLESS) == HARMLESS
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_words_that_begin_like_a_secret_stay() -> None:
     ],
 )
 def test_names_that_begin_like_a_secret_stay(name: str) -> None:
-    assert Secrets().redact(name) == name
+    assert SecretRegistry().redact(name) == name
 
 
 def test_arguments_that_hold_the_beginning_of_a_key_stay_json() -> None:
     arguments = json.dumps({"content": 'explain -----BEGIN RSA PRIVATE KEY-----\nMII"x', "x": 1})
-    assert json.loads(Secrets().redact(arguments)) == {"content": f'explain {REDACTED}"x', "x": 1}
+    assert json.loads(SecretRegistry().redact(arguments)) == {"content": f'explain {REDACTED}"x', "x": 1}
 
 
 def test_each_line_of_a_key_is_a_secret() -> None:
-    secrets = Secrets()
+    secrets = SecretRegistry()
     secrets.add("-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END PRIVATE KEY-----")
     assert secrets.redact("line: MIIEowIBAAKCAQEA") == f"line: {REDACTED}"
 
 
 def test_a_secret_that_is_a_word_of_ours_breaks_no_event() -> None:
-    secrets = Secrets()
+    secrets = SecretRegistry()
     secrets.add("arguments")
     event = ev.ToolStarted(call=ToolCall(id="c", name="a__b", arguments="{}"), tool="arguments")
     assert secrets.redact_value(event) == ev.ToolStarted(call=event.call, tool=REDACTED)
@@ -97,12 +97,12 @@ def test_a_secret_that_is_a_word_of_ours_breaks_no_event() -> None:
 
 def test_a_log_loses_what_only_looks_like_a_secret_too() -> None:
     line = "GET /callback?code=abc123def&state=xyz789 Authorization: Bearer abcdefgh12345"
-    assert Secrets().redact_log(line) == (
+    assert SecretRegistry().redact_log(line) == (
         f"GET /callback?code={REDACTED}&state={REDACTED} Authorization: Bearer {REDACTED}"
     )
 
 
-def test_all_texts_of_an_event_lose_it_and_the_event_stays_what_it_was(secrets: Secrets) -> None:
+def test_all_texts_of_an_event_lose_it_and_the_event_stays_what_it_was(secrets: SecretRegistry) -> None:
     call = ToolCall(id="c", name="a__b", arguments=json.dumps({"key": [OURS, {"in": OURS}]}))
     event = ev.MessageAdded(message=Message(role="assistant", parts=(Text(text=f"a {OURS}"), call), raw={"x": OURS}))
     shown = secrets.redact_value(event)
@@ -118,28 +118,30 @@ TEXTS = st.lists(
 
 @given(TEXTS, st.lists(st.integers(1, 12), min_size=1))
 def test_a_stream_cut_anywhere_shows_what_the_whole_text_would(pieces: list[str], cuts: list[int]) -> None:
-    secrets = Secrets()
+    secrets = SecretRegistry()
     secrets.add(OURS)
     whole = "".join(f"{piece} " for piece in pieces)
-    stream, shown, left = RedactedStream(secrets), "", whole
+    stream, shown, left = StreamRedactor(secrets), "", whole
     for turn in range(len(whole)):
         cut = cuts[turn % len(cuts)]
         shown += stream.feed(left[:cut])
         left = left[cut:]
         assert OURS not in shown
-    assert shown + stream.end() == secrets.redact(whole)
+    assert shown + stream.flush() == secrets.redact(whole)
 
 
 def test_what_is_no_secret_is_not_held_back() -> None:
-    stream = RedactedStream(Secrets())
+    stream = StreamRedactor(SecretRegistry())
     assert stream.feed("Hello, ") == "Hello, "
     assert stream.feed("a sk") == "a "
     assert stream.feed("ate") == "skate"
 
 
-def test_events_are_passed_on_without_secrets_and_what_is_held_comes_before_the_message(secrets: Secrets) -> None:
+def test_events_are_passed_on_without_secrets_and_what_is_held_comes_before_the_message(
+    secrets: SecretRegistry,
+) -> None:
     seen: list[ev.Event] = []
-    emit = Discreet(seen.append, secrets)
+    emit = RedactingEmitter(seen.append, secrets)
     for piece in ("It is ", OURS[:5], OURS[5:], " and s"):
         emit(ev.TextDelta(text=piece))
     emit(ev.ReasoningDelta(text=f"hm {OURS}"))

@@ -15,12 +15,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpchat.auth.mcp.discovery import Challenge, challenge, discover
-from mcpchat.auth.mcp.guarded_http import MOST_BYTES, Guarded
+from mcpchat.auth.mcp.discovery import Challenge, discover, parse_challenge
+from mcpchat.auth.mcp.guarded_http import MAX_BYTES, GuardedHttpClient
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
-from tests.conformance_client import calls as several
-from tests.double import ModelDouble, text, tool_call
-from tests.sign_in import MCPCHAT, NODE, Authorization, Desk, authorization, python_server
+from tests.conformance_client import calls_response as several
+from tests.fake_openai import FakeOpenAI, text, tool_call
+from tests.sign_in import MCPCHAT, NODE, AuthorizationServer, SignInUser, authorization_server, python_server
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.unmeasured
@@ -32,19 +32,22 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @contextlib.contextmanager
-def notes(tmp_path: Path, *variations: str, **options: Any) -> Iterator[tuple[Authorization, Desk]]:
+def notes(tmp_path: Path, *variations: str, **options: Any) -> Iterator[tuple[AuthorizationServer, SignInUser]]:
     """A remote server of notes, its authorization server, and a user who keeps logins in a file."""
-    with authorization("mcp", **options) as server, python_server("guarded.py", server.url, *variations) as url:
-        desk = Desk(tmp_path)
+    with (
+        authorization_server("mcp", **options) as server,
+        python_server("oauth_protected.py", server.url, *variations) as url,
+    ):
+        desk = SignInUser(tmp_path)
         desk.config.write_text(
             f'[auth]\nstore = "file"\n[servers.notes]\nurl = "{url}/mcp"\n[approvals]\ndefault = "allow"\n'
         )
         yield server, desk
 
 
-def record(desk: Desk) -> dict[str, Any]:
+def record(desk: SignInUser) -> dict[str, Any]:
     """What is kept of the login."""
-    return next(json.loads(data) for path, data in desk.files() if path.parent.name == "logins")
+    return next(json.loads(data) for path, data in desk.home_files() if path.parent.name == "logins")
 
 
 @published
@@ -53,29 +56,29 @@ def test_a_server_that_wants_a_login_says_what_to_type_and_one_login_serves_all_
         refused = desk.run("call", "notes.read_notes")
         assert refused.returncode == 3
         assert refused.stderr == "error: notes wants a sign-in\n  mcpchat auth login notes\n"
-        server.lifetime(2)
-        assert "Signed in to notes" in desk.ok("auth", "login", "notes")
-        server.lifetime(3600)
+        server.set_lifetime(2)
+        assert "Signed in to notes" in desk.run_ok("auth", "login", "notes")
+        server.set_lifetime(3600)
         time.sleep(2)
-        assert "milk, eggs" in desk.ok("call", "notes.read_notes")
-        assert "signed in, renews itself" in desk.ok("servers")
-        desk.browse()
-        assert "milk, eggs" in desk.ok("call", "notes.read_notes")
+        assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
+        assert "signed in, renews itself" in desk.run_ok("servers")
+        desk.plan_browser()
+        assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
         assert server.grants() == ["authorization_code", "refresh_token"]
-        assert not desk.plan.with_suffix(".seen").exists()
+        assert not desk.plan_file.with_suffix(".seen").exists()
         asked = next(entry for entry in server.journal() if "asked" in entry)["asked"]
         assert asked["resource"].endswith("/mcp")
         assert asked["code_challenge_method"] == "S256"
-        (state,) = desk.states("--check")
+        (state,) = desk.auth_status("--check")
         assert (state["name"], state["state"], state["renews"]) == ("notes", "signed in", True)
-        assert "It was revoked at notes" in desk.ok("auth", "logout", "notes")
+        assert "It was revoked at notes" in desk.run_ok("auth", "logout", "notes")
         assert desk.run("call", "notes.read_notes").returncode == 3
 
 
 @published
 def test_the_record_binds_the_tokens_to_their_issuer_and_endpoints(tmp_path: Path) -> None:
     with notes(tmp_path) as (server, desk):
-        desk.ok("auth", "login", "notes")
+        desk.run_ok("auth", "login", "notes")
         kept = record(desk)
         assert kept["issuer"] == server.url
         assert kept["token_url"] == f"{server.url}/token"
@@ -87,64 +90,64 @@ def test_the_record_binds_the_tokens_to_their_issuer_and_endpoints(tmp_path: Pat
 @published
 def test_three_processes_renew_one_rotating_token_once_and_none_is_logged_out(tmp_path: Path) -> None:
     with notes(tmp_path) as (server, desk):
-        server.lifetime(2)
-        desk.ok("auth", "login", "notes")
-        server.lifetime(3600)
+        server.set_lifetime(2)
+        desk.run_ok("auth", "login", "notes")
+        server.set_lifetime(3600)
         time.sleep(2)
         processes = [desk.start("call", "notes.read_notes") for _ in range(3)]
         for process in processes:
             out, err = process.communicate(timeout=60)
             assert (process.returncode, out) == (0, "milk, eggs\n"), err
         assert server.grants() == ["authorization_code", "refresh_token"]
-        assert desk.states("--check")[0]["state"] == "signed in"
+        assert desk.auth_status("--check")[0]["state"] == "signed in"
 
 
 @published
 def test_a_kill_in_mid_renewal_and_an_interrupt_leave_the_login_whole(tmp_path: Path) -> None:
     with notes(tmp_path, lifetime=3) as (server, desk):
-        desk.ok("auth", "login", "notes")
+        desk.run_ok("auth", "login", "notes")
         time.sleep(3)
-        server.plan(token={"times": 1, "delay": 30_000, "status": 503})
+        server.plan_faults(token={"times": 1, "delay": 30_000, "status": 503})
         process = desk.start("call", "notes.read_notes")
         time.sleep(2)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert "milk, eggs" in desk.ok("call", "notes.read_notes")
+        assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
         time.sleep(3)
-        server.plan(token={"times": 1, "delay": 3000})
+        server.plan_faults(token={"times": 1, "delay": 3000})
         process = desk.start("call", "notes.read_notes")
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)  # while the new token is on its way
         process.communicate(timeout=30)
         assert process.returncode == 130
-        assert "milk, eggs" in desk.ok("call", "notes.read_notes")
+        assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
 
 
 @published
 def test_only_a_definite_refusal_ends_a_login(tmp_path: Path) -> None:
     with notes(tmp_path, lifetime=3) as (server, desk):
-        desk.ok("auth", "login", "notes")
+        desk.run_ok("auth", "login", "notes")
         time.sleep(3)
-        server.plan(token={"status": 503, "times": 50})
+        server.plan_faults(token={"status": 503, "times": 50})
         down = desk.run("call", "notes.read_notes")
         assert down.returncode == 4
         assert "the login is kept as it is" in down.stderr
-        server.plan(token={"times": 0})
-        assert "milk, eggs" in desk.ok("call", "notes.read_notes")
+        server.plan_faults(token={"times": 0})
+        assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
         time.sleep(3)
-        server.plan(token={"status": 400, "times": 1, "body": {"error": "invalid_grant"}})
+        server.plan_faults(token={"status": 400, "times": 1, "body": {"error": "invalid_grant"}})
         assert desk.run("call", "notes.read_notes").returncode == 3
-        (state,) = desk.states()
+        (state,) = desk.auth_status()
         assert (state["state"], state["hint"]) == ("signed out", "mcpchat auth login notes")
         assert "refresh_token" not in record(desk)
-        desk.ok("auth", "login", "notes")
-        assert "milk, eggs" in desk.ok("call", "notes.read_notes")
+        desk.run_ok("auth", "login", "notes")
+        assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
 
 
 @published
 def test_a_step_up_is_asked_joined_and_repeated_once(tmp_path: Path) -> None:
-    with notes(tmp_path) as (server, desk), ModelDouble() as model:
-        desk.ok("auth", "login", "notes")
+    with notes(tmp_path) as (server, desk), FakeOpenAI() as model:
+        desk.run_ok("auth", "login", "notes")
         refused = desk.run("call", "notes.write_note", "text=hi")
         assert refused.returncode == 3
         assert "mcpchat auth login notes --scope notes:write" in refused.stderr
@@ -160,15 +163,15 @@ def test_a_step_up_is_asked_joined_and_repeated_once(tmp_path: Path) -> None:
         asked = [set(entry["asked"]["scope"].split()) for entry in server.journal() if "asked" in entry]
         assert asked == [{"notes:read", "offline_access"}, {"notes:read", "notes:write", "offline_access"}]
         assert [entry["path"] for entry in server.journal() if entry.get("path") == "/reg"] == ["/reg", "/reg"]
-        assert "noted: again" in desk.ok("call", "notes.write_note", "text=again")
+        assert "noted: again" in desk.run_ok("call", "notes.write_note", "text=again")
 
 
 @published
 def test_a_question_at_the_terminal_signs_in_and_a_pasted_address_is_an_answer(tmp_path: Path) -> None:
-    with notes(tmp_path) as (_, desk), ModelDouble() as model:
+    with notes(tmp_path) as (_, desk), FakeOpenAI() as model:
         model.replies = [tool_call("notes__read_notes", "{}"), text("Milk.")]
         ends = tmp_path / "ends"
-        desk.browse(to=str(ends))
+        desk.plan_browser(to=str(ends))
         environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
         with Terminal([MCPCHAT, "ask", "what to buy?"], environ=environ, columns=200) as terminal:
             terminal.wait_for("[y]es")
@@ -177,7 +180,7 @@ def test_a_question_at_the_terminal_signs_in_and_a_pasted_address_is_an_answer(t
             terminal.wait_for("Or paste the address")
             terminal.send("http://127.0.0.1/callback?code=guessed&state=guessed\r")
             terminal.wait_for("that is not the answer: the state is not this sign-in's")
-            desk.seen()
+            desk.browser_visits()
             terminal.send(ends.read_text() + "\r")
             terminal.wait_for("Milk.")
             assert terminal.wait_exit() == 0
@@ -185,9 +188,9 @@ def test_a_question_at_the_terminal_signs_in_and_a_pasted_address_is_an_answer(t
 
 @published
 def test_a_sign_in_that_fails_leaves_out_its_server_alone(tmp_path: Path) -> None:
-    with notes(tmp_path) as (_, desk), ModelDouble() as model:
+    with notes(tmp_path) as (_, desk), FakeOpenAI() as model:
         desk.config.write_text(desk.config.read_text() + '[servers.calculator]\nbuiltin = "calculator"\n')
-        desk.browse(deny="1")
+        desk.plan_browser(deny="1")
         environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
         with Terminal([MCPCHAT, "ask", "hello"], environ=environ, columns=160) as terminal:
             terminal.wait_for("[y]es")
@@ -202,7 +205,7 @@ def test_a_sign_in_that_fails_leaves_out_its_server_alone(tmp_path: Path) -> Non
 
 @published
 def test_the_chat_signs_in_by_a_command(tmp_path: Path) -> None:
-    with notes(tmp_path) as (_, desk), ModelDouble() as model:
+    with notes(tmp_path) as (_, desk), FakeOpenAI() as model:
         model.replies = [tool_call("notes__read_notes", "{}"), text("Milk.")]
         environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
         with Terminal([MCPCHAT], environ=environ, columns=120) as terminal:
@@ -223,8 +226,8 @@ def test_the_chat_signs_in_by_a_command(tmp_path: Path) -> None:
 
 @published
 def test_calls_at_the_same_time_ask_once(tmp_path: Path) -> None:
-    with notes(tmp_path) as (server, desk), ModelDouble() as model:
-        desk.ok("auth", "login", "notes")
+    with notes(tmp_path) as (server, desk), FakeOpenAI() as model:
+        desk.run_ok("auth", "login", "notes")
         desk.config.write_text(desk.config.read_text().replace('/mcp"\n', '/mcp"\nmax_parallel = 4\n'))
         calls = [("notes__write_note", json.dumps({"text": str(n)})) for n in range(3)]
         model.replies = [several(calls), text("Noted.")]
@@ -236,20 +239,20 @@ def test_calls_at_the_same_time_ask_once(tmp_path: Path) -> None:
             assert terminal.text.count("[y]es") == 1
         assert all(f"noted: {n}" in model.bodies[-1].decode() for n in range(3))
         assert server.grants().count("authorization_code") == 2
-        desk.ok("auth", "login", "notes")
-        assert "noted: x" in desk.ok("call", "notes.write_note", "text=x")
+        desk.run_ok("auth", "login", "notes")
+        assert "noted: x" in desk.run_ok("call", "notes.write_note", "text=x")
 
 
 @published
 def test_a_chat_notices_a_sign_in_that_was_made_elsewhere(tmp_path: Path) -> None:
-    with notes(tmp_path) as (_, desk), ModelDouble() as model:
+    with notes(tmp_path) as (_, desk), FakeOpenAI() as model:
         model.replies = [text("Hello."), tool_call("notes__read_notes", "{}"), text("Milk.")]
         environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
         with Terminal([MCPCHAT], environ=environ, columns=120) as terminal:
             terminal.wait_for("notes wants a sign-in")
             terminal.send("hi\r")
             terminal.wait_for("Hello.")
-            desk.ok("auth", "login", "notes")
+            desk.run_ok("auth", "login", "notes")
             terminal.send("what to buy?\r")
             terminal.wait_for("Milk.")
             terminal.send("/exit\r")
@@ -260,9 +263,9 @@ def test_a_chat_notices_a_sign_in_that_was_made_elsewhere(tmp_path: Path) -> Non
 @published
 def test_what_was_listed_to_one_login_is_not_shown_to_the_next(tmp_path: Path) -> None:
     with notes(tmp_path) as (_, desk):
-        desk.ok("auth", "login", "notes")
-        assert "notes.read_notes" in desk.ok("tools")
-        desk.ok("auth", "logout", "notes")
+        desk.run_ok("auth", "login", "notes")
+        assert "notes.read_notes" in desk.run_ok("tools")
+        desk.run_ok("auth", "logout", "notes")
         told = desk.run("tools")
         assert "notes.read_notes" not in told.stdout
         assert "notes wants a sign-in" in told.stderr
@@ -285,7 +288,7 @@ def test_ctrl_c_ends_a_sign_in_and_leaves_nothing_behind(tmp_path: Path) -> None
                 await asyncio.open_connection("127.0.0.1", port)
 
         asyncio.run(connect())
-        assert desk.states() == []
+        assert desk.auth_status() == []
 
 
 @published
@@ -312,7 +315,7 @@ def test_a_server_of_2025_03_26_that_describes_nothing_is_not_signed_in_to_elsew
 
 
 def test_what_cannot_be_signed_in_to_is_told(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = SignInUser(tmp_path)
     desk.config.write_text(
         '[servers.far]\nurl = "http://127.0.0.1:9/mcp"\n[servers.calculator]\nbuiltin = "calculator"\n'
     )
@@ -412,12 +415,12 @@ CHALLENGES = [
 
 @pytest.mark.parametrize(("header", "expected"), CHALLENGES)
 def test_a_challenge_is_read_as_its_grammar_has_it(header: str, expected: tuple[Any, Any]) -> None:
-    said = challenge(httpx2.Response(401, headers={"WWW-Authenticate": header}))
+    said = parse_challenge(httpx2.Response(401, headers={"WWW-Authenticate": header}))
     assert (said.metadata_url, said.scopes) == expected
 
 
 async def found(base: str, challenge: Challenge | None = None) -> Any:
-    return await discover(f"{base}/mcp", challenge or Challenge(), Guarded(f"{base}/mcp"), issuer=None)
+    return await discover(f"{base}/mcp", challenge or Challenge(), GuardedHttpClient(f"{base}/mcp"), issuer=None)
 
 
 async def test_a_well_behaved_server_is_understood(web: Any) -> None:
@@ -458,7 +461,7 @@ async def test_an_address_that_is_none_is_told(web: Any) -> None:
         with pytest.raises(McpChatError):
             await found(base, Challenge(metadata_url=address))
         with pytest.raises(McpChatError):
-            await Guarded("https://93.184.216.34/mcp").check(address)
+            await GuardedHttpClient("https://93.184.216.34/mcp").check_url(address)
 
 
 async def test_a_description_of_another_server_is_not_used(web: Any) -> None:
@@ -481,7 +484,7 @@ async def test_a_redirect_in_circles_ends(web: Any) -> None:
 
 
 BOMBS = [
-    ("endless", b"[" + b"1," * MOST_BYTES, "more than"),
+    ("endless", b"[" + b"1," * MAX_BYTES, "more than"),
     ("packed", (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"), "packed"),
 ]
 
@@ -496,7 +499,7 @@ async def test_documents_are_bounded(web: Any, page: Any, words: str) -> None:
 async def test_documents_are_bounded_in_time(web: Any) -> None:
     base, _ = web(lambda base: {PRM: "slow"})
     with pytest.raises(ServerError, match=r"did not answer within 0\.5 s"):
-        await discover(f"{base}/mcp", Challenge(), Guarded(f"{base}/mcp", limit=0.5), issuer=None)
+        await discover(f"{base}/mcp", Challenge(), GuardedHttpClient(f"{base}/mcp", timeout=0.5), issuer=None)
 
 
 @pytest.mark.parametrize("page", [b"[" * 200_000, b"\xff\xfe", b"[]", b'{"resource": 5}', b'{"resource": "https://a"}'])
@@ -521,17 +524,17 @@ PRIVATE = [
 @pytest.mark.parametrize("url", [*PRIVATE, "https://127.0.0.1/", "https://[fd00::1]/", "https://0.0.0.0/"])
 async def test_a_public_server_leads_nobody_into_a_private_network(url: str) -> None:
     with pytest.raises(SignInNeeded, match="private network"):
-        await Guarded("https://93.184.216.34/mcp").check(url)
+        await GuardedHttpClient("https://93.184.216.34/mcp").check_url(url)
 
 
 @pytest.mark.parametrize("url", ["http://93.184.216.34/", "ftp://93.184.216.34/", "https://", "https://[/", "//x", ""])
 async def test_only_whole_https_addresses_are_asked(url: str) -> None:
     with pytest.raises(McpChatError):
-        await Guarded("https://93.184.216.34/mcp").check(url)
+        await GuardedHttpClient("https://93.184.216.34/mcp").check_url(url)
 
 
 async def test_a_server_in_a_private_network_may_sign_in_there() -> None:
-    http = Guarded("https://10.0.0.5/mcp")
-    await http.check("https://10.0.0.5/.well-known/x")
-    await http.check("https://10.0.0.6/")
-    await Guarded("http://127.0.0.1:5/mcp").check("http://localhost:6/token")
+    http = GuardedHttpClient("https://10.0.0.5/mcp")
+    await http.check_url("https://10.0.0.5/.well-known/x")
+    await http.check_url("https://10.0.0.6/")
+    await GuardedHttpClient("http://127.0.0.1:5/mcp").check_url("http://localhost:6/token")

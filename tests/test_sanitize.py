@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcpchat.util.sanitize import clean, one_line, revealed, visible
+from mcpchat.util.sanitize import one_line, sanitize, show_invisible, strip_invisible
 
 RIGHT = [
     "plain\ttext\nlines",
@@ -25,8 +25,8 @@ RIGHT = [
 
 @pytest.mark.parametrize("text", RIGHT, ids=range(len(RIGHT)))
 def test_what_belongs_to_writing_and_emoji_stays(text: str) -> None:
-    assert clean(text) == text
-    assert visible(text) == text
+    assert sanitize(text) == text
+    assert strip_invisible(text) == text
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_what_belongs_to_writing_and_emoji_stays(text: str) -> None:
     ],
 )
 def test_what_acts_or_hides_is_made_visible_or_dropped(text: str, shown: str) -> None:
-    assert clean(text) == shown
+    assert sanitize(text) == shown
 
 
 def test_what_hides_is_spelt_out_for_who_looks_for_changes() -> None:
-    assert revealed("a\u200bb\x1b") == "a\\u{200b}b␛"
+    assert show_invisible("a\u200bb\x1b") == "a\\u{200b}b␛"
 
 
 ATTACKS = st.lists(
@@ -84,10 +84,10 @@ ATTACKS = st.lists(
 @given(ATTACKS)
 @example("\x1b]8;;file:///etc/passwd\x07click\x1b]8;;\x07")
 def test_nothing_that_is_cleaned_acts_on_a_terminal(text: str) -> None:
-    shown = clean(text)
+    shown = sanitize(text)
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", shown)
     assert not any(unicodedata.bidirectional(char) in {"LRE", "RLE", "LRO", "RLO", "PDF"} for char in shown)
-    assert clean(shown) == shown
+    assert sanitize(shown) == shown
     screen = pyte.Screen(80, 24)
     before = (set(screen.mode), screen.margins, screen.title, screen.charset)
     pyte.Stream(screen).feed(shown.replace("\n", "\r\n"))
@@ -97,8 +97,8 @@ def test_nothing_that_is_cleaned_acts_on_a_terminal(text: str) -> None:
 
 @given(ATTACKS)
 def test_what_a_model_reads_has_nothing_in_it_that_a_person_would_not_see(text: str) -> None:
-    read = visible(text)
-    assert visible(read) == read
+    read = strip_invisible(text)
+    assert strip_invisible(read) == read
     assert not re.search("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0001-\U000e001f]", read)
 
 

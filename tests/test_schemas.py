@@ -6,9 +6,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mcpchat.core.tool_schema import object_schema
-from mcpchat.core.tools import ToolSpec, given
-from mcpchat.util.json_schema import problem
+from mcpchat.core.tool_schema import to_tool_schema
+from mcpchat.core.tools import ToolSpec, drop_null_arguments
+from mcpchat.util.json_schema import find_error
 
 
 def test_a_plain_object_schema_stays_as_it_is() -> None:
@@ -19,7 +19,7 @@ def test_a_plain_object_schema_stays_as_it_is() -> None:
         "additionalProperties": False,
         "$defs": {"n": {"type": ["integer", "null"], "default": None, "properties": {"n": {"$ref": "#/$defs/n"}}}},
     }
-    assert object_schema(schema) == schema
+    assert to_tool_schema(schema) == schema
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_plain_object_schema_stays_as_it_is() -> None:
     ],
 )
 def test_whatever_comes_what_goes_to_the_model_is_a_valid_object_schema(schema: dict[str, Any]) -> None:
-    made = object_schema(schema)
+    made = to_tool_schema(schema)
     assert made["type"] == "object"
     assert isinstance(made["properties"], dict)
     assert not {"oneOf", "anyOf", "allOf", "not", "enum", "if", "$ref"} & set(made)
@@ -50,7 +50,7 @@ def test_whatever_comes_what_goes_to_the_model_is_a_valid_object_schema(schema: 
 
 
 def test_the_branches_of_a_union_are_all_offered_and_none_is_demanded() -> None:
-    made = object_schema(
+    made = to_tool_schema(
         {
             "properties": {"kind": {"type": "string"}},
             "required": ["kind"],
@@ -72,9 +72,9 @@ def test_depth_and_size_are_bounded() -> None:
     for _ in range(500):
         here["properties"] = {"a": {}}
         here = here["properties"]["a"]
-    assert len(json.dumps(object_schema(deep))) < 5000
+    assert len(json.dumps(to_tool_schema(deep))) < 5000
     wide = {"properties": {f"p{n}": {"type": "object", "properties": {"x": {"type": "string"}}} for n in range(9000)}}
-    assert json.dumps(object_schema(wide)).count("string") < 5000
+    assert json.dumps(to_tool_schema(wide)).count("string") < 5000
 
 
 def test_nothing_that_the_original_admits_is_ruled_out() -> None:
@@ -91,7 +91,7 @@ def test_nothing_that_the_original_admits_is_ruled_out() -> None:
         ({"properties": {"a": {"$ref": "#/oneOf/0"}}, "oneOf": [{"type": "object"}]}, {"a": 5}),
     ]
     for schema, value in cases:
-        made = object_schema(schema)
+        made = to_tool_schema(schema)
         jsonschema.Draft202012Validator.check_schema(made)
         jsonschema.validate(value, made)
 
@@ -105,17 +105,17 @@ def test_nothing_that_the_original_admits_is_ruled_out() -> None:
     ],
 )  # fmt: skip
 def test_what_is_invalid_in_a_schema_is_left_out(broken: dict[str, Any]) -> None:
-    made = object_schema(broken)
+    made = to_tool_schema(broken)
     jsonschema.Draft202012Validator.check_schema(made)
     json.dumps(made, allow_nan=False)
 
 
 def test_a_schema_that_contains_itself_many_times_takes_no_time() -> None:
     twice = {"properties": {"a": {"$ref": "#"}}}
-    assert problem({"allOf": [twice, {**twice}]}, nested(90)) == ""
+    assert find_error({"allOf": [twice, {**twice}]}, nested(90)) == ""
     tree = {"$defs": {"n": {"properties": {"kids": {"items": {"$ref": "#/$defs/n"}}, "v": {"type": "integer"}}}}}
     schema = {**tree, "properties": {"root": {"$ref": "#/$defs/n"}}}
-    assert "is not of type" in problem(schema, {"root": {"kids": [{"kids": [{"v": "x"}]}]}})
+    assert "is not of type" in find_error(schema, {"root": {"kids": [{"kids": [{"v": "x"}]}]}})
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_schema_that_contains_itself_many_times_takes_no_time() -> None:
     ],
 )
 def test_the_original_schema_judges(schema: dict[str, Any], value: Any, told: str) -> None:
-    assert told in problem(schema, value)
+    assert told in find_error(schema, value)
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -154,13 +154,13 @@ def nested(depth: int) -> dict[str, Any]:
     ],
 )
 def test_a_schema_or_value_that_cannot_be_judged_decides_nothing(schema: dict[str, Any], value: Any) -> None:
-    assert problem(schema, value) == ""
+    assert find_error(schema, value) == ""
 
 
 def test_null_for_what_is_optional_and_admits_none_is_not_given() -> None:
     properties = {"a": {"type": "string"}, "b": {"type": ["string", "null"]}, "c": {}, "d": {"type": "integer"}}
     spec = ToolSpec(server="s", name="t", schema={"properties": properties, "required": ["d"]})
-    assert given(spec, {"a": None, "b": None, "c": None, "d": None, "e": 1}) == {
+    assert drop_null_arguments(spec, {"a": None, "b": None, "c": None, "d": None, "e": 1}) == {
         "b": None,
         "c": None,
         "d": None,
@@ -172,10 +172,10 @@ def test_a_pattern_and_a_choice_are_told_in_the_words_of_the_schema() -> None:
     named = {"type": "string", "pattern": "^[a-z]+$", "description": "A name in small letters."}
     chosen = {"enum": ["one", "two", "three", "four", "five"]}
     schema = {"properties": {"a/b": {"anyOf": [named, {"type": "null"}]}, "name": named, "list": {"items": chosen}}}
-    assert problem(schema, {"name": "X"}) == 'name: "X" does not fit: A name in small letters.'
+    assert find_error(schema, {"name": "X"}) == 'name: "X" does not fit: A name in small letters.'
     told = 'list.1: "six" is not one of "one", "two", "three", "four", "five"'
-    assert problem(schema, {"list": ["one", "six"]}) == told
-    assert problem({"pattern": "^a"}, "b") != ""
-    assert problem({"items": {"$ref": "#/$defs/n"}, "$defs": {"n": named}}, ["X"]) == (
+    assert find_error(schema, {"list": ["one", "six"]}) == told
+    assert find_error({"pattern": "^a"}, "b") != ""
+    assert find_error({"items": {"$ref": "#/$defs/n"}, "$defs": {"n": named}}, ["X"]) == (
         '0: "X" does not fit: A name in small letters.'
     )

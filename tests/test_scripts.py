@@ -16,28 +16,28 @@ import jsonschema
 import pytest
 
 from mcpchat.core import jsonl_protocol
-from tests.double import ModelDouble, Reply, chunk, error, text, tool_call
+from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 
 SERVERS = Path(__file__).with_name("servers")
-BOX = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{SERVERS / "odd.py"}"]\n'
-FILES = f'[servers.files]\ncommand = "{sys.executable}"\nargs = ["{SERVERS / "contents.py"}"]\ntrust = true\n'
-EVENT = jsonschema.Draft202012Validator(jsonl_protocol.written_schema())
+BOX = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{SERVERS / "quirky.py"}"]\n'
+FILES = f'[servers.files]\ncommand = "{sys.executable}"\nargs = ["{SERVERS / "content_types.py"}"]\ntrust = true\n'
+EVENT = jsonschema.Draft202012Validator(jsonl_protocol.output_schema())
 ANSWER = jsonschema.Draft202012Validator(jsonl_protocol.answer_schema())
 DOCS = Path(__file__).parent.parent / "docs"
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 @pytest.fixture
-def run(installed: str, model_double: ModelDouble, tmp_path: Path) -> Run:
+def run(mcpchat_command: str, fake_openai: FakeOpenAI, tmp_path: Path) -> Run:
     def run(*words: str, config: str = "", stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
         (tmp_path / "c.toml").write_text(config)
         named = {
-            "OPENAI_BASE_URL": model_double.base_url,
+            "OPENAI_BASE_URL": fake_openai.base_url,
             "MCPCHAT_MODEL": "m",
             "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
         }
         done = subprocess.run(
-            [installed, *words],
+            [mcpchat_command, *words],
             input=stdin,
             capture_output=True,
             env={**os.environ, **named, **environ},
@@ -76,9 +76,9 @@ LOGIN = '[servers.mail]\nbuiltin = "gmail"\nrequired = true\n'
     ],
 )
 def test_every_failure_is_one_object_with_the_exit_code(
-    run: Run, model_double: ModelDouble, code: int, kind: str, words: tuple[str, ...], config: str
+    run: Run, fake_openai: FakeOpenAI, code: int, kind: str, words: tuple[str, ...], config: str
 ) -> None:
-    model_double.replies = [Reply(hang=True) if kind == "limit" else error(401, "bad key")]
+    fake_openai.replies = [CannedResponse(hang=True) if kind == "limit" else error(401, "bad key")]
     for form in ("json", "jsonl"):
         if form == "jsonl" and words[0] != "ask":
             continue
@@ -103,9 +103,9 @@ def test_exit_3_when_a_sign_in_is_needed(run: Run) -> None:
         assert (done.returncode, told["class"], told["code"]) == (3, "sign_in", 3), done.stderr
 
 
-def test_exit_1_for_what_cannot_be_written(installed: str) -> None:
+def test_exit_1_for_what_cannot_be_written(mcpchat_command: str) -> None:
     done = subprocess.run(
-        ["bash", "-c", f"{installed} schema events >/dev/full"],
+        ["bash", "-c", f"{mcpchat_command} schema events >/dev/full"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=50,
@@ -115,15 +115,15 @@ def test_exit_1_for_what_cannot_be_written(installed: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_any_moment_leaves_whole_lines_and_its_code(
-    installed: str, model_double: ModelDouble, number: int
+    mcpchat_command: str, fake_openai: FakeOpenAI, number: int
 ) -> None:
     pieces = [chunk({"content": f"word {n} "}) for n in range(200)]
-    model_double.replies = [Reply(pieces, pause=0.02, hang=True)]
-    environ = {**os.environ, "OPENAI_BASE_URL": model_double.base_url, "MCPCHAT_MODEL": "m"}
+    fake_openai.replies = [CannedResponse(pieces, pause=0.02, hang=True)]
+    environ = {**os.environ, "OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     chance = random.Random(int(number))
     for _ in range(3):
         process = subprocess.Popen(
-            [installed, "ask", "x", "-o", "jsonl", "--no-save"],
+            [mcpchat_command, "ask", "x", "-o", "jsonl", "--no-save"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ,
         )  # fmt: skip
         time.sleep(0.5 + 2.5 * chance.random())
@@ -144,8 +144,8 @@ def test_however_the_format_is_spelt_the_error_is_json(run: Run, spelling: str) 
     assert (done.returncode, json.loads(done.stdout)["code"]) == (2, 2)
 
 
-def test_a_log_that_is_full_loses_no_answer(installed: str) -> None:
-    line = f"{installed} ask -m demo -v 'What is 6 * 7?' 2>/dev/full"
+def test_a_log_that_is_full_loses_no_answer(mcpchat_command: str) -> None:
+    line = f"{mcpchat_command} ask -m demo -v 'What is 6 * 7?' 2>/dev/full"
     done = subprocess.run(["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, timeout=50)
     assert (done.returncode, done.stdout) == (0, b"calculator.calculate(6 * 7) = 42\n")
 
@@ -155,8 +155,8 @@ def test_a_log_that_is_full_loses_no_answer(installed: str) -> None:
     ["ask x --schema -", "ask x --config -", "call calculator.calculate expression=-", "call calculator.calculate --json -",
      "batch - --schema -", "threads import -", "ask x --attach -"],
 )  # fmt: skip
-def test_a_dash_where_nothing_is_piped_in_is_told(installed: str, words: str) -> None:
-    done = subprocess.run(["bash", "-c", f"{installed} {words} <&-"], capture_output=True, timeout=50)
+def test_a_dash_where_nothing_is_piped_in_is_told(mcpchat_command: str, words: str) -> None:
+    done = subprocess.run(["bash", "-c", f"{mcpchat_command} {words} <&-"], capture_output=True, timeout=50)
     assert done.returncode == 2, done.stderr
     assert b"should not" not in done.stderr
 
@@ -164,27 +164,27 @@ def test_a_dash_where_nothing_is_piped_in_is_told(installed: str, words: str) ->
 # --- what is written fits its schema ------------------------------------------------------------------------------------
 
 
-def test_events_and_answers_fit_the_published_schemas(run: Run, model_double: ModelDouble) -> None:
-    def turns() -> list[Reply]:
+def test_events_and_answers_fit_the_published_schemas(run: Run, fake_openai: FakeOpenAI) -> None:
+    def turns() -> list[CannedResponse]:
         usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
-        reasoned = Reply([chunk({"reasoning_content": "hm"}), chunk({"content": "done"}, "stop", usage=usage)])
+        reasoned = CannedResponse([chunk({"reasoning_content": "hm"}), chunk({"content": "done"}, "stop", usage=usage)])
         return [tool_call("box__echo", '{"text": "a"}'), tool_call("box__nosuch", "{"), reasoned]
 
     events = json.loads(run("schema", "events").stdout)
     answers = json.loads(run("schema", "answer").stdout)
-    model_double.replies = turns()
+    fake_openai.replies = turns()
     done = run("ask", "x", "-o", "jsonl", "--yes", config=BOX)
     assert done.returncode == 0
     for line in done.stdout.splitlines():
         jsonschema.Draft202012Validator(events).validate(json.loads(line))
-    model_double.replies = turns()
+    fake_openai.replies = turns()
     done = run("ask", "x", "-o", "json", "--yes", config=BOX)
     answer = json.loads(done.stdout)
     jsonschema.Draft202012Validator(answers).validate(answer)
     assert [call["result"]["is_error"] for call in answer["tools"]] == [False, True]
     assert (answer["answer"], answer["stop"], answer["steps"]) == ("done", "end", 3)
     schema = {"type": "object", "required": ["n"]}
-    model_double.replies = [text('{"n": 1}')]
+    fake_openai.replies = [text('{"n": 1}')]
     done = run("ask", "x", "-o", "json", "--schema", "-", stdin=json.dumps(schema).encode())
     assert json.loads(done.stdout)["error"]["code"] if done.returncode else json.loads(done.stdout)["value"] == {"n": 1}
     assert done.returncode == 0, done.stderr
@@ -210,34 +210,34 @@ def test_the_stream_only_ever_grew(run: Run) -> None:
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
-def test_verbose_explains_and_quiet_is_silent(run: Run, model_double: ModelDouble) -> None:
+def test_verbose_explains_and_quiet_is_silent(run: Run, fake_openai: FakeOpenAI) -> None:
     for form in ("text", "json"):
-        model_double.replies = [tool_call("box__echo", '{"text": "a"}'), text("done")]
+        fake_openai.replies = [tool_call("box__echo", '{"text": "a"}'), text("done")]
         done = run("ask", "-v", "x", "--allow", "box.*", "-o", form, config=BOX)
         told = done.stderr.decode()
         assert "model m, thread " in told
         assert "box.echo: allowed by policy (--allow box.*)" in told
         assert "end after 2 requests" in told
-    model_double.replies = [tool_call("box__echo", '{"text": "a"}'), text("done")]
+    fake_openai.replies = [tool_call("box__echo", '{"text": "a"}'), text("done")]
     done = run("ask", "-q", "x", "--allow", "box.*", config=BOX)
     assert (done.stdout, done.stderr) == (b"done\n", b"")
 
 
-def test_input_is_bounded_text_and_a_byte_order_mark_is_none_of_it(run: Run, model_double: ModelDouble) -> None:
+def test_input_is_bounded_text_and_a_byte_order_mark_is_none_of_it(run: Run, fake_openai: FakeOpenAI) -> None:
     done = run("ask", "x", stdin=b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100)
     assert (done.returncode, b"--attach -" in done.stderr) == (2, True)
     done = run("ask", "x", stdin=b"a" * 10_000_001)
     assert (done.returncode, b"more than 10,000,000" in done.stderr) == (2, True)
     assert run("ask", stdin="\ufeffhello\r\nthere\r\n".encode()).returncode == 0
-    assert model_double.requests[-1]["messages"][-1]["content"] == "hello\nthere"
+    assert fake_openai.requests[-1]["messages"][-1]["content"] == "hello\nthere"
 
 
-def test_a_dash_is_standard_input_wherever_a_file_is_named(run: Run, model_double: ModelDouble) -> None:
+def test_a_dash_is_standard_input_wherever_a_file_is_named(run: Run, fake_openai: FakeOpenAI) -> None:
     assert run("ask", "x", "--attach", "-", stdin=b"a note").returncode == 0
-    assert "a note" in str(model_double.requests[-1]["messages"])
-    config = f'[model]\nname = "n"\nbase_url = "{model_double.base_url}"\n'
+    assert "a note" in str(fake_openai.requests[-1]["messages"])
+    config = f'[model]\nname = "n"\nbase_url = "{fake_openai.base_url}"\n'
     assert run("ask", "x", "--config", "-", stdin=config.encode()).returncode == 0
-    assert model_double.requests[-1]["model"] == "n"
+    assert fake_openai.requests[-1]["model"] == "n"
 
 
 # --- tools, resources and prompts by hand -----------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_arguments_come_from_words_json_files_and_the_input(run: Run, tmp_path: 
 
 
 def test_what_comes_goes_into_files_as_it_came(run: Run, tmp_path: Path) -> None:
-    picture = (SERVERS / "contents.py").read_bytes()[:0] + b"\x89PNG\r\n\x1a\n\x00\xff"
+    picture = (SERVERS / "content_types.py").read_bytes()[:0] + b"\x89PNG\r\n\x1a\n\x00\xff"
     done = run("call", "files.picture", "count=1", "-f", "p.png", config=FILES)
     assert (done.returncode, done.stdout) == (0, b"here\n")
     assert (tmp_path / "p.png").read_bytes() == picture

@@ -5,44 +5,44 @@ from typing import Any
 
 import pytest
 
-from tests.google import Google, google
-from tests.google.client import Server, running
-from tests.google.example import fill
+from tests.google import FakeGoogle, run_fake_google
+from tests.google.client import ServerProcess, run_server
+from tests.google.example import fill_account
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[Google]:
-    with google() as service:
+def api() -> Iterator[FakeGoogle]:
+    with run_fake_google() as service:
         yield service
 
 
 @pytest.fixture(scope="module")
-def process(api: Google) -> Iterator[Server]:
-    with running("sheets", google=api) as server:
+def process(api: FakeGoogle) -> Iterator[ServerProcess]:
+    with run_server("sheets", google=api) as server:
         yield server
 
 
 @pytest.fixture
-def sheets(process: Server, api: Google) -> Server:
+def sheets(process: ServerProcess, api: FakeGoogle) -> ServerProcess:
     """The server, with the spreadsheets as they were at first."""
     api.sheets.__init__(api)  # type: ignore[misc]
-    fill(api)
+    fill_account(api)
     api.faults.clear()
     api.journal.clear()
     return process
 
 
-def cells(api: Google, sheet: str = "Costs") -> list[list[Any]]:
+def cells(api: FakeGoogle, sheet: str = "Costs") -> list[list[Any]]:
     found: list[list[Any]] = api.sheets.books["budget-1"]["_sheets"][sheet]["cells"]
     return found
 
 
-def read(sheets: Server, range_: str, **arguments: Any) -> list[list[Any]]:
+def read(sheets: ServerProcess, range_: str, **arguments: Any) -> list[list[Any]]:
     rows: list[list[Any]] = sheets.call("read_range", spreadsheet_id="budget-1", range=range_, **arguments)["rows"]
     return rows
 
 
-def test_a_spreadsheets_sheets_and_names_are_listed(sheets: Server) -> None:
+def test_a_spreadsheets_sheets_and_names_are_listed(sheets: ServerProcess) -> None:
     got = sheets.call("get_spreadsheet", spreadsheet_id="https://docs.google.com/spreadsheets/d/budget-1/edit#gid=0")
     assert got["title"] == "Party budget"
     assert got["sheets"] == [
@@ -52,7 +52,7 @@ def test_a_spreadsheets_sheets_and_names_are_listed(sheets: Server) -> None:
     assert got["named_ranges"] == {"Prices": "'Costs'!B2:B3"}
 
 
-def test_values_come_typed_formatted_or_as_formulas(sheets: Server) -> None:
+def test_values_come_typed_formatted_or_as_formulas(sheets: ServerProcess) -> None:
     assert read(sheets, "Costs!A2:C4") == [["Tea", 3.5, True], ["Cake", 12, False], ["Total", 15.5]]
     assert read(sheets, "costs!a2:c2", values="formatted") == [["Tea", "3.5", "TRUE"]]
     assert read(sheets, "B4", values="formulas") == [["=SUM(B2:B3)"]]
@@ -62,12 +62,12 @@ def test_values_come_typed_formatted_or_as_formulas(sheets: Server) -> None:
     assert read(sheets, "D10:F20") == []
 
 
-def test_the_text_shows_the_numbers_of_rows(sheets: Server) -> None:
+def test_the_text_shows_the_numbers_of_rows(sheets: ServerProcess) -> None:
     got = sheets.call("read_range", spreadsheet_id="budget-1", range="Costs!A2:B3")
     assert got.text == '\'Costs\'!A2:B3\n2: ["Tea", 3.5]\n3: ["Cake", 12]'
 
 
-def test_a_large_range_comes_in_pages_and_gaps_are_skipped(sheets: Server, api: Google) -> None:
+def test_a_large_range_comes_in_pages_and_gaps_are_skipped(sheets: ServerProcess, api: FakeGoogle) -> None:
     rows: list[list[Any]] = [[number, f"row {number}"] for number in range(1, 1201)]
     rows[700:1100] = [[] for _ in range(400)]
     api.sheets.add("large", "Large", {"S": rows}, rows=5000)
@@ -88,14 +88,14 @@ def test_a_large_range_comes_in_pages_and_gaps_are_skipped(sheets: Server, api: 
     assert told.text == "cursor: expected next_cursor of a page of 'S'!A1:B10"
 
 
-def test_a_gap_is_looked_beyond_in_the_form_that_was_asked_for(sheets: Server, api: Google) -> None:
+def test_a_gap_is_looked_beyond_in_the_form_that_was_asked_for(sheets: ServerProcess, api: FakeGoogle) -> None:
     hidden = {"formula": '=IF(FALSE, 1, "")', "value": ""}
     api.sheets.add("gap", "Gap", {"S": [["a"], *[[""] for _ in range(700)], [hidden]]})
     got = sheets.call("read_range", spreadsheet_id="gap", range="S!A1:A900", values="formulas", max_rows=100)
     assert got["next_cursor"] == "702"
 
 
-def test_a_page_is_bounded_by_its_text_too(sheets: Server, api: Google) -> None:
+def test_a_page_is_bounded_by_its_text_too(sheets: ServerProcess, api: FakeGoogle) -> None:
     api.sheets.add("wordy", "Wordy", {"S": [["x" * 7000, number] for number in range(10)]})
     got = sheets.call("read_range", spreadsheet_id="wordy", range="S")
     assert len(got["rows"]) == 2
@@ -112,7 +112,7 @@ def test_a_page_is_bounded_by_its_text_too(sheets: Server, api: Google) -> None:
     assert sheets.call("read_range", spreadsheet_id="huge", range="S!A1")["rows"] == [["y" * 50_000]]
 
 
-def test_several_ranges_are_read_at_once(sheets: Server, api: Google) -> None:
+def test_several_ranges_are_read_at_once(sheets: ServerProcess, api: FakeGoogle) -> None:
     got = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs!A1:B1", "'My sheet''s'!B2", "Z99"])
     assert got["ranges"] == [
         {"range": "'Costs'!A1:B1", "rows": [["Item", "Price"]]},
@@ -144,14 +144,16 @@ def test_several_ranges_are_read_at_once(sheets: Server, api: Google) -> None:
         ("A1001", "'A1001' lies outside the sheet 'Costs'"),
     ],
 )
-def test_a_range_that_is_none_is_refused_in_words(sheets: Server, api: Google, range_: str, told: str) -> None:
+def test_a_range_that_is_none_is_refused_in_words(
+    sheets: ServerProcess, api: FakeGoogle, range_: str, told: str
+) -> None:
     got = sheets.call("read_range", spreadsheet_id="budget-1", range=range_)
-    assert got.failed
+    assert got.is_error
     assert got.text.startswith(told)
-    assert not [one for one in api.requests() if "/values" in one]
+    assert not [one for one in api.request_lines() if "/values" in one]
 
 
-def test_rows_are_appended_below_the_last(sheets: Server, api: Google) -> None:
+def test_rows_are_appended_below_the_last(sheets: ServerProcess, api: FakeGoogle) -> None:
     done = sheets.call(
         "append_rows",
         spreadsheet_id="budget-1",
@@ -164,7 +166,9 @@ def test_rows_are_appended_below_the_last(sheets: Server, api: Google) -> None:
     assert cells(api)[4:] == [["Wine", 9, True], ["=1+1", "", ""]]
 
 
-def test_rows_go_below_the_table_at_the_top_whatever_stands_further_down(sheets: Server, api: Google) -> None:
+def test_rows_go_below_the_table_at_the_top_whatever_stands_further_down(
+    sheets: ServerProcess, api: FakeGoogle
+) -> None:
     api.sheets.add("two", "Two", {"S": [["a", 1], ["b", 2], [], ["", "", "note"]]})
     sheets.call("append_rows", spreadsheet_id="two", title="Two", range="S", rows=[["c", 3]])
     assert read_of(sheets, "two", "S") == [["a", 1], ["b", 2], ["c", 3], [], ["", "", "note"]]
@@ -172,14 +176,14 @@ def test_rows_go_below_the_table_at_the_top_whatever_stands_further_down(sheets:
     assert read_of(sheets, "two", "S")[-1] == ["", "", "more"]
 
 
-def test_the_first_sheet_is_one_that_can_be_seen(sheets: Server, api: Google) -> None:
+def test_the_first_sheet_is_one_that_can_be_seen(sheets: ServerProcess, api: FakeGoogle) -> None:
     api.sheets.add("veiled", "Veiled", {"Secret": [["no"]], "Shown": [["yes"]]})
     api.sheets.books["veiled"]["_sheets"]["Secret"]["hidden"] = True
     assert read_of(sheets, "veiled", "A1") == [["yes"]]
     assert read_of(sheets, "veiled", "Secret!A1") == [["no"]]
 
 
-def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: Server, api: Google) -> None:
+def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: ServerProcess, api: FakeGoogle) -> None:
     sheets.call(
         "write_range",
         spreadsheet_id="budget-1",
@@ -201,7 +205,7 @@ def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: 
     assert cells(api)[0][3:5] == [{"formula": "=1+1", "value": 0}, 12.0]
 
 
-def test_a_range_is_written_and_null_leaves_a_cell(sheets: Server, api: Google) -> None:
+def test_a_range_is_written_and_null_leaves_a_cell(sheets: ServerProcess, api: FakeGoogle) -> None:
     done = sheets.call(
         "write_range",
         spreadsheet_id="budget-1",
@@ -213,7 +217,7 @@ def test_a_range_is_written_and_null_leaves_a_cell(sheets: Server, api: Google) 
     assert done["cells"] == 3
     assert sheets.call(
         "write_range", spreadsheet_id="budget-1", title="Party budget", range="A1", rows=[[float("inf")]]
-    ).failed
+    ).is_error
     told = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="A1:B1", rows=[[1, 2, 3]])
     assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows makes new rows"
     told = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="Z1", rows=[[1, 2]])
@@ -222,7 +226,7 @@ def test_a_range_is_written_and_null_leaves_a_cell(sheets: Server, api: Google) 
     assert read(sheets, "G7:H8") == [[1, 2], [3, 4]]
 
 
-def test_a_range_is_cleared(sheets: Server, api: Google) -> None:
+def test_a_range_is_cleared(sheets: ServerProcess, api: FakeGoogle) -> None:
     assert (
         sheets.call("clear_range", spreadsheet_id="budget-1", title="Party budget", range="B2:C3")["range"]
         == "Costs!B2:C3"
@@ -230,7 +234,7 @@ def test_a_range_is_cleared(sheets: Server, api: Google) -> None:
     assert read(sheets, "A1:C4") == [["Item", "Price", "Bought"], ["Tea"], ["Cake"], ["Total", 15.5]]
 
 
-def test_a_spreadsheet_is_made_with_sheets_and_rows(sheets: Server, api: Google) -> None:
+def test_a_spreadsheet_is_made_with_sheets_and_rows(sheets: ServerProcess, api: FakeGoogle) -> None:
     made = sheets.call("create_spreadsheet", title="New", sheets=["One", "Two"], rows=[["a", 1, True, None], [2.5, ""]])
     assert [one["title"] for one in made["sheets"]] == ["One", "Two"]
     assert read_of(sheets, made["id"], "One") == [["a", 1, True], [2.5]]
@@ -243,17 +247,17 @@ def test_a_spreadsheet_is_made_with_sheets_and_rows(sheets: Server, api: Google)
     assert "already exists" in told.text
 
 
-def read_of(sheets: Server, id_: str, range_: str) -> list[list[Any]]:
+def read_of(sheets: ServerProcess, id_: str, range_: str) -> list[list[Any]]:
     rows: list[list[Any]] = sheets.call("read_range", spreadsheet_id=id_, range=range_)["rows"]
     return rows
 
 
-def test_a_spreadsheet_that_is_none_is_told(sheets: Server) -> None:
+def test_a_spreadsheet_that_is_none_is_told(sheets: ServerProcess) -> None:
     told = sheets.call("get_spreadsheet", spreadsheet_id="nothing-here")
     assert told.text.startswith("the spreadsheet nothing-here: not found.")
-    assert sheets.call("get_spreadsheet", spreadsheet_id="a/b").failed
+    assert sheets.call("get_spreadsheet", spreadsheet_id="a/b").is_error
 
 
-def test_the_reading_variant_cannot_write(api: Google) -> None:
-    with running("sheets", "--read-only", google=api) as server:
+def test_the_reading_variant_cannot_write(api: FakeGoogle) -> None:
+    with run_server("sheets", "--read-only", google=api) as server:
         assert sorted(server.tools) == ["get_spreadsheet", "read_range", "read_ranges"]

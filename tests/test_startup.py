@@ -39,9 +39,9 @@ def test_listing_known_tools_and_asking_the_demo_without_a_tool_leave_the_sdks_a
 
 
 def test_a_question_to_a_model_leaves_the_mcp_sdk_alone_while_the_tools_are_known() -> None:
-    from tests.double import ModelDouble
+    from tests.fake_openai import FakeOpenAI
 
-    with ModelDouble() as double:
+    with FakeOpenAI() as double:
         code = (
             f"import os; os.environ |= {{'OPENAI_BASE_URL': '{double.base_url}', 'MCPCHAT_MODEL': 'm'}}\n"
             "from mcpchat.cli import main\nassert main.run(['{}']) == 0"
@@ -55,12 +55,12 @@ def test_the_prompt_is_there_before_the_sdks_are() -> None:
         "import mcpchat.cli.commands.chat, mcpchat.ui.terminal.prompt_screen, mcpchat.ui.chat.completer, mcpchat.ui.prompts.dialog"
     ).isdisjoint({"openai", "mcp", "mcp_types", "keyring", "google", "pydantic", "httpx2"})
     chosen = (
-        "import asyncio, pathlib\nfrom mcpchat.config.run import Paths, RunContext\nfrom mcpchat.config.schema import Config\nfrom mcpchat.models.selection import Models\n"
-        "context = Setup(config=Config(), environ={'OPENAI_BASE_URL': 'http://127.0.0.1:9/v1'}, paths=Paths(*[pathlib.Path('.')] * 4))\n"
-        "models = Models(context, at_ease=True)\nprint(asyncio.run(models.choose('m')).at)"
+        "import asyncio, pathlib\nfrom mcpchat.config.run import Paths, RunContext\nfrom mcpchat.config.schema import Config\nfrom mcpchat.models.selection import ModelSelector\n"
+        "context = RunContext(config=Config(), environ={'OPENAI_BASE_URL': 'http://127.0.0.1:9/v1'}, paths=Paths(*[pathlib.Path('.')] * 4))\n"
+        "models = ModelSelector(context, lazy=True)\nprint(asyncio.run(models.select('m')).endpoint)"
     )
     assert "openai" not in loaded_by(chosen)
-    assert "openai" in loaded_by(f"{chosen}\nasyncio.run(models.warm())")
+    assert "openai" in loaded_by(f"{chosen}\nasyncio.run(models.preload())")
 
 
 def test_the_stored_files_are_those_that_the_code_makes() -> None:

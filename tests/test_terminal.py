@@ -9,23 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.double import ModelDouble, Reply, chunk, text, tool_call
+from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
 from tests.terminal import Terminal
 
-ODD = str(Path(__file__).with_name("servers") / "odd.py")
+ODD = str(Path(__file__).with_name("servers") / "quirky.py")
 ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
 Start = Callable[..., Terminal]
 
 
 @pytest.fixture
-def start(installed: str) -> Start:
+def start(mcpchat_command: str) -> Start:
     def start(*words: str, **options: object) -> Terminal:
-        return Terminal([installed, *words], **options)  # type: ignore[arg-type]
+        return Terminal([mcpchat_command, *words], **options)  # type: ignore[arg-type]
 
     return start
 
 
-def settings(double: ModelDouble, tmp_path: Path, config: str = "") -> dict[str, str]:
+def settings(double: FakeOpenAI, tmp_path: Path, config: str = "") -> dict[str, str]:
     (tmp_path / "c.toml").write_text(config)
     return {"OPENAI_BASE_URL": double.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
 
@@ -77,11 +77,9 @@ def test_commands_are_completed(start: Start) -> None:
         terminal.wait_for("transport")
 
 
-def test_ctrl_c_cancels_the_answer_and_the_chat_goes_on(
-    start: Start, model_double: ModelDouble, tmp_path: Path
-) -> None:
-    model_double.replies = [Reply([chunk({"content": "Once upon a time"})], hang=True), text("All is well.")]
-    with start(environ=settings(model_double, tmp_path)) as terminal:
+def test_ctrl_c_cancels_the_answer_and_the_chat_goes_on(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "Once upon a time"})], hang=True), text("All is well.")]
+    with start(environ=settings(fake_openai, tmp_path)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("tell" + ENTER)
         terminal.wait_for("Once upon a time")
@@ -93,17 +91,17 @@ def test_ctrl_c_cancels_the_answer_and_the_chat_goes_on(
         terminal.wait_for("All is well.")
         terminal.send(CTRL_D)
         assert terminal.wait_exit() == 0
-    assert [(m["role"], m["content"]) for m in model_double.requests[1]["messages"][1:]] == [
+    assert [(m["role"], m["content"]) for m in fake_openai.requests[1]["messages"][1:]] == [
         ("user", "tell"),
         ("assistant", "Once upon a time"),
         ("user", "again"),
     ]
 
 
-def test_ctrl_c_cancels_a_running_tool(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_ctrl_c_cancels_a_running_tool(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "slow"]\ntrust = true\n'
-    model_double.replies = [tool_call("box__echo", '{"text": "x"}'), text("All is well.")]
-    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+    fake_openai.replies = [tool_call("box__echo", '{"text": "x"}'), text("All is well.")]
+    with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER)
         terminal.wait_for('box.echo  text="x"')
@@ -113,15 +111,15 @@ def test_ctrl_c_cancels_a_running_tool(start: Start, model_double: ModelDouble, 
         assert "✗ box.echo" in screen
         terminal.send("again" + ENTER)
         terminal.wait_for("All is well.")
-    result = model_double.requests[1]["messages"][2]
+    result = fake_openai.requests[1]["messages"][2]
     assert (result["role"], result["content"]) == ("tool", "Error: cancelled by the user")
 
 
-def test_a_question_before_a_tool_is_answered_by_a_key(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_a_question_before_a_tool_is_answered_by_a_key(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
     write = tool_call("box__write", '{"text": "two\\nlines"}')
-    model_double.replies = [write, text("First."), write, text("Second."), write, text("Third.")]
-    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+    fake_openai.replies = [write, text("First."), write, text("Second."), write, text("Third.")]
+    with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER)
         screen = terminal.wait_for("[y]es  [n]o  [a]lways")
@@ -141,7 +139,7 @@ def test_a_question_before_a_tool_is_answered_by_a_key(start: Start, model_doubl
 
 
 def test_a_call_that_ends_during_a_question_is_shown_after_it(
-    start: Start, model_double: ModelDouble, tmp_path: Path
+    start: Start, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     server = f'command = "{sys.executable}"\nargs = ["{ODD}"]\n'
     config = f"[servers.box]\n{server}trust = true\n[servers.other]\n{server}"
@@ -149,8 +147,8 @@ def test_a_call_that_ends_during_a_question_is_shown_after_it(
         {"index": n, "id": f"c{n}", "function": {"name": name, "arguments": json.dumps({"text": said})}}
         for n, (name, said) in enumerate([("box__echo", "slowly"), ("other__write", "x")])
     ]
-    model_double.replies = [Reply([chunk({"tool_calls": both}), chunk({}, "tool_calls")]), text("Both done.")]
-    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+    fake_openai.replies = [CannedResponse([chunk({"tool_calls": both}), chunk({}, "tool_calls")]), text("Both done.")]
+    with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER)
         terminal.wait_for("[y]es  [n]o  [a]lways")
@@ -163,13 +161,13 @@ def test_a_call_that_ends_during_a_question_is_shown_after_it(
 
 
 def test_what_was_typed_too_early_answers_no_question_and_is_kept(
-    start: Start, model_double: ModelDouble, tmp_path: Path
+    start: Start, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
     write = tool_call("box__write", '{"text": "x"}')
     write.pause = 0.5
-    model_double.replies = [write, text("I see."), text("Yes.")]
-    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+    fake_openai.replies = [write, text("I see."), text("Yes.")]
+    with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER + "y")  # in one piece, as a paste: the prompt reads the y too
         terminal.read(0.3)
@@ -183,14 +181,14 @@ def test_what_was_typed_too_early_answers_no_question_and_is_kept(
         terminal.wait_for("> yes, please")
         terminal.send(ENTER)
         terminal.wait_for("Yes.")
-    assert model_double.requests[-1]["messages"][-1] == {"role": "user", "content": "yes, please"}
+    assert fake_openai.requests[-1]["messages"][-1] == {"role": "user", "content": "yes, please"}
 
 
-def test_a_model_error_is_shown_and_the_chat_goes_on(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
-    from tests.double import error
+def test_a_model_error_is_shown_and_the_chat_goes_on(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    from tests.fake_openai import error
 
-    model_double.replies = [error(401, "bad key"), text("Better.")]
-    with start(environ=settings(model_double, tmp_path)) as terminal:
+    fake_openai.replies = [error(401, "bad key"), text("Better.")]
+    with start(environ=settings(fake_openai, tmp_path)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER)
         screen = terminal.wait_for("error: the model's server answered 401: bad key")
@@ -208,11 +206,11 @@ def test_a_server_that_fails_is_told_without_breaking_the_prompt(start: Start, t
         terminal.wait_for("There is no tool to call")
 
 
-def test_markdown_is_rendered_in_order_and_once(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_markdown_is_rendered_in_order_and_once(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     document = "# Title\n\nSome **bold** words.\n\n- one\n- two\n\n```python\nprint('hi')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nThe end."
     pieces = [document[i : i + 5] for i in range(0, len(document), 5)]
-    model_double.replies = [Reply([*(chunk({"content": p}) for p in pieces), chunk({}, "stop")], pause=0.01)]
-    with start("ask", "x", environ=settings(model_double, tmp_path)) as terminal:
+    fake_openai.replies = [CannedResponse([*(chunk({"content": p}) for p in pieces), chunk({}, "stop")], pause=0.01)]
+    with start("ask", "x", environ=settings(fake_openai, tmp_path)) as terminal:
         assert terminal.wait_exit() == 0
         screen = terminal.text
     for once in ("Title", "Some bold words.", "one", "two", "print('hi')", "The end."):
@@ -229,24 +227,22 @@ def test_markdown_is_rendered_in_order_and_once(start: Start, model_double: Mode
 
 
 def test_an_answer_taller_than_the_screen_is_whole_in_the_scrollback(
-    start: Start, model_double: ModelDouble, tmp_path: Path
+    start: Start, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     lines = [f"line {n}" for n in range(60)]
     document = "```\n" + "\n".join(lines) + "\n```\n"
-    model_double.replies = [
-        Reply([*(chunk({"content": f"{p}\n"}) for p in document.splitlines()), chunk({}, "stop")], pause=0.01)
+    fake_openai.replies = [
+        CannedResponse([*(chunk({"content": f"{p}\n"}) for p in document.splitlines()), chunk({}, "stop")], pause=0.01)
     ]
-    with start("ask", "x", environ=settings(model_double, tmp_path), lines=12) as terminal:
+    with start("ask", "x", environ=settings(fake_openai, tmp_path), lines=12) as terminal:
         assert terminal.wait_exit() == 0
         shown = re.findall(r"line \d+", terminal.text)
     assert shown[-60:] == lines
 
 
-def test_escapes_from_the_model_never_reach_the_terminal(
-    start: Start, model_double: ModelDouble, tmp_path: Path
-) -> None:
-    model_double.replies = [text("a\x1b]0;owned\x07b \x1b[2J c \x9b31m d [click](https://evil.example)")]
-    with start("ask", "x", environ=settings(model_double, tmp_path)) as terminal:
+def test_escapes_from_the_model_never_reach_the_terminal(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    fake_openai.replies = [text("a\x1b]0;owned\x07b \x1b[2J c \x9b31m d [click](https://evil.example)")]
+    with start("ask", "x", environ=settings(fake_openai, tmp_path)) as terminal:
         assert terminal.wait_exit() == 0
     assert b"\x1b]0;" not in terminal.raw
     assert b"\x1b[2J" not in terminal.raw
@@ -254,18 +250,18 @@ def test_escapes_from_the_model_never_reach_the_terminal(
     assert "https://evil.example" in terminal.text
 
 
-def test_what_looks_like_html_is_shown_as_it_is(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
-    model_double.replies = [text("Use List<String> and <br> too.\n\n<div>\nhidden\n</div>\n\nend")]
-    with start("ask", "x", environ=settings(model_double, tmp_path)) as terminal:
+def test_what_looks_like_html_is_shown_as_it_is(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    fake_openai.replies = [text("Use List<String> and <br> too.\n\n<div>\nhidden\n</div>\n\nend")]
+    with start("ask", "x", environ=settings(fake_openai, tmp_path)) as terminal:
         assert terminal.wait_exit() == 0
     for shown in ("Use List<String> and <br> too.", "<div>", "hidden", "end"):
         assert shown in terminal.text
 
 
-def test_ctrl_c_at_a_question_cancels_the_turn(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_ctrl_c_at_a_question_cancels_the_turn(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
-    model_double.replies = [tool_call("box__write", '{"text": "x"}'), text("All is well.")]
-    with start(environ=settings(model_double, tmp_path, config)) as terminal:
+    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), text("All is well.")]
+    with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER)
         terminal.wait_for("[y]es")
@@ -274,12 +270,12 @@ def test_ctrl_c_at_a_question_cancels_the_turn(start: Start, model_double: Model
         assert "denied" not in screen
         terminal.send("again" + ENTER)
         terminal.wait_for("All is well.")
-    assert model_double.requests[1]["messages"][2]["content"] == "Error: cancelled by the user"
+    assert fake_openai.requests[1]["messages"][2]["content"] == "Error: cancelled by the user"
 
 
-def test_no_color_means_no_colour(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
-    model_double.replies = [text("`code` and **bold**")]
-    with start("ask", "x", "--no-color", environ=settings(model_double, tmp_path)) as terminal:
+def test_no_color_means_no_colour(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    fake_openai.replies = [text("`code` and **bold**")]
+    with start("ask", "x", "--no-color", environ=settings(fake_openai, tmp_path)) as terminal:
         assert terminal.wait_exit() == 0
     assert not re.search(rb"\x1b\[[0-9;]*3[0-9]", terminal.raw)
 
@@ -312,15 +308,13 @@ def test_the_history_is_kept_for_the_user_alone(start: Start, isolated: Path) ->
 
 # --- servers that ask, and what they offer besides tools --------------------------------------------------------
 
-CAPABLE = (
-    f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(__file__).with_name("servers") / "capable.py"}"]\n'
-)
+CAPABLE = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(__file__).with_name("servers") / "full_featured.py"}"]\n'
 ALLOWED = '[approvals]\ndefault = "allow"\n'
 ESCAPE = "\x1b"
 
 
-def test_resources_prompts_and_logs_in_the_chat(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
-    environ = settings(model_double, tmp_path, CAPABLE)
+def test_resources_prompts_and_logs_in_the_chat(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    environ = settings(fake_openai, tmp_path, CAPABLE)
     with start(environ=environ, columns=100, lines=60) as terminal:
         terminal.wait_for("\n>")
         terminal.send("/servers box" + ENTER)
@@ -354,16 +348,16 @@ def test_resources_prompts_and_logs_in_the_chat(start: Start, model_double: Mode
         terminal.wait_for("no prompt /box:gret; did you mean /box:greet?")
         terminal.send("/exit" + ENTER)
         assert terminal.wait_exit() == 0
-    said = [message["content"] for message in model_double.requests[-1]["messages"] if message["role"] == "user"]
+    said = [message["content"] for message in fake_openai.requests[-1]["messages"] if message["role"] == "user"]
     assert said == [
         "what is in @box:note://today ?\n\n[box:note://today]\nbuy milk",
         "Greet Ann Lee in a kurt way.",
     ]
 
 
-def test_a_form_is_checked_edited_and_sent(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
-    model_double.replies = [tool_call("box__order", "{}"), text("Ordered.")]
-    with start("ask", "Order!", environ=settings(model_double, tmp_path, CAPABLE + ALLOWED)) as terminal:
+def test_a_form_is_checked_edited_and_sent(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    fake_openai.replies = [tool_call("box__order", "{}"), text("Ordered.")]
+    with start("ask", "Order!", environ=settings(fake_openai, tmp_path, CAPABLE + ALLOWED)) as terminal:
         terminal.wait_for("box asks you: Which size?")
         terminal.wait_for("    :")
         terminal.send("large" + ENTER)
@@ -377,40 +371,40 @@ def test_a_form_is_checked_edited_and_sent(start: Start, model_double: ModelDoub
         terminal.send("s")
         terminal.wait_for("Ordered.")
         assert terminal.wait_exit() == 0
-    assert model_double.requests[1]["messages"][-1]["content"] == "size 42"
+    assert fake_openai.requests[1]["messages"][-1]["content"] == "size 42"
 
 
 @pytest.mark.parametrize(("key", "told"), [(ESCAPE, "no order: decline"), (CTRL_D, "no order: decline")])
 def test_a_form_is_declined_by_a_key(
-    start: Start, model_double: ModelDouble, tmp_path: Path, key: str, told: str
+    start: Start, fake_openai: FakeOpenAI, tmp_path: Path, key: str, told: str
 ) -> None:
-    model_double.replies = [tool_call("box__order", "{}"), text("Well.")]
-    with start("ask", "Order!", environ=settings(model_double, tmp_path, CAPABLE + ALLOWED)) as terminal:
+    fake_openai.replies = [tool_call("box__order", "{}"), text("Well.")]
+    with start("ask", "Order!", environ=settings(fake_openai, tmp_path, CAPABLE + ALLOWED)) as terminal:
         terminal.wait_for("    :")
         terminal.send(key)
         terminal.wait_for("Well.")
         assert terminal.wait_exit() == 0
-    assert model_double.requests[1]["messages"][-1]["content"] == told
+    assert fake_openai.requests[1]["messages"][-1]["content"] == told
 
 
-def test_ctrl_c_at_a_form_cancels_the_turn(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
-    model_double.replies = [tool_call("box__order", "{}"), text("Well.")]
-    with start("ask", "Order!", environ=settings(model_double, tmp_path, CAPABLE + ALLOWED)) as terminal:
+def test_ctrl_c_at_a_form_cancels_the_turn(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    fake_openai.replies = [tool_call("box__order", "{}"), text("Well.")]
+    with start("ask", "Order!", environ=settings(fake_openai, tmp_path, CAPABLE + ALLOWED)) as terminal:
         terminal.wait_for("    :")
         terminal.send(CTRL_C)
         assert terminal.wait_exit() == 130
-    assert len(model_double.requests) == 1
+    assert len(fake_openai.requests) == 1
 
 
-def test_samples_and_roots_are_asked_for(start: Start, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_samples_and_roots_are_asked_for(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     config = CAPABLE + f'protocol = "2025-11-25"\nsampling = true\nroots = ["{tmp_path}"]\n' + ALLOWED
-    model_double.replies = [
+    fake_openai.replies = [
         tool_call("box__think", "{}"),
         text("Because."),
         tool_call("box__folders", "{}"),
         text("Done."),
     ]
-    with start("ask", "Go", environ=settings(model_double, tmp_path, config), columns=120) as terminal:
+    with start("ask", "Go", environ=settings(fake_openai, tmp_path, config), columns=120) as terminal:
         terminal.wait_for("box wants to ask m (at most 50 tokens)")
         terminal.wait_for("user: Why?")
         terminal.wait_for("[y]es  [n]o")
@@ -423,7 +417,7 @@ def test_samples_and_roots_are_asked_for(start: Start, model_double: ModelDouble
         terminal.send("n")
         terminal.wait_for("Done.")
         assert terminal.wait_exit() == 0
-    results = [m["content"] for m in model_double.requests[-1]["messages"] if m["role"] == "tool"]
+    results = [m["content"] for m in fake_openai.requests[-1]["messages"] if m["role"] == "tool"]
     assert results == ["m says: Because.", "none"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.double import ModelDouble, error, text, tool_call
+from tests.fake_openai import FakeOpenAI, error, text, tool_call
 from tests.postgres import PASSWORD, Postgres
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -33,7 +33,7 @@ tools = ["calculator.calculate"]
 
 
 @pytest.fixture
-def run(installed: str, tmp_path: Path, model_double: ModelDouble) -> Run:
+def run(mcpchat_command: str, tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
     """``mcpchat`` with this config from then on; the calculator starts only where there are to be ``tools``."""
     told: dict[str, Any] = {"tools": False, "config": "", "written": ""}
 
@@ -49,11 +49,11 @@ def run(installed: str, tmp_path: Path, model_double: ModelDouble) -> Run:
             told["written"] = text
         known = {
             "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
-            "OPENAI_BASE_URL": model_double.base_url,
+            "OPENAI_BASE_URL": fake_openai.base_url,
             "MCPCHAT_MODEL": "m",
         }
         done = subprocess.run(
-            [installed, *words],
+            [mcpchat_command, *words],
             capture_output=True,
             text=True,
             env={**os.environ, **known, **environ},
@@ -74,31 +74,31 @@ def listed(run: Run, *words: str) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
-def asked(double: ModelDouble, place: int = -1) -> list[tuple[str, Any]]:
+def asked(double: FakeOpenAI, place: int = -1) -> list[tuple[str, Any]]:
     return [(m["role"], m["content"]) for m in double.requests[place]["messages"] if m["role"] != "system"]
 
 
 def test_ask_goes_on_with_the_latest_thread_or_a_named_one_or_after_one_of_its_messages(
-    run: Run, model_double: ModelDouble
+    run: Run, fake_openai: FakeOpenAI
 ) -> None:
-    model_double.replies = [text("a"), text("b"), text("c"), text("d"), text("e")]
+    fake_openai.replies = [text("a"), text("b"), text("c"), text("d"), text("e")]
     assert run("ask", "one", "--title", "Numbers").stdout == "a\n"
     assert run("ask", "other").stdout == "b\n"
     assert run("ask", "--thread", "Numbers", "two").stdout == "c\n"
-    assert asked(model_double) == [("user", "one"), ("assistant", "a"), ("user", "two")]
+    assert asked(fake_openai) == [("user", "one"), ("assistant", "a"), ("user", "two")]
     told = json.loads(run("ask", "-c", "three", "-o", "json").stdout)
-    assert asked(model_double)[-3:] == [("user", "two"), ("assistant", "c"), ("user", "three")]
+    assert asked(fake_openai)[-3:] == [("user", "two"), ("assistant", "c"), ("user", "three")]
     numbers, other = listed(run)
     assert (numbers["title"], other["title"], numbers["messages"]) == ("Numbers", "other", 6)
     assert told["thread_id"] == numbers["id"]
     assert run("ask", "--thread", f"{numbers['id'][:8]}@2", "instead").stdout == "e\n"
-    assert asked(model_double) == [("user", "one"), ("assistant", "a"), ("user", "instead")]
+    assert asked(fake_openai) == [("user", "one"), ("assistant", "a"), ("user", "instead")]
     tree = run("threads", "show", "Numbers", "--tree").stdout
     assert re.search(r"^\* +8 .*here  e", tree, re.MULTILINE)
     assert re.search(r"^ +6 .*leaves it after 2  d", tree, re.MULTILINE)
 
 
-def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, model_double: ModelDouble, isolated: Path) -> None:
+def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, fake_openai: FakeOpenAI, isolated: Path) -> None:
     assert run("ask", "hello", "--no-save").returncode == 0
     assert not list(isolated.rglob("threads.db"))
     assert run("ask", "hello", config="[threads]\nsave = false\n").returncode == 0
@@ -145,8 +145,8 @@ def test_mistakes_say_what_and_how_to_mend_it(run: Run) -> None:
         assert told in done.stderr, words
 
 
-def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [
+def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [
         tool_call("calculator__calculate", '{"expression": "6*7"}'),
         text("The Größe is 42."),
         text("Nothing."),
@@ -174,9 +174,9 @@ def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, 
 
 
 def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back(
-    run: Run, model_double: ModelDouble, tmp_path: Path, isolated: Path
+    run: Run, fake_openai: FakeOpenAI, tmp_path: Path, isolated: Path
 ) -> None:
-    model_double.replies = [
+    fake_openai.replies = [
         tool_call("calculator__calculate", '{"expression": "6*7"}'),
         text("**42** <script>alert(1)</script>\n\n![x](https://example.com/spy.png)\n"),
     ]
@@ -209,14 +209,14 @@ def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back
 
 
 def test_a_thread_that_came_in_a_file_chooses_no_agent_and_no_model(
-    run: Run, model_double: ModelDouble, tmp_path: Path
+    run: Run, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     run("ask", "hello", "-a", "mail", config=AGENTS, tools=True)
     run("threads", "export", "--all", "-o", "json", "--file", "all.jsonl")
     run("threads", "delete", "hello", "--yes")
     run("threads", "import", "all.jsonl")
     run("ask", "-c", "again")
-    request = model_double.requests[-1]
+    request = fake_openai.requests[-1]
     assert (request["model"], request["messages"][0]["role"]) == ("m", "system")
     assert "Be kind" not in request["messages"][0]["content"]
     assert "calculator__calculate" in {tool["function"]["name"] for tool in request["tools"]}
@@ -280,14 +280,14 @@ MESSAGES = {
     ids=["chatgpt", "claude", "llm", "messages"],
 )
 def test_conversations_of_other_clients_come_in_and_can_be_gone_on_with(
-    run: Run, model_double: ModelDouble, value: Any, title: str, said: list[Any]
+    run: Run, fake_openai: FakeOpenAI, value: Any, title: str, said: list[Any]
 ) -> None:
     done = run("threads", "import", "-", stdin=json.dumps(value))
     assert done.stderr == "1 threads added\n"
     assert run("threads", "import", "-", stdin=json.dumps(value)).stderr == "0 threads added, 1 existed already\n"
     assert [one["title"] for one in listed(run)] == [title]
     assert run("ask", "--thread", title, "and on").returncode == 0
-    assert asked(model_double) == [*said, ("user", "and on")]
+    assert asked(fake_openai) == [*said, ("user", "and on")]
 
 
 @pytest.mark.parametrize(
@@ -309,26 +309,26 @@ def test_what_is_no_export_is_refused(run: Run, stdin: str, told: str) -> None:
 
 
 def test_a_thread_goes_on_with_its_own_agent_and_model_unless_the_run_says_otherwise(
-    run: Run, model_double: ModelDouble, tmp_path: Path
+    run: Run, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "sums.md").write_text("Only sums.\n")
     run("ask", "hello", "--agent", "mail", config=AGENTS, tools=True)
-    request = model_double.requests[-1]
+    request = fake_openai.requests[-1]
     assert (request["model"], request["temperature"], request["reasoning_effort"]) == ("mail-model", 0.5, "low")
     system = request["messages"][0]["content"]
     assert system.endswith(f"in {tmp_path}. $5, $unknown.")
     assert time.strftime("%Y-") in system
     assert "tools" not in request  # it has no servers
     run("ask", "-c", "again")
-    assert model_double.requests[-1]["model"] == "mail-model"
+    assert fake_openai.requests[-1]["model"] == "mail-model"
     run("ask", "-c", "again", "--agent", "sums")
-    request = model_double.requests[-1]
+    request = fake_openai.requests[-1]
     assert request["messages"][0]["content"].startswith("Only sums.\n\n# Notes of the tool servers")
     assert [tool["function"]["name"] for tool in request["tools"]] == ["calculator__calculate", "mcpchat__read_result"]
     run("ask", "-c", "again", "-m", "third")
-    assert model_double.requests[-1]["model"] == "third"
+    assert fake_openai.requests[-1]["model"] == "third"
     run("ask", "-c", "again")
-    assert model_double.requests[-1]["model"] == "third"
+    assert fake_openai.requests[-1]["model"] == "third"
     (thread,) = listed(run, "list", "--agent", "sums")
     assert thread["model"] == "third"
     shown = run("threads", "show", thread["id"]).stdout
@@ -349,7 +349,7 @@ def test_an_agents_choice_of_servers_means_that_no_other_is_started(run: Run, tm
     assert mark.exists()
 
 
-def test_agents_are_listed_shown_and_made(run: Run, model_double: ModelDouble, tmp_path: Path) -> None:
+def test_agents_are_listed_shown_and_made(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "sums.md").write_text("Only sums on $date.\n")
     assert "no agents" in run("agents", tools=True).stderr
     table = run("agents", config=AGENTS).stdout
@@ -362,7 +362,7 @@ def test_agents_are_listed_shown_and_made(run: Run, model_double: ModelDouble, t
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "c.toml").read_text().startswith(before)
     run("ask", "hello", "-a", "terse")
-    request = model_double.requests[-1]
+    request = fake_openai.requests[-1]
     assert request["model"] == "tiny"
     assert request["messages"][0]["content"].startswith("Be\nterse.\n\n# Notes")
     (tmp_path / "sums.md").unlink()
@@ -371,7 +371,7 @@ def test_agents_are_listed_shown_and_made(run: Run, model_double: ModelDouble, t
 
 
 def test_a_template_is_filled_from_words_from_stdin_and_from_its_defaults(
-    run: Run, model_double: ModelDouble, tmp_path: Path
+    run: Run, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "templates" / "work").mkdir(parents=True)
     (tmp_path / "templates" / "review.md").write_text(
@@ -379,11 +379,11 @@ def test_a_template_is_filled_from_words_from_stdin_and_from_its_defaults(
     )
     (tmp_path / "templates" / "work" / "plain.txt").write_text("Say it on $date")
     run("ask", "-t", "review", "who=Ann", stdin="the $who text\n")
-    assert asked(model_double) == [("user", "Review in English, for Ann:\n\nthe $who text\n\nCosts $3.")]
+    assert asked(fake_openai) == [("user", "Review in English, for Ann:\n\nthe $who text\n\nCosts $3.")]
     run("ask", "-t", "review", "who=Ann", "language=German", "and be quick", stdin="x")
-    assert asked(model_double) == [("user", "Review in German, for Ann:\n\nx\n\nCosts $3.\n\nand be quick")]
+    assert asked(fake_openai) == [("user", "Review in German, for Ann:\n\nx\n\nCosts $3.\n\nand be quick")]
     run("ask", "-t", "work/plain", stdin="piped")
-    assert asked(model_double) == [("user", f"Say it on {time.strftime('%Y-%m-%d')}\n\npiped")]
+    assert asked(fake_openai) == [("user", f"Say it on {time.strftime('%Y-%m-%d')}\n\npiped")]
     done = run("ask", "-t", "review")
     assert (done.returncode, "the template review needs who" in done.stderr) == (2, True)
     done = run("ask", "-t", "review", "whom=Ann")
@@ -392,26 +392,26 @@ def test_a_template_is_filled_from_words_from_stdin_and_from_its_defaults(
     assert (done.returncode, "did you mean review?" in done.stderr) == (2, True)
 
 
-def test_an_agent_that_is_named_has_its_own_model_whatever_the_thread_had(run: Run, model_double: ModelDouble) -> None:
+def test_an_agent_that_is_named_has_its_own_model_whatever_the_thread_had(run: Run, fake_openai: FakeOpenAI) -> None:
     run("ask", "hello", "-m", "other", config=AGENTS)
     run("ask", "-c", "private", "-a", "mail")
-    assert model_double.requests[-1]["model"] == "mail-model"
+    assert fake_openai.requests[-1]["model"] == "mail-model"
 
 
-def test_a_model_that_does_not_answer_is_not_asked_again(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [text("a"), error(404, "no such model"), text("b")]
+def test_a_model_that_does_not_answer_is_not_asked_again(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("a"), error(404, "no such model"), text("b")]
     run("ask", "hello")
     assert run("ask", "-c", "-m", "mistyped", "again").returncode == 8
     assert run("ask", "-c", "again").stdout == "b\n"
-    assert model_double.requests[-1]["model"] == "m"
+    assert fake_openai.requests[-1]["model"] == "m"
 
 
-def test_between_a_call_and_its_result_nothing_is_gone_back_to(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("42"), text("again")]
+def test_between_a_call_and_its_result_nothing_is_gone_back_to(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("42"), text("again")]
     run("ask", "how much?", "--title", "Sums", tools=True)
     assert "interrupted" not in run("threads", "show", "Sums@2").stdout
     run("ask", "--thread", "Sums@2", "and?")
-    results = [m["content"] for m in model_double.requests[-1]["messages"] if m["role"] == "tool"]
+    results = [m["content"] for m in fake_openai.requests[-1]["messages"] if m["role"] == "tool"]
     assert len(results) == 1
     assert "42" in results[0]
 
@@ -456,9 +456,9 @@ def test_one_that_cannot_be_read_does_not_keep_out_the_others(run: Run) -> None:
     assert {one["title"] for one in listed(run)} == {"Good", "Third"}
 
 
-def test_what_a_provider_would_be_sent_unseen_does_not_come_in(run: Run, model_double: ModelDouble) -> None:
+def test_what_a_provider_would_be_sent_unseen_does_not_come_in(run: Run, fake_openai: FakeOpenAI) -> None:
     raw = {
-        "origin": {"api": "chat", "base_url": f"{model_double.base_url}/", "model": "m"},
+        "origin": {"api": "chat", "base_url": f"{fake_openai.base_url}/", "model": "m"},
         "fields": {"role": "system", "content": "HIDDEN ORDER"},
     }
     said = [
@@ -472,13 +472,13 @@ def test_what_a_provider_would_be_sent_unseen_does_not_come_in(run: Run, model_d
     value = {"type": "mcpchat.thread", "v": 1, "thread": {"id": "ab" * 16, "title": "In", "head": 2}, "nodes": said}
     assert run("threads", "import", "-", stdin=json.dumps(value)).returncode == 0
     run("ask", "--thread", "In", "go on")
-    assert asked(model_double) == [("user", "Nice?"), ("assistant", "S"), ("user", "go on")]
-    assert "HIDDEN" not in json.dumps(model_double.requests[-1])
+    assert asked(fake_openai) == [("user", "Nice?"), ("assistant", "S"), ("user", "go on")]
+    assert "HIDDEN" not in json.dumps(fake_openai.requests[-1])
 
 
-def test_no_export_acts_on_a_terminal_or_asks_somebody_for_a_picture(run: Run, model_double: ModelDouble) -> None:
+def test_no_export_acts_on_a_terminal_or_asks_somebody_for_a_picture(run: Run, fake_openai: FakeOpenAI) -> None:
     evil = "\x1b]0;PWNED\x07 \x9b2J \u202e ![x](http://evil.example/y.png) ![z](//evil.example) [a](vscode:x) <b>"
-    model_double.replies = [text(evil)]
+    fake_openai.replies = [text(evil)]
     run("ask", f"say {evil}", "--title", f"t {evil}")
     (thread,) = listed(run)
     for words in (
@@ -528,19 +528,21 @@ def test_no_password_of_an_address_is_ever_shown(run: Run, url: str) -> None:
 
 
 def test_killed_while_a_tool_runs_the_thread_says_so_and_goes_on(
-    run: Run, installed: str, model_double: ModelDouble, tmp_path: Path
+    run: Run, mcpchat_command: str, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
-    slow = Path(__file__).with_name("servers") / "odd.py"
+    slow = Path(__file__).with_name("servers") / "quirky.py"
     config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{slow}"]\n[approvals]\ndefault = "allow"\n'
-    model_double.replies = [tool_call("box__slow", "{}"), text("I cannot tell.")]
+    fake_openai.replies = [tool_call("box__slow", "{}"), text("I cannot tell.")]
     run("config", "validate", config=config)
     environ = {
         **os.environ,
         "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
-        "OPENAI_BASE_URL": model_double.base_url,
+        "OPENAI_BASE_URL": fake_openai.base_url,
         "MCPCHAT_MODEL": "m",
     }
-    process = subprocess.Popen([installed, "ask", "go", "-o", "jsonl"], stdout=subprocess.PIPE, env=environ, text=True)
+    process = subprocess.Popen(
+        [mcpchat_command, "ask", "go", "-o", "jsonl"], stdout=subprocess.PIPE, env=environ, text=True
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["type"] == "tool.started":
@@ -552,7 +554,7 @@ def test_killed_while_a_tool_runs_the_thread_says_so_and_goes_on(
     shown = run("threads", "show", thread["id"]).stdout
     assert "interrupted: mcpchat ended before this call had an answer" in shown
     assert run("ask", "-c", "and?").stdout == "I cannot tell.\n"
-    result = next(m for m in model_double.requests[-1]["messages"] if m["role"] == "tool")
+    result = next(m for m in fake_openai.requests[-1]["messages"] if m["role"] == "tool")
     assert "whether it took effect is not known" in result["content"]
 
 
@@ -575,8 +577,8 @@ def test_a_newer_database_stops_no_question_but_is_never_touched(run: Run, isola
     assert path.read_bytes() == before
 
 
-def test_a_model_gives_titles_where_the_config_wants_it(run: Run, model_double: ModelDouble) -> None:
-    model_double.replies = [text("a"), text("A Good Title")]
+def test_a_model_gives_titles_where_the_config_wants_it(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("a"), text("A Good Title")]
     run("ask", "hello", config='[threads]\ntitles = "model"\n')
     assert [one["title"] for one in listed(run)] == ["A Good Title"]
 
@@ -585,7 +587,7 @@ def test_shared_threads_on_postgresql_are_the_same_and_can_be_moved_there_and_ba
     run: Run, postgres: Postgres, isolated: Path
 ) -> None:
     run("ask", "locally said", "--title", "local")
-    name = postgres.new()
+    name = postgres.create_database()
     shared = f'[threads]\nurl = "{postgres.url_with_password(name)}"\npassword = "env:THREADS_PASSWORD"\n'
     secret = {"THREADS_PASSWORD": PASSWORD}
     (local,) = isolated.rglob("threads.db")

@@ -16,9 +16,9 @@ from mcpchat.auth import secret_stores
 from mcpchat.auth.secret_stores import FileStore, KeyringStore
 from mcpchat.errors import StoreError
 from mcpchat.util.private_files import read_private, write_private
-from tests.sign_in import HAS_SERVICE, SecretService
+from tests.sign_in import HAS_SECRET_SERVICE, SecretService
 
-with_service = pytest.mark.skipif(not HAS_SERVICE, reason="gnome-keyring is not installed")
+with_service = pytest.mark.skipif(not HAS_SECRET_SERVICE, reason="gnome-keyring is not installed")
 
 KEEP = """
 import asyncio, json, sys, time
@@ -26,7 +26,7 @@ from mcpchat.auth.secret_stores import KeyringStore
 from mcpchat.errors import StoreError
 
 async def main():
-    began, store = time.monotonic(), KeyringStore(limit=float(sys.argv[1]), tell=print if len(sys.argv) > 3 else None)
+    began, store = time.monotonic(), KeyringStore(timeout=float(sys.argv[1]), notify=print if len(sys.argv) > 3 else None)
     try:
         match sys.argv[2]:
             case "put":
@@ -134,8 +134,8 @@ SHORT = json.dumps({"refresh_token": "short"})
 def test_a_long_record_lies_in_pieces_and_leaves_nothing_behind() -> None:
     vault = Vault(1280)
     for text in (LONG, SHORT, LONG, LONG):
-        secret_stores._put(vault, "mcp/https://a", text, 1200)
-        assert secret_stores._whole(vault, "mcp/https://a") == text
+        secret_stores._write_chunks(vault, "mcp/https://a", text, 1200)
+        assert secret_stores._read_chunks(vault, "mcp/https://a") == text
     assert len({service for service, _ in vault.items}) == len(vault.items) == 5
     assert secret_stores._delete(vault, "mcp/https://a")
     assert vault.items == {}
@@ -144,23 +144,23 @@ def test_a_long_record_lies_in_pieces_and_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("writes", range(6))
 def test_a_write_that_is_cut_off_leaves_a_whole_record(writes: int) -> None:
     vault = Vault(1280)
-    secret_stores._put(vault, "k", LONG, 1200)
+    secret_stores._write_chunks(vault, "k", LONG, 1200)
     newer = LONG.replace("x", "y")
     vault.writes_left = writes
     try:
-        secret_stores._put(vault, "k", newer, 1200)
+        secret_stores._write_chunks(vault, "k", newer, 1200)
     except KeyboardInterrupt:
-        assert secret_stores._whole(vault, "k") == LONG
+        assert secret_stores._read_chunks(vault, "k") == LONG
     else:
-        assert secret_stores._whole(vault, "k") == newer
+        assert secret_stores._read_chunks(vault, "k") == newer
 
 
 def test_a_damaged_record_is_told() -> None:
     vault = Vault(1280)
-    secret_stores._put(vault, "k", LONG, 1200)
+    secret_stores._write_chunks(vault, "k", LONG, 1200)
     del vault.items[next(place for place in vault.items if "#" in place[0])]
     with pytest.raises(StoreError, match="damaged"):
-        secret_stores._whole(vault, "k")
+        secret_stores._read_chunks(vault, "k")
 
 
 async def test_a_back_end_that_swallows_what_it_is_given_is_found_out() -> None:

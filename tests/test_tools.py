@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from mcpchat.core.patterns import matches
+from mcpchat.core.patterns import glob_matches
 from mcpchat.core.tools import (
-    BadArguments,
+    InvalidArguments,
     ToolSpec,
-    explain_arguments,
-    nearest,
+    describe_arguments,
     openai_function,
     parse_arguments,
-    typed_arguments,
+    parse_pairs,
 )
+from mcpchat.util.text import closest_matches
 
 
 def spec(server: str, name: str, schema: dict[str, Any] | None = None) -> ToolSpec:
@@ -30,22 +30,22 @@ NAMES = [
 
 @pytest.mark.parametrize(("server", "name"), NAMES)
 def test_an_exposed_name_is_what_every_api_takes(server: str, name: str) -> None:
-    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", spec(server, name).exposed)
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", spec(server, name).model_name)
 
 
 def test_different_tools_never_share_an_exposed_name() -> None:
-    exposed = [spec(server, name).exposed for server, name in NAMES]
+    exposed = [spec(server, name).model_name for server, name in NAMES]
     assert len(set(exposed)) == len(NAMES)
 
 
 def test_a_name_cannot_be_made_to_look_like_anothers_hashed_name() -> None:
     victim = spec("a b", "c")
-    forged = spec("a_b", "c_" + victim.exposed.rsplit("_", 1)[1])
-    assert forged.exposed != victim.exposed
+    forged = spec("a_b", "c_" + victim.model_name.rsplit("_", 1)[1])
+    assert forged.model_name != victim.model_name
 
 
 def test_a_plain_name_stays_readable() -> None:
-    assert spec("gmail", "send-message").exposed == "gmail__send-message"
+    assert spec("gmail", "send-message").model_name == "gmail__send-message"
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_a_plain_name_stays_readable() -> None:
     ],
 )
 def test_globs_match_server_and_tool(glob: str, label: str, hit: bool) -> None:
-    assert matches(glob, label) is hit
+    assert glob_matches(glob, label) is hit
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", '"x"', '"[1]"', "true", "\"{'a': 1}\"", '{"a": NaN}', "[" * 200_000])
 def test_arguments_that_are_no_object_are_refused(text: str) -> None:
-    with pytest.raises(BadArguments):
+    with pytest.raises(InvalidArguments):
         parse_arguments(text)
 
 
@@ -112,7 +112,7 @@ SCHEMA = {
     ],
 )
 def test_words_become_what_the_schema_says(pair: tuple[str, str], value: Any) -> None:
-    assert typed_arguments([pair], SCHEMA) == {pair[0]: value}
+    assert parse_pairs([pair], SCHEMA) == {pair[0]: value}
 
 
 @pytest.mark.parametrize(
@@ -126,28 +126,28 @@ def test_words_become_what_the_schema_says(pair: tuple[str, str], value: Any) ->
     ],
 )
 def test_words_that_do_not_fit_are_refused_by_name(pair: tuple[str, str], told: str) -> None:
-    with pytest.raises(BadArguments, match=re.escape(told)):
-        typed_arguments([pair], SCHEMA)
+    with pytest.raises(InvalidArguments, match=re.escape(told)):
+        parse_pairs([pair], SCHEMA)
 
 
 @pytest.mark.parametrize("broken", [None, 5, "x", [None, 3]])
 def test_a_malformed_schema_is_read_as_far_as_it_goes(broken: Any) -> None:
     schema = {"properties": {"a": {"anyOf": broken, "oneOf": broken}}, "required": broken}
-    assert typed_arguments([("a", "1")], schema) == {"a": 1}
-    assert explain_arguments(spec("x", "y", schema)) == "it takes a"
+    assert parse_pairs([("a", "1")], schema) == {"a": 1}
+    assert describe_arguments(spec("x", "y", schema)) == "it takes a"
 
 
 def test_a_schema_without_end_is_read_to_a_depth() -> None:
     deep: dict[str, Any] = {"type": "integer"}
     for _ in range(5000):
         deep = {"anyOf": [deep]}
-    assert typed_arguments([("a", "1")], {"properties": {"a": deep}}) == {"a": 1}
+    assert parse_pairs([("a", "1")], {"properties": {"a": deep}}) == {"a": 1}
 
 
 def test_what_a_tool_takes_is_explained_in_one_line() -> None:
     schema = {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a"]}
-    assert explain_arguments(spec("x", "y", schema)) == "it takes a (required), b"
-    assert explain_arguments(spec("x", "y")) == "it takes no arguments"
+    assert describe_arguments(spec("x", "y", schema)) == "it takes a (required), b"
+    assert describe_arguments(spec("x", "y")) == "it takes no arguments"
 
 
 def test_a_function_definition_is_always_an_object_schema() -> None:
@@ -156,19 +156,19 @@ def test_a_function_definition_is_always_an_object_schema() -> None:
 
 
 def test_near_names_are_found_whatever_their_case() -> None:
-    assert nearest("SEND_mesage", ["send_message", "read"]) == ["send_message"]
-    assert nearest("zzz", ["send_message"]) == []
+    assert closest_matches("SEND_mesage", ["send_message", "read"]) == ["send_message"]
+    assert closest_matches("zzz", ["send_message"]) == []
 
 
 def test_rows_of_cells_are_not_guessed_from_commas() -> None:
     cell = {"anyOf": [{"type": "string"}, {"type": "number"}]}
     rows = {"type": "array", "items": {"type": "array", "items": cell}, "examples": [[["Tea", 3.5]]]}
     schema = {"properties": {"rows": rows}}
-    assert typed_arguments([("rows", '[["Milk", 2]]')], schema) == {"rows": [["Milk", 2]]}
+    assert parse_pairs([("rows", '[["Milk", 2]]')], schema) == {"rows": [["Milk", 2]]}
     for wrong in ("Milk,2", "4"):
-        with pytest.raises(BadArguments) as caught:
-            typed_arguments([("rows", wrong)], schema)
+        with pytest.raises(InvalidArguments) as caught:
+            parse_pairs([("rows", wrong)], schema)
         assert str(caught.value) == f"rows={wrong}: expected JSON, such as rows='[[\"Tea\", 3.5]]'"
     bare = {"properties": {"rows": {"type": "array", "items": {"type": "object"}}}}
-    with pytest.raises(BadArguments, match="expected JSON, such as"):
-        typed_arguments([("rows", "a")], bare)
+    with pytest.raises(InvalidArguments, match="expected JSON, such as"):
+        parse_pairs([("rows", "a")], bare)

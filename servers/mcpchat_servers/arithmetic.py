@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 Number = int | float
 
-LONGEST_EXPRESSION = 1000  # characters
-MOST_DIGITS = 1000  # of a whole result; beyond, an error instead of a long wait
-_MOST_BITS = int(MOST_DIGITS * math.log2(10))
-_HIGHEST_FACTORIAL = 450  # 450! has 1,001 digits
+MAX_EXPRESSION_LENGTH = 1000  # characters
+MAX_DIGITS = 1000  # of a whole result; beyond, an error instead of a long wait
+_MAX_BITS = int(MAX_DIGITS * math.log2(10))
+_MAX_FACTORIAL = 450  # 450! has 1,001 digits
 
 
 class CalculationError(ValueError):
@@ -22,18 +22,18 @@ def evaluate(expression: str) -> Number:
 
     Whole numbers stay exact. ``^`` is a power. Raises CalculationError.
     """
-    if len(expression) > LONGEST_EXPRESSION:
-        raise CalculationError(f"the expression is longer than {LONGEST_EXPRESSION} characters")
+    if len(expression) > MAX_EXPRESSION_LENGTH:
+        raise CalculationError(f"the expression is longer than {MAX_EXPRESSION_LENGTH} characters")
     source = expression.strip().replace("^", "**").replace("×", "*").replace("÷", "/").replace("−", "-")
     if not source:
         raise CalculationError("the expression is empty")
     try:
         tree = ast.parse(source, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        where = f" near character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
-        raise CalculationError(f"cannot read {expression!r}{where}: write it like 2 * (3 + 4) ** 2") from error
+        position = f" near character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
+        raise CalculationError(f"cannot read {expression!r}{position}: write it like 2 * (3 + 4) ** 2") from error
     try:
-        value = _value(tree.body)
+        value = _evaluate_node(tree.body)
     except ZeroDivisionError as error:
         raise CalculationError("division by zero") from error
     except OverflowError as error:
@@ -44,10 +44,10 @@ def evaluate(expression: str) -> Number:
         if isinstance(error, CalculationError):
             raise
         raise CalculationError(str(error)) from error
-    return tidy(value)
+    return normalize_number(value)
 
 
-def tidy(value: Number) -> Number:
+def normalize_number(value: Number) -> Number:
     """The number without the noise of binary fractions (0.1 + 0.2 is 0.3); whole floats stay floats.
 
     Raises CalculationError for what is no number that JSON can carry.
@@ -62,8 +62,8 @@ def tidy(value: Number) -> Number:
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, int) and isinstance(exponent, int) and exponent >= 0:
         # The size of a whole power is known before it is computed.
-        if abs(base) > 1 and exponent * math.log2(abs(base)) > _MOST_BITS:
-            raise CalculationError(f"{base} ** {exponent} has more than {MOST_DIGITS} digits")
+        if abs(base) > 1 and exponent * math.log2(abs(base)) > _MAX_BITS:
+            raise CalculationError(f"{base} ** {exponent} has more than {MAX_DIGITS} digits")
         return int(base**exponent)
     try:
         value = base**exponent
@@ -74,13 +74,13 @@ def _power(base: Number, exponent: Number) -> Number:
     return float(value)
 
 
-def _product(left: Number, right: Number) -> Number:
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > _MOST_BITS + 1:
-        raise CalculationError(f"the product has more than {MOST_DIGITS} digits")
+def _multiply(left: Number, right: Number) -> Number:
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > _MAX_BITS + 1:
+        raise CalculationError(f"the product has more than {MAX_DIGITS} digits")
     return left * right
 
 
-def _quotient(left: Number, right: Number) -> Number:
+def _divide(left: Number, right: Number) -> Number:
     if isinstance(left, int) and isinstance(right, int) and right and left % right == 0:
         return left // right
     return left / right
@@ -89,12 +89,12 @@ def _quotient(left: Number, right: Number) -> Number:
 def _factorial(value: Number) -> int:
     if not isinstance(value, int) or value < 0:
         raise CalculationError("factorial needs a whole number from 0 on")
-    if value > _HIGHEST_FACTORIAL:
-        raise CalculationError(f"factorial({value}) is too large: at most {_HIGHEST_FACTORIAL}")
+    if value > _MAX_FACTORIAL:
+        raise CalculationError(f"factorial({value}) is too large: at most {_MAX_FACTORIAL}")
     return math.factorial(value)
 
 
-def _choose(n: Number, k: Number) -> int:
+def _comb(n: Number, k: Number) -> int:
     if not isinstance(n, int) or not isinstance(k, int) or n < 0 or k < 0:
         raise CalculationError("comb needs two whole numbers from 0 on")
     if n > 3000:
@@ -108,13 +108,13 @@ def _round(value: Number, digits: Number = 0) -> Number:
     return round(value, digits) if digits else round(value)
 
 
-def _whole(function: Callable[..., int]) -> Callable[..., int]:
+def _integers_only(function: Callable[..., int]) -> Callable[..., int]:
     def apply(*values: Number) -> int:
         if not all(isinstance(value, int) for value in values):
             raise CalculationError(f"{function.__name__} needs whole numbers")
         result = function(*values)
-        if result.bit_length() > _MOST_BITS:
-            raise CalculationError(f"the result of {function.__name__} has more than {MOST_DIGITS} digits")
+        if result.bit_length() > _MAX_BITS:
+            raise CalculationError(f"the result of {function.__name__} has more than {MAX_DIGITS} digits")
         return result
 
     return apply
@@ -148,46 +148,46 @@ FUNCTIONS: Mapping[str, Callable[..., Number]] = {
     "abs": abs,
     "min": min,
     "max": max,
-    "gcd": _whole(math.gcd),
-    "lcm": _whole(math.lcm),
+    "gcd": _integers_only(math.gcd),
+    "lcm": _integers_only(math.lcm),
     "factorial": _factorial,
-    "comb": _choose,
+    "comb": _comb,
 }
 CONSTANTS: Mapping[str, float] = {"pi": math.pi, "e": math.e, "tau": math.tau}
 
-_BINARY: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
+_BINARY_OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: _product,
-    ast.Div: _quotient,
+    ast.Mult: _multiply,
+    ast.Div: _divide,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
     ast.Pow: _power,
 }
 
 
-def _value(node: ast.expr) -> Number:  # noqa: C901 - one case a kind of node, and flat
+def _evaluate_node(node: ast.expr) -> Number:  # noqa: C901 - one case a kind of node, and flat
     match node:
         case ast.Constant(value=bool()):
             raise CalculationError("true and false are not numbers")
         case ast.Constant(value=int() | float() as number):
-            if isinstance(number, int) and number.bit_length() > _MOST_BITS:
-                raise CalculationError(f"a number with more than {MOST_DIGITS} digits")
+            if isinstance(number, int) and number.bit_length() > _MAX_BITS:
+                raise CalculationError(f"a number with more than {MAX_DIGITS} digits")
             return number
         case ast.Name(id=name):
             if name in CONSTANTS:
                 return CONSTANTS[name]
             raise CalculationError(f"unknown name {name!r}; known: {', '.join(CONSTANTS)} and the functions")
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand)
+            return -_evaluate_node(operand)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return _value(operand)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _BINARY[type(op)](_value(left), _value(right))
+            return _evaluate_node(operand)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY_OPERATORS:
+            return _BINARY_OPERATORS[type(op)](_evaluate_node(left), _evaluate_node(right))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             if name not in FUNCTIONS:
                 raise CalculationError(f"unknown function {name!r}; known: {', '.join(FUNCTIONS)}")
-            values = [_value(argument) for argument in arguments]
+            values = [_evaluate_node(argument) for argument in arguments]
             try:
                 return FUNCTIONS[name](*values)
             except ValueError as error:
@@ -197,5 +197,5 @@ def _value(node: ast.expr) -> Number:  # noqa: C901 - one case a kind of node, a
             except TypeError as error:
                 raise CalculationError(f"{name} does not take {len(values)} numbers") from error
         case _:
-            piece = ast.unparse(node)
-            raise CalculationError(f"{piece[:60]!r} is not arithmetic: use numbers, + - * / // % **, and functions")
+            source = ast.unparse(node)
+            raise CalculationError(f"{source[:60]!r} is not arithmetic: use numbers, + - * / // % **, and functions")

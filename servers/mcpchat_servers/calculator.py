@@ -11,14 +11,14 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
-from mcpchat_servers.arithmetic import CONSTANTS, FUNCTIONS, CalculationError, Number, evaluate, tidy
+from mcpchat_servers.arithmetic import CONSTANTS, FUNCTIONS, CalculationError, Number, evaluate, normalize_number
 
 if TYPE_CHECKING:
     import pint
 
-MOST_VALUES = 100_000
-LONGEST_UNIT = 60  # characters
-_PURE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+MAX_VALUES = 100_000
+MAX_UNIT_LENGTH = 60  # characters
+_READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 server = MCPServer(
     "calculator",
@@ -30,7 +30,7 @@ server = MCPServer(
 )
 
 
-class Calculated(TypedDict):
+class CalculationResult(TypedDict):
     expression: str
     result: Number
 
@@ -46,7 +46,7 @@ class Statistics(TypedDict):
     variance: Annotated[float | None, Field(description="Sample variance; null for fewer than two values.")]
 
 
-class Converted(TypedDict):
+class ConversionResult(TypedDict):
     value: float
     from_unit: str
     result: float
@@ -60,13 +60,13 @@ class Converted(TypedDict):
         f"Functions: {', '.join(FUNCTIONS)}; angles in radians, log is natural. Constants: {', '.join(CONSTANTS)}. "
         "Whole numbers are exact, up to 1,000 digits."
     ),
-    annotations=_PURE,
+    annotations=_READ_ONLY,
 )
 def calculate(
     expression: Annotated[
         str, Field(description="For example: 2 * (3 + sqrt(16)) ** 2", examples=["1234 * 5678"], min_length=1)
     ],
-) -> Calculated:
+) -> CalculationResult:
     try:
         return {"expression": expression, "result": evaluate(expression)}
     except CalculationError as error:
@@ -76,23 +76,23 @@ def calculate(
 @server.tool(
     title="Statistics of a list",
     description="Count, sum, mean (average), median, minimum, maximum, standard deviation and variance of numbers.",
-    annotations=_PURE,
+    annotations=_READ_ONLY,
 )
 def statistics(
-    values: Annotated[list[float], Field(description="The numbers.", min_length=1, max_length=MOST_VALUES)],
+    values: Annotated[list[float], Field(description="The numbers.", min_length=1, max_length=MAX_VALUES)],
 ) -> Statistics:
     numbers: list[Number] = [int(value) if value.is_integer() and abs(value) < 2**53 else value for value in values]
     several = len(numbers) > 1
     try:
         return {
             "count": len(numbers),
-            "sum": tidy(sum(numbers)),
-            "mean": tidy(stats.fmean(numbers)),
-            "median": tidy(stats.median(numbers)),
+            "sum": normalize_number(sum(numbers)),
+            "mean": normalize_number(stats.fmean(numbers)),
+            "median": normalize_number(stats.median(numbers)),
             "min": min(numbers),
             "max": max(numbers),
-            "stdev": tidy(stats.stdev(numbers)) if several else None,
-            "variance": tidy(float(stats.variance(numbers))) if several else None,
+            "stdev": normalize_number(stats.stdev(numbers)) if several else None,
+            "variance": normalize_number(float(stats.variance(numbers))) if several else None,
         }
     except (OverflowError, CalculationError) as error:
         raise ToolError("the numbers are too large to add up") from error
@@ -104,19 +104,19 @@ def statistics(
         "Convert a value between units of measure: lengths, masses, times, temperatures, speeds, areas, volumes, "
         "energies, data sizes and more. No currencies: they have no fixed rate."
     ),
-    annotations=_PURE,
+    annotations=_READ_ONLY,
 )
 def convert(
     value: float,
-    from_unit: Annotated[str, Field(description="For example: km, mile/hour, degF, kWh", max_length=LONGEST_UNIT)],
-    to_unit: Annotated[str, Field(description="A unit of the same kind.", max_length=LONGEST_UNIT)],
-) -> Converted:
+    from_unit: Annotated[str, Field(description="For example: km, mile/hour, degF, kWh", max_length=MAX_UNIT_LENGTH)],
+    to_unit: Annotated[str, Field(description="A unit of the same kind.", max_length=MAX_UNIT_LENGTH)],
+) -> ConversionResult:
     import pint  # a third of a second that only this tool needs
 
     units: pint.UnitRegistry[float] = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
-    source, target = (_unit(units, unit) for unit in (from_unit, to_unit))
+    source, target = (_parse_unit(units, unit) for unit in (from_unit, to_unit))
     try:
-        converted = units.Quantity(value, source).to(target)
+        quantity = units.Quantity(value, source).to(target)
     except pint.DimensionalityError as error:
         raise ToolError(
             f"{from_unit} ({source.dimensionality}) and {to_unit} ({target.dimensionality}) measure different things"
@@ -124,13 +124,13 @@ def convert(
     except (pint.PintError, ArithmeticError, ValueError) as error:
         raise ToolError(f"cannot convert {value} {from_unit} to {to_unit}: {error}") from error
     try:
-        result = float(tidy(float(converted.magnitude)))
+        result = float(normalize_number(float(quantity.magnitude)))
     except CalculationError as error:
         raise ToolError(str(error)) from error
     return {"value": value, "from_unit": from_unit, "result": result, "unit": to_unit}
 
 
-_TEMPERATURES = {
+_TEMPERATURE_UNITS = {
     **dict.fromkeys(("c", "°c", "celsius", "degrees celsius"), "degC"),
     **dict.fromkeys(("f", "°f", "fahrenheit", "degrees fahrenheit"), "degF"),
 }
@@ -139,12 +139,12 @@ _TEMPERATURES = {
 # One unit and its power. Anything else (numbers, parentheses, powers of powers) would reach pint's own evaluator, which
 # is not bounded.
 _TERM = re.compile(r"(?:[^\W\d]|[°%Å])[\w°]*(?:\^-?\d)?|1")
-_BETWEEN = re.compile(r"\s*[*/·]\s*|\s+(?:per\s+)?")
+_SEPARATOR = re.compile(r"\s*[*/·]\s*|\s+(?:per\s+)?")
 
 
-def _unit(units: "pint.UnitRegistry[float]", text: str) -> "pint.Unit":
-    name = _TEMPERATURES.get(text.strip().lower(), text.strip())
-    terms = _BETWEEN.split(re.sub(r"\s*(\^|\*\*)\s*", "^", name))
+def _parse_unit(units: "pint.UnitRegistry[float]", text: str) -> "pint.Unit":
+    name = _TEMPERATURE_UNITS.get(text.strip().lower(), text.strip())
+    terms = _SEPARATOR.split(re.sub(r"\s*(\^|\*\*)\s*", "^", name))
     try:
         if not all(_TERM.fullmatch(term) for term in terms):
             raise ValueError(text)

@@ -17,35 +17,56 @@ from msgspec import UNSET
 
 from mcpchat import errors as errors
 from mcpchat.app.attachments import read_attachments
-from mcpchat.app.chat import Chat, open_chat
-from mcpchat.app.mcp import make_host, make_logins, open_hub
+from mcpchat.app.chat import ChatRuntime, open_chat
+from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub
 from mcpchat.app.run_turn import TurnOutcome, run_turn
 from mcpchat.app.tool_call import ToolCaller
-from mcpchat.batch.runner import Batch
-from mcpchat.batch.session_factory import open_pool
-from mcpchat.batch.types import Asked, Result, name_of, read_request
+from mcpchat.batch.runner import BatchRunner
+from mcpchat.batch.session_factory import open_session_factory
+from mcpchat.batch.types import BatchResult, PreparedRequest, parse_request, request_id
 from mcpchat.config import project_file
 from mcpchat.config.load import load_config
 from mcpchat.config.run import RunContext, RunOptions, default_paths
 from mcpchat.core import events
-from mcpchat.core.elicitation import Answer, Form, Visit
+from mcpchat.core.elicitation import ElicitationResult, Form, UrlRequest
 from mcpchat.core.events import Emit, Event, Notice
 from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Text, ToolCall, ToolResult, Usage
-from mcpchat.core.policy import Decision, Question
-from mcpchat.core.protocols import Asker, SignInScreen
-from mcpchat.core.report import CallReport, Collector, Fault, Report, fault
-from mcpchat.engine.event_redaction import Discreet
-from mcpchat.engine.mentions import with_resources
+from mcpchat.core.policy import ApprovalRequest, Decision
+from mcpchat.core.protocols import SignInDialog, UserDialog
+from mcpchat.core.report import CallReport, ErrorReport, Report, ReportBuilder, error_report
+from mcpchat.engine.event_redaction import RedactingEmitter
+from mcpchat.engine.mentions import attach_resources
 from mcpchat.errors import McpChatError, UsageError
-from mcpchat.ui.prompts.sign_in import PlainScreen
-from mcpchat.ui.render.plain import NobodyToAsk
-from mcpchat.util.json_schema import unusable
+from mcpchat.ui.prompts.sign_in import PlainSignIn
+from mcpchat.ui.render.plain import NonInteractiveDialog
+from mcpchat.util.json_schema import find_schema_error
 from mcpchat.util.text import suggest
 
 __all__ = [
-    "Answer", "Asker", "Audio", "CallReport", "ChatSession", "Decision", "Event", "Fault", "File", "Form", "Image",
-    "Link", "McpChatError", "Message", "Question", "Report", "Text", "ToolCall", "ToolResult", "Usage", "Visit",
-    "errors", "events", "open_session",
+    "ApprovalRequest",
+    "Audio",
+    "CallReport",
+    "ChatSession",
+    "Decision",
+    "ElicitationResult",
+    "ErrorReport",
+    "Event",
+    "File",
+    "Form",
+    "Image",
+    "Link",
+    "McpChatError",
+    "Message",
+    "Report",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "UrlRequest",
+    "Usage",
+    "UserDialog",
+    "errors",
+    "events",
+    "open_session",
 ]  # fmt: skip
 
 
@@ -55,10 +76,10 @@ class ChatSession:
     One turn runs at a time: a ``send`` waits for the one before.
     """
 
-    def __init__(self, chat: Chat, sink: "_Sink") -> None:
+    def __init__(self, chat: ChatRuntime, switch: "_EventSwitch") -> None:
         self.chat = chat
-        self._sink = sink
-        self._one_turn = asyncio.Lock()
+        self._switch = switch
+        self._turn_lock = asyncio.Lock()
         self._turn: asyncio.Task[TurnOutcome] | None = None
         self._outcome: TurnOutcome | None = None
 
@@ -74,7 +95,7 @@ class ChatSession:
     @property
     def agent(self) -> str:
         """The agent's name, empty where there is none in particular."""
-        return self.chat.session.role.name
+        return self.chat.session.agent.name
 
     @property
     def thread_id(self) -> str:
@@ -104,23 +125,23 @@ class ChatSession:
         and UsageError for a file that cannot be attached.
         """
         files = read_attachments([str(name) for name in attach])
-        async with self._one_turn:
-            if self._sink.closed:
+        async with self._turn_lock:
+            if self._switch.closed:
                 raise UsageError("the session is closed", hint="send within the block of open_session")
             if mentions and isinstance(message, str):
-                message = await with_resources(message, self.chat.hub)
+                message = await attach_resources(message, self.chat.hub)
             self._outcome = None
             events: asyncio.Queue[Event | None] = asyncio.Queue()
             turn = self._turn = asyncio.create_task(
                 run_turn(
                     self.chat.session,
-                    said_with(message, files),
+                    message_with_files(message, files),
                     secrets=self.chat.context.secrets,
                     timeout=timeout,
                 )
             )
             turn.add_done_callback(lambda done: events.put_nowait(None))
-            with self._sink.lent(events.put_nowait):
+            with self._switch.redirect(events.put_nowait):
                 try:
                     while (event := await events.get()) is not None:
                         yield event
@@ -131,7 +152,7 @@ class ChatSession:
                     await asyncio.wait({turn})
                     while not events.empty():
                         if (event := events.get_nowait()) is not None:
-                            self._sink.listener(event)
+                            self._switch.listener(event)
 
     def cancel(self) -> None:
         """Cancel the running turn, if there is one: its ``send`` yields the remaining events."""
@@ -151,15 +172,15 @@ class ChatSession:
         With a schema the report's ``value`` is the answer as a JSON value. If the turn did not end well, the report
         has an ``error``. Raises UsageError for a file that cannot be attached.
         """
-        collector, error = Collector(), None
+        builder, error = ReportBuilder(), None
         try:
             events = self.send(message, attach=attach, mentions=mentions, timeout=timeout)
             async with aclosing(events) as turn:
                 async for event in turn:
-                    collector(event)
+                    builder(event)
             error = self.last_error
             if self._outcome is not None and self._outcome.value is not UNSET:
-                collector.set_value(self._outcome.value)
+                builder.set_value(self._outcome.value)
         except UsageError:
             raise
         except McpChatError as failure:
@@ -167,8 +188,8 @@ class ChatSession:
         if error is not None:
             secrets = self.chat.context.secrets
             error.message, error.hint = secrets.redact(error.message), secrets.redact(error.hint)
-            collector.report.error = fault(error)
-        return collector.report
+            builder.report.error = error_report(error)
+        return builder.report
 
     async def call_tool(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -184,22 +205,22 @@ class ChatSession:
             options=replace(chat.options, agent=self.agent or None),
             hub=chat.hub,
             asker=chat.asker,
-            emit=self._sink.listener,
-            warn=self._sink.listener,
+            emit=self._switch.listener,
+            warn=self._switch.listener,
         )
         _, result = await caller.call(name, lambda spec: dict(arguments or {}), timeout=timeout)
         return result
 
     async def switch_model(self, name: str) -> None:
         """Go on with another model. Raises NoModel, ConfigError, UsageError."""
-        await self.chat.switch(name)
+        await self.chat.switch_model(name)
 
     async def switch_agent(self, name: str) -> None:
         """Go on with another agent. Raises UsageError, ConfigError, NoModel."""
         await self.chat.switch_agent(name)
 
 
-class _Sink:
+class _EventSwitch:
     """Where events go: to the listener of the session, and while a turn runs to whoever sent it."""
 
     def __init__(self, listener: Emit) -> None:
@@ -210,38 +231,38 @@ class _Sink:
     def __call__(self, event: Event) -> None:
         self._target(event)
 
-    def lent(self, to: Emit) -> "_Lent":
-        return _Lent(self, to)
+    def redirect(self, target: Emit) -> "_Redirection":
+        return _Redirection(self, target)
 
 
-class _Lent:
-    def __init__(self, sink: _Sink, to: Emit) -> None:
-        self._sink, self._to, self._before = sink, to, sink._target
+class _Redirection:
+    def __init__(self, switch: _EventSwitch, target: Emit) -> None:
+        self._switch, self._redirected_to, self._previous = switch, target, switch._target
 
     def __enter__(self) -> None:
-        self._sink._target = self._to
+        self._switch._target = self._redirected_to
 
     def __exit__(self, *exc: object) -> None:
-        self._sink._target = self._before
+        self._switch._target = self._previous
 
 
-def said_with(said: str | Message, files: Sequence[Part]) -> Message:
+def message_with_files(content: str | Message, files: Sequence[Part]) -> Message:
     """The message, with the files after its words."""
-    message = Message(role="user", parts=(Text(text=said),)) if isinstance(said, str) else said
+    message = Message(role="user", parts=(Text(text=content),)) if isinstance(content, str) else content
     return Message(role=message.role, parts=(*message.parts, *files))
 
 
 @asynccontextmanager
-async def session_of(
-    context: RunContext, options: RunOptions, *, on_event: Emit, asker: Asker, screen: SignInScreen
+async def session_from_context(
+    context: RunContext, options: RunOptions, *, on_event: Emit, asker: UserDialog, screen: SignInDialog
 ) -> AsyncIterator[ChatSession]:
     """A session of a context that is made already: the command line's way in."""
-    sink = _Sink(on_event)
-    async with open_chat(context, options, emit=sink, asker=asker, screen=screen) as chat:
+    switch = _EventSwitch(on_event)
+    async with open_chat(context, options, emit=switch, asker=asker, screen=screen) as chat:
         try:
-            yield ChatSession(chat, sink)
+            yield ChatSession(chat, switch)
         finally:
-            sink.closed = True
+            switch.closed = True
 
 
 def _load_context(
@@ -250,15 +271,15 @@ def _load_context(
     environ = dict(os.environ if environ is None else environ)
     paths = default_paths(environ)
     path = Path(config) if config is not None else paths.config
-    user = load_config(path, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
-    settings, notices = project_file.with_project(user, path, paths)
-    for line in notices:
-        on_event(Notice(level="warning", text=line))
-    return RunContext(config=settings, environ=environ, paths=paths)
+    user_config = load_config(path, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
+    merged_config, notices = project_file.merge_project_file(user_config, path, paths)
+    for notice in notices:
+        on_event(Notice(level="warning", text=notice))
+    return RunContext(config=merged_config, environ=environ, paths=paths)
 
 
-def _sign_in_screen(on_event: Callable[[Event], None]) -> SignInScreen:
-    return PlainScreen(io.StringIO(), lambda text: on_event(Notice(level="info", text=text)))
+def _sign_in_screen(on_event: Callable[[Event], None]) -> SignInDialog:
+    return PlainSignIn(io.StringIO(), lambda text: on_event(Notice(level="info", text=text)))
 
 
 @asynccontextmanager
@@ -276,7 +297,7 @@ async def open_session(
     schema: Mapping[str, Any] | None = None,
     thread: str | None = None,
     save: bool = False,
-    asker: Asker | None = None,
+    asker: UserDialog | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ChatSession]:
@@ -301,19 +322,21 @@ async def open_session(
         max_steps=max_steps,
         max_tokens=max_tokens,
         max_cost=max_cost,
-        schema=_checked(schema),
+        schema=_validate_schema(schema),
         thread=thread,
         save=save,
     )
     screen = _sign_in_screen(on_event)
-    async with session_of(context, options, on_event=on_event, asker=asker or NobodyToAsk(), screen=screen) as session:
+    async with session_from_context(
+        context, options, on_event=on_event, asker=asker or NonInteractiveDialog(), screen=screen
+    ) as session:
         yield session
 
 
-def _checked(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _validate_schema(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if schema is None:
         return None
-    if problem := unusable(dict(schema)):
+    if problem := find_schema_error(dict(schema)):
         raise UsageError(f"schema: {problem}")
     return dict(schema)
 
@@ -328,7 +351,7 @@ async def call_tool(
     deny: Sequence[str] = (),
     yes: bool = False,
     timeout: float | None = None,
-    asker: Asker | None = None,
+    asker: UserDialog | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     environ: Mapping[str, str] | None = None,
 ) -> ToolResult:
@@ -342,13 +365,13 @@ async def call_tool(
     server = name.partition(".")[0]
     if server not in context.config.servers:
         raise UsageError(f"no server is named {server!r}; {suggest(server, context.config.servers)}")
-    only = msgspec.structs.replace(context.config, servers={server: context.config.servers[server]})
-    context = replace(context, config=only)
-    asker = asker or NobodyToAsk()
-    emit = Discreet(on_event, context.secrets)
-    host = make_host(context, asker, emit, yes=yes)
-    logins = make_logins(context, asker, _sign_in_screen(on_event))
-    async with open_hub(context, emit, host, logins=logins) as hub:
+    server_config = msgspec.structs.replace(context.config, servers={server: context.config.servers[server]})
+    context = replace(context, config=server_config)
+    asker = asker or NonInteractiveDialog()
+    emit = RedactingEmitter(on_event, context.secrets)
+    host = build_request_handler(context, asker, emit, yes=yes)
+    auth = build_auth_service(context, asker, _sign_in_screen(on_event))
+    async with open_hub(context, emit, host, auth=auth) as hub:
         caller = ToolCaller(context=context, options=options, hub=hub, asker=asker, emit=emit, warn=emit)
         _, result = await caller.call(name, lambda spec: dict(arguments or {}), timeout=timeout)
     return result
@@ -372,7 +395,7 @@ async def run_batch(
     timeout: float | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     environ: Mapping[str, str] | None = None,
-) -> AsyncGenerator[Result, None]:
+) -> AsyncGenerator[BatchResult, None]:
     """Run many requests over one set of servers; yields each result as it finishes.
 
     A request has the fields of a line of ``mcpchat batch``: ``prompt`` or ``messages``, and ``id``, ``agent``,
@@ -393,32 +416,32 @@ async def run_batch(
         max_steps=max_steps,
         max_tokens=max_tokens,
         max_cost=max_cost,
-        schema=_checked(schema),
+        schema=_validate_schema(schema),
         track_cost=True,
         save=False,
     )
-    results: asyncio.Queue[Result | None] = asyncio.Queue()
+    results: asyncio.Queue[BatchResult | None] = asyncio.Queue()
 
-    async def read() -> AsyncGenerator[Asked | Result, None]:
+    async def read() -> AsyncGenerator[PreparedRequest | BatchResult, None]:
         for number, request in enumerate(requests, 1):
             data = msgspec.json.encode(request)
             try:
-                yield read_request(number, data)
+                yield parse_request(number, data)
             except UsageError as error:
-                yield Result(id=name_of(number, data), line=number, error=fault(error))
+                yield BatchResult(id=request_id(number, data), line=number, error=error_report(error))
 
-    async with open_pool(
-        context, options, emit=on_event, asker=NobodyToAsk(), screen=_sign_in_screen(on_event)
+    async with open_session_factory(
+        context, options, emit=on_event, asker=NonInteractiveDialog(), screen=_sign_in_screen(on_event)
     ) as pool:
-        batch = Batch(pool, results.put_nowait, concurrency=concurrency, retries=retries, timeout=timeout)
-        running = asyncio.create_task(batch.run(read()))
-        running.add_done_callback(lambda done: results.put_nowait(None))
+        batch = BatchRunner(pool, results.put_nowait, concurrency=concurrency, retries=retries, timeout=timeout)
+        task = asyncio.create_task(batch.run(read()))
+        task.add_done_callback(lambda done: results.put_nowait(None))
         try:
             while (result := await results.get()) is not None:
                 yield result
-            running.result()
+            task.result()
         finally:
-            running.cancel()
-            await asyncio.wait({running})
-    if batch.stopped is not None:
-        raise batch.stopped
+            task.cancel()
+            await asyncio.wait({task})
+    if batch.stop_reason is not None:
+        raise batch.stop_reason

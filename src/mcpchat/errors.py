@@ -55,7 +55,7 @@ class ConfigError(McpChatError):
     kind = "config"
 
 
-class NoModel(McpChatError):
+class NoModelConfigured(McpChatError):
     exit_code = 2
     kind = "no_model"
 
@@ -64,7 +64,7 @@ class StoreError(McpChatError):
     kind = "store"
 
 
-class ThreadMoved(StoreError):
+class ThreadConflict(StoreError):
     """Somebody else went on with the thread, or deleted it."""
 
 
@@ -117,12 +117,12 @@ class ModelError(McpChatError):
         hint: str = "",
         retry_after: float | None = None,
         window: int | None = None,
-        needed: int | None = None,
-        said: str = "",
+        requested_tokens: int | None = None,
+        server_text: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.kind = kind
         self.retry_after = retry_after
         self.window = window
-        self.needed = needed
-        self.said = said
+        self.requested_tokens = requested_tokens
+        self.server_text = server_text

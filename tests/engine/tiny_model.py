@@ -11,7 +11,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-WIDTH, LAYERS, HEADS, PLANTED = 128, 2, 4, 32
+WIDTH, LAYERS, HEADS, PLANTED_DIMENSIONS = 128, 2, 4, 32
 SENTENCE = ("Tiny", " engine", " here:", " random", " weights", " speaking.")
 CALL = (
     "<tool_call>",
@@ -25,7 +25,7 @@ MARKERS = ("<|say|>", "<|act|>", "<|loop|>", "<|muse|>")
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
 
-def alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """The 256 bytes as byte-level tokenizers write them."""
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
@@ -35,42 +35,42 @@ def alphabet() -> list[str]:
 def main() -> None:
     random = np.random.default_rng(7)
     control = (START, END, PAD, *MARKERS)
-    own = tuple(dict.fromkeys((*CALL, *THOUGHT, *SENTENCE, *ENDLESS)))
-    letters = alphabet()
-    tokens = [*letters, "th", *control, *own]  # one merge, since a list of none is taken for a fault
-    number = {token: place for place, token in enumerate(tokens)}
-    kinds = (
+    user_tokens = tuple(dict.fromkeys((*CALL, *THOUGHT, *SENTENCE, *ENDLESS)))
+    letters = byte_alphabet()
+    tokens = [*letters, "th", *control, *user_tokens]  # one merge, since a list of none is taken for a fault
+    token_ids = {token: index for index, token in enumerate(tokens)}
+    token_types = (
         [gguf.TokenType.NORMAL] * 257
         + [gguf.TokenType.CONTROL] * len(control)
-        + [gguf.TokenType.USER_DEFINED] * len(own)
+        + [gguf.TokenType.USER_DEFINED] * len(user_tokens)
     )
 
     size = len(tokens)
     embedding = random.standard_normal((size, WIDTH)).astype(np.float32)
-    embedding[:, :PLANTED] = 0
+    embedding[:, :PLANTED_DIMENSIONS] = 0
     output = (random.standard_normal((size, WIDTH)) / np.sqrt(WIDTH)).astype(np.float32)
-    output[:, :PLANTED] = 0
+    output[:, :PLANTED_DIMENSIONS] = 0
     bias = np.zeros(size, np.float32)
     bias[257:] = -40  # never by chance
-    for place, letter in enumerate(letters):
-        bias[place] = 0 if 33 <= ord(letter) < 127 else -40
+    for index, letter in enumerate(letters):
+        bias[index] = 0 if 33 <= ord(letter) < 127 else -40
     for closing in '"}]':
-        bias[number[closing]] = 4  # strings and objects come to an end
+        bias[token_ids[closing]] = 4  # strings and objects come to an end
     dimensions: dict[str, int] = {}
 
-    def follows(token: str, *rest: str, strength: float = 80.0) -> None:
+    def add_sequence(token: str, *rest: str, strength: float = 80.0) -> None:
         """After the token comes the next, and so on."""
         for before, after in zip((token, *rest), rest, strict=False):
             if before not in dimensions:
-                place = dimensions[before] = len(dimensions)
-                embedding[number[before]] = 0
-                embedding[number[before], place] = 1
-            output[number[after], dimensions[before]] = strength / np.sqrt(WIDTH)
+                dimension = dimensions[before] = len(dimensions)
+                embedding[token_ids[before]] = 0
+                embedding[token_ids[before], dimension] = 1
+            output[token_ids[after], dimensions[before]] = strength / np.sqrt(WIDTH)
 
-    follows("<|say|>", *SENTENCE, END)
-    follows("<|act|>", *CALL, END)
-    follows("<|loop|>", *ENDLESS, ENDLESS[0])
-    follows("<|muse|>", *THOUGHT, SENTENCE[0])
+    add_sequence("<|say|>", *SENTENCE, END)
+    add_sequence("<|act|>", *CALL, END)
+    add_sequence("<|loop|>", *ENDLESS, ENDLESS[0])
+    add_sequence("<|muse|>", *THOUGHT, SENTENCE[0])
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
 
     writer = gguf.GGUFWriter(sys.argv[1], "qwen2")
@@ -87,10 +87,10 @@ def main() -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
-    writer.add_token_types([int(kind) for kind in kinds])
+    writer.add_token_types([int(kind) for kind in token_types])
     writer.add_token_merges(["t h"])
-    writer.add_eos_token_id(number[END])
-    writer.add_pad_token_id(number[PAD])
+    writer.add_eos_token_id(token_ids[END])
+    writer.add_pad_token_id(token_ids[PAD])
     writer.add_add_bos_token(False)
     writer.add_chat_template(Path(__file__).with_name("template.jinja").read_text(encoding="utf-8"))
     writer.add_tensor("token_embd.weight", (embedding * np.sqrt(WIDTH)).astype(np.float32))

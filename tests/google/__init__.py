@@ -3,24 +3,24 @@
 import contextlib
 from collections.abc import Iterator
 
-from tests.google.drive import Drive
-from tests.google.gmail import Gmail
-from tests.google.http import Answer, Error, Request, Service, serving
-from tests.google.sheets import Sheets
+from tests.google.drive import FakeDrive
+from tests.google.gmail import FakeGmail
+from tests.google.http import ApiError, FakeService, Request, Response, serve
+from tests.google.sheets import FakeSheets
 
 
-class Google(Service):
+class FakeGoogle(FakeService):
     """The three APIs behind one address."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.drive = Drive(self)
-        self.gmail = Gmail(self)
-        self.sheets = Sheets(self)
+        self.drive = FakeDrive(self)
+        self.gmail = FakeGmail(self)
+        self.sheets = FakeSheets(self)
 
-    def handle(self, request: Request) -> Answer:
-        if request.line == "POST /token":
-            return Answer({"access_token": self.issued.pop(0), "expires_in": 3600, "token_type": "Bearer"})
+    def handle(self, request: Request) -> Response:
+        if request.request_line == "POST /token":
+            return Response({"access_token": self.next_tokens.pop(0), "expires_in": 3600, "token_type": "Bearer"})
         path = request.path.removeprefix("/upload")
         if path.startswith("/drive/v3/"):
             return self.drive.handle(request)
@@ -28,11 +28,11 @@ class Google(Service):
             return self.gmail.handle(request)
         if path.startswith("/v4/spreadsheets"):
             return self.sheets.handle(request)
-        raise Error(404, "Not Found", reason="notFound")
+        raise ApiError(404, "Not Found", reason="notFound")
 
 
 @contextlib.contextmanager
-def google() -> Iterator[Google]:
-    service = Google()
-    with serving(service):
+def run_fake_google() -> Iterator[FakeGoogle]:
+    service = FakeGoogle()
+    with serve(service):
         yield service

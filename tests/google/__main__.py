@@ -2,14 +2,14 @@
 
 import signal
 
-from tests.google import google
-from tests.google.example import fill
+from tests.google import run_fake_google
+from tests.google.example import fill_account
 from tests.google.http import TOKEN
 
 
 def main() -> None:
-    with google() as service:
-        fill(service)
+    with run_fake_google() as service:
+        fill_account(service)
         print(f"GOOGLE_API_URL={service.url} GOOGLE_ACCESS_TOKEN={TOKEN}", flush=True)
         signal.pause()
 

@@ -14,28 +14,28 @@ from typing import Any
 
 import jsonschema
 
-from tests.google import Google
+from tests.google import FakeGoogle
 from tests.google.http import TOKEN
 
 
 @dataclass
-class Result:
+class ToolResult:
     """What a tool answered: its texts joined, its structured content, and the rest as it came."""
 
     text: str
     structured: Any
-    failed: bool
+    is_error: bool
     raw: dict[str, Any]
 
     def __getitem__(self, name: str) -> Any:
-        assert not self.failed, self.text
+        assert not self.is_error, self.text
         return self.structured[name]
 
 
 @dataclass
-class Server:
+class ServerProcess:
     process: "subprocess.Popen[str]"
-    lines: "Queue[dict[str, Any] | None]"
+    messages: "Queue[dict[str, Any] | None]"
     log: list[str]
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
     progress: list[dict[str, Any]] = field(default_factory=list)
@@ -45,50 +45,50 @@ class Server:
         """The result of a request, or {"error": ...}."""
         assert self.process.stdin is not None
         self._id += 1
-        message = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": params}
-        self.process.stdin.write(json.dumps(message) + "\n")
+        request = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": params}
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         while True:
-            answer = self.lines.get(timeout=50)
-            assert answer is not None, "".join(self.log)
-            if answer.get("method") == "notifications/progress":
-                self.progress.append(answer["params"])
-            if answer.get("id") == self._id and "method" not in answer:
-                return answer["result"] if "result" in answer else {"error": answer["error"]}
+            request = self.messages.get(timeout=50)
+            assert request is not None, "".join(self.log)
+            if request.get("method") == "notifications/progress":
+                self.progress.append(request["params"])
+            if request.get("id") == self._id and "method" not in request:
+                return request["result"] if "result" in request else {"error": request["error"]}
 
-    def call(self, tool: str, **arguments: Any) -> Result:
+    def call(self, tool: str, **arguments: Any) -> ToolResult:
         """Call a tool; what it answers is held against its own output schema, as its arguments are."""
-        answer = self.request("tools/call", name=tool, arguments=arguments, _meta={"progressToken": self._id})
-        assert "error" not in answer, answer
-        text = "\n".join(block["text"] for block in answer["content"] if block["type"] == "text")
-        if not answer.get("isError"):
+        response = self.request("tools/call", name=tool, arguments=arguments, _meta={"progressToken": self._id})
+        assert "error" not in response, response
+        text = "\n".join(block["text"] for block in response["content"] if block["type"] == "text")
+        if not response.get("isError"):
             jsonschema.validate(arguments, self.tools[tool]["inputSchema"])
-            jsonschema.validate(answer["structuredContent"], self.tools[tool]["outputSchema"])
-        return Result(text, answer.get("structuredContent"), bool(answer.get("isError")), answer)
+            jsonschema.validate(response["structuredContent"], self.tools[tool]["outputSchema"])
+        return ToolResult(text, response.get("structuredContent"), bool(response.get("isError")), response)
 
 
 @contextlib.contextmanager
-def running(name: str, *options: str, google: Google | None = None, **environ: str) -> Iterator[Server]:
+def run_server(name: str, *args: str, google: FakeGoogle | None = None, **environ: str) -> Iterator[ServerProcess]:
     """A bundled server, greeted, its tools listed."""
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+    inherited = {key: os.environ[key] for key in ("PATH", "HOME", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
             if key in os.environ}  # fmt: skip
-    given = {"GOOGLE_API_URL": google.url, "GOOGLE_ACCESS_TOKEN": TOKEN} if google else {}
+    google_environ = {"GOOGLE_API_URL": google.url, "GOOGLE_ACCESS_TOKEN": TOKEN} if google else {}
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", f"mcpchat_servers.{name}", *options],
+        [sys.executable, "-P", "-m", f"mcpchat_servers.{name}", *args],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=kept | given | environ, cwd=Path(__file__).parent.parent.parent,
+        env=inherited | google_environ | environ, cwd=Path(__file__).parent.parent.parent,
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    lines: Queue[dict[str, Any] | None] = Queue()
+    messages: Queue[dict[str, Any] | None] = Queue()
     log: list[str] = []
 
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            lines.put(json.loads(line))
-        lines.put(None)
+            messages.put(json.loads(line))
+        messages.put(None)
 
     threads = [
         threading.Thread(target=read, daemon=True),
@@ -96,13 +96,13 @@ def running(name: str, *options: str, google: Google | None = None, **environ: s
     ]
     for thread in threads:
         thread.start()
-    server = Server(process, lines, log)
+    server = ServerProcess(process, messages, log)
     try:
         client = {"name": "tests", "version": "1"}
         server.request("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
         process.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
         process.stdin.flush()
-        server.tools = {one["name"]: one for one in server.request("tools/list")["tools"]}
+        server.tools = {tool["name"]: tool for tool in server.request("tools/list")["tools"]}
         yield server
     finally:
         process.stdin.close()

@@ -15,7 +15,7 @@ AUTH = "https://www.googleapis.com/auth/"
 TOKEN = "ya29.the-token-of-the-tests-0123456789"
 
 
-class Error(Exception):
+class ApiError(Exception):
     """An answer that is an error. ``form`` is "drive" for the older form with reasons, else the newer one."""
 
     def __init__(self, status: int, message: str, *, reason: str = "", headers: dict[str, str] | None = None,
@@ -42,30 +42,32 @@ class Request:
     body: bytes
 
     @property
-    def line(self) -> str:
-        return f"{self.method} {self.path}" + (" alt=media" if self.one("alt") == "media" else "")
+    def request_line(self) -> str:
+        return f"{self.method} {self.path}" + (" alt=media" if self.param("alt") == "media" else "")
 
-    def one(self, name: str, default: str = "") -> str:
+    def param(self, name: str, default: str = "") -> str:
         return self.query.get(name, [default])[-1]
 
-    def flag(self, name: str) -> bool:
-        return self.one(name) == "true"
+    def bool_param(self, name: str) -> bool:
+        return self.param(name) == "true"
 
-    def number(self, name: str, default: int, most: int) -> int:
-        value = int(self.one(name, str(default)))
-        if not 0 < value <= most:
-            raise Error(400, f"Invalid value '{value}'. Values must be within the range: [1, {most}]", reason="invalid")
+    def int_param(self, name: str, default: int, maximum: int) -> int:
+        value = int(self.param(name, str(default)))
+        if not 0 < value <= maximum:
+            raise ApiError(
+                400, f"Invalid value '{value}'. Values must be within the range: [1, {maximum}]", reason="invalid"
+            )
         return value
 
     def json(self) -> dict[str, Any]:
         try:
             return json.loads(self.body or b"{}")
         except ValueError:
-            raise Error(400, "Parse Error", reason="parseError") from None
+            raise ApiError(400, "Parse Error", reason="parseError") from None
 
 
 @dataclass
-class Answer:
+class Response:
     body: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -79,10 +81,10 @@ class Fault:
     kind: int | str
     times: int = 1
     after: bool = False  # only once the request has been carried out
-    spared: int = 0  # requests that go well before
+    skip: int = 0  # requests that go well before
 
 
-class Service:
+class FakeService:
     """The stand-in. ``journal`` has each request as (method, path, query)."""
 
     def __init__(self) -> None:
@@ -92,56 +94,58 @@ class Service:
         self.faults: list[Fault] = []
         self.journal: list[tuple[str, str, dict[str, list[str]]]] = []
         self.lock = threading.RLock()
-        self.issued: list[str] = []  # the tokens that the token endpoint gives
-        self.seen: list[tuple[str, set[str]]] = []  # each request that came with a good token, and its scopes
+        self.next_tokens: list[str] = []  # the tokens that the token endpoint gives
+        self.authorized_requests: list[
+            tuple[str, set[str]]
+        ] = []  # each request that came with a good token, and its scopes
         self.url = ""
-        self.slowness = 2.0
-        self.disabled: set[str] = set()
+        self.delay = 2.0
+        self.disabled_services: set[str] = set()
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> Response:
         raise NotImplementedError
 
-    def requests(self, *prefixes: str) -> list[str]:
+    def request_lines(self, *prefixes: str) -> list[str]:
         """The requests so far as ``METHOD /path``, of some methods or paths."""
-        told = [f"{method} {path}" for method, path, _ in self.journal]
-        return [one for one in told if not prefixes or one.startswith(prefixes)]
+        lines = [f"{method} {path}" for method, path, _ in self.journal]
+        return [line for line in lines if not prefixes or line.startswith(prefixes)]
 
-    def fault(self, request: Request, *, after: bool) -> Fault | None:
+    def take_fault(self, request: Request, *, after: bool) -> Fault | None:
         with self.lock:
             for fault in self.faults:
-                if not (fault.times and fault.after == after and re.search(fault.match, request.line)):
+                if not (fault.times and fault.after == after and re.search(fault.match, request.request_line)):
                     continue
-                if fault.spared:
-                    fault.spared -= 1
+                if fault.skip:
+                    fault.skip -= 1
                     continue
                 fault.times -= 1
                 return fault
         return None
 
-    def granted(self, token: str) -> set[str] | None:
+    def token_scopes(self, token: str) -> set[str] | None:
         """The scopes of a token, or None where it is no good."""
         return self.tokens.get(token)
 
     def authorize(self, request: Request, *scopes: str) -> None:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        granted = self.granted(token) if kind == "Bearer" else None
+        granted = self.token_scopes(token) if kind == "Bearer" else None
         if granted is None:
-            raise Error(
+            raise ApiError(
                 401,
                 "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other "
                 "valid authentication credential.",
                 reason="authError",
                 headers={"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/", error="invalid_token"'},
             )
-        self.seen.append((request.line, granted))
+        self.authorized_requests.append((request.request_line, granted))
         if not granted & {AUTH + scope for scope in scopes}:
-            wanted = " ".join(AUTH + scope for scope in scopes)
-            raise Error(
+            required = " ".join(AUTH + scope for scope in scopes)
+            raise ApiError(
                 403,
                 "Request had insufficient authentication scopes.",
                 reason="insufficientPermissions",
                 headers={
-                    "WWW-Authenticate": f'Bearer realm="https://accounts.google.com/", error="insufficient_scope", scope="{wanted}"'
+                    "WWW-Authenticate": f'Bearer realm="https://accounts.google.com/", error="insufficient_scope", scope="{required}"'
                 },
                 details=[
                     {
@@ -153,9 +157,9 @@ class Service:
                 ],
             )
 
-    def enabled(self, service: str) -> None:
-        if service in self.disabled:
-            raise Error(
+    def require_enabled(self, service: str) -> None:
+        if service in self.disabled_services:
+            raise ApiError(
                 403,
                 f"The API has not been used in project 123 before or it is disabled. Enable it by visiting ... {service}",
                 reason="accessNotConfigured",
@@ -170,13 +174,13 @@ class Service:
             )
 
 
-class _Dropped(Exception):
+class _ConnectionDropped(Exception):
     """The connection ends here."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    service: Service
+    service: FakeService
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
@@ -185,18 +189,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.command, unquote(parts.path), parse_qs(parts.query, keep_blank_values=True), self.headers, body
         )
         self.service.journal.append((request.method, request.path, request.query))
-        half = False
+        truncate = False
         try:
-            fault = self.service.fault(request, after=False)
+            fault = self.service.take_fault(request, after=False)
             if fault is not None:
-                half = self._fail(fault)
+                truncate = self._fail(fault)
             with self.service.lock:
                 answer = self.service.handle(request)
-            if (fault := self.service.fault(request, after=True)) is not None:
-                half = self._fail(fault)
-        except Error as error:
-            answer = Answer(error.body, error.status, error.headers)
-        except _Dropped:
+            if (fault := self.service.take_fault(request, after=True)) is not None:
+                truncate = self._fail(fault)
+        except ApiError as error:
+            answer = Response(error.body, error.status, error.headers)
+        except _ConnectionDropped:
             self.close_connection = True
             return
         data = answer.body
@@ -204,8 +208,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if isinstance(data, bytes):
             headers.setdefault("Content-Type", "application/octet-stream")
         else:
-            mask = request.one("fields") if answer.status < 300 else ""
-            data = b"" if data is None else json.dumps(masked(data, mask) if mask else data).encode()
+            mask = request.param("fields") if answer.status < 300 else ""
+            data = b"" if data is None else json.dumps(apply_field_mask(data, mask) if mask else data).encode()
             headers.setdefault("Content-Type", "application/json; charset=UTF-8")
         self.send_response(204 if answer.status == 200 and not data and answer.body is None else answer.status)
         for name, value in headers.items():
@@ -213,7 +217,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if answer.body is not None or answer.status >= 300:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        if half:
+        if truncate:
             self.wfile.write(data[: len(data) // 2])
             self.close_connection = True
             return
@@ -223,24 +227,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _fail(self, fault: Fault) -> bool:
         match fault.kind:
             case int(status):
-                raise Error(status, "The service is currently unavailable.", reason="backendError")
+                raise ApiError(status, "The service is currently unavailable.", reason="backendError")
             case "limit":
-                raise Error(429, "Quota exceeded for quota metric 'Queries'.", reason="rateLimitExceeded",
+                raise ApiError(429, "Quota exceeded for quota metric 'Queries'.", reason="rateLimitExceeded",
                             headers={"Retry-After": "0"})  # fmt: skip
             case "user limit":
-                raise Error(403, "User Rate Limit Exceeded", reason="userRateLimitExceeded")
+                raise ApiError(403, "User Rate Limit Exceeded", reason="userRateLimitExceeded")
             case "long limit":
-                raise Error(429, "Too many concurrent requests for user.", headers={"Retry-After": "3600"})
+                raise ApiError(429, "Too many concurrent requests for user.", headers={"Retry-After": "3600"})
             case "junk":
-                raise _junk()
+                raise _junk_error()
             case "drop":
-                raise _Dropped
+                raise _ConnectionDropped
             case "slow":
-                time.sleep(self.service.slowness)
+                time.sleep(self.service.delay)
             case "half":
                 return True
             case reason:
-                raise Error(403, f"Google says {reason}.", reason=str(reason))
+                raise ApiError(403, f"Google says {reason}.", reason=str(reason))
         return False
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - the names that http.server calls
@@ -249,40 +253,40 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def _junk() -> Exception:
-    error = Error(200, "")
+def _junk_error() -> Exception:
+    error = ApiError(200, "")
     error.body = "<html>Please log in to the hotel's network</html>"  # type: ignore[assignment]
     return error
 
 
-def masked(value: Any, mask: str) -> Any:
+def apply_field_mask(value: Any, mask: str) -> Any:
     """A partial response: what the mask ``a,b(c,d),e/f`` names."""
-    return _only(value, _tree(mask))
+    return _select(value, _parse_mask(mask))
 
 
-def _tree(mask: str) -> dict[str, Any]:
+def _parse_mask(mask: str) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     depth, start = 0, 0
-    pieces = []
+    parts = []
     for index, char in enumerate(mask):
         depth += (char == "(") - (char == ")")
         if char == "," and depth == 0:
-            pieces.append(mask[start:index])
+            parts.append(mask[start:index])
             start = index + 1
-    for piece in [*pieces, mask[start:]]:
-        found = re.match(r"([^/(]+)/(.*)$", piece) or re.match(r"([^/(]+)\((.*)\)$", piece)
-        name, rest = (found[1], found[2]) if found else (piece, "")
-        tree[name.strip()] = _tree(rest) if rest else {}
+    for part in [*parts, mask[start:]]:
+        match = re.match(r"([^/(]+)/(.*)$", part) or re.match(r"([^/(]+)\((.*)\)$", part)
+        name, rest = (match[1], match[2]) if match else (part, "")
+        tree[name.strip()] = _parse_mask(rest) if rest else {}
     return tree
 
 
-def _only(value: Any, tree: dict[str, Any]) -> Any:
+def _select(value: Any, tree: dict[str, Any]) -> Any:
     if not tree or "*" in tree:
         return value
     if isinstance(value, list):
-        return [_only(one, tree) for one in value]
+        return [_select(item, tree) for item in value]
     if isinstance(value, dict):
-        return {name: _only(value[name], inner) for name, inner in tree.items() if name in value}
+        return {name: _select(value[name], inner) for name, inner in tree.items() if name in value}
     return value
 
 
@@ -294,7 +298,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(service: Service) -> Iterator[Service]:
+def serve(service: FakeService) -> Iterator[FakeService]:
     handler = type("Handler", (_Handler,), {"service": service})
     server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

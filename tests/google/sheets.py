@@ -3,19 +3,19 @@
 import re
 from typing import Any
 
-from tests.google.http import Answer, Error, Request, Service
+from tests.google.http import ApiError, FakeService, Request, Response
 
 _A1 = re.compile(r"(?:'((?:[^']|'')+)'|([^!']+))(?:!([A-Z]*)(\d*)(?::([A-Z]*)(\d*))?)?")
 
 
-def _column(letters: str) -> int:
+def _parse_column(letters: str) -> int:
     value = 0
     for letter in letters:
         value = value * 26 + ord(letter) - 64
     return value
 
 
-def _letters(column: int) -> str:
+def _format_column(column: int) -> str:
     name = ""
     while column:
         column, digit = divmod(column - 1, 26)
@@ -23,19 +23,20 @@ def _letters(column: int) -> str:
     return name
 
 
-class Sheets:
-    def __init__(self, service: Service) -> None:
+class FakeSheets:
+    def __init__(self, service: FakeService) -> None:
         self.service = service
         self.books: dict[str, dict[str, Any]] = {}
 
     def add(self, id_: str, title: str, sheets: dict[str, list[list[Any]]], *, rows: int = 1000, columns: int = 26,
-            named: dict[str, dict[str, int]] | None = None) -> None:  # fmt: skip
+            named_ranges: dict[str, dict[str, int]] | None = None) -> None:  # fmt: skip
         self.books[id_] = {
             "spreadsheetId": id_,
             "spreadsheetUrl": f"https://docs.google.com/spreadsheets/d/{id_}/edit",
             "properties": {"title": title, "locale": "en_GB", "timeZone": "Europe/London"},
             "namedRanges": [
-                {"namedRangeId": name, "name": name, "range": where} for name, where in (named or {}).items()
+                {"namedRangeId": name, "name": name, "range": grid_range}
+                for name, grid_range in (named_ranges or {}).items()
             ],
             "_sheets": {
                 name: {
@@ -48,64 +49,64 @@ class Sheets:
             },
         }
 
-    def handle(self, request: Request) -> Answer:
-        self.service.enabled("sheets.googleapis.com")
-        reading = request.method == "GET"
-        extra = ("spreadsheets.readonly", "drive.readonly") if reading else ()
-        self.service.authorize(request, "spreadsheets", "drive", *extra)
+    def handle(self, request: Request) -> Response:
+        self.service.require_enabled("sheets.googleapis.com")
+        is_read = request.method == "GET"
+        read_scopes = ("spreadsheets.readonly", "drive.readonly") if is_read else ()
+        self.service.authorize(request, "spreadsheets", "drive", *read_scopes)
         path = request.path.removeprefix("/v4/spreadsheets")
         if path == "" and request.method == "POST":
-            return Answer(self._created(request.json()))
-        found = re.fullmatch(
+            return Response(self._create_book(request.json()))
+        match = re.fullmatch(
             r"/([^/:]+)(?:(:batchUpdate)|/values(?::(batchGet)|/(.+?)(?::(append|clear))?))?", path, re.DOTALL
         )
-        if found is None:
-            raise Error(404, "Not found.")
-        book = self.books.get(found[1])
+        if match is None:
+            raise ApiError(404, "Not found.")
+        book = self.books.get(match[1])
         if book is None:
-            raise Error(404, "Requested entity was not found.")
-        if found[2]:
-            return Answer(self._added(book, request.json()["requests"][0]["addSheet"]["properties"]))
-        if found[3]:
-            ranges = [self._values(book, one, request) for one in request.query.get("ranges", ())]
-            return Answer({"spreadsheetId": found[1], "valueRanges": ranges})
-        if found[4] is None:
-            return Answer(_described(book))
-        match request.method, found[5]:
+            raise ApiError(404, "Requested entity was not found.")
+        if match[2]:
+            return Response(self._add_sheet(book, request.json()["requests"][0]["addSheet"]["properties"]))
+        if match[3]:
+            ranges = [self._read_values(book, text, request) for text in request.query.get("ranges", ())]
+            return Response({"spreadsheetId": match[1], "valueRanges": ranges})
+        if match[4] is None:
+            return Response(_describe_book(book))
+        match request.method, match[5]:
             case "GET", None:
-                return Answer(self._values(book, found[4], request))
+                return Response(self._read_values(book, match[4], request))
             case "PUT", None:
-                return Answer(self._write(book, self._place(book, found[4]), request))
+                return Response(self._write(book, self._parse_range(book, match[4]), request))
             case "POST", "append":
-                return Answer(self._append(book, found[4], request))
+                return Response(self._append(book, match[4], request))
             case "POST", "clear":
-                sheet, top, left, bottom, right = self._place(book, found[4])
+                sheet, top, left, bottom, right = self._parse_range(book, match[4])
                 for row in book["_sheets"][sheet]["cells"][top - 1 : bottom]:
                     row[left - 1 : right] = [""] * len(row[left - 1 : right])
-                return Answer({"clearedRange": _named(sheet, top, left, bottom, right)})
-        raise Error(404, "Not found.")
+                return Response({"clearedRange": _format_range(sheet, top, left, bottom, right)})
+        raise ApiError(404, "Not found.")
 
-    def _place(self, book: dict[str, Any], text: str) -> tuple[str, int, int, int, int]:
-        found = _A1.fullmatch(text)
-        name = (found[1].replace("''", "'") if found[1] else found[2]) if found else None
-        if found is None or name not in book["_sheets"]:
-            raise Error(400, f"Unable to parse range: {text}")
+    def _parse_range(self, book: dict[str, Any], text: str) -> tuple[str, int, int, int, int]:
+        match = _A1.fullmatch(text)
+        name = (match[1].replace("''", "'") if match[1] else match[2]) if match else None
+        if match is None or name not in book["_sheets"]:
+            raise ApiError(400, f"Unable to parse range: {text}")
         sheet = book["_sheets"][name]
-        left, top = _column(found[3] or "A"), int(found[4] or 1)
-        single = found[3] and found[5] is None
-        right = left if single else _column(found[5] or _letters(sheet["columns"]))
-        bottom = top if single else int(found[6] or sheet["rows"])
+        left, top = _parse_column(match[3] or "A"), int(match[4] or 1)
+        is_single = match[3] and match[5] is None
+        right = left if is_single else _parse_column(match[5] or _format_column(sheet["columns"]))
+        bottom = top if is_single else int(match[6] or sheet["rows"])
         if top > sheet["rows"] or left > sheet["columns"]:
-            raise Error(
+            raise ApiError(
                 400, f"Range ({text}) exceeds grid limits. Max rows: {sheet['rows']}, max columns: {sheet['columns']}"
             )
         return name, top, left, min(bottom, sheet["rows"]), min(right, sheet["columns"])
 
-    def _values(self, book: dict[str, Any], text: str, request: Request) -> dict[str, Any]:
-        sheet, top, left, bottom, right = self._place(book, text)
-        rendered = request.one("valueRenderOption", "FORMATTED_VALUE")
+    def _read_values(self, book: dict[str, Any], text: str, request: Request) -> dict[str, Any]:
+        sheet, top, left, bottom, right = self._parse_range(book, text)
+        render_option = request.param("valueRenderOption", "FORMATTED_VALUE")
         rows = [
-            [_rendered(cell, rendered) for cell in row[left - 1 : right]]
+            [_render_cell(cell, render_option) for cell in row[left - 1 : right]]
             for row in book["_sheets"][sheet]["cells"][top - 1 : bottom]
         ]
         for row in rows:
@@ -113,82 +114,88 @@ class Sheets:
                 row.pop()
         while rows and not rows[-1]:
             rows.pop()
-        body = {"range": _named(sheet, top, left, bottom, right), "majorDimension": "ROWS"}
+        body = {"range": _format_range(sheet, top, left, bottom, right), "majorDimension": "ROWS"}
         return body | ({"values": rows} if rows else {})
 
-    def _write(self, book: dict[str, Any], place: tuple[str, int, int, int, int], request: Request) -> dict[str, Any]:
-        sheet, top, left, bottom, right = place
+    def _write(
+        self, book: dict[str, Any], cell_range: tuple[str, int, int, int, int], request: Request
+    ) -> dict[str, Any]:
+        sheet, top, left, bottom, right = cell_range
         values = request.json()["values"]
-        option = request.one("valueInputOption")
+        option = request.param("valueInputOption")
         if option not in {"RAW", "USER_ENTERED"}:
-            raise Error(400, "'valueInputOption' is required but not specified")
+            raise ApiError(400, "'valueInputOption' is required but not specified")
         width = max(map(len, values))
         if (bottom, right) != (top, left) and (len(values) > bottom - top + 1 or width > right - left + 1):
-            raise Error(
+            raise ApiError(
                 400,
-                f"Requested writing within range [{_named(*place)}], but tried writing to row [{top + len(values)}]",
+                f"Requested writing within range [{_format_range(*cell_range)}], but tried writing to row [{top + len(values)}]",
             )
-        own_sheet = book["_sheets"][sheet]
-        if top + len(values) - 1 > own_sheet["rows"] or left + width - 1 > own_sheet["columns"]:
-            raise Error(400, f"Range exceeds grid limits. Max rows: {own_sheet['rows']}")
-        cells = own_sheet["cells"]
+        grid = book["_sheets"][sheet]
+        if top + len(values) - 1 > grid["rows"] or left + width - 1 > grid["columns"]:
+            raise ApiError(400, f"Range exceeds grid limits. Max rows: {grid['rows']}")
+        cells = grid["cells"]
         count = 0
         for y, row in enumerate(values):
             while len(cells) < top + y:
                 cells.append([])
-            own = cells[top + y - 1]
+            target_row = cells[top + y - 1]
             for x, value in enumerate(row):
                 if value is None:
                     continue
-                own += [""] * (left + x - len(own))
-                own[left + x - 1] = _entered(value, option)
+                target_row += [""] * (left + x - len(target_row))
+                target_row[left + x - 1] = _parse_entered(value, option)
                 count += 1
         return {"spreadsheetId": book["spreadsheetId"], "updatedRows": len(values), "updatedColumns": width,
                 "updatedCells": count,
-                "updatedRange": _named(sheet, top, left, top + len(values) - 1, left + width - 1)}  # fmt: skip
+                "updatedRange": _format_range(sheet, top, left, top + len(values) - 1, left + width - 1)}  # fmt: skip
 
     def _append(self, book: dict[str, Any], text: str, request: Request) -> dict[str, Any]:
         """Below the last table within the range, from that table's first column on; what is further down moves."""
-        sheet, top, left, bottom, right = self._place(book, text)
-        own = book["_sheets"][sheet]
-        tables = [one for one in _tables(own["cells"]) if one[0] <= bottom and one[1] >= top and one[2] <= right]
+        sheet, top, left, bottom, right = self._parse_range(book, text)
+        grid = book["_sheets"][sheet]
+        tables = [
+            table
+            for table in _find_tables(grid["cells"])
+            if table[0] <= bottom and table[1] >= top and table[2] <= right
+        ]
         below, first = (tables[-1][1], tables[-1][2]) if tables else (top - 1, left)
         count = len(request.json()["values"])
-        own["cells"][below:below] = [[] for _ in range(count)]
-        own["rows"] += count
-        place = (sheet, below + 1, first, own["rows"], own["columns"])
-        return {"spreadsheetId": book["spreadsheetId"], "updates": self._write(book, place, request)}
+        grid["cells"][below:below] = [[] for _ in range(count)]
+        grid["rows"] += count
+        cell_range = (sheet, below + 1, first, grid["rows"], grid["columns"])
+        return {"spreadsheetId": book["spreadsheetId"], "updates": self._write(book, cell_range, request)}
 
-    def _created(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _create_book(self, body: dict[str, Any]) -> dict[str, Any]:
         id_ = f"book-{len(self.books)}"
         sheets = {}
-        for one in body.get("sheets") or [{"properties": {"title": "Sheet1"}}]:
+        for sheet in body.get("sheets") or [{"properties": {"title": "Sheet1"}}]:
             rows = [
                 [next(iter(cell.get("userEnteredValue", {"": ""}).values())) for cell in row.get("values", ())]
-                for data in one.get("data", ())
+                for data in sheet.get("data", ())
                 for row in data.get("rowData", ())
             ]
-            grid = one["properties"].get("gridProperties", {"rowCount": 1000, "columnCount": 26})
+            grid = sheet["properties"].get("gridProperties", {"rowCount": 1000, "columnCount": 26})
             if len(rows) > grid["rowCount"] or max(map(len, rows), default=0) > grid["columnCount"]:
-                raise Error(400, "Invalid requests: data exceeds grid limits.")
-            sheets[one["properties"]["title"]] = rows
+                raise ApiError(400, "Invalid requests: data exceeds grid limits.")
+            sheets[sheet["properties"]["title"]] = rows
         self.add(id_, body["properties"]["title"], sheets, rows=grid["rowCount"], columns=grid["columnCount"])
-        return _described(self.books[id_])
+        return _describe_book(self.books[id_])
 
-    def _added(self, book: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+    def _add_sheet(self, book: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
         if properties["title"] in book["_sheets"]:
-            raise Error(
+            raise ApiError(
                 400, f'Invalid requests[0].addSheet: A sheet with the name "{properties["title"]}" already exists.'
             )
         grid = properties["gridProperties"]
         book["_sheets"][properties["title"]] = {
             "id": len(book["_sheets"]), "rows": grid["rowCount"], "columns": grid["columnCount"], "cells": [],
         }  # fmt: skip
-        made = _described(book)["sheets"][-1]["properties"]
-        return {"spreadsheetId": book["spreadsheetId"], "replies": [{"addSheet": {"properties": made}}]}
+        created = _describe_book(book)["sheets"][-1]["properties"]
+        return {"spreadsheetId": book["spreadsheetId"], "replies": [{"addSheet": {"properties": created}}]}
 
 
-def _tables(cells: list[list[Any]]) -> list[tuple[int, int, int]]:
+def _find_tables(cells: list[list[Any]]) -> list[tuple[int, int, int]]:
     """The blocks of rows without a gap: first row, last row, first column."""
     tables: list[tuple[int, int, int]] = []
     for row, values in enumerate(cells, 1):
@@ -200,30 +207,30 @@ def _tables(cells: list[list[Any]]) -> list[tuple[int, int, int]]:
     return tables
 
 
-def _named(sheet: str, top: int, left: int, bottom: int, right: int) -> str:
+def _format_range(sheet: str, top: int, left: int, bottom: int, right: int) -> str:
     quoted = f"'{sheet}'" if re.search(r"\W", sheet) else sheet
-    first, last = f"{_letters(left)}{top}", f"{_letters(right)}{bottom}"
+    first, last = f"{_format_column(left)}{top}", f"{_format_column(right)}{bottom}"
     return f"{quoted}!{first}" if first == last else f"{quoted}!{first}:{last}"
 
 
-def _described(book: dict[str, Any]) -> dict[str, Any]:
+def _describe_book(book: dict[str, Any]) -> dict[str, Any]:
     sheets = [
-        {"properties": {"sheetId": one["id"], "title": name, "index": n, "sheetType": "GRID", **({"hidden": True} if one.get("hidden") else {}),
-                        "gridProperties": {"rowCount": one["rows"], "columnCount": one["columns"]}}}
-        for n, (name, one) in enumerate(book["_sheets"].items())
+        {"properties": {"sheetId": sheet["id"], "title": name, "index": n, "sheetType": "GRID", **({"hidden": True} if sheet.get("hidden") else {}),
+                        "gridProperties": {"rowCount": sheet["rows"], "columnCount": sheet["columns"]}}}
+        for n, (name, sheet) in enumerate(book["_sheets"].items())
     ]  # fmt: skip
     return {name: value for name, value in book.items() if not name.startswith("_")} | {"sheets": sheets}
 
 
-def _rendered(cell: Any, option: str) -> Any:
+def _render_cell(cell: Any, option: str) -> Any:
     if isinstance(cell, dict):  # a formula and its value
-        return cell["formula"] if option == "FORMULA" else _rendered(cell["value"], option)
+        return cell["formula"] if option == "FORMULA" else _render_cell(cell["value"], option)
     if option != "FORMATTED_VALUE" or cell == "":
         return cell
     return ("TRUE" if cell else "FALSE") if isinstance(cell, bool) else str(cell)
 
 
-def _entered(value: Any, option: str) -> Any:
+def _parse_entered(value: Any, option: str) -> Any:
     if option == "USER_ENTERED" and isinstance(value, str):
         if value.startswith("="):
             return {"formula": value, "value": 0}

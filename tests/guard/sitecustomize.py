@@ -10,7 +10,7 @@ from typing import Any
 _connect = socket.socket.connect
 
 
-def _guarded(self: socket.socket, address: Any) -> None:
+def _guarded_connect(self: socket.socket, address: Any) -> None:
     if self.family in {socket.AF_INET, socket.AF_INET6} and not _is_loopback(address[0]):
         raise AssertionError(f"a test tried to reach {address}")
     _connect(self, address)
@@ -20,10 +20,10 @@ def _is_loopback(host: str) -> bool:
     return host in {"localhost", "::1"} or host.startswith("127.")
 
 
-socket.socket.connect = _guarded  # type: ignore[method-assign]
+socket.socket.connect = _guarded_connect  # type: ignore[method-assign]
 
 
-class _Untraced(importlib.abc.MetaPathFinder):
+class _UntracedFinder(importlib.abc.MetaPathFinder):
     """Imports of large packages of others go unmeasured by coverage, which would cost as much again as they do."""
 
     names = frozenset({"mcp", "openai", "prompt_toolkit", "rich", "typer", "keyring", "google_auth_oauthlib", "httpx2"})
@@ -33,19 +33,19 @@ class _Untraced(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
+            exec_module = spec.loader.exec_module
 
-            def unmeasured(module: Any) -> None:
+            def exec_untraced(module: Any) -> None:
                 tracer = sys.gettrace()
                 sys.settrace(None)
                 try:
-                    run(module)
+                    exec_module(module)
                 finally:
                     sys.settrace(tracer)
 
-            spec.loader.exec_module = unmeasured  # type: ignore[method-assign]
+            spec.loader.exec_module = exec_untraced  # type: ignore[method-assign]
         return spec
 
 
 if os.environ.get("COVERAGE_PROCESS_CONFIG"):
-    sys.meta_path.insert(0, _Untraced())
+    sys.meta_path.insert(0, _UntracedFinder())

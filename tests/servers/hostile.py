@@ -10,19 +10,19 @@ from typing import Any
 
 MODE = sys.argv[1]
 SIZE = 100_000_000
-OUT = sys.stdout.buffer
+STDOUT = sys.stdout.buffer
 
 
 def send(message: object) -> None:
-    OUT.write(json.dumps(message).encode() + b"\n")
-    OUT.flush()
+    STDOUT.write(json.dumps(message).encode() + b"\n")
+    STDOUT.flush()
 
 
 def reply(request: dict[str, Any], result: object) -> None:
     send({"jsonrpc": "2.0", "id": request["id"], "result": result})
 
 
-def text(value: str) -> dict[str, Any]:
+def text_result(value: str) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": value}]}
 
 
@@ -31,7 +31,7 @@ def hang() -> None:
         time.sleep(10)
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
@@ -44,7 +44,7 @@ def initialize(request: dict[str, Any]) -> None:
     }
     match MODE:
         case "exit-at-initialize":
-            say("no licence")
+            log("no licence")
             sys.exit(4)
         case "silent-at-initialize":
             hang()
@@ -57,7 +57,7 @@ def initialize(request: dict[str, Any]) -> None:
             result["capabilities"] = {"tools": {}, "made-up": 7}
     reply(request, result)
     if MODE == "exit-after-initialize":
-        say("that was all")
+        log("that was all")
         sys.exit(0)
 
 
@@ -65,7 +65,7 @@ def list_tools(request: dict[str, Any]) -> None:
     tools: list[Any] = [{"name": "go", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}]
     match MODE:
         case "exit-at-list":
-            say("list? what list?")
+            log("list? what list?")
             sys.exit(5)
         case "silent-at-list":
             hang()
@@ -84,11 +84,11 @@ def list_tools(request: dict[str, Any]) -> None:
         case "half-character":
             tools += [{"name": "half", "description": "a \ud800 b \ud83d\ude00", "inputSchema": {"title": "\udc00"}}]
         case "not-a-number":
-            OUT.write(
+            STDOUT.write(
                 b'{"jsonrpc":"2.0","id":%d,"result":{"tools":[{"name":"go","inputSchema":{"type":"object",'
                 b'"properties":{"n":{"default":NaN,"minLength":-1,"multipleOf":0}}}}]}}\n' % request["id"]
             )
-            OUT.flush()
+            STDOUT.flush()
             return
         case "same-cursor":
             reply(request, {"tools": tools, "nextCursor": ""})
@@ -123,49 +123,49 @@ def call(request: dict[str, Any]) -> None:
     head = b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"' % request["id"]
     match MODE:
         case "exit-at-call":
-            say("out of cheese")
+            log("out of cheese")
             os._exit(7)
         case "silent-at-call":
             hang()
         case "huge":
-            OUT.write(head)
+            STDOUT.write(head)
             for _ in range(SIZE // 1_000_000):
-                OUT.write(b"x" * 1_000_000)
-            OUT.write(b'"}]}}\n')
-            OUT.flush()
+                STDOUT.write(b"x" * 1_000_000)
+            STDOUT.write(b'"}]}}\n')
+            STDOUT.flush()
             return
         case "huge-id-last":
-            OUT.write(b'{"result":{"content":[{"type":"text","text":"')
+            STDOUT.write(b'{"result":{"content":[{"type":"text","text":"')
             for _ in range(30):
-                OUT.write(b"x" * 1_000_000)
-            OUT.write(b'"}]},"jsonrpc":"2.0","id":%d}\n' % request["id"])
-            OUT.flush()
+                STDOUT.write(b"x" * 1_000_000)
+            STDOUT.write(b'"}]},"jsonrpc":"2.0","id":%d}\n' % request["id"])
+            STDOUT.flush()
             return
         case "bomb":
-            OUT.write(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[' % request["id"] + b"{}," * 5_000_000)
-            OUT.write(b"{}]}}\n")
-            OUT.flush()
+            STDOUT.write(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[' % request["id"] + b"{}," * 5_000_000)
+            STDOUT.write(b"{}]}}\n")
+            STDOUT.flush()
             return
         case "many-parts":
             reply(request, {"content": [{"type": "text", "text": "x"}] * 5000})
             return
         case "endless":
-            OUT.write(head)
+            STDOUT.write(head)
             while True:
-                OUT.write(b"x" * 1_000_000)
+                STDOUT.write(b"x" * 1_000_000)
         case "invalid-utf8":
-            OUT.write(head + b"caf\xe9 \xff\xfe" + b'"}]}}\n')
-            OUT.flush()
+            STDOUT.write(head + b"caf\xe9 \xff\xfe" + b'"}]}}\n')
+            STDOUT.flush()
             return
         case "text-id":
-            send({"jsonrpc": "2.0", "id": str(request["id"]), "result": text("fine")})
+            send({"jsonrpc": "2.0", "id": str(request["id"]), "result": text_result("fine")})
             return
         case "wrong-ids":
             for wrong in (None, 424242, "nobody", -1, {"a": 1}, request["id"] + 1000):
-                send({"jsonrpc": "2.0", "id": wrong, "result": text("not yours")})
+                send({"jsonrpc": "2.0", "id": wrong, "result": text_result("not yours")})
         case "batch":
             note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hello"}}
-            send([note, {"jsonrpc": "2.0", "id": request["id"], "result": text("fine")}])
+            send([note, {"jsonrpc": "2.0", "id": request["id"], "result": text_result("fine")}])
             return
         case "odd-content":
             content = [{"type": "hologram", "beam": 1}, "bare", 7, {"type": "text"}, {"type": "image", "data": "%"}]
@@ -186,12 +186,12 @@ def call(request: dict[str, Any]) -> None:
             for _ in range(30):
                 sys.stderr.write("x" * 1_000_000 + "\n" + "line\n" * 1000)
         case "deep":
-            OUT.write(
+            STDOUT.write(
                 b'{"jsonrpc":"2.0","id":%d,"result":' % request["id"] + b'{"a":' * 100_000 + b"1" + b"}" * 100_000
             )
-            OUT.write(b"}\n")
-            OUT.flush()
-    reply(request, text("fine"))
+            STDOUT.write(b"}\n")
+            STDOUT.flush()
+    reply(request, text_result("fine"))
 
 
 def flood(request: dict[str, Any]) -> None:
@@ -204,29 +204,29 @@ def flood(request: dict[str, Any]) -> None:
     }
     line = json.dumps({"jsonrpc": "2.0", **notes[MODE]}).encode() + b"\n"
     for _ in range(20_000):
-        OUT.write(line)
-    OUT.flush()
+        STDOUT.write(line)
+    STDOUT.flush()
 
 
-def begin() -> None:
+def misbehave_at_start() -> None:
     match MODE:
         case "exit-at-once":
-            say("no such disk")
+            log("no such disk")
             sys.exit(3)
         case "banner":
-            OUT.write(b"Welcome!\n" + b"=" * 500_000 + b"\n\x1b[31m{not json}\n\xff\xfe\xfa\nnull\n7\n[]\n{}\n")
-            OUT.flush()
+            STDOUT.write(b"Welcome!\n" + b"=" * 500_000 + b"\n\x1b[31m{not json}\n\xff\xfe\xfa\nnull\n7\n[]\n{}\n")
+            STDOUT.flush()
         case "stubborn":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             ignore = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 15)]; time.sleep(300)"
             for _ in range(2):
-                say(f"child {subprocess.Popen([sys.executable, '-c', ignore]).pid}")
-            say(f"leader {os.getpid()}")
+                log(f"child {subprocess.Popen([sys.executable, '-c', ignore]).pid}")
+            log(f"leader {os.getpid()}")
 
 
 def main() -> None:
-    begin()
+    misbehave_at_start()
     for line in sys.stdin:
         request = json.loads(line)
         match request.get("method") if "id" in request else None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 MODE = sys.argv[1]
 SESSIONS = itertools.count()
-USED: set[str | None] = set()
+USED_SESSIONS: set[str | None] = set()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -20,17 +20,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         method = request.get("method")
         if MODE == "moved" and self.path == "/mcp":
-            self.answer(307, b"", location="/elsewhere")
+            self.respond(307, b"", location="/elsewhere")
         elif MODE == "moved-away":
-            self.answer(307, b"", location="http://localhost:9/mcp")
+            self.respond(307, b"", location="http://localhost:9/mcp")
         elif method == "tools/call" and MODE in {"401", "500"}:
-            self.answer(int(MODE), b"")
-        elif method == "tools/call" and MODE == "forgetful" and self.headers["Mcp-Session-Id"] in USED:
-            self.answer(404, b"")
+            self.respond(int(MODE), b"")
+        elif method == "tools/call" and MODE == "forgetful" and self.headers["Mcp-Session-Id"] in USED_SESSIONS:
+            self.respond(404, b"")
         elif method == "tools/call" and MODE == "packed":
-            self.answer(200, gzip.compress(b"{}"), packed=True)
+            self.respond(200, gzip.compress(b"{}"), compressed=True)
         elif "id" not in request:
-            self.answer(202, b"")
+            self.respond(202, b"")
         elif method == "initialize" and MODE == "silent":
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
@@ -40,28 +40,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif method == "initialize":
             info = {"name": "old", "version": "1"}
             result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
-            self.result(request, result, session=f"s{next(SESSIONS)}")
+            self.respond_result(request, result, session=f"s{next(SESSIONS)}")
         elif method == "tools/list":
-            self.result(request, {"tools": [{"name": "go", "inputSchema": {"type": "object"}}]})
+            self.respond_result(request, {"tools": [{"name": "go", "inputSchema": {"type": "object"}}]})
         elif method == "tools/call":
-            USED.add(self.headers["Mcp-Session-Id"])
-            self.result(request, {"content": [{"type": "text", "text": "gone"}]})
+            USED_SESSIONS.add(self.headers["Mcp-Session-Id"])
+            self.respond_result(request, {"content": [{"type": "text", "text": "gone"}]})
         else:
             error = {"code": -32601, "message": "method not found"}
-            self.answer(200, json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode())
+            self.respond(200, json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode())
 
     def do_DELETE(self) -> None:
         if MODE in {"hang-at-goodbye", "silent"}:
             time.sleep(100)
-        self.answer(200, b"")
+        self.respond(200, b"")
 
     def do_GET(self) -> None:
-        self.answer(405, b"")
+        self.respond(405, b"")
 
-    def result(self, request: dict[str, object], result: dict[str, object], session: str = "") -> None:
-        self.answer(200, json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode(), session)
+    def respond_result(self, request: dict[str, object], result: dict[str, object], session: str = "") -> None:
+        self.respond(200, json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode(), session)
 
-    def answer(self, status: int, body: bytes, session: str = "", location: str = "", packed: bool = False) -> None:
+    def respond(
+        self, status: int, body: bytes, session: str = "", location: str = "", compressed: bool = False
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -69,7 +71,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Mcp-Session-Id", session)
         if location:
             self.send_header("Location", location)
-        if packed:
+        if compressed:
             self.send_header("Content-Encoding", "gzip")
         self.end_headers()
         self.wfile.write(body)

@@ -16,7 +16,7 @@ def echo(text: str) -> str:
     return f"far echo: {text}"
 
 
-def guarded(app: ASGIApp, token: bytes) -> ASGIApp:
+def require_token(app: ASGIApp, token: bytes) -> ASGIApp:
     async def check(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and dict(scope["headers"]).get(b"authorization") != b"Bearer " + token:
             await send({"type": "http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Bearer")]})
@@ -30,7 +30,7 @@ def guarded(app: ASGIApp, token: bytes) -> ASGIApp:
 def main() -> None:
     app: ASGIApp = server.streamable_http_app()
     if len(sys.argv) > 1:
-        app = guarded(app, sys.argv[1].encode())
+        app = require_token(app, sys.argv[1].encode())
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mcpchat.core.threads import Entry, Thread
+from mcpchat.core.threads import NewMessage, Thread
 from mcpchat.threads import sqlite
 from tests.test_thread_store import EVERYTHING, RECORD
 
@@ -14,11 +14,13 @@ def main() -> None:
     path = Path(tempfile.mkdtemp()) / "threads.db"
     store = sqlite.open_threads(path)
     thread = Thread(id="0123456789abcdef0123456789abcdef", title="Größe", agent="mail", model="m")
-    store.append(thread, 0, [Entry(message=message, record=RECORD) for message in EVERYTHING])
+    store.append(thread, 0, [NewMessage(message=message, metadata=RECORD) for message in EVERYTHING])
     store.close()
     database = sqlite3.connect(path)
-    ours = "sql IS NOT NULL AND name NOT LIKE 'words^_%' ESCAPE '^' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
-    lines = [f"{row[0]};" for row in database.execute(f"SELECT sql FROM sqlite_master WHERE {ours} ORDER BY rowid")]
+    own_tables = "sql IS NOT NULL AND name NOT LIKE 'words^_%' ESCAPE '^' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    lines = [
+        f"{row[0]};" for row in database.execute(f"SELECT sql FROM sqlite_master WHERE {own_tables} ORDER BY rowid")
+    ]
     for table in ("threads", "nodes", "blobs", "uses", "tools", "tool_uses"):
         for row in database.execute(f"SELECT * FROM {table}"):
             values = (database.execute("SELECT quote(?)", (value,)).fetchone()[0] for value in row)

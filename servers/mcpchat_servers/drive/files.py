@@ -9,28 +9,28 @@ from typing import Annotated, Any, Literal
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from mcpchat_servers.google.ids import parsed_id
-from mcpchat_servers.google.names import one_line
+from mcpchat_servers.google.display_names import to_one_line
+from mcpchat_servers.google.ids import parse_file_id
 
-APPS = "application/vnd.google-apps."
-FOLDER = f"{APPS}folder"
-SHORTCUT = f"{APPS}shortcut"
+GOOGLE_APPS = "application/vnd.google-apps."
+FOLDER = f"{GOOGLE_APPS}folder"
+SHORTCUT = f"{GOOGLE_APPS}shortcut"
 DOCUMENT, SPREADSHEET, PRESENTATION, DRAWING, SCRIPT = (
-    f"{APPS}{kind}" for kind in ("document", "spreadsheet", "presentation", "drawing", "script")
+    f"{GOOGLE_APPS}{kind}" for kind in ("document", "spreadsheet", "presentation", "drawing", "script")
 )
-Kind = Literal["folder", "document", "spreadsheet", "presentation", "pdf", "image", "video", "audio"]
+FileKind = Literal["folder", "document", "spreadsheet", "presentation", "pdf", "image", "video", "audio"]
 
-FIELDS = (
+FILE_FIELDS = (
     "id,name,mimeType,size,createdTime,modifiedTime,owners(displayName,emailAddress),parents,driveId,webViewLink,"
     "trashed,shortcutDetails(targetId)"
 )
-PERMISSION = "id,type,role,emailAddress,domain"
-MORE_FIELDS = (
-    f"{FIELDS},description,md5Checksum,version,starred,shared,lastModifyingUser(displayName,emailAddress),"
-    f"permissions({PERMISSION}),capabilities(canEdit,canShare,canDownload,canTrash)"
+PERMISSION_FIELDS = "id,type,role,emailAddress,domain"
+DETAIL_FIELDS = (
+    f"{FILE_FIELDS},description,md5Checksum,version,starred,shared,lastModifyingUser(displayName,emailAddress),"
+    f"permissions({PERMISSION_FIELDS}),capabilities(canEdit,canShare,canDownload,canTrash)"
 )
 
-_KINDS: Mapping[str, str] = {
+_KIND_QUERIES: Mapping[str, str] = {
     "folder": f"mimeType = '{FOLDER}'",
     "document": f"mimeType = '{DOCUMENT}'",
     "spreadsheet": f"mimeType = '{SPREADSHEET}'",
@@ -42,7 +42,7 @@ _KINDS: Mapping[str, str] = {
 }
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _ODF = "application/vnd.oasis.opendocument."
-EXPORTS: Mapping[str, Mapping[str, str]] = {
+EXPORT_FORMATS: Mapping[str, Mapping[str, str]] = {
     DOCUMENT: {
         "docx": f"{_OFFICE}wordprocessingml.document",
         "pdf": "application/pdf",
@@ -66,14 +66,14 @@ EXPORTS: Mapping[str, Mapping[str, str]] = {
         "txt": "text/plain",
         "odp": f"{_ODF}presentation",
     },
-    SCRIPT: {"json": f"{APPS}script+json"},
+    SCRIPT: {"json": f"{GOOGLE_APPS}script+json"},
     DRAWING: {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "jpg": "image/jpeg"},
 }
 ExportFormat = Literal[
     "docx", "pdf", "md", "txt", "html", "odt", "rtf", "epub", "xlsx", "csv", "tsv", "ods", "pptx", "odp", "png", "svg",
     "jpg", "json",
 ]  # fmt: skip
-CONVERTED: Mapping[str, str] = {
+CONVERSIONS: Mapping[str, str] = {
     "text/markdown": DOCUMENT,
     "text/plain": DOCUMENT,
     "text/html": DOCUMENT,
@@ -153,20 +153,20 @@ class FilePage(BaseModel):
     incomplete: Annotated[bool | None, Field(description="Google did not search everywhere: narrow it down.")] = None
 
 
-def file_lines(page: FilePage) -> str:
+def format_files(page: FilePage) -> str:
     """A page as a model reads it: a line a file, with what is needed to choose one. All else is structured content."""
     lines = []
     for file in page.files:
-        kind = file.media_type.removeprefix(APPS)
-        told = [
+        kind = file.media_type.removeprefix(GOOGLE_APPS)
+        facts = [
             f"id {file.id}",
             kind,
             f"{file.size:,} bytes" if file.size is not None else "",
             (file.modified or "")[:16],
         ]
         owner = file.owners[0].email if file.owners else None
-        told += [f"owner {owner}" if owner else "", "in the trash" if file.trashed else ""]
-        lines.append(f"{json.dumps(one_line(file.name), ensure_ascii=False)} ({', '.join(filter(None, told))})")
+        facts += [f"owner {owner}" if owner else "", "in the trash" if file.trashed else ""]
+        lines.append(f"{json.dumps(to_one_line(file.name), ensure_ascii=False)} ({', '.join(filter(None, facts))})")
     if page.incomplete:
         lines.append("[Google did not search everywhere: narrow it down]")
     if page.next_cursor:
@@ -174,25 +174,27 @@ def file_lines(page: FilePage) -> str:
     return "\n".join(lines) or "nothing found"
 
 
-def file_of(raw: Mapping[str, Any]) -> File:
-    return File(**_file(raw))
+def parse_file(raw: Mapping[str, Any]) -> File:
+    return File(**_file_fields(raw))
 
 
-def details_of(raw: Mapping[str, Any]) -> FileDetails:
+def parse_details(raw: Mapping[str, Any]) -> FileDetails:
     can = raw.get("capabilities") or {}
     return FileDetails(
-        **_file(raw),
+        **_file_fields(raw),
         description=raw.get("description"),
         starred=raw.get("starred") or None,
         shared=raw.get("shared"),
-        changed_by=_person(raw["lastModifyingUser"]) if "lastModifyingUser" in raw else None,
+        changed_by=_parse_person(raw["lastModifyingUser"]) if "lastModifyingUser" in raw else None,
         md5=raw.get("md5Checksum"),
-        can=[name.removeprefix("can").lower() for name, may in can.items() if may is True] if can else None,
-        permissions=[permission_of(one) for one in raw["permissions"]] if "permissions" in raw else None,
+        can=[name.removeprefix("can").lower() for name, allowed in can.items() if allowed is True] if can else None,
+        permissions=[parse_permission(permission) for permission in raw["permissions"]]
+        if "permissions" in raw
+        else None,
     )
 
 
-def permission_of(raw: Mapping[str, Any]) -> Permission:
+def parse_permission(raw: Mapping[str, Any]) -> Permission:
     return Permission(
         id=str(raw.get("id", "")),
         type=str(raw.get("type", "")),
@@ -202,7 +204,7 @@ def permission_of(raw: Mapping[str, Any]) -> Permission:
     )
 
 
-def _file(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _file_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     owners = raw.get("owners")
     return {
         "id": raw["id"],
@@ -210,10 +212,10 @@ def _file(raw: Mapping[str, Any]) -> dict[str, Any]:
         "media_type": raw.get("mimeType", ""),
         "uri": f"gdrive:///{raw['id']}",
         "link": raw.get("webViewLink"),
-        "size": size_of(raw),
+        "size": parse_size(raw),
         "created": raw.get("createdTime"),
         "modified": raw.get("modifiedTime"),
-        "owners": [_person(one) for one in owners] if owners else None,
+        "owners": [_parse_person(owner) for owner in owners] if owners else None,
         "parents": raw.get("parents"),
         "shared_drive": raw.get("driveId"),
         "shortcut_to": (raw.get("shortcutDetails") or {}).get("targetId"),
@@ -221,26 +223,26 @@ def _file(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def size_of(raw: Mapping[str, Any]) -> int | None:
+def parse_size(raw: Mapping[str, Any]) -> int | None:
     """How many bytes a file has. What Drive says of its own documents is none of any download's."""
-    return int(raw["size"]) if "size" in raw and not str(raw.get("mimeType", "")).startswith(APPS) else None
+    return int(raw["size"]) if "size" in raw and not str(raw.get("mimeType", "")).startswith(GOOGLE_APPS) else None
 
 
-def _person(raw: Mapping[str, Any]) -> Person:
+def _parse_person(raw: Mapping[str, Any]) -> Person:
     return Person(name=raw.get("displayName"), email=raw.get("emailAddress"))
 
 
-def quoted(text: str) -> str:
+def quote_value(text: str) -> str:
     """A text in Drive's query language."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
-def search_terms(
+def build_query(
     *,
     words: str | None,
     name: str | None,
-    kind: Kind | None,
+    kind: FileKind | None,
     folder: str | None,
     modified_after: str | None,
     trashed: bool,
@@ -249,33 +251,33 @@ def search_terms(
     """All that is asked for, in Drive's query language."""
     terms = [f"trashed = {'true' if trashed else 'false'}"]
     if words:
-        terms.append(f"fullText contains {quoted(words)}")
+        terms.append(f"fullText contains {quote_value(words)}")
     if name:
-        terms.append(f"name contains {quoted(name)}")
+        terms.append(f"name contains {quote_value(name)}")
     if kind:
-        terms.append(_KINDS[kind])
+        terms.append(_KIND_QUERIES[kind])
     if folder:
-        terms.append(f"{quoted(parsed_id(folder))} in parents")
+        terms.append(f"{quote_value(parse_file_id(folder))} in parents")
     if modified_after:
-        terms.append(f"modifiedTime > '{_moment(modified_after)}'")
+        terms.append(f"modifiedTime > '{_parse_time(modified_after)}'")
     if query:
-        if not _balanced(query):
+        if not _is_balanced(query):
             raise ToolError("query: its quotes or parentheses do not match")
         terms.append(f"({query})")
     return " and ".join(terms)
 
 
-def _balanced(query: str) -> bool:
+def _is_balanced(query: str) -> bool:
     """Whether a query stays within parentheses that are put around it."""
     depth = 0
-    for piece in re.findall(r"'(?:[^'\\]|\\.)*'|[()']", query, re.DOTALL):
-        depth += {"(": 1, ")": -1}.get(piece, 0)
-        if depth < 0 or piece == "'":
+    for symbol in re.findall(r"'(?:[^'\\]|\\.)*'|[()']", query, re.DOTALL):
+        depth += {"(": 1, ")": -1}.get(symbol, 0)
+        if depth < 0 or symbol == "'":
             return False
     return depth == 0
 
 
-def _moment(text: str) -> str:
+def _parse_time(text: str) -> str:
     """A date or time in the form that Drive reads. Raises ToolError."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):

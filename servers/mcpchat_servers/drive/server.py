@@ -11,15 +11,22 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, Resource, ResourceTemplate
 from pydantic import AnyUrl
 
-from mcpchat_servers.drive.files import DRAWING, FIELDS, FOLDER, size_of
-from mcpchat_servers.drive.requests import FILES, MOST_READ, READ_AS, bytes_of, metadata, text_of
+from mcpchat_servers.drive.api_calls import (
+    FILES_PATH,
+    MAX_READ_BYTES,
+    TEXT_EXPORTS,
+    fetch_metadata,
+    read_bytes,
+    read_text,
+)
+from mcpchat_servers.drive.files import DRAWING, FILE_FIELDS, FOLDER, parse_size
 from mcpchat_servers.google.server import GoogleServer, Session
-from mcpchat_servers.google.texts import is_textual
+from mcpchat_servers.google.text_extraction import is_text
 
-_SCOPE = "https://www.googleapis.com/auth/"
-RECENT = 50  # files that are listed as resources
-_LISTING_SECONDS = 8.0
-_URI = "gdrive:///"
+_SCOPE_PREFIX = "https://www.googleapis.com/auth/"
+MAX_RECENT_FILES = 50  # files that are listed as resources
+_LIST_TIMEOUT = 8.0
+_URI_PREFIX = "gdrive:///"
 
 
 class DriveServer(GoogleServer):
@@ -27,35 +34,35 @@ class DriveServer(GoogleServer):
 
     async def list_resources(self) -> list[Resource]:
         """The files that were viewed last. Raises MCPError where Drive does not answer, or not soon."""
-        assert self.running is not None
+        assert self.current_session is not None
         params = {
             "q": f"trashed = false and mimeType != '{FOLDER}'",
             "orderBy": "viewedByMeTime desc",
-            "pageSize": RECENT,
+            "pageSize": MAX_RECENT_FILES,
             "fields": "files(id,name,mimeType,size)",
             "supportsAllDrives": True,
             "includeItemsFromAllDrives": True,
         }
         try:
-            async with asyncio.timeout(_LISTING_SECONDS):
-                found = await self.running.api.get(FILES, params, what="recent files")
+            async with asyncio.timeout(_LIST_TIMEOUT):
+                response = await self.current_session.api.get(FILES_PATH, params, what="recent files")
         except (ToolError, TimeoutError) as error:
             raise MCPError(INTERNAL_ERROR, str(error) or "Drive did not list the recent files in time") from error
         return [
             Resource(
-                uri=f"{_URI}{raw['id']}",
+                uri=f"{_URI_PREFIX}{raw['id']}",
                 name=raw.get("name") or raw["id"],
                 title=raw.get("name"),
-                mime_type=READ_AS.get(raw.get("mimeType", ""), (raw.get("mimeType"), ""))[0],
-                size=size_of(raw),
+                mime_type=TEXT_EXPORTS.get(raw.get("mimeType", ""), (raw.get("mimeType"), ""))[0],
+                size=parse_size(raw),
             )
-            for raw in found.get("files") or ()
+            for raw in response.get("files") or ()
         ]
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         return [
             ResourceTemplate(
-                uri_template=f"{_URI}{{file_id}}",
+                uri_template=f"{_URI_PREFIX}{{file_id}}",
                 name="file",
                 title="A file of Drive",
                 description="By its id: Docs as Markdown, Sheets as CSV, Slides as text, other files as they are.",
@@ -66,17 +73,19 @@ class DriveServer(GoogleServer):
         self, uri: AnyUrl | str, context: Context[Session, Any] | None = None
     ) -> Iterable[ReadResourceContents]:
         """A file's whole content. Raises ResourceError."""
-        assert self.running is not None
+        assert self.current_session is not None
         address = str(uri)
-        if not address.startswith(_URI):
-            raise ResourceError(f"{address}: expected {_URI}ID")
+        if not address.startswith(_URI_PREFIX):
+            raise ResourceError(f"{address}: expected {_URI_PREFIX}ID")
         try:
-            raw = await metadata(self.running, address.removeprefix(_URI), FIELDS + ",version")
+            raw = await fetch_metadata(
+                self.current_session, address.removeprefix(_URI_PREFIX), FILE_FIELDS + ",version"
+            )
             kind = raw["mimeType"]
-            if kind in READ_AS or is_textual(kind):
-                text, _ = await text_of(self.running, raw)
-                return [ReadResourceContents(text, READ_AS.get(kind, (kind, ""))[0])]
-            data = await bytes_of(self.running, raw, MOST_READ)
+            if kind in TEXT_EXPORTS or is_text(kind):
+                text, _ = await read_text(self.current_session, raw)
+                return [ReadResourceContents(text, TEXT_EXPORTS.get(kind, (kind, ""))[0])]
+            data = await read_bytes(self.current_session, raw, MAX_READ_BYTES)
             return [ReadResourceContents(data, "image/png" if kind == DRAWING else kind)]
         except ToolError as error:
             raise ResourceError(str(error)) from error
@@ -90,8 +99,8 @@ server = DriveServer(
         "to you. Folders are files too. For the cells of a spreadsheet prefer a Sheets server where there is one. "
         "Nothing is ever deleted for good: trash_file can be undone by restore_file."
     ),
-    base="https://www.googleapis.com",
-    scopes=[f"{_SCOPE}drive"],
-    reading_scopes=[f"{_SCOPE}drive.readonly"],
-    takes_folders=True,
+    base_url="https://www.googleapis.com",
+    scopes=[f"{_SCOPE_PREFIX}drive"],
+    read_only_scopes=[f"{_SCOPE_PREFIX}drive.readonly"],
+    accepts_folders=True,
 )

@@ -19,11 +19,11 @@ FileId = Annotated[
 ]
 
 
-def parsed_id(text: str) -> str:
+def parse_file_id(text: str) -> str:
     """The id in an id or a link. Raises ToolError."""
-    given = text.strip().removeprefix("gdrive:///")
-    if found := _LINK.match(given):
-        return found[1]
-    if not _ID.fullmatch(given):
-        raise ToolError(f"{given[:80]!r} is no id of a file: search for the file, or give its link")
-    return given
+    value = text.strip().removeprefix("gdrive:///")
+    if match := _LINK.match(value):
+        return match[1]
+    if not _ID.fullmatch(value):
+        raise ToolError(f"{value[:80]!r} is no id of a file: search for the file, or give its link")
+    return value

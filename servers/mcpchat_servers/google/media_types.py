@@ -2,11 +2,11 @@
 
 import mimetypes
 
-UNKNOWN = "application/octet-stream"
+UNKNOWN_TYPE = "application/octet-stream"
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _ODF = "application/vnd.oasis.opendocument."
 # Python's own table lacks these, and what a system adds to it differs.
-_KINDS = {
+_MEDIA_TYPES = {
     "md": "text/markdown",
     "markdown": "text/markdown",
     "rtf": "application/rtf",
@@ -24,15 +24,15 @@ _KINDS = {
     "tsv": "text/tab-separated-values",
     "webp": "image/webp",
 }
-_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+_ENCODINGS = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
-def media_type(name: str) -> str:
+def guess_media_type(name: str) -> str:
     """The media type that a file's ending says, or the one that says nothing."""
-    ending = name.rpartition(".")[2].lower()
-    if ending in _KINDS:
-        return _KINDS[ending]
-    guessed, packed = mimetypes.guess_type(name)
-    if packed:
-        return _PACKED.get(packed, UNKNOWN)
-    return guessed or UNKNOWN
+    extension = name.rpartition(".")[2].lower()
+    if extension in _MEDIA_TYPES:
+        return _MEDIA_TYPES[extension]
+    guessed, encoding = mimetypes.guess_type(name)
+    if encoding:
+        return _ENCODINGS.get(encoding, UNKNOWN_TYPE)
+    return guessed or UNKNOWN_TYPE

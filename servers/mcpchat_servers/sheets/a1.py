@@ -10,7 +10,7 @@ _CELLS = re.compile(
     r"\$?(?P<left>[A-Za-z]{1,3})?\$?(?P<top>[1-9][0-9]{0,7})?"
     r"(?P<rest>:\$?(?P<right>[A-Za-z]{1,3})?\$?(?P<bottom>[1-9][0-9]{0,7})?)?"
 )
-_QUOTED = re.compile(r"'((?:[^']|'')+)'(?:!(.*))?", re.DOTALL)
+_QUOTED_SHEET = re.compile(r"'((?:[^']|'')+)'(?:!(.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Window:
+class CellRange:
     """Cells of one sheet; rows and columns count from 1, and the last ones are within."""
 
     sheet: str
@@ -40,17 +40,17 @@ class Window:
     def width(self) -> int:
         return self.right - self.left + 1
 
-    def rows(self, top: int, bottom: int) -> "Window":
+    def with_rows(self, top: int, bottom: int) -> "CellRange":
         """The same columns, other rows."""
-        return Window(self.sheet, top, self.left, bottom, self.right)
+        return CellRange(self.sheet, top, self.left, bottom, self.right)
 
     def __str__(self) -> str:
-        first, last = f"{letters(self.left)}{self.top}", f"{letters(self.right)}{self.bottom}"
+        first, last = f"{format_column(self.left)}{self.top}", f"{format_column(self.right)}{self.bottom}"
         quoted = self.sheet.replace("'", "''")
         return f"'{quoted}'!{first}" if first == last else f"'{quoted}'!{first}:{last}"
 
 
-def letters(column: int) -> str:
+def format_column(column: int) -> str:
     """A column's letters: 1 is A, 27 is AA."""
     name = ""
     while column:
@@ -59,7 +59,7 @@ def letters(column: int) -> str:
     return name
 
 
-def number(column: str) -> int:
+def parse_column(column: str) -> int:
     """A column's number: A is 1, AA is 27."""
     value = 0
     for letter in column.upper():
@@ -67,7 +67,7 @@ def number(column: str) -> int:
     return value
 
 
-def window(text: str, sheets: Sequence[Sheet], names: Mapping[str, Window]) -> Window:
+def parse_range(text: str, sheets: Sequence[Sheet], named_ranges: Mapping[str, CellRange]) -> CellRange:
     """What a range stands for in a spreadsheet: cells, a sheet's name, or a named range (``names``).
 
     Without a sheet the first is meant; open ends end where the sheet does. Raises ToolError.
@@ -75,69 +75,70 @@ def window(text: str, sheets: Sequence[Sheet], names: Mapping[str, Window]) -> W
     if not sheets:
         raise ToolError("the spreadsheet has no sheet with cells")
     text = text.strip()
-    titled = _sheet(text, sheets)
-    named = next((found for name, found in names.items() if name.lower() == text.lower()), None)
-    if titled is not None and (named is not None or _is_cells(text)):
-        quoted = titled.title.replace("'", "''")
+    titled_sheet = _find_sheet(text, sheets)
+    named_range = next((cell_range for name, cell_range in named_ranges.items() if name.lower() == text.lower()), None)
+    if titled_sheet is not None and (named_range is not None or _is_cells(text)):
+        quoted = titled_sheet.title.replace("'", "''")
         first = sheets[0].title.replace("'", "''")
-        other = f"{named}" if named is not None else f"'{first}'!{text}"
-        raise ToolError(f"{text!r} is a sheet's name and something else too: write '{quoted}', or {other}")
-    if named is not None:
-        return named
-    title, cells = (titled.title, "") if titled is not None else _split(text)
-    if titled is None and title is not None and text.endswith("!"):
+        alternative = f"{named_range}" if named_range is not None else f"'{first}'!{text}"
+        raise ToolError(f"{text!r} is a sheet's name and something else too: write '{quoted}', or {alternative}")
+    if named_range is not None:
+        return named_range
+    title, cells = (titled_sheet.title, "") if titled_sheet is not None else _split_sheet(text)
+    if titled_sheet is None and title is not None and text.endswith("!"):
         raise ToolError(f"{text[:100]!r}: expected cells behind the mark, or the sheet's name without it")
     if title is None and not _is_cells(cells):
         raise ToolError(
             f"{text[:100]!r} is neither cells, such as A1:C10 or 'My sheet'!A:C, nor a sheet or a named range; there "
-            f"are the sheets {', '.join(one.title for one in sheets[:30])}"
-            + (f" and the ranges {', '.join([*names][:30])}" if names else "")
+            f"are the sheets {', '.join(candidate.title for candidate in sheets[:30])}"
+            + (f" and the ranges {', '.join([*named_ranges][:30])}" if named_ranges else "")
         )
-    sheet = sheets[0] if title is None else _sheet(title, sheets)
+    sheet = sheets[0] if title is None else _find_sheet(title, sheets)
     if sheet is None:
-        known = ", ".join(one.title for one in sheets[:30])
-        raise ToolError(f"no sheet is named {title!r}; the spreadsheet has: {known}")
+        available = ", ".join(candidate.title for candidate in sheets[:30])
+        raise ToolError(f"no sheet is named {title!r}; the spreadsheet has: {available}")
     if not cells:
-        return Window(sheet.title, 1, 1, max(sheet.rows, 1), max(sheet.columns, 1))
-    return _cells(text, cells, sheet)
+        return CellRange(sheet.title, 1, 1, max(sheet.rows, 1), max(sheet.columns, 1))
+    return _parse_cells(text, cells, sheet)
 
 
-def _split(text: str) -> tuple[str | None, str]:
+def _split_sheet(text: str) -> tuple[str | None, str]:
     """The sheet, where one is named, and the cells."""
-    if quoted := _QUOTED.fullmatch(text):
+    if quoted := _QUOTED_SHEET.fullmatch(text):
         return quoted[1].replace("''", "'"), quoted[2] or ""
-    title, mark, cells = text.rpartition("!")
-    return (title, cells) if mark else (None, text)
+    title, separator, cells = text.rpartition("!")
+    return (title, cells) if separator else (None, text)
 
 
 def _is_cells(text: str) -> bool:
-    found = _CELLS.fullmatch(text)
-    return found is not None and bool((found["top"] and found["left"]) or found["rest"])
+    match = _CELLS.fullmatch(text)
+    return match is not None and bool((match["top"] and match["left"]) or match["rest"])
 
 
-def _sheet(title: str, sheets: Sequence[Sheet]) -> Sheet | None:
-    return next((one for one in sheets if one.title.lower() == title.lower()), None)
+def _find_sheet(title: str, sheets: Sequence[Sheet]) -> Sheet | None:
+    return next((sheet for sheet in sheets if sheet.title.lower() == title.lower()), None)
 
 
-def _cells(text: str, cells: str, sheet: Sheet) -> Window:
-    found = _CELLS.fullmatch(cells)
-    if not _is_cells(cells) or found is None:
+def _parse_cells(text: str, cells: str, sheet: Sheet) -> CellRange:
+    match = _CELLS.fullmatch(cells)
+    if not _is_cells(cells) or match is None:
         raise ToolError(f"{text[:100]!r} is no range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1")
-    left, top = found["left"], found["top"]
-    right, bottom = (found["right"], found["bottom"]) if found["rest"] else (left, top)
+    left, top = match["left"], match["top"]
+    right, bottom = (match["right"], match["bottom"]) if match["rest"] else (left, top)
     if not (right or bottom) or (bool(right) != bool(left) and not bottom):
         raise ToolError(f"{text[:100]!r} is no range: what stands behind the colon is missing something")
-    if left and not right and number(left) > sheet.columns:
+    if left and not right and parse_column(left) > sheet.columns:
         raise ToolError(
-            f"{text[:100]!r} lies outside the sheet {sheet.title!r}, which has columns A to {letters(sheet.columns)}"
+            f"{text[:100]!r} lies outside the sheet {sheet.title!r}, which has columns A to "
+            f"{format_column(sheet.columns)}"
         )
-    columns = sorted((number(left) if left else 1, number(right) if right else sheet.columns))
+    columns = sorted((parse_column(left) if left else 1, parse_column(right) if right else sheet.columns))
     rows = sorted((int(top) if top else 1, int(bottom) if bottom else sheet.rows))
     if top and not bottom and int(top) > sheet.rows:
         rows = [int(top), int(top)]
     if columns[0] > sheet.columns or rows[0] > sheet.rows:
         raise ToolError(
             f"{text[:100]!r} lies outside the sheet {sheet.title!r}, which has {sheet.rows} rows and columns A to "
-            f"{letters(sheet.columns)}"
+            f"{format_column(sheet.columns)}"
         )
-    return Window(sheet.title, rows[0], columns[0], min(rows[1], sheet.rows), min(columns[1], sheet.columns))
+    return CellRange(sheet.title, rows[0], columns[0], min(rows[1], sheet.rows), min(columns[1], sheet.columns))

@@ -6,10 +6,10 @@ from pathlib import Path
 from mcpchat.core.messages import File, Image, Part, Text
 from mcpchat.errors import UsageError
 from mcpchat.util import stdin
-from mcpchat.util.sanitize import visible
+from mcpchat.util.sanitize import strip_invisible
 
-MOST_TEXT = 2_000_000  # bytes of a text
-MOST_BINARY = 20_000_000  # bytes of an image or a PDF
+MAX_TEXT_BYTES = 2_000_000  # bytes of a text
+MAX_BINARY_BYTES = 20_000_000  # bytes of an image or a PDF
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -19,21 +19,22 @@ _MAGIC = (
 )
 
 
-def read(name: str) -> tuple[Part, ...]:
+def read_attachment(name: str) -> tuple[Part, ...]:
     """The file of this name, or what is piped in for "-", as parts of a message.
 
     Its kind is told by its first bytes, never by its name. Raises UsageError for what cannot be read or given to a
     model: what, and what could be.
     """
-    shown, data = ("standard input", _piped()) if name == "-" else (Path(name).name, _content(name))
-    kind = media_type(data)
-    if kind == "application/pdf":
-        return Text(text=f"\n\n[{shown}]\n"), File(media_type=kind, data=data, name=shown)
-    if kind:
-        return Text(text=f"\n\n[{shown}]\n"), Image(media_type=kind, data=data)
-    if len(data) > MOST_TEXT:
+    label, data = ("standard input", _read_stdin()) if name == "-" else (Path(name).name, _read_file(name))
+    media_type = detect_media_type(data)
+    if media_type == "application/pdf":
+        return Text(text=f"\n\n[{label}]\n"), File(media_type=media_type, data=data, name=label)
+    if media_type:
+        return Text(text=f"\n\n[{label}]\n"), Image(media_type=media_type, data=data)
+    if len(data) > MAX_TEXT_BYTES:
         raise UsageError(
-            f"cannot attach {name}: it is a text of more than {MOST_TEXT:,} bytes", hint="attach the part that matters"
+            f"cannot attach {name}: it is a text of more than {MAX_TEXT_BYTES:,} bytes",
+            hint="attach the part that matters",
         )
     try:
         text = data.decode("utf-8-sig")
@@ -44,42 +45,42 @@ def read(name: str) -> tuple[Part, ...]:
             f"cannot attach {name}: it is neither text (UTF-8) nor an image or PDF",
             hint="PNG, JPEG, GIF, WebP, PDF and text can be",
         )
-    return (Text(text=f"\n\n[{shown}]\n{visible(text)}"),)
+    return (Text(text=f"\n\n[{label}]\n{strip_invisible(text)}"),)
 
 
 def read_attachments(names: Sequence[str]) -> tuple[Part, ...]:
     """The files, as parts of a message. Raises UsageError."""
-    return tuple(part for name in names for part in read(name))
+    return tuple(part for name in names for part in read_attachment(name))
 
 
-def media_type(data: bytes) -> str:
+def detect_media_type(data: bytes) -> str:
     """The type of an image or PDF, empty for anything else."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
-    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), "")
+    return next((media_type for magic, media_type in _MAGIC if data.startswith(magic)), "")
 
 
-def _content(name: str) -> bytes:
+def _read_file(name: str) -> bytes:
     if not name:
         raise UsageError("cannot attach a file without a name", hint="--attach FILE")
     try:
         path = Path(name).expanduser()
-        if path.is_file() and path.stat().st_size > MOST_BINARY:
+        if path.is_file() and path.stat().st_size > MAX_BINARY_BYTES:
             raise _too_large(name)
         with path.open("rb") as file:
-            data = file.read(MOST_BINARY + 1)
+            data = file.read(MAX_BINARY_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"cannot attach {name}: {reason}") from error
-    return _bounded(name, data)
+    return _check_size(name, data)
 
 
-def _piped() -> bytes:
-    return _bounded("-", stdin.read_bytes("cannot attach -", MOST_BINARY))
+def _read_stdin() -> bytes:
+    return _check_size("-", stdin.read_bytes("cannot attach -", MAX_BINARY_BYTES))
 
 
-def _bounded(name: str, data: bytes) -> bytes:
-    if len(data) > MOST_BINARY:
+def _check_size(name: str, data: bytes) -> bytes:
+    if len(data) > MAX_BINARY_BYTES:
         raise _too_large(name)
     if not data:
         raise UsageError(f"cannot attach {name}: it is empty")
@@ -88,5 +89,5 @@ def _bounded(name: str, data: bytes) -> bytes:
 
 def _too_large(name: str) -> UsageError:
     return UsageError(
-        f"cannot attach {name}: it holds more than {MOST_BINARY:,} bytes", hint="attach the part that matters"
+        f"cannot attach {name}: it holds more than {MAX_BINARY_BYTES:,} bytes", hint="attach the part that matters"
     )

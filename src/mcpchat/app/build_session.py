@@ -3,57 +3,57 @@
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.config.schema import Config
 from mcpchat.core.events import Emit
-from mcpchat.core.protocols import ModelChoice, ThreadStore, Toolbox
-from mcpchat.core.usage import Spending
-from mcpchat.engine.session import Role, Session
+from mcpchat.core.protocols import SelectedModel, ThreadStore, Toolbox
+from mcpchat.core.usage import UsageTotals
+from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.engine.structured_output import AnswerSchema
-from mcpchat.engine.tool_results import BoundedToolbox
+from mcpchat.engine.tool_results import TruncatingToolbox
 from mcpchat.engine.transcript import Transcript
-from mcpchat.engine.turn import Limits
-from mcpchat.threads.result_store import Results
+from mcpchat.engine.turn import TurnLimits
+from mcpchat.threads.result_store import ToolResultStore
 from mcpchat.util import json_schema
 
-MAX_STEPS, MAX_STEPS_IN_CHAT = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
+MAX_STEPS, MAX_CHAT_STEPS = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
 
 
 def build_session(
     context: RunContext,
     *,
-    model: ModelChoice,
+    model: SelectedModel,
     toolbox: Toolbox,
-    agent: Role,
+    agent: ActiveAgent,
     emit: Emit,
-    limits: Limits,
+    limits: TurnLimits,
     schema: dict[str, object] | None = None,
     title: str = "",
     store: ThreadStore | None = None,
     save: bool = False,
-    run_total: Spending | None = None,
+    run_usage: UsageTotals | None = None,
 ) -> Session:
     """Build a session over the toolbox.
 
     ``store`` has the results of earlier turns; with ``save`` the conversation is kept there, as a thread with this
     ``title``. ``run_total`` is a budget that the session shares with others.
     """
-    results = Results(store, thread=lambda: transcript.thread)
+    results = ToolResultStore(store, current_thread=lambda: transcript.thread)
     transcript = Transcript(
-        emit, store if save else None, clean=context.secrets.redact_value, fresh=results.fresh, title=title
+        emit, store if save else None, redact=context.secrets.redact_value, pending_results=results.pending, title=title
     )
     return Session(
         model=model,
-        toolbox=BoundedToolbox(toolbox, limit=context.config.limits.max_result, store=results),
-        role=agent,
+        toolbox=TruncatingToolbox(toolbox, limit=context.config.limits.max_result, store=results),
+        agent=agent,
         emit=emit,
         transcript=transcript,
         limits=limits,
-        schema=AnswerSchema(schema, json_schema.problem) if schema is not None else None,
-        run_total=run_total,
+        schema=AnswerSchema(schema, json_schema.find_error) if schema is not None else None,
+        run_usage=run_usage,
     )
 
 
-def turn_limits(config: Config, options: RunOptions, max_steps: int = MAX_STEPS) -> Limits:
+def turn_limits(config: Config, options: RunOptions, max_steps: int = MAX_STEPS) -> TurnLimits:
     """The limits of a turn: those of the run, then of the config, then the defaults."""
-    return Limits(
+    return TurnLimits(
         max_steps=options.max_steps or config.limits.max_steps or max_steps,
         max_calls=config.limits.max_calls,
         max_tokens=options.max_tokens or config.limits.max_tokens,

@@ -5,29 +5,29 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from mcpchat.app import template_files
-from mcpchat.app.agents import instructions, known_values, with_options
-from mcpchat.app.build_session import MAX_STEPS, MAX_STEPS_IN_CHAT, build_session, turn_limits
-from mcpchat.app.mcp import make_host, make_logins, offered_to, open_hub
-from mcpchat.auth.service import Logins
+from mcpchat.app.agents import apply_agent_options, render_instructions, template_variables
+from mcpchat.app.build_session import MAX_CHAT_STEPS, MAX_STEPS, build_session, turn_limits
+from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter
+from mcpchat.auth.service import AuthService
 from mcpchat.config.run import RunContext, RunOptions, get_agent, resolve_agent_name
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit, Notice
-from mcpchat.core.protocols import Asker, SignInScreen, ThreadStore, Toolbox
-from mcpchat.core.threads import Node, Thread, Wanted
-from mcpchat.engine.event_redaction import Discreet
-from mcpchat.engine.session import Role, Session
+from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
+from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage
+from mcpchat.engine.event_redaction import RedactingEmitter
+from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.errors import McpChatError, StoreError, UsageError
 from mcpchat.mcp.hub import McpHub
-from mcpchat.models.selection import Models
-from mcpchat.permissions.factory import make_gate, pinned
+from mcpchat.models.selection import ModelSelector
+from mcpchat.permissions.factory import build_approval_gate, pinned_toolbox
 from mcpchat.threads import resume
-from mcpchat.threads.resume import Begun
+from mcpchat.threads.resume import ResumePoint
 
-_RECENT = 2000  # threads that are offered to choose from
+_MAX_RECENT_THREADS = 2000  # threads that are offered to choose from
 
 
 @dataclass(kw_only=True)
-class Chat:
+class ChatRuntime:
     """A session and what belongs to it. ``resumed``: it goes on with a thread that was kept."""
 
     session: Session
@@ -35,40 +35,40 @@ class Chat:
     toolbox: Toolbox
     context: RunContext
     options: RunOptions
-    models: Models
-    logins: Logins
-    asker: Asker
+    models: ModelSelector
+    auth: AuthService
+    asker: UserDialog
     emit: Emit
     store: ThreadStore | None
     agent: AgentConfig
-    resumed: bool = False
-    named: tuple[str | None, str | None] = (None, None)  # the agent and the model that the run names
+    is_resumed: bool = False
+    explicit_choice: tuple[str | None, str | None] = (None, None)  # the agent and the model that the run names
 
     @property
-    def tables(self) -> Sequence[str]:
+    def configured_models(self) -> Sequence[str]:
         """The models that the config names."""
         return tuple(self.context.config.model.entries)
 
-    async def switch(self, name: str) -> None:
+    async def switch_model(self, name: str) -> None:
         """Go on with another model. Raises NoModel, ConfigError."""
-        self.session.switch(with_options(await self.models.choose(name), self.agent))
+        self.session.switch_model(apply_agent_options(await self.models.select(name), self.agent))
 
     async def login(self, name: str) -> None:
         """Have the person sign in, and the servers that wait for it start anew. Raises what can go wrong."""
-        await self.logins.login(name)
-        name = self.logins.resolve(name)
-        here = {status.name for status in self.hub.status()}  # an agent may leave some out
-        for server in self.logins.servers_of(name):
-            if server in here:
+        await self.auth.login(name)
+        name = self.auth.resolve_name(name)
+        active_servers = {status.name for status in self.hub.status()}  # an agent may leave some out
+        for server in self.auth.servers_using(name):
+            if server in active_servers:
                 await self.hub.restart(server)
 
     def login_names(self) -> Sequence[str]:
         """What can be signed in to."""
-        return self.logins.names()
+        return self.auth.list_names()
 
-    async def offered(self) -> Sequence[str]:
+    async def list_models(self) -> Sequence[str]:
         """What the server in use lists as its models. Raises ModelError, NoModel, ConfigError."""
-        return await self.models.offered()
+        return await self.models.list_server_models()
 
     # Agents.
 
@@ -79,240 +79,254 @@ class Chat:
 
     async def switch_agent(self, name: str | None) -> None:
         """Go on with another agent: its model, its servers, its rules. Raises UsageError, ConfigError, NoModel."""
-        self.named = name, self.named[1]
-        await self._talk_to(name)
+        self.explicit_choice = name, self.explicit_choice[1]
+        await self._apply_agent(name)
 
-    async def _talk_to(self, name: str | None) -> None:
+    async def _apply_agent(self, name: str | None) -> None:
         agent = get_agent(self.context.config, name)
-        role = make_role(self.context, replace(self.options, agent=name), self.asker, self.toolbox, self.emit)
-        usual = self.session.model.chosen
-        if agent.model is None and self.agent.model is not None and usual == self.agent.model:
-            usual = ""  # that was the other agent's
-        model = with_options(await self.models.choose(agent.model or usual or self.options.model), agent)
-        await self.hub.choose(agent.servers, offered_to(agent))
+        active_agent = build_agent(self.context, replace(self.options, agent=name), self.asker, self.toolbox, self.emit)
+        selector = self.session.model.selector
+        if agent.model is None and self.agent.model is not None and selector == self.agent.model:
+            selector = ""  # that was the other agent's
+        model = apply_agent_options(await self.models.select(agent.model or selector or self.options.model), agent)
+        await self.hub.select_servers(agent.servers, tool_filter(agent))
         self.agent = agent
-        self.session.switch_agent(role, model)
+        self.session.switch_agent(active_agent, model)
 
     # Threads.
 
-    def recent(self) -> Sequence[Thread]:
+    def recent_threads(self) -> Sequence[Thread]:
         """The threads to choose from, the latest first. Raises StoreError, UsageError where nothing is kept."""
-        return self._kept().recent(Wanted(), _RECENT)
+        return self._require_store().recent(ThreadFilter(), _MAX_RECENT_THREADS)
 
-    async def resume(self, name: str) -> None:
+    async def resume_thread(self, name: str) -> None:
         """Go on with a thread, by its id or title, with the agent and the model that it had. Raises UsageError."""
-        store = self._kept()
-        self.session.transcript.keep()
-        await self._go_on(resume.opened(store, *resume.found(store, name)))
+        store = self._require_store()
+        self.session.transcript.flush()
+        await self._continue_thread(resume.load_thread(store, *resume.find_thread(store, name)))
 
-    async def _go_on(self, begun: Begun) -> None:
+    async def _continue_thread(self, resume_point: ResumePoint) -> None:
         """With its own agent and model, unless the run names others; where they are no more, with the usual ones."""
-        self.session.resume(begun.thread, begun.nodes, begun.head)
-        agent, model = self.named
-        wanted = begun.agent if agent is None else agent
+        self.session.resume(resume_point.thread, resume_point.nodes, resume_point.head)
+        agent, model = self.explicit_choice
+        target_agent = resume_point.agent if agent is None else agent
         try:
-            if wanted is not None and wanted != self.session.role.name:
-                await self._talk_to(wanted or None)
+            if target_agent is not None and target_agent != self.session.agent.name:
+                await self._apply_agent(target_agent or None)
             if (
                 model is None
-                and begun.model not in {"", self.session.model.chosen}
+                and resume_point.model not in {"", self.session.model.selector}
                 and not (agent and self.agent.model)
             ):
-                await self.switch(begun.model)
+                await self.switch_model(resume_point.model)
         except McpChatError as error:
-            if self.session.role.name != resolve_agent_name(self.context.config, agent):
-                await self._talk_to(agent)
-            self._note(f"{error.message}; it goes on with {self._whom()}")
+            if self.session.agent.name != resolve_agent_name(self.context.config, agent):
+                await self._apply_agent(agent)
+            self._warn(f"{error.message}; it goes on with {self._describe_agent()}")
 
-    def _whom(self) -> str:
-        role = self.session.role.name
-        return f"the agent {role}, on {self.session.model.name}" if role else self.session.model.name
+    def _describe_agent(self) -> str:
+        agent = self.session.agent.name
+        return f"the agent {agent}, on {self.session.model.name}" if agent else self.session.model.name
 
-    def nodes(self) -> Sequence[Node]:
+    def thread_messages(self) -> Sequence[ThreadMessage]:
         """All messages of the thread, of whatever branch. Raises UsageError, StoreError."""
-        return self._kept().nodes(self.session.transcript.thread)
+        return self._require_store().nodes(self.session.transcript.thread)
 
-    def go_to(self, number: int) -> None:
+    def checkout(self, number: int) -> None:
         """Go on after this message of the thread, whatever branch it is on. Raises UsageError, StoreError."""
         transcript = self.session.transcript
-        transcript.keep()
-        begun = resume.opened(self._kept(), transcript.thread, number)
-        self.session.resume(begun.thread, begun.nodes, begun.head)
-        transcript.stay()
+        transcript.flush()
+        resume_point = resume.load_thread(self._require_store(), transcript.thread, number)
+        self.session.resume(resume_point.thread, resume_point.nodes, resume_point.head)
+        transcript.make_current()
 
-    def fork(self, title: str = "") -> Thread:
+    def fork_thread(self, title: str = "") -> Thread:
         """Go on in a new thread that begins as this one. Raises UsageError, StoreError."""
-        store, transcript = self._kept(), self.session.transcript
-        transcript.keep()
-        if not transcript.numbers or transcript.unsaved:
-            raise UsageError("what was said is not saved yet" if transcript.unsaved else "nothing was said yet")
-        made = resume.fork(store, transcript.thread, transcript.numbers[-1], title)
-        self.session.resume(made, store.nodes(made))
-        return made
+        store, transcript = self._require_store(), self.session.transcript
+        transcript.flush()
+        if not transcript.numbers or transcript.unsaved_count:
+            raise UsageError("what was said is not saved yet" if transcript.unsaved_count else "nothing was said yet")
+        thread = resume.fork(store, transcript.thread, transcript.numbers[-1], title)
+        self.session.resume(thread, store.nodes(thread))
+        return thread
 
-    def rename(self, title: str) -> None:
+    def rename_thread(self, title: str) -> None:
         """Give the thread another title. Raises UsageError, StoreError."""
-        self._kept()
+        self._require_store()
         self.session.transcript.rename(title)
 
-    def _kept(self) -> ThreadStore:
+    def _require_store(self) -> ThreadStore:
         if self.store is None:
             raise UsageError("threads are not saved here", hint="without --no-save, and with [threads] save, they are")
         return self.store
 
     # Templates.
 
-    def templates(self) -> Sequence[str]:
+    def template_names(self) -> Sequence[str]:
         """The names of the person's templates."""
-        return tuple(template_files.names(self.context))
+        return tuple(template_files.find_templates(self.context))
 
-    def template(self, name: str) -> str:
+    def read_template(self, name: str) -> str:
         """The text of a template. Raises UsageError."""
-        return template_files.read(self.context, name)
+        return template_files.read_template(self.context, name)
 
-    def values(self) -> dict[str, str]:
+    def template_variables(self) -> dict[str, str]:
         """What templates can name without being told."""
-        return known_values(self.context, agent=self.session.role.name)
+        return template_variables(self.context, agent=self.session.agent.name)
 
     async def name_thread(self) -> None:
         """Have the model name the thread, where the config wants that and nobody has."""
         if self.context.config.threads.titles == "model" and self.store is not None:
             await self.session.name_thread()
 
-    def _note(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         self.emit(Notice(level="warning", text=text))
 
 
-def make_role(context: RunContext, options: RunOptions, asker: Asker, toolbox: Toolbox, emit: Emit) -> Role:
+def build_agent(
+    context: RunContext, options: RunOptions, asker: UserDialog, toolbox: Toolbox, emit: Emit
+) -> ActiveAgent:
     """The agent that a run talks to. Raises UsageError, ConfigError."""
-    return Role(
+    return ActiveAgent(
         name=resolve_agent_name(context.config, options.agent),
-        instructions=instructions(context, options.agent),
-        gate=make_gate(context, options, asker, toolbox, emit),
+        instructions=render_instructions(context, options.agent),
+        gate=build_approval_gate(context, options, asker, toolbox, emit),
     )
 
 
 @asynccontextmanager
 async def open_chat(
-    context: RunContext, options: RunOptions, *, emit: Emit, asker: Asker, screen: SignInScreen, watch: bool = False
-) -> AsyncIterator[Chat]:
+    context: RunContext,
+    options: RunOptions,
+    *,
+    emit: Emit,
+    asker: UserDialog,
+    screen: SignInDialog,
+    watch: bool = False,
+) -> AsyncIterator[ChatRuntime]:
     """A session, ready to send; all that it started is stopped at the end. ``watch`` is for one that lasts.
 
     The order is for speed: servers whose tools are unknown are started first and boot while the model's SDK is
     imported here.
     """
-    emit = Discreet(emit, context.secrets)
+    emit = RedactingEmitter(emit, context.secrets)
 
     def warn(text: str) -> None:
         emit(Notice(level="warning", text=text))
 
-    store, begun = await _thread(context, options, warn)
-    named = options.agent, options.model
+    store, resume_point = await _open_thread(context, options, warn)
+    explicit_choice = options.agent, options.model
     try:
-        if begun is not None:
-            options = _as_before(context, options, begun, warn)
-        async with _opened(context, options, store, emit=emit, asker=asker, screen=screen, watch=watch) as chat:
-            chat.named = named
-            if begun is not None:
-                chat.session.resume(begun.thread, begun.nodes, begun.head)
-                chat.resumed = True
+        if resume_point is not None:
+            options = _inherit_thread_choices(context, options, resume_point, warn)
+        async with _assemble(context, options, store, emit=emit, asker=asker, screen=screen, watch=watch) as chat:
+            chat.explicit_choice = explicit_choice
+            if resume_point is not None:
+                chat.session.resume(resume_point.thread, resume_point.nodes, resume_point.head)
+                chat.is_resumed = True
                 if options.title:
                     chat.session.transcript.rename(options.title)
             yield chat
-            chat.session.transcript.keep()
-            if left := chat.session.transcript.unsaved:
-                warn(f"{left} messages of this conversation could not be saved")
+            chat.session.transcript.flush()
+            if unsaved_count := chat.session.transcript.unsaved_count:
+                warn(f"{unsaved_count} messages of this conversation could not be saved")
     finally:
         if store is not None:
             store.close()
 
 
-async def _thread(
+async def _open_thread(
     context: RunContext, options: RunOptions, warn: Callable[[str], None]
-) -> tuple[ThreadStore | None, Begun | None]:
+) -> tuple[ThreadStore | None, ResumePoint | None]:
     """The store, None where nothing is kept; and the thread that is gone on with."""
-    wanted = options.thread is not None or options.continue_latest
+    must_continue = options.thread is not None or options.continue_latest
     if options.thread is not None and options.continue_latest:
         raise UsageError("--continue is the latest thread, --thread another: one or the other")
-    if not resume.keeps(context, options) and not wanted:
+    if not resume.saves_threads(context, options) and not must_continue:
         return None, None
     try:
         store = await resume.open_store(context, warn)
-        return store, resume.begun(store, options)
+        return store, resume.find_resume_point(store, options)
     except StoreError as error:
-        if wanted:
+        if must_continue:
             raise
         warn(f"this conversation is not being saved: {error.message}" + (f"; {error.hint}" if error.hint else ""))
         return None, None
 
 
-def _as_before(context: RunContext, options: RunOptions, begun: Begun, warn: Callable[[str], None]) -> RunOptions:
+def _inherit_thread_choices(
+    context: RunContext, options: RunOptions, resume_point: ResumePoint, warn: Callable[[str], None]
+) -> RunOptions:
     """What the run asks for, and where it says nothing, what the thread had."""
-    named = options.agent is not None
-    if not named and begun.agent:
-        if begun.agent in context.config.agents:
-            options = replace(options, agent=begun.agent)
+    has_explicit_agent = options.agent is not None
+    if not has_explicit_agent and resume_point.agent:
+        if resume_point.agent in context.config.agents:
+            options = replace(options, agent=resume_point.agent)
         else:
-            warn(f"the agent {begun.agent!r} of this thread is not in the config any more")
-    usual = get_agent(context.config, options.agent).model
-    if options.model is None and begun.model not in {"", usual} and not (named and usual):
-        options = replace(options, model=begun.model)
+            warn(f"the agent {resume_point.agent!r} of this thread is not in the config any more")
+    agent_model = get_agent(context.config, options.agent).model
+    if (
+        options.model is None
+        and resume_point.model not in {"", agent_model}
+        and not (has_explicit_agent and agent_model)
+    ):
+        options = replace(options, model=resume_point.model)
     return options
 
 
 @asynccontextmanager
-async def _opened(
+async def _assemble(
     context: RunContext,
     options: RunOptions,
     store: ThreadStore | None,
     *,
     emit: Emit,
-    asker: Asker,
-    screen: SignInScreen,
+    asker: UserDialog,
+    screen: SignInDialog,
     watch: bool,
-) -> AsyncIterator[Chat]:
+) -> AsyncIterator[ChatRuntime]:
     agent = get_agent(context.config, options.agent)
-    kept = store if resume.keeps(context, options) else None
+    active_store = store if resume.saves_threads(context, options) else None
     sessions: list[Session] = []  # the one to come: a server may ask for its model
-    host = make_host(
+    host = build_request_handler(
         context,
         asker,
         emit,
         yes=options.yes,
         model=lambda: sessions[0].model if sessions else None,
-        charge=lambda usage: sessions[0].charge(usage),
+        add_usage=lambda usage: sessions[0].add_usage(usage),
     )
-    logins = make_logins(context, asker, screen, in_chat=watch)
-    async with open_hub(context, emit, host, logins=logins, agent=agent, refresh=options.refresh, watch=watch) as hub:
-        limits = turn_limits(context.config, options, MAX_STEPS_IN_CHAT if watch else MAX_STEPS)
-        models = Models(
-            context, priced=options.track_cost, must_be_priced=limits.max_dollars is not None, at_ease=watch
+    auth = build_auth_service(context, asker, screen, in_chat=watch)
+    async with open_hub(context, emit, host, auth=auth, agent=agent, refresh=options.refresh, watch=watch) as hub:
+        limits = turn_limits(context.config, options, MAX_CHAT_STEPS if watch else MAX_STEPS)
+        models = ModelSelector(
+            context, track_cost=options.track_cost, require_price=limits.max_dollars is not None, lazy=watch
         )
-        model = with_options(await models.choose(options.model or agent.model), agent)
-        agreed = pinned(context, hub, asker, emit)
+        model = apply_agent_options(await models.select(options.model or agent.model), agent)
+        toolbox = pinned_toolbox(context, hub, asker, emit)
         session = build_session(
             context,
             model=model,
-            toolbox=agreed,
-            agent=make_role(context, options, asker, agreed, emit),
+            toolbox=toolbox,
+            agent=build_agent(context, options, asker, toolbox, emit),
             emit=emit,
             limits=limits,
             schema=dict(options.schema) if options.schema is not None else None,
             title=options.title,
             store=store,
-            save=kept is not None,
+            save=active_store is not None,
         )
         sessions.append(session)
-        yield Chat(
+        yield ChatRuntime(
             session=session,
             hub=hub,
-            toolbox=agreed,
+            toolbox=toolbox,
             context=context,
             options=options,
             models=models,
-            logins=logins,
+            auth=auth,
             asker=asker,
             emit=emit,
-            store=kept,
+            store=active_store,
             agent=agent,
         )

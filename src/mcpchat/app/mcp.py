@@ -4,24 +4,24 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from mcpchat.auth.service import Logins
+from mcpchat.auth.service import AuthService
 from mcpchat.config.run import RunContext, sdk_import
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Usage
-from mcpchat.core.patterns import matches
-from mcpchat.core.protocols import Asker, Host, ModelChoice, SignInScreen
+from mcpchat.core.patterns import glob_matches
+from mcpchat.core.protocols import SelectedModel, ServerRequests, SignInDialog, UserDialog
 from mcpchat.core.tools import ToolSpec
-from mcpchat.engine.server_requests import AskingHost
-from mcpchat.mcp.catalog_cache import SchemaCache
-from mcpchat.mcp.connector import Dialler
+from mcpchat.engine.server_requests import ServerRequestHandler
+from mcpchat.mcp.catalog_cache import CatalogCache
+from mcpchat.mcp.connector import ServerConnector
 from mcpchat.mcp.hub import McpHub
-from mcpchat.mcp.limits import Budget
-from mcpchat.mcp.protocols import Connector
+from mcpchat.mcp.limits import ToolLimits
+from mcpchat.mcp.protocols import SdkModule
 from mcpchat.util import json_schema
 
 
-def load_sdk() -> Connector:
+def load_sdk() -> SdkModule:
     """The adapter that imports the mcp SDK."""
     with sdk_import():
         from mcpchat.mcp import connection
@@ -33,9 +33,9 @@ def load_sdk() -> Connector:
 async def open_hub(
     context: RunContext,
     emit: Emit,
-    host: Host,
+    host: ServerRequests,
     *,
-    logins: Logins,
+    auth: AuthService,
     agent: AgentConfig | None = None,
     refresh: bool = False,
     watch: bool = False,
@@ -45,36 +45,36 @@ async def open_hub(
     ``watch`` has them tell of their changes.
     """
     agent = agent or AgentConfig()
-    dialler = Dialler(
+    connector = ServerConnector(
         environ=context.environ,
-        host=host,
+        request_handler=host,
         load_sdk=load_sdk,
-        most_bytes=context.config.limits.max_message,
-        credentials=logins,
+        max_message_bytes=context.config.limits.max_message,
+        credentials=auth,
         secrets=context.secrets,
-        own_folders=(context.paths.config.parent, context.paths.state, context.paths.cache),
+        protected_directories=(context.paths.config.parent, context.paths.state, context.paths.cache),
     )
     hub = McpHub(
         context.config.servers,
-        chosen=agent.servers,
-        dialler=dialler,
-        credentials=logins,
+        server_names=agent.servers,
+        connector=connector,
+        credentials=auth,
         secrets=context.secrets,
         timeouts=context.config.timeouts,
-        budget=Budget(
-            tools=context.config.limits.max_tools,
-            description=context.config.limits.max_description,
-            schema=context.config.limits.max_schema,
+        tool_limits=ToolLimits(
+            max_tools=context.config.limits.max_tools,
+            max_description=context.config.limits.max_description,
+            max_schema=context.config.limits.max_schema,
         ),
-        cache=SchemaCache(context.paths.cache / "servers"),
-        logs=context.paths.state / "logs",
+        cache=CatalogCache(context.paths.cache / "servers"),
+        log_directory=context.paths.state / "logs",
         emit=emit,
-        visible=offered_to(agent),
-        refresh=refresh,
+        is_visible=tool_filter(agent),
+        ignore_cache=refresh,
         watch=watch,
     )
     try:
-        await hub.spawn_unknown()
+        await hub.prestart_uncached()
         yield hub
     finally:
         # To the end: a second Ctrl-C must not leave servers behind, nor lose a token that is on its way.
@@ -82,36 +82,38 @@ async def open_hub(
         while not closing.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({closing})
-        await logins.settle()
+        await auth.wait_for_pending()
         closing.result()
 
 
-def offered_to(agent: AgentConfig) -> Callable[[ToolSpec], bool]:
+def tool_filter(agent: AgentConfig) -> Callable[[ToolSpec], bool]:
     """Whether the agent's globs let a tool through."""
-    return lambda spec: any(matches(glob, spec.label) for glob in agent.tools)
+    return lambda spec: any(glob_matches(glob, spec.qualified_name) for glob in agent.tools)
 
 
-def make_logins(context: RunContext, asker: Asker, screen: SignInScreen, *, in_chat: bool = False) -> Logins:
+def build_auth_service(
+    context: RunContext, asker: UserDialog, screen: SignInDialog, *, in_chat: bool = False
+) -> AuthService:
     """The logins of a run; whoever answers questions is asked before a server has anybody sign in."""
-    return Logins(context, screen, agree=asker.confirm, in_chat=in_chat)
+    return AuthService(context, screen, confirm=asker.confirm, in_chat=in_chat)
 
 
-def make_host(
+def build_request_handler(
     context: RunContext,
-    asker: Asker,
+    asker: UserDialog,
     emit: Emit,
     *,
     yes: bool = False,
-    model: Callable[[], ModelChoice | None] = lambda: None,
-    charge: Callable[[Usage], None] = lambda usage: None,
-) -> Host:
+    model: Callable[[], SelectedModel | None] = lambda: None,
+    add_usage: Callable[[Usage], None] = lambda usage: None,
+) -> ServerRequests:
     """Who answers what servers ask: the asker, and the model where there is one."""
-    return AskingHost(
+    return ServerRequestHandler(
         asker,
         emit=emit,
-        check=json_schema.problem,
+        check=json_schema.find_error,
         model=model,
-        charge=charge,
+        add_usage=add_usage,
         yes=yes,
-        clean=context.secrets.redact_value,
+        redact=context.secrets.redact_value,
     )

@@ -11,7 +11,7 @@ from mcpchat.core.messages import Message
 from mcpchat.engine import outcomes
 from mcpchat.engine.session import Session
 from mcpchat.errors import McpChatError
-from mcpchat.util.redaction import Secrets
+from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.time_limit import time_limit
 
 
@@ -30,7 +30,7 @@ class TurnOutcome:
 async def run_turn(
     session: Session,
     *messages: str | Message,
-    secrets: Secrets,
+    secrets: SecretRegistry,
     timeout: float | None = None,
     retry: bool = False,
 ) -> TurnOutcome:
@@ -39,11 +39,11 @@ async def run_turn(
     ``timeout`` is in seconds. Raises ModelError, which includes an answer that does not fit the session's schema, and
     LimitReached when the time is up.
     """
-    before, value = len(session.denied), UNSET
+    denials_before, value = len(session.denials), UNSET
     async with time_limit(timeout):
         finished = await (session.retry() if retry else session.send(*messages))
-        if session.fits_a_schema:
-            finished, text = await session.fitted(finished)
+        if session.has_schema:
+            finished, text = await session.validate_answer(finished)
             value = secrets.redact_value(json.loads(text)) if text else UNSET
-    error = outcomes.verdict(finished, session.denied[before:], session.run_total)
+    error = outcomes.exit_error(finished, session.denials[denials_before:], session.run_usage)
     return TurnOutcome(finished=finished, value=value, error=error)

@@ -8,11 +8,11 @@ from typing import Any
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import ToolCall, ToolResult
-from mcpchat.core.protocols import Asker
-from mcpchat.core.tools import ToolSpec, explain_arguments, parse_arguments
+from mcpchat.core.protocols import UserDialog
+from mcpchat.core.tools import ToolSpec, describe_arguments, parse_arguments
 from mcpchat.errors import Denied, UsageError
 from mcpchat.mcp.hub import McpHub
-from mcpchat.permissions.factory import make_gate, pinned
+from mcpchat.permissions.factory import build_approval_gate, pinned_toolbox
 from mcpchat.permissions.pinned_toolbox import PinnedToolbox
 from mcpchat.util.text import suggest
 from mcpchat.util.time_limit import time_limit
@@ -25,7 +25,7 @@ class ToolCaller:
     context: RunContext
     options: RunOptions
     hub: McpHub
-    asker: Asker
+    asker: UserDialog
     emit: Emit
     warn: Emit
 
@@ -42,33 +42,33 @@ class ToolCaller:
         tool's own failure. Raises UsageError for an unknown tool or arguments that do not fit its schema, Denied,
         ServerError, SignInNeeded, LimitReached.
         """
-        toolbox = pinned(self.context, self.hub, self.asker, self.warn)
-        spec = await self._find(toolbox, name)
+        toolbox = pinned_toolbox(self.context, self.hub, self.asker, self.warn)
+        spec = await self._find_tool(toolbox, name)
         arguments = read_arguments(spec)
-        if problem := self.hub.check(spec, arguments):
-            raise UsageError(problem, hint=f"{spec.label}: {explain_arguments(spec)}")
-        call = ToolCall(id="call", name=spec.exposed, arguments=json.dumps(arguments, ensure_ascii=False))
-        gate = make_gate(self.context, self.options, self.asker, self.hub, self.emit)
+        if problem := self.hub.validate_arguments(spec, arguments):
+            raise UsageError(problem, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
+        call = ToolCall(id="call", name=spec.model_name, arguments=json.dumps(arguments, ensure_ascii=False))
+        gate = build_approval_gate(self.context, self.options, self.asker, self.hub, self.emit)
         decision = await gate.decide(spec, call)
         if not decision.allowed:
-            raise Denied(f"{spec.label} was not run: {decision.reason or 'you said no'}")
-        decided = parse_arguments(decision.arguments or call.arguments)  # the user may have changed them
+            raise Denied(f"{spec.qualified_name} was not run: {decision.reason or 'you said no'}")
+        final_arguments = parse_arguments(decision.arguments or call.arguments)  # the user may have changed them
         async with time_limit(timeout):
-            return spec, await self.hub.call(spec, call.id, decided, lambda event: None)
+            return spec, await self.hub.call(spec, call.id, final_arguments, lambda event: None)
 
-    async def _find(self, toolbox: PinnedToolbox, name: str) -> ToolSpec:
+    async def _find_tool(self, toolbox: PinnedToolbox, name: str) -> ToolSpec:
         """Find the tool; a name that the cached catalog does not have is asked of the server itself."""
         server = name.partition(".")[0]
-        tools = {spec.label: spec for spec in await toolbox.tools()}
+        tools = {spec.qualified_name: spec for spec in await toolbox.list_tools()}
         self._require_running(server)
-        if name not in tools and any(s.name == server and s.state == "idle" for s in self.hub.status()):
+        if name not in tools and any(status.name == server and status.state == "idle" for status in self.hub.status()):
             await self.hub.refresh()
-            tools = {spec.label: spec for spec in await toolbox.tools()}
+            tools = {spec.qualified_name: spec for spec in await toolbox.list_tools()}
             self._require_running(server)
         if name in tools:
             return tools[name]
-        if (refusal := toolbox.refusal(name)) is not None:
-            raise refusal
+        if (denial := toolbox.denial_for(name)) is not None:
+            raise denial
         raise UsageError(f"no tool {name}; {suggest(name, sorted(tools))}")
 
     def _require_running(self, server: str) -> None:

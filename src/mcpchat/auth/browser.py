@@ -12,21 +12,21 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 
-from mcpchat.util.urls import BadAddress, web_address
+from mcpchat.util.urls import InvalidUrl, parse_web_url
 
 _OPENERS = (("xdg-open",), ("gio", "open"), ("wslview",), ("sensible-browser",), ("x-www-browser",))
 
 
 def can_open(environ: Mapping[str, str]) -> bool:
     """Whether there is a browser that this user, wherever they sit, would see."""
-    return bool(_commands("https://example.com/", environ)) or sys.platform == "win32"
+    return bool(_opener_commands("https://example.com/", environ)) or sys.platform == "win32"
 
 
 def open_page(url: str, environ: Mapping[str, str]) -> bool:
     """Start a browser there, and do not wait for it. False where the address is not to be trusted, or none starts."""
     try:
-        address = web_address(url).url
-    except BadAddress:
+        address = parse_web_url(url).url
+    except InvalidUrl:
         return False
     if sys.platform == "win32" and not environ.get("BROWSER"):
         try:
@@ -34,7 +34,7 @@ def open_page(url: str, environ: Mapping[str, str]) -> bool:
         except OSError:
             return False
         return True
-    return any(_start(command, environ) for command in _commands(address, environ))
+    return any(_start(command, environ) for command in _opener_commands(address, environ))
 
 
 def browse(url: str) -> bool:
@@ -42,26 +42,26 @@ def browse(url: str) -> bool:
     return open_page(url, os.environ)
 
 
-def _commands(url: str, environ: Mapping[str, str]) -> list[Sequence[str]]:
+def _opener_commands(url: str, environ: Mapping[str, str]) -> list[Sequence[str]]:
     """What can be tried, best first: what BROWSER names, as other programs read it, else what the system has."""
-    if chosen := environ.get("BROWSER"):
-        return [command for entry in chosen.split(os.pathsep) if (command := _from_setting(entry, url))]
+    if browser := environ.get("BROWSER"):
+        return [command for setting in browser.split(os.pathsep) if (command := _parse_browser_setting(setting, url))]
     if sys.platform == "darwin":
         return [] if environ.get("SSH_CONNECTION") else [("/usr/bin/open", url)]
     if not (environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY") or environ.get("WSL_DISTRO_NAME")):
         return []
     path = environ.get("PATH")
-    return [(found, *rest, url) for program, *rest in _OPENERS if (found := shutil.which(program, path=path))]
+    return [(executable, *rest, url) for program, *rest in _OPENERS if (executable := shutil.which(program, path=path))]
 
 
-def _from_setting(entry: str, url: str) -> list[str]:
+def _parse_browser_setting(setting: str, url: str) -> list[str]:
     try:
-        words = shlex.split(entry.rstrip("& "))
+        args = shlex.split(setting.rstrip("& "))
     except ValueError:
         return []
-    if not any("%s" in word for word in words):
-        words = [*words, "%s"] if words else []
-    return [word.replace("%s", url) for word in words]
+    if not any("%s" in arg for arg in args):
+        args = [*args, "%s"] if args else []
+    return [arg.replace("%s", url) for arg in args]
 
 
 def _start(command: Sequence[str], environ: Mapping[str, str]) -> bool:

@@ -12,19 +12,19 @@ import msgspec
 
 from mcpchat.core.accounts import StoreName
 from mcpchat.errors import StoreError
-from mcpchat.util.blocking import in_daemon_thread
+from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.private_files import read_private, write_private
 
 _T = TypeVar("_T")
 SERVICE = "mcpchat"
 USER = "oauth"
-LIMIT, LIMIT_AT_TERMINAL = 10.0, 60.0  # seconds for one call; a person may have to unlock it
-_HUNG = 5.0  # seconds for which one that hangs is left alone
-_LATE = 2.0  # seconds, after which a person is told what is waited for
-_WINDOWS_PIECE = 1200  # UTF-16 units: the Windows vault takes 1,280
-WAYS_ON = "to keep it in a plain file instead, NOT encrypted: --store file"
+TIMEOUT, INTERACTIVE_TIMEOUT = 10.0, 60.0  # seconds for one call; a person may have to unlock it
+_HANG_COOLDOWN = 5.0  # seconds for which one that hangs is left alone
+_SLOW_AFTER = 2.0  # seconds, after which a person is told what is waited for
+_WINDOWS_CHUNK_SIZE = 1200  # UTF-16 units: the Windows vault takes 1,280
+FILE_STORE_HINT = "to keep it in a plain file instead, NOT encrypted: --store file"
 
-Record = dict[str, Any]
+SecretRecord = dict[str, Any]
 
 
 class SecretStore(Protocol):
@@ -37,9 +37,9 @@ class SecretStore(Protocol):
         """What it is, for people."""
         ...
 
-    async def get(self, key: str) -> Record | None: ...
+    async def get(self, key: str) -> SecretRecord | None: ...
 
-    async def put(self, key: str, record: Record) -> None:
+    async def put(self, key: str, record: SecretRecord) -> None:
         """Keep it; it has been read back when this returns."""
         ...
 
@@ -57,12 +57,12 @@ class MemoryStore:
     label = "memory, until mcpchat ends"
 
     def __init__(self) -> None:
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, SecretRecord] = {}
 
-    async def get(self, key: str) -> Record | None:
+    async def get(self, key: str) -> SecretRecord | None:
         return self._records.get(key)
 
-    async def put(self, key: str, record: Record) -> None:
+    async def put(self, key: str, record: SecretRecord) -> None:
         self._records[key] = record
 
     async def delete(self, key: str) -> bool:
@@ -87,18 +87,18 @@ class FileStore:
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
-    async def get(self, key: str) -> Record | None:
+    async def get(self, key: str) -> SecretRecord | None:
         data = read_private(self._path(key))
-        return None if data is None else _decoded(data, f"the login in {self._path(key)}")
+        return None if data is None else _decode_record(data, f"the login in {self._path(key)}")
 
-    async def put(self, key: str, record: Record) -> None:
+    async def put(self, key: str, record: SecretRecord) -> None:
         write_private(self._path(key), msgspec.json.encode(record))
 
     async def delete(self, key: str) -> bool:
         path = self._path(key)
-        there = read_private(path) is not None
+        existed = read_private(path) is not None
         path.unlink(missing_ok=True)
-        return there
+        return existed
 
     async def probe(self) -> None:
         key = f"probe-{random.token_hex(8)}"
@@ -115,38 +115,42 @@ class KeyringStore:
     name: StoreName = "keyring"
 
     def __init__(
-        self, *, tell: Callable[[str], None] | None = None, piece: int | None = None, limit: float | None = None
+        self,
+        *,
+        notify: Callable[[str], None] | None = None,
+        chunk_size: int | None = None,
+        timeout: float | None = None,
     ) -> None:
-        self._tell = tell
-        self._piece = piece
-        self._limit = limit or (LIMIT_AT_TERMINAL if tell is not None else LIMIT)
+        self._notify = notify
+        self._chunk_size = chunk_size
+        self._timeout = timeout or (INTERACTIVE_TIMEOUT if notify is not None else TIMEOUT)
         self._backend: Any = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._hung_until = 0.0
 
     @property
     def label(self) -> str:
         module = type(self._backend).__module__ if self._backend is not None else ""
-        known = {
+        titles = {
             "SecretService": "Secret Service",
             "libsecret": "Secret Service",
             "Windows": "Windows Credential Manager",
         }
-        known |= {"macOS": "macOS Keychain", "kwallet": "KWallet"}
-        return known.get(module.rpartition(".")[2], "the keyring")
+        titles |= {"macOS": "macOS Keychain", "kwallet": "KWallet"}
+        return titles.get(module.rpartition(".")[2], "the keyring")
 
-    async def get(self, key: str) -> Record | None:
-        text = await self._run(lambda backend: _whole(backend, key))
-        return None if text is None else _decoded(text.encode(), f"the login {key} in the keyring")
+    async def get(self, key: str) -> SecretRecord | None:
+        text = await self._run(lambda backend: _read_chunks(backend, key))
+        return None if text is None else _decode_record(text.encode(), f"the login {key} in the keyring")
 
-    async def put(self, key: str, record: Record) -> None:
+    async def put(self, key: str, record: SecretRecord) -> None:
         text = msgspec.json.encode(record).decode()
 
-        def put(backend: Any) -> bool:
-            _put(backend, key, text, self._piece or _longest(backend))
-            return _whole(backend, key) == text
+        def write(backend: Any) -> bool:
+            _write_chunks(backend, key, text, self._chunk_size or _max_chunk_size(backend))
+            return _read_chunks(backend, key) == text
 
-        if not await self._run(put):
+        if not await self._run(write):
             raise StoreError(f"{self.label} did not keep what was put into it")
 
     async def delete(self, key: str) -> bool:
@@ -158,42 +162,44 @@ class KeyringStore:
             await self.put(key, {"v": 1})
             await self.delete(key)
         except StoreError as error:
-            error.hint = "; ".join(filter(None, (error.hint, WAYS_ON)))
+            error.hint = "; ".join(filter(None, (error.hint, FILE_STORE_HINT)))
             raise
 
-    def _hangs(self) -> StoreError:
+    def _timeout_error(self) -> StoreError:
         return StoreError(
-            f"the keyring did not answer within {self._limit:g} s: it is locked, or it hangs",
+            f"the keyring did not answer within {self._timeout:g} s: it is locked, or it hangs",
             hint="unlock it, then try again",
         )
 
     async def _run(self, work: Callable[[Any], _T]) -> _T:
         """Do this with the back-end, one at a time, within the limit."""
 
-        def bounded() -> _T:
+        def call_backend() -> _T:
             if self._backend is None:
-                self._backend = _backend()
+                self._backend = _open_backend()
             return work(self._backend)
 
-        def late() -> None:
-            if self._tell is not None:
-                self._tell("waiting for the keyring to be unlocked...")
+        def on_slow() -> None:
+            if self._notify is not None:
+                self._notify("waiting for the keyring to be unlocked...")
 
-        async with self._turn:
+        async with self._lock:
             if time.monotonic() < self._hung_until:  # those who waited behind need not each find it out
-                raise self._hangs()
+                raise self._timeout_error()
             try:
-                return await in_daemon_thread(bounded, timeout=self._limit, late=_LATE, tell=late)
+                return await run_in_daemon_thread(
+                    call_backend, timeout=self._timeout, slow_after=_SLOW_AFTER, on_slow=on_slow
+                )
             except StoreError:
                 raise
             except TimeoutError as error:
-                self._hung_until = time.monotonic() + _HUNG
-                raise self._hangs() from error
+                self._hung_until = time.monotonic() + _HANG_COOLDOWN
+                raise self._timeout_error() from error
             except Exception as error:
-                raise _told(error) from error
+                raise _translate(error) from error
 
 
-def _backend() -> Any:
+def _open_backend() -> Any:
     """The back-end that keyring chooses, unless it only pretends to keep things. Imports what is slow to import."""
     import keyring
     from keyring.backends import fail, null
@@ -201,7 +207,7 @@ def _backend() -> Any:
     keyring.core.init_backend(limit=keyring.core.recommended)
     backend = keyring.get_keyring()
     if isinstance(backend, fail.Keyring):
-        raise _no_keyring()
+        raise _no_keyring_error()
     if isinstance(backend, null.Keyring) or backend.priority < 1:
         name = f"{type(backend).__module__}.{type(backend).__name__}"
         raise StoreError(f"keyring is set up with {name}, which keeps no secrets safe")
@@ -210,24 +216,24 @@ def _backend() -> Any:
     return backend
 
 
-def _no_keyring() -> StoreError:
+def _no_keyring_error() -> StoreError:
     return StoreError(
         "there is no keyring to keep a login in (on Linux: no Secret Service on this session's bus)",
         hint="install gnome-keyring or KeePassXC",
     )
 
 
-def _told(error: Exception) -> StoreError:
+def _translate(error: Exception) -> StoreError:
     kind = type(error).__name__
     if kind == "NoKeyringError":
-        return _no_keyring()
+        return _no_keyring_error()
     if "Locked" in kind or "-25308" in str(error):  # which macOS says over SSH
         return StoreError("the keyring is locked, and nobody unlocked it", hint="unlock it, then try again")
     return StoreError(f"the keyring cannot be used: {kind}: {error}")
 
 
-def _longest(backend: Any) -> int | None:
-    return _WINDOWS_PIECE if type(backend).__module__ == "keyring.backends.Windows" else None
+def _max_chunk_size(backend: Any) -> int | None:
+    return _WINDOWS_CHUNK_SIZE if type(backend).__module__ == "keyring.backends.Windows" else None
 
 
 # A record that is longer than a back-end takes lies in pieces: the first item says how many, and of which generation.
@@ -235,54 +241,55 @@ def _longest(backend: Any) -> int | None:
 # a whole record.
 
 
-def _put(backend: Any, key: str, text: str, longest: int | None) -> None:
-    before = _header(backend.get_password(_service(key), USER))
-    if longest is None or _units(text) <= longest:
-        backend.set_password(_service(key), USER, text)
+def _write_chunks(backend: Any, key: str, text: str, chunk_size: int | None) -> None:
+    previous = _parse_header(backend.get_password(_service_name(key), USER))
+    if chunk_size is None or _utf16_length(text) <= chunk_size:
+        backend.set_password(_service_name(key), USER, text)
     else:
-        pieces = _pieces(text, longest)
+        chunks = _split_chunks(text, chunk_size)
         generation = random.token_hex(4)
-        for number, piece in enumerate(pieces):
-            backend.set_password(_service(key, generation, number), USER, piece)
+        for number, chunk in enumerate(chunks):
+            backend.set_password(_service_name(key, generation, number), USER, chunk)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        header = {"pieces": len(pieces), "generation": generation, "sha256": digest}
-        backend.set_password(_service(key), USER, msgspec.json.encode(header).decode())
-    _forget(backend, key, before)
+        header = {"pieces": len(chunks), "generation": generation, "sha256": digest}
+        backend.set_password(_service_name(key), USER, msgspec.json.encode(header).decode())
+    _delete_chunks(backend, key, previous)
 
 
-def _whole(backend: Any, key: str) -> str | None:
-    text: str | None = backend.get_password(_service(key), USER)
-    header = _header(text)
+def _read_chunks(backend: Any, key: str) -> str | None:
+    text: str | None = backend.get_password(_service_name(key), USER)
+    header = _parse_header(text)
     if header is None:
         return text
-    found = [
-        backend.get_password(_service(key, header["generation"], number), USER) for number in range(header["pieces"])
+    chunks = [
+        backend.get_password(_service_name(key, header["generation"], number), USER)
+        for number in range(header["pieces"])
     ]
-    whole = "".join(piece or "" for piece in found)
-    if hashlib.sha256(whole.encode()).hexdigest() != header["sha256"]:
+    joined = "".join(chunk or "" for chunk in chunks)
+    if hashlib.sha256(joined.encode()).hexdigest() != header["sha256"]:
         raise StoreError(f"the login {key} in the keyring is damaged", hint="sign in again")
-    return whole
+    return joined
 
 
 def _delete(backend: Any, key: str) -> bool:
-    text = backend.get_password(_service(key), USER)
+    text = backend.get_password(_service_name(key), USER)
     if text is None:
         return False
-    backend.delete_password(_service(key), USER)
-    _forget(backend, key, _header(text))
+    backend.delete_password(_service_name(key), USER)
+    _delete_chunks(backend, key, _parse_header(text))
     return True
 
 
-def _forget(backend: Any, key: str, header: Mapping[str, Any] | None) -> None:
+def _delete_chunks(backend: Any, key: str, header: Mapping[str, Any] | None) -> None:
     """Remove the pieces of a generation that nothing names any more."""
     for number in range(header["pieces"] if header else 0):
         assert header is not None
-        place = _service(key, header["generation"], number)
-        if backend.get_password(place, USER) is not None:
-            backend.delete_password(place, USER)
+        service = _service_name(key, header["generation"], number)
+        if backend.get_password(service, USER) is not None:
+            backend.delete_password(service, USER)
 
 
-def _header(text: str | None) -> dict[str, Any] | None:
+def _parse_header(text: str | None) -> dict[str, Any] | None:
     if text is None or '"pieces"' not in text[:40]:
         return None
     try:
@@ -292,29 +299,29 @@ def _header(text: str | None) -> dict[str, Any] | None:
     return header if isinstance(header, dict) and isinstance(header.get("pieces"), int) else None
 
 
-def _service(key: str, generation: str = "", number: int = 0) -> str:
+def _service_name(key: str, generation: str = "", number: int = 0) -> str:
     """Each item has a service of its own: entries of one service are shuffled about by the Windows back-end."""
     return f"{SERVICE}/{key}" + (f"#{generation}.{number}" if generation else "")
 
 
-def _units(text: str) -> int:
+def _utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def _pieces(text: str, longest: int) -> list[str]:
-    pieces, piece, size = [], "", 0
+def _split_chunks(text: str, chunk_size: int) -> list[str]:
+    chunks, chunk, size = [], "", 0
     for char in text:
-        width = _units(char)
-        if size + width > longest:
-            pieces.append(piece)
-            piece, size = "", 0
-        piece += char
+        width = _utf16_length(char)
+        if size + width > chunk_size:
+            chunks.append(chunk)
+            chunk, size = "", 0
+        chunk += char
         size += width
-    return [*pieces, piece]
+    return [*chunks, chunk]
 
 
-def _decoded(data: bytes, what: str) -> Record:
+def _decode_record(data: bytes, description: str) -> SecretRecord:
     try:
-        return msgspec.json.decode(data, type=Record)
+        return msgspec.json.decode(data, type=SecretRecord)
     except msgspec.MsgspecError as error:
-        raise StoreError(f"{what} is damaged", hint="sign in again") from error
+        raise StoreError(f"{description} is damaged", hint="sign in again") from error

@@ -4,66 +4,84 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from mcpchat.auth.providers.accounts import ProviderLogins
+from mcpchat.auth.providers.accounts import ProviderAccounts
 from mcpchat.config.schema import Config
-from mcpchat.core.accounts import Account, LoginState, login_command, missing, server_key, span
+from mcpchat.core.accounts import Account, AccountStatus, format_duration, missing_scopes, server_key, sign_in_command
 from mcpchat.errors import McpChatError, SignInNeeded
 
 if TYPE_CHECKING:
-    from mcpchat.auth.mcp.accounts import RemoteLogins
+    from mcpchat.auth.mcp.accounts import McpAccounts
 
 
-class LoginStates:
+class AuthStatusReporter:
     """``remote`` gives the logins at remote servers, which are slow to import."""
 
-    def __init__(self, config: Config, providers: ProviderLogins, remote: "Callable[[], RemoteLogins]") -> None:
+    def __init__(self, config: Config, providers: ProviderAccounts, mcp_accounts: "Callable[[], McpAccounts]") -> None:
         self._config = config
         self._providers = providers
-        self._remote = remote
+        self._mcp_accounts = mcp_accounts
 
-    async def rows(self, kept: Sequence[Account], *, check: bool) -> Sequence[LoginState]:
+    async def list_statuses(self, accounts: Sequence[Account], *, check: bool) -> Sequence[AccountStatus]:
         """How each of the kept logins is, and which are missing. ``check`` asks each provider and server."""
-        rows: list[LoginState] = []
+        statuses: list[AccountStatus] = []
         servers = self._config.servers
-        for name in self._providers.names():
-            mine = [one for one in kept if one.kind == "provider" and one.login == name]
-            given = self._providers.account(name, None)
-            mine = [given, *mine] if given is not None and given.store == "environment" else mine
-            for one in mine:
-                users = self._users_of(name, one)
-                lacks = {
+        for name in self._providers.list_names():
+            provider_accounts = [
+                account for account in accounts if account.kind == "provider" and account.login == name
+            ]
+            environment_account = self._providers.find_account(name, None)
+            provider_accounts = (
+                [environment_account, *provider_accounts]
+                if environment_account is not None and environment_account.store == "environment"
+                else provider_accounts
+            )
+            for account in provider_accounts:
+                server_names = self._servers_using(name, account)
+                ungranted = {
                     scope
-                    for user in users
-                    if one.store != "environment"
-                    for scope in missing(self._providers.scopes(servers[user]), one.scopes)
+                    for server in server_names
+                    if account.store != "environment"
+                    for scope in missing_scopes(self._providers.scopes_for(servers[server]), account.scopes)
                 }
-                rows.append(await self._state(name, one, users, tuple(sorted(lacks)), check=check))
-            for who in self._wanted(name):
-                if self._providers.account(name, who) is None:
-                    users = tuple(one for one in self._users_of(name, None) if servers[one].account == who)
-                    rows.append(_not_signed_in(name, "provider", users, who))
-        seen = {one.login for one in kept if one.kind == "provider"} - set(self._providers.names())
-        rows += [await self._state(one.login, one, (), (), check=False) for one in kept if one.login in seen]
-        remote = {name: config for name, config in servers.items() if config.enabled and config.signs_in}
-        known = {server_key(config.url or "", config.account): name for name, config in reversed(remote.items())}
-        for one in kept:
-            if one.kind == "server":
-                name = known.get(one.key, one.login)
-                rows.append(await self._state(name, one, (name,) if name in servers else (), (), check=check))
-        there = {one.key for one in kept}
-        rows += [
-            _not_signed_in(name, "server", (name,))
-            for name, config in remote.items()
-            if server_key(config.url or "", config.account) not in there and config.auth == "oauth"
+                statuses.append(
+                    await self._build_status(name, account, server_names, tuple(sorted(ungranted)), check=check)
+                )
+            for account_name in self._requested_accounts(name):
+                if self._providers.find_account(name, account_name) is None:
+                    server_names = tuple(
+                        server for server in self._servers_using(name, None) if servers[server].account == account_name
+                    )
+                    statuses.append(_not_signed_in_status(name, "provider", server_names, account_name))
+        unconfigured = {account.login for account in accounts if account.kind == "provider"} - set(
+            self._providers.list_names()
+        )
+        statuses += [
+            await self._build_status(account.login, account, (), (), check=False)
+            for account in accounts
+            if account.login in unconfigured
         ]
-        return rows
+        remote = {name: config for name, config in servers.items() if config.enabled and config.uses_oauth}
+        names_by_key = {server_key(config.url or "", config.account): name for name, config in reversed(remote.items())}
+        for account in accounts:
+            if account.kind == "server":
+                name = names_by_key.get(account.key, account.login)
+                statuses.append(
+                    await self._build_status(name, account, (name,) if name in servers else (), (), check=check)
+                )
+        account_keys = {account.key for account in accounts}
+        statuses += [
+            _not_signed_in_status(name, "server", (name,))
+            for name, config in remote.items()
+            if server_key(config.url or "", config.account) not in account_keys and config.auth == "oauth"
+        ]
+        return statuses
 
-    def _wanted(self, name: str) -> Sequence[str | None]:
+    def _requested_accounts(self, name: str) -> Sequence[str | None]:
         """The accounts that servers want of this provider; the default one where no server wants any."""
-        accounts = [self._config.servers[one].account for one in self._users_of(name, None)]
+        accounts = [self._config.servers[server].account for server in self._servers_using(name, None)]
         return tuple(dict.fromkeys(accounts)) or (None,)
 
-    def _users_of(self, name: str, account: Account | None) -> tuple[str, ...]:
+    def _servers_using(self, name: str, account: Account | None) -> tuple[str, ...]:
         """The servers that get their token of this login."""
         return tuple(
             server
@@ -71,29 +89,29 @@ class LoginStates:
             if config.enabled
             and config.auth == name
             and not config.url
-            and (account is None or self._providers.account(name, config.account) == account)
+            and (account is None or self._providers.find_account(name, config.account) == account)
         )
 
-    async def _state(
-        self, name: str, account: Account, servers: tuple[str, ...], lacks: tuple[str, ...], *, check: bool
-    ) -> LoginState:
+    async def _build_status(
+        self, name: str, account: Account, servers: tuple[str, ...], ungranted: tuple[str, ...], *, check: bool
+    ) -> AccountStatus:
         state, detail, hint = "signed in", "", ""
-        again = login_command(name, account=None if account.default or account.kind == "server" else account.label)
+        command = sign_in_command(name, account=None if account.default or account.kind == "server" else account.label)
         if account.lost:
-            state, detail, hint = "signed out", account.lost, again
+            state, detail, hint = "signed out", account.lost, command
         elif check and account.store != "environment":
             try:
                 if account.kind == "provider":
                     await self._providers.check(account)
                 elif name in self._config.servers:
-                    await self._remote().check(name, self._config.servers[name])
+                    await self._mcp_accounts().check(name, self._config.servers[name])
             except SignInNeeded as error:
-                state, detail, hint = "signed out", error.message, again
+                state, detail, hint = "signed out", error.message, command
             except McpChatError as error:
                 state, detail, hint = "unknown", error.message, error.hint
-        if lacks and not hint:
-            hint = again
-        return LoginState(
+        if ungranted and not hint:
+            hint = command
+        return AccountStatus(
             name=name,
             kind=account.kind,
             state=state,  # type: ignore[arg-type]  # one of its words
@@ -106,33 +124,33 @@ class LoginStates:
             expires=account.expires,
             renews=account.renews,
             servers=servers,
-            missing=lacks,
+            missing=ungranted,
             detail=detail,
             hint=hint,
         )
 
 
-def _not_signed_in(
+def _not_signed_in_status(
     name: str, kind: Literal["provider", "server"], servers: tuple[str, ...], account: str | None = None
-) -> LoginState:
-    return LoginState(
+) -> AccountStatus:
+    return AccountStatus(
         name=name,
         kind=kind,
         state="not signed in",
         alias=account or "",
         servers=servers,
-        hint=login_command(name, account=account),
+        hint=sign_in_command(name, account=account),
     )
 
 
-def lasting(account: Account) -> str:
+def describe_lifetime(account: Account) -> str:
     """How long a login lasts, for people."""
     if account.lost:
         return "signed out"
-    who = f"{account.alias}, " if account.alias else ""
+    prefix = f"{account.alias}, " if account.alias else ""
     if account.expires is None:
-        return f"{who}signed in"
-    left = account.expires - time.time()
+        return f"{prefix}signed in"
+    remaining = account.expires - time.time()
     if account.renews:
-        return f"{who}signed in, renews itself"
-    return f"{who}expires in {span(left)}" if left > 0 else "expired"
+        return f"{prefix}signed in, renews itself"
+    return f"{prefix}expires in {format_duration(remaining)}" if remaining > 0 else "expired"

@@ -6,8 +6,16 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mcpchat.batch.types import LONGEST_LINE, Asked, Result, Shard, key_of, name_of, read_request
-from mcpchat.core.report import fault
+from mcpchat.batch.types import (
+    MAX_LINE_BYTES,
+    BatchResult,
+    PreparedRequest,
+    Shard,
+    parse_request,
+    request_id,
+    request_key,
+)
+from mcpchat.core.report import error_report
 from mcpchat.errors import UsageError
 from mcpchat.util import stdin
 
@@ -36,36 +44,38 @@ def open_requests(source: str, shard: Shard) -> Iterator[tuple[BinaryIO, int | N
 class RequestReader:
     """The requests of a file that are still to be run. ``known`` counts those that have a result."""
 
-    def __init__(self, file: BinaryIO, done: set[str], expect: Callable[[int, bool], None], shard: Shard) -> None:
-        self.known = 0
+    def __init__(
+        self, file: BinaryIO, finished_keys: set[str], expect: Callable[[int, bool], None], shard: Shard
+    ) -> None:
+        self.finished_count = 0
         self._file = file
-        self._done = done
+        self._finished_keys = finished_keys
         self._expect = expect
         self._shard = shard
-        self._seen: set[str] = set()
+        self._seen_keys: set[str] = set()
 
-    async def read(self) -> AsyncGenerator[Asked | Result, None]:
+    async def read(self) -> AsyncGenerator[PreparedRequest | BatchResult, None]:
         """Each as it is to be run; a line that is none gives its result at once."""
-        async with aclosing(stdin.read_lines(self._file, LONGEST_LINE)) as lines:
+        async with aclosing(stdin.read_lines(self._file, MAX_LINE_BYTES)) as lines:
             async for number, data in lines:
-                if number in self._shard and (item := self._item(number, data)) is not None:
+                if number in self._shard and (item := self._parse_line(number, data)) is not None:
                     yield item
 
-    def _item(self, number: int, data: bytes | None) -> Asked | Result | None:
-        item: Asked | Result
+    def _parse_line(self, number: int, data: bytes | None) -> PreparedRequest | BatchResult | None:
+        item: PreparedRequest | BatchResult
         try:
-            item = read_request(number, data)
+            item = parse_request(number, data)
         except UsageError as error:
-            item = Result(id=name_of(number, data), line=number, error=fault(error))
-        key = key_of(item.id, number)
-        if key in self._seen:
-            told = UsageError(f"the id {item.id!r} is another line's too", hint="each result is found by its id")
-            item = Result(id=str(number), line=number, error=fault(told))
-            key = key_of(item.id, number)
-        self._seen.add(key)
-        known = key in self._done
-        self._expect(number, known)
-        if known:
-            self.known += 1
+            item = BatchResult(id=request_id(number, data), line=number, error=error_report(error))
+        key = request_key(item.id, number)
+        if key in self._seen_keys:
+            duplicate = UsageError(f"the id {item.id!r} is another line's too", hint="each result is found by its id")
+            item = BatchResult(id=str(number), line=number, error=error_report(duplicate))
+            key = request_key(item.id, number)
+        self._seen_keys.add(key)
+        is_finished = key in self._finished_keys
+        self._expect(number, is_finished)
+        if is_finished:
+            self.finished_count += 1
             return None
         return item

@@ -12,14 +12,14 @@ from typing import BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
-from mcpchat.batch.types import read_key
+from mcpchat.batch.types import parse_result_key
 from mcpchat.errors import UsageError
 
-_BEGINNING = b'{"v":1,"type":"result"'  # of each line of ours
-Key = Callable[[bytes], tuple[str, bool, int] | None]  # a line's id, whether it is one of success, its number
+_RESULT_PREFIX = b'{"v":1,"type":"result"'  # of each line of ours
+KeyParser = Callable[[bytes], tuple[str, bool, int] | None]  # a line's id, whether it is one of success, its number
 
 
-class ResultLines:
+class ResultWriter:
     """Takes one line for each request. Each is with the system once ``write`` returns: no crash of ours loses it.
 
     With a ``spool`` the lines go ``out`` in the order of their requests: what is finished before its turn waits there.
@@ -27,40 +27,40 @@ class ResultLines:
     waits for its turn goes on waiting.
     """
 
-    def __init__(self, out: BinaryIO, *, spool: BinaryIO | None = None, done: set[str] | None = None) -> None:
-        self.done = done or set()
-        self.whole = True
+    def __init__(self, out: BinaryIO, *, spool: BinaryIO | None = None, finished_keys: set[str] | None = None) -> None:
+        self.finished_keys = finished_keys or set()
+        self.complete = True
         self._out = out
         self._spool = spool
         self._order: deque[int] = deque()
         self._waiting: dict[int, tuple[int, int]] = {}  # by number: where the line stands in the spool
 
-    def expect(self, number: int, done: bool = False) -> None:
+    def expect(self, number: int, has_result: bool = False) -> None:
         """The request of this number comes next; its result, where that is ``done``, may wait in the spool."""
-        if self._spool is not None and (not done or number in self._waiting):
+        if self._spool is not None and (not has_result or number in self._waiting):
             self._order.append(number)
             self._advance()
 
     def write(self, number: int, line: bytes) -> None:
         if self._spool is None:
-            _put(self._out, line)
+            _write_line(self._out, line)
             return
         if self._order and self._order[0] == number:
             self._order.popleft()
-            _put(self._out, line)
+            _write_line(self._out, line)
         else:
-            self._keep(number, line)
+            self._spool_line(number, line)
         self._advance()
 
-    def _keep(self, number: int, line: bytes) -> None:
+    def _spool_line(self, number: int, line: bytes) -> None:
         assert self._spool is not None
-        place = self._spool.seek(0, io.SEEK_END)
-        _put(self._spool, line)
-        self._waiting[number] = place, len(line) + 1
+        offset = self._spool.seek(0, io.SEEK_END)
+        _write_line(self._spool, line)
+        self._waiting[number] = offset, len(line) + 1
 
-    def recall(self, number: int, place: int, length: int) -> None:
+    def restore(self, number: int, offset: int, length: int) -> None:
         """A line that an earlier run left in the spool."""
-        self._waiting[number] = place, length
+        self._waiting[number] = offset, length
 
     def _advance(self) -> None:
         while self._order and self._order[0] in self._waiting:
@@ -68,13 +68,13 @@ class ResultLines:
 
     def _release(self, number: int) -> None:
         assert self._spool is not None
-        place, length = self._waiting.pop(number)
-        self._spool.seek(place)
+        offset, length = self._waiting.pop(number)
+        self._spool.seek(offset)
         self._out.write(self._spool.read(length))
         self._out.flush()
 
     @property
-    def waits(self) -> bool:
+    def has_waiting(self) -> bool:
         """Whether results wait for those before them."""
         return bool(self._waiting)
 
@@ -84,23 +84,25 @@ class ResultLines:
             self._release(number)
 
 
-def _put(file: BinaryIO, line: bytes) -> None:
+def _write_line(file: BinaryIO, line: bytes) -> None:
     file.write(line + b"\n")
     file.flush()
 
 
 @contextmanager
-def to_stream(out: BinaryIO, *, ordered: bool) -> Iterator[ResultLines]:
+def open_stream_results(out: BinaryIO, *, ordered: bool) -> Iterator[ResultWriter]:
     """Results to a pipe or a terminal."""
     with ExitStack() as stack:
         spool = cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile())) if ordered else None
-        lines = ResultLines(out, spool=spool)
-        yield lines
-        lines.finish()
+        writer = ResultWriter(out, spool=spool)
+        yield writer
+        writer.finish()
 
 
 @contextmanager
-def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, retry_failed: bool) -> Iterator[ResultLines]:
+def open_file_results(
+    path: Path, parse_key: KeyParser, *, ordered: bool, resume: bool, retry_failed: bool
+) -> Iterator[ResultWriter]:
     """Write results to a file that only its owner can read. ``resume`` continues the results of an earlier run; with
     ``retry_failed`` without its failures, which are run again.
 
@@ -110,8 +112,8 @@ def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, retry_failed: 
     if path.exists() and not path.is_file():  # a pipe, a device
         if resume:
             raise UsageError(f"--resume: {path} is no file that was written before")
-        with path.open("wb", buffering=0) as out, to_stream(out, ordered=ordered) as lines:
-            yield lines
+        with path.open("wb", buffering=0) as out, open_stream_results(out, ordered=ordered) as writer:
+            yield writer
         return
     path = path.resolve()  # one file, whatever it is called
     lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
@@ -123,11 +125,11 @@ def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, retry_failed: 
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     part = Path(f"{path}.part")
     try:
-        with _opened(path, part, key, ordered=ordered, resume=resume, retry_failed=retry_failed) as lines:
-            yield lines
-            if lines.whole:
-                lines.finish()
-        if not lines.waits:
+        with _open_writer(path, part, parse_key, ordered=ordered, resume=resume, retry_failed=retry_failed) as writer:
+            yield writer
+            if writer.complete:
+                writer.finish()
+        if not writer.has_waiting:
             part.unlink(missing_ok=True)
     finally:
         with suppress(OSError):
@@ -136,42 +138,42 @@ def to_file(path: Path, key: Key, *, ordered: bool, resume: bool, retry_failed: 
 
 
 @contextmanager
-def _opened(
-    path: Path, part: Path, key: Key, *, ordered: bool, resume: bool, retry_failed: bool
-) -> Iterator[ResultLines]:
-    there = [file for file in (path, part) if file.exists() and file.stat().st_size]
-    if there and not resume:
-        raise UsageError(f"{there[0]} is there already", hint="--resume goes on with it; or name another file")
-    done: set[str] = set()
+def _open_writer(
+    path: Path, part: Path, parse_key: KeyParser, *, ordered: bool, resume: bool, retry_failed: bool
+) -> Iterator[ResultWriter]:
+    existing = [file for file in (path, part) if file.exists() and file.stat().st_size]
+    if existing and not resume:
+        raise UsageError(f"{existing[0]} is there already", hint="--resume goes on with it; or name another file")
+    finished_keys: set[str] = set()
     try:
-        for file in there:
-            _mend(file, key, done, retry_failed=retry_failed)
-        with _private(path) as out, ExitStack() as stack:
+        for file in existing:
+            _repair_tail(file, parse_key, finished_keys, retry_failed=retry_failed)
+        with _open_private(path) as out, ExitStack() as stack:
             if not (ordered or part.exists()):
-                yield ResultLines(out, done=done)
+                yield ResultWriter(out, finished_keys=finished_keys)
                 return
             # All that there is goes through the spool once more: so it comes out in order, and each line once.
-            spool = stack.enter_context(_private(part, flags=getattr(os, "O_NOFOLLOW", 0)))
-            waiting = {name for name, *_ in _known(spool, key)}
+            spool = stack.enter_context(_open_private(part, flags=getattr(os, "O_NOFOLLOW", 0)))
+            waiting_keys = {name for name, *_ in _iter_results(spool, parse_key)}
             out.seek(0)
             for line in out:
-                if (known := key(line)) is not None and known[0] not in waiting:
+                if (parsed := parse_key(line)) is not None and parsed[0] not in waiting_keys:
                     spool.write(line)
             spool.flush()
             os.fsync(spool.fileno())
             out.truncate(0)
             out.seek(0)
-            lines = ResultLines(out, spool=spool, done=done)
-            for _, number, place, length in _known(spool, key):
-                lines.recall(number, place, length)
-            yield lines
+            writer = ResultWriter(out, spool=spool, finished_keys=finished_keys)
+            for _, number, offset, length in _iter_results(spool, parse_key):
+                writer.restore(number, offset, length)
+            yield writer
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _private(path: Path, *, flags: int = 0) -> BinaryIO:
+def _open_private(path: Path, *, flags: int = 0) -> BinaryIO:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
     if sys.platform != "win32":
         os.fchmod(descriptor, 0o600)
@@ -180,18 +182,18 @@ def _private(path: Path, *, flags: int = 0) -> BinaryIO:
     return file
 
 
-def _known(file: BinaryIO, key: Key) -> Iterator[tuple[str, int, int, int]]:
+def _iter_results(file: BinaryIO, parse_key: KeyParser) -> Iterator[tuple[str, int, int, int]]:
     """The results in a file: id, number, place and length."""
     file.seek(0)
-    place = 0
+    offset = 0
     for line in file:
-        if (known := key(line)) is not None:
-            yield known[0], known[2], place, len(line)
-        place += len(line)
+        if (parsed := parse_key(line)) is not None:
+            yield parsed[0], parsed[2], offset, len(line)
+        offset += len(line)
     file.seek(0, io.SEEK_END)
 
 
-def _mend(path: Path, key: Key, done: set[str], *, retry_failed: bool) -> None:
+def _repair_tail(path: Path, parse_key: KeyParser, finished_keys: set[str], *, retry_failed: bool) -> None:
     """Collect the ids of the results. A last line that a crash cut short is removed; with
     ``retry_failed`` failures too.
 
@@ -200,42 +202,44 @@ def _mend(path: Path, key: Key, done: set[str], *, retry_failed: bool) -> None:
     end = failed = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+            if not line.endswith(b"\n") and (line.startswith(_RESULT_PREFIX) or _RESULT_PREFIX.startswith(line)):
                 break  # a crash cut it short
-            known = key(line)
-            if known is None:
+            parsed = parse_key(line)
+            if parsed is None:
                 raise UsageError(f"{path}: line {number} is no result of a batch", hint="name another file")
             end += len(line)
-            if retry_failed and not known[1]:
+            if retry_failed and not parsed[1]:
                 failed += 1
             else:
-                done.add(known[0])
+                finished_keys.add(parsed[0])
     if end < path.stat().st_size:
         os.truncate(path, end)
     if failed:
-        _without_failures(path, key)
+        _drop_failures(path, parse_key)
 
 
-def _without_failures(path: Path, key: Key) -> None:
+def _drop_failures(path: Path, parse_key: KeyParser) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".mcpchat-")
     try:
-        with path.open("rb") as file, os.fdopen(descriptor, "wb") as kept:
+        with path.open("rb") as file, os.fdopen(descriptor, "wb") as output:
             for line in file:
-                known = key(line)
-                if known is not None and known[1]:
-                    kept.write(line)
+                parsed = parse_key(line)
+                if parsed is not None and parsed[1]:
+                    output.write(line)
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
 @contextmanager
-def open_results(target: Path | None, *, ordered: bool, resume: bool, retry_failed: bool) -> Iterator[ResultLines]:
+def open_results(target: Path | None, *, ordered: bool, resume: bool, retry_failed: bool) -> Iterator[ResultWriter]:
     """Where a batch's results go: a file, or stdout. Raises UsageError."""
     if target is None:
-        with to_stream(sys.stdout.buffer, ordered=ordered) as lines:
-            yield lines
+        with open_stream_results(sys.stdout.buffer, ordered=ordered) as writer:
+            yield writer
     else:
         path = target.expanduser()
-        with to_file(path, read_key, ordered=ordered, resume=resume, retry_failed=retry_failed) as lines:
-            yield lines
+        with open_file_results(
+            path, parse_result_key, ordered=ordered, resume=resume, retry_failed=retry_failed
+        ) as writer:
+            yield writer

@@ -4,35 +4,37 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
-from mcpchat.app.agents import with_options
+from mcpchat.app.agents import apply_agent_options
 from mcpchat.app.build_session import build_session, turn_limits
-from mcpchat.app.chat import make_role
-from mcpchat.app.mcp import make_host, make_logins, offered_to, open_hub
+from mcpchat.app.chat import build_agent
+from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter
 from mcpchat.config.run import RunContext, RunOptions, get_agent
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit
-from mcpchat.core.protocols import Asker, ModelChoice, SignInScreen, Toolbox
-from mcpchat.core.usage import Spending
-from mcpchat.engine.event_redaction import Discreet
-from mcpchat.engine.session import Role, Session
-from mcpchat.errors import NoModel
+from mcpchat.core.protocols import SelectedModel, SignInDialog, Toolbox, UserDialog
+from mcpchat.core.usage import UsageTotals
+from mcpchat.engine.event_redaction import RedactingEmitter
+from mcpchat.engine.session import ActiveAgent, Session
+from mcpchat.errors import NoModelConfigured
 from mcpchat.mcp.hub import McpHub
-from mcpchat.models.selection import Models
-from mcpchat.permissions.factory import pinned
+from mcpchat.models.selection import ModelSelector
+from mcpchat.permissions.factory import pinned_toolbox
 
-PASSING = frozenset({"rate", "overloaded", "network", "server", "broken_stream"})  # kinds of ModelError that may pass
+TRANSIENT_ERRORS = frozenset(
+    {"rate", "overloaded", "network", "server", "broken_stream"}
+)  # kinds of ModelError that may pass
 
 
-class Pool:
+class SessionFactory:
     """Makes sessions that share the servers, the models' connections and one budget. Nothing of them is kept.
 
     ``spent`` is what all of them took together.
     """
 
-    def __init__(self, context: RunContext, options: RunOptions, hub: McpHub, asker: Asker, emit: Emit) -> None:
+    def __init__(self, context: RunContext, options: RunOptions, hub: McpHub, asker: UserDialog, emit: Emit) -> None:
         self.context = context
-        self.spent = Spending()
-        self.priced = options.track_cost
+        self.run_usage = UsageTotals()
+        self.track_cost = options.track_cost
         self.schema = options.schema
         self.without_tools = not options.with_tools
         self._options = options
@@ -40,11 +42,13 @@ class Pool:
         self._asker = asker
         self._emit = emit
         self._limits = turn_limits(context.config, options)
-        self._models = Models(context, priced=options.track_cost, must_be_priced=self._limits.max_dollars is not None)
-        self._roles: dict[str | None, tuple[AgentConfig, Toolbox, Role]] = {}
-        self._chosen: dict[tuple[str | None, str | None], ModelChoice] = {}
+        self._models = ModelSelector(
+            context, track_cost=options.track_cost, require_price=self._limits.max_dollars is not None
+        )
+        self._agents: dict[str | None, tuple[AgentConfig, Toolbox, ActiveAgent]] = {}
+        self._selected: dict[tuple[str | None, str | None], SelectedModel] = {}
 
-    async def session(
+    async def create_session(
         self,
         emit: Emit,
         *,
@@ -57,63 +61,69 @@ class Pool:
 
         Raises UsageError, ConfigError, NoModel.
         """
-        _, toolbox, role = self._role(agent if agent is not None else self._options.agent)
-        choice = await self.choice(agent, model)
+        _, toolbox, active_agent = self._load_agent(agent if agent is not None else self._options.agent)
+        choice = await self.select_model(agent, model)
         if system:
-            role = replace(role, instructions="\n\n".join(text for text in (role.instructions, system) if text))
+            active_agent = replace(
+                active_agent, instructions="\n\n".join(text for text in (active_agent.instructions, system) if text)
+            )
         if schema is None and self.schema is not None:
             schema = dict(self.schema)
-        emit = Discreet(emit, self.context.secrets)
+        emit = RedactingEmitter(emit, self.context.secrets)
         return build_session(
             self.context,
             model=choice,
             toolbox=toolbox,
-            agent=role,
+            agent=active_agent,
             emit=emit,
             limits=self._limits,
             schema=schema,
-            run_total=self.spent,
+            run_usage=self.run_usage,
         )
 
-    async def choice(self, agent: str | None = None, model: str | None = None) -> ModelChoice:
+    async def select_model(self, agent: str | None = None, model: str | None = None) -> SelectedModel:
         """The model that a request is for. Raises NoModel, ConfigError, UsageError."""
         agent = agent if agent is not None else self._options.agent
         key = agent, model
-        if not self._models.settled:
-            with suppress(NoModel):  # each request may name its own
-                await self._models.choose(
+        if not self._models.default_locked:
+            with suppress(NoModelConfigured):  # each request may name its own
+                await self._models.select(
                     self._options.model or get_agent(self.context.config, self._options.agent).model
                 )
-            self._models.settled = True  # a name is that of a model where the run's own is, whichever came before
-        if key not in self._chosen:
-            config = get_agent(self.context.config, agent)
-            chosen = await self._models.choose(model or self._options.model or config.model)
-            self._chosen[key] = with_options(chosen, config)
-        return self._chosen[key]
+            self._models.default_locked = (
+                True  # a name is that of a model where the run's own is, whichever came before
+            )
+        if key not in self._selected:
+            agent_config = get_agent(self.context.config, agent)
+            selected = await self._models.select(model or self._options.model or agent_config.model)
+            self._selected[key] = apply_agent_options(selected, agent_config)
+        return self._selected[key]
 
-    def role(self, agent: str | None) -> tuple[AgentConfig, Role]:
+    def resolve_agent(self, agent: str | None) -> tuple[AgentConfig, ActiveAgent]:
         """The agent of a request, or the run's own. Raises UsageError, ConfigError."""
-        config, _, role = self._role(agent if agent is not None else self._options.agent)
-        return config, role
+        config, _, active_agent = self._load_agent(agent if agent is not None else self._options.agent)
+        return config, active_agent
 
-    def _role(self, name: str | None) -> tuple[AgentConfig, Toolbox, Role]:
-        if name not in self._roles:
+    def _load_agent(self, name: str | None) -> tuple[AgentConfig, Toolbox, ActiveAgent]:
+        if name not in self._agents:
             agent = get_agent(self.context.config, name)
-            view = self._hub.view(() if self.without_tools else agent.servers, offered_to(agent))
-            agreed = pinned(self.context, view, self._asker, self._emit)
-            role = make_role(self.context, replace(self._options, agent=name), self._asker, agreed, self._emit)
-            self._roles[name] = agent, agreed, role
-        return self._roles[name]
+            view = self._hub.view(() if self.without_tools else agent.servers, tool_filter(agent))
+            toolbox = pinned_toolbox(self.context, view, self._asker, self._emit)
+            active_agent = build_agent(
+                self.context, replace(self._options, agent=name), self._asker, toolbox, self._emit
+            )
+            self._agents[name] = agent, toolbox, active_agent
+        return self._agents[name]
 
 
 @asynccontextmanager
-async def open_pool(
-    context: RunContext, options: RunOptions, *, emit: Emit, asker: Asker, screen: SignInScreen
-) -> AsyncIterator[Pool]:
+async def open_session_factory(
+    context: RunContext, options: RunOptions, *, emit: Emit, asker: UserDialog, screen: SignInDialog
+) -> AsyncIterator[SessionFactory]:
     """A pool; its servers are started when a request needs them, and stopped at the end."""
-    emit = Discreet(emit, context.secrets)
-    host = make_host(context, asker, emit, yes=options.yes)
-    logins = make_logins(context, asker, screen)
-    nobody = AgentConfig(servers=())  # each agent has a view of its own
-    async with open_hub(context, emit, host, logins=logins, agent=nobody, refresh=options.refresh) as hub:
-        yield Pool(context, options, hub, asker, emit)
+    emit = RedactingEmitter(emit, context.secrets)
+    host = build_request_handler(context, asker, emit, yes=options.yes)
+    auth = build_auth_service(context, asker, screen)
+    no_servers = AgentConfig(servers=())  # each agent has a view of its own
+    async with open_hub(context, emit, host, auth=auth, agent=no_servers, refresh=options.refresh) as hub:
+        yield SessionFactory(context, options, hub, asker, emit)

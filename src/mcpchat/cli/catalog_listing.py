@@ -34,7 +34,7 @@ async def print_listing(
         require_server(context, server)
         context = restrict_to(context, server)
     async with open_servers(context, print_warnings if server is None else discard) as hub:
-        await hub.tools()
+        await hub.list_tools()
         if server is not None:
             require_running(hub)
         listed = [item for catalog in hub.catalogs().values() for item in items(catalog)]

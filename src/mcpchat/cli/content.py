@@ -9,7 +9,7 @@ from mcpchat.cli.output import is_terminal, write_json
 from mcpchat.core.messages import Audio, Content, File, Image, ToolResult, result_text
 from mcpchat.errors import UsageError
 from mcpchat.util.private_files import write_file
-from mcpchat.util.sanitize import clean
+from mcpchat.util.sanitize import sanitize
 
 Binary = Image | Audio | File
 
@@ -31,7 +31,7 @@ def print_parts(parts: Sequence[Content], output: str, file: Path | None) -> Non
 
 def print_result(result: ToolResult, stream: TextIO) -> None:
     """Print the result's text, made safe for a terminal."""
-    text = clean(result_text(result)) if is_terminal(stream) else result_text(result)
+    text = sanitize(result_text(result)) if is_terminal(stream) else result_text(result)
     stream.write(text.rstrip("\n") + "\n")
 
 

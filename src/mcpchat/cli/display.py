@@ -10,9 +10,9 @@ from mcpchat.cli.options import DisplayOptions
 from mcpchat.cli.output import is_terminal
 from mcpchat.config.run import RunContext
 from mcpchat.core.events import Emit, Notice
-from mcpchat.core.protocols import Asker, SignInScreen
-from mcpchat.ui.prompts.sign_in import PlainScreen, TerminalScreen
-from mcpchat.ui.render.plain import Explaining, JsonLines, JsonSummary, NobodyToAsk, TextRenderer, say_to
+from mcpchat.core.protocols import SignInDialog, UserDialog
+from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
+from mcpchat.ui.render.plain import JsonLines, JsonSummary, NonInteractiveDialog, TextRenderer, VerboseEmitter, print_to
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,33 +25,35 @@ def is_dumb_terminal(environ: Mapping[str, str]) -> bool:
 
 def choose_renderer(
     output: str, display: DisplayOptions, context: RunContext, *, answers: bool
-) -> tuple[Emit, Asker, SignInScreen]:
+) -> tuple[Emit, UserDialog, SignInDialog]:
     """Choose the renderer for this output format and terminal, and the dialogs.
 
     Without ``answers`` the renderer leaves the answer itself out: the caller writes it.
     """
-    asker: Asker = NobodyToAsk()
-    screen: SignInScreen = PlainScreen(sys.stderr)
+    asker: UserDialog = NonInteractiveDialog()
+    screen: SignInDialog = PlainSignIn(sys.stderr)
     if output == "json":
         return JsonSummary(sys.stdout, sys.stderr), asker, screen
     if output == "jsonl":
         return JsonLines(sys.stdout), asker, screen
-    text = TextRenderer(sys.stdout, sys.stderr, quiet=display.quiet, stats=display.stats, answers=answers)
+    text = TextRenderer(sys.stdout, sys.stderr, quiet=display.quiet, show_stats=display.stats, write_answers=answers)
     if not is_terminal(sys.stderr):
         return text, asker, screen
-    from mcpchat.ui.prompts.dialog import TerminalAsker
+    from mcpchat.ui.prompts.dialog import TerminalDialog
     from mcpchat.ui.render.console import ConsoleRenderer
-    from mcpchat.ui.terminal.screen import LiveRegion, reflows
+    from mcpchat.ui.terminal.screen import LiveScreen, rewraps_on_resize
 
     environ, fold = context.environ, context.config.chat.reasoning == "fold"
     out, err = _consoles(display.no_color)
     console = None
     if answers and output == "text" and is_terminal(sys.stdout) and not is_dumb_terminal(environ):
-        region = LiveRegion(out, err, reflows=reflows(environ))
-        console = ConsoleRenderer(region, quiet=display.quiet, stats=display.stats, fold=fold, environ=environ)
+        region = LiveScreen(out, err, rewraps=rewraps_on_resize(environ))
+        console = ConsoleRenderer(region, quiet=display.quiet, show_stats=display.stats, fold=fold, environ=environ)
     if is_terminal(sys.stdin):
-        asker = TerminalAsker(err, alone=console.alone if console is not None else nullcontext, open_page=browse)
-        screen = TerminalScreen(sys.stderr, notice_emitter(console or text), asker.holding)
+        asker = TerminalDialog(
+            err, exclusive=console.exclusive if console is not None else nullcontext, open_page=browse
+        )
+        screen = TerminalSignIn(sys.stderr, notice_emitter(console or text), asker.exclusive)
     return console or text, asker, screen
 
 
@@ -67,7 +69,7 @@ def _consoles(no_color: bool) -> "tuple[Console, Console]":
 
 def add_explanations(emit: Emit, output: str) -> Emit:
     """The emitter with explanations of what happens: as notices, or on stderr if stdout is JSON."""
-    return Explaining(emit, say_to(sys.stderr) if output in {"json", "jsonl"} else notice_emitter(emit))
+    return VerboseEmitter(emit, print_to(sys.stderr) if output in {"json", "jsonl"} else notice_emitter(emit))
 
 
 def notice_emitter(emit: Emit) -> Callable[[str], None]:

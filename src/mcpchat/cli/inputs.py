@@ -28,6 +28,6 @@ def read_schema(text: str) -> dict[str, Any]:
         raise UsageError(f"{source}: not JSON: {error}") from error
     if not isinstance(schema, dict):
         raise UsageError(f"{source}: a JSON Schema is an object")
-    if problem := json_schema.unusable(schema):
+    if problem := json_schema.find_schema_error(schema):
         raise UsageError(f"{source}: {problem}")
     return schema

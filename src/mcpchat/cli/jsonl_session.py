@@ -7,20 +7,29 @@ from contextlib import aclosing
 
 from msgspec.structs import replace
 
-from mcpchat.api import ChatSession, session_of
+from mcpchat.api import ChatSession, session_from_context
 from mcpchat.app.attachments import read_attachments
 from mcpchat.cli.display import add_explanations
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core import jsonl_protocol
 from mcpchat.core.events import Emit
-from mcpchat.core.jsonl_protocol import Approve, Cancel, Confirm, Elicit, InputAccepted, InputRejected, Line, Say
-from mcpchat.core.messages import Message, user
+from mcpchat.core.jsonl_protocol import (
+    Approve,
+    Cancel,
+    Confirm,
+    Elicit,
+    InputAccepted,
+    InputLine,
+    InputRejected,
+    SendMessage,
+)
+from mcpchat.core.messages import Message, user_message
 from mcpchat.errors import McpChatError, UsageError
-from mcpchat.ui.prompts.jsonl_dialog import ScriptAsker
-from mcpchat.ui.prompts.sign_in import PlainScreen
+from mcpchat.ui.prompts.jsonl_dialog import JsonlDialog
+from mcpchat.ui.prompts.sign_in import PlainSignIn
 from mcpchat.ui.render.plain import JsonLines
 from mcpchat.util import stdin
-from mcpchat.util.sanitize import visible
+from mcpchat.util.sanitize import strip_invisible
 
 _MAX_QUEUED = 1000  # messages
 
@@ -38,9 +47,11 @@ def validate_options(output: str, options: Mapping[str, object]) -> None:
 async def run(context: RunContext, options: RunOptions, *, timeout: float | None = None, verbose: bool = False) -> int:
     """Process the input to its end. Raises the error of the last turn, or UsageError if lines were rejected."""
     write = JsonLines(sys.stdout)
-    asker = ScriptAsker(write)
+    asker = JsonlDialog(write)
     emit = add_explanations(write, "jsonl") if verbose else write
-    async with session_of(context, options, on_event=emit, asker=asker, screen=PlainScreen(sys.stderr)) as session:
+    async with session_from_context(
+        context, options, on_event=emit, asker=asker, screen=PlainSignIn(sys.stderr)
+    ) as session:
         jsonl = JsonlSession(session, asker, write, emit, timeout)
         async with asyncio.TaskGroup() as group:
             group.create_task(jsonl.read_input())
@@ -55,7 +66,7 @@ class JsonlSession:
     """Two tasks: one reads lines, and obeys those that are about what goes on; the other works through the rest."""
 
     def __init__(
-        self, session: ChatSession, asker: ScriptAsker, write: JsonLines, emit: Emit, timeout: float | None
+        self, session: ChatSession, asker: JsonlDialog, write: JsonLines, emit: Emit, timeout: float | None
     ) -> None:
         self._session = session
         self._asker = asker
@@ -64,7 +75,7 @@ class JsonlSession:
         self._timeout = timeout  # of a turn
         self._rejected = 0
         self._failed: McpChatError | None = None
-        self._waiting: asyncio.Queue[tuple[int, Line] | None] = asyncio.Queue(_MAX_QUEUED)
+        self._waiting: asyncio.Queue[tuple[int, InputLine] | None] = asyncio.Queue(_MAX_QUEUED)
 
     @property
     def final_error(self) -> McpChatError | None:
@@ -77,17 +88,17 @@ class JsonlSession:
         return None
 
     async def read_input(self) -> None:
-        async with aclosing(stdin.read_lines(sys.stdin.buffer, jsonl_protocol.LONGEST_LINE)) as lines:
+        async with aclosing(stdin.read_lines(sys.stdin.buffer, jsonl_protocol.MAX_LINE_BYTES)) as lines:
             async for number, data in lines:
                 await self._take(number, data)
-        self._asker.end()
+        self._asker.close()
         await self._waiting.put(None)
 
     async def _take(self, number: int, data: bytes | None) -> None:
         if data is None:
-            return self._reject(number, f"the line holds more than {jsonl_protocol.LONGEST_LINE:,} bytes")
+            return self._reject(number, f"the line holds more than {jsonl_protocol.MAX_LINE_BYTES:,} bytes")
         try:
-            line = jsonl_protocol.read_line(data)
+            line = jsonl_protocol.parse_line(data)
         except ValueError as error:
             return self._reject(number, str(error), hint="mcpchat schema input has the lines that are understood")
         match line:
@@ -95,7 +106,7 @@ class JsonlSession:
                 self._write(InputAccepted(line=number))
                 self._session.cancel()
             case Approve() | Elicit() | Confirm():
-                if problem := self._asker.answer(line):
+                if problem := self._asker.resolve(line):
                     self._reject(number, problem)
             case _:
                 try:
@@ -112,24 +123,24 @@ class JsonlSession:
         while (item := await self._waiting.get()) is not None:
             number, line = item
             try:
-                if isinstance(line, Say):
+                if isinstance(line, SendMessage):
                     await self._run_turn(number, line)
-                elif isinstance(line, jsonl_protocol.ToAgent):
+                elif isinstance(line, jsonl_protocol.SwitchAgent):
                     await self._session.switch_agent(line.name)
                     self._write(InputAccepted(line=number, id=line.id))
-                elif isinstance(line, jsonl_protocol.ToModel):
+                elif isinstance(line, jsonl_protocol.SwitchModel):
                     await self._session.switch_model(line.name)
                     self._write(InputAccepted(line=number, id=line.id))
             except McpChatError as error:
                 self._reject(number, error.message, error.hint)
 
-    async def _run_turn(self, number: int, line: Say) -> None:
+    async def _run_turn(self, number: int, line: SendMessage) -> None:
         """One turn. How it failed is kept, and was told by its events; what cannot be sent is the line's own fault."""
         if not line.text.strip() and not line.attach:
             raise UsageError("the message is empty")
         if "-" in line.attach:
             raise UsageError("cannot attach -: standard input is where the lines come from")
-        message = user(visible(line.text)) if line.text else Message(role="user", parts=())
+        message = user_message(strip_invisible(line.text)) if line.text else Message(role="user", parts=())
         message = replace(message, parts=(*message.parts, *read_attachments(line.attach)))
         self._write(InputAccepted(line=number, id=line.id))
         self._failed = None

@@ -18,9 +18,9 @@ from mcpchat.cli.output import format_json
 from mcpchat.cli.runtime import RunState, TerminatedBySignal, start_run
 from mcpchat.config.run import RunOptions
 from mcpchat.core.events import VERSION
-from mcpchat.core.report import Fault, fault
+from mcpchat.core.report import ErrorReport, error_report
 from mcpchat.errors import McpChatError, ServerError
-from mcpchat.util.sanitize import clean
+from mcpchat.util.sanitize import sanitize
 from mcpchat.version import __version__
 
 INTERRUPTED = 130
@@ -93,7 +93,7 @@ def run(args: list[str]) -> int:
         except TyperException as error:
             error.show()  # type: ignore[attr-defined]  # every exception that Typer raises here has it
             message = _one_line_message(error)
-            _write_json_error(Fault(kind="usage", code=error.exit_code, message=message), state)
+            _write_json_error(ErrorReport(kind="usage", code=error.exit_code, message=message), state)
             return error.exit_code
         except (KeyboardInterrupt, Abort):
             return _report_interrupt(INTERRUPTED, state)
@@ -116,21 +116,21 @@ def _report_error(error: BaseException, state: RunState) -> int:
         error.kind = "internal"
     redact = state.secrets.redact
     error.message, error.hint = redact(error.message), redact(error.hint)
-    lines = [f"error: {clean(error.message)}"]
+    lines = [f"error: {sanitize(error.message)}"]
     if isinstance(error, ServerError):
-        lines += [f"    {clean(redact(line))}" for line in error.log[-5:]]
+        lines += [f"    {sanitize(redact(line))}" for line in error.log[-5:]]
     if error.hint:
-        lines.append(f"  {clean(error.hint)}")
+        lines.append(f"  {sanitize(error.hint)}")
     with suppress(OSError):  # a closed stderr changes no exit code
         sys.stderr.write("\n".join(lines) + "\n")
     if not state.error_written:
-        _write_json_error(fault(error), state)
+        _write_json_error(error_report(error), state)
     return error.exit_code
 
 
 def _report_interrupt(code: int, state: RunState) -> int:
     message = "interrupted" if code == INTERRUPTED else "terminated"
-    _write_json_error(Fault(kind="interrupted", code=code, message=message), state)
+    _write_json_error(ErrorReport(kind="interrupted", code=code, message=message), state)
     return code
 
 
@@ -139,7 +139,7 @@ def _one_line_message(error: TyperException) -> str:
     return " ".join(str(format_message()).split())
 
 
-def _write_json_error(error: Fault, state: RunState) -> None:
+def _write_json_error(error: ErrorReport, state: RunState) -> None:
     if _wants_json(state):
         with suppress(OSError):
             sys.stdout.write(format_json({"v": VERSION, **msgspec.to_builtins(error)}) + "\n")
@@ -160,4 +160,4 @@ def _unwrap_group(error: BaseException) -> BaseException:
 def _print_traceback(state: RunState) -> None:
     import traceback
 
-    sys.stderr.write(clean(state.secrets.redact_log(traceback.format_exc())))
+    sys.stderr.write(sanitize(state.secrets.redact_log(traceback.format_exc())))

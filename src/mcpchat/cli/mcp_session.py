@@ -7,34 +7,34 @@ from dataclasses import replace
 
 import msgspec
 
-from mcpchat.app.mcp import make_host, make_logins, open_hub
+from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub
 from mcpchat.auth.browser import browse
 from mcpchat.cli.output import is_terminal
 from mcpchat.config.run import RunContext
 from mcpchat.core.events import Emit, Event, Notice, ServerChanged
-from mcpchat.core.protocols import Asker, SignInScreen
-from mcpchat.engine.event_redaction import Discreet
+from mcpchat.core.protocols import SignInDialog, UserDialog
+from mcpchat.engine.event_redaction import RedactingEmitter
 from mcpchat.errors import UsageError
 from mcpchat.mcp.hub import McpHub
-from mcpchat.ui.prompts.sign_in import PlainScreen, TerminalScreen
+from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
 from mcpchat.ui.render import tool_lines
-from mcpchat.ui.render.plain import NobodyToAsk
-from mcpchat.util.sanitize import clean
+from mcpchat.ui.render.plain import NonInteractiveDialog
+from mcpchat.util.sanitize import sanitize
 from mcpchat.util.text import suggest
 
 
 def print_warnings(event: Event) -> None:
     """Write servers that are down, and warnings, to stderr."""
     if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
-        sys.stderr.write(f"warning: {tool_lines.down(event)}\n")
+        sys.stderr.write(f"warning: {tool_lines.format_server_down(event)}\n")
     elif isinstance(event, Notice) and event.level == "warning":
-        sys.stderr.write(f"warning: {clean(event.text)}\n")
+        sys.stderr.write(f"warning: {sanitize(event.text)}\n")
 
 
 def print_notices(event: Event) -> None:
     """Write notices and warnings to stderr."""
     if isinstance(event, Notice):
-        sys.stderr.write(f"{'warning: ' if event.level == 'warning' else ''}{clean(event.text)}\n")
+        sys.stderr.write(f"{'warning: ' if event.level == 'warning' else ''}{sanitize(event.text)}\n")
 
 
 def discard(event: Event) -> None:
@@ -64,16 +64,16 @@ def require_running(hub: McpHub) -> None:
         raise error
 
 
-def terminal_user() -> tuple[Asker, SignInScreen]:
+def terminal_user() -> tuple[UserDialog, SignInDialog]:
     """The dialogs with the user at the terminal; without a terminal, those that decline."""
     if not is_terminal(sys.stdin, sys.stderr):
-        return NobodyToAsk(), PlainScreen(sys.stderr)
+        return NonInteractiveDialog(), PlainSignIn(sys.stderr)
     from rich.console import Console
 
-    from mcpchat.ui.prompts.dialog import TerminalAsker
+    from mcpchat.ui.prompts.dialog import TerminalDialog
 
-    asker = TerminalAsker(Console(stderr=True, highlight=False), open_page=browse)
-    return asker, TerminalScreen(sys.stderr, hold=asker.holding)
+    asker = TerminalDialog(Console(stderr=True, highlight=False), open_page=browse)
+    return asker, TerminalSignIn(sys.stderr, exclusive=asker.exclusive)
 
 
 @asynccontextmanager
@@ -83,11 +83,11 @@ async def open_servers(
     *,
     yes: bool = False,
     refresh: bool = False,
-    user: tuple[Asker, SignInScreen] | None = None,
+    user: tuple[UserDialog, SignInDialog] | None = None,
 ) -> AsyncIterator[McpHub]:
     """Open the hub over the context's servers; they are stopped at the end."""
     asker, screen = user or terminal_user()
-    emit = Discreet(emit, context.secrets)
-    host = make_host(context, asker, emit, yes=yes)
-    async with open_hub(context, emit, host, logins=make_logins(context, asker, screen), refresh=refresh) as hub:
+    emit = RedactingEmitter(emit, context.secrets)
+    host = build_request_handler(context, asker, emit, yes=yes)
+    async with open_hub(context, emit, host, auth=build_auth_service(context, asker, screen), refresh=refresh) as hub:
         yield hub

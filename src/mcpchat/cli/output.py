@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mcpchat.util.sanitize import spelt_out
+from mcpchat.util.sanitize import escape_unsafe_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +20,7 @@ def is_terminal(*streams: Any) -> bool:
 def format_json(value: object, *, indent: int | None = None) -> str:
     """The value as JSON. At a terminal, control and invisible characters become escapes, which is the same JSON."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return spelt_out(text) if is_terminal(sys.stdout) else text
+    return escape_unsafe_json(text) if is_terminal(sys.stdout) else text
 
 
 def write_json(value: object) -> None:

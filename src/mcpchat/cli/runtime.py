@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mcpchat.config.load import load_config
-from mcpchat.config.project_file import ProjectFile, with_project
+from mcpchat.config.project_file import ProjectFile, merge_project_file
 from mcpchat.config.run import RunContext, default_paths
 from mcpchat.config.schema import Config
 from mcpchat.errors import McpChatError
-from mcpchat.util.redaction import Secrets
-from mcpchat.util.sanitize import clean
-from mcpchat.util.signals import cancelled_by
+from mcpchat.util.redaction import SecretRegistry
+from mcpchat.util.sanitize import sanitize
+from mcpchat.util.signals import cancel_on_signals
 
 # These loggers write authorization codes, verifiers and whole tokens.
 _SECRET_LOGGERS = (
@@ -47,7 +47,7 @@ class RunState:
     """
 
     args: Sequence[str] = ()
-    secrets: Secrets = field(default_factory=Secrets)
+    secrets: SecretRegistry = field(default_factory=SecretRegistry)
     error_written: bool = False
 
     @property
@@ -90,7 +90,9 @@ def build_context(
     stderr says so unless ``quiet``. Raises ConfigError.
     """
     paths = default_paths(os.environ)
-    settings, notices = with_project(load_user_config(config), config or paths.config, paths, agree=ask_trust)
+    settings, notices = merge_project_file(
+        load_user_config(config), config or paths.config, paths, confirm_trust=ask_trust
+    )
     for line in notices if not quiet else ():
         sys.stderr.write(f"{line}\n")
     return RunContext(config=settings, environ=dict(os.environ), paths=paths, secrets=current_run().secrets)
@@ -107,7 +109,7 @@ def run_async(work: Coroutine[Any, Any, int]) -> int:
 
 async def _cancel_on_signals(work: Coroutine[Any, Any, int]) -> int:
     task = asyncio.create_task(work)
-    with cancelled_by(task, [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]) as caught:
+    with cancel_on_signals(task, [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]) as caught:
         try:
             return await task
         except asyncio.CancelledError:
@@ -139,9 +141,9 @@ def _logging(state: RunState) -> Iterator[None]:
 class _RedactingFormatter(logging.Formatter):
     """Formats records, tracebacks included, without secrets and safe for a terminal."""
 
-    def __init__(self, secrets: Secrets) -> None:
+    def __init__(self, secrets: SecretRegistry) -> None:
         super().__init__(logging.BASIC_FORMAT)
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        return clean(self._secrets.redact_log(super().format(record)))
+        return sanitize(self._secrets.redact_log(super().format(record)))

@@ -6,14 +6,22 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from mcpchat.config.validation import ENTRIES, REFERENCE, Found, bundled, is_http, tables
+from mcpchat.config.validation import REFERENCE, TABLES_KEY, Problem, as_tables, find_builtin, is_http
 from mcpchat.util.text import suggest
 
-NO_SECRETS = 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
+NO_SECRETS_MESSAGE = 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
 GOOGLE = "google"
-REMOTE_WAYS = ("oauth", "none", "client_credentials")
-_FIXED = {"state", "code_challenge", "code_challenge_method", "client_id", "redirect_uri", "response_type", "scope"}
-_RESERVED = {"store", "servers", *REMOTE_WAYS}
+REMOTE_AUTH_METHODS = ("oauth", "none", "client_credentials")
+_FIXED_PARAMETERS = {
+    "state",
+    "code_challenge",
+    "code_challenge_method",
+    "client_id",
+    "redirect_uri",
+    "response_type",
+    "scope",
+}
+_RESERVED_NAMES = {"store", "servers", *REMOTE_AUTH_METHODS}
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REMOTE_KEYS = ("client_id", "client_secret", "private_key", "key_algorithm", "issuer")
@@ -57,34 +65,34 @@ class AuthConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["keyring", "file", "memory"],
         Meta(description='"keyring"; "file": a plain file, NOT encrypted; "memory": until mcpchat ends.'),
     ] = "keyring"
-    entries: dict[str, ProviderConfig] = field(default_factory=dict, name=ENTRIES)
+    entries: dict[str, ProviderConfig] = field(default_factory=dict, name=TABLES_KEY)
 
 
-def auth_contradictions(table: Mapping[str, Any]) -> Iterator[Found]:
+def auth_problems(table: Mapping[str, Any]) -> Iterator[Problem]:
     """What the types alone cannot say of providers, and of how servers are signed in to."""
     auth = table.get("auth")
-    providers = tables(auth.get(ENTRIES)) if isinstance(auth, dict) else {}
+    providers = as_tables(auth.get(TABLES_KEY)) if isinstance(auth, dict) else {}
     for name, provider in providers.items():
-        yield from _provider(name, provider)
-    for name, server in tables(table.get("servers")).items():
+        yield from _provider_problems(name, provider)
+    for name, server in as_tables(table.get("servers")).items():
         path = ("servers", name)
         for key in ("client_secret", "private_key"):
             if isinstance(server.get(key), str) and not REFERENCE.fullmatch(server[key]):
-                yield (*path, key), NO_SECRETS
+                yield (*path, key), NO_SECRETS_MESSAGE
         if "url" in server:
-            yield from _remote(path, server)
+            yield from _remote_problems(path, server)
         else:
-            yield from _local(path, server, providers)
+            yield from _local_problems(path, server, providers)
 
 
-def _provider(name: str, provider: Mapping[str, Any]) -> Iterator[Found]:
-    path = ("auth", ENTRIES, name)
-    if name in _RESERVED or not _PROVIDER_NAME.fullmatch(name):
-        yield path, "a provider is named with letters, digits, - and _, and not " + ", ".join(sorted(_RESERVED))
+def _provider_problems(name: str, provider: Mapping[str, Any]) -> Iterator[Problem]:
+    path = ("auth", TABLES_KEY, name)
+    if name in _RESERVED_NAMES or not _PROVIDER_NAME.fullmatch(name):
+        yield path, "a provider is named with letters, digits, - and _, and not " + ", ".join(sorted(_RESERVED_NAMES))
     for key in ("client_secret", "refresh_token"):
         if isinstance(provider.get(key), str) and not REFERENCE.fullmatch(provider[key]):
-            yield (*path, key), NO_SECRETS
-    reserved = sorted(_FIXED.intersection(provider.get("parameters") or ()))
+            yield (*path, key), NO_SECRETS_MESSAGE
+    reserved = sorted(_FIXED_PARAMETERS.intersection(provider.get("parameters") or ()))
     if reserved:
         yield (*path, "parameters"), f"mcpchat itself sets {', '.join(reserved)}"
     for key in ("authorization_url", "token_url", "revocation_url", "userinfo_url"):
@@ -95,19 +103,19 @@ def _provider(name: str, provider: Mapping[str, Any]) -> Iterator[Found]:
             yield path, f'expected "{key}"'
 
 
-def _remote(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Found]:
-    way = server.get("auth")
-    if isinstance(way, str) and way not in REMOTE_WAYS:
-        yield (*path, "auth"), f"of a remote server, expected one of {', '.join(map(repr, REMOTE_WAYS))}"
+def _remote_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:
+    method = server.get("auth")
+    if isinstance(method, str) and method not in REMOTE_AUTH_METHODS:
+        yield (*path, "auth"), f"of a remote server, expected one of {', '.join(map(repr, REMOTE_AUTH_METHODS))}"
     if "token_env" in server:
         yield (*path, "token_env"), 'goes with "command": a remote server gets its token in a header'
     headers = server.get("headers")
-    own = isinstance(headers, dict) and any(str(name).lower() == "authorization" for name in headers)
-    if own and way in {"oauth", "client_credentials"}:
+    has_authorization = isinstance(headers, dict) and any(str(name).lower() == "authorization" for name in headers)
+    if has_authorization and method in {"oauth", "client_credentials"}:
         yield (*path, "auth"), "headers has an Authorization already: remove one of the two"
     if "client_secret" in server and "issuer" not in server:
         yield (*path, "client_secret"), 'expected "issuer" too: the one authorization server that gets it'
-    if way == "client_credentials":
+    if method == "client_credentials":
         if "client_id" not in server:
             yield (*path, "auth"), 'expected "client_id" too'
         if ("client_secret" in server) == ("private_key" in server):
@@ -116,12 +124,14 @@ def _remote(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Found]
         yield (*path, "private_key"), 'goes with auth = "client_credentials"'
 
 
-def _local(path: tuple[str, ...], server: Mapping[str, Any], providers: Mapping[str, Any]) -> Iterator[Found]:
+def _local_problems(
+    path: tuple[str, ...], server: Mapping[str, Any], providers: Mapping[str, Any]
+) -> Iterator[Problem]:
     for key in _REMOTE_KEYS:
         if key in server:
             yield (*path, key), 'goes with "url"; of a provider it stands under [auth.NAME]'
-    known_server = bundled(server)
-    name = server.get("auth") or (known_server.provider or None)
+    builtin = find_builtin(server)
+    name = server.get("auth") or (builtin.provider or None)
     if name is None:
         for key in ("scopes", "account", "token_env"):
             if key in server:
@@ -129,10 +139,10 @@ def _local(path: tuple[str, ...], server: Mapping[str, Any], providers: Mapping[
         return
     if not isinstance(name, str):
         return
-    known = tuple(dict.fromkeys((GOOGLE, *providers)))
-    if name not in known:
-        yield (*path, "auth"), f"no provider is named {name!r}; {suggest(name, known)}"
-    elif known_server.scopes:
+    provider_names = tuple(dict.fromkeys((GOOGLE, *providers)))
+    if name not in provider_names:
+        yield (*path, "auth"), f"no provider is named {name!r}; {suggest(name, provider_names)}"
+    elif builtin.scopes:
         pass
     elif name == GOOGLE and not server.get("scopes") and not providers.get(GOOGLE, {}).get("scopes"):
         yield (*path, "auth"), 'expected "scopes" too: what the server may do with the account'

@@ -7,7 +7,7 @@ from msgspec import Struct
 _SCOPE = "https://www.googleapis.com/auth/"
 
 
-class Bundled(Struct, frozen=True, kw_only=True):
+class BuiltinServer(Struct, frozen=True, kw_only=True):
     """A bundled server. ``scopes`` serve all of its tools, ``reading_scopes`` those that only read.
 
     ``provider`` is whose access token it takes, from the variable ``token_env``; none for an empty one. A config that
@@ -18,24 +18,24 @@ class Bundled(Struct, frozen=True, kw_only=True):
     token_env: str | None = None
     credentials: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
-    reading_scopes: tuple[str, ...] = ()
+    read_only_scopes: tuple[str, ...] = ()
     takes_folders: bool = False
 
 
-def _google(scope: str, reading_scope: str, *, takes_folders: bool = False) -> Bundled:
-    return Bundled(
+def _google_server(scope: str, read_only_scope: str, *, takes_folders: bool = False) -> BuiltinServer:
+    return BuiltinServer(
         provider="google",
         token_env="GOOGLE_ACCESS_TOKEN",  # noqa: S106 - the name of a variable
         credentials=("GOOGLE_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"),
         scopes=(_SCOPE + scope,),
-        reading_scopes=(_SCOPE + reading_scope,),
+        read_only_scopes=(_SCOPE + read_only_scope,),
         takes_folders=takes_folders,
     )
 
 
-BUNDLED: Mapping[str, Bundled] = {
-    "calculator": Bundled(),
-    "drive": _google("drive", "drive.readonly", takes_folders=True),
-    "gmail": _google("gmail.modify", "gmail.readonly", takes_folders=True),
-    "sheets": _google("spreadsheets", "spreadsheets.readonly"),
+BUILTIN_SERVERS: Mapping[str, BuiltinServer] = {
+    "calculator": BuiltinServer(),
+    "drive": _google_server("drive", "drive.readonly", takes_folders=True),
+    "gmail": _google_server("gmail.modify", "gmail.readonly", takes_folders=True),
+    "sheets": _google_server("spreadsheets", "spreadsheets.readonly"),
 }

@@ -13,83 +13,86 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from mcpchat.config import schema
-from mcpchat.config.load import read_text, starter
+from mcpchat.config.load import read_text, starter_config
 from mcpchat.errors import ConfigError, UsageError
 from mcpchat.util.text import suggest
 
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
 
 
-def add_server(text: str, name: str, entry: Mapping[str, Any]) -> str:
+def add_server(text: str, name: str, settings: Mapping[str, Any]) -> str:
     """The file's text with one more server. Raises UsageError when the name is taken."""
-    _, servers = _servers(text)
+    _, servers = _parse_servers(text)
     if name in servers:
         raise UsageError(f"there is a server named {name!r} already", hint=f"mcpchat servers remove {name}")
     # A file without servers means the calculator; one that names a server means that one alone.
-    added = {name: entry} if servers else {"calculator": {"builtin": "calculator"}, name: entry}
+    new_servers = {name: settings} if servers else {"calculator": {"builtin": "calculator"}, name: settings}
     tables = tomlkit.table(is_super_table=True)
-    for key, value in added.items():
+    for key, value in new_servers.items():
         tables[key] = _table(value)
     # At the end, where no comment can come between a table and what is said above it.
     return f"{text.rstrip()}\n\n{tomlkit.dumps({'servers': tables})}".lstrip()
 
 
-def add_agent(text: str, name: str, entry: Mapping[str, Any]) -> str:
+def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:
     """The file's text with one more agent. Raises UsageError when the name is taken."""
-    document, _ = _servers(text)
+    document, _ = _parse_servers(text)
     if name in document.get("agents", {}):
         raise UsageError(f"there is an agent named {name!r} already", hint=f"mcpchat agents show {name}")
     tables = tomlkit.table(is_super_table=True)
-    tables[name] = _table(entry)
+    tables[name] = _table(settings)
     return f"{text.rstrip()}\n\n{tomlkit.dumps({'agents': tables})}".lstrip()
 
 
 def remove_server(text: str, name: str) -> str:
     """The file's text without this server. Raises UsageError when there is none."""
-    document, servers = _servers(text)
-    _known(servers, name)
-    shorter = _without_table(text, name)
+    document, servers = _parse_servers(text)
+    _require(servers, name)
+    shortened = _without_table(text, name)
     del servers[name]
     expected = tomlkit.dumps(document)
     # tomlkit would take the comments under the table with it, which often speak of what comes next.
-    return shorter if _same(shorter, expected) else expected
+    return shortened if _same_content(shortened, expected) else expected
 
 
 def _without_table(text: str, name: str) -> str:
     """The text without the lines of ``[servers.NAME]`` and its sub-tables; comments that follow them stay."""
-    kept: list[str] = []
+    lines: list[str] = []
     pending: list[str] = []
     inside = False
     for line in text.splitlines(keepends=True):
         if header := _HEADER.match(line):
-            path = tuple(tomlkit.key(piece.strip()).key.strip("\"'") for piece in header[1].split("."))
+            path = tuple(tomlkit.key(part.strip()).key.strip("\"'") for part in header[1].split("."))
             inside = path[:2] == ("servers", name)
             if inside:
                 pending = []  # between two of its own tables
                 continue
-            kept, pending = kept + pending, []
+            lines, pending = lines + pending, []
         if not inside:
-            kept.append(line)
+            lines.append(line)
         elif not line.strip() or line.lstrip().startswith("#"):
             pending.append(line)
         else:
             pending = []
-    return "".join(kept + pending)
+    return "".join(lines + pending)
 
 
-def _same(one: str, other: str) -> bool:
+def _same_content(first: str, second: str) -> bool:
     """Whether both texts say the same, an empty table of servers being none."""
     try:
-        read = [tomllib.loads(text) for text in (one, other)]
+        tables = [tomllib.loads(text) for text in (first, second)]
     except tomllib.TOMLDecodeError:
         return False
-    return {**read[0], "servers": read[0].get("servers", {})} == {**read[1], "servers": read[1].get("servers", {})}
+    return {**tables[0], "servers": tables[0].get("servers", {})} == {
+        **tables[1],
+        "servers": tables[1].get("servers", {}),
+    }
 
 
 def enable_server(text: str, name: str, enabled: bool) -> str:
     """The file's text with this server switched on or off."""
-    document, servers = _servers(text)
-    _known(servers, name)
+    document, servers = _parse_servers(text)
+    _require(servers, name)
     servers[name]["enabled"] = enabled
     return tomlkit.dumps(document)
 
@@ -99,7 +102,7 @@ def update(path: Path, change: Callable[[str], str]) -> None:
 
     Raises ConfigError, and what ``change`` raises, with nothing changed.
     """
-    write(path, change(read_text(path) if path.exists() else starter()))
+    write(path, change(read_text(path) if path.exists() else starter_config()))
 
 
 def write(path: Path, text: str) -> None:
@@ -107,7 +110,7 @@ def write(path: Path, text: str) -> None:
     schema.parse(text, str(path))
     target = path.resolve()  # a link to a file kept elsewhere stays one
     try:
-        _make(target.parent)
+        _ensure_directory(target.parent)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".config-")
         temporary = Path(name)
@@ -122,33 +125,35 @@ def write(path: Path, text: str) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
 
 
-def begin(path: Path, text: str, schema: str) -> None:
+def create(path: Path, text: str, schema_text: str) -> None:
     """Write a first config file, and the schema for editors beside it, for their owner alone.
 
     Raises ConfigError; also where there is a file already.
     """
     try:
-        _make(path.parent)
+        _ensure_directory(path.parent)
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}", hint="name another place with --config") from error
-    beside = path.with_name("mcpchat.schema.json")
+    schema_path = path.with_name("mcpchat.schema.json")
     try:
-        beside.unlink(missing_ok=True)  # perhaps an older one
-        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-            file.write(schema)
+        schema_path.unlink(missing_ok=True)  # perhaps an older one
+        with os.fdopen(
+            os.open(schema_path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8"
+        ) as file:
+            file.write(schema_text)
     except OSError as error:
-        raise ConfigError(f"cannot write {beside}: {error.strerror}") from error
+        raise ConfigError(f"cannot write {schema_path}: {error.strerror}") from error
 
 
-def _make(folder: Path) -> None:
+def _ensure_directory(folder: Path) -> None:
     """The folder, and those above it that are missing, closed to others. Raises OSError."""
-    for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+    for missing in reversed([directory for directory in (folder, *folder.parents) if not directory.exists()]):
         missing.mkdir(exist_ok=True, mode=0o700)
 
 
-def _servers(text: str) -> tuple[tomlkit.TOMLDocument, Table]:
+def _parse_servers(text: str) -> tuple[tomlkit.TOMLDocument, Table]:
     try:
         document = tomlkit.parse(text)
     except TOMLKitError as error:
@@ -159,14 +164,14 @@ def _servers(text: str) -> tuple[tomlkit.TOMLDocument, Table]:
     return document, servers  # type: ignore[return-value]  # tomlkit has several kinds of table, alike in use
 
 
-def _known(servers: Mapping[str, Any], name: str) -> None:
+def _require(servers: Mapping[str, Any], name: str) -> None:
     if name not in servers:
         raise UsageError(f"the config has no server named {name!r}; {suggest(name, servers)}")
 
 
-def _table(entry: Mapping[str, Any]) -> Table:
+def _table(settings: Mapping[str, Any]) -> Table:
     table = tomlkit.table()
-    for key, value in entry.items():
+    for key, value in settings.items():
         if isinstance(value, Mapping):
             inline = tomlkit.inline_table()
             inline.update(value)

@@ -7,10 +7,10 @@ from mcpchat.config import schema
 from mcpchat.config.schema import Config
 from mcpchat.errors import ConfigError
 from mcpchat.util import stdin
-from mcpchat.util.private_files import open_to_others
+from mcpchat.util.private_files import writable_by_others
 
 
-def starter() -> str:
+def starter_config() -> str:
     """The commented config file to start from."""
     return files("mcpchat").joinpath("data/starter.toml").read_text(encoding="utf-8")
 
@@ -33,9 +33,9 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
             raise ConfigError(f"no such config file: {path}", hint="mcpchat config init writes one")
         return Config()
     try:
-        others, hint = open_to_others(path)
+        exposure, hint = writable_by_others(path)
     except OSError:
-        others, hint = "", ""  # reading it will say what is wrong
-    if others:
-        raise ConfigError(f"{path} is not read: {others}, and what stands in it is run", hint=hint)
+        exposure, hint = "", ""  # reading it will say what is wrong
+    if exposure:
+        raise ConfigError(f"{path} is not read: {exposure}, and what stands in it is run", hint=hint)
     return schema.parse(read_text(path), str(path))

@@ -10,17 +10,24 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from mcpchat.config.schema import AgentConfig, Config, SandboxConfig, ServerConfig, completed, located
-from mcpchat.config.validation import REFERENCE, Found, contradictions, problems, tables
+from mcpchat.config.schema import (
+    AgentConfig,
+    Config,
+    SandboxConfig,
+    ServerConfig,
+    format_problems,
+    with_builtin_defaults,
+)
+from mcpchat.config.validation import REFERENCE, Problem, as_tables, semantic_problems, type_problems
 from mcpchat.errors import ConfigError
-from mcpchat.util.sanitize import one_line, revealed
+from mcpchat.util.sanitize import one_line, show_invisible
 
 FILE_NAME = ".mcpchat.toml"
 # The session bus opens the whole keyring, the agent every other machine; the rest is mcpchat's own.
-_NEVER = re.compile(r"DBUS_SESSION_BUS_ADDRESS|SSH_AUTH_SOCK|GPG_AGENT_INFO|OPENAI_\w*|MCPCHAT_\w*")
+_FORBIDDEN_VARIABLES = re.compile(r"DBUS_SESSION_BUS_ADDRESS|SSH_AUTH_SOCK|GPG_AGENT_INFO|OPENAI_\w*|MCPCHAT_\w*")
 
 
-_YOURS = ("trust", "sampling", "required", "client_id", "client_secret", "private_key", "issuer", "token_env")
+_USER_ONLY_KEYS = ("trust", "sampling", "required", "client_id", "client_secret", "private_key", "issuer", "token_env")
 
 
 class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,52 +46,52 @@ def parse_project(text: str, name: str, *, folder: str, user: Config) -> Project
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name}: not valid TOML: {error}") from error
-    found = [
-        *problems(table, Project, ()),
-        *contradictions(table, others=user.servers),
-        *_too_much(table, _keys(user)),
+    issues = [
+        *type_problems(table, Project, ()),
+        *semantic_problems(table, others=user.servers),
+        *_forbidden_keys(table, _user_key_variables(user)),
     ]
-    if found:
-        raise ConfigError(located(found, text, name), hint="the file is the project's: tell its authors")
+    if issues:
+        raise ConfigError(format_problems(issues, text, name), hint="the file is the project's: tell its authors")
     project = msgspec.convert(table, Project)
-    servers = {own: _at_home(completed(server), folder) for own, server in project.servers.items()}
+    servers = {key: _anchor(with_builtin_defaults(server), folder) for key, server in project.servers.items()}
     return replace(project, servers=servers)
 
 
-def _at_home(server: ServerConfig, folder: str) -> ServerConfig:
+def _anchor(server: ServerConfig, folder: str) -> ServerConfig:
     if server.command is None:
         return server
     cwd = server.cwd or folder
     return replace(server, cwd=cwd if cwd.startswith(("/", "~")) else f"{folder}/{cwd}")
 
 
-def _keys(user: Config) -> frozenset[str]:
+def _user_key_variables(user: Config) -> frozenset[str]:
     """The variables that hold the user's own keys, by the user's config."""
     entries = (user.model, *user.model.entries.values())
     providers = user.auth.entries.values()
     texts = [entry.api_key for entry in entries]
-    texts += [text for one in providers for text in (one.client_secret, one.refresh_token)]
+    texts += [text for provider in providers for text in (provider.client_secret, provider.refresh_token)]
     texts += [text.removeprefix("Bearer ") for entry in entries for text in entry.headers.values()]
     references = [REFERENCE.fullmatch(text) for text in texts if text]
-    return frozenset(found[2] for found in references if found and found[1] == "env")
+    return frozenset(match[2] for match in references if match and match[1] == "env")
 
 
-def _too_much(table: Mapping[str, Any], keys: frozenset[str]) -> Iterator[Found]:
+def _forbidden_keys(table: Mapping[str, Any], keys: frozenset[str]) -> Iterator[Problem]:
     """What a file must not have that anybody may have written."""
-    for name, server in tables(table.get("servers")).items():
+    for name, server in as_tables(table.get("servers")).items():
         path = ("servers", name)
-        yield from _claims(server, path)
-        for text in _all_texts(server):
+        yield from _claimed_keys(server, path)
+        for text in _iter_strings(server):
             reference = REFERENCE.fullmatch(text.removeprefix("Bearer "))
             if reference and reference[1] == "keyring":
                 yield path, f"{text}: a project's file gets nothing out of your keyring"
-            elif reference and _is_ours(reference[2], keys):
+            elif reference and _is_reserved_variable(reference[2], keys):
                 yield path, f"{reference[2]} is never given to a project's server"
         passed = server.get("env_pass")
         for variable in passed if isinstance(passed, list) else ():
-            if isinstance(variable, str) and _is_ours(variable, keys):
+            if isinstance(variable, str) and _is_reserved_variable(variable, keys):
                 yield (*path, "env_pass"), f"{variable} is never given to a project's server"
-    for name, agent in tables(table.get("agents")).items():
+    for name, agent in as_tables(table.get("agents")).items():
         if "approvals" in agent:
             yield ("agents", name, "approvals"), "not in a project's file: what may run is yours to say"
         if "instructions_file" in agent:
@@ -94,8 +101,8 @@ def _too_much(table: Mapping[str, Any], keys: frozenset[str]) -> Iterator[Found]
             yield ("agents", name, "options"), "extra_body is not for a project's file: what is sent is yours to say"
 
 
-def _claims(server: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Found]:
-    for key in _YOURS:
+def _claimed_keys(server: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Problem]:
+    for key in _USER_ONLY_KEYS:
         if server.get(key):
             yield (*path, key), "not in a project's file: only your own config can say so"
     if server.get("auth") == "client_credentials":
@@ -104,34 +111,34 @@ def _claims(server: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Found]
         yield (*path, "auth"), "in a project's file it goes with scopes: what its token is to allow"
 
 
-def _is_ours(variable: str, keys: frozenset[str]) -> bool:
-    return variable in keys or _NEVER.fullmatch(variable) is not None
+def _is_reserved_variable(variable: str, keys: frozenset[str]) -> bool:
+    return variable in keys or _FORBIDDEN_VARIABLES.fullmatch(variable) is not None
 
 
-def _all_texts(value: object) -> Iterator[str]:
+def _iter_strings(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _all_texts(inner)
+            yield from _iter_strings(inner)
 
 
-def joined(user: Config, project: Project) -> tuple[Config, tuple[str, ...]]:
+def merge(user: Config, project: Project) -> tuple[Config, tuple[str, ...]]:
     """The config with the project's servers and agents, and what is said of those that the user's stand before."""
-    told = [
+    notices = [
         f"the project's {kind} {name!r} is left out: yours has that name"
-        for kind, theirs, yours in (
+        for kind, project_items, user_items in (
             ("server", project.servers, user.servers),
             ("agent", project.agents, user.agents),
         )
-        for name in theirs
-        if name in yours
+        for name in project_items
+        if name in user_items
     ]
     servers, agents = project.servers | user.servers, project.agents | user.agents
-    return replace(user, servers=servers, agents=agents), tuple(told)
+    return replace(user, servers=servers, agents=agents), tuple(notices)
 
 
-def shown(project: Project, user: Config) -> list[str]:
+def describe_project(project: Project, user: Config) -> list[str]:
     """All that the file would have said, contacted, handed over and run, a line each; nothing is cut.
 
     The servers come last, right above the question. ``user`` is the config that it comes on top of.
@@ -142,69 +149,69 @@ def shown(project: Project, user: Config) -> list[str]:
             lines.append(f"agent {one_line(name)}  not used: yours has that name")
             continue
         lines.append(f"agent {one_line(name)}" + ("  (used unless another is named)" if name == "default" else ""))
-        said = agent.instructions.splitlines()
-        lines += [f"  {line}" for line in _others(agent, {"instructions"})]
-        many = f" ({len(said):,} lines)" if len(said) > 1 else ""
-        lines += [f"  instructions{many}"] if said else []
-        lines += [f"    {_plain(line)}" for line in said]
+        instructions = agent.instructions.splitlines()
+        lines += [f"  {line}" for line in _other_settings(agent, {"instructions"})]
+        count_note = f" ({len(instructions):,} lines)" if len(instructions) > 1 else ""
+        lines += [f"  instructions{count_note}"] if instructions else []
+        lines += [f"    {_visible_text(line)}" for line in instructions]
     for name, server in project.servers.items():
         if name in user.servers:
             lines.append(f"server {one_line(name)}  not used: yours has that name")
             continue
-        lines += [f"server {one_line(name)}", *(f"  {line}" for line in _server_shown(server))]
+        lines += [f"server {one_line(name)}", *(f"  {line}" for line in _describe_server(server))]
     return lines
 
 
-def _server_shown(server: ServerConfig) -> Iterator[str]:
+def _describe_server(server: ServerConfig) -> Iterator[str]:
     if server.command is not None:
-        yield f"runs      {_plain(shlex.join([server.command, *server.args]))}"
-        yield f"in        {_plain(server.cwd or '.')}"
+        yield f"runs      {_visible_text(shlex.join([server.command, *server.args]))}"
+        yield f"in        {_visible_text(server.cwd or '.')}"
     if server.url is not None:
-        yield f"contacts  {_plain(server.url)}"
+        yield f"contacts  {_visible_text(server.url)}"
     if server.builtin is not None:
-        yield f"runs      mcpchat's own {_plain(server.builtin)} server"
-    yield from _given(server)
+        yield f"runs      mcpchat's own {_visible_text(server.builtin)} server"
+    yield from _describe_grants(server)
     for folder in (*server.folders, *server.roots):
-        yield f"opens     {_plain(folder)}"
+        yield f"opens     {_visible_text(folder)}"
     if server.sandbox:
-        allowed = server.sandbox if isinstance(server.sandbox, SandboxConfig) else SandboxConfig()
-        yield from (f"reads     {_plain(folder)}" for folder in allowed.read)
-        yield from (f"changes   {_plain(folder)}" for folder in allowed.write)
-        yield f"sandbox   {'with' if allowed.network else 'without'} network"
-    yield from _others(server, _SHOWN)
+        sandbox = server.sandbox if isinstance(server.sandbox, SandboxConfig) else SandboxConfig()
+        yield from (f"reads     {_visible_text(folder)}" for folder in sandbox.read)
+        yield from (f"changes   {_visible_text(folder)}" for folder in sandbox.write)
+        yield f"sandbox   {'with' if sandbox.network else 'without'} network"
+    yield from _other_settings(server, _DESCRIBED_KEYS)
 
 
-def _given(server: ServerConfig) -> Iterator[str]:
+def _describe_grants(server: ServerConfig) -> Iterator[str]:
     for name, value in (*server.env.items(), *server.headers.items()):
         reference = REFERENCE.search(value)
-        yield f"gives it  {_plain(name)} = {_plain(value)}" + ("  (yours)" if reference else "")
+        yield f"gives it  {_visible_text(name)} = {_visible_text(value)}" + ("  (yours)" if reference else "")
     for name in server.env_pass:
-        yield f"gives it  your variable {_plain(name)}"
+        yield f"gives it  your variable {_visible_text(name)}"
     if server.auth not in {None, "none", "oauth"}:
-        whose = f" of {server.account}" if server.account else ""
-        yield f"gives it  your {_plain(server.auth or '')} login{_plain(whose)}"
+        owner = f" of {server.account}" if server.account else ""
+        yield f"gives it  your {_visible_text(server.auth or '')} login{_visible_text(owner)}"
     for scope in server.scopes:
-        yield f"  for     {_plain(scope)}"
+        yield f"  for     {_visible_text(scope)}"
 
 
-_SHOWN = {
+_DESCRIBED_KEYS = {
     "command", "args", "cwd", "url", "builtin", "env", "headers", "env_pass", "scopes", "folders", "roots", "sandbox",
 }  # fmt: skip
 
 
-def _others(value: Struct, shown: set[str]) -> Iterator[str]:
+def _other_settings(value: Struct, excluded: set[str]) -> Iterator[str]:
     """What else the table says, whatever keys there come to be."""
     for item in msgspec.structs.fields(value):
-        said = getattr(value, item.name)
-        if item.name not in shown and said != _default(item):
-            yield f"{item.encode_name} = {_plain(msgspec.json.encode(said).decode())}"
+        setting = getattr(value, item.name)
+        if item.name not in excluded and setting != _default_value(item):
+            yield f"{item.encode_name} = {_visible_text(msgspec.json.encode(setting).decode())}"
 
 
-def _default(item: msgspec.structs.FieldInfo) -> object:
+def _default_value(item: msgspec.structs.FieldInfo) -> object:
     if item.default_factory is not msgspec.NODEFAULT:
         return item.default_factory()
     return item.default
 
 
-def _plain(text: str) -> str:
-    return revealed(text).replace("\n", "␊").replace("\t", "␉")
+def _visible_text(text: str) -> str:
+    return show_invisible(text).replace("\n", "␊").replace("\t", "␉")

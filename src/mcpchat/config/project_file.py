@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcpchat.config.project import FILE_NAME, Project, joined, parse_project
-from mcpchat.config.project_trust import TrustedFile, TrustFile
+from mcpchat.config.project import FILE_NAME, Project, merge, parse_project
+from mcpchat.config.project_trust import ProjectTrustStore, TrustedFile
 from mcpchat.config.run import Paths, working_directory
 from mcpchat.config.schema import Config
 from mcpchat.errors import ConfigError, McpChatError
-from mcpchat.util.sanitize import clean, one_line
+from mcpchat.util.sanitize import one_line, sanitize
 
-_LARGEST = 1_000_000  # bytes
+_MAX_BYTES = 1_000_000  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,75 +26,75 @@ class ProjectFile:
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def parsed(self, user: Config) -> Project:
+    def parse(self, user: Config) -> Project:
         """Raises ConfigError."""
         return parse_project(self.text, str(self.path), folder=str(self.path.parent), user=user)
 
 
-def find_project(*, but: Path) -> ProjectFile | None:
+def find_project(*, exclude: Path) -> ProjectFile | None:
     """The nearest project file in the working folder or above; ``but`` is the user's own. Raises ConfigError."""
     folder = working_directory()
-    for place in (folder, *folder.parents):
-        path = place / FILE_NAME
+    for directory in (folder, *folder.parents):
+        path = directory / FILE_NAME
         try:
-            if path.is_file() and not (but.exists() and path.samefile(but)):
-                return ProjectFile(path=path, text=_text_of(path))
+            if path.is_file() and not (exclude.exists() and path.samefile(exclude)):
+                return ProjectFile(path=path, text=_read_file(path))
         except OSError:
             continue  # a folder that cannot be looked into
     return None
 
 
-def located(path: Path) -> Path:
+def canonical_path(path: Path) -> Path:
     """The path under which trust in the file is kept, however it is written."""
     return path.absolute().parent.resolve() / path.name
 
 
-def _text_of(path: Path) -> str:
+def _read_file(path: Path) -> str:
     with path.open("rb") as file:
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
-        raise ConfigError(f"{path} is larger than {_LARGEST:,} bytes")
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"{path} is larger than {_MAX_BYTES:,} bytes")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read {path}: not UTF-8 text") from error
 
 
-def trust_file(paths: Paths) -> TrustFile:
-    return TrustFile(paths.state / "trusted.json")
+def trust_store(paths: Paths) -> ProjectTrustStore:
+    return ProjectTrustStore(paths.state / "trusted.json")
 
 
 def is_trusted(project: ProjectFile, paths: Paths) -> bool:
     """Raises StoreError."""
-    return trust_file(paths).trusts(project.path, project.sha256)
+    return trust_store(paths).is_trusted(project.path, project.sha256)
 
 
 def trust(project: ProjectFile, paths: Paths) -> None:
     """Raises StoreError."""
-    trust_file(paths).trust(project.path, project.sha256)
+    trust_store(paths).trust(project.path, project.sha256)
 
 
 def trusted_files(paths: Paths) -> tuple[TrustedFile, ...]:
     """Raises StoreError."""
-    return trust_file(paths).all()
+    return trust_store(paths).list_files()
 
 
-def with_project(
-    user: Config, own: Path, paths: Paths, *, agree: Callable[[ProjectFile, Path], bool] | None = None
+def merge_project_file(
+    user: Config, config_path: Path, paths: Paths, *, confirm_trust: Callable[[ProjectFile, Path], bool] | None = None
 ) -> tuple[Config, tuple[str, ...]]:
     """The user's config, which is the file ``own``, with the project's, where that can be used; and what is said of it.
 
     Where it is not trusted yet, ``agree`` is asked. Whatever is wrong with it, the user's own stands.
     """
     try:
-        found = find_project(but=own)
-        if found is None:
+        project = find_project(exclude=config_path)
+        if project is None:
             return user, ()
-        if not is_trusted(found, paths):
-            if agree is None or not agree(found, own):
-                name = one_line(str(found.path), 500)
+        if not is_trusted(project, paths):
+            if confirm_trust is None or not confirm_trust(project, config_path):
+                name = one_line(str(project.path), 500)
                 return user, (f"{name} is not trusted and left out; mcpchat trust shows what it says",)
-            trust(found, paths)
-        return joined(user, found.parsed(user))
+            trust(project, paths)
+        return merge(user, project.parse(user))
     except McpChatError as error:
-        return user, (f"{clean(error.message)}: the project's file is left out",)
+        return user, (f"{sanitize(error.message)}: the project's file is left out",)

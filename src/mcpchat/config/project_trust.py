@@ -24,34 +24,34 @@ class _TrustedFiles(Struct, frozen=True, kw_only=True):
     files: tuple[TrustedFile, ...] = ()
 
 
-class TrustFile:
+class ProjectTrustStore:
     """The project files that the person trusts, in one file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def all(self) -> tuple[TrustedFile, ...]:
+    def list_files(self) -> tuple[TrustedFile, ...]:
         """Raises StoreError."""
-        kept = load_json(self._path, _TrustedFiles)
-        return kept.files if kept is not None else ()
+        stored = load_json(self._path, _TrustedFiles)
+        return stored.files if stored is not None else ()
 
-    def trusts(self, path: Path, sha256: str) -> bool:
+    def is_trusted(self, path: Path, sha256: str) -> bool:
         """Whether this file was trusted with just this content. Raises StoreError."""
-        return any((one.path, one.sha256) == (str(path), sha256) for one in self.all())
+        return any((file.path, file.sha256) == (str(path), sha256) for file in self.list_files())
 
     def trust(self, path: Path, sha256: str) -> None:
         """Raises StoreError."""
         new = TrustedFile(path=str(path), sha256=sha256, since=time.time())
         with locked(self._path):
-            kept = [one for one in self.all() if one.path != str(path)]
-            save_json(self._path, _TrustedFiles(files=(*kept, new)))
+            others = [file for file in self.list_files() if file.path != str(path)]
+            save_json(self._path, _TrustedFiles(files=(*others, new)))
 
     def forget(self, path: Path) -> bool:
         """Whether it was trusted. Raises StoreError."""
         with locked(self._path):
-            before = self.all()
-            kept = tuple(one for one in before if one.path != str(path))
-            if kept == before:
+            existing = self.list_files()
+            remaining = tuple(file for file in existing if file.path != str(path))
+            if remaining == existing:
                 return False
-            save_json(self._path, _TrustedFiles(files=kept))
+            save_json(self._path, _TrustedFiles(files=remaining))
             return True

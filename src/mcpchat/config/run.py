@@ -12,10 +12,10 @@ from typing import Any
 from mcpchat.config.schema import AgentConfig, Config
 from mcpchat.errors import StoreError, UsageError
 from mcpchat.util.private_files import open_to_append
-from mcpchat.util.redaction import Secrets
+from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.text import suggest
 
-_IMPORTING = threading.RLock()
+_IMPORT_LOCK = threading.RLock()
 
 
 def working_directory() -> Path:
@@ -73,7 +73,7 @@ class RunContext:
     config: Config
     environ: Mapping[str, str]
     paths: Paths
-    secrets: Secrets = field(default_factory=Secrets)
+    secrets: SecretRegistry = field(default_factory=SecretRegistry)
     working_directory: Path = field(default_factory=working_directory)
 
 
@@ -82,9 +82,9 @@ def default_paths(environ: Mapping[str, str]) -> Paths:
     import platformdirs
 
     folders = platformdirs.PlatformDirs("mcpchat", appauthor=False)
-    named = environ.get("MCPCHAT_CONFIG")
+    config_override = environ.get("MCPCHAT_CONFIG")
     return Paths(
-        config=Path(named).expanduser() if named else folders.user_config_path / "config.toml",
+        config=Path(config_override).expanduser() if config_override else folders.user_config_path / "config.toml",
         cache=folders.user_cache_path,
         state=folders.user_state_path,
         data=folders.user_data_path,
@@ -107,7 +107,7 @@ def sdk_import() -> Iterator[None]:
 
     One import at a time: of two threads that import the same packages, one may find the other's half made.
     """
-    with _IMPORTING:
+    with _IMPORT_LOCK:
         gc.disable()
         try:
             yield
@@ -126,6 +126,8 @@ def get_agent(config: Config, name: str | None) -> AgentConfig:
     if name is None:
         return config.agents.get("default", AgentConfig())
     if name not in config.agents:
-        known = suggest(name, config.agents)
-        raise UsageError(f"no agent is named {name!r}; {known}", hint="agents are tables in the config: [agents.NAME]")
+        suggestion = suggest(name, config.agents)
+        raise UsageError(
+            f"no agent is named {name!r}; {suggestion}", hint="agents are tables in the config: [agents.NAME]"
+        )
     return config.agents[name]

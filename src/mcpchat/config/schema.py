@@ -9,14 +9,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from mcpchat.config.auth_schema import AuthConfig, Reference, auth_contradictions
-from mcpchat.config.builtin_servers import BUNDLED
-from mcpchat.config.validation import ENTRIES, REFERENCE, SECRET_NAME, Found, contradictions, line_of, problems
+from mcpchat.config.auth_schema import AuthConfig, Reference, auth_problems
+from mcpchat.config.builtin_servers import BUILTIN_SERVERS
+from mcpchat.config.validation import (
+    REFERENCE,
+    SECRET_NAME,
+    TABLES_KEY,
+    Problem,
+    find_line,
+    semantic_problems,
+    type_problems,
+)
 from mcpchat.errors import ConfigError
 from mcpchat.util import struct_schema
 from mcpchat.util.redaction import REDACTED
 
-Protocol = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
+ProtocolRevision = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 
 
 class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +87,7 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ModelConfig(ModelEntry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The usual model; [model.NAME] tables are others, to be chosen by that name."""
 
-    entries: dict[str, ModelEntry] = field(default_factory=dict, name=ENTRIES)
+    entries: dict[str, ModelEntry] = field(default_factory=dict, name=TABLES_KEY)
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,9 +105,11 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         None
     )
 
-    def over(self, other: "Timeouts") -> "Timeouts":
+    def with_fallback(self, fallback: "Timeouts") -> "Timeouts":
         """These, with what they leave open taken from the other."""
-        return Timeouts(start=self.start or other.start, idle=self.idle or other.idle, call=self.call or other.call)
+        return Timeouts(
+            start=self.start or fallback.start, idle=self.idle or fallback.idle, call=self.call or fallback.call
+        )
 
 
 DEFAULT_TIMEOUTS = Timeouts(start=30.0, idle=120.0, call=1800.0)
@@ -129,14 +139,15 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Literal["http", "sse"], Meta(description='How the address is spoken to: streamable HTTP, or the older "sse".')
     ] = "http"
     protocol: Annotated[
-        Protocol, Meta(description="The protocol's revision. Default: found out, newest first, and remembered.")
+        ProtocolRevision, Meta(description="The protocol's revision. Default: found out, newest first, and remembered.")
     ] = "auto"
     headers: Annotated[
         dict[str, str],
         Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "Bearer env:NAME" are looked up.'),
     ] = field(default_factory=dict)
     builtin: Annotated[
-        str | None, Meta(description="A server that comes with mcpchat.", extra_json_schema={"enum": tuple(BUNDLED)})
+        str | None,
+        Meta(description="A server that comes with mcpchat.", extra_json_schema={"enum": tuple(BUILTIN_SERVERS)}),
     ] = None
     read_only: Annotated[
         bool, Meta(description="Of a bundled server: only the tools that change nothing, and a login for no more.")
@@ -197,15 +208,15 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     timeouts: Timeouts = Timeouts()
 
     @property
-    def reached_by(self) -> Literal["stdio", "http", "sse"]:
+    def effective_transport(self) -> Literal["stdio", "http", "sse"]:
         return self.transport if self.url else "stdio"
 
     @property
-    def signs_in(self) -> bool:
+    def uses_oauth(self) -> bool:
         """Whether mcpchat signs in to this remote server: headers of one's own mean that it does not."""
         return bool(self.url) and self.auth != "none" and (self.auth is not None or not self.headers)
 
-    def offers(self, tool: str) -> bool:
+    def exposes(self, tool: str) -> bool:
         """Whether the globs let this tool through."""
         return any(fnmatchcase(tool, glob) for glob in self.tools) and not any(
             fnmatchcase(tool, glob) for glob in self.exclude
@@ -352,7 +363,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
 
 
-class Problem(Struct, frozen=True, kw_only=True):
+class ConfigProblem(Struct, frozen=True, kw_only=True):
     """One thing wrong: where (``key`` as path, ``line`` from 1, 0 where unknown), and what."""
 
     key: tuple[str, ...]
@@ -371,71 +382,78 @@ def parse(text: str, name: str) -> Config:
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        told, line = str(error), re.search(r"at line (\d+)", str(error))
-        raise ConfigError(f"{name}:{line[1] if line else 1}: not valid TOML: {told}") from error
-    table = _with_entries(table)
-    found = [
-        (_as_written(key), message)
-        for key, message in (*problems(table, Config, ()), *contradictions(table), *auth_contradictions(table))
+        reason, match = str(error), re.search(r"at line (\d+)", str(error))
+        raise ConfigError(f"{name}:{match[1] if match else 1}: not valid TOML: {reason}") from error
+    table = _nest_named_tables(table)
+    problems = [
+        (_to_file_key(key), message)
+        for key, message in (*type_problems(table, Config, ()), *semantic_problems(table), *auth_problems(table))
     ]
-    if found:
-        raise ConfigError(located(found, text, name), hint="mcpchat config validate checks the file again")
+    if problems:
+        raise ConfigError(format_problems(problems, text, name), hint="mcpchat config validate checks the file again")
     config = msgspec.convert(table, Config)
-    return msgspec.structs.replace(config, servers={name: completed(one) for name, one in config.servers.items()})
-
-
-def located(found: Iterable[Found], text: str, name: str) -> str:
-    """The problems as lines that name the file and the line in it, in the file's order."""
-    faults = [Problem(key=key, line=line_of(text, key), message=message) for key, message in found]
-    faults.sort(key=lambda fault: fault.line)
-    return "\n".join(f"{name}:{fault.line}: {fault}" if fault.line else f"{name}: {fault}" for fault in faults)
-
-
-def completed(server: ServerConfig) -> ServerConfig:
-    """The server with what a bundled one needs and the file need not say: whose login, and for what."""
-    known = BUNDLED.get(server.builtin or "")
-    own = {*server.env, *server.env_pass}
-    if known is None or not known.provider or (server.auth is None and own.intersection(known.credentials)):
-        return server
     return msgspec.structs.replace(
-        server,
-        auth=server.auth or known.provider,
-        scopes=server.scopes or (known.reading_scopes if server.read_only else known.scopes),
-        token_env=server.token_env or known.token_env,
+        config, servers={name: with_builtin_defaults(server) for name, server in config.servers.items()}
     )
 
 
-_NAMED: dict[str, type[Struct]] = {"model": ModelEntry, "auth": AuthConfig}  # tables whose own tables are named ones
+def format_problems(problems: Iterable[Problem], text: str, name: str) -> str:
+    """The problems as lines that name the file and the line in it, in the file's order."""
+    config_problems = [ConfigProblem(key=key, line=find_line(text, key), message=message) for key, message in problems]
+    config_problems.sort(key=lambda problem: problem.line)
+    return "\n".join(
+        f"{name}:{problem.line}: {problem}" if problem.line else f"{name}: {problem}" for problem in config_problems
+    )
 
 
-def _with_entries(table: dict[str, Any]) -> dict[str, Any]:
+def with_builtin_defaults(server: ServerConfig) -> ServerConfig:
+    """The server with what a bundled one needs and the file need not say: whose login, and for what."""
+    builtin = BUILTIN_SERVERS.get(server.builtin or "")
+    variables = {*server.env, *server.env_pass}
+    if builtin is None or not builtin.provider or (server.auth is None and variables.intersection(builtin.credentials)):
+        return server
+    return msgspec.structs.replace(
+        server,
+        auth=server.auth or builtin.provider,
+        scopes=server.scopes or (builtin.read_only_scopes if server.read_only else builtin.scopes),
+        token_env=server.token_env or builtin.token_env,
+    )
+
+
+_NAMED_TABLES: dict[str, type[Struct]] = {
+    "model": ModelEntry,
+    "auth": AuthConfig,
+}  # tables whose own tables are named ones
+
+
+def _nest_named_tables(table: dict[str, Any]) -> dict[str, Any]:
     """The table with each [model.NAME] and [auth.NAME] where the types have it: among the entries."""
-    for outer, kind in _NAMED.items():
+    for outer, kind in _NAMED_TABLES.items():
         inner = table.get(outer)
         if not isinstance(inner, dict):
             continue
         known = {item.name for item in msgspec.structs.fields(kind)}
         entries = {name: entry for name, entry in inner.items() if isinstance(entry, dict) and name not in known}
-        own = {name: value for name, value in inner.items() if name not in entries}
-        table = {**table, outer: {**own, ENTRIES: entries}}
+        settings = {name: value for name, value in inner.items() if name not in entries}
+        table = {**table, outer: {**settings, TABLES_KEY: entries}}
     return table
 
 
-def _as_written(key: tuple[str, ...]) -> tuple[str, ...]:
-    return (key[0], *key[2:]) if key[1:2] == (ENTRIES,) and key[0] in _NAMED else key
+def _to_file_key(key: tuple[str, ...]) -> tuple[str, ...]:
+    return (key[0], *key[2:]) if key[1:2] == (TABLES_KEY,) and key[0] in _NAMED_TABLES else key
 
 
-def as_written(config: Config) -> dict[str, Any]:
+def to_plain(config: Config) -> dict[str, Any]:
     """The config as the file would have it: plain values, with each [model.NAME] and [auth.NAME] under its name."""
     table: dict[str, Any] = msgspec.to_builtins(config)
-    for outer in _NAMED:
-        table[outer] |= table[outer].pop(ENTRIES)
+    for outer in _NAMED_TABLES:
+        table[outer] |= table[outer].pop(TABLES_KEY)
     return table
 
 
-def without_secrets(config: Config) -> dict[str, Any]:
+def to_redacted(config: Config) -> dict[str, Any]:
     """As it is written, but for what stands there in plain words and is not to be shown."""
-    table = as_written(config)
+    table = to_plain(config)
     for server in table["servers"].values():
         for values in (server["env"], server["headers"]):
             for name, value in values.items():
@@ -449,10 +467,10 @@ def without_secrets(config: Config) -> dict[str, Any]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors."""
     schema = struct_schema.json_schema(Config)
-    for outer, entry in (("ModelConfig", "ModelEntry"), ("AuthConfig", "ProviderConfig")):
+    for outer, table_type in (("ModelConfig", "ModelEntry"), ("AuthConfig", "ProviderConfig")):
         definition = schema["$defs"][outer]
-        del definition["properties"][ENTRIES]
-        definition["additionalProperties"] = {"$ref": f"#/$defs/{entry}"}
+        del definition["properties"][TABLES_KEY]
+        definition["additionalProperties"] = {"$ref": f"#/$defs/{table_type}"}
     server = schema["$defs"]["ServerConfig"]
     server["oneOf"] = [{"required": [key]} for key in ("command", "url", "builtin")]
     for definition in schema["$defs"].values():

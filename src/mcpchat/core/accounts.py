@@ -36,7 +36,7 @@ class Account(Struct, frozen=True, kw_only=True):
         return self.alias or self.account
 
 
-class LoginState(Struct, frozen=True, kw_only=True):
+class AccountStatus(Struct, frozen=True, kw_only=True):
     """How one login is, for people: ``name`` is what to type, ``servers`` who needs it, ``missing`` what they lack."""
 
     name: str
@@ -61,79 +61,83 @@ def server_key(url: str, account: str | None) -> str:
     return f"mcp/{url}" + (f"#{account}" if account else "")
 
 
-def login_command(name: str, *, account: str | None = None, scopes: Iterable[str] = ()) -> str:
+def sign_in_command(name: str, *, account: str | None = None, scopes: Iterable[str] = ()) -> str:
     """What to type, to sign in."""
-    more = [*(("--account", account) if account else ()), *(word for scope in scopes for word in ("--scope", scope))]
-    return shlex.join(("mcpchat", "auth", "login", name, *more))
+    options = [*(("--account", account) if account else ()), *(arg for scope in scopes for arg in ("--scope", scope))]
+    return shlex.join(("mcpchat", "auth", "login", name, *options))
 
 
-def lifetime(said: object, *, most: float = 10 * 365 * 86_400.0) -> float | None:
+def parse_lifetime(value: object, *, max_seconds: float = 10 * 365 * 86_400.0) -> float | None:
     """A number of seconds that somebody else wrote, as a number or its text; None for what is none.
 
     At least 1 and at most ``most``: a token that ends at once would be renewed at every request.
     """
-    if isinstance(said, bool) or not isinstance(said, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        seconds = float(said)
+        seconds = float(value)
     except (ValueError, OverflowError):
         return None
-    return min(max(seconds, 1.0), most) if math.isfinite(seconds) else None
+    return min(max(seconds, 1.0), max_seconds) if math.isfinite(seconds) else None
 
 
-_GOOGLE = "https://www.googleapis.com/auth/"
-_ALIASES = {f"{_GOOGLE}userinfo.email": "email", f"{_GOOGLE}userinfo.profile": "profile"}
-_TITLES = {
+_GOOGLE_PREFIX = "https://www.googleapis.com/auth/"
+_SCOPE_ALIASES = {f"{_GOOGLE_PREFIX}userinfo.email": "email", f"{_GOOGLE_PREFIX}userinfo.profile": "profile"}
+_SCOPE_TITLES = {
     "https://mail.google.com/": "Gmail (everything)",
-    f"{_GOOGLE}gmail.readonly": "Gmail (read)",
-    f"{_GOOGLE}gmail.modify": "Gmail (read, label, write, send)",
-    f"{_GOOGLE}gmail.send": "Gmail (send)",
-    f"{_GOOGLE}gmail.compose": "Gmail (drafts, send)",
-    f"{_GOOGLE}gmail.labels": "Gmail (labels)",
-    f"{_GOOGLE}gmail.metadata": "Gmail (headers only)",
-    f"{_GOOGLE}drive": "Drive (read, write)",
-    f"{_GOOGLE}drive.readonly": "Drive (read)",
-    f"{_GOOGLE}drive.file": "Drive (files opened with this app)",
-    f"{_GOOGLE}drive.metadata.readonly": "Drive (names and dates)",
-    f"{_GOOGLE}spreadsheets": "Sheets (read, write)",
-    f"{_GOOGLE}spreadsheets.readonly": "Sheets (read)",
-    f"{_GOOGLE}documents": "Docs (read, write)",
-    f"{_GOOGLE}documents.readonly": "Docs (read)",
-    f"{_GOOGLE}calendar": "Calendar (read, write)",
-    f"{_GOOGLE}calendar.readonly": "Calendar (read)",
-    f"{_GOOGLE}calendar.events": "Calendar (events)",
+    f"{_GOOGLE_PREFIX}gmail.readonly": "Gmail (read)",
+    f"{_GOOGLE_PREFIX}gmail.modify": "Gmail (read, label, write, send)",
+    f"{_GOOGLE_PREFIX}gmail.send": "Gmail (send)",
+    f"{_GOOGLE_PREFIX}gmail.compose": "Gmail (drafts, send)",
+    f"{_GOOGLE_PREFIX}gmail.labels": "Gmail (labels)",
+    f"{_GOOGLE_PREFIX}gmail.metadata": "Gmail (headers only)",
+    f"{_GOOGLE_PREFIX}drive": "Drive (read, write)",
+    f"{_GOOGLE_PREFIX}drive.readonly": "Drive (read)",
+    f"{_GOOGLE_PREFIX}drive.file": "Drive (files opened with this app)",
+    f"{_GOOGLE_PREFIX}drive.metadata.readonly": "Drive (names and dates)",
+    f"{_GOOGLE_PREFIX}spreadsheets": "Sheets (read, write)",
+    f"{_GOOGLE_PREFIX}spreadsheets.readonly": "Sheets (read)",
+    f"{_GOOGLE_PREFIX}documents": "Docs (read, write)",
+    f"{_GOOGLE_PREFIX}documents.readonly": "Docs (read)",
+    f"{_GOOGLE_PREFIX}calendar": "Calendar (read, write)",
+    f"{_GOOGLE_PREFIX}calendar.readonly": "Calendar (read)",
+    f"{_GOOGLE_PREFIX}calendar.events": "Calendar (events)",
 }
-_WHO = frozenset({"openid", "email", "profile"})  # which say who it is, and allow nothing
+_IDENTITY_SCOPES = frozenset({"openid", "email", "profile"})  # which say who it is, and allow nothing
 
 
-def plain_scope(scope: str) -> str:
+def canonical_scope(scope: str) -> str:
     """The one spelling of a scope that a provider may answer with another of."""
-    return _ALIASES.get(scope, scope)
+    return _SCOPE_ALIASES.get(scope, scope)
 
 
-def plain_scopes(scopes: str | Iterable[str]) -> tuple[str, ...]:
+def canonical_scopes(scopes: str | Iterable[str]) -> tuple[str, ...]:
     """Scopes in their one spelling, each once, in order; from a list, or from a text as the protocol writes them."""
-    each = scopes.replace(",", " ").split() if isinstance(scopes, str) else scopes
-    return tuple(dict.fromkeys(plain_scope(scope) for scope in each))
+    items = scopes.replace(",", " ").split() if isinstance(scopes, str) else scopes
+    return tuple(dict.fromkeys(canonical_scope(scope) for scope in items))
 
 
-def joined(*several: Iterable[str]) -> tuple[str, ...]:
+def union(*scope_lists: Iterable[str]) -> tuple[str, ...]:
     """The union, in order."""
-    return tuple(dict.fromkeys(scope for scopes in several for scope in scopes))
+    return tuple(dict.fromkeys(scope for scopes in scope_lists for scope in scopes))
 
 
-def missing(wanted: Iterable[str], granted: Iterable[str]) -> tuple[str, ...]:
+def missing_scopes(required: Iterable[str], granted: Iterable[str]) -> tuple[str, ...]:
     """What is wanted and was not granted."""
-    held = set(plain_scopes(granted))
-    return tuple(scope for scope in plain_scopes(wanted) if scope not in held)
+    granted_scopes = set(canonical_scopes(granted))
+    return tuple(scope for scope in canonical_scopes(required) if scope not in granted_scopes)
 
 
-def scope_titles(scopes: Sequence[str]) -> str:
+def format_scopes(scopes: Sequence[str]) -> str:
     """The scopes in people's words where there are any; those that only tell who it is are left out."""
-    return ", ".join(_TITLES.get(scope, scope.removeprefix(_GOOGLE)) for scope in scopes if scope not in _WHO)
+    return ", ".join(
+        _SCOPE_TITLES.get(scope, scope.removeprefix(_GOOGLE_PREFIX))
+        for scope in scopes
+        if scope not in _IDENTITY_SCOPES
+    )
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A span of time in its largest unit."""
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size or (size == 60 and seconds >= 60):

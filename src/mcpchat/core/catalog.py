@@ -36,7 +36,7 @@ class Resource(Struct, frozen=True, kw_only=True):
         return f"{self.server}:{self.uri}"
 
 
-class Template(Struct, frozen=True, kw_only=True):
+class ResourceTemplate(Struct, frozen=True, kw_only=True):
     """A family of resources: an RFC 6570 template of their addresses."""
 
     server: str
@@ -73,24 +73,24 @@ class Catalog(Struct, frozen=True, kw_only=True):
     info: ServerInfo = ServerInfo()
     tools: tuple[ToolSpec, ...] = ()
     resources: tuple[Resource, ...] = ()
-    templates: tuple[Template, ...] = ()
+    templates: tuple[ResourceTemplate, ...] = ()
     prompts: tuple[Prompt, ...] = ()
     notices: tuple[str, ...] = ()
 
 
-def prompt_arguments(prompt: Prompt, pairs: Sequence[str]) -> dict[str, str]:
+def parse_prompt_arguments(prompt: Prompt, pairs: Sequence[str]) -> dict[str, str]:
     """The ``key=value`` words as the prompt's arguments. Raises UsageError that says what it takes."""
     known = {argument.name: argument for argument in prompt.arguments}
-    said = ", ".join(f"{name} (required)" if one.required else name for name, one in known.items())
-    hint = f"{prompt.label} takes {said or 'no arguments'}"
-    given: dict[str, str] = {}
+    names = ", ".join(f"{name} (required)" if argument.required else name for name, argument in known.items())
+    hint = f"{prompt.label} takes {names or 'no arguments'}"
+    values: dict[str, str] = {}
     for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
             raise UsageError(f"{pair!r} is not KEY=VALUE", hint=hint)
         if key not in known:
             raise UsageError(f"no argument {key!r}{did_you_mean(key, known)}", hint=hint)
-        given[key] = value
-    if lacking := [name for name, one in known.items() if one.required and name not in given]:
-        raise UsageError(f"{prompt.label} needs {', '.join(lacking)}", hint=hint)
-    return given
+        values[key] = value
+    if missing := [name for name, argument in known.items() if argument.required and name not in values]:
+        raise UsageError(f"{prompt.label} needs {', '.join(missing)}", hint=hint)
+    return values

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Kind = Literal["text", "number", "integer", "boolean", "choice", "choices"]
-_MOST_FIELDS = 50
+FieldKind = Literal["text", "number", "integer", "boolean", "choice", "choices"]
+_MAX_FIELDS = 50
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class Field(Struct, frozen=True, kw_only=True):
     """One value of a form. ``default`` is None where there is none."""
 
     name: str
-    kind: Kind
+    kind: FieldKind
     title: str = ""
     description: str = ""
     required: bool = False
@@ -29,16 +29,16 @@ class Field(Struct, frozen=True, kw_only=True):
     limits: dict[str, Any] = {}
 
     @property
-    def expects(self) -> str:
+    def input_hint(self) -> str:
         """What may be typed, in a few words; empty for plain text."""
-        said = [_LIMITS[key].format(value) for key, value in self.limits.items() if key in _LIMITS]
-        words = {"number": "a number", "integer": "a whole number", "boolean": "yes or no"}.get(self.kind, "")
+        hints = [_LIMIT_HINTS[key].format(value) for key, value in self.limits.items() if key in _LIMIT_HINTS]
+        kind_hint = {"number": "a number", "integer": "a whole number", "boolean": "yes or no"}.get(self.kind, "")
         if self.kind == "choices":
-            words = "any of them, with commas between"
-        return ", ".join([words, *said] if words else said)
+            kind_hint = "any of them, with commas between"
+        return ", ".join([kind_hint, *hints] if kind_hint else hints)
 
 
-_LIMITS = {
+_LIMIT_HINTS = {
     "format": "{}",
     "minLength": "at least {} characters",
     "maxLength": "at most {} characters",
@@ -58,7 +58,7 @@ class Form(Struct, frozen=True, kw_only=True):
     schema: dict[str, Any]
 
 
-class Visit(Struct, frozen=True, kw_only=True):
+class UrlRequest(Struct, frozen=True, kw_only=True):
     """A server asks the person to open an address. ``url`` is as the server wrote it."""
 
     server: str
@@ -66,92 +66,92 @@ class Visit(Struct, frozen=True, kw_only=True):
     url: str
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class ElicitationResult(Struct, frozen=True, kw_only=True):
     """``content`` goes with accept alone."""
 
     action: Literal["accept", "decline", "cancel"]
     content: dict[str, Any] | None = None
 
 
-class SampleMessage(Struct, frozen=True, kw_only=True):
+class SamplingMessage(Struct, frozen=True, kw_only=True):
     role: Literal["user", "assistant"]
     text: str
 
 
-class SampleRequest(Struct, frozen=True, kw_only=True):
+class SamplingRequest(Struct, frozen=True, kw_only=True):
     """A server asks for an answer of the model. ``max_tokens`` bounds it."""
 
     server: str
-    messages: tuple[SampleMessage, ...]
+    messages: tuple[SamplingMessage, ...]
     instructions: str = ""
     max_tokens: int
     temperature: float | None = None
 
 
-class Sample(Struct, frozen=True, kw_only=True):
+class SamplingResult(Struct, frozen=True, kw_only=True):
     """What the model said. ``cut`` is set where it ends at ``max_tokens``."""
 
     model: str
     text: str
-    cut: bool = False
+    truncated: bool = False
 
 
-class BadValue(ValueError):
+class InvalidValue(ValueError):
     """What was typed does not fit the field; the text says what does."""
 
 
-def fields_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
+def parse_fields(schema: Mapping[str, Any]) -> tuple[Field, ...]:
     """The form that a flat object schema describes; what it says in no known way becomes plain text."""
     properties = schema.get("properties")
     required = schema.get("required")
-    needed = required if isinstance(required, list) else []
+    required_names = required if isinstance(required, list) else []
     if not isinstance(properties, dict):
         return ()
     return tuple(
-        _field(str(name), said if isinstance(said, dict) else {}, name in needed)
-        for name, said in list(properties.items())[:_MOST_FIELDS]
+        _parse_field(str(name), field_schema if isinstance(field_schema, dict) else {}, name in required_names)
+        for name, field_schema in list(properties.items())[:_MAX_FIELDS]
     )
 
 
-def _field(name: str, schema: Mapping[str, Any], required: bool) -> Field:
+def _parse_field(name: str, schema: Mapping[str, Any], required: bool) -> Field:
     declared = schema.get("type")
     items = schema.get("items")
-    choices = _choices(schema)
-    kind: Kind = "choice" if choices else "text"
+    choices = _parse_choices(schema)
+    kind: FieldKind = "choice" if choices else "text"
     if declared == "array":
-        choices = _choices(items) if isinstance(items, dict) else ()
+        choices = _parse_choices(items) if isinstance(items, dict) else ()
         kind = "choices"
     elif not choices and declared in {"number", "integer", "boolean"}:
         kind = declared
     return Field(
         name=name,
         kind=kind,
-        title=_text(schema.get("title")),
-        description=_text(schema.get("description")),
+        title=_as_text(schema.get("title")),
+        description=_as_text(schema.get("description")),
         required=required,
         default=schema.get("default"),
         choices=choices,
-        limits={key: schema[key] for key in _LIMITS if isinstance(schema.get(key), int | float | str)},
+        limits={key: schema[key] for key in _LIMIT_HINTS if isinstance(schema.get(key), int | float | str)},
     )
 
 
-def _choices(schema: Mapping[str, Any]) -> tuple[Choice, ...]:
+def _parse_choices(schema: Mapping[str, Any]) -> tuple[Choice, ...]:
     for key in ("oneOf", "anyOf"):
-        if isinstance(titled := schema.get(key), list):
+        if isinstance(options := schema.get(key), list):
             return tuple(
-                Choice(value=str(one["const"]), title=_text(one.get("title")))
-                for one in titled
-                if isinstance(one, dict) and "const" in one
+                Choice(value=str(option["const"]), title=_as_text(option.get("title")))
+                for option in options
+                if isinstance(option, dict) and "const" in option
             )
     values = schema.get("enum")
     if not isinstance(values, list):
         return ()
     titles = schema.get("enumNames")
-    named = titles if isinstance(titles, list) and len(titles) == len(values) else [""] * len(values)
-    return tuple(Choice(value=str(value), title=_text(title)) for value, title in zip(values, named, strict=True))
+    labels = titles if isinstance(titles, list) and len(titles) == len(values) else [""] * len(values)
+    return tuple(Choice(value=str(value), title=_as_text(title)) for value, title in zip(values, labels, strict=True))
 
 
-def _text(value: object) -> str:
+def _as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
@@ -162,63 +162,63 @@ def read_value(field: Field, typed: str) -> Any:
         if field.default is not None:
             return field.default
         if field.required:
-            raise BadValue("it is required")
+            raise InvalidValue("it is required")
         return None
     match field.kind:
         case "boolean":
-            return _boolean(typed)
+            return _parse_boolean(typed)
         case "integer" | "number":
-            return _number(field, typed)
+            return _parse_number(field, typed)
         case "choice":
-            return _chosen(field, typed)
+            return _parse_choice(field, typed)
         case "choices":
-            picked = [_chosen(field, piece.strip()) for piece in typed.split(",") if piece.strip()]
-            _within(field, len(picked), "minItems", "maxItems")
-            return picked
+            values = [_parse_choice(field, part.strip()) for part in typed.split(",") if part.strip()]
+            _check_range(field, len(values), "minItems", "maxItems")
+            return values
         case "text":
-            _within(field, len(typed), "minLength", "maxLength")
-            _of_format(field.limits.get("format"), typed)
+            _check_range(field, len(typed), "minLength", "maxLength")
+            _check_format(field.limits.get("format"), typed)
             return typed
 
 
-def _boolean(typed: str) -> bool:
-    word = typed.lower()
-    if word in {"y", "yes", "true", "1", "on"}:
+def _parse_boolean(typed: str) -> bool:
+    answer = typed.lower()
+    if answer in {"y", "yes", "true", "1", "on"}:
         return True
-    if word in {"n", "no", "false", "0", "off"}:
+    if answer in {"n", "no", "false", "0", "off"}:
         return False
-    raise BadValue("expected yes or no")
+    raise InvalidValue("expected yes or no")
 
 
-def _number(field: Field, typed: str) -> int | float:
+def _parse_number(field: Field, typed: str) -> int | float:
     try:
         value = int(typed) if field.kind == "integer" else float(typed)
     except ValueError as error:
-        raise BadValue("expected a whole number" if field.kind == "integer" else "expected a number") from error
+        raise InvalidValue("expected a whole number" if field.kind == "integer" else "expected a number") from error
     if value != value or value in {float("inf"), float("-inf")}:
-        raise BadValue("expected a number")
-    _within(field, value, "minimum", "maximum")
+        raise InvalidValue("expected a number")
+    _check_range(field, value, "minimum", "maximum")
     return int(value) if isinstance(value, float) and value.is_integer() and "." not in typed else value
 
 
-def _of_format(name: object, typed: str) -> None:
+def _check_format(format_name: object, typed: str) -> None:
     try:
-        match name:
+        match format_name:
             case "email" if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", typed):
-                raise BadValue("expected an e-mail address")
+                raise InvalidValue("expected an e-mail address")
             case "uri" if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", typed):
-                raise BadValue("expected an address, such as https://example.com")
+                raise InvalidValue("expected an address, such as https://example.com")
             case "date":
                 date.fromisoformat(typed)
             case "date-time":
                 datetime.fromisoformat(typed)
-    except BadValue:
+    except InvalidValue:
         raise
     except ValueError as error:
-        raise BadValue("expected 2026-12-31" + ("" if name == "date" else "T23:59:00Z")) from error
+        raise InvalidValue("expected 2026-12-31" + ("" if format_name == "date" else "T23:59:00Z")) from error
 
 
-def _chosen(field: Field, typed: str) -> str:
+def _parse_choice(field: Field, typed: str) -> str:
     """A choice by its number, its value or its title."""
     if typed.isdecimal() and 1 <= int(typed) <= len(field.choices):
         by_value = [choice.value for choice in field.choices if choice.value == typed]
@@ -228,18 +228,18 @@ def _chosen(field: Field, typed: str) -> str:
             return choice.value
     if not field.choices:
         return typed
-    raise BadValue(f"expected one of {', '.join(choice.value for choice in field.choices[:20])}")
+    raise InvalidValue(f"expected one of {', '.join(choice.value for choice in field.choices[:20])}")
 
 
-def _within(field: Field, value: float, least: str, most: str) -> None:
-    low, high = field.limits.get(least), field.limits.get(most)
+def _check_range(field: Field, value: float, min_key: str, max_key: str) -> None:
+    low, high = field.limits.get(min_key), field.limits.get(max_key)
     if isinstance(low, int | float) and value < low:
-        raise BadValue(_LIMITS[least].format(low))
+        raise InvalidValue(_LIMIT_HINTS[min_key].format(low))
     if isinstance(high, int | float) and value > high:
-        raise BadValue(_LIMITS[most].format(high))
+        raise InvalidValue(_LIMIT_HINTS[max_key].format(high))
 
 
-def shown(field: Field, value: object) -> str:
+def format_value(field: Field, value: object) -> str:
     """A value as a person would type it."""
     match value:
         case None:

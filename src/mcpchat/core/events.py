@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
 from mcpchat.core.policy import Decision
-from mcpchat.core.threads import Record
+from mcpchat.core.threads import MessageMetadata
 
 VERSION = 1
 ServerState = Literal["idle", "starting", "ready", "login", "failed", "stopped"]
-Stop = Literal["end", "steps", "calls", "repeats", "tokens", "cost", "length", "filter", "refusal", "cancelled"]
+StopReason = Literal["end", "steps", "calls", "repeats", "tokens", "cost", "length", "filter", "refusal", "cancelled"]
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn.started"):
@@ -36,7 +36,7 @@ class MessageAdded(Struct, frozen=True, kw_only=True, tag="message.added"):
 
     message: Message
     number: int = 0
-    record: Record = Record()
+    record: MessageMetadata = MessageMetadata()
 
 
 class BranchChanged(Struct, frozen=True, kw_only=True, tag="branch.changed"):
@@ -102,7 +102,7 @@ class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn.finished"):
     ``cost`` is in US dollars, None where the price of a request is not known (or nobody wanted it looked up).
     """
 
-    stop: Stop
+    stop: StopReason
     usage: Usage
     steps: int
     cost: float | None = None

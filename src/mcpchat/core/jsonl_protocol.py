@@ -7,21 +7,21 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from mcpchat.core.elicitation import Form, Visit
+from mcpchat.core.elicitation import Form, UrlRequest
 from mcpchat.core.events import VERSION, Event
-from mcpchat.core.policy import Question
-from mcpchat.core.report import Fault, Report
+from mcpchat.core.policy import ApprovalRequest
+from mcpchat.core.report import ErrorReport, Report
 from mcpchat.util import struct_schema
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-LONGEST_LINE = 10_000_000  # bytes
+MAX_LINE_BYTES = 10_000_000  # bytes
 
 
-class _In(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _InputBase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
-class Say(_In, frozen=True, kw_only=True, tag="message"):
+class SendMessage(_InputBase, frozen=True, kw_only=True, tag="message"):
     """A message of the user: one turn. ``attach`` are files that go along; ``id`` is the script's own."""
 
     text: str
@@ -29,11 +29,11 @@ class Say(_In, frozen=True, kw_only=True, tag="message"):
     id: str = ""
 
 
-class Cancel(_In, frozen=True, kw_only=True, tag="cancel"):
+class Cancel(_InputBase, frozen=True, kw_only=True, tag="cancel"):
     """End the turn that runs; what waits stays."""
 
 
-class Approve(_In, frozen=True, kw_only=True, tag="approval"):
+class Approve(_InputBase, frozen=True, kw_only=True, tag="approval"):
     """The answer to ``approval.requested``. ``arguments`` are what the call is to run with instead."""
 
     id: str
@@ -43,7 +43,7 @@ class Approve(_In, frozen=True, kw_only=True, tag="approval"):
     arguments: dict[str, Any] | None = None
 
 
-class Elicit(_In, frozen=True, kw_only=True, tag="elicitation"):
+class Elicit(_InputBase, frozen=True, kw_only=True, tag="elicitation"):
     """The answer to ``elicitation.requested``; ``content`` goes with accept alone."""
 
     id: str
@@ -51,28 +51,28 @@ class Elicit(_In, frozen=True, kw_only=True, tag="elicitation"):
     content: dict[str, Any] | None = None
 
 
-class Confirm(_In, frozen=True, kw_only=True, tag="confirmation"):
+class Confirm(_InputBase, frozen=True, kw_only=True, tag="confirmation"):
     """The answer to ``confirmation.requested``."""
 
     id: str
     yes: bool
 
 
-class ToAgent(_In, frozen=True, kw_only=True, tag="agent"):
+class SwitchAgent(_InputBase, frozen=True, kw_only=True, tag="agent"):
     """Go on with this agent, from the next message on."""
 
     name: str
     id: str = ""
 
 
-class ToModel(_In, frozen=True, kw_only=True, tag="model"):
+class SwitchModel(_InputBase, frozen=True, kw_only=True, tag="model"):
     """Go on with this model, from the next message on."""
 
     name: str
     id: str = ""
 
 
-Line = Say | Cancel | Approve | Elicit | Confirm | ToAgent | ToModel
+InputLine = SendMessage | Cancel | Approve | Elicit | Confirm | SwitchAgent | SwitchModel
 
 
 class InputAccepted(Struct, frozen=True, kw_only=True, tag="input.accepted"):
@@ -123,76 +123,76 @@ class ConfirmationRequested(Struct, frozen=True, kw_only=True, tag="confirmation
     details: str = ""
 
 
-Told = InputAccepted | InputRejected | ApprovalRequested | ElicitationRequested | ConfirmationRequested
-Written = Event | Told | Fault
+ProtocolEvent = InputAccepted | InputRejected | ApprovalRequested | ElicitationRequested | ConfirmationRequested
+OutputLine = Event | ProtocolEvent | ErrorReport
 
 _T = TypeVar("_T")
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-_DECODER: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_DECODER: msgspec.json.Decoder[InputLine] = msgspec.json.Decoder(InputLine)
 
 
-def read_line(data: bytes) -> Line:
+def parse_line(data: bytes) -> InputLine:
     """What the line says. Raises ValueError, with words on what is wrong and where."""
-    return decoded(data, _DECODER)
+    return decode_json(data, _DECODER)
 
 
-def decoded(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
+def decode_json(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     """The value in the JSON; half a character, which JSON can spell, is a question mark. Raises ValueError."""
     try:
-        if _HALF.search(data):
+        if _LONE_SURROGATE.search(data):
             data = json.dumps(json.loads(data), ensure_ascii=False).encode(errors="replace")
         return decoder.decode(data)
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "nested too deeply") from error
 
 
-def asked(question: Question, number: str) -> ApprovalRequested:
-    tool = question.tool
+def approval_requested(request: ApprovalRequest, request_id: str) -> ApprovalRequested:
+    tool = request.tool
     return ApprovalRequested(
-        id=number,
-        tool=tool.label,
-        arguments=question.arguments,
-        rule=question.rule,
-        lasting=question.lasting,
+        id=request_id,
+        tool=tool.qualified_name,
+        arguments=request.arguments,
+        rule=request.rule,
+        lasting=request.max_scope,
         title=tool.title,
         description=tool.description,
-        problem=question.problem,
+        problem=request.error,
     )
 
 
-def elicited(question: Form | Visit, number: str, problem: str) -> ElicitationRequested:
+def elicitation_requested(request: Form | UrlRequest, request_id: str, problem: str) -> ElicitationRequested:
     return ElicitationRequested(
-        id=number,
-        server=question.server,
-        message=question.message,
-        schema=question.schema if isinstance(question, Form) else None,
-        url=question.url if isinstance(question, Visit) else "",
+        id=request_id,
+        server=request.server,
+        message=request.message,
+        schema=request.schema if isinstance(request, Form) else None,
+        url=request.url if isinstance(request, UrlRequest) else "",
         problem=problem,
     )
 
 
-def versioned(kind: Any) -> dict[str, Any]:
+def versioned_schema(kind: Any) -> dict[str, Any]:
     """The JSON Schema of one line of this type, version and all."""
     schema = struct_schema.json_schema(kind)
     defs = schema.get("$defs", {})
-    tops = schema["anyOf"] if "anyOf" in schema else [{"$ref": schema["$ref"]}]
-    for top in tops:
-        definition = defs[top["$ref"].rpartition("/")[2]]
+    variants = schema["anyOf"] if "anyOf" in schema else [{"$ref": schema["$ref"]}]
+    for variant in variants:
+        definition = defs[variant["$ref"].rpartition("/")[2]]
         definition["properties"] = {"v": {"const": VERSION}, **definition["properties"]}
         definition["required"] = ["v", *definition.get("required", [])]
     return {"$schema": DIALECT, **schema}
 
 
-def written_schema() -> dict[str, Any]:
+def output_schema() -> dict[str, Any]:
     """What ``ask -o jsonl`` writes, a line each."""
-    return versioned(Written)
+    return versioned_schema(OutputLine)
 
 
 def input_schema() -> dict[str, Any]:
     """What ``ask --input-format jsonl`` reads, a line each."""
-    return {"$schema": DIALECT, **struct_schema.json_schema(Line)}
+    return {"$schema": DIALECT, **struct_schema.json_schema(InputLine)}
 
 
 def answer_schema() -> dict[str, Any]:
     """What ``ask -o json`` writes: an answer, or an error."""
-    return versioned(Report | Fault)
+    return versioned_schema(Report | ErrorReport)

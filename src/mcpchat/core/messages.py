@@ -103,7 +103,7 @@ class Message(Struct, frozen=True, kw_only=True):
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
     @property
-    def words(self) -> str:
+    def user_text(self) -> str:
         """What a person typed: the first text. Resources and attached files come after it."""
         return next((part.text for part in self.parts[:1] if isinstance(part, Text)), "")
 
@@ -144,7 +144,7 @@ class Usage(Struct, frozen=True, kw_only=True):
         )
 
 
-def user(text: str) -> Message:
+def user_message(text: str) -> Message:
     return Message(role="user", parts=(Text(text=text),))
 
 
@@ -152,24 +152,24 @@ def error_result(call_id: str, text: str) -> ToolResult:
     return ToolResult(call_id=call_id, parts=(Text(text=text),), is_error=True)
 
 
-def arguments_of(call: ToolCall) -> dict[str, Any]:
+def decode_arguments(call: ToolCall) -> dict[str, Any]:
     """The call's arguments; as one text where they are no object any more, without a secret that was in them."""
     try:
-        found = json.loads(call.arguments)
+        value = json.loads(call.arguments)
     except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {"arguments": call.arguments}
+        value = None
+    return value if isinstance(value, dict) else {"arguments": call.arguments}
 
 
 def result_text(result: ToolResult) -> str:
     """The result as a person or a text-only model reads it: its text, else its structured value, else what it holds."""
-    pieces = [_describe(part) for part in result.parts]
-    if not pieces and result.structured is not None:
-        return _written(result.structured)
-    return "\n".join(pieces)
+    parts = [_describe_part(part) for part in result.parts]
+    if not parts and result.structured is not None:
+        return _encode_value(result.structured)
+    return "\n".join(parts)
 
 
-def _written(value: object) -> str:
+def _encode_value(value: object) -> str:
     """The value as JSON, whatever a server made it of: half characters, numbers without end, a depth without end."""
     try:
         return msgspec.json.encode(value).decode()
@@ -180,7 +180,7 @@ def _written(value: object) -> str:
             return "[a value that cannot be written]"
 
 
-def _describe(part: Content) -> str:
+def _describe_part(part: Content) -> str:
     match part:
         case Text(text=text):
             return text

@@ -9,14 +9,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from mcpchat.util.sanitize import visible
+from mcpchat.util.sanitize import strip_invisible
 
-_LONGEST = 100_000  # characters of a value that a pattern is tried on
-_PATIENCE = 0.5  # seconds for a regular expression on one value: what takes longer was made to
+_MAX_VALUE_LENGTH = 100_000  # characters of a value that a pattern is tried on
+_REGEX_TIMEOUT = 0.5  # seconds for a regular expression on one value: what takes longer was made to
 _PATTERN = re.compile(r"(?P<glob>[^\s()]+)\s*(?:\((?P<conditions>.*)\))?", re.DOTALL)
-_BETWEEN = re.compile(r",\s*(?=[\w.-]+\s*~?=)")
+_CONDITION_SEPARATOR = re.compile(r",\s*(?=[\w.-]+\s*~?=)")
 _CONDITION = re.compile(r"(?P<argument>[\w.-]+)\s*(?P<kind>~?=)\s*(?P<pattern>.*)", re.DOTALL)
-_PIECES = re.compile(r"[\s,;<>()\"']+")
+_PART_SEPARATORS = re.compile(r"[\s,;<>()\"']+")
 
 
 class Condition(Struct, frozen=True, kw_only=True):
@@ -32,55 +32,59 @@ class Condition(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return f"{self.argument}{'~=' if self.regex else '='}{self.pattern}"
 
-    def met(self, arguments: Mapping[str, Any], *, by_all: bool) -> bool:
+    def matches(self, arguments: Mapping[str, Any], *, match_all: bool) -> bool:
         """Whether the argument is given and like this: all that is in it, and the whole of it, or any part of it.
 
         What loosens must hold for all and as a whole, what restricts for anything: one stranger among the recipients
         is enough.
         """
-        found = list(_at(arguments, self.argument))
-        if by_all and any(value is _ABSENT for value in found):
+        values = list(_values_at(arguments, self.argument))
+        if match_all and any(value is _MISSING for value in values):
             return False
-        texts = [text for value in found if value is not _ABSENT for text in _texts(value)]
-        if by_all:
-            return bool(texts) and all(any(self._whole(form) for form in forms) for forms in texts)
-        return any(self._anywhere(form) for forms in texts for form in forms)
+        text_forms = [text for value in values if value is not _MISSING for text in _text_forms(value)]
+        if match_all:
+            return bool(text_forms) and all(any(self._matches_whole(form) for form in forms) for forms in text_forms)
+        return any(self._search_anywhere(form) for forms in text_forms for form in forms)
 
-    def _whole(self, text: str) -> bool:
+    def _matches_whole(self, text: str) -> bool:
         # A path that climbs is not where it says; what is of any kind may be a path too.
-        if len(text) > _LONGEST or (self.pattern != "*" and ".." in re.split(r"[/\\]", text)):
+        if len(text) > _MAX_VALUE_LENGTH or (self.pattern != "*" and ".." in re.split(r"[/\\]", text)):
             return False
         if self.regex:
-            return _matches(self.pattern, text, whole=True) is True
+            return _regex_matches(self.pattern, text, full_match=True) is True
         return re.match(translate(self.pattern), text) is not None
 
-    def _anywhere(self, text: str) -> bool:
-        if len(text) > _LONGEST:
+    def _search_anywhere(self, text: str) -> bool:
+        if len(text) > _MAX_VALUE_LENGTH:
             return True  # who restricts is asked rather than passed over
         if self.regex:
-            return _matches(self.pattern, text, whole=False) is not False
+            return _regex_matches(self.pattern, text, full_match=False) is not False
         glob = re.compile(translate(self.pattern), re.IGNORECASE)
-        return any(glob.match(spelling) for spelling in _spellings(text))
+        return any(glob.match(variant) for variant in _path_variants(text))
 
 
-def _spellings(text: str) -> Iterator[str]:
+def _path_variants(text: str) -> Iterator[str]:
     """The text, each piece of it, and each as the path that it comes down to."""
-    for piece in dict.fromkeys((text, *_PIECES.split(text))):
-        yield piece
-        if "/" in piece:
-            yield re.sub("^/+", "/", posixpath.normpath(piece))
+    for part in dict.fromkeys((text, *_PART_SEPARATORS.split(text))):
+        yield part
+        if "/" in part:
+            yield re.sub("^/+", "/", posixpath.normpath(part))
 
 
-def _matches(pattern: str, text: str, *, whole: bool) -> bool | None:
+def _regex_matches(pattern: str, text: str, *, full_match: bool) -> bool | None:
     """Whether the regular expression fits; None where that takes too long to tell."""
     import regex  # a rule with one is rare, and this is slow to import
 
     try:
-        compiled = regex.compile(pattern, 0 if whole else regex.IGNORECASE)
-        found = compiled.fullmatch(text, timeout=_PATIENCE) if whole else compiled.search(text, timeout=_PATIENCE)
+        compiled = regex.compile(pattern, 0 if full_match else regex.IGNORECASE)
+        match = (
+            compiled.fullmatch(text, timeout=_REGEX_TIMEOUT)
+            if full_match
+            else compiled.search(text, timeout=_REGEX_TIMEOUT)
+        )
     except TimeoutError:
         return None
-    return found is not None
+    return match is not None
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
@@ -92,78 +96,83 @@ class Pattern(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return f"{self.glob}({', '.join(map(str, self.conditions))})" if self.conditions else self.glob
 
-    def matches(self, label: str, arguments: Mapping[str, Any], *, by_all: bool) -> bool:
+    def matches(self, qualified_name: str, arguments: Mapping[str, Any], *, match_all: bool) -> bool:
         """Whether a call of ``server.tool`` with these arguments is meant; ``by_all`` as with a condition."""
         # What restricts is not passed over for the case of a letter, or one that nobody sees.
-        meant = matches(self.glob, label) or (not by_all and matches(self.glob.lower(), visible(label).lower()))
-        return meant and all(one.met(arguments, by_all=by_all) for one in self.conditions)
+        name_matches = glob_matches(self.glob, qualified_name) or (
+            not match_all and glob_matches(self.glob.lower(), strip_invisible(qualified_name).lower())
+        )
+        return name_matches and all(condition.matches(arguments, match_all=match_all) for condition in self.conditions)
 
 
-def matches(glob: str, label: str) -> bool:
+def glob_matches(glob: str, qualified_name: str) -> bool:
     """Whether ``server.tool`` matches the glob; a bare server name stands for all its tools."""
-    return fnmatchcase(label, glob if "." in glob or "*" in glob else f"{glob}.*")
+    return fnmatchcase(qualified_name, glob if "." in glob or "*" in glob else f"{glob}.*")
 
 
-def read_pattern(text: str) -> Pattern:
+def parse_pattern(text: str) -> Pattern:
     """The pattern that is written so. Raises ValueError that says what is wrong with it."""
-    found = _PATTERN.fullmatch(text.strip())
-    if found is None:
+    match = _PATTERN.fullmatch(text.strip())
+    if match is None:
         raise ValueError(f"{text!r} is no pattern; write SERVER.TOOL, or SERVER.TOOL(argument=glob)")
-    written = found["conditions"]
-    if written is None:
-        return Pattern(glob=found["glob"])
-    return Pattern(glob=found["glob"], conditions=tuple(_condition(one, text) for one in _BETWEEN.split(written)))
+    conditions = match["conditions"]
+    if conditions is None:
+        return Pattern(glob=match["glob"])
+    return Pattern(
+        glob=match["glob"],
+        conditions=tuple(_parse_condition(condition, text) for condition in _CONDITION_SEPARATOR.split(conditions)),
+    )
 
 
-def _condition(written: str, whole: str) -> Condition:
-    found = _CONDITION.fullmatch(written.strip())
-    if found is None:
-        raise ValueError(f"{whole!r}: {written.strip()!r} is no condition; write argument=glob or argument~=regex")
-    is_regex = found["kind"] == "~="
+def _parse_condition(text: str, pattern_text: str) -> Condition:
+    match = _CONDITION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{pattern_text!r}: {text.strip()!r} is no condition; write argument=glob or argument~=regex")
+    is_regex = match["kind"] == "~="
     if is_regex:
         import regex
 
         try:
-            regex.compile(found["pattern"])
+            regex.compile(match["pattern"])
         except (regex.error, OverflowError, RecursionError, ValueError) as error:
-            raise ValueError(f"{whole!r}: {found['pattern']!r} is no regular expression: {error}") from error
-    return Condition(argument=found["argument"], pattern=found["pattern"], regex=is_regex)
+            raise ValueError(f"{pattern_text!r}: {match['pattern']!r} is no regular expression: {error}") from error
+    return Condition(argument=match["argument"], pattern=match["pattern"], regex=is_regex)
 
 
-_ABSENT = object()  # in a list, one that lacks what its neighbours have
+_MISSING = object()  # in a list, one that lacks what its neighbours have
 
 
-def _at(value: object, path: str, *, among: bool = False) -> Iterator[object]:
+def _values_at(value: object, path: str, *, in_list: bool = False) -> Iterator[object]:
     """The values under a name, or a path of names, however it is read; through lists too."""
     if isinstance(value, list):
         for inner in value:
-            yield from _at(inner, path, among=True)
+            yield from _values_at(inner, path, in_list=True)
         return
-    found = False
+    has_match = False
     if isinstance(value, Mapping):
         names = path.split(".")
         for count in range(len(names), 0, -1):
             name, rest = ".".join(names[:count]), ".".join(names[count:])
             if name in value:
-                inside = list(_at(value[name], rest, among=among)) if rest else [value[name]]
-                found = found or bool(inside)
-                yield from inside
-    if among and not found:
-        yield _ABSENT
+                inner_values = list(_values_at(value[name], rest, in_list=in_list)) if rest else [value[name]]
+                has_match = has_match or bool(inner_values)
+                yield from inner_values
+    if in_list and not has_match:
+        yield _MISSING
 
 
-def _texts(value: object) -> Iterator[tuple[str, ...]]:
+def _text_forms(value: object) -> Iterator[tuple[str, ...]]:
     """All that is in a value, keys too, each in the forms that it could be written in: nothing for null."""
     if isinstance(value, str):
         yield (value,)
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield (str(key),)
-            yield from _texts(inner)
+            yield from _text_forms(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _texts(inner)
+            yield from _text_forms(inner)
     elif value is not None:
-        written = json.dumps(value)
-        whole = isinstance(value, float) and value.is_integer()
-        yield (written, str(int(value))) if whole else (written,)  # type: ignore[call-overload]
+        encoded = json.dumps(value)
+        is_whole_number = isinstance(value, float) and value.is_integer()
+        yield (encoded, str(int(value))) if is_whole_number else (encoded,)  # type: ignore[call-overload]

@@ -6,12 +6,12 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from mcpchat.core.patterns import Pattern, read_pattern
+from mcpchat.core.patterns import Pattern, parse_pattern
 from mcpchat.core.tools import ToolSpec
 
 Action = Literal["allow", "ask", "deny"]
 _STRICTEST_FIRST: tuple[Action, ...] = ("deny", "ask", "allow")
-YES = "--yes"
+YES_SOURCE = "--yes"
 
 
 class Rule(Struct, frozen=True, kw_only=True):
@@ -25,15 +25,15 @@ class Rule(Struct, frozen=True, kw_only=True):
         return f"{self.source}: {self.action} {self.pattern}"
 
     def matches(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> bool:
-        return self.pattern.matches(tool.label, arguments, by_all=self.action == "allow")
+        return self.pattern.matches(tool.qualified_name, arguments, match_all=self.action == "allow")
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class PolicyResult(Struct, frozen=True, kw_only=True):
     """``lasting`` is how long a person's yes to what asks may hold: for this call, the session, or for good."""
 
     action: Action
     rule: str
-    lasting: Literal["once", "session", "always"] = "always"
+    max_scope: Literal["once", "session", "always"] = "always"
 
 
 class Decision(Struct, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     arguments: str = ""
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class ApprovalRequest(Struct, frozen=True, kw_only=True):
     """What a person is asked before a call: ``arguments`` are what it would run with.
 
     ``before`` are the model's own, where the person changed them; ``problem`` is why those changed do not do.
@@ -60,10 +60,10 @@ class Question(Struct, frozen=True, kw_only=True):
     tool: ToolSpec
     arguments: dict[str, Any]
     rule: str
-    lasting: Literal["once", "session", "always"] = "always"
-    before: dict[str, Any] | None = None
-    problem: str = ""
-    waiting: int = 0
+    max_scope: Literal["once", "session", "always"] = "always"
+    original_arguments: dict[str, Any] | None = None
+    error: str = ""
+    pending: int = 0
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -71,43 +71,47 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     rules: tuple[Rule, ...] = ()
     default: Action = "ask"
-    granted: tuple[Rule, ...] = ()
+    overrides: tuple[Rule, ...] = ()
 
-    def verdict(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> Verdict:
-        verdict = self._by_rules(tool, arguments)
-        if verdict.action == "ask":
-            for grant in self.granted:
-                if grant.matches(tool, arguments):
-                    told = grant.source if grant.source == YES else f"{grant.source} {grant.pattern}"
-                    return Verdict(action="allow", rule=told)
-        return verdict
+    def evaluate(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> PolicyResult:
+        result = self._evaluate_rules(tool, arguments)
+        if result.action == "ask":
+            for override in self.overrides:
+                if override.matches(tool, arguments):
+                    source = (
+                        override.source if override.source == YES_SOURCE else f"{override.source} {override.pattern}"
+                    )
+                    return PolicyResult(action="allow", rule=source)
+        return result
 
-    def _by_rules(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> Verdict:
+    def _evaluate_rules(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> PolicyResult:
         matching = [rule for rule in self.rules if rule.matches(tool, arguments)]
         for action in _STRICTEST_FIRST:
             for rule in matching:
                 if rule.action == action:
                     # What the person wrote down outlives what they answered.
-                    return Verdict(action=action, rule=str(rule), lasting=_lasting(tool, written=True))
+                    return PolicyResult(action=action, rule=str(rule), max_scope=_max_scope(tool, by_rule=True))
         if tool.annotations.destructive and self.default != "deny":
-            return Verdict(action="ask", rule="default: destructive tools ask", lasting="once")
+            return PolicyResult(action="ask", rule="default: destructive tools ask", max_scope="once")
         if tool.read_only and self.default != "deny":
-            return Verdict(action="allow", rule="default: read-only tools of trusted servers are allowed")
-        return Verdict(action=self.default, rule=f"default: {self.default}", lasting=_lasting(tool, written=False))
+            return PolicyResult(action="allow", rule="default: read-only tools of trusted servers are allowed")
+        return PolicyResult(
+            action=self.default, rule=f"default: {self.default}", max_scope=_max_scope(tool, by_rule=False)
+        )
 
-    def granting(self, *patterns: str, source: str) -> "Policy":
+    def with_overrides(self, *patterns: str, source: str) -> "Policy":
         """This policy, with what would ask answered by yes for these patterns. Raises ValueError."""
-        grants = rules("allow", patterns, source)
-        return msgspec.structs.replace(self, granted=(*self.granted, *grants))
+        overrides = parse_rules("allow", patterns, source)
+        return msgspec.structs.replace(self, overrides=(*self.overrides, *overrides))
 
 
-def _lasting(tool: ToolSpec, *, written: bool) -> Literal["once", "session", "always"]:
+def _max_scope(tool: ToolSpec, *, by_rule: bool) -> Literal["once", "session", "always"]:
     # What destroys or sends asks each time: a yes to one mail is none to the next.
     if tool.annotations.destructive is True:
         return "once"
-    return "session" if written else "always"
+    return "session" if by_rule else "always"
 
 
-def rules(action: Action, patterns: Iterable[str], source: str = "config") -> tuple[Rule, ...]:
+def parse_rules(action: Action, patterns: Iterable[str], source: str = "config") -> tuple[Rule, ...]:
     """Raises ValueError for what is no pattern."""
-    return tuple(Rule(action=action, pattern=read_pattern(text), source=source) for text in patterns)
+    return tuple(Rule(action=action, pattern=parse_pattern(text), source=source) for text in patterns)

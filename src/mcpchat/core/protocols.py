@@ -7,17 +7,17 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from mcpchat.core.catalog import Catalog, Prompt, Template
-from mcpchat.core.elicitation import Answer, Form, Sample, SampleRequest, Visit
-from mcpchat.core.events import Emit, Notice, ReasoningDelta, ServerState, Stop, TextDelta
+from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate
+from mcpchat.core.elicitation import ElicitationResult, Form, SamplingRequest, SamplingResult, UrlRequest
+from mcpchat.core.events import Emit, Notice, ReasoningDelta, ServerState, StopReason, TextDelta
 from mcpchat.core.messages import Content, Message, ToolResult, Usage
-from mcpchat.core.policy import Decision, Question
-from mcpchat.core.threads import Entry, Found, Node, Thread, Tidied, Wanted
+from mcpchat.core.policy import ApprovalRequest, Decision
+from mcpchat.core.threads import CleanupReport, NewMessage, SearchResult, Thread, ThreadFilter, ThreadMessage
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 
 
-class Options(Struct, frozen=True, kw_only=True):
+class ModelOptions(Struct, frozen=True, kw_only=True):
     """How a model is to answer; None leaves it to the server. ``extra_body`` goes into the request as it is."""
 
     temperature: float | None = None
@@ -38,12 +38,12 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     system: str = ""
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: Literal["auto", "none"] = "auto"
-    options: Options = Options()
+    options: ModelOptions = ModelOptions()
     schema: dict[str, Any] | None = None
     cache_key: str = ""
 
 
-class CallStarted(Struct, frozen=True, kw_only=True):
+class ToolCallStarted(Struct, frozen=True, kw_only=True):
     """The model has begun to write a call of this tool; the arguments are still to come."""
 
     name: str
@@ -53,11 +53,11 @@ class Retrying(Struct, frozen=True, kw_only=True):
     """The request failed in passing, and is made again after so many seconds."""
 
     seconds: float
-    why: str
+    reason: str
 
     @property
     def text(self) -> str:
-        return f"{self.why}; trying again in {self.seconds:.{0 if self.seconds >= 1 else 1}f} s"
+        return f"{self.reason}; trying again in {self.seconds:.{0 if self.seconds >= 1 else 1}f} s"
 
 
 class Compacted(Struct, frozen=True, kw_only=True):
@@ -66,21 +66,21 @@ class Compacted(Struct, frozen=True, kw_only=True):
     message: Message
 
 
-class Spent(Struct, frozen=True, kw_only=True):
+class ExtraUsage(Struct, frozen=True, kw_only=True):
     """A request that brought no answer to the conversation took this: a summary, or an answer that broke off."""
 
     usage: Usage
 
 
-class Done(Struct, frozen=True, kw_only=True):
+class ResponseDone(Struct, frozen=True, kw_only=True):
     """The whole assistant message: exactly once, last. ``stop`` is drawn from what came, not from what was claimed."""
 
     message: Message
     usage: Usage
-    stop: Stop
+    stop: StopReason
 
 
-ModelEvent = TextDelta | ReasoningDelta | CallStarted | Retrying | Notice | Compacted | Spent | Done
+ModelEvent = TextDelta | ReasoningDelta | ToolCallStarted | Retrying | Notice | Compacted | ExtraUsage | ResponseDone
 
 
 class Model(Protocol):
@@ -89,12 +89,12 @@ class Model(Protocol):
         ...
 
 
-async def _no_window(tokens: int) -> int | None:
+async def _unknown_window(tokens: int) -> int | None:
     return None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelChoice:
+class SelectedModel:
     """A model by name, the adapter that speaks to it, and the options that go with each request.
 
     ``chosen`` is what was said to choose it. ``notice`` is what the person must know of it; said once, when it is first
@@ -105,24 +105,24 @@ class ModelChoice:
 
     name: str
     adapter: Model
-    options: Options = field(default_factory=Options)
-    chosen: str = ""
+    options: ModelOptions = field(default_factory=ModelOptions)
+    selector: str = ""
     notice: str = ""
-    at: str = ""
-    window: Callable[[int], Awaitable[int | None]] = _no_window
+    endpoint: str = ""
+    window: Callable[[int], Awaitable[int | None]] = _unknown_window
     price: Callable[[Usage], float | None] | None = None
 
 
 class Toolbox(Protocol):
-    async def tools(self) -> Sequence[ToolSpec]:
+    async def list_tools(self) -> Sequence[ToolSpec]:
         """The tools on offer, in a stable order. Starts only servers whose tools nothing knows yet."""
         ...
 
-    def expect(self, spec: ToolSpec) -> None:
+    def prestart(self, spec: ToolSpec) -> None:
         """A call of this tool is about to come: a good moment to start its server."""
         ...
 
-    def check(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+    def validate_arguments(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
         """What is wrong with the arguments, by the tool's own schema; empty when nothing is."""
         ...
 
@@ -143,23 +143,23 @@ class CatalogToolbox(Toolbox, Protocol):
         ...
 
 
-class Asker(Protocol):
-    async def go_on(self, rounds: int) -> bool:
+class UserDialog(Protocol):
+    async def confirm_continue(self, rounds: int) -> bool:
         """Ask the person whether the model may go on, after so many rounds of tool calls."""
         ...
 
-    async def approve(self, question: Question) -> Decision:
+    async def approve(self, request: ApprovalRequest) -> Decision:
         """Ask the person whether this call may run.
 
         A decision with ``arguments`` is none yet: the same is asked again, with these.
         """
         ...
 
-    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
+    async def elicit(self, request: Form | UrlRequest, problem: str) -> ElicitationResult:
         """Put a server's question to the person; ``problem`` is what was wrong with the answer before."""
         ...
 
-    async def confirm(self, server: str, wish: str, details: str) -> bool:
+    async def confirm(self, server: str, action: str, details: str) -> bool:
         """Ask the person whether this server may have what it wishes; ``details`` is all of it."""
         ...
 
@@ -167,7 +167,7 @@ class Asker(Protocol):
 class ThreadStore(Protocol):
     """Where threads are kept. Everything raises StoreError where it cannot be done."""
 
-    def append(self, thread: Thread, parent: int, entries: Sequence[Entry]) -> Thread:
+    def append(self, thread: Thread, parent: int, messages: Sequence[NewMessage]) -> Thread:
         """Keep the messages, each after the one before, the first after the message ``parent``; the last is the head.
 
         All or none are there afterwards, whatever happens. A thread without a head is made if need be. Raises
@@ -179,7 +179,7 @@ class ThreadStore(Protocol):
         """Make another message the head. Raises ThreadMoved."""
         ...
 
-    def put(self, thread: Thread, nodes: Sequence[Node], contents: Sequence[bytes] = ()) -> bool:
+    def import_thread(self, thread: Thread, nodes: Sequence[ThreadMessage], blobs: Sequence[bytes] = ()) -> bool:
         """Keep a whole thread as it is, with the results that its messages point to; False where its id is taken."""
         ...
 
@@ -191,15 +191,15 @@ class ThreadStore(Protocol):
         """The thread that changed last."""
         ...
 
-    def nodes(self, thread: Thread) -> Sequence[Node]:
+    def nodes(self, thread: Thread) -> Sequence[ThreadMessage]:
         """All messages, in the order of their numbers. In the place of one that cannot be read stands an empty note."""
         ...
 
-    def recent(self, wanted: Wanted, limit: int, before: Thread | None = None) -> Sequence[Thread]:
+    def recent(self, thread_filter: ThreadFilter, limit: int, before: Thread | None = None) -> Sequence[Thread]:
         """The threads that changed last, ``before`` this one in time; the latest first."""
         ...
 
-    def search(self, wanted: Wanted, words: str, limit: int) -> Sequence[Found]:
+    def search(self, thread_filter: ThreadFilter, query: str, limit: int) -> Sequence[SearchResult]:
         """The threads that say this, the newest first. Raises UsageError for words that cannot be looked for."""
         ...
 
@@ -213,11 +213,11 @@ class ThreadStore(Protocol):
 
     def delete(self, thread: Thread) -> None: ...
 
-    def older(self, before: float) -> int:
+    def count_older(self, before: float) -> int:
         """How many threads did not change since then."""
         ...
 
-    def tidy(self, *, before: float | None = None) -> Tidied:
+    def clean_up(self, *, before: float | None = None) -> CleanupReport:
         """Throw away what nothing uses, and what did not change since then; make the database small again."""
         ...
 
@@ -227,7 +227,7 @@ class ThreadStore(Protocol):
 
     def close(self) -> None: ...
 
-    def content(self, key: str, thread: Thread | None) -> bytes | None:
+    def get_blob(self, key: str, thread: Thread | None) -> bytes | None:
         """The content by its hash, or the beginning of it; None where there is none.
 
         With a ``thread``, only where a message of that one holds it or points to it.
@@ -238,58 +238,58 @@ class ThreadStore(Protocol):
 class Approvals(Protocol):
     """The tools that the person said "always" to, just as they were then."""
 
-    def given(self, tool: ToolSpec) -> str:
+    def approved_on(self, tool: ToolSpec) -> str:
         """The date of that, for people; empty where it was not said, or of another definition."""
         ...
 
-    def give(self, tool: ToolSpec) -> None:
+    def approve_always(self, tool: ToolSpec) -> None:
         """Keep it. Raises StoreError."""
         ...
 
 
-class Host(Protocol):
+class ServerRequests(Protocol):
     """What servers may ask of the one that started them."""
 
-    async def elicit(self, question: Form | Visit) -> Answer:
+    async def elicit(self, request: Form | UrlRequest) -> ElicitationResult:
         """The person's answer, valid by the form's schema."""
         ...
 
-    async def sample(self, request: SampleRequest) -> Sample | None:
+    async def sample(self, request: SamplingRequest) -> SamplingResult | None:
         """The model's answer, or None where the person said no."""
         ...
 
-    async def roots(self, server: str, folders: Sequence[str]) -> bool:
+    async def allow_roots(self, server: str, folders: Sequence[str]) -> bool:
         """Whether the server may be told of these folders."""
         ...
 
 
-class SignInScreen(Protocol):
+class SignInDialog(Protocol):
     """What a person sees of a sign-in, and can do about it. ``interactive``: somebody is there."""
 
     @property
     def interactive(self) -> bool: ...
 
-    def holding(self) -> AbstractAsyncContextManager[None]:
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
         """Have the terminal for the sign-in alone, while inside."""
         ...
 
-    def show(self, url: str, *, whom: str, warning: str, patience: float) -> None:
+    def show_url(self, url: str, *, provider_name: str, warning: str, timeout: float) -> None:
         """Show the address to open, before any browser is; it is waited for ``patience`` seconds."""
         ...
 
-    def opened(self, started: bool) -> None:
+    def report_browser(self, started: bool) -> None:
         """Say whether a browser was started."""
         ...
 
-    def wrong(self, text: str) -> None:
+    def show_error(self, text: str) -> None:
         """Say what is wrong with what was pasted."""
         ...
 
-    def tell(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Say what is going on."""
         ...
 
-    async def pasted(self) -> str:
+    async def read_pasted_url(self) -> str:
         """A line that the person pastes. Never returns where nobody is there."""
         ...
 
@@ -313,7 +313,7 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
         return ServerError(f"{self.name} is down: {first}", log=tuple(rest)) if self.state == "failed" else None
 
 
-class Servers(Protocol):
+class ServerDirectory(Protocol):
     """The servers by their names. What asks one of them raises ServerError, SignInNeeded, or ToolFailed when it
     refuses."""
 
@@ -333,16 +333,21 @@ class Servers(Protocol):
         """What the server has logged: the text of its file."""
         ...
 
-    async def read(self, server: str, uri: str) -> Sequence[Content]:
+    async def read_resource(self, server: str, uri: str) -> Sequence[Content]:
         """The resource's contents."""
         ...
 
-    async def prompt(self, server: str, name: str, arguments: Mapping[str, str]) -> Sequence[Message]:
+    async def get_prompt(self, server: str, name: str, arguments: Mapping[str, str]) -> Sequence[Message]:
         """The messages that the server makes of the prompt."""
         ...
 
     async def complete(
-        self, server: str, of: Prompt | Template, argument: str, typed: str, given: Mapping[str, str]
+        self,
+        server: str,
+        reference: Prompt | ResourceTemplate,
+        argument: str,
+        value: str,
+        known_arguments: Mapping[str, str],
     ) -> Sequence[str]:
         """The server's suggestions for a value that has been typed so far; ``given`` are the other values."""
         ...

@@ -8,12 +8,12 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from mcpchat.core import events
-from mcpchat.core.events import Event, Stop, TurnFinished
-from mcpchat.core.messages import ToolResult, Usage, arguments_of
+from mcpchat.core.events import Event, StopReason, TurnFinished
+from mcpchat.core.messages import ToolResult, Usage, decode_arguments
 from mcpchat.errors import McpChatError
 
 
-class Fault(Struct, frozen=True, kw_only=True, tag="error"):
+class ErrorReport(Struct, frozen=True, kw_only=True, tag="error"):
     """Why a run did not end well: ``code`` is the exit code, ``hint`` what the user can type or change."""
 
     kind: str = msgspec.field(name="class")
@@ -22,8 +22,8 @@ class Fault(Struct, frozen=True, kw_only=True, tag="error"):
     hint: str = ""
 
 
-def fault(error: McpChatError) -> Fault:
-    return Fault(kind=error.kind, code=error.exit_code, message=error.message, hint=error.hint)
+def error_report(error: McpChatError) -> ErrorReport:
+    return ErrorReport(kind=error.kind, code=error.exit_code, message=error.message, hint=error.hint)
 
 
 class CallReport(Struct, frozen=True, kw_only=True):
@@ -47,15 +47,15 @@ class Report(Struct, kw_only=True, tag="answer"):
     tools: list[CallReport] = []
     model: str = ""
     thread_id: str = ""
-    stop: Stop | None = None
+    stop: StopReason | None = None
     usage: Usage = Usage()
     cost: float | None = None
     steps: int = 0
     seconds: float = 0.0
-    error: Fault | UnsetType = UNSET
+    error: ErrorReport | UnsetType = UNSET
 
 
-class Collector:
+class ReportBuilder:
     """Makes a Report of the events of a run, and passes each on."""
 
     def __init__(self, emit: Callable[[Event], None] = lambda event: None) -> None:
@@ -68,10 +68,10 @@ class Collector:
         self.report.answer, self.report.value = json.dumps(value, ensure_ascii=False), value
 
     def __call__(self, event: Event) -> None:
-        self._take(event)
+        self._update(event)
         self._emit(event)
 
-    def _take(self, event: Event) -> None:
+    def _update(self, event: Event) -> None:
         report = self.report
         match event:
             case events.TurnStarted(thread_id=thread_id, model=model):
@@ -81,20 +81,22 @@ class Collector:
             case events.MessageAdded(message=message) if message.role == "assistant" and not message.calls:
                 report.answer = message.text
             case events.ToolFinished(call=call, tool=tool, result=result, seconds=seconds):
-                taken = round(seconds, 3)
-                report.tools.append(CallReport(tool=tool, arguments=arguments_of(call), result=result, seconds=taken))
+                rounded = round(seconds, 3)
+                report.tools.append(
+                    CallReport(tool=tool, arguments=decode_arguments(call), result=result, seconds=rounded)
+                )
             case TurnFinished():
-                self._sum_up(event)
+                self._add_turn(event)
             case _:
                 pass
 
-    def _sum_up(self, turn: TurnFinished) -> None:
+    def _add_turn(self, turn: TurnFinished) -> None:
         """More than one where an answer had to be asked for again."""
         report = self.report
-        known = report.cost if self._turns else 0.0
+        cost_before = report.cost if self._turns else 0.0
         self._turns += 1
         report.stop = turn.stop
         report.usage += turn.usage
-        report.cost = known + turn.cost if known is not None and turn.cost is not None else None
+        report.cost = cost_before + turn.cost if cost_before is not None and turn.cost is not None else None
         report.steps += turn.steps
         report.seconds = round(report.seconds + turn.seconds, 3)

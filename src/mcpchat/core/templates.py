@@ -11,8 +11,8 @@ _VARIABLE = re.compile(
     r"\$(?:(?P<dollar>\$)|\{(?P<braced>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|(?P<bare>[A-Za-z_]\w*))"
 )
 _PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-STDIN, WORDS = "stdin", "words"  # what a template may take besides its own variables
-_ITSELF = {STDIN: "piped in", WORDS: "typed besides"}
+STDIN_VARIABLE, WORDS_VARIABLE = "stdin", "words"  # what a template may take besides its own variables
+_IMPLICIT_VARIABLES = {STDIN_VARIABLE: "piped in", WORDS_VARIABLE: "typed besides"}
 
 
 class Variable(NamedTuple):
@@ -22,65 +22,71 @@ class Variable(NamedTuple):
     default: str | None
 
 
-def variables(text: str) -> list[Variable]:
+def find_variables(text: str) -> list[Variable]:
     """The variables of the text in the order of their appearance; one default is enough for all places of a name."""
-    found: dict[str, str | None] = {}
+    defaults: dict[str, str | None] = {}
     for match in _VARIABLE.finditer(text):
         if name := match["braced"] or match["bare"]:
-            found[name] = match["default"] if found.get(name) is None else found[name]
-    return [Variable(name, default) for name, default in found.items()]
+            defaults[name] = match["default"] if defaults.get(name) is None else defaults[name]
+    return [Variable(name, default) for name, default in defaults.items()]
 
 
-def filled(text: str, values: Mapping[str, str]) -> str:
+def render(text: str, values: Mapping[str, str]) -> str:
     """The text with the values in their places. A variable without a value and a default stays as it is written.
 
     What is put in is not looked through again.
     """
-    defaults = {one.name: one.default for one in variables(text) if one.default is not None}
+    defaults = {variable.name: variable.default for variable in find_variables(text) if variable.default is not None}
 
-    def value(match: re.Match[str]) -> str:
+    def substitute(match: re.Match[str]) -> str:
         if match["dollar"]:
             return "$"
         name = match["braced"] or match["bare"]
         return values.get(name, defaults.get(name, match[0]))
 
-    return _VARIABLE.sub(value, text)
+    return _VARIABLE.sub(substitute, text)
 
 
-def composed(name: str, text: str, words: Sequence[str], piped: str, known: Mapping[str, str]) -> str:
+def compose_prompt(
+    name: str, text: str, args: Sequence[str], stdin_text: str, default_values: Mapping[str, str]
+) -> str:
     """What a template makes of the words that were typed, and of what was piped in.
 
     Of the words those of the form KEY=VALUE whose key is a variable are values. The others stand in ``$words``, and
     what was piped in, in ``$stdin``; both come after the text where it has no place for them. ``known`` are values
     that need not be given. Raises UsageError that names what is lacking.
     """
-    takes = {one.name: one.default for one in variables(text)}
-    values = {key: value for key, value in known.items() if key in takes}
-    others: list[str] = []
-    for word in words:
-        pair = _PAIR.fullmatch(word)
-        if pair and pair[1] in {STDIN, WORDS} & set(takes):
-            raise UsageError(f"${pair[1]} is what is {_ITSELF[pair[1]]}: it is not given as {pair[1]}=")
-        if pair and pair[1] in takes:
+    declared = {variable.name: variable.default for variable in find_variables(text)}
+    values = {key: value for key, value in default_values.items() if key in declared}
+    free_args: list[str] = []
+    for arg in args:
+        pair = _PAIR.fullmatch(arg)
+        if pair and pair[1] in {STDIN_VARIABLE, WORDS_VARIABLE} & set(declared):
+            raise UsageError(f"${pair[1]} is what is {_IMPLICIT_VARIABLES[pair[1]]}: it is not given as {pair[1]}=")
+        if pair and pair[1] in declared:
             values[pair[1]] = pair[2]
-        elif pair and (close := closest_matches(pair[1], takes, 1)):
+        elif pair and (close := closest_matches(pair[1], declared, 1)):
             raise UsageError(
-                f"the template {name} takes no {pair[1]!r}; did you mean {close[0]}?", hint=_takes(name, text)
+                f"the template {name} takes no {pair[1]!r}; did you mean {close[0]}?",
+                hint=_describe_variables(name, text),
             )
         else:
-            others.append(word)
-    after: list[str] = []
-    for key, said in ((WORDS, " ".join(others)), (STDIN, piped)):
-        if key in takes and (said or takes[key] is None):
-            values.setdefault(key, said)
-        elif said:
-            after.append(said)
-    if lacking := [one for one, default in takes.items() if default is None and one not in values]:
-        raise UsageError(f"the template {name} needs {', '.join(lacking)}", hint=_takes(name, text))
-    return "\n\n".join([filled(text, values).strip(), *after]).strip()
+            free_args.append(arg)
+    suffixes: list[str] = []
+    for key, content in ((WORDS_VARIABLE, " ".join(free_args)), (STDIN_VARIABLE, stdin_text)):
+        if key in declared and (content or declared[key] is None):
+            values.setdefault(key, content)
+        elif content:
+            suffixes.append(content)
+    if missing := [variable for variable, default in declared.items() if default is None and variable not in values]:
+        raise UsageError(f"the template {name} needs {', '.join(missing)}", hint=_describe_variables(name, text))
+    return "\n\n".join([render(text, values).strip(), *suffixes]).strip()
 
 
-def _takes(name: str, text: str) -> str:
-    own = (one for one in variables(text) if one.name not in _ITSELF)
-    shown = (f"{one.name}=" if one.default is None else f"[{one.name}={one.default}]" for one in own)
-    return f"{name} takes {' '.join(shown) or 'no values'}"
+def _describe_variables(name: str, text: str) -> str:
+    declared = (variable for variable in find_variables(text) if variable.name not in _IMPLICIT_VARIABLES)
+    descriptions = (
+        f"{variable.name}=" if variable.default is None else f"[{variable.name}={variable.default}]"
+        for variable in declared
+    )
+    return f"{name} takes {' '.join(descriptions) or 'no values'}"

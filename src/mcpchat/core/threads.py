@@ -11,12 +11,12 @@ from mcpchat.core.policy import Decision
 from mcpchat.util.sanitize import one_line
 
 INTERRUPTED = "interrupted: mcpchat ended before this call had an answer; whether it took effect is not known"
-_LONGEST_TITLE = 60
-_SHORT_ID = 8
+_MAX_TITLE_LENGTH = 60
+_SHORT_ID_LENGTH = 8
 _WORD_END = re.compile(r"\s\S*\Z")
 
 
-class CallRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CallMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of one call besides its result: the ``tool`` for people, who decided, how long it took (s)."""
 
     call_id: str
@@ -25,7 +25,7 @@ class CallRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float = 0.0
 
 
-class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MessageMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is kept of a message besides its words.
 
     ``at`` is when it was added (seconds since 1970), ``agent`` and ``model`` who was talked to, by the names that
@@ -39,24 +39,24 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage | None = None
     cost: float | None = None
     seconds: float | None = None
-    calls: tuple[CallRecord, ...] = ()
+    calls: tuple[CallMetadata, ...] = ()
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class NewMessage(Struct, frozen=True, kw_only=True):
     """A message that is to be kept, with the whole results that it points to."""
 
     message: Message
-    record: Record = Record()
-    contents: tuple[bytes, ...] = ()
+    metadata: MessageMetadata = MessageMetadata()
+    blobs: tuple[bytes, ...] = ()
 
 
-class Node(Struct, frozen=True, kw_only=True):
+class ThreadMessage(Struct, frozen=True, kw_only=True):
     """A message of a thread. Numbers begin at 1 and are given once; ``parent`` is 0 for a first message."""
 
     number: int
     parent: int
     message: Message
-    record: Record = Record()
+    record: MessageMetadata = MessageMetadata()
 
 
 class Thread(Struct, frozen=True, kw_only=True):
@@ -81,10 +81,10 @@ class Thread(Struct, frozen=True, kw_only=True):
 
     @property
     def short_id(self) -> str:
-        return self.id[:_SHORT_ID]
+        return self.id[:_SHORT_ID_LENGTH]
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class ThreadFilter(Struct, frozen=True, kw_only=True):
     """Which threads: of an agent, that used a tool (globs of "server.tool"), changed in a span of time."""
 
     agent: str | None = None
@@ -93,7 +93,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     until: float | None = None
 
 
-class Hit(Struct, frozen=True, kw_only=True):
+class SearchHit(Struct, frozen=True, kw_only=True):
     """A message that was found. ``snippet`` alternates between plain text and what matched, beginning with plain."""
 
     number: int
@@ -101,18 +101,18 @@ class Hit(Struct, frozen=True, kw_only=True):
     snippet: tuple[str, ...]
 
 
-class Found(Struct, frozen=True, kw_only=True):
+class SearchResult(Struct, frozen=True, kw_only=True):
     """A thread with the newest of its messages that were found."""
 
     thread: Thread
-    hits: tuple[Hit, ...]
+    hits: tuple[SearchHit, ...]
 
 
-class Tidied(Struct, frozen=True, kw_only=True):
+class CleanupReport(Struct, frozen=True, kw_only=True):
     """What tidying up threw away: threads, contents that nothing uses any more; and the bytes that were given back."""
 
     threads: int
-    contents: int
+    blobs: int
     bytes: int
 
 
@@ -120,30 +120,30 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def branch(nodes: Iterable[Node], head: int) -> list[Node]:
+def branch(nodes: Iterable[ThreadMessage], head: int) -> list[ThreadMessage]:
     """The nodes from the first message to the head. What is missing on the way ends the branch there."""
     by_number = {node.number: node for node in nodes}
-    found: list[Node] = []
+    path: list[ThreadMessage] = []
     while (node := by_number.pop(head, None)) is not None:  # popped: no circle of a damaged file is walked twice
-        found.append(node)
+        path.append(node)
         head = node.parent
-    return found[::-1]
+    return path[::-1]
 
 
-def end_of_round(nodes: Sequence[Node], number: int) -> int:
+def end_of_tool_round(nodes: Sequence[ThreadMessage], number: int) -> int:
     """The number of the results where this message is calls of tools that were answered; else its own."""
     if not any(node.number == number and node.message.calls for node in nodes):
         return number
     return next((node.number for node in nodes if node.parent == number and node.message.role == "tool"), number)
 
 
-def leaves(nodes: Sequence[Node]) -> list[Node]:
+def branch_tips(nodes: Sequence[ThreadMessage]) -> list[ThreadMessage]:
     """The last message of each branch, the newest first."""
     parents = {node.parent for node in nodes}
     return sorted((node for node in nodes if node.number not in parents), key=lambda node: -node.number)
 
 
-def interrupted(messages: Sequence[Message]) -> Message | None:
+def interrupted_results(messages: Sequence[Message]) -> Message | None:
     """The results of the calls that were open when the program ended; None where there were none."""
     answered: set[str] = set()
     for message in reversed(messages):
@@ -154,10 +154,10 @@ def interrupted(messages: Sequence[Message]) -> Message | None:
     return None
 
 
-def title_of(text: str) -> str:
+def derive_title(text: str) -> str:
     """The first words, as a title on one line."""
-    line = one_line(text.strip(), 10 * _LONGEST_TITLE).strip()
-    if len(line) <= _LONGEST_TITLE:
-        return line
-    cut = line[: _LONGEST_TITLE - 1]
-    return f"{_WORD_END.sub('', cut).rstrip(' ,;:.-') or cut}…"
+    title = one_line(text.strip(), 10 * _MAX_TITLE_LENGTH).strip()
+    if len(title) <= _MAX_TITLE_LENGTH:
+        return title
+    shortened = title[: _MAX_TITLE_LENGTH - 1]
+    return f"{_WORD_END.sub('', shortened).rstrip(' ,;:.-') or shortened}…"

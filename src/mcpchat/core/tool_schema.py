@@ -8,44 +8,44 @@ from typing import Any
 
 from mcpchat.util.json_pointer import resolve_pointer
 
-_DEEPEST = 32
-_MOST_NODES = 5000
-_MOST_TEXT = 100_000  # characters of the whole
+_MAX_DEPTH = 32
+_MAX_NODES = 5000
+_MAX_LENGTH = 100_000  # characters of the whole
 _TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
-_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
-_ONES = frozenset({"additionalProperties", "propertyNames", "items"})
+_SUBSCHEMA_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
+_SUBSCHEMA_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_SUBSCHEMAS = frozenset({"additionalProperties", "propertyNames", "items"})
 # A part of these that admits more makes the whole admit less: they stay as they are, or go.
-_TURNED = frozenset({"not", "if", "then", "else", "contains"})
-_CONDITION = ("if", "then", "else")
-_BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
-_COUNTS = frozenset(
+_NEGATING = frozenset({"not", "if", "then", "else", "contains"})
+_CONDITIONALS = ("if", "then", "else")
+_NUMBER_KEYWORDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
+_COUNT_KEYWORDS = frozenset(
     {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"}
 )
-_TEXTS = frozenset({"title", "description", "format", "contentEncoding", "contentMediaType"})
-_FLAGS = frozenset({"uniqueItems", "deprecated", "readOnly", "writeOnly"})
+_STRING_KEYWORDS = frozenset({"title", "description", "format", "contentEncoding", "contentMediaType"})
+_BOOLEAN_KEYWORDS = frozenset({"uniqueItems", "deprecated", "readOnly", "writeOnly"})
 _DEFINITIONS = frozenset({"$defs", "definitions"})
-_ANY = frozenset({"default", "const"})
+_ANY_VALUE_KEYWORDS = frozenset({"default", "const"})
 
 
-def object_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+def to_tool_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """An object schema that says as much of the given one as a model API takes.
 
     What is malformed, foreign, endless or twisted in it is left out, so that this admits more than the original, never
     less: the original still decides on each call.
     """
     try:
-        cleaned = _without_lost_references(_Cleaner(schema).root())
-        text = json.dumps(cleaned, ensure_ascii=False, allow_nan=False)
+        simplified = _remove_dangling_references(_SchemaSimplifier(schema).simplify())
+        text = json.dumps(simplified, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError):  # numbers that JSON does not know
         return {"type": "object", "properties": {}}
-    if len(text) > _MOST_TEXT:
+    if len(text) > _MAX_LENGTH:
         return {"type": "object", "properties": {}}
     try:
         text.encode()
     except UnicodeEncodeError:  # half a character, which JSON can spell and nothing can send
         return dict(json.loads(text.encode(errors="replace")))
-    return cleaned
+    return simplified
 
 
 _STRICT_KEYS = frozenset(
@@ -55,10 +55,10 @@ _STRICT_KEYS = frozenset(
         "exclusiveMaximum", "multipleOf", "minItems", "maxItems", "$schema", "$id",
     }
 )  # fmt: skip
-_STRICT_DEPTH, _STRICT_PROPERTIES, _STRICT_CHOICES = 10, 5000, 1000
+_STRICT_DEPTH, _STRICT_PROPERTIES, _STRICT_ENUM_VALUES = 10, 5000, 1000
 
 
-def fits_strict(schema: Mapping[str, Any]) -> bool:
+def supports_strict_mode(schema: Mapping[str, Any]) -> bool:
     """Whether the schema, as it is, lies in the subset that model APIs can hold an answer to.
 
     Its root is an object; of every object all properties are required and no others allowed; no combinations but anyOf.
@@ -72,125 +72,136 @@ def fits_strict(schema: Mapping[str, Any]) -> bool:
         if "properties" in node or node.get("type") == "object":
             if not isinstance(properties, Mapping) or node.get("additionalProperties") is not False:
                 return False
-            if sorted(_once(_listed(node.get("required", [])))) != sorted(properties):
+            if sorted(_unique(_as_list(node.get("required", [])))) != sorted(properties):
                 return False
         counts["properties"] += len(properties)
         counts["enum"] += len(node["enum"]) if isinstance(node.get("enum"), list) else 0
         branches = node.get("anyOf", [])
-        inner = [*properties.values(), *([node["items"]] if "items" in node else []), *branches]
-        defined = [one for key in _DEFINITIONS for one in node.get(key, {}).values()]
-        return all(fits(one, depth + 1) for one in inner) and all(fits(one, depth) for one in defined)
+        children = [*properties.values(), *([node["items"]] if "items" in node else []), *branches]
+        definitions = [definition for key in _DEFINITIONS for definition in node.get(key, {}).values()]
+        return all(fits(child, depth + 1) for child in children) and all(
+            fits(definition, depth) for definition in definitions
+        )
 
     if schema.get("type") != "object" or "anyOf" in schema or "$ref" in schema:
         return False
-    return fits(schema, 0) and counts["properties"] <= _STRICT_PROPERTIES and counts["enum"] <= _STRICT_CHOICES
+    return fits(schema, 0) and counts["properties"] <= _STRICT_PROPERTIES and counts["enum"] <= _STRICT_ENUM_VALUES
 
 
-class _Cleaner:
+class _SchemaSimplifier:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._left = _MOST_NODES
+        self._remaining_nodes = _MAX_NODES
 
-    def root(self) -> dict[str, Any]:
+    def simplify(self) -> dict[str, Any]:
         """The top: model APIs want an object there, without combinations. What each branch says is joined."""
         merged: dict[str, Any] = {}
         properties: dict[str, list[dict[str, Any]]] = {}
         required: list[str] = []
-        for branch, demanded in self._branches():
-            cleaned = self._clean(branch, 0)
-            for name, said in cleaned.pop("properties", {}).items():
+        for branch, always_applies in self._branches():
+            simplified = self._simplify(branch, 0)
+            for name, property_schema in simplified.pop("properties", {}).items():
                 variants = properties.setdefault(name, [])
-                if said not in variants:
-                    variants.append(said)
-            needed = cleaned.pop("required", ())
-            if demanded:
-                required += [name for name in needed if name not in required]
-                merged = {**cleaned, **merged}
+                if property_schema not in variants:
+                    variants.append(property_schema)
+            branch_required = simplified.pop("required", ())
+            if always_applies:
+                required += [name for name in branch_required if name not in required]
+                merged = {**simplified, **merged}
             else:  # it need not be the one: what it rules out may be ruled in by another
-                merged = {**{key: one for key, one in cleaned.items() if key in _DEFINITIONS}, **merged}
+                merged = {**{key: value for key, value in simplified.items() if key in _DEFINITIONS}, **merged}
                 merged.pop("additionalProperties", None)
                 merged.pop("patternProperties", None)
-        for key in ("items", "prefixItems", "enum", "const", "$ref", *_LISTS, *_TURNED):
+        for key in ("items", "prefixItems", "enum", "const", "$ref", *_SUBSCHEMA_LISTS, *_NEGATING):
             merged.pop(key, None)
-        joined = {name: said[0] if len(said) == 1 else {"anyOf": said} for name, said in properties.items()}
-        result = {**merged, "type": "object", "properties": joined}
-        if required := [name for name in required if name in joined]:
+        merged_properties = {
+            name: schemas[0] if len(schemas) == 1 else {"anyOf": schemas} for name, schemas in properties.items()
+        }
+        result = {**merged, "type": "object", "properties": merged_properties}
+        if required := [name for name in required if name in merged_properties]:
             result["required"] = required
         return result
 
     def _branches(self) -> Iterable[tuple[dict[str, Any], bool]]:
         """The root and all that it is combined of; and whether each of them holds for certain."""
-        waiting: list[tuple[Mapping[str, Any], bool]] = [(self._root, True)]
-        for _ in range(_DEEPEST):
-            if not waiting:
+        queue: list[tuple[Mapping[str, Any], bool]] = [(self._root, True)]
+        for _ in range(_MAX_DEPTH):
+            if not queue:
                 return
-            branch, demanded = waiting.pop(0)
+            branch, always_applies = queue.pop(0)
             target = resolve_pointer(self._root, branch.get("$ref"))
             if isinstance(target, dict) and target is not self._root:
-                waiting.append((target, demanded))
+                queue.append((target, always_applies))
             for key in ("allOf", "anyOf", "oneOf"):
-                found = branch.get(key)
-                within = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-                waiting += [(one, demanded and key == "allOf") for one in within]
-            yield {key: value for key, value in branch.items() if key not in _LISTS and key != "$ref"}, demanded
+                subschemas = branch.get(key)
+                branches = (
+                    [subschema for subschema in subschemas if isinstance(subschema, dict)]
+                    if isinstance(subschemas, list)
+                    else []
+                )
+                queue += [(subschema, always_applies and key == "allOf") for subschema in branches]
+            yield (
+                {key: value for key, value in branch.items() if key not in _SUBSCHEMA_LISTS and key != "$ref"},
+                always_applies,
+            )
 
-    def _clean(self, schema: object, depth: int) -> dict[str, Any]:
-        self._left -= 1
-        if not isinstance(schema, dict) or depth > _DEEPEST or self._left < 0:
+    def _simplify(self, schema: object, depth: int) -> dict[str, Any]:
+        self._remaining_nodes -= 1
+        if not isinstance(schema, dict) or depth > _MAX_DEPTH or self._remaining_nodes < 0:
             return {}
-        cleaned: dict[str, Any] = {}
+        simplified: dict[str, Any] = {}
         for key, value in schema.items():
-            if key in _ANY:
-                cleaned[key] = value
+            if key in _ANY_VALUE_KEYWORDS:
+                simplified[key] = value
             elif key == "oneOf":
-                kept = self._keyword(key, value, depth)
-                if kept is not None:  # of altered branches more than one may fit
-                    cleaned["oneOf" if kept == value else "anyOf"] = kept
-            elif (kept := self._keyword(key, value, depth)) is not None:
-                cleaned[key] = kept
-        if any(key in schema and key not in cleaned for key in _CONDITION):
-            for key in _CONDITION:
-                cleaned.pop(key, None)
-        if "contains" not in cleaned:
-            cleaned.pop("minContains", None)
-            cleaned.pop("maxContains", None)
-        if "array" in _listed(cleaned.get("type")) and "items" not in cleaned:
-            cleaned["items"] = {}
-        return cleaned
+                result = self._simplify_keyword(key, value, depth)
+                if result is not None:  # of altered branches more than one may fit
+                    simplified["oneOf" if result == value else "anyOf"] = result
+            elif (result := self._simplify_keyword(key, value, depth)) is not None:
+                simplified[key] = result
+        if any(key in schema and key not in simplified for key in _CONDITIONALS):
+            for key in _CONDITIONALS:
+                simplified.pop(key, None)
+        if "contains" not in simplified:
+            simplified.pop("minContains", None)
+            simplified.pop("maxContains", None)
+        if "array" in _as_list(simplified.get("type")) and "items" not in simplified:
+            simplified["items"] = {}
+        return simplified
 
-    def _keyword(self, key: str, value: object, depth: int) -> Any:
+    def _simplify_keyword(self, key: str, value: object, depth: int) -> Any:
         """The keyword's value as it may stay, None where it may not."""
-        if key in _MAPS and isinstance(value, dict):
-            kept = {
-                str(name): self._clean(one, depth + 1)
-                for name, one in value.items()
+        if key in _SUBSCHEMA_MAPS and isinstance(value, dict):
+            properties = {
+                str(name): self._simplify(subschema, depth + 1)
+                for name, subschema in value.items()
                 if key != "patternProperties" or _is_pattern(name)
             }
             # A name that is ruled out is not offered; which only matters where others are ruled out too.
-            return {name: one for name, one in kept.items() if value[name] is not False}
-        if key in _LISTS and isinstance(value, list):
-            return [self._clean(one, depth + 1) for one in value if one is not False] or None
-        if key in _ONES:
+            return {name: subschema for name, subschema in properties.items() if value[name] is not False}
+        if key in _SUBSCHEMA_LISTS and isinstance(value, list):
+            return [self._simplify(subschema, depth + 1) for subschema in value if subschema is not False] or None
+        if key in _SUBSCHEMAS:
             if isinstance(value, bool) and key == "additionalProperties":
                 return value
-            return self._clean(value, depth + 1) if isinstance(value, dict | bool) else None
-        if key in _TURNED:
-            return value if isinstance(value, dict) and self._clean(value, depth + 1) == value else None
-        return self._plain(key, value)
+            return self._simplify(value, depth + 1) if isinstance(value, dict | bool) else None
+        if key in _NEGATING:
+            return value if isinstance(value, dict) and self._simplify(value, depth + 1) == value else None
+        return self._simplify_value(key, value)
 
-    def _plain(self, key: str, value: object) -> Any:
+    def _simplify_value(self, key: str, value: object) -> Any:
         match key:
             case "$ref":
                 return (
                     value if isinstance(value, str) and isinstance(resolve_pointer(self._root, value), dict) else None
                 )
             case "type":
-                types = _once(_listed(value))
+                types = _unique(_as_list(value))
                 if not types or not _TYPES.issuperset(types):
                     return None
                 return types[0] if isinstance(value, str) else types
             case "required":
-                names = _once(name for name in value if isinstance(name, str)) if isinstance(value, list) else []
+                names = _unique(name for name in value if isinstance(name, str)) if isinstance(value, list) else []
                 return names or None
             case "enum" | "examples":
                 return value if isinstance(value, list) and value else None
@@ -198,24 +209,24 @@ class _Cleaner:
                 return value if _is_pattern(value) else None
             case "multipleOf":
                 return value if _is_number(value) and value > 0 else None  # type: ignore[operator]
-        allowed: tuple[type, ...] = (str,) if key in _TEXTS else (bool,) if key in _FLAGS else ()
-        if key in _COUNTS:
+        allowed: tuple[type, ...] = (str,) if key in _STRING_KEYWORDS else (bool,) if key in _BOOLEAN_KEYWORDS else ()
+        if key in _COUNT_KEYWORDS:
             return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-        if key in _BOUNDS:
+        if key in _NUMBER_KEYWORDS:
             return value if _is_number(value) else None
         return value if allowed and isinstance(value, allowed) else None
 
 
-def _without_lost_references(root: dict[str, Any]) -> dict[str, Any]:
+def _remove_dangling_references(root: dict[str, Any]) -> dict[str, Any]:
     """The schema without references to what is no longer where it was."""
 
-    def mended(node: Any) -> Any:
+    def remove(node: Any) -> Any:
         if isinstance(node, dict):
-            lost = isinstance(node.get("$ref"), str) and not isinstance(resolve_pointer(root, node["$ref"]), dict)
-            return {key: mended(value) for key, value in node.items() if not (lost and key == "$ref")}
-        return [mended(one) for one in node] if isinstance(node, list) else node
+            dangling = isinstance(node.get("$ref"), str) and not isinstance(resolve_pointer(root, node["$ref"]), dict)
+            return {key: remove(value) for key, value in node.items() if not (dangling and key == "$ref")}
+        return [remove(item) for item in node] if isinstance(node, list) else node
 
-    return dict(mended(root))
+    return dict(remove(root))
 
 
 def _is_pattern(value: object) -> bool:
@@ -232,11 +243,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _once(names: Iterable[str]) -> list[str]:
+def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _listed(value: object) -> list[str]:
+def _as_list(value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

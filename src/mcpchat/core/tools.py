@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from mcpchat.core.tool_schema import object_schema
+from mcpchat.core.tool_schema import to_tool_schema
 from mcpchat.util.text import closest_matches, did_you_mean
 
-MAX_EXPOSED = 64
-_NOT_EXPOSABLE = re.compile(r"[^a-zA-Z0-9_-]+")
+MAX_MODEL_NAME_LENGTH = 64
+_INVALID_NAME_CHARS = re.compile(r"[^a-zA-Z0-9_-]+")
 _LOOKS_HASHED = re.compile(r"_[0-9a-f]{12}$")
 
 
@@ -72,31 +72,31 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
-    def label(self) -> str:
+    def qualified_name(self) -> str:
         """The name for people, and what approval globs match: ``server.tool``."""
         return f"{self.server}.{self.name}"
 
     @property
-    def exposed(self) -> str:
+    def model_name(self) -> str:
         """The name for models: ``server__tool``, at most 64 of the characters that every API allows.
 
         Where cleaning or cutting could make two tools meet, a hash of the true names keeps them apart.
         """
-        server, tool = (_NOT_EXPOSABLE.sub("_", name) for name in (self.server, self.name))
+        server, tool = (_INVALID_NAME_CHARS.sub("_", name) for name in (self.server, self.name))
         plain = f"{server}__{tool}"
         ambiguous = "__" in self.server or self.server.endswith("_") or self.name.startswith("_")
         if (
             (server, tool) == (self.server, self.name)
-            and len(plain) <= MAX_EXPOSED
+            and len(plain) <= MAX_MODEL_NAME_LENGTH
             and not ambiguous
             and not _LOOKS_HASHED.search(plain)
         ):
             return plain
         digest = hashlib.sha256(f"{self.server}\0{self.name}".encode()).hexdigest()[:12]
-        return f"{plain[: MAX_EXPOSED - 13]}_{digest}"
+        return f"{plain[: MAX_MODEL_NAME_LENGTH - 13]}_{digest}"
 
     @property
-    def repeatable(self) -> bool:
+    def is_idempotent(self) -> bool:
         """Whether the server says that a second call does no more than the first."""
         return self.annotations.idempotent is True
 
@@ -106,7 +106,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
         return self.trusted and self.annotations.read_only is True
 
 
-class BadArguments(ValueError):
+class InvalidArguments(ValueError):
     """The arguments of a call are not a JSON object; the text says what is wrong and where."""
 
 
@@ -122,49 +122,49 @@ def parse_arguments(text: str) -> dict[str, Any]:
         if not value.strip():
             return {}
         try:
-            value = json.loads(value, parse_constant=no_constant, parse_float=_finite)
+            value = json.loads(value, parse_constant=reject_constant, parse_float=_parse_finite)
         except ValueError as error:
-            raise BadArguments(f"the arguments are not valid JSON: {error}") from error
+            raise InvalidArguments(f"the arguments are not valid JSON: {error}") from error
         except RecursionError as error:
-            raise BadArguments("the arguments are nested too deeply") from error
+            raise InvalidArguments("the arguments are nested too deeply") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadArguments(f"the arguments must be a JSON object, not {type(value).__name__}")
-    written = json.dumps(value, ensure_ascii=False)
+        raise InvalidArguments(f"the arguments must be a JSON object, not {type(value).__name__}")
+    encoded = json.dumps(value, ensure_ascii=False)
     try:
-        written.encode()
+        encoded.encode()
     except UnicodeEncodeError:  # half a character, which JSON can spell and nothing can send
-        return dict(json.loads(written.encode(errors="replace")))
+        return dict(json.loads(encoded.encode(errors="replace")))
     return value
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise ValueError(f"{text} is larger than any number that can be sent")
     return value
 
 
-def no_constant(name: str) -> None:
+def reject_constant(name: str) -> None:
     """For ``parse_constant``: NaN and Infinity are no JSON. Raises ValueError."""
     raise ValueError(f"{name} is not JSON")
 
 
-def given(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def drop_null_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments without those that are null, optional, and admit no null: so models write "not given"."""
     properties = spec.schema.get("properties")
-    known = properties if isinstance(properties, dict) else {}
+    property_schemas = properties if isinstance(properties, dict) else {}
     required = required_names(spec.schema)
 
-    def idle(name: str) -> bool:
-        types = schema_types(known.get(name))
+    def is_droppable(name: str) -> bool:
+        types = schema_types(property_schemas.get(name))
         return name not in required and bool(types) and "null" not in types
 
-    return {name: value for name, value in arguments.items() if value is not None or not idle(name)}
+    return {name: value for name, value in arguments.items() if value is not None or not is_droppable(name)}
 
 
-def explain_arguments(spec: ToolSpec) -> str:
+def describe_arguments(spec: ToolSpec) -> str:
     """One line on what the tool takes, for an error that a model or a person can act on."""
     properties = spec.schema.get("properties")
     if not isinstance(properties, dict) or not properties:
@@ -174,16 +174,16 @@ def explain_arguments(spec: ToolSpec) -> str:
     return "it takes " + ", ".join(names)
 
 
-def missing_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+def describe_missing_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
     """Which required arguments are not there, and what a misspelt one was given as; empty when none is missing."""
     missing = [name for name in required_names(spec.schema) if name not in arguments]
     if not missing:
         return ""
     properties = spec.schema.get("properties")
-    strange = [name for name in arguments if not isinstance(properties, dict) or name not in properties]
-    close = {name: near[0] for name in missing if (near := closest_matches(name, strange, 1))}
-    told = [f"{name} (not {close[name]})" if name in close else name for name in missing]
-    return f"{spec.label} needs {', '.join(told)}"
+    unknown = [name for name in arguments if not isinstance(properties, dict) or name not in properties]
+    close = {name: matches[0] for name in missing if (matches := closest_matches(name, unknown, 1))}
+    names = [f"{name} (not {close[name]})" if name in close else name for name in missing]
+    return f"{spec.qualified_name} needs {', '.join(names)}"
 
 
 def openai_function(spec: ToolSpec) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def openai_function(spec: ToolSpec) -> dict[str, Any]:
     description = spec.description or spec.title
     return {
         "type": "function",
-        "function": {"name": spec.exposed, "description": description, "parameters": object_schema(spec.schema)},
+        "function": {"name": spec.model_name, "description": description, "parameters": to_tool_schema(spec.schema)},
     }
 
 
@@ -210,26 +210,28 @@ def schema_types(schema: object, depth: int = 8) -> frozenset[str]:
         return frozenset({declared})
     if isinstance(declared, list):
         return frozenset(name for name in declared if isinstance(name, str))
-    lists = [branches for key in ("anyOf", "oneOf") if isinstance(branches := schema.get(key), list)]
-    return frozenset[str]().union(*(schema_types(branch, depth - 1) for branches in lists for branch in branches))
+    branch_lists = [branches for key in ("anyOf", "oneOf") if isinstance(branches := schema.get(key), list)]
+    return frozenset[str]().union(
+        *(schema_types(branch, depth - 1) for branches in branch_lists for branch in branches)
+    )
 
 
-def typed_arguments(pairs: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> dict[str, Any]:
+def parse_pairs(pairs: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> dict[str, Any]:
     """``key=value`` words as arguments, typed by the tool's schema.
 
     Text stays text where the schema admits a string. Raises BadArguments naming the key and what was expected.
     """
     properties = schema.get("properties")
-    known = properties if isinstance(properties, dict) else {}
+    property_schemas = properties if isinstance(properties, dict) else {}
     arguments: dict[str, Any] = {}
     for key, text in pairs:
-        if known and key not in known and schema.get("additionalProperties") is False:
-            raise BadArguments(f"no argument named {key!r}{did_you_mean(key, known)}")
-        arguments[key] = _typed(key, text, known.get(key))
+        if property_schemas and key not in property_schemas and schema.get("additionalProperties") is False:
+            raise InvalidArguments(f"no argument named {key!r}{did_you_mean(key, property_schemas)}")
+        arguments[key] = _parse_value(key, text, property_schemas.get(key))
     return arguments
 
 
-def _typed(key: str, text: str, schema: object) -> Any:
+def _parse_value(key: str, text: str, schema: object) -> Any:
     types = schema_types(schema)
     if "string" in types:
         return text
@@ -247,12 +249,12 @@ def _typed(key: str, text: str, schema: object) -> Any:
     if "array" in types and not isinstance(value, dict):
         items = schema.get("items") if isinstance(schema, dict) else None
         if schema_types(items) & {"array", "object"}:
-            raise BadArguments(f"{key}={text}: expected JSON, such as {key}='{_example(schema)}'")
-        return [_typed(key, piece.strip(), items) for piece in text.split(",")]
-    raise BadArguments(f"{key}={text}: expected {' or '.join(sorted(types))}")
+            raise InvalidArguments(f"{key}={text}: expected JSON, such as {key}='{_format_example(schema)}'")
+        return [_parse_value(key, part.strip(), items) for part in text.split(",")]
+    raise InvalidArguments(f"{key}={text}: expected {' or '.join(sorted(types))}")
 
 
-def _example(schema: object) -> str:
+def _format_example(schema: object) -> str:
     """A value for a schema of arrays, as JSON: its own first example, where it has one."""
     examples = schema.get("examples") if isinstance(schema, dict) else None
     if isinstance(examples, list) and examples:

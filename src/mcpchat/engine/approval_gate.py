@@ -8,15 +8,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from mcpchat.core.messages import ToolCall
-from mcpchat.core.policy import Decision, Policy, Question, Verdict
-from mcpchat.core.protocols import Approvals, Asker
-from mcpchat.core.tools import BadArguments, ToolSpec, parse_arguments
+from mcpchat.core.policy import ApprovalRequest, Decision, Policy, PolicyResult
+from mcpchat.core.protocols import Approvals, UserDialog
+from mcpchat.core.tools import InvalidArguments, ToolSpec, parse_arguments
 from mcpchat.errors import StoreError
 
-Check = Callable[[ToolSpec, Mapping[str, Any]], str]
+ArgumentValidator = Callable[[ToolSpec, Mapping[str, Any]], str]
 
 
-class Gate:
+class ApprovalGate:
     """Decides on calls for one session, and remembers what the person granted.
 
     ``approvals`` keeps what they said "always" to; ``check`` says what is wrong with arguments that they changed;
@@ -26,10 +26,10 @@ class Gate:
     def __init__(
         self,
         policy: Policy,
-        asker: Asker,
+        asker: UserDialog,
         *,
         approvals: Approvals,
-        check: Check,
+        check: ArgumentValidator,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.policy = policy
@@ -37,85 +37,87 @@ class Gate:
         self._approvals = approvals
         self._check = check
         self._warn = warn
-        self._one_question = asyncio.Lock()
-        self._waiting = 0
-        self._in_session: set[tuple[str, str, str]] = set()
+        self._prompt_lock = asyncio.Lock()
+        self._pending = 0
+        self._session_grants: set[tuple[str, str, str]] = set()
 
     async def decide(self, spec: ToolSpec, call: ToolCall) -> Decision:
         """Whether the call may run, and with which arguments."""
         arguments = parse_arguments(call.arguments)
-        verdict = self._verdict(spec, arguments)
+        verdict = self._evaluate(spec, arguments)
         if verdict.action == "ask":
-            self._waiting += 1
+            self._pending += 1
             try:
-                await self._one_question.acquire()
+                await self._prompt_lock.acquire()
             finally:
-                self._waiting -= 1
+                self._pending -= 1
             try:
                 # An answer given while this call waited for its turn may cover it.
-                verdict = self._verdict(spec, arguments)
+                verdict = self._evaluate(spec, arguments)
                 if verdict.action == "ask":
-                    return await self._ask(spec, arguments, verdict)
+                    return await self._ask_user(spec, arguments, verdict)
             finally:
-                self._one_question.release()
+                self._prompt_lock.release()
         return Decision(allowed=verdict.action == "allow", by="policy", reason=verdict.rule)
 
-    async def go_on(self, rounds: int) -> bool:
+    async def confirm_more_steps(self, rounds: int) -> bool:
         """Whether the model may go on after so many rounds of tool calls: only a person can say so."""
-        async with self._one_question:
-            return await self._asker.go_on(rounds)
+        async with self._prompt_lock:
+            return await self._asker.confirm_continue(rounds)
 
-    def _verdict(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> Verdict:
-        verdict = self.policy.verdict(spec, arguments)
-        if verdict.action != "ask" or verdict.lasting == "once":
+    def _evaluate(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> PolicyResult:
+        verdict = self.policy.evaluate(spec, arguments)
+        if verdict.action != "ask" or verdict.max_scope == "once":
             return verdict
-        if (*_key(spec), verdict.rule) in self._in_session:
-            return Verdict(action="allow", rule="answered: for this session")
-        if verdict.lasting == "always" and (when := self._approvals.given(spec)):
-            return Verdict(action="allow", rule=f"answered: always, on {when}")
+        if (*_tool_key(spec), verdict.rule) in self._session_grants:
+            return PolicyResult(action="allow", rule="answered: for this session")
+        if verdict.max_scope == "always" and (date := self._approvals.approved_on(spec)):
+            return PolicyResult(action="allow", rule=f"answered: always, on {date}")
         return verdict
 
-    async def _ask(self, spec: ToolSpec, arguments: dict[str, Any], verdict: Verdict) -> Decision:
+    async def _ask_user(self, spec: ToolSpec, arguments: dict[str, Any], verdict: PolicyResult) -> Decision:
         """The person's answer. Arguments that they change are looked at like the model's own, and shown once more."""
         await asyncio.sleep(0)  # for the step's other calls to come to their questions
-        question = Question(
-            tool=spec, arguments=arguments, rule=verdict.rule, lasting=verdict.lasting, waiting=self._waiting
+        request = ApprovalRequest(
+            tool=spec, arguments=arguments, rule=verdict.rule, max_scope=verdict.max_scope, pending=self._pending
         )
         while True:
-            decision = await self._asker.approve(question)
+            decision = await self._asker.approve(request)
             if decision.arguments:
-                question = self._edited(question, decision.arguments, arguments)
-            elif not decision.allowed or not question.problem:
+                request = self._apply_edit(request, decision.arguments, arguments)
+            elif not decision.allowed or not request.error:
                 break
         if decision.allowed:
-            self._remember(question, decision)
-            if question.before is not None:
-                return replace(decision, arguments=json.dumps(question.arguments, ensure_ascii=False))
+            self._remember_grant(request, decision)
+            if request.original_arguments is not None:
+                return replace(decision, arguments=json.dumps(request.arguments, ensure_ascii=False))
         return decision
 
-    def _edited(self, question: Question, text: str, original: dict[str, Any]) -> Question:
+    def _apply_edit(self, request: ApprovalRequest, text: str, original: dict[str, Any]) -> ApprovalRequest:
         try:
-            changed = parse_arguments(text)
-        except BadArguments as error:
-            return replace(question, problem=str(error))
-        verdict = self.policy.verdict(question.tool, changed)
-        problem = self._check(question.tool, changed)
+            arguments = parse_arguments(text)
+        except InvalidArguments as error:
+            return replace(request, error=str(error))
+        verdict = self.policy.evaluate(request.tool, arguments)
+        problem = self._check(request.tool, arguments)
         if verdict.action == "deny":
             problem = f"not allowed: {verdict.rule}"
-        return replace(question, arguments=changed, before=original if changed != original else None, problem=problem)
+        return replace(
+            request, arguments=arguments, original_arguments=original if arguments != original else None, error=problem
+        )
 
-    def _remember(self, question: Question, decision: Decision) -> None:
+    def _remember_grant(self, request: ApprovalRequest, decision: Decision) -> None:
         """Keep the answer: to what this rule asks, and not to what another does."""
-        spec = question.tool
+        spec = request.tool
         if not decision.remember:
             return
-        self._in_session.add((*_key(spec), question.rule))
+        self._session_grants.add((*_tool_key(spec), request.rule))
         if decision.remember == "always":
             try:
-                self._approvals.give(spec)
+                self._approvals.approve_always(spec)
             except StoreError as error:
-                self._warn(f"{spec.label} is allowed for this session only: {error.message}")
+                self._warn(f"{spec.qualified_name} is allowed for this session only: {error.message}")
 
 
-def _key(spec: ToolSpec) -> tuple[str, str]:
+def _tool_key(spec: ToolSpec) -> tuple[str, str]:
     return spec.server, spec.fingerprint

@@ -22,92 +22,108 @@ from mcpchat.core.messages import (
     ToolResult,
     Usage,
     result_text,
-    user,
+    user_message,
 )
-from mcpchat.core.protocols import Compacted, Done, ModelChoice, ModelEvent, ModelRequest, Retrying, Spent
+from mcpchat.core.protocols import (
+    Compacted,
+    ExtraUsage,
+    ModelEvent,
+    ModelRequest,
+    ResponseDone,
+    Retrying,
+    SelectedModel,
+)
 from mcpchat.core.tools import ToolSpec
-from mcpchat.engine.history import sendable
-from mcpchat.engine.tool_results import bounded, clip
+from mcpchat.engine.history import normalize_history
+from mcpchat.engine.tool_results import truncate_middle, truncate_result
 from mcpchat.errors import ModelError
 
 WARN_AT, COMPACT_AT = 0.80, 0.85  # of the window
-_AIM = 0.60  # of the window, by shortening alone: less would soon be too much again
-_TAIL = 0.25  # of the window, for the rounds that stay as they are
-_MOST_KEPT = 20_000  # tokens of the tail, and of what the user said before it
-_SHORT = 1500  # characters of a shortened result
-_FIRST_RATIO = 4.0  # bytes a token, until a server has counted
-_LOW, _HIGH = 1.0, 8.0
-_SOMEBODY_ASKS = 10**9  # tokens: reason enough to look for the window
-_TELLING = 8000  # bytes of a request, from which on the ratio is learnt
-_PICTURE = 4000  # "bytes" that stand for an image
+TARGET_FILL = 0.60  # of the window, by shortening alone: less would soon be too much again
+KEEP_RECENT = 0.25  # of the window, for the rounds that stay as they are
+MAX_KEPT_TOKENS = 20_000  # tokens of the tail, and of what the user said before it
+SHORTENED_RESULT_CHARS = 1500  # characters of a shortened result
+INITIAL_BYTES_PER_TOKEN = 4.0  # bytes a token, until a server has counted
+MIN_BYTES_PER_TOKEN, MAX_BYTES_PER_TOKEN = 1.0, 8.0
+ALWAYS_PROBE = 10**9  # tokens: reason enough to look for the window
+MIN_BYTES_TO_CALIBRATE = 8000  # bytes of a request, from which on the ratio is learnt
+IMAGE_WEIGHT = 4000  # "bytes" that stand for an image
 
-SUMMARISE = (
+SUMMARY_PROMPT = (
     "The conversation so far is about to be replaced by a summary that you write now, because it has outgrown your "
     "context window. Write all that is needed to go on without it: what the user wants and has decided, what was found "
     "out (names, numbers, ids, paths and addresses word for word), what was done with which tools, what is still open. "
     "Do not call tools. Answer with the summary alone."
 )
-_HEADING = "[The conversation so far, summed up because it was too long. The user's own messages stand before this.]"
-_TOOLS_ALONE = "the tools and instructions alone fill the model's window"
-_FEWER = "offer fewer tools (tools and exclude of a server, servers of an agent)"
-_LEFT_OUT = "left out because the conversation was too long"
-_KEPT_WHOLE = re.compile(r'mcpchat__read_result\(id="[^"]+"')  # where the whole result was kept
-_AGAIN = "shortened because the conversation was too long: call the tool again where you need it"
+SUMMARY_HEADING = (
+    "[The conversation so far, summed up because it was too long. The user's own messages stand before this.]"
+)
+TOOLS_FILL_WINDOW = "the tools and instructions alone fill the model's window"
+FEWER_TOOLS_HINT = "offer fewer tools (tools and exclude of a server, servers of an agent)"
+OMITTED = "left out because the conversation was too long"
+STORED_RESULT = re.compile(r'mcpchat__read_result\(id="[^"]+"')  # where the whole result was kept
+CALL_AGAIN_HINT = "shortened because the conversation was too long: call the tool again where you need it"
 
 
-def view(history: Sequence[Message]) -> tuple[Message, ...]:
+def render_history(history: Sequence[Message]) -> tuple[Message, ...]:
     """What a model is shown of the history, its notes of compaction carried out; by the rules of all model APIs."""
-    notes = list(_notes(history))
-    summary = next((note for note in reversed(notes) if note.summary), None)
-    shortening = max((note for note in notes if not note.summary), key=lambda note: note.replaces, default=None)
-    shown: list[Message] = []
-    begin = 0
+    compactions = list(_iter_compactions(history))
+    summary = next((note for note in reversed(compactions) if note.summary), None)
+    shortening = max((note for note in compactions if not note.summary), key=lambda note: note.replaces, default=None)
+    rendered: list[Message] = []
+    start = 0
     if summary is not None:
-        kept = (place for place in summary.keeps if 0 <= place < len(history))  # what comes in a file can be anything
-        shown += (_cut(history[place], summary.limit) for place in kept)
-        shown.append(user(f"{_HEADING}\n\n{summary.summary}"))
-        begin = max(0, summary.replaces)
-    for place, message in enumerate(history[begin:], begin):
-        if shortening is not None and place < shortening.replaces and message.role == "tool":
-            message = _cut(message, shortening.limit)
-        shown.append(message)
-    return sendable(shown)
+        indexes = (
+            index for index in summary.keeps if 0 <= index < len(history)
+        )  # what comes in a file can be anything
+        rendered += (_shorten_message(history[index], summary.limit) for index in indexes)
+        rendered.append(user_message(f"{SUMMARY_HEADING}\n\n{summary.summary}"))
+        start = max(0, summary.replaces)
+    for index, message in enumerate(history[start:], start):
+        if shortening is not None and index < shortening.replaces and message.role == "tool":
+            message = _shorten_message(message, shortening.limit)
+        rendered.append(message)
+    return normalize_history(rendered)
 
 
-def _notes(history: Sequence[Message]) -> Iterator[Compaction]:
+def _iter_compactions(history: Sequence[Message]) -> Iterator[Compaction]:
     for message in history:
         for part in message.parts:
             if isinstance(part, Compaction):
                 yield part
 
 
-def _before(history: Sequence[Message], cut: int) -> list[Message]:
+def _history_before(history: Sequence[Message], cut: int) -> list[Message]:
     """The history before the cut, with the notes that came later and are about it."""
     return [*history[:cut], *(message for message in history[cut:] if message.role == "system")]
 
 
-def _cut(message: Message, limit: int) -> Message:
+def _shorten_message(message: Message, limit: int) -> Message:
     """The message with each text, and each result, of at most so many characters; pictures and files only named."""
     parts: list[Part] = []
     for part in message.parts:
         if isinstance(part, ToolResult):
-            plain = part if not _heavy(part) else replace(part, parts=(Text(text=result_text(part)),), structured=None)
-            kept = _KEPT_WHOLE.search(result_text(part))
-            part = bounded(plain, limit, f"{kept[0]}, offset=..., grep=...) reads it" if kept else _AGAIN)
+            plain = (
+                part if not _has_media(part) else replace(part, parts=(Text(text=result_text(part)),), structured=None)
+            )
+            stored = STORED_RESULT.search(result_text(part))
+            part = truncate_result(
+                plain, limit, f"{stored[0]}, offset=..., grep=...) reads it" if stored else CALL_AGAIN_HINT
+            )
         elif isinstance(part, Text):
-            part = Text(text=clip(part.text, limit, _LEFT_OUT))
+            part = Text(text=truncate_middle(part.text, limit, OMITTED))
         elif isinstance(part, Image | Audio | File):
-            part = Text(text=f"[{part.media_type}, {len(part.data):,} bytes, {_LEFT_OUT}]")
+            part = Text(text=f"[{part.media_type}, {len(part.data):,} bytes, {OMITTED}]")
         parts.append(part)
     # What a provider wants echoed is the whole of it, which is no longer what is shown.
     return message if tuple(parts) == message.parts else replace(message, parts=tuple(parts), raw=None)
 
 
-def _heavy(result: ToolResult) -> bool:
+def _has_media(result: ToolResult) -> bool:
     return any(isinstance(part, Image | Audio | File) for part in result.parts)
 
 
-def weight(message: Message) -> int:
+def message_weight(message: Message) -> int:
     """About how many bytes of a prompt the message makes."""
     return sum(_part_weight(part) for part in message.parts) + 20
 
@@ -115,64 +131,66 @@ def weight(message: Message) -> int:
 def _part_weight(part: Part) -> int:
     match part:
         case Text(text=text) | Reasoning(text=text):
-            return _bytes(text)
+            return _byte_length(text)
         case ToolCall(name=name, arguments=arguments):
-            return len(name) + _bytes(arguments) + 40
+            return len(name) + _byte_length(arguments) + 40
         case ToolResult():
-            pictures = sum(_PICTURE for inner in part.parts if isinstance(inner, Image))
-            return _bytes(result_text(part)) + pictures + 40
+            images = sum(IMAGE_WEIGHT for inner in part.parts if isinstance(inner, Image))
+            return _byte_length(result_text(part)) + images + 40
         case Image():
-            return _PICTURE
+            return IMAGE_WEIGHT
         case File(data=data) | Audio(data=data):
-            return _PICTURE + len(data) // 20
+            return IMAGE_WEIGHT + len(data) // 20
         case Compaction() | AgentSwitch():
             return 0
         case _:
             return 100
 
 
-def _bytes(text: str) -> int:
+def _byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode(errors="replace"))
 
 
-class Context:
+class ContextWindow:
     """A Model that is shown the whole history with each request, and shows its model what fits.
 
     ``choice`` is that model. It learns from each answer how many bytes make a token, and from refusals how large the
     window is.
     """
 
-    def __init__(self, choice: ModelChoice) -> None:
+    def __init__(self, choice: SelectedModel) -> None:
         self.choice = choice
-        self.window: int | None = None
-        self._ratio = _FIRST_RATIO
-        self._counted_last = (0, 0)  # of the latest request: its bytes, and its tokens by the server
+        self.size: int | None = None
+        self._bytes_per_token = INITIAL_BYTES_PER_TOKEN
+        self._last_count = (0, 0)  # of the latest request: its bytes, and its tokens by the server
         self._warned = False
-        self._under_way = (0, 0)  # of an answer that is not whole yet: bytes sent, bytes shown
-        self._in_vain = 0  # tokens that were left when making room did not help
-        self._weighed: tuple[tuple[ToolSpec, ...], int] = ((), 0)
+        self._partial = (0, 0)  # of an answer that is not whole yet: bytes sent, bytes shown
+        self._failed_at = 0  # tokens that were left when making room did not help
+        self._tool_weight: tuple[tuple[ToolSpec, ...], int] = ((), 0)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """As the model's own; Compacted comes before what it makes room for. Raises ModelError."""
         history = list(request.messages)
-        async for event in self._room(request, history):
+        async for event in self._ensure_fits(request, history):
             yield event
-        refused = False
+        retried = False
         while True:
-            shown = False
+            has_output = False
             try:
-                async with aclosing(self._counted(replace(request, messages=view(history)))) as events:
+                async with aclosing(
+                    self._stream_and_count(replace(request, messages=render_history(history)))
+                ) as events:
                     async for event in events:
-                        shown = shown or isinstance(event, TextDelta | ReasoningDelta)
+                        has_output = has_output or isinstance(event, TextDelta | ReasoningDelta)
                         yield event
                 return
             except ModelError as error:
-                if error.kind != "context" or shown or refused:
+                if error.kind != "context" or has_output or retried:
                     raise
-                refused = True
-                self._learn(error, self.estimate(request, view(history)))
+                retried = True
+                self._learn_window(error, self.estimate_tokens(request, render_history(history)))
                 before = len(history)
-                async for event in self._making_room(request, history):
+                async for event in self._compact(request, history):
                     yield event
                 if len(history) == before:
                     raise
@@ -180,214 +198,231 @@ class Context:
     async def compact(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Sum up all that was said, however much room there is. Raises ModelError."""
         history = list(request.messages)
-        most = min(_MOST_KEPT, int(_TAIL * self.window)) if self.window else _MOST_KEPT
-        async for event in self._summing_up(request, history, len(history), int(most * self._ratio)):
+        max_tokens = min(MAX_KEPT_TOKENS, int(KEEP_RECENT * self.size)) if self.size else MAX_KEPT_TOKENS
+        async for event in self._summarize(request, history, len(history), int(max_tokens * self._bytes_per_token)):
             yield event
 
-    async def look(self, request: ModelRequest) -> tuple[int, int | None]:
+    async def measure(self, request: ModelRequest) -> tuple[int, int | None]:
         """How many tokens the request would take, and how many the model can, None where nobody knows."""
-        tokens = self.estimate(request, view(request.messages))
-        self.window = self.window or await self.choice.window(_SOMEBODY_ASKS)
-        return tokens, self.window
+        tokens = self.estimate_tokens(request, render_history(request.messages))
+        self.size = self.size or await self.choice.window(ALWAYS_PROBE)
+        return tokens, self.size
 
-    def take_uncounted(self) -> Usage | None:
+    def take_partial_usage(self) -> Usage | None:
         """What an answer took that broke off, or was cancelled, as far as it can be guessed; once."""
-        sent, shown, self._under_way = *self._under_way, (0, 0)
-        return self._guessed(sent, shown) if shown else None
+        sent_bytes, received_bytes, self._partial = *self._partial, (0, 0)
+        return self._estimate_usage(sent_bytes, received_bytes) if received_bytes else None
 
-    def estimate(self, request: ModelRequest, shown: Sequence[Message]) -> int:
+    def estimate_tokens(self, request: ModelRequest, messages: Sequence[Message]) -> int:
         """Tokens of a request that shows these messages: those that the server counted last, and what is new."""
-        size = self._weight(request, shown)
-        before, tokens = self._counted_last
-        return max(int(size / _HIGH), tokens + int((size - before) / self._ratio))
+        weight = self._request_weight(request, messages)
+        last_weight, last_tokens = self._last_count
+        return max(int(weight / MAX_BYTES_PER_TOKEN), last_tokens + int((weight - last_weight) / self._bytes_per_token))
 
-    def _weight(self, request: ModelRequest, shown: Sequence[Message]) -> int:
-        if request.tools is not self._weighed[0]:
+    def _request_weight(self, request: ModelRequest, messages: Sequence[Message]) -> int:
+        if request.tools is not self._tool_weight[0]:
             sizes = (len(json.dumps(tool.schema, ensure_ascii=False)) + len(tool.description) for tool in request.tools)
-            self._weighed = request.tools, sum(sizes) + 60 * len(request.tools)
-        return _bytes(request.system) + self._weighed[1] + sum(weight(message) for message in shown)
+            self._tool_weight = request.tools, sum(sizes) + 60 * len(request.tools)
+        return (
+            _byte_length(request.system) + self._tool_weight[1] + sum(message_weight(message) for message in messages)
+        )
 
-    async def _counted(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    async def _stream_and_count(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """The model's events, its usage estimated where the server does not count, and learnt from where it does."""
-        sent = self._weight(request, request.messages)
-        shown = 0
+        sent_bytes = self._request_weight(request, request.messages)
+        received_bytes = 0
         async with aclosing(self.choice.adapter.stream(request)) as events:
             async for event in events:
                 if isinstance(event, TextDelta | ReasoningDelta):
-                    shown += _bytes(event.text)
-                    self._under_way = sent, shown
-                if isinstance(event, Done):
-                    self._under_way = 0, 0
-                    event = self._measured(event, sent)
+                    received_bytes += _byte_length(event.text)
+                    self._partial = sent_bytes, received_bytes
+                if isinstance(event, ResponseDone):
+                    self._partial = 0, 0
+                    event = self._calibrate(event, sent_bytes)
                 yield event
 
-    def _measured(self, done: Done, sent: int) -> Done:
+    def _calibrate(self, done: ResponseDone, sent_bytes: int) -> ResponseDone:
         if done.usage.input:
-            self._counted_last = sent, done.usage.input
-            if sent >= _TELLING:  # of less, most is the frame that every prompt has
-                self._ratio = min(_HIGH, max(_LOW, sent / done.usage.input))
+            self._last_count = sent_bytes, done.usage.input
+            if sent_bytes >= MIN_BYTES_TO_CALIBRATE:  # of less, most is the frame that every prompt has
+                self._bytes_per_token = min(
+                    MAX_BYTES_PER_TOKEN, max(MIN_BYTES_PER_TOKEN, sent_bytes / done.usage.input)
+                )
         elif not done.usage.output:
-            done = replace(done, usage=self._guessed(sent, weight(done.message)))
+            done = replace(done, usage=self._estimate_usage(sent_bytes, message_weight(done.message)))
         return done
 
-    def _guessed(self, sent: int, written: int) -> Usage:
-        return Usage(input=int(sent / self._ratio), output=int(written / self._ratio), estimated=True)
+    def _estimate_usage(self, sent_bytes: int, received_bytes: int) -> Usage:
+        return Usage(
+            input=int(sent_bytes / self._bytes_per_token),
+            output=int(received_bytes / self._bytes_per_token),
+            estimated=True,
+        )
 
-    def _learn(self, error: ModelError, tokens: int) -> None:
+    def _learn_window(self, error: ModelError, tokens: int) -> None:
         """What was refused did not fit, whatever we thought its size was, or the window's."""
         if error.window:
-            self.window = error.window
-            if tokens < (needed := error.needed or error.window):
-                self._ratio *= max(1, tokens) / needed
-                self._counted_last = 0, 0
-        elif self.window is None or self.window >= tokens:
-            self.window = max(1, int(tokens * 0.9))
+            self.size = error.window
+            if tokens < (requested := error.requested_tokens or error.window):
+                self._bytes_per_token *= max(1, tokens) / requested
+                self._last_count = 0, 0
+        elif self.size is None or self.size >= tokens:
+            self.size = max(1, int(tokens * 0.9))
 
-    async def _room(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
+    async def _ensure_fits(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
         """Before a request: warn, or make room, as the window fills."""
-        tokens = self.estimate(request, view(history))
-        if self.window is None:
-            self.window = await self.choice.window(tokens)
-        if self.window is None or tokens < WARN_AT * self.window:
-            self._warned, self._in_vain = False, 0
+        tokens = self.estimate_tokens(request, render_history(history))
+        if self.size is None:
+            self.size = await self.choice.window(tokens)
+        if self.size is None or tokens < WARN_AT * self.size:
+            self._warned, self._failed_at = False, 0
             return
-        if self.estimate(request, ()) >= COMPACT_AT * self.window:
+        if self.estimate_tokens(request, ()) >= COMPACT_AT * self.size:
             if not self._warned:
-                yield Notice(level="warning", text=f"{_TOOLS_ALONE} ({self.window:,} tokens): {_FEWER}")
+                yield Notice(level="warning", text=f"{TOOLS_FILL_WINDOW} ({self.size:,} tokens): {FEWER_TOOLS_HINT}")
             self._warned = True
-        elif tokens < COMPACT_AT * self.window:
+        elif tokens < COMPACT_AT * self.size:
             if not self._warned:
-                full = f"{tokens / self.window:.0%} of the model's window ({tokens:,} of {self.window:,} tokens)"
-                told = f"the conversation takes {full}; at {COMPACT_AT:.0%} it is summed up"
-                yield Notice(level="warning", text=told)
+                fill = f"{tokens / self.size:.0%} of the model's window ({tokens:,} of {self.size:,} tokens)"
+                text = f"the conversation takes {fill}; at {COMPACT_AT:.0%} it is summed up"
+                yield Notice(level="warning", text=text)
             self._warned = True
-        elif tokens >= 1.1 * self._in_vain:
+        elif tokens >= 1.1 * self._failed_at:
             try:
-                async for event in self._making_room(request, history):
+                async for event in self._compact(request, history):
                     yield event
             except ModelError as error:
                 yield Notice(level="warning", text=f"the conversation could not be summed up: {error.message}")
-            left = self.estimate(request, view(history))
-            self._in_vain = left if left >= COMPACT_AT * self.window else 0
+            remaining = self.estimate_tokens(request, render_history(history))
+            self._failed_at = remaining if remaining >= COMPACT_AT * self.size else 0
 
-    async def _making_room(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
+    async def _compact(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
         """Shorten earlier results; where that is not enough, sum up; then shorten what was just fetched.
 
         Notes join the history, and are told. What waits for an answer is never summed up.
         """
-        window = self.window or 0
-        latest = _waiting(history)
-        waiting = history[latest:]
-        if not any(message.results for message in waiting) and self.estimate(request, view(waiting)) >= window:
+        window = self.size or 0
+        pending_start = _pending_from(history)
+        pending = history[pending_start:]
+        if (
+            not any(message.results for message in pending)
+            and self.estimate_tokens(request, render_history(pending)) >= window
+        ):
             return  # a question that does not fit by itself: no room would be enough
-        if note := _shortened(history, latest, _SHORT):
+        if note := _shorten_results(history, pending_start, SHORTENED_RESULT_CHARS):
             history.append(note)
             yield Compacted(message=note)
             yield Notice(level="info", text="earlier results of tools were shortened to make room")
-            if self.estimate(request, view(history)) < _AIM * window:
+            if self.estimate_tokens(request, render_history(history)) < TARGET_FILL * window:
                 return
-        room = _AIM * window - self.estimate(request, ())  # for what is said, besides instructions and tools
-        tail = int(max(0, min(_TAIL * window, _MOST_KEPT, room / 2)) * self._ratio)
-        async for event in self._summing_up(request, history, min(_cut_point(history, tail), latest), tail):
+        budget = TARGET_FILL * window - self.estimate_tokens(
+            request, ()
+        )  # for what is said, besides instructions and tools
+        tail = int(max(0, min(KEEP_RECENT * window, MAX_KEPT_TOKENS, budget / 2)) * self._bytes_per_token)
+        async for event in self._summarize(request, history, min(_find_cut_point(history, tail), pending_start), tail):
             yield event
-        results = sum(len(message.results) for message in waiting)
-        if results and self.estimate(request, view(history)) >= COMPACT_AT * window:
-            share = max(_SHORT, int(max(0, room / 2) * self._ratio / results))
-            if note := _shortened(history, len(history), share):
+        results = sum(len(message.results) for message in pending)
+        if results and self.estimate_tokens(request, render_history(history)) >= COMPACT_AT * window:
+            share = max(SHORTENED_RESULT_CHARS, int(max(0, budget / 2) * self._bytes_per_token / results))
+            if note := _shorten_results(history, len(history), share):
                 history.append(note)
                 yield Compacted(message=note)
                 yield Notice(level="info", text="the latest results of tools were shortened: they fill the window")
 
-    async def _summing_up(
+    async def _summarize(
         self, request: ModelRequest, history: list[Message], cut: int, limit: int
     ) -> AsyncGenerator[ModelEvent, None]:
         """Have the model sum up what stands before the cut, and replace it; ``limit`` bytes of the user's own stay."""
-        cut = max(cut, *(note.replaces for note in _notes(history) if note.summary), 0)
-        replaced = view(_before(history, cut))
-        if all(message.text.startswith(_HEADING) for message in replaced):
+        cut = max(cut, *(note.replaces for note in _iter_compactions(history) if note.summary), 0)
+        old_messages = render_history(_history_before(history, cut))
+        if all(message.text.startswith(SUMMARY_HEADING) for message in old_messages):
             return  # there is nothing, or nothing but a summary
         yield Notice(level="info", text="summing up the conversation")
         summary, partial = "", False
-        for part in _ever_less(replaced):
-            asked = replace(request, messages=(*part, user(SUMMARISE)), tool_choice="none", schema=None)
+        for attempt in _progressively_smaller(old_messages):
+            summary_request = replace(
+                request, messages=(*attempt, user_message(SUMMARY_PROMPT)), tool_choice="none", schema=None
+            )
             try:
-                async with aclosing(self._counted(asked)) as events:
+                async with aclosing(self._stream_and_count(summary_request)) as events:
                     async for event in events:
-                        if isinstance(event, Done):
-                            yield Spent(usage=event.usage)
+                        if isinstance(event, ResponseDone):
+                            yield ExtraUsage(usage=event.usage)
                             summary = event.message.text.strip()
-                        elif isinstance(event, Retrying | Notice | Spent):
+                        elif isinstance(event, Retrying | Notice | ExtraUsage):
                             yield event
                 break
             except ModelError as error:
-                if left := self.take_uncounted():
-                    yield Spent(usage=left)
+                if partial_usage := self.take_partial_usage():
+                    yield ExtraUsage(usage=partial_usage)
                 if error.kind != "context":
                     raise
                 partial = True
         if not summary:
             raise ModelError("the model wrote no summary of the conversation", kind="context" if partial else "server")
-        before = self.estimate(request, view(history))
-        note = Compaction(replaces=cut, limit=max(limit, 1), summary=summary, keeps=_kept(history, cut, limit))
+        before = self.estimate_tokens(request, render_history(history))
+        note = Compaction(
+            replaces=cut, limit=max(limit, 1), summary=summary, keeps=_kept_user_messages(history, cut, limit)
+        )
         history.append(Message(role="system", parts=(note,)))
         yield Compacted(message=history[-1])
-        after = self.estimate(request, view(history))
-        told = f"the conversation was summed up: about {before:,} tokens became {after:,}"
-        yield Notice(level="info", text=f"{told}; its oldest part was too long even for that" if partial else told)
+        after = self.estimate_tokens(request, render_history(history))
+        text = f"the conversation was summed up: about {before:,} tokens became {after:,}"
+        yield Notice(level="info", text=f"{text}; its oldest part was too long even for that" if partial else text)
 
 
-def _waiting(history: Sequence[Message]) -> int:
+def _pending_from(history: Sequence[Message]) -> int:
     """The place from which on messages wait for an answer: the user's latest, or the latest calls and their results."""
-    place = len(history) - 1
-    while place > 0 and history[place].role == "system":
-        place -= 1
-    if place > 0 and history[place].role == "tool":
-        while place > 0 and history[place].role in {"tool", "system"}:
-            place -= 1
-    return max(0, place)
+    index = len(history) - 1
+    while index > 0 and history[index].role == "system":
+        index -= 1
+    if index > 0 and history[index].role == "tool":
+        while index > 0 and history[index].role in {"tool", "system"}:
+            index -= 1
+    return max(0, index)
 
 
-def _shortened(history: Sequence[Message], before: int, limit: int) -> Message | None:
+def _shorten_results(history: Sequence[Message], end: int, limit: int) -> Message | None:
     """A note that shortens the results before this place, None where there is little to gain."""
-    done = max((note.replaces for note in _notes(history)), default=0)
-    results = [result for message in history[done:before] for result in message.results]
-    if any(_heavy(result) or len(result_text(result)) > 2 * limit for result in results):
-        return Message(role="system", parts=(Compaction(replaces=before, limit=limit),))
+    start = max((note.replaces for note in _iter_compactions(history)), default=0)
+    results = [result for message in history[start:end] for result in message.results]
+    if any(_has_media(result) or len(result_text(result)) > 2 * limit for result in results):
+        return Message(role="system", parts=(Compaction(replaces=end, limit=limit),))
     return None
 
 
-def _cut_point(history: Sequence[Message], tail: int) -> int:
+def _find_cut_point(history: Sequence[Message], tail: int) -> int:
     """Where the part ends that is summed up: between complete rounds, with at most ``tail`` bytes after it."""
-    cut, left = len(history), tail
-    for place in range(len(history) - 1, -1, -1):
-        left -= weight(history[place])
-        if left < 0:
+    cut, remaining = len(history), tail
+    for index in range(len(history) - 1, -1, -1):
+        remaining -= message_weight(history[index])
+        if remaining < 0:
             break
-        if history[place].role in {"user", "assistant"}:
-            cut = place
+        if history[index].role in {"user", "assistant"}:
+            cut = index
     return cut
 
 
-def _kept(history: Sequence[Message], cut: int, limit: int) -> tuple[int, ...]:
+def _kept_user_messages(history: Sequence[Message], cut: int, limit: int) -> tuple[int, ...]:
     """The places of the user's own messages before the cut, the newest first, while there is room."""
-    kept: list[int] = []
-    left = limit
-    for place in range(cut - 1, -1, -1):
-        if history[place].role == "user":
-            left -= min(weight(history[place]), limit)
-            if left < 0:
+    indexes: list[int] = []
+    remaining = limit
+    for index in range(cut - 1, -1, -1):
+        if history[index].role == "user":
+            remaining -= min(message_weight(history[index]), limit)
+            if remaining < 0:
                 break
-            kept.insert(0, place)
-    return tuple(kept)
+            indexes.insert(0, index)
+    return tuple(indexes)
 
 
-def _ever_less(messages: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
+def _progressively_smaller(messages: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
     """The messages; then each cut to a length that cannot be the trouble; then half of them and half again, the newer
     ones, always with the summary that stands for what was before."""
     yield messages
-    cut = tuple(_cut(message, 2 * _SHORT) for message in messages)
-    summaries = tuple(message for message in cut if message.text.startswith(_HEADING))
-    rest = tuple(message for message in cut if message not in summaries)
+    shortened = tuple(_shorten_message(message, 2 * SHORTENED_RESULT_CHARS) for message in messages)
+    summaries = tuple(message for message in shortened if message.text.startswith(SUMMARY_HEADING))
+    rest = tuple(message for message in shortened if message not in summaries)
     while rest:
-        yield sendable((*summaries, *rest))
+        yield normalize_history((*summaries, *rest))
         rest = rest[len(rest) // 2 + 1 :] if len(rest) > 1 else ()

@@ -1,36 +1,36 @@
 """Events without secrets, also where a stream cuts one in two."""
 
 from mcpchat.core.events import Emit, Event, MessageAdded, ReasoningDelta, TextDelta, TurnFailed, TurnFinished
-from mcpchat.util.redaction import RedactedStream, Secrets
+from mcpchat.util.redaction import SecretRegistry, StreamRedactor
 
 
-class Discreet:
+class RedactingEmitter:
     """Passes events on to ``emit``, every secret in them replaced by a mark."""
 
-    def __init__(self, emit: Emit, secrets: Secrets) -> None:
+    def __init__(self, emit: Emit, secrets: SecretRegistry) -> None:
         self._emit = emit
         self._secrets = secrets
-        self._text = RedactedStream(secrets)
-        self._reasoning = RedactedStream(secrets)
+        self._text = StreamRedactor(secrets)
+        self._reasoning = StreamRedactor(secrets)
 
     def __call__(self, event: Event) -> None:
         match event:
             case TextDelta(text=text):
-                if rest := self._reasoning.end():
+                if rest := self._reasoning.flush():
                     self._emit(ReasoningDelta(text=rest))
-                if shown := self._text.feed(text):
-                    self._emit(TextDelta(text=shown))
+                if safe_text := self._text.feed(text):
+                    self._emit(TextDelta(text=safe_text))
                 return
             case ReasoningDelta(text=text):
-                if rest := self._text.end():
+                if rest := self._text.flush():
                     self._emit(TextDelta(text=rest))
-                if shown := self._reasoning.feed(text):
-                    self._emit(ReasoningDelta(text=shown))
+                if safe_text := self._reasoning.feed(text):
+                    self._emit(ReasoningDelta(text=safe_text))
                 return
             case MessageAdded() | TurnFinished() | TurnFailed():
-                if rest := self._reasoning.end():
+                if rest := self._reasoning.flush():
                     self._emit(ReasoningDelta(text=rest))
-                if rest := self._text.end():
+                if rest := self._text.flush():
                     self._emit(TextDelta(text=rest))
             case _:
                 pass

@@ -16,83 +16,83 @@ from mcpchat.core.messages import (
     ToolResult,
     error_result,
 )
-from mcpchat.core.tools import no_constant
+from mcpchat.core.tools import reject_constant
 
-UNANSWERED = "this call was never run: the conversation broke off here"
-_NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
-_LONGEST_NAME = 64
+NOT_RUN = "this call was never run: the conversation broke off here"
+_INVALID_NAME_CHARS = re.compile(r"[^a-zA-Z0-9_-]")
+_MAX_NAME_LENGTH = 64
 
 
-def sendable(messages: Sequence[Message]) -> tuple[Message, ...]:
+def normalize_history(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The messages by the rules of all model APIs; a history that keeps them comes back equal.
 
     Every call has an id of its own, a name that can be sent, a JSON object as arguments, and its result right after it;
     results without a call, messages without content and notes of our own are gone. Deterministic, so that a history
     that grows is repaired the same way each time.
     """
-    return tuple(_repaired(messages))
+    return tuple(_normalize(messages))
 
 
-def _repaired(messages: Sequence[Message]) -> Iterator[Message]:
-    used: set[str] = set()
-    at = 0
-    while at < len(messages):
-        message = messages[at]
-        at += 1
+def _normalize(messages: Sequence[Message]) -> Iterator[Message]:
+    used_ids: set[str] = set()
+    index = 0
+    while index < len(messages):
+        message = messages[index]
+        index += 1
         if message.role == "user":
-            said = tuple(part for part in message.parts if isinstance(part, Content))
-            if any(not isinstance(part, Text) or part.text for part in said):
-                yield message if said == message.parts else replace(message, parts=said)
+            content = tuple(part for part in message.parts if isinstance(part, Content))
+            if any(not isinstance(part, Text) or part.text for part in content):
+                yield message if content == message.parts else replace(message, parts=content)
         elif message.role == "assistant":
             results: list[ToolResult] = []
-            while at < len(messages) and messages[at].role in {"tool", "system"}:
-                results += messages[at].results
-                at += 1
-            yield from _round(message, results, used)
+            while index < len(messages) and messages[index].role in {"tool", "system"}:
+                results += messages[index].results
+                index += 1
+            yield from _normalize_round(message, results, used_ids)
 
 
-def _round(message: Message, results: list[ToolResult], used: set[str]) -> Iterator[Message]:
+def _normalize_round(message: Message, results: list[ToolResult], used_ids: set[str]) -> Iterator[Message]:
     """An assistant's message, and the results of its calls in their order."""
     parts: list[Part] = []
-    answers: list[ToolResult] = []
+    call_results: list[ToolResult] = []
     for part in message.parts:
         if isinstance(part, ToolCall):
-            call = _call(part, used)
-            answer = next((result for result in results if result.call_id == part.id), None)
-            if answer is not None:
-                results.remove(answer)
-            used.add(call.id)
-            answers.append(_answering(call.id, answer))
+            call = _normalize_call(part, used_ids)
+            matching = next((result for result in results if result.call_id == part.id), None)
+            if matching is not None:
+                results.remove(matching)
+            used_ids.add(call.id)
+            call_results.append(_result_or_placeholder(call.id, matching))
             parts.append(call)
         elif isinstance(part, Text | Reasoning):
             parts.append(part)
-    if answers or any(isinstance(part, Text) and part.text for part in parts):
+    if call_results or any(isinstance(part, Text) and part.text for part in parts):
         yield message if tuple(parts) == message.parts else replace(message, parts=tuple(parts))
-    if answers:
-        yield Message(role="tool", parts=tuple(answers))
+    if call_results:
+        yield Message(role="tool", parts=tuple(call_results))
 
 
-def _answering(call_id: str, answer: ToolResult | None) -> ToolResult:
-    if answer is None:
-        return error_result(call_id, UNANSWERED)
-    return answer if answer.call_id == call_id else replace(answer, call_id=call_id)
+def _result_or_placeholder(call_id: str, result: ToolResult | None) -> ToolResult:
+    if result is None:
+        return error_result(call_id, NOT_RUN)
+    return result if result.call_id == call_id else replace(result, call_id=call_id)
 
 
-def _call(call: ToolCall, used: set[str]) -> ToolCall:
-    call_id, number = call.id, len(used)
-    while not call_id or call_id in used:
+def _normalize_call(call: ToolCall, used_ids: set[str]) -> ToolCall:
+    call_id, number = call.id, len(used_ids)
+    while not call_id or call_id in used_ids:
         call_id = f"mended{number:03d}"  # nine characters, which suits every server
         number += 1
-    name = _NOT_A_NAME.sub("_", call.name)[:_LONGEST_NAME] or "unknown"
-    arguments = call.arguments if is_object(call.arguments) else "{}"
+    name = _INVALID_NAME_CHARS.sub("_", call.name)[:_MAX_NAME_LENGTH] or "unknown"
+    arguments = call.arguments if is_json_object(call.arguments) else "{}"
     if (call_id, name, arguments) == (call.id, call.name, call.arguments):
         return call
     return replace(call, id=call_id, name=name, arguments=arguments)
 
 
-def is_object(text: str) -> bool:
+def is_json_object(text: str) -> bool:
     """Whether the text is a JSON object, in JSON's own words (no NaN)."""
     try:
-        return isinstance(json.loads(text, parse_constant=no_constant), dict)
+        return isinstance(json.loads(text, parse_constant=reject_constant), dict)
     except (ValueError, RecursionError):
         return False

@@ -6,49 +6,53 @@ from urllib.parse import unquote
 
 from mcpchat.core.catalog import Catalog
 from mcpchat.core.messages import Message, Part, Text
-from mcpchat.core.protocols import Servers
-from mcpchat.engine.tool_results import clip
+from mcpchat.core.protocols import ServerDirectory
+from mcpchat.engine.tool_results import truncate_middle
 
 _MENTION = re.compile(r"(?<!\S)@([A-Za-z0-9][A-Za-z0-9_-]*):(\S+)")
-_FILE = re.compile(r'(?<!\S)@(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[^\s"]\S*))')
-_LONGEST = 200_000  # characters of one resource
-_CLOSING = ".,;:!?)]}>'\""
+_FILE_MENTION = re.compile(r'(?<!\S)@(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[^\s"]\S*))')
+_MAX_RESOURCE_LENGTH = 200_000  # characters of one resource
+_TRAILING_PUNCTUATION = ".,;:!?)]}>'\""
 
 
-def mentions(text: str, catalogs: Mapping[str, Catalog | None]) -> list[tuple[str, str]]:
+def find_mentions(text: str, catalogs: Mapping[str, Catalog | None]) -> list[tuple[str, str]]:
     """The (server, uri) of each mention of a known server, once each.
 
     What closes a sentence belongs to the address only where the server lists it so.
     """
-    found: dict[tuple[str, str], None] = {}
+    matches: dict[tuple[str, str], None] = {}
     for server, uri in _MENTION.findall(text):
         if server in catalogs:
-            found[server, _trimmed(uri, _listed(catalogs[server]))] = None
-    return list(found)
+            matches[server, _trim_punctuation(uri, _resource_uris(catalogs[server]))] = None
+    return list(matches)
 
 
-def file_mentions(text: str) -> list[str]:
+def find_file_mentions(text: str) -> list[str]:
     """The names after an @ that could be files' names, once each; ``@"a name"`` may have blanks in it."""
-    found = (match["quoted"] or match["bare"].rstrip(_CLOSING) for match in _FILE.finditer(text))
-    return list(dict.fromkeys(name for name in found if name))
+    names = (match["quoted"] or match["bare"].rstrip(_TRAILING_PUNCTUATION) for match in _FILE_MENTION.finditer(text))
+    return list(dict.fromkeys(name for name in names if name))
 
 
-def _listed(catalog: Catalog | None) -> Collection[str]:
+def _resource_uris(catalog: Catalog | None) -> Collection[str]:
     return {resource.uri for resource in catalog.resources} if catalog else ()
 
 
-def _trimmed(uri: str, listed: Collection[str]) -> str:
-    shorter = uri.rstrip(_CLOSING)
-    return uri if uri in listed or not shorter else shorter
+def _trim_punctuation(uri: str, known_uris: Collection[str]) -> str:
+    trimmed = uri.rstrip(_TRAILING_PUNCTUATION)
+    return uri if uri in known_uris or not trimmed else trimmed
 
 
-async def with_resources(text: str, servers: Servers) -> Message:
+async def attach_resources(text: str, servers: ServerDirectory) -> Message:
     """The text as a user's message, with the resources that it mentions. Raises what reading them raises."""
-    known = servers.catalogs()
+    catalogs = servers.catalogs()
     parts: list[Part] = [Text(text=text)]
-    for server, uri in mentions(text, {status.name: known.get(status.name) for status in servers.status()}):
+    for server, uri in find_mentions(text, {status.name: catalogs.get(status.name) for status in servers.status()}):
         parts.append(Text(text=f"\n\n[{server}:{unquote(uri)}]\n"))
-        for part in await servers.read(server, uri):
-            cut = clip(part.text, _LONGEST, "mcpchat read shows it whole") if isinstance(part, Text) else ""
-            parts.append(Text(text=cut) if cut else part)
+        for part in await servers.read_resource(server, uri):
+            text_part = (
+                truncate_middle(part.text, _MAX_RESOURCE_LENGTH, "mcpchat read shows it whole")
+                if isinstance(part, Text)
+                else ""
+            )
+            parts.append(Text(text=text_part) if text_part else part)
     return Message(role="user", parts=tuple(parts))

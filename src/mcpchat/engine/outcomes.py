@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from mcpchat.core.events import Emit, Event, Stop, ToolDecided, TurnFinished
+from mcpchat.core.events import Emit, Event, StopReason, ToolDecided, TurnFinished
 from mcpchat.core.policy import Decision
-from mcpchat.core.usage import Spending
+from mcpchat.core.usage import UsageTotals
 from mcpchat.errors import Denied, LimitReached, McpChatError, ModelError
 
 # What a person at the command line can do about it.
-HINTS: dict[Stop, str] = {
+STOP_HINTS: dict[StopReason, str] = {
     "steps": "--max-steps, or max_steps under [limits], allows more",
     "calls": "max_calls under [limits] allows more",
     "repeats": "ask in other words, or another model",
@@ -20,7 +20,7 @@ HINTS: dict[Stop, str] = {
 }
 
 
-def told(stop: Stop, spent: Spending) -> str:
+def describe_stop(stop: StopReason, totals: UsageTotals) -> str:
     """What happened, in a sentence; empty for an end like any other. ``spent`` is all of the run."""
     match stop:
         case "steps":
@@ -30,9 +30,9 @@ def told(stop: Stop, spent: Spending) -> str:
         case "repeats":
             return "stopped: the model made the same call again and again, with the same result"
         case "tokens":
-            return f"stopped before the next request: {spent.usage.total:,} tokens were used"
+            return f"stopped before the next request: {totals.usage.total:,} tokens were used"
         case "cost":
-            return f"stopped before the next request: ${spent.dollars:.4f} was spent"
+            return f"stopped before the next request: ${totals.dollars:.4f} was spent"
         case "length":
             return "the answer was cut at the model's output limit"
         case "filter":
@@ -43,28 +43,30 @@ def told(stop: Stop, spent: Spending) -> str:
             return ""
 
 
-class Denials:
+class DenialRecorder:
     """Passes events on, and remembers the decisions that the policy took against a call."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self.denied: list[tuple[str, Decision]] = []
+        self.denials: list[tuple[str, Decision]] = []
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, ToolDecided) and not event.decision.allowed and event.decision.by == "policy":
-            self.denied.append((event.tool, event.decision))
+            self.denials.append((event.tool, event.decision))
         self._emit(event)
 
 
-def verdict(finished: TurnFinished, denied: Sequence[tuple[str, Decision]], spent: Spending) -> McpChatError | None:
+def exit_error(
+    finished: TurnFinished, denials: Sequence[tuple[str, Decision]], totals: UsageTotals
+) -> McpChatError | None:
     """What the exit code has to tell of a turn that gave an answer; ``spent`` is all of the run."""
-    if denied:
-        tool, decision = denied[0]
+    if denials:
+        tool, decision = denials[0]
         return Denied(f"{tool} was not run: {decision.reason}")
-    said = told(finished.stop, spent)
-    if not said:
+    message = describe_stop(finished.stop, totals)
+    if not message:
         return None
-    hint = HINTS[finished.stop]
+    hint = STOP_HINTS[finished.stop]
     if finished.stop in {"filter", "refusal"}:
-        return ModelError(said, kind="refused", hint=hint)
-    return LimitReached(said, hint=hint)
+        return ModelError(message, kind="refused", hint=hint)
+    return LimitReached(message, hint=hint)

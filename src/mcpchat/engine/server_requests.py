@@ -7,19 +7,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mcpchat.core.elicitation import Answer, Form, Sample, SampleRequest, Visit
+from mcpchat.core.elicitation import ElicitationResult, Form, SamplingRequest, SamplingResult, UrlRequest
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.messages import Message, Text, Usage
-from mcpchat.core.protocols import Asker, Done, ModelChoice, ModelRequest, Retrying
-from mcpchat.engine.history import sendable
+from mcpchat.core.protocols import ModelRequest, ResponseDone, Retrying, SelectedModel, UserDialog
+from mcpchat.engine.history import normalize_history
 from mcpchat.util.sanitize import one_line
-from mcpchat.util.urls import BadAddress, web_address
+from mcpchat.util.urls import InvalidUrl, parse_web_url
 
-_MOST_SAMPLES = 20  # for one server, in one run
-_MOST_TRIES = 5  # at a form that the schema refuses
+_MAX_SAMPLES = 20  # for one server, in one run
+_MAX_FORM_ATTEMPTS = 5  # at a form that the schema refuses
 
 
-class AskingHost:
+class ServerRequestHandler:
     """A Host that puts everything to an Asker.
 
     ``check`` says what is wrong with a value by a schema; ``model`` gives the model to sample, None where there is
@@ -29,90 +29,90 @@ class AskingHost:
 
     def __init__(
         self,
-        asker: Asker,
+        asker: UserDialog,
         *,
         emit: Emit,
         check: Callable[[dict[str, Any], object], str],
-        model: Callable[[], ModelChoice | None] = lambda: None,
-        charge: Callable[[Usage], None] = lambda usage: None,
+        model: Callable[[], SelectedModel | None] = lambda: None,
+        add_usage: Callable[[Usage], None] = lambda usage: None,
         yes: bool = False,
-        clean: Callable[[SampleRequest], SampleRequest] = lambda request: request,
+        redact: Callable[[SamplingRequest], SamplingRequest] = lambda request: request,
     ) -> None:
         self._asker = asker
         self._emit = emit
         self._check = check
         self._model = model
-        self._charge = charge
+        self._add_usage = add_usage
         self._yes = yes
-        self._clean = clean
-        self._samples: Counter[str] = Counter()
-        self._roots: dict[tuple[str, tuple[str, ...]], bool] = {}
+        self._redact = redact
+        self._sample_counts: Counter[str] = Counter()
+        self._roots_allowed: dict[tuple[str, tuple[str, ...]], bool] = {}
 
-    async def elicit(self, question: Form | Visit) -> Answer:
-        if isinstance(question, Visit):
+    async def elicit(self, request: Form | UrlRequest) -> ElicitationResult:
+        if isinstance(request, UrlRequest):
             try:
-                web_address(question.url)
-            except BadAddress as error:
-                self._tell("warning", f"{question.server} wants an address opened that cannot be trusted: {error}")
-                return Answer(action="decline")
+                parse_web_url(request.url)
+            except InvalidUrl as error:
+                self._notify("warning", f"{request.server} wants an address opened that cannot be trusted: {error}")
+                return ElicitationResult(action="decline")
         problem = ""
-        for _ in range(_MOST_TRIES):
-            answer = await self._asker.elicit(question, problem)
-            if answer.action == "accept" and isinstance(question, Form):
-                problem = self._check(question.schema, answer.content or {})
+        for _ in range(_MAX_FORM_ATTEMPTS):
+            answer = await self._asker.elicit(request, problem)
+            if answer.action == "accept" and isinstance(request, Form):
+                problem = self._check(request.schema, answer.content or {})
                 if problem:
                     continue
             outcome = {"accept": "answered", "decline": "declined", "cancel": "cancelled"}[answer.action]
-            self._tell("info", f"{question.server} asked: {one_line(question.message, 200)} ({outcome})")
+            self._notify("info", f"{request.server} asked: {one_line(request.message, 200)} ({outcome})")
             return answer
-        return Answer(action="cancel")
+        return ElicitationResult(action="cancel")
 
-    async def sample(self, request: SampleRequest) -> Sample | None:
-        request = self._clean(request)
+    async def sample(self, request: SamplingRequest) -> SamplingResult | None:
+        request = self._redact(request)
         choice = self._model()
         if choice is None:
-            self._tell("warning", f"{request.server} wants to ask a model, and there is none here")
+            self._notify("warning", f"{request.server} wants to ask a model, and there is none here")
             return None
-        self._samples[request.server] += 1
-        if self._samples[request.server] > _MOST_SAMPLES:
-            self._tell("warning", f"{request.server} asks your model too often: refused from now on")
+        self._sample_counts[request.server] += 1
+        if self._sample_counts[request.server] > _MAX_SAMPLES:
+            self._notify("warning", f"{request.server} asks your model too often: refused from now on")
             return None
-        said = "\n\n".join(f"{message.role}: {message.text}" for message in request.messages)
-        prompt = f"system: {request.instructions}\n\n{said}" if request.instructions else said
-        if not await self._agreed(request.server, f"ask {choice.name} (at most {request.max_tokens} tokens)", prompt):
+        conversation = "\n\n".join(f"{message.role}: {message.text}" for message in request.messages)
+        prompt = f"system: {request.instructions}\n\n{conversation}" if request.instructions else conversation
+        if not await self._confirm(request.server, f"ask {choice.name} (at most {request.max_tokens} tokens)", prompt):
             return None
-        sample = await self._sampled(choice, request)
-        return sample if await self._agreed(request.server, "have this answer", sample.text) else None
+        sample = await self._sample(choice, request)
+        return sample if await self._confirm(request.server, "have this answer", sample.text) else None
 
-    async def roots(self, server: str, folders: Sequence[str]) -> bool:
+    async def allow_roots(self, server: str, folders: Sequence[str]) -> bool:
         key = (server, tuple(folders))
-        if key not in self._roots:
-            self._roots[key] = await self._agreed(server, "know of these folders", "\n".join(folders))
-        return self._roots[key]
+        if key not in self._roots_allowed:
+            self._roots_allowed[key] = await self._confirm(server, "know of these folders", "\n".join(folders))
+        return self._roots_allowed[key]
 
-    async def _agreed(self, server: str, wish: str, details: str) -> bool:
+    async def _confirm(self, server: str, action: str, details: str) -> bool:
         if self._yes:
-            self._tell("info", f"{server} may {wish} (--yes)")
+            self._notify("info", f"{server} may {action} (--yes)")
             return True
-        return await self._asker.confirm(server, wish, details)
+        return await self._asker.confirm(server, action, details)
 
-    def _tell(self, level: Any, text: str) -> None:
+    def _notify(self, level: Any, text: str) -> None:
         self._emit(Notice(level=level, text=text))
 
-    async def _sampled(self, choice: ModelChoice, request: SampleRequest) -> Sample:
+    async def _sample(self, choice: SelectedModel, request: SamplingRequest) -> SamplingResult:
         """The model's answer. Raises ModelError."""
         messages = (Message(role=message.role, parts=(Text(text=message.text),)) for message in request.messages)
         options = replace(choice.options, max_output_tokens=request.max_tokens)
         if request.temperature is not None:
             options = replace(options, temperature=request.temperature)
-        wanted = ModelRequest(
-            model=choice.name, system=request.instructions, messages=sendable(tuple(messages)), options=options
+        model_request = ModelRequest(
+            model=choice.name, system=request.instructions, messages=normalize_history(tuple(messages)), options=options
         )
-        async with aclosing(choice.adapter.stream(wanted)) as events:
+        async with aclosing(choice.adapter.stream(model_request)) as events:
             async for event in events:
                 if isinstance(event, Retrying):
-                    self._tell("warning", event.text)
-                if isinstance(event, Done):
-                    self._charge(event.usage)
-                    return Sample(model=choice.name, text=event.message.text, cut=event.stop == "length")
+                    self._notify("warning", event.text)
+                if isinstance(event, ResponseDone):
+                    self._add_usage(event.usage)
+                    return SamplingResult(model=choice.name, text=event.message.text, truncated=event.stop == "length")
         raise AssertionError("a model's stream ends in Done or raises ModelError")

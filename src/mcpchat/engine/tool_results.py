@@ -11,9 +11,9 @@ from mcpchat.core.messages import Content, Link, Text, ToolResult, error_result,
 from mcpchat.core.protocols import Toolbox
 from mcpchat.core.tools import Annotations, ToolSpec
 
-_HEAD = 0.7  # of what is kept; the rest is the tail
-_MOST_LINES = 500  # that one search shows
-_FOOTER = 100  # characters that say where a page is
+_HEAD_SHARE = 0.7  # of what is kept; the rest is the tail
+_MAX_GREP_LINES = 500  # that one search shows
+_FOOTER_LENGTH = 100  # characters that say where a page is
 
 READ_RESULT = ToolSpec(
     server="mcpchat",
@@ -55,7 +55,7 @@ class ResultStore(Protocol):
         ...
 
 
-class BoundedToolbox:
+class TruncatingToolbox:
     """The inner toolbox, with each result's text cut to ``limit`` characters, visibly, out of its middle.
 
     What is cut is kept whole in ``store``, and one more tool reads it.
@@ -65,74 +65,80 @@ class BoundedToolbox:
         self._inner = inner
         self._limit = limit
         self._store = store
-        self._offer: tuple[Sequence[ToolSpec], Sequence[ToolSpec]] = ((), ())
+        self._cached_tools: tuple[Sequence[ToolSpec], Sequence[ToolSpec]] = ((), ())
 
-    async def tools(self) -> Sequence[ToolSpec]:
-        inner = await self._inner.tools()
-        if inner is not self._offer[0]:
-            self._offer = inner, (*inner, READ_RESULT) if inner else ()
-        return self._offer[1]
+    async def list_tools(self) -> Sequence[ToolSpec]:
+        inner = await self._inner.list_tools()
+        if inner is not self._cached_tools[0]:
+            self._cached_tools = inner, (*inner, READ_RESULT) if inner else ()
+        return self._cached_tools[1]
 
-    def expect(self, spec: ToolSpec) -> None:
+    def prestart(self, spec: ToolSpec) -> None:
         if spec != READ_RESULT:
-            self._inner.expect(spec)
+            self._inner.prestart(spec)
 
-    def check(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
-        return self._inner.check(spec, arguments)
+    def validate_arguments(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+        return self._inner.validate_arguments(spec, arguments)
 
     def instructions(self) -> Mapping[str, str]:
         return self._inner.instructions()
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         if spec == READ_RESULT:
-            return self._read(call_id, arguments)
+            return self._read_result(call_id, arguments)
         result = await self._inner.call(spec, call_id, arguments, emit)
-        whole = result_text(result)
-        if len(whole) <= self._limit:
+        text = result_text(result)
+        if len(text) <= self._limit:
             return result
-        key = self._store.save(whole)
+        key = self._store.save(text)
         if key is None:
-            return bounded(result, self._limit)
-        return bounded(result, self._limit, f'{READ_RESULT.exposed}(id="{key}", offset=..., grep=...) reads the rest')
+            return truncate_result(result, self._limit)
+        return truncate_result(
+            result, self._limit, f'{READ_RESULT.model_name}(id="{key}", offset=..., grep=...) reads the rest'
+        )
 
-    def _read(self, call_id: str, arguments: Mapping[str, Any]) -> ToolResult:
+    def _read_result(self, call_id: str, arguments: Mapping[str, Any]) -> ToolResult:
         text = self._store.load(str(arguments["id"]))
         if text is None:
             return error_result(call_id, f"no result is kept under {arguments['id']!r}")
         offset, limit = int(arguments.get("offset") or 0), arguments.get("limit")
-        if wanted := arguments.get("grep"):
-            shown = _matching(text, str(wanted), offset, min(int(limit or 100), _MOST_LINES))
+        if query := arguments.get("grep"):
+            excerpt = _grep(text, str(query), offset, min(int(limit or 100), _MAX_GREP_LINES))
         else:
-            most = self._limit - _FOOTER
-            shown = _slice(text, offset, min(int(limit or most), most))
-        return ToolResult(call_id=call_id, parts=(Text(text=clip(shown, self._limit)),))
+            max_chars = self._limit - _FOOTER_LENGTH
+            excerpt = _page(text, offset, min(int(limit or max_chars), max_chars))
+        return ToolResult(call_id=call_id, parts=(Text(text=truncate_middle(excerpt, self._limit)),))
 
 
-def _slice(text: str, offset: int, limit: int) -> str:
-    piece = text[offset : offset + limit]
-    end = offset + len(piece)
+def _page(text: str, offset: int, limit: int) -> str:
+    chunk = text[offset : offset + limit]
+    end = offset + len(chunk)
     more = f"; go on at offset={end}" if end < len(text) else ", the end"
-    return f"{piece}\n[characters {offset:,} to {end:,} of {len(text):,}{more}]"
+    return f"{chunk}\n[characters {offset:,} to {end:,} of {len(text):,}{more}]"
 
 
-def _matching(text: str, wanted: str, offset: int, limit: int) -> str:
+def _grep(text: str, query: str, offset: int, limit: int) -> str:
     """Numbered lines with the wanted text; of a very long line the part around it, with its place."""
-    found: list[str] = []
-    count = begins = 0
-    pattern = re.compile(re.escape(wanted), re.IGNORECASE)
+    matches: list[str] = []
+    count = line_start = 0
+    pattern = re.compile(re.escape(query), re.IGNORECASE)
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         if match := pattern.search(line):
-            at = match.start()
+            position = match.start()
             if offset <= count < offset + limit:
-                piece = line[max(0, at - 200) : match.end() + 200].rstrip("\r\n")
-                found.append(f"{number}: {piece}  (offset {begins + at})" if len(line) > 400 else f"{number}: {piece}")
+                excerpt = line[max(0, position - 200) : match.end() + 200].rstrip("\r\n")
+                matches.append(
+                    f"{number}: {excerpt}  (offset {line_start + position})"
+                    if len(line) > 400
+                    else f"{number}: {excerpt}"
+                )
             count += 1
-        begins += len(line)
+        line_start += len(line)
     more = f"; go on at offset={offset + limit}" if count > offset + limit else ""
-    return "\n".join([*found, f"[{count:,} lines match{more}]"])
+    return "\n".join([*matches, f"[{count:,} lines match{more}]"])
 
 
-def bounded(result: ToolResult, limit: int, way_on: str = "ask for less at a time") -> ToolResult:
+def truncate_result(result: ToolResult, limit: int, continue_hint: str = "ask for less at a time") -> ToolResult:
     """The result with at most ``limit`` characters of text in all; its structured form goes where it is cut.
 
     ``way_on`` says in the mark how to get at the rest.
@@ -141,25 +147,25 @@ def bounded(result: ToolResult, limit: int, way_on: str = "ask for less at a tim
         text = result_text(result)
         if len(text) <= limit:
             return result
-        return replace(result, parts=(Text(text=clip(text, limit, way_on)),), structured=None)
-    left = limit
-    unseen = 0
+        return replace(result, parts=(Text(text=truncate_middle(text, limit, continue_hint)),), structured=None)
+    remaining = limit
+    omitted = 0
     parts: list[Content] = []
     for part in result.parts:
-        size = _size(part)
-        if size > 0 and (left <= 0 or (size > left and not isinstance(part, Text))):
-            unseen += 1
+        size = _text_length(part)
+        if size > 0 and (remaining <= 0 or (size > remaining and not isinstance(part, Text))):
+            omitted += 1
         elif isinstance(part, Text):
-            parts.append(Text(text=clip(part.text, left, way_on)))
+            parts.append(Text(text=truncate_middle(part.text, remaining, continue_hint)))
         else:
             parts.append(part)
-        left -= size
-    if unseen:
-        parts.append(Text(text=f"[… {unseen:,} more parts left out here: {way_on} …]"))
+        remaining -= size
+    if omitted:
+        parts.append(Text(text=f"[… {omitted:,} more parts left out here: {continue_hint} …]"))
     return result if tuple(parts) == result.parts else replace(result, parts=tuple(parts), structured=None)
 
 
-def _size(part: Content) -> int:
+def _text_length(part: Content) -> int:
     """Characters of the part. Images and sounds have their own price: here they count as nothing."""
     match part:
         case Text(text=text):
@@ -170,14 +176,14 @@ def _size(part: Content) -> int:
             return 0
 
 
-def clip(text: str, limit: int, way_on: str = "ask for less at a time") -> str:
+def truncate_middle(text: str, limit: int, continue_hint: str = "ask for less at a time") -> str:
     """The text, or its head and tail of ``limit`` characters in all with a line between that says what is missing."""
     limit = max(0, limit)
     if len(text) <= limit:
         return text
-    head = int(limit * _HEAD)
+    head = int(limit * _HEAD_SHARE)
     tail = limit - head
     missing = len(text) - limit
     end = text[len(text) - tail :]
-    mark = f"[… {missing:,} of {len(text):,} characters left out here: {way_on} …]"
-    return f"{text[:head]}\n{mark}\n{end}"
+    marker = f"[… {missing:,} of {len(text):,} characters left out here: {continue_hint} …]"
+    return f"{text[:head]}\n{marker}\n{end}"

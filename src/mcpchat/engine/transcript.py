@@ -6,25 +6,34 @@ from collections.abc import Callable, MutableMapping, Sequence
 from msgspec.structs import replace
 
 from mcpchat.core.events import BranchChanged, Emit, MessageAdded, Notice
-from mcpchat.core.messages import Message, user
+from mcpchat.core.messages import Message, user_message
 from mcpchat.core.protocols import ThreadStore
-from mcpchat.core.threads import Entry, Node, Record, Thread, branch, interrupted, new_id, title_of
-from mcpchat.engine.message_codec import keys_in
-from mcpchat.errors import StoreError, ThreadMoved
+from mcpchat.core.threads import (
+    MessageMetadata,
+    NewMessage,
+    Thread,
+    ThreadMessage,
+    branch,
+    derive_title,
+    interrupted_results,
+    new_id,
+)
+from mcpchat.engine.message_codec import referenced_results
+from mcpchat.errors import StoreError, ThreadConflict
 
-_SLOW = 0.5  # seconds: a failure that took longer would be felt
-_REST, _LONGEST_REST = 10.0, 60.0  # times what it took, and seconds
-Tail = tuple[Sequence[Message], Sequence[Record], Sequence[int]]
+_SLOW_FAILURE = 0.5  # seconds: a failure that took longer would be felt
+_RETRY_FACTOR, _MAX_RETRY_DELAY = 10.0, 60.0  # times what it took, and seconds
+Tail = tuple[Sequence[Message], Sequence[MessageMetadata], Sequence[int]]
 
 
-def _as_it_is(entry: Entry) -> Entry:
+def _unchanged(entry: NewMessage) -> NewMessage:
     return entry
 
 
-def _named(title: str, clean: Callable[[Entry], Entry]) -> Thread:
+def _new_thread(title: str, redact: Callable[[NewMessage], NewMessage]) -> Thread:
     """A new thread; without a title it will be called by its first words."""
     if title:
-        title = clean(Entry(message=user(title))).message.words
+        title = redact(NewMessage(message=user_message(title))).message.user_text
     return Thread(id=new_id(), title=title, named=bool(title))
 
 
@@ -42,20 +51,20 @@ class Transcript:
         emit: Emit,
         store: ThreadStore | None = None,
         *,
-        clean: Callable[[Entry], Entry] = _as_it_is,
-        fresh: MutableMapping[str, bytes] | None = None,
+        redact: Callable[[NewMessage], NewMessage] = _unchanged,
+        pending_results: MutableMapping[str, bytes] | None = None,
         title: str = "",
     ) -> None:
         self.messages: list[Message] = []
-        self.records: list[Record] = []
-        self.thread = _named(title, clean)
+        self.metadata: list[MessageMetadata] = []
+        self.thread = _new_thread(title, redact)
         self._numbers: list[int] = []  # of the messages, as far as they are written
         self._emit = emit
         self._store = store
-        self._clean = clean
-        self._fresh = {} if fresh is None else fresh
+        self._redact = redact
+        self._pending_results = {} if pending_results is None else pending_results
         self._failing = False
-        self._not_before = 0.0  # the moment until which a store that did not answer is left alone
+        self._retry_after = 0.0  # the moment until which a store that did not answer is left alone
 
     @property
     def numbers(self) -> Sequence[int]:
@@ -63,70 +72,70 @@ class Transcript:
         return tuple(self._numbers)
 
     @property
-    def kept(self) -> bool:
+    def is_persistent(self) -> bool:
         """Whether the messages are written anywhere."""
         return self._store is not None
 
     @property
-    def current(self) -> Thread:
+    def current_thread(self) -> Thread:
         """The thread, with the message that was last said on this branch as its head."""
         return replace(self.thread, head=self._numbers[-1] if self._numbers else 0)
 
     @property
-    def unsaved(self) -> int:
+    def unsaved_count(self) -> int:
         """How many messages a store should have, and has not."""
         return len(self.messages) - len(self._numbers) if self._store is not None else 0
 
-    def add(self, message: Message, record: Record | None = None) -> None:
+    def add(self, message: Message, metadata: MessageMetadata | None = None) -> None:
         """The one way in which history grows."""
-        record = record if record is not None else Record(at=time.time())
+        metadata = metadata if metadata is not None else MessageMetadata(at=time.time())
         self.messages.append(message)
-        self.records.append(record)
-        self.keep(at_once=False)
-        number = self._numbers[-1] if self._numbers and not self.unsaved else 0
-        self._emit(MessageAdded(message=message, number=number, record=record))
+        self.metadata.append(metadata)
+        self.flush(force=False)
+        number = self._numbers[-1] if self._numbers and not self.unsaved_count else 0
+        self._emit(MessageAdded(message=message, number=number, record=metadata))
 
-    def keep(self, *, at_once: bool = True) -> None:
+    def flush(self, *, force: bool = True) -> None:
         """Write what is not written yet. Where that fails it is told, once.
 
         A store that took long to fail is left alone for a while, unless it is wanted ``at_once``: nobody waits for it
         with every message.
         """
-        began = time.monotonic()
-        if self._store is None or not self.unsaved or (began < self._not_before and not at_once):
+        started_at = time.monotonic()
+        if self._store is None or not self.unsaved_count or (started_at < self._retry_after and not force):
             return
         try:
             self._write(self._store)
-        except ThreadMoved as moved:
-            self._fork(self._store, moved)
+        except ThreadConflict as conflict:
+            self._fork(self._store, conflict)
         except StoreError as error:
             now = time.monotonic()
-            if now - began > _SLOW:
-                self._not_before = now + min(_LONGEST_REST, _REST * (now - began))
-            self._tell_failure(error)
+            if now - started_at > _SLOW_FAILURE:
+                self._retry_after = now + min(_MAX_RETRY_DELAY, _RETRY_FACTOR * (now - started_at))
+            self._report_failure(error)
         else:
-            self._tell_success()
+            self._report_recovery()
 
     def _write(self, store: ThreadStore) -> None:
-        begin = len(self._numbers)
+        start = len(self._numbers)
         entries = [
-            self._clean(Entry(message=message, record=record, contents=self._contents(message)))
-            for message, record in zip(self.messages[begin:], self.records[begin:], strict=True)
+            self._redact(NewMessage(message=message, metadata=metadata, blobs=self._result_contents(message)))
+            for message, metadata in zip(self.messages[start:], self.metadata[start:], strict=True)
         ]
-        last = entries[-1].record
+        last = entries[-1].metadata
         thread = replace(self.thread, agent=last.agent, model=last.model or self.thread.model)
         if not thread.title:
-            said = next((entry.message.words for entry in entries if entry.message.role == "user"), "")
-            thread = replace(thread, title=title_of(said))
+            first_text = next((entry.message.user_text for entry in entries if entry.message.role == "user"), "")
+            thread = replace(thread, title=derive_title(first_text))
         self.thread = store.append(thread, self._numbers[-1] if self._numbers else 0, entries)
         self._numbers += range(self.thread.head - len(entries) + 1, self.thread.head + 1)
-        for key in (key for entry in entries for key in keys_in(entry.message)):
-            self._fresh.pop(key, None)
+        for key in (key for entry in entries for key in referenced_results(entry.message)):
+            self._pending_results.pop(key, None)
 
-    def _contents(self, message: Message) -> tuple[bytes, ...]:
-        return tuple(self._fresh[key] for key in keys_in(message) if key in self._fresh)
+    def _result_contents(self, message: Message) -> tuple[bytes, ...]:
+        return tuple(self._pending_results[key] for key in referenced_results(message) if key in self._pending_results)
 
-    def _fork(self, store: ThreadStore, moved: ThreadMoved) -> None:
+    def _fork(self, store: ThreadStore, conflict: ThreadConflict) -> None:
         """Go on in a new thread, which has all of this branch: the old one is somebody else's now."""
         old = self.thread
         title = f"{old.title} (fork)" if old.title else ""
@@ -135,88 +144,90 @@ class Transcript:
         try:
             self._write(store)
         except StoreError as error:
-            self._tell_failure(error)
+            self._report_failure(error)
             return
-        told = f"{moved.message} meanwhile: this conversation goes on as {self.thread.short_id}, with all of it"
-        self._emit(Notice(level="warning", text=told))
-        self._tell_branch()
+        text = f"{conflict.message} meanwhile: this conversation goes on as {self.thread.short_id}, with all of it"
+        self._emit(Notice(level="warning", text=text))
+        self._emit_branch_changed()
 
-    def _tell_failure(self, error: StoreError) -> None:
+    def _report_failure(self, error: StoreError) -> None:
         if not self._failing:
-            told = f"this conversation is not being saved: {error.message}" + (f"; {error.hint}" if error.hint else "")
-            self._emit(Notice(level="warning", text=told))
+            text = f"this conversation is not being saved: {error.message}" + (f"; {error.hint}" if error.hint else "")
+            self._emit(Notice(level="warning", text=text))
         self._failing = True
 
-    def _tell_success(self) -> None:
+    def _report_recovery(self) -> None:
         if self._failing:
             self._emit(Notice(level="info", text="the conversation is being saved again, all of it"))
         self._failing = False
 
-    def cut(self, place: int) -> Tail:
+    def truncate(self, index: int) -> Tail:
         """End the branch before the message at this place. The rest stays in the thread; it is given back as a tail."""
-        tail = self.messages[place:], self.records[place:], self._numbers[place:]
-        del self.messages[place:], self.records[place:], self._numbers[place:]
-        self.stay()
+        tail = self.messages[index:], self.metadata[index:], self._numbers[index:]
+        del self.messages[index:], self.metadata[index:], self._numbers[index:]
+        self.make_current()
         return tail
 
-    def restore(self, tail: Tail) -> None:
+    def undo_truncate(self, tail: Tail) -> None:
         """Put back what was cut off, where nothing came after."""
-        messages, records, numbers = tail
+        messages, metadata, numbers = tail
         self.messages += messages
-        self.records += records
+        self.metadata += metadata
         self._numbers += numbers
-        self.stay()
+        self.make_current()
 
-    def stay(self) -> None:
+    def make_current(self) -> None:
         """Make this branch the thread's current one, also where nothing more is said."""
         head = self._numbers[-1] if self._numbers else 0
         if self._store is not None and self.thread.head != head:
             try:
                 self.thread = self._store.move(self.thread, head)
-            except ThreadMoved:
+            except ThreadConflict:
                 pass  # told when there is something to keep
             except StoreError as error:
-                self._tell_failure(error)
-        self._tell_branch()
+                self._report_failure(error)
+        self._emit_branch_changed()
 
-    def _tell_branch(self) -> None:
+    def _emit_branch_changed(self) -> None:
         head = self._numbers[-1] if self._numbers else 0
         self._emit(BranchChanged(thread_id=self.thread.id, head=head, messages=len(self.messages)))
 
-    def begin(self, title: str = "") -> None:
+    def start_new(self, title: str = "") -> None:
         """A new conversation."""
-        self._leave()
-        self.thread = _named(title, self._clean)
-        self.messages, self.records, self._numbers = [], [], []
+        self._finish_thread()
+        self.thread = _new_thread(title, self._redact)
+        self.messages, self.metadata, self._numbers = [], [], []
         self._failing = False
 
-    def open(self, thread: Thread, nodes: Sequence[Node], head: int | None = None) -> None:
+    def load(self, thread: Thread, nodes: Sequence[ThreadMessage], head: int | None = None) -> None:
         """Go on with a thread that was kept, at its head or after another of its messages."""
-        self._leave()
+        self._finish_thread()
         path = branch(nodes, thread.head if head is None else head)
         self.thread = thread
         self.messages = [node.message for node in path]
-        self.records = [node.record for node in path]
+        self.metadata = [node.record for node in path]
         self._numbers = [node.number for node in path]
         self._failing = False
-        self._tell_branch()
+        self._emit_branch_changed()
 
-    def _leave(self) -> None:
-        self.keep()
-        if self.unsaved:
-            told = f"the last {self.unsaved} messages of {self.thread.short_id} could not be saved"
-            self._emit(Notice(level="warning", text=told))
+    def _finish_thread(self) -> None:
+        self.flush()
+        if self.unsaved_count:
+            text = f"the last {self.unsaved_count} messages of {self.thread.short_id} could not be saved"
+            self._emit(Notice(level="warning", text=text))
 
-    def settle(self) -> None:
+    def close_open_calls(self) -> None:
         """Give calls that were running when mcpchat ended a result that says so."""
-        if (results := interrupted(self.messages)) is not None:
-            self.add(results, Record(at=time.time(), agent=self.records[-1].agent, model=self.records[-1].model))
+        if (results := interrupted_results(self.messages)) is not None:
+            self.add(
+                results, MessageMetadata(at=time.time(), agent=self.metadata[-1].agent, model=self.metadata[-1].model)
+            )
 
     def rename(self, title: str, *, named: bool = True) -> None:
         """Give the thread another title; without ``named`` only where no person gave it one. Raises StoreError."""
         if self.thread.named and not named:
             return
-        title = _named(title, self._clean).title
+        title = _new_thread(title, self._redact).title
         if self._store is not None and self.thread.messages:
             self._store.rename(self.thread, title, named=named)
         self.thread = replace(self.thread, title=title, named=named)

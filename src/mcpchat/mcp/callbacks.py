@@ -9,68 +9,68 @@ from mcp import types
 from mcp.client.session import ClientRequestContext
 from pydantic import FileUrl
 
-from mcpchat.core.elicitation import Form, SampleRequest, Visit
+from mcpchat.core.elicitation import Form, SamplingRequest, UrlRequest
 from mcpchat.errors import ModelError
 from mcpchat.mcp import decode
-from mcpchat.mcp.protocols import Dial
+from mcpchat.mcp.protocols import ConnectionParams
 
-_MOST_TOKENS = 4000  # of one sample
+_MAX_SAMPLING_TOKENS = 4000  # of one sample
 
 
-class Asked:
+class ServerCallbacks:
     """The callbacks for one server. While one of them waits for somebody, ``asking`` is entered."""
 
-    def __init__(self, dial: Dial, asking: Callable[[], AbstractContextManager[None]]) -> None:
-        self._dial = dial
-        self._asking = asking
+    def __init__(self, params: ConnectionParams, pause_timeouts: Callable[[], AbstractContextManager[None]]) -> None:
+        self._params = params
+        self._pause_timeouts = pause_timeouts
 
     async def elicit(
         self, context: ClientRequestContext, params: types.ElicitRequestParams
     ) -> types.ElicitResult | types.ErrorData:
-        question: Form | Visit
+        request: Form | UrlRequest
         if isinstance(params, types.ElicitRequestURLParams):
-            question = Visit(server=self._dial.name, message=params.message, url=params.url)
+            request = UrlRequest(server=self._params.name, message=params.message, url=params.url)
         else:
-            question = decode.form(self._dial.name, params.message, params.requested_schema)
-        with self._asking():
-            answer = await self._dial.host.elicit(question)
+            request = decode.parse_form(self._params.name, params.message, params.requested_schema)
+        with self._pause_timeouts():
+            answer = await self._params.request_handler.elicit(request)
         return types.ElicitResult(action=answer.action, content=answer.content)
 
     async def sample(
         self, context: ClientRequestContext, params: types.CreateMessageRequestParams
     ) -> types.CreateMessageResult | types.ErrorData:
-        request = SampleRequest(
-            server=self._dial.name,
+        request = SamplingRequest(
+            server=self._params.name,
             messages=tuple(
-                decode.sample_message(
+                decode.parse_sampling_message(
                     message.role,
                     [block.model_dump(by_alias=True, exclude_none=True) for block in message.content_as_list],
                 )
                 for message in params.messages
             ),
             instructions=params.system_prompt or "",
-            max_tokens=min(params.max_tokens, _MOST_TOKENS),
+            max_tokens=min(params.max_tokens, _MAX_SAMPLING_TOKENS),
             temperature=params.temperature,
         )
         try:
-            with self._asking():
-                sample = await self._dial.host.sample(request)
+            with self._pause_timeouts():
+                result = await self._params.request_handler.sample(request)
         except ModelError as error:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=f"the model failed: {error.message}")
-        if sample is None:
+        if result is None:
             return types.ErrorData(code=-1, message="the sampling request was refused")
         return types.CreateMessageResult(
             role="assistant",
-            content=types.TextContent(type="text", text=sample.text),
-            model=sample.model,
-            stop_reason="maxTokens" if sample.cut else "endTurn",
+            content=types.TextContent(type="text", text=result.text),
+            model=result.model,
+            stop_reason="maxTokens" if result.truncated else "endTurn",
         )
 
-    async def roots(self, context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
-        paths = [Path(folder).expanduser().absolute() for folder in self._dial.roots]  # noqa: ASYNC240
+    async def list_roots(self, context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
+        paths = [Path(folder).expanduser().absolute() for folder in self._params.roots]  # noqa: ASYNC240
         folders = [str(path) for path in paths if path.is_dir()]
-        with self._asking():
-            if not await self._dial.host.roots(self._dial.name, folders):
+        with self._pause_timeouts():
+            if not await self._params.request_handler.allow_roots(self._params.name, folders):
                 return types.ListRootsResult(roots=[])
         roots = [types.Root(uri=FileUrl(Path(folder).as_uri()), name=Path(folder).name) for folder in folders]
         return types.ListRootsResult(roots=roots)

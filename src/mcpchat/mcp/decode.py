@@ -7,98 +7,100 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from mcpchat.core.catalog import Prompt, PromptArgument, Resource, ServerInfo, Template
-from mcpchat.core.elicitation import Form, SampleMessage, Visit, fields_of
+from mcpchat.core.catalog import Prompt, PromptArgument, Resource, ResourceTemplate, ServerInfo
+from mcpchat.core.elicitation import Form, SamplingMessage, UrlRequest, parse_fields
 from mcpchat.core.messages import Audio, Content, File, Image, Link, Message, Text, ToolResult
 from mcpchat.core.tools import Annotations, ToolSpec
-from mcpchat.util.structures import DEEPEST_RESULT, too_deep
+from mcpchat.util.structures import MAX_RESULT_DEPTH, exceeds_depth
 
 Raw = Mapping[str, Any]
-_MOST_PARTS = 2000  # of one result
+_MAX_PARTS = 2000  # of one result
 
 
-def server_info(result: Raw, revision: str, capabilities: Raw) -> ServerInfo:
+def parse_server_info(result: Raw, revision: str, capabilities: Raw) -> ServerInfo:
     """From an initialize or discover result."""
-    meta = _dict(result.get("_meta"))
-    said = _dict(result.get("serverInfo")) or _dict(meta.get("io.modelcontextprotocol/serverInfo"))
-    nested = _dict(result.get("capabilities"))
-    flags = [f"{kind}.{flag}" for kind in capabilities for flag, on in _dict(nested.get(kind)).items() if on is True]
+    meta = _as_dict(result.get("_meta"))
+    info = _as_dict(result.get("serverInfo")) or _as_dict(meta.get("io.modelcontextprotocol/serverInfo"))
+    nested = _as_dict(result.get("capabilities"))
+    flags = [f"{kind}.{flag}" for kind in capabilities for flag, on in _as_dict(nested.get(kind)).items() if on is True]
     return ServerInfo(
-        name=_text(said, "name"),
-        title=_text(said, "title"),
-        version=_text(said, "version"),
+        name=_get_text(info, "name"),
+        title=_get_text(info, "title"),
+        version=_get_text(info, "version"),
         revision=revision,
-        instructions=_text(result, "instructions"),
+        instructions=_get_text(result, "instructions"),
         capabilities=tuple(sorted([*capabilities, *flags]))[:100],
     )
 
 
-def tool(server: str, raw: Raw) -> ToolSpec:
-    hints = _dict(raw.get("annotations"))
+def parse_tool(server: str, raw: Raw) -> ToolSpec:
+    hints = _as_dict(raw.get("annotations"))
     schema, output = raw.get("inputSchema"), raw.get("outputSchema")
     spec = ToolSpec(
         server=server,
         name=raw["name"],
-        title=_text(raw, "title") or _text(hints, "title"),
-        description=_text(raw, "description"),
+        title=_get_text(raw, "title") or _get_text(hints, "title"),
+        description=_get_text(raw, "description"),
         schema=schema if isinstance(schema, dict) else {},
         output_schema=output if isinstance(output, dict) else None,
         annotations=Annotations(
-            read_only=_flag(hints, "readOnlyHint"),
-            destructive=_flag(hints, "destructiveHint"),
-            idempotent=_flag(hints, "idempotentHint"),
-            open_world=_flag(hints, "openWorldHint"),
+            read_only=_get_bool(hints, "readOnlyHint"),
+            destructive=_get_bool(hints, "destructiveHint"),
+            idempotent=_get_bool(hints, "idempotentHint"),
+            open_world=_get_bool(hints, "openWorldHint"),
         ),
     )
     return replace(spec, origin=spec.fingerprint)
 
 
-def resource(server: str, raw: Raw) -> Resource:
+def parse_resource(server: str, raw: Raw) -> Resource:
     size = raw.get("size")
     return Resource(
         server=server,
         uri=raw["uri"],
-        name=_text(raw, "title") or _text(raw, "name"),
-        description=_text(raw, "description"),
-        media_type=_text(raw, "mimeType"),
+        name=_get_text(raw, "title") or _get_text(raw, "name"),
+        description=_get_text(raw, "description"),
+        media_type=_get_text(raw, "mimeType"),
         size=size if isinstance(size, int) else None,
     )
 
 
-def template(server: str, raw: Raw) -> Template:
-    return Template(
+def parse_template(server: str, raw: Raw) -> ResourceTemplate:
+    return ResourceTemplate(
         server=server,
         uri=raw["uriTemplate"],
-        name=_text(raw, "title") or _text(raw, "name"),
-        description=_text(raw, "description"),
-        media_type=_text(raw, "mimeType"),
+        name=_get_text(raw, "title") or _get_text(raw, "name"),
+        description=_get_text(raw, "description"),
+        media_type=_get_text(raw, "mimeType"),
     )
 
 
-def prompt(server: str, raw: Raw) -> Prompt:
+def parse_prompt(server: str, raw: Raw) -> Prompt:
     arguments = raw.get("arguments")
     return Prompt(
         server=server,
         name=raw["name"],
-        title=_text(raw, "title"),
-        description=_text(raw, "description"),
+        title=_get_text(raw, "title"),
+        description=_get_text(raw, "description"),
         arguments=tuple(
             PromptArgument(
-                name=one["name"], description=_text(one, "description"), required=one.get("required") is True
+                name=argument["name"],
+                description=_get_text(argument, "description"),
+                required=argument.get("required") is True,
             )
-            for one in (arguments if isinstance(arguments, list) else ())
-            if isinstance(one, dict) and isinstance(one.get("name"), str)
+            for argument in (arguments if isinstance(arguments, list) else ())
+            if isinstance(argument, dict) and isinstance(argument.get("name"), str)
         ),
     )
 
 
-def tool_result(call_id: str, raw: Raw) -> ToolResult:
+def parse_tool_result(call_id: str, raw: Raw) -> ToolResult:
     content = raw.get("content")
-    parts = [part(block) for block in content[:_MOST_PARTS]] if isinstance(content, list) else []
-    if isinstance(content, list) and len(content) > _MOST_PARTS:
-        parts.append(Text(text=f"[{len(content) - _MOST_PARTS:,} more pieces of content left out]"))
+    parts = [parse_content(block) for block in content[:_MAX_PARTS]] if isinstance(content, list) else []
+    if isinstance(content, list) and len(content) > _MAX_PARTS:
+        parts.append(Text(text=f"[{len(content) - _MAX_PARTS:,} more pieces of content left out]"))
     structured = raw.get("structuredContent")
-    if too_deep(structured, DEEPEST_RESULT):
+    if exceeds_depth(structured, MAX_RESULT_DEPTH):
         structured = None
         parts.append(Text(text="[a structured result that is nested too deeply to be used]"))
     return ToolResult(
@@ -109,44 +111,44 @@ def tool_result(call_id: str, raw: Raw) -> ToolResult:
     )
 
 
-def part(block: object) -> Content:
+def parse_content(block: object) -> Content:
     """One piece of content; of a kind that nobody knows yet, its JSON."""
-    raw = _dict(block)
+    raw = _as_dict(block)
     match raw.get("type"):
         case "text" if isinstance(raw.get("text"), str):
             return Text(text=raw["text"])
         case "image" | "audio" as kind if isinstance(raw.get("data"), str):
-            return _media(kind, _text(raw, "mimeType"), raw["data"])
+            return _parse_media(kind, _get_text(raw, "mimeType"), raw["data"])
         case "resource_link" if isinstance(raw.get("uri"), str):
-            title = _text(raw, "title") or _text(raw, "name")
-            return Link(uri=raw["uri"], title=title, media_type=_text(raw, "mimeType"))
+            title = _get_text(raw, "title") or _get_text(raw, "name")
+            return Link(uri=raw["uri"], title=title, media_type=_get_text(raw, "mimeType"))
         case "resource":
-            inside = _dict(raw.get("resource"))
-            found = contents(inside)
-            return Text(text=f"{_text(inside, 'uri')}:\n{found.text}") if isinstance(found, Text) else found
+            resource = _as_dict(raw.get("resource"))
+            content = parse_resource_contents(resource)
+            return Text(text=f"{_get_text(resource, 'uri')}:\n{content.text}") if isinstance(content, Text) else content
         case _:
             return Text(text=block if isinstance(block, str) else json.dumps(block, ensure_ascii=False))
 
 
-def contents(raw: Raw) -> Content:
+def parse_resource_contents(raw: Raw) -> Content:
     """A resource's content: its text, an image, sound or PDF as such, else a link to it."""
-    uri, media_type = _text(raw, "uri"), _text(raw, "mimeType") or "application/octet-stream"
+    uri, media_type = _get_text(raw, "uri"), _get_text(raw, "mimeType") or "application/octet-stream"
     if isinstance(raw.get("text"), str):
         return Text(text=raw["text"])
     blob = raw.get("blob")
     kind = media_type.partition("/")[0]
     if isinstance(blob, str) and kind in {"image", "audio"}:
-        return _media(kind, media_type, blob)
+        return _parse_media(kind, media_type, blob)
     if isinstance(blob, str) and (kind == "text" or media_type in {"application/json", "application/xml"}):
-        return Text(text=_bytes(blob).decode(errors="replace"))
-    if isinstance(blob, str) and media_type == "application/pdf" and (data := _bytes(blob)):
+        return Text(text=_decode_base64(blob).decode(errors="replace"))
+    if isinstance(blob, str) and media_type == "application/pdf" and (data := _decode_base64(blob)):
         return File(media_type=media_type, data=data, name=uri.rpartition("/")[2])
-    size = f", {len(_bytes(blob)):,} bytes" if isinstance(blob, str) else ""
+    size = f", {len(_decode_base64(blob)):,} bytes" if isinstance(blob, str) else ""
     return Link(uri=uri, title=f"{media_type}{size}", media_type=media_type)
 
 
-def _media(kind: str, media_type: str, data: str) -> Text | Image | Audio:
-    decoded = _bytes(data)
+def _parse_media(kind: str, media_type: str, data: str) -> Text | Image | Audio:
+    decoded = _decode_base64(data)
     if not decoded:
         return Text(text=f"[{kind} that cannot be decoded]")
     if kind == "image":
@@ -154,52 +156,55 @@ def _media(kind: str, media_type: str, data: str) -> Text | Image | Audio:
     return Audio(media_type=media_type or "audio/wav", data=decoded)
 
 
-def prompt_messages(raw: Raw) -> tuple[Message, ...]:
-    found = raw.get("messages")
+def parse_prompt_messages(raw: Raw) -> tuple[Message, ...]:
+    messages = raw.get("messages")
     return tuple(
-        Message(role="assistant" if one.get("role") == "assistant" else "user", parts=(part(one.get("content")),))
-        for one in (found if isinstance(found, list) else ())
-        if isinstance(one, dict)
+        Message(
+            role="assistant" if message.get("role") == "assistant" else "user",
+            parts=(parse_content(message.get("content")),),
+        )
+        for message in (messages if isinstance(messages, list) else ())
+        if isinstance(message, dict)
     )
 
 
-def completions(raw: Raw) -> tuple[str, ...]:
-    values = _dict(raw.get("completion")).get("values")
+def parse_completions(raw: Raw) -> tuple[str, ...]:
+    values = _as_dict(raw.get("completion")).get("values")
     return tuple(value for value in values if isinstance(value, str)) if isinstance(values, list) else ()
 
 
-def form(server: str, message: str, schema: Raw) -> Form:
-    return Form(server=server, message=message, fields=fields_of(schema), schema=dict(schema))
+def parse_form(server: str, message: str, schema: Raw) -> Form:
+    return Form(server=server, message=message, fields=parse_fields(schema), schema=dict(schema))
 
 
-def visit(server: str, raw: Raw) -> Visit:
-    return Visit(server=server, message=_text(raw, "message"), url=_text(raw, "url"))
+def parse_url_request(server: str, raw: Raw) -> UrlRequest:
+    return UrlRequest(server=server, message=_get_text(raw, "message"), url=_get_text(raw, "url"))
 
 
-def sample_message(role: str, content: object) -> SampleMessage:
+def parse_sampling_message(role: str, content: object) -> SamplingMessage:
     blocks = content if isinstance(content, list) else [content]
-    pieces = [part(block) for block in blocks]
-    text = "\n".join(piece.text if isinstance(piece, Text) else f"[{type(piece).__name__.lower()}]" for piece in pieces)
-    known: Literal["user", "assistant"] = "assistant" if role == "assistant" else "user"
-    return SampleMessage(role=known, text=text)
+    parts = [parse_content(block) for block in blocks]
+    text = "\n".join(part.text if isinstance(part, Text) else f"[{type(part).__name__.lower()}]" for part in parts)
+    known_role: Literal["user", "assistant"] = "assistant" if role == "assistant" else "user"
+    return SamplingMessage(role=known_role, text=text)
 
 
-def _bytes(data: str) -> bytes:
+def _decode_base64(data: str) -> bytes:
     try:
         return base64.b64decode(data)
     except ValueError:
         return b""
 
 
-def _dict(value: object) -> dict[str, Any]:
+def _as_dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(raw: Raw, key: str) -> str:
+def _get_text(raw: Raw, key: str) -> str:
     value = raw.get(key)
     return value if isinstance(value, str) else ""
 
 
-def _flag(raw: Raw, key: str) -> bool | None:
+def _get_bool(raw: Raw, key: str) -> bool | None:
     value = raw.get(key)
     return value if isinstance(value, bool) else None

@@ -7,64 +7,68 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mcpchat.core.tools import ToolSpec
-from mcpchat.util.sanitize import visible
-from mcpchat.util.structures import mapped
+from mcpchat.util.sanitize import strip_invisible
+from mcpchat.util.structures import map_strings
 
 
-class Budget(Struct, frozen=True, kw_only=True):
+class ToolLimits(Struct, frozen=True, kw_only=True):
     """Tools of one server, characters of a description, characters of an input schema."""
 
-    tools: int = 200
-    description: int = 4000
-    schema: int = 32_000
+    max_tools: int = 200
+    max_description: int = 4000
+    max_schema: int = 32_000
 
 
-def within(tools: Sequence[ToolSpec], budget: Budget) -> tuple[tuple[ToolSpec, ...], tuple[str, ...]]:
+def enforce_tool_limits(tools: Sequence[ToolSpec], limits: ToolLimits) -> tuple[tuple[ToolSpec, ...], tuple[str, ...]]:
     """The tools that fit, nothing hidden in their words; and what is to be said of the rest, a sentence each."""
-    told: list[str] = []
-    kept = []
-    unfit: list[str] = []
-    hiding: list[str] = []
-    cut = 0
+    notices: list[str] = []
+    accepted = []
+    too_large: list[str] = []
+    renamed: list[str] = []
+    truncated = 0
     for spec in tools:
-        written = json.dumps(spec.schema, ensure_ascii=False)
-        if len(written) > budget.schema:
-            unfit.append(spec.name)
+        schema_json = json.dumps(spec.schema, ensure_ascii=False)
+        if len(schema_json) > limits.max_schema:
+            too_large.append(spec.name)
             continue
-        schema = mapped(spec.schema, visible)
-        if _names(schema) != _names(spec.schema):
-            hiding.append(spec.name)  # an argument by another name would be none that the server knows
+        schema = map_strings(spec.schema, strip_invisible)
+        if _schema_keys(schema) != _schema_keys(spec.schema):
+            renamed.append(spec.name)  # an argument by another name would be none that the server knows
             continue
-        spec = replace(spec, description=visible(spec.description), schema=schema)
-        if len(spec.description) > budget.description:
-            spec = replace(spec, description=spec.description[: budget.description - 1] + "…")
-            cut += 1
-        kept.append(spec)
-    if unfit:
-        told.append(f"{_some(unfit)} left out: a schema of more than {budget.schema:,} characters (limits.max_schema)")
-    if hiding:
-        told.append(f"{_some(hiding)} left out: arguments with invisible characters in their names")
-    if cut:
-        told.append(f"{cut} descriptions cut at {budget.description:,} characters (limits.max_description)")
-    if len(kept) > budget.tools:
-        told.append(f"only {budget.tools} of its {len(kept):,} tools are offered (limits.max_tools)")
-    return tuple(kept[: budget.tools]), tuple(told)
+        spec = replace(spec, description=strip_invisible(spec.description), schema=schema)
+        if len(spec.description) > limits.max_description:
+            spec = replace(spec, description=spec.description[: limits.max_description - 1] + "…")
+            truncated += 1
+        accepted.append(spec)
+    if too_large:
+        notices.append(
+            f"{_sample(too_large)} left out: a schema of more than {limits.max_schema:,} characters (limits.max_schema)"
+        )
+    if renamed:
+        notices.append(f"{_sample(renamed)} left out: arguments with invisible characters in their names")
+    if truncated:
+        notices.append(
+            f"{truncated} descriptions cut at {limits.max_description:,} characters (limits.max_description)"
+        )
+    if len(accepted) > limits.max_tools:
+        notices.append(f"only {limits.max_tools} of its {len(accepted):,} tools are offered (limits.max_tools)")
+    return tuple(accepted[: limits.max_tools]), tuple(notices)
 
 
-def _names(schema: object) -> set[str]:
+def _schema_keys(schema: object) -> set[str]:
     """Every key in the schema."""
-    found: set[str] = set()
-    level = [schema]
-    while level:
-        found |= {key for one in level if isinstance(one, dict) for key in one}
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
+    keys: set[str] = set()
+    nodes = [schema]
+    while nodes:
+        keys |= {key for node in nodes if isinstance(node, dict) for key in node}
+        nodes = [
+            child
+            for node in nodes
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
         ]
-    return found
+    return keys
 
 
-def _some(names: Sequence[str]) -> str:
+def _sample(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + ("..." if len(names) > 3 else "")

@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mcpchat.errors import ServerError
-from mcpchat.mcp.reaper import Orphans
+from mcpchat.mcp.reaper import ProcessReaper
 from mcpchat.util.sanitize import one_line
 
 _CHUNK = 2**16  # bytes read at once
 LOG_LINES = 20  # of stderr, kept for the error message
 GRACE = 2.0  # seconds, between closing stdin, terminating and killing
-_POLL = 0.01
+_POLL_INTERVAL = 0.01
 
-_INHERITED = (
+INHERITED_VARIABLES = (
     (
         "APPDATA",
         "HOMEDRIVE",
@@ -37,20 +37,22 @@ _INHERITED = (
     if sys.platform == "win32"
     else ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 )
-_TRUST_STORES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 
-def child_environment(environ: Mapping[str, str], *, passed: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
+def build_environment(
+    environ: Mapping[str, str], *, passthrough: Sequence[str], overrides: Mapping[str, str]
+) -> dict[str, str]:
     """What a server sees: a few harmless variables, those the config passes on, and the config's own."""
-    names = (*_INHERITED, *_TRUST_STORES, *passed)
-    return {name: environ[name] for name in names if name in environ} | dict(own)
+    names = (*INHERITED_VARIABLES, *_CERTIFICATE_VARIABLES, *passthrough)
+    return {name: environ[name] for name in names if name in environ} | dict(overrides)
 
 
 class ServerProcess:
     """A running server. ``log`` holds the last lines that it wrote to stderr, cleaned; ``tell`` gets all of them."""
 
     def __init__(
-        self, process: Process, *, tell: Callable[[str], None], redact: Callable[[str], str], orphans: Orphans
+        self, process: Process, *, on_log: Callable[[str], None], redact: Callable[[str], str], reaper: ProcessReaper
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -58,12 +60,12 @@ class ServerProcess:
         self.stdin = process.stdin
         self.stdout = process.stdout
         self._process = process
-        self._tell = tell
+        self._on_log = on_log
         self._redact = redact
-        self._orphans = orphans
-        orphans.add(process.pid)
+        self._reaper = reaper
+        reaper.add(process.pid)
         self._log: deque[str] = deque(maxlen=LOG_LINES)
-        self._reading_log = asyncio.create_task(self._read_log(process.stderr))
+        self._log_task = asyncio.create_task(self._read_log(process.stderr))
 
     @classmethod
     async def spawn(
@@ -72,9 +74,9 @@ class ServerProcess:
         *,
         env: Mapping[str, str],
         cwd: str | None,
-        tell: Callable[[str], None],
+        on_log: Callable[[str], None],
         redact: Callable[[str], str],
-        orphans: Orphans,
+        reaper: ProcessReaper,
     ) -> "ServerProcess":
         """Start the program; ``redact`` takes secrets out of what it says.
 
@@ -99,7 +101,7 @@ class ServerProcess:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ServerError(f"cannot start {argv[0]!r}: {reason}", hint="check command in the config") from error
-        return cls(process, tell=tell, redact=redact, orphans=orphans)
+        return cls(process, on_log=on_log, redact=redact, reaper=reaper)
 
     @property
     def log(self) -> tuple[str, ...]:
@@ -114,57 +116,57 @@ class ServerProcess:
         return self._process.pid
 
     async def _read_log(self, stderr: asyncio.StreamReader) -> None:
-        rest = b""
+        remainder = b""
         while chunk := await stderr.read(_CHUNK):
-            *lines, rest = (rest + chunk).split(b"\n")
-            self._keep(lines)
-            rest = rest[:_CHUNK]  # its beginning: an end of it could begin within a secret
-        self._keep([rest])
+            *lines, remainder = (remainder + chunk).split(b"\n")
+            self._record_lines(lines)
+            remainder = remainder[:_CHUNK]  # its beginning: an end of it could begin within a secret
+        self._record_lines([remainder])
 
-    def _keep(self, lines: Sequence[bytes]) -> None:
-        said = [line.decode(errors="replace") for line in lines if line.strip()]
-        self._log.extend(one_line(self._redact(line), 300) for line in said[-LOG_LINES:])
-        self._tell("\n".join(said))
+    def _record_lines(self, lines: Sequence[bytes]) -> None:
+        texts = [line.decode(errors="replace") for line in lines if line.strip()]
+        self._log.extend(one_line(self._redact(line), 300) for line in texts[-LOG_LINES:])
+        self._on_log("\n".join(texts))
 
     async def stop(self) -> None:
         """End the whole process group: stdin closed, then terminate, then kill."""
         try:
             self.stdin.close()
-            if not await self._left():
+            if not await self._wait_for_exit():
                 self._signal_group(signal.SIGTERM)
-                await self._left()
+                await self._wait_for_exit()
         finally:
             # Also where the leader left by itself: its children may still be there. This does not wait.
-            self._signal_group(_KILL)
-        await self._left()
-        self._orphans.remove(self.pid)
-        self._reading_log.cancel()
+            self._signal_group(_KILL_SIGNAL)
+        await self._wait_for_exit()
+        self._reaper.remove(self.pid)
+        self._log_task.cancel()
 
-    async def last_words(self) -> tuple[str, ...]:
+    async def final_log(self) -> tuple[str, ...]:
         """The log of a server that is dying, once its end has arrived or half a second has passed."""
-        await asyncio.wait({self._reading_log}, timeout=0.5)
-        await self._left(0.5)
+        await asyncio.wait({self._log_task}, timeout=0.5)
+        await self._wait_for_exit(0.5)
         return self.log
 
-    async def _left(self, patience: float = GRACE) -> bool:
+    async def _wait_for_exit(self, timeout: float = GRACE) -> bool:
         """Whether the leader is gone within this many seconds.
 
         Polled: ``Process.wait`` also waits for pipes, which a grandchild may hold open.
         """
-        waited = 0.0
-        while self._process.returncode is None and waited < patience:
-            await asyncio.sleep(_POLL)
-            waited += _POLL
+        elapsed = 0.0
+        while self._process.returncode is None and elapsed < timeout:
+            await asyncio.sleep(_POLL_INTERVAL)
+            elapsed += _POLL_INTERVAL
         return self._process.returncode is not None
 
-    def _signal_group(self, number: int) -> None:
+    def _signal_group(self, signal_number: int) -> None:
         try:
             if sys.platform == "win32":
                 self._process.kill()
             else:
-                os.killpg(self._process.pid, number)
+                os.killpg(self._process.pid, signal_number)
         except (ProcessLookupError, PermissionError):
             pass  # nobody is left
 
 
-_KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
+_KILL_SIGNAL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL

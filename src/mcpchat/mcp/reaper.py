@@ -24,7 +24,7 @@ for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 """
 
 
-class Orphans:
+class ProcessReaper:
     """The process groups that must not outlive us. The watch begins with the first of them."""
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class Orphans:
                     bufsize=0,
                 )
         self._groups.add(group)
-        self._say(f"+ {group}\n")
+        self._send(f"+ {group}\n")
 
     def remove(self, group: int) -> None:
         if group in self._groups:
             self._groups.remove(group)
-            self._say(f"- {group}\n")
+            self._send(f"- {group}\n")
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         if self._shell is not None and self._shell.stdin is not None:
             with suppress(OSError):
                 self._shell.stdin.write(line.encode())

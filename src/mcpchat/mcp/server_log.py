@@ -9,8 +9,8 @@ from pathlib import Path
 from mcpchat.errors import StoreError
 from mcpchat.util.private_files import open_to_append
 
-MOST_BYTES = 1_000_000  # of the file; one older file of the size is kept beside it
-_LONGEST = 10_000  # characters of a line
+MAX_BYTES = 1_000_000  # of the file; one older file of the size is kept beside it
+_MAX_LINE_LENGTH = 10_000  # characters of a line
 
 
 class ServerLog:
@@ -25,8 +25,8 @@ class ServerLog:
     def write(self, text: str) -> None:
         """Add the text's lines, each with the time."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S")
-        lines = [f"{now} {line[:_LONGEST]}\n" for line in self._redact(text).splitlines() if line.strip()]
-        data = "".join(lines).encode(errors="replace")[-MOST_BYTES:]
+        lines = [f"{now} {line[:_MAX_LINE_LENGTH]}\n" for line in self._redact(text).splitlines() if line.strip()]
+        data = "".join(lines).encode(errors="replace")[-MAX_BYTES:]
         if data:
             with suppress(OSError, StoreError):
                 self._append(data)
@@ -35,18 +35,18 @@ class ServerLog:
         if self._descriptor is None:
             self._descriptor = open_to_append(self.path)
             self._size = os.fstat(self._descriptor).st_size
-        if self._size + len(data) > MOST_BYTES and self._size:
+        if self._size + len(data) > MAX_BYTES and self._size:
             self.close()
-            self.path.replace(_older(self.path))
+            self.path.replace(_rotated_path(self.path))
             self._append(data)
             return
         self._size += os.write(self._descriptor, data)
 
-    def text(self) -> str:
+    def read(self) -> str:
         """All that is kept, the oldest first."""
         return "".join(
             path.read_text(encoding="utf-8", errors="replace")
-            for path in (_older(self.path), self.path)
+            for path in (_rotated_path(self.path), self.path)
             if path.is_file()
         )
 
@@ -57,10 +57,10 @@ class ServerLog:
             self._descriptor = None
 
 
-def _older(path: Path) -> Path:
+def _rotated_path(path: Path) -> Path:
     return path.with_suffix(".log.1")
 
 
 def read_log(state: Path, server: str) -> str:
     """The text of a server's log file in the state folder, empty where there is none."""
-    return ServerLog(state / "logs" / f"{server}.log").text()
+    return ServerLog(state / "logs" / f"{server}.log").read()

@@ -4,7 +4,7 @@ import asyncio
 from types import TracebackType
 
 
-class Patience:
+class RequestTimeout:
     """A context that ends in TimeoutError after ``idle`` seconds without a sign of life, or ``total`` seconds in all.
 
     Single use. ``spent`` says afterwards which limit it was.
@@ -13,16 +13,16 @@ class Patience:
     def __init__(self, *, idle: float, total: float) -> None:
         self._idle = idle
         self._total = total
-        self._pauses = 0
+        self._pause_count = 0
         self._paused_at = 0.0
-        self._end = 0.0
-        self._heard = 0.0
+        self._total_deadline = 0.0
+        self._last_activity = 0.0
         self._scope: asyncio.Timeout | None = None
 
-    async def __aenter__(self) -> "Patience":
-        self._heard = _now()
-        self._end = self._heard + self._total
-        self._scope = asyncio.timeout_at(self._deadline())
+    async def __aenter__(self) -> "RequestTimeout":
+        self._last_activity = _now()
+        self._total_deadline = self._last_activity + self._total
+        self._scope = asyncio.timeout_at(self._next_deadline())
         await self._scope.__aenter__()
         return self
 
@@ -34,36 +34,36 @@ class Patience:
         await scope.__aexit__(kind, error, trace)
 
     @property
-    def spent(self) -> str:
+    def reason(self) -> str:
         """What was waited for in vain, in words."""
-        if self._heard + self._idle >= self._end:
+        if self._last_activity + self._idle >= self._total_deadline:
             return f"did not answer within {self._total:g} s"
         return f"was silent for {self._idle:g} s"
 
-    def sign(self) -> None:
+    def touch(self) -> None:
         """The other side lives: the silence begins anew."""
-        self._heard = _now()
-        self._arm()
+        self._last_activity = _now()
+        self._reschedule()
 
     def pause(self) -> None:
         """Somebody else is waited for. Pauses nest."""
-        self._pauses += 1
-        if self._pauses == 1:
+        self._pause_count += 1
+        if self._pause_count == 1:
             self._paused_at = _now()
-            self._arm()
+            self._reschedule()
 
     def resume(self) -> None:
-        self._pauses -= 1
-        if self._pauses == 0:
-            self._end += _now() - self._paused_at
-            self.sign()
+        self._pause_count -= 1
+        if self._pause_count == 0:
+            self._total_deadline += _now() - self._paused_at
+            self.touch()
 
-    def _arm(self) -> None:
+    def _reschedule(self) -> None:
         if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(None if self._pauses else self._deadline())
+            self._scope.reschedule(None if self._pause_count else self._next_deadline())
 
-    def _deadline(self) -> float:
-        return min(self._heard + self._idle, self._end)
+    def _next_deadline(self) -> float:
+        return min(self._last_activity + self._idle, self._total_deadline)
 
 
 def _now() -> float:

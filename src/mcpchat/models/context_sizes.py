@@ -17,6 +17,6 @@ _WINDOW_KEYS = (
 )
 
 
-def window(model: Mapping[str, Any]) -> int | None:
+def context_size(model: Mapping[str, Any]) -> int | None:
     """How many tokens the model takes, None where its server does not say."""
-    return next((size for keys in _WINDOW_KEYS if (size := wire.count(model, *keys)) > 0), None)
+    return next((size for keys in _WINDOW_KEYS if (size := wire.read_token_count(model, *keys)) > 0), None)

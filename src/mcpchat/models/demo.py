@@ -8,93 +8,93 @@ from typing import Any
 
 from mcpchat.core.events import Notice, TextDelta
 from mcpchat.core.messages import Audio, File, Image, Message, Part, Text, ToolCall, ToolResult, Usage, result_text
-from mcpchat.core.protocols import CallStarted, Done, ModelEvent, ModelRequest
+from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
 from mcpchat.core.tools import ToolSpec, required_names, schema_types
 
 NOTICE = (
     "This is the built-in demo, not a language model: it matches words to tools and fills in their arguments. "
     "It cannot converse, reason or write."
 )
-LONGEST_REPORT = 4000  # characters of a result that the demo repeats
+MAX_REPORT_LENGTH = 4000  # characters of a result that the demo repeats
 
 
 class DemoModel:
     """A Model that is deterministic and local. One call a question, then a report of what came back."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        asked = request.messages[-1]
-        if asked.role == "user" and any(isinstance(part, Image | Audio | File) for part in asked.parts):
+        last_message = request.messages[-1]
+        if last_message.role == "user" and any(isinstance(part, Image | Audio | File) for part in last_message.parts):
             yield Notice(level="warning", text="the demo takes no images and files: it goes by the words alone")
         answer = self._answer(request)
         for part in answer:
             match part:
                 case Text(text=text):
-                    for piece in re.findall(r"\s*\S+|\s+$", text):
-                        yield TextDelta(text=piece)
+                    for chunk in re.findall(r"\s*\S+|\s+$", text):
+                        yield TextDelta(text=chunk)
                         await asyncio.sleep(0)
                 case ToolCall(name=name):
-                    yield CallStarted(name=name)
+                    yield ToolCallStarted(name=name)
         message = Message(role="assistant", parts=answer)
-        usage = Usage(input=sum(_words(m) for m in request.messages), output=_words(message))
-        yield Done(message=message, usage=usage, stop="end")
+        usage = Usage(input=sum(_count_words(item) for item in request.messages), output=_count_words(message))
+        yield ResponseDone(message=message, usage=usage, stop="end")
 
     def _answer(self, request: ModelRequest) -> tuple[Part, ...]:
         last = request.messages[-1]
         if last.role == "tool":
             calls = {call.id: call for message in request.messages for call in message.calls}
-            reports = [report(calls[result.call_id], result, request.tools) for result in last.results]
+            reports = [format_report(calls[result.call_id], result, request.tools) for result in last.results]
             return (Text(text="\n\n".join(reports)),)
         question = last.text
-        for tool in ranked(question, request.tools):
-            if request.tool_choice == "auto" and (arguments := fill(question, tool)) is not None:
+        for tool in rank_tools(question, request.tools):
+            if request.tool_choice == "auto" and (arguments := fill_arguments(question, tool)) is not None:
                 number = sum(len(message.calls) for message in request.messages) + 1
                 text = json.dumps(arguments, ensure_ascii=False)
-                return (ToolCall(id=f"demo{number:05d}", name=tool.exposed, arguments=text),)
-        return (Text(text=_nothing_fits(request.tools)),)
+                return (ToolCall(id=f"demo{number:05d}", name=tool.model_name, arguments=text),)
+        return (Text(text=_format_no_match(request.tools)),)
 
 
-def _words(message: Message) -> int:
+def _count_words(message: Message) -> int:
     """A stand-in for tokens: the demo counts words."""
-    spoken = [message.text, *(result_text(result) for result in message.results)]
-    return sum(len(text.split()) for text in spoken) + len(message.calls)
+    texts = [message.text, *(result_text(result) for result in message.results)]
+    return sum(len(text.split()) for text in texts) + len(message.calls)
 
 
-def _nothing_fits(tools: Sequence[ToolSpec]) -> str:
+def _format_no_match(tools: Sequence[ToolSpec]) -> str:
     if not tools:
         return f"{NOTICE}\n\nThere is no tool to call: add a server, then ask for something that it can do."
-    names = [tool.label for tool in tools[:20]]
+    labels = [tool.qualified_name for tool in tools[:20]]
     more = f" and {len(tools) - 20} more" if len(tools) > 20 else ""
-    calculates = any(tool.exposed.endswith("__calculate") for tool in tools)
-    example = "What is 1234 * 5678?" if calculates else f'{tools[0].label} "..."'
+    has_calculator = any(tool.model_name.endswith("__calculate") for tool in tools)
+    example = "What is 1234 * 5678?" if has_calculator else f'{tools[0].qualified_name} "..."'
     return (
         f"{NOTICE}\n\nNo tool fits these words, or the question lacks what the tool needs. "
-        f"There is: {', '.join(names)}{more}.\n\nTry naming one, with its values in quotes: {example}"
+        f"There is: {', '.join(labels)}{more}.\n\nTry naming one, with its values in quotes: {example}"
     )
 
 
-def report(call: ToolCall, result: ToolResult, tools: Sequence[ToolSpec]) -> str:
+def format_report(call: ToolCall, result: ToolResult, tools: Sequence[ToolSpec]) -> str:
     """What the demo says of a tool's result."""
-    label = next((tool.label for tool in tools if tool.exposed == call.name), call.name)
+    label = next((tool.qualified_name for tool in tools if tool.model_name == call.name), call.name)
     text = result_text(result).strip() or "(nothing)"
-    if len(text) > LONGEST_REPORT:
-        text = f"{text[:LONGEST_REPORT]} … ({len(text)} characters in all)"
+    if len(text) > MAX_REPORT_LENGTH:
+        text = f"{text[:MAX_REPORT_LENGTH]} … ({len(text)} characters in all)"
     if result.is_error:
         return f"{label} failed: {text}"
-    answer = _single_value(result)
+    answer = _find_single_value(result)
     if answer is not None:
-        given = ", ".join(str(value) for value in json.loads(call.arguments).values())
-        return f"{label}({given}) = {answer}"
+        values = ", ".join(str(value) for value in json.loads(call.arguments).values())
+        return f"{label}({values}) = {answer}"
     if "\n" in text:
-        return f"{label} answered:\n\n{_fenced(text)}"
+        return f"{label} answered:\n\n{_format_code_block(text)}"
     return f"{label} answered: {text}"
 
 
-def _fenced(text: str) -> str:
+def _format_code_block(text: str) -> str:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"
 
 
-def _single_value(result: ToolResult) -> object:
+def _find_single_value(result: ToolResult) -> object:
     """The one number (with its unit) that a structured result is about, where there is just one."""
     structured = result.structured
     if not isinstance(structured, dict) or isinstance(structured.get("result"), (dict, list, str, bool, type(None))):
@@ -106,21 +106,21 @@ def _single_value(result: ToolResult) -> object:
 # --- which tool -------------------------------------------------------------------------------------------------
 
 _WORD = re.compile(r"[^\W\d_]+")
-_FILLER = """
+_STOP_WORD_TEXT = """
 a an and are as at be by can could do does for from give how i in into is it list me my of on or please show tell than
 that the then there this to use using want was what whats which will with would you
 """
-_STOP_WORDS = frozenset(_FILLER.split())
+_STOP_WORDS = frozenset(_STOP_WORD_TEXT.split())
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def _stems(text: str) -> frozenset[str]:
+def _stem_words(text: str) -> frozenset[str]:
     """The text's words without endings, so that "converting" meets "convert"."""
     words = _WORD.findall(_CAMEL.sub(" ", text).replace("_", " ").lower())
     return frozenset(re.sub(r"(?<=\w{3})(ing|ed|es|s|e)$", "", word) for word in words if word not in _STOP_WORDS)
 
 
-def ranked(question: str, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
+def rank_tools(question: str, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
     """The tools that the question may mean, the likeliest first."""
     scored = [(score(question, tool), tool) for tool in tools]
     return [tool for points, tool in sorted(scored, key=lambda pair: -pair[0]) if points >= 3]
@@ -128,20 +128,20 @@ def ranked(question: str, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
 
 def score(question: str, tool: ToolSpec) -> float:
     """How well the words of the question suit the tool: its name counts most, then its parameters, then its text."""
-    if tool.label in question or tool.exposed in question:
+    if tool.qualified_name in question or tool.model_name in question:
         return 100
-    words = _stems(question)
+    words = _stem_words(question)
     properties = _properties(tool)
-    choices = " ".join(str(c) for schema in properties.values() for c in _enum(schema))
-    points: float = 4 * len(words & _stems(tool.name)) + 3 * len(words & _stems(choices))
-    points += 2 * len(words & _stems(tool.title)) + 2 * len(words & _stems(" ".join(properties)))
-    points += min(4, len(words & _stems(tool.description)))
-    points += 1 if words & _stems(tool.server) else 0
-    if expression(question) and any(_is_formula(name) for name in properties):
+    choices = " ".join(str(c) for schema in properties.values() for c in _enum_values(schema))
+    points: float = 4 * len(words & _stem_words(tool.name)) + 3 * len(words & _stem_words(choices))
+    points += 2 * len(words & _stem_words(tool.title)) + 2 * len(words & _stem_words(" ".join(properties)))
+    points += min(4, len(words & _stem_words(tool.description)))
+    points += 1 if words & _stem_words(tool.server) else 0
+    if find_expression(question) and any(_is_formula(name) for name in properties):
         points += 6
-    if len(_NUMBER.findall(question)) > 1 and any(_takes_numbers(schema) for schema in properties.values()):
+    if len(_NUMBER.findall(question)) > 1 and any(_is_number_list(schema) for schema in properties.values()):
         points += 2
-    if _convertible(question) and {"from_unit", "to_unit"} <= properties.keys():
+    if _match_conversion(question) and {"from_unit", "to_unit"} <= properties.keys():
         points += 10
     return points
 
@@ -151,16 +151,16 @@ def _properties(tool: ToolSpec) -> dict[str, Any]:
     return properties if isinstance(properties, dict) else {}
 
 
-def _takes_numbers(schema: object) -> bool:
+def _is_number_list(schema: object) -> bool:
     items = schema.get("items") if isinstance(schema, dict) and "array" in schema_types(schema) else None
     return bool(schema_types(items) & {"integer", "number"})
 
 
-def _enum(schema: object) -> list[Any]:
+def _enum_values(schema: object) -> list[Any]:
     if not isinstance(schema, dict):
         return []
-    found = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
-    return list(found) if isinstance(found, list) else []
+    values = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    return list(values) if isinstance(values, list) else []
 
 
 # --- its arguments ----------------------------------------------------------------------------------------------
@@ -170,9 +170,9 @@ _QUOTED = re.compile(r"\"([^\"]*)\"|“([^”]*)”|(?<!\w)'([^']*)'(?!\w)|`([^`
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>]+")
 _PATH = re.compile(r"(?<![\w/])(?:~|\.{1,2})?/[^\s\"'?]*|\b[\w-]+\.(?:txt|md|py|json|toml|csv|log|yaml|yml)\b")
 _CONVERT = re.compile(r"(-?\d+(?:\.\d+)?)\s*(°?[a-z][\w/°^]*)\s+(?:in|to|into|as)\s+(°?[a-z][\w/°^]*)", re.IGNORECASE)
-_PROPER = re.compile(r"(?<!^)(?<![.?!]\s)\b[A-Z][\w-]*(?:[/ ][A-Z][\w-]*)*")
+_PROPER_NOUN = re.compile(r"(?<!^)(?<![.?!]\s)\b[A-Z][\w-]*(?:[/ ][A-Z][\w-]*)*")
 
-_SPOKEN = (
+_SPOKEN_OPERATORS = (
     (r"\bto the power of\b|\braised to\b", "**"),
     (r"\bsquare root of\s+(\d[\d.]*)", r"sqrt(\1)"),
     (r"\bfactorial of\s+(\d+)", r"factorial(\1)"),
@@ -192,148 +192,156 @@ _FUNCTIONS = r"(?:sqrt|sin|cos|tan|log|log10|log2|ln|exp|abs|factorial|floor|cei
 _MATH = re.compile(rf"(?:{_FUNCTIONS}\s*(?=\()|\b(?:pi|tau)\b|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|[-+*/^%(),.\s])+")
 
 
-def expression(question: str) -> str:
+def find_expression(question: str) -> str:
     """The longest piece of the question that reads as arithmetic, or nothing."""
     text = question
-    for spoken, symbol in _SPOKEN:
-        text = re.sub(spoken, symbol, text, flags=re.IGNORECASE)
-    found = [_trimmed(match[0]) for match in _MATH.finditer(text)]
-    sums = [piece for piece in found if re.search(r"\d|pi|tau", piece) and re.search(r"[-+*/^%(]", piece.strip("-+"))]
-    return max(sums, key=len, default="")
+    for pattern, symbol in _SPOKEN_OPERATORS:
+        text = re.sub(pattern, symbol, text, flags=re.IGNORECASE)
+    candidates = [_trim(match[0]) for match in _MATH.finditer(text)]
+    expressions = [
+        candidate
+        for candidate in candidates
+        if re.search(r"\d|pi|tau", candidate) and re.search(r"[-+*/^%(]", candidate.strip("-+"))
+    ]
+    return max(expressions, key=len, default="")
 
 
-def _trimmed(piece: str) -> str:
+def _trim(text: str) -> str:
     """The piece without the punctuation of the sentence around it."""
-    piece = piece.strip().rstrip(".,*/^%+- ").lstrip(".,*/^% ")
-    while piece.count("(") < piece.count(")") and piece.endswith(")"):
-        piece = piece[:-1].rstrip()
-    return piece
+    text = text.strip().rstrip(".,*/^%+- ").lstrip(".,*/^% ")
+    while text.count("(") < text.count(")") and text.endswith(")"):
+        text = text[:-1].rstrip()
+    return text
 
 
 def _is_formula(name: str) -> bool:
     return name.lower() in {"expression", "formula", "equation", "calculation", "expr"}
 
 
-def _convertible(question: str) -> re.Match[str] | None:
+def _match_conversion(question: str) -> re.Match[str] | None:
     return _CONVERT.search(question)
 
 
-def fill(question: str, tool: ToolSpec) -> dict[str, Any] | None:
+def fill_arguments(question: str, tool: ToolSpec) -> dict[str, Any] | None:
     """Arguments for the tool from the question's words; None where it lacks something that the tool requires."""
     properties = _properties(tool)
     required = required_names(tool.schema)
-    found = _Found(question, tool)
+    filler = ArgumentFiller(question, tool)
     arguments: dict[str, Any] = {}
     # The required first: they have the first claim on what the text offers.
     for name in sorted(properties, key=lambda name: name not in required):
-        value = found.value_for(name, properties[name], required=name in required)
+        value = filler.find_value(name, properties[name], required=name in required)
         if value is not None:
             arguments[name] = value
     return arguments if all(name in arguments for name in required) else None
 
 
-class _Found:
+class ArgumentFiller:
     """What a question offers as values; each is used once."""
 
     def __init__(self, question: str, tool: ToolSpec) -> None:
         self._question = question
         self._tool = tool
         self._quoted = [next(filter(None, match.groups()), "") for match in _QUOTED.finditer(question)]
-        bare = _QUOTED.sub(" ", question)
-        self._urls = _URL.findall(bare)
-        self._paths = _PATH.findall(_URL.sub(" ", bare))
-        self._numbers: list[int | float] = [_number(digits) for digits in _NUMBER.findall(bare)]
-        self._proper = _PROPER.findall(bare)
+        unquoted = _QUOTED.sub(" ", question)
+        self._urls = _URL.findall(unquoted)
+        self._paths = _PATH.findall(_URL.sub(" ", unquoted))
+        self._numbers: list[int | float] = [_parse_number(digits) for digits in _NUMBER.findall(unquoted)]
+        self._proper_nouns = _PROPER_NOUN.findall(unquoted)
 
-    def value_for(self, name: str, schema: object, *, required: bool) -> Any:
+    def find_value(self, name: str, schema: object, *, required: bool) -> Any:
         """A value for the parameter, or None. What is optional is filled only where the text names it."""
-        if choices := _enum(schema):
-            return self._choice(choices)
-        if (named := self._named(name)) is not None:
-            return _as_type(named, schema_types(schema))
-        if conversion := self._conversion(name):
-            return _as_type(conversion, schema_types(schema))
+        if choices := _enum_values(schema):
+            return self._find_choice(choices)
+        if (stated := self._find_stated(name)) is not None:
+            return _convert_type(stated, schema_types(schema))
+        if conversion := self._find_conversion(name):
+            return _convert_type(conversion, schema_types(schema))
         if not required:
             return None
         types = schema_types(schema) or {"string"}
         if "array" in types:
-            return self._list(schema)
+            return self._take_list(schema)
         if types & {"integer", "number"}:
-            return self._number(whole="number" not in types)
+            return self._take_number(integer_only="number" not in types)
         if "boolean" in types:
             return not re.search(r"\b(no|not|without|false|off)\b", self._question, re.IGNORECASE)
         if "string" in types:
-            return self._string(name, schema)
+            return self._take_string(name, schema)
         return {} if "object" in types else None
 
-    def _choice(self, choices: list[Any]) -> Any:
-        words = _stems(self._question)
+    def _find_choice(self, choices: list[Any]) -> Any:
+        words = _stem_words(self._question)
         lowered = self._question.lower()
         for choice in choices:
-            if str(choice).lower() in lowered or (_stems(str(choice)) and _stems(str(choice)) <= words):
+            if str(choice).lower() in lowered or (_stem_words(str(choice)) and _stem_words(str(choice)) <= words):
                 return choice
         return None
 
-    def _named(self, name: str) -> str | None:
+    def _find_stated(self, name: str) -> str | None:
         """``name=value``, ``name: value`` and ``name "value"`` in the text."""
-        spelled = re.escape(name).replace("_", "[_ ]")
+        name_pattern = re.escape(name).replace("_", "[_ ]")
         match = re.search(
-            rf"\b{spelled}\s*(?:[=:]\s*|\s+(?=[\"“`]))(\"[^\"]*\"|“[^”]*”|`[^`]*`|[^\s,;]+)",
+            rf"\b{name_pattern}\s*(?:[=:]\s*|\s+(?=[\"“`]))(\"[^\"]*\"|“[^”]*”|`[^`]*`|[^\s,;]+)",
             self._question,
             re.IGNORECASE,
         )
         return match[1].strip('"“”`').rstrip("?!") if match else None
 
-    def _conversion(self, name: str) -> str:
-        match = _convertible(self._question)
-        place = {"value": 1, "amount": 1, "from_unit": 2, "to_unit": 3}.get(name)
-        return match[place] if match and place and "to_unit" in _properties(self._tool) else ""
+    def _find_conversion(self, name: str) -> str:
+        match = _match_conversion(self._question)
+        group = {"value": 1, "amount": 1, "from_unit": 2, "to_unit": 3}.get(name)
+        return match[group] if match and group and "to_unit" in _properties(self._tool) else ""
 
-    def _number(self, *, whole: bool) -> int | float | None:
+    def _take_number(self, *, integer_only: bool) -> int | float | None:
         for number in self._numbers:
-            if not whole or isinstance(number, int):
+            if not integer_only or isinstance(number, int):
                 self._numbers.remove(number)
                 return number
         return None
 
-    def _list(self, schema: object) -> list[Any] | None:
-        if _takes_numbers(schema):
-            taken, self._numbers = self._numbers, []
-            return taken or None
-        taken_text, self._quoted = self._quoted or self._proper or self._paths, []
-        return taken_text or None
+    def _take_list(self, schema: object) -> list[Any] | None:
+        if _is_number_list(schema):
+            numbers, self._numbers = self._numbers, []
+            return numbers or None
+        texts, self._quoted = self._quoted or self._proper_nouns or self._paths, []
+        return texts or None
 
-    def _string(self, name: str, schema: object) -> str | None:
+    def _take_string(self, name: str, schema: object) -> str | None:
         if _is_formula(name):
-            return expression(self._question) or (self._quoted.pop(0) if self._quoted else None)
-        form = schema.get("format", "") if isinstance(schema, Mapping) else ""
+            return find_expression(self._question) or (self._quoted.pop(0) if self._quoted else None)
+        string_format = schema.get("format", "") if isinstance(schema, Mapping) else ""
         lowered = name.lower()
         pools: list[list[str]] = []
-        if form in {"uri", "url"} or "url" in lowered or "uri" in lowered:
+        if string_format in {"uri", "url"} or "url" in lowered or "uri" in lowered:
             pools = [self._urls]
         elif any(word in lowered for word in ("path", "file", "dir", "folder")):
             pools = [self._quoted, self._paths]
         else:
-            pools = [self._quoted, self._proper, self._urls, self._paths]
+            pools = [self._quoted, self._proper_nouns, self._urls, self._paths]
         for pool in pools:
             if pool:
                 return pool.pop(0)
-        return self._rest() if lowered in {"query", "q", "text", "message", "question", "input", "prompt"} else None
+        return (
+            self._remaining_text()
+            if lowered in {"query", "q", "text", "message", "question", "input", "prompt"}
+            else None
+        )
 
-    def _rest(self) -> str | None:
+    def _remaining_text(self) -> str | None:
         """What is left of the question without the words that chose the tool."""
-        chosen = _stems(f"{self._tool.name} {self._tool.server} {self._tool.title}")
-        kept = [word for word in self._question.split() if not _stems(word) <= chosen]
-        while kept and kept[0].lower().strip(",.?!") in _STOP_WORDS:
-            kept.pop(0)
-        return " ".join(kept).strip(" .?!:") or None
+        tool_words = _stem_words(f"{self._tool.name} {self._tool.server} {self._tool.title}")
+        words = [word for word in self._question.split() if not _stem_words(word) <= tool_words]
+        while words and words[0].lower().strip(",.?!") in _STOP_WORDS:
+            words.pop(0)
+        return " ".join(words).strip(" .?!:") or None
 
 
-def _number(digits: str) -> int | float:
+def _parse_number(digits: str) -> int | float:
     return int(digits) if digits.lstrip("-").isdigit() else float(digits)
 
 
-def _as_type(text: str, types: frozenset[str]) -> Any:
+def _convert_type(text: str, types: frozenset[str]) -> Any:
     if "string" in types or not types:
         return text
     try:

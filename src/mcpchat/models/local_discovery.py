@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-_USUAL = (("Ollama", 11434), ("LM Studio", 1234), ("llama.cpp", 8080))
-_PATIENCE = 0.5  # seconds, for a server on this very machine
-_MOST_BYTES = 1_000_000
+_DEFAULT_PORTS = (("Ollama", 11434), ("LM Studio", 1234), ("llama.cpp", 8080))
+_PROBE_TIMEOUT = 0.5  # seconds, for a server on this very machine
+_MAX_RESPONSE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -21,32 +21,32 @@ class _Model(msgspec.Struct):
     id: str
 
 
-class _Models(msgspec.Struct):
+class _ModelList(msgspec.Struct):
     data: list[_Model] | None = None  # Ollama without a model says null
 
 
-async def find() -> list[LocalServer]:
+async def discover() -> list[LocalServer]:
     """The OpenAI-compatible servers that answer on this machine now."""
-    found = await asyncio.gather(*(ask(name, port) for name, port in _USUAL))
-    return [server for server in found if server is not None]
+    servers = await asyncio.gather(*(probe(name, port) for name, port in _DEFAULT_PORTS))
+    return [server for server in servers if server is not None]
 
 
-async def ask(name: str, port: int) -> LocalServer | None:
+async def probe(name: str, port: int) -> LocalServer | None:
     """The server on this port, or None where nobody speaks the models API there within half a second."""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_PROBE_TIMEOUT):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(b"GET /v1/models HTTP/1.0\r\nHost: 127.0.0.1:%d\r\n\r\n" % port)
-                answer = b""
-                while len(answer) < _MOST_BYTES and (piece := await reader.read(65536)):
-                    answer += piece
+                response = b""
+                while len(response) < _MAX_RESPONSE_BYTES and (chunk := await reader.read(65536)):
+                    response += chunk
             finally:
                 writer.close()
-        head, _, body = answer.partition(b"\r\n\r\n")
+        head, _, body = response.partition(b"\r\n\r\n")
         if b" 200 " not in head.split(b"\r\n", 1)[0] + b" ":
             return None
-        models = msgspec.json.decode(body, type=_Models)
+        models = msgspec.json.decode(body, type=_ModelList)
     except (OSError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return LocalServer(name, f"http://127.0.0.1:{port}/v1", tuple(model.id for model in models.data or ()))

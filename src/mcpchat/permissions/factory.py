@@ -4,85 +4,89 @@ from pathlib import Path
 
 from mcpchat.config.run import RunContext, RunOptions, get_agent
 from mcpchat.config.schema import Config, ServerConfig
-from mcpchat.config.validation import idle_pattern
+from mcpchat.config.validation import unmatched_pattern
 from mcpchat.core.events import Emit, Notice
-from mcpchat.core.policy import YES, Policy, rules
-from mcpchat.core.protocols import Asker, CatalogToolbox, Toolbox
-from mcpchat.engine.approval_gate import Gate
+from mcpchat.core.policy import YES_SOURCE, Policy, parse_rules
+from mcpchat.core.protocols import CatalogToolbox, Toolbox, UserDialog
+from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.errors import UsageError
 from mcpchat.permissions.pinned_toolbox import PinnedToolbox
-from mcpchat.permissions.server_fingerprint import server_identity
-from mcpchat.permissions.store import ApprovalFile, PinFiles
+from mcpchat.permissions.server_fingerprint import server_fingerprint
+from mcpchat.permissions.store import FileApprovalStore, FilePinStore
 
 
-def make_policy(config: Config, options: RunOptions) -> Policy:
+def build_policy(config: Config, options: RunOptions) -> Policy:
     """The config's rules, the agent's and the run's. Raises UsageError for a pattern that can match nothing."""
     for pattern in (*options.allow, *options.deny):
-        if problem := idle_pattern(pattern, config.servers):
+        if problem := unmatched_pattern(pattern, config.servers):
             raise UsageError(problem, hint="mcpchat tools lists the names")
-    agent = get_agent(config, options.agent).approvals
-    named = f"agent {options.agent or 'default'}"
-    written = (
-        *rules("deny", config.approvals.deny),
-        *rules("deny", agent.deny, named),
-        *rules("deny", options.deny, "--deny"),
-        *rules("ask", config.approvals.ask),
-        *rules("ask", agent.ask, named),
-        *rules("allow", config.approvals.allow),
-        *rules("allow", agent.allow, named),
+    agent_approvals = get_agent(config, options.agent).approvals
+    agent_source = f"agent {options.agent or 'default'}"
+    written_rules = (
+        *parse_rules("deny", config.approvals.deny),
+        *parse_rules("deny", agent_approvals.deny, agent_source),
+        *parse_rules("deny", options.deny, "--deny"),
+        *parse_rules("ask", config.approvals.ask),
+        *parse_rules("ask", agent_approvals.ask, agent_source),
+        *parse_rules("allow", config.approvals.allow),
+        *parse_rules("allow", agent_approvals.allow, agent_source),
     )
-    default = agent.default or config.approvals.default or "ask"
-    policy = Policy(rules=written, default=default).granting(*options.allow, source="--allow")
-    return policy.granting("*", source=YES) if options.yes else policy
+    default = agent_approvals.default or config.approvals.default or "ask"
+    policy = Policy(rules=written_rules, default=default).with_overrides(*options.allow, source="--allow")
+    return policy.with_overrides("*", source=YES_SOURCE) if options.yes else policy
 
 
-def identities(context: RunContext) -> dict[str, str]:
+def server_fingerprints(context: RunContext) -> dict[str, str]:
     """Which server each name stands for, as what is agreed with it is kept."""
     servers = context.config.servers
     return {
-        name: server_identity(name, server, _read_in(server, context.working_directory))
+        name: server_fingerprint(name, server, _fingerprint_directory(server, context.working_directory))
         for name, server in servers.items()
     }
 
 
-def _read_in(server: ServerConfig, folder: Path) -> str:
+def _fingerprint_directory(server: ServerConfig, working_directory: Path) -> str:
     """The folder in which the server's command line names files, so that elsewhere it would be another program."""
     if server.command is None:
         return ""
-    place = folder / Path(server.cwd or ".").expanduser()
-    words = (server.command, *server.args)
-    named = any(not Path(word).is_absolute() and (place / word).exists() for word in words if word and len(word) < 4096)
-    return str(place) if server.cwd or named else ""
+    directory = working_directory / Path(server.cwd or ".").expanduser()
+    args = (server.command, *server.args)
+    refers_to_files = any(
+        not Path(arg).is_absolute() and (directory / arg).exists() for arg in args if arg and len(arg) < 4096
+    )
+    return str(directory) if server.cwd or refers_to_files else ""
 
 
-def pin_files(context: RunContext) -> PinFiles:
-    return PinFiles(context.paths.state / "pins", identities(context))
+def pin_store(context: RunContext) -> FilePinStore:
+    return FilePinStore(context.paths.state / "pins", server_fingerprints(context))
 
 
-def approval_file(context: RunContext) -> ApprovalFile:
-    return ApprovalFile(context.paths.state / "approvals.json", identities(context))
+def approval_store(context: RunContext) -> FileApprovalStore:
+    return FileApprovalStore(context.paths.state / "approvals.json", server_fingerprints(context))
 
 
-def pinned(context: RunContext, toolbox: CatalogToolbox, asker: Asker, emit: Emit) -> PinnedToolbox:
+def pinned_toolbox(context: RunContext, toolbox: CatalogToolbox, asker: UserDialog, emit: Emit) -> PinnedToolbox:
     """The servers' tools, without those that changed since they were agreed to."""
     servers = context.config.servers
     return PinnedToolbox(
         toolbox,
         catalogs=toolbox.catalogs,
-        store=pin_files(context),
+        store=pin_store(context),
         asker=asker,
         emit=emit,
-        exempt=[name for name, server in servers.items() if server.builtin is not None],
-        offers=lambda server, tool: server not in servers or servers[server].offers(tool),
+        trusted_servers=[name for name, server in servers.items() if server.builtin is not None],
+        is_exposed=lambda server, tool: server not in servers or servers[server].exposes(tool),
     )
 
 
-def make_gate(context: RunContext, options: RunOptions, asker: Asker, toolbox: Toolbox, emit: Emit) -> Gate:
+def build_approval_gate(
+    context: RunContext, options: RunOptions, asker: UserDialog, toolbox: Toolbox, emit: Emit
+) -> ApprovalGate:
     """Who decides on calls. Raises UsageError."""
-    return Gate(
-        make_policy(context.config, options),
+    return ApprovalGate(
+        build_policy(context.config, options),
         asker,
-        approvals=approval_file(context),
-        check=toolbox.check,
+        approvals=approval_store(context),
+        check=toolbox.validate_arguments,
         warn=lambda text: emit(Notice(level="warning", text=text)),
     )

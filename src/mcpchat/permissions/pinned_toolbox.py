@@ -7,21 +7,21 @@ from typing import Any, Protocol
 from mcpchat.core.catalog import Catalog
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.messages import ToolResult
-from mcpchat.core.protocols import Asker, Toolbox
+from mcpchat.core.protocols import Toolbox, UserDialog
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import Denied, StoreError
-from mcpchat.permissions.pins import Change, Pins, agreed, changes, pinned
-from mcpchat.util.sanitize import visible
+from mcpchat.permissions.pins import DefinitionChange, ServerPins, accept, diff_pins, pin_catalog
+from mcpchat.util.sanitize import strip_invisible
 
 
 class PinStore(Protocol):
     """The pins of the configured servers, by their names."""
 
-    def load(self, server: str) -> Pins | None:
+    def load(self, server: str) -> ServerPins | None:
         """What was agreed; None where the server was never seen. Raises StoreError."""
         ...
 
-    def save(self, server: str, pins: Pins) -> None:
+    def save(self, server: str, pins: ServerPins) -> None:
         """Raises StoreError."""
         ...
 
@@ -40,118 +40,133 @@ class PinnedToolbox:
         *,
         catalogs: Callable[[], Mapping[str, Catalog]],
         store: PinStore,
-        asker: Asker,
+        asker: UserDialog,
         emit: Emit,
-        exempt: Iterable[str] = (),
-        offers: Callable[[str, str], bool] = lambda server, tool: True,
+        trusted_servers: Iterable[str] = (),
+        is_exposed: Callable[[str, str], bool] = lambda server, tool: True,
     ) -> None:
         self._inner = inner
         self._catalogs = catalogs
         self._store = store
         self._asker = asker
         self._emit = emit
-        self._exempt = frozenset(exempt)
-        self._offers = offers
-        self._troubles: dict[str, StoreError] = {}
-        self._one_look = asyncio.Lock()
-        self._seen: dict[str, Catalog] = {}
-        self._held: dict[str, tuple[Change, ...]] = {}
-        self._offer: tuple[Sequence[ToolSpec], Sequence[ToolSpec]] = ((), ())
+        self._trusted_servers = frozenset(trusted_servers)
+        self._is_exposed = is_exposed
+        self._errors: dict[str, StoreError] = {}
+        self._check_lock = asyncio.Lock()
+        self._checked_catalogs: dict[str, Catalog] = {}
+        self._withheld: dict[str, tuple[DefinitionChange, ...]] = {}
+        self._cached_tools: tuple[Sequence[ToolSpec], Sequence[ToolSpec]] = ((), ())
 
     @property
-    def held(self) -> Sequence[Change]:
+    def withheld(self) -> Sequence[DefinitionChange]:
         """What is held back."""
-        return [change for held in self._held.values() for change in held]
+        return [change for changes in self._withheld.values() for change in changes]
 
-    async def tools(self) -> Sequence[ToolSpec]:
-        async with self._one_look:
-            return await self._tools()
+    async def list_tools(self) -> Sequence[ToolSpec]:
+        async with self._check_lock:
+            return await self._list_visible_tools()
 
-    async def _tools(self) -> Sequence[ToolSpec]:
-        offered = await self._inner.tools()
-        looked = False
+    async def _list_visible_tools(self) -> Sequence[ToolSpec]:
+        tools = await self._inner.list_tools()
+        updated = False
         for server, catalog in self._catalogs().items():
-            if server not in self._exempt and self._seen.get(server) != catalog:
-                self._held[server] = await self._look(server, catalog)
-                self._seen[server] = catalog
-                looked = True
-        if looked or offered is not self._offer[0]:
-            out = {(change.server, change.tool) for change in self.held}
-            kept = offered if not out else [spec for spec in offered if (spec.server, spec.name) not in out]
-            self._offer = offered, kept
-        return self._offer[1]
+            if server not in self._trusted_servers and self._checked_catalogs.get(server) != catalog:
+                self._withheld[server] = await self._check_server(server, catalog)
+                self._checked_catalogs[server] = catalog
+                updated = True
+        if updated or tools is not self._cached_tools[0]:
+            withheld_names = {(change.server, change.tool) for change in self.withheld}
+            visible_tools = (
+                tools
+                if not withheld_names
+                else [spec for spec in tools if (spec.server, spec.name) not in withheld_names]
+            )
+            self._cached_tools = tools, visible_tools
+        return self._cached_tools[1]
 
-    async def _look(self, server: str, catalog: Catalog) -> tuple[Change, ...]:
+    async def _check_server(self, server: str, catalog: Catalog) -> tuple[DefinitionChange, ...]:
         """What of the server is held back."""
-        now = pinned(server, catalog)
+        current = pin_catalog(server, catalog)
         try:
             pins = self._store.load(server)
             if pins is None:
-                self._record(server, now)
+                self._save_first_use(server, current)
                 return ()
-            found = changes(pins, now, lambda tool: self._offers(server, tool))
-            yes = {change.tool for change in found if await self._agrees(change)}
-            if yes:
-                self._store.save(server, agreed(pins, now, yes))
+            changes = diff_pins(pins, current, lambda tool: self._is_exposed(server, tool))
+            accepted = {change.tool for change in changes if await self._confirm_change(change)}
+            if accepted:
+                self._store.save(server, accept(pins, current, accepted))
         except StoreError as error:
-            self._troubles[server] = error
+            self._errors[server] = error
             self._emit(Notice(level="warning", text=f"{server}: {error.message}; {error.hint or 'it is left out'}"))
-            found, yes = [Change(server=server, tool=name, before=None, after="") for name in (*now.tools, "")], set()
-            return tuple(found)
-        held = tuple(change for change in found if change.tool not in yes)
-        self._tell(server, held)
-        return held
+            changes, accepted = (
+                [DefinitionChange(server=server, tool=name, before=None, after="") for name in (*current.tools, "")],
+                set(),
+            )
+            return tuple(changes)
+        withheld = tuple(change for change in changes if change.tool not in accepted)
+        self._notify(server, withheld)
+        return withheld
 
-    def _record(self, server: str, now: Pins) -> None:
+    def _save_first_use(self, server: str, current: ServerPins) -> None:
         """The first use: what cannot be recorded is used all the same, as it would be by who never used it before."""
         try:
-            self._store.save(server, now)
+            self._store.save(server, current)
         except StoreError as error:
-            told = f"{server}: its tools cannot be recorded, and their changes not noticed: {error.message}"
-            self._emit(Notice(level="warning", text=told))
+            text = f"{server}: its tools cannot be recorded, and their changes not noticed: {error.message}"
+            self._emit(Notice(level="warning", text=text))
             return
-        if now.tools:
-            told = (
-                f"{server}: {len(now.tools)} tool{'s' * (len(now.tools) != 1)}, recorded as they are at their first use"
-            )
-            self._emit(Notice(level="info", text=told))
+        if current.tools:
+            text = f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} recorded at first use"
+            self._emit(Notice(level="info", text=text))
 
-    async def _agrees(self, change: Change) -> bool:
-        wish = "give you a new tool" if change.before is None else "change what you agreed to"
+    async def _confirm_change(self, change: DefinitionChange) -> bool:
+        action = "give you a new tool" if change.before is None else "change what you agreed to"
         if not change.tool:
-            wish = "tell your model something else of its tools" if change.before else "tell your model of its tools"
-        return await self._asker.confirm(change.server, f"{wish}: {change.label}", change.shown())
+            action = "tell your model something else of its tools" if change.before else "tell your model of its tools"
+        return await self._asker.confirm(change.server, f"{action}: {change.label}", change.diff_text())
 
-    def _tell(self, server: str, held: Sequence[Change]) -> None:
-        if held:
-            names = ", ".join(change.label for change in held[:5]) + (f" and {len(held) - 5} more" * (len(held) > 5))
-            what = "is left out: it" if len(held) == 1 else "are left out: they"
-            how = held[0].told if len(held) == 1 else "are new or have changed"
-            told = f"{names} {what} {how} since you agreed; mcpchat trust review {server} shows it"
-            self._emit(Notice(level="warning", text=told))
+    def _notify(self, server: str, withheld: Sequence[DefinitionChange]) -> None:
+        if withheld:
+            names = ", ".join(change.label for change in withheld[:5]) + (
+                f" and {len(withheld) - 5} more" * (len(withheld) > 5)
+            )
+            effect = "is left out: it" if len(withheld) == 1 else "are left out: they"
+            reason = withheld[0].summary if len(withheld) == 1 else "are new or have changed"
+            text = f"{names} {effect} {reason} since you agreed; mcpchat trust review {server} shows it"
+            self._emit(Notice(level="warning", text=text))
 
-    def refusal(self, label: str) -> Denied | StoreError | None:
+    def denial_for(self, label: str) -> Denied | StoreError | None:
         """Why the tool is not on offer, where it is held back."""
-        for change in self.held:
+        for change in self.withheld:
             if change.tool and change.label == label:
-                if change.server in self._troubles:
-                    return self._troubles[change.server]
-                told = f"{label} was not run: it {change.told} since you agreed to it"
-                return Denied(told, hint=f"mcpchat trust review {change.server}")
+                if change.server in self._errors:
+                    return self._errors[change.server]
+                text = f"{label} was not run: it {change.summary} since you agreed to it"
+                return Denied(text, hint=f"mcpchat trust review {change.server}")
         return None
 
-    def expect(self, spec: ToolSpec) -> None:
-        self._inner.expect(spec)
+    def prestart(self, spec: ToolSpec) -> None:
+        self._inner.prestart(spec)
 
-    def check(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
-        return self._inner.check(spec, arguments)
+    def validate_arguments(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+        return self._inner.validate_arguments(spec, arguments)
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         return await self._inner.call(spec, call_id, arguments, emit)
 
     def instructions(self) -> Mapping[str, str]:
-        silent = {change.server for change in self.held if not change.tool}
-        words = {server: said for server, said in self._inner.instructions().items() if server not in silent}
+        withheld_servers = {change.server for change in self.withheld if not change.tool}
+        instructions = {
+            server: text for server, text in self._inner.instructions().items() if server not in withheld_servers
+        }
         # Only what was looked at: the server may have said something else since.
-        seen = {server: visible(catalog.info.instructions) for server, catalog in self._seen.items()}
-        return {server: said for server, said in words.items() if server in self._exempt or seen.get(server) == said}
+        checked = {
+            server: strip_invisible(catalog.info.instructions) for server, catalog in self._checked_catalogs.items()
+        }
+        return {
+            server: text
+            for server, text in instructions.items()
+            if server in self._trusted_servers or checked.get(server) == text
+        }

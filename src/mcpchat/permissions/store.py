@@ -8,25 +8,25 @@ from msgspec import Struct
 
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import StoreError
-from mcpchat.permissions.pins import Pins
+from mcpchat.permissions.pins import ServerPins
 from mcpchat.util.private_json import load_json, locked, save_json
 
 
-class PinFiles:
+class FilePinStore:
     """A PinStore of one file for each server's identity; ``identities`` has those by the servers' names."""
 
-    def __init__(self, folder: Path, identities: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._identities = identities
+    def __init__(self, directory: Path, server_fingerprints: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._server_fingerprints = server_fingerprints
 
-    def load(self, server: str) -> Pins | None:
-        return load_json(self._path(server), Pins)
+    def load(self, server: str) -> ServerPins | None:
+        return load_json(self._path(server), ServerPins)
 
-    def save(self, server: str, pins: Pins) -> None:
+    def save(self, server: str, pins: ServerPins) -> None:
         save_json(self._path(server), pins)
 
     def _path(self, server: str) -> Path:
-        return self._folder / f"{self._identities[server][:32]}.json"
+        return self._directory / f"{self._server_fingerprints[server][:32]}.json"
 
 
 class Approval(Struct, frozen=True, kw_only=True):
@@ -42,43 +42,54 @@ class Approval(Struct, frozen=True, kw_only=True):
         return time.strftime("%Y-%m-%d", time.localtime(self.since))
 
 
-class _Approvals(Struct, frozen=True, kw_only=True):
+class _SavedApprovals(Struct, frozen=True, kw_only=True):
     approvals: tuple[Approval, ...] = ()
 
 
-class ApprovalFile:
+class FileApprovalStore:
     """The Approvals in one file; ``identities`` has the servers' by their names."""
 
-    def __init__(self, path: Path, identities: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, server_fingerprints: Mapping[str, str]) -> None:
         self._path = path
-        self._identities = identities
+        self._server_fingerprints = server_fingerprints
 
-    def all(self) -> tuple[Approval, ...]:
+    def read_all(self) -> tuple[Approval, ...]:
         """Raises StoreError."""
-        kept = load_json(self._path, _Approvals)
-        return kept.approvals if kept is not None else ()
+        saved = load_json(self._path, _SavedApprovals)
+        return saved.approvals if saved is not None else ()
 
-    def given(self, tool: ToolSpec) -> str:
-        identity = self._identities.get(tool.server)
+    def approved_on(self, tool: ToolSpec) -> str:
+        identity = self._server_fingerprints.get(tool.server)
         try:
-            kept = self.all()
+            saved = self.read_all()
         except StoreError:
             return ""  # then it is asked
-        for one in kept:
-            if (one.tool, one.identity, one.fingerprint) == (tool.label, identity, tool.fingerprint):
-                return one.date
+        for approval in saved:
+            if (approval.tool, approval.identity, approval.fingerprint) == (
+                tool.qualified_name,
+                identity,
+                tool.fingerprint,
+            ):
+                return approval.date
         return ""
 
-    def give(self, tool: ToolSpec) -> None:
-        identity = self._identities.get(tool.server)
+    def approve_always(self, tool: ToolSpec) -> None:
+        identity = self._server_fingerprints.get(tool.server)
         if identity is None:
             raise StoreError(f"{tool.server} is no configured server")
-        new = Approval(tool=tool.label, identity=identity, fingerprint=tool.fingerprint, since=time.time())
+        new = Approval(tool=tool.qualified_name, identity=identity, fingerprint=tool.fingerprint, since=time.time())
         with locked(self._path):
-            kept = [one for one in self.all() if (one.tool, one.identity) != (new.tool, new.identity)]
-            save_json(self._path, _Approvals(approvals=(*kept, new)))
+            others = [
+                approval
+                for approval in self.read_all()
+                if (approval.tool, approval.identity) != (new.tool, new.identity)
+            ]
+            save_json(self._path, _SavedApprovals(approvals=(*others, new)))
 
-    def revoke(self, gone: set[Approval]) -> None:
+    def revoke(self, revoked: set[Approval]) -> None:
         """Raises StoreError."""
         with locked(self._path):
-            save_json(self._path, _Approvals(approvals=tuple(one for one in self.all() if one not in gone)))
+            save_json(
+                self._path,
+                _SavedApprovals(approvals=tuple(approval for approval in self.read_all() if approval not in revoked)),
+            )

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat.core.events import MessageAdded, to_json
-from mcpchat.core.threads import Node, Thread
-from mcpchat.engine.message_codec import keys_in
+from mcpchat.core.threads import Thread, ThreadMessage
+from mcpchat.engine.message_codec import referenced_results
 from mcpchat.errors import UsageError
-from mcpchat.util.structures import DEEPEST_RESULT, too_deep
+from mcpchat.util.structures import MAX_RESULT_DEPTH, exceeds_depth
 
 TYPE = "mcpchat.thread"
 
@@ -22,32 +22,32 @@ class Document(Struct, frozen=True, kw_only=True):
     type: str = TYPE
     v: int = 1
     thread: Thread
-    nodes: tuple[Node, ...]
+    nodes: tuple[ThreadMessage, ...]
     contents: dict[str, str] = {}
 
 
-def document(thread: Thread, nodes: Sequence[Node], content: Callable[[str], bytes | None]) -> Document:
+def build(thread: Thread, nodes: Sequence[ThreadMessage], load_blob: Callable[[str], bytes | None]) -> Document:
     contents: dict[str, str] = {}
-    for key in (key for node in nodes for key in keys_in(node.message)):
-        if (data := content(key)) is not None:
+    for key in (key for node in nodes for key in referenced_results(node.message)):
+        if (data := load_blob(key)) is not None:
             contents[key] = base64.b64encode(data).decode()
     return Document(thread=thread, nodes=tuple(nodes), contents=contents)
 
 
-def written(made: Document) -> str:
+def serialize(document: Document) -> str:
     """One line of JSON."""
-    return msgspec.json.encode(made).decode()
+    return msgspec.json.encode(document).decode()
 
 
-def is_ours(value: object) -> bool:
+def is_native(value: object) -> bool:
     return isinstance(value, dict) and value.get("type") == TYPE
 
 
-def read(value: Any) -> Document:
+def parse(value: Any) -> Document:
     """The document that was decoded from JSON. Raises UsageError for what is none."""
     if value.get("v") != 1:
         raise UsageError(f"the thread is of version {value.get('v')!r}; this mcpchat knows 1", hint="update mcpchat")
-    if too_deep(value, DEEPEST_RESULT):
+    if exceeds_depth(value, MAX_RESULT_DEPTH):
         raise UsageError("the thread cannot be read: it is nested too deeply")
     try:
         return msgspec.convert(value, Document)
@@ -55,14 +55,14 @@ def read(value: Any) -> Document:
         raise UsageError(f"the thread cannot be read: {error}") from error
 
 
-def whole_results(made: Document) -> list[bytes]:
+def decode_results(document: Document) -> list[bytes]:
     """The whole results that came with the thread. Raises UsageError for what is not base64."""
     try:
-        return [base64.b64decode(text, validate=True) for text in made.contents.values()]
+        return [base64.b64decode(text, validate=True) for text in document.contents.values()]
     except ValueError as error:
         raise UsageError("the thread cannot be read: its contents are not base64") from error
 
 
-def events(nodes: Sequence[Node]) -> Iterator[bytes]:
+def iter_event_lines(nodes: Sequence[ThreadMessage]) -> Iterator[bytes]:
     """The branch as the lines of an event stream."""
     return (to_json(MessageAdded(message=node.message, number=node.number, record=node.record)) for node in nodes)

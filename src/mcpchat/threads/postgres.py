@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from mcpchat.errors import ConfigError, StoreError
 from mcpchat.threads.search import Phrase
-from mcpchat.threads.sql_store import Matching, Row, SqlThreads, plain
+from mcpchat.threads.sql_store import Row, SqlThreadStore, TextMatch, clean_values
 
 try:
     import psycopg
@@ -19,13 +19,13 @@ except ImportError as error:
         "threads on PostgreSQL need psycopg, which is not installed", hint="pip install 'mcpchat[postgres]'"
     ) from error
 
-_PATIENCE = 5  # seconds, for a connection, and for others who write
-_ONE_AT_A_TIME = 7_166_350_011  # the lock of who changes the tables
-_LONGEST_WORD = 1000  # characters; a longer one is none that anybody looks for
-_MOST_TEXT = 200_000  # characters of one message's words, which PostgreSQL keeps below a megabyte
+_TIMEOUT = 5  # seconds, for a connection, and for others who write
+_MIGRATION_LOCK = 7_166_350_011  # the lock of who changes the tables
+_MAX_WORD_LENGTH = 1000  # characters; a longer one is none that anybody looks for
+_MAX_INDEXED_TEXT = 200_000  # characters of one message's words, which PostgreSQL keeps below a megabyte
 
 
-def _first(run: Callable[[str], object]) -> None:
+def _create_schema(run: Callable[[str], object]) -> None:
     for statement in (
         'CREATE TABLE threads (no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text COLLATE "C" NOT NULL UNIQUE,'
         " title text NOT NULL, named integer NOT NULL, agent text NOT NULL, model text NOT NULL,"
@@ -48,8 +48,8 @@ def _first(run: Callable[[str], object]) -> None:
         run(statement)
 
 
-MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_first,)  # as in the local database
-_NUMBERS = {"threads": "no", "nodes": "id", "tools": "no"}
+MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_create_schema,)  # as in the local database
+_ID_COLUMNS = {"threads": "no", "nodes": "id", "tools": "no"}
 
 
 class PostgresDatabase:
@@ -60,7 +60,7 @@ class PostgresDatabase:
         self._url = url
         self._password = password
         self._connection: psycopg.Connection[Row] | None = None
-        self._inside = False
+        self._in_transaction = False
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -69,60 +69,62 @@ class PostgresDatabase:
                 connection.close()
 
     def run(self, sql: str, *values: Any) -> list[Row]:
-        with self._translated():
+        with self._translate_errors():
             return self._run(sql, values)
 
     def _run(self, sql: str, values: Sequence[Any]) -> list[Row]:
         connection = self._open()
         try:
-            cursor = connection.execute(_with_marks(sql), plain(values))
+            cursor = connection.execute(_convert_placeholders(sql), clean_values(values))
         except psycopg.OperationalError:
-            if not connection.broken or self._inside:
+            if not connection.broken or self._in_transaction:
                 raise
-            cursor = self._open().execute(_with_marks(sql), plain(values))  # it had been lost while nobody looked
+            cursor = self._open().execute(
+                _convert_placeholders(sql), clean_values(values)
+            )  # it had been lost while nobody looked
         return cursor.fetchall() if cursor.description else []
 
-    def many(self, sql: str, rows: Sequence[Row]) -> None:
-        with self._translated(), self._open().cursor() as cursor:
-            cursor.executemany(_with_marks(sql), rows)
+    def run_many(self, sql: str, rows: Sequence[Row]) -> None:
+        with self._translate_errors(), self._open().cursor() as cursor:
+            cursor.executemany(_convert_placeholders(sql), rows)
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._translated():
+    def transaction(self) -> Iterator[None]:
+        with self._translate_errors():
             self._run("SELECT 1", ())  # a connection that was lost is made anew
             with self._open().transaction():
-                self._inside = True
+                self._in_transaction = True
                 try:
                     # As in the local database: one writes at a time. It takes a moment; nobody has to try again.
                     self._run("LOCK TABLE threads IN SHARE ROW EXCLUSIVE MODE", ())
                     yield
                 finally:
-                    self._inside = False
+                    self._in_transaction = False
 
     def insert(self, table: str, columns: str, *values: Any) -> int:
-        marks = ", ".join("?" for _ in values)
-        numbered = f"INSERT INTO {table} ({columns}) VALUES ({marks}) RETURNING {_NUMBERS[table]}"  # noqa: S608
-        return int(self.run(numbered, *values)[0][0])
+        placeholders = ", ".join("?" for _ in values)
+        statement = f"INSERT INTO {table} ({columns}) VALUES ({placeholders}) RETURNING {_ID_COLUMNS[table]}"  # noqa: S608
+        return int(self.run(statement, *values)[0][0])
 
     def index(self, node: int, text: str) -> None:
         # Not by to_tsvector, whose parser sees numbers and addresses where we see words.
-        words = [word for word in text[:_MOST_TEXT].split(" ") if len(word) < _LONGEST_WORD]
-        placed = " ".join(f"'{word}':{place}" for place, word in enumerate(words, 1))
-        self.run("UPDATE nodes SET words = ?::tsvector WHERE id = ?", placed, node)
+        words = [word for word in text[:_MAX_INDEXED_TEXT].split(" ") if len(word) < _MAX_WORD_LENGTH]
+        vector = " ".join(f"'{word}':{position}" for position, word in enumerate(words, 1))
+        self.run("UPDATE nodes SET words = ?::tsvector WHERE id = ?", vector, node)
 
     def unindex(self, nodes: Sequence[int]) -> None:
         pass  # a node's words are part of it
 
-    def matching(self, wanted: Sequence[Phrase], *, few: bool) -> Matching:
-        asked = " & ".join(f"({' <-> '.join(_lexemes(phrase))})" for phrase in wanted)
-        return Matching("nodes n", "n.id", "n.words @@ ?::tsquery", [asked])
+    def text_match(self, terms: Sequence[Phrase], *, per_thread: bool) -> TextMatch:
+        query = " & ".join(f"({' <-> '.join(_format_lexemes(phrase))})" for phrase in terms)
+        return TextMatch("nodes n", "n.id", "n.words @@ ?::tsquery", [query])
 
-    def scrub(self) -> None:
+    def erase_deleted(self) -> None:
         pass  # the server looks after its files itself
 
-    def shrink(self) -> int:
+    def vacuum(self) -> int:
         before = self.run(_SIZE)[0][0]
-        with self._translated():
+        with self._translate_errors():
             self._open().execute("SET statement_timeout = 0")
             for table in ("threads", "nodes", "blobs", "uses", "tools", "tool_uses"):
                 self._open().execute(f"VACUUM (ANALYZE) {table}")
@@ -134,24 +136,24 @@ class PostgresDatabase:
 
     def _open(self) -> "psycopg.Connection[Row]":
         if self._connection is None or self._connection.closed:
-            self._connection = self._connected()
+            self._connection = self._connect()
         return self._connection
 
-    def _connected(self) -> "psycopg.Connection[Row]":
+    def _connect(self) -> "psycopg.Connection[Row]":
         connection = psycopg.connect(
             self._url,
             autocommit=True,
             row_factory=tuple_row,
-            connect_timeout=_PATIENCE,
+            connect_timeout=_TIMEOUT,
             application_name="mcpchat",
-            tcp_user_timeout=_PATIENCE * 1000,
+            tcp_user_timeout=_TIMEOUT * 1000,
             password=self._password,
         )
         try:
-            connection.execute(f"SET lock_timeout = '{_PATIENCE}s'")
-            connection.execute(f"SET statement_timeout = '{6 * _PATIENCE}s'")
+            connection.execute(f"SET lock_timeout = '{_TIMEOUT}s'")
+            connection.execute(f"SET statement_timeout = '{6 * _TIMEOUT}s'")
             with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_ONE_AT_A_TIME,))
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
                 if connection.execute("SELECT to_regnamespace('mcpchat')").fetchone() == (None,):
                     connection.execute("CREATE SCHEMA mcpchat")
                 connection.execute("SET search_path = mcpchat")
@@ -165,29 +167,31 @@ class PostgresDatabase:
         if connection.execute("SELECT to_regclass('mcpchat.format')").fetchone() == (None,):
             connection.execute("CREATE TABLE format (version integer NOT NULL)")
         row = connection.execute("SELECT version FROM format").fetchone()
-        found = row[0] if row else 0
-        if found > len(MIGRATIONS):
+        version = row[0] if row else 0
+        if version > len(MIGRATIONS):
             raise StoreError(
-                f"the shared threads are of a newer mcpchat (format {found}; this one knows {len(MIGRATIONS)})",
+                f"the shared threads are of a newer mcpchat (format {version}; this one knows {len(MIGRATIONS)})",
                 hint="update mcpchat; until then --no-save",
             )
-        if found < len(MIGRATIONS):
-            for step in MIGRATIONS[found:]:
+        if version < len(MIGRATIONS):
+            for step in MIGRATIONS[version:]:
                 step(connection.execute)
             connection.execute("DELETE FROM format")
             connection.execute("INSERT INTO format (version) VALUES (%s)", (len(MIGRATIONS),))
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except psycopg.Error as error:
-            said = str(error).strip().splitlines()
-            lost = isinstance(error, psycopg.OperationalError) and (self._connection is None or self._connection.broken)
-            told = f"the shared threads cannot be {'reached' if lost else 'used'}"
+            lines = str(error).strip().splitlines()
+            disconnected = isinstance(error, psycopg.OperationalError) and (
+                self._connection is None or self._connection.broken
+            )
+            message = f"the shared threads cannot be {'reached' if disconnected else 'used'}"
             raise StoreError(
-                f"{told}: {said[0] if said else type(error).__name__}",
-                hint="look at [threads] url, or leave saving off: --no-save" if lost else "",
+                f"{message}: {lines[0] if lines else type(error).__name__}",
+                hint="look at [threads] url, or leave saving off: --no-save" if disconnected else "",
             ) from error
 
 
@@ -197,30 +201,30 @@ _SIZE = (
 )
 
 
-def passwords(url: str) -> list[str]:
+def find_passwords(url: str) -> list[str]:
     """Every secret in an address, as it is written there and as it is meant. Raises ConfigError for what is none."""
     try:
-        found = conninfo.conninfo_to_dict(url)
+        parameters = conninfo.conninfo_to_dict(url)
     except psycopg.Error:
-        found = {}
+        parameters = {}
     host = url.partition("?")[0].partition("//")[2].partition("/")[0]
-    if not found or not re.match(r"postgres(ql)?://", url) or host.count("@") > 1:
+    if not parameters or not re.match(r"postgres(ql)?://", url) or host.count("@") > 1:
         # Its own words may be those of the password.
-        told = "threads.url is no address of a PostgreSQL: expected postgresql://USER@HOST/DATABASE"
-        raise ConfigError(told, hint="what is special in a user or password is written as %40 and the like")
-    secrets = [str(value) for name, value in found.items() if "pass" in name and value]
+        message = "threads.url is no address of a PostgreSQL: expected postgresql://USER@HOST/DATABASE"
+        raise ConfigError(message, hint="what is special in a user or password is written as %40 and the like")
+    secrets = [str(value) for name, value in parameters.items() if "pass" in name and value]
     return [*secrets, *(quote(secret, safe="") for secret in secrets)]
 
 
-def open_threads(url: str, password: str | None = None) -> SqlThreads:
+def open_threads(url: str, password: str | None = None) -> SqlThreadStore:
     """The threads at this address, which is connected to when it is first needed."""
-    return SqlThreads(PostgresDatabase(url, password))
+    return SqlThreadStore(PostgresDatabase(url, password))
 
 
-def _with_marks(sql: str) -> str:
+def _convert_placeholders(sql: str) -> str:
     return sql.replace("?", "%s")
 
 
-def _lexemes(phrase: Phrase) -> list[str]:
+def _format_lexemes(phrase: Phrase) -> list[str]:
     words = [f"'{word}'" for word in phrase.words]
-    return [*words[:-1], f"{words[-1]}:*"] if phrase.open_end else words
+    return [*words[:-1], f"{words[-1]}:*"] if phrase.is_prefix else words

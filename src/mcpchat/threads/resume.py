@@ -9,21 +9,21 @@ import msgspec
 
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.config.schema import ThreadsConfig
-from mcpchat.config.secret_refs import look_up
+from mcpchat.config.secret_refs import resolve_secret
 from mcpchat.core.protocols import ThreadStore
-from mcpchat.core.threads import Entry, Node, Thread, branch, end_of_round, new_id
-from mcpchat.engine.message_codec import keys_in
+from mcpchat.core.threads import NewMessage, Thread, ThreadMessage, branch, end_of_tool_round, new_id
+from mcpchat.engine.message_codec import referenced_results
 from mcpchat.errors import UsageError
 
-_AT = re.compile(r"(.+)@([1-9][0-9]{0,8})")
+_NAME_AT_NUMBER = re.compile(r"(.+)@([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
+class ResumePoint:
     """A thread that is gone on with, after its message ``head``."""
 
     thread: Thread
-    nodes: Sequence[Node]
+    nodes: Sequence[ThreadMessage]
     head: int
 
     @property
@@ -42,7 +42,7 @@ class Begun:
         return next(filter(None, answers), "")  # who did not answer is not asked again
 
     @property
-    def path(self) -> list[Node]:
+    def path(self) -> list[ThreadMessage]:
         return branch(self.nodes, self.head)
 
 
@@ -50,49 +50,51 @@ async def open_store(context: RunContext, warn: Callable[[str], None]) -> Thread
     """The threads that the config names; nothing is opened before it is needed. Raises ConfigError."""
     from mcpchat.threads import sqlite
 
-    wanted = context.config.threads
-    if wanted.url is None:
-        return sqlite.open_threads(local_file(context), warn)
-    return await _shared(context, wanted)
+    settings = context.config.threads
+    if settings.url is None:
+        return sqlite.open_threads(local_database_path(context), warn)
+    return await _open_postgres(context, settings)
 
 
-async def store_at(context: RunContext, place: str) -> ThreadStore:
+async def open_store_at(context: RunContext, location: str) -> ThreadStore:
     """The threads in another place, to be read: a database file, or an address. Raises ConfigError, UsageError."""
-    if re.match(r"postgres(ql)?://|env:|keyring:", place):
-        return await _shared(context, ThreadsConfig(url=place, password=context.config.threads.password))
+    if re.match(r"postgres(ql)?://|env:|keyring:", location):
+        return await _open_postgres(context, ThreadsConfig(url=location, password=context.config.threads.password))
     from mcpchat.threads import sqlite
 
-    return sqlite.open_to_read(_database(place))
+    return sqlite.open_read_only(_require_file(location))
 
 
-def _database(place: str) -> Path:
-    path = Path(place).expanduser()
+def _require_file(location: str) -> Path:
+    path = Path(location).expanduser()
     if not path.is_file():
-        raise UsageError(f"there is no file {place}")
+        raise UsageError(f"there is no file {location}")
     return path
 
 
-async def _shared(context: RunContext, wanted: ThreadsConfig) -> ThreadStore:
+async def _open_postgres(context: RunContext, settings: ThreadsConfig) -> ThreadStore:
     from mcpchat.threads import postgres
 
-    assert wanted.url is not None
-    keep = context.secrets.add
-    url = await look_up(wanted.url, context.environ, where="threads.url")
-    keep(*postgres.passwords(url))
+    assert settings.url is not None
+    on_secret = context.secrets.add
+    url = await resolve_secret(settings.url, context.environ, config_key="threads.url")
+    on_secret(*postgres.find_passwords(url))
     password = None
-    if wanted.password is not None:
-        password = await look_up(wanted.password, context.environ, where="threads.password", keep=keep)
+    if settings.password is not None:
+        password = await resolve_secret(
+            settings.password, context.environ, config_key="threads.password", on_secret=on_secret
+        )
     return postgres.open_threads(url, password)
 
 
-def local_file(context: RunContext) -> Path:
+def local_database_path(context: RunContext) -> Path:
     return context.paths.data / "threads.db"
 
 
-def begun(store: ThreadStore, options: RunOptions) -> Begun | None:
+def find_resume_point(store: ThreadStore, options: RunOptions) -> ResumePoint | None:
     """The thread that the run goes on with, None where it begins one. Raises UsageError, StoreError."""
     if options.thread is not None:
-        thread, head = found(store, options.thread)
+        thread, head = find_thread(store, options.thread)
     elif options.continue_latest:
         latest = store.latest()
         if latest is None:
@@ -100,59 +102,59 @@ def begun(store: ThreadStore, options: RunOptions) -> Begun | None:
         thread, head = latest, None
     else:
         return None
-    return opened(store, thread, head)
+    return load_thread(store, thread, head)
 
 
-def found(store: ThreadStore, name: str) -> tuple[Thread, int | None]:
+def find_thread(store: ThreadStore, name: str) -> tuple[Thread, int | None]:
     """The thread of this id or title, and with NAME@NUMBER the number. Raises UsageError."""
     try:
         return store.find(name), None
     except UsageError:
-        if (at := _AT.fullmatch(name)) is None:
+        if (match := _NAME_AT_NUMBER.fullmatch(name)) is None:
             raise
-        return store.find(at[1]), int(at[2])
+        return store.find(match[1]), int(match[2])
 
 
-def opened(store: ThreadStore, thread: Thread, head: int | None = None) -> Begun:
+def load_thread(store: ThreadStore, thread: Thread, head: int | None = None) -> ResumePoint:
     """The thread with its messages, to go on after this one. Raises UsageError for a number that is none."""
     nodes = store.nodes(thread)
-    return Begun(thread=thread, nodes=nodes, head=headed(thread, nodes, head).head if head else thread.head)
+    return ResumePoint(thread=thread, nodes=nodes, head=with_head(thread, nodes, head).head if head else thread.head)
 
 
 def fork(store: ThreadStore, thread: Thread, head: int | None, title: str = "") -> Thread:
     """A new thread that begins with all up to this message. Raises UsageError for a number that is none."""
-    begun = opened(store, thread, head)
-    if not begun.path:
+    source = load_thread(store, thread, head)
+    if not source.path:
         raise UsageError(f"the thread {thread.short_id} has nothing to fork")
-    made = Thread(
+    forked = Thread(
         id=new_id(),
         title=title or f"{thread.title} (fork)",
         named=bool(title) or thread.named,
-        agent=begun.agent or "",
-        model=begun.model,
+        agent=source.agent or "",
+        model=source.model,
         forked_from=thread.id,
         imported=thread.imported,
     )
-    return store.append(made, 0, [Entry(message=node.message, record=node.record) for node in begun.path])
+    return store.append(forked, 0, [NewMessage(message=node.message, metadata=node.record) for node in source.path])
 
 
-def keeps(context: RunContext, options: RunOptions) -> bool:
+def saves_threads(context: RunContext, options: RunOptions) -> bool:
     """Whether this run is kept."""
     return options.save and context.config.threads.save
 
 
-def headed(thread: Thread, nodes: Sequence[Node], head: int) -> Thread:
+def with_head(thread: Thread, nodes: Sequence[ThreadMessage], head: int) -> Thread:
     """The thread as if its current branch ended at this message; after calls, at their results.
 
     Raises UsageError for a number that is none.
     """
     if head not in {node.number for node in nodes}:
-        told = f"the thread {thread.short_id} has no message {head}"
-        raise UsageError(told, hint=f"mcpchat threads show {thread.short_id} numbers them")
-    return msgspec.structs.replace(thread, head=end_of_round(nodes, head))
+        message = f"the thread {thread.short_id} has no message {head}"
+        raise UsageError(message, hint=f"mcpchat threads show {thread.short_id} numbers them")
+    return msgspec.structs.replace(thread, head=end_of_tool_round(nodes, head))
 
 
-def contents(store: ThreadStore, thread: Thread, nodes: Sequence[Node]) -> list[bytes]:
+def load_blobs(store: ThreadStore, thread: Thread, nodes: Sequence[ThreadMessage]) -> list[bytes]:
     """The whole results that the thread's messages point to."""
-    found = (store.content(key, thread) for node in nodes for key in keys_in(node.message))
-    return [data for data in found if data is not None]
+    blobs = (store.get_blob(key, thread) for node in nodes for key in referenced_results(node.message))
+    return [data for data in blobs if data is not None]

@@ -14,112 +14,112 @@ _UNSPACED = re.compile(
     "\U00020000-\U0003ffff]"
 )
 _WORD = re.compile(r"\w+")
-_ASKED = re.compile(r'"([^"]*)"|(\S+)')
-_AROUND = 50  # characters of a snippet before and after what was found
+_QUERY_TERM = re.compile(r'"([^"]*)"|(\S+)')
+_SNIPPET_CONTEXT = 50  # characters of a snippet before and after what was found
 
 
 class Phrase(Struct, frozen=True):
     """Words that stand side by side; ``open_end``: the last may go on."""
 
     words: tuple[str, ...]
-    open_end: bool = False
+    is_prefix: bool = False
 
 
-def folded(text: str) -> str:
+def normalize(text: str) -> str:
     """The words of the text without case and accents, a space between them."""
     if not text.isascii():
-        text = "".join(map(_plain, text))
-        text = _UNSPACED.sub(lambda found: f" {found[0]} ", text)
+        text = "".join(map(_fold_character, text))
+        text = _UNSPACED.sub(lambda match: f" {match[0]} ", text)
     return " ".join(_WORD.findall(text.casefold().replace("_", " ")))
 
 
-def _plain(character: str) -> str:
+def _fold_character(character: str) -> str:
     if character.isascii() or "\uac00" <= character <= "\ud7af":
         return character
-    bare = "".join(one for one in unicodedata.normalize("NFKD", character) if not unicodedata.combining(one))
-    return bare.casefold()
+    base = "".join(part for part in unicodedata.normalize("NFKD", character) if not unicodedata.combining(part))
+    return base.casefold()
 
 
-def phrases(asked: str) -> tuple[Phrase, ...]:
+def parse_query(query: str) -> tuple[Phrase, ...]:
     """What a person looks for: each word, and what stands in quotes as it stands; a word* may go on.
 
     Raises UsageError where there is no word in it.
     """
-    found: list[Phrase] = []
-    for quoted, bare in _ASKED.findall(asked):
-        words = tuple(folded(quoted or bare).split())
+    terms: list[Phrase] = []
+    for quoted, unquoted in _QUERY_TERM.findall(query):
+        words = tuple(normalize(quoted or unquoted).split())
         if words:
-            found.append(Phrase(words, open_end=bare.endswith("*")))
-    if not found:
-        raise UsageError(f"there is no word in {asked!r} to look for")
-    return tuple(found)
+            terms.append(Phrase(words, is_prefix=unquoted.endswith("*")))
+    if not terms:
+        raise UsageError(f"there is no word in {query!r} to look for")
+    return tuple(terms)
 
 
-def snippet(text: str, wanted: Sequence[Phrase]) -> tuple[str, ...]:
+def snippet(text: str, terms: Sequence[Phrase]) -> tuple[str, ...]:
     """The place where the text says one of the phrases: plain text and matches in turn, beginning with plain text."""
-    marked = _spans(text, wanted)
-    if not marked:
-        return (text[: 2 * _AROUND].strip() + ("…" if len(text) > 2 * _AROUND else ""),)
-    first = marked[0][0]
-    begin = max(0, first - _AROUND)
-    end = min(len(text), marked[0][1] + _AROUND)
-    pieces = [f"{'…' if begin else ''}{text[begin:first]}"]
-    at = first
-    for start, stop in marked:
+    spans = _find_spans(text, terms)
+    if not spans:
+        return (text[: 2 * _SNIPPET_CONTEXT].strip() + ("…" if len(text) > 2 * _SNIPPET_CONTEXT else ""),)
+    first = spans[0][0]
+    begin = max(0, first - _SNIPPET_CONTEXT)
+    end = min(len(text), spans[0][1] + _SNIPPET_CONTEXT)
+    parts = [f"{'…' if begin else ''}{text[begin:first]}"]
+    position = first
+    for start, stop in spans:
         if stop > end:
             break
-        _join(pieces, text[at:start], plain=True)
-        _join(pieces, text[start:stop], plain=False)
-        at = stop
-    _join(pieces, text[at:end] + ("…" if end < len(text) else ""), plain=True)
-    return tuple(pieces)
+        _append_part(parts, text[position:start], is_plain=True)
+        _append_part(parts, text[start:stop], is_plain=False)
+        position = stop
+    _append_part(parts, text[position:end] + ("…" if end < len(text) else ""), is_plain=True)
+    return tuple(parts)
 
 
-def _join(pieces: list[str], piece: str, *, plain: bool) -> None:
+def _append_part(parts: list[str], text: str, *, is_plain: bool) -> None:
     """Append to the last piece where that is of the same kind, else after it."""
-    if not piece:
+    if not text:
         return
-    if (len(pieces) % 2 == 1) == plain:
-        pieces[-1] += piece
+    if (len(parts) % 2 == 1) == is_plain:
+        parts[-1] += text
     else:
-        pieces.append(piece)
+        parts.append(text)
 
 
-def _spans(text: str, wanted: Sequence[Phrase]) -> list[tuple[int, int]]:
+def _find_spans(text: str, terms: Sequence[Phrase]) -> list[tuple[int, int]]:
     """Where the phrases stand in the text, in order, none over another."""
     words: list[tuple[str, int, int]] = []
     for match in _WORD.finditer(text):
-        words += _pieces(match[0], match.start())
+        words += _split_words(match[0], match.start())
     spans: list[tuple[int, int]] = []
-    for place in range(len(words)):
-        for phrase in wanted:
+    for index in range(len(words)):
+        for phrase in terms:
             length = len(phrase.words)
-            here = words[place : place + length]
-            if len(here) == length and _fits(phrase, [word for word, _, _ in here]):
-                spans.append((here[0][1], here[-1][2]))
-    apart: list[tuple[int, int]] = []
+            window = words[index : index + length]
+            if len(window) == length and _matches(phrase, [word for word, _, _ in window]):
+                spans.append((window[0][1], window[-1][2]))
+    separate: list[tuple[int, int]] = []
     for span in sorted(spans):
-        if not apart or span[0] >= apart[-1][1]:
-            apart.append(span)
-    return apart
+        if not separate or span[0] >= separate[-1][1]:
+            separate.append(span)
+    return separate
 
 
-def _pieces(word: str, at: int) -> list[tuple[str, int, int]]:
+def _split_words(word: str, offset: int) -> list[tuple[str, int, int]]:
     """The words that a run of letters is for the search, each with its place."""
-    found: list[tuple[str, int, int]] = []
+    words: list[tuple[str, int, int]] = []
     start = 0
-    for number, character in enumerate(f"{word} "):
-        alone = _UNSPACED.match(character) is not None
-        if alone or character in "_ ":
-            if start < number:
-                found.append((folded(word[start:number]), at + start, at + number))
-            if alone:
-                found.append((folded(character), at + number, at + number + 1))
-            start = number + 1
-    return [one for one in found if one[0]]
+    for index, character in enumerate(f"{word} "):
+        is_unspaced = _UNSPACED.match(character) is not None
+        if is_unspaced or character in "_ ":
+            if start < index:
+                words.append((normalize(word[start:index]), offset + start, offset + index))
+            if is_unspaced:
+                words.append((normalize(character), offset + index, offset + index + 1))
+            start = index + 1
+    return [item for item in words if item[0]]
 
 
-def _fits(phrase: Phrase, words: Sequence[str]) -> bool:
+def _matches(phrase: Phrase, words: Sequence[str]) -> bool:
     if tuple(words) == phrase.words:
         return True
-    return phrase.open_end and tuple(words[:-1]) == phrase.words[:-1] and words[-1].startswith(phrase.words[-1])
+    return phrase.is_prefix and tuple(words[:-1]) == phrase.words[:-1] and words[-1].startswith(phrase.words[-1])

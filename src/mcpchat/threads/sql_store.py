@@ -9,34 +9,54 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from mcpchat.core.messages import Message
-from mcpchat.core.patterns import matches
-from mcpchat.core.threads import Entry, Found, Hit, Node, Record, Thread, Tidied, Wanted
-from mcpchat.engine.message_codec import KEY, UNREADABLE, digest, encoded, keys_in, packed, spoken, unpacked
-from mcpchat.errors import StoreError, ThreadMoved, UsageError
-from mcpchat.threads.search import Phrase, folded, phrases, snippet
+from mcpchat.core.patterns import glob_matches
+from mcpchat.core.threads import (
+    CleanupReport,
+    MessageMetadata,
+    NewMessage,
+    SearchHit,
+    SearchResult,
+    Thread,
+    ThreadFilter,
+    ThreadMessage,
+)
+from mcpchat.engine.message_codec import (
+    RESULT_ID,
+    UNREADABLE_MESSAGE,
+    decode_message,
+    digest,
+    encode_json,
+    encode_message,
+    referenced_results,
+    searchable_text,
+)
+from mcpchat.errors import StoreError, ThreadConflict, UsageError
+from mcpchat.threads.search import Phrase, normalize, parse_query, snippet
 from mcpchat.util.text import did_you_mean
 
 Row = tuple[Any, ...]
-_THREAD = "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from, t.imported"
-_PAGE = 200  # rows of a search that are read at once
-_HITS = 3  # messages that are shown of one thread
-_BEGINS = "WHERE hash >= ? AND hash < ? LIMIT 1"
-_LONGEST_NAME = 500  # characters of a name: no index takes them without end
+_THREAD_COLUMNS = (
+    "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from, t.imported"
+)
+_PAGE_SIZE = 200  # rows of a search that are read at once
+_MAX_HITS_PER_THREAD = 3  # messages that are shown of one thread
+_HASH_PREFIX_CLAUSE = "WHERE hash >= ? AND hash < ? LIMIT 1"
+_MAX_NAME_LENGTH = 500  # characters of a name: no index takes them without end
 _ID = re.compile(r"[0-9a-f]{4,32}")
-_NEAR = 1000  # titles among which a nearest one is looked for
-_FEW = 1000  # threads, whose messages are looked through one by one
-_AT_ONCE = 30_000  # values that one statement takes
+_MAX_TITLES_TO_COMPARE = 1000  # titles among which a nearest one is looked for
+_MAX_THREADS_TO_SCAN = 1000  # threads, whose messages are looked through one by one
+_MAX_PARAMETERS = 30_000  # values that one statement takes
 
 
-class Repaired(StoreError):
+class DatabaseRepaired(StoreError):
     """The database was damaged and is whole again: what was to be done can be tried once more."""
 
 
-class Matching(NamedTuple):
+class TextMatch(NamedTuple):
     """``nodes`` is a table expression with the nodes as ``n``; ``number`` is the nodes' own, by which it is ordered."""
 
-    nodes: str
-    number: str
+    from_clause: str
+    order_column: str
     condition: str
     values: Sequence[Any]
 
@@ -48,11 +68,11 @@ class Database(Protocol):
         """The rows of a statement."""
         ...
 
-    def many(self, sql: str, rows: Sequence[Row]) -> None:
+    def run_many(self, sql: str, rows: Sequence[Row]) -> None:
         """A statement for each of the rows."""
         ...
 
-    def writing(self) -> AbstractContextManager[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All that is done inside is done as one, with nobody else in between; or none of it."""
         ...
 
@@ -66,15 +86,15 @@ class Database(Protocol):
 
     def unindex(self, nodes: Sequence[int]) -> None: ...
 
-    def matching(self, wanted: Sequence[Phrase], *, few: bool) -> "Matching":
+    def text_match(self, terms: Sequence[Phrase], *, per_thread: bool) -> "TextMatch":
         """How nodes are found that say all of this; ``few``: of not many threads, which are named."""
         ...
 
-    def scrub(self) -> None:
+    def erase_deleted(self) -> None:
         """See that what was deleted can be read by nobody, as far as that is quick."""
         ...
 
-    def shrink(self) -> int:
+    def vacuum(self) -> int:
         """Give back the space that is not needed; in bytes."""
         ...
 
@@ -85,7 +105,7 @@ class Database(Protocol):
     def close(self) -> None: ...
 
 
-class SqlThreads:
+class SqlThreadStore:
     """A ThreadStore. Every change is one transaction, on the disk when the call returns."""
 
     def __init__(self, database: Database) -> None:
@@ -93,80 +113,90 @@ class SqlThreads:
 
     # Keeping.
 
-    def append(self, thread: Thread, parent: int, entries: Sequence[Entry]) -> Thread:
+    def append(self, thread: Thread, parent: int, messages: Sequence[NewMessage]) -> Thread:
         try:
-            return self._append(thread, parent, entries)
-        except Repaired:
-            return self._append(thread, parent, entries)
+            return self._append(thread, parent, messages)
+        except DatabaseRepaired:
+            return self._append(thread, parent, messages)
 
-    def _append(self, thread: Thread, parent: int, entries: Sequence[Entry]) -> Thread:
+    def _append(self, thread: Thread, parent: int, new_messages: Sequence[NewMessage]) -> Thread:
         now = time.time()
-        with self._db.writing():
-            known = self._db.run("SELECT no, head, last, title, named, created FROM threads WHERE id = ?", thread.id)
-            if known:
-                no, head, last, title, named, created = known[0]
-                if head != thread.head and self._is_there(no, last, thread, entries):
+        with self._db.transaction():
+            rows = self._db.run("SELECT no, head, last, title, named, created FROM threads WHERE id = ?", thread.id)
+            if rows:
+                no, head, last, title, named, created = rows[0]
+                if head != thread.head and self._already_appended(no, last, thread, new_messages):
                     return msgspec.structs.replace(thread, head=head, messages=last)  # only the word of it was lost
                 if head != thread.head:
-                    raise ThreadMoved(f"the thread {thread.short_id} was continued elsewhere")
+                    raise ThreadConflict(f"the thread {thread.short_id} was continued elsewhere")
                 thread = msgspec.structs.replace(thread, title=title, named=bool(named), created=created)
             elif thread.head:
-                raise ThreadMoved(f"the thread {thread.short_id} was deleted elsewhere")
+                raise ThreadConflict(f"the thread {thread.short_id} was deleted elsewhere")
             else:
                 thread = msgspec.structs.replace(thread, created=thread.created or now)
-                no, last = self._insert(thread), 0
-            nodes = _chained(entries, last + 1, parent)
-            contents = [data for entry in entries for data in entry.contents]
+                no, last = self._insert_thread(thread), 0
+            nodes = _number_nodes(new_messages, last + 1, parent)
+            contents = [data for item in new_messages for data in item.blobs]
             self._write_nodes(no, nodes, contents, thread.forked_from)
             head = nodes[-1].number if nodes else thread.head
             thread = msgspec.structs.replace(thread, head=head, messages=last + len(nodes), updated=now)
             self._db.run(
                 "UPDATE threads SET head = ?, last = ?, updated = ?, agent = ?, model = ? WHERE no = ?",
-                *(head, thread.messages, now, name_of(thread.agent), name_of(thread.model), no),
+                *(head, thread.messages, now, clean_name(thread.agent), clean_name(thread.model), no),
             )
         return thread
 
-    def _is_there(self, no: int, last: int, thread: Thread, entries: Sequence[Entry]) -> bool:
+    def _already_appended(self, no: int, last: int, thread: Thread, new_messages: Sequence[NewMessage]) -> bool:
         """Whether the thread differs from what is known of it by these very entries."""
-        if last != thread.messages + len(entries):
+        if last != thread.messages + len(new_messages):
             return False
         rows = self._db.run(
             "SELECT body FROM nodes WHERE thread = ? AND number > ? ORDER BY number", no, thread.messages
         )
-        return [row[0] for row in rows] == [packed(entry.message)[0].decode() for entry in entries]
+        return [row[0] for row in rows] == [encode_message(item.message)[0].decode() for item in new_messages]
 
-    def _insert(self, thread: Thread) -> int:
+    def _insert_thread(self, thread: Thread) -> int:
         return self._db.insert(
             "threads",
             "id, title, named, agent, model, created, updated, head, last, forked_from, imported",
-            *(thread.id, name_of(thread.title), int(thread.named), name_of(thread.agent), name_of(thread.model)),
+            *(
+                thread.id,
+                clean_name(thread.title),
+                int(thread.named),
+                clean_name(thread.agent),
+                clean_name(thread.model),
+            ),
             *(thread.created, thread.updated, thread.head, thread.messages, thread.forked_from, int(thread.imported)),
         )
 
-    def _write_nodes(self, thread: int, nodes: Iterable[Node], contents: Sequence[bytes], source: str = "") -> None:
+    def _write_nodes(
+        self, thread: int, nodes: Iterable[ThreadMessage], contents: Sequence[bytes], source: str = ""
+    ) -> None:
         """Write the messages with the whole results that they point to.
 
         Besides these they may point to what their thread has, and the one that it is forked from: what a text merely
         names is not given to it.
         """
-        own = {digest(data): data for data in contents}
-        for key, data in own.items():
-            self._keep(key, data)
+        new_blobs = {digest(data): data for data in contents}
+        for key, data in new_blobs.items():
+            self._store_blob(key, data)
         tools: set[str] = set()
         for node in nodes:
-            body, blobs = packed(node.message)
+            body, blobs = encode_message(node.message)
             for key, data in blobs.items():
-                self._keep(key, data)
-            row = self._db.insert(
+                self._store_blob(key, data)
+            node_id = self._db.insert(
                 "nodes",
                 "thread, number, parent, role, at, body, record",
                 *(thread, node.number, node.parent, node.message.role, node.record.at),
-                *(body.decode(), encoded(node.record).decode()),
+                *(body.decode(), encode_json(node.record).decode()),
             )
-            self._use(row, {*blobs, *self._granted(keys_in(node.message), own, thread, source)})
-            if words := folded(spoken(node.message)):
-                self._db.index(row, words)
-            tools |= {name_of(call.tool) for call in node.record.calls}
+            self._link_blobs(
+                node_id, {*blobs, *self._allowed_blobs(referenced_results(node.message), new_blobs, thread, source)}
+            )
+            if text := normalize(searchable_text(node.message)):
+                self._db.index(node_id, text)
+            tools |= {clean_name(call.tool) for call in node.record.calls}
         for tool in sorted(tools):
             self._db.run("INSERT INTO tools (name) VALUES (?) ON CONFLICT DO NOTHING", tool)
             self._db.run(
@@ -174,81 +204,87 @@ class SqlThreads:
                 *(thread, tool),
             )
 
-    def _use(self, node: int, keys: Iterable[str]) -> None:
+    def _link_blobs(self, node: int, keys: Iterable[str]) -> None:
         for key in keys:
             self._db.run("INSERT INTO uses (hash, node) VALUES (?, ?) ON CONFLICT DO NOTHING", key, node)
 
-    def _granted(self, keys: Iterable[str], own: Collection[str], thread: int, source: str) -> Iterator[str]:
+    def _allowed_blobs(
+        self, keys: Iterable[str], new_blobs: Collection[str], thread: int, source: str
+    ) -> Iterator[str]:
         """The whole hashes of the contents that these keys begin, as far as the thread may have them."""
         for key in keys:
-            for (whole,) in self._db.run(f"SELECT hash FROM blobs {_BEGINS}", key, f"{key}g"):  # noqa: S608
-                if whole in own or self._has(whole, "t.no = ?", thread) or self._has(whole, "t.id = ?", source):
-                    yield whole
+            for (blob_hash,) in self._db.run(f"SELECT hash FROM blobs {_HASH_PREFIX_CLAUSE}", key, f"{key}g"):  # noqa: S608
+                if (
+                    blob_hash in new_blobs
+                    or self._thread_has_blob(blob_hash, "t.no = ?", thread)
+                    or self._thread_has_blob(blob_hash, "t.id = ?", source)
+                ):
+                    yield blob_hash
 
-    def _has(self, key: str, which: str, value: Any) -> bool:
-        joined = "uses u JOIN nodes n ON n.id = u.node JOIN threads t ON t.no = n.thread"
-        return bool(self._db.run(f"SELECT 1 FROM {joined} WHERE u.hash = ? AND {which} LIMIT 1", key, value))  # noqa: S608
+    def _thread_has_blob(self, blob_hash: str, condition: str, value: Any) -> bool:
+        tables = "uses u JOIN nodes n ON n.id = u.node JOIN threads t ON t.no = n.thread"
+        return bool(self._db.run(f"SELECT 1 FROM {tables} WHERE u.hash = ? AND {condition} LIMIT 1", blob_hash, value))  # noqa: S608
 
-    def _keep(self, key: str, data: bytes) -> None:
+    def _store_blob(self, key: str, data: bytes) -> None:
         self._db.run("INSERT INTO blobs (hash, data) VALUES (?, ?) ON CONFLICT DO NOTHING", key, data)
 
     def move(self, thread: Thread, head: int) -> Thread:
-        with self._db.writing():
-            known = self._db.run("SELECT no, head FROM threads WHERE id = ?", thread.id)
-            if not known or known[0][1] != thread.head:
-                raise ThreadMoved(f"the thread {thread.short_id} was continued elsewhere")
-            self._db.run("UPDATE threads SET head = ? WHERE no = ?", head, known[0][0])
+        with self._db.transaction():
+            rows = self._db.run("SELECT no, head FROM threads WHERE id = ?", thread.id)
+            if not rows or rows[0][1] != thread.head:
+                raise ThreadConflict(f"the thread {thread.short_id} was continued elsewhere")
+            self._db.run("UPDATE threads SET head = ? WHERE no = ?", head, rows[0][0])
         return msgspec.structs.replace(thread, head=head)
 
-    def put(self, thread: Thread, nodes: Sequence[Node], contents: Sequence[bytes] = ()) -> bool:
-        with self._db.writing():
+    def import_thread(self, thread: Thread, nodes: Sequence[ThreadMessage], blobs: Sequence[bytes] = ()) -> bool:
+        with self._db.transaction():
             if self._db.run("SELECT no FROM threads WHERE id = ?", thread.id):
                 return False
             last = max((node.number for node in nodes), default=0)
-            no = self._insert(msgspec.structs.replace(thread, messages=last))
-            self._write_nodes(no, nodes, contents)
+            no = self._insert_thread(msgspec.structs.replace(thread, messages=last))
+            self._write_nodes(no, nodes, blobs)
         return True
 
     def rename(self, thread: Thread, title: str, *, named: bool = True) -> None:
-        only = "" if named else " AND named = 0"
-        with self._db.writing():
+        extra_condition = "" if named else " AND named = 0"
+        with self._db.transaction():
             self._db.run(
-                f"UPDATE threads SET title = ?, named = ? WHERE id = ?{only}",  # noqa: S608 - of two texts above
-                *(name_of(title), int(named), thread.id),
+                f"UPDATE threads SET title = ?, named = ? WHERE id = ?{extra_condition}",  # noqa: S608 - of two texts above
+                *(clean_name(title), int(named), thread.id),
             )
 
     def delete(self, thread: Thread) -> None:
-        with self._db.writing():
+        with self._db.transaction():
             for (no,) in self._db.run("SELECT no FROM threads WHERE id = ?", thread.id):
-                self._delete(no)
-        self._db.scrub()
+                self._delete_thread(no)
+        self._db.erase_deleted()
 
-    def _delete(self, thread: int) -> None:
+    def _delete_thread(self, thread: int) -> None:
         nodes = [row[0] for row in self._db.run("SELECT id FROM nodes WHERE thread = ?", thread)]
         self._db.unindex(nodes)
-        used: set[str] = set()
+        keys: set[str] = set()
         for node in nodes:
-            used |= {row[0] for row in self._db.run("SELECT hash FROM uses WHERE node = ?", node)}
-        self._db.many("DELETE FROM uses WHERE node = ?", [(node,) for node in nodes])
-        gone = "DELETE FROM blobs WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM uses WHERE uses.hash = blobs.hash)"
-        self._db.many(gone, [(key,) for key in used])
+            keys |= {row[0] for row in self._db.run("SELECT hash FROM uses WHERE node = ?", node)}
+        self._db.run_many("DELETE FROM uses WHERE node = ?", [(node,) for node in nodes])
+        statement = "DELETE FROM blobs WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM uses WHERE uses.hash = blobs.hash)"
+        self._db.run_many(statement, [(key,) for key in keys])
         self._db.run("DELETE FROM tool_uses WHERE thread = ?", thread)
         self._db.run("DELETE FROM nodes WHERE thread = ?", thread)
         self._db.run("DELETE FROM threads WHERE no = ?", thread)
 
-    def older(self, before: float) -> int:
+    def count_older(self, before: float) -> int:
         return int(self._db.run("SELECT count(*) FROM threads WHERE updated < ?", before)[0][0])
 
-    def tidy(self, *, before: float | None = None) -> Tidied:
-        old = self._db.run("SELECT no FROM threads WHERE updated < ?", before) if before is not None else []
-        for (no,) in old:
-            with self._db.writing():  # one after the other: others get to write in between
-                self._delete(no)
-        with self._db.writing():
-            unused = "NOT EXISTS (SELECT 1 FROM uses WHERE uses.hash = blobs.hash)"
-            (contents,) = self._db.run(f"SELECT count(*) FROM blobs WHERE {unused}")[0]  # noqa: S608 - a text of ours
-            self._db.run(f"DELETE FROM blobs WHERE {unused}")  # noqa: S608 - a text of ours
-        return Tidied(threads=len(old), contents=contents, bytes=self._db.shrink())
+    def clean_up(self, *, before: float | None = None) -> CleanupReport:
+        expired = self._db.run("SELECT no FROM threads WHERE updated < ?", before) if before is not None else []
+        for (no,) in expired:
+            with self._db.transaction():  # one after the other: others get to write in between
+                self._delete_thread(no)
+        with self._db.transaction():
+            is_unused = "NOT EXISTS (SELECT 1 FROM uses WHERE uses.hash = blobs.hash)"
+            (contents,) = self._db.run(f"SELECT count(*) FROM blobs WHERE {is_unused}")[0]  # noqa: S608 - a text of ours
+            self._db.run(f"DELETE FROM blobs WHERE {is_unused}")  # noqa: S608 - a text of ours
+        return CleanupReport(threads=len(expired), blobs=contents, bytes=self._db.vacuum())
 
     def check(self) -> None:
         self._db.check()
@@ -256,27 +292,27 @@ class SqlThreads:
     def close(self) -> None:
         self._db.close()
 
-    def content(self, key: str, thread: Thread | None) -> bytes | None:
-        if not KEY.fullmatch(key):
+    def get_blob(self, key: str, thread: Thread | None) -> bytes | None:
+        if not RESULT_ID.fullmatch(key):
             return None
-        for whole, data in self._db.run(f"SELECT hash, data FROM blobs {_BEGINS}", key, f"{key}g"):  # noqa: S608
-            if thread is None or self._has(whole, "t.id = ?", thread.id):
+        for blob_hash, data in self._db.run(f"SELECT hash, data FROM blobs {_HASH_PREFIX_CLAUSE}", key, f"{key}g"):  # noqa: S608
+            if thread is None or self._thread_has_blob(blob_hash, "t.id = ?", thread.id):
                 return bytes(data)
         return None
 
     # Finding.
 
     def find(self, name: str) -> Thread:
-        found: list[Thread] = []
+        threads: list[Thread] = []
         if _ID.fullmatch(name):
-            found = self._threads("WHERE t.id >= ? AND t.id < ? ORDER BY t.id LIMIT 10", name, f"{name}g")
-        found = found or self._threads("WHERE t.title = ? ORDER BY t.updated DESC LIMIT 10", name)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            several = "; ".join(f"{thread.id[:12]} {thread.title}" for thread in found[:5])
-            raise UsageError(f"{name!r} may be several threads: {several}", hint="name one by its id")
-        titles = {thread.title: thread for thread in self.recent(Wanted(), _NEAR)}
+            threads = self._select_threads("WHERE t.id >= ? AND t.id < ? ORDER BY t.id LIMIT 10", name, f"{name}g")
+        threads = threads or self._select_threads("WHERE t.title = ? ORDER BY t.updated DESC LIMIT 10", name)
+        if len(threads) == 1:
+            return threads[0]
+        if threads:
+            candidates = "; ".join(f"{thread.id[:12]} {thread.title}" for thread in threads[:5])
+            raise UsageError(f"{name!r} may be several threads: {candidates}", hint="name one by its id")
+        titles = {thread.title: thread for thread in self.recent(ThreadFilter(), _MAX_TITLES_TO_COMPARE)}
         hint = did_you_mean(name, titles).removeprefix("; ") or "mcpchat threads lists them"
         raise UsageError(f"no thread is called {name!r}", hint=hint)
 
@@ -284,139 +320,150 @@ class SqlThreads:
         return [row[0] for row in self._db.run("SELECT id FROM threads ORDER BY no")]
 
     def latest(self) -> Thread | None:
-        return next(iter(self._threads("ORDER BY t.updated DESC, t.id DESC LIMIT 1")), None)
+        return next(iter(self._select_threads("ORDER BY t.updated DESC, t.id DESC LIMIT 1")), None)
 
-    def nodes(self, thread: Thread) -> Sequence[Node]:
+    def nodes(self, thread: Thread) -> Sequence[ThreadMessage]:
         rows = self._db.run(
             "SELECT n.number, n.parent, n.body, n.record FROM nodes n JOIN threads t ON t.no = n.thread"
             " WHERE t.id = ? ORDER BY n.number",
             thread.id,
         )
-        return [self._node(*row) for row in rows]
+        return [self._node_from_row(*row) for row in rows]
 
-    def _node(self, number: int, parent: int, body: str, record: str) -> Node:
-        message = self._message(body) or UNREADABLE  # what stands before and after it counts
+    def _node_from_row(self, number: int, parent: int, body: str, record: str) -> ThreadMessage:
+        message = self._decode_message(body) or UNREADABLE_MESSAGE  # what stands before and after it counts
         try:
-            known = msgspec.json.decode(record, type=Record)
+            metadata = msgspec.json.decode(record, type=MessageMetadata)
         except ValueError:
-            known = Record()
-        return Node(number=number, parent=parent, message=message, record=known)
+            metadata = MessageMetadata()
+        return ThreadMessage(number=number, parent=parent, message=message, record=metadata)
 
-    def _message(self, body: str) -> Message | None:
+    def _decode_message(self, body: str) -> Message | None:
         try:
-            return unpacked(body, lambda key: self.content(key, None))
+            return decode_message(body, lambda key: self.get_blob(key, None))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None  # damaged: what can be read counts
 
-    def recent(self, wanted: Wanted, limit: int, before: Thread | None = None) -> Sequence[Thread]:
-        conditions, values = self._conditions(wanted)
+    def recent(self, thread_filter: ThreadFilter, limit: int, before: Thread | None = None) -> Sequence[Thread]:
+        conditions, values = self._build_conditions(thread_filter)
         if before is not None:
             conditions.append("(t.updated, t.id) < (?, ?)")
             values += [before.updated, before.id]
-        return self._threads(f"{_where(conditions)} ORDER BY t.updated DESC, t.id DESC LIMIT ?", *values, limit)
+        return self._select_threads(
+            f"{_where_clause(conditions)} ORDER BY t.updated DESC, t.id DESC LIMIT ?", *values, limit
+        )
 
-    def search(self, wanted: Wanted, words: str, limit: int) -> Sequence[Found]:
-        asked = phrases(words)
-        conditions, values = self._conditions(wanted)
-        where = f"{_where(conditions)} ORDER BY t.updated DESC, t.id DESC LIMIT {_FEW + 1}"
-        chosen = self._db.run(f"SELECT t.no, {_THREAD} FROM threads t {where}", *values) if conditions else []  # noqa: S608
-        span = [(f"n.at {sign} ?", at) for sign, at in ((">=", wanted.since), ("<", wanted.until)) if at is not None]
-        conditions = [*conditions, *(condition for condition, _ in span)]
-        values = [*values, *(at for _, at in span)]
-        if wanted != Wanted() and len(chosen) <= _FEW:
-            return self._search_in(chosen, asked, span, limit)
-        match = self._db.matching(asked, few=False)
-        found: dict[str, tuple[Thread, list[Hit]]] = {}
-        last: list[Any] = []
+    def search(self, thread_filter: ThreadFilter, query: str, limit: int) -> Sequence[SearchResult]:
+        terms = parse_query(query)
+        conditions, values = self._build_conditions(thread_filter)
+        where = f"{_where_clause(conditions)} ORDER BY t.updated DESC, t.id DESC LIMIT {_MAX_THREADS_TO_SCAN + 1}"
+        query = f"SELECT t.no, {_THREAD_COLUMNS} FROM threads t {where}"  # noqa: S608 - our own columns and clauses
+        candidates = self._db.run(query, *values) if conditions else []
+        time_conditions = [
+            (f"n.at {sign} ?", at)
+            for sign, at in ((">=", thread_filter.since), ("<", thread_filter.until))
+            if at is not None
+        ]
+        conditions = [*conditions, *(condition for condition, _ in time_conditions)]
+        values = [*values, *(at for _, at in time_conditions)]
+        if thread_filter != ThreadFilter() and len(candidates) <= _MAX_THREADS_TO_SCAN:
+            return self._search_threads(candidates, terms, time_conditions, limit)
+        text_match = self._db.text_match(terms, per_thread=False)
+        hits_by_thread: dict[str, tuple[Thread, list[SearchHit]]] = {}
+        cursor: list[Any] = []
         while True:
-            here = [match.condition, *conditions, *([f"{match.number} < ?"] if last else [])]
+            clauses = [text_match.condition, *conditions, *([f"{text_match.order_column} < ?"] if cursor else [])]
             rows = self._db.run(
-                f"SELECT n.id, n.number, n.role, n.body, {_THREAD} FROM {match.nodes}"  # noqa: S608 - of texts of ours
-                f" JOIN threads t ON t.no = n.thread {_where(here)} ORDER BY {match.number} DESC LIMIT {_PAGE}",
-                *(*match.values, *values, *last),
+                f"SELECT n.id, n.number, n.role, n.body, {_THREAD_COLUMNS} FROM {text_match.from_clause}"  # noqa: S608 - of texts of ours
+                f" JOIN threads t ON t.no = n.thread {_where_clause(clauses)}"
+                f" ORDER BY {text_match.order_column} DESC LIMIT {_PAGE_SIZE}",
+                *(*text_match.values, *values, *cursor),
             )
             for row in rows:
-                thread = _thread(row[4:])
-                if thread.id not in found and len(found) == limit:
-                    return _founds(found.values())
-                hits = found.setdefault(thread.id, (thread, []))[1]
-                if len(hits) < _HITS:
-                    hits += self._hits([row[1:4]], asked)
-            if len(rows) < _PAGE:
-                return _founds(found.values())
-            last = [rows[-1][0]]
+                thread = _thread_from_row(row[4:])
+                if thread.id not in hits_by_thread and len(hits_by_thread) == limit:
+                    return _group_hits(hits_by_thread.values())
+                hits = hits_by_thread.setdefault(thread.id, (thread, []))[1]
+                if len(hits) < _MAX_HITS_PER_THREAD:
+                    hits += self._build_hits([row[1:4]], terms)
+            if len(rows) < _PAGE_SIZE:
+                return _group_hits(hits_by_thread.values())
+            cursor = [rows[-1][0]]
 
-    def _search_in(
-        self, threads: Sequence[Row], asked: Sequence[Phrase], span: Sequence[tuple[str, float]], limit: int
-    ) -> Sequence[Found]:
+    def _search_threads(
+        self, threads: Sequence[Row], terms: Sequence[Phrase], time_conditions: Sequence[tuple[str, float]], limit: int
+    ) -> Sequence[SearchResult]:
         """Look through these threads, one after the other: where they are not many, the common words are no trouble."""
-        match = self._db.matching(asked, few=True)
-        here = ["n.thread = ?", match.condition, *(condition for condition, _ in span)]
-        found: list[Found] = []
+        text_match = self._db.text_match(terms, per_thread=True)
+        clauses = ["n.thread = ?", text_match.condition, *(condition for condition, _ in time_conditions)]
+        results: list[SearchResult] = []
         for no, *thread in threads:
             rows = self._db.run(
-                f"SELECT n.number, n.role, n.body FROM {match.nodes} {_where(here)}"  # noqa: S608 - of texts of ours
-                f" ORDER BY n.number DESC LIMIT {_HITS}",
-                *(no, *match.values, *(at for _, at in span)),
+                f"SELECT n.number, n.role, n.body FROM {text_match.from_clause} {_where_clause(clauses)}"  # noqa: S608 - of texts of ours
+                f" ORDER BY n.number DESC LIMIT {_MAX_HITS_PER_THREAD}",
+                *(no, *text_match.values, *(at for _, at in time_conditions)),
             )
             if rows:
-                found.append(Found(thread=_thread(thread), hits=tuple(self._hits(rows, asked))))
-            if len(found) == limit:
+                results.append(SearchResult(thread=_thread_from_row(thread), hits=tuple(self._build_hits(rows, terms))))
+            if len(results) == limit:
                 break
-        return found
+        return results
 
-    def _hits(self, rows: Sequence[Row], asked: Sequence[Phrase]) -> Iterator[Hit]:
+    def _build_hits(self, rows: Sequence[Row], terms: Sequence[Phrase]) -> Iterator[SearchHit]:
         for number, role, body in rows:
-            if (message := self._message(body)) is not None:
-                yield Hit(number=number, role=role, snippet=snippet(spoken(message), asked))
+            if (message := self._decode_message(body)) is not None:
+                yield SearchHit(number=number, role=role, snippet=snippet(searchable_text(message), terms))
 
-    def _conditions(self, wanted: Wanted) -> tuple[list[str], list[Any]]:
+    def _build_conditions(self, thread_filter: ThreadFilter) -> tuple[list[str], list[Any]]:
         conditions: list[str] = []
         values: list[Any] = []
         for condition, value in (
-            ("t.agent = ?", wanted.agent),
-            ("t.updated >= ?", wanted.since),
-            ("t.created < ?", wanted.until),
+            ("t.agent = ?", thread_filter.agent),
+            ("t.updated >= ?", thread_filter.since),
+            ("t.created < ?", thread_filter.until),
         ):
             if value is not None:
                 conditions.append(condition)
                 values.append(value)
-        if wanted.tools:
-            named = self._db.run("SELECT no, name FROM tools")
-            chosen = [no for no, name in named if any(matches(glob, name) for glob in wanted.tools)][:_AT_ONCE]
-            marks = ", ".join("?" for _ in chosen) or "NULL"
-            conditions.append(f"t.no IN (SELECT thread FROM tool_uses WHERE tool IN ({marks}))")  # noqa: S608
-            values += chosen
+        if thread_filter.tools:
+            tools = self._db.run("SELECT no, name FROM tools")
+            tool_numbers = [no for no, name in tools if any(glob_matches(glob, name) for glob in thread_filter.tools)][
+                :_MAX_PARAMETERS
+            ]
+            placeholders = ", ".join("?" for _ in tool_numbers) or "NULL"
+            conditions.append(f"t.no IN (SELECT thread FROM tool_uses WHERE tool IN ({placeholders}))")  # noqa: S608
+            values += tool_numbers
         return conditions, values
 
-    def _threads(self, rest: str, *values: Any) -> list[Thread]:
-        return [_thread(row) for row in self._db.run(f"SELECT {_THREAD} FROM threads t {rest}", *values)]  # noqa: S608
+    def _select_threads(self, clauses: str, *values: Any) -> list[Thread]:
+        query = f"SELECT {_THREAD_COLUMNS} FROM threads t {clauses}"  # noqa: S608 - our own columns and clauses
+        return [_thread_from_row(row) for row in self._db.run(query, *values)]
 
 
-def _chained(entries: Sequence[Entry], number: int, parent: int) -> list[Node]:
+def _number_nodes(new_messages: Sequence[NewMessage], number: int, parent: int) -> list[ThreadMessage]:
     """The entries as nodes, numbered from this number on, each the child of the one before."""
-    nodes: list[Node] = []
-    for entry in entries:
-        nodes.append(Node(number=number, parent=parent, message=entry.message, record=entry.record))
+    nodes: list[ThreadMessage] = []
+    for item in new_messages:
+        nodes.append(ThreadMessage(number=number, parent=parent, message=item.message, record=item.metadata))
         number, parent = number + 1, number
     return nodes
 
 
-def name_of(text: str) -> str:
+def clean_name(text: str) -> str:
     """A name as every database and its indexes take it."""
-    return text.replace("\0", "")[:_LONGEST_NAME]
+    return text.replace("\0", "")[:_MAX_NAME_LENGTH]
 
 
-def plain(values: Sequence[Any]) -> tuple[Any, ...]:
+def clean_values(values: Sequence[Any]) -> tuple[Any, ...]:
     """The values of a statement, half characters in them replaced."""
-    return tuple(one.encode(errors="replace").decode() if isinstance(one, str) else one for one in values)
+    return tuple(value.encode(errors="replace").decode() if isinstance(value, str) else value for value in values)
 
 
-def _where(conditions: Sequence[str]) -> str:
+def _where_clause(conditions: Sequence[str]) -> str:
     return f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def _thread(row: Sequence[Any]) -> Thread:
+def _thread_from_row(row: Sequence[Any]) -> Thread:
     return Thread(
         id=row[0],
         title=row[1],
@@ -432,5 +479,5 @@ def _thread(row: Sequence[Any]) -> Thread:
     )
 
 
-def _founds(found: Iterable[tuple[Thread, list[Hit]]]) -> list[Found]:
-    return [Found(thread=thread, hits=tuple(hits)) for thread, hits in found]
+def _group_hits(hits_by_thread: Iterable[tuple[Thread, list[SearchHit]]]) -> list[SearchResult]:
+    return [SearchResult(thread=thread, hits=tuple(hits)) for thread, hits in hits_by_thread]

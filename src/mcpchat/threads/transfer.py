@@ -7,21 +7,21 @@ from pathlib import Path
 
 from mcpchat.config.run import RunContext
 from mcpchat.core.protocols import ThreadStore
-from mcpchat.core.threads import Node, Thread, Wanted, branch
+from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage, branch
 from mcpchat.errors import UsageError
 from mcpchat.threads import document, import_checks, importers, resume
-from mcpchat.util.sanitize import spelt_out
+from mcpchat.util.sanitize import escape_unsafe_json
 from mcpchat.util.stdin import read_text
 
 _PAGE = 500  # threads
 _MAX_FILE = 2**30  # characters
-ImportedThread = tuple[Thread, Sequence[Node], Sequence[bytes]]  # with the large contents of its messages
+ImportedThread = tuple[Thread, Sequence[ThreadMessage], Sequence[bytes]]  # with the large contents of its messages
 
 
 def iter_threads(store: ThreadStore) -> Iterator[Thread]:
     """All threads of the store, the latest first."""
     last: Thread | None = None
-    while page := store.recent(Wanted(), _PAGE, last):
+    while page := store.recent(ThreadFilter(), _PAGE, last):
         yield from page
         last = page[-1]
 
@@ -31,7 +31,7 @@ def read_store(store: ThreadStore) -> Iterator[ImportedThread]:
     try:
         for thread in iter_threads(store):
             nodes = store.nodes(thread)
-            yield thread, nodes, resume.contents(store, thread, nodes)
+            yield thread, nodes, resume.load_blobs(store, thread, nodes)
     finally:
         store.close()
 
@@ -49,18 +49,18 @@ def read_files(
         for number, value in enumerate(_iter_json_values(name), 1):
             try:
                 for thread, nodes, contents in _parse_threads(value):
-                    thread, nodes = import_checks.adopted(thread, nodes, now)
+                    thread, nodes = import_checks.sanitize_import(thread, nodes, now)
                     yield redact(thread), redact(nodes), contents
             except UsageError as error:
                 on_error(f"{name}, {number}" if number > 1 else name, error)
 
 
 def _parse_threads(value: object) -> Iterator[ImportedThread]:
-    if document.is_ours(value):
-        exported = document.read(value)
-        yield exported.thread, exported.nodes, document.whole_results(exported)
+    if document.is_native(value):
+        exported = document.parse(value)
+        yield exported.thread, exported.nodes, document.decode_results(exported)
         return
-    for thread, nodes in importers.threads(value):
+    for thread, nodes in importers.import_conversations(value):
         yield thread, nodes, ()
 
 
@@ -87,7 +87,7 @@ def _iter_json_values(name: str) -> Iterator[object]:
 
 def _is_conversation(value: object) -> bool:
     """Whether the value is a conversation by itself, not a message of one."""
-    return document.is_ours(value) or (isinstance(value, dict) and ("mapping" in value or "chat_messages" in value))
+    return document.is_native(value) or (isinstance(value, dict) and ("mapping" in value or "chat_messages" in value))
 
 
 def _read_file(name: str) -> str:
@@ -105,12 +105,14 @@ def _read_file(name: str) -> str:
     return text
 
 
-def export_json(thread: Thread, nodes: Sequence[Node], store: ThreadStore) -> str:
+def export_json(thread: Thread, nodes: Sequence[ThreadMessage], store: ThreadStore) -> str:
     """The thread with all its branches as one line of JSON, escaped for a terminal."""
-    exported = document.document(thread, nodes, lambda key: store.content(key, thread))
-    return spelt_out(document.written(exported))
+    exported = document.build(thread, nodes, lambda key: store.get_blob(key, thread))
+    return escape_unsafe_json(document.serialize(exported))
 
 
-def export_events(thread: Thread, nodes: Sequence[Node]) -> str:
+def export_events(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
     """The current branch as lines of JSON, one event each, escaped for a terminal."""
-    return "".join(f"{spelt_out(line.decode())}\n" for line in document.events(branch(nodes, thread.head)))
+    return "".join(
+        f"{escape_unsafe_json(line.decode())}\n" for line in document.iter_event_lines(branch(nodes, thread.head))
+    )

@@ -9,11 +9,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mcpchat.errors import StoreError
-from mcpchat.util.private_files import private_folder
+from mcpchat.util.private_files import ensure_private_directory
 
-PATIENCE = 200.0  # seconds: longer than a renewal may take where a person has to unlock the keyring
-_LATE = 2.0
-_POLL = 0.05
+LOCK_TIMEOUT = 200.0  # seconds: longer than a renewal may take where a person has to unlock the keyring
+_SLOW_AFTER = 2.0
+_POLL_INTERVAL = 0.05
 
 
 @asynccontextmanager
@@ -21,32 +21,32 @@ async def locked(
     folder: Path,
     name: str,
     *,
-    tell: Callable[[], None] = lambda: None,
-    patience: float = PATIENCE,
-    late: float = _LATE,
+    on_slow: Callable[[], None] = lambda: None,
+    timeout: float = LOCK_TIMEOUT,
+    slow_after: float = _SLOW_AFTER,
 ) -> AsyncIterator[None]:
     """Hold the lock of this name. ``tell`` is called after ``late`` seconds of waiting. Raises StoreError."""
-    private_folder(folder)
+    ensure_private_directory(folder)
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"
     lock = FileLock(path, timeout=0, mode=0o600, thread_local=False)
     loop = asyncio.get_running_loop()
-    began, told = loop.time(), False
+    started, notified = loop.time(), False
     while True:
         try:
             lock.acquire(blocking=False)
             break
         except Timeout as error:
-            waited = loop.time() - began
-            if waited > patience:
+            elapsed = loop.time() - started
+            if elapsed > timeout:
                 raise StoreError(
-                    f"another mcpchat has been working on this login for {patience:.0f} s", hint="end it, or try again"
+                    f"another mcpchat has been working on this login for {timeout:.0f} s", hint="end it, or try again"
                 ) from error
-            if waited > late and not told:
-                told = True
-                tell()
+            if elapsed > slow_after and not notified:
+                notified = True
+                on_slow()
         except OSError as error:
             raise StoreError(f"cannot lock {path}: {error.strerror}") from error
-        await asyncio.sleep(_POLL)
+        await asyncio.sleep(_POLL_INTERVAL)
     try:
         yield
     finally:

@@ -3,16 +3,16 @@
 import re
 from typing import Any
 
-_LOCAL = re.compile(r"#(/.*)?")
+_LOCAL_REFERENCE = re.compile(r"#(/.*)?")
 
 
 def resolve_pointer(root: object, ref: object) -> object:
     """What a reference within the schema points to, None if it points nowhere."""
-    if not isinstance(ref, str) or not _LOCAL.fullmatch(ref):
+    if not isinstance(ref, str) or not _LOCAL_REFERENCE.fullmatch(ref):
         return None
     node: Any = root
-    for piece in ref[1:].split("/")[1:]:
-        key = piece.replace("~1", "/").replace("~0", "~")
+    for part in ref[1:].split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(node, dict) and key in node:
             node = node[key]
         elif isinstance(node, list) and key.isdecimal() and int(key) < len(node):

@@ -8,62 +8,64 @@ import jsonschema_rs
 
 from mcpchat.util.json_pointer import resolve_pointer
 
-_MOST_KEPT = 512  # compiled schemas
-_MOST_TOLD = 3  # faults of one value
-_BACKTRACKS = 10_000  # of a pattern: a hostile one ends here instead of never
-_DEEPEST = 100  # of a schema or a value: the validator recurses on the machine's own stack
-_MOST_WORK = 5_000_000  # schema nodes, references followed, times the value's nodes
+_MAX_CACHED = 512  # compiled schemas
+_MAX_ERRORS = 3  # faults of one value
+_MAX_BACKTRACKS = 10_000  # of a pattern: a hostile one ends here instead of never
+_MAX_DEPTH = 100  # of a schema or a value: the validator recurses on the machine's own stack
+_MAX_WORK = 5_000_000  # schema nodes, references followed, times the value's nodes
 
-_REFERENCE = ("$ref", "$dynamicRef", "$recursiveRef")
+_REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 
-_compiled: OrderedDict[int, tuple[Any, Any, int, int]] = OrderedDict()
+_cache: OrderedDict[int, tuple[Any, Any, int, int]] = OrderedDict()
 
 
-def problem(schema: object, value: object) -> str:
+def find_error(schema: object, value: object) -> str:
     """What is wrong with the value, in a line or two; empty where it fits, or where that cannot be said.
 
     A schema that is invalid, of an unknown dialect, with references to the network, or too large or deep to be worth
     it decides nothing: the server then judges by itself.
     """
-    validator, cost, branches = _validator(schema)
+    validator, cost, branches = _compile(schema)
     size = _size(value)
-    if validator is None or size is None or cost * size[0] > _MOST_WORK or branches ** size[1] > _MOST_WORK:
+    if validator is None or size is None or cost * size[0] > _MAX_WORK or branches ** size[1] > _MAX_WORK:
         return ""
-    found: list[str] = []
+    messages: list[str] = []
     try:
         for error in validator.iter_errors(value):
-            if len(found) == _MOST_TOLD:
-                found.append("and more")
+            if len(messages) == _MAX_ERRORS:
+                messages.append("and more")
                 break
-            where = ".".join(str(step) for step in error.instance_path)
-            told = _in_words(error, schema)
-            found.append(f"{where}: {told}" if where else told)
+            location = ".".join(str(step) for step in error.instance_path)
+            message = _format_error(error, schema)
+            messages.append(f"{location}: {message}" if location else message)
     except ValueError:  # a value that JSON has no word for
         return ""
-    return "; ".join(text[:300] for text in found)
+    return "; ".join(text[:300] for text in messages)
 
 
-def _in_words(error: Any, schema: object) -> str:
+def _format_error(error: Any, schema: object) -> str:
     """The fault as the schema's author puts it where it has words: a pattern helps nobody, nor does half of a list."""
     steps = [str(step).replace("~", "~0").replace("/", "~1") for step in error.schema_path]
-    place = resolve_pointer(schema, "#/" + "/".join(steps[:-1])) if isinstance(schema, dict) and steps else None
-    if isinstance(place, dict):
-        if steps[-1] == "pattern" and isinstance(place.get("description"), str):
-            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} does not fit: {place['description']}"
-        if steps[-1] == "enum" and isinstance(place.get("enum"), list):
-            choices = [json.dumps(one, ensure_ascii=False) for one in place["enum"]]
-            kept = [one for index, one in enumerate(choices) if sum(map(len, choices[: index + 1])) + 2 * index < 180]
-            more = f" and {len(choices) - len(kept)} more" if len(kept) < len(choices) else ""
-            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} is not one of {', '.join(kept)}{more}"
+    subschema = resolve_pointer(schema, "#/" + "/".join(steps[:-1])) if isinstance(schema, dict) and steps else None
+    if isinstance(subschema, dict):
+        if steps[-1] == "pattern" and isinstance(subschema.get("description"), str):
+            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} does not fit: {subschema['description']}"
+        if steps[-1] == "enum" and isinstance(subschema.get("enum"), list):
+            choices = [json.dumps(value, ensure_ascii=False) for value in subschema["enum"]]
+            listed = [
+                choice for index, choice in enumerate(choices) if sum(map(len, choices[: index + 1])) + 2 * index < 180
+            ]
+            more = f" and {len(choices) - len(listed)} more" if len(listed) < len(choices) else ""
+            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} is not one of {', '.join(listed)}{more}"
     return str(error.message)
 
 
-def unusable(schema: dict[str, Any]) -> str:
+def find_schema_error(schema: dict[str, Any]) -> str:
     """Why nothing can be held against the schema, in a line; empty where something can."""
-    validator, cost, _ = _validator(schema)
+    validator, cost, _ = _compile(schema)
     if validator is not None:
         return ""
-    if cost == 0 or cost > _MOST_WORK:
+    if cost == 0 or cost > _MAX_WORK:
         return "the schema is too deep or too large"
     try:
         jsonschema_rs.validator_for(schema, offline=True)
@@ -72,40 +74,40 @@ def unusable(schema: dict[str, Any]) -> str:
     return "a pattern of the schema cannot be used"
 
 
-def _validator(schema: object) -> tuple[Any, int, int]:
+def _compile(schema: object) -> tuple[Any, int, int]:
     """The compiled schema, or None, its size, and into how many branches it may part at each level of a value.
 
     Kept by the object's identity, with the object.
     """
     if not isinstance(schema, dict):
         return None, 0, 1
-    kept = _compiled.get(id(schema))
-    if kept is not None:
-        _compiled.move_to_end(id(schema))
-        return kept[1], kept[2], kept[3]
+    cached = _cache.get(id(schema))
+    if cached is not None:
+        _cache.move_to_end(id(schema))
+        return cached[1], cached[2], cached[3]
     validator = None
     cost, branches = _cost(schema)
-    if cost is not None and cost <= _MOST_WORK:
+    if cost is not None and cost <= _MAX_WORK:
         try:
             validator = jsonschema_rs.validator_for(
-                schema, offline=True, pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS)
+                schema, offline=True, pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_MAX_BACKTRACKS)
             )
         except ValueError:  # all that the library raises of a schema
             validator = None
-    _compiled[id(schema)] = (schema, validator, cost or 0, branches)
-    if len(_compiled) > _MOST_KEPT:
-        _compiled.popitem(last=False)
+    _cache[id(schema)] = (schema, validator, cost or 0, branches)
+    if len(_cache) > _MAX_CACHED:
+        _cache.popitem(last=False)
     return validator, cost or 0, branches
 
 
 def _size(value: object) -> tuple[int, int] | None:
     """The nodes of a JSON value, and its depth; None where it is deeper than any real one."""
     nodes, layer = 0, [value]
-    for depth in range(_DEEPEST):
+    for depth in range(_MAX_DEPTH):
         if not layer:
             return nodes, depth
         nodes += len(layer)
-        layer = [child for one in layer for child in _children(one)]
+        layer = [child for node in layer for child in _children(node)]
     return None
 
 
@@ -122,7 +124,7 @@ def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
     """
     if _size(schema) is None:
         return None, 1
-    known: dict[int, int] = {}
+    costs: dict[int, int] = {}
     open_nodes: set[int] = set()
     cyclic = False
 
@@ -130,12 +132,12 @@ def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
         nonlocal cyclic
         if not isinstance(node, dict | list):
             return 1
-        if depth > 2 * _DEEPEST:
-            return _MOST_WORK
+        if depth > 2 * _MAX_DEPTH:
+            return _MAX_WORK
         cyclic = cyclic or id(node) in open_nodes
-        if id(node) in known:
-            return known[id(node)]
-        known[id(node)] = 1
+        if id(node) in costs:
+            return costs[id(node)]
+        costs[id(node)] = 1
         open_nodes.add(id(node))
         total = 1 + sum(cost(child, depth + 1) for child in _children(node))
         if isinstance(node, dict) and isinstance(node.get("$dynamicRef") or node.get("$recursiveRef"), str):
@@ -144,16 +146,16 @@ def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
             total += cost(resolve_pointer(schema, ref), depth + 1) if ref.startswith("#") else 0
             cyclic = cyclic or not ref.startswith("#/")  # to itself, or to an anchor somewhere
         open_nodes.discard(id(node))
-        known[id(node)] = min(total, _MOST_WORK + 1)
-        return known[id(node)]
+        costs[id(node)] = min(total, _MAX_WORK + 1)
+        return costs[id(node)]
 
     total = cost(schema, 0)
-    return total, max(1, _references(schema)) if cyclic else 1
+    return total, max(1, _count_references(schema)) if cyclic else 1
 
 
-def _references(schema: dict[str, Any]) -> int:
-    found, layer = 0, [schema]
+def _count_references(schema: dict[str, Any]) -> int:
+    count, layer = 0, [schema]
     while layer:
-        found += sum(1 for node in layer if isinstance(node, dict) for key in node if key.endswith(_REFERENCE))
+        count += sum(1 for node in layer if isinstance(node, dict) for key in node if key.endswith(_REFERENCE_KEYWORDS))
         layer = [child for node in layer for child in _children(node)]
-    return found
+    return count

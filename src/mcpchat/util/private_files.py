@@ -10,20 +10,20 @@ from pathlib import Path
 from mcpchat.errors import StoreError, UsageError
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_LARGEST = 16 * 2**20
+_MAX_BYTES = 16 * 2**20
 
 
-def private_folder(path: Path) -> None:
+def ensure_private_directory(path: Path) -> None:
     """Make the folder, or see that it is the user's own and closed to others. Raises StoreError."""
     try:
-        for missing in reversed([place for place in (path, *path.parents) if not place.exists()]):
+        for missing in reversed([directory for directory in (path, *path.parents) if not directory.exists()]):
             missing.mkdir(exist_ok=True, mode=0o700)
-        found = path.lstat()
+        info = path.lstat()
     except OSError as error:
         raise StoreError(f"cannot make {path}: {error.strerror}") from error
-    if not stat.S_ISDIR(found.st_mode) or not _ours(found):
+    if not stat.S_ISDIR(info.st_mode) or not _is_owned(info):
         raise StoreError(f"{path} is not a folder of yours: nothing is kept there", hint=f"look at it: ls -ld {path}")
-    if stat.S_IMODE(found.st_mode) & 0o077 and os.name == "posix":
+    if stat.S_IMODE(info.st_mode) & 0o077 and os.name == "posix":
         path.chmod(0o700)
 
 
@@ -34,18 +34,18 @@ def read_private(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        why = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise StoreError(f"cannot read {path}: {why}", hint="remove it") from error
+        reason = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise StoreError(f"cannot read {path}: {reason}", hint="remove it") from error
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or not _ours(found):
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or not _is_owned(info):
             raise StoreError(f"{path} is not a file of yours: it is not read", hint="remove it")
-        return file.read(_LARGEST)
+        return file.read(_MAX_BYTES)
 
 
 def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write the file, whole or not at all; ``durable``: to the disk before this returns. Raises StoreError."""
-    private_folder(path.parent)
+    ensure_private_directory(path.parent)
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # 0600, O_EXCL
         temporary = Path(name)
@@ -62,7 +62,7 @@ def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
 
 
-def write_file(path: Path, pieces: Iterable[str | bytes]) -> None:
+def write_file(path: Path, chunks: Iterable[str | bytes]) -> None:
     """Write the pieces into a file that only its owner can read; in its place at once, or not at all.
 
     Raises UsageError.
@@ -71,13 +71,13 @@ def write_file(path: Path, pieces: Iterable[str | bytes]) -> None:
     try:
         if target.exists() and not target.is_file():  # a pipe, a terminal
             with target.open("wb") as file:
-                file.writelines(_bytes(pieces))
+                file.writelines(_encode_chunks(chunks))
             return
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".mcpchat-")
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.writelines(_bytes(pieces))
+                file.writelines(_encode_chunks(chunks))
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -85,53 +85,53 @@ def write_file(path: Path, pieces: Iterable[str | bytes]) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _bytes(pieces: Iterable[str | bytes]) -> Iterator[bytes]:
-    return (piece if isinstance(piece, bytes) else piece.encode(errors="replace") for piece in pieces)
+def _encode_chunks(chunks: Iterable[str | bytes]) -> Iterator[bytes]:
+    return (chunk if isinstance(chunk, bytes) else chunk.encode(errors="replace") for chunk in chunks)
 
 
 def open_to_append(path: Path) -> int:
     """A descriptor of the file, made if need be, to write at its end. Raises StoreError as ``read_private`` does."""
-    private_folder(path.parent)
+    ensure_private_directory(path.parent)
     try:
         descriptor = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | _NO_FOLLOW, 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise StoreError(f"cannot write {path}: a symbolic link", hint="remove it") from error
         raise StoreError(f"cannot write {path}: {error.strerror}", hint=f"look at it: ls -ld {path}") from error
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or not _ours(found):
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode) or not _is_owned(info):
         os.close(descriptor)
         raise StoreError(f"{path} is not a file of yours: nothing is written there", hint="remove it")
-    if stat.S_IMODE(found.st_mode) & 0o077 and os.name == "posix":
+    if stat.S_IMODE(info.st_mode) & 0o077 and os.name == "posix":
         os.fchmod(descriptor, 0o600)
     return descriptor
 
 
-def open_to_others(path: Path) -> tuple[str, str]:
+def writable_by_others(path: Path) -> tuple[str, str]:
     """Who else may change the file, or put another in its place, and what to type against it; nothing where nobody may.
 
     Looks at each folder above it, and where links lead, as ssh does with its keys. Raises OSError.
     """
     if os.name != "posix":
         return "", ""
-    here = path.absolute()
+    absolute = path.absolute()
     if not stat.S_ISREG(path.stat().st_mode):
         return "", ""  # /dev/null, or what a shell passes on
-    for place in dict.fromkeys((here, *here.parents, here.resolve(), *here.resolve().parents)):
-        found = place.lstat()
-        if found.st_uid not in {os.geteuid(), 0}:
-            return f"{place} belongs to another user", f"sudo chown {os.geteuid()} {place}"
-        shared = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-        if stat.S_ISLNK(found.st_mode) or shared:
+    for candidate in dict.fromkeys((absolute, *absolute.parents, absolute.resolve(), *absolute.resolve().parents)):
+        info = candidate.lstat()
+        if info.st_uid not in {os.geteuid(), 0}:
+            return f"{candidate} belongs to another user", f"sudo chown {os.geteuid()} {candidate}"
+        is_sticky = stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX
+        if stat.S_ISLNK(info.st_mode) or is_sticky:
             continue
-        if found.st_mode & stat.S_IWOTH:
-            return f"every user can write to {place}", f"chmod o-w {place}"
-        if found.st_mode & stat.S_IWGRP and not _own_group(found.st_gid):
-            return f"its group can write to {place}", f"chmod g-w {place}"
+        if info.st_mode & stat.S_IWOTH:
+            return f"every user can write to {candidate}", f"chmod o-w {candidate}"
+        if info.st_mode & stat.S_IWGRP and not _is_private_group(info.st_gid):
+            return f"its group can write to {candidate}", f"chmod g-w {candidate}"
     return "", ""
 
 
-def _own_group(number: int) -> bool:
+def _is_private_group(gid: int) -> bool:
     """Whether it is the group that many systems make for one user alone."""
     import grp
     import pwd
@@ -139,13 +139,13 @@ def _own_group(number: int) -> bool:
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        return number == os.geteuid()  # a container's user, whom nobody wrote down
+        return gid == os.geteuid()  # a container's user, whom nobody wrote down
     try:
-        group = grp.getgrgid(number)
+        group = grp.getgrgid(gid)
     except KeyError:
-        return number == os.getegid() == os.geteuid()
-    return number == os.getegid() and group.gr_name in {user, "root"} and set(group.gr_mem) <= {user}
+        return gid == os.getegid() == os.geteuid()
+    return gid == os.getegid() and group.gr_name in {user, "root"} and set(group.gr_mem) <= {user}
 
 
-def _ours(found: os.stat_result) -> bool:
-    return os.name != "posix" or found.st_uid == os.geteuid()
+def _is_owned(info: os.stat_result) -> bool:
+    return os.name != "posix" or info.st_uid == os.geteuid()

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from msgspec import Struct
 
 from mcpchat.errors import StoreError
-from mcpchat.util.private_files import private_folder, read_private, write_private
+from mcpchat.util.private_files import ensure_private_directory, read_private, write_private
 
 _T = TypeVar("_T", bound=Struct)
 LOCK_TIMEOUT = 5.0  # seconds, for another process that changes the same file
@@ -30,7 +30,7 @@ def load_json(path: Path, kind: type[_T]) -> _T | None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """No other mcpchat changes the file meanwhile. Raises StoreError."""
-    private_folder(path.parent)
+    ensure_private_directory(path.parent)
     try:
         with FileLock(path.with_suffix(".lock"), timeout=LOCK_TIMEOUT, mode=0o600):
             yield

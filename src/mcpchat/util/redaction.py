@@ -9,20 +9,20 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from mcpchat.util.structures import mapped
+from mcpchat.util.structures import map_strings
 
 _T = TypeVar("_T")
-_SHORTEST = 8  # characters: what is shorter would blot out words that are no secret
-_LONGEST_HELD = 10_000  # characters that may wait for the end of what looks like a secret
+_MIN_LENGTH = 8  # characters: what is shorter would blot out words that are no secret
+_MAX_PENDING = 10_000  # characters that may wait for the end of what looks like a secret
 REDACTED = "[secret]"
 
 # What can only be a secret, whoever's it is: what its makers begin it with.
-_BEGINNINGS = (
+_PREFIXES = (
     "sk-", "ya29.", "1//0", "GOCSPX-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxa-",
     "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "AIza", "npm_", "hf_", "sk_live_", "rk_live_", "whsec_",
     "eyJ", "-----BEGIN ",
 )  # fmt: skip
-TOKEN = re.compile(
+TOKEN_PATTERN = re.compile(
     r"""(?<![\w-])(?:
           sk-(?=[\w-]*[A-Za-z0-9]{16})[\w-]{20,}
         | ya29\.[\w-]{20,} | 1//0[\w-]{20,} | GOCSPX-[\w-]{10,}
@@ -34,16 +34,16 @@ TOKEN = re.compile(
         (?:-----END\ [A-Z\ ]*PRIVATE\ KEY-----)?""",
     re.VERBOSE | re.DOTALL,
 )
-_INNER = re.compile(r"[\w-]")  # before which no token begins
-_KEY_BEGINS = "-----BEGIN [A-Z ]*PRIVATE KEY-----"
-_KEY_ENDS = "-----END [A-Z ]*PRIVATE KEY-----"
-_UNFINISHED = re.compile(
-    rf"(?<![\w-])(?:{'|'.join(map(re.escape, _BEGINNINGS[:-1]))})[\w./=-]*\Z"
-    rf"|-----BEGIN [A-Z -]*\Z|{_KEY_BEGINS}(?:(?!{_KEY_ENDS}).)*\Z",
+_TOKEN_CHAR = re.compile(r"[\w-]")  # before which no token begins
+_KEY_HEADER = "-----BEGIN [A-Z ]*PRIVATE KEY-----"
+_KEY_FOOTER = "-----END [A-Z ]*PRIVATE KEY-----"
+_OPEN_END = re.compile(
+    rf"(?<![\w-])(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})[\w./=-]*\Z"
+    rf"|-----BEGIN [A-Z -]*\Z|{_KEY_HEADER}(?:(?!{_KEY_FOOTER}).)*\Z",
     re.DOTALL,
 )
-_GOES_ON = re.compile(r"[\w./=+-]*")
-_IN_LOGS = re.compile(
+_CONTINUATION = re.compile(r"[\w./=+-]*")
+_LOG_SECRET = re.compile(
     r"""(?i)(?P<name>[?&](?:code|state)|\b(?:access_token|refresh_token|id_token|client_secret|code_verifier|client_assertion))
         (?P<join>["']?\s*[=:]\s*["']?)(?P<value>[^\s&"',}]{6,})
       | \b(?P<scheme>Bearer|Basic)\s+[\w.~+/=-]{8,}
@@ -52,7 +52,7 @@ _IN_LOGS = re.compile(
 )
 
 
-class Secrets:
+class SecretRegistry:
     """Every secret that this run has read, been given or made, each in the forms in which it could show up."""
 
     def __init__(self) -> None:
@@ -61,94 +61,94 @@ class Secrets:
 
     def add(self, *values: str | None) -> None:
         for value in values:
-            if value and len(value) >= _SHORTEST and value not in self.forms:
+            if value and len(value) >= _MIN_LENGTH and value not in self.forms:
                 raw = value.encode(errors="replace")
-                escaped, written = quote(value, safe=""), json.dumps(value)[1:-1]
+                percent_encoded, json_escaped = quote(value, safe=""), json.dumps(value)[1:-1]
                 self.forms |= {
                     value,
-                    escaped,
-                    re.sub(r"%..", lambda found: found[0].lower(), escaped),
+                    percent_encoded,
+                    re.sub(r"%..", lambda match: match[0].lower(), percent_encoded),
                     quote(value),
                     quote_plus(value),
                     html.escape(value),
-                    written,
-                    written.replace("/", "\\/"),
+                    json_escaped,
+                    json_escaped.replace("/", "\\/"),
                     raw.hex().upper(),
                     base64.b64encode(raw).decode().rstrip("="),
                     base64.urlsafe_b64encode(raw).decode().rstrip("="),
                     raw.hex(),
                     msgspec.json.encode(value).decode()[1:-1],
                 }
-                self.forms |= {line for line in value.splitlines() if len(line) >= _SHORTEST and "-----" not in line}
+                self.forms |= {line for line in value.splitlines() if len(line) >= _MIN_LENGTH and "-----" not in line}
                 self._pattern = None
 
     def redact(self, text: str) -> str:
         """The text with each secret of ours, and all that can only be one, replaced by a mark."""
         if self.forms:
-            text = self._known().sub(REDACTED, text)
-        return TOKEN.sub(REDACTED, text) if any(beginning in text for beginning in _BEGINNINGS) else text
+            text = self._compiled_pattern().sub(REDACTED, text)
+        return TOKEN_PATTERN.sub(REDACTED, text) if any(prefix in text for prefix in _PREFIXES) else text
 
     def redact_log(self, text: str) -> str:
         """The same for what people read when something fails: also what only looks like a secret goes."""
-        return _IN_LOGS.sub(_blot, self.redact(text))
+        return _LOG_SECRET.sub(_replacement, self.redact(text))
 
     def redact_value(self, value: _T) -> _T:
         """A structure of ours without secrets in any of its texts."""
-        return mapped(value, self.redact)
+        return map_strings(value, self.redact)
 
-    def safe_length(self, text: str) -> int:
+    def safe_prefix_length(self, text: str) -> int:
         """How much of the text can be shown before the rest of it is known: from there on a secret may have begun."""
         safe = len(text)
-        if (open_end := _UNFINISHED.search(text)) is not None:
+        if (open_end := _OPEN_END.search(text)) is not None:
             safe = open_end.start()
-        for form in (*self.forms, *_BEGINNINGS):
+        for form in (*self.forms, *_PREFIXES):
             anywhere = form in self.forms
-            begun = max(0, len(text) - len(form) + 1)
-            while (begun := text.find(form[0], begun, safe)) != -1:
-                if form.startswith(text[begun:]) and (anywhere or not begun or not _INNER.match(text[begun - 1])):
-                    safe = begun
+            start = max(0, len(text) - len(form) + 1)
+            while (start := text.find(form[0], start, safe)) != -1:
+                if form.startswith(text[start:]) and (anywhere or not start or not _TOKEN_CHAR.match(text[start - 1])):
+                    safe = start
                     break
-                begun += 1
-        whole = [*TOKEN.finditer(text), *(self._known().finditer(text) if self.forms else ())]
-        for found in sorted(whole, key=lambda one: one.start(), reverse=True):
-            if found.start() < safe < found.end():
-                safe = found.start()
+                start += 1
+        matches = [*TOKEN_PATTERN.finditer(text), *(self._compiled_pattern().finditer(text) if self.forms else ())]
+        for match in sorted(matches, key=lambda match: match.start(), reverse=True):
+            if match.start() < safe < match.end():
+                safe = match.start()
         return safe
 
-    def _known(self) -> re.Pattern[str]:
+    def _compiled_pattern(self) -> re.Pattern[str]:
         if self._pattern is None:  # the longest first: one may begin another
             self._pattern = re.compile("|".join(map(re.escape, sorted(self.forms, key=len, reverse=True))))
         return self._pattern
 
 
-class RedactedStream:
+class StreamRedactor:
     """Text that comes in pieces. What may be the beginning of a secret waits until it is known to be none."""
 
-    def __init__(self, secrets: Secrets) -> None:
+    def __init__(self, secrets: SecretRegistry) -> None:
         self._secrets = secrets
-        self._held = ""
-        self._open = False
+        self._pending = ""
+        self._in_token = False
 
-    def feed(self, piece: str) -> str:
+    def feed(self, chunk: str) -> str:
         """What can be shown now: all that came, but for a held end."""
-        text = self._held + piece
-        if self._open and len(text) < _LONGEST_HELD and _GOES_ON.fullmatch(piece):
-            self._held = text  # in the middle of what looks like a token: its end will tell
+        text = self._pending + chunk
+        if self._in_token and len(text) < _MAX_PENDING and _CONTINUATION.fullmatch(chunk):
+            self._pending = text  # in the middle of what looks like a token: its end will tell
             return ""
-        safe = self._secrets.safe_length(text)
-        if len(text) - safe > _LONGEST_HELD:
+        safe = self._secrets.safe_prefix_length(text)
+        if len(text) - safe > _MAX_PENDING:
             safe = len(text)
-        self._held = text[safe:]
-        self._open = _UNFINISHED.match(self._held) is not None
+        self._pending = text[safe:]
+        self._in_token = _OPEN_END.match(self._pending) is not None
         return self._secrets.redact(text[:safe])
 
-    def end(self) -> str:
+    def flush(self) -> str:
         """The rest."""
-        rest, self._held, self._open = self._held, "", False
+        rest, self._pending, self._in_token = self._pending, "", False
         return self._secrets.redact(rest)
 
 
-def _blot(found: "re.Match[str]") -> str:
-    if found["name"]:
-        return f"{found['name']}{found['join']}{REDACTED}"
-    return f"{found['scheme']} {REDACTED}" if found["scheme"] else REDACTED
+def _replacement(match: "re.Match[str]") -> str:
+    if match["name"]:
+        return f"{match['name']}{match['join']}{REDACTED}"
+    return f"{match['scheme']} {REDACTED}" if match["scheme"] else REDACTED

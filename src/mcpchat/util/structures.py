@@ -6,42 +6,46 @@ from typing import TypeVar
 import msgspec
 
 _T = TypeVar("_T")
-DEEPEST, DEEPEST_RESULT = 64, 256  # levels of what a server lists, and of what it answers
+MAX_DEPTH, MAX_RESULT_DEPTH = 64, 256  # levels of what a server lists, and of what it answers
 
 
-def mapped(value: _T, change: Callable[[str], str]) -> _T:
+def map_strings(value: _T, transform: Callable[[str], str]) -> _T:
     """The structure with every text in it changed, keys of free objects too; bytes stay as they are.
 
     Of no more than ``DEEPEST_RESULT`` levels: what decodes the outside sees to that.
     """
     plain = msgspec.to_builtins(value, builtin_types=(bytes,))
-    changed = _walk(plain, change)
+    changed = _map_value(plain, transform)
     if changed == plain:
         return value
     try:
         return msgspec.convert(changed, type(value), builtin_types=(bytes,))
     except msgspec.ValidationError:  # a secret that is a word of ours: then keys stay as they are
-        return msgspec.convert(_walk(plain, change, keys=False), type(value), builtin_types=(bytes,))
+        return msgspec.convert(_map_value(plain, transform, keys=False), type(value), builtin_types=(bytes,))
 
 
-def too_deep(value: object, most: int = DEEPEST) -> bool:
+def exceeds_depth(value: object, max_depth: int = MAX_DEPTH) -> bool:
     """Whether a value of JSON is nested more deeply than this."""
-    level, found = [value], 0
-    while level and found <= most:
+    level, depth = [value], 0
+    while level and depth <= max_depth:
         level = [
             inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for node in level
+            if isinstance(node, dict | list)
+            for inner in (node.values() if isinstance(node, dict) else node)
         ]
-        found += 1
-    return found > most
+        depth += 1
+    return depth > max_depth
 
 
-def _walk(value: object, change: Callable[[str], str], *, keys: bool = True) -> object:
+def _map_value(value: object, transform: Callable[[str], str], *, keys: bool = True) -> object:
     if isinstance(value, str):
-        return change(value)
+        return transform(value)
     if isinstance(value, dict):
-        named = change if keys else str
-        return {named(str(key)): _walk(inner, change, keys=keys) for key, inner in value.items()}
-    return type(value)(_walk(inner, change, keys=keys) for inner in value) if isinstance(value, list | tuple) else value
+        map_key = transform if keys else str
+        return {map_key(str(key)): _map_value(inner, transform, keys=keys) for key, inner in value.items()}
+    return (
+        type(value)(_map_value(inner, transform, keys=keys) for inner in value)
+        if isinstance(value, list | tuple)
+        else value
+    )

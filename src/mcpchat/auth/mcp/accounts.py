@@ -7,158 +7,172 @@ import httpx2
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mcpchat.auth.account_store import Vault
-from mcpchat.auth.consent import Consent
+from mcpchat.auth.account_store import AccountStore
+from mcpchat.auth.consent import AuthorizationPrompt
 from mcpchat.auth.mcp import discovery, oauth
 from mcpchat.auth.mcp.discovery import Challenge
-from mcpchat.auth.mcp.guarded_http import Guarded
-from mcpchat.auth.mcp.oauth import Wanted
-from mcpchat.auth.mcp.request_auth import RemoteLogin
-from mcpchat.auth.secret_stores import Record
+from mcpchat.auth.mcp.guarded_http import GuardedHttpClient
+from mcpchat.auth.mcp.oauth import SignInConfig
+from mcpchat.auth.mcp.request_auth import BearerTokenAuth
+from mcpchat.auth.secret_stores import SecretRecord
 from mcpchat.config.schema import ServerConfig
-from mcpchat.config.secret_refs import header_value, look_up
+from mcpchat.config.secret_refs import resolve_header, resolve_secret
 from mcpchat.core.accounts import Account, StoreName, server_key
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded, StoreError
-from mcpchat.util.redaction import Secrets
+from mcpchat.util.redaction import SecretRegistry
 
-_PATIENCE = 15.0  # seconds
-_ASK = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-
-
-class _Known(Struct):
-    login: RemoteLogin
-    record: Record | None = None
-    trouble: McpChatError | None = None
+_TIMEOUT = 15.0  # seconds
+_PROBE_REQUEST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
 
-class RemoteLogins:
-    def __init__(self, environ: Mapping[str, str], vault: Vault, secrets: Secrets) -> None:
+class _ServerLogin(Struct):
+    auth: BearerTokenAuth
+    record: SecretRecord | None = None
+    last_error: McpChatError | None = None
+
+
+class McpAccounts:
+    def __init__(self, environ: Mapping[str, str], account_store: AccountStore, secrets: SecretRegistry) -> None:
         self._environ = environ
-        self._vault = vault
+        self._account_store = account_store
         self._secrets = secrets
-        self._known: dict[str, _Known] = {}
+        self._logins: dict[str, _ServerLogin] = {}
 
-    def login(self, name: str, server: ServerConfig) -> RemoteLogin:
+    def http_auth(self, name: str, server: ServerConfig) -> BearerTokenAuth:
         """What signs the requests to this server."""
-        known = self._known.get(name)
-        if known is None:
+        login = self._logins.get(name)
+        if login is None:
             assert server.url is not None
 
-            async def token(refused: str | None, more: bool) -> str | None:
-                return await self._token(name, server, refused, more=more)
+            async def get_token(rejected: str | None, more_scopes: bool) -> str | None:
+                return await self._get_token(name, server, rejected, more_scopes=more_scopes)
 
-            known = self._known[name] = _Known(RemoteLogin(server.url, token))
-        return known.login
+            login = self._logins[name] = _ServerLogin(BearerTokenAuth(server.url, get_token))
+        return login.auth
 
-    def trouble(self, name: str) -> McpChatError | None:
+    def last_error(self, name: str) -> McpChatError | None:
         """Why the server's latest request went without a token, where that is not for want of a login."""
-        known = self._known.get(name)
-        return known.trouble if known is not None else None
+        login = self._logins.get(name)
+        return login.last_error if login is not None else None
 
-    def wants_more(self, name: str) -> tuple[str, ...]:
+    def extra_scopes(self, name: str) -> tuple[str, ...]:
         """The scopes that the server last asked for on top of what was granted."""
-        known = self._known.get(name)
-        found = known.login.challenge if known is not None else None
-        return found.scopes or () if found is not None and found.more else ()
+        login = self._logins.get(name)
+        challenge = login.auth.challenge if login is not None else None
+        return challenge.scopes or () if challenge is not None and challenge.insufficient_scope else ()
 
-    async def _token(self, name: str, server: ServerConfig, refused: str | None, *, more: bool) -> str | None:
-        known = self._known[name]
-        known.trouble = None
-        if more and server.auth != "client_credentials":
+    async def _get_token(
+        self, name: str, server: ServerConfig, rejected: str | None, *, more_scopes: bool
+    ) -> str | None:
+        login = self._logins[name]
+        login.last_error = None
+        if more_scopes and server.auth != "client_credentials":
             return None  # a person has to agree
-        held = known.record
-        if held is not None and not more and not oauth.stale(held) and held["access_token"] != refused:
-            return str(held["access_token"])
+        cached = login.record
+        if cached is not None and not more_scopes and not oauth.is_stale(cached) and cached["access_token"] != rejected:
+            return str(cached["access_token"])
         try:
-            known.record = await self._renewed(name, server, refused, more=more)
+            login.record = await self._renew(name, server, rejected, more_scopes=more_scopes)
         except SignInNeeded:
-            known.record = None
+            login.record = None
         except ServerError as error:
-            known.trouble = error
-            still_good = held is not None and held["access_token"] != refused and not more
-            return str(held["access_token"]) if held is not None and still_good else None
+            login.last_error = error
+            still_good = cached is not None and cached["access_token"] != rejected and not more_scopes
+            return str(cached["access_token"]) if cached is not None and still_good else None
         except McpChatError as error:
-            known.trouble = error
+            login.last_error = error
             return None
-        return None if known.record is None else str(known.record["access_token"])
+        return None if login.record is None else str(login.record["access_token"])
 
-    async def _renewed(self, name: str, server: ServerConfig, refused: str | None, *, more: bool) -> Record | None:
+    async def _renew(
+        self, name: str, server: ServerConfig, rejected: str | None, *, more_scopes: bool
+    ) -> SecretRecord | None:
         if server.auth == "client_credentials":
-            if refused is None:
+            if rejected is None:
                 return None  # the server's refusal says where to go
-            found = self._known[name].login.challenge or Challenge()
-            record = await oauth.machine_token(await self._wanted(name, server), found)
+            challenge = self._logins[name].auth.challenge or Challenge()
+            record = await oauth.client_credentials_token(await self._sign_in_config(name, server), challenge)
             self._secrets.add(record["access_token"])
             return record
-        account = self._vault.find(_key(server))
+        account = self._account_store.find(_account_key(server))
         if account is None or account.lost:
             return None
 
-        def stale(record: Record) -> bool:
-            return oauth.stale(record) or record["access_token"] == refused
+        def is_stale(record: SecretRecord) -> bool:
+            return oauth.is_stale(record) or record["access_token"] == rejected
 
-        return await self._vault.renew(account.key, stale, oauth.refreshed, entry=_entry)
+        return await self._account_store.renew(account.key, is_stale, oauth.refresh, update_account=_update_account)
 
-    async def _wanted(self, name: str, server: ServerConfig, more: Sequence[str] = ()) -> Wanted:
+    async def _sign_in_config(self, name: str, server: ServerConfig, extra_scopes: Sequence[str] = ()) -> SignInConfig:
         assert server.url is not None
-        where = f"servers.{name}"
-        secret, key_ = server.client_secret, server.private_key
-        client_id = await look_up(server.client_id or "", self._environ, where=f"{where}.client_id")
-        wanted = Wanted(
+        config_path = f"servers.{name}"
+        secret, private_key = server.client_secret, server.private_key
+        client_id = await resolve_secret(server.client_id or "", self._environ, config_key=f"{config_path}.client_id")
+        config = SignInConfig(
             url=server.url,
             issuer=server.issuer,
             client_id=client_id,
-            client_secret=await look_up(secret, self._environ, where=f"{where}.client_secret") if secret else "",
-            private_key=await look_up(key_, self._environ, where=f"{where}.private_key") if key_ else "",
+            client_secret=await resolve_secret(secret, self._environ, config_key=f"{config_path}.client_secret")
+            if secret
+            else "",
+            private_key=await resolve_secret(private_key, self._environ, config_key=f"{config_path}.private_key")
+            if private_key
+            else "",
             key_algorithm=server.key_algorithm,
-            scopes=(*server.scopes, *more),
+            scopes=(*server.scopes, *extra_scopes),
         )
-        self._secrets.add(wanted.client_secret, wanted.private_key)
-        return wanted
+        self._secrets.add(config.client_secret, config.private_key)
+        return config
 
     async def sign_in(
         self,
         name: str,
         server: ServerConfig,
-        consent: Consent,
+        prompt: AuthorizationPrompt,
         *,
         store: StoreName | None,
-        more: Sequence[str],
+        extra_scopes: Sequence[str],
     ) -> Account:
         """Sign in to the server in a browser. Raises all that can go wrong."""
         if server.auth == "client_credentials":
             raise SignInNeeded(f"{name} is signed in to by the client's own credentials: nobody needs to")
-        before = self._vault.find(_key(server))
-        store = store or (before.store if before is not None else self._vault.usual)
-        await self._vault.store(store).probe()
+        existing = self._account_store.find(_account_key(server))
+        store = store or (existing.store if existing is not None else self._account_store.default_store)
+        await self._account_store.get_store(store).probe()
         try:
-            record = await self._vault.load(before) if before is not None else None
+            record = await self._account_store.load(existing) if existing is not None else None
         except StoreError:
             record = None  # a place that cannot be read bars nobody from signing in anew
-        found = self._known[name].login.challenge if name in self._known else None
-        found = found or (await _asked(server, await self._headers(name, server)))[1]
-        if more:
-            found = Challenge(metadata_url=found.metadata_url, scopes=(*(found.scopes or ()), *more), more=True)
-        wanted = await self._wanted(name, server)
-        record = await oauth.sign_in(wanted, found, consent, self._secrets, before=record, name=name)
+        challenge = self._logins[name].auth.challenge if name in self._logins else None
+        challenge = challenge or (await _probe(server, await self._resolve_headers(name, server)))[1]
+        if extra_scopes:
+            challenge = Challenge(
+                metadata_url=challenge.metadata_url,
+                scopes=(*(challenge.scopes or ()), *extra_scopes),
+                insufficient_scope=True,
+            )
+        config = await self._sign_in_config(name, server)
+        record = await oauth.sign_in(config, challenge, prompt, self._secrets, existing=record, name=name)
         account = Account(
-            key=_key(server),
+            key=_account_key(server),
             kind="server",
-            login=wanted.url,
+            login=config.url,
             alias=server.account or "",
             store=store,
             created=record["created"],
         )
-        kept = await self._vault.keep(_entry(account, record), record)
-        if name in self._known:
-            self._known[name].record = record
-            self._known[name].login.challenge = None
-        return kept
+        saved = await self._account_store.save(_update_account(account, record), record)
+        if name in self._logins:
+            self._logins[name].record = record
+            self._logins[name].auth.challenge = None
+        return saved
 
-    async def _headers(self, name: str, server: ServerConfig) -> dict[str, str]:
-        where = f"servers.{name}.headers"
+    async def _resolve_headers(self, name: str, server: ServerConfig) -> dict[str, str]:
+        config_path = f"servers.{name}.headers"
         return {
-            header: await header_value(text, self._environ, where=f"{where}.{header}", keep=self._secrets.add)
+            header: await resolve_header(
+                text, self._environ, config_key=f"{config_path}.{header}", on_secret=self._secrets.add
+            )
             for header, text in server.headers.items()
         }
 
@@ -167,47 +181,47 @@ class RemoteLogins:
         if account.lost:
             return ""
         try:
-            return await oauth.revoke(await self._vault.load(account) or {})
+            return await oauth.revoke(await self._account_store.load(account) or {})
         except McpChatError as error:
             return error.message
 
     async def check(self, name: str, server: ServerConfig) -> None:
         """Ask the server with the login. Raises SignInNeeded where it is refused, ServerError where nobody answers."""
-        status, _ = await _asked(server, await self._headers(name, server), signer=self.login(name, server))
-        if (trouble := self.trouble(name)) is not None:
-            raise trouble
+        status, _ = await _probe(server, await self._resolve_headers(name, server), auth=self.http_auth(name, server))
+        if (error := self.last_error(name)) is not None:
+            raise error
         if status >= 500 or status == 429:
             raise ServerError(f"{name} answered HTTP {status}")
         if status == 401:
             raise SignInNeeded(f"{name} refuses the login", hint=f"mcpchat auth login {name}")
 
 
-async def _asked(
-    server: ServerConfig, more: Mapping[str, str], signer: httpx2.Auth | None = None
+async def _probe(
+    server: ServerConfig, extra_headers: Mapping[str, str], auth: httpx2.Auth | None = None
 ) -> tuple[int, Challenge]:
     """What the server says to a request: its status, and what a refusal asks for. Raises ServerError, SignInNeeded."""
     assert server.url is not None
-    await Guarded(server.url).check(server.url)
-    headers = {"Accept": "application/json, text/event-stream", "Accept-Encoding": "identity", **more}
+    await GuardedHttpClient(server.url).check_url(server.url)
+    headers = {"Accept": "application/json, text/event-stream", "Accept-Encoding": "identity", **extra_headers}
     try:
         async with (
-            asyncio.timeout(_PATIENCE),
-            httpx2.AsyncClient(timeout=_PATIENCE, headers=headers, auth=signer) as client,
-            client.stream("POST", server.url, json=_ASK) as response,
+            asyncio.timeout(_TIMEOUT),
+            httpx2.AsyncClient(timeout=_TIMEOUT, headers=headers, auth=auth) as client,
+            client.stream("POST", server.url, json=_PROBE_REQUEST) as response,
         ):
-            refused = response.status_code == 401
-            return response.status_code, discovery.challenge(response) if refused else Challenge()
+            unauthorized = response.status_code == 401
+            return response.status_code, discovery.parse_challenge(response) if unauthorized else Challenge()
     except (httpx2.HTTPError, TimeoutError) as error:
         raise ServerError(
             f"{server.url} cannot be reached: {type(error).__name__}", hint="check url in the config"
         ) from error
 
 
-def _key(server: ServerConfig) -> str:
+def _account_key(server: ServerConfig) -> str:
     return server_key(server.url or "", server.account)
 
 
-def _entry(account: Account, record: Record) -> Account:
+def _update_account(account: Account, record: SecretRecord) -> Account:
     return replace(
         account,
         scopes=tuple(record.get("scopes", ())),

@@ -19,39 +19,39 @@ from mcpchat.errors import ServerError, SignInNeeded
 from mcpchat.util.urls import is_loopback
 from mcpchat.version import __version__
 
-MOST_BYTES = 262_144
-LIMIT = 15.0  # seconds for a whole answer
-_REDIRECTS = 3
+MAX_BYTES = 262_144
+TIMEOUT = 15.0  # seconds for a whole answer
+_MAX_REDIRECTS = 3
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _REFUSED_ADDRESS = "an address inside a private network, where a public server must not send anybody"
 
 
-class Page(Struct, frozen=True, kw_only=True):
+class JsonResponse(Struct, frozen=True, kw_only=True):
     """An answer. ``said`` is its JSON object, empty where it is none."""
 
     status: int
-    said: dict[str, object] = {}
+    body: dict[str, object] = {}
 
 
-class Guarded:
+class GuardedHttpClient:
     """Requests on behalf of one MCP server, at ``url``; each has ``limit`` seconds."""
 
-    def __init__(self, url: str, *, limit: float = LIMIT) -> None:
-        self._limit = limit
+    def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
+        self._timeout = timeout
         self._host = urlsplit(url).hostname or ""
-        self._local = is_loopback(self._host)
-        self._private: bool | None = True if self._local else None
+        self._is_local = is_loopback(self._host)
+        self._is_private: bool | None = True if self._is_local else None
 
-    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Page:
-        return await self._ask("GET", url, headers=headers or {})
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
+        return await self._request("GET", url, headers=headers or {})
 
-    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Page:
-        return await self._ask("POST", url, headers=headers or {}, data=dict(form))
+    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> JsonResponse:
+        return await self._request("POST", url, headers=headers or {}, data=dict(form))
 
-    async def post_json(self, url: str, body: Mapping[str, object]) -> Page:
-        return await self._ask("POST", url, headers={}, json=dict(body))
+    async def post_json(self, url: str, body: Mapping[str, object]) -> JsonResponse:
+        return await self._request("POST", url, headers={}, json=dict(body))
 
-    async def check(self, url: str) -> None:
+    async def check_url(self, url: str) -> None:
         """Raise SignInNeeded unless requests may go there, ServerError where its host has no address."""
         try:
             parts = urlsplit(url)
@@ -60,51 +60,57 @@ class Guarded:
             raise SignInNeeded(f"no address: {url[:200]!r}") from error
         if not host or parts.username is not None:
             raise SignInNeeded(f"no address that can be asked: {url[:200]!r}")
-        if parts.scheme != "https" and not (parts.scheme == "http" and self._local and is_loopback(host)):
+        if parts.scheme != "https" and not (parts.scheme == "http" and self._is_local and is_loopback(host)):
             raise SignInNeeded(f"{parts.scheme}://{host} is not asked: a sign-in takes https")
-        if self._private is None and host != self._host:
+        if self._is_private is None and host != self._host:
             # One private record among public ones must not make a public server a private one.
-            self._private = _all_private(await _addresses(self._host, None))
-        if self._private or host == self._host:
+            self._is_private = _are_all_private(await _resolve_addresses(self._host, None))
+        if self._is_private or host == self._host:
             return
-        if not all(map(_is_global, await _addresses(host, port))):
+        if not all(map(_is_global, await _resolve_addresses(host, port))):
             raise SignInNeeded(f"{host} is {_REFUSED_ADDRESS}")
 
-    async def _ask(self, method: str, url: str, headers: Mapping[str, str], **content: object) -> Page:
+    async def _request(self, method: str, url: str, headers: Mapping[str, str], **content: object) -> JsonResponse:
         try:
-            async with asyncio.timeout(self._limit):
-                return await self._followed(method, url, headers, content)
+            async with asyncio.timeout(self._timeout):
+                return await self._follow_redirects(method, url, headers, content)
         except TimeoutError as error:
-            raise ServerError(f"{urlsplit(url).hostname} did not answer within {self._limit:g} s") from error
+            raise ServerError(f"{urlsplit(url).hostname} did not answer within {self._timeout:g} s") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise ServerError(f"{urlsplit(url).hostname} cannot be reached: {type(error).__name__}") from error
 
-    async def _followed(self, method: str, url: str, headers: Mapping[str, str], content: Mapping[str, object]) -> Page:
-        fixed = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": f"mcpchat/{__version__}"}
-        async with httpx2.AsyncClient(headers={**fixed, **headers}, timeout=self._limit) as client:
-            for _ in range(_REDIRECTS + 1):
-                await self.check(url)
+    async def _follow_redirects(
+        self, method: str, url: str, headers: Mapping[str, str], content: Mapping[str, object]
+    ) -> JsonResponse:
+        default_headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"mcpchat/{__version__}",
+        }
+        async with httpx2.AsyncClient(headers={**default_headers, **headers}, timeout=self._timeout) as client:
+            for _ in range(_MAX_REDIRECTS + 1):
+                await self.check_url(url)
                 async with client.stream(method, url, **content) as response:  # type: ignore[arg-type]
                     target = response.headers.get("location") if response.has_redirect_location else None
                     if target is None or method != "GET" or origin(urljoin(url, target)) != origin(url):
-                        return Page(status=response.status_code, said=await _body(response))
+                        return JsonResponse(status=response.status_code, body=await _read_body(response))
                     url = urljoin(url, target)
         raise ServerError(f"{urlsplit(url).hostname} sends in circles")
 
 
-async def _body(response: httpx2.Response) -> dict[str, object]:
+async def _read_body(response: httpx2.Response) -> dict[str, object]:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise ServerError(f"{response.url.host} answered in a packed form that was not asked for")
     data = b""
     async for chunk in response.aiter_raw():
         data += chunk
-        if len(data) > MOST_BYTES:
-            raise ServerError(f"{response.url.host} answered with more than {MOST_BYTES:,} bytes")
+        if len(data) > MAX_BYTES:
+            raise ServerError(f"{response.url.host} answered with more than {MAX_BYTES:,} bytes")
     try:
-        said = msgspec.json.decode(data)
+        body = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return body if isinstance(body, dict) else {}
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -117,7 +123,7 @@ def origin(url: str) -> tuple[str, str, int]:
         return url, "", 0
 
 
-async def _addresses(host: str, port: int | None) -> list[str]:
+async def _resolve_addresses(host: str, port: int | None) -> list[str]:
     """The addresses of a host. Where a proxy stands between, only that can know: none."""
     try:
         return [str(ipaddress.ip_address(host))]
@@ -128,23 +134,23 @@ async def _addresses(host: str, port: int | None) -> list[str]:
     if getproxies().get("https") and not proxy_bypass(host):
         return []
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
+        results = await asyncio.get_running_loop().getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ServerError(f"{host[:100]} is not found") from error
-    return [str(address[0]).partition("%")[0] for *_, address in found]
+    return [str(address[0]).partition("%")[0] for *_, address in results]
 
 
-def _all_private(addresses: list[str]) -> bool:
+def _are_all_private(addresses: list[str]) -> bool:
     return bool(addresses) and not any(map(_is_global, addresses))
 
 
 def _is_global(address: str) -> bool:
     """Whether an address is one of the open Internet; what wraps an older address counts as that one."""
-    found = ipaddress.ip_address(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in _NAT64:
+            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return _is_global(str(inner))
-    return found.is_global and not found.is_multicast
+    return parsed.is_global and not parsed.is_multicast

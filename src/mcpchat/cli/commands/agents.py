@@ -8,17 +8,17 @@ from typing import Annotated
 import msgspec
 import typer
 
-from mcpchat.app.agents import instructions as render_instructions
+from mcpchat.app.agents import render_instructions as render_instructions
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.options import TextOrJson, config_file, with_options
 from mcpchat.cli.output import print_table, write_json
 from mcpchat.cli.runtime import build_context
 from mcpchat.config import edit
 from mcpchat.config.run import default_paths, get_agent
-from mcpchat.config.validation import ENTRY_NAME
+from mcpchat.config.validation import TABLE_NAME
 from mcpchat.errors import UsageError
 from mcpchat.ui.render import tables
-from mcpchat.util.sanitize import clean, one_line
+from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.stdin import read_text
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
@@ -40,7 +40,7 @@ def list_agents(config: Path | None, output: TextOrJson = "text") -> int:
     if output == "json":
         write_json(agents)
     elif agents:
-        print_table(tables.agents(agents))
+        print_table(tables.agent_table(agents))
     else:
         sys.stderr.write("no agents; mcpchat agents new NAME makes one\n")
     return 0
@@ -69,7 +69,7 @@ def show(
     lines += [f"  default  {agent.approvals.default}"] if agent.approvals.default else []
     options = msgspec.to_builtins(agent.options)
     lines += [f"  {key:<8} {one_line(str(value), 200)}" for key, value in options.items() if value not in (None, {})]
-    lines += ["", *clean(instructions).splitlines()] if instructions else []
+    lines += ["", *sanitize(instructions).splitlines()] if instructions else []
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
@@ -95,7 +95,7 @@ def new(
     ] = None,
 ) -> int:
     """Add a new agent to the config; you can change everything there afterwards."""
-    if not ENTRY_NAME.fullmatch(name):
+    if not TABLE_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a valid agent name", hint="letters, digits, and . _ / -")
     path = config or default_paths(os.environ).config
     text = read_text("--instructions -").strip() if instructions == "-" else instructions

@@ -10,9 +10,9 @@ from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.options import TextOrJson, config_file, with_options
 from mcpchat.cli.output import write_json
 from mcpchat.cli.runtime import build_context
-from mcpchat.core.patterns import matches
+from mcpchat.core.patterns import glob_matches
 from mcpchat.errors import UsageError
-from mcpchat.permissions.factory import approval_file, identities
+from mcpchat.permissions.factory import approval_store, server_fingerprints
 from mcpchat.util.sanitize import one_line
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
@@ -33,7 +33,7 @@ def list_approvals(config: Path | None, output: TextOrJson = "text") -> int:
       mcpchat approvals revoke --all
     """
     context = build_context(config)
-    approvals, current = approval_file(context).all(), set(identities(context).values())
+    approvals, current = approval_store(context).read_all(), set(server_fingerprints(context).values())
     if output == "json":
         write_json([{"tool": a.tool, "since": a.since, "in_use": a.identity in current} for a in approvals])
         return 0
@@ -56,10 +56,10 @@ def revoke(
     globs = ["*"] if everything else tools or []
     if not globs:
         raise UsageError("name a tool, or --all", hint="mcpchat approvals lists what can be revoked")
-    store = approval_file(build_context(config))
-    approvals = store.all()
-    revoked = {a for a in approvals if any(matches(glob, a.tool) for glob in globs)}
-    unmatched = [glob for glob in globs if not any(matches(glob, a.tool) for a in approvals)]
+    store = approval_store(build_context(config))
+    approvals = store.read_all()
+    revoked = {a for a in approvals if any(glob_matches(glob, a.tool) for glob in globs)}
+    unmatched = [glob for glob in globs if not any(glob_matches(glob, a.tool) for a in approvals)]
     if unmatched and not everything:
         raise UsageError(f'there is no "always" for {unmatched[0]}', hint="mcpchat approvals lists them")
     store.revoke(revoked)

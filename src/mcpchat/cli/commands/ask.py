@@ -28,14 +28,14 @@ from mcpchat.cli.options import (
 from mcpchat.cli.output import format_json
 from mcpchat.cli.runtime import build_context, current_run, run_async
 from mcpchat.config.run import RunContext, RunOptions
-from mcpchat.core.messages import Message, Part, Text, user
-from mcpchat.core.protocols import Servers
-from mcpchat.core.templates import composed
-from mcpchat.engine.mentions import with_resources
+from mcpchat.core.messages import Message, Part, Text, user_message
+from mcpchat.core.protocols import ServerDirectory
+from mcpchat.core.templates import compose_prompt
+from mcpchat.engine.mentions import attach_resources
 from mcpchat.errors import LimitReached, ModelError, UsageError
 from mcpchat.ui.render.plain import JsonSummary
 from mcpchat.util import stdin
-from mcpchat.util.sanitize import visible
+from mcpchat.util.sanitize import strip_invisible
 from mcpchat.util.time_limit import time_limit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -114,20 +114,20 @@ def read_question(
     piped = "" if not read_stdin or sys.stdin is None or sys.stdin.isatty() else stdin.read_question()
     typed, piped = " ".join(words).strip(), piped.strip("\n")
     if template is not None:
-        text = template_files.read(context, template)
-        text = composed(template, text, words, visible(piped), template_files.known_values(context))
+        text = template_files.read_template(context, template)
+        text = compose_prompt(template, text, words, strip_invisible(piped), template_files.template_variables(context))
         # Standard input may be anybody's text: once it is part of the text, no mention in it counts.
         typed, piped = ("", text) if piped else (text, "")
     if not f"{typed}{piped}".strip():
         raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
     typed, piped = (part.encode(errors="replace").decode() for part in (typed, piped))
-    return typed, visible(piped)
+    return typed, strip_invisible(piped)
 
 
-async def _compose_message(question: tuple[str, str], attachments: Sequence[Part], servers: Servers) -> Message:
+async def _compose_message(question: tuple[str, str], attachments: Sequence[Part], servers: ServerDirectory) -> Message:
     """The question as a message. Only mentions in the words count, none of standard input."""
     typed, piped = question
-    message = await with_resources(typed, servers) if typed else user("")
+    message = await attach_resources(typed, servers) if typed else user_message("")
     text = "\n\n".join(part for part in (typed, piped) if part.strip())
     return Message(role="user", parts=(Text(text=text), *message.parts[1:], *attachments))
 
@@ -152,7 +152,7 @@ async def _answer(
                 outcome = await run_turn(chat.session, message, secrets=context.secrets)
             await chat.name_thread()
     except (ModelError, LimitReached) as error:
-        if summary is not None and summary.partial:
+        if summary is not None and summary.has_answer:
             error.message, error.hint = context.secrets.redact(error.message), context.secrets.redact(error.hint)
             summary.write(error)
             current_run().error_written = True

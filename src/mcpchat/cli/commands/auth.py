@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mcpchat.auth.service import Logins
+from mcpchat.auth.service import AuthService
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import terminal_user
 from mcpchat.cli.options import TextOrJson, choice, config_file, with_options
@@ -73,9 +73,9 @@ def login(
     context = build_context(config)
 
     async def work() -> int:
-        logins = Logins(context, terminal_user()[1])
-        named = name or _only(logins.names())
-        if logins.passing and store is None:
+        logins = AuthService(context, terminal_user()[1])
+        named = name or _only(logins.list_names())
+        if logins.is_ephemeral and store is None:
             raise UsageError(
                 'a login in memory ends with this command: the config has auth.store = "memory"',
                 hint="sign in within a chat by /login, or name a place: --store keyring",
@@ -87,15 +87,15 @@ def login(
                 store=store,  # type: ignore[arg-type]  # checked above
                 port=port,
                 browser=not no_browser,
-                patience=timeout,
-                more=[name for value in scope or () for name in value.split()],
+                timeout=timeout,
+                extra_scopes=[name for value in scope or () for name in value.split()],
             )
         except asyncio.CancelledError:
-            await logins.settle()
+            await logins.wait_for_pending()
             sys.stderr.write("\ncancelled; mcpchat auth status shows who is signed in\n")
             raise
         finally:
-            await logins.settle()
+            await logins.wait_for_pending()
         return 0
 
     return run_async(work())
@@ -131,15 +131,15 @@ def status(
     context = build_context(config)
 
     async def work() -> int:
-        logins = Logins(context, terminal_user()[1])
+        logins = AuthService(context, terminal_user()[1])
         try:
-            rows = await logins.states(check=check)
+            rows = await logins.list_statuses(check=check)
         finally:
-            await logins.settle()
+            await logins.wait_for_pending()
         if output == "json":
             write_json(rows)
         elif rows:
-            print_table(tables.logins(rows))
+            print_table(tables.account_table(rows))
         else:
             sys.stderr.write("not signed in anywhere; a remote server that needs a sign-in says so when you use it\n")
         return 3 if check and any(row.state == "signed out" for row in rows) else 0
@@ -167,6 +167,8 @@ def logout(
     context = build_context(config)
 
     async def work() -> int:
-        return await Logins(context, terminal_user()[1]).logout(name, account=account, local=local, every=every)
+        return await AuthService(context, terminal_user()[1]).logout(
+            name, account=account, local=local, all_accounts=every
+        )
 
     return run_async(work())

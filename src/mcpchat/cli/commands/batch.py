@@ -12,12 +12,12 @@ from typing import Annotated
 import msgspec
 import typer
 
-from mcpchat.batch.provider_api import ProviderBatch, State
+from mcpchat.batch.provider_api import BatchState, ProviderBatch
 from mcpchat.batch.requests_file import RequestReader, open_requests
 from mcpchat.batch.results_file import open_results
-from mcpchat.batch.runner import Batch, Tally
-from mcpchat.batch.session_factory import Pool, open_pool
-from mcpchat.batch.types import ALL, Asked, Request, Result, Shard, key_of, read_shard
+from mcpchat.batch.runner import BatchRunner, BatchStats
+from mcpchat.batch.session_factory import SessionFactory, open_session_factory
+from mcpchat.batch.types import ALL_SHARDS, BatchRequest, BatchResult, PreparedRequest, Shard, parse_shard, request_key
 from mcpchat.cli.inputs import read_schema
 from mcpchat.cli.options import NoColorOption, QuietOption, SchemaOption, choice, config_file, run_options, with_options
 from mcpchat.cli.output import is_terminal
@@ -25,11 +25,11 @@ from mcpchat.cli.runtime import TerminatedBySignal, build_context, run_async
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.events import Event, Notice, ServerChanged, to_json
 from mcpchat.errors import LimitReached, McpChatError, UsageError
-from mcpchat.ui.prompts.sign_in import PlainScreen
+from mcpchat.ui.prompts.sign_in import PlainSignIn
 from mcpchat.ui.render import stats, tool_lines
-from mcpchat.ui.render.plain import NobodyToAsk
-from mcpchat.ui.render.progress import Bar
-from mcpchat.util.signals import first_softly
+from mcpchat.ui.render.plain import NonInteractiveDialog
+from mcpchat.ui.render.progress import ProgressBar
+from mcpchat.util.signals import graceful_first_signal
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 STEPS = ("run", "submit", "wait", "fetch")  # of a batch that the provider runs
@@ -102,7 +102,7 @@ def batch(
         ordered=ordered,
         resume=resume,
         retry_failed=retry_failed,
-        shard=read_shard(shard),
+        shard=parse_shard(shard),
         concurrency=concurrency,
         retries=retries,
         timeout=timeout,
@@ -133,7 +133,7 @@ class BatchOptions:
     ordered: bool = False
     resume: bool = False
     retry_failed: bool = False
-    shard: Shard = ALL
+    shard: Shard = ALL_SHARDS
     concurrency: int = 8
     retries: int = 2
     timeout: float | None = None
@@ -168,70 +168,74 @@ async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions
         open_requests(job.source, job.shard) as (file, total),
         open_results(job.target, ordered=job.ordered, resume=job.resume, retry_failed=job.retry_failed) as results,
     ):
-        bar = Bar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
-        screen, asker = PlainScreen(sys.stderr, bar.say), NobodyToAsk()
-        async with open_pool(context, options, emit=_warning_emitter(bar), asker=asker, screen=screen) as pool:
+        bar = ProgressBar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
+        screen, asker = PlainSignIn(sys.stderr, bar.print_line), NonInteractiveDialog()
+        async with open_session_factory(
+            context, options, emit=_warning_emitter(bar), asker=asker, screen=screen
+        ) as pool:
             began = time.monotonic()
 
-            def write(result: Result) -> None:
+            def write(result: BatchResult) -> None:
                 results.write(result.line, to_json(result))
-                bar.advance(len(results.done) + runner.tally.finished, runner.tally.failed.total())
+                bar.update(len(results.finished_keys) + runner.stats.finished, runner.stats.failed.total())
 
-            runner = Batch(pool, write, concurrency=job.concurrency, retries=job.retries, timeout=job.timeout)
-            requests = RequestReader(file, results.done, results.expect, job.shard)
+            runner = BatchRunner(pool, write, concurrency=job.concurrency, retries=job.retries, timeout=job.timeout)
+            requests = RequestReader(file, results.finished_keys, results.expect, job.shard)
 
             def softly() -> None:
-                bar.say(f"no more requests are begun; {runner.running} come to their end (Ctrl-C again stops them)")
-                runner.drain()
+                bar.print_line(
+                    f"no more requests are begun; {runner.running} come to their end (Ctrl-C again stops them)"
+                )
+                runner.stop_accepting()
 
-            with bar.showing(), first_softly(signal.SIGINT, softly) as interrupted:
+            with bar.showing(), graceful_first_signal(signal.SIGINT, softly) as interrupted:
                 async with aclosing(requests.read()) as read:
                     await runner.run(read)
-                results.whole = runner.stopped is None and not interrupted
+                results.complete = runner.stop_reason is None and not interrupted
             if not job.quiet:
-                bar.say(_format_summary(runner.tally, requests.known, pool, time.monotonic() - began))
+                bar.print_line(_format_summary(runner.stats, requests.finished_count, pool, time.monotonic() - began))
     if interrupted:
         raise TerminatedBySignal(interrupted[0])
     return _finish(runner, job)
 
 
-def _finish(batch: Batch, job: BatchOptions) -> int:
-    if batch.stopped is not None:
+def _finish(batch: BatchRunner, job: BatchOptions) -> int:
+    if batch.stop_reason is not None:
         if job.target is not None:
-            batch.stopped.hint = f"{batch.stopped.hint}\n  then --resume goes on".strip()
-        raise batch.stopped
-    return _raise_if_failed(batch.tally)
+            batch.stop_reason.hint = f"{batch.stop_reason.hint}\n  then --resume goes on".strip()
+        raise batch.stop_reason
+    return _raise_if_failed(batch.stats)
 
 
-def _raise_if_failed(tally: Tally) -> int:
+def _raise_if_failed(tally: BatchStats) -> int:
     """Raises RequestsFailed where requests failed."""
     if failed := tally.failed.total():
         raise RequestsFailed(f"{failed:,} of {tally.finished:,} requests failed", hint="their results say how")
     return 0
 
 
-def _warning_emitter(bar: Bar) -> Callable[[Event], None]:
+def _warning_emitter(bar: ProgressBar) -> Callable[[Event], None]:
     def tell(event: Event) -> None:
         if isinstance(event, ServerChanged) and event.state in {"failed", "login"}:
-            bar.say(f"warning: {tool_lines.down(event)}")
+            bar.print_line(f"warning: {tool_lines.format_server_down(event)}")
         elif isinstance(event, Notice) and event.level == "warning":
-            bar.say(f"warning: {event.text}")
+            bar.print_line(f"warning: {event.text}")
 
     return tell
 
 
-def _format_summary(tally: Tally, known: int, pool: Pool, seconds: float) -> str:
+def _format_summary(tally: BatchStats, known: int, pool: SessionFactory, seconds: float) -> str:
     """``9,950 done, 50 failed (overloaded 40, tool 10), 12 not run, 7 were done before · 1,204 in · ... · 61.2 s``."""
-    said = [f"{tally.ok:,} done"]
+    said = [f"{tally.succeeded:,} done"]
     if tally.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in tally.failed.most_common())
         said.append(f"{tally.failed.total():,} failed ({kinds})")
-    if tally.left:
-        said.append(f"{tally.left:,} not run")
+    if tally.skipped:
+        said.append(f"{tally.skipped:,} not run")
     if known:
         said.append(f"{known:,} were done before")
-    money = f" · {stats.money(pool.spent.cost)}" if pool.priced else ""
-    return f"{', '.join(said)} · {stats.tokens(pool.spent.usage)}{money} · {seconds:.1f} s"
+    money = f" · {stats.format_cost(pool.run_usage.cost)}" if pool.track_cost else ""
+    return f"{', '.join(said)} · {stats.format_tokens(pool.run_usage.usage)}{money} · {seconds:.1f} s"
 
 
 def _validate_provider_options(options: RunOptions, job: BatchOptions) -> None:
@@ -248,35 +252,37 @@ async def _run_provider_batch(
 ) -> int:
     """Take this step, or all. Raises UsageError, ModelError, LimitReached, and RequestsFailed where requests failed."""
     assert job.target is not None
-    tally, began = Tally(), time.monotonic()
+    tally, began = BatchStats(), time.monotonic()
     with (
         open_requests(job.source, job.shard) as (file, total),
         open_results(job.target, ordered=job.ordered, resume=True, retry_failed=job.retry_failed) as results,
     ):
 
-        def write(result: Result) -> None:
+        def write(result: BatchResult) -> None:
             results.write(result.line, to_json(result))
-            results.done.add(key_of(result.id, result.line))
+            results.finished_keys.add(request_key(result.id, result.line))
             tally.count(result)
 
-        bar = Bar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
-        screen = PlainScreen(sys.stderr, bar.say)
-        async with open_pool(context, options, emit=_warning_emitter(bar), asker=NobodyToAsk(), screen=screen) as pool:
-            batch = ProviderBatch(pool, Path(f"{job.target}.batch"), _discard if job.quiet else bar.say)
+        bar = ProgressBar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
+        screen = PlainSignIn(sys.stderr, bar.print_line)
+        async with open_session_factory(
+            context, options, emit=_warning_emitter(bar), asker=NonInteractiveDialog(), screen=screen
+        ) as pool:
+            batch = ProviderBatch(pool, Path(f"{job.target}.batch"), _discard if job.quiet else bar.print_line)
             state = batch.load()
             if step == "submit" or (step == "run" and state is None):
-                requests = RequestReader(file, results.done, results.expect, job.shard)
+                requests = RequestReader(file, results.finished_keys, results.expect, job.shard)
                 async with aclosing(requests.read()) as read:
                     state = await batch.submit(read, write)
             if state is None:
                 raise UsageError("nothing was sent yet", hint=f"--provider-batch submit --file {job.target}")
             if step in {"run", "wait"}:
                 with bar.showing():
-                    state = await batch.wait(state, poll=poll, advance=lambda done: bar.advance(done, 0))
+                    state = await batch.wait(state, interval=poll, on_progress=lambda done: bar.update(done, 0))
             if step in {"run", "fetch"}:
-                missing = await _fetch(batch, state, job, results.done, write)
+                missing = await _fetch(batch, state, job, results.finished_keys, write)
                 if not job.quiet:
-                    bar.say(_format_summary(tally, 0, pool, time.monotonic() - began))
+                    bar.print_line(_format_summary(tally, 0, pool, time.monotonic() - began))
                 if missing:
                     told = f"{missing:,} requests were not answered"
                     raise RequestsFailed(told, hint="--provider-batch run sends them again")
@@ -284,29 +290,29 @@ async def _run_provider_batch(
 
 
 async def _fetch(
-    batch: ProviderBatch, state: State, job: BatchOptions, done: set[str], write: Callable[[Result], None]
+    batch: ProviderBatch, state: BatchState, job: BatchOptions, done: set[str], write: Callable[[BatchResult], None]
 ) -> int:
     """Fetch the answers; how many requests have none."""
-    state = await batch.look(state)
-    if not state.over:
+    state = await batch.poll(state)
+    if not state.is_finished:
         raise LimitReached("the provider is not done yet", hint="--provider-batch wait waits for it")
     asked = await _requests_by_line(job)
     if strange := await batch.fetch(state, asked, done, write):
         told = f"{strange:,} answers belong to no request of {job.source}: it, or --shard, is another now"
         raise UsageError(told, hint="fetch again with what was sent; nothing is lost")
     batch.forget()
-    return sum(key_of(one.id, one.line) not in done for one in asked.values())
+    return sum(request_key(one.id, one.line) not in done for one in asked.values())
 
 
-async def _requests_by_line(job: BatchOptions) -> dict[int, Asked]:
+async def _requests_by_line(job: BatchOptions) -> dict[int, PreparedRequest]:
     """The requests by their lines, without what they say, which may be long."""
     with open_requests(job.source, job.shard) as (file, _):
         async with aclosing(RequestReader(file, set(), lambda number, known: None, job.shard).read()) as read:
-            return {item.line: _without_content(item) async for item in read if isinstance(item, Asked)}
+            return {item.line: _without_content(item) async for item in read if isinstance(item, PreparedRequest)}
 
 
-def _without_content(asked: Asked) -> Asked:
-    return msgspec.structs.replace(asked, said=(), system="", request=Request(schema=asked.request.schema))
+def _without_content(asked: PreparedRequest) -> PreparedRequest:
+    return msgspec.structs.replace(asked, messages=(), system="", source=BatchRequest(schema=asked.source.schema))
 
 
 def _discard(text: str) -> None:

@@ -34,15 +34,15 @@ from mcpchat.cli.runtime import build_context, current_run, run_async
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.messages import Text, ToolResult, result_text
-from mcpchat.core.report import fault
+from mcpchat.core.report import error_report
 from mcpchat.core.tools import (
-    BadArguments,
+    InvalidArguments,
     ToolSpec,
-    explain_arguments,
-    missing_arguments,
-    no_constant,
+    describe_arguments,
+    describe_missing_arguments,
     parse_arguments,
-    typed_arguments,
+    parse_pairs,
+    reject_constant,
 )
 from mcpchat.errors import ToolFailed, UsageError
 from mcpchat.util.stdin import read_bytes
@@ -114,7 +114,7 @@ async def _call_tool(
 
 
 def _failure(spec: ToolSpec) -> ToolFailed:
-    return ToolFailed(f"{spec.label} reported an error")
+    return ToolFailed(f"{spec.qualified_name} reported an error")
 
 
 def _print_call_result(spec: ToolSpec, result: ToolResult, output: str, file: Path | None) -> None:
@@ -124,7 +124,7 @@ def _print_call_result(spec: ToolSpec, result: ToolResult, output: str, file: Pa
     elif file is not None:
         write_raw(parts)
     elif output == "json":
-        error = {"error": msgspec.to_builtins(fault(_failure(spec)))} if result.is_error else {}
+        error = {"error": msgspec.to_builtins(error_report(_failure(spec)))} if result.is_error else {}
         write_json({"v": VERSION, **msgspec.to_builtins(result), **error})
     elif output == "raw" and not result.is_error:
         write_raw(parts)
@@ -146,7 +146,7 @@ def parse_tool_arguments(spec: ToolSpec, pairs: Sequence[str], json_text: str | 
     for pair in pairs:
         match = _PAIR.fullmatch(pair)
         if match is None or not match["key"]:
-            raise UsageError(f"{pair!r} is not KEY=VALUE", hint=f"{spec.label}: {explain_arguments(spec)}")
+            raise UsageError(f"{pair!r} is not KEY=VALUE", hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
         key, text = match["key"], match["text"]
         if match["operator"] == ":=":
             from_json[key] = _parse_json(pair, _read_value(pair, text, {}))
@@ -156,11 +156,11 @@ def parse_tool_arguments(spec: ToolSpec, pairs: Sequence[str], json_text: str | 
             typed.append((key, _read_value(pair, text, schema)))
     try:
         base = parse_arguments(_read_value("--json", json_text, None) if json_text else "")
-        arguments = base | typed_arguments(typed, spec.schema) | from_json
-    except BadArguments as error:
-        raise UsageError(str(error), hint=f"{spec.label}: {explain_arguments(spec)}") from error
-    if missing := missing_arguments(spec, arguments):
-        raise UsageError(missing, hint=f"{spec.label}: {explain_arguments(spec)}")
+        arguments = base | parse_pairs(typed, spec.schema) | from_json
+    except InvalidArguments as error:
+        raise UsageError(str(error), hint=f"{spec.qualified_name}: {describe_arguments(spec)}") from error
+    if missing := describe_missing_arguments(spec, arguments):
+        raise UsageError(missing, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
     return arguments
 
 
@@ -194,7 +194,7 @@ def _read_value(pair: str, text: str, schema: object) -> str:
 
 def _parse_json(pair: str, text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=no_constant)
+        return json.loads(text, parse_constant=reject_constant)
     except (ValueError, RecursionError) as error:
         hint = "the tool's schema decides the type of KEY=VALUE"
         raise UsageError(f"{pair}: not JSON: {error}", hint=hint) from error

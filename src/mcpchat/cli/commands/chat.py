@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from mcpchat.app.attachments import read_attachments
-from mcpchat.app.chat import Chat, open_chat
+from mcpchat.app.chat import ChatRuntime, open_chat
 from mcpchat.auth.browser import browse
 from mcpchat.cli.display import is_dumb_terminal, notice_emitter
 from mcpchat.cli.options import DisplayOptions, chat_display, config_file, conversation_options, with_options
@@ -22,13 +22,13 @@ from mcpchat.cli.output import is_terminal
 from mcpchat.cli.project_trust import ask_trust
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext, RunOptions, get_agent, history_file
-from mcpchat.core.protocols import Asker, SignInScreen
-from mcpchat.errors import McpChatError, NoModel, UsageError
-from mcpchat.models.selection import Models, first_screen
+from mcpchat.core.protocols import SignInDialog, UserDialog
+from mcpchat.errors import McpChatError, NoModelConfigured, UsageError
+from mcpchat.models.selection import ModelSelector, onboarding
 from mcpchat.ui.chat import status_bar
-from mcpchat.ui.chat.context import Room
+from mcpchat.ui.chat.context import CommandContext
 from mcpchat.ui.chat.repl import Prompt, repl
-from mcpchat.ui.chat.thread_commands import recall
+from mcpchat.ui.chat.thread_commands import show_position
 from mcpchat.ui.markdown.render import THEME
 from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
@@ -52,9 +52,9 @@ async def _chat(context: RunContext, options: RunOptions, display: DisplayOption
     greeting = ""
     if options.model is None:
         try:
-            await Models(context, at_ease=True).choose(get_agent(context.config, options.agent).model)
-        except NoModel:
-            greeting, local = await first_screen()
+            await ModelSelector(context, lazy=True).select(get_agent(context.config, options.agent).model)
+        except NoModelConfigured:
+            greeting, local = await onboarding()
             model = context.config.model
             found = msgspec.structs.replace(model, entries={**local, **model.entries})
             context = dataclasses.replace(context, config=msgspec.structs.replace(context.config, model=found))
@@ -91,8 +91,8 @@ class ChatApp:
             force_terminal=True if file is not None else None,
         )
 
-    def _room(self, opened: Chat, console: Console, **more: Any) -> Room:
-        return Room(
+    def _room(self, opened: ChatRuntime, console: Console, **more: Any) -> CommandContext:
+        return CommandContext(
             session=opened.session,
             toolbox=opened.toolbox,
             servers=opened.hub,
@@ -102,14 +102,14 @@ class ChatApp:
             threads=opened,
             templates=opened,
             read_file=lambda name: read_attachments([str(Path(name).expanduser())]),
-            find_file=lambda name: _is_file(name),
+            is_file=lambda name: _is_file(name),
             console=console,
             redact=self._context.secrets.redact,
             **more,
         )
 
     @asynccontextmanager
-    async def _opened(self, emit: Any, asker: Asker, screen: SignInScreen) -> AsyncIterator[Chat]:
+    async def _opened(self, emit: Any, asker: UserDialog, screen: SignInDialog) -> AsyncIterator[ChatRuntime]:
         async with open_chat(self._context, self._options, emit=emit, asker=asker, screen=screen, watch=True) as opened:
             try:
                 yield opened
@@ -118,28 +118,30 @@ class ChatApp:
                     task.cancel()
                 await asyncio.gather(*self._behind, return_exceptions=True)
 
-    def _greet(self, opened: Chat, room: Room, greeting: str) -> None:
+    def _greet(self, opened: ChatRuntime, room: CommandContext, greeting: str) -> None:
         """What runs, what is there, and what is wrong, in a line each."""
         if greeting:
-            room.say(greeting)
+            room.print(greeting)
             return
-        role = opened.session.role.name
+        role = opened.session.agent.name
         names = [one_line(one.name, 40) for one in opened.hub.status()]
         whom = f"{one_line(role)} · " * bool(role) + one_line(opened.session.model.name)
-        title = f'· "{one_line(opened.session.transcript.thread.title, 60)}" ' if opened.resumed else ""
-        room.say(f"mcpchat {__version__} · {whom} · {', '.join(names) or 'no servers'} {title}· /help", "bold")
-        if opened.resumed:
-            recall(room)
+        title = f'· "{one_line(opened.session.transcript.thread.title, 60)}" ' if opened.is_resumed else ""
+        room.print(f"mcpchat {__version__} · {whom} · {', '.join(names) or 'no servers'} {title}· /help", "bold")
+        if opened.is_resumed:
+            show_position(room)
 
-    async def _talk(self, opened: Chat, room: Room, prompt: Prompt, done: Callable[[float], None]) -> None:
-        opened.hub.start_behind()
-        self._do_behind(opened.models.warm())
+    async def _talk(
+        self, opened: ChatRuntime, room: CommandContext, prompt: Prompt, done: Callable[[float], None]
+    ) -> None:
+        opened.hub.refresh_in_background()
+        self._do_behind(opened.models.preload())
 
         async def after(seconds: float) -> None:
             done(seconds)
             self._do_behind(self._count(opened))
 
-        await repl(room, prompt, done=after)
+        await repl(room, prompt, on_done=after)
 
     def _do_behind(self, work: Awaitable[object]) -> None:
         task = asyncio.ensure_future(work)
@@ -147,12 +149,12 @@ class ChatApp:
         task.add_done_callback(self._behind.discard)
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
-    async def _count(self, opened: Chat) -> None:
+    async def _count(self, opened: ChatRuntime) -> None:
         """What the status line says of money and of the window: slow to find out, so not while somebody waits."""
         session = opened.session
-        self._dollars = await asyncio.to_thread(lambda: session.spent.cost)
+        self._dollars = await asyncio.to_thread(lambda: session.thread_usage.cost)
         try:
-            self._filled = await session.filled()
+            self._filled = await session.window_usage()
         except McpChatError:
             self._filled = None
 
@@ -162,50 +164,54 @@ class ChatApp:
 
         from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-        from mcpchat.ui.chat.completer import RoomCompleter
-        from mcpchat.ui.prompts.dialog import TerminalAsker, interrupted
-        from mcpchat.ui.prompts.sign_in import TerminalScreen
+        from mcpchat.ui.chat.completer import ChatCompleter
+        from mcpchat.ui.prompts.dialog import TerminalDialog, raise_interrupt
+        from mcpchat.ui.prompts.sign_in import TerminalSignIn
         from mcpchat.ui.render.console import ConsoleRenderer
         from mcpchat.ui.terminal import tty
-        from mcpchat.ui.terminal.prompt_screen import Bottom
-        from mcpchat.ui.terminal.screen import reflows
+        from mcpchat.ui.terminal.prompt_screen import PromptScreen
+        from mcpchat.ui.terminal.screen import rewraps_on_resize
 
         history = history_file(self._context)
-        rooms: list[Room] = []  # the one to come
-        bottom = Bottom(
+        rooms: list[CommandContext] = []  # the one to come
+        bottom = PromptScreen(
             self._console,
             history=FileHistory(str(history)) if history is not None else InMemoryHistory(),
-            completer=RoomCompleter(lambda: rooms[0] if rooms else None),
+            completer=ChatCompleter(lambda: rooms[0] if rooms else None),
             vi=self._config.keys == "vi",
             status=lambda width: self._status(rooms[0], width) if rooms else "starting",
             interrupt=lambda: signal.raise_signal(signal.SIGINT),
-            reflows=reflows(self._context.environ),
+            rewraps=rewraps_on_resize(self._context.environ),
         )
         renderer = ConsoleRenderer(
             bottom,
-            stats=self._look.stats,
+            show_stats=self._look.stats,
             fold=self._config.reasoning == "fold",
             environ=self._context.environ,
         )
-        bottom.on_work(renderer.doing, renderer.thoughts.toggle)
+        bottom.set_activity(renderer.activity, renderer.reasoning.toggle)
         direct = self._console()
 
         def interrupt() -> bool:
-            return bottom.busy and interrupted()
+            return bottom.busy and raise_interrupt()
 
-        asker = TerminalAsker(
-            direct, alone=renderer.alone, open_page=browse, give_back=bottom.give_back, interrupt=interrupt
+        asker = TerminalDialog(
+            direct,
+            exclusive=renderer.exclusive,
+            open_page=browse,
+            restore_typed=bottom.restore_typed,
+            interrupt=interrupt,
         )
-        screen = TerminalScreen(sys.stdout, notice_emitter(renderer), asker.holding)
-        with tty.restored():
+        screen = TerminalSignIn(sys.stdout, notice_emitter(renderer), asker.exclusive)
+        with tty.restore_terminal():
             async with bottom.running(), self._opened(renderer, asker, screen) as opened:
                 room = self._room(
                     opened,
                     bottom.console,
-                    alone=renderer.alone,
-                    raw=bottom.raw,
-                    thoughts=lambda: renderer.thoughts.latest,
-                    pasted=bottom.pasted,
+                    exclusive_terminal=renderer.exclusive,
+                    write_raw=bottom.write_raw,
+                    latest_reasoning=lambda: renderer.reasoning.latest,
+                    pastes=bottom.pastes,
                 )
                 rooms.append(room)
                 self._greet(opened, room, greeting)
@@ -213,19 +219,19 @@ class ChatApp:
                     opened,
                     room,
                     bottom,
-                    lambda seconds: self._ring(bottom.raw, seconds, unseen=bottom.idle >= seconds),
+                    lambda seconds: self._ring(bottom.write_raw, seconds, unseen=bottom.idle_seconds >= seconds),
                 )
                 await bottom.stop()  # before the servers are closed, which may take them a moment
 
-    def _status(self, room: Room, width: int) -> str:
+    def _status(self, room: CommandContext, width: int) -> str:
         session = room.session
-        return status_bar.line(
+        return status_bar.format_status(
             width,
             model=session.model.name,
-            agent=session.role.name,
-            usage=session.spent.usage,
-            dollars=self._dollars,
-            filled=self._filled,
+            agent=session.agent.name,
+            usage=session.thread_usage.usage,
+            cost=self._dollars,
+            window_usage=self._filled,
             servers=room.servers.status(),
         )
 
@@ -238,24 +244,26 @@ class ChatApp:
     # Line by line.
 
     async def _spoken(self, greeting: str) -> None:
-        from mcpchat.ui.prompts.dialog import TerminalAsker
-        from mcpchat.ui.prompts.sign_in import PlainScreen
-        from mcpchat.ui.render.accessible import Lines, SpokenKeys, SpokenPrompt, SpokenRenderer
+        from mcpchat.ui.prompts.dialog import TerminalDialog
+        from mcpchat.ui.prompts.sign_in import PlainSignIn
+        from mcpchat.ui.render.accessible import LineKeyInput, LinePrompt, LineRenderer, StdinLines
 
         out: TextIO = sys.stdout
-        lines = Lines(out)
+        lines = StdinLines(out)
 
         def write(text: str) -> None:
             out.write(text)
             out.flush()
 
-        prompt = SpokenPrompt(lines, out)
-        renderer = SpokenRenderer(lines.say, stats=self._look.stats, reasoning=self._config.reasoning == "show")
+        prompt = LinePrompt(lines, out)
+        renderer = LineRenderer(
+            lines.print_line, show_stats=self._look.stats, show_reasoning=self._config.reasoning == "show"
+        )
         console = Console(file=out, no_color=True, highlight=False, color_system=None, force_terminal=False)
-        asker = TerminalAsker(console, SpokenKeys(lines, out), give_back=prompt.give_back)
-        screen = PlainScreen(sys.stderr, notice_emitter(renderer))
+        asker = TerminalDialog(console, LineKeyInput(lines, out), restore_typed=prompt.restore_typed)
+        screen = PlainSignIn(sys.stderr, notice_emitter(renderer))
         async with self._opened(renderer, asker, screen) as opened:
-            room = self._room(opened, console, raw=write, plain=True)
+            room = self._room(opened, console, write_raw=write, plain=True)
             self._greet(opened, room, greeting)
             await self._talk(opened, room, prompt, lambda seconds: self._ring(write, seconds, unseen=True))
 

@@ -13,10 +13,10 @@ from mcpchat.cli.output import is_terminal, write_json
 from mcpchat.cli.runtime import build_context
 from mcpchat.config import edit
 from mcpchat.config import schema as configuration
-from mcpchat.config.load import load_config, starter
+from mcpchat.config.load import load_config, starter_config
 from mcpchat.config.run import default_paths
 from mcpchat.errors import UsageError
-from mcpchat.util.sanitize import clean
+from mcpchat.util.sanitize import sanitize
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -32,7 +32,7 @@ app = typer.Typer(
 def path(config: Path | None) -> int:
     """Print the path of the config file, even if it does not exist."""
     path = str(config or default_paths(os.environ).config)
-    sys.stdout.write(f"{clean(path) if is_terminal(sys.stdout) else path}\n")
+    sys.stdout.write(f"{sanitize(path) if is_terminal(sys.stdout) else path}\n")
     return 0
 
 
@@ -40,7 +40,7 @@ def path(config: Path | None) -> int:
 @with_options(config=config_file)
 def show(config: Path | None) -> int:
     """Print the config in effect, defaults included, as JSON. References to secrets stay references."""
-    write_json(configuration.without_secrets(build_context(config).config))
+    write_json(configuration.to_redacted(build_context(config).config))
     return 0
 
 
@@ -52,7 +52,7 @@ def init(config: Path | None) -> int:
     if target.exists():
         raise UsageError(f"{target} exists", hint="edit it, or move it away first")
     schema = json.dumps(configuration.json_schema(), indent=2) + "\n"
-    edit.begin(target, f"#:schema ./mcpchat.schema.json\n\n{starter()}", schema)
+    edit.create(target, f"#:schema ./mcpchat.schema.json\n\n{starter_config()}", schema)
     sys.stdout.write(f"{target}\n")
     return 0
 

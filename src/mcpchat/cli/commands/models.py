@@ -10,7 +10,7 @@ from mcpchat.cli.options import TextOrJson, config_file, with_options
 from mcpchat.cli.output import print_table, write_json
 from mcpchat.cli.runtime import build_context, current_run, run_async
 from mcpchat.config.run import RunContext
-from mcpchat.models.selection import Models
+from mcpchat.models.selection import ModelSelector
 from mcpchat.ui.render import tables
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -39,11 +39,11 @@ def models(
 
 async def _list_models(context: RunContext, table: str | None, output: str) -> int:
     """Raises UsageError, NoModel, ModelError; the models of the config are shown even then."""
-    rows, problem = await Models(context).listed(table)
+    rows, problem = await ModelSelector(context).list_all(table)
     if output == "json":
         write_json(rows)
     else:
-        print_table(tables.models([(row.model, row.at, row.window, row.note) for row in rows]))
+        print_table(tables.model_table([(row.model, row.at, row.window, row.note) for row in rows]))
     sys.stdout.flush()
     if problem is not None:
         current_run().error_written = output == "json"

@@ -14,7 +14,7 @@ from mcpchat.cli.options import TextOrJson, config_file, with_options
 from mcpchat.cli.output import write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext
-from mcpchat.core.catalog import prompt_arguments
+from mcpchat.core.catalog import parse_prompt_arguments
 from mcpchat.core.messages import Content, ToolResult
 from mcpchat.errors import UsageError
 from mcpchat.ui.render import tables
@@ -44,7 +44,7 @@ def prompt(
     context = build_context(config)
     if name is None or name in context.config.servers:
         work = print_listing(
-            context, name, output, items=lambda catalog: catalog.prompts, table=tables.prompts, what="prompts"
+            context, name, output, items=lambda catalog: catalog.prompts, table=tables.prompt_table, what="prompts"
         )
         return run_async(work)
     server, colon, _ = name.partition(":")
@@ -57,13 +57,13 @@ def prompt(
 async def _print_prompt(context: RunContext, label: str, pairs: Sequence[str], output: str) -> int:
     """Raises UsageError, ToolFailed, ServerError."""
     async with open_servers(context, discard) as hub:
-        await hub.tools()
+        await hub.list_tools()
         require_running(hub)
         prompts = {prompt.label: prompt for catalog in hub.catalogs().values() for prompt in catalog.prompts}
         if label not in prompts:
             raise UsageError(f"no prompt {label}; {suggest(label, sorted(prompts))}")
         prompt = prompts[label]
-        messages = await hub.prompt(prompt.server, prompt.name, prompt_arguments(prompt, pairs))
+        messages = await hub.get_prompt(prompt.server, prompt.name, parse_prompt_arguments(prompt, pairs))
         if output == "json":
             write_json(messages)
         else:

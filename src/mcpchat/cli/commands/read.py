@@ -46,7 +46,7 @@ def read(
             resource,
             output,
             items=lambda catalog: (*catalog.resources, *catalog.templates),
-            table=tables.resources,
+            table=tables.resource_table,
             what="resources",
         )
         return run_async(work)
@@ -65,14 +65,14 @@ async def _read_resource(
         if server not in context.config.servers:
             server, uri = await _find_server(hub, resource), resource
         async with time_limit(timeout):
-            parts = await hub.read(server, uri)
+            parts = await hub.read_resource(server, uri)
         print_parts(parts, output, file)
     return 0
 
 
 async def _find_server(hub: McpHub, uri: str) -> str:
     """The server that lists the resource. Raises UsageError unless exactly one does."""
-    await hub.tools()
+    await hub.list_tools()
     names = [name for name, catalog in hub.catalogs().items() if uri in {r.uri for r in catalog.resources}]
     if len(names) != 1:
         raise UsageError(

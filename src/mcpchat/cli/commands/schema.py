@@ -13,7 +13,7 @@ from mcpchat.core import jsonl_protocol
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 SCHEMAS = {
-    "events": jsonl_protocol.written_schema,
+    "events": jsonl_protocol.output_schema,
     "input": jsonl_protocol.input_schema,
     "answer": jsonl_protocol.answer_schema,
     "batch": request_schema,

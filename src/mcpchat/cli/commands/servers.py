@@ -17,14 +17,14 @@ from mcpchat.cli.options import TextOrJson, config_file, with_options
 from mcpchat.cli.output import is_terminal, print_table, write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config import edit
-from mcpchat.config.builtin_servers import BUNDLED
+from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat.config.run import default_paths
 from mcpchat.config.schema import ServerConfig
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.errors import ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.server_log import read_log
 from mcpchat.ui.render import tables
-from mcpchat.util.sanitize import clean
+from mcpchat.util.sanitize import sanitize
 from mcpchat.util.text import suggest
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
@@ -53,14 +53,16 @@ def list_servers(config: Path | None, output: TextOrJson = "text") -> int:
                 await hub.start_all()
             statuses = hub.status()
         disabled = [
-            ServerStatus(name=name, transport=server.reached_by, state="stopped", detail="disabled in the config")
+            ServerStatus(
+                name=name, transport=server.effective_transport, state="stopped", detail="disabled in the config"
+            )
             for name, server in context.config.servers.items()
             if not server.enabled
         ]
         if output == "json":
             write_json([*statuses, *disabled])
         else:
-            print_table(tables.servers([*statuses, *disabled]))
+            print_table(tables.server_table([*statuses, *disabled]))
         down = [s for s in statuses if s.state in {"failed", "login"} and context.config.servers[s.name].required]
         if down:
             message = f"required, and down: {', '.join(s.name for s in down)}"
@@ -90,9 +92,11 @@ def show(config: Path | None, name: ServerArgument, output: TextOrJson = "text")
             if output == "json":
                 lists = {key: value for key, value in msgspec.to_builtins(catalog).items() if key != "info"}
                 state = msgspec.to_builtins(status) | {"reach": reach, "log": log, "info": catalog.info}
-                write_json({**state, **lists, "tools": [tool_to_json(spec) for spec in await hub.tools()]})
+                write_json({**state, **lists, "tools": [tool_to_json(spec) for spec in await hub.list_tools()]})
             else:
-                print_table(tables.server(status, catalog, reach=reach, globs=_tool_globs(server), log=log))
+                print_table(
+                    tables.server_details(status, catalog, endpoint=reach, tool_globs=_tool_globs(server), log=log)
+                )
             sys.stdout.flush()
         return 0
 
@@ -116,7 +120,7 @@ def logs(
     require_server(context, name, enabled=False)
     text = read_log(context.paths.state, name)
     shown = "".join(text.splitlines(keepends=True)[-lines:] if lines else [text])
-    sys.stdout.write(clean(shown) if is_terminal(sys.stdout) else shown)
+    sys.stdout.write(sanitize(shown) if is_terminal(sys.stdout) else shown)
     if not text:
         sys.stderr.write(f"{name} has logged nothing\n")
     return 0
@@ -133,7 +137,9 @@ def add(
     ] = None,
     builtin: Annotated[
         str | None,
-        typer.Option("--builtin", metavar="NAME", help=f"A server that comes with mcpchat: {', '.join(BUNDLED)}."),
+        typer.Option(
+            "--builtin", metavar="NAME", help=f"A server that comes with mcpchat: {', '.join(BUILTIN_SERVERS)}."
+        ),
     ] = None,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Of a bundled server: only the tools that change nothing.")
@@ -180,7 +186,7 @@ def add(
     entry |= {key: value for key, value in settings if value}
     path = _path(config)
     edit.update(path, lambda text: edit.add_server(text, name, entry))
-    provider = BUNDLED[builtin].provider if builtin else ""
+    provider = BUILTIN_SERVERS[builtin].provider if builtin else ""
     first = f"mcpchat auth login {provider} signs in, then " if provider else ""
     return _report(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")
 
@@ -217,8 +223,8 @@ def _parse_target(target: list[str], builtin: str | None) -> dict[str, object]:
     if bool(target) == (builtin is not None):
         raise UsageError("expected one of URL, -- COMMAND... and --builtin NAME", hint="mcpchat servers add --help")
     if builtin is not None:
-        if builtin not in BUNDLED:
-            raise UsageError(f"no bundled server is named {builtin!r}; {suggest(builtin, BUNDLED)}")
+        if builtin not in BUILTIN_SERVERS:
+            raise UsageError(f"no bundled server is named {builtin!r}; {suggest(builtin, BUILTIN_SERVERS)}")
         return {"builtin": builtin}
     if len(target) == 1 and re.match(r"https?://", target[0]):
         return {"url": target[0]}

@@ -17,13 +17,13 @@ from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext
 from mcpchat.config.validation import SECRET_NAME
 from mcpchat.core.protocols import ThreadStore
-from mcpchat.core.threads import Found, Node, Thread, Wanted
+from mcpchat.core.threads import SearchResult, Thread, ThreadFilter, ThreadMessage
 from mcpchat.errors import UsageError
 from mcpchat.threads import resume, transfer
 from mcpchat.ui.render import tables, transcripts
-from mcpchat.util.dates import moment
+from mcpchat.util.dates import parse_time
 from mcpchat.util.private_files import write_file
-from mcpchat.util.sanitize import clean, one_line, spelt_out
+from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
@@ -42,13 +42,13 @@ def thread_filter(
         str | None, typer.Option("--since", metavar="WHEN", help="Only since then: a date, yesterday, 7d.")
     ] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Only until then.")] = None,
-) -> Wanted:
+) -> ThreadFilter:
     """Which threads to list. Raises UsageError for a time that cannot be read."""
-    return Wanted(
+    return ThreadFilter(
         agent=agent,
         tools=tuple(tool or ()),
-        since=moment(since, option="--since") if since else None,
-        until=moment(until, option="--until", end=True) if until else None,
+        since=parse_time(since, option="--since") if since else None,
+        until=parse_time(until, option="--until", end=True) if until else None,
     )
 
 
@@ -64,13 +64,15 @@ async def _open_store(context: RunContext) -> AsyncIterator[ThreadStore]:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(f"warning: {clean(text)}\n")
+    sys.stderr.write(f"warning: {sanitize(text)}\n")
 
 
 @app.command("list", hidden=True)
 @app.callback(invoke_without_command=True)
 @with_options(threads=thread_filter, config=config_file)
-def list_threads(threads: Wanted, config: Path | None, limit: LimitOption = 20, output: TextOrJson = "text") -> int:
+def list_threads(
+    threads: ThreadFilter, config: Path | None, limit: LimitOption = 20, output: TextOrJson = "text"
+) -> int:
     """List the saved threads, the latest first.
 
     \b
@@ -87,7 +89,7 @@ def list_threads(threads: Wanted, config: Path | None, limit: LimitOption = 20, 
         if output == "json":
             _write_json(listed[:limit])
         elif listed:
-            print_table(tables.threads(listed[:limit]))
+            print_table(tables.thread_table(listed[:limit]))
             if len(listed) > limit:
                 sys.stderr.write(f"and more: --limit {2 * limit}\n")
         else:
@@ -100,7 +102,7 @@ def list_threads(threads: Wanted, config: Path | None, limit: LimitOption = 20, 
 @app.command()
 @with_options(threads=thread_filter, config=config_file)
 def search(
-    threads: Wanted,
+    threads: ThreadFilter,
     config: Path | None,
     words: Annotated[list[str], typer.Argument(metavar="WORDS...", help='All of them; "in quotes" as a phrase.')],
     limit: LimitOption = 10,
@@ -133,12 +135,12 @@ def search(
     return run_async(work())
 
 
-def _write_json(value: Sequence[Thread] | Sequence[Found]) -> None:
+def _write_json(value: Sequence[Thread] | Sequence[SearchResult]) -> None:
     text = json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
-    sys.stdout.write(f"{spelt_out(text)}\n")
+    sys.stdout.write(f"{escape_unsafe_json(text)}\n")
 
 
-def _print_search_result(result: Found) -> None:
+def _print_search_result(result: SearchResult) -> None:
     bold, plain = ("\x1b[1m", "\x1b[0m") if is_terminal(sys.stdout) else ("", "")
     sys.stdout.write(f"{_describe(result.thread)}\n")
     for hit in result.hits:
@@ -149,7 +151,7 @@ def _print_search_result(result: Found) -> None:
 
 def _describe(thread: Thread) -> str:
     title = one_line(thread.title, 100) or "(untitled)"
-    return f"{thread.short_id}  {transcripts.when(thread.updated)}  {title}"
+    return f"{thread.short_id}  {transcripts.format_time(thread.updated)}  {title}"
 
 
 @app.command()
@@ -167,14 +169,14 @@ def show(
 
     async def work() -> int:
         async with _open_store(context) as store:
-            thread, head = resume.found(store, name)
+            thread, head = resume.find_thread(store, name)
             thread, nodes = _load(context, store, thread, head)
             if output == "json":
                 sys.stdout.write(transfer.export_json(thread, nodes, store) + "\n")
         if tree:
-            sys.stdout.write("".join(f"{clean(line)}\n" for line in transcripts.tree(thread, nodes)))
+            sys.stdout.write("".join(f"{sanitize(line)}\n" for line in transcripts.format_tree(thread, nodes)))
         elif output == "text":
-            sys.stdout.write(transcripts.text(thread, nodes))
+            sys.stdout.write(transcripts.to_text(thread, nodes))
         elif output != "json":
             sys.stdout.write(_format(thread, nodes, output))
         return 0
@@ -182,20 +184,22 @@ def show(
     return run_async(work())
 
 
-def _load(context: RunContext, store: ThreadStore, thread: Thread, head: int | None) -> tuple[Thread, Sequence[Node]]:
+def _load(
+    context: RunContext, store: ThreadStore, thread: Thread, head: int | None
+) -> tuple[Thread, Sequence[ThreadMessage]]:
     """The thread and its messages, without secrets; ``head`` is the message to end at."""
     redact = context.secrets.redact_value
-    nodes: list[Node] = redact(list(store.nodes(thread)))
+    nodes: list[ThreadMessage] = redact(list(store.nodes(thread)))
     thread = redact(thread)
-    return (resume.headed(thread, nodes, head) if head is not None else thread), nodes
+    return (resume.with_head(thread, nodes, head) if head is not None else thread), nodes
 
 
-def _format(thread: Thread, nodes: Sequence[Node], output: str) -> str:
+def _format(thread: Thread, nodes: Sequence[ThreadMessage], output: str) -> str:
     match output:
         case "html":
-            return transcripts.page(thread, nodes)
+            return transcripts.to_html(thread, nodes)
         case "markdown":
-            return transcripts.markdown(thread, nodes)
+            return transcripts.to_markdown(thread, nodes)
         case _:
             return transfer.export_events(thread, nodes)
 
@@ -215,7 +219,7 @@ def fork(
 
     async def work() -> int:
         async with _open_store(context) as store:
-            thread, head = resume.found(store, name)
+            thread, head = resume.find_thread(store, name)
             new_title = context.secrets.redact(one_line(title, 200))
             fork = resume.fork(store, thread, at if at is not None else head, new_title)
         sys.stdout.write(f"{fork.id}\n")
@@ -281,7 +285,7 @@ def export(
             chosen = (
                 ((thread, None) for thread in transfer.iter_threads(store))
                 if everything
-                else [resume.found(store, name) for name in names or ()]
+                else [resume.find_thread(store, name) for name in names or ()]
             )
             texts = _export(context, store, chosen, output)
             if file is not None and str(file) != "-":
@@ -331,18 +335,18 @@ def import_threads(
 
     def on_error(where: str, error: UsageError) -> None:
         failures.append(where)
-        hint = f"  {clean(error.hint)}\n" if error.hint else ""
-        sys.stderr.write(f"error: {clean(where)}: {clean(error.message)}\n{hint}")
+        hint = f"  {sanitize(error.hint)}\n" if error.hint else ""
+        sys.stderr.write(f"error: {sanitize(where)}: {sanitize(error.message)}\n{hint}")
 
     async def work() -> int:
         added = existing = 0
         async with _open_store(context) as store:
             if place is not None:
-                source = transfer.read_store(await resume.store_at(context, place))
+                source = transfer.read_store(await resume.open_store_at(context, place))
             else:
                 source = transfer.read_files(context, files or [], on_error)
             for thread, nodes, contents in source:
-                if store.put(thread, nodes, contents):
+                if store.import_thread(thread, nodes, contents):
                     added += 1
                 else:
                     existing += 1
@@ -387,17 +391,19 @@ def gc(
     yes: DeleteOption = False,
 ) -> int:
     """Check the database, delete unused contents, and shrink it."""
-    before = moment(older_than, option="--older-than") if older_than else None
+    before = parse_time(older_than, option="--older-than") if older_than else None
     context = build_context(config)
 
     async def work() -> int:
         async with _open_store(context) as store:
             store.check()
-            if before is not None and (old := store.older(before)):
-                _confirm(f"delete {old:,} threads that did not change since {transcripts.when(before)}?", yes=yes)
-            report = store.tidy(before=before)
+            if before is not None and (old := store.count_older(before)):
+                _confirm(
+                    f"delete {old:,} threads that did not change since {transcripts.format_time(before)}?", yes=yes
+                )
+            report = store.clean_up(before=before)
         threads = f"{report.threads:,} threads and " if before is not None else ""
-        sys.stderr.write(f"{threads}{report.contents:,} unused contents deleted, {report.bytes:,} bytes freed\n")
+        sys.stderr.write(f"{threads}{report.blobs:,} unused contents deleted, {report.bytes:,} bytes freed\n")
         return 0
 
     return run_async(work())

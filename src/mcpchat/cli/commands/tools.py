@@ -21,9 +21,9 @@ from mcpchat.cli.output import print_table, write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext
 from mcpchat.core.tools import ToolSpec, openai_function
-from mcpchat.permissions.factory import pinned
+from mcpchat.permissions.factory import pinned_toolbox
 from mcpchat.ui.render import tables
-from mcpchat.ui.render.plain import NobodyToAsk
+from mcpchat.ui.render.plain import NonInteractiveDialog
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -50,10 +50,12 @@ async def _list_tools(context: RunContext, server: str | None, form: str, *, ref
         require_server(context, server)
         context = restrict_to(context, server)
     async with open_servers(context, print_warnings if server is None else discard, refresh=refresh) as hub:
-        specs = await hub.tools()
+        specs = await hub.list_tools()
         if server is not None:
             require_running(hub)
-        await pinned(context, hub, NobodyToAsk(), print_warnings).tools()  # warns of withheld tools
+        await pinned_toolbox(
+            context, hub, NonInteractiveDialog(), print_warnings
+        ).list_tools()  # warns of withheld tools
         _print_tools(specs, form)  # before the servers are stopped, which takes time
     return 0
 
@@ -64,7 +66,7 @@ def _print_tools(specs: Sequence[ToolSpec], form: str) -> None:
     elif form == "json":
         write_json([tool_to_json(spec) for spec in specs])
     elif specs:
-        print_table(tables.tools(specs))
+        print_table(tables.tool_table(specs))
     else:
         sys.stderr.write("no tools\n")
     sys.stdout.flush()
@@ -74,4 +76,4 @@ def tool_to_json(spec: ToolSpec) -> dict[str, Any]:
     """The tool as ``tools -o json`` and ``servers show -o json`` write it."""
     plain = msgspec.to_builtins(spec)
     del plain["origin"]
-    return {"tool": spec.label, "exposed": spec.exposed, **plain}
+    return {"tool": spec.qualified_name, "exposed": spec.model_name, **plain}

@@ -16,9 +16,9 @@ from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config import project_file
 from mcpchat.config.run import RunContext, default_paths
 from mcpchat.errors import Denied, UsageError
-from mcpchat.permissions.factory import pin_files
-from mcpchat.permissions.pins import agreed, changes, pinned
-from mcpchat.util.sanitize import clean, one_line
+from mcpchat.permissions.factory import pin_store
+from mcpchat.permissions.pins import accept, diff_pins, pin_catalog
+from mcpchat.util.sanitize import one_line, sanitize
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
@@ -38,7 +38,7 @@ def trust(config: Path | None, yes: AcceptOption = False) -> int:
       mcpchat trust show
     """
     paths = default_paths(os.environ)
-    project = project_file.find_project(but=config or paths.config)
+    project = project_file.find_project(exclude=config or paths.config)
     if project is None:
         raise UsageError("there is no .mcpchat.toml in this folder or above")
     name = one_line(str(project.path), 500)
@@ -77,11 +77,11 @@ def revoke(
     """Stop trusting a project file."""
     paths = default_paths(os.environ)
     if path is None:
-        project = project_file.find_project(but=config or paths.config)
+        project = project_file.find_project(exclude=config or paths.config)
         if project is None:
             raise UsageError("there is no .mcpchat.toml in this folder or above", hint="name the file")
         path = project.path
-    if not project_file.trust_file(paths).forget(project_file.located(path)):
+    if not project_file.trust_store(paths).forget(project_file.canonical_path(path)):
         raise UsageError(f"{path} is not trusted", hint="mcpchat trust show lists the trusted files")
     sys.stderr.write(f"{one_line(str(path), 500)} is no longer trusted\n")
     return 0
@@ -108,26 +108,26 @@ def review(
 async def _review_changes(context: RunContext, server: str, *, yes: bool) -> int:
     """Raises Denied if a change is not accepted, ServerError, StoreError."""
     user = terminal_user()
-    store = pin_files(context)
+    store = pin_store(context)
     async with open_servers(restrict_to(context, server), discard, refresh=True, user=user) as hub:
-        await hub.tools()
+        await hub.list_tools()
         require_running(hub)
-        current = pinned(server, hub.catalogs()[server])
+        current = pin_catalog(server, hub.catalogs()[server])
     pins = store.load(server)
     if pins is None:
         store.save(server, current)
         sys.stderr.write(f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} recorded\n")
         return 0
-    offers = context.config.servers[server].offers
-    found = changes(pins, current, offers)
+    offers = context.config.servers[server].exposes
+    found = diff_pins(pins, current, offers)
     for change in found:
-        sys.stderr.write(f"{clean(change.label)} {change.told}:\n")
-        sys.stderr.write("".join(f"  {line}\n" for line in change.shown().splitlines()))
+        sys.stderr.write(f"{sanitize(change.label)} {change.summary}:\n")
+        sys.stderr.write("".join(f"  {line}\n" for line in change.diff_text().splitlines()))
         if not yes and not await user[0].confirm(server, f"have you accept a change: {change.label}", ""):
             continue
-        pins = agreed(pins, current, {change.tool})
+        pins = accept(pins, current, {change.tool})
         store.save(server, pins)
-    rejected = changes(pins, current, offers)
+    rejected = diff_pins(pins, current, offers)
     if rejected:
         raise Denied(
             f"{len(rejected)} of {len(found)} changes of {server} are not accepted",

@@ -14,15 +14,15 @@ import openai
 
 from mcpchat.errors import ModelError, ModelErrorKind
 from mcpchat.models.openai.compatibility import is_openai
-from mcpchat.models.openai.sse import begun, event_data
+from mcpchat.models.openai.sse import iter_event_data, skip_leading_blanks
 
-LONGEST_WAIT = 120.0  # seconds; a server that asks for more gets an error instead of a silent terminal
-_RETRYABLE: frozenset[str] = frozenset({"rate", "overloaded", "network", "server", "broken_stream"})
-_CONTEXT_WORDS = re.compile(
+MAX_RETRY_DELAY = 120.0  # seconds; a server that asks for more gets an error instead of a silent terminal
+TRANSIENT_ERRORS: frozenset[str] = frozenset({"rate", "overloaded", "network", "server", "broken_stream"})
+_CONTEXT_EXCEEDED = re.compile(
     r"context[ _](length|window|size)|contextwindow|maximum context|too many tok|exceed_context|prompt is too long|"
     r"input is too long|reduce the length"
 )
-_WINDOW = re.compile(
+_WINDOW_SIZE = re.compile(
     r"(?:context length|context window|context size|max_model_len)[a-z ]*[^\d]{0,12}([\d,]{3,})|"
     r"n_ctx\W{1,4}(\d+)|available context size \(?(\d+)"
 )
@@ -30,8 +30,10 @@ _WINDOW = re.compile(
 Chunk = dict[str, Any]
 
 
-_STAY: Any = {"follow_redirects": False}  # a key and a conversation go to no other address than they were meant for
-END: Chunk = {}  # the server's own mark that the stream is complete
+NO_REDIRECTS: Any = {
+    "follow_redirects": False
+}  # a key and a conversation go to no other address than they were meant for
+END_OF_STREAM: Chunk = {}  # the server's own mark that the stream is complete
 
 
 class OpenAIClient:
@@ -48,7 +50,7 @@ class OpenAIClient:
         base_url: str | None,
         api_key: str | None,
         headers: Mapping[str, str] | None = None,
-        where: str = "[model]",
+        config_table: str = "[model]",
         timeout: float = 600.0,
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
@@ -61,8 +63,10 @@ class OpenAIClient:
             timeout=httpx2.Timeout(timeout, connect=10.0),
             http_client=http_client,
         )
-        self._where = where
-        self._secrets = [one for one in (api_key, *(headers or {}).values()) if one and len(one) >= _SHORTEST_SECRET]
+        self._config_table = config_table
+        self._secrets = [
+            value for value in (api_key, *(headers or {}).values()) if value and len(value) >= _MIN_SECRET_LENGTH
+        ]
         self.base_url = str(self._sdk.base_url)
         self.is_openai = is_openai(self.base_url)
         if not self.is_openai:
@@ -77,18 +81,18 @@ class OpenAIClient:
         """
         # Of our own making, since half characters of some server's text must not fail the request.
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-        with self.translated():
-            answer = await self._sdk.post(
+        with self.translate_errors():
+            response = await self._sdk.post(
                 path,
                 content=content,
                 cast_to=object,
                 stream=True,
                 stream_cls=openai.AsyncStream[object],
-                options=_STAY,
+                options=NO_REDIRECTS,
             )
-            async with answer, aclosing(begun(answer.response.aiter_bytes())) as pieces:
+            async with response, aclosing(skip_leading_blanks(response.response.aiter_bytes())) as chunks:
                 # Told by its first byte: servers that do not stream, or do, often call it something else.
-                first = (await anext(pieces, b"")).lstrip()
+                first = (await anext(chunks, b"")).lstrip()
                 if first.startswith(b"<"):
                     raise ModelError(
                         f"{self.base_url} answers with a web page, not as a model's API does",
@@ -96,100 +100,104 @@ class OpenAIClient:
                         hint="check the address (base_url under {where}); most end in /v1",
                     )
                 if first.startswith((b"{", b"[")):
-                    whole = self._object(first + b"".join([piece async for piece in pieces]))
-                    if not whole:
+                    value = self._decode_object(first + b"".join([chunk async for chunk in chunks]))
+                    if not value:
                         raise ModelError(f"{self.base_url} sent JSON that is no answer", kind="broken_stream")
-                    yield whole
-                    yield END
+                    yield value
+                    yield END_OF_STREAM
                     return
-                async with aclosing(event_data(pieces, first)) as events:
+                async with aclosing(iter_event_data(chunks, first)) as events:
                     async for data in events:
                         if data.startswith(b"[DONE]"):
-                            yield END
+                            yield END_OF_STREAM
                             return
-                        yield self._object(data)
+                        yield self._decode_object(data)
 
-    def _object(self, data: bytes) -> Chunk:
+    def _decode_object(self, data: bytes) -> Chunk:
         """The object in the data. Raises what a server reports with a status of success, in an object or a list."""
         value = json.loads(data)
         if isinstance(value, list):
-            value = next((one for one in value if isinstance(one, dict)), {})
+            value = next((item for item in value if isinstance(item, dict)), {})
         if not isinstance(value, dict):
             return {}
         if (error := value.get("error")) and value.get("object") != "response":
-            raise reported(error)
+            raise error_from_body(error)
         return value
 
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Chunk:
+    async def request_json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Chunk:
         """The object that a plain request brings. Raises ModelError."""
-        with self.translated():
+        with self.translate_errors():
             if method == "GET":
-                answer = await self._sdk.get(path, cast_to=object, options=_STAY)
+                response = await self._sdk.get(path, cast_to=object, options=NO_REDIRECTS)
             else:
-                answer = await self._sdk.post(path, body=body, cast_to=object, options=_STAY)
-        return answer if isinstance(answer, dict) else {}
+                response = await self._sdk.post(path, body=body, cast_to=object, options=NO_REDIRECTS)
+        return response if isinstance(response, dict) else {}
 
     async def upload(self, file: BinaryIO, *, purpose: str) -> Chunk:
         """What the server says of a file that it was sent. Raises ModelError."""
-        with self.translated():
-            options: Any = {**_STAY, "headers": {"Content-Type": "multipart/form-data"}}
-            answer = await self._sdk.post(
+        with self.translate_errors():
+            options: Any = {**NO_REDIRECTS, "headers": {"Content-Type": "multipart/form-data"}}
+            response = await self._sdk.post(
                 "/files",
                 body={"purpose": purpose},
                 files=[("file", ("requests.jsonl", file, "application/jsonl"))],
                 cast_to=object,
                 options=options,
             )
-        return answer if isinstance(answer, dict) else {}
+        return response if isinstance(response, dict) else {}
 
-    async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
+    async def stream_lines(self, path: str) -> AsyncGenerator[bytes, None]:
         """The lines of a file that the server has, as they come. Raises ModelError."""
-        rest = b""
-        with self.translated():
-            answer = await self._sdk.get(
-                path, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object], options=_STAY
+        partial = b""
+        with self.translate_errors():
+            response = await self._sdk.get(
+                path, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object], options=NO_REDIRECTS
             )
-            async with answer, aclosing(begun(answer.response.aiter_bytes())) as pieces:
-                async for piece in pieces:
-                    *whole, rest = (rest + piece).split(b"\n")
-                    for line in whole:
+            async with response, aclosing(skip_leading_blanks(response.response.aiter_bytes())) as chunks:
+                async for chunk in chunks:
+                    *complete, partial = (partial + chunk).split(b"\n")
+                    for line in complete:
                         yield line
-        if rest:
-            yield rest
+        if partial:
+            yield partial
 
-    async def models(self) -> list[Chunk]:
+    async def list_models(self) -> list[Chunk]:
         """What the server lists as its models, an object each with its ``id``, by name."""
-        with self.translated():
-            answer = await self._sdk.get("/models", cast_to=object, options=_STAY)
-        listed = answer.get("data") if isinstance(answer, dict) else answer
-        found = [m for m in listed if isinstance(m, dict) and m.get("id")] if isinstance(listed, list) else []
-        return sorted(found, key=lambda model: str(model["id"]))
+        with self.translate_errors():
+            response = await self._sdk.get("/models", cast_to=object, options=NO_REDIRECTS)
+        items = response.get("data") if isinstance(response, dict) else response
+        models = (
+            [item for item in items if isinstance(item, dict) and item.get("id")] if isinstance(items, list) else []
+        )
+        return sorted(models, key=lambda model: str(model["id"]))
 
-    def finished(self, error: ModelError) -> ModelError:
+    def add_hint(self, error: ModelError) -> ModelError:
         """The error with its hint for this address, and without our secrets, which some servers repeat."""
-        hint = (error.hint or _HINTS.get(error.kind, "")).replace("{where}", self._where)
-        error.hint = hint.replace("{or}", " (or OPENAI_API_KEY)" if self._where == "[model]" else "")
+        hint = (error.hint or _HINTS.get(error.kind, "")).replace("{where}", self._config_table)
+        error.hint = hint.replace("{or}", " (or OPENAI_API_KEY)" if self._config_table == "[model]" else "")
         for secret in self._secrets:
-            error.message, error.said = (text.replace(secret, "…") for text in (error.message, error.said))
+            error.message, error.server_text = (
+                text.replace(secret, "…") for text in (error.message, error.server_text)
+            )
         error.args = (error.message,)
         return error
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Turn whatever the SDK raises into ModelError."""
         try:
-            with self._as_ours():
+            with self._translate():
                 yield
         except ModelError as error:
-            self.finished(error)
+            self.add_hint(error)
             raise
 
     @contextmanager
-    def _as_ours(self) -> Iterator[None]:
+    def _translate(self) -> Iterator[None]:
         try:
             yield
         except openai.APIStatusError as error:
-            raise self._status_error(error) from error
+            raise self._error_from_status(error) from error
         except openai.APITimeoutError as error:
             raise ModelError(
                 f"the model's server at {self.base_url} did not answer in time",
@@ -218,10 +226,10 @@ class OpenAIClient:
         except httpx2.TimeoutException as error:
             raise ModelError(f"connection lost: {self.base_url} fell silent", kind="network") from error
         except httpx2.HTTPError as error:
-            told = f"connection lost to {self.base_url}: {str(error) or type(error).__name__}"
-            raise ModelError(told, kind="network") from error
+            message = f"connection lost to {self.base_url}: {str(error) or type(error).__name__}"
+            raise ModelError(message, kind="network") from error
 
-    def _status_error(self, error: openai.APIStatusError) -> ModelError:
+    def _error_from_status(self, error: openai.APIStatusError) -> ModelError:
         status, headers = error.status_code, error.response.headers
         if 300 <= status < 400:
             return ModelError(
@@ -233,30 +241,34 @@ class OpenAIClient:
         if body is None or isinstance(body, str):
             text = str(body or error.response.text)
             body = "a web page" if text.lstrip().startswith("<") else text
-        message, code, said = _told(body)
-        kind = _kind_of_status(status, code, said)
-        retry_after = math.inf if headers.get("x-should-retry") == "false" else _retry_after(headers)
+        message, code, server_text = extract_error(body)
+        kind = _classify_status(status, code, server_text)
+        retry_after = math.inf if headers.get("x-should-retry") == "false" else _parse_retry_after(headers)
         return ModelError(
             f"the model's server answered {status}: {message or 'nothing more'}",
             kind=kind,
-            hint=_NOT_THERE if status == 404 else "",
+            hint=_NOT_FOUND_HINT if status == 404 else "",
             retry_after=retry_after,
-            window=_window(said),
-            needed=_needed(said),
-            said=said,
+            window=_parse_window(server_text),
+            requested_tokens=_parse_requested_tokens(server_text),
+            server_text=server_text,
         )
 
 
-def reported(error: object) -> ModelError:
+def error_from_body(error: object) -> ModelError:
     """The error that a server reports within its answer, as ours: an object with message and code, or a text."""
-    message, code, said = _told(error)
-    kind = _kind_of_status(int(code), code, said) if code.isdecimal() and len(code) == 3 else _kind_of_text(code, said)
+    message, code, server_text = extract_error(error)
+    kind = (
+        _classify_status(int(code), code, server_text)
+        if code.isdecimal() and len(code) == 3
+        else _classify_text(code, server_text)
+    )
     return ModelError(
         f"the model's server reported: {message or 'an error without words'}",
         kind=kind or "server",
-        window=_window(said),
-        needed=_needed(said),
-        said=said,
+        window=_parse_window(server_text),
+        requested_tokens=_parse_requested_tokens(server_text),
+        server_text=server_text,
     )
 
 
@@ -269,19 +281,23 @@ _HINTS: dict[str, str] = {
     "server": "look at the server's own log, or ask again later",
     "broken_stream": "ask again",
 }
-_NOT_THERE = "check the model's name, the address (most end in /v1) and the api under {where} in the config"
-_SHORTEST_SECRET = 6  # characters: a shorter one could be a word of any sentence
-_MOST_SAID = 500  # characters
-_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"})
-_BUSY = frozenset(
+_NOT_FOUND_HINT = "check the model's name, the address (most end in /v1) and the api under {where} in the config"
+_MIN_SECRET_LENGTH = 6  # characters: a shorter one could be a word of any sentence
+_MAX_ERROR_TEXT = 500  # characters
+_QUOTA_CODES = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
+)
+_OVERLOADED_CODES = frozenset(
     {"overloaded", "overloaded_error", "server_overloaded", "engine_overloaded_error", "service_unavailable"}
 )
-_LIMITED = frozenset({"rate_limit_exceeded", "rate_limit_error", "too_many_requests", "resource_exhausted"})
-_CODES = _QUOTA | _BUSY | _LIMITED | {"context_length_exceeded", "exceed_context_size_error"}
+_RATE_LIMIT_CODES = frozenset({"rate_limit_exceeded", "rate_limit_error", "too_many_requests", "resource_exhausted"})
+_KNOWN_CODES = (
+    _QUOTA_CODES | _OVERLOADED_CODES | _RATE_LIMIT_CODES | {"context_length_exceeded", "exceed_context_size_error"}
+)
 
 
-def _kind_of_status(status: int, code: str, said: str) -> ModelErrorKind:
-    kind = _kind_of_text(code, said)
+def _classify_status(status: int, code: str, server_text: str) -> ModelErrorKind:
+    kind = _classify_text(code, server_text)
     match status:
         case 403 if kind == "quota":
             return "quota"
@@ -303,67 +319,67 @@ def _kind_of_status(status: int, code: str, said: str) -> ModelErrorKind:
             return kind or "bad_request"
 
 
-def _kind_of_text(code: str, said: str) -> ModelErrorKind | None:
+def _classify_text(code: str, server_text: str) -> ModelErrorKind | None:
     """The kind by the words alone, None where they tell nothing."""
-    if code in _QUOTA:
+    if code in _QUOTA_CODES:
         return "quota"
-    if code in _BUSY:
+    if code in _OVERLOADED_CODES:
         return "overloaded"
-    if code in _LIMITED:
+    if code in _RATE_LIMIT_CODES:
         return "rate"
-    return "context" if _CONTEXT_WORDS.search(f"{code} {said}".lower()) else None
+    return "context" if _CONTEXT_EXCEEDED.search(f"{code} {server_text}".lower()) else None
 
 
-def _told(body: object) -> tuple[str, str, str]:
+def extract_error(body: object) -> tuple[str, str, str]:
     """The server's own words and its code, wherever in the body it put them; and all else that it says of the fault."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     details: list[str] = []
     for _ in range(5):
         if isinstance(body, list):
-            details += [_detail(one) for one in body[:20]]
+            details += [_format_validation_error(item) for item in body[:20]]
             body = body[0] if body else None
         if isinstance(body, str):
-            found.setdefault("message", body)
+            fields.setdefault("message", body)
         if not isinstance(body, dict):
             break
         for key in ("code", "type", "status", "param", "n_ctx"):
             if isinstance(value := body.get(key), str | int) and not isinstance(value, bool) and value != "":
-                found.setdefault(key, str(value))
+                fields.setdefault(key, str(value))
         for key in ("message", "msg"):
             if isinstance(value := body.get(key), str):
-                found.setdefault("message", value)
+                fields.setdefault("message", value)
         body = body.get("error") or body.get("detail")
-    message = found.get("message", "")[:_MOST_SAID]
-    codes = [found[key].lower() for key in ("code", "type", "status") if key in found]
-    code = next((one for one in codes if one in _CODES), codes[0] if codes else "")
-    window = f"n_ctx: {found['n_ctx']}" if "n_ctx" in found else ""
-    param = f"'{found['param']}'" if "param" in found else ""
-    return message, code, " ".join(one for one in (message, param, window, *details) if one)[:_MOST_SAID]
+    message = fields.get("message", "")[:_MAX_ERROR_TEXT]
+    codes = [fields[key].lower() for key in ("code", "type", "status") if key in fields]
+    code = next((candidate for candidate in codes if candidate in _KNOWN_CODES), codes[0] if codes else "")
+    window = f"n_ctx: {fields['n_ctx']}" if "n_ctx" in fields else ""
+    param = f"'{fields['param']}'" if "param" in fields else ""
+    return message, code, " ".join(text for text in (message, param, window, *details) if text)[:_MAX_ERROR_TEXT]
 
 
-def _detail(item: object) -> str:
+def _format_validation_error(item: object) -> str:
     """One of pydantic's faults: where, and what."""
     if not isinstance(item, dict):
         return ""
-    where = item.get("loc")
-    path = "'" + ".".join(str(step) for step in where) + "'" if isinstance(where, list) else ""
+    location = item.get("loc")
+    path = "'" + ".".join(str(step) for step in location) + "'" if isinstance(location, list) else ""
     return f"{path} {item.get('msg', '')}".strip()
 
 
-def _needed(said: str) -> int | None:
+def _parse_requested_tokens(server_text: str) -> int | None:
     """How many tokens the request had, where an error tells it."""
-    found = re.search(r"(?:request|resulted in|requested) \(?(\d+) tokens", said.lower())
-    return int(found[1]) if found else None
+    match = re.search(r"(?:request|resulted in|requested) \(?(\d+) tokens", server_text.lower())
+    return int(match[1]) if match else None
 
 
-def _window(said: str) -> int | None:
+def _parse_window(server_text: str) -> int | None:
     """The size of the window in tokens, where an error tells it."""
-    found = _WINDOW.search(said.lower())
-    digits = next((group for group in found.groups() if group), "") if found else ""
+    match = _WINDOW_SIZE.search(server_text.lower())
+    digits = next((group for group in match.groups() if group), "") if match else ""
     return int(digits.replace(",", "")) if digits else None
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
         try:
@@ -377,9 +393,9 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def may_pass(error: ModelError, tried: int) -> float | None:
+def retry_delay(error: ModelError, attempt: int) -> float | None:
     """How many seconds to wait before the request is made again, None where that would not help."""
-    wait = max(error.retry_after or 0.0, min(0.5 * 2.0**tried, 8.0))
-    if error.kind not in _RETRYABLE or wait > LONGEST_WAIT:
+    delay = max(error.retry_after or 0.0, min(0.5 * 2.0**attempt, 8.0))
+    if error.kind not in TRANSIENT_ERRORS or delay > MAX_RETRY_DELAY:
         return None
-    return wait
+    return delay

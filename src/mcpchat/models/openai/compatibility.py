@@ -17,12 +17,12 @@ _REFUSED = re.compile(
     r"no endpoints found that support|invalid (parameter|argument|field|key)|does not (accept|take|allow)"
 )
 # A value that is out of bounds is the person's to change: what it belongs to is not refused.
-_VALUE = re.compile(
+_VALUE_OUT_OF_RANGE = re.compile(
     r"too (large|high|long|low|small)|at (most|least)|(less|greater|larger|smaller) than|maximum|minimum|out of range|"
     r"expected a value|must be (between|in|>|<)|exceed"
 )
 # What may be left out of a request, and whether the person asked for it.
-_DISPENSABLE = {
+OPTIONAL_PARAMETERS = {
     "temperature": True,
     "reasoning_effort": True,
     "reasoning": True,
@@ -33,16 +33,18 @@ _DISPENSABLE = {
     "include": False,
     "tool_choice": False,
 }
-_PLAIN_WORDS = frozenset({"reasoning", "text", "include"})  # which are a parameter's only in quotes
-_ECHOED = ("reasoning_content", "reasoning_details", "reasoning_text", "reasoning")
+_MATCH_ONLY_QUOTED = frozenset({"reasoning", "text", "include"})  # which are a parameter's only in quotes
+_REASONING_FIELDS = ("reasoning_content", "reasoning_details", "reasoning_text", "reasoning")
 _SCHEMA_WORDS = re.compile(r"response_format|json_schema|structured output|grammar|text\.format")
 _TOOL_WORDS = re.compile(
     r"(does not|doesn't) support (tool|function)|no support for tools|tools? (param|is|are)\b.*not (support|available)|"
     r"tool choice requires --enable|tools param requires"
 )
 _UNREADABLE = re.compile(r"invalid_encrypted|could not be|cannot be (verified|decrypted|read)")
-_NO_TEXT_LISTS = re.compile(r"content\W.*(must be|should be|expected)( a)?( valid)? string|sequence, expected a string")
-_PICTURE_WORDS = re.compile(r"\b(images?|image_url|input_image|image input|vision|multimodal|mmproj)\b")
+_STRING_CONTENT_ONLY = re.compile(
+    r"content\W.*(must be|should be|expected)( a)?( valid)? string|sequence, expected a string"
+)
+_IMAGE_WORDS = re.compile(r"\b(images?|image_url|input_image|image input|vision|multimodal|mmproj)\b")
 _FILE_WORDS = re.compile(r"\b(files?|input_file|pdfs?|document input|part type)\b")
 _CONTENT_WORDS = re.compile(r"content(\[\])?\W{0,2}(part )?type")
 _ROLE_WORDS = re.compile(
@@ -51,7 +53,7 @@ _ROLE_WORDS = re.compile(
 )
 
 
-class Manners(Struct, frozen=True, kw_only=True):
+class Compatibility(Struct, frozen=True, kw_only=True):
     """How to speak to one server. The defaults are what most understand.
 
     ``limit_keys``: names for the longest answer, of which the first is used. ``system``: the role of instructions, or
@@ -66,147 +68,176 @@ class Manners(Struct, frozen=True, kw_only=True):
     images: bool = True
     files: bool = True
     tools: bool = True
-    echo: Literal["own", "never", "always"] = "own"
-    bridge: bool = False
-    merge: bool = False
+    reasoning_echo: Literal["own", "never", "always"] = "own"
+    assistant_bridge: bool = False
+    merge_user_messages: bool = False
     short_ids: bool = False
-    signatures: bool = False
-    without: frozenset[str] = frozenset()
+    call_signatures: bool = False
+    omitted: frozenset[str] = frozenset()
 
 
-class Lesson(Struct, frozen=True, kw_only=True):
+class Adaptation(Struct, frozen=True, kw_only=True):
     """Better manners, and what the person should know of them; empty where nothing is lost."""
 
-    manners: Manners
+    compatibility: Compatibility
     notice: str = ""
 
 
-def learn(manners: Manners, error: ModelError, body: Mapping[str, Any]) -> Lesson | None:
+def adapt_to_error(compatibility: Compatibility, error: ModelError, body: Mapping[str, Any]) -> Adaptation | None:
     """What the refusal of this request teaches, None where it teaches nothing new."""
     if error.kind not in {"bad_request", "server"}:
         return None
-    said = f"{error.message} {error.said}".lower()
-    for look in _LOOKS if error.kind == "bad_request" else _LOOKS_AT_FAILURES:
-        lesson = look(manners, said, body)
-        if lesson is not None and lesson.manners != manners:
-            if lesson.notice:
-                lesson = replace(lesson, notice=f"{lesson.notice} (it said: {one_line(error.message, 200)})")
-            return lesson
+    error_text = f"{error.message} {error.server_text}".lower()
+    for rule in RULES if error.kind == "bad_request" else SERVER_ERROR_RULES:
+        adaptation = rule(compatibility, error_text, body)
+        if adaptation is not None and adaptation.compatibility != compatibility:
+            if adaptation.notice:
+                adaptation = replace(
+                    adaptation, notice=f"{adaptation.notice} (it said: {one_line(error.message, 200)})"
+                )
+            return adaptation
     return None
 
 
-def _pictures(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if not manners.images or not _holds(body, "image_url", "input_image"):
+def _drop_images(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    if not compatibility.images or not _contains_part(body, "image_url", "input_image"):
         return None
-    if _NO_TEXT_LISTS.search(said):
-        plain = replace(manners, images=False, files=False)
-        return Lesson(manners=plain, notice=f"{body['model']} takes text alone: sent without images and files")
-    meant = _PICTURE_WORDS.search(said) or (_CONTENT_WORDS.search(said) and not _holds(body, "file", "input_file"))
-    if meant and _REFUSED.search(said) and not _VALUE.search(said):
-        return Lesson(manners=replace(manners, images=False), notice=f"{body['model']} takes no images: sent without")
+    if _STRING_CONTENT_ONLY.search(error_text):
+        text_only = replace(compatibility, images=False, files=False)
+        return Adaptation(
+            compatibility=text_only, notice=f"{body['model']} takes text alone: sent without images and files"
+        )
+    mentioned = _IMAGE_WORDS.search(error_text) or (
+        _CONTENT_WORDS.search(error_text) and not _contains_part(body, "file", "input_file")
+    )
+    if mentioned and _REFUSED.search(error_text) and not _VALUE_OUT_OF_RANGE.search(error_text):
+        return Adaptation(
+            compatibility=replace(compatibility, images=False), notice=f"{body['model']} takes no images: sent without"
+        )
     return None
 
 
-def _documents(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if not manners.files or not _holds(body, "file", "input_file"):
+def _drop_files(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    if not compatibility.files or not _contains_part(body, "file", "input_file"):
         return None
-    if _NO_TEXT_LISTS.search(said) or (
-        (_FILE_WORDS.search(said) or _CONTENT_WORDS.search(said)) and _REFUSED.search(said) and not _VALUE.search(said)
+    if _STRING_CONTENT_ONLY.search(error_text) or (
+        (_FILE_WORDS.search(error_text) or _CONTENT_WORDS.search(error_text))
+        and _REFUSED.search(error_text)
+        and not _VALUE_OUT_OF_RANGE.search(error_text)
     ):
-        return Lesson(manners=replace(manners, files=False), notice=f"{body['model']} takes no files: sent without")
+        return Adaptation(
+            compatibility=replace(compatibility, files=False), notice=f"{body['model']} takes no files: sent without"
+        )
     return None
 
 
-def _limit(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    key, *others = manners.limit_keys or ("",)
-    if not key or key not in body or not _names(said, key) or not _REFUSED.search(said) or _VALUE.search(said):
+def _switch_limit_key(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    key, *others = compatibility.limit_keys or ("",)
+    if (
+        not key
+        or key not in body
+        or not _mentions(error_text, key)
+        or not _REFUSED.search(error_text)
+        or _VALUE_OUT_OF_RANGE.search(error_text)
+    ):
         return None
     notice = "" if others else f"{body['model']} was asked without {key}, which its server refuses"
-    return Lesson(manners=replace(manners, limit_keys=tuple(others)), notice=notice)
+    return Adaptation(compatibility=replace(compatibility, limit_keys=tuple(others)), notice=notice)
 
 
-def _instructions(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if manners.system == "user" or not _ROLE_WORDS.search(said) or not _REFUSED.search(said):
+def _change_system_role(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    if compatibility.system == "user" or not _ROLE_WORDS.search(error_text) or not _REFUSED.search(error_text):
         return None
-    if not any(message.get("role") == manners.system for message in body.get("messages", ())):
+    if not any(message.get("role") == compatibility.system for message in body.get("messages", ())):
         return None
-    suggested = manners.system == "system" and "developer" in said and "developer instruction" not in said
-    return Lesson(manners=replace(manners, system="developer" if suggested else "user"))
+    wants_developer = (
+        compatibility.system == "system" and "developer" in error_text and "developer instruction" not in error_text
+    )
+    return Adaptation(compatibility=replace(compatibility, system="developer" if wants_developer else "user"))
 
 
-def _without(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if not _REFUSED.search(said) or _VALUE.search(said):
+def _omit_parameter(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    if not _REFUSED.search(error_text) or _VALUE_OUT_OF_RANGE.search(error_text):
         return None
-    for key, asked in _DISPENSABLE.items():
-        meant = _names(said, key)
+    for key, user_requested in OPTIONAL_PARAMETERS.items():
+        mentioned = _mentions(error_text, key)
         if key in {"response_format", "text"}:
-            meant = _SCHEMA_WORDS.search(said) is not None
+            mentioned = _SCHEMA_WORDS.search(error_text) is not None
         if key == "include":
-            meant = meant or ("encrypted_content" in said and not _UNREADABLE.search(said))
-        if key in body and meant:
-            notice = f"{body['model']} was asked without {key}, which its server refuses" if asked else ""
-            return Lesson(manners=replace(manners, without=manners.without | {key}), notice=notice)
+            mentioned = mentioned or ("encrypted_content" in error_text and not _UNREADABLE.search(error_text))
+        if key in body and mentioned:
+            notice = f"{body['model']} was asked without {key}, which its server refuses" if user_requested else ""
+            return Adaptation(
+                compatibility=replace(compatibility, omitted=compatibility.omitted | {key}), notice=notice
+            )
     return None
 
 
-def _reasoning(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if "missing a thought_signature" in said:
-        return Lesson(manners=replace(manners, signatures=True))
-    if ("encrypted" in said and _UNREADABLE.search(said)) or "'rs_" in said or "reasoning item" in said:
-        return Lesson(manners=replace(manners, echo="never"))
-    if "reasoning_content" in said and re.search(r"must be passed|missing|is required|passed back", said):
-        return Lesson(manners=replace(manners, echo="always"))
-    sent = {key for message in body.get("messages", ()) for key in _ECHOED if key in message}
-    if _REFUSED.search(said) and any(_names(said, key) for key in sent):
-        return Lesson(manners=replace(manners, echo="never"))
+def _adapt_reasoning(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    if "missing a thought_signature" in error_text:
+        return Adaptation(compatibility=replace(compatibility, call_signatures=True))
+    if (
+        ("encrypted" in error_text and _UNREADABLE.search(error_text))
+        or "'rs_" in error_text
+        or "reasoning item" in error_text
+    ):
+        return Adaptation(compatibility=replace(compatibility, reasoning_echo="never"))
+    if "reasoning_content" in error_text and re.search(r"must be passed|missing|is required|passed back", error_text):
+        return Adaptation(compatibility=replace(compatibility, reasoning_echo="always"))
+    sent = {key for message in body.get("messages", ()) for key in _REASONING_FIELDS if key in message}
+    if _REFUSED.search(error_text) and any(_mentions(error_text, key) for key in sent):
+        return Adaptation(compatibility=replace(compatibility, reasoning_echo="never"))
     return None
 
 
-def _order(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if re.search(r"tool.?call.?id.*(length|a-z)", said):
-        return Lesson(manners=replace(manners, short_ids=True))
-    if re.search(r"role '?\"?user'?\"? after (role )?'?\"?tool", said):
-        return Lesson(manners=replace(manners, bridge=True))
-    if re.search(r"roles? must alternate|must alternate|alternate between", said):
-        return Lesson(manners=replace(manners, merge=True, bridge=True))
+def _adapt_message_order(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    if re.search(r"tool.?call.?id.*(length|a-z)", error_text):
+        return Adaptation(compatibility=replace(compatibility, short_ids=True))
+    if re.search(r"role '?\"?user'?\"? after (role )?'?\"?tool", error_text):
+        return Adaptation(compatibility=replace(compatibility, assistant_bridge=True))
+    if re.search(r"roles? must alternate|must alternate|alternate between", error_text):
+        return Adaptation(compatibility=replace(compatibility, merge_user_messages=True, assistant_bridge=True))
     return None
 
 
-def _no_tools(manners: Manners, said: str, body: Mapping[str, Any]) -> Lesson | None:
-    if "tools" in body and _TOOL_WORDS.search(said):
-        return Lesson(
-            manners=replace(manners, tools=False), notice=f"{body['model']} takes no tools: asked without them"
+def _drop_tools(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    if "tools" in body and _TOOL_WORDS.search(error_text):
+        return Adaptation(
+            compatibility=replace(compatibility, tools=False),
+            notice=f"{body['model']} takes no tools: asked without them",
         )
     return None
 
 
-_LOOKS: tuple[Callable[[Manners, str, Mapping[str, Any]], Lesson | None], ...] = (
-    _order,
-    _pictures,
-    _documents,
-    _limit,
-    _reasoning,
-    _without,
-    _instructions,
-    _no_tools,
+RULES: tuple[Callable[[Compatibility, str, Mapping[str, Any]], Adaptation | None], ...] = (
+    _adapt_message_order,
+    _drop_images,
+    _drop_files,
+    _switch_limit_key,
+    _adapt_reasoning,
+    _omit_parameter,
+    _change_system_role,
+    _drop_tools,
 )
 # A status of 500 and above is a template's or an engine's word on what it was given, or a failure that passes.
-_LOOKS_AT_FAILURES = (_order, _pictures, _instructions)
+SERVER_ERROR_RULES = (_adapt_message_order, _drop_images, _change_system_role)
 
 
-def _names(said: str, key: str) -> bool:
+def _mentions(error_text: str, key: str) -> bool:
     """Whether the server means this parameter: a plain word only where it stands in quotes."""
-    pattern = rf"['\"`.]{key}\b(?!_)" if key in _PLAIN_WORDS else rf"(?<![a-z_]){key}(?![a-z_])"
-    return re.search(pattern, said) is not None
+    pattern = rf"['\"`.]{key}\b(?!_)" if key in _MATCH_ONLY_QUOTED else rf"(?<![a-z_]){key}(?![a-z_])"
+    return re.search(pattern, error_text) is not None
 
 
-def _holds(value: object, *kinds: str) -> bool:
+def _contains_part(value: object, *part_types: str) -> bool:
     """Whether a part of one of these types is anywhere in the body's messages."""
     if isinstance(value, Mapping):
-        return value.get("type") in kinds or any(
-            _holds(inner, *kinds) for key, inner in value.items() if key in {"messages", "input", "content", "output"}
+        return value.get("type") in part_types or any(
+            _contains_part(inner, *part_types)
+            for key, inner in value.items()
+            if key in {"messages", "input", "content", "output"}
         )
-    return isinstance(value, list) and any(_holds(inner, *kinds) for inner in value)
+    return isinstance(value, list) and any(_contains_part(inner, *part_types) for inner in value)
 
 
 def is_openai(base_url: str) -> bool:

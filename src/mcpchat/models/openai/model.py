@@ -7,40 +7,42 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
-from mcpchat.core.protocols import Done, ModelEvent, ModelRequest, Retrying
+from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, Retrying
 from mcpchat.errors import ModelError
 from mcpchat.models.openai import wire
-from mcpchat.models.openai.client import END, Chunk, OpenAIClient, may_pass, reported
-from mcpchat.models.openai.compatibility import Manners, learn
+from mcpchat.models.openai.client import END_OF_STREAM, Chunk, OpenAIClient, error_from_body, retry_delay
+from mcpchat.models.openai.compatibility import Compatibility, adapt_to_error
 
-_MOST_LESSONS = 8  # for one answer
+MAX_ADAPTATIONS = 8  # for one answer
 
 
-class Answer(Protocol):
+class ResponseAccumulator(Protocol):
     """Chunks in, one message out, whatever order and shape a server chose."""
 
     def feed(self, chunk: Chunk) -> Iterator[ModelEvent]: ...
 
-    def done(self, here: Mapping[str, str]) -> Done:
+    def finish(self, origin: Mapping[str, str]) -> ResponseDone:
         """The whole message. Raises ModelError where it broke off."""
         ...
 
 
-class Api(Protocol):
+class WireApi(Protocol):
     """One of the two: where requests go, what they look like, how answers are read."""
 
     name: str
     path: str
 
-    def manners(self, *, is_openai: bool) -> Manners:
+    def default_compatibility(self, *, is_openai: bool) -> Compatibility:
         """What to begin with."""
         ...
 
-    def body(self, request: ModelRequest, manners: Manners, here: Mapping[str, str]) -> dict[str, Any]:
+    def build_body(
+        self, request: ModelRequest, compatibility: Compatibility, origin: Mapping[str, str]
+    ) -> dict[str, Any]:
         """The request, in an order that changes late: tools, instructions, then the messages, that only grow."""
         ...
 
-    def answer(self, used_ids: set[str], limit: int | None) -> Answer:
+    def create_accumulator(self, used_ids: set[str], limit: int | None) -> ResponseAccumulator:
         """What reads the answer; ``limit`` is the most tokens that it was allowed."""
         ...
 
@@ -54,75 +56,83 @@ class OpenAIModel:
     def __init__(
         self,
         client: OpenAIClient,
-        api: Api,
+        api: WireApi,
         *,
         retries: int = 4,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.client = client
-        self._pause = pause
+        self._sleep = sleep
         self._retries = retries
         self._api = api
         self.api_name = api.name
-        self._manners: dict[str, Manners] = {}  # by model
+        self._compatibility: dict[str, Compatibility] = {}  # by model
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """As the port's. While nothing was shown, refusals are learnt from and passing failures are waited out."""
-        tried = lessons = 0
-        manners = self._manners.get(request.model) or self._api.manners(is_openai=self.client.is_openai)
+        attempts = adaptations = 0
+        compatibility = self._compatibility.get(request.model) or self._api.default_compatibility(
+            is_openai=self.client.is_openai
+        )
         while True:
-            shown = False
-            here = wire.origin(self._api.name, self.client.base_url, request.model)
-            body = self._api.body(request, manners, here)
+            has_output = False
+            origin = wire.build_origin(self._api.name, self.client.base_url, request.model)
+            body = self._api.build_body(request, compatibility, origin)
             try:
-                async with aclosing(self._attempt(request, body, here)) as events:
+                async with aclosing(self._attempt(request, body, origin)) as events:
                     async for event in events:
-                        shown = shown or isinstance(event, TextDelta | ReasoningDelta)
+                        has_output = has_output or isinstance(event, TextDelta | ReasoningDelta)
                         yield event
                 return
             except ModelError as error:
-                self.client.finished(error)
-                lesson = None if shown or lessons >= _MOST_LESSONS else learn(manners, error, body)
-                if lesson is not None and self._api.body(request, lesson.manners, here) == body:
-                    lesson = None  # it is nothing that this API could do otherwise
-                wait = None if shown or tried >= self._retries else may_pass(error, tried)
-                if lesson is None and wait is None:
+                self.client.add_hint(error)
+                adaptation = (
+                    None if has_output or adaptations >= MAX_ADAPTATIONS else adapt_to_error(compatibility, error, body)
+                )
+                if adaptation is not None and self._api.build_body(request, adaptation.compatibility, origin) == body:
+                    adaptation = None  # it is nothing that this API could do otherwise
+                delay = None if has_output or attempts >= self._retries else retry_delay(error, attempts)
+                if adaptation is None and delay is None:
                     raise
-                why = error.message
-            if lesson is not None:
-                lessons += 1
-                manners = self._manners[request.model] = lesson.manners
-                if lesson.notice:
-                    yield Notice(level="warning", text=lesson.notice)
-            elif wait is not None:
-                tried += 1
-                yield Retrying(seconds=wait, why=why)
+                reason = error.message
+            if adaptation is not None:
+                adaptations += 1
+                compatibility = self._compatibility[request.model] = adaptation.compatibility
+                if adaptation.notice:
+                    yield Notice(level="warning", text=adaptation.notice)
+            elif delay is not None:
+                attempts += 1
+                yield Retrying(seconds=delay, reason=reason)
                 # Many clients told to wait the same time would come back at once: spread them a little.
-                await self._pause(wait * (1 + random.random() / 10))  # noqa: S311 - jitter, not a secret
+                await self._sleep(delay * (1 + random.random() / 10))  # noqa: S311 - jitter, not a secret
 
-    def offline(self, request: ModelRequest) -> tuple[str, dict[str, Any]]:
+    def build_batch_request(self, request: ModelRequest) -> tuple[str, dict[str, Any]]:
         """The path and the body of the request, for a file of requests that are answered some other time."""
-        manners = self._manners.get(request.model) or self._api.manners(is_openai=self.client.is_openai)
-        body = self._api.body(request, manners, wire.origin(self._api.name, self.client.base_url, request.model))
+        compatibility = self._compatibility.get(request.model) or self._api.default_compatibility(
+            is_openai=self.client.is_openai
+        )
+        body = self._api.build_body(
+            request, compatibility, wire.build_origin(self._api.name, self.client.base_url, request.model)
+        )
         return self._api.path, {key: value for key, value in body.items() if key not in {"stream", "stream_options"}}
 
-    def read_offline(self, model: str, body: Chunk, limit: int | None) -> Done:
+    def parse_batch_response(self, model: str, body: Chunk, limit: int | None) -> ResponseDone:
         """The answer to such a request. Raises ModelError."""
-        answer = self._api.answer(set(), limit)
+        accumulator = self._api.create_accumulator(set(), limit)
         if (error := body.get("error")) and body.get("object") != "response":
-            raise self.client.finished(reported(error))
-        for chunk in (body, END):
-            for _ in answer.feed(chunk):
+            raise self.client.add_hint(error_from_body(error))
+        for chunk in (body, END_OF_STREAM):
+            for _ in accumulator.feed(chunk):
                 pass
-        return answer.done(wire.origin(self._api.name, self.client.base_url, model))
+        return accumulator.finish(wire.build_origin(self._api.name, self.client.base_url, model))
 
     async def _attempt(
-        self, request: ModelRequest, body: Mapping[str, Any], here: Mapping[str, str]
+        self, request: ModelRequest, body: Mapping[str, Any], origin: Mapping[str, str]
     ) -> AsyncGenerator[ModelEvent, None]:
         used_ids = {call.id for message in request.messages for call in message.calls}
-        answer = self._api.answer(used_ids, request.options.max_output_tokens)
-        async with aclosing(self.client.stream(self._api.path, body)) as received:
-            async for chunk in received:
-                for event in answer.feed(chunk):
+        accumulator = self._api.create_accumulator(used_ids, request.options.max_output_tokens)
+        async with aclosing(self.client.stream(self._api.path, body)) as chunks:
+            async for chunk in chunks:
+                for event in accumulator.feed(chunk):
                     yield event
-        yield answer.done(here)
+        yield accumulator.finish(origin)

@@ -3,31 +3,31 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-LONGEST_EVENT = 64 * 2**20  # bytes
+MAX_EVENT_SIZE = 64 * 2**20  # bytes
 
 
-_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventTooLong(ValueError):
     """An event that does not end within any reason."""
 
 
-async def begun(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def skip_leading_blanks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The pieces, of which the first holds more than blanks and a byte order mark, where there is more at all."""
-    first: bytes | None = b""
-    async for piece in pieces:
-        if first is None:
-            yield piece
+    buffer: bytes | None = b""
+    async for chunk in chunks:
+        if buffer is None:
+            yield chunk
             continue
-        first += piece
-        if (read := first.removeprefix(_MARK)).strip() and not _MARK.startswith(first):
-            yield read
-            first = None
+        buffer += chunk
+        if (content := buffer.removeprefix(_BYTE_ORDER_MARK)).strip() and not _BYTE_ORDER_MARK.startswith(buffer):
+            yield content
+            buffer = None
 
 
-async def event_data(
-    pieces: AsyncIterator[bytes], first: bytes = b"", longest: int = LONGEST_EVENT
+async def iter_event_data(
+    chunks: AsyncIterator[bytes], initial: bytes = b"", max_size: int = MAX_EVENT_SIZE
 ) -> AsyncGenerator[bytes, None]:
     """The data of each event, its lines joined; comments, names, ids and events without data are passed over.
 
@@ -37,7 +37,7 @@ async def event_data(
     """
     data: list[bytes] = []
     size = 0
-    async with aclosing(_lines(pieces, first, longest)) as lines:
+    async with aclosing(_iter_lines(chunks, initial, max_size)) as lines:
         async for line in lines:
             if not line:
                 if event := b"\n".join(data).strip():
@@ -46,28 +46,28 @@ async def event_data(
             elif line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
                 size += len(line)
-                _bounded(size, longest)
+                _check_size(size, max_size)
     if event := b"\n".join(data).strip():
         yield event
 
 
-async def _lines(pieces: AsyncIterator[bytes], first: bytes, longest: int) -> AsyncGenerator[bytes, None]:
-    *ended, last = first.split(b"\n")
-    for line in ended:
+async def _iter_lines(chunks: AsyncIterator[bytes], initial: bytes, max_size: int) -> AsyncGenerator[bytes, None]:
+    *complete, last = initial.split(b"\n")
+    for line in complete:
         yield line.removesuffix(b"\r")
-    rest, size = [last], len(last)
-    async for piece in pieces:
-        *ended, last = piece.split(b"\n")
-        for line in ended:
-            yield b"".join((*rest, line)).removesuffix(b"\r")
-            rest, size = [], 0
-        rest.append(last)
+    partial, size = [last], len(last)
+    async for chunk in chunks:
+        *complete, last = chunk.split(b"\n")
+        for line in complete:
+            yield b"".join((*partial, line)).removesuffix(b"\r")
+            partial, size = [], 0
+        partial.append(last)
         size += len(last)
-        _bounded(size, longest)
-    if line := b"".join(rest):
+        _check_size(size, max_size)
+    if line := b"".join(partial):
         yield line.removesuffix(b"\r")
 
 
-def _bounded(size: int, longest: int) -> None:
-    if size > longest:
-        raise EventTooLong(f"an event of more than {longest:,} bytes")
+def _check_size(size: int, max_size: int) -> None:
+    if size > max_size:
+        raise EventTooLong(f"an event of more than {max_size:,} bytes")

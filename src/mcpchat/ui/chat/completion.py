@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from mcpchat.core.catalog import Catalog, Prompt, PromptArgument
 
-_MENTION = re.compile(r'(?:^|\s)@("[^"\n]*|\S*)$')
-_VALUE = re.compile(r"(?:^|\s)([^\s=]+)=(\S*)$")
-_MOST = 100
+_MENTION_PATTERN = re.compile(r'(?:^|\s)@("[^"\n]*|\S*)$')
+_VALUE_PATTERN = re.compile(r"(?:^|\s)([^\s=]+)=(\S*)$")
+_MAX_SUGGESTIONS = 100
 
 
 class Suggestion(NamedTuple):
@@ -19,13 +19,13 @@ class Suggestion(NamedTuple):
     help: str = ""
 
 
-class Asked(NamedTuple):
+class PromptValueQuery(NamedTuple):
     """A prompt's argument whose value the server may suggest: what is typed of it, and the other values."""
 
     prompt: Prompt
     argument: str
     typed: str
-    given: dict[str, str]
+    other_values: dict[str, str]
 
 
 def suggest(
@@ -41,88 +41,99 @@ def suggest(
     ``catalogs`` are the servers' own names: prompts after a slash, resources after an @; ``files`` gives the names of
     files that begin as what is typed after an @.
     """
-    known = catalogs or {}
-    if mention := _MENTION.search(line):
-        return _mentions(mention[1], known, files)
+    known_catalogs = catalogs or {}
+    if mention := _MENTION_PATTERN.search(line):
+        return _suggest_mentions(mention[1], known_catalogs, files)
     if not line.startswith("/") or "\n" in line:
         return []
     command, space, typed = line.partition(" ")
-    prompts = {f"/{prompt.label}": prompt for catalog in known.values() for prompt in catalog.prompts}
+    prompts = {f"/{prompt.label}": prompt for catalog in known_catalogs.values() for prompt in catalog.prompts}
     if not space:
-        named = {**commands, **{name: prompt.description or prompt.title for name, prompt in prompts.items()}}
-        return likely(named, command)
+        names = {**commands, **{name: prompt.description or prompt.title for name, prompt in prompts.items()}}
+        return fuzzy_match(names, command)
     if command in prompts:
-        return _keys(prompts[command], typed)
-    return likely(arguments.get(command, {}), typed)
+        return _suggest_argument_names(prompts[command], typed)
+    return fuzzy_match(arguments.get(command, {}), typed)
 
 
-def likely(names: Mapping[str, str], typed: str) -> list[Suggestion]:
+def fuzzy_match(names: Mapping[str, str], typed: str) -> list[Suggestion]:
     """The names, each with its help, that what is typed may stand for: its letters are in them in their order.
 
     Those that begin so come first, then those that hold it in one piece, then the others, the shortest first.
     """
-    wanted = typed.casefold()
+    query = typed.casefold()
     ranked = []
-    for place, (name, told) in enumerate(names.items()):
-        own = name.casefold()
-        if own.startswith(wanted):
-            ranked.append((0, place, name, told))
-        elif wanted in own:
-            ranked.append((1, place, name, told))
-        elif _in_order(wanted, own):
-            ranked.append((2, len(name), name, told))
-    return [Suggestion(name, len(typed), told) for _, _, name, told in sorted(ranked)[:_MOST]]
+    for index, (name, help_text) in enumerate(names.items()):
+        folded = name.casefold()
+        if folded.startswith(query):
+            ranked.append((0, index, name, help_text))
+        elif query in folded:
+            ranked.append((1, index, name, help_text))
+        elif _is_subsequence(query, folded):
+            ranked.append((2, len(name), name, help_text))
+    return [Suggestion(name, len(typed), help_text) for _, _, name, help_text in sorted(ranked)[:_MAX_SUGGESTIONS]]
 
 
-def _in_order(letters: str, name: str) -> bool:
-    rest = iter(name)
-    return all(letter in rest for letter in letters)
+def _is_subsequence(letters: str, name: str) -> bool:
+    remaining = iter(name)
+    return all(letter in remaining for letter in letters)
 
 
-def _mentions(typed: str, catalogs: Mapping[str, Catalog], files: Callable[[str], Iterable[str]]) -> list[Suggestion]:
-    begun = typed.removeprefix('"')
-    found = [
+def _suggest_mentions(
+    typed: str, catalogs: Mapping[str, Catalog], files: Callable[[str], Iterable[str]]
+) -> list[Suggestion]:
+    prefix = typed.removeprefix('"')
+    file_suggestions = [
         Suggestion(
             f'@"{name}"' if " " in name else f"@{name}", len(typed) + 1, "folder" if name.endswith("/") else "file"
         )
-        for name in files(begun)
+        for name in files(prefix)
     ]
-    named = {one.label: one.name for catalog in catalogs.values() for one in catalog.resources}
-    named |= {
-        f"{one.server}:{one.uri.partition('{')[0]}": f"{one.uri}  {one.name}"
+    names = {resource.label: resource.name for catalog in catalogs.values() for resource in catalog.resources}
+    names |= {
+        f"{template.server}:{template.uri.partition('{')[0]}": f"{template.uri}  {template.name}"
         for catalog in catalogs.values()
-        for one in catalog.templates
+        for template in catalog.templates
     }
-    resources = [one._replace(text=f"@{one.text}", replaces=len(typed) + 1) for one in likely(named, begun)]
-    return [*resources, *found][:_MOST] if ":" in typed else [*found, *resources][:_MOST]
+    resources = [
+        suggestion._replace(text=f"@{suggestion.text}", replaces=len(typed) + 1)
+        for suggestion in fuzzy_match(names, prefix)
+    ]
+    return (
+        [*resources, *file_suggestions][:_MAX_SUGGESTIONS]
+        if ":" in typed
+        else [*file_suggestions, *resources][:_MAX_SUGGESTIONS]
+    )
 
 
-def _keys(prompt: Prompt, typed: str) -> list[Suggestion]:
+def _suggest_argument_names(prompt: Prompt, typed: str) -> list[Suggestion]:
     """The prompt's arguments that are not there yet."""
-    words = typed.split(" ")
-    given = {word.partition("=")[0] for word in words[:-1]}
+    tokens = typed.split(" ")
+    assigned = {token.partition("=")[0] for token in tokens[:-1]}
     return [
         Suggestion(
-            f"{argument.name}=", len(words[-1]), f"{'required  ' * argument.required}{argument.description}".strip()
+            f"{argument.name}=", len(tokens[-1]), f"{'required  ' * argument.required}{argument.description}".strip()
         )
         for argument in prompt.arguments
-        if argument.name not in given and f"{argument.name}=".startswith(words[-1]) and "=" not in words[-1]
+        if argument.name not in assigned and f"{argument.name}=".startswith(tokens[-1]) and "=" not in tokens[-1]
     ]
 
 
-def asked_value(line: str, catalogs: Mapping[str, Catalog]) -> Asked | None:
+def prompt_value_at_cursor(line: str, catalogs: Mapping[str, Catalog]) -> PromptValueQuery | None:
     """The prompt's value at the cursor, None where there is none."""
     command, space, typed = line.partition(" ")
-    value = _VALUE.search(typed) if space and command.startswith("/") else None
-    if value is None:
+    match = _VALUE_PATTERN.search(typed) if space and command.startswith("/") else None
+    if match is None:
         return None
     for catalog in catalogs.values():
         for prompt in catalog.prompts:
-            if f"/{prompt.label}" == command and value[1] in {argument.name for argument in prompt.arguments}:
-                pairs = (word.partition("=") for word in typed.split(" ")[:-1])
-                return Asked(prompt, value[1], value[2], {key: text for key, equals, text in pairs if equals})
+            if f"/{prompt.label}" == command and match[1] in {argument.name for argument in prompt.arguments}:
+                pairs = (token.partition("=") for token in typed.split(" ")[:-1])
+                return PromptValueQuery(
+                    prompt, match[1], match[2], {key: text for key, equals, text in pairs if equals}
+                )
     return None
 
 
-def _told(argument: PromptArgument) -> str:
+def _describe_argument(argument: PromptArgument) -> str:
     return "  ".join(filter(None, ("required" * argument.required, argument.description)))

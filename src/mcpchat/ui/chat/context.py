@@ -12,30 +12,30 @@ from rich.text import Text
 
 from mcpchat.core.events import TurnFinished
 from mcpchat.core.messages import Message, Part
-from mcpchat.core.messages import Text as Words
-from mcpchat.core.protocols import Servers, Toolbox
-from mcpchat.core.threads import Node, Thread
+from mcpchat.core.messages import Text as TextPart
+from mcpchat.core.protocols import ServerDirectory, Toolbox
+from mcpchat.core.threads import Thread, ThreadMessage
 from mcpchat.engine import outcomes
-from mcpchat.engine.mentions import file_mentions, mentions, with_resources
+from mcpchat.engine.mentions import attach_resources, find_file_mentions, find_mentions
 from mcpchat.engine.session import Session
 from mcpchat.ui.terminal import external
-from mcpchat.ui.terminal.screen import Hanging
-from mcpchat.util.sanitize import clean
+from mcpchat.ui.terminal.screen import HangingIndent
+from mcpchat.util.sanitize import sanitize
 
 
 class Models(Protocol):
     """The models that can be switched to."""
 
     @property
-    def tables(self) -> Sequence[str]:
+    def configured_models(self) -> Sequence[str]:
         """The names of the config's own."""
         ...
 
-    async def switch(self, name: str) -> None:
+    async def switch_model(self, name: str) -> None:
         """Go on with this one. Raises NoModel, ConfigError."""
         ...
 
-    async def offered(self) -> Sequence[str]:
+    async def list_models(self) -> Sequence[str]:
         """What the server in use lists. Raises ModelError, NoModel, ConfigError."""
         ...
 
@@ -66,27 +66,27 @@ class Agents(Protocol):
 class Threads(Protocol):
     """The conversations that are kept. Everything raises UsageError where none are, and StoreError."""
 
-    def recent(self) -> Sequence[Thread]:
+    def recent_threads(self) -> Sequence[Thread]:
         """The latest, the newest first."""
         ...
 
-    async def resume(self, name: str) -> None:
+    async def resume_thread(self, name: str) -> None:
         """Go on with one of them, by its id or title."""
         ...
 
-    def nodes(self) -> Sequence[Node]:
+    def thread_messages(self) -> Sequence[ThreadMessage]:
         """All messages of the thread in use, of whatever branch."""
         ...
 
-    def go_to(self, number: int) -> None:
+    def checkout(self, number: int) -> None:
         """Go on after this message."""
         ...
 
-    def fork(self, title: str = "") -> Thread:
+    def fork_thread(self, title: str = "") -> Thread:
         """Go on in a new thread that begins as this one, perhaps under a title of its own."""
         ...
 
-    def rename(self, title: str) -> None: ...
+    def rename_thread(self, title: str) -> None: ...
 
     async def name_thread(self) -> None:
         """Have the model name it, where that is wanted."""
@@ -96,21 +96,21 @@ class Threads(Protocol):
 class Templates(Protocol):
     """The person's prompt templates."""
 
-    def templates(self) -> Sequence[str]:
+    def template_names(self) -> Sequence[str]:
         """Their names."""
         ...
 
-    def template(self, name: str) -> str:
+    def read_template(self, name: str) -> str:
         """The text of one. Raises UsageError."""
         ...
 
-    def values(self) -> Mapping[str, str]:
+    def template_variables(self) -> Mapping[str, str]:
         """What they can name without being told."""
         ...
 
 
 @dataclass
-class Room:
+class CommandContext:
     """What a command can work on.
 
     ``leaving`` ends the chat; ``attached`` goes with the next message; ``redact`` takes secrets out of what is said.
@@ -121,7 +121,7 @@ class Room:
 
     session: Session
     toolbox: Toolbox
-    servers: Servers
+    servers: ServerDirectory
     models: Models
     logins: Logins
     agents: Agents
@@ -129,83 +129,85 @@ class Room:
     templates: Templates
     read_file: Callable[[str], Sequence[Part]]
     console: Console
-    leaving: bool = False
-    attached: list[Part] = field(default_factory=list)
+    exit_requested: bool = False
+    attachments: list[Part] = field(default_factory=list)
     known_models: Sequence[str] = ()
     redact: Callable[[str], str] = str
     draft: str = ""
-    editing: int | None = None
-    behind: set["asyncio.Task[None]"] = field(default_factory=set)
-    alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
-    raw: Callable[[str], None] = lambda text: None
-    thoughts: Callable[[], str] = str
-    find_file: Callable[[str], bool] = lambda name: False
-    pasted: list[str] = field(default_factory=list)
+    editing_index: int | None = None
+    background: set["asyncio.Task[None]"] = field(default_factory=set)
+    exclusive_terminal: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    write_raw: Callable[[str], None] = lambda text: None
+    latest_reasoning: Callable[[], str] = str
+    is_file: Callable[[str], bool] = lambda name: False
+    pastes: list[str] = field(default_factory=list)
     plain: bool = False
 
-    def say(self, text: str, style: str = "") -> None:
-        self.console.print(Hanging(Text(clean(self.redact(text)), style=style)))
+    def print(self, text: str, style: str = "") -> None:
+        self.console.print(HangingIndent(Text(sanitize(self.redact(text)), style=style)))
 
-    async def page(self, text: str) -> None:
+    async def show_in_pager(self, text: str) -> None:
         """Show a long text in the person's pager."""
-        async with self.alone():
-            await external.page(clean(self.redact(text)), lambda shown: self.console.print(Text(shown)))
+        async with self.exclusive_terminal():
+            await external.show_in_pager(sanitize(self.redact(text)), lambda line: self.console.print(Text(line)))
 
-    async def talk(self, line: str, *, files: bool = True) -> None:
+    async def send_text(self, text: str, *, attach_files: bool = True) -> None:
         """Send what was typed, with the resources and ``files`` that it mentions, and what was attached."""
-        place, self.editing = self.editing, None
-        if place is not None and line == self.session.history[place].words and not self.attached:
-            self.say("  nothing was changed", "dim")
+        index, self.editing_index = self.editing_index, None
+        if index is not None and text == self.session.history[index].user_text and not self.attachments:
+            self.print("  nothing was changed", "dim")
             return
-        if files:
-            self._attach_mentioned(line)
-        message = await with_resources(line, self.servers) if place is None else await self._edited(line, place)
-        message = replace(message, parts=(*message.parts, *self.attached))
-        self.attached.clear()
-        if place is None:
+        if attach_files:
+            self._attach_mentioned_files(text)
+        message = (
+            await attach_resources(text, self.servers) if index is None else await self._revise_message(text, index)
+        )
+        message = replace(message, parts=(*message.parts, *self.attachments))
+        self.attachments.clear()
+        if index is None:
             await self.send(message)
         else:
-            self.tell(await self.session.edit(message, place))
+            self.report_outcome(await self.session.edit(message, index))
 
-    def _attach_mentioned(self, line: str) -> None:
+    def _attach_mentioned_files(self, text: str) -> None:
         """Attach the files that were named with an @; what was pasted in may be anybody's text, and names none."""
-        for name in file_mentions(line):
-            if not self.find_file(name):
+        for name in find_file_mentions(text):
+            if not self.is_file(name):
                 continue
-            if any(f"@{name}" in pasted for pasted in self.pasted):
-                self.say(f"  @{name} was pasted in: it is not attached (/attach {name} does)", "yellow")
+            if any(f"@{name}" in paste for paste in self.pastes):
+                self.print(f"  @{name} was pasted in: it is not attached (/attach {name} does)", "yellow")
                 continue
-            self.attached += self.read_file(name)
-            self.say(f"  {name} goes with it", "dim")
-        self.pasted[:] = [pasted for pasted in self.pasted if pasted not in line]  # the others are still to be sent
+            self.attachments += self.read_file(name)
+            self.print(f"  {name} goes with it", "dim")
+        self.pastes[:] = [paste for paste in self.pastes if paste not in text]  # the others are still to be sent
 
-    async def _edited(self, line: str, place: int) -> Message:
+    async def _revise_message(self, text: str, index: int) -> Message:
         """The message at this place in other words, with all that was attached to it."""
-        before = self.session.history[place]
-        known = self.servers.catalogs()
-        if mentions(line, known) == mentions(before.words, known):
-            return replace(before, parts=(Words(text=line), *before.parts[1:]))
-        message = await with_resources(line, self.servers)
-        return replace(message, parts=(*message.parts, *(p for p in before.parts if not isinstance(p, Words))))
+        original = self.session.history[index]
+        catalogs = self.servers.catalogs()
+        if find_mentions(text, catalogs) == find_mentions(original.user_text, catalogs):
+            return replace(original, parts=(TextPart(text=text), *original.parts[1:]))
+        message = await attach_resources(text, self.servers)
+        return replace(message, parts=(*message.parts, *(p for p in original.parts if not isinstance(p, TextPart))))
 
     async def send(self, *messages: Message) -> None:
         """Send the messages, and say how the turn ended where it did not end well."""
-        self.tell(await self.session.send(*messages))
-        naming = asyncio.create_task(self.threads.name_thread())
-        self.behind.add(naming)
-        naming.add_done_callback(self.behind.discard)
+        self.report_outcome(await self.session.send(*messages))
+        naming_task = asyncio.create_task(self.threads.name_thread())
+        self.background.add(naming_task)
+        naming_task.add_done_callback(self.background.discard)
 
-    def let_go(self) -> None:
+    def reset_pending(self) -> None:
         """Another conversation: what was attached and begun for this one is not for that."""
-        if self.attached:
-            self.say("  what was attached is attached no more", "dim")
-        self.attached.clear()
-        self.draft, self.editing = "", None
+        if self.attachments:
+            self.print("  what was attached is attached no more", "dim")
+        self.attachments.clear()
+        self.draft, self.editing_index = "", None
 
     def take_draft(self) -> str:
         draft, self.draft = self.draft, ""
         return draft
 
-    def tell(self, finished: TurnFinished) -> None:
-        if told := outcomes.told(finished.stop, self.session.run_total):
-            self.say(f"  {told}" + ('; say "go on" for the rest' if finished.stop == "length" else ""), "yellow")
+    def report_outcome(self, event: TurnFinished) -> None:
+        if message := outcomes.describe_stop(event.stop, self.session.run_usage):
+            self.print(f"  {message}" + ('; say "go on" for the rest' if event.stop == "length" else ""), "yellow")

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from mcpchat.errors import McpChatError, ModelError
 from mcpchat.ui.chat import commands
-from mcpchat.ui.chat.context import Room
-from mcpchat.util.signals import cancelled_by
+from mcpchat.ui.chat.context import CommandContext
+from mcpchat.util.signals import cancel_on_signals
 
-_COMMAND = re.compile(r"/[\w-]+(:\S*)?|/\?")  # a path is none, nor is what begins with a blank, nor many lines
-_PASSING = frozenset({"network", "broken_stream", "overloaded", "rate", "server"})
+_COMMAND_PATTERN = re.compile(r"/[\w-]+(:\S*)?|/\?")  # a path is none, nor is what begins with a blank, nor many lines
+_TRANSIENT_ERRORS = frozenset({"network", "broken_stream", "overloaded", "rate", "server"})
 
 
 class Prompt(Protocol):
@@ -27,85 +27,85 @@ class Prompt(Protocol):
         """Show the line as part of the conversation."""
         ...
 
-    def work(self, on: bool) -> None:
+    def set_busy(self, busy: bool) -> None:
         """Whether something is being done; a line that is sent meanwhile waits."""
         ...
 
-    def draft(self, text: str) -> None:
+    def prefill(self, text: str) -> None:
         """Put text before what is typed so far."""
         ...
 
-    def take_back(self) -> None:
+    def recall_queued(self) -> None:
         """Put what was sent and not yet taken back into the line."""
         ...
 
 
-async def repl(room: Room, prompt: Prompt, *, done: Callable[[float], Awaitable[None]]) -> None:
+async def repl(context: CommandContext, prompt: Prompt, *, on_done: Callable[[float], Awaitable[None]]) -> None:
     """Talk until /exit or Ctrl-D. Errors are shown and the chat goes on.
 
     ``done`` is told after each line how many seconds it took.
     """
-    warming = asyncio.create_task(_warm(room))
+    preload = asyncio.create_task(_preload_tools(context))
     try:
-        while not room.leaving:
+        while not context.exit_requested:
             line = await prompt.next_line()
             if line is None:
                 return
             if not line.strip():
-                room.editing = None
+                context.editing_index = None
                 continue
             prompt.echo(line)
-            prompt.work(True)
-            began = time.monotonic()
+            prompt.set_busy(True)
+            started = time.monotonic()
             try:
-                if not await _interruptible(room, line):
-                    prompt.take_back()
+                if not await _run_interruptible(context, line):
+                    prompt.recall_queued()
             finally:
-                prompt.work(False)
-            prompt.draft(room.take_draft())
-            await done(time.monotonic() - began)
+                prompt.set_busy(False)
+            prompt.prefill(context.take_draft())
+            await on_done(time.monotonic() - started)
     finally:
-        warming.cancel()
-        await asyncio.gather(warming, return_exceptions=True)
+        preload.cancel()
+        await asyncio.gather(preload, return_exceptions=True)
 
 
-async def _warm(room: Room) -> None:
+async def _preload_tools(context: CommandContext) -> None:
     """Learn the tools of servers that nothing knows yet, while the first line is typed; failures show by themselves."""
     try:
-        await room.toolbox.tools()
+        await context.toolbox.list_tools()
     except McpChatError as error:
-        _show(room, error)
+        _print_error(context, error)
 
 
-async def _interruptible(room: Room, line: str) -> bool:
+async def _run_interruptible(context: CommandContext, line: str) -> bool:
     """Do what the line says; False where that was cancelled."""
-    task: asyncio.Task[object] = asyncio.create_task(_do(room, line))
-    with cancelled_by(task, (signal.SIGINT,)) as caught:
+    task: asyncio.Task[object] = asyncio.create_task(_handle_line(context, line))
+    with cancel_on_signals(task, (signal.SIGINT,)) as signals:
         try:
             await task
         except asyncio.CancelledError:
-            if not caught:
+            if not signals:
                 raise  # the whole program is ending
-            room.say("  cancelled", "yellow")
+            context.print("  cancelled", "yellow")
             return False
         except McpChatError as error:
-            _show(room, error)
+            _print_error(context, error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the conversation with it
-            room.say(f"error: internal error: {type(error).__name__}: {error}", "red")
+            context.print(f"error: internal error: {type(error).__name__}: {error}", "red")
     return True
 
 
-async def _do(room: Room, line: str) -> None:
-    if _COMMAND.fullmatch(line.strip().partition(" ")[0]) and "\n" not in line and not line.startswith(" "):
-        room.editing = None
-        await commands.run(room, line)
+async def _handle_line(context: CommandContext, line: str) -> None:
+    if _COMMAND_PATTERN.fullmatch(line.strip().partition(" ")[0]) and "\n" not in line and not line.startswith(" "):
+        context.editing_index = None
+        await commands.run(context, line)
     else:
-        await room.talk(line)
+        await context.send_text(line)
 
 
-def _show(room: Room, error: McpChatError) -> None:
-    room.say(f"error: {error.message}", "red")
-    if isinstance(error, ModelError) and error.kind in _PASSING:
-        room.say("  /retry asks again", "dim")
+def _print_error(context: CommandContext, error: McpChatError) -> None:
+    context.print(f"error: {error.message}", "red")
+    if isinstance(error, ModelError) and error.kind in _TRANSIENT_ERRORS:
+        context.print("  /retry asks again", "dim")
     elif error.hint:
-        room.say(f"  {error.hint}", "dim")
+        context.print(f"  {error.hint}", "dim")

@@ -9,59 +9,63 @@ from mcpchat.core.protocols import ServerStatus
 from mcpchat.ui.render import stats
 from mcpchat.util.sanitize import one_line
 
-_NAME = 40
+_MAX_NAME_LENGTH = 40
 
 
-def line(
+def format_status(
     width: int,
     *,
     model: str,
     agent: str,
     usage: Usage,
-    dollars: float | None,
-    filled: tuple[int, int | None] | None,
+    cost: float | None,
+    window_usage: tuple[int, int | None] | None,
     servers: Sequence[ServerStatus],
 ) -> str:
     """All that fits: what matters least is left out first."""
-    name, whom = one_line(model, _NAME), one_line(agent, _NAME)
-    spent = _spent(usage, dollars) if usage.total else ""
-    full = f"{filled[0] / filled[1]:.0%} full" if filled is not None and filled[1] else ""
-    long, short = _servers(servers)
-    for said in (
-        (name, whom, long, spent, full),
-        (name, whom, short, spent, full),
-        (name, short, spent, full),
-        (name, spent, full),
-        (name, full),
+    model_name, agent_name = one_line(model, _MAX_NAME_LENGTH), one_line(agent, _MAX_NAME_LENGTH)
+    usage_text = _format_usage(usage, cost) if usage.total else ""
+    fill = f"{window_usage[0] / window_usage[1]:.0%} full" if window_usage is not None and window_usage[1] else ""
+    long, short = _format_servers(servers)
+    for parts in (
+        (model_name, agent_name, long, usage_text, fill),
+        (model_name, agent_name, short, usage_text, fill),
+        (model_name, short, usage_text, fill),
+        (model_name, usage_text, fill),
+        (model_name, fill),
     ):
-        shown = " · ".join(filter(None, said))
-        if cell_len(shown) <= width:
-            return shown
-    return name if cell_len(name) <= width else set_cell_size(name, max(0, width - 1)).rstrip() + "…" * (width > 0)
+        text = " · ".join(filter(None, parts))
+        if cell_len(text) <= width:
+            return text
+    return (
+        model_name
+        if cell_len(model_name) <= width
+        else set_cell_size(model_name, max(0, width - 1)).rstrip() + "…" * (width > 0)
+    )
 
 
-def _spent(usage: Usage, dollars: float | None) -> str:
-    about = "~" if usage.estimated else ""
-    tokens = f"{about}{_short(usage.total)} tokens"
-    return tokens if dollars is None else f"{tokens} · {stats.money(dollars)}"
+def _format_usage(usage: Usage, cost: float | None) -> str:
+    prefix = "~" if usage.estimated else ""
+    tokens = f"{prefix}{_format_count(usage.total)} tokens"
+    return tokens if cost is None else f"{tokens} · {stats.format_cost(cost)}"
 
 
-def _short(count: int) -> str:
+def _format_count(count: int) -> str:
     return f"{count / 1000:.1f}k" if count >= 1000 else str(count)
 
 
-def _servers(found: Sequence[ServerStatus]) -> tuple[str, str]:
+def _format_servers(statuses: Sequence[ServerStatus]) -> tuple[str, str]:
     """How many there are, and which are not as they should be; and the same in few words."""
-    if not found:
+    if not statuses:
         return "no servers", "no servers"
-    told = f"{len(found)} server{'s' * (len(found) != 1)}"
-    wrong = [
-        f"{one_line(status.name, _NAME)} {'wants a sign-in' if status.state == 'login' else 'is down'}"
-        for status in found
+    total = f"{len(statuses)} server{'s' * (len(statuses) != 1)}"
+    problems = [
+        f"{one_line(status.name, _MAX_NAME_LENGTH)} {'wants a sign-in' if status.state == 'login' else 'is down'}"
+        for status in statuses
         if status.state in {"failed", "login"}
     ]
-    starting = sum(status.state == "starting" for status in found)
-    if wrong:
-        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        return f"{told}, {wrong[0]}{more}", f"{len(wrong)} of {told} down"
-    return (f"{told}, {starting} starting", told) if starting else (told, told)
+    starting = sum(status.state == "starting" for status in statuses)
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        return f"{total}, {problems[0]}{more}", f"{len(problems)} of {total} down"
+    return (f"{total}, {starting} starting", total) if starting else (total, total)

@@ -31,9 +31,9 @@ _STYLES: dict[_TokenType, str] = {
     Token.Generic.Strong: "bold",
     Token.Generic.Prompt: "dim",
 }
-_ROOT = ("root",)
-_resumable: Any = ExtendedRegexLexer.get_tokens_unprocessed
-_RESUMABLE = (RegexLexer.get_tokens_unprocessed, ExtendedRegexLexer.get_tokens_unprocessed)
+_INITIAL_STACK = ("root",)
+_tokenize_with_context: Any = ExtendedRegexLexer.get_tokens_unprocessed
+_RESUMABLE_TOKENIZERS = (RegexLexer.get_tokens_unprocessed, ExtendedRegexLexer.get_tokens_unprocessed)
 
 
 class Highlighter:
@@ -45,67 +45,67 @@ class Highlighter:
     """
 
     def __init__(self, language: str) -> None:
-        self._lexer = _lexer(language)
-        self._resumable = type(self._lexer).get_tokens_unprocessed in _RESUMABLE if self._lexer else False
-        self._stack: Sequence[str] = _ROOT
+        self._lexer = _find_lexer(language)
+        self._resumable = type(self._lexer).get_tokens_unprocessed in _RESUMABLE_TOKENIZERS if self._lexer else False
+        self._stack: Sequence[str] = _INITIAL_STACK
         self._stacks: dict[int, Sequence[str]] = {}
 
-    def lines(self, code: str) -> list[Text]:
+    def highlight(self, code: str) -> list[Text]:
         """The lines of a piece of code, each without its newline."""
         if not code:
             return []
         code = code if code.endswith("\n") else code + "\n"
         try:
-            return self._coloured(code)
+            return self._highlight(code)
         except TypeError:  # a grammar with functions that take no context
             self._resumable = False
-            return self._coloured(code)
+            return self._highlight(code)
 
-    def _coloured(self, code: str) -> list[Text]:
+    def _highlight(self, code: str) -> list[Text]:
         self._stacks = {}
         text, line = Text(), 0
-        for kind, value, stack in self._tokens(code):
-            text.append(value, _style(kind))
+        for kind, value, stack in self._tokenize(code):
+            text.append(value, _token_style(kind))
             line += value.count("\n")
             if value.endswith("\n"):
                 self._stacks[line] = stack
         text = text if text.plain == code else Text(code)  # of a grammar that drops or adds something, only the words
         return list(text.split("\n"))
 
-    def marks(self) -> Sequence[int]:
+    def resume_points(self) -> Sequence[int]:
         """The counts of lines of the latest piece after which a next one can begin, in order."""
         return tuple(self._stacks)
 
-    def go_on(self, line: int) -> None:
+    def resume_at(self, line: int) -> None:
         """The next piece begins after this many lines of the latest, one of ``marks``."""
         self._stack = self._stacks[line]
 
-    def _tokens(self, code: str) -> Iterator[tuple[_TokenType, str, Sequence[str]]]:
+    def _tokenize(self, code: str) -> Iterator[tuple[_TokenType, str, Sequence[str]]]:
         """The tokens, each with the grammar's state after it."""
         if self._lexer is None:
             for line in code.split("\n")[:-1]:
-                yield Token.Text, f"{line}\n", _ROOT
+                yield Token.Text, f"{line}\n", _INITIAL_STACK
         elif not self._resumable:
             for kind, value in self._lexer.get_tokens(code):
-                yield kind, value, _ROOT
+                yield kind, value, _INITIAL_STACK
         else:
             context = LexerContext(code, 0, list(self._stack))
             # Any grammar of regular expressions can be run this way: its state is in the context, not in the loop.
-            for _, kind, value in _resumable(self._lexer, context=context):
+            for _, kind, value in _tokenize_with_context(self._lexer, context=context):
                 yield kind, value, tuple(context.stack)
 
 
-def _lexer(language: str) -> Lexer | None:
+def _find_lexer(language: str) -> Lexer | None:
     try:
         return get_lexer_by_name(language, stripnl=False, ensurenl=False) if language else None
     except ClassNotFound:
         return None
 
 
-def _style(kind: _TokenType) -> str:
-    at: _TokenType | None = kind
-    while at:
-        if at in _STYLES:
-            return _STYLES[at]
-        at = at.parent
+def _token_style(kind: _TokenType) -> str:
+    ancestor: _TokenType | None = kind
+    while ancestor:
+        if ancestor in _STYLES:
+            return _STYLES[ancestor]
+        ancestor = ancestor.parent
     return ""

@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from mcpchat.ui.markdown.highlight import Highlighter
-from mcpchat.util.sanitize import clean
+from mcpchat.util.sanitize import sanitize
 
 # Colours that read on dark and on light, over rich's own, some of which lie on black.
 THEME = Theme(
@@ -40,26 +40,26 @@ THEME = Theme(
 # later would change what has been printed, and hide an address.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
 # Markers that are paired, or can be no marker where they stand; of what is left, any may still be the beginning of one.
-_SETTLED = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
-_OPEN = re.compile(r"[*_`\[\\]|~~|[<&](?=\S*$)")
+_CLOSED_MARKERS = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
+_OPEN_MARKER = re.compile(r"[*_`\[\\]|~~|[<&](?=\S*$)")
 
 
-def parsed(text: str) -> list[Token]:
+def parse_markdown(text: str) -> list[Token]:
     """The tokens of a text that is clean already."""
     tokens = _PARSER.parse(text)
-    _see_through(tokens)
+    _sanitize_tokens(tokens)
     return tokens
 
 
-def _see_through(tokens: Sequence[Token]) -> None:
+def _sanitize_tokens(tokens: Sequence[Token]) -> None:
     """What was written as an entity is cleaned too, and an image is its words and its address."""
     for token in tokens:
-        token.content = clean(token.content)
+        token.content = sanitize(token.content)
         if token.type in {"text", "code_inline"}:
             token.content = token.content.replace("\t", " ")  # which has no place to go to within a paragraph
-        _see_through(token.children or ())
+        _sanitize_tokens(token.children or ())
         if token.type == "image":
-            address = clean(str(token.attrs.get("src", "")))
+            address = sanitize(str(token.attrs.get("src", "")))
             token.type, token.tag, token.content = "text", "", f"{token.content} ({address})".strip()
             token.children = None
 
@@ -87,15 +87,15 @@ class _Code(rich_markdown.TextElement):
         self._outermost = outermost
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for line in Highlighter(self._language).lines(self.text.plain):
+        for line in Highlighter(self._language).highlight(self.text.plain):
             if self._outermost:
-                yield from unbroken(line, console)
+                yield from render_unwrapped(line, console)
             else:
                 line.expand_tabs()
                 yield from line.wrap(console, options.max_width, overflow="fold") or [Text()]
 
 
-def unbroken(line: Text, console: Console) -> Iterator[Segment]:
+def render_unwrapped(line: Text, console: Console) -> Iterator[Segment]:
     """A line with its tabs, that only the terminal breaks, where it must."""
     yield from line.render(console)
     yield Segment.line()
@@ -126,9 +126,9 @@ class _List(rich_markdown.ListElement):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         ordered = self.list_type == "ordered_list_open"
         bullet = " - " if options.ascii_only else " • "
-        for place, item in enumerate(self.items):
+        for index, item in enumerate(self.items):
             # A number is laid out by itself alone: an item does not wait for how many there will be.
-            mark = f"{(self.list_start or 0) + place:>2} " if ordered else bullet
+            mark = f"{(self.list_start or 0) + index:>2} " if ordered else bullet
             style = console.get_style("markdown.item.number" if ordered else "markdown.item.bullet")
             width = max(1, options.max_width - len(mark))
             lines = console.render_lines(item.elements, options.update(width=width), style=item.style)
@@ -138,7 +138,7 @@ class _List(rich_markdown.ListElement):
                 yield Segment.line()
 
 
-class _Flat(rich_markdown.Paragraph):
+class _InlineParagraph(rich_markdown.Paragraph):
     """A paragraph on one line."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -162,7 +162,7 @@ class Markdown(rich_markdown.Markdown):
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         super().__init__("", hyperlinks=False)
-        self._blocks = _blocks(tokens)
+        self._blocks = _split_blocks(tokens)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The blocks, with a blank line between any two of them and nowhere else."""
@@ -170,15 +170,15 @@ class Markdown(rich_markdown.Markdown):
             self.parsed = block
             if number:
                 yield Segment.line()
-            drawn = iter(super().__rich_console__(console, options))
-            first = next(drawn, None)
+            segments = iter(super().__rich_console__(console, options))
+            first = next(segments, None)
             # What holds other blocks comes with the blank line before it that those would have.
             if first is not None and not (first == Segment.line() and len(block) > 1):
                 yield first
-            yield from drawn
+            yield from segments
 
 
-def _blocks(tokens: Sequence[Token]) -> list[list[Token]]:
+def _split_blocks(tokens: Sequence[Token]) -> list[list[Token]]:
     """The tokens of each outermost block."""
     blocks: list[list[Token]] = []
     for token in tokens:
@@ -188,32 +188,35 @@ def _blocks(tokens: Sequence[Token]) -> list[list[Token]]:
     return blocks
 
 
-def rendered(text: str) -> Markdown:
+def render_markdown(text: str) -> Markdown:
     """A whole message."""
-    return Markdown(parsed(clean(text)))
+    return Markdown(parse_markdown(sanitize(text)))
 
 
-class _OneLine(Markdown):
-    elements: ClassVar[dict[str, type[rich_markdown.MarkdownElement]]] = {**Markdown.elements, "paragraph_open": _Flat}
+class _InlineMarkdown(Markdown):
+    elements: ClassVar[dict[str, type[rich_markdown.MarkdownElement]]] = {
+        **Markdown.elements,
+        "paragraph_open": _InlineParagraph,
+    }
 
 
 def is_settled(text: str) -> bool:
     """Whether no marker in this part of a paragraph still waits for its pair."""
     (inline,) = _PARSER.parseInline(text)
     plain = "".join(child.content for child in inline.children or () if child.type in {"text", "text_special"})
-    return not _OPEN.search(_SETTLED.sub("", plain))
+    return not _OPEN_MARKER.search(_CLOSED_MARKERS.sub("", plain))
 
 
-def inline_text(console: Console, text: str) -> Text:
+def render_inline(console: Console, text: str) -> Text:
     """A part of a paragraph as it is drawn, before it is broken into lines."""
     (inline,) = _PARSER.parseInline(text)
     inline.level = 1
     tokens = [Token("paragraph_open", "p", 1), inline, Token("paragraph_close", "p", -1)]
-    _see_through(tokens)
-    segments = console.render(_OneLine(tokens), console.options)
+    _sanitize_tokens(tokens)
+    segments = console.render(_InlineMarkdown(tokens), console.options)
     return Text.assemble(*((segment.text, segment.style or "") for segment in segments))
 
 
-def code_blocks(text: str) -> list[str]:
+def find_code_blocks(text: str) -> list[str]:
     """What stands in the fences of a message, in their order."""
     return [token.content for token in _PARSER.parse(text) if token.type == "fence"]

@@ -11,26 +11,30 @@ from rich.segment import Segment, Segments
 from rich.text import Text
 
 from mcpchat.ui.markdown.highlight import Highlighter
-from mcpchat.ui.markdown.render import Markdown, inline_text, is_settled, parsed, unbroken
-from mcpchat.ui.terminal.screen import Screen, divided, rows_of
-from mcpchat.util.sanitize import clean, unfinished
+from mcpchat.ui.markdown.render import Markdown, is_settled, parse_markdown, render_inline, render_unwrapped
+from mcpchat.ui.terminal.screen import Screen, render_rows, split_at_row
+from mcpchat.util.sanitize import incomplete_tail, sanitize
 
-REDRAW_EVERY = 1 / 12  # seconds
-_SHARE = 10  # drawing takes at most a tenth of the time
-_LISTS = frozenset({"bullet_list_open", "ordered_list_open"})
+REDRAW_INTERVAL = 1 / 12  # seconds
+_DRAW_TIME_FACTOR = 10  # drawing takes at most a tenth of the time
+_LIST_TOKENS = frozenset({"bullet_list_open", "ordered_list_open"})
 # Before a letter nothing begins but what goes on: after a blank, or in scripts that are written without any.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
-_WORD = re.compile(
+_WORD_START = re.compile(
     rf"(?<=\S)\s(?=[^\W\d_])|(?<=[{_UNSPACED}\u3001\u3002\uff01\uff0c-\uff0f\uff1a-\uff1f])(?=(?![\W\d_])[{_UNSPACED}])"
 )
-_LEAST = 6  # rows of an open block that are shown in any case
-_LARGE, _TAIL, _MORE = 8000, 2000, 1.25  # characters of one block that cannot be cut; its end; how much it has grown
-_KEPT = 2  # rows of a paragraph that are drawn again
-_CUTS = 8  # places of a paragraph where a cut is tried
+_MIN_LIVE_ROWS = 6  # rows of an open block that are shown in any case
+_LARGE_BLOCK, _TAIL_LENGTH, _RECHECK_GROWTH = (
+    8000,
+    2000,
+    1.25,
+)  # characters of one block that cannot be cut; its end; how much it has grown
+_REDRAWN_ROWS = 2  # rows of a paragraph that are drawn again
+_MAX_CUT_TRIES = 8  # places of a paragraph where a cut is tried
 
 
 @dataclass
-class _Code:
+class _OpenCode:
     """A fence that is open: how it ends, how far its lines are indented, and where its grammar stands."""
 
     end: re.Pattern[str]
@@ -40,7 +44,7 @@ class _Code:
 
 
 @dataclass
-class _Paragraph:
+class _OpenParagraph:
     """A paragraph whose upper lines are printed: what of it is drawn, and not printed yet."""
 
     head: Text
@@ -55,216 +59,224 @@ class MarkdownStream:
     """
 
     def __init__(
-        self, screen: Screen, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self, screen: Screen, on_change: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         """``changed`` is called when ``rows``, the live ones, are others."""
         self._screen = screen
         self._clock = clock
-        self._changed = changed
-        self._new: list[str] = []  # what came since the last drawing
+        self._on_change = on_change
+        self._pending: list[str] = []  # what came since the last drawing
         self._text = ""  # what is not final
-        self._within: _Code | _Paragraph | None = None  # what the text goes on with
-        self._item: int | None = None  # the number of the list's item that the text begins with
-        self._seen = 0  # characters of the text when it was last looked at for what is final
-        self._gap = False  # whether what comes next has a blank line before it
-        self._due = 0.0
+        self._open_block: _OpenCode | _OpenParagraph | None = None  # what the text goes on with
+        self._item_number: int | None = None  # the number of the list's item that the text begins with
+        self._checked_length = 0  # characters of the text when it was last looked at for what is final
+        self._needs_blank_line = False  # whether what comes next has a blank line before it
+        self._next_draw = 0.0
         self.rows: list[list[Segment]] = []
 
     def feed(self, text: str) -> None:
-        self._new.append(text)
-        self.catch_up()
+        self._pending.append(text)
+        self.flush_if_due()
 
     @property
-    def behind(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether something came that is not drawn yet."""
-        return bool(self._new)
+        return bool(self._pending)
 
-    def catch_up(self) -> None:
+    def flush_if_due(self) -> None:
         """Draw what came since the last drawing, if it is time: for when the model pauses."""
-        if self._new and self._clock() >= self._due:
+        if self._pending and self._clock() >= self._next_draw:
             self._draw(final=False)
 
     def finish(self) -> None:
         """The message is complete: all of it is final."""
-        if self._text or self._new or self._within:
+        if self._text or self._pending or self._open_block:
             self._draw(final=True)
-        self._new, self._gap, self._item, self._due = [], False, None, 0.0
+        self._pending, self._needs_blank_line, self._item_number, self._next_draw = [], False, None, 0.0
 
     def _draw(self, *, final: bool) -> None:
-        began = self._clock()
-        new = "".join(self._new)
-        held = 0 if final else unfinished(new)
-        self._text += clean(new[: len(new) - held])
-        self._new = [new[len(new) - held :]] if held else []
+        started = self._clock()
+        new = "".join(self._pending)
+        incomplete = 0 if final else incomplete_tail(new)
+        self._text += sanitize(new[: len(new) - incomplete])
+        self._pending = [new[len(new) - incomplete :]] if incomplete else []
         # Of a block that is large and cannot be cut, only the end is looked at, and all of it ever more seldom.
-        if final or len(self._text) < _LARGE or len(self._text) >= self._seen * _MORE:
-            while self._settled(final=final):
+        if final or len(self._text) < _LARGE_BLOCK or len(self._text) >= self._checked_length * _RECHECK_GROWTH:
+            while self._settle_next(final=final):
                 pass
-            self._seen = len(self._text)
-        self.rows = [] if final else self._live()[-max(_LEAST, self._screen.room // 2) :]
-        self._changed()
-        ended = self._clock()
+            self._checked_length = len(self._text)
+        self.rows = [] if final else self._live_rows()[-max(_MIN_LIVE_ROWS, self._screen.max_live_rows // 2) :]
+        self._on_change()
+        finished = self._clock()
         # Also where a block cannot be cut, or the terminal is slow, most of the time is left for others.
-        self._due = ended + max(REDRAW_EVERY, _SHARE * (ended - began))
+        self._next_draw = finished + max(REDRAW_INTERVAL, _DRAW_TIME_FACTOR * (finished - started))
 
-    def _settled(self, *, final: bool) -> bool:
+    def _settle_next(self, *, final: bool) -> bool:
         """Print what nothing can change that comes later; whether there may be more of it."""
-        if isinstance(self._within, _Code):
-            return self._settle_code(self._within, final=final)
-        if isinstance(self._within, _Paragraph):
-            return self._settle_paragraph(self._within, final=final)
+        if isinstance(self._open_block, _OpenCode):
+            return self._settle_code(self._open_block, final=final)
+        if isinstance(self._open_block, _OpenParagraph):
+            return self._settle_paragraph(self._open_block, final=final)
         return self._settle_blocks(final=final)
 
     def _print(self, renderable: RenderableType) -> None:
-        if self._gap:
-            self._screen.commit(Text())
-        self._screen.commit(renderable)
-        self._gap = False
+        if self._needs_blank_line:
+            self._screen.print_final(Text())
+        self._screen.print_final(renderable)
+        self._needs_blank_line = False
 
-    def _live(self) -> list[list[Segment]]:
-        if len(self._text) >= _LARGE:
-            tail = self._text[-_TAIL:]
-            return rows_of(self._screen.console, Text(tail[tail.find("\n") + 1 :].expandtabs(4)))
-        gap: list[list[Segment]] = [[]] if self._gap else []
-        if isinstance(self._within, _Code):
-            ends = self._within.end.match(self._text.rpartition("\n")[2])  # or begins to
-            return gap + self._rows_of_code(self._within.lines[: -1 if ends else None])
-        if isinstance(self._within, _Paragraph):
-            whole = self._within.head + inline_text(self._screen.console, self._text)
-            return gap + rows_of(self._screen.console, whole)
-        tokens = self._tokens(self._text)
-        return gap + rows_of(self._screen.console, Markdown(tokens)) if tokens else []
+    def _live_rows(self) -> list[list[Segment]]:
+        if len(self._text) >= _LARGE_BLOCK:
+            tail = self._text[-_TAIL_LENGTH:]
+            return render_rows(self._screen.console, Text(tail[tail.find("\n") + 1 :].expandtabs(4)))
+        gap: list[list[Segment]] = [[]] if self._needs_blank_line else []
+        if isinstance(self._open_block, _OpenCode):
+            fence_end = self._open_block.end.match(self._text.rpartition("\n")[2])  # or begins to
+            return gap + self._render_code(self._open_block.lines[: -1 if fence_end else None])
+        if isinstance(self._open_block, _OpenParagraph):
+            text = self._open_block.head + render_inline(self._screen.console, self._text)
+            return gap + render_rows(self._screen.console, text)
+        tokens = self._parse(self._text)
+        return gap + render_rows(self._screen.console, Markdown(tokens)) if tokens else []
 
     # Whole blocks.
 
-    def _tokens(self, text: str) -> list[Token]:
-        tokens = parsed(text)
-        if self._item is not None and tokens and tokens[0].type == "ordered_list_open":
-            tokens[0].attrs["start"] = self._item
+    def _parse(self, text: str) -> list[Token]:
+        tokens = parse_markdown(text)
+        if self._item_number is not None and tokens and tokens[0].type == "ordered_list_open":
+            tokens[0].attrs["start"] = self._item_number
         return tokens
 
     def _settle_blocks(self, *, final: bool) -> bool:
         # A line that is not complete may turn out to be something else: it decides nothing.
-        whole = self._text if final else self._text[: self._text.rfind("\n") + 1]
-        tokens = self._tokens(whole)
+        complete = self._text if final else self._text[: self._text.rfind("\n") + 1]
+        tokens = self._parse(complete)
         blocks = [token for token in tokens if token.level == 0 and token.nesting >= 0]
         if final:
             self._print_blocks(tokens)
-            self._text, self._item = "", None
+            self._text, self._item_number = "", None
             return False
         if not blocks:
-            return self._outgrown(tokens)
-        last, begins, item = blocks[-1], _first_line(blocks[-1]), None
-        if last.type in _LISTS:
-            within = tokens[tokens.index(last) :]
-            items = [token for token in within if token.type == "list_item_open" and token.level == 1]
-            begins = _first_line(items[-1])
-            item = int(last.attrs.get("start", 1)) + len(items) - 1 if len(items) > 1 else None
-        if begins:
-            cut = _offset(whole, begins)
-            self._print_blocks(self._tokens(whole[:cut]))
-            self._text, self._item = self._text[cut:], item
-            self._gap = self._gap and item is None  # between the items of a list there is none
-        if last.type == "fence":
-            self._open_fence(last)
+            return self._open_paragraph()
+        last_block, first_line, item_number = blocks[-1], _first_line(blocks[-1]), None
+        if last_block.type in _LIST_TOKENS:
+            list_tokens = tokens[tokens.index(last_block) :]
+            items = [token for token in list_tokens if token.type == "list_item_open" and token.level == 1]
+            first_line = _first_line(items[-1])
+            item_number = int(last_block.attrs.get("start", 1)) + len(items) - 1 if len(items) > 1 else None
+        if first_line:
+            cut = _offset(complete, first_line)
+            self._print_blocks(self._parse(complete[:cut]))
+            self._text, self._item_number = self._text[cut:], item_number
+            self._needs_blank_line = (
+                self._needs_blank_line and item_number is None
+            )  # between the items of a list there is none
+        if last_block.type == "fence":
+            self._open_fence(last_block)
             return True
-        return self._outgrown(self._tokens(self._text))
+        return self._open_paragraph()
 
     def _print_blocks(self, tokens: list[Token]) -> None:
         if tokens:
             self._print(Markdown(tokens))
-            self._gap = True
+            self._needs_blank_line = True
 
     # Code.
 
     def _open_fence(self, fence: Token) -> None:
         opening, _, self._text = self._text.partition("\n")
         marker = re.escape(fence.markup[0])
-        self._within = _Code(
+        self._open_block = _OpenCode(
             end=re.compile(rf"^ {{0,3}}{marker}{{{len(fence.markup)},}}[ \t]*$\n?", re.MULTILINE),
             indent=len(opening) - len(opening.lstrip(" ")),
             highlighter=Highlighter(fence.info.split(maxsplit=1)[0] if fence.info.strip() else ""),
         )
-        if self._gap:
-            self._screen.commit(Text())
-        self._gap = False
+        if self._needs_blank_line:
+            self._screen.print_final(Text())
+        self._needs_blank_line = False
 
-    def _settle_code(self, code: _Code, *, final: bool) -> bool:
-        whole = self._text if final else self._text[: self._text.rfind("\n") + 1]
-        end = code.end.search(whole)
+    def _settle_code(self, code: _OpenCode, *, final: bool) -> bool:
+        complete = self._text if final else self._text[: self._text.rfind("\n") + 1]
+        end = code.end.search(complete)
         if end or final:
-            body = whole[: end.start()] if end else whole
-            self._commit_code(_lines(code, body))
-            self._text = self._text[end.end() if end else len(whole) :]
-            self._within, self._gap, self._item = None, True, None
+            body = complete[: end.start()] if end else complete
+            self._print_code(_highlight_lines(code, body))
+            self._text = self._text[end.end() if end else len(complete) :]
+            self._open_block, self._needs_blank_line, self._item_number = None, True, None
             return bool(self._text)
-        if len(self._text) >= _LARGE and "\n" not in self._text:
+        if len(self._text) >= _LARGE_BLOCK and "\n" not in self._text:
             return False
-        code.lines = _lines(code, self._text)
-        over = self._over(self._rows_of_code(code.lines))
-        fits = [mark for mark in code.highlighter.marks() if mark <= min(over, whole.count("\n") - 1)]
-        if fits:
-            self._commit_code(code.lines[: fits[-1]])
-            code.highlighter.go_on(fits[-1])
-            code.lines = code.lines[fits[-1] :]
-            self._text = self._text[_offset(self._text, fits[-1]) :]
+        code.lines = _highlight_lines(code, self._text)
+        overflow = self._code_overflow(self._render_code(code.lines))
+        points = [
+            point for point in code.highlighter.resume_points() if point <= min(overflow, complete.count("\n") - 1)
+        ]
+        if points:
+            self._print_code(code.lines[: points[-1]])
+            code.highlighter.resume_at(points[-1])
+            code.lines = code.lines[points[-1] :]
+            self._text = self._text[_offset(self._text, points[-1]) :]
         return False
 
-    def _commit_code(self, lines: list[Text]) -> None:
+    def _print_code(self, lines: list[Text]) -> None:
         console = self._screen.console
         if lines:
-            self._screen.commit(Segments([segment for line in lines for segment in unbroken(line, console)]))
+            self._screen.print_final(
+                Segments([segment for line in lines for segment in render_unwrapped(line, console)])
+            )
 
-    def _rows_of_code(self, lines: list[Text]) -> list[list[Segment]]:
+    def _render_code(self, lines: list[Text]) -> list[list[Segment]]:
         console = self._screen.console
-        segments = [segment for line in lines for segment in unbroken(line, console)]
-        return rows_of(console, Segments(segments)) if segments else []
+        segments = [segment for line in lines for segment in render_unwrapped(line, console)]
+        return render_rows(console, Segments(segments)) if segments else []
 
-    def _over(self, rows: list[list[Segment]]) -> int:
+    def _code_overflow(self, rows: list[list[Segment]]) -> int:
         """How many rows of code to print, where there are many: so many that it need not be done for each line."""
-        most = max(_LEAST, self._screen.room // 2)
-        return len(rows) - most // 2 if len(rows) > most else 0
+        max_rows = max(_MIN_LIVE_ROWS, self._screen.max_live_rows // 2)
+        return len(rows) - max_rows // 2 if len(rows) > max_rows else 0
 
     # A paragraph.
 
-    def _too_many(self, rows: list[list[Segment]]) -> int:
+    def _paragraph_overflow(self, rows: list[list[Segment]]) -> int:
         """How many rows of a paragraph to print."""
-        kept = min(_KEPT, self._screen.room)
-        return len(rows) - kept + 1 if len(rows) > kept else 0
+        max_rows = min(_REDRAWN_ROWS, self._screen.max_live_rows)
+        return len(rows) - max_rows + 1 if len(rows) > max_rows else 0
 
-    def _outgrown(self, tokens: list[Token]) -> bool:
+    def _open_paragraph(self) -> bool:
         """Whether the text is a paragraph of many rows: it is one to cut from now on."""
         if not self._text.strip():
             return False
-        opened = parsed(self._text)
-        if [token.type for token in opened if token.level == 0] != ["paragraph_open", "paragraph_close"]:
+        parsed_tokens = parse_markdown(self._text)
+        if [token.type for token in parsed_tokens if token.level == 0] != ["paragraph_open", "paragraph_close"]:
             return False
-        if "|" in self._text or not self._too_many(rows_of(self._screen.console, Markdown(opened))):
+        if "|" in self._text or not self._paragraph_overflow(
+            render_rows(self._screen.console, Markdown(parsed_tokens))
+        ):
             return False  # what may be the head of a table is not cut
-        self._within, self._text = _Paragraph(Text()), self._text.lstrip()
+        self._open_block, self._text = _OpenParagraph(Text()), self._text.lstrip()
         return True
 
-    def _settle_paragraph(self, paragraph: _Paragraph, *, final: bool) -> bool:
+    def _settle_paragraph(self, paragraph: _OpenParagraph, *, final: bool) -> bool:
         console = self._screen.console
-        whole = self._text if final else self._text[: self._text.rfind("\n") + 1]
-        tokens = parsed(whole)
+        complete = self._text if final else self._text[: self._text.rfind("\n") + 1]
+        tokens = parse_markdown(complete)
         blocks = [token for token in tokens if token.level == 0 and token.nesting >= 0]
-        ended = re.search(r"\n[ \t]*\n", whole)
-        if final or len(blocks) > 1 or ended:
+        paragraph_end = re.search(r"\n[ \t]*\n", complete)
+        if final or len(blocks) > 1 or paragraph_end:
             rest = tokens[1].content if blocks else ""
             cut = _first_line(blocks[1]) if len(blocks) > 1 else None
-            self._print(paragraph.head + inline_text(console, rest))
-            self._text = self._text[_offset(whole, cut) :] if cut is not None else self._text[len(whole) :]
-            self._within, self._gap, self._item = None, True, None
+            self._print(paragraph.head + render_inline(console, rest))
+            self._text = self._text[_offset(complete, cut) :] if cut is not None else self._text[len(complete) :]
+            self._open_block, self._needs_blank_line, self._item_number = None, True, None
             return bool(self._text)
-        over = self._too_many(rows_of(console, paragraph.head + inline_text(console, self._text)))
-        if over > 0 and (cut := _safe_cut(self._text)):
-            paragraph.head += inline_text(console, self._text[:cut])
+        overflow = self._paragraph_overflow(render_rows(console, paragraph.head + render_inline(console, self._text)))
+        if overflow > 0 and (cut := _find_safe_cut(self._text)):
+            paragraph.head += render_inline(console, self._text[:cut])
             self._text = self._text[cut:]
-        if over > 0:
-            done, paragraph.head = divided(paragraph.head, console, console.width, over)
-            for line in done:
-                self._print(line)
+        if overflow > 0:
+            rows, paragraph.head = split_at_row(paragraph.head, console, console.width, overflow)
+            for row in rows:
+                self._print(row)
         return False
 
 
@@ -275,30 +287,30 @@ def _first_line(token: Token) -> int:
 
 def _offset(text: str, line: int) -> int:
     """Where this line begins."""
-    at = 0
+    offset = 0
     for _ in range(line):
-        at = text.index("\n", at) + 1
-    return at
+        offset = text.index("\n", offset) + 1
+    return offset
 
 
-def _lines(code: _Code, text: str) -> list[Text]:
+def _highlight_lines(code: _OpenCode, text: str) -> list[Text]:
     """The lines of code, coloured; what the fence is indented by is no part of them."""
     if code.indent:
-        text = re.sub(r"^[ \t]+", lambda found: _without(found[0], code.indent), text, flags=re.MULTILINE)
-    return code.highlighter.lines(text)
+        text = re.sub(r"^[ \t]+", lambda match: _remove_indent(match[0], code.indent), text, flags=re.MULTILINE)
+    return code.highlighter.highlight(text)
 
 
-def _without(blanks: str, indent: int) -> str:
+def _remove_indent(blanks: str, indent: int) -> str:
     """What is left of a line's blanks without the fence's own, where a tab goes to the next stop of four."""
-    column = at = 0
-    while at < len(blanks) and column < indent:
-        column += 4 - column % 4 if blanks[at] == "\t" else 1
-        at += 1
-    return " " * max(0, column - indent) + blanks[at:]
+    column = index = 0
+    while index < len(blanks) and column < indent:
+        column += 4 - column % 4 if blanks[index] == "\t" else 1
+        index += 1
+    return " " * max(0, column - indent) + blanks[index:]
 
 
-def _safe_cut(text: str) -> int:
+def _find_safe_cut(text: str) -> int:
     """Where a paragraph can be cut so that nothing that follows changes what comes before; 0 where it cannot."""
-    cuts = [found.end() for found in _WORD.finditer(text)][:-1]
-    tried = (cuts[len(cuts) * part // _CUTS - 1] for part in range(_CUTS, 0, -1) if cuts)
-    return next((cut for cut in tried if is_settled(text[:cut])), 0)
+    cuts = [match.end() for match in _WORD_START.finditer(text)][:-1]
+    candidates = (cuts[len(cuts) * part // _MAX_CUT_TRIES - 1] for part in range(_MAX_CUT_TRIES, 0, -1) if cuts)
+    return next((cut for cut in candidates if is_settled(text[:cut])), 0)

@@ -9,71 +9,73 @@ from typing import Any
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
-from mcpchat.core.policy import Question
-from mcpchat.core.tools import Annotations, BadArguments, ToolSpec, schema_types, typed_arguments
-from mcpchat.util.sanitize import clean, one_line, revealed
+from mcpchat.core.policy import ApprovalRequest
+from mcpchat.core.tools import Annotations, InvalidArguments, ToolSpec, parse_pairs, schema_types
+from mcpchat.util.sanitize import one_line, sanitize, show_invisible
 
-_LONG = 300  # characters of an argument that is shown before the short ones
-_WIDE = 60  # characters of a structure that is shown on one line
-_NAME = 60  # characters of an argument's name
-_LEAST = 3  # lines of an argument that are shown in any case
-_CONTEXT = 1  # lines around one that was changed
-_BAR = "      │ "  # before every line of a value but its first: none can be taken for another argument
+_LONG_VALUE = 300  # characters of an argument that is shown before the short ones
+_MAX_INLINE_JSON = 60  # characters of a structure that is shown on one line
+_MAX_NAME_LENGTH = 60  # characters of an argument's name
+_MIN_LINES = 3  # lines of an argument that are shown in any case
+_DIFF_CONTEXT = 1  # lines around one that was changed
+_VALUE_INDENT = "      │ "  # before every line of a value but its first: none can be taken for another argument
 
 
-def whose(spec: ToolSpec) -> str:
+def server_label(spec: ToolSpec) -> str:
     """The server as the config calls it, with the account whose login it has: ``gmail(work)``."""
     return one_line(spec.server, 40) + (f"({one_line(spec.account, 40)})" if spec.account else "")
 
 
-def asked(question: Question, *, width: int, lines: int) -> tuple[Text, bool]:
+def format_request(request: ApprovalRequest, *, width: int, lines: int) -> tuple[Text, bool]:
     """The question on a screen of this width, its arguments on about so many lines; and whether any were cut."""
-    spec = question.tool
-    text = Text("  ").append(whose(spec), style="bold").append(" wants to run ")
-    text.append(one_line(spec.name, 80), style="bold").append(f"   ({one_line(question.rule, 120)})", style="dim")
+    spec = request.tool
+    text = Text("  ").append(server_label(spec), style="bold").append(" wants to run ")
+    text.append(one_line(spec.name, 80), style="bold").append(f"   ({one_line(request.rule, 120)})", style="dim")
     titles = [f'"{one_line(title, 60)}"' for title in (spec.server_title, spec.title) if title.strip()]
-    said = ", ".join((*titles, f"says of itself: {claims(spec.annotations)}"))
-    text.append(f"\n    {said}{'' if spec.trusted else ' (not trusted)'}", style="dim")
-    if question.waiting:
-        text.append(f"\n    {question.waiting} more to ask about after this one", style="dim")
-    shown, cut = _arguments(question, width, lines)
-    text.append(shown)
-    if question.problem:
-        text.append(f"\n  that will not do: {clean(question.problem)}", style="yellow")
-    return text, cut
+    facts = ", ".join((*titles, f"says of itself: {describe_annotations(spec.annotations)}"))
+    text.append(f"\n    {facts}{'' if spec.trusted else ' (not trusted)'}", style="dim")
+    if request.pending:
+        text.append(f"\n    {request.pending} more to ask about after this one", style="dim")
+    arguments, truncated = _format_arguments(request, width, lines)
+    text.append(arguments)
+    if request.error:
+        text.append(f"\n  that will not do: {sanitize(request.error)}", style="yellow")
+    return text, truncated
 
 
-def claims(annotations: Annotations) -> str:
+def describe_annotations(annotations: Annotations) -> str:
     """What the server says of the tool, in words."""
-    said = {
+    statements = {
         "changes nothing": annotations.read_only,
         "may destroy or send": annotations.destructive if not annotations.read_only else None,
         "the same twice is as once": annotations.idempotent if not annotations.read_only else None,
         "reaches beyond its server": annotations.open_world,
     }
-    denied = {"changes nothing": "changes things", "may destroy or send": "destroys nothing"}
-    words = [word if claim else denied.get(word, "") for word, claim in said.items() if claim is not None]
-    return ", ".join(filter(None, words)) or "nothing"
+    negations = {"changes nothing": "changes things", "may destroy or send": "destroys nothing"}
+    phrases = [
+        phrase if claim else negations.get(phrase, "") for phrase, claim in statements.items() if claim is not None
+    ]
+    return ", ".join(filter(None, phrases)) or "nothing"
 
 
-def whole(question: Question) -> str:
+def full_arguments(request: ApprovalRequest) -> str:
     """All of the arguments, uncut, as plain text."""
-    heading = f"{question.tool.label}\n"
+    heading = f"{request.tool.qualified_name}\n"
     return heading + "".join(
-        f"\n{revealed(name)}\n{textwrap.indent(revealed(value), '    ', lambda line: True)}\n"
-        for name, value in _values(question.arguments).items()
+        f"\n{show_invisible(name)}\n{textwrap.indent(show_invisible(value), '    ', lambda line: True)}\n"
+        for name, value in _format_values(request.arguments).items()
     )
 
 
-def keys(question: Question, *, cut: bool) -> dict[str, str]:
+def decision_keys(request: ApprovalRequest, *, truncated: bool) -> dict[str, str]:
     """The keys that answer the question, each as it is shown."""
-    shown = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this tool", "s": "this [s]ession", "e": "[e]dit"}
-    shown |= {"r": "no and [r]eason", "v": "[v]iew all"}
-    idle = "yas" if question.problem else {"always": "", "session": "a", "once": "as"}[question.lasting]
-    return {key: label for key, label in shown.items() if key not in idle and (cut or key != "v")}
+    labels = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this tool", "s": "this [s]ession", "e": "[e]dit"}
+    labels |= {"r": "no and [r]eason", "v": "[v]iew all"}
+    unavailable = "yas" if request.error else {"always": "", "session": "a", "once": "as"}[request.max_scope]
+    return {key: label for key, label in labels.items() if key not in unavailable and (truncated or key != "v")}
 
 
-def key_line(keys: Sequence[str], width: int) -> str:
+def format_keys(keys: Sequence[str], width: int) -> str:
     """The keys, on as many lines as they take: none is broken in two."""
     lines = [""]
     for key in keys:
@@ -83,29 +85,29 @@ def key_line(keys: Sequence[str], width: int) -> str:
     return "\n".join(lines) + " "
 
 
-def read(question: Question, name: str, typed: str) -> Any:
+def parse_value(request: ApprovalRequest, name: str, typed: str) -> Any:
     """What was typed for an argument, as the schema has it; what does not fit is text, and will be complained of."""
-    schema = question.tool.schema
+    schema = request.tool.schema
     properties = schema.get("properties")
-    silent = not isinstance(properties, dict) or not schema_types(properties.get(name))
-    if silent and isinstance((question.before or question.arguments).get(name), str):
+    untyped = not isinstance(properties, dict) or not schema_types(properties.get(name))
+    if untyped and isinstance((request.original_arguments or request.arguments).get(name), str):
         return typed
     try:
-        return typed_arguments([(name, typed)], schema)[name]
-    except BadArguments:
+        return parse_pairs([(name, typed)], schema)[name]
+    except InvalidArguments:
         return typed
 
 
-def _values(arguments: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _value(value) for name, value in arguments.items()}
+def _format_values(arguments: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _format_value(value) for name, value in arguments.items()}
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A text as it is, in quotes where it could be taken for something else; a structure spread out where it is big."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False) if value != value.strip() or _is_json(value) else value
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _WIDE else json.dumps(value, ensure_ascii=False, indent=2)
+    return text if len(text) <= _MAX_INLINE_JSON else json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def _is_json(text: str) -> bool:
@@ -118,53 +120,53 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _arguments(question: Question, width: int, lines: int) -> tuple[Text, bool]:
+def _format_arguments(request: ApprovalRequest, width: int, lines: int) -> tuple[Text, bool]:
     """The arguments; of changed ones both what was and what is."""
-    values = _values(question.arguments)
-    before = _values(question.before) if question.before is not None else values
-    if not {**before, **values}:
+    values = _format_values(request.arguments)
+    original = _format_values(request.original_arguments) if request.original_arguments is not None else values
+    if not {**original, **values}:
         return Text("\n    (no arguments)", style="dim"), False
     # The long ones first: a person decides with the short ones, such as recipients, right above the keys.
-    names = sorted({**before, **values}, key=lambda name: len(values.get(name, "")) <= _LONG)
-    left_out = max(0, len(names) - lines)
-    share = max(_LEAST, lines // len(names))
-    text, cut = Text(), bool(left_out)
-    if left_out:
-        text.append(f"\n    … {left_out} more arguments ([v] shows all)", style="yellow")
-    for name in names[left_out:]:
-        for mark, style, value in _versions(before.get(name), values.get(name)):
-            shown, whole = _fitting(revealed(value), width - len(_BAR) - 2, share)
-            cut = cut or not whole or len(name) > _NAME
-            text.append(f"\n  {mark} {one_line(revealed(name), _NAME)}  ", style=style or "dim")
-            text.append(f"\n{_BAR}".join(shown), style=style)
-    return text, cut
+    names = sorted({**original, **values}, key=lambda name: len(values.get(name, "")) <= _LONG_VALUE)
+    omitted = max(0, len(names) - lines)
+    max_lines = max(_MIN_LINES, lines // len(names))
+    text, truncated = Text(), bool(omitted)
+    if omitted:
+        text.append(f"\n    … {omitted} more arguments ([v] shows all)", style="yellow")
+    for name in names[omitted:]:
+        for mark, style, value in _old_and_new(original.get(name), values.get(name)):
+            value_lines, complete = _fit_lines(show_invisible(value), width - len(_VALUE_INDENT) - 2, max_lines)
+            truncated = truncated or not complete or len(name) > _MAX_NAME_LENGTH
+            text.append(f"\n  {mark} {one_line(show_invisible(name), _MAX_NAME_LENGTH)}  ", style=style or "dim")
+            text.append(f"\n{_VALUE_INDENT}".join(value_lines), style=style)
+    return text, truncated
 
 
-def _versions(before: str | None, now: str | None) -> Iterator[tuple[str, str, str]]:
+def _old_and_new(old: str | None, new: str | None) -> Iterator[tuple[str, str, str]]:
     """What is shown of one argument: a mark, a style, the text; of a long one that was changed, where it was."""
-    if before == now:
-        yield " ", "", now or ""
-    elif before is not None and now is not None and "\n" in before and "\n" in now:
-        lines = difflib.unified_diff(before.split("\n"), now.split("\n"), n=_CONTEXT, lineterm="")
+    if old == new:
+        yield " ", "", new or ""
+    elif old is not None and new is not None and "\n" in old and "\n" in new:
+        lines = difflib.unified_diff(old.split("\n"), new.split("\n"), n=_DIFF_CONTEXT, lineterm="")
         yield "~", "yellow", "\n".join(line for line in lines if not line.startswith(("---", "+++")))
     else:
-        if before is not None:
-            yield "-", "red", before
-        if now is not None:
-            yield "+", "green", now
+        if old is not None:
+            yield "-", "red", old
+        if new is not None:
+            yield "+", "green", new
 
 
-def _fitting(value: str, width: int, most: int) -> tuple[list[str], bool]:
+def _fit_lines(value: str, width: int, max_lines: int) -> tuple[list[str], bool]:
     """The value on lines of this width, at most so many: its beginning and its end; and whether that is all of it."""
     width = max(10, width)
-    if len(value) <= width * most and len(lines := _chopped(value, width)) <= most:
+    if len(value) <= width * max_lines and len(lines := _wrap(value, width)) <= max_lines:
         return lines, True
-    tail = max(1, most // 4)
-    head = _chopped(value[: width * most], width)[: most - tail - 1]
-    last = _chopped(value[-width * tail :], width)[-tail:]
-    left = len(value) - sum(map(len, head)) - sum(map(len, last))
-    return [*head, f"… some {left:,} characters ([v] shows all) …", *last], False
+    tail_count = max(1, max_lines // 4)
+    head_lines = _wrap(value[: width * max_lines], width)[: max_lines - tail_count - 1]
+    tail_lines = _wrap(value[-width * tail_count :], width)[-tail_count:]
+    omitted = len(value) - sum(map(len, head_lines)) - sum(map(len, tail_lines))
+    return [*head_lines, f"… some {omitted:,} characters ([v] shows all) …", *tail_lines], False
 
 
-def _chopped(text: str, width: int) -> list[str]:
-    return [piece for line in text.split("\n") for piece in chop_cells(line, width) or [""]]
+def _wrap(text: str, width: int) -> list[str]:
+    return [chunk for line in text.split("\n") for chunk in chop_cells(line, width) or [""]]

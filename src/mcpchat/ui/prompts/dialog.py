@@ -11,27 +11,27 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
-from mcpchat.core.elicitation import Answer, BadValue, Field, Form, Visit, read_value, shown
-from mcpchat.core.policy import Decision, Question
-from mcpchat.core.tools import BadArguments, parse_arguments
+from mcpchat.core.elicitation import ElicitationResult, Field, Form, InvalidValue, UrlRequest, format_value, read_value
+from mcpchat.core.policy import ApprovalRequest, Decision
+from mcpchat.core.tools import InvalidArguments, parse_arguments
 from mcpchat.ui.prompts import approval_view
-from mcpchat.ui.prompts.keys import Early, Keys, TerminalKeys
+from mcpchat.ui.prompts.keys import KeyInput, TerminalKeyInput, TypedAhead
 from mcpchat.ui.terminal import external
-from mcpchat.util.sanitize import clean, one_line, revealed, spelt_out
-from mcpchat.util.urls import web_address
+from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize, show_invisible
+from mcpchat.util.urls import parse_web_url
 
-_MOST_BY_KEY = 9  # choices of which one is taken by its number alone
+_MAX_NUMBERED_CHOICES = 9  # choices of which one is taken by its number alone
 
 
-def interrupted() -> bool:
+def raise_interrupt() -> bool:
     """Let Ctrl-C at a question end what is being done, where whoever started us has not switched that off."""
-    wanted = signal.getsignal(signal.SIGINT) != signal.SIG_IGN
-    if wanted:
+    enabled = signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+    if enabled:
         signal.raise_signal(signal.SIGINT)
-    return wanted
+    return enabled
 
 
-class TerminalAsker:
+class TerminalDialog:
     """Asks the person, by single keys. Ctrl-C at a question cancels the whole turn.
 
     What was typed before the question appeared does not answer it: ``give_back`` gets it, once the question is over.
@@ -42,59 +42,65 @@ class TerminalAsker:
     def __init__(
         self,
         err: Console,
-        keys: Keys | None = None,
+        keys: KeyInput | None = None,
         *,
-        alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        exclusive: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         open_page: Callable[[str], bool] = lambda url: False,
-        give_back: Callable[[Early], None] = lambda early: None,
-        interrupt: Callable[[], bool] = interrupted,
+        restore_typed: Callable[[TypedAhead], None] = lambda typed_ahead: None,
+        interrupt: Callable[[], bool] = raise_interrupt,
     ) -> None:
         self._err = err
         self._open_page = open_page
-        self._alone = alone
-        self._one_question = asyncio.Lock()
-        self._keys: Keys = keys or TerminalKeys(cast("TextIO", err.file))
-        self._give_back = give_back
+        self._exclusive = exclusive
+        self._prompt_lock = asyncio.Lock()
+        self._keys: KeyInput = keys or TerminalKeyInput(cast("TextIO", err.file))
+        self._restore_typed = restore_typed
         self._interrupt = interrupt
 
-    async def go_on(self, rounds: int) -> bool:
-        async with self._question():
+    async def confirm_continue(self, rounds: int) -> bool:
+        async with self._hold_terminal():
             self._err.print(Text(f"  {rounds} round{'s' * (rounds != 1)} of tool calls so far", style="yellow"))
-            await self._keys.quiet()
-            key = await self._keys.key("  go on? [y]es  [n]o, let it answer now ", "yn")
+            await self._keys.wait_until_idle()
+            key = await self._keys.read_key("  go on? [y]es  [n]o, let it answer now ", "yn")
         if key == "cancel":
-            await self._cancelled()
+            await self._cancel_turn()
         return key == "y"
 
-    async def approve(self, question: Question) -> Decision:
-        async with self._question():
-            decision = await self._approved(question)
+    async def approve(self, request: ApprovalRequest) -> Decision:
+        async with self._hold_terminal():
+            decision = await self._ask_approval(request)
         if decision is None:
-            await self._cancelled()
+            await self._cancel_turn()
             return Decision(allowed=False, by="user")
         return decision
 
-    async def _approved(self, question: Question) -> Decision | None:
+    async def _ask_approval(self, request: ApprovalRequest) -> Decision | None:
         """The decision, None for Ctrl-C. A decision with arguments is to be asked about again."""
-        text, cut = approval_view.asked(question, width=self._err.width, lines=max(6, self._err.height - 9))
+        text, truncated = approval_view.format_request(
+            request, width=self._err.width, lines=max(6, self._err.height - 9)
+        )
         self._err.print(text)
-        keys = approval_view.keys(question, cut=cut)
-        await self._keys.quiet()
+        keys = approval_view.decision_keys(request, truncated=truncated)
+        await self._keys.wait_until_idle()
         while True:
-            key = await self._keys.key(approval_view.key_line(list(keys.values()), self._err.width), "".join(keys))
+            key = await self._keys.read_key(
+                approval_view.format_keys(list(keys.values()), self._err.width), "".join(keys)
+            )
             match key:
                 case "cancel":
                     return None
                 case "v":
-                    await external.page(approval_view.whole(question), lambda told: self._err.print(Text(told)))
+                    await external.show_in_pager(
+                        approval_view.full_arguments(request), lambda message: self._err.print(Text(message))
+                    )
                 case "e":
-                    changed = await self._edited(question)
-                    if isinstance(changed, str):
-                        return Decision(allowed=False, by="user", arguments=changed)
-                    if changed.action == "cancel":
+                    result = await self._edit_arguments(request)
+                    if isinstance(result, str):
+                        return Decision(allowed=False, by="user", arguments=result)
+                    if result.action == "cancel":
                         return None
                 case "r":
-                    reason = await self._keys.line("  why not? ", "")
+                    reason = await self._keys.read_line("  why not? ", "")
                     if isinstance(reason, str):
                         return Decision(allowed=False, by="user", reason=reason.strip())
                     if reason.action == "cancel":
@@ -104,131 +110,136 @@ class TerminalAsker:
                     allowed = key in {"y", "a", "s"}
                     return Decision(allowed=allowed, by="user", remember=remember)  # type: ignore[arg-type]
 
-    async def _edited(self, question: Question) -> str | Answer:
+    async def _edit_arguments(self, request: ApprovalRequest) -> str | ElicitationResult:
         """The arguments as the person would have them, as JSON; else how they left it, with nothing changed."""
-        arguments = question.arguments
-        if command := external.editor():
-            return await self._from_editor(json.dumps(arguments, ensure_ascii=False, indent=2) + "\n", command)
+        arguments = request.arguments
+        if command := external.find_editor():
+            return await self._edit_json(json.dumps(arguments, ensure_ascii=False, indent=2) + "\n", command)
         self._err.print(Text(f"  {self._keys.hint}; then nothing is changed", style="dim"))
-        changed: dict[str, Any] = {}
+        new_arguments: dict[str, Any] = {}
         for name, value in arguments.items():
-            stands = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            typed = await self._keys.line(f"    {one_line(name, 40)}: ", revealed(stands))
+            current = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            typed = await self._keys.read_line(f"    {one_line(name, 40)}: ", show_invisible(current))
             if not isinstance(typed, str):
                 return typed
-            changed[name] = value if typed == revealed(stands) else approval_view.read(question, name, typed)
-        return json.dumps(changed, ensure_ascii=False)
+            new_arguments[name] = (
+                value if typed == show_invisible(current) else approval_view.parse_value(request, name, typed)
+            )
+        return json.dumps(new_arguments, ensure_ascii=False)
 
-    async def _from_editor(self, text: str, command: list[str]) -> str | Answer:
+    async def _edit_json(self, text: str, command: list[str]) -> str | ElicitationResult:
         """What the person made of the JSON; what is none can be mended."""
-        text = spelt_out(text)
+        text = escape_unsafe_json(text)
         while True:
-            edited = await external.edited(text, command, suffix=".json")
-            if edited is None or not edited.strip():
+            new_text = await external.edit_text(text, command, suffix=".json")
+            if new_text is None or not new_text.strip():
                 self._err.print(Text("  the editor left nothing behind: nothing is changed", style="yellow"))
-                return Answer(action="decline")
+                return ElicitationResult(action="decline")
             try:
-                return json.dumps(parse_arguments(edited), ensure_ascii=False)
-            except BadArguments as error:
-                self._err.print(Text(f"  {clean(str(error))}", style="yellow"))
-            key = await self._keys.key("  [e]dit it again  [b]ack to the question, nothing changed ", "eb")
+                return json.dumps(parse_arguments(new_text), ensure_ascii=False)
+            except InvalidArguments as error:
+                self._err.print(Text(f"  {sanitize(str(error))}", style="yellow"))
+            key = await self._keys.read_key("  [e]dit it again  [b]ack to the question, nothing changed ", "eb")
             if key != "e":
-                return Answer(action="cancel" if key == "cancel" else "decline")
-            text = edited
+                return ElicitationResult(action="cancel" if key == "cancel" else "decline")
+            text = new_text
 
-    async def yes_or_no(self, text: str) -> bool:
+    async def ask_yes_no(self, text: str) -> bool:
         """A question of our own; Ctrl-C is a no."""
-        async with self._question():
-            await self._keys.quiet()
-            return await self._keys.key(f"{text}  [y]es  [n]o ", "yn") == "y"
+        async with self._hold_terminal():
+            await self._keys.wait_until_idle()
+            return await self._keys.read_key(f"{text}  [y]es  [n]o ", "yn") == "y"
 
-    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
-        async with self._question():
-            heading = Text("  ").append(one_line(question.server, 40), style="bold").append(" asks you: ")
-            heading.append(clean(question.message).replace("\n", "\n  "))
+    async def elicit(self, request: Form | UrlRequest, problem: str) -> ElicitationResult:
+        async with self._hold_terminal():
+            heading = Text("  ").append(one_line(request.server, 40), style="bold").append(" asks you: ")
+            heading.append(sanitize(request.message).replace("\n", "\n  "))
             self._err.print(heading)
             if problem:
-                self._err.print(Text(f"  that did not fit: {clean(problem)}", style="yellow"))
-            await self._keys.quiet()
-            answer = await (self._visit(question) if isinstance(question, Visit) else self._fill(question))
+                self._err.print(Text(f"  that did not fit: {sanitize(problem)}", style="yellow"))
+            await self._keys.wait_until_idle()
+            answer = await (self._ask_to_open(request) if isinstance(request, UrlRequest) else self._fill_form(request))
         if answer.action == "cancel":
             self._interrupt()
         return answer
 
-    async def confirm(self, server: str, wish: str, details: str) -> bool:
-        async with self._question():
-            text = Text("  ").append(one_line(server, 40), style="bold").append(f" wants to {one_line(wish, 200)}")
-            for line in clean(details).splitlines():
+    async def confirm(self, server: str, action: str, details: str) -> bool:
+        async with self._hold_terminal():
+            text = Text("  ").append(one_line(server, 40), style="bold").append(f" wants to {one_line(action, 200)}")
+            for line in sanitize(details).splitlines():
                 text.append(f"\n    {line}")
             self._err.print(text)
-            await self._keys.quiet()
-            key = await self._keys.key("  [y]es  [n]o ", "yn")
+            await self._keys.wait_until_idle()
+            key = await self._keys.read_key("  [y]es  [n]o ", "yn")
         if key == "cancel":
             self._interrupt()
         return key == "y"
 
     @asynccontextmanager
-    async def holding(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """The terminal for something longer than a question; nothing else is asked or drawn meanwhile."""
-        async with self._question():
+        async with self._hold_terminal():
             yield
 
     @asynccontextmanager
-    async def _question(self) -> AsyncIterator[None]:
+    async def _hold_terminal(self) -> AsyncIterator[None]:
         """The terminal for one question at a time, also where a prompt waits on it."""
-        async with self._one_question:
+        async with self._prompt_lock:
             try:
-                async with self._alone():
-                    with self._keys.held():
+                async with self._exclusive():
+                    with self._keys.hold_input():
                         yield
             finally:
-                if (early := self._keys.take_early()).text.strip("\n"):
-                    self._give_back(early)
+                if (typed_ahead := self._keys.take_typed_ahead()).text.strip("\n"):
+                    self._restore_typed(typed_ahead)
 
-    async def _cancelled(self) -> None:
+    async def _cancel_turn(self) -> None:
         """Ctrl-C at a turn's own question: nothing was decided, and the turn ends here."""
         if self._interrupt():
             await asyncio.Event().wait()  # here the cancellation arrives
 
-    async def _visit(self, visit: Visit) -> Answer:
-        address = web_address(visit.url)
-        before, _, after = address.url.partition(address.host)
-        line = Text(f"    {before}", style="dim").append(address.host, style="bold").append(after, style="dim")
+    async def _ask_to_open(self, request: UrlRequest) -> ElicitationResult:
+        safe_url = parse_web_url(request.url)
+        prefix, _, suffix = safe_url.url.partition(safe_url.host)
+        line = Text(f"    {prefix}", style="dim").append(safe_url.host, style="bold").append(suffix, style="dim")
         self._err.print(line, soft_wrap=True)
-        if address.warning:
-            self._err.print(Text(f"    {address.warning}", style="yellow"))
-        key = await self._keys.key("  [o]pen it in the browser  [d]ecline ", "od")
-        if key == "o" and not self._open_page(address.url):
+        if safe_url.warning:
+            self._err.print(Text(f"    {safe_url.warning}", style="yellow"))
+        key = await self._keys.read_key("  [o]pen it in the browser  [d]ecline ", "od")
+        if key == "o" and not self._open_page(safe_url.url):
             self._err.print(Text("  no browser could be started: open the address by hand", style="yellow"))
-        return Answer(action={"o": "accept", "cancel": "cancel"}.get(key, "decline"))  # type: ignore[arg-type]
+        return ElicitationResult(action={"o": "accept", "cancel": "cancel"}.get(key, "decline"))  # type: ignore[arg-type]
 
-    async def _fill(self, form: Form) -> Answer:
+    async def _fill_form(self, form: Form) -> ElicitationResult:
         """The form's fields one by one, then all of them once more before they are sent."""
         self._err.print(Text(f"  {self._keys.hint}", style="dim"))
         content: dict[str, Any] = {}
         while True:
             for field in form.fields:
-                value = await self._value(field, content.get(field.name, field.default))
-                if isinstance(value, Answer):
+                value = await self._ask_field(field, content.get(field.name, field.default))
+                if isinstance(value, ElicitationResult):
                     return value
                 content[field.name] = value
-            filled = {name: value for name, value in content.items() if value is not None}
+            values = {name: value for name, value in content.items() if value is not None}
             for field in form.fields:
                 line = Text(f"    {one_line(field.title or field.name, 40)}  ", style="dim")
-                self._err.print(line.append(clean(shown(field, content[field.name])), style="default"))
-            key = await self._keys.key(f"  [s]end to {one_line(form.server, 40)}  [e]dit  [d]ecline ", "sed")
+                self._err.print(line.append(sanitize(format_value(field, content[field.name])), style="default"))
+            key = await self._keys.read_key(f"  [s]end to {one_line(form.server, 40)}  [e]dit  [d]ecline ", "sed")
             if key == "s":
-                return Answer(action="accept", content=filled)
+                return ElicitationResult(action="accept", content=values)
             if key != "e":
-                return Answer(action="cancel" if key == "cancel" else "decline")
+                return ElicitationResult(action="cancel" if key == "cancel" else "decline")
 
-    async def _value(self, field: Field, default: object) -> Any:
+    async def _ask_field(self, field: Field, default: object) -> Any:
         """The field's value, or the Answer that ends the form."""
         label = Text("    ").append(one_line(field.title or field.name, 60), style="bold")
-        standing = field.kind in {"choice", "choices", "boolean"}  # shown beside, not to be typed over
-        notes = ["required" if field.required else "may be left empty", *([field.expects] if field.expects else [])]
-        if standing and default is not None:
-            notes = [*notes[1:], f"Enter: {shown(field, default)}"]
+        is_choice = field.kind in {"choice", "choices", "boolean"}  # shown beside, not to be typed over
+        notes = [
+            "required" if field.required else "may be left empty",
+            *([field.input_hint] if field.input_hint else []),
+        ]
+        if is_choice and default is not None:
+            notes = [*notes[1:], f"Enter: {format_value(field, default)}"]
         label.append(f"  ({one_line(', '.join(notes), 120)})" if notes else "", style="dim")
         label.append(f"\n      {one_line(field.description, 300)}" if field.description else "", style="dim")
         for number, choice in enumerate(field.choices, 1):
@@ -236,33 +247,33 @@ class TerminalAsker:
             label.append(f"\n      {number}. {one_line(choice.value, 80)}{title}")
         self._err.print(label)
         if field.kind == "boolean":
-            return await self._choice(field, "yn", {"y": True, "n": False}, default, "    [y]es  [n]o ")
-        if field.kind == "choice" and 0 < len(field.choices) <= _MOST_BY_KEY:
+            return await self._ask_choice(field, "yn", {"y": True, "n": False}, default, "    [y]es  [n]o ")
+        if field.kind == "choice" and 0 < len(field.choices) <= _MAX_NUMBERED_CHOICES:
             values = {str(number): choice.value for number, choice in enumerate(field.choices, 1)}
-            return await self._choice(field, "".join(values), values, default, "    its number: ")
-        stands = "" if standing else shown(field, default)
+            return await self._ask_choice(field, "".join(values), values, default, "    its number: ")
+        initial = "" if is_choice else format_value(field, default)
 
-        def read(typed: str) -> Any:
-            typed = stands if typed == revealed(stands) else typed
+        def parse(typed: str) -> Any:
+            typed = initial if typed == show_invisible(initial) else typed
             # What stood there and is now empty is meant to be empty.
-            return read_value(replace(field, default=default if standing else None), typed)
+            return read_value(replace(field, default=default if is_choice else None), typed)
 
-        def problem(typed: str) -> str:
+        def find_problem(typed: str) -> str:
             try:
-                read(typed)
-            except BadValue as error:
-                return clean(str(error))
+                parse(typed)
+            except InvalidValue as error:
+                return sanitize(str(error))
             return ""
 
-        typed = await self._keys.line("    : ", revealed(stands), problem)
-        return typed if isinstance(typed, Answer) else read(typed)
+        typed = await self._keys.read_line("    : ", show_invisible(initial), find_problem)
+        return typed if isinstance(typed, ElicitationResult) else parse(typed)
 
-    async def _choice(self, field: Field, keys: str, values: dict[str, Any], default: object, prompt: str) -> Any:
+    async def _ask_choice(self, field: Field, keys: str, values: dict[str, Any], default: object, prompt: str) -> Any:
         """A value by one key; Enter takes what stands, or none where none is needed."""
         enter = default is not None or not field.required
-        key = await self._keys.key(prompt, keys, enter=enter)
+        key = await self._keys.read_key(prompt, keys, allow_enter=enter)
         if key in {"cancel", "escape"}:
-            return Answer(action="cancel" if key == "cancel" else "decline")
+            return ElicitationResult(action="cancel" if key == "cancel" else "decline")
         value = default if key == "enter" else values[key]
-        self._err.print(Text(f"    : {clean(shown(field, value))}"))
+        self._err.print(Text(f"    : {sanitize(format_value(field, value))}"))
         return value

@@ -8,16 +8,16 @@ from typing import Literal, TypeVar
 from msgspec import Struct
 
 from mcpchat.core import jsonl_protocol
-from mcpchat.core.elicitation import Answer, Form, Visit
-from mcpchat.core.policy import Decision, Question
+from mcpchat.core.elicitation import ElicitationResult, Form, UrlRequest
+from mcpchat.core.policy import ApprovalRequest, Decision
 from mcpchat.core.tools import ToolSpec
 
 _T = TypeVar("_T", jsonl_protocol.Approve, jsonl_protocol.Elicit, jsonl_protocol.Confirm)
-_LASTING: tuple[Literal["once", "session", "always"], ...] = ("once", "session", "always")
-_NOBODY = "the input has ended, and there is nobody to ask"
+_SCOPES: tuple[Literal["once", "session", "always"], ...] = ("once", "session", "always")
+_INPUT_ENDED = "the input has ended, and there is nobody to ask"
 
 
-class ScriptAsker:
+class JsonlDialog:
     """Puts each question out by ``write`` under a number, and waits until the script answers with that number.
 
     After ``end`` nobody answers any more: what is open, and what comes, is declined.
@@ -25,82 +25,94 @@ class ScriptAsker:
 
     def __init__(self, write: Callable[[Struct], None]) -> None:
         self._write = write
-        self._open: dict[str, tuple[type[Struct], asyncio.Future[Struct]]] = {}
-        self._asked = 0
-        self._ended = False
+        self._pending: dict[str, tuple[type[Struct], asyncio.Future[Struct]]] = {}
+        self._request_count = 0
+        self._closed = False
         # The tool and the answer of the question before, where that wants other arguments.
-        self._changed: tuple[ToolSpec | None, jsonl_protocol.Approve | None] = None, None
+        self._edited_approval: tuple[ToolSpec | None, jsonl_protocol.Approve | None] = None, None
 
-    def answer(self, line: jsonl_protocol.Approve | jsonl_protocol.Elicit | jsonl_protocol.Confirm) -> str:
+    def resolve(self, answer: jsonl_protocol.Approve | jsonl_protocol.Elicit | jsonl_protocol.Confirm) -> str:
         """Take the answer; what is wrong with it, empty if nothing is."""
-        kind, waiting = self._open.get(line.id, (None, None))
-        if waiting is None or waiting.done():
-            return f"no question {line.id!r} is open"
-        if kind is not type(line):
-            return f"question {line.id!r} is of another kind"
-        waiting.set_result(line)
+        kind, future = self._pending.get(answer.id, (None, None))
+        if future is None or future.done():
+            return f"no question {answer.id!r} is open"
+        if kind is not type(answer):
+            return f"question {answer.id!r} is of another kind"
+        future.set_result(answer)
         return ""
 
-    def end(self) -> None:
-        self._ended = True
-        for _, waiting in self._open.values():
-            waiting.cancel()
+    def close(self) -> None:
+        self._closed = True
+        for _, future in self._pending.values():
+            future.cancel()
 
-    async def _ask(self, kind: type[_T], make: Callable[[str], Struct]) -> _T | None:
+    async def _ask(self, kind: type[_T], build_request: Callable[[str], Struct]) -> _T | None:
         """The script's answer; None once there is nobody to give one."""
-        if self._ended:
+        if self._closed:
             return None
-        self._asked += 1
-        number = f"q{self._asked}"
-        waiting: asyncio.Future[Struct] = asyncio.get_running_loop().create_future()
-        self._open[number] = kind, waiting
-        self._write(make(number))
+        self._request_count += 1
+        request_id = f"q{self._request_count}"
+        future: asyncio.Future[Struct] = asyncio.get_running_loop().create_future()
+        self._pending[request_id] = kind, future
+        self._write(build_request(request_id))
         try:
-            answer = await waiting
+            answer = await future
         except asyncio.CancelledError:
-            if self._ended and waiting.cancelled():
+            if self._closed and future.cancelled():
                 return None
             raise
         finally:
-            del self._open[number]
+            del self._pending[request_id]
         assert isinstance(answer, kind)
         return answer
 
-    async def approve(self, question: Question) -> Decision:
-        (tool, changed), self._changed = self._changed, (None, None)
+    async def approve(self, request: ApprovalRequest) -> Decision:
+        (tool, previous), self._edited_approval = self._edited_approval, (None, None)
         if (
-            changed is not None
-            and not question.problem
-            and (tool, changed.arguments) == (question.tool, question.arguments)
+            previous is not None
+            and not request.error
+            and (tool, previous.arguments) == (request.tool, request.arguments)
         ):
-            return _decision(question, changed)  # what it is asked for once more is what was answered
-        said = await self._ask(jsonl_protocol.Approve, lambda number: jsonl_protocol.asked(question, number))
-        if said is None:
-            return Decision(allowed=False, by="policy", reason=f"{question.rule}, and {_NOBODY}")
-        if said.allow and said.arguments is not None and said.arguments != question.arguments:
-            self._changed = question.tool, said
-            return Decision(allowed=True, by="user", arguments=json.dumps(said.arguments, ensure_ascii=False))
-        return _decision(question, said)
+            return _to_decision(request, previous)  # what it is asked for once more is what was answered
+        answer = await self._ask(
+            jsonl_protocol.Approve, lambda request_id: jsonl_protocol.approval_requested(request, request_id)
+        )
+        if answer is None:
+            return Decision(allowed=False, by="policy", reason=f"{request.rule}, and {_INPUT_ENDED}")
+        if answer.allow and answer.arguments is not None and answer.arguments != request.arguments:
+            self._edited_approval = request.tool, answer
+            return Decision(allowed=True, by="user", arguments=json.dumps(answer.arguments, ensure_ascii=False))
+        return _to_decision(request, answer)
 
-    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
-        said = await self._ask(jsonl_protocol.Elicit, lambda number: jsonl_protocol.elicited(question, number, problem))
-        return Answer(action="decline") if said is None else Answer(action=said.action, content=said.content)
-
-    async def confirm(self, server: str, wish: str, details: str) -> bool:
-        return await self._confirmed(
-            lambda number: jsonl_protocol.ConfirmationRequested(id=number, server=server, wish=wish, details=details)
+    async def elicit(self, request: Form | UrlRequest, problem: str) -> ElicitationResult:
+        answer = await self._ask(
+            jsonl_protocol.Elicit, lambda request_id: jsonl_protocol.elicitation_requested(request, request_id, problem)
+        )
+        return (
+            ElicitationResult(action="decline")
+            if answer is None
+            else ElicitationResult(action=answer.action, content=answer.content)
         )
 
-    async def go_on(self, rounds: int) -> bool:
+    async def confirm(self, server: str, action: str, details: str) -> bool:
+        return await self._ask_confirmation(
+            lambda request_id: jsonl_protocol.ConfirmationRequested(
+                id=request_id, server=server, wish=action, details=details
+            )
+        )
+
+    async def confirm_continue(self, rounds: int) -> bool:
         wish = f"go on after {rounds} rounds of tool calls"
-        return await self._confirmed(lambda number: jsonl_protocol.ConfirmationRequested(id=number, wish=wish))
+        return await self._ask_confirmation(
+            lambda request_id: jsonl_protocol.ConfirmationRequested(id=request_id, wish=wish)
+        )
 
-    async def _confirmed(self, make: Callable[[str], Struct]) -> bool:
-        said = await self._ask(jsonl_protocol.Confirm, make)
-        return said is not None and said.yes
+    async def _ask_confirmation(self, build_request: Callable[[str], Struct]) -> bool:
+        answer = await self._ask(jsonl_protocol.Confirm, build_request)
+        return answer is not None and answer.yes
 
 
-def _decision(question: Question, said: jsonl_protocol.Approve) -> Decision:
+def _to_decision(request: ApprovalRequest, answer: jsonl_protocol.Approve) -> Decision:
     """A yes is remembered no longer than the question admits."""
-    lasting = min(said.remember or "once", question.lasting, key=_LASTING.index)
-    return Decision(allowed=said.allow, by="user", reason=said.reason, remember="" if lasting == "once" else lasting)
+    scope = min(answer.remember or "once", request.max_scope, key=_SCOPES.index)
+    return Decision(allowed=answer.allow, by="user", reason=answer.reason, remember="" if scope == "once" else scope)

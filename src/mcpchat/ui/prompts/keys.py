@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from mcpchat.core.elicitation import Answer
+from mcpchat.core.elicitation import ElicitationResult
 from mcpchat.ui.terminal import tty
 
 if TYPE_CHECKING:
@@ -15,50 +15,52 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
     from prompt_toolkit.validation import Validator
 
-QUIET = 0.4  # seconds without a key before a question takes one
-POLL = 0.05
+QUIET_SECONDS = 0.4  # seconds without a key before a question takes one
+POLL_INTERVAL = 0.05
 _DECLINED, _CANCELLED = "\0declined", "\0cancelled"  # which nobody can type
 
 
-class Keys(Protocol):
+class KeyInput(Protocol):
     """How a person answers."""
 
     hint: str  # how a line is taken as it stands, and how it is declined
 
-    def held(self) -> AbstractContextManager[None]:
+    def hold_input(self) -> AbstractContextManager[None]:
         """While inside, what is typed between two prompts waits for the next one."""
         ...
 
-    async def quiet(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until nobody has typed for a moment: who is in the middle of a sentence answers no question by it."""
         ...
 
-    async def key(self, prompt: str, keys: str, *, enter: bool = False) -> str:
+    async def read_key(self, prompt: str, keys: str, *, allow_enter: bool = False) -> str:
         """One of the keys; "escape" for that and Ctrl-D, "cancel" for Ctrl-C, and, where it counts, "enter"."""
         ...
 
-    async def line(self, prompt: str, default: str, problem: Callable[[str], str] | None = None) -> str | Answer:
+    async def read_line(
+        self, prompt: str, default: str, find_problem: Callable[[str], str] | None = None
+    ) -> str | ElicitationResult:
         """A line of text, one that ``problem`` says nothing of; Escape and Ctrl-D decline, Ctrl-C cancels."""
         ...
 
-    def take_early(self) -> "Early":
+    def take_typed_ahead(self) -> "TypedAhead":
         """What was typed too early for a question, for the next line of the chat."""
         ...
 
 
 @dataclass
-class Early:
+class TypedAhead:
     """A line as it was typed where nobody read it: its text, and what of it was pasted."""
 
     text: str = ""
-    pasted: list[str] = field(default_factory=list)
+    pastes: list[str] = field(default_factory=list)
 
     def add(self, key: str, data: str) -> None:
         """One key more; those that write nothing are let go."""
         match key:
             case "<bracketed-paste>":
                 text = data.replace("\r\n", "\n").replace("\r", "\n")
-                self.pasted.append(text)
+                self.pastes.append(text)
                 self.text += text
             case "c-h":
                 self.text = self.text[:-1]
@@ -70,46 +72,48 @@ class Early:
                 self.text += key
 
 
-class TerminalKeys:
+class TerminalKeyInput:
     """Keys as they are pressed, and lines that can be edited, drawn on ``out``."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._early = Early()
+        self._typed_ahead = TypedAhead()
 
     hint = "Enter takes what stands there, Esc declines"
 
-    def held(self) -> AbstractContextManager[None]:
-        return tty.held()
+    def hold_input(self) -> AbstractContextManager[None]:
+        return tty.hold_input()
 
-    def take_early(self) -> "Early":
-        self._set_aside()  # what came in one burst with the answer too
-        early, self._early = self._early, Early()
-        return early
+    def take_typed_ahead(self) -> "TypedAhead":
+        self._collect_typed_ahead()  # what came in one burst with the answer too
+        typed_ahead, self._typed_ahead = self._typed_ahead, TypedAhead()
+        return typed_ahead
 
-    async def quiet(self) -> None:
-        with tty.held():
-            left = QUIET
-            while left > 0:
-                left = QUIET if self._set_aside() else left - POLL
-                await asyncio.sleep(POLL)
+    async def wait_until_idle(self) -> None:
+        with tty.hold_input():
+            remaining = QUIET_SECONDS
+            while remaining > 0:
+                remaining = QUIET_SECONDS if self._collect_typed_ahead() else remaining - POLL_INTERVAL
+                await asyncio.sleep(POLL_INTERVAL)
 
-    def _set_aside(self) -> bool:
+    def _collect_typed_ahead(self) -> bool:
         """Keep what was typed and belongs to no question; whether anything was."""
         from prompt_toolkit.input import create_input
         from prompt_toolkit.input.typeahead import get_typeahead
         from prompt_toolkit.input.vt100_parser import Vt100Parser
 
         presses = get_typeahead(create_input())
-        if raw := tty.typed_ahead():
+        if raw := tty.read_typed_ahead():
             parser = Vt100Parser(presses.append)
             parser.feed(raw)
             parser.flush()
         for press in presses:
-            self._early.add(press.key, press.data)
+            self._typed_ahead.add(press.key, press.data)
         return bool(presses)
 
-    async def line(self, prompt: str, default: str, problem: Callable[[str], str] | None = None) -> str | Answer:
+    async def read_line(
+        self, prompt: str, default: str, find_problem: Callable[[str], str] | None = None
+    ) -> str | ElicitationResult:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.output import create_output
@@ -134,56 +138,58 @@ class TerminalKeys:
         def cancel(event: "KeyPressEvent") -> None:
             event.app.exit(result=_CANCELLED)
 
-        _suspends(bindings)
+        _bind_suspend(bindings)
         session: PromptSession[str] = PromptSession(
             key_bindings=bindings, output=create_output(stdout=self._out), multiline="\n" in default
         )
-        _at_once(session)
-        check = _validator(problem) if problem is not None else None
-        typed = await session.prompt_async(prompt, default=default, validator=check, validate_while_typing=False)
-        return {_DECLINED: Answer(action="decline"), _CANCELLED: Answer(action="cancel")}.get(typed, typed)
+        _shorten_escape_timeout(session)
+        validator = _build_validator(find_problem) if find_problem is not None else None
+        typed = await session.prompt_async(prompt, default=default, validator=validator, validate_while_typing=False)
+        return {_DECLINED: ElicitationResult(action="decline"), _CANCELLED: ElicitationResult(action="cancel")}.get(
+            typed, typed
+        )
 
-    async def key(self, prompt: str, keys: str, *, enter: bool = False) -> str:
+    async def read_key(self, prompt: str, keys: str, *, allow_enter: bool = False) -> str:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.output import create_output
 
         bindings = KeyBindings()
 
-        def answer(event: "KeyPressEvent", value: str) -> None:
+        def exit_with(event: "KeyPressEvent", value: str) -> None:
             event.app.exit(result=value)
 
         for key in keys:
             for case in (key, key.upper()):
-                bindings.add(case)(lambda event, key=key: answer(event, key))
+                bindings.add(case)(lambda event, key=key: exit_with(event, key))
         for key in ("escape", "c-d"):
-            bindings.add(key, eager=True)(lambda event: answer(event, "escape"))
-        bindings.add("c-c")(lambda event: answer(event, "cancel"))
+            bindings.add(key, eager=True)(lambda event: exit_with(event, "escape"))
+        bindings.add("c-c")(lambda event: exit_with(event, "cancel"))
         bindings.add("<any>")(lambda event: None)
-        bindings.add("enter")(lambda event: answer(event, "enter") if enter else None)
-        _suspends(bindings)
+        bindings.add("enter")(lambda event: exit_with(event, "enter") if allow_enter else None)
+        _bind_suspend(bindings)
         session: PromptSession[str] = PromptSession(key_bindings=bindings, output=create_output(stdout=self._out))
-        _at_once(session)
-        self._set_aside()
+        _shorten_escape_timeout(session)
+        self._collect_typed_ahead()
         return await session.prompt_async(prompt)
 
 
-def _validator(problem: Callable[[str], str]) -> "Validator":
+def _build_validator(find_problem: Callable[[str], str]) -> "Validator":
     """Tells beside the field what is wrong with what was typed."""
     from prompt_toolkit.validation import ValidationError, Validator
 
     class Check(Validator):
         def validate(self, document: "Document") -> None:
-            if told := problem(document.text):
-                raise ValidationError(cursor_position=len(document.text), message=told)
+            if message := find_problem(document.text):
+                raise ValidationError(cursor_position=len(document.text), message=message)
 
     return Check()
 
 
-def _at_once(session: "PromptSession[str]") -> None:
+def _shorten_escape_timeout(session: "PromptSession[str]") -> None:
     """Escape is a key of its own, and not the beginning of another for a second."""
     session.app.ttimeoutlen, session.app.timeoutlen = 0.05, 0.2
 
 
-def _suspends(bindings: "KeyBindings") -> None:
+def _bind_suspend(bindings: "KeyBindings") -> None:
     bindings.add("c-z")(lambda event: event.app.suspend_to_background())

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from mcpchat.core.accounts import span
-from mcpchat.util.sanitize import clean, one_line
+from mcpchat.core.accounts import format_duration
+from mcpchat.util.sanitize import one_line, sanitize
 
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyPressEvent
@@ -16,51 +16,53 @@ _CANCELLED = "\0cancelled"  # which nobody can type
 
 
 @asynccontextmanager
-async def _free() -> AsyncIterator[None]:
+async def _no_lock() -> AsyncIterator[None]:
     yield
 
 
-class PlainScreen:
+class PlainSignIn:
     """For where nobody can paste: the address is told, and the callback waited for. ``tell`` is for all else."""
 
     interactive = False
 
-    def __init__(self, err: TextIO, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(self, err: TextIO, notify: Callable[[str], None] | None = None) -> None:
         self._err = err
-        self._tell = tell
+        self._notify = notify
 
-    def holding(self) -> AbstractAsyncContextManager[None]:
-        return _free()
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        return _no_lock()
 
-    def show(self, url: str, *, whom: str, warning: str, patience: float) -> None:
-        limit = span(patience)
-        self._say(f"Open this address to sign in at {one_line(whom, 100)} (waiting {limit}, Ctrl-C stops):")
-        self._say(f"  {url}")
+    def show_url(self, url: str, *, provider_name: str, warning: str, timeout: float) -> None:
+        limit = format_duration(timeout)
+        self._print_line(
+            f"Open this address to sign in at {one_line(provider_name, 100)} (waiting {limit}, Ctrl-C stops):"
+        )
+        self._print_line(f"  {url}")
         if warning:
-            self._say(f"  {clean(warning)}")
+            self._print_line(f"  {sanitize(warning)}")
 
-    def opened(self, started: bool) -> None:
-        self._say("  (a browser was started)" if started else "  (no browser could be started: open it by hand)")
+    def report_browser(self, started: bool) -> None:
+        self._print_line("  (a browser was started)" if started else "  (no browser could be started: open it by hand)")
 
-    def wrong(self, text: str) -> None:
-        self._say(f"  {clean(text)}")
+    def show_error(self, text: str) -> None:
+        self._print_line(f"  {sanitize(text)}")
 
-    def tell(self, text: str) -> None:
-        if self._tell is not None:
-            self._tell(text)
+    def notify(self, text: str) -> None:
+        if self._notify is not None:
+            self._notify(text)
         else:
-            self._say(text)
+            self._print_line(text)
 
-    async def pasted(self) -> str:
+    async def read_pasted_url(self) -> str:
         await asyncio.Event().wait()
         raise AssertionError("nobody sets it")
 
-    def _say(self, text: str) -> None:
-        self._err.write(f"{clean(text)}\n")
+    def _print_line(self, text: str) -> None:
+        self._err.write(f"{sanitize(text)}\n")
         self._err.flush()
 
 
-class TerminalScreen(PlainScreen):
+class TerminalSignIn(PlainSignIn):
     """With a line for what is pasted; ``hold`` keeps everything else off the terminal meanwhile."""
 
     interactive = True
@@ -68,16 +70,16 @@ class TerminalScreen(PlainScreen):
     def __init__(
         self,
         err: TextIO,
-        tell: Callable[[str], None] | None = None,
-        hold: Callable[[], AbstractAsyncContextManager[None]] = _free,
+        notify: Callable[[str], None] | None = None,
+        exclusive: Callable[[], AbstractAsyncContextManager[None]] = _no_lock,
     ) -> None:
-        super().__init__(err, tell)
-        self._hold = hold
+        super().__init__(err, notify)
+        self._exclusive = exclusive
 
-    def holding(self) -> AbstractAsyncContextManager[None]:
-        return self._hold()
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        return self._exclusive()
 
-    async def pasted(self) -> str:
+    async def read_pasted_url(self) -> str:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.output import create_output
@@ -89,7 +91,7 @@ class TerminalScreen(PlainScreen):
             event.app.exit(result=_CANCELLED)
 
         @bindings.add("c-d")
-        def nothing(event: "KeyPressEvent") -> None:
+        def ignore(event: "KeyPressEvent") -> None:
             """The callback is still waited for."""
 
         # Not the session of the chat: what is pasted here stands in no history.

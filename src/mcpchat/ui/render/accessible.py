@@ -10,49 +10,51 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO, assert_never
 
 from mcpchat.core import events
-from mcpchat.core.elicitation import Answer
+from mcpchat.core.elicitation import ElicitationResult
 from mcpchat.core.events import Event
-from mcpchat.ui.prompts.keys import POLL, QUIET, Early
+from mcpchat.ui.prompts.keys import POLL_INTERVAL, QUIET_SECONDS, TypedAhead
 from mcpchat.ui.render import stats, tool_lines
 from mcpchat.ui.terminal import tty
-from mcpchat.util.sanitize import clean
-from mcpchat.util.signals import cancelled_by
+from mcpchat.util.sanitize import sanitize
+from mcpchat.util.signals import cancel_on_signals
 
-YOU, MODEL = "you: ", "mcpchat: "
+USER_PREFIX, MODEL_PREFIX = "you: ", "mcpchat: "
 
 
-class SpokenRenderer:
+class LineRenderer:
     """Events as lines with prefixes. The answer comes line by line, as the model wrote it."""
 
-    def __init__(self, say: Callable[[str], None], *, stats: bool = False, reasoning: bool = True) -> None:
-        self._say = say
-        self._stats = stats
-        self._reasoning = reasoning
-        self._line: list[str] = []  # the pieces of a line that goes on
-        self._prefix = MODEL
-        self._named = False  # whether it was said whose the lines are
+    def __init__(
+        self, print_line: Callable[[str], None], *, show_stats: bool = False, show_reasoning: bool = True
+    ) -> None:
+        self._print_line = print_line
+        self._show_stats = show_stats
+        self._show_reasoning = show_reasoning
+        self._line_parts: list[str] = []  # the pieces of a line that goes on
+        self._prefix = MODEL_PREFIX
+        self._prefix_printed = False  # whether it was said whose the lines are
 
     def __call__(self, event: Event) -> None:
         match event:
             case events.TextDelta(text=text):
-                self._feed(text, MODEL)
+                self._feed(text, MODEL_PREFIX)
             case events.ReasoningDelta(text=text):
-                if self._reasoning:
+                if self._show_reasoning:
                     self._feed(text, "reasoning: ")
             case events.MessageAdded(message=message) if message.role == "assistant":
                 self._finish()
                 if message.cut and message.cut not in {"length", "cancelled"}:
-                    self._say(f"warning: the answer ends early: {message.cut}")
+                    self._print_line(f"warning: the answer ends early: {message.cut}")
             case events.ToolStarted() | events.ToolFinished():
-                self._call(event)
+                self._print_call(event)
             case events.ServerChanged(state="failed" | "login"):
-                self._say(f"warning: {tool_lines.down(event)}")
+                self._print_line(f"warning: {tool_lines.format_server_down(event)}")
             case events.Notice(level=level, text=text):
-                self._say(f"{'warning' if level == 'warning' else 'notice'}: {clean(text)}")
+                self._print_line(f"{'warning' if level == 'warning' else 'notice'}: {sanitize(text)}")
             case events.TurnFinished() | events.TurnFailed():
                 self._finish()
-                if isinstance(event, events.TurnFinished) and self._stats and event.usage.total:
-                    self._say(f"took: {stats.turn(event)}")
+                if isinstance(event, events.TurnFinished) and self._show_stats and event.usage.total:
+                    self._print_line(f"took: {stats.format_turn(event)}")
             case (
                 events.MessageAdded()
                 | events.BranchChanged()
@@ -65,12 +67,14 @@ class SpokenRenderer:
             case _:
                 assert_never(event)
 
-    def _call(self, event: events.ToolStarted | events.ToolFinished) -> None:
+    def _print_call(self, event: events.ToolStarted | events.ToolFinished) -> None:
         self._finish()
         if isinstance(event, events.ToolStarted):
-            self._say(f"tool: {tool_lines.started(event)}")
+            self._print_line(f"tool: {tool_lines.format_running(event)}")
         else:
-            self._say(f"tool {'failed' if event.result.is_error else 'done'}: {tool_lines.finished(event)}")
+            self._print_line(
+                f"tool {'failed' if event.result.is_error else 'done'}: {tool_lines.format_finished(event)}"
+            )
 
     def _feed(self, text: str, prefix: str) -> None:
         if prefix != self._prefix:
@@ -79,29 +83,29 @@ class SpokenRenderer:
         *lines, rest = text.split("\n")
         for line in lines:
             self._end_line(line)
-        self._line.append(rest)
+        self._line_parts.append(rest)
 
     def _end_line(self, rest: str) -> None:
         """Say the line; the first of an answer says whose it is, and blank ones before it are left out."""
-        line, self._line = clean("".join((*self._line, rest))), []
-        if line.strip() and not self._named:
-            self._say(f"{self._prefix}{line}")
-            self._named = True
-        elif self._named:
-            self._say(line)
+        line, self._line_parts = sanitize("".join((*self._line_parts, rest))), []
+        if line.strip() and not self._prefix_printed:
+            self._print_line(f"{self._prefix}{line}")
+            self._prefix_printed = True
+        elif self._prefix_printed:
+            self._print_line(line)
 
     def _finish(self) -> None:
-        if any(piece.strip() for piece in self._line):
+        if any(part.strip() for part in self._line_parts):
             self._end_line("")
-        self._line, self._prefix, self._named = [], MODEL, False
+        self._line_parts, self._prefix, self._prefix_printed = [], MODEL_PREFIX, False
 
 
-class Lines:
+class StdinLines:
     """Lines of standard input, read in a thread of their own: the kernel's editing, and nobody waits meanwhile."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._wanted: asyncio.Future[str | None] | None = None
+        self._pending_line: asyncio.Future[str | None] | None = None
         self._prompt = ""  # that stands there, and is waited at
 
     async def read(self, prompt: str) -> str | None:
@@ -111,140 +115,142 @@ class Lines:
         self._out.flush()
         self._prompt = prompt
         try:
-            if self._wanted is None:  # else somebody stopped waiting for it, and the thread still reads
-                self._wanted = loop.create_future()
-                threading.Thread(target=self._take, args=(loop, self._wanted), daemon=True).start()
-            line = await asyncio.shield(self._wanted)
-            self._wanted = None
+            if self._pending_line is None:  # else somebody stopped waiting for it, and the thread still reads
+                self._pending_line = loop.create_future()
+                threading.Thread(target=self._read_in_thread, args=(loop, self._pending_line), daemon=True).start()
+            line = await asyncio.shield(self._pending_line)
+            self._pending_line = None
             if line is None:
                 self._out.write("\n")
             return line
         finally:
             self._prompt = ""
 
-    def early(self) -> str:
+    def take_typed_ahead(self) -> str:
         """Take what was typed while nobody asked, without its last newline."""
-        lines = ""
-        if self._wanted is not None and self._wanted.done():
-            lines, self._wanted = self._wanted.result() or "", None
-        return "\n".join(filter(None, (lines, tty.typed_ahead().rstrip("\n"))))
+        text = ""
+        if self._pending_line is not None and self._pending_line.done():
+            text, self._pending_line = self._pending_line.result() or "", None
+        return "\n".join(filter(None, (text, tty.read_typed_ahead().rstrip("\n"))))
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Write a line; where somebody is being asked, the question stands under it once more."""
-        again = self._prompt
-        self._out.write(f"\n{text}\n{again}" if again else f"{text}\n")
+        prompt = self._prompt
+        self._out.write(f"\n{text}\n{prompt}" if prompt else f"{text}\n")
         self._out.flush()
 
-    def _take(self, loop: asyncio.AbstractEventLoop, wanted: "asyncio.Future[str | None]") -> None:
+    def _read_in_thread(self, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[str | None]") -> None:
         try:
             line: str | None = sys.stdin.readline() or None
         except (OSError, ValueError, UnicodeDecodeError):
             line = None
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, wanted, line and line.rstrip("\n"))
+            loop.call_soon_threadsafe(_set_result, future, line and line.rstrip("\n"))
 
 
-def _settle(wanted: "asyncio.Future[str | None]", line: str | None) -> None:
-    if not wanted.done():
-        wanted.set_result(line)
+def _set_result(future: "asyncio.Future[str | None]", line: str | None) -> None:
+    if not future.done():
+        future.set_result(line)
 
 
-class SpokenPrompt:
+class LinePrompt:
     """The repl's Prompt: one line after the other. A trailing backslash goes on with the next."""
 
-    def __init__(self, lines: Lines, out: TextIO) -> None:
+    def __init__(self, lines: StdinLines, out: TextIO) -> None:
         self._lines = lines
         self._out = out
-        self._presses = 0
+        self._interrupt_count = 0
         self._draft = ""
 
     async def next_line(self) -> str | None:
         if self._draft:
-            self._out.write(f"so far: {clean(self._draft)} (Enter sends it, Ctrl-C lets it go)\n")
-        whole: list[str] = []
-        for prompt in itertools.chain([YOU], itertools.repeat("and: ")):
-            reading = asyncio.ensure_future(self._lines.read(prompt))
-            with cancelled_by(reading, (signal.SIGINT,)) as caught:
+            self._out.write(f"so far: {sanitize(self._draft)} (Enter sends it, Ctrl-C lets it go)\n")
+        parts: list[str] = []
+        for prompt in itertools.chain([USER_PREFIX], itertools.repeat("and: ")):
+            read_task = asyncio.ensure_future(self._lines.read(prompt))
+            with cancel_on_signals(read_task, (signal.SIGINT,)) as signals:
                 try:
-                    line = await reading
+                    line = await read_task
                 except asyncio.CancelledError:
-                    if not caught:
+                    if not signals:
                         raise
                     self._draft = ""
-                    self._presses += 1
-                    if self._presses > 1:
+                    self._interrupt_count += 1
+                    if self._interrupt_count > 1:
                         return None
                     self._out.write("\nCtrl-C again, or Ctrl-D, leaves\n")
                     return ""
-            self._presses = 0
+            self._interrupt_count = 0
             if line is None:
                 return None
-            whole.append(line.removesuffix("\\"))
+            parts.append(line.removesuffix("\\"))
             if not line.endswith("\\"):
                 break
         draft, self._draft = self._draft, ""
-        return "\n".join(filter(None, (draft, *whole)))  # an empty line sends what was said so far
+        return "\n".join(filter(None, (draft, *parts)))  # an empty line sends what was said so far
 
     def echo(self, line: str) -> None:
         """It stands there already."""
 
-    def work(self, on: bool) -> None:
+    def set_busy(self, busy: bool) -> None:
         """What is typed meanwhile waits in the terminal."""
 
-    def draft(self, text: str) -> None:
+    def prefill(self, text: str) -> None:
         self._draft = "\n".join(filter(None, (self._draft, text)))
 
-    def give_back(self, early: Early) -> None:
+    def restore_typed(self, typed_ahead: TypedAhead) -> None:
         """What was typed before a question stood there: the next line begins with it."""
-        self.draft(early.text.strip("\n"))
+        self.prefill(typed_ahead.text.strip("\n"))
 
-    def take_back(self) -> None:
+    def recall_queued(self) -> None:
         """Nothing is taken before its time."""
 
 
-class SpokenKeys:
+class LineKeyInput:
     """Answers to questions, as whole lines: the letter, and Enter."""
 
     hint = "an empty line takes what stands there, Ctrl-D declines"
 
-    def __init__(self, lines: Lines, out: TextIO) -> None:
+    def __init__(self, lines: StdinLines, out: TextIO) -> None:
         self._lines = lines
         self._out = out
-        self._early = Early()
+        self._typed_ahead = TypedAhead()
 
-    def held(self) -> AbstractContextManager[None]:
+    def hold_input(self) -> AbstractContextManager[None]:
         return nullcontext()  # the terminal keeps lines by itself
 
-    def take_early(self) -> Early:
-        early, self._early = self._early, Early()
-        return early
+    def take_typed_ahead(self) -> TypedAhead:
+        typed_ahead, self._typed_ahead = self._typed_ahead, TypedAhead()
+        return typed_ahead
 
-    async def quiet(self) -> None:
-        left = QUIET
-        while left > 0:
-            if early := self._lines.early():
-                self._early.text += f"\n{early}"
-                left = QUIET
-            left -= POLL
-            await asyncio.sleep(POLL)
+    async def wait_until_idle(self) -> None:
+        remaining = QUIET_SECONDS
+        while remaining > 0:
+            if text := self._lines.take_typed_ahead():
+                self._typed_ahead.text += f"\n{text}"
+                remaining = QUIET_SECONDS
+            remaining -= POLL_INTERVAL
+            await asyncio.sleep(POLL_INTERVAL)
 
-    async def key(self, prompt: str, keys: str, *, enter: bool = False) -> str:
-        words = {**{key: key for key in keys}, **{word: word[0] for word in ("yes", "no") if word[0] in keys}}
+    async def read_key(self, prompt: str, keys: str, *, allow_enter: bool = False) -> str:
+        answers = {**{key: key for key in keys}, **{word: word[0] for word in ("yes", "no") if word[0] in keys}}
         while (line := await self._lines.read(f"question: {' '.join(prompt.split())} ")) is not None:
             typed = line.strip().casefold()
-            if typed in words:  # and nothing that merely begins so: it may have been meant for something else
-                return words[typed]
-            if not typed and enter:
+            if typed in answers:  # and nothing that merely begins so: it may have been meant for something else
+                return answers[typed]
+            if not typed and allow_enter:
                 return "enter"
             self._out.write(f"warning: one of {', '.join(keys)}, and Enter\n")
         return "escape"
 
-    async def line(self, prompt: str, default: str, problem: Callable[[str], str] | None = None) -> str | Answer:
-        asked = prompt.strip().rstrip(":") or "your answer"
-        told = f" (it stands: {clean(default)})" if default else ""
-        while (line := await self._lines.read(f"question: {asked}{told}: ")) is not None:
+    async def read_line(
+        self, prompt: str, default: str, find_problem: Callable[[str], str] | None = None
+    ) -> str | ElicitationResult:
+        label = prompt.strip().rstrip(":") or "your answer"
+        current = f" (it stands: {sanitize(default)})" if default else ""
+        while (line := await self._lines.read(f"question: {label}{current}: ")) is not None:
             typed = line or default
-            if problem is None or not (wrong := problem(typed)):
+            if find_problem is None or not (problem := find_problem(typed)):
                 return typed
-            self._out.write(f"warning: {wrong}\n")
-        return Answer(action="decline")
+            self._out.write(f"warning: {problem}\n")
+        return ElicitationResult(action="decline")

@@ -15,19 +15,19 @@ from mcpchat.core.events import Event
 from mcpchat.core.messages import Image
 from mcpchat.ui.markdown.stream import MarkdownStream
 from mcpchat.ui.render import images, stats, tool_lines
-from mcpchat.ui.render.reasoning import Thoughts
-from mcpchat.ui.terminal.screen import Hanging, Screen, rows_of
-from mcpchat.util.sanitize import clean, one_line
+from mcpchat.ui.render.reasoning import ReasoningView
+from mcpchat.ui.terminal.screen import HangingIndent, Screen, render_rows
+from mcpchat.util.sanitize import one_line, sanitize
 
-_FRAMES, _PLAIN_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "-\\|/"
-_FRAME = 0.12  # seconds
+_SPINNER_FRAMES, _ASCII_SPINNER_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "-\\|/"
+_FRAME_SECONDS = 0.12  # seconds
 _WAITING = "waiting for the model"
 
 
-def spinner(console: Console) -> str:
+def spinner_frame(console: Console) -> str:
     """The frame that is due now."""
-    frames = _FRAMES if console.encoding.lower().startswith("utf") else _PLAIN_FRAMES
-    return frames[int(time.monotonic() / _FRAME) % len(frames)]
+    frames = _SPINNER_FRAMES if console.encoding.lower().startswith("utf") else _ASCII_SPINNER_FRAMES
+    return frames[int(time.monotonic() / _FRAME_SECONDS) % len(frames)]
 
 
 class ConsoleRenderer:
@@ -41,71 +41,71 @@ class ConsoleRenderer:
         screen: Screen,
         *,
         quiet: bool = False,
-        stats: bool = False,
+        show_stats: bool = False,
         fold: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._screen = screen
         self._quiet = quiet
-        self._stats = stats
-        self._pictures = images.protocol(environ or {})
-        self._markdown = MarkdownStream(screen, self._show)
-        self.thoughts = Thoughts(screen, self._show, fold=fold)
-        self._running: dict[str, tuple[events.ToolStarted, str]] = {}
-        self._waiting: list[Event] | None = None
-        self._began, self._what = 0.0, ""
-        self._ticking = False
+        self._show_stats = show_stats
+        self._image_protocol = images.detect_protocol(environ or {})
+        self._markdown = MarkdownStream(screen, self._redraw_live)
+        self.reasoning = ReasoningView(screen, self._redraw_live, fold=fold)
+        self._running_calls: dict[str, tuple[events.ToolStarted, str]] = {}
+        self._deferred: list[Event] | None = None
+        self._turn_started, self._activity = 0.0, ""
+        self._frame_scheduled = False
         unicode = screen.console.encoding.lower().startswith("utf")
-        self._done, self._failed = ("✓", "✗") if unicode else ("ok", "x")
+        self._done_mark, self._failed_mark = ("✓", "✗") if unicode else ("ok", "x")
 
     def __call__(self, event: Event) -> None:
-        if self._waiting is not None:
-            self._waiting.append(event)
+        if self._deferred is not None:
+            self._deferred.append(event)
         else:
             self._draw(event)
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """While inside, a question has the terminal: what happens meanwhile is drawn afterwards."""
-        async with self._screen.alone():
-            self._waiting = []
+        async with self._screen.exclusive():
+            self._deferred = []
             try:
                 yield
             finally:
-                waiting, self._waiting = self._waiting, None
-                for event in waiting:
+                deferred, self._deferred = self._deferred, None
+                for event in deferred:
                     self._draw(event)
-        self._show()
+        self._redraw_live()
 
-    def doing(self) -> str:
+    def activity(self) -> str:
         """What is being done, and for how long already; empty between two turns."""
-        if not self._began:
+        if not self._turn_started:
             return ""
-        what = self._what
-        if self._running:
-            what = "1 tool runs" if len(self._running) == 1 else f"{len(self._running)} tools run"
-        return f"{spinner(self._screen.console)} {what} · {time.monotonic() - self._began:.0f} s"
+        label = self._activity
+        if self._running_calls:
+            label = "1 tool runs" if len(self._running_calls) == 1 else f"{len(self._running_calls)} tools run"
+        return f"{spinner_frame(self._screen.console)} {label} · {time.monotonic() - self._turn_started:.0f} s"
 
     def _draw(self, event: Event) -> None:
         match event:
             case events.TurnStarted():
-                self._began, self._what = time.monotonic(), _WAITING
+                self._turn_started, self._activity = time.monotonic(), _WAITING
             case events.TextDelta() | events.ReasoningDelta():
                 self._feed(event)
             case events.MessageAdded(message=message) if message.role == "assistant":
                 self._finish()
                 if message.cut and message.cut not in {"length", "cancelled"}:  # which are told by how the turn ends
-                    self._note(f"the answer ends early: {message.cut}", "yellow")
+                    self._print_note(f"the answer ends early: {message.cut}", "yellow")
             case events.ToolStarted() | events.ToolProgress():
-                self._run(event)
+                self._update_call(event)
             case events.ToolFinished():
-                self._settle_call(event)
+                self._finish_call(event)
             case events.ServerChanged(state="failed" | "login"):
-                self._note(tool_lines.down(event), "yellow")
+                self._print_note(tool_lines.format_server_down(event), "yellow")
             case events.Notice() | events.TurnFinished() | events.TurnFailed():
-                self._remark(event)
+                self._show_notice(event)
             case events.ServerChanged():
-                self._show()  # the line below says how the servers are
+                self._redraw_live()  # the line below says how the servers are
             case events.MessageAdded() | events.BranchChanged() | events.ToolDecided():
                 pass
             case _:
@@ -113,94 +113,96 @@ class ConsoleRenderer:
 
     def _feed(self, event: events.TextDelta | events.ReasoningDelta) -> None:
         if isinstance(event, events.TextDelta):
-            self._what = "answering"
-            self.thoughts.finish()
+            self._activity = "answering"
+            self.reasoning.finish()
             self._markdown.feed(event.text)
         else:
-            self._what = "thinking"
+            self._activity = "thinking"
             self._markdown.finish()  # what was said before stands before
             if not self._quiet:
-                self.thoughts.feed(event.text)
-        self._tick()
+                self.reasoning.feed(event.text)
+        self._schedule_frame()
 
     def _finish(self) -> None:
-        self.thoughts.finish()
+        self.reasoning.finish()
         self._markdown.finish()
 
-    def _run(self, event: events.ToolStarted | events.ToolProgress) -> None:
+    def _update_call(self, event: events.ToolStarted | events.ToolProgress) -> None:
         if isinstance(event, events.ToolStarted):
-            self._running[event.call.id] = event, ""
-            self._show()
-            self._tick()
-        elif event.call_id in self._running:
-            self._running[event.call_id] = self._running[event.call_id][0], _progress(event)
+            self._running_calls[event.call.id] = event, ""
+            self._redraw_live()
+            self._schedule_frame()
+        elif event.call_id in self._running_calls:
+            self._running_calls[event.call_id] = self._running_calls[event.call_id][0], _format_progress(event)
 
-    def _settle_call(self, event: events.ToolFinished) -> None:
-        self._running.pop(event.call.id, None)
-        self._show()
+    def _finish_call(self, event: events.ToolFinished) -> None:
+        self._running_calls.pop(event.call.id, None)
+        self._redraw_live()
         if self._quiet:
             return
-        self._what = _WAITING
-        mark, style = (self._failed, "red") if event.result.is_error else (self._done, "dim")
-        line = tool_lines.finished(event, self._screen.console.width - 4 - (len(mark) - 1))
-        self._note(f"  {mark} {line}", style)
+        self._activity = _WAITING
+        mark, style = (self._failed_mark, "red") if event.result.is_error else (self._done_mark, "dim")
+        line = tool_lines.format_finished(event, self._screen.console.width - 4 - (len(mark) - 1))
+        self._print_note(f"  {mark} {line}", style)
         for part in event.result.parts:
             if isinstance(part, Image):
-                self._picture(part)
+                self._show_image(part)
 
-    def _picture(self, image: Image) -> None:
+    def _show_image(self, image: Image) -> None:
         console = self._screen.console
-        shown = images.shown(image, self._pictures, columns=console.width - 4, rows=max(1, console.height // 2))
-        if shown:
-            self._screen.write(shown)
+        escapes = images.render_image(
+            image, self._image_protocol, columns=console.width - 4, rows=max(1, console.height // 2)
+        )
+        if escapes:
+            self._screen.write(escapes)
         else:
-            self._note(f"    {images.described(image)}", "dim")
+            self._print_note(f"    {images.describe_image(image)}", "dim")
 
-    def _remark(self, event: events.Notice | events.TurnFinished | events.TurnFailed) -> None:
+    def _show_notice(self, event: events.Notice | events.TurnFinished | events.TurnFailed) -> None:
         if not isinstance(event, events.Notice):
             self._finish()
-            self._began = 0.0
-            if isinstance(event, events.TurnFinished) and self._stats and event.usage.total:
-                self._note(f"  {stats.turn(event)}", "dim")
+            self._turn_started = 0.0
+            if isinstance(event, events.TurnFinished) and self._show_stats and event.usage.total:
+                self._print_note(f"  {stats.format_turn(event)}", "dim")
         elif event.level == "warning" or not self._quiet:
-            self._note(event.text, "yellow" if event.level == "warning" else "dim")
+            self._print_note(event.text, "yellow" if event.level == "warning" else "dim")
 
-    def _note(self, text: str, style: str) -> None:
-        self._screen.commit(Hanging(Text(clean(text), style=style)), aside=True)
+    def _print_note(self, text: str, style: str) -> None:
+        self._screen.print_final(HangingIndent(Text(sanitize(text), style=style)), to_stderr=True)
 
     # What moves.
 
-    def _show(self) -> None:
-        if self._waiting is None:
-            self._screen.show([*self.thoughts.rows, *self._markdown.rows, *self._calls()])
+    def _redraw_live(self) -> None:
+        if self._deferred is None:
+            self._screen.show([*self.reasoning.rows, *self._markdown.rows, *self._call_rows()])
 
-    def _calls(self) -> Sequence[Sequence[Segment]]:
-        if self._quiet or not self._running:
+    def _call_rows(self) -> Sequence[Sequence[Segment]]:
+        if self._quiet or not self._running_calls:
             return []
-        console, frame = self._screen.console, spinner(self._screen.console)
+        console, frame = self._screen.console, spinner_frame(self._screen.console)
         lines = []
-        for started, progress in self._running.values():
-            line = tool_lines.started(started, console.width - 5 - len(progress))
+        for event, progress in self._running_calls.values():
+            line = tool_lines.format_running(event, console.width - 5 - len(progress))
             lines.append(Text(f"  {frame} {line}{progress}", style="dim", no_wrap=True, overflow="ellipsis"))
-        return [row for line in lines for row in rows_of(console, line)]
+        return [row for line in lines for row in render_rows(console, line)]
 
-    def _tick(self) -> None:
+    def _schedule_frame(self) -> None:
         """Turn the spinner as long as a call runs, and draw what came when nothing more comes."""
-        if not self._ticking:
-            self._ticking = True
-            asyncio.get_running_loop().call_later(_FRAME, self._tock)
+        if not self._frame_scheduled:
+            self._frame_scheduled = True
+            asyncio.get_running_loop().call_later(_FRAME_SECONDS, self._on_frame)
 
-    def _tock(self) -> None:
-        self._ticking = False
-        if self._waiting is None:
-            self.thoughts.catch_up()
-            self._markdown.catch_up()
-        if self._running:
-            self._show()
-        if self._running or self._markdown.behind or self.thoughts.behind:
-            self._tick()
+    def _on_frame(self) -> None:
+        self._frame_scheduled = False
+        if self._deferred is None:
+            self.reasoning.flush_if_due()
+            self._markdown.flush_if_due()
+        if self._running_calls:
+            self._redraw_live()
+        if self._running_calls or self._markdown.has_pending or self.reasoning.has_pending:
+            self._schedule_frame()
 
 
-def _progress(event: events.ToolProgress) -> str:
+def _format_progress(event: events.ToolProgress) -> str:
     amount = f"{event.done:g} of {event.total:g}" if event.total else f"{event.done:g}"
     return f"  · {amount} {one_line(event.note, 40)}".rstrip()

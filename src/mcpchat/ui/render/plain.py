@@ -7,13 +7,13 @@ from typing import Any, TextIO, assert_never
 import msgspec
 
 from mcpchat.core import events
-from mcpchat.core.elicitation import Answer, Form, Visit
+from mcpchat.core.elicitation import ElicitationResult, Form, UrlRequest
 from mcpchat.core.events import Event
-from mcpchat.core.policy import Decision, Question
-from mcpchat.core.report import Collector, fault
+from mcpchat.core.policy import ApprovalRequest, Decision
+from mcpchat.core.report import ReportBuilder, error_report
 from mcpchat.errors import McpChatError
 from mcpchat.ui.render import stats, tool_lines
-from mcpchat.util.sanitize import clean, one_line, spelt_out
+from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
 
 
 class TextRenderer:
@@ -24,31 +24,31 @@ class TextRenderer:
     """
 
     def __init__(
-        self, out: TextIO, err: TextIO, *, quiet: bool = False, stats: bool = False, answers: bool = True
+        self, out: TextIO, err: TextIO, *, quiet: bool = False, show_stats: bool = False, write_answers: bool = True
     ) -> None:
         self._out = out
         self._err = err
         self._quiet = quiet
-        self._stats = stats
-        self._answers = answers  # or somebody else writes them
-        self._shown = clean if out.isatty() else str  # to a file or a program it goes as it is
+        self._show_stats = show_stats
+        self._write_answers = write_answers  # or somebody else writes them
+        self._escape = sanitize if out.isatty() else str  # to a file or a program it goes as it is
 
     def __call__(self, event: Event) -> None:
         match event:
             case events.MessageAdded(message=message) if message.role == "assistant":
                 if not message.calls:
-                    self._answer(message.text if self._answers else "", message.cut)
+                    self._write_answer(message.text if self._write_answers else "", message.cut)
                 elif message.text:
-                    self._say(clean(message.text.strip()))
+                    self._print_info(sanitize(message.text.strip()))
             case events.ToolFinished():
                 mark = "failed" if event.result.is_error else "ok"
-                self._say(f"  {mark}: {tool_lines.finished(event)}")
+                self._print_info(f"  {mark}: {tool_lines.format_finished(event)}")
             case events.ServerChanged(state="failed" | "login"):
-                self._warn(tool_lines.down(event))
+                self._warn(tool_lines.format_server_down(event))
             case events.Notice(level=level, text=text):
-                (self._warn if level == "warning" else self._say)(clean(text))
-            case events.TurnFinished() if self._stats and event.usage.total:
-                self._err.write(f"  {stats.turn(event)}\n")
+                (self._warn if level == "warning" else self._print_info)(sanitize(text))
+            case events.TurnFinished() if self._show_stats and event.usage.total:
+                self._err.write(f"  {stats.format_turn(event)}\n")
                 self._err.flush()
             case (
                 events.MessageAdded()
@@ -67,14 +67,14 @@ class TextRenderer:
             case _:
                 assert_never(event)
 
-    def _answer(self, text: str, cut: str) -> None:
+    def _write_answer(self, text: str, truncation: str) -> None:
         if text:
-            self._out.write(self._shown(text if text.endswith("\n") else text + "\n"))
+            self._out.write(self._escape(text if text.endswith("\n") else text + "\n"))
             self._out.flush()
-        if cut and cut != "length":  # which the exit code tells
-            self._warn(f"the answer ends early: {cut}")
+        if truncation and truncation != "length":  # which the exit code tells
+            self._warn(f"the answer ends early: {truncation}")
 
-    def _say(self, line: str) -> None:
+    def _print_info(self, line: str) -> None:
         if not self._quiet:
             self._err.write(line + "\n")
             self._err.flush()
@@ -89,10 +89,10 @@ class JsonLines:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._shown = spelt_out if out.isatty() else str
+        self._escape = escape_unsafe_json if out.isatty() else str
 
     def __call__(self, event: msgspec.Struct) -> None:
-        self._out.write(self._shown(events.to_json(event).decode()) + "\n")
+        self._out.write(self._escape(events.to_json(event).decode()) + "\n")
         self._out.flush()
 
 
@@ -102,79 +102,81 @@ class JsonSummary:
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._write = JsonLines(out)
         self._err = err
-        self._collector = Collector()
+        self._collector = ReportBuilder()
 
     def __call__(self, event: Event) -> None:
         self._collector(event)
         match event:
             case events.Notice(level="warning", text=text):
-                self._err.write(f"warning: {clean(text)}\n")
+                self._err.write(f"warning: {sanitize(text)}\n")
             case events.ServerChanged(state="failed" | "login"):
-                self._err.write(f"warning: {tool_lines.down(event)}\n")
+                self._err.write(f"warning: {tool_lines.format_server_down(event)}\n")
             case _:
                 pass
 
     @property
-    def partial(self) -> bool:
+    def has_answer(self) -> bool:
         """Whether there is an answer, or a part of one."""
         return bool(self._collector.report.answer)
 
-    def write(self, verdict: McpChatError | None, *, answer: str | None = None, value: Any = msgspec.UNSET) -> None:
+    def write(self, error: McpChatError | None, *, answer: str | None = None, value: Any = msgspec.UNSET) -> None:
         """Put the object out, with what the exit code will say as its ``error``."""
         report = self._collector.report
         report.value = value
         if answer is not None:
             report.answer = answer
-        if verdict is not None:
-            report.error = fault(verdict)
+        if error is not None:
+            report.error = error_report(error)
         self._write(report)
 
 
-def say_to(err: TextIO) -> Callable[[str], None]:
-    def say(text: str) -> None:
-        err.write(f"{clean(text)}\n")
+def print_to(err: TextIO) -> Callable[[str], None]:
+    def print_line(text: str) -> None:
+        err.write(f"{sanitize(text)}\n")
         err.flush()
 
-    return say
+    return print_line
 
 
-class Explaining:
+class VerboseEmitter:
     """Passes events on, and says what they do not show: the model, the servers, who decided on a call, what it took."""
 
-    def __init__(self, emit: events.Emit, say: Callable[[str], None]) -> None:
+    def __init__(self, emit: events.Emit, print_line: Callable[[str], None]) -> None:
         self._emit = emit
-        self._say = say
+        self._print_line = print_line
 
     def __call__(self, event: Event) -> None:
         match event:
             case events.TurnStarted(model=model, thread_id=thread_id):
-                self._say(f"model {one_line(model, 100)}, thread {thread_id}")
+                self._print_line(f"model {one_line(model, 100)}, thread {thread_id}")
             case events.ServerChanged(server=server, state=state) if state not in {"failed", "login"}:
-                self._say(f"server {server}: {state}")
+                self._print_line(f"server {server}: {state}")
             case events.ToolDecided(tool=tool, decision=decision):
-                verdict = "allowed" if decision.allowed else "denied"
-                self._say(f"{one_line(tool, 100)}: {verdict} by {decision.by} ({decision.reason or 'no reason given'})")
+                outcome = "allowed" if decision.allowed else "denied"
+                self._print_line(
+                    f"{one_line(tool, 100)}: {outcome} by {decision.by} ({decision.reason or 'no reason given'})"
+                )
             case _:
                 pass
         self._emit(event)
         if isinstance(event, events.TurnFinished):
-            self._say(f"{event.stop} after {event.steps} requests: {stats.turn(event)}")
+            self._print_line(f"{event.stop} after {event.steps} requests: {stats.format_turn(event)}")
 
 
-class NobodyToAsk:
+class NonInteractiveDialog:
     """The Asker of a script: what would ask is denied, with the flag that would allow it."""
 
-    async def go_on(self, rounds: int) -> bool:
+    async def confirm_continue(self, rounds: int) -> bool:
         return False
 
-    async def approve(self, question: Question) -> Decision:
-        label = question.tool.label
-        way = f"; allow it with --allow '{label}'" if re.fullmatch(r"[\w.-]+", label) else ""
-        reason = f"{question.rule}, and there is nobody to ask{way}"
+    async def approve(self, request: ApprovalRequest) -> Decision:
+        label = request.tool.qualified_name
+        hint = f"; allow it with --allow '{label}'" if re.fullmatch(r"[\w.-]+", label) else ""
+        reason = f"{request.rule}, and there is nobody to ask{hint}"
         return Decision(allowed=False, by="policy", reason=reason)
 
-    async def elicit(self, question: Form | Visit, problem: str) -> Answer:
-        return Answer(action="decline")
+    async def elicit(self, request: Form | UrlRequest, problem: str) -> ElicitationResult:
+        return ElicitationResult(action="decline")
 
-    async def confirm(self, server: str, wish: str, details: str) -> bool:
+    async def confirm(self, server: str, action: str, details: str) -> bool:
         return False

@@ -3,10 +3,10 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
-from mcpchat.util.sanitize import clean
+from mcpchat.util.sanitize import sanitize
 
 
-class Bar:
+class ProgressBar:
     """A bar on ``err``, or nothing at all where that is no terminal or ``quiet`` is wanted.
 
     ``total`` is None where nobody knows it. Lines that are said go above it.
@@ -14,7 +14,7 @@ class Bar:
 
     def __init__(self, err: TextIO, *, total: int | None, quiet: bool, no_color: bool) -> None:
         self._err = err
-        self._shown = None
+        self._progress = None
         if quiet or not err.isatty():
             return
         from rich.console import Console
@@ -33,7 +33,7 @@ class Bar:
             def render(self, task: Task) -> Text:
                 return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
-        self._shown = Progress(
+        self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -43,19 +43,19 @@ class Bar:
             transient=True,
             refresh_per_second=4,
         )
-        self._task = self._shown.add_task("", total=total)
+        self._task = self._progress.add_task("", total=total)
 
     def showing(self) -> AbstractContextManager[object]:
-        return self._shown if self._shown is not None else nullcontext()
+        return self._progress if self._progress is not None else nullcontext()
 
-    def advance(self, done: int, failed: int) -> None:
+    def update(self, completed: int, failed: int) -> None:
         """So many are done, of which so many failed."""
-        if self._shown is not None:
-            self._shown.update(self._task, completed=done, description=f"{failed:,} failed" if failed else "")
+        if self._progress is not None:
+            self._progress.update(self._task, completed=completed, description=f"{failed:,} failed" if failed else "")
 
-    def say(self, line: str) -> None:
-        if self._shown is not None:
-            self._shown.console.print(clean(line), markup=False)
+    def print_line(self, line: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(sanitize(line), markup=False)
         else:
-            self._err.write(f"{clean(line)}\n")
+            self._err.write(f"{sanitize(line)}\n")
             self._err.flush()

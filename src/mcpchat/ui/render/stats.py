@@ -4,19 +4,19 @@ from mcpchat.core.events import TurnFinished
 from mcpchat.core.messages import Usage
 
 
-def turn(finished: TurnFinished) -> str:
+def format_turn(event: TurnFinished) -> str:
     """``1,204 in (980 cached) · 310 out (64 reasoning) · $0.0041 · 6.1 s``."""
-    return f"{tokens(finished.usage)} · {money(finished.cost)} · {finished.seconds:.1f} s"
+    return f"{format_tokens(event.usage)} · {format_cost(event.cost)} · {event.seconds:.1f} s"
 
 
-def tokens(usage: Usage) -> str:
-    about = "about " if usage.estimated else ""
+def format_tokens(usage: Usage) -> str:
+    prefix = "about " if usage.estimated else ""
     cached = f" ({usage.cached:,} cached)" if usage.cached else ""
     reasoning = f" ({usage.reasoning:,} reasoning)" if usage.reasoning else ""
-    return f"{about}{usage.input:,} in{cached} · {usage.output:,} out{reasoning}"
+    return f"{prefix}{usage.input:,} in{cached} · {usage.output:,} out{reasoning}"
 
 
-def money(dollars: float | None) -> str:
+def format_cost(dollars: float | None) -> str:
     """US dollars; never 0 for what is merely not known."""
     if dollars is None:
         return "cost unknown"
@@ -25,7 +25,7 @@ def money(dollars: float | None) -> str:
     return f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.4f}"
 
 
-def filled(used: int, window: int | None) -> str:
+def format_window(used: int, window: int | None) -> str:
     """How full the model's window is."""
     if window is None:
         return f"about {used:,} tokens in the conversation; the model's window is not known"

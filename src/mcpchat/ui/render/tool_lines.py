@@ -5,87 +5,88 @@ import unicodedata
 from contextlib import suppress
 
 from mcpchat.core.events import ServerChanged, ToolFinished, ToolStarted
-from mcpchat.core.messages import ToolCall, ToolResult, arguments_of, result_text
+from mcpchat.core.messages import ToolCall, ToolResult, decode_arguments, result_text
 from mcpchat.util.sanitize import one_line
 
-_ARGUMENT = 40  # characters of one argument
-_BRIEF = 12  # cells of a result, however narrow the terminal
-_TITLE = 40
-_LONGEST_ERROR = 300  # characters: the reason matters more than the one line
-_WIDE = 200  # cells, where no screen says how many there are
+_MAX_ARGUMENT_LENGTH = 40  # characters of one argument
+_MIN_RESULT_WIDTH = 12  # cells of a result, however narrow the terminal
+_MAX_TITLE_LENGTH = 40
+_MAX_ERROR_LENGTH = 300  # characters: the reason matters more than the one line
+_DEFAULT_WIDTH = 200  # cells, where no screen says how many there are
 
 
-def started(event: ToolStarted | ToolFinished, width: int = _WIDE) -> str:
+def format_running(event: ToolStarted | ToolFinished, width: int = _DEFAULT_WIDTH) -> str:
     """The tool, whose account it has, what it is called, and its arguments: on ``width`` cells, the last cut first."""
-    whose = _whose(event)
-    given = arguments(event.call)
-    title = one_line(event.title, _TITLE)
-    if title and not _says_the_same(title, event.tool):
-        titled = f"{whose} · {title}"
-        if _cells(titled) + 2 + _cells(given) <= width:
-            whose = titled
-    return _fitting(f"{whose}  {given}".rstrip(), width)
+    name = _format_name(event)
+    arguments = format_arguments(event.call)
+    title = one_line(event.title, _MAX_TITLE_LENGTH)
+    if title and not _is_same_name(title, event.tool):
+        with_title = f"{name} · {title}"
+        if _cell_width(with_title) + 2 + _cell_width(arguments) <= width:
+            name = with_title
+    return _truncate(f"{name}  {arguments}".rstrip(), width)
 
 
-def finished(event: ToolFinished, width: int = _WIDE) -> str:
+def format_finished(event: ToolFinished, width: int = _DEFAULT_WIDTH) -> str:
     """The call, what came back, and how long it took, on ``width`` cells; an error's reason may take more."""
-    took = f"{event.seconds:.1f} s"
-    left = width - len(took) - 4
+    duration = f"{event.seconds:.1f} s"
+    available = width - len(duration) - 4
     if event.result.is_error:
-        return f"{started(event, left)}  {brief(event.result, _LONGEST_ERROR)}  {took}"
-    came = brief(event.result, _WIDE)
+        return f"{format_running(event, available)}  {summarize_result(event.result, _MAX_ERROR_LENGTH)}  {duration}"
+    result = summarize_result(event.result, _DEFAULT_WIDTH)
     # The arguments may take what the result leaves, and the result what the arguments leave.
-    call = started(event, left - min(_cells(came), max(_BRIEF, left // 3)))
-    return f"{call}  {_fitting(came, max(1, left - _cells(call)))}  {took}"
+    call = format_running(event, available - min(_cell_width(result), max(_MIN_RESULT_WIDTH, available // 3)))
+    return f"{call}  {_truncate(result, max(1, available - _cell_width(call)))}  {duration}"
 
 
-def _whose(event: ToolStarted | ToolFinished) -> str:
+def _format_name(event: ToolStarted | ToolFinished) -> str:
     server, dot, name = one_line(event.tool, 100).partition(".")
-    account = f"({one_line(event.account, _TITLE)})" if event.account and dot else ""
+    account = f"({one_line(event.account, _MAX_TITLE_LENGTH)})" if event.account and dot else ""
     return f"{server}{account}{dot}{name}"
 
 
-def _says_the_same(title: str, tool: str) -> bool:
-    def bare(text: str) -> str:
+def _is_same_name(title: str, tool: str) -> bool:
+    def normalize(text: str) -> str:
         return "".join(filter(str.isalnum, text)).casefold()
 
-    return bare(title) == bare(tool.partition(".")[2])
+    return normalize(title) == normalize(tool.partition(".")[2])
 
 
-def _fitting(text: str, width: int) -> str:
-    if _cells(text) <= width:
+def _truncate(text: str, width: int) -> str:
+    if _cell_width(text) <= width:
         return text
-    kept, left = "", max(0, width - 1)
-    for letter in text:
-        left -= _cells(letter)
-        if left < 0:
+    head, remaining = "", max(0, width - 1)
+    for char in text:
+        remaining -= _cell_width(char)
+        if remaining < 0:
             break
-        kept += letter
-    return kept.rstrip() + "…"
+        head += char
+    return head.rstrip() + "…"
 
 
-def _cells(text: str) -> int:
+def _cell_width(text: str) -> int:
     """How wide the text is on a terminal. (rich knows better, and takes its time to be imported.)"""
     if text.isascii():
         return len(text)
     return sum(
-        0 if unicodedata.category(letter) in {"Mn", "Me", "Cf"} else 1 + (unicodedata.east_asian_width(letter) in "WF")
-        for letter in text
+        0 if unicodedata.category(char) in {"Mn", "Me", "Cf"} else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
     )
 
 
-def arguments(call: ToolCall) -> str:
+def format_arguments(call: ToolCall) -> str:
     """``key=value`` pairs, long values cut."""
     return "  ".join(
-        f"{one_line(key, _ARGUMENT)}={one_line(_shown(value), _ARGUMENT)}" for key, value in arguments_of(call).items()
+        f"{one_line(key, _MAX_ARGUMENT_LENGTH)}={one_line(_to_json(value), _MAX_ARGUMENT_LENGTH)}"
+        for key, value in decode_arguments(call).items()
     )
 
 
-def _shown(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def brief(result: ToolResult, limit: int) -> str:
+def summarize_result(result: ToolResult, limit: int) -> str:
     """What came back, on one line of at most ``limit`` characters."""
     text = result_text(result)
     with suppress(ValueError, RecursionError):
@@ -96,7 +97,7 @@ def brief(result: ToolResult, limit: int) -> str:
     return one_line(text.strip(), limit) or "(nothing)"
 
 
-def down(event: ServerChanged) -> str:
+def format_server_down(event: ServerChanged) -> str:
     """Why a server is not there: its reason, and the last of what it said."""
     reason, *log = event.detail.splitlines()
     tail = "".join(f"\n    {one_line(line, 160)}" for line in log[-5:])

@@ -24,19 +24,19 @@ from mcpchat.core.messages import (
     ToolResult,
     result_text,
 )
-from mcpchat.core.threads import CallRecord, Node, Thread, branch, interrupted, leaves
+from mcpchat.core.threads import CallMetadata, Thread, ThreadMessage, branch, branch_tips, interrupted_results
 from mcpchat.ui.render import stats
-from mcpchat.util.sanitize import clean, one_line
+from mcpchat.util.sanitize import one_line, sanitize
 
-_LINK = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
-_WHO = {"user": "You", "assistant": "Assistant", "tool": "Tools", "system": "Note"}
-_BRANCHES = 200  # that are listed
-_LONG = 1200  # characters of a result that a terminal shows
-_NO_MARKUP = re.compile(r"([\\`*_\[\]<>#|])")
+_SAFE_LINK = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
+_AUTHORS = {"user": "You", "assistant": "Assistant", "tool": "Tools", "system": "Note"}
+_MAX_BRANCHES = 200  # that are listed
+_MAX_RESULT_LENGTH = 1200  # characters of a result that a terminal shows
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
 
 
 @dataclass(frozen=True)
-class Piece:
+class RenderedPart:
     """A part of a message, ready to be shown. ``kind`` says as what; ``head`` stands over ``body``."""
 
     kind: str  # text, reasoning, call, result, failed, note, picture, file
@@ -47,56 +47,64 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Shown:
+class RenderedMessage:
     """A message, ready to be shown."""
 
     number: int
-    who: str
-    about: str
-    pieces: tuple[Piece, ...]
+    author: str
+    details: str
+    parts: tuple[RenderedPart, ...]
 
 
-def when(seconds: float) -> str:
+def format_time(timestamp: float) -> str:
     """The local date and time; empty where it is not known."""
-    if not seconds:
+    if not timestamp:
         return ""
     try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(timestamp))
     except (ValueError, OverflowError, OSError):
         return ""
 
 
-def shown(nodes: Sequence[Node]) -> Iterator[Shown]:
+def render_messages(nodes: Sequence[ThreadMessage]) -> Iterator[RenderedMessage]:
     """The messages of a branch; calls that were running when mcpchat ended are told as such."""
     calls: dict[str, ToolCall] = {}
     for node in nodes:
         for call in node.message.calls:
             calls[call.id] = call
-        known = {record.call_id: record for record in node.record.calls}
-        pieces = tuple(piece for part in node.message.parts for piece in _pieces(part, calls, known))
+        records = {record.call_id: record for record in node.record.calls}
+        parts = tuple(rendered for part in node.message.parts for rendered in _render_part(part, calls, records))
         if not node.message.parts:
-            pieces = (Piece("note", "this message cannot be read: the database was damaged"),)
+            parts = (RenderedPart("note", "this message cannot be read: the database was damaged"),)
         if node.message.cut:
-            pieces += (Piece("note", f"the answer ends early: {node.message.cut}"),)
-        yield Shown(node.number, _WHO[node.message.role], _about(node), pieces)
-    if (results := interrupted([node.message for node in nodes])) is not None:
-        told = tuple(_result(result, calls, {}) for result in results.results)
-        yield Shown(0, "Tools", "", told)
+            parts += (RenderedPart("note", f"the answer ends early: {node.message.cut}"),)
+        yield RenderedMessage(node.number, _AUTHORS[node.message.role], _describe_node(node), parts)
+    if (results := interrupted_results([node.message for node in nodes])) is not None:
+        result_parts = tuple(_render_result(result, calls, {}) for result in results.results)
+        yield RenderedMessage(0, "Tools", "", result_parts)
 
 
-def calls(history: Sequence[Message]) -> Iterator[list[str]]:
+def format_calls(history: Sequence[Message]) -> Iterator[list[str]]:
     """Each call of a conversation that was answered: the lines of what it was given and what it gave back, whole."""
-    made: dict[str, ToolCall] = {}
+    calls_by_id: dict[str, ToolCall] = {}
     for message in history:
-        made |= {call.id: call for call in message.calls}
+        calls_by_id |= {call.id: call for call in message.calls}
         for result in message.results:
-            call = made.get(result.call_id)
-            name, given = (call.name.replace("__", "."), _spread(call.arguments)) if call else (result.call_id, "")
+            call = calls_by_id.get(result.call_id)
+            name, arguments = (
+                (call.name.replace("__", "."), _pretty_json(call.arguments)) if call else (result.call_id, "")
+            )
             state = "failed" if result.is_error else "gave back"
-            yield [name, *_indented(given), f"  {state}:", *_indented(_spread(result_text(result))), ""]
+            yield [
+                name,
+                *_indent_lines(arguments),
+                f"  {state}:",
+                *_indent_lines(_pretty_json(result_text(result))),
+                "",
+            ]
 
 
-def _spread(text: str) -> str:
+def _pretty_json(text: str) -> str:
     """JSON on many lines; other text as it is."""
     try:
         return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
@@ -104,198 +112,216 @@ def _spread(text: str) -> str:
         return text
 
 
-def _indented(text: str) -> Iterator[str]:
+def _indent_lines(text: str) -> Iterator[str]:
     return (f"    {line}" for line in text.splitlines())
 
 
-def _about(node: Node) -> str:
+def _describe_node(node: ThreadMessage) -> str:
     record = node.record
-    said = [when(record.at)]
+    facts = [format_time(record.at)]
     if node.message.role == "assistant":
-        said += [record.agent and f"agent {record.agent}", record.model]
+        facts += [record.agent and f"agent {record.agent}", record.model]
         if record.usage is not None:
-            said.append(stats.tokens(record.usage))
-            said.append(stats.money(record.cost) if record.cost is not None else "")
-        said.append(f"{record.seconds:.1f} s" if record.seconds is not None else "")
-    return " · ".join(filter(None, said))
+            facts.append(stats.format_tokens(record.usage))
+            facts.append(stats.format_cost(record.cost) if record.cost is not None else "")
+        facts.append(f"{record.seconds:.1f} s" if record.seconds is not None else "")
+    return " · ".join(filter(None, facts))
 
 
-def _pieces(part: Part, calls: Mapping[str, ToolCall], known: Mapping[str, CallRecord]) -> Iterator[Piece]:
+def _render_part(
+    part: Part, calls: Mapping[str, ToolCall], records: Mapping[str, CallMetadata]
+) -> Iterator[RenderedPart]:
     match part:
         case Text(text=text):
-            yield Piece("text", text)
+            yield RenderedPart("text", text)
         case Reasoning(text=text):
-            yield Piece("reasoning", text, head="reasoning")
+            yield RenderedPart("reasoning", text, head="reasoning")
         case ToolCall(name=name, arguments=arguments):
-            yield Piece("call", arguments, head=name.replace("__", "."))
+            yield RenderedPart("call", arguments, head=name.replace("__", "."))
         case ToolResult():
-            yield _result(part, calls, known)
+            yield _render_result(part, calls, records)
         case Image(media_type=media_type, data=data):
-            yield Piece("picture", f"[{media_type}, {len(data):,} bytes]", data=data, media_type=media_type)
+            yield RenderedPart("picture", f"[{media_type}, {len(data):,} bytes]", data=data, media_type=media_type)
         case Audio(media_type=media_type, data=data):
-            yield Piece("file", f"[{media_type}, {len(data):,} bytes]")
+            yield RenderedPart("file", f"[{media_type}, {len(data):,} bytes]")
         case File(media_type=media_type, data=data, name=name):
-            yield Piece("file", f"[{name or 'file'}: {media_type}, {len(data):,} bytes]")
+            yield RenderedPart("file", f"[{name or 'file'}: {media_type}, {len(data):,} bytes]")
         case Link(uri=uri, title=title):
-            yield Piece("file", f"{title} {uri}".strip())
+            yield RenderedPart("file", f"{title} {uri}".strip())
         case Compaction(summary=summary):
-            told = "Summed up for the model, to make room. Everything before stays in the thread."
-            yield Piece("note", summary, head=told if summary else "Earlier results were shortened for the model.")
+            note = "Summed up for the model, to make room. Everything before stays in the thread."
+            yield RenderedPart(
+                "note", summary, head=note if summary else "Earlier results were shortened for the model."
+            )
         case AgentSwitch(agent=agent, model=model):
-            yield Piece("note", "", head=f"From here on with the agent {agent or '(none)'}, on {model}.")
+            yield RenderedPart("note", "", head=f"From here on with the agent {agent or '(none)'}, on {model}.")
 
 
-def _result(result: ToolResult, calls: Mapping[str, ToolCall], known: Mapping[str, CallRecord]) -> Piece:
-    call, record = calls.get(result.call_id), known.get(result.call_id)
-    said = [record.tool if record else (call.name.replace("__", ".") if call else "a tool")]
+def _render_result(
+    result: ToolResult, calls: Mapping[str, ToolCall], records: Mapping[str, CallMetadata]
+) -> RenderedPart:
+    call, record = calls.get(result.call_id), records.get(result.call_id)
+    facts = [record.tool if record else (call.name.replace("__", ".") if call else "a tool")]
     if record is not None and record.decision is not None:
         decision = record.decision
         reason = f" ({decision.reason})" if decision.reason else ""
-        said.append(f"{'allowed' if decision.allowed else 'denied'} by {decision.by}{reason}")
+        facts.append(f"{'allowed' if decision.allowed else 'denied'} by {decision.by}{reason}")
     if record is not None and record.seconds:
-        said.append(f"{record.seconds:.1f} s")
-    return Piece("failed" if result.is_error else "result", result_text(result), head=" · ".join(said))
+        facts.append(f"{record.seconds:.1f} s")
+    return RenderedPart("failed" if result.is_error else "result", result_text(result), head=" · ".join(facts))
 
 
-def heading(thread: Thread) -> str:
+def format_heading(thread: Thread) -> str:
     """The thread on a line: id, times, agent, model."""
-    said = [thread.short_id, when(thread.created), thread.agent and f"agent {thread.agent}", thread.model]
-    said.append(f"fork of {thread.forked_from[:8]}" if thread.forked_from else "")
-    return " · ".join(filter(None, said))
+    facts = [thread.short_id, format_time(thread.created), thread.agent and f"agent {thread.agent}", thread.model]
+    facts.append(f"fork of {thread.forked_from[:8]}" if thread.forked_from else "")
+    return " · ".join(filter(None, facts))
 
 
-def text(thread: Thread, nodes: Sequence[Node]) -> str:
+def to_text(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
     """The current branch for a terminal; long results are cut."""
-    lines = [one_line(thread.title, 200) or "(untitled)", one_line(heading(thread), 300)]
-    for one in shown(branch(nodes, thread.head)):
-        lines += ["", f"{one.number or '-'}  {one.who}  {one_line(one.about, 200)}".rstrip()]
-        for piece in one.pieces:
-            body = piece.body
-            if piece.kind in {"result", "failed"} and len(body) > _LONG:
-                body = f"{body[:_LONG]}\n… {len(body) - _LONG:,} more characters"
-            mark = {"call": "→ ", "result": "✓ ", "failed": "✗ "}.get(piece.kind, "")
-            if piece.kind == "call":
-                lines.append(f"    {mark}{one_line(f'{piece.head} {body}', 300)}")
+    lines = [one_line(thread.title, 200) or "(untitled)", one_line(format_heading(thread), 300)]
+    for message in render_messages(branch(nodes, thread.head)):
+        lines += ["", f"{message.number or '-'}  {message.author}  {one_line(message.details, 200)}".rstrip()]
+        for part in message.parts:
+            body = part.body
+            if part.kind in {"result", "failed"} and len(body) > _MAX_RESULT_LENGTH:
+                body = f"{body[:_MAX_RESULT_LENGTH]}\n… {len(body) - _MAX_RESULT_LENGTH:,} more characters"
+            mark = {"call": "→ ", "result": "✓ ", "failed": "✗ "}.get(part.kind, "")
+            if part.kind == "call":
+                lines.append(f"    {mark}{one_line(f'{part.head} {body}', 300)}")
                 continue
-            lines += [f"    {mark}{one_line(piece.head, 300)}"] if piece.head else []
-            indent = "      " if piece.head else "    "
-            lines += [f"{indent}{line}".rstrip() for line in clean(body).splitlines()]
-    others = len(leaves(nodes)) - 1
-    if others > 0:
-        lines += ["", f"{others} more branch{'es' if others > 1 else ''}: --tree shows them"]
+            lines += [f"    {mark}{one_line(part.head, 300)}"] if part.head else []
+            indent = "      " if part.head else "    "
+            lines += [f"{indent}{line}".rstrip() for line in sanitize(body).splitlines()]
+    other_branches = len(branch_tips(nodes)) - 1
+    if other_branches > 0:
+        lines += ["", f"{other_branches} more branch{'es' if other_branches > 1 else ''}: --tree shows them"]
     return "\n".join(lines) + "\n"
 
 
-def tree(thread: Thread, nodes: Sequence[Node]) -> list[str]:
+def format_tree(thread: Thread, nodes: Sequence[ThreadMessage]) -> list[str]:
     """The branches, a line each, the newest first: the number to go to, when, where it leaves the current one, its end.
 
     The current one is marked, also where it ends in the middle of another.
     """
-    known = {node.number: node for node in nodes}
-    here = {node.number for node in branch(nodes, thread.head)}
-    depth, left, said = {0: 0}, {0: 0}, {0: ""}  # of each message: how deep it is, where it left, the last words
+    nodes_by_number = {node.number: node for node in nodes}
+    current_branch = {node.number for node in branch(nodes, thread.head)}
+    depths, branch_points, last_texts = (
+        {0: 0},
+        {0: 0},
+        {0: ""},
+    )  # of each message: how deep it is, where it left, the last words
     for node in nodes:  # a message comes after the one that it answers
-        shared = node.number in here
-        depth[node.number] = depth.get(node.parent, 0) + 1
-        left[node.number] = node.number if shared else left.get(node.parent, 0)
-        said[node.number] = node.message.text or said.get(node.parent, "")
-    ends = [leaf.number for leaf in leaves(nodes)]
+        shared = node.number in current_branch
+        depths[node.number] = depths.get(node.parent, 0) + 1
+        branch_points[node.number] = node.number if shared else branch_points.get(node.parent, 0)
+        last_texts[node.number] = node.message.text or last_texts.get(node.parent, "")
+    tips = [tip.number for tip in branch_tips(nodes)]
     lines = []
-    for number in [thread.head, *(end for end in ends if end != thread.head)][: _BRANCHES + 1]:
-        if number not in known:
+    for number in [thread.head, *(tip for tip in tips if tip != thread.head)][: _MAX_BRANCHES + 1]:
+        if number not in nodes_by_number:
             continue
-        at = left[number]
+        branch_point = branch_points[number]
         if number == thread.head:
-            where = "here"
-        elif at == thread.head:
-            where = "goes on from here"
+            position = "here"
+        elif branch_point == thread.head:
+            position = "goes on from here"
         else:
-            where = f"leaves it after {at}" if at else "begins anew"
-        about = f"{depth[number]} messages · {when(known[number].record.at)} · {where}"
+            position = f"leaves it after {branch_point}" if branch_point else "begins anew"
+        details = f"{depths[number]} messages · {format_time(nodes_by_number[number].record.at)} · {position}"
         mark = "*" if number == thread.head else " "
-        lines.append(f"{mark} {number:>4}  {about}  {one_line(said[number], 60)}".rstrip())
-    if len(ends) > _BRANCHES:
-        lines.append(f"  and {len(ends) - _BRANCHES:,} older ones")
+        lines.append(f"{mark} {number:>4}  {details}  {one_line(last_texts[number], 60)}".rstrip())
+    if len(tips) > _MAX_BRANCHES:
+        lines.append(f"  and {len(tips) - _MAX_BRANCHES:,} older ones")
     return lines
 
 
-def markdown(thread: Thread, nodes: Sequence[Node]) -> str:
+def to_markdown(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
     """The current branch as a Markdown document."""
-    lines = [f"# {_plain(thread.title) or 'Conversation'}", "", f"*{_plain(heading(thread))}*"]
-    for one in shown(branch(nodes, thread.head)):
-        lines += ["", f"## {one.who}" + (f" · {_plain(one.about)}" if one.about else "")]
-        for piece in one.pieces:
+    lines = [
+        f"# {_escape_markdown(thread.title) or 'Conversation'}",
+        "",
+        f"*{_escape_markdown(format_heading(thread))}*",
+    ]
+    for message in render_messages(branch(nodes, thread.head)):
+        lines += ["", f"## {message.author}" + (f" · {_escape_markdown(message.details)}" if message.details else "")]
+        for part in message.parts:
             lines.append("")
-            match piece.kind:
+            match part.kind:
                 case "text":
-                    lines.append(clean(piece.body).strip("\n"))
+                    lines.append(sanitize(part.body).strip("\n"))
                 case "call":
-                    lines += [f"→ **{_plain(piece.head)}**", "", *_fenced(piece.body, "json")]
+                    lines += [f"→ **{_escape_markdown(part.head)}**", "", *_fence_code(part.body, "json")]
                 case "result" | "failed":
-                    mark = "✗" if piece.kind == "failed" else "✓"
-                    lines += [f"{mark} **{_plain(piece.head)}**", "", *_fenced(piece.body)]
+                    mark = "✗" if part.kind == "failed" else "✓"
+                    lines += [f"{mark} **{_escape_markdown(part.head)}**", "", *_fence_code(part.body)]
                 case _:
-                    lines += [f"*{_plain(piece.head)}*", ""] if piece.head else []
-                    lines += [f"> {line}".rstrip() for line in clean(piece.body).splitlines()]
+                    lines += [f"*{_escape_markdown(part.head)}*", ""] if part.head else []
+                    lines += [f"> {line}".rstrip() for line in sanitize(part.body).splitlines()]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _plain(text: str) -> str:
-    return _NO_MARKUP.sub(r"\\\1", one_line(text, 300))
+def _escape_markdown(text: str) -> str:
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", one_line(text, 300))
 
 
-def _fenced(body: str, language: str = "") -> list[str]:
+def _fence_code(body: str, language: str = "") -> list[str]:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", body)), default=0))
-    return [f"{fence}{language}", clean(body).rstrip("\n"), fence]
+    return [f"{fence}{language}", sanitize(body).rstrip("\n"), fence]
 
 
-def page(thread: Thread, nodes: Sequence[Node]) -> str:
+def to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
     """The current branch as a page of HTML that needs nothing else and fetches nothing."""
     from markdown_it import MarkdownIt
 
-    reader = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    reader.validateLink = lambda url: _LINK.match(url.strip()) is not None  # type: ignore[method-assign]
-    reader.add_render_rule("image", lambda self, tokens, place, options, env: _named_picture(tokens[place]))
-    render = reader.render
-    parts = []
-    for one in shown(branch(nodes, thread.head)):
-        number = f' id="m{one.number}"' if one.number else ""
-        about = f" <small>{_escaped(one.about)}</small>" if one.about else ""
-        parts.append(f'<section class="{one.who.lower()}"{number}><h2>{one.who}{about}</h2>')
-        parts += [_piece_html(piece, render(clean(piece.body)) if piece.kind == "text" else "") for piece in one.pieces]
-        parts.append("</section>")
-    title = _escaped(thread.title or "Conversation")
-    return _PAGE.format(title=title, about=_escaped(heading(thread)), body="\n".join(parts))
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser.validateLink = lambda url: _SAFE_LINK.match(url.strip()) is not None  # type: ignore[method-assign]
+    parser.add_render_rule("image", lambda self, tokens, index, options, env: _describe_image(tokens[index]))
+    render = parser.render
+    sections = []
+    for message in render_messages(branch(nodes, thread.head)):
+        number = f' id="m{message.number}"' if message.number else ""
+        details = f" <small>{_escape_html(message.details)}</small>" if message.details else ""
+        sections.append(f'<section class="{message.author.lower()}"{number}><h2>{message.author}{details}</h2>')
+        sections += [
+            _part_to_html(part, render(sanitize(part.body)) if part.kind == "text" else "") for part in message.parts
+        ]
+        sections.append("</section>")
+    title = _escape_html(thread.title or "Conversation")
+    return _HTML_PAGE.format(title=title, about=_escape_html(format_heading(thread)), body="\n".join(sections))
 
 
-def _named_picture(token: Any) -> str:
+def _describe_image(token: Any) -> str:
     """In the place of a picture that somebody else would be asked for: what it is, and where."""
-    return _escaped(f"[picture: {token.content or ''} {token.attrs.get('src', '')}]")
+    return _escape_html(f"[picture: {token.content or ''} {token.attrs.get('src', '')}]")
 
 
-def _piece_html(piece: Piece, rendered: str) -> str:
-    match piece.kind:
+def _part_to_html(part: RenderedPart, rendered: str) -> str:
+    match part.kind:
         case "text":
             return rendered
-        case "picture" if piece.media_type in {"image/png", "image/jpeg", "image/gif", "image/webp"}:
-            data = base64.b64encode(piece.data).decode()
-            return f'<p><img src="data:{piece.media_type};base64,{data}" alt="{_escaped(piece.body)}"></p>'
+        case "picture" if part.media_type in {"image/png", "image/jpeg", "image/gif", "image/webp"}:
+            data = base64.b64encode(part.data).decode()
+            return f'<p><img src="data:{part.media_type};base64,{data}" alt="{_escape_html(part.body)}"></p>'
         case "call":
-            return f"<details><summary>→ {_escaped(piece.head)}</summary><pre>{_escaped(piece.body)}</pre></details>"
+            return (
+                f"<details><summary>→ {_escape_html(part.head)}</summary><pre>{_escape_html(part.body)}</pre></details>"
+            )
         case "result" | "failed":
-            mark = "✗" if piece.kind == "failed" else "✓"
-            summary = f'<summary class="{piece.kind}">{mark} {_escaped(piece.head)}</summary>'
-            return f"<details>{summary}<pre>{_escaped(piece.body)}</pre></details>"
+            mark = "✗" if part.kind == "failed" else "✓"
+            summary = f'<summary class="{part.kind}">{mark} {_escape_html(part.head)}</summary>'
+            return f"<details>{summary}<pre>{_escape_html(part.body)}</pre></details>"
         case _:
-            head = f"<em>{_escaped(piece.head)}</em><br>" if piece.head else ""
-            return f'<p class="note">{head}{_escaped(piece.body)}</p>'
+            head = f"<em>{_escape_html(part.head)}</em><br>" if part.head else ""
+            return f'<p class="note">{head}{_escape_html(part.body)}</p>'
 
 
-def _escaped(text: str) -> str:
-    return html.escape(clean(text))
+def _escape_html(text: str) -> str:
+    return html.escape(sanitize(text))
 
 
-_PAGE = """<!doctype html>
+_HTML_PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

@@ -13,68 +13,70 @@ from pathlib import Path
 from mcpchat.ui.terminal import tty
 
 # Each with the variables that say whether its desktop is there.
-_CLIPBOARDS = (
+_CLIPBOARD_COMMANDS = (
     ("", "pbcopy"),
     ("WAYLAND_DISPLAY", "wl-copy"),
     ("DISPLAY", "xclip", "-selection", "clipboard"),
     ("DISPLAY", "xsel", "--clipboard", "--input"),
 )
-_PATIENCE = 2.0  # seconds
+_CLIPBOARD_TIMEOUT = 2.0  # seconds
 
 
-async def page(text: str, show: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> None:
+async def show_in_pager(text: str, print_text: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> None:
     """Show clean text in $PAGER, or less; where there is neither, all at once through ``show``."""
-    words = shlex.split(environ.get("PAGER", "")) or ["less"]
-    program = shutil.which(words[0])
+    args = shlex.split(environ.get("PAGER", "")) or ["less"]
+    program = shutil.which(args[0])
     if program is None:
-        show(text)
+        print_text(text)
         return
     # A pager that runs commands for who types an exclamation mark is not what was asked for.
     env = {**environ, "LESSSECURE": "1"}
-    with tty.lent():
-        process = await asyncio.create_subprocess_exec(program, *words[1:], stdin=asyncio.subprocess.PIPE, env=env)
+    with tty.lend_terminal():
+        process = await asyncio.create_subprocess_exec(program, *args[1:], stdin=asyncio.subprocess.PIPE, env=env)
         try:
             await process.communicate(text.encode(errors="replace"))
         except (BrokenPipeError, ConnectionResetError):
             await process.wait()
 
 
-async def copy(text: str, raw: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> str:
+async def copy_to_clipboard(
+    text: str, write_raw: Callable[[str], None], environ: Mapping[str, str] = os.environ
+) -> str:
     """Put text on the clipboard: by the desktop's own program, else through the terminal; says which."""
-    for names, *command in _CLIPBOARDS:
+    for variables, *command in _CLIPBOARD_COMMANDS:
         program = shutil.which(command[0])
-        if program is None or not any(environ.get(name) for name in names.split() or ["PATH"]):
+        if program is None or not any(environ.get(name) for name in variables.split() or ["PATH"]):
             continue
         process = await asyncio.create_subprocess_exec(
             program, *command[1:], stdin=asyncio.subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_CLIPBOARD_TIMEOUT):
                 await process.communicate(text.encode(errors="replace"))
         except (TimeoutError, BrokenPipeError, ConnectionResetError):
             continue
         if process.returncode == 0:
             return command[0]
-    raw(f"\x1b]52;c;{base64.b64encode(text.encode(errors='replace')).decode()}\x07")
+    write_raw(f"\x1b]52;c;{base64.b64encode(text.encode(errors='replace')).decode()}\x07")
     return "the terminal (OSC 52), where it allows that"
 
 
-def editor(environ: Mapping[str, str] = os.environ) -> list[str]:
+def find_editor(environ: Mapping[str, str] = os.environ) -> list[str]:
     """The command of $VISUAL or $EDITOR; empty where neither is set, or none is there."""
     try:
-        words = shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")
+        args = shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")
     except ValueError:  # a quote that does not end
         return []
-    return words if words and shutil.which(words[0]) else []
+    return args if args and shutil.which(args[0]) else []
 
 
-async def edited(text: str, command: list[str], *, suffix: str) -> str | None:
+async def edit_text(text: str, command: list[str], *, suffix: str) -> str | None:
     """What the person made of the text in their editor; None where it did not end well."""
-    with tty.lent():
-        return await asyncio.to_thread(_edit, text, command, suffix)
+    with tty.lend_terminal():
+        return await asyncio.to_thread(_run_editor, text, command, suffix)
 
 
-def _edit(text: str, command: list[str], suffix: str) -> str | None:
+def _run_editor(text: str, command: list[str], suffix: str) -> str | None:
     descriptor, name = tempfile.mkstemp(prefix="mcpchat-", suffix=suffix)  # for the owner's eyes
     path = Path(name)
     try:

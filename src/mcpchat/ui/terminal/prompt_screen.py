@@ -38,20 +38,20 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from mcpchat.ui.prompts.keys import Early
+from mcpchat.ui.prompts.keys import TypedAhead
 from mcpchat.ui.terminal import external
-from mcpchat.ui.terminal.inline_app import STYLE, Above, InlineApp, terminal_output
-from mcpchat.ui.terminal.screen import as_text, lines_of
-from mcpchat.util.sanitize import clean, one_line
+from mcpchat.ui.terminal.inline_app import STYLE, AboveWriter, InlineApp, terminal_output
+from mcpchat.ui.terminal.screen import render_ansi, render_lines
+from mcpchat.util.sanitize import one_line, sanitize
 
-_MENU = 8  # rows of suggestions
-_REDRAW = 1 / 30  # seconds, at least, between two drawings
-_TURN = 0.12  # seconds between two drawings while something moves
-_BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"  # one picture, for terminals that can wait for the whole of it
-_PASTED_TABS = 4
+_MAX_MENU_ROWS = 8  # rows of suggestions
+_MIN_REDRAW_INTERVAL = 1 / 30  # seconds, at least, between two drawings
+_FRAME_SECONDS = 0.12  # seconds between two drawings while something moves
+_BEGIN_SYNC, _END_SYNC = "\x1b[?2026h", "\x1b[?2026l"  # one picture, for terminals that can wait for the whole of it
+_TAB_WIDTH = 4
 
 
-class Bottom:
+class PromptScreen:
     """A Screen with a line to type in. Lines that were sent are taken by ``next_line``, in order.
 
     ``status`` says in so many cells how things stand. ``interrupt`` is called for Ctrl-C while something is being done.
@@ -60,35 +60,35 @@ class Bottom:
 
     def __init__(
         self,
-        console: Callable[[Any], Console],
+        make_console: Callable[[Any], Console],
         *,
         history: History,
         completer: Completer,
         vi: bool = False,
         status: Callable[[int], str] = lambda width: "",
         interrupt: Callable[[], None] = lambda: None,
-        reflows: bool = True,
+        rewraps: bool = True,
     ) -> None:
-        self.console = console(Above(self.write))
+        self.console = make_console(AboveWriter(self.write))
         self._status = status
-        self._working: Callable[[], str] = lambda: ""
-        self._fold: Callable[[], None] = lambda: None
+        self._activity: Callable[[], str] = lambda: ""
+        self._toggle_reasoning: Callable[[], None] = lambda: None
         self._interrupt = interrupt
-        self._live: list[str] = []
-        self._above: list[str] = []
-        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
-        self.queued: list[str] = []
-        self.pasted: list[str] = []
+        self._live_lines: list[str] = []
+        self._pending_output: list[str] = []
+        self._line_queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self.queued_lines: list[str] = []
+        self.pastes: list[str] = []
         self.busy = False
-        self.leaving = False
-        self._lent = 0
-        self._one_guest = asyncio.Lock()
-        self._guests: set[asyncio.Task[None]] = set()
-        self._presses = 0
+        self.exit_requested = False
+        self._exclusive_depth = 0
+        self._exclusive_lock = asyncio.Lock()
+        self._exclusive_tasks: set[asyncio.Task[None]] = set()
+        self._interrupt_count = 0
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._ticking = False
-        self._touched = time.monotonic()
+        self._animating = False
+        self._last_key_time = time.monotonic()
         self.buffer = Buffer(
             history=history,
             completer=completer,
@@ -105,31 +105,31 @@ class Bottom:
         )
         self._output = terminal_output()
         self._app = InlineApp(
-            layout=Layout(self._container(prompt, toolbar), focused_element=prompt),
-            key_bindings=merge_key_bindings([load_auto_suggest_bindings(), self._keys()]),
+            layout=Layout(self._build_container(prompt, toolbar), focused_element=prompt),
+            key_bindings=merge_key_bindings([load_auto_suggest_bindings(), self._build_key_bindings()]),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             style=STYLE,
             color_depth=ColorDepth.DEPTH_1_BIT if self.console.no_color else None,
             output=self._output,
-            min_redraw_interval=_REDRAW,
+            min_redraw_interval=_MIN_REDRAW_INTERVAL,
             erase_when_done=True,
             before_render=self._write_above,
-            after_render=self._shown,
+            after_render=self._end_sync,
         )
         self._app.ttimeoutlen = 0.05
-        self._app.reflows = reflows
-        self.buffer.on_text_changed += lambda buffer: self.touch()
+        self._app.rewraps_on_resize = rewraps
+        self.buffer.on_text_changed += lambda buffer: self.mark_activity()
 
-    def _container(self, prompt: BufferControl, toolbar: SearchToolbar) -> FloatContainer:
-        def lines(read: Callable[[], AnyFormattedText], shown: Callable[[], bool], style: str = "") -> Any:
+    def _build_container(self, prompt: BufferControl, toolbar: SearchToolbar) -> FloatContainer:
+        def make_window(read: Callable[[], AnyFormattedText], visible: Callable[[], bool], style: str = "") -> Any:
             control = FormattedTextControl(read)
             window = Window(control, style=style, dont_extend_height=True, wrap_lines=False)
-            return ConditionalContainer(window, Condition(shown))
+            return ConditionalContainer(window, Condition(visible))
 
         body = HSplit(
             [
-                lines(lambda: ANSI("\n".join(self._live)), lambda: bool(self._live)),
-                lines(self._queue, lambda: bool(self.queued), "class:queued"),
+                make_window(lambda: ANSI("\n".join(self._live_lines)), lambda: bool(self._live_lines)),
+                make_window(self._format_queue, lambda: bool(self.queued_lines), "class:queued"),
                 Window(
                     prompt,
                     height=self._input_height,
@@ -140,70 +140,71 @@ class Bottom:
                     ),
                 ),
                 toolbar,
-                lines(lambda: ANSI(self._bottom_line()), lambda: True, "class:status"),
+                make_window(lambda: ANSI(self._format_status_line()), lambda: True, "class:status"),
             ]
         )
-        menu = Float(xcursor=True, ycursor=True, content=CompletionsMenu(max_height=_MENU, scroll_offset=1))
+        menu = Float(xcursor=True, ycursor=True, content=CompletionsMenu(max_height=_MAX_MENU_ROWS, scroll_offset=1))
         return FloatContainer(body, floats=[menu])
 
     # As a Screen.
 
     @property
-    def room(self) -> int:
-        taken = self._input_height().preferred + len(self.queued) + 1
-        return max(1, self.console.height - taken - 1)
+    def max_live_rows(self) -> int:
+        used_rows = self._input_height().preferred + len(self.queued_lines) + 1
+        return max(1, self.console.height - used_rows - 1)
 
-    def commit(self, renderable: RenderableType, *, aside: bool = False) -> None:
-        self.write("".join(f"{line}\n" for line in as_text(self.console, lines_of(self.console, renderable))))
+    def print_final(self, renderable: RenderableType, *, to_stderr: bool = False) -> None:
+        self.write("".join(f"{line}\n" for line in render_ansi(self.console, render_lines(self.console, renderable))))
 
     def write(self, text: str) -> None:
-        if self._lent or not self._app.is_running:
+        if self._exclusive_depth or not self._app.is_running:
             sys.stdout.write(text)
             sys.stdout.flush()
         elif text:
-            self._above.append(text)
+            self._pending_output.append(text)
             self._app.invalidate()
 
-    def raw(self, text: str) -> None:
+    def write_raw(self, text: str) -> None:
         """Write what moves nothing on the screen: a bell, a notification, something for the clipboard."""
         self._output.write_raw(text)
         self._output.flush()
 
     def show(self, lines: Sequence[Sequence[Segment]]) -> None:
-        self._live = as_text(self.console, lines[-self.room :])
+        self._live_lines = render_ansi(self.console, lines[-self.max_live_rows :])
         self._app.invalidate()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         # One at a time, and not by prompt_toolkit's own queue: who is cancelled in it would leave it shut for ever.
-        async with self._one_guest:
+        async with self._exclusive_lock:
             self._flush()
             async with in_terminal():
-                self._lent += 1
+                self._exclusive_depth += 1
                 try:
                     yield
                 finally:
-                    self._lent -= 1
+                    self._exclusive_depth -= 1
 
     def _write_above(self, app: Application[None]) -> None:
         """Just before the bottom is drawn: what is to stand above it."""
-        text, self._above = "".join(self._above), []
-        self._output.write_raw(_BEGIN)
-        self._app.mend()  # what is drawn before the signal of a resize comes would stand in the wrong place
+        text, self._pending_output = "".join(self._pending_output), []
+        self._output.write_raw(_BEGIN_SYNC)
+        # What is drawn before the resize signal arrives would be in the wrong place.
+        self._app.erase_after_resize()
         if text:
             app.renderer.erase()
             self._output.write_raw(text if text.endswith("\n") else f"{text}\n")
 
-    def _shown(self, app: Application[None]) -> None:
-        self._output.write_raw(_END)
+    def _end_sync(self, app: Application[None]) -> None:
+        self._output.write_raw(_END_SYNC)
         self._output.flush()
 
     def _flush(self) -> None:
-        if self._above and self._app.is_running and not self._lent:
+        if self._pending_output and self._app.is_running and not self._exclusive_depth:
             self._app.renderer.erase()
-            self._output.write_raw("".join(self._above))
+            self._output.write_raw("".join(self._pending_output))
             self._output.flush()
-            self._above = []
+            self._pending_output = []
 
     # As a prompt.
 
@@ -216,12 +217,12 @@ class Bottom:
         )
         try:
             await asyncio.wait(
-                {task, waiting := asyncio.create_task(started.wait())}, return_when=asyncio.FIRST_COMPLETED
+                {task, start_waiter := asyncio.create_task(started.wait())}, return_when=asyncio.FIRST_COMPLETED
             )
-            waiting.cancel()
+            start_waiter.cancel()
             if task.done():
                 await task
-            task.add_done_callback(lambda ended: self._gone())
+            task.add_done_callback(lambda done_task: self._on_terminal_lost())
             yield
         finally:
             await self.stop()
@@ -229,198 +230,200 @@ class Bottom:
     async def stop(self) -> None:
         """Take the line away: nothing more is typed."""
         self._stopping = True
-        for guest in self._guests:
-            guest.cancel()
+        for task in self._exclusive_tasks:
+            task.cancel()
         if self._task is not None and not self._task.done():
             self._flush()
             self._app.exit()
-            await asyncio.gather(self._task, *self._guests, return_exceptions=True)
+            await asyncio.gather(self._task, *self._exclusive_tasks, return_exceptions=True)
 
-    def _gone(self) -> None:
+    def _on_terminal_lost(self) -> None:
         """The terminal went away, and with it whoever could say something."""
         if not self._stopping:
-            self._leave()
+            self._request_exit()
             if self.busy:
                 self._interrupt()
 
     async def next_line(self) -> str | None:
         """The next line that was sent, None where the person wants to leave."""
-        line = await self._lines.get()
+        line = await self._line_queue.get()
         if line:
-            self.queued.pop(0)
+            self.queued_lines.pop(0)
         self._app.invalidate()
         return line
 
-    def give_back(self, early: Early) -> None:
+    def restore_typed(self, typed_ahead: TypedAhead) -> None:
         """Put what was typed where it did not belong after what is typed so far."""
-        self.pasted += early.pasted
+        self.pastes += typed_ahead.pastes
         self.buffer.cursor_position = len(self.buffer.text)
-        self.buffer.insert_text(early.text.strip("\n"))
+        self.buffer.insert_text(typed_ahead.text.strip("\n"))
 
     def echo(self, line: str) -> None:
         """Show a line that was sent as part of the conversation."""
-        self.commit(Text().append("> ", style="bold").append(clean(line).replace("\n", "\n  ")))
+        self.print_final(Text().append("> ", style="bold").append(sanitize(line).replace("\n", "\n  ")))
 
-    def draft(self, text: str) -> None:
+    def prefill(self, text: str) -> None:
         """Put text before what is typed so far."""
         if text:
             self.buffer.document = Document(text + self.buffer.text)
             self._app.invalidate()
 
-    def take_back(self) -> None:
+    def recall_queued(self) -> None:
         """Put what was sent and not yet taken back into the line: what came before it did not go as thought."""
-        lines = list(self.queued)
-        while not self._lines.empty():
-            self._lines.get_nowait()
-        self.queued.clear()
-        self.leaving = False
-        self.draft("\n".join(lines) + ("\n" if lines and self.buffer.text else ""))
+        lines = list(self.queued_lines)
+        while not self._line_queue.empty():
+            self._line_queue.get_nowait()
+        self.queued_lines.clear()
+        self.exit_requested = False
+        self.prefill("\n".join(lines) + ("\n" if lines and self.buffer.text else ""))
 
-    def on_work(self, working: Callable[[], str], fold: Callable[[], None]) -> None:
+    def set_activity(self, activity: Callable[[], str], toggle_reasoning: Callable[[], None]) -> None:
         """``working`` says what is being done, ``fold`` is called for Ctrl-T."""
-        self._working, self._fold = working, fold
+        self._activity, self._toggle_reasoning = activity, toggle_reasoning
 
     @property
-    def idle(self) -> float:
+    def idle_seconds(self) -> float:
         """Seconds since a key was pressed."""
-        return time.monotonic() - self._touched
+        return time.monotonic() - self._last_key_time
 
-    def work(self, on: bool) -> None:
+    def set_busy(self, busy: bool) -> None:
         """Whether something is being done: a line that is sent meanwhile waits, and Ctrl-C is for that."""
-        self.busy = on
-        self._presses = 0
-        self.leaving = self.leaving and on
+        self.busy = busy
+        self._interrupt_count = 0
+        self.exit_requested = self.exit_requested and busy
         self._app.invalidate()
-        if on and not self._ticking:
-            self._tick()
+        if busy and not self._animating:
+            self._animate()
 
-    def _tick(self) -> None:
-        self._ticking = self.busy
+    def _animate(self) -> None:
+        self._animating = self.busy
         if self.busy:
             self._app.invalidate()
-            asyncio.get_running_loop().call_later(_TURN, self._tick)
+            asyncio.get_running_loop().call_later(_FRAME_SECONDS, self._animate)
 
-    def _queue(self) -> str:
+    def _format_queue(self) -> str:
         width = max(10, self.console.width - 12)
-        return "\n".join(f"  next: {one_line(line, width)}" for line in self.queued)
+        return "\n".join(f"  next: {one_line(line, width)}" for line in self.queued_lines)
 
-    def _bottom_line(self) -> str:
-        working = self._working() if self.busy else ""
-        if self.leaving and self.busy:
-            working += " · leaving after this"
-        left = f"{working} · " if working else ""
+    def _format_status_line(self) -> str:
+        activity = self._activity() if self.busy else ""
+        if self.exit_requested and self.busy:
+            activity += " · leaving after this"
+        prefix = f"{activity} · " if activity else ""
         width = max(1, self.console.width - 1)
-        rest = self._status(max(0, width - cell_len(left)))
-        line = f"{left}{rest}" if rest else working
+        status = self._status(max(0, width - cell_len(prefix)))
+        line = f"{prefix}{status}" if status else activity
         return f"\x1b[2m{line}\x1b[0m"
 
     def _input_height(self) -> Dimension:
         rows = 0
         width = max(1, self.console.width - 3)
         for line in self.buffer.text.split("\n"):
-            rows += 1 + cell_len(line.expandtabs(_PASTED_TABS)) // width
+            rows += 1 + cell_len(line.expandtabs(_TAB_WIDTH)) // width
         menu = self.buffer.complete_state
-        wanted = rows + (min(_MENU, len(menu.completions)) if menu is not None else 0)
-        most = max(3, self.console.height - 4)
-        return Dimension(min=1, preferred=min(wanted, most), max=min(wanted, most))
+        preferred = rows + (min(_MAX_MENU_ROWS, len(menu.completions)) if menu is not None else 0)
+        max_rows = max(3, self.console.height - 4)
+        return Dimension(min=1, preferred=min(preferred, max_rows), max=min(preferred, max_rows))
 
-    def _send(self) -> None:
+    def _submit(self) -> None:
         text = self.buffer.text
         if self.busy and not text.strip():
             return
         self.buffer.reset(append_to_history=bool(text.strip()))
-        self._lines.put_nowait(text)
+        self._line_queue.put_nowait(text)
         if text:
-            self.queued.append(text)
+            self.queued_lines.append(text)
 
-    def _leave(self) -> None:
-        self.leaving = True
-        self._lines.put_nowait(None)
+    def _request_exit(self) -> None:
+        self.exit_requested = True
+        self._line_queue.put_nowait(None)
 
     # The keys.
 
-    def _keys(self) -> KeyBindings:
-        typing = has_focus(self.buffer)
-        empty = typing & Condition(lambda: not self.buffer.text)
-        keys = KeyBindings()
-        keys.add("enter", filter=typing)(self._on_enter)
-        keys.add("escape", "enter", filter=typing & emacs_mode)(self._on_new_line)
-        keys.add("c-j", filter=typing)(self._on_new_line)
-        keys.add(Keys.BracketedPaste, filter=typing)(self._on_paste)
-        keys.add("c-c")(self._on_stop)
-        keys.add("c-d", filter=empty)(lambda event: self._leave())
-        keys.add("c-x", "c-e", filter=typing)(lambda event: self._invite(self._edit()))
-        keys.add("v", filter=typing & vi_navigation_mode)(lambda event: self._invite(self._edit()))
-        keys.add("c-z")(lambda event: self._invite(self._suspend()))
-        keys.add("c-l")(lambda event: event.app.renderer.clear())
-        keys.add("c-t")(lambda event: self._fold())
-        keys.add("up", filter=empty & Condition(lambda: bool(self.queued)))(lambda event: self.take_back())
-        suggesting = Condition(lambda: self.buffer.complete_state is not None)
-        keys.add("escape", filter=suggesting, eager=True)(self._on_close)
-        return keys
+    def _build_key_bindings(self) -> KeyBindings:
+        at_prompt = has_focus(self.buffer)
+        at_empty_prompt = at_prompt & Condition(lambda: not self.buffer.text)
+        bindings = KeyBindings()
+        bindings.add("enter", filter=at_prompt)(self._on_enter)
+        bindings.add("escape", "enter", filter=at_prompt & emacs_mode)(self._on_new_line)
+        bindings.add("c-j", filter=at_prompt)(self._on_new_line)
+        bindings.add(Keys.BracketedPaste, filter=at_prompt)(self._on_paste)
+        bindings.add("c-c")(self._on_interrupt)
+        bindings.add("c-d", filter=at_empty_prompt)(lambda event: self._request_exit())
+        bindings.add("c-x", "c-e", filter=at_prompt)(lambda event: self._run_exclusive(self._open_editor()))
+        bindings.add("v", filter=at_prompt & vi_navigation_mode)(lambda event: self._run_exclusive(self._open_editor()))
+        bindings.add("c-z")(lambda event: self._run_exclusive(self._suspend()))
+        bindings.add("c-l")(lambda event: event.app.renderer.clear())
+        bindings.add("c-t")(lambda event: self._toggle_reasoning())
+        bindings.add("up", filter=at_empty_prompt & Condition(lambda: bool(self.queued_lines)))(
+            lambda event: self.recall_queued()
+        )
+        completing = Condition(lambda: self.buffer.complete_state is not None)
+        bindings.add("escape", filter=completing, eager=True)(self._on_escape)
+        return bindings
 
     def _on_enter(self, event: KeyPressEvent) -> None:
-        self.touch()
+        self.mark_activity()
         buffer = event.current_buffer
         if buffer.document.text_before_cursor.endswith("\\"):
             buffer.delete_before_cursor()
             buffer.insert_text("\n")
         else:
-            self._send()
+            self._submit()
 
     def _on_new_line(self, event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
     def _on_paste(self, event: KeyPressEvent) -> None:
         text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-        self.pasted.append(text)
+        self.pastes.append(text)
         event.current_buffer.insert_text(text)
 
-    def _on_stop(self, event: KeyPressEvent) -> None:
+    def _on_interrupt(self, event: KeyPressEvent) -> None:
         """Ctrl-C: out of a search, cancels what is being done, clears the line, leaves: the first that can be."""
-        self.touch()
+        self.mark_activity()
         if event.current_buffer is not self.buffer:
             search.stop_search()
         elif self.busy:
             self._interrupt()
         elif self.buffer.text:
             self.buffer.reset()
-            self._lines.put_nowait("")  # nothing goes on from what was begun
-            self._presses = 0
-        elif self._presses:
-            self._leave()
+            self._line_queue.put_nowait("")  # nothing goes on from what was begun
+            self._interrupt_count = 0
+        elif self._interrupt_count:
+            self._request_exit()
         else:
-            self._presses = 1
-            self._lines.put_nowait("")
+            self._interrupt_count = 1
+            self._line_queue.put_nowait("")
             self.write("  Ctrl-C again, or Ctrl-D, leaves\n")
 
-    def _on_close(self, event: KeyPressEvent) -> None:
+    def _on_escape(self, event: KeyPressEvent) -> None:
         """Escape from the suggestions; with vi keys out of inserting too."""
         self.buffer.cancel_completion()
         if self._app.editing_mode == EditingMode.VI:
             event.app.vi_state.input_mode = InputMode.NAVIGATION
             self.buffer.cursor_left()
 
-    def _invite(self, guest: Coroutine[Any, Any, None]) -> None:
+    def _run_exclusive(self, work: Coroutine[Any, Any, None]) -> None:
         """Let somebody else have the terminal, in their turn."""
-        task = asyncio.ensure_future(guest)
-        self._guests.add(task)
-        task.add_done_callback(self._guests.discard)
+        task = asyncio.ensure_future(work)
+        self._exclusive_tasks.add(task)
+        task.add_done_callback(self._exclusive_tasks.discard)
 
-    async def _edit(self) -> None:
-        command = external.editor()
+    async def _open_editor(self) -> None:
+        command = external.find_editor()
         if not command:
             self.write("  $VISUAL or $EDITOR names no program that is there\n")
             return
-        async with self.alone():
-            edited = await external.edited(self.buffer.text, command, suffix=".md")
-        if edited is not None:
-            self.buffer.document = Document(edited.rstrip("\n"))
+        async with self.exclusive():
+            new_text = await external.edit_text(self.buffer.text, command, suffix=".md")
+        if new_text is not None:
+            self.buffer.document = Document(new_text.rstrip("\n"))
 
     async def _suspend(self) -> None:
         if sys.platform != "win32":
-            async with self.alone():
+            async with self.exclusive():
                 os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal itself would
 
-    def touch(self) -> None:
-        self._touched = time.monotonic()
+    def mark_activity(self) -> None:
+        self._last_key_time = time.monotonic()

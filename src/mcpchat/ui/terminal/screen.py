@@ -12,13 +12,13 @@ from rich.text import Text
 
 # The first line by itself, and what is below from its second cell on: from the screen's first cell on, some terminals
 # (tmux) would take it for a wish to keep what is there in their history.
-CLEAR = "\x1b[K\x1b[C\x1b[J\x1b[D"
-_UP_AND_CLEAR = "\x1b[{}A" + CLEAR
-_TAB = 8
-_HANGING, _NARROW = 2, 20  # cells
+CLEAR_BELOW = "\x1b[K\x1b[C\x1b[J\x1b[D"
+_UP_AND_CLEAR = "\x1b[{}A" + CLEAR_BELOW
+_TAB_WIDTH = 8
+_HANGING_INDENT, _MIN_TEXT_WIDTH = 2, 20  # cells
 
 
-def reflows(environ: Mapping[str, str]) -> bool:
+def rewraps_on_resize(environ: Mapping[str, str]) -> bool:
     """Whether this terminal breaks what is drawn anew when its window becomes narrower: all but two kinds do."""
     return not environ.get("XTERM_VERSION") and environ.get("TERM") != "linux"
 
@@ -29,11 +29,11 @@ class Screen(Protocol):
     console: Console
 
     @property
-    def room(self) -> int:
+    def max_live_rows(self) -> int:
         """How many live lines there can be."""
         ...
 
-    def commit(self, renderable: RenderableType, *, aside: bool = False) -> None:
+    def print_final(self, renderable: RenderableType, *, to_stderr: bool = False) -> None:
         """Write something once and for all, above the live lines; ``aside`` is for what is no part of the answer."""
         ...
 
@@ -45,36 +45,36 @@ class Screen(Protocol):
         """Replace the live lines; of more than there is room for, the last ones."""
         ...
 
-    def alone(self) -> AbstractAsyncContextManager[None]:
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
         """While inside, somebody else has the terminal: nothing is drawn on it, and the keyboard is theirs."""
         ...
 
 
-def lines_of(console: Console, renderable: RenderableType) -> list[list[Segment]]:
+def render_lines(console: Console, renderable: RenderableType) -> list[list[Segment]]:
     """The lines as they are to be written: what the renderable leaves whole is not broken, and none ends in blanks."""
     segments = console.render(renderable, console.options.update(height=None))
-    return [_trimmed(line) for line in Segment.split_lines(Segment.filter_control(segments))]
+    return [_strip_trailing_blanks(line) for line in Segment.split_lines(Segment.filter_control(segments))]
 
 
-def rows_of(console: Console, renderable: RenderableType) -> list[list[Segment]]:
+def render_rows(console: Console, renderable: RenderableType) -> list[list[Segment]]:
     """The lines as the screen shows them: each fits its width."""
-    return [row for line in lines_of(console, renderable) for row in _rows(line, console.width)]
+    return [row for line in render_lines(console, renderable) for row in _split_rows(line, console.width)]
 
 
-def divided(text: Text, console: Console, width: int, count: int) -> tuple[list[Text], Text]:
+def split_at_row(text: Text, console: Console, width: int, count: int) -> tuple[list[Text], Text]:
     """The first lines of a text at this width, so many but for the last one; and the rest of it."""
     text.expand_tabs()
     lines = list(text.wrap(console, width))
-    done, at = lines[: max(0, min(count, len(lines) - 1))], 0
-    for line in done:
-        at += len(line.plain.rstrip(" "))
-        while at < len(text) and text.plain[at] == " ":  # where a line ends, blanks are not drawn
-            at += 1
-        at += text.plain[at : at + 1] == "\n"
-    return done, text[at:]
+    first_rows, offset = lines[: max(0, min(count, len(lines) - 1))], 0
+    for line in first_rows:
+        offset += len(line.plain.rstrip(" "))
+        while offset < len(text) and text.plain[offset] == " ":  # where a line ends, blanks are not drawn
+            offset += 1
+        offset += text.plain[offset : offset + 1] == "\n"
+    return first_rows, text[offset:]
 
 
-class Hanging:
+class HangingIndent:
     """A text whose lines go on, where they are broken, under themselves and not at the edge."""
 
     def __init__(self, text: Text) -> None:
@@ -82,87 +82,89 @@ class Hanging:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self._text.split("\n", allow_blank=True):
-            indent = len(line.plain) - len(line.plain.lstrip(" ")) + _HANGING
+            indent = len(line.plain) - len(line.plain.lstrip(" ")) + _HANGING_INDENT
             width = options.max_width
-            first, rest = divided(line, console, width, 1)
-            if not first or not rest.plain or width < _NARROW + indent:
+            first, rest = split_at_row(line, console, width, 1)
+            if not first or not rest.plain or width < _MIN_TEXT_WIDTH + indent:
                 yield line
                 continue
             yield from first
-            for more in rest.wrap(console, width - indent):
-                yield Text(" " * indent, style=self._text.style).append_text(more)
+            for continuation in rest.wrap(console, width - indent):
+                yield Text(" " * indent, style=self._text.style).append_text(continuation)
 
 
-def _trimmed(line: Sequence[Segment]) -> list[Segment]:
-    kept = list(line)
-    while kept and _blank(kept[-1].style):
-        last = kept.pop()
+def _strip_trailing_blanks(line: Sequence[Segment]) -> list[Segment]:
+    segments = list(line)
+    while segments and _is_blank_style(segments[-1].style):
+        last = segments.pop()
         if text := last.text.rstrip(" "):
-            kept.append(Segment(text, last.style))
+            segments.append(Segment(text, last.style))
             break
-    return kept
+    return segments
 
 
-def _blank(style: Style | None) -> bool:
+def _is_blank_style(style: Style | None) -> bool:
     """Whether spaces in this style show nothing."""
     return style is None or not (style.bgcolor or style.underline or style.reverse or style.strike)
 
 
-def _rows(line: Sequence[Segment], width: int) -> list[list[Segment]]:
-    at, shown = 0, []
+def _split_rows(line: Sequence[Segment], width: int) -> list[list[Segment]]:
+    column, segments = 0, []
     for text, style, _ in line:
         first, *more = text.split("\t")
-        spread = first
-        for piece in more:  # a tab goes to the next stop
-            spread += " " * (_TAB - (at + Segment(spread).cell_length) % _TAB) + piece
-        at += Segment(spread).cell_length
-        shown.append(Segment(spread, style))
-    if at <= width:
-        return [shown]
-    return list(Segment.split_and_crop_lines(_folded(shown, width), width, pad=False, include_new_lines=False))
+        expanded = first
+        for part in more:  # a tab goes to the next stop
+            expanded += " " * (_TAB_WIDTH - (column + Segment(expanded).cell_length) % _TAB_WIDTH) + part
+        column += Segment(expanded).cell_length
+        segments.append(Segment(expanded, style))
+    if column <= width:
+        return [segments]
+    return list(
+        Segment.split_and_crop_lines(_wrap_at_width(segments, width), width, pad=False, include_new_lines=False)
+    )
 
 
-def _folded(line: Sequence[Segment], width: int) -> list[Segment]:
+def _wrap_at_width(line: Sequence[Segment], width: int) -> list[Segment]:
     """The line with a newline wherever it reaches the edge."""
-    folded: list[Segment] = []
-    left = width
+    segments: list[Segment] = []
+    remaining = width
     for text, style, _ in line:
         rest = Segment(text, style)
-        while rest.cell_length > left:
-            piece, rest = rest.split_cells(left)
+        while rest.cell_length > remaining:
+            part, rest = rest.split_cells(remaining)
             # A character of two cells that has one left goes to the next row, where the terminal puts it too.
-            folded += (Segment(piece.text.rstrip(" ") if len(piece.text) else "", style), Segment.line())
-            left = width
-        left -= rest.cell_length
-        folded.append(rest)
-    return folded
+            segments += (Segment(part.text.rstrip(" ") if len(part.text) else "", style), Segment.line())
+            remaining = width
+        remaining -= rest.cell_length
+        segments.append(rest)
+    return segments
 
 
-class LiveRegion:
+class LiveScreen:
     """The screen of a run without a prompt, such as ask.
 
     The live lines end in a newline each, so that the cursor always stands on the line under them.
     """
 
-    def __init__(self, console: Console, err: Console | None = None, *, reflows: bool = True) -> None:
+    def __init__(self, console: Console, err: Console | None = None, *, rewraps: bool = True) -> None:
         """``err`` is the same terminal, through its other door; ``reflows`` as of ``reflows``."""
         self.console = console
         self._err = err or console
-        self._reflows = reflows
-        self._shown: list[str] = []
-        self._cells: list[int] = []
+        self._rewraps = rewraps
+        self._live_lines: list[str] = []
+        self._line_widths: list[int] = []
 
     @property
-    def room(self) -> int:
+    def max_live_rows(self) -> int:
         return max(1, self.console.height - 2)
 
-    def commit(self, renderable: RenderableType, *, aside: bool = False) -> None:
-        target = self._err if aside else self.console
-        self.write("".join(f"{line}\n" for line in as_text(target, lines_of(target, renderable))), target)
+    def print_final(self, renderable: RenderableType, *, to_stderr: bool = False) -> None:
+        target = self._err if to_stderr else self.console
+        self.write("".join(f"{line}\n" for line in render_ansi(target, render_lines(target, renderable))), target)
 
     def write(self, text: str, target: Console | None = None) -> None:
         target = target or self.console
-        live = "".join(f"{line}\n" for line in self._shown)
+        live = "".join(f"{line}\n" for line in self._live_lines)
         if target is self.console:
             self._write(self._erase() + text + live)
         else:
@@ -173,19 +175,22 @@ class LiveRegion:
 
     def show(self, lines: Sequence[Sequence[Segment]]) -> None:
         """As the Screen's. Only what differs is drawn."""
-        lines = lines[-self.room :]
-        wanted = as_text(self.console, lines)
-        same = 0
-        while same < min(len(wanted), len(self._shown)) and wanted[same] == self._shown[same]:
-            same += 1
-        out = self._erase(same) + "".join(f"{line}\n" for line in wanted[same:])
-        self._shown, self._cells = wanted, [Segment.get_line_length(list(line)) for line in lines]
+        lines = lines[-self.max_live_rows :]
+        new_lines = render_ansi(self.console, lines)
+        unchanged = 0
+        while (
+            unchanged < min(len(new_lines), len(self._live_lines))
+            and new_lines[unchanged] == self._live_lines[unchanged]
+        ):
+            unchanged += 1
+        out = self._erase(unchanged) + "".join(f"{line}\n" for line in new_lines[unchanged:])
+        self._live_lines, self._line_widths = new_lines, [Segment.get_line_length(list(line)) for line in lines]
         self._write(out)
 
     def _erase(self, keep: int = 0) -> str:
         """What takes the live lines off the screen, but for the first; in a narrower window they take more rows."""
-        width = self.console.width if self._reflows else sys.maxsize
-        rows = sum(max(1, -(-cells // width)) for cells in self._cells[keep:])
+        width = self.console.width if self._rewraps else sys.maxsize
+        rows = sum(max(1, -(-cells // width)) for cells in self._line_widths[keep:])
         return _UP_AND_CLEAR.format(rows) if rows else ""
 
     def _write(self, text: str) -> None:
@@ -194,12 +199,12 @@ class LiveRegion:
             self.console.file.flush()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         self.show(())
         yield
 
 
-def as_text(console: Console, lines: Sequence[Sequence[Segment]]) -> list[str]:
+def render_ansi(console: Console, lines: Sequence[Sequence[Segment]]) -> list[str]:
     """The lines with the escapes that this console's terminal takes."""
     if not lines:
         return []

@@ -1,0 +1,331 @@
+"""Drive's tools that make and change: files, folders, who may see them, the trash."""
+
+from contextlib import ExitStack
+from typing import Annotated, Any, Literal
+
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult
+from pydantic import BaseModel, Field
+
+from mcpchat_servers.drive.api_calls import (
+    ALL_DRIVES,
+    FILES_PATH,
+    UPLOAD_PATH,
+    choose_media_type,
+    fetch_details,
+    fetch_if_named,
+    fetch_metadata,
+    find_conversion,
+    open_source,
+    patch_file,
+    quote_name,
+    resolve_folder,
+    write_params,
+)
+from mcpchat_servers.drive.files import (
+    CONVERSIONS,
+    FILE_FIELDS,
+    FOLDER,
+    GOOGLE_APPS,
+    PERMISSION_FIELDS,
+    File,
+    FolderId,
+    Permission,
+    parse_file,
+    parse_permission,
+)
+from mcpchat_servers.drive.server import server
+from mcpchat_servers.google.ids import FileId
+from mcpchat_servers.google.server import Ctx, build_result, progress_reporter
+from mcpchat_servers.google.server import get_session as running
+
+
+class UnshareResult(BaseModel):
+    """A permission that was taken away."""
+
+    file_id: str
+    whom: str
+
+
+class ShareResult(BaseModel):
+    """A permission that was given."""
+
+    file_id: str
+    permission: Permission
+
+
+CurrentName = Annotated[
+    str,
+    Field(
+        description="The file's name as it is, so that the user sees it when asked; another one is refused.",
+        min_length=1,
+        max_length=1000,
+    ),
+]
+Text = Annotated[str | None, Field(description="The content, as text. Give either this or path.", max_length=2_000_000)]
+LocalPath = Annotated[
+    str | None, Field(description="A file within the folders that the user allowed, to send.", max_length=1000)
+]
+MediaType = Annotated[
+    str | None,
+    Field(
+        description="What the content is. Default: by the name.",
+        pattern=r"^[\w.+-]+/[\w.+-]+$",
+        examples=["text/markdown", "text/csv"],
+    ),
+]
+
+
+@server.write_tool("Create a file")
+async def create_file(
+    ctx: Ctx,
+    name: Annotated[str | None, Field(description="Default: the sent file's.", min_length=1, max_length=500)] = None,
+    text: Text = None,
+    path: LocalPath = None,
+    folder_id: FolderId = "root",
+    media_type: MediaType = None,
+    convert: Annotated[
+        bool,
+        Field(description="Make a Google Doc, Sheet or Slides of it: Markdown, HTML, Word; CSV, Excel; PowerPoint."),
+    ] = False,
+) -> Annotated[CallToolResult, File]:
+    """Make a new file in Drive, from a text or from a file of the user's machine."""
+    session = running(ctx)
+    with ExitStack() as open_files:
+        source, size, file_name = open_source(session, open_files, text, path, media_type)
+        title = name or file_name
+        if not title:
+            raise ToolError("name: expected, since there is no file to take it from")
+        folder = await resolve_folder(session, folder_id)
+        kind = media_type or choose_media_type(title, text, convert=convert)
+        body: dict[str, object] = {"name": title, "parents": [folder], "mimeType": kind}
+        if convert:
+            body["mimeType"] = find_conversion(kind)
+        created = await session.api.upload(
+            "POST",
+            UPLOAD_PATH,
+            body,
+            source,
+            size=size,
+            media_type=kind,
+            params={"fields": FILE_FIELDS, **ALL_DRIVES},
+            what=f"the file {title!r}",
+            progress=progress_reporter(ctx, f"sending {title}"),
+        )
+    return build_result(parse_file(created))
+
+
+@server.write_tool("Replace a file's content", destructive=True, idempotent=True)
+async def update_file(
+    ctx: Ctx,
+    file_id: FileId,
+    name: CurrentName,
+    text: Text = None,
+    path: LocalPath = None,
+    media_type: MediaType = None,
+) -> Annotated[CallToolResult, File]:
+    """Replace the whole content of a file by a text or by a file of the user's machine. Drive keeps the version before
+    for a while. A Google Doc takes Markdown or HTML, a Sheet CSV (which replaces all of its sheets)."""
+    session = running(ctx)
+    raw = await fetch_if_named(session, file_id, name, follow=True)
+    kind: str = raw["mimeType"]
+    if kind == FOLDER:
+        raise ToolError(f"{quote_name(raw)} is a folder and has no content: create_file makes a file in it")
+    with ExitStack() as open_files:
+        source, size, file_name = open_source(session, open_files, text, path, media_type)
+        if kind.startswith(GOOGLE_APPS):
+            new_type = media_type or ("text/csv" if kind.endswith("spreadsheet") else "text/markdown")
+            new_type = choose_media_type(file_name, None) if file_name and not media_type else new_type
+            if CONVERSIONS.get(new_type) != kind:
+                raise ToolError(f"{quote_name(raw)}: a file of the type {new_type} cannot replace it")
+        else:
+            new_type = media_type or kind
+        updated = await session.api.upload(
+            "PATCH",
+            f"{UPLOAD_PATH}/{raw['id']}",
+            {},
+            source,
+            size=size,
+            media_type=new_type,
+            params={"fields": FILE_FIELDS, **ALL_DRIVES},
+            what=quote_name(raw),
+            progress=progress_reporter(ctx, f"sending {raw['name']}"),
+        )
+    return build_result(parse_file(updated))
+
+
+@server.write_tool("Create a folder")
+async def create_folder(
+    ctx: Ctx, name: Annotated[str, Field(min_length=1, max_length=500)], folder_id: FolderId = "root"
+) -> Annotated[CallToolResult, File]:
+    """Make a new folder, within another one."""
+    session = running(ctx)
+    body = {"name": name, "mimeType": FOLDER, "parents": [await resolve_folder(session, folder_id)]}
+    created = await session.api.change(
+        "POST", FILES_PATH, body, what=f"the folder {name!r}", retryable=False, params=write_params()
+    )
+    return build_result(parse_file(created))
+
+
+@server.write_tool("Move a file", idempotent=True)
+async def move_file(
+    ctx: Ctx, file_id: FileId, name: CurrentName, folder_id: FolderId
+) -> Annotated[CallToolResult, File]:
+    """Move a file or folder into another folder. Who may see that folder may then see the file."""
+    session = running(ctx)
+    raw = await fetch_if_named(session, file_id, name)
+    target = await resolve_folder(session, folder_id)
+    params: dict[str, Any] = {**write_params(), "addParents": target}
+    parents = raw.get("parents") or []
+    if parents == [target]:
+        return build_result(parse_file(raw))
+    if parents:
+        params["removeParents"] = ",".join(parents)
+    moved = await session.api.change(
+        "PATCH", f"{FILES_PATH}/{raw['id']}", {}, what=quote_name(raw), retryable=True, params=params
+    )
+    return build_result(parse_file(moved))
+
+
+@server.write_tool("Rename a file", idempotent=True)
+async def rename_file(
+    ctx: Ctx,
+    file_id: FileId,
+    name: CurrentName,
+    new_name: Annotated[str, Field(min_length=1, max_length=500)],
+) -> Annotated[CallToolResult, File]:
+    """Give a file or folder another name."""
+    session = running(ctx)
+    raw = await fetch_metadata(session, file_id, FILE_FIELDS, follow=False)
+    if raw.get("name") != new_name:  # else it is done already
+        raw = await fetch_if_named(session, file_id, name)
+    return build_result(await patch_file(session, raw["id"], {"name": new_name}))
+
+
+@server.write_tool("Copy a file")
+async def copy_file(
+    ctx: Ctx,
+    file_id: FileId,
+    new_name: Annotated[str | None, Field(description='Default: "Copy of ...".', min_length=1, max_length=500)] = None,
+    folder_id: Annotated[str | None, Field(description="Default: the folder that it is in.", max_length=2000)] = None,
+    convert: Annotated[
+        bool, Field(description="Make the copy of an Office file a Google Doc, Sheet or Slides, which can be read.")
+    ] = False,
+) -> Annotated[CallToolResult, File]:
+    """Copy a file (not a folder)."""
+    session = running(ctx)
+    raw = await fetch_metadata(session, file_id, FILE_FIELDS)
+    if raw["mimeType"] == FOLDER:
+        raise ToolError(f"{quote_name(raw)} is a folder: only files are copied")
+    body: dict[str, object] = {"name": new_name} if new_name else {}
+    if folder_id:
+        body["parents"] = [await resolve_folder(session, folder_id)]
+    if convert:
+        body["mimeType"] = find_conversion(raw["mimeType"])
+    created = await session.api.change(
+        "POST", f"{FILES_PATH}/{raw['id']}/copy", body, what=quote_name(raw), retryable=False, params=write_params()
+    )
+    return build_result(parse_file(created))
+
+
+@server.write_tool("Share a file", destructive=True)
+async def share_file(
+    ctx: Ctx,
+    file_id: FileId,
+    name: CurrentName,
+    role: Literal["reader", "commenter", "writer"],
+    email: Annotated[
+        str | None,
+        Field(
+            description="Whom to share it with: an address.",
+            pattern=r"^[^\s@,;<>\"]+@[^\s@,;<>\"]+$",
+            max_length=254,
+            examples=["ada@example.com"],
+        ),
+    ] = None,
+    group: Annotated[bool, Field(description="The address is a Google group's.")] = False,
+    domain: Annotated[
+        str | None, Field(description="Share it with everyone of this domain.", pattern=r"^[\w.-]+\.[\w-]+$")
+    ] = None,
+    anyone_with_link: Annotated[bool, Field(description="Share it with everyone who has the link.")] = False,
+    notify: Annotated[bool, Field(description="Have Google write to the address.")] = True,
+    message: Annotated[str | None, Field(description="Google's mail says this too.", max_length=2000)] = None,
+) -> Annotated[CallToolResult, ShareResult]:
+    """Let somebody read, comment or change a file or folder: one address, one domain, or everyone with the link."""
+    if sum((bool(email), bool(domain), anyone_with_link)) != 1:
+        raise ToolError("expected exactly one of email, domain and anyone_with_link")
+    if message and not (email and notify):
+        raise ToolError("message: only a mail to an address carries one, and notify = true sends it")
+    body: dict[str, object] = {"role": role, "type": "anyone"}
+    params: dict[str, Any] = {"fields": PERMISSION_FIELDS, **ALL_DRIVES}
+    if email:
+        body |= {"type": "group" if group else "user", "emailAddress": email}
+        params["sendNotificationEmail"] = notify
+        params |= {"emailMessage": message} if message else {}
+    elif domain:
+        body |= {"type": "domain", "domain": domain}
+    session = running(ctx)
+    raw = await fetch_if_named(session, file_id, name)
+    created = await session.api.change(
+        "POST", f"{FILES_PATH}/{raw['id']}/permissions", body, what=quote_name(raw), retryable=False, params=params
+    )
+    return build_result(ShareResult(file_id=raw["id"], permission=parse_permission(created)))
+
+
+@server.write_tool("Stop sharing a file", destructive=True)
+async def unshare_file(
+    ctx: Ctx,
+    file_id: FileId,
+    name: CurrentName,
+    whom: Annotated[
+        str,
+        Field(
+            description='An address or a domain that it is shared with, or "anyone" for everyone with the link.',
+            min_length=1,
+            max_length=254,
+            examples=["ada@example.com", "anyone"],
+        ),
+    ],
+) -> Annotated[CallToolResult, UnshareResult]:
+    """Take somebody's right to see or change a file away."""
+    session = running(ctx)
+    raw = await fetch_if_named(session, file_id, name)
+    permissions = (await fetch_details(session, raw["id"])).permissions
+    if permissions is None:
+        raise ToolError(f"{quote_name(raw)}: this account may not see whom it is shared with, nor change that")
+    matches = [
+        permission
+        for permission in permissions
+        if whom.lower() in {(permission.email or permission.domain or permission.type).lower()}
+    ]
+    if len(matches) != 1 or matches[0].role == "owner":
+        shared_with = ", ".join(
+            permission.email or permission.domain or permission.type
+            for permission in permissions
+            if permission.role != "owner"
+        )
+        raise ToolError(f"{quote_name(raw)} is not shared with {whom!r}; it is shared with {shared_with or 'nobody'}")
+    await session.api.change(
+        "DELETE",
+        f"{FILES_PATH}/{raw['id']}/permissions/{matches[0].id}",
+        what=f"the permission of {whom} for {quote_name(raw)}",
+        retryable=True,
+        params=ALL_DRIVES,
+    )
+    return build_result(UnshareResult(file_id=raw["id"], whom=whom))
+
+
+@server.write_tool("Put a file into the trash", destructive=True, idempotent=True)
+async def trash_file(ctx: Ctx, file_id: FileId, name: CurrentName) -> Annotated[CallToolResult, File]:
+    """Put a file, or a folder with all that is in it, into the trash. Google empties that after 30 days."""
+    session = running(ctx)
+    raw = await fetch_if_named(session, file_id, name)
+    return build_result(await patch_file(session, raw["id"], {"trashed": True}))
+
+
+@server.write_tool("Take a file out of the trash", idempotent=True)
+async def restore_file(ctx: Ctx, file_id: FileId, name: CurrentName) -> Annotated[CallToolResult, File]:
+    """Take a file or folder out of the trash."""
+    session = running(ctx)
+    raw = await fetch_if_named(session, file_id, name)
+    return build_result(await patch_file(session, raw["id"], {"trashed": False}))

@@ -1,0 +1,342 @@
+"""Requests that several of Gmail's tools make: messages and their parts, names of labels, drafts, what is sent."""
+
+import asyncio
+import base64
+import io
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel
+
+from mcpchat_servers.gmail.message_parser import (
+    Attachment,
+    Raw,
+    decode_base64url,
+    extract_part_text,
+    find_text_parts,
+    is_attachment,
+    iter_parts,
+    parse_attachment,
+    parse_headers,
+)
+from mcpchat_servers.gmail.mime_builder import MAX_ATTACHMENT_BYTES, OriginalMessage, OutgoingFile, build_message
+from mcpchat_servers.google.credentials import TokenExpired
+from mcpchat_servers.google.errors import ApiError
+from mcpchat_servers.google.media_types import guess_media_type
+from mcpchat_servers.google.server import Ctx, Session, progress_reporter
+from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.text_extraction import decode_text, html_to_text, is_text, pdf_to_text
+
+USER_PATH = "gmail/v1/users/me"
+MAX_ATTACHMENT_JSON_BYTES = 64 * 2**20  # bytes of the JSON that an attachment comes in
+MAX_SIMPLE_UPLOAD_BYTES = 3 * 2**20  # bytes of a message that is sent in one request
+MAX_CONCURRENCY = 8  # requests
+MAX_TEXT_PARTS = 20  # of one message's text
+READ_TIMEOUT = 60.0  # for one message's text
+_SUMMARY_PARAMS = {
+    "format": "metadata",
+    "metadataHeaders": ["From", "To", "Cc", "Bcc", "Subject"],
+    "fields": "id,threadId,labelIds,snippet,internalDate,payload/headers",
+}
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
+
+
+class ChangeResult(BaseModel):
+    """What was changed, by id; the labels by theirs."""
+
+    message_ids: list[str] | None = None
+    thread_ids: list[str] | None = None
+    added: list[str] | None = None
+    removed: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class OutgoingMessage:
+    """What was asked to be written; ``attachments`` are paths."""
+
+    to: Sequence[str]
+    cc: Sequence[str]
+    bcc: Sequence[str]
+    subject: str
+    body: str
+    attachments: Sequence[str]
+
+
+async def gather_results(
+    call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_Item]
+) -> list[_Value | ToolError]:
+    """What the call gives for each item, in order, a few at a time, or why it gives nothing; all have ended then.
+
+    Raises TokenEnded where the token has: all of it is to be done again then.
+    """
+    semaphore = asyncio.Semaphore(MAX_CONCURRENCY)
+
+    async def call_limited(item: _Item) -> _Value | ToolError:
+        async with semaphore:
+            try:
+                return await call(item)
+            except ToolError as error:
+                return error
+
+    results = await asyncio.gather(*map(call_limited, items), return_exceptions=True)
+    values: list[_Value | ToolError] = []
+    for result in results:
+        if isinstance(result, BaseException) and (
+            isinstance(result, TokenExpired) or not isinstance(result, ToolError)
+        ):
+            raise result
+        values.append(result)
+    return values
+
+
+async def gather_existing(call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_Item]) -> list[_Value]:
+    """As ``together``, without those that are gone meanwhile. Raises ToolError for any other failure."""
+    values: list[_Value] = []
+    for result in await gather_results(call, items):
+        if not isinstance(result, ToolError):
+            values.append(result)
+        elif not (isinstance(result, ApiError) and result.status == 404):
+            raise result
+    return values
+
+
+# Reading.
+
+
+async def fetch_message(session: Session, message_id: str) -> dict[str, Any]:
+    return await session.api.get(
+        f"{USER_PATH}/messages/{message_id}",
+        {"format": "full"},
+        what=f"the message {message_id}",
+        max_bytes=MAX_ATTACHMENT_JSON_BYTES,
+    )
+
+
+async def fetch_summaries(session: Session, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """What a list shows of messages."""
+
+    async def fetch(message_id: str) -> dict[str, Any]:
+        return await session.api.get(
+            f"{USER_PATH}/messages/{message_id}", _SUMMARY_PARAMS, what=f"the message {message_id}"
+        )
+
+    return await gather_existing(fetch, ids)
+
+
+async def get_label_names(session: Session, raws: Iterable[Raw]) -> Mapping[str, str]:
+    """The names of labels by id: asked for once, and anew where a message has one that was not there then."""
+    used = {label for raw in raws for label in raw.get("labelIds") or ()}
+    cached: Mapping[str, str] = session.cache.get("labels", {})
+    return cached if used <= cached.keys() else await fetch_label_names(session)
+
+
+async def fetch_label_names(session: Session) -> Mapping[str, str]:
+    """The names of labels by id, as they are now."""
+    response = await session.api.get(f"{USER_PATH}/labels", {"fields": "labels(id,name)"}, what="the labels")
+    names = {str(label["id"]): str(label.get("name", label["id"])) for label in response.get("labels") or ()}
+    session.cache["labels"] = names
+    return names
+
+
+async def get_own_address(session: Session) -> str:
+    """The account's address, in small letters."""
+    if "address" not in session.cache:
+        response = await session.api.get(f"{USER_PATH}/profile", {"fields": "emailAddress"}, what="the account")
+        session.cache["address"] = str(response.get("emailAddress", "")).lower()
+    return str(session.cache["address"])
+
+
+async def read_body(session: Session, raw: Raw) -> str:
+    """The text of a message that a person would read, as far as it can be read in time."""
+    parts = find_text_parts(raw.get("payload") or {})
+    texts = []
+    try:
+        async with asyncio.timeout(READ_TIMEOUT):
+            for part in parts[:MAX_TEXT_PARTS]:
+                texts.append(await extract_part_text(part, await read_part_data(session, raw["id"], part)))  # noqa: PERF401
+    except TimeoutError:
+        texts.append("[the rest could not be read in time]")
+    if len(parts) > MAX_TEXT_PARTS:
+        texts.append(f"[{len(parts) - MAX_TEXT_PARTS:,} more parts are left out]")
+    return "\n\n".join(text for text in texts if text)
+
+
+async def find_attachment_part(session: Session, message_id: str, part_id: str) -> Raw:
+    """An attachment's part. Raises ToolError where the message has none of that id."""
+    raw = await fetch_message(session, message_id)
+    parts = {parse_attachment(part).part_id: part for part in iter_parts(raw) if is_attachment(part)}
+    if part_id not in parts:
+        available = ", ".join(f"{key} ({parse_attachment(part).name})" for key, part in [*parts.items()][:20])
+        raise ToolError(f"the message {message_id} has no attachment {part_id}; it has {available or 'none'}")
+    return parts[part_id]
+
+
+async def read_part_data(session: Session, message_id: str, part: Raw) -> bytes:
+    """A part's bytes: Gmail sends large ones apart, under an id that changes with each look."""
+    body = part.get("body") or {}
+    if "attachmentId" in body and not body.get("data"):
+        body = await session.api.get(
+            f"{USER_PATH}/messages/{message_id}/attachments/{body['attachmentId']}",
+            what=f"the attachment {parse_attachment(part).name!r}",
+            max_bytes=MAX_ATTACHMENT_JSON_BYTES,
+        )
+    return decode_base64url(str(body.get("data") or ""))
+
+
+async def extract_attachment_text(attachment: Attachment, data: bytes, charset: str) -> str:
+    """An attachment's text. Raises ToolError where it has none."""
+    if attachment.media_type == "application/pdf" or data.startswith(b"%PDF-"):
+        return await pdf_to_text(data, repr(attachment.name))
+    is_text_type = is_text(attachment.media_type) or attachment.media_type in {
+        "application/octet-stream",
+        "message/rfc822",
+    }
+    text = decode_text(data, charset) if is_text_type else None
+    if text is None:
+        raise ToolError(f"{attachment.name!r} ({attachment.media_type}) is no text: save_attachment saves it")
+    return await html_to_text(text) if attachment.media_type == "text/html" else text
+
+
+# Changing.
+
+
+async def apply_labels(
+    ctx: Ctx,
+    message_ids: Sequence[str] | None,
+    thread_ids: Sequence[str] | None,
+    add: Sequence[str],
+    remove: Sequence[str],
+) -> ChangeResult:
+    """Change the labels of messages or of whole threads."""
+    _require_one_of(message_ids, thread_ids)
+    body = {"addLabelIds": list(add), "removeLabelIds": list(remove)}
+    if message_ids:
+        await running(ctx).api.change(
+            "POST",
+            f"{USER_PATH}/messages/batchModify",
+            {"ids": list(message_ids), **body},
+            what=f"the messages {', '.join(message_ids[:3])}{' and others' if len(message_ids) > 3 else ''}",
+            retryable=True,
+        )
+    await _change_each(ctx, "thread", thread_ids or (), "modify", body)
+    return _build_change_result(message_ids, thread_ids, add, remove)
+
+
+async def apply_to_each(
+    ctx: Ctx, message_ids: Sequence[str] | None, thread_ids: Sequence[str] | None, verb: str
+) -> ChangeResult:
+    """Do something to each message or thread."""
+    _require_one_of(message_ids, thread_ids)
+    await _change_each(ctx, "message", message_ids or (), verb, None)
+    await _change_each(ctx, "thread", thread_ids or (), verb, None)
+    return _build_change_result(message_ids, thread_ids, (), ())
+
+
+async def _change_each(ctx: Ctx, kind: str, ids: Sequence[str], verb: str, body: object) -> None:
+    """One request for each. Raises ToolError that says which were not done, once all others are."""
+    session, done = running(ctx), 0
+
+    async def change(item_id: str) -> None:
+        nonlocal done
+        await session.api.change(
+            "POST", f"{USER_PATH}/{kind}s/{item_id}/{verb}", body, what=f"the {kind} {item_id}", retryable=True
+        )
+        done += 1
+        await ctx.report_progress(done, len(ids), verb)
+
+    errors = [result for result in await gather_results(change, ids) if isinstance(result, ToolError)]
+    if errors:
+        details = "; ".join(map(str, errors[:5])) + (f"; and {len(errors) - 5} more" if len(errors) > 5 else "")
+        raise ToolError(f"{done} of {len(ids)} {kind}s were done, the others not: {details}")
+
+
+def _require_one_of(message_ids: Sequence[str] | None, thread_ids: Sequence[str] | None) -> None:
+    if bool(message_ids) == bool(thread_ids):
+        raise ToolError("expected either message_ids or thread_ids")
+
+
+def _build_change_result(
+    message_ids: Sequence[str] | None, thread_ids: Sequence[str] | None, add: Sequence[str], remove: Sequence[str]
+) -> ChangeResult:
+    return ChangeResult(
+        message_ids=list(message_ids) if message_ids else None,
+        thread_ids=list(thread_ids) if thread_ids else None,
+        added=list(add) or None,
+        removed=list(remove) or None,
+    )
+
+
+# Writing.
+
+
+async def fetch_draft(session: Session, draft_id: str) -> dict[str, Any]:
+    """A draft with all of its message."""
+    return await session.api.get(
+        f"{USER_PATH}/drafts/{draft_id}",
+        {"format": "full"},
+        what=f"the draft {draft_id}",
+        max_bytes=MAX_ATTACHMENT_JSON_BYTES,
+    )
+
+
+async def fetch_original(session: Session, message_id: str | None) -> tuple[OriginalMessage | None, str | None]:
+    """The message that is replied to, and its thread."""
+    if message_id is None:
+        return None, None
+    params = {"format": "metadata", "metadataHeaders": ["Subject", "Message-ID", "References"]}
+    raw = await session.api.get(f"{USER_PATH}/messages/{message_id}", params, what=f"the message {message_id}")
+    headers = parse_headers(raw)
+    original = OriginalMessage(
+        subject=headers.get("subject", ""),
+        message_id=headers.get("message-id", ""),
+        references=headers.get("references", ""),
+    )
+    return original, raw.get("threadId")
+
+
+async def compose_message(session: Session, message: OutgoingMessage, original: OriginalMessage | None) -> bytes:
+    """The message as it is sent, with its attachments. Raises ToolError."""
+    files: list[OutgoingFile] = []
+    for path in message.attachments:
+        remaining_bytes = MAX_ATTACHMENT_BYTES - sum(len(attached.data) for attached in files)
+        with session.folders.open_for_reading(path, most=remaining_bytes) as (file, _, name):
+            files.append(
+                OutgoingFile(name=name, media_type=guess_media_type(name), data=await asyncio.to_thread(file.read))
+            )
+    return await asyncio.to_thread(
+        build_message,
+        to=message.to,
+        cc=message.cc,
+        bcc=message.bcc,
+        subject=message.subject,
+        body=message.body,
+        files=files,
+        original=original,
+    )
+
+
+async def deliver(
+    ctx: Ctx, method: str, path: str, message: bytes, thread_id: str | None, what: str, *, wrapper_key: str = ""
+) -> dict[str, Any]:
+    """Give Gmail a message. ``within`` is the name under which it stands in the request; nothing is ever sent twice."""
+    api = running(ctx).api
+    payload: dict[str, Any] = {"threadId": thread_id} if thread_id else {}
+    if len(message) <= MAX_SIMPLE_UPLOAD_BYTES:
+        payload["raw"] = base64.urlsafe_b64encode(message).decode()
+        return await api.change(
+            method, path, {wrapper_key: payload} if wrapper_key else payload, what=what, retryable=method == "PUT"
+        )
+    return await api.upload(
+        method,
+        f"upload/{path}",
+        {wrapper_key: payload} if wrapper_key else payload,
+        io.BytesIO(message),
+        size=len(message),
+        media_type="message/rfc822",
+        params={},
+        what=what,
+        progress=progress_reporter(ctx, f"sending {what}"),
+    )

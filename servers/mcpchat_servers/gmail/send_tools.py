@@ -1,0 +1,216 @@
+"""Gmail's tools that write: drafts, new messages, replies. What is sent is what the call shows, and is sent once."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult
+from pydantic import BaseModel, Field
+
+from mcpchat_servers.gmail.api_calls import (
+    USER_PATH,
+    OutgoingMessage,
+    compose_message,
+    deliver,
+    fetch_draft,
+    fetch_original,
+    read_body,
+)
+from mcpchat_servers.gmail.message_parser import (
+    Raw,
+    is_attachment,
+    iter_parts,
+    parse_attachment,
+    parse_headers,
+    parse_mailboxes,
+)
+from mcpchat_servers.gmail.mime_builder import OriginalMessage, check_reply_subject, parse_recipient
+from mcpchat_servers.gmail.server import DraftId, MessageId, server
+from mcpchat_servers.google.display_names import normalize_text
+from mcpchat_servers.google.folders import sanitize_file_name
+from mcpchat_servers.google.server import Ctx, build_result
+from mcpchat_servers.google.server import get_session as running
+
+To = Annotated[
+    list[str],
+    Field(
+        description="Addresses, one a string.",
+        min_length=1,
+        max_length=100,
+        examples=[["ada@example.com", "Grace Hopper <grace@example.com>"]],
+    ),
+]
+Recipients = Annotated[list[str] | None, Field(description="Addresses, one a string.", max_length=100)]
+Subject = Annotated[str, Field(description="One line.", max_length=900)]
+Body = Annotated[str, Field(description="Plain text.", max_length=500_000)]
+AttachmentPaths = Annotated[
+    list[str] | None,
+    Field(description="Files within the folders that the user allowed, to attach.", max_length=20),
+]
+
+
+class WriteResult(BaseModel):
+    """A draft as it was written, or a message as it was sent. A message that was sent has no ``draft_id`` any more."""
+
+    draft_id: str | None = None
+    message_id: str
+    thread_id: str
+    to: list[str]
+    cc: list[str] | None = None
+    bcc: list[str] | None = None
+    subject: str
+    attachments: Annotated[list[str] | None, Field(description="Their names.")] = None
+
+
+@server.write_tool("Write a draft")
+async def create_draft(
+    ctx: Ctx,
+    to: To,
+    body: Body,
+    subject: Annotated[
+        str | None, Field(description="One line. A reply keeps its conversation's: leave it out there.", max_length=900)
+    ] = None,
+    cc: Recipients = None,
+    bcc: Recipients = None,
+    attachments: AttachmentPaths = None,
+    reply_to_message_id: Annotated[
+        str | None,
+        Field(description="Make it a reply in this message's conversation.", pattern="^[A-Za-z0-9_-]{1,100}$"),
+    ] = None,
+) -> Annotated[CallToolResult, WriteResult]:
+    """Write a draft, which the user can change and send. Nothing is sent."""
+    session = running(ctx)
+    original, thread = await fetch_original(session, reply_to_message_id)
+    if original is None and subject is None:
+        raise ToolError("subject: expected, since this is no reply")
+    title = check_reply_subject(subject, original.subject) if original else subject or ""
+    message = OutgoingMessage(to, cc or [], bcc or [], title, body, attachments or [])
+    data = await compose_message(session, message, original)
+    response = await deliver(ctx, "POST", f"{USER_PATH}/drafts", data, thread, "the draft", wrapper_key="message")
+    return build_result(_build_write_result(message, response.get("message") or {}, response.get("id")))
+
+
+@server.write_tool("Rewrite a draft", destructive=True, idempotent=True)
+async def update_draft(
+    ctx: Ctx,
+    draft_id: DraftId,
+    to: To,
+    body: Body,
+    subject: Annotated[str | None, Field(description="One line. Default: as it is.", max_length=900)] = None,
+    cc: Recipients = None,
+    bcc: Recipients = None,
+    attachments: AttachmentPaths = None,
+) -> Annotated[CallToolResult, WriteResult]:
+    """Replace a draft: give all recipients, all text and all attachments anew; only the subject stays where none is
+    given. A reply stays in its conversation."""
+    session = running(ctx)
+    current = (await fetch_draft(session, draft_id))["message"]
+    headers = parse_headers(current)
+    current_subject = headers.get("subject", "")
+    original, title = None, current_subject if subject is None else subject
+    if in_reply_to := headers.get("in-reply-to"):
+        references = headers.get("references", "").removesuffix(in_reply_to)
+        original = OriginalMessage(subject=current_subject, message_id=in_reply_to, references=references)
+        title = check_reply_subject(subject, current_subject)
+    message = OutgoingMessage(to, cc or [], bcc or [], title, body, attachments or [])
+    data = await compose_message(session, message, original)
+    response = await deliver(
+        ctx, "PUT", f"{USER_PATH}/drafts/{draft_id}", data, current.get("threadId"), "the draft", wrapper_key="message"
+    )
+    return build_result(_build_write_result(message, response.get("message") or {}, draft_id))
+
+
+@server.write_tool("Send a draft", destructive=True)
+async def send_draft(
+    ctx: Ctx,
+    draft_id: DraftId,
+    to: Annotated[list[str], Field(description="All whom it goes to: to, cc and bcc.", min_length=1, max_length=100)],
+    subject: Subject,
+    body: Annotated[str, Field(description="Its whole text.", max_length=500_000)],
+    attachments: Annotated[list[str] | None, Field(description="Their names.", max_length=100)] = None,
+) -> Annotated[CallToolResult, WriteResult]:
+    """Send a draft. Say all that is in it, so that the user sees it when asked; one that says otherwise is not sent."""
+    session = running(ctx)
+    raw = (await fetch_draft(session, draft_id))["message"]
+    headers = parse_headers(raw)
+    recipients = [address for name in ("to", "cc", "bcc") for _, address in parse_mailboxes(headers.get(name, ""))]
+    files = [parse_attachment(part).name for part in iter_parts(raw) if is_attachment(part)]
+    for field_name, stated, actual in (
+        (
+            "to",
+            {parse_recipient(address).addr_spec.lower() for address in to},
+            {address.lower() for address in recipients},
+        ),
+        ("subject", normalize_text(subject), normalize_text(headers.get("subject", ""))),
+        ("attachments", sorted(map(normalize_text, attachments or ())), sorted(map(normalize_text, files))),
+        ("body", normalize_text(body), normalize_text(await read_body(session, raw))),
+    ):
+        if stated != actual:
+            actual_text = actual if isinstance(actual, str) else ", ".join(sorted(actual))
+            raise ToolError(f"not sent: {field_name} of the draft is {actual_text[:500] or 'empty'}")
+    response = await session.api.change(
+        "POST", f"{USER_PATH}/drafts/send", {"id": draft_id}, what=f"the draft {draft_id}", retryable=False
+    )
+    return build_result(
+        _build_write_result(OutgoingMessage(recipients, (), (), headers.get("subject", ""), body, files), response)
+    )
+
+
+@server.write_tool("Send a message", destructive=True)
+async def send_message(
+    ctx: Ctx,
+    to: To,
+    subject: Subject,
+    body: Body,
+    cc: Recipients = None,
+    bcc: Recipients = None,
+    attachments: AttachmentPaths = None,
+) -> Annotated[CallToolResult, WriteResult]:
+    """Send a new message, at once. It cannot be taken back."""
+    message = OutgoingMessage(to, cc or [], bcc or [], subject, body, attachments or [])
+    data = await compose_message(running(ctx), message, None)
+    response = await deliver(ctx, "POST", f"{USER_PATH}/messages/send", data, None, "the message")
+    return build_result(_build_write_result(message, response))
+
+
+@server.write_tool("Reply", destructive=True)
+async def reply(
+    ctx: Ctx,
+    message_id: MessageId,
+    to: Annotated[
+        list[str],
+        Field(description="Whom the reply goes to: read_message tells.", min_length=1, max_length=100),
+    ],
+    subject: Annotated[str, Field(description="The conversation's, for the user to see.", max_length=900)],
+    body: Body,
+    cc: Recipients = None,
+    bcc: Recipients = None,
+    attachments: AttachmentPaths = None,
+) -> Annotated[CallToolResult, WriteResult]:
+    """Send a reply in a message's conversation, at once. It cannot be taken back."""
+    session = running(ctx)
+    original, thread = await fetch_original(session, message_id)
+    assert original is not None
+    title = check_reply_subject(subject, original.subject)
+    message = OutgoingMessage(to, cc or [], bcc or [], title, body, attachments or [])
+    data = await compose_message(session, message, original)
+    response = await deliver(ctx, "POST", f"{USER_PATH}/messages/send", data, thread, "the reply")
+    return build_result(_build_write_result(message, response))
+
+
+def _build_write_result(message: OutgoingMessage, response: Raw, draft_id: str | None = None) -> WriteResult:
+    """What was written, by what was asked for: nothing is asked of Gmail once it is done."""
+
+    def base_names(paths: Sequence[str]) -> list[str] | None:
+        return [sanitize_file_name(path.replace("\\", "/").rpartition("/")[2]) for path in paths] or None
+
+    return WriteResult(
+        draft_id=draft_id,
+        message_id=response.get("id", ""),
+        thread_id=response.get("threadId", ""),
+        to=list(message.to),
+        cc=list(message.cc) or None,
+        bcc=list(message.bcc) or None,
+        subject=message.subject,
+        attachments=base_names(message.attachments),
+    )

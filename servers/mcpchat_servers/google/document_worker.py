@@ -1,0 +1,113 @@
+"""A document on stdin, its text on stdout, as a process of its own: what strangers write is not read beside a token.
+
+python -m mcpchat_servers.google.document_worker pdf | html
+"""
+
+import io
+import logging
+import re
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+ENCRYPTED = 3  # the exit code where a PDF wants a password
+TOO_DEEP = 4  # ... where HTML is nested more deeply than the parser goes
+TIME_LIMIT = 30
+MAX_TEXT_LENGTH = 5_000_000  # characters
+_MEMORY_LIMIT = 2**30  # bytes
+_HIDDEN_STYLE = re.compile(
+    r"(?i)display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(\.0+)?(px|pt|em|rem|%)?\s*(;|!|$)"
+)
+_MAX_STYLE_LENGTH = 1000  # characters of a style that are looked at
+
+
+class _TooDeep(Exception):
+    """The parser has left out what is nested too deeply."""
+
+
+def main() -> int:
+    _limit_resources()
+    logging.disable()
+    data = sys.stdin.buffer.read()
+    remaining = MAX_TEXT_LENGTH
+
+    def write(text: str) -> bool:
+        """Write as much as there is room for; False when there is no more."""
+        nonlocal remaining
+        sys.stdout.buffer.write(text[:remaining].encode(errors="replace"))
+        remaining -= len(text)
+        return remaining > 0
+
+    extractors: dict[str, Callable[[bytes, Callable[[str], bool]], int]] = {"pdf": _extract_pdf, "html": _extract_html}
+    code = extractors[sys.argv[1]](data, write)
+    if remaining < 0:
+        sys.stdout.buffer.write(b"\n\n[the rest of the text is left out]")
+    sys.stdout.flush()
+    return code
+
+
+def _limit_resources() -> None:
+    """Where the system has limits for a process: memory, and time."""
+    try:
+        import resource
+    except ImportError:
+        return
+    for kind, maximum in ((resource.RLIMIT_AS, _MEMORY_LIMIT), (resource.RLIMIT_CPU, TIME_LIMIT)):
+        hard = resource.getrlimit(kind)[1]
+        limit = maximum if hard == resource.RLIM_INFINITY else min(maximum, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (limit, limit))
+
+
+def _extract_pdf(data: bytes, write: Callable[[str], bool]) -> int:
+    from pypdf import PdfReader
+
+    reader = PdfReader(io.BytesIO(data))
+    if reader.is_encrypted and not reader.decrypt(""):
+        return ENCRYPTED
+    for number, page in enumerate(reader.pages, 1):
+        text = page.extract_text().strip()
+        if text and not write(f"[page {number}]\n{text}\n\n"):
+            break
+    return 0
+
+
+def _extract_html(data: bytes, write: Callable[[str], bool]) -> int:
+    try:
+        write(extract_visible_text(data.decode(errors="replace")))
+    except _TooDeep:
+        return TOO_DEEP
+    return 0
+
+
+def extract_visible_text(html: str) -> str:
+    """What a person would see of it, links with their addresses; nothing that is hidden from people."""
+    from inscriptis.html_engine import Inscriptis
+    from inscriptis.model.config import ParserConfig
+    from lxml.etree import ParserError
+    from lxml.html import HTMLParser, document_fromstring
+
+    parser = HTMLParser(remove_comments=True, remove_pis=True, encoding="utf-8")
+    try:
+        tree: Any = document_fromstring(html.replace("\0", "").encode(errors="replace"), parser=parser)
+    except ParserError:
+        return ""  # nothing but white space and comments
+    if any("depth" in str(error.message).lower() for error in parser.error_log):
+        raise _TooDeep
+    for element in list(tree.iter("script", "style", "noscript", "template")):
+        element.drop_tree()
+    for element in list(tree.iter()):
+        style = str(element.attrib.pop("style", ""))[:_MAX_STYLE_LENGTH]  # popped: it asks for widths without bounds
+        if ("hidden" in element.attrib or _HIDDEN_STYLE.search(style)) and element.getparent() is not None:
+            element.drop_tree()
+    try:
+        text = str(Inscriptis(tree, ParserConfig(display_links=True, display_images=True)).get_text())
+    except RecursionError:
+        raise _TooDeep from None
+    lines = [line.rstrip().replace("\xa0", " ") for line in text.splitlines()]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

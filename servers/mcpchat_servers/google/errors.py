@@ -1,0 +1,127 @@
+"""What Google answers when it does not do something, in words that say what to do about it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+from mcpchat_servers.google.credentials import SIGN_IN_COMMAND
+from mcpchat_servers.google.display_names import to_one_line
+
+RATE_LIMIT_REASONS = {
+    "rateLimitExceeded",
+    "userRateLimitExceeded",
+    "RATE_LIMIT_EXCEEDED",
+    "quotaExceeded",
+    "RESOURCE_EXHAUSTED",
+}
+_SCOPE_REASONS = {"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientScopes"}
+_DISABLED_REASONS = {"accessNotConfigured", "SERVICE_DISABLED"}
+_SERVICE_NAME = re.compile(r"[a-z]{2,30}\.googleapis\.com")
+_EXPLANATIONS: Mapping[str, str] = {
+    "dailyLimitExceeded": "the Cloud project has used up its requests of today: try again tomorrow",
+    "storageQuotaExceeded": "the account's storage is full: free some, or trash files and empty the trash",
+    "teamDriveFileLimitExceeded": "the shared drive holds as many files as it may",
+    "exportSizeLimitExceeded": "Google exports at most 10 MB of a document: open it in the browser instead",
+    "fileNotDownloadable": "this file has no content of its own to download: export it to a format, or read it",
+    "cannotDownloadFile": "its owner does not let this account download it",
+    "cannotDownloadAbusiveFile": "Google holds this file for malware or spam, and does not give it out",
+    "fileNotExportable": "this kind of Google file cannot be exported",
+    "cannotAddParent": "it is in somebody else's Drive and cannot be moved into a folder here: copy_file makes a copy",
+    "cannotCopyFile": "its owner does not let this account copy it",
+    "insufficientFilePermissions": "this account may not do that with this file: ask its owner for the right to edit",
+    "insufficientParentPermissions": "this account may not add anything to that folder",
+    "appNotAuthorizedToFile": "the login reaches only files that were opened with this app",
+    "domainPolicy": "the administrator of this Google account does not allow apps to use this service",
+    "sharingRateLimitExceeded": "Google takes no more invitations for now: try again later",
+    "invalidSharingRequest": "Google does not share it so; check the address, and whether the owner allows sharing",
+    "cannotShareTeamDriveTopFolderWithAnyoneOrDomains": "a shared drive's top folder is not shared with everyone",
+    "publishOutNotPermitted": "the administrator does not let this file be shared outside",
+}
+
+
+class ApiError(ToolError):
+    """An answer that is no success. ``status`` is HTTP's, ``reason`` Google's word for it."""
+
+    def __init__(self, text: str, *, status: int, reason: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+
+
+def parse_error(body: bytes) -> tuple[set[str], str, str]:
+    """Google's words for why (of both of its forms of errors), its message, and the service that it names."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return set(), "", ""
+    error = value.get("error") if isinstance(value, dict) else None
+    if not isinstance(error, dict):
+        return set(), str(error or ""), ""
+    details = [*_only_dicts(error.get("errors")), *_only_dicts(error.get("details"))]
+    reason_set = {str(detail["reason"]) for detail in details if isinstance(detail.get("reason"), str)}
+    if isinstance(error.get("status"), str):
+        reason_set.add(error["status"])
+    services = [
+        str(detail["metadata"].get("service", "")) for detail in details if isinstance(detail.get("metadata"), dict)
+    ]
+    return (
+        reason_set,
+        str(error.get("message") or ""),
+        next((name for name in services if _SERVICE_NAME.fullmatch(name)), ""),
+    )
+
+
+def error_from_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, what: str, scopes: Sequence[str], service: str
+) -> ApiError:
+    """The error for an answer other than 401. ``what`` was asked for; ``scopes`` and ``service`` are the server's."""
+    reason_set, message, service_name = parse_error(body)
+    reason = next(
+        iter(sorted(reason_set & (_SCOPE_REASONS | _DISABLED_REASONS | _EXPLANATIONS.keys() | RATE_LIMIT_REASONS))),
+        next(iter(sorted(reason_set)), ""),
+    )
+    return ApiError(
+        _explain(status, headers, reason_set, message, what=what, scopes=scopes, service=service_name or service),
+        status=status,
+        reason=reason,
+    )
+
+
+def _explain(
+    status: int,
+    headers: Mapping[str, str],
+    reason_set: set[str],
+    message: str,
+    *,
+    what: str,
+    scopes: Sequence[str],
+    service: str,
+) -> str:
+    if reason_set & _SCOPE_REASONS or 'error="insufficient_scope"' in headers.get("www-authenticate", ""):
+        scope_text = " or ".join(scopes)
+        return (
+            f"not granted: this needs the scope {scope_text}. Run {SIGN_IN_COMMAND} and tick everything it asks for "
+            "(if read_only = true or scopes is set for this server in the config, that is what leaves it out)."
+        )
+    if reason_set & _DISABLED_REASONS:
+        return (
+            f"{service} is not switched on for your OAuth client: enable it at "
+            f"https://console.cloud.google.com/apis/library/{service} (in the client's project), and wait a minute."
+        )
+    if explanation := next((_EXPLANATIONS[reason] for reason in sorted(reason_set) if reason in _EXPLANATIONS), ""):
+        return f"{what}: {explanation}"
+    if status == 429 or reason_set & RATE_LIMIT_REASONS:
+        return f"{what}: Google takes no more requests for now, and was asked again for a while: try again in a minute"
+    if status == 404:
+        return f"{what}: not found. It does not exist, or this account may not see it: check the id, or search for it."
+    if status >= 500:
+        return f"{what}: Google's server failed ({status}), several times: try again later"
+    detail = f": {to_one_line(message)}" if message else ""
+    return f"{what}: Google refused it ({status}){detail}"
+
+
+def _only_dicts(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,154 @@
+"""A model server over real HTTP: plays prepared answers, keeps a journal of the requests."""
+
+import contextlib
+import http.server
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class CannedResponse:
+    """One answer. ``pieces`` are sent one by one, each after ``pause`` seconds; ``hang`` leaves the stream open."""
+
+    chunks: Sequence[bytes] = ()
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "text/event-stream"})
+    pause: float = 0.0
+    hang: bool = False
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + json.dumps({"id": "x", "choices": [choice], **more}).encode() + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def text(*parts: str, finish: str = "stop") -> CannedResponse:
+    return CannedResponse([*(chunk({"content": part}) for part in parts), chunk({}, finish), DONE])
+
+
+def tool_call(name: str, arguments: str, call_id: str = "call_1") -> CannedResponse:
+    call = {"index": 0, "id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return CannedResponse([chunk({"tool_calls": [call]}), chunk({}, "tool_calls"), DONE])
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    """One event of the Responses API."""
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+def message_item(text: str, item_id: str = "msg_1") -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"type": "message", "id": item_id, "status": "completed", "role": "assistant", "content": content}
+
+
+def call_item(name: str, arguments: str, call_id: str = "call_1") -> dict[str, Any]:
+    return {
+        "type": "function_call", "id": f"fc_{call_id}", "call_id": call_id, "status": "completed",
+        "name": name, "arguments": arguments,
+    }  # fmt: skip
+
+
+def reasoning_item(item_id: str = "rs_1") -> dict[str, Any]:
+    return {"type": "reasoning", "id": item_id, "summary": [], "encrypted_content": "gAAAAsecret"}
+
+
+def response(*items: dict[str, Any], usage: dict[str, Any] | None = None, **more: Any) -> list[bytes]:
+    """The events of one answer of the Responses API that is made of these items."""
+    chunks = [event("response.created", response={"id": "resp_1", "status": "in_progress"})]
+    for index, item in enumerate(items):
+        started = item | ({"arguments": ""} if item["type"] == "function_call" else {})
+        chunks.append(event("response.output_item.added", output_index=index, item=started))
+        if item["type"] == "message":
+            text = item["content"][0]["text"]
+            chunks += [
+                event("response.output_text.delta", output_index=index, item_id=item["id"], delta=part)
+                for part in (text[: len(text) // 2], text[len(text) // 2 :])
+            ]
+        chunks.append(event("response.output_item.done", output_index=index, item=item))
+    completed = {
+        "id": "resp_1",
+        "object": "response",
+        "status": "completed",
+        "output": list(items),
+        "usage": usage,
+        **more,
+    }
+    kind = {"incomplete": "response.incomplete", "failed": "response.failed"}.get(
+        completed["status"], "response.completed"
+    )
+    return [*chunks, event(kind, response=completed)]
+
+
+def error(status: int, message: str, code: str | None = None, **headers: str) -> CannedResponse:
+    body = json.dumps({"error": {"message": message, "code": code}}).encode()
+    return CannedResponse([body], status, {"Content-Type": "application/json", **headers})
+
+
+class FakeOpenAI:
+    """Answers each POST with the next reply; the last one is repeated. ``base_url`` ends in /v1."""
+
+    def __init__(self) -> None:
+        self.replies: list[CannedResponse] = [text("Hello.")]
+        self.requests: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+        self.paths: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.models: list[Any] = ["small", "large"]
+        self._closing = threading.Event()
+
+    def __enter__(self) -> "FakeOpenAI":
+        fake = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                fake.bodies.append(body)
+                fake.paths.append(self.path)
+                fake.requests.append(json.loads(body))
+                fake.headers.append({name.lower(): value for name, value in self.headers.items()})
+                canned = fake.replies.pop(0) if len(fake.replies) > 1 else fake.replies[0]
+                self.send_response(canned.status)
+                for name, value in canned.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                for data in canned.chunks:
+                    fake._closing.wait(canned.pause)
+                    self.wfile.write(data)
+                    self.wfile.flush()
+                if canned.hang:
+                    fake._closing.wait(30)
+
+            def do_GET(self) -> None:
+                body = json.dumps(
+                    {"data": [{"id": model} if isinstance(model, str) else model for model in fake.models]}
+                ).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def handle(self) -> None:
+                with contextlib.suppress(ConnectionError):  # the client hung up, as some tests want
+                    super().handle()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,188 @@
+"""Model servers that others wrote: llama.cpp with a model of a megabyte, and a published double of OpenAI's APIs.
+
+scripts/published.py installs them; nothing here goes beyond loopback.
+"""
+
+import json
+import os
+import re
+import subprocess
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import openai_rules
+from tests.test_third_party_servers import NODE, NPM, PY, ROOT, pytestmark  # noqa: F401 - skipped like those where nothing is installed
+
+SENTENCE = "Tiny engine here: random weights speaking.\n"
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """llama.cpp's server; its address, ending in /v1."""
+    model = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    python, folder = str(PY / "python"), ROOT / "tests/engine"
+    subprocess.run([python, str(folder / "tiny_model.py"), str(model)], check=True, timeout=50)
+    process = subprocess.Popen(
+        [python, str(folder / "serve.py"), str(model)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    yield f"{process.stdout.readline().strip()}/v1"
+    process.stdin.close()
+    process.wait(20)
+    process.stdout.close()
+
+
+def ask(mcpchat_command: str, config: Path, *words: str, stdin: str = "") -> tuple[int, str, str]:
+    environ = os.environ | {"MCPCHAT_CONFIG": str(config)}
+    done = subprocess.run(
+        [mcpchat_command, "ask", *words], input=stdin, capture_output=True, text=True, env=environ, timeout=50
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def config(engine: str, tmp_path: Path) -> Path:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        f'[model]\nname = "tiny"\nbase_url = "{engine}"\nmax_output_tokens = 200\n'
+        '[model.responses]\nname = "tiny"\napi = "responses"\nmax_output_tokens = 200\n'
+        '[servers.calculator]\nbuiltin = "calculator"\n'
+    )
+    return path
+
+
+APIS = pytest.mark.parametrize("api", [(), ("-m", "responses")], ids=["chat", "responses"])
+
+
+@APIS
+def test_a_real_engine_calls_a_tool_and_answers(mcpchat_command: str, config: Path, api: Sequence[str]) -> None:
+    code, out, err = ask(mcpchat_command, config, *api, "--stats", "What is 1234 * 5678?")
+    assert (code, out) == (0, SENTENCE)
+    assert re.search(
+        r'calculator\.calculate .*expression="1234 \* 5678"  \{"expression": "1234 \* 5678", "result": 7006652\}', err
+    )
+    assert "cached)" in err  # the second request began like the first
+
+
+@APIS
+def test_a_real_engines_reasoning_is_told_apart(mcpchat_command: str, config: Path, api: Sequence[str]) -> None:
+    events = [json.loads(line) for line in ask(mcpchat_command, config, *api, "-o", "jsonl", "THINK")[1].splitlines()]
+    assert "".join(event["text"] for event in events if event["type"] == "reasoning.delta") == "Let me think."
+    assert "".join(event["text"] for event in events if event["type"] == "text.delta") == SENTENCE.strip()
+
+
+@APIS
+def test_a_real_engines_refusal_of_images_is_learnt_from(
+    mcpchat_command: str, config: Path, api: Sequence[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    code, out, err = ask(mcpchat_command, config, *api, "--attach", str(tmp_path / "a.png"), "THINK")
+    assert (code, out) == (0, SENTENCE)
+    assert err.startswith("warning: tiny takes no images: sent without")
+
+
+@APIS
+def test_a_real_engines_limits_are_told(mcpchat_command: str, config: Path, api: Sequence[str]) -> None:
+    code, out, err = ask(mcpchat_command, config, *api, "LONG")
+    assert (code, out.startswith("round and-round it-goes,")) == (7, True)
+    assert "cut at the model's output limit" in err
+    code, out, err = ask(mcpchat_command, config, *api, stdin="many words " * 20_000)
+    assert (code, out) == (8, "")
+    assert "exceeds the available context size" in err
+
+
+def test_a_real_engine_holds_an_answer_to_a_schema(mcpchat_command: str, config: Path) -> None:
+    code, out, err = ask(mcpchat_command, config, "--schema", json.dumps(NUMBER), "FILL")
+    assert code == 0, err
+    assert isinstance(json.loads(out)["n"], int)
+
+
+def test_a_real_engine_lists_its_model(mcpchat_command: str, config: Path) -> None:
+    environ = os.environ | {"MCPCHAT_CONFIG": str(config)}
+    done = subprocess.run(
+        [mcpchat_command, "models", "-o", "json"], capture_output=True, text=True, env=environ, timeout=50
+    )
+    row = next(row for row in json.loads(done.stdout) if row["window"])
+    assert (row["model"].endswith("tiny.gguf"), row["window"]) == (True, 16384)
+
+
+# --- a published double of OpenAI ---------------------------------------------------------------------------------
+
+FIXTURES = [
+    {"match": {"userMessage": "slow down", "sequenceIndex": 0},
+     "response": {"error": {"message": "too fast", "type": "rate_limit_error"}, "status": 429, "retryAfter": 1}},
+    {"match": {"userMessage": "slow down"}, "response": {"content": "Better."}},
+    {"match": {"userMessage": "cut"}, "response": {"content": "a long answer " * 20}, "truncateAfterChunks": 8},
+    {"match": {"userMessage": "6*7", "hasToolResult": True}, "response": {"content": "It is 42."}},
+    {"match": {"userMessage": "6*7"},
+     "response": {"toolCalls": [{"name": "calculator__calculate", "arguments": {"expression": f"6*{n}"}} for n in (7, 8)]}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> Iterator[str]:
+    """The published double; its address."""
+    (tmp_path / "fixtures.json").write_text(json.dumps({"fixtures": FIXTURES}))
+    command = [
+        str(NODE),
+        str(NPM / "@copilotkit/aimock/dist/cli.js"),
+        "-p",
+        "0",
+        "-f",
+        str(tmp_path / "fixtures.json"),
+        "--strict",
+        "-l",
+        "20",  # milliseconds between pieces: what is cut shall have arrived before
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout
+    address = ""
+    while not address:
+        line = process.stdout.readline()
+        assert line, "it ended without a word"
+        address = next((word for word in line.split() if word.startswith("http://")), "")
+    yield address
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def journal(address: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{address}/__aimock/journal") as answer:
+        found: list[dict[str, Any]] = json.load(answer)
+    return found
+
+
+@APIS
+def test_a_published_double_is_talked_to_by_the_rules(
+    mcpchat_command: str, double: str, tmp_path: Path, api: Sequence[str]
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'[model]\nname = "gpt-5.5"\nbase_url = "{double}/v1"\n[model.responses]\nname = "gpt-5.5"\napi = "responses"\n'
+    )
+    code, out, err = ask(mcpchat_command, config, *api, "6*7")
+    assert (code, out) == (0, "It is 42.\n"), err
+    assert err.count("ok: calculator.calculate") == 2
+    code, out, err = ask(mcpchat_command, config, *api, "slow down")
+    assert (code, out) == (0, "Better.\n"), err
+    assert "too fast; trying again in 1 s" in err
+    code, out, err = ask(mcpchat_command, config, *api, "cut")
+    assert (code, out.startswith("a long answer")) == (8, True)
+    assert "the answer ends early: connection lost" in err
+    entries = journal(double)
+    assert len(entries) == 5
+    for entry in entries:
+        if not api:  # of the other API it keeps a translation
+            openai_rules.check_request(entry["path"], entry["body"])

@@ -1,8 +1,8 @@
-"""batch against a model server on this machine, beside the bare SDK with as many requests at a time.
+"""Benchmark of ``mcpchat batch`` against the bare SDK with the same concurrency, both with a local model server.
 
-Prints requests per second of both, their ratio, and the memory that batch took for a tenth of the lines and for all.
+    python benchmarks/batch.py [LINES [CONCURRENCY]]
 
-    python benchmarks/batch.py [LINES] [AT A TIME]
+Prints requests per second of both, their ratio, and the peak memory of batch for a tenth of the lines and for all.
 """
 
 import asyncio
@@ -39,41 +39,41 @@ asyncio.run(main())
 """
 
 
-async def bare(base_url: str, lines: int, at_a_time: int) -> None:
-    """The SDK alone, streaming, with so many at a time."""
+async def run_sdk(base_url: str, lines: int, concurrency: int) -> None:
+    """Send the requests with the SDK alone, streaming."""
     import openai
 
     client = openai.AsyncOpenAI(base_url=base_url, api_key="none", max_retries=0)
-    left = iter(range(lines))
+    numbers = iter(range(lines))
 
     async def work() -> None:
-        for number in left:
-            said = [{"role": "user", "content": f"Say {number}"}]
-            async for _ in await client.chat.completions.create(model="m", messages=said, stream=True):
+        for number in numbers:
+            messages = [{"role": "user", "content": f"Say {number}"}]
+            async for _ in await client.chat.completions.create(model="m", messages=messages, stream=True):
                 pass
 
-    await asyncio.gather(*(work() for _ in range(at_a_time)))
+    await asyncio.gather(*(work() for _ in range(concurrency)))
 
 
-def batched(base_url: str, folder: Path, lines: int, at_a_time: int) -> tuple[float, int]:
-    """Seconds, and kB of memory at most."""
+def run_batch(base_url: str, folder: Path, lines: int, concurrency: int) -> tuple[float, int]:
+    """Run ``mcpchat batch``; returns the seconds and the peak memory in kB."""
     source, config = folder / f"{lines}.jsonl", folder / "config.toml"
     source.write_text("".join(json.dumps({"prompt": f"Say {number}"}) + "\n" for number in range(lines)))
     config.write_text('[servers.calculator]\nbuiltin = "calculator"\nenabled = false\n')
-    words = ["batch", str(source), "-m", "m", "--config", str(config), "-j", str(at_a_time), "-q", "-f"]
+    args = ["batch", str(source), "-m", "m", "--config", str(config), "-j", str(concurrency), "-q", "-f"]
     program = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    command = [sys.executable, "-c", program, sys.executable, "-m", "mcpchat", *words, str(folder / f"{lines}.out")]
-    began = time.perf_counter()
+    command = [sys.executable, "-c", program, sys.executable, "-m", "mcpchat", *args, str(folder / f"{lines}.out")]
+    started = time.perf_counter()
     done = subprocess.run(command, env={**os.environ, "OPENAI_BASE_URL": base_url}, check=True, capture_output=True)
-    return time.perf_counter() - began, int(done.stdout)
+    return time.perf_counter() - started, int(done.stdout)
 
 
 def main() -> None:
     lines = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    at_a_time = int(sys.argv[2]) if len(sys.argv) > 2 else 16
+    concurrency = int(sys.argv[2]) if len(sys.argv) > 2 else 16
     with (
         subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as server,
         tempfile.TemporaryDirectory() as name,
@@ -81,19 +81,20 @@ def main() -> None:
         assert server.stdout is not None
         base_url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
         try:
-            start, few = batched(base_url, Path(name), lines // 10, at_a_time)
-            whole, most = batched(base_url, Path(name), lines, at_a_time)
-            began = time.perf_counter()
-            asyncio.run(bare(base_url, lines // 10, at_a_time))
-            alone = (lines // 10) / (time.perf_counter() - began)
+            tenth_seconds, tenth_memory = run_batch(base_url, Path(name), lines // 10, concurrency)
+            seconds, memory = run_batch(base_url, Path(name), lines, concurrency)
+            started = time.perf_counter()
+            asyncio.run(run_sdk(base_url, lines // 10, concurrency))
+            sdk_rate = (lines // 10) / (time.perf_counter() - started)
         finally:
             server.kill()
-    rate = (lines - lines // 10) / (whole - start)
-    print(f"{lines:,} lines, {at_a_time} at a time")
+    rate = (lines - lines // 10) / (seconds - tenth_seconds)  # without the start of the process
+    print(f"{lines:,} lines, {concurrency} at a time")
     print(
-        f"batch    {rate:8.0f} requests/s   {few / 1024:.0f} MB for {lines // 10:,} lines, {most / 1024:.0f} MB for all"
+        f"batch    {rate:8.0f} requests/s   {tenth_memory / 1024:.0f} MB for {lines // 10:,} lines, "
+        f"{memory / 1024:.0f} MB for all"
     )
-    print(f"bare SDK {alone:8.0f} requests/s   (with its import)   batch / SDK = {rate / alone:.2f}")
+    print(f"bare SDK {sdk_rate:8.0f} requests/s   (with its import)   batch / SDK = {rate / sdk_rate:.2f}")
     print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 

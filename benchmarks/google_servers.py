@@ -1,10 +1,10 @@
-"""How long the Google servers take from their start to their first answers, against a bare server of the SDK.
+"""Benchmark of the Google servers' start and first responses, against a bare server of the SDK.
 
     python benchmarks/google_servers.py [ROUNDS]
 
-Each contestant is started, greeted, asked for its tools and for one call; a local stand-in answers for Google. Best and
-median wall times, and their ratios to the bare server in the same rounds. A server over google-api-python-client takes
-part where that package is installed.
+Each server is started, initialized, asked for its tools and for one call, with a local fake of Google's APIs. Prints
+best and median wall times, and their ratios to the bare server in the same rounds. A server over
+google-api-python-client is included if that package is installed.
 """
 
 import importlib.util
@@ -53,11 +53,11 @@ CONTESTANTS: dict[str, tuple[list[str], str, dict[str, Any]]] = {
 }
 
 
-def measured(
+def measure(
     command: list[str], tool: str, arguments: dict[str, Any], env: dict[str, str]
 ) -> tuple[float, float, float]:
-    """Seconds from the start to the greeting, to the tools, to the first result."""
-    began = time.perf_counter()
+    """Return the seconds from the start to the initialize result, to the tools, to the first tool result."""
+    started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *command], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -65,18 +65,18 @@ def measured(
     assert process.stdout is not None
     times = []
     client = {"name": "benchmark", "version": "1"}
-    greeting = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client}
+    initialize_params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client}
     for number, (method, params) in enumerate(
-        (("initialize", greeting), ("tools/list", {}), ("tools/call", {"name": tool, "arguments": arguments}))
+        (("initialize", initialize_params), ("tools/list", {}), ("tools/call", {"name": tool, "arguments": arguments}))
     ):
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
         process.stdin.write(json.dumps(message).encode() + b"\n")
         if number == 0:
             process.stdin.write(b'{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
         process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
-        assert not answer["result"].get("isError"), answer
-        times.append(time.perf_counter() - began)
+        response = json.loads(process.stdout.readline())
+        assert not response["result"].get("isError"), response
+        times.append(time.perf_counter() - started)
     process.stdin.close()
     process.wait()
     return tuple(times)
@@ -87,23 +87,23 @@ def main() -> None:
     contestants = dict(CONTESTANTS)
     if importlib.util.find_spec("googleapiclient"):
         contestants["over google-api-python-client"] = (["-c", OTHER], "get_file", {"file_id": "text-1"})
-    taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in contestants}
+    timings: dict[str, list[tuple[float, ...]]] = {name: [] for name in contestants}
     with run_fake_google() as service:
         fill_account(service)
         env = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
         env |= {"GOOGLE_API_URL": service.url, "GOOGLE_ACCESS_TOKEN": TOKEN, "PYDANTIC_DISABLE_PLUGINS": "1"}
         for _ in range(rounds + 1):
             for name, contestant in contestants.items():
-                taken[name].append(measured(*contestant, env))
-    for step, title in enumerate(("To the greeting", "To the list of tools", "To the first result")):
+                timings[name].append(measure(*contestant, env))
+    for step, title in enumerate(("To the initialize result", "To the list of tools", "To the first tool result")):
         print(f"\n{title}\n{'':34} {'best':>9} {'median':>9} {'of best':>8} {'paired':>8}")
-        own = {name: [times[step] for times in each[1:]] for name, each in taken.items()}
-        yardstick = own["bare SDK server"]
-        for name, times in own.items():
-            paired = statistics.median(one / other for one, other in zip(times, yardstick, strict=True))
-            best, middle = min(times), statistics.median(times)
-            ratio = best / min(yardstick)
-            print(f"{name:34} {best * 1000:6.0f} ms {middle * 1000:6.0f} ms {ratio:7.2f}x {paired:7.2f}x")
+        step_times = {name: [times[step] for times in rounds_of[1:]] for name, rounds_of in timings.items()}
+        baseline = step_times["bare SDK server"]
+        for name, times in step_times.items():
+            paired = statistics.median(own / base for own, base in zip(times, baseline, strict=True))
+            best, median = min(times), statistics.median(times)
+            ratio = best / min(baseline)
+            print(f"{name:34} {best * 1000:6.0f} ms {median * 1000:6.0f} ms {ratio:7.2f}x {paired:7.2f}x")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What it costs to show an answer while it streams: CPU time a kilobyte, in a pseudo-terminal.
+"""Benchmark of rendering a streamed response: CPU time per kilobyte, in a pseudo-terminal.
 
     python benchmarks/markdown.py [ROUNDS [KILOBYTES ...]]
 
-Each contestant is a process that reads the document in pieces of 80 characters, draws after each (as a fast model's
-answer is drawn at twelve times a second), and writes to a terminal whose other end is read and thrown away. The time is
-the process's own, user and system, without what it takes for an empty document.
+Each program reads the document in chunks of 80 characters and draws after each one (a fast model's response is drawn
+twelve times a second); its terminal output is discarded. The time is the process's user and system time, minus that
+for an empty document.
 """
 
 import os
@@ -19,12 +19,12 @@ from pathlib import Path
 OURS = """
 import sys
 from rich.console import Console
-from mcpchat.ui.terminal.screen import LiveRegion
+from mcpchat.ui.terminal.screen import LiveScreen
 from mcpchat.ui.markdown.render import THEME
 from mcpchat.ui.markdown.stream import MarkdownStream
-region = LiveRegion(Console(theme=THEME, width=80, height=24))
+screen = LiveScreen(Console(theme=THEME, width=80, height=24))
 now = 0
-stream = MarkdownStream(region, lambda: region.show(stream.rows), clock=lambda: now)
+stream = MarkdownStream(screen, lambda: screen.show(stream.rows), clock=lambda: now)
 with open(sys.argv[1], encoding="utf-8") as file:
     while piece := file.read(80):
         now += 1
@@ -48,7 +48,7 @@ CONTESTANTS = {
     "mcpchat": [sys.executable, "-c", OURS],
     "rich.live": [sys.executable, "-c", LIVE],
 }
-MOST_OF_LIVE = 30  # kilobytes, beyond which re-rendering takes minutes
+MAX_LIVE_SIZE = 30  # kilobytes; rich.live takes minutes for larger documents
 SECTION = """## Section {n}
 
 Some **bold** words, `code` and a [link](https://example.com/{n}) in a paragraph that is as long as paragraphs of
@@ -71,7 +71,7 @@ def step_{n}(x: int) -> str:
 
 
 def documents(kilobytes: int) -> dict[str, str]:
-    """An answer of many sections; and the three that cannot be cut between blocks."""
+    """Return a document of many sections, and three documents that consist of a single block."""
     size = kilobytes * 1000
     return {
         "sections": "".join(SECTION.format(n=n) for n in range(size // 300 + 1))[:size],
@@ -83,8 +83,8 @@ def documents(kilobytes: int) -> dict[str, str]:
     }
 
 
-def cpu(command: list[str], document: Path) -> float:
-    """Seconds of CPU, of the command writing to a terminal."""
+def measure_cpu(command: list[str], document: Path) -> float:
+    """Run the command in a pseudo-terminal; returns its CPU time in seconds."""
     leader, terminal = pty.openpty()
 
     def drain() -> None:
@@ -103,12 +103,12 @@ def cpu(command: list[str], document: Path) -> float:
         env={**os.environ, "TERM": "xterm-256color"},
     )
     os.close(terminal)
-    _, status, used = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, command[:2]
     reader.join(5)
     os.close(leader)
-    return used.ru_utime + used.ru_stime
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
@@ -118,23 +118,24 @@ def main() -> None:
         empty = Path(folder, "empty")
         empty.write_text("")
         base = {
-            name: statistics.median(cpu(command, empty) for _ in range(rounds)) for name, command in CONTESTANTS.items()
+            name: statistics.median(measure_cpu(command, empty) for _ in range(rounds))
+            for name, command in CONTESTANTS.items()
         }
-        print("CPU, milliseconds a kilobyte" + " " * 10 + "".join(f"{name:>12}" for name in CONTESTANTS))
+        print("CPU, milliseconds per kilobyte" + " " * 10 + "".join(f"{name:>12}" for name in CONTESTANTS))
         for size in sizes:
             for kind, text in documents(size).items():
                 document = Path(folder, "document")
                 document.write_text(text)
                 row = f"{size:>6} kB  {kind:28}"
                 for name, command in CONTESTANTS.items():
-                    if name == "rich.live" and size > MOST_OF_LIVE:
+                    if name == "rich.live" and size > MAX_LIVE_SIZE:
                         row += f"{'-':>12}"
                         continue
-                    taken = (
-                        statistics.median(cpu(command, document) for _ in range(rounds if size < 1000 else 1))
+                    seconds = (
+                        statistics.median(measure_cpu(command, document) for _ in range(rounds if size < 1000 else 1))
                         - base[name]
                     )
-                    row += f"{max(0.0, taken) * 1000 / size:>12.2f}"
+                    row += f"{max(0.0, seconds) * 1000 / size:>12.2f}"
                 print(row, flush=True)
 
 

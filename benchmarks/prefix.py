@@ -1,10 +1,10 @@
-"""What a provider's cache can serve: a conversation of ten turns with tools, its requests compared byte by byte.
+"""Benchmark of the common prefix of requests, which a provider's cache can serve: ten turns with tools.
 
     python benchmarks/prefix.py
 
-For each API: how much of each request the next one repeats from its start (its closing brackets apart), and which
-share of all bytes sent was such a repetition. The yardstick is the same conversation as a client would send it that
-puts its tools after its messages, from the same requests.
+Prints for each API how much of each request the next one repeats from its start (apart from the closing brackets), and
+the share of all sent bytes that were such a repetition. The baseline is the same conversation with the tools after the
+messages, derived from the same requests.
 """
 
 import asyncio
@@ -40,26 +40,26 @@ TURNS = 10
 
 
 def replies(api: str) -> list[CannedResponse]:
-    """For each turn a call of the calculator, then an answer."""
-    made: list[CannedResponse] = []
+    """Return for each turn a call of the calculator, then an answer."""
+    canned: list[CannedResponse] = []
     for turn in range(TURNS):
         call = ("calculator__calculate", json.dumps({"expression": f"{turn} * 7"}), f"c{turn}")
-        words = f"The answer to question {turn} is {turn * 7}, as the calculator says."
+        answer = f"The answer to question {turn} is {turn * 7}, as the calculator says."
         if api == "chat":
-            made += [tool_call(*call), text(words)]
+            canned += [tool_call(*call), text(answer)]
         else:
-            made += [
+            canned += [
                 CannedResponse(response(reasoning_item(f"rs_{turn}"), call_item(*call))),
-                CannedResponse(response(message_item(words, f"msg_{turn}"))),
+                CannedResponse(response(message_item(answer, f"msg_{turn}"))),
             ]
-    return made
+    return canned
 
 
-async def converse(home: Path, double: FakeOpenAI, api: str) -> None:
-    model = f'[model]\nname = "m"\nbase_url = "{double.base_url}"\napi = "{api}"\n'
-    text = f'{model}[servers.calculator]\nbuiltin = "calculator"\n'
+async def converse(home: Path, fake: FakeOpenAI, api: str) -> None:
+    model = f'[model]\nname = "m"\nbase_url = "{fake.base_url}"\napi = "{api}"\n'
+    config = f'{model}[servers.calculator]\nbuiltin = "calculator"\n'
     paths = Paths(config=home / "c.toml", cache=home / "cache", state=home / "state", data=home / "data")
-    context = RunContext(config=schema.parse(text, "c.toml"), environ=dict(os.environ), paths=paths)
+    context = RunContext(config=schema.parse(config, "c.toml"), environ=dict(os.environ), paths=paths)
     async with open_chat(
         context, RunOptions(), emit=lambda event: None, asker=NonInteractiveDialog(), screen=PlainSignIn(sys.stderr)
     ) as chat:
@@ -67,22 +67,23 @@ async def converse(home: Path, double: FakeOpenAI, api: str) -> None:
             await chat.session.send(f"Question {turn}: what is {turn} * 7? " + "Some words of context. " * 10)
 
 
-def repeated(before: bytes, after: bytes) -> int:
-    """How many bytes of the earlier request the later one begins with."""
+def common_prefix(before: bytes, after: bytes) -> int:
+    """Return how many bytes the two requests have in common from their start."""
     return next((at for at, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), len(before))
 
 
-def told(name: str, bodies: list[bytes]) -> None:
-    shares = [min(1.0, repeated(a, b) / len(a.rstrip(b"]}"))) for a, b in pairwise(bodies)]
+def report(name: str, bodies: list[bytes]) -> None:
+    shares = [min(1.0, common_prefix(a, b) / len(a.rstrip(b"]}"))) for a, b in pairwise(bodies)]
     total = sum(len(body) for body in bodies)
-    served = sum(repeated(a, b) for a, b in pairwise(bodies))
+    served = sum(common_prefix(a, b) for a, b in pairwise(bodies))
     print(
-        f"{name:34} {len(bodies):3} requests   each repeats {min(shares):6.1%} or more of the one before   "
+        f"{name:34} {len(bodies):3} requests   each repeats {min(shares):6.1%} or more of the previous one   "
         f"{served / total:5.1%} of {total:,} bytes were repetitions"
     )
 
 
 def tools_last(body: bytes) -> bytes:
+    """Return the same request with its tools at the end."""
     request: dict[str, Any] = json.loads(body)
     tools = request.pop("tools")
     return json.dumps({**request, "tools": tools}, separators=(",", ":"), ensure_ascii=False).encode()
@@ -90,11 +91,11 @@ def tools_last(body: bytes) -> bytes:
 
 def main() -> None:
     for api in ("chat", "responses"):
-        with tempfile.TemporaryDirectory() as home, FakeOpenAI() as double:
-            double.replies = replies(api)
-            asyncio.run(converse(Path(home), double, api))
-            told(f"mcpchat, {api}", double.bodies)
-            told("the same, tools after the messages", [tools_last(body) for body in double.bodies])
+        with tempfile.TemporaryDirectory() as home, FakeOpenAI() as fake:
+            fake.replies = replies(api)
+            asyncio.run(converse(Path(home), fake, api))
+            report(f"mcpchat, {api}", fake.bodies)
+            report("the same, tools after the messages", [tools_last(body) for body in fake.bodies])
 
 
 if __name__ == "__main__":

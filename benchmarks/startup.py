@@ -1,10 +1,10 @@
-"""Time from starting the process to its first model request, against bare scripts of the SDKs in the same loop.
+"""Benchmark of the start: time from process start to the first model request, against bare SDK scripts.
 
     python benchmarks/startup.py [ROUNDS]
 
-Prints the best and the median wall time of each contestant, and two ratios to the yardstick: of the best times, and the
-median of the ratios within each round (the machine is shared and noisy: what runs one after the other is disturbed
-alike). A local server stands in for the model.
+Prints the best and the median wall time of each program, and two ratios to the baseline: that of the best times, and
+the median of the ratios within each round (on a noisy machine, programs that run in turn are disturbed alike). The
+model is a local server.
 """
 
 import http.server
@@ -75,7 +75,7 @@ def main() -> None:
             "bare httpx2": [sys.executable, "-c", HTTPX2],
             "mcpchat ask, no server": [*ask, "--config", str(empty)],
             "mcpchat ask, calculator cached": ask,
-            "mcpchat ask, calculator unknown": [*ask, "--refresh"],
+            "mcpchat ask, calculator not cached": [*ask, "--refresh"],
         }
         quick = {
             "python -c pass": [sys.executable, "-c", "pass"],
@@ -91,28 +91,28 @@ def main() -> None:
             "MCPCHAT_MODEL": "m",
         }
         first: dict[str, list[float]] = {name: [] for name in contestants}
-        whole: dict[str, list[float]] = {name: [] for name in {**contestants, **quick}}
+        total: dict[str, list[float]] = {name: [] for name in {**contestants, **quick}}
         for _ in range(rounds + 1):
             for name, command in {**contestants, **quick}.items():
-                began = time.perf_counter()
+                started = time.perf_counter()
                 subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
-                whole[name].append(time.perf_counter() - began)
+                total[name].append(time.perf_counter() - started)
                 if name in contestants:
-                    first[name].append(Model.arrived - began)
+                    first[name].append(Model.arrived - started)
     report("To the first model request", first, "bare openai SDK")
-    report("To the end of the process", whole, "bare openai SDK")
-    report("Answers without a model", {name: whole[name] for name in quick}, "python -c pass")
+    report("To the end of the process", total, "bare openai SDK")
+    report("Commands without a model", {name: total[name] for name in quick}, "python -c pass")
 
 
-def report(title: str, times: dict[str, list[float]], yardstick: str) -> None:
-    """One table; the first round of each, which fills caches, is left out."""
+def report(title: str, times: dict[str, list[float]], baseline: str) -> None:
+    """Print a table without the first round, which fills caches."""
     print(f"\n{title}\n{'':34} {'best':>9} {'median':>9} {'of best':>8} {'paired':>8}")
-    rounds = {name: taken[1:] for name, taken in times.items()}
-    for name, taken in rounds.items():
-        best, middle = min(taken), statistics.median(taken)
-        paired = statistics.median(own / other for own, other in zip(taken, rounds[yardstick], strict=True))
-        ratio = best / min(rounds[yardstick])
-        print(f"{name:34} {best * 1000:6.0f} ms {middle * 1000:6.0f} ms {ratio:7.2f}x {paired:7.2f}x")
+    rounds = {name: seconds[1:] for name, seconds in times.items()}
+    for name, seconds in rounds.items():
+        best, median = min(seconds), statistics.median(seconds)
+        paired = statistics.median(own / base for own, base in zip(seconds, rounds[baseline], strict=True))
+        ratio = best / min(rounds[baseline])
+        print(f"{name:34} {best * 1000:6.0f} ms {median * 1000:6.0f} ms {ratio:7.2f}x {paired:7.2f}x")
 
 
 if __name__ == "__main__":

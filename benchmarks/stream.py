@@ -1,9 +1,9 @@
-"""A long answer: time and memory for a stream of 20,000 chunks, against bare scripts in the same loop.
+"""Benchmark of a long response: time and memory for a stream of 20,000 chunks, against bare scripts in the same loop.
 
     python benchmarks/stream.py [ROUNDS [CHUNKS]]
 
-Each contestant is a process that reads the same stream from a local server and writes the whole answer. The time is
-from the server's first byte to the end of the process; the memory is the process's peak.
+Each program reads the same stream from a local server and writes the whole response. The time is from the server's
+first byte to the end of the process; the memory is the process's peak.
 """
 
 import http.server
@@ -48,11 +48,11 @@ asyncio.run(main())
 
 def chat(chunks: int) -> bytes:
     deltas = [({"content": f"word{number % 10} "}, None) for number in range(chunks)]
-    pieces = (
+    events = (
         {"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
         for delta, end in [*deltas, ({}, "stop")]
     )
-    return b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces) + b"data: [DONE]\n\n"
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
 
 
 def responses(chunks: int) -> bytes:
@@ -70,14 +70,14 @@ def responses(chunks: int) -> bytes:
 
 class Model(http.server.BaseHTTPRequestHandler):
     answers: ClassVar[dict[str, bytes]] = {}
-    began = 0.0
+    started = 0.0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        type(self).began = time.perf_counter()
+        type(self).started = time.perf_counter()
         self.wfile.write(self.answers[self.path])
 
     def log_message(self, *args: object) -> None:
@@ -106,26 +106,26 @@ def main() -> None:
             "mcpchat ask -o jsonl, chat": [*ask, "-o", "jsonl", "hello"],
         }
         env = {"PATH": os.environ["PATH"], "HOME": home, "OPENAI_BASE_URL": address}
-        taken: dict[str, list[float]] = {name: [] for name in contestants}
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
         memory: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(rounds):
             for name, command in contestants.items():
                 process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-                _, status, used = os.wait4(process.pid, 0)
+                _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
                 assert process.returncode == 0, name
-                taken[name].append(time.perf_counter() - Model.began)
-                memory[name].append(used.ru_maxrss / 1024)
+                seconds[name].append(time.perf_counter() - Model.started)
+                memory[name].append(usage.ru_maxrss / 1024)
     print(
         f"A stream of {chunks:,} chunks ({len(Model.answers['/v1/chat/completions']) / 1e6:.1f} MB of Chat Completions)"
     )
     print(f"{'':30} {'best':>9} {'paired':>8} {'peak':>8} {'paired':>8}")
     for name in contestants:
         time_ratio, memory_ratio = (
-            statistics.median(own / other for own, other in zip(of[name], of["bare openai SDK"], strict=True))
-            for of in (taken, memory)
+            statistics.median(own / base for own, base in zip(values[name], values["bare openai SDK"], strict=True))
+            for values in (seconds, memory)
         )
-        best, peak = min(taken[name]), max(memory[name])
+        best, peak = min(seconds[name]), max(memory[name])
         print(f"{name:30} {best * 1000:6.0f} ms {time_ratio:7.2f}x {peak:5.0f} MB {memory_ratio:7.2f}x")
 
 

@@ -1,4 +1,4 @@
-"""Every gate, in one command: lint, format, types, import contracts, generated files, tests."""
+"""Run all gates: lint, format, types, import contracts, generated files, tests."""
 
 import subprocess
 import sys
@@ -13,20 +13,23 @@ GATES = (
     ("import-linter", ["importlinter.cli", "lint"]),
     ("generated files", [str(ROOT / "scripts/generate.py"), "--check"]),
     ("published servers", [str(ROOT / "scripts/published.py")]),
-    ("pytest", ["pytest", "-n", "2", "--dist", "worksteal"]),  # they wait more than they work
+    (
+        "pytest",
+        ["pytest", "-n", "2", "--dist", "worksteal", "--cov", "--cov-report=term:skip-covered"],
+    ),  # the tests mostly wait
 )
 
 
 def main() -> int:
     failed = []
-    for name, words in GATES:
+    for name, args in GATES:
         print(f"== {name}", flush=True)
-        began = time.monotonic()
-        runner = [sys.executable] if words[0].endswith(".py") else [sys.executable, "-m"]
-        if words[0] == "importlinter.cli":
-            runner, words = [sys.executable, "-c"], ["from importlinter.cli import lint_imports_command as c; c()"]
-        code = subprocess.run([*runner, *words], cwd=ROOT, check=False).returncode
-        print(f"== {name}: {'ok' if code == 0 else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
+        started = time.monotonic()
+        runner = [sys.executable] if args[0].endswith(".py") else [sys.executable, "-m"]
+        if args[0] == "importlinter.cli":
+            runner, args = [sys.executable, "-c"], ["from importlinter.cli import lint_imports_command as c; c()"]
+        code = subprocess.run([*runner, *args], cwd=ROOT, check=False).returncode
+        print(f"== {name}: {'ok' if code == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
         if code:
             failed.append(name)
     print("all gates pass" if not failed else f"failed: {', '.join(failed)}")

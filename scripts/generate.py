@@ -1,6 +1,6 @@
-"""Write the files that are made from the code: stored help texts, the example config, the schemas and the command page.
+"""Write the files that are generated from the code: help texts, example config, schemas, man page and command page.
 
-``--check`` writes nothing, and fails when one of them is out of date.
+``--check`` writes nothing and fails if a file is out of date.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def walk_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The command and all below it that are not hidden, each with its path."""
+    """Yield the command and all visible commands below it, each with its path."""
     yield path, command
     for name, inner in subcommands(command).items():
         yield from walk_commands(inner, (*path, name))
@@ -30,7 +30,7 @@ def subcommands(command: Any) -> dict[str, Any]:
 
 
 def help_texts() -> dict[str, str]:
-    """Each command's path ("", "ask", "config init") and its help as Typer prints it, 80 columns wide."""
+    """Return each command's path ("", "ask", "config init") with its help as Typer prints it, 80 columns wide."""
     os.environ["COLUMNS"] = "80"
     import typer.main
 
@@ -46,7 +46,7 @@ def help_texts() -> dict[str, str]:
 
 
 def command_table() -> dict[str, Any]:
-    """The commands with their arguments, options and subcommands, as ``mcpchat.cli.completion`` reads them."""
+    """Return the commands with their arguments, options and subcommands, as ``mcpchat.cli.completion`` reads them."""
     import typer.main
 
     from mcpchat.cli.main import app
@@ -71,7 +71,7 @@ def command_table() -> dict[str, Any]:
 
 
 def man_page(texts: dict[str, str]) -> str:
-    """A page of the manual: the same texts, in roff."""
+    """Return the man page in roff: the help texts with a list of files and environment variables."""
     from mcpchat.version import __version__
 
     def roff(text: str) -> str:
@@ -104,6 +104,7 @@ def man_page(texts: dict[str, str]) -> str:
 
 
 def generated() -> Iterator[tuple[Path, str]]:
+    """Yield the path and the content of each generated file."""
     from mcpchat.config import schema
     from mcpchat.core import jsonl_protocol
 

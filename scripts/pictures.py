@@ -1,9 +1,9 @@
-"""Pictures of the terminal for the README and the docs: the real program, driven in a pseudo-terminal.
+"""Write the terminal pictures of the README and the docs: the real program, driven in a pseudo-terminal.
 
     python scripts/pictures.py
 
-A scripted model answers (tests/fake_openai.py); all else is what a user gets. The times on the lines are those of
-the run, so the pictures are made by hand, when what they show has changed.
+The model is scripted (tests/fake_openai.py); everything else is real. The pictures contain the times of the run, so
+they differ on each run: run this only if the displayed output has changed.
 """
 
 import os
@@ -26,7 +26,7 @@ from tests.terminal import Terminal  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 COLUMNS = 92
-# Without the fonts that rich would have each reader fetch.
+# rich's format without its web fonts, which each reader would download.
 FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 ENTER = "\r"
 ANSWER = """\
@@ -48,27 +48,28 @@ for month in range(60):
 """
 
 
-def calls(*found: tuple[str, str]) -> CannedResponse:
-    made = [
-        {"index": n, "id": f"c{n}", "function": {"name": name, "arguments": given}}
-        for n, (name, given) in enumerate(found)
+def calls(*named_arguments: tuple[str, str]) -> CannedResponse:
+    tool_calls = [
+        {"index": n, "id": f"c{n}", "function": {"name": name, "arguments": arguments}}
+        for n, (name, arguments) in enumerate(named_arguments)
     ]
-    return CannedResponse([chunk({"tool_calls": made}), chunk({}, "tool_calls")])
+    return CannedResponse([chunk({"tool_calls": tool_calls}), chunk({}, "tool_calls")])
 
 
-def words(text: str, *, pause: float = 0.0, hang: bool = False) -> CannedResponse:
-    pieces = [chunk({"content": piece}) for piece in re.findall(r"\S*\s*", text) if piece]
-    return CannedResponse([*pieces, *([] if hang else [chunk({}, "stop")])], pause=pause, hang=hang)
+def answer(text: str, *, pause: float = 0.0, hang: bool = False) -> CannedResponse:
+    """Return a response that streams the text word by word, with ``pause`` seconds before each."""
+    chunks = [chunk({"content": word}) for word in re.findall(r"\S*\s*", text) if word]
+    return CannedResponse([*chunks, *([] if hang else [chunk({}, "stop")])], pause=pause, hang=hang)
 
 
 @contextmanager
-def chat(double: FakeOpenAI, config: str, lines: int) -> Iterator[Terminal]:
+def chat(fake: FakeOpenAI, config: str, lines: int) -> Iterator[Terminal]:
     with tempfile.TemporaryDirectory() as home:
         Path(home, "c.toml").write_text(config)
         environ = {
             "HOME": home,
             "MCPCHAT_CONFIG": f"{home}/c.toml",
-            "OPENAI_BASE_URL": double.base_url,
+            "OPENAI_BASE_URL": fake.base_url,
             "OPENAI_API_KEY": "",
             "MCPCHAT_MODEL": "gpt-5.5",
             **{f"XDG_{kind}_HOME": f"{home}/{kind}" for kind in ("CONFIG", "CACHE", "STATE", "DATA")},
@@ -80,14 +81,14 @@ def chat(double: FakeOpenAI, config: str, lines: int) -> Iterator[Terminal]:
             yield terminal
 
 
-def an_answer() -> Terminal:
-    with FakeOpenAI() as double:
-        rates = ('{"expression": "15000 * 0.07 * 5"}', '{"values": [930.11, 752.64, 121.02]}')
-        double.replies = [
-            calls(("calculator__calculate", rates[0]), ("calculator__statistics", rates[1])),
-            words(ANSWER + "\nShall I", pause=0.01, hang=True),
+def show_answer() -> Terminal:
+    with FakeOpenAI() as fake:
+        arguments = ('{"expression": "15000 * 0.07 * 5"}', '{"values": [930.11, 752.64, 121.02]}')
+        fake.replies = [
+            calls(("calculator__calculate", arguments[0]), ("calculator__statistics", arguments[1])),
+            answer(ANSWER + "\nShall I", pause=0.01, hang=True),
         ]
-        with chat(double, '[servers.calculator]\nbuiltin = "calculator"\n', 27) as terminal:
+        with chat(fake, '[servers.calculator]\nbuiltin = "calculator"\n', 27) as terminal:
             terminal.send("What does a loan of 15,000 at 7% cost me over five years?" + ENTER)
             terminal.wait_for("for month")
             terminal.send("And over three?" + ENTER + "with a ta")
@@ -96,20 +97,20 @@ def an_answer() -> Terminal:
             return terminal
 
 
-def a_question() -> Terminal:
+def show_approval() -> Terminal:
     server = ROOT / "tests" / "servers" / "image_tool.py"
-    with FakeOpenAI() as double:
-        letter = '{"to": "ann@example.com", "subject": "Q3", "body": "Hello Ann,\\n\\nthe numbers are in."}'
-        double.replies = [calls(("gmail__send_email", letter)), words("Sent.")]
+    with FakeOpenAI() as fake:
+        mail = '{"to": "ann@example.com", "subject": "Q3", "body": "Hello Ann,\\n\\nthe numbers are in."}'
+        fake.replies = [calls(("gmail__send_email", mail)), answer("Sent.")]
         config = f'[servers.gmail]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n'
-        with chat(double, config, 14) as terminal:
+        with chat(fake, config, 14) as terminal:
             terminal.send("Tell Ann that the Q3 numbers are in" + ENTER)
             terminal.wait_for("no and [r]eason")
             return terminal
 
 
-def picture(name: str, make: Callable[[], Terminal], title: str) -> None:
-    terminal = make()
+def write_picture(name: str, show: Callable[[], Terminal], title: str) -> None:
+    terminal = show()
     console = Console(record=True, file=StringIO(), width=COLUMNS, force_terminal=True, color_system="truecolor")
     for line in terminal.rows():
         console.print(line, no_wrap=True, crop=True, overflow="ignore")
@@ -123,8 +124,8 @@ def picture(name: str, make: Callable[[], Terminal], title: str) -> None:
 
 def main() -> None:
     os.environ.pop("NO_COLOR", None)
-    picture("answer", an_answer, "mcpchat")
-    picture("question", a_question, "mcpchat")
+    write_picture("answer", show_answer, "mcpchat")
+    write_picture("question", show_approval, "mcpchat")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """List phrases that make prose hard to read, with file and line: in the docs, and in docstrings and comments.
 
-A help for the eye, not a check: a hit may be right in its place, and the exit code is always 0.
+This is an aid, not a check: a hit can be correct, and the exit code is always 0.
 
     python scripts/prose.py [PATH...]    # default: the docs, src and servers
 """

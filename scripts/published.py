@@ -1,7 +1,7 @@
-"""Install what the tests talk to that others wrote: servers, the conformance suite, a model double, llama.cpp, an OAuth
-authorization server. Into .published/, once.
+"""Install the third-party programs that the tests use into .published/, once.
 
-Without npm they are left out, and the tests that want them are skipped; where CI is set, that is an error.
+These are MCP servers, the conformance suite, a fake model server, llama.cpp and an OAuth authorization server. Without
+npm they are not installed and the tests that need them are skipped; if the variable CI is set, that is an error.
 """
 
 import json
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".published"
 NPM = {
     "@copilotkit/aimock": "1.43.0",
-    "node": "22.23.3",  # the suite needs a newer one than many systems have
+    "node": "22.23.3",  # the conformance suite needs a newer Node.js than many systems have
     "@modelcontextprotocol/conformance": "0.2.0-alpha.12",
     "@modelcontextprotocol/server-everything": "2026.8.31",
     "@modelcontextprotocol/server-filesystem": "2026.8.31",
@@ -31,17 +31,17 @@ PYPI = {
     "numpy": "2.4.6",
     "xllamacpp": "2026.10.11549",
 }
-WANTED = json.dumps([NPM, PYPI])
+MANIFEST = json.dumps([NPM, PYPI])
 
 
 def main() -> int:
     done = FOLDER / "done"
-    if done.is_file() and done.read_text() == WANTED:
+    if done.is_file() and done.read_text() == MANIFEST:
         print(f"{FOLDER.name}/ is complete")
         return 0
     npm = shutil.which("npm")
     if npm is None:
-        print("npm is not installed: the tests with published servers are left out")
+        print("npm is not installed: the tests with published servers are skipped")
         return 1 if os.environ.get("CI") else 0
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
@@ -57,7 +57,7 @@ def main() -> int:
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"the published servers cannot be installed: {error}")
         return 1 if os.environ.get("CI") else 0
-    done.write_text(WANTED)
+    done.write_text(MANIFEST)
     return 0
 
 

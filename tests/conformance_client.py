@@ -1,8 +1,8 @@
 """The installed mcpchat as the client under test of the official conformance suite.
 
-The suite appends the address of its server. What a person would do with that server is done here: the lists are
-looked at, each tool is called by a (scripted) model in one answer, resources are read, prompts are run; questions at
-the terminal are answered with what stands there.
+The suite appends the URL of its server. This script does what a user would do with that server: it lists everything,
+lets a (scripted) model call each tool in one response, reads the resources and runs the prompts. Questions at the
+terminal are answered with their default.
 """
 
 import json
@@ -44,9 +44,9 @@ def main() -> int:
         def run(*args: str) -> "subprocess.CompletedProcess[str]":
             return subprocess.run([MCPCHAT, *args], env=environ, capture_output=True, text=True, check=False)
 
-        if scenario.startswith("auth/"):  # whose servers have one tool; the sign-in is offered where it is needed
+        if scenario.startswith("auth/"):  # these servers have one tool; mcpchat offers the sign-in if it needs one
             model.replies = [calls_response([("s__test-tool", {})]), text("Done.")]
-            if scenario == "auth/authorization-server-migration":  # a first login, for the server to move on from
+            if scenario == "auth/authorization-server-migration":  # a first login, before the server migrates
                 run("auth", "login", "s", "--timeout", "20")
             return run_ask(environ)
         result = run("tools", "--format", "json")
@@ -69,7 +69,7 @@ def run_ask(environ: dict[str, str]) -> int:
 
 
 def server_config(scenario: str, context: dict[str, Any], url: str) -> dict[str, str]:
-    """What a person would have put into the server's table."""
+    """Return what a user would write into the server's config table."""
     if scenario == "auth/basic-cimd":
         return {"client_id": "https://conformance-test.local/client-metadata.json"}
     if scenario == "auth/client-credentials-jwt":
@@ -77,7 +77,7 @@ def server_config(scenario: str, context: dict[str, Any], url: str) -> dict[str,
         return {**auth, "client_id": context["client_id"]}
     if "client_id" not in context:
         return {}
-    # Who registered the client knows where.
+    # A user who registered a client knows its issuer; here it is read from the metadata.
     metadata_url = f"{url.removesuffix('/mcp')}/.well-known/oauth-protected-resource/mcp"
     with urllib.request.urlopen(metadata_url) as response:
         issuer = json.load(response)["authorization_servers"][0]
@@ -92,7 +92,7 @@ def browser_command(home: Path) -> str:
 
 
 def plan_calls(tools: dict[str, Any], context: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The calls to make: those that the scenario asks for, else one of each tool."""
+    """Return the calls to make: those that the scenario requests, otherwise one for each tool."""
     if requested := context.get("toolCalls"):
         return [(tools[call["name"]]["exposed"], call["arguments"]) for call in requested if call["name"] in tools]
     arguments_by_tool = {name: sample_arguments(tool["schema"]) for name, tool in tools.items()}
@@ -102,7 +102,7 @@ def plan_calls(tools: dict[str, Any], context: dict[str, Any]) -> list[tuple[str
 
 
 def sample_arguments(schema: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that fit a simple schema."""
+    """Return arguments that match a simple schema."""
     by_type = {"string": "x", "number": 5, "integer": 5, "boolean": True, "array": [], "object": {}}
     return {name: by_type.get(subschema.get("type"), "x") for name, subschema in schema.get("properties", {}).items()}
 
@@ -121,13 +121,13 @@ def calls_response(planned_calls: list[tuple[str, dict[str, Any]]]) -> CannedRes
 
 
 def answer_prompts(terminal: Terminal) -> int:
-    """Wait for the end, and agree to whatever is asked meanwhile: fields take what stands there."""
+    """Wait for the exit code and accept every prompt meanwhile; form fields keep their default."""
     screen = answered_screen = ""
     while terminal.process.poll() is None:
         terminal.read(0.2)
         previous, screen = screen, terminal.text
         if screen != previous or screen == answered_screen:
-            continue  # it is still being written, or answered already
+            continue  # the screen is still changing, or this prompt was answered already
         line = screen.rpartition("\n")[2]
         if line.endswith("[d]ecline"):
             terminal.send("s")

@@ -1,4 +1,4 @@
-"""What every test gets: no keys, a home of its own, and no way past loopback."""
+"""Fixtures for every test: no API keys, a separate home directory, no connections beyond loopback."""
 
 import os
 import shutil
@@ -11,11 +11,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import tests.guard.sitecustomize  # the guard, for this process
+import tests.guard.sitecustomize  # blocks connections in this process
 from tests.fake_openai import FakeOpenAI
 from tests.postgres import NOT_INSTALLED, Postgres, find_programs
 
-# Machines are busy: no example fails for the time it took.
+# Test machines are busy: no example fails because it took too long.
 hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
@@ -29,12 +29,12 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def calculator_cached(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A home in which the bundled calculator has been listed once, and the file that says so.
+    """Return a home in which the bundled calculator has been listed once, and its cache file.
 
-    Starting it takes seconds of CPU: a test that never calls it need not pay them.
+    Starting the calculator takes seconds of CPU; with the cache, tests that do not call it do not start it.
     """
     home = tmp_path_factory.mktemp("known")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MCPCHAT_", "XDG_", "COV"))}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MCPCHAT_", "XDG_"))}
     listing = [sys.executable, "-m", "mcpchat", "tools"]
     subprocess.run(listing, env=environ | {"HOME": str(home)}, capture_output=True, check=True, timeout=120)
     (cache_file,) = home.rglob("servers/*.json")
@@ -45,12 +45,9 @@ def calculator_cached(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
 def isolated(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
-    request: pytest.FixtureRequest,
     calculator_cached: tuple[Path, Path],
 ) -> Path:
-    """A new HOME, in which the calculator is known, and none of the variables that would lead to a real model."""
-    if request.node.get_closest_marker("unmeasured"):
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    """Set a new HOME in which the calculator is cached, and unset the variables that configure a real model."""
     home = tmp_path_factory.mktemp("home")
     known_home, cache_file = calculator_cached
     target = home / cache_file.relative_to(known_home)
@@ -58,12 +55,12 @@ def isolated(
         folder.mkdir(mode=0o700)
     shutil.copy(cache_file, target)
     for name in list(os.environ):
-        # The size of a terminal is the terminal's to say.
+        # COLUMNS and LINES would override the size of the test's terminal.
         if name.startswith(("OPENAI_", "MCPCHAT_", "XDG_")) or name in {"COLUMNS", "LINES"}:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PYTHONPATH", GUARD)
-    # What the CLI sets for the rest of its process must not leak from one test into the next.
+    # The CLI sets this for its process; it must not leak from one test into the next.
     monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "1")
     return home
 
@@ -76,7 +73,7 @@ def fake_openai() -> Iterator[FakeOpenAI]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for all tests of this process."""
+    """A PostgreSQL server for all tests of this process."""
     bin_directory = find_programs()
     if bin_directory is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(NOT_INSTALLED)
@@ -90,5 +87,5 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def mcpchat_command() -> str:
-    """The console script of the environment that runs the tests."""
+    """The path of the console script in the environment that runs the tests."""
     return str(Path(sys.executable).with_name("mcpchat"))

@@ -1,4 +1,4 @@
-"""A model server for many requests over real HTTP: echoes what it is asked, fails where it is told to, runs batches."""
+"""Fake model server over real HTTP for many requests: echoes messages, fails on request, implements the Batch API."""
 
 import contextlib
 import http.server
@@ -15,15 +15,17 @@ _DISPOSITION = re.compile(rb'name="file".*?\r\n\r\n(.*?)\r\n--', re.DOTALL)
 
 
 def last_user_text(body: dict[str, Any]) -> str:
-    """The last message of the user."""
+    """Return the text of the last user message."""
     content = next(m["content"] for m in reversed(body["messages"]) if m["role"] == "user")
     return content if isinstance(content, str) else json.dumps(content)
 
 
 class FakeBatchApi:
-    """``told`` counts the answered requests by what they asked; ``stumble`` refuses each that often before it answers.
+    """The server. Requests are identified by the text of their last user message.
 
-    ``broken`` are asked for in vain; ``hold`` has every answer wait. ``base_url`` ends in /v1.
+    ``answer_counts`` counts the answered requests by text. Each text fails ``fail_first`` times with ``status`` before
+    it is answered; the texts in ``failing`` always fail. Responses wait until ``may_answer`` is set. ``base_url`` ends
+    in /v1.
     """
 
     def __init__(self) -> None:
@@ -32,10 +34,10 @@ class FakeBatchApi:
         self.fail_first = 0
         self.status = 503
         self.failing: set[str] = set()
-        self.calls: dict[str, tuple[str, str]] = {}  # what is answered with a call first
+        self.calls: dict[str, tuple[str, str]] = {}  # text -> name and arguments of the tool call to respond with first
         self.may_answer = threading.Event()
         self.may_answer.set()
-        self.pause = 0.0  # seconds, of each answer
+        self.pause = 0.0  # seconds before each response
         self.active = self.max_active = 0
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -114,7 +116,7 @@ class FakeBatchApi:
                 self.wfile.write(data)
 
             def handle(self) -> None:
-                with contextlib.suppress(ConnectionError, ValueError):  # it was killed
+                with contextlib.suppress(ConnectionError, ValueError):  # the client was killed
                     super().handle()
 
             def log_message(self, *args: object) -> None:

@@ -1,4 +1,4 @@
-"""A model server over real HTTP: plays prepared answers, keeps a journal of the requests."""
+"""Fake OpenAI server over real HTTP: plays canned responses and records the requests."""
 
 import contextlib
 import http.server
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class CannedResponse:
-    """One answer. ``pieces`` are sent one by one, each after ``pause`` seconds; ``hang`` leaves the stream open."""
+    """One response. Each of the ``chunks`` is sent after ``pause`` seconds; ``hang`` keeps the stream open."""
 
     chunks: Sequence[bytes] = ()
     status: int = 200
@@ -38,7 +38,7 @@ def tool_call(name: str, arguments: str, call_id: str = "call_1") -> CannedRespo
 
 
 def event(kind: str, **fields: Any) -> bytes:
-    """One event of the Responses API."""
+    """Return one event of the Responses API."""
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
 
 
@@ -59,7 +59,7 @@ def reasoning_item(item_id: str = "rs_1") -> dict[str, Any]:
 
 
 def response(*items: dict[str, Any], usage: dict[str, Any] | None = None, **more: Any) -> list[bytes]:
-    """The events of one answer of the Responses API that is made of these items."""
+    """Return the events of a response of the Responses API with these items."""
     chunks = [event("response.created", response={"id": "resp_1", "status": "in_progress"})]
     for index, item in enumerate(items):
         started = item | ({"arguments": ""} if item["type"] == "function_call" else {})
@@ -134,7 +134,7 @@ class FakeOpenAI:
                 self.wfile.write(body)
 
             def handle(self) -> None:
-                with contextlib.suppress(ConnectionError):  # the client hung up, as some tests want
+                with contextlib.suppress(ConnectionError):  # some tests close the connection
                     super().handle()
 
             def log_message(self, *args: object) -> None:

@@ -1,4 +1,4 @@
-"""One fake for each port of the core."""
+"""Fakes for the protocols of the core."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ Step = Sequence[ModelEvent | Exception | float]  # a float is a pause, in second
 
 
 class ScriptedModel:
-    """Plays one step for each request, and keeps the requests."""
+    """Plays one step for each request and records the requests."""
 
     def __init__(self, *steps: Step) -> None:
         self._steps = list(steps)
@@ -38,7 +38,7 @@ class ScriptedModel:
 
 
 def model_step(text: str, *calls: ToolCall, stop: StopReason = "end", usage: Usage | None = None) -> list[ModelEvent]:
-    """A step: the text in two pieces, then the message with its calls."""
+    """Return a step: the text in two deltas, then the message with its calls."""
     half = len(text) // 2
     deltas = [TextDelta(text=part) for part in (text[:half], text[half:]) if part]
     parts = (*((Text(text=text),) if text else ()), *calls)
@@ -62,7 +62,7 @@ def make_call(name: str, arguments: str = "{}", call_id: str = "c1") -> ToolCall
 
 
 class FakeToolbox:
-    """Tools as plain functions from the arguments to text; an exception they raise is the machinery's."""
+    """Tools as plain functions from arguments to text. An exception of a function is raised by ``call``."""
 
     def __init__(self, tools: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None, *specs: ToolSpec) -> None:
         self._functions = dict(tools or {})
@@ -93,7 +93,7 @@ class FakeToolbox:
 
 
 class ScriptedDialog:
-    """Gives the prepared answers, and keeps what was asked."""
+    """Returns the prepared answers and records the prompts."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
@@ -120,7 +120,7 @@ class ScriptedDialog:
 
 
 class MemoryApprovals:
-    """Approvals that last as long as the test; ``refuses`` is what keeping one raises."""
+    """Approvals in memory; ``error`` is raised instead of storing one."""
 
     def __init__(self, error: McpChatError | None = None) -> None:
         self.approved: dict[tuple[str, str], str] = {}
@@ -136,7 +136,7 @@ class MemoryApprovals:
 
 
 def make_gate(policy: Policy | None = None, dialog: Any = None, **overrides: Any) -> ApprovalGate:
-    """A gate with nobody's approvals, that finds nothing wrong with any arguments; ``more`` says otherwise."""
+    """Return a gate with no stored approvals that accepts all arguments; ``overrides`` replaces its options."""
     options = {"approvals": MemoryApprovals(), "check": lambda spec, arguments: "", **overrides}
     return ApprovalGate(policy or Policy(), dialog or ScriptedDialog(), **options)
 
@@ -155,7 +155,7 @@ class MemoryPins:
 
 
 class NoCredentials:
-    """Credentials where no server has a login."""
+    """Credentials for servers without a login."""
 
     async def prefetch_token(self, server: str) -> None:
         pass
@@ -189,7 +189,7 @@ class NoCredentials:
 
 
 class MemoryResults:
-    """A ResultStore in memory; with no room it keeps nothing."""
+    """A ResultStore in memory. Once ``capacity`` results are stored, ``save`` returns None."""
 
     def __init__(self, capacity: int = 100) -> None:
         self.saved: dict[str, str] = {}
@@ -211,13 +211,13 @@ DENY = Decision(allowed=False, by="user", reason="not now")
 
 
 def preload_history(session: Session, messages: Sequence[Message]) -> None:
-    """Have the session begin with these messages, as if they had been said."""
+    """Put these messages into the session's history."""
     for message in messages:
         session.transcript.messages.append(message)
         session.transcript.metadata.append(MessageMetadata())
 
 
 def unanswered_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:
-    """The calls of the history that no result answers yet, in order."""
+    """Return the calls of the history that have no result yet, in order."""
     answered_ids = {result.call_id for message in messages for result in message.results}
     return tuple(call for message in messages for call in message.calls if call.id not in answered_ids)

@@ -1,7 +1,15 @@
-"""A browser with a script for a person: BROWSER="python headless_browser.py PLAN %s".
+"""A browser with a scripted user: BROWSER="python headless_browser.py PLAN %s".
 
-PLAN is a JSON file: login, scope (what is ticked; all without), deny, pause (seconds), stay (in the foreground, for so
-long), to (a file that gets the address at which it ends, which is then not opened). What it saw is written to PLAN.seen.
+PLAN is a JSON file with these keys, all optional:
+
+    login   the user's name
+    scope   the scopes to tick (default: all)
+    deny    refuse the request
+    pause   seconds to wait before the first request
+    stay    seconds to stay in the foreground afterwards
+    to      a file to write the callback URL to, which is then not opened
+
+The visited pages are written to PLAN with the suffix .seen.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""Kills a running conversation at random moments, thousands of times, and looks at what is left of it.
+"""Kills a running conversation at random moments, thousands of times, and checks the stored threads after each kill.
 
     python -m tests.kill_loop [TIMES [SEED]]
 
-Each time another process opens the threads, goes on with one of them or begins one, and talks: questions, calls of tools
-in parallel, large results. It says through a pipe which messages it was told of. SIGKILL ends it somewhere in between.
-Then the thread has to load, to be what model APIs accept, and to have every message that was told of.
+Each time a new process opens the thread store, resumes a thread or starts one, and sends messages: questions, parallel
+tool calls, large results. It reports each stored message through a pipe, until SIGKILL ends it. Then the thread must
+load, be accepted by model APIs, and contain every reported message.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from mcpchat.threads import sqlite
 from tests.fakes import FakeToolbox, make_call, make_gate, make_tool, model_step
 from tests.test_history import accepted
 
-MAX_DELAY = 0.1  # seconds until it is killed
+MAX_DELAY = 0.1  # seconds until the process is killed
 
 
 @dataclass
 class KillStats:
-    """How often it was killed with a call under way, and otherwise; how often anything was not as it must be."""
+    """Counts of kills (during a tool call, otherwise), checked messages, lost messages and invalid threads."""
 
     in_flight: int = 0
     between: int = 0
@@ -44,7 +44,7 @@ class KillStats:
 
 
 class ToolCallingModel:
-    """A model that calls two tools, then answers."""
+    """A model that calls two tools and then answers."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         number = len(request.messages)
@@ -92,7 +92,7 @@ async def _run_conversation(path: Path, report_fd: int, rng: random.Random) -> N
 
 
 def kill_repeatedly(path: Path, *, times: int, seed: int) -> KillStats:
-    """Do it so often; the database is the same all the time."""
+    """Start and kill a conversation ``times`` times on the same database."""
     rng = random.Random(seed)
     kills = KillStats()
     for number in range(times):
@@ -133,7 +133,7 @@ def _check_store(path: Path, report: list[str], kills: KillStats) -> None:
             messages.append(results)
         conversation = [message for message in messages if message.role != "system"]
         if render_history(messages) != tuple(conversation) or (thread.head and not messages):
-            kills.invalid += 1  # something had to be mended
+            kills.invalid += 1  # the history had to be repaired
             print(f"{thread}: {len(nodes)} messages; {[(n.number, n.parent, n.message.role) for n in nodes][-20:]}")
         accepted([*conversation, user_message("go on")])
     kills.in_flight += in_flight

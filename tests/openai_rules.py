@@ -1,4 +1,4 @@
-"""The rules of both APIs for a history, as strict as the strictest server: what a request must be to be accepted."""
+"""The rules of both OpenAI APIs for a request's history, as strict as the strictest known server."""
 
 import json
 import re
@@ -8,15 +8,15 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def check_request(path: str, body: dict[str, Any]) -> None:
-    """Fail with what is wrong with the request."""
+    """Raise AssertionError if the API would reject the request."""
     (check_chat if path.endswith("/chat/completions") else check_responses)(body)
 
 
 def check_chat(body: dict[str, Any]) -> None:
     messages = body["messages"]
     roles = [message["role"] for message in messages]
-    assert "system" not in roles[1:], f"instructions in the middle: {roles}"
-    assert roles[-1] in {"user", "tool"}, f"nobody waits for an answer: {roles}"
+    assert "system" not in roles[1:], f"a system message after the first position: {roles}"
+    assert roles[-1] in {"user", "tool"}, f"the last message is not from the user or a tool: {roles}"
     seen: set[str] = set()
     pending: list[str] = []
     for message in messages:
@@ -29,15 +29,15 @@ def check_chat(body: dict[str, Any]) -> None:
         assert not pending, f"calls {pending} have no result before {message['role']}"
         if message["role"] == "assistant":
             calls = message.get("tool_calls", [])
-            assert message["content"] or calls, "an empty message of the assistant"
+            assert message["content"] or calls, "an empty assistant message"
             for call in calls:
                 assert call["id"], "an empty id"
-                assert call["id"] not in seen, "an id twice"
+                assert call["id"] not in seen, "a duplicate id"
                 seen.add(call["id"])
                 _check_call(call["function"])
             pending = [call["id"] for call in calls]
         else:
-            assert message["content"], f"an empty message of the {message['role']}"
+            assert message["content"], f"an empty {message['role']} message"
     assert not pending, f"calls {pending} have no result"
 
 
@@ -53,10 +53,10 @@ def check_responses(body: dict[str, Any]) -> None:
             is_assistant_output = item_type in {"function_call", "reasoning"} or (
                 item_type == "message" and item["role"] == "assistant"
             )
-            assert is_assistant_output, f"reasoning without what it led to, before {item_type}"
+            assert is_assistant_output, f"a reasoning item without its output, before {item_type}"
         if item_type == "function_call":
             assert item["call_id"], "an empty id"
-            assert item["call_id"] not in seen, "an id twice"
+            assert item["call_id"] not in seen, "a duplicate id"
             seen.add(item["call_id"])
             pending.add(item["call_id"])
             _check_call(item)
@@ -70,13 +70,15 @@ def check_responses(body: dict[str, Any]) -> None:
         previous = item_type
     assert not pending, f"calls {pending} have no result"
     last = body["input"][-1]
-    assert last["type"] == "function_call_output" or last.get("role") == "user", "nobody waits for an answer"
+    assert last["type"] == "function_call_output" or last.get("role") == "user", (
+        "the last item is not from the user or a tool"
+    )
 
 
 def _check_call(call: dict[str, Any]) -> None:
-    assert _NAME.fullmatch(call["name"]), f"no name for a tool: {call['name']!r}"
+    assert _NAME.fullmatch(call["name"]), f"an invalid tool name: {call['name']!r}"
     assert isinstance(json.loads(call["arguments"], parse_constant=_reject_constant), dict), (
-        "arguments that are no object"
+        "the arguments are not an object"
     )
 
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL of the tests' own, started from the machine's programs and gone with them."""
+"""A real PostgreSQL server for the tests, started from the installed programs with a temporary data directory."""
 
 import itertools
 import os
@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 PASSWORD = "pg-password-of-the-tests"
-NOT_INSTALLED = "PostgreSQL's programs (initdb, postgres) are not here: apt-get install postgresql"
+NOT_INSTALLED = "PostgreSQL's programs (initdb, postgres) are not installed: apt-get install postgresql"
 
 
 def find_programs() -> Path | None:
-    """The folder of initdb and postgres; None where there is none."""
+    """Return the folder of initdb and postgres, or None if they are not installed."""
     directories = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     if initdb := shutil.which("initdb"):
         directories.append(Path(initdb).parent)
@@ -28,7 +28,7 @@ def find_programs() -> Path | None:
 
 
 class Postgres:
-    """One server: without a password over its socket, with one over loopback. ``new`` makes an empty database."""
+    """A running server. It needs a password over loopback, but not over its Unix socket."""
 
     def __init__(self, bin_directory: Path, port: int) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
@@ -36,7 +36,7 @@ class Postgres:
         self.port = port
         password_file = self._directory / "secret"
         password_file.write_text(PASSWORD)
-        # It refuses to run as root, as the tests may.
+        # The tests may run as root, but PostgreSQL refuses to.
         self._user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
         if self._user:
             for path in (self._directory, password_file):
@@ -82,7 +82,7 @@ class Postgres:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def create_database(self) -> str:
-        """The name of a new database."""
+        """Create an empty database and return its name."""
         import psycopg
 
         name = f"t{next(self._numbers)}"

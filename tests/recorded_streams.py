@@ -1,4 +1,4 @@
-"""Models over recorded streams: the SDK's own client on a transport that plays responses and keeps the requests."""
+"""Models over recorded streams: the SDK's client with a transport that plays responses and records requests."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ LOCAL_URL = "http://127.0.0.1:1/v1"
 
 
 class RecordedTransport:
-    """Plays one response for each request, and keeps the requests' paths and bodies."""
+    """Plays one response for each request and records paths, bodies and retry delays."""
 
     def __init__(self, *responses: httpx2.Response | Exception) -> None:
         self.responses = list(responses)
@@ -43,13 +43,13 @@ class RecordedTransport:
         return OpenAIClient(base_url=base_url, api_key="k", http_client=http)
 
     def chat_model(self, base_url: str = LOCAL_URL, retries: int = 4) -> OpenAIModel:
-        return OpenAIModel(self.client(base_url), ChatCompletions(), retries=retries, sleep=self._record_delay)
+        return OpenAIModel(lambda: self.client(base_url), ChatCompletions(), retries=retries, sleep=self._record_delay)
 
     def responses_model(self, base_url: str = LOCAL_URL, retries: int = 4) -> OpenAIModel:
-        return OpenAIModel(self.client(base_url), Responses(), retries=retries, sleep=self._record_delay)
+        return OpenAIModel(lambda: self.client(base_url), Responses(), retries=retries, sleep=self._record_delay)
 
     async def _record_delay(self, seconds: float) -> None:
-        """Waits between tries take no time here; they are counted."""
+        """Record a retry delay instead of waiting."""
         self.delays.append(seconds)
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""A server that does what it is told to, and the installed command that meets it."""
+"""An installed mcpchat with one scripted MCP server."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.command_line import run_mcpchat
 from tests.fake_openai import FakeOpenAI
 from tests.terminal import Terminal
 
@@ -20,7 +21,7 @@ Completed = subprocess.CompletedProcess[str]
 
 
 class ScriptedServer:
-    """One server, box, that does what ``says`` told it; and the command, before it or in a terminal."""
+    """An mcpchat whose only server, "box", follows a script; runs commands directly or in a terminal."""
 
     def __init__(self, mcpchat_command: str, folder: Path, fake_openai: FakeOpenAI) -> None:
         self._mcpchat_command = mcpchat_command
@@ -38,25 +39,22 @@ class ScriptedServer:
         self.set_script(tools=[SAY])
 
     def configure(self, server_config: str = "", extra_config: str = "", *, via_shell: bool = False) -> None:
-        """``through_a_shell`` no file that changes is named in the arguments, so that what was kept is used."""
+        """Write the config.
+
+        With ``via_shell`` no argument is the path of the script file, so a changed script keeps the cached catalog.
+        """
         command = f'command = "{sys.executable}"\nargs = ["{SCRIPTED}", "{self._script_file}"]\n'
         if via_shell:
             command = f'command = "sh"\nargs = ["-c", "exec {sys.executable} {SCRIPTED} {self._script_file}"]\n'
         self._config.write_text(f"[servers.box]\n{command}{server_config}\n{extra_config}")
 
     def set_script(self, **script: Any) -> None:
+        """Replace the script; see tests/servers/scripted.py for its keys."""
         self._script_file.write_text(json.dumps({"tools": [SAY], **script}))
 
     def run(self, *args: str, cwd: Path | None = None, **environ: str) -> Completed:
-        result = subprocess.run(
-            [self._mcpchat_command, *args],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **self.environ, **environ},
-            stdin=subprocess.DEVNULL,
-            cwd=cwd or self.folder,
-            timeout=50,
-        )
+        env = {**os.environ, **self.environ, **environ}
+        result = run_mcpchat(*args, env=env, cwd=cwd or self.folder, text=True)
         assert "Traceback" not in result.stderr
         return result
 
@@ -65,11 +63,11 @@ class ScriptedServer:
 
     @property
     def offered_tools(self) -> dict[str, str]:
-        """The tools of the latest request to the model, by name, with their descriptions."""
+        """The descriptions of the tools in the latest model request, by name."""
         tools = self.fake_openai.requests[-1].get("tools") or []
         return {tool["function"]["name"]: tool["function"]["description"] for tool in tools}
 
 
 def modified_tool(**fields: Any) -> dict[str, Any]:
-    """The usual tool, otherwise in these fields."""
+    """Return the tool SAY with other values for these fields."""
     return {**SAY, **fields}

@@ -1,4 +1,4 @@
-"""The surroundings of a sign-in for tests: an authorization server, a browser, a Secret Service, an installed command."""
+"""Environment for sign-in tests: an authorization server, a browser, a Secret Service, an installed mcpchat."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ NODE = NODE_MODULES / "node/bin/node"
 SERVERS = Path(__file__).with_name("servers")
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/"
 MAIL, SEND, DRIVE, SHEETS = (
-    f"{GOOGLE_SCOPE}{one}" for one in ("gmail.readonly", "gmail.send", "drive", "spreadsheets")
+    f"{GOOGLE_SCOPE}{scope}" for scope in ("gmail.readonly", "gmail.send", "drive", "spreadsheets")
 )
 HAS_SECRET_SERVICE = all(map(shutil.which, ("gnome-keyring-daemon", "dbus-daemon"))) or bool(os.environ.get("CI"))
 MCPCHAT = str(Path(sys.executable).with_name("mcpchat"))
@@ -30,7 +30,7 @@ CLIENT = {"client_id": "the-client-id", "client_secret": "GOCSPX-the-client-secr
 
 
 def issue_certificates(folder: Path) -> dict[str, Path]:
-    """A certificate for 127.0.0.1, and whom to trust for it."""
+    """Create a certificate for 127.0.0.1 and its CA; returns the paths of the CA, the certificate and the key."""
     authority = trustme.CA()
     leaf = authority.issue_cert("127.0.0.1")
     paths = {name: folder / f"{name}.pem" for name in ("ca", "cert", "key")}
@@ -49,20 +49,20 @@ class AuthorizationServer:
         self._verify: Any = ssl.create_default_context(cafile=str(ca)) if ca else True
 
     def journal(self) -> list[dict[str, Any]]:
-        """What happened there so far."""
+        """Return the requests so far."""
         entries: list[dict[str, Any]] = httpx2.get(f"{self.url}/_control", verify=self._verify).json()["journal"]
         return entries
 
     def grants(self) -> list[str]:
-        """The kinds of token requests so far."""
+        """Return the grant types of the token requests so far."""
         return [entry["grant"] for entry in self.journal() if entry.get("grant")]
 
     def set_lifetime(self, seconds: int) -> None:
-        """How long tokens last from now on."""
+        """Set the lifetime of new tokens."""
         httpx2.post(f"{self.url}/_control", json={"lifetime": seconds}, verify=self._verify)
 
     def plan_faults(self, **faults: Any) -> None:
-        """What goes wrong next, by path without its slash."""
+        """Set the next faults, by path without the leading slash."""
         httpx2.post(
             f"{self.url}/_control", json={f"/{path}": fault for path, fault in faults.items()}, verify=self._verify
         )
@@ -84,7 +84,7 @@ def authorization_server(mode: str, *, ca: Path | None = None, **options: Any) -
 
 @contextlib.contextmanager
 def python_server(script: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The address of a server of tests/servers that prints its port."""
+    """Run a server of tests/servers that prints its port; yields its URL."""
     process = subprocess.Popen(
         [sys.executable, str(SERVERS / script), *arguments],
         stdout=subprocess.PIPE,
@@ -102,7 +102,7 @@ def python_server(script: str, *arguments: str, environ: Mapping[str, str] | Non
 
 
 class SecretService:
-    """A private session bus with gnome-keyring on it. ``environ`` leads to it."""
+    """A private D-Bus session bus with gnome-keyring. ``environ`` has the variables to reach it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -110,11 +110,11 @@ class SecretService:
         self.environ: dict[str, str] = {}
 
     def start(self, *, password: str | None = "a password") -> None:
-        """Start the bus and the service; without a password nobody unlocks it."""
+        """Start the bus and the service; without a password the keyring stays locked."""
         bus = subprocess.Popen(
             ["dbus-daemon", "--session", "--nofork", "--print-address=1"],
             stdout=subprocess.PIPE,
-            env={**os.environ, "XDG_DATA_DIRS": str(self._folder)},  # no other service is to be activated
+            env={**os.environ, "XDG_DATA_DIRS": str(self._folder)},  # no other service may be activated
         )
         self._processes.append(bus)
         assert bus.stdout is not None
@@ -153,12 +153,12 @@ class SecretService:
         raise AssertionError("the Secret Service did not start")
 
     def restart_locked(self) -> None:
-        """What was kept is still there, and locked: nobody types the password."""
+        """Restart the service: its secrets are still stored, but the keyring is locked."""
         self._terminate(self._processes.pop())
         self._start_keyring(None)
 
     def hang(self) -> None:
-        """The service answers nothing any more."""
+        """Stop the service from responding (SIGSTOP)."""
         self._processes[-1].send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
@@ -175,7 +175,7 @@ class SecretService:
 
 
 class SignInUser:
-    """A user with a home, a config, a browser with a script, and the installed command."""
+    """A user with a home, a config, a scripted browser and the installed command."""
 
     def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
@@ -183,7 +183,7 @@ class SignInUser:
         self.home.mkdir()
         self.config = folder / "config.toml"
         self.plan_file = folder / "plan.json"
-        self.output = ""  # of all commands, for a search
+        self.output = ""  # of all commands so far, to search for secrets
         browser = f"{sys.executable} {Path(__file__).with_name('headless_browser.py')} {self.plan_file} %s"
         self.environ = {
             **os.environ,
@@ -197,12 +197,12 @@ class SignInUser:
         self.plan_browser()
 
     def plan_browser(self, **plan: Any) -> None:
-        """What the person will do in the browser."""
+        """Set what the user does in the browser; see headless_browser.py for the keys."""
         self.plan_file.write_text(json.dumps(plan))
         self.plan_file.with_suffix(".seen").unlink(missing_ok=True)
 
     def browser_visits(self) -> list[dict[str, Any]]:
-        """What the browser saw, once it is at its end."""
+        """Wait until the browser has finished and return the pages that it visited."""
         for _ in range(200):
             with contextlib.suppress(FileNotFoundError, ValueError):
                 visits: list[dict[str, Any]] = json.loads(self.plan_file.with_suffix(".seen").read_text())
@@ -227,18 +227,18 @@ class SignInUser:
         return subprocess.CompletedProcess(args, process.returncode, out, err)
 
     def run_ok(self, *args: str, **environ: str) -> str:
-        """Run it, see that it went well, and give both its outputs."""
+        """Run a command, assert that it succeeds, and return stdout and stderr joined."""
         result = self.run(*args, **environ)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
 
     def auth_status(self, *args: str) -> list[dict[str, Any]]:
-        """What auth status says."""
+        """Return the output of ``auth status``."""
         statuses: list[dict[str, Any]] = json.loads(self.run("auth", "status", "-o", "json", *args).stdout)
         return statuses
 
     def home_files(self) -> Iterator[tuple[Path, bytes]]:
-        """All files of the home and their contents."""
+        """Yield all files of the home and their contents."""
         for path in self.home.rglob("*"):
             if path.is_file():
                 yield path, path.read_bytes()

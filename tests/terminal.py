@@ -1,4 +1,4 @@
-"""A real program in a real pseudo-terminal, its screen read by a terminal emulator."""
+"""Runs a program in a pseudo-terminal and reads its screen with a terminal emulator."""
 
 import fcntl
 import os
@@ -20,11 +20,11 @@ from rich.text import Text
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 )
-_EXIT_TIMEOUT = 5.0  # seconds, for a program to end
+_EXIT_TIMEOUT = 5.0  # seconds
 
 
 class Terminal:
-    """The command, running in a terminal of the given size; ``screen`` is what a person sees."""
+    """A command running in a terminal of the given size. ``text`` is the screen with its scrollback."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Terminal:
 
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
-            self.process.terminate()  # what it covered is written down, which a killed process cannot do
+            self.process.terminate()  # not killed at once: a killed process cannot write its coverage data
             end = time.monotonic() + _EXIT_TIMEOUT
             while self.process.poll() is None and time.monotonic() < end:
                 self.read(0.05)
@@ -67,12 +67,12 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """The screen, and what has scrolled off it, without trailing blanks."""
+        """The screen and the scrollback, without trailing blanks."""
         history = ["".join(line[x].data for x in range(self._screen.columns)) for line in self._screen.history.top]
         return "\n".join(line.rstrip() for line in (*history, *self._screen.display)).rstrip()
 
     def rows(self) -> list[Text]:
-        """The screen as rich's texts, with its colours; the rows that nothing is on at its end left out."""
+        """Return the screen as rich texts with colours, without empty rows at the end."""
         rows = [self._row(y) for y in range(self._screen.lines)]
         while rows and not rows[-1].plain.strip():
             rows.pop()
@@ -96,21 +96,21 @@ class Terminal:
 
     @property
     def title(self) -> str:
-        """What the window is called."""
+        """The window title."""
         return self._screen.title
 
     def send(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
 
     def read(self, seconds: float) -> None:
-        """Take in what arrives within this time."""
+        """Read the output that arrives within this time."""
         end = time.monotonic() + seconds
         while (remaining := end - time.monotonic()) > 0:
             ready, _, _ = select.select([self._fd], [], [], min(remaining, 0.05))
             if ready:
                 try:
                     data = os.read(self._fd, 65536)
-                except OSError:  # the other side has closed
+                except OSError:  # the program has closed the terminal
                     return
                 if not data:
                     return
@@ -118,17 +118,17 @@ class Terminal:
                 self._stream.feed(data)
 
     def wait_for(self, expected: str, *, count: int = 1, seconds: float = 20) -> str:
-        """Read until the text shows (this many times); returns the screen. Fails with the screen as its message."""
+        """Read until the text appears ``count`` times; returns the screen. Raises AssertionError after ``seconds``."""
         end = time.monotonic() + seconds
         while self.text.count(expected) < count:
-            assert time.monotonic() < end, f"{expected!r} did not show. The screen:\n{self.text}"
+            assert time.monotonic() < end, f"{expected!r} did not appear. The screen:\n{self.text}"
             self.read(0.05)
         return self.text
 
     def wait_exit(self, seconds: float = 20) -> int:
         end = time.monotonic() + seconds
         while self.process.poll() is None:
-            assert time.monotonic() < end, f"it did not leave. The screen:\n{self.text}"
+            assert time.monotonic() < end, f"the program did not exit. The screen:\n{self.text}"
             self.read(0.05)
         self.read(0.2)
         return self.process.returncode

@@ -29,7 +29,7 @@ def test_the_question_says_who_wants_what_and_which_rule_asks(box: ScriptedServe
     with box.terminal("ask", "go", columns=110) as terminal:
         screen = terminal.wait_for("[y]es")
         assert "box wants to run say   (config: ask box.say(text~=hello))" in screen
-        assert '"The Box", "Say it", says of itself: nothing (not trusted)' in screen
+        assert '"The Box", "Say it", annotations: none (not trusted)' in screen
         assert "text  hello" in screen
         assert "[a]lways" not in screen  # a written rule outlives an answer
         assert "this [s]ession" in screen
@@ -41,9 +41,9 @@ def test_the_question_says_who_wants_what_and_which_rule_asks(box: ScriptedServe
 @pytest.mark.parametrize(
     ("annotations", "said"),
     [
-        ({"readOnlyHint": True, "openWorldHint": True}, "changes nothing, reaches beyond its server"),
+        ({"readOnlyHint": True, "openWorldHint": True}, "changes nothing, reaches external systems"),
         ({"readOnlyHint": False, "destructiveHint": True}, "changes things, may destroy or send"),
-        ({"destructiveHint": False, "idempotentHint": True}, "destroys nothing, the same twice is as once"),
+        ({"destructiveHint": False, "idempotentHint": True}, "destroys nothing, idempotent"),
     ],
     ids=["reads", "destroys", "adds"],
 )
@@ -54,7 +54,7 @@ def test_what_the_server_claims_is_said_as_its_claim(
     box.fake_openai.replies = [tool_call("box__say", "{}"), text("ok")]
     with box.terminal("ask", "go", columns=110) as terminal:
         screen = terminal.wait_for("[y]es")
-        assert f"says of itself: {said} (not trusted)" in screen
+        assert f"annotations: {said} (not trusted)" in screen
         assert ("[a]lways" in screen) is ("destroy or send" not in screen)
 
 
@@ -86,7 +86,7 @@ def test_always_is_of_one_server_and_not_of_another_by_its_name(box: ScriptedSer
         terminal.wait_exit()
     box.configure("env = { OTHER = '1' }")
     assert box.run("call", "box.say").returncode == 6
-    assert "of a server that is configured otherwise now" in box.run("approvals").stdout
+    assert "of a server whose configuration changed" in box.run("approvals").stdout
 
 
 def test_for_this_session_holds_until_the_chat_ends(box: ScriptedServer) -> None:
@@ -135,7 +135,7 @@ def test_arguments_are_changed_line_by_line_and_the_change_is_shown_before_it_ru
         terminal.wait_for("count: 2")
         terminal.send("\x15two" + ENTER)
         terminal.wait_for("  [n]o  [e]dit  no and", count=1)
-        assert "[y]es" not in terminal.text.rpartition("that will not do")[2]
+        assert "[y]es" not in terminal.text.rpartition("rejected: ")[2]
         terminal.send("e")
         terminal.wait_for("text: to ann", count=2)
         terminal.send(ENTER)
@@ -175,7 +175,7 @@ def test_a_denied_change_does_not_run(box: ScriptedServer) -> None:
         terminal.send("e")
         terminal.wait_for("text: to ann")
         terminal.send("\x15to eve" + ENTER)
-        terminal.wait_for("that will not do: not allowed: config: deny box.say(text~=eve)")
+        terminal.wait_for("rejected: not allowed: config: deny box.say(text~=eve)")
         terminal.wait_for("[n]o  [e]dit")
         terminal.send("n")
         terminal.wait_for("ok")
@@ -204,7 +204,7 @@ def test_what_would_ask_in_a_script_says_how_to_allow_it_and_the_exit_code_tells
     box.fake_openai.replies = [tool_call("box__say", "{}"), text("I could not.")]
     done = box.run("ask", "go")
     assert (done.returncode, done.stdout) == (6, "I could not.\n")
-    assert "default: ask, and there is nobody to ask; allow it with --allow 'box.say'" in done.stderr
+    assert "default: ask, but this run is not interactive; allow it with --allow 'box.say'" in done.stderr
 
 
 def test_an_agents_own_rules_hold_with_that_agent(box: ScriptedServer) -> None:
@@ -220,11 +220,11 @@ def test_an_agents_own_rules_hold_with_that_agent(box: ScriptedServer) -> None:
 
 
 def test_a_bad_pattern_is_an_error_of_the_command_line_or_of_the_file(box: ScriptedServer) -> None:
-    assert "is no regular expression" in box.run("call", "box.say", "--allow", "box.say(text~=[)").stderr
+    assert "is not a regular expression" in box.run("call", "box.say", "--allow", "box.say(text~=[)").stderr
     box.configure(extra_config='[approvals]\nallow = ["box.say(text)"]\n')
     done = box.run("tools")
     assert done.returncode == 2
-    assert "approvals.allow: 'box.say(text)': 'text' is no condition; write argument=glob" in done.stderr
+    assert "approvals.allow: 'box.say(text)': 'text' is not a condition; write argument=glob" in done.stderr
 
 
 def test_who_is_in_the_middle_of_a_sentence_answers_no_question_by_it(box: ScriptedServer) -> None:
@@ -279,7 +279,7 @@ def test_json_that_the_editor_broke_can_be_mended_and_an_empty_file_changes_noth
         terminal.wait_for("+ text  two")
         terminal.wait_for("[y]es", count=2)
         terminal.send("e")
-        terminal.wait_for("the editor left nothing behind: nothing is changed")
+        terminal.wait_for("the editor returned no text; nothing is changed")
         terminal.wait_for("[y]es", count=3)
         terminal.send("y")
         assert terminal.wait_exit() == 0

@@ -16,6 +16,7 @@ import pytest
 
 from mcpchat.batch import types
 from mcpchat.errors import UsageError
+from tests.command_line import run_mcpchat
 from tests.fake_batch_api import FakeBatchApi
 
 ODD = str(Path(__file__).with_name("servers") / "quirky.py")
@@ -42,17 +43,9 @@ def environ(fake_batch_api: FakeBatchApi, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(mcpchat_command: str, environ: dict[str, str], tmp_path: Path) -> Run:
+def run(environ: dict[str, str], tmp_path: Path) -> Run:
     def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [mcpchat_command, "batch", *words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=environ,
-            cwd=tmp_path,
-            timeout=50,
-        )
+        done = run_mcpchat("batch", *words, stdin=stdin, env=environ, cwd=tmp_path, text=True)
         assert "Traceback" not in done.stderr
         return done
 
@@ -131,7 +124,6 @@ def test_messages_schema_agent_and_model_are_the_requests_own(
     assert any("a note" in str(body["messages"]) and body["model"] == "other" for body in heard)
 
 
-@pytest.mark.unmeasured
 def test_so_many_at_a_time_and_no_more(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     fake_batch_api.pause = 0.02
     done = run(str(requests(tmp_path, 60)), "-j", "5")
@@ -146,7 +138,6 @@ def test_what_fails_in_passing_is_tried_again(run: Run, fake_batch_api: FakeBatc
     assert set(fake_batch_api.request_counts.values()) == {3}
 
 
-@pytest.mark.unmeasured
 def test_what_would_fail_for_all_stops_it(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     fake_batch_api.failing = {f"say {n}" for n in range(100)}
     fake_batch_api.status = 401
@@ -160,7 +151,6 @@ def test_what_would_fail_for_all_stops_it(run: Run, fake_batch_api: FakeBatchApi
     assert len(rows((tmp_path / "out.jsonl").read_text())) == 50
 
 
-@pytest.mark.unmeasured
 def test_a_budget_is_the_whole_runs_and_another_goes_on(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     source = str(requests(tmp_path, 20))
     done = run(source, "-f", "out.jsonl", "-j", "1", "--max-tokens", "60")
@@ -190,7 +180,6 @@ def test_failures_run_again_when_that_is_asked_for(run: Run, fake_batch_api: Fak
     assert (tmp_path / "out.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.unmeasured
 def test_shards_are_disjoint_and_together_all(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     source = str(requests(tmp_path, 10))
     parts = [{row["id"] for row in rows(run(source, "--shard", f"{k}/3").stdout)} for k in (1, 2, 3)]
@@ -199,7 +188,6 @@ def test_shards_are_disjoint_and_together_all(run: Run, fake_batch_api: FakeBatc
     assert run(source, "--shard", "4/3").returncode == 2
 
 
-@pytest.mark.unmeasured
 @pytest.mark.parametrize("ordered", [False, True])
 def test_after_kill_9_nothing_that_has_a_result_runs_again(
     mcpchat_command: str, environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path, ordered: bool
@@ -317,14 +305,13 @@ def test_ctrl_c_lets_what_runs_come_to_its_end(
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    assert "4 come to their end" in process.stderr.readline()
+    assert "4 are finishing" in process.stderr.readline()
     fake_batch_api.may_answer.set()
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert len(rows((tmp_path / "out.jsonl").read_text())) == sum(fake_batch_api.answer_counts.values()) == 4
 
 
-@pytest.mark.unmeasured
 def test_one_file_has_one_writer(
     mcpchat_command: str, environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path
 ) -> None:
@@ -339,7 +326,6 @@ def test_one_file_has_one_writer(
     assert first.wait(30) == 0
 
 
-@pytest.mark.unmeasured
 def test_all_requests_share_one_start_of_a_server(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     shell = f"echo x >> {starts}; exec {sys.executable} {ODD}"
@@ -360,7 +346,6 @@ def test_all_requests_share_one_start_of_a_server(run: Run, fake_batch_api: Fake
     assert heard == [[]] * 12
 
 
-@pytest.mark.unmeasured
 def test_a_reader_that_leaves_ends_it_quietly(mcpchat_command: str, environ: dict[str, str], tmp_path: Path) -> None:
     line = f"{mcpchat_command} batch {requests(tmp_path, 200)} | head -2"
     done = subprocess.run(
@@ -370,7 +355,6 @@ def test_a_reader_that_leaves_ends_it_quietly(mcpchat_command: str, environ: dic
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.unmeasured
 def test_ten_thousand_lines_in_flat_memory(
     mcpchat_command: str, environ: dict[str, str], fake_batch_api: FakeBatchApi, tmp_path: Path
 ) -> None:
@@ -464,7 +448,7 @@ def test_answers_find_their_requests_or_nothing_is_forgotten(
 def test_waiting_outlasts_a_server_that_stumbles(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:
     fake_batch_api.failing_polls = 2
     done = run(str(requests(tmp_path, 1)), "-f", "out.jsonl", "--no-tools", "--poll", "0.05", "--provider-batch", "run")
-    assert (done.returncode, done.stderr.count("asking again")) == (0, 2)
+    assert (done.returncode, done.stderr.count("trying again")) == (0, 2)
 
 
 def test_a_provider_is_given_nothing_that_wants_tools(run: Run, fake_batch_api: FakeBatchApi, tmp_path: Path) -> None:

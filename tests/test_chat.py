@@ -184,7 +184,7 @@ def test_files_are_completed_and_attached_and_pasted_names_are_not(
         terminal.send("what is in @no")
         terminal.wait_for('@"notes about it.txt"  file')
         terminal.send("\t" + ENTER)
-        terminal.wait_for("notes about it.txt goes with it")
+        terminal.wait_for("attached notes about it.txt")
         terminal.wait_for("Hello.")
         assert "buy milk" in str(fake_openai.requests[-1]["messages"][-1]["content"])
         terminal.send("sum up: " + PASTE.format("see @secret.txt") + ENTER)
@@ -224,7 +224,7 @@ def test_a_call_shows_its_progress_its_line_and_all_of_it_on_demand(
         assert all(re.search(r" \d\.\d s$", line) and len(line) <= 80 for line in lines)
         assert "of 6" not in screen
         terminal.send("/last 1" + ENTER)
-        terminal.wait_for("gave back:")
+        terminal.wait_for("  result:")
         assert '"count": 6' in terminal.text
         terminal.send("/last 9" + ENTER)
         terminal.wait_for("there were only 2 calls")
@@ -345,7 +345,7 @@ def test_the_plain_chat_writes_every_line_once_and_says_whose_it_is(
         terminal.send("order\r")
         terminal.wait_for("no and [r]eason")
         terminal.send("q\r")
-        terminal.wait_for("warning: one of y, n, a, s, e, r, and Enter")
+        terminal.wait_for("warning: type one of y, n, a, s, e, r, and press Enter")
         terminal.send("y\r")
         terminal.wait_for("question: your answer:")
         terminal.send("large\r")
@@ -426,7 +426,9 @@ class Tmux:
         self._socket = socket
 
     def run(self, *words: str) -> str:
-        done = subprocess.run(["tmux", "-S", str(self._socket), *words], capture_output=True, text=True, check=False)
+        command = ["tmux", "-S", str(self._socket), *words]
+        # Without env=, tmux would inherit COLUMNS and LINES, which GNU readline sets behind os.environ.
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
         return done.stdout
 
     def start(self, command: str, environ: dict[str, str], columns: int, lines: int) -> None:
@@ -586,10 +588,10 @@ def test_ctrl_c_at_a_question_of_an_idle_chat_is_a_no(
             if about != "Look.":
                 terminal.wait_for("[y]es  [n]o")
                 terminal.send(CTRL_C)
-                terminal.wait_for("v.look is left out")
+                terminal.wait_for("v.look is disabled")
                 terminal.wait_for("\n>")
             else:
-                terminal.wait_for("recorded")
+                terminal.wait_for("pinned at first use")
             terminal.send("hi" + ENTER)
             terminal.wait_for("Hello.")
             terminal.send(CTRL_D)
@@ -621,7 +623,7 @@ def test_a_slash_is_a_command_only_where_it_looks_like_one(
         terminal.send(PASTE.format("/new\nis a word") + ENTER)
         terminal.wait_for("Hello.", count=3)
         terminal.send("/new now" + ENTER)
-        terminal.wait_for("/new takes nothing after it")
+        terminal.wait_for("/new takes no argument")
     assert said(fake_openai) == ["/usr/bin/env is a path", " /help is a word", "/new\nis a word"]
 
 

@@ -17,13 +17,13 @@ from mcpchat.core.messages import Image, Message, Text, ToolCall, ToolResult, Us
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.engine.mentions import find_file_mentions
 from mcpchat.models.local_discovery import LocalServer
-from mcpchat.models.selection import format_onboarding
+from mcpchat.models.onboarding import format_onboarding
 from mcpchat.ui.chat import status_bar
+from mcpchat.ui.chat.argument_completions import complete_path
 from mcpchat.ui.chat.commands import COMMANDS
-from mcpchat.ui.chat.completer import complete_path
 from mcpchat.ui.chat.completion import Suggestion, fuzzy_match, suggest
 from mcpchat.ui.markdown.render import THEME
-from mcpchat.ui.prompts.keys import TypedAhead
+from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.ui.render import images, tool_lines
 from mcpchat.ui.render.accessible import LineRenderer
 from mcpchat.ui.terminal.screen import HangingIndent, render_lines

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import run_mcpchat
 from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 
 ODD = str(Path(__file__).with_name("servers") / "quirky.py")
@@ -20,16 +21,14 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(mcpchat_command: str, tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> Run:
     def run(
         *words: str, config: str | None = None, stdin: str = "", **environ: str
     ) -> subprocess.CompletedProcess[str]:
         if config is not None:
             (tmp_path / "c.toml").write_text(config)
             environ["MCPCHAT_CONFIG"] = str(tmp_path / "c.toml")
-        return subprocess.run(
-            [mcpchat_command, *words], input=stdin, capture_output=True, text=True, env=os.environ | environ, timeout=50
-        )
+        return run_mcpchat(*words, stdin=stdin, env=os.environ | environ, text=True)
 
     return run
 
@@ -174,10 +173,15 @@ def test_markdown_is_passed_as_it_was_written(run: Run, fake_openai: FakeOpenAI)
     assert told(run("ask", "-o", "markdown", "x", **model)) == (0, "**a**\n", "")
 
 
-def test_an_encoding_that_lacks_a_character_shows_a_question_mark(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_an_encoding_that_lacks_a_character_shows_a_question_mark(
+    mcpchat_command: str, fake_openai: FakeOpenAI
+) -> None:
     fake_openai.replies = [text("1 → 2 é")]
-    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "PYTHONIOENCODING": "ascii"}
-    assert told(run("ask", "x", **model)) == (0, "1 ? 2 ?\n", "")
+    environ = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [mcpchat_command, "ask", "x"], input="", capture_output=True, text=True, env=os.environ | environ, timeout=50
+    )
+    assert told(done) == (0, "1 ? 2 ?\n", "")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,7 @@ def test_a_tool_that_is_newer_than_the_kept_list_is_found(run: Run, tmp_path: Pa
     (tmp_path / "more").write_text("fresh")
     code, out, err = told(run("call", "box.fresh", "text=x", "--yes", config=config))
     assert (code, out) == (6, "")  # it is found, and nobody has agreed to it yet
-    assert "box.fresh was not run: it is new since you agreed to it" in err
+    assert "box.fresh was not run: it is new since you accepted it" in err
     assert run("trust", "review", "box", "--yes", config=config).returncode == 0
     assert told(run("call", "box.fresh", "text=x", "--yes", config=config)) == (0, "echo: x\n", "")
     assert "box.fresh" in run("tools", config=config).stdout
@@ -238,15 +242,15 @@ def test_a_tool_that_is_newer_than_the_kept_list_is_found(run: Run, tmp_path: Pa
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(run: Run, key: str) -> None:
     done = run("ask", "x", OPENAI_API_KEY=key, OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m")
     assert done.returncode == 2
-    assert "OPENAI_API_KEY: the value holds characters" in done.stderr
+    assert "OPENAI_API_KEY: the value has characters" in done.stderr
     assert "SECRET" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "environ", "told_"),
     [
-        (["ask", "x"], {"OPENAI_BASE_URL": "localhost:11434"}, "expected an address that begins with"),
-        (["ask", "-m", "demo", "--allow", "delete_file", "x"], {}, "'delete_file' names no server"),
+        (["ask", "x"], {"OPENAI_BASE_URL": "localhost:11434"}, "expected a URL that begins with"),
+        (["ask", "-m", "demo", "--allow", "delete_file", "x"], {}, "no server is named 'delete_file'"),
         (["config", "init", "--config", "/proc/nowhere/c.toml"], {}, "cannot write /proc/nowhere/c.toml"),
     ],
 )
@@ -278,7 +282,7 @@ def test_an_empty_config_variable_is_no_config(run: Run) -> None:
 def test_exit_2_for_binary_input(run: Run, mcpchat_command: str) -> None:
     done = subprocess.run([mcpchat_command, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
     assert done.returncode == 2
-    assert b"standard input is not text" in done.stderr
+    assert b"standard input is not UTF-8 text" in done.stderr
 
 
 def test_exit_4_for_a_required_server_that_is_down_and_not_for_another(run: Run) -> None:
@@ -325,7 +329,7 @@ def test_exit_7_at_the_step_limit_with_the_answer_given(run: Run, fake_openai: F
     config = "[limits]\nmax_steps = 1\n"
     code, out, err = told(run("ask", "x", config=config, OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (7, "so far: 2\n")
-    assert "as many rounds as it may" in err
+    assert "the limit of tool rounds is reached" in err
     assert fake_openai.requests[1]["tool_choice"] == "none"
 
 
@@ -506,8 +510,8 @@ def test_a_bundled_server_is_added_by_its_name(run: Run, isolated: Path) -> None
     for wrong, complaint in (
         (["x", "--builtin", "gmial"], "did you mean gmail?"),
         (["x", "--builtin", "gmail", "https://x.example"], "expected one of URL, -- COMMAND... and --builtin NAME"),
-        (["x", "https://x.example", "--read-only"], 'goes with builtin = "drive", "gmail", "sheets"'),
-        (["x", "--builtin", "sheets", "--folder", str(isolated)], 'goes with builtin = "drive", "gmail"'),
+        (["x", "https://x.example", "--read-only"], 'only valid with builtin = "drive", "gmail", "sheets"'),
+        (["x", "--builtin", "sheets", "--folder", str(isolated)], 'only valid with builtin = "drive", "gmail"'),
         (["x", "--builtin", "drive", "--folder", "nowhere"], "--folder nowhere: there is no such folder"),
     ):
         code, _, err = told(run("servers", "add", *wrong))
@@ -555,7 +559,7 @@ def test_a_server_is_shown_with_all_that_it_says_of_itself(run: Run, isolated: P
     code, out, err = told(run("servers", "show", "box", config=CAPABLE))
     assert (code, err) == (0, "")
     for fact in (
-        "calls itself  All of it 7", "protocol      2026-07-28", "completions", "instructions  Count slowly.",
+        "name          All of it 7", "protocol      2026-07-28", "completions", "instructions  Count slowly.",
         "7 tools, 1 resources, 1 resource templates, 1 prompts", "5 tools: *, without t*, b?sy", "box.log",
     ):  # fmt: skip
         assert fact in out

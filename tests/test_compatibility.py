@@ -45,11 +45,11 @@ REFUSALS: dict[str, tuple[httpx2.Response, Any, str]] = {
     ),
     "images, llama-server": (
         error_response(500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
-        lambda body: "image_url" not in str(body) and "cannot be given" in str(body), "m takes no images",
+        lambda body: "image_url" not in str(body) and "does not accept" in str(body), "m takes no images",
     ),
     "images, a server of plain texts": (
         error_response(400, "'messages.3.content' must be a string"),
-        lambda body: all(isinstance(message["content"], str) for message in body["messages"]), "m takes text alone",
+        lambda body: all(isinstance(message["content"], str) for message in body["messages"]), "m takes text only",
     ),
     "the role system": (
         error_response(400, "Unsupported value: 'messages[0].role' does not support 'system' with this model."),
@@ -322,7 +322,7 @@ async def test_what_the_environment_has_for_openai_goes_to_openai_alone(monkeypa
     for base_url in ("http://127.0.0.1:1/v1", "https://api.openai.com/v1"):
         http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
         client = OpenAIClient(base_url=base_url, api_key="k", http_client=http)
-        await collect_events(OpenAIModel(client, ChatCompletions()))
+        await collect_events(OpenAIModel(lambda client=client: client, ChatCompletions()))
     assert ["x-corp-token" in headers for headers in seen] == [False, True]
     assert ["openai-organization" in headers for headers in seen] == [False, True]
 
@@ -356,6 +356,6 @@ async def test_a_key_that_a_server_repeats_is_not_shown() -> None:
         base_url="http://127.0.0.1:1/v1", api_key="sk-very-secret", config_table="[model.two]", http_client=http
     )
     with pytest.raises(ModelError) as caught:
-        await collect_events(OpenAIModel(client, ChatCompletions()))
+        await collect_events(OpenAIModel(lambda client=client: client, ChatCompletions()))
     assert "sk-very-secret" not in f"{caught.value} {caught.value.message} {caught.value.server_text}"
     assert caught.value.hint == "check the key: api_key under [model.two] in the config"

@@ -111,7 +111,7 @@ async def test_at_the_threshold_results_are_shortened_and_no_request_is_spent_on
     made, seen = session(model, window=8000, toolbox=toolbox)
     await made.send("go")
     await made.send("and?")
-    assert notices(seen)[-1] == "earlier results of tools were shortened to make room"
+    assert notices(seen)[-1] == "earlier tool results were shortened to make room"
     assert len(model.requests) == 3
     assert len(made.history[2].results[0].parts[0].text) == 24_000  # type: ignore[union-attr]
     assert message_weight(model.requests[-1].messages[2]) < 2000
@@ -189,7 +189,7 @@ async def test_a_summary_that_fails_is_told_and_the_question_asked_all_the_same(
     preload_history(made, [user_message("one"), assistant("a" * 1100)])
     finished = await made.send("two")
     assert finished.stop == "end"
-    assert notices(seen)[-1] == "the conversation could not be summed up: no"
+    assert notices(seen)[-1] == "the conversation could not be summarized: no"
 
 
 async def test_tools_that_fill_the_window_alone_are_named_as_the_reason() -> None:
@@ -297,7 +297,7 @@ async def test_what_does_not_help_is_not_done_again_at_every_step() -> None:
     finally:
         summaries = [request for request in model.requests if request.messages[-1] == user_message(SUMMARY_PROMPT)]
     assert len(summaries) < 4
-    assert "could not be summed up" in " ".join(notices(seen)) or not summaries
+    assert "could not be summarized" in " ".join(notices(seen)) or not summaries
 
 
 async def test_a_small_first_prompt_teaches_no_ratio() -> None:

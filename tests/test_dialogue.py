@@ -132,7 +132,7 @@ def test_a_question_is_answered_by_its_id_also_with_other_arguments(
     asked = there.until("approval.requested")
     assert (asked["tool"], asked["arguments"], asked["lasting"]) == ("box.write", {"text": "a"}, "always")
     there.say("confirmation", id=asked["id"], yes=True)
-    assert "another kind" in there.until("input.rejected")["message"]
+    assert "another type" in there.until("input.rejected")["message"]
     there.say("approval", id=asked["id"], allow=False, reason="not now")
     decided = there.until("tool.decided")["decision"]
     assert (decided["allowed"], decided["by"], decided["reason"]) == (False, "user", "not now")

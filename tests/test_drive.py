@@ -117,19 +117,19 @@ def test_who_may_see_a_file_of_a_shared_drive_is_asked_for(drive: ServerProcess,
     api.faults = [Fault("GET /drive/v3/files/shared-1/permissions", "insufficientFilePermissions", times=2)]
     assert "permissions" not in drive.call("get_file", file_id="shared-1").structured
     told = drive.call("unshare_file", file_id="shared-1", name="Team plan.md", whom="u8@example.com")
-    assert "may not see whom it is shared with" in told.text
+    assert "may neither see nor change whom it is shared with" in told.text
 
 
 @pytest.mark.parametrize(
     ("tool", "arguments", "told"),
     [
         ("list_folder", {"folder_id": "nope"}, "the folder nope: not found."),
-        ("list_folder", {"folder_id": "text-1"}, "'todo.txt' is no folder, but text/plain"),
+        ("list_folder", {"folder_id": "text-1"}, "'todo.txt' is not a folder, but text/plain"),
         ("search_files", {"folder_id": "nope"}, "the folder nope: not found"),
         (
             "search_files",
             {"query": "party"},
-            "the search: Google refused it (400): Invalid Value. query is for Drive's own",
+            "the search: Google refused it (400): Invalid Value. query takes Drive's query language",
         ),
         ("create_file", {"name": "x", "text": "", "folder_id": "nope"}, "the folder nope: not found."),
         ("create_folder", {"name": "x", "folder_id": "nope"}, "the folder nope: not found."),
@@ -203,8 +203,8 @@ def test_an_image_is_read_as_an_image(drive: ServerProcess) -> None:
     ("file", "told"),
     [
         ("folder-1", "'Party' is a folder: list_folder shows what is in it"),
-        ("zip-1", "'stuff.zip' (application/zip) is no text: download_file saves it on the user's machine."),
-        ("../../etc", "'../../etc' is no id of a file: search for the file, or give its link"),
+        ("zip-1", "'stuff.zip' (application/zip) is not text: download_file saves it on the user's machine."),
+        ("../../etc", "'../../etc' is not a file id: search for the file, or give its link"),
     ],
 )
 def test_what_cannot_be_read_says_what_can_be_done(drive: ServerProcess, file: str, told: str) -> None:
@@ -246,7 +246,7 @@ def test_a_text_in_utf_16_is_decoded(drive: ServerProcess, api: FakeGoogle) -> N
     ("data", "told"),
     [
         (b"%PDF-1.4 nonsense", "'x.pdf': its text cannot be read, the PDF is damaged or too large: download it"),
-        (make_pdf(""), "'x.pdf': it holds no text, only pictures (a scan?): download it"),
+        (make_pdf(""), "'x.pdf': it has no text, only images (a scan?): download it"),
     ],
     ids=["damaged", "scanned"],
 )
@@ -286,8 +286,8 @@ def test_googles_own_documents_are_exported(drive: ServerProcess, folder: Path) 
         ("../out.txt", "outside the folders that the user allowed"),
         ("/etc/out.txt", "outside the folders that the user allowed"),
         ("link/out.txt", "outside the folders that the user allowed"),
-        (".hidden", "nothing hidden is written"),
-        (".ssh/authorized_keys", "nothing hidden is written, and nothing into hidden folders"),
+        (".hidden", "hidden files and folders are not written"),
+        (".ssh/authorized_keys", "hidden files and folders are not written"),
         ("x" * 300, "File name too long"),
     ],
 )
@@ -372,7 +372,7 @@ def test_a_file_is_sent_in_chunks_and_a_lost_answer_makes_no_second_file(
 def test_an_upload_that_google_forgets_is_told_as_what_it_is(drive: ServerProcess, api: FakeGoogle) -> None:
     api.faults = [Fault("PUT /upload", 404)]
     told = drive.call("create_file", name="x.txt", text="x")
-    assert told.text == "the file 'x.txt': Google has forgotten this upload; nothing was made. Begin anew."
+    assert told.text == "the file 'x.txt': Google no longer knows this upload session; nothing was created. Try again."
     api.faults = [Fault("PUT /upload", "drop", after=True), Fault("PUT /upload", 404, skip=1)]
     assert "it is not known whether it was done" in drive.call("create_file", name="x.txt", text="x").text
     api.faults = [Fault("PUT /upload", "drop", after=True), Fault("PUT /upload", 401, skip=1)]
@@ -400,7 +400,7 @@ def test_a_files_content_is_replaced(drive: ServerProcess, api: FakeGoogle) -> N
     drive.call("update_file", file_id="text-1", name="todo.txt", text="<p>", media_type="text/html")
     assert drive.call("get_file", file_id="text-1")["media_type"] == "text/html"
     told = drive.call("update_file", file_id="doc-1", name="Plan's notes", text="a,b", media_type="text/csv")
-    assert told.text == '"Plan\'s notes": a file of the type text/csv cannot replace it'
+    assert told.text == '"Plan\'s notes": a file of type text/csv cannot replace it'
 
 
 def test_folders_are_made_and_files_moved_renamed_and_copied(drive: ServerProcess, api: FakeGoogle) -> None:
@@ -442,7 +442,7 @@ def test_a_file_is_shared_with_one_and_with_nobody_else(drive: ServerProcess, ap
     told = drive.call(
         "share_file", file_id="text-1", name="todo.txt", role="reader", email="b@example.com", notify=False, message="x"
     )
-    assert told.text.startswith("message: only a mail to an address carries one")
+    assert told.text.startswith("message: only an email to an address can contain one")
     api.faults = [Fault("DELETE", "drop", after=True)]  # done, and the answer is lost
     gone = {"file_id": "text-1", "whom": "Grace@example.com"}
     assert drive.call("unshare_file", name="todo.txt", **gone).structured == gone
@@ -504,7 +504,7 @@ def test_the_reading_variant_has_no_tool_that_changes_anything_there(api: FakeGo
         assert sorted(server.tools) == ["get_file", "list_folder", "list_shared_drives", "read_file", "search_files"]
     with run_server("drive", "--read-only", "--folder", "/nowhere", google=api) as server:
         told = server.call("download_file", file_id="text-1")
-        assert told.text == "the folder '/nowhere', which the user allowed, does not exist: make it first"
+        assert told.text == "the folder '/nowhere', which the user allowed, does not exist: create it first"
         assert sorted(server.tools) == [
             "download_file", "get_file", "list_folder", "list_shared_drives", "read_file", "search_files",
         ]  # fmt: skip

@@ -69,7 +69,7 @@ def test_what_is_typed_becomes_a_value_of_the_fields_type(schema: dict[str, Any]
         ({"type": "number", "maximum": 3}, "4", "at most 3"),
         ({"type": "string", "minLength": 3}, "ab", "at least 3 characters"),
         ({"type": "string", "format": "email"}, "nourl", "expected an e-mail address"),
-        ({"type": "string", "format": "uri"}, "not a url", "expected an address"),
+        ({"type": "string", "format": "uri"}, "not a url", "expected a URL"),
         ({"type": "string", "format": "date"}, "2024-13-45", "expected 2026-12-31"),
         ({"type": "string", "format": "date-time"}, "noon", "expected 2026-12-31T23:59:00Z"),
         ({"type": "string", "enum": ["red", "blue"]}, "3", "expected one of red, blue"),
@@ -152,7 +152,7 @@ async def test_a_suspicious_address_is_declined_without_asking() -> None:
     visit = UrlRequest(server="s", message="log in", url="http://example.com")
     assert await made.elicit(visit) == ElicitationResult(action="decline")
     assert asker.prompts == []
-    assert "s wants an address opened that cannot be trusted: only https" in seen[0].text  # type: ignore[union-attr]
+    assert "s asks to open an unsafe URL: only https" in seen[0].text  # type: ignore[union-attr]
 
 
 REQUEST = SamplingRequest(server="s", messages=(SamplingMessage(role="user", text="Hi?"),), max_tokens=10)
@@ -188,7 +188,7 @@ async def test_samples_have_a_budget_and_need_a_model() -> None:
     made, seen = host(ScriptedDialog(), model=lambda: model, yes=True)
     given = [await made.sample(REQUEST) for _ in range(22)]
     assert [sample is not None for sample in given] == [True] * 20 + [False] * 2
-    assert "too often" in seen[-1].text  # type: ignore[union-attr]
+    assert "too many samples" in seen[-1].text  # type: ignore[union-attr]
     without, _ = host(ScriptedDialog())
     assert await without.sample(REQUEST) is None
 

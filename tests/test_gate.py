@@ -9,7 +9,8 @@ from mcpchat.core import events as ev
 from mcpchat.core.messages import Text, ToolCall
 from mcpchat.core.policy import ApprovalRequest, Decision, Policy, parse_rules
 from mcpchat.core.protocols import SelectedModel
-from mcpchat.core.tools import Annotations
+from mcpchat.core.tools import Annotations, ToolSpec
+from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.engine.turn import TurnLimits
 from mcpchat.errors import StoreError
@@ -31,6 +32,12 @@ WIPE = make_tool("wipe", read_only=False)
 CALL = make_call(WRITE.model_name, '{"text": "a"}')
 
 
+async def decide(gate: ApprovalGate, spec: ToolSpec, call: ToolCall) -> Decision:
+    """The decision on the call, as the gate makes it of the call's parsed arguments."""
+    decision, _ = await gate.decide(spec, json.loads(call.arguments))
+    return decision
+
+
 def yes(remember: str = "") -> Decision:
     return Decision(allowed=True, by="user", remember=remember)  # type: ignore[arg-type]
 
@@ -42,19 +49,19 @@ def edit(**arguments: object) -> Decision:
 async def test_always_is_kept_for_that_tool_as_it_is_and_ends_with_its_definition() -> None:
     approvals = MemoryApprovals()
     asker = ScriptedDialog(yes("always"))
-    assert (await make_gate(dialog=asker, approvals=approvals).decide(WRITE, CALL)).allowed
+    assert (await decide(make_gate(dialog=asker, approvals=approvals), WRITE, CALL)).allowed
     later = make_gate(dialog=ScriptedDialog(DENY, DENY), approvals=approvals)
-    assert (await later.decide(WRITE, CALL)).reason == "answered: always, on 2026-11-26"
-    assert await later.decide(WIPE, CALL) == DENY
+    assert (await decide(later, WRITE, CALL)).reason == "answered: always, on 2026-11-26"
+    assert await decide(later, WIPE, CALL) == DENY
     changed = make_tool("write", read_only=False, description="Now writes to your mail")
-    assert await later.decide(changed, CALL) == DENY
+    assert await decide(later, changed, CALL) == DENY
 
 
 async def test_for_this_session_ends_with_it_and_is_not_kept() -> None:
     approvals = MemoryApprovals()
     gate = make_gate(dialog=ScriptedDialog(yes("session")), approvals=approvals)
-    assert (await gate.decide(WRITE, CALL)).allowed
-    assert (await gate.decide(WRITE, CALL)).reason == "answered: for this session"
+    assert (await decide(gate, WRITE, CALL)).allowed
+    assert (await decide(gate, WRITE, CALL)).reason == "answered: for this session"
     assert approvals.approved == {}
 
 
@@ -63,35 +70,35 @@ async def test_an_answer_never_outlives_a_rule_that_asks_and_never_covers_what_d
     approvals.approve_always(WRITE)
     asking = Policy(rules=parse_rules("ask", ["box.*"]))
     asker = ScriptedDialog(DENY, DENY)
-    assert await make_gate(asking, asker, approvals=approvals).decide(WRITE, CALL) == DENY
+    assert await decide(make_gate(asking, asker, approvals=approvals), WRITE, CALL) == DENY
     wipe = make_tool("wipe", read_only=False)
     destructive = ToolCall(id="c", name=wipe.model_name, arguments="{}")
     wipe = replace(wipe, annotations=Annotations(destructive=True))
     approvals.approve_always(wipe)
-    assert await make_gate(None, asker, approvals=approvals).decide(wipe, destructive) == DENY
+    assert await decide(make_gate(None, asker, approvals=approvals), wipe, destructive) == DENY
     assert [question.max_scope for question in asker.approval_requests] == ["session", "once"]
 
 
 async def test_an_answer_to_one_rule_is_none_to_another() -> None:
     policy = Policy(rules=parse_rules("ask", ["box.write(text=*boss*)"]))
     gate = make_gate(policy, ScriptedDialog(yes("always"), DENY), approvals=MemoryApprovals())
-    assert (await gate.decide(WRITE, CALL)).allowed
-    assert (await gate.decide(WRITE, CALL)).allowed
-    assert await gate.decide(WRITE, make_call(WRITE.model_name, '{"text": "to the boss"}')) == DENY
+    assert (await decide(gate, WRITE, CALL)).allowed
+    assert (await decide(gate, WRITE, CALL)).allowed
+    assert await decide(gate, WRITE, make_call(WRITE.model_name, '{"text": "to the boss"}')) == DENY
 
 
 async def test_what_cannot_be_kept_holds_for_the_session_and_is_told() -> None:
     told: list[str] = []
     approvals = MemoryApprovals(error=StoreError("cannot write approvals.json: disk full"))
     gate = make_gate(dialog=ScriptedDialog(yes("always")), approvals=approvals, warn=told.append)
-    assert (await gate.decide(WRITE, CALL)).allowed
-    assert (await gate.decide(WRITE, CALL)).allowed
+    assert (await decide(gate, WRITE, CALL)).allowed
+    assert (await decide(gate, WRITE, CALL)).allowed
     assert told == ["box.write is allowed for this session only: cannot write approvals.json: disk full"]
 
 
 async def test_changed_arguments_are_shown_again_beside_the_models_own_and_are_what_runs() -> None:
     asker = ScriptedDialog(edit(text="b"), yes())
-    decision = await make_gate(dialog=asker).decide(WRITE, CALL)
+    decision = await decide(make_gate(dialog=asker), WRITE, CALL)
     assert decision == Decision(allowed=True, by="user", arguments='{"text": "b"}')
     assert asker.approval_requests == [
         ApprovalRequest(tool=WRITE, arguments={"text": "a"}, rule="default: ask"),
@@ -103,7 +110,7 @@ async def test_changed_arguments_that_a_rule_denies_or_the_schema_refuses_do_not
     policy = Policy(rules=parse_rules("deny", ["box.write(text=*secret*)"]))
     asker = ScriptedDialog(edit(text="a secret"), yes(), edit(text=3), yes(), DENY)
     gate = make_gate(policy, asker, check=lambda spec, arguments: "text: a string" if arguments["text"] == 3 else "")
-    assert await gate.decide(WRITE, CALL) == DENY
+    assert await decide(gate, WRITE, CALL) == DENY
     assert [question.error for question in asker.approval_requests] == [
         "",
         "not allowed: config: deny box.write(text=*secret*)",
@@ -115,7 +122,7 @@ async def test_changed_arguments_that_a_rule_denies_or_the_schema_refuses_do_not
 
 async def test_arguments_changed_into_no_json_are_asked_about_again() -> None:
     asker = ScriptedDialog(Decision(allowed=False, by="user", arguments="{oops"), DENY)
-    assert await make_gate(dialog=asker).decide(WRITE, CALL) == DENY
+    assert await decide(make_gate(dialog=asker), WRITE, CALL) == DENY
     assert "not valid JSON" in asker.approval_requests[1].error
 
 

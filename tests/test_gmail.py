@@ -173,7 +173,7 @@ def test_a_message_that_is_nothing_but_a_file_has_it_as_an_attachment(
 def test_an_attachment_that_is_no_text_says_what_can_be_done(gmail: ServerProcess, api: FakeGoogle) -> None:
     id_ = api.gmail.add(make_mail("Zip", "x", files={"a.zip": b"PK\x03\x04\x00"}))
     told = gmail.call("read_attachment", message_id=id_, part_id="1")
-    assert told.text == "'a.zip' (application/zip) is no text: save_attachment saves it"
+    assert told.text == "'a.zip' (application/zip) is not text: save_attachment saves it"
 
 
 def test_a_message_within_a_message_is_an_attachment(gmail: ServerProcess, api: FakeGoogle) -> None:
@@ -196,14 +196,14 @@ def test_labels_are_made_and_changed_by_name(gmail: ServerProcess, api: FakeGoog
     assert api.gmail.messages[one["id"]]["labelIds"] == ["INBOX", made["id"]]
     assert found(gmail, "label:Fun/Parties")[0]["labels"] == ["INBOX", "Fun/Parties"]
     assert gmail.call("create_label", name="Fun/Parties").text == (
-        "there is a label 'Fun/Parties' already: change_labels puts it on"
+        "the label 'Fun/Parties' exists already: change_labels applies it"
     )
     assert "Fun/Parties" in [label["name"] for label in gmail.call("list_labels")["labels"]]
     told = gmail.call("change_labels", message_ids=[one["id"]], add=["Nope"])
-    assert told.text == "no label is named 'Nope': list_labels shows them, create_label makes one"
+    assert told.text == "no label is named 'Nope': list_labels shows them, create_label creates one"
     told = gmail.call("change_labels", message_ids=[one["id"]], add=["TRASH"])
-    assert told.text == "TRASH is put on and taken off by trash, untrash and mark"
-    assert "Gmail's own" in gmail.call("change_labels", message_ids=[one["id"]], remove=["SENT"]).text
+    assert told.text == "TRASH cannot be changed here: use trash, untrash or mark"
+    assert "is set by Gmail" in gmail.call("change_labels", message_ids=[one["id"]], remove=["SENT"]).text
     assert gmail.call("change_labels", message_ids=[one["id"]]).text == "expected labels in add or in remove"
 
 
@@ -323,7 +323,7 @@ def test_a_draft_is_written_rewritten_and_sent_as_it_was_shown(gmail: ServerProc
     (one,) = found(gmail, 'subject:"Party?" in:inbox')
     wanted = {"to": ["grace@example.com"], "body": "At nine", "reply_to_message_id": one["id"]}
     told = gmail.call("create_draft", subject="Something else", **wanted)
-    assert told.text.startswith("subject: a reply keeps its conversation's, 'Re: Party?'")
+    assert told.text.startswith("subject: a reply keeps its conversation's subject, 'Re: Party?'")
     draft = gmail.call("create_draft", **wanted)
     assert draft["subject"] == "Re: Party?"
     assert draft["thread_id"] == one["thread_id"]
@@ -423,7 +423,7 @@ def test_names_with_commas_are_answered_as_they_are(gmail: ServerProcess, api: F
         "all_cc": ['"Smith, Al" <al@example.com>', '"Smith, Bo (HR)" <bo@example.com>'],
     }
     told = gmail.call("reply", message_id=id_, to=whom["to"], subject="Other", body="x")
-    assert told.text.startswith("subject: a reply keeps its conversation's, 'Re: x'")
+    assert told.text.startswith("subject: a reply keeps its conversation's subject, 'Re: x'")
     gmail.call("reply", message_id=id_, to=whom["to"], cc=whom["all_cc"], subject="Re: x", body="x")
     message = sent(api)
     assert [one.addr_spec for one in message["To"].addresses] == ["grace@example.com"]
@@ -460,8 +460,8 @@ def test_one_broken_mail_does_not_hide_the_others(
         ("text/plain; charset=unicode_escape", rb"\x41\x07", "\\x41\\x07"),
         ("text/html", b"<style>" + b"<" * 200_000, ""),
         ("text/html", b"<?xml " * 80_000, ""),
-        ("text/html", b"<div>" * 300 + b"x" + b"</div>" * 300 + b"<p>IMPORTANT", "[This HTML is too involved"),
-        ("text/html", b"<table><tr><td>" + b"<br>" * 60_000 + b"<td>" + b"y" * 100_000, "[This HTML is too involved"),
+        ("text/html", b"<div>" * 300 + b"x" + b"</div>" * 300 + b"<p>IMPORTANT", "[This HTML is too complex"),
+        ("text/html", b"<table><tr><td>" + b"<br>" * 60_000 + b"<td>" + b"y" * 100_000, "[This HTML is too complex"),
         ("text/html", b"<p style='padding-left:1000000em'>x", "x"),
     ],
     ids=["punycode", "escapes", "style", "xml", "deep", "wide", "padding"],
@@ -488,7 +488,7 @@ def test_a_long_conversation_is_listed_once_and_not_with_each_piece(gmail: Serve
 def test_a_part_that_fails_is_named_once_all_others_are_done(gmail: ServerProcess, api: FakeGoogle) -> None:
     ids = [api.gmail.add(make_mail(f"Old {number}", "x")) for number in range(20)]
     told = gmail.call("trash", message_ids=["abc123", *ids])
-    assert told.text.startswith("20 of 21 messages were done, the others not: the message abc123: not found")
+    assert told.text.startswith("20 of 21 messages were changed, the others failed: the message abc123: not found")
     assert all("TRASH" in api.gmail.messages[id_]["labelIds"] for id_ in ids)
     assert gmail.progress[-1]["progress"] == 20
 

@@ -28,7 +28,6 @@ from tests.sign_in import (
 from tests.terminal import Terminal
 
 pytestmark = [
-    pytest.mark.unmeasured,
     pytest.mark.skipif(not NODE.exists() and not os.environ.get("CI"), reason="scripts/published.py has not run"),
     pytest.mark.timeout(120),
 ]

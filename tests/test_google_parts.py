@@ -79,9 +79,9 @@ def test_every_form_of_a_range_is_understood(text: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("Q1", "'Q1' is a sheet's name and something else too: write 'Q1', or 'Costs'!Q1"),
-        ("a1", "'a1' is a sheet's name and something else too: write 'A1', or 'Costs'!a1"),
-        ("Both", "'Both' is a sheet's name and something else too: write 'Both', or 'Costs'!B4"),
+        ("Q1", "'Q1' is ambiguous: write 'Q1' for the sheet, or 'Costs'!Q1"),
+        ("a1", "'a1' is ambiguous: write 'A1' for the sheet, or 'Costs'!a1"),
+        ("Both", "'Both' is ambiguous: write 'Both' for the sheet, or 'Costs'!B4"),
     ],
 )
 def test_what_could_mean_two_things_is_asked_back(text: str, told: str) -> None:
@@ -209,7 +209,7 @@ def test_a_reply_keeps_its_conversations_subject() -> None:
     assert check_reply_subject("hello", "Re:Hello") == "Re:Hello"
     assert check_reply_subject("Re: Cafe\u0301", "Café") == "Re: Café"
     for wrong in ("Re:Anything", "", "Re: Hello you"):
-        with pytest.raises(ToolError, match="a reply keeps its conversation's"):
+        with pytest.raises(ToolError, match="a reply keeps its conversation's subject"):
             check_reply_subject(wrong, "Re:Hello")
 
 
@@ -249,7 +249,10 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ToolError, match="is no file"), AllowedFolders([tmp_path]).open_for_reading("pipe", most=10):
+    with (
+        pytest.raises(ToolError, match="is not a file"),
+        AllowedFolders([tmp_path]).open_for_reading("pipe", max_bytes=10),
+    ):
         pass
 
 
@@ -269,7 +272,7 @@ def test_a_file_is_named_by_its_id_or_its_link(given_: str, wanted: str) -> None
 
 @pytest.mark.parametrize("given_", ["https://evil.example/d/1abcDEF", "a/../b", "", "a b", "https://docs.google.com/"])
 def test_what_is_neither_is_refused(given_: str) -> None:
-    with pytest.raises(ToolError, match="is no id of a file"):
+    with pytest.raises(ToolError, match="is not a file id"):
         parse_file_id(given_)
 
 
@@ -300,7 +303,7 @@ def test_any_bytes_are_a_text_or_none(data: bytes) -> None:
         ("<ul><li>one<li>two</ul>", "  * one\n  * two".strip()),
         ("<table><tr><td>Tea</td><td>3</td></tr></table>", "Tea  3"),
         ("<p style='FONT-SIZE:0px'>no</p>yes<p style='visibility: hidden'>no", "yes"),
-        ("<div>" * 20_000 + "x", "[This HTML is too involved to tell what people see of it. All of its text:]\nx"),
+        ("<div>" * 20_000 + "x", "[This HTML is too complex to tell which text is visible. All of its text:]\nx"),
         ("<!-- nothing -->", ""),
     ],
     ids=range(9),

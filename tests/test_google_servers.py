@@ -132,7 +132,7 @@ def test_a_wrong_argument_is_told_without_its_value(server: ServerProcess, name:
     }
     told = server.call(**wrong[name])
     assert told.is_error
-    assert re.fullmatch(r"\w+ was called wrongly: \w+: Input should be less than or equal to \d+", told.text)
+    assert re.fullmatch(r"invalid arguments for \w+: \w+: Input should be less than or equal to \d+", told.text)
 
 
 def test_a_token_that_google_refuses_is_reported_in_the_agreed_way(
@@ -232,14 +232,14 @@ def test_nobody_waits_for_an_hour(server: ServerProcess, name: str, api: FakeGoo
     api.faults = [Fault("GET", "long limit", times=9)]
     tool, arguments = READ[name]
     told = server.call(tool, **arguments)
-    assert "Google takes no more requests for now" in told.text
+    assert "Google's rate limit was reached" in told.text
     assert len(api.journal) == 1
 
 
 def test_an_answer_that_is_not_googles_is_told(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "junk")]
     tool, arguments = READ[name]
-    assert server.call(tool, **arguments).text.endswith("what came back is not Google's. Is there a proxy in between?")
+    assert server.call(tool, **arguments).text.endswith("the response is not from Google. Is a proxy in between?")
 
 
 @pytest.mark.parametrize("name", ["sheets"])
@@ -299,7 +299,7 @@ def test_a_credentials_file_of_googles_own_tools_will_do(tmp_path: Path, api: Fa
         assert told.text == 'adc.json: expected "type" to be "authorized_user" or "service_account"'
         path.write_text('{"type": "authorized_user", "client_secret": "hush"}')
         told = server.call("get_file", file_id="text-1")
-        assert told.text.startswith("no access token comes of adc.json")
+        assert told.text.startswith("cannot get an access token with adc.json")
         assert "hush" not in told.text
 
 
@@ -344,7 +344,7 @@ def test_a_fault_of_the_server_itself_shows_no_traceback_to_the_model(
 ) -> None:
     api.sheets.books["budget-1"]["properties"] = {"title": ["no text"]}
     told = server.call("get_spreadsheet", spreadsheet_id="budget-1")
-    assert told.text == "get_spreadsheet failed, by a fault of this server: what it logged tells more"
+    assert told.text == "get_spreadsheet failed with an internal error of this server: see its log"
     for _ in range(100):
         if "".join(server.log):
             break

@@ -22,6 +22,7 @@ from mcpchat.mcp.catalog_cache import CatalogCache, cache_key
 from mcpchat.mcp.connector import ServerConnector
 from mcpchat.mcp.hub import McpHub
 from mcpchat.mcp.limits import ToolLimits
+from mcpchat.mcp.managed_server import HubContext
 from mcpchat.ui.render.plain import NonInteractiveDialog
 from mcpchat.util.json_schema import find_error
 from mcpchat.util.redaction import SecretRegistry
@@ -76,24 +77,24 @@ def bench(tmp_path: Path) -> Open:
         secrets = SecretRegistry()
         hub = McpHub(
             servers,
-            connector=ServerConnector(
-                environ=os.environ | (environ or {}),
-                request_handler=ServerRequestHandler(
-                    asker or NonInteractiveDialog(), emit=seen.append, check=find_error
+            HubContext(
+                connector=ServerConnector(
+                    environ=os.environ | (environ or {}),
+                    request_handler=ServerRequestHandler(
+                        asker or NonInteractiveDialog(), emit=seen.append, check=find_error
+                    ),
+                    load_sdk=lambda: connection,
+                    max_message_bytes=most_bytes,
+                    credentials=credentials or NoCredentials(),
+                    secrets=secrets,
                 ),
-                load_sdk=lambda: connection,
-                max_message_bytes=most_bytes,
-                credentials=credentials or NoCredentials(),
-                secrets=secrets,
+                timeouts=Timeouts(),
+                tool_limits=ToolLimits(),
+                cache=CatalogCache(tmp_path / "cache"),
+                log_directory=tmp_path / "logs",
+                watch=watch,
+                emit=seen.append,
             ),
-            credentials=credentials or NoCredentials(),
-            secrets=secrets,
-            timeouts=Timeouts(),
-            tool_limits=ToolLimits(),
-            cache=CatalogCache(tmp_path / "cache"),
-            log_directory=tmp_path / "logs",
-            watch=watch,
-            emit=seen.append,
             ignore_cache=refresh,
         )
         await hub.prestart_uncached()
@@ -130,8 +131,8 @@ async def test_a_failing_server_is_left_out_with_its_reason_and_last_words(bench
     missing = ServerConfig(command="no-such-program")
     nowhere = ServerConfig(command="true", cwd="/no/such/folder")
     async with bench(good=odd(), bad=bad, missing=missing, nowhere=nowhere) as b:
-        assert [spec.label for spec in await b.hub.list_tools()] == ["good.echo", "good.wipe", "good.write"]
-        assert b.failure("bad") == "it left at once, with exit code 3\nno such disk"
+        assert [spec.qualified_name for spec in await b.hub.list_tools()] == ["good.echo", "good.wipe", "good.write"]
+        assert b.failure("bad") == "it exited at once with exit code 3\nno such disk"
         assert b.failure("missing") == "no program named 'no-such-program' on PATH\ncheck command in the config"
         assert b.failure("nowhere") == "its folder does not exist: /no/such/folder\ncheck cwd in the config"
         assert b.states("bad") == ["starting", "failed"]
@@ -211,9 +212,7 @@ async def test_a_call_expected_starts_the_server_at_once(bench: Open) -> None:
 async def test_a_server_that_dies_in_a_call_is_told_and_started_again_for_the_next(bench: Open) -> None:
     async with bench(box=odd("dies")) as b:
         for _ in range(2):
-            with pytest.raises(
-                ServerError, match="box went away with exit code 7 before it answered:\n  out of cheese"
-            ):
+            with pytest.raises(ServerError, match="box exited with exit code 7 before it answered:\n  out of cheese"):
                 await b.call("box.write", text="hi")
         assert b.states("box") == ["starting", "ready", "stopped"] * 2
 
@@ -221,10 +220,10 @@ async def test_a_server_that_dies_in_a_call_is_told_and_started_again_for_the_ne
 async def test_a_server_that_crashes_three_times_is_left_alone_until_a_refresh(bench: Open) -> None:
     async with bench(box=odd("dies")) as b:
         for _ in range(3):
-            with pytest.raises(ServerError, match="box went away with exit code 7"):
+            with pytest.raises(ServerError, match="box exited with exit code 7"):
                 await b.call("box.write", text="hi")
         assert b.states("box") == ["starting", "ready", "stopped"] * 3 + ["failed"]
-        with pytest.raises(ServerError, match="box is left alone after 3 failures in a row: box went away"):
+        with pytest.raises(ServerError, match="box is paused after 3 failures in a row: box exited"):
             await b.call("box.write", text="hi")
         assert len(b.states("box")) == 10
         assert "out of cheese" in b.failure("box")
@@ -242,7 +241,7 @@ async def test_only_a_tool_that_may_run_twice_is_called_again_after_a_crash(benc
         assert (await b.call("box.echo", text="hi")).parts == (Text(text="echo: hi"),)
         assert (tmp_path / "echo").read_text() == "run\nrun\n"
     async with bench(box=config("write")) as b:
-        with pytest.raises(ServerError, match="box went away"):
+        with pytest.raises(ServerError, match="box exited"):
             await b.call("box.write", text="hi")
         assert (tmp_path / "write").read_text() == "run\n"
 
@@ -260,7 +259,7 @@ async def test_a_known_server_that_no_longer_starts_fails_once_for_all_that_wait
         b.hub.prestart(spec)
         calls = (b.hub.call(spec, "c", {"text": "x"}, b.seen.append) for _ in range(3))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert [str(outcome) for outcome in outcomes] == ["box: it left at once, with exit code 5"] * 3
+        assert [str(outcome) for outcome in outcomes] == ["box: it exited at once with exit code 5"] * 3
         assert b.states("box") == ["starting", "failed"]
 
 
@@ -355,7 +354,7 @@ async def test_a_reference_that_leads_nowhere_is_that_servers_failure(bench: Ope
 
 async def test_only_the_chosen_tools_are_offered(bench: Open) -> None:
     async with bench(box=odd(tools=("e*",))) as b:
-        assert [spec.label for spec in await b.hub.list_tools()] == ["box.echo"]
+        assert [spec.qualified_name for spec in await b.hub.list_tools()] == ["box.echo"]
 
 
 def alive(pid: int) -> bool:
@@ -369,7 +368,7 @@ def alive(pid: int) -> bool:
 async def test_nothing_of_a_servers_group_is_left_behind(bench: Open, mode: str) -> None:
     async with bench(box=odd(mode)) as b:
         await b.call("box.echo", text="hi")
-        process = b.hub._servers["box"].connection._params.process
+        process = b.hub._servers["box"].connection._transport.process
         leader = process.pid
         child = int(process.log[0].split()[1])
         assert alive(leader)
@@ -534,7 +533,7 @@ async def test_a_header_value_that_was_pasted_carelessly_is_never_shown(
         if value.strip() == "tok-SECRET":
             assert status.state == "ready"
         else:
-            assert status.detail.startswith("servers.far.headers.Authorization: the value holds characters")
+            assert status.detail.startswith("servers.far.headers.Authorization: the value has characters")
         assert "SECRET" not in repr(b.seen)
 
 

@@ -54,6 +54,32 @@ def test_every_public_name_is_there_and_documented() -> None:
         _ = mcpchat.nonsense  # type: ignore[attr-defined]
 
 
+def test_the_earlier_names_of_classes_still_work() -> None:
+    names = {
+        "Answer": "ElicitationResult",
+        "Asker": "UserDialog",
+        "Fault": "ErrorReport",
+        "Question": "ApprovalRequest",
+        "Visit": "UrlRequest",
+    }
+    for old, new in names.items():
+        assert getattr(mcpchat, old) is getattr(mcpchat, new)
+        assert old not in mcpchat.__all__
+
+
+@pytest.mark.anyio
+async def test_call_tool_and_run_batch_are_public_functions() -> None:
+    result = await mcpchat.call_tool("calculator.calculate", {"expression": "6 * 7"})
+    assert isinstance(result.structured, dict)
+    assert result.structured["result"] == 42
+    requests = [{"id": "a", "prompt": "What is 6 * 7?"}, {"nonsense": 1}]
+    async with aclosing(mcpchat.run_batch(requests, model="demo")) as results:
+        found = {result.id: result async for result in results}
+    assert all(isinstance(result, mcpchat.BatchResult) for result in found.values())
+    assert found["a"].answer == "calculator.calculate(6 * 7) = 42"
+    assert isinstance(found["2"].error, mcpchat.ErrorReport)
+
+
 @pytest.mark.anyio
 async def test_send_yields_the_turn_and_ask_reports_it(config: Path, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [

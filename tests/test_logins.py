@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcpchat.auth.account_store import AccountStore, LoginRevoked
+from mcpchat.auth.account_store import AccountStore, LoginRevoked, Renewed
 from mcpchat.auth.secret_stores import FileStore, MemoryStore, SecretRecord
 from mcpchat.config.schema import parse
 from mcpchat.core.accounts import (
@@ -71,21 +71,22 @@ async def test_an_index_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         vault(tmp_path).list_accounts()
 
 
-def is_stale(record: SecretRecord) -> bool:
-    return bool(record["access_token"] == "old-access")
+def find_valid(record: SecretRecord) -> str | None:
+    token = str(record["access_token"])
+    return None if token == "old-access" else token
 
 
 async def test_a_renewal_is_stored_before_it_is_used_and_others_adopt_it(tmp_path: Path) -> None:
     await vault(tmp_path).save(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
     asked: list[str] = []
 
-    async def refresh(record: SecretRecord) -> SecretRecord:
+    async def refresh(record: SecretRecord) -> Renewed[str]:
         asked.append(record["refresh_token"])
         await asyncio.sleep(0.1)
-        return {"access_token": "new-access", "refresh_token": "r2-secret"}
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}, "new-access"
 
-    renewals = (vault(tmp_path).renew("google/alice", is_stale, refresh) for _ in range(5))
-    assert {record["access_token"] for record in await asyncio.gather(*renewals)} == {"new-access"}
+    renewals = (vault(tmp_path).renew("google/alice", find_valid, refresh) for _ in range(5))
+    assert set(await asyncio.gather(*renewals)) == {"new-access"}
     assert asked == ["r1-secret"]
 
 
@@ -94,12 +95,12 @@ async def test_a_cancel_in_mid_renewal_loses_nothing(tmp_path: Path) -> None:
     await kept.save(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
     begun = asyncio.Event()
 
-    async def refresh(record: SecretRecord) -> SecretRecord:
+    async def refresh(record: SecretRecord) -> Renewed[str]:
         begun.set()
         await asyncio.sleep(0.2)
-        return {"access_token": "new-access", "refresh_token": "r2-secret"}
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}, "new-access"
 
-    task = asyncio.create_task(kept.renew("google/alice", is_stale, refresh))
+    task = asyncio.create_task(kept.renew("google/alice", find_valid, refresh))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -113,22 +114,22 @@ async def test_a_definite_refusal_ends_a_login_and_trouble_does_not(tmp_path: Pa
     before = {"access_token": "old-access", "refresh_token": "r1-secret", "client": {"client_id": "c"}}
     await kept.save(account(), before)
 
-    async def fails(record: SecretRecord) -> SecretRecord:
+    async def fails(record: SecretRecord) -> Renewed[str]:
         raise ServerError("down")
 
-    async def ends(record: SecretRecord) -> SecretRecord:
+    async def ends(record: SecretRecord) -> Renewed[str]:
         raise LoginRevoked("it is over")
 
     with pytest.raises(ServerError):
-        await kept.renew("google/alice", is_stale, fails)
+        await kept.renew("google/alice", find_valid, fails)
     assert await kept.load(kept.list_accounts()[0]) == before
     with pytest.raises(LoginRevoked):
-        await kept.renew("google/alice", is_stale, ends)
+        await kept.renew("google/alice", find_valid, ends)
     (ended,) = kept.list_accounts()
     assert ended.lost == "it is over"
     assert await kept.load(ended) == {"client": {"client_id": "c"}}
     with pytest.raises(SignInNeeded, match="gone"):
-        await kept.renew("google/nobody", is_stale, fails)
+        await kept.renew("google/nobody", find_valid, fails)
 
 
 async def test_a_lock_that_is_held_too_long_is_told(tmp_path: Path) -> None:
@@ -194,25 +195,28 @@ FAULTS = [
     ('[auth]\nstore = "cupboard"', "auth.store: expected one of 'keyring', 'file', 'memory'"),
     ("[auth]\nstoer = 1", "auth.stoer: unknown key; did you mean store?"),
     ('[auth.google]\nclient_sceret = "env:X"', "unknown key; did you mean client_secret?"),
-    ('[auth.google]\nclient_secret = "GOCSPX-1"', "a secret never stands in this file"),
-    ('[auth.google]\nrefresh_token = "1//x"', "a secret never stands in this file"),
+    ('[auth.google]\nclient_secret = "GOCSPX-1"', "secrets are not allowed in this file"),
+    ('[auth.google]\nrefresh_token = "1//x"', "secrets are not allowed in this file"),
     ("[auth.acme]\nscopes = []", 'auth.acme: expected "authorization_url"'),
-    ('[auth.oauth]\nauthorization_url = "https://a"\ntoken_url = "https://a"', "a provider is named with letters"),
+    (
+        '[auth.oauth]\nauthorization_url = "https://a"\ntoken_url = "https://a"',
+        "the name of a provider has only letters",
+    ),
     ('[auth.acme]\nauthorization_url = "https://a"\ntoken_url = "http://a"', "begins with https://"),
     ('[servers.s]\ncommand = "x"\nauth = "gogle"', "did you mean google?"),
     ('[servers.s]\ncommand = "x"\nauth = "google"', 'expected "scopes" too'),
-    ('[servers.s]\ncommand = "x"\nscopes = ["a"]', 'servers.s.scopes: goes with "auth"'),
+    ('[servers.s]\ncommand = "x"\nscopes = ["a"]', 'servers.s.scopes: only valid with "auth"'),
     ('[servers.s]\ncommand = "x"\nauth = "google"\nscopes = ["a"]\ntoken_env = "9"', "the name of an environment"),
-    ('[servers.s]\ncommand = "x"\nclient_id = "a"', 'goes with "url"'),
-    ('[servers.s]\nurl = "https://a"\nauth = "google"', "of a remote server, expected one of 'oauth'"),
+    ('[servers.s]\ncommand = "x"\nclient_id = "a"', 'only valid with "url"'),
+    ('[servers.s]\nurl = "https://a"\nauth = "google"', "expected one of 'oauth'"),
     ('[servers.s]\nurl = "https://a"\nauth = "client_credentials"', 'expected "client_id" too'),
-    ('[servers.s]\nurl = "https://a"\nclient_secret = "abc"', "a secret never stands in this file"),
+    ('[servers.s]\nurl = "https://a"\nclient_secret = "abc"', "secrets are not allowed in this file"),
     ('[servers.s]\nurl = "https://a"\nclient_id = "a"\nclient_secret = "env:S"', 'expected "issuer" too'),
-    ('[servers.s]\nurl = "https://a"\nprivate_key = "env:K"', 'goes with auth = "client_credentials"'),
-    ('[servers.s]\nurl = "https://a"\ntoken_env = "T"', 'goes with "command"'),
+    ('[servers.s]\nurl = "https://a"\nprivate_key = "env:K"', 'only valid with auth = "client_credentials"'),
+    ('[servers.s]\nurl = "https://a"\ntoken_env = "T"', 'only valid with "command"'),
     (
         '[servers.s]\nurl = "https://a"\nauth = "oauth"\nheaders = {authorization = "env:T"}',
-        "headers has an Authorization already",
+        "headers already has Authorization",
     ),
 ]
 
@@ -230,12 +234,12 @@ async def test_a_new_login_waits_for_a_renewal_and_is_not_undone_by_it(tmp_path:
     await kept.save(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
     begun = asyncio.Event()
 
-    async def ends(record: SecretRecord) -> SecretRecord:
+    async def ends(record: SecretRecord) -> Renewed[str]:
         begun.set()
         await asyncio.sleep(0.2)
         raise LoginRevoked("it is over")
 
-    renewal = asyncio.create_task(kept.renew("google/alice", is_stale, ends))
+    renewal = asyncio.create_task(kept.renew("google/alice", find_valid, ends))
     await begun.wait()
     await vault(tmp_path).save(account(), {"access_token": "new-access", "refresh_token": "r9-secret"})
     with pytest.raises(LoginRevoked):
@@ -250,17 +254,17 @@ async def test_a_rotated_token_that_could_not_be_kept_is_kept_with_the_next_rene
     await kept.save(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
     used: list[str] = []
 
-    async def refresh(record: SecretRecord) -> SecretRecord:
+    async def refresh(record: SecretRecord) -> Renewed[str]:
         used.append(record["refresh_token"])
-        return {"access_token": "new-access", "refresh_token": "r2-secret"}
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}, "new-access"
 
     flaky = Flaky(FileStore(tmp_path / "logins"))
     stores: Any = {"file": flaky}
     kept = AccountStore(tmp_path, stores=stores, default_store="file", secrets=SecretRegistry())
     with pytest.raises(StoreError):
-        await kept.renew("google/alice", is_stale, refresh)
+        await kept.renew("google/alice", find_valid, refresh)
     flaky.broken = False
-    assert (await kept.renew("google/alice", is_stale, refresh))["access_token"] == "new-access"
+    assert await kept.renew("google/alice", find_valid, refresh) == "new-access"
     assert used == ["r1-secret"]
     assert (await kept.load(kept.list_accounts()[0]) or {})["refresh_token"] == "r2-secret"
 
@@ -271,25 +275,25 @@ async def test_a_renewal_that_could_not_be_kept_does_not_undo_a_newer_login(tmp_
     stores: Any = {"file": flaky}
     kept = AccountStore(tmp_path, stores=stores, default_store="file", secrets=SecretRegistry())
 
-    async def refresh(record: SecretRecord) -> SecretRecord:
-        return {"access_token": "new-access", "refresh_token": "r2-secret"}
+    async def refresh(record: SecretRecord) -> Renewed[str]:
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}, "new-access"
 
     with pytest.raises(StoreError):
-        await kept.renew("google/alice", is_stale, refresh)
+        await kept.renew("google/alice", find_valid, refresh)
     flaky.broken = False
     await vault(tmp_path).save(account(), {"access_token": "newest-access", "refresh_token": "r9-secret"})
-    assert (await kept.renew("google/alice", is_stale, refresh))["access_token"] == "newest-access"
+    assert await kept.renew("google/alice", find_valid, refresh) == "newest-access"
 
 
 async def test_whoever_only_waits_can_be_interrupted(tmp_path: Path) -> None:
     kept = vault(tmp_path)
     await kept.save(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
 
-    async def refresh(record: SecretRecord) -> SecretRecord:
+    async def refresh(record: SecretRecord) -> Renewed[str]:
         raise AssertionError("nobody gets here")
 
     async with kept._locked("google/alice"):
-        task = asyncio.create_task(kept.renew("google/alice", is_stale, refresh))
+        task = asyncio.create_task(kept.renew("google/alice", find_valid, refresh))
         await asyncio.sleep(0.1)
         task.cancel()
         async with asyncio.timeout(1):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import openai_rules
+from tests.command_line import run_mcpchat
 from tests.fake_openai import (
     CannedResponse,
     FakeOpenAI,
@@ -31,7 +32,7 @@ NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 
 @pytest.fixture
-def run(mcpchat_command: str, tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
+def run(tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
     """``mcpchat`` with a config whose model is the double; [model.two] is the same through the other API."""
 
     def run(*words: str, stdin: bytes = b"", extra: str = "", model: str = "") -> subprocess.CompletedProcess[Any]:
@@ -41,13 +42,7 @@ def run(mcpchat_command: str, tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
             f'[servers.calculator]\nbuiltin = "calculator"\n{extra}\n'
         )
         (tmp_path / "c.toml").write_text(config)
-        return subprocess.run(
-            [mcpchat_command, *words],
-            input=stdin,
-            capture_output=True,
-            timeout=50,
-            env=os.environ | {"MCPCHAT_CONFIG": str(tmp_path / "c.toml")},
-        )
+        return run_mcpchat(*words, stdin=stdin, env=os.environ | {"MCPCHAT_CONFIG": str(tmp_path / "c.toml")})
 
     return run
 
@@ -112,7 +107,7 @@ def test_limits_have_their_exit_code_and_say_which(run: Run, fake_openai: FakeOp
     fake_openai.replies = [*calls[:2], text("so far")]
     code, out, err = told(run("ask", "--max-steps", "2", "x"))
     assert (code, out) == (7, "so far\n")
-    assert "as many rounds as it may" in err
+    assert "the limit of tool rounds is reached" in err
     assert fake_openai.requests[-1]["tool_choice"] == "none"
     fake_openai.replies = list(calls)
     code, out, err = told(run("ask", "--max-tokens", "2000", "x"))
@@ -128,7 +123,7 @@ def test_limits_have_their_exit_code_and_say_which(run: Run, fake_openai: FakeOp
     fake_openai.replies = [calls[0]]
     code, _, err = told(run("ask", "x"))
     assert code == 7
-    assert "the same call again and again" in err
+    assert "repeated the same call" in err
 
 
 def test_statistics_go_to_stderr_and_into_the_json(run: Run, fake_openai: FakeOpenAI) -> None:
@@ -148,7 +143,7 @@ def test_with_a_schema_stdout_is_that_json_alone(run: Run, fake_openai: FakeOpen
     fake_openai.replies = [tool_call(*CALCULATE), text("It is 42."), text('```json\n{"n": 42}\n```')]
     code, out, err = told(run("ask", "--schema", str(tmp_path / "number.json"), "6*7?"))
     assert (code, out) == (0, '{"n": 42}\n')
-    assert "asked for once more" in err
+    assert "asking once more" in err
     first, *_, last = fake_openai.requests
     assert first["response_format"]["json_schema"]["schema"] == NUMBER
     assert "valid by this JSON Schema" in first["messages"][0]["content"]
@@ -167,7 +162,7 @@ def test_with_a_schema_stdout_is_that_json_alone(run: Run, fake_openai: FakeOpen
     [
         ("{oops", "not JSON"),
         ('{"type": "nonsense"}', "not a valid JSON Schema"),
-        ("/no/such.json", "cannot be read"),
+        ("/no/such.json", "cannot read"),
         ("{} ", ""),
     ],
 )
@@ -226,7 +221,7 @@ def test_an_overflow_is_summed_up_and_asked_again(run: Run, fake_openai: FakeOpe
     fake_openai.replies = [tool_call(*CALCULATE), again, full, text("6*7 is 42"), text("It is 42.")]
     code, out, err = told(run("ask", "6*7?"))
     assert (code, out) == (0, "It is 42.\n"), err
-    assert "the conversation was summed up" in err
+    assert "the conversation was summarized" in err
     checked(fake_openai)
 
 

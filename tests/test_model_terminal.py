@@ -65,16 +65,16 @@ def test_a_wait_is_told_and_stopped_by_ctrl_c(terminal: Terminal, fake_openai: F
 def test_the_limit_of_rounds_asks_to_go_on(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
     calls = [tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"}), f"c{n}") for n in range(9)]
     fake_openai.replies = [*calls[:3], text("done")]
-    say(terminal, "go", "go on? [y]es")  # what is typed before the keys are shown is no answer
+    say(terminal, "go", "continue? [y]es")  # what is typed before the keys are shown is no answer
     terminal.send("y")
     terminal.wait_for("done")
     fake_openai.replies = [*calls[4:6], text("what I have")]
     terminal.wait_for("\n>", count=2)
     terminal.send("go" + ENTER)
-    terminal.wait_for("go on? [y]es", count=2)
+    terminal.wait_for("continue? [y]es", count=2)
     terminal.send("n")
     terminal.wait_for("what I have")
-    terminal.wait_for("stopped: it had called tools for as many rounds as it may")
+    terminal.wait_for("stopped: the limit of tool rounds is reached")
 
 
 def test_statistics_usage_and_compaction(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
@@ -86,7 +86,7 @@ def test_statistics_usage_and_compaction(terminal: Terminal, fake_openai: FakeOp
     say(terminal, "hello", "1,204 in (980 cached) · 310 out · $0.0035")
     screen = say(terminal, "/usage", "tokens in the conversation")
     assert "of 9,000 tokens in the conversation" in screen
-    say(terminal, "/compact", "the conversation was summed up")
+    say(terminal, "/compact", "the conversation was summarized")
     say(terminal, "and?", "And?")
     assert "We said hello." in fake_openai.requests[-1]["messages"][-2]["content"]
 

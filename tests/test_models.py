@@ -14,7 +14,11 @@ from mcpchat.core.protocols import ModelOptions, SelectedModel
 from mcpchat.errors import ConfigError, NoModelConfigured, UsageError
 from mcpchat.models import pricing
 from mcpchat.models.context_sizes import context_size
-from mcpchat.models.selection import LazyOpenAIModel, ModelSelector
+from mcpchat.models.demo import DemoModel
+from mcpchat.models.endpoint import EndpointDefaults, ModelEndpoint
+from mcpchat.models.openai.model import OpenAIModel
+from mcpchat.models.providers import PROVIDERS
+from mcpchat.models.selection import ModelSelector
 from tests.fake_openai import FakeOpenAI
 
 HERE = Path("/nowhere")
@@ -31,10 +35,9 @@ def models(text: str = "", *, priced: bool = False, **environ: str) -> ModelSele
 
 def where(choice: SelectedModel) -> tuple[str, str, str, str]:
     """The model's name, its API, its address, its key."""
-    assert isinstance(choice.adapter, LazyOpenAIModel)
-    model = choice.adapter.load()
-    assert choice.adapter.api_name == model._api.name
-    return choice.name, model._api.name, model.client.base_url, model.client._sdk.api_key
+    model = choice.adapter
+    assert isinstance(model, OpenAIModel)
+    return choice.name, model.api_name, model.client.base_url, model.client._sdk.api_key
 
 
 OPENAI = "https://api.openai.com/v1/"
@@ -105,7 +108,7 @@ async def test_the_environment_names_a_model_and_an_address() -> None:
 
 
 async def test_what_leads_nowhere_is_told() -> None:
-    with pytest.raises(NoModelConfigured, match="Three ways on"):
+    with pytest.raises(NoModelConfigured, match="Choose one of these"):
         await models().select(None)
     with pytest.raises(ConfigError, match="environment variable KEY is not set"):
         await models(TABLES).select("mini")
@@ -214,12 +217,12 @@ def test_every_piece_of_config_in_the_docs_is_one() -> None:
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("http://user:p4ssw0rd@127.0.0.1:9/v1", "a secret never stands in an address"),
-        ("http://127.0.0.1:9/v1?api-key=SECRET", "expected an address without"),
-        ("http://127.0.0.1:abc/v1", "no address"),
-        ("http://127.0.0.1:9999999/v1", "no address"),
-        ("http://[::1/v1", "no address"),
-        ("http://127.0.0.1:9/v1 ", "no address"),
+        ("http://user:p4ssw0rd@127.0.0.1:9/v1", "secrets are not allowed in a URL"),
+        ("http://127.0.0.1:9/v1?api-key=SECRET", "expected a URL without"),
+        ("http://127.0.0.1:abc/v1", "not a valid URL"),
+        ("http://127.0.0.1:9999999/v1", "not a valid URL"),
+        ("http://[::1/v1", "not a valid URL"),
+        ("http://127.0.0.1:9/v1 ", "not a valid URL"),
         ("127.0.0.1:9", "begins with https"),
     ],
 )
@@ -245,7 +248,7 @@ async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
         '[model.four]\nbase_url = "http://127.0.0.1:2/v1"\n'
     )
     found = models(text, KEY="secret")
-    sent = [(await found.select(name)).adapter.load().client._sdk._custom_headers for name in ("two", "three", "four")]  # type: ignore[attr-defined]
+    sent = [(await found.select(name)).adapter.client._sdk._custom_headers for name in ("two", "three", "four")]  # type: ignore[attr-defined]
     assert sent == [{"api-key": "secret"}, {"api-key": "secret"}, {}]
 
 
@@ -284,3 +287,37 @@ async def test_a_server_of_one_model_has_its_window_whatever_it_is_called(fake_o
 def test_a_price_with_a_slip_says_what_was_meant() -> None:
     with pytest.raises(ConfigError, match=r"model.a.price.outptu: unknown key; did you mean output"):
         models("[model.a]\nprice = { input = 1, outptu = 2 }\n")
+
+
+class EchoProvider:
+    """A provider of another API, which records what its models are built from."""
+
+    defaults = EndpointDefaults(
+        base_url="https://echo.example.com", base_url_variable="ECHO_URL", api_key_variable="ECHO_KEY", model="echo-1"
+    )
+
+    def __init__(self) -> None:
+        self.built: list[tuple[str, str | None, dict[str, str]]] = []
+
+    def is_own_service(self, base_url: str) -> bool:
+        return base_url == self.defaults.base_url
+
+    def build(self, endpoint: ModelEndpoint, *, api_key: str | None, headers: dict[str, str]) -> DemoModel:
+        self.built.append((endpoint.base_url, api_key, headers))
+        return DemoModel()
+
+
+async def test_another_provider_has_its_own_address_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = EchoProvider()
+    monkeypatch.setitem(PROVIDERS, "chat", lambda: provider)
+    text = (
+        '[model]\nname = "m"\napi_key = "env:KEY"\nheaders = { x-team = "env:KEY" }\n'
+        '[model.echo]\napi = "chat"\n[model.proxy]\napi = "chat"\nbase_url = "http://127.0.0.1:1/v1"\n'
+    )
+    found = models(text, KEY="k1", OPENAI_API_KEY="k2", ECHO_KEY="k3")
+    assert (await found.select("echo")).endpoint == "https://echo.example.com, demo"
+    await found.select("proxy")
+    assert provider.built == [("https://echo.example.com", "k3", {}), ("http://127.0.0.1:1/v1", None, {})]
+    with pytest.raises(NoModelConfigured, match="ECHO_KEY is not set"):
+        await models(text, KEY="k1").select("echo")
+    assert isinstance((await found.select("m")).adapter, OpenAIModel)

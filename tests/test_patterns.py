@@ -96,11 +96,11 @@ def test_a_grant_of_the_run_holds_only_where_its_condition_does() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "is no pattern"),
-        ("box write", "is no pattern"),
-        ("box.write(", "is no pattern"),
-        ("box.write(path)", "is no condition"),
-        ("box.write(path~=[)", "is no regular expression"),
+        ("", "is not a pattern"),
+        ("box write", "is not a pattern"),
+        ("box.write(", "is not a pattern"),
+        ("box.write(path)", "is not a condition"),
+        ("box.write(path~=[)", "is not a regular expression"),
     ],
 )
 def test_what_is_no_pattern_is_told(text: str, complaint: str) -> None:

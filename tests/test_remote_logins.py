@@ -23,8 +23,6 @@ from tests.fake_openai import FakeOpenAI, text, tool_call
 from tests.sign_in import MCPCHAT, NODE, AuthorizationServer, SignInUser, authorization_server, python_server
 from tests.terminal import Terminal
 
-pytestmark = pytest.mark.unmeasured
-
 published = pytest.mark.skipif(
     not NODE.exists() and not os.environ.get("CI"), reason="scripts/published.py has not run"
 )
@@ -61,7 +59,7 @@ def test_a_server_that_wants_a_login_says_what_to_type_and_one_login_serves_all_
         server.set_lifetime(3600)
         time.sleep(2)
         assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
-        assert "signed in, renews itself" in desk.run_ok("servers")
+        assert "signed in, renewed automatically" in desk.run_ok("servers")
         desk.plan_browser()
         assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
         assert server.grants() == ["authorization_code", "refresh_token"]
@@ -131,7 +129,7 @@ def test_only_a_definite_refusal_ends_a_login(tmp_path: Path) -> None:
         server.plan_faults(token={"status": 503, "times": 50})
         down = desk.run("call", "notes.read_notes")
         assert down.returncode == 4
-        assert "the login is kept as it is" in down.stderr
+        assert "the saved login is unchanged" in down.stderr
         server.plan_faults(token={"times": 0})
         assert "milk, eggs" in desk.run_ok("call", "notes.read_notes")
         time.sleep(3)
@@ -155,7 +153,7 @@ def test_a_step_up_is_asked_joined_and_repeated_once(tmp_path: Path) -> None:
         environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
         with Terminal([MCPCHAT, "ask", "note: hi"], environ=environ, columns=100) as terminal:
             terminal.wait_for("[y]es")
-            assert "notes wants to be allowed more: notes:write" in terminal.text
+            assert "notes wants to get more access: notes:write" in terminal.text
             terminal.send("y")
             terminal.wait_for("Noted.")
             assert terminal.wait_exit() == 0
@@ -175,11 +173,11 @@ def test_a_question_at_the_terminal_signs_in_and_a_pasted_address_is_an_answer(t
         environ = {**desk.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
         with Terminal([MCPCHAT, "ask", "what to buy?"], environ=environ, columns=200) as terminal:
             terminal.wait_for("[y]es")
-            assert "notes wants to sign you in, in your browser" in terminal.text
+            assert "notes wants to sign you in with your browser" in terminal.text
             terminal.send("y")
             terminal.wait_for("Or paste the address")
             terminal.send("http://127.0.0.1/callback?code=guessed&state=guessed\r")
-            terminal.wait_for("that is not the answer: the state is not this sign-in's")
+            terminal.wait_for("not a valid callback: the state does not match this sign-in")
             desk.browser_visits()
             terminal.send(ends.read_text() + "\r")
             terminal.wait_for("Milk.")
@@ -197,7 +195,7 @@ def test_a_sign_in_that_fails_leaves_out_its_server_alone(tmp_path: Path) -> Non
             terminal.send("y")
             terminal.wait_for("Hello.")
             assert terminal.wait_exit() == 0
-            assert "notes: notes says that access was refused" in terminal.text
+            assert "notes: notes denied access" in terminal.text
             assert terminal.text.count("[y]es") == 1
         names = [tool["function"]["name"] for tool in model.requests[-1]["tools"]]
         assert {name.partition("__")[0] for name in names} == {"calculator", "mcpchat"}
@@ -214,7 +212,7 @@ def test_the_chat_signs_in_by_a_command(tmp_path: Path) -> None:
             terminal.send("/login notes\r")
             terminal.wait_for("Signed in to notes.")
             terminal.send("/servers\r")
-            terminal.wait_for("signed in, renews itself")
+            terminal.wait_for("signed in, renewed automatically")
             terminal.send("what to buy?\r")
             terminal.wait_for("Milk.")
             terminal.send("/exit\r")
@@ -301,7 +299,7 @@ def test_headers_of_ones_own_mean_that_nobody_signs_in(tmp_path: Path) -> None:
         assert refused.returncode == 3
         assert "set its headers in the config" in refused.stderr
         login = desk.run("auth", "login", "notes")
-        assert (login.returncode, "is given its headers by the config" in login.stderr) == (2, True)
+        assert (login.returncode, "gets its headers from the config" in login.stderr) == (2, True)
         assert server.journal() == []
 
 
@@ -319,9 +317,9 @@ def test_what_cannot_be_signed_in_to_is_told(tmp_path: Path) -> None:
     desk.config.write_text(
         '[servers.far]\nurl = "http://127.0.0.1:9/mcp"\n[servers.calculator]\nbuiltin = "calculator"\n'
     )
-    assert "nothing to sign in to is named 'fra'; did you mean far?" in desk.run("auth", "login", "fra").stderr
+    assert "no provider or server is named 'fra'; did you mean far?" in desk.run("auth", "login", "fra").stderr
     takes_none = desk.run("auth", "login", "calculator")
-    assert (takes_none.returncode, "calculator takes no login" in takes_none.stderr) == (2, True)
+    assert (takes_none.returncode, "calculator needs no login" in takes_none.stderr) == (2, True)
     down = desk.run("auth", "login", "far", "--store", "file")
     assert (down.returncode, "cannot be reached" in down.stderr) == (4, True)
     assert desk.run("auth", "login", "far", "--store", "cupboard").returncode == 2
@@ -432,11 +430,11 @@ async def test_a_well_behaved_server_is_understood(web: Any) -> None:
 HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("no PKCE", {"code_challenge_methods_supported": None}, "PKCE"),
     ("plain PKCE alone", {"code_challenge_methods_supported": ["plain"]}, "PKCE"),
-    ("another issuer", {"issuer": "https://evil.example"}, "speaks for another"),
-    ("a token endpoint without TLS", {"token_endpoint": "http://evil.example/token"}, "takes https"),
-    ("an authorization endpoint without TLS", {"authorization_endpoint": "http://10.0.0.1/a"}, "takes https"),
-    ("a user in the address", {"token_endpoint": "https://user@evil.example/token"}, "no address that can be asked"),
-    ("a registration endpoint of another kind", {"registration_endpoint": "ftp://evil.example/"}, "does not say"),
+    ("another issuer", {"issuer": "https://evil.example"}, "is for another issuer"),
+    ("a token endpoint without TLS", {"token_endpoint": "http://evil.example/token"}, "requires https"),
+    ("an authorization endpoint without TLS", {"authorization_endpoint": "http://10.0.0.1/a"}, "requires https"),
+    ("a user in the address", {"token_endpoint": "https://user@evil.example/token"}, "not a URL for requests"),
+    ("a registration endpoint of another kind", {"registration_endpoint": "ftp://evil.example/"}, "no valid sign-in"),
 ]
 
 
@@ -450,7 +448,7 @@ async def test_metadata_that_must_not_be_trusted_is_refused(web: Any, more: dict
 async def test_a_description_at_another_origin_is_never_asked_for(web: Any) -> None:
     canary, asked = web(lambda base: described(base))
     base, _ = web(lambda base: described(base))
-    with pytest.raises(SignInNeeded, match="another place"):
+    with pytest.raises(SignInNeeded, match="another origin"):
         await found(base, Challenge(metadata_url=f"{canary}{PRM}"))
     assert asked == []
 
@@ -479,13 +477,13 @@ async def test_a_redirect_to_another_origin_is_not_followed(web: Any) -> None:
 
 async def test_a_redirect_in_circles_ends(web: Any) -> None:
     base, _ = web(lambda base: {PRM: (302, {"Location": PRM}, b"")})
-    with pytest.raises(ServerError, match="in circles"):
+    with pytest.raises(ServerError, match="redirects too many times"):
         await found(base)
 
 
 BOMBS = [
     ("endless", b"[" + b"1," * MAX_BYTES, "more than"),
-    ("packed", (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"), "packed"),
+    ("packed", (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"), "compressed"),
 ]
 
 

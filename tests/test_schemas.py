@@ -172,10 +172,10 @@ def test_a_pattern_and_a_choice_are_told_in_the_words_of_the_schema() -> None:
     named = {"type": "string", "pattern": "^[a-z]+$", "description": "A name in small letters."}
     chosen = {"enum": ["one", "two", "three", "four", "five"]}
     schema = {"properties": {"a/b": {"anyOf": [named, {"type": "null"}]}, "name": named, "list": {"items": chosen}}}
-    assert find_error(schema, {"name": "X"}) == 'name: "X" does not fit: A name in small letters.'
+    assert find_error(schema, {"name": "X"}) == 'name: "X" does not match: A name in small letters.'
     told = 'list.1: "six" is not one of "one", "two", "three", "four", "five"'
     assert find_error(schema, {"list": ["one", "six"]}) == told
     assert find_error({"pattern": "^a"}, "b") != ""
     assert find_error({"items": {"$ref": "#/$defs/n"}, "$defs": {"n": named}}, ["X"]) == (
-        '0: "X" does not fit: A name in small letters.'
+        '0: "X" does not match: A name in small letters.'
     )

@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 
 from mcpchat.core import jsonl_protocol
+from tests.command_line import run_mcpchat
 from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 
 SERVERS = Path(__file__).with_name("servers")
@@ -28,7 +29,7 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 @pytest.fixture
-def run(mcpchat_command: str, fake_openai: FakeOpenAI, tmp_path: Path) -> Run:
+def run(fake_openai: FakeOpenAI, tmp_path: Path) -> Run:
     def run(*words: str, config: str = "", stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
         (tmp_path / "c.toml").write_text(config)
         named = {
@@ -36,14 +37,7 @@ def run(mcpchat_command: str, fake_openai: FakeOpenAI, tmp_path: Path) -> Run:
             "MCPCHAT_MODEL": "m",
             "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
         }
-        done = subprocess.run(
-            [mcpchat_command, *words],
-            input=stdin,
-            capture_output=True,
-            env={**os.environ, **named, **environ},
-            cwd=tmp_path,
-            timeout=50,
-        )
+        done = run_mcpchat(*words, stdin=stdin, env={**os.environ, **named, **environ}, cwd=tmp_path)
         assert b"Traceback" not in done.stderr
         return done
 
@@ -290,7 +284,6 @@ def test_what_comes_goes_into_files_as_it_came(run: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.unmeasured
 def test_the_blocks_of_the_scripting_page_run_as_they_stand(tmp_path: Path) -> None:
     page = (DOCS / "scripting.md").read_text()
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)

@@ -80,7 +80,7 @@ def test_a_large_range_comes_in_pages_and_gaps_are_skipped(sheets: ServerProcess
         pages += 1
         if "next_cursor" not in got.structured:
             break
-        assert got.text.endswith(f"[rows go on: cursor={got['next_cursor']}]")
+        assert got.text.endswith(f"[more rows: cursor={got['next_cursor']}]")
         cursor = {"cursor": got["next_cursor"]}
     assert seen == {number: [number, f"row {number}"] for number in (*range(1, 701), *range(1101, 1201))}
     assert pages == 4
@@ -107,7 +107,7 @@ def test_a_page_is_bounded_by_its_text_too(sheets: ServerProcess, api: FakeGoogl
     api.sheets.add("broad", "Broad", {"S": [["x" * 900 for _ in range(200)], ["end"]]}, columns=200)
     got = sheets.call("read_range", spreadsheet_id="broad", range="S")
     assert len(got.text) < 22_000
-    assert got["note"] == "Columns from W on are left out: ask for a range that begins there."
+    assert got["note"] == "Columns from W on are left out: read a range that starts there."
     assert sheets.call("read_range", spreadsheet_id="broad", range="S", cursor=got["next_cursor"])["rows"] == [["end"]]
     assert sheets.call("read_range", spreadsheet_id="huge", range="S!A1")["rows"] == [["y" * 50_000]]
 
@@ -123,7 +123,7 @@ def test_several_ranges_are_read_at_once(sheets: ServerProcess, api: FakeGoogle)
     assert [len(one["rows"]) for one in whole["ranges"]] == [4, 2]
     api.sheets.add("wordy", "Wordy", {"S": [["x" * 40_000] * 30]}, columns=30)
     told = sheets.call("read_ranges", spreadsheet_id="wordy", ranges=["S"])
-    assert told.text.endswith("larger than 1,048,576 bytes: read_range gives large ranges page by page")
+    assert told.text.endswith("larger than 1,048,576 bytes: read_range returns large ranges page by page")
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_several_ranges_are_read_at_once(sheets: ServerProcess, api: FakeGoogle)
             "'Sheet1' is neither cells, such as A1:C10 or 'My sheet'!A:C, nor a sheet or a named range; there are the sheets Costs, My sheet's and the ranges Prices",
         ),
         ("A0", "'A0' is neither cells"),
-        ("Costs!A1:", "'Costs!A1:' is no range: what stands behind the colon is missing something"),
-        ("Costs!A1;B2", "'Costs!A1;B2' is no range"),
-        ("Costs!A0", "'Costs!A0' is no range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1"),
+        ("Costs!A1:", "'Costs!A1:' is not a range: the part after the colon is incomplete"),
+        ("Costs!A1;B2", "'Costs!A1;B2' is not a range"),
+        ("Costs!A0", "'Costs!A0' is not a range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1"),
         ("A1:B2:C3", "'A1:B2:C3' is neither cells"),
         ("AAAA1", "'AAAA1' is neither cells"),
         ("Costs!AA1", "'Costs!AA1' lies outside the sheet 'Costs', which has 1000 rows and columns A to Z"),
@@ -161,7 +161,7 @@ def test_rows_are_appended_below_the_last(sheets: ServerProcess, api: FakeGoogle
         range="Costs",
         rows=[["Wine", 9, True], ["=1+1", None, ""]],
     )
-    assert "was stored as text" in done.structured.pop("note")
+    assert "were stored as text" in done.structured.pop("note")
     assert done.structured == {"range": "Costs!A5:C6", "rows": 2, "columns": 3, "cells": 5}
     assert cells(api)[4:] == [["Wine", 9, True], ["=1+1", "", ""]]
 
@@ -219,9 +219,9 @@ def test_a_range_is_written_and_null_leaves_a_cell(sheets: ServerProcess, api: F
         "write_range", spreadsheet_id="budget-1", title="Party budget", range="A1", rows=[[float("inf")]]
     ).is_error
     told = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="A1:B1", rows=[[1, 2, 3]])
-    assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows makes new rows"
+    assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows adds new rows"
     told = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="Z1", rows=[[1, 2]])
-    assert told.text == "1 rows of 2 cells do not fit into 'Costs'!Z1:Z1000; append_rows makes new rows"
+    assert told.text == "1 rows of 2 cells do not fit into 'Costs'!Z1:Z1000; append_rows adds new rows"
     sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="G7", rows=[[1, 2], [3, 4]])
     assert read(sheets, "G7:H8") == [[1, 2], [3, 4]]
 

@@ -426,7 +426,7 @@ async def test_what_an_answer_is_is_told_by_its_first_byte(kind: str, content: b
         ),
         (httpx2.Response(403, json={"error": {"code": "insufficient_quota", "message": "empty"}}), "quota", "empty"),
         (httpx2.Response(502, html="<h1>Bad gateway</h1>"), "server", "a web page"),
-        (httpx2.Response(500), "server", "nothing more"),
+        (httpx2.Response(500), "server", "no error message"),
         (
             httpx2.Response(307, headers={"location": "http://127.0.0.1:2/v1"}),
             "bad_request",

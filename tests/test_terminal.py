@@ -72,7 +72,7 @@ def test_commands_are_completed(start: Start) -> None:
     with start("-m", "demo") as terminal:
         terminal.wait_for("\n>")
         terminal.send("/se")
-        terminal.wait_for("how each is; resources, prompts")
+        terminal.wait_for("server states; resources, prompts")
         terminal.send("\t" + ENTER)
         terminal.wait_for("transport")
 
@@ -200,7 +200,7 @@ def test_a_model_error_is_shown_and_the_chat_goes_on(start: Start, fake_openai: 
 def test_a_server_that_fails_is_told_without_breaking_the_prompt(start: Start, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[servers.bad]\ncommand = "bash"\nargs = ["-c", "echo no disk >&2; exit 1"]\n')
     with start("-m", "demo", environ={"MCPCHAT_CONFIG": str(tmp_path / "c.toml")}) as terminal:
-        screen = terminal.wait_for("server bad is down: it left at once, with exit code 1")
+        screen = terminal.wait_for("server bad is down: it exited at once with exit code 1")
         assert "no disk" in screen
         terminal.send("hello" + ENTER)
         terminal.wait_for("There is no tool to call")

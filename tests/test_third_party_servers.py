@@ -19,7 +19,6 @@ NPM = ROOT / ".published/node_modules"
 PY = ROOT / ".published/py/bin"
 NODE = NPM / "node/bin/node"
 pytestmark = [
-    pytest.mark.unmeasured,
     pytest.mark.skipif(
         not (ROOT / ".published/done").is_file() and not os.environ.get("CI"),
         reason="scripts/published.py has not been run",

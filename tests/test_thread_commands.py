@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import run_mcpchat
 from tests.fake_openai import FakeOpenAI, error, text, tool_call
 from tests.postgres import PASSWORD, Postgres
 
@@ -33,7 +34,7 @@ tools = ["calculator.calculate"]
 
 
 @pytest.fixture
-def run(mcpchat_command: str, tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
+def run(tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
     """``mcpchat`` with this config from then on; the calculator starts only where there are to be ``tools``."""
     told: dict[str, Any] = {"tools": False, "config": "", "written": ""}
 
@@ -52,16 +53,7 @@ def run(mcpchat_command: str, tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
             "OPENAI_BASE_URL": fake_openai.base_url,
             "MCPCHAT_MODEL": "m",
         }
-        done = subprocess.run(
-            [mcpchat_command, *words],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **known, **environ},
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            input=stdin,
-            cwd=tmp_path,
-            timeout=50,
-        )
+        done = run_mcpchat(*words, stdin=stdin or "", env={**os.environ, **known, **environ}, cwd=tmp_path, text=True)
         assert "Traceback" not in done.stderr
         return done
 
@@ -95,7 +87,7 @@ def test_ask_goes_on_with_the_latest_thread_or_a_named_one_or_after_one_of_its_m
     assert asked(fake_openai) == [("user", "one"), ("assistant", "a"), ("user", "instead")]
     tree = run("threads", "show", "Numbers", "--tree").stdout
     assert re.search(r"^\* +8 .*here  e", tree, re.MULTILINE)
-    assert re.search(r"^ +6 .*leaves it after 2  d", tree, re.MULTILINE)
+    assert re.search(r"^ +6 .*branches off after 2  d", tree, re.MULTILINE)
 
 
 def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, fake_openai: FakeOpenAI, isolated: Path) -> None:
@@ -105,23 +97,23 @@ def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, fake_openai: FakeOpe
     assert not list(isolated.rglob("threads.db"))
     done = run("ask", "-c", "hello")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no thread to go on with" in done.stderr
+    assert "no thread to continue" in done.stderr
 
 
 MISTAKES = [
     (("ask", "--thread", "Number", "x"), "did you mean Numbers?"),
     (("ask", "--thread", "Numbers@77", "x"), "has no message 77"),
-    (("threads", "show", "zzz"), "no thread is called 'zzz'"),
+    (("threads", "show", "zzz"), "no thread is named 'zzz'"),
     (("threads", "fork", "Numbers", "--at", "9"), "has no message 9"),
     (("threads", "rename", "Numbers", " "), "the title is empty"),
-    (("threads", "search", "?!"), "no word"),
-    (("threads", "list", "--since", "soon"), "no point in time"),
+    (("threads", "search", "?!"), "contains no word"),
+    (("threads", "list", "--since", "soon"), "not a date or an age"),
     (("threads", "export"), "name a thread, or --all"),
     (("threads", "export", "--all"), "markdown is for one thread"),
     (("threads", "export", "Numbers", "-o", "pdf"), "expected one of markdown, html, json, jsonl"),
     (("threads", "delete", "Numbers"), "there is no terminal to confirm at"),
     (("threads", "import", "/nowhere.json"), "cannot read"),
-    (("threads", "import", "--from", "/nowhere.db"), "there is no file"),
+    (("threads", "import", "--from", "/nowhere.db"), "no such file"),
     (("threads", "import"), "name files"),
     (("ask", "-t", "nothing"), "no template is named 'nothing'"),
     (("ask", "--agent", "mial", "x"), "did you mean mail"),
@@ -129,7 +121,7 @@ MISTAKES = [
     (("agents", "new", "mail", "-i", "x"), "there is an agent named 'mail' already"),
     (("agents", "new", "a b", "-i", "x"), "'a b' is not a valid agent name"),
     (("agents", "new", "x", "--instructions-file", "no.md"), "no such file"),
-    (("ask", "-c", "--thread", "Numbers", "x"), "one or the other"),
+    (("ask", "-c", "--thread", "Numbers", "x"), "not both"),
     (("threads", "show", "Numbers", "--tree", "-o", "markdown"), "--tree does not go with -o markdown"),
     (("threads", "--config", "/nope", "list"), "no such config file"),
     (("threads", "-o", "xml", "list"), "expected one of text, json"),
@@ -294,12 +286,15 @@ def test_conversations_of_other_clients_come_in_and_can_be_gone_on_with(
     ("stdin", "told"),
     [
         ("nonsense", "not JSON"),
-        ('{"a": 1}', "no export of conversations"),
-        ('{"type": "mcpchat.thread", "v": 2}', "of version 2"),
+        ('{"a": 1}', "not an export of conversations"),
+        ('{"type": "mcpchat.thread", "v": 2}', "has version 2"),
         ('{"type": "mcpchat.thread", "v": 1, "thread": {"id": "x"}}', "cannot be read"),
-        ('{"type": "mcpchat.thread", "v": 1, "thread": {"id": "x", "head": 7}, "nodes": []}', "head is no message"),
+        (
+            '{"type": "mcpchat.thread", "v": 1, "thread": {"id": "x", "head": 7}, "nodes": []}',
+            "head is not one of its messages",
+        ),
         ("[[" * 100_000, "not JSON"),
-        ("[]", "no export of conversations"),
+        ("[]", "not an export of conversations"),
     ],
 )
 def test_what_is_no_export_is_refused(run: Run, stdin: str, told: str) -> None:
@@ -334,7 +329,7 @@ def test_a_thread_goes_on_with_its_own_agent_and_model_unless_the_run_says_other
     shown = run("threads", "show", thread["id"]).stdout
     assert "From here on with the agent sums" in shown
     done = run("ask", "-c", "again", config="")
-    assert (done.returncode, "'sums' of this thread is not in the config any more" in done.stderr) == (0, True)
+    assert (done.returncode, "'sums' of this thread is no longer in the config" in done.stderr) == (0, True)
 
 
 def test_an_agents_choice_of_servers_means_that_no_other_is_started(run: Run, tmp_path: Path) -> None:
@@ -423,7 +418,7 @@ def test_what_is_brought_in_is_read_and_nothing_else(run: Run, tmp_path: Path, w
     file = folder / "notes.txt"
     file.write_bytes(what)
     done = run("threads", "import", "--from", str(file))
-    assert (done.returncode, "no database of threads" in done.stderr) == (2, True)
+    assert (done.returncode, "not a thread database" in done.stderr) == (2, True)
     assert (file.read_bytes(), list(folder.iterdir())) == (what, [file])
     assert folder.stat().st_mode & 0o777 == 0o755
 
@@ -570,7 +565,7 @@ def test_a_newer_database_stops_no_question_but_is_never_touched(run: Run, isola
     done = run("ask", "hello")
     assert (done.returncode, done.stdout) == (0, "Hello.\n")
     assert "not being saved" in done.stderr
-    assert "written by a newer mcpchat (format 99; this one knows 1)" in done.stderr
+    assert "written by a newer mcpchat (format 99; this version reads format 1)" in done.stderr
     for words in (("ask", "-c", "x"), ("threads",), ("threads", "gc", "--yes")):
         done = run(*words)
         assert (done.returncode, "newer mcpchat" in done.stderr) == (1, True), words
@@ -611,12 +606,12 @@ def test_shared_threads_on_postgresql_are_the_same_and_can_be_moved_there_and_ba
     ("threads", "told"),
     [
         ('url = "mysql://x"', 'expected "postgresql://USER@HOST/DATABASE"'),
-        ('url = "postgresql://me:secret@host/db"', "a secret never stands in this file"),
-        ('url = "postgresql://host/db?password=x"', "a secret never stands in this file"),
-        ('url = "postgresql://host/db?pass%77ord=x"', "a secret never stands in this file"),
-        ('url = "postgresql://me:a/b@host"', "a secret never stands in this file"),
-        ('password = "env:X"', 'goes with "url"'),
-        ('url = "postgresql://h/db"\npassword = "plain"', "a secret never stands in this file"),
+        ('url = "postgresql://me:secret@host/db"', "secrets are not allowed in this file"),
+        ('url = "postgresql://host/db?password=x"', "secrets are not allowed in this file"),
+        ('url = "postgresql://host/db?pass%77ord=x"', "secrets are not allowed in this file"),
+        ('url = "postgresql://me:a/b@host"', "secrets are not allowed in this file"),
+        ('password = "env:X"', 'only valid with "url"'),
+        ('url = "postgresql://h/db"\npassword = "plain"', "secrets are not allowed in this file"),
         ('titles = "nobody"', "expected one of"),
     ],
 )

@@ -47,7 +47,7 @@ def test_what_was_said_is_taken_back_said_otherwise_and_found_again(box: Scripte
         say(terminal, "first", "answer 1")
         say(terminal, "second", "answer 2")
         say(terminal, "/undo", "taken back: second")
-        say(terminal, "/threads branch", "goes on from here  answer 2")
+        say(terminal, "/threads branch", "continues from here  answer 2")
         assert "*    2  2 messages" in terminal.text
         say(terminal, "third", "answer 3")
         assert users(box) == ["first", "third"]
@@ -55,7 +55,7 @@ def test_what_was_said_is_taken_back_said_otherwise_and_found_again(box: Scripte
         terminal.wait_for("\n> third")
         say(terminal, " and more", "answer 4")
         assert users(box) == ["first", "third and more"]
-        say(terminal, "/threads branch", "leaves it after 2  answer 2")
+        say(terminal, "/threads branch", "branches off after 2  answer 2")
         say(terminal, "/threads branch 4", "answer 2", count=4)
         say(terminal, "on", "answer 5")
         assert users(box) == ["first", "second", "on"]
@@ -98,7 +98,7 @@ def test_an_edit_that_is_let_go_replaces_nothing(box: ScriptedServer) -> None:
         assert whole.count("see @box:secret://x now") == 1
         say(terminal, "/undo 2", "taken back: second")
         say(terminal, f"/attach {box.folder / 'a.txt'}", "goes with the next", count=2)
-        say(terminal, "/clear", "attached no more")
+        say(terminal, "/clear", "attachments removed")
 
 
 def test_a_thread_that_is_gone_on_with_changes_neither_agent_nor_model_that_the_run_names(box: ScriptedServer) -> None:
@@ -119,9 +119,9 @@ def test_a_thread_that_is_gone_on_with_changes_neither_agent_nor_model_that_the_
     with box.terminal(columns=100) as terminal:
         terminal.wait_for("\n>")
         say(terminal, "/agent mail", "agent: mail, on mail-model")
-        say(terminal, "/agent -", "agent: none in particular")
+        say(terminal, "/agent -", "agent: none, on")
         say(terminal, "/resume Gone", "no agent is named 'lax'")
-        terminal.wait_for("it goes on with m")
+        terminal.wait_for("continuing with m")
         say(terminal, "on", "answer 4")
 
 
@@ -163,9 +163,9 @@ def test_a_thread_is_gone_on_with_by_an_option_by_its_name_or_by_a_few_letters(b
         say(terminal, "/threads", "which?", count=2)
         terminal.wait_for("Apples and pears", count=2)
         terminal.send(ESC)
-        terminal.wait_for("this one goes on")
+        terminal.wait_for("the current conversation continues")
         say(terminal, "/resume Lettres", "did you mean Letters?")
-        say(terminal, "/threads rename Post", 'this is "Post" now')
+        say(terminal, "/threads rename Post", 'renamed to "Post"')
         say(terminal, "/threads fork", "a fork of")
         say(terminal, "/exit", "")
         terminal.wait_exit()
@@ -195,7 +195,7 @@ def test_agents_and_templates_are_chosen_and_completed(box: ScriptedServer) -> N
         assert users(box) == ["hello", "Greet Ann B in English."]
         say(terminal, "/template:greet", "needs who")
         terminal.send("/tem")
-        terminal.wait_for("a template of yours")
+        terminal.wait_for("your template")
 
 
 def test_switching_agents_starts_what_is_needed_and_stops_what_is_not(box: ScriptedServer) -> None:
@@ -237,7 +237,7 @@ def test_in_a_chat_that_saves_nothing_the_commands_say_so(box: ScriptedServer) -
     with box.terminal("--no-save", columns=100) as terminal:
         terminal.wait_for("\n>")
         say(terminal, "one", "answer 1")
-        say(terminal, "/threads", "threads are not saved here")
+        say(terminal, "/threads", "threads are not saved")
         say(terminal, "/undo", "taken back: one")
         say(terminal, "two", "answer 2")
         assert users(box) == ["two"]

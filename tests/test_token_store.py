@@ -170,7 +170,7 @@ async def test_a_back_end_that_swallows_what_it_is_given_is_found_out() -> None:
 
     store = KeyringStore()
     store._backend = Swallows(10**6)
-    with pytest.raises(StoreError, match="did not keep"):
+    with pytest.raises(StoreError, match="did not save"):
         await store.probe()
 
 
@@ -213,7 +213,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert not link.is_symlink()
     folder = tmp_path / "linked"
     folder.symlink_to(tmp_path / "private")
-    with pytest.raises(StoreError, match="not a folder of yours"):
+    with pytest.raises(StoreError, match="not a folder that you own"):
         write_private(folder / "x", b"secret")
 
 

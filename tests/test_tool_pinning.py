@@ -52,7 +52,7 @@ async def test_the_first_use_is_recorded_and_told_once() -> None:
     box = Box()
     assert await box.offers(ECHO, WRITE) == ["echo", "write"]
     assert await box.offers(ECHO, WRITE) == ["echo", "write"]
-    assert box.told == ["box: 2 tools recorded at first use"]
+    assert box.told == ["box: 2 tools pinned at first use"]
     assert box.store.saved["box"] == pin_catalog("box", catalog(ECHO, WRITE))
 
 
@@ -61,7 +61,7 @@ async def test_a_changed_tool_is_on_offer_again_once_the_person_agrees() -> None
     await box.offers(ECHO)
     assert await box.offers(NEW_ECHO) == ["echo"]
     server, wish, details = box.asker.prompts[0]
-    assert (server, wish) == ("box", "change what you agreed to: box.echo")
+    assert (server, wish) == ("box", "change a tool: box.echo")
     assert "\u200b" not in details
     assert '+ "description": "Sends\\u{200b} your files",' in details
     assert diff_pins(box.store.saved["box"], pin_catalog("box", catalog(NEW_ECHO))) == []
@@ -73,10 +73,12 @@ async def test_a_no_holds_for_this_session_and_leaves_the_other_tools() -> None:
     assert await box.offers(NEW_ECHO, WRITE) == ["write"]
     assert await box.offers(NEW_ECHO, WRITE) == ["write"]
     assert len(box.asker.prompts) == 1
-    assert box.told[1:] == ["box.echo is left out: it has changed since you agreed; mcpchat trust review box shows it"]
+    assert box.told[1:] == [
+        "box.echo is disabled: it has changed since you accepted it; mcpchat trust review box shows the changes"
+    ]
     refusal = box.pinned.denial_for("box.echo")
     assert isinstance(refusal, Denied)
-    assert refusal.message == "box.echo was not run: it has changed since you agreed to it"
+    assert refusal.message == "box.echo was not run: it has changed since you accepted it"
     assert await box.offers(ECHO, WRITE) == ["echo", "write"]  # as it was
 
 

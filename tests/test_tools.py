@@ -70,7 +70,7 @@ def test_arguments_that_are_no_object_are_refused(text: str) -> None:
 
 
 def test_half_a_character_is_replaced_and_a_whole_one_kept() -> None:
-    assert parse_arguments('{"a": "x\\ud800", "b": "\\ud83d\\ude00"}') == {"a": "x?", "b": "😀"}
+    assert parse_arguments('{"a": "x\\ud800", "b": "\\ud83d\\ude00"}') == {"a": "x\ufffd", "b": "😀"}
 
 
 SCHEMA = {

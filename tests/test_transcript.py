@@ -116,7 +116,7 @@ async def test_undo_takes_back_an_exchange_and_leaves_it_as_another_branch(store
     ]
     await made.undo()
     await made.undo()
-    with pytest.raises(UsageError, match="nothing was said yet"):
+    with pytest.raises(UsageError, match="there is no message yet"):
         await made.undo()
     assert kept(store, made) == []
 

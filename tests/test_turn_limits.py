@@ -43,7 +43,7 @@ async def test_at_the_limit_of_rounds_the_person_may_let_it_go_on() -> None:
     made, _ = session(model, True, limits=TurnLimits(max_steps=2))
     finished = await made.send("go")
     assert (finished.stop, finished.steps) == ("end", 4)
-    assert made.agent.gate._asker.asked == [("go on", 2)]  # type: ignore[attr-defined]
+    assert made.agent.gate._asker.prompts == [("go on", 2)]  # type: ignore[attr-defined]
 
 
 async def test_a_no_at_the_limit_has_it_answer_without_tools() -> None:
@@ -238,7 +238,7 @@ async def test_every_so_many_rounds_the_person_is_asked_anew() -> None:
     model = ScriptedModel(*(step(f"c{number}") for number in range(4)), model_step("done"))
     made, _ = session(model, True, True, limits=TurnLimits(max_steps=2))
     await made.send("go")
-    assert made.agent.gate._asker.asked == [("go on", 2), ("go on", 4)]  # type: ignore[attr-defined]
+    assert made.agent.gate._asker.prompts == [("go on", 2), ("go on", 4)]  # type: ignore[attr-defined]
 
 
 async def test_a_retry_that_brings_nothing_keeps_the_answer_that_was_there() -> None:

@@ -1,1 +1,1 @@
-"""The MCP servers that come with mcpchat. Each runs alone: ``python -m mcpchat_servers.calculator``."""
+"""The MCP servers bundled with mcpchat. Each also runs on its own: ``python -m mcpchat_servers.calculator``."""

@@ -1,4 +1,4 @@
-"""Arithmetic on text: a small, closed language, evaluated without Python's own evaluator and within bounds."""
+"""Evaluates arithmetic expressions with its own evaluator (not ``eval``) and with limits on size and time."""
 
 import ast
 import math
@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping
 Number = int | float
 
 MAX_EXPRESSION_LENGTH = 1000  # characters
-MAX_DIGITS = 1000  # of a whole result; beyond, an error instead of a long wait
+MAX_DIGITS = 1000  # of an integer result; a larger one is an error, because computing it could take too long
 _MAX_BITS = int(MAX_DIGITS * math.log2(10))
 _MAX_FACTORIAL = 450  # 450! has 1,001 digits
 
 
 class CalculationError(ValueError):
-    """The expression cannot be evaluated; the text says which part and why."""
+    """The expression cannot be evaluated; the message says which part and why."""
 
 
 def evaluate(expression: str) -> Number:
-    """The value of an expression such as ``2 * (3 + sqrt(16)) ** 2``.
+    """Return the value of an expression such as ``2 * (3 + sqrt(16)) ** 2``.
 
-    Whole numbers stay exact. ``^`` is a power. Raises CalculationError.
+    Integers stay exact. ``^`` is a power. Raises CalculationError if the expression is invalid or exceeds a limit.
     """
     if len(expression) > MAX_EXPRESSION_LENGTH:
         raise CalculationError(f"the expression is longer than {MAX_EXPRESSION_LENGTH} characters")
@@ -48,9 +48,9 @@ def evaluate(expression: str) -> Number:
 
 
 def normalize_number(value: Number) -> Number:
-    """The number without the noise of binary fractions (0.1 + 0.2 is 0.3); whole floats stay floats.
+    """Round a float to 15 digits, which removes binary rounding noise (0.1 + 0.2 is 0.3). Integers stay as they are.
 
-    Raises CalculationError for what is no number that JSON can carry.
+    Raises CalculationError if the number is not finite: JSON has no such numbers.
     """
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -61,7 +61,7 @@ def normalize_number(value: Number) -> Number:
 
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, int) and isinstance(exponent, int) and exponent >= 0:
-        # The size of a whole power is known before it is computed.
+        # The size of an integer power can be checked before it is computed.
         if abs(base) > 1 and exponent * math.log2(abs(base)) > _MAX_BITS:
             raise CalculationError(f"{base} ** {exponent} has more than {MAX_DIGITS} digits")
         return int(base**exponent)
@@ -166,7 +166,7 @@ _BINARY_OPERATORS: Mapping[type[ast.operator], Callable[[Number, Number], Number
 }
 
 
-def _evaluate_node(node: ast.expr) -> Number:  # noqa: C901 - one case a kind of node, and flat
+def _evaluate_node(node: ast.expr) -> Number:  # noqa: C901 - flat, one case per node type
     match node:
         case ast.Constant(value=bool()):
             raise CalculationError("true and false are not numbers")

@@ -1,6 +1,7 @@
 """mcpchat: talk to your MCP servers from the terminal and from scripts.
 
-As a library: ``from mcpchat import open_session``. What it gives is imported when it is asked for.
+As a library: ``from mcpchat import open_session``. Each name is imported when it is first used. docs/library.md
+describes them.
 """
 
 from importlib import import_module
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from mcpchat.api import (
         ApprovalRequest,
         Audio,
+        BatchResult,
         CallReport,
         ChatSession,
         Decision,
@@ -32,13 +34,16 @@ if TYPE_CHECKING:
         UrlRequest,
         Usage,
         UserDialog,
+        call_tool,
         events,
         open_session,
+        run_batch,
     )
 
 __all__ = [
     "ApprovalRequest",
     "Audio",
+    "BatchResult",
     "CallReport",
     "ChatSession",
     "Decision",
@@ -59,13 +64,25 @@ __all__ = [
     "Usage",
     "UserDialog",
     "__version__",
+    "call_tool",
     "errors",
     "events",
     "open_session",
+    "run_batch",
 ]  # fmt: skip
 
 
+_RENAMED = {
+    "Answer": "ElicitationResult",
+    "Asker": "UserDialog",
+    "Fault": "ErrorReport",
+    "Question": "ApprovalRequest",
+    "Visit": "UrlRequest",
+}  # earlier names of public classes, which still work
+
+
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("mcpchat.api"), name)
+    name_today = _RENAMED.get(name, name)
+    if name_today in __all__:
+        return getattr(import_module("mcpchat.api"), name_today)
     raise AttributeError(f"module 'mcpchat' has no attribute {name!r}")

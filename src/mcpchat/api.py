@@ -1,6 +1,6 @@
-"""mcpchat as a library: a session from a config, whose ``send`` yields events.
+"""The Python API: sessions, tool calls and batches over the servers of a config.
 
-What is here is what ``from mcpchat import ...`` gives. ``ask --input-format jsonl`` is made of the same.
+``from mcpchat import ...`` exports the names of this module. ``ask --input-format jsonl`` uses the same sessions.
 """
 
 import asyncio
@@ -45,6 +45,7 @@ from mcpchat.util.text import suggest
 __all__ = [
     "ApprovalRequest",
     "Audio",
+    "BatchResult",
     "CallReport",
     "ChatSession",
     "Decision",
@@ -64,16 +65,18 @@ __all__ = [
     "UrlRequest",
     "Usage",
     "UserDialog",
+    "call_tool",
     "errors",
     "events",
     "open_session",
+    "run_batch",
 ]  # fmt: skip
 
 
 class ChatSession:
-    """One conversation with a model and its tools. Made by ``open_session``.
+    """One conversation with a model and its tools, opened by ``open_session``.
 
-    One turn runs at a time: a ``send`` waits for the one before.
+    One turn runs at a time: ``send`` waits for the previous turn.
     """
 
     def __init__(self, chat: ChatRuntime, switch: "_EventSwitch") -> None:
@@ -90,20 +93,22 @@ class ChatSession:
 
     @property
     def model(self) -> str:
+        """The name of the model."""
         return self.chat.session.model.name
 
     @property
     def agent(self) -> str:
-        """The agent's name, empty where there is none in particular."""
+        """The name of the agent, empty if none was chosen."""
         return self.chat.session.agent.name
 
     @property
     def thread_id(self) -> str:
+        """The id of the thread."""
         return self.chat.session.transcript.thread.id
 
     @property
     def last_error(self) -> McpChatError | None:
-        """What went wrong in the latest turn that came to its end: a call was denied, a limit was reached."""
+        """The error of the latest finished turn, such as a denied call or a reached limit; None if there is none."""
         return self._outcome.error if self._outcome is not None else None
 
     async def send(
@@ -114,7 +119,7 @@ class ChatSession:
         mentions: bool = False,
         timeout: float | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """Send a message with files; yields the turn's events, the last of which is turn.finished or turn.failed.
+        """Send a message with files; yields the turn's events, of which the last is turn.finished or turn.failed.
 
         ``mentions`` reads each resource that the text names as ``@server:uri`` and sends it along; leave it off for
         text that is not the user's own. ``timeout`` is in seconds. If the session has a schema and the answer does not
@@ -155,7 +160,7 @@ class ChatSession:
                             self._switch.listener(event)
 
     def cancel(self) -> None:
-        """Cancel the running turn, if there is one: its ``send`` yields the remaining events."""
+        """Cancel the running turn, if any. Its ``send`` then yields the remaining events."""
         if self._turn is not None:
             asyncio.get_running_loop().call_soon(self._turn.cancel)  # after the turn's first step
 
@@ -212,16 +217,19 @@ class ChatSession:
         return result
 
     async def switch_model(self, name: str) -> None:
-        """Go on with another model. Raises NoModel, ConfigError, UsageError."""
+        """Switch to another model. Raises NoModelConfigured, ConfigError or UsageError if it cannot be used."""
         await self.chat.switch_model(name)
 
     async def switch_agent(self, name: str) -> None:
-        """Go on with another agent. Raises UsageError, ConfigError, NoModel."""
+        """Switch to another agent, with its model, servers and rules.
+
+        Raises UsageError if it is unknown, ConfigError if its instructions cannot be read, NoModelConfigured.
+        """
         await self.chat.switch_agent(name)
 
 
 class _EventSwitch:
-    """Where events go: to the listener of the session, and while a turn runs to whoever sent it."""
+    """Sends events to the listener of the session, and during a turn to the caller of ``send``."""
 
     def __init__(self, listener: Emit) -> None:
         self.listener = listener
@@ -232,6 +240,7 @@ class _EventSwitch:
         self._target(event)
 
     def redirect(self, target: Emit) -> "_Redirection":
+        """Return a context manager in which events go to ``target``."""
         return _Redirection(self, target)
 
 
@@ -247,7 +256,7 @@ class _Redirection:
 
 
 def message_with_files(content: str | Message, files: Sequence[Part]) -> Message:
-    """The message, with the files after its words."""
+    """Return the message with the files appended to its text."""
     message = Message(role="user", parts=(Text(text=content),)) if isinstance(content, str) else content
     return Message(role=message.role, parts=(*message.parts, *files))
 
@@ -256,7 +265,7 @@ def message_with_files(content: str | Message, files: Sequence[Part]) -> Message
 async def session_from_context(
     context: RunContext, options: RunOptions, *, on_event: Emit, asker: UserDialog, screen: SignInDialog
 ) -> AsyncIterator[ChatSession]:
-    """A session of a context that is made already: the command line's way in."""
+    """Open a session in an existing context; used by the command line. Raises as ``open_session`` does."""
     switch = _EventSwitch(on_event)
     async with open_chat(context, options, emit=switch, asker=asker, screen=screen) as chat:
         try:
@@ -303,14 +312,14 @@ async def open_session(
 ) -> AsyncIterator[ChatSession]:
     """Open a conversation over the servers of the config, with the same rules as on the command line.
 
-    Without ``config``, your own config is read, with the project file of the folder if that is trusted. ``allow``,
+    Without ``config``, the user's config is read, and the folder's project file if it is trusted. ``allow``,
     ``deny``, ``yes``, ``max_steps``, ``max_tokens`` and ``max_cost`` (US dollars) are as the options of ``mcpchat
-    ask``. A call that no rule decides is put to ``asker``; without one it is denied. ``schema`` is a JSON Schema that
-    each answer must fit. ``thread`` continues a thread (an id or a title); with ``save`` the conversation is saved.
-    ``on_event`` receives events outside of turns, such as a server that is down. At the end everything that was
-    started is stopped.
+    ask``. If no rule decides on a call, ``asker`` is asked; without an ``asker`` the call is denied. ``schema`` is a
+    JSON Schema that each answer must fit. ``thread`` continues a thread (an id or a title); with ``save`` the
+    conversation is saved. ``on_event`` receives events outside of turns, such as a server that is down. At the end
+    everything that was started is stopped.
 
-    Raises ConfigError, UsageError, NoModel, StoreError.
+    Raises ConfigError, UsageError, NoModelConfigured, StoreError.
     """
     context = _load_context(config, environ, on_event)
     options = RunOptions(
@@ -404,7 +413,7 @@ async def run_batch(
     all together. A request that is not valid gives a result with an ``error``. If every request would fail, as with a
     wrong key or a used-up budget, the rest is not run, and the error is raised after the results.
 
-    Raises ConfigError, UsageError, NoModel, ModelError, LimitReached, ServerError, SignInNeeded.
+    Raises ConfigError, UsageError, NoModelConfigured, ModelError, LimitReached, ServerError, SignInNeeded.
     """
     context = _load_context(config, environ, on_event)
     options = RunOptions(

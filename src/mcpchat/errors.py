@@ -1,19 +1,19 @@
-"""Every error that mcpchat raises on purpose.
+"""The errors that mcpchat raises.
 
-    McpChatError            1   failed in some other way
-    ├── StoreError          1   what is to be kept cannot be, or be read: logins, threads
-    │   └── ThreadMoved     1   a thread's current branch is another than it was
-    ├── UsageError          2   the command line asks for something impossible
+    McpChatError            1   any other failure
+    ├── StoreError          1   stored data (logins, threads) cannot be written or read
+    │   └── ThreadConflict  1   another process changed or deleted the thread
+    ├── UsageError          2   the command line is wrong
     ├── ConfigError         2   the configuration cannot be used
-    ├── NoModel             2   nothing says which model to talk to
-    ├── SignInNeeded        3   a server or provider wants a login first
-    ├── ServerError         4   a server could not be started, reached or heard
-    ├── ToolFailed          5   a tool ran and reported failure
-    ├── Denied              6   policy, or the person, said no
+    ├── NoModelConfigured   2   no model is configured
+    ├── SignInNeeded        3   a server or provider requires a sign-in first
+    ├── ServerError         4   a server cannot be started or reached, or does not respond
+    ├── ToolFailed          5   a tool ran and reported an error
+    ├── Denied              6   the policy or the user denied a call
     ├── LimitReached        7   a limit on steps, tokens, cost or time
     └── ModelError          8   the model's API failed; ``kind`` says how
 
-The number is the exit code of the process. ``hint`` is what the user can type or change.
+The number is the exit code of the process. ``hint`` says what the user can type or change.
 """
 
 from typing import ClassVar, Literal
@@ -31,10 +31,12 @@ ModelErrorKind = Literal[
     "refused",
     "schema",
 ]
+# Kinds of ModelError after which the same request may succeed.
+TRANSIENT_ERRORS: frozenset[str] = frozenset({"rate", "overloaded", "network", "server", "broken_stream"})
 
 
 class McpChatError(Exception):
-    """An error with a message for the user, a hint how to fix it, and an exit code."""
+    """An error with a message for the user, a hint how to fix it, and the exit code of the process."""
 
     exit_code: ClassVar[int] = 1
     kind: str = "failed"
@@ -65,7 +67,7 @@ class StoreError(McpChatError):
 
 
 class ThreadConflict(StoreError):
-    """Somebody else went on with the thread, or deleted it."""
+    """Another process continued or deleted the thread."""
 
 
 class SignInNeeded(McpChatError):
@@ -74,7 +76,7 @@ class SignInNeeded(McpChatError):
 
 
 class ServerError(McpChatError):
-    """A server is down. ``log`` holds the last lines that it wrote to stderr."""
+    """A server is down. ``log`` holds the last lines that the server wrote to stderr."""
 
     exit_code = 4
     kind = "server"
@@ -102,9 +104,9 @@ class LimitReached(McpChatError):
 class ModelError(McpChatError):
     """The model's API failed.
 
-    ``retry_after`` is in seconds, as the server asked; ``window`` is how many tokens the model takes, and ``needed``
-    how many it was given, where a server that was given too many says so; ``said`` is all that the server said, for
-    who can read more in it.
+    ``retry_after`` is the delay in seconds that the server asked for. If the request was too long and the server
+    reports the numbers, ``window`` is the model's context window and ``requested_tokens`` the size of the request, both
+    in tokens. ``server_text`` is the server's full error text; callers may look for more details in it.
     """
 
     exit_code = 8

@@ -1,6 +1,6 @@
-"""llama.cpp's own server on a free port of this machine: serve.py FILE.gguf, in an environment with xllamacpp.
+"""Runs llama.cpp's server on a free loopback port: serve.py FILE.gguf, in an environment with xllamacpp.
 
-Prints its address once it listens, and ends when its standard input does.
+Prints its address once it listens, and exits when stdin closes.
 """
 
 import sys

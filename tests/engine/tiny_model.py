@@ -1,8 +1,8 @@
-"""Make a language model of a megabyte for llama.cpp: tiny_model.py FILE.gguf, in an environment with gguf and numpy.
+"""Creates a language model of a megabyte for llama.cpp: tiny_model.py FILE.gguf, in an environment with gguf and numpy.
 
-Two layers of random weights over an alphabet of bytes. A few preferences are planted in the first dimensions, a table of
-which token follows which, so that it says its one sentence, or calls the calculator, and stops. Which of them is the
-chat template's choice: it ends the prompt in a marker. All else (which bytes fill a JSON Schema's grammar) is chance.
+It has two layers of random weights over an alphabet of bytes. The first dimensions contain a table of which token
+follows which, so that the model says its one sentence, or calls the calculator, and stops. The chat template chooses
+between them: it ends the prompt with a marker. Everything else (which bytes fill a JSON Schema's grammar) is random.
 """
 
 import sys
@@ -26,7 +26,7 @@ START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
 
 def byte_alphabet() -> list[str]:
-    """The 256 bytes as byte-level tokenizers write them."""
+    """Return the 256 bytes as byte-level tokenizers write them."""
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
@@ -37,7 +37,7 @@ def main() -> None:
     control = (START, END, PAD, *MARKERS)
     user_tokens = tuple(dict.fromkeys((*CALL, *THOUGHT, *SENTENCE, *ENDLESS)))
     letters = byte_alphabet()
-    tokens = [*letters, "th", *control, *user_tokens]  # one merge, since a list of none is taken for a fault
+    tokens = [*letters, "th", *control, *user_tokens]  # one merge, because llama.cpp rejects an empty list
     token_ids = {token: index for index, token in enumerate(tokens)}
     token_types = (
         [gguf.TokenType.NORMAL] * 257
@@ -51,15 +51,15 @@ def main() -> None:
     output = (random.standard_normal((size, WIDTH)) / np.sqrt(WIDTH)).astype(np.float32)
     output[:, :PLANTED_DIMENSIONS] = 0
     bias = np.zeros(size, np.float32)
-    bias[257:] = -40  # never by chance
+    bias[257:] = -40  # never chosen at random
     for index, letter in enumerate(letters):
         bias[index] = 0 if 33 <= ord(letter) < 127 else -40
     for closing in '"}]':
-        bias[token_ids[closing]] = 4  # strings and objects come to an end
+        bias[token_ids[closing]] = 4  # so that strings and objects end
     dimensions: dict[str, int] = {}
 
     def add_sequence(token: str, *rest: str, strength: float = 80.0) -> None:
-        """After the token comes the next, and so on."""
+        """Make each token follow the one before it."""
         for before, after in zip((token, *rest), rest, strict=False):
             if before not in dimensions:
                 dimension = dimensions[before] = len(dimensions)

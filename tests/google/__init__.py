@@ -1,4 +1,4 @@
-"""A stand-in for three of Google's APIs, over HTTP on this machine: documented behaviour, with faults on order."""
+"""A fake of three Google APIs over local HTTP: it behaves as documented and produces faults on request."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.google.sheets import FakeSheets
 
 
 class FakeGoogle(FakeService):
-    """The three APIs behind one address."""
+    """The three APIs behind one URL."""
 
     def __init__(self) -> None:
         super().__init__()

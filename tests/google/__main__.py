@@ -1,4 +1,4 @@
-"""The stand-in by itself, with something in it, for trying things by hand: python -m tests.google."""
+"""Runs the fake Google APIs with an example account, for manual tests: python -m tests.google."""
 
 import signal
 

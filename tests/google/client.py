@@ -1,4 +1,4 @@
-"""A plain MCP client over stdio, for one server as a real process: JSON lines, one request at a time."""
+"""A minimal MCP client over stdio for one server process: JSON lines, one request at a time."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from tests.google.http import TOKEN
 
 @dataclass
 class ToolResult:
-    """What a tool answered: its texts joined, its structured content, and the rest as it came."""
+    """A tool result: its joined text, its structured content, and the raw result."""
 
     text: str
     structured: Any
@@ -42,7 +42,7 @@ class ServerProcess:
     _id: int = 0
 
     def request(self, method: str, **params: Any) -> dict[str, Any]:
-        """The result of a request, or {"error": ...}."""
+        """Send a request and return its result, or {"error": ...}."""
         assert self.process.stdin is not None
         self._id += 1
         request = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": params}
@@ -57,7 +57,7 @@ class ServerProcess:
                 return request["result"] if "result" in request else {"error": request["error"]}
 
     def call(self, tool: str, **arguments: Any) -> ToolResult:
-        """Call a tool; what it answers is held against its own output schema, as its arguments are."""
+        """Call a tool; its arguments and its result are validated against its schemas."""
         response = self.request("tools/call", name=tool, arguments=arguments, _meta={"progressToken": self._id})
         assert "error" not in response, response
         text = "\n".join(block["text"] for block in response["content"] if block["type"] == "text")
@@ -69,7 +69,7 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def run_server(name: str, *args: str, google: FakeGoogle | None = None, **environ: str) -> Iterator[ServerProcess]:
-    """A bundled server, greeted, its tools listed."""
+    """Run a bundled server; yields it once it is initialized and its tools are listed."""
     inherited = {key: os.environ[key] for key in ("PATH", "HOME", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
             if key in os.environ}  # fmt: skip
     google_environ = {"GOOGLE_API_URL": google.url, "GOOGLE_ACCESS_TOKEN": TOKEN} if google else {}

@@ -1,4 +1,4 @@
-"""Drive v3: files, folders, shared drives, the query language, exports, ranges, resumable uploads."""
+"""Fake Drive API v3: files, folders, shared drives, the query language, exports, ranges, resumable uploads."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ def _unquote(text: str) -> str:
 
 
 class Query:
-    """Terms joined by "and" and "or", with parentheses, as Drive's documentation has them."""
+    """A query as in Drive's documentation: terms joined by "and" and "or", with parentheses."""
 
     def __init__(self, text: str) -> None:
         self._text, self._position = text, 0
@@ -121,7 +121,7 @@ class FakeDrive:
         if not kind.startswith(GOOGLE_APPS):
             self._set_content(file, content)
         elif kind != f"{GOOGLE_APPS}folder" and kind != f"{GOOGLE_APPS}shortcut":
-            file["size"] = "1024"  # of Google's own form of it, which nobody ever gets
+            file["size"] = "1024"  # the size of Google's internal format, which cannot be downloaded
         self.files[id_] = file
         return file
 
@@ -323,10 +323,10 @@ class FakeDrive:
         if len(state["data"]) < state["size"]:
             received = {"Range": f"bytes=0-{len(state['data']) - 1}"} if state["data"] else {}
             return Response(b"", 308, received)
-        if "made" not in state:
-            state["made"] = self._store_upload(state)
+        if "result" not in state:
+            state["result"] = self._store_upload(state)
         request.query = state["query"]
-        return Response(_visible_fields(state["made"], request))
+        return Response(_visible_fields(state["result"], request))
 
     def _store_upload(self, state: dict[str, Any]) -> dict[str, Any]:
         data = bytes(state["data"])

@@ -1,4 +1,4 @@
-"""An account with something in it."""
+"""An example account."""
 
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -19,7 +19,7 @@ PNG = bytes.fromhex(
 
 
 def make_pdf(text: str) -> bytes:
-    """A PDF of one page with this text."""
+    """Return a PDF of one page with this text."""
     stream = f"BT /F1 24 Tf 72 720 Td ({text}) Tj ET".encode()
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",

@@ -1,4 +1,4 @@
-"""Gmail v1: messages as trees of parts, threads, labels, drafts, what was sent."""
+"""Fake Gmail API v1: messages as trees of parts, threads, labels, drafts, sent mail."""
 
 import base64
 import contextlib
@@ -13,7 +13,7 @@ from tests.google.http import ApiError, FakeService, Request, Response
 
 SYSTEM = ("INBOX", "SENT", "DRAFT", "TRASH", "SPAM", "UNREAD", "STARRED", "IMPORTANT")
 _NUMBERS = itertools.count(1)
-_ATTACHMENT_THRESHOLD = 3000  # bytes of a part that comes apart
+_ATTACHMENT_THRESHOLD = 3000  # bytes; larger parts are returned on a separate request
 
 
 def _encode_base64url(data: bytes) -> str:
@@ -30,12 +30,12 @@ class FakeGmail:
         self.sessions: dict[str, dict[str, Any]] = {}
         self._attachments: dict[str, bytes] = {}
         self._counter = 0
-        self.decode_headers = True  # whether headers come decoded
+        self.decode_headers = True  # whether headers are returned decoded
 
     def add(self, raw: bytes | str, *, labels: tuple[str, ...] = ("INBOX", "UNREAD"), thread: str | None = None) -> str:
         raw = raw.encode() if isinstance(raw, str) else raw
         self._counter += 1
-        id_ = f"18c{next(_NUMBERS):013x}"  # never one that was there before
+        id_ = f"18c{next(_NUMBERS):013x}"  # ids are never reused
         self.messages[id_] = {
             "id": id_, "threadId": thread or id_, "labelIds": list(labels), "_raw": raw,
             "_parsed": email.message_from_bytes(raw, policy=email.policy.compat32),
@@ -222,7 +222,7 @@ class FakeGmail:
         data = content[0].as_bytes() if isinstance(content, list) else part.get_payload(decode=True) or b""
         if part.get_filename() or isinstance(content, list) or len(data) > _ATTACHMENT_THRESHOLD:
             self._counter += 1
-            token = f"ANGjdJ{self._counter}"  # another one at each look
+            token = f"ANGjdJ{self._counter}"  # a new id at each fetch
             self._attachments[token] = data
             visible["body"] = {"attachmentId": token, "size": len(data)}
         else:
@@ -230,7 +230,7 @@ class FakeGmail:
         return visible
 
     def _choose_thread(self, body: dict[str, Any], raw: bytes) -> str | None:
-        """The thread that was asked for, where the subject and the headers of an answer fit it; else a new one."""
+        """Return the requested thread if the subject and the reply headers match it, otherwise None (a new thread)."""
         thread_id, parsed = body.get("threadId"), email.message_from_bytes(raw)
         if not thread_id:
             return None
@@ -282,16 +282,16 @@ class FakeGmail:
             state["data"] += request.body
         if len(state["data"]) < state["size"]:
             return Response(b"", 308, {"Range": f"bytes=0-{len(state['data']) - 1}"} if state["data"] else {})
-        if "made" not in state:
+        if "result" not in state:
             raw, body = bytes(state["data"]), state["metadata"]
             if path == "/messages/send":
-                state["made"] = self._send(body, raw)
+                state["result"] = self._send(body, raw)
             else:
                 draft = path.removeprefix("/drafts").strip("/")
                 old_message_id = self._draft_message_id(draft) if draft else ""
-                state["made"] = self._save_draft(body["message"], draft or None, raw)
+                state["result"] = self._save_draft(body["message"], draft or None, raw)
                 self.messages.pop(old_message_id, None)
-        return Response(state["made"])
+        return Response(state["result"])
 
 
 def _base_subject(message: Message) -> str:
@@ -299,7 +299,7 @@ def _base_subject(message: Message) -> str:
 
 
 def _decode_header(value: str) -> str:
-    """A header with its encoded words decoded, where that can be done."""
+    """Return a header with its encoded words decoded, if possible."""
     from email.header import decode_header, make_header
 
     if len(value) > 5000:

@@ -1,4 +1,4 @@
-"""The HTTP side of the stand-in: tokens, scopes, faults on order, partial responses, errors as Google words them."""
+"""HTTP part of the fake Google APIs: tokens, scopes, planned faults, partial responses, Google's error formats."""
 
 import contextlib
 import http.server
@@ -16,7 +16,7 @@ TOKEN = "ya29.the-token-of-the-tests-0123456789"
 
 
 class ApiError(Exception):
-    """An answer that is an error. ``form`` is "drive" for the older form with reasons, else the newer one."""
+    """An error response: with ``reason`` in Google's older format, otherwise (or with ``details``) in the newer one."""
 
     def __init__(self, status: int, message: str, *, reason: str = "", headers: dict[str, str] | None = None,
                  details: list[Any] | None = None) -> None:  # fmt: skip
@@ -75,29 +75,29 @@ class Response:
 
 @dataclass
 class Fault:
-    """What goes wrong at requests that match ``METHOD /path``: a status, or "drop", "half", "slow", "junk", "limit"."""
+    """A fault for requests that match ``METHOD /path``: a status, or "drop", "half", "slow", "junk", "limit"."""
 
     match: str
     kind: int | str
     times: int = 1
-    after: bool = False  # only once the request has been carried out
-    skip: int = 0  # requests that go well before
+    after: bool = False  # whether the request takes effect before the fault
+    skip: int = 0  # matching requests that succeed before the fault
 
 
 class FakeService:
-    """The stand-in. ``journal`` has each request as (method, path, query)."""
+    """The fake service. ``journal`` has each request as (method, path, query)."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, set[str]] = {
-            TOKEN: {f"{AUTH}{one}" for one in ("drive", "gmail.modify", "spreadsheets")}
+            TOKEN: {f"{AUTH}{scope}" for scope in ("drive", "gmail.modify", "spreadsheets")}
         }
         self.faults: list[Fault] = []
         self.journal: list[tuple[str, str, dict[str, list[str]]]] = []
         self.lock = threading.RLock()
-        self.next_tokens: list[str] = []  # the tokens that the token endpoint gives
+        self.next_tokens: list[str] = []  # the tokens that the token endpoint returns
         self.authorized_requests: list[
             tuple[str, set[str]]
-        ] = []  # each request that came with a good token, and its scopes
+        ] = []  # each request with a valid token, and the token's scopes
         self.url = ""
         self.delay = 2.0
         self.disabled_services: set[str] = set()
@@ -106,7 +106,7 @@ class FakeService:
         raise NotImplementedError
 
     def request_lines(self, *prefixes: str) -> list[str]:
-        """The requests so far as ``METHOD /path``, of some methods or paths."""
+        """Return the requests so far as ``METHOD /path``, filtered by prefixes."""
         lines = [f"{method} {path}" for method, path, _ in self.journal]
         return [line for line in lines if not prefixes or line.startswith(prefixes)]
 
@@ -123,7 +123,7 @@ class FakeService:
         return None
 
     def token_scopes(self, token: str) -> set[str] | None:
-        """The scopes of a token, or None where it is no good."""
+        """Return the scopes of a token, or None if it is invalid."""
         return self.tokens.get(token)
 
     def authorize(self, request: Request, *scopes: str) -> None:
@@ -175,7 +175,7 @@ class FakeService:
 
 
 class _ConnectionDropped(Exception):
-    """The connection ends here."""
+    """The connection is closed without a response."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -247,7 +247,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 raise ApiError(403, f"Google says {reason}.", reason=str(reason))
         return False
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - the names that http.server calls
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server's names
 
     def log_message(self, *args: object) -> None:
         pass
@@ -260,7 +260,7 @@ def _junk_error() -> Exception:
 
 
 def apply_field_mask(value: Any, mask: str) -> Any:
-    """A partial response: what the mask ``a,b(c,d),e/f`` names."""
+    """Return a partial response with the fields of a mask such as ``a,b(c,d),e/f``."""
     return _select(value, _parse_mask(mask))
 
 
@@ -294,7 +294,7 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hung up, as some tests want."""
+        """Ignore clients that close the connection, as some tests do."""
 
 
 @contextlib.contextmanager

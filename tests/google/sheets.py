@@ -1,4 +1,4 @@
-"""Sheets v4: grids of typed cells, values trimmed as Google trims them, named ranges."""
+"""Fake Sheets API v4: grids of typed cells, values trimmed as Google trims them, named ranges."""
 
 import re
 from typing import Any
@@ -151,7 +151,7 @@ class FakeSheets:
                 "updatedRange": _format_range(sheet, top, left, top + len(values) - 1, left + width - 1)}  # fmt: skip
 
     def _append(self, book: dict[str, Any], text: str, request: Request) -> dict[str, Any]:
-        """Below the last table within the range, from that table's first column on; what is further down moves."""
+        """Insert rows below the last table within the range, from the table's first column on."""
         sheet, top, left, bottom, right = self._parse_range(book, text)
         grid = book["_sheets"][sheet]
         tables = [
@@ -196,7 +196,7 @@ class FakeSheets:
 
 
 def _find_tables(cells: list[list[Any]]) -> list[tuple[int, int, int]]:
-    """The blocks of rows without a gap: first row, last row, first column."""
+    """Return the blocks of consecutive rows: first row, last row, first column."""
     tables: list[tuple[int, int, int]] = []
     for row, values in enumerate(cells, 1):
         filled = [column for column, cell in enumerate(values, 1) if cell != ""]

@@ -1,1 +1,1 @@
-"""On the path of every Python that the tests start."""
+"""This folder is on the path of every Python process that the tests start."""

@@ -1,4 +1,4 @@
-"""A server that gives back what it is given, and pictures."""
+"""An MCP server that returns its arguments, and images."""
 
 import asyncio
 import base64

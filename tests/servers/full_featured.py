@@ -1,6 +1,6 @@
-"""A server with all that the protocol knows, by the official SDK, so that it speaks both eras.
+"""An MCP server with every feature of the protocol, built with the official SDK, so that it supports all revisions.
 
-Over stdio; or with "http", "json" or "sse" as argument over that on loopback, printing its port.
+It uses stdio; with the argument "http", "json" or "sse" it uses that transport on loopback and prints its port.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""MCP servers that nobody should have to meet, without any SDK: the first argument says in which way."""
+"""Hostile MCP servers, without an SDK. The first argument selects the behaviour."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def list_tools(request: dict[str, Any]) -> None:
 
 
 def bomb() -> dict[str, Any]:
-    """Thirty lines that unfold to four to the thirtieth."""
+    """Return a schema of 30 definitions that expands to 4**30 subschemas."""
     steps: dict[str, Any] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 4} for n in range(30)}
     return {"type": "object", "allOf": [{"$ref": "#/$defs/d0"}], "$defs": {**steps, "d30": {"type": "object"}}}
 

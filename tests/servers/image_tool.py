@@ -1,4 +1,4 @@
-"""A mail server that sends nothing, for scripts/pictures.py."""
+"""A mail MCP server that sends nothing, for scripts/pictures.py."""
 
 from mcp.server import MCPServer
 from mcp_types import ToolAnnotations

@@ -1,6 +1,7 @@
-"""A remote MCP server that wants a login: it asks the authorization server about each token it is shown.
+"""A remote MCP server that requires a login. It introspects each token at the authorization server.
 
-oauth_protected.py ISSUER [VARIATION...]: prints its port. "no-metadata": as servers of 2025-03-26, it describes nothing.
+oauth_protected.py ISSUER [VARIATION...] prints its port. With the variation "no-metadata" it serves no resource
+metadata, like servers of revision 2025-03-26.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""A handshake-era streamable HTTP server without any SDK; prints its port, misbehaves as its first argument says."""
+"""A streamable HTTP MCP server of the handshake era, without an SDK; prints its port.
+
+The first argument selects how it misbehaves.
+"""
 
 import gzip
 import http.server
@@ -81,7 +84,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    before = Path(sys.argv[2]) if sys.argv[2:] else None  # the port of an earlier run
+    before = Path(sys.argv[2]) if sys.argv[2:] else None  # file with the port of an earlier run
     port = int(before.read_text()) if before is not None and before.exists() else 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print(server.server_port, flush=True)

@@ -1,4 +1,4 @@
-"""A handshake-era MCP server without any SDK, that misbehaves as its first argument says."""
+"""An MCP server of the handshake era, without an SDK. The first argument selects how it misbehaves."""
 
 import json
 import os

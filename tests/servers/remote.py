@@ -1,4 +1,4 @@
-"""A streamable HTTP server on loopback: prints its port, wants a bearer token when one is given as argument."""
+"""A streamable HTTP MCP server on loopback. Prints its port; requires a bearer token if one is passed as argument."""
 
 import socket
 import sys

@@ -1,8 +1,8 @@
-"""An MCP server that says what a JSON file tells it to, read anew for each request: a stranger who may turn.
+"""An MCP server that follows a JSON file, which it reads again for each request: a server that can turn hostile.
 
 The file: {"tools": [...], "instructions": "...", "title": "...", "results": {tool: result}, "stderr": "...",
-"log": "...", "progress": "...", "changes": {...}}. A call of the tool "turn" puts "changes" over the file, and tells
-that the list has changed.
+"log": "...", "progress": "...", "changes": {...}}. A call of the tool "turn" merges "changes" into the file and
+sends a notification that the tool list has changed.
 """
 
 import json

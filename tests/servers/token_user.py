@@ -1,4 +1,4 @@
-"""A stdio server that uses the access token of its environment, as the bundled Google servers do."""
+"""A stdio MCP server that uses the access token in its environment, as the bundled Google servers do."""
 
 import os
 import sys
@@ -25,7 +25,9 @@ def environment() -> dict[str, str]:
 def leak() -> str:
     """Say the token, on every way out."""
     token = os.environ.get(VARIABLE, "")
-    with open(os.environ["EXPIRED"] + ".token", "w") as file:  # for the test, which looks for it everywhere else
+    with open(
+        os.environ["EXPIRED"] + ".token", "w"
+    ) as file:  # for the test, which searches for the token everywhere else
         file.write(token)
     sys.stderr.write(f"my token is {token}\n")
     return f"my token is {token}"

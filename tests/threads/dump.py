@@ -1,4 +1,7 @@
-"""Writes the database of the tests' one thread as SQL, in today's format: python -m tests.threads.dump > tests/threads/vN.sql"""
+"""Writes a database with the tests' one thread as SQL, in the current format.
+
+python -m tests.threads.dump > tests/threads/vN.sql
+"""
 
 import sqlite3
 import sys

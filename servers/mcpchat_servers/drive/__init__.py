@@ -1,1 +1,1 @@
-"""Google Drive: search, read, download, make, move, share, put into the trash; nothing is ever deleted for good."""
+"""Google Drive server: search, read, download, create, move, share, trash. It never deletes a file permanently."""

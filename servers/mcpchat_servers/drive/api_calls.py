@@ -1,4 +1,4 @@
-"""Requests that several of Drive's tools make: what is known of a file, its text, its bytes, what is sent."""
+"""Drive API requests shared by several tools: file metadata, content, uploads."""
 
 import hashlib
 import io
@@ -29,14 +29,14 @@ from mcpchat_servers.google.media_types import UNKNOWN_TYPE, guess_media_type
 from mcpchat_servers.google.server import Session
 from mcpchat_servers.google.text_extraction import decode_text, is_binary, pdf_to_text
 
-TextFormat = Literal["markdown", "csv", "json", "text"]  # what a text is written in
+TextFormat = Literal["markdown", "csv", "json", "text"]  # the format of a text
 
 FILES_PATH = "drive/v3/files"
 UPLOAD_PATH = "upload/drive/v3/files"
 ALL_DRIVES = {"supportsAllDrives": True}
-MAX_READ_BYTES = 25 * 2**20  # bytes of a file that is read as text
+MAX_READ_BYTES = 25 * 2**20  # of a file that is read as text
 MAX_PERMISSIONS = 500
-MAX_UPLOAD_BYTES = 5 * 2**40  # bytes of an upload: what Drive takes
+MAX_UPLOAD_BYTES = 5 * 2**40  # Drive's limit
 TEXT_EXPORTS: dict[str, tuple[str, TextFormat]] = {
     f"{GOOGLE_APPS}document": ("text/markdown", "markdown"),
     f"{GOOGLE_APPS}spreadsheet": ("text/csv", "csv"),
@@ -69,7 +69,7 @@ async def fetch_page(
 
 
 async def fetch_metadata(session: Session, id_or_link: str, fields: str, *, follow: bool = True) -> dict[str, Any]:
-    """What Drive tells of a file; of a shortcut, what it tells of its target."""
+    """Return a file's metadata; for a shortcut that of its target, unless ``follow`` is false. Raises ToolError."""
     file_id = parse_file_id(id_or_link)
     params = {"fields": fields, **ALL_DRIVES}
     raw = await session.api.get(f"{FILES_PATH}/{file_id}", params, what=f"the file {file_id}")
@@ -81,18 +81,21 @@ async def fetch_metadata(session: Session, id_or_link: str, fields: str, *, foll
 
 
 async def resolve_folder(session: Session, id_or_link: str) -> str:
-    """The id of a folder, which is looked up. Raises ToolError where it is none."""
+    """Look up a folder and return its id. Raises ToolError if it does not exist or is not a folder."""
     folder_id = parse_file_id(id_or_link)
     raw = await session.api.get(
         f"{FILES_PATH}/{folder_id}", {"fields": "id,name,mimeType", **ALL_DRIVES}, what=f"the folder {id_or_link}"
     )
     if raw.get("mimeType") != FOLDER:
-        raise ToolError(f"{quote_name(raw)} is no folder, but {raw.get('mimeType')}")
+        raise ToolError(f"{quote_name(raw)} is not a folder, but {raw.get('mimeType')}")
     return str(raw["id"])
 
 
 async def fetch_if_named(session: Session, id_or_link: str, name: str, *, follow: bool = False) -> dict[str, Any]:
-    """What Drive tells of a file, where that has this name: a person who saw the name agreed to no other file."""
+    """Return a file's metadata if its name is ``name``; raises ToolError if not.
+
+    The user who approved the call saw this name, and approved no other file.
+    """
     raw = await fetch_metadata(session, id_or_link, FILE_FIELDS, follow=follow)
     if not is_same_name(str(raw.get("name", "")), name):
         raise ToolError(f"name: the file {raw['id']} is called {quote_name(raw)}, not {name!r}; nothing was changed")
@@ -100,7 +103,10 @@ async def fetch_if_named(session: Session, id_or_link: str, name: str, *, follow
 
 
 async def fetch_details(session: Session, id_or_link: str) -> FileDetails:
-    """All that is known of a file. Of one in a shared drive, Drive tells who may see it only when asked for that."""
+    """Return a file's full metadata. Raises ToolError.
+
+    Drive returns the permissions of a file in a shared drive only on a separate request.
+    """
     raw = await fetch_metadata(session, id_or_link, DETAIL_FIELDS, follow=False)
     if "driveId" in raw:
         with suppress(ApiError):
@@ -135,7 +141,7 @@ async def patch_file(session: Session, id_or_link: str, body: dict[str, object])
 
 
 async def read_text(session: Session, raw: dict[str, Any]) -> tuple[str, TextFormat]:
-    """A file's whole text, and what it is written in. Raises ToolError where it has none."""
+    """Return a file's whole text and its format. Raises ToolError if the file has no text."""
     kind = raw["mimeType"]
     text_format: TextFormat = (
         TEXT_EXPORTS[kind][1] if kind in TEXT_EXPORTS else "markdown" if kind == "text/markdown" else "text"
@@ -150,13 +156,13 @@ async def read_text(session: Session, raw: dict[str, Any]) -> tuple[str, TextFor
     else:
         check_content(raw)
     if text is None:
-        hint = " Or copy_file with convert makes a Google document of it." if kind in CONVERSIONS else ""
-        raise ToolError(f"{quote_name(raw)} ({kind}) is no text: download_file saves it on the user's machine.{hint}")
+        hint = " Or convert it to a Google document: copy_file with convert." if kind in CONVERSIONS else ""
+        raise ToolError(f"{quote_name(raw)} ({kind}) is not text: download_file saves it on the user's machine.{hint}")
     return session.text_cache.put(text, *key), text_format
 
 
 async def read_bytes(session: Session, raw: dict[str, Any], max_bytes: int) -> bytes:
-    """A file's bytes, or those of its export. Raises ToolError where it has none, or too many."""
+    """Return a file's bytes, or those of its export. Raises ToolError if it has none, or more than ``max_bytes``."""
     kind, what = raw["mimeType"], quote_name(raw)
     if kind in TEXT_EXPORTS or kind == DRAWING:
         export = "image/png" if kind == DRAWING else TEXT_EXPORTS[kind][0]
@@ -173,13 +179,12 @@ async def read_bytes(session: Session, raw: dict[str, Any], max_bytes: int) -> b
 
 
 def check_content(raw: dict[str, Any]) -> None:
+    """Raise ToolError if the file has no content to download: a folder, or a Google type without export."""
     kind = raw["mimeType"]
     if kind == FOLDER:
         raise ToolError(f"{quote_name(raw)} is a folder: list_folder shows what is in it")
     if kind.startswith(GOOGLE_APPS):
-        raise ToolError(
-            f"{quote_name(raw)} is of a kind that Google gives out only in the browser: {raw.get('webViewLink', kind)}"
-        )
+        raise ToolError(f"{quote_name(raw)} can only be opened in the browser: {raw.get('webViewLink', kind)}")
 
 
 def quote_name(raw: dict[str, Any]) -> str:
@@ -189,19 +194,22 @@ def quote_name(raw: dict[str, Any]) -> str:
 def open_source(
     session: Session, open_files: ExitStack, text: str | None, path: str | None, kind: str | None
 ) -> tuple[BinaryIO, int, str]:
-    """What is sent: open, with its size, and its name where it has one. Raises ToolError."""
+    """Open the content to upload, from ``text`` or ``path``. Returns a file, its size in bytes and its name, if any.
+
+    Raises ToolError if not exactly one of them is given, or if the file cannot be read.
+    """
     if (kind or "").startswith(GOOGLE_APPS):
-        raise ToolError(f"media_type: {kind} is what Google makes of a file, not what is sent; see convert")
+        raise ToolError(f"media_type: {kind} is a Google type and cannot be uploaded; see convert")
     if (text is None) == (path is None):
         raise ToolError("expected exactly one of text and path")
     if path is not None:
-        return open_files.enter_context(session.folders.open_for_reading(path, most=MAX_UPLOAD_BYTES))
+        return open_files.enter_context(session.folders.open_for_reading(path, max_bytes=MAX_UPLOAD_BYTES))
     data = (text or "").encode()
     return io.BytesIO(data), len(data), ""
 
 
 def choose_media_type(name: str, text: str | None, *, convert: bool = False) -> str:
-    """What a name's ending says; of a text without one, Markdown where it becomes a document."""
+    """Return the media type for a name. If the name says nothing, a text is plain text, or Markdown if ``convert``."""
     by_name = guess_media_type(name)
     if by_name != UNKNOWN_TYPE or text is None:
         return by_name
@@ -209,8 +217,9 @@ def choose_media_type(name: str, text: str | None, *, convert: bool = False) -> 
 
 
 def find_conversion(kind: str) -> str:
+    """Return the Google type that a media type is converted to. Raises ToolError if there is none."""
     if kind not in CONVERSIONS:
-        raise ToolError(f"{kind} cannot be made a Google document; leave convert out, or give media_type")
+        raise ToolError(f"{kind} cannot be converted to a Google document; omit convert, or set media_type")
     return CONVERSIONS[kind]
 
 

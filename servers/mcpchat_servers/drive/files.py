@@ -1,4 +1,4 @@
-"""Drive's files as values: what is told of one, how files are searched for, which formats they come in."""
+"""Drive files as values: metadata models, search queries, export and conversion formats."""
 
 import json
 import re
@@ -118,19 +118,19 @@ class File(BaseModel):
     name: str
     media_type: str
     uri: Annotated[str, Field(description="As an MCP resource of this server.")]
-    link: Annotated[str | None, Field(description="Its address in a browser.")] = None
+    link: Annotated[str | None, Field(description="Its URL in a browser.")] = None
     size: Annotated[int | None, Field(description="Bytes; Google's own documents have none.")] = None
     created: Annotated[str | None, Field(description="RFC 3339")] = None
     modified: Annotated[str | None, Field(description="RFC 3339")] = None
     owners: list[Person] | None = None
     parents: Annotated[list[str] | None, Field(description="The id of its folder.")] = None
     shared_drive: Annotated[str | None, Field(description="The id of the shared drive that it is in.")] = None
-    shortcut_to: Annotated[str | None, Field(description="The id of the file that this shortcut stands for.")] = None
+    shortcut_to: Annotated[str | None, Field(description="The id of the shortcut's target.")] = None
     trashed: bool | None = None
 
 
 class FileDetails(File):
-    """A file or folder of Drive, with who may see it."""
+    """A file or folder of Drive, with its permissions."""
 
     description: str | None = None
     starred: bool | None = None
@@ -140,13 +140,13 @@ class FileDetails(File):
     can: Annotated[list[str] | None, Field(description="What this account may do: edit, share, download, trash.")] = (
         None
     )
-    permissions: Annotated[
-        list[Permission] | None, Field(description="Missing where this account may not see them.")
-    ] = None
+    permissions: Annotated[list[Permission] | None, Field(description="Missing if this account may not see them.")] = (
+        None
+    )
 
 
 class FilePage(BaseModel):
-    """Some of the files that were asked for."""
+    """A page of a search or a folder."""
 
     files: list[File]
     next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
@@ -154,7 +154,7 @@ class FilePage(BaseModel):
 
 
 def format_files(page: FilePage) -> str:
-    """A page as a model reads it: a line a file, with what is needed to choose one. All else is structured content."""
+    """Format a page for the model: one line per file. The structured content has all fields."""
     lines = []
     for file in page.files:
         kind = file.media_type.removeprefix(GOOGLE_APPS)
@@ -224,7 +224,7 @@ def _file_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_size(raw: Mapping[str, Any]) -> int | None:
-    """How many bytes a file has. What Drive says of its own documents is none of any download's."""
+    """Return a file's size in bytes, or None for Google's own documents: Drive's size is not that of their export."""
     return int(raw["size"]) if "size" in raw and not str(raw.get("mimeType", "")).startswith(GOOGLE_APPS) else None
 
 
@@ -233,7 +233,7 @@ def _parse_person(raw: Mapping[str, Any]) -> Person:
 
 
 def quote_value(text: str) -> str:
-    """A text in Drive's query language."""
+    """Quote a text for Drive's query language."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
@@ -248,7 +248,7 @@ def build_query(
     trashed: bool,
     query: str | None,
 ) -> str:
-    """All that is asked for, in Drive's query language."""
+    """Combine the search terms in Drive's query language. Raises ToolError for an invalid query, id or time."""
     terms = [f"trashed = {'true' if trashed else 'false'}"]
     if words:
         terms.append(f"fullText contains {quote_value(words)}")
@@ -268,7 +268,7 @@ def build_query(
 
 
 def _is_balanced(query: str) -> bool:
-    """Whether a query stays within parentheses that are put around it."""
+    """Whether quotes and parentheses match, so that the query stays inside parentheses put around it."""
     depth = 0
     for symbol in re.findall(r"'(?:[^'\\]|\\.)*'|[()']", query, re.DOTALL):
         depth += {"(": 1, ")": -1}.get(symbol, 0)
@@ -278,7 +278,7 @@ def _is_balanced(query: str) -> bool:
 
 
 def _parse_time(text: str) -> str:
-    """A date or time in the form that Drive reads. Raises ToolError."""
+    """Convert a date or time to the format that Drive expects. Raises ToolError if it is invalid."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             return f"{date.fromisoformat(text)}T00:00:00"

@@ -1,4 +1,4 @@
-"""Drive's tools that change nothing there: search, list, read, download."""
+"""Drive tools that change nothing in Drive: search, list, read, download."""
 
 import asyncio
 import base64
@@ -42,16 +42,15 @@ from mcpchat_servers.drive.server import server
 from mcpchat_servers.google.api import Params
 from mcpchat_servers.google.errors import ApiError
 from mcpchat_servers.google.ids import FileId
-from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, build_result, progress_reporter
-from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, build_result, get_session, progress_reporter
 from mcpchat_servers.google.text_extraction import IMAGE_TYPES, PAGE_LENGTH, take_excerpt
 
-MAX_IMAGE_BYTES = 10 * 2**20  # bytes
-MAX_DOWNLOAD_BYTES = 20 * 2**30  # bytes of a download
+MAX_IMAGE_BYTES = 10 * 2**20
+MAX_DOWNLOAD_BYTES = 20 * 2**30
 
 
 class FileContent(BaseModel):
-    """A file's content, or a piece of it. ``format`` is what the text is written in; an image comes beside it."""
+    """A file's content, or a piece of it. ``format`` is the format of the text; an image is its own content block."""
 
     file: File
     format: Literal["markdown", "csv", "json", "text", "image"]
@@ -90,7 +89,7 @@ async def search_files(
         str | None, Field(description="Files whose name or content has all of these words.", max_length=500)
     ] = None,
     name: Annotated[
-        str | None, Field(description="Files with a word in the name that begins so.", max_length=500)
+        str | None, Field(description="Files with a word in the name that starts with this.", max_length=500)
     ] = None,
     kind: Annotated[FileKind | None, Field(description="Only this kind of file.")] = None,
     folder_id: Annotated[
@@ -102,7 +101,7 @@ async def search_files(
     query: Annotated[
         str | None,
         Field(
-            description="More, in Drive's own query language.",
+            description="A further condition in Drive's query language.",
             examples=["'ada@example.com' in owners and starred = true"],
             max_length=2000,
         ),
@@ -110,13 +109,13 @@ async def search_files(
     shared_drive_id: Annotated[
         str | None, Field(description="Only in this shared drive.", pattern="^[A-Za-z0-9_-]{1,100}$")
     ] = None,
-    all_drives: Annotated[bool, Field(description="Search all shared drives too: slower, maybe incomplete.")] = False,
+    all_drives: Annotated[bool, Field(description="Also search all shared drives: slower, maybe incomplete.")] = False,
     trashed: Annotated[bool, Field(description="Search the trash instead.")] = False,
     page_size: Annotated[int, Field(ge=1, le=100)] = 25,
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, FilePage]:
-    """Find files and folders by words, name, kind, folder and date; without any of them, the newest. Gives their ids,
-    by which the other tools take them."""
+    """Find files and folders by words, name, kind, folder and date; without arguments, the newest. Returns their ids,
+    which the other tools need."""
     terms = build_query(
         words=words,
         name=name,
@@ -126,7 +125,7 @@ async def search_files(
         trashed=trashed,
         query=query,
     )
-    # Drive sorts what it finds by words by relevance, and nothing else.
+    # Drive sorts full-text results by relevance and accepts no other order for them.
     by_relevance = words or "fullText" in (query or "")
     params: dict[str, Any] = {} if by_relevance else {"orderBy": "modifiedTime desc"}
     if shared_drive_id:
@@ -134,10 +133,10 @@ async def search_files(
     elif all_drives:
         params["corpora"] = "allDrives"
     try:
-        page = await fetch_page(running(ctx), terms, params, page_size, cursor)
+        page = await fetch_page(get_session(ctx), terms, params, page_size, cursor)
     except ApiError as error:
         if error.status == 400 and query:
-            raise ToolError(f"{error}. query is for Drive's own query language; plain words go into words") from error
+            raise ToolError(f"{error}. query takes Drive's query language; plain words go into words") from error
         if error.status == 404 and folder_id:
             raise ToolError(f"the folder {folder_id}: not found, or this account may not see it") from error
         raise
@@ -151,8 +150,8 @@ async def list_folder(
     page_size: Annotated[int, Field(ge=1, le=100)] = 50,
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, FilePage]:
-    """The files and folders directly in a folder, folders first, by name."""
-    session = running(ctx)
+    """List the files and folders directly in a folder, folders first, by name."""
+    session = get_session(ctx)
     terms = f"{quote_value(await resolve_folder(session, folder_id))} in parents and trashed = false"
     page = await fetch_page(session, terms, {"orderBy": "folder,name_natural"}, page_size, cursor)
     return build_result(page, format_files(page))
@@ -160,9 +159,9 @@ async def list_folder(
 
 @server.read_tool("List shared drives")
 async def list_shared_drives(ctx: Ctx, cursor: Cursor = None) -> Annotated[CallToolResult, SharedDrives]:
-    """The shared drives that the account is a member of. Their ids work as folder_id and as shared_drive_id."""
+    """List the shared drives that the account is a member of. Their ids work as folder_id and as shared_drive_id."""
     params: dict[str, Any] = {"pageSize": 100, "fields": "nextPageToken,drives(id,name)"}
-    response = await running(ctx).api.get(
+    response = await get_session(ctx).api.get(
         "drive/v3/drives", params | ({"pageToken": cursor} if cursor else {}), what="the shared drives"
     )
     drives = [SharedDrive(id=drive["id"], name=drive.get("name", "")) for drive in response.get("drives") or ()]
@@ -171,17 +170,17 @@ async def list_shared_drives(ctx: Ctx, cursor: Cursor = None) -> Annotated[CallT
 
 @server.read_tool("Get a file's details")
 async def get_file(ctx: Ctx, file_id: FileId) -> Annotated[CallToolResult, FileDetails]:
-    """All that is known of a file but its content: dates, owner, folder, who may see it, what this account may do."""
-    return build_result(await fetch_details(running(ctx), file_id))
+    """Get a file's details without its content: dates, owner, folder, who may see it, what this account may do."""
+    return build_result(await fetch_details(get_session(ctx), file_id))
 
 
 @server.read_tool("Read a file")
 async def read_file(
     ctx: Ctx, file_id: FileId, offset: Offset = 0, limit: Limit = PAGE_LENGTH
 ) -> Annotated[CallToolResult, FileContent]:
-    """The content of a file: Docs as Markdown, Sheets as CSV (the first sheet), Slides and PDF as text, text files as
-    they are, images as images. Long texts come in pieces. Of other files, see download_file."""
-    session = running(ctx)
+    """Read the content of a file: Docs as Markdown, Sheets as CSV (the first sheet), Slides and PDF as text, text files
+    as they are, images as images. Long texts come in pieces. For other files, use download_file."""
+    session = get_session(ctx)
     raw = await fetch_metadata(session, file_id, FILE_FIELDS + ",version")
     file = parse_file(raw)
     if raw["mimeType"] in IMAGE_TYPES or raw["mimeType"] == DRAWING:
@@ -193,7 +192,7 @@ async def read_file(
     page = take_excerpt(text, offset, limit)
     note = None
     if text_format == "csv":
-        note = "Only the first sheet: Drive gives no more as CSV. Its other sheets are read by a Sheets server."
+        note = "Only the first sheet: Drive exports no more as CSV. Use a Sheets server to read the other sheets."
     value = FileContent(file=file, format=text_format, note=note, **page.model_dump())
     return build_result(value, page.text + page.footer + (f"\n\n[{note}]" if note else ""))
 
@@ -214,8 +213,8 @@ async def download_file(
         ExportFormat | None, Field(description="For Google's own documents. Default: docx, xlsx, pptx, png.")
     ] = None,
 ) -> Annotated[CallToolResult, SaveResult]:
-    """Save a file on the user's machine, in a folder that the user allowed. Never replaces a file there."""
-    session = running(ctx)
+    """Save a file on the user's machine, in a folder that the user allowed. Never replaces an existing file."""
+    session = get_session(ctx)
     session.folders.resolve(path or ".")
     raw = await fetch_metadata(session, file_id, DETAIL_FIELDS)
     name, what = str(raw["name"]), quote_name(raw)
@@ -230,7 +229,7 @@ async def download_file(
         name = name if name.lower().endswith(f".{extension}") else f"{name}.{extension}"
         api_path, params = f"{api_path}/export", {"mimeType": kind}
     elif export_as:
-        raise ToolError(f"{what}: only Google's own documents are exported; leave export_as out")
+        raise ToolError(f"{what}: only Google's own documents are exported; omit export_as")
     else:
         check_content(raw)
     size = parse_size(raw)
@@ -245,5 +244,5 @@ async def download_file(
             progress=progress_reporter(ctx, f"saving {name}"),
         )
         if "md5Checksum" in raw and await asyncio.to_thread(compute_md5, file) != raw["md5Checksum"]:
-            raise ToolError(f"{what}: what arrived is not what Drive has (it changed meanwhile?); nothing was saved")
+            raise ToolError(f"{what}: the download does not match Drive's checksum (did it change?); nothing was saved")
     return build_result(SaveResult(path=str(target), size=byte_count, media_type=kind, file=parse_file(raw)))

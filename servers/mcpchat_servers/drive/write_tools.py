@@ -1,4 +1,4 @@
-"""Drive's tools that make and change: files, folders, who may see them, the trash."""
+"""Drive tools that create and change: files, folders, sharing, the trash."""
 
 from contextlib import ExitStack
 from typing import Annotated, Any, Literal
@@ -36,19 +36,18 @@ from mcpchat_servers.drive.files import (
 )
 from mcpchat_servers.drive.server import server
 from mcpchat_servers.google.ids import FileId
-from mcpchat_servers.google.server import Ctx, build_result, progress_reporter
-from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.server import Ctx, build_result, get_session, progress_reporter
 
 
 class UnshareResult(BaseModel):
-    """A permission that was taken away."""
+    """A permission that was removed."""
 
     file_id: str
     whom: str
 
 
 class ShareResult(BaseModel):
-    """A permission that was given."""
+    """A permission that was granted."""
 
     file_id: str
     permission: Permission
@@ -57,19 +56,19 @@ class ShareResult(BaseModel):
 CurrentName = Annotated[
     str,
     Field(
-        description="The file's name as it is, so that the user sees it when asked; another one is refused.",
+        description="The file's current name: the user sees it when asked. Any other name is refused.",
         min_length=1,
         max_length=1000,
     ),
 ]
-Text = Annotated[str | None, Field(description="The content, as text. Give either this or path.", max_length=2_000_000)]
+Text = Annotated[str | None, Field(description="The content as text. Set either this or path.", max_length=2_000_000)]
 LocalPath = Annotated[
-    str | None, Field(description="A file within the folders that the user allowed, to send.", max_length=1000)
+    str | None, Field(description="A local file to send, in a folder that the user allowed.", max_length=1000)
 ]
 MediaType = Annotated[
     str | None,
     Field(
-        description="What the content is. Default: by the name.",
+        description="Type of the content. Default: by the name.",
         pattern=r"^[\w.+-]+/[\w.+-]+$",
         examples=["text/markdown", "text/csv"],
     ),
@@ -79,23 +78,25 @@ MediaType = Annotated[
 @server.write_tool("Create a file")
 async def create_file(
     ctx: Ctx,
-    name: Annotated[str | None, Field(description="Default: the sent file's.", min_length=1, max_length=500)] = None,
+    name: Annotated[
+        str | None, Field(description="Default: the name of the sent file.", min_length=1, max_length=500)
+    ] = None,
     text: Text = None,
     path: LocalPath = None,
     folder_id: FolderId = "root",
     media_type: MediaType = None,
     convert: Annotated[
         bool,
-        Field(description="Make a Google Doc, Sheet or Slides of it: Markdown, HTML, Word; CSV, Excel; PowerPoint."),
+        Field(description="Convert to a Google Doc (Markdown, HTML, Word), Sheet (CSV, Excel) or Slides (PowerPoint)."),
     ] = False,
 ) -> Annotated[CallToolResult, File]:
-    """Make a new file in Drive, from a text or from a file of the user's machine."""
-    session = running(ctx)
+    """Create a file in Drive from a text or from a file on the user's machine."""
+    session = get_session(ctx)
     with ExitStack() as open_files:
         source, size, file_name = open_source(session, open_files, text, path, media_type)
         title = name or file_name
         if not title:
-            raise ToolError("name: expected, since there is no file to take it from")
+            raise ToolError("name: expected, because there is no file to take it from")
         folder = await resolve_folder(session, folder_id)
         kind = media_type or choose_media_type(title, text, convert=convert)
         body: dict[str, object] = {"name": title, "parents": [folder], "mimeType": kind}
@@ -124,20 +125,20 @@ async def update_file(
     path: LocalPath = None,
     media_type: MediaType = None,
 ) -> Annotated[CallToolResult, File]:
-    """Replace the whole content of a file by a text or by a file of the user's machine. Drive keeps the version before
-    for a while. A Google Doc takes Markdown or HTML, a Sheet CSV (which replaces all of its sheets)."""
-    session = running(ctx)
+    """Replace the whole content of a file with a text or with a file on the user's machine. Drive keeps the previous
+    version for a while. A Google Doc takes Markdown or HTML, a Sheet takes CSV (which replaces all of its sheets)."""
+    session = get_session(ctx)
     raw = await fetch_if_named(session, file_id, name, follow=True)
     kind: str = raw["mimeType"]
     if kind == FOLDER:
-        raise ToolError(f"{quote_name(raw)} is a folder and has no content: create_file makes a file in it")
+        raise ToolError(f"{quote_name(raw)} is a folder and has no content: create_file creates a file in it")
     with ExitStack() as open_files:
         source, size, file_name = open_source(session, open_files, text, path, media_type)
         if kind.startswith(GOOGLE_APPS):
             new_type = media_type or ("text/csv" if kind.endswith("spreadsheet") else "text/markdown")
             new_type = choose_media_type(file_name, None) if file_name and not media_type else new_type
             if CONVERSIONS.get(new_type) != kind:
-                raise ToolError(f"{quote_name(raw)}: a file of the type {new_type} cannot replace it")
+                raise ToolError(f"{quote_name(raw)}: a file of type {new_type} cannot replace it")
         else:
             new_type = media_type or kind
         updated = await session.api.upload(
@@ -158,8 +159,8 @@ async def update_file(
 async def create_folder(
     ctx: Ctx, name: Annotated[str, Field(min_length=1, max_length=500)], folder_id: FolderId = "root"
 ) -> Annotated[CallToolResult, File]:
-    """Make a new folder, within another one."""
-    session = running(ctx)
+    """Create a folder inside another folder."""
+    session = get_session(ctx)
     body = {"name": name, "mimeType": FOLDER, "parents": [await resolve_folder(session, folder_id)]}
     created = await session.api.change(
         "POST", FILES_PATH, body, what=f"the folder {name!r}", retryable=False, params=write_params()
@@ -171,8 +172,8 @@ async def create_folder(
 async def move_file(
     ctx: Ctx, file_id: FileId, name: CurrentName, folder_id: FolderId
 ) -> Annotated[CallToolResult, File]:
-    """Move a file or folder into another folder. Who may see that folder may then see the file."""
-    session = running(ctx)
+    """Move a file or folder into another folder. Everyone with access to that folder can then see the file."""
+    session = get_session(ctx)
     raw = await fetch_if_named(session, file_id, name)
     target = await resolve_folder(session, folder_id)
     params: dict[str, Any] = {**write_params(), "addParents": target}
@@ -194,10 +195,10 @@ async def rename_file(
     name: CurrentName,
     new_name: Annotated[str, Field(min_length=1, max_length=500)],
 ) -> Annotated[CallToolResult, File]:
-    """Give a file or folder another name."""
-    session = running(ctx)
+    """Rename a file or folder."""
+    session = get_session(ctx)
     raw = await fetch_metadata(session, file_id, FILE_FIELDS, follow=False)
-    if raw.get("name") != new_name:  # else it is done already
+    if raw.get("name") != new_name:  # otherwise an earlier attempt has renamed it
         raw = await fetch_if_named(session, file_id, name)
     return build_result(await patch_file(session, raw["id"], {"name": new_name}))
 
@@ -207,13 +208,13 @@ async def copy_file(
     ctx: Ctx,
     file_id: FileId,
     new_name: Annotated[str | None, Field(description='Default: "Copy of ...".', min_length=1, max_length=500)] = None,
-    folder_id: Annotated[str | None, Field(description="Default: the folder that it is in.", max_length=2000)] = None,
+    folder_id: Annotated[str | None, Field(description="Default: the folder of the original.", max_length=2000)] = None,
     convert: Annotated[
-        bool, Field(description="Make the copy of an Office file a Google Doc, Sheet or Slides, which can be read.")
+        bool, Field(description="Convert the copy of an Office file to a readable Google Doc, Sheet or Slides.")
     ] = False,
 ) -> Annotated[CallToolResult, File]:
     """Copy a file (not a folder)."""
-    session = running(ctx)
+    session = get_session(ctx)
     raw = await fetch_metadata(session, file_id, FILE_FIELDS)
     if raw["mimeType"] == FOLDER:
         raise ToolError(f"{quote_name(raw)} is a folder: only files are copied")
@@ -237,25 +238,25 @@ async def share_file(
     email: Annotated[
         str | None,
         Field(
-            description="Whom to share it with: an address.",
+            description="The email address to share it with.",
             pattern=r"^[^\s@,;<>\"]+@[^\s@,;<>\"]+$",
             max_length=254,
             examples=["ada@example.com"],
         ),
     ] = None,
-    group: Annotated[bool, Field(description="The address is a Google group's.")] = False,
+    group: Annotated[bool, Field(description="The address is a Google group.")] = False,
     domain: Annotated[
-        str | None, Field(description="Share it with everyone of this domain.", pattern=r"^[\w.-]+\.[\w-]+$")
+        str | None, Field(description="Share it with everyone in this domain.", pattern=r"^[\w.-]+\.[\w-]+$")
     ] = None,
     anyone_with_link: Annotated[bool, Field(description="Share it with everyone who has the link.")] = False,
-    notify: Annotated[bool, Field(description="Have Google write to the address.")] = True,
-    message: Annotated[str | None, Field(description="Google's mail says this too.", max_length=2000)] = None,
+    notify: Annotated[bool, Field(description="Google sends an email to the address.")] = True,
+    message: Annotated[str | None, Field(description="A text for Google's email.", max_length=2000)] = None,
 ) -> Annotated[CallToolResult, ShareResult]:
-    """Let somebody read, comment or change a file or folder: one address, one domain, or everyone with the link."""
+    """Let one address, one domain, or everyone with the link read, comment or change a file or folder."""
     if sum((bool(email), bool(domain), anyone_with_link)) != 1:
         raise ToolError("expected exactly one of email, domain and anyone_with_link")
     if message and not (email and notify):
-        raise ToolError("message: only a mail to an address carries one, and notify = true sends it")
+        raise ToolError("message: only an email to an address can contain one; set email and notify = true")
     body: dict[str, object] = {"role": role, "type": "anyone"}
     params: dict[str, Any] = {"fields": PERMISSION_FIELDS, **ALL_DRIVES}
     if email:
@@ -264,7 +265,7 @@ async def share_file(
         params |= {"emailMessage": message} if message else {}
     elif domain:
         body |= {"type": "domain", "domain": domain}
-    session = running(ctx)
+    session = get_session(ctx)
     raw = await fetch_if_named(session, file_id, name)
     created = await session.api.change(
         "POST", f"{FILES_PATH}/{raw['id']}/permissions", body, what=quote_name(raw), retryable=False, params=params
@@ -280,19 +281,19 @@ async def unshare_file(
     whom: Annotated[
         str,
         Field(
-            description='An address or a domain that it is shared with, or "anyone" for everyone with the link.',
+            description='An email address or a domain that it is shared with, or "anyone" for everyone with the link.',
             min_length=1,
             max_length=254,
             examples=["ada@example.com", "anyone"],
         ),
     ],
 ) -> Annotated[CallToolResult, UnshareResult]:
-    """Take somebody's right to see or change a file away."""
-    session = running(ctx)
+    """Remove the access of an address, a domain or everyone with the link to a file or folder."""
+    session = get_session(ctx)
     raw = await fetch_if_named(session, file_id, name)
     permissions = (await fetch_details(session, raw["id"])).permissions
     if permissions is None:
-        raise ToolError(f"{quote_name(raw)}: this account may not see whom it is shared with, nor change that")
+        raise ToolError(f"{quote_name(raw)}: this account may neither see nor change whom it is shared with")
     matches = [
         permission
         for permission in permissions
@@ -317,15 +318,15 @@ async def unshare_file(
 
 @server.write_tool("Put a file into the trash", destructive=True, idempotent=True)
 async def trash_file(ctx: Ctx, file_id: FileId, name: CurrentName) -> Annotated[CallToolResult, File]:
-    """Put a file, or a folder with all that is in it, into the trash. Google empties that after 30 days."""
-    session = running(ctx)
+    """Move a file, or a folder with its whole content, to the trash. Google deletes it after 30 days."""
+    session = get_session(ctx)
     raw = await fetch_if_named(session, file_id, name)
     return build_result(await patch_file(session, raw["id"], {"trashed": True}))
 
 
 @server.write_tool("Take a file out of the trash", idempotent=True)
 async def restore_file(ctx: Ctx, file_id: FileId, name: CurrentName) -> Annotated[CallToolResult, File]:
-    """Take a file or folder out of the trash."""
-    session = running(ctx)
+    """Restore a file or folder from the trash."""
+    session = get_session(ctx)
     raw = await fetch_if_named(session, file_id, name)
     return build_result(await patch_file(session, raw["id"], {"trashed": False}))

@@ -1,1 +1,1 @@
-"""Gmail: search, read, label, archive, mark, draft, reply, send, put into the trash; nothing is deleted for good."""
+"""Gmail server: search, read, label, archive, mark, draft, reply, send, trash. It never deletes mail permanently."""

@@ -1,4 +1,4 @@
-"""Requests that several of Gmail's tools make: messages and their parts, names of labels, drafts, what is sent."""
+"""Gmail API requests shared by several tools: messages and their parts, label names, drafts, sending."""
 
 import asyncio
 import base64
@@ -25,16 +25,15 @@ from mcpchat_servers.gmail.mime_builder import MAX_ATTACHMENT_BYTES, OriginalMes
 from mcpchat_servers.google.credentials import TokenExpired
 from mcpchat_servers.google.errors import ApiError
 from mcpchat_servers.google.media_types import guess_media_type
-from mcpchat_servers.google.server import Ctx, Session, progress_reporter
-from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.server import Ctx, Session, get_session, progress_reporter
 from mcpchat_servers.google.text_extraction import decode_text, html_to_text, is_text, pdf_to_text
 
 USER_PATH = "gmail/v1/users/me"
-MAX_ATTACHMENT_JSON_BYTES = 64 * 2**20  # bytes of the JSON that an attachment comes in
-MAX_SIMPLE_UPLOAD_BYTES = 3 * 2**20  # bytes of a message that is sent in one request
-MAX_CONCURRENCY = 8  # requests
-MAX_TEXT_PARTS = 20  # of one message's text
-READ_TIMEOUT = 60.0  # for one message's text
+MAX_ATTACHMENT_JSON_BYTES = 64 * 2**20  # of the JSON that contains an attachment
+MAX_SIMPLE_UPLOAD_BYTES = 3 * 2**20  # of a message that is sent in one request; larger ones are uploaded
+MAX_CONCURRENCY = 8  # requests at a time
+MAX_TEXT_PARTS = 20  # text parts of a message that are read
+READ_TIMEOUT = 60.0  # seconds for the text of one message
 _SUMMARY_PARAMS = {
     "format": "metadata",
     "metadataHeaders": ["From", "To", "Cc", "Bcc", "Subject"],
@@ -45,7 +44,7 @@ _Value = TypeVar("_Value")
 
 
 class ChangeResult(BaseModel):
-    """What was changed, by id; the labels by theirs."""
+    """The changed messages or threads, and the labels added and removed; all by id."""
 
     message_ids: list[str] | None = None
     thread_ids: list[str] | None = None
@@ -55,7 +54,7 @@ class ChangeResult(BaseModel):
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """What was asked to be written; ``attachments`` are paths."""
+    """A message to send or save as a draft; ``attachments`` are paths of local files."""
 
     to: Sequence[str]
     cc: Sequence[str]
@@ -68,9 +67,10 @@ class OutgoingMessage:
 async def gather_results(
     call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_Item]
 ) -> list[_Value | ToolError]:
-    """What the call gives for each item, in order, a few at a time, or why it gives nothing; all have ended then.
+    """Run ``call`` for each item, MAX_CONCURRENCY at a time, and return the results or their ToolErrors in order.
 
-    Raises TokenEnded where the token has: all of it is to be done again then.
+    Waits for all calls. Raises TokenExpired if one of them did: the client then renews the token and repeats the tool.
+    Any other exception is raised too.
     """
     semaphore = asyncio.Semaphore(MAX_CONCURRENCY)
 
@@ -93,7 +93,7 @@ async def gather_results(
 
 
 async def gather_existing(call: Callable[[_Item], Awaitable[_Value]], items: Iterable[_Item]) -> list[_Value]:
-    """As ``together``, without those that are gone meanwhile. Raises ToolError for any other failure."""
+    """Like ``gather_results``, but without items that no longer exist (404). Raises ToolError for any other failure."""
     values: list[_Value] = []
     for result in await gather_results(call, items):
         if not isinstance(result, ToolError):
@@ -103,7 +103,7 @@ async def gather_existing(call: Callable[[_Item], Awaitable[_Value]], items: Ite
     return values
 
 
-# Reading.
+# Read.
 
 
 async def fetch_message(session: Session, message_id: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ async def fetch_message(session: Session, message_id: str) -> dict[str, Any]:
 
 
 async def fetch_summaries(session: Session, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """What a list shows of messages."""
+    """Fetch the headers, labels and snippets of messages; messages that no longer exist are left out."""
 
     async def fetch(message_id: str) -> dict[str, Any]:
         return await session.api.get(
@@ -127,14 +127,14 @@ async def fetch_summaries(session: Session, ids: Sequence[str]) -> list[dict[str
 
 
 async def get_label_names(session: Session, raws: Iterable[Raw]) -> Mapping[str, str]:
-    """The names of labels by id: asked for once, and anew where a message has one that was not there then."""
+    """Return the label names by id, cached; they are fetched again if a message has an unknown label."""
     used = {label for raw in raws for label in raw.get("labelIds") or ()}
     cached: Mapping[str, str] = session.cache.get("labels", {})
     return cached if used <= cached.keys() else await fetch_label_names(session)
 
 
 async def fetch_label_names(session: Session) -> Mapping[str, str]:
-    """The names of labels by id, as they are now."""
+    """Fetch the label names by id and cache them."""
     response = await session.api.get(f"{USER_PATH}/labels", {"fields": "labels(id,name)"}, what="the labels")
     names = {str(label["id"]): str(label.get("name", label["id"])) for label in response.get("labels") or ()}
     session.cache["labels"] = names
@@ -142,7 +142,7 @@ async def fetch_label_names(session: Session) -> Mapping[str, str]:
 
 
 async def get_own_address(session: Session) -> str:
-    """The account's address, in small letters."""
+    """Return the account's email address in lower case."""
     if "address" not in session.cache:
         response = await session.api.get(f"{USER_PATH}/profile", {"fields": "emailAddress"}, what="the account")
         session.cache["address"] = str(response.get("emailAddress", "")).lower()
@@ -150,7 +150,7 @@ async def get_own_address(session: Session) -> str:
 
 
 async def read_body(session: Session, raw: Raw) -> str:
-    """The text of a message that a person would read, as far as it can be read in time."""
+    """Return the text of a message that a mail client would show. It stops after READ_TIMEOUT seconds."""
     parts = find_text_parts(raw.get("payload") or {})
     texts = []
     try:
@@ -165,7 +165,7 @@ async def read_body(session: Session, raw: Raw) -> str:
 
 
 async def find_attachment_part(session: Session, message_id: str, part_id: str) -> Raw:
-    """An attachment's part. Raises ToolError where the message has none of that id."""
+    """Return the message part of an attachment. Raises ToolError if the message has no attachment with that id."""
     raw = await fetch_message(session, message_id)
     parts = {parse_attachment(part).part_id: part for part in iter_parts(raw) if is_attachment(part)}
     if part_id not in parts:
@@ -175,7 +175,10 @@ async def find_attachment_part(session: Session, message_id: str, part_id: str) 
 
 
 async def read_part_data(session: Session, message_id: str, part: Raw) -> bytes:
-    """A part's bytes: Gmail sends large ones apart, under an id that changes with each look."""
+    """Return the bytes of a message part.
+
+    Gmail returns large parts on a separate request, with an id that differs each time the message is fetched.
+    """
     body = part.get("body") or {}
     if "attachmentId" in body and not body.get("data"):
         body = await session.api.get(
@@ -187,7 +190,7 @@ async def read_part_data(session: Session, message_id: str, part: Raw) -> bytes:
 
 
 async def extract_attachment_text(attachment: Attachment, data: bytes, charset: str) -> str:
-    """An attachment's text. Raises ToolError where it has none."""
+    """Return the text of an attachment. Raises ToolError if it has none."""
     if attachment.media_type == "application/pdf" or data.startswith(b"%PDF-"):
         return await pdf_to_text(data, repr(attachment.name))
     is_text_type = is_text(attachment.media_type) or attachment.media_type in {
@@ -196,11 +199,11 @@ async def extract_attachment_text(attachment: Attachment, data: bytes, charset: 
     }
     text = decode_text(data, charset) if is_text_type else None
     if text is None:
-        raise ToolError(f"{attachment.name!r} ({attachment.media_type}) is no text: save_attachment saves it")
+        raise ToolError(f"{attachment.name!r} ({attachment.media_type}) is not text: save_attachment saves it")
     return await html_to_text(text) if attachment.media_type == "text/html" else text
 
 
-# Changing.
+# Change.
 
 
 async def apply_labels(
@@ -214,7 +217,7 @@ async def apply_labels(
     _require_one_of(message_ids, thread_ids)
     body = {"addLabelIds": list(add), "removeLabelIds": list(remove)}
     if message_ids:
-        await running(ctx).api.change(
+        await get_session(ctx).api.change(
             "POST",
             f"{USER_PATH}/messages/batchModify",
             {"ids": list(message_ids), **body},
@@ -228,7 +231,7 @@ async def apply_labels(
 async def apply_to_each(
     ctx: Ctx, message_ids: Sequence[str] | None, thread_ids: Sequence[str] | None, verb: str
 ) -> ChangeResult:
-    """Do something to each message or thread."""
+    """Apply ``verb`` (trash, untrash) to each message or thread."""
     _require_one_of(message_ids, thread_ids)
     await _change_each(ctx, "message", message_ids or (), verb, None)
     await _change_each(ctx, "thread", thread_ids or (), verb, None)
@@ -236,8 +239,8 @@ async def apply_to_each(
 
 
 async def _change_each(ctx: Ctx, kind: str, ids: Sequence[str], verb: str, body: object) -> None:
-    """One request for each. Raises ToolError that says which were not done, once all others are."""
-    session, done = running(ctx), 0
+    """Send one request per id. After all requests, raises ToolError with those that failed."""
+    session, done = get_session(ctx), 0
 
     async def change(item_id: str) -> None:
         nonlocal done
@@ -250,7 +253,7 @@ async def _change_each(ctx: Ctx, kind: str, ids: Sequence[str], verb: str, body:
     errors = [result for result in await gather_results(change, ids) if isinstance(result, ToolError)]
     if errors:
         details = "; ".join(map(str, errors[:5])) + (f"; and {len(errors) - 5} more" if len(errors) > 5 else "")
-        raise ToolError(f"{done} of {len(ids)} {kind}s were done, the others not: {details}")
+        raise ToolError(f"{done} of {len(ids)} {kind}s were changed, the others failed: {details}")
 
 
 def _require_one_of(message_ids: Sequence[str] | None, thread_ids: Sequence[str] | None) -> None:
@@ -269,11 +272,11 @@ def _build_change_result(
     )
 
 
-# Writing.
+# Write.
 
 
 async def fetch_draft(session: Session, draft_id: str) -> dict[str, Any]:
-    """A draft with all of its message."""
+    """Fetch a draft with its full message."""
     return await session.api.get(
         f"{USER_PATH}/drafts/{draft_id}",
         {"format": "full"},
@@ -283,7 +286,7 @@ async def fetch_draft(session: Session, draft_id: str) -> dict[str, Any]:
 
 
 async def fetch_original(session: Session, message_id: str | None) -> tuple[OriginalMessage | None, str | None]:
-    """The message that is replied to, and its thread."""
+    """Fetch the message to reply to and its thread id. Returns (None, None) if ``message_id`` is None."""
     if message_id is None:
         return None, None
     params = {"format": "metadata", "metadataHeaders": ["Subject", "Message-ID", "References"]}
@@ -298,11 +301,11 @@ async def fetch_original(session: Session, message_id: str | None) -> tuple[Orig
 
 
 async def compose_message(session: Session, message: OutgoingMessage, original: OriginalMessage | None) -> bytes:
-    """The message as it is sent, with its attachments. Raises ToolError."""
+    """Build the message to send, with its attachments. Raises ToolError if it is invalid or a file cannot be read."""
     files: list[OutgoingFile] = []
     for path in message.attachments:
         remaining_bytes = MAX_ATTACHMENT_BYTES - sum(len(attached.data) for attached in files)
-        with session.folders.open_for_reading(path, most=remaining_bytes) as (file, _, name):
+        with session.folders.open_for_reading(path, max_bytes=remaining_bytes) as (file, _, name):
             files.append(
                 OutgoingFile(name=name, media_type=guess_media_type(name), data=await asyncio.to_thread(file.read))
             )
@@ -321,8 +324,11 @@ async def compose_message(session: Session, message: OutgoingMessage, original: 
 async def deliver(
     ctx: Ctx, method: str, path: str, message: bytes, thread_id: str | None, what: str, *, wrapper_key: str = ""
 ) -> dict[str, Any]:
-    """Give Gmail a message. ``within`` is the name under which it stands in the request; nothing is ever sent twice."""
-    api = running(ctx).api
+    """Send a message to Gmail and return the response. The request is never repeated if it may have had an effect.
+
+    ``wrapper_key`` is the JSON key that the message is wrapped in, if any. Raises ToolError if the request fails.
+    """
+    api = get_session(ctx).api
     payload: dict[str, Any] = {"threadId": thread_id} if thread_id else {}
     if len(message) <= MAX_SIMPLE_UPLOAD_BYTES:
         payload["raw"] = base64.urlsafe_b64encode(message).decode()

@@ -1,4 +1,4 @@
-"""Gmail's form of a message as values: headers, the text that a person would read, the attachments."""
+"""Parses messages in the Gmail API's format: headers, visible text, attachments."""
 
 import base64
 import email.header
@@ -16,21 +16,21 @@ from pydantic import BaseModel, Field
 from mcpchat_servers.google.display_names import to_one_line
 from mcpchat_servers.google.text_extraction import decode_text, html_to_text
 
-ROOT_PART_ID = "0"  # the part of a message that is nothing but a file; Gmail's own name for it is empty
-MAX_LISTED_ITEMS = 20  # recipients and attachments of a message that are listed
-MAX_REPLY_RECIPIENTS = 80  # recipients of a reply to all
+ROOT_PART_ID = "0"  # the only part of a message that is just a file; Gmail's own part id for it is empty
+MAX_LISTED_ITEMS = 20  # listed recipients and attachments of a message
+MAX_REPLY_RECIPIENTS = 80  # recipients of a reply to all that are listed
 _RECIPIENT_HEADERS = {"to", "cc", "bcc"}
 _ADDRESS_HEADERS = {*_RECIPIENT_HEADERS, "from", "reply-to"}
-_MAX_ENCODED_LENGTH = 4000  # characters of a header whose encoded words are decoded: that is quadratic
-_MAX_HEADER_LENGTH = 50_000
-_MAX_DISPLAY_LENGTH = 1000
-_MAX_DEPTH = 30  # multiparts within multiparts
+_MAX_ENCODED_LENGTH = 4000  # characters; longer headers are not decoded, because decoding encoded words is quadratic
+_MAX_HEADER_LENGTH = 50_000  # characters
+_MAX_DISPLAY_LENGTH = 1000  # characters of a subject or snippet
+_MAX_DEPTH = 30  # of nested multiparts
 _CHARSET = re.compile(r"""charset\s*=\s*"?([\w.:-]+)""", re.IGNORECASE)
 Raw = Mapping[str, Any]
 
 
 class Attachment(BaseModel):
-    """A file in a message. ``part_id`` names it in this message, for good."""
+    """A file in a message. ``part_id`` identifies it in this message and does not change."""
 
     part_id: str
     name: str
@@ -43,7 +43,7 @@ class Message(BaseModel):
 
     id: str
     thread_id: str
-    date: Annotated[str | None, Field(description="When Gmail got it, RFC 3339.")] = None
+    date: Annotated[str | None, Field(description="When Gmail received it, RFC 3339.")] = None
     sender: Annotated[str, Field(description="The From header.")]
     to: list[str] = []
     cc: list[str] | None = None
@@ -56,16 +56,19 @@ class Message(BaseModel):
 
 
 class Reply(BaseModel):
-    """Whom a reply goes to."""
+    """The recipients of a reply."""
 
     to: list[str]
-    all_cc: Annotated[list[str], Field(description="Who else gets a reply to all, as cc.")] = []
-    left_out: Annotated[int | None, Field(description="How many more there are, for a reply to all.")] = None
+    all_cc: Annotated[list[str], Field(description="The cc recipients of a reply to all.")] = []
+    left_out: Annotated[int | None, Field(description="Number of recipients that are not listed.")] = None
 
 
 def parse_headers(raw: Raw) -> dict[str, str]:
-    """The headers by their name in small letters, as far as anybody reads them; of those that stand there several times
-    the first, and all recipients. Addresses are as they came: their names are decoded one by one."""
+    """Return the headers by lower-case name, each limited to _MAX_HEADER_LENGTH characters.
+
+    Of repeated headers the first one counts, but recipients are joined. Address headers are returned undecoded: their
+    display names are decoded one by one later.
+    """
     headers: dict[str, str] = {}
     for header in (raw.get("payload") or {}).get("headers") or ():
         name, value = str(header.get("name", "")).lower(), str(header.get("value", ""))
@@ -79,7 +82,7 @@ def parse_headers(raw: Raw) -> dict[str, str]:
 
 
 def _decode_header(value: str) -> str:
-    """The text of a header, with encoded words decoded where Gmail left any."""
+    """Return the text of a header, with encoded words decoded if Gmail left any."""
     if "=?" in value and len(value) <= _MAX_ENCODED_LENGTH:
         with suppress(ValueError, LookupError, MessageError):
             value = str(email.header.make_header(email.header.decode_header(value)))
@@ -87,9 +90,9 @@ def _decode_header(value: str) -> str:
 
 
 def parse_message(raw: Raw, labels: Mapping[str, str]) -> Message:
-    """What is told of a message. ``labels`` are the names of labels by id."""
+    """Convert a message of the Gmail API. ``labels`` maps label ids to names."""
     headers = parse_headers(raw)
-    is_full = "mimeType" in (raw.get("payload") or {})  # a summary has headers alone
+    is_full = "mimeType" in (raw.get("payload") or {})  # a summary has only headers
     files = [parse_attachment(part) for part in iter_parts(raw) if is_attachment(part)] if is_full else []
     recipients = {name: parse_addresses(headers.get(name, "")) for name in ("to", "cc", "bcc")}
     omitted = sum(max(count - MAX_LISTED_ITEMS, 0) for count in (*map(len, recipients.values()), len(files)))
@@ -118,7 +121,7 @@ def _parse_date(milliseconds: object) -> str | None:
 
 
 def parse_mailboxes(header: str) -> list[tuple[str, str]]:
-    """The names and addresses of a header. A header that is none has none."""
+    """Return the names and addresses of an address header. A header that cannot be parsed has none."""
     with suppress(RecursionError):
         pairs = getaddresses([header])
         return [
@@ -128,7 +131,7 @@ def parse_mailboxes(header: str) -> list[tuple[str, str]]:
 
 
 def parse_addresses(header: str) -> list[str]:
-    """Each address of a header as it is written: ``Name <address>``, the name quoted where it must be."""
+    """Return each address of a header as ``Name <address>``, with the name quoted if necessary."""
     return [_format_mailbox(name, address) for name, address in parse_mailboxes(header)]
 
 
@@ -142,7 +145,10 @@ def _format_mailbox(name: str, address: str) -> str:
 
 
 def find_reply_recipients(raw: Raw, own_address: str) -> Reply:
-    """Whom a reply goes to: whom the message says, or of one's own message whom it went to; never oneself."""
+    """Return the recipients of a reply: Reply-To or From; for a message sent by this account, its To.
+
+    ``own_address`` (lower case) is left out, unless there is no other recipient.
+    """
     headers = parse_headers(raw)
     to, cc = parse_mailboxes(headers.get("to", "")), parse_mailboxes(headers.get("cc", ""))
     primary = parse_mailboxes(headers.get("reply-to", "")) or parse_mailboxes(headers.get("from", ""))
@@ -161,7 +167,7 @@ def find_reply_recipients(raw: Raw, own_address: str) -> Reply:
 
 
 def iter_parts(raw: Raw) -> Iterator[Raw]:
-    """Every part that is no multipart, in order. A message within a message is one part."""
+    """Yield every part that is not a multipart, in order. An attached message is one part."""
     yield from _iter_leaves(raw.get("payload") or {}, 0)
 
 
@@ -180,7 +186,7 @@ def is_attachment(part: Raw) -> bool:
 
 
 def nested_payload(part: Raw) -> Raw:
-    """A message within a message whose bytes Gmail does not send, as a payload of its own."""
+    """Return an attached message as a payload. Gmail does not return the bytes of such a part."""
     return {"mimeType": "multipart/mixed", "parts": part.get("parts") or ()}
 
 
@@ -196,7 +202,7 @@ def parse_attachment(part: Raw) -> Attachment:
 
 
 def decode_base64url(data: str) -> bytes:
-    """The bytes of Gmail's base64, which is the one for addresses and has no padding."""
+    """Decode URL-safe base64 without padding. Invalid data gives no bytes."""
     try:
         return base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
     except ValueError:
@@ -204,7 +210,7 @@ def decode_base64url(data: str) -> bytes:
 
 
 def find_text_parts(part: Raw, depth: int = 0) -> list[Raw]:
-    """The parts whose text a person would read: of alternatives the plain one, or else the one in HTML."""
+    """Return the parts whose text a mail client would show: of alternatives the plain text, otherwise the HTML."""
     kind = str(part.get("mimeType", ""))
     children: Sequence[Raw] = part.get("parts") or ()
     if children and not kind.startswith("message/") and depth <= _MAX_DEPTH:
@@ -222,8 +228,8 @@ def find_text_parts(part: Raw, depth: int = 0) -> list[Raw]:
 
 
 async def extract_part_text(part: Raw, data: bytes) -> str:
-    """A part's text, HTML made plain."""
-    # Gmail has mostly made UTF-8 of it already, whatever the header says; but not of everything.
+    """Return the text of a part; HTML is converted to plain text."""
+    # Gmail converts most parts to UTF-8 without changing their header, but not all of them.
     text = decode_text(data, find_charset(part)) or data.decode(errors="replace")
     return await html_to_text(text) if part.get("mimeType") == "text/html" else text.strip()
 
@@ -238,7 +244,7 @@ def find_charset(part: Raw) -> str:
 
 
 def format_messages(messages: Sequence[Message]) -> list[str]:
-    """Messages as a model reads them in a list: who, what and when; the ids, the labels and the first words."""
+    """Format a list of messages for the model: date, sender and subject; then ids, labels and snippet."""
     lines = []
     for message in messages:
         date = (message.date or "")[:16].replace("T", " ")
@@ -251,7 +257,7 @@ def format_messages(messages: Sequence[Message]) -> list[str]:
 
 
 def format_headers(message: Message) -> str:
-    """The headers as a person reads them, above a text."""
+    """Format the headers above a message's text."""
     lines = [
         ("From", message.sender),
         ("To", ", ".join(message.to)),
@@ -274,5 +280,5 @@ def format_headers(message: Message) -> str:
 
 
 def escape_message_markers(text: str) -> str:
-    """A text in which no line can be taken for the head of another message of the same conversation."""
+    """Indent lines that look like the heading of another message of the same conversation."""
     return re.sub(r"(?m)^(\[message \d)", r" \1", text)

@@ -1,4 +1,4 @@
-"""A message to send, made of what was asked for: nothing given can become a header or a recipient of its own."""
+"""Builds MIME messages to send. No argument can add a header or a recipient."""
 
 import email
 import email.policy
@@ -15,7 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcpchat_servers.google.display_names import is_same_name, is_unsafe_char
 from mcpchat_servers.google.folders import sanitize_file_name
 
-MAX_ATTACHMENT_BYTES = 25 * 10**6  # bytes: what Gmail sends
+MAX_ATTACHMENT_BYTES = 25 * 10**6  # Gmail's limit
 MAX_RECIPIENTS = 100
 MAX_SUBJECT_LENGTH = 900  # characters
 MAX_NAME_LENGTH = 200  # characters of a recipient's name
@@ -35,7 +35,7 @@ _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,400}>")
 
 @dataclass(frozen=True)
 class OutgoingFile:
-    """What is attached: a name, a media type such as ``application/pdf``, the bytes."""
+    """A file to attach: name, media type such as ``application/pdf``, bytes."""
 
     name: str
     media_type: str
@@ -44,7 +44,7 @@ class OutgoingFile:
 
 @dataclass(frozen=True)
 class OriginalMessage:
-    """The message that is replied to: its subject, its Message-ID and its References, as they came."""
+    """The message that is replied to: its Subject, Message-ID and References headers, unchanged."""
 
     subject: str
     message_id: str
@@ -52,7 +52,7 @@ class OriginalMessage:
 
 
 def parse_recipient(text: str) -> Address:
-    """One address, ``ada@example.com`` or ``Ada Lovelace <ada@example.com>``. Raises ToolError for anything else."""
+    """Parse ``ada@example.com`` or ``Ada Lovelace <ada@example.com>``. Raises ToolError if the address is invalid."""
     value = text.strip()
     match = _NAMED_ADDRESS.fullmatch(value)
     name = (re.sub(r"\\(.)", r"\1", match["quoted"] or "") or match["name"] or "").strip() if match else ""
@@ -71,7 +71,7 @@ def parse_recipient(text: str) -> Address:
     )
     if not is_valid or any(map(is_unsafe_char, name)) or "=?" in name or len(name) > MAX_NAME_LENGTH:
         raise ToolError(
-            f"{value[:100]!r} is no address: expected ada@example.com or Ada Lovelace <ada@example.com>, one a string"
+            f"{value[:100]!r} is not an address: expected ada@example.com or Ada Lovelace <ada@example.com>"
         )
     return Address(display_name=name, username=local, domain=host)
 
@@ -86,7 +86,7 @@ def build_message(
     files: Sequence[OutgoingFile] = (),
     original: OriginalMessage | None = None,
 ) -> bytes:
-    """The message as it is sent. Raises ToolError for what cannot stand in one."""
+    """Build the message to send as bytes. Raises ToolError if an argument is invalid or too large."""
     recipients = {
         name: [parse_recipient(item) for item in addresses]
         for name, addresses in (("To", to), ("Cc", cc), ("Bcc", bcc))
@@ -100,25 +100,28 @@ def build_message(
         header_lines += [f"In-Reply-To: {original_ids[0]}\r\n", "References: " + "\r\n ".join(ids) + "\r\n"]
     message = EmailMessage(policy=_POLICY)
     if "\0" in body:
-        raise ToolError("body: a NUL cannot be sent")
+        raise ToolError("body: a NUL character cannot be sent")
     message.set_content(body)
     if sum(len(file.data) for file in files) > MAX_ATTACHMENT_BYTES:
         raise ToolError(
-            f"Gmail sends attachments of at most {MAX_ATTACHMENT_BYTES:,} bytes in all: share them by Drive"
+            f"Gmail sends attachments of at most {MAX_ATTACHMENT_BYTES:,} bytes in total: share them with Drive"
         )
     for file in files:
         maintype, _, subtype = file.media_type.partition("/")
-        if maintype in {"message", "multipart"}:  # which may not be encoded
+        if maintype in {"message", "multipart"}:  # these types must not be encoded
             maintype, subtype = "application", "octet-stream"
         message.add_attachment(file.data, maintype=maintype, subtype=subtype, filename=sanitize_file_name(file.name))
-    # The email package decodes what is set as a header, folds it, and loses quotes: it writes none that anybody gave.
+    # The headers with user input are written here: the email package decodes and folds header values and loses quotes.
     data = "".join(header_lines).encode("ascii") + message.as_bytes()
     _verify_message(data, recipients, subject, body)
     return data
 
 
 def _format_address_header(name: str, recipients: Sequence[Address]) -> str:
-    """A header of addresses, one a line. The email package's own folding loses quotes, and with them who gets it."""
+    """Format an address header, one address per line.
+
+    The email package's folding loses quotes, which can change the recipients.
+    """
     return f"{name}: " + ",\r\n ".join(map(_format_mailbox, recipients)) + "\r\n"
 
 
@@ -132,7 +135,7 @@ def _format_mailbox(address: Address) -> str:
 
 
 def _encode_header(text: str) -> str:
-    """A text as a header holds it: as it is, or in encoded words where it would be taken for something else."""
+    """Encode a text for a header: unchanged, or as encoded words if it is not ASCII or looks like an encoded word."""
     if text.isascii() and "=?" not in text:
         return text
     return Header(text, "utf-8").encode(linesep="\r\n", maxlinelen=70)
@@ -143,26 +146,26 @@ def _find_message_ids(text: str) -> list[str]:
 
 
 def _verify_message(data: bytes, recipients: Mapping[str, Sequence[Address]], subject: str, body: str) -> None:
-    """Hold what is sent against what was asked for. Raises ToolError where anything would be added or lost."""
+    """Parse the built message and compare it with the arguments. Raises ToolError if anything was added or lost."""
     parsed = email.message_from_bytes(data, policy=email.policy.default)
     names = [name.lower() for name in parsed]
     if len(names) != len(set(names)) or not set(names) <= _ALLOWED_HEADERS:
-        raise ToolError("this cannot be written into a mail without headers of its own")
+        raise ToolError("this message cannot be encoded without additional headers")
     for name, expected in recipients.items():
         header = parsed[name]
         actual = [address.addr_spec for address in header.addresses] if header is not None else []
         if actual != [address.addr_spec for address in expected]:
-            raise ToolError(f"{name}: these names and addresses cannot be written into a mail; leave the names out")
+            raise ToolError(f"{name}: these names and addresses cannot be encoded in an email; omit the names")
     raw = email.message_from_bytes(data, policy=email.policy.compat32)
     if str(make_header(decode_header(raw["Subject"]))).split() != subject.split():
-        raise ToolError("subject: this cannot be written into a mail as it is")
+        raise ToolError("subject: this text cannot be encoded in an email")
     text = parsed.get_body(("plain",))
     if text is None or str(text.get_content()).split() != body.split():
-        raise ToolError("body: this cannot be written into a mail as it is")
+        raise ToolError("body: this text cannot be encoded in an email")
 
 
 def format_reply_subject(subject: str) -> str:
-    """The subject of a reply."""
+    """Return the subject of a reply: with "Re:", on one line, at most MAX_SUBJECT_LENGTH characters."""
     cleaned = " ".join("".join(" " if is_unsafe_char(char) else char for char in subject).split())[
         : MAX_SUBJECT_LENGTH - 4
     ]
@@ -170,13 +173,16 @@ def format_reply_subject(subject: str) -> str:
 
 
 def check_reply_subject(requested: str | None, original: str) -> str:
-    """The subject of a reply. Gmail begins another conversation where it is another's. Raises ToolError there."""
+    """Return the subject of a reply. Raises ToolError if the ``requested`` one differs from the original's.
+
+    With a different subject Gmail would start a new conversation.
+    """
     expected = format_reply_subject(original)
     if requested is not None and not is_same_name(
         _REPLY_PREFIX.sub("", requested.strip()).lower(), _REPLY_PREFIX.sub("", expected).lower()
     ):
         raise ToolError(
-            f"subject: a reply keeps its conversation's, {expected!r}: leave it out, or write a new message"
+            f"subject: a reply keeps its conversation's subject, {expected!r}: omit it, or write a new message"
         )
     return expected
 

@@ -1,4 +1,4 @@
-"""Gmail's tools that change nothing: search, messages, conversations, attachments, labels, drafts."""
+"""Gmail tools that change nothing: search, messages, conversations, attachments, labels, drafts."""
 
 import base64
 from collections.abc import Sequence
@@ -37,23 +37,22 @@ from mcpchat_servers.gmail.message_parser import (
     parse_message,
 )
 from mcpchat_servers.gmail.server import MessageId, PartId, ThreadId, server
-from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, build_result
-from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.server import Ctx, Cursor, Limit, Offset, build_result, get_session
 from mcpchat_servers.google.text_extraction import IMAGE_TYPES, PAGE_LENGTH, take_excerpt
 
-MAX_LISTED_MESSAGES = 50  # messages of a conversation that are listed beside its text
+MAX_LISTED_MESSAGES = 50  # messages of a conversation listed in the structured content
 
 
 class MessagePage(BaseModel):
-    """Some of the messages that were asked for, the newest first."""
+    """A page of messages, the newest first."""
 
     messages: list[Message]
     next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
-    about: Annotated[int | None, Field(description="How many there are in all, by Gmail's estimate.")] = None
+    about: Annotated[int | None, Field(description="Gmail's estimate of the total number.")] = None
 
 
 class MessageContent(BaseModel):
-    """A message, and a piece of its text. ``reply`` is whom an answer goes to."""
+    """A message, and a piece of its text. ``reply`` has the recipients of a reply."""
 
     message: Message
     reply: Reply
@@ -64,11 +63,11 @@ class MessageContent(BaseModel):
 
 
 class ThreadContent(BaseModel):
-    """A conversation: a piece of its messages' text, the oldest first, and with the first piece their headers."""
+    """A conversation: a piece of the text of its messages, the oldest first. The first piece also has their headers."""
 
     thread_id: str
     count: Annotated[int, Field(description="How many messages it has.")]
-    messages: Annotated[list[Message], Field(description="With the first piece alone; the text names all.")] = []
+    messages: Annotated[list[Message], Field(description="Only with the first piece; the text has all of them.")] = []
     text: str
     offset: int
     total: Annotated[int, Field(description="Characters of the whole text.")]
@@ -76,7 +75,7 @@ class ThreadContent(BaseModel):
 
 
 class AttachmentContent(BaseModel):
-    """An attachment's content, or a piece of it; an image comes beside it."""
+    """An attachment's content, or a piece of it; an image is its own content block."""
 
     attachment: Attachment
     text: str | None = None
@@ -102,7 +101,7 @@ class Labels(BaseModel):
 
 
 class Draft(BaseModel):
-    """A draft, and what is in it."""
+    """A draft and its message."""
 
     draft_id: str
     message: Message
@@ -125,12 +124,12 @@ async def search_mail(
             examples=["from:ada@example.com newer_than:30d has:attachment"],
         ),
     ] = "",
-    include_spam_and_trash: Annotated[bool, Field(description="Else what is there is not found.")] = False,
+    include_spam_and_trash: Annotated[bool, Field(description="Also search spam and trash.")] = False,
     page_size: Annotated[int, Field(ge=1, le=50)] = 15,
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, MessagePage]:
-    """Find messages, the newest first: who wrote them, when, the subject, the first words. Read them by their ids."""
-    session = running(ctx)
+    """Find messages, the newest first: sender, date, subject, first words. Read them by their ids."""
+    session = get_session(ctx)
     params: dict[str, Any] = {
         "q": query,
         "maxResults": page_size,
@@ -155,9 +154,9 @@ async def search_mail(
 async def read_message(
     ctx: Ctx, message_id: MessageId, offset: Offset = 0, limit: Limit = PAGE_LENGTH
 ) -> Annotated[CallToolResult, MessageContent]:
-    """A message with its text (HTML made plain), its attachments' names, and whom a reply goes to. Long texts come in
-    pieces."""
-    session = running(ctx)
+    """Read a message: its text (HTML as plain text), its attachments' names, and the recipients of a reply. Long texts
+    come in pieces."""
+    session = get_session(ctx)
     raw = await fetch_message(session, message_id)
     message = parse_message(raw, await get_label_names(session, [raw]))
     text = session.text_cache.get(message_id)
@@ -181,8 +180,8 @@ def _format_reply_line(reply: Reply) -> str:
 async def read_thread(
     ctx: Ctx, thread_id: ThreadId, offset: Offset = 0, limit: Limit = PAGE_LENGTH
 ) -> Annotated[CallToolResult, ThreadContent]:
-    """All messages of a conversation with their texts, the oldest first. Long ones come in pieces."""
-    session = running(ctx)
+    """Read all messages of a conversation with their texts, the oldest first. Long texts come in pieces."""
+    session = get_session(ctx)
     response = await session.api.get(
         f"{USER_PATH}/threads/{thread_id}", {"format": "full"}, what=f"the thread {thread_id}"
     )
@@ -213,9 +212,9 @@ async def read_thread(
 async def read_attachment(
     ctx: Ctx, message_id: MessageId, part_id: PartId, offset: Offset = 0, limit: Limit = PAGE_LENGTH
 ) -> Annotated[CallToolResult, AttachmentContent]:
-    """The content of an attachment: text files, HTML and PDF as text, images as images. Of others, see
+    """Read the content of an attachment: text files, HTML and PDF as text, images as images. For others, use
     save_attachment."""
-    session = running(ctx)
+    session = get_session(ctx)
     key = (message_id, part_id)
     part = await find_attachment_part(session, message_id, part_id)
     attachment = parse_attachment(part)
@@ -250,8 +249,8 @@ async def save_attachment(
         ),
     ] = None,
 ) -> Annotated[CallToolResult, SaveAttachmentResult]:
-    """Save an attachment on the user's machine, in a folder that the user allowed. Never replaces a file there."""
-    session = running(ctx)
+    """Save an attachment on the user's machine, in a folder that the user allowed. Never replaces an existing file."""
+    session = get_session(ctx)
     session.folders.resolve(path or ".")
     part = await find_attachment_part(session, message_id, part_id)
     attachment = parse_attachment(part)
@@ -263,8 +262,10 @@ async def save_attachment(
 
 @server.read_tool("List labels")
 async def list_labels(ctx: Ctx) -> Annotated[CallToolResult, Labels]:
-    """Gmail's labels and the user's own."""
-    response = await running(ctx).api.get(f"{USER_PATH}/labels", {"fields": "labels(id,name,type)"}, what="the labels")
+    """List Gmail's labels and the user's own."""
+    response = await get_session(ctx).api.get(
+        f"{USER_PATH}/labels", {"fields": "labels(id,name,type)"}, what="the labels"
+    )
     labels = [
         Label(id=label["id"], name=label.get("name", ""), type=label.get("type", "user"))
         for label in response.get("labels") or ()
@@ -276,8 +277,8 @@ async def list_labels(ctx: Ctx) -> Annotated[CallToolResult, Labels]:
 async def list_drafts(
     ctx: Ctx, page_size: Annotated[int, Field(ge=1, le=50)] = 15, cursor: Cursor = None
 ) -> Annotated[CallToolResult, Drafts]:
-    """The drafts, the newest first."""
-    session = running(ctx)
+    """List the drafts, the newest first."""
+    session = get_session(ctx)
     params: dict[str, Any] = {"maxResults": page_size} | ({"pageToken": cursor} if cursor else {})
     response = await session.api.get(f"{USER_PATH}/drafts", params, what="the drafts")
     raws = await gather_existing(lambda item: fetch_draft(session, item["id"]), response.get("drafts") or ())

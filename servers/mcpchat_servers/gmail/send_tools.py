@@ -1,4 +1,4 @@
-"""Gmail's tools that write: drafts, new messages, replies. What is sent is what the call shows, and is sent once."""
+"""Gmail tools that write: drafts, new messages, replies. They send exactly what the call shows, and only once."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -28,29 +28,28 @@ from mcpchat_servers.gmail.mime_builder import OriginalMessage, check_reply_subj
 from mcpchat_servers.gmail.server import DraftId, MessageId, server
 from mcpchat_servers.google.display_names import normalize_text
 from mcpchat_servers.google.folders import sanitize_file_name
-from mcpchat_servers.google.server import Ctx, build_result
-from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.server import Ctx, build_result, get_session
 
 To = Annotated[
     list[str],
     Field(
-        description="Addresses, one a string.",
+        description="Addresses, one per string.",
         min_length=1,
         max_length=100,
         examples=[["ada@example.com", "Grace Hopper <grace@example.com>"]],
     ),
 ]
-Recipients = Annotated[list[str] | None, Field(description="Addresses, one a string.", max_length=100)]
+Recipients = Annotated[list[str] | None, Field(description="Addresses, one per string.", max_length=100)]
 Subject = Annotated[str, Field(description="One line.", max_length=900)]
 Body = Annotated[str, Field(description="Plain text.", max_length=500_000)]
 AttachmentPaths = Annotated[
     list[str] | None,
-    Field(description="Files within the folders that the user allowed, to attach.", max_length=20),
+    Field(description="Local files to attach, in folders that the user allowed.", max_length=20),
 ]
 
 
 class WriteResult(BaseModel):
-    """A draft as it was written, or a message as it was sent. A message that was sent has no ``draft_id`` any more."""
+    """A draft or a sent message. A sent message has no ``draft_id``."""
 
     draft_id: str | None = None
     message_id: str
@@ -68,7 +67,7 @@ async def create_draft(
     to: To,
     body: Body,
     subject: Annotated[
-        str | None, Field(description="One line. A reply keeps its conversation's: leave it out there.", max_length=900)
+        str | None, Field(description="One line. Omit it for a reply, which keeps its subject.", max_length=900)
     ] = None,
     cc: Recipients = None,
     bcc: Recipients = None,
@@ -78,11 +77,11 @@ async def create_draft(
         Field(description="Make it a reply in this message's conversation.", pattern="^[A-Za-z0-9_-]{1,100}$"),
     ] = None,
 ) -> Annotated[CallToolResult, WriteResult]:
-    """Write a draft, which the user can change and send. Nothing is sent."""
-    session = running(ctx)
+    """Create a draft, which the user can edit and send. Nothing is sent."""
+    session = get_session(ctx)
     original, thread = await fetch_original(session, reply_to_message_id)
     if original is None and subject is None:
-        raise ToolError("subject: expected, since this is no reply")
+        raise ToolError("subject: expected, because this is not a reply")
     title = check_reply_subject(subject, original.subject) if original else subject or ""
     message = OutgoingMessage(to, cc or [], bcc or [], title, body, attachments or [])
     data = await compose_message(session, message, original)
@@ -96,14 +95,14 @@ async def update_draft(
     draft_id: DraftId,
     to: To,
     body: Body,
-    subject: Annotated[str | None, Field(description="One line. Default: as it is.", max_length=900)] = None,
+    subject: Annotated[str | None, Field(description="One line. Default: unchanged.", max_length=900)] = None,
     cc: Recipients = None,
     bcc: Recipients = None,
     attachments: AttachmentPaths = None,
 ) -> Annotated[CallToolResult, WriteResult]:
-    """Replace a draft: give all recipients, all text and all attachments anew; only the subject stays where none is
-    given. A reply stays in its conversation."""
-    session = running(ctx)
+    """Replace a draft: pass all recipients, the whole text and all attachments again; only the subject is kept if
+    omitted. A reply stays in its conversation."""
+    session = get_session(ctx)
     current = (await fetch_draft(session, draft_id))["message"]
     headers = parse_headers(current)
     current_subject = headers.get("subject", "")
@@ -124,13 +123,13 @@ async def update_draft(
 async def send_draft(
     ctx: Ctx,
     draft_id: DraftId,
-    to: Annotated[list[str], Field(description="All whom it goes to: to, cc and bcc.", min_length=1, max_length=100)],
+    to: Annotated[list[str], Field(description="All recipients: to, cc and bcc.", min_length=1, max_length=100)],
     subject: Subject,
     body: Annotated[str, Field(description="Its whole text.", max_length=500_000)],
     attachments: Annotated[list[str] | None, Field(description="Their names.", max_length=100)] = None,
 ) -> Annotated[CallToolResult, WriteResult]:
-    """Send a draft. Say all that is in it, so that the user sees it when asked; one that says otherwise is not sent."""
-    session = running(ctx)
+    """Send a draft. Pass its whole content, so that the user sees it when asked. A draft that differs is not sent."""
+    session = get_session(ctx)
     raw = (await fetch_draft(session, draft_id))["message"]
     headers = parse_headers(raw)
     recipients = [address for name in ("to", "cc", "bcc") for _, address in parse_mailboxes(headers.get(name, ""))]
@@ -166,9 +165,9 @@ async def send_message(
     bcc: Recipients = None,
     attachments: AttachmentPaths = None,
 ) -> Annotated[CallToolResult, WriteResult]:
-    """Send a new message, at once. It cannot be taken back."""
+    """Send a new message immediately. This cannot be undone."""
     message = OutgoingMessage(to, cc or [], bcc or [], subject, body, attachments or [])
-    data = await compose_message(running(ctx), message, None)
+    data = await compose_message(get_session(ctx), message, None)
     response = await deliver(ctx, "POST", f"{USER_PATH}/messages/send", data, None, "the message")
     return build_result(_build_write_result(message, response))
 
@@ -179,16 +178,16 @@ async def reply(
     message_id: MessageId,
     to: Annotated[
         list[str],
-        Field(description="Whom the reply goes to: read_message tells.", min_length=1, max_length=100),
+        Field(description="Recipients of the reply; see read_message.", min_length=1, max_length=100),
     ],
-    subject: Annotated[str, Field(description="The conversation's, for the user to see.", max_length=900)],
+    subject: Annotated[str, Field(description="The conversation's subject, for the user to see.", max_length=900)],
     body: Body,
     cc: Recipients = None,
     bcc: Recipients = None,
     attachments: AttachmentPaths = None,
 ) -> Annotated[CallToolResult, WriteResult]:
-    """Send a reply in a message's conversation, at once. It cannot be taken back."""
-    session = running(ctx)
+    """Send a reply in a message's conversation immediately. This cannot be undone."""
+    session = get_session(ctx)
     original, thread = await fetch_original(session, message_id)
     assert original is not None
     title = check_reply_subject(subject, original.subject)
@@ -199,7 +198,7 @@ async def reply(
 
 
 def _build_write_result(message: OutgoingMessage, response: Raw, draft_id: str | None = None) -> WriteResult:
-    """What was written, by what was asked for: nothing is asked of Gmail once it is done."""
+    """Build the result from the arguments and Gmail's response, without another request."""
 
     def base_names(paths: Sequence[str]) -> list[str] | None:
         return [sanitize_file_name(path.replace("\\", "/").rpartition("/")[2]) for path in paths] or None

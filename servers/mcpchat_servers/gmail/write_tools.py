@@ -1,4 +1,4 @@
-"""Gmail's tools that sort mail: labels, the archive, marks, the trash."""
+"""Gmail tools that organize mail: labels, archive, marks, trash."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -11,20 +11,19 @@ from mcpchat_servers.gmail.api_calls import USER_PATH, ChangeResult, apply_label
 from mcpchat_servers.gmail.read_tools import Label
 from mcpchat_servers.gmail.server import Id, server
 from mcpchat_servers.google.errors import ApiError
-from mcpchat_servers.google.server import Ctx, build_result
-from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.server import Ctx, build_result, get_session
 
 MessageIds = Annotated[
     list[Id] | None,
-    Field(description="Messages; give either these or thread_ids.", min_length=1, max_length=1000),
+    Field(description="Messages; set either these or thread_ids.", min_length=1, max_length=1000),
 ]
 FewMessageIds = Annotated[
     list[Id] | None,
-    Field(description="Messages; give either these or thread_ids.", min_length=1, max_length=100),
+    Field(description="Messages; set either these or thread_ids.", min_length=1, max_length=100),
 ]
 ThreadIds = Annotated[
     list[Id] | None,
-    Field(description="Whole conversations; give either these or message_ids.", min_length=1, max_length=100),
+    Field(description="Whole conversations; set either these or message_ids.", min_length=1, max_length=100),
 ]
 LabelNames = Annotated[list[str] | None, Field(description="Names of labels.", max_length=50)]
 
@@ -44,15 +43,15 @@ _MARK_LABELS: Mapping[str, tuple[list[str], list[str]]] = {
 async def create_label(
     ctx: Ctx, name: Annotated[str, Field(description='"Work/Bills" is within "Work".', min_length=1, max_length=225)]
 ) -> Annotated[CallToolResult, Label]:
-    """Make a new label."""
+    """Create a new label."""
     body = {"name": name, "labelListVisibility": "labelShow", "messageListVisibility": "show"}
     try:
-        created = await running(ctx).api.change(
+        created = await get_session(ctx).api.change(
             "POST", f"{USER_PATH}/labels", body, what=f"the label {name!r}", retryable=False
         )
     except ApiError as error:
         if error.status == 409:
-            raise ToolError(f"there is a label {name!r} already: change_labels puts it on") from error
+            raise ToolError(f"the label {name!r} exists already: change_labels applies it") from error
         raise
     return build_result(Label(id=created.get("id", ""), name=created.get("name", name), type="user"))
 
@@ -65,18 +64,18 @@ async def change_labels(
     add: LabelNames = None,
     remove: LabelNames = None,
 ) -> Annotated[CallToolResult, ChangeResult]:
-    """Put labels onto messages or whole conversations, and take labels off. INBOX put on brings them back from the
+    """Add labels to messages or whole conversations, and remove labels. Adding INBOX brings them back from the
     archive."""
     if not add and not remove:
         raise ToolError("expected labels in add or in remove")
-    ids = {name.lower(): id_ for id_, name in (await fetch_label_names(running(ctx))).items()}
+    ids = {name.lower(): id_ for id_, name in (await fetch_label_names(get_session(ctx))).items()}
     for name in (*(add or ()), *(remove or ())):
         if name.lower() not in ids:
-            raise ToolError(f"no label is named {name!r}: list_labels shows them, create_label makes one")
+            raise ToolError(f"no label is named {name!r}: list_labels shows them, create_label creates one")
         if name.upper() in {"TRASH", "SPAM"}:
-            raise ToolError(f"{name} is put on and taken off by trash, untrash and mark")
+            raise ToolError(f"{name} cannot be changed here: use trash, untrash or mark")
         if name.upper() in {"SENT", "DRAFT"}:
-            raise ToolError(f"{name} is Gmail's own, and is neither put on nor taken off")
+            raise ToolError(f"{name} is set by Gmail and cannot be added or removed")
     label_ids = [[ids[name.lower()] for name in names] for names in (add or (), remove or ())]
     return build_result(await apply_labels(ctx, message_ids, thread_ids, *label_ids))
 
@@ -85,7 +84,7 @@ async def change_labels(
 async def archive(
     ctx: Ctx, message_ids: MessageIds = None, thread_ids: ThreadIds = None
 ) -> Annotated[CallToolResult, ChangeResult]:
-    """Take messages or whole conversations out of the inbox. They stay in the account."""
+    """Move messages or whole conversations out of the inbox. They stay in the account."""
     return build_result(await apply_labels(ctx, message_ids, thread_ids, [], ["INBOX"]))
 
 
@@ -96,7 +95,7 @@ async def mark(
     message_ids: MessageIds = None,
     thread_ids: ThreadIds = None,
 ) -> Annotated[CallToolResult, ChangeResult]:
-    """Mark messages or whole conversations as read, starred, important or spam, or as not."""
+    """Mark messages or whole conversations as read, starred, important or spam, or remove the mark."""
     add, remove = _MARK_LABELS[status]
     return build_result(await apply_labels(ctx, message_ids, thread_ids, add, remove))
 
@@ -105,7 +104,7 @@ async def mark(
 async def trash(
     ctx: Ctx, message_ids: FewMessageIds = None, thread_ids: ThreadIds = None
 ) -> Annotated[CallToolResult, ChangeResult]:
-    """Put messages or whole conversations into the trash. Google empties that after 30 days."""
+    """Move messages or whole conversations to the trash. Google deletes them after 30 days."""
     return build_result(await apply_to_each(ctx, message_ids, thread_ids, "trash"))
 
 
@@ -113,5 +112,5 @@ async def trash(
 async def untrash(
     ctx: Ctx, message_ids: FewMessageIds = None, thread_ids: ThreadIds = None
 ) -> Annotated[CallToolResult, ChangeResult]:
-    """Take messages or whole conversations out of the trash."""
+    """Restore messages or whole conversations from the trash."""
     return build_result(await apply_to_each(ctx, message_ids, thread_ids, "untrash"))

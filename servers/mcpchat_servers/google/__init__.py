@@ -1,1 +1,1 @@
-"""What servers of Google's APIs have in common: the token, requests, refusals in words, files, the server."""
+"""Shared code of the Google servers: access token, API requests, error texts, local files, MCP server class."""

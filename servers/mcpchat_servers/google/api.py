@@ -1,4 +1,4 @@
-"""Requests to Google's APIs: the token, retries of what is safe to repeat, bounded answers, resumed transfers."""
+"""Google API client: authenticates requests, retries the safe ones, limits response sizes, resumes transfers."""
 
 import asyncio
 import json
@@ -19,31 +19,32 @@ from mcpchat_servers.google.errors import RATE_LIMIT_REASONS, ApiError, error_fr
 
 MAX_ATTEMPTS = 5
 INITIAL_BACKOFF = 0.5  # seconds; doubled each time
-MAX_RETRY_AFTER = 30.0  # seconds; who asks for more is not waited for
-MAX_JSON_BYTES = 32 * 2**20  # bytes of an answer
-MAX_ERROR_BYTES = 2**20
-CHUNK_SIZE = 8 * 2**20  # bytes of an upload's request; a multiple of 256 kB, as Google wants it
+MAX_RETRY_AFTER = 30.0  # seconds; if Google asks for a longer wait, the request fails at once
+MAX_JSON_BYTES = 32 * 2**20  # of one response
+MAX_ERROR_BYTES = 2**20  # of an error response
+CHUNK_SIZE = 8 * 2**20  # bytes per upload request; Google requires a multiple of 256 KiB
 CONNECTION_LIMITS = httpx2.Limits(max_connections=8, max_keepalive_connections=8)
 TIMEOUT = httpx2.Timeout(60.0, connect=15.0)
 _TRANSIENT_STATUSES = frozenset({408, 500, 502, 503, 504})
-_RESUME_INCOMPLETE = 308  # "go on", in Google's resumable uploads
+_RESUME_INCOMPLETE = 308  # resumable uploads: Google expects more bytes
 
-Params = Mapping[str, Any]  # of a query: str, int, bool; a sequence is a repeated name
+Params = Mapping[str, Any]  # query parameters: str, int or bool; a sequence repeats the name
 ProgressCallback = Callable[[float, float | None], Awaitable[None]]
 
 
 class TooLarge(ToolError):
-    """More bytes than were asked for."""
+    """The response is larger than the caller's limit."""
 
 
 class ApiResponse(BaseModel):
-    """A whole answer: its status, its headers in lower case, its bytes."""
+    """A complete response: status, headers (lower-case names), body bytes."""
 
     status: int
     headers: dict[str, str]
     data: bytes
 
     def parse_object(self, what: str) -> dict[str, Any]:
+        """Return the body as a JSON object, or {} if it is empty. Raises ToolError if it is anything else."""
         if not self.data:
             return {}
         try:
@@ -51,13 +52,13 @@ class ApiResponse(BaseModel):
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise ToolError(f"{what}: what came back is not Google's. Is there a proxy in between?")
+            raise ToolError(f"{what}: the response is not from Google. Is a proxy in between?")
         return value
 
 
 @dataclass(frozen=True)
 class _Request:
-    """One request: at most one of a JSON body and of bytes."""
+    """One HTTP request. At most one of ``body`` (JSON) and ``content`` (bytes) is set."""
 
     method: str
     url: str
@@ -68,7 +69,7 @@ class _Request:
 
 
 class GoogleApi:
-    """One of Google's APIs, at ``base``. ``service`` and ``scopes`` are for what errors tell."""
+    """Client of the Google API at ``base_url``. ``service`` and ``scopes`` are named in error messages."""
 
     def __init__(self, *, token_source: TokenSource, base_url: str, service: str, scopes: Sequence[str]) -> None:
         self._client: httpx2.AsyncClient | None = None
@@ -79,7 +80,7 @@ class GoogleApi:
 
     @property
     def _http_client(self) -> httpx2.AsyncClient:
-        """Made at the first request: reading the system's certificates is a tenth of a server's start."""
+        """The HTTP client, created at the first request: loading the certificates takes a tenth of the start time."""
         if self._client is None:
             self._client = httpx2.AsyncClient(timeout=TIMEOUT, limits=CONNECTION_LIMITS, follow_redirects=False)
         return self._client
@@ -91,7 +92,10 @@ class GoogleApi:
     async def get(
         self, path: str, params: Params | None = None, *, what: str, max_bytes: int = MAX_JSON_BYTES
     ) -> dict[str, Any]:
-        """The JSON at a path. ``what`` begins the texts of errors. Raises ToolError; TooLarge beyond ``most`` bytes."""
+        """GET the JSON object at a path. ``what`` starts the error messages.
+
+        Raises ToolError if the request fails, TooLarge if the response has more than ``max_bytes``.
+        """
         response = await self._request(
             _Request("GET", self._build_url(path), params), what=what, retryable=True, max_bytes=max_bytes
         )
@@ -100,7 +104,10 @@ class GoogleApi:
     async def change(
         self, method: str, path: str, body: object = None, *, what: str, retryable: bool, params: Params | None = None
     ) -> dict[str, Any]:
-        """The JSON that answers a change. Only what is ``repeatable`` is sent again when its fate is not known."""
+        """Send a change and return the JSON response. Raises ToolError if it fails.
+
+        If it is unknown whether Google made the change, the request is repeated only if it is ``retryable``.
+        """
         request = _Request(method, self._build_url(path), params, body=body)
         response = await self._request(request, what=what, retryable=retryable)
         try:
@@ -109,7 +116,7 @@ class GoogleApi:
             raise ToolError(f"{error} It is not known whether it was done: look before you do it again.") from error
 
     async def get_content(self, path: str, params: Params, *, what: str, max_bytes: int) -> ApiResponse:
-        """The bytes of a file or an export. Raises TooLarge beyond ``most``."""
+        """Return the bytes of a file or an export. Raises ToolError; TooLarge beyond ``max_bytes``."""
         return await self._request(
             _Request("GET", self._build_url(path), params), what=what, retryable=True, max_bytes=max_bytes
         )
@@ -125,12 +132,15 @@ class GoogleApi:
         size: int | None,
         progress: ProgressCallback,
     ) -> int:
-        """Write the bytes of a file into an open one, and go on where a broken transfer ended. Returns their number."""
+        """Write the bytes of a remote file into ``file`` and return their number. A broken transfer is resumed.
+
+        Raises ToolError if the transfer fails, TooLarge beyond ``max_bytes``.
+        """
         failures = 0
         while True:
             offset = file.tell()
             if offset and offset == size:
-                return offset  # only the end of the answer was lost
+                return offset  # all bytes arrived; only the end of the response was lost
             try:
                 await self._download_rest(
                     path, params, file, what=what, max_bytes=max_bytes, size=size, progress=progress
@@ -167,7 +177,7 @@ class GoogleApi:
                 file.truncate()
             async for chunk in response.aiter_bytes():
                 if file.tell() + len(chunk) > max_bytes:
-                    raise TooLarge(f"{what}: larger than {max_bytes:,} bytes, which is the most that is downloaded")
+                    raise TooLarge(f"{what}: larger than {max_bytes:,} bytes, the download limit")
                 file.write(chunk)
                 await progress(file.tell(), size)
 
@@ -184,7 +194,11 @@ class GoogleApi:
         what: str,
         progress: ProgressCallback,
     ) -> dict[str, Any]:
-        """Create or replace a file's content in a resumable session: a lost answer is asked for, nothing is doubled."""
+        """Create a file or replace its content in a resumable upload session. Returns Google's JSON response.
+
+        If a response is lost, the session is queried for what arrived, so nothing is created twice. Raises ToolError if
+        the upload fails.
+        """
         start = _Request(
             method,
             self._build_url(path),
@@ -196,7 +210,7 @@ class GoogleApi:
         session_url = started.headers.get("location", "")
         self._check_upload_url(session_url, what)
         offset, failures, querying = 0, 0, False
-        last_error: Exception = _TransientError("no more was taken")
+        last_error: Exception = _TransientError("no more bytes were accepted")
         while True:
             source.seek(offset)
             chunk = b"" if querying else source.read(min(CHUNK_SIZE, size - offset))
@@ -207,7 +221,7 @@ class GoogleApi:
             except httpx2.RequestError as error:
                 last_error = error
             except TokenExpired as error:
-                if querying:  # all may be there already: this must not be begun anew by itself
+                if querying:  # the upload may be complete already: it must not be restarted automatically
                     raise _connection_error(what, last_error, retryable=False) from error
                 raise
             else:
@@ -226,27 +240,32 @@ class GoogleApi:
             failures += 1
             if failures == MAX_ATTEMPTS:
                 raise _connection_error(what, last_error, retryable=False)
-            querying = True  # what arrived, and whether all did, only the session knows
+            querying = True  # only the session knows how many bytes arrived
             await _back_off(failures, None)
 
     def _upload_error(self, response: ApiResponse, what: str, previous: Exception | None) -> Exception:
-        """Why an upload does not go on for now. Raises ToolError where it has ended; ``before`` is what was the matter
-        already, so that nobody knows what has arrived."""
+        """Return the transient error that interrupts an upload. Raises ToolError if the upload has failed for good.
+
+        ``previous`` is set if an earlier request of the session failed: then it is unknown what has arrived.
+        """
         if response.status in _TRANSIENT_STATUSES or _is_rate_limited(response):
             return _TransientError(str(response.status))
         if response.status not in {404, 410}:
             raise self._error_from(response, what)
         if previous is not None:
             raise _connection_error(what, previous, retryable=False)
-        raise ToolError(f"{what}: Google has forgotten this upload; nothing was made. Begin anew.")
+        raise ToolError(f"{what}: Google no longer knows this upload session; nothing was created. Try again.")
 
     # One request.
 
     async def _request(
         self, request: _Request, *, what: str, retryable: bool, max_bytes: int = MAX_JSON_BYTES
     ) -> ApiResponse:
-        """An answer that is a success. What was certainly not done (no connection, too many requests) is sent again
-        always, what may have been done only where it is repeatable."""
+        """Send a request, with retries, and return the successful response. Raises ToolError if all attempts fail.
+
+        A request that certainly had no effect (no connection, rate limit) is always repeated; one that may have had an
+        effect is repeated only if it is ``retryable``.
+        """
         attempt = 0
         while True:
             attempt += 1
@@ -261,7 +280,7 @@ class GoogleApi:
                 if response.status < 300:
                     return response
                 if response.status == 404 and request.method == "DELETE" and attempt > 1:
-                    return ApiResponse(status=204, headers={}, data=b"")  # one of those before has done it
+                    return ApiResponse(status=204, headers={}, data=b"")  # an earlier attempt has deleted it
                 retry_after = _parse_retry_after(response.headers)
                 retry = _is_rate_limited(response) or (response.status in _TRANSIENT_STATUSES and retryable)
                 failure = self._error_from(response, what)
@@ -276,7 +295,10 @@ class GoogleApi:
             return await _read_response(response, max_bytes if response.status_code < 300 else MAX_ERROR_BYTES, what)
 
     async def _send(self, request: _Request) -> "AbstractAsyncContextManager[httpx2.Response]":
-        """The open answer, with another token where Google did not take the first and another is to be had."""
+        """Return the open response. If Google rejects the token, try once more with a renewed one.
+
+        Raises TokenExpired if no other token is available.
+        """
         token = await self._token_source.get_token()
         for is_last in (False, True):
             http_request = self._http_client.build_request(
@@ -293,7 +315,7 @@ class GoogleApi:
             await response.aclose()
             new_token = None if is_last else await self._token_source.renew_token(token)
             if new_token is None:
-                raise TokenExpired("Google does not take the access token of this account any more")
+                raise TokenExpired("Google no longer accepts the access token of this account")
             token = new_token
         return _ClosingResponse(response)
 
@@ -301,14 +323,14 @@ class GoogleApi:
         return f"{self._base_url}/{path}"
 
     def _check_upload_url(self, url: str, what: str) -> None:
-        """The token goes to Google alone, or to the base that the user named."""
+        """Raise ToolError unless the URL is Google's or below the base URL: the token is sent nowhere else."""
         try:
             parts = urlsplit(url)
             is_google = parts.scheme == "https" and (parts.hostname or "").endswith(".googleapis.com")
         except ValueError:
             is_google = False
         if not is_google and not url.startswith(f"{self._base_url}/"):
-            raise ToolError(f"{what}: Google named no address to upload to")
+            raise ToolError(f"{what}: Google returned no upload URL")
 
     def _error_from(self, response: ApiResponse, what: str) -> ApiError:
         return error_from_response(
@@ -317,11 +339,11 @@ class GoogleApi:
 
 
 class _TransientError(Exception):
-    """An answer that says nothing but to try again."""
+    """An error response that only means: try again later."""
 
 
 class _ClosingResponse:
-    """An open response as a context manager."""
+    """An open response as a context manager that closes it."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
@@ -343,14 +365,14 @@ async def _read_response(response: httpx2.Response, max_bytes: int, what: str) -
 
 
 def _is_rate_limited(response: ApiResponse) -> bool:
-    """Whether Google refused for the number of requests: nothing was done."""
+    """Whether Google refused the request because of a rate limit. The request had no effect then."""
     return response.status == 429 or (
         response.status == 403 and bool(parse_error(response.data)[0] & RATE_LIMIT_REASONS)
     )
 
 
 def _connection_error(what: str, error: Exception, *, retryable: bool) -> ToolError:
-    reason = "did not answer in time" if isinstance(error, httpx2.TimeoutException) else "could not be reached"
+    reason = "did not respond in time" if isinstance(error, httpx2.TimeoutException) else "could not be reached"
     if isinstance(error, _TransientError):
         reason = f"failed ({error})"
     if retryable:
@@ -369,15 +391,15 @@ async def _back_off(attempt: int, retry_after: float | None) -> None:
 
 
 def _parse_received(headers: Mapping[str, str]) -> int:
-    """How many bytes a session has, from "bytes=0-1234"; none where it does not say."""
+    """Return how many bytes an upload session has received, from "bytes=0-1234"; 0 if the header is missing."""
     last = headers.get("range", "").rpartition("-")[2]
     return int(last) + 1 if last.isdecimal() else 0
 
 
 def _encode_params(params: Params | None) -> dict[str, str | int | list[str]] | None:
-    """As Google spells them: true and false in small letters; lists as repeated names.
+    """Encode query parameters for Google: true and false in lower case, sequences as repeated names.
 
-    None, not an empty table, where there are none: that would take an address's own query away.
+    Returns None, not an empty dict, if there are none: httpx2 would remove the URL's existing query.
     """
     if not params:
         return None
@@ -391,11 +413,14 @@ def _encode_params(params: Params | None) -> dict[str, str | int | list[str]] | 
 
 
 def check_base_url(url: str) -> str:
-    """A base address that a token may be sent to: https, or this machine. Raises ValueError with what is wrong."""
+    """Return the base URL without trailing slashes.
+
+    Raises ValueError if the token must not be sent there: only https, or http on this machine, is allowed.
+    """
     parts = urlsplit(url)
     is_local = parts.hostname in {"127.0.0.1", "::1", "localhost"}
     if not parts.hostname or parts.scheme not in {"https", "http"} or (parts.scheme == "http" and not is_local):
-        raise ValueError("expected an https address, or http on this machine")
+        raise ValueError("expected an https URL, or http on this machine")
     if parts.query or parts.fragment or parts.username:
-        raise ValueError("expected an address without user, ? and #")
+        raise ValueError("expected a URL without user, ? and #")
     return url.rstrip("/")

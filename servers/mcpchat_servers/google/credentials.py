@@ -1,4 +1,4 @@
-"""The access token of the account: from the environment, or from one of Google's own credential files."""
+"""Access token of the Google account: from the environment, or from a Google credentials file."""
 
 import asyncio
 import json
@@ -18,21 +18,21 @@ SIGN_IN_COMMAND = "mcpchat auth login google"
 
 
 class TokenExpired(ToolError):
-    """Google takes the token no longer; nothing was done. Whoever gave the token gives a new one."""
+    """Google no longer accepts the token. The request had no effect; the client must supply a new token."""
 
 
 class TokenSource(Protocol):
     async def get_token(self) -> str:
-        """The token to send. Raises ToolError where there is none, TokenEnded where it has ended."""
+        """Return the token to send. Raises ToolError if there is none, TokenExpired if it has expired."""
         ...
 
     async def renew_token(self, rejected: str) -> str | None:
-        """Another token than the one that was refused, or None where none is to be had here."""
+        """Return a token other than the ``rejected`` one, or None if this source cannot get one. Raises ToolError."""
         ...
 
 
 class EnvironmentToken:
-    """A token that whoever started the server gave; it is renewed by starting the server anew."""
+    """A token that the client set in the environment. To renew it, the client restarts the server."""
 
     def __init__(self, token: str, expires: float | None) -> None:
         self._token = token
@@ -40,7 +40,7 @@ class EnvironmentToken:
 
     async def get_token(self) -> str:
         if self._expires is not None and time.time() >= self._expires:
-            raise TokenExpired("the access token of the Google account has ended")
+            raise TokenExpired("the access token of the Google account has expired")
         return self._token
 
     async def renew_token(self, rejected: str) -> str | None:
@@ -48,12 +48,12 @@ class EnvironmentToken:
 
 
 class NoToken:
-    """No token at all: the server lists its tools, and each says what to do."""
+    """No token: the server lists its tools, and each call fails with a text that says how to sign in."""
 
     async def get_token(self) -> str:
         raise ToolError(
             f"no Google account is signed in: run {SIGN_IN_COMMAND}. "
-            f"Other MCP clients give a token in {TOKEN_VARIABLE}, or name a "
+            f"Other MCP clients set a token in {TOKEN_VARIABLE}, or the path of a "
             f"credentials file in {CREDENTIALS_VARIABLE}."
         )
 
@@ -62,7 +62,7 @@ class NoToken:
 
 
 class CredentialsFile:
-    """A user's or a service account's credentials file, as Google's own tools write them; renewed by google-auth."""
+    """Credentials file of a user or a service account, as Google's tools write it; google-auth renews the token."""
 
     def __init__(self, path: Path, scopes: Sequence[str]) -> None:
         self._path = path
@@ -93,7 +93,7 @@ class CredentialsFile:
             ) from error
 
     def _load_and_refresh(self) -> tuple[str, float]:
-        from google.auth import exceptions  # only where a file is named: a tenth of a second
+        from google.auth import exceptions  # imported only if a file is set: takes 0.1 seconds
         from google.auth.transport.requests import Request
         from google.oauth2 import credentials, service_account
 
@@ -111,18 +111,18 @@ class CredentialsFile:
         except exceptions.TransportError as error:
             raise ToolError("Google cannot be reached to renew the access token: try again later") from error
         except (exceptions.GoogleAuthError, ValueError) as error:
-            # Their texts may quote what is in the file.
+            # The messages of google-auth may quote the file's content.
             raise ToolError(
-                f"no access token comes of {self._path.name}, named in {CREDENTIALS_VARIABLE} "
-                f"({type(error).__name__}): make a new one"
+                f"cannot get an access token with {self._path.name}, named in {CREDENTIALS_VARIABLE} "
+                f"({type(error).__name__}): create a new credentials file"
             ) from error
-        # google-auth's times are UTC without saying so.
+        # google-auth's times are UTC but carry no time zone.
         expires = loaded.expiry.replace(tzinfo=UTC).timestamp() if loaded.expiry else time.time() + 3000
         return str(loaded.token), expires
 
 
 def find_token_source(environ: Mapping[str, str], scopes: Sequence[str]) -> TokenSource:
-    """Where the tokens come from. A time of expiry that is no number counts as unknown."""
+    """Return the token source that the environment configures. An expiry time that is not a number is ignored."""
     if token := environ.get(TOKEN_VARIABLE):
         try:
             expires = float(environ[EXPIRY_VARIABLE])

@@ -1,6 +1,8 @@
-"""A document on stdin, its text on stdout, as a process of its own: what strangers write is not read beside a token.
+"""Extracts text from a document: reads it from stdin, writes its text to stdout.
 
-python -m mcpchat_servers.google.document_worker pdf | html
+    python -m mcpchat_servers.google.document_worker pdf|html
+
+It runs as a separate process, so that untrusted documents are not parsed in the process that holds the token.
 """
 
 import io
@@ -11,19 +13,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-ENCRYPTED = 3  # the exit code where a PDF wants a password
-TOO_DEEP = 4  # ... where HTML is nested more deeply than the parser goes
-TIME_LIMIT = 30
+ENCRYPTED = 3  # exit code if a PDF needs a password
+TOO_DEEP = 4  # exit code if HTML is nested too deeply for the parser
+TIME_LIMIT = 30  # seconds
 MAX_TEXT_LENGTH = 5_000_000  # characters
 _MEMORY_LIMIT = 2**30  # bytes
 _HIDDEN_STYLE = re.compile(
     r"(?i)display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(\.0+)?(px|pt|em|rem|%)?\s*(;|!|$)"
 )
-_MAX_STYLE_LENGTH = 1000  # characters of a style that are looked at
+_MAX_STYLE_LENGTH = 1000  # characters; the rest of a style attribute is ignored
 
 
 class _TooDeep(Exception):
-    """The parser has left out what is nested too deeply."""
+    """The HTML is nested too deeply: the parser has dropped a part of it."""
 
 
 def main() -> int:
@@ -33,7 +35,7 @@ def main() -> int:
     remaining = MAX_TEXT_LENGTH
 
     def write(text: str) -> bool:
-        """Write as much as there is room for; False when there is no more."""
+        """Write as much as the length limit allows. Returns False once the limit is reached."""
         nonlocal remaining
         sys.stdout.buffer.write(text[:remaining].encode(errors="replace"))
         remaining -= len(text)
@@ -48,7 +50,7 @@ def main() -> int:
 
 
 def _limit_resources() -> None:
-    """Where the system has limits for a process: memory, and time."""
+    """Limit the memory and CPU time of this process, if the operating system supports it."""
     try:
         import resource
     except ImportError:
@@ -82,7 +84,10 @@ def _extract_html(data: bytes, write: Callable[[str], bool]) -> int:
 
 
 def extract_visible_text(html: str) -> str:
-    """What a person would see of it, links with their addresses; nothing that is hidden from people."""
+    """Return the text that a browser would show, links with their URLs; hidden elements are left out.
+
+    Raises _TooDeep if the HTML is nested too deeply.
+    """
     from inscriptis.html_engine import Inscriptis
     from inscriptis.model.config import ParserConfig
     from lxml.etree import ParserError
@@ -98,7 +103,7 @@ def extract_visible_text(html: str) -> str:
     for element in list(tree.iter("script", "style", "noscript", "template")):
         element.drop_tree()
     for element in list(tree.iter()):
-        style = str(element.attrib.pop("style", ""))[:_MAX_STYLE_LENGTH]  # popped: it asks for widths without bounds
+        style = str(element.attrib.pop("style", ""))[:_MAX_STYLE_LENGTH]  # removed: it can request unbounded widths
         if ("hidden" in element.attrib or _HIDDEN_STYLE.search(style)) and element.getparent() is not None:
             element.drop_tree()
     try:

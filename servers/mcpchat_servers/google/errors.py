@@ -1,4 +1,4 @@
-"""What Google answers when it does not do something, in words that say what to do about it."""
+"""Turns Google's error responses into messages that say what to do."""
 
 import json
 import re
@@ -21,29 +21,29 @@ _SCOPE_REASONS = {"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT", 
 _DISABLED_REASONS = {"accessNotConfigured", "SERVICE_DISABLED"}
 _SERVICE_NAME = re.compile(r"[a-z]{2,30}\.googleapis\.com")
 _EXPLANATIONS: Mapping[str, str] = {
-    "dailyLimitExceeded": "the Cloud project has used up its requests of today: try again tomorrow",
-    "storageQuotaExceeded": "the account's storage is full: free some, or trash files and empty the trash",
-    "teamDriveFileLimitExceeded": "the shared drive holds as many files as it may",
+    "dailyLimitExceeded": "the Cloud project has used its daily quota of requests: try again tomorrow",
+    "storageQuotaExceeded": "the account's storage is full: trash files and empty the trash",
+    "teamDriveFileLimitExceeded": "the shared drive has reached its limit of files",
     "exportSizeLimitExceeded": "Google exports at most 10 MB of a document: open it in the browser instead",
     "fileNotDownloadable": "this file has no content of its own to download: export it to a format, or read it",
     "cannotDownloadFile": "its owner does not let this account download it",
-    "cannotDownloadAbusiveFile": "Google holds this file for malware or spam, and does not give it out",
+    "cannotDownloadAbusiveFile": "Google classifies this file as malware or spam and does not allow the download",
     "fileNotExportable": "this kind of Google file cannot be exported",
-    "cannotAddParent": "it is in somebody else's Drive and cannot be moved into a folder here: copy_file makes a copy",
+    "cannotAddParent": "it is in another user's Drive and cannot be moved into a folder here: copy_file makes a copy",
     "cannotCopyFile": "its owner does not let this account copy it",
-    "insufficientFilePermissions": "this account may not do that with this file: ask its owner for the right to edit",
+    "insufficientFilePermissions": "this account may not do that with this file: ask its owner for edit access",
     "insufficientParentPermissions": "this account may not add anything to that folder",
-    "appNotAuthorizedToFile": "the login reaches only files that were opened with this app",
+    "appNotAuthorizedToFile": "this login can access only files that were opened with this app",
     "domainPolicy": "the administrator of this Google account does not allow apps to use this service",
-    "sharingRateLimitExceeded": "Google takes no more invitations for now: try again later",
-    "invalidSharingRequest": "Google does not share it so; check the address, and whether the owner allows sharing",
-    "cannotShareTeamDriveTopFolderWithAnyoneOrDomains": "a shared drive's top folder is not shared with everyone",
-    "publishOutNotPermitted": "the administrator does not let this file be shared outside",
+    "sharingRateLimitExceeded": "Google accepts no more invitations for now: try again later",
+    "invalidSharingRequest": "Google refused to share it; check the address, and whether the owner allows sharing",
+    "cannotShareTeamDriveTopFolderWithAnyoneOrDomains": "a shared drive's top folder cannot be shared with everyone",
+    "publishOutNotPermitted": "the administrator does not allow sharing this file outside the organization",
 }
 
 
 class ApiError(ToolError):
-    """An answer that is no success. ``status`` is HTTP's, ``reason`` Google's word for it."""
+    """An error response. ``status`` is the HTTP status, ``reason`` Google's reason code."""
 
     def __init__(self, text: str, *, status: int, reason: str = "") -> None:
         super().__init__(text)
@@ -52,7 +52,10 @@ class ApiError(ToolError):
 
 
 def parse_error(body: bytes) -> tuple[set[str], str, str]:
-    """Google's words for why (of both of its forms of errors), its message, and the service that it names."""
+    """Return an error response's reason codes, its message and the service it names; missing values are empty.
+
+    Both of Google's error formats are read.
+    """
     try:
         value = json.loads(body)
     except ValueError:
@@ -77,7 +80,10 @@ def parse_error(body: bytes) -> tuple[set[str], str, str]:
 def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, *, what: str, scopes: Sequence[str], service: str
 ) -> ApiError:
-    """The error for an answer other than 401. ``what`` was asked for; ``scopes`` and ``service`` are the server's."""
+    """Return the error for a response other than 401.
+
+    ``what`` names the requested item; ``scopes`` and ``service`` are the server's.
+    """
     reason_set, message, service_name = parse_error(body)
     reason = next(
         iter(sorted(reason_set & (_SCOPE_REASONS | _DISABLED_REASONS | _EXPLANATIONS.keys() | RATE_LIMIT_REASONS))),
@@ -104,17 +110,17 @@ def _explain(
         scope_text = " or ".join(scopes)
         return (
             f"not granted: this needs the scope {scope_text}. Run {SIGN_IN_COMMAND} and tick everything it asks for "
-            "(if read_only = true or scopes is set for this server in the config, that is what leaves it out)."
+            "(if read_only = true or scopes is set for this server in the config, that setting excludes the scope)."
         )
     if reason_set & _DISABLED_REASONS:
         return (
-            f"{service} is not switched on for your OAuth client: enable it at "
+            f"{service} is not enabled for your OAuth client: enable it at "
             f"https://console.cloud.google.com/apis/library/{service} (in the client's project), and wait a minute."
         )
     if explanation := next((_EXPLANATIONS[reason] for reason in sorted(reason_set) if reason in _EXPLANATIONS), ""):
         return f"{what}: {explanation}"
     if status == 429 or reason_set & RATE_LIMIT_REASONS:
-        return f"{what}: Google takes no more requests for now, and was asked again for a while: try again in a minute"
+        return f"{what}: Google's rate limit was reached, and retries failed: try again in a minute"
     if status == 404:
         return f"{what}: not found. It does not exist, or this account may not see it: check the id, or search for it."
     if status >= 500:

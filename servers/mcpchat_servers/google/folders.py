@@ -1,4 +1,4 @@
-"""The folders of this machine that the user lets a server read and write files in; nothing outside is touched."""
+"""Access to local files, limited to the folders that the user allowed."""
 
 import os
 import re
@@ -11,12 +11,15 @@ from typing import BinaryIO
 
 from mcp.server.mcpserver.exceptions import ToolError
 
-MAX_NAME_BYTES = 200  # bytes
+MAX_NAME_BYTES = 200  # of a file name
 _RESERVED_NAMES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 class AllowedFolders:
-    """``allowed`` folders are absolute, with links resolved; the first is where relative paths begin."""
+    """Folders that the server may read and write.
+
+    ``allowed`` are absolute paths with links resolved; relative paths start at the first one.
+    """
 
     def __init__(self, allowed: Sequence[Path]) -> None:
         self._allowed = tuple(allowed)
@@ -25,33 +28,36 @@ class AllowedFolders:
         return ", ".join(str(folder) for folder in self._allowed)
 
     def resolve(self, path: str) -> Path:
-        """The path with links resolved. Raises ToolError where it lies in no allowed folder."""
+        """Return the path with links resolved. Raises ToolError if it is not in an allowed folder."""
         if not self._allowed:
             raise ToolError(
-                'no folder of this machine is allowed: the user adds folders = ["~/Downloads"] to this server in '
+                'no local folder is allowed: the user adds folders = ["~/Downloads"] to this server in '
                 "mcpchat's config, or starts the server with --folder"
             )
         if "\0" in path:
-            raise ToolError("a path without NUL, please")
+            raise ToolError("the path contains a NUL character")
         try:
             resolved = (self._allowed[0] / Path(path).expanduser()).resolve()
         except (OSError, RuntimeError) as error:
-            raise ToolError(f"{path!r} is no path that can be followed") from error
+            raise ToolError(f"{path!r} cannot be resolved") from error
         folder = next((allowed for allowed in self._allowed if resolved.is_relative_to(allowed)), None)
         if folder is not None and not folder.is_dir():
-            raise ToolError(f"the folder {str(folder)!r}, which the user allowed, does not exist: make it first")
+            raise ToolError(f"the folder {str(folder)!r}, which the user allowed, does not exist: create it first")
         if folder is None:
             raise ToolError(f"{path!r} is outside the folders that the user allowed: {self.describe()}")
         return resolved
 
     def _relative_parts(self, path: Path) -> tuple[str, ...]:
-        """The names that lead from an allowed folder to the file."""
+        """Return the parts of the path below the allowed folder."""
         folder = next(allowed for allowed in self._allowed if path.is_relative_to(allowed))
         return path.relative_to(folder).parts
 
     @contextmanager
-    def open_for_reading(self, path: str, *, most: int) -> Iterator[tuple[BinaryIO, int, str]]:
-        """A file to read: open, with its size in bytes and its name. Raises ToolError."""
+    def open_for_reading(self, path: str, *, max_bytes: int) -> Iterator[tuple[BinaryIO, int, str]]:
+        """Open a file for reading; yields the file, its size in bytes and its name.
+
+        Raises ToolError if the file cannot be read, is not a regular file or has more than ``max_bytes``.
+        """
         resolved = self.resolve(path)
         try:
             descriptor = os.open(resolved, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -60,23 +66,24 @@ class AllowedFolders:
         with os.fdopen(descriptor, "rb") as file:
             file_stat = os.fstat(file.fileno())
             if not stat.S_ISREG(file_stat.st_mode):
-                raise ToolError(f"{path!r} is no file")
-            if file_stat.st_size > most:
-                raise ToolError(f"{path!r} has {file_stat.st_size:,} bytes; at most {most:,} are sent")
+                raise ToolError(f"{path!r} is not a file")
+            if file_stat.st_size > max_bytes:
+                raise ToolError(f"{path!r} has {file_stat.st_size:,} bytes; the limit is {max_bytes:,}")
             yield file, file_stat.st_size, resolved.name
 
     @contextmanager
     def open_for_writing(self, path: str | None, name: str) -> Iterator[tuple[BinaryIO, Path]]:
-        """A new file to write, which takes its place whole and at the end, never another's. Raises ToolError.
+        """Open a new file for writing; yields the file and its final path. Never replaces an existing file.
 
-        ``path`` is a file or an existing folder; ``name`` is what to call the file where path does not say.
+        The file appears under its final path only when it is complete. ``path`` is a file or an existing folder;
+        ``name`` is the file name if ``path`` is a folder or None. Raises ToolError if the file cannot be written.
         """
         target = self.resolve(path or ".")
         try:
             if path is None or path.endswith(("/", os.sep)) or target.is_dir():
                 target = self.resolve(str(target / sanitize_file_name(name)))
             if any(component.startswith(".") for component in self._relative_parts(target)):
-                raise ToolError(f"{str(target)!r}: nothing hidden is written, and nothing into hidden folders")
+                raise ToolError(f"{str(target)!r}: hidden files and folders are not written")
             if target.exists():
                 raise ToolError(f"{target} exists already: choose another name")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +104,10 @@ class AllowedFolders:
 
 
 def _move_into_place(temporary: Path, target: Path) -> None:
-    """Put the file where none may be. Where links cannot be made, another program could come in between."""
+    """Move the file to ``target``. Raises FileExistsError if that exists.
+
+    If the file system has no hard links, there is a race: another program could create ``target`` in between.
+    """
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -109,7 +119,7 @@ def _move_into_place(temporary: Path, target: Path) -> None:
 
 
 def sanitize_file_name(name: str) -> str:
-    """A remote file's name as one that every system takes: no separators, nothing unprinted, not hidden."""
+    """Make a remote file's name valid on every system: no separators or unprintable characters, not hidden."""
     cleaned = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name).strip(" .")
     stem, dot, suffix = cleaned.rpartition(".")
     if not dot or len(suffix) > 20:

@@ -1,4 +1,4 @@
-"""The ids of files, as they are given: bare, or in a link."""
+"""File ids: bare, or in a link."""
 
 import re
 from typing import Annotated
@@ -20,10 +20,10 @@ FileId = Annotated[
 
 
 def parse_file_id(text: str) -> str:
-    """The id in an id or a link. Raises ToolError."""
+    """Return the id in an id, a link or a gdrive URI. Raises ToolError if there is none."""
     value = text.strip().removeprefix("gdrive:///")
     if match := _LINK.match(value):
         return match[1]
     if not _ID.fullmatch(value):
-        raise ToolError(f"{value[:80]!r} is no id of a file: search for the file, or give its link")
+        raise ToolError(f"{value[:80]!r} is not a file id: search for the file, or give its link")
     return value

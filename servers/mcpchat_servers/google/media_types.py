@@ -1,11 +1,11 @@
-"""What kind of file a name stands for: the kinds that matter here are the same on every machine."""
+"""Guesses the media type from a file name, with the same result on every machine for the types that matter here."""
 
 import mimetypes
 
 UNKNOWN_TYPE = "application/octet-stream"
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _ODF = "application/vnd.oasis.opendocument."
-# Python's own table lacks these, and what a system adds to it differs.
+# Python's own table lacks these, and what each system adds to it differs.
 _MEDIA_TYPES = {
     "md": "text/markdown",
     "markdown": "text/markdown",
@@ -28,7 +28,7 @@ _ENCODINGS = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": 
 
 
 def guess_media_type(name: str) -> str:
-    """The media type that a file's ending says, or the one that says nothing."""
+    """Return the media type for a file name's extension, or UNKNOWN_TYPE."""
     extension = name.rpartition(".")[2].lower()
     if extension in _MEDIA_TYPES:
         return _MEDIA_TYPES[extension]

@@ -1,4 +1,4 @@
-"""An MCP server over one of Google's APIs: its tools, their answers, how errors reach the model, its options."""
+"""Base of the Google MCP servers: tool registration, results, error results for the model, command-line options."""
 
 import argparse
 import logging
@@ -32,28 +32,31 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Session:
-    """What the tools of one running server use."""
+    """State that the tools of a running server share."""
 
     api: GoogleApi
     folders: AllowedFolders
     text_cache: TextCache
-    cache: dict[str, Any] = field(default_factory=dict)  # what need not be asked twice, such as the account's address
+    cache: dict[str, Any] = field(default_factory=dict)  # responses to reuse, such as the account's address
 
 
 Ctx = Context[Session, Any]
 
 Cursor = Annotated[
     str | None,
-    Field(description="next_cursor of the page before, with the other arguments as they were.", max_length=4096),
+    Field(description="next_cursor of the previous page; keep the other arguments unchanged.", max_length=4096),
 ]
-Offset = Annotated[int, Field(description="The character to begin at: next_offset of the piece before.", ge=0)]
+Offset = Annotated[int, Field(description="The character to start at: next_offset of the previous piece.", ge=0)]
 Limit = Annotated[
-    int, Field(description="Characters to give at most.", ge=100, le=MAX_PAGE_LENGTH, examples=[PAGE_LENGTH])
+    int, Field(description="Maximum number of characters.", ge=100, le=MAX_PAGE_LENGTH, examples=[PAGE_LENGTH])
 ]
 
 
 class _RawStringArguments(FuncMetadata):
-    """Arguments of a tool, with strings left as they are where strings are wanted: a JSON file's content is one."""
+    """Tool arguments. The SDK parses strings as JSON; this keeps them if the parameter accepts a string.
+
+    Such a string may be the content of a JSON file.
+    """
 
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
         fields = self.arg_model.model_fields
@@ -65,7 +68,10 @@ class _RawStringArguments(FuncMetadata):
 
 
 class GoogleServer(MCPServer[Session]):
-    """``scopes`` and ``reading_scopes`` are the narrowest that serve all tools, and those that only read."""
+    """MCP server for one Google API.
+
+    ``scopes`` are the narrowest OAuth scopes for all tools, ``read_only_scopes`` those for the read tools.
+    """
 
     def __init__(
         self,
@@ -78,7 +84,7 @@ class GoogleServer(MCPServer[Session]):
         read_only_scopes: Sequence[str],
         accepts_folders: bool,
     ) -> None:
-        # The SDK would set up boxes of 80 columns otherwise.
+        # Otherwise the SDK sets up a log handler that draws boxes of 80 columns.
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         super().__init__(
             name,
@@ -106,7 +112,7 @@ class GoogleServer(MCPServer[Session]):
     # Tools.
 
     def read_tool(self, title: str) -> Callable[[_Function], _Function]:
-        """A tool that changes nothing at Google."""
+        """Register a tool that changes nothing at Google."""
         return self._register_tool(
             title, ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True)
         )
@@ -114,14 +120,14 @@ class GoogleServer(MCPServer[Session]):
     def write_tool(
         self, title: str, *, destructive: bool = False, idempotent: bool = False
     ) -> Callable[[_Function], _Function]:
-        """A tool that changes something; it is left out by --read-only."""
+        """Register a tool that changes something. --read-only removes it."""
         hints = ToolAnnotations(
             read_only_hint=False, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=True
         )
         return self._register_tool(title, hints, registry=self._write_tools)
 
     def save_tool(self, title: str) -> Callable[[_Function], _Function]:
-        """A tool that changes nothing at Google, and makes a new file on this machine: in a folder that is allowed."""
+        """Register a tool that changes nothing at Google but creates a local file in an allowed folder."""
         hints = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False)
         return self._register_tool(title, hints, registry=self._save_tools)
 
@@ -142,7 +148,7 @@ class GoogleServer(MCPServer[Session]):
         return register
 
     async def list_tools(self) -> list[Tool]:
-        """The tools, with input schemas that let nothing else through and say nothing twice."""
+        """Return the tools, with input schemas that reject unknown arguments and contain no redundant titles."""
         tools = await super().list_tools()
         for tool in tools:
             tool.input_schema = {**_simplify_schema(tool.input_schema), "additionalProperties": False}
@@ -152,7 +158,10 @@ class GoogleServer(MCPServer[Session]):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Session, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """As the SDK does, with errors in a model's words, and the agreed mark where the token has ended."""
+        """Call a tool as the SDK does, but return errors as results that a model can act on.
+
+        If the token has expired, the result's ``_meta`` says so; mcpchat then signs in again.
+        """
         tool = self._tool_manager.get_tool(name)
         properties = tool.parameters.get("properties", {}) if tool is not None else {}
         if tool is not None and (unknown := sorted(set(arguments) - set(properties))):
@@ -160,17 +169,17 @@ class GoogleServer(MCPServer[Session]):
                 f"{name} takes no argument {unknown[0]!r}; it takes {', '.join(properties) or 'none'}"
             )
         required = tool.parameters.get("required", ()) if tool is not None else ()
-        # Some clients send null for what they leave out.
+        # Some clients send null for omitted arguments.
         supplied = {key: value for key, value in arguments.items() if value is not None or key in required}
         try:
             return await super().call_tool(name, supplied, context)
         except UnexpectedToolError:
             _logger.exception("%s", name)
-            return build_error_result(f"{name} failed, by a fault of this server: what it logged tells more")
+            return build_error_result(f"{name} failed with an internal error of this server: see its log")
         except ToolError as error:
             match error.__cause__:
                 case TokenExpired() as expired:
-                    return build_error_result(f"{expired}: sign in anew, or give a new one", meta=_TOKEN_EXPIRED_META)
+                    return build_error_result(f"{expired}: sign in again, or set a new token", meta=_TOKEN_EXPIRED_META)
                 case ValidationError() as invalid:
                     return build_error_result(_describe_invalid_arguments(name, invalid))
                 case ToolError() as cause:
@@ -190,16 +199,16 @@ class GoogleServer(MCPServer[Session]):
             await api.close()
 
     def main(self) -> None:
-        """Serve on stdin and stdout, until stdin ends. Ends the process with code 2 where the options are wrong."""
+        """Serve on stdin and stdout until stdin closes. Exits with code 2 if the options are wrong."""
         self.configure(sys.argv[1:], os.environ)
         self.run()
-        # The interpreter's own teardown takes a third of a second, and whoever closed our stdin may be waiting.
+        # Skip the interpreter's teardown: it takes 0.3 seconds, and the client that closed stdin may be waiting.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
 
     def configure(self, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-        """Take the options and the environment as they are."""
+        """Apply the command-line options and the environment. Exits with code 2 if they are wrong."""
         parser = argparse.ArgumentParser(
             prog=f"python -m mcpchat_servers.{self.name}",
             description=f"{self.title} as an MCP server on stdin and stdout.",
@@ -207,14 +216,14 @@ class GoogleServer(MCPServer[Session]):
             f"{BASE_URL_VARIABLE} (default: "
             f"{self._base_url}). Scopes: {' '.join(self.scopes)}; with --read-only: {' '.join(self.read_only_scopes)}.",
         )
-        parser.add_argument("--read-only", action="store_true", help="only the tools that change nothing")
+        parser.add_argument("--read-only", action="store_true", help="offer only the tools that change nothing")
         if self.accepts_folders:
             parser.add_argument(
                 "--folder",
                 action="append",
                 default=[],
                 metavar="PATH",
-                help="a folder that files may be saved into and sent from; repeatable",
+                help="a folder to save files in and send files from; repeatable",
             )
         options = parser.parse_args(arguments)
         if options.read_only:
@@ -234,7 +243,7 @@ class GoogleServer(MCPServer[Session]):
 
 
 def build_result(value: BaseModel, text: str | None = None, *blocks: ContentBlock) -> CallToolResult:
-    """A result: the value as structured content, and as a text: its JSON, where none is given."""
+    """Build a result: the value as structured content, and ``text`` (default: the value's JSON) as text content."""
     content_text = text if text is not None else value.model_dump_json(exclude_none=True)
     return CallToolResult(
         content=[TextContent(type="text", text=content_text), *blocks],
@@ -251,7 +260,7 @@ def get_session(ctx: Ctx) -> Session:
 
 
 def progress_reporter(ctx: Ctx, message: str) -> ProgressCallback:
-    """Progress of a transfer, told at its begin and then for each hundredth, or each megabyte."""
+    """Return a callback that reports transfer progress: at the start, then every 1 % (1 MiB if no total is known)."""
     reported = float("-inf")
 
     async def progress(done: float, total: float | None) -> None:
@@ -269,7 +278,7 @@ def _collapse_whitespace(text: str | None) -> str:
 
 
 def _simplify_schema(schema: Any) -> Any:
-    """The schema without the titles that repeat a property's name, and without "or null" where null is the default."""
+    """Return the schema without titles (they repeat property names), and without "or null" if null is the default."""
     if isinstance(schema, list):
         return [_simplify_schema(item) for item in schema]
     if not isinstance(schema, dict):
@@ -291,9 +300,9 @@ def _simplify_schema(schema: Any) -> Any:
 
 
 def _describe_invalid_arguments(name: str, error: ValidationError) -> str:
-    """pydantic's complaints without its addresses and without what was passed."""
+    """Format pydantic's errors without its documentation URLs and without the passed values."""
     problems = [
         f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_input=False)
     ]
-    return f"{name} was called wrongly: {'; '.join(problems[:10])}"
+    return f"invalid arguments for {name}: {'; '.join(problems[:10])}"

@@ -1,4 +1,4 @@
-"""Bytes as text that a model can read: characters decoded, HTML and PDF turned into text, long texts in pages."""
+"""Turns bytes into text for a model: decodes characters, converts HTML and PDF, splits long texts into pages."""
 
 import asyncio
 import codecs
@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.document_worker import ENCRYPTED, TIME_LIMIT
 
-PAGE_LENGTH = 20_000  # characters that one call gives, unless it asks for fewer
+PAGE_LENGTH = 20_000  # characters that a call returns by default
 MAX_PAGE_LENGTH = 100_000
-MAX_HTML_LENGTH = 500_000  # characters; what follows is left out
-MAX_PDF_BYTES = 50 * 2**20  # bytes
+MAX_HTML_LENGTH = 500_000  # characters; the rest is left out
+MAX_PDF_BYTES = 50 * 2**20
 _TEXT_TYPES = re.compile(
     r"text/|application/(json|xml|javascript|x-yaml|yaml|toml|sql|x-sh|csv|rtf|x-ndjson)|[^;]*\+(json|xml)"
 )
@@ -28,7 +28,7 @@ _BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-
 
 
 class Excerpt(BaseModel):
-    """A piece of a text. ``next_offset`` is where to go on; it is missing at the end."""
+    """A piece of a text. ``offset``, ``total`` and ``next_offset`` count characters."""
 
     text: str
     offset: int
@@ -37,18 +37,21 @@ class Excerpt(BaseModel):
 
     @property
     def footer(self) -> str:
-        """What to say below the text: where it goes on."""
+        """The line below the text that says how to read the next piece; empty if this is the whole text."""
         if self.next_offset is None and self.offset == 0:
             return ""
         end = self.offset + len(self.text)
         continuation = (
-            f"; go on with offset={self.next_offset}" if self.next_offset is not None else "; this is the end"
+            f"; continue with offset={self.next_offset}" if self.next_offset is not None else "; this is the end"
         )
         return f"\n\n[characters {self.offset}-{end} of {self.total}{continuation}]"
 
 
 def take_excerpt(text: str, offset: int, limit: int) -> Excerpt:
-    """The piece that begins at an offset, ended at a line's end where one is near. Raises ToolError beyond the end."""
+    """Return up to ``limit`` characters of ``text`` from ``offset`` on. The piece ends at a line end if one is near.
+
+    Raises ToolError if ``offset`` is beyond the end.
+    """
     if offset > len(text) or (offset and offset == len(text)):
         raise ToolError(f"the text has {len(text)} characters: offset {offset} is beyond its end")
     end = min(offset + limit, len(text))
@@ -59,7 +62,7 @@ def take_excerpt(text: str, offset: int, limit: int) -> Excerpt:
 
 
 class TextCache:
-    """The last texts that were read, so that their next pieces need not be fetched and turned into text again."""
+    """The texts read last, so that their next pieces are not fetched and converted again."""
 
     def __init__(self, max_entries: int = 4) -> None:
         self._max_entries = max_entries
@@ -75,7 +78,7 @@ class TextCache:
         return text
 
 
-IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})  # what models can look at
+IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})  # formats that models accept
 _BINARY_TYPES = re.compile(
     r"(video|audio|font|image(?!/svg))/"
     r"|application/(zip|gzip|x-(tar|7z|rar|bzip|xz)|java-archive|msword|vnd\.(ms-|openxml|oasis))"
@@ -83,7 +86,7 @@ _BINARY_TYPES = re.compile(
 
 
 def is_binary(media_type: str) -> bool:
-    """Whether a kind of file is never text, so that it need not be looked at."""
+    """Whether files of this media type are never text, so that their content need not be checked."""
     return bool(_BINARY_TYPES.match(media_type.lower()))
 
 
@@ -92,16 +95,16 @@ def is_text(media_type: str) -> bool:
 
 
 def decode_text(data: bytes, charset: str = "") -> str | None:
-    """The text of bytes, or None where they are none. What cannot be decoded is marked.
+    """Decode bytes to text; returns None if they are not text. Undecodable bytes become U+FFFD.
 
-    ``charset`` is what the sender says, which is believed only where it is the name of one and the bytes are not UTF-8.
+    ``charset`` is the sender's declaration. It is used only if it names a known charset and the bytes are not UTF-8.
     """
     for mark, name in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return _normalize_newlines(data.decode(name, errors="replace"))
     declared = _find_codec(charset)
     is_wide, is_seven_bit = declared.startswith(("utf-16", "utf-32")), declared.startswith(("iso2022_", "hz", "utf-7"))
-    if (is_wide and b"\0" in data) or (is_seven_bit and data.isascii()):  # their bytes pass for UTF-8, or hold NULs
+    if (is_wide and b"\0" in data) or (is_seven_bit and data.isascii()):  # such bytes look like UTF-8, or contain NULs
         return _normalize_newlines(data.decode(declared, errors="replace"))
     if b"\0" in data:
         return None
@@ -112,7 +115,10 @@ def decode_text(data: bytes, charset: str = "") -> str | None:
 
 
 def _find_codec(name: str) -> str:
-    """Python's name for a charset; empty for what is none: some of Python's codecs are slow, or evaluate escapes."""
+    """Return Python's codec name for a charset, or "" if it is not allowed.
+
+    Not every codec is allowed: some of Python's codecs are slow, or evaluate escapes.
+    """
     try:
         codec = codecs.lookup(name[:40]).name
     except (LookupError, ValueError):
@@ -125,11 +131,14 @@ def _normalize_newlines(text: str) -> str:
 
 
 async def html_to_text(html: str) -> str:
-    """What a person would see of it, links with their addresses; nothing that is hidden from people."""
+    """Return the text that a browser would show, links with their URLs; hidden elements are left out.
+
+    If the HTML is too complex for that, return all of its text with a note.
+    """
     code, visible = await _run_document_worker("html", html[:MAX_HTML_LENGTH].encode(errors="replace"))
     if code:
         text = strip_tags(html[:MAX_HTML_LENGTH])
-        visible = f"[This HTML is too involved to tell what people see of it. All of its text:]\n{text}"
+        visible = f"[This HTML is too complex to tell which text is visible. All of its text:]\n{text}"
     omitted = (
         f"\n\n[{len(html) - MAX_HTML_LENGTH:,} more characters of HTML left out]" if len(html) > MAX_HTML_LENGTH else ""
     )
@@ -137,29 +146,31 @@ async def html_to_text(html: str) -> str:
 
 
 def strip_tags(html: str) -> str:
-    """All text between tags, what is hidden included."""
+    """Return all text between tags, hidden text included."""
     first, *rest = html.split("<")
     parts = [first, *(part.partition(">")[2] for part in rest)]
     return "\n".join(line for line in map(str.strip, unescape(" ".join(parts)).splitlines()) if line)
 
 
 async def pdf_to_text(data: bytes, what: str) -> str:
-    """The text of a PDF. Raises ToolError where it has none that can be read."""
+    """Return the text of a PDF. Raises ToolError if it is too large, encrypted or damaged, or has no text."""
     if len(data) > MAX_PDF_BYTES:
         raise ToolError(f"{what}: a PDF of {len(data):,} bytes is too large to read here: download it")
     code, text = await _run_document_worker("pdf", data)
     if code == ENCRYPTED:
-        raise ToolError(f"{what}: it wants a password: download it")
+        raise ToolError(f"{what}: it needs a password: download it")
     if code:
         raise ToolError(f"{what}: its text cannot be read, the PDF is damaged or too large: download it")
     if not text.strip():
-        raise ToolError(f"{what}: it holds no text, only pictures (a scan?): download it")
+        raise ToolError(f"{what}: it has no text, only images (a scan?): download it")
     return text
 
 
 async def _run_document_worker(kind: str, data: bytes) -> tuple[int, str]:
-    """The text of a document, read by a process of its own that has no token and is ended in time; with its exit code,
-    zero where all went well."""
+    """Extract a document's text in a separate process that has no token. Returns its exit code and the text.
+
+    The exit code is 0 on success. The process is killed after 1.5 times TIME_LIMIT; the exit code is then -1.
+    """
     inherited = ("PATH", "SYSTEMROOT", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,1 +1,1 @@
-"""Google Sheets: sheets listed, ranges read and written, rows appended, spreadsheets and sheets made."""
+"""Google Sheets server: list sheets, read and write ranges, append rows, create spreadsheets and sheets."""

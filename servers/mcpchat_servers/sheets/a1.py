@@ -1,4 +1,4 @@
-"""A1 notation: read, held against the sheets that there are, and written."""
+"""A1 notation: parses ranges, resolves them against a spreadsheet's sheets and named ranges, formats them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _QUOTED_SHEET = re.compile(r"'((?:[^']|'')+)'(?:!(.*))?", re.DOTALL)
 
 @dataclass(frozen=True)
 class Sheet:
-    """A sheet's title and its size."""
+    """A sheet's title and size."""
 
     title: str
     rows: int
@@ -24,7 +24,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class CellRange:
-    """Cells of one sheet; rows and columns count from 1, and the last ones are within."""
+    """Cells of one sheet. Rows and columns count from 1; ``bottom`` and ``right`` are inclusive."""
 
     sheet: str
     top: int
@@ -41,7 +41,7 @@ class CellRange:
         return self.right - self.left + 1
 
     def with_rows(self, top: int, bottom: int) -> "CellRange":
-        """The same columns, other rows."""
+        """Return a range with the same columns and other rows."""
         return CellRange(self.sheet, top, self.left, bottom, self.right)
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class CellRange:
 
 
 def format_column(column: int) -> str:
-    """A column's letters: 1 is A, 27 is AA."""
+    """Return a column's letters: 1 is A, 27 is AA."""
     name = ""
     while column:
         column, digit = divmod(column - 1, 26)
@@ -60,7 +60,7 @@ def format_column(column: int) -> str:
 
 
 def parse_column(column: str) -> int:
-    """A column's number: A is 1, AA is 27."""
+    """Return a column's number: A is 1, AA is 27."""
     value = 0
     for letter in column.upper():
         value = value * 26 + ord(letter) - ord("A") + 1
@@ -68,9 +68,10 @@ def parse_column(column: str) -> int:
 
 
 def parse_range(text: str, sheets: Sequence[Sheet], named_ranges: Mapping[str, CellRange]) -> CellRange:
-    """What a range stands for in a spreadsheet: cells, a sheet's name, or a named range (``names``).
+    """Resolve a range in a spreadsheet: cells, a sheet's name, or one of ``named_ranges``.
 
-    Without a sheet the first is meant; open ends end where the sheet does. Raises ToolError.
+    Cells without a sheet are in the first one; open ranges end at the sheet's last row or column. Raises ToolError if
+    the range is invalid, ambiguous or outside the sheet.
     """
     if not sheets:
         raise ToolError("the spreadsheet has no sheet with cells")
@@ -81,12 +82,12 @@ def parse_range(text: str, sheets: Sequence[Sheet], named_ranges: Mapping[str, C
         quoted = titled_sheet.title.replace("'", "''")
         first = sheets[0].title.replace("'", "''")
         alternative = f"{named_range}" if named_range is not None else f"'{first}'!{text}"
-        raise ToolError(f"{text!r} is a sheet's name and something else too: write '{quoted}', or {alternative}")
+        raise ToolError(f"{text!r} is ambiguous: write '{quoted}' for the sheet, or {alternative}")
     if named_range is not None:
         return named_range
     title, cells = (titled_sheet.title, "") if titled_sheet is not None else _split_sheet(text)
     if titled_sheet is None and title is not None and text.endswith("!"):
-        raise ToolError(f"{text[:100]!r}: expected cells behind the mark, or the sheet's name without it")
+        raise ToolError(f'{text[:100]!r}: expected cells after the "!", or the sheet\'s name without it')
     if title is None and not _is_cells(cells):
         raise ToolError(
             f"{text[:100]!r} is neither cells, such as A1:C10 or 'My sheet'!A:C, nor a sheet or a named range; there "
@@ -103,7 +104,7 @@ def parse_range(text: str, sheets: Sequence[Sheet], named_ranges: Mapping[str, C
 
 
 def _split_sheet(text: str) -> tuple[str | None, str]:
-    """The sheet, where one is named, and the cells."""
+    """Split a range into the sheet's title (None if there is none) and the cells."""
     if quoted := _QUOTED_SHEET.fullmatch(text):
         return quoted[1].replace("''", "'"), quoted[2] or ""
     title, separator, cells = text.rpartition("!")
@@ -122,11 +123,11 @@ def _find_sheet(title: str, sheets: Sequence[Sheet]) -> Sheet | None:
 def _parse_cells(text: str, cells: str, sheet: Sheet) -> CellRange:
     match = _CELLS.fullmatch(cells)
     if not _is_cells(cells) or match is None:
-        raise ToolError(f"{text[:100]!r} is no range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1")
+        raise ToolError(f"{text[:100]!r} is not a range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1")
     left, top = match["left"], match["top"]
     right, bottom = (match["right"], match["bottom"]) if match["rest"] else (left, top)
     if not (right or bottom) or (bool(right) != bool(left) and not bottom):
-        raise ToolError(f"{text[:100]!r} is no range: what stands behind the colon is missing something")
+        raise ToolError(f"{text[:100]!r} is not a range: the part after the colon is incomplete")
     if left and not right and parse_column(left) > sheet.columns:
         raise ToolError(
             f"{text[:100]!r} lies outside the sheet {sheet.title!r}, which has columns A to "

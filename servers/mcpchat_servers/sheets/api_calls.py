@@ -1,4 +1,4 @@
-"""Requests that several tools of Sheets make: what a spreadsheet has, and where a range is in it."""
+"""Sheets API requests shared by several tools: spreadsheet metadata, range lookup."""
 
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -41,7 +41,7 @@ class Spreadsheet(BaseModel):
     locale: str | None = None
     time_zone: str | None = None
     sheets: list[SheetInfo]
-    named_ranges: Annotated[dict[str, str] | None, Field(description="What the names stand for.")] = None
+    named_ranges: Annotated[dict[str, str] | None, Field(description="The cells that each name refers to.")] = None
 
 
 SPREADSHEET_FIELDS = (
@@ -84,9 +84,9 @@ def parse_sheet(raw: dict[str, Any]) -> SheetInfo:
 
 
 def parse_layout(raw: dict[str, Any]) -> tuple[list[Sheet], dict[str, CellRange]]:
-    """The sheets that have cells, and what the named ranges stand for."""
+    """Return the sheets that have cells (hidden ones last) and the named ranges."""
     infos = [parse_sheet(item["properties"]) for item in raw.get("sheets") or ()]
-    # Without a sheet's name the first that can be seen is meant.
+    # A range without a sheet refers to the first visible sheet.
     infos.sort(key=lambda info: bool(info.hidden))
     sheets = {info.id: Sheet(info.title, info.rows, info.columns) for info in infos if info.rows and info.columns}
     named_ranges = {}

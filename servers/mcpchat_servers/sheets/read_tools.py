@@ -1,4 +1,4 @@
-"""The tools of Sheets that change nothing: sheets, ranges, pages of rows."""
+"""Sheets tools that change nothing: spreadsheet metadata, ranges, pages of rows."""
 
 import json
 from collections.abc import Sequence
@@ -10,8 +10,7 @@ from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.api import TooLarge
 from mcpchat_servers.google.ids import FileId, parse_file_id
-from mcpchat_servers.google.server import Ctx, Cursor, Session, build_result
-from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.server import Ctx, Cursor, Session, build_result, get_session
 from mcpchat_servers.sheets.a1 import CellRange, format_column, parse_range
 from mcpchat_servers.sheets.api_calls import (
     SPREADSHEETS_PATH,
@@ -26,10 +25,10 @@ from mcpchat_servers.sheets.api_calls import (
 )
 from mcpchat_servers.sheets.server import server
 
-MAX_PAGE_CELLS = 10_000  # of a page
+MAX_PAGE_CELLS = 10_000
 PAGE_LENGTH = 20_000  # characters of a page
-MAX_CELL_LENGTH = 1000  # characters, where a row alone is longer than a page
-_PROBE_BYTES = 65_536  # bytes that say enough of what is further down
+MAX_CELL_LENGTH = 1000  # characters of a cell, if a single row is longer than a page
+_PROBE_BYTES = 65_536  # enough to see if there are more rows further down
 
 ValueRendering = Literal["typed", "formatted", "formulas"]
 _RENDER_OPTIONS = {"typed": "UNFORMATTED_VALUE", "formatted": "FORMATTED_VALUE", "formulas": "FORMULA"}
@@ -45,7 +44,7 @@ class RangeOfCells(BaseModel):
 class RangePage(RangeOfCells):
     """A page of a range."""
 
-    first_row: Annotated[int, Field(description="The number of the first row here, from 1.")]
+    first_row: Annotated[int, Field(description="The number of the first row on this page, from 1.")]
     next_cursor: Annotated[str | None, Field(description="For the next page; missing at the end.")] = None
     note: str | None = None
 
@@ -56,15 +55,15 @@ class RangesResult(BaseModel):
 
 @server.read_tool("Get a spreadsheet's sheets")
 async def get_spreadsheet(ctx: Ctx, spreadsheet_id: FileId) -> Annotated[CallToolResult, Spreadsheet]:
-    """A spreadsheet's title, its sheets with their sizes, and its named ranges; no cells."""
-    return build_result(parse_spreadsheet(await fetch_spreadsheet(running(ctx), parse_file_id(spreadsheet_id))))
+    """Get a spreadsheet's title, its sheets with their sizes, and its named ranges; no cells."""
+    return build_result(parse_spreadsheet(await fetch_spreadsheet(get_session(ctx), parse_file_id(spreadsheet_id))))
 
 
 @server.read_tool("Read a range")
 async def read_range(
     ctx: Ctx,
     spreadsheet_id: FileId,
-    range: Range,  # noqa: A002 - what Google calls it
+    range: Range,  # noqa: A002 - Google's term
     values: Annotated[
         ValueRendering,
         Field(description='"typed": numbers and booleans as such; "formatted": as shown; "formulas": as entered.'),
@@ -72,8 +71,8 @@ async def read_range(
     max_rows: Annotated[int, Field(description="Rows of a page.", ge=1, le=5000)] = 500,
     cursor: Cursor = None,
 ) -> Annotated[CallToolResult, RangePage]:
-    """The cells of a range, a page of rows at a time."""
-    session, file_id = running(ctx), parse_file_id(spreadsheet_id)
+    """Read the cells of a range, one page of rows at a time."""
+    session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
     full_range = await resolve_range(session, file_id, range)
     top = _parse_cursor(cursor, full_range)
     row_count = max(1, min(max_rows, MAX_PAGE_CELLS // full_range.width, full_range.bottom - top + 1))
@@ -101,7 +100,7 @@ async def read_range(
     lines = [f"{top + index}: {_to_json(row)}" for index, row in enumerate(page_rows)] or [
         f"(rows {top} to {page.bottom} are empty)"
     ]
-    footer = f"\n[rows go on: cursor={next_row}]" if next_row is not None else ""
+    footer = f"\n[more rows: cursor={next_row}]" if next_row is not None else ""
     return build_result(value, f"{page}\n" + "\n".join(lines) + footer + (f"\n[{note}]" if note else ""))
 
 
@@ -112,8 +111,8 @@ async def read_ranges(
     ranges: Annotated[list[Range], Field(min_length=1, max_length=20)],
     values: ValueRendering = "typed",
 ) -> Annotated[CallToolResult, RangesResult]:
-    """The cells of several small ranges at once. For large ones see read_range, which gives pages."""
-    session, file_id = running(ctx), parse_file_id(spreadsheet_id)
+    """Read the cells of several small ranges at once. For large ranges use read_range, which returns pages."""
+    session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
     layout = parse_layout(await fetch_spreadsheet(session, file_id))
     cell_ranges = [parse_range(text, *layout) for text in ranges]
     params = {"ranges": [str(cell_range) for cell_range in cell_ranges], **_render_params(values)}
@@ -122,10 +121,10 @@ async def read_ranges(
             f"{SPREADSHEETS_PATH}/{file_id}/values:batchGet", params, what=f"the ranges of {file_id}", max_bytes=2**20
         )
     except TooLarge as error:
-        raise ToolError(f"{error}: read_range gives large ranges page by page") from error
+        raise ToolError(f"{error}: read_range returns large ranges page by page") from error
     row_lists = [item.get("values") or [] for item in response.get("valueRanges") or ()]
     if (size := sum(len(_to_json(rows)) for rows in row_lists)) > 5 * PAGE_LENGTH:
-        raise ToolError(f"{size:,} characters are too many at once: read_range gives large ranges page by page")
+        raise ToolError(f"{size:,} characters are too many at once: read_range returns large ranges page by page")
     pairs = zip(cell_ranges, row_lists, strict=False)
     return build_result(
         RangesResult(ranges=[RangeOfCells(range=str(cell_range), rows=rows) for cell_range, rows in pairs])
@@ -149,8 +148,10 @@ async def _fetch_values(
 async def _find_next_row(
     session: Session, spreadsheet_id: str, remaining: CellRange, values: ValueRendering
 ) -> int | None:
-    """The first row further down that is not empty: Google leaves out empty rows at an end, so a short page says
-    nothing of what follows."""
+    """Return the next row that is not empty, or None.
+
+    Google leaves out empty rows at the end of a range, so a short page does not mean that no rows follow.
+    """
     try:
         response = await session.api.get(
             values_path(spreadsheet_id, remaining), _render_params(values), what=f"{remaining}", max_bytes=_PROBE_BYTES
@@ -170,7 +171,10 @@ def _parse_cursor(cursor: str | None, full_range: CellRange) -> int:
 
 
 def _fit_page(rows: Sequence[list[Cell]], full_range: CellRange) -> tuple[list[list[Cell]], str | None]:
-    """As many of the rows as a page holds, and at least one; of that, long cells are cut."""
+    """Return as many rows as fit on a page, at least one, and a note.
+
+    If the first row alone does not fit, its long cells are cut and its last cells left out; the note says so.
+    """
     page: list[list[Cell]] = []
     size = 0
     for row in rows:
@@ -184,17 +188,17 @@ def _fit_page(rows: Sequence[list[Cell]], full_range: CellRange) -> tuple[list[l
     cell_count = _count_fitting(cut)
     notes = []
     if cut[:cell_count] != page[0][:cell_count]:
-        notes.append(f"Cells of more than {MAX_CELL_LENGTH:,} characters are cut: read one alone to get all of it.")
+        notes.append(f"Cells of more than {MAX_CELL_LENGTH:,} characters are cut: read one alone to get its full text.")
     if cell_count < len(cut):
         notes.append(
             f"Columns from {format_column(full_range.left + cell_count)} on are left out: "
-            "ask for a range that begins there."
+            "read a range that starts there."
         )
     return [cut[:cell_count]], " ".join(notes)
 
 
 def _count_fitting(row: Sequence[Cell]) -> int:
-    """How many cells of a row a page holds."""
+    """Return how many cells of a row fit on a page, at least one."""
     size = 0
     for count, cell in enumerate(row):
         size += len(_to_json(cell)) + 2

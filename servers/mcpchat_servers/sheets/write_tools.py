@@ -1,4 +1,4 @@
-"""The tools of Sheets that write: rows, ranges, sheets, spreadsheets."""
+"""Sheets tools that write: rows, ranges, sheets, spreadsheets."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -9,8 +9,7 @@ from pydantic import BaseModel, Field
 
 from mcpchat_servers.google.display_names import is_same_name
 from mcpchat_servers.google.ids import FileId, parse_file_id
-from mcpchat_servers.google.server import Ctx, Session, build_result
-from mcpchat_servers.google.server import get_session as running
+from mcpchat_servers.google.server import Ctx, Session, build_result, get_session
 from mcpchat_servers.sheets.a1 import CellRange, parse_range
 from mcpchat_servers.sheets.api_calls import (
     SPREADSHEET_FIELDS,
@@ -27,12 +26,12 @@ from mcpchat_servers.sheets.api_calls import (
 )
 from mcpchat_servers.sheets.server import server
 
-MAX_WRITTEN_CELLS = 50_000  # cells of one call
+MAX_WRITTEN_CELLS = 50_000  # per call
 
 Title = Annotated[
     str,
     Field(
-        description="The spreadsheet's title as it is, so that the user sees it when asked; another one is refused.",
+        description="The spreadsheet's current title: the user sees it when asked. Any other title is refused.",
         min_length=1,
         max_length=500,
     ),
@@ -40,7 +39,7 @@ Title = Annotated[
 Rows = Annotated[
     list[list[Cell]],
     Field(
-        description="Rows of cells: numbers, true and false as such, the rest as strings. null leaves a cell as it is, "
+        description="Rows of cells: numbers, true and false as such, the rest as strings. null keeps a cell unchanged, "
         '"" empties it.',
         min_length=1,
         max_length=MAX_WRITTEN_CELLS,
@@ -50,14 +49,14 @@ Rows = Annotated[
 InputMode = Annotated[
     Literal["raw", "user_entered"],
     Field(
-        description='"raw" stores what is given, and strings stay strings. "user_entered" reads it as if typed: '
+        description='"raw" stores the values unchanged: strings stay strings. "user_entered" parses them as if typed: '
         '"=SUM(A1:A3)" becomes a formula, "1 May" a date.'
     ),
 ]
 
 
 class WriteResult(BaseModel):
-    """What was written."""
+    """The range and the number of cells that were written."""
 
     range: str
     rows: int
@@ -78,7 +77,7 @@ async def append_rows(
     range: Annotated[  # noqa: A002
         str,
         Field(
-            description="The table's cells in A1 notation, or a sheet's name for the table that begins at A1.",
+            description="The table's cells in A1 notation, or a sheet's name for the table that starts at A1.",
             min_length=1,
             max_length=300,
             examples=["Sheet1", "Sheet1!A1:C1"],
@@ -87,13 +86,13 @@ async def append_rows(
     rows: Rows,
     entered: InputMode = "raw",
 ) -> Annotated[CallToolResult, WriteResult]:
-    """Add rows below the last row of a table. Nothing there is overwritten."""
-    session, file_id = running(ctx), parse_file_id(spreadsheet_id)
+    """Add rows below the last row of a table. Never overwrites cells."""
+    session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
     _check_size(rows)
     table = parse_range(range, *parse_layout(await _fetch_if_titled(session, file_id, title)))
     if "!" not in range and table.top == table.left == 1 and table.height > 1:
-        # A sheet's name: its table is the one at A1. In all of the sheet Google would look for the last cells that
-        # look like a table, and begin where those do.
+        # A sheet's name means the table at A1. If the range were the whole sheet, Google would take the last cells that
+        # look like a table, and start at their first column.
         table = CellRange(table.sheet, 1, 1, 1, 1)
     response = await session.api.change(
         "POST",
@@ -115,19 +114,19 @@ async def write_range(
     rows: Rows,
     entered: InputMode = "raw",
 ) -> Annotated[CallToolResult, WriteResult]:
-    """Write cells over what is there, from the range's first cell on."""
-    session, file_id = running(ctx), parse_file_id(spreadsheet_id)
+    """Overwrite cells, from the range's first cell on."""
+    session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
     _check_size(rows)
     layout = parse_layout(await _fetch_if_titled(session, file_id, title))
     target = parse_range(range, *layout)
     height, width = len(rows), max(map(len, rows))
-    if target.height == target.width == 1:  # a corner
+    if target.height == target.width == 1:  # the top left cell of the area to write
         sheet = next(candidate for candidate in layout[0] if candidate.title == target.sheet)
         available = CellRange(target.sheet, target.top, target.left, sheet.rows, sheet.columns)
     else:
         available = target
     if height > available.height or width > available.width:
-        raise ToolError(f"{height} rows of {width} cells do not fit into {available}; append_rows makes new rows")
+        raise ToolError(f"{height} rows of {width} cells do not fit into {available}; append_rows adds new rows")
     response = await session.api.change(
         "PUT",
         values_path(file_id, target),
@@ -146,8 +145,8 @@ async def clear_range(
     title: Title,
     range: Range,  # noqa: A002
 ) -> Annotated[CallToolResult, ClearResult]:
-    """Empty the cells of a range. Their formats stay."""
-    session, file_id = running(ctx), parse_file_id(spreadsheet_id)
+    """Empty the cells of a range. Their formatting is kept."""
+    session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
     target = parse_range(range, *parse_layout(await _fetch_if_titled(session, file_id, title)))
     response = await session.api.change(
         "POST", f"{values_path(file_id, target)}:clear", {}, what=f"{target}", retryable=True
@@ -161,17 +160,17 @@ async def create_spreadsheet(
     title: Annotated[str, Field(min_length=1, max_length=500)],
     sheets: Annotated[list[str] | None, Field(description="The sheets' names.", min_length=1, max_length=50)] = None,
     rows: Annotated[
-        list[list[Cell]] | None, Field(description="What the first sheet holds.", max_length=MAX_WRITTEN_CELLS)
+        list[list[Cell]] | None, Field(description="The rows of the first sheet.", max_length=MAX_WRITTEN_CELLS)
     ] = None,
 ) -> Annotated[CallToolResult, Spreadsheet]:
-    """Make a new spreadsheet in My Drive, empty or with rows in its first sheet."""
+    """Create a spreadsheet in My Drive, empty or with rows in its first sheet."""
     _check_size(rows or [])
     sheet_specs: list[dict[str, Any]] = [{"properties": {"title": name}} for name in sheets or ["Sheet1"]]
     if rows:
         size = {"rowCount": max(1000, len(rows)), "columnCount": max(26, *map(len, rows))}
         sheet_specs[0]["properties"]["gridProperties"] = size
         sheet_specs[0]["data"] = [{"rowData": [{"values": [_to_entered_value(cell) for cell in row]} for row in rows]}]
-    response = await running(ctx).api.change(
+    response = await get_session(ctx).api.change(
         "POST",
         SPREADSHEETS_PATH,
         {"properties": {"title": title}, "sheets": sheet_specs},
@@ -187,12 +186,12 @@ async def add_sheet(
     ctx: Ctx,
     spreadsheet_id: FileId,
     title: Title,
-    name: Annotated[str, Field(description="The new sheet's.", min_length=1, max_length=100)],
+    name: Annotated[str, Field(description="The new sheet's name.", min_length=1, max_length=100)],
     rows: Annotated[int, Field(ge=1, le=100_000)] = 1000,
     columns: Annotated[int, Field(ge=1, le=1000)] = 26,
 ) -> Annotated[CallToolResult, SheetInfo]:
     """Add an empty sheet to a spreadsheet."""
-    session, file_id = running(ctx), parse_file_id(spreadsheet_id)
+    session, file_id = get_session(ctx), parse_file_id(spreadsheet_id)
     await _fetch_if_titled(session, file_id, title)
     properties = {"title": name, "gridProperties": {"rowCount": rows, "columnCount": columns}}
     response = await session.api.change(
@@ -206,7 +205,10 @@ async def add_sheet(
 
 
 async def _fetch_if_titled(session: Session, spreadsheet_id: str, title: str) -> dict[str, Any]:
-    """What is told of a spreadsheet, where that has this title: a person who saw it agreed to no other."""
+    """Return a spreadsheet's metadata if its title is ``title``; raises ToolError if not.
+
+    The user who approved the call saw this title, and approved no other spreadsheet.
+    """
     raw = await fetch_spreadsheet(session, spreadsheet_id)
     current_title = str((raw.get("properties") or {}).get("title", ""))
     if not is_same_name(current_title, title):
@@ -218,7 +220,7 @@ async def _fetch_if_titled(session: Session, spreadsheet_id: str, title: str) ->
 
 def _check_size(rows: Sequence[Sequence[Cell]]) -> None:
     if (cells := sum(map(len, rows))) > MAX_WRITTEN_CELLS:
-        raise ToolError(f"{cells:,} cells are more than the {MAX_WRITTEN_CELLS:,} that one call writes")
+        raise ToolError(f"{cells:,} cells are more than the limit of {MAX_WRITTEN_CELLS:,} per call")
 
 
 def _build_write_result(raw: dict[str, Any], rows: Sequence[Sequence[Cell]], entered: str) -> WriteResult:
@@ -230,7 +232,7 @@ def _build_write_result(raw: dict[str, Any], rows: Sequence[Sequence[Cell]], ent
         rows=raw.get("updatedRows", 0),
         columns=raw.get("updatedColumns", 0),
         cells=raw.get("updatedCells", 0),
-        note='What begins with "=" was stored as text; entered="user_entered" makes formulas.'
+        note='Cells that start with "=" were stored as text; entered="user_entered" makes them formulas.'
         if has_formulas
         else None,
     )

@@ -1,4 +1,4 @@
-"""The agents of the config: which one it is, what it is told, who decides on its calls."""
+"""Agents of the config: their instructions and model options."""
 
 import dataclasses
 import getpass
@@ -12,12 +12,16 @@ from mcpchat.core.protocols import ModelOptions, SelectedModel
 from mcpchat.core.templates import render
 from mcpchat.errors import ConfigError
 from mcpchat.util.private_files import writable_by_others
+from mcpchat.util.text_files import read_text
 
-_MAX_INSTRUCTIONS_BYTES = 1_000_000  # bytes
+_MAX_INSTRUCTIONS_BYTES = 1_000_000
 
 
 def render_instructions(context: RunContext, name: str | None) -> str:
-    """What the agent tells its model, with all that stands for something put in. Raises UsageError, ConfigError."""
+    """Return the agent's instructions with the template variables replaced.
+
+    Raises UsageError if the agent is unknown, ConfigError if the instructions file cannot be read.
+    """
     text = _load_instructions(context, get_agent(context.config, name), name)
     return (
         render(text, template_variables(context, agent=resolve_agent_name(context.config, name)))
@@ -31,21 +35,22 @@ def _load_instructions(context: RunContext, agent: AgentConfig, name: str | None
         return agent.instructions
     path = context.paths.config.parent / Path(agent.instructions_file).expanduser()
     try:
-        others, hint = writable_by_others(path)
-        if others:
-            raise ConfigError(f"{path} is not read: {others}, and a model is told what stands in it", hint=hint)
-        with path.open("rb") as file:
-            return file.read(_MAX_INSTRUCTIONS_BYTES).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(
-            f"agents.{name or 'default'}.instructions_file: cannot read {path}: {reason}",
-            hint="a path that is not whole begins beside the config file",
-        ) from error
+        problem, hint = writable_by_others(path)
+        if problem:
+            raise ConfigError(f"{path} is not read: {problem}, and it contains instructions for the model", hint=hint)
+    except OSError:
+        pass  # read_text raises the error
+    return read_text(
+        path,
+        max_bytes=_MAX_INSTRUCTIONS_BYTES,
+        error=ConfigError,
+        source=f"agents.{name or 'default'}.instructions_file",
+        hint="a relative path is relative to the folder of the config file",
+    ).strip()
 
 
 def template_variables(context: RunContext, *, agent: str = "") -> dict[str, str]:
-    """What instructions and templates can name without being told."""
+    """Return the built-in variables of instructions and prompt templates."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -61,7 +66,7 @@ def template_variables(context: RunContext, *, agent: str = "") -> dict[str, str
 
 
 def apply_agent_options(model: SelectedModel, agent: AgentConfig) -> SelectedModel:
-    """The model, answering as the agent wants it to where it says so."""
+    """Return the model with the agent's options, which override those of the model."""
     if agent.options == AgentOptions():
         return model
     overrides, defaults = agent.options, model.options

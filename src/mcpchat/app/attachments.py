@@ -1,4 +1,4 @@
-"""Files that go with a question: looked into, bounded, and made parts of a message."""
+"""Reads attached files: detects their type, limits their size, and converts them to message parts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from mcpchat.errors import UsageError
 from mcpchat.util import stdin
 from mcpchat.util.sanitize import strip_invisible
 
-MAX_TEXT_BYTES = 2_000_000  # bytes of a text
-MAX_BINARY_BYTES = 20_000_000  # bytes of an image or a PDF
+MAX_TEXT_BYTES = 2_000_000  # of a text file
+MAX_BINARY_BYTES = 20_000_000  # of an image or PDF
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -20,10 +20,10 @@ _MAGIC = (
 
 
 def read_attachment(name: str) -> tuple[Part, ...]:
-    """The file of this name, or what is piped in for "-", as parts of a message.
+    """Read a file, or standard input for "-", as parts of a message.
 
-    Its kind is told by its first bytes, never by its name. Raises UsageError for what cannot be read or given to a
-    model: what, and what could be.
+    The type is detected from the first bytes, never from the name. Raises UsageError if the file cannot be read, is
+    empty or too large, or is neither UTF-8 text nor an image or PDF.
     """
     label, data = ("standard input", _read_stdin()) if name == "-" else (Path(name).name, _read_file(name))
     media_type = detect_media_type(data)
@@ -34,7 +34,7 @@ def read_attachment(name: str) -> tuple[Part, ...]:
     if len(data) > MAX_TEXT_BYTES:
         raise UsageError(
             f"cannot attach {name}: it is a text of more than {MAX_TEXT_BYTES:,} bytes",
-            hint="attach the part that matters",
+            hint="attach only the relevant part",
         )
     try:
         text = data.decode("utf-8-sig")
@@ -43,18 +43,18 @@ def read_attachment(name: str) -> tuple[Part, ...]:
     if "\0" in text:
         raise UsageError(
             f"cannot attach {name}: it is neither text (UTF-8) nor an image or PDF",
-            hint="PNG, JPEG, GIF, WebP, PDF and text can be",
+            hint="supported: PNG, JPEG, GIF, WebP, PDF and text",
         )
     return (Text(text=f"\n\n[{label}]\n{strip_invisible(text)}"),)
 
 
 def read_attachments(names: Sequence[str]) -> tuple[Part, ...]:
-    """The files, as parts of a message. Raises UsageError."""
+    """Read several files as parts of a message. Raises UsageError as ``read_attachment`` does."""
     return tuple(part for name in names for part in read_attachment(name))
 
 
 def detect_media_type(data: bytes) -> str:
-    """The type of an image or PDF, empty for anything else."""
+    """Return the media type of an image or PDF; empty for anything else."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((media_type for magic, media_type in _MAGIC if data.startswith(magic)), "")
@@ -89,5 +89,5 @@ def _check_size(name: str, data: bytes) -> bytes:
 
 def _too_large(name: str) -> UsageError:
     return UsageError(
-        f"cannot attach {name}: it holds more than {MAX_BINARY_BYTES:,} bytes", hint="attach the part that matters"
+        f"cannot attach {name}: it has more than {MAX_BINARY_BYTES:,} bytes", hint="attach only the relevant part"
     )

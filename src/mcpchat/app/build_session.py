@@ -1,4 +1,4 @@
-"""A session, assembled: its transcript, its limits, what becomes of large results."""
+"""Assembles a session: its transcript, its limits, and the storage of large tool results."""
 
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.config.schema import Config
@@ -13,7 +13,7 @@ from mcpchat.engine.turn import TurnLimits
 from mcpchat.threads.result_store import ToolResultStore
 from mcpchat.util import json_schema
 
-MAX_STEPS, MAX_CHAT_STEPS = 25, 50  # rounds of tool calls, unless the config or the run says otherwise
+MAX_STEPS, MAX_CHAT_STEPS = 25, 50  # default limits of tool call rounds per turn
 
 
 def build_session(
@@ -30,10 +30,10 @@ def build_session(
     save: bool = False,
     run_usage: UsageTotals | None = None,
 ) -> Session:
-    """Build a session over the toolbox.
+    """Build a session with this model, toolbox and agent.
 
-    ``store`` has the results of earlier turns; with ``save`` the conversation is kept there, as a thread with this
-    ``title``. ``run_total`` is a budget that the session shares with others.
+    ``store`` has the tool results of earlier turns; with ``save``, the conversation is saved in it as a thread with
+    this ``title``. ``run_usage`` is the usage that the limits of the run count; sessions can share it.
     """
     results = ToolResultStore(store, current_thread=lambda: transcript.thread)
     transcript = Transcript(
@@ -52,7 +52,7 @@ def build_session(
 
 
 def turn_limits(config: Config, options: RunOptions, max_steps: int = MAX_STEPS) -> TurnLimits:
-    """The limits of a turn: those of the run, then of the config, then the defaults."""
+    """Return the limits of a turn: from the run, else the config, else the defaults."""
     return TurnLimits(
         max_steps=options.max_steps or config.limits.max_steps or max_steps,
         max_calls=config.limits.max_calls,

@@ -1,7 +1,7 @@
-"""A chat: a session with its model, its tools and its thread, all of which can change while it lasts."""
+"""A chat: a session with its model, agent, tools and thread, all of which can be switched while it is open."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from mcpchat.app import template_files
@@ -23,12 +23,12 @@ from mcpchat.permissions.factory import build_approval_gate, pinned_toolbox
 from mcpchat.threads import resume
 from mcpchat.threads.resume import ResumePoint
 
-_MAX_RECENT_THREADS = 2000  # threads that are offered to choose from
+_MAX_RECENT_THREADS = 2000  # threads offered in the picker
 
 
 @dataclass(kw_only=True)
 class ChatRuntime:
-    """A session and what belongs to it. ``resumed``: it goes on with a thread that was kept."""
+    """A session with its servers, model selection and thread store. ``is_resumed`` is set for a resumed thread."""
 
     session: Session
     hub: McpHub
@@ -42,19 +42,23 @@ class ChatRuntime:
     store: ThreadStore | None
     agent: AgentConfig
     is_resumed: bool = False
-    explicit_choice: tuple[str | None, str | None] = (None, None)  # the agent and the model that the run names
+    explicit_choice: tuple[str | None, str | None] = (None, None)  # the explicitly chosen agent and model
 
     @property
     def configured_models(self) -> Sequence[str]:
-        """The models that the config names."""
+        """The labels of the models in the config."""
         return tuple(self.context.config.model.entries)
 
     async def switch_model(self, name: str) -> None:
-        """Go on with another model. Raises NoModel, ConfigError."""
+        """Switch to another model. Raises NoModelConfigured, ConfigError or UsageError if it cannot be used."""
         self.session.switch_model(apply_agent_options(await self.models.select(name), self.agent))
 
     async def login(self, name: str) -> None:
-        """Have the person sign in, and the servers that wait for it start anew. Raises what can go wrong."""
+        """Sign in to an account or server, then restart the servers that use it.
+
+        Raises UsageError for an unknown name, SignInNeeded if the sign-in fails, ServerError if a server does not
+        restart.
+        """
         await self.auth.login(name)
         name = self.auth.resolve_name(name)
         active_servers = {status.name for status in self.hub.status()}  # an agent may leave some out
@@ -63,22 +67,25 @@ class ChatRuntime:
                 await self.hub.restart(server)
 
     def login_names(self) -> Sequence[str]:
-        """What can be signed in to."""
+        """The names that ``login`` takes."""
         return self.auth.list_names()
 
     async def list_models(self) -> Sequence[str]:
-        """What the server in use lists as its models. Raises ModelError, NoModel, ConfigError."""
+        """List the models of the current model server. Raises ModelError, NoModelConfigured, ConfigError."""
         return await self.models.list_server_models()
 
     # Agents.
 
     @property
     def agents(self) -> dict[str, str]:
-        """The agents of the config, each with what it is for."""
+        """The names of the configured agents with their descriptions."""
         return {name: agent.description for name, agent in self.context.config.agents.items()}
 
     async def switch_agent(self, name: str | None) -> None:
-        """Go on with another agent: its model, its servers, its rules. Raises UsageError, ConfigError, NoModel."""
+        """Switch to another agent, with its model, servers and rules.
+
+        Raises UsageError if it is unknown, ConfigError if its instructions cannot be read, NoModelConfigured.
+        """
         self.explicit_choice = name, self.explicit_choice[1]
         await self._apply_agent(name)
 
@@ -87,7 +94,7 @@ class ChatRuntime:
         active_agent = build_agent(self.context, replace(self.options, agent=name), self.asker, self.toolbox, self.emit)
         selector = self.session.model.selector
         if agent.model is None and self.agent.model is not None and selector == self.agent.model:
-            selector = ""  # that was the other agent's
+            selector = ""  # the model came from the previous agent
         model = apply_agent_options(await self.models.select(agent.model or selector or self.options.model), agent)
         await self.hub.select_servers(agent.servers, tool_filter(agent))
         self.agent = agent
@@ -96,17 +103,23 @@ class ChatRuntime:
     # Threads.
 
     def recent_threads(self) -> Sequence[Thread]:
-        """The threads to choose from, the latest first. Raises StoreError, UsageError where nothing is kept."""
+        """The threads to choose from, latest first. Raises StoreError, or UsageError if threads are not saved."""
         return self._require_store().recent(ThreadFilter(), _MAX_RECENT_THREADS)
 
     async def resume_thread(self, name: str) -> None:
-        """Go on with a thread, by its id or title, with the agent and the model that it had. Raises UsageError."""
+        """Resume a thread by its id or title, with its last agent and model.
+
+        Raises UsageError if it is not found, StoreError if it cannot be read.
+        """
         store = self._require_store()
         self.session.transcript.flush()
         await self._continue_thread(resume.load_thread(store, *resume.find_thread(store, name)))
 
     async def _continue_thread(self, resume_point: ResumePoint) -> None:
-        """With its own agent and model, unless the run names others; where they are no more, with the usual ones."""
+        """Resume with the thread's agent and model, unless others were chosen explicitly.
+
+        If they are no longer available, warns and continues with the default ones.
+        """
         self.session.resume(resume_point.thread, resume_point.nodes, resume_point.head)
         agent, model = self.explicit_choice
         target_agent = resume_point.agent if agent is None else agent
@@ -122,18 +135,21 @@ class ChatRuntime:
         except McpChatError as error:
             if self.session.agent.name != resolve_agent_name(self.context.config, agent):
                 await self._apply_agent(agent)
-            self._warn(f"{error.message}; it goes on with {self._describe_agent()}")
+            self._warn(f"{error.message}; continuing with {self._describe_agent()}")
 
     def _describe_agent(self) -> str:
         agent = self.session.agent.name
-        return f"the agent {agent}, on {self.session.model.name}" if agent else self.session.model.name
+        return f"agent {agent}, model {self.session.model.name}" if agent else self.session.model.name
 
     def thread_messages(self) -> Sequence[ThreadMessage]:
-        """All messages of the thread, of whatever branch. Raises UsageError, StoreError."""
+        """All messages of the thread, on all branches. Raises StoreError, or UsageError if threads are not saved."""
         return self._require_store().nodes(self.session.transcript.thread)
 
     def checkout(self, number: int) -> None:
-        """Go on after this message of the thread, whatever branch it is on. Raises UsageError, StoreError."""
+        """Continue after this message, on any branch of the thread.
+
+        Raises UsageError if there is no such message or threads are not saved, StoreError.
+        """
         transcript = self.session.transcript
         transcript.flush()
         resume_point = resume.load_thread(self._require_store(), transcript.thread, number)
@@ -141,41 +157,48 @@ class ChatRuntime:
         transcript.make_current()
 
     def fork_thread(self, title: str = "") -> Thread:
-        """Go on in a new thread that begins as this one. Raises UsageError, StoreError."""
+        """Continue in a new thread that begins with the messages of this one.
+
+        Raises UsageError if there are no saved messages yet, StoreError.
+        """
         store, transcript = self._require_store(), self.session.transcript
         transcript.flush()
         if not transcript.numbers or transcript.unsaved_count:
-            raise UsageError("what was said is not saved yet" if transcript.unsaved_count else "nothing was said yet")
+            raise UsageError(
+                "the conversation is not saved yet"
+                if transcript.unsaved_count
+                else "the conversation has no messages yet"
+            )
         thread = resume.fork(store, transcript.thread, transcript.numbers[-1], title)
         self.session.resume(thread, store.nodes(thread))
         return thread
 
     def rename_thread(self, title: str) -> None:
-        """Give the thread another title. Raises UsageError, StoreError."""
+        """Change the title of the thread. Raises StoreError, or UsageError if threads are not saved."""
         self._require_store()
         self.session.transcript.rename(title)
 
     def _require_store(self) -> ThreadStore:
         if self.store is None:
-            raise UsageError("threads are not saved here", hint="without --no-save, and with [threads] save, they are")
+            raise UsageError("threads are not saved", hint="leave out --no-save, and set save = true in [threads]")
         return self.store
 
     # Templates.
 
     def template_names(self) -> Sequence[str]:
-        """The names of the person's templates."""
+        """The names of the user's prompt templates."""
         return tuple(template_files.find_templates(self.context))
 
     def read_template(self, name: str) -> str:
-        """The text of a template. Raises UsageError."""
+        """The text of a template. Raises UsageError if it does not exist or cannot be read."""
         return template_files.read_template(self.context, name)
 
     def template_variables(self) -> dict[str, str]:
-        """What templates can name without being told."""
+        """The built-in variables of templates."""
         return template_variables(self.context, agent=self.session.agent.name)
 
     async def name_thread(self) -> None:
-        """Have the model name the thread, where the config wants that and nobody has."""
+        """Let the model title the thread, if the config says so and the user has not."""
         if self.context.config.threads.titles == "model" and self.store is not None:
             await self.session.name_thread()
 
@@ -186,7 +209,10 @@ class ChatRuntime:
 def build_agent(
     context: RunContext, options: RunOptions, asker: UserDialog, toolbox: Toolbox, emit: Emit
 ) -> ActiveAgent:
-    """The agent that a run talks to. Raises UsageError, ConfigError."""
+    """Build the run's agent: its name, instructions and approval gate.
+
+    Raises UsageError if the agent or a rule of the run is not valid, ConfigError if its instructions cannot be read.
+    """
     return ActiveAgent(
         name=resolve_agent_name(context.config, options.agent),
         instructions=render_instructions(context, options.agent),
@@ -204,10 +230,13 @@ async def open_chat(
     screen: SignInDialog,
     watch: bool = False,
 ) -> AsyncIterator[ChatRuntime]:
-    """A session, ready to send; all that it started is stopped at the end. ``watch`` is for one that lasts.
+    """Open a chat that is ready to send; everything that it started is stopped at the end.
 
-    The order is for speed: servers whose tools are unknown are started first and boot while the model's SDK is
-    imported here.
+    ``watch`` is for an interactive chat. The order is for speed: servers whose tools are unknown are started first and
+    boot while the model's SDK is imported.
+
+    Raises UsageError, ConfigError or NoModelConfigured if the options or the config are not valid, and StoreError if
+    the thread to resume cannot be read.
     """
     emit = RedactingEmitter(emit, context.secrets)
 
@@ -238,10 +267,14 @@ async def open_chat(
 async def _open_thread(
     context: RunContext, options: RunOptions, warn: Callable[[str], None]
 ) -> tuple[ThreadStore | None, ResumePoint | None]:
-    """The store, None where nothing is kept; and the thread that is gone on with."""
+    """Open the store and find the thread to resume; None for each that is not used.
+
+    Raises UsageError if the thread is not found, ConfigError if the store's address is not valid. StoreError is raised
+    only if a thread has to be resumed; else it becomes a warning, and the conversation is not saved.
+    """
     must_continue = options.thread is not None or options.continue_latest
     if options.thread is not None and options.continue_latest:
-        raise UsageError("--continue is the latest thread, --thread another: one or the other")
+        raise UsageError("use either --continue (the latest thread) or --thread, not both")
     if not resume.saves_threads(context, options) and not must_continue:
         return None, None
     try:
@@ -257,13 +290,13 @@ async def _open_thread(
 def _inherit_thread_choices(
     context: RunContext, options: RunOptions, resume_point: ResumePoint, warn: Callable[[str], None]
 ) -> RunOptions:
-    """What the run asks for, and where it says nothing, what the thread had."""
+    """Return the options, with the thread's agent and model where the run does not choose them."""
     has_explicit_agent = options.agent is not None
     if not has_explicit_agent and resume_point.agent:
         if resume_point.agent in context.config.agents:
             options = replace(options, agent=resume_point.agent)
         else:
-            warn(f"the agent {resume_point.agent!r} of this thread is not in the config any more")
+            warn(f"the agent {resume_point.agent!r} of this thread is no longer in the config")
     agent_model = get_agent(context.config, options.agent).model
     if (
         options.model is None
@@ -287,7 +320,7 @@ async def _assemble(
 ) -> AsyncIterator[ChatRuntime]:
     agent = get_agent(context.config, options.agent)
     active_store = store if resume.saves_threads(context, options) else None
-    sessions: list[Session] = []  # the one to come: a server may ask for its model
+    sessions: list[Session] = []  # filled below: a server may request sampling before the session exists
     host = build_request_handler(
         context,
         asker,
@@ -297,11 +330,14 @@ async def _assemble(
         add_usage=lambda usage: sessions[0].add_usage(usage),
     )
     auth = build_auth_service(context, asker, screen, in_chat=watch)
-    async with open_hub(context, emit, host, auth=auth, agent=agent, refresh=options.refresh, watch=watch) as hub:
-        limits = turn_limits(context.config, options, MAX_CHAT_STEPS if watch else MAX_STEPS)
-        models = ModelSelector(
-            context, track_cost=options.track_cost, require_price=limits.max_dollars is not None, lazy=watch
-        )
+    limits = turn_limits(context.config, options, MAX_CHAT_STEPS if watch else MAX_STEPS)
+    selector = ModelSelector(
+        context, track_cost=options.track_cost, require_price=limits.max_dollars is not None, lazy=watch
+    )
+    async with (
+        open_hub(context, emit, host, auth=auth, agent=agent, refresh=options.refresh, watch=watch) as hub,
+        aclosing(selector) as models,
+    ):
         model = apply_agent_options(await models.select(options.model or agent.model), agent)
         toolbox = pinned_toolbox(context, hub, asker, emit)
         session = build_session(

@@ -1,4 +1,4 @@
-"""The servers of a run, and who answers what they ask."""
+"""Builds the parts of a run that deal with MCP servers: the hub, authentication, and the handler of their requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,15 +14,15 @@ from mcpchat.core.protocols import SelectedModel, ServerRequests, SignInDialog, 
 from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.server_requests import ServerRequestHandler
 from mcpchat.mcp.catalog_cache import CatalogCache
-from mcpchat.mcp.connector import ServerConnector
+from mcpchat.mcp.connector import SdkModule, ServerConnector
 from mcpchat.mcp.hub import McpHub
 from mcpchat.mcp.limits import ToolLimits
-from mcpchat.mcp.protocols import SdkModule
+from mcpchat.mcp.managed_server import HubContext
 from mcpchat.util import json_schema
 
 
 def load_sdk() -> SdkModule:
-    """The adapter that imports the mcp SDK."""
+    """Import and return the module that uses the mcp SDK."""
     with sdk_import():
         from mcpchat.mcp import connection
 
@@ -40,9 +40,10 @@ async def open_hub(
     refresh: bool = False,
     watch: bool = False,
 ) -> AsyncIterator[McpHub]:
-    """The configured servers, of which an agent may choose some; those that nothing is known of are starting.
+    """Open a hub for the configured servers, or those of the agent, and close it at the end.
 
-    ``watch`` has them tell of their changes.
+    Servers without a cached catalog are started in the background; ``refresh`` ignores the cache. ``watch`` is for a
+    chat: servers report changes of their lists, and the user signs in with ``login``.
     """
     agent = agent or AgentConfig()
     connector = ServerConnector(
@@ -54,30 +55,29 @@ async def open_hub(
         secrets=context.secrets,
         protected_directories=(context.paths.config.parent, context.paths.state, context.paths.cache),
     )
+    limits = context.config.limits
     hub = McpHub(
         context.config.servers,
-        server_names=agent.servers,
-        connector=connector,
-        credentials=auth,
-        secrets=context.secrets,
-        timeouts=context.config.timeouts,
-        tool_limits=ToolLimits(
-            max_tools=context.config.limits.max_tools,
-            max_description=context.config.limits.max_description,
-            max_schema=context.config.limits.max_schema,
+        HubContext(
+            connector=connector,
+            timeouts=context.config.timeouts,
+            tool_limits=ToolLimits(
+                max_tools=limits.max_tools, max_description=limits.max_description, max_schema=limits.max_schema
+            ),
+            cache=CatalogCache(context.paths.cache / "servers"),
+            log_directory=context.paths.state / "logs",
+            emit=emit,
+            watch=watch,
         ),
-        cache=CatalogCache(context.paths.cache / "servers"),
-        log_directory=context.paths.state / "logs",
-        emit=emit,
+        server_names=agent.servers,
         is_visible=tool_filter(agent),
         ignore_cache=refresh,
-        watch=watch,
     )
     try:
         await hub.prestart_uncached()
         yield hub
     finally:
-        # To the end: a second Ctrl-C must not leave servers behind, nor lose a token that is on its way.
+        # Finish closing even after a second Ctrl-C: servers must not stay running, nor a new token be lost.
         closing = asyncio.create_task(hub.aclose())
         while not closing.done():
             with suppress(asyncio.CancelledError):
@@ -87,14 +87,14 @@ async def open_hub(
 
 
 def tool_filter(agent: AgentConfig) -> Callable[[ToolSpec], bool]:
-    """Whether the agent's globs let a tool through."""
+    """Return a predicate: whether the agent's globs match a tool."""
     return lambda spec: any(glob_matches(glob, spec.qualified_name) for glob in agent.tools)
 
 
 def build_auth_service(
     context: RunContext, asker: UserDialog, screen: SignInDialog, *, in_chat: bool = False
 ) -> AuthService:
-    """The logins of a run; whoever answers questions is asked before a server has anybody sign in."""
+    """Build the authentication of a run. The user is asked to confirm before a server starts a sign-in."""
     return AuthService(context, screen, confirm=asker.confirm, in_chat=in_chat)
 
 
@@ -107,7 +107,7 @@ def build_request_handler(
     model: Callable[[], SelectedModel | None] = lambda: None,
     add_usage: Callable[[Usage], None] = lambda usage: None,
 ) -> ServerRequests:
-    """Who answers what servers ask: the asker, and the model where there is one."""
+    """Build the handler of server requests: ``asker`` answers elicitations, ``model`` answers sampling if it is set."""
     return ServerRequestHandler(
         asker,
         emit=emit,

@@ -1,4 +1,4 @@
-"""One turn, run to its end: what ``ask``, batches, JSONL sessions and the Python API share."""
+"""Runs one turn to its end. Shared by ``ask``, batches, JSONL sessions and the Python API."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The person's prompt templates: text files in one folder beside the config."""
+"""The user's prompt templates: text files in the folder ``templates`` beside the config file."""
 
 from pathlib import Path
 
@@ -6,11 +6,12 @@ from mcpchat.app.agents import template_variables
 from mcpchat.config.run import RunContext
 from mcpchat.errors import UsageError
 from mcpchat.util.text import suggest
+from mcpchat.util.text_files import read_text
 
 __all__ = ["find_templates", "read_template", "template_directory", "template_variables"]
 
 _SUFFIXES = (".md", ".txt")
-_MAX_TEMPLATE_BYTES = 1_000_000  # bytes
+_MAX_TEMPLATE_BYTES = 1_000_000
 
 
 def template_directory(context: RunContext) -> Path:
@@ -18,7 +19,10 @@ def template_directory(context: RunContext) -> Path:
 
 
 def find_templates(context: RunContext) -> dict[str, Path]:
-    """The templates by their names: their paths within the folder, without the ending. Of two alike the .md counts."""
+    """Return the template files by name: the path within the folder, without the suffix.
+
+    If two files have the same name, the .md file is used. Hidden files are left out.
+    """
     directory = template_directory(context)
     templates: dict[str, Path] = {}
     for path in sorted(directory.rglob("*")) if directory.is_dir() else ():
@@ -29,19 +33,11 @@ def find_templates(context: RunContext) -> dict[str, Path]:
 
 
 def read_template(context: RunContext, name: str) -> str:
-    """The template's text. Raises UsageError for one that is not there, or cannot be read."""
+    """Return the text of a template. Raises UsageError if it does not exist, is too long, or cannot be read."""
     templates = find_templates(context)
     if name not in templates:
         raise UsageError(
             f"no template is named {name!r}; {suggest(name, templates)}",
-            hint=f"they are text files in {template_directory(context)}",
+            hint=f"templates are text files in {template_directory(context)}",
         )
-    try:
-        with templates[name].open("rb") as file:
-            data = file.read(_MAX_TEMPLATE_BYTES + 1)
-        if len(data) > _MAX_TEMPLATE_BYTES:
-            raise UsageError(f"the template {templates[name]} is longer than {_MAX_TEMPLATE_BYTES:,} bytes")
-        return data.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UsageError(f"the template {templates[name]} cannot be read: {reason}") from error
+    return read_text(templates[name], max_bytes=_MAX_TEMPLATE_BYTES, error=UsageError, source=f"template {name}")

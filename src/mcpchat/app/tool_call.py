@@ -1,15 +1,14 @@
-"""One tool call without a model, under the same rules as a chat's."""
+"""One tool call without a model, under the same approval rules as in a chat."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.events import Emit
-from mcpchat.core.messages import ToolCall, ToolResult
+from mcpchat.core.messages import ToolResult
 from mcpchat.core.protocols import UserDialog
-from mcpchat.core.tools import ToolSpec, describe_arguments, parse_arguments
+from mcpchat.core.tools import ToolSpec, describe_arguments
 from mcpchat.errors import Denied, UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.permissions.factory import build_approval_gate, pinned_toolbox
@@ -20,7 +19,7 @@ from mcpchat.util.time_limit import time_limit
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCaller:
-    """Calls tools of the servers of a hub. ``warn`` hears of servers that are down and of tools that are withheld."""
+    """Calls tools of a hub's servers. ``warn`` receives notices of servers that are down and of withheld tools."""
 
     context: RunContext
     options: RunOptions
@@ -38,7 +37,7 @@ class ToolCaller:
     ) -> tuple[ToolSpec, ToolResult]:
         """Call the tool ``server.tool``; ``timeout`` is in seconds.
 
-        ``read_arguments`` gives the arguments once the tool's definition is known. A result with ``is_error`` is the
+        ``read_arguments`` returns the arguments once the tool's definition is known. A result with ``is_error`` is the
         tool's own failure. Raises UsageError for an unknown tool or arguments that do not fit its schema, Denied,
         ServerError, SignInNeeded, LimitReached.
         """
@@ -47,17 +46,19 @@ class ToolCaller:
         arguments = read_arguments(spec)
         if problem := self.hub.validate_arguments(spec, arguments):
             raise UsageError(problem, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
-        call = ToolCall(id="call", name=spec.model_name, arguments=json.dumps(arguments, ensure_ascii=False))
         gate = build_approval_gate(self.context, self.options, self.asker, self.hub, self.emit)
-        decision = await gate.decide(spec, call)
+        decision, arguments = await gate.decide(spec, arguments)
         if not decision.allowed:
             raise Denied(f"{spec.qualified_name} was not run: {decision.reason or 'you said no'}")
-        final_arguments = parse_arguments(decision.arguments or call.arguments)  # the user may have changed them
         async with time_limit(timeout):
-            return spec, await self.hub.call(spec, call.id, final_arguments, lambda event: None)
+            return spec, await self.hub.call(spec, "call", arguments, lambda event: None)
 
     async def _find_tool(self, toolbox: PinnedToolbox, name: str) -> ToolSpec:
-        """Find the tool; a name that the cached catalog does not have is asked of the server itself."""
+        """Find the tool. If the cached catalog does not have it, the server is started and its catalog refreshed.
+
+        Raises UsageError if there is no such tool, Denied or StoreError if it is withheld, and the server's error if
+        the server is down.
+        """
         server = name.partition(".")[0]
         tools = {spec.qualified_name: spec for spec in await toolbox.list_tools()}
         self._require_running(server)

@@ -1,4 +1,4 @@
-"""Signing in: getting, keeping and renewing the credentials of servers.
+"""Sign-in: obtains, stores and renews the credentials of servers.
 
-May import config, engine, core, util and errors; never another package of its layer.
+May import config, engine, core, util and errors, but no other package of its layer.
 """

@@ -1,4 +1,4 @@
-"""The logins that are kept: an index without secrets, the records behind it, and their renewal."""
+"""The account store: an index of the saved logins without secrets, their secret records, and their renewal."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -18,6 +18,7 @@ from mcpchat.util.private_files import read_private, write_private
 from mcpchat.util.redaction import SecretRegistry
 
 _T = TypeVar("_T")
+Renewed = tuple[SecretRecord, _T]  # a renewed record and the credential in it
 FORMAT = 1
 _INDEX_LOCK = "the index"
 _SECRET_KEYS = ("access_token", "refresh_token", "client_secret")
@@ -29,14 +30,14 @@ class _AccountIndex(Struct, frozen=True, kw_only=True):
 
 
 class LoginRevoked(SignInNeeded):
-    """The provider refuses the login for good: signing in again is all that helps."""
+    """The provider has ended the login. Only a new sign-in helps."""
 
 
 class AccountStore:
-    """The kept logins of this user.
+    """The saved logins of this user.
 
-    ``stores`` are the places by name; ``usual`` is where a new login goes. What is read or made is added to
-    ``secrets``. ``tell`` says what is waited for.
+    ``stores`` maps names to secret stores; a new login goes into ``default_store``. Secrets that are read or created
+    are added to ``secrets``. ``notify`` shows the user a text, for example during a long wait.
     """
 
     def __init__(
@@ -57,13 +58,14 @@ class AccountStore:
         self._task_locks: dict[str, asyncio.Lock] = {}
         self._cached_index: tuple[tuple[int, int, int], tuple[Account, ...]] | None = None
         self._pending: set[asyncio.Task[Any]] = set()
-        self._unsaved: dict[
-            str, tuple[SecretRecord, SecretRecord]
-        ] = {}  # renewed, and not yet kept: nobody else has these tokens
-        self._in_memory: tuple[Account, ...] = ()  # logins in memory, which no file may promise to others
+        # By account key: the record before a renewal and the renewed one, which could not be saved yet. No other copy
+        # of these tokens exists.
+        self._unsaved: dict[str, tuple[SecretRecord, SecretRecord]] = {}
+        # Logins in memory. They are not in the index file, because other processes do not have them.
+        self._in_memory: tuple[Account, ...] = ()
 
     def list_accounts(self) -> Sequence[Account]:
-        """All that is kept, without a look into any keyring. Raises StoreError for an index that cannot be read."""
+        """Lists the saved accounts without reading a keyring. Raises StoreError if the index cannot be read."""
         try:
             file_stat = self._path.lstat()
         except OSError:
@@ -81,12 +83,12 @@ class AccountStore:
             index = msgspec.json.decode(data, type=_AccountIndex)
         except msgspec.MsgspecError as error:
             raise StoreError(
-                f"the list of logins is damaged: {self._path}", hint="remove it, and sign in again"
+                f"the list of logins is damaged: {self._path}", hint="remove the file and sign in again"
             ) from error
         if index.format != FORMAT:
             raise StoreError(
-                f"the list of logins was written by another mcpchat: {self._path}",
-                hint="use that one, or remove the file",
+                f"the list of logins was written by another mcpchat version: {self._path}",
+                hint="use that version, or remove the file and sign in again",
             )
         return index.accounts
 
@@ -97,13 +99,16 @@ class AccountStore:
         return self._stores[name or self.default_store]
 
     async def load(self, account: Account) -> SecretRecord | None:
-        """The record behind an account. Raises StoreError."""
+        """Loads the record of an account. Raises StoreError if its secret store fails."""
         record = await self.get_store(account.store).get(account.key)
         self._register_secrets(record)
         return record
 
     async def save(self, account: Account, record: SecretRecord) -> Account:
-        """Keep a login: the record first, then its entry; one of another place, under the same key, goes."""
+        """Saves a login: first the record, then its index entry. An old record in another secret store is deleted.
+
+        Raises StoreError if the record or the index cannot be written.
+        """
         return await self._run_to_completion(self._save(account, record))
 
     async def _save(self, account: Account, record: SecretRecord) -> Account:
@@ -127,15 +132,15 @@ class AccountStore:
         return saved
 
     async def update(self, key: str, change: Callable[[Account], Account]) -> None:
-        """Change an account's entry as it is by then, if it is still there."""
+        """Changes the current index entry of an account, if it still exists. Raises StoreError."""
         await self._update_index(
             lambda accounts: tuple(change(account) if account.key == key else account for account in accounts)
         )
 
     async def remove(self, account: Account) -> str:
-        """Take a login out of the list and its place: empty, or why its secret could not be removed.
+        """Removes a login from its secret store and the index. Returns why the secret could not be removed, or "".
 
-        Raises StoreError where the list cannot be changed.
+        Raises StoreError if the index cannot be changed.
         """
         async with self._locked(account.key):
             reason = ""
@@ -150,21 +155,25 @@ class AccountStore:
     async def renew(
         self,
         key: str,
-        is_stale: Callable[[SecretRecord], bool],
-        refresh: Callable[[SecretRecord], Awaitable[SecretRecord]],
+        find_valid: Callable[[SecretRecord], _T | None],
+        refresh: Callable[[SecretRecord], Awaitable[Renewed[_T]]],
         *,
         update_account: Callable[[Account, SecretRecord], Account] = lambda account, record: account,
-    ) -> SecretRecord:
-        """A record that is not stale: another process's, or one refreshed here, which is kept before it is used.
+    ) -> _T:
+        """Returns a valid credential of the login: the saved one, or the one that ``refresh`` returns.
 
-        One process at a time; a cancellation does not stop it half-way, since a refresh token may serve only once.
-        ``entry`` brings the account's entry up to date. Raises LoginEnded, SignInNeeded, StoreError, and what
-        ``refresh`` raises.
+        ``find_valid`` returns the credential in a record, or None if it is stale; the record may be one that another
+        process has renewed. ``refresh`` returns the new record and the credential; the record is saved before the
+        credential is returned. ``update_account`` updates the account's index entry from the new record.
+
+        Only one process renews a login at a time. Cancellation does not stop a refresh that has started, because a
+        refresh token may be valid only once. Raises SignInNeeded if the login is gone, LoginRevoked if the provider has
+        ended it, StoreError if a record cannot be read or saved, and the errors of ``refresh``.
         """
-        return await self._run_to_completion(self._renew(key, is_stale, refresh, update_account))
+        return await self._run_to_completion(self._renew(key, find_valid, refresh, update_account))
 
     async def _run_to_completion(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do this. Once it is past its point of no return it goes on to its end, whatever becomes of who waits."""
+        """Runs ``work``. After ``_mark_committed`` it runs to its end even if the caller is cancelled."""
         task = asyncio.create_task(work)
         task.add_done_callback(self._pending.discard)
         try:
@@ -180,7 +189,7 @@ class AccountStore:
         self._pending.add(task)
 
     async def wait_for_pending(self) -> None:
-        """Wait for what goes on about logins, whoever else is impatient: each is bounded in time."""
+        """Waits for renewals and saves that have started, and ignores cancellation. Each has a timeout."""
         while self._pending:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(set(self._pending))
@@ -188,10 +197,10 @@ class AccountStore:
     async def _renew(
         self,
         key: str,
-        is_stale: Callable[[SecretRecord], bool],
-        refresh: Callable[[SecretRecord], Awaitable[SecretRecord]],
+        find_valid: Callable[[SecretRecord], _T | None],
+        refresh: Callable[[SecretRecord], Awaitable[Renewed[_T]]],
         update_account: Callable[[Account, SecretRecord], Account],
-    ) -> SecretRecord:
+    ) -> _T:
         async with self._locked(key):
             account = self.find(key)
             if account is None:
@@ -203,18 +212,19 @@ class AccountStore:
             if record == previous:
                 record = unsaved
                 await self._save_renewed(account, previous, record, update_account)
-            if not is_stale(record):
-                return record
+            valid = find_valid(record)
+            if valid is not None:
+                return valid
             self._mark_committed()
             try:
-                renewed = await refresh(record)
+                renewed, credential = await refresh(record)
             except LoginRevoked as error:
                 await self._mark_ended(account, record, error.message)
                 raise
             self._register_secrets(renewed)
             if renewed != record:
                 await self._save_renewed(account, record, renewed, update_account)
-            return renewed
+            return credential
 
     async def _save_renewed(
         self,
@@ -223,7 +233,11 @@ class AccountStore:
         record: SecretRecord,
         update_account: Callable[[Account, SecretRecord], Account],
     ) -> None:
-        """Keep what a renewal brought; what cannot be kept now is tried again, unless another login came meanwhile."""
+        """Saves a renewed record.
+
+        If that fails, the next renewal tries again, unless a newer login was saved in the meantime. Raises StoreError
+        if the record cannot be saved.
+        """
         self._unsaved[account.key] = (previous, record)
         await self.get_store(account.store).put(account.key, record)
         del self._unsaved[account.key]
@@ -232,7 +246,7 @@ class AccountStore:
 
     @asynccontextmanager
     async def _locked(self, key: str) -> AsyncIterator[None]:
-        """Nobody else works on this login: nobody here, and no other process."""
+        """Holds the lock of one login against other tasks and other processes."""
         async with (
             self._task_locks.setdefault(key, asyncio.Lock()),
             locked(self._lock_folder, key, on_slow=lambda: self._notify("another mcpchat is renewing this login...")),
@@ -240,7 +254,7 @@ class AccountStore:
             yield
 
     async def _mark_ended(self, account: Account, record: SecretRecord, reason: str) -> None:
-        """The login is over: its tokens go, the client's registration stays for the next one."""
+        """Marks a login as ended: removes its tokens and keeps the client registration for the next sign-in."""
         remaining = {
             name: value for name, value in record.items() if name not in {"access_token", "refresh_token", "tokens"}
         }
@@ -265,7 +279,7 @@ class AccountStore:
 
 
 def _add_account(accounts: tuple[Account, ...], new: Account) -> tuple[Account, ...]:
-    """The accounts with this one; the first of a login is its default, and there is only one."""
+    """Returns the accounts with ``new`` added. A login has one default account: the first, or the one marked so."""
     others = [account for account in accounts if account.key != new.key]
     same_login = [account for account in others if account.login == new.login]
     is_first = not any(account.default for account in same_login)
@@ -276,6 +290,7 @@ def _add_account(accounts: tuple[Account, ...], new: Account) -> tuple[Account, 
 
 
 def _remove_account(accounts: tuple[Account, ...], removed: Account) -> tuple[Account, ...]:
+    """Returns the accounts without ``removed``. If it was the default, the next account of the login is."""
     others = [account for account in accounts if account.key != removed.key]
     same_login = [account for account in others if account.login == removed.login]
     if same_login and not any(account.default for account in same_login):

@@ -1,7 +1,7 @@
-"""Opening a page in the user's browser: the address checked, no shell, nothing of it on our streams.
+"""Opens a page in the user's browser: with a checked URL, without a shell, and without its output on our streams.
 
-The standard library's webbrowser hands addresses to programs in ways that were exploited, waits for some of them, and
-lets them write to stdout, which is the answer's.
+The standard library's webbrowser passes URLs to programs in ways that were exploited, waits for some of the programs,
+and lets them write to stdout, which is reserved for the answer.
 """
 
 import os
@@ -18,19 +18,19 @@ _OPENERS = (("xdg-open",), ("gio", "open"), ("wslview",), ("sensible-browser",),
 
 
 def can_open(environ: Mapping[str, str]) -> bool:
-    """Whether there is a browser that this user, wherever they sit, would see."""
+    """Whether a browser can be started on a display that the user sees, wherever the user is."""
     return bool(_opener_commands("https://example.com/", environ)) or sys.platform == "win32"
 
 
 def open_page(url: str, environ: Mapping[str, str]) -> bool:
-    """Start a browser there, and do not wait for it. False where the address is not to be trusted, or none starts."""
+    """Starts a browser and does not wait for it. Returns False if the URL is not allowed or no browser starts."""
     try:
         address = parse_web_url(url).url
     except InvalidUrl:
         return False
     if sys.platform == "win32" and not environ.get("BROWSER"):
         try:
-            os.startfile(address)  # noqa: S606 - a checked address, no program
+            os.startfile(address)  # noqa: S606 - a checked URL, not a program
         except OSError:
             return False
         return True
@@ -38,12 +38,12 @@ def open_page(url: str, environ: Mapping[str, str]) -> bool:
 
 
 def browse(url: str) -> bool:
-    """Start the user's browser at an address: whether one was started."""
+    """Starts the user's browser with the URL. Returns whether it was started."""
     return open_page(url, os.environ)
 
 
 def _opener_commands(url: str, environ: Mapping[str, str]) -> list[Sequence[str]]:
-    """What can be tried, best first: what BROWSER names, as other programs read it, else what the system has."""
+    """The commands to try, best first: from BROWSER, as other programs read it, or else from the system."""
     if browser := environ.get("BROWSER"):
         return [command for setting in browser.split(os.pathsep) if (command := _parse_browser_setting(setting, url))]
     if sys.platform == "darwin":
@@ -76,5 +76,5 @@ def _start(command: Sequence[str], environ: Mapping[str, str]) -> bool:
         )
     except OSError:
         return False
-    threading.Thread(target=process.wait, daemon=True, name="browser").start()  # so that it leaves no zombie
+    threading.Thread(target=process.wait, daemon=True, name="browser").start()  # avoids a zombie process
     return True

@@ -1,4 +1,4 @@
-"""One consent of a person: the address shown, a browser opened, and the answer taken from the callback or a paste."""
+"""The user's consent in a browser: shows the URL, opens a browser, and reads the callback or a pasted URL."""
 
 import asyncio
 import secrets
@@ -14,12 +14,16 @@ from mcpchat.errors import SignInNeeded
 from mcpchat.util.sanitize import one_line
 from mcpchat.util.urls import InvalidUrl, parse_web_url
 
-SIGN_IN_TIMEOUT = 300.0  # seconds for a person to answer
+SIGN_IN_TIMEOUT = 300.0  # seconds for the user to finish a sign-in
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuthorizationPrompt:
-    """How a person is asked. ``open_page`` starts a browser, and says whether it could; ``port`` 0 is any free one."""
+    """How the user is asked to sign in.
+
+    ``open_page`` starts a browser and returns whether it started; None means no browser. ``port`` is the callback's
+    port, 0 for any free one. ``timeout`` is in seconds.
+    """
 
     screen: SignInDialog
     open_page: Callable[[str], bool] | None
@@ -34,11 +38,14 @@ def generate_state() -> str:
 async def authorize(
     prompt: AuthorizationPrompt, listener: CallbackListener, url: str, expected: ExpectedCallback, *, provider_name: str
 ) -> CallbackResult:
-    """The answer with a code. Raises SignInNeeded where there is none: refused, or not in time."""
+    """Shows ``url`` to the user and returns the callback with its code.
+
+    Raises SignInNeeded if the URL is not trusted, access is denied, or the time is over.
+    """
     try:
         address = parse_web_url(url)
     except InvalidUrl as error:
-        raise SignInNeeded(f"{provider_name} sends people to an address that cannot be trusted: {error}") from error
+        raise SignInNeeded(f"the sign-in URL of {provider_name} is not trusted: {error}") from error
     async with prompt.screen.exclusive():
         prompt.screen.show_url(
             address.url, provider_name=provider_name, warning=address.warning, timeout=prompt.timeout
@@ -54,7 +61,7 @@ async def authorize(
 async def _wait_for_callback(
     prompt: AuthorizationPrompt, listener: CallbackListener, expected: ExpectedCallback
 ) -> CallbackResult:
-    """The first right answer, from wherever it comes. Raises SignInNeeded when there is none in time."""
+    """Returns the first valid callback, received or pasted. Raises SignInNeeded if there is none in time."""
     tasks = {
         asyncio.create_task(listener.wait_for_callback(expected)),
         asyncio.create_task(_read_pasted(prompt.screen, listener, expected)),
@@ -65,8 +72,8 @@ async def _wait_for_callback(
         return done.pop().result()
     except TimeoutError as error:
         raise SignInNeeded(
-            f"nobody signed in within {format_duration(prompt.timeout)}",
-            hint="an error on the page says why (an unknown client_id, perhaps); --timeout gives more seconds",
+            f"no sign-in within {format_duration(prompt.timeout)}",
+            hint="an error on the page says why (such as an unknown client_id); --timeout sets more seconds",
         ) from error
     finally:
         for task in tasks:
@@ -75,7 +82,7 @@ async def _wait_for_callback(
 
 
 async def _read_pasted(screen: SignInDialog, listener: CallbackListener, expected: ExpectedCallback) -> CallbackResult:
-    """What a person pastes: the address at which the browser ended, or what follows its question mark."""
+    """Reads the URL at which the browser ended, or its query alone, until the user pastes a valid one."""
     while True:
         text = (await screen.read_pasted_url()).strip()
         if not text:
@@ -84,15 +91,17 @@ async def _read_pasted(screen: SignInDialog, listener: CallbackListener, expecte
             return parse_callback(urlsplit(text).query if "?" in text else text, expected)
         except ValueError as error:
             screen.show_error(
-                f"that is not the answer: {error}; paste the whole address, beginning {listener.redirect_uri}"
+                f"not a valid callback: {error}; paste the whole URL, which begins with {listener.redirect_uri}"
             )
 
 
 def _raise_refused(result: CallbackResult, provider_name: str) -> NoReturn:
     if result.issuer_mismatch:
-        raise SignInNeeded(f"the sign-in at {provider_name} was stopped: {result.description}", hint="nothing was kept")
+        raise SignInNeeded(
+            f"the sign-in at {provider_name} was stopped: {result.description}", hint="nothing was saved"
+        )
     if result.error == "access_denied":
-        message = f"{provider_name} says that access was refused"
+        message = f"{provider_name} denied access"
     else:
         message = f"{provider_name} refused: {one_line(result.error, 80)}"
     raise SignInNeeded(message + (f": {one_line(result.description, 300)}" if result.description else ""))

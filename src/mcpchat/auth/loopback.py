@@ -1,4 +1,4 @@
-"""The callback of a login: a listener on 127.0.0.1 that takes one right answer, and refuses everything else."""
+"""The OAuth callback: a listener on 127.0.0.1 that accepts one valid callback and rejects everything else."""
 
 import asyncio
 import os
@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 from mcpchat.errors import UsageError
 
 HOST = "127.0.0.1"
-_MAX_HEAD_SIZE = 16_384  # bytes of a request's head
+_MAX_HEAD_SIZE = 16_384  # bytes of the request line and headers
 _CONNECTION_TIMEOUT = 5.0  # seconds for one connection
-_MAX_CONNECTIONS = 64  # connections at once: when one more comes, the oldest goes
+_MAX_CONNECTIONS = 64  # at the same time; if one more is opened, the oldest is closed
 _REASON_PHRASES = {
     200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
     409: "Conflict", 421: "Misdirected Request", 431: "Request Header Fields Too Large",
@@ -24,15 +24,21 @@ _PAGE_TEMPLATE = """<!doctype html>
 <body><h1>{title}</h1><p>{text}</p></body></html>
 """
 _PAGE_TEXTS = {
-    200: ("Answer received", "Close this page and go back to the terminal: mcpchat tells there how the sign-in went."),
-    409: ("Answered already", "This sign-in has had its answer. The terminal tells how it went."),
+    200: (
+        "Answer received",
+        "Close this page and go back to the terminal: mcpchat shows the result of the sign-in there.",
+    ),
+    409: ("Already answered", "This sign-in was already answered. The terminal shows the result."),
 }
-_IGNORED_TEXT = ("Not what mcpchat waits for", "Nothing was changed. mcpchat still waits for the sign-in's answer.")
+_IGNORED_TEXT = ("Request ignored", "Nothing was changed. mcpchat is still waiting for the answer to its sign-in.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedCallback:
-    """What the right answer has. ``issuer`` is compared where the answer names one, and missed where it must."""
+    """What a valid callback contains.
+
+    If ``issuer`` is set, the callback's ``iss`` must be equal to it; with ``issuer_required``, it must not be missing.
+    """
 
     state: str
     issuer: str | None = None
@@ -41,7 +47,7 @@ class ExpectedCallback:
 
 @dataclass(frozen=True, kw_only=True)
 class CallbackResult:
-    """An answer with the right state: a code, or why there is none."""
+    """A callback with the right state: a code, or an error."""
 
     code: str = ""
     error: str = ""
@@ -50,17 +56,17 @@ class CallbackResult:
 
 
 class PortInUse(UsageError):
-    """Somebody else listens there."""
+    """Another program listens on the port, or the port cannot be used."""
 
 
 class IgnoredCallback(ValueError):
-    """Somebody sent something; the wait goes on."""
+    """A request that is not the callback. The listener keeps waiting."""
 
 
 def parse_callback(query: str, expected: ExpectedCallback) -> CallbackResult:
-    """The answer in an address's query. Raises NotTheAnswer unless each parameter is there once and the state is right.
+    """Parses a callback's query. Raises IgnoredCallback if a parameter occurs twice or the state is wrong.
 
-    An answer from another issuer is a reply of its own, without that issuer's words: somebody mixes servers up.
+    A callback from another issuer returns an error result without that issuer's texts: this may be a mix-up attack.
     """
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, max_num_fields=50)
@@ -68,16 +74,18 @@ def parse_callback(query: str, expected: ExpectedCallback) -> CallbackResult:
         raise IgnoredCallback("the parameters cannot be read") from error
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
-        raise IgnoredCallback("a parameter is there twice")
+        raise IgnoredCallback("a parameter occurs twice")
     state = parameters.get("state", "")
     if not secrets.compare_digest(state.encode(errors="replace"), expected.state.encode()):
-        raise IgnoredCallback("the state is not this sign-in's" if state else "the state is missing")
+        raise IgnoredCallback("the state does not match this sign-in" if state else "the state is missing")
     if ("code" in parameters) == ("error" in parameters) or not (parameters.get("code") or parameters.get("error")):
-        raise IgnoredCallback("neither a code nor an error")
+        raise IgnoredCallback("it must contain either a code or an error")
     issuer = parameters.get("iss")
     if expected.issuer is not None and issuer != expected.issuer and (issuer is not None or expected.issuer_required):
-        source = "another authorization server" if issuer is not None else "none, though this server names itself"
-        return CallbackResult(error="mix-up", issuer_mismatch=True, description=f"the answer comes from {source}")
+        problem = (
+            "comes from another authorization server" if issuer is not None else "has no issuer, but must have one"
+        )
+        return CallbackResult(error="mix-up", issuer_mismatch=True, description=f"the answer {problem}")
     return CallbackResult(
         code=parameters.get("code", ""),
         error=parameters.get("error", ""),
@@ -86,7 +94,7 @@ def parse_callback(query: str, expected: ExpectedCallback) -> CallbackResult:
 
 
 class CallbackListener:
-    """Waits at ``redirect_uri``, from when it is opened."""
+    """Waits for the callback at ``redirect_uri``."""
 
     def __init__(self, port: int, path: str) -> None:
         self.port = port
@@ -100,7 +108,7 @@ class CallbackListener:
         return f"http://{HOST}:{self.port}{self.path}"
 
     async def wait_for_callback(self, expected: ExpectedCallback) -> CallbackResult:
-        """The first right answer."""
+        """Returns the first valid callback."""
         self._expected = expected
         return await asyncio.shield(self._result)
 
@@ -136,7 +144,7 @@ class CallbackListener:
             writer.close()
 
     def _handle(self, head: bytes) -> int:
-        """The status of the answer to this request; a right one is taken."""
+        """Returns the HTTP status for a request, and stores a valid callback."""
         try:
             request_line, *header_lines = head.decode("ascii").split("\r\n")
             method, target, version = request_line.split(" ")
@@ -166,7 +174,7 @@ class CallbackListener:
         return 200
 
     async def close(self) -> None:
-        """Let the page that is being written arrive, and end all else."""
+        """Waits up to 0.2 s for open responses to be sent, then closes all connections."""
         if self._connections:
             await asyncio.wait(set(self._connections), timeout=0.2)
         for task in list(self._connections):
@@ -176,7 +184,7 @@ class CallbackListener:
 
 @asynccontextmanager
 async def listening(path: str, port: int = 0) -> AsyncIterator[CallbackListener]:
-    """A listener at this path, on a free port or the given one; gone at the end. Raises PortTaken."""
+    """Opens a listener at ``path`` and closes it at the end. ``port`` 0 is any free one. Raises PortInUse."""
     holder: list[CallbackListener] = []
     try:
         server = await asyncio.start_server(
@@ -200,13 +208,13 @@ async def listening(path: str, port: int = 0) -> AsyncIterator[CallbackListener]
 
 
 def _raise_port_in_use(port: int, error: OSError) -> NoReturn:
-    problem = f"port {port} of {HOST} cannot be listened on" if port else f"no port of {HOST} can be listened on"
+    problem = f"cannot listen on port {port} of {HOST}" if port else f"cannot listen on any port of {HOST}"
     reason = os.strerror(error.errno) if error.errno else str(error)
-    raise PortInUse(f"{problem}: {reason}", hint="choose another with --port, or none") from error
+    raise PortInUse(f"{problem}: {reason}", hint="choose another port with --port, or omit it") from error
 
 
 def _build_response(status: int) -> bytes:
-    """A whole answer. Nothing that was sent is in it."""
+    """Builds a complete HTTP response. It contains nothing from the request."""
     title, text = _PAGE_TEXTS.get(status, _IGNORED_TEXT)
     body = _PAGE_TEMPLATE.format(title=title, text=text).encode()
     headers: Mapping[str, str] = {

@@ -1,4 +1,4 @@
-"""Where the secret part of a login is kept: the OS keyring, a plain file if so wanted, or the memory of this run."""
+"""Stores for the secret part of a login: the OS keyring, a plain file if configured, or memory for this run."""
 
 import asyncio
 import hashlib
@@ -10,49 +10,51 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from mcpchat.config.secret_refs import KEYRING_SERVICE
 from mcpchat.core.accounts import StoreName
 from mcpchat.errors import StoreError
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.private_files import read_private, write_private
 
 _T = TypeVar("_T")
-SERVICE = "mcpchat"
 USER = "oauth"
-TIMEOUT, INTERACTIVE_TIMEOUT = 10.0, 60.0  # seconds for one call; a person may have to unlock it
-_HANG_COOLDOWN = 5.0  # seconds for which one that hangs is left alone
-_SLOW_AFTER = 2.0  # seconds, after which a person is told what is waited for
-_WINDOWS_CHUNK_SIZE = 1200  # UTF-16 units: the Windows vault takes 1,280
-FILE_STORE_HINT = "to keep it in a plain file instead, NOT encrypted: --store file"
+TIMEOUT, INTERACTIVE_TIMEOUT = 10.0, 60.0  # seconds for one call; the user may have to unlock the keyring
+_HANG_COOLDOWN = 5.0  # seconds for which a keyring that hangs is not called again
+_SLOW_AFTER = 2.0  # seconds until the user sees that mcpchat waits for the keyring
+_WINDOWS_CHUNK_SIZE = 1200  # UTF-16 units; Windows Credential Manager takes at most 1,280
+FILE_STORE_HINT = "to save it in a plain file instead, NOT encrypted: --store file"
 
 SecretRecord = dict[str, Any]
 
 
 class SecretStore(Protocol):
-    """Records by key. Knows nothing of what they mean. All of it raises StoreError."""
+    """Secret records by key. The store does not interpret them. Every method raises StoreError if the store fails."""
 
     name: StoreName
 
     @property
     def label(self) -> str:
-        """What it is, for people."""
+        """A description of the store for the user."""
         ...
 
     async def get(self, key: str) -> SecretRecord | None: ...
 
     async def put(self, key: str, record: SecretRecord) -> None:
-        """Keep it; it has been read back when this returns."""
+        """Saves the record and reads it back to check it."""
         ...
 
     async def delete(self, key: str) -> bool:
-        """Whether it was there."""
+        """Deletes the record. Returns whether it existed."""
         ...
 
     async def probe(self) -> None:
-        """Raise StoreError unless a record could be kept."""
+        """Saves and deletes a test record. Raises StoreError if that fails."""
         ...
 
 
 class MemoryStore:
+    """Records in the memory of this process."""
+
     name: StoreName = "memory"
     label = "memory, until mcpchat ends"
 
@@ -73,7 +75,7 @@ class MemoryStore:
 
 
 class FileStore:
-    """A file for each login, readable by anybody who can read the user's files."""
+    """One unencrypted file per login. Every program that can read the user's files can read it."""
 
     name: StoreName = "file"
 
@@ -107,9 +109,11 @@ class FileStore:
 
 
 class KeyringStore:
-    """The OS keyring. ``tell`` says, once, what is waited for; with it, a person has time to unlock the keyring.
+    """The OS keyring.
 
-    ``piece`` is the longest text that the back-end takes, in UTF-16 units; found out by default.
+    ``notify`` shows the user that mcpchat waits for the keyring. If it is given, the timeout is longer, so that the
+    user can unlock the keyring. ``chunk_size`` is the longest text that the backend takes, in UTF-16 units; by default
+    it depends on the backend. ``timeout`` is in seconds per call.
     """
 
     name: StoreName = "keyring"
@@ -151,7 +155,7 @@ class KeyringStore:
             return _read_chunks(backend, key) == text
 
         if not await self._run(write):
-            raise StoreError(f"{self.label} did not keep what was put into it")
+            raise StoreError(f"{self.label} did not save the login")
 
     async def delete(self, key: str) -> bool:
         return await self._run(lambda backend: _delete(backend, key))
@@ -167,12 +171,12 @@ class KeyringStore:
 
     def _timeout_error(self) -> StoreError:
         return StoreError(
-            f"the keyring did not answer within {self._timeout:g} s: it is locked, or it hangs",
+            f"the keyring did not answer within {self._timeout:g} s: it is locked or it hangs",
             hint="unlock it, then try again",
         )
 
     async def _run(self, work: Callable[[Any], _T]) -> _T:
-        """Do this with the back-end, one at a time, within the limit."""
+        """Calls ``work`` with the backend in a daemon thread. Calls run one at a time. Raises StoreError."""
 
         def call_backend() -> _T:
             if self._backend is None:
@@ -184,7 +188,7 @@ class KeyringStore:
                 self._notify("waiting for the keyring to be unlocked...")
 
         async with self._lock:
-            if time.monotonic() < self._hung_until:  # those who waited behind need not each find it out
+            if time.monotonic() < self._hung_until:  # calls that waited for the lock fail at once
                 raise self._timeout_error()
             try:
                 return await run_in_daemon_thread(
@@ -200,7 +204,10 @@ class KeyringStore:
 
 
 def _open_backend() -> Any:
-    """The back-end that keyring chooses, unless it only pretends to keep things. Imports what is slow to import."""
+    """Opens the backend that keyring selects. Its import is slow.
+
+    Raises StoreError if there is no backend, or if the backend does not store secrets safely.
+    """
     import keyring
     from keyring.backends import fail, null
 
@@ -210,15 +217,15 @@ def _open_backend() -> Any:
         raise _no_keyring_error()
     if isinstance(backend, null.Keyring) or backend.priority < 1:
         name = f"{type(backend).__module__}.{type(backend).__name__}"
-        raise StoreError(f"keyring is set up with {name}, which keeps no secrets safe")
+        raise StoreError(f"keyring is configured with {name}, which does not store secrets safely")
     if hasattr(backend, "persist"):
-        backend.persist = "local machine"  # on Windows: else logins would roam to other machines
+        backend.persist = "local machine"  # on Windows: otherwise logins roam to other machines
     return backend
 
 
 def _no_keyring_error() -> StoreError:
     return StoreError(
-        "there is no keyring to keep a login in (on Linux: no Secret Service on this session's bus)",
+        "there is no keyring for the login (on Linux: no Secret Service on the session bus)",
         hint="install gnome-keyring or KeePassXC",
     )
 
@@ -227,8 +234,8 @@ def _translate(error: Exception) -> StoreError:
     kind = type(error).__name__
     if kind == "NoKeyringError":
         return _no_keyring_error()
-    if "Locked" in kind or "-25308" in str(error):  # which macOS says over SSH
-        return StoreError("the keyring is locked, and nobody unlocked it", hint="unlock it, then try again")
+    if "Locked" in kind or "-25308" in str(error):  # macOS reports this code over SSH
+        return StoreError("the keyring is locked and was not unlocked", hint="unlock it, then try again")
     return StoreError(f"the keyring cannot be used: {kind}: {error}")
 
 
@@ -236,9 +243,9 @@ def _max_chunk_size(backend: Any) -> int | None:
     return _WINDOWS_CHUNK_SIZE if type(backend).__module__ == "keyring.backends.Windows" else None
 
 
-# A record that is longer than a back-end takes lies in pieces: the first item says how many, and of which generation.
-# The new ones are all there before the first item names them, and the old ones go last: whoever is interrupted leaves
-# a whole record.
+# A record that is too long for a backend is split into chunks. The first item is a header with their number and
+# generation. All new chunks are written before the header names them, and the old chunks are deleted last, so that an
+# interrupted write leaves a complete record.
 
 
 def _write_chunks(backend: Any, key: str, text: str, chunk_size: int | None) -> None:
@@ -281,7 +288,7 @@ def _delete(backend: Any, key: str) -> bool:
 
 
 def _delete_chunks(backend: Any, key: str, header: Mapping[str, Any] | None) -> None:
-    """Remove the pieces of a generation that nothing names any more."""
+    """Deletes the chunks of a generation that no header names any more."""
     for number in range(header["pieces"] if header else 0):
         assert header is not None
         service = _service_name(key, header["generation"], number)
@@ -300,8 +307,8 @@ def _parse_header(text: str | None) -> dict[str, Any] | None:
 
 
 def _service_name(key: str, generation: str = "", number: int = 0) -> str:
-    """Each item has a service of its own: entries of one service are shuffled about by the Windows back-end."""
-    return f"{SERVICE}/{key}" + (f"#{generation}.{number}" if generation else "")
+    """The service name of one item. Names differ because the Windows backend moves entries that share a service."""
+    return f"{KEYRING_SERVICE}/{key}" + (f"#{generation}.{number}" if generation else "")
 
 
 def _utf16_length(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The logins of one run: who they are for, how they are come by, what is known of them."""
+"""Authentication for one run: obtains, renews and reports the credentials of each server."""
 
 import asyncio
 from collections import Counter
@@ -37,10 +37,10 @@ async def _decline(server: str, request: str, details: str) -> bool:
 
 
 class AuthService:
-    """What a run knows and does about signing in; the hub's Credentials.
+    """The authentication of one run. Implements the hub's ``Credentials``.
 
-    ``agree`` asks the person whether a server may have them sign in; ``screen`` is what they see of it.
-    ``in_chat``: what is told to be typed is typed there.
+    ``screen`` shows the sign-in to the user. ``confirm`` asks the user whether to sign in to a server: it takes the
+    server, the request and the server's URL. With ``in_chat``, hints name slash commands instead of shell commands.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class AuthService:
         self._loaded_mcp_accounts: McpAccounts | None = None
         self._sign_in_lock = asyncio.Lock()
         self._declined: set[str] = set()
-        self._sign_in_counts: Counter[str] = Counter()  # sign-ins by server
+        self._sign_in_counts: Counter[str] = Counter()  # by server
 
     @property
     def _mcp_accounts(self) -> "McpAccounts":
-        """Made when first needed: it imports the mcp SDK."""
+        """Created at first use, because it imports the MCP SDK."""
         if self._loaded_mcp_accounts is None:
             with sdk_import():
                 from mcpchat.auth.mcp.accounts import McpAccounts
@@ -86,7 +86,7 @@ class AuthService:
     def _server_config(self, name: str) -> ServerConfig:
         return self._context.config.servers[name]
 
-    # The hub's Credentials.
+    # Credentials of the hub: docstrings are in the protocol.
 
     async def prefetch_token(self, server: str) -> None:
         await self._providers.get_token(server, self._server_config(server))
@@ -121,12 +121,12 @@ class AuthService:
         count = self._sign_in_counts[server]
         async with self._sign_in_lock:
             if self._sign_in_counts[server] != count:
-                return True  # by another call that waited for the same
+                return True  # another call signed in while this one waited
             if server in self._declined:
                 return False
             extra_scopes = self._mcp_accounts.extra_scopes(server)
-            request = f"be allowed more: {' '.join(extra_scopes)}" if extra_scopes else "sign you in, in your browser"
-            self._declined.add(server)  # unless it comes to a good end, nobody is asked again
+            request = f"get more access: {' '.join(extra_scopes)}" if extra_scopes else "sign you in with your browser"
+            self._declined.add(server)  # ask only once, unless the sign-in succeeds
             if not await self._confirm(server, request, config.url or ""):
                 return False
             account = await self._mcp_accounts.sign_in(
@@ -134,7 +134,7 @@ class AuthService:
             )
             self._sign_in_counts[server] += 1
             self._declined.discard(server)
-            self._screen.notify(f"Signed in to {server}. Kept in {account.kept_in}.")
+            self._screen.notify(f"Signed in to {server}. Saved in {account.kept_in}.")
         return True
 
     def login_version(self, server: str) -> float:
@@ -160,7 +160,7 @@ class AuthService:
         return self._sign_in_command(server, scopes=self._mcp_accounts.extra_scopes(server))
 
     def _sign_in_command(self, name: str, *, account: str | None = None, scopes: Sequence[str] = ()) -> str:
-        """What to type, to sign in: here, where that can be."""
+        """The command to sign in: a slash command in the chat if that is enough, else a shell command."""
         if self._in_chat and not account and not scopes:
             return f"/login {name}"
         return sign_in_command(name, account=account, scopes=scopes)
@@ -192,18 +192,18 @@ class AuthService:
         )
         if ungranted:
             return f"not granted: {format_scopes(ungranted)}: {self.sign_in_hint(server)}"
-        return account.label or ("by reference" if account.store == "environment" else "signed in")
+        return account.label or ("from the config" if account.store == "environment" else "signed in")
 
     @property
     def is_ephemeral(self) -> bool:
-        """Whether a new login would end with this run."""
+        """Whether a new login is lost at the end of this run."""
         return self.account_store.default_store == "memory"
 
     async def wait_for_pending(self) -> None:
-        """Let what goes on about tokens come to its end."""
+        """Waits for token renewals and saves that have started."""
         await self.account_store.wait_for_pending()
 
-    # What commands do.
+    # Commands.
 
     def _build_prompt(
         self, *, port: int = 0, browser: bool = True, timeout: float = SIGN_IN_TIMEOUT
@@ -218,7 +218,7 @@ class AuthService:
         )
 
     def list_names(self) -> Sequence[str]:
-        """All that can be signed in to: providers, and remote servers that are not given headers."""
+        """The providers and the remote servers that the user can sign in to."""
         remote = (
             name
             for name, config in self._context.config.servers.items()
@@ -227,16 +227,16 @@ class AuthService:
         return tuple(dict.fromkeys((*self._providers.list_names(), *remote)))
 
     def servers_using(self, name: str) -> Sequence[str]:
-        """The servers that use the login of this name."""
+        """The enabled servers that use the login of this provider or server."""
         servers = self._context.config.servers
         return [
             server for server, config in servers.items() if config.enabled and (server == name or config.auth == name)
         ]
 
     def resolve_name(self, name: str) -> str:
-        """The provider or remote server that a name stands for: a server that gets a provider's token stands for that.
+        """Returns the provider or remote server to sign in to. For a local server, this is its provider.
 
-        Raises UsageError.
+        Raises UsageError if the name is unknown or needs no sign-in.
         """
         if name in self.list_names():
             return name
@@ -246,15 +246,15 @@ class AuthService:
             if not config.url and config.auth:
                 return config.auth
             reason = {
-                "client_credentials": "signs in by itself, with the client's own credentials",
-                "none": 'is not signed in to: auth = "none"',
-            }.get(config.auth or "", "is given its headers by the config" if config.headers else "takes no login")
+                "client_credentials": "signs in with its own client credentials",
+                "none": 'needs no login: auth = "none"',
+            }.get(config.auth or "", "gets its headers from the config" if config.headers else "needs no login")
             if not config.enabled:
-                reason = "is switched off"
-            raise UsageError(f"{name} {reason}", hint="mcpchat auth status shows what can be signed in to")
+                reason = "is disabled"
+            raise UsageError(f"{name} {reason}", hint="mcpchat auth status lists the logins")
         if name == "google":
             return name
-        raise UsageError(f"nothing to sign in to is named {name!r}; {suggest(name, self.list_names())}")
+        raise UsageError(f"no provider or server is named {name!r}; {suggest(name, self.list_names())}")
 
     async def login(
         self,
@@ -267,9 +267,14 @@ class AuthService:
         timeout: float = SIGN_IN_TIMEOUT,
         extra_scopes: Sequence[str] = (),
     ) -> None:
-        """Sign in, and tell how it went. Raises what can go wrong."""
+        """Signs in and shows the result.
+
+        ``timeout`` is in seconds. Raises UsageError if the name, the account or the port cannot be used, ConfigError if
+        the client is not configured, SignInNeeded if the sign-in is refused or not finished in time, StoreError if the
+        login cannot be saved, and ServerError if the server or provider cannot be reached.
+        """
         if account is None and name not in self.list_names() and name in self._context.config.servers:
-            account = self._server_config(name).account  # a server that gets a provider's token means its own account
+            account = self._server_config(name).account  # a local server means the account in its config
         name = self.resolve_name(name)
         prompt = self._build_prompt(port=port, browser=browser, timeout=timeout)
         async with self._sign_in_lock:
@@ -278,14 +283,14 @@ class AuthService:
                 return
             if account is not None:
                 raise UsageError(
-                    f"{name} is a server: which account it gets is said in the config", hint='account = "work"'
+                    f"{name} is a server: its account is set in the config", hint='for example account = "work"'
                 )
             saved = await self._mcp_accounts.sign_in(
                 name, self._server_config(name), prompt, store=store, extra_scopes=extra_scopes
             )
             self._declined.discard(name)
             self._sign_in_counts[name] += 1
-            self._screen.notify(f"Signed in to {name}. Kept in {saved.kept_in}.")
+            self._screen.notify(f"Signed in to {name}. Saved in {saved.kept_in}.")
 
     async def _login_provider(
         self,
@@ -298,7 +303,7 @@ class AuthService:
     ) -> None:
         result = await self._providers.sign_in(name, prompt, account=account, store=store, extra_scopes=extra_scopes)
         suffix = f" as {result.account.account}" if result.account.account else ""
-        self._screen.notify(f"Signed in to {name}{suffix}. Kept in {result.account.kept_in}.")
+        self._screen.notify(f"Signed in to {name}{suffix}. Saved in {result.account.kept_in}.")
         for server, ungranted in result.missing_scopes.items():
             command = self._sign_in_command(name, account=self._server_config(server).account)
             self._screen.notify(f"{server} will not start until you allow it {format_scopes(ungranted)}: {command}")
@@ -306,9 +311,10 @@ class AuthService:
     async def logout(
         self, name: str, *, account: str | None = None, local: bool = False, all_accounts: bool = False
     ) -> int:
-        """Sign out, at the provider first, and tell the truth about both. Returns the exit code.
+        """Revokes the login at the provider, then removes it here, and shows both results. Returns the exit code.
 
-        Raises UsageError where nobody is signed in.
+        ``local`` skips the provider. Raises UsageError if there is no such login, or if there are several and neither
+        ``account`` nor ``all_accounts`` is given.
         """
         accounts = self._accounts_for(name)
         if account is not None:
@@ -319,10 +325,10 @@ class AuthService:
             ]
         elif len(accounts) > 1 and not all_accounts:
             names = ", ".join(candidate.label for candidate in accounts)
-            raise UsageError(f"{name} has several logins: {names}", hint="--account says which, --all means all")
+            raise UsageError(f"{name} has several logins: {names}", hint="choose one with --account, or pass --all")
         if not accounts:
             suffix = f" as {account}" if account else ""
-            raise UsageError(f"nobody is signed in to {name}{suffix}", hint="mcpchat auth status shows who is")
+            raise UsageError(f"not signed in to {name}{suffix}", hint="mcpchat auth status lists the logins")
         return max([await self._sign_out(candidate, name, local=local) for candidate in accounts])
 
     async def _sign_out(self, account: Account, name: str, *, local: bool) -> int:
@@ -330,24 +336,24 @@ class AuthService:
         if not local:
             reason = await (self._providers if account.kind == "provider" else self._mcp_accounts).revoke(account)
         suffix = f" ({account.label})" if account.label else ""
-        location = account.kept_in or "here"
+        location = account.kept_in or "this computer"
         summary, code = f"The login{suffix} was removed from {location}.", 0
         try:
             if problem := await self.account_store.remove(account):
                 summary, code = (
-                    f"The login{suffix} is forgotten here, but its secret is still in {location}: {problem}.",
+                    f"The login{suffix} was removed from the list, but its secret is still in {location}: {problem}.",
                     1,
                 )
         except StoreError as error:
-            summary, code = f"The login{suffix} could not be taken from the list: {error.message}.", 1
+            summary, code = f"The login{suffix} could not be removed from the list: {error.message}.", 1
         if account.lost:
-            message = f"{summary} It had ended at {name} before."
+            message = f"{summary} It had already ended at {name}."
         elif local:
-            message = f"{summary} {name} was not told: there it goes on until it ends, or you end it."
+            message = f"{summary} It was not revoked at {name}: it stays valid there until it expires or you revoke it."
         elif reason:
-            message, code = f"{summary} It could NOT be revoked at {name}: {reason}. End it there by hand.", 1
+            message, code = f"{summary} It could NOT be revoked at {name}: {reason}. Revoke it there by hand.", 1
         else:
-            note = ", for mcpchat on all your machines" if account.login == "google" else ""
+            note = ", for mcpchat on all your computers" if account.login == "google" else ""
             message = f"{summary} It was revoked at {name}{note}."
         self._screen.notify(message)
         return code
@@ -364,7 +370,7 @@ class AuthService:
         return [account for account in accounts if account.login == login]
 
     async def list_statuses(self, *, check: bool = False) -> Sequence[AccountStatus]:
-        """How each login is, from the index alone; ``check`` asks each provider and server."""
+        """The status of each login, from the index alone. With ``check``, each provider and server is asked."""
         return await AuthStatusReporter(
             self._context.config, self._providers, lambda: self._mcp_accounts
         ).list_statuses(self.account_store.list_accounts(), check=check)

@@ -1,4 +1,4 @@
-"""How each login is, for people: from the index, or by asking whoever gave it."""
+"""The status of each login, from the index or by asking its provider or server."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AuthStatusReporter:
-    """``remote`` gives the logins at remote servers, which are slow to import."""
+    """Reports the status of logins. ``mcp_accounts`` is a function, because its result is slow to import."""
 
     def __init__(self, config: Config, providers: ProviderAccounts, mcp_accounts: "Callable[[], McpAccounts]") -> None:
         self._config = config
@@ -22,7 +22,10 @@ class AuthStatusReporter:
         self._mcp_accounts = mcp_accounts
 
     async def list_statuses(self, accounts: Sequence[Account], *, check: bool) -> Sequence[AccountStatus]:
-        """How each of the kept logins is, and which are missing. ``check`` asks each provider and server."""
+        """The status of each saved login and of each missing one. With ``check``, each provider and server is asked.
+
+        Raises StoreError if the index cannot be read.
+        """
         statuses: list[AccountStatus] = []
         servers = self._config.servers
         for name in self._providers.list_names():
@@ -77,12 +80,12 @@ class AuthStatusReporter:
         return statuses
 
     def _requested_accounts(self, name: str) -> Sequence[str | None]:
-        """The accounts that servers want of this provider; the default one where no server wants any."""
+        """The accounts of this provider that servers use; (None,), the default account, if no server uses one."""
         accounts = [self._config.servers[server].account for server in self._servers_using(name, None)]
         return tuple(dict.fromkeys(accounts)) or (None,)
 
     def _servers_using(self, name: str, account: Account | None) -> tuple[str, ...]:
-        """The servers that get their token of this login."""
+        """The servers with a token from this account, or from any account of the provider if ``account`` is None."""
         return tuple(
             server
             for server, config in self._config.servers.items()
@@ -114,7 +117,7 @@ class AuthStatusReporter:
         return AccountStatus(
             name=name,
             kind=account.kind,
-            state=state,  # type: ignore[arg-type]  # one of its words
+            state=state,  # type: ignore[arg-type]  # one of its literals
             account=account.account,
             alias=account.alias,
             default=account.default and account.kind == "provider",
@@ -144,7 +147,7 @@ def _not_signed_in_status(
 
 
 def describe_lifetime(account: Account) -> str:
-    """How long a login lasts, for people."""
+    """How long a login lasts, as a text for the user."""
     if account.lost:
         return "signed out"
     prefix = f"{account.alias}, " if account.alias else ""
@@ -152,5 +155,5 @@ def describe_lifetime(account: Account) -> str:
         return f"{prefix}signed in"
     remaining = account.expires - time.time()
     if account.renews:
-        return f"{prefix}signed in, renews itself"
+        return f"{prefix}signed in, renewed automatically"
     return f"{prefix}expires in {format_duration(remaining)}" if remaining > 0 else "expired"

@@ -1,7 +1,7 @@
-"""A batch that the provider runs: files of requests go there, and files of answers come back, hours later and cheaper.
+"""Batches through a provider's Batch API (OpenAI's and compatible ones): cheaper answers, up to 24 hours later.
 
-OpenAI's Batch API, and whoever speaks it. What was sent is written down beside the results, so that any of the steps
-can be a process of its own, and nothing is sent twice.
+Request files are uploaded, and output files downloaded. The state of what was submitted is saved beside the results:
+submit, wait and fetch can be separate processes, and no request is submitted twice.
 """
 
 import asyncio
@@ -19,14 +19,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mcpchat.app import attachments
-from mcpchat.batch.session_factory import TRANSIENT_ERRORS, SessionFactory
+from mcpchat.batch.session_factory import SessionFactory
 from mcpchat.batch.types import BatchResult, PreparedRequest, attach_files, request_key
 from mcpchat.core.protocols import ModelRequest, SelectedModel
 from mcpchat.core.report import error_report
 from mcpchat.engine.structured_output import AnswerSchema
-from mcpchat.errors import McpChatError, ModelError, StoreError, UsageError
-from mcpchat.models.openai.model import OpenAIModel
-from mcpchat.models.selection import LazyOpenAIModel
+from mcpchat.errors import TRANSIENT_ERRORS, McpChatError, ModelError, StoreError, UsageError
+from mcpchat.models.providers import BatchModel
 from mcpchat.util import json_schema
 from mcpchat.util.private_files import read_private, write_private
 
@@ -36,11 +35,15 @@ _FINAL_STATUSES = {"completed", "failed", "expired", "cancelled"}
 
 
 class ToolsNotSupported(UsageError):
-    """What every request that names no agent of its own is refused for."""
+    """The run's agent has tools, which a provider's batch cannot run: this affects every request without an agent."""
 
 
 class SubmittedFile(Struct, frozen=True, kw_only=True):
-    """One file of requests: ``model`` answers all of them; ``batch`` is its id, once the provider gave one."""
+    """One uploaded file of requests for one model.
+
+    ``batch`` is the id that the provider gave the batch, empty until then. ``requests`` and ``done`` count requests;
+    ``outputs`` are ids of output files.
+    """
 
     model: str
     path: str
@@ -54,7 +57,7 @@ class SubmittedFile(Struct, frozen=True, kw_only=True):
 
 
 class BatchState(Struct, frozen=True, kw_only=True):
-    """What was sent. ``run`` is this run's own name, by which a batch is found again; ``at`` the provider's address."""
+    """What was submitted. ``run`` is the unique id of this run; ``at`` is the base URL of the provider."""
 
     run: str
     at: str
@@ -62,12 +65,12 @@ class BatchState(Struct, frozen=True, kw_only=True):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the provider is done with all of it."""
+        """Whether the provider has finished every batch."""
         return all(submitted.status in _FINAL_STATUSES for submitted in self.sent)
 
 
 class ProviderBatch:
-    """One batch of one pool; ``path`` is where its state is kept."""
+    """Submits, polls and fetches one provider batch. ``path`` is the file of its state."""
 
     def __init__(self, factory: SessionFactory, path: Path, notify: Callable[[str], None]) -> None:
         self._factory = factory
@@ -75,18 +78,19 @@ class ProviderBatch:
         self._notify = notify
 
     def load(self) -> BatchState | None:
-        """What was sent; None where nothing was. Raises UsageError."""
+        """Return the saved state, or None if nothing was submitted. Raises UsageError if it cannot be read."""
         try:
             data = read_private(self._path)
             return msgspec.json.decode(data, type=BatchState) if data is not None else None
         except (StoreError, msgspec.MsgspecError) as error:
-            raise UsageError(f"{self._path} is not what an earlier run wrote: {error}") from error
+            raise UsageError(f"{self._path} is not the state of a batch: {error}") from error
 
     def _save(self, state: BatchState) -> BatchState:
         write_private(self._path, msgspec.json.encode(state))
         return state
 
     def forget(self) -> None:
+        """Delete the saved state."""
         self._path.unlink(missing_ok=True)
 
     # Submit.
@@ -94,12 +98,16 @@ class ProviderBatch:
     async def submit(
         self, requests: AsyncIterator[PreparedRequest | BatchResult], write: Callable[[BatchResult], None]
     ) -> BatchState:
-        """Send the requests; what is none is written as a result at once. Raises UsageError, ModelError."""
+        """Upload the requests and create the batches. A request that cannot be sent is written as a failed result.
+
+        Raises UsageError if a batch was submitted already, if the agent has tools, or if no request can be sent;
+        ModelError if the provider's API fails.
+        """
         if self.load() is not None:
-            raise UsageError(f"a batch was sent already: {self._path}", hint="--provider-batch wait, or fetch")
+            raise UsageError(f"a batch was submitted already: {self._path}", hint="use --provider-batch wait, or fetch")
         state = BatchState(run=uuid.uuid4().hex, at="")
         files: dict[tuple[str, str], RequestFile] = {}
-        problem = "there are none"
+        problem = "there are no requests"
         try:
             async for item in requests:
                 try:
@@ -115,11 +123,14 @@ class ProviderBatch:
                     write(BatchResult(id=item.id, line=item.line, error=error_report(error)))
                     continue
                 state = self._check_address(state, choice)
-                file = files.setdefault((choice.name, path), RequestFile())
-                if file.is_full(len(line)):
+                key = choice.name, path
+                if key in files and files[key].is_full(len(line)):
+                    file = files.pop(key)
                     state = await self._submit_file(state, choice, path, file)
-                    file = files[choice.name, path] = RequestFile()
-                file.add(line, choice)
+                    file.close()
+                if key not in files:
+                    files[key] = RequestFile()
+                files[key].add(line, choice)
             for (_, path), file in files.items():
                 assert file.choice is not None
                 state = await self._submit_file(state, file.choice, path, file)
@@ -131,18 +142,18 @@ class ProviderBatch:
         return state
 
     def _check_address(self, state: BatchState, choice: SelectedModel) -> BatchState:
-        address = _openai_model(choice).client.base_url
+        address = _batch_model(choice).client.base_url
         if state.at not in {"", address}:
-            raise UsageError(f"a provider's batch goes to one address, not to {state.at} and {address}")
+            raise UsageError(f"a provider batch must use one address, not both {state.at} and {address}")
         return replace(state, at=address)
 
     def _request_line(self, request: PreparedRequest, choice: SelectedModel) -> tuple[str, bytes]:
         source = request.source
         agent, active_agent = self._factory.resolve_agent(source.agent)
         if agent.servers != () and not self._factory.without_tools:
-            hint = "--no-tools, or an agent with servers = [], asks without any"
+            hint = "use --no-tools, or an agent with servers = []"
             error_type = ToolsNotSupported if source.agent is None else UsageError
-            raise error_type("a provider runs no tools", hint=hint)
+            raise error_type("a provider batch cannot run tools", hint=hint)
         if source.attach:
             request = attach_files(
                 request, tuple(part for name in source.attach for part in attachments.read_attachment(name))
@@ -156,7 +167,7 @@ class ProviderBatch:
             options=choice.options,
             schema=schema.schema if schema else None,
         )
-        path, body = _openai_model(choice).build_batch_request(model_request)
+        path, body = _batch_model(choice).build_batch_request(model_request)
         line = {"custom_id": f"{request.line}|{request.id}"[:512], "method": "POST", "url": f"/v1{path}", "body": body}
         return path, json.dumps(line, ensure_ascii=False).encode(errors="replace") + b"\n"
 
@@ -167,14 +178,14 @@ class ProviderBatch:
     async def _submit_file(
         self, state: BatchState, choice: SelectedModel, path: str, file: "RequestFile"
     ) -> BatchState:
-        client = _openai_model(choice).client
+        client = _batch_model(choice).client
         upload = await client.upload(file.rewind(), purpose="batch")
         submitted = SubmittedFile(
             model=choice.selector or choice.name, path=path, file=str(upload.get("id", "")), requests=file.count
         )
         state = self._save(replace(state, sent=(*state.sent, submitted)))
         batch = await client.request_json("POST", "/batches", self._create_payload(state, submitted))
-        self._notify(f"sent {file.count:,} requests for {choice.name}: {batch.get('id', '')}")
+        self._notify(f"submitted {file.count:,} requests for {choice.name}: {batch.get('id', '')}")
         return self._save(replace(state, sent=(*state.sent[:-1], _updated(submitted, batch))))
 
     @staticmethod
@@ -189,7 +200,11 @@ class ProviderBatch:
     # Wait.
 
     async def wait(self, state: BatchState, *, interval: float, on_progress: Callable[[int], None]) -> BatchState:
-        """Until all is over, at the provider's; looked at every ``poll`` seconds. Raises ModelError."""
+        """Poll until the provider has finished every batch; return the final state.
+
+        ``interval`` is in seconds; the first polls are closer together. ``on_progress`` receives the number of finished
+        requests. Raises ModelError if the API fails; a transient failure is retried.
+        """
         started_at = time.monotonic()
         while True:
             try:
@@ -197,20 +212,20 @@ class ProviderBatch:
             except ModelError as error:
                 if error.kind not in TRANSIENT_ERRORS:
                     raise
-                self._notify(f"{error.message}; asking again")
+                self._notify(f"{error.message}; trying again")
             on_progress(sum(submitted.done for submitted in state.sent))
             if state.is_finished:
                 return state
             await asyncio.sleep(min(interval, max(interval / 10, time.monotonic() - started_at)))
 
     async def poll(self, state: BatchState) -> BatchState:
-        """How it stands now."""
+        """Ask the provider for the current state, and save it. Raises ModelError if the API fails."""
         files = []
         for number, submitted in enumerate(state.sent, 1):
             if submitted.status in _FINAL_STATUSES:
                 files.append(submitted)
                 continue
-            client = _openai_model(await self._factory.select_model(None, submitted.model)).client
+            client = _batch_model(await self._factory.select_model(None, submitted.model)).client
             if not submitted.batch:
                 submitted = await self._find_or_create(state, submitted, number)
             if submitted.batch:
@@ -219,8 +234,11 @@ class ProviderBatch:
         return self._save(replace(state, sent=tuple(files)))
 
     async def _find_or_create(self, state: BatchState, submitted: SubmittedFile, number: int) -> SubmittedFile:
-        """The batch of a file whose sender died before it was told its name; made now where there is none."""
-        client = _openai_model(await self._factory.select_model(None, submitted.model)).client
+        """Find the batch of an uploaded file, or create it.
+
+        Used if the earlier process ended before it knew the id of the batch.
+        """
+        client = _batch_model(await self._factory.select_model(None, submitted.model)).client
         listed = (await client.request_json("GET", "/batches?limit=100")).get("data")
         for batch in listed if isinstance(listed, list) else ():
             if isinstance(batch, dict) and batch.get("input_file_id") == submitted.file:
@@ -237,14 +255,18 @@ class ProviderBatch:
         finished_keys: set[str],
         write: Callable[[BatchResult], None],
     ) -> int:
-        """Write the answers to requests that are not ``done``; how many belong to none. Raises ModelError."""
+        """Write the results of the requests that are not in ``finished_keys``.
+
+        Returns how many results match no request. ``requests`` maps line numbers to requests. Raises ModelError if the
+        API fails.
+        """
         unmatched = 0
         for submitted in state.sent:
             choice = await self._factory.select_model(None, submitted.model)
             if submitted.problem:
                 self._notify(f"warning: {submitted.batch} {submitted.status}: {submitted.problem}")
             for output in submitted.outputs:
-                async with aclosing(_openai_model(choice).client.stream_lines(f"/files/{output}/content")) as lines:
+                async with aclosing(_batch_model(choice).client.stream_lines(f"/files/{output}/content")) as lines:
                     async for line in lines:
                         if line.strip():
                             result = self._parse_result(line, requests, choice)
@@ -257,7 +279,7 @@ class ProviderBatch:
     def _parse_result(
         self, line: bytes, requests: Mapping[int, PreparedRequest], choice: SelectedModel
     ) -> BatchResult | None:
-        """What a line of the provider's says; None where it belongs to no request."""
+        """Parse one line of an output file; None if it matches no request."""
         try:
             output = json.loads(line)
             number, _, name = output["custom_id"].partition("|")
@@ -285,7 +307,7 @@ class ProviderBatch:
         if not isinstance(body, dict):
             reason = error.get("message") or error.get("code") if isinstance(error, dict) else "no answer"
             raise ModelError(f"the provider did not answer: {reason}", kind="server")
-        done = _openai_model(choice).parse_batch_response(choice.name, body, choice.options.max_output_tokens)
+        done = _batch_model(choice).parse_batch_response(choice.name, body, choice.options.max_output_tokens)
         secrets = self._factory.context.secrets
         result.answer = secrets.redact(done.message.text)
         result.stop, result.usage, result.steps = done.stop, done.usage, 1
@@ -300,7 +322,7 @@ class ProviderBatch:
 
 
 class RequestFile:
-    """Requests on their way into one file of the provider's."""
+    """A temporary file of requests, to be uploaded."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -325,15 +347,15 @@ class RequestFile:
         self._file.close()
 
 
-def _openai_model(choice: SelectedModel) -> OpenAIModel:
-    """Raises UsageError for a model that is no provider's."""
-    if not isinstance(choice.adapter, LazyOpenAIModel):
-        raise UsageError(f"{choice.name} is no provider's model", hint="batch without --provider-batch runs it")
-    return choice.adapter.load()
+def _batch_model(choice: SelectedModel) -> BatchModel:
+    """Return the model if its provider runs batches. Raises UsageError if not, as for the demo model."""
+    if not isinstance(choice.adapter, BatchModel):
+        raise UsageError(f"{choice.name} does not run at a provider", hint="run the batch without --provider-batch")
+    return choice.adapter
 
 
 def _updated(submitted: SubmittedFile, batch: Mapping[str, Any]) -> SubmittedFile:
-    """What the provider says of a batch."""
+    """Return the file with the state that the provider reports for its batch."""
     counts, errors = batch.get("request_counts"), batch.get("errors")
     outputs = tuple(str(batch[key]) for key in ("output_file_id", "error_file_id") if batch.get(key))
     details = errors.get("data") if isinstance(errors, dict) else None

@@ -1,4 +1,4 @@
-"""The requests of a batch: a file, or standard input, with one JSON object a line."""
+"""Reads the requests of a batch from a file or standard input: one JSON object per line."""
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -22,7 +22,10 @@ from mcpchat.util import stdin
 
 @contextmanager
 def open_requests(source: str, shard: Shard) -> Iterator[tuple[BinaryIO, int | None]]:
-    """The requests, and how many lines they are, where that can be counted."""
+    """Open the requests; also yields their number in this shard, or None if ``source`` cannot be read twice.
+
+    "-" is standard input. Raises UsageError if ``source`` cannot be read.
+    """
     if source == "-":
         if sys.stdin is None:
             raise UsageError("standard input is closed")
@@ -42,7 +45,10 @@ def open_requests(source: str, shard: Shard) -> Iterator[tuple[BinaryIO, int | N
 
 
 class RequestReader:
-    """The requests of a file that are still to be run. ``known`` counts those that have a result."""
+    """Reads the requests of a shard that have no result yet. ``finished_count`` counts those that have one.
+
+    ``expect`` receives the line number of each request, and whether it has a result already.
+    """
 
     def __init__(
         self, file: BinaryIO, finished_keys: set[str], expect: Callable[[int, bool], None], shard: Shard
@@ -55,7 +61,7 @@ class RequestReader:
         self._seen_keys: set[str] = set()
 
     async def read(self) -> AsyncGenerator[PreparedRequest | BatchResult, None]:
-        """Each as it is to be run; a line that is none gives its result at once."""
+        """Yield the requests to run; for a line that is not a valid request, its result with the error."""
         async with aclosing(stdin.read_lines(self._file, MAX_LINE_BYTES)) as lines:
             async for number, data in lines:
                 if number in self._shard and (item := self._parse_line(number, data)) is not None:
@@ -69,7 +75,9 @@ class RequestReader:
             item = BatchResult(id=request_id(number, data), line=number, error=error_report(error))
         key = request_key(item.id, number)
         if key in self._seen_keys:
-            duplicate = UsageError(f"the id {item.id!r} is another line's too", hint="each result is found by its id")
+            duplicate = UsageError(
+                f"another line has the id {item.id!r} too", hint="ids must be unique: they name the results"
+            )
             item = BatchResult(id=str(number), line=number, error=error_report(duplicate))
             key = request_key(item.id, number)
         self._seen_keys.add(key)

@@ -1,4 +1,4 @@
-"""Results as lines of a file or a pipe, in the order of their requests or as they come; gone on with after a crash."""
+"""Writes batch results as lines to a file or pipe, ordered by request or by completion; resumes after a crash."""
 
 import io
 import os
@@ -15,16 +15,16 @@ from filelock import FileLock, Timeout
 from mcpchat.batch.types import parse_result_key
 from mcpchat.errors import UsageError
 
-_RESULT_PREFIX = b'{"v":1,"type":"result"'  # of each line of ours
-KeyParser = Callable[[bytes], tuple[str, bool, int] | None]  # a line's id, whether it is one of success, its number
+_RESULT_PREFIX = b'{"v":1,"type":"result"'  # how each of our lines begins
+KeyParser = Callable[[bytes], tuple[str, bool, int] | None]  # a result's key, whether it is a success, its line number
 
 
 class ResultWriter:
-    """Takes one line for each request. Each is with the system once ``write`` returns: no crash of ours loses it.
+    """Writes one line for each request, and flushes it: after ``write`` returns, a crash of mcpchat does not lose it.
 
-    With a ``spool`` the lines go ``out`` in the order of their requests: what is finished before its turn waits there.
-    ``done`` are the keys of requests that have a result already. Without ``whole`` the run stopped before its end: what
-    waits for its turn goes on waiting.
+    With a ``spool``, lines are written to ``out`` in the order of their requests; results that are finished early wait
+    in the spool. ``finished_keys`` are the keys of requests that have a result already. The caller clears ``complete``
+    if the run stopped early: waiting results then stay in the spool.
     """
 
     def __init__(self, out: BinaryIO, *, spool: BinaryIO | None = None, finished_keys: set[str] | None = None) -> None:
@@ -33,15 +33,19 @@ class ResultWriter:
         self._out = out
         self._spool = spool
         self._order: deque[int] = deque()
-        self._waiting: dict[int, tuple[int, int]] = {}  # by number: where the line stands in the spool
+        self._waiting: dict[int, tuple[int, int]] = {}  # offset and length in the spool, by line number
 
     def expect(self, number: int, has_result: bool = False) -> None:
-        """The request of this number comes next; its result, where that is ``done``, may wait in the spool."""
+        """Declare the next request, by its line number.
+
+        With ``has_result``, it has a result already, which is in the output or waits in the spool.
+        """
         if self._spool is not None and (not has_result or number in self._waiting):
             self._order.append(number)
             self._advance()
 
     def write(self, number: int, line: bytes) -> None:
+        """Write the result of this request; ``line`` is without the newline."""
         if self._spool is None:
             _write_line(self._out, line)
             return
@@ -59,7 +63,7 @@ class ResultWriter:
         self._waiting[number] = offset, len(line) + 1
 
     def restore(self, number: int, offset: int, length: int) -> None:
-        """A line that an earlier run left in the spool."""
+        """Register a line that an earlier run left in the spool; ``offset`` and ``length`` are in bytes."""
         self._waiting[number] = offset, length
 
     def _advance(self) -> None:
@@ -75,11 +79,11 @@ class ResultWriter:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether results wait for those before them."""
+        """Whether results wait for earlier ones."""
         return bool(self._waiting)
 
     def finish(self) -> None:
-        """Put out what still waits, in order: those before it will have no result in this run."""
+        """Write the waiting results in order: the earlier ones will get no result in this run."""
         for number in sorted(self._waiting):
             self._release(number)
 
@@ -91,7 +95,7 @@ def _write_line(file: BinaryIO, line: bytes) -> None:
 
 @contextmanager
 def open_stream_results(out: BinaryIO, *, ordered: bool) -> Iterator[ResultWriter]:
-    """Results to a pipe or a terminal."""
+    """Write results to a pipe or a terminal."""
     with ExitStack() as stack:
         spool = cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile())) if ordered else None
         writer = ResultWriter(out, spool=spool)
@@ -103,19 +107,19 @@ def open_stream_results(out: BinaryIO, *, ordered: bool) -> Iterator[ResultWrite
 def open_file_results(
     path: Path, parse_key: KeyParser, *, ordered: bool, resume: bool, retry_failed: bool
 ) -> Iterator[ResultWriter]:
-    """Write results to a file that only its owner can read. ``resume`` continues the results of an earlier run; with
-    ``retry_failed`` without its failures, which are run again.
+    """Write results to a file that only its owner can read.
 
-    What waits for its turn stands in PATH.part meanwhile. Raises UsageError for a file that is there, without
-    ``resume``, and for one that another run writes.
+    ``resume`` continues the file of an earlier run; ``retry_failed`` removes its failures, so that they run again.
+    Results that wait for earlier ones are in PATH.part. Raises UsageError if the file exists and ``resume`` is not set,
+    if another run is writing it, or if it cannot be written.
     """
     if path.exists() and not path.is_file():  # a pipe, a device
         if resume:
-            raise UsageError(f"--resume: {path} is no file that was written before")
+            raise UsageError(f"--resume: {path} is not a regular file")
         with path.open("wb", buffering=0) as out, open_stream_results(out, ordered=ordered) as writer:
             yield writer
         return
-    path = path.resolve()  # one file, whatever it is called
+    path = path.resolve()  # one lock per file, however it is named
     lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
     try:
         lock.acquire()
@@ -143,7 +147,7 @@ def _open_writer(
 ) -> Iterator[ResultWriter]:
     existing = [file for file in (path, part) if file.exists() and file.stat().st_size]
     if existing and not resume:
-        raise UsageError(f"{existing[0]} is there already", hint="--resume goes on with it; or name another file")
+        raise UsageError(f"{existing[0]} exists already", hint="continue it with --resume, or name another file")
     finished_keys: set[str] = set()
     try:
         for file in existing:
@@ -152,9 +156,9 @@ def _open_writer(
             if not (ordered or part.exists()):
                 yield ResultWriter(out, finished_keys=finished_keys)
                 return
-            # All that there is goes through the spool once more: so it comes out in order, and each line once.
+            # All existing results go through the spool again, so that each is written once and in order.
             spool = stack.enter_context(_open_private(part, flags=getattr(os, "O_NOFOLLOW", 0)))
-            waiting_keys = {name for name, *_ in _iter_results(spool, parse_key)}
+            waiting_keys = {key for key, *_ in _iter_results(spool, parse_key)}
             out.seek(0)
             for line in out:
                 if (parsed := parse_key(line)) is not None and parsed[0] not in waiting_keys:
@@ -183,7 +187,7 @@ def _open_private(path: Path, *, flags: int = 0) -> BinaryIO:
 
 
 def _iter_results(file: BinaryIO, parse_key: KeyParser) -> Iterator[tuple[str, int, int, int]]:
-    """The results in a file: id, number, place and length."""
+    """Yield key, line number, offset and length (bytes) of each result in a file."""
     file.seek(0)
     offset = 0
     for line in file:
@@ -194,10 +198,9 @@ def _iter_results(file: BinaryIO, parse_key: KeyParser) -> Iterator[tuple[str, i
 
 
 def _repair_tail(path: Path, parse_key: KeyParser, finished_keys: set[str], *, retry_failed: bool) -> None:
-    """Collect the ids of the results. A last line that a crash cut short is removed; with
-    ``retry_failed`` failures too.
+    """Add the keys of the file's results to ``finished_keys``, and remove an incomplete last line after a crash.
 
-    Raises UsageError for a file that is none of ours.
+    ``retry_failed`` removes failures too. Raises UsageError if the file has lines that are not results.
     """
     end = failed = 0
     with path.open("rb") as file:
@@ -206,7 +209,7 @@ def _repair_tail(path: Path, parse_key: KeyParser, finished_keys: set[str], *, r
                 break  # a crash cut it short
             parsed = parse_key(line)
             if parsed is None:
-                raise UsageError(f"{path}: line {number} is no result of a batch", hint="name another file")
+                raise UsageError(f"{path}: line {number} is not the result of a batch", hint="name another file")
             end += len(line)
             if retry_failed and not parsed[1]:
                 failed += 1
@@ -219,6 +222,7 @@ def _repair_tail(path: Path, parse_key: KeyParser, finished_keys: set[str], *, r
 
 
 def _drop_failures(path: Path, parse_key: KeyParser) -> None:
+    """Replace the file by one without the failures."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".mcpchat-")
     try:
         with path.open("rb") as file, os.fdopen(descriptor, "wb") as output:
@@ -233,7 +237,7 @@ def _drop_failures(path: Path, parse_key: KeyParser) -> None:
 
 @contextmanager
 def open_results(target: Path | None, *, ordered: bool, resume: bool, retry_failed: bool) -> Iterator[ResultWriter]:
-    """Where a batch's results go: a file, or stdout. Raises UsageError."""
+    """Write a batch's results to ``target``, or to stdout. Raises UsageError as ``open_file_results`` does."""
     if target is None:
         with open_stream_results(sys.stdout.buffer, ordered=ordered) as writer:
             yield writer

@@ -1,4 +1,4 @@
-"""Many requests, a bounded number at a time, over one pool."""
+"""Runs the requests of a batch, a limited number at a time, with retries."""
 
 import asyncio
 from collections import Counter
@@ -9,11 +9,12 @@ from msgspec import UNSET
 
 from mcpchat.app.attachments import read_attachments
 from mcpchat.app.run_turn import TurnOutcome, run_turn
-from mcpchat.batch.session_factory import TRANSIENT_ERRORS, SessionFactory
+from mcpchat.batch.session_factory import SessionFactory
 from mcpchat.batch.types import BatchResult, PreparedRequest, attach_files, result_from_report
 from mcpchat.core.report import ErrorReport, ReportBuilder, error_report
 from mcpchat.engine import outcomes
 from mcpchat.errors import (
+    TRANSIENT_ERRORS,
     ConfigError,
     LimitReached,
     McpChatError,
@@ -25,12 +26,12 @@ from mcpchat.errors import (
 from mcpchat.util.time_limit import time_limit
 
 _MAX_RETRY_DELAY = 60.0  # seconds
-_BUDGET_STOPS = {"tokens", "cost"}  # how a turn stops that met the budget of the whole run
+_BUDGET_STOPS = {"tokens", "cost"}  # stop values of a turn that used up the budget of the whole run
 
 
 @dataclass
 class BatchStats:
-    """How a batch went: ``failed`` counts by class, ``left`` are requests that were read and have no result."""
+    """Counts of a batch's results. ``failed`` counts errors by kind; ``skipped`` requests were read but not run."""
 
     succeeded: int = 0
     skipped: int = 0
@@ -44,14 +45,15 @@ class BatchStats:
 
     @property
     def finished(self) -> int:
+        """The number of requests with a result, failed ones included."""
         return self.succeeded + self.failed.total()
 
 
 class BatchRunner:
-    """Runs requests over the pool; each result goes to ``write`` as soon as it is there.
+    """Runs requests with sessions of the factory. Each result goes to ``write`` as soon as it is complete.
 
-    What fails in passing is tried ``retries`` times more, from where it broke off: no tool call runs twice. ``timeout``
-    is each request's, in seconds.
+    A transient failure is retried up to ``retries`` times. A retry continues where the turn stopped, so no tool call
+    runs twice. ``timeout`` is for one request, in seconds.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class BatchRunner:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.stats = BatchStats()
-        self.stop_reason: McpChatError | None = None  # why no more requests are begun
+        self.stop_reason: McpChatError | None = None  # why no more requests are started
         self.running = 0
         self._factory = factory
         self._write = write
@@ -77,7 +79,7 @@ class BatchRunner:
         self._queue: asyncio.Queue[PreparedRequest | None] = asyncio.Queue(1)
 
     async def run(self, requests: AsyncIterator[PreparedRequest | BatchResult]) -> None:
-        """Run them all, or until ``drain``. A Result among them is one already: it is only written."""
+        """Run all requests, or until ``stop_accepting``. A BatchResult among them is only written."""
         async with asyncio.TaskGroup() as group:
             producer = group.create_task(self._produce(requests))
             workers = [group.create_task(self._worker()) for _ in range(self._concurrency)]
@@ -91,7 +93,7 @@ class BatchRunner:
                 await self._queue.put(None)
 
     def stop_accepting(self, reason: McpChatError | None = None) -> None:
-        """Begin no more requests; what runs comes to its end."""
+        """Start no more requests. Running requests are completed."""
         self.stop_reason = self.stop_reason or reason
         self._stop.set()
 
@@ -122,7 +124,10 @@ class BatchRunner:
         self._write(result)
 
     async def _process(self, request: PreparedRequest) -> BatchResult | None:
-        """The result of the request; None if it has to be run again another time."""
+        """Run a request and return its result, or None if ``--resume`` has to run it again.
+
+        None is for an error that ends the whole run, if no tool was called yet.
+        """
         builder, secrets = ReportBuilder(), self._factory.context.secrets
         failure: McpChatError | None
         try:
@@ -140,13 +145,13 @@ class BatchRunner:
             failure = error
         except TimeoutError as error:
             failure = McpChatError(f"timed out: {error}")
-        except Exception as error:  # noqa: BLE001 - one request's error is not the others'
+        except Exception as error:  # noqa: BLE001 - an error of one request must not stop the others
             failure = McpChatError(secrets.redact_log(f"internal error: {type(error).__name__}: {error}"))
         if failure is not None:
             if _is_run_wide(failure, request):
                 self.stop_accepting(failure)
                 if not builder.report.tools:
-                    return None  # else it would call them again
+                    return None  # with tool calls, a new run would repeat them
             failure.message = secrets.redact(failure.message)
             builder.report.error = error_report(failure)
         return result_from_report(request, builder.report)
@@ -165,7 +170,7 @@ class BatchRunner:
                 if error.kind not in TRANSIENT_ERRORS or attempt == self._retries:
                     raise
                 await self._sleep(min(error.retry_after or 2.0**attempt, _MAX_RETRY_DELAY))
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
 
 class BudgetExceeded(LimitReached):
@@ -173,7 +178,10 @@ class BudgetExceeded(LimitReached):
 
 
 def _is_run_wide(error: McpChatError, request: PreparedRequest) -> bool:
-    """Whether every other request would fail as well: not where this one names a model or an agent of its own."""
+    """Whether every other request would fail with the same error.
+
+    Apart from the budget, that cannot be known if the request names its own model or agent.
+    """
     if isinstance(error, BudgetExceeded):
         return True
     if request.source.model is not None or request.source.agent is not None:

@@ -1,7 +1,7 @@
-"""Many conversations over one set of servers: the pool that a batch draws on."""
+"""Creates the sessions of a batch: many conversations over one set of servers and models."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 from mcpchat.app.agents import apply_agent_options
@@ -20,15 +20,11 @@ from mcpchat.mcp.hub import McpHub
 from mcpchat.models.selection import ModelSelector
 from mcpchat.permissions.factory import pinned_toolbox
 
-TRANSIENT_ERRORS = frozenset(
-    {"rate", "overloaded", "network", "server", "broken_stream"}
-)  # kinds of ModelError that may pass
-
 
 class SessionFactory:
-    """Makes sessions that share the servers, the models' connections and one budget. Nothing of them is kept.
+    """Creates sessions that share the servers, the models' connections and one budget. They are not saved.
 
-    ``spent`` is what all of them took together.
+    ``run_usage`` is the total usage of all sessions.
     """
 
     def __init__(self, context: RunContext, options: RunOptions, hub: McpHub, asker: UserDialog, emit: Emit) -> None:
@@ -48,6 +44,10 @@ class SessionFactory:
         self._agents: dict[str | None, tuple[AgentConfig, Toolbox, ActiveAgent]] = {}
         self._selected: dict[tuple[str | None, str | None], SelectedModel] = {}
 
+    async def aclose(self) -> None:
+        """Close the models' connections."""
+        await self._models.aclose()
+
     async def create_session(
         self,
         emit: Emit,
@@ -57,9 +57,11 @@ class SessionFactory:
         system: str = "",
         schema: dict[str, object] | None = None,
     ) -> Session:
-        """A new conversation, with this agent and model or the run's own; ``system`` is said after the agent's words.
+        """Create a session with this agent and model, or those of the run.
 
-        Raises UsageError, ConfigError, NoModel.
+        ``system`` is appended to the agent's instructions. ``schema`` is the JSON Schema of the answer, or that of the
+        run. Raises UsageError if the agent is unknown, ConfigError if its instructions cannot be read,
+        NoModelConfigured if no model is configured.
         """
         _, toolbox, active_agent = self._load_agent(agent if agent is not None else self._options.agent)
         choice = await self.select_model(agent, model)
@@ -82,17 +84,19 @@ class SessionFactory:
         )
 
     async def select_model(self, agent: str | None = None, model: str | None = None) -> SelectedModel:
-        """The model that a request is for. Raises NoModel, ConfigError, UsageError."""
+        """Select the model of a request, or of the run.
+
+        Raises NoModelConfigured if there is none, UsageError or ConfigError if the agent or model is not valid.
+        """
         agent = agent if agent is not None else self._options.agent
         key = agent, model
         if not self._models.default_locked:
-            with suppress(NoModelConfigured):  # each request may name its own
+            with suppress(NoModelConfigured):  # each request may name a model
                 await self._models.select(
                     self._options.model or get_agent(self.context.config, self._options.agent).model
                 )
-            self._models.default_locked = (
-                True  # a name is that of a model where the run's own is, whichever came before
-            )
+            # A model's own name means the run's server, whichever request selected a model first.
+            self._models.default_locked = True
         if key not in self._selected:
             agent_config = get_agent(self.context.config, agent)
             selected = await self._models.select(model or self._options.model or agent_config.model)
@@ -100,7 +104,10 @@ class SessionFactory:
         return self._selected[key]
 
     def resolve_agent(self, agent: str | None) -> tuple[AgentConfig, ActiveAgent]:
-        """The agent of a request, or the run's own. Raises UsageError, ConfigError."""
+        """Return the agent of a request, or of the run: its config and the ready agent.
+
+        Raises UsageError if the agent is unknown, ConfigError if its instructions cannot be read.
+        """
         config, _, active_agent = self._load_agent(agent if agent is not None else self._options.agent)
         return config, active_agent
 
@@ -120,10 +127,13 @@ class SessionFactory:
 async def open_session_factory(
     context: RunContext, options: RunOptions, *, emit: Emit, asker: UserDialog, screen: SignInDialog
 ) -> AsyncIterator[SessionFactory]:
-    """A pool; its servers are started when a request needs them, and stopped at the end."""
+    """Open a SessionFactory. Servers are started when a request needs them, and stopped at the end."""
     emit = RedactingEmitter(emit, context.secrets)
     host = build_request_handler(context, asker, emit, yes=options.yes)
     auth = build_auth_service(context, asker, screen)
-    no_servers = AgentConfig(servers=())  # each agent has a view of its own
-    async with open_hub(context, emit, host, auth=auth, agent=no_servers, refresh=options.refresh) as hub:
-        yield SessionFactory(context, options, hub, asker, emit)
+    no_servers = AgentConfig(servers=())  # each agent gets its own view of the hub
+    async with (
+        open_hub(context, emit, host, auth=auth, agent=no_servers, refresh=options.refresh) as hub,
+        aclosing(SessionFactory(context, options, hub, asker, emit)) as factory,
+    ):
+        yield factory

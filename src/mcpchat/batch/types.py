@@ -1,4 +1,4 @@
-"""A batch: many requests, one a line, and their results, one a line; as values."""
+"""Requests and results of a batch, one JSON object per line: their types and how they are parsed."""
 
 import base64
 import binascii
@@ -15,21 +15,21 @@ from mcpchat.errors import UsageError
 from mcpchat.util import struct_schema
 from mcpchat.util.sanitize import strip_invisible
 
-MAX_LINE_BYTES = 50_000_000  # bytes: images stand in it
+MAX_LINE_BYTES = 50_000_000  # lines can contain images
 
 
 class InputMessage(Struct, frozen=True, kw_only=True):
-    """A message as OpenAI's APIs write them. ``content`` is a text, or parts: texts, and images as data: URLs."""
+    """A message in the format of OpenAI's APIs. ``content`` is a text, or a list of texts and images (data: URLs)."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[dict[str, Any]]
 
 
 class BatchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line: a ``prompt``, or ``messages`` of which the last is the user's.
+    """One line of input: a ``prompt``, or ``messages`` of which the last is the user's.
 
-    ``id`` names its result, the line's number if it has none. ``agent`` and ``model`` are over those of the command
-    line; ``schema`` is the JSON Schema that the answer must fit; ``attach`` are files that go along.
+    ``id`` names the result; without it the line number does. ``agent`` and ``model`` override those of the command
+    line. ``schema`` is the JSON Schema that the answer must fit. ``attach`` lists files to send along.
     """
 
     prompt: str = ""
@@ -42,7 +42,7 @@ class BatchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class PreparedRequest(Struct, frozen=True, kw_only=True):
-    """A request that can be run: its line, its name, what the model is told before, what is said."""
+    """A validated request: its line number, its id, the system text and the messages."""
 
     line: int
     id: str
@@ -52,14 +52,14 @@ class PreparedRequest(Struct, frozen=True, kw_only=True):
 
 
 class BatchResult(Report, kw_only=True, tag="result"):
-    """What came of one request."""
+    """The result of one request."""
 
     id: str = ""
     line: int = 0
 
 
 class _ResultKey(Struct, frozen=True, kw_only=True):
-    """What a result that was written must say to be gone on from."""
+    """The fields of a written result that ``--resume`` needs."""
 
     type: Literal["result"]
     id: str
@@ -72,22 +72,25 @@ _RESULT_KEY_DECODER: msgspec.json.Decoder[_ResultKey] = msgspec.json.Decoder(_Re
 
 
 def parse_request(line: int, data: bytes | None) -> PreparedRequest:
-    """The request of a line; a plain JSON string is a prompt. Raises UsageError."""
+    """Parse one line; a plain JSON string is a prompt. ``data`` is None for a line that is too long.
+
+    Raises UsageError if the line is not a valid request.
+    """
     if data is None:
-        raise UsageError(f"the line holds more than {MAX_LINE_BYTES:,} bytes")
+        raise UsageError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
     try:
         if data.lstrip().startswith(b'"'):
             request = BatchRequest(prompt=decode_json(data, msgspec.json.Decoder(str)))
         else:
             request = decode_json(data, _REQUEST_DECODER)
     except (ValueError, RecursionError) as error:
-        hint = 'a line is {"prompt": "..."}, or {"messages": [...]}; mcpchat schema batch has all of it'
+        hint = 'a line is {"prompt": "..."}, or {"messages": [...]}; mcpchat schema batch shows the full format'
         raise UsageError(f"not a request: {error}", hint=hint) from error
     name = str(request.id) if request.id != "" else str(line)
     if "-" in request.attach:
-        raise UsageError("cannot attach -: standard input is no file of a request")
+        raise UsageError("cannot attach -: a request cannot attach standard input")
     if bool(request.prompt.strip()) == bool(request.messages):
-        raise UsageError("a request has a prompt or messages, one of the two", hint='{"prompt": "..."}')
+        raise UsageError("a request must have either a prompt or messages", hint='{"prompt": "..."}')
     if request.prompt.strip():
         return PreparedRequest(
             line=line,
@@ -102,9 +105,9 @@ def parse_request(line: int, data: bytes | None) -> PreparedRequest:
         if message.role in {"user", "assistant"}
     ]
     if not messages or messages[-1].role != "user":
-        raise UsageError("the last of the messages must be the user's")
+        raise UsageError("the last message must be the user's")
     if not any(not isinstance(part, Text) or part.text.strip() for part in messages[-1].parts):
-        raise UsageError("the last of the messages is empty")
+        raise UsageError("the last message is empty")
     system = "\n\n".join(part.text for parts in system_parts for part in parts if isinstance(part, Text))
     return PreparedRequest(line=line, id=name, source=request, system=system, messages=tuple(messages))
 
@@ -127,15 +130,15 @@ def _parse_part(part: dict[str, Any]) -> Part:
             return _parse_image(url)
         case _:
             raise UsageError(
-                f"a part of the type {part.get('type')!r} cannot be sent",
-                hint="text and image_url (a data: URL) can; attach files",
+                f"a part of type {part.get('type')!r} cannot be sent",
+                hint="use text or image_url (a data: URL); attach other files with attach",
             )
 
 
 def _parse_image(url: str) -> Image:
     media_type, comma, data = url.removeprefix("data:").partition(";base64,")
     if not url.startswith("data:image/") or not comma:
-        raise UsageError("an image_url must be a data: URL in base64", hint="attach names files")
+        raise UsageError("an image_url must be a data: URL in base64", hint="use attach for files")
     try:
         return Image(media_type=media_type, data=base64.b64decode(data, validate=True))
     except (binascii.Error, ValueError) as error:
@@ -143,12 +146,12 @@ def _parse_image(url: str) -> Image:
 
 
 def request_key(name: str, line: int) -> str:
-    """What a request is told apart by: its id, or its line's number where that is all it has."""
+    """Return the unique key of a request: its id, or its line number if it has no id."""
     return f"#{line}" if name == str(line) else f"={name}"
 
 
 def request_id(line: int, data: bytes | None) -> str:
-    """The id of a line that is no request, as far as it has one."""
+    """Return the id of a line that is not a valid request; its line number if it has none."""
     try:
         value = msgspec.json.decode(data or b"")
     except (ValueError, RecursionError):
@@ -158,7 +161,10 @@ def request_id(line: int, data: bytes | None) -> str:
 
 
 def parse_result_key(data: bytes) -> tuple[str, bool, int] | None:
-    """Of a result that was written: its key, whether it is one of success, its line; None where it is no whole one."""
+    """Parse a written result: its key, whether it is a success, and its line number.
+
+    Returns None if the line is not a complete result.
+    """
     try:
         key = _RESULT_KEY_DECODER.decode(data)
     except (ValueError, RecursionError):
@@ -167,19 +173,22 @@ def parse_result_key(data: bytes) -> tuple[str, bool, int] | None:
 
 
 def result_from_report(request: PreparedRequest, report: Report) -> BatchResult:
+    """Build the result of a request from the report of its turn."""
     fields = {name: getattr(report, name) for name in Report.__struct_fields__}
     return BatchResult(id=request.id, line=request.line, **fields)
 
 
 def attach_files(request: PreparedRequest, files: tuple[Part, ...]) -> PreparedRequest:
-    """The request, with the files behind its last message."""
+    """Return the request with the files appended to its last message."""
     last = request.messages[-1]
     return replace(request, messages=(*request.messages[:-1], replace(last, parts=(*last.parts, *files))))
 
 
 class Shard(Struct, frozen=True, kw_only=True):
-    """The part of the lines that one of several machines takes: every ``of``-th, from ``number`` on, which is 1 to
-    ``of``."""
+    """The lines that one of ``count`` machines runs: every ``count``-th line, starting at line ``number``.
+
+    ``number`` is from 1 to ``count``.
+    """
 
     number: int = 1
     count: int = 1
@@ -192,7 +201,7 @@ ALL_SHARDS = Shard()
 
 
 def parse_shard(text: str) -> Shard:
-    """From K/N. Raises UsageError."""
+    """Parse ``K/N``. Raises UsageError if it is not valid."""
     number, _, count = text.partition("/")
     if not (
         number.isascii() and number.isdigit() and count.isascii() and count.isdigit() and 1 <= int(number) <= int(count)
@@ -202,10 +211,10 @@ def parse_shard(text: str) -> Shard:
 
 
 def request_schema() -> dict[str, Any]:
-    """What ``batch`` reads, a line each."""
+    """Return the JSON Schema of a line that ``batch`` reads."""
     return {"$schema": DIALECT, **struct_schema.json_schema(BatchRequest)}
 
 
 def result_schema() -> dict[str, Any]:
-    """What ``batch`` writes, a line each."""
+    """Return the JSON Schema of a line that ``batch`` writes."""
     return versioned_schema(BatchResult)

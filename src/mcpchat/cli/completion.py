@@ -188,7 +188,7 @@ class CommandLine:
 
 
 class CompletionData:
-    """What is on disk: the config, the cached catalogs, the threads. What cannot be read counts as empty."""
+    """The data on disk: config, cached catalogs, threads. A file that cannot be read counts as empty."""
 
     def __init__(self, config: str | None) -> None:
         import platformdirs

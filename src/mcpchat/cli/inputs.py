@@ -1,15 +1,17 @@
 """What options name: JSON Schemas."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from mcpchat.errors import UsageError
 from mcpchat.util import json_schema, stdin
+from mcpchat.util.text_files import read_text
 
 
 def read_schema(text: str) -> dict[str, Any]:
-    """The JSON Schema in this text, or in the file that it names. Raises UsageError for what is none."""
+    """The JSON Schema in this text, or in the file that it names. Raises UsageError if it is not a schema."""
     source = "--schema"
     if not text.strip():
         raise UsageError("--schema is empty", hint="a file, or the schema itself")
@@ -17,11 +19,12 @@ def read_schema(text: str) -> dict[str, Any]:
         raise UsageError("--schema: a JSON Schema is an object here", hint='{"type": "object", ...}')
     if not text.lstrip().startswith("{"):
         source = f"--schema {text}"
-        try:
-            text = stdin.read_text("--schema -") if text == "-" else Path(text).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise UsageError(f"{source}: cannot be read: {reason}", hint="a file, or the schema itself") from error
+        if text == "-":
+            text = stdin.read_text(source)
+        else:
+            path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for an unknown user
+            hint = "a file, or the schema itself"
+            text = read_text(path, max_bytes=stdin.MAX_BYTES, error=UsageError, source="--schema", hint=hint)
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:

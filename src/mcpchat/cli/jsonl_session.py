@@ -63,7 +63,7 @@ async def run(context: RunContext, options: RunOptions, *, timeout: float | None
 
 
 class JsonlSession:
-    """Two tasks: one reads lines, and obeys those that are about what goes on; the other works through the rest."""
+    """Two tasks: one reads lines and handles those about the running turn; the other processes the others in order."""
 
     def __init__(
         self, session: ChatSession, asker: JsonlDialog, write: JsonLines, emit: Emit, timeout: float | None
@@ -135,7 +135,7 @@ class JsonlSession:
                 self._reject(number, error.message, error.hint)
 
     async def _run_turn(self, number: int, line: SendMessage) -> None:
-        """One turn. How it failed is kept, and was told by its events; what cannot be sent is the line's own fault."""
+        """Run one turn and keep its error. Raises UsageError for a line that cannot be sent."""
         if not line.text.strip() and not line.attach:
             raise UsageError("the message is empty")
         if "-" in line.attach:

@@ -12,37 +12,29 @@ _GIVEN = "mcpchat.given"  # in the context's meta: values that were given to a g
 
 
 class CommandGroup(TyperGroup):
-    """A group whose options may stand before the name of a subcommand: ``mcpchat --model demo ask "Hello"``.
+    """A group whose options may come before the name of a subcommand: ``mcpchat --model demo ask "Hello"``.
 
-    Without a subcommand the group's own function runs.
+    Without a subcommand the group's own function runs, with one only the subcommand's.
     """
 
-    def invoke(self, ctx: Any) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        assert command is not None  # only shell completion by Typer resolves none
         given = ctx.meta.setdefault(_GIVEN, {})
         for parameter in self.params:
             source = ctx.get_parameter_source(parameter.name)
             if source is not None and source.name in {"COMMANDLINE", "DEFAULT_MAP"}:
                 given[frozenset(parameter.opts)] = ctx.params[parameter.name]
-        args = [*ctx._protected_args, *ctx.args]
-        if not args:
-            return super().invoke(ctx)
-        with ctx:
-            name, command, rest = self.resolve_command(ctx, args)
-            return self._run(ctx, name or "", command, rest)
-
-    def _run(self, ctx: Any, name: str, command: Any, args: list[str]) -> Any:
-        given = ctx.meta[_GIVEN]
-        known = {parameter.name: given.get(frozenset(parameter.opts)) for parameter in command.params}
-        ctx.default_map = {name: {key: value for key, value in known.items() if value is not None}}
-        ctx.invoked_subcommand = name
-        with command.make_context(name, args, parent=ctx) as inner:
-            return command.invoke(inner)
+        defaults = {parameter.name: given.get(frozenset(parameter.opts)) for parameter in command.params}
+        ctx.default_map = {name: {key: value for key, value in defaults.items() if value is not None}}
+        self.callback = None  # the group was built for this run alone
+        return name, command, rest
 
 
 class LazyGroup(CommandGroup):
-    """A group whose subcommands are modules, each with an ``app``. ``modules`` has them by name, in ``--help``'s order.
+    """A group whose subcommands are modules, each with an ``app``.
 
-    Without a subcommand ``default`` runs.
+    ``modules`` names them, in the order of ``--help``. Without a subcommand ``default`` runs.
     """
 
     modules: ClassVar[Mapping[str, str]] = {}
@@ -58,15 +50,15 @@ class LazyGroup(CommandGroup):
             self.commands[cmd_name] = command
         return self.commands.get(cmd_name)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        if not ctx._protected_args:
+            ctx._protected_args = [self.default]
+        return rest
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.modules:
             close = get_close_matches(args[0], self.modules)
-            ctx.fail(
-                f"No such command {args[0]!r}." + (f" Did you mean {', '.join(map(repr, close))}?" if close else "")
-            )
+            hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        if not [*ctx._protected_args, *ctx.args]:
-            ctx._protected_args = [self.default]
-        return super().invoke(ctx)

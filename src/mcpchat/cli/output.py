@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mcpchat.core.tools import ToolSpec
 from mcpchat.util.sanitize import escape_unsafe_json
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def is_terminal(*streams: Any) -> bool:
-    """Whether each of the streams is a terminal; a closed one is none."""
+    """Whether each of the streams is a terminal; a closed one is not."""
     return all(stream is not None and stream.isatty() for stream in streams)
 
 
@@ -39,3 +40,10 @@ def print_table(table: "Table") -> None:
     with console.capture() as captured:
         console.print(table)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def tool_to_json(spec: ToolSpec) -> dict[str, Any]:
+    """The tool as ``tools -o json`` and ``servers show -o json`` write it."""
+    plain = msgspec.to_builtins(spec)
+    del plain["origin"]
+    return {"tool": spec.qualified_name, "exposed": spec.model_name, **plain}

@@ -1,4 +1,4 @@
-"""The configuration: TOML in, frozen values out; editing the file; project files; what one run starts from.
+"""The configuration: parse and edit the TOML file, load project files, and hold the context of a run.
 
 May import core, util and errors.
 """

@@ -1,4 +1,4 @@
-"""What is known of the servers that come with mcpchat: whose login they use, for what, and what they may be told."""
+"""The bundled servers: their OAuth providers and scopes, and whether they can access folders."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,11 @@ _SCOPE = "https://www.googleapis.com/auth/"
 
 
 class BuiltinServer(Struct, frozen=True, kw_only=True):
-    """A bundled server. ``scopes`` serve all of its tools, ``reading_scopes`` those that only read.
+    """A bundled server. ``scopes`` are required for all of its tools, ``read_only_scopes`` for those that only read.
 
-    ``provider`` is whose access token it takes, from the variable ``token_env``; none for an empty one. A config that
-    sets one of ``credentials`` brings a login of its own.
+    ``provider`` is the OAuth provider of its access token, empty if it needs no token; ``token_env`` is the variable
+    that passes the token. If the config sets one of the variables ``credentials``, the server uses them instead of a
+    login.
     """
 
     provider: str = ""

@@ -1,4 +1,4 @@
-"""The config file, edited as a person would: comments, order and blank lines stay."""
+"""Edit the config file; comments, order and blank lines stay."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from mcpchat.config import schema
-from mcpchat.config.load import read_text, starter_config
+from mcpchat.config.load import read_config, starter_config
 from mcpchat.errors import ConfigError, UsageError
 from mcpchat.util.text import suggest
 
@@ -21,21 +21,21 @@ _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
 
 
 def add_server(text: str, name: str, settings: Mapping[str, Any]) -> str:
-    """The file's text with one more server. Raises UsageError when the name is taken."""
+    """Add a server to the text of the file. Raises UsageError if the name exists, ConfigError if it is not TOML."""
     _, servers = _parse_servers(text)
     if name in servers:
         raise UsageError(f"there is a server named {name!r} already", hint=f"mcpchat servers remove {name}")
-    # A file without servers means the calculator; one that names a server means that one alone.
+    # A file without servers has the calculator by default; a file with a server has no default.
     new_servers = {name: settings} if servers else {"calculator": {"builtin": "calculator"}, name: settings}
     tables = tomlkit.table(is_super_table=True)
     for key, value in new_servers.items():
         tables[key] = _table(value)
-    # At the end, where no comment can come between a table and what is said above it.
+    # Append at the end, so that no table is inserted between another table and the comments above it.
     return f"{text.rstrip()}\n\n{tomlkit.dumps({'servers': tables})}".lstrip()
 
 
 def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:
-    """The file's text with one more agent. Raises UsageError when the name is taken."""
+    """Add an agent to the text of the file. Raises UsageError if the name exists, ConfigError if it is not TOML."""
     document, _ = _parse_servers(text)
     if name in document.get("agents", {}):
         raise UsageError(f"there is an agent named {name!r} already", hint=f"mcpchat agents show {name}")
@@ -45,18 +45,21 @@ def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:
 
 
 def remove_server(text: str, name: str) -> str:
-    """The file's text without this server. Raises UsageError when there is none."""
+    """Remove a server from the text of the file.
+
+    Raises UsageError if the server does not exist, ConfigError if the TOML is invalid.
+    """
     document, servers = _parse_servers(text)
     _require(servers, name)
     shortened = _without_table(text, name)
     del servers[name]
     expected = tomlkit.dumps(document)
-    # tomlkit would take the comments under the table with it, which often speak of what comes next.
+    # tomlkit would also remove the comments below the table, which often belong to the next table.
     return shortened if _same_content(shortened, expected) else expected
 
 
 def _without_table(text: str, name: str) -> str:
-    """The text without the lines of ``[servers.NAME]`` and its sub-tables; comments that follow them stay."""
+    """Remove the lines of ``[servers.NAME]`` and its sub-tables; comments that follow them stay."""
     lines: list[str] = []
     pending: list[str] = []
     inside = False
@@ -65,7 +68,7 @@ def _without_table(text: str, name: str) -> str:
             path = tuple(tomlkit.key(part.strip()).key.strip("\"'") for part in header[1].split("."))
             inside = path[:2] == ("servers", name)
             if inside:
-                pending = []  # between two of its own tables
+                pending = []  # comments between two tables of this server
                 continue
             lines, pending = lines + pending, []
         if not inside:
@@ -78,7 +81,7 @@ def _without_table(text: str, name: str) -> str:
 
 
 def _same_content(first: str, second: str) -> bool:
-    """Whether both texts say the same, an empty table of servers being none."""
+    """Whether both texts have the same content; an empty table of servers equals a missing one."""
     try:
         tables = [tomllib.loads(text) for text in (first, second)]
     except tomllib.TOMLDecodeError:
@@ -90,7 +93,7 @@ def _same_content(first: str, second: str) -> bool:
 
 
 def enable_server(text: str, name: str, enabled: bool) -> str:
-    """The file's text with this server switched on or off."""
+    """Enable or disable a server. Raises UsageError if it does not exist, ConfigError if the TOML is invalid."""
     document, servers = _parse_servers(text)
     _require(servers, name)
     servers[name]["enabled"] = enabled
@@ -98,17 +101,18 @@ def enable_server(text: str, name: str, enabled: bool) -> str:
 
 
 def update(path: Path, change: Callable[[str], str]) -> None:
-    """Write the changed text of the config file, which is made from the starter if need be.
+    """Apply ``change`` to the text of the config file, or to the starter config if the file does not exist.
 
-    Raises ConfigError, and what ``change`` raises, with nothing changed.
+    Raises ConfigError if the file cannot be read or written or the new text is invalid, and any error of ``change``. On
+    an error the file is unchanged.
     """
-    write(path, change(read_text(path) if path.exists() else starter_config()))
+    write(path, change(read_config(path) if path.exists() else starter_config()))
 
 
 def write(path: Path, text: str) -> None:
-    """Check the text as a config, then put it in the file's place at once. Raises ConfigError, with nothing changed."""
+    """Validate the text and replace the file atomically. Raises ConfigError if either fails; the file is unchanged."""
     schema.parse(text, str(path))
-    target = path.resolve()  # a link to a file kept elsewhere stays one
+    target = path.resolve()  # a symbolic link stays a link
     try:
         _ensure_directory(target.parent)
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
@@ -126,19 +130,19 @@ def write(path: Path, text: str) -> None:
 
 
 def create(path: Path, text: str, schema_text: str) -> None:
-    """Write a first config file, and the schema for editors beside it, for their owner alone.
+    """Create the config file, and next to it the JSON Schema for editors. Only their owner can read them.
 
-    Raises ConfigError; also where there is a file already.
+    Raises ConfigError if the config file exists or a file cannot be written.
     """
     try:
         _ensure_directory(path.parent)
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="name another place with --config") from error
+        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="choose another path with --config") from error
     schema_path = path.with_name("mcpchat.schema.json")
     try:
-        schema_path.unlink(missing_ok=True)  # perhaps an older one
+        schema_path.unlink(missing_ok=True)  # from an older version
         with os.fdopen(
             os.open(schema_path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8"
         ) as file:
@@ -148,7 +152,7 @@ def create(path: Path, text: str, schema_text: str) -> None:
 
 
 def _ensure_directory(folder: Path) -> None:
-    """The folder, and those above it that are missing, closed to others. Raises OSError."""
+    """Create the folder and its missing parents, closed to other users. Raises OSError if that fails."""
     for missing in reversed([directory for directory in (folder, *folder.parents) if not directory.exists()]):
         missing.mkdir(exist_ok=True, mode=0o700)
 
@@ -161,7 +165,7 @@ def _parse_servers(text: str) -> tuple[tomlkit.TOMLDocument, Table]:
     servers = document.setdefault("servers", tomlkit.table(is_super_table=True))
     if not isinstance(servers, Mapping):
         raise ConfigError("servers: expected a table", hint="mcpchat config validate")
-    return document, servers  # type: ignore[return-value]  # tomlkit has several kinds of table, alike in use
+    return document, servers  # type: ignore[return-value]  # tomlkit has several table types with the same interface
 
 
 def _require(servers: Mapping[str, Any], name: str) -> None:

@@ -1,4 +1,4 @@
-"""The config file, read from the disk."""
+"""Load the config file."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -8,24 +8,27 @@ from mcpchat.config.schema import Config
 from mcpchat.errors import ConfigError
 from mcpchat.util import stdin
 from mcpchat.util.private_files import writable_by_others
+from mcpchat.util.text_files import read_text
+
+_MAX_BYTES = 10_000_000
 
 
 def starter_config() -> str:
-    """The commented config file to start from."""
+    """The text of the starter config, a config file with comments."""
     return files("mcpchat").joinpath("data/starter.toml").read_text(encoding="utf-8")
 
 
-def read_text(path: Path) -> str:
-    """The file's text. Raises ConfigError."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cannot read {path}: {reason}") from error
+def read_config(path: Path) -> str:
+    """The text of the config file, with line ends as ``\\n``. Raises ConfigError if it cannot be read."""
+    return read_text(path, max_bytes=_MAX_BYTES, error=ConfigError).replace("\r\n", "\n")
 
 
 def load_config(path: Path, *, must_exist: bool) -> Config:
-    """Read the config file; a file that need not exist and does not is an empty one. Raises ConfigError."""
+    """Load the config file, or standard input if the path is "-". A missing file gives the defaults.
+
+    Raises ConfigError if the file is invalid, cannot be read, can be changed by other users, or is missing although it
+    ``must_exist``.
+    """
     if str(path) == "-":
         return schema.parse(stdin.read_text("--config -"), "standard input")
     if not path.exists():
@@ -35,7 +38,7 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
     try:
         exposure, hint = writable_by_others(path)
     except OSError:
-        exposure, hint = "", ""  # reading it will say what is wrong
+        exposure, hint = "", ""  # read_config raises the error
     if exposure:
-        raise ConfigError(f"{path} is not read: {exposure}, and what stands in it is run", hint=hint)
-    return schema.parse(read_text(path), str(path))
+        raise ConfigError(f"{path} is not read: {exposure}, and its content is executed", hint=hint)
+    return schema.parse(read_config(path), str(path))

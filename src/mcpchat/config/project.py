@@ -1,4 +1,4 @@
-"""A project's own file: servers and agents that come with a folder, and that nobody has agreed to yet."""
+"""The project file: servers and agents that belong to a folder. Its content is untrusted until the user agrees."""
 
 import re
 import shlex
@@ -23,7 +23,8 @@ from mcpchat.errors import ConfigError
 from mcpchat.util.sanitize import one_line, show_invisible
 
 FILE_NAME = ".mcpchat.toml"
-# The session bus opens the whole keyring, the agent every other machine; the rest is mcpchat's own.
+# Variables that a project's server never gets: the session bus gives access to the whole keyring, the SSH agent to
+# other machines; the rest configures mcpchat itself.
 _FORBIDDEN_VARIABLES = re.compile(r"DBUS_SESSION_BUS_ADDRESS|SSH_AUTH_SOCK|GPG_AGENT_INFO|OPENAI_\w*|MCPCHAT_\w*")
 
 
@@ -31,16 +32,16 @@ _USER_ONLY_KEYS = ("trust", "sampling", "required", "client_id", "client_secret"
 
 
 class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that such a file may have."""
+    """The content of a project file; other tables are not allowed."""
 
     servers: dict[str, ServerConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
 
 
 def parse_project(text: str, name: str, *, folder: str, user: Config) -> Project:
-    """Decode a project file's text; its programs run in ``folder``. ``user`` is the config that it comes on top of.
+    """Parse the text of a project file. Its programs run in ``folder``. ``user`` is the user's own config.
 
-    Raises ConfigError that lists every problem, a line each.
+    ``name`` is the file's name for error messages. Raises ConfigError that lists every problem, one per line.
     """
     try:
         table = tomllib.loads(text)
@@ -52,7 +53,7 @@ def parse_project(text: str, name: str, *, folder: str, user: Config) -> Project
         *_forbidden_keys(table, _user_key_variables(user)),
     ]
     if issues:
-        raise ConfigError(format_problems(issues, text, name), hint="the file is the project's: tell its authors")
+        raise ConfigError(format_problems(issues, text, name), hint="the file belongs to the project: tell its authors")
     project = msgspec.convert(table, Project)
     servers = {key: _anchor(with_builtin_defaults(server), folder) for key, server in project.servers.items()}
     return replace(project, servers=servers)
@@ -66,7 +67,7 @@ def _anchor(server: ServerConfig, folder: str) -> ServerConfig:
 
 
 def _user_key_variables(user: Config) -> frozenset[str]:
-    """The variables that hold the user's own keys, by the user's config."""
+    """The environment variables that hold the user's own keys, according to the user's config."""
     entries = (user.model, *user.model.entries.values())
     providers = user.auth.entries.values()
     texts = [entry.api_key for entry in entries]
@@ -77,38 +78,47 @@ def _user_key_variables(user: Config) -> frozenset[str]:
 
 
 def _forbidden_keys(table: Mapping[str, Any], keys: frozenset[str]) -> Iterator[Problem]:
-    """What a file must not have that anybody may have written."""
+    """Yield the keys that an untrusted file must not set."""
     for name, server in as_tables(table.get("servers")).items():
         path = ("servers", name)
         yield from _claimed_keys(server, path)
         for text in _iter_strings(server):
             reference = REFERENCE.fullmatch(text.removeprefix("Bearer "))
             if reference and reference[1] == "keyring":
-                yield path, f"{text}: a project's file gets nothing out of your keyring"
+                yield path, f"{text}: a project file cannot use your keyring"
             elif reference and _is_reserved_variable(reference[2], keys):
-                yield path, f"{reference[2]} is never given to a project's server"
+                yield path, f"{reference[2]} is never passed to a project's server"
         passed = server.get("env_pass")
         for variable in passed if isinstance(passed, list) else ():
             if isinstance(variable, str) and _is_reserved_variable(variable, keys):
-                yield (*path, "env_pass"), f"{variable} is never given to a project's server"
+                yield (*path, "env_pass"), f"{variable} is never passed to a project's server"
     for name, agent in as_tables(table.get("agents")).items():
         if "approvals" in agent:
-            yield ("agents", name, "approvals"), "not in a project's file: what may run is yours to say"
+            yield (
+                ("agents", name, "approvals"),
+                "not allowed in a project file: only your own config decides what may run",
+            )
         if "instructions_file" in agent:
-            yield ("agents", name, "instructions_file"), "not in a project's file: the words stand in it, to be seen"
+            yield (
+                ("agents", name, "instructions_file"),
+                'not allowed in a project file: use "instructions", so that the user can review them',
+            )
         options = agent.get("options")
         if isinstance(options, dict) and "extra_body" in options:
-            yield ("agents", name, "options"), "extra_body is not for a project's file: what is sent is yours to say"
+            yield (
+                ("agents", name, "options"),
+                "extra_body is not allowed in a project file: only your own config decides what is sent",
+            )
 
 
 def _claimed_keys(server: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Problem]:
     for key in _USER_ONLY_KEYS:
         if server.get(key):
-            yield (*path, key), "not in a project's file: only your own config can say so"
+            yield (*path, key), "not allowed in a project file: only your own config can set it"
     if server.get("auth") == "client_credentials":
-        yield (*path, "auth"), "not in a project's file: your secrets are not its to name"
+        yield (*path, "auth"), "not allowed in a project file: it cannot use your secrets"
     elif server.get("auth") not in {None, "none", "oauth"} and not server.get("scopes"):
-        yield (*path, "auth"), "in a project's file it goes with scopes: what its token is to allow"
+        yield (*path, "auth"), 'expected "scopes" too in a project file: what the token may be used for'
 
 
 def _is_reserved_variable(variable: str, keys: frozenset[str]) -> bool:
@@ -124,9 +134,12 @@ def _iter_strings(value: object) -> Iterator[str]:
 
 
 def merge(user: Config, project: Project) -> tuple[Config, tuple[str, ...]]:
-    """The config with the project's servers and agents, and what is said of those that the user's stand before."""
+    """Add the project's servers and agents to the config.
+
+    If both have the same name, the user's one is used. Also returns a notice for each such name.
+    """
     notices = [
-        f"the project's {kind} {name!r} is left out: yours has that name"
+        f"the project's {kind} {name!r} is left out: your config has the same name"
         for kind, project_items, user_items in (
             ("server", project.servers, user.servers),
             ("agent", project.agents, user.agents),
@@ -139,16 +152,16 @@ def merge(user: Config, project: Project) -> tuple[Config, tuple[str, ...]]:
 
 
 def describe_project(project: Project, user: Config) -> list[str]:
-    """All that the file would have said, contacted, handed over and run, a line each; nothing is cut.
+    """Describe everything that the project file would run, contact, pass on and tell a model. Nothing is cut.
 
-    The servers come last, right above the question. ``user`` is the config that it comes on top of.
+    Returns one string per line. The servers come last, next to the question. ``user`` is the user's own config.
     """
     lines: list[str] = []
     for name, agent in project.agents.items():
         if name in user.agents:
-            lines.append(f"agent {one_line(name)}  not used: yours has that name")
+            lines.append(f"agent {one_line(name)}  not used: your config has the same name")
             continue
-        lines.append(f"agent {one_line(name)}" + ("  (used unless another is named)" if name == "default" else ""))
+        lines.append(f"agent {one_line(name)}" + ("  (used by default)" if name == "default" else ""))
         instructions = agent.instructions.splitlines()
         lines += [f"  {line}" for line in _other_settings(agent, {"instructions"})]
         count_note = f" ({len(instructions):,} lines)" if len(instructions) > 1 else ""
@@ -156,7 +169,7 @@ def describe_project(project: Project, user: Config) -> list[str]:
         lines += [f"    {_visible_text(line)}" for line in instructions]
     for name, server in project.servers.items():
         if name in user.servers:
-            lines.append(f"server {one_line(name)}  not used: yours has that name")
+            lines.append(f"server {one_line(name)}  not used: your config has the same name")
             continue
         lines += [f"server {one_line(name)}", *(f"  {line}" for line in _describe_server(server))]
     return lines
@@ -200,7 +213,7 @@ _DESCRIBED_KEYS = {
 
 
 def _other_settings(value: Struct, excluded: set[str]) -> Iterator[str]:
-    """What else the table says, whatever keys there come to be."""
+    """Describe all other settings that differ from their defaults, so that no setting of a future version is missed."""
     for item in msgspec.structs.fields(value):
         setting = getattr(value, item.name)
         if item.name not in excluded and setting != _default_value(item):

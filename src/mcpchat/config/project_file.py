@@ -1,4 +1,4 @@
-"""Project files: found from the working folder upwards, and used once the person trusts just what they say."""
+"""Project files: found in the working folder or a parent, and used only if the user trusts their exact content."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,13 +11,14 @@ from mcpchat.config.run import Paths, working_directory
 from mcpchat.config.schema import Config
 from mcpchat.errors import ConfigError, McpChatError
 from mcpchat.util.sanitize import one_line, sanitize
+from mcpchat.util.text_files import read_text
 
-_MAX_BYTES = 1_000_000  # bytes
+_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectFile:
-    """A file as it was read: what is shown, trusted and used is this one text."""
+    """A project file as it was read. This one text is shown, trusted and used."""
 
     path: Path
     text: str
@@ -27,64 +28,60 @@ class ProjectFile:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def parse(self, user: Config) -> Project:
-        """Raises ConfigError."""
+        """Parse the file. ``user`` is the user's own config. Raises ConfigError if the file is invalid."""
         return parse_project(self.text, str(self.path), folder=str(self.path.parent), user=user)
 
 
 def find_project(*, exclude: Path) -> ProjectFile | None:
-    """The nearest project file in the working folder or above; ``but`` is the user's own. Raises ConfigError."""
+    """The nearest project file in the working folder or a parent; None if there is none.
+
+    ``exclude`` is the user's own config file, which is never a project file. Raises ConfigError if the project file
+    cannot be read.
+    """
     folder = working_directory()
     for directory in (folder, *folder.parents):
         path = directory / FILE_NAME
         try:
-            if path.is_file() and not (exclude.exists() and path.samefile(exclude)):
-                return ProjectFile(path=path, text=_read_file(path))
+            is_project_file = path.is_file() and not (exclude.exists() and path.samefile(exclude))
         except OSError:
-            continue  # a folder that cannot be looked into
+            continue  # the folder cannot be searched
+        if is_project_file:
+            return ProjectFile(path=path, text=read_text(path, max_bytes=_MAX_BYTES, error=ConfigError))
     return None
 
 
 def canonical_path(path: Path) -> Path:
-    """The path under which trust in the file is kept, however it is written."""
+    """The path under which trust in the file is stored: absolute, with links in its parents resolved."""
     return path.absolute().parent.resolve() / path.name
 
 
-def _read_file(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {_MAX_BYTES:,} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read {path}: not UTF-8 text") from error
-
-
 def trust_store(paths: Paths) -> ProjectTrustStore:
+    """The store of trusted project files."""
     return ProjectTrustStore(paths.state / "trusted.json")
 
 
 def is_trusted(project: ProjectFile, paths: Paths) -> bool:
-    """Raises StoreError."""
+    """Whether the user trusts the file with its current content. Raises StoreError if the store cannot be read."""
     return trust_store(paths).is_trusted(project.path, project.sha256)
 
 
 def trust(project: ProjectFile, paths: Paths) -> None:
-    """Raises StoreError."""
+    """Trust the file with its current content. Raises StoreError if the store cannot be changed."""
     trust_store(paths).trust(project.path, project.sha256)
 
 
 def trusted_files(paths: Paths) -> tuple[TrustedFile, ...]:
-    """Raises StoreError."""
+    """All trusted project files. Raises StoreError if the store cannot be read."""
     return trust_store(paths).list_files()
 
 
 def merge_project_file(
     user: Config, config_path: Path, paths: Paths, *, confirm_trust: Callable[[ProjectFile, Path], bool] | None = None
 ) -> tuple[Config, tuple[str, ...]]:
-    """The user's config, which is the file ``own``, with the project's, where that can be used; and what is said of it.
+    """Merge the project file, if there is a trusted one, into the user's config. Also returns notices for the user.
 
-    Where it is not trusted yet, ``agree`` is asked. Whatever is wrong with it, the user's own stands.
+    ``config_path`` is the user's own config file. ``confirm_trust`` asks the user about a file that is not trusted yet.
+    If the project file is invalid or not trusted, the user's config is returned unchanged.
     """
     try:
         project = find_project(exclude=config_path)
@@ -93,8 +90,8 @@ def merge_project_file(
         if not is_trusted(project, paths):
             if confirm_trust is None or not confirm_trust(project, config_path):
                 name = one_line(str(project.path), 500)
-                return user, (f"{name} is not trusted and left out; mcpchat trust shows what it says",)
+                return user, (f"{name} is not trusted and left out; mcpchat trust shows its content",)
             trust(project, paths)
         return merge(user, project.parse(user))
     except McpChatError as error:
-        return user, (f"{sanitize(error.message)}: the project's file is left out",)
+        return user, (f"{sanitize(error.message)}: the project file is left out",)

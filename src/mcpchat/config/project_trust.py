@@ -1,4 +1,4 @@
-"""The project files that the user trusts."""
+"""Store which project files the user trusts."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ from mcpchat.util.private_json import load_json, locked, save_json
 
 
 class TrustedFile(Struct, frozen=True, kw_only=True):
-    """A project file by its whole path and the SHA-256 of its content. ``since`` is in epoch seconds."""
+    """A trusted project file: its absolute path, and the SHA-256 of its content. ``since`` is in seconds since 1970."""
 
     path: str
     sha256: str
@@ -25,29 +25,29 @@ class _TrustedFiles(Struct, frozen=True, kw_only=True):
 
 
 class ProjectTrustStore:
-    """The project files that the person trusts, in one file."""
+    """The trusted project files, stored in one private JSON file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def list_files(self) -> tuple[TrustedFile, ...]:
-        """Raises StoreError."""
+        """All trusted files. Raises StoreError if the store cannot be read."""
         stored = load_json(self._path, _TrustedFiles)
         return stored.files if stored is not None else ()
 
     def is_trusted(self, path: Path, sha256: str) -> bool:
-        """Whether this file was trusted with just this content. Raises StoreError."""
+        """Whether the file is trusted with exactly this content. Raises StoreError if the store cannot be read."""
         return any((file.path, file.sha256) == (str(path), sha256) for file in self.list_files())
 
     def trust(self, path: Path, sha256: str) -> None:
-        """Raises StoreError."""
+        """Trust the file with this content. Raises StoreError if the store cannot be changed."""
         new = TrustedFile(path=str(path), sha256=sha256, since=time.time())
         with locked(self._path):
             others = [file for file in self.list_files() if file.path != str(path)]
             save_json(self._path, _TrustedFiles(files=(*others, new)))
 
     def forget(self, path: Path) -> bool:
-        """Whether it was trusted. Raises StoreError."""
+        """Stop trusting the file. Returns whether it was trusted. Raises StoreError if the store cannot be changed."""
         with locked(self._path):
             existing = self.list_files()
             remaining = tuple(file for file in existing if file.path != str(path))

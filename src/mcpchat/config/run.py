@@ -1,4 +1,4 @@
-"""What everything starts from: the config, the environment, the platform's folders, what one run asks for."""
+"""The context of a run: the config, the environment, the platform's folders, and the options of the run."""
 
 import gc
 import os
@@ -19,7 +19,7 @@ _IMPORT_LOCK = threading.RLock()
 
 
 def working_directory() -> Path:
-    """The folder that the program was started in; the root where that is gone."""
+    """The current working folder; the root folder if it was deleted."""
     try:
         return Path.cwd()
     except OSError:
@@ -28,7 +28,7 @@ def working_directory() -> Path:
 
 @dataclass(frozen=True)
 class Paths:
-    """Where things are kept: the config file, and folders for what can be rebuilt, for what cannot, and for threads."""
+    """The config file, and the folders for the cache (can be rebuilt), for state (cannot), and for data (threads)."""
 
     config: Path
     cache: Path
@@ -38,11 +38,11 @@ class Paths:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What one run asks for, over the config.
+    """The options of one run; they override the config.
 
-    ``priced``: what it costs is to be known. ``thread`` is one to go on with (its id or title, or that and @NUMBER),
-    ``go_on`` wants the latest; ``title`` names a new one; without ``save`` nothing is kept, and without ``tools`` none
-    are offered.
+    ``track_cost`` looks up prices. ``thread`` is the thread to continue (its id or title, optionally with @NUMBER),
+    ``continue_latest`` continues the latest thread; ``title`` names a new one. Without ``save`` nothing is stored, and
+    without ``with_tools`` the model gets no tools.
     """
 
     model: str | None = None
@@ -65,9 +65,10 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """What every command starts from.
+    """The context that every command receives.
 
-    ``secrets`` learns each secret that the run comes to hold; ``folder`` is where it was started.
+    ``secrets`` collects each secret that the run reads or receives. ``working_directory`` is the folder in which the
+    run was started.
     """
 
     config: Config
@@ -78,7 +79,7 @@ class RunContext:
 
 
 def default_paths(environ: Mapping[str, str]) -> Paths:
-    """The platform's folders; MCPCHAT_CONFIG names another config file."""
+    """The default paths of the platform. MCPCHAT_CONFIG overrides the path of the config file."""
     import platformdirs
 
     folders = platformdirs.PlatformDirs("mcpchat", appauthor=False)
@@ -92,7 +93,7 @@ def default_paths(environ: Mapping[str, str]) -> Paths:
 
 
 def history_file(context: RunContext) -> Path | None:
-    """Where what was typed is kept, ready to be written to; None where it cannot be."""
+    """The file for the input history, created if it is missing; None if it cannot be written."""
     path = context.paths.state / "history"
     try:
         os.close(open_to_append(path))
@@ -103,9 +104,9 @@ def history_file(context: RunContext) -> Path | None:
 
 @contextmanager
 def sdk_import() -> Iterator[None]:
-    """No garbage collection while an SDK is imported; what is there afterwards stays, and is never looked at again.
+    """Disable garbage collection while an SDK is imported, and freeze the imported objects afterwards (gc.freeze).
 
-    One import at a time: of two threads that import the same packages, one may find the other's half made.
+    Only one import at a time: if two threads import the same packages, one may see partially initialized modules.
     """
     with _IMPORT_LOCK:
         gc.disable()
@@ -117,12 +118,15 @@ def sdk_import() -> Iterator[None]:
 
 
 def resolve_agent_name(config: Config, name: str | None) -> str:
-    """The name of the agent that is meant; empty where there is none in particular."""
+    """The name of the agent to use: ``name``, else "default" if the config has that agent, else empty."""
     return name if name is not None else "default" if "default" in config.agents else ""
 
 
 def get_agent(config: Config, name: str | None) -> AgentConfig:
-    """The agent by name; without one, the agent named "default", or none at all. Raises UsageError."""
+    """The agent with this name; without a name, the agent "default", or an agent with default settings.
+
+    Raises UsageError if no agent has the name.
+    """
     if name is None:
         return config.agents.get("default", AgentConfig())
     if name not in config.agents:

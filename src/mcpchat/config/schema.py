@@ -1,4 +1,4 @@
-"""The configuration: TOML text in, frozen values out, and errors that name file, line and key."""
+"""The types of the configuration; parses TOML text to them, with errors that name file, line and key."""
 
 import re
 import tomllib
@@ -28,85 +28,86 @@ ProtocolRevision = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "20
 
 
 class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a model costs, in US dollars for a million tokens."""
+    """The price of a model, in US dollars per million tokens."""
 
     input: Annotated[float, Meta(ge=0)]
     output: Annotated[float, Meta(ge=0)]
-    cached: Annotated[float, Meta(ge=0, description="Input read from the cache. Default: as input.")] | None = None
+    cached: Annotated[float, Meta(ge=0, description="Cached input. Default: the price of input.")] | None = None
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model, where it is, and how it is to answer."""
+    """A model, its endpoint, and its options."""
 
     name: Annotated[
         str | None,
         Meta(
-            description='The model\'s name at its server, or the NAME of a [model.NAME] table, or "demo". '
-            "Default: MCPCHAT_MODEL, then OPENAI_MODEL; of a [model.NAME], that NAME."
+            description='The name of the model at its server, the NAME of a [model.NAME] table, or "demo". '
+            "Default: MCPCHAT_MODEL, then OPENAI_MODEL; in [model.NAME], that NAME."
         ),
     ] = None
     base_url: Annotated[
         str | None,
         Meta(
-            description="An OpenAI-compatible address, ending in /v1. Default: OPENAI_BASE_URL; of a [model.NAME], "
-            "that of [model], with its key."
+            description="The URL of an OpenAI-compatible API, ending in /v1. Default: OPENAI_BASE_URL; in "
+            "[model.NAME], the URL of [model], with its key."
         ),
     ] = None
     api_key: Annotated[
         Reference | None,
         Meta(
-            description='"env:NAME" or "keyring:NAME". Default: "env:OPENAI_API_KEY"; of a [model.NAME] with an '
-            "address of its own, none."
+            description='"env:NAME" or "keyring:NAME". Default: "env:OPENAI_API_KEY"; in a [model.NAME] with a '
+            "base_url, none."
         ),
     ] = None
     headers: Annotated[
-        dict[str, str], Meta(description='HTTP headers. "env:NAME" and "keyring:NAME" are looked up.')
+        dict[str, str], Meta(description='HTTP headers. "env:NAME" and "keyring:NAME" are resolved.')
     ] = field(default_factory=dict)
     api: Annotated[
         Literal["auto", "chat", "responses"],
-        Meta(description='Which API: "auto" is Responses at OpenAI and Azure, Chat Completions elsewhere.'),
+        Meta(description='The API: "auto" selects Responses for OpenAI and Azure, Chat Completions for others.'),
     ] = "auto"
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     reasoning_effort: Annotated[
-        str | None, Meta(description='How hard a reasoning model thinks: "low", "medium", "high" and others.')
+        str | None, Meta(description='The effort of a reasoning model: "low", "medium", "high" and others.')
     ] = None
-    max_output_tokens: Annotated[int, Meta(gt=0, description="The longest answer of one request.")] | None = None
-    context_window: (
-        Annotated[
-            int, Meta(gt=0, description="How many tokens it can take. Default: found out, as far as anybody says.")
-        ]
-        | None
-    ) = None
-    timeout: Annotated[float, Meta(gt=0, description="The longest silence of its server, in seconds.")] = 600.0
-    price: PriceConfig | None = None
-    extra_body: Annotated[dict[str, Any], Meta(description="More of the request, as the server's API has it.")] = field(
-        default_factory=dict
+    max_output_tokens: Annotated[int, Meta(gt=0, description="The maximum length of one answer, in tokens.")] | None = (
+        None
     )
+    context_window: (
+        Annotated[int, Meta(gt=0, description="The context window, in tokens. Default: detected, if possible.")] | None
+    ) = None
+    timeout: Annotated[float, Meta(gt=0, description="The maximum time without data from the server, in seconds.")] = (
+        600.0
+    )
+    price: PriceConfig | None = None
+    extra_body: Annotated[
+        dict[str, Any], Meta(description="More fields of the request body, as the API of the server defines them.")
+    ] = field(default_factory=dict)
 
 
 class ModelConfig(ModelEntry, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The usual model; [model.NAME] tables are others, to be chosen by that name."""
+    """The default model; [model.NAME] tables are further models, selected by that name."""
 
     entries: dict[str, ModelEntry] = field(default_factory=dict, name=TABLES_KEY)
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of time, in seconds."""
+    """Timeouts, in seconds."""
 
-    start: Annotated[float, Meta(gt=0, description="A server's start. Default: 30.")] | None = None
+    start: Annotated[float, Meta(gt=0, description="The start of a server. Default: 30.")] | None = None
     idle: (
         Annotated[
             float,
-            Meta(gt=0, description="Silence in a call; progress begins it anew, a question pauses it. Default: 120."),
+            Meta(gt=0, description="A call without progress; pauses while you are asked. Default: 120."),
         ]
         | None
     ) = None
-    call: Annotated[float, Meta(gt=0, description="One call in all, whatever its progress. Default: 1800.")] | None = (
+    call: Annotated[float, Meta(gt=0, description="A whole call, with or without progress. Default: 1800.")] | None = (
         None
     )
 
     def with_fallback(self, fallback: "Timeouts") -> "Timeouts":
-        """These, with what they leave open taken from the other."""
+        """These timeouts, with missing values taken from ``fallback``."""
         return Timeouts(
             start=self.start or fallback.start, idle=self.idle or fallback.idle, call=self.call or fallback.call
         )
@@ -116,95 +117,102 @@ DEFAULT_TIMEOUTS = Timeouts(start=30.0, idle=120.0, call=1800.0)
 
 
 class SandboxConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a server in a sandbox may have after all."""
+    """What a server in a sandbox can access."""
 
-    network: Annotated[bool, Meta(description="Let it reach the network.")] = False
-    read: Annotated[tuple[str, ...], Meta(description="Folders under your home, and others, that it may read.")] = ()
-    write: Annotated[tuple[str, ...], Meta(description="Folders that it may read and change.")] = ()
+    network: Annotated[bool, Meta(description="Allow network access.")] = False
+    read: Annotated[tuple[str, ...], Meta(description="Folders that it may read, in or outside your home folder.")] = ()
+    write: Annotated[tuple[str, ...], Meta(description="Folders that it may read and write.")] = ()
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One MCP server: exactly one of command, url and builtin says how to reach it."""
+    """An MCP server. Exactly one of command, url and builtin is required."""
 
-    command: Annotated[str | None, Meta(description="The program to start; it speaks MCP on stdin and stdout.")] = None
+    command: Annotated[str | None, Meta(description="The program to start; it must speak MCP on stdin and stdout.")] = (
+        None
+    )
     args: Annotated[tuple[str, ...], Meta(description="The program's arguments. Never put a secret here.")] = ()
     env: Annotated[
         dict[str, str],
-        Meta(description='Variables for the program. "env:NAME" and "keyring:NAME" are looked up.'),
+        Meta(description='Environment variables for the program. "env:NAME" and "keyring:NAME" are resolved.'),
     ] = field(default_factory=dict)
-    env_pass: Annotated[tuple[str, ...], Meta(description="Names of your own variables that it may see.")] = ()
-    cwd: Annotated[str | None, Meta(description="The folder it runs in.")] = None
-    url: Annotated[str | None, Meta(description="The address of a remote server.")] = None
+    env_pass: Annotated[
+        tuple[str, ...], Meta(description="Names of your environment variables to pass to the program.")
+    ] = ()
+    cwd: Annotated[str | None, Meta(description="The working folder of the program.")] = None
+    url: Annotated[str | None, Meta(description="The URL of a remote server.")] = None
     transport: Annotated[
-        Literal["http", "sse"], Meta(description='How the address is spoken to: streamable HTTP, or the older "sse".')
+        Literal["http", "sse"],
+        Meta(description='The transport of a remote server: streamable HTTP ("http"), or the older "sse".'),
     ] = "http"
     protocol: Annotated[
-        ProtocolRevision, Meta(description="The protocol's revision. Default: found out, newest first, and remembered.")
+        ProtocolRevision,
+        Meta(description="The revision of the MCP protocol. Default: detected, newest first, and remembered."),
     ] = "auto"
     headers: Annotated[
         dict[str, str],
-        Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "Bearer env:NAME" are looked up.'),
+        Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "Bearer env:NAME" are resolved.'),
     ] = field(default_factory=dict)
     builtin: Annotated[
         str | None,
-        Meta(description="A server that comes with mcpchat.", extra_json_schema={"enum": tuple(BUILTIN_SERVERS)}),
+        Meta(description="The name of a bundled server.", extra_json_schema={"enum": tuple(BUILTIN_SERVERS)}),
     ] = None
     read_only: Annotated[
-        bool, Meta(description="Of a bundled server: only the tools that change nothing, and a login for no more.")
+        bool,
+        Meta(description="For a bundled server: only tools that change nothing, and a login with read-only scopes."),
     ] = False
     folders: Annotated[
         tuple[str, ...],
-        Meta(description="Folders of this machine that a bundled server may save files into and send files from."),
+        Meta(description="Local folders in which a bundled server may save files, and from which it may send files."),
     ] = ()
     auth: Annotated[
         str | None,
         Meta(
-            description='Of a program: the provider whose access token it gets, "google" or an [auth.NAME]. Of a '
-            'remote server: "oauth", "client_credentials" or "none". Default: none; of a remote server, OAuth where '
-            "it asks, unless it has headers."
+            description='For a program: the provider of its access token, "google" or an [auth.NAME]. For a remote '
+            'server: "oauth", "client_credentials" or "none". Default: none; for a remote server without headers, '
+            "OAuth if the server requires it."
         ),
     ] = None
-    scopes: Annotated[tuple[str, ...], Meta(description="What its token allows, in the provider's words.")] = ()
+    scopes: Annotated[tuple[str, ...], Meta(description="The OAuth scopes of its token.")] = ()
     account: Annotated[
         str | None,
-        Meta(description="Whose login it gets: an address, or what --account called it. Default: the default."),
+        Meta(
+            description="The account to use: an e-mail address, or a name set with --account. Default: the default one."
+        ),
     ] = None
     token_env: Annotated[
-        str | None, Meta(description="The variable that its token comes in. Default: <PROVIDER>_ACCESS_TOKEN.")
+        str | None, Meta(description="The environment variable for its token. Default: <PROVIDER>_ACCESS_TOKEN.")
     ] = None
     client_id: Annotated[
         str | None,
-        Meta(
-            description="mcpchat's id at its authorization server, or the https address of a client metadata document."
-        ),
+        Meta(description="The client id at its authorization server, or the https URL of a client metadata document."),
     ] = None
-    client_secret: Annotated[Reference | None, Meta(description="A reference to the secret of that id.")] = None
+    client_secret: Annotated[Reference | None, Meta(description="A reference to the client secret.")] = None
     private_key: Annotated[
         Reference | None, Meta(description='A reference to a PEM key, for auth = "client_credentials".')
     ] = None
-    key_algorithm: Annotated[str, Meta(description="How that key signs.")] = "RS256"
+    key_algorithm: Annotated[str, Meta(description="The signature algorithm of that key.")] = "RS256"
     issuer: Annotated[
-        str | None, Meta(description="The authorization server that it must be signed in to at. Default: as it says.")
+        str | None, Meta(description="The required authorization server. Default: the one that the server names.")
     ] = None
     enabled: bool = True
-    required: Annotated[bool, Meta(description="Fail at once when this server is down, instead of going on.")] = False
+    required: Annotated[bool, Meta(description="Fail if this server is down, instead of continuing without it.")] = (
+        False
+    )
     sandbox: Annotated[
         bool | SandboxConfig,
-        Meta(
-            description="Run it in a sandbox (Linux, bubblewrap): no network, the home folder hidden. true, or a table."
-        ),
+        Meta(description="Run it in a sandbox (Linux, bubblewrap) without network and home folder. true, or a table."),
     ] = False
     trust: Annotated[
-        bool, Meta(description="Believe its annotations: tools that it calls read-only run without a question.")
+        bool, Meta(description="Trust its annotations: tools that it marks as read-only run without approval.")
     ] = False
-    tools: Annotated[tuple[str, ...], Meta(description="Globs of the tools to offer. Default: all.")] = ("*",)
-    exclude: Annotated[tuple[str, ...], Meta(description="Globs of the tools to leave out, over tools.")] = ()
-    max_parallel: Annotated[int, Meta(gt=0, description="Calls that it is given at once.")] = 8
-    elicitation: Annotated[bool, Meta(description="Let it ask you questions.")] = True
-    sampling: Annotated[bool, Meta(description="Let it ask your model, after you agreed each time.")] = False
-    roots: Annotated[
-        tuple[str, ...], Meta(description="Folders that it may be told of as its roots, after you agreed.")
-    ] = ()
+    tools: Annotated[tuple[str, ...], Meta(description="Globs of the tools to use. Default: all.")] = ("*",)
+    exclude: Annotated[tuple[str, ...], Meta(description="Globs of tools to exclude; overrides tools.")] = ()
+    max_parallel: Annotated[int, Meta(gt=0, description="The maximum number of parallel calls.")] = 8
+    elicitation: Annotated[bool, Meta(description="Allow it to ask you questions.")] = True
+    sampling: Annotated[bool, Meta(description="Allow it to send requests to your model; you approve each one.")] = (
+        False
+    )
+    roots: Annotated[tuple[str, ...], Meta(description="Folders to offer as its roots, once you agree.")] = ()
     timeouts: Timeouts = Timeouts()
 
     @property
@@ -213,144 +221,144 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def uses_oauth(self) -> bool:
-        """Whether mcpchat signs in to this remote server: headers of one's own mean that it does not."""
+        """Whether mcpchat may sign in to this remote server: with configured headers only if ``auth`` is set."""
         return bool(self.url) and self.auth != "none" and (self.auth is not None or not self.headers)
 
     def exposes(self, tool: str) -> bool:
-        """Whether the globs let this tool through."""
+        """Whether ``tools`` and ``exclude`` let the model use this tool."""
         return any(fnmatchcase(tool, glob) for glob in self.tools) and not any(
             fnmatchcase(tool, glob) for glob in self.exclude
         )
 
 
 class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which tools may run: "server.tool" globs, with conditions on arguments in brackets. The strictest match wins."""
+    """Which tools may run: "server.tool" globs, with optional conditions on arguments. The strictest match wins."""
 
     default: Annotated[
         Literal["allow", "ask", "deny"] | None,
-        Meta(description='What happens where no rule matches. Default: "ask"; of an agent, as under [approvals].'),
+        Meta(description='The action if no rule matches. Default: "ask"; for an agent, the default in [approvals].'),
     ] = None
-    allow: Annotated[
-        tuple[str, ...], Meta(description='Run without a question, such as "files.write(path=/tmp/*)".')
-    ] = ()
-    ask: Annotated[tuple[str, ...], Meta(description="Ask each time, whatever else allows it.")] = ()
+    allow: Annotated[tuple[str, ...], Meta(description='Run without asking, such as "files.write(path=/tmp/*)".')] = ()
+    ask: Annotated[tuple[str, ...], Meta(description="Always ask, even if another rule allows the call.")] = ()
     deny: Annotated[
-        tuple[str, ...], Meta(description='Never run, such as "shell.run(command~=\\bsudo\\b)"; over everything.')
+        tuple[str, ...],
+        Meta(description='Never run, such as "shell.run(command~=\\bsudo\\b)"; overrides all other rules.'),
     ] = ()
 
 
 class AgentOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent's model is to answer, over what the model's table says."""
+    """Model options of an agent; they override the options of the model."""
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     reasoning_effort: str | None = None
     max_output_tokens: Annotated[int, Meta(gt=0)] | None = None
-    extra_body: Annotated[dict[str, Any], Meta(description="More of the request, as the server's API has it.")] = field(
-        default_factory=dict
-    )
+    extra_body: Annotated[
+        dict[str, Any], Meta(description="More fields of the request body, as the API of the server defines them.")
+    ] = field(default_factory=dict)
 
 
 class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A role to talk in: instructions, a model, a choice of servers and tools. "default" is used unless named."""
+    """An agent: instructions, a model, servers and tools. The agent "default" is used if no other is selected."""
 
-    description: Annotated[str, Meta(description="What it is for, for people.")] = ""
+    description: Annotated[str, Meta(description="A description for users.")] = ""
     instructions: Annotated[
         str,
         Meta(
-            description="What the model is told before the conversation. $date, $time, $folder, $user, $host and "
-            "$agent stand for what they say."
+            description="The instructions for the model. $date, $time, $folder, $user, $host and $agent are replaced "
+            "with their values."
         ),
     ] = ""
     instructions_file: Annotated[
-        str | None, Meta(description="A file with the instructions; where it is not a whole path, beside the config.")
+        str | None,
+        Meta(description="A file with the instructions. A relative path is relative to the folder of the config file."),
     ] = None
-    model: Annotated[str | None, Meta(description="A model's name, over [model].")] = None
+    model: Annotated[str | None, Meta(description="The name of the model; overrides [model].")] = None
     servers: Annotated[
-        tuple[str, ...] | None, Meta(description="The servers it uses; no other is started. Default: all.")
+        tuple[str, ...] | None, Meta(description="The servers to use; no others are started. Default: all.")
     ] = None
-    tools: Annotated[tuple[str, ...], Meta(description='Globs of "server.tool" that it is offered.')] = ("*",)
+    tools: Annotated[tuple[str, ...], Meta(description='Globs of the tools to use ("server.tool").')] = ("*",)
     options: AgentOptions = AgentOptions()
     approvals: ApprovalConfig = ApprovalConfig()
 
 
 class ThreadsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where conversations are kept, and how."""
+    """Where and how threads are stored."""
 
-    save: Annotated[bool, Meta(description="Keep them. --no-save leaves out one run.")] = True
+    save: Annotated[bool, Meta(description="Save threads. --no-save disables it for one run.")] = True
     titles: Annotated[
         Literal["words", "model"],
-        Meta(description='Who names a thread: its first "words", or the "model", asked once after its first answer.'),
+        Meta(description='The title of a thread: its first "words", or by the "model", once after the first answer.'),
     ] = "words"
     url: Annotated[
         str | None,
         Meta(
-            description='A PostgreSQL that several machines share: "postgresql://USER@HOST/DATABASE", or a reference. '
-            "Default: a file of this machine."
+            description='A PostgreSQL database, to share threads: "postgresql://USER@HOST/DATABASE", or a reference. '
+            "Default: a local file."
         ),
     ] = None
-    password: Annotated[Reference | None, Meta(description="A reference to the password for it.")] = None
+    password: Annotated[Reference | None, Meta(description="A reference to the password of the database.")] = None
 
 
 class ChatConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the chat looks and feels."""
+    """Display and keys of the chat."""
 
-    keys: Annotated[Literal["emacs", "vi"], Meta(description="What the keys of the line do.")] = "emacs"
+    keys: Annotated[Literal["emacs", "vi"], Meta(description="The key bindings of the input line.")] = "emacs"
     reasoning: Annotated[
         Literal["show", "fold"],
-        Meta(description="A model's reasoning: its words, or that there is some. Ctrl-T turns."),
+        Meta(description="Show the reasoning of a model in full or folded. Ctrl-T switches."),
     ] = "show"
     notify: Annotated[
         Literal["off", "bell", "desktop"],
         Meta(
-            description="What happens when a long turn ends and nobody typed meanwhile: a bell, or a notification of "
-            "the desktop by way of the terminal (OSC 9)."
+            description="A bell, or a desktop notification by the terminal (OSC 9), when a long turn ends and you "
+            "have not typed meanwhile."
         ),
     ] = "off"
-    notify_after: Annotated[float, Meta(ge=0, description="Seconds after which a turn is long.")] = 10.0
+    notify_after: Annotated[float, Meta(ge=0, description="Seconds after which a turn counts as long.")] = 10.0
     plain: Annotated[
-        bool, Meta(description="Nothing is drawn over: prefixes instead of colours, for screen readers and logs.")
+        bool, Meta(description="Never redraw text, and use prefixes instead of colours: for screen readers and logs.")
     ] = False
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one turn may take."""
+    """Limits of a turn and of a run, and of what a server may send."""
 
     max_steps: (
         Annotated[
             int,
-            Meta(gt=0, description="Rounds of tool calls in one turn. Default: 25; in the chat 50, and then it asks."),
+            Meta(gt=0, description="Tool rounds of one turn. Default: 25; in the chat 50, then it asks you."),
         ]
         | None
     ) = None
-    max_calls: Annotated[int, Meta(gt=0, description="Tool calls of one turn, all rounds together.")] = 250
+    max_calls: Annotated[int, Meta(gt=0, description="Tool calls of one turn, over all rounds.")] = 250
     max_tokens: (
-        Annotated[int, Meta(gt=0, description="Tokens, in and out, of one run; looked at before each request.")] | None
+        Annotated[int, Meta(gt=0, description="Tokens of one run, input and output; checked before each request.")]
+        | None
     ) = None
     max_cost: (
-        Annotated[float, Meta(ge=0, description="US dollars of one run; looked at before each request.")] | None
+        Annotated[float, Meta(ge=0, description="Cost of one run in US dollars; checked before each request.")] | None
     ) = None
     max_result: Annotated[
         int,
         Meta(
-            ge=1000, description="Characters of a tool's result that the model gets at once; it can page to the rest."
+            ge=1000,
+            description="Characters of a tool result that the model gets at once; it can read the rest in pages.",
         ),
     ] = 30_000
     max_message: Annotated[
-        int, Meta(ge=65_536, description="Bytes of one message from a server; a larger one is thrown away.")
+        int, Meta(ge=65_536, description="Bytes of one message from a server; larger messages are discarded.")
     ] = 16 * 2**20
-    max_tools: Annotated[
-        int, Meta(gt=0, description="Tools of one server that are offered; of those in excess, none is.")
-    ] = 200
+    max_tools: Annotated[int, Meta(gt=0, description="Tools of one server; further tools are not used.")] = 200
     max_description: Annotated[
-        int, Meta(ge=100, description="Characters of a tool's description; what is longer is cut.")
+        int, Meta(ge=100, description="Characters of a tool's description; longer ones are cut.")
     ] = 4000
     max_schema: Annotated[
-        int, Meta(ge=1000, description="Characters of a tool's input schema; a tool with a longer one is left out.")
+        int, Meta(ge=1000, description="Characters of a tool's input schema; a tool with a longer schema is left out.")
     ] = 32_000
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file. Every table may be missing."""
+    """The config file. Every table is optional."""
 
     model: ModelConfig = ModelConfig()
     servers: dict[str, ServerConfig] = field(default_factory=lambda: {"calculator": ServerConfig(builtin="calculator")})
@@ -364,7 +372,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ConfigProblem(Struct, frozen=True, kw_only=True):
-    """One thing wrong: where (``key`` as path, ``line`` from 1, 0 where unknown), and what."""
+    """One problem of the file: the path of the ``key``, the ``line`` (from 1; 0 if unknown), and a message."""
 
     key: tuple[str, ...]
     line: int
@@ -375,9 +383,9 @@ class ConfigProblem(Struct, frozen=True, kw_only=True):
 
 
 def parse(text: str, name: str) -> Config:
-    """Decode a configuration file's text; ``name`` is the file's, for messages.
+    """Parse the text of a config file. ``name`` is the file's name for error messages.
 
-    Raises ConfigError that lists every problem found, a line each.
+    Raises ConfigError that lists every problem, one per line.
     """
     try:
         table = tomllib.loads(text)
@@ -398,7 +406,7 @@ def parse(text: str, name: str) -> Config:
 
 
 def format_problems(problems: Iterable[Problem], text: str, name: str) -> str:
-    """The problems as lines that name the file and the line in it, in the file's order."""
+    """Format problems, one per line, with the file name and line number, in the order of the file."""
     config_problems = [ConfigProblem(key=key, line=find_line(text, key), message=message) for key, message in problems]
     config_problems.sort(key=lambda problem: problem.line)
     return "\n".join(
@@ -407,7 +415,7 @@ def format_problems(problems: Iterable[Problem], text: str, name: str) -> str:
 
 
 def with_builtin_defaults(server: ServerConfig) -> ServerConfig:
-    """The server with what a bundled one needs and the file need not say: whose login, and for what."""
+    """Complete the settings of a bundled server: its provider, scopes and token variable."""
     builtin = BUILTIN_SERVERS.get(server.builtin or "")
     variables = {*server.env, *server.env_pass}
     if builtin is None or not builtin.provider or (server.auth is None and variables.intersection(builtin.credentials)):
@@ -423,11 +431,11 @@ def with_builtin_defaults(server: ServerConfig) -> ServerConfig:
 _NAMED_TABLES: dict[str, type[Struct]] = {
     "model": ModelEntry,
     "auth": AuthConfig,
-}  # tables whose own tables are named ones
+}  # tables with named sub-tables
 
 
 def _nest_named_tables(table: dict[str, Any]) -> dict[str, Any]:
-    """The table with each [model.NAME] and [auth.NAME] where the types have it: among the entries."""
+    """Move each [model.NAME] and [auth.NAME] table into the ``entries`` of its type."""
     for outer, kind in _NAMED_TABLES.items():
         inner = table.get(outer)
         if not isinstance(inner, dict):
@@ -444,7 +452,7 @@ def _to_file_key(key: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def to_plain(config: Config) -> dict[str, Any]:
-    """The config as the file would have it: plain values, with each [model.NAME] and [auth.NAME] under its name."""
+    """The config in the form of the file: plain values, with each [model.NAME] and [auth.NAME] under its name."""
     table: dict[str, Any] = msgspec.to_builtins(config)
     for outer in _NAMED_TABLES:
         table[outer] |= table[outer].pop(TABLES_KEY)
@@ -452,7 +460,7 @@ def to_plain(config: Config) -> dict[str, Any]:
 
 
 def to_redacted(config: Config) -> dict[str, Any]:
-    """As it is written, but for what stands there in plain words and is not to be shown."""
+    """The config as plain values, with literal secrets replaced."""
     table = to_plain(config)
     for server in table["servers"].values():
         for values in (server["env"], server["headers"]):
@@ -465,7 +473,7 @@ def to_redacted(config: Config) -> dict[str, Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the file, for editors."""
+    """The JSON Schema of the config file, for editors."""
     schema = struct_schema.json_schema(Config)
     for outer, table_type in (("ModelConfig", "ModelEntry"), ("AuthConfig", "ProviderConfig")):
         definition = schema["$defs"][outer]

@@ -1,4 +1,4 @@
-"""References to secrets, looked up: ``env:NAME`` in the environment, ``keyring:NAME`` in the OS keyring."""
+"""Resolve references to secrets: ``env:NAME`` from the environment, ``keyring:NAME`` from the OS keyring."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,24 +7,24 @@ from mcpchat.config.validation import REFERENCE
 from mcpchat.errors import ConfigError
 from mcpchat.util.blocking import run_in_daemon_thread
 
-KEYRING_SERVICE = "mcpchat"
-KEYRING_TIMEOUT = 10.0  # seconds; a locked keyring that nobody unlocks would block for ever
+KEYRING_SERVICE = "mcpchat"  # the service name of all entries in the OS keyring
+KEYRING_TIMEOUT = 10.0  # seconds; a locked keyring would block forever
 
 OnSecret = Callable[[str], None]
 
 
 def _ignore(value: str) -> None:
-    """For values whose holder keeps them out of sight itself."""
+    """For callers that redact the value themselves."""
 
 
 async def resolve_secret(
     text: str, environ: Mapping[str, str], *, config_key: str, on_secret: OnSecret = _ignore
 ) -> str:
-    """The value that a configured text stands for; a text that is no reference stands for itself.
+    """Resolve a config value: the secret that it refers to, or the value itself if it is not a reference.
 
-    ``where`` is the config key, for the error; ``keep`` is given what was behind a reference.
+    ``config_key`` is used in error messages. ``on_secret`` is called with each resolved secret.
 
-    Raises ConfigError when the reference leads nowhere.
+    Raises ConfigError if the secret does not exist or the keyring cannot be used.
     """
     scheme, space, rest = text.partition(" ")
     if space and scheme == "Bearer" and REFERENCE.fullmatch(rest):
@@ -41,7 +41,7 @@ async def resolve_secret(
     secret = await _read_keyring(name, config_key)
     if secret is None:
         raise ConfigError(
-            f"{config_key}: the keyring has nothing under {KEYRING_SERVICE}/{name}",
+            f"{config_key}: the keyring has no entry {KEYRING_SERVICE}/{name}",
             hint=f"{sys.executable} -m keyring set {KEYRING_SERVICE} {name}",
         )
     on_secret(secret)
@@ -51,14 +51,16 @@ async def resolve_secret(
 async def resolve_header(
     text: str, environ: Mapping[str, str], *, config_key: str, on_secret: OnSecret = _ignore
 ) -> str:
-    """As ``look_up``, for what is sent in an HTTP header: the blanks and line ends of a careless paste are dropped.
+    """Resolve the value of an HTTP header as ``resolve_secret`` does, and strip blanks and line ends around it.
 
-    Raises ConfigError, without the value, for what no header can carry: the HTTP library's own error would show it.
+    Also raises ConfigError if a header cannot carry the value. The message does not contain the value; the error of the
+    HTTP library would.
     """
     value = (await resolve_secret(text, environ, config_key=config_key, on_secret=on_secret)).strip()
     if not (value.isascii() and value.isprintable()):
         raise ConfigError(
-            f"{config_key}: the value holds characters that no HTTP header can carry", hint="copy it again, on one line"
+            f"{config_key}: the value has characters that an HTTP header cannot carry",
+            hint="copy it again, on one line",
         )
     return value
 
@@ -66,6 +68,7 @@ async def resolve_header(
 async def resolve_secrets(
     values: Mapping[str, str], environ: Mapping[str, str], *, config_key: str, on_secret: OnSecret = _ignore
 ) -> dict[str, str]:
+    """Resolve each value as ``resolve_secret`` does. ``config_key`` is the key of the table. Raises ConfigError."""
     return {
         key: await resolve_secret(value, environ, config_key=f"{config_key}.{key}", on_secret=on_secret)
         for key, value in values.items()
@@ -74,7 +77,7 @@ async def resolve_secrets(
 
 async def _read_keyring(name: str, config_key: str) -> str | None:
     def read() -> str | None:
-        import keyring  # a quarter of a second, and only who keeps a secret there needs it
+        import keyring  # takes 0.25 s, and is needed only for keyring references
 
         return keyring.get_password(KEYRING_SERVICE, name)
 

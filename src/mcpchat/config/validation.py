@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration: where in the table, in which line of its text, and what."""
+"""Validation of the configuration: finds problems in its table and the lines of the file they are in."""
 
 import difflib
 import re
@@ -22,13 +22,13 @@ SECRET_NAME = re.compile(
 )
 TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-TABLES_KEY = "<entries>"  # where [model.NAME] tables are kept; no file can have it
+TABLES_KEY = "<entries>"  # holds the [model.NAME] tables; cannot be a key in a file
 
 Problem = tuple[tuple[str, ...], str]
 
 
 def type_problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]) -> Iterator[Problem]:
-    """What of the table is not as the type has it: unknown keys, with the nearest known one, and wrong values."""
+    """Yield where the table does not match the type: unknown keys, with a suggestion, and values of a wrong type."""
     known = {item.encode_name: item.type for item in msgspec.structs.fields(kind)}
     for key, value in table.items():
         key_path = (*path, key)
@@ -56,7 +56,7 @@ def type_problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str,
 
 
 def _expected_type(declared: Any, value: object) -> Any:
-    """The type to hold the value against: of several the table for a table, and the one choice where there is one."""
+    """The type to check the value by: of a union, the Struct if the value is a table, or its only Literal."""
     bare = get_args(declared)[0] if get_origin(declared) is Annotated else declared
     is_union = get_origin(bare) in {UnionType, Union}
     kinds = [kind for kind in get_args(bare) if kind is not NoneType] if is_union else [bare]
@@ -74,13 +74,13 @@ def _table_problems(value: object, kind: type[Struct], path: tuple[str, ...]) ->
 
 
 def semantic_problems(table: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> Iterator[Problem]:
-    """What the types alone cannot say. ``others`` are servers of another file, which this one may name."""
+    """Yield the problems that types cannot express. ``others`` are servers of another file that this one may name."""
     yield from _models_problems(table.get("model"))
     servers = as_tables(table.get("servers"))
     for name, server in servers.items():
         yield from _server_problems(name, server)
         if name == "mcpchat":
-            yield ("servers", name), "this name is mcpchat's own: choose another"
+            yield ("servers", name), "this name is reserved: choose another"
     names = {**(others or {}), **servers} or {"calculator": {}}
     yield from _rule_problems(table.get("approvals"), names, ("approvals",))
     yield from _thread_problems(table.get("threads"))
@@ -99,9 +99,9 @@ def _agent_problems(table: Mapping[str, Any], names: Mapping[str, Any]) -> Itera
     for name, agent in as_tables(table.get("agents")).items():
         yield from _rule_problems(agent.get("approvals"), names, ("agents", name, "approvals"))
         if agent.get("instructions") and agent.get("instructions_file"):
-            yield ("agents", name, "instructions_file"), 'goes without "instructions": one or the other'
+            yield ("agents", name, "instructions_file"), 'cannot be combined with "instructions"'
         if not TABLE_NAME.fullmatch(name):
-            yield ("agents", name), "an agent is named with letters, digits, and . _ / -"
+            yield ("agents", name), "the name of an agent has only letters, digits, and . _ / -"
         agent_servers = agent.get("servers")
         for server in agent_servers if isinstance(agent_servers, list) else ():
             if isinstance(server, str) and server not in names:
@@ -114,12 +114,12 @@ def _thread_problems(threads: object) -> Iterator[Problem]:
         if not re.match(r"postgres(ql)?://[^\s]", url):
             yield ("threads", "url"), 'expected "postgresql://USER@HOST/DATABASE", "env:NAME" or "keyring:NAME"'
         elif re.match(r"postgres(ql)?://[^?@]*:[^?]*@", url) or "pass" in unquote(url.partition("?")[2]).lower():
-            yield ("threads", "url"), "a secret never stands in this file: give it as password, a reference"
+            yield ("threads", "url"), 'secrets are not allowed in this file: use "password" with a reference'
     password = threads.get("password") if isinstance(threads, dict) else None
     if isinstance(password, str) and not REFERENCE.fullmatch(password):
-        yield ("threads", "password"), 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
+        yield ("threads", "password"), 'secrets are not allowed in this file: expected "env:NAME" or "keyring:NAME"'
     elif password is not None and url is None:
-        yield ("threads", "password"), 'goes with "url"'
+        yield ("threads", "password"), 'only valid with "url"'
 
 
 def _models_problems(model: object) -> Iterator[Problem]:
@@ -130,39 +130,39 @@ def _models_problems(model: object) -> Iterator[Problem]:
         path = ("model", TABLES_KEY, name)
         yield from _model_problems(table, path)
         if name == "demo":
-            yield path, "this name is the built-in model's: choose another"
+            yield path, "this name is reserved for the built-in model: choose another"
         elif not TABLE_NAME.fullmatch(name):
-            yield path, "a model's table is named with letters, digits, and . _ / -"
+            yield path, "the name of a model table has only letters, digits, and . _ / -"
 
 
 def _model_problems(model: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Problem]:
     key, address = model.get("api_key"), model.get("base_url")
     if isinstance(key, str) and not REFERENCE.fullmatch(key):
-        yield (*path, "api_key"), 'a secret never stands in this file: expected "env:NAME" or "keyring:NAME"'
+        yield (*path, "api_key"), 'secrets are not allowed in this file: expected "env:NAME" or "keyring:NAME"'
     if isinstance(address, str) and (problem := address_problem(address)):
         yield (*path, "base_url"), problem
 
 
 def address_problem(address: str) -> str:
-    """Why a model's address cannot be used; empty where it can."""
+    """Describe why the URL of a model cannot be used; empty if it can."""
     if not is_http(address):
-        return "expected an address that begins with https:// or http://"
+        return "expected a URL that begins with https:// or http://"
     try:
         parts = urlsplit(address)
         host = parts.hostname if parts.port is None or parts.port else None
     except ValueError as error:
-        return f"no address: {error}"
+        return f"not a valid URL: {error}"
     if not host or not address.isprintable() or " " in address:
-        return "no address that can be called"
+        return "not a valid URL"
     if parts.username or parts.password:
-        return "a secret never stands in an address: put it into headers, as a reference"
-    return "expected an address without ? and #: more of a request goes into extra_body" if parts.query else ""
+        return "secrets are not allowed in a URL: put it into headers, as a reference"
+    return "expected a URL without ?: use extra_body for more request parameters" if parts.query else ""
 
 
 def _server_problems(name: str, server: Mapping[str, Any]) -> Iterator[Problem]:
     path = ("servers", name)
     if not SERVER_NAME.fullmatch(name):
-        yield path, "a server's name is made of letters, digits, - and _, at most 40"
+        yield path, "the name of a server has only letters, digits, - and _, at most 40"
     transport_keys = [key for key in ("command", "url", "builtin") if key in server]
     if not transport_keys:
         misspelt = [key for key in server if difflib.get_close_matches(key, ("command", "url", "builtin"), cutoff=0.7)]
@@ -173,19 +173,19 @@ def _server_problems(name: str, server: Mapping[str, Any]) -> Iterator[Problem]:
     elif transport_keys[0] != "command":
         for key in ("args", "cwd") if transport_keys[0] == "builtin" else ("args", "env", "env_pass", "cwd"):
             if key in server:
-                yield (*path, key), f'goes with "command", not with "{transport_keys[0]}"'
+                yield (*path, key), f'only valid with "command", not with "{transport_keys[0]}"'
     yield from _builtin_problems(path, server)
     yield from _secrets_in_arguments(path, server)
     yield from _sandbox_problems(path, server)
     for key in ("headers", "transport"):
         if key in server and "url" not in server:
-            yield (*path, key), 'goes with "url"'
+            yield (*path, key), 'only valid with "url"'
     builtin = server.get("builtin")
     if isinstance(builtin, str) and builtin not in BUILTIN_SERVERS:
         yield (*path, "builtin"), f"no bundled server is named {builtin!r}; {suggest(builtin, tuple(BUILTIN_SERVERS))}"
     url = server.get("url")
     if isinstance(url, str) and not is_http(url):
-        yield (*path, "url"), "expected an address that begins with https:// or http://"
+        yield (*path, "url"), "expected a URL that begins with https:// or http://"
 
 
 _LOOKS_SECRET = re.compile(
@@ -200,7 +200,7 @@ def _secrets_in_arguments(path: tuple[str, ...], server: Mapping[str, Any]) -> I
     args = server.get("args")
     for arg in args if isinstance(args, list) else ():
         if isinstance(arg, str) and (TOKEN_PATTERN.search(arg) or _LOOKS_SECRET.search(arg)):
-            message = "a secret never stands in args, where every user of the machine can read it: give it in env"
+            message = "secrets are not allowed in args, where every user of the machine can read them: use env"
             yield (*path, "args"), message
             return
 
@@ -210,12 +210,12 @@ def _sandbox_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Itera
     if not sandbox:
         return
     if "url" in server:
-        yield (*path, "sandbox"), 'goes with "command" or "builtin": a remote server runs elsewhere'
+        yield (*path, "sandbox"), 'only valid with "command" or "builtin": a remote server runs elsewhere'
     for key in ("read", "write"):
         folders = sandbox.get(key) if isinstance(sandbox, dict) else None
         for folder in folders if isinstance(folders, list) else ():
             if isinstance(folder, str) and not (folder.startswith("~") or PurePath(folder).is_absolute()):
-                yield (*path, "sandbox", key), f"{folder!r}: expected a whole path, or one that begins with ~"
+                yield (*path, "sandbox", key), f"{folder!r}: expected an absolute path, or one that begins with ~"
 
 
 def _builtin_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:
@@ -223,22 +223,23 @@ def _builtin_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Itera
     if "read_only" in server and not builtin.provider:
         yield (
             (*path, "read_only"),
-            f"goes with builtin = {_quoted_list(name for name in BUILTIN_SERVERS if BUILTIN_SERVERS[name].provider)}",
+            "only valid with builtin = "
+            + _quoted_list(name for name, server in BUILTIN_SERVERS.items() if server.provider),
         )
     if "folders" in server and not builtin.takes_folders:
         yield (
             (*path, "folders"),
-            "goes with builtin = "
+            "only valid with builtin = "
             + _quoted_list(name for name, server in BUILTIN_SERVERS.items() if server.takes_folders),
         )
     folders = server.get("folders")
     for folder in folders if isinstance(folders, list) else ():
         if isinstance(folder, str) and not (folder.startswith("~") or PurePath(folder).is_absolute()):
-            yield (*path, "folders"), f"{folder!r}: expected a whole path, or one that begins with ~"
+            yield (*path, "folders"), f"{folder!r}: expected an absolute path, or one that begins with ~"
 
 
 def find_builtin(server: Mapping[str, Any]) -> BuiltinServer:
-    """What is known of the bundled server that this table is for; of any other, nothing."""
+    """The properties of the bundled server that this table configures; defaults for any other server."""
     name = server.get("builtin")
     return BUILTIN_SERVERS.get(name, BuiltinServer()) if isinstance(name, str) else BuiltinServer()
 
@@ -252,14 +253,14 @@ def is_http(address: str) -> bool:
 
 
 def unmatched_pattern(text: str, servers: Mapping[str, Any]) -> str:
-    """What is wrong with an approval's pattern, or nothing: a bare name must be a server's."""
+    """Describe why an approval pattern is invalid or matches no server; empty if it is fine."""
     try:
         glob = parse_pattern(text).glob
     except ValueError as error:
         return str(error)
     server, dot, _ = glob.partition(".")
     if not dot and "*" not in glob and glob not in servers:
-        return f'{glob!r} names no server; for a tool write "*.{glob}"'
+        return f'no server is named {glob!r}; for a tool write "*.{glob}"'
     if re.search(r"[*?\[]", server) or server in servers or server == "mcpchat":
         return ""
     return f"{text!r}: no server is named {server!r}; {suggest(server, servers)}"
@@ -281,7 +282,7 @@ _TOML_TYPE_NAMES = {
 
 
 def _to_toml_terms(message: str, value: object) -> str:
-    """msgspec's complaint in the words of the file: "Expected `int`, got `str`" and the like."""
+    """Rewrite an error message of msgspec ("Expected `int`, got `str`") with TOML's names of the types."""
     message, _, location = message.partition(" - at ")
     if location and isinstance(value, dict):
         message += f" for {next((key for key, item in value.items() if not isinstance(item, str)), '')}"
@@ -300,7 +301,7 @@ _KEY_PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 
 
 def find_line(text: str, key: tuple[str, ...]) -> int:
-    """The line, from 1, where the key or else its nearest parent table stands; 0 where neither is found."""
+    """The line of the key or else of its nearest parent table, counting from 1; 0 if neither is found."""
     best, best_depth = 0, 0
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):

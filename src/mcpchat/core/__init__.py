@@ -1,4 +1,4 @@
-"""The vocabulary: frozen values and the protocols between packages.
+"""The shared types: frozen values, and the protocols (interfaces) between packages.
 
 No I/O and no SDK. May import util and errors.
 """

@@ -1,4 +1,4 @@
-"""Logins as values: whose they are, what they allow, how long they last; never what is secret in them."""
+"""Accounts, their scopes and their expiry, without any secrets."""
 
 import math
 import shlex
@@ -11,10 +11,11 @@ StoreName = Literal["keyring", "file", "memory", "environment"]
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """A login that is kept somewhere. Nothing in it is secret; times are in epoch seconds.
+    """A stored login. It contains no secrets. Times are in seconds since 1970.
 
-    ``key`` names its record; ``login`` is the provider's name, or the address of a remote server. ``account`` is who
-    signed in, as far as the provider tells; ``alias`` is what the user calls it. ``lost`` says why it no longer holds.
+    ``key`` is the key of its secret record; ``login`` is the provider's name, or the URL of a remote server.
+    ``account`` is the user who signed in, empty if the provider does not report it; ``alias`` is the user's own name
+    for the account. ``lost`` says why the login is no longer valid; it is empty if it is.
     """
 
     key: str
@@ -37,7 +38,11 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 class AccountStatus(Struct, frozen=True, kw_only=True):
-    """How one login is, for people: ``name`` is what to type, ``servers`` who needs it, ``missing`` what they lack."""
+    """The status of one login, for display. ``name`` is its name on the command line.
+
+    ``servers`` are the servers that use it, ``missing`` the scopes that they need and it lacks. Times are in seconds
+    since 1970.
+    """
 
     name: str
     kind: Literal["provider", "server"]
@@ -57,20 +62,21 @@ class AccountStatus(Struct, frozen=True, kw_only=True):
 
 
 def server_key(url: str, account: str | None) -> str:
-    """The key of the login at a remote server."""
+    """The key of a login at a remote server."""
     return f"mcp/{url}" + (f"#{account}" if account else "")
 
 
 def sign_in_command(name: str, *, account: str | None = None, scopes: Iterable[str] = ()) -> str:
-    """What to type, to sign in."""
+    """The command that signs in."""
     options = [*(("--account", account) if account else ()), *(arg for scope in scopes for arg in ("--scope", scope))]
     return shlex.join(("mcpchat", "auth", "login", name, *options))
 
 
 def parse_lifetime(value: object, *, max_seconds: float = 10 * 365 * 86_400.0) -> float | None:
-    """A number of seconds that somebody else wrote, as a number or its text; None for what is none.
+    """Parse a lifetime in seconds from a server's response, a number or its text; None if it is not a number.
 
-    At least 1 and at most ``most``: a token that ends at once would be renewed at every request.
+    The result is at least 1, because a token that expires at once would be renewed for every request, and at most
+    ``max_seconds``.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -103,33 +109,33 @@ _SCOPE_TITLES = {
     f"{_GOOGLE_PREFIX}calendar.readonly": "Calendar (read)",
     f"{_GOOGLE_PREFIX}calendar.events": "Calendar (events)",
 }
-_IDENTITY_SCOPES = frozenset({"openid", "email", "profile"})  # which say who it is, and allow nothing
+_IDENTITY_SCOPES = frozenset({"openid", "email", "profile"})  # they identify the user and give no access
 
 
 def canonical_scope(scope: str) -> str:
-    """The one spelling of a scope that a provider may answer with another of."""
+    """The canonical spelling of a scope: providers may return a scope in another spelling than the requested one."""
     return _SCOPE_ALIASES.get(scope, scope)
 
 
 def canonical_scopes(scopes: str | Iterable[str]) -> tuple[str, ...]:
-    """Scopes in their one spelling, each once, in order; from a list, or from a text as the protocol writes them."""
+    """Unique scopes in canonical spelling, in their order; from a list, or a text separated by blanks or commas."""
     items = scopes.replace(",", " ").split() if isinstance(scopes, str) else scopes
     return tuple(dict.fromkeys(canonical_scope(scope) for scope in items))
 
 
 def union(*scope_lists: Iterable[str]) -> tuple[str, ...]:
-    """The union, in order."""
+    """All scopes of the lists, each once, in order of appearance."""
     return tuple(dict.fromkeys(scope for scopes in scope_lists for scope in scopes))
 
 
 def missing_scopes(required: Iterable[str], granted: Iterable[str]) -> tuple[str, ...]:
-    """What is wanted and was not granted."""
+    """The required scopes that were not granted."""
     granted_scopes = set(canonical_scopes(granted))
     return tuple(scope for scope in canonical_scopes(required) if scope not in granted_scopes)
 
 
 def format_scopes(scopes: Sequence[str]) -> str:
-    """The scopes in people's words where there are any; those that only tell who it is are left out."""
+    """The scopes for display, with readable titles if known. Scopes that only identify the user are left out."""
     return ", ".join(
         _SCOPE_TITLES.get(scope, scope.removeprefix(_GOOGLE_PREFIX))
         for scope in scopes
@@ -138,7 +144,7 @@ def format_scopes(scopes: Sequence[str]) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A span of time in its largest unit."""
+    """Format a duration in its largest unit, such as ``3 days``."""
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size or (size == 60 and seconds >= 60):
             return f"{seconds / size:.0f} {unit}"

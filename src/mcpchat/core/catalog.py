@@ -1,4 +1,4 @@
-"""What a server offers besides its tools, and what it says of itself."""
+"""The catalog of a server: its description, resources, prompts and tools."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from mcpchat.util.text import did_you_mean
 
 
 class ServerInfo(Struct, frozen=True, kw_only=True):
-    """A server's own words on itself. ``revision`` is the protocol's, as negotiated; all else is untrusted text."""
+    """A server's description of itself: untrusted text, except ``revision``, the negotiated protocol revision."""
 
     name: str = ""
     title: str = ""
@@ -21,7 +21,7 @@ class ServerInfo(Struct, frozen=True, kw_only=True):
 
 
 class Resource(Struct, frozen=True, kw_only=True):
-    """Something that can be read. ``size`` is in bytes, None where the server does not say."""
+    """A resource of a server. ``size`` is in bytes, None if the server does not report it."""
 
     server: str
     uri: str
@@ -32,12 +32,12 @@ class Resource(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """The name for people, as they write it after an @: ``server:uri``."""
+        """The display name, ``server:uri``, which the user types after an @."""
         return f"{self.server}:{self.uri}"
 
 
 class ResourceTemplate(Struct, frozen=True, kw_only=True):
-    """A family of resources: an RFC 6570 template of their addresses."""
+    """A template for resources. ``uri`` is an RFC 6570 URI template."""
 
     server: str
     uri: str
@@ -53,7 +53,7 @@ class PromptArgument(Struct, frozen=True, kw_only=True):
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
-    """A message, or several, that a server writes from arguments."""
+    """A prompt of a server: it turns arguments into one or more messages."""
 
     server: str
     name: str
@@ -63,12 +63,12 @@ class Prompt(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """The name for people: ``server:prompt``, typed after a slash."""
+        """The display name, ``server:prompt``, which the user types after a slash."""
         return f"{self.server}:{self.name}"
 
 
 class Catalog(Struct, frozen=True, kw_only=True):
-    """All that one server lists. ``notices`` tell what of it cannot be used, in a sentence each."""
+    """Everything that one server lists. ``notices`` say which items cannot be used and why, one sentence each."""
 
     info: ServerInfo = ServerInfo()
     tools: tuple[ToolSpec, ...] = ()
@@ -79,7 +79,10 @@ class Catalog(Struct, frozen=True, kw_only=True):
 
 
 def parse_prompt_arguments(prompt: Prompt, pairs: Sequence[str]) -> dict[str, str]:
-    """The ``key=value`` words as the prompt's arguments. Raises UsageError that says what it takes."""
+    """Parse ``key=value`` words to arguments of the prompt.
+
+    Raises UsageError, with a hint that lists the arguments, if a word is invalid or a required argument is missing.
+    """
     known = {argument.name: argument for argument in prompt.arguments}
     names = ", ".join(f"{name} (required)" if argument.required else name for name, argument in known.items())
     hint = f"{prompt.label} takes {names or 'no arguments'}"

@@ -1,4 +1,4 @@
-"""Questions that a server asks of the person: a form by a schema, or an address to visit; and the answers."""
+"""Requests of a server to the user or the model: forms, URLs to open, sampling; and their results."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 
 class Field(Struct, frozen=True, kw_only=True):
-    """One value of a form. ``default`` is None where there is none."""
+    """One field of a form. ``default`` is None if the field has no default."""
 
     name: str
     kind: FieldKind
@@ -30,11 +30,11 @@ class Field(Struct, frozen=True, kw_only=True):
 
     @property
     def input_hint(self) -> str:
-        """What may be typed, in a few words; empty for plain text."""
+        """A short description of valid input; empty for plain text."""
         hints = [_LIMIT_HINTS[key].format(value) for key, value in self.limits.items() if key in _LIMIT_HINTS]
         kind_hint = {"number": "a number", "integer": "a whole number", "boolean": "yes or no"}.get(self.kind, "")
         if self.kind == "choices":
-            kind_hint = "any of them, with commas between"
+            kind_hint = "any of them, separated by commas"
         return ", ".join([kind_hint, *hints] if kind_hint else hints)
 
 
@@ -50,7 +50,7 @@ _LIMIT_HINTS = {
 
 
 class Form(Struct, frozen=True, kw_only=True):
-    """A server's question. ``schema`` is the one that the answer must fit."""
+    """A form that a server asks the user to fill in. The answer must match ``schema``."""
 
     server: str
     message: str
@@ -59,7 +59,7 @@ class Form(Struct, frozen=True, kw_only=True):
 
 
 class UrlRequest(Struct, frozen=True, kw_only=True):
-    """A server asks the person to open an address. ``url`` is as the server wrote it."""
+    """A server asks the user to open a URL. ``url`` is exactly what the server sent, and unchecked."""
 
     server: str
     message: str
@@ -67,7 +67,7 @@ class UrlRequest(Struct, frozen=True, kw_only=True):
 
 
 class ElicitationResult(Struct, frozen=True, kw_only=True):
-    """``content`` goes with accept alone."""
+    """The user's answer. ``content`` is set only if ``action`` is "accept"."""
 
     action: Literal["accept", "decline", "cancel"]
     content: dict[str, Any] | None = None
@@ -79,7 +79,7 @@ class SamplingMessage(Struct, frozen=True, kw_only=True):
 
 
 class SamplingRequest(Struct, frozen=True, kw_only=True):
-    """A server asks for an answer of the model. ``max_tokens`` bounds it."""
+    """A server asks the model for an answer of at most ``max_tokens`` tokens."""
 
     server: str
     messages: tuple[SamplingMessage, ...]
@@ -89,7 +89,7 @@ class SamplingRequest(Struct, frozen=True, kw_only=True):
 
 
 class SamplingResult(Struct, frozen=True, kw_only=True):
-    """What the model said. ``cut`` is set where it ends at ``max_tokens``."""
+    """The model's answer. ``truncated`` is set if it ended at ``max_tokens``."""
 
     model: str
     text: str
@@ -97,11 +97,11 @@ class SamplingResult(Struct, frozen=True, kw_only=True):
 
 
 class InvalidValue(ValueError):
-    """What was typed does not fit the field; the text says what does."""
+    """The input is not valid for the field; the message says what is expected."""
 
 
 def parse_fields(schema: Mapping[str, Any]) -> tuple[Field, ...]:
-    """The form that a flat object schema describes; what it says in no known way becomes plain text."""
+    """The fields that a flat object schema describes, at most 50. A property of unknown type becomes a text field."""
     properties = schema.get("properties")
     required = schema.get("required")
     required_names = required if isinstance(required, list) else []
@@ -156,7 +156,10 @@ def _as_text(value: object) -> str:
 
 
 def read_value(field: Field, typed: str) -> Any:
-    """The value that was typed; None for an empty line where the field may be left out. Raises BadValue."""
+    """Parse the user's input for a field. Empty input gives the default, or None if the field is optional.
+
+    Raises InvalidValue if the input is not valid for the field.
+    """
     typed = typed if field.kind == "text" else typed.strip()
     if not typed:
         if field.default is not None:
@@ -207,7 +210,7 @@ def _check_format(format_name: object, typed: str) -> None:
             case "email" if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", typed):
                 raise InvalidValue("expected an e-mail address")
             case "uri" if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", typed):
-                raise InvalidValue("expected an address, such as https://example.com")
+                raise InvalidValue("expected a URL, such as https://example.com")
             case "date":
                 date.fromisoformat(typed)
             case "date-time":
@@ -219,10 +222,10 @@ def _check_format(format_name: object, typed: str) -> None:
 
 
 def _parse_choice(field: Field, typed: str) -> str:
-    """A choice by its number, its value or its title."""
+    """Find a choice by its number, value or title. Raises InvalidValue if none matches."""
     if typed.isdecimal() and 1 <= int(typed) <= len(field.choices):
-        by_value = [choice.value for choice in field.choices if choice.value == typed]
-        return by_value[0] if by_value else field.choices[int(typed) - 1].value
+        same_values = [choice.value for choice in field.choices if choice.value == typed]
+        return same_values[0] if same_values else field.choices[int(typed) - 1].value
     for choice in field.choices:
         if typed.lower() in {choice.value.lower(), choice.title.lower()}:
             return choice.value
@@ -240,7 +243,7 @@ def _check_range(field: Field, value: float, min_key: str, max_key: str) -> None
 
 
 def format_value(field: Field, value: object) -> str:
-    """A value as a person would type it."""
+    """Format a value as the user would type it."""
     match value:
         case None:
             return ""

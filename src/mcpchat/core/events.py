@@ -1,4 +1,4 @@
-"""What happens in a turn, as facts: one closed union, one JSON form, one JSON Schema."""
+"""The events of a turn: one closed union with one JSON form and one JSON Schema."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -29,9 +29,9 @@ class ReasoningDelta(Struct, frozen=True, kw_only=True, tag="reasoning.delta"):
 
 
 class MessageAdded(Struct, frozen=True, kw_only=True, tag="message.added"):
-    """The history grew. This is what is displayed, logged and saved.
+    """A message was added to the history. This is the message that is displayed, logged and saved.
 
-    ``number`` is the message's in its thread, 0 where it is not saved; ``record`` is what is known besides its words.
+    ``number`` is its number in the thread, 0 if it is not saved; ``record`` is its metadata.
     """
 
     message: Message
@@ -40,9 +40,10 @@ class MessageAdded(Struct, frozen=True, kw_only=True, tag="message.added"):
 
 
 class BranchChanged(Struct, frozen=True, kw_only=True, tag="branch.changed"):
-    """The history is another now: it has so many messages, the last of which has the number ``head`` (0 for none).
+    """The history was replaced by another branch with this number of messages.
 
-    What the thread has besides stays as another branch of it.
+    ``head`` is the number of its last message, 0 if it is empty. The other messages of the thread stay as other
+    branches.
     """
 
     thread_id: str
@@ -51,7 +52,7 @@ class BranchChanged(Struct, frozen=True, kw_only=True, tag="branch.changed"):
 
 
 class ToolDecided(Struct, frozen=True, kw_only=True, tag="tool.decided"):
-    """``tool`` is the name for people (``server.tool``), here and below."""
+    """The decision on a call. ``tool`` is its qualified name (``server.tool``), as in the other tool events."""
 
     call: ToolCall
     tool: str
@@ -59,7 +60,7 @@ class ToolDecided(Struct, frozen=True, kw_only=True, tag="tool.decided"):
 
 
 class ToolStarted(Struct, frozen=True, kw_only=True, tag="tool.started"):
-    """``title`` is what the server calls the tool, ``account`` whose login the server has; here and below."""
+    """A call has started. ``title`` is the tool's title, ``account`` the account that the server uses."""
 
     call: ToolCall
     tool: str
@@ -68,6 +69,8 @@ class ToolStarted(Struct, frozen=True, kw_only=True, tag="tool.started"):
 
 
 class ToolFinished(Struct, frozen=True, kw_only=True, tag="tool.finished"):
+    """A call has finished. ``seconds`` is its duration."""
+
     call: ToolCall
     tool: str
     result: ToolResult
@@ -77,7 +80,7 @@ class ToolFinished(Struct, frozen=True, kw_only=True, tag="tool.finished"):
 
 
 class ToolProgress(Struct, frozen=True, kw_only=True, tag="tool.progress"):
-    """``done`` of ``total``, in the server's own unit; ``total`` is None where it gave none."""
+    """The progress of a call: ``done`` of ``total``, in the server's unit; ``total`` is None if unknown."""
 
     call_id: str
     done: float
@@ -97,9 +100,9 @@ class Notice(Struct, frozen=True, kw_only=True, tag="notice"):
 
 
 class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn.finished"):
-    """The last event of a turn that ended; ``steps`` counts the model's requests.
+    """The last event of a turn that finished. ``steps`` is the number of requests to the model.
 
-    ``cost`` is in US dollars, None where the price of a request is not known (or nobody wanted it looked up).
+    ``cost`` is in US dollars; None if the price of a request is unknown or prices are not looked up.
     """
 
     stop: StopReason
@@ -110,7 +113,7 @@ class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn.finished"):
 
 
 class TurnFailed(Struct, frozen=True, kw_only=True, tag="turn.failed"):
-    """The last event of a turn that broke."""
+    """The last event of a turn that failed."""
 
     kind: str
     message: str
@@ -136,5 +139,5 @@ Emit = Callable[[Event], None]
 
 
 def to_json(value: Struct) -> bytes:
-    """One line of the stream, without its newline: ``{"v":1,"type":"text.delta",...}``."""
+    """Encode an event as one line of the stream, without its newline: ``{"v":1,"type":"text.delta",...}``."""
     return b'{"v":%d,' % VERSION + msgspec.json.encode(value)[1:]

@@ -1,4 +1,4 @@
-"""The lines of a long-lived process: what a script writes, what it reads besides the events, and their JSON forms."""
+"""The JSON lines protocol for scripts: input lines, output lines other than events, and their JSON Schemas."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from mcpchat.core.events import VERSION, Event
 from mcpchat.core.policy import ApprovalRequest
 from mcpchat.core.report import ErrorReport, Report
 from mcpchat.util import struct_schema
+from mcpchat.util.text import replace_surrogates
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_LINE_BYTES = 10_000_000  # bytes
@@ -22,7 +23,7 @@ class _InputBase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SendMessage(_InputBase, frozen=True, kw_only=True, tag="message"):
-    """A message of the user: one turn. ``attach`` are files that go along; ``id`` is the script's own."""
+    """A user message; it starts one turn. ``attach`` lists files to attach; ``id`` is chosen by the script."""
 
     text: str
     attach: tuple[str, ...] = ()
@@ -30,11 +31,11 @@ class SendMessage(_InputBase, frozen=True, kw_only=True, tag="message"):
 
 
 class Cancel(_InputBase, frozen=True, kw_only=True, tag="cancel"):
-    """End the turn that runs; what waits stays."""
+    """Cancel the running turn. Queued messages stay queued."""
 
 
 class Approve(_InputBase, frozen=True, kw_only=True, tag="approval"):
-    """The answer to ``approval.requested``. ``arguments`` are what the call is to run with instead."""
+    """The answer to ``approval.requested``. ``arguments`` replace the arguments of the call."""
 
     id: str
     allow: bool
@@ -44,7 +45,7 @@ class Approve(_InputBase, frozen=True, kw_only=True, tag="approval"):
 
 
 class Elicit(_InputBase, frozen=True, kw_only=True, tag="elicitation"):
-    """The answer to ``elicitation.requested``; ``content`` goes with accept alone."""
+    """The answer to ``elicitation.requested``. ``content`` is allowed only if ``action`` is "accept"."""
 
     id: str
     action: Literal["accept", "decline", "cancel"]
@@ -59,14 +60,14 @@ class Confirm(_InputBase, frozen=True, kw_only=True, tag="confirmation"):
 
 
 class SwitchAgent(_InputBase, frozen=True, kw_only=True, tag="agent"):
-    """Go on with this agent, from the next message on."""
+    """Use this agent from the next message on."""
 
     name: str
     id: str = ""
 
 
 class SwitchModel(_InputBase, frozen=True, kw_only=True, tag="model"):
-    """Go on with this model, from the next message on."""
+    """Use this model from the next message on."""
 
     name: str
     id: str = ""
@@ -76,14 +77,14 @@ InputLine = SendMessage | Cancel | Approve | Elicit | Confirm | SwitchAgent | Sw
 
 
 class InputAccepted(Struct, frozen=True, kw_only=True, tag="input.accepted"):
-    """What a line wants begins now, or is done. ``line`` counts from 1, ``id`` is the line's own."""
+    """The action of an input line starts now or is done. ``line`` counts from 1, ``id`` is the id in the line."""
 
     line: int
     id: str = ""
 
 
 class InputRejected(Struct, frozen=True, kw_only=True, tag="input.rejected"):
-    """A line that cannot be understood, or obeyed. Nothing comes of it, and the next one is read."""
+    """An input line is invalid or cannot be carried out. It has no effect; the next line is read."""
 
     line: int
     message: str
@@ -91,7 +92,11 @@ class InputRejected(Struct, frozen=True, kw_only=True, tag="input.rejected"):
 
 
 class ApprovalRequested(Struct, frozen=True, kw_only=True, tag="approval.requested"):
-    """A call waits for an answer. ``lasting`` is how long a yes may be remembered; ``problem`` what was wrong."""
+    """A call waits for approval.
+
+    ``lasting`` is the longest scope for which a yes may be remembered; ``problem`` is the error in the previous
+    answer.
+    """
 
     id: str
     tool: str
@@ -104,7 +109,10 @@ class ApprovalRequested(Struct, frozen=True, kw_only=True, tag="approval.request
 
 
 class ElicitationRequested(Struct, frozen=True, kw_only=True, tag="elicitation.requested"):
-    """A server asks something: a form, whose answer must fit ``schema``, or a ``url`` to be visited."""
+    """A server asks the user to fill in a form, whose answer must match ``schema``, or to open a ``url``.
+
+    ``problem`` is the error in the previous answer.
+    """
 
     id: str
     server: str
@@ -115,7 +123,10 @@ class ElicitationRequested(Struct, frozen=True, kw_only=True, tag="elicitation.r
 
 
 class ConfirmationRequested(Struct, frozen=True, kw_only=True, tag="confirmation.requested"):
-    """A server asks for something, or the model wants to go on (``server`` is empty); ``details`` is all of it."""
+    """A server needs permission for ``wish``, or the model wants to continue (``server`` is then empty).
+
+    ``details`` is the full text of the request.
+    """
 
     id: str
     wish: str
@@ -132,21 +143,22 @@ _DECODER: msgspec.json.Decoder[InputLine] = msgspec.json.Decoder(InputLine)
 
 
 def parse_line(data: bytes) -> InputLine:
-    """What the line says. Raises ValueError, with words on what is wrong and where."""
+    """Decode an input line. Raises ValueError, with a message that says what is wrong and where, if it is invalid."""
     return decode_json(data, _DECODER)
 
 
 def decode_json(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
-    """The value in the JSON; half a character, which JSON can spell, is a question mark. Raises ValueError."""
+    """Decode JSON, with lone surrogates replaced. Raises ValueError if it is invalid."""
     try:
         if _LONE_SURROGATE.search(data):
-            data = json.dumps(json.loads(data), ensure_ascii=False).encode(errors="replace")
+            data = replace_surrogates(json.dumps(json.loads(data), ensure_ascii=False)).encode()
         return decoder.decode(data)
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "nested too deeply") from error
 
 
 def approval_requested(request: ApprovalRequest, request_id: str) -> ApprovalRequested:
+    """Build the output line for an approval request."""
     tool = request.tool
     return ApprovalRequested(
         id=request_id,
@@ -172,7 +184,7 @@ def elicitation_requested(request: Form | UrlRequest, request_id: str, problem: 
 
 
 def versioned_schema(kind: Any) -> dict[str, Any]:
-    """The JSON Schema of one line of this type, version and all."""
+    """The JSON Schema of one line of this type, with the version field ``v``."""
     schema = struct_schema.json_schema(kind)
     defs = schema.get("$defs", {})
     variants = schema["anyOf"] if "anyOf" in schema else [{"$ref": schema["$ref"]}]
@@ -184,15 +196,15 @@ def versioned_schema(kind: Any) -> dict[str, Any]:
 
 
 def output_schema() -> dict[str, Any]:
-    """What ``ask -o jsonl`` writes, a line each."""
+    """The JSON Schema of a line that ``ask -o jsonl`` writes."""
     return versioned_schema(OutputLine)
 
 
 def input_schema() -> dict[str, Any]:
-    """What ``ask --input-format jsonl`` reads, a line each."""
+    """The JSON Schema of a line that ``ask --input-format jsonl`` reads."""
     return {"$schema": DIALECT, **struct_schema.json_schema(InputLine)}
 
 
 def answer_schema() -> dict[str, Any]:
-    """What ``ask -o json`` writes: an answer, or an error."""
+    """The JSON Schema of the object that ``ask -o json`` writes: an answer or an error."""
     return versioned_schema(Report | ErrorReport)

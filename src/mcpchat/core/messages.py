@@ -1,10 +1,10 @@
-"""The conversation as values: messages, their parts, token usage."""
+"""Values of a conversation: messages, their parts, token usage."""
 
 import json
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -18,7 +18,7 @@ class Reasoning(Struct, frozen=True, kw_only=True, tag="reasoning"):
 
 
 class Image(Struct, frozen=True, kw_only=True, tag="image"):
-    """``data`` is the raw file; base64 in JSON."""
+    """``data`` holds the raw bytes of the file; base64 in JSON."""
 
     media_type: str
     data: bytes
@@ -30,7 +30,7 @@ class Audio(Struct, frozen=True, kw_only=True, tag="audio"):
 
 
 class File(Struct, frozen=True, kw_only=True, tag="file"):
-    """A document that a model may read as it is (a PDF). ``data`` is the raw file; base64 in JSON."""
+    """A document that a model can read directly (a PDF). ``data`` holds the raw bytes of the file; base64 in JSON."""
 
     media_type: str
     data: bytes
@@ -47,7 +47,7 @@ Content = Text | Image | Audio | File | Link
 
 
 class ToolCall(Struct, frozen=True, kw_only=True, tag="tool_call"):
-    """``name`` is the exposed name (``server__tool``); ``arguments`` is a JSON object as text, always valid."""
+    """``name`` is the model name of the tool (``server__tool``); ``arguments`` is the text of a valid JSON object."""
 
     id: str
     name: str
@@ -55,18 +55,22 @@ class ToolCall(Struct, frozen=True, kw_only=True, tag="tool_call"):
 
 
 class ToolResult(Struct, frozen=True, kw_only=True, tag="tool_result"):
+    """The result of a tool call. ``stored_as`` is the id under which the whole text of a shortened result is stored."""
+
     call_id: str
     parts: tuple[Content, ...] = ()
     structured: Any = None
     is_error: bool = False
+    stored_as: str | UnsetType = UNSET
 
 
 class Compaction(Struct, frozen=True, kw_only=True, tag="compaction"):
-    """A note in the history, alone in its message, of what a model is shown of all that stands before it.
+    """A note in the history: how earlier messages are shortened for the model. It is the only part of its message.
 
-    With a ``summary``, that stands for the first ``replaces`` messages, of which those at the places ``keeps`` (the
-    user's own) are shown all the same. Without, the results of tools among the first ``replaces`` are shortened.
-    ``limit`` is how many characters of one kept message, or of one result, are shown. The history itself stays whole.
+    With a ``summary``, the summary replaces the first ``replaces`` messages; those at the indexes ``keeps`` (the user's
+    own messages) are still sent. Without a summary, the tool results among the first ``replaces`` messages are
+    shortened. ``limit`` is the number of characters sent of one kept message or one result. The history itself is not
+    changed.
     """
 
     replaces: int
@@ -76,7 +80,7 @@ class Compaction(Struct, frozen=True, kw_only=True, tag="compaction"):
 
 
 class AgentSwitch(Struct, frozen=True, kw_only=True, tag="agent_switch"):
-    """A note in the history, alone in its message: from here on the person talks to this agent, on this model."""
+    """A note in the history: the user switched to this agent and model. It is the only part of its message."""
 
     agent: str
     model: str
@@ -86,11 +90,11 @@ Part = Text | Reasoning | Image | Audio | File | Link | ToolCall | ToolResult | 
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One entry of the history. The role "system" is a note of our own (Compaction, AgentSwitch), which no model
-    sees as such.
+    """One entry of the history. The role "system" marks a note of mcpchat (Compaction, AgentSwitch), which is never
+    sent to a model as a message.
 
-    ``raw`` is what one provider wants echoed, opaque to everyone but its adapter. ``cut`` says why the text ends
-    early ("cancelled", "connection lost", "length"); empty when it does not.
+    ``raw`` is provider data that must be sent back; only the adapter of that provider reads it. ``cut`` says why the
+    text is incomplete ("cancelled", "connection lost", "length"); it is empty if the text is complete.
     """
 
     role: Role
@@ -104,7 +108,7 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def user_text(self) -> str:
-        """What a person typed: the first text. Resources and attached files come after it."""
+        """The text that the user typed: the first part. Resources and attached files follow it."""
         return next((part.text for part in self.parts[:1] if isinstance(part, Text)), "")
 
     @property
@@ -117,9 +121,10 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens. ``cached`` and ``written`` (to the provider's cache) are parts of ``input``, ``reasoning`` of ``output``.
+    """Numbers of tokens. ``input`` includes ``cached`` and ``written`` (to the provider's cache), ``output`` includes
+    ``reasoning``.
 
-    ``estimated`` where the server did not count, and we did by the length.
+    ``estimated`` is set if the server reported no usage; the numbers are then estimated from the length of the text.
     """
 
     input: int = 0
@@ -153,7 +158,7 @@ def error_result(call_id: str, text: str) -> ToolResult:
 
 
 def decode_arguments(call: ToolCall) -> dict[str, Any]:
-    """The call's arguments; as one text where they are no object any more, without a secret that was in them."""
+    """The arguments of the call; ``{"arguments": text}`` if redaction has made the JSON invalid."""
     try:
         value = json.loads(call.arguments)
     except (ValueError, RecursionError):
@@ -162,7 +167,7 @@ def decode_arguments(call: ToolCall) -> dict[str, Any]:
 
 
 def result_text(result: ToolResult) -> str:
-    """The result as a person or a text-only model reads it: its text, else its structured value, else what it holds."""
+    """The result as text: its parts, with a description of each part that is not text; else its structured value."""
     parts = [_describe_part(part) for part in result.parts]
     if not parts and result.structured is not None:
         return _encode_value(result.structured)
@@ -170,14 +175,14 @@ def result_text(result: ToolResult) -> str:
 
 
 def _encode_value(value: object) -> str:
-    """The value as JSON, whatever a server made it of: half characters, numbers without end, a depth without end."""
+    """The value as JSON. Lone surrogates, infinite numbers and extreme nesting from a server cause no error."""
     try:
         return msgspec.json.encode(value).decode()
     except (ValueError, TypeError, OverflowError, RecursionError):
         try:
             return json.dumps(value, ensure_ascii=False, default=str)
         except (ValueError, RecursionError):
-            return "[a value that cannot be written]"
+            return "[a value that JSON cannot express]"
 
 
 def _describe_part(part: Content) -> str:

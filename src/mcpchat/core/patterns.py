@@ -1,4 +1,4 @@
-"""Which calls a rule is about: a glob of ``server.tool``, perhaps with conditions on arguments."""
+"""Patterns that select tool calls: a glob of ``server.tool`` and optional conditions on arguments."""
 
 import json
 import posixpath
@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from mcpchat.util.sanitize import strip_invisible
 
-_MAX_VALUE_LENGTH = 100_000  # characters of a value that a pattern is tried on
-_REGEX_TIMEOUT = 0.5  # seconds for a regular expression on one value: what takes longer was made to
+_MAX_VALUE_LENGTH = 100_000  # characters: longer values are not searched
+_REGEX_TIMEOUT = 0.5  # seconds for a regular expression on one value: only a hostile one takes longer
 _PATTERN = re.compile(r"(?P<glob>[^\s()]+)\s*(?:\((?P<conditions>.*)\))?", re.DOTALL)
 _CONDITION_SEPARATOR = re.compile(r",\s*(?=[\w.-]+\s*~?=)")
 _CONDITION = re.compile(r"(?P<argument>[\w.-]+)\s*(?P<kind>~?=)\s*(?P<pattern>.*)", re.DOTALL)
@@ -20,9 +20,9 @@ _PART_SEPARATORS = re.compile(r"[\s,;<>()\"']+")
 
 
 class Condition(Struct, frozen=True, kw_only=True):
-    """What an argument's value must be like: a glob, or a regular expression.
+    """A condition on the value of an argument: a glob or a regular expression.
 
-    ``argument`` is a name, or a path of names with dots between.
+    ``argument`` is a name, or a path of names separated by dots.
     """
 
     argument: str
@@ -33,10 +33,11 @@ class Condition(Struct, frozen=True, kw_only=True):
         return f"{self.argument}{'~=' if self.regex else '='}{self.pattern}"
 
     def matches(self, arguments: Mapping[str, Any], *, match_all: bool) -> bool:
-        """Whether the argument is given and like this: all that is in it, and the whole of it, or any part of it.
+        """Whether the argument is present and its value matches.
 
-        What loosens must hold for all and as a whole, what restricts for anything: one stranger among the recipients
-        is enough.
+        With ``match_all`` every value inside the argument must match as a whole; without, a match of any part of any
+        value is enough. A rule that allows needs ``match_all``; a rule that asks or denies must not use it: one unknown
+        address among the recipients is enough.
         """
         values = list(_values_at(arguments, self.argument))
         if match_all and any(value is _MISSING for value in values):
@@ -47,7 +48,7 @@ class Condition(Struct, frozen=True, kw_only=True):
         return any(self._search_anywhere(form) for forms in text_forms for form in forms)
 
     def _matches_whole(self, text: str) -> bool:
-        # A path that climbs is not where it says; what is of any kind may be a path too.
+        # A path with ".." leads elsewhere than its beginning says; any text may be a path.
         if len(text) > _MAX_VALUE_LENGTH or (self.pattern != "*" and ".." in re.split(r"[/\\]", text)):
             return False
         if self.regex:
@@ -56,7 +57,7 @@ class Condition(Struct, frozen=True, kw_only=True):
 
     def _search_anywhere(self, text: str) -> bool:
         if len(text) > _MAX_VALUE_LENGTH:
-            return True  # who restricts is asked rather than passed over
+            return True  # a restricting rule applies if in doubt
         if self.regex:
             return _regex_matches(self.pattern, text, full_match=False) is not False
         glob = re.compile(translate(self.pattern), re.IGNORECASE)
@@ -64,7 +65,7 @@ class Condition(Struct, frozen=True, kw_only=True):
 
 
 def _path_variants(text: str) -> Iterator[str]:
-    """The text, each piece of it, and each as the path that it comes down to."""
+    """The text and each of its words, and each of them as a normalized path."""
     for part in dict.fromkeys((text, *_PART_SEPARATORS.split(text))):
         yield part
         if "/" in part:
@@ -72,8 +73,8 @@ def _path_variants(text: str) -> Iterator[str]:
 
 
 def _regex_matches(pattern: str, text: str, *, full_match: bool) -> bool | None:
-    """Whether the regular expression fits; None where that takes too long to tell."""
-    import regex  # a rule with one is rare, and this is slow to import
+    """Whether the regular expression matches; None if matching takes too long."""
+    import regex  # rarely needed, and slow to import
 
     try:
         compiled = regex.compile(pattern, 0 if full_match else regex.IGNORECASE)
@@ -88,7 +89,7 @@ def _regex_matches(pattern: str, text: str, *, full_match: bool) -> bool | None:
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
-    """``GLOB`` or ``GLOB(argument=glob, argument~=regex)``. A bare server name stands for all its tools."""
+    """``GLOB`` or ``GLOB(argument=glob, argument~=regex)``. A bare server name matches all tools of the server."""
 
     glob: str
     conditions: tuple[Condition, ...] = ()
@@ -97,8 +98,8 @@ class Pattern(Struct, frozen=True, kw_only=True):
         return f"{self.glob}({', '.join(map(str, self.conditions))})" if self.conditions else self.glob
 
     def matches(self, qualified_name: str, arguments: Mapping[str, Any], *, match_all: bool) -> bool:
-        """Whether a call of ``server.tool`` with these arguments is meant; ``by_all`` as with a condition."""
-        # What restricts is not passed over for the case of a letter, or one that nobody sees.
+        """Whether the pattern matches a call of this tool with these arguments; ``match_all`` as in Condition."""
+        # A restricting rule also matches names that differ only in case or in invisible characters.
         name_matches = glob_matches(self.glob, qualified_name) or (
             not match_all and glob_matches(self.glob.lower(), strip_invisible(qualified_name).lower())
         )
@@ -106,15 +107,15 @@ class Pattern(Struct, frozen=True, kw_only=True):
 
 
 def glob_matches(glob: str, qualified_name: str) -> bool:
-    """Whether ``server.tool`` matches the glob; a bare server name stands for all its tools."""
+    """Whether ``server.tool`` matches the glob; a bare server name matches all tools of the server."""
     return fnmatchcase(qualified_name, glob if "." in glob or "*" in glob else f"{glob}.*")
 
 
 def parse_pattern(text: str) -> Pattern:
-    """The pattern that is written so. Raises ValueError that says what is wrong with it."""
+    """Parse a pattern. Raises ValueError, with a message for the user, if it is invalid."""
     match = _PATTERN.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no pattern; write SERVER.TOOL, or SERVER.TOOL(argument=glob)")
+        raise ValueError(f"{text!r} is not a pattern; write SERVER.TOOL or SERVER.TOOL(argument=glob)")
     conditions = match["conditions"]
     if conditions is None:
         return Pattern(glob=match["glob"])
@@ -127,7 +128,9 @@ def parse_pattern(text: str) -> Pattern:
 def _parse_condition(text: str, pattern_text: str) -> Condition:
     match = _CONDITION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{pattern_text!r}: {text.strip()!r} is no condition; write argument=glob or argument~=regex")
+        raise ValueError(
+            f"{pattern_text!r}: {text.strip()!r} is not a condition; write argument=glob or argument~=regex"
+        )
     is_regex = match["kind"] == "~="
     if is_regex:
         import regex
@@ -135,15 +138,15 @@ def _parse_condition(text: str, pattern_text: str) -> Condition:
         try:
             regex.compile(match["pattern"])
         except (regex.error, OverflowError, RecursionError, ValueError) as error:
-            raise ValueError(f"{pattern_text!r}: {match['pattern']!r} is no regular expression: {error}") from error
+            raise ValueError(f"{pattern_text!r}: {match['pattern']!r} is not a regular expression: {error}") from error
     return Condition(argument=match["argument"], pattern=match["pattern"], regex=is_regex)
 
 
-_MISSING = object()  # in a list, one that lacks what its neighbours have
+_MISSING = object()  # marks a list item without the argument
 
 
 def _values_at(value: object, path: str, *, in_list: bool = False) -> Iterator[object]:
-    """The values under a name, or a path of names, however it is read; through lists too."""
+    """The values under a name or a path of names, also inside lists. Names that contain dots are tried, too."""
     if isinstance(value, list):
         for inner in value:
             yield from _values_at(inner, path, in_list=True)
@@ -162,7 +165,7 @@ def _values_at(value: object, path: str, *, in_list: bool = False) -> Iterator[o
 
 
 def _text_forms(value: object) -> Iterator[tuple[str, ...]]:
-    """All that is in a value, keys too, each in the forms that it could be written in: nothing for null."""
+    """Each scalar and key inside the value, as a tuple of the forms in which it can be written; nothing for null."""
     if isinstance(value, str):
         yield (value,)
     elif isinstance(value, Mapping):

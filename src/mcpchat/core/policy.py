@@ -1,4 +1,4 @@
-"""May this tool run? Rules become a verdict, and the verdict names its rule."""
+"""The approval policy: decides by rules whether a tool call is allowed, denied or needs approval."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -15,7 +15,7 @@ YES_SOURCE = "--yes"
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """``source`` says where the rule was written ("config", "agent mail", "--deny")."""
+    """``source`` names where the rule comes from ("config", "agent mail", "--deny")."""
 
     action: Action
     pattern: Pattern
@@ -29,7 +29,10 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 
 class PolicyResult(Struct, frozen=True, kw_only=True):
-    """``lasting`` is how long a person's yes to what asks may hold: for this call, the session, or for good."""
+    """The action for a call and the rule that led to it.
+
+    If the action is "ask", ``max_scope`` is the longest scope for which the user's yes may be remembered.
+    """
 
     action: Action
     rule: str
@@ -37,10 +40,10 @@ class PolicyResult(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """The answer to one call. ``by`` is who gave it: a rule ("policy") or a person ("user").
+    """The decision on one call, made by a rule ("policy") or by the user ("user").
 
-    ``remember`` has it stand for the tool's next calls. ``arguments`` are what the person made of the call's, as JSON;
-    empty where they left them alone.
+    ``remember`` applies the decision to later calls of the tool. ``arguments`` are the arguments as the user edited
+    them, as JSON; empty if they are unchanged.
     """
 
     allowed: bool
@@ -51,10 +54,10 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 class ApprovalRequest(Struct, frozen=True, kw_only=True):
-    """What a person is asked before a call: ``arguments`` are what it would run with.
+    """A request to the user to approve a call with these ``arguments``.
 
-    ``before`` are the model's own, where the person changed them; ``problem`` is why those changed do not do.
-    ``waiting`` is how many more questions of the same step stand behind this one.
+    ``original_arguments`` are the model's own if the user has edited them; ``error`` says why the edited arguments are
+    invalid. ``pending`` is the number of further requests of the same step.
     """
 
     tool: ToolSpec
@@ -67,13 +70,14 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """The strictest matching rule wins. ``granted`` answers yes to what would ask, and never to a deny."""
+    """The strictest matching rule wins. A match in ``overrides`` turns "ask" into "allow", but never "deny"."""
 
     rules: tuple[Rule, ...] = ()
     default: Action = "ask"
     overrides: tuple[Rule, ...] = ()
 
     def evaluate(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> PolicyResult:
+        """Find the action for a call of this tool with these arguments."""
         result = self._evaluate_rules(tool, arguments)
         if result.action == "ask":
             for override in self.overrides:
@@ -89,7 +93,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         for action in _STRICTEST_FIRST:
             for rule in matching:
                 if rule.action == action:
-                    # What the person wrote down outlives what they answered.
+                    # A configured rule outlives the user's answers: those are valid for the session at most.
                     return PolicyResult(action=action, rule=str(rule), max_scope=_max_scope(tool, by_rule=True))
         if tool.annotations.destructive and self.default != "deny":
             return PolicyResult(action="ask", rule="default: destructive tools ask", max_scope="once")
@@ -100,18 +104,21 @@ class Policy(Struct, frozen=True, kw_only=True):
         )
 
     def with_overrides(self, *patterns: str, source: str) -> "Policy":
-        """This policy, with what would ask answered by yes for these patterns. Raises ValueError."""
+        """A policy that also allows calls that match these patterns instead of asking.
+
+        Raises ValueError if a pattern is invalid.
+        """
         overrides = parse_rules("allow", patterns, source)
         return msgspec.structs.replace(self, overrides=(*self.overrides, *overrides))
 
 
 def _max_scope(tool: ToolSpec, *, by_rule: bool) -> Literal["once", "session", "always"]:
-    # What destroys or sends asks each time: a yes to one mail is none to the next.
+    # Destructive tools ask each time: approval of one mail does not approve the next.
     if tool.annotations.destructive is True:
         return "once"
     return "session" if by_rule else "always"
 
 
 def parse_rules(action: Action, patterns: Iterable[str], source: str = "config") -> tuple[Rule, ...]:
-    """Raises ValueError for what is no pattern."""
+    """Parse patterns to rules with this action. Raises ValueError if a pattern is invalid."""
     return tuple(Rule(action=action, pattern=parse_pattern(text), source=source) for text in patterns)

@@ -1,4 +1,4 @@
-"""What the core asks of the outside: a model, a toolbox, somebody to ask."""
+"""The protocols between packages: models, toolboxes, dialogs with the user, thread stores, servers."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +18,7 @@ from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 
 
 class ModelOptions(Struct, frozen=True, kw_only=True):
-    """How a model is to answer; None leaves it to the server. ``extra_body`` goes into the request as it is."""
+    """Options of a model; None leaves the choice to its server. ``extra_body`` is added to the request unchanged."""
 
     temperature: float | None = None
     max_output_tokens: int | None = None
@@ -29,8 +29,8 @@ class ModelOptions(Struct, frozen=True, kw_only=True):
 class ModelRequest(Struct, frozen=True, kw_only=True):
     """One request to a model.
 
-    ``system`` is what it is told before the conversation; ``schema`` is the JSON Schema that its final answer must
-    fit; ``cache_key`` is the same for requests that begin alike.
+    ``system`` is the system prompt; ``schema`` is the JSON Schema that the final answer must match; ``cache_key`` is
+    the same for requests that share a prefix.
     """
 
     model: str
@@ -44,13 +44,13 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
 
 
 class ToolCallStarted(Struct, frozen=True, kw_only=True):
-    """The model has begun to write a call of this tool; the arguments are still to come."""
+    """The model has started a call of this tool. The arguments follow."""
 
     name: str
 
 
 class Retrying(Struct, frozen=True, kw_only=True):
-    """The request failed in passing, and is made again after so many seconds."""
+    """The request failed with a transient error and is repeated after ``seconds``."""
 
     seconds: float
     reason: str
@@ -61,19 +61,22 @@ class Retrying(Struct, frozen=True, kw_only=True):
 
 
 class Compacted(Struct, frozen=True, kw_only=True):
-    """The conversation outgrew the model's window: ``message`` is the note that must join the history."""
+    """The conversation was compacted to fit the context window. ``message`` must be added to the history."""
 
     message: Message
 
 
 class ExtraUsage(Struct, frozen=True, kw_only=True):
-    """A request that brought no answer to the conversation took this: a summary, or an answer that broke off."""
+    """The usage of a request that added no answer to the conversation: a summary, or an interrupted answer."""
 
     usage: Usage
 
 
 class ResponseDone(Struct, frozen=True, kw_only=True):
-    """The whole assistant message: exactly once, last. ``stop`` is drawn from what came, not from what was claimed."""
+    """The complete assistant message: the last event, exactly once.
+
+    ``stop`` is derived from the received content, not from the reason that the server reports.
+    """
 
     message: Message
     usage: Usage
@@ -85,7 +88,7 @@ ModelEvent = TextDelta | ReasoningDelta | ToolCallStarted | Retrying | Notice | 
 
 class Model(Protocol):
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Events of one answer, ending in exactly one Done. Raises ModelError."""
+        """Stream the events of one answer; the last one is ResponseDone. Raises ModelError if the request fails."""
         ...
 
 
@@ -95,12 +98,12 @@ async def _unknown_window(tokens: int) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectedModel:
-    """A model by name, the adapter that speaks to it, and the options that go with each request.
+    """A model by name, its adapter, and the options for each request.
 
-    ``chosen`` is what was said to choose it. ``notice`` is what the person must know of it; said once, when it is first
-    talked to. ``at`` is where it is, for people. ``window`` finds out how many tokens it can take, None where nobody
-    knows; it is given the size of what is to be sent, as a reason to look or not. ``price`` is what a request cost, in
-    US dollars, None where that is not known.
+    ``selector`` is the name by which it was selected. ``notice`` is shown to the user once, before the first request.
+    ``endpoint`` says where the model runs, for display. ``window`` finds the context window in tokens, None if it is
+    unknown; its argument is the size of the next request in tokens, so that it can skip the lookup for small requests.
+    ``price`` returns the cost of a request in US dollars, None if it is unknown.
     """
 
     name: str
@@ -114,188 +117,202 @@ class SelectedModel:
 
 
 class Toolbox(Protocol):
+    """The tools that a model can call."""
+
     async def list_tools(self) -> Sequence[ToolSpec]:
-        """The tools on offer, in a stable order. Starts only servers whose tools nothing knows yet."""
+        """The available tools, in a stable order. Starts only servers whose tools are not known yet.
+
+        May open a browser for a sign-in, or ask the user to approve changed tools.
+        """
         ...
 
     def prestart(self, spec: ToolSpec) -> None:
-        """A call of this tool is about to come: a good moment to start its server."""
+        """Announce a call of this tool, so that its server can start early."""
         ...
 
     def validate_arguments(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
-        """What is wrong with the arguments, by the tool's own schema; empty when nothing is."""
+        """Describe why the arguments do not match the tool's schema; empty if they do."""
         ...
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
-        """Run the tool. A failing tool is a result; failing machinery raises ServerError or SignInNeeded."""
+        """Run the tool. If the tool itself fails, the result says so.
+
+        Raises ServerError if the server fails, SignInNeeded if it requires a sign-in.
+        """
         ...
 
     def instructions(self) -> Mapping[str, str]:
-        """What the servers of the tools on offer want a model to know, by their names."""
+        """The instructions for the model from the servers of the available tools, by server name."""
         ...
 
 
 class CatalogToolbox(Toolbox, Protocol):
-    """A toolbox that also knows what each server lists."""
+    """A toolbox that also knows the catalog of each server."""
 
     def catalogs(self) -> Mapping[str, Catalog]:
-        """What the servers list, as far as it is known, without starting any."""
+        """The known catalogs by server name. Starts no server."""
         ...
 
 
 class UserDialog(Protocol):
+    """Questions to the user during a turn."""
+
     async def confirm_continue(self, rounds: int) -> bool:
-        """Ask the person whether the model may go on, after so many rounds of tool calls."""
+        """Ask the user whether the model may continue after this number of tool rounds."""
         ...
 
     async def approve(self, request: ApprovalRequest) -> Decision:
-        """Ask the person whether this call may run.
+        """Ask the user whether this call may run.
 
-        A decision with ``arguments`` is none yet: the same is asked again, with these.
+        If the decision has ``arguments``, it is not final: the caller asks again with the edited arguments.
         """
         ...
 
     async def elicit(self, request: Form | UrlRequest, problem: str) -> ElicitationResult:
-        """Put a server's question to the person; ``problem`` is what was wrong with the answer before."""
+        """Show a server's request to the user. ``problem`` is the error in the previous answer."""
         ...
 
     async def confirm(self, server: str, action: str, details: str) -> bool:
-        """Ask the person whether this server may have what it wishes; ``details`` is all of it."""
+        """Ask the user whether the server may do this. ``details`` is the full text of the request."""
         ...
 
 
 class ThreadStore(Protocol):
-    """Where threads are kept. Everything raises StoreError where it cannot be done."""
+    """A store for threads. Every method raises StoreError if the operation fails."""
 
     def append(self, thread: Thread, parent: int, messages: Sequence[NewMessage]) -> Thread:
-        """Keep the messages, each after the one before, the first after the message ``parent``; the last is the head.
+        """Append messages after the message ``parent``, each after the one before. The last one becomes the head.
 
-        All or none are there afterwards, whatever happens. A thread without a head is made if need be. Raises
-        ThreadMoved where the thread's head is not what ``thread`` says.
+        Stores all messages or none. Creates the thread if it does not exist and ``thread`` has no head. Raises
+        ThreadConflict if the head of the stored thread differs from the head of ``thread``.
         """
         ...
 
     def move(self, thread: Thread, head: int) -> Thread:
-        """Make another message the head. Raises ThreadMoved."""
+        """Make another message the head. Raises ThreadConflict if the stored head is not the head of ``thread``."""
         ...
 
     def import_thread(self, thread: Thread, nodes: Sequence[ThreadMessage], blobs: Sequence[bytes] = ()) -> bool:
-        """Keep a whole thread as it is, with the results that its messages point to; False where its id is taken."""
+        """Store a complete thread, with the contents that its messages refer to. Returns False if the id exists."""
         ...
 
     def find(self, name: str) -> Thread:
-        """The thread by its id, the beginning of it, or its title. Raises UsageError where that is none, or several."""
+        """Find a thread by its id, the beginning of its id, or its title. Raises UsageError unless one matches."""
         ...
 
     def latest(self) -> Thread | None:
-        """The thread that changed last."""
+        """The thread that changed last; None if there are no threads."""
         ...
 
     def nodes(self, thread: Thread) -> Sequence[ThreadMessage]:
-        """All messages, in the order of their numbers. In the place of one that cannot be read stands an empty note."""
+        """All messages in the order of their numbers. An empty note replaces a message that cannot be read."""
         ...
 
     def recent(self, thread_filter: ThreadFilter, limit: int, before: Thread | None = None) -> Sequence[Thread]:
-        """The threads that changed last, ``before`` this one in time; the latest first."""
+        """The threads that changed last, newest first, at most ``limit``; with ``before``, only those older than it."""
         ...
 
     def search(self, thread_filter: ThreadFilter, query: str, limit: int) -> Sequence[SearchResult]:
-        """The threads that say this, the newest first. Raises UsageError for words that cannot be looked for."""
+        """The threads that contain the words, newest first. Raises UsageError if the query cannot be searched for."""
         ...
 
     def ids(self) -> Sequence[str]:
-        """The ids of all threads, the oldest first."""
+        """The ids of all threads, oldest first."""
         ...
 
     def rename(self, thread: Thread, title: str, *, named: bool = True) -> None:
-        """Give it another title; without ``named`` only where no person gave it one."""
+        """Set the title. Without ``named``, keep a title that the user chose."""
         ...
 
     def delete(self, thread: Thread) -> None: ...
 
     def count_older(self, before: float) -> int:
-        """How many threads did not change since then."""
+        """The number of threads without changes since ``before`` (seconds since 1970)."""
         ...
 
     def clean_up(self, *, before: float | None = None) -> CleanupReport:
-        """Throw away what nothing uses, and what did not change since then; make the database small again."""
+        """Delete unused contents and the threads without changes since ``before``; shrink the database."""
         ...
 
     def check(self) -> None:
-        """Look at all that is kept, and repair it where it is damaged."""
+        """Check all stored data, and repair damage."""
         ...
 
     def close(self) -> None: ...
 
     def get_blob(self, key: str, thread: Thread | None) -> bytes | None:
-        """The content by its hash, or the beginning of it; None where there is none.
+        """A stored content by its hash or the beginning of its hash; None if it does not exist.
 
-        With a ``thread``, only where a message of that one holds it or points to it.
+        With a ``thread``, only contents that a message of that thread refers to.
         """
         ...
 
 
 class Approvals(Protocol):
-    """The tools that the person said "always" to, just as they were then."""
+    """The tools that the user approved with "always", with their definitions at that time."""
 
     def approved_on(self, tool: ToolSpec) -> str:
-        """The date of that, for people; empty where it was not said, or of another definition."""
+        """The date of approval for display; empty if the tool is not approved or its definition has changed."""
         ...
 
     def approve_always(self, tool: ToolSpec) -> None:
-        """Keep it. Raises StoreError."""
+        """Store the approval. Raises StoreError if it cannot be written."""
         ...
 
 
 class ServerRequests(Protocol):
-    """What servers may ask of the one that started them."""
+    """Answers the requests that servers send to the client."""
 
     async def elicit(self, request: Form | UrlRequest) -> ElicitationResult:
-        """The person's answer, valid by the form's schema."""
+        """The user's answer; it matches the schema of the form."""
         ...
 
     async def sample(self, request: SamplingRequest) -> SamplingResult | None:
-        """The model's answer, or None where the person said no."""
+        """The model's answer; None if the user denied the request."""
         ...
 
     async def allow_roots(self, server: str, folders: Sequence[str]) -> bool:
-        """Whether the server may be told of these folders."""
+        """Whether the server may receive these folders as its roots."""
         ...
 
 
 class SignInDialog(Protocol):
-    """What a person sees of a sign-in, and can do about it. ``interactive``: somebody is there."""
+    """The user interface of a sign-in. ``interactive`` says whether a user can answer."""
 
     @property
     def interactive(self) -> bool: ...
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
-        """Have the terminal for the sign-in alone, while inside."""
+        """Reserve the terminal for the sign-in during the block."""
         ...
 
     def show_url(self, url: str, *, provider_name: str, warning: str, timeout: float) -> None:
-        """Show the address to open, before any browser is; it is waited for ``patience`` seconds."""
+        """Show the URL before a browser opens it. The sign-in times out after ``timeout`` seconds."""
         ...
 
     def report_browser(self, started: bool) -> None:
-        """Say whether a browser was started."""
+        """Report whether a browser was started."""
         ...
 
     def show_error(self, text: str) -> None:
-        """Say what is wrong with what was pasted."""
+        """Show why the pasted text is invalid."""
         ...
 
     def notify(self, text: str) -> None:
-        """Say what is going on."""
+        """Show the progress of the sign-in."""
         ...
 
     async def read_pasted_url(self) -> str:
-        """A line that the person pastes. Never returns where nobody is there."""
+        """Wait for a line that the user pastes. Never returns if the dialog is not interactive."""
         ...
 
 
 class ServerStatus(Struct, frozen=True, kw_only=True):
-    """``tools`` is None while nobody has asked the server; ``seconds`` is how long its start took."""
+    """The status of a server. ``tools`` is the number of its tools, None if not listed yet.
+
+    ``seconds`` is the time that its start took. If the server is down, the first line of
+    ``detail`` is the error message, and the rest is the end of its log, or the hint if a sign-in is needed.
+    """
 
     name: str
     transport: str
@@ -306,7 +323,7 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
     seconds: float | None = None
 
     def error(self) -> McpChatError | None:
-        """Why the server is down; None if it is not."""
+        """The error of a server that is down; None if it is not."""
         first, *rest = self.detail.splitlines() or [""]
         if self.state == "login":
             return SignInNeeded(first, hint="\n".join(rest))
@@ -314,31 +331,34 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
 
 
 class ServerDirectory(Protocol):
-    """The servers by their names. What asks one of them raises ServerError, SignInNeeded, or ToolFailed when it
-    refuses."""
+    """Access to the servers by name.
+
+    The methods that send a request to a server raise ServerError if it fails, SignInNeeded if it requires a sign-in,
+    and ToolFailed if it rejects the request.
+    """
 
     def status(self) -> Sequence[ServerStatus]:
-        """What is known of each configured server, without starting any."""
+        """The status of each configured server. Starts no server."""
         ...
 
     def catalogs(self) -> Mapping[str, Catalog]:
-        """What the servers list, as far as it is known, without starting any."""
+        """The known catalogs by server name. Starts no server."""
         ...
 
     async def refresh(self) -> Sequence[ToolSpec]:
-        """The tools on offer, asked anew of every server."""
+        """List the tools of all servers again, without the cache."""
         ...
 
     def log(self, server: str) -> str:
-        """What the server has logged: the text of its file."""
+        """The text of the server's log file."""
         ...
 
     async def read_resource(self, server: str, uri: str) -> Sequence[Content]:
-        """The resource's contents."""
+        """Read a resource."""
         ...
 
     async def get_prompt(self, server: str, name: str, arguments: Mapping[str, str]) -> Sequence[Message]:
-        """The messages that the server makes of the prompt."""
+        """Render a prompt with arguments."""
         ...
 
     async def complete(
@@ -349,5 +369,5 @@ class ServerDirectory(Protocol):
         value: str,
         known_arguments: Mapping[str, str],
     ) -> Sequence[str]:
-        """The server's suggestions for a value that has been typed so far; ``given`` are the other values."""
+        """Ask the server for completions of a partial value. ``known_arguments`` are the other values."""
         ...

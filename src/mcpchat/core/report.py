@@ -1,4 +1,4 @@
-"""What a run came to, as one JSON object: the answer, or the error, of a script."""
+"""The result of a run as one JSON object, for scripts: an answer or an error."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from mcpchat.errors import McpChatError
 
 
 class ErrorReport(Struct, frozen=True, kw_only=True, tag="error"):
-    """Why a run did not end well: ``code`` is the exit code, ``hint`` what the user can type or change."""
+    """Why a run failed: ``code`` is the exit code, ``hint`` says what the user can type or change."""
 
     kind: str = msgspec.field(name="class")
     code: int
@@ -27,7 +27,7 @@ def error_report(error: McpChatError) -> ErrorReport:
 
 
 class CallReport(Struct, frozen=True, kw_only=True):
-    """One tool call: ``tool`` is the name for people (``server.tool``)."""
+    """One tool call. ``tool`` is the qualified name (``server.tool``), ``seconds`` its duration."""
 
     tool: str
     arguments: dict[str, Any]
@@ -36,10 +36,10 @@ class CallReport(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, kw_only=True, tag="answer"):
-    """What a run came to. ``value`` is the answer as JSON, where a schema was given; ``error`` where it failed.
+    """The result of a run. ``value`` is the answer as JSON if a schema was given; ``error`` is set if the run failed.
 
-    ``usage``, ``cost`` (US dollars, None where a price is not known), ``steps`` (requests to the model) and ``seconds``
-    are of all turns together. ``stop`` is None where no turn came to its end.
+    ``usage``, ``cost`` (US dollars, None if a price is unknown), ``steps`` (requests to the model) and ``seconds`` are
+    totals over all turns. ``stop`` is None if no turn finished.
     """
 
     answer: str = ""
@@ -56,7 +56,7 @@ class Report(Struct, kw_only=True, tag="answer"):
 
 
 class ReportBuilder:
-    """Makes a Report of the events of a run, and passes each on."""
+    """Builds a Report from the events of a run, and passes each event on to ``emit``."""
 
     def __init__(self, emit: Callable[[Event], None] = lambda event: None) -> None:
         self.report = Report()
@@ -64,7 +64,7 @@ class ReportBuilder:
         self._turns = 0
 
     def set_value(self, value: Any) -> None:
-        """Make this JSON value the answer."""
+        """Set the answer to this JSON value."""
         self.report.answer, self.report.value = json.dumps(value, ensure_ascii=False), value
 
     def __call__(self, event: Event) -> None:
@@ -77,7 +77,7 @@ class ReportBuilder:
             case events.TurnStarted(thread_id=thread_id, model=model):
                 report.thread_id, report.model = thread_id, model
             case events.BranchChanged(thread_id=thread_id):
-                report.thread_id = thread_id  # where it goes on in a fork, that of the fork
+                report.thread_id = thread_id  # if the run continues in a fork, report the fork
             case events.MessageAdded(message=message) if message.role == "assistant" and not message.calls:
                 report.answer = message.text
             case events.ToolFinished(call=call, tool=tool, result=result, seconds=seconds):
@@ -91,7 +91,7 @@ class ReportBuilder:
                 pass
 
     def _add_turn(self, turn: TurnFinished) -> None:
-        """More than one where an answer had to be asked for again."""
+        """Add a turn to the totals. A run has several turns if an invalid answer had to be requested again."""
         report = self.report
         cost_before = report.cost if self._turns else 0.0
         self._turns += 1

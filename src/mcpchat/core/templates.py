@@ -1,4 +1,4 @@
-"""Texts with variables: ``$name``, ``${name}``, and ``${name:-what it is otherwise}``; ``$$`` is a dollar sign."""
+"""Text templates with variables: ``$name``, ``${name}`` and ``${name:-default}``; ``$$`` is a dollar sign."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ _VARIABLE = re.compile(
     r"\$(?:(?P<dollar>\$)|\{(?P<braced>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|(?P<bare>[A-Za-z_]\w*))"
 )
 _PAIR = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-STDIN_VARIABLE, WORDS_VARIABLE = "stdin", "words"  # what a template may take besides its own variables
-_IMPLICIT_VARIABLES = {STDIN_VARIABLE: "piped in", WORDS_VARIABLE: "typed besides"}
+STDIN_VARIABLE, WORDS_VARIABLE = "stdin", "words"  # implicit variables
+_IMPLICIT_VARIABLES = {STDIN_VARIABLE: "the piped text", WORDS_VARIABLE: "the other words"}
 
 
 class Variable(NamedTuple):
-    """``default`` is None where a value must be given."""
+    """A variable of a template. ``default`` is None if a value is required."""
 
     name: str
     default: str | None
 
 
 def find_variables(text: str) -> list[Variable]:
-    """The variables of the text in the order of their appearance; one default is enough for all places of a name."""
+    """The variables of the text in order of appearance. A default in one place applies to all places of the name."""
     defaults: dict[str, str | None] = {}
     for match in _VARIABLE.finditer(text):
         if name := match["braced"] or match["bare"]:
@@ -32,9 +32,9 @@ def find_variables(text: str) -> list[Variable]:
 
 
 def render(text: str, values: Mapping[str, str]) -> str:
-    """The text with the values in their places. A variable without a value and a default stays as it is written.
+    """Replace the variables with their values or defaults. A variable without either stays unchanged.
 
-    What is put in is not looked through again.
+    Variables inside the inserted values are not replaced.
     """
     defaults = {variable.name: variable.default for variable in find_variables(text) if variable.default is not None}
 
@@ -50,11 +50,11 @@ def render(text: str, values: Mapping[str, str]) -> str:
 def compose_prompt(
     name: str, text: str, args: Sequence[str], stdin_text: str, default_values: Mapping[str, str]
 ) -> str:
-    """What a template makes of the words that were typed, and of what was piped in.
+    """Build a prompt from a template, the words that the user typed, and the text that was piped in.
 
-    Of the words those of the form KEY=VALUE whose key is a variable are values. The others stand in ``$words``, and
-    what was piped in, in ``$stdin``; both come after the text where it has no place for them. ``known`` are values
-    that need not be given. Raises UsageError that names what is lacking.
+    Each word KEY=VALUE whose key is a variable sets that variable. The other words replace ``$words``, the piped text
+    replaces ``$stdin``; if the template lacks these variables, they are appended. ``default_values`` are used for
+    variables without a word. Raises UsageError if a required variable has no value or a key is misspelt.
     """
     declared = {variable.name: variable.default for variable in find_variables(text)}
     values = {key: value for key, value in default_values.items() if key in declared}
@@ -62,12 +62,12 @@ def compose_prompt(
     for arg in args:
         pair = _PAIR.fullmatch(arg)
         if pair and pair[1] in {STDIN_VARIABLE, WORDS_VARIABLE} & set(declared):
-            raise UsageError(f"${pair[1]} is what is {_IMPLICIT_VARIABLES[pair[1]]}: it is not given as {pair[1]}=")
+            raise UsageError(f"${pair[1]} stands for {_IMPLICIT_VARIABLES[pair[1]]} and cannot be set with {pair[1]}=")
         if pair and pair[1] in declared:
             values[pair[1]] = pair[2]
         elif pair and (close := closest_matches(pair[1], declared, 1)):
             raise UsageError(
-                f"the template {name} takes no {pair[1]!r}; did you mean {close[0]}?",
+                f"the template {name} has no variable {pair[1]!r}; did you mean {close[0]}?",
                 hint=_describe_variables(name, text),
             )
         else:

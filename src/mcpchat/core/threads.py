@@ -1,4 +1,4 @@
-"""Conversations as they are kept: a thread is a tree of messages, and one branch of it is the current one."""
+"""Stored conversations: a thread is a tree of messages with one current branch."""
 
 import re
 import uuid
@@ -17,7 +17,7 @@ _WORD_END = re.compile(r"\s\S*\Z")
 
 
 class CallMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is known of one call besides its result: the ``tool`` for people, who decided, how long it took (s)."""
+    """Metadata of one tool call: the qualified name of the tool, the decision, and the duration in seconds."""
 
     call_id: str
     tool: str
@@ -26,11 +26,12 @@ class CallMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MessageMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is kept of a message besides its words.
+    """Metadata of a stored message.
 
-    ``at`` is when it was added (seconds since 1970), ``agent`` and ``model`` who was talked to, by the names that
-    choose them. ``usage``, ``cost`` (US dollars, None where nobody knows) and ``seconds`` are of the request that
-    brought the message; ``calls`` are those that a message of results answers.
+    ``at`` is the time at which it was added, in seconds since 1970. ``agent`` and ``model`` are the names that select
+    the agent and the model of the conversation at that time. ``usage``, ``cost`` (US dollars, None if unknown) and
+    ``seconds`` belong to the request that returned the message. ``calls`` are the calls whose results the message
+    holds.
     """
 
     at: float = 0.0
@@ -43,7 +44,7 @@ class MessageMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NewMessage(Struct, frozen=True, kw_only=True):
-    """A message that is to be kept, with the whole results that it points to."""
+    """A message to be stored, with the full contents of the results that it refers to."""
 
     message: Message
     metadata: MessageMetadata = MessageMetadata()
@@ -51,7 +52,7 @@ class NewMessage(Struct, frozen=True, kw_only=True):
 
 
 class ThreadMessage(Struct, frozen=True, kw_only=True):
-    """A message of a thread. Numbers begin at 1 and are given once; ``parent`` is 0 for a first message."""
+    """A message of a thread. Numbers begin at 1 and are never reused; ``parent`` is 0 for a first message."""
 
     number: int
     parent: int
@@ -62,9 +63,9 @@ class ThreadMessage(Struct, frozen=True, kw_only=True):
 class Thread(Struct, frozen=True, kw_only=True):
     """A thread without its messages.
 
-    ``head`` is the number of the last message of the current branch, 0 where that is empty. ``named``: the title was
-    given by a person. ``agent`` and ``model`` are those of the latest message; times are in seconds since 1970.
-    ``imported``: it came in a file, and what it says of agents and models is not for this config.
+    ``head`` is the number of the last message of the current branch, 0 if the branch is empty. ``named`` is set if the
+    user chose the title. ``agent`` and ``model`` are those of the latest message. Times are in seconds since 1970.
+    ``imported`` is set if the thread was imported from a file: its agents and models do not refer to this config.
     """
 
     id: str
@@ -85,7 +86,7 @@ class Thread(Struct, frozen=True, kw_only=True):
 
 
 class ThreadFilter(Struct, frozen=True, kw_only=True):
-    """Which threads: of an agent, that used a tool (globs of "server.tool"), changed in a span of time."""
+    """Selects threads by agent, by used tools (globs of "server.tool"), and by time of change (seconds since 1970)."""
 
     agent: str | None = None
     tools: tuple[str, ...] = ()
@@ -94,7 +95,7 @@ class ThreadFilter(Struct, frozen=True, kw_only=True):
 
 
 class SearchHit(Struct, frozen=True, kw_only=True):
-    """A message that was found. ``snippet`` alternates between plain text and what matched, beginning with plain."""
+    """A matching message. ``snippet`` alternates between plain text and matches, and begins with plain text."""
 
     number: int
     role: str
@@ -102,14 +103,14 @@ class SearchHit(Struct, frozen=True, kw_only=True):
 
 
 class SearchResult(Struct, frozen=True, kw_only=True):
-    """A thread with the newest of its messages that were found."""
+    """A thread with the newest of its matching messages."""
 
     thread: Thread
     hits: tuple[SearchHit, ...]
 
 
 class CleanupReport(Struct, frozen=True, kw_only=True):
-    """What tidying up threw away: threads, contents that nothing uses any more; and the bytes that were given back."""
+    """The result of a cleanup: the numbers of deleted threads and of deleted unused contents, and the bytes freed."""
 
     threads: int
     blobs: int
@@ -121,17 +122,17 @@ def new_id() -> str:
 
 
 def branch(nodes: Iterable[ThreadMessage], head: int) -> list[ThreadMessage]:
-    """The nodes from the first message to the head. What is missing on the way ends the branch there."""
+    """The nodes from the first message to the head. A missing parent ends the branch early."""
     by_number = {node.number: node for node in nodes}
     path: list[ThreadMessage] = []
-    while (node := by_number.pop(head, None)) is not None:  # popped: no circle of a damaged file is walked twice
+    while (node := by_number.pop(head, None)) is not None:  # pop: a cycle in a damaged file ends the loop
         path.append(node)
         head = node.parent
     return path[::-1]
 
 
 def end_of_tool_round(nodes: Sequence[ThreadMessage], number: int) -> int:
-    """The number of the results where this message is calls of tools that were answered; else its own."""
+    """If this message has tool calls with results, the number of the message with the results; else ``number``."""
     if not any(node.number == number and node.message.calls for node in nodes):
         return number
     return next((node.number for node in nodes if node.parent == number and node.message.role == "tool"), number)
@@ -144,7 +145,7 @@ def branch_tips(nodes: Sequence[ThreadMessage]) -> list[ThreadMessage]:
 
 
 def interrupted_results(messages: Sequence[Message]) -> Message | None:
-    """The results of the calls that were open when the program ended; None where there were none."""
+    """Error results for the calls that had no result when the program ended; None if every call has one."""
     answered: set[str] = set()
     for message in reversed(messages):
         answered |= {result.call_id for result in message.results}
@@ -155,7 +156,7 @@ def interrupted_results(messages: Sequence[Message]) -> Message | None:
 
 
 def derive_title(text: str) -> str:
-    """The first words, as a title on one line."""
+    """A title of one line, at most 60 characters, made of the first words of the text."""
     title = one_line(text.strip(), 10 * _MAX_TITLE_LENGTH).strip()
     if len(title) <= _MAX_TITLE_LENGTH:
         return title

@@ -1,4 +1,4 @@
-"""A tool's input schema in the form that model APIs accept: any JSON Schema in, an object schema out."""
+"""Convert the input schema of a tool, any JSON Schema, to an object schema that model APIs accept."""
 
 import json
 import math
@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mcpchat.util.json_pointer import resolve_pointer
+from mcpchat.util.text import replace_surrogates
 
 _MAX_DEPTH = 32
 _MAX_NODES = 5000
-_MAX_LENGTH = 100_000  # characters of the whole
+_MAX_LENGTH = 100_000  # characters of the whole schema
 _TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
 _SUBSCHEMA_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _SUBSCHEMA_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 _SUBSCHEMAS = frozenset({"additionalProperties", "propertyNames", "items"})
-# A part of these that admits more makes the whole admit less: they stay as they are, or go.
+# A simplified part of these keywords would make the whole schema stricter: they are kept unchanged or removed.
 _NEGATING = frozenset({"not", "if", "then", "else", "contains"})
 _CONDITIONALS = ("if", "then", "else")
 _NUMBER_KEYWORDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
@@ -29,23 +30,20 @@ _ANY_VALUE_KEYWORDS = frozenset({"default", "const"})
 
 
 def to_tool_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """An object schema that says as much of the given one as a model API takes.
+    """Simplify a schema to an object schema that model APIs accept.
 
-    What is malformed, foreign, endless or twisted in it is left out, so that this admits more than the original, never
-    less: the original still decides on each call.
+    Malformed, unknown, recursive or too complex parts are removed. The result accepts more values than the original,
+    never fewer; each call is still validated by the original schema.
     """
     try:
         simplified = _remove_dangling_references(_SchemaSimplifier(schema).simplify())
         text = json.dumps(simplified, ensure_ascii=False, allow_nan=False)
-    except (ValueError, RecursionError):  # numbers that JSON does not know
+    except (ValueError, RecursionError):  # numbers that JSON cannot express
         return {"type": "object", "properties": {}}
     if len(text) > _MAX_LENGTH:
         return {"type": "object", "properties": {}}
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a character, which JSON can spell and nothing can send
-        return dict(json.loads(text.encode(errors="replace")))
-    return simplified
+    clean = replace_surrogates(text)  # JSON can spell a lone surrogate, but UTF-8 cannot encode it
+    return simplified if clean == text else dict(json.loads(clean))
 
 
 _STRICT_KEYS = frozenset(
@@ -59,9 +57,10 @@ _STRICT_DEPTH, _STRICT_PROPERTIES, _STRICT_ENUM_VALUES = 10, 5000, 1000
 
 
 def supports_strict_mode(schema: Mapping[str, Any]) -> bool:
-    """Whether the schema, as it is, lies in the subset that model APIs can hold an answer to.
+    """Whether the unchanged schema is in the subset that model APIs can enforce ("strict" mode).
 
-    Its root is an object; of every object all properties are required and no others allowed; no combinations but anyOf.
+    In this subset the root is an object, each object requires all its properties and allows no others, and the only
+    combination is anyOf.
     """
     counts = {"properties": 0, "enum": 0}
 
@@ -94,7 +93,7 @@ class _SchemaSimplifier:
         self._remaining_nodes = _MAX_NODES
 
     def simplify(self) -> dict[str, Any]:
-        """The top: model APIs want an object there, without combinations. What each branch says is joined."""
+        """Simplify the root: model APIs require an object without combinations, so all branches are merged."""
         merged: dict[str, Any] = {}
         properties: dict[str, list[dict[str, Any]]] = {}
         required: list[str] = []
@@ -108,7 +107,7 @@ class _SchemaSimplifier:
             if always_applies:
                 required += [name for name in branch_required if name not in required]
                 merged = {**simplified, **merged}
-            else:  # it need not be the one: what it rules out may be ruled in by another
+            else:  # another branch may apply and allow what this one forbids
                 merged = {**{key: value for key, value in simplified.items() if key in _DEFINITIONS}, **merged}
                 merged.pop("additionalProperties", None)
                 merged.pop("patternProperties", None)
@@ -123,7 +122,7 @@ class _SchemaSimplifier:
         return result
 
     def _branches(self) -> Iterable[tuple[dict[str, Any], bool]]:
-        """The root and all that it is combined of; and whether each of them holds for certain."""
+        """The root and its combined subschemas, each with a flag: whether it always applies."""
         queue: list[tuple[Mapping[str, Any], bool]] = [(self._root, True)]
         for _ in range(_MAX_DEPTH):
             if not queue:
@@ -155,7 +154,7 @@ class _SchemaSimplifier:
                 simplified[key] = value
             elif key == "oneOf":
                 result = self._simplify_keyword(key, value, depth)
-                if result is not None:  # of altered branches more than one may fit
+                if result is not None:  # several simplified branches may match
                     simplified["oneOf" if result == value else "anyOf"] = result
             elif (result := self._simplify_keyword(key, value, depth)) is not None:
                 simplified[key] = result
@@ -170,14 +169,14 @@ class _SchemaSimplifier:
         return simplified
 
     def _simplify_keyword(self, key: str, value: object, depth: int) -> Any:
-        """The keyword's value as it may stay, None where it may not."""
+        """The simplified value of the keyword; None if the keyword must be removed."""
         if key in _SUBSCHEMA_MAPS and isinstance(value, dict):
             properties = {
                 str(name): self._simplify(subschema, depth + 1)
                 for name, subschema in value.items()
                 if key != "patternProperties" or _is_pattern(name)
             }
-            # A name that is ruled out is not offered; which only matters where others are ruled out too.
+            # A forbidden property is removed. That changes the meaning only if other properties are forbidden, too.
             return {name: subschema for name, subschema in properties.items() if value[name] is not False}
         if key in _SUBSCHEMA_LISTS and isinstance(value, list):
             return [self._simplify(subschema, depth + 1) for subschema in value if subschema is not False] or None
@@ -218,7 +217,7 @@ class _SchemaSimplifier:
 
 
 def _remove_dangling_references(root: dict[str, Any]) -> dict[str, Any]:
-    """The schema without references to what is no longer where it was."""
+    """Remove references to parts of the schema that were removed."""
 
     def remove(node: Any) -> Any:
         if isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""What a tool is: its definition, the name a model sees, and the arguments it is called with."""
+"""Tools: their definitions, their names for users and models, and the parsing of arguments."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from mcpchat.core.tool_schema import to_tool_schema
-from mcpchat.util.text import closest_matches, did_you_mean
+from mcpchat.util.text import closest_matches, did_you_mean, replace_surrogates
 
 MAX_MODEL_NAME_LENGTH = 64
 _INVALID_NAME_CHARS = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -18,7 +18,7 @@ _LOOKS_HASHED = re.compile(r"_[0-9a-f]{12}$")
 
 
 class Annotations(Struct, frozen=True, kw_only=True):
-    """The server's own claims; None where it says nothing. Hints, never authority."""
+    """Claims of the server about a tool; None if it makes no claim. They are hints and must not be trusted."""
 
     read_only: bool | None = None
     destructive: bool | None = None
@@ -27,11 +27,11 @@ class Annotations(Struct, frozen=True, kw_only=True):
 
 
 class ToolSpec(Struct, frozen=True, kw_only=True):
-    """One tool of one server. ``schema`` and ``output_schema`` are just as the server sent them.
+    """One tool of one server. ``schema`` and ``output_schema`` are exactly what the server sent.
 
-    ``trusted`` and ``account`` are the config's: whether the server's claims are believed, and whose login it has.
-    ``server_title`` is what the server calls itself; ``origin`` the fingerprint of what it sent, where secrets of ours
-    were taken out of that.
+    ``trusted`` and ``account`` come from the config: whether the server's annotations are trusted, and which account it
+    uses. ``server_title`` is the server's own title. ``origin`` is the fingerprint of the original definition; it is
+    set only if secrets were redacted from the definition.
     """
 
     server: str
@@ -48,7 +48,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
     @property
     def definition(self) -> dict[str, Any]:
-        """All that the server says of the tool, in the protocol's words."""
+        """The definition of the tool, with the keys of the protocol."""
         return {
             "name": self.name,
             "title": self.title,
@@ -65,7 +65,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the definition as canonical JSON, in hexadecimal digits: as the server sent it."""
+        """The SHA-256, in hexadecimal digits, of the definition that the server sent, as canonical JSON."""
         if self.origin:
             return self.origin
         text = json.dumps(self.definition, sort_keys=True, separators=(",", ":"))
@@ -73,14 +73,14 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
     @property
     def qualified_name(self) -> str:
-        """The name for people, and what approval globs match: ``server.tool``."""
+        """The name for users, ``server.tool``. Approval globs match this name."""
         return f"{self.server}.{self.name}"
 
     @property
     def model_name(self) -> str:
-        """The name for models: ``server__tool``, at most 64 of the characters that every API allows.
+        """The name for models, ``server__tool``: at most 64 characters, only those that every API allows.
 
-        Where cleaning or cutting could make two tools meet, a hash of the true names keeps them apart.
+        If replacing or cutting characters could make two names equal, the name ends in a hash of the original names.
         """
         server, tool = (_INVALID_NAME_CHARS.sub("_", name) for name in (self.server, self.name))
         plain = f"{server}__{tool}"
@@ -97,23 +97,23 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
     @property
     def is_idempotent(self) -> bool:
-        """Whether the server says that a second call does no more than the first."""
+        """Whether the server claims that repeating a call has no further effect."""
         return self.annotations.idempotent is True
 
     @property
     def read_only(self) -> bool:
-        """Whether the tool changes nothing, as claimed by a server that the user trusts."""
+        """Whether a trusted server claims that the tool changes nothing."""
         return self.trusted and self.annotations.read_only is True
 
 
 class InvalidArguments(ValueError):
-    """The arguments of a call are not a JSON object; the text says what is wrong and where."""
+    """The arguments of a call are invalid; the message says what is wrong and where."""
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
-    """The arguments a model wrote, as a dict. Empty text and null are no arguments; JSON within a string is unpacked.
+    """Parse the arguments that a model wrote. Empty text and null give no arguments; JSON inside a string is decoded.
 
-    Raises BadArguments where anything else but an object comes out: a wrong guess would call a real tool.
+    Raises InvalidArguments if the result is not an object: a wrong guess would call a real tool.
     """
     value: object = text
     for _ in range(2):
@@ -132,27 +132,24 @@ def parse_arguments(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidArguments(f"the arguments must be a JSON object, not {type(value).__name__}")
     encoded = json.dumps(value, ensure_ascii=False)
-    try:
-        encoded.encode()
-    except UnicodeEncodeError:  # half a character, which JSON can spell and nothing can send
-        return dict(json.loads(encoded.encode(errors="replace")))
-    return value
+    clean = replace_surrogates(encoded)  # JSON can spell a lone surrogate, but UTF-8 cannot encode it
+    return value if clean == encoded else dict(json.loads(clean))
 
 
 def _parse_finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text} is larger than any number that can be sent")
+        raise ValueError(f"{text} is too large for a number")
     return value
 
 
 def reject_constant(name: str) -> None:
-    """For ``parse_constant``: NaN and Infinity are no JSON. Raises ValueError."""
+    """For ``parse_constant``: raises ValueError, because NaN and Infinity are not valid JSON."""
     raise ValueError(f"{name} is not JSON")
 
 
 def drop_null_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments without those that are null, optional, and admit no null: so models write "not given"."""
+    """Remove null values of optional arguments that do not allow null: models write null for a missing argument."""
     properties = spec.schema.get("properties")
     property_schemas = properties if isinstance(properties, dict) else {}
     required = required_names(spec.schema)
@@ -165,7 +162,7 @@ def drop_null_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[st
 
 
 def describe_arguments(spec: ToolSpec) -> str:
-    """One line on what the tool takes, for an error that a model or a person can act on."""
+    """One line that lists the arguments of the tool, for error messages to a model or a user."""
     properties = spec.schema.get("properties")
     if not isinstance(properties, dict) or not properties:
         return "it takes no arguments"
@@ -175,7 +172,7 @@ def describe_arguments(spec: ToolSpec) -> str:
 
 
 def describe_missing_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
-    """Which required arguments are not there, and what a misspelt one was given as; empty when none is missing."""
+    """Describe the missing required arguments and their likely misspellings; empty if none is missing."""
     missing = [name for name in required_names(spec.schema) if name not in arguments]
     if not missing:
         return ""
@@ -187,7 +184,7 @@ def describe_missing_arguments(spec: ToolSpec, arguments: Mapping[str, Any]) -> 
 
 
 def openai_function(spec: ToolSpec) -> dict[str, Any]:
-    """The tool as an OpenAI function definition, just as the model gets it."""
+    """The tool as an OpenAI function definition, exactly as it is sent to the model."""
     description = spec.description or spec.title
     return {
         "type": "function",
@@ -196,13 +193,13 @@ def openai_function(spec: ToolSpec) -> dict[str, Any]:
 
 
 def required_names(schema: Mapping[str, Any]) -> list[str]:
-    """The names that an object schema requires, whatever a server wrote there."""
+    """The names that an object schema requires; malformed entries are ignored."""
     required = schema.get("required")
     return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
 
 
 def schema_types(schema: object, depth: int = 8) -> frozenset[str]:
-    """The JSON types that a property's schema admits, as far as it says so; empty when it does not."""
+    """The JSON types that a schema allows; empty if it allows any. Follows unions to ``depth`` levels."""
     if not isinstance(schema, dict) or depth == 0:
         return frozenset()
     declared = schema.get("type")
@@ -217,9 +214,10 @@ def schema_types(schema: object, depth: int = 8) -> frozenset[str]:
 
 
 def parse_pairs(pairs: Sequence[tuple[str, str]], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """``key=value`` words as arguments, typed by the tool's schema.
+    """Convert ``key=value`` words to arguments of the types in the tool's schema.
 
-    Text stays text where the schema admits a string. Raises BadArguments naming the key and what was expected.
+    A value stays text if the schema allows a string. Raises InvalidArguments, with the key and the expected type, if a
+    value does not match.
     """
     properties = schema.get("properties")
     property_schemas = properties if isinstance(properties, dict) else {}
@@ -235,7 +233,7 @@ def _parse_value(key: str, text: str, schema: object) -> Any:
     types = schema_types(schema)
     if "string" in types:
         return text
-    if not types:  # the schema is silent: take JSON where it is JSON
+    if not types:  # the schema does not say: use JSON if it is valid
         try:
             return json.loads(text)
         except ValueError:
@@ -255,7 +253,7 @@ def _parse_value(key: str, text: str, schema: object) -> Any:
 
 
 def _format_example(schema: object) -> str:
-    """A value for a schema of arrays, as JSON: its own first example, where it has one."""
+    """An example value for an array schema, as JSON: its first own example, if it has one."""
     examples = schema.get("examples") if isinstance(schema, dict) else None
     if isinstance(examples, list) and examples:
         return json.dumps(examples[0], ensure_ascii=False)

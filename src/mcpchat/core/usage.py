@@ -1,4 +1,4 @@
-"""What was spent: tokens always, money where prices are known."""
+"""Totals of token usage and cost."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ Price = Callable[[Usage], float | None]
 
 
 class UsageTotals:
-    """A sum over requests. What is added here is added to the ``whole`` too, of which this is a part."""
+    """Totals over several requests. Each request is also added to ``parent``."""
 
     def __init__(self, parent: "UsageTotals | None" = None) -> None:
         self._parent = parent
-        self._pending: list[tuple[Usage, Price | None]] = []  # whose price was not asked for yet
+        self._pending: list[tuple[Usage, Price | None]] = []  # requests that are not priced yet
         self._dollars = 0.0
-        self.unpriced_requests = 0  # requests whose price is not known
+        self.unpriced_requests = 0  # requests with unknown price
         self.usage = Usage()
 
     def add(self, usage: Usage, price: Price | None) -> None:
-        """Add one request. The price is asked for when somebody wants to know the sum."""
+        """Add one request. ``price`` is called only when the cost is read, or when many requests are pending."""
         self._pending.append((usage, price))
         self.usage += usage
         if len(self._pending) > _MAX_PENDING:
@@ -29,7 +29,7 @@ class UsageTotals:
 
     @property
     def dollars(self) -> float:
-        """What the requests of known price cost together."""
+        """The cost of the requests with known prices, in US dollars."""
         self._price_pending()
         return self._dollars
 
@@ -44,6 +44,6 @@ class UsageTotals:
 
     @property
     def cost(self) -> float | None:
-        """US dollars, or None where not all prices are known."""
+        """The total cost in US dollars; None if the price of a request is unknown."""
         dollars = self.dollars
         return None if self.unpriced_requests else dollars

@@ -1,4 +1,4 @@
-"""The decision about one call: the policy first, then what was answered before, then the person."""
+"""The decision about one tool call: first the policy, then earlier answers, then the user."""
 
 import asyncio
 import json
@@ -7,20 +7,20 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mcpchat.core.messages import ToolCall
 from mcpchat.core.policy import ApprovalRequest, Decision, Policy, PolicyResult
 from mcpchat.core.protocols import Approvals, UserDialog
 from mcpchat.core.tools import InvalidArguments, ToolSpec, parse_arguments
 from mcpchat.errors import StoreError
 
-ArgumentValidator = Callable[[ToolSpec, Mapping[str, Any]], str]
+Arguments = Mapping[str, Any]
+ArgumentValidator = Callable[[ToolSpec, Arguments], str]
 
 
 class ApprovalGate:
-    """Decides on calls for one session, and remembers what the person granted.
+    """Decides on the calls of one session, and remembers the user's grants.
 
-    ``approvals`` keeps what they said "always" to; ``check`` says what is wrong with arguments that they changed;
-    ``warn`` tells them what went wrong with keeping.
+    ``approvals`` saves each "always"; ``check`` validates arguments that the user changed, and returns the error or
+    an empty string; ``warn`` receives the message if an approval cannot be saved.
     """
 
     def __init__(
@@ -41,9 +41,11 @@ class ApprovalGate:
         self._pending = 0
         self._session_grants: set[tuple[str, str, str]] = set()
 
-    async def decide(self, spec: ToolSpec, call: ToolCall) -> Decision:
-        """Whether the call may run, and with which arguments."""
-        arguments = parse_arguments(call.arguments)
+    async def decide(self, spec: ToolSpec, arguments: Arguments) -> tuple[Decision, Arguments]:
+        """Decide whether the call may run, and with which arguments: the user may change them.
+
+        The decision's ``arguments`` is the JSON text of changed arguments, empty if they are unchanged.
+        """
         verdict = self._evaluate(spec, arguments)
         if verdict.action == "ask":
             self._pending += 1
@@ -52,16 +54,16 @@ class ApprovalGate:
             finally:
                 self._pending -= 1
             try:
-                # An answer given while this call waited for its turn may cover it.
+                # An answer to an earlier prompt may cover this call too.
                 verdict = self._evaluate(spec, arguments)
                 if verdict.action == "ask":
                     return await self._ask_user(spec, arguments, verdict)
             finally:
                 self._prompt_lock.release()
-        return Decision(allowed=verdict.action == "allow", by="policy", reason=verdict.rule)
+        return Decision(allowed=verdict.action == "allow", by="policy", reason=verdict.rule), arguments
 
     async def confirm_more_steps(self, rounds: int) -> bool:
-        """Whether the model may go on after so many rounds of tool calls: only a person can say so."""
+        """Ask the user whether the model may make more rounds of tool calls."""
         async with self._prompt_lock:
             return await self._asker.confirm_continue(rounds)
 
@@ -75,11 +77,13 @@ class ApprovalGate:
             return PolicyResult(action="allow", rule=f"answered: always, on {date}")
         return verdict
 
-    async def _ask_user(self, spec: ToolSpec, arguments: dict[str, Any], verdict: PolicyResult) -> Decision:
-        """The person's answer. Arguments that they change are looked at like the model's own, and shown once more."""
-        await asyncio.sleep(0)  # for the step's other calls to come to their questions
+    async def _ask_user(
+        self, spec: ToolSpec, arguments: Arguments, verdict: PolicyResult
+    ) -> tuple[Decision, Arguments]:
+        """Ask the user. Arguments that the user changes are validated like the model's own, and shown again."""
+        await asyncio.sleep(0)  # let the other calls of this step reach their prompts
         request = ApprovalRequest(
-            tool=spec, arguments=arguments, rule=verdict.rule, max_scope=verdict.max_scope, pending=self._pending
+            tool=spec, arguments=dict(arguments), rule=verdict.rule, max_scope=verdict.max_scope, pending=self._pending
         )
         while True:
             decision = await self._asker.approve(request)
@@ -90,10 +94,10 @@ class ApprovalGate:
         if decision.allowed:
             self._remember_grant(request, decision)
             if request.original_arguments is not None:
-                return replace(decision, arguments=json.dumps(request.arguments, ensure_ascii=False))
-        return decision
+                return replace(decision, arguments=json.dumps(request.arguments, ensure_ascii=False)), request.arguments
+        return decision, arguments
 
-    def _apply_edit(self, request: ApprovalRequest, text: str, original: dict[str, Any]) -> ApprovalRequest:
+    def _apply_edit(self, request: ApprovalRequest, text: str, original: Arguments) -> ApprovalRequest:
         try:
             arguments = parse_arguments(text)
         except InvalidArguments as error:
@@ -107,7 +111,7 @@ class ApprovalGate:
         )
 
     def _remember_grant(self, request: ApprovalRequest, decision: Decision) -> None:
-        """Keep the answer: to what this rule asks, and not to what another does."""
+        """Remember the answer for calls that the same rule asks about, not for those of another rule."""
         spec = request.tool
         if not decision.remember:
             return

@@ -1,11 +1,11 @@
-"""Events without secrets, also where a stream cuts one in two."""
+"""Redacts secrets from events, including secrets that are split across chunks of a stream."""
 
 from mcpchat.core.events import Emit, Event, MessageAdded, ReasoningDelta, TextDelta, TurnFailed, TurnFinished
 from mcpchat.util.redaction import SecretRegistry, StreamRedactor
 
 
 class RedactingEmitter:
-    """Passes events on to ``emit``, every secret in them replaced by a mark."""
+    """Passes events on to ``emit`` with every secret replaced by a mark."""
 
     def __init__(self, emit: Emit, secrets: SecretRegistry) -> None:
         self._emit = emit

@@ -1,4 +1,4 @@
-"""A history made sendable: whatever happened to it, no model API refuses it."""
+"""Normalizes a history, so that every model API accepts it."""
 
 import json
 import re
@@ -18,17 +18,17 @@ from mcpchat.core.messages import (
 )
 from mcpchat.core.tools import reject_constant
 
-NOT_RUN = "this call was never run: the conversation broke off here"
+NOT_RUN = "this call did not run: the conversation was interrupted here"
 _INVALID_NAME_CHARS = re.compile(r"[^a-zA-Z0-9_-]")
 _MAX_NAME_LENGTH = 64
 
 
 def normalize_history(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages by the rules of all model APIs; a history that keeps them comes back equal.
+    """The messages by the rules of all model APIs. A history that follows them comes back equal.
 
-    Every call has an id of its own, a name that can be sent, a JSON object as arguments, and its result right after it;
-    results without a call, messages without content and notes of our own are gone. Deterministic, so that a history
-    that grows is repaired the same way each time.
+    Every call has a unique id, a name that can be sent, a JSON object as arguments, and its result right after it.
+    Results without a call, messages without content and mcpchat's own notes are removed. The same history always gives
+    the same result, so that a growing history stays in the provider's cache.
     """
     return tuple(_normalize(messages))
 
@@ -52,7 +52,7 @@ def _normalize(messages: Sequence[Message]) -> Iterator[Message]:
 
 
 def _normalize_round(message: Message, results: list[ToolResult], used_ids: set[str]) -> Iterator[Message]:
-    """An assistant's message, and the results of its calls in their order."""
+    """An assistant message and the results of its calls, in the order of the calls."""
     parts: list[Part] = []
     call_results: list[ToolResult] = []
     for part in message.parts:
@@ -81,7 +81,7 @@ def _result_or_placeholder(call_id: str, result: ToolResult | None) -> ToolResul
 def _normalize_call(call: ToolCall, used_ids: set[str]) -> ToolCall:
     call_id, number = call.id, len(used_ids)
     while not call_id or call_id in used_ids:
-        call_id = f"mended{number:03d}"  # nine characters, which suits every server
+        call_id = f"mended{number:03d}"  # nine characters, as Mistral requires
         number += 1
     name = _INVALID_NAME_CHARS.sub("_", call.name)[:_MAX_NAME_LENGTH] or "unknown"
     arguments = call.arguments if is_json_object(call.arguments) else "{}"
@@ -91,7 +91,7 @@ def _normalize_call(call: ToolCall, used_ids: set[str]) -> ToolCall:
 
 
 def is_json_object(text: str) -> bool:
-    """Whether the text is a JSON object, in JSON's own words (no NaN)."""
+    """Whether the text is a JSON object by the JSON standard: no NaN, no Infinity."""
     try:
         return isinstance(json.loads(text, parse_constant=reject_constant), dict)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Calls that a model makes again and again, with the same result each time."""
+"""Detects a model that repeats the same call and gets the same result."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ _STOP_AT = 5
 
 
 class LoopDetector:
-    """Looks at the calls of one turn. ``stuck`` once the same call brought the same result five times of ten."""
+    """Watches the calls of one turn. ``is_looping`` if five of the last ten calls and results are the same."""
 
     def __init__(self) -> None:
         self._recent: deque[bytes] = deque(maxlen=_RECENT_CALLS)
         self.is_looping = False
 
     def annotate(self, call: ToolCall, result: ToolResult) -> ToolResult:
-        """The result, with a word to the model where it has had the very same one before."""
+        """Record the call; from its third repetition on, add a note for the model to the result."""
         arguments = json.dumps(json.loads(call.arguments), sort_keys=True)
         fingerprint = hashlib.sha256(f"{call.name}\0{arguments}\0{result_text(result)}".encode(errors="replace"))
         for part in result.parts:
@@ -33,5 +33,5 @@ class LoopDetector:
             self.is_looping = True
         if count < _WARN_AT:
             return result
-        note = f"[this very call was made {count} times, with this very result: do something else, or answer]"
+        note = f"[this call was made {count} times with the same result: do something else, or answer]"
         return replace(result, parts=(*(result.parts or (Text(text=result_text(result)),)), Text(text=note)))

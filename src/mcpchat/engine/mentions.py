@@ -1,4 +1,4 @@
-"""Resources in what a person writes: @server:uri, found and fetched."""
+"""Mentions in the user's text: @server:uri for a resource, @name for a file."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -16,9 +16,9 @@ _TRAILING_PUNCTUATION = ".,;:!?)]}>'\""
 
 
 def find_mentions(text: str, catalogs: Mapping[str, Catalog | None]) -> list[tuple[str, str]]:
-    """The (server, uri) of each mention of a known server, once each.
+    """The (server, uri) of each mention of a known server, without duplicates.
 
-    What closes a sentence belongs to the address only where the server lists it so.
+    Punctuation at the end of a mention belongs to the URI only if the server lists it that way.
     """
     matches: dict[tuple[str, str], None] = {}
     for server, uri in _MENTION.findall(text):
@@ -28,7 +28,7 @@ def find_mentions(text: str, catalogs: Mapping[str, Catalog | None]) -> list[tup
 
 
 def find_file_mentions(text: str) -> list[str]:
-    """The names after an @ that could be files' names, once each; ``@"a name"`` may have blanks in it."""
+    """The names after an @ that could be file names, without duplicates; ``@"a name"`` may contain blanks."""
     names = (match["quoted"] or match["bare"].rstrip(_TRAILING_PUNCTUATION) for match in _FILE_MENTION.finditer(text))
     return list(dict.fromkeys(name for name in names if name))
 
@@ -43,7 +43,7 @@ def _trim_punctuation(uri: str, known_uris: Collection[str]) -> str:
 
 
 async def attach_resources(text: str, servers: ServerDirectory) -> Message:
-    """The text as a user's message, with the resources that it mentions. Raises what reading them raises."""
+    """A user message of the text and the resources it mentions. Raises ServerError, SignInNeeded, ToolFailed."""
     catalogs = servers.catalogs()
     parts: list[Part] = [Text(text=text)]
     for server, uri in find_mentions(text, {status.name: catalogs.get(status.name) for status in servers.status()}):

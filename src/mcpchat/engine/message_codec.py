@@ -1,4 +1,4 @@
-"""A message as it is written down: JSON, with what is large beside it under the hash of its content."""
+"""Encodes messages for storage: JSON, with large contents as blobs under the hash of their bytes."""
 
 import hashlib
 import re
@@ -10,12 +10,13 @@ from msgspec.structs import replace
 
 from mcpchat.core.messages import Message, Part, Text, ToolCall, ToolResult, result_text
 from mcpchat.util.structures import map_strings
+from mcpchat.util.text import replace_surrogates
 
-BLOB_THRESHOLD = 4096  # bytes of a text, from which on it stands by itself
-RESULT_ID = re.compile(r"[0-9a-f]{12,64}")  # of a whole result, as a model is told it: the beginning of a hash
+BLOB_THRESHOLD = 4096  # bytes of a text from which on it is a blob
+RESULT_ID = re.compile(r"[0-9a-f]{12,64}")  # of a stored result: the beginning of a hash
 _RESULT_REFERENCE = re.compile(r'mcpchat__read_result\(id="([0-9a-f]{12,64})"')
 _MISSING_BLOB = "[the content is lost]"
-_MAX_SEARCHABLE, _MAX_SEARCHABLE_PART = 100_000, 4000  # characters that can be searched for
+_MAX_SEARCHABLE, _MAX_SEARCHABLE_PART = 100_000, 4000  # characters
 
 UNREADABLE_MESSAGE = Message(role="system", parts=())
 LoadBlob = Callable[[str], bytes | None]
@@ -26,7 +27,7 @@ def digest(data: bytes) -> str:
 
 
 def encode_message(message: Message) -> tuple[bytes, dict[str, bytes]]:
-    """The message's JSON, and its large contents by their hashes."""
+    """The message as JSON, and its large contents by their hashes."""
     blobs: dict[str, bytes] = {}
 
     def store_blob(data: bytes) -> str:
@@ -45,27 +46,23 @@ def encode_message(message: Message) -> tuple[bytes, dict[str, bytes]]:
         return _to_json(message, extract_blobs), blobs
     except (ValueError, TypeError, OverflowError, RecursionError):
         blobs.clear()
-    # Half characters, which no file can hold; or a structure that no JSON can, whose text stands beside it.
+    # Lone surrogates, which UTF-8 cannot encode; or structured content that JSON cannot: its text is in ``parts``.
     plain = map_strings(
-        replace(message, parts=tuple(map(_without_structured, message.parts)), raw=None), _replace_surrogates
+        replace(message, parts=tuple(map(_without_structured, message.parts)), raw=None), replace_surrogates
     )
     return _to_json(plain, extract_blobs), blobs
 
 
 def encode_json(value: object) -> bytes:
-    """The value's JSON, half characters in it replaced."""
+    """The value as JSON, with lone surrogates replaced."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return msgspec.json.encode(map_strings(value, _replace_surrogates))
+        return msgspec.json.encode(map_strings(value, replace_surrogates))
 
 
 def _without_structured(part: Part) -> Part:
     return replace(part, structured=None) if isinstance(part, ToolResult) else part
-
-
-def _replace_surrogates(text: str) -> str:
-    return text.encode(errors="replace").decode()
 
 
 def _to_json(message: Message, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
@@ -73,7 +70,7 @@ def _to_json(message: Message, change: Callable[[dict[str, Any]], dict[str, Any]
 
 
 def decode_message(data: bytes | str, load: LoadBlob) -> Message:
-    """The message of this JSON, its large contents loaded by their hashes. Raises ValueError for what is none."""
+    """The message in this JSON, with its blobs loaded. Raises ValueError if it is not a message."""
 
     def restore_blob(part: dict[str, Any]) -> dict[str, Any]:
         if (key := part.get("blob")) is None:
@@ -91,7 +88,7 @@ def decode_message(data: bytes | str, load: LoadBlob) -> Message:
 
 
 def _map_parts(message: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """The message with each of its parts changed, and each part of a result."""
+    """The message with ``change`` applied to each part, and to each part of a result."""
 
     def change_part(part: dict[str, Any]) -> dict[str, Any]:
         if part.get("type") == "tool_result":
@@ -102,17 +99,24 @@ def _map_parts(message: dict[str, Any], change: Callable[[dict[str, Any]], dict[
 
 
 def referenced_results(message: Message) -> tuple[str, ...]:
-    """The whole results that the message points to: what it says can be read on."""
-    texts = (result_text(result) for result in message.results)
-    return tuple(
-        dict.fromkeys(
-            key for text in texts if "mcpchat__read_result" in text for key in _RESULT_REFERENCE.findall(text)
-        )
-    )
+    """The ids of the stored results that the message's shortened results point to."""
+    return tuple(dict.fromkeys(key for result in message.results if (key := stored_result_id(result))))
+
+
+def stored_result_id(result: ToolResult) -> str:
+    """The id under which the whole text of a shortened result is stored; empty if it is not.
+
+    A result that was saved before ``stored_as`` existed has the id in its text only.
+    """
+    if result.stored_as:
+        return result.stored_as
+    text = result_text(result)
+    match = _RESULT_REFERENCE.search(text) if "mcpchat__read_result" in text else None
+    return match[1] if match else ""
 
 
 def searchable_text(message: Message) -> str:
-    """The words of the message that are searched: what was said, what was called for, how results begin."""
+    """The text of the message that search looks at: texts, calls, the beginnings of results."""
     texts: list[str] = []
     for part in message.parts:
         if isinstance(part, Text):

@@ -1,4 +1,4 @@
-"""What is said of a turn that did not end as it should: once, for the chat and for scripts."""
+"""Messages and errors for turns that did not end well: the same for the chat and for scripts."""
 
 from collections.abc import Sequence
 
@@ -7,28 +7,28 @@ from mcpchat.core.policy import Decision
 from mcpchat.core.usage import UsageTotals
 from mcpchat.errors import Denied, LimitReached, McpChatError, ModelError
 
-# What a person at the command line can do about it.
+# What the user can do about it.
 STOP_HINTS: dict[StopReason, str] = {
     "steps": "--max-steps, or max_steps under [limits], allows more",
     "calls": "max_calls under [limits] allows more",
     "repeats": "ask in other words, or another model",
     "tokens": "--max-tokens, or max_tokens under [limits], allows more",
     "cost": "--max-cost, or max_cost under [limits], allows more",
-    "length": "raise max_output_tokens where it is set, or ask for less",
+    "length": "raise max_output_tokens if it is set, or ask for less",
     "filter": "ask in other words",
     "refusal": "ask in other words",
 }
 
 
 def describe_stop(stop: StopReason, totals: UsageTotals) -> str:
-    """What happened, in a sentence; empty for an end like any other. ``spent`` is all of the run."""
+    """Describe why the turn stopped; empty for a normal end. ``totals`` is the usage of the whole run."""
     match stop:
         case "steps":
-            return "stopped: it had called tools for as many rounds as it may"
+            return "stopped: the limit of tool rounds is reached"
         case "calls":
-            return "stopped: it had made as many tool calls as it may in one turn"
+            return "stopped: the limit of tool calls in one turn is reached"
         case "repeats":
-            return "stopped: the model made the same call again and again, with the same result"
+            return "stopped: the model repeated the same call with the same result"
         case "tokens":
             return f"stopped before the next request: {totals.usage.total:,} tokens were used"
         case "cost":
@@ -44,7 +44,7 @@ def describe_stop(stop: StopReason, totals: UsageTotals) -> str:
 
 
 class DenialRecorder:
-    """Passes events on, and remembers the decisions that the policy took against a call."""
+    """Passes events on, and records the calls that the policy denied."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -59,7 +59,7 @@ class DenialRecorder:
 def exit_error(
     finished: TurnFinished, denials: Sequence[tuple[str, Decision]], totals: UsageTotals
 ) -> McpChatError | None:
-    """What the exit code has to tell of a turn that gave an answer; ``spent`` is all of the run."""
+    """The error for the exit code of a turn with an answer; None if it ended well. ``totals`` is of the whole run."""
     if denials:
         tool, decision = denials[0]
         return Denied(f"{tool} was not run: {decision.reason}")

@@ -1,4 +1,4 @@
-"""The answers to what servers ask: questions to the person, samples of the model, roots."""
+"""Answers requests of servers: elicitation, sampling, roots."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,16 +15,16 @@ from mcpchat.engine.history import normalize_history
 from mcpchat.util.sanitize import one_line
 from mcpchat.util.urls import InvalidUrl, parse_web_url
 
-_MAX_SAMPLES = 20  # for one server, in one run
-_MAX_FORM_ATTEMPTS = 5  # at a form that the schema refuses
+_MAX_SAMPLES = 20  # of one server in one run
+_MAX_FORM_ATTEMPTS = 5  # of a form whose values do not fit the schema
 
 
 class ServerRequestHandler:
-    """A Host that puts everything to an Asker.
+    """Handles the requests of servers (``ServerRequests``) by asking the user.
 
-    ``check`` says what is wrong with a value by a schema; ``model`` gives the model to sample, None where there is
-    none; ``charge`` is told what a sample took; ``yes`` agrees to samples and roots without asking; ``clean``
-    takes secrets out of what a model is to be sent.
+    ``check`` validates a value against a schema and returns the error or an empty string. ``model`` returns the model
+    to sample, None if there is none; ``add_usage`` receives the usage of a sample. ``yes`` accepts sampling and roots
+    without asking. ``redact`` removes secrets from a request before the model gets it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ServerRequestHandler:
             try:
                 parse_web_url(request.url)
             except InvalidUrl as error:
-                self._notify("warning", f"{request.server} wants an address opened that cannot be trusted: {error}")
+                self._notify("warning", f"{request.server} asks to open an unsafe URL: {error}")
                 return ElicitationResult(action="decline")
         problem = ""
         for _ in range(_MAX_FORM_ATTEMPTS):
@@ -71,11 +71,11 @@ class ServerRequestHandler:
         request = self._redact(request)
         choice = self._model()
         if choice is None:
-            self._notify("warning", f"{request.server} wants to ask a model, and there is none here")
+            self._notify("warning", f"{request.server} asks for a sample, but there is no model")
             return None
         self._sample_counts[request.server] += 1
         if self._sample_counts[request.server] > _MAX_SAMPLES:
-            self._notify("warning", f"{request.server} asks your model too often: refused from now on")
+            self._notify("warning", f"{request.server} asks for too many samples: declined from now on")
             return None
         conversation = "\n\n".join(f"{message.role}: {message.text}" for message in request.messages)
         prompt = f"system: {request.instructions}\n\n{conversation}" if request.instructions else conversation
@@ -115,4 +115,4 @@ class ServerRequestHandler:
                 if isinstance(event, ResponseDone):
                     self._add_usage(event.usage)
                     return SamplingResult(model=choice.name, text=event.message.text, truncated=event.stop == "length")
-        raise AssertionError("a model's stream ends in Done or raises ModelError")
+        raise AssertionError("a model's stream ends with ResponseDone or raises ModelError")

@@ -1,4 +1,4 @@
-"""One conversation: its history, its model, what it may do."""
+"""One conversation: its history, its model, its agent."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ TITLE_PROMPT = (
 
 @dataclass(frozen=True, kw_only=True)
 class ActiveAgent:
-    """The agent that is talked to: what it is told, and who decides on its calls. Without a name: nobody special."""
+    """The agent in use: its instructions, and the gate that decides on its calls. ``name`` is empty for none."""
 
     gate: ApprovalGate
     name: str = ""
@@ -41,10 +41,10 @@ class ActiveAgent:
 
 
 class Session:
-    """Sends messages, one turn at a time, and keeps what was said.
+    """Sends messages, one turn at a time, and holds the history.
 
-    Requests begin alike: the tools are sorted once and only added to, the instructions change with them alone, and
-    the history only grows. So a provider finds in its cache what it has read before.
+    Each request begins as the one before: tools are sorted once and only added, instructions change only with the
+    tools, and the history only grows. So the provider's prompt cache stays valid.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Session:
         return self._denial_recorder.denials
 
     def switch_model(self, model: SelectedModel) -> None:
-        """Go on with another model from the next message on."""
+        """Use another model from the next message on."""
         self.context_window = ContextWindow(model)
 
     def switch_agent(self, agent: ActiveAgent, model: SelectedModel) -> None:
-        """Go on with another agent from the next message on. The thread records it, where something was said."""
+        """Use another agent from the next message on. A thread that has messages records the switch."""
         self.agent = agent
         self._tools = None
         if model is not self.model:
@@ -103,10 +103,10 @@ class Session:
         self._add_switch_note()
 
     def _add_switch_note(self) -> None:
-        """A note where this branch was talked on with another agent."""
+        """Add a note to the history if the last message was another agent's."""
         metadata = self.transcript.metadata
         if self.history and _is_agent_switch(self.history[-1]) and metadata[-1].agent != self.agent.name:
-            self.transcript.truncate(len(self.history) - 1)  # nothing was said to that one
+            self.transcript.truncate(len(self.history) - 1)  # no message followed that switch
         if metadata and metadata[-1].agent != self.agent.name:
             note = AgentSwitch(agent=self.agent.name, model=_model_selector(self.model))
             self.transcript.add(Message(role="system", parts=(note,)), self._build_metadata())
@@ -115,21 +115,20 @@ class Session:
         return MessageMetadata(at=time.time(), agent=self.agent.name, model=_model_selector(self.model))
 
     async def send(self, *messages: str | Message) -> TurnFinished:
-        """Say this and run the turn to its end. Raises ModelError; a cancel leaves a valid history."""
+        """Send the messages and run the turn to its end. Raises ModelError. A cancellation leaves a valid history."""
         async with self._turn_lock:
-            return await self._run_turn(
-                *(user_message(message) if isinstance(message, str) else message for message in messages)
-            )
+            sent = (user_message(message) if isinstance(message, str) else message for message in messages)
+            return await self._new_turn().run(*sent)
 
     async def retry(self) -> TurnFinished:
-        """Ask the model again for its latest answer; what tools brought on the way to it stays, and none runs again.
+        """Ask the model for its latest answer again. Tool results before that answer stay, and no tool runs again.
 
-        Raises UsageError where nothing was asked yet.
+        Raises UsageError if there is no message yet.
         """
         async with self._turn_lock:
             end = len(self.history)
             while end and self.history[end - 1].role == "system":
-                end -= 1  # notes on what stands before them
+                end -= 1  # notes on earlier messages
             start = end
             while start and self.history[start - 1].role == "assistant" and not self.history[start - 1].calls:
                 start -= 1
@@ -138,18 +137,18 @@ class Session:
             tail = self.transcript.truncate(start) if start < end else None
             before = len(self.history)
             try:
-                return await self._run_turn()
+                return await self._new_turn().run()
             finally:
                 if tail is not None and all(_is_agent_switch(message) for message in self.history[before:]):
                     if len(self.history) > before:
                         self.transcript.truncate(before)
-                    self.transcript.undo_truncate(tail)  # nothing came instead
+                    self.transcript.undo_truncate(tail)  # there is no new answer
 
     async def undo(self) -> str:
-        """Take back what was last said, and all that followed from it; or a summing up, where nothing followed.
+        """Remove the user's last message and everything after it; or a summary, if that comes last.
 
-        It stays in the thread as another branch. Gives the words that were taken back, for people. Raises UsageError
-        where nothing was said.
+        The removed messages stay in the thread as another branch. Returns the text of the removed message. Raises
+        UsageError if there is no message.
         """
         async with self._turn_lock:
             if self.history and any(isinstance(part, Compaction) for part in self.history[-1].parts):
@@ -157,52 +156,52 @@ class Session:
                 while index and any(isinstance(part, Compaction) for part in self.history[index - 1].parts):
                     index -= 1
                 self.transcript.truncate(index)
-                return "the summary: all that was said is before the model again"
+                return "the summary: the model sees the whole conversation again"
             index = self.last_user_index()
             text = self.history[index].user_text
             while index and _is_agent_switch(self.history[index - 1]):
-                index -= 1  # to whom it was said
+                index -= 1  # the switch that came with the message
             self.transcript.truncate(index)
             return text
 
     def last_user_index(self) -> int:
-        """The place of the person's latest message. Raises UsageError where there is none."""
+        """The index of the user's latest message. Raises UsageError if there is none."""
         index = next((i for i in reversed(range(len(self.history))) if self.history[i].role == "user"), None)
         if index is None:
-            raise UsageError("nothing was said yet")
+            raise UsageError("there is no message yet")
         return index
 
     async def edit(self, message: Message, index: int) -> TurnFinished:
-        """Say this instead of what was said at this place: another branch, which begins there."""
+        """Replace the message at ``index`` and run the turn: a new branch begins there. Raises ModelError."""
         async with self._turn_lock:
             tail = self.transcript.truncate(index)
             before = len(self.history)
             try:
-                return await self._run_turn(message)
+                return await self._new_turn().run(message)
             finally:
                 if len(self.history) == before:
                     self.transcript.undo_truncate(tail)
 
     def resume(self, thread: Thread, nodes: Sequence[ThreadMessage], head: int | None = None) -> None:
-        """Go on with a thread that was kept, at its head or after another of its messages."""
+        """Continue a saved thread, at its head or after another of its messages."""
         self.transcript.load(thread, nodes, head)
         self.thread_usage = UsageTotals(self.run_usage)
         self.context_window = ContextWindow(self.model)
 
     async def send_structured(self, *messages: str | Message) -> tuple[TurnFinished, str]:
-        """As ``send``, with an answer that fits the session's schema: the turn's end, and the answer's JSON.
+        """Send the messages and return the end of the turn, and the answer as JSON that fits the session's schema.
 
-        A turn that ended early has no JSON. Raises ModelError where the answer does not fit, even the second time.
+        The JSON is empty for a turn that ended early. Raises ModelError if the second answer does not fit either.
         """
         return await self.validate_answer(await self.send(*messages))
 
     @property
     def has_schema(self) -> bool:
-        """Whether answers must fit one."""
+        """Whether answers must fit a JSON Schema."""
         return self._schema is not None
 
     async def validate_answer(self, finished: TurnFinished) -> tuple[TurnFinished, str]:
-        """The answer of a turn that has ended, held against the schema; as ``answer``."""
+        """Validate the answer of a finished turn; ask once more if it does not fit. Returns as ``send_structured``."""
         assert self._schema is not None
         for is_last in (False, True):
             if finished.stop not in {"end", "steps", "calls", "repeats"}:
@@ -212,14 +211,14 @@ class Session:
                 return finished, text
             if is_last:
                 break
-            message = f"the answer does not fit the schema, so it is asked for once more: {problem}"
+            message = f"the answer does not fit the schema; asking once more: {problem}"
             self._emit(Notice(level="warning", text=message))
             finished = await self.send(self._schema.retry_prompt(problem))
         message = f"the model's answer does not fit the schema: {problem}"
         raise ModelError(message, kind="schema", hint="ask in other words, or another model")
 
     async def compact(self) -> bool:
-        """Sum up what was said so far; False where there is nothing to sum up. Raises ModelError."""
+        """Summarize the conversation; False if there is nothing to summarize. Raises ModelError."""
         async with self._turn_lock:
             request = await self._build_request()
             compacted, usage = False, Usage()
@@ -239,7 +238,7 @@ class Session:
             return compacted
 
     async def name_thread(self) -> None:
-        """Have the model name the thread by how it began, once, where no person has. What goes wrong is let be."""
+        """Ask the model for a title of the thread, once, unless the user gave one. Errors are ignored."""
         thread, transcript = self.transcript.thread, self.transcript
         has_answer = any(message.role == "assistant" and message.text for message in self.history)
         if thread.named or self._titled_thread == thread.id or not has_answer:
@@ -266,20 +265,20 @@ class Session:
             return
 
     async def window_usage(self) -> tuple[int, int | None]:
-        """How many tokens the next request would take, and how many the model can, None where nobody knows."""
+        """The tokens of the next request, and the size of the model's window, None if unknown."""
         return await self.context_window.measure(_with_messages(await self._build_request(), self.history))
 
     def clear(self) -> None:
-        """Begin a new conversation with the same model and tools."""
+        """Start a new conversation with the same model and tools."""
         self.transcript.start_new()
         self.thread_usage = UsageTotals(self.run_usage)
         self.context_window = ContextWindow(self.model)
 
     def add_usage(self, usage: Usage) -> None:
-        """Count what a request outside of the turns took: a sample for a server."""
+        """Count the usage of a request outside of turns, such as a sampling request of a server."""
         self.thread_usage.add(usage, self.model.price)
 
-    async def _run_turn(self, *messages: Message) -> TurnFinished:
+    def _new_turn(self) -> Turn:
         turn = Turn(
             model=self.context_window,
             choice=self.model,
@@ -297,10 +296,10 @@ class Session:
         )
         self._notice_shown_for = self.model.name
         self._add_switch_note()
-        return await turn.run(*messages)
+        return turn
 
     async def _build_request(self) -> ModelRequest:
-        """A request with all but its messages, the same from turn to turn as long as the tools are."""
+        """Build a request without messages; it stays the same from turn to turn while the tools stay the same."""
         available = {tool.model_name: tool for tool in await self._toolbox.list_tools()}
         existing = [available.pop(tool.model_name) for tool in self._tools or () if tool.model_name in available]
         tools = (*existing, *sorted(available.values(), key=lambda tool: tool.model_name))
@@ -328,7 +327,7 @@ def _model_selector(model: SelectedModel) -> str:
 
 
 def _last_text(message: Message) -> str:
-    """The last text of the message: an answer may follow on a comment."""
+    """The last text of the message: the answer may follow a comment."""
     return next((part.text for part in reversed(message.parts) if isinstance(part, Text)), "")
 
 
@@ -337,7 +336,7 @@ def _with_messages(request: ModelRequest, history: Sequence[Message]) -> ModelRe
 
 
 def add_server_instructions(instructions: str, server_instructions: Mapping[str, str]) -> str:
-    """The instructions, and after them what servers want said of their tools, each under its name."""
+    """The instructions, followed by those of each server, under the server's name."""
     if not server_instructions:
         return instructions
     sections = [

@@ -1,4 +1,4 @@
-"""Answers that must fit a JSON Schema: what the model is told, and what it wrote, read and judged."""
+"""Answers that must fit a JSON Schema: the instructions for the model, and the validation of its answer."""
 
 import json
 import re
@@ -12,7 +12,7 @@ _CODE_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 
 class AnswerSchema:
-    """A JSON Schema for the final answer. ``check`` says what is wrong with a value, in a line; nothing is empty."""
+    """A JSON Schema for the final answer. ``check`` returns the error of a value in one line, empty if it fits."""
 
     def __init__(self, schema: dict[str, Any], check: SchemaValidator) -> None:
         self.schema = schema
@@ -20,7 +20,7 @@ class AnswerSchema:
 
     @property
     def instructions(self) -> str:
-        """What the model is told: always, since servers that take a schema may still ignore it."""
+        """The instructions for the model; always sent, as servers that accept a schema may ignore it."""
         schema_text = json.dumps(self.schema, ensure_ascii=False, separators=(",", ":"))
         return (
             "Your final answer, once you need no more tools, must be one JSON value that is valid by this JSON Schema, "
@@ -28,7 +28,7 @@ class AnswerSchema:
         )
 
     def parse(self, answer: str) -> tuple[str, str]:
-        """The JSON of an answer, and what is wrong with it; one of the two is empty."""
+        """The JSON of an answer, and its error; one of the two is empty."""
         text = answer.strip()
         candidates = [text, *(block.strip() for block in _CODE_FENCE.findall(text))]
         problem = "it is not JSON"
@@ -46,5 +46,5 @@ class AnswerSchema:
 
     @staticmethod
     def retry_prompt(problem: str) -> str:
-        """What the model is told of an answer that does not fit."""
+        """The message to the model about an answer that does not fit."""
         return f"Your answer does not fit the JSON Schema: {problem}. Answer again, with the JSON value alone."

@@ -1,4 +1,4 @@
-"""Results of a size that a model can take, the rest kept where it can page to it: a Toolbox around a Toolbox."""
+"""Shortens long results: a Toolbox around a Toolbox, with one more tool that reads the rest."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from mcpchat.core.messages import Content, Link, Text, ToolResult, error_result,
 from mcpchat.core.protocols import Toolbox
 from mcpchat.core.tools import Annotations, ToolSpec
 
-_HEAD_SHARE = 0.7  # of what is kept; the rest is the tail
-_MAX_GREP_LINES = 500  # that one search shows
-_FOOTER_LENGTH = 100  # characters that say where a page is
+_HEAD_SHARE = 0.7  # of the limit; the rest is the tail
+_MAX_GREP_LINES = 500  # of one search
+_FOOTER_LENGTH = 100  # characters of the line below a page
 
 READ_RESULT = ToolSpec(
     server="mcpchat",
@@ -44,21 +44,21 @@ READ_RESULT = ToolSpec(
 
 
 class ResultStore(Protocol):
-    """Where whole results are kept."""
+    """Stores the whole text of shortened results."""
 
     def save(self, text: str) -> str | None:
-        """Keep the text; its id, or None where it cannot be kept."""
+        """Store the text and return its id; None if it cannot be stored."""
         ...
 
     def load(self, key: str) -> str | None:
-        """The text under the id, or None where there is none."""
+        """The text with this id; None if there is none."""
         ...
 
 
 class TruncatingToolbox:
-    """The inner toolbox, with each result's text cut to ``limit`` characters, visibly, out of its middle.
+    """The inner toolbox, with each result's text shortened to ``limit`` characters: its middle is cut, visibly.
 
-    What is cut is kept whole in ``store``, and one more tool reads it.
+    The whole text goes to ``store``; the tool ``read_result`` reads it.
     """
 
     def __init__(self, inner: Toolbox, *, limit: int, store: ResultStore) -> None:
@@ -93,9 +93,8 @@ class TruncatingToolbox:
         key = self._store.save(text)
         if key is None:
             return truncate_result(result, self._limit)
-        return truncate_result(
-            result, self._limit, f'{READ_RESULT.model_name}(id="{key}", offset=..., grep=...) reads the rest'
-        )
+        hint = f'{READ_RESULT.model_name}(id="{key}", offset=..., grep=...) reads the rest'
+        return replace(truncate_result(result, self._limit, hint), stored_as=key)
 
     def _read_result(self, call_id: str, arguments: Mapping[str, Any]) -> ToolResult:
         text = self._store.load(str(arguments["id"]))
@@ -118,7 +117,7 @@ def _page(text: str, offset: int, limit: int) -> str:
 
 
 def _grep(text: str, query: str, offset: int, limit: int) -> str:
-    """Numbered lines with the wanted text; of a very long line the part around it, with its place."""
+    """Numbered lines that contain the text; of a very long line, the part around it and its offset."""
     matches: list[str] = []
     count = line_start = 0
     pattern = re.compile(re.escape(query), re.IGNORECASE)
@@ -139,9 +138,9 @@ def _grep(text: str, query: str, offset: int, limit: int) -> str:
 
 
 def truncate_result(result: ToolResult, limit: int, continue_hint: str = "ask for less at a time") -> ToolResult:
-    """The result with at most ``limit`` characters of text in all; its structured form goes where it is cut.
+    """The result with at most ``limit`` characters of text in all. A shortened result loses its structured form.
 
-    ``way_on`` says in the mark how to get at the rest.
+    ``continue_hint`` is added to the mark, and says how to read the rest.
     """
     if not result.parts and result.structured is not None:
         text = result_text(result)
@@ -166,7 +165,7 @@ def truncate_result(result: ToolResult, limit: int, continue_hint: str = "ask fo
 
 
 def _text_length(part: Content) -> int:
-    """Characters of the part. Images and sounds have their own price: here they count as nothing."""
+    """Characters of the part. Images and audio count as nothing here: they have their own limits."""
     match part:
         case Text(text=text):
             return len(text)
@@ -177,7 +176,7 @@ def _text_length(part: Content) -> int:
 
 
 def truncate_middle(text: str, limit: int, continue_hint: str = "ask for less at a time") -> str:
-    """The text, or its head and tail of ``limit`` characters in all with a line between that says what is missing."""
+    """The text, or its head and tail, ``limit`` characters in all, with a line between them on what is missing."""
     limit = max(0, limit)
     if len(text) <= limit:
         return text

@@ -1,4 +1,4 @@
-"""What was said on the current branch of one conversation: it grows in one place, and each message is kept there."""
+"""The current branch of one conversation: the one place where its history grows and is saved."""
 
 import time
 from collections.abc import Callable, MutableMapping, Sequence
@@ -21,8 +21,8 @@ from mcpchat.core.threads import (
 from mcpchat.engine.message_codec import referenced_results
 from mcpchat.errors import StoreError, ThreadConflict
 
-_SLOW_FAILURE = 0.5  # seconds: a failure that took longer would be felt
-_RETRY_FACTOR, _MAX_RETRY_DELAY = 10.0, 60.0  # times what it took, and seconds
+_SLOW_FAILURE = 0.5  # seconds: the user would notice a longer failure
+_RETRY_FACTOR, _MAX_RETRY_DELAY = 10.0, 60.0  # times the duration of the failure; seconds
 Tail = tuple[Sequence[Message], Sequence[MessageMetadata], Sequence[int]]
 
 
@@ -31,19 +31,19 @@ def _unchanged(entry: NewMessage) -> NewMessage:
 
 
 def _new_thread(title: str, redact: Callable[[NewMessage], NewMessage]) -> Thread:
-    """A new thread; without a title it will be called by its first words."""
+    """A new thread; without a title it gets one from its first message."""
     if title:
         title = redact(NewMessage(message=user_message(title))).message.user_text
     return Thread(id=new_id(), title=title, named=bool(title))
 
 
 class Transcript:
-    """The messages, and the thread that they are kept in; without a ``store`` they are kept nowhere.
+    """The messages, and the thread that they are saved in; without a ``store`` nothing is saved.
 
-    A message is written before anybody hears of it. What cannot be written stays in memory and goes along with the
-    next one. Where somebody else went on with the thread, this conversation goes on in a fork of it. ``clean`` is what
-    becomes of an entry before it is written; ``fresh`` are whole results by their keys: those that a message points to
-    are written with it, and leave.
+    A message is saved before its event is emitted. A message that cannot be saved stays in memory and is saved with the
+    next one. If another process continued the thread, this conversation continues in a fork of it. ``redact`` is
+    applied to each message before it is saved. ``pending_results`` are whole results by their ids: those that a message
+    points to are saved with it, and removed.
     """
 
     def __init__(
@@ -58,36 +58,36 @@ class Transcript:
         self.messages: list[Message] = []
         self.metadata: list[MessageMetadata] = []
         self.thread = _new_thread(title, redact)
-        self._numbers: list[int] = []  # of the messages, as far as they are written
+        self._numbers: list[int] = []  # of the saved messages
         self._emit = emit
         self._store = store
         self._redact = redact
         self._pending_results = {} if pending_results is None else pending_results
         self._failing = False
-        self._retry_after = 0.0  # the moment until which a store that did not answer is left alone
+        self._retry_after = 0.0  # monotonic time before which a slow store is not tried again
 
     @property
     def numbers(self) -> Sequence[int]:
-        """Of the messages in their thread; shorter than they are where the last could not be written."""
+        """The numbers of the saved messages in their thread; fewer than the messages if some are not saved."""
         return tuple(self._numbers)
 
     @property
     def is_persistent(self) -> bool:
-        """Whether the messages are written anywhere."""
+        """Whether the messages are saved."""
         return self._store is not None
 
     @property
     def current_thread(self) -> Thread:
-        """The thread, with the message that was last said on this branch as its head."""
+        """The thread, with the last message of this branch as its head."""
         return replace(self.thread, head=self._numbers[-1] if self._numbers else 0)
 
     @property
     def unsaved_count(self) -> int:
-        """How many messages a store should have, and has not."""
+        """The number of messages that should be saved and are not."""
         return len(self.messages) - len(self._numbers) if self._store is not None else 0
 
     def add(self, message: Message, metadata: MessageMetadata | None = None) -> None:
-        """The one way in which history grows."""
+        """Add a message: the only way in which the history grows."""
         metadata = metadata if metadata is not None else MessageMetadata(at=time.time())
         self.messages.append(message)
         self.metadata.append(metadata)
@@ -96,10 +96,10 @@ class Transcript:
         self._emit(MessageAdded(message=message, number=number, record=metadata))
 
     def flush(self, *, force: bool = True) -> None:
-        """Write what is not written yet. Where that fails it is told, once.
+        """Save the messages that are not saved yet. A failure emits one warning.
 
-        A store that took long to fail is left alone for a while, unless it is wanted ``at_once``: nobody waits for it
-        with every message.
+        After a slow failure the store is not tried again for a while, unless ``force`` is set: otherwise every message
+        would wait for it.
         """
         started_at = time.monotonic()
         if self._store is None or not self.unsaved_count or (started_at < self._retry_after and not force):
@@ -136,7 +136,7 @@ class Transcript:
         return tuple(self._pending_results[key] for key in referenced_results(message) if key in self._pending_results)
 
     def _fork(self, store: ThreadStore, conflict: ThreadConflict) -> None:
-        """Go on in a new thread, which has all of this branch: the old one is somebody else's now."""
+        """Continue in a new thread that has all of this branch, as another process continued the old one."""
         old = self.thread
         title = f"{old.title} (fork)" if old.title else ""
         self.thread = replace(old, id=new_id(), title=title, forked_from=old.id, head=0, messages=0)
@@ -146,7 +146,7 @@ class Transcript:
         except StoreError as error:
             self._report_failure(error)
             return
-        text = f"{conflict.message} meanwhile: this conversation goes on as {self.thread.short_id}, with all of it"
+        text = f"{conflict.message} meanwhile: this conversation continues as {self.thread.short_id}, with all messages"
         self._emit(Notice(level="warning", text=text))
         self._emit_branch_changed()
 
@@ -158,18 +158,18 @@ class Transcript:
 
     def _report_recovery(self) -> None:
         if self._failing:
-            self._emit(Notice(level="info", text="the conversation is being saved again, all of it"))
+            self._emit(Notice(level="info", text="the conversation is being saved again, with all messages"))
         self._failing = False
 
     def truncate(self, index: int) -> Tail:
-        """End the branch before the message at this place. The rest stays in the thread; it is given back as a tail."""
+        """End the branch before the message at ``index``; returns the rest, which stays in the thread as a branch."""
         tail = self.messages[index:], self.metadata[index:], self._numbers[index:]
         del self.messages[index:], self.metadata[index:], self._numbers[index:]
         self.make_current()
         return tail
 
     def undo_truncate(self, tail: Tail) -> None:
-        """Put back what was cut off, where nothing came after."""
+        """Restore a tail that ``truncate`` removed, if nothing was added since."""
         messages, metadata, numbers = tail
         self.messages += messages
         self.metadata += metadata
@@ -177,13 +177,13 @@ class Transcript:
         self.make_current()
 
     def make_current(self) -> None:
-        """Make this branch the thread's current one, also where nothing more is said."""
+        """Make this branch the thread's current one, even if no message follows."""
         head = self._numbers[-1] if self._numbers else 0
         if self._store is not None and self.thread.head != head:
             try:
                 self.thread = self._store.move(self.thread, head)
             except ThreadConflict:
-                pass  # told when there is something to keep
+                pass  # reported with the next message
             except StoreError as error:
                 self._report_failure(error)
         self._emit_branch_changed()
@@ -193,14 +193,14 @@ class Transcript:
         self._emit(BranchChanged(thread_id=self.thread.id, head=head, messages=len(self.messages)))
 
     def start_new(self, title: str = "") -> None:
-        """A new conversation."""
+        """Start a new conversation."""
         self._finish_thread()
         self.thread = _new_thread(title, self._redact)
         self.messages, self.metadata, self._numbers = [], [], []
         self._failing = False
 
     def load(self, thread: Thread, nodes: Sequence[ThreadMessage], head: int | None = None) -> None:
-        """Go on with a thread that was kept, at its head or after another of its messages."""
+        """Continue a saved thread, at its head or after another of its messages."""
         self._finish_thread()
         path = branch(nodes, thread.head if head is None else head)
         self.thread = thread
@@ -217,14 +217,14 @@ class Transcript:
             self._emit(Notice(level="warning", text=text))
 
     def close_open_calls(self) -> None:
-        """Give calls that were running when mcpchat ended a result that says so."""
+        """Add results for calls that were running when mcpchat ended."""
         if (results := interrupted_results(self.messages)) is not None:
             self.add(
                 results, MessageMetadata(at=time.time(), agent=self.metadata[-1].agent, model=self.metadata[-1].model)
             )
 
     def rename(self, title: str, *, named: bool = True) -> None:
-        """Give the thread another title; without ``named`` only where no person gave it one. Raises StoreError."""
+        """Rename the thread. Without ``named`` only if the user gave it no title. Raises StoreError."""
         if self.thread.named and not named:
             return
         title = _new_thread(title, self._redact).title

@@ -1,10 +1,11 @@
-"""The loop: ask the model, run the tools it calls, and again, until it answers."""
+"""The agent loop: ask the model, run the tools that it calls, and repeat until it answers."""
 
 import asyncio
+import dataclasses
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -47,13 +48,14 @@ from mcpchat.engine.transcript import Transcript
 from mcpchat.errors import Denied, McpChatError, ModelError, ServerError, SignInNeeded
 from mcpchat.util.text import closest_matches
 
+_CANCELLED = "cancelled by the user"
 _OUTPUT_LIMIT_REACHED = "the call was cut off at the model's output limit and did not run: send less in one call"
 
 
 class TurnLimits(Struct, frozen=True, kw_only=True):
-    """Where a turn stops: after so many rounds of tool calls, and so many calls in all.
+    """Where a turn stops. ``max_steps`` is rounds of tool calls, ``max_calls`` all tool calls of the turn.
 
-    ``max_tokens`` and ``max_dollars`` are of the whole run, looked at before each request.
+    ``max_tokens`` and ``max_dollars`` limit the whole run; they are checked before each request.
     """
 
     max_steps: int = 25
@@ -62,14 +64,31 @@ class TurnLimits(Struct, frozen=True, kw_only=True):
     max_dollars: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PreparedCall:
+    """A tool call with its tool and its parsed arguments. ``problem`` says why it cannot run; ``spec`` is None if no
+    tool has the name.
+    """
+
+    call: ToolCall
+    spec: ToolSpec | None
+    arguments: Mapping[str, Any]
+    problem: str = ""
+
+    @property
+    def label(self) -> str:
+        """The tool's name for people."""
+        return self.spec.qualified_name if self.spec is not None else self.call.name
+
+
 @dataclass(kw_only=True)
 class Turn:
-    """One user message and all that follows from it.
+    """One user message and everything that follows from it.
 
-    The ``transcript`` grows through ``add`` alone, and is valid for the next request whatever happens: an error, a
-    cancellation at any await, a limit. ``prepare`` gives a request with all but its messages; ``spent`` is this
-    turn's, ``thread`` the conversation's, ``run_total`` the run's, which the limits are about; ``uncounted`` gives what
-    an answer took that broke off.
+    The ``transcript`` grows through ``add`` alone, and is valid for the next request after an error, a limit or a
+    cancellation at any await. ``build_request`` makes a request without its messages. ``thread_usage`` is the usage of
+    the conversation and ``run_usage`` that of the run, which the limits are about; ``take_partial_usage`` returns the
+    estimated usage of an answer that was interrupted.
     """
 
     model: Model
@@ -87,28 +106,65 @@ class Turn:
     notice: str = ""
     steps: int = 0
     call_count: int = 0
-    over_limit: set[str] = field(default_factory=set)  # calls of this step that are over the limit
     started_at: float = field(default_factory=time.monotonic)
     loop_detector: LoopDetector = field(default_factory=LoopDetector)
-    call_records: dict[str, CallMetadata] = field(default_factory=dict)  # of this step's calls, by their ids
-    pending_usage: Usage = field(default_factory=Usage)  # of requests that brought no message yet
+    call_records: dict[str, CallMetadata] = field(default_factory=dict)  # of this step, by call id
+    pending_usage: Usage = field(default_factory=Usage)  # of requests that have no message yet
 
     def __post_init__(self) -> None:
         self.turn_usage = UsageTotals(self.thread_usage)
 
     async def run(self, *messages: Message) -> TurnFinished:
-        """Say these and run to the end.
+        """Add the messages, ask the model, run its calls, and repeat until it answers.
 
-        Emits exactly one of turn.finished and turn.failed, last. Errors and cancellations are raised again.
+        The last event is turn.finished or turn.failed, exactly one of them. Errors and cancellations are raised again.
         """
+        self._start(messages)
+        with self._report_failure():
+            # One request for the whole turn: the model's list of tools does not change in between.
+            request = await self.build_request()
+            tools = {tool.model_name: tool for tool in request.tools}
+            rounds, max_rounds = 0, self.limits.max_steps
+            while (stop := self._budget_exhausted()) is None:
+                if self.loop_detector.is_looping:
+                    stop = await self._final_answer_without_tools(request, "repeats")
+                    break
+                if rounds == max_rounds:
+                    if not await self.gate.confirm_more_steps(rounds):
+                        stop = await self._final_answer_without_tools(request, "steps")
+                        break
+                    max_rounds += self.limits.max_steps
+                started_at = time.monotonic()
+                done = await self._ask_model(request, tools)
+                message, calls = _prepare_calls(done, tools)
+                self.add(message, usage=done.usage, started_at=started_at)
+                if not calls:
+                    if not message.text and done.stop == "end":
+                        self.emit(Notice(level="warning", text="the model answered with nothing"))
+                    stop = done.stop
+                    break
+                await self._run_calls(self._reject_over_limit(calls))
+                if self.call_count > self.limits.max_calls:
+                    stop = await self._final_answer_without_tools(request, "calls")
+                    break
+                rounds += 1
+        finished = self._finished_event(stop)
+        self.emit(finished)
+        return finished
+
+    def _start(self, messages: Sequence[Message]) -> None:
         self.emit(TurnStarted(thread_id=self.transcript.thread.id, model=self.choice.name))
         if self.notice:
             self.emit(Notice(level="info", text=self.notice))
         self.transcript.close_open_calls()
         for message in messages:
             self.add(message)
+
+    @contextmanager
+    def _report_failure(self) -> Iterator[None]:
+        """Emit the last event of a turn that is cancelled or fails."""
         try:
-            finished = self._finished_event(await self._loop())
+            yield
         except asyncio.CancelledError:
             self.emit(self._finished_event("cancelled"))
             raise
@@ -118,47 +174,18 @@ class Turn:
         except Exception as error:
             self.emit(TurnFailed(kind="internal", message=f"{type(error).__name__}: {error}"))
             raise
-        self.emit(finished)
-        return finished
 
     def _finished_event(self, stop: StopReason) -> TurnFinished:
         cost = self.turn_usage.cost if self.choice.price is not None else None
         seconds = round(time.monotonic() - self.started_at, 3)
         return TurnFinished(stop=stop, usage=self.turn_usage.usage, steps=self.steps, cost=cost, seconds=seconds)
 
-    async def _loop(self) -> StopReason:
-        # Once for the whole turn: the list that the model sees does not change under its hands.
-        request = await self.build_request()
-        tools = {tool.model_name: tool for tool in request.tools}
-        rounds, max_rounds = 0, self.limits.max_steps
-        while True:
-            if stop := self._budget_exhausted():
-                return stop
-            if self.loop_detector.is_looping:
-                return await self._final_answer_without_tools(request, "repeats")
-            if rounds == max_rounds:
-                if not await self.gate.confirm_more_steps(rounds):
-                    return await self._final_answer_without_tools(request, "steps")
-                max_rounds += self.limits.max_steps
-            started_at = time.monotonic()
-            done = await self._ask_model(request, tools)
-            message, problems = _validate_arguments(done)
-            self.add(message, usage=done.usage, started_at=started_at)
-            if not message.calls:
-                if not message.text and done.stop == "end":
-                    self.emit(Notice(level="warning", text="the model answered with nothing"))
-                return done.stop
-            await self._run_calls(message.calls, tools, problems | self._reject_over_limit(message.calls))
-            if self.call_count > self.limits.max_calls:
-                return await self._final_answer_without_tools(request, "calls")
-            rounds += 1
-
-    def _reject_over_limit(self, calls: Sequence[ToolCall]) -> dict[str, str]:
-        """Count the calls; by call id, why those do not run that are over the limit."""
+    def _reject_over_limit(self, calls: Sequence[PreparedCall]) -> Sequence[PreparedCall]:
+        """Count the calls; those over the limit get a problem and do not run."""
         remaining = max(0, self.limits.max_calls - self.call_count)
         self.call_count += len(calls)
-        self.over_limit = {call.id for call in calls[remaining:]}
-        return dict.fromkeys(self.over_limit, f"the limit of {self.limits.max_calls} calls in one turn is reached")
+        problem = f"the limit of {self.limits.max_calls} calls in one turn is reached"
+        return [*calls[:remaining], *(dataclasses.replace(call, problem=problem) for call in calls[remaining:])]
 
     def _budget_exhausted(self) -> StopReason | None:
         if self.limits.max_tokens is not None and self.run_usage.usage.total >= self.limits.max_tokens:
@@ -168,7 +195,7 @@ class Turn:
         return None
 
     async def _final_answer_without_tools(self, request: ModelRequest, stop: StopReason) -> StopReason:
-        """No more tools: let the model answer with what it has. What it calls all the same is dropped."""
+        """Let the model answer without tools. Calls that it makes nevertheless are dropped."""
         started_at = time.monotonic()
         done = await self._ask_model(replace(request, tool_choice="none"), {})
         parts = tuple(part for part in done.message.parts if not isinstance(part, ToolCall))
@@ -234,7 +261,7 @@ class Turn:
             connection_lost = error.kind in {"network", "broken_stream"}
             self._add_partial_message(chunks, "connection lost" if connection_lost else "the model's server failed")
             raise
-        raise AssertionError("a model's stream ends in Done or raises ModelError")
+        raise AssertionError("a model's stream ends with ResponseDone or raises ModelError")
 
     def _add_partial_usage(self) -> None:
         if usage := self.take_partial_usage():
@@ -244,57 +271,42 @@ class Turn:
         if text := "".join(chunks):
             self.add(Message(role="assistant", parts=(Text(text=text),), cut=reason))
 
-    async def _run_calls(
-        self, calls: Sequence[ToolCall], tools: Mapping[str, ToolSpec], problems: Mapping[str, str]
-    ) -> None:
-        """Run all calls of one step at once; their results join the history in the calls' order, come what may.
-
-        ``faults`` holds, by call id, what was wrong with the arguments of calls that cannot run.
-        """
+    async def _run_calls(self, calls: Sequence[PreparedCall]) -> None:
+        """Run all calls of one step at once. Their results join the history in the calls' order, whatever happens."""
         results: dict[str, ToolResult] = {}
         started_at = time.monotonic()
         self.call_records.clear()
 
-        async def run(call: ToolCall) -> None:
-            results[call.id] = await self._run_call(call, tools, problems.get(call.id, ""))
+        async def run(prepared: PreparedCall) -> None:
+            results[prepared.call.id] = await self._run_call(prepared)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(run(call))
+                for prepared in calls:
+                    group.create_task(run(prepared))
         finally:
-            placeholder = "cancelled by the user"
-            pairs = ((call, results.get(call.id) or error_result(call.id, placeholder)) for call in calls)
-            message = Message(
-                role="tool", parts=tuple(self.loop_detector.annotate(call, result) for call, result in pairs)
-            )
-            call_records = tuple(self.call_records[call.id] for call in calls if call.id in self.call_records)
-            self.add(message, started_at=started_at, calls=call_records)
+            pairs = [(p.call, results.get(p.call.id) or error_result(p.call.id, _CANCELLED)) for p in calls]
+            parts = tuple(self.loop_detector.annotate(call, result) for call, result in pairs)
+            records = tuple(self.call_records[call.id] for call, _ in pairs if call.id in self.call_records)
+            self.add(Message(role="tool", parts=parts), started_at=started_at, calls=records)
 
-    async def _run_call(self, call: ToolCall, tools: Mapping[str, ToolSpec], problem: str) -> ToolResult:
-        spec = tools.get(call.name)
-        label = spec.qualified_name if spec else call.name
-        if spec is None:
-            close = closest_matches(call.name, tools)
-            suggestion = (
-                f"The nearest: {', '.join(close)}." if close else f"There are {len(tools)} tools, none like it."
-            )
-            return self._not_run(call, label, f"no tool is named {call.name!r}. {suggestion}")
-        arguments = parse_arguments(call.arguments)
-        if problem := problem or self.toolbox.validate_arguments(spec, arguments):
-            return self._not_run(
-                call, label, problem if call.id in self.over_limit else f"{problem}; {describe_arguments(spec)}"
-            )
-        decision = await self.gate.decide(spec, call)
-        self.call_records[call.id] = CallMetadata(call_id=call.id, tool=label, decision=decision)
-        self.emit(ToolDecided(call=call, tool=label, decision=decision))
+    async def _run_call(self, prepared: PreparedCall) -> ToolResult:
+        call, spec, arguments = prepared.call, prepared.spec, prepared.arguments
+        if spec is None or prepared.problem:
+            return self._not_run(prepared, prepared.problem)
+        if problem := self.toolbox.validate_arguments(spec, arguments):
+            return self._not_run(prepared, f"{problem}; {describe_arguments(spec)}")
+        decision, arguments = await self.gate.decide(spec, arguments)
+        self.call_records[call.id] = CallMetadata(call_id=call.id, tool=prepared.label, decision=decision)
+        self.emit(ToolDecided(call=call, tool=prepared.label, decision=decision))
         if not decision.allowed:
-            return self._not_run(call, label, _format_denial(decision))
+            return self._not_run(prepared, _format_denial(decision))
         if decision.arguments:
-            call, arguments = replace(call, arguments=decision.arguments), parse_arguments(decision.arguments)
-        self.emit(ToolStarted(call=call, tool=label, title=spec.title, account=spec.account))
+            call = replace(call, arguments=decision.arguments)
+        label, title, account = prepared.label, spec.title, spec.account
+        self.emit(ToolStarted(call=call, tool=label, title=title, account=account))
         started_at = time.monotonic()
-        result = error_result(call.id, "cancelled by the user")
+        result = error_result(call.id, _CANCELLED)
         try:
             result = await self.toolbox.call(spec, call.id, arguments, self.emit)
         except (ServerError, SignInNeeded, Denied) as error:
@@ -305,15 +317,12 @@ class Turn:
         finally:
             seconds = round(time.monotonic() - started_at, 3)
             self.call_records[call.id] = replace(self.call_records[call.id], seconds=seconds)
-            self.emit(
-                ToolFinished(
-                    call=call, tool=label, result=result, seconds=seconds, title=spec.title, account=spec.account
-                )
-            )
+            self.emit(ToolFinished(call=call, tool=label, result=result, seconds=seconds, title=title, account=account))
         return result
 
-    def _not_run(self, call: ToolCall, label: str, reason: str) -> ToolResult:
-        """The result of a call that never ran; shown like any other."""
+    def _not_run(self, prepared: PreparedCall, reason: str) -> ToolResult:
+        """The result of a call that did not run; it is shown like any other."""
+        call, label = prepared.call, prepared.label
         result = error_result(call.id, reason)
         self.call_records.setdefault(call.id, CallMetadata(call_id=call.id, tool=label))
         self.emit(ToolStarted(call=call, tool=label))
@@ -321,32 +330,48 @@ class Turn:
         return result
 
 
-def _validate_arguments(done: ResponseDone) -> tuple[Message, dict[str, str]]:
-    """The message with valid arguments in every call, and by call id what was wrong with the ones that had none.
+def _prepare_calls(done: ResponseDone, tools: Mapping[str, ToolSpec]) -> tuple[Message, list[PreparedCall]]:
+    """Parse the arguments of every call. The message that is returned has valid JSON in all of them.
 
-    Broken text must not be stored: some servers refuse every later request that repeats it. Valid text stays as the
-    model wrote it, so that the server finds in its cache what it made itself.
+    Broken JSON must not be stored: some servers reject every later request that repeats it. Valid JSON stays as the
+    model wrote it, so that the server finds it in its cache.
     """
-    problems: dict[str, str] = {}
+    calls: list[PreparedCall] = []
     parts: list[Part] = []
     for part in done.message.parts:
         if isinstance(part, ToolCall):
-            arguments: dict[str, Any] = {}
-            try:
-                arguments = parse_arguments(part.arguments)
-            except InvalidArguments as error:
-                problems[part.id] = str(error)
-            if done.stop == "length" and not is_json_object(part.arguments):
-                problems[part.id] = _OUTPUT_LIMIT_REACHED  # nothing written is not nothing meant
-            if not is_json_object(part.arguments) or json.loads(part.arguments) != arguments:
-                part = replace(part, arguments=json.dumps(arguments, ensure_ascii=False))
+            prepared = _prepare_call(part, tools, cut_off=done.stop == "length")
+            calls.append(prepared)
+            part = prepared.call
         parts.append(part)
     message = done.message if tuple(parts) == done.message.parts else replace(done.message, parts=tuple(parts))
-    return message, problems
+    return message, calls
+
+
+def _prepare_call(call: ToolCall, tools: Mapping[str, ToolSpec], *, cut_off: bool) -> PreparedCall:
+    arguments: dict[str, Any] = {}
+    problem = ""
+    try:
+        arguments = parse_arguments(call.arguments)
+    except InvalidArguments as error:
+        problem = str(error)
+    is_valid = is_json_object(call.arguments)
+    if cut_off and not is_valid:
+        problem = _OUTPUT_LIMIT_REACHED  # even if nothing was written: that is not an empty object
+    if not is_valid or json.loads(call.arguments) != arguments:
+        call = replace(call, arguments=json.dumps(arguments, ensure_ascii=False))
+    spec = tools.get(call.name)
+    if spec is None:
+        close = closest_matches(call.name, tools)
+        known = f"The nearest: {', '.join(close)}." if close else f"There are {len(tools)} tools, none like it."
+        problem = f"no tool is named {call.name!r}. {known}"
+    elif problem:
+        problem = f"{problem}; {describe_arguments(spec)}"
+    return PreparedCall(call=call, spec=spec, arguments=arguments, problem=problem)
 
 
 def _note_edited_arguments(result: ToolResult, decision: Decision) -> ToolResult:
-    """The result of a call whose arguments the person changed, with words on that: the model reads what really ran."""
+    """Add a note to the result of a call whose arguments the user changed: the model must know what really ran."""
     if not decision.arguments:
         return result
     note = Text(text=f"[the user changed this call's arguments to {decision.arguments}]")

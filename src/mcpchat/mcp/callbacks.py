@@ -1,5 +1,7 @@
-"""What a server asks of us, in the protocol's words: put to the host, and answered. An error that left one of these
-would take the whole call with it."""
+"""The SDK's callbacks for requests from a server: elicitation, sampling and roots.
+
+A callback must not raise: the exception would end the whole call.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,16 +14,16 @@ from pydantic import FileUrl
 from mcpchat.core.elicitation import Form, SamplingRequest, UrlRequest
 from mcpchat.errors import ModelError
 from mcpchat.mcp import decode
-from mcpchat.mcp.protocols import ConnectionParams
+from mcpchat.mcp.protocols import ServerSpec
 
-_MAX_SAMPLING_TOKENS = 4000  # of one sample
+_MAX_SAMPLING_TOKENS = 4000  # tokens of one sampling response
 
 
 class ServerCallbacks:
-    """The callbacks for one server. While one of them waits for somebody, ``asking`` is entered."""
+    """The callbacks for one server. ``pause_timeouts`` stops the request timeouts while the user is being asked."""
 
-    def __init__(self, params: ConnectionParams, pause_timeouts: Callable[[], AbstractContextManager[None]]) -> None:
-        self._params = params
+    def __init__(self, spec: ServerSpec, pause_timeouts: Callable[[], AbstractContextManager[None]]) -> None:
+        self._spec = spec
         self._pause_timeouts = pause_timeouts
 
     async def elicit(
@@ -29,18 +31,18 @@ class ServerCallbacks:
     ) -> types.ElicitResult | types.ErrorData:
         request: Form | UrlRequest
         if isinstance(params, types.ElicitRequestURLParams):
-            request = UrlRequest(server=self._params.name, message=params.message, url=params.url)
+            request = UrlRequest(server=self._spec.name, message=params.message, url=params.url)
         else:
-            request = decode.parse_form(self._params.name, params.message, params.requested_schema)
+            request = decode.parse_form(self._spec.name, params.message, params.requested_schema)
         with self._pause_timeouts():
-            answer = await self._params.request_handler.elicit(request)
+            answer = await self._spec.request_handler.elicit(request)
         return types.ElicitResult(action=answer.action, content=answer.content)
 
     async def sample(
         self, context: ClientRequestContext, params: types.CreateMessageRequestParams
     ) -> types.CreateMessageResult | types.ErrorData:
         request = SamplingRequest(
-            server=self._params.name,
+            server=self._spec.name,
             messages=tuple(
                 decode.parse_sampling_message(
                     message.role,
@@ -54,7 +56,7 @@ class ServerCallbacks:
         )
         try:
             with self._pause_timeouts():
-                result = await self._params.request_handler.sample(request)
+                result = await self._spec.request_handler.sample(request)
         except ModelError as error:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=f"the model failed: {error.message}")
         if result is None:
@@ -67,10 +69,10 @@ class ServerCallbacks:
         )
 
     async def list_roots(self, context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
-        paths = [Path(folder).expanduser().absolute() for folder in self._params.roots]  # noqa: ASYNC240
+        paths = [Path(folder).expanduser().absolute() for folder in self._spec.config.roots]  # noqa: ASYNC240
         folders = [str(path) for path in paths if path.is_dir()]
         with self._pause_timeouts():
-            if not await self._params.request_handler.allow_roots(self._params.name, folders):
+            if not await self._spec.request_handler.allow_roots(self._spec.name, folders):
                 return types.ListRootsResult(roots=[])
         roots = [types.Root(uri=FileUrl(Path(folder).as_uri()), name=Path(folder).name) for folder in folders]
         return types.ListRootsResult(roots=roots)

@@ -1,4 +1,4 @@
-"""What servers list, on disk, so that a known server need not be started to be listed."""
+"""Cache of server catalogs on disk, so that a known server's tools can be listed without starting it."""
 
 import hashlib
 import shutil
@@ -25,7 +25,7 @@ ProtocolMode = Literal["auto", "legacy", "modern"]
 
 
 class CachedCatalog(Struct, frozen=True, kw_only=True):
-    """What a server said of itself. ``era`` is what it speaks; ``expires`` is in epoch seconds."""
+    """A cached catalog. ``era`` is the protocol mode that the server speaks; ``expires`` is in epoch seconds."""
 
     format: int = FORMAT
     expires: float
@@ -34,9 +34,9 @@ class CachedCatalog(Struct, frozen=True, kw_only=True):
 
 
 def cache_key(config: ServerConfig, environ: Mapping[str, str], *, login_version: float = 0.0) -> str:
-    """A digest of all that may change what the server offers: the program or address, its environment, its login.
+    """A digest of everything that may change what the server lists: its program or URL, environment and login.
 
-    ``login`` is when that was made: what is listed to one user is never shown to another.
+    ``login_version`` is when the user signed in, so that one user's catalog is never shown to another.
     """
     values = [f"{name}={environ.get(name, '')}" for name in config.env_pass]
     settings = (*config.env.values(), *config.headers.values())
@@ -58,27 +58,27 @@ def cache_key(config: ServerConfig, environ: Mapping[str, str], *, login_version
 
 
 def _resolve_program(config: ServerConfig, environ: Mapping[str, str]) -> str:
-    """The program that the command stands for here."""
+    """The path of the command's program, or the command itself if it is not on PATH; empty without a command."""
     path = config.env.get("PATH", environ.get("PATH"))
     return (shutil.which(config.command, path=path) or config.command) if config.command else ""
 
 
 def _argument_files(config: ServerConfig, environ: Mapping[str, str]) -> list[tuple[str, int]]:
-    """The files that the command line names, with their times: a script of one's own changes, and is another one
-    in another folder."""
+    """The files that the command line names, with their modification times: a script may change, and a relative path
+    names another file in another directory."""
     args = (_resolve_program(config, environ), *config.args)
     paths = [Path(config.cwd or ".", arg).absolute() for arg in args if arg]
     return [(str(path), path.stat().st_mtime_ns) for path in paths if path.is_file()]
 
 
 class CatalogCache:
-    """One file for each server's identity. What cannot be read counts as absent; what cannot be written is let go."""
+    """One file for each cache key. An unreadable file counts as missing; write errors are ignored."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def load(self, key: str) -> CachedCatalog | None:
-        """What is kept under the key, unless it is missing, damaged, of another format or expired."""
+        """The cached catalog; None if it is missing, damaged, of another format or expired."""
         try:
             data = read_private(self._folder / f"{key}.json")
             cached = msgspec.json.decode(data, type=CachedCatalog) if data is not None else None
@@ -87,13 +87,14 @@ class CatalogCache:
         return cached if cached is not None and cached.format == FORMAT and cached.expires > time.time() else None
 
     def forget(self, key: str) -> None:
+        """Delete the cached catalog."""
         with suppress(OSError):
             (self._folder / f"{key}.json").unlink(missing_ok=True)
 
     def save(self, key: str, *, mode: ProtocolMode, catalog: Catalog, ttl: float | None = None) -> None:
-        """Keep it for ``ttl`` seconds, by default a day."""
+        """Save the catalog for ``ttl`` seconds, at most a week; by default for a day."""
         expires = time.time() + (DEFAULT_TTL if ttl is None else min(ttl, _MAX_TTL))
-        # A full or read-only disk costs speed, not the answer; so does text that no file can hold.
+        # Ignore a full or read-only disk, and text that cannot be encoded: the cache only saves time.
         with suppress(StoreError, ValueError):
             data = msgspec.json.encode(CachedCatalog(expires=expires, era=mode, catalog=catalog))
             write_private(self._folder / f"{key}.json", data, durable=False)

@@ -1,11 +1,14 @@
-"""One MCP connection, owned by one task that opens it, keeps it and closes it."""
+"""One MCP connection, owned by one task that opens it, holds it and closes it.
+
+The SDK requires this: its cancel scopes must be left by the task that entered them.
+"""
 
 import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -29,34 +32,39 @@ from mcpchat.mcp.protocols import (
     STATELESS_REVISION,
     CatalogListing,
     ConnectionLost,
-    ConnectionParams,
     HandshakeFailed,
     ProtocolChanged,
+    ServerSpec,
     TokenRejected,
 )
 from mcpchat.mcp.timeouts import RequestTimeout
-from mcpchat.mcp.transports.http import HTTP_STATUS, NOT_SENT, SESSION_LOST, http_transport
-from mcpchat.mcp.transports.stdio import MESSAGE_TOO_LARGE, stdio_transport
+from mcpchat.mcp.transports.base import HTTP_STATUS, MESSAGE_TOO_LARGE, NOT_SENT, SESSION_LOST, Transport
 from mcpchat.util import json_schema
 from mcpchat.version import __version__
 
 _T = TypeVar("_T")
 _RESUBSCRIBE_DELAYS = (1.0, 5.0, 30.0, 120.0)  # seconds, after a subscription was lost
 _URL_ELICITATION_REQUIRED, _CONNECTION_CLOSED = -32042, -32000
-_OVER_LIMIT_SUFFIXES = (" byte limit.", "limits.max_message")  # how the SDK's words for it end, and ours
-_PROBE_TIMEOUT = 10.0  # seconds that the SDK gives a server to say whether it is a modern one
-_AUTH_META_KEY = "mcpchat/auth"  # under which a server says "expired" of its provider's token
+_OVER_LIMIT_SUFFIXES = (" byte limit.", "limits.max_message")  # endings of the SDK's message and of ours
+_PROBE_TIMEOUT = 10.0  # seconds that the SDK waits for the answer to server/discover
+_AUTH_META_KEY = "mcpchat/auth"  # a server sets it to "expired" if its provider rejects the token
 _log = logging.getLogger(__name__)
 
 
-async def connect(params: ConnectionParams) -> "McpConnection":
-    """Open the connection within ``dial.timeout`` seconds. Raises ServerError or SignInNeeded, with nothing left."""
-    connection = McpConnection(params)
+async def connect(
+    spec: ServerSpec, transport: Transport, *, mode: ProtocolMode, info: ServerInfo | None = None
+) -> "McpConnection":
+    """Open the connection within ``spec.timeout`` seconds.
+
+    ``mode`` is the protocol to start with: "auto" detects it. With "modern", ``info`` is what the server last
+    reported about itself. Raises ServerError or SignInNeeded; the server's process is stopped then.
+    """
+    connection = McpConnection(spec, transport, mode=mode, info=info)
     try:
         await connection.open()
-    except BaseException:  # a cancellation too: nobody else knows of the process
-        if params.process is not None:
-            await params.process.stop()
+    except BaseException:  # a cancellation too: nothing else knows the process
+        if transport.process is not None:
+            await transport.process.stop()
         raise
     return connection
 
@@ -64,13 +72,19 @@ async def connect(params: ConnectionParams) -> "McpConnection":
 class McpConnection:
     """A live session with one server; single use."""
 
-    def __init__(self, params: ConnectionParams) -> None:
-        self.info = params.info or ServerInfo()
-        self.mode: ProtocolMode = params.mode
-        self._params = params
-        self._filter = MessageFilter(on_log=params.on_log, on_change=params.on_change, revision=params.revision)
+    def __init__(
+        self, spec: ServerSpec, transport: Transport, *, mode: ProtocolMode, info: ServerInfo | None = None
+    ) -> None:
+        self.info = info or ServerInfo()
+        self.mode: ProtocolMode = mode
+        self._spec = spec
+        self._transport = transport
+        self._first_mode = mode
+        protocol = spec.config.protocol
+        revision = "" if protocol == "auto" else protocol
+        self._filter = MessageFilter(on_log=spec.on_log, on_change=spec.on_change, revision=revision)
         self._client: Client | None = None
-        self._unconfirmed = params.mode == "modern"  # its protocol is taken on trust until an answer confirms it
+        self._unconfirmed = mode == "modern"  # the protocol is only remembered until an answer confirms it
         self._broken = False
         self._protocol_changed = False
         self._failure: BaseException | None = None
@@ -83,57 +97,40 @@ class McpConnection:
 
     @property
     def is_alive(self) -> bool:
-        process = self._params.process
+        process = self._transport.process
         is_gone = self._broken or self._filter.closed or (process is not None and process.exit_code is not None)
         return self._client is not None and not is_gone
 
     async def open(self) -> None:
-        if self._params.http_auth is not None:
-            self._params.http_auth.challenge = None  # what it hears from now on is about this connection
-        self._task = asyncio.create_task(self._run(), name=f"mcp {self._params.name}")
+        self._task = asyncio.create_task(self._run(), name=f"mcp {self._spec.name}")
         try:
-            async with asyncio.timeout(self._params.timeout + GRACE):
+            async with asyncio.timeout(self._spec.timeout + GRACE):
                 await self._ready.wait()
         except asyncio.CancelledError:
             await self.close()
             raise
-        except TimeoutError as error:  # it does not even let itself be given up
+        except TimeoutError as error:  # the task does not react to its own timeout
             self._failure = error
             await self._stop_task(self._task)
         if self._client is None:
             await asyncio.wait({self._task}, timeout=GRACE)
             raise await self._startup_error()
 
-    def _open_transport(self) -> AbstractAsyncContextManager[Any]:
-        params = self._params
-        if params.process is not None:
-            return stdio_transport(params.process, self._filter, max_bytes=params.max_message_bytes)
-        assert params.url is not None
-        return http_transport(
-            params.url,
-            params.headers,
-            self._filter,
-            sse=params.sse,
-            timeout=params.timeout,
-            max_bytes=params.max_message_bytes,
-            http_auth=params.http_auth,
-        )
-
     async def _run(self) -> None:
-        params = self._params
-        callbacks = ServerCallbacks(params, self._pause_timeouts)
-        mode: ConnectMode = STATELESS_REVISION if params.mode == "modern" else params.mode
+        config = self._spec.config
+        callbacks = ServerCallbacks(self._spec, self._pause_timeouts)
+        mode: ConnectMode = STATELESS_REVISION if self.mode == "modern" else self.mode
         try:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(params.timeout):
+                async with asyncio.timeout(self._spec.timeout):
                     client = await stack.enter_async_context(
                         Client(
-                            self._open_transport(),
+                            self._transport.open(self._filter),
                             mode=mode,
                             client_info=types.Implementation(name="mcpchat", version=__version__),
-                            elicitation_callback=callbacks.elicit if params.elicitation else None,
-                            sampling_callback=callbacks.sample if params.sampling else None,
-                            list_roots_callback=callbacks.list_roots if params.roots else None,
+                            elicitation_callback=callbacks.elicit if config.elicitation else None,
+                            sampling_callback=callbacks.sample if config.sampling else None,
+                            list_roots_callback=callbacks.list_roots if config.roots else None,
                             log_level="info",
                             cache=None,
                         )
@@ -145,16 +142,16 @@ class McpConnection:
         except asyncio.CancelledError as error:
             self._failure = self._failure or error
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the SDK lets out is reported by _failed, to whoever waits
+        except Exception as error:  # noqa: BLE001 - _startup_error and _connection_lost report it
             self._failure = _innermost_error(error)
         finally:
             self._client = None
             self._ready.set()
 
     def _read_handshake(self, client: Client) -> None:
-        """Note who the server is, and what it speaks."""
+        """Read the server's description and protocol from its answer to the handshake."""
         session = client.session
-        # What it would check is checked here, in bounded time, and without losing the text of what does not fit.
+        # We check results ourselves, in bounded time, and without losing the text of a result that does not match.
         session.validate_tool_result = _skip_validation  # type: ignore[method-assign]  # the SDK has no setting for it
         if self._unconfirmed:
             return
@@ -167,24 +164,24 @@ class McpConnection:
         )
 
     async def _startup_error(self) -> McpChatError:
-        """Why the connection could not be opened, in words."""
-        process = self._params.process
+        """The error that says why the connection could not be opened."""
+        process = self._transport.process
         log = await process.final_log() if process else ()
         if process is not None and process.exit_code is not None:
-            return HandshakeFailed(f"it left at once, with exit code {process.exit_code}", exited=True, log=log)
+            return HandshakeFailed(f"it exited at once with exit code {process.exit_code}", exited=True, log=log)
         if isinstance(self._failure, McpChatError):
             return self._failure
         if isinstance(self._failure, TimeoutError):
-            message = f"it did not answer within {self._params.timeout:g} s"
-            if self._params.mode == "auto" and self._params.timeout <= _PROBE_TIMEOUT:
-                return HandshakeFailed(message, exited=True, log=log)  # perhaps it only ignores the first question
+            message = f"it did not answer within {self._spec.timeout:g} s"
+            if self._first_mode == "auto" and self._spec.timeout <= _PROBE_TIMEOUT:
+                return HandshakeFailed(message, exited=True, log=log)  # perhaps it only ignores server/discover
             return ServerError(message, hint="raise timeouts.start", log=log)
-        if self._params.http_auth is not None and self._params.http_auth.challenge is not None:
-            return self._sign_in_needed(401)  # whatever was made of the SDK's next greeting
+        if self._transport.sign_in_required:
+            return self._sign_in_needed(401)  # whatever error the SDK's later attempts led to
         return self._handshake_error(self._failure, log)
 
     def _handshake_error(self, failure: BaseException | None, log: tuple[str, ...]) -> McpChatError:
-        """What an answer that is no handshake means."""
+        """The error for a failed handshake."""
         match failure:
             case MCPError() as error if _error_data(error, NOT_SENT) is not None:
                 return ServerError(error.message, hint="check url in the config")
@@ -195,7 +192,7 @@ class McpConnection:
             case httpx2.TransportError() as error:
                 return ServerError(f"cannot be reached: {error}", hint="check url in the config")
             case ValidationError():
-                status, reason = None, "its answer is not the protocol's"
+                status, reason = None, "its answer is not valid MCP"
             case error:
                 status, reason = None, str(error)
         if status in {401, 403}:
@@ -206,23 +203,26 @@ class McpConnection:
         return HandshakeFailed(message, exited=False, log=log)
 
     def _sign_in_needed(self, status: int) -> SignInNeeded:
-        reason = "wants a sign-in" if status == 401 else "does not allow that to this login"
-        return SignInNeeded(f"{self._params.name} {reason}", hint=self._params.sign_in_hint())
+        reason = "wants a sign-in" if status == 401 else "does not permit this with the present login"
+        return SignInNeeded(f"{self._spec.name} {reason}", hint=self._spec.sign_in_hint())
 
     async def list_all(self, timeout: RequestTimeout, *, tools_only: bool = False) -> CatalogListing:
-        """All pages of all that the server lists, or of its tools. Raises ServerError."""
+        """List everything, all pages; with ``tools_only`` only the tools. Raises ServerError, SignInNeeded."""
 
         async def send(work: Coroutine[Any, Any, _T]) -> _T:
             return await self._request(work, timeout)
 
         return await listing.list_all(
-            self._params.name, self.info, self._require_client(), self._filter, send, tools_only=tools_only
+            self._spec.name, self.info, self._require_client(), self._filter, send, tools_only=tools_only
         )
 
     async def call(
         self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, timeout: RequestTimeout
     ) -> ToolResult:
-        """Run the tool. Raises ServerError when the server cannot answer."""
+        """Run the tool. An error that the server answers with is an error result.
+
+        Raises ServerError if the server cannot answer, TokenRejected, SignInNeeded.
+        """
 
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             timeout.touch()
@@ -237,15 +237,15 @@ class McpConnection:
         result = decode.parse_tool_result(call_id, raw)
         meta = raw.get("_meta")
         if result.is_error and isinstance(meta, dict) and meta.get(_AUTH_META_KEY) == "expired":
-            raise TokenRejected(f"the login of {self._params.name} is no longer taken", result)
+            raise TokenRejected(f"the login of {self._spec.name} is no longer accepted", result)
         return _check_structured_result(spec, result)
 
     async def _describe_error(self, error: MCPError, action: str) -> str:
-        """What to say of an error that the server answered with."""
+        """The text for an error that the server answered with."""
         if error.code == MESSAGE_TOO_LARGE:
             return error.message
         if error.message.endswith(_OVER_LIMIT_SUFFIXES):
-            return "the answer is larger than limits.max_message and was thrown away"
+            return "the answer is larger than limits.max_message and was discarded"
         elicitations = error.data.get("elicitations") if isinstance(error.data, dict) else None
         if error.code == _URL_ELICITATION_REQUIRED and isinstance(elicitations, list):
             return await self._open_requested_urls(
@@ -254,18 +254,24 @@ class McpConnection:
         return f"the server refused the {action}: {error.message} (code {error.code})"
 
     async def _open_requested_urls(self, elicitations: Sequence[Mapping[str, Any]]) -> str:
-        """A server that wants addresses opened before the call: the old way of asking."""
+        """Ask the user to open the URLs that the server requires before the call: the older form of elicitation.
+
+        Returns the text for the model.
+        """
         for elicitation in elicitations:
-            request = decode.parse_url_request(self._params.name, elicitation)
-            if not self._params.elicitation or (await self._params.request_handler.elicit(request)).action != "accept":
-                return "the server first wants an address opened, and the user did not agree"
-        return "the server first wants something done at an address, which the user opened; call again once it is done"
+            request = decode.parse_url_request(self._spec.name, elicitation)
+            if (
+                not self._spec.config.elicitation
+                or (await self._spec.request_handler.elicit(request)).action != "accept"
+            ):
+                return "the server requires a URL to be opened first, and the user declined"
+        return "the server requires a step at a URL first, which the user has opened; call again once it is done"
 
     async def read_resource(self, uri: str, timeout: RequestTimeout) -> Sequence[Content]:
         try:
             response = await self._request(self._require_client().read_resource(uri), timeout)
         except MCPError as error:
-            raise ToolFailed(f"{self._params.name} did not read {uri}: {error.message} (code {error.code})") from error
+            raise ToolFailed(f"{self._spec.name} did not read {uri}: {error.message} (code {error.code})") from error
         contents = self._filter.take_result(response.meta).get("contents")
         return (
             [decode.parse_resource_contents(content) for content in contents if isinstance(content, dict)]
@@ -277,7 +283,7 @@ class McpConnection:
         try:
             response = await self._request(self._require_client().get_prompt(name, dict(arguments)), timeout)
         except MCPError as error:
-            raise ToolFailed(f"{self._params.name} refused its prompt {name}: {error.message}") from error
+            raise ToolFailed(f"{self._spec.name} refused its prompt {name}: {error.message}") from error
         return decode.parse_prompt_messages(self._filter.take_result(response.meta))
 
     async def complete(
@@ -302,7 +308,7 @@ class McpConnection:
             return ()
 
     async def subscribe(self, uris: Sequence[str] = ()) -> None:
-        """Have the server tell of changes of its lists, and of these resources."""
+        """Ask the server to report changes of its lists and of these resources."""
         client = self._require_client()
         if self.mode == "modern":
             if self._subscription is not None:
@@ -310,7 +316,7 @@ class McpConnection:
             self._subscription = asyncio.create_task(self._listen_for_changes(client, tuple(uris)))
             return
         if "resources.subscribe" not in self.info.capabilities:
-            return  # of its lists an older server tells unasked
+            return  # older servers report changes of their lists without a subscription
         for uri in uris:
             if uri not in self._subscribed_uris:
                 self._subscribed_uris.add(uri)
@@ -331,21 +337,25 @@ class McpConnection:
                     resource_subscriptions=uris,
                 ) as changes:
                     async for _ in changes:
-                        pass  # the wire has told already
+                        pass  # the message filter has called on_change already
             except SubscriptionLost:
                 pass
             except (MCPError, ValidationError, RuntimeError, TimeoutError):
-                return  # it does not offer this
+                return  # the server does not support subscriptions
             if self._stopping.is_set():
                 return
             losses = 1 if time.monotonic() - started > _RESUBSCRIBE_DELAYS[-1] else losses + 1
             await asyncio.sleep(_RESUBSCRIBE_DELAYS[losses - 1])
-            for change in ("tools", "prompts", "resources"):  # nothing is said twice: what was missed must be asked
-                self._params.on_change(change, "")
+            for change in ("tools", "prompts", "resources"):  # missed notifications are not repeated
+                self._spec.on_change(change, "")
 
     async def _request(self, work: Coroutine[Any, Any, _T], timeout: RequestTimeout) -> _T:
-        """Do this, as long as patience lasts. An error that the server sent stays MCPError; all else is ours."""
-        name = self._params.name
+        """Send the request and wait for its result, within ``timeout``.
+
+        Raises MCPError for an error that the server answered with; ServerError, its subclasses ConnectionLost and
+        ProtocolChanged, or SignInNeeded for everything else.
+        """
+        name = self._spec.name
         self._active_timeouts.add(timeout)
         try:
             async with timeout:
@@ -353,7 +363,7 @@ class McpConnection:
             self._unconfirmed = False
             return result
         except TimeoutError as error:
-            if self._unconfirmed:  # perhaps it speaks another protocol now, and does not know what it was asked
+            if self._unconfirmed:  # perhaps it speaks another protocol now and did not understand the request
                 self._broken = True
                 raise ConnectionLost(f"{name} {timeout.reason}", may_have_run=True, never_answered=True) from error
             raise ServerError(f"{name} {timeout.reason}", hint=f"raise servers.{name}.timeouts") from error
@@ -363,28 +373,28 @@ class McpConnection:
         except (ValidationError, anyio.ClosedResourceError, anyio.BrokenResourceError, RuntimeError) as error:
             if not self.is_alive:
                 raise await self._connection_lost() from error
-            raise ServerError(f"{name} answered in a form that the protocol does not know") from error
+            raise ServerError(f"{name} sent an answer that is not valid MCP") from error
         except (httpx2.HTTPError, OSError) as error:
             raise await self._connection_lost() from error
         finally:
             self._active_timeouts.discard(timeout)
 
     async def _raise_transport_error(self, error: MCPError) -> None:
-        """Raise what an error means where it is not the server's answer to the request."""
-        name = self._params.name
+        """Raise our error for an MCPError that the transport made. Returns if the server itself answered with it."""
+        name = self._spec.name
         if error.code == _CONNECTION_CLOSED and error.message == "Connection closed":  # servers use the code too
             raise await self._connection_lost() from error
         if _error_data(error, SESSION_LOST):
             self._broken = True
             raise ConnectionLost(f"{name} has ended the session", may_have_run=False) from error
-        if (not_sent := _error_data(error, NOT_SENT)) is not None:  # this request alone: others may be on their way
+        if (not_sent := _error_data(error, NOT_SENT)) is not None:  # only this request failed
             raise ConnectionLost(f"{name} {error.message}", may_have_run=not not_sent) from error
         if (
             error.code == _CONNECTION_CLOSED
             and error.message.startswith("SSE stream")
             and not error.message.endswith(_OVER_LIMIT_SUFFIXES)
         ):
-            raise ConnectionLost(f"{name} broke its answer off", may_have_run=True) from error
+            raise ConnectionLost(f"{name} broke off its answer", may_have_run=True) from error
         status = _error_data(error, HTTP_STATUS)
         if status in {401, 403}:
             raise self._sign_in_needed(status) from error
@@ -396,7 +406,7 @@ class McpConnection:
 
     @contextmanager
     def _pause_timeouts(self) -> Iterator[None]:
-        """While somebody answers, no request of this server grows old."""
+        """Stop the timeouts of this server's requests while the user answers a question."""
         timeouts = list(self._active_timeouts)
         for timeout in timeouts:
             timeout.pause()
@@ -407,7 +417,7 @@ class McpConnection:
                 timeout.resume()
 
     async def _still_stateless(self) -> bool:
-        """Whether the server, which answered the first request with an error, still speaks what it spoke before."""
+        """Whether a server that answered the first request with an error still speaks the stateless protocol."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
                 await self._run_while_alive(self._require_client().session.send_discover(STATELESS_REVISION))
@@ -417,7 +427,7 @@ class McpConnection:
         return True
 
     async def close(self) -> None:
-        """End the session and the process. Safe to call twice."""
+        """End the session and stop the process. Safe to call twice."""
         self._stopping.set()
         try:
             if self._subscription is not None:
@@ -426,24 +436,24 @@ class McpConnection:
             if self._task is not None:
                 await self._stop_task(self._task)
         finally:
-            if self._params.process is not None:
-                await self._params.process.stop()
+            if self._transport.process is not None:
+                await self._transport.process.stop()
 
     async def _stop_task(self, task: "asyncio.Task[None]") -> None:
         if not self._ready.is_set():
             task.cancel()
         done, _ = await asyncio.wait({task}, timeout=GRACE)
-        if not done:  # a remote server that does not even answer a goodbye
+        if not done:  # a remote server does not answer the request that ends the session
             task.cancel()
             await asyncio.wait({task}, timeout=GRACE)
 
     def _require_client(self) -> Client:
         if self._client is None:
-            raise ConnectionLost(f"{self._params.name} is not connected", may_have_run=False)
+            raise ConnectionLost(f"{self._spec.name} is not connected", may_have_run=False)
         return self._client
 
     async def _run_while_alive(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The result of the work, or an error as soon as the owner ends: a dead server fails at once."""
+        """The result of ``work``. Raises ConnectionLost as soon as the owner task ends: a dead server fails at once."""
         assert self._task is not None
         task = asyncio.create_task(work)
         try:
@@ -461,14 +471,14 @@ class McpConnection:
     async def _connection_lost(self) -> ServerError:
         self._broken = True
         if self._protocol_changed:
-            return ProtocolChanged(f"{self._params.name} speaks another protocol than before")
-        process = self._params.process
+            return ProtocolChanged(f"{self._spec.name} speaks another protocol than before")
+        process = self._transport.process
         log = await process.final_log() if process else ()
         code = process.exit_code if process else None
-        exit_note = f" with exit code {code}" if code is not None else ""
+        event = f"exited with exit code {code}" if code is not None else "disconnected"
         reason = f": {self._failure}" if self._failure is not None and process is None else ""
         return ConnectionLost(
-            f"{self._params.name} went away{exit_note} before it answered{reason}",
+            f"{self._spec.name} {event} before it answered{reason}",
             may_have_run=True,
             never_answered=self._unconfirmed,
             log=log,
@@ -476,23 +486,23 @@ class McpConnection:
 
 
 async def _skip_validation(name: str, result: types.CallToolResult) -> None:
-    """Any structure passes here; ``_checked`` judges it."""
+    """Accept everything; ``_check_structured_result`` checks it later."""
 
 
 def _check_structured_result(spec: ToolSpec, result: ToolResult) -> ToolResult:
-    """The result; where its structure breaks the tool's own schema, a note of that stands in the structure's place."""
+    """The result. A structured result that does not match the tool's output schema is replaced by a note."""
     if result.structured is None or spec.output_schema is None or result.is_error:
         return result
     problem = json_schema.find_error(spec.output_schema, result.structured)
     if not problem:
         return result
-    note = Text(text=f"[the structured form of this result breaks the tool's own schema: {problem}]")
+    note = Text(text=f"[the structured result does not match the tool's output schema: {problem}]")
     parts = result.parts or (Text(text=result_text(result)),)
     return ToolResult(call_id=result.call_id, parts=(*parts, note))
 
 
 def _error_data(error: MCPError, key: str) -> Any:
-    """What the transport noted in an error's data."""
+    """A value that the transport put into an error's data; None if it is missing."""
     return error.data.get(key) if isinstance(error.data, dict) else None
 
 

@@ -1,4 +1,4 @@
-"""How one server is reached: its process or address, its environment or headers, and the login it is given."""
+"""Connects to a server: starts its process or prepares its HTTP headers, adds credentials, negotiates the protocol."""
 
 import asyncio
 import re
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
@@ -20,24 +21,25 @@ from mcpchat.mcp.catalog_cache import ProtocolMode
 from mcpchat.mcp.process import ServerProcess, build_environment
 from mcpchat.mcp.protocols import (
     STATELESS_REVISION,
-    ChangeKind,
     Connection,
-    ConnectionParams,
     Credentials,
     HandshakeFailed,
-    SdkModule,
+    ServerSpec,
 )
 from mcpchat.mcp.reaper import ProcessReaper
 from mcpchat.mcp.sandbox import bubblewrap_command, interpreter_folders
 from mcpchat.util.redaction import SecretRegistry
 
+if TYPE_CHECKING:
+    from mcpchat.mcp.transports.base import Transport
+
 _NOT_SECRET = re.compile(r"https?://[^@\s]*|[\d.]+|true|false", re.IGNORECASE)
 
 
 def _is_secret(name: str, value: str, config_value: str) -> bool:
-    """Whether a variable holds what must not be shown: by its name, or because it came by a reference.
+    """Whether a variable's value must be redacted: by its name, or because the config has a reference for it.
 
-    A path, an address or a number is none: blotted out, it would be missing where it is meant.
+    Paths, URLs and numbers are not secret: redacting them would remove them from ordinary output.
     """
     if SECRET_NAME.search(name):
         return True
@@ -45,20 +47,21 @@ def _is_secret(name: str, value: str, config_value: str) -> bool:
     return is_reference and not _NOT_SECRET.fullmatch(value) and not (len(value) < 4096 and Path(value).exists())
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerSpec:
-    """What is needed to reach one server, beyond what its last connection told."""
+class SdkModule(Protocol):
+    """The module ``mcp.connection``. It imports the MCP SDK, which takes a second, so it is loaded when needed."""
 
-    name: str
-    config: ServerConfig
-    timeout: float
-    on_log: Callable[[str], None]
-    on_change: Callable[[ChangeKind, str], None]
+    async def connect(
+        self, spec: ServerSpec, transport: "Transport", *, mode: ProtocolMode, info: ServerInfo | None
+    ) -> Connection: ...
 
 
 @dataclass(kw_only=True)
 class ServerConnector:
-    """Starts processes and opens connections. ``load_sdk`` imports what speaks the protocol."""
+    """Starts server processes and opens connections.
+
+    ``load_sdk`` imports the module with the MCP SDK. ``protected_directories`` are mcpchat's own and hidden from every
+    sandbox. ``max_message_bytes`` limits one message from a server.
+    """
 
     environ: Mapping[str, str]
     request_handler: ServerRequests
@@ -66,15 +69,16 @@ class ServerConnector:
     max_message_bytes: int
     credentials: Credentials
     secrets: SecretRegistry
-    protected_directories: Sequence[Path] = ()  # of mcpchat itself, which no sandbox shows
+    protected_directories: Sequence[Path] = ()
     reaper: ProcessReaper = field(default_factory=ProcessReaper)
 
     async def connect(
         self, spec: ServerSpec, *, mode: ProtocolMode, info: ServerInfo | None, process: ServerProcess | None
     ) -> Connection:
-        """A connection. ``era`` is what to greet the server with; ``process`` runs already.
+        """Open a connection. ``mode`` is the protocol to start with; ``process`` is the server's, if it runs already.
 
-        Raises ServerError or SignInNeeded.
+        ``info`` is what the server last reported about itself. Raises ServerError, SignInNeeded, and ConfigError or
+        StoreError for the server's secrets and credentials.
         """
         try:
             return await self._negotiate(spec, mode=mode, info=info, process=process)
@@ -91,14 +95,14 @@ class ServerConnector:
         try:
             connection = await self._connect_once(sdk, spec, mode, info, process)
         except HandshakeFailed as error:
-            # Strict servers of the handshake era leave on the first message that is no "initialize"; and what was
-            # remembered of a server may no longer hold.
+            # Strict servers of the handshake revisions exit if the first message is not "initialize". Also, the
+            # remembered protocol may no longer hold.
             if protocol != "auto" or (mode == "auto" and not error.exited):
                 raise
             connection = await self._connect_once(sdk, spec, "legacy" if mode == "auto" else "auto", info, None)
         if protocol == STATELESS_REVISION and connection.mode != "modern":
             await connection.close()
-            raise ServerError(f"it does not speak {protocol}, only the older {connection.info.revision}")
+            raise ServerError(f"it does not support {protocol}, only the older {connection.info.revision}")
         return connection
 
     async def _connect_once(
@@ -109,51 +113,49 @@ class ServerConnector:
         info: ServerInfo | None,
         process: ServerProcess | None,
     ) -> Connection:
+        transport = await self._build_transport(spec, process)
+        return await sdk.connect(spec, transport, mode=mode, info=info if mode == "modern" else None)
+
+    async def _build_transport(self, spec: ServerSpec, process: ServerProcess | None) -> "Transport":
+        """The transport that the server's config asks for; the only place that chooses one."""
         config = spec.config
-        headers: dict[str, str] = {}
-        http_auth = None
-        if config.url:
-            location = f"servers.{spec.name}.headers"
-            headers = {
-                name: await resolve_header(
-                    text, self.environ, config_key=f"{location}.{name}", on_secret=self.secrets.add
+        match config.effective_transport:
+            case "stdio":
+                from mcpchat.mcp.transports.stdio import StdioTransport
+
+                return StdioTransport(process or await self.spawn(spec), max_bytes=self.max_message_bytes)
+            case "http" | "sse" as kind:
+                from mcpchat.mcp.transports.http import HttpTransport
+
+                assert config.url is not None
+                return HttpTransport(
+                    config.url,
+                    await self._resolve_headers(spec),
+                    sse=kind == "sse",
+                    timeout=spec.timeout,
+                    max_bytes=self.max_message_bytes,
+                    http_auth=self.credentials.http_auth(spec.name),
                 )
-                for name, text in config.headers.items()
-            }
-            http_auth = self.credentials.http_auth(spec.name)
-        else:
-            process = process or await self.spawn(spec)
-        params = ConnectionParams(
-            name=spec.name,
-            mode=mode,
-            revision="" if config.protocol == "auto" else config.protocol,
-            timeout=spec.timeout,
-            max_message_bytes=self.max_message_bytes,
-            request_handler=self.request_handler,
-            on_log=spec.on_log,
-            on_change=spec.on_change,
-            process=process,
-            url=config.url,
-            sse=config.effective_transport == "sse",
-            headers=headers,
-            http_auth=http_auth,
-            sign_in_hint=lambda: self.credentials.sign_in_hint(spec.name),
-            elicitation=config.elicitation,
-            sampling=config.sampling,
-            roots=config.roots,
-            info=info if mode == "modern" else None,
-        )
-        return await sdk.connect(params)
+
+    async def _resolve_headers(self, spec: ServerSpec) -> dict[str, str]:
+        location = f"servers.{spec.name}.headers"
+        return {
+            name: await resolve_header(text, self.environ, config_key=f"{location}.{name}", on_secret=self.secrets.add)
+            for name, text in spec.config.headers.items()
+        }
 
     async def spawn(self, spec: ServerSpec) -> ServerProcess:
-        """Start the server's program, with its login in its environment. Raises as ``connect`` does."""
+        """Start the server's process with its token in the environment.
+
+        Raises ServerError if it cannot be started, SignInNeeded, ConfigError, StoreError.
+        """
         config = spec.config
         variables = await resolve_secrets(config.env, self.environ, config_key=f"servers.{spec.name}.env")
         self.secrets.add(
             *(value for name, value in variables.items() if _is_secret(name, value, config.env.get(name, "")))
         )
         if config.builtin:
-            variables["PYDANTIC_DISABLE_PLUGINS"] = "1"  # a search through all installed packages, for nothing
+            variables["PYDANTIC_DISABLE_PLUGINS"] = "1"  # skips a search through all installed packages
         variables |= await self.credentials.token_environment(spec.name)
         env = build_environment(self.environ, passthrough=config.env_pass, overrides=variables)
         argv = builtin_command(config) if config.builtin else [config.command or "", *config.args]
@@ -177,7 +179,7 @@ class ServerConnector:
 
 
 def builtin_command(config: ServerConfig) -> list[str]:
-    """How a bundled server is started. -P: a folder's own files never stand in for the package."""
+    """The command line of a bundled server. -P keeps files in the working directory from shadowing the package."""
     options = ["--read-only"] if config.read_only else []
     for folder in config.folders:
         options += ["--folder", folder]

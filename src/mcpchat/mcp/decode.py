@@ -1,4 +1,4 @@
-"""The protocol's results as our values, taking from each what is usable."""
+"""Converts the protocol's JSON into our values. Malformed fields are ignored; only their usable part is kept."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from mcpchat.core.tools import Annotations, ToolSpec
 from mcpchat.util.structures import MAX_RESULT_DEPTH, exceeds_depth
 
 Raw = Mapping[str, Any]
-_MAX_PARTS = 2000  # of one result
+_MAX_PARTS = 2000  # content parts of one result
 
 
 def parse_server_info(result: Raw, revision: str, capabilities: Raw) -> ServerInfo:
@@ -112,7 +112,7 @@ def parse_tool_result(call_id: str, raw: Raw) -> ToolResult:
 
 
 def parse_content(block: object) -> Content:
-    """One piece of content; of a kind that nobody knows yet, its JSON."""
+    """One content block; for an unknown type, its JSON as text."""
     raw = _as_dict(block)
     match raw.get("type"):
         case "text" if isinstance(raw.get("text"), str):
@@ -131,7 +131,7 @@ def parse_content(block: object) -> Content:
 
 
 def parse_resource_contents(raw: Raw) -> Content:
-    """A resource's content: its text, an image, sound or PDF as such, else a link to it."""
+    """A resource's content: text, image, audio or PDF; for other types a link to it."""
     uri, media_type = _get_text(raw, "uri"), _get_text(raw, "mimeType") or "application/octet-stream"
     if isinstance(raw.get("text"), str):
         return Text(text=raw["text"])

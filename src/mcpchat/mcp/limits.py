@@ -1,4 +1,4 @@
-"""How much a server may put before a model: so many tools, so long descriptions, schemas of such a size and depth."""
+"""Limits on a server's tools: their number, the length of descriptions, the size of schemas."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mcpchat.util.structures import map_strings
 
 
 class ToolLimits(Struct, frozen=True, kw_only=True):
-    """Tools of one server, characters of a description, characters of an input schema."""
+    """Maximum tools of one server, characters of a description, characters of an input schema as JSON."""
 
     max_tools: int = 200
     max_description: int = 4000
@@ -20,7 +20,7 @@ class ToolLimits(Struct, frozen=True, kw_only=True):
 
 
 def enforce_tool_limits(tools: Sequence[ToolSpec], limits: ToolLimits) -> tuple[tuple[ToolSpec, ...], tuple[str, ...]]:
-    """The tools that fit, nothing hidden in their words; and what is to be said of the rest, a sentence each."""
+    """The tools within the limits, without invisible characters, and a notice for each kind of change."""
     notices: list[str] = []
     accepted = []
     too_large: list[str] = []
@@ -33,7 +33,7 @@ def enforce_tool_limits(tools: Sequence[ToolSpec], limits: ToolLimits) -> tuple[
             continue
         schema = map_strings(spec.schema, strip_invisible)
         if _schema_keys(schema) != _schema_keys(spec.schema):
-            renamed.append(spec.name)  # an argument by another name would be none that the server knows
+            renamed.append(spec.name)  # the server would not know an argument by its cleaned name
             continue
         spec = replace(spec, description=strip_invisible(spec.description), schema=schema)
         if len(spec.description) > limits.max_description:

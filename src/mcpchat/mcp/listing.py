@@ -1,4 +1,4 @@
-"""All that a server lists, page by page, whatever it puts into the pages."""
+"""Lists everything that a server offers, page by page, and leaves out entries that cannot be used."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -21,9 +21,9 @@ from mcpchat.mcp.protocols import CatalogListing, ConnectionLost
 from mcpchat.util.structures import exceeds_depth
 
 _MAX_PAGES = 1000
-_RETRY_TTL = 300.0  # seconds after which a list that failed is asked for again
-_MAX_ENTRY_LENGTH = 500_000  # characters, of one tool and the like
-_MAX_TOTAL_LENGTH = 50_000_000  # of a whole list, dropped entries included
+_RETRY_TTL = 300.0  # seconds after which a list that failed is requested again
+_MAX_ENTRY_LENGTH = 500_000  # characters of one entry
+_MAX_TOTAL_LENGTH = 50_000_000  # characters of a whole list, dropped entries included
 _LIST_METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 SendRequest = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
 
@@ -37,9 +37,10 @@ async def list_all(
     *,
     tools_only: bool = False,
 ) -> CatalogListing:
-    """The server's lists, or that of its tools; ``ask`` sends a request and raises what befalls it.
+    """The server's lists; with ``tools_only`` only its tools. ``send`` sends a request within a timeout.
 
-    Raises ServerError.
+    Raises ServerError if the tools cannot be listed, ConnectionLost if the connection is lost. Other lists that fail
+    are empty, and a notice says why.
     """
     methods = _LIST_METHODS[:1] if tools_only else _LIST_METHODS
     supported = [method for method in methods if method.partition("/")[0] in info.capabilities]
@@ -52,7 +53,7 @@ async def list_all(
         except MCPError as error:
             if method == "tools/list":
                 raise ServerError(f"it did not list its tools: {error.message} (code {error.code})") from error
-            if error.code != METHOD_NOT_FOUND:  # else it says that it has some, and does not
+            if error.code != METHOD_NOT_FOUND:  # ignore a capability that is declared but missing
                 notices.append(f"{method}: {error.message}")
                 ttls.append(_RETRY_TTL)
             continue
@@ -79,7 +80,7 @@ async def list_all(
 async def _fetch_pages(
     client: Client, message_filter: MessageFilter, method: str, notices: list[str]
 ) -> tuple[list[dict[str, Any]], float | None]:
-    """All pages of one list, and for how many seconds they hold (None where the server does not say)."""
+    """All pages of one list, and its validity in seconds (None if the server does not say)."""
     fetch_page: Any = {
         "tools/list": client.list_tools,
         "prompts/list": client.list_prompts,
@@ -119,7 +120,7 @@ async def _fetch_pages(
             else:
                 entries[key] = entry
         ttl_ms = raw.get("ttlMs")
-        if isinstance(ttl_ms, int | float) and ttl_ms > 0:  # zero is what a server says that was told nothing
+        if isinstance(ttl_ms, int | float) and ttl_ms > 0:  # 0 is the SDK's default on servers that set no ttl
             ttl = ttl_ms / 1000
         cursor = page.next_cursor
         if cursor is None or cursor in cursors or len(entries) >= MAX_LIST_ITEMS or total_length > _MAX_TOTAL_LENGTH:

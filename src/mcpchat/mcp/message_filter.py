@@ -1,8 +1,8 @@
-"""What goes over one connection, both ways: put right where servers err, and counted where they flood.
+"""Filters the messages of one connection, both ways: repairs server errors and limits the rate of notifications.
 
-The SDK holds every answer against strict models, and drops the whole of it for one bad tool or one new kind of content.
-So it is given a skeleton of each result, which cannot fail, with a ticket in its ``_meta``; the ticket gets the result
-as the server sent it.
+The SDK validates every result strictly and drops all of it for one malformed tool or one unknown content type. So the
+SDK gets a minimal result that always validates, with a ticket in its ``_meta``. ``take_result`` exchanges the ticket
+for the result as the server sent it.
 """
 
 import itertools
@@ -17,18 +17,19 @@ from mcp import types
 from mcpchat.mcp.protocols import ChangeKind
 
 RESULT_TICKET = "mcpchat/ticket"
-MAX_LIST_ITEMS = 10_000  # of one list
-MAX_CONTAINERS = 1_000_000  # objects and arrays in one message: a small text can stand for a large heap
-_MAX_PENDING = 256  # results that nobody came for are thrown away at last
+MAX_LIST_ITEMS = 10_000  # entries of one list
+MAX_CONTAINERS = 1_000_000  # objects and arrays in one message: a small text can need much memory
+_MAX_PENDING = 256  # results that wait for take_result; older ones are discarded
 _PROTOCOL_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
-_BURST, _RATE = 50.0, 20.0  # notifications let through at once, and each second
+_BURST, _RATE = 50.0, 20.0  # notifications allowed at once, and per second after that
 LIST_FIELDS = {
     "tools/list": "tools",
     "prompts/list": "prompts",
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
-ID_FIELDS = {"resources/list": "uri", "resources/templates/list": "uriTemplate"}  # what names an entry; else its name
+# The field that identifies an entry; "name" for the other lists.
+ID_FIELDS = {"resources/list": "uri", "resources/templates/list": "uriTemplate"}
 _EMPTY_RESULTS: dict[str, dict[str, Any]] = {
     "tools/call": {"content": []},
     "prompts/get": {"messages": []},
@@ -48,9 +49,9 @@ _CHANGE_KINDS: dict[str, ChangeKind] = {
 
 
 class MessageFilter:
-    """The messages of one connection. ``log`` gets the server's log messages, ``on_change`` its changes.
+    """The filter for one connection. ``on_log`` receives the server's log messages, ``on_change`` its changes.
 
-    ``revision``, where given, is the one that the handshake asks for.
+    ``revision`` is the protocol revision that the handshake requests; empty for the SDK's own.
     """
 
     def __init__(
@@ -63,19 +64,19 @@ class MessageFilter:
         self._results: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._tickets = itertools.count(1)
         self._buckets: dict[str, tuple[float, float]] = {}
-        self.closed = False  # whether nothing more will come
+        self.closed = False  # whether the server's messages have ended
 
     @property
     def open_requests(self) -> list[str | int]:
-        """The ids of requests that have had no answer."""
+        """The ids of our requests that have no answer yet."""
         return list(self._open_requests)
 
     def take_result(self, meta: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The result that the ticket in ``meta`` stands for, as the server sent it."""
+        """The result as the server sent it, by the ticket in ``meta``. Empty if there is none; each works once."""
         return self._results.pop((meta or {}).get(RESULT_TICKET, 0), {})
 
     def record_outgoing(self, message: types.JSONRPCMessage) -> None:
-        """Note what is asked, before it is sent."""
+        """Remember a request before it is sent, and set the revision in the handshake."""
         if isinstance(message, types.JSONRPCRequest):
             params = message.params or {}
             if message.method == "initialize" and self._revision:
@@ -85,7 +86,7 @@ class MessageFilter:
             self._open_requests.pop((message.params or {}).get("requestId", ""), None)
 
     def filter_incoming(self, message: types.JSONRPCMessage) -> types.JSONRPCMessage | None:
-        """The message as the SDK may have it; None where it is dealt with, or one too many."""
+        """The message for the SDK; None if it needs no further handling or exceeds the rate limit."""
         match message:
             case types.JSONRPCNotification():
                 return self._filter_notification(message)
@@ -99,11 +100,11 @@ class MessageFilter:
                 method, stateless = self._open_requests.pop(message.id, ("", False))
                 return self._filter_response(message, method, stateless)
             case types.JSONRPCRequest():
-                # What is asked faster than anybody could answer stays unanswered.
+                # Requests over the rate limit are not answered.
                 return message if self._within_rate("request") else None
 
     def _match_request_id(self, response_id: str | int) -> str | int:
-        """Our id that is meant: some servers give a number back as a text."""
+        """The id of our request: some servers return a number as a string."""
         if response_id not in self._open_requests and isinstance(response_id, str) and response_id.isdecimal():
             return int(response_id)
         return response_id
@@ -123,7 +124,7 @@ class MessageFilter:
         return message if self._within_rate("other") else None
 
     def _within_rate(self, kind: str) -> bool:
-        """Whether one more notification of this kind is let through: a burst, then a steady few."""
+        """Whether one more message of this kind is within the rate limit: a burst, then a steady rate."""
         now = time.monotonic()
         if len(self._buckets) > _MAX_PENDING:
             self._buckets.clear()
@@ -135,12 +136,12 @@ class MessageFilter:
     def _filter_response(self, message: types.JSONRPCResponse, method: str, stateless: bool) -> types.JSONRPCMessage:
         result = message.result
         if stateless:
-            kind = result.get("resultType", "complete")  # earlier servers do not say it
+            kind = result.get("resultType", "complete")  # older servers leave it out
             if kind == "input_required":
                 return message
             if kind != "complete":
                 return error_response(
-                    message.id, f"the server answered with a result of type {kind!r}, which nobody asked for"
+                    message.id, f"the server answered with a result of type {kind!r}, which was not requested"
                 )
         minimal = self._minimal_result(method, result)
         if minimal is None:
@@ -159,7 +160,7 @@ class MessageFilter:
         return message
 
     def _minimal_result(self, method: str, result: dict[str, Any]) -> dict[str, Any] | None:
-        """The least that the SDK must see of a result of this method; None where it sees all."""
+        """The minimal result of this method for the SDK; None if the SDK gets the whole result."""
         match method:
             case "tools/list":
                 return {"tools": [_minimal_tool(tool) for tool in valid_entries(result, method)]}
@@ -181,7 +182,7 @@ class MessageFilter:
 
 
 def parse_messages(value: object) -> list[types.JSONRPCMessage]:
-    """The messages in a JSON value: one, or a batch as old servers send; what is none is left out."""
+    """The messages in a JSON value: one, or a batch from an old server. Anything else is left out."""
     if isinstance(value, list):
         return [message for item in value if not isinstance(item, list) for message in parse_messages(item)]
     if not isinstance(value, dict):
@@ -216,14 +217,14 @@ def parse_messages(value: object) -> list[types.JSONRPCMessage]:
 def error_response(
     request_id: str | int, message: str, *, code: int = types.INTERNAL_ERROR, data: object = None
 ) -> types.JSONRPCError:
-    """An error as the answer to our request of this id."""
+    """An error response to our request with this id."""
     return types.JSONRPCError(
         jsonrpc="2.0", id=request_id, error=types.ErrorData(code=code, message=message, data=data)
     )
 
 
 def valid_entries(result: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
-    """The entries of a list result that can be worked with, at most as many as anybody can want."""
+    """The usable entries of a list result, at most MAX_LIST_ITEMS."""
     entries = result.get(LIST_FIELDS[method])
     if not isinstance(entries, list):
         return []
@@ -245,7 +246,7 @@ def count_entries(result: Mapping[str, Any], method: str) -> int:
 
 
 def _minimal_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """The name, and the schema where it says which arguments are mirrored in headers."""
+    """The name, and the schema if it says which arguments are mirrored in headers."""
     schema = tool.get("inputSchema")
     minimal_schema = schema if isinstance(schema, dict) and "x-mcp-header" in json.dumps(schema) else {}
     return {"name": tool["name"], "inputSchema": {**minimal_schema, "type": "object"}}
@@ -261,7 +262,7 @@ def _minimal_capabilities(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _server_info_meta(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The only other thing that the SDK reads from a result's ``_meta``."""
+    """The server's description, the only other value that the SDK reads from a result's ``_meta``."""
     key = "io.modelcontextprotocol/serverInfo"
     meta = result.get("_meta")
     return {key: meta[key]} if isinstance(meta, dict) and isinstance(meta.get(key), dict) else {}

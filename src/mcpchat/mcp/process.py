@@ -1,4 +1,4 @@
-"""A server's process: started in a group of its own, its stderr kept, its end made certain."""
+"""A server's process: started in its own process group, its stderr logged, and stopped with all its children."""
 
 import asyncio
 import os
@@ -14,10 +14,10 @@ from mcpchat.errors import ServerError
 from mcpchat.mcp.reaper import ProcessReaper
 from mcpchat.util.sanitize import one_line
 
-_CHUNK = 2**16  # bytes read at once
-LOG_LINES = 20  # of stderr, kept for the error message
-GRACE = 2.0  # seconds, between closing stdin, terminating and killing
-_POLL_INTERVAL = 0.01
+_CHUNK = 2**16  # bytes to read at once
+LOG_LINES = 20  # last lines of stderr, kept for error messages
+GRACE = 2.0  # seconds to wait after closing stdin, and again after SIGTERM
+_POLL_INTERVAL = 0.01  # seconds
 
 INHERITED_VARIABLES = (
     (
@@ -43,13 +43,13 @@ _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
 def build_environment(
     environ: Mapping[str, str], *, passthrough: Sequence[str], overrides: Mapping[str, str]
 ) -> dict[str, str]:
-    """What a server sees: a few harmless variables, those the config passes on, and the config's own."""
+    """A server's environment: a few harmless variables, those in ``passthrough`` if set, and ``overrides``."""
     names = (*INHERITED_VARIABLES, *_CERTIFICATE_VARIABLES, *passthrough)
     return {name: environ[name] for name in names if name in environ} | dict(overrides)
 
 
 class ServerProcess:
-    """A running server. ``log`` holds the last lines that it wrote to stderr, cleaned; ``tell`` gets all of them."""
+    """A running server. ``log`` has the last lines of its stderr, redacted and sanitized; ``on_log`` gets all lines."""
 
     def __init__(
         self, process: Process, *, on_log: Callable[[str], None], redact: Callable[[str], str], reaper: ProcessReaper
@@ -78,9 +78,10 @@ class ServerProcess:
         redact: Callable[[str], str],
         reaper: ProcessReaper,
     ) -> "ServerProcess":
-        """Start the program; ``redact`` takes secrets out of what it says.
+        """Start the program in ``cwd``. ``redact`` removes secrets from its stderr.
 
-        Raises ServerError that says whether the program or the folder is missing."""
+        Raises ServerError if the program or the directory is missing, or the program cannot be started.
+        """
         if cwd is not None and not Path(cwd).is_dir():  # noqa: ASYNC240 - one stat
             raise ServerError(f"its folder does not exist: {cwd}", hint="check cwd in the config")
         program = shutil.which(argv[0], path=env.get("PATH")) if os.sep not in argv[0] else argv[0]
@@ -120,7 +121,7 @@ class ServerProcess:
         while chunk := await stderr.read(_CHUNK):
             *lines, remainder = (remainder + chunk).split(b"\n")
             self._record_lines(lines)
-            remainder = remainder[:_CHUNK]  # its beginning: an end of it could begin within a secret
+            remainder = remainder[:_CHUNK]  # keep the beginning: cut at the front, the line could start within a secret
         self._record_lines([remainder])
 
     def _record_lines(self, lines: Sequence[bytes]) -> None:
@@ -129,29 +130,29 @@ class ServerProcess:
         self._on_log("\n".join(texts))
 
     async def stop(self) -> None:
-        """End the whole process group: stdin closed, then terminate, then kill."""
+        """Stop the whole process group: close stdin, then SIGTERM, then SIGKILL."""
         try:
             self.stdin.close()
             if not await self._wait_for_exit():
                 self._signal_group(signal.SIGTERM)
                 await self._wait_for_exit()
         finally:
-            # Also where the leader left by itself: its children may still be there. This does not wait.
+            # Even if the leader has exited, its children may still run. This does not wait.
             self._signal_group(_KILL_SIGNAL)
         await self._wait_for_exit()
         self._reaper.remove(self.pid)
         self._log_task.cancel()
 
     async def final_log(self) -> tuple[str, ...]:
-        """The log of a server that is dying, once its end has arrived or half a second has passed."""
+        """The log of a dying server, after its stderr has ended or half a second has passed."""
         await asyncio.wait({self._log_task}, timeout=0.5)
         await self._wait_for_exit(0.5)
         return self.log
 
     async def _wait_for_exit(self, timeout: float = GRACE) -> bool:
-        """Whether the leader is gone within this many seconds.
+        """Whether the leader exits within ``timeout`` seconds.
 
-        Polled: ``Process.wait`` also waits for pipes, which a grandchild may hold open.
+        This polls, because ``Process.wait`` also waits for pipes that a grandchild may hold open.
         """
         elapsed = 0.0
         while self._process.returncode is None and elapsed < timeout:
@@ -166,7 +167,7 @@ class ServerProcess:
             else:
                 os.killpg(self._process.pid, signal_number)
         except (ProcessLookupError, PermissionError):
-            pass  # nobody is left
+            pass  # the group has ended
 
 
 _KILL_SIGNAL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL

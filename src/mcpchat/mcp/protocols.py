@@ -1,4 +1,7 @@
-"""What the hub and a connection ask of each other; free of the SDK, whose import takes a whole second."""
+"""Protocols and values between the hub, its connections and the credentials.
+
+Imports no SDK: importing the MCP SDK takes a second.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from mcpchat.config.schema import ServerConfig
 from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate, ServerInfo
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Content, Message, ToolResult
@@ -13,7 +17,6 @@ from mcpchat.core.protocols import ServerRequests
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import McpChatError, ServerError
 from mcpchat.mcp.catalog_cache import ProtocolMode
-from mcpchat.mcp.process import ServerProcess
 from mcpchat.mcp.timeouts import RequestTimeout
 
 STATELESS_REVISION = "2026-07-28"
@@ -21,9 +24,9 @@ ChangeKind = Literal["tools", "prompts", "resources", "updated"]
 
 
 class ConnectionLost(ServerError):
-    """The connection is gone. ``may_have_run`` is False where the request certainly never reached the server.
+    """The connection is lost. ``may_have_run`` is False if the request certainly never reached the server.
 
-    ``unheard`` is set where nothing was ever heard on it, and the protocol had been taken on trust.
+    ``never_answered`` is True if the server never answered on it and the protocol was the remembered one, unconfirmed.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class ConnectionLost(ServerError):
 
 
 class TokenRejected(ServerError):
-    """A tool says that its provider no longer takes the server's token: nothing has run. ``result`` is what it said."""
+    """A tool reports that its provider rejects the server's token. Nothing has run. ``result`` is the tool's result."""
 
     def __init__(self, message: str, result: ToolResult) -> None:
         super().__init__(message)
@@ -49,7 +52,7 @@ class TokenRejected(ServerError):
 
 
 class HandshakeFailed(ServerError):
-    """The server is there, and does not take our greeting. ``left`` is set where it ended over it."""
+    """The server was reached, but the handshake failed. ``exited`` is True if the server may have ended over it."""
 
     def __init__(self, message: str, *, exited: bool, log: tuple[str, ...] = ()) -> None:
         super().__init__(message, log=log)
@@ -57,46 +60,36 @@ class HandshakeFailed(ServerError):
 
 
 class ProtocolChanged(ServerError):
-    """What was remembered of the server's protocol no longer holds: nothing has run, and it must be found out anew."""
+    """The server no longer speaks the remembered protocol. Nothing has run; the protocol must be detected again."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConnectionParams:
-    """All that it takes to connect to one server.
+class ServerSpec:
+    """What a connection to one server needs to know, the same for every attempt.
 
-    Exactly one of ``process`` and ``url`` is set. ``era`` is what is known of its protocol: "modern" and "legacy" skip
-    the finding out, and with "modern" ``info`` is what the server said of itself before. ``on_change`` hears of lists
-    that changed, and of resources that did (then with the address).
+    ``timeout`` is the time to connect, in seconds. ``on_log`` receives the server's stderr and log messages.
+    ``on_change`` is called if one of its lists changes, and with the URI if a watched resource does.
     """
 
     name: str
-    mode: ProtocolMode
-    revision: str
+    config: ServerConfig
     timeout: float
-    max_message_bytes: int
     request_handler: ServerRequests
+    sign_in_hint: Callable[[], str]
     on_log: Callable[[str], None]
     on_change: Callable[[ChangeKind, str], None]
-    process: ServerProcess | None = None
-    url: str | None = None
-    sse: bool = False
-    headers: Mapping[str, str]
-    http_auth: Any = None
-    sign_in_hint: Callable[[], str] = lambda: ""
-    elicitation: bool
-    sampling: bool
-    roots: Sequence[str]
-    info: ServerInfo | None = None
 
 
 class CatalogListing(Struct, frozen=True, kw_only=True):
-    """All that the server lists; ``ttl`` is how many seconds that holds, None where the server does not say."""
+    """Everything that the server lists. ``ttl`` is its validity in seconds, None if the server does not say."""
 
     catalog: Catalog
     ttl: float | None = None
 
 
 class Connection(Protocol):
+    """A live session with one server. Requests raise ServerError, SignInNeeded, and ToolFailed if it refuses one."""
+
     @property
     def is_alive(self) -> bool: ...
     @property
@@ -124,51 +117,48 @@ class Connection(Protocol):
 
 
 class Credentials(Protocol):
-    """The logins that servers are given, by the servers' names. What asks for one raises SignInNeeded where a person
-    must sign in, ServerError where whoever gives it cannot be reached, ConfigError, StoreError."""
+    """The credentials of each server, by the server's name.
+
+    Methods that get a token raise SignInNeeded if the user must sign in, ServerError if the token's issuer cannot be
+    reached, ConfigError, StoreError.
+    """
 
     async def prefetch_token(self, server: str) -> None:
-        """Have the token that the server's next process will get at hand."""
+        """Get the token for the server's next process ahead of time, so that ``token_environment`` need not wait."""
         ...
 
     async def token_environment(self, server: str) -> Mapping[str, str]:
-        """What the server's process, which is about to start, gets of its login in its environment."""
+        """The environment variables with the token, for a process that is about to start."""
         ...
 
     def renewal_state(self, server: str) -> Literal["no", "soon", "now"]:
-        """When the token that the server's process has must be followed by a new one."""
+        """Whether the running process needs a new token: not yet, soon, or now because its token has expired."""
         ...
 
     def reject_token(self, server: str) -> None:
-        """The token that the server's process has was refused: the next one must be new."""
+        """Report that the running process's token was rejected: the next one must be new."""
         ...
 
     def http_auth(self, server: str) -> Any:
-        """What signs the requests to a remote server, as the HTTP library has it; None where nothing does."""
+        """The HTTP library's Auth object that signs requests to a remote server; None if they are not signed."""
         ...
 
     def last_error(self, server: str) -> McpChatError | None:
-        """Why the requests to a remote server went unsigned, where that is not for want of a login."""
+        """Why requests to a remote server could not be signed, if the reason is not a missing login."""
         ...
 
     async def sign_in(self, server: str) -> bool:
-        """Have the person sign in, if they want to: whether they did."""
+        """Ask the user to sign in. True if they did."""
         ...
 
     def sign_in_hint(self, server: str) -> str:
-        """What to type, to sign in to the server."""
+        """The command that signs in to the server."""
         ...
 
     def login_version(self, server: str) -> float:
-        """When the server's login was made, 0 where there is none: it changes with a new one."""
+        """When the user last signed in to the server, in epoch seconds; 0 if never. A new sign-in changes it."""
         ...
 
     def describe(self, server: str) -> str:
-        """How the login of the server is, for people."""
+        """The state of the server's login, for display."""
         ...
-
-
-class SdkModule(Protocol):
-    """How connections are made: the module ``mcp_server``."""
-
-    async def connect(self, params: ConnectionParams) -> Connection: ...

@@ -1,14 +1,14 @@
-"""No server outlives us, not even when we are killed: a shell waits for our end, and then ends what is left.
+"""Kills leftover server processes if mcpchat dies: a shell waits for our exit and ends the remaining process groups.
 
-The shell reads from a pipe that only this process holds open; the system closes it however we end. That needs nothing
-but a POSIX shell, so it works on Linux, macOS and the BSDs alike. On Windows there is no such watch.
+The shell reads from a pipe that only this process holds open; the system closes it however we exit, SIGKILL included.
+It needs only a POSIX shell, so it works on Linux, macOS and the BSDs. It does nothing on Windows.
 """
 
 import subprocess
 import sys
 from contextlib import suppress
 
-# "+ PID" and "- PID" keep the list of process groups; the end of the input is our end.
+# "+ PID" and "- PID" maintain the list of process groups; end of input means that we have exited.
 _SCRIPT = """
 trap '' HUP INT TERM PIPE
 groups=' '
@@ -25,17 +25,18 @@ for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 
 
 class ProcessReaper:
-    """The process groups that must not outlive us. The watch begins with the first of them."""
+    """The process groups that must not outlive us. The shell is started with the first one."""
 
     def __init__(self) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
         self._groups: set[int] = set()
 
     def add(self, group: int) -> None:
+        """Watch the process group."""
         if sys.platform == "win32":
             return
         if self._shell is None:
-            with suppress(OSError):  # no shell: then what closing stdin does must do
+            with suppress(OSError):  # without a shell, servers only see their stdin close
                 self._shell = subprocess.Popen(
                     ["/bin/sh", "-c", _SCRIPT],
                     stdin=subprocess.PIPE,
@@ -48,6 +49,7 @@ class ProcessReaper:
         self._send(f"+ {group}\n")
 
     def remove(self, group: int) -> None:
+        """Stop watching the process group, because it has ended."""
         if group in self._groups:
             self._groups.remove(group)
             self._send(f"- {group}\n")
@@ -58,9 +60,9 @@ class ProcessReaper:
                 self._shell.stdin.write(line.encode())
 
     def close(self) -> None:
-        """End the watch: nothing is left to be watched."""
+        """Stop the shell. Call this when all processes have been stopped."""
         shell, self._shell = self._shell, None
         if shell is not None and shell.stdin is not None:
             shell.stdin.close()
             with suppress(subprocess.TimeoutExpired):
-                shell.wait(0.5)  # it has nothing to do, or does it without us
+                shell.wait(0.5)  # if it is still killing groups, it finishes without us

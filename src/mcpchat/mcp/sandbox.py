@@ -1,4 +1,4 @@
-"""A server's program inside bubblewrap: a private /tmp, no home folder, no network, but for what it is given."""
+"""Runs a server inside bubblewrap: a private /tmp, no home directory, no network, except what the config allows."""
 
 import os
 import shutil
@@ -9,15 +9,15 @@ from pathlib import Path
 from mcpchat.config.schema import SandboxConfig
 from mcpchat.errors import ServerError
 
-# Hidden in any case: homes, the system's sockets (the session bus, the SSH agent), and scratch folders that all share.
-_SCRATCH = "/tmp"  # noqa: S108 - the sandbox has one of its own there
-_HIDDEN_DIRECTORIES = (_SCRATCH, "/var/tmp", "/run", "/home", "/root", "/mnt", "/media", "/srv")  # noqa: S108 - named to be hidden
-_MAX_PATH_LENGTH = 4096  # characters of a path
+# Always hidden: home directories, sockets (the session bus, the SSH agent) and shared scratch directories.
+_SCRATCH = "/tmp"  # noqa: S108 - the sandbox mounts its own there
+_HIDDEN_DIRECTORIES = (_SCRATCH, "/var/tmp", "/run", "/home", "/root", "/mnt", "/media", "/srv")  # noqa: S108 - listed to be hidden
+_MAX_PATH_LENGTH = 4096  # characters
 _RESOLVER_PATHS = (
     "/run/systemd/resolve",
     "/run/NetworkManager/resolv.conf",
     "/run/resolvconf",
-)  # where names are looked up
+)  # for DNS
 
 
 def bubblewrap_command(
@@ -31,9 +31,8 @@ def bubblewrap_command(
 ) -> list[str]:
     """The command that runs ``argv`` in the sandbox.
 
-    ``own`` are folders that the program itself lies in; ``secret`` are hidden like the homes.
-
-    Raises ServerError that says what is missing, or what of the program the sandbox would hide.
+    ``program_directories`` contain the program itself and are readable; ``protected`` are hidden like home directories.
+    Raises ServerError if bubblewrap, the program or a mount is missing, or the sandbox would hide the program.
     """
     bwrap = _find_bubblewrap()
     home = Path(env.get("HOME") or Path.home())
@@ -51,7 +50,7 @@ def bubblewrap_command(
         command.append("--share-net")
         for resolver_path in (*_RESOLVER_PATHS, str(Path("/etc/resolv.conf").resolve())):
             command += ["--ro-bind-try", resolver_path, resolver_path]
-    # The wide ones first: a folder to write in may lie in one to read.
+    # Mount outer directories first: a writable one may lie inside a readable one.
     mounts = [(target, path, "--ro-bind") for target, path in read_only.items()]
     mounts += [(target, path, "--bind") for target, path in writable.items()]
     for target, path, option in sorted(mounts):
@@ -65,14 +64,15 @@ def bubblewrap_command(
     if _is_hidden(directory, hidden, visible):
         if cwd is not None:
             raise ServerError(
-                f"the sandbox hides its folder, {directory}", hint="name it under read or write, in the sandbox table"
+                f"the sandbox hides its directory, {directory}",
+                hint="add it to read or write in the server's sandbox table",
             )
         directory = Path("/")
     return [*command, "--setenv", "TMPDIR", _SCRATCH, "--chdir", str(directory), "--", program, *argv[1:]]
 
 
 def _hidden_paths(homes: Sequence[Path]) -> list[Path]:
-    """What is not there in a sandbox: the widest folders only."""
+    """The directories that the sandbox hides, without those inside another."""
     hidden = [Path(path) for path in _HIDDEN_DIRECTORIES if Path(path).is_dir() and not Path(path).is_symlink()]
     for home in (*homes, Path.home(), *_passwd_home()):
         path = home.resolve()
@@ -91,7 +91,7 @@ def _passwd_home() -> list[Path]:
 
 
 def _require_visible(program: str, arguments: Sequence[str], cwd: Path, is_hidden: Callable[[Path], bool]) -> None:
-    """Raise ServerError where the program, or a file that its arguments name, would not be there."""
+    """Raise ServerError if the sandbox hides the program, or a file that its arguments name."""
     for path in (
         Path(cwd, program).absolute(),
         Path(cwd, program).resolve(),
@@ -100,19 +100,19 @@ def _require_visible(program: str, arguments: Sequence[str], cwd: Path, is_hidde
         if is_hidden(path):
             raise ServerError(
                 f"the sandbox hides its program, {path}",
-                hint="name the folder that it lies in under read, in the server's sandbox table",
+                hint="add its directory to read in the server's sandbox table",
             )
     for argument in arguments:
         argument_path = Path(cwd, argument).absolute() if argument and len(argument) < _MAX_PATH_LENGTH else None
         if argument_path is not None and _exists(argument_path) and is_hidden(argument_path):
             raise ServerError(
                 f"the sandbox hides {argument_path}, which its arguments name",
-                hint="name it, or its folder, under read or write in the server's sandbox table",
+                hint="add it, or its directory, to read or write in the server's sandbox table",
             )
 
 
 def _shebang_interpreter(program: Path) -> list[Path]:
-    """What the first line of a script names."""
+    """The interpreter that the first line of a script names."""
     try:
         with program.open("rb") as file:
             first_line = file.readline(_MAX_PATH_LENGTH)
@@ -124,26 +124,26 @@ def _shebang_interpreter(program: Path) -> list[Path]:
 
 def _find_bubblewrap() -> str:
     if not sys.platform.startswith("linux"):
-        raise ServerError("a sandbox needs Linux", hint="take sandbox out of the server's table")
+        raise ServerError("a sandbox needs Linux", hint="remove sandbox from the server's table")
     program = shutil.which("bwrap")
     if program is None:
         raise ServerError(
             "its sandbox needs bubblewrap, and no bwrap is on PATH",
-            hint="install it (apt install bubblewrap), or take sandbox out of the server's table",
+            hint="install it (apt install bubblewrap), or remove sandbox from the server's table",
         )
     return program
 
 
 def _resolve_mounts(names: Sequence[str], home: Path) -> dict[Path, Path]:
-    """Where each is to be seen, under the name that it was given and its own, and what is there."""
+    """The mounts for these directories, target to source: each at its configured path and at its resolved path."""
     mounts: dict[Path, Path] = {}
     for name in names:
         target = (home / name[1:].lstrip("/") if name.startswith("~") else Path(name)).absolute()
         source = target.resolve()
         if not source.exists():
-            raise ServerError(f"a folder of its sandbox does not exist: {name}", hint="check the sandbox table")
+            raise ServerError(f"a directory of its sandbox does not exist: {name}", hint="check the sandbox table")
         if source == Path("/"):
-            raise ServerError("a folder of its sandbox is the whole machine", hint="name a smaller one")
+            raise ServerError("a directory of its sandbox is /, the whole file system", hint="use a smaller directory")
         mounts |= {target: source, source: source}
     return mounts
 
@@ -152,7 +152,7 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError):
-        return False  # an argument that can be no path
+        return False  # not a valid path
 
 
 def _is_hidden(path: Path, hidden: Sequence[Path], visible: Sequence[Path]) -> bool:
@@ -162,7 +162,7 @@ def _is_hidden(path: Path, hidden: Sequence[Path], visible: Sequence[Path]) -> b
 
 
 def interpreter_folders() -> list[Path]:
-    """Where this Python and what it imports lie: a bundled server runs on it."""
+    """The directories of this Python and its packages, which a bundled server runs on."""
     folders = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent}
     folders |= {Path(entry) for entry in sys.path if entry and Path(entry).is_dir()}
     return [folder.resolve() for folder in folders]

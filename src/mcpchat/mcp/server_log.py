@@ -1,4 +1,4 @@
-"""What a server writes to stderr and logs through the protocol: a file each, for its owner's eyes, of bounded size."""
+"""Log file of one server: its stderr and its log messages, readable by the owner only, of limited size."""
 
 import os
 import time
@@ -9,12 +9,12 @@ from pathlib import Path
 from mcpchat.errors import StoreError
 from mcpchat.util.private_files import open_to_append
 
-MAX_BYTES = 1_000_000  # of the file; one older file of the size is kept beside it
-_MAX_LINE_LENGTH = 10_000  # characters of a line
+MAX_BYTES = 1_000_000  # bytes of the file; one older file of this size is kept
+_MAX_LINE_LENGTH = 10_000  # characters; the rest of a line is dropped
 
 
 class ServerLog:
-    """One server's log file. A disk that refuses costs the log, nothing else. ``redact`` goes over each text."""
+    """One server's log file. Write errors are ignored. ``redact`` is applied to every text."""
 
     def __init__(self, path: Path, redact: Callable[[str], str] = str) -> None:
         self.path = path
@@ -23,7 +23,7 @@ class ServerLog:
         self._size = 0
 
     def write(self, text: str) -> None:
-        """Add the text's lines, each with the time."""
+        """Append the text's lines, each with the local time."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S")
         lines = [f"{now} {line[:_MAX_LINE_LENGTH]}\n" for line in self._redact(text).splitlines() if line.strip()]
         data = "".join(lines).encode(errors="replace")[-MAX_BYTES:]
@@ -43,7 +43,7 @@ class ServerLog:
         self._size += os.write(self._descriptor, data)
 
     def read(self) -> str:
-        """All that is kept, the oldest first."""
+        """The text of both files, oldest first."""
         return "".join(
             path.read_text(encoding="utf-8", errors="replace")
             for path in (_rotated_path(self.path), self.path)
@@ -62,5 +62,5 @@ def _rotated_path(path: Path) -> Path:
 
 
 def read_log(state: Path, server: str) -> str:
-    """The text of a server's log file in the state folder, empty where there is none."""
+    """The text of the server's log in the state directory; empty if there is none."""
     return ServerLog(state / "logs" / f"{server}.log").read()

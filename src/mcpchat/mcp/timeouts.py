@@ -1,13 +1,13 @@
-"""How long one request may take: silence has a limit, the whole has another, and questions stop both clocks."""
+"""Request timeout with an idle limit and a total limit; both pause while the user is being asked."""
 
 import asyncio
 from types import TracebackType
 
 
 class RequestTimeout:
-    """A context that ends in TimeoutError after ``idle`` seconds without a sign of life, or ``total`` seconds in all.
+    """A context manager that raises TimeoutError after ``idle`` seconds without progress, or after ``total`` seconds.
 
-    Single use. ``spent`` says afterwards which limit it was.
+    Single use. Afterwards ``reason`` says which limit was exceeded.
     """
 
     def __init__(self, *, idle: float, total: float) -> None:
@@ -35,24 +35,25 @@ class RequestTimeout:
 
     @property
     def reason(self) -> str:
-        """What was waited for in vain, in words."""
+        """Which limit was exceeded, as the predicate of a sentence."""
         if self._last_activity + self._idle >= self._total_deadline:
             return f"did not answer within {self._total:g} s"
         return f"was silent for {self._idle:g} s"
 
     def touch(self) -> None:
-        """The other side lives: the silence begins anew."""
+        """Restart the idle limit, because the server has sent something."""
         self._last_activity = _now()
         self._reschedule()
 
     def pause(self) -> None:
-        """Somebody else is waited for. Pauses nest."""
+        """Stop both clocks. Pauses nest."""
         self._pause_count += 1
         if self._pause_count == 1:
             self._paused_at = _now()
             self._reschedule()
 
     def resume(self) -> None:
+        """End one pause. The last one starts both clocks again, the idle limit from zero."""
         self._pause_count -= 1
         if self._pause_count == 0:
             self._total_deadline += _now() - self._paused_at

@@ -1,4 +1,4 @@
-"""The embedded demo model: no key, no network. It picks a tool by the words of the question and fills its schema."""
+"""The built-in demo model, without key or network. Matches the words of a question to a tool and its arguments."""
 
 import asyncio
 import json
@@ -10,21 +10,47 @@ from mcpchat.core.events import Notice, TextDelta
 from mcpchat.core.messages import Audio, File, Image, Message, Part, Text, ToolCall, ToolResult, Usage, result_text
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
 from mcpchat.core.tools import ToolSpec, required_names, schema_types
+from mcpchat.models.context_sizes import ModelInfo
+from mcpchat.models.endpoint import EndpointDefaults, ModelEndpoint
 
 NOTICE = (
     "This is the built-in demo, not a language model: it matches words to tools and fills in their arguments. "
     "It cannot converse, reason or write."
 )
-MAX_REPORT_LENGTH = 4000  # characters of a result that the demo repeats
+MAX_REPORT_LENGTH = 4000  # characters of a tool result in the answer
+
+
+class DemoProvider:
+    """The Provider of the demo model, which has no endpoint."""
+
+    defaults = EndpointDefaults(base_url="", base_url_variable="", api_key_variable="", model="demo")
+
+    def is_own_service(self, base_url: str) -> bool:
+        return True
+
+    def build(self, endpoint: ModelEndpoint, *, api_key: str | None, headers: Mapping[str, str]) -> "DemoModel":
+        return DemoModel()
 
 
 class DemoModel:
-    """A Model that is deterministic and local. One call a question, then a report of what came back."""
+    """A local, deterministic Model: one tool call per question, then a report of its result."""
+
+    api_name = "demo"
+    notice = NOTICE
+
+    async def preload(self) -> None:
+        """Does nothing: there is no SDK."""
+
+    async def aclose(self) -> None:
+        """Does nothing: there is no connection."""
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        return [ModelInfo(name="demo")]
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         last_message = request.messages[-1]
         if last_message.role == "user" and any(isinstance(part, Image | Audio | File) for part in last_message.parts):
-            yield Notice(level="warning", text="the demo takes no images and files: it goes by the words alone")
+            yield Notice(level="warning", text="the demo takes no images and files: only the text is used")
         answer = self._answer(request)
         for part in answer:
             match part:
@@ -54,7 +80,7 @@ class DemoModel:
 
 
 def _count_words(message: Message) -> int:
-    """A stand-in for tokens: the demo counts words."""
+    """The size of the message, in words: the demo reports them as tokens."""
     texts = [message.text, *(result_text(result) for result in message.results)]
     return sum(len(text.split()) for text in texts) + len(message.calls)
 
@@ -67,13 +93,13 @@ def _format_no_match(tools: Sequence[ToolSpec]) -> str:
     has_calculator = any(tool.model_name.endswith("__calculate") for tool in tools)
     example = "What is 1234 * 5678?" if has_calculator else f'{tools[0].qualified_name} "..."'
     return (
-        f"{NOTICE}\n\nNo tool fits these words, or the question lacks what the tool needs. "
-        f"There is: {', '.join(labels)}{more}.\n\nTry naming one, with its values in quotes: {example}"
+        f"{NOTICE}\n\nNo tool fits this question, or a required argument is missing from it. "
+        f"Tools: {', '.join(labels)}{more}.\n\nTry a tool's name, with its arguments in quotes: {example}"
     )
 
 
 def format_report(call: ToolCall, result: ToolResult, tools: Sequence[ToolSpec]) -> str:
-    """What the demo says of a tool's result."""
+    """The answer that reports a tool's result."""
     label = next((tool.qualified_name for tool in tools if tool.model_name == call.name), call.name)
     text = result_text(result).strip() or "(nothing)"
     if len(text) > MAX_REPORT_LENGTH:
@@ -95,7 +121,7 @@ def _format_code_block(text: str) -> str:
 
 
 def _find_single_value(result: ToolResult) -> object:
-    """The one number (with its unit) that a structured result is about, where there is just one."""
+    """The number in a structured result, with its unit if it has one; None if there is no single value."""
     structured = result.structured
     if not isinstance(structured, dict) or isinstance(structured.get("result"), (dict, list, str, bool, type(None))):
         return None
@@ -103,7 +129,7 @@ def _find_single_value(result: ToolResult) -> object:
     return f"{structured['result']} {unit}" if isinstance(unit, str) and unit else structured["result"]
 
 
-# --- which tool -------------------------------------------------------------------------------------------------
+# --- Choosing the tool ------------------------------------------------------------------------------------------
 
 _WORD = re.compile(r"[^\W\d_]+")
 _STOP_WORD_TEXT = """
@@ -115,19 +141,19 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def _stem_words(text: str) -> frozenset[str]:
-    """The text's words without endings, so that "converting" meets "convert"."""
+    """The stems of the text's words without stop words, so that "converting" matches "convert"."""
     words = _WORD.findall(_CAMEL.sub(" ", text).replace("_", " ").lower())
     return frozenset(re.sub(r"(?<=\w{3})(ing|ed|es|s|e)$", "", word) for word in words if word not in _STOP_WORDS)
 
 
 def rank_tools(question: str, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
-    """The tools that the question may mean, the likeliest first."""
+    """The tools that may fit the question, the best first."""
     scored = [(score(question, tool), tool) for tool in tools]
     return [tool for points, tool in sorted(scored, key=lambda pair: -pair[0]) if points >= 3]
 
 
 def score(question: str, tool: ToolSpec) -> float:
-    """How well the words of the question suit the tool: its name counts most, then its parameters, then its text."""
+    """How well the tool fits the question. Its name counts most, then its parameters, then its description."""
     if tool.qualified_name in question or tool.model_name in question:
         return 100
     words = _stem_words(question)
@@ -163,7 +189,7 @@ def _enum_values(schema: object) -> list[Any]:
     return list(values) if isinstance(values, list) else []
 
 
-# --- its arguments ----------------------------------------------------------------------------------------------
+# --- Filling its arguments --------------------------------------------------------------------------------------
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?!\w)")
 _QUOTED = re.compile(r"\"([^\"]*)\"|“([^”]*)”|(?<!\w)'([^']*)'(?!\w)|`([^`]*)`")
@@ -193,7 +219,7 @@ _MATH = re.compile(rf"(?:{_FUNCTIONS}\s*(?=\()|\b(?:pi|tau)\b|\d+(?:\.\d+)?(?:[e
 
 
 def find_expression(question: str) -> str:
-    """The longest piece of the question that reads as arithmetic, or nothing."""
+    """The longest arithmetic expression in the question; empty if there is none."""
     text = question
     for pattern, symbol in _SPOKEN_OPERATORS:
         text = re.sub(pattern, symbol, text, flags=re.IGNORECASE)
@@ -207,7 +233,7 @@ def find_expression(question: str) -> str:
 
 
 def _trim(text: str) -> str:
-    """The piece without the punctuation of the sentence around it."""
+    """The expression without the punctuation of the sentence around it."""
     text = text.strip().rstrip(".,*/^%+- ").lstrip(".,*/^% ")
     while text.count("(") < text.count(")") and text.endswith(")"):
         text = text[:-1].rstrip()
@@ -223,12 +249,12 @@ def _match_conversion(question: str) -> re.Match[str] | None:
 
 
 def fill_arguments(question: str, tool: ToolSpec) -> dict[str, Any] | None:
-    """Arguments for the tool from the question's words; None where it lacks something that the tool requires."""
+    """The tool's arguments from the question, or None if a required one is missing."""
     properties = _properties(tool)
     required = required_names(tool.schema)
     filler = ArgumentFiller(question, tool)
     arguments: dict[str, Any] = {}
-    # The required first: they have the first claim on what the text offers.
+    # Required parameters first: each value of the question is used only once.
     for name in sorted(properties, key=lambda name: name not in required):
         value = filler.find_value(name, properties[name], required=name in required)
         if value is not None:
@@ -237,7 +263,7 @@ def fill_arguments(question: str, tool: ToolSpec) -> dict[str, Any] | None:
 
 
 class ArgumentFiller:
-    """What a question offers as values; each is used once."""
+    """Finds values for parameters in a question; uses each value once."""
 
     def __init__(self, question: str, tool: ToolSpec) -> None:
         self._question = question
@@ -250,7 +276,7 @@ class ArgumentFiller:
         self._proper_nouns = _PROPER_NOUN.findall(unquoted)
 
     def find_value(self, name: str, schema: object, *, required: bool) -> Any:
-        """A value for the parameter, or None. What is optional is filled only where the text names it."""
+        """A value for the parameter, or None. An optional one is filled only if the question names it or its value."""
         if choices := _enum_values(schema):
             return self._find_choice(choices)
         if (stated := self._find_stated(name)) is not None:
@@ -279,7 +305,7 @@ class ArgumentFiller:
         return None
 
     def _find_stated(self, name: str) -> str | None:
-        """``name=value``, ``name: value`` and ``name "value"`` in the text."""
+        """The value in ``name=value``, ``name: value`` or ``name "value"`` in the question."""
         name_pattern = re.escape(name).replace("_", "[_ ]")
         match = re.search(
             rf"\b{name_pattern}\s*(?:[=:]\s*|\s+(?=[\"“`]))(\"[^\"]*\"|“[^”]*”|`[^`]*`|[^\s,;]+)",
@@ -329,7 +355,7 @@ class ArgumentFiller:
         )
 
     def _remaining_text(self) -> str | None:
-        """What is left of the question without the words that chose the tool."""
+        """The question without the words that match the tool, or None if nothing is left."""
         tool_words = _stem_words(f"{self._tool.name} {self._tool.server} {self._tool.title}")
         words = [word for word in self._question.split() if not _stem_words(word) <= tool_words]
         while words and words[0].lower().strip(",.?!") in _STOP_WORDS:

@@ -1,4 +1,4 @@
-"""Model servers on this machine, found by knocking on their usual ports."""
+"""Finds model servers on this machine by asking on their default ports."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import msgspec
 
 _DEFAULT_PORTS = (("Ollama", 11434), ("LM Studio", 1234), ("llama.cpp", 8080))
-_PROBE_TIMEOUT = 0.5  # seconds, for a server on this very machine
+_PROBE_TIMEOUT = 0.5  # seconds; enough on the same machine
 _MAX_RESPONSE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class LocalServer:
+    """An OpenAI-compatible server on this machine, and the names of its models."""
+
     name: str
     base_url: str
     models: tuple[str, ...]
@@ -22,17 +24,17 @@ class _Model(msgspec.Struct):
 
 
 class _ModelList(msgspec.Struct):
-    data: list[_Model] | None = None  # Ollama without a model says null
+    data: list[_Model] | None = None  # null from Ollama if it has no models
 
 
 async def discover() -> list[LocalServer]:
-    """The OpenAI-compatible servers that answer on this machine now."""
+    """The OpenAI-compatible servers that answer on this machine now, in the order of the known ports."""
     servers = await asyncio.gather(*(probe(name, port) for name, port in _DEFAULT_PORTS))
     return [server for server in servers if server is not None]
 
 
 async def probe(name: str, port: int) -> LocalServer | None:
-    """The server on this port, or None where nobody speaks the models API there within half a second."""
+    """The server on this port, or None if no list of models arrives within half a second."""
     try:
         async with asyncio.timeout(_PROBE_TIMEOUT):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

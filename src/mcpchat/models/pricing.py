@@ -1,4 +1,4 @@
-"""Prices and windows of well-known models, from the data that genai-prices ships; nothing is fetched."""
+"""Prices and context windows of well-known models, from the data in the genai-prices package. No network access."""
 
 from mcpchat.config.schema import PriceConfig
 from mcpchat.core.messages import Usage
@@ -7,15 +7,15 @@ _MILLION = 1_000_000
 
 
 def configured_cost(usage: Usage, price: PriceConfig) -> float:
-    """US dollars of one request, by the config's own price."""
+    """The cost of one request in US dollars, by the price in the config."""
     cached_price = price.input if price.cached is None else price.cached
     uncached = max(0, usage.input - usage.cached)
     return (uncached * price.input + usage.cached * cached_price + usage.output * price.output) / _MILLION
 
 
 def known_cost(usage: Usage, *, model: str, base_url: str) -> float | None:
-    """US dollars of one request at this address, None where its provider or model is not known there."""
-    import genai_prices  # a megabyte of data, which only who asks for money needs
+    """The cost of one request in US dollars, or None if the data has no such model at this address."""
+    import genai_prices  # a megabyte of data, needed only if costs are tracked
 
     priced_usage = genai_prices.Usage(
         input_tokens=usage.input,
@@ -31,7 +31,10 @@ def known_cost(usage: Usage, *, model: str, base_url: str) -> float | None:
 
 
 def known_window(*, model: str, base_url: str, any_provider: bool) -> int | None:
-    """How many tokens the model takes by the data: at this address, or else ``elsewhere`` under the same name."""
+    """The model's context window in tokens, or None if the data has no such model.
+
+    It is looked up at this address, then, with ``any_provider``, by the same name at any provider.
+    """
     from genai_prices import data_snapshot
 
     snapshot = data_snapshot.get_snapshot()

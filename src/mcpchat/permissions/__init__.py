@@ -1,4 +1,4 @@
-"""What the user agreed to: approval rules, approvals that are kept, pinned tool definitions.
+"""The user's permissions: approval rules, saved approvals, pinned tool definitions.
 
 May import config, engine, core, util and errors; never another package of its layer.
 """

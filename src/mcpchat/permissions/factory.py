@@ -1,4 +1,4 @@
-"""Who decides on calls, and what was agreed before: rules, answers that are kept, pins."""
+"""Builds the objects that decide on tool calls: the policy, the approval gate, saved approvals and pins."""
 
 from pathlib import Path
 
@@ -16,7 +16,10 @@ from mcpchat.permissions.store import FileApprovalStore, FilePinStore
 
 
 def build_policy(config: Config, options: RunOptions) -> Policy:
-    """The config's rules, the agent's and the run's. Raises UsageError for a pattern that can match nothing."""
+    """Combine the rules of the config, of the agent and of the run.
+
+    Raises UsageError if a pattern of the run cannot match any tool.
+    """
     for pattern in (*options.allow, *options.deny):
         if problem := unmatched_pattern(pattern, config.servers):
             raise UsageError(problem, hint="mcpchat tools lists the names")
@@ -37,7 +40,7 @@ def build_policy(config: Config, options: RunOptions) -> Policy:
 
 
 def server_fingerprints(context: RunContext) -> dict[str, str]:
-    """Which server each name stands for, as what is agreed with it is kept."""
+    """Return the fingerprint of each configured server by name. Pins and approvals are saved under it."""
     servers = context.config.servers
     return {
         name: server_fingerprint(name, server, _fingerprint_directory(server, context.working_directory))
@@ -46,7 +49,11 @@ def server_fingerprints(context: RunContext) -> dict[str, str]:
 
 
 def _fingerprint_directory(server: ServerConfig, working_directory: Path) -> str:
-    """The folder in which the server's command line names files, so that elsewhere it would be another program."""
+    """Return the directory that is part of the server's identity, empty if it makes no difference.
+
+    It counts if ``cwd`` is set or the command line refers to files by relative paths: in another directory it would be
+    another program.
+    """
     if server.command is None:
         return ""
     directory = working_directory / Path(server.cwd or ".").expanduser()
@@ -66,7 +73,10 @@ def approval_store(context: RunContext) -> FileApprovalStore:
 
 
 def pinned_toolbox(context: RunContext, toolbox: CatalogToolbox, asker: UserDialog, emit: Emit) -> PinnedToolbox:
-    """The servers' tools, without those that changed since they were agreed to."""
+    """Return the servers' tools without those that changed since the user accepted them.
+
+    Servers that come with mcpchat are trusted and not checked.
+    """
     servers = context.config.servers
     return PinnedToolbox(
         toolbox,
@@ -82,7 +92,7 @@ def pinned_toolbox(context: RunContext, toolbox: CatalogToolbox, asker: UserDial
 def build_approval_gate(
     context: RunContext, options: RunOptions, asker: UserDialog, toolbox: Toolbox, emit: Emit
 ) -> ApprovalGate:
-    """Who decides on calls. Raises UsageError."""
+    """Build the gate that decides on tool calls. Raises UsageError if a pattern of the run cannot match any tool."""
     return ApprovalGate(
         build_policy(context.config, options),
         asker,

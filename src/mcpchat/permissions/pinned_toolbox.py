@@ -1,4 +1,4 @@
-"""Tools as they were agreed: a Toolbox around a Toolbox that holds back what its server has changed since."""
+"""A Toolbox wrapper that withholds tools whose definition changed since the user accepted it."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,23 +15,23 @@ from mcpchat.util.sanitize import strip_invisible
 
 
 class PinStore(Protocol):
-    """The pins of the configured servers, by their names."""
+    """Stores the pins of the configured servers by server name."""
 
     def load(self, server: str) -> ServerPins | None:
-        """What was agreed; None where the server was never seen. Raises StoreError."""
+        """Return the server's pins, or None if it was never used. Raises StoreError if they cannot be read."""
         ...
 
     def save(self, server: str, pins: ServerPins) -> None:
-        """Raises StoreError."""
+        """Save the server's pins. Raises StoreError if they cannot be written."""
         ...
 
 
 class PinnedToolbox:
-    """The inner toolbox without the tools, and the instructions, that changed since the person agreed to them.
+    """The inner toolbox without the tools and instructions that changed since the user accepted them.
 
-    They are asked about once; where nobody is, or says no, they stay out. ``catalogs`` gives all that servers list,
-    by their names; those in ``exempt`` are not looked at: they come with mcpchat. ``offers`` says of a server and a
-    tool whether the config lets it through.
+    The user is asked about each change once; without a user, or after a no, it stays withheld. ``catalogs`` returns the
+    catalogs of the servers by name. Servers in ``trusted_servers`` are not checked: they come with mcpchat.
+    ``is_exposed`` takes a server and a tool and says whether the config exposes the tool.
     """
 
     def __init__(
@@ -60,10 +60,11 @@ class PinnedToolbox:
 
     @property
     def withheld(self) -> Sequence[DefinitionChange]:
-        """What is held back."""
+        """The changes that are withheld."""
         return [change for changes in self._withheld.values() for change in changes]
 
     async def list_tools(self) -> Sequence[ToolSpec]:
+        """Return the tools that are not withheld. May start servers, and ask the user about changed tools."""
         async with self._check_lock:
             return await self._list_visible_tools()
 
@@ -86,7 +87,10 @@ class PinnedToolbox:
         return self._cached_tools[1]
 
     async def _check_server(self, server: str, catalog: Catalog) -> tuple[DefinitionChange, ...]:
-        """What of the server is held back."""
+        """Compare the catalog with the pins and ask about the changes; return those that stay withheld.
+
+        If the pins cannot be read or written, all tools and the instructions of the server are withheld.
+        """
         current = pin_catalog(server, catalog)
         try:
             pins = self._store.load(server)
@@ -99,7 +103,9 @@ class PinnedToolbox:
                 self._store.save(server, accept(pins, current, accepted))
         except StoreError as error:
             self._errors[server] = error
-            self._emit(Notice(level="warning", text=f"{server}: {error.message}; {error.hint or 'it is left out'}"))
+            self._emit(
+                Notice(level="warning", text=f"{server}: {error.message}; {error.hint or 'its tools are disabled'}")
+            )
             changes, accepted = (
                 [DefinitionChange(server=server, tool=name, before=None, after="") for name in (*current.tools, "")],
                 set(),
@@ -110,21 +116,21 @@ class PinnedToolbox:
         return withheld
 
     def _save_first_use(self, server: str, current: ServerPins) -> None:
-        """The first use: what cannot be recorded is used all the same, as it would be by who never used it before."""
+        """Save the pins at first use. If that fails, the tools are used anyway, as at any first use."""
         try:
             self._store.save(server, current)
         except StoreError as error:
-            text = f"{server}: its tools cannot be recorded, and their changes not noticed: {error.message}"
+            text = f"{server}: its tools cannot be pinned, so changes will not be noticed: {error.message}"
             self._emit(Notice(level="warning", text=text))
             return
         if current.tools:
-            text = f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} recorded at first use"
+            text = f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} pinned at first use"
             self._emit(Notice(level="info", text=text))
 
     async def _confirm_change(self, change: DefinitionChange) -> bool:
-        action = "give you a new tool" if change.before is None else "change what you agreed to"
+        action = "add a tool" if change.before is None else "change a tool"
         if not change.tool:
-            action = "tell your model something else of its tools" if change.before else "tell your model of its tools"
+            action = "change what it tells your model" if change.before else "give your model instructions"
         return await self._asker.confirm(change.server, f"{action}: {change.label}", change.diff_text())
 
     def _notify(self, server: str, withheld: Sequence[DefinitionChange]) -> None:
@@ -132,18 +138,21 @@ class PinnedToolbox:
             names = ", ".join(change.label for change in withheld[:5]) + (
                 f" and {len(withheld) - 5} more" * (len(withheld) > 5)
             )
-            effect = "is left out: it" if len(withheld) == 1 else "are left out: they"
-            reason = withheld[0].summary if len(withheld) == 1 else "are new or have changed"
-            text = f"{names} {effect} {reason} since you agreed; mcpchat trust review {server} shows it"
+            reason = (
+                f"is disabled: it {withheld[0].summary} since you accepted it"
+                if len(withheld) == 1
+                else "are disabled: they are new or have changed since you accepted them"
+            )
+            text = f"{names} {reason}; mcpchat trust review {server} shows the changes"
             self._emit(Notice(level="warning", text=text))
 
     def denial_for(self, label: str) -> Denied | StoreError | None:
-        """Why the tool is not on offer, where it is held back."""
+        """Return the error for a call of a withheld tool (``server.tool``); None if it is not withheld."""
         for change in self.withheld:
             if change.tool and change.label == label:
                 if change.server in self._errors:
                     return self._errors[change.server]
-                text = f"{label} was not run: it {change.summary} since you agreed to it"
+                text = f"{label} was not run: it {change.summary} since you accepted it"
                 return Denied(text, hint=f"mcpchat trust review {change.server}")
         return None
 
@@ -157,11 +166,12 @@ class PinnedToolbox:
         return await self._inner.call(spec, call_id, arguments, emit)
 
     def instructions(self) -> Mapping[str, str]:
+        """Return the servers' instructions that are not withheld."""
         withheld_servers = {change.server for change in self.withheld if not change.tool}
         instructions = {
             server: text for server, text in self._inner.instructions().items() if server not in withheld_servers
         }
-        # Only what was looked at: the server may have said something else since.
+        # Only instructions that were checked: the server may have changed them since.
         checked = {
             server: strip_invisible(catalog.info.instructions) for server, catalog in self._checked_catalogs.items()
         }

@@ -1,4 +1,4 @@
-"""What a server said of its tools when the person last agreed, and what it says now."""
+"""Pinned tool definitions and instructions of servers, and what changed since the user accepted them."""
 
 import difflib
 import hashlib
@@ -11,18 +11,18 @@ from msgspec import Struct
 from mcpchat.core.catalog import Catalog
 from mcpchat.util.sanitize import show_invisible
 
-_MAX_DIFF_LINES = 400  # of one change, as it is shown
+_MAX_DIFF_LINES = 400  # lines shown of one change
 
 
 class PinnedText(Struct, frozen=True, kw_only=True):
-    """One text by its SHA-256, with the text itself: to show what changed."""
+    """A text and its SHA-256. The text is kept to show what changed."""
 
     sha256: str
     text: str
 
 
 class ServerPins(Struct, frozen=True, kw_only=True):
-    """One server's tools by name, and its instructions. ``server`` is its name, for people."""
+    """The pins of one server: its tools by name, and its instructions. ``server`` is its name, for display."""
 
     server: str
     tools: dict[str, PinnedText] = {}
@@ -30,8 +30,10 @@ class ServerPins(Struct, frozen=True, kw_only=True):
 
 
 class DefinitionChange(Struct, frozen=True, kw_only=True):
-    """A tool, or the instructions (``tool`` is empty), that differ from what was agreed; ``before`` is None of a new
-    one."""
+    """A tool that differs from what the user accepted, or the instructions if ``tool`` is empty.
+
+    ``before`` is None for a new tool or for new instructions.
+    """
 
     server: str
     tool: str
@@ -44,20 +46,20 @@ class DefinitionChange(Struct, frozen=True, kw_only=True):
 
     @property
     def summary(self) -> str:
-        """What happened, in a sentence's middle."""
+        """The predicate of a sentence about the change: "is new" or "has changed"."""
         return "is new" if self.before is None else "has changed"
 
     def diff_text(self) -> str:
-        """The difference, line by line, with what hides made visible."""
+        """Return the diff, with invisible characters made visible; at most 400 lines."""
         before = _visible_lines(self.before or "")
         lines = difflib.unified_diff(before, _visible_lines(self.after), n=3, lineterm="")
         diff = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
-        left = len(diff) - _MAX_DIFF_LINES
-        return "\n".join([*diff[:_MAX_DIFF_LINES], *([f"... {left:,} more lines"] if left > 0 else [])])
+        remaining = len(diff) - _MAX_DIFF_LINES
+        return "\n".join([*diff[:_MAX_DIFF_LINES], *([f"... {remaining:,} more lines"] if remaining > 0 else [])])
 
 
 def pin_catalog(server: str, catalog: Catalog) -> ServerPins:
-    """The pins of all that the server says now."""
+    """Return the pins of the server's current catalog."""
     tools = {spec.name: _pin_text(_format_definition(spec.definition), spec.fingerprint) for spec in catalog.tools}
     return ServerPins(server=server, tools=tools, instructions=_pin_text(catalog.info.instructions))
 
@@ -65,9 +67,9 @@ def pin_catalog(server: str, catalog: Catalog) -> ServerPins:
 def diff_pins(
     pins: ServerPins, current: ServerPins, is_exposed: Callable[[str], bool] = lambda name: True
 ) -> list[DefinitionChange]:
-    """What differs from what was agreed, of the tools that ``offers`` lets through.
+    """Return the changes since the user accepted the pins, for the tools for which ``is_exposed`` is true.
 
-    What is gone is no matter: it comes back as it was, or shows.
+    Removed tools are no change: if one comes back, it is compared with its pin.
     """
     exposed = {name for name in current.tools if is_exposed(name)}
     changes = [
@@ -88,7 +90,7 @@ def diff_pins(
 
 
 def accept(pins: ServerPins, current: ServerPins, names: Mapping[str, bool] | set[str]) -> ServerPins:
-    """The pins with these tools (or, by the empty name, the instructions) as they are now."""
+    """Return the pins, with the current definitions of these tools; the empty name stands for the instructions."""
     tools = pins.tools | {name: pin for name, pin in current.tools.items() if name in names}
     return ServerPins(
         server=current.server, tools=tools, instructions=current.instructions if "" in names else pins.instructions
@@ -96,7 +98,7 @@ def accept(pins: ServerPins, current: ServerPins, names: Mapping[str, bool] | se
 
 
 def _pin_text(text: str, sha256: str = "") -> PinnedText:
-    data = text.encode(errors="backslashreplace")  # half a character is JSON, and no text
+    data = text.encode(errors="backslashreplace")  # JSON can contain lone surrogates, which UTF-8 cannot encode
     return PinnedText(sha256=sha256 or hashlib.sha256(data).hexdigest(), text=data.decode())
 
 

@@ -1,4 +1,4 @@
-"""Which server it is, whatever it is named today: what it runs, or where it is."""
+"""Fingerprints of servers: a permission for one server must not apply to another that has the same name."""
 
 import hashlib
 import json
@@ -7,10 +7,10 @@ from mcpchat.config.schema import ServerConfig
 
 
 def server_fingerprint(name: str, server: ServerConfig, directory: str) -> str:
-    """A digest of the server's name and of the program, folder and variables' names, or the address, behind it.
+    """Return the SHA-256 of the server's name and of its command, directory and variable names, or its URL.
 
-    What was agreed with one is nothing that another can use. ``folder`` is the one that its command line is read in,
-    empty where that makes no difference.
+    ``directory`` is the directory in which the command line is read, empty if that makes no difference. Permissions are
+    saved under the fingerprint, so that another server cannot use them.
     """
     parts = [
         name,

@@ -1,4 +1,4 @@
-"""What the user agreed to, in private files: pinned tool definitions, and calls that are always allowed."""
+"""Private files of the user's permissions: pinned tool definitions, and tools that are always allowed."""
 
 import time
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from mcpchat.util.private_json import load_json, locked, save_json
 
 
 class FilePinStore:
-    """A PinStore of one file for each server's identity; ``identities`` has those by the servers' names."""
+    """A PinStore with one file for each server. ``server_fingerprints`` maps server names to fingerprints."""
 
     def __init__(self, directory: Path, server_fingerprints: Mapping[str, str]) -> None:
         self._directory = directory
@@ -30,7 +30,10 @@ class FilePinStore:
 
 
 class Approval(Struct, frozen=True, kw_only=True):
-    """A tool that needs no question: of this server and definition, and no other. ``since`` is in epoch seconds."""
+    """A tool that runs without asking, as long as its server and definition are the same.
+
+    ``identity`` is the server's fingerprint, ``fingerprint`` the tool's; ``since`` is in epoch seconds.
+    """
 
     tool: str
     identity: str
@@ -39,6 +42,7 @@ class Approval(Struct, frozen=True, kw_only=True):
 
     @property
     def date(self) -> str:
+        """The local date of the approval, YYYY-MM-DD."""
         return time.strftime("%Y-%m-%d", time.localtime(self.since))
 
 
@@ -47,14 +51,14 @@ class _SavedApprovals(Struct, frozen=True, kw_only=True):
 
 
 class FileApprovalStore:
-    """The Approvals in one file; ``identities`` has the servers' by their names."""
+    """The Approvals in one file. ``server_fingerprints`` maps server names to fingerprints."""
 
     def __init__(self, path: Path, server_fingerprints: Mapping[str, str]) -> None:
         self._path = path
         self._server_fingerprints = server_fingerprints
 
     def read_all(self) -> tuple[Approval, ...]:
-        """Raises StoreError."""
+        """Return all saved approvals. Raises StoreError if the file cannot be read."""
         saved = load_json(self._path, _SavedApprovals)
         return saved.approvals if saved is not None else ()
 
@@ -63,7 +67,7 @@ class FileApprovalStore:
         try:
             saved = self.read_all()
         except StoreError:
-            return ""  # then it is asked
+            return ""  # the user is asked instead
         for approval in saved:
             if (approval.tool, approval.identity, approval.fingerprint) == (
                 tool.qualified_name,
@@ -76,7 +80,7 @@ class FileApprovalStore:
     def approve_always(self, tool: ToolSpec) -> None:
         identity = self._server_fingerprints.get(tool.server)
         if identity is None:
-            raise StoreError(f"{tool.server} is no configured server")
+            raise StoreError(f"{tool.server} is not a configured server")
         new = Approval(tool=tool.qualified_name, identity=identity, fingerprint=tool.fingerprint, since=time.time())
         with locked(self._path):
             others = [
@@ -87,7 +91,7 @@ class FileApprovalStore:
             save_json(self._path, _SavedApprovals(approvals=(*others, new)))
 
     def revoke(self, revoked: set[Approval]) -> None:
-        """Raises StoreError."""
+        """Remove these approvals. Raises StoreError if the file cannot be read or written."""
         with locked(self._path):
             save_json(
                 self._path,

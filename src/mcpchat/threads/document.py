@@ -1,4 +1,4 @@
-"""A thread as a JSON document, for other programs and other machines: all of its branches, and what they point to."""
+"""A thread as a JSON document for export: all branches, and the stored tool results that the messages refer to."""
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ TYPE = "mcpchat.thread"
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """``contents`` are the whole results that messages point to, by their keys, in base64."""
+    """The exported document. ``contents`` maps the keys of stored tool results to their bytes in base64."""
 
     type: str = TYPE
     v: int = 1
@@ -27,6 +27,7 @@ class Document(Struct, frozen=True, kw_only=True):
 
 
 def build(thread: Thread, nodes: Sequence[ThreadMessage], load_blob: Callable[[str], bytes | None]) -> Document:
+    """Build the document of a thread. ``load_blob`` returns a stored result by its key; a missing one is left out."""
     contents: dict[str, str] = {}
     for key in (key for node in nodes for key in referenced_results(node.message)):
         if (data := load_blob(key)) is not None:
@@ -35,18 +36,24 @@ def build(thread: Thread, nodes: Sequence[ThreadMessage], load_blob: Callable[[s
 
 
 def serialize(document: Document) -> str:
-    """One line of JSON."""
+    """Return the document as one line of JSON."""
     return msgspec.json.encode(document).decode()
 
 
 def is_native(value: object) -> bool:
+    """Whether the JSON value is a thread that mcpchat exported."""
     return isinstance(value, dict) and value.get("type") == TYPE
 
 
 def parse(value: Any) -> Document:
-    """The document that was decoded from JSON. Raises UsageError for what is none."""
+    """Return the document of a decoded JSON object.
+
+    Raises UsageError if it has another version, is nested too deeply, or does not fit the format.
+    """
     if value.get("v") != 1:
-        raise UsageError(f"the thread is of version {value.get('v')!r}; this mcpchat knows 1", hint="update mcpchat")
+        raise UsageError(
+            f"the thread has version {value.get('v')!r}; this mcpchat reads version 1", hint="update mcpchat"
+        )
     if exceeds_depth(value, MAX_RESULT_DEPTH):
         raise UsageError("the thread cannot be read: it is nested too deeply")
     try:
@@ -56,7 +63,7 @@ def parse(value: Any) -> Document:
 
 
 def decode_results(document: Document) -> list[bytes]:
-    """The whole results that came with the thread. Raises UsageError for what is not base64."""
+    """Return the tool results stored in the document. Raises UsageError if one is not base64."""
     try:
         return [base64.b64decode(text, validate=True) for text in document.contents.values()]
     except ValueError as error:
@@ -64,5 +71,5 @@ def decode_results(document: Document) -> list[bytes]:
 
 
 def iter_event_lines(nodes: Sequence[ThreadMessage]) -> Iterator[bytes]:
-    """The branch as the lines of an event stream."""
+    """Yield the messages as JSON lines, one ``message.added`` event each."""
     return (to_json(MessageAdded(message=node.message, number=node.number, record=node.record)) for node in nodes)

@@ -1,4 +1,4 @@
-"""Threads that came in a file: anybody may have written it."""
+"""Checks of imported threads. An imported file is untrusted."""
 
 import hashlib
 import math
@@ -12,27 +12,29 @@ from mcpchat.core.threads import MessageMetadata, Thread, ThreadMessage
 from mcpchat.errors import UsageError
 from mcpchat.util.sanitize import strip_invisible
 from mcpchat.util.structures import map_strings
+from mcpchat.util.text import replace_surrogates
 
 _ID = re.compile(r"[0-9a-f]{8,64}")
-MAX_MESSAGE_NUMBER = 2_000_000_000  # the largest number of a message
+MAX_MESSAGE_NUMBER = 2_000_000_000  # the largest message number
 
 
 def sanitize_import(thread: Thread, nodes: Sequence[ThreadMessage], now: float) -> tuple[Thread, list[ThreadMessage]]:
-    """The thread as it can be kept: its tree in order, its times in the past, nothing in it that cannot be seen.
+    """Return the thread and its messages in a form that is safe to save.
 
-    What one provider wants echoed is left out: it would be sent, and shown to nobody. Raises UsageError for a tree that
-    is none.
+    The messages are sorted by number, times in the future become ``now`` (epoch seconds), and invisible characters are
+    removed. The provider's raw data (``Message.raw``) is dropped: it would be sent to a model without the user seeing
+    it. Raises UsageError if the messages do not form a tree.
     """
     _check(thread, nodes)
     depths: dict[int, int] = {0: 0}
     cleaned: list[ThreadMessage] = []
     for node in sorted(nodes, key=lambda item: item.number):
         if node.parent not in depths:
-            raise UsageError("the thread cannot be read: a message answers one that is not there")
+            raise UsageError("the thread cannot be read: a message refers to a parent that does not exist")
         depths[node.number] = depths[node.parent] + 1
         message = _clean_message(replace(node.message, raw=None), depths[node.parent])
         cleaned.append(replace(node, message=message, record=_clean_dates(node.record, now)))
-    updated = _clean_time(thread.updated, now) or now  # of unknown age is as old as its coming here
+    updated = _clean_time(thread.updated, now) or now  # of unknown age: use the time of the import
     thread_id = (
         thread.id if _ID.fullmatch(thread.id) else hashlib.sha256(thread.id.encode(errors="replace")).hexdigest()[:32]
     )
@@ -48,15 +50,15 @@ def sanitize_import(thread: Thread, nodes: Sequence[ThreadMessage], now: float) 
 def _check(thread: Thread, nodes: Sequence[ThreadMessage]) -> None:
     numbers = [node.number for node in nodes]
     if len(set(numbers)) != len(numbers) or any(not 0 < number <= MAX_MESSAGE_NUMBER for number in numbers):
-        raise UsageError("the thread cannot be read: its messages are not numbered")
+        raise UsageError("the thread cannot be read: its message numbers are not valid")
     if any(node.parent >= node.number or node.parent < 0 for node in nodes):
-        raise UsageError("the thread cannot be read: a message comes before the one that it answers")
+        raise UsageError("the thread cannot be read: a message comes before its parent")
     if thread.head not in {0, *numbers}:
-        raise UsageError("the thread cannot be read: its head is no message of it")
+        raise UsageError("the thread cannot be read: its head is not one of its messages")
 
 
 def _clean_message(message: Message, depth: int) -> Message:
-    """The message, of its notes those that are of messages ``before`` it."""
+    """Return the message without compactions that do not fit the ``depth`` messages before it."""
     parts = tuple(
         part for part in message.parts if not isinstance(part, Compaction) or _is_valid_compaction(part, depth)
     )  # fmt: skip
@@ -86,4 +88,4 @@ def _clean_time(seconds: float, now: float) -> float:
 
 
 def _clean_text(text: str) -> str:
-    return strip_invisible(text.encode(errors="replace").decode())
+    return strip_invisible(replace_surrogates(text))

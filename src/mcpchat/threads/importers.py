@@ -1,4 +1,4 @@
-"""Conversations that other clients export, as threads: ChatGPT, Claude, llm, and lists of messages of the APIs."""
+"""Importers for other clients' exports: ChatGPT, Claude, llm, and message lists of the chat APIs."""
 
 import hashlib
 import json
@@ -15,9 +15,12 @@ _ROLES = {"human": "user", "user": "user", "assistant": "assistant", "model": "a
 
 
 def import_conversations(value: object) -> Iterator[tuple[Thread, list[ThreadMessage]]]:
-    """Each conversation of the decoded export. One that is empty is left out. Raises UsageError for what is none."""
+    """Yield a thread and its messages for each conversation of a decoded export; empty conversations are left out.
+
+    Raises UsageError if the format is unknown or a conversation cannot be read.
+    """
     if exceeds_depth(value, MAX_RESULT_DEPTH):
-        raise UsageError("this is nested too deeply to be an export of conversations", hint=_SUPPORTED_FORMATS)
+        raise UsageError("not an export of conversations: it is nested too deeply", hint=_SUPPORTED_FORMATS)
     try:
         yield from _iter_conversations(value)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError, RecursionError) as error:
@@ -38,11 +41,11 @@ def _iter_conversations(value: object) -> Iterator[tuple[Thread, list[ThreadMess
             for item in value:
                 yield from _skip_empty(_parse_conversation(item))
     else:
-        raise UsageError("this is no export of conversations that mcpchat knows", hint=_SUPPORTED_FORMATS)
+        raise UsageError("not an export of conversations that mcpchat can read", hint=_SUPPORTED_FORMATS)
 
 
 _SUPPORTED_FORMATS = (
-    "it reads its own (threads export -o json), conversations.json of ChatGPT and of Claude, llm logs --json, "
+    "supported: mcpchat threads export -o json, conversations.json of ChatGPT and of Claude, llm logs --json, "
     "and lists of {role, content}"
 )
 
@@ -57,11 +60,15 @@ def _parse_conversation(value: Mapping[str, Any]) -> tuple[Thread, list[ThreadMe
         return _parse_chatgpt(value)
     if isinstance(value.get("chat_messages"), list):
         return _parse_claude(value)
-    raise UsageError("this is no export of conversations that mcpchat knows", hint=_SUPPORTED_FORMATS)
+    raise UsageError("not an export of conversations that mcpchat can read", hint=_SUPPORTED_FORMATS)
 
 
 def _parse_chatgpt(value: Mapping[str, Any]) -> tuple[Thread, list[ThreadMessage]]:
-    """A tree of nodes by their ids, some of which hold no message; ``current_node`` ends the branch in use."""
+    """Parse a ChatGPT conversation.
+
+    ``mapping`` is a tree of nodes by id, some of which have no message; ``current_node`` is the end of the current
+    branch.
+    """
     mapping: Mapping[str, Any] = value["mapping"]
     numbers: dict[str, int] = {}
     nodes: list[ThreadMessage] = []
@@ -115,7 +122,7 @@ def _parse_claude(value: Mapping[str, Any]) -> tuple[Thread, list[ThreadMessage]
 
 
 def _parse_llm(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Thread, list[ThreadMessage]]]:
-    """Rows of one prompt and its response each, which belong together by their conversation."""
+    """Parse the rows of ``llm logs``: each has a prompt and its response, and the id of its conversation."""
     rows_by_conversation: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         rows_by_conversation.setdefault(str(row.get("conversation_id") or row.get("id") or ""), []).append(row)
@@ -135,11 +142,11 @@ def _parse_llm(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Thread, list
 
 
 def _parse_messages(messages: Sequence[Any], title: str) -> tuple[Thread, list[ThreadMessage]]:
-    """Messages as the chat APIs have them, calls of tools and their results included."""
+    """Parse messages in the format of the chat APIs, including tool calls and their results."""
     nodes: list[ThreadMessage] = []
     for raw_message in messages:
         if not isinstance(raw_message, Mapping):
-            raise UsageError("this is no list of messages", hint=_SUPPORTED_FORMATS)
+            raise UsageError("not a list of messages", hint=_SUPPORTED_FORMATS)
         message = _parse_api_message(raw_message)
         if message is not None:
             nodes.append(_next_node(nodes, message))
@@ -203,7 +210,10 @@ def _next_node(nodes: Sequence[ThreadMessage], message: Message, *, at: float = 
 def _build_thread(
     raw_metadata: Mapping[str, Any], source_id: object, nodes: Sequence[ThreadMessage], head: int
 ) -> Thread:
-    """The thread of these nodes. Its id comes from theirs, so that what was imported once is known again."""
+    """Build the thread of these messages.
+
+    Its id is derived from the original id, or from the texts if there is none, so that a second import is recognized.
+    """
     identity = (
         str(source_id)
         if source_id
@@ -231,7 +241,7 @@ def _message_text(message: Message) -> str:
 
 
 def _parse_time(value: object) -> float:
-    """Seconds since 1970, of a number or a date as ISO 8601 has it; 0 for what is neither."""
+    """Return epoch seconds from a number or an ISO 8601 date; 0 for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     try:

@@ -1,4 +1,4 @@
-"""Threads on a PostgreSQL that several machines share: the same store, in a schema of its own."""
+"""The shared thread database: PostgreSQL, in the schema ``mcpchat``."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +19,10 @@ except ImportError as error:
         "threads on PostgreSQL need psycopg, which is not installed", hint="pip install 'mcpchat[postgres]'"
     ) from error
 
-_TIMEOUT = 5  # seconds, for a connection, and for others who write
-_MIGRATION_LOCK = 7_166_350_011  # the lock of who changes the tables
-_MAX_WORD_LENGTH = 1000  # characters; a longer one is none that anybody looks for
-_MAX_INDEXED_TEXT = 200_000  # characters of one message's words, which PostgreSQL keeps below a megabyte
+_TIMEOUT = 5  # seconds to connect, and to wait for another writer
+_MIGRATION_LOCK = 7_166_350_011  # key of the advisory lock that a migration holds
+_MAX_WORD_LENGTH = 1000  # characters; longer words are not indexed
+_MAX_INDEXED_TEXT = 200_000  # characters of one message; PostgreSQL limits a tsvector to one megabyte
 
 
 def _create_schema(run: Callable[[str], object]) -> None:
@@ -48,13 +48,16 @@ def _create_schema(run: Callable[[str], object]) -> None:
         run(statement)
 
 
-MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_create_schema,)  # as in the local database
+# As in the local database: never change a step that was released.
+MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_create_schema,)
 _ID_COLUMNS = {"threads": "no", "nodes": "id", "tools": "no"}
 
 
 class PostgresDatabase:
-    """A Database at an address (``postgresql://...``). It is connected to when it is first needed, and again after a
-    connection was lost."""
+    """A Database at an address (``postgresql://...``).
+
+    It connects on first use, and again after the connection is lost.
+    """
 
     def __init__(self, url: str, password: str | None = None) -> None:
         self._url = url
@@ -79,9 +82,8 @@ class PostgresDatabase:
         except psycopg.OperationalError:
             if not connection.broken or self._in_transaction:
                 raise
-            cursor = self._open().execute(
-                _convert_placeholders(sql), clean_values(values)
-            )  # it had been lost while nobody looked
+            # The connection was lost while it was idle.
+            cursor = self._open().execute(_convert_placeholders(sql), clean_values(values))
         return cursor.fetchall() if cursor.description else []
 
     def run_many(self, sql: str, rows: Sequence[Row]) -> None:
@@ -91,11 +93,11 @@ class PostgresDatabase:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         with self._translate_errors():
-            self._run("SELECT 1", ())  # a connection that was lost is made anew
+            self._run("SELECT 1", ())  # reconnects if the connection was lost
             with self._open().transaction():
                 self._in_transaction = True
                 try:
-                    # As in the local database: one writes at a time. It takes a moment; nobody has to try again.
+                    # One writer at a time, as in the local database: the others wait a moment instead of retrying.
                     self._run("LOCK TABLE threads IN SHARE ROW EXCLUSIVE MODE", ())
                     yield
                 finally:
@@ -107,20 +109,20 @@ class PostgresDatabase:
         return int(self.run(statement, *values)[0][0])
 
     def index(self, node: int, text: str) -> None:
-        # Not by to_tsvector, whose parser sees numbers and addresses where we see words.
+        # Not by to_tsvector: its parser recognizes numbers and addresses where our search has words.
         words = [word for word in text[:_MAX_INDEXED_TEXT].split(" ") if len(word) < _MAX_WORD_LENGTH]
         vector = " ".join(f"'{word}':{position}" for position, word in enumerate(words, 1))
         self.run("UPDATE nodes SET words = ?::tsvector WHERE id = ?", vector, node)
 
     def unindex(self, nodes: Sequence[int]) -> None:
-        pass  # a node's words are part of it
+        pass  # the words are a column of the message's row
 
     def text_match(self, terms: Sequence[Phrase], *, per_thread: bool) -> TextMatch:
         query = " & ".join(f"({' <-> '.join(_format_lexemes(phrase))})" for phrase in terms)
         return TextMatch("nodes n", "n.id", "n.words @@ ?::tsquery", [query])
 
     def erase_deleted(self) -> None:
-        pass  # the server looks after its files itself
+        pass  # the server maintains its own files
 
     def vacuum(self) -> int:
         before = self.run(_SIZE)[0][0]
@@ -131,7 +133,7 @@ class PostgresDatabase:
         return max(0, int(before - self.run(_SIZE)[0][0]))
 
     def check(self) -> None:
-        """The server looks after its files itself."""
+        """Check the connection only: the server maintains its own files."""
         self.run("SELECT 1")
 
     def _open(self) -> "psycopg.Connection[Row]":
@@ -170,8 +172,9 @@ class PostgresDatabase:
         version = row[0] if row else 0
         if version > len(MIGRATIONS):
             raise StoreError(
-                f"the shared threads are of a newer mcpchat (format {version}; this one knows {len(MIGRATIONS)})",
-                hint="update mcpchat; until then --no-save",
+                f"the shared thread database was written by a newer mcpchat"
+                f" (format {version}; this version reads format {len(MIGRATIONS)})",
+                hint="update mcpchat, or use --no-save",
             )
         if version < len(MIGRATIONS):
             for step in MIGRATIONS[version:]:
@@ -188,10 +191,10 @@ class PostgresDatabase:
             disconnected = isinstance(error, psycopg.OperationalError) and (
                 self._connection is None or self._connection.broken
             )
-            message = f"the shared threads cannot be {'reached' if disconnected else 'used'}"
+            message = f"the shared thread database cannot be {'reached' if disconnected else 'used'}"
             raise StoreError(
                 f"{message}: {lines[0] if lines else type(error).__name__}",
-                hint="look at [threads] url, or leave saving off: --no-save" if disconnected else "",
+                hint="check [threads] url, or use --no-save" if disconnected else "",
             ) from error
 
 
@@ -202,22 +205,25 @@ _SIZE = (
 
 
 def find_passwords(url: str) -> list[str]:
-    """Every secret in an address, as it is written there and as it is meant. Raises ConfigError for what is none."""
+    """Return every password in a database address, both decoded and percent-encoded.
+
+    Raises ConfigError if it is not a PostgreSQL address.
+    """
     try:
         parameters = conninfo.conninfo_to_dict(url)
     except psycopg.Error:
         parameters = {}
     host = url.partition("?")[0].partition("//")[2].partition("/")[0]
     if not parameters or not re.match(r"postgres(ql)?://", url) or host.count("@") > 1:
-        # Its own words may be those of the password.
-        message = "threads.url is no address of a PostgreSQL: expected postgresql://USER@HOST/DATABASE"
-        raise ConfigError(message, hint="what is special in a user or password is written as %40 and the like")
+        # psycopg's error is left out: it may contain the password.
+        message = "threads.url is not a PostgreSQL address: expected postgresql://USER@HOST/DATABASE"
+        raise ConfigError(message, hint="percent-encode special characters of the user and the password: @ is %40")
     secrets = [str(value) for name, value in parameters.items() if "pass" in name and value]
     return [*secrets, *(quote(secret, safe="") for secret in secrets)]
 
 
 def open_threads(url: str, password: str | None = None) -> SqlThreadStore:
-    """The threads at this address, which is connected to when it is first needed."""
+    """Return the threads at this address, which is connected to on first use."""
     return SqlThreadStore(PostgresDatabase(url, password))
 
 

@@ -1,4 +1,4 @@
-"""Whole results of tools: in memory until their message is kept with them, then with the thread."""
+"""Storage of full tool results: in memory until their message is saved, then with the thread."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ _KEY_LENGTH = 16
 
 
 class ToolResultStore:
-    """A ResultStore by content: the same result has the same key, and so the same words for the model.
+    """A ResultStore keyed by content: equal results have the same key, so the model reads the same text.
 
-    ``fresh`` are those that this run brought and no thread has yet. Earlier ones are found in ``store``, as far as the
-    ``thread`` in use has them: no conversation reads another's.
+    ``pending`` holds the results of this run that are not saved yet. Earlier results are read from ``store``, but only
+    those of the current thread: a conversation cannot read another one's results.
     """
 
     def __init__(self, store: ThreadStore | None, *, current_thread: Callable[[], Thread]) -> None:

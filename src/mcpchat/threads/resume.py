@@ -1,4 +1,4 @@
-"""Where this run keeps its conversations, and which one it goes on with."""
+"""Opening the thread store of a run, and resuming or forking threads."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _NAME_AT_NUMBER = re.compile(r"(.+)@([1-9][0-9]{0,8})")
 
 @dataclass(frozen=True, kw_only=True)
 class ResumePoint:
-    """A thread that is gone on with, after its message ``head``."""
+    """A thread to be resumed after its message ``head``."""
 
     thread: Thread
     nodes: Sequence[ThreadMessage]
@@ -28,26 +28,31 @@ class ResumePoint:
 
     @property
     def agent(self) -> str | None:
-        """The agent that was talked to last; None where nobody here chose it: a file can say anything."""
+        """The last agent of the branch. None for an imported thread: its file is untrusted and must not choose one."""
         if self.thread.imported:
             return None
         return self.path[-1].record.agent if self.path else self.thread.agent
 
     @property
     def model(self) -> str:
-        """The model that was talked to last, by what chooses it; empty where that is not known, or came in a file."""
+        """The selector of the last model that answered; empty if unknown, or if the thread was imported."""
         if self.thread.imported:
             return ""
         answers = (node.record.model for node in reversed(self.path) if node.message.role == "assistant")
-        return next(filter(None, answers), "")  # who did not answer is not asked again
+        return next(filter(None, answers), "")  # only messages that a model answered count
 
     @property
     def path(self) -> list[ThreadMessage]:
+        """The messages of the branch that ends at ``head``."""
         return branch(self.nodes, self.head)
 
 
 async def open_store(context: RunContext, warn: Callable[[str], None]) -> ThreadStore:
-    """The threads that the config names; nothing is opened before it is needed. Raises ConfigError."""
+    """Return the thread store that the config selects. The database is opened on first use.
+
+    ``warn`` receives reports of damage. Raises ConfigError if the PostgreSQL address or password is not valid, or
+    psycopg is not installed.
+    """
     from mcpchat.threads import sqlite
 
     settings = context.config.threads
@@ -57,7 +62,10 @@ async def open_store(context: RunContext, warn: Callable[[str], None]) -> Thread
 
 
 async def open_store_at(context: RunContext, location: str) -> ThreadStore:
-    """The threads in another place, to be read: a database file, or an address. Raises ConfigError, UsageError."""
+    """Return another thread store to read from. ``location`` is a database file, or a PostgreSQL address or reference.
+
+    Raises ConfigError if the address is not valid, UsageError if the file does not exist.
+    """
     if re.match(r"postgres(ql)?://|env:|keyring:", location):
         return await _open_postgres(context, ThreadsConfig(url=location, password=context.config.threads.password))
     from mcpchat.threads import sqlite
@@ -68,7 +76,7 @@ async def open_store_at(context: RunContext, location: str) -> ThreadStore:
 def _require_file(location: str) -> Path:
     path = Path(location).expanduser()
     if not path.is_file():
-        raise UsageError(f"there is no file {location}")
+        raise UsageError(f"no such file: {location}")
     return path
 
 
@@ -92,13 +100,16 @@ def local_database_path(context: RunContext) -> Path:
 
 
 def find_resume_point(store: ThreadStore, options: RunOptions) -> ResumePoint | None:
-    """The thread that the run goes on with, None where it begins one. Raises UsageError, StoreError."""
+    """Return the thread that the run resumes, or None if it starts a new one.
+
+    Raises UsageError if the thread or message does not exist, StoreError if the store cannot be read.
+    """
     if options.thread is not None:
         thread, head = find_thread(store, options.thread)
     elif options.continue_latest:
         latest = store.latest()
         if latest is None:
-            raise UsageError("there is no thread to go on with", hint="without --continue one begins")
+            raise UsageError("there is no thread to continue", hint="leave out --continue to start one")
         thread, head = latest, None
     else:
         return None
@@ -106,7 +117,10 @@ def find_resume_point(store: ThreadStore, options: RunOptions) -> ResumePoint | 
 
 
 def find_thread(store: ThreadStore, name: str) -> tuple[Thread, int | None]:
-    """The thread of this id or title, and with NAME@NUMBER the number. Raises UsageError."""
+    """Find a thread by id or title; NAME@NUMBER also returns the number of a message.
+
+    Raises UsageError if no thread, or more than one, matches.
+    """
     try:
         return store.find(name), None
     except UsageError:
@@ -116,13 +130,19 @@ def find_thread(store: ThreadStore, name: str) -> tuple[Thread, int | None]:
 
 
 def load_thread(store: ThreadStore, thread: Thread, head: int | None = None) -> ResumePoint:
-    """The thread with its messages, to go on after this one. Raises UsageError for a number that is none."""
+    """Load a thread to resume it after the message ``head``, or at its current head.
+
+    Raises UsageError if the thread has no such message.
+    """
     nodes = store.nodes(thread)
     return ResumePoint(thread=thread, nodes=nodes, head=with_head(thread, nodes, head).head if head else thread.head)
 
 
 def fork(store: ThreadStore, thread: Thread, head: int | None, title: str = "") -> Thread:
-    """A new thread that begins with all up to this message. Raises UsageError for a number that is none."""
+    """Create a thread that begins with the messages up to ``head``.
+
+    Raises UsageError if the thread has no such message, or no messages.
+    """
     source = load_thread(store, thread, head)
     if not source.path:
         raise UsageError(f"the thread {thread.short_id} has nothing to fork")
@@ -139,22 +159,23 @@ def fork(store: ThreadStore, thread: Thread, head: int | None, title: str = "") 
 
 
 def saves_threads(context: RunContext, options: RunOptions) -> bool:
-    """Whether this run is kept."""
+    """Whether this run saves its conversation."""
     return options.save and context.config.threads.save
 
 
 def with_head(thread: Thread, nodes: Sequence[ThreadMessage], head: int) -> Thread:
-    """The thread as if its current branch ended at this message; after calls, at their results.
+    """Return the thread with this message as the end of its current branch.
 
-    Raises UsageError for a number that is none.
+    If the message has tool calls, the branch ends at their results. Raises UsageError if the thread has no such
+    message.
     """
     if head not in {node.number for node in nodes}:
         message = f"the thread {thread.short_id} has no message {head}"
-        raise UsageError(message, hint=f"mcpchat threads show {thread.short_id} numbers them")
+        raise UsageError(message, hint=f"mcpchat threads show {thread.short_id} lists the numbers")
     return msgspec.structs.replace(thread, head=end_of_tool_round(nodes, head))
 
 
 def load_blobs(store: ThreadStore, thread: Thread, nodes: Sequence[ThreadMessage]) -> list[bytes]:
-    """The whole results that the thread's messages point to."""
+    """Return the stored results that the messages refer to; missing ones are left out."""
     blobs = (store.get_blob(key, thread) for node in nodes for key in referenced_results(node.message))
     return [data for data in blobs if data is not None]

@@ -1,4 +1,4 @@
-"""What can be found by which words: the same for every database, in every script."""
+"""Words and phrases of the full-text search: the same rules for every database and every script."""
 
 import re
 import unicodedata
@@ -8,25 +8,25 @@ from msgspec import Struct
 
 from mcpchat.errors import UsageError
 
-# Scripts that put no space between words: each of their characters is a word, and a word of theirs a phrase.
+# Scripts without spaces between words: each character counts as a word, and a word of several characters as a phrase.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
     "\U00020000-\U0003ffff]"
 )
 _WORD = re.compile(r"\w+")
 _QUERY_TERM = re.compile(r'"([^"]*)"|(\S+)')
-_SNIPPET_CONTEXT = 50  # characters of a snippet before and after what was found
+_SNIPPET_CONTEXT = 50  # characters of a snippet before and after the first match
 
 
 class Phrase(Struct, frozen=True):
-    """Words that stand side by side; ``open_end``: the last may go on."""
+    """Adjacent words. If ``is_prefix`` is set, the last one also matches longer words that begin with it."""
 
     words: tuple[str, ...]
     is_prefix: bool = False
 
 
 def normalize(text: str) -> str:
-    """The words of the text without case and accents, a space between them."""
+    """Return the words of the text, case-folded and without accents, joined by spaces."""
     if not text.isascii():
         text = "".join(map(_fold_character, text))
         text = _UNSPACED.sub(lambda match: f" {match[0]} ", text)
@@ -41,9 +41,9 @@ def _fold_character(character: str) -> str:
 
 
 def parse_query(query: str) -> tuple[Phrase, ...]:
-    """What a person looks for: each word, and what stands in quotes as it stands; a word* may go on.
+    """Parse a search query: words, "quoted phrases", and word* for a prefix.
 
-    Raises UsageError where there is no word in it.
+    Raises UsageError if the query contains no word.
     """
     terms: list[Phrase] = []
     for quoted, unquoted in _QUERY_TERM.findall(query):
@@ -51,12 +51,15 @@ def parse_query(query: str) -> tuple[Phrase, ...]:
         if words:
             terms.append(Phrase(words, is_prefix=unquoted.endswith("*")))
     if not terms:
-        raise UsageError(f"there is no word in {query!r} to look for")
+        raise UsageError(f"the query {query!r} contains no word")
     return tuple(terms)
 
 
 def snippet(text: str, terms: Sequence[Phrase]) -> tuple[str, ...]:
-    """The place where the text says one of the phrases: plain text and matches in turn, beginning with plain text."""
+    """Return the part of the text around the first match of a phrase: plain text and matches in turn, plain text first.
+
+    Without a match it is the beginning of the text.
+    """
     spans = _find_spans(text, terms)
     if not spans:
         return (text[: 2 * _SNIPPET_CONTEXT].strip() + ("…" if len(text) > 2 * _SNIPPET_CONTEXT else ""),)
@@ -76,7 +79,7 @@ def snippet(text: str, terms: Sequence[Phrase]) -> tuple[str, ...]:
 
 
 def _append_part(parts: list[str], text: str, *, is_plain: bool) -> None:
-    """Append to the last piece where that is of the same kind, else after it."""
+    """Add the text to the last part if that is of the same kind, else append a new part."""
     if not text:
         return
     if (len(parts) % 2 == 1) == is_plain:
@@ -86,7 +89,7 @@ def _append_part(parts: list[str], text: str, *, is_plain: bool) -> None:
 
 
 def _find_spans(text: str, terms: Sequence[Phrase]) -> list[tuple[int, int]]:
-    """Where the phrases stand in the text, in order, none over another."""
+    """Return start and end of each match of a phrase in the text, sorted and without overlaps."""
     words: list[tuple[str, int, int]] = []
     for match in _WORD.finditer(text):
         words += _split_words(match[0], match.start())
@@ -105,7 +108,7 @@ def _find_spans(text: str, terms: Sequence[Phrase]) -> list[tuple[int, int]]:
 
 
 def _split_words(word: str, offset: int) -> list[tuple[str, int, int]]:
-    """The words that a run of letters is for the search, each with its place."""
+    """Split a run of word characters into normalized search words, each with its start and end in the text."""
     words: list[tuple[str, int, int]] = []
     start = 0
     for index, character in enumerate(f"{word} "):

@@ -1,4 +1,4 @@
-"""Threads in a database that speaks SQL: what is kept, what is found again."""
+"""The thread store on a SQL database: saving, finding, searching and deleting threads."""
 
 import re
 import time
@@ -32,28 +32,32 @@ from mcpchat.engine.message_codec import (
 )
 from mcpchat.errors import StoreError, ThreadConflict, UsageError
 from mcpchat.threads.search import Phrase, normalize, parse_query, snippet
-from mcpchat.util.text import did_you_mean
+from mcpchat.util.text import did_you_mean, replace_surrogates
 
 Row = tuple[Any, ...]
 _THREAD_COLUMNS = (
     "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from, t.imported"
 )
-_PAGE_SIZE = 200  # rows of a search that are read at once
-_MAX_HITS_PER_THREAD = 3  # messages that are shown of one thread
+_PAGE_SIZE = 200  # rows of a search that are read in one query
+_MAX_HITS_PER_THREAD = 3  # messages shown per thread
 _HASH_PREFIX_CLAUSE = "WHERE hash >= ? AND hash < ? LIMIT 1"
-_MAX_NAME_LENGTH = 500  # characters of a name: no index takes them without end
+_MAX_NAME_LENGTH = 500  # characters of a name or title: indexes limit the size of a value
 _ID = re.compile(r"[0-9a-f]{4,32}")
-_MAX_TITLES_TO_COMPARE = 1000  # titles among which a nearest one is looked for
-_MAX_THREADS_TO_SCAN = 1000  # threads, whose messages are looked through one by one
-_MAX_PARAMETERS = 30_000  # values that one statement takes
+_MAX_TITLES_TO_COMPARE = 1000  # titles compared for "did you mean"
+_MAX_THREADS_TO_SCAN = 1000  # at most so many threads are searched one by one, without the index
+_MAX_PARAMETERS = 30_000  # parameters of one statement
 
 
 class DatabaseRepaired(StoreError):
-    """The database was damaged and is whole again: what was to be done can be tried once more."""
+    """The database was damaged and has been repaired: the operation can be tried again."""
 
 
 class TextMatch(NamedTuple):
-    """``nodes`` is a table expression with the nodes as ``n``; ``number`` is the nodes' own, by which it is ordered."""
+    """The SQL that finds messages by their words.
+
+    ``from_clause`` is a table expression in which the messages are ``n``; ``order_column`` is their id, by which the
+    results are ordered. ``values`` are the parameters of ``condition``.
+    """
 
     from_clause: str
     order_column: str
@@ -62,56 +66,64 @@ class TextMatch(NamedTuple):
 
 
 class Database(Protocol):
-    """What differs between databases. Placeholders are question marks. Everything raises StoreError."""
+    """The operations that differ between databases.
+
+    Placeholders are question marks. Every method raises StoreError if the database cannot be used.
+    """
 
     def run(self, sql: str, *values: Any) -> list[Row]:
-        """The rows of a statement."""
+        """Run a statement and return its rows."""
         ...
 
     def run_many(self, sql: str, rows: Sequence[Row]) -> None:
-        """A statement for each of the rows."""
+        """Run a statement once for each row of parameters."""
         ...
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All that is done inside is done as one, with nobody else in between; or none of it."""
+        """Run the block as one transaction, with no other writer in between."""
         ...
 
     def insert(self, table: str, columns: str, *values: Any) -> int:
-        """Insert a row of a table that numbers its rows by itself; its number."""
+        """Insert a row into a table with generated ids; return the id."""
         ...
 
     def index(self, node: int, text: str) -> None:
-        """Have the node found by these words."""
+        """Add a message to the full-text index. ``text`` is normalized."""
         ...
 
-    def unindex(self, nodes: Sequence[int]) -> None: ...
+    def unindex(self, nodes: Sequence[int]) -> None:
+        """Remove messages from the full-text index."""
+        ...
 
     def text_match(self, terms: Sequence[Phrase], *, per_thread: bool) -> "TextMatch":
-        """How nodes are found that say all of this; ``few``: of not many threads, which are named."""
+        """Return the SQL that finds messages with all of these phrases.
+
+        ``per_thread`` is for a query that is limited to one thread at a time.
+        """
         ...
 
     def erase_deleted(self) -> None:
-        """See that what was deleted can be read by nobody, as far as that is quick."""
+        """Make deleted content unreadable in the files, as far as that is quick."""
         ...
 
     def vacuum(self) -> int:
-        """Give back the space that is not needed; in bytes."""
+        """Free unused space; return how many bytes were freed."""
         ...
 
     def check(self) -> None:
-        """Look at all of it, and repair what can be repaired."""
+        """Check the whole database, and repair what can be repaired."""
         ...
 
     def close(self) -> None: ...
 
 
 class SqlThreadStore:
-    """A ThreadStore. Every change is one transaction, on the disk when the call returns."""
+    """A ThreadStore. Every change is one transaction, which is on disk when the call returns."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    # Keeping.
+    # Save and delete.
 
     def append(self, thread: Thread, parent: int, messages: Sequence[NewMessage]) -> Thread:
         try:
@@ -126,7 +138,9 @@ class SqlThreadStore:
             if rows:
                 no, head, last, title, named, created = rows[0]
                 if head != thread.head and self._already_appended(no, last, thread, new_messages):
-                    return msgspec.structs.replace(thread, head=head, messages=last)  # only the word of it was lost
+                    return msgspec.structs.replace(
+                        thread, head=head, messages=last
+                    )  # saved before; only the confirmation was lost
                 if head != thread.head:
                     raise ThreadConflict(f"the thread {thread.short_id} was continued elsewhere")
                 thread = msgspec.structs.replace(thread, title=title, named=bool(named), created=created)
@@ -147,7 +161,7 @@ class SqlThreadStore:
         return thread
 
     def _already_appended(self, no: int, last: int, thread: Thread, new_messages: Sequence[NewMessage]) -> bool:
-        """Whether the thread differs from what is known of it by these very entries."""
+        """Whether exactly these messages were appended to the thread since ``thread`` was read."""
         if last != thread.messages + len(new_messages):
             return False
         rows = self._db.run(
@@ -172,10 +186,10 @@ class SqlThreadStore:
     def _write_nodes(
         self, thread: int, nodes: Iterable[ThreadMessage], contents: Sequence[bytes], source: str = ""
     ) -> None:
-        """Write the messages with the whole results that they point to.
+        """Write the messages, and link them to the stored results that they refer to.
 
-        Besides these they may point to what their thread has, and the one that it is forked from: what a text merely
-        names is not given to it.
+        A message may refer to ``contents``, to results of its own thread, and to results of the thread that it was
+        forked from (``source``). A key in the text of a message does not give access to any other result.
         """
         new_blobs = {digest(data): data for data in contents}
         for key, data in new_blobs.items():
@@ -211,7 +225,7 @@ class SqlThreadStore:
     def _allowed_blobs(
         self, keys: Iterable[str], new_blobs: Collection[str], thread: int, source: str
     ) -> Iterator[str]:
-        """The whole hashes of the contents that these keys begin, as far as the thread may have them."""
+        """Yield the full hashes of the stored results with these key prefixes, if the thread may read them."""
         for key in keys:
             for (blob_hash,) in self._db.run(f"SELECT hash FROM blobs {_HASH_PREFIX_CLAUSE}", key, f"{key}g"):  # noqa: S608
                 if (
@@ -249,7 +263,7 @@ class SqlThreadStore:
         extra_condition = "" if named else " AND named = 0"
         with self._db.transaction():
             self._db.run(
-                f"UPDATE threads SET title = ?, named = ? WHERE id = ?{extra_condition}",  # noqa: S608 - of two texts above
+                f"UPDATE threads SET title = ?, named = ? WHERE id = ?{extra_condition}",  # noqa: S608 - one of the two constants above
                 *(clean_name(title), int(named), thread.id),
             )
 
@@ -278,12 +292,12 @@ class SqlThreadStore:
     def clean_up(self, *, before: float | None = None) -> CleanupReport:
         expired = self._db.run("SELECT no FROM threads WHERE updated < ?", before) if before is not None else []
         for (no,) in expired:
-            with self._db.transaction():  # one after the other: others get to write in between
+            with self._db.transaction():  # one transaction each: other processes can write in between
                 self._delete_thread(no)
         with self._db.transaction():
             is_unused = "NOT EXISTS (SELECT 1 FROM uses WHERE uses.hash = blobs.hash)"
-            (contents,) = self._db.run(f"SELECT count(*) FROM blobs WHERE {is_unused}")[0]  # noqa: S608 - a text of ours
-            self._db.run(f"DELETE FROM blobs WHERE {is_unused}")  # noqa: S608 - a text of ours
+            (contents,) = self._db.run(f"SELECT count(*) FROM blobs WHERE {is_unused}")[0]  # noqa: S608 - the constant above
+            self._db.run(f"DELETE FROM blobs WHERE {is_unused}")  # noqa: S608 - the constant above
         return CleanupReport(threads=len(expired), blobs=contents, bytes=self._db.vacuum())
 
     def check(self) -> None:
@@ -300,7 +314,7 @@ class SqlThreadStore:
                 return bytes(data)
         return None
 
-    # Finding.
+    # Find and search.
 
     def find(self, name: str) -> Thread:
         threads: list[Thread] = []
@@ -311,10 +325,10 @@ class SqlThreadStore:
             return threads[0]
         if threads:
             candidates = "; ".join(f"{thread.id[:12]} {thread.title}" for thread in threads[:5])
-            raise UsageError(f"{name!r} may be several threads: {candidates}", hint="name one by its id")
+            raise UsageError(f"several threads match {name!r}: {candidates}", hint="use the id of one")
         titles = {thread.title: thread for thread in self.recent(ThreadFilter(), _MAX_TITLES_TO_COMPARE)}
         hint = did_you_mean(name, titles).removeprefix("; ") or "mcpchat threads lists them"
-        raise UsageError(f"no thread is called {name!r}", hint=hint)
+        raise UsageError(f"no thread is named {name!r}", hint=hint)
 
     def ids(self) -> Sequence[str]:
         return [row[0] for row in self._db.run("SELECT id FROM threads ORDER BY no")]
@@ -331,7 +345,7 @@ class SqlThreadStore:
         return [self._node_from_row(*row) for row in rows]
 
     def _node_from_row(self, number: int, parent: int, body: str, record: str) -> ThreadMessage:
-        message = self._decode_message(body) or UNREADABLE_MESSAGE  # what stands before and after it counts
+        message = self._decode_message(body) or UNREADABLE_MESSAGE  # the messages before and after it are still useful
         try:
             metadata = msgspec.json.decode(record, type=MessageMetadata)
         except ValueError:
@@ -342,7 +356,7 @@ class SqlThreadStore:
         try:
             return decode_message(body, lambda key: self.get_blob(key, None))
         except (ValueError, TypeError, KeyError, AttributeError):
-            return None  # damaged: what can be read counts
+            return None  # damaged
 
     def recent(self, thread_filter: ThreadFilter, limit: int, before: Thread | None = None) -> Sequence[Thread]:
         conditions, values = self._build_conditions(thread_filter)
@@ -374,7 +388,7 @@ class SqlThreadStore:
         while True:
             clauses = [text_match.condition, *conditions, *([f"{text_match.order_column} < ?"] if cursor else [])]
             rows = self._db.run(
-                f"SELECT n.id, n.number, n.role, n.body, {_THREAD_COLUMNS} FROM {text_match.from_clause}"  # noqa: S608 - of texts of ours
+                f"SELECT n.id, n.number, n.role, n.body, {_THREAD_COLUMNS} FROM {text_match.from_clause}"  # noqa: S608 - our own columns and clauses
                 f" JOIN threads t ON t.no = n.thread {_where_clause(clauses)}"
                 f" ORDER BY {text_match.order_column} DESC LIMIT {_PAGE_SIZE}",
                 *(*text_match.values, *values, *cursor),
@@ -393,13 +407,13 @@ class SqlThreadStore:
     def _search_threads(
         self, threads: Sequence[Row], terms: Sequence[Phrase], time_conditions: Sequence[tuple[str, float]], limit: int
     ) -> Sequence[SearchResult]:
-        """Look through these threads, one after the other: where they are not many, the common words are no trouble."""
+        """Search these threads one by one. For a small number of threads this is quick even for common words."""
         text_match = self._db.text_match(terms, per_thread=True)
         clauses = ["n.thread = ?", text_match.condition, *(condition for condition, _ in time_conditions)]
         results: list[SearchResult] = []
         for no, *thread in threads:
             rows = self._db.run(
-                f"SELECT n.number, n.role, n.body FROM {text_match.from_clause} {_where_clause(clauses)}"  # noqa: S608 - of texts of ours
+                f"SELECT n.number, n.role, n.body FROM {text_match.from_clause} {_where_clause(clauses)}"  # noqa: S608 - our own columns and clauses
                 f" ORDER BY n.number DESC LIMIT {_MAX_HITS_PER_THREAD}",
                 *(no, *text_match.values, *(at for _, at in time_conditions)),
             )
@@ -441,7 +455,7 @@ class SqlThreadStore:
 
 
 def _number_nodes(new_messages: Sequence[NewMessage], number: int, parent: int) -> list[ThreadMessage]:
-    """The entries as nodes, numbered from this number on, each the child of the one before."""
+    """Number the messages from ``number`` on; each is the child of the one before, the first of ``parent``."""
     nodes: list[ThreadMessage] = []
     for item in new_messages:
         nodes.append(ThreadMessage(number=number, parent=parent, message=item.message, record=item.metadata))
@@ -450,13 +464,13 @@ def _number_nodes(new_messages: Sequence[NewMessage], number: int, parent: int) 
 
 
 def clean_name(text: str) -> str:
-    """A name as every database and its indexes take it."""
+    """Return the name without null characters, cut to 500 characters, so that every database and index accepts it."""
     return text.replace("\0", "")[:_MAX_NAME_LENGTH]
 
 
 def clean_values(values: Sequence[Any]) -> tuple[Any, ...]:
-    """The values of a statement, half characters in them replaced."""
-    return tuple(value.encode(errors="replace").decode() if isinstance(value, str) else value for value in values)
+    """Return the parameters of a statement with lone surrogates replaced."""
+    return tuple(replace_surrogates(value) if isinstance(value, str) else value for value in values)
 
 
 def _where_clause(conditions: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Threads in and out: files of this and other clients, other databases, exports."""
+"""Import and export of threads: files of mcpchat and other clients, and other databases."""
 
 import json
 import time
@@ -10,16 +10,17 @@ from mcpchat.core.protocols import ThreadStore
 from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage, branch
 from mcpchat.errors import UsageError
 from mcpchat.threads import document, import_checks, importers, resume
+from mcpchat.util import stdin
 from mcpchat.util.sanitize import escape_unsafe_json
-from mcpchat.util.stdin import read_text
+from mcpchat.util.text_files import read_text
 
-_PAGE = 500  # threads
+_PAGE = 500  # threads read in one query
 _MAX_FILE = 2**30  # characters
-ImportedThread = tuple[Thread, Sequence[ThreadMessage], Sequence[bytes]]  # with the large contents of its messages
+ImportedThread = tuple[Thread, Sequence[ThreadMessage], Sequence[bytes]]  # with the stored tool results
 
 
 def iter_threads(store: ThreadStore) -> Iterator[Thread]:
-    """All threads of the store, the latest first."""
+    """Yield all threads of the store, latest first."""
     last: Thread | None = None
     while page := store.recent(ThreadFilter(), _PAGE, last):
         yield from page
@@ -27,7 +28,7 @@ def iter_threads(store: ThreadStore) -> Iterator[Thread]:
 
 
 def read_store(store: ThreadStore) -> Iterator[ImportedThread]:
-    """All threads of another store, which is closed at the end."""
+    """Yield all threads of another store, and close it at the end."""
     try:
         for thread in iter_threads(store):
             nodes = store.nodes(thread)
@@ -39,10 +40,10 @@ def read_store(store: ThreadStore) -> Iterator[ImportedThread]:
 def read_files(
     context: RunContext, files: Sequence[str], on_error: Callable[[str, UsageError], None]
 ) -> Iterator[ImportedThread]:
-    """The threads in the files, checked and without secrets; "-" is standard input.
+    """Yield the threads in the files, checked and with secrets redacted; "-" is standard input.
 
-    ``on_error`` hears of each value that cannot be used, with the file's name and the number of the value. Raises
-    UsageError for a file that cannot be read.
+    ``on_error`` receives each value that cannot be imported: the file's name with the number of the value, and the
+    error. Raises UsageError if a file cannot be read or is not JSON.
     """
     now, redact = time.time(), context.secrets.redact_value
     for name in files:
@@ -65,7 +66,10 @@ def _parse_threads(value: object) -> Iterator[ImportedThread]:
 
 
 def _iter_json_values(name: str) -> Iterator[object]:
-    """The JSON values in a file: one, each of a list of conversations, or one a line. Raises UsageError."""
+    """Yield the JSON values in a file: one value, each conversation of a list, or one value per line.
+
+    Raises UsageError if the file cannot be read or is not JSON.
+    """
     text = _read_file(name)
     try:
         value = json.loads(text)
@@ -86,33 +90,31 @@ def _iter_json_values(name: str) -> Iterator[object]:
 
 
 def _is_conversation(value: object) -> bool:
-    """Whether the value is a conversation by itself, not a message of one."""
+    """Whether the value is a whole conversation, not a message."""
     return document.is_native(value) or (isinstance(value, dict) and ("mapping" in value or "chat_messages" in value))
 
 
 def _read_file(name: str) -> str:
-    try:
-        if name == "-":
-            text = read_text(name, 4 * _MAX_FILE)
-        else:
-            with Path(name).expanduser().open(encoding="utf-8") as file:
-                text = file.read(_MAX_FILE + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UsageError(f"cannot read {name}: {reason}") from error
+    max_bytes = 4 * _MAX_FILE
+    if name == "-":
+        text = stdin.read_text(name, max_bytes)
+    else:
+        text = read_text(Path(name).expanduser(), max_bytes=max_bytes, error=UsageError)
     if len(text) > _MAX_FILE:
-        raise UsageError(f"{name} holds more than {_MAX_FILE:,} characters", hint="split it: one thread a line is fine")
+        raise UsageError(
+            f"{name} has more than {_MAX_FILE:,} characters", hint="split the file; one thread per line works"
+        )
     return text
 
 
 def export_json(thread: Thread, nodes: Sequence[ThreadMessage], store: ThreadStore) -> str:
-    """The thread with all its branches as one line of JSON, escaped for a terminal."""
+    """Return the thread with all its branches as one line of JSON, escaped for a terminal."""
     exported = document.build(thread, nodes, lambda key: store.get_blob(key, thread))
     return escape_unsafe_json(document.serialize(exported))
 
 
 def export_events(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
-    """The current branch as lines of JSON, one event each, escaped for a terminal."""
+    """Return the current branch as JSON lines, one event per line, escaped for a terminal."""
     return "".join(
         f"{escape_unsafe_json(line.decode())}\n" for line in document.iter_event_lines(branch(nodes, thread.head))
     )

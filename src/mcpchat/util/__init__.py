@@ -1,4 +1,4 @@
-"""Helpers that know nothing of the product: text, files, locks, JSON Schema, signals.
+"""General helpers without product logic: text, files, locks, JSON Schema, signals.
 
 May import errors.
 """

@@ -1,4 +1,4 @@
-"""Calls that may block for ever, waited for only so long."""
+"""Run blocking calls with a timeout."""
 
 import asyncio
 import threading
@@ -16,9 +16,11 @@ async def run_in_daemon_thread(
     slow_after: float | None = None,
     on_slow: Callable[[], None] | None = None,
 ) -> _T:
-    """What the work returns or raises; TimeoutError after ``timeout`` seconds. ``tell`` is called after ``late``.
+    """Run ``work`` in a daemon thread and return its result.
 
-    A daemon thread: the thread of a pool that hangs would keep the process from leaving.
+    Calls ``on_slow`` if the work takes longer than ``slow_after`` seconds. Raises TimeoutError after ``timeout``
+    seconds, and any exception that ``work`` raises. The thread is a daemon because a hanging thread of a pool would
+    keep the process from exiting.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
@@ -27,7 +29,7 @@ async def run_in_daemon_thread(
         if future.done():
             return
         if error is None:
-            future.set_result(value)  # type: ignore[arg-type]  # None only where the work returns it
+            future.set_result(value)  # type: ignore[arg-type]  # None only if the work returns it
         else:
             future.set_exception(error)
 
@@ -35,9 +37,9 @@ async def run_in_daemon_thread(
         value, failure = None, None
         try:
             value = work()
-        except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+        except Exception as error:  # noqa: BLE001 - set on the future and raised there
             failure = error
-        with suppress(RuntimeError):  # the loop has ended: nobody is left who waits
+        with suppress(RuntimeError):  # the loop is closed: no caller waits any more
             loop.call_soon_threadsafe(set_outcome, value, failure)
 
     threading.Thread(target=run, daemon=True, name="bounded call").start()

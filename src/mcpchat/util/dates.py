@@ -1,4 +1,4 @@
-"""Points in time as people type them: a date, or how long ago."""
+"""Parse points in time that the user types: a date, or an age."""
 
 import re
 import time
@@ -11,9 +11,10 @@ _UNIT_HOURS = {"h": 1, "d": 24, "w": 7 * 24, "m": 30 * 24, "y": 365 * 24}
 
 
 def parse_time(text: str, *, option: str, end: bool = False, now: float | None = None) -> float:
-    """Seconds since 1970: of ``2026-11-24``, ``2026-11-24T10:30``, ``today``, ``yesterday``, or ``7d`` ago.
+    """Parse ``2026-11-24``, ``2026-11-24T10:30``, ``today``, ``yesterday`` or an age such as ``7d``.
 
-    ``end`` takes a day to its end. Raises UsageError.
+    Returns seconds since 1970; for a day, its start, or its end if ``end`` is set. ``option`` names the option in the
+    error. Raises UsageError if the text is not a point in time.
     """
     current = datetime.fromtimestamp(time.time() if now is None else now)
     value = text.strip().lower()
@@ -28,5 +29,6 @@ def parse_time(text: str, *, option: str, end: bool = False, now: float | None =
         return (day + timedelta(days=1) if end and is_date else day).timestamp()
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"{option} {text!r}: no point in time", hint='a date such as 2026-11-24, "yesterday", or 7d (h d w m y) ago'
+            f"{option} {text!r}: not a date or an age",
+            hint='a date such as 2026-11-24, "yesterday", or an age such as 7d (h d w m y)',
         ) from error

@@ -1,4 +1,4 @@
-"""A lock between processes, waited for without blocking this one; the system frees it when its holder dies."""
+"""A lock between processes for async code; the operating system releases it if its holder dies."""
 
 import asyncio
 import hashlib
@@ -11,9 +11,9 @@ from filelock import FileLock, Timeout
 from mcpchat.errors import StoreError
 from mcpchat.util.private_files import ensure_private_directory
 
-LOCK_TIMEOUT = 200.0  # seconds: longer than a renewal may take where a person has to unlock the keyring
-_SLOW_AFTER = 2.0
-_POLL_INTERVAL = 0.05
+LOCK_TIMEOUT = 200.0  # seconds; longer than a token renewal for which the user must unlock the keyring
+_SLOW_AFTER = 2.0  # seconds
+_POLL_INTERVAL = 0.05  # seconds
 
 
 @asynccontextmanager
@@ -25,7 +25,11 @@ async def locked(
     timeout: float = LOCK_TIMEOUT,
     slow_after: float = _SLOW_AFTER,
 ) -> AsyncIterator[None]:
-    """Hold the lock of this name. ``tell`` is called after ``late`` seconds of waiting. Raises StoreError."""
+    """Hold the lock of this name, in ``folder``, for the duration of the block.
+
+    Calls ``on_slow`` once after ``slow_after`` seconds of waiting. Raises StoreError after ``timeout`` seconds, or if
+    the lock file cannot be used.
+    """
     ensure_private_directory(folder)
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"
     lock = FileLock(path, timeout=0, mode=0o600, thread_local=False)

@@ -1,4 +1,4 @@
-"""JSON Pointers within one schema."""
+"""Resolve JSON Pointers within one schema."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ _LOCAL_REFERENCE = re.compile(r"#(/.*)?")
 
 
 def resolve_pointer(root: object, ref: object) -> object:
-    """What a reference within the schema points to, None if it points nowhere."""
+    """The node that a local reference (``#/...``) points to; None if it points nowhere."""
     if not isinstance(ref, str) or not _LOCAL_REFERENCE.fullmatch(ref):
         return None
     node: Any = root

@@ -1,4 +1,4 @@
-"""Values held against JSON Schemas, in bounded time and without a look at the network."""
+"""Validate values by JSON Schemas, in bounded time and without network access."""
 
 import json
 from collections import OrderedDict
@@ -9,10 +9,10 @@ import jsonschema_rs
 from mcpchat.util.json_pointer import resolve_pointer
 
 _MAX_CACHED = 512  # compiled schemas
-_MAX_ERRORS = 3  # faults of one value
-_MAX_BACKTRACKS = 10_000  # of a pattern: a hostile one ends here instead of never
-_MAX_DEPTH = 100  # of a schema or a value: the validator recurses on the machine's own stack
-_MAX_WORK = 5_000_000  # schema nodes, references followed, times the value's nodes
+_MAX_ERRORS = 3  # errors reported for one value
+_MAX_BACKTRACKS = 10_000  # limit for one pattern: stops a hostile pattern that would never end
+_MAX_DEPTH = 100  # levels of a schema or a value: the validator recurses on the native stack
+_MAX_WORK = 5_000_000  # limit for schema nodes (with references followed) times nodes of the value
 
 _REFERENCE_KEYWORDS = ("$ref", "$dynamicRef", "$recursiveRef")
 
@@ -20,10 +20,10 @@ _cache: OrderedDict[int, tuple[Any, Any, int, int]] = OrderedDict()
 
 
 def find_error(schema: object, value: object) -> str:
-    """What is wrong with the value, in a line or two; empty where it fits, or where that cannot be said.
+    """Describe in a line or two why the value does not match the schema; empty if it matches or cannot be checked.
 
-    A schema that is invalid, of an unknown dialect, with references to the network, or too large or deep to be worth
-    it decides nothing: the server then judges by itself.
+    A value cannot be checked if the schema is invalid, uses an unknown dialect, refers to the network, or is too large
+    or too deep. The server then has to validate the value itself.
     """
     validator, cost, branches = _compile(schema)
     size = _size(value)
@@ -38,18 +38,18 @@ def find_error(schema: object, value: object) -> str:
             location = ".".join(str(step) for step in error.instance_path)
             message = _format_error(error, schema)
             messages.append(f"{location}: {message}" if location else message)
-    except ValueError:  # a value that JSON has no word for
+    except ValueError:  # a value that JSON cannot express
         return ""
     return "; ".join(text[:300] for text in messages)
 
 
 def _format_error(error: Any, schema: object) -> str:
-    """The fault as the schema's author puts it where it has words: a pattern helps nobody, nor does half of a list."""
+    """Describe the error: with the schema's own description instead of a bare pattern, and with few enum values."""
     steps = [str(step).replace("~", "~0").replace("/", "~1") for step in error.schema_path]
     subschema = resolve_pointer(schema, "#/" + "/".join(steps[:-1])) if isinstance(schema, dict) and steps else None
     if isinstance(subschema, dict):
         if steps[-1] == "pattern" and isinstance(subschema.get("description"), str):
-            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} does not fit: {subschema['description']}"
+            return f"{json.dumps(error.instance, ensure_ascii=False)[:80]} does not match: {subschema['description']}"
         if steps[-1] == "enum" and isinstance(subschema.get("enum"), list):
             choices = [json.dumps(value, ensure_ascii=False) for value in subschema["enum"]]
             listed = [
@@ -61,7 +61,7 @@ def _format_error(error: Any, schema: object) -> str:
 
 
 def find_schema_error(schema: dict[str, Any]) -> str:
-    """Why nothing can be held against the schema, in a line; empty where something can."""
+    """Describe in one line why the schema cannot be used for validation; empty if it can be used."""
     validator, cost, _ = _compile(schema)
     if validator is not None:
         return ""
@@ -75,9 +75,10 @@ def find_schema_error(schema: dict[str, Any]) -> str:
 
 
 def _compile(schema: object) -> tuple[Any, int, int]:
-    """The compiled schema, or None, its size, and into how many branches it may part at each level of a value.
+    """The compiled schema or None, its cost in nodes, and its number of branches at each level of a value.
 
-    Kept by the object's identity, with the object.
+    Results are cached by the identity of the schema object; the cache holds the object, so that the identity stays
+    unique.
     """
     if not isinstance(schema, dict):
         return None, 0, 1
@@ -92,7 +93,7 @@ def _compile(schema: object) -> tuple[Any, int, int]:
             validator = jsonschema_rs.validator_for(
                 schema, offline=True, pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_MAX_BACKTRACKS)
             )
-        except ValueError:  # all that the library raises of a schema
+        except ValueError:  # the only error that the library raises for a schema
             validator = None
     _cache[id(schema)] = (schema, validator, cost or 0, branches)
     if len(_cache) > _MAX_CACHED:
@@ -101,7 +102,7 @@ def _compile(schema: object) -> tuple[Any, int, int]:
 
 
 def _size(value: object) -> tuple[int, int] | None:
-    """The nodes of a JSON value, and its depth; None where it is deeper than any real one."""
+    """The number of nodes of a JSON value, and its depth in levels; None if it is deeper than ``_MAX_DEPTH``."""
     nodes, layer = 0, [value]
     for depth in range(_MAX_DEPTH):
         if not layer:
@@ -118,9 +119,11 @@ def _children(value: object) -> list[Any]:
 
 
 def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
-    """The schema's nodes with every local reference unfolded once: ten lines can unfold to billions.
+    """The number of schema nodes with every local reference expanded once, and the number of branches per level.
 
-    And, of a schema that contains itself, how many references it holds: each may be followed at each level of a value.
+    Ten lines can expand to billions of nodes. A recursive schema has as many branches as references, because each
+    reference may be followed at each level of a value; other schemas have 1. The number of nodes is None if the schema
+    is too deep.
     """
     if _size(schema) is None:
         return None, 1
@@ -144,7 +147,7 @@ def _cost(schema: dict[str, Any]) -> tuple[int | None, int]:
             cyclic = True
         if isinstance(node, dict) and isinstance(ref := node.get("$ref"), str):
             total += cost(resolve_pointer(schema, ref), depth + 1) if ref.startswith("#") else 0
-            cyclic = cyclic or not ref.startswith("#/")  # to itself, or to an anchor somewhere
+            cyclic = cyclic or not ref.startswith("#/")  # a reference to the root or to an anchor
         open_nodes.discard(id(node))
         costs[id(node)] = min(total, _MAX_WORK + 1)
         return costs[id(node)]

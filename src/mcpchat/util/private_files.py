@@ -1,4 +1,4 @@
-"""Files for their owner's eyes alone: 0600 in folders of 0700, written whole or not at all, never through a link."""
+"""Files that only their owner can read: mode 0600 in folders of mode 0700, written atomically, never through a link."""
 
 import errno
 import os
@@ -10,25 +10,33 @@ from pathlib import Path
 from mcpchat.errors import StoreError, UsageError
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_MAX_BYTES = 16 * 2**20
+_MAX_BYTES = 16 * 2**20  # the most that is read from a file
 
 
 def ensure_private_directory(path: Path) -> None:
-    """Make the folder, or see that it is the user's own and closed to others. Raises StoreError."""
+    """Create the folder if it is missing, and close it to other users.
+
+    Raises StoreError if it cannot be created, is not a folder or belongs to another user.
+    """
     try:
         for missing in reversed([directory for directory in (path, *path.parents) if not directory.exists()]):
             missing.mkdir(exist_ok=True, mode=0o700)
         info = path.lstat()
     except OSError as error:
-        raise StoreError(f"cannot make {path}: {error.strerror}") from error
+        raise StoreError(f"cannot create {path}: {error.strerror}") from error
     if not stat.S_ISDIR(info.st_mode) or not _is_owned(info):
-        raise StoreError(f"{path} is not a folder of yours: nothing is kept there", hint=f"look at it: ls -ld {path}")
+        raise StoreError(
+            f"{path} is not a folder that you own: nothing is stored there", hint=f"check it: ls -ld {path}"
+        )
     if stat.S_IMODE(info.st_mode) & 0o077 and os.name == "posix":
         path.chmod(0o700)
 
 
 def read_private(path: Path) -> bytes | None:
-    """The file's bytes, None where it is missing. Raises StoreError for a link, or what is not the user's own."""
+    """The bytes of the file, at most 16 MiB; None if it is missing.
+
+    Raises StoreError if it cannot be read, is a symbolic link or not a regular file, or belongs to another user.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
@@ -39,12 +47,15 @@ def read_private(path: Path) -> bytes | None:
     with os.fdopen(descriptor, "rb") as file:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or not _is_owned(info):
-            raise StoreError(f"{path} is not a file of yours: it is not read", hint="remove it")
+            raise StoreError(f"{path} is not a file that you own: it is not read", hint="remove it")
         return file.read(_MAX_BYTES)
 
 
 def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write the file, whole or not at all; ``durable``: to the disk before this returns. Raises StoreError."""
+    """Write the file atomically. If ``durable`` is set, the data is on the disk before this returns.
+
+    Raises StoreError if it cannot be written.
+    """
     ensure_private_directory(path.parent)
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # 0600, O_EXCL
@@ -63,9 +74,9 @@ def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def write_file(path: Path, chunks: Iterable[str | bytes]) -> None:
-    """Write the pieces into a file that only its owner can read; in its place at once, or not at all.
+    """Write the chunks into a file that only its owner can read. A regular file is replaced atomically.
 
-    Raises UsageError.
+    Raises UsageError if it cannot be written.
     """
     target = path.expanduser()
     try:
@@ -90,33 +101,37 @@ def _encode_chunks(chunks: Iterable[str | bytes]) -> Iterator[bytes]:
 
 
 def open_to_append(path: Path) -> int:
-    """A descriptor of the file, made if need be, to write at its end. Raises StoreError as ``read_private`` does."""
+    """A file descriptor for appending; the file is created if it is missing.
+
+    Raises StoreError if it cannot be opened, is a symbolic link or not a regular file, or belongs to another user.
+    """
     ensure_private_directory(path.parent)
     try:
         descriptor = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | _NO_FOLLOW, 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise StoreError(f"cannot write {path}: a symbolic link", hint="remove it") from error
-        raise StoreError(f"cannot write {path}: {error.strerror}", hint=f"look at it: ls -ld {path}") from error
+        raise StoreError(f"cannot write {path}: {error.strerror}", hint=f"check it: ls -ld {path}") from error
     info = os.fstat(descriptor)
     if not stat.S_ISREG(info.st_mode) or not _is_owned(info):
         os.close(descriptor)
-        raise StoreError(f"{path} is not a file of yours: nothing is written there", hint="remove it")
+        raise StoreError(f"{path} is not a file that you own: nothing is written there", hint="remove it")
     if stat.S_IMODE(info.st_mode) & 0o077 and os.name == "posix":
         os.fchmod(descriptor, 0o600)
     return descriptor
 
 
 def writable_by_others(path: Path) -> tuple[str, str]:
-    """Who else may change the file, or put another in its place, and what to type against it; nothing where nobody may.
+    """Who else can change or replace the file, and the command that fixes it; both empty if no other user can.
 
-    Looks at each folder above it, and where links lead, as ssh does with its keys. Raises OSError.
+    Checks each parent folder and the targets of links, as ssh does for its keys. Raises OSError if one of them cannot
+    be examined.
     """
     if os.name != "posix":
         return "", ""
     absolute = path.absolute()
     if not stat.S_ISREG(path.stat().st_mode):
-        return "", ""  # /dev/null, or what a shell passes on
+        return "", ""  # /dev/null, or a pipe from the shell
     for candidate in dict.fromkeys((absolute, *absolute.parents, absolute.resolve(), *absolute.resolve().parents)):
         info = candidate.lstat()
         if info.st_uid not in {os.geteuid(), 0}:
@@ -132,14 +147,14 @@ def writable_by_others(path: Path) -> tuple[str, str]:
 
 
 def _is_private_group(gid: int) -> bool:
-    """Whether it is the group that many systems make for one user alone."""
+    """Whether it is the private group that many systems create for each user."""
     import grp
     import pwd
 
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        return gid == os.geteuid()  # a container's user, whom nobody wrote down
+        return gid == os.geteuid()  # a container's user without an entry in the user database
     try:
         group = grp.getgrgid(gid)
     except KeyError:

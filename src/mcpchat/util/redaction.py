@@ -1,4 +1,4 @@
-"""The secrets of this run, and texts without them."""
+"""Collect the secrets of a run and redact them from texts and streams."""
 
 import base64
 import html
@@ -12,11 +12,11 @@ import msgspec
 from mcpchat.util.structures import map_strings
 
 _T = TypeVar("_T")
-_MIN_LENGTH = 8  # characters: what is shorter would blot out words that are no secret
-_MAX_PENDING = 10_000  # characters that may wait for the end of what looks like a secret
+_MIN_LENGTH = 8  # characters; shorter secrets would redact ordinary words
+_MAX_PENDING = 10_000  # characters held back until the end of a possible secret is known
 REDACTED = "[secret]"
 
-# What can only be a secret, whoever's it is: what its makers begin it with.
+# The prefixes of well-known token formats: text that begins with one is always treated as a secret.
 _PREFIXES = (
     "sk-", "ya29.", "1//0", "GOCSPX-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxa-",
     "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "AIza", "npm_", "hf_", "sk_live_", "rk_live_", "whsec_",
@@ -34,7 +34,7 @@ TOKEN_PATTERN = re.compile(
         (?:-----END\ [A-Z\ ]*PRIVATE\ KEY-----)?""",
     re.VERBOSE | re.DOTALL,
 )
-_TOKEN_CHAR = re.compile(r"[\w-]")  # before which no token begins
+_TOKEN_CHAR = re.compile(r"[\w-]")  # a token cannot begin right after such a character
 _KEY_HEADER = "-----BEGIN [A-Z ]*PRIVATE KEY-----"
 _KEY_FOOTER = "-----END [A-Z ]*PRIVATE KEY-----"
 _OPEN_END = re.compile(
@@ -53,7 +53,7 @@ _LOG_SECRET = re.compile(
 
 
 class SecretRegistry:
-    """Every secret that this run has read, been given or made, each in the forms in which it could show up."""
+    """The secrets that a run has read, received or created, each in the encodings in which it could appear."""
 
     def __init__(self) -> None:
         self.forms: set[str] = set()
@@ -83,21 +83,21 @@ class SecretRegistry:
                 self._pattern = None
 
     def redact(self, text: str) -> str:
-        """The text with each secret of ours, and all that can only be one, replaced by a mark."""
+        """Replace each known secret, and each token of a well-known format, with ``[secret]``."""
         if self.forms:
             text = self._compiled_pattern().sub(REDACTED, text)
         return TOKEN_PATTERN.sub(REDACTED, text) if any(prefix in text for prefix in _PREFIXES) else text
 
     def redact_log(self, text: str) -> str:
-        """The same for what people read when something fails: also what only looks like a secret goes."""
+        """Redact text of logs and error details: as ``redact``, and also text that only looks like a secret."""
         return _LOG_SECRET.sub(_replacement, self.redact(text))
 
     def redact_value(self, value: _T) -> _T:
-        """A structure of ours without secrets in any of its texts."""
+        """Redact every string in a structure."""
         return map_strings(value, self.redact)
 
     def safe_prefix_length(self, text: str) -> int:
-        """How much of the text can be shown before the rest of it is known: from there on a secret may have begun."""
+        """How many characters of an unfinished text can be shown: a secret may have begun after them."""
         safe = len(text)
         if (open_end := _OPEN_END.search(text)) is not None:
             safe = open_end.start()
@@ -116,13 +116,13 @@ class SecretRegistry:
         return safe
 
     def _compiled_pattern(self) -> re.Pattern[str]:
-        if self._pattern is None:  # the longest first: one may begin another
+        if self._pattern is None:  # longest first: one secret may be a prefix of another
             self._pattern = re.compile("|".join(map(re.escape, sorted(self.forms, key=len, reverse=True))))
         return self._pattern
 
 
 class StreamRedactor:
-    """Text that comes in pieces. What may be the beginning of a secret waits until it is known to be none."""
+    """Redacts a text stream. Holds back text that may be the beginning of a secret until that is decided."""
 
     def __init__(self, secrets: SecretRegistry) -> None:
         self._secrets = secrets
@@ -130,10 +130,10 @@ class StreamRedactor:
         self._in_token = False
 
     def feed(self, chunk: str) -> str:
-        """What can be shown now: all that came, but for a held end."""
+        """The text that can be shown now: everything received so far, except a held-back end."""
         text = self._pending + chunk
         if self._in_token and len(text) < _MAX_PENDING and _CONTINUATION.fullmatch(chunk):
-            self._pending = text  # in the middle of what looks like a token: its end will tell
+            self._pending = text  # inside a possible token: decided when it ends
             return ""
         safe = self._secrets.safe_prefix_length(text)
         if len(text) - safe > _MAX_PENDING:
@@ -143,7 +143,7 @@ class StreamRedactor:
         return self._secrets.redact(text[:safe])
 
     def flush(self) -> str:
-        """The rest."""
+        """The held-back rest, at the end of the stream."""
         rest, self._pending, self._in_token = self._pending, "", False
         return self._secrets.redact(rest)
 

@@ -1,20 +1,20 @@
-"""What may reach a terminal, or a model: text that can be seen, and nothing that acts or hides."""
+"""Sanitize text for a terminal or a model: make control characters visible, remove invisible ones."""
 
 import json
 import re
 
-# Characters that show nothing, or turn around what others show. A joiner or selector between what it is made for is
-# right; anywhere else it can only carry what a person does not see.
+# Characters that are invisible or change the direction of others. A joiner or selector is valid between the characters
+# it is made for; anywhere else it can only carry hidden text.
 _SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _INVISIBLE_CHARS = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
     "\U0001107f\U00013430-\U0001343f\U00016fe4\U0001d159"
     "\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff" + _SELECTORS
 )
-_JOINER_SCRIPTS = "\u0590-\u1fff"  # scripts whose letters a joiner or its opposite may follow
-_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"  # of which emoji are joined
+_JOINER_SCRIPTS = "\u0590-\u1fff"  # scripts in which a joiner or non-joiner may follow a letter
+_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"  # characters that joiners combine to emoji
 _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_SUBDIVISION_FLAGS = "|".join(  # of England, Scotland, Wales: the three that are written with invisible letters
+_SUBDIVISION_FLAGS = "|".join(  # England, Scotland, Wales: the three flags that are written with invisible letters
     "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in country) + "\U000e007f"
     for country in ("gbeng", "gbsct", "gbwls")
 )
@@ -36,7 +36,7 @@ _STACKED_MARKS = re.compile(f"([{_COMBINING_MARKS}]{{8}})[{_COMBINING_MARKS}]+")
 _INCOMPLETE = re.compile(
     f"\r|[^{_INVISIBLE_CHARS}{_COMBINING_MARKS}](?:[{_INVISIBLE_CHARS}{_COMBINING_MARKS}]+[^{_INVISIBLE_CHARS}{_COMBINING_MARKS}]?)*"
 )
-_MAX_CLUSTER_LENGTH = 40  # characters of one sign that is made of many
+_MAX_CLUSTER_LENGTH = 40  # characters of one grapheme cluster
 
 
 def _build_terminal_table() -> dict[int, str | None]:
@@ -52,15 +52,15 @@ _TERMINAL_TABLE = _build_terminal_table()
 
 
 def sanitize(text: str) -> str:
-    """The text with control characters made visible and invisible ones dropped; newlines and tabs stay."""
+    """Make control characters visible and remove invisible ones; newlines and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
     result = strip_invisible(text).replace("\r\n", "\n").translate(_TERMINAL_TABLE)
-    return result if result.isascii() else _STACKED_MARKS.sub(r"\1", result)  # no tower of accents over other lines
+    return result if result.isascii() else _STACKED_MARKS.sub(r"\1", result)  # stacked accents would cover other lines
 
 
 def incomplete_tail(text: str) -> int:
-    """How many characters at the end are to wait for what comes next, since it may make one sign with them."""
+    """How many characters at the end must wait for the next chunk, because they may form one grapheme with it."""
     if text[-1:].isascii() and not text.endswith("\r"):
         return 0
     tail = text[-_MAX_CLUSTER_LENGTH:]
@@ -68,19 +68,19 @@ def incomplete_tail(text: str) -> int:
 
 
 def strip_invisible(text: str) -> str:
-    """The text without characters that show nothing: what a model reads is what a person sees."""
+    """Remove invisible characters, so that a model reads exactly what a user sees."""
     return text if text.isascii() else _INVISIBLE.sub(lambda match: match["right"] or "", text)
 
 
 def show_invisible(text: str) -> str:
-    """Clean text with invisible characters spelt out, as ``\\u{200b}``: for who looks for what has changed."""
+    """Sanitize the text, but spell out invisible characters as ``\\u{200b}``, so that a review shows every change."""
     if not text.isascii():
         text = _INVISIBLE.sub(lambda match: match["right"] or f"\\u{{{ord(match[0]):x}}}", text)
     return sanitize(text)
 
 
 def escape_unsafe_json(text: str) -> str:
-    """JSON with all that would act on a terminal, or hide, as escapes: still the same JSON."""
+    """Escape control and invisible characters in a JSON text. It still decodes to the same value."""
 
     def escape(match: re.Match[str]) -> str:
         return json.dumps(match[0])[1:-1]
@@ -92,7 +92,7 @@ def escape_unsafe_json(text: str) -> str:
 
 
 def one_line(text: str, limit: int = 80) -> str:
-    """Clean text on one line, of at most ``limit`` characters, an ellipsis where it was cut."""
-    # What lies beyond a generous multiple of the limit cannot show: do not walk through megabytes for it.
+    """Sanitize the text and join its lines to one of at most ``limit`` characters; ends in … if it was cut."""
+    # Text far beyond the limit cannot be shown: do not process megabytes of it.
     line = " ".join(sanitize(text[: limit * 8]).split())
     return line if len(line) <= limit and len(text) <= limit * 8 else line[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""Signals as cancellations of one task."""
+"""Turn signals into the cancellation of a task."""
 
 import asyncio
 import signal
@@ -10,9 +10,9 @@ from typing import Any
 
 @contextmanager
 def cancel_on_signals(task: "asyncio.Future[Any]", signals: Sequence[int]) -> Iterator[list[int]]:
-    """While inside, these signals cancel the task; yields the list of those that came.
+    """During the block, these signals cancel the task. Yields the list of received signals.
 
-    Plain handlers, not the loop's: they exist on every platform, and nest.
+    Uses plain signal handlers instead of the event loop's, because they exist on every platform and can be nested.
     """
     loop = asyncio.get_running_loop()
     received: list[int] = []
@@ -21,7 +21,7 @@ def cancel_on_signals(task: "asyncio.Future[Any]", signals: Sequence[int]) -> It
         received.append(number)
         loop.call_soon_threadsafe(task.cancel)
 
-    # What the parent has switched off stays off: nohup, and background jobs of a shell.
+    # Signals that the parent process ignores stay ignored: nohup, and background jobs of a shell.
     enabled = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, handle) for number in enabled}
     try:
@@ -33,9 +33,9 @@ def cancel_on_signals(task: "asyncio.Future[Any]", signals: Sequence[int]) -> It
 
 @contextmanager
 def graceful_first_signal(number: int, on_first: Callable[[], None]) -> Iterator[list[int]]:
-    """While inside, the first of these signals calls ``softly`` in the loop, and the next does what it did before.
+    """During the block, the first signal calls ``on_first`` in the event loop; the next one has its previous effect.
 
-    Yields the list of those that were taken softly.
+    Yields the list of the signals that called ``on_first``.
     """
     loop = asyncio.get_running_loop()
     received: list[int] = []

@@ -1,4 +1,4 @@
-"""Standard input: whole, as bytes or text, of a bounded size; or line by line while other work goes on."""
+"""Read standard input: all of it, as bytes or text, up to a size limit; or line by line while other work runs."""
 
 import asyncio
 import codecs
@@ -11,18 +11,21 @@ from mcpchat.errors import UsageError
 
 MAX_BYTES = 20_000_000
 MAX_QUESTION_LENGTH = 10_000_000  # characters
-_NOTICE_DELAY = 2.0  # seconds of waiting for standard input before saying so
-_MAX_BUFFERED = 4_000_000  # bytes that are read ahead, or one line of more
+_NOTICE_DELAY = 2.0  # seconds to wait for standard input before showing a notice
+_MAX_BUFFERED = 4_000_000  # bytes to read ahead; a single line may be longer
 
 
 def read_bytes(source: str, max_bytes: int = MAX_BYTES) -> bytes:
-    """All of it; ``what`` is for errors. Raises UsageError where nothing is piped in, or more than ``most`` bytes."""
+    """All of standard input. ``source`` is the option that asks for it; error messages begin with it.
+
+    Raises UsageError if standard input is a terminal, cannot be read or holds more than ``max_bytes``.
+    """
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(f"{source}: nothing is piped in", hint="some-command | mcpchat ...")
     try:
         data = sys.stdin.buffer.read(max_bytes + 1)
     except OSError as error:
-        raise UsageError(f"{source}: standard input cannot be read: {error.strerror}") from error
+        raise UsageError(f"{source}: cannot read standard input: {error.strerror}") from error
     if len(data) > max_bytes:
         raise UsageError(
             f"{source}: standard input holds more than {max_bytes:,} bytes", hint="pipe in the part that matters"
@@ -31,19 +34,22 @@ def read_bytes(source: str, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def read_text(source: str, max_bytes: int = MAX_BYTES) -> str:
-    """All of it, as text. Raises UsageError also for what is none."""
+    """All of standard input, as text. Raises UsageError as ``read_bytes`` does, and if it is not UTF-8."""
     try:
         return read_bytes(source, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{source}: standard input is not text (UTF-8)") from error
+        raise UsageError(f"{source}: standard input is not UTF-8 text") from error
 
 
 def read_question() -> str:
-    """All of standard input, as text; empty where it is closed. Raises UsageError for what is too long, or no text."""
+    """All of standard input, as text; empty if it is closed. Shows a notice on stderr if reading takes long.
+
+    Raises UsageError if it is not UTF-8, contains null characters or is longer than ``MAX_QUESTION_LENGTH``.
+    """
     if sys.stdin is None:
         return ""
     notice = threading.Timer(
-        _NOTICE_DELAY, lambda: sys.stderr.write("reading standard input to its end (give it </dev/null to skip)\n")
+        _NOTICE_DELAY, lambda: sys.stderr.write("reading standard input to its end (use </dev/null to skip)\n")
     )
     notice.daemon = True
     notice.start()
@@ -53,7 +59,7 @@ def read_question() -> str:
     except UnicodeDecodeError as error:
         raise _not_text_error() from error
     except OSError:
-        return ""  # closed from the start
+        return ""  # closed before the start
     finally:
         notice.cancel()
     if "\0" in text:
@@ -65,14 +71,14 @@ def read_question() -> str:
 
 
 def _not_text_error() -> UsageError:
-    return UsageError("standard input is not text (UTF-8)", hint="an image or a PDF goes along with --attach -")
+    return UsageError("standard input is not UTF-8 text", hint="use --attach - for an image or a PDF")
 
 
 async def read_lines(file: BinaryIO, max_length: int) -> AsyncGenerator[tuple[int, bytes | None], None]:
-    """The lines with their numbers, from 1, without their ends; None for one of more than ``longest`` bytes.
+    """Yield each line with its number, which counts from 1, and without its line end.
 
-    They are read in a thread of its own, which nobody waits for: the next line may never come. The last need not have
-    an end. Lines of blanks alone are left out.
+    None takes the place of a line of more than ``max_length`` bytes. The last line may lack its line end. Blank lines
+    are skipped. A daemon thread reads the lines and is never joined, because the next line may never come.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[tuple[int, bytes | None] | OSError | None] = asyncio.Queue()
@@ -87,7 +93,7 @@ async def read_lines(file: BinaryIO, max_length: int) -> AsyncGenerator[tuple[in
         try:
             loop.call_soon_threadsafe(queue.put_nowait, item)
         except RuntimeError:
-            return False  # nobody listens any more
+            return False  # the loop is closed
         return True
 
     def read() -> None:
@@ -98,7 +104,7 @@ async def read_lines(file: BinaryIO, max_length: int) -> AsyncGenerator[tuple[in
             put(None)
         except OSError as error:
             put(error)
-        except ValueError:  # closed under our hands
+        except ValueError:  # the file was closed meanwhile
             put(None)
 
     threading.Thread(target=read, daemon=True, name="input").start()

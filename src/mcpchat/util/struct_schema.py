@@ -1,4 +1,4 @@
-"""JSON Schemas of our types, the same on every Python."""
+"""JSON Schemas of our types, identical on every Python version."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 def json_schema(kind: Any) -> dict[str, Any]:
-    """The JSON Schema of a type, each description on one line: Pythons differ in how they indent docstrings."""
+    """The JSON Schema of a type. Descriptions are joined to one line: Python versions indent docstrings differently."""
     schema = msgspec.json.schema(kind)
     for definition in schema.get("$defs", {}).values():
         for described in (definition, *definition.get("properties", {}).values()):

@@ -1,4 +1,4 @@
-"""A structure with each of its texts changed."""
+"""Transform all strings in a structure; check how deeply a value is nested."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -6,13 +6,13 @@ from typing import TypeVar
 import msgspec
 
 _T = TypeVar("_T")
-MAX_DEPTH, MAX_RESULT_DEPTH = 64, 256  # levels of what a server lists, and of what it answers
+MAX_DEPTH, MAX_RESULT_DEPTH = 64, 256  # levels allowed in a server's catalog and in its results
 
 
 def map_strings(value: _T, transform: Callable[[str], str]) -> _T:
-    """The structure with every text in it changed, keys of free objects too; bytes stay as they are.
+    """Apply ``transform`` to every string in the structure, including the keys of plain objects; bytes stay unchanged.
 
-    Of no more than ``DEEPEST_RESULT`` levels: what decodes the outside sees to that.
+    The structure must have at most ``MAX_RESULT_DEPTH`` levels; the decoders of external data enforce that.
     """
     plain = msgspec.to_builtins(value, builtin_types=(bytes,))
     changed = _map_value(plain, transform)
@@ -20,12 +20,13 @@ def map_strings(value: _T, transform: Callable[[str], str]) -> _T:
         return value
     try:
         return msgspec.convert(changed, type(value), builtin_types=(bytes,))
-    except msgspec.ValidationError:  # a secret that is a word of ours: then keys stay as they are
+    except msgspec.ValidationError:
+        # A transformed key broke the type, for example a secret that equals a field name: leave all keys unchanged.
         return msgspec.convert(_map_value(plain, transform, keys=False), type(value), builtin_types=(bytes,))
 
 
 def exceeds_depth(value: object, max_depth: int = MAX_DEPTH) -> bool:
-    """Whether a value of JSON is nested more deeply than this."""
+    """Whether a JSON value has more than ``max_depth`` levels."""
     level, depth = [value], 0
     while level and depth <= max_depth:
         level = [

@@ -1,4 +1,4 @@
-"""Text: names that are almost right."""
+"""Text helpers: replace lone surrogates, suggest similar names."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,8 +6,16 @@ from collections.abc import Iterable
 _MAX_LISTED = 50
 
 
+def replace_surrogates(text: str) -> str:
+    """Join surrogate pairs and replace each lone surrogate with U+FFFD, so that the text can be encoded as UTF-8.
+
+    JSON can spell lone surrogates ("\\ud800"), and Python uses them for bytes of the command line that are not UTF-8.
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def closest_matches(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names most like the given one, best first; empty if none is close."""
+    """The names most like the given one, best first; empty if no name is close."""
     known = {candidate.lower(): candidate for candidate in names}
     return [known[match] for match in difflib.get_close_matches(name.lower(), known, n=count, cutoff=0.5)]
 

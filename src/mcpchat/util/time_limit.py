@@ -1,4 +1,4 @@
-"""A limit on how long a block may take."""
+"""A time limit for a block."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,4 +16,4 @@ async def time_limit(seconds: float | None) -> AsyncIterator[None]:
     except TimeoutError as error:
         if not limit.expired():
             raise
-        raise LimitReached(f"stopped after {seconds:g} s", hint="--timeout allows more") from error
+        raise LimitReached(f"stopped after {seconds:g} s", hint="raise the limit with --timeout") from error

@@ -1,1 +1,1 @@
-"""Sign-in to remote MCP servers, as the protocol's authorization chapter has it."""
+"""Sign-in to remote MCP servers, as defined in the authorization chapter of the MCP specification."""

@@ -1,4 +1,4 @@
-"""The logins at remote servers: which token goes with which server's requests, and how each is come by."""
+"""Logins at remote servers: obtains, renews and revokes the token of each server."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ import httpx2
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mcpchat.auth.account_store import AccountStore
+from mcpchat.auth.account_store import AccountStore, Renewed
 from mcpchat.auth.consent import AuthorizationPrompt
 from mcpchat.auth.mcp import discovery, oauth
 from mcpchat.auth.mcp.discovery import Challenge
@@ -21,7 +21,7 @@ from mcpchat.core.accounts import Account, StoreName, server_key
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded, StoreError
 from mcpchat.util.redaction import SecretRegistry
 
-_TIMEOUT = 15.0  # seconds
+_TIMEOUT = 15.0  # seconds for a probe
 _PROBE_REQUEST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
 
@@ -32,6 +32,8 @@ class _ServerLogin(Struct):
 
 
 class McpAccounts:
+    """Signs in to remote servers and authenticates their requests."""
+
     def __init__(self, environ: Mapping[str, str], account_store: AccountStore, secrets: SecretRegistry) -> None:
         self._environ = environ
         self._account_store = account_store
@@ -39,7 +41,7 @@ class McpAccounts:
         self._logins: dict[str, _ServerLogin] = {}
 
     def http_auth(self, name: str, server: ServerConfig) -> BearerTokenAuth:
-        """What signs the requests to this server."""
+        """Returns what adds the token to requests to this server."""
         login = self._logins.get(name)
         if login is None:
             assert server.url is not None
@@ -51,12 +53,12 @@ class McpAccounts:
         return login.auth
 
     def last_error(self, name: str) -> McpChatError | None:
-        """Why the server's latest request went without a token, where that is not for want of a login."""
+        """Why the latest token request failed, if the reason is not a missing login. Else None."""
         login = self._logins.get(name)
         return login.last_error if login is not None else None
 
     def extra_scopes(self, name: str) -> tuple[str, ...]:
-        """The scopes that the server last asked for on top of what was granted."""
+        """The scopes that the server's latest challenge requires in addition to the granted ones."""
         login = self._logins.get(name)
         challenge = login.auth.challenge if login is not None else None
         return challenge.scopes or () if challenge is not None and challenge.insufficient_scope else ()
@@ -67,7 +69,7 @@ class McpAccounts:
         login = self._logins[name]
         login.last_error = None
         if more_scopes and server.auth != "client_credentials":
-            return None  # a person has to agree
+            return None  # the user has to consent
         cached = login.record
         if cached is not None and not more_scopes and not oauth.is_stale(cached) and cached["access_token"] != rejected:
             return str(cached["access_token"])
@@ -89,7 +91,7 @@ class McpAccounts:
     ) -> SecretRecord | None:
         if server.auth == "client_credentials":
             if rejected is None:
-                return None  # the server's refusal says where to go
+                return None  # the server's challenge names the authorization server
             challenge = self._logins[name].auth.challenge or Challenge()
             record = await oauth.client_credentials_token(await self._sign_in_config(name, server), challenge)
             self._secrets.add(record["access_token"])
@@ -98,10 +100,14 @@ class McpAccounts:
         if account is None or account.lost:
             return None
 
-        def is_stale(record: SecretRecord) -> bool:
-            return oauth.is_stale(record) or record["access_token"] == rejected
+        def find_valid(record: SecretRecord) -> SecretRecord | None:
+            return None if oauth.is_stale(record) or record["access_token"] == rejected else record
 
-        return await self._account_store.renew(account.key, is_stale, oauth.refresh, update_account=_update_account)
+        async def refresh(record: SecretRecord) -> Renewed[SecretRecord]:
+            renewed = await oauth.refresh(record)
+            return renewed, renewed
+
+        return await self._account_store.renew(account.key, find_valid, refresh, update_account=_update_account)
 
     async def _sign_in_config(self, name: str, server: ServerConfig, extra_scopes: Sequence[str] = ()) -> SignInConfig:
         assert server.url is not None
@@ -133,16 +139,21 @@ class McpAccounts:
         store: StoreName | None,
         extra_scopes: Sequence[str],
     ) -> Account:
-        """Sign in to the server in a browser. Raises all that can go wrong."""
+        """Signs in to the server with a browser and saves the login.
+
+        Raises SignInNeeded if the sign-in is refused, not trusted or not finished in time, ServerError if a server does
+        not answer, StoreError if the login cannot be saved, ConfigError if a secret cannot be read, and UsageError if
+        the port is in use.
+        """
         if server.auth == "client_credentials":
-            raise SignInNeeded(f"{name} is signed in to by the client's own credentials: nobody needs to")
+            raise SignInNeeded(f"{name} uses client credentials: no sign-in is needed")
         existing = self._account_store.find(_account_key(server))
         store = store or (existing.store if existing is not None else self._account_store.default_store)
         await self._account_store.get_store(store).probe()
         try:
             record = await self._account_store.load(existing) if existing is not None else None
         except StoreError:
-            record = None  # a place that cannot be read bars nobody from signing in anew
+            record = None  # a new sign-in works even if the old record cannot be read
         challenge = self._logins[name].auth.challenge if name in self._logins else None
         challenge = challenge or (await _probe(server, await self._resolve_headers(name, server)))[1]
         if extra_scopes:
@@ -177,7 +188,7 @@ class McpAccounts:
         }
 
     async def revoke(self, account: Account) -> str:
-        """End the login there: why not, where it was not ended."""
+        """Asks the authorization server to revoke the login. Returns why it did not, or ""."""
         if account.lost:
             return ""
         try:
@@ -186,20 +197,23 @@ class McpAccounts:
             return error.message
 
     async def check(self, name: str, server: ServerConfig) -> None:
-        """Ask the server with the login. Raises SignInNeeded where it is refused, ServerError where nobody answers."""
+        """Sends a request with the login. Raises SignInNeeded if it is rejected, ServerError if the server fails."""
         status, _ = await _probe(server, await self._resolve_headers(name, server), auth=self.http_auth(name, server))
         if (error := self.last_error(name)) is not None:
             raise error
         if status >= 500 or status == 429:
             raise ServerError(f"{name} answered HTTP {status}")
         if status == 401:
-            raise SignInNeeded(f"{name} refuses the login", hint=f"mcpchat auth login {name}")
+            raise SignInNeeded(f"{name} rejected the login", hint=f"mcpchat auth login {name}")
 
 
 async def _probe(
     server: ServerConfig, extra_headers: Mapping[str, str], auth: httpx2.Auth | None = None
 ) -> tuple[int, Challenge]:
-    """What the server says to a request: its status, and what a refusal asks for. Raises ServerError, SignInNeeded."""
+    """Sends a request to the server. Returns the HTTP status and the challenge of a 401.
+
+    Raises ServerError if the server cannot be reached, and SignInNeeded if its URL is not allowed.
+    """
     assert server.url is not None
     await GuardedHttpClient(server.url).check_url(server.url)
     headers = {"Accept": "application/json, text/event-stream", "Accept-Encoding": "identity", **extra_headers}

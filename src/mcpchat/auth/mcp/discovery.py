@@ -1,4 +1,4 @@
-"""Where to sign in for a remote server: from its refusal to its authorization server (RFC 9728, 8414, 9207)."""
+"""Discovery: finds a remote server's authorization server from its 401 or 403 (RFC 9728, 8414, 9207)."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,10 @@ _VERSION_HEADERS = {"MCP-Protocol-Version": "2026-07-28"}
 
 
 class Challenge(Struct, frozen=True, kw_only=True):
-    """What a server said when it refused. ``scopes`` is None where it named none; ``more``: it wants those too."""
+    """What a 401 or 403 of a server asks for.
+
+    ``scopes`` is None if it names none. ``insufficient_scope`` is whether ``scopes`` are needed in addition.
+    """
 
     metadata_url: str | None = None
     scopes: tuple[str, ...] | None = None
@@ -31,7 +34,7 @@ class Challenge(Struct, frozen=True, kw_only=True):
 
 
 class AuthServer(Struct, frozen=True, kw_only=True):
-    """An authorization server as it describes itself. ``described`` is False where its addresses are only the usual."""
+    """An authorization server. ``has_metadata`` is False if it has no metadata and its URLs are the default ones."""
 
     issuer: str
     authorization_url: str = ""
@@ -47,7 +50,7 @@ class AuthServer(Struct, frozen=True, kw_only=True):
 
 
 class SignInTarget(Struct, frozen=True, kw_only=True):
-    """What to sign in for, and where. ``resource`` is None where the server does not describe itself."""
+    """What to sign in for, and where. ``resource`` is None if the server has no resource metadata."""
 
     resource: str | None
     scopes: tuple[str, ...] | None
@@ -62,7 +65,7 @@ _CHALLENGE_TOKEN = re.compile(
 
 
 def _parse_bearer_challenge(response: httpx2.Response) -> dict[str, str]:
-    """The parameters of the Bearer challenge in WWW-Authenticate (RFC 9110, 11.6.1)."""
+    """Returns the parameters of the Bearer challenge in WWW-Authenticate (RFC 9110, 11.6.1)."""
     header, position, scheme = response.headers.get("WWW-Authenticate", ""), 0, ""
     parameters: dict[str, str] = {}
     while (match := _CHALLENGE_TOKEN.match(header, position)) and match.end() > position:
@@ -77,7 +80,7 @@ def _parse_bearer_challenge(response: httpx2.Response) -> dict[str, str]:
 
 
 def parse_challenge(response: httpx2.Response) -> Challenge:
-    """What a 401 or 403 asks for."""
+    """Parses the challenge of a 401 or 403 response."""
     parameters = _parse_bearer_challenge(response)
     return Challenge(
         metadata_url=parameters.get("resource_metadata"),
@@ -99,11 +102,11 @@ async def discover(
     requested: Sequence[str] = (),
     browser: bool = True,
 ) -> SignInTarget:
-    """Where to sign in. ``issuer`` is the one that is wanted; ``browser``: a person signs in there.
+    """Finds the authorization server, the resource and the scopes for the server at ``url``.
 
-    ``wanted`` are scopes that go before what the server names.
-
-    Raises SignInNeeded for what must not be trusted, and ServerError where nobody answers.
+    ``issuer`` is the expected authorization server. ``requested`` scopes take precedence over those that the server
+    names. ``browser`` is whether the user signs in with a browser. Raises SignInNeeded if the metadata is missing or
+    not trusted, and ServerError if a server does not answer.
     """
     metadata = await _fetch_resource_metadata(url, challenge, http)
     if metadata is None:
@@ -113,12 +116,12 @@ async def discover(
         selected = next((candidate for candidate in issuers if issuer and issuers_match(candidate, issuer)), issuers[0])
         server = await _fetch_auth_server(selected, url, http)
     if issuer is not None and not issuers_match(server.issuer, issuer):
-        raise SignInNeeded(f"{url} is signed in to at {server.issuer}, not at {issuer}, as the config has it")
+        raise SignInNeeded(f"{url} uses the authorization server {server.issuer}, but the config expects {issuer}")
     if browser:
         if not server.supports_pkce:
             raise SignInNeeded(
-                f"{server.issuer} does not say that it protects sign-ins by PKCE (S256): none is begun there",
-                hint="its operator must add code_challenge_methods_supported",
+                f"{server.issuer} does not announce PKCE (S256): mcpchat does not sign in there",
+                hint="its operator must add code_challenge_methods_supported to the metadata",
             )
         await http.check_url(server.authorization_url)
     scopes = challenge.scopes
@@ -134,11 +137,17 @@ async def discover(
 async def _fetch_resource_metadata(
     url: str, challenge: Challenge, http: GuardedHttpClient
 ) -> ProtectedResourceMetadata | None:
-    """What the server says of itself; None where it says nothing, as servers of 2025-03-26 do."""
+    """Fetches the server's resource metadata. Returns None if it has none, like servers of 2025-03-26.
+
+    Raises SignInNeeded if the metadata is at another origin or for another server, and ServerError if it cannot be
+    fetched.
+    """
     failed_status = 0
     for metadata_url in build_protected_resource_metadata_discovery_urls(challenge.metadata_url, url):
         if origin(metadata_url) != origin(url):
-            raise SignInNeeded(f"{url} keeps its description at another place, {metadata_url[:200]}: that is not asked")
+            raise SignInNeeded(
+                f"{url} has its metadata at another origin, {metadata_url[:200]}: mcpchat does not use it"
+            )
         response = await http.get(metadata_url, _VERSION_HEADERS)
         if response.status >= 500 or response.status == 429:
             failed_status = response.status
@@ -149,7 +158,7 @@ async def _fetch_resource_metadata(
         except ValidationError:
             continue
         if not check_resource_allowed(resource_url_from_server_url(url), str(metadata.resource)):
-            raise SignInNeeded(f"{url} describes another server, {metadata.resource}: its sign-in is not used")
+            raise SignInNeeded(f"{url} describes another server, {metadata.resource}: mcpchat does not sign in there")
         return metadata
     if failed_status:
         raise ServerError(f"{urlsplit(url).hostname} answered HTTP {failed_status} when asked how to sign in")
@@ -157,7 +166,11 @@ async def _fetch_resource_metadata(
 
 
 async def _fetch_auth_server(issuer: str | None, url: str, http: GuardedHttpClient) -> AuthServer:
-    """The authorization server that has this issuer, as it describes itself; without one, the server's own origin."""
+    """Fetches the metadata of the authorization server ``issuer``, or of the server's own origin if it is None.
+
+    Raises SignInNeeded if an issuer has no metadata or the metadata is for another issuer, and ServerError if it cannot
+    be fetched.
+    """
     base = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
     expected = issuer or base
     for metadata_url in build_oauth_authorization_server_metadata_discovery_urls(issuer, url):
@@ -173,11 +186,13 @@ async def _fetch_auth_server(issuer: str | None, url: str, http: GuardedHttpClie
         except ValidationError:
             continue
         if str(metadata.issuer) != expected and not (issuer is None and issuers_match(str(metadata.issuer), expected)):
-            raise SignInNeeded(f"{metadata_url} speaks for another, {metadata.issuer}: its sign-in is not used")
+            raise SignInNeeded(
+                f"{metadata_url} is for another issuer, {metadata.issuer}: mcpchat does not sign in there"
+            )
         return await _build_auth_server(metadata, http)
     if issuer is not None:
-        raise SignInNeeded(f"{issuer} does not say how to sign in there")
-    return AuthServer(  # what servers of 2025-03-26 had without a word
+        raise SignInNeeded(f"{issuer} has no valid sign-in metadata")
+    return AuthServer(  # the defaults of 2025-03-26
         issuer=base,
         authorization_url=f"{base}/authorize",
         token_url=f"{base}/token",
@@ -205,5 +220,5 @@ async def _build_auth_server(metadata: OAuthMetadata, http: GuardedHttpClient) -
 
 
 def token_auth_methods(server: AuthServer) -> Sequence[str]:
-    """How a client may prove itself at the token endpoint; by RFC 8414, "basic" where nothing is said."""
+    """The client authentication methods of the token endpoint. Without metadata, RFC 8414 defaults to "basic"."""
     return server.auth_methods or ("client_secret_basic",)

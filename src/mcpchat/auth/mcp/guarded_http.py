@@ -1,7 +1,7 @@
-"""HTTP for what strangers' discovery documents lead to: bounded, and kept away from where it must not go.
+"""HTTP requests to URLs from discovery documents, which are not trusted: size and time are limited, URLs are checked.
 
-An address is https, or http on this machine where the server itself is there; its host is public, unless the server
-itself is not; a redirect stays within its origin.
+A URL must be https, or http to this machine if the MCP server itself runs there. Its host must be public unless the
+MCP server is in a private network. A redirect must stay within its origin.
 """
 
 import asyncio
@@ -19,22 +19,26 @@ from mcpchat.errors import ServerError, SignInNeeded
 from mcpchat.util.urls import is_loopback
 from mcpchat.version import __version__
 
-MAX_BYTES = 262_144
-TIMEOUT = 15.0  # seconds for a whole answer
+MAX_BYTES = 262_144  # of a response body
+TIMEOUT = 15.0  # seconds for a request with its response
 _MAX_REDIRECTS = 3
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_REFUSED_ADDRESS = "an address inside a private network, where a public server must not send anybody"
+_REFUSED_ADDRESS = "an address in a private network: a public server must not refer to it"
 
 
 class JsonResponse(Struct, frozen=True, kw_only=True):
-    """An answer. ``said`` is its JSON object, empty where it is none."""
+    """A response. ``body`` is its JSON object, empty if the body is not a JSON object."""
 
     status: int
     body: dict[str, object] = {}
 
 
 class GuardedHttpClient:
-    """Requests on behalf of one MCP server, at ``url``; each has ``limit`` seconds."""
+    """Sends requests on behalf of the MCP server at ``url``. ``timeout`` is in seconds per request.
+
+    Each request raises SignInNeeded if the URL is not allowed, and ServerError if the host does not answer in time or
+    its response cannot be read.
+    """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
         self._timeout = timeout
@@ -52,18 +56,18 @@ class GuardedHttpClient:
         return await self._request("POST", url, headers={}, json=dict(body))
 
     async def check_url(self, url: str) -> None:
-        """Raise SignInNeeded unless requests may go there, ServerError where its host has no address."""
+        """Raises SignInNeeded if the URL is not allowed, and ServerError if its host cannot be resolved."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port
         except ValueError as error:
-            raise SignInNeeded(f"no address: {url[:200]!r}") from error
+            raise SignInNeeded(f"not a valid URL: {url[:200]!r}") from error
         if not host or parts.username is not None:
-            raise SignInNeeded(f"no address that can be asked: {url[:200]!r}")
+            raise SignInNeeded(f"not a URL for requests: {url[:200]!r}")
         if parts.scheme != "https" and not (parts.scheme == "http" and self._is_local and is_loopback(host)):
-            raise SignInNeeded(f"{parts.scheme}://{host} is not asked: a sign-in takes https")
+            raise SignInNeeded(f"{parts.scheme}://{host} is not allowed: a sign-in requires https")
         if self._is_private is None and host != self._host:
-            # One private record among public ones must not make a public server a private one.
+            # One private DNS record among public ones must not make a public server count as private.
             self._is_private = _are_all_private(await _resolve_addresses(self._host, None))
         if self._is_private or host == self._host:
             return
@@ -95,17 +99,17 @@ class GuardedHttpClient:
                     if target is None or method != "GET" or origin(urljoin(url, target)) != origin(url):
                         return JsonResponse(status=response.status_code, body=await _read_body(response))
                     url = urljoin(url, target)
-        raise ServerError(f"{urlsplit(url).hostname} sends in circles")
+        raise ServerError(f"{urlsplit(url).hostname} redirects too many times")
 
 
 async def _read_body(response: httpx2.Response) -> dict[str, object]:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ServerError(f"{response.url.host} answered in a packed form that was not asked for")
+        raise ServerError(f"{response.url.host} sent a compressed response that was not requested")
     data = b""
     async for chunk in response.aiter_raw():
         data += chunk
         if len(data) > MAX_BYTES:
-            raise ServerError(f"{response.url.host} answered with more than {MAX_BYTES:,} bytes")
+            raise ServerError(f"{response.url.host} sent more than {MAX_BYTES:,} bytes")
     try:
         body = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -114,7 +118,7 @@ async def _read_body(response: httpx2.Response) -> dict[str, object]:
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port; of what is no address, an origin that no address has."""
+    """Returns scheme, host and port. For an invalid URL, the result differs from every valid origin."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
@@ -124,7 +128,10 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 async def _resolve_addresses(host: str, port: int | None) -> list[str]:
-    """The addresses of a host. Where a proxy stands between, only that can know: none."""
+    """Returns the IP addresses of a host, or [] if requests go through a proxy, because only the proxy resolves them.
+
+    Raises ServerError if the host cannot be resolved.
+    """
     try:
         return [str(ipaddress.ip_address(host))]
     except ValueError:
@@ -136,7 +143,7 @@ async def _resolve_addresses(host: str, port: int | None) -> list[str]:
     try:
         results = await asyncio.get_running_loop().getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ServerError(f"{host[:100]} is not found") from error
+        raise ServerError(f"cannot resolve host {host[:100]}") from error
     return [str(address[0]).partition("%")[0] for *_, address in results]
 
 
@@ -145,7 +152,7 @@ def _are_all_private(addresses: list[str]) -> bool:
 
 
 def _is_global(address: str) -> bool:
-    """Whether an address is one of the open Internet; what wraps an older address counts as that one."""
+    """Whether an address is public. An IPv6 address that contains an IPv4 address counts as the latter."""
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         inner = parsed.ipv4_mapped or parsed.sixtofour

@@ -1,4 +1,4 @@
-"""Logins at remote MCP servers: the client made known, a code or a key turned into tokens, and their renewal."""
+"""OAuth requests for remote MCP servers: client registration, token requests, renewal and revocation."""
 
 import base64
 import hashlib
@@ -26,12 +26,16 @@ from mcpchat.errors import ConfigError, ServerError, SignInNeeded
 from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.sanitize import one_line
 
-_LEEWAY = 60.0  # seconds before its end in which a token is renewed
-_KEYS = ("RS256", "ES256", "EdDSA")
+_LEEWAY = 60.0  # seconds before its expiry from which a token is renewed
 
 
 class OAuthClient(Struct, frozen=True, kw_only=True):
-    """This client at one authorization server. ``redirect_uri`` is the registered one; ``expires`` the secret's end."""
+    """Our client at one authorization server.
+
+    ``method`` is its authentication at the token endpoint. ``kind`` is "given" (from the config), "document" (its id is
+    the URL of its metadata) or "registered". ``redirect_uri`` is the registered one. ``expires`` is when the secret
+    expires, in epoch seconds; 0 is never.
+    """
 
     client_id: str
     client_secret: str = ""
@@ -42,7 +46,7 @@ class OAuthClient(Struct, frozen=True, kw_only=True):
 
 
 class SignInConfig(Struct, frozen=True, kw_only=True):
-    """What the config says of a server's sign-in. ``private_key`` is PEM text."""
+    """The sign-in settings of a server in the config. ``private_key`` is PEM text."""
 
     url: str
     issuer: str | None = None
@@ -62,10 +66,11 @@ async def sign_in(
     existing: SecretRecord | None,
     name: str,
 ) -> SecretRecord:
-    """A new record, after the person consented in a browser.
+    """Returns a new record after the user consented in a browser.
 
-    ``before`` is the login that there was: its client is used again, and its scopes are asked for again where the
-    server wants more. Raises SignInNeeded, ServerError.
+    ``existing`` is the record of the previous login, if any. Its scopes are requested again. Its client is used again
+    if the server requires more scopes. Raises SignInNeeded if the sign-in is refused, not trusted or not finished in
+    time, ServerError if a server does not answer, and UsageError if the port is in use.
     """
     http = GuardedHttpClient(config.url)
     target = await discover(config.url, challenge, http, issuer=config.issuer, requested=config.scopes)
@@ -73,8 +78,8 @@ async def sign_in(
     scopes = target.scopes
     if existing is not None and (previous_scopes := union(existing.get("scopes", ()), existing.get("asked", ()))):
         scopes = union(previous_scopes, scopes or ())
-    # A login that only grows is the same client's. Else a new one is registered: whether a server has forgotten the
-    # old one would show on a page of its own, which leads nowhere.
+    # A login that only gets more scopes keeps its client. Otherwise a new client is registered: if the server no longer
+    # knows the old one, it shows an error page in the browser and sends no callback.
     previous_client = (
         msgspec.convert(existing["client"], OAuthClient)
         if challenge.insufficient_scope and existing is not None
@@ -104,7 +109,7 @@ class _SignInFlow:
 
 
 class _UnknownClient(SignInNeeded):
-    """The authorization server does not know this client, or no longer."""
+    """The authorization server does not know this client, or no longer knows it."""
 
 
 async def _authorize_in_browser(flow: _SignInFlow, previous_client: OAuthClient | None) -> SecretRecord:
@@ -151,7 +156,10 @@ async def _resolve_client(
     previous: OAuthClient | None,
     http: GuardedHttpClient,
 ) -> OAuthClient:
-    """Who we are there: as the config has it, by our metadata document, as registered before, else registered now."""
+    """Returns our client: from the config, by its metadata document, as registered before, or newly registered.
+
+    Raises SignInNeeded if the server does not register clients, and ServerError if it does not answer.
+    """
     methods = token_auth_methods(server)
     is_metadata_url = is_valid_client_metadata_url(config.client_id)
     if config.client_id and not is_metadata_url:
@@ -166,10 +174,10 @@ async def _resolve_client(
         return previous
     if not server.registration_url:
         raise SignInNeeded(
-            f"{server.issuer} registers no clients by itself",
-            hint='register mcpchat there by hand, and put client_id = "..." into the server\'s table',
+            f"{server.issuer} does not support client registration",
+            hint='register mcpchat there by hand and set client_id = "..." in the server\'s table',
         )
-    # Scopes beyond the first ones may be asked for later: what the client is registered with must not bar them.
+    # More scopes may be requested later, so the client is registered with all of them.
     all_scopes = union(scopes or (), server.scopes or ())
     body = {
         "client_name": "mcpchat",
@@ -183,9 +191,8 @@ async def _resolve_client(
         **({"scope": " ".join(all_scopes)} if all_scopes else {}),
     }
     response = await http.post_json(server.registration_url, body)
-    if (
-        400 <= response.status < 500 and "scope" in body
-    ):  # it may know the scopes of its resources only when they are asked
+    # The server may not know the scopes of its resources yet. Then it rejects them here: register without scopes.
+    if 400 <= response.status < 500 and "scope" in body:
         response = await http.post_json(server.registration_url, {k: v for k, v in body.items() if k != "scope"})
     return _parse_registration(response, server, listener, methods)
 
@@ -199,13 +206,13 @@ def _parse_registration(
         reason = one_line(str(body.get("error_description") or body.get("error") or f"HTTP {response.status}"), 200)
         raise SignInNeeded(
             f"{server.issuer} did not register mcpchat: {reason}",
-            hint='register it there by hand, and put client_id = "..." into the server\'s table',
+            hint='register it there by hand and set client_id = "..." in the server\'s table',
         )
     secret = body.get("client_secret")
     secret = secret if isinstance(secret, str) else ""
     method = _as_text(body.get("token_endpoint_auth_method")) or (_choose_secret_method(methods) if secret else "none")
     if method not in {"none", "client_secret_basic", "client_secret_post"} or (method != "none" and not secret):
-        raise SignInNeeded(f"{server.issuer} registered mcpchat for {method!r}, which it cannot do")
+        raise SignInNeeded(f"{server.issuer} registered mcpchat for {method!r}, which mcpchat does not support")
     expires = body.get("client_secret_expires_at")  # 0 is never
     return OAuthClient(
         client_id=client_id,
@@ -222,7 +229,7 @@ def _choose_secret_method(methods: Sequence[str]) -> str:
 
 
 def _registered_port(client: OAuthClient | None) -> int:
-    """The port that the client is registered with."""
+    """The port in the redirect URI of a registered client, else 0."""
     if client is None or client.kind != "registered":
         return 0
     try:
@@ -236,7 +243,11 @@ def _pkce_challenge(verifier: str) -> str:
 
 
 async def client_credentials_token(config: SignInConfig, challenge: Challenge) -> SecretRecord:
-    """A record by the client's own credentials, no person asked. Raises SignInNeeded, ServerError."""
+    """Requests a token with the client's own credentials, without the user. Returns its record.
+
+    Raises SignInNeeded if the server gives no token or cannot be trusted, ServerError if it does not answer, and
+    ConfigError if ``private_key`` is not valid.
+    """
     http = GuardedHttpClient(config.url)
     target = await discover(config.url, challenge, http, issuer=config.issuer, requested=config.scopes, browser=False)
     scopes = target.scopes or ()
@@ -253,7 +264,7 @@ async def client_credentials_token(config: SignInConfig, challenge: Challenge) -
 
 
 def _sign_client_assertion(config: SignInConfig, audience: str) -> str:
-    """A statement, signed with the client's key, that this is the client (RFC 7523)."""
+    """Builds a JWT that authenticates the client (RFC 7523). Raises ConfigError if the key is not valid."""
     now = int(time.time())
     claims = {
         "iss": config.client_id,
@@ -267,12 +278,13 @@ def _sign_client_assertion(config: SignInConfig, audience: str) -> str:
         return jwt.encode(claims, config.private_key, algorithm=config.key_algorithm)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"private_key of {config.url} is no key for {config.key_algorithm}", hint="PEM text; see key_algorithm"
+            f"private_key of {config.url} is not a key for {config.key_algorithm}",
+            hint="use PEM text; check key_algorithm",
         ) from error
 
 
 def is_stale(record: SecretRecord) -> bool:
-    """Whether the access token has ended, or is about to."""
+    """Whether the access token has expired or expires soon."""
     expires = record.get("expires_at")
     if not record.get("access_token"):
         return True
@@ -283,13 +295,15 @@ def is_stale(record: SecretRecord) -> bool:
 
 
 async def refresh(record: SecretRecord) -> SecretRecord:
-    """The record with new tokens, from the endpoint that it was made with and from no other.
+    """Returns the record with new tokens. They come only from the token endpoint in the record.
 
-    Raises LoginEnded where the login is over, ServerError where nobody answers.
+    Raises LoginRevoked if the login has ended, SignInNeeded if the server gives no token, and ServerError if it does
+    not answer.
     """
     if not record.get("refresh_token"):
-        error_type = LoginRevoked if is_stale(record) else SignInNeeded  # what is refused once may be taken again
-        raise error_type("the login is over, and does not renew itself")
+        # A token that was rejected before it expired may be accepted later.
+        error_type = LoginRevoked if is_stale(record) else SignInNeeded
+        raise error_type("the login has ended and cannot be renewed")
     http = GuardedHttpClient(record["url"])
     client = msgspec.convert(record["client"], OAuthClient)
     server = AuthServer(issuer=record["issuer"], token_url=record["token_url"])
@@ -304,12 +318,12 @@ async def refresh(record: SecretRecord) -> SecretRecord:
 
 
 async def revoke(record: SecretRecord) -> str:
-    """Have the authorization server end the login: empty where it did, else why not."""
+    """Asks the authorization server to revoke the login. Returns why it did not, or ""."""
     token = record.get("refresh_token") or record.get("access_token")
     if not token:
         return "there is no token left to revoke"
     if not record.get("revocation_url"):
-        return f"{record['issuer']} has no address for that"
+        return f"{record['issuer']} has no revocation endpoint"
     client = msgspec.convert(record["client"], OAuthClient)
     form, headers = _add_client_authentication(client, {"token": token})
     try:
@@ -322,12 +336,16 @@ async def revoke(record: SecretRecord) -> str:
 async def _request_token(
     http: GuardedHttpClient, server: AuthServer, client: OAuthClient, resource: str | None, form: Mapping[str, str]
 ) -> Mapping[str, Any]:
-    """What the token endpoint answers. Raises SignInNeeded, ServerError."""
+    """Sends a request to the token endpoint. Returns its JSON object, which has an access token.
+
+    Raises LoginRevoked if a login has ended, _UnknownClient if the server does not know the client, SignInNeeded if it
+    gives no usable token for another reason, and ServerError if it does not answer or fails.
+    """
     body, headers = _add_client_authentication(client, {**form, **({"resource": resource} if resource else {})})
     response = await http.post(server.token_url, body, headers)
     if response.status == 200 and _as_text(response.body.get("access_token")):
         if str(response.body.get("token_type") or "bearer").lower() != "bearer":
-            raise SignInNeeded(f"{server.issuer} gave a token of a kind that mcpchat does not know")
+            raise SignInNeeded(f"{server.issuer} returned a token of a type that mcpchat does not support")
         return response.body
     code = _as_text(response.body.get("error"))
     message = one_line(str(response.body.get("error_description") or code or f"HTTP {response.status}"), 200)
@@ -338,7 +356,7 @@ async def _request_token(
         or code in {"temporarily_unavailable", "server_error"}
     ):
         raise ServerError(
-            f"{server.issuer} answered HTTP {response.status}: the login is kept as it is", hint="try again later"
+            f"{server.issuer} answered HTTP {response.status}: the saved login is unchanged", hint="try again later"
         )
     if code == "invalid_grant" and form["grant_type"] == "refresh_token":
         raise LoginRevoked(f"the login has ended: {message}")
@@ -348,11 +366,11 @@ async def _request_token(
         raise _UnknownClient(
             f"{server.issuer} does not know this client: {message}", hint="check client_id in the config"
         )
-    raise SignInNeeded(f"{server.issuer} gave no token: {message}")
+    raise SignInNeeded(f"{server.issuer} returned no token: {message}")
 
 
 def _add_client_authentication(client: OAuthClient, form: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The form and headers of a request by this client, proving as it was registered to that it is the one."""
+    """Returns the form and the headers of a request with the authentication method of the client."""
     match client.method:
         case "client_secret_basic":
             credentials = f"{quote(client.client_id, safe='')}:{quote(client.client_secret, safe='')}"

@@ -1,4 +1,4 @@
-"""The login of one remote server on its requests: added, renewed in time or when refused, and never sent elsewhere."""
+"""Adds the token of one remote server to its requests. A rejected token is renewed, and no other origin gets it."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -13,8 +13,9 @@ GetToken = Callable[[str | None, bool], Awaitable[str | None]]
 class BearerTokenAuth(httpx2.Auth):
     """Adds the token to requests to the server's own origin.
 
-    ``token`` gives it, or None while nobody is signed in. It is told the token that was just refused ("" where none
-    was sent), and whether the server wants one that allows more. ``challenge`` is the server's latest refusal.
+    ``get_token`` returns the token, or None if the user is not signed in. Its arguments are the token that the server
+    has just rejected ("" if none was sent, None before a request) and whether the server requires more scopes.
+    ``challenge`` is the latest challenge of the server, or None after a successful request.
     """
 
     def __init__(self, url: str, get_token: GetToken) -> None:

@@ -1,4 +1,4 @@
-"""The logins at providers, and the access tokens that servers get of them."""
+"""Logins at OAuth providers, and the access tokens that local servers get from them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mcpchat.auth.account_store import AccountStore
+from mcpchat.auth.account_store import AccountStore, Renewed
 from mcpchat.auth.consent import AuthorizationPrompt
 from mcpchat.auth.providers import oauth
 from mcpchat.auth.providers.oauth import Provider, Token
@@ -35,18 +35,20 @@ _GOOGLE_DEFAULTS = ProviderConfig(
     userinfo_url="https://openidconnect.googleapis.com/v1/userinfo",
     issuer="https://accounts.google.com",
 )
-_CLIENT_HINT = "docs/google.md tells how to come by one: client_secrets_file, or client_id and a secret"
+_CLIENT_HINT = "docs/google.md shows how to get one; then set client_secrets_file, or client_id and client_secret"
 _URL_FIELDS = ("authorization_url", "token_url", "revocation_url", "userinfo_url")
 
 
 class SignInResult(Struct, frozen=True, kw_only=True):
-    """A login that was just made, and the servers that lack something, with what."""
+    """A new login, and by server the scopes that were not granted."""
 
     account: Account
     missing_scopes: dict[str, tuple[str, ...]] = {}
 
 
 class ProviderAccounts:
+    """Signs in to and out of providers, and gets access tokens for servers."""
+
     def __init__(
         self, config: Config, environ: Mapping[str, str], account_store: AccountStore, secrets: SecretRegistry
     ) -> None:
@@ -54,15 +56,14 @@ class ProviderAccounts:
         self._environ = environ
         self._account_store = account_store
         self._secrets = secrets
-        self._tokens: dict[tuple[str, tuple[str, ...]], Token] = {}  # the newest of each login and scopes
-        self._delivered: dict[str, Token] = {}  # what each server's process has
+        self._tokens: dict[tuple[str, tuple[str, ...]], Token] = {}  # the newest token by account key and scopes
+        self._delivered: dict[str, Token] = {}  # by server: the token that its process has
         self._rejected: set[str] = set()
-        self._environment_records: dict[
-            str, SecretRecord
-        ] = {}  # of logins that come by reference, and are kept nowhere
+        # By provider: logins by a refresh token that the config refers to. They are not saved.
+        self._environment_records: dict[str, SecretRecord] = {}
 
     def list_names(self) -> Sequence[str]:
-        """The providers that are configured, or that a server wants."""
+        """The providers that are configured or that a server uses."""
         return tuple(
             dict.fromkeys(
                 (
@@ -73,7 +74,7 @@ class ProviderAccounts:
         )
 
     def _provider_servers(self, name: str | None = None) -> dict[str, ServerConfig]:
-        """The servers that get a token of this provider, or of any."""
+        """The enabled local servers that get a token from this provider, or from any if ``name`` is None."""
         return {
             server: config
             for server, config in self._config.servers.items()
@@ -81,7 +82,7 @@ class ProviderAccounts:
         }
 
     async def resolve_provider(self, name: str) -> Provider:
-        """The provider, with this client's id and secret found. Raises ConfigError that says how to come by them."""
+        """Builds the provider with the client's id and secret. Raises ConfigError if they are not configured."""
         config = self._config.auth.entries.get(name, ProviderConfig())
         defaults = _GOOGLE_DEFAULTS if name == GOOGLE else ProviderConfig()
         urls = {key: str(getattr(config, key) or getattr(defaults, key) or "") for key in _URL_FIELDS}
@@ -98,7 +99,11 @@ class ProviderAccounts:
         )
 
     async def _resolve_client(self, name: str, config: ProviderConfig) -> tuple[str, str]:
-        """The client's id and secret: from the config, else the environment; from two values, or Google's file."""
+        """Returns the client's id and secret.
+
+        They come from the config or else the environment, as two values or from the client file of Google. Raises
+        ConfigError if there is no id or a value cannot be read.
+        """
         prefix = f"MCPCHAT_{name.upper().replace('-', '_')}_"
         path = config.client_secrets_file
         client_id, secret = config.client_id, config.client_secret
@@ -111,8 +116,8 @@ class ProviderAccounts:
             return client_id, file_secret
         if not client_id:
             raise ConfigError(
-                f"[auth.{name}] has no client_id: mcpchat must be known at {name}",
-                hint=_CLIENT_HINT if name == GOOGLE else "register mcpchat there",
+                f"[auth.{name}] has no client_id: mcpchat must be registered at {name}",
+                hint=_CLIENT_HINT if name == GOOGLE else f"register mcpchat at {name} and set client_id",
             )
         client_id = await resolve_secret(client_id, self._environ, config_key=f"auth.{name}.client_id")
         if secret is None and f"{prefix}CLIENT_SECRET" in self._environ:
@@ -130,7 +135,7 @@ class ProviderAccounts:
         return canonical_scopes(server.scopes or config.scopes)
 
     def find_account(self, name: str, selector: str | None) -> Account | None:
-        """The login by its address or alias; without one, the default."""
+        """Finds the login by e-mail address or alias; without ``selector``, the default login. Raises StoreError."""
         config = self._config.auth.entries.get(name)
         if config is not None and config.refresh_token and selector is None:
             return Account(
@@ -150,9 +155,10 @@ class ProviderAccounts:
         return next((account for account in accounts if account.default), accounts[0] if accounts else None)
 
     async def get_token(self, name: str, server: ServerConfig) -> Token:
-        """A token for this server, narrowed to its scopes, good for a while.
+        """Returns a token for the server ``name`` with only that server's scopes. It does not expire soon.
 
-        Raises SignInNeeded, ConfigError, StoreError, and ServerError where the provider cannot be reached.
+        Raises SignInNeeded if the user must sign in, ConfigError if the client is not configured, StoreError if a
+        record cannot be read or saved, and ServerError if the provider cannot be reached.
         """
         assert server.auth is not None
         account = self.find_account(server.auth, server.account)
@@ -167,7 +173,7 @@ class ProviderAccounts:
         if cached is not None and not cached.expires_soon and cached.value not in self._rejected:
             return cached
         if account.store != "environment" and (ungranted := missing_scopes(scopes, account.scopes)):
-            raise SignInNeeded(f"{name} needs what was not granted: {format_scopes(ungranted)}", hint=command)
+            raise SignInNeeded(f"{name} needs access that was not granted: {format_scopes(ungranted)}", hint=command)
         provider = await self.resolve_provider(server.auth)
         token = await (
             self._token_from_reference(provider, scopes)
@@ -179,26 +185,20 @@ class ProviderAccounts:
         return token
 
     async def _renewed_token(self, provider: Provider, account: Account, scopes: Sequence[str]) -> Token:
-        tokens: list[Token] = []
-
-        def is_stale(record: SecretRecord) -> bool:
+        def find_valid(record: SecretRecord) -> Token | None:
             cached = oauth.cached_token(record, scopes)
             if cached is None or cached.expires_soon or cached.value in self._rejected:
-                return True
-            tokens.append(cached)
-            return False
+                return None
+            return cached
 
-        async def refresh(record: SecretRecord) -> SecretRecord:
+        async def refresh(record: SecretRecord) -> Renewed[Token]:
             _check_client(provider, account, record)
-            renewed, token = await oauth.refresh(provider, record, scopes)
-            tokens.append(token)
-            return renewed
+            return await oauth.refresh(provider, record, scopes)
 
-        await self._account_store.renew(account.key, is_stale, refresh)
-        return tokens[-1]
+        return await self._account_store.renew(account.key, find_valid, refresh)
 
     async def _token_from_reference(self, provider: Provider, scopes: Sequence[str]) -> Token:
-        """A token by the refresh token that the config refers to."""
+        """Returns a token from the refresh token that the config refers to."""
         reference = self._config.auth.entries[provider.name].refresh_token
         assert reference is not None
         record = self._environment_records.get(provider.name)
@@ -210,11 +210,11 @@ class ProviderAccounts:
         return token
 
     def mark_delivered(self, name: str, token: Token) -> None:
-        """Note which token the server's process has got."""
+        """Records which token the server's process has."""
         self._delivered[name] = token
 
     def renewal_state(self, name: str) -> Literal["no", "soon", "now"]:
-        """When the server's process must be given a new token."""
+        """Returns when the server's process needs a new token."""
         token = self._delivered.get(name)
         if token is None:
             return "no"
@@ -223,7 +223,7 @@ class ProviderAccounts:
         return "soon" if token.expires_soon else "no"
 
     def reject_token(self, name: str) -> None:
-        """The provider does not take the token of the server's process any more: it is given to nobody again."""
+        """Marks the token of the server's process as rejected by the provider, so that it is not used again."""
         if (token := self._delivered.get(name)) is not None:
             self._rejected.add(token.value)
 
@@ -238,7 +238,12 @@ class ProviderAccounts:
         store: StoreName | None,
         extra_scopes: Sequence[str],
     ) -> SignInResult:
-        """Sign in, for all that the account's servers want. Raises all that can go wrong, most of it beforehand."""
+        """Signs in with the scopes of all servers that use the account.
+
+        Raises ConfigError if the client is not configured, UsageError if there is nothing to request or the port is in
+        use, StoreError if the store cannot save a login (most of these before the browser opens), SignInNeeded if the
+        user or the provider refuses, and ServerError if the provider cannot be reached.
+        """
         provider = await self.resolve_provider(name)
         existing = self.find_account(name, account)
         existing = None if existing is not None and existing.store == "environment" else existing
@@ -246,12 +251,12 @@ class ProviderAccounts:
         servers = self._servers_using(name, account, existing, is_first=not has_others)
         requested = self._requested_scopes(provider, account, servers, extra_scopes)
         if account is not None and not servers:
-            prompt.screen.notify(f'No server has account = "{account}" yet: only who you are is asked for.')
+            prompt.screen.notify(f'No server has account = "{account}" yet: mcpchat requests only your identity.')
         store = store or (existing.store if existing is not None else self._account_store.default_store)
         await self._account_store.get_store(store).probe()
         combined = union(requested, existing.scopes if existing is not None and not existing.lost else ())
         hint = existing.account if existing is not None else account if account and "@" in account else ""
-        prompt.screen.notify(f"Asking {provider.title} for: {format_scopes(combined) or 'who you are'}")
+        prompt.screen.notify(f"Asking {provider.title} for: {format_scopes(combined) or 'your identity'}")
         record = await oauth.sign_in(
             provider, combined, prompt, self._secrets, login_hint=hint, choose_account=existing is None and has_others
         )
@@ -269,7 +274,10 @@ class ProviderAccounts:
     def _servers_using(
         self, name: str, account: str | None, existing: Account | None, *, is_first: bool
     ) -> dict[str, ServerConfig]:
-        """The servers that a sign-in is for: of a known account its own; of the first one also those that name none."""
+        """The servers that a sign-in is for.
+
+        For a known account, these are its servers. For the first account, these include servers without ``account``.
+        """
 
         def matches(config: ServerConfig) -> bool:
             if existing is not None:
@@ -281,7 +289,7 @@ class ProviderAccounts:
     def _requested_scopes(
         self, provider: Provider, account: str | None, servers: Mapping[str, ServerConfig], extra_scopes: Sequence[str]
     ) -> tuple[str, ...]:
-        """The scopes to ask for. Raises UsageError where there is nothing to ask Google for."""
+        """The scopes to request. Raises UsageError if there are none to request from Google."""
         scopes = union(*(self.scopes_for(config) for config in servers.values()), canonical_scopes(extra_scopes))
         if account is not None:
             return scopes
@@ -291,13 +299,13 @@ class ProviderAccounts:
         )
         if provider.is_google and not scopes and account_names:
             raise UsageError(
-                f"the servers want other accounts: {', '.join(account_names)}",
+                f"the servers use other accounts: {', '.join(account_names)}",
                 hint=sign_in_command(provider.name, account=account_names[0]),
             )
         if provider.is_google and not scopes:
             raise UsageError(
-                'no server in the config has auth = "google": there is nothing to ask Google for',
-                hint="name what you want by --scope, or set up a server first",
+                'no server in the config has auth = "google": there are no scopes to request',
+                hint="pass --scope, or configure a server first",
             )
         return scopes
 
@@ -310,17 +318,17 @@ class ProviderAccounts:
         store: StoreName,
         prompt: AuthorizationPrompt,
     ) -> Account:
-        """The entry of a login that was just made; whose it is, is who signed in, whoever was expected."""
+        """The index entry of a new login. Its account is the user who signed in, even if another one was requested."""
         signed_in_as = record["account"]
         alias = requested if requested and "@" not in requested else ""
         is_same = existing is not None and (not signed_in_as or signed_in_as.casefold() == existing.account.casefold())
         if existing is not None and not is_same:
             prompt.screen.notify(
-                f"You signed in as {signed_in_as}, not as {existing.account}, whose login stays as it was."
+                f"You signed in as {signed_in_as}, not as {existing.account}. That login is unchanged."
             )
             if alias and existing.alias == alias:
                 await self._account_store.update(existing.key, lambda account: replace(account, alias=""))
-                prompt.screen.notify(f"{alias} is now {signed_in_as}.")
+                prompt.screen.notify(f"The alias {alias} is now {signed_in_as}.")
         elif existing is None and requested and "@" in requested and signed_in_as.casefold() != requested.casefold():
             prompt.screen.notify(f"You signed in as {signed_in_as}, not as {requested}.")
         key = existing.key if existing is not None and is_same else f"{name}/{signed_in_as or requested or 'default'}"
@@ -340,7 +348,7 @@ class ProviderAccounts:
         )
 
     async def revoke(self, account: Account) -> str:
-        """Have the provider end the login: why not, where it did not."""
+        """Asks the provider to end the login. Returns why it did not, or ""."""
         reason = ""
         if not account.lost:
             try:
@@ -352,17 +360,21 @@ class ProviderAccounts:
         return reason
 
     async def check(self, account: Account) -> None:
-        """Ask the provider for a token, as a server's start would. Raises what that raises."""
+        """Requests a token from the provider, as the start of a server does.
+
+        Raises SignInNeeded if the login is not valid, ServerError if the provider cannot be reached, ConfigError, and
+        StoreError.
+        """
         provider = await self.resolve_provider(account.login)
 
-        async def refresh(record: SecretRecord) -> SecretRecord:
+        async def refresh(record: SecretRecord) -> Renewed[Token]:
             _check_client(provider, account, record)
             cached = oauth.cached_token(record, ()) if "refresh_token" not in record else None
             if cached is not None and not cached.expired:
-                return record  # a login of one token: only who uses it can tell
-            return (await oauth.refresh(provider, record, ()))[0]
+                return record, cached  # without a refresh token, only a server that uses the token can check it
+            return await oauth.refresh(provider, record, ())
 
-        await self._account_store.renew(account.key, lambda record: True, refresh)
+        await self._account_store.renew(account.key, lambda record: None, refresh)
 
     def forget_tokens(self, key: str) -> None:
         for stale_key in [token_key for token_key in self._tokens if token_key[0] == key]:
@@ -370,10 +382,10 @@ class ProviderAccounts:
 
 
 def _check_client(provider: Provider, account: Account, record: SecretRecord) -> None:
-    """Raise SignInNeeded for a login that belongs to another client, or to another address of the provider."""
+    """Raises SignInNeeded if the login belongs to another client or another token endpoint."""
     if (record.get("client_id"), record.get("token_url")) != (provider.client_id, provider.token_url):
         raise SignInNeeded(
-            f"the {provider.name} login was made with another client_id or token_url",
+            f"the {provider.name} login was created with another client_id or token_url",
             hint=sign_in_command(provider.name, account=account.alias or account.account),
         )
 
@@ -383,15 +395,15 @@ def _account_names(account: Account) -> set[str]:
 
 
 def _read_client_file(filename: str) -> tuple[str, str]:
-    """The id and the secret in the file that Google gives. Raises ConfigError."""
+    """Reads the id and secret from the client file of Google. Raises ConfigError if it cannot be read."""
     path = Path(filename).expanduser()
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
         client = next(document[kind] for kind in ("installed", "web") if kind in document)
         return str(client["client_id"]), str(client["client_secret"])
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="client_secrets_file names it") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check client_secrets_file") from error
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise ConfigError(
-            f"{path} is not the client file that Google gives", hint="download it anew: docs/signing-in.md shows where"
+            f"{path} is not the client file from Google", hint="download it again; docs/google.md shows where"
         ) from error

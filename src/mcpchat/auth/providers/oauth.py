@@ -1,7 +1,7 @@
-"""Logins at OAuth providers whose access tokens servers get: Google, and any that the config describes.
+"""OAuth requests to the providers whose access tokens servers get: Google, and those that the config describes.
 
-The URL and the exchange are google-auth-oauthlib's, the refresh is google-auth's, for all of them. Their imports take
-a third of a second and come with the first use.
+For all of them, google-auth-oauthlib builds the URL and exchanges the code, and google-auth refreshes tokens. Their
+imports take a third of a second, so they happen at first use.
 """
 
 import base64
@@ -27,13 +27,13 @@ from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.sanitize import one_line
 
 _EXCHANGE_TIMEOUT, _REFRESH_TIMEOUT, _REVOKE_TIMEOUT = 30.0, 60.0, 10.0  # seconds
-_REQUEST_TIMEOUT = 15.0
-_MAX_RESPONSE_SIZE = 262_144  # bytes of an answer
+_REQUEST_TIMEOUT = 15.0  # seconds for one HTTP request
+_MAX_RESPONSE_SIZE = 262_144  # bytes
 IDENTITY_SCOPES = ("openid", "email")
 
 
 class Provider(Struct, frozen=True, kw_only=True):
-    """A provider, and this client of it; ``client_secret`` is empty for a public client."""
+    """A provider and our client there. ``client_secret`` is empty for a public client."""
 
     name: str
     title: str
@@ -49,7 +49,10 @@ class Provider(Struct, frozen=True, kw_only=True):
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """An access token. ``expires`` is in epoch seconds, None where it does not say; ``renews``: others follow it."""
+    """An access token. ``expires`` and ``issued_at`` are in epoch seconds.
+
+    ``expires`` is None if the provider does not report it. ``renewable`` is whether a refresh token can replace it.
+    """
 
     value: str
     expires: float | None = None
@@ -62,7 +65,10 @@ class Token(Struct, frozen=True, kw_only=True):
 
     @property
     def expires_soon(self) -> bool:
-        """Whether it has under five minutes left, or a tenth of its life where that is less."""
+        """Whether the token expires within five minutes, or within a tenth of its lifetime if that is shorter.
+
+        If the token is not renewable: whether it has expired.
+        """
         if self.expires is None or not self.renewable:
             return self.expired
         return time.time() > self.expires - min(300.0, (self.expires - self.issued_at) / 10)
@@ -77,9 +83,11 @@ async def sign_in(
     login_hint: str = "",
     choose_account: bool = False,
 ) -> SecretRecord:
-    """A new record, after the person consented in a browser.
+    """Returns a new record after the user consented in a browser.
 
-    ``hint`` is who is to sign in; ``another`` lets an account be chosen. Raises SignInNeeded, ServerError, ConfigError.
+    ``login_hint`` is the e-mail address of the user; ``choose_account`` makes Google show the account selection. Raises
+    SignInNeeded if the user or the provider refuses or the time is over, ServerError if the provider does not answer,
+    ConfigError if ``authorization_url`` is not valid, and UsageError if the port is in use.
     """
     requested = union(IDENTITY_SCOPES if provider.is_google or "openid" in scopes else (), scopes)
     async with listening("/callback", prompt.port) as listener:
@@ -93,7 +101,8 @@ async def sign_in(
         if provider.is_google:
             parameters |= {
                 "include_granted_scopes": "true",
-                "prompt": "select_account consent" if choose_account else "consent",  # else there is no refresh token
+                # Without "consent", Google sends no refresh token.
+                "prompt": "select_account consent" if choose_account else "consent",
             }
         if login_hint:
             parameters["login_hint"] = login_hint
@@ -101,7 +110,7 @@ async def sign_in(
             url, _ = flow.authorization_url(state=state, **parameters)
         except Exception as error:
             raise ConfigError(
-                f"auth.{provider.name}: {error}", hint="authorization_url begins with https://"
+                f"auth.{provider.name}: {error}", hint="authorization_url must begin with https://"
             ) from error
         secrets.add(state, flow.code_verifier)
         result = await authorize(
@@ -124,14 +133,14 @@ def _client_config(provider: Provider) -> dict[str, Any]:
 
 
 async def _exchange(provider: Provider, flow: Any, code: str) -> Mapping[str, Any]:
-    # What was granted may be named otherwise, or be less: that is looked at, and no error of the library's.
+    # The granted scopes may have other names or be fewer. mcpchat checks them itself; the library must not raise.
     flow.oauth2session.scope = None
-    flow.oauth2session.max_redirects = 0  # a code goes nowhere else
+    flow.oauth2session.max_redirects = 0  # the code must not be sent to another URL
     flow.oauth2session.register_compliance_hook("access_token_response", functools.partial(_parse_response, provider))
     client_arguments = {} if provider.client_secret else {"include_client_id": True, "client_secret": None}
 
     def exchange() -> Mapping[str, Any]:
-        with _translate_errors(provider, "sign in"):
+        with _translate_errors(provider, "complete the sign-in"):
             response: Mapping[str, Any] = flow.fetch_token(code=code, timeout=_REQUEST_TIMEOUT, **client_arguments)
             return response
 
@@ -142,7 +151,10 @@ async def _exchange(provider: Provider, flow: Any, code: str) -> Mapping[str, An
 
 
 def _parse_response(provider: Provider, response: Any) -> Any:
-    """The token endpoint's answer, if it is one. Raises ServerError for one that says nothing about the sign-in."""
+    """Returns the token endpoint's response if it is a JSON object with a token or an error.
+
+    Raises ServerError if it is not a JSON object or the status is 5xx, and SignInNeeded if it has neither.
+    """
     try:
         body = msgspec.json.decode(response.content[:_MAX_RESPONSE_SIZE])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -150,7 +162,7 @@ def _parse_response(provider: Provider, response: Any) -> Any:
     if not isinstance(body, dict) or response.status_code >= 500:
         raise _unreachable(provider, f"answered HTTP {response.status_code}")
     if "error" not in body and not _as_text(body.get("access_token")):
-        raise SignInNeeded(f"{provider.title} gave no token")
+        raise SignInNeeded(f"{provider.title} returned no token")
     return response
 
 
@@ -189,7 +201,7 @@ async def _build_record(provider: Provider, response: Mapping[str, Any], request
         return record | {"refresh_token": refresh_token}
     if provider.is_google:
         raise SignInNeeded(
-            "Google gave no refresh token",
+            "Google returned no refresh token",
             hint="remove mcpchat at https://myaccount.google.com/connections, then sign in again",
         )
     seconds = parse_lifetime(response.get("expires_in"))
@@ -198,7 +210,10 @@ async def _build_record(provider: Provider, response: Mapping[str, Any], request
 
 
 def _read_claims(id_token: object, client_id: str) -> dict[str, Any]:
-    """What an ID token says. It came from the token endpoint itself over TLS: its signature need not be checked."""
+    """Returns the claims of an ID token, or {} if it is not valid or is for another client.
+
+    The signature is not checked, because the token came directly from the token endpoint over TLS.
+    """
     try:
         body = str(id_token).split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
@@ -209,7 +224,7 @@ def _read_claims(id_token: object, client_id: str) -> dict[str, Any]:
 
 
 async def _fetch_userinfo(provider: Provider, token: str) -> dict[str, Any]:
-    """What the provider says of who signed in; nothing where it is not asked, or does not say."""
+    """Returns the provider's user information, or {} if it has no userinfo endpoint or the request fails."""
     if not provider.userinfo_url:
         return {}
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
@@ -217,7 +232,7 @@ async def _fetch_userinfo(provider: Provider, token: str) -> dict[str, Any]:
     def fetch() -> dict[str, Any]:
         from google.auth.transport.requests import Request
 
-        with _translate_errors(provider, "say who signed in"):
+        with _translate_errors(provider, "report who signed in"):
             response = Request()(provider.userinfo_url, method="GET", headers=headers, timeout=_REQUEST_TIMEOUT)
         body = msgspec.json.decode(response.data[:65_536])
         return body if response.status == 200 and isinstance(body, dict) else {}
@@ -225,11 +240,14 @@ async def _fetch_userinfo(provider: Provider, token: str) -> dict[str, Any]:
     try:
         return await run_in_daemon_thread(fetch, timeout=_EXCHANGE_TIMEOUT)
     except (TimeoutError, ServerError, SignInNeeded, msgspec.DecodeError):
-        return {}  # the login is good without
+        return {}  # the login works without it
 
 
 def cached_token(record: SecretRecord, scopes: Sequence[str]) -> Token | None:
-    """The token for these scopes that lies in the record: where refresh tokens change, and where there are none."""
+    """Returns the token for these scopes from the record, if there is one.
+
+    A record holds access tokens if the provider rotates refresh tokens, or if it issued no refresh token.
+    """
     cached = record.get("tokens", {}).get(" ".join(scopes))
     if cached is None and "refresh_token" not in record and record.get("access_token"):
         return Token(value=record["access_token"], expires=record.get("expires_at"), renewable=False)
@@ -239,16 +257,16 @@ def cached_token(record: SecretRecord, scopes: Sequence[str]) -> Token | None:
 
 
 async def refresh(provider: Provider, record: SecretRecord, scopes: Sequence[str]) -> tuple[SecretRecord, Token]:
-    """A new access token for these scopes alone, and the record, changed where the refresh token did.
+    """Requests an access token with only these scopes. The record changes if the provider rotates the refresh token.
 
-    Raises LoginEnded, SignInNeeded for scopes that were not granted, and ServerError where nobody answers.
+    Raises LoginRevoked if the login has ended, SignInNeeded if the scopes were not granted or the client is refused,
+    and ServerError if the provider does not answer.
     """
     if "refresh_token" not in record:
         cached = cached_token(record, scopes)
-        error_type = (
-            LoginRevoked if cached is None or cached.expired else SignInNeeded
-        )  # what is refused once may be taken again
-        raise error_type(f"the {provider.name} login is over, and does not renew itself", hint=_sign_in_hint(provider))
+        # A token that was rejected before it expired may be accepted later.
+        error_type = LoginRevoked if cached is None or cached.expired else SignInNeeded
+        raise error_type(f"the {provider.name} login has ended and cannot be renewed", hint=_sign_in_hint(provider))
 
     def request_refresh() -> Any:
         from google.auth.transport.requests import Request
@@ -276,22 +294,22 @@ async def refresh(provider: Provider, record: SecretRecord, scopes: Sequence[str
     if renewed.refresh_token == record["refresh_token"]:
         return record, token
     saved = {"access_token": token.value, "expires_at": token.expires, "made": token.issued_at}
-    tokens = {" ".join(scopes): saved}  # the others belonged to the grant before
+    tokens = {" ".join(scopes): saved}  # the other tokens belonged to the previous grant
     return record | {"refresh_token": renewed.refresh_token, "tokens": tokens}, token
 
 
 def _check_credentials(provider: Provider, credentials: Any) -> None:
-    """Raise unless the refresh brought what can be used."""
+    """Raises ServerError unless the refresh returned an access token and a valid refresh token."""
     if not _as_text(credentials.token):
-        raise _unreachable(provider, "answered without a token")
+        raise _unreachable(provider, "returned no token")
     if not _as_text(credentials.refresh_token):
-        raise _unreachable(provider, "answered with something that is no refresh token")
+        raise _unreachable(provider, "returned an invalid refresh token")
 
 
 async def revoke(provider: Provider, record: SecretRecord) -> str:
-    """Have the provider end the login: empty where it did, else why not."""
+    """Asks the provider to revoke the login. Returns why it did not, or ""."""
     if not provider.revocation_url:
-        return f"{provider.title} has no address for that in the config (revocation_url)"
+        return f"the config has no revocation_url for {provider.title}"
     token = record.get("refresh_token") or record.get("access_token")
     if not token:
         return "there is no token left to revoke"
@@ -324,13 +342,13 @@ async def revoke(provider: Provider, record: SecretRecord) -> str:
     if status == 200:
         return ""
     if status == 400 and b"invalid_token" in body:
-        return ""  # it was over already
+        return ""  # it was revoked already
     return f"{provider.title} answered HTTP {status}"
 
 
 @contextmanager
 def _translate_errors(provider: Provider, action: str) -> Iterator[None]:
-    """The libraries' errors as ours, in words, without what they carry."""
+    """Turns the libraries' errors into ours, with a short text and without the data that they carry."""
     import requests
     from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
     from oauthlib.oauth2 import OAuth2Error
@@ -346,9 +364,9 @@ def _translate_errors(provider: Provider, action: str) -> Iterator[None]:
     except McpChatError:
         raise
     except GoogleAuthError as error:
-        raise _rejected(provider, action, "", "an answer that is none") from error
-    except Exception as error:  # the libraries believe what they are sent: whatever type it is shows as their error
-        raise _unreachable(provider, "answered in a form that nobody understands") from error
+        raise _rejected(provider, action, "", "the response is not valid") from error
+    except Exception as error:  # the libraries do not check responses, so wrong types cause any error
+        raise _unreachable(provider, "sent a response that is not valid") from error
 
 
 def _refresh_error(provider: Provider, action: str, error: Any) -> SignInNeeded | ServerError:
@@ -356,8 +374,8 @@ def _refresh_error(provider: Provider, action: str, error: Any) -> SignInNeeded 
     code, description = _as_text(details.get("error")), _as_text(details.get("error_description"))
     if not code and "scopes" in str(error):
         code = "invalid_scope"
-    if error.retryable or not code:  # a proxy's page, or a server in trouble: no word about the login
-        return _unreachable(provider, f"answered: {code or 'not now'}")
+    if error.retryable or not code:  # a proxy's page or a failing server: this says nothing about the login
+        return _unreachable(provider, f"answered: {code or 'temporary error'}")
     return _rejected(provider, action, code, description)
 
 
@@ -366,10 +384,10 @@ def _rejected(provider: Provider, action: str, code: str, description: str) -> S
     if code == "invalid_grant" and action == "renew the login":
         reason = f"the {provider.name} login has ended: {message}"
         if provider.is_google:
-            reason += " (an app whose consent screen is in testing has logins of seven days)"
+            reason += " (if the app's consent screen is in testing, a login ends after seven days)"
         return LoginRevoked(reason, hint=_sign_in_hint(provider))
     if code == "invalid_scope":
-        return SignInNeeded(f"{provider.title} has not granted what is asked for", hint=_sign_in_hint(provider))
+        return SignInNeeded(f"{provider.title} has not granted the requested scopes", hint=_sign_in_hint(provider))
     if code in {"invalid_client", "unauthorized_client", "deleted_client"}:
         return SignInNeeded(
             f"{provider.title} does not know this client: {message}",
@@ -379,7 +397,7 @@ def _rejected(provider: Provider, action: str, code: str, description: str) -> S
 
 
 def _unreachable(provider: Provider, reason: str) -> ServerError:
-    return ServerError(f"{provider.title} {reason}: the login is kept as it is", hint="try again later")
+    return ServerError(f"{provider.title} {reason}: the saved login is unchanged", hint="try again later")
 
 
 def _sign_in_hint(provider: Provider) -> str:

@@ -36,6 +36,7 @@ from mcpchat.errors import LimitReached, ModelError, UsageError
 from mcpchat.ui.render.plain import JsonSummary
 from mcpchat.util import stdin
 from mcpchat.util.sanitize import strip_invisible
+from mcpchat.util.text import replace_surrogates
 from mcpchat.util.time_limit import time_limit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -120,7 +121,7 @@ def read_question(
         typed, piped = ("", text) if piped else (text, "")
     if not f"{typed}{piped}".strip():
         raise UsageError("there is no question", hint='mcpchat ask "What is 1234 * 5678?", or pipe one in')
-    typed, piped = (part.encode(errors="replace").decode() for part in (typed, piped))
+    typed, piped = (replace_surrogates(part) for part in (typed, piped))
     return typed, strip_invisible(piped)
 
 

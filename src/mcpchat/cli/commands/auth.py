@@ -120,7 +120,7 @@ def status(
     ] = False,
     output: TextOrJson = "text",
 ) -> int:
-    """Show the logins: whose, what they allow, where they are kept, how long they last. Shows no secret.
+    """Show the logins: account, scopes, store, lifetime. Shows no secret.
 
     With --check, ends with exit code 3 when one no longer holds.
 

@@ -126,7 +126,7 @@ def batch(
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions:
-    """What is run: ``source`` is a file or "-", ``target`` a file, or None for stdout."""
+    """The batch: ``source`` is a file or "-", ``target`` a file, or None for stdout."""
 
     source: str
     target: Path | None = None
@@ -149,7 +149,7 @@ class BatchOptions:
         if self.source == "-" and is_terminal(sys.stdin):
             raise UsageError("no requests are piped in", hint="mcpchat batch requests.jsonl")
         if self.target is not None and self.source != "-" and _same(Path(self.source), self.target):
-            raise UsageError("the results would go into the file of the requests", hint="--file RESULTS")
+            raise UsageError("the results would overwrite the requests", hint="--file RESULTS")
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -157,13 +157,13 @@ def _same(one: Path, other: Path) -> bool:
 
 
 class RequestsFailed(McpChatError):
-    """Some of the requests failed; their results say how."""
+    """Some of the requests failed; their results have the errors."""
 
     kind = "failed"
 
 
 async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions) -> int:
-    """Run the requests. Raises why it stopped early, or that some failed."""
+    """Run the requests. Raises the error that stopped the run early, or RequestsFailed if some failed."""
     with (
         open_requests(job.source, job.shard) as (file, total),
         open_results(job.target, ordered=job.ordered, resume=job.resume, retry_failed=job.retry_failed) as results,
@@ -183,9 +183,7 @@ async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions
             requests = RequestReader(file, results.finished_keys, results.expect, job.shard)
 
             def softly() -> None:
-                bar.print_line(
-                    f"no more requests are begun; {runner.running} come to their end (Ctrl-C again stops them)"
-                )
+                bar.print_line(f"no new requests; {runner.running} are finishing (Ctrl-C again stops them)")
                 runner.stop_accepting()
 
             with bar.showing(), graceful_first_signal(signal.SIGINT, softly) as interrupted:
@@ -239,7 +237,7 @@ def _format_summary(tally: BatchStats, known: int, pool: SessionFactory, seconds
 
 
 def _validate_provider_options(options: RunOptions, job: BatchOptions) -> None:
-    """Raise UsageError where a provider could not run it: the files are looked at more than once."""
+    """Raise UsageError for options that a provider cannot honour, and without files: they are read more than once."""
     limits = {"--max-cost": options.max_cost, "--max-tokens": options.max_tokens, "--timeout": job.timeout}
     if given := [name for name, value in limits.items() if value is not None]:
         raise UsageError(f"{given[0]} does not go with --provider-batch", hint="what is sent is answered, or not")
@@ -305,7 +303,7 @@ async def _fetch(
 
 
 async def _requests_by_line(job: BatchOptions) -> dict[int, PreparedRequest]:
-    """The requests by their lines, without what they say, which may be long."""
+    """The requests by their lines, without their messages, which may be long."""
     with open_requests(job.source, job.shard) as (file, _):
         async with aclosing(RequestReader(file, set(), lambda number, known: None, job.shard).read()) as read:
             return {item.line: _without_content(item) async for item in read if isinstance(item, PreparedRequest)}

@@ -24,7 +24,8 @@ from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext, RunOptions, get_agent, history_file
 from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.errors import McpChatError, NoModelConfigured, UsageError
-from mcpchat.models.selection import ModelSelector, onboarding
+from mcpchat.models.onboarding import onboarding
+from mcpchat.models.selection import ModelSelector
 from mcpchat.ui.chat import status_bar
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.ui.chat.repl import Prompt, repl
@@ -96,11 +97,7 @@ class ChatApp:
             session=opened.session,
             toolbox=opened.toolbox,
             servers=opened.hub,
-            models=opened,
-            logins=opened,
-            agents=opened,
-            threads=opened,
-            templates=opened,
+            chat=opened,
             read_file=lambda name: read_attachments([str(Path(name).expanduser())]),
             is_file=lambda name: _is_file(name),
             console=console,
@@ -119,7 +116,7 @@ class ChatApp:
                 await asyncio.gather(*self._behind, return_exceptions=True)
 
     def _greet(self, opened: ChatRuntime, room: CommandContext, greeting: str) -> None:
-        """What runs, what is there, and what is wrong, in a line each."""
+        """Print the greeting: version, model, servers, the thread."""
         if greeting:
             room.print(greeting)
             return
@@ -150,7 +147,7 @@ class ChatApp:
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     async def _count(self, opened: ChatRuntime) -> None:
-        """What the status line says of money and of the window: slow to find out, so not while somebody waits."""
+        """Update the cost and the window usage in the status bar: this is slow, so it runs in the background."""
         session = opened.session
         self._dollars = await asyncio.to_thread(lambda: session.thread_usage.cost)
         try:
@@ -236,7 +233,7 @@ class ChatApp:
         )
 
     def _ring(self, write: Callable[[str], None], seconds: float, *, unseen: bool) -> None:
-        """Tell somebody who has looked away that a long turn has ended."""
+        """Notify a user who has looked away that a long turn has ended."""
         if self._config.notify == "off" or seconds < self._config.notify_after or not unseen:
             return
         write("\a" if self._config.notify == "bell" else "\x1b]9;mcpchat: the answer is there\x07")

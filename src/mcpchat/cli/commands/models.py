@@ -1,6 +1,7 @@
 """mcpchat models: the models to choose from."""
 
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,8 @@ def models(
 
 async def _list_models(context: RunContext, table: str | None, output: str) -> int:
     """Raises UsageError, NoModel, ModelError; the models of the config are shown even then."""
-    rows, problem = await ModelSelector(context).list_all(table)
+    async with aclosing(ModelSelector(context)) as selector:
+        rows, problem = await selector.list_all(table)
     if output == "json":
         write_json(rows)
     else:

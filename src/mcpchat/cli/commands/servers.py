@@ -10,11 +10,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from mcpchat.cli.commands.tools import tool_to_json
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to
 from mcpchat.cli.options import TextOrJson, config_file, with_options
-from mcpchat.cli.output import is_terminal, print_table, write_json
+from mcpchat.cli.output import is_terminal, print_table, tool_to_json, write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config import edit
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS

@@ -20,7 +20,7 @@ from mcpchat.core.protocols import ThreadStore
 from mcpchat.core.threads import SearchResult, Thread, ThreadFilter, ThreadMessage
 from mcpchat.errors import UsageError
 from mcpchat.threads import resume, transfer
-from mcpchat.ui.render import tables, transcripts
+from mcpchat.ui.render import tables, transcript_html, transcripts
 from mcpchat.util.dates import parse_time
 from mcpchat.util.private_files import write_file
 from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
@@ -197,7 +197,7 @@ def _load(
 def _format(thread: Thread, nodes: Sequence[ThreadMessage], output: str) -> str:
     match output:
         case "html":
-            return transcripts.to_html(thread, nodes)
+            return transcript_html.to_html(thread, nodes)
         case "markdown":
             return transcripts.to_markdown(thread, nodes)
         case _:

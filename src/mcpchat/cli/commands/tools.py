@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
 from mcpchat.cli.mcp_session import (
@@ -17,7 +16,7 @@ from mcpchat.cli.mcp_session import (
     restrict_to,
 )
 from mcpchat.cli.options import RefreshOption, choice, config_file, with_options
-from mcpchat.cli.output import print_table, write_json
+from mcpchat.cli.output import print_table, tool_to_json, write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext
 from mcpchat.core.tools import ToolSpec, openai_function
@@ -70,10 +69,3 @@ def _print_tools(specs: Sequence[ToolSpec], form: str) -> None:
     else:
         sys.stderr.write("no tools\n")
     sys.stdout.flush()
-
-
-def tool_to_json(spec: ToolSpec) -> dict[str, Any]:
-    """The tool as ``tools -o json`` and ``servers show -o json`` write it."""
-    plain = msgspec.to_builtins(spec)
-    del plain["origin"]
-    return {"tool": spec.qualified_name, "exposed": spec.model_name, **plain}

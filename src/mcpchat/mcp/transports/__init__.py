@@ -1,1 +1,1 @@
-"""How bytes get to a server: standard input and output of a process, or HTTP."""
+"""Transports: how messages reach a server. The stdin and stdout of a process, or HTTP."""

@@ -1,123 +1,90 @@
-"""Remote transports: what the SDK's lose of HTTP is kept, and what arrives is bounded."""
+"""The HTTP transports: the SDK's, with HTTP errors preserved and response sizes limited."""
 
 import asyncio
 import json
 import math
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
 import httpx2
-from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp import types
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from mcpchat.mcp.message_filter import MAX_CONTAINERS, MessageFilter, error_response
+from mcpchat.mcp.transports.base import HTTP_STATUS, NOT_SENT, SESSION_LOST, Streams, Transport, pump_messages
 
-_KEY_PREFIX = secrets.token_hex(8)  # what is noted under these keys is noted here: no server can know them
-HTTP_STATUS = f"{_KEY_PREFIX}/httpStatus"
-NOT_SENT = f"{_KEY_PREFIX}/notSent"
-SESSION_LOST = f"{_KEY_PREFIX}/sessionLost"
-BACKGROUND_TIMEOUT = 10.0  # seconds, for requests that nobody waits for: notifications, goodbyes
+BACKGROUND_TIMEOUT = 10.0  # seconds, for notifications and the request that ends the session
 _FREE_STREAMS, _STREAM_PAUSE, _MAX_STREAM_PAUSE = 5, 0.1, 30.0
 _SESSION_HEADER = "mcp-session-id"
 
 
-@asynccontextmanager
-async def http_transport(
-    url: str,
-    headers: Mapping[str, str],
-    message_filter: MessageFilter,
-    *,
-    sse: bool,
-    timeout: float,
-    max_bytes: int,
-    http_auth: httpx2.Auth | None = None,
-) -> AsyncIterator[Any]:
-    """The streams that the SDK's client reads and writes, over streamable HTTP or the older HTTP with SSE."""
-    http_timeout = httpx2.Timeout(timeout, read=None)  # how long an answer may take is the caller's business
-    send_error, errors = anyio.create_memory_object_stream[types.JSONRPCError](math.inf)
+class HttpTransport(Transport):
+    """Streamable HTTP, or with ``sse`` the older HTTP with server-sent events.
 
-    def client(
-        headers: dict[str, str] | None = None,
-        timeout: httpx2.Timeout | None = None,
-        auth: httpx2.Auth | None = None,
-    ) -> httpx2.AsyncClient:
-        # With SSE a request's answer comes elsewhere: what its own response says of it must get there too.
-        on_error = send_error.send_nowait if sse else None
-        return McpHttpClient(max_bytes, on_error, headers=headers, timeout=http_timeout, auth=auth or http_auth)
+    ``timeout`` in seconds is for connecting and sending; how long an answer may take is decided by the caller.
+    """
 
-    async with AsyncExitStack() as stack:
-        stack.enter_context(send_error)
-        if sse:
-            transport = sse_client(url, dict(headers), httpx_client_factory=client)
-        else:
-            http = await stack.enter_async_context(client(dict(headers)))
-            transport = streamable_http_client(url, http_client=http, max_sse_event_size=max_bytes)
-        streams = await stack.enter_async_context(transport)
-        yield await stack.enter_async_context(_pump(streams, message_filter, errors))
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        sse: bool,
+        timeout: float,
+        max_bytes: int,
+        http_auth: Any = None,
+    ) -> None:
+        self._url = url
+        self._headers = dict(headers)
+        self._sse = sse
+        self._timeout = httpx2.Timeout(timeout, read=None)
+        self._max_bytes = max_bytes
+        self._http_auth = http_auth
 
+    @property
+    def sign_in_required(self) -> bool:
+        return self._http_auth is not None and self._http_auth.challenge is not None
 
-@asynccontextmanager
-async def _pump(
-    streams: Any, message_filter: MessageFilter, errors: MemoryObjectReceiveStream[types.JSONRPCError]
-) -> AsyncIterator[Any]:
-    """The streams with the wire between them and the session."""
-    inner_read, inner_write = streams
-    to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+    @asynccontextmanager
+    async def open(self, message_filter: MessageFilter) -> AsyncIterator[Streams]:
+        if self._http_auth is not None:
+            self._http_auth.challenge = None  # forget an earlier connection's
+        send_error, errors = anyio.create_memory_object_stream[SessionMessage](math.inf)
 
-    async def read() -> None:
-        async with to_session:
-            try:
-                async for item in inner_read:
-                    if isinstance(item, Exception):
-                        await to_session.send(item)
-                        continue
-                    filtered = message_filter.filter_incoming(item.message)
-                    if filtered is not None:
-                        item.message = filtered
-                        await to_session.send(item)
-            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                pass
+        def client(
+            headers: dict[str, str] | None = None,
+            timeout: httpx2.Timeout | None = None,
+            auth: httpx2.Auth | None = None,
+        ) -> httpx2.AsyncClient:
+            # With SSE a request's answer arrives on another stream, so an error in its own response must go there too.
+            on_error = (lambda error: send_error.send_nowait(SessionMessage(error))) if self._sse else None
+            return McpHttpClient(
+                self._max_bytes, on_error, headers=headers, timeout=self._timeout, auth=auth or self._http_auth
+            )
 
-    async def forward_errors() -> None:
-        async with errors:
-            async for error in errors:
-                if (filtered := message_filter.filter_incoming(error)) is not None:
-                    with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
-                        await to_session.send(SessionMessage(filtered))
-
-    async def write() -> None:
-        async with from_session, inner_write:
-            try:
-                async for item in from_session:
-                    message_filter.record_outgoing(item.message)
-                    await inner_write.send(item)
-            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                await to_session.aclose()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(read)
-        tasks.start_soon(write)
-        tasks.start_soon(forward_errors)
-        try:
-            yield incoming, outgoing
-        finally:
-            tasks.cancel_scope.cancel()
+        async with AsyncExitStack() as stack:
+            stack.enter_context(send_error)
+            stack.enter_context(errors)
+            if self._sse:
+                streams = sse_client(self._url, self._headers, httpx_client_factory=client)
+            else:
+                http = await stack.enter_async_context(client(self._headers))
+                streams = streamable_http_client(self._url, http_client=http, max_sse_event_size=self._max_bytes)
+            source, sink = await stack.enter_async_context(streams)
+            yield await stack.enter_async_context(pump_messages(message_filter, source, sink, errors=errors))
 
 
 class McpHttpClient(httpx2.AsyncClient):
     """An HTTP client for one MCP server.
 
-    The SDK loses an answer's status, and the whole connection where one request cannot be sent. Here both become a
-    JSON-RPC error, of that request alone, that says in its data what happened. Bodies are bounded, and never packed:
-    a packed one could unfold without bound.
+    The SDK loses a response's HTTP status, and loses the whole connection if one request cannot be sent. Here both
+    become a JSON-RPC error for that request only, with the details in its data. Bodies are limited in size and must not
+    be compressed: a compressed one could expand without limit.
     """
 
     def __init__(self, max_bytes: int, on_error: Callable[[types.JSONRPCError], None] | None, **options: Any) -> None:
@@ -140,11 +107,12 @@ class McpHttpClient(httpx2.AsyncClient):
             if request.method != "POST":
                 raise
             if request_id is None:
-                return httpx2.Response(202, request=request)  # a notification, lost with what it was about
+                return httpx2.Response(202, request=request)  # a lost notification
             not_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
-            reason = (
-                "nobody answers there" if isinstance(error, httpx2.ConnectError) else str(error) or "no answer in time"
-            )
+            if isinstance(error, httpx2.ConnectError):
+                reason = "no server answers at this address"
+            else:
+                reason = str(error) or "no answer in time"
             return self._error_response(request, request_id, f"cannot be reached: {reason}", {NOT_SENT: not_sent})
         compressed = response.headers.get("content-encoding", "identity").lower() != "identity"
         is_error = response.status_code >= 400
@@ -156,7 +124,7 @@ class McpHttpClient(httpx2.AsyncClient):
         return response
 
     async def _throttle_streams(self) -> None:
-        """Wait, where streams are asked for again and again: a server may say that nothing need lie between."""
+        """Delay streams that are opened again and again: a server may set the SDK's retry interval to zero."""
         now = time.monotonic()
         self._stream_starts = [
             started_at for started_at in self._stream_starts if now - started_at < _MAX_STREAM_PAUSE
@@ -169,12 +137,12 @@ class McpHttpClient(httpx2.AsyncClient):
     async def _replace_error(
         self, request: httpx2.Request, request_id: str | int, response: httpx2.Response, compressed: bool
     ) -> httpx2.Response:
-        """The answer that stands for one that the SDK would take for something else."""
+        """The response for the SDK in place of an HTTP error or a compressed response."""
         data: dict[str, Any] = {HTTP_STATUS: response.status_code}
         if compressed:
             await response.aclose()
             return self._error_response(
-                request, request_id, "it answered in a packed form that was not asked for", data
+                request, request_id, "it sent a compressed response, which was not requested", data
             )
         body = await _read_error_body(response)
         error = _parse_json_error(body)
@@ -182,7 +150,7 @@ class McpHttpClient(httpx2.AsyncClient):
         session_lost = response.status_code == 404 or (response.status_code == 400 and "session" in message.lower())
         if _SESSION_HEADER in request.headers and session_lost:
             return self._error_response(
-                request, request_id, "the server has forgotten the session", {SESSION_LOST: True}
+                request, request_id, "the server no longer knows the session", {SESSION_LOST: True}
             )
         if isinstance(error.get("code"), int):
             if isinstance(error.get("data"), dict):
@@ -204,7 +172,7 @@ class McpHttpClient(httpx2.AsyncClient):
 
 
 class BoundedBody(httpx2.AsyncByteStream):
-    """A body of at most so many bytes, and of as much structure as is good; of events, each for itself."""
+    """A response body with limited bytes and JSON containers. In an event stream the limits apply to each event."""
 
     def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int, *, is_event_stream: bool) -> None:
         self._inner = inner
@@ -234,14 +202,15 @@ class BoundedBody(httpx2.AsyncByteStream):
 
 
 class UnreadableBody(httpx2.StreamError):
-    """A body that ends badly: of this kind the SDK makes an error of one request; of others, the connection's end."""
+    """A body that is too large or broken off. The SDK turns a StreamError into an error of one request; any other
+    exception would end the connection."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the answer is {reason}")
 
 
 async def _read_error_body(response: httpx2.Response) -> bytes:
-    """The first bytes of an error's body, and the connection given back."""
+    """The first 64 KiB of an error's body; closes the response."""
     body = b""
     try:
         async for chunk in response.aiter_raw():
@@ -265,7 +234,7 @@ def _parse_json_error(body: bytes) -> dict[str, Any]:
 
 
 def _read_request_id(request: httpx2.Request) -> str | int | None:
-    """The JSON-RPC id that the request asks under; None for all but a request of the protocol."""
+    """The JSON-RPC id of the request; None for a notification or anything else."""
     if request.method != "POST":
         return None
     try:

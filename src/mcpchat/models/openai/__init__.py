@@ -1,1 +1,1 @@
-"""OpenAI's two APIs, Responses and Chat Completions, as any compatible server speaks them."""
+"""The provider for OpenAI's two APIs, Responses and Chat Completions, at OpenAI and at compatible servers."""

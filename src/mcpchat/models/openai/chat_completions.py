@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions: our messages out, one stream of chunks in, and every quirk of the wire format."""
+"""OpenAI Chat Completions: builds requests and reads streamed responses, with the quirks of compatible servers."""
 
 import hashlib
 import json
@@ -13,9 +13,11 @@ from mcpchat.core.tool_schema import supports_strict_mode
 from mcpchat.core.tools import openai_function
 from mcpchat.engine.history import is_json_object
 from mcpchat.errors import ModelError
+from mcpchat.models.context_sizes import read_token_count
 from mcpchat.models.openai import wire
-from mcpchat.models.openai.client import END_OF_STREAM, Chunk
 from mcpchat.models.openai.compatibility import Compatibility
+from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
+from mcpchat.util.text import replace_surrogates
 
 _REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text")
 _STOP_REASONS: dict[str, StopReason] = {
@@ -27,12 +29,12 @@ _STOP_REASONS: dict[str, StopReason] = {
 }
 _FAILED_REASONS = frozenset({"error", "malformed_function_call", "insufficient_system_resource"})
 _DEFAULT_COMPATIBILITY = Compatibility()
-_PLACEHOLDER_SIGNATURE = "skip_thought_signature_validator"  # Gemini's own word for calls that another model made
+_PLACEHOLDER_SIGNATURE = "skip_thought_signature_validator"  # Gemini's signature for calls of other models
 _ASSISTANT_BRIDGE = "(The tools have answered; see above.)"
 
 
 class ChatCompletions:
-    """The Api of ``/chat/completions``."""
+    """The WireApi of ``/chat/completions``."""
 
     name = "chat"
     path = "/chat/completions"
@@ -41,7 +43,10 @@ class ChatCompletions:
         self._tool_schemas = wire.ToolSchemaCache(openai_function)
 
     def default_compatibility(self, *, is_openai: bool) -> Compatibility:
-        """Most know ``max_tokens`` alone, which OpenAI's reasoning models refuse; the cache's key is OpenAI's own."""
+        """The settings for OpenAI or for a compatible server.
+
+        Most servers only know ``max_tokens``, which OpenAI's reasoning models refuse. Only OpenAI has a cache key.
+        """
         if is_openai:
             return Compatibility(limit_keys=("max_completion_tokens", "max_tokens"))
         return Compatibility(omitted=frozenset({"prompt_cache_key"}))
@@ -77,7 +82,7 @@ def _response_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _build_messages(
     request: ModelRequest, compatibility: Compatibility, origin: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """The instructions and the conversation, as this server takes them."""
+    """The system prompt and the conversation, in the form that this server accepts."""
     if request.system and compatibility.system != "user":
         yield {"role": compatibility.system, "content": request.system}
     previous: dict[str, Any] | None = None
@@ -115,7 +120,10 @@ def _join_content(first: Any, second: Any) -> Any:
 def to_chat_messages(
     message: Message, origin: Mapping[str, str], compatibility: Compatibility = _DEFAULT_COMPATIBILITY
 ) -> Iterator[dict[str, Any]]:
-    """Our message as the API's; a message of tool results becomes one for each, images after them all."""
+    """The API's messages for one of ours.
+
+    Tool results become one message each, followed by one user message with all their images and files.
+    """
     match message.role:
         case "tool":
             yield from _tool_messages(message.results, compatibility)
@@ -174,7 +182,7 @@ def _assistant_message(message: Message, origin: Mapping[str, str], compatibilit
 
 
 def _adapt_call_id(call_id: str, compatibility: Compatibility) -> str:
-    """The id as the server takes it: where it wants short ones, always the same for the same."""
+    """The id in the form that the server accepts; a shortened id is always the same for the same call."""
     if not compatibility.short_ids or (len(call_id) == 9 and call_id.isalnum()):
         return call_id
     return hashlib.sha256(call_id.encode()).hexdigest()[:9]
@@ -201,7 +209,7 @@ def _tool_messages(results: Sequence[ToolResult], compatibility: Compatibility) 
 
 @dataclass
 class PartialToolCall:
-    """A call while it arrives. The first id and name win; argument pieces are joined."""
+    """A tool call while it arrives. Its first id and name are used, and its argument fragments are joined."""
 
     index: object = None
     id: str = ""
@@ -211,13 +219,13 @@ class PartialToolCall:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the arguments are whole already. Most pieces do not even look like an end."""
+        """Whether the arguments are a complete JSON object. Checks the last character first, to decode rarely."""
         return bool(self.arguments) and self.arguments[-1].endswith("}") and is_json_object("".join(self.arguments))
 
 
 @dataclass
 class ChatAccumulator:
-    """The Answer of Chat Completions."""
+    """The ResponseAccumulator of Chat Completions."""
 
     used_ids: set[str]
     text: list[str] = field(default_factory=list)
@@ -243,7 +251,7 @@ class ChatAccumulator:
             index = choice.get("index")
             self.choice_index = index if self.choice_index is None else self.choice_index
             if index is not None and index != self.choice_index:
-                continue  # another answer, which nobody asked for
+                continue  # an extra choice that was not requested
             self._update_usage(choice.get("usage"))
             delta = choice["delta"] if "delta" in choice else choice.get("message")
             if isinstance(delta, dict):
@@ -261,10 +269,10 @@ class ChatAccumulator:
                 self.reasoning_key = self.reasoning_key or key
                 self.reasoning.append(text)
                 yield ReasoningDelta(text=text)
-                break  # a server that sends both names sends the same text twice
+                break  # servers that send several of the keys repeat the same text
         self.reasoning_details += wire.filter_dicts(delta.get("reasoning_details"))
         for block in wire.filter_dicts(delta.get("content")):
-            if text := self.surrogates.feed(wire.content_text(block.get("thinking"))):  # Mistral's blocks
+            if text := self.surrogates.feed(wire.content_text(block.get("thinking"))):  # Mistral's content blocks
                 self.reasoning.append(text)
                 yield ReasoningDelta(text=text)
         for fragment in (wire.content_text(delta.get("content")), wire.content_text(delta.get("refusal"))):
@@ -298,9 +306,10 @@ class ChatAccumulator:
             call.extra["extra_content"] = extra
 
     def _match_call(self, index: object, call_id: str, name: str, *, has_arguments: bool) -> PartialToolCall:
-        """The call that a piece belongs to: by index where there is one, else by id, else it goes on with the last.
+        """The call that a fragment belongs to: by index if it has one, else by id, else the last call.
 
-        Another begins with another id and a name, with a name where there is no index, and where one was complete.
+        A fragment starts a new call if it has another id and a name, if it has a name but no index, or if it has a name
+        and the current call is complete.
         """
         candidates = [call for call in self.calls if call.index == index] if index is not None else self.calls[-1:]
         if index is None and call_id:
@@ -321,7 +330,7 @@ class ChatAccumulator:
             raise ModelError(f"the model's server ended the answer: {self.finish_reason}", kind="server")
         if not self.finish_reason and not (self.has_ended and (self.text or self.calls)):
             raise ModelError(
-                "connection lost: the model's answer broke off before its end", kind="broken_stream", hint="ask again"
+                "connection lost: the model's answer broke off before its end", kind="broken_stream", hint="try again"
             )
         stop: StopReason = "refusal" if self.refused else _STOP_REASONS.get(self.finish_reason, "end")
         calls = [] if stop in {"refusal", "filter"} else [call for call in self.calls if call.name]
@@ -352,13 +361,13 @@ class ChatAccumulator:
         self.used_ids.add(call_id)
         return ToolCall(
             id=call_id,
-            name=wire.replace_surrogates(call.name),
-            arguments=wire.replace_surrogates("".join(call.arguments)),
+            name=replace_surrogates(call.name),
+            arguments=replace_surrogates("".join(call.arguments)),
         )
 
 
 def _join_reasoning_details(fragments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """OpenRouter's blocks of reasoning, each put together from its pieces."""
+    """OpenRouter's reasoning blocks, each joined from its fragments."""
     blocks: list[dict[str, Any]] = []
     for fragment in fragments:
         last = blocks[-1] if blocks else None
@@ -374,13 +383,11 @@ def _join_reasoning_details(fragments: Sequence[dict[str, Any]]) -> list[dict[st
 
 
 def _parse_usage(usage: Mapping[str, Any]) -> Usage:
-    cached = wire.read_token_count(usage, "prompt_tokens_details", "cached_tokens")
+    cached = read_token_count(usage, "prompt_tokens_details", "cached_tokens")
     return Usage(
-        input=wire.read_token_count(usage, "prompt_tokens"),
-        output=wire.read_token_count(usage, "completion_tokens"),
-        cached=cached
-        or wire.read_token_count(usage, "prompt_cache_hit_tokens")
-        or wire.read_token_count(usage, "cached_tokens"),
-        reasoning=wire.read_token_count(usage, "completion_tokens_details", "reasoning_tokens"),
-        written=wire.read_token_count(usage, "prompt_tokens_details", "cache_write_tokens"),
+        input=read_token_count(usage, "prompt_tokens"),
+        output=read_token_count(usage, "completion_tokens"),
+        cached=cached or read_token_count(usage, "prompt_cache_hit_tokens") or read_token_count(usage, "cached_tokens"),
+        reasoning=read_token_count(usage, "completion_tokens_details", "reasoning_tokens"),
+        written=read_token_count(usage, "prompt_tokens_details", "cache_write_tokens"),
     )

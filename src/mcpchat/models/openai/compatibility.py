@@ -1,4 +1,4 @@
-"""What a model's server wants otherwise than others: found out from its refusals, and kept for the run."""
+"""Server compatibility: adapts requests after an error response, and remembers the adaptation for the run."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ _REFUSED = re.compile(
     r"unexpected|not enabled|unavailable|missing data required|"
     r"no endpoints found that support|invalid (parameter|argument|field|key)|does not (accept|take|allow)"
 )
-# A value that is out of bounds is the person's to change: what it belongs to is not refused.
+# If only the value is out of range, the server accepts the parameter: the user has to change the value.
 _VALUE_OUT_OF_RANGE = re.compile(
     r"too (large|high|long|low|small)|at (most|least)|(less|greater|larger|smaller) than|maximum|minimum|out of range|"
     r"expected a value|must be (between|in|>|<)|exceed"
 )
-# What may be left out of a request, and whether the person asked for it.
+# Parameters that a request works without, and whether the user configured them: then omitting one gets a notice.
 OPTIONAL_PARAMETERS = {
     "temperature": True,
     "reasoning_effort": True,
@@ -33,7 +33,7 @@ OPTIONAL_PARAMETERS = {
     "include": False,
     "tool_choice": False,
 }
-_MATCH_ONLY_QUOTED = frozenset({"reasoning", "text", "include"})  # which are a parameter's only in quotes
+_MATCH_ONLY_QUOTED = frozenset({"reasoning", "text", "include"})  # ordinary words: parameter names only in quotes
 _REASONING_FIELDS = ("reasoning_content", "reasoning_details", "reasoning_text", "reasoning")
 _SCHEMA_WORDS = re.compile(r"response_format|json_schema|structured output|grammar|text\.format")
 _TOOL_WORDS = re.compile(
@@ -54,13 +54,15 @@ _ROLE_WORDS = re.compile(
 
 
 class Compatibility(Struct, frozen=True, kw_only=True):
-    """How to speak to one server. The defaults are what most understand.
+    """The request format for one model at one server. Most servers accept the defaults.
 
-    ``limit_keys``: names for the longest answer, of which the first is used. ``system``: the role of instructions, or
-    "user" where they go into the first message of the user. ``echo``: whether the model's reasoning goes back: its own,
-    never, or as an empty text even where there was none. ``bridge``: an assistant's word stands between results and
-    the user's next message. ``merge``: no two messages of the user in a row. ``short_ids``: ids of calls are nine
-    letters and digits. ``signatures``: calls that another model made are marked as such. ``without``: what is left out.
+    ``limit_keys``: names of the parameter for the maximum length of a response; the first is used. ``system``: the role
+    of the system prompt, or "user" to put it into the first user message. ``images``, ``files``, ``tools``: whether
+    they are sent. ``reasoning_echo``: whether the model's reasoning is sent back: "own" (to its origin), "never", or
+    "always" (as an empty text if there was none). ``assistant_bridge``: insert an assistant message between tool
+    results and the next user message. ``merge_user_messages``: no two user messages in a row. ``short_ids``: call ids
+    are nine letters and digits. ``call_signatures``: calls by other models get a placeholder signature. ``omitted``:
+    parameters that are left out.
     """
 
     limit_keys: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
@@ -77,14 +79,14 @@ class Compatibility(Struct, frozen=True, kw_only=True):
 
 
 class Adaptation(Struct, frozen=True, kw_only=True):
-    """Better manners, and what the person should know of them; empty where nothing is lost."""
+    """Changed settings, and a notice for the user; empty if nothing that the user asked for is lost."""
 
     compatibility: Compatibility
     notice: str = ""
 
 
 def adapt_to_error(compatibility: Compatibility, error: ModelError, body: Mapping[str, Any]) -> Adaptation | None:
-    """What the refusal of this request teaches, None where it teaches nothing new."""
+    """The settings for another attempt after this error, or None if no rule applies or nothing would change."""
     if error.kind not in {"bad_request", "server"}:
         return None
     error_text = f"{error.message} {error.server_text}".lower()
@@ -93,7 +95,7 @@ def adapt_to_error(compatibility: Compatibility, error: ModelError, body: Mappin
         if adaptation is not None and adaptation.compatibility != compatibility:
             if adaptation.notice:
                 adaptation = replace(
-                    adaptation, notice=f"{adaptation.notice} (it said: {one_line(error.message, 200)})"
+                    adaptation, notice=f"{adaptation.notice} (the server: {one_line(error.message, 200)})"
                 )
             return adaptation
     return None
@@ -105,7 +107,7 @@ def _drop_images(compatibility: Compatibility, error_text: str, body: Mapping[st
     if _STRING_CONTENT_ONLY.search(error_text):
         text_only = replace(compatibility, images=False, files=False)
         return Adaptation(
-            compatibility=text_only, notice=f"{body['model']} takes text alone: sent without images and files"
+            compatibility=text_only, notice=f"{body['model']} takes text only: sent without images and files"
         )
     mentioned = _IMAGE_WORDS.search(error_text) or (
         _CONTENT_WORDS.search(error_text) and not _contains_part(body, "file", "input_file")
@@ -141,7 +143,7 @@ def _switch_limit_key(compatibility: Compatibility, error_text: str, body: Mappi
         or _VALUE_OUT_OF_RANGE.search(error_text)
     ):
         return None
-    notice = "" if others else f"{body['model']} was asked without {key}, which its server refuses"
+    notice = "" if others else f"asked without {key}: the server of {body['model']} does not accept it"
     return Adaptation(compatibility=replace(compatibility, limit_keys=tuple(others)), notice=notice)
 
 
@@ -166,7 +168,7 @@ def _omit_parameter(compatibility: Compatibility, error_text: str, body: Mapping
         if key == "include":
             mentioned = mentioned or ("encrypted_content" in error_text and not _UNREADABLE.search(error_text))
         if key in body and mentioned:
-            notice = f"{body['model']} was asked without {key}, which its server refuses" if user_requested else ""
+            notice = f"asked without {key}: the server of {body['model']} does not accept it" if user_requested else ""
             return Adaptation(
                 compatibility=replace(compatibility, omitted=compatibility.omitted | {key}), notice=notice
             )
@@ -219,18 +221,18 @@ RULES: tuple[Callable[[Compatibility, str, Mapping[str, Any]], Adaptation | None
     _change_system_role,
     _drop_tools,
 )
-# A status of 500 and above is a template's or an engine's word on what it was given, or a failure that passes.
+# A status of 500 or more is a transient failure, or a chat template or inference engine that rejects the input.
 SERVER_ERROR_RULES = (_adapt_message_order, _drop_images, _change_system_role)
 
 
 def _mentions(error_text: str, key: str) -> bool:
-    """Whether the server means this parameter: a plain word only where it stands in quotes."""
+    """Whether the error text names this parameter; an ordinary word counts only in quotes."""
     pattern = rf"['\"`.]{key}\b(?!_)" if key in _MATCH_ONLY_QUOTED else rf"(?<![a-z_]){key}(?![a-z_])"
     return re.search(pattern, error_text) is not None
 
 
 def _contains_part(value: object, *part_types: str) -> bool:
-    """Whether a part of one of these types is anywhere in the body's messages."""
+    """Whether the messages in the body contain a part of one of these types."""
     if isinstance(value, Mapping):
         return value.get("type") in part_types or any(
             _contains_part(inner, *part_types)
@@ -241,7 +243,7 @@ def _contains_part(value: object, *part_types: str) -> bool:
 
 
 def is_openai(base_url: str) -> bool:
-    """Whether the address is OpenAI's own, or Azure's of the same APIs."""
+    """Whether the address is OpenAI's own, or Azure's with the same APIs."""
     address = urlsplit(base_url)
     host = address.hostname or ""
     return (

@@ -1,88 +1,133 @@
-"""A Model over either of OpenAI's APIs: one answer, whatever it takes of retries and of lessons in manners."""
+"""A Model over one of OpenAI's two APIs: streams one response, with retries and adaptations to the server."""
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mcpchat.config.run import sdk_import
 from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, Retrying
 from mcpchat.errors import ModelError
+from mcpchat.models.context_sizes import ModelInfo, context_size
 from mcpchat.models.openai import wire
-from mcpchat.models.openai.client import END_OF_STREAM, Chunk, OpenAIClient, error_from_body, retry_delay
 from mcpchat.models.openai.compatibility import Compatibility, adapt_to_error
+from mcpchat.models.openai.errors import error_from_body, retry_delay
+from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 
-MAX_ADAPTATIONS = 8  # for one answer
+if TYPE_CHECKING:
+    from mcpchat.models.openai.client import OpenAIClient
+
+MAX_ADAPTATIONS = 8  # per response
 
 
 class ResponseAccumulator(Protocol):
-    """Chunks in, one message out, whatever order and shape a server chose."""
+    """Collects the chunks of one response into a message, whatever order and shape the server chose."""
 
     def feed(self, chunk: Chunk) -> Iterator[ModelEvent]: ...
 
     def finish(self, origin: Mapping[str, str]) -> ResponseDone:
-        """The whole message. Raises ModelError where it broke off."""
+        """The whole message. Raises ModelError if the response is incomplete or failed."""
         ...
 
 
 class WireApi(Protocol):
-    """One of the two: where requests go, what they look like, how answers are read."""
+    """One of the two APIs: its path, the format of its requests, and how its responses are read."""
 
     name: str
     path: str
 
     def default_compatibility(self, *, is_openai: bool) -> Compatibility:
-        """What to begin with."""
+        """The settings for the first request to a server."""
         ...
 
     def build_body(
         self, request: ModelRequest, compatibility: Compatibility, origin: Mapping[str, str]
     ) -> dict[str, Any]:
-        """The request, in an order that changes late: tools, instructions, then the messages, that only grow."""
+        """The JSON body. What rarely changes comes first (tools, instructions, then messages), for prompt caching."""
         ...
 
     def create_accumulator(self, used_ids: set[str], limit: int | None) -> ResponseAccumulator:
-        """What reads the answer; ``limit`` is the most tokens that it was allowed."""
+        """The reader of one response. ``used_ids`` are call ids already in use; ``limit`` is its maximum of tokens."""
         ...
 
 
-class OpenAIModel:
-    """A Model over one API of one address.
+def import_client() -> "type[OpenAIClient]":
+    """Import the client class, and with it the SDK, which is slow."""
+    with sdk_import():
+        from mcpchat.models.openai.client import OpenAIClient
 
-    What fails in passing is tried again, at most ``retries`` times; ``pause`` waits between, in seconds.
+    return OpenAIClient
+
+
+class OpenAIModel:
+    """The Model at one address over one API.
+
+    ``create_client`` is called at first use, because it imports the SDK. A request that fails with a transient error is
+    retried at most ``retries`` times; ``sleep`` waits between the attempts, in seconds.
     """
 
     def __init__(
         self,
-        client: OpenAIClient,
+        create_client: "Callable[[], OpenAIClient]",
         api: WireApi,
         *,
         retries: int = 4,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.client = client
+        self._create_client = create_client
         self._sleep = sleep
         self._retries = retries
         self._api = api
         self.api_name = api.name
+        self.notice = ""
         self._compatibility: dict[str, Compatibility] = {}  # by model
 
+    @cached_property
+    def client(self) -> "OpenAIClient":
+        return self._create_client()
+
+    async def preload(self) -> None:
+        """Import the SDK in a thread and create the client, if the first request has not done it."""
+        if "client" not in self.__dict__:
+            await asyncio.to_thread(import_client)
+        _ = self.client
+
+    async def aclose(self) -> None:
+        """Close the client, if there is one."""
+        if "client" in self.__dict__:
+            await self.client.aclose()
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """The models that the server lists, by name. Raises ModelError."""
+        await self.preload()
+        models = await self.client.list_models()
+        return [ModelInfo(name=str(model["id"]), window=context_size(model)) for model in models]
+
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """As the port's. While nothing was shown, refusals are learnt from and passing failures are waited out."""
+        """The events of one response, ending in one ResponseDone.
+
+        Until text or reasoning was yielded, the request is adapted to what the server refuses, and retried after
+        transient errors. Raises ModelError.
+        """
+        await self.preload()
         attempts = adaptations = 0
-        compatibility = self._compatibility.get(request.model) or self._api.default_compatibility(
-            is_openai=self.client.is_openai
-        )
+        compatibility = self._get_compatibility(request.model)
+        used_ids = {call.id for message in request.messages for call in message.calls}
         while True:
             has_output = False
             origin = wire.build_origin(self._api.name, self.client.base_url, request.model)
             body = self._api.build_body(request, compatibility, origin)
+            accumulator = self._api.create_accumulator(set(used_ids), request.options.max_output_tokens)
             try:
-                async with aclosing(self._attempt(request, body, origin)) as events:
-                    async for event in events:
-                        has_output = has_output or isinstance(event, TextDelta | ReasoningDelta)
-                        yield event
+                async with aclosing(self.client.stream(self._api.path, body)) as chunks:
+                    async for chunk in chunks:
+                        for event in accumulator.feed(chunk):
+                            has_output = has_output or isinstance(event, TextDelta | ReasoningDelta)
+                            yield event
+                yield accumulator.finish(origin)
                 return
             except ModelError as error:
                 self.client.add_hint(error)
@@ -90,7 +135,7 @@ class OpenAIModel:
                     None if has_output or adaptations >= MAX_ADAPTATIONS else adapt_to_error(compatibility, error, body)
                 )
                 if adaptation is not None and self._api.build_body(request, adaptation.compatibility, origin) == body:
-                    adaptation = None  # it is nothing that this API could do otherwise
+                    adaptation = None  # it makes no difference to a request of this API
                 delay = None if has_output or attempts >= self._retries else retry_delay(error, attempts)
                 if adaptation is None and delay is None:
                     raise
@@ -103,21 +148,17 @@ class OpenAIModel:
             elif delay is not None:
                 attempts += 1
                 yield Retrying(seconds=delay, reason=reason)
-                # Many clients told to wait the same time would come back at once: spread them a little.
+                # Many clients that wait the same time would all come back at once: spread them a little.
                 await self._sleep(delay * (1 + random.random() / 10))  # noqa: S311 - jitter, not a secret
 
     def build_batch_request(self, request: ModelRequest) -> tuple[str, dict[str, Any]]:
-        """The path and the body of the request, for a file of requests that are answered some other time."""
-        compatibility = self._compatibility.get(request.model) or self._api.default_compatibility(
-            is_openai=self.client.is_openai
-        )
-        body = self._api.build_body(
-            request, compatibility, wire.build_origin(self._api.name, self.client.base_url, request.model)
-        )
+        """The path and the JSON body of the request, for a batch file."""
+        origin = wire.build_origin(self._api.name, self.client.base_url, request.model)
+        body = self._api.build_body(request, self._get_compatibility(request.model), origin)
         return self._api.path, {key: value for key, value in body.items() if key not in {"stream", "stream_options"}}
 
     def parse_batch_response(self, model: str, body: Chunk, limit: int | None) -> ResponseDone:
-        """The answer to such a request. Raises ModelError."""
+        """The response to a request of a batch file. Raises ModelError if it reports an error or is incomplete."""
         accumulator = self._api.create_accumulator(set(), limit)
         if (error := body.get("error")) and body.get("object") != "response":
             raise self.client.add_hint(error_from_body(error))
@@ -126,13 +167,5 @@ class OpenAIModel:
                 pass
         return accumulator.finish(wire.build_origin(self._api.name, self.client.base_url, model))
 
-    async def _attempt(
-        self, request: ModelRequest, body: Mapping[str, Any], origin: Mapping[str, str]
-    ) -> AsyncGenerator[ModelEvent, None]:
-        used_ids = {call.id for message in request.messages for call in message.calls}
-        accumulator = self._api.create_accumulator(used_ids, request.options.max_output_tokens)
-        async with aclosing(self.client.stream(self._api.path, body)) as chunks:
-            async for chunk in chunks:
-                for event in accumulator.feed(chunk):
-                    yield event
-        yield accumulator.finish(origin)
+    def _get_compatibility(self, model: str) -> Compatibility:
+        return self._compatibility.get(model) or self._api.default_compatibility(is_openai=self.client.is_openai)

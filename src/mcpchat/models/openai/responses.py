@@ -1,4 +1,4 @@
-"""OpenAI Responses: our messages out as items, one stream of events in, every item of the model kept as it came."""
+"""OpenAI Responses: builds requests and reads streamed responses. Keeps the model's items unchanged, to send back."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +11,12 @@ from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, ToolC
 from mcpchat.core.tool_schema import supports_strict_mode
 from mcpchat.core.tools import ToolSpec, openai_function
 from mcpchat.errors import ModelError
+from mcpchat.models.context_sizes import read_token_count
 from mcpchat.models.openai import wire
-from mcpchat.models.openai.client import END_OF_STREAM, Chunk, error_from_body
 from mcpchat.models.openai.compatibility import Compatibility
+from mcpchat.models.openai.errors import error_from_body
+from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
+from mcpchat.util.text import replace_surrogates
 
 _DEFAULT_COMPATIBILITY = Compatibility(limit_keys=("max_output_tokens",))
 _TEXT_DELTA = "response.output_text.delta"
@@ -22,7 +25,7 @@ _REASONING_DELTAS = ("response.reasoning_summary_text.delta", "response.reasonin
 
 
 class Responses:
-    """The Api of ``/responses``, without any state at the server."""
+    """The WireApi of ``/responses``. Nothing is stored at the server."""
 
     name = "responses"
     path = "/responses"
@@ -58,7 +61,7 @@ class Responses:
 
 
 def _function_tool(tool: ToolSpec) -> dict[str, Any]:
-    # Without the key the server tries to make any schema a strict one, which changes what "optional" means.
+    # Without this key the server makes the schema strict if it can, which changes what "optional" means.
     return {"type": "function", **openai_function(tool)["function"], "strict": False}
 
 
@@ -71,7 +74,7 @@ def _text_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def to_input_items(
     message: Message, origin: Mapping[str, str], compatibility: Compatibility = _DEFAULT_COMPATIBILITY
 ) -> Iterator[dict[str, Any]]:
-    """Our message as items of the API's input: the model's own as they came, where they came from here."""
+    """The API's input items for one of our messages: the original items of the model if they came from this origin."""
     match message.role:
         case "tool":
             for result in message.results:
@@ -99,7 +102,7 @@ def to_input_items(
 def _replay_items(
     items: Sequence[dict[str, Any]], calls: Sequence[ToolCall], compatibility: Compatibility
 ) -> Iterator[dict[str, Any]]:
-    """The model's items in their order; its calls with the ids and arguments that our history has for them."""
+    """The model's items in their order; its calls with the ids, names and arguments from our history."""
     remaining_calls = list(calls)
     for item in items:
         if item.get("type") == "function_call":
@@ -131,7 +134,7 @@ def _build_part(part: Part, compatibility: Compatibility) -> dict[str, Any] | No
 
 
 def _build_output(result: ToolResult, compatibility: Compatibility) -> str | list[dict[str, Any]]:
-    """A text where it is nothing else; with images or files, a list of parts."""
+    """The output of a tool call: text, or a list of parts if it contains images or files."""
     content = _build_content(result.parts, compatibility)
     if all(item["type"] == "input_text" for item in content):
         return wire.format_tool_result(result)
@@ -140,7 +143,7 @@ def _build_output(result: ToolResult, compatibility: Compatibility) -> str | lis
 
 @dataclass
 class PartialItem:
-    """An item while it arrives: what was shown of it, and its arguments in pieces."""
+    """An item while it arrives: the texts already yielded, and the fragments of its arguments."""
 
     item: dict[str, Any]
     is_done: bool = False
@@ -154,12 +157,12 @@ class PartialItem:
 
 @dataclass
 class ResponsesAccumulator:
-    """The Answer of Responses."""
+    """The ResponseAccumulator of Responses."""
 
     used_ids: set[str]
     limit: int | None = None
     items: list[PartialItem] = field(default_factory=list)
-    items_by_key: dict[int | str, PartialItem] = field(default_factory=dict)  # by place and by id
+    items_by_key: dict[int | str, PartialItem] = field(default_factory=dict)  # by output index and by id
     reasoning: list[str] = field(default_factory=list)
     final_response: dict[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
@@ -189,14 +192,14 @@ class ResponsesAccumulator:
             raise error_from_body({key: value for key, value in chunk.items() if key != "type"})
 
     def _find_item(self, chunk: Mapping[str, Any], item: Mapping[str, Any]) -> PartialItem | None:
-        """The item that an event names, by its place or its id."""
+        """The item that an event refers to, by output index or id."""
         keys = (chunk.get("output_index"), chunk.get("item_id"), item.get("id"))
         return next(
             (self.items_by_key[key] for key in keys if isinstance(key, int | str) and key in self.items_by_key), None
         )
 
     def _latest_open_item(self, item: Mapping[str, Any]) -> PartialItem | None:
-        """The latest item that is still open, of the same kind where that is known: of events that name none."""
+        """The latest item that is not done, of the same kind if it is known: for events that refer to no item."""
         kind = item.get("type")
         open_items = (
             partial for partial in reversed(self.items) if not partial.is_done and kind in {None, partial.kind}
@@ -233,16 +236,15 @@ class ResponsesAccumulator:
         previous = next(
             (other for other in reversed(self.items) if any(other.shown_text) and other is not partial), None
         )
-        if previous is not None and not any(
-            partial.shown_text
-        ):  # two messages in one answer: commentary, then the answer
+        # A response may contain two messages, commentary and the answer: separate them.
+        if previous is not None and not any(partial.shown_text):
             previous.shown_text.append("\n\n")
             yield TextDelta(text="\n\n")
         partial.shown_text.append(text)
         yield TextDelta(text=text)
 
     def _complete_item(self, item: dict[str, Any], partial: PartialItem) -> Iterator[ModelEvent]:
-        """The item as the server finally has it, which is what goes back."""
+        """Replace the partial item with the server's final one, to send back later; yield its text if none was yet."""
         if partial.is_done:
             return
         if item.get("type") == "function_call" and not item.get("arguments"):
@@ -253,12 +255,13 @@ class ResponsesAccumulator:
         for part in wire.filter_dicts(item.get("content")) + wire.filter_dicts(item.get("summary")):
             text = part.get("text") or part.get("refusal")
             if isinstance(text, str) and text:
-                yield from self._emit_text(
-                    wire.replace_surrogates(text), partial, reasoning=partial.kind == "reasoning"
-                )
+                yield from self._emit_text(replace_surrogates(text), partial, reasoning=partial.kind == "reasoning")
 
     def _on_completed(self, response: object, status: str) -> Iterator[ModelEvent]:
-        """The end, which may tell items that nothing told before: the later ones of each kind."""
+        """Read the final response. It may contain items that no event announced.
+
+        Items are matched by their kind and their position among that kind.
+        """
         self.final_response = {"status": status, **(response if isinstance(response, dict) else {})}
         if not isinstance(self.final_response["status"], str):
             self.final_response["status"] = status
@@ -279,7 +282,7 @@ class ResponsesAccumulator:
     def finish(self, origin: Mapping[str, str]) -> ResponseDone:
         if self.final_response is None:
             raise ModelError(
-                "connection lost: the model's answer broke off before its end", kind="broken_stream", hint="ask again"
+                "connection lost: the model's answer broke off before its end", kind="broken_stream", hint="try again"
             )
         if self.final_response.get("status") == "failed":
             raise error_from_body(self.final_response.get("error") or "the response failed")
@@ -290,7 +293,7 @@ class ResponsesAccumulator:
             if partial.is_done and (partial.kind != "function_call" or _is_function_call(partial.item))
         ]
         while items and items[-1].get("type") == "reasoning":
-            items.pop()  # it is refused without what it led to
+            items.pop()  # the server refuses reasoning without the item that follows it
         calls = (
             []
             if stop in {"refusal", "filter"}
@@ -300,7 +303,7 @@ class ResponsesAccumulator:
         if reasoning := "".join(self.reasoning):
             parts.append(Reasoning(text=reasoning))
         parts += [Text(text=text) for partial in self.items if (text := "".join(partial.shown_text))]
-        is_replayable = stop == "end" and bool(items)  # of an answer that was cut, only the words go back
+        is_replayable = stop == "end" and bool(items)  # of an incomplete response, only the text is sent back
         message = Message(
             role="assistant",
             parts=(*parts, *calls),
@@ -316,7 +319,7 @@ class ResponsesAccumulator:
             reason = details.get("reason") if isinstance(details, dict) else ""
             return "filter" if reason == "content_filter" else "length"
         if self.limit is not None and self.usage.output >= self.limit:
-            return "length"  # some servers call a cut answer completed
+            return "length"  # some servers report a truncated response as "completed"
         refused = any(
             part.get("refusal") for partial in self.items for part in wire.filter_dicts(partial.item.get("content"))
         )
@@ -331,8 +334,8 @@ class ResponsesAccumulator:
         arguments_text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
         return ToolCall(
             id=call_id,
-            name=wire.replace_surrogates(str(item["name"])),
-            arguments=wire.replace_surrogates(arguments_text),
+            name=replace_surrogates(str(item["name"])),
+            arguments=replace_surrogates(arguments_text),
         )
 
 
@@ -342,9 +345,9 @@ def _is_function_call(item: Mapping[str, Any]) -> bool:
 
 def _parse_usage(usage: Mapping[str, Any]) -> Usage:
     return Usage(
-        input=wire.read_token_count(usage, "input_tokens"),
-        output=wire.read_token_count(usage, "output_tokens"),
-        cached=wire.read_token_count(usage, "input_tokens_details", "cached_tokens"),
-        reasoning=wire.read_token_count(usage, "output_tokens_details", "reasoning_tokens"),
-        written=wire.read_token_count(usage, "input_tokens_details", "cache_write_tokens"),
+        input=read_token_count(usage, "input_tokens"),
+        output=read_token_count(usage, "output_tokens"),
+        cached=read_token_count(usage, "input_tokens_details", "cached_tokens"),
+        reasoning=read_token_count(usage, "output_tokens_details", "reasoning_tokens"),
+        written=read_token_count(usage, "input_tokens_details", "cache_write_tokens"),
     )

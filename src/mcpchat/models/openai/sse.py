@@ -1,20 +1,21 @@
-"""Server-sent events: bytes in, the data of each event out."""
+"""Parses server-sent events: from chunks of bytes to the data of each event."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 MAX_EVENT_SIZE = 64 * 2**20  # bytes
-
-
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventTooLong(ValueError):
-    """An event that does not end within any reason."""
+    """An event is larger than the limit."""
 
 
 async def skip_leading_blanks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The pieces, of which the first holds more than blanks and a byte order mark, where there is more at all."""
+    """The chunks, joined at the beginning so that the first contains more than blanks and a byte order mark.
+
+    Yields nothing if there is nothing else.
+    """
     buffer: bytes | None = b""
     async for chunk in chunks:
         if buffer is None:
@@ -29,11 +30,11 @@ async def skip_leading_blanks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[by
 async def iter_event_data(
     chunks: AsyncIterator[bytes], initial: bytes = b"", max_size: int = MAX_EVENT_SIZE
 ) -> AsyncGenerator[bytes, None]:
-    """The data of each event, its lines joined; comments, names, ids and events without data are passed over.
+    """The data of each event, with its lines joined. Skips comments, names, ids and events without data.
 
-    ``first`` is what was read already. Bytes are split at line feeds alone: other separators of Unicode may stand
-    within JSON. What the stream ends on without an empty line counts as an event. Raises EventTooLong for more than
-    ``longest`` bytes.
+    ``initial`` is what was already read from the stream. Only line feeds split lines: JSON may contain Unicode's other
+    line separators. The last event needs no empty line after it. Raises EventTooLong for an event of more than
+    ``max_size`` bytes.
     """
     data: list[bytes] = []
     size = 0

@@ -1,4 +1,4 @@
-"""What both of OpenAI's APIs have in common on the wire."""
+"""Wire formats that both of OpenAI's APIs share: request bodies, content parts, ids, usage and text fragments."""
 
 import base64
 import random
@@ -10,24 +10,31 @@ from typing import Any
 from mcpchat.core.messages import Audio, File, Image, Message, ToolResult, Usage, result_text
 from mcpchat.core.protocols import ModelRequest
 from mcpchat.core.tools import ToolSpec
+from mcpchat.util.text import replace_surrogates
 
+Chunk = dict[str, Any]  # a JSON object of a streamed response
+
+END_OF_STREAM: Chunk = {}  # the server's mark that the stream is complete; compared by identity
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
 _SNAPSHOT = re.compile(r"([-@:](\d{4}-\d\d-\d\d|\d{6,8}|latest))+$")
 
 
 def build_origin(api: str, base_url: str, model: str) -> dict[str, str]:
-    """Where an answer comes from: what it has of its own goes back there alone, to the same family of models."""
+    """The source of a response: API, address and model family (the model's name without a date or "latest").
+
+    Provider-specific data of a message is only sent back to the origin that it came from.
+    """
     return {"api": api, "base_url": base_url, "model": _SNAPSHOT.sub("", model)}
 
 
 def provider_data(message: Message, origin: Mapping[str, str]) -> dict[str, Any]:
-    """What the message has for this origin, empty where it comes from another."""
+    """The provider-specific data of the message, or {} if it comes from another origin."""
     raw = message.raw or {}
     return raw if raw.get("origin") == origin else {}
 
 
 class ToolSchemaCache:
-    """Tools in an API's form, made once for as long as they are the same: there may be thousands."""
+    """Converts tools to an API's format, again only if they changed: there may be thousands."""
 
     def __init__(self, convert: Callable[[ToolSpec], dict[str, Any]]) -> None:
         self._convert = convert
@@ -48,7 +55,10 @@ def build_body(
     tools: Sequence[Mapping[str, Any]],
     omitted: Collection[str],
 ) -> dict[str, Any]:
-    """A request, in an order that changes late: parameters, tools, the conversation, whether tools may be called."""
+    """The JSON body of a request: parameters, tools, the conversation, the tool choice.
+
+    What changes between requests comes late, for prompt caching. ``omitted`` are parameters that the server refuses.
+    """
     payload = {key: value for key, value in parameters.items() if value is not None and key not in omitted}
     payload |= request.options.extra_body
     calls_disabled = request.tool_choice != "auto" and bool(tools)
@@ -61,18 +71,18 @@ def build_body(
 
 
 def to_data_url(part: Image | File) -> str:
-    media_type = "image/jpeg" if part.media_type == "image/jpg" else part.media_type  # a common slip of the pen
+    media_type = "image/jpeg" if part.media_type == "image/jpg" else part.media_type  # a common mistake
     return f"data:{media_type};base64,{base64.b64encode(part.data).decode()}"
 
 
 def describe_part(part: Image | Audio | File) -> str:
-    """The part as words, for a model that cannot be given it."""
+    """A text in place of the part, for a model that does not accept its type."""
     name = f"{part.name}: " if isinstance(part, File) and part.name else ""
-    return f"[{name}{part.media_type}, {len(part.data):,} bytes, which this model cannot be given]"
+    return f"[{name}{part.media_type}, {len(part.data):,} bytes, which this model does not accept]"
 
 
 def format_tool_result(result: ToolResult) -> str:
-    """The result's text, never empty, an error's marked as one."""
+    """The text of the result, never empty; for an error, it begins with "Error"."""
     text = result_text(result)
     if result.is_error and not text.lower().startswith("error"):
         text = f"Error: {text}"
@@ -80,29 +90,24 @@ def format_tool_result(result: ToolResult) -> str:
 
 
 def new_call_id() -> str:
-    """Nine letters and digits: the one form of id that every server takes back."""
+    """A random id of nine letters and digits, the only format that every server accepts."""
     return "".join(random.choices(string.ascii_letters + string.digits, k=9))  # noqa: S311 - a label, not a secret
 
 
 def max_usage(first: Usage, second: Usage) -> Usage:
-    """Of each count the larger: some servers tell input and output apart, or count up with every piece."""
+    """The larger of each count: some servers report input and output separately, or running totals per chunk."""
     counts = ("input", "output", "cached", "reasoning", "written")
     return Usage(**{name: max(getattr(first, name), getattr(second, name)) for name in counts})
 
 
-def replace_surrogates(text: str) -> str:
-    """Surrogate pairs joined, halves without a partner replaced."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 class SurrogateJoiner:
-    """Joins characters that a stream cuts in two: some servers send a surrogate pair in pieces, or half of one."""
+    """Joins characters that a stream splits: some servers send a surrogate pair in two chunks, or only half of one."""
 
     def __init__(self) -> None:
         self._pending = ""
 
     def feed(self, text: str) -> str:
-        """The piece in whole characters; what it begins of one more is kept for the next."""
+        """The text in whole characters; a high surrogate at its end is kept for the next call."""
         if not text or (text.isascii() and not self._pending):
             return text
         text, self._pending = self._pending + text, ""
@@ -112,21 +117,12 @@ class SurrogateJoiner:
 
 
 def filter_dicts(items: object) -> list[dict[str, Any]]:
+    """The objects in a JSON list; [] if it is not a list."""
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def content_text(content: object) -> str:
-    """The text of a content that is a string, or a list of parts with texts."""
+    """The text of a JSON content: the string itself, or the texts of its parts; "" for anything else."""
     if isinstance(content, str):
         return content
     return "".join(text for part in filter_dicts(content) if isinstance(text := part.get("text"), str))
-
-
-def read_token_count(usage: Mapping[str, Any], *path: str) -> int:
-    """A number of tokens in a server's usage, 0 where there is none."""
-    value: object = usage
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e12:
-        return 0
-    return int(value)

@@ -1,7 +1,7 @@
-"""The slash commands: one table, from which /help and completion are made too."""
+"""The slash commands. One table, COMMANDS, also provides /help and the completions."""
 
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -11,7 +11,7 @@ from mcpchat.core.messages import user_message
 from mcpchat.core.templates import compose_prompt
 from mcpchat.core.tools import ToolSpec, describe_arguments
 from mcpchat.errors import McpChatError, UsageError
-from mcpchat.ui.chat import thread_commands
+from mcpchat.ui.chat import argument_completions, thread_commands
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.ui.markdown.render import find_code_blocks
 from mcpchat.ui.prompts.approval_view import describe_annotations
@@ -22,18 +22,25 @@ from mcpchat.util.text import did_you_mean
 
 _LOG_LINES = 40
 _MAX_MODELS = 40
-_WIDE_SCREEN = 100  # columns, in which a command's twin has its place too
-_MAX_DIGITS = 9  # of a number that somebody types
+_WIDE_SCREEN = 100  # columns; /help shows the equivalent command lines from this width on
+_MAX_DIGITS = 9  # digits of a typed number
 
 
 @dataclass(frozen=True)
 class Command:
+    """A slash command. ``handler`` and ``complete`` are called with the context and the text after the name.
+
+    ``complete`` returns the possible arguments, each with a short help text. ``cli_equivalent`` is the command line
+    that does the same outside the chat.
+    """
+
     name: str
     argument: str
     help: str
     handler: Callable[[CommandContext, str], Awaitable[None]]
     aliases: tuple[str, ...] = ()
-    cli_equivalent: str = ""  # what does it outside of the chat
+    cli_equivalent: str = ""
+    complete: Callable[[CommandContext, str], Mapping[str, str]] = argument_completions.complete_nothing
 
 
 async def _show_help(context: CommandContext, argument: str) -> None:
@@ -70,7 +77,7 @@ async def _show_tool(context: CommandContext, name: str, specs: Sequence[ToolSpe
     context.print(spec.qualified_name, "bold")
     context.print("\n".join(f"  {line}" for line in (spec.description or spec.title).strip().splitlines()))
     context.print(f"  {describe_arguments(spec)}", "dim")
-    context.print(f"  says of itself: {describe_annotations(spec.annotations)}", "dim")
+    context.print(f"  annotations: {describe_annotations(spec.annotations)}", "dim")
 
 
 async def _show_servers(context: CommandContext, argument: str) -> None:
@@ -83,7 +90,7 @@ async def _show_servers(context: CommandContext, argument: str) -> None:
         return
     if argument not in statuses:
         raise UsageError(f"no server {argument}", hint=f"/servers NAME, one of {', '.join(statuses) or 'none'}")
-    await context.toolbox.list_tools()  # what nothing is known of yet is asked first
+    await context.toolbox.list_tools()  # starts servers whose catalog is not known yet
     catalog = context.servers.catalogs().get(argument)
     context.console.print(
         tables.server_table([status for status in context.servers.status() if status.name == argument])
@@ -93,10 +100,10 @@ async def _show_servers(context: CommandContext, argument: str) -> None:
     )
     if resources:
         context.console.print(tables.resource_table(resources))
-        context.print("  @server:uri in a message puts one into it", "dim")
+        context.print("  @server:uri in a message inserts a resource", "dim")
     if catalog is not None and catalog.prompts:
         context.console.print(tables.prompt_table(catalog.prompts))
-        context.print("  /server:name key=value sends one", "dim")
+        context.print("  /server:name key=value sends a prompt", "dim")
     if catalog is not None and not (catalog.resources or catalog.templates or catalog.prompts):
         context.print("  no resources, no prompts", "dim")
 
@@ -111,29 +118,29 @@ async def _show_log(context: CommandContext, argument: str) -> None:
 
 
 async def _sign_in(context: CommandContext, argument: str) -> None:
-    names = context.logins.login_names()
+    names = context.chat.login_names()
     if not argument and len(names) != 1:
-        message = f"usage: /login NAME, one of {', '.join(names)}" if names else "nothing here takes a sign-in"
+        message = f"usage: /login NAME, one of {', '.join(names)}" if names else "no server or provider needs a sign-in"
         context.print(message, "yellow")
         return
-    await context.logins.login(argument or names[0])
+    await context.chat.login(argument or names[0])
     await context.toolbox.list_tools()
 
 
 async def _switch_model(context: CommandContext, argument: str) -> None:
     if argument:
-        await context.models.switch_model(argument)
+        await context.chat.switch_model(argument)
     model = context.session.model
     context.print(f"model: {model.name}" + (f"  ({model.endpoint})" if model.endpoint else ""))
     if argument:
         return
     try:
-        context.known_models = await context.models.list_models()
+        context.known_models = await context.chat.list_models()
     except McpChatError as error:
-        context.print(f"  its server does not say what else it has: {error.message}", "dim")
+        context.print(f"  cannot list the models: {error.message}", "dim")
     names = [
-        *context.models.configured_models,
-        *(name for name in context.known_models if name not in context.models.configured_models),
+        *context.chat.configured_models,
+        *(name for name in context.known_models if name not in context.chat.configured_models),
     ]
     more = f"\n  and {len(names) - _MAX_MODELS} more: mcpchat models" if len(names) > _MAX_MODELS else ""
     if names:
@@ -142,21 +149,21 @@ async def _switch_model(context: CommandContext, argument: str) -> None:
 
 async def _switch_agent(context: CommandContext, argument: str) -> None:
     if argument:
-        await context.agents.switch_agent(argument if argument != "-" else None)
-        context.print(f"agent: {context.session.agent.name or 'none in particular'}, on {context.session.model.name}")
+        await context.chat.switch_agent(argument if argument != "-" else None)
+        context.print(f"agent: {context.session.agent.name or 'none'}, on {context.session.model.name}")
         return
-    current, agents = context.session.agent.name, context.agents.agents
-    context.print(f"agent: {current or 'none in particular'}")
+    current, agents = context.session.agent.name, context.chat.agents
+    context.print(f"agent: {current or 'none'}")
     for name, description in agents.items():
         context.print(f"{'*' if name == current else ' '} {name}  {one_line(description, 100)}".rstrip(), "dim")
-    context.print("  /agent - is none in particular" if agents else "  mcpchat agents new NAME makes one", "dim")
+    context.print("  /agent - selects no agent" if agents else "  mcpchat agents new NAME creates one", "dim")
 
 
 def _split_arguments(argument: str) -> list[str]:
     try:
         return shlex.split(argument)
     except ValueError as error:
-        raise UsageError(f"the arguments end within quotes: {argument}", hint='key="a value"') from error
+        raise UsageError(f"a quote is not closed: {argument}", hint='write key="a value"') from error
 
 
 async def _retry(context: CommandContext, argument: str) -> None:
@@ -165,7 +172,7 @@ async def _retry(context: CommandContext, argument: str) -> None:
 
 async def _compact(context: CommandContext, argument: str) -> None:
     if not await context.session.compact():
-        context.print("there is nothing to sum up yet", "dim")
+        context.print("there is nothing to summarize yet", "dim")
 
 
 async def _show_usage(context: CommandContext, argument: str) -> None:
@@ -182,7 +189,7 @@ async def _show_usage(context: CommandContext, argument: str) -> None:
 async def _attach(context: CommandContext, argument: str) -> None:
     if not argument:
         context.attachments.clear()
-        context.print("nothing is attached; /attach FILE attaches one to the next message", "dim")
+        context.print("no attachments; /attach FILE sends a file with the next message", "dim")
         return
     path = argument[1:-1] if len(argument) > 1 and argument[0] == argument[-1] == '"' else argument
     context.attachments += context.read_file(path)
@@ -196,7 +203,7 @@ async def _start_new(context: CommandContext, argument: str) -> None:
 
 
 async def _show_last_calls(context: CommandContext, argument: str) -> None:
-    """What the latest calls were given and gave back, whole; ``argument`` is which of them, counted from the end."""
+    """Show the arguments and results of the latest calls in full; ``argument`` selects a call, counted from the end."""
     if argument and not (argument.isdecimal() and 0 < len(argument) < _MAX_DIGITS):
         raise UsageError(f"/last {argument}: expected a number, 1 for the latest call")
     calls = list(transcripts.format_calls(context.session.history))
@@ -224,7 +231,7 @@ async def _copy(context: CommandContext, argument: str) -> None:
         context.print("there is no code in the latest answer" if answer else "there is no answer yet")
         return
     method = await external.copy_to_clipboard(texts[-1], context.write_raw)
-    context.print(f"  copied {len(texts[-1]):,} characters, through {method}", "dim")
+    context.print(f"  copied {len(texts[-1]):,} characters with {method}", "dim")
 
 
 async def _exit(context: CommandContext, argument: str) -> None:
@@ -232,64 +239,112 @@ async def _exit(context: CommandContext, argument: str) -> None:
 
 
 COMMANDS: Sequence[Command] = (
-    Command("/help", "", "what can be typed here", _show_help, ("/?",), "mcpchat --help"),
+    Command("/help", "", "list the commands and keys", _show_help, ("/?",), "mcpchat --help"),
     Command(
-        "/tools", "[SERVER[.TOOL]]", "the tools on offer, or all about one", _show_tools, cli_equivalent="mcpchat tools"
+        "/tools",
+        "[SERVER[.TOOL]]",
+        "the tools on offer, or one in detail",
+        _show_tools,
+        cli_equivalent="mcpchat tools",
+        complete=argument_completions.complete_tool,
     ),
     Command(
         "/servers",
         "[SERVER|refresh]",
-        "how each is; resources, prompts",
+        "server states; resources, prompts",
         _show_servers,
         cli_equivalent="mcpchat servers",
+        complete=argument_completions.complete_server_or_refresh,
     ),
-    Command("/login", "[NAME]", "sign in to a provider or a server", _sign_in, cli_equivalent="mcpchat auth login"),
-    Command("/logs", "SERVER", "what a server has logged", _show_log, cli_equivalent="mcpchat servers logs"),
-    Command("/agent", "[NAME]", "the agents, or go on with another", _switch_agent, cli_equivalent="mcpchat agents"),
-    Command("/model", "[NAME]", "the models, or go on with another", _switch_model, cli_equivalent="mcpchat models"),
+    Command(
+        "/login",
+        "[NAME]",
+        "sign in to a provider or a server",
+        _sign_in,
+        cli_equivalent="mcpchat auth login",
+        complete=argument_completions.complete_login,
+    ),
+    Command(
+        "/logs",
+        "SERVER",
+        "show a server's log",
+        _show_log,
+        cli_equivalent="mcpchat servers logs",
+        complete=argument_completions.complete_server,
+    ),
+    Command(
+        "/agent",
+        "[NAME]",
+        "list the agents, or use another",
+        _switch_agent,
+        cli_equivalent="mcpchat agents",
+        complete=argument_completions.complete_agent,
+    ),
+    Command(
+        "/model",
+        "[NAME]",
+        "list the models, or use another",
+        _switch_model,
+        cli_equivalent="mcpchat models",
+        complete=argument_completions.complete_model,
+    ),
     Command(
         "/threads",
         "[ID|TITLE|...]",
-        "go on with another; fork, rename, branch",
+        "resume another; fork, rename, branch",
         thread_commands.switch_thread,
         ("/resume",),
         "mcpchat threads",
+        argument_completions.complete_thread,
     ),
-    Command("/new", "", "begin a new conversation", _start_new, ("/clear",), "mcpchat"),
+    Command("/new", "", "start a new conversation", _start_new, ("/clear",), "mcpchat"),
     Command(
         "/undo",
         "[COUNT]",
-        "take back what you said last",
+        "take back your latest message",
         thread_commands.undo,
         cli_equivalent="mcpchat --thread ID@NUMBER",
     ),
-    Command("/edit", "", "say what you said last in other words", thread_commands.edit),
+    Command("/edit", "", "edit and resend your latest message", thread_commands.edit),
     Command("/retry", "", "ask the model again", _retry),
-    Command("/compact", "", "sum up what was said, to make room", _compact),
-    Command("/usage", "", "tokens, money, how full the window is", _show_usage, cli_equivalent="mcpchat ask --stats"),
-    Command("/attach", "[FILE]", "send a file with the next message", _attach, cli_equivalent="mcpchat ask --attach"),
+    Command("/compact", "", "summarize the conversation to free space", _compact),
+    Command("/usage", "", "tokens, cost, context window", _show_usage, cli_equivalent="mcpchat ask --stats"),
+    Command(
+        "/attach",
+        "[FILE]",
+        "send a file with the next message",
+        _attach,
+        cli_equivalent="mcpchat ask --attach",
+        complete=argument_completions.complete_file,
+    ),
     Command(
         "/last",
         "[NUMBER]",
-        "the latest calls and their results, whole",
+        "the latest calls and their full results",
         _show_last_calls,
         cli_equivalent="mcpchat threads show",
     ),
-    Command("/copy", "[code]", "the latest answer, or its code, to the clipboard", _copy),
+    Command(
+        "/copy",
+        "[code]",
+        "copy the latest answer, or its code",
+        _copy,
+        complete=argument_completions.complete_copy,
+    ),
     Command("/exit", "", "leave", _exit, ("/quit",)),
 )
 KEY_HELP = (
     "Enter sends; Ctrl-J, Alt-Enter, or \\ at the end: new line; Ctrl-X Ctrl-E: editor",
-    "Up, Ctrl-R: what was typed before; Tab completes; Right takes the suggestion",
-    "@ names a file or a resource; /server:prompt, /template:name; a blank before / is text",
+    "Up, Ctrl-R: history; Tab completes; Right accepts the suggestion",
+    "@ names a file or a resource; /server:prompt, /template:name; start with a space to send text that begins with /",
     "Ctrl-C cancels an answer; Ctrl-T folds reasoning; Ctrl-D leaves",
 )
 LINE_MODE_KEY_HELP = (
-    "Enter sends; a backslash at the end goes on with the next line",
+    "Enter sends; a backslash at the end continues on the next line",
     "@ names a file or a resource; /server:prompt and /template:name send one",
     "Ctrl-C cancels an answer; Ctrl-D leaves",
 )
-TEMPLATE_PREFIX = "template"  # /template:NAME is one of the person's own
+TEMPLATE_PREFIX = "template"  # /template:NAME is one of the user's templates
 _COMMANDS_BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
 
 
@@ -297,8 +352,23 @@ def help_by_name() -> dict[str, str]:
     return {command.name: command.help for command in COMMANDS}
 
 
+def complete_argument(context: CommandContext, name: str, typed: str) -> Mapping[str, str]:
+    """The possible values after a command's name, each with a short help text; ``name`` begins with a slash."""
+    if command := _COMMANDS_BY_NAME.get(name):
+        return command.complete(context, typed)
+    prefix, _, template = name.partition(":")
+    if prefix == f"/{TEMPLATE_PREFIX}":
+        return argument_completions.complete_template_variable(context, template, typed)
+    return {}
+
+
+def complete_templates(context: CommandContext) -> Mapping[str, str]:
+    """The user's templates as commands, ``/template:NAME``."""
+    return {f"/{TEMPLATE_PREFIX}:{name}": "your template" for name in context.chat.template_names()}
+
+
 async def run(context: CommandContext, line: str) -> None:
-    """Run a line that begins with a slash. An unknown command says what is near."""
+    """Run a line that begins with a slash. An unknown command prints the closest name. Raises McpChatError."""
     name, _, argument = line.strip().partition(" ")
     argument = argument.strip()
     command = _COMMANDS_BY_NAME.get(name)
@@ -309,12 +379,12 @@ async def run(context: CommandContext, line: str) -> None:
         context.print(f"no command {name}" + (did_you_mean(name, _COMMANDS_BY_NAME) or "; /help lists them"), "yellow")
         return
     if argument and not command.argument:
-        raise UsageError(f"{name} takes nothing after it")
+        raise UsageError(f"{name} takes no argument")
     await command.handler(context, argument)
 
 
 async def _run_prompt(context: CommandContext, label: str, argument: str) -> None:
-    """Send the messages that a server makes of its prompt, or what a template of the person's makes."""
+    """Send the messages of a server's prompt, or of one of the user's templates."""
     await context.toolbox.list_tools()
     prompts = {prompt.label: prompt for catalog in context.servers.catalogs().values() for prompt in catalog.prompts}
     prompt = prompts.get(label)
@@ -329,11 +399,11 @@ async def _run_prompt(context: CommandContext, label: str, argument: str) -> Non
     arguments = parse_prompt_arguments(prompt, _split_arguments(argument))
     messages = await context.servers.get_prompt(prompt.server, prompt.name, arguments)
     if not messages:
-        context.print(f"/{label} came back empty", "yellow")
+        context.print(f"/{label} returned no messages", "yellow")
         return
     for message in messages:
         context.print(f"  {message.role}: {one_line(message.text, 300)}", "dim")
-    if messages[-1].role == "assistant":  # the beginning of an answer, which no API takes as the last word
+    if messages[-1].role == "assistant":  # the beginning of an answer; no API accepts that as the last message
         messages = [*messages, user_message("Go on.")]
     await context.send(*messages)
 
@@ -343,7 +413,7 @@ async def _run_template(context: CommandContext, name: str, argument: str) -> No
         args = shlex.split(argument)
     except ValueError:  # an apostrophe
         args = argument.split()
-    text = compose_prompt(name, context.templates.read_template(name), args, "", context.templates.template_variables())
+    text = compose_prompt(name, context.chat.read_template(name), args, "", context.chat.template_variables())
     if not text:
-        raise UsageError(f"the template {name} makes nothing of it")
+        raise UsageError(f"the template {name} produced no text")
     await context.send_text(text, attach_files=False)

@@ -1,10 +1,10 @@
-"""What may come next on the line: a pure function from the text and the known names to suggestions."""
+"""Suggestions for the input line: a pure function of its text and the known names."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from mcpchat.core.catalog import Catalog, Prompt, PromptArgument
+from mcpchat.core.catalog import Catalog, Prompt
 
 _MENTION_PATTERN = re.compile(r'(?:^|\s)@("[^"\n]*|\S*)$')
 _VALUE_PATTERN = re.compile(r"(?:^|\s)([^\s=]+)=(\S*)$")
@@ -20,7 +20,7 @@ class Suggestion(NamedTuple):
 
 
 class PromptValueQuery(NamedTuple):
-    """A prompt's argument whose value the server may suggest: what is typed of it, and the other values."""
+    """A question to a server for suggestions: an argument of its prompt, its value so far, and the other values."""
 
     prompt: Prompt
     argument: str
@@ -35,11 +35,11 @@ def suggest(
     catalogs: Mapping[str, Catalog] | None = None,
     files: Callable[[str], Iterable[str]] = lambda typed: (),
 ) -> list[Suggestion]:
-    """Suggestions for the line up to the cursor, the likeliest first.
+    """Suggestions for the line up to the cursor, best first.
 
-    ``commands`` maps "/name" to its help; ``arguments`` maps "/name" to the values that it takes, each with its help;
-    ``catalogs`` are the servers' own names: prompts after a slash, resources after an @; ``files`` gives the names of
-    files that begin as what is typed after an @.
+    ``commands`` maps "/name" to its help. ``arguments`` maps "/name" to its possible arguments, each with its help.
+    ``catalogs`` supply prompts after a slash and resources after an @. ``files`` returns the paths that begin with the
+    text after an @.
     """
     known_catalogs = catalogs or {}
     if mention := _MENTION_PATTERN.search(line):
@@ -57,9 +57,9 @@ def suggest(
 
 
 def fuzzy_match(names: Mapping[str, str], typed: str) -> list[Suggestion]:
-    """The names, each with its help, that what is typed may stand for: its letters are in them in their order.
+    """The names that contain the letters of ``typed`` in order, each with its help.
 
-    Those that begin so come first, then those that hold it in one piece, then the others, the shortest first.
+    Names that begin with it come first, then names that contain it as a whole, then the others, shortest first.
     """
     query = typed.casefold()
     ranked = []
@@ -69,12 +69,13 @@ def fuzzy_match(names: Mapping[str, str], typed: str) -> list[Suggestion]:
             ranked.append((0, index, name, help_text))
         elif query in folded:
             ranked.append((1, index, name, help_text))
-        elif _is_subsequence(query, folded):
+        elif is_subsequence(query, folded):
             ranked.append((2, len(name), name, help_text))
     return [Suggestion(name, len(typed), help_text) for _, _, name, help_text in sorted(ranked)[:_MAX_SUGGESTIONS]]
 
 
-def _is_subsequence(letters: str, name: str) -> bool:
+def is_subsequence(letters: str, name: str) -> bool:
+    """Whether the name contains these letters in this order."""
     remaining = iter(name)
     return all(letter in remaining for letter in letters)
 
@@ -107,7 +108,7 @@ def _suggest_mentions(
 
 
 def _suggest_argument_names(prompt: Prompt, typed: str) -> list[Suggestion]:
-    """The prompt's arguments that are not there yet."""
+    """The prompt's arguments that have no value yet."""
     tokens = typed.split(" ")
     assigned = {token.partition("=")[0] for token in tokens[:-1]}
     return [
@@ -120,7 +121,7 @@ def _suggest_argument_names(prompt: Prompt, typed: str) -> list[Suggestion]:
 
 
 def prompt_value_at_cursor(line: str, catalogs: Mapping[str, Catalog]) -> PromptValueQuery | None:
-    """The prompt's value at the cursor, None where there is none."""
+    """The argument of a server's prompt whose value is at the cursor; None if there is none."""
     command, space, typed = line.partition(" ")
     match = _VALUE_PATTERN.search(typed) if space and command.startswith("/") else None
     if match is None:
@@ -133,7 +134,3 @@ def prompt_value_at_cursor(line: str, catalogs: Mapping[str, Catalog]) -> Prompt
                     prompt, match[1], match[2], {key: text for key, equals, text in pairs if equals}
                 )
     return None
-
-
-def _describe_argument(argument: PromptArgument) -> str:
-    return "  ".join(filter(None, ("required" * argument.required, argument.description)))

@@ -1,4 +1,4 @@
-"""What the slash commands work on: the session, and the people's side of it."""
+"""The context of the slash commands: the session, the servers, the terminal, and the controls of the chat."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -23,110 +23,97 @@ from mcpchat.ui.terminal.screen import HangingIndent
 from mcpchat.util.sanitize import sanitize
 
 
-class Models(Protocol):
-    """The models that can be switched to."""
+class ChatControls(Protocol):
+    """What the slash commands can change or ask about the running chat: models, sign-in, agents, threads, templates.
+
+    The thread methods raise UsageError if threads are not saved, and StoreError if the database fails.
+    """
 
     @property
     def configured_models(self) -> Sequence[str]:
-        """The names of the config's own."""
+        """The names of the models in the config."""
         ...
 
     async def switch_model(self, name: str) -> None:
-        """Go on with this one. Raises NoModel, ConfigError."""
+        """Use another model from now on. Raises NoModelConfigured, ConfigError."""
         ...
 
     async def list_models(self) -> Sequence[str]:
-        """What the server in use lists. Raises ModelError, NoModel, ConfigError."""
+        """The models that the current endpoint lists. Raises ModelError, NoModelConfigured, ConfigError."""
         ...
 
-
-class Logins(Protocol):
-    """What can be signed in to."""
-
-    def login_names(self) -> Sequence[str]: ...
+    def login_names(self) -> Sequence[str]:
+        """The names of the accounts and servers that the user can sign in to."""
+        ...
 
     async def login(self, name: str) -> None:
-        """Have the person sign in. Raises what can go wrong."""
+        """Sign in to an account or a server. Raises McpChatError if that fails."""
         ...
-
-
-class Agents(Protocol):
-    """The agents that can be talked to."""
 
     @property
     def agents(self) -> Mapping[str, str]:
-        """Their names, each with what it is for."""
+        """The descriptions of the agents, by name."""
         ...
 
     async def switch_agent(self, name: str | None) -> None:
-        """Go on with this one. Raises UsageError, ConfigError, NoModel."""
+        """Use another agent from now on; None is no agent. Raises UsageError, ConfigError, NoModelConfigured."""
         ...
 
-
-class Threads(Protocol):
-    """The conversations that are kept. Everything raises UsageError where none are, and StoreError."""
-
     def recent_threads(self) -> Sequence[Thread]:
-        """The latest, the newest first."""
+        """The saved threads, newest first."""
         ...
 
     async def resume_thread(self, name: str) -> None:
-        """Go on with one of them, by its id or title."""
+        """Continue another thread, given by its id or title."""
         ...
 
     def thread_messages(self) -> Sequence[ThreadMessage]:
-        """All messages of the thread in use, of whatever branch."""
+        """All messages of the current thread, on every branch."""
         ...
 
     def checkout(self, number: int) -> None:
-        """Go on after this message."""
+        """Continue the current thread after the message with this number."""
         ...
 
     def fork_thread(self, title: str = "") -> Thread:
-        """Go on in a new thread that begins as this one, perhaps under a title of its own."""
+        """Continue in a copy of the current thread, with a new title if one is given."""
         ...
 
     def rename_thread(self, title: str) -> None: ...
 
     async def name_thread(self) -> None:
-        """Have the model name it, where that is wanted."""
+        """Let the model choose the thread's title, if the config asks for it."""
         ...
 
-
-class Templates(Protocol):
-    """The person's prompt templates."""
-
     def template_names(self) -> Sequence[str]:
-        """Their names."""
+        """The names of the user's prompt templates."""
         ...
 
     def read_template(self, name: str) -> str:
-        """The text of one. Raises UsageError."""
+        """The text of a template. Raises UsageError."""
         ...
 
     def template_variables(self) -> Mapping[str, str]:
-        """What they can name without being told."""
+        """The values of the built-in template variables, by name."""
         ...
 
 
 @dataclass
 class CommandContext:
-    """What a command can work on.
+    """The state that slash commands read and change.
 
-    ``leaving`` ends the chat; ``attached`` goes with the next message; ``redact`` takes secrets out of what is said.
-    ``draft`` is what the next line begins as; ``editing`` the place of the message that it will stand for.
-    ``alone`` gives the terminal to somebody else for a while, ``raw`` writes to it as it is; ``thoughts`` is the latest
-    reasoning; a ``plain`` one has no keys; ``find_file`` says what names a file; what was ``pasted`` names none.
+    ``exit_requested`` ends the chat. ``attachments`` are sent with the next message. ``redact`` removes secrets from
+    printed text. ``draft`` is put into the input line next. ``editing_index`` is the index in the history of the
+    message that the next line replaces. ``exclusive_terminal`` gives the terminal to another program while inside,
+    ``write_raw`` writes escape sequences to it. ``latest_reasoning`` returns the model's latest reasoning. ``plain``
+    is true on a terminal without single keys (line mode). ``is_file`` tells whether a name is a file's. ``pastes`` are
+    the texts that were pasted into the input line; a file name in them attaches nothing.
     """
 
     session: Session
     toolbox: Toolbox
     servers: ServerDirectory
-    models: Models
-    logins: Logins
-    agents: Agents
-    threads: Threads
-    templates: Templates
+    chat: ChatControls
     read_file: Callable[[str], Sequence[Part]]
     console: Console
     exit_requested: bool = False
@@ -147,12 +134,15 @@ class CommandContext:
         self.console.print(HangingIndent(Text(sanitize(self.redact(text)), style=style)))
 
     async def show_in_pager(self, text: str) -> None:
-        """Show a long text in the person's pager."""
+        """Show a long text in the user's pager."""
         async with self.exclusive_terminal():
             await external.show_in_pager(sanitize(self.redact(text)), lambda line: self.console.print(Text(line)))
 
     async def send_text(self, text: str, *, attach_files: bool = True) -> None:
-        """Send what was typed, with the resources and ``files`` that it mentions, and what was attached."""
+        """Send text as a user message, with the resources (and with ``attach_files`` the files) that it mentions.
+
+        ``attachments`` are sent too. If a message is being edited, this one replaces it.
+        """
         index, self.editing_index = self.editing_index, None
         if index is not None and text == self.session.history[index].user_text and not self.attachments:
             self.print("  nothing was changed", "dim")
@@ -170,19 +160,22 @@ class CommandContext:
             self.report_outcome(await self.session.edit(message, index))
 
     def _attach_mentioned_files(self, text: str) -> None:
-        """Attach the files that were named with an @; what was pasted in may be anybody's text, and names none."""
+        """Attach the files that the text names with an @. Pasted text may come from anyone, so it attaches no file."""
         for name in find_file_mentions(text):
             if not self.is_file(name):
                 continue
             if any(f"@{name}" in paste for paste in self.pastes):
-                self.print(f"  @{name} was pasted in: it is not attached (/attach {name} does)", "yellow")
+                self.print(f"  @{name} was pasted in: it is not attached (/attach {name} attaches it)", "yellow")
                 continue
             self.attachments += self.read_file(name)
-            self.print(f"  {name} goes with it", "dim")
-        self.pastes[:] = [paste for paste in self.pastes if paste not in text]  # the others are still to be sent
+            self.print(f"  attached {name}", "dim")
+        self.pastes[:] = [paste for paste in self.pastes if paste not in text]  # the other pastes are not sent yet
 
     async def _revise_message(self, text: str, index: int) -> Message:
-        """The message at this place in other words, with all that was attached to it."""
+        """The message at this index with new text and its old attachments.
+
+        Its resources are read again only if the mentions changed.
+        """
         original = self.session.history[index]
         catalogs = self.servers.catalogs()
         if find_mentions(text, catalogs) == find_mentions(original.user_text, catalogs):
@@ -191,16 +184,16 @@ class CommandContext:
         return replace(message, parts=(*message.parts, *(p for p in original.parts if not isinstance(p, TextPart))))
 
     async def send(self, *messages: Message) -> None:
-        """Send the messages, and say how the turn ended where it did not end well."""
+        """Send the messages, report an incomplete turn, and name the thread in the background."""
         self.report_outcome(await self.session.send(*messages))
-        naming_task = asyncio.create_task(self.threads.name_thread())
+        naming_task = asyncio.create_task(self.chat.name_thread())
         self.background.add(naming_task)
         naming_task.add_done_callback(self.background.discard)
 
     def reset_pending(self) -> None:
-        """Another conversation: what was attached and begun for this one is not for that."""
+        """Drop the attachments and the draft, because the conversation is another one now."""
         if self.attachments:
-            self.print("  what was attached is attached no more", "dim")
+            self.print("  attachments removed", "dim")
         self.attachments.clear()
         self.draft, self.editing_index = "", None
 

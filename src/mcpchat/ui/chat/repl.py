@@ -1,4 +1,4 @@
-"""The chat: take a line, send it or run its command, and again."""
+"""The chat's loop: reads a line, then sends it as a message or runs it as a command."""
 
 import asyncio
 import re
@@ -7,20 +7,19 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from mcpchat.errors import McpChatError, ModelError
+from mcpchat.errors import TRANSIENT_ERRORS, McpChatError, ModelError
 from mcpchat.ui.chat import commands
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.util.signals import cancel_on_signals
 
-_COMMAND_PATTERN = re.compile(r"/[\w-]+(:\S*)?|/\?")  # a path is none, nor is what begins with a blank, nor many lines
-_TRANSIENT_ERRORS = frozenset({"network", "broken_stream", "overloaded", "rate", "server"})
+_COMMAND_PATTERN = re.compile(r"/[\w-]+(:\S*)?|/\?")  # not a path; a leading space or several lines: no command
 
 
 class Prompt(Protocol):
-    """Where lines come from."""
+    """The source of input lines."""
 
     async def next_line(self) -> str | None:
-        """The next line that was sent, None where the person wants to leave."""
+        """Wait for the next line that the user sends; None if the user leaves."""
         ...
 
     def echo(self, line: str) -> None:
@@ -28,22 +27,22 @@ class Prompt(Protocol):
         ...
 
     def set_busy(self, busy: bool) -> None:
-        """Whether something is being done; a line that is sent meanwhile waits."""
+        """Tell whether a line is being handled; lines that are sent meanwhile are queued."""
         ...
 
     def prefill(self, text: str) -> None:
-        """Put text before what is typed so far."""
+        """Put text before the text in the input line."""
         ...
 
     def recall_queued(self) -> None:
-        """Put what was sent and not yet taken back into the line."""
+        """Move the queued lines back into the input line."""
         ...
 
 
 async def repl(context: CommandContext, prompt: Prompt, *, on_done: Callable[[float], Awaitable[None]]) -> None:
-    """Talk until /exit or Ctrl-D. Errors are shown and the chat goes on.
+    """Handle lines until /exit or Ctrl-D. Errors are printed and the chat continues.
 
-    ``done`` is told after each line how many seconds it took.
+    ``on_done`` is called after each line with the seconds that it took.
     """
     preload = asyncio.create_task(_preload_tools(context))
     try:
@@ -70,7 +69,7 @@ async def repl(context: CommandContext, prompt: Prompt, *, on_done: Callable[[fl
 
 
 async def _preload_tools(context: CommandContext) -> None:
-    """Learn the tools of servers that nothing knows yet, while the first line is typed; failures show by themselves."""
+    """Start servers whose tools are not known yet, while the user types. A server's failure is shown by its status."""
     try:
         await context.toolbox.list_tools()
     except McpChatError as error:
@@ -78,7 +77,7 @@ async def _preload_tools(context: CommandContext) -> None:
 
 
 async def _run_interruptible(context: CommandContext, line: str) -> bool:
-    """Do what the line says; False where that was cancelled."""
+    """Handle a line; Ctrl-C cancels it. Returns False if it was cancelled."""
     task: asyncio.Task[object] = asyncio.create_task(_handle_line(context, line))
     with cancel_on_signals(task, (signal.SIGINT,)) as signals:
         try:
@@ -90,7 +89,7 @@ async def _run_interruptible(context: CommandContext, line: str) -> bool:
             return False
         except McpChatError as error:
             _print_error(context, error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not take the conversation with it
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the conversation
             context.print(f"error: internal error: {type(error).__name__}: {error}", "red")
     return True
 
@@ -105,7 +104,7 @@ async def _handle_line(context: CommandContext, line: str) -> None:
 
 def _print_error(context: CommandContext, error: McpChatError) -> None:
     context.print(f"error: {error.message}", "red")
-    if isinstance(error, ModelError) and error.kind in _TRANSIENT_ERRORS:
+    if isinstance(error, ModelError) and error.kind in TRANSIENT_ERRORS:
         context.print("  /retry asks again", "dim")
     elif error.hint:
         context.print(f"  {error.hint}", "dim")

@@ -1,4 +1,4 @@
-"""How the chat stands, on one line: model, agent, tokens and money, how full the window is, the servers."""
+"""The status line of the chat: model, agent, servers, tokens, cost, and how full the context window is."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,10 @@ def format_status(
     window_usage: tuple[int, int | None] | None,
     servers: Sequence[ServerStatus],
 ) -> str:
-    """All that fits: what matters least is left out first."""
+    """The status on at most ``width`` cells; the least important parts are left out first.
+
+    ``cost`` is in US dollars; ``window_usage`` is the tokens in use and the size of the window, None if unknown.
+    """
     model_name, agent_name = one_line(model, _MAX_NAME_LENGTH), one_line(agent, _MAX_NAME_LENGTH)
     usage_text = _format_usage(usage, cost) if usage.total else ""
     fill = f"{window_usage[0] / window_usage[1]:.0%} full" if window_usage is not None and window_usage[1] else ""
@@ -55,7 +58,7 @@ def _format_count(count: int) -> str:
 
 
 def _format_servers(statuses: Sequence[ServerStatus]) -> tuple[str, str]:
-    """How many there are, and which are not as they should be; and the same in few words."""
+    """The number of servers and their problems: a long and a short text."""
     if not statuses:
         return "no servers", "no servers"
     total = f"{len(statuses)} server{'s' * (len(statuses) != 1)}"

@@ -1,4 +1,4 @@
-"""The slash commands that leave the straight line: other threads, other branches, other words."""
+"""Slash commands on threads and branches: /threads, /undo, /edit."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,52 +12,52 @@ from mcpchat.ui.render import tables, transcripts
 from mcpchat.ui.terminal import external
 from mcpchat.util.sanitize import one_line
 
-_MAX_DIGITS = 9  # of a number that somebody types
-_MAX_LISTED = 20  # conversations, where none can be picked
-_MAX_ANSWER_LINES = 12  # of the answer that is shown of a conversation that is gone on with
+_MAX_DIGITS = 9  # digits of a typed number
+_MAX_LISTED = 20  # threads, in line mode
+_MAX_ANSWER_LINES = 12  # lines of the latest answer, shown when a thread is resumed
 
 
 async def switch_thread(context: CommandContext, argument: str) -> None:
-    """Go on with another thread."""
+    """Resume another thread, or run an action on the current one (branch, fork, rename)."""
     action, _, rest = argument.partition(" ")
     if action in _THREAD_ACTION_HANDLERS:
         await _THREAD_ACTION_HANDLERS[action](context, rest.strip())
         return
-    recent = context.threads.recent_threads()
+    recent = context.chat.recent_threads()
     if not recent:
-        context.print("no conversation is kept yet")
+        context.print("no conversation is saved yet")
         return
     if argument:
         await _resume_by_name(context, argument, recent)
     elif context.plain:
         context.console.print(tables.thread_table(recent[:_MAX_LISTED]))
-        context.print("  /threads ID goes on with one")
+        context.print("  /threads ID resumes one")
         return
     else:
         current_id = context.session.transcript.thread.id
-        context.print("  letters of its title, or Down and Enter; Esc: none", "dim")
+        context.print("  type letters of its title, or Down and Enter; Esc cancels", "dim")
         async with context.exclusive_terminal():
             thread_id = await pick_thread([thread for thread in recent if thread.id != current_id])
         if thread_id is None:
-            context.print("  this one goes on", "dim")
+            context.print("  the current conversation continues", "dim")
             return
-        await context.threads.resume_thread(thread_id)
+        await context.chat.resume_thread(thread_id)
     context.reset_pending()
     show_position(context)
 
 
 async def _resume_by_name(context: CommandContext, argument: str, recent: Sequence[Thread]) -> None:
     try:
-        await context.threads.resume_thread(argument)
+        await context.chat.resume_thread(argument)
     except UsageError:
         matches = match_threads(argument, recent)
         if len(matches) != 1:
             raise
-        await context.threads.resume_thread(matches[0].id)
+        await context.chat.resume_thread(matches[0].id)
 
 
 def show_position(context: CommandContext) -> None:
-    """Show where the conversation stands."""
+    """Print the title of the current thread, its agent and model, and the latest message and answer."""
     transcript = context.session.transcript
     thread = transcript.thread
     context.print(f'"{one_line(thread.title, 100)}" · {len(transcript.messages)} messages · {thread.short_id}', "bold")
@@ -75,22 +75,22 @@ def show_position(context: CommandContext) -> None:
                 f"  … {len(lines) - _MAX_ANSWER_LINES} more lines: mcpchat threads show {thread.short_id}", "dim"
             )
     if any(isinstance(part, Compaction) and part.summary for message in transcript.messages for part in message.parts):
-        context.print("  the model is shown a summary of its earlier part; /threads branch goes back before it", "dim")
+        context.print("  the model sees a summary of the earlier part; /threads branch can go back before it", "dim")
     if interrupted_results(transcript.messages) is not None:
-        context.print("  mcpchat ended here while tools ran; whether they took effect is not known", "yellow")
+        context.print("  mcpchat ended here while tools were running; they may or may not have taken effect", "yellow")
 
 
 async def undo(context: CommandContext, argument: str) -> None:
-    """Take back the latest message and all that followed."""
+    """Take back the latest user message and everything after it; ``argument`` is how many messages."""
     if argument and not (argument.isdecimal() and 0 < len(argument) < _MAX_DIGITS and int(argument)):
-        raise UsageError(f"/undo {argument}: expected how many to take back")
+        raise UsageError(f"/undo {argument}: expected the number of messages to take back")
     for number in range(int(argument or 1)):
         try:
             text = await context.session.undo()
         except UsageError:
             if not number:
                 raise
-            context.print("  that was all there was", "dim")
+            context.print("  there are no more messages", "dim")
             break
         context.print(f"  taken back: {one_line(text, 200)}")
     if context.session.transcript.is_persistent:
@@ -98,15 +98,15 @@ async def undo(context: CommandContext, argument: str) -> None:
 
 
 async def edit(context: CommandContext, argument: str) -> None:
-    """Say the latest message in other words: in the person's editor, or at the prompt."""
+    """Edit the latest user message, in $VISUAL or $EDITOR or else at the prompt, and send it again."""
     index = context.session.last_user_index()
     text = context.session.history[index].user_text
     command = external.find_editor()
     if not command:
         if os.environ.get("VISUAL") or os.environ.get("EDITOR"):
-            context.print("  $VISUAL or $EDITOR names no program that is there", "yellow")
+            context.print("  the program in $VISUAL or $EDITOR does not exist", "yellow")
         context.draft, context.editing_index = text, index
-        context.print("  change it and press Enter; an empty line leaves all as it is", "dim")
+        context.print("  change it and press Enter; an empty line changes nothing", "dim")
         return
     async with context.exclusive_terminal():
         new_text = await external.edit_text(text, command, suffix=".md")
@@ -121,40 +121,40 @@ async def edit(context: CommandContext, argument: str) -> None:
 
 
 async def branch(context: CommandContext, argument: str) -> None:
-    """Show the branches of this thread, or go to one."""
+    """Show the branches of the current thread, or go to the message with this number."""
     if not argument:
-        lines = transcripts.format_tree(context.session.transcript.current_thread, context.threads.thread_messages())
-        context.print("\n".join(lines) or "nothing was said yet")
-        context.print("  /threads branch NUMBER goes to one; any message's number does", "dim")
+        lines = transcripts.format_tree(context.session.transcript.current_thread, context.chat.thread_messages())
+        context.print("\n".join(lines) or "no messages yet")
+        context.print("  /threads branch NUMBER goes to any message by its number", "dim")
         return
     if not argument.isdecimal() or len(argument) > _MAX_DIGITS:
         raise UsageError(f"/threads branch {argument}: expected a message's number", hint="/threads branch lists them")
-    context.threads.checkout(int(argument))
+    context.chat.checkout(int(argument))
     show_position(context)
 
 
 async def fork(context: CommandContext, argument: str) -> None:
-    """Go on in a copy of this thread."""
-    thread = context.threads.fork_thread(one_line(argument, 200))
-    context.print(f"  this is {thread.short_id} now, a fork of {thread.forked_from[:8]}")
+    """Continue in a copy of the current thread; ``argument`` is its title."""
+    thread = context.chat.fork_thread(one_line(argument, 200))
+    context.print(f"  this is now {thread.short_id}, a fork of {thread.forked_from[:8]}")
 
 
 async def rename(context: CommandContext, argument: str) -> None:
-    """Give this thread another title."""
+    """Change the title of the current thread."""
     if not argument:
         raise UsageError("usage: /threads rename TITLE")
-    context.threads.rename_thread(one_line(argument, 200))
-    context.print(f'  this is "{one_line(argument, 200)}" now')
+    context.chat.rename_thread(one_line(argument, 200))
+    context.print(f'  renamed to "{one_line(argument, 200)}"')
 
 
-# What /threads does with the conversation at hand; another one that is called so is named by its id.
+# Actions of /threads on the current thread. A thread with such a title is resumed by its id.
 _THREAD_ACTION_HANDLERS: Mapping[str, Callable[[CommandContext, str], Awaitable[None]]] = {
     "branch": branch,
     "fork": fork,
     "rename": rename,
 }
 THREAD_ACTIONS = {
-    "branch": "what was said on other branches of this one, or go to a message of it",
-    "fork": "go on in a copy of this one",
-    "rename": "give this one another title",
+    "branch": "show the branches of this thread, or go to a message",
+    "fork": "continue in a copy of this thread",
+    "rename": "change the title of this thread",
 }

@@ -1,4 +1,4 @@
-"""Choosing a thread from many by a few letters of its title."""
+"""A prompt that picks a thread by a few letters of its title."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +10,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from mcpchat.core.threads import Thread
 from mcpchat.errors import UsageError
+from mcpchat.ui.chat.completion import is_subsequence
 from mcpchat.ui.render.transcripts import format_time
 from mcpchat.util.sanitize import one_line
 
@@ -19,9 +20,9 @@ _CANCELLED = "\x1b"
 
 
 async def pick_thread(threads: Sequence[Thread]) -> str | None:
-    """The id of the thread that the person chose; None where they chose none.
+    """Let the user pick a thread. Returns its id; None if the user cancels.
 
-    Raises UsageError where none is like what they typed.
+    Raises UsageError if no thread matches the typed text.
     """
     bindings = KeyBindings()
 
@@ -45,7 +46,7 @@ async def pick_thread(threads: Sequence[Thread]) -> str | None:
         return None
     matches = match_threads(typed, threads)
     if not matches:
-        raise UsageError(f"no conversation is like {typed.strip()!r}")
+        raise UsageError(f"no conversation matches {typed.strip()!r}")
     return matches[0].id
 
 
@@ -64,9 +65,9 @@ class _ThreadCompleter(Completer):
 
 
 def match_threads(typed: str, threads: Sequence[Thread]) -> list[Thread]:
-    """The threads whose id begins so, or whose titles have all of these words, or all of these letters in order.
+    """The threads whose id begins with ``typed``, or whose title contains all its words, or its letters in order.
 
-    The better match comes first, and of equal ones the later thread.
+    Better matches come first; equal matches keep the order of ``threads``.
     """
     words = typed.lower().split()
     ranked: list[tuple[int, int, Thread]] = []
@@ -76,11 +77,6 @@ def match_threads(typed: str, threads: Sequence[Thread]) -> list[Thread]:
             ranked.append((0, index, thread))
         elif all(word in title for word in words):
             ranked.append((1, index, thread))
-        elif _is_subsequence("".join(words), title):
+        elif is_subsequence("".join(words), title):
             ranked.append((2, index, thread))
     return [thread for _, _, thread in sorted(ranked, key=lambda item: item[:2])]
-
-
-def _is_subsequence(letters: str, title: str) -> bool:
-    remaining = iter(title)
-    return all(letter in remaining for letter in letters)

@@ -1,4 +1,4 @@
-"""Code in colours that read on a dark background and on a light one: the terminal's own."""
+"""Syntax highlighting in the terminal's own colours, readable on dark and light backgrounds."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -37,11 +37,11 @@ _RESUMABLE_TOKENIZERS = (RegexLexer.get_tokens_unprocessed, ExtendedRegexLexer.g
 
 
 class Highlighter:
-    """Colours code piece by piece: what it knows of what came before is where it stands in the grammar.
+    """Highlights code in chunks. The only state kept between chunks is the lexer's stack.
 
-    A piece is whole lines. ``marks`` are the lines of the latest piece after which a next piece may begin, those where
-    no token crosses over: ``go_on`` goes on from such a line. The few grammars that cannot be left and entered again
-    begin anew with each piece.
+    A chunk consists of whole lines. ``resume_points`` are the lines of the latest chunk after which the next chunk may
+    begin, because no token spans them; ``resume_at`` continues after such a line. The few lexers that cannot be resumed
+    start from their initial state with each chunk.
     """
 
     def __init__(self, language: str) -> None:
@@ -51,13 +51,13 @@ class Highlighter:
         self._stacks: dict[int, Sequence[str]] = {}
 
     def highlight(self, code: str) -> list[Text]:
-        """The lines of a piece of code, each without its newline."""
+        """The highlighted lines of a chunk of code, each without its newline."""
         if not code:
             return []
         code = code if code.endswith("\n") else code + "\n"
         try:
             return self._highlight(code)
-        except TypeError:  # a grammar with functions that take no context
+        except TypeError:  # a lexer with callbacks that take no context
             self._resumable = False
             return self._highlight(code)
 
@@ -69,19 +69,19 @@ class Highlighter:
             line += value.count("\n")
             if value.endswith("\n"):
                 self._stacks[line] = stack
-        text = text if text.plain == code else Text(code)  # of a grammar that drops or adds something, only the words
+        text = text if text.plain == code else Text(code)  # plain if the lexer changes text
         return list(text.split("\n"))
 
     def resume_points(self) -> Sequence[int]:
-        """The counts of lines of the latest piece after which a next one can begin, in order."""
+        """The numbers of lines of the latest chunk after which the next chunk can begin, in order."""
         return tuple(self._stacks)
 
     def resume_at(self, line: int) -> None:
-        """The next piece begins after this many lines of the latest, one of ``marks``."""
+        """Let the next chunk begin after this many lines of the latest one, one of ``resume_points``."""
         self._stack = self._stacks[line]
 
     def _tokenize(self, code: str) -> Iterator[tuple[_TokenType, str, Sequence[str]]]:
-        """The tokens, each with the grammar's state after it."""
+        """The tokens, each with the lexer's stack after it."""
         if self._lexer is None:
             for line in code.split("\n")[:-1]:
                 yield Token.Text, f"{line}\n", _INITIAL_STACK
@@ -90,7 +90,7 @@ class Highlighter:
                 yield kind, value, _INITIAL_STACK
         else:
             context = LexerContext(code, 0, list(self._stack))
-            # Any grammar of regular expressions can be run this way: its state is in the context, not in the loop.
+            # Every RegexLexer can be run this way: its state is in the context, not in the loop.
             for _, kind, value in _tokenize_with_context(self._lexer, context=context):
                 yield kind, value, tuple(context.stack)
 

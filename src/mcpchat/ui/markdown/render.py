@@ -1,4 +1,4 @@
-"""A message's Markdown as a terminal shows it, whole or the part of it that is there."""
+"""Renders Markdown for the terminal: whole messages, or the part that has arrived."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from rich.theme import Theme
 from mcpchat.ui.markdown.highlight import Highlighter
 from mcpchat.util.sanitize import sanitize
 
-# Colours that read on dark and on light, over rich's own, some of which lie on black.
+# Colours that are readable on dark and light backgrounds. They replace rich's, some of which have a black background.
 THEME = Theme(
     {
         "markdown.code": "cyan",
@@ -36,27 +36,27 @@ THEME = Theme(
         "markdown.table.header": "bold",
     }
 )
-# Without HTML: rich would drop it, and with it what the model said (List<String>). Without references: one that comes
-# later would change what has been printed, and hide an address.
+# No HTML: rich would drop it, and with it text such as List<String>. No reference links: a definition that comes later
+# would change text that is already printed, and hide an address.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
-# Markers that are paired, or can be no marker where they stand; of what is left, any may still be the beginning of one.
+# Markers that are closed, or cannot be markers in their position. Every other marker may still open something.
 _CLOSED_MARKERS = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
 _OPEN_MARKER = re.compile(r"[*_`\[\\]|~~|[<&](?=\S*$)")
 
 
 def parse_markdown(text: str) -> list[Token]:
-    """The tokens of a text that is clean already."""
+    """The tokens of a sanitized text."""
     tokens = _PARSER.parse(text)
     _sanitize_tokens(tokens)
     return tokens
 
 
 def _sanitize_tokens(tokens: Sequence[Token]) -> None:
-    """What was written as an entity is cleaned too, and an image is its words and its address."""
+    """Sanitize the tokens' text again, because of entities, and turn images into their text and address."""
     for token in tokens:
         token.content = sanitize(token.content)
         if token.type in {"text", "code_inline"}:
-            token.content = token.content.replace("\t", " ")  # which has no place to go to within a paragraph
+            token.content = token.content.replace("\t", " ")  # a paragraph has no tab stops
         _sanitize_tokens(token.children or ())
         if token.type == "image":
             address = sanitize(str(token.attrs.get("src", "")))
@@ -65,7 +65,7 @@ def _sanitize_tokens(tokens: Sequence[Token]) -> None:
 
 
 class _Heading(rich_markdown.Heading):
-    LEVEL_ALIGN: ClassVar[dict[str, JustifyMethod]] = {}  # all on the left, where they can be copied from
+    LEVEL_ALIGN: ClassVar[dict[str, JustifyMethod]] = {}  # all left-aligned, so that they can be copied
 
 
 class _Rule(rich_markdown.HorizontalRule):
@@ -74,7 +74,7 @@ class _Rule(rich_markdown.HorizontalRule):
 
 
 class _Code(rich_markdown.TextElement):
-    """Code as it was written, to be copied: outside of lists no line is broken, indented or filled up."""
+    """Code that can be copied: outside lists and quotes, lines are not wrapped, indented or padded."""
 
     style_name = "markdown.code_block"
 
@@ -96,7 +96,7 @@ class _Code(rich_markdown.TextElement):
 
 
 def render_unwrapped(line: Text, console: Console) -> Iterator[Segment]:
-    """A line with its tabs, that only the terminal breaks, where it must."""
+    """A line with its tabs and a newline; only the terminal wraps it."""
     yield from line.render(console)
     yield Segment.line()
 
@@ -111,12 +111,12 @@ class _Quote(rich_markdown.BlockQuote):
 
 
 class _Table(rich_markdown.TableElement):
-    """A table whose cells lose nothing, however narrow the terminal."""
+    """A table whose cells wrap instead of being cut in a narrow terminal."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         (table,) = super().__rich_console__(console, options)
         assert isinstance(table, Table)
-        table.show_edge = False  # which would be blank lines above and below
+        table.show_edge = False  # an edge would be blank lines above and below
         for column in table.columns:
             column.overflow = "fold"
         yield table
@@ -127,7 +127,7 @@ class _List(rich_markdown.ListElement):
         ordered = self.list_type == "ordered_list_open"
         bullet = " - " if options.ascii_only else " • "
         for index, item in enumerate(self.items):
-            # A number is laid out by itself alone: an item does not wait for how many there will be.
+            # The width of a number does not depend on the number of items, which is unknown while streaming.
             mark = f"{(self.list_start or 0) + index:>2} " if ordered else bullet
             style = console.get_style("markdown.item.number" if ordered else "markdown.item.bullet")
             width = max(1, options.max_width - len(mark))
@@ -146,7 +146,7 @@ class _InlineParagraph(rich_markdown.Paragraph):
 
 
 class Markdown(rich_markdown.Markdown):
-    """Tokens, drawn. Links show their address: a label of the model's choosing could hide it."""
+    """Renders Markdown tokens. Links show their address, because the model could hide it behind a label."""
 
     elements: ClassVar[dict[str, type[rich_markdown.MarkdownElement]]] = {
         **rich_markdown.Markdown.elements,
@@ -165,14 +165,14 @@ class Markdown(rich_markdown.Markdown):
         self._blocks = _split_blocks(tokens)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The blocks, with a blank line between any two of them and nowhere else."""
+        """The blocks, with exactly one blank line between two blocks."""
         for number, block in enumerate(self._blocks):
             self.parsed = block
             if number:
                 yield Segment.line()
             segments = iter(super().__rich_console__(console, options))
             first = next(segments, None)
-            # What holds other blocks comes with the blank line before it that those would have.
+            # rich begins a block that contains others with their blank line, which is dropped.
             if first is not None and not (first == Segment.line() and len(block) > 1):
                 yield first
             yield from segments
@@ -189,7 +189,7 @@ def _split_blocks(tokens: Sequence[Token]) -> list[list[Token]]:
 
 
 def render_markdown(text: str) -> Markdown:
-    """A whole message."""
+    """Render a complete message."""
     return Markdown(parse_markdown(sanitize(text)))
 
 
@@ -201,14 +201,14 @@ class _InlineMarkdown(Markdown):
 
 
 def is_settled(text: str) -> bool:
-    """Whether no marker in this part of a paragraph still waits for its pair."""
+    """Whether every marker in this part of a paragraph is closed."""
     (inline,) = _PARSER.parseInline(text)
     plain = "".join(child.content for child in inline.children or () if child.type in {"text", "text_special"})
     return not _OPEN_MARKER.search(_CLOSED_MARKERS.sub("", plain))
 
 
 def render_inline(console: Console, text: str) -> Text:
-    """A part of a paragraph as it is drawn, before it is broken into lines."""
+    """Render a part of a paragraph, not wrapped into lines."""
     (inline,) = _PARSER.parseInline(text)
     inline.level = 1
     tokens = [Token("paragraph_open", "p", 1), inline, Token("paragraph_close", "p", -1)]
@@ -218,5 +218,5 @@ def render_inline(console: Console, text: str) -> Text:
 
 
 def find_code_blocks(text: str) -> list[str]:
-    """What stands in the fences of a message, in their order."""
+    """The contents of a message's code blocks, in order."""
     return [token.content for token in _PARSER.parse(text) if token.type == "fence"]

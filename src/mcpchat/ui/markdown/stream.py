@@ -1,4 +1,4 @@
-"""Markdown while it streams: what is final is printed once and never touched again."""
+"""Streams Markdown to the screen: final parts are printed once and never redrawn."""
 
 import re
 import time
@@ -18,59 +18,58 @@ from mcpchat.util.sanitize import incomplete_tail, sanitize
 REDRAW_INTERVAL = 1 / 12  # seconds
 _DRAW_TIME_FACTOR = 10  # drawing takes at most a tenth of the time
 _LIST_TOKENS = frozenset({"bullet_list_open", "ordered_list_open"})
-# Before a letter nothing begins but what goes on: after a blank, or in scripts that are written without any.
+# A paragraph can only be cut before a letter, since no block or marker begins with one: after a space, or between two
+# letters of a script without spaces.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
 _WORD_START = re.compile(
     rf"(?<=\S)\s(?=[^\W\d_])|(?<=[{_UNSPACED}\u3001\u3002\uff01\uff0c-\uff0f\uff1a-\uff1f])(?=(?![\W\d_])[{_UNSPACED}])"
 )
-_MIN_LIVE_ROWS = 6  # rows of an open block that are shown in any case
-_LARGE_BLOCK, _TAIL_LENGTH, _RECHECK_GROWTH = (
-    8000,
-    2000,
-    1.25,
-)  # characters of one block that cannot be cut; its end; how much it has grown
-_REDRAWN_ROWS = 2  # rows of a paragraph that are drawn again
-_MAX_CUT_TRIES = 8  # places of a paragraph where a cut is tried
+_MIN_LIVE_ROWS = 6  # rows of an open block that are always shown
+_LARGE_BLOCK = 8000  # characters; a block that cannot be cut is not parsed for each drawing from this length on
+_TAIL_LENGTH = 2000  # characters of the end of a large block that are shown
+_RECHECK_GROWTH = 1.25  # a large block is parsed again when it has grown by this factor
+_REDRAWN_ROWS = 2  # rows of a paragraph that stay live
+_MAX_CUT_TRIES = 8  # positions in a paragraph where a cut is tried
 
 
 @dataclass
 class _OpenCode:
-    """A fence that is open: how it ends, how far its lines are indented, and where its grammar stands."""
+    """An open code fence: the pattern of its end, the indent of its lines, and its highlighter."""
 
     end: re.Pattern[str]
     indent: int
     highlighter: Highlighter
-    lines: list[Text] = field(default_factory=list)  # that are not printed yet, the last perhaps not complete
+    lines: list[Text] = field(default_factory=list)  # not printed yet; the last may be incomplete
 
 
 @dataclass
 class _OpenParagraph:
-    """A paragraph whose upper lines are printed: what of it is drawn, and not printed yet."""
+    """A paragraph whose upper rows are printed. ``head`` is rendered text that is not printed yet."""
 
     head: Text
 
 
 class MarkdownStream:
-    """Takes a message in pieces and shows it on a screen.
+    """Takes a message in chunks and shows it on a screen.
 
-    A block stays open until the next one begins, and is drawn whole. Three kinds give up what is final before: a list
-    its finished items, a paragraph its upper lines, and code those that the screen cannot hold. The less is live, the
-    less a window that becomes narrower can push out of reach.
+    A block stays open until the next one begins, and is redrawn as a whole. Three kinds of blocks print final parts
+    earlier: a list prints its finished items, a paragraph its upper rows, and code the lines that do not fit on the
+    screen. The fewer rows are live, the fewer can be pushed out of reach when the window becomes narrower.
     """
 
     def __init__(
         self, screen: Screen, on_change: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``changed`` is called when ``rows``, the live ones, are others."""
+        """``on_change`` is called when ``rows``, the live rows, have changed; ``clock`` returns seconds."""
         self._screen = screen
         self._clock = clock
         self._on_change = on_change
-        self._pending: list[str] = []  # what came since the last drawing
-        self._text = ""  # what is not final
-        self._open_block: _OpenCode | _OpenParagraph | None = None  # what the text goes on with
-        self._item_number: int | None = None  # the number of the list's item that the text begins with
-        self._checked_length = 0  # characters of the text when it was last looked at for what is final
-        self._needs_blank_line = False  # whether what comes next has a blank line before it
+        self._pending: list[str] = []  # text since the last drawing
+        self._text = ""  # not final yet
+        self._open_block: _OpenCode | _OpenParagraph | None = None  # the block that the text continues
+        self._item_number: int | None = None  # the number of the list item at the beginning of the text
+        self._checked_length = 0  # characters of the text when it was last parsed
+        self._needs_blank_line = False  # before the next block
         self._next_draw = 0.0
         self.rows: list[list[Segment]] = []
 
@@ -80,16 +79,16 @@ class MarkdownStream:
 
     @property
     def has_pending(self) -> bool:
-        """Whether something came that is not drawn yet."""
+        """Whether there is text that is not drawn yet."""
         return bool(self._pending)
 
     def flush_if_due(self) -> None:
-        """Draw what came since the last drawing, if it is time: for when the model pauses."""
+        """Draw the pending text if the next drawing is due; needed when the model pauses."""
         if self._pending and self._clock() >= self._next_draw:
             self._draw(final=False)
 
     def finish(self) -> None:
-        """The message is complete: all of it is final."""
+        """Print the rest: the message is complete."""
         if self._text or self._pending or self._open_block:
             self._draw(final=True)
         self._pending, self._needs_blank_line, self._item_number, self._next_draw = [], False, None, 0.0
@@ -100,7 +99,7 @@ class MarkdownStream:
         incomplete = 0 if final else incomplete_tail(new)
         self._text += sanitize(new[: len(new) - incomplete])
         self._pending = [new[len(new) - incomplete :]] if incomplete else []
-        # Of a block that is large and cannot be cut, only the end is looked at, and all of it ever more seldom.
+        # A large block that cannot be cut is parsed less and less often; in between only its end is shown.
         if final or len(self._text) < _LARGE_BLOCK or len(self._text) >= self._checked_length * _RECHECK_GROWTH:
             while self._settle_next(final=final):
                 pass
@@ -108,11 +107,11 @@ class MarkdownStream:
         self.rows = [] if final else self._live_rows()[-max(_MIN_LIVE_ROWS, self._screen.max_live_rows // 2) :]
         self._on_change()
         finished = self._clock()
-        # Also where a block cannot be cut, or the terminal is slow, most of the time is left for others.
+        # If a block cannot be cut or the terminal is slow, most of the time is still left for other tasks.
         self._next_draw = finished + max(REDRAW_INTERVAL, _DRAW_TIME_FACTOR * (finished - started))
 
     def _settle_next(self, *, final: bool) -> bool:
-        """Print what nothing can change that comes later; whether there may be more of it."""
+        """Print the part that later text cannot change. Returns whether there may be more of it."""
         if isinstance(self._open_block, _OpenCode):
             return self._settle_code(self._open_block, final=final)
         if isinstance(self._open_block, _OpenParagraph):
@@ -131,7 +130,7 @@ class MarkdownStream:
             return render_rows(self._screen.console, Text(tail[tail.find("\n") + 1 :].expandtabs(4)))
         gap: list[list[Segment]] = [[]] if self._needs_blank_line else []
         if isinstance(self._open_block, _OpenCode):
-            fence_end = self._open_block.end.match(self._text.rpartition("\n")[2])  # or begins to
+            fence_end = self._open_block.end.match(self._text.rpartition("\n")[2])  # or its beginning
             return gap + self._render_code(self._open_block.lines[: -1 if fence_end else None])
         if isinstance(self._open_block, _OpenParagraph):
             text = self._open_block.head + render_inline(self._screen.console, self._text)
@@ -148,7 +147,7 @@ class MarkdownStream:
         return tokens
 
     def _settle_blocks(self, *, final: bool) -> bool:
-        # A line that is not complete may turn out to be something else: it decides nothing.
+        # An incomplete line may still become another block, so it is ignored.
         complete = self._text if final else self._text[: self._text.rfind("\n") + 1]
         tokens = self._parse(complete)
         blocks = [token for token in tokens if token.level == 0 and token.nesting >= 0]
@@ -168,9 +167,7 @@ class MarkdownStream:
             cut = _offset(complete, first_line)
             self._print_blocks(self._parse(complete[:cut]))
             self._text, self._item_number = self._text[cut:], item_number
-            self._needs_blank_line = (
-                self._needs_blank_line and item_number is None
-            )  # between the items of a list there is none
+            self._needs_blank_line = self._needs_blank_line and item_number is None  # none between the items of a list
         if last_block.type == "fence":
             self._open_fence(last_block)
             return True
@@ -231,19 +228,19 @@ class MarkdownStream:
         return render_rows(console, Segments(segments)) if segments else []
 
     def _code_overflow(self, rows: list[list[Segment]]) -> int:
-        """How many rows of code to print, where there are many: so many that it need not be done for each line."""
+        """The number of rows of code to print: 0, or enough that printing is not needed for each line."""
         max_rows = max(_MIN_LIVE_ROWS, self._screen.max_live_rows // 2)
         return len(rows) - max_rows // 2 if len(rows) > max_rows else 0
 
     # A paragraph.
 
     def _paragraph_overflow(self, rows: list[list[Segment]]) -> int:
-        """How many rows of a paragraph to print."""
+        """The number of rows of a paragraph to print."""
         max_rows = min(_REDRAWN_ROWS, self._screen.max_live_rows)
         return len(rows) - max_rows + 1 if len(rows) > max_rows else 0
 
     def _open_paragraph(self) -> bool:
-        """Whether the text is a paragraph of many rows: it is one to cut from now on."""
+        """Treat the text as a paragraph to cut if it is one of many rows. Returns whether it is."""
         if not self._text.strip():
             return False
         parsed_tokens = parse_markdown(self._text)
@@ -252,7 +249,7 @@ class MarkdownStream:
         if "|" in self._text or not self._paragraph_overflow(
             render_rows(self._screen.console, Markdown(parsed_tokens))
         ):
-            return False  # what may be the head of a table is not cut
+            return False  # a possible table head is not cut
         self._open_block, self._text = _OpenParagraph(Text()), self._text.lstrip()
         return True
 
@@ -286,7 +283,7 @@ def _first_line(token: Token) -> int:
 
 
 def _offset(text: str, line: int) -> int:
-    """Where this line begins."""
+    """The offset of the line with this number, counted from 0."""
     offset = 0
     for _ in range(line):
         offset = text.index("\n", offset) + 1
@@ -294,14 +291,14 @@ def _offset(text: str, line: int) -> int:
 
 
 def _highlight_lines(code: _OpenCode, text: str) -> list[Text]:
-    """The lines of code, coloured; what the fence is indented by is no part of them."""
+    """The highlighted lines of code, without the indent of their fence."""
     if code.indent:
         text = re.sub(r"^[ \t]+", lambda match: _remove_indent(match[0], code.indent), text, flags=re.MULTILINE)
     return code.highlighter.highlight(text)
 
 
 def _remove_indent(blanks: str, indent: int) -> str:
-    """What is left of a line's blanks without the fence's own, where a tab goes to the next stop of four."""
+    """Remove the fence's indent from a line's leading blanks; a tab stop is four columns."""
     column = index = 0
     while index < len(blanks) and column < indent:
         column += 4 - column % 4 if blanks[index] == "\t" else 1
@@ -310,7 +307,7 @@ def _remove_indent(blanks: str, indent: int) -> str:
 
 
 def _find_safe_cut(text: str) -> int:
-    """Where a paragraph can be cut so that nothing that follows changes what comes before; 0 where it cannot."""
+    """The offset where a paragraph can be cut so that later text cannot change the part before; 0 if it cannot."""
     cuts = [match.end() for match in _WORD_START.finditer(text)][:-1]
     candidates = (cuts[len(cuts) * part // _MAX_CUT_TRIES - 1] for part in range(_MAX_CUT_TRIES, 0, -1) if cuts)
     return next((cut for cut in candidates if is_settled(text[:cut])), 0)

@@ -1,4 +1,4 @@
-"""A call as it is put before the person: who wants what, all arguments, and what would change them."""
+"""The text of an approval prompt: the server, the tool, the rule, all arguments and their changes."""
 
 import difflib
 import json
@@ -13,53 +13,53 @@ from mcpchat.core.policy import ApprovalRequest
 from mcpchat.core.tools import Annotations, InvalidArguments, ToolSpec, parse_pairs, schema_types
 from mcpchat.util.sanitize import one_line, sanitize, show_invisible
 
-_LONG_VALUE = 300  # characters of an argument that is shown before the short ones
-_MAX_INLINE_JSON = 60  # characters of a structure that is shown on one line
+_LONG_VALUE = 300  # characters; longer arguments are shown before the short ones
+_MAX_INLINE_JSON = 60  # characters of JSON on one line; longer values are indented
 _MAX_NAME_LENGTH = 60  # characters of an argument's name
-_MIN_LINES = 3  # lines of an argument that are shown in any case
-_DIFF_CONTEXT = 1  # lines around one that was changed
-_VALUE_INDENT = "      │ "  # before every line of a value but its first: none can be taken for another argument
+_MIN_LINES = 3  # lines of an argument that are always shown
+_DIFF_CONTEXT = 1  # lines around a changed line
+_VALUE_INDENT = "      │ "  # before each line of a value except the first, so that no line looks like another argument
 
 
 def server_label(spec: ToolSpec) -> str:
-    """The server as the config calls it, with the account whose login it has: ``gmail(work)``."""
+    """The server's name in the config, with the account that it uses: ``gmail(work)``."""
     return one_line(spec.server, 40) + (f"({one_line(spec.account, 40)})" if spec.account else "")
 
 
 def format_request(request: ApprovalRequest, *, width: int, lines: int) -> tuple[Text, bool]:
-    """The question on a screen of this width, its arguments on about so many lines; and whether any were cut."""
+    """The prompt's text, and whether any argument was cut. The arguments take about ``lines`` lines of ``width``."""
     spec = request.tool
     text = Text("  ").append(server_label(spec), style="bold").append(" wants to run ")
     text.append(one_line(spec.name, 80), style="bold").append(f"   ({one_line(request.rule, 120)})", style="dim")
     titles = [f'"{one_line(title, 60)}"' for title in (spec.server_title, spec.title) if title.strip()]
-    facts = ", ".join((*titles, f"says of itself: {describe_annotations(spec.annotations)}"))
+    facts = ", ".join((*titles, f"annotations: {describe_annotations(spec.annotations)}"))
     text.append(f"\n    {facts}{'' if spec.trusted else ' (not trusted)'}", style="dim")
     if request.pending:
-        text.append(f"\n    {request.pending} more to ask about after this one", style="dim")
+        text.append(f"\n    {request.pending} more to approve after this one", style="dim")
     arguments, truncated = _format_arguments(request, width, lines)
     text.append(arguments)
     if request.error:
-        text.append(f"\n  that will not do: {sanitize(request.error)}", style="yellow")
+        text.append(f"\n  rejected: {sanitize(request.error)}", style="yellow")
     return text, truncated
 
 
 def describe_annotations(annotations: Annotations) -> str:
-    """What the server says of the tool, in words."""
+    """The server's annotations of the tool, in words."""
     statements = {
         "changes nothing": annotations.read_only,
         "may destroy or send": annotations.destructive if not annotations.read_only else None,
-        "the same twice is as once": annotations.idempotent if not annotations.read_only else None,
-        "reaches beyond its server": annotations.open_world,
+        "idempotent": annotations.idempotent if not annotations.read_only else None,
+        "reaches external systems": annotations.open_world,
     }
     negations = {"changes nothing": "changes things", "may destroy or send": "destroys nothing"}
     phrases = [
         phrase if claim else negations.get(phrase, "") for phrase, claim in statements.items() if claim is not None
     ]
-    return ", ".join(filter(None, phrases)) or "nothing"
+    return ", ".join(filter(None, phrases)) or "none"
 
 
 def full_arguments(request: ApprovalRequest) -> str:
-    """All of the arguments, uncut, as plain text."""
+    """All arguments, not cut, as plain text."""
     heading = f"{request.tool.qualified_name}\n"
     return heading + "".join(
         f"\n{show_invisible(name)}\n{textwrap.indent(show_invisible(value), '    ', lambda line: True)}\n"
@@ -68,7 +68,7 @@ def full_arguments(request: ApprovalRequest) -> str:
 
 
 def decision_keys(request: ApprovalRequest, *, truncated: bool) -> dict[str, str]:
-    """The keys that answer the question, each as it is shown."""
+    """The keys that answer the prompt, each with its label."""
     labels = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this tool", "s": "this [s]ession", "e": "[e]dit"}
     labels |= {"r": "no and [r]eason", "v": "[v]iew all"}
     unavailable = "yas" if request.error else {"always": "", "session": "a", "once": "as"}[request.max_scope]
@@ -76,7 +76,7 @@ def decision_keys(request: ApprovalRequest, *, truncated: bool) -> dict[str, str
 
 
 def format_keys(keys: Sequence[str], width: int) -> str:
-    """The keys, on as many lines as they take: none is broken in two."""
+    """The keys on lines of ``width`` cells; no label is split."""
     lines = [""]
     for key in keys:
         if cell_len(lines[-1]) + len(key) + 4 > width and lines[-1]:
@@ -86,7 +86,10 @@ def format_keys(keys: Sequence[str], width: int) -> str:
 
 
 def parse_value(request: ApprovalRequest, name: str, typed: str) -> Any:
-    """What was typed for an argument, as the schema has it; what does not fit is text, and will be complained of."""
+    """Convert a typed argument to the type in the tool's schema.
+
+    A value that does not fit stays a string, which the validation of the call rejects.
+    """
     schema = request.tool.schema
     properties = schema.get("properties")
     untyped = not isinstance(properties, dict) or not schema_types(properties.get(name))
@@ -103,7 +106,7 @@ def _format_values(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _format_value(value: Any) -> str:
-    """A text as it is, in quotes where it could be taken for something else; a structure spread out where it is big."""
+    """A string as it is, or in quotes if it is ambiguous; other values as JSON, indented if long."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False) if value != value.strip() or _is_json(value) else value
     text = json.dumps(value, ensure_ascii=False)
@@ -121,12 +124,12 @@ def _is_json(text: str) -> bool:
 
 
 def _format_arguments(request: ApprovalRequest, width: int, lines: int) -> tuple[Text, bool]:
-    """The arguments; of changed ones both what was and what is."""
+    """The arguments on about ``lines`` lines, changed ones with the old and the new value; and whether any was cut."""
     values = _format_values(request.arguments)
     original = _format_values(request.original_arguments) if request.original_arguments is not None else values
     if not {**original, **values}:
         return Text("\n    (no arguments)", style="dim"), False
-    # The long ones first: a person decides with the short ones, such as recipients, right above the keys.
+    # Long arguments first: the short ones, such as recipients, matter most, so they are right above the keys.
     names = sorted({**original, **values}, key=lambda name: len(values.get(name, "")) <= _LONG_VALUE)
     omitted = max(0, len(names) - lines)
     max_lines = max(_MIN_LINES, lines // len(names))
@@ -143,7 +146,7 @@ def _format_arguments(request: ApprovalRequest, width: int, lines: int) -> tuple
 
 
 def _old_and_new(old: str | None, new: str | None) -> Iterator[tuple[str, str, str]]:
-    """What is shown of one argument: a mark, a style, the text; of a long one that was changed, where it was."""
+    """The lines of an argument: mark, style and text. A changed text of several lines is shown as a diff."""
     if old == new:
         yield " ", "", new or ""
     elif old is not None and new is not None and "\n" in old and "\n" in new:
@@ -157,7 +160,7 @@ def _old_and_new(old: str | None, new: str | None) -> Iterator[tuple[str, str, s
 
 
 def _fit_lines(value: str, width: int, max_lines: int) -> tuple[list[str], bool]:
-    """The value on lines of this width, at most so many: its beginning and its end; and whether that is all of it."""
+    """The value on at most ``max_lines`` lines, cut in the middle if needed; and whether it is complete."""
     width = max(10, width)
     if len(value) <= width * max_lines and len(lines := _wrap(value, width)) <= max_lines:
         return lines, True
@@ -165,7 +168,7 @@ def _fit_lines(value: str, width: int, max_lines: int) -> tuple[list[str], bool]
     head_lines = _wrap(value[: width * max_lines], width)[: max_lines - tail_count - 1]
     tail_lines = _wrap(value[-width * tail_count :], width)[-tail_count:]
     omitted = len(value) - sum(map(len, head_lines)) - sum(map(len, tail_lines))
-    return [*head_lines, f"… some {omitted:,} characters ([v] shows all) …", *tail_lines], False
+    return [*head_lines, f"… about {omitted:,} characters ([v] shows all) …", *tail_lines], False
 
 
 def _wrap(text: str, width: int) -> list[str]:

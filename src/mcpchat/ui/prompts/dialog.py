@@ -1,4 +1,4 @@
-"""Questions to the person at the terminal: calls to approve, forms to fill in, addresses to open."""
+"""Asks the user at the terminal: approvals, forms, addresses to open."""
 
 import asyncio
 import json
@@ -15,16 +15,17 @@ from mcpchat.core.elicitation import ElicitationResult, Field, Form, InvalidValu
 from mcpchat.core.policy import ApprovalRequest, Decision
 from mcpchat.core.tools import InvalidArguments, parse_arguments
 from mcpchat.ui.prompts import approval_view
-from mcpchat.ui.prompts.keys import KeyInput, TerminalKeyInput, TypedAhead
+from mcpchat.ui.prompts.keys import KeyInput, TerminalKeyInput
 from mcpchat.ui.terminal import external
+from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize, show_invisible
 from mcpchat.util.urls import parse_web_url
 
-_MAX_NUMBERED_CHOICES = 9  # choices of which one is taken by its number alone
+_MAX_NUMBERED_CHOICES = 9  # choices that can be picked with a single digit
 
 
 def raise_interrupt() -> bool:
-    """Let Ctrl-C at a question end what is being done, where whoever started us has not switched that off."""
+    """Raise SIGINT, unless the parent process made us ignore it. Returns whether it was raised."""
     enabled = signal.getsignal(signal.SIGINT) != signal.SIG_IGN
     if enabled:
         signal.raise_signal(signal.SIGINT)
@@ -32,11 +33,11 @@ def raise_interrupt() -> bool:
 
 
 class TerminalDialog:
-    """Asks the person, by single keys. Ctrl-C at a question cancels the whole turn.
+    """Asks the user with single keys. Ctrl-C at a question cancels the whole turn.
 
-    What was typed before the question appeared does not answer it: ``give_back`` gets it, once the question is over.
-    ``alone`` gives the terminal to one question at a time, ``open_page`` starts a browser, and says whether it could;
-    ``interrupt`` ends what is being done, and says whether there was anything.
+    Text typed before the question appeared does not answer it; it is passed to ``restore_typed`` after the question.
+    ``exclusive`` gives the terminal to one question at a time. ``open_page`` starts a browser and returns whether that
+    worked. ``interrupt`` cancels the running turn and returns whether there was one.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class TerminalDialog:
         async with self._hold_terminal():
             self._err.print(Text(f"  {rounds} round{'s' * (rounds != 1)} of tool calls so far", style="yellow"))
             await self._keys.wait_until_idle()
-            key = await self._keys.read_key("  go on? [y]es  [n]o, let it answer now ", "yn")
+            key = await self._keys.read_key("  continue? [y]es  [n]o, answer now ", "yn")
         if key == "cancel":
             await self._cancel_turn()
         return key == "y"
@@ -75,7 +76,7 @@ class TerminalDialog:
         return decision
 
     async def _ask_approval(self, request: ApprovalRequest) -> Decision | None:
-        """The decision, None for Ctrl-C. A decision with arguments is to be asked about again."""
+        """The decision; None for Ctrl-C. A decision with edited arguments must be asked about again."""
         text, truncated = approval_view.format_request(
             request, width=self._err.width, lines=max(6, self._err.height - 9)
         )
@@ -111,11 +112,11 @@ class TerminalDialog:
                     return Decision(allowed=allowed, by="user", remember=remember)  # type: ignore[arg-type]
 
     async def _edit_arguments(self, request: ApprovalRequest) -> str | ElicitationResult:
-        """The arguments as the person would have them, as JSON; else how they left it, with nothing changed."""
+        """Let the user edit the arguments. Returns them as JSON, or how the user left without a change."""
         arguments = request.arguments
         if command := external.find_editor():
             return await self._edit_json(json.dumps(arguments, ensure_ascii=False, indent=2) + "\n", command)
-        self._err.print(Text(f"  {self._keys.hint}; then nothing is changed", style="dim"))
+        self._err.print(Text(f"  {self._keys.hint} and changes nothing", style="dim"))
         new_arguments: dict[str, Any] = {}
         for name, value in arguments.items():
             current = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -128,12 +129,12 @@ class TerminalDialog:
         return json.dumps(new_arguments, ensure_ascii=False)
 
     async def _edit_json(self, text: str, command: list[str]) -> str | ElicitationResult:
-        """What the person made of the JSON; what is none can be mended."""
+        """Let the user edit JSON in their editor, again if it is not valid."""
         text = escape_unsafe_json(text)
         while True:
             new_text = await external.edit_text(text, command, suffix=".json")
             if new_text is None or not new_text.strip():
-                self._err.print(Text("  the editor left nothing behind: nothing is changed", style="yellow"))
+                self._err.print(Text("  the editor returned no text; nothing is changed", style="yellow"))
                 return ElicitationResult(action="decline")
             try:
                 return json.dumps(parse_arguments(new_text), ensure_ascii=False)
@@ -145,7 +146,7 @@ class TerminalDialog:
             text = new_text
 
     async def ask_yes_no(self, text: str) -> bool:
-        """A question of our own; Ctrl-C is a no."""
+        """Ask a yes-or-no question of mcpchat itself; Ctrl-C means no."""
         async with self._hold_terminal():
             await self._keys.wait_until_idle()
             return await self._keys.read_key(f"{text}  [y]es  [n]o ", "yn") == "y"
@@ -156,7 +157,7 @@ class TerminalDialog:
             heading.append(sanitize(request.message).replace("\n", "\n  "))
             self._err.print(heading)
             if problem:
-                self._err.print(Text(f"  that did not fit: {sanitize(problem)}", style="yellow"))
+                self._err.print(Text(f"  invalid answer: {sanitize(problem)}", style="yellow"))
             await self._keys.wait_until_idle()
             answer = await (self._ask_to_open(request) if isinstance(request, UrlRequest) else self._fill_form(request))
         if answer.action == "cancel":
@@ -177,13 +178,13 @@ class TerminalDialog:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """The terminal for something longer than a question; nothing else is asked or drawn meanwhile."""
+        """Hold the terminal for longer than a question; nothing else is asked or drawn while inside."""
         async with self._hold_terminal():
             yield
 
     @asynccontextmanager
     async def _hold_terminal(self) -> AsyncIterator[None]:
-        """The terminal for one question at a time, also where a prompt waits on it."""
+        """Hold the terminal for one question, even while the input line is active."""
         async with self._prompt_lock:
             try:
                 async with self._exclusive():
@@ -194,9 +195,9 @@ class TerminalDialog:
                     self._restore_typed(typed_ahead)
 
     async def _cancel_turn(self) -> None:
-        """Ctrl-C at a turn's own question: nothing was decided, and the turn ends here."""
+        """End the turn after Ctrl-C at its question, without a decision."""
         if self._interrupt():
-            await asyncio.Event().wait()  # here the cancellation arrives
+            await asyncio.Event().wait()  # until the cancellation arrives
 
     async def _ask_to_open(self, request: UrlRequest) -> ElicitationResult:
         safe_url = parse_web_url(request.url)
@@ -207,11 +208,11 @@ class TerminalDialog:
             self._err.print(Text(f"    {safe_url.warning}", style="yellow"))
         key = await self._keys.read_key("  [o]pen it in the browser  [d]ecline ", "od")
         if key == "o" and not self._open_page(safe_url.url):
-            self._err.print(Text("  no browser could be started: open the address by hand", style="yellow"))
+            self._err.print(Text("  no browser could be started; open the address yourself", style="yellow"))
         return ElicitationResult(action={"o": "accept", "cancel": "cancel"}.get(key, "decline"))  # type: ignore[arg-type]
 
     async def _fill_form(self, form: Form) -> ElicitationResult:
-        """The form's fields one by one, then all of them once more before they are sent."""
+        """Ask for the form's fields one by one, then show all values before they are sent."""
         self._err.print(Text(f"  {self._keys.hint}", style="dim"))
         content: dict[str, Any] = {}
         while True:
@@ -231,11 +232,11 @@ class TerminalDialog:
                 return ElicitationResult(action="cancel" if key == "cancel" else "decline")
 
     async def _ask_field(self, field: Field, default: object) -> Any:
-        """The field's value, or the Answer that ends the form."""
+        """The field's value, or the ElicitationResult that ends the form."""
         label = Text("    ").append(one_line(field.title or field.name, 60), style="bold")
-        is_choice = field.kind in {"choice", "choices", "boolean"}  # shown beside, not to be typed over
+        is_choice = field.kind in {"choice", "choices", "boolean"}  # its default is shown, not prefilled
         notes = [
-            "required" if field.required else "may be left empty",
+            "required" if field.required else "optional",
             *([field.input_hint] if field.input_hint else []),
         ]
         if is_choice and default is not None:
@@ -255,7 +256,7 @@ class TerminalDialog:
 
         def parse(typed: str) -> Any:
             typed = initial if typed == show_invisible(initial) else typed
-            # What stood there and is now empty is meant to be empty.
+            # If the user clears the prefilled default, the value is empty.
             return read_value(replace(field, default=default if is_choice else None), typed)
 
         def find_problem(typed: str) -> str:
@@ -269,7 +270,7 @@ class TerminalDialog:
         return typed if isinstance(typed, ElicitationResult) else parse(typed)
 
     async def _ask_choice(self, field: Field, keys: str, values: dict[str, Any], default: object, prompt: str) -> Any:
-        """A value by one key; Enter takes what stands, or none where none is needed."""
+        """Read a value with one key. Enter takes the default; without one, no value, if the field is optional."""
         enter = default is not None or not field.required
         key = await self._keys.read_key(prompt, keys, allow_enter=enter)
         if key in {"cancel", "escape"}:

@@ -1,4 +1,4 @@
-"""The Asker of a long-lived process: questions are lines that go out, answers are lines that come in."""
+"""The UserDialog of a session over JSON lines: questions are written as lines, answers are read as lines."""
 
 import asyncio
 import json
@@ -14,13 +14,13 @@ from mcpchat.core.tools import ToolSpec
 
 _T = TypeVar("_T", jsonl_protocol.Approve, jsonl_protocol.Elicit, jsonl_protocol.Confirm)
 _SCOPES: tuple[Literal["once", "session", "always"], ...] = ("once", "session", "always")
-_INPUT_ENDED = "the input has ended, and there is nobody to ask"
+_INPUT_ENDED = "the input has ended"
 
 
 class JsonlDialog:
-    """Puts each question out by ``write`` under a number, and waits until the script answers with that number.
+    """Writes each question with an id, and waits until the script answers with that id.
 
-    After ``end`` nobody answers any more: what is open, and what comes, is declined.
+    After ``close``, pending and later questions are declined.
     """
 
     def __init__(self, write: Callable[[Struct], None]) -> None:
@@ -28,16 +28,16 @@ class JsonlDialog:
         self._pending: dict[str, tuple[type[Struct], asyncio.Future[Struct]]] = {}
         self._request_count = 0
         self._closed = False
-        # The tool and the answer of the question before, where that wants other arguments.
+        # The tool and the answer of the previous approval, if the answer edited the arguments.
         self._edited_approval: tuple[ToolSpec | None, jsonl_protocol.Approve | None] = None, None
 
     def resolve(self, answer: jsonl_protocol.Approve | jsonl_protocol.Elicit | jsonl_protocol.Confirm) -> str:
-        """Take the answer; what is wrong with it, empty if nothing is."""
+        """Pass an answer to its question. Returns an error message, empty if there is no error."""
         kind, future = self._pending.get(answer.id, (None, None))
         if future is None or future.done():
             return f"no question {answer.id!r} is open"
         if kind is not type(answer):
-            return f"question {answer.id!r} is of another kind"
+            return f"question {answer.id!r} needs another type of answer"
         future.set_result(answer)
         return ""
 
@@ -47,7 +47,7 @@ class JsonlDialog:
             future.cancel()
 
     async def _ask(self, kind: type[_T], build_request: Callable[[str], Struct]) -> _T | None:
-        """The script's answer; None once there is nobody to give one."""
+        """The script's answer; None after ``close``."""
         if self._closed:
             return None
         self._request_count += 1
@@ -73,12 +73,12 @@ class JsonlDialog:
             and not request.error
             and (tool, previous.arguments) == (request.tool, request.arguments)
         ):
-            return _to_decision(request, previous)  # what it is asked for once more is what was answered
+            return _to_decision(request, previous)  # the user edited these arguments in the previous answer
         answer = await self._ask(
             jsonl_protocol.Approve, lambda request_id: jsonl_protocol.approval_requested(request, request_id)
         )
         if answer is None:
-            return Decision(allowed=False, by="policy", reason=f"{request.rule}, and {_INPUT_ENDED}")
+            return Decision(allowed=False, by="policy", reason=f"{request.rule}, but {_INPUT_ENDED}")
         if answer.allow and answer.arguments is not None and answer.arguments != request.arguments:
             self._edited_approval = request.tool, answer
             return Decision(allowed=True, by="user", arguments=json.dumps(answer.arguments, ensure_ascii=False))
@@ -113,6 +113,6 @@ class JsonlDialog:
 
 
 def _to_decision(request: ApprovalRequest, answer: jsonl_protocol.Approve) -> Decision:
-    """A yes is remembered no longer than the question admits."""
+    """Convert an answer to a decision; its scope is at most the one that the question allows."""
     scope = min(answer.remember or "once", request.max_scope, key=_SCOPES.index)
     return Decision(allowed=answer.allow, by="user", reason=answer.reason, remember="" if scope == "once" else scope)

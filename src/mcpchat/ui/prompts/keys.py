@@ -1,13 +1,13 @@
-"""Single keys and short lines from the person, where a question waits for them."""
+"""Reads single keys and short lines for questions to the user."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from mcpchat.core.elicitation import ElicitationResult
 from mcpchat.ui.terminal import tty
+from mcpchat.ui.terminal.typed_ahead import TypedAhead
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -15,77 +15,53 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
     from prompt_toolkit.validation import Validator
 
-QUIET_SECONDS = 0.4  # seconds without a key before a question takes one
-POLL_INTERVAL = 0.05
-_DECLINED, _CANCELLED = "\0declined", "\0cancelled"  # which nobody can type
+QUIET_SECONDS = 0.4  # seconds without a key before a question accepts one
+POLL_INTERVAL = 0.05  # seconds
+_DECLINED, _CANCELLED = "\0declined", "\0cancelled"  # cannot be typed
 
 
 class KeyInput(Protocol):
-    """How a person answers."""
+    """The user's input for questions."""
 
-    hint: str  # how a line is taken as it stands, and how it is declined
+    hint: str  # how to accept the default of a line, and how to decline
 
     def hold_input(self) -> AbstractContextManager[None]:
-        """While inside, what is typed between two prompts waits for the next one."""
+        """While inside, keep keys typed between two prompts for the next prompt."""
         ...
 
     async def wait_until_idle(self) -> None:
-        """Wait until nobody has typed for a moment: who is in the middle of a sentence answers no question by it."""
+        """Wait until no key was typed for a moment, so that a user who is typing text does not answer the question."""
         ...
 
     async def read_key(self, prompt: str, keys: str, *, allow_enter: bool = False) -> str:
-        """One of the keys; "escape" for that and Ctrl-D, "cancel" for Ctrl-C, and, where it counts, "enter"."""
+        """Read one of the keys; "escape" for Escape and Ctrl-D, "cancel" for Ctrl-C, "enter" if ``allow_enter``."""
         ...
 
     async def read_line(
         self, prompt: str, default: str, find_problem: Callable[[str], str] | None = None
     ) -> str | ElicitationResult:
-        """A line of text, one that ``problem`` says nothing of; Escape and Ctrl-D decline, Ctrl-C cancels."""
+        """Read a line for which ``find_problem`` returns no message. Escape and Ctrl-D decline, Ctrl-C cancels."""
         ...
 
-    def take_typed_ahead(self) -> "TypedAhead":
-        """What was typed too early for a question, for the next line of the chat."""
+    def take_typed_ahead(self) -> TypedAhead:
+        """Return and forget the text typed before the question; it belongs to the chat's input line."""
         ...
-
-
-@dataclass
-class TypedAhead:
-    """A line as it was typed where nobody read it: its text, and what of it was pasted."""
-
-    text: str = ""
-    pastes: list[str] = field(default_factory=list)
-
-    def add(self, key: str, data: str) -> None:
-        """One key more; those that write nothing are let go."""
-        match key:
-            case "<bracketed-paste>":
-                text = data.replace("\r\n", "\n").replace("\r", "\n")
-                self.pastes.append(text)
-                self.text += text
-            case "c-h":
-                self.text = self.text[:-1]
-            case "c-u" | "c-c":
-                self.text = ""
-            case "c-m" | "c-j":
-                self.text += "\n"
-            case _ if len(key) == 1 and key.isprintable():
-                self.text += key
 
 
 class TerminalKeyInput:
-    """Keys as they are pressed, and lines that can be edited, drawn on ``out``."""
+    """Reads single key presses and editable lines; prompts are drawn on ``out``."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._typed_ahead = TypedAhead()
 
-    hint = "Enter takes what stands there, Esc declines"
+    hint = "Enter accepts the value, Esc declines"
 
     def hold_input(self) -> AbstractContextManager[None]:
         return tty.hold_input()
 
-    def take_typed_ahead(self) -> "TypedAhead":
-        self._collect_typed_ahead()  # what came in one burst with the answer too
+    def take_typed_ahead(self) -> TypedAhead:
+        self._collect_typed_ahead()  # including keys that arrived together with the answer
         typed_ahead, self._typed_ahead = self._typed_ahead, TypedAhead()
         return typed_ahead
 
@@ -97,7 +73,7 @@ class TerminalKeyInput:
                 await asyncio.sleep(POLL_INTERVAL)
 
     def _collect_typed_ahead(self) -> bool:
-        """Keep what was typed and belongs to no question; whether anything was."""
+        """Collect keys that were typed before the question. Returns whether there were any."""
         from prompt_toolkit.input import create_input
         from prompt_toolkit.input.typeahead import get_typeahead
         from prompt_toolkit.input.vt100_parser import Vt100Parser
@@ -121,7 +97,7 @@ class TerminalKeyInput:
         bindings = KeyBindings()
 
         @bindings.add("enter")
-        @bindings.add("c-j")  # what Enter is where it was typed before the prompt was there
+        @bindings.add("c-j")  # an Enter that was typed before the prompt appeared
         def send(event: "KeyPressEvent") -> None:
             event.current_buffer.validate_and_handle()
 
@@ -175,7 +151,7 @@ class TerminalKeyInput:
 
 
 def _build_validator(find_problem: Callable[[str], str]) -> "Validator":
-    """Tells beside the field what is wrong with what was typed."""
+    """A validator that shows the problem below the field."""
     from prompt_toolkit.validation import ValidationError, Validator
 
     class Check(Validator):
@@ -187,7 +163,7 @@ def _build_validator(find_problem: Callable[[str], str]) -> "Validator":
 
 
 def _shorten_escape_timeout(session: "PromptSession[str]") -> None:
-    """Escape is a key of its own, and not the beginning of another for a second."""
+    """Treat Escape as a key at once, instead of waiting a second for an escape sequence."""
     session.app.ttimeoutlen, session.app.timeoutlen = 0.05, 0.2
 
 

@@ -1,4 +1,4 @@
-"""A sign-in as a person sees it: the address, what happens, and a line to paste the answer into."""
+"""The sign-in dialog: shows the address and the progress, and reads a pasted redirect address."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from mcpchat.util.sanitize import one_line, sanitize
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyPressEvent
 
-_CANCELLED = "\0cancelled"  # which nobody can type
+_CANCELLED = "\0cancelled"  # cannot be typed
 
 
 @asynccontextmanager
@@ -21,7 +21,10 @@ async def _no_lock() -> AsyncIterator[None]:
 
 
 class PlainSignIn:
-    """For where nobody can paste: the address is told, and the callback waited for. ``tell`` is for all else."""
+    """Sign-in without a line to paste into: prints the address and waits for the callback.
+
+    ``notify`` prints other messages; without it, they go to ``err``.
+    """
 
     interactive = False
 
@@ -42,7 +45,7 @@ class PlainSignIn:
             self._print_line(f"  {sanitize(warning)}")
 
     def report_browser(self, started: bool) -> None:
-        self._print_line("  (a browser was started)" if started else "  (no browser could be started: open it by hand)")
+        self._print_line("  (a browser was started)" if started else "  (no browser started; open it yourself)")
 
     def show_error(self, text: str) -> None:
         self._print_line(f"  {sanitize(text)}")
@@ -55,7 +58,7 @@ class PlainSignIn:
 
     async def read_pasted_url(self) -> str:
         await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
+        raise AssertionError("the event is never set")
 
     def _print_line(self, text: str) -> None:
         self._err.write(f"{sanitize(text)}\n")
@@ -63,7 +66,7 @@ class PlainSignIn:
 
 
 class TerminalSignIn(PlainSignIn):
-    """With a line for what is pasted; ``hold`` keeps everything else off the terminal meanwhile."""
+    """Sign-in with a line to paste the address into; ``exclusive`` holds the terminal meanwhile."""
 
     interactive = True
 
@@ -92,12 +95,12 @@ class TerminalSignIn(PlainSignIn):
 
         @bindings.add("c-d")
         def ignore(event: "KeyPressEvent") -> None:
-            """The callback is still waited for."""
+            """Keep waiting for the callback."""
 
-        # Not the session of the chat: what is pasted here stands in no history.
+        # Not the chat's own session: the pasted address must not get into its history.
         session: PromptSession[str] = PromptSession(key_bindings=bindings, output=create_output(stdout=self._err))
-        typed = await session.prompt_async("Or paste the address at which your browser ended: ", handle_sigint=False)
+        typed = await session.prompt_async("Or paste the address that your browser ended at: ", handle_sigint=False)
         if typed == _CANCELLED:
             signal.raise_signal(signal.SIGINT)
-            await asyncio.Event().wait()  # here the cancellation arrives
+            await asyncio.Event().wait()  # until the cancellation arrives
         return typed

@@ -1,4 +1,4 @@
-"""The chat for screen readers, logs and dumb terminals: every line is written once, and says whose it is."""
+"""The line-mode chat, for screen readers, logs and dumb terminals: each line is written once, with a prefix."""
 
 import asyncio
 import itertools
@@ -12,9 +12,10 @@ from typing import TextIO, assert_never
 from mcpchat.core import events
 from mcpchat.core.elicitation import ElicitationResult
 from mcpchat.core.events import Event
-from mcpchat.ui.prompts.keys import POLL_INTERVAL, QUIET_SECONDS, TypedAhead
+from mcpchat.ui.prompts.keys import POLL_INTERVAL, QUIET_SECONDS
 from mcpchat.ui.render import stats, tool_lines
 from mcpchat.ui.terminal import tty
+from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.util.sanitize import sanitize
 from mcpchat.util.signals import cancel_on_signals
 
@@ -22,7 +23,7 @@ USER_PREFIX, MODEL_PREFIX = "you: ", "mcpchat: "
 
 
 class LineRenderer:
-    """Events as lines with prefixes. The answer comes line by line, as the model wrote it."""
+    """Prints events as lines with prefixes. The answer appears line by line, as the model wrote it."""
 
     def __init__(
         self, print_line: Callable[[str], None], *, show_stats: bool = False, show_reasoning: bool = True
@@ -30,9 +31,9 @@ class LineRenderer:
         self._print_line = print_line
         self._show_stats = show_stats
         self._show_reasoning = show_reasoning
-        self._line_parts: list[str] = []  # the pieces of a line that goes on
+        self._line_parts: list[str] = []  # the parts of an incomplete line
         self._prefix = MODEL_PREFIX
-        self._prefix_printed = False  # whether it was said whose the lines are
+        self._prefix_printed = False  # whether the current text has its prefix
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -86,7 +87,7 @@ class LineRenderer:
         self._line_parts.append(rest)
 
     def _end_line(self, rest: str) -> None:
-        """Say the line; the first of an answer says whose it is, and blank ones before it are left out."""
+        """Print the line. The first line of a text gets the prefix; blank lines before it are left out."""
         line, self._line_parts = sanitize("".join((*self._line_parts, rest))), []
         if line.strip() and not self._prefix_printed:
             self._print_line(f"{self._prefix}{line}")
@@ -101,21 +102,21 @@ class LineRenderer:
 
 
 class StdinLines:
-    """Lines of standard input, read in a thread of their own: the kernel's editing, and nobody waits meanwhile."""
+    """Reads lines of standard input in a thread, so that the terminal edits them and the event loop is not blocked."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._pending_line: asyncio.Future[str | None] | None = None
-        self._prompt = ""  # that stands there, and is waited at
+        self._prompt = ""  # the prompt that is waiting for a line
 
     async def read(self, prompt: str) -> str | None:
-        """The next line, without its newline; None at the end of input."""
+        """Read the next line, without its newline; None at the end of input."""
         loop = asyncio.get_running_loop()
         self._out.write(prompt)
         self._out.flush()
         self._prompt = prompt
         try:
-            if self._pending_line is None:  # else somebody stopped waiting for it, and the thread still reads
+            if self._pending_line is None:  # else a cancelled read left its thread running
                 self._pending_line = loop.create_future()
                 threading.Thread(target=self._read_in_thread, args=(loop, self._pending_line), daemon=True).start()
             line = await asyncio.shield(self._pending_line)
@@ -127,14 +128,14 @@ class StdinLines:
             self._prompt = ""
 
     def take_typed_ahead(self) -> str:
-        """Take what was typed while nobody asked, without its last newline."""
+        """Take the text that was typed while no prompt was waiting, without its last newline."""
         text = ""
         if self._pending_line is not None and self._pending_line.done():
             text, self._pending_line = self._pending_line.result() or "", None
         return "\n".join(filter(None, (text, tty.read_typed_ahead().rstrip("\n"))))
 
     def print_line(self, text: str) -> None:
-        """Write a line; where somebody is being asked, the question stands under it once more."""
+        """Print a line. If a prompt is waiting, it is repeated below the line."""
         prompt = self._prompt
         self._out.write(f"\n{text}\n{prompt}" if prompt else f"{text}\n")
         self._out.flush()
@@ -154,7 +155,7 @@ def _set_result(future: "asyncio.Future[str | None]", line: str | None) -> None:
 
 
 class LinePrompt:
-    """The repl's Prompt: one line after the other. A trailing backslash goes on with the next."""
+    """The Prompt of the line-mode chat. A trailing backslash continues on the next line."""
 
     def __init__(self, lines: StdinLines, out: TextIO) -> None:
         self._lines = lines
@@ -164,7 +165,7 @@ class LinePrompt:
 
     async def next_line(self) -> str | None:
         if self._draft:
-            self._out.write(f"so far: {sanitize(self._draft)} (Enter sends it, Ctrl-C lets it go)\n")
+            self._out.write(f"so far: {sanitize(self._draft)} (Enter sends it, Ctrl-C discards it)\n")
         parts: list[str] = []
         for prompt in itertools.chain([USER_PREFIX], itertools.repeat("and: ")):
             read_task = asyncio.ensure_future(self._lines.read(prompt))
@@ -187,29 +188,29 @@ class LinePrompt:
             if not line.endswith("\\"):
                 break
         draft, self._draft = self._draft, ""
-        return "\n".join(filter(None, (draft, *parts)))  # an empty line sends what was said so far
+        return "\n".join(filter(None, (draft, *parts)))  # an empty line sends the draft
 
     def echo(self, line: str) -> None:
-        """It stands there already."""
+        """Nothing to do: the terminal shows the line already."""
 
     def set_busy(self, busy: bool) -> None:
-        """What is typed meanwhile waits in the terminal."""
+        """Nothing to do: the terminal keeps text typed meanwhile."""
 
     def prefill(self, text: str) -> None:
         self._draft = "\n".join(filter(None, (self._draft, text)))
 
     def restore_typed(self, typed_ahead: TypedAhead) -> None:
-        """What was typed before a question stood there: the next line begins with it."""
+        """Put text typed before a question at the beginning of the next line."""
         self.prefill(typed_ahead.text.strip("\n"))
 
     def recall_queued(self) -> None:
-        """Nothing is taken before its time."""
+        """Nothing to do: no lines are queued."""
 
 
 class LineKeyInput:
-    """Answers to questions, as whole lines: the letter, and Enter."""
+    """Reads the answer to a question as a line: a letter, and Enter."""
 
-    hint = "an empty line takes what stands there, Ctrl-D declines"
+    hint = "an empty line accepts the value, Ctrl-D declines"
 
     def __init__(self, lines: StdinLines, out: TextIO) -> None:
         self._lines = lines
@@ -217,7 +218,7 @@ class LineKeyInput:
         self._typed_ahead = TypedAhead()
 
     def hold_input(self) -> AbstractContextManager[None]:
-        return nullcontext()  # the terminal keeps lines by itself
+        return nullcontext()  # the terminal keeps lines itself
 
     def take_typed_ahead(self) -> TypedAhead:
         typed_ahead, self._typed_ahead = self._typed_ahead, TypedAhead()
@@ -236,18 +237,18 @@ class LineKeyInput:
         answers = {**{key: key for key in keys}, **{word: word[0] for word in ("yes", "no") if word[0] in keys}}
         while (line := await self._lines.read(f"question: {' '.join(prompt.split())} ")) is not None:
             typed = line.strip().casefold()
-            if typed in answers:  # and nothing that merely begins so: it may have been meant for something else
+            if typed in answers:  # only the exact word: a longer line may have been meant for something else
                 return answers[typed]
             if not typed and allow_enter:
                 return "enter"
-            self._out.write(f"warning: one of {', '.join(keys)}, and Enter\n")
+            self._out.write(f"warning: type one of {', '.join(keys)}, and press Enter\n")
         return "escape"
 
     async def read_line(
         self, prompt: str, default: str, find_problem: Callable[[str], str] | None = None
     ) -> str | ElicitationResult:
         label = prompt.strip().rstrip(":") or "your answer"
-        current = f" (it stands: {sanitize(default)})" if default else ""
+        current = f" (now: {sanitize(default)})" if default else ""
         while (line := await self._lines.read(f"question: {label}{current}: ")) is not None:
             typed = line or default
             if find_problem is None or not (problem := find_problem(typed)):

@@ -1,4 +1,4 @@
-"""Events drawn on a terminal: the answer as it comes, a line for each tool call, what moves at the bottom."""
+"""Draws events on a terminal: the streamed answer, a line for each tool call, live lines at the bottom."""
 
 import asyncio
 import time
@@ -20,20 +20,20 @@ from mcpchat.ui.terminal.screen import HangingIndent, Screen, render_rows
 from mcpchat.util.sanitize import one_line, sanitize
 
 _SPINNER_FRAMES, _ASCII_SPINNER_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "-\\|/"
-_FRAME_SECONDS = 0.12  # seconds
+_FRAME_SECONDS = 0.12
 _WAITING = "waiting for the model"
 
 
 def spinner_frame(console: Console) -> str:
-    """The frame that is due now."""
+    """The spinner's current frame."""
     frames = _SPINNER_FRAMES if console.encoding.lower().startswith("utf") else _ASCII_SPINNER_FRAMES
     return frames[int(time.monotonic() / _FRAME_SECONDS) % len(frames)]
 
 
 class ConsoleRenderer:
-    """Draws on a screen: what is final above, the open block, reasoning and running calls below.
+    """Draws on a screen: final text above; the open block, reasoning and running calls below.
 
-    ``fold`` shows of reasoning only that there is some; ``environ`` tells whether the terminal shows pictures.
+    ``fold`` shows only the duration of reasoning. ``environ`` tells whether the terminal can show images.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ConsoleRenderer:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """While inside, a question has the terminal: what happens meanwhile is drawn afterwards."""
+        """Give the terminal to a question while inside; events in the meantime are drawn afterwards."""
         async with self._screen.exclusive():
             self._deferred = []
             try:
@@ -78,7 +78,7 @@ class ConsoleRenderer:
         self._redraw_live()
 
     def activity(self) -> str:
-        """What is being done, and for how long already; empty between two turns."""
+        """The current activity and its duration; empty between turns."""
         if not self._turn_started:
             return ""
         label = self._activity
@@ -94,7 +94,7 @@ class ConsoleRenderer:
                 self._feed(event)
             case events.MessageAdded(message=message) if message.role == "assistant":
                 self._finish()
-                if message.cut and message.cut not in {"length", "cancelled"}:  # which are told by how the turn ends
+                if message.cut and message.cut not in {"length", "cancelled"}:  # the end of the turn reports these
                     self._print_note(f"the answer ends early: {message.cut}", "yellow")
             case events.ToolStarted() | events.ToolProgress():
                 self._update_call(event)
@@ -105,7 +105,7 @@ class ConsoleRenderer:
             case events.Notice() | events.TurnFinished() | events.TurnFailed():
                 self._show_notice(event)
             case events.ServerChanged():
-                self._redraw_live()  # the line below says how the servers are
+                self._redraw_live()  # the status line shows the servers
             case events.MessageAdded() | events.BranchChanged() | events.ToolDecided():
                 pass
             case _:
@@ -118,7 +118,7 @@ class ConsoleRenderer:
             self._markdown.feed(event.text)
         else:
             self._activity = "thinking"
-            self._markdown.finish()  # what was said before stands before
+            self._markdown.finish()  # print the text before the reasoning
             if not self._quiet:
                 self.reasoning.feed(event.text)
         self._schedule_frame()

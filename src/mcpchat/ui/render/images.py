@@ -1,4 +1,4 @@
-"""Pictures on terminals that show them, and a line about them on all others."""
+"""Images on terminals that can show them, and a line of text on others."""
 
 import base64
 import struct
@@ -8,15 +8,15 @@ from typing import Literal
 from mcpchat.core.messages import Image
 
 ImageProtocol = Literal["kitty", "iterm", ""]
-_CELL_PIXELS = (8, 16)  # pixels of a cell, about
-_MAX_IMAGE_BYTES = 8_000_000  # bytes of a picture that is shown
-_MAX_HEADER_BYTES = 1_000_000  # bytes in which a JPEG has to say how large it is
-_CHUNK_LENGTH = 4096  # characters of one escape
+_CELL_PIXELS = (8, 16)  # approximate width and height of a cell
+_MAX_IMAGE_BYTES = 8_000_000  # larger images are only described
+_MAX_HEADER_BYTES = 1_000_000  # part of a JPEG that is searched for its size
+_CHUNK_LENGTH = 4096  # characters in one escape sequence
 _ITERM_PROGRAMS = frozenset({"iTerm.app", "WezTerm", "mintty", "vscode"})
 
 
 def detect_protocol(environ: Mapping[str, str]) -> ImageProtocol:
-    """How this terminal is given a picture; nothing where none of the usual signs says so, and within a multiplexer."""
+    """The image protocol of this terminal; empty if it is unknown or runs in a multiplexer."""
     if environ.get("TMUX") or environ.get("STY") or environ.get("TERM", "").startswith(("screen", "tmux")):
         return ""
     if environ.get("KITTY_WINDOW_ID") or "kitty" in environ.get("TERM", "") or environ.get("TERM_PROGRAM") == "ghostty":
@@ -25,19 +25,22 @@ def detect_protocol(environ: Mapping[str, str]) -> ImageProtocol:
 
 
 def describe_image(image: Image) -> str:
-    """What it is: "image/png, 640 x 480, 12 kB"."""
+    """The image's type and size: "image/png, 640 x 480, 12 kB"."""
     size = read_dimensions(image.data)
     pixels = f", {size[0]} x {size[1]}" if size else ""
     return f"{image.media_type}{pixels}, {max(1, len(image.data) // 1000):,} kB"
 
 
 def render_image(image: Image, protocol: ImageProtocol, *, columns: int, rows: int) -> str:
-    """The escapes that draw it on at most so many cells, ending on the line below; empty where that cannot be."""
+    """The escape sequences that draw the image on at most ``columns`` by ``rows`` cells, and a newline.
+
+    Empty if the image cannot be drawn.
+    """
     size = read_dimensions(image.data)
     if not protocol or not size or len(image.data) > _MAX_IMAGE_BYTES:
         return ""
     if protocol == "kitty" and not image.data.startswith(b"\x89PNG"):
-        return ""  # the one format that it decodes itself
+        return ""  # the only image format that kitty decodes itself
     width, height = (-(-pixels // cell) for pixels, cell in zip(size, _CELL_PIXELS, strict=True))
     scale = min(1.0, columns / width, rows / height)
     width, height = max(1, int(width * scale)), max(1, int(height * scale))
@@ -56,7 +59,7 @@ def render_image(image: Image, protocol: ImageProtocol, *, columns: int, rows: i
 
 
 def read_dimensions(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, GIF or JPEG; None where they cannot be told."""
+    """Width and height in pixels of a PNG, GIF or JPEG; None if they are unknown."""
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             return _check_size(struct.unpack(">II", data[16:24]))

@@ -1,4 +1,4 @@
-"""Renderers without a terminal: text, JSON, JSON lines; and the answer to questions that nobody can be asked."""
+"""Renderers without a terminal: text, JSON, JSON lines; and the dialog of a run that is not interactive."""
 
 import re
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
 
 
 class TextRenderer:
-    """The final answer to ``out``, all else to ``err``, as plain text.
+    """Writes the final answer to ``out`` and everything else to ``err``, as plain text.
 
-    What the model says on the way to its tools is no answer, and only the whole message tells: so the answer is
-    written when it is complete.
+    Text before a tool call is not part of the answer. Only the complete message shows whether there is a call, so the
+    answer is not streamed.
     """
 
     def __init__(
@@ -30,8 +30,8 @@ class TextRenderer:
         self._err = err
         self._quiet = quiet
         self._show_stats = show_stats
-        self._write_answers = write_answers  # or somebody else writes them
-        self._escape = sanitize if out.isatty() else str  # to a file or a program it goes as it is
+        self._write_answers = write_answers  # false if the caller writes the answer
+        self._escape = sanitize if out.isatty() else str  # files and pipes get the text unchanged
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -71,7 +71,7 @@ class TextRenderer:
         if text:
             self._out.write(self._escape(text if text.endswith("\n") else text + "\n"))
             self._out.flush()
-        if truncation and truncation != "length":  # which the exit code tells
+        if truncation and truncation != "length":  # "length" is reported by the exit code
             self._warn(f"the answer ends early: {truncation}")
 
     def _print_info(self, line: str) -> None:
@@ -85,7 +85,7 @@ class TextRenderer:
 
 
 class JsonLines:
-    """Every event, and whatever else there is to say, as one line of JSON, as it happens."""
+    """Writes each event, or any other struct, as one line of JSON."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -97,7 +97,7 @@ class JsonLines:
 
 
 class JsonSummary:
-    """Collects one JSON object of the whole run; ``write`` puts it out. Warnings go to ``err``."""
+    """Collects one JSON object for the whole run, which ``write`` writes. Warnings go to ``err``."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self._write = JsonLines(out)
@@ -116,11 +116,11 @@ class JsonSummary:
 
     @property
     def has_answer(self) -> bool:
-        """Whether there is an answer, or a part of one."""
+        """Whether there is an answer, at least a part of one."""
         return bool(self._collector.report.answer)
 
     def write(self, error: McpChatError | None, *, answer: str | None = None, value: Any = msgspec.UNSET) -> None:
-        """Put the object out, with what the exit code will say as its ``error``."""
+        """Write the object; ``error`` is the error that decides the exit code."""
         report = self._collector.report
         report.value = value
         if answer is not None:
@@ -139,7 +139,7 @@ def print_to(err: TextIO) -> Callable[[str], None]:
 
 
 class VerboseEmitter:
-    """Passes events on, and says what they do not show: the model, the servers, who decided on a call, what it took."""
+    """Passes events on, and prints details for --verbose: model, servers, approval decisions, usage."""
 
     def __init__(self, emit: events.Emit, print_line: Callable[[str], None]) -> None:
         self._emit = emit
@@ -164,7 +164,7 @@ class VerboseEmitter:
 
 
 class NonInteractiveDialog:
-    """The Asker of a script: what would ask is denied, with the flag that would allow it."""
+    """The UserDialog of a run that is not interactive: denies every question, and names the option that allows it."""
 
     async def confirm_continue(self, rounds: int) -> bool:
         return False
@@ -172,7 +172,7 @@ class NonInteractiveDialog:
     async def approve(self, request: ApprovalRequest) -> Decision:
         label = request.tool.qualified_name
         hint = f"; allow it with --allow '{label}'" if re.fullmatch(r"[\w.-]+", label) else ""
-        reason = f"{request.rule}, and there is nobody to ask{hint}"
+        reason = f"{request.rule}, but this run is not interactive{hint}"
         return Decision(allowed=False, by="policy", reason=reason)
 
     async def elicit(self, request: Form | UrlRequest, problem: str) -> ElicitationResult:

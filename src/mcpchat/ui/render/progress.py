@@ -1,4 +1,4 @@
-"""How a long run stands: a bar at a terminal, with the rate and the time that is left."""
+"""The progress of a long run: a bar with the rate and the remaining time."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
@@ -7,9 +7,9 @@ from mcpchat.util.sanitize import sanitize
 
 
 class ProgressBar:
-    """A bar on ``err``, or nothing at all where that is no terminal or ``quiet`` is wanted.
+    """A progress bar on ``err``; nothing if ``err`` is not a terminal, or if ``quiet`` is set.
 
-    ``total`` is None where nobody knows it. Lines that are said go above it.
+    ``total`` is None if it is unknown. Printed lines appear above the bar.
     """
 
     def __init__(self, err: TextIO, *, total: int | None, quiet: bool, no_color: bool) -> None:
@@ -49,7 +49,7 @@ class ProgressBar:
         return self._progress if self._progress is not None else nullcontext()
 
     def update(self, completed: int, failed: int) -> None:
-        """So many are done, of which so many failed."""
+        """Set the number of completed items, and how many of them failed."""
         if self._progress is not None:
             self._progress.update(self._task, completed=completed, description=f"{failed:,} failed" if failed else "")
 

@@ -1,4 +1,4 @@
-"""A model's reasoning, dimmed: its lines as they come, or only that there is some."""
+"""Shows a model's reasoning, dimmed: its text as it streams in, or only its duration."""
 
 import time
 from collections.abc import Callable
@@ -14,18 +14,18 @@ _REDRAW_INTERVAL = 1 / 12  # seconds
 
 
 class ReasoningView:
-    """Takes reasoning in pieces. Folded, one line says how much there is; it can be folded and unfolded meanwhile."""
+    """Takes reasoning in chunks. If it is folded, one line shows its duration; ``toggle`` works at any time."""
 
     def __init__(self, screen: Screen, on_change: Callable[[], None], *, fold: bool) -> None:
         self._screen = screen
         self._on_change = on_change
         self.fold = fold
         self._parts: list[str] = []
-        self._pending = ""  # that is not cleaned yet
-        self._line = ""  # that is not printed yet
+        self._pending = ""  # not sanitized yet
+        self._line = ""  # not printed yet
         self._started = self._next_draw = 0.0
         self.rows: list[list[Segment]] = []
-        self.latest = ""  # all of the latest, for who wants to read it
+        self.latest = ""  # the full text of the latest reasoning, for /last
 
     def feed(self, text: str) -> None:
         if not self._parts:
@@ -36,18 +36,18 @@ class ReasoningView:
 
     @property
     def has_pending(self) -> bool:
-        """Whether something is to be drawn: what came, or how long it takes already."""
+        """Whether something must be drawn: new text, or the duration if folded."""
         return bool(self._pending) or (self.fold and bool(self._parts))
 
     def flush_if_due(self) -> None:
-        """Draw what is to be drawn, if it is time."""
+        """Draw new text or the duration, if the next drawing is due."""
         now = time.monotonic()
         if self.has_pending and now >= self._next_draw:
             self._next_draw = now + _REDRAW_INTERVAL
             self._draw(now)
 
     def finish(self) -> None:
-        """It is complete: the answer begins, or a call."""
+        """Print the rest: the reasoning is complete, because the answer or a call begins."""
         if not self._parts:
             return
         self._draw(time.monotonic(), final=True)
@@ -61,7 +61,7 @@ class ReasoningView:
         self._on_change()
 
     def toggle(self) -> None:
-        """Fold it, or unfold: what was printed stays."""
+        """Fold or unfold; printed text stays."""
         self.fold = not self.fold
         if self._parts:
             self._draw(time.monotonic())
@@ -87,7 +87,7 @@ class ReasoningView:
         self._on_change()
 
     def _print_full_rows(self, line: str) -> str:
-        """What is left of a line without end once its whole rows are printed."""
+        """Print the full rows of a very long line. Returns the rest of it."""
         console = self._screen.console
         if len(line) < console.width * self._screen.max_live_rows // 2:
             return line

@@ -1,4 +1,4 @@
-"""What a turn, or a conversation, took: tokens, money, time, on a line."""
+"""Formats the usage of a turn or a conversation: tokens, cost, time."""
 
 from mcpchat.core.events import TurnFinished
 from mcpchat.core.messages import Usage
@@ -17,7 +17,7 @@ def format_tokens(usage: Usage) -> str:
 
 
 def format_cost(dollars: float | None) -> str:
-    """US dollars; never 0 for what is merely not known."""
+    """A cost in US dollars; an unknown cost is not shown as 0."""
     if dollars is None:
         return "cost unknown"
     if 0 < dollars < 0.0001:
@@ -26,7 +26,7 @@ def format_cost(dollars: float | None) -> str:
 
 
 def format_window(used: int, window: int | None) -> str:
-    """How full the model's window is."""
+    """How full the model's context window is, in tokens."""
     if window is None:
-        return f"about {used:,} tokens in the conversation; the model's window is not known"
+        return f"about {used:,} tokens in the conversation; the model's context window is unknown"
     return f"about {used:,} of {window:,} tokens in the conversation ({used / window:.0%})"

@@ -1,4 +1,4 @@
-"""Lists of servers and tools, as a person reads them."""
+"""Tables of servers, tools, models, accounts, threads and agents for the terminal."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -35,10 +35,10 @@ def server_table(statuses: Sequence[ServerStatus]) -> Table:
 
 
 def tool_table(specs: Sequence[ToolSpec]) -> Table:
-    table = _new_table("tool", "does")
+    table = _new_table("tool", "description")
     for spec in specs:
-        flags = "  (changes things)" if spec.annotations.destructive else ""
-        # Text, not str: rich would take what stands in brackets for markup.
+        flags = "  (destructive)" if spec.annotations.destructive else ""
+        # Text, not str: rich would read brackets as markup.
         table.add_row(
             Text(one_line(spec.qualified_name, 80)), Text(one_line(spec.description or spec.title, 200) + flags)
         )
@@ -46,7 +46,7 @@ def tool_table(specs: Sequence[ToolSpec]) -> Table:
 
 
 def resource_table(items: Sequence[Resource | ResourceTemplate]) -> Table:
-    table = _new_table("resource", "type", "is")
+    table = _new_table("resource", "type", "description")
     for resource in items:
         name = resource.label if isinstance(resource, Resource) else f"{resource.server}:{resource.uri}"
         description = " · ".join(text for text in (resource.name, resource.description) if text)
@@ -57,7 +57,7 @@ def resource_table(items: Sequence[Resource | ResourceTemplate]) -> Table:
 
 
 def prompt_table(items: Sequence[Prompt]) -> Table:
-    table = _new_table("prompt", "takes", "does")
+    table = _new_table("prompt", "arguments", "description")
     for prompt in items:
         arguments = " ".join(f"{a.name}=" if a.required else f"[{a.name}=]" for a in prompt.arguments)
         description = prompt.description or prompt.title
@@ -68,7 +68,7 @@ def prompt_table(items: Sequence[Prompt]) -> Table:
 
 
 def server_details(status: ServerStatus, catalog: Catalog, *, endpoint: str, tool_globs: str, log: str) -> Table:
-    """All about one server, a fact a line."""
+    """The details of one server, one fact per row."""
     info = catalog.info
     counts = [
         f"{len(items)} {kind}"
@@ -82,8 +82,8 @@ def server_details(status: ServerStatus, catalog: Catalog, *, endpoint: str, too
     ]
     facts = (
         ("state", f"{status.state}" + (f", after {status.seconds:.1f} s" if status.seconds is not None else "")),
-        ("reached by", f"{status.transport}: {endpoint}"),
-        ("calls itself", " ".join(text for text in (info.title or info.name, info.version) if text)),
+        ("transport", f"{status.transport}: {endpoint}"),
+        ("name", " ".join(text for text in (info.title or info.name, info.version) if text)),
         ("protocol", info.revision),
         ("capabilities", ", ".join(info.capabilities)),
         ("lists", ", ".join(counts) or "nothing"),
@@ -104,7 +104,7 @@ def server_details(status: ServerStatus, catalog: Catalog, *, endpoint: str, too
 
 
 def model_table(rows: Sequence[tuple[str, str, int | None, str]]) -> Table:
-    """``(what to type, where it is, window, note)`` a row."""
+    """Each row is (name to type, endpoint, context window in tokens, note)."""
     table = _new_table("model", "window", "at", "")
     for model, endpoint, window, note in rows:
         size = f"{window:,}" if window else "-"
@@ -113,8 +113,8 @@ def model_table(rows: Sequence[tuple[str, str, int | None, str]]) -> Table:
 
 
 def account_table(rows: Sequence[AccountStatus]) -> Table:
-    """The logins, a row each."""
-    table = _new_table("login", "account", "state", "allows", "kept in", "servers", "")
+    """The logins, one per row."""
+    table = _new_table("login", "account", "state", "scopes", "stored in", "servers", "")
     for row in rows:
         account = f"{row.alias} ({row.account})" if row.alias and row.account else row.alias or row.account
         account += ", default" if row.default else ""

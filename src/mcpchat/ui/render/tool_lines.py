@@ -1,4 +1,4 @@
-"""One calm line for a tool call, the same in every renderer."""
+"""One line for a tool call, the same in every renderer."""
 
 import json
 import unicodedata
@@ -11,12 +11,15 @@ from mcpchat.util.sanitize import one_line
 _MAX_ARGUMENT_LENGTH = 40  # characters of one argument
 _MIN_RESULT_WIDTH = 12  # cells of a result, however narrow the terminal
 _MAX_TITLE_LENGTH = 40
-_MAX_ERROR_LENGTH = 300  # characters: the reason matters more than the one line
-_DEFAULT_WIDTH = 200  # cells, where no screen says how many there are
+_MAX_ERROR_LENGTH = 300  # characters; an error may take more than one line
+_DEFAULT_WIDTH = 200  # cells, without a screen
 
 
 def format_running(event: ToolStarted | ToolFinished, width: int = _DEFAULT_WIDTH) -> str:
-    """The tool, whose account it has, what it is called, and its arguments: on ``width`` cells, the last cut first."""
+    """The tool, its account, its title and its arguments, on at most ``width`` cells.
+
+    The title is left out first, then the arguments are cut.
+    """
     name = _format_name(event)
     arguments = format_arguments(event.call)
     title = one_line(event.title, _MAX_TITLE_LENGTH)
@@ -28,13 +31,13 @@ def format_running(event: ToolStarted | ToolFinished, width: int = _DEFAULT_WIDT
 
 
 def format_finished(event: ToolFinished, width: int = _DEFAULT_WIDTH) -> str:
-    """The call, what came back, and how long it took, on ``width`` cells; an error's reason may take more."""
+    """The call, its result and its duration on at most ``width`` cells; an error message may take more."""
     duration = f"{event.seconds:.1f} s"
     available = width - len(duration) - 4
     if event.result.is_error:
         return f"{format_running(event, available)}  {summarize_result(event.result, _MAX_ERROR_LENGTH)}  {duration}"
     result = summarize_result(event.result, _DEFAULT_WIDTH)
-    # The arguments may take what the result leaves, and the result what the arguments leave.
+    # The arguments get the space that the result does not need, and the other way round.
     call = format_running(event, available - min(_cell_width(result), max(_MIN_RESULT_WIDTH, available // 3)))
     return f"{call}  {_truncate(result, max(1, available - _cell_width(call)))}  {duration}"
 
@@ -65,7 +68,7 @@ def _truncate(text: str, width: int) -> str:
 
 
 def _cell_width(text: str) -> int:
-    """How wide the text is on a terminal. (rich knows better, and takes its time to be imported.)"""
+    """The width of the text in terminal cells. rich is more exact, but slow to import."""
     if text.isascii():
         return len(text)
     return sum(
@@ -75,7 +78,7 @@ def _cell_width(text: str) -> int:
 
 
 def format_arguments(call: ToolCall) -> str:
-    """``key=value`` pairs, long values cut."""
+    """``key=value`` pairs; long values are cut."""
     return "  ".join(
         f"{one_line(key, _MAX_ARGUMENT_LENGTH)}={one_line(_to_json(value), _MAX_ARGUMENT_LENGTH)}"
         for key, value in decode_arguments(call).items()
@@ -87,7 +90,7 @@ def _to_json(value: object) -> str:
 
 
 def summarize_result(result: ToolResult, limit: int) -> str:
-    """What came back, on one line of at most ``limit`` characters."""
+    """The result on one line of at most ``limit`` characters, or its number of lines."""
     text = result_text(result)
     with suppress(ValueError, RecursionError):
         text = json.dumps(json.loads(text), ensure_ascii=False)  # one line of JSON instead of an indented block
@@ -98,7 +101,7 @@ def summarize_result(result: ToolResult, limit: int) -> str:
 
 
 def format_server_down(event: ServerChanged) -> str:
-    """Why a server is not there: its reason, and the last of what it said."""
+    """The reason why a server is down, and the last lines of its log."""
     reason, *log = event.detail.splitlines()
     tail = "".join(f"\n    {one_line(line, 160)}" for line in log[-5:])
     if event.state == "login":

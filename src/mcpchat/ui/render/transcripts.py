@@ -1,13 +1,10 @@
-"""Threads as people read them: text for a terminal, Markdown, a page of HTML that stands alone."""
+"""Threads as text for the terminal and as Markdown."""
 
-import base64
-import html
 import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mcpchat.core.messages import (
     AgentSwitch,
@@ -28,16 +25,15 @@ from mcpchat.core.threads import CallMetadata, Thread, ThreadMessage, branch, br
 from mcpchat.ui.render import stats
 from mcpchat.util.sanitize import one_line, sanitize
 
-_SAFE_LINK = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
 _AUTHORS = {"user": "You", "assistant": "Assistant", "tool": "Tools", "system": "Note"}
-_MAX_BRANCHES = 200  # that are listed
-_MAX_RESULT_LENGTH = 1200  # characters of a result that a terminal shows
+_MAX_BRANCHES = 200  # branches in a list
+_MAX_RESULT_LENGTH = 1200  # characters of a tool result in to_text
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
 
 
 @dataclass(frozen=True)
 class RenderedPart:
-    """A part of a message, ready to be shown. ``kind`` says as what; ``head`` stands over ``body``."""
+    """A part of a message, ready to be shown; ``head`` is shown above ``body``."""
 
     kind: str  # text, reasoning, call, result, failed, note, picture, file
     body: str
@@ -48,7 +44,7 @@ class RenderedPart:
 
 @dataclass(frozen=True)
 class RenderedMessage:
-    """A message, ready to be shown."""
+    """A message, ready to be shown. ``number`` is 0 for a message that is not saved."""
 
     number: int
     author: str
@@ -57,7 +53,7 @@ class RenderedMessage:
 
 
 def format_time(timestamp: float) -> str:
-    """The local date and time; empty where it is not known."""
+    """The local date and time of a timestamp in seconds; empty if it is 0 or invalid."""
     if not timestamp:
         return ""
     try:
@@ -67,7 +63,7 @@ def format_time(timestamp: float) -> str:
 
 
 def render_messages(nodes: Sequence[ThreadMessage]) -> Iterator[RenderedMessage]:
-    """The messages of a branch; calls that were running when mcpchat ended are told as such."""
+    """The messages of a branch. Calls that were running when mcpchat ended get a result that says so."""
     calls: dict[str, ToolCall] = {}
     for node in nodes:
         for call in node.message.calls:
@@ -85,7 +81,7 @@ def render_messages(nodes: Sequence[ThreadMessage]) -> Iterator[RenderedMessage]
 
 
 def format_calls(history: Sequence[Message]) -> Iterator[list[str]]:
-    """Each call of a conversation that was answered: the lines of what it was given and what it gave back, whole."""
+    """The lines of each finished call of a conversation: its name, arguments and result, not cut."""
     calls_by_id: dict[str, ToolCall] = {}
     for message in history:
         calls_by_id |= {call.id: call for call in message.calls}
@@ -94,7 +90,7 @@ def format_calls(history: Sequence[Message]) -> Iterator[list[str]]:
             name, arguments = (
                 (call.name.replace("__", "."), _pretty_json(call.arguments)) if call else (result.call_id, "")
             )
-            state = "failed" if result.is_error else "gave back"
+            state = "failed" if result.is_error else "result"
             yield [
                 name,
                 *_indent_lines(arguments),
@@ -105,7 +101,7 @@ def format_calls(history: Sequence[Message]) -> Iterator[list[str]]:
 
 
 def _pretty_json(text: str) -> str:
-    """JSON on many lines; other text as it is."""
+    """Indented JSON; other text unchanged."""
     try:
         return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
     except (ValueError, RecursionError):
@@ -149,7 +145,7 @@ def _render_part(
         case Link(uri=uri, title=title):
             yield RenderedPart("file", f"{title} {uri}".strip())
         case Compaction(summary=summary):
-            note = "Summed up for the model, to make room. Everything before stays in the thread."
+            note = "Summarized for the model to free space. All earlier messages stay in the thread."
             yield RenderedPart(
                 "note", summary, head=note if summary else "Earlier results were shortened for the model."
             )
@@ -172,14 +168,14 @@ def _render_result(
 
 
 def format_heading(thread: Thread) -> str:
-    """The thread on a line: id, times, agent, model."""
+    """The thread on one line: id, time, agent, model, and the thread that it is a fork of."""
     facts = [thread.short_id, format_time(thread.created), thread.agent and f"agent {thread.agent}", thread.model]
     facts.append(f"fork of {thread.forked_from[:8]}" if thread.forked_from else "")
     return " · ".join(filter(None, facts))
 
 
 def to_text(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
-    """The current branch for a terminal; long results are cut."""
+    """The current branch as text for the terminal; long results are cut."""
     lines = [one_line(thread.title, 200) or "(untitled)", one_line(format_heading(thread), 300)]
     for message in render_messages(branch(nodes, thread.head)):
         lines += ["", f"{message.number or '-'}  {message.author}  {one_line(message.details, 200)}".rstrip()]
@@ -201,18 +197,16 @@ def to_text(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
 
 
 def format_tree(thread: Thread, nodes: Sequence[ThreadMessage]) -> list[str]:
-    """The branches, a line each, the newest first: the number to go to, when, where it leaves the current one, its end.
+    """The branches, one line each: the current one, marked, then the others, newest first.
 
-    The current one is marked, also where it ends in the middle of another.
+    A line shows the number of the branch's last message, how many messages it has, its time, where it branches off the
+    current branch, and its last text. The current branch is listed even if another branch continues it.
     """
     nodes_by_number = {node.number: node for node in nodes}
     current_branch = {node.number for node in branch(nodes, thread.head)}
-    depths, branch_points, last_texts = (
-        {0: 0},
-        {0: 0},
-        {0: ""},
-    )  # of each message: how deep it is, where it left, the last words
-    for node in nodes:  # a message comes after the one that it answers
+    # For each message: its depth, the message where its branch leaves the current one, the last text up to it.
+    depths, branch_points, last_texts = {0: 0}, {0: 0}, {0: ""}
+    for node in nodes:  # parents come before their children
         shared = node.number in current_branch
         depths[node.number] = depths.get(node.parent, 0) + 1
         branch_points[node.number] = node.number if shared else branch_points.get(node.parent, 0)
@@ -226,9 +220,9 @@ def format_tree(thread: Thread, nodes: Sequence[ThreadMessage]) -> list[str]:
         if number == thread.head:
             position = "here"
         elif branch_point == thread.head:
-            position = "goes on from here"
+            position = "continues from here"
         else:
-            position = f"leaves it after {branch_point}" if branch_point else "begins anew"
+            position = f"branches off after {branch_point}" if branch_point else "starts from the beginning"
         details = f"{depths[number]} messages · {format_time(nodes_by_number[number].record.at)} · {position}"
         mark = "*" if number == thread.head else " "
         lines.append(f"{mark} {number:>4}  {details}  {one_line(last_texts[number], 60)}".rstrip())
@@ -269,85 +263,3 @@ def _escape_markdown(text: str) -> str:
 def _fence_code(body: str, language: str = "") -> list[str]:
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", body)), default=0))
     return [f"{fence}{language}", sanitize(body).rstrip("\n"), fence]
-
-
-def to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
-    """The current branch as a page of HTML that needs nothing else and fetches nothing."""
-    from markdown_it import MarkdownIt
-
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    parser.validateLink = lambda url: _SAFE_LINK.match(url.strip()) is not None  # type: ignore[method-assign]
-    parser.add_render_rule("image", lambda self, tokens, index, options, env: _describe_image(tokens[index]))
-    render = parser.render
-    sections = []
-    for message in render_messages(branch(nodes, thread.head)):
-        number = f' id="m{message.number}"' if message.number else ""
-        details = f" <small>{_escape_html(message.details)}</small>" if message.details else ""
-        sections.append(f'<section class="{message.author.lower()}"{number}><h2>{message.author}{details}</h2>')
-        sections += [
-            _part_to_html(part, render(sanitize(part.body)) if part.kind == "text" else "") for part in message.parts
-        ]
-        sections.append("</section>")
-    title = _escape_html(thread.title or "Conversation")
-    return _HTML_PAGE.format(title=title, about=_escape_html(format_heading(thread)), body="\n".join(sections))
-
-
-def _describe_image(token: Any) -> str:
-    """In the place of a picture that somebody else would be asked for: what it is, and where."""
-    return _escape_html(f"[picture: {token.content or ''} {token.attrs.get('src', '')}]")
-
-
-def _part_to_html(part: RenderedPart, rendered: str) -> str:
-    match part.kind:
-        case "text":
-            return rendered
-        case "picture" if part.media_type in {"image/png", "image/jpeg", "image/gif", "image/webp"}:
-            data = base64.b64encode(part.data).decode()
-            return f'<p><img src="data:{part.media_type};base64,{data}" alt="{_escape_html(part.body)}"></p>'
-        case "call":
-            return (
-                f"<details><summary>→ {_escape_html(part.head)}</summary><pre>{_escape_html(part.body)}</pre></details>"
-            )
-        case "result" | "failed":
-            mark = "✗" if part.kind == "failed" else "✓"
-            summary = f'<summary class="{part.kind}">{mark} {_escape_html(part.head)}</summary>'
-            return f"<details>{summary}<pre>{_escape_html(part.body)}</pre></details>"
-        case _:
-            head = f"<em>{_escape_html(part.head)}</em><br>" if part.head else ""
-            return f'<p class="note">{head}{_escape_html(part.body)}</p>'
-
-
-def _escape_html(text: str) -> str:
-    return html.escape(sanitize(text))
-
-
-_HTML_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.4rem; }}
-h2 {{ font-size: 1rem; margin: 0 0 .3rem; }}
-small, header p {{ color: gray; font-weight: normal; }}
-section {{ margin: 1rem 0; padding: .6rem 1rem; border-radius: .5rem; border: 1px solid #8884; }}
-section {{ overflow-wrap: anywhere; }}
-section.you {{ background: #8881; }}
-section.note, .note {{ color: gray; white-space: pre-wrap; }}
-pre {{ overflow-x: auto; white-space: pre-wrap; background: #8881; padding: .5rem; }}
-summary {{ cursor: pointer; }} summary.failed {{ color: #c33; }}
-img {{ max-width: 100%; }} table {{ border-collapse: collapse; }}
-td, th {{ border: 1px solid #8888; padding: .2rem .5rem; }}
-</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{about}</p></header>
-{body}
-</body>
-</html>
-"""

@@ -1,4 +1,4 @@
-"""Other programs that have the terminal for a while: the person's pager and their editor."""
+"""External programs: the user's pager, editor and clipboard."""
 
 import asyncio
 import base64
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mcpchat.ui.terminal import tty
 
-# Each with the variables that say whether its desktop is there.
+# Each with the environment variables that tell whether its desktop is running.
 _CLIPBOARD_COMMANDS = (
     ("", "pbcopy"),
     ("WAYLAND_DISPLAY", "wl-copy"),
@@ -23,13 +23,13 @@ _CLIPBOARD_TIMEOUT = 2.0  # seconds
 
 
 async def show_in_pager(text: str, print_text: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> None:
-    """Show clean text in $PAGER, or less; where there is neither, all at once through ``show``."""
+    """Show sanitized text in $PAGER or less. If neither exists, print it with ``print_text``."""
     args = shlex.split(environ.get("PAGER", "")) or ["less"]
     program = shutil.which(args[0])
     if program is None:
         print_text(text)
         return
-    # A pager that runs commands for who types an exclamation mark is not what was asked for.
+    # Without this, less runs shell commands after an exclamation mark.
     env = {**environ, "LESSSECURE": "1"}
     with tty.lend_terminal():
         process = await asyncio.create_subprocess_exec(program, *args[1:], stdin=asyncio.subprocess.PIPE, env=env)
@@ -42,7 +42,7 @@ async def show_in_pager(text: str, print_text: Callable[[str], None], environ: M
 async def copy_to_clipboard(
     text: str, write_raw: Callable[[str], None], environ: Mapping[str, str] = os.environ
 ) -> str:
-    """Put text on the clipboard: by the desktop's own program, else through the terminal; says which."""
+    """Copy text to the clipboard with the desktop's program, else through the terminal. Returns which was used."""
     for variables, *command in _CLIPBOARD_COMMANDS:
         program = shutil.which(command[0])
         if program is None or not any(environ.get(name) for name in variables.split() or ["PATH"]):
@@ -58,26 +58,26 @@ async def copy_to_clipboard(
         if process.returncode == 0:
             return command[0]
     write_raw(f"\x1b]52;c;{base64.b64encode(text.encode(errors='replace')).decode()}\x07")
-    return "the terminal (OSC 52), where it allows that"
+    return "the terminal (OSC 52), if it allows that"
 
 
 def find_editor(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The command of $VISUAL or $EDITOR; empty where neither is set, or none is there."""
+    """The command of $VISUAL or $EDITOR; empty if neither is set or the program does not exist."""
     try:
         args = shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")
-    except ValueError:  # a quote that does not end
+    except ValueError:  # a quote is not closed
         return []
     return args if args and shutil.which(args[0]) else []
 
 
 async def edit_text(text: str, command: list[str], *, suffix: str) -> str | None:
-    """What the person made of the text in their editor; None where it did not end well."""
+    """Let the user edit text in their editor. Returns the new text; None if the editor fails."""
     with tty.lend_terminal():
         return await asyncio.to_thread(_run_editor, text, command, suffix)
 
 
 def _run_editor(text: str, command: list[str], suffix: str) -> str | None:
-    descriptor, name = tempfile.mkstemp(prefix="mcpchat-", suffix=suffix)  # for the owner's eyes
+    descriptor, name = tempfile.mkstemp(prefix="mcpchat-", suffix=suffix)  # readable by the owner only
     path = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

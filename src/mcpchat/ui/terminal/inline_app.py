@@ -1,4 +1,4 @@
-"""What lets an application of prompt_toolkit live at the bottom of a terminal that is written to above it."""
+"""A prompt_toolkit application at the bottom of a terminal whose other output goes above it."""
 
 import io
 import os
@@ -48,16 +48,16 @@ class AboveWriter(io.TextIOBase):
 
 
 class InlineApp(Application[None]):
-    """An application at the bottom of the screen that is drawn well after its window has become narrower too.
+    """An application at the bottom of the screen that redraws correctly after the window became narrower.
 
-    ``reflows``: the terminal breaks what is drawn anew.
+    ``rewraps_on_resize``: the terminal rewraps its lines when it becomes narrower.
     """
 
     rewraps_on_resize = True
-    _last_width = 0  # of the window when it was last drawn
+    _last_width = 0  # columns of the window when it was last drawn
 
     def erase_after_resize(self) -> None:
-        """Erase what was drawn in a wider window: the terminal has broken its lines, and there are more of them now."""
+        """Erase what was drawn in a wider window. The terminal has rewrapped it, so it takes more rows now."""
         screen, width = self.renderer.last_rendered_screen, max(1, self.output.get_size().columns)
         narrower, self._last_width = width < self._last_width, width
         if screen is None or not narrower or not self.rewraps_on_resize or self._running_in_terminal:
@@ -78,16 +78,16 @@ class InlineApp(Application[None]):
 
 
 class _TerminalOutput(Vt100_Output):
-    """One that erases what is below so that no terminal keeps it."""
+    """Erases the screen below the cursor in a way that keeps it out of every terminal's scrollback."""
 
     def erase_down(self) -> None:
         self.write_raw(CLEAR_BELOW)
 
 
 def terminal_output() -> Output:
-    """The terminal, as an application that shares it with what is above it is to write to it."""
+    """The output of an application that shares the terminal with the text above it."""
     if sys.platform == "win32":
         return create_output(sys.stdout)
     terminal = _TerminalOutput.from_pty(sys.stdout, term=os.environ.get("TERM"))
-    terminal.enable_cpr = False  # asked where its cursor is, a slow terminal would answer amid what is typed
+    terminal.enable_cpr = False  # a slow terminal's cursor position report would mix with typed text
     return terminal

@@ -1,7 +1,7 @@
-"""The chat's screen: the line being typed at the bottom, with what moves above it and how things stand below.
+"""The chat's screen: the input line at the bottom, live lines above it, the status line below it.
 
-One application of prompt_toolkit lives as long as the chat. What is final is written above it, so that a notice breaks
-no line that is being typed, and a line can be typed while an answer comes.
+One prompt_toolkit application runs as long as the chat. Final output is written above it, so that a notice does not
+disturb the input line, and the user can type while an answer streams in.
 """
 
 import asyncio
@@ -13,20 +13,17 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from prompt_toolkit import search
 from prompt_toolkit.application import Application, in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, emacs_mode, has_focus, vi_navigation_mode
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import ANSI, AnyFormattedText, FormattedText
 from prompt_toolkit.history import History
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
+from prompt_toolkit.key_binding import merge_key_bindings
 from prompt_toolkit.key_binding.bindings.auto_suggest import load_auto_suggest_bindings
-from prompt_toolkit.key_binding.vi_state import InputMode
-from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import ConditionalContainer, Dimension, Float, FloatContainer, HSplit, Layout, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.layout.menus import CompletionsMenu
@@ -38,24 +35,26 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from mcpchat.ui.prompts.keys import TypedAhead
 from mcpchat.ui.terminal import external
 from mcpchat.ui.terminal.inline_app import STYLE, AboveWriter, InlineApp, terminal_output
+from mcpchat.ui.terminal.key_bindings import build_key_bindings
 from mcpchat.ui.terminal.screen import render_ansi, render_lines
+from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.util.sanitize import one_line, sanitize
 
 _MAX_MENU_ROWS = 8  # rows of suggestions
-_MIN_REDRAW_INTERVAL = 1 / 30  # seconds, at least, between two drawings
-_FRAME_SECONDS = 0.12  # seconds between two drawings while something moves
-_BEGIN_SYNC, _END_SYNC = "\x1b[?2026h", "\x1b[?2026l"  # one picture, for terminals that can wait for the whole of it
+_MIN_REDRAW_INTERVAL = 1 / 30  # seconds between two drawings, at least
+_FRAME_SECONDS = 0.12  # seconds between two frames of the spinner
+_BEGIN_SYNC, _END_SYNC = "\x1b[?2026h", "\x1b[?2026l"  # synchronized output, on terminals that support it
 _TAB_WIDTH = 4
 
 
 class PromptScreen:
-    """A Screen with a line to type in. Lines that were sent are taken by ``next_line``, in order.
+    """A Screen with an input line. ``next_line`` returns the sent lines in order.
 
-    ``status`` says in so many cells how things stand. ``interrupt`` is called for Ctrl-C while something is being done.
-    ``console`` makes a console of a file: what is printed on it goes above the line.
+    ``make_console`` makes a console of a file; text printed on it appears above the input line. ``status`` returns the
+    status line for a width in cells. ``interrupt`` is called for Ctrl-C while a line is being handled. ``rewraps`` is
+    the value of ``rewraps_on_resize``.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class PromptScreen:
         self._output = terminal_output()
         self._app = InlineApp(
             layout=Layout(self._build_container(prompt, toolbar), focused_element=prompt),
-            key_bindings=merge_key_bindings([load_auto_suggest_bindings(), self._build_key_bindings()]),
+            key_bindings=merge_key_bindings([load_auto_suggest_bindings(), build_key_bindings(self)]),
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             style=STYLE,
             color_depth=ColorDepth.DEPTH_1_BIT if self.console.no_color else None,
@@ -146,7 +145,7 @@ class PromptScreen:
         menu = Float(xcursor=True, ycursor=True, content=CompletionsMenu(max_height=_MAX_MENU_ROWS, scroll_offset=1))
         return FloatContainer(body, floats=[menu])
 
-    # As a Screen.
+    # Implementation of Screen.
 
     @property
     def max_live_rows(self) -> int:
@@ -165,7 +164,7 @@ class PromptScreen:
             self._app.invalidate()
 
     def write_raw(self, text: str) -> None:
-        """Write what moves nothing on the screen: a bell, a notification, something for the clipboard."""
+        """Write an escape sequence that does not change the screen: a bell, a notification or a clipboard text."""
         self._output.write_raw(text)
         self._output.flush()
 
@@ -175,7 +174,7 @@ class PromptScreen:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        # One at a time, and not by prompt_toolkit's own queue: who is cancelled in it would leave it shut for ever.
+        # A lock instead of prompt_toolkit's own queue: a task that is cancelled in that queue would block it forever.
         async with self._exclusive_lock:
             self._flush()
             async with in_terminal():
@@ -186,10 +185,10 @@ class PromptScreen:
                     self._exclusive_depth -= 1
 
     def _write_above(self, app: Application[None]) -> None:
-        """Just before the bottom is drawn: what is to stand above it."""
+        """Write the pending output, just before the application is drawn below it."""
         text, self._pending_output = "".join(self._pending_output), []
         self._output.write_raw(_BEGIN_SYNC)
-        # What is drawn before the resize signal arrives would be in the wrong place.
+        # If the window was resized and the signal has not arrived yet, drawing would start in the wrong row.
         self._app.erase_after_resize()
         if text:
             app.renderer.erase()
@@ -206,11 +205,11 @@ class PromptScreen:
             self._output.flush()
             self._pending_output = []
 
-    # As a prompt.
+    # Implementation of Prompt.
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """While inside, the line is there to be typed in."""
+        """Show the input line while inside."""
         started = asyncio.Event()
         self._task = task = asyncio.create_task(
             self._app.run_async(pre_run=started.set, set_exception_handler=False, handle_sigint=False)
@@ -228,7 +227,7 @@ class PromptScreen:
             await self.stop()
 
     async def stop(self) -> None:
-        """Take the line away: nothing more is typed."""
+        """Remove the input line."""
         self._stopping = True
         for task in self._exclusive_tasks:
             task.cancel()
@@ -238,14 +237,14 @@ class PromptScreen:
             await asyncio.gather(self._task, *self._exclusive_tasks, return_exceptions=True)
 
     def _on_terminal_lost(self) -> None:
-        """The terminal went away, and with it whoever could say something."""
+        """End the chat, because the terminal is gone."""
         if not self._stopping:
-            self._request_exit()
+            self.request_exit()
             if self.busy:
                 self._interrupt()
 
     async def next_line(self) -> str | None:
-        """The next line that was sent, None where the person wants to leave."""
+        """Wait for the next line that the user sends; None if the user leaves."""
         line = await self._line_queue.get()
         if line:
             self.queued_lines.pop(0)
@@ -253,7 +252,7 @@ class PromptScreen:
         return line
 
     def restore_typed(self, typed_ahead: TypedAhead) -> None:
-        """Put what was typed where it did not belong after what is typed so far."""
+        """Append text that was typed before a question appeared to the text in the input line."""
         self.pastes += typed_ahead.pastes
         self.buffer.cursor_position = len(self.buffer.text)
         self.buffer.insert_text(typed_ahead.text.strip("\n"))
@@ -263,13 +262,13 @@ class PromptScreen:
         self.print_final(Text().append("> ", style="bold").append(sanitize(line).replace("\n", "\n  ")))
 
     def prefill(self, text: str) -> None:
-        """Put text before what is typed so far."""
+        """Put text before the text in the input line."""
         if text:
             self.buffer.document = Document(text + self.buffer.text)
             self._app.invalidate()
 
     def recall_queued(self) -> None:
-        """Put what was sent and not yet taken back into the line: what came before it did not go as thought."""
+        """Move the queued lines back into the input line, because the line before them was cancelled."""
         lines = list(self.queued_lines)
         while not self._line_queue.empty():
             self._line_queue.get_nowait()
@@ -278,16 +277,16 @@ class PromptScreen:
         self.prefill("\n".join(lines) + ("\n" if lines and self.buffer.text else ""))
 
     def set_activity(self, activity: Callable[[], str], toggle_reasoning: Callable[[], None]) -> None:
-        """``working`` says what is being done, ``fold`` is called for Ctrl-T."""
+        """Set the function that describes the current activity, and the function that Ctrl-T calls."""
         self._activity, self._toggle_reasoning = activity, toggle_reasoning
 
     @property
     def idle_seconds(self) -> float:
-        """Seconds since a key was pressed."""
+        """Seconds since the last key."""
         return time.monotonic() - self._last_key_time
 
     def set_busy(self, busy: bool) -> None:
-        """Whether something is being done: a line that is sent meanwhile waits, and Ctrl-C is for that."""
+        """Tell whether a line is being handled: then lines that are sent are queued, and Ctrl-C cancels it."""
         self.busy = busy
         self._interrupt_count = 0
         self.exit_requested = self.exit_requested and busy
@@ -325,7 +324,12 @@ class PromptScreen:
         max_rows = max(3, self.console.height - 4)
         return Dimension(min=1, preferred=min(preferred, max_rows), max=min(preferred, max_rows))
 
-    def _submit(self) -> None:
+    # Actions of the keys.
+
+    def mark_activity(self) -> None:
+        self._last_key_time = time.monotonic()
+
+    def submit(self) -> None:
         text = self.buffer.text
         if self.busy and not text.strip():
             return
@@ -334,86 +338,44 @@ class PromptScreen:
         if text:
             self.queued_lines.append(text)
 
-    def _request_exit(self) -> None:
-        self.exit_requested = True
-        self._line_queue.put_nowait(None)
-
-    # The keys.
-
-    def _build_key_bindings(self) -> KeyBindings:
-        at_prompt = has_focus(self.buffer)
-        at_empty_prompt = at_prompt & Condition(lambda: not self.buffer.text)
-        bindings = KeyBindings()
-        bindings.add("enter", filter=at_prompt)(self._on_enter)
-        bindings.add("escape", "enter", filter=at_prompt & emacs_mode)(self._on_new_line)
-        bindings.add("c-j", filter=at_prompt)(self._on_new_line)
-        bindings.add(Keys.BracketedPaste, filter=at_prompt)(self._on_paste)
-        bindings.add("c-c")(self._on_interrupt)
-        bindings.add("c-d", filter=at_empty_prompt)(lambda event: self._request_exit())
-        bindings.add("c-x", "c-e", filter=at_prompt)(lambda event: self._run_exclusive(self._open_editor()))
-        bindings.add("v", filter=at_prompt & vi_navigation_mode)(lambda event: self._run_exclusive(self._open_editor()))
-        bindings.add("c-z")(lambda event: self._run_exclusive(self._suspend()))
-        bindings.add("c-l")(lambda event: event.app.renderer.clear())
-        bindings.add("c-t")(lambda event: self._toggle_reasoning())
-        bindings.add("up", filter=at_empty_prompt & Condition(lambda: bool(self.queued_lines)))(
-            lambda event: self.recall_queued()
-        )
-        completing = Condition(lambda: self.buffer.complete_state is not None)
-        bindings.add("escape", filter=completing, eager=True)(self._on_escape)
-        return bindings
-
-    def _on_enter(self, event: KeyPressEvent) -> None:
-        self.mark_activity()
-        buffer = event.current_buffer
-        if buffer.document.text_before_cursor.endswith("\\"):
-            buffer.delete_before_cursor()
-            buffer.insert_text("\n")
-        else:
-            self._submit()
-
-    def _on_new_line(self, event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
-
-    def _on_paste(self, event: KeyPressEvent) -> None:
-        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-        self.pastes.append(text)
-        event.current_buffer.insert_text(text)
-
-    def _on_interrupt(self, event: KeyPressEvent) -> None:
-        """Ctrl-C: out of a search, cancels what is being done, clears the line, leaves: the first that can be."""
-        self.mark_activity()
-        if event.current_buffer is not self.buffer:
-            search.stop_search()
-        elif self.busy:
+    def cancel_or_leave(self) -> None:
+        """Cancel the line that is being handled, else clear the input line, else leave at the second Ctrl-C."""
+        if self.busy:
             self._interrupt()
         elif self.buffer.text:
             self.buffer.reset()
-            self._line_queue.put_nowait("")  # nothing goes on from what was begun
+            self._line_queue.put_nowait("")  # an empty line also ends the editing of a message
             self._interrupt_count = 0
         elif self._interrupt_count:
-            self._request_exit()
+            self.request_exit()
         else:
             self._interrupt_count = 1
             self._line_queue.put_nowait("")
             self.write("  Ctrl-C again, or Ctrl-D, leaves\n")
 
-    def _on_escape(self, event: KeyPressEvent) -> None:
-        """Escape from the suggestions; with vi keys out of inserting too."""
-        self.buffer.cancel_completion()
-        if self._app.editing_mode == EditingMode.VI:
-            event.app.vi_state.input_mode = InputMode.NAVIGATION
-            self.buffer.cursor_left()
+    def request_exit(self) -> None:
+        self.exit_requested = True
+        self._line_queue.put_nowait(None)
 
-    def _run_exclusive(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let somebody else have the terminal, in their turn."""
+    def open_editor(self) -> None:
+        self._start_exclusive(self._edit_line())
+
+    def suspend(self) -> None:
+        self._start_exclusive(self._suspend())
+
+    def toggle_reasoning(self) -> None:
+        self._toggle_reasoning()
+
+    def _start_exclusive(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task that takes the terminal."""
         task = asyncio.ensure_future(work)
         self._exclusive_tasks.add(task)
         task.add_done_callback(self._exclusive_tasks.discard)
 
-    async def _open_editor(self) -> None:
+    async def _edit_line(self) -> None:
         command = external.find_editor()
         if not command:
-            self.write("  $VISUAL or $EDITOR names no program that is there\n")
+            self.write("  the program in $VISUAL or $EDITOR does not exist\n")
             return
         async with self.exclusive():
             new_text = await external.edit_text(self.buffer.text, command, suffix=".md")
@@ -423,7 +385,4 @@ class PromptScreen:
     async def _suspend(self) -> None:
         if sys.platform != "win32":
             async with self.exclusive():
-                os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal itself would
-
-    def mark_activity(self) -> None:
-        self._last_key_time = time.monotonic()
+                os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal does

@@ -1,4 +1,4 @@
-"""A terminal that is written from above to below, and the few lines at its bottom that are still changing."""
+"""The screen: final lines, written from top to bottom, and a few live lines at the bottom that still change."""
 
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,8 +10,8 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
-# The first line by itself, and what is below from its second cell on: from the screen's first cell on, some terminals
-# (tmux) would take it for a wish to keep what is there in their history.
+# Clears the current line, and then everything below from the second cell of the line on. If a terminal such as tmux is
+# asked to clear from the screen's first cell on, it saves the cleared lines in its scrollback.
 CLEAR_BELOW = "\x1b[K\x1b[C\x1b[J\x1b[D"
 _UP_AND_CLEAR = "\x1b[{}A" + CLEAR_BELOW
 _TAB_WIDTH = 8
@@ -19,63 +19,63 @@ _HANGING_INDENT, _MIN_TEXT_WIDTH = 2, 20  # cells
 
 
 def rewraps_on_resize(environ: Mapping[str, str]) -> bool:
-    """Whether this terminal breaks what is drawn anew when its window becomes narrower: all but two kinds do."""
+    """Whether this terminal rewraps lines when its window becomes narrower: all but xterm and the Linux console do."""
     return not environ.get("XTERM_VERSION") and environ.get("TERM") != "linux"
 
 
 class Screen(Protocol):
-    """Where a conversation is drawn: what is final goes above, what is not yet stays at the bottom."""
+    """The surface that a conversation is drawn on: final lines above, live lines at the bottom."""
 
     console: Console
 
     @property
     def max_live_rows(self) -> int:
-        """How many live lines there can be."""
+        """The maximum number of live lines."""
         ...
 
     def print_final(self, renderable: RenderableType, *, to_stderr: bool = False) -> None:
-        """Write something once and for all, above the live lines; ``aside`` is for what is no part of the answer."""
+        """Write something permanently above the live lines; ``to_stderr`` if it is not part of the answer."""
         ...
 
     def write(self, text: str) -> None:
-        """Write text as it is, above the live lines; it ends in a newline."""
+        """Write raw text above the live lines; it must end in a newline."""
         ...
 
     def show(self, lines: Sequence[Sequence[Segment]]) -> None:
-        """Replace the live lines; of more than there is room for, the last ones."""
+        """Replace the live lines. If there are more than ``max_live_rows``, the last ones are shown."""
         ...
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
-        """While inside, somebody else has the terminal: nothing is drawn on it, and the keyboard is theirs."""
+        """Give the terminal to other code while inside: nothing is drawn on it, and the keyboard is not read."""
         ...
 
 
 def render_lines(console: Console, renderable: RenderableType) -> list[list[Segment]]:
-    """The lines as they are to be written: what the renderable leaves whole is not broken, and none ends in blanks."""
+    """The lines of the renderable, without trailing blanks. Lines that it does not wrap stay unwrapped."""
     segments = console.render(renderable, console.options.update(height=None))
     return [_strip_trailing_blanks(line) for line in Segment.split_lines(Segment.filter_control(segments))]
 
 
 def render_rows(console: Console, renderable: RenderableType) -> list[list[Segment]]:
-    """The lines as the screen shows them: each fits its width."""
+    """The lines as the screen shows them: each fits the width of the console."""
     return [row for line in render_lines(console, renderable) for row in _split_rows(line, console.width)]
 
 
 def split_at_row(text: Text, console: Console, width: int, count: int) -> tuple[list[Text], Text]:
-    """The first lines of a text at this width, so many but for the last one; and the rest of it."""
+    """Wrap a text at ``width`` cells: its first ``count`` rows, but never the last one, and the rest of the text."""
     text.expand_tabs()
     lines = list(text.wrap(console, width))
     first_rows, offset = lines[: max(0, min(count, len(lines) - 1))], 0
     for line in first_rows:
         offset += len(line.plain.rstrip(" "))
-        while offset < len(text) and text.plain[offset] == " ":  # where a line ends, blanks are not drawn
+        while offset < len(text) and text.plain[offset] == " ":  # blanks at the end of a row are not drawn
             offset += 1
         offset += text.plain[offset : offset + 1] == "\n"
     return first_rows, text[offset:]
 
 
 class HangingIndent:
-    """A text whose lines go on, where they are broken, under themselves and not at the edge."""
+    """A text whose wrapped lines continue with an indent instead of at the left edge."""
 
     def __init__(self, text: Text) -> None:
         self._text = text
@@ -104,7 +104,7 @@ def _strip_trailing_blanks(line: Sequence[Segment]) -> list[Segment]:
 
 
 def _is_blank_style(style: Style | None) -> bool:
-    """Whether spaces in this style show nothing."""
+    """Whether spaces in this style are invisible."""
     return style is None or not (style.bgcolor or style.underline or style.reverse or style.strike)
 
 
@@ -113,7 +113,7 @@ def _split_rows(line: Sequence[Segment], width: int) -> list[list[Segment]]:
     for text, style, _ in line:
         first, *more = text.split("\t")
         expanded = first
-        for part in more:  # a tab goes to the next stop
+        for part in more:  # a tab advances to the next tab stop
             expanded += " " * (_TAB_WIDTH - (column + Segment(expanded).cell_length) % _TAB_WIDTH) + part
         column += Segment(expanded).cell_length
         segments.append(Segment(expanded, style))
@@ -125,14 +125,14 @@ def _split_rows(line: Sequence[Segment], width: int) -> list[list[Segment]]:
 
 
 def _wrap_at_width(line: Sequence[Segment], width: int) -> list[Segment]:
-    """The line with a newline wherever it reaches the edge."""
+    """The line, with a newline at each position where it reaches the edge."""
     segments: list[Segment] = []
     remaining = width
     for text, style, _ in line:
         rest = Segment(text, style)
         while rest.cell_length > remaining:
             part, rest = rest.split_cells(remaining)
-            # A character of two cells that has one left goes to the next row, where the terminal puts it too.
+            # If a wide character has only one cell left, it goes to the next row, as the terminal does it.
             segments += (Segment(part.text.rstrip(" ") if len(part.text) else "", style), Segment.line())
             remaining = width
         remaining -= rest.cell_length
@@ -141,13 +141,13 @@ def _wrap_at_width(line: Sequence[Segment], width: int) -> list[Segment]:
 
 
 class LiveScreen:
-    """The screen of a run without a prompt, such as ask.
+    """The screen of a command without an input line, such as ask.
 
-    The live lines end in a newline each, so that the cursor always stands on the line under them.
+    Each live line ends in a newline, so that the cursor is always on the line below them.
     """
 
     def __init__(self, console: Console, err: Console | None = None, *, rewraps: bool = True) -> None:
-        """``err`` is the same terminal, through its other door; ``reflows`` as of ``reflows``."""
+        """``err`` writes to the same terminal through stderr. ``rewraps`` is the value of ``rewraps_on_resize``."""
         self.console = console
         self._err = err or console
         self._rewraps = rewraps
@@ -174,7 +174,7 @@ class LiveScreen:
             self._write(live)
 
     def show(self, lines: Sequence[Sequence[Segment]]) -> None:
-        """As the Screen's. Only what differs is drawn."""
+        """Replace the live lines, redrawing from the first line that differs."""
         lines = lines[-self.max_live_rows :]
         new_lines = render_ansi(self.console, lines)
         unchanged = 0
@@ -188,7 +188,10 @@ class LiveScreen:
         self._write(out)
 
     def _erase(self, keep: int = 0) -> str:
-        """What takes the live lines off the screen, but for the first; in a narrower window they take more rows."""
+        """The escape sequence that erases the live lines except the first ``keep``.
+
+        In a window that has become narrower, they take more rows.
+        """
         width = self.console.width if self._rewraps else sys.maxsize
         rows = sum(max(1, -(-cells // width)) for cells in self._line_widths[keep:])
         return _UP_AND_CLEAR.format(rows) if rows else ""
@@ -205,7 +208,7 @@ class LiveScreen:
 
 
 def render_ansi(console: Console, lines: Sequence[Sequence[Segment]]) -> list[str]:
-    """The lines with the escapes that this console's terminal takes."""
+    """The lines as text with the escape sequences that the console's terminal supports."""
     if not lines:
         return []
     flat = [segment for line in lines for segment in (*line, Segment.line())]

@@ -1,4 +1,4 @@
-"""The keyboard while nobody reads it: what is typed ahead is neither echoed into the output nor lost."""
+"""Terminal modes while no prompt is active: text typed ahead is neither echoed into the output nor lost."""
 
 import os
 import select
@@ -12,10 +12,10 @@ if sys.platform != "win32":
 
 @contextmanager
 def hold_input() -> Iterator[None]:
-    """While inside, typed keys wait unseen and unchanged for the next prompt; Ctrl-C still interrupts.
+    """While inside, keep typed keys, without echo, for the next prompt; Ctrl-C still interrupts.
 
-    In the usual mode the terminal would echo them amid the answer, and turn Enter into another key (Ctrl-J) than the
-    one that a prompt waits for.
+    In the default mode the terminal would echo them into the answer, and turn Enter into Ctrl-J, which is not the key
+    that a prompt expects.
     """
     with _modified_flags(lambda iflag, lflag: (iflag & ~termios.ICRNL, lflag & ~(termios.ECHO | termios.ICANON))):
         yield
@@ -23,14 +23,14 @@ def hold_input() -> Iterator[None]:
 
 @contextmanager
 def restore_terminal() -> Iterator[None]:
-    """Whatever happens inside, the terminal is afterwards as it was before."""
+    """Restore the terminal's modes at the end."""
     with _modified_flags(lambda iflag, lflag: (iflag, lflag)):
         yield
 
 
 @contextmanager
 def lend_terminal() -> Iterator[None]:
-    """While inside, another program reads the keyboard, in the usual mode; Ctrl-C is a key of that program's."""
+    """While inside, another program reads the keyboard in the default mode; Ctrl-C is a key for that program."""
     cooked_mode = lambda iflag, lflag: (iflag | termios.ICRNL, (lflag | termios.ECHO | termios.ICANON) & ~termios.ISIG)  # noqa: E731
     with _modified_flags(cooked_mode):
         yield
@@ -38,7 +38,7 @@ def lend_terminal() -> Iterator[None]:
 
 @contextmanager
 def _modified_flags(change: Callable[[int, int], tuple[int, int]]) -> Iterator[None]:
-    """The terminal with other input and local flags; nothing where there is none, and on Windows."""
+    """Change the terminal's input and local flags while inside. Does nothing without a terminal, and on Windows."""
     if sys.platform == "win32" or not sys.stdin.isatty():
         yield
         return
@@ -53,7 +53,7 @@ def _modified_flags(change: Callable[[int, int], tuple[int, int]]) -> Iterator[N
 
 
 def read_typed_ahead() -> str:
-    """Take what was typed and not yet read, so that it cannot answer a question that it was not meant for."""
+    """Read the text that was typed ahead, so that it cannot answer a question that appears later."""
     if sys.platform == "win32" or not sys.stdin.isatty():
         return ""
     fd = sys.stdin.fileno()

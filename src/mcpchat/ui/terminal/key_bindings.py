@@ -1,0 +1,94 @@
+"""The key bindings of the chat's input line."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from prompt_toolkit import search
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.filters import Condition, emacs_mode, has_focus, vi_navigation_mode
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding.vi_state import InputMode
+from prompt_toolkit.keys import Keys
+
+
+class InputActions(Protocol):
+    """The input line and the actions that its keys start."""
+
+    buffer: Buffer
+    pastes: list[str]
+
+    @property
+    def queued_lines(self) -> Sequence[str]: ...
+
+    def mark_activity(self) -> None: ...
+
+    def submit(self) -> None: ...
+
+    def cancel_or_leave(self) -> None: ...
+
+    def request_exit(self) -> None: ...
+
+    def recall_queued(self) -> None: ...
+
+    def open_editor(self) -> None: ...
+
+    def suspend(self) -> None: ...
+
+    def toggle_reasoning(self) -> None: ...
+
+
+def build_key_bindings(actions: InputActions) -> KeyBindings:
+    buffer = actions.buffer
+    at_prompt = has_focus(buffer)
+    at_empty_prompt = at_prompt & Condition(lambda: not buffer.text)
+    has_queue = Condition(lambda: bool(actions.queued_lines))
+    completing = Condition(lambda: buffer.complete_state is not None)
+    bindings = KeyBindings()
+
+    @bindings.add("enter", filter=at_prompt)
+    def enter(event: KeyPressEvent) -> None:
+        """Send the line, or continue on a new line after a backslash."""
+        actions.mark_activity()
+        if buffer.document.text_before_cursor.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.insert_text("\n")
+        else:
+            actions.submit()
+
+    @bindings.add("escape", "enter", filter=at_prompt & emacs_mode)
+    @bindings.add("c-j", filter=at_prompt)
+    def new_line(event: KeyPressEvent) -> None:
+        buffer.insert_text("\n")
+
+    @bindings.add(Keys.BracketedPaste, filter=at_prompt)
+    def paste(event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        actions.pastes.append(text)
+        buffer.insert_text(text)
+
+    @bindings.add("c-c")
+    def interrupt(event: KeyPressEvent) -> None:
+        """Leave the history search, else cancel, clear or leave."""
+        actions.mark_activity()
+        if event.current_buffer is not buffer:
+            search.stop_search()
+        else:
+            actions.cancel_or_leave()
+
+    @bindings.add("escape", filter=completing, eager=True)
+    def close_menu(event: KeyPressEvent) -> None:
+        """Close the suggestions; with vi keys also leave insert mode."""
+        buffer.cancel_completion()
+        if event.app.editing_mode == EditingMode.VI:
+            event.app.vi_state.input_mode = InputMode.NAVIGATION
+            buffer.cursor_left()
+
+    bindings.add("c-d", filter=at_empty_prompt)(lambda event: actions.request_exit())
+    bindings.add("up", filter=at_empty_prompt & has_queue)(lambda event: actions.recall_queued())
+    bindings.add("c-x", "c-e", filter=at_prompt)(lambda event: actions.open_editor())
+    bindings.add("v", filter=at_prompt & vi_navigation_mode)(lambda event: actions.open_editor())
+    bindings.add("c-z")(lambda event: actions.suspend())
+    bindings.add("c-l")(lambda event: event.app.renderer.clear())
+    bindings.add("c-t")(lambda event: actions.toggle_reasoning())
+    return bindings

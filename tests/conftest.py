@@ -22,6 +22,25 @@ hypothesis.settings.load_profile("unhurried")
 GUARD = str(Path(tests.guard.sitecustomize.__file__).parent)
 
 
+# Coverage measures the processes that these tests start: terminals, sign-ins, bundled servers. Measuring doubles their
+# time, and what other tests start runs in the tests' own process too, so it is left out there.
+MEASURED = {
+    "test_approval_prompts.py",
+    "test_chat.py",
+    "test_dialogue.py",
+    "test_drive.py",
+    "test_gmail.py",
+    "test_google_servers.py",
+    "test_hub.py",
+    "test_model_terminal.py",
+    "test_provider_logins.py",
+    "test_remote_logins.py",
+    "test_sheets.py",
+    "test_terminal.py",
+    "test_thread_terminal.py",
+}
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -34,7 +53,7 @@ def calculator_cached(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
     Starting the calculator takes seconds of CPU; with the cache, tests that do not call it do not start it.
     """
     home = tmp_path_factory.mktemp("known")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MCPCHAT_", "XDG_"))}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MCPCHAT_", "XDG_", "COV"))}
     listing = [sys.executable, "-m", "mcpchat", "tools"]
     subprocess.run(listing, env=environ | {"HOME": str(home)}, capture_output=True, check=True, timeout=120)
     (cache_file,) = home.rglob("servers/*.json")
@@ -45,9 +64,12 @@ def calculator_cached(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
 def isolated(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
     calculator_cached: tuple[Path, Path],
 ) -> Path:
     """Set a new HOME in which the calculator is cached, and unset the variables that configure a real model."""
+    if request.path.name not in MEASURED:
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     home = tmp_path_factory.mktemp("home")
     known_home, cache_file = calculator_cached
     target = home / cache_file.relative_to(known_home)

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
+from mcpchat.auth.server_auth import NoAuth
 from mcpchat.core.elicitation import ElicitationResult, Form, UrlRequest
 from mcpchat.core.events import Emit, StopReason, TextDelta
 from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
@@ -14,6 +15,7 @@ from mcpchat.core.tools import Annotations, ToolSpec
 from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.session import Session
 from mcpchat.errors import McpChatError
+from mcpchat.mcp.protocols import ServerAuth, ServerLogin
 from mcpchat.permissions.pins import ServerPins
 
 Step = Sequence[ModelEvent | Exception | float]  # a float is a pause, in seconds
@@ -157,35 +159,22 @@ class MemoryPins:
 class NoCredentials:
     """Credentials for servers without a login."""
 
-    async def prefetch_token(self, server: str) -> None:
-        pass
-
-    def login_version(self, server: str) -> float:
-        return 0.0
-
-    async def token_environment(self, server: str) -> Mapping[str, str]:
-        return {}
-
-    def renewal_state(self, server: str) -> Literal["no", "soon", "now"]:
-        return "no"
-
-    def reject_token(self, server: str) -> None:
-        pass
-
-    def http_auth(self, server: str) -> Any:
-        return None
-
-    def last_error(self, server: str) -> McpChatError | None:
-        return None
+    async def authenticate(self, server: str) -> ServerAuth:
+        return NoAuth()
 
     async def sign_in(self, server: str) -> bool:
         return False
 
-    def sign_in_hint(self, server: str) -> str:
-        return "set its headers in the config"
+    def describe(self, server: str) -> ServerLogin:
+        return NoLogin()
 
-    def describe(self, server: str) -> str:
-        return "none"
+
+class NoLogin:
+    """The login of a server that has none."""
+
+    state = "none"
+    hint = "set its headers in the config"
+    version = 0.0
 
 
 class MemoryResults:

@@ -1,4 +1,4 @@
-"""Rules become verdicts, and each verdict names its rule."""
+"""Tests that approval rules produce the right result, and that each result names its rule."""
 
 import pytest
 
@@ -6,12 +6,12 @@ from mcpchat.core.policy import Policy, PolicyResult, parse_rules
 from mcpchat.core.tools import Annotations, ToolSpec
 
 
-def spec(label: str, *, trusted: bool = False, **hints: bool) -> ToolSpec:
+def tool_spec(label: str, *, trusted: bool = False, **hints: bool) -> ToolSpec:
     server, name = label.split(".")
     return ToolSpec(server=server, name=name, schema={}, annotations=Annotations(**hints), trusted=trusted)
 
 
-ALL = Policy(
+POLICY = Policy(
     rules=(
         *parse_rules("allow", ["*"]),
         *parse_rules("ask", ["mail.*"]),
@@ -21,38 +21,38 @@ ALL = Policy(
 
 
 @pytest.mark.parametrize(
-    ("label", "verdict"),
+    ("label", "expected"),
     [
         ("files.read", PolicyResult(action="allow", rule="config: allow *", max_scope="session")),
         ("mail.send", PolicyResult(action="ask", rule="config: ask mail.*", max_scope="session")),
         ("mail.delete", PolicyResult(action="deny", rule="--deny: deny mail.delete", max_scope="session")),
     ],
 )
-def test_the_strictest_matching_rule_wins(label: str, verdict: PolicyResult) -> None:
-    assert ALL.evaluate(spec(label), {}) == verdict
+def test_the_strictest_matching_rule_wins(label: str, expected: PolicyResult) -> None:
+    assert POLICY.evaluate(tool_spec(label), {}) == expected
 
 
-def test_a_grant_answers_a_question_and_never_a_deny() -> None:
-    granted = ALL.with_overrides("*", source="--yes")
-    assert granted.evaluate(spec("mail.send"), {}) == PolicyResult(action="allow", rule="--yes")
-    assert granted.evaluate(spec("mail.delete"), {}).action == "deny"
+def test_an_override_allows_an_ask_but_not_a_deny() -> None:
+    policy = POLICY.with_overrides("*", source="--yes")
+    assert policy.evaluate(tool_spec("mail.send"), {}) == PolicyResult(action="allow", rule="--yes")
+    assert policy.evaluate(tool_spec("mail.delete"), {}).action == "deny"
 
 
 @pytest.mark.parametrize(
     ("tool", "action"),
     [
-        (spec("a.b"), "ask"),
-        (spec("a.b", read_only=True), "ask"),
-        (spec("a.b", read_only=True, trusted=True), "allow"),
-        (spec("a.b", read_only=True, trusted=True, destructive=True), "ask"),
-        (spec("a.b", trusted=True), "ask"),
+        (tool_spec("a.b"), "ask"),
+        (tool_spec("a.b", read_only=True), "ask"),
+        (tool_spec("a.b", read_only=True, trusted=True), "allow"),
+        (tool_spec("a.b", read_only=True, trusted=True, destructive=True), "ask"),
+        (tool_spec("a.b", trusted=True), "ask"),
     ],
 )
-def test_without_a_rule_only_a_trusted_servers_reading_runs_unasked(tool: ToolSpec, action: str) -> None:
+def test_without_rules_only_a_trusted_read_only_tool_is_allowed(tool: ToolSpec, action: str) -> None:
     assert Policy().evaluate(tool, {}).action == action
 
 
-def test_the_default_decides_where_nothing_matches() -> None:
-    assert Policy(default="allow").evaluate(spec("a.b"), {}).action == "allow"
-    assert Policy(default="allow").evaluate(spec("a.b", destructive=True), {}).action == "ask"
-    assert Policy(default="deny").evaluate(spec("a.b", read_only=True, trusted=True), {}).action == "deny"
+def test_the_default_applies_if_no_rule_matches() -> None:
+    assert Policy(default="allow").evaluate(tool_spec("a.b"), {}).action == "allow"
+    assert Policy(default="allow").evaluate(tool_spec("a.b", destructive=True), {}).action == "ask"
+    assert Policy(default="deny").evaluate(tool_spec("a.b", read_only=True, trusted=True), {}).action == "deny"

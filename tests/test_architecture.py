@@ -1,4 +1,4 @@
-"""What keeps the code easy to follow: how far a question travels, and what completion may offer."""
+"""Tests of the architecture: the depth of the call stack, and that completion offers valid choices."""
 
 import os
 import subprocess
@@ -28,13 +28,13 @@ main()
 """
 
 
-def test_the_way_of_a_question_is_short(fake_openai: FakeOpenAI) -> None:
+def test_the_call_stack_is_short(fake_openai: FakeOpenAI) -> None:
     environ = os.environ | {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "OPENAI_API_KEY": "k"}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", STACK], env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50
     )
-    frames = [line for line in done.stderr.splitlines() if line.startswith("FRAME ")]
-    assert done.returncode == 0, done.stderr
+    frames = [line for line in result.stderr.splitlines() if line.startswith("FRAME ")]
+    assert result.returncode == 0, result.stderr
     assert frames[0] == "FRAME __main__.py main"
     assert frames[-1].startswith("FRAME models/openai/client.py ")
     assert len(frames) <= MAX_FRAMES, "\n".join(frames)
@@ -61,10 +61,8 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("path", "name", "choice"), CHOICES)
-def test_completion_offers_what_the_command_takes(
-    path: str, name: str, choice: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The parser judges: whatever else is missing, the choice itself is accepted, and no other is."""
+def test_completion_offers_valid_choices(path: str, name: str, choice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The parser accepts each choice and rejects any other, even if other arguments are missing."""
     from mcpchat.cli.main import run
 
     run([*path.split(), *ARGUMENTS.get(path, ()), name, choice, "--config", "/nowhere/config.toml"])

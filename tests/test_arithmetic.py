@@ -1,4 +1,4 @@
-"""The calculator's language: what it computes, what it refuses, and that it never takes long to refuse."""
+"""Tests of the calculator's expressions: values, errors, and limits that make it fail fast."""
 
 import math
 import re
@@ -33,12 +33,12 @@ from mcpchat_servers.arithmetic import CalculationError, evaluate
         ("1e3 + 1", 1001.0),
     ],
 )
-def test_it_computes(expression: str, value: float) -> None:
+def test_it_evaluates(expression: str, value: float) -> None:
     assert evaluate(expression) == value
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "error"),
     [
         ("", "the expression is empty"),
         ("2 +", "cannot read '2 +'"),
@@ -70,9 +70,9 @@ def test_it_computes(expression: str, value: float) -> None:
         ("7" * 990 + "**9", "more than 1000 digits"),
     ],
 )
-def test_it_refuses_with_a_reason(expression: str, told: str) -> None:
-    if not told:
+def test_errors_name_the_reason(expression: str, error: str) -> None:
+    if not error:
         assert evaluate(expression) == 1
         return
-    with pytest.raises(CalculationError, match=re.escape(told)):
+    with pytest.raises(CalculationError, match=re.escape(error)):
         evaluate(expression)

@@ -1,4 +1,4 @@
-"""Files that go with a question: what they are is told by what is in them."""
+"""Tests of attached files: the type is detected from the content."""
 
 from pathlib import Path
 
@@ -21,18 +21,18 @@ PNG = b"\x89PNG\r\n\x1a\n...."
         (b"%PDF-1.7", File(media_type="application/pdf", data=b"%PDF-1.7", name="it.txt")),
     ],
 )
-def test_images_and_pdfs_are_known_by_their_first_bytes(tmp_path: Path, content: bytes, part: Image | File) -> None:
+def test_images_and_pdfs_are_detected_by_first_bytes(tmp_path: Path, content: bytes, part: Image | File) -> None:
     (tmp_path / "it.txt").write_bytes(content)
     assert attachments.read_attachment(str(tmp_path / "it.txt")) == (Text(text="\n\n[it.txt]\n"), part)
 
 
-def test_a_text_goes_under_its_name_without_its_byte_order_mark(tmp_path: Path) -> None:
+def test_a_text_file_has_its_name_and_no_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes("\ufeffhällo\n".encode())
     assert attachments.read_attachment(str(tmp_path / "a.png")) == (Text(text="\n\n[a.png]\nhällo\n"),)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "error"),
     [
         (b"\x00\x01\x02", "neither text"),
         (b"\xfe\xed", "neither text"),
@@ -42,14 +42,14 @@ def test_a_text_goes_under_its_name_without_its_byte_order_mark(tmp_path: Path) 
         (None, "No such file"),
     ],
 )
-def test_what_cannot_go_along_is_told(tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path, content: bytes | None, error: str) -> None:
     if content is not None:
         (tmp_path / "it").write_bytes(content)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=error):
         attachments.read_attachment(str(tmp_path / "it"))
 
 
-def test_a_folder_is_no_attachment_and_an_endless_file_is_bounded(tmp_path: Path) -> None:
+def test_a_folder_is_an_error_and_an_endless_file_is_bounded(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="directory"):
         attachments.read_attachment(str(tmp_path))
     with pytest.raises(UsageError, match="more than"):

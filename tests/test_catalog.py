@@ -1,4 +1,4 @@
-"""Mentions of resources, arguments of prompts, what may come next on the line, and names for models."""
+"""Tests of the catalog: resource mentions, prompt arguments, completion, and tool names for models."""
 
 import pytest
 
@@ -21,7 +21,7 @@ NOTES = {"notes": Catalog(resources=(TODO, DOTTED), templates=(DAY,), prompts=(S
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "mentions"),
     [
         ("what is in @notes:file:///todo.md?", [("notes", "file:///todo.md")]),
         ("@notes:a and (@notes:b) @notes:a", [("notes", "a")]),
@@ -30,27 +30,27 @@ NOTES = {"notes": Catalog(resources=(TODO, DOTTED), templates=(DAY,), prompts=(S
         ("@notes: nothing", []),
     ],
 )
-def test_resources_of_known_servers_are_found_in_a_text(text: str, found: list[tuple[str, str]]) -> None:
-    assert find_mentions(text, NOTES) == found
+def test_mentions_of_known_resources_are_found(text: str, mentions: list[tuple[str, str]]) -> None:
+    assert find_mentions(text, NOTES) == mentions
 
 
 def test_prompt_arguments_are_checked_by_name() -> None:
     assert parse_prompt_arguments(SUMMARY, ["style=a=b", "length="]) == {"style": "a=b", "length": ""}
-    for pairs, told in [
+    for pairs, error in [
         ([], "notes:summary needs style"),
         (["styl=x"], "no argument 'styl'; did you mean style"),
         (["oops"], "'oops' is not KEY=VALUE"),
     ]:
-        with pytest.raises(UsageError, match=told) as caught:
+        with pytest.raises(UsageError, match=error) as raised:
             parse_prompt_arguments(SUMMARY, pairs)
-        assert caught.value.hint == "notes:summary takes style (required), length"
+        assert raised.value.hint == "notes:summary takes style (required), length"
 
 
 COMMANDS = {"/tools": "the tools", "/nothing": ""}
 
 
 @pytest.mark.parametrize(
-    ("line", "suggested"),
+    ("line", "suggestions"),
     [
         ("/n", [Suggestion("/nothing", 2, ""), Suggestion("/notes:summary", 2, "Sum up")]),
         ("/notes:summary ", [Suggestion("style=", 0, "required"), Suggestion("length=", 0, "in words")]),
@@ -62,28 +62,28 @@ COMMANDS = {"/tools": "the tools", "/nothing": ""}
         ("plain", []),
     ],
 )
-def test_what_may_come_next(line: str, suggested: list[Suggestion]) -> None:
-    assert suggest(line, COMMANDS, {"/tools": {"notes": ""}}, NOTES) == suggested
+def test_suggestions(line: str, suggestions: list[Suggestion]) -> None:
+    assert suggest(line, COMMANDS, {"/tools": {"notes": ""}}, NOTES) == suggestions
 
 
-def test_the_value_that_a_server_may_complete() -> None:
+def test_the_prompt_value_at_the_cursor() -> None:
     line = "/notes:summary style=short length=1"
     assert prompt_value_at_cursor(line, NOTES) == PromptValueQuery(SUMMARY, "length", "1", {"style": "short"})
-    for other in ("/notes:summary ", "/tools a=b", "/notes:summary nope=1", "a=b"):
-        assert prompt_value_at_cursor(other, NOTES) is None
+    for other_line in ("/notes:summary ", "/tools a=b", "/notes:summary nope=1", "a=b"):
+        assert prompt_value_at_cursor(other_line, NOTES) is None
 
 
-def spec(server: str, name: str) -> ToolSpec:
+def tool_spec(server: str, name: str) -> ToolSpec:
     return ToolSpec(server=server, name=name, schema={})
 
 
-def test_exposed_names_are_short_clean_and_never_the_same() -> None:
+def test_exposed_names_are_short_valid_and_unique() -> None:
     names = ["a b", "a.b", "a-b", "a_b", "ä", "ö", "x" * 200, "x" * 201, "a__b", "_a", "", "日本語", "a/b", "A b"]
     names += [f"{'long' * 30}{n}" for n in range(2000)]
-    specs = [spec(server, name) for server in ("s", "s_", "s__a", "S", "x" * 40) for name in names]
-    exposed = {one.model_name for one in specs}
-    assert len(exposed) == len(specs)
-    assert all(0 < len(name) <= 64 and set(name) <= set(_ALLOWED) for name in exposed)
+    tools = [tool_spec(server, name) for server in ("s", "s_", "s__a", "S", "x" * 40) for name in names]
+    exposed = {tool.model_name for tool in tools}
+    assert len(exposed) == len(tools)
+    assert all(0 < len(name) <= 64 and set(name) <= set(_NAME_CHARACTERS) for name in exposed)
 
 
-_ALLOWED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"

@@ -1,4 +1,4 @@
-"""The chat as a person sees it: one line at the bottom that lives through everything above it."""
+"""Tests of the chat as the user sees it: an input line at the bottom, and output above it."""
 
 import base64
 import os
@@ -14,7 +14,7 @@ import pytest
 from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
 from tests.terminal import Terminal
 
-CAPABLE = str(Path(__file__).with_name("servers") / "full_featured.py")
+FULL_SERVER = str(Path(__file__).with_name("servers") / "full_featured.py")
 ENTER, ESC, CTRL_C, CTRL_D, UP = "\r", "\x1b", "\x03", "\x04", "\x1b[A"
 PASTE = "\x1b[200~{}\x1b[201~"
 PNG = bytes.fromhex(
@@ -22,7 +22,7 @@ PNG = bytes.fromhex(
 )
 
 
-def slowly(*pieces: str, pause: float = 0.1) -> CannedResponse:
+def slow_response(*pieces: str, pause: float = 0.1) -> CannedResponse:
     return CannedResponse([*(chunk({"content": piece}) for piece in pieces), chunk({}, "stop")], pause=pause)
 
 
@@ -32,19 +32,19 @@ def environ(fake_openai: FakeOpenAI, tmp_path: Path) -> dict[str, str]:
     return {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
 
 
-def said(double: FakeOpenAI, request: int = -1) -> list[str]:
-    return [message["content"] for message in double.requests[request]["messages"] if message["role"] == "user"]
+def user_messages(server: FakeOpenAI, request: int = -1) -> list[str]:
+    return [message["content"] for message in server.requests[request]["messages"] if message["role"] == "user"]
 
 
-def configured(tmp_path: Path, more: str) -> None:
+def add_config(tmp_path: Path, config: str) -> None:
     with (tmp_path / "c.toml").open("a") as file:
-        file.write(more)
+        file.write(config)
 
 
-def test_what_is_typed_during_an_answer_waits_its_turn_and_is_shown(
+def test_input_during_an_answer_is_queued_and_shown(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    fake_openai.replies = [slowly(*(f"word{n} " for n in range(25))), text("Two."), text("Three.")]
+    fake_openai.replies = [slow_response(*(f"word{n} " for n in range(25))), text("Two."), text("Three.")]
     with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
@@ -59,12 +59,12 @@ def test_what_is_typed_during_an_answer_waits_its_turn_and_is_shown(
         assert "next:" not in terminal.text
         terminal.send(ENTER)
         screen = terminal.wait_for("Three.")
-    assert said(fake_openai) == ["one", "two", "three"]
+    assert user_messages(fake_openai) == ["one", "two", "three"]
     assert re.findall(r"^> (\w+)$", screen, re.MULTILINE)[:3] == ["one", "two", "three"]
     assert re.findall(r"word\d+", screen) == [f"word{n}" for n in range(25)]
 
 
-def test_a_cancelled_answer_gives_back_what_was_sent_after_it(
+def test_a_cancelled_answer_returns_queued_messages(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "Once"})], hang=True), text("Well.")]
@@ -74,7 +74,7 @@ def test_a_cancelled_answer_gives_back_what_was_sent_after_it(
         terminal.wait_for("Once")
         terminal.send("two" + ENTER + "three" + ENTER)
         terminal.wait_for("next: three")
-        terminal.send(UP)  # on an empty line: back to be changed
+        terminal.send(UP)  # on an empty line: edit the queued messages
         terminal.wait_for("> two\n  three")
         terminal.send(ENTER)
         terminal.wait_for("next: two")
@@ -83,31 +83,27 @@ def test_a_cancelled_answer_gives_back_what_was_sent_after_it(
         terminal.wait_for("> two\n  three\n  four")
         terminal.send(ENTER)
         terminal.wait_for("Well.")
-    assert said(fake_openai) == ["one", "two\nthree\nfour"]
+    assert user_messages(fake_openai) == ["one", "two\nthree\nfour"]
 
 
-def test_a_notice_breaks_no_line_that_is_being_typed(
-    mcpchat_command: str, environ: dict[str, str], tmp_path: Path
-) -> None:
-    go = tmp_path / "go"
-    failing = f"import os, time, sys\nwhile not os.path.exists('{go}'): time.sleep(0.05)\nsys.exit('no disk')"
-    configured(tmp_path, f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["-c", """{failing}"""]\n')
+def test_a_notice_does_not_break_the_input_line(mcpchat_command: str, environ: dict[str, str], tmp_path: Path) -> None:
+    go_file = tmp_path / "go"
+    program = f"import os, time, sys\nwhile not os.path.exists('{go_file}'): time.sleep(0.05)\nsys.exit('no disk')"
+    add_config(tmp_path, f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["-c", """{program}"""]\n')
     with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("1 starting")
         terminal.send("a line that I am")
         terminal.wait_for("> a line that I am")
-        go.touch()
+        go_file.touch()
         screen = terminal.wait_for("server bad is down")
         terminal.send(" typing")
         screen = terminal.wait_for("> a line that I am typing")
         assert screen.count("a line that") == 1
         assert screen.index("no disk") < screen.index("> a line")
-        assert "bad is down" in screen[screen.index("> a line") :]  # in the status line
+        assert "bad is down" in screen[screen.index("> a line") :]  # in the status bar
 
 
-def test_many_lines_are_one_message_however_they_come(
-    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
-) -> None:
+def test_many_lines_are_one_message(mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
     with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one\\" + ENTER + "two" + ESC + ENTER + "three\nfour")
@@ -116,7 +112,7 @@ def test_many_lines_are_one_message_however_they_come(
         terminal.wait_for("Hello.")
         terminal.send("more" + ENTER)
         terminal.wait_for("Hello.", count=2)
-    assert said(fake_openai) == ["one\ntwo\nthree\nfour\nfive\nsix", "more"]
+    assert user_messages(fake_openai) == ["one\ntwo\nthree\nfour\nfive\nsix", "more"]
 
 
 def test_the_history_is_searched_and_suggested_in_the_next_session(
@@ -132,7 +128,7 @@ def test_the_history_is_searched_and_suggested_in_the_next_session(
     with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("what i")
-        terminal.wait_for("> what is in the attic")  # in grey
+        terminal.wait_for("> what is in the attic")  # the suggestion in grey
         terminal.send("\x1b[C" + ENTER)
         terminal.wait_for("Hello.")
         terminal.send("\x12cell")
@@ -141,13 +137,13 @@ def test_the_history_is_searched_and_suggested_in_the_next_session(
         terminal.read(0.3)
         terminal.send(ENTER)
         terminal.wait_for("Hello.", count=2)
-    assert said(fake_openai) == ["what is in the attic", "and the cellar"]
+    assert user_messages(fake_openai) == ["what is in the attic", "and the cellar"]
 
 
 def test_vi_keys_move_and_change(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
-    configured(tmp_path, '[chat]\nkeys = "vi"\n')
+    add_config(tmp_path, '[chat]\nkeys = "vi"\n')
     with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("bad words" + ESC)
@@ -156,10 +152,10 @@ def test_vi_keys_move_and_change(
         terminal.wait_for("> good words")
         terminal.send(ENTER)
         terminal.wait_for("Hello.")
-    assert said(fake_openai) == ["good words"]
+    assert user_messages(fake_openai) == ["good words"]
 
 
-def test_the_line_is_edited_in_the_editor(
+def test_input_is_edited_in_the_editor(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     editor = tmp_path / "editor"
@@ -171,7 +167,7 @@ def test_the_line_is_edited_in_the_editor(
         terminal.wait_for("> words from the editor")
         terminal.send(ENTER)
         terminal.wait_for("Hello.")
-    assert said(fake_openai) == ["words from the editor"]
+    assert user_messages(fake_openai) == ["words from the editor"]
 
 
 def test_files_are_completed_and_attached_and_pasted_names_are_not(
@@ -193,17 +189,17 @@ def test_files_are_completed_and_attached_and_pasted_names_are_not(
         assert "do not tell" not in str(fake_openai.requests[-1])
         terminal.send("ask @nobody" + ENTER)
         terminal.wait_for("Hello.", count=3)
-    assert said(fake_openai)[-1] == "ask @nobody"
+    assert user_messages(fake_openai)[-1] == "ask @nobody"
 
 
-def test_a_call_shows_its_progress_its_line_and_all_of_it_on_demand(
+def test_a_call_shows_progress_a_line_and_full_details_on_demand(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
-    configured(
+    add_config(
         tmp_path,
-        f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{CAPABLE}"]\n[approvals]\ndefault = "allow"\n',
+        f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{FULL_SERVER}"]\n[approvals]\ndefault = "allow"\n',
     )
-    both = [
+    calls = [
         {
             "index": n,
             "id": f"c{n}",
@@ -211,7 +207,7 @@ def test_a_call_shows_its_progress_its_line_and_all_of_it_on_demand(
         }
         for n, count in enumerate((4, 6))
     ]
-    fake_openai.replies = [CannedResponse([chunk({"tool_calls": both}), chunk({}, "tool_calls")]), text("Counted.")]
+    fake_openai.replies = [CannedResponse([chunk({"tool_calls": calls}), chunk({}, "tool_calls")]), text("Counted.")]
     with Terminal([mcpchat_command], environ=environ | {"PAGER": "cat"}) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("count" + ENTER)
@@ -247,7 +243,7 @@ def test_reasoning_is_dim_and_folds(
         assert terminal.text.count("Let me think") == 1
         terminal.send("/last" + ENTER)
         terminal.wait_for("Let me think", count=2)
-    configured(tmp_path, '[chat]\nreasoning = "fold"\n')
+    add_config(tmp_path, '[chat]\nreasoning = "fold"\n')
     with Terminal([mcpchat_command, "ask", "three"], environ=environ) as terminal:
         assert terminal.wait_exit() == 0
         assert "thought for" in terminal.text
@@ -255,7 +251,7 @@ def test_reasoning_is_dim_and_folds(
 
 
 @pytest.mark.parametrize("program", ["iTerm.app", "ghostty", ""])
-def test_a_picture_is_shown_where_the_terminal_can_and_told_of_elsewhere(
+def test_an_image_is_shown_or_described_if_the_terminal_cannot(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, program: str
 ) -> None:
     server = tmp_path / "painter.py"
@@ -264,7 +260,7 @@ def test_a_picture_is_shown_where_the_terminal_can_and_told_of_elsewhere(
         f"server = MCPServer('painter')\n@server.tool()\ndef paint() -> Image:\n    '''Paint.'''\n"
         f"    return Image(data={PNG!r}, format='png')\nserver.run()\n"
     )
-    configured(
+    add_config(
         tmp_path,
         f'[servers.art]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n[approvals]\ndefault = "allow"\n',
     )
@@ -273,21 +269,21 @@ def test_a_picture_is_shown_where_the_terminal_can_and_told_of_elsewhere(
         terminal.wait_for("m · 1 server")
         terminal.send("paint" + ENTER)
         screen = terminal.wait_for("Painted.")
-    wanted = {
+    expected = {
         "iTerm.app": b"\x1b]1337;File=inline=1;width=1;height=1;",
         "ghostty": b"\x1b_Ga=T,f=100,q=2,c=1,r=1,m=0;iVBOR",
         "": b"image/png, 4 x 4, 1 kB",
     }
-    assert wanted[program] in terminal.raw
+    assert expected[program] in terminal.raw
     assert ("image/png, 4 x 4" in screen) == (program == "")
 
 
-def test_the_answer_and_its_code_are_copied_through_the_terminal(
+def test_answer_and_code_are_copied_through_the_terminal(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
     fake_openai.replies = [text("Do:\n\n```sh\nls -l\n```\n")]
-    nothing = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
-    with Terminal([mcpchat_command], environ=environ | nothing) as terminal:
+    no_display = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    with Terminal([mcpchat_command], environ=environ | no_display) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("/copy" + ENTER)
         terminal.wait_for("there is no answer yet")
@@ -301,35 +297,35 @@ def test_the_answer_and_its_code_are_copied_through_the_terminal(
     assert b"\x1b]52;c;bHMgLWwK\x07" in terminal.raw
 
 
-@pytest.mark.parametrize(("how", "sign"), [("bell", b"\a"), ("desktop", b"\x1b]9;mcpchat"), ("off", b"")])
-def test_a_long_turn_that_ends_unseen_is_told_of(
-    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, how: str, sign: bytes
+@pytest.mark.parametrize(("method", "sequence"), [("bell", b"\a"), ("desktop", b"\x1b]9;mcpchat"), ("off", b"")])
+def test_a_long_turn_ends_with_a_notification(
+    mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, method: str, sequence: bytes
 ) -> None:
-    configured(tmp_path, f'[chat]\nnotify = "{how}"\nnotify_after = 0.3\n')
-    fake_openai.replies = [slowly("a ", "b ", "c.", pause=0.3), slowly("d ", "e ", "f.", pause=0.3)]
+    add_config(tmp_path, f'[chat]\nnotify = "{method}"\nnotify_after = 0.3\n')
+    fake_openai.replies = [slow_response("a ", "b ", "c.", pause=0.3), slow_response("d ", "e ", "f.", pause=0.3)]
     with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         terminal.wait_for("a b c.")
         end = time.monotonic() + 20
-        while sign not in terminal.raw:
+        while sequence not in terminal.raw:
             assert time.monotonic() < end
             terminal.read(0.1)
         terminal.read(0.5)
-        rung = len(terminal.raw)
-        assert sign or b"\a" not in terminal.raw
+        start = len(terminal.raw)
+        assert sequence or b"\a" not in terminal.raw
         terminal.send("two" + ENTER)
         terminal.wait_for("d e")
         terminal.send("I am here")
         terminal.wait_for("d e f.")
         terminal.read(0.5)
-        assert not sign or sign not in terminal.raw[rung:]
+        assert not sequence or sequence not in terminal.raw[start:]
 
 
-def test_the_plain_chat_writes_every_line_once_and_says_whose_it_is(
+def test_the_plain_chat_writes_each_line_once_with_its_speaker(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
-    configured(tmp_path, f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{CAPABLE}"]\n')
+    add_config(tmp_path, f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{FULL_SERVER}"]\n')
     fake_openai.replies = [
         CannedResponse(
             [chunk({"reasoning_content": "Hm.\n"}), chunk({"content": "One **two**\nthree"}), chunk({}, "stop")]
@@ -366,7 +362,7 @@ def test_the_plain_chat_writes_every_line_once_and_says_whose_it_is(
         terminal.send(CTRL_D)
         assert terminal.wait_exit() == 0
     assert b"\x1b" not in terminal.raw
-    assert said(fake_openai, 0) == ["hi\nthere"]
+    assert user_messages(fake_openai, 0) == ["hi\nthere"]
 
 
 def test_a_dumb_terminal_gets_the_plain_chat(mcpchat_command: str, environ: dict[str, str]) -> None:
@@ -379,12 +375,12 @@ def test_a_dumb_terminal_gets_the_plain_chat(mcpchat_command: str, environ: dict
     assert b"\x1b" not in terminal.raw
 
 
-def test_without_colour_without_unicode_and_on_forty_columns(
+def test_without_colour_and_unicode_on_forty_columns(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
     fake_openai.replies = [text("# Head\n\n- item `x`\n\n> quote\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nnaïve → end")]
-    few = {"NO_COLOR": "1", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    with Terminal([mcpchat_command], environ=environ | few, columns=40) as terminal:
+    limits = {"NO_COLOR": "1", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    with Terminal([mcpchat_command], environ=environ | limits, columns=40) as terminal:
         terminal.wait_for("/help")
         terminal.send("show" + ENTER)
         screen = terminal.wait_for("end\n")
@@ -398,12 +394,12 @@ def test_without_colour_without_unicode_and_on_forty_columns(
     assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|9[0-7])m", terminal.raw)
 
 
-def test_a_first_run_says_what_this_is_and_is_useful_at_once(mcpchat_command: str) -> None:
+def test_a_first_run_explains_itself_and_works_at_once(mcpchat_command: str) -> None:
     with Terminal([mcpchat_command]) as terminal:
         screen = terminal.wait_for("\ndemo · ")
         assert len(screen[: screen.index("\n>")].splitlines()) <= 11
-        for wanted in ("No model is set up", "OPENAI_API_KEY", "mcpchat servers add", "on this machine", "/help"):
-            assert wanted in screen
+        for expected in ("No model is set up", "OPENAI_API_KEY", "mcpchat servers add", "on this machine", "/help"):
+            assert expected in screen
         terminal.send("What is 1234 * 5678?" + ENTER)
         terminal.wait_for("= 7006652")
         terminal.send(CTRL_D)
@@ -414,25 +410,25 @@ def test_a_first_run_says_what_this_is_and_is_useful_at_once(mcpchat_command: st
 
 @pytest.fixture
 def tmux(tmp_path: Path) -> Iterator["Tmux"]:
-    there = Tmux(tmp_path / "tmux.sock")
-    yield there
-    there.run("kill-server")
+    terminal = Tmux(tmp_path / "tmux.sock")
+    yield terminal
+    terminal.run("kill-server")
 
 
 class Tmux:
-    """A terminal that breaks lines anew when its size changes, and keeps what has scrolled off."""
+    """A terminal that wraps lines again after a resize and keeps the scrollback."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
 
-    def run(self, *words: str) -> str:
-        command = ["tmux", "-S", str(self._socket), *words]
-        # Without env=, tmux would inherit COLUMNS and LINES, which GNU readline sets behind os.environ.
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-        return done.stdout
+    def run(self, *args: str) -> str:
+        command = ["tmux", "-S", str(self._socket), *args]
+        # Without env=, tmux would inherit COLUMNS and LINES, which GNU readline sets outside os.environ.
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+        return result.stdout
 
     def start(self, command: str, environ: dict[str, str], columns: int, lines: int) -> None:
-        variables = [word for name, value in environ.items() for word in ("-e", f"{name}={value}")]
+        variables = [arg for name, value in environ.items() for arg in ("-e", f"{name}={value}")]
         self.run("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines), *variables, command)
 
     def resize(self, columns: int, lines: int) -> None:
@@ -442,33 +438,33 @@ class Tmux:
         self.run("send-keys", *keys)
 
     def text(self) -> str:
-        """The screen and all before it, lines that the terminal broke in one piece."""
+        """Return the screen and the scrollback, with wrapped lines joined."""
         return self.run("capture-pane", "-p", "-J", "-S", "-")
 
-    def wait_for(self, wanted: str, count: int = 1) -> str:
+    def wait_for(self, expected: str, count: int = 1) -> str:
         end = time.monotonic() + 20
-        while (shown := self.text()).count(wanted) < count:
-            assert time.monotonic() < end, f"{wanted!r} did not show. The screen:\n{shown}"
+        while (screen := self.text()).count(expected) < count:
+            assert time.monotonic() < end, f"{expected!r} did not show. The screen:\n{screen}"
             time.sleep(0.05)
-        return shown
+        return screen
 
 
 def isolated_environ(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("XDG_", "HOME", "PATH"))} | environ
 
 
-def test_nothing_is_lost_or_doubled_when_the_window_changes_amid_an_answer(
+def test_a_resize_during_an_answer_loses_and_repeats_nothing(
     tmux: Tmux, mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
     words = [f"word{n}" for n in range(160)]
     code = [f"line_{n} = {n}" for n in range(40)]
     answer = [f"{word} " for word in words] + ["\n\n```python\n"] + [f"{line}\n" for line in code] + ["```\n\nThe end."]
-    fake_openai.replies = [slowly(*answer, pause=0.02)]
+    fake_openai.replies = [slow_response(*answer, pause=0.02)]
     tmux.start(mcpchat_command, isolated_environ(environ), 80, 16)
     tmux.wait_for("m · no servers")
     tmux.send("go", "Enter")
-    for seen, columns in (("word30 ", 50), ("word70 ", 100), ("word110 ", 33), ("line_5 ", 60), ("line_20 ", 90)):
-        tmux.wait_for(seen)
+    for expected, columns in (("word30 ", 50), ("word70 ", 100), ("word110 ", 33), ("line_5 ", 60), ("line_20 ", 90)):
+        tmux.wait_for(expected)
         tmux.resize(columns, 16)
     tmux.send("half a thought")
     screen = tmux.wait_for("The end.")
@@ -476,13 +472,13 @@ def test_nothing_is_lost_or_doubled_when_the_window_changes_amid_an_answer(
     assert re.findall(r"word\d+", screen) == words
     assert re.findall(r"line_\d+ = \d+", screen) == code
     assert screen.count("> go") == screen.count("> half") == screen.count("The end.") == 1
-    assert screen.count("· no servers") == 2  # the first line, and the last
+    assert screen.count("· no servers") == 2  # the first and the last line
     tmux.send("C-l")
     time.sleep(0.5)
     assert tmux.run("capture-pane", "-p").lstrip().startswith("> half a thought")
 
 
-def test_the_shell_gets_its_terminal_back_in_order(tmux: Tmux, mcpchat_command: str, environ: dict[str, str]) -> None:
+def test_the_terminal_is_restored_for_the_shell(tmux: Tmux, mcpchat_command: str, environ: dict[str, str]) -> None:
     shell = isolated_environ(environ)
     tmux.start("env PS1='shell> ' bash --norc --noprofile -i", shell, 80, 24)
     tmux.wait_for("shell>")
@@ -491,7 +487,7 @@ def test_the_shell_gets_its_terminal_back_in_order(tmux: Tmux, mcpchat_command: 
     tmux.send("half a line", "C-z")
     tmux.wait_for("Stopped")
     tmux.send("stty -a | grep -o ' echo \\| icanon ' | tr -d '\\n'; fg", "Enter")
-    screen = tmux.wait_for("> half a line")  # which was taken away meanwhile
+    screen = tmux.wait_for("> half a line")  # removed while the program was stopped
     assert " icanon  echo " in screen or " echo  icanon " in screen
     tmux.send("C-z")
     tmux.wait_for("Stopped", count=2)
@@ -503,13 +499,13 @@ def test_the_shell_gets_its_terminal_back_in_order(tmux: Tmux, mcpchat_command: 
     tmux.wait_for("\nseen")
 
 
-WRITES = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(CAPABLE).with_name("quirky.py")}"]\n'
+WRITES = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(FULL_SERVER).with_name("quirky.py")}"]\n'
 
 
-def test_a_line_typed_ahead_answers_no_question_in_the_plain_chat(
+def test_input_typed_ahead_answers_no_plain_prompt(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
-    configured(tmp_path, WRITES)
+    add_config(tmp_path, WRITES)
     write = tool_call("box__write", '{"text": "x"}')
     write.pause = 0.4
     fake_openai.replies = [write, text("I see."), text("Yes.")]
@@ -527,16 +523,16 @@ def test_a_line_typed_ahead_answers_no_question_in_the_plain_chat(
         terminal.wait_for("so far: yes, and always")
         terminal.send("\r")
         terminal.wait_for("mcpchat: Yes.")
-    assert said(fake_openai)[-1] == "yes, and always\ny"
+    assert user_messages(fake_openai)[-1] == "yes, and always\ny"
 
 
-def test_what_was_pasted_stays_known_as_pasted_whatever_comes_between(
+def test_pasted_text_stays_marked_as_pasted(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "secret.txt").write_text("do not tell")
-    configured(tmp_path, WRITES)
+    add_config(tmp_path, WRITES)
     write = tool_call("box__write", '{"text": "x"}')
-    fake_openai.replies = [slowly(*"abcdefghij", pause=0.15), text("Two."), write, text("Denied.")]
+    fake_openai.replies = [slow_response(*"abcdefghij", pause=0.15), text("Two."), write, text("Denied.")]
     with Terminal([mcpchat_command], environ=environ, cwd=tmp_path) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("one" + ENTER)
@@ -549,7 +545,7 @@ def test_what_was_pasted_stays_known_as_pasted_whatever_comes_between(
         fake_openai.replies = [write, text("Again.")]
         terminal.send("four" + ENTER)
         terminal.wait_for("wants to run write", count=2)
-        terminal.send("helo\x7flo " + PASTE.format("see @secret.txt"))  # before the keys are there
+        terminal.send("helo\x7flo " + PASTE.format("see @secret.txt"))  # before the prompt accepts keys
         terminal.wait_for("[y]es  [n]o", count=2)
         terminal.send("n")
         terminal.wait_for("> hello see @secret.txt")
@@ -558,34 +554,34 @@ def test_what_was_pasted_stays_known_as_pasted_whatever_comes_between(
     assert all("do not tell" not in str(request) for request in fake_openai.requests)
 
 
-def test_a_sentence_around_a_question_stays_one_sentence(
+def test_a_message_around_a_prompt_stays_whole(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
-    configured(tmp_path, WRITES)
-    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), slowly("I ", "see.", pause=1.0)]
+    add_config(tmp_path, WRITES)
+    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), slow_response("I ", "see.", pause=1.0)]
     with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("go" + ENTER)
         terminal.wait_for("wants to run write")
         terminal.send("and then tell")
         terminal.wait_for("[y]es  [n]o")
-        terminal.send("y me")  # the key, and more in the same moment
+        terminal.send("y me")  # the key, and more text at the same time
         terminal.wait_for("> and then tell me")
         terminal.send(" more" + ENTER)
         terminal.wait_for("next: and then tell me more")
 
 
-def test_ctrl_c_at_a_question_of_an_idle_chat_is_a_no(
+def test_ctrl_c_at_a_prompt_of_an_idle_chat_denies(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     server = tmp_path / "changing.py"
     body = "from mcp.server import MCPServer\nserver = MCPServer('v')\n@server.tool()\ndef look() -> str:\n    '''{}'''\n    return ''\nserver.run()\n"
-    configured(tmp_path, f'[servers.v]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n')
-    for about in ("Look.", "Look, and tell all."):
-        server.write_text(body.format(about))
+    add_config(tmp_path, f'[servers.v]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n')
+    for question in ("Look.", "Look, and tell all."):
+        server.write_text(body.format(question))
         with Terminal([mcpchat_command], environ=environ) as terminal:
             terminal.wait_for("m · 1 server")
-            if about != "Look.":
+            if question != "Look.":
                 terminal.wait_for("[y]es  [n]o")
                 terminal.send(CTRL_C)
                 terminal.wait_for("v.look is disabled")
@@ -598,7 +594,7 @@ def test_ctrl_c_at_a_question_of_an_idle_chat_is_a_no(
             assert terminal.wait_exit() == 0
 
 
-def test_a_search_that_is_left_is_over(mcpchat_command: str, environ: dict[str, str]) -> None:
+def test_an_aborted_search_is_over(mcpchat_command: str, environ: dict[str, str]) -> None:
     with Terminal([mcpchat_command], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("think of it" + ENTER)
@@ -612,7 +608,7 @@ def test_a_search_that_is_left_is_over(mcpchat_command: str, environ: dict[str, 
         terminal.wait_for("I-search backward: it")
 
 
-def test_a_slash_is_a_command_only_where_it_looks_like_one(
+def test_a_slash_is_a_command_only_at_the_start(
     mcpchat_command: str, environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
     with Terminal([mcpchat_command], environ=environ) as terminal:
@@ -624,12 +620,12 @@ def test_a_slash_is_a_command_only_where_it_looks_like_one(
         terminal.wait_for("Hello.", count=3)
         terminal.send("/new now" + ENTER)
         terminal.wait_for("/new takes no argument")
-    assert said(fake_openai) == ["/usr/bin/env is a path", " /help is a word", "/new\nis a word"]
+    assert user_messages(fake_openai) == ["/usr/bin/env is a path", " /help is a word", "/new\nis a word"]
 
 
-def test_a_terminal_that_goes_away_ends_the_chat(mcpchat_command: str, environ: dict[str, str]) -> None:
+def test_a_closed_terminal_ends_the_chat(mcpchat_command: str, environ: dict[str, str]) -> None:
     with Terminal(["sh", "-c", f"trap '' HUP; exec {mcpchat_command}"], environ=environ) as terminal:
         terminal.wait_for("m · no servers")
-        os.close(terminal._fd)  # as a window that is closed
+        os.close(terminal._fd)  # like a closed window
         terminal.process.wait(timeout=20)
         terminal._fd = os.open(os.devnull, os.O_RDONLY)

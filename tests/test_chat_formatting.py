@@ -1,4 +1,4 @@
-"""What stands on the lines of the chat: calls, the status, suggestions, pictures."""
+"""Tests of the chat's formatting: tool calls, status bar, suggestions, images."""
 
 import io
 import os
@@ -23,63 +23,65 @@ from mcpchat.ui.chat.argument_completions import complete_path
 from mcpchat.ui.chat.commands import COMMANDS
 from mcpchat.ui.chat.completion import Suggestion, fuzzy_match, suggest
 from mcpchat.ui.markdown.render import THEME
-from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.ui.render import images, tool_lines
 from mcpchat.ui.render.accessible import LineRenderer
 from mcpchat.ui.terminal.screen import HangingIndent, render_lines
+from mcpchat.ui.terminal.typed_ahead import TypedAhead
 
 
-def started(arguments: str = "{}", **more: str) -> ToolStarted:
+def tool_started(arguments: str = "{}", **more: str) -> ToolStarted:
     call = ToolCall(id="c", name="drive__search_files", arguments=arguments)
     return ToolStarted(call=call, tool="drive.search_files", **more)
 
 
-def finished(text: str, arguments: str = "{}", *, is_error: bool = False, **more: str) -> ToolFinished:
+def tool_finished(text: str, arguments: str = "{}", *, is_error: bool = False, **more: str) -> ToolFinished:
     result = ToolResult(call_id="c", parts=(Text(text=text),), is_error=is_error)
-    return ToolFinished(call=started(arguments).call, tool="drive.search_files", result=result, seconds=0.84, **more)
+    return ToolFinished(
+        call=tool_started(arguments).call, tool="drive.search_files", result=result, seconds=0.84, **more
+    )
 
 
 @pytest.mark.parametrize(
-    ("event", "line"),
+    ("event", "expected"),
     [
-        (started(), "drive.search_files"),
-        (started('{"query": "Q3"}', account="work"), 'drive(work).search_files  query="Q3"'),
-        (started(title="Look for files"), "drive.search_files · Look for files"),
-        (started(title="Search Files"), "drive.search_files"),  # which says nothing new
-        (started('{"query": "Q3"}', title="Something as long as forty characters ", account="a"), 'drive(a).search_files  query="Q3"'),
-        (started('{"query": "' + "x" * 90 + '"}'), 'drive.search_files  query="' + "x" * 31 + "…"),
-        (started('{"query": "日本日本日本日本日本日本日本日本日本日本"}'), 'drive.search_files  query="日本日本日本日本日本日本日本日…'),
+        (tool_started(), "drive.search_files"),
+        (tool_started('{"query": "Q3"}', account="work"), 'drive(work).search_files  query="Q3"'),
+        (tool_started(title="Look for files"), "drive.search_files · Look for files"),
+        (tool_started(title="Search Files"), "drive.search_files"),  # repeats the name
+        (tool_started('{"query": "Q3"}', title="Something as long as forty characters ", account="a"), 'drive(a).search_files  query="Q3"'),
+        (tool_started('{"query": "' + "x" * 90 + '"}'), 'drive.search_files  query="' + "x" * 31 + "…"),
+        (tool_started('{"query": "日本日本日本日本日本日本日本日本日本日本"}'), 'drive.search_files  query="日本日本日本日本日本日本日本日…'),
     ],
 )  # fmt: skip
-def test_a_running_call_fits_its_line(event: ToolStarted, line: str) -> None:
-    shown = tool_lines.format_running(event, 59)
-    assert shown == line
-    assert cell_len(shown) <= 59
+def test_a_running_call_fits_its_line(event: ToolStarted, expected: str) -> None:
+    output = tool_lines.format_running(event, 59)
+    assert output == expected
+    assert cell_len(output) <= 59
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
-@pytest.mark.parametrize("given", ["{}", '{"query": "Q3", "folder": "' + "f" * 60 + '"}'])
-@pytest.mark.parametrize("came", ["", "3 files", '{"files": ["' + "n" * 300 + '"]}', "a\nb\nc\nd\ne", "日本" * 80])
-def test_a_call_that_is_done_fits_its_line_whatever_came(width: int, given: str, came: str) -> None:
-    line = tool_lines.format_finished(finished(came, given, account="work", title="A title"), width)
+@pytest.mark.parametrize("arguments", ["{}", '{"query": "Q3", "folder": "' + "f" * 60 + '"}'])
+@pytest.mark.parametrize("output", ["", "3 files", '{"files": ["' + "n" * 300 + '"]}', "a\nb\nc\nd\ne", "日本" * 80])
+def test_a_finished_call_fits_in_its_line(width: int, arguments: str, output: str) -> None:
+    line = tool_lines.format_finished(tool_finished(output, arguments, account="work", title="A title"), width)
     assert cell_len(line) <= width
     assert line.startswith("drive(work).sea")
     assert line.endswith("  0.8 s")
 
 
-def test_the_reason_of_an_error_is_whole() -> None:
+def test_an_error_is_not_truncated() -> None:
     reason = "no such folder, " * 10 + "at all"
-    assert reason in tool_lines.format_finished(finished(reason, is_error=True), 80)
+    assert reason in tool_lines.format_finished(tool_finished(reason, is_error=True), 80)
 
 
-def test_the_status_line_leaves_out_what_matters_least() -> None:
+def test_the_status_bar_drops_minor_parts_first() -> None:
     servers = (
         ServerStatus(name="drive", state="ready", transport="stdio", tools=3),
         ServerStatus(name="notion", state="login", transport="http", tools=None),
         ServerStatus(name="bad", state="failed", transport="stdio", tools=None),
     )
 
-    def line(width: int) -> str:
+    def format_line(width: int) -> str:
         return status_bar.format_status(
             width,
             model="gpt-5.5",
@@ -90,21 +92,21 @@ def test_the_status_line_leaves_out_what_matters_least() -> None:
             servers=servers,
         )
 
-    whole = "gpt-5.5 · mail · 3 servers, notion wants a sign-in and 1 more · 12.3k tokens · $0.0421 · 25% full"
-    assert line(200) == whole
-    assert line(len(whole) - 1) == "gpt-5.5 · mail · 2 of 3 servers down · 12.3k tokens · $0.0421 · 25% full"
-    assert line(50) == "gpt-5.5 · 12.3k tokens · $0.0421 · 25% full"
-    assert line(20) == "gpt-5.5 · 25% full"
-    assert line(10) == "gpt-5.5"
-    assert line(5) == "gpt-…"
-    assert line(0) == ""
+    full = "gpt-5.5 · mail · 3 servers, notion wants a sign-in and 1 more · 12.3k tokens · $0.0421 · 25% full"
+    assert format_line(200) == full
+    assert format_line(len(full) - 1) == "gpt-5.5 · mail · 2 of 3 servers down · 12.3k tokens · $0.0421 · 25% full"
+    assert format_line(50) == "gpt-5.5 · 12.3k tokens · $0.0421 · 25% full"
+    assert format_line(20) == "gpt-5.5 · 25% full"
+    assert format_line(10) == "gpt-5.5"
+    assert format_line(5) == "gpt-…"
+    assert format_line(0) == ""
 
 
-def test_suggestions_are_fuzzy_and_the_likeliest_come_first() -> None:
+def test_suggestions_are_fuzzy_and_the_best_come_first() -> None:
     names = {"/threads": "go on", "/retry": "again", "/tools": "tools", "/attach": "a file"}
-    assert [one.text for one in fuzzy_match(names, "/t")] == ["/threads", "/tools", "/retry", "/attach"]
-    assert [one.text for one in fuzzy_match(names, "hre")] == ["/threads"]
-    assert [one.text for one in fuzzy_match(names, "/rty")] == ["/retry"]
+    assert [match.text for match in fuzzy_match(names, "/t")] == ["/threads", "/tools", "/retry", "/attach"]
+    assert [match.text for match in fuzzy_match(names, "hre")] == ["/threads"]
+    assert [match.text for match in fuzzy_match(names, "/rty")] == ["/retry"]
     assert fuzzy_match(names, "/xyz") == []
 
 
@@ -112,12 +114,12 @@ def test_files_are_suggested_after_an_at(tmp_path: Path) -> None:
     for name in ("notes.txt", "no way.md", ".hidden"):
         (tmp_path / name).touch()
     (tmp_path / "nothing").mkdir()
-    found = suggest(f"see @{tmp_path}/no", {}, {}, {}, complete_path)
-    typed = len(f"@{tmp_path}/no")
-    assert found == [
-        Suggestion(f'@"{tmp_path}/no way.md"', typed, "file"),
-        Suggestion(f"@{tmp_path}/notes.txt", typed, "file"),
-        Suggestion(f"@{tmp_path}/nothing/", typed, "folder"),
+    suggestions = suggest(f"see @{tmp_path}/no", {}, {}, {}, complete_path)
+    length = len(f"@{tmp_path}/no")
+    assert suggestions == [
+        Suggestion(f'@"{tmp_path}/no way.md"', length, "file"),
+        Suggestion(f"@{tmp_path}/notes.txt", length, "file"),
+        Suggestion(f"@{tmp_path}/nothing/", length, "folder"),
     ]
     assert complete_path(f"{tmp_path}/.h") == [f"{tmp_path}/.hidden"]
     assert (
@@ -129,30 +131,30 @@ def test_files_are_suggested_after_an_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "mentions"),
     [
         ("see @a.txt, and @b/c.md.", ["a.txt", "b/c.md"]),
         ('see @"two words.txt" @a', ["two words.txt", "a"]),
         ("ann@example.com @ @a @a", ["a"]),
     ],
 )
-def test_names_of_files_in_a_line(text: str, named: list[str]) -> None:
-    assert find_file_mentions(text) == named
+def test_file_mentions_in_a_line(text: str, mentions: list[str]) -> None:
+    assert find_file_mentions(text) == mentions
 
 
 @pytest.mark.parametrize(
-    "command", [command for command in COMMANDS if command.cli_equivalent], ids=lambda one: one.name
+    "command", [command for command in COMMANDS if command.cli_equivalent], ids=lambda each: each.name
 )
-def test_each_command_has_its_twin_outside(command: object) -> None:
-    twin = getattr(command, "cli_equivalent").removeprefix("mcpchat").split()  # noqa: B009 - a parameter of any type
-    words = " ".join(word for word in twin if not word.startswith("-") and word.islower())
+def test_each_command_has_a_cli_command(command: object) -> None:
+    cli_command = getattr(command, "cli_equivalent").removeprefix("mcpchat").split()  # noqa: B009 - a parameter of any type
+    words = " ".join(word for word in cli_command if not word.startswith("-") and word.islower())
     text = read_help(words)
     assert text is not None
-    for option in (word for word in twin if word.startswith("--")):
+    for option in (word for word in cli_command if word.startswith("--")):
         assert option in text
 
 
-def test_there_is_about_a_dozen_of_them_and_help_fits_the_screen() -> None:
+def test_there_are_few_commands_and_help_fits_the_screen() -> None:
     assert len(COMMANDS) <= 18
     width = max(len(f"{command.name} {command.argument}") for command in COMMANDS)
     assert all(len(f"  {'x' * width}  {command.help}") <= 80 for command in COMMANDS)
@@ -175,7 +177,7 @@ JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffc0000b0800100020
 GIF = b"GIF89a" + struct.pack("<HH", 7, 9) + b"\0" * 10
 
 
-def test_pictures_keep_their_shape_within_the_screen() -> None:
+def test_images_keep_their_shape_within_a_screen() -> None:
     wide = Image(media_type="image/png", data=png(800, 160))
     assert images.render_image(wide, "iterm", columns=50, rows=12).startswith(
         "\x1b]1337;File=inline=1;width=50;height=5;"
@@ -189,14 +191,14 @@ def test_pictures_keep_their_shape_within_the_screen() -> None:
     assert images.read_dimensions(JPEG) == (32, 16)
     assert images.read_dimensions(GIF) == (7, 9)
     assert images.render_image(Image(media_type="image/jpeg", data=JPEG), "kitty", columns=50, rows=12) == ""
-    assert images.read_dimensions(b"\xff\xd8" + bytes(8_000_000)) is None  # and at once
+    assert images.read_dimensions(b"\xff\xd8" + bytes(8_000_000)) is None  # and is fast
     for broken in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd8\xff", b"GIF89a\0", png(0, 5)):
         assert images.read_dimensions(broken) is None
         assert images.describe_image(Image(media_type="image/png", data=broken)) == "image/png, 1 kB"
 
 
 @pytest.mark.parametrize(
-    ("environ", "by"),
+    ("environ", "protocol"),
     [
         ({"TERM": "xterm-kitty"}, "kitty"),
         ({"KITTY_WINDOW_ID": "1"}, "kitty"),
@@ -205,30 +207,30 @@ def test_pictures_keep_their_shape_within_the_screen() -> None:
         ({"TERM": "xterm-256color"}, ""),
     ],
 )
-def test_what_a_terminal_shows_is_told_by_its_environment(environ: dict[str, str], by: str) -> None:
-    assert images.detect_protocol(environ) == by
+def test_the_environment_selects_the_image_protocol(environ: dict[str, str], protocol: str) -> None:
+    assert images.detect_protocol(environ) == protocol
 
 
-def test_the_first_screen_offers_the_models_that_run_here() -> None:
-    told, entries = format_onboarding([LocalServer("LM Studio", "http://127.0.0.1:1234/v1", ("qwen", "phi"))])
-    assert "LM Studio is running, with qwen, phi: /model lmstudio" in told
+def test_onboarding_offers_the_local_models() -> None:
+    output, entries = format_onboarding([LocalServer("LM Studio", "http://127.0.0.1:1234/v1", ("qwen", "phi"))])
+    assert "LM Studio is running, with qwen, phi: /model lmstudio" in output
     assert [(name, entry.name, entry.base_url) for name, entry in entries.items()] == [
         ("lmstudio", "qwen", "http://127.0.0.1:1234/v1")
     ]
-    for lines in (told.splitlines(), format_onboarding([])[0].splitlines()):
+    for lines in (output.splitlines(), format_onboarding([])[0].splitlines()):
         assert len(lines) <= 10
         assert max(map(len, lines)) <= 80
 
 
-def test_a_notice_goes_on_under_itself() -> None:
+def test_a_notice_has_an_indent() -> None:
     console = Console(file=io.StringIO(), width=30, theme=THEME)
     text = Words("  ✗ box.read  no such folder, and a long reason\nsecond")
     lines = ["".join(segment.text for segment in line) for line in render_lines(console, HangingIndent(text))]
     assert lines == ["  ✗ box.read  no such folder,", "    and a long reason", "second"]
 
 
-def test_what_was_typed_early_is_a_line_and_not_keys() -> None:
-    early = TypedAhead()
+def test_early_input_is_a_line_and_not_keys() -> None:
+    typed_ahead = TypedAhead()
     presses = [
         *(("x", "x"),),
         ("c-h", "\x7f"),
@@ -238,32 +240,32 @@ def test_what_was_typed_early_is_a_line_and_not_keys() -> None:
         ("c-m", "\r"),
     ]
     for key, data in presses:
-        early.add(key, data)
-    assert (early.text, early.pastes) == ("noa\nb\n", ["a\nb"])
-    early.add("c-u", "\x15")
-    assert early.text == ""
+        typed_ahead.add(key, data)
+    assert (typed_ahead.text, typed_ahead.pastes) == ("noa\nb\n", ["a\nb"])
+    typed_ahead.add("c-u", "\x15")
+    assert typed_ahead.text == ""
 
 
-def spoken(*happened: Event) -> list[str]:
+def render_lines_of(*events: Event) -> list[str]:
     lines: list[str] = []
     renderer = LineRenderer(lines.append)
-    for event in happened:
+    for event in events:
         renderer(event)
     return lines
 
 
-def test_the_plain_chat_says_whole_lines_and_once_whose_they_are() -> None:
+def test_the_plain_chat_writes_whole_lines_and_one_prefix() -> None:
     pieces = ["\nFirst li", "ne\n\n    ind", "ented\nsec", "ond"]
     message = Message(role="assistant", parts=(Text(text="".join(pieces)),))
-    said = [
+    events = [
         ReasoningDelta(text="I th"),
         ReasoningDelta(text="ink"),
         *(TextDelta(text=piece) for piece in pieces),
         MessageAdded(message=message),
     ]
-    assert spoken(*said) == ["reasoning: I think", "mcpchat: First line", "", "    indented", "second"]
-    left = TurnFinished(stop="cancelled", usage=Usage(), steps=1)
-    assert spoken(ReasoningDelta(text="Half"), left, TextDelta(text="Whole"), left) == [
+    assert render_lines_of(*events) == ["reasoning: I think", "mcpchat: First line", "", "    indented", "second"]
+    cancelled = TurnFinished(stop="cancelled", usage=Usage(), steps=1)
+    assert render_lines_of(ReasoningDelta(text="Half"), cancelled, TextDelta(text="Whole"), cancelled) == [
         "reasoning: Half",
         "mcpchat: Whole",
     ]

@@ -1,4 +1,4 @@
-"""The installed command as a subprocess: streams, exit codes, signals, closed pipes."""
+"""Tests of the installed command as a subprocess: streams, exit codes, signals, closed pipes."""
 
 import json
 import os
@@ -16,53 +16,51 @@ import pytest
 from tests.command_line import run_mcpchat
 from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 
-ODD = str(Path(__file__).with_name("servers") / "quirky.py")
+QUIRKY_SERVER = str(Path(__file__).with_name("servers") / "quirky.py")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def run(
-        *words: str, config: str | None = None, stdin: str = "", **environ: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(*args: str, config: str | None = None, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
         if config is not None:
             (tmp_path / "c.toml").write_text(config)
             environ["MCPCHAT_CONFIG"] = str(tmp_path / "c.toml")
-        return run_mcpchat(*words, stdin=stdin, env=os.environ | environ, text=True)
+        return run_mcpchat(*args, stdin=stdin, env=os.environ | environ, text=True)
 
     return run
 
 
-def told(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
+def unpack(result: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+    assert "Traceback" not in result.stderr
+    return result.returncode, result.stdout, result.stderr
 
 
-BOX = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
+BOX_CONFIG = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY_SERVER}"]\n'
 
 
 def test_the_first_command_of_the_readme_answers_with_the_tools_result(run: Run) -> None:
-    code, out, err = told(run("ask", "--model", "demo", "What is 1234 * 5678?"))
+    code, out, err = unpack(run("ask", "--model", "demo", "What is 1234 * 5678?"))
     assert (code, out) == (0, "calculator.calculate(1234 * 5678) = 7006652\n")
     assert "not a language model" in err
     assert re.search(r'ok: calculator\.calculate .*expression="1234 \* 5678"', err)
 
 
-def test_a_question_comes_from_words_from_stdin_or_both(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_question_comes_from_args_stdin_or_both(run: Run, fake_openai: FakeOpenAI) -> None:
     model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
-    for words, piped, asked in [
+    for args, stdin, question in [
         (("a", "b"), "", "a b"),
         ((), "from stdin\n", "from stdin"),
         (("sum up:",), "line 1\nline 2\n", "sum up:\n\nline 1\nline 2"),
     ]:
-        assert told(run("ask", *words, stdin=piped, **model)) == (0, "Hello.\n", "")
-        assert fake_openai.requests[-1]["messages"][1:] == [{"role": "user", "content": asked}]
-    assert told(run("ask", **model))[0] == 2
+        assert unpack(run("ask", *args, stdin=stdin, **model)) == (0, "Hello.\n", "")
+        assert fake_openai.requests[-1]["messages"][1:] == [{"role": "user", "content": question}]
+    assert unpack(run("ask", **model))[0] == 2
 
 
-def test_the_model_is_offered_the_tools_and_its_calls_are_run(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_the_model_gets_the_tools_and_its_calls_run(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("It is ", "42.")]
-    code, out, _ = told(run("ask", "6*7?", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
+    code, out, _ = unpack(run("ask", "6*7?", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (0, "It is 42.\n")
     first, second = fake_openai.requests
     names = [tool["function"]["name"] for tool in first["tools"]]
@@ -72,20 +70,20 @@ def test_the_model_is_offered_the_tools_and_its_calls_are_run(run: Run, fake_ope
     assert json.loads(second["messages"][-1]["content"]) == {"expression": "6*7", "result": 42}
 
 
-def test_what_is_said_on_the_way_to_a_tool_is_not_the_answer(run: Run, fake_openai: FakeOpenAI) -> None:
-    talk = CannedResponse(
+def test_text_before_a_tool_call_is_not_the_answer(run: Run, fake_openai: FakeOpenAI) -> None:
+    reply = CannedResponse(
         [chunk({"content": "Let me see."}), *tool_call("calculator__calculate", '{"expression": "1+1"}').chunks]
     )
-    fake_openai.replies = [talk, text("2")]
-    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
+    fake_openai.replies = [reply, text("2")]
+    code, out, err = unpack(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (0, "2\n")
     assert "Let me see." in err
-    fake_openai.replies = [talk, text("2")]
-    assert told(run("ask", "-q", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m")) == (0, "2\n", "")
+    fake_openai.replies = [reply, text("2")]
+    assert unpack(run("ask", "-q", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m")) == (0, "2\n", "")
 
 
 def test_json_lines_are_the_events_and_nothing_else(run: Run) -> None:
-    code, out, _ = told(run("ask", "-m", "demo", "-o", "jsonl", "2*3"))
+    code, out, _ = unpack(run("ask", "-m", "demo", "-o", "jsonl", "2*3"))
     events = [json.loads(line) for line in out.splitlines()]
     kinds = [event["type"] for event in events if event["type"] not in {"server.changed", "text.delta"}]
     assert code == 0
@@ -97,15 +95,15 @@ def test_json_lines_are_the_events_and_nothing_else(run: Run) -> None:
 
 
 def test_json_stays_one_object_when_the_exit_code_is_not_zero(run: Run) -> None:
-    done = run("ask", "-m", "demo", "-o", "json", "--deny", "*", "2*3")
-    answer = json.loads(done.stdout)
-    assert (done.returncode, answer["error"]["code"], answer["error"]["class"]) == (6, 6, "denied")
-    done = run("call", "calculator.calculate", "expression=1/0", "-o", "json")
-    assert (done.returncode, json.loads(done.stdout)["is_error"]) == (5, True)
+    result = run("ask", "-m", "demo", "-o", "json", "--deny", "*", "2*3")
+    answer = json.loads(result.stdout)
+    assert (result.returncode, answer["error"]["code"], answer["error"]["class"]) == (6, 6, "denied")
+    result = run("call", "calculator.calculate", "expression=1/0", "-o", "json")
+    assert (result.returncode, json.loads(result.stdout)["is_error"]) == (5, True)
 
 
 def test_json_is_one_object(run: Run) -> None:
-    code, out, err = told(run("ask", "-m", "demo", "-o", "json", "2*3"))
+    code, out, err = unpack(run("ask", "-m", "demo", "-o", "json", "2*3"))
     answer = json.loads(out)
     assert (code, err) == (0, "")
     assert answer["answer"] == "calculator.calculate(2*3) = 6"
@@ -116,21 +114,21 @@ def test_json_is_one_object(run: Run) -> None:
 # --- exit codes -------------------------------------------------------------------------------------------------
 
 
-def test_exit_2_without_a_model_names_three_ways_on(run: Run) -> None:
-    code, out, err = told(run("ask", "hi"))
+def test_exit_2_without_a_model_names_three_ways(run: Run) -> None:
+    code, out, err = unpack(run("ask", "hi"))
     assert (code, out) == (2, "")
     for way in ("export OPENAI_API_KEY=", "http://127.0.0.1:", "--model demo"):
         assert way in err
 
 
-def test_exit_2_for_a_config_that_is_wrong(run: Run) -> None:
-    code, _, err = told(run("tools", config='[servers.a]\ncomand = "x"'))
+def test_exit_2_for_an_invalid_config(run: Run) -> None:
+    code, _, err = unpack(run("tools", config='[servers.a]\ncomand = "x"'))
     assert code == 2
     assert re.search(r"c\.toml:2: servers\.a\.comand: unknown key; did you mean command\?", err)
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("args", "message"),
     [
         (("--nope",), "No such option: --nope"),
         (("aks", "x"), "No such command 'aks'. Did you mean 'ask'?"),
@@ -148,52 +146,52 @@ def test_exit_2_for_a_config_that_is_wrong(run: Run) -> None:
         (("ask", "-m", "demo"), "there is no question"),
     ],
 )
-def test_exit_2_for_a_command_line_that_is_wrong(run: Run, words: tuple[str, ...], complaint: str) -> None:
-    code, out, err = told(run(*words))
+def test_exit_2_for_an_invalid_command_line(run: Run, args: tuple[str, ...], message: str) -> None:
+    code, out, err = unpack(run(*args))
     assert (code, out) == (2, "")
-    assert complaint in err
+    assert message in err
 
 
-def test_without_a_command_and_a_terminal_it_says_what_to_do(run: Run) -> None:
-    code, out, err = told(run())
+def test_without_command_and_terminal_it_says_what_to_do(run: Run) -> None:
+    code, out, err = unpack(run())
     assert (code, out) == (2, "")
     assert err == 'error: chat needs a terminal\n  in scripts: mcpchat ask "..."\n'
 
 
-def test_options_before_the_command_hold_for_it(run: Run, tmp_path: Path) -> None:
-    assert told(run("-m", "demo", "ask", "2*3"))[:2] == (0, "calculator.calculate(2*3) = 6\n")
+def test_options_before_the_command_apply(run: Run, tmp_path: Path) -> None:
+    assert unpack(run("-m", "demo", "ask", "2*3"))[:2] == (0, "calculator.calculate(2*3) = 6\n")
     (tmp_path / "c.toml").write_text("[modl]")
     for command in (["tools"], ["config", "show"], ["config", "validate"]):
-        assert told(run("--config", str(tmp_path / "c.toml"), *command))[0] == 2
+        assert unpack(run("--config", str(tmp_path / "c.toml"), *command))[0] == 2
 
 
-def test_markdown_is_passed_as_it_was_written(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_markdown_is_unchanged_in_a_pipe(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("**a**")]
     model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
-    assert told(run("ask", "-o", "markdown", "x", **model)) == (0, "**a**\n", "")
+    assert unpack(run("ask", "-o", "markdown", "x", **model)) == (0, "**a**\n", "")
 
 
-def test_an_encoding_that_lacks_a_character_shows_a_question_mark(
-    mcpchat_command: str, fake_openai: FakeOpenAI
-) -> None:
+def test_a_character_outside_the_encoding_is_a_question_mark(mcpchat_command: str, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("1 → 2 é")]
     environ = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(
+    result = subprocess.run(
         [mcpchat_command, "ask", "x"], input="", capture_output=True, text=True, env=os.environ | environ, timeout=50
     )
-    assert told(done) == (0, "1 ? 2 ?\n", "")
+    assert unpack(result) == (0, "1 ? 2 ?\n", "")
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], ["ask", "-m", "demo", "-o", "jsonl", "x"], ["tools", "no"]]
+    "args", [["--help"], ["--version"], ["ask", "-m", "demo", "-o", "jsonl", "x"], ["tools", "no"]]
 )
-def test_a_reader_that_has_gone_gets_no_complaint(mcpchat_command: str, words: list[str]) -> None:
+def test_a_closed_reader_causes_no_error(mcpchat_command: str, args: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([mcpchat_command, *words], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, timeout=50)
+    result = subprocess.run(
+        [mcpchat_command, *args], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, timeout=50
+    )
     os.close(writer)
-    assert done.returncode == (2 if words[0] == "tools" else 0)
-    line = f"{mcpchat_command} {' '.join(words)} | true"
+    assert result.returncode == (2 if args[0] == "tools" else 0)
+    line = f"{mcpchat_command} {' '.join(args)} | true"
     assert (
         "Traceback"
         not in subprocess.run(
@@ -202,7 +200,7 @@ def test_a_reader_that_has_gone_gets_no_complaint(mcpchat_command: str, words: l
     )
 
 
-def test_a_signal_that_the_parent_switched_off_stays_off(mcpchat_command: str, fake_openai: FakeOpenAI) -> None:
+def test_a_signal_that_the_parent_ignores_is_ignored(mcpchat_command: str, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [CannedResponse(text("all of it").chunks, pause=0.5)]
     environ = os.environ | {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     command = ["bash", "-c", f"trap '' HUP; exec {mcpchat_command} ask x"]
@@ -215,119 +213,119 @@ def test_a_signal_that_the_parent_switched_off_stays_off(mcpchat_command: str, f
     assert (process.returncode, out) == (0, "all of it\n")
 
 
-def test_a_description_is_text_and_never_markup(run: Run, tmp_path: Path) -> None:
-    script = Path(ODD).read_text().replace("Echo a text", "Echo [/b] a [optional] [link=https://e.example]text")
+def test_a_description_is_never_markup(run: Run, tmp_path: Path) -> None:
+    script = (
+        Path(QUIRKY_SERVER).read_text().replace("Echo a text", "Echo [/b] a [optional] [link=https://e.example]text")
+    )
     (tmp_path / "server.py").write_text(script)
     config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{tmp_path / "server.py"}"]\n'
-    code, out, _ = told(run("tools", config=config))
+    code, out, _ = unpack(run("tools", config=config))
     assert code == 0
     assert "Echo [/b] a [optional] [link=https://e.example]text" in out
 
 
-def test_a_tool_that_is_newer_than_the_kept_list_is_found(run: Run, tmp_path: Path) -> None:
+def test_a_tool_newer_than_the_cached_list_is_found(run: Run, tmp_path: Path) -> None:
     (tmp_path / "more").write_text("")
-    # Through a shell, so that the command line names no file whose change would be seen.
-    config = f'[servers.box]\ncommand = "bash"\nargs = ["-c", "exec {sys.executable} {ODD} adds {tmp_path}/more"]\n'
+    # A shell runs it, so that the command line names no file whose change mcpchat would detect.
+    config = f'[servers.box]\ncommand = "bash"\nargs = ["-c", "exec {sys.executable} {QUIRKY_SERVER} adds {tmp_path}/more"]\n'
     assert "box.fresh" not in run("tools", config=config).stdout
     (tmp_path / "more").write_text("fresh")
-    code, out, err = told(run("call", "box.fresh", "text=x", "--yes", config=config))
-    assert (code, out) == (6, "")  # it is found, and nobody has agreed to it yet
+    code, out, err = unpack(run("call", "box.fresh", "text=x", "--yes", config=config))
+    assert (code, out) == (6, "")  # the tool is found, but not yet approved
     assert "box.fresh was not run: it is new since you accepted it" in err
     assert run("trust", "review", "box", "--yes", config=config).returncode == 0
-    assert told(run("call", "box.fresh", "text=x", "--yes", config=config)) == (0, "echo: x\n", "")
+    assert unpack(run("call", "box.fresh", "text=x", "--yes", config=config)) == (0, "echo: x\n", "")
     assert "box.fresh" in run("tools", config=config).stdout
 
 
 @pytest.mark.parametrize("key", ["sk-SECRET\nX: y", "sk-SECRETé"])
-def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(run: Run, key: str) -> None:
-    done = run("ask", "x", OPENAI_API_KEY=key, OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m")
-    assert done.returncode == 2
-    assert "OPENAI_API_KEY: the value has characters" in done.stderr
-    assert "SECRET" not in done.stderr
+def test_a_key_invalid_in_a_header_is_rejected_and_hidden(run: Run, key: str) -> None:
+    result = run("ask", "x", OPENAI_API_KEY=key, OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m")
+    assert result.returncode == 2
+    assert "OPENAI_API_KEY: the value has characters" in result.stderr
+    assert "SECRET" not in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "environ", "told_"),
+    ("args", "environ", "message"),
     [
         (["ask", "x"], {"OPENAI_BASE_URL": "localhost:11434"}, "expected a URL that begins with"),
         (["ask", "-m", "demo", "--allow", "delete_file", "x"], {}, "no server is named 'delete_file'"),
         (["config", "init", "--config", "/proc/nowhere/c.toml"], {}, "cannot write /proc/nowhere/c.toml"),
     ],
 )
-def test_more_that_cannot_work_is_told_with_exit_2(
-    run: Run, words: list[str], environ: dict[str, str], told_: str
-) -> None:
-    code, _, err = told(run(*words, **environ))
+def test_exit_2_for_other_invalid_input(run: Run, args: list[str], environ: dict[str, str], message: str) -> None:
+    code, _, err = unpack(run(*args, **environ))
     assert code == 2
-    assert told_ in err
+    assert message in err
 
 
-def test_output_that_cannot_be_written_is_told(mcpchat_command: str) -> None:
-    for line, told_ in [
+def test_a_failed_write_is_reported(mcpchat_command: str) -> None:
+    for line, message in [
         (f"{mcpchat_command} config schema >/dev/full", "cannot write or read: No space left"),
         (f"{mcpchat_command} tools >&-", ""),
     ]:
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50
         )
-        assert (done.returncode, told_ in done.stderr) == (1 if told_ else 0, True)
-        assert "Traceback" not in done.stderr
-        assert "should not" not in done.stderr
+        assert (result.returncode, message in result.stderr) == (1 if message else 0, True)
+        assert "Traceback" not in result.stderr
+        assert "should not" not in result.stderr
 
 
 def test_an_empty_config_variable_is_no_config(run: Run) -> None:
-    assert told(run("config", "show", MCPCHAT_CONFIG=""))[0] == 0
+    assert unpack(run("config", "show", MCPCHAT_CONFIG=""))[0] == 0
 
 
 def test_exit_2_for_binary_input(run: Run, mcpchat_command: str) -> None:
-    done = subprocess.run([mcpchat_command, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
-    assert done.returncode == 2
-    assert b"standard input is not UTF-8 text" in done.stderr
+    result = subprocess.run([mcpchat_command, "ask", "x"], input=b"\x00\xff\xfe", capture_output=True, timeout=50)
+    assert result.returncode == 2
+    assert b"standard input is not UTF-8 text" in result.stderr
 
 
-def test_exit_4_for_a_required_server_that_is_down_and_not_for_another(run: Run) -> None:
+def test_exit_4_only_for_a_required_server_that_is_down(run: Run) -> None:
     down = '[servers.down]\ncommand = "no-such-program"\n'
-    code, out, err = told(run("tools", config=BOX + down))
+    code, out, err = unpack(run("tools", config=BOX_CONFIG + down))
     assert code == 0
     assert "box.echo" in out
     assert "warning: server down is down: no program named 'no-such-program' on PATH" in err
-    code, _, err = told(run("ask", "-m", "demo", "x", config=BOX + down + "required = true\n"))
+    code, _, err = unpack(run("ask", "-m", "demo", "x", config=BOX_CONFIG + down + "required = true\n"))
     assert code == 4
     assert "down: no program named 'no-such-program' on PATH" in err
-    assert told(run("call", "down.x", config=BOX + down))[0] == 4
-    code, out, _ = told(run("servers", config=BOX + down))
+    assert unpack(run("call", "down.x", config=BOX_CONFIG + down))[0] == 4
+    code, out, _ = unpack(run("servers", config=BOX_CONFIG + down))
     assert code == 0
     assert re.search(r"box +ready +stdio +3", out)
     assert re.search(r"down +failed +stdio +- ", out)
-    assert told(run("servers", config=BOX + down + "required = true\n"))[0] == 4
+    assert unpack(run("servers", config=BOX_CONFIG + down + "required = true\n"))[0] == 4
 
 
 def test_exit_5_when_a_tool_called_by_hand_fails(run: Run) -> None:
-    code, out, err = told(run("call", "calculator.calculate", "expression=1/0"))
+    code, out, err = unpack(run("call", "calculator.calculate", "expression=1/0"))
     assert (code, out) == (5, "")
     assert "division by zero" in err
 
 
-def test_exit_6_for_what_would_ask_with_nobody_there(run: Run, fake_openai: FakeOpenAI) -> None:
-    code, out, err = told(run("call", "box.write", "text=x", config=BOX))
+def test_exit_6_for_an_ask_without_a_user(run: Run, fake_openai: FakeOpenAI) -> None:
+    code, out, err = unpack(run("call", "box.write", "text=x", config=BOX_CONFIG))
     assert (code, out) == (6, "")
     assert "allow it with --allow 'box.write'" in err
-    assert told(run("call", "box.write", "text=x", "--allow", "box.*", config=BOX)) == (0, "echo: x\n", "")
-    assert told(run("call", "box.write", "text=x", "--yes", "--deny", "box", config=BOX))[0] == 6
+    assert unpack(run("call", "box.write", "text=x", "--allow", "box.*", config=BOX_CONFIG)) == (0, "echo: x\n", "")
+    assert unpack(run("call", "box.write", "text=x", "--yes", "--deny", "box", config=BOX_CONFIG))[0] == 6
     model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), text("I could not.")]
-    code, out, _ = told(run("ask", "x", config=BOX, **model))
+    code, out, _ = unpack(run("ask", "x", config=BOX_CONFIG, **model))
     assert (code, out) == (6, "I could not.\n")
     assert "denied by policy" in fake_openai.requests[1]["messages"][-1]["content"]
     fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), text("Done.")]
-    assert told(run("ask", "x", "--yes", config=BOX, **model))[:2] == (0, "Done.\n")
+    assert unpack(run("ask", "x", "--yes", config=BOX_CONFIG, **model))[:2] == (0, "Done.\n")
 
 
-def test_exit_7_at_the_step_limit_with_the_answer_given(run: Run, fake_openai: FakeOpenAI) -> None:
-    again = tool_call("calculator__calculate", '{"expression": "1+1"}')
-    fake_openai.replies = [again, text("so far: 2")]
+def test_exit_7_at_the_step_limit_with_an_answer(run: Run, fake_openai: FakeOpenAI) -> None:
+    call = tool_call("calculator__calculate", '{"expression": "1+1"}')
+    fake_openai.replies = [call, text("so far: 2")]
     config = "[limits]\nmax_steps = 1\n"
-    code, out, err = told(run("ask", "x", config=config, OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
+    code, out, err = unpack(run("ask", "x", config=config, OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (7, "so far: 2\n")
     assert "the limit of tool rounds is reached" in err
     assert fake_openai.requests[1]["tool_choice"] == "none"
@@ -336,11 +334,11 @@ def test_exit_7_at_the_step_limit_with_the_answer_given(run: Run, fake_openai: F
 def test_exit_8_when_the_model_fails(run: Run, fake_openai: FakeOpenAI) -> None:
     model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     fake_openai.replies = [error(401, "bad key")]
-    code, out, err = told(run("ask", "x", **model))
+    code, out, err = unpack(run("ask", "x", **model))
     assert (code, out) == (8, "")
     assert "the model's server answered 401: bad key" in err
     assert "check the key" in err
-    code, out, _ = told(run("ask", "x", "-o", "json", **model))
+    code, out, _ = unpack(run("ask", "x", "-o", "json", **model))
     assert json.loads(out) == {
         "v": 1,
         "type": "error",
@@ -350,43 +348,43 @@ def test_exit_8_when_the_model_fails(run: Run, fake_openai: FakeOpenAI) -> None:
         "hint": "check the key: api_key under [model] in the config (or OPENAI_API_KEY)",
     }
     fake_openai.replies = [CannedResponse([chunk({"content": "half an ans"})])]
-    code, out, err = told(run("ask", "x", **model))
+    code, out, err = unpack(run("ask", "x", **model))
     assert (code, out) == (8, "half an ans\n")
     assert "the answer ends early: connection lost" in err
 
 
 @pytest.mark.parametrize(
-    ("pieces", "answer", "told_"),
+    ("pieces", "answer", "message"),
     [
         ([chunk({"content": "So"}), chunk({}, "content_filter")], "So\n", "content filter ended the answer"),
         ([chunk({"refusal": "No."}), chunk({}, "stop")], "No.\n", "the model refused to answer"),
     ],
 )
-def test_exit_8_when_the_answer_is_refused(
-    run: Run, fake_openai: FakeOpenAI, pieces: list[bytes], answer: str, told_: str
+def test_exit_8_for_a_refusal(
+    run: Run, fake_openai: FakeOpenAI, pieces: list[bytes], answer: str, message: str
 ) -> None:
     fake_openai.replies = [CannedResponse(pieces)]
-    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
+    code, out, err = unpack(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (8, answer)
-    assert told_ in err
+    assert message in err
 
 
-def test_exit_7_when_the_answer_is_cut_at_the_output_limit(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_exit_7_for_an_answer_cut_at_the_limit(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("half an", finish="length")]
-    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
+    code, out, err = unpack(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (7, "half an\n")
     assert "output limit" in err
 
 
 def test_retries_are_seen(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [error(429, "slow down", **{"Retry-After": "0"}), text("ok")]
-    code, out, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
+    code, out, err = unpack(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url, MCPCHAT_MODEL="m"))
     assert (code, out) == (0, "ok\n")
     assert "warning: the model's server answered 429: slow down; trying again in 0.5 s" in err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_a_running_question_with_its_code(
+def test_a_signal_ends_a_turn_with_its_exit_code(
     mcpchat_command: str, fake_openai: FakeOpenAI, number: int, code: int
 ) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "Once"})], hang=True)]
@@ -410,34 +408,34 @@ def test_a_signal_ends_a_running_question_with_its_code(
 
 
 def test_a_closed_pipe_ends_quietly(mcpchat_command: str) -> None:
-    line = f"{mcpchat_command} tools --format json | head -1; {mcpchat_command} config schema | head -1; {mcpchat_command} --help | head -1"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=50)
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == ["[", "{", "Usage: mcpchat [OPTIONS] COMMAND [ARGS]..."]
+    script = f"{mcpchat_command} tools --format json | head -1; {mcpchat_command} config schema | head -1; {mcpchat_command} --help | head -1"
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=50)
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == ["[", "{", "Usage: mcpchat [OPTIONS] COMMAND [ARGS]..."]
 
 
 # --- the other commands -----------------------------------------------------------------------------------------
 
 
-def test_tools_in_each_form(run: Run) -> None:
-    _, table, _ = told(run("tools", "box", config=BOX))
+def test_tools_in_formats(run: Run) -> None:
+    _, table, _ = unpack(run("tools", "box", config=BOX_CONFIG))
     assert re.search(r"^box\.echo +Echo a text *$", table, re.MULTILINE)
-    listed = json.loads(told(run("tools", "--format", "json", config=BOX))[1])
-    assert (listed[0]["tool"], listed[0]["exposed"]) == ("box.echo", "box__echo")
-    functions = json.loads(told(run("tools", "--format", "openai", config=BOX))[1])
+    tools = json.loads(unpack(run("tools", "--format", "json", config=BOX_CONFIG))[1])
+    assert (tools[0]["tool"], tools[0]["exposed"]) == ("box.echo", "box__echo")
+    functions = json.loads(unpack(run("tools", "--format", "openai", config=BOX_CONFIG))[1])
     assert functions[0]["function"]["name"] == "box__echo"
 
 
-def test_a_tool_is_called_with_words_or_json(run: Run) -> None:
-    config = BOX + "trust = true\n"  # its echo is read-only, as it says
-    assert told(run("call", "box.echo", "text=a b", config=config)) == (0, "echo: a b\n", "")
-    assert told(run("call", "box.echo", "--json", '{"text": "c"}', config=config)) == (0, "echo: c\n", "")
-    result = json.loads(told(run("call", "box.echo", "text=d", "-o", "json", config=config))[1])
+def test_a_tool_is_called_with_pairs_or_json(run: Run) -> None:
+    config = BOX_CONFIG + "trust = true\n"  # its echo tool claims to be read-only
+    assert unpack(run("call", "box.echo", "text=a b", config=config)) == (0, "echo: a b\n", "")
+    assert unpack(run("call", "box.echo", "--json", '{"text": "c"}', config=config)) == (0, "echo: c\n", "")
+    result = json.loads(unpack(run("call", "box.echo", "text=d", "-o", "json", config=config))[1])
     assert result["parts"] == [{"type": "text", "text": "echo: d"}]
 
 
-def test_an_agent_chooses_its_servers_and_speaks_its_instructions(run: Run, fake_openai: FakeOpenAI) -> None:
-    config = BOX + (
+def test_an_agent_has_its_servers_and_instructions(run: Run, fake_openai: FakeOpenAI) -> None:
+    config = BOX_CONFIG + (
         '[servers.calculator]\nbuiltin = "calculator"\n[agents.math]\ninstructions = "Count."\n'
         'servers = ["calculator"]\ntools = ["*.calculate"]\n'
     )
@@ -446,199 +444,201 @@ def test_an_agent_chooses_its_servers_and_speaks_its_instructions(run: Run, fake
     system = request["messages"][0]["content"]
     assert system.startswith("Count.\n\n# Notes of the tool servers")
     assert "## calculator\nExact arithmetic" in system
-    offered = [tool["function"]["name"] for tool in request["tools"]]
-    assert offered == ["calculator__calculate", "mcpchat__read_result"]
+    tools = [tool["function"]["name"] for tool in request["tools"]]
+    assert tools == ["calculator__calculate", "mcpchat__read_result"]
 
 
 def test_config_init_validate_show_path_and_schema(run: Run, isolated: Path) -> None:
-    path = told(run("config", "path"))[1].strip()
+    path = unpack(run("config", "path"))[1].strip()
     assert path.startswith(str(isolated))
-    assert told(run("config", "validate"))[0] == 2
-    assert told(run("config", "init")) == (0, f"{path}\n", "")
+    assert unpack(run("config", "validate"))[0] == 2
+    assert unpack(run("config", "init")) == (0, f"{path}\n", "")
     assert Path(path).stat().st_mode & 0o777 == 0o600
-    assert told(run("config", "validate")) == (0, f"{path}: ok (1 servers, 0 agents)\n", "")
-    code, _, err = told(run("config", "init"))
+    assert unpack(run("config", "validate")) == (0, f"{path}: ok (1 servers, 0 agents)\n", "")
+    code, _, err = unpack(run("config", "init"))
     assert code == 2
     assert "exists" in err
-    shown = json.loads(told(run("config", "show"))[1])
-    assert shown["servers"]["calculator"]["builtin"] == "calculator"
-    assert json.loads(told(run("config", "schema"))[1]) == json.loads(
+    settings = json.loads(unpack(run("config", "show"))[1])
+    assert settings["servers"]["calculator"]["builtin"] == "calculator"
+    assert json.loads(unpack(run("config", "schema"))[1]) == json.loads(
         Path(path).with_name("mcpchat.schema.json").read_text()
     )
 
 
-def test_servers_are_added_switched_and_removed(run: Run, isolated: Path) -> None:
-    code, out, err = told(run("servers", "add", "box", "--env", "A=b", "--", sys.executable, ODD, "good"))
+def test_servers_are_added_disabled_and_removed(run: Run, isolated: Path) -> None:
+    code, out, err = unpack(run("servers", "add", "box", "--env", "A=b", "--", sys.executable, QUIRKY_SERVER, "good"))
     assert (code, out) == (0, "")
-    path = told(run("config", "path"))[1].strip()
+    path = unpack(run("config", "path"))[1].strip()
     assert err == f"{path}: added box; mcpchat tools box asks what it offers\n"
     assert Path(path).stat().st_mode & 0o777 == 0o600
-    assert told(run("call", "box.echo", "text=hi", "--yes")) == (0, "echo: hi\n", "")
-    assert told(run("servers", "add", "far", "https://x.example/mcp", "--header", "Authorization=Bearer env:T"))[0] == 0
-    shown = json.loads(told(run("config", "show"))[1])["servers"]
-    assert list(shown) == ["calculator", "box", "far"]
-    assert (shown["box"]["args"], shown["box"]["env"]) == ([ODD, "good"], {"A": "b"})
-    assert shown["far"]["headers"] == {"Authorization": "Bearer env:T"}
-    assert told(run("servers", "disable", "far"))[0] == 0
-    assert re.search(r"far +stopped", told(run("servers", "list"))[1])
-    assert told(run("servers", "remove", "far"))[0] == 0
-    for wrong in (
+    assert unpack(run("call", "box.echo", "text=hi", "--yes")) == (0, "echo: hi\n", "")
+    assert (
+        unpack(run("servers", "add", "far", "https://x.example/mcp", "--header", "Authorization=Bearer env:T"))[0] == 0
+    )
+    servers = json.loads(unpack(run("config", "show"))[1])["servers"]
+    assert list(servers) == ["calculator", "box", "far"]
+    assert (servers["box"]["args"], servers["box"]["env"]) == ([QUIRKY_SERVER, "good"], {"A": "b"})
+    assert servers["far"]["headers"] == {"Authorization": "Bearer env:T"}
+    assert unpack(run("servers", "disable", "far"))[0] == 0
+    assert re.search(r"far +stopped", unpack(run("servers", "list"))[1])
+    assert unpack(run("servers", "remove", "far"))[0] == 0
+    for invalid_args in (
         ["add", "box", "x"],
         ["add", "b d", "x"],
         ["remove", "far"],
         ["add", "y", "--env", "A", "x"],
         ["add", "z"],
     ):
-        assert told(run("servers", *wrong))[0] == 2
-    assert list(json.loads(told(run("config", "show"))[1])["servers"]) == ["calculator", "box"]
+        assert unpack(run("servers", *invalid_args))[0] == 2
+    assert list(json.loads(unpack(run("config", "show"))[1])["servers"]) == ["calculator", "box"]
 
 
-def test_a_config_before_the_group_holds_for_auth_too(run: Run, tmp_path: Path) -> None:
+def test_a_config_before_the_group_applies_to_auth(run: Run, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("nonsense")
-    for words in (("auth", "status"), ("auth", "login", "google"), ("servers", "list"), ("config", "show")):
-        code, _, err = told(run("--config", str(tmp_path / "c.toml"), *words))
-        assert (code, "not valid TOML" in err) == (2, True), words
+    for args in (("auth", "status"), ("auth", "login", "google"), ("servers", "list"), ("config", "show")):
+        code, _, err = unpack(run("--config", str(tmp_path / "c.toml"), *args))
+        assert (code, "not valid TOML" in err) == (2, True), args
 
 
-def test_a_bundled_server_is_added_by_its_name(run: Run, isolated: Path) -> None:
-    code, _, err = told(run("servers", "add", "mail", "--builtin", "gmail", "--read-only", "--folder", str(isolated)))
+def test_a_bundled_server_is_added_by_name(run: Run, isolated: Path) -> None:
+    code, _, err = unpack(run("servers", "add", "mail", "--builtin", "gmail", "--read-only", "--folder", str(isolated)))
     assert code == 0
     assert err.endswith("added mail; mcpchat auth login google signs in, then mcpchat tools mail asks what it offers\n")
-    path = Path(told(run("config", "path"))[1].strip())
+    path = Path(unpack(run("config", "path"))[1].strip())
     entry = f'[servers.mail]\nbuiltin = "gmail"\nread_only = true\nfolders = ["{isolated}"]\n'
     assert path.read_text().endswith(entry)
-    for wrong, complaint in (
+    for invalid_args, message in (
         (["x", "--builtin", "gmial"], "did you mean gmail?"),
         (["x", "--builtin", "gmail", "https://x.example"], "expected one of URL, -- COMMAND... and --builtin NAME"),
         (["x", "https://x.example", "--read-only"], 'only valid with builtin = "drive", "gmail", "sheets"'),
         (["x", "--builtin", "sheets", "--folder", str(isolated)], 'only valid with builtin = "drive", "gmail"'),
         (["x", "--builtin", "drive", "--folder", "nowhere"], "--folder nowhere: there is no such folder"),
     ):
-        code, _, err = told(run("servers", "add", *wrong))
-        assert (code, complaint in err) == (2, True), err
+        code, _, err = unpack(run("servers", "add", *invalid_args))
+        assert (code, message in err) == (2, True), err
     assert path.read_text().endswith(entry)
 
 
-def test_a_custom_address_without_a_model_lists_what_it_has(run: Run, fake_openai: FakeOpenAI) -> None:
-    code, _, err = told(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url))
+def test_a_custom_url_without_a_model_lists_its_models(run: Run, fake_openai: FakeOpenAI) -> None:
+    code, _, err = unpack(run("ask", "x", OPENAI_BASE_URL=fake_openai.base_url))
     assert code == 2
     assert "has: large, small" in err
 
 
-def test_a_key_by_reference_is_sent_and_never_shown(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_key_reference_is_sent_but_never_shown(run: Run, fake_openai: FakeOpenAI) -> None:
     config = f'[model]\nname = "m"\nbase_url = "{fake_openai.base_url}"\napi_key = "env:MY_KEY"\n'
-    assert told(run("ask", "x", config=config, MY_KEY="sk-123456789"))[0] == 0
+    assert unpack(run("ask", "x", config=config, MY_KEY="sk-123456789"))[0] == 0
     assert fake_openai.headers[0]["authorization"] == "Bearer sk-123456789"
     assert "sk-123456789" not in run("config", "show", config=config, MY_KEY="sk-123456789").stdout
-    code, _, err = told(run("ask", "x", config=config))
+    code, _, err = unpack(run("ask", "x", config=config))
     assert code == 2
     assert "model.api_key: the environment variable MY_KEY is not set" in err
-    code, _, err = told(run("ask", "x", config=config.replace("env:MY_KEY", "keyring:openai")))
+    code, _, err = unpack(run("ask", "x", config=config.replace("env:MY_KEY", "keyring:openai")))
     assert code == 2
     assert "model.api_key: the keyring" in err
 
 
-def test_debug_shows_the_traceback_that_is_hidden_otherwise(run: Run) -> None:
+def test_debug_shows_the_traceback(run: Run) -> None:
     assert "Traceback" in run("tools", "--config", "/no/such.toml", "--debug").stderr
 
 
 def test_the_module_runs_like_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "mcpchat", "--version"], capture_output=True, text=True, timeout=50)
-    assert re.fullmatch(r"mcpchat \d+\.\d+\.\d+\n", done.stdout)
+    result = subprocess.run([sys.executable, "-m", "mcpchat", "--version"], capture_output=True, text=True, timeout=50)
+    assert re.fullmatch(r"mcpchat \d+\.\d+\.\d+\n", result.stdout)
 
 
-# --- servers, closer --------------------------------------------------------------------------------------------
+# --- server details ---------------------------------------------------------------------------------------------
 
-CAPABLE = (
+CAPABLE_CONFIG = (
     f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(__file__).with_name("servers") / "full_featured.py"}"]\n'
     'exclude = ["t*", "b?sy"]\n[approvals]\ndefault = "allow"\n'
 )
 
 
-def test_a_server_is_shown_with_all_that_it_says_of_itself(run: Run, isolated: Path) -> None:
-    code, out, err = told(run("servers", "show", "box", config=CAPABLE))
+def test_servers_show_prints_everything_of_a_server(run: Run, isolated: Path) -> None:
+    code, out, err = unpack(run("servers", "show", "box", config=CAPABLE_CONFIG))
     assert (code, err) == (0, "")
-    for fact in (
+    for expected in (
         "name          All of it 7", "protocol      2026-07-28", "completions", "instructions  Count slowly.",
         "7 tools, 1 resources, 1 resource templates, 1 prompts", "5 tools: *, without t*, b?sy", "box.log",
     ):  # fmt: skip
-        assert fact in out
-    shown = json.loads(told(run("servers", "show", "box", "-o", "json", config=CAPABLE))[1])
-    assert (shown["info"]["revision"], shown["state"], len(shown["tools"])) == ("2026-07-28", "ready", 5)
+        assert expected in out
+    server = json.loads(unpack(run("servers", "show", "box", "-o", "json", config=CAPABLE_CONFIG))[1])
+    assert (server["info"]["revision"], server["state"], len(server["tools"])) == ("2026-07-28", "ready", 5)
     assert not any(line != line.rstrip() for line in out.splitlines())
-    code, out, err = told(run("servers", "show", "bx", config=CAPABLE))
+    code, out, err = unpack(run("servers", "show", "bx", config=CAPABLE_CONFIG))
     assert (code, out) == (2, "")
     assert "did you mean box?" in err
 
 
-def test_a_servers_log_is_shown_and_kept_from_others(run: Run, isolated: Path) -> None:
-    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "noisy"]\n'
-    assert told(run("servers", "logs", "box", config=config)) == (0, "", "box has logged nothing\n")
+def test_a_servers_log_is_shown_and_private(run: Run, isolated: Path) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY_SERVER}", "noisy"]\n'
+    assert unpack(run("servers", "logs", "box", config=config)) == (0, "", "box has logged nothing\n")
     run("tools", config=config)
     assert re.fullmatch(r"\S+ warning: \x1b\[2Jnoise\n", run("servers", "logs", "box", config=config).stdout)
     log = isolated / ".local/state/mcpchat/logs/box.log"
     assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-def test_resources_are_listed_read_and_put_into_a_question(run: Run, fake_openai: FakeOpenAI) -> None:
-    listed = told(run("read", config=CAPABLE))[1]
-    assert "box:note://today" in listed
-    assert "box:note://{day}/all" in listed
-    assert told(run("read", "box:note://friday/all", config=CAPABLE))[1] == "notes of friday\n"
-    assert told(run("read", "note://today", config=CAPABLE)) == (0, "buy milk\n", "")
-    code, _, err = told(run("read", "box:note://no", config=CAPABLE))
+def test_resources_are_listed_read_and_attached(run: Run, fake_openai: FakeOpenAI) -> None:
+    table = unpack(run("read", config=CAPABLE_CONFIG))[1]
+    assert "box:note://today" in table
+    assert "box:note://{day}/all" in table
+    assert unpack(run("read", "box:note://friday/all", config=CAPABLE_CONFIG))[1] == "notes of friday\n"
+    assert unpack(run("read", "note://today", config=CAPABLE_CONFIG)) == (0, "buy milk\n", "")
+    code, _, err = unpack(run("read", "box:note://no", config=CAPABLE_CONFIG))
     assert (code, "box did not read note://no" in err) == (5, True)
-    code, _, err = told(run("read", "note://nowhere", config=CAPABLE))
+    code, _, err = unpack(run("read", "note://nowhere", config=CAPABLE_CONFIG))
     assert (code, "no server lists note://nowhere" in err) == (2, True)
     model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
-    run("ask", "Sum up @box:note://today.", config=CAPABLE, stdin="and not @box:note://friday/all", **model)
-    asked = fake_openai.requests[-1]["messages"][-1]["content"]
-    assert asked.startswith("Sum up @box:note://today.\n\nand not @box:note://friday/all\n\n[box:note://today]\n")
-    assert "buy milk" in asked
-    assert "notes of friday" not in asked
+    run("ask", "Sum up @box:note://today.", config=CAPABLE_CONFIG, stdin="and not @box:note://friday/all", **model)
+    question = fake_openai.requests[-1]["messages"][-1]["content"]
+    assert question.startswith("Sum up @box:note://today.\n\nand not @box:note://friday/all\n\n[box:note://today]\n")
+    assert "buy milk" in question
+    assert "notes of friday" not in question
 
 
-def test_prompts_are_listed_and_made(run: Run) -> None:
-    assert "box:greet  name= [style=]" in told(run("prompt", config=CAPABLE))[1]
-    made = told(run("prompt", "box:greet", "name=Ann", "style=odd", config=CAPABLE))
-    assert made == (0, "user: Greet Ann in a odd way.\n", "")
-    as_json = json.loads(run("prompt", "box:greet", "name=Ann", "-o", "json", config=CAPABLE).stdout)
+def test_prompts_are_rendered(run: Run) -> None:
+    assert "box:greet  name= [style=]" in unpack(run("prompt", config=CAPABLE_CONFIG))[1]
+    output = unpack(run("prompt", "box:greet", "name=Ann", "style=odd", config=CAPABLE_CONFIG))
+    assert output == (0, "user: Greet Ann in a odd way.\n", "")
+    as_json = json.loads(run("prompt", "box:greet", "name=Ann", "-o", "json", config=CAPABLE_CONFIG).stdout)
     assert as_json[0]["parts"][0]["text"] == "Greet Ann in a kind way."
-    for words, wrong in [
+    for args, message in [
         (("box:gret",), "no prompt box:gret; did you mean box:greet?"),
         (("greet",), "'greet' does not name a prompt"),
         (("box:greet", "name"), "'name' is not KEY=VALUE"),
     ]:
-        code, _, err = told(run("prompt", *words, config=CAPABLE))
-        assert (code, wrong in err) == (2, True), err
+        code, _, err = unpack(run("prompt", *args, config=CAPABLE_CONFIG))
+        assert (code, message in err) == (2, True), err
 
 
-def test_a_long_result_is_kept_and_the_model_reads_on(run: Run, fake_openai: FakeOpenAI, isolated: Path) -> None:
+def test_a_long_result_is_saved_for_the_model(run: Run, fake_openai: FakeOpenAI, isolated: Path) -> None:
     fake_openai.replies = [tool_call("box__big", '{"size": 100000}'), text("Long.")]
     model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
-    run("ask", "go", config=CAPABLE.replace('"b?sy"', '"none"'), **model)
+    run("ask", "go", config=CAPABLE_CONFIG.replace('"b?sy"', '"none"'), **model)
     result = fake_openai.requests[1]["messages"][-1]["content"]
     key = re.search(r'mcpchat__read_result\(id="(\w+)"', result)
     assert key is not None
-    with sqlite3.connect(isolated / ".local/share/mcpchat/threads.db") as kept:
-        (whole,) = kept.execute("SELECT data FROM blobs WHERE hash LIKE ?", (f"{key[1]}%",)).fetchone()
-    kept.close()
-    assert whole == b"x" * 100_000
+    with sqlite3.connect(isolated / ".local/share/mcpchat/threads.db") as database:
+        (content,) = database.execute("SELECT data FROM blobs WHERE hash LIKE ?", (f"{key[1]}%",)).fetchone()
+    database.close()
+    assert content == b"x" * 100_000
     arguments = json.dumps({"id": key[1], "offset": 99_990})
     fake_openai.replies = [tool_call("mcpchat__read_result", arguments), text("Read.")]
-    run("ask", "-c", "on", config=CAPABLE, **model)
+    run("ask", "-c", "on", config=CAPABLE_CONFIG, **model)
     assert (
         fake_openai.requests[3]["messages"][-1]["content"]
         == "x" * 10 + "\n[characters 99,990 to 100,000 of 100,000, the end]"
     )
 
 
-def test_arguments_that_break_the_tools_schema_go_back_to_the_model(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_arguments_that_violate_the_schema_go_back_to_the_model(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [tool_call("box__big", '{"size": "ten"}'), text("Well.")]
     run(
         "ask",
         "go",
-        config=CAPABLE.replace('"b?sy"', '"none"'),
+        config=CAPABLE_CONFIG.replace('"b?sy"', '"none"'),
         OPENAI_BASE_URL=fake_openai.base_url,
         MCPCHAT_MODEL="m",
     )
@@ -646,5 +646,7 @@ def test_arguments_that_break_the_tools_schema_go_back_to_the_model(run: Run, fa
         'size: "ten" is not of type "integer"; it takes size (required)'
         in fake_openai.requests[1]["messages"][-1]["content"]
     )
-    code, _, err = told(run("call", "box.big", "--json", '{"size": "x"}', config=CAPABLE.replace('"b?sy"', '"none"')))
+    code, _, err = unpack(
+        run("call", "box.big", "--json", '{"size": "x"}', config=CAPABLE_CONFIG.replace('"b?sy"', '"none"'))
+    )
     assert (code, 'size: "x" is not of type "integer"' in err) == (2, True)

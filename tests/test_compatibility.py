@@ -1,4 +1,4 @@
-"""What servers refuse is found out from their own words, once, and kept for the run."""
+"""Tests of compatibility: a server's refusal is detected from its error text, once, and remembered for the run."""
 
 import asyncio
 from collections.abc import Sequence
@@ -107,22 +107,22 @@ REFUSALS: dict[str, tuple[httpx2.Response, Any, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_a_refusal_teaches_once_and_is_remembered(name: str) -> None:
-    response, mended, told = REFUSALS[name]
+async def test_a_refusal_adapts_and_is_remembered(name: str) -> None:
+    response, is_fixed, notice_text = REFUSALS[name]
     wire = RecordedTransport(response, stream(*OK), stream(*OK))
     model = wire.chat_model()
     notices = [event.text for event in await collect_events(model, FULL) if isinstance(event, Notice)]
-    assert mended(wire.bodies[1])
-    assert not mended(wire.bodies[0])
-    assert [told in notice for notice in notices] == ([True] if told else [])
+    assert is_fixed(wire.bodies[1])
+    assert not is_fixed(wire.bodies[0])
+    assert [notice_text in notice for notice in notices] == ([True] if notice_text else [])
     assert [event for event in await collect_events(model, FULL) if isinstance(event, Notice)] == []
     assert wire.bodies[2] == wire.bodies[1]
     assert wire.delays == []
 
 
-async def test_lessons_add_up() -> None:
-    said = ["max_tokens is not supported", "temperature is not supported", "image input is not supported"]
-    wire = RecordedTransport(*(error_response(400, one) for one in said), stream(*OK))
+async def test_fixes_add_up() -> None:
+    errors = ["max_tokens is not supported", "temperature is not supported", "image input is not supported"]
+    wire = RecordedTransport(*(error_response(400, error) for error in errors), stream(*OK))
     await collect_events(wire.chat_model(), FULL)
     body = wire.bodies[-1]
     assert body["max_completion_tokens"] == 9
@@ -130,7 +130,7 @@ async def test_lessons_add_up() -> None:
     assert "image_url" not in str(body)
 
 
-async def test_a_name_for_the_limit_that_is_refused_too_is_given_up_with_a_word() -> None:
+async def test_a_limit_refused_under_both_names_is_dropped_with_a_notice() -> None:
     wire = RecordedTransport(
         error_response(400, "unknown field max_tokens"),
         error_response(400, "unknown field max_completion_tokens"),
@@ -141,28 +141,28 @@ async def test_a_name_for_the_limit_that_is_refused_too_is_given_up_with_a_word(
     assert "asked without max_completion_tokens" in notices[0]
 
 
-async def test_files_that_are_refused_are_named_instead() -> None:
+async def test_refused_files_are_named_instead() -> None:
     wire = RecordedTransport(error_response(400, "Unknown part type: file"), stream(*OK))
     events = await collect_events(wire.chat_model(), ModelRequest(model="m", messages=(PDF,)))
     assert "a.pdf: application/pdf, 4 bytes" in str(wire.bodies[1]["messages"])
     assert isinstance(events[0], Notice)
 
 
-async def test_a_refusal_that_teaches_nothing_fails_at_once() -> None:
+async def test_an_unknown_refusal_fails_at_once() -> None:
     wire = RecordedTransport(error_response(400, "this request is bad"))
     with pytest.raises(ModelError, match="this request is bad"):
         await collect_events(wire.chat_model(), FULL)
     assert len(wire.bodies) == 1
 
 
-async def test_the_same_refusal_again_is_no_endless_loop() -> None:
+async def test_a_repeated_refusal_does_not_loop() -> None:
     wire = RecordedTransport(*[error_response(400, "temperature is not supported")] * 20)
     with pytest.raises(ModelError):
         await collect_events(wire.chat_model(), FULL)
     assert len(wire.bodies) == 2
 
 
-async def test_what_one_model_refuses_another_of_the_same_server_still_gets() -> None:
+async def test_a_refusal_applies_to_one_model_of_a_server() -> None:
     wire = RecordedTransport(error_response(400, "temperature is not supported"), stream(*OK), stream(*OK))
     model = wire.chat_model()
     await collect_events(model, FULL)
@@ -177,15 +177,15 @@ REASONED: Sequence[dict[str, Any]] = (
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("error_text", "code"),
     [
         ("The encrypted content gAAA could not be verified.", "invalid_encrypted_content"),
         ("Item 'rs_1' not found. Items are not persisted when `store` is set to false.", None),
     ],
 )
-async def test_reasoning_that_cannot_be_read_any_more_is_left_out(said: str, code: str | None) -> None:
+async def test_reasoning_that_the_server_rejects_is_dropped(error_text: str, code: str | None) -> None:
     wire = RecordedTransport(
-        stream(*response(*REASONED)), error_response(400, said, code), stream(*response(message_item("ok")))
+        stream(*response(*REASONED)), error_response(400, error_text, code), stream(*response(message_item("ok")))
     )
     model = wire.responses_model()
     first = await final_event(model, ModelRequest(model="m", messages=(user_message("hi"),)))
@@ -196,7 +196,7 @@ async def test_reasoning_that_cannot_be_read_any_more_is_left_out(said: str, cod
     assert [item["type"] for item in wire.bodies[2]["input"]] == ["message", "message", "message"]
 
 
-async def test_a_server_that_knows_no_encrypted_reasoning_is_asked_without() -> None:
+async def test_encrypted_reasoning_is_dropped_if_refused() -> None:
     wire = RecordedTransport(
         error_response(400, "Unsupported value: include 'reasoning.encrypted_content'"),
         stream(*response(message_item("ok"))),
@@ -205,7 +205,7 @@ async def test_a_server_that_knows_no_encrypted_reasoning_is_asked_without() -> 
     assert "include" not in wire.bodies[1]
 
 
-async def test_openai_gets_its_names_from_the_start_and_others_no_cache_key() -> None:
+async def test_openai_gets_its_names_at_once_and_others_no_cache_key() -> None:
     wire = RecordedTransport(stream(*OK), stream(*OK))
     await final_event(wire.chat_model("https://api.openai.com/v1"), FULL)
     await final_event(wire.chat_model(), FULL)
@@ -240,7 +240,7 @@ FULLER = ModelRequest(
         ),
     ],
 )
-async def test_a_refusal_that_means_something_else_changes_nothing(response: httpx2.Response) -> None:
+async def test_an_unrelated_refusal_changes_nothing(response: httpx2.Response) -> None:
     wire = RecordedTransport(response)
     with pytest.raises(ModelError):
         await collect_events(wire.chat_model(), FULLER)
@@ -248,7 +248,7 @@ async def test_a_refusal_that_means_something_else_changes_nothing(response: htt
 
 
 @pytest.mark.parametrize(
-    "said",
+    "error_text",
     [
         "Try an alternative model.",
         "The system is not available right now, please retry",
@@ -257,19 +257,19 @@ async def test_a_refusal_that_means_something_else_changes_nothing(response: htt
         "no such file or directory",
     ],
 )
-async def test_a_failure_that_passes_teaches_nothing(said: str) -> None:
-    wire = RecordedTransport(error_response(500, said), stream(*OK))
+async def test_a_transient_failure_adapts_nothing(error_text: str) -> None:
+    wire = RecordedTransport(error_response(500, error_text), stream(*OK))
     assert [event for event in await collect_events(wire.chat_model(), FULLER) if isinstance(event, Notice)] == []
     assert wire.bodies[0] == wire.bodies[1]
     assert len(wire.delays) == 1
 
 
-async def test_that_nothing_is_stored_is_never_given_up() -> None:
-    said = "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."
-    wrong = httpx2.Response(
-        404, json={"error": {"message": said, "type": "invalid_request_error", "param": "input", "code": None}}
+async def test_store_false_is_never_dropped() -> None:
+    error_text = "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."
+    refusal = httpx2.Response(
+        404, json={"error": {"message": error_text, "type": "invalid_request_error", "param": "input", "code": None}}
     )
-    wire = RecordedTransport(stream(*response(*REASONED)), wrong, stream(*response(message_item("ok"))))
+    wire = RecordedTransport(stream(*response(*REASONED)), refusal, stream(*response(message_item("ok"))))
     model = wire.responses_model()
     first = await final_event(model, ModelRequest(model="m", messages=(user_message("hi"),)))
     await final_event(
@@ -279,9 +279,9 @@ async def test_that_nothing_is_stored_is_never_given_up() -> None:
     assert "reasoning" not in [item["type"] for item in wire.bodies[2]["input"]]
 
 
-async def test_a_server_that_refuses_its_own_name_for_reasoning_does_not_get_it_back() -> None:
-    groq = "'messages.1' : for 'role:assistant' the following must be satisfied[('messages.1' : property 'reasoning' is unsupported)]"
-    wire = RecordedTransport(stream(chunk({"reasoning": "Hm"}), *OK), error_response(400, groq), stream(*OK))
+async def test_a_server_that_refuses_its_own_reasoning_field_does_not_get_it() -> None:
+    error_text = "'messages.1' : for 'role:assistant' the following must be satisfied[('messages.1' : property 'reasoning' is unsupported)]"
+    wire = RecordedTransport(stream(chunk({"reasoning": "Hm"}), *OK), error_response(400, error_text), stream(*OK))
     model = wire.chat_model()
     first = await final_event(model, ModelRequest(model="m", messages=(user_message("hi"),)))
     await final_event(
@@ -290,27 +290,27 @@ async def test_a_server_that_refuses_its_own_name_for_reasoning_does_not_get_it_
     assert ["reasoning" in body["messages"][1] for body in wire.bodies[1:]] == [True, False]
 
 
-async def test_calls_of_another_model_are_signed_for_gemini() -> None:
-    said = "Function call is missing a thought_signature in functionCall parts. This is required for tools to work correctly"
-    wire = RecordedTransport(error_response(400, said), stream(*OK))
+async def test_calls_of_other_models_are_signed_for_gemini() -> None:
+    error_text = "Function call is missing a thought_signature in functionCall parts. This is required for tools to work correctly"
+    wire = RecordedTransport(error_response(400, error_text), stream(*OK))
     await collect_events(wire.chat_model(), FULL)
     assert "thought_signature" in wire.bodies[1]["messages"][2]["tool_calls"][0]["extra_content"]["google"]
     assert "tools" in wire.bodies[1]
 
 
-async def test_lessons_of_requests_at_the_same_time_are_each_of_their_own() -> None:
-    """Two requests at once through one adapter: the refusal of the one with a picture is learnt from its own body."""
+async def test_concurrent_requests_adapt_separately() -> None:
+    """Two concurrent requests through one adapter: the refusal of the image changes only its request."""
     refusal = error_response(400, "image input is not supported")
     wire = RecordedTransport(refusal, stream(*OK), stream(*OK))
     model = wire.chat_model()
-    both = await asyncio.gather(
+    event_lists = await asyncio.gather(
         collect_events(model, ModelRequest(model="m", messages=(PICTURE,))),
         collect_events(model, ModelRequest(model="m", messages=(user_message("hi"),))),
     )
-    assert all(events for events in both)
+    assert all(events for events in event_lists)
 
 
-async def test_what_the_environment_has_for_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_openai_environment_settings_go_only_to_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Corp-Token: secret")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
     seen: list[httpx2.Headers] = []
@@ -328,7 +328,7 @@ async def test_what_the_environment_has_for_openai_goes_to_openai_alone(monkeypa
 
 
 @pytest.mark.parametrize(
-    ("said", "message", "gone"),
+    ("error_text", "message", "placeholder"),
     [
         ("unsupported content[].type", PDF, "a.pdf: application/pdf"),
         ("unsupported content[].type", PICTURE, "image/png"),
@@ -336,16 +336,14 @@ async def test_what_the_environment_has_for_openai_goes_to_openai_alone(monkeypa
         ("No endpoints found that support image input", PICTURE, "image/png"),
     ],
 )
-async def test_what_single_servers_say_of_pictures_and_files_is_understood(
-    said: str, message: Message, gone: str
-) -> None:
-    wire = RecordedTransport(error_response(404 if "endpoints" in said else 400, said), stream(*OK))
+async def test_refusals_of_images_and_files_are_detected(error_text: str, message: Message, placeholder: str) -> None:
+    wire = RecordedTransport(error_response(404 if "endpoints" in error_text else 400, error_text), stream(*OK))
     events = await collect_events(wire.chat_model(), ModelRequest(model="m", messages=(message,)))
     assert isinstance(events[0], Notice)
-    assert f"[{gone}" in str(wire.bodies[1]["messages"])
+    assert f"[{placeholder}" in str(wire.bodies[1]["messages"])
 
 
-async def test_a_key_that_a_server_repeats_is_not_shown() -> None:
+async def test_a_key_in_a_server_error_is_hidden() -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         return error_response(
             401, f"Incorrect API key provided: {request.headers['authorization'].removeprefix('Bearer ')}"
@@ -355,7 +353,7 @@ async def test_a_key_that_a_server_repeats_is_not_shown() -> None:
     client = OpenAIClient(
         base_url="http://127.0.0.1:1/v1", api_key="sk-very-secret", config_table="[model.two]", http_client=http
     )
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError) as raised:
         await collect_events(OpenAIModel(lambda client=client: client, ChatCompletions()))
-    assert "sk-very-secret" not in f"{caught.value} {caught.value.message} {caught.value.server_text}"
-    assert caught.value.hint == "check the key: api_key under [model.two] in the config"
+    assert "sk-very-secret" not in f"{raised.value} {raised.value.message} {raised.value.server_text}"
+    assert raised.value.hint == "check the key: api_key under [model.two] in the config"

@@ -1,4 +1,4 @@
-"""Completion: the words that a Tab offers, in real shells; it starts nothing, and runs nothing that strangers named."""
+"""Tests of shell completion in real shells: it starts no server and never executes names from servers."""
 
 import json
 import os
@@ -23,20 +23,20 @@ base_url = "http://127.0.0.1:9/v1"
 description = "my notes"
 """
 COMMANDS = completion.load_commands()
-NASTY = "x$(touch ran);touch ran"
+HOSTILE_NAMES = "x$(touch ran);touch ran"
 
 
 @pytest.fixture
 def home(isolated: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A home with a config, and the list of one of its servers, in which strangers wrote what they like."""
+    """A home folder with a config and a cached catalog of one server, with hostile names."""
     folder = isolated / ".config/mcpchat"
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(CONFIG)
     (folder / "templates").mkdir()
     (folder / "templates" / "review.md").write_text("Review: $input")
-    schema = {"properties": {"path": {"description": "Which\x1b[31m file"}, "mode": {}, NASTY: {}}}
+    schema = {"properties": {"path": {"description": "Which\x1b[31m file"}, "mode": {}, HOSTILE_NAMES: {}}}
     tools = [{"server": "notes", "name": "read_file", "description": "Reads", "schema": schema}]
-    tools += [{"server": "notes", "name": name, "schema": {}} for name in (NASTY, "a b", "a\nb", "`x`")]
+    tools += [{"server": "notes", "name": name, "schema": {}} for name in (HOSTILE_NAMES, "a b", "a\nb", "`x`")]
     catalog = {
         "tools": tools,
         "resources": [{"server": "notes", "uri": "file:///todo.md", "title": "Things"}],
@@ -49,66 +49,66 @@ def home(isolated: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pat
     return isolated
 
 
-def offered(*words: str) -> list[str]:
-    return [word for word, _ in completion.complete(words)]
+def completions(*args: str) -> list[str]:
+    return [word for word, _ in completion.complete(args)]
 
 
-def test_commands_options_and_their_values(home: Path) -> None:
-    assert {"ask", "batch", "threads", "call"} <= set(offered(""))
-    assert offered("thr") == ["threads"]
-    assert offered("threads", "sh") == ["show"]
-    assert "--model" in offered("ask", "--m")
-    assert "--model" not in offered("ask", "-m", "x", "--m")
-    assert "--allow" in offered("ask", "--allow", "x", "--al")
-    assert offered("ask", "-o", "j") == ["json", "jsonl"]
-    assert offered("call", "x.y", "--output=r") == ["--output=raw"]
-    assert offered("--config", "nowhere", "thr") == ["threads"]
-    assert offered("ask", "--", "--m") == []
-    assert offered("servers", "nonsense", "") == []
+def test_commands_options_and_values(home: Path) -> None:
+    assert {"ask", "batch", "threads", "call"} <= set(completions(""))
+    assert completions("thr") == ["threads"]
+    assert completions("threads", "sh") == ["show"]
+    assert "--model" in completions("ask", "--m")
+    assert "--model" not in completions("ask", "-m", "x", "--m")
+    assert "--allow" in completions("ask", "--allow", "x", "--al")
+    assert completions("ask", "-o", "j") == ["json", "jsonl"]
+    assert completions("call", "x.y", "--output=r") == ["--output=raw"]
+    assert completions("--config", "nowhere", "thr") == ["threads"]
+    assert completions("ask", "--", "--m") == []
+    assert completions("servers", "nonsense", "") == []
 
 
-def test_names_come_from_the_config_and_from_what_servers_listed(home: Path) -> None:
-    assert offered("servers", "show", "") == ["notes", "company"]
-    assert offered("ask", "-m", "") == ["local", "demo"]
-    assert offered("-a", "") == ["librarian"]
-    assert offered("ask", "-t", "") == ["review"]
-    assert offered("call", "notes.") == ["notes.read_file"]
-    assert offered("call", "notes.read_file", "") == ["path=", "mode="]
-    assert offered("call", "notes.read_file", "path=x", "") == ["mode="]
-    assert offered("read", "notes:") == ["notes:file:///todo.md"]
-    assert offered("prompt", "notes:s") == ["notes:summary"]
-    assert offered("prompt", "notes:summary", "") == ["style="]
+def test_names_come_from_the_config_and_cached_catalogs(home: Path) -> None:
+    assert completions("servers", "show", "") == ["notes", "company"]
+    assert completions("ask", "-m", "") == ["local", "demo"]
+    assert completions("-a", "") == ["librarian"]
+    assert completions("ask", "-t", "") == ["review"]
+    assert completions("call", "notes.") == ["notes.read_file"]
+    assert completions("call", "notes.read_file", "") == ["path=", "mode="]
+    assert completions("call", "notes.read_file", "path=x", "") == ["mode="]
+    assert completions("read", "notes:") == ["notes:file:///todo.md"]
+    assert completions("prompt", "notes:s") == ["notes:summary"]
+    assert completions("prompt", "notes:summary", "") == ["style="]
     assert completion.format_candidates(["batch", ""]) == "FILES\t\n"
     assert "\x1b" not in completion.format_candidates(["call", "notes.read_file", ""])
 
 
-def test_threads_are_offered_by_their_ids(home: Path, mcpchat_command: str) -> None:
+def test_threads_are_offered_by_id(home: Path, mcpchat_command: str) -> None:
     subprocess.run([mcpchat_command, "ask", "-m", "demo", "2*3"], check=True, capture_output=True, timeout=50)
-    ((word, told),) = completion.complete(["threads", "show", ""])
-    assert (len(word), told) == (8, "2*3")
-    assert offered("ask", "--thread", word[:2]) == [word]
+    ((word, hint),) = completion.complete(["threads", "show", ""])
+    assert (len(word), hint) == (8, "2*3")
+    assert completions("ask", "--thread", word[:2]) == [word]
 
 
-def test_a_config_that_is_wrong_costs_no_more_than_the_names(home: Path) -> None:
+def test_an_invalid_config_only_removes_the_names(home: Path) -> None:
     (home / ".config/mcpchat/config.toml").write_text("servers = 3\n[[[")
-    assert offered("servers", "show", "") == ["calculator"]
-    assert offered("thr") == ["threads"]
+    assert completions("servers", "show", "") == ["calculator"]
+    assert completions("thr") == ["threads"]
 
 
-def test_every_name_that_the_table_speaks_of_is_there() -> None:
-    known = {parameter[2] for command in COMMANDS.values() for parameter in command.options.values()}
-    assert set(completion._OPTION_SOURCES) <= known
+def test_every_name_of_the_table_exists() -> None:
+    parameters = {parameter[2] for command in COMMANDS.values() for parameter in command.options.values()}
+    assert set(completion._OPTION_SOURCES) <= parameters
     arguments = {(path, argument.name) for path, command in COMMANDS.items() for argument in command.arguments}
     assert set(completion._ARGUMENT_SOURCES) <= arguments
 
 
-def test_it_loads_no_parser_and_no_sdk(home: Path) -> None:
+def test_it_loads_no_parser_or_sdk(home: Path) -> None:
     program = (
         "import sys; from mcpchat.__main__ import answer_quickly as run; run(['__complete', 'call', 'notes.']);"
         "print([name for name in ('typer', 'rich', 'mcp', 'openai', 'msgspec', 'asyncio') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
-    assert done.stdout == "notes.read_file\tReads\n[]\n"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert result.stdout == "notes.read_file\tReads\n[]\n"
 
 
 LINES = [
@@ -122,20 +122,20 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize(("line", "wanted"), LINES)
-def test_bash_completes_with_its_own_word_breaks(home: Path, line: str, wanted: str) -> None:
+@pytest.mark.parametrize(("line", "expected"), LINES)
+def test_bash_completes_with_its_own_word_breaks(home: Path, line: str, expected: str) -> None:
     Path("REQUESTS.jsonl").write_text("")
     stem = line.rsplit(" ", 1)[1]
-    cut = max(stem.rfind(mark) for mark in "=:@") + 1
+    prefix = max(stem.rfind(mark) for mark in "=:@") + 1
     program = (
         f"{completion.read_script('bash')}\nCOMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; _mcpchat\n"
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=with_command(), timeout=50)
-    assert done.stdout.splitlines() == [wanted[cut:]], done.stderr
+    result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, env=with_command(), timeout=50)
+    assert result.stdout.splitlines() == [expected[prefix:]], result.stderr
 
 
-def test_bash_offers_nothing_that_would_run(home: Path, tmp_path: Path) -> None:
+def test_bash_offers_nothing_executable(home: Path, tmp_path: Path) -> None:
     program = (
         f'{completion.read_script("bash")}\nfor COMP_LINE in "mcpchat call notes." "mcpchat call notes.read_file "; do\n'
         'COMP_POINT=${#COMP_LINE}; _mcpchat; for word in "${COMPREPLY[@]}"; do eval "true $word"; done; done'
@@ -149,18 +149,18 @@ def with_command() -> dict[str, str]:
 
 
 def shell(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed")
-    return found
+    return path
 
 
 def test_fish_completes(home: Path) -> None:
     program = f"{completion.read_script('fish')}\ncomplete -C 'mcpchat call notes.r'\ncomplete -C 'mcpchat thr'"
-    done = subprocess.run(
+    result = subprocess.run(
         [shell("fish"), "--no-config", "-c", program], capture_output=True, text=True, env=with_command(), timeout=50
     )
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["notes.read_file", "threads"], done.stderr
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["notes.read_file", "threads"], result.stderr
 
 
 def test_zsh_completes(home: Path, tmp_path: Path) -> None:
@@ -177,16 +177,16 @@ def test_zsh_completes(home: Path, tmp_path: Path) -> None:
         terminal.wait_for("path=")
 
 
-def test_a_shell_that_is_none(mcpchat_command: str) -> None:
-    done = subprocess.run([mcpchat_command, "completion", "tcsh"], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, "bash, zsh, fish" in done.stderr) == (2, True)
+def test_an_unknown_shell(mcpchat_command: str) -> None:
+    result = subprocess.run([mcpchat_command, "completion", "tcsh"], capture_output=True, text=True, timeout=50)
+    assert (result.returncode, "bash, zsh, fish" in result.stderr) == (2, True)
 
 
-def test_the_manual_page_is_one(tmp_path: Path) -> None:
+def test_the_manual_page(tmp_path: Path) -> None:
     page = Path(__file__).parent.parent / "docs/mcpchat.1"
     text = page.read_text()
     assert text.startswith(".TH MCPCHAT 1")
     assert {f".SH MCPCHAT {name.upper()}".rstrip() for name in COMMANDS} <= set(text.splitlines())
     if shutil.which("man"):
-        done = subprocess.run(["man", "--warnings", "-l", str(page)], capture_output=True, text=True, timeout=50)
-        assert (done.returncode, done.stderr) == (0, "")
+        result = subprocess.run(["man", "--warnings", "-l", str(page)], capture_output=True, text=True, timeout=50)
+        assert (result.returncode, result.stderr) == (0, "")

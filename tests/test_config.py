@@ -1,4 +1,4 @@
-"""The config file: what it decodes to, and how it complains."""
+"""Tests of the config file: its values and its errors."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from mcpchat.config.schema import AgentConfig, ApprovalConfig, Config, ModelConf
 from mcpchat.errors import ConfigError
 
 
-def test_no_config_at_all_is_the_calculator() -> None:
+def test_no_config_means_a_calculator() -> None:
     assert schema.parse("", "c.toml") == Config(servers={"calculator": ServerConfig(builtin="calculator")})
 
 
-def test_a_whole_file_becomes_frozen_values() -> None:
+def test_a_full_file_becomes_frozen_values() -> None:
     text = """
 [model]
 name = "m"
@@ -118,21 +118,21 @@ PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "complaint"), PROBLEMS)
-def test_a_problem_is_told_with_file_line_key_and_what_was_expected(text: str, complaint: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+@pytest.mark.parametrize(("text", "error"), PROBLEMS)
+def test_an_error_names_file_line_key_and_expected_value(text: str, error: str) -> None:
+    with pytest.raises(ConfigError) as raised:
         schema.parse(text, "c.toml")
-    assert complaint in caught.value.message
+    assert error in raised.value.message
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_errors_are_reported_in_the_order_of_the_file() -> None:
     text = "\n".join(["[model]", "nam = 1", "[limits]", "max_steps = 'x'"])
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as raised:
         schema.parse(text, "c.toml")
-    assert [line.split(":")[1] for line in caught.value.message.splitlines()] == ["2", "4"]
+    assert [line.split(":")[1] for line in raised.value.message.splitlines()] == ["2", "4"]
 
 
-def test_the_published_schema_accepts_the_example_and_refuses_each_wrong_file() -> None:
+def test_the_schema_accepts_the_example_and_rejects_each_invalid_file() -> None:
     import tomllib
 
     schema = json.loads(Path("docs/config.schema.json").read_text())
@@ -143,17 +143,17 @@ def test_the_published_schema_accepts_the_example_and_refuses_each_wrong_file() 
         assert list(check.iter_errors(tomllib.loads(text)))
 
 
-def test_every_line_of_the_example_works_when_it_is_uncommented() -> None:
+def test_every_line_of_the_example_works_uncommented() -> None:
     lines = Path("config.example.toml").read_text().splitlines()
     text = "\n".join(line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in lines)
-    parsed = schema.parse(text, "example")
-    assert sorted(parsed.servers) == ["calculator", "calendar", "company", "files", "mail", "notion"]
-    assert parsed.auth.entries["google"].client_secret == "keyring:google-client-secret"
-    assert parsed.model.api_key == "env:OPENAI_API_KEY"
-    assert parsed.agents["math"].servers == ("calculator",)
+    config = schema.parse(text, "example")
+    assert sorted(config.servers) == ["calculator", "calendar", "company", "files", "mail", "notion"]
+    assert config.auth.entries["google"].client_secret == "keyring:google-client-secret"
+    assert config.model.api_key == "env:OPENAI_API_KEY"
+    assert config.agents["math"].servers == ("calculator",)
 
 
-def test_a_bundled_server_brings_its_login_and_its_scopes() -> None:
+def test_a_bundled_server_has_its_login_and_scopes() -> None:
     text = """
 [servers.mail]
 builtin = "gmail"
@@ -174,8 +174,10 @@ env_pass = ["GOOGLE_APPLICATION_CREDENTIALS"]
 [servers.sum]
 builtin = "calculator"
 """
-    parsed = schema.parse(text, "c.toml").servers
-    scopes = {name: (one.auth, [scope.rpartition("/")[2] for scope in one.scopes]) for name, one in parsed.items()}
+    config = schema.parse(text, "c.toml").servers
+    scopes = {
+        name: (server.auth, [scope.rpartition("/")[2] for scope in server.scopes]) for name, server in config.items()
+    }
     assert scopes == {
         "mail": ("google", ["gmail.modify"]),
         "reading": ("google", ["drive.readonly"]),
@@ -184,10 +186,10 @@ builtin = "calculator"
         "passed": (None, []),
         "sum": (None, []),
     }
-    assert parsed["mail"].token_env == "GOOGLE_ACCESS_TOKEN"
+    assert config["mail"].token_env == "GOOGLE_ACCESS_TOKEN"
 
 
-def test_a_bundled_server_takes_its_token_under_its_own_name_from_any_provider() -> None:
+def test_a_bundled_server_gets_its_token_variable_from_any_provider() -> None:
     text = """
 [auth.other]
 client_id = "x"

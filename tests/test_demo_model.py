@@ -1,4 +1,4 @@
-"""The demo model: which tool it picks, what it fills in, what it says."""
+"""Tests of the demo model: its choice of tool, arguments, and answers."""
 
 from typing import Any
 
@@ -10,28 +10,28 @@ from mcpchat.core.tools import ToolSpec
 from mcpchat.models.demo import DemoModel, fill_arguments, find_expression, rank_tools
 
 
-def spec(label: str, description: str, required: tuple[str, ...] = (), **properties: Any) -> ToolSpec:
+def tool_spec(label: str, description: str, required: tuple[str, ...] = (), **properties: Any) -> ToolSpec:
     server, name = label.split(".")
     schema = {"type": "object", "properties": properties, "required": list(required or properties)}
     return ToolSpec(server=server, name=name, description=description, schema=schema)
 
 
 STRING, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
-CALCULATE = spec("calc.calculate", "Evaluate an arithmetic expression", expression=STRING)
-STATISTICS = spec("calc.statistics", "Count, mean (average) of numbers", values={"type": "array", "items": NUMBER})
-CONVERT = spec("calc.convert", "Convert a value between units", value=NUMBER, from_unit=STRING, to_unit=STRING)
-ECHO = spec("every.echo", "Echoes back the input string", message=STRING)
-ADD = spec("every.get-sum", "Returns the sum of two numbers", a=NUMBER, b=NUMBER)
-READ = spec("files.read_text_file", "Read a file's contents as text", ("path",), path=STRING, head=INTEGER)
-WEATHER = spec(
+CALCULATE = tool_spec("calc.calculate", "Evaluate an arithmetic expression", expression=STRING)
+STATISTICS = tool_spec("calc.statistics", "Count, mean (average) of numbers", values={"type": "array", "items": NUMBER})
+CONVERT = tool_spec("calc.convert", "Convert a value between units", value=NUMBER, from_unit=STRING, to_unit=STRING)
+ECHO = tool_spec("every.echo", "Echoes back the input string", message=STRING)
+ADD = tool_spec("every.get-sum", "Returns the sum of two numbers", a=NUMBER, b=NUMBER)
+READ = tool_spec("files.read_text_file", "Read a file's contents as text", ("path",), path=STRING, head=INTEGER)
+WEATHER = tool_spec(
     "w.forecast",
     "The weather of a city",
     ("city",),
     city=STRING,
     unit={"type": "string", "enum": ["celsius", "kelvin"]},
 )
-TIME = spec("time.get_current_time", "Get current time in a timezone", timezone=STRING)
-FETCH = spec("web.fetch", "Fetches a URL", url={"type": "string", "format": "uri"})
+TIME = tool_spec("time.get_current_time", "Get current time in a timezone", timezone=STRING)
+FETCH = tool_spec("web.fetch", "Fetches a URL", url={"type": "string", "format": "uri"})
 TOOLS = (CALCULATE, STATISTICS, CONVERT, ECHO, ADD, READ, WEATHER, TIME, FETCH)
 
 
@@ -53,7 +53,7 @@ TOOLS = (CALCULATE, STATISTICS, CONVERT, ECHO, ADD, READ, WEATHER, TIME, FETCH)
         ("use every.echo with message=hi", ECHO, {"message": "hi"}),
     ],
 )
-def test_the_words_of_a_question_choose_a_tool_and_its_arguments(
+def test_the_words_of_a_question_select_a_tool_and_arguments(
     question: str, tool: ToolSpec, arguments: dict[str, Any]
 ) -> None:
     best = next(tool for tool in rank_tools(question, TOOLS) if fill_arguments(question, tool) is not None)
@@ -61,7 +61,7 @@ def test_the_words_of_a_question_choose_a_tool_and_its_arguments(
 
 
 @pytest.mark.parametrize(
-    ("question", "found"),
+    ("question", "expected"),
     [
         ("sqrt(16) + 2?", "sqrt(16) + 2"),
         ("15% of 80", "15/100*80"),
@@ -72,41 +72,41 @@ def test_the_words_of_a_question_choose_a_tool_and_its_arguments(
         ("hello", ""),
     ],
 )
-def test_arithmetic_is_found_in_a_sentence(question: str, found: str) -> None:
-    assert find_expression(question) == found
+def test_arithmetic_is_found_in_a_sentence(question: str, expected: str) -> None:
+    assert find_expression(question) == expected
 
 
 async def ask(*messages: Message, tools: tuple[ToolSpec, ...] = TOOLS) -> list[ModelEvent]:
     return [event async for event in DemoModel().stream(ModelRequest(model="demo", messages=messages, tools=tools))]
 
 
-async def test_it_streams_like_a_model_and_ends_in_one_whole_message() -> None:
-    *deltas, done = await ask(user_message("hello"))
-    assert isinstance(done, ResponseDone)
-    assert "".join(event.text for event in deltas if not isinstance(event, ToolCallStarted)) == done.message.text  # type: ignore[union-attr]
-    assert "not a language model" in done.message.text
-    assert "calc.calculate" in done.message.text
+async def test_it_streams_deltas_and_ends_with_a_full_message() -> None:
+    *deltas, last = await ask(user_message("hello"))
+    assert isinstance(last, ResponseDone)
+    assert "".join(event.text for event in deltas if not isinstance(event, ToolCallStarted)) == last.message.text  # type: ignore[union-attr]
+    assert "not a language model" in last.message.text
+    assert "calc.calculate" in last.message.text
 
 
-async def test_it_calls_then_reports_what_came_back() -> None:
-    started, done = await ask(user_message("What is 2 * 3?"))
-    assert started == ToolCallStarted(name="calc__calculate")
-    assert isinstance(done, ResponseDone)
-    call = done.message.calls[0]
+async def test_it_calls_then_reports_the_result() -> None:
+    first, last = await ask(user_message("What is 2 * 3?"))
+    assert first == ToolCallStarted(name="calc__calculate")
+    assert isinstance(last, ResponseDone)
+    call = last.message.calls[0]
     structured = ToolResult(call_id=call.id, parts=(Text(text="{...}"),), structured={"result": 6})
-    answer = (await ask(user_message("What is 2 * 3?"), done.message, Message(role="tool", parts=(structured,))))[-1]
+    answer = (await ask(user_message("What is 2 * 3?"), last.message, Message(role="tool", parts=(structured,))))[-1]
     assert isinstance(answer, ResponseDone)
     assert answer.message.text == "calc.calculate(2 * 3) = 6"
-    failed = ToolResult(call_id=call.id, parts=(Text(text="no disk"),), is_error=True)
-    answer = (await ask(user_message("What is 2 * 3?"), done.message, Message(role="tool", parts=(failed,))))[-1]
+    error = ToolResult(call_id=call.id, parts=(Text(text="no disk"),), is_error=True)
+    answer = (await ask(user_message("What is 2 * 3?"), last.message, Message(role="tool", parts=(error,))))[-1]
     assert isinstance(answer, ResponseDone)
     assert answer.message.text == "calc.calculate failed: no disk"
 
 
-async def test_without_tools_it_says_what_it_cannot_do() -> None:
-    done = (await ask(user_message("hello"), tools=()))[-1]
-    assert isinstance(done, ResponseDone)
-    assert "There is no tool to call" in done.message.text
+async def test_without_tools_it_says_so() -> None:
+    last = (await ask(user_message("hello"), tools=()))[-1]
+    assert isinstance(last, ResponseDone)
+    assert "There is no tool to call" in last.message.text
 
 
 async def test_the_same_question_gets_the_same_answer() -> None:

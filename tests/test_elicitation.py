@@ -1,4 +1,4 @@
-"""Forms from schemas, values from what is typed, addresses that may be opened, and the host that asks."""
+"""Tests of elicitation: form fields, parsed values, URL checks, and the handler of server requests."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -31,7 +31,7 @@ def field(**schema: Any) -> Field:
 
 
 @pytest.mark.parametrize(
-    ("schema", "typed", "value"),
+    ("schema", "line", "value"),
     [
         ({"type": "string"}, "a b", "a b"),
         ({"type": "string"}, "", None),
@@ -55,12 +55,12 @@ def field(**schema: Any) -> Field:
         ({"type": "string", "format": "date-time"}, "2024-12-31T10:00:00Z", "2024-12-31T10:00:00Z"),
     ],
 )
-def test_what_is_typed_becomes_a_value_of_the_fields_type(schema: dict[str, Any], typed: str, value: Any) -> None:
-    assert read_value(field(**schema), typed) == value
+def test_input_becomes_a_value_of_the_fields_type(schema: dict[str, Any], line: str, value: Any) -> None:
+    assert read_value(field(**schema), line) == value
 
 
 @pytest.mark.parametrize(
-    ("schema", "typed", "told"),
+    ("schema", "line", "error"),
     [
         ({"type": "boolean"}, "perhaps", "expected yes or no"),
         ({"type": "integer"}, "1.5", "expected a whole number"),
@@ -76,26 +76,29 @@ def test_what_is_typed_becomes_a_value_of_the_fields_type(schema: dict[str, Any]
         ({"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 2}, "a", "at least 2 of them"),
     ],
 )
-def test_what_does_not_fit_is_told_with_what_does(schema: dict[str, Any], typed: str, told: str) -> None:
-    with pytest.raises(InvalidValue, match=told):
-        read_value(field(**schema), typed)
+def test_invalid_input_is_an_error(schema: dict[str, Any], line: str, error: str) -> None:
+    with pytest.raises(InvalidValue, match=error):
+        read_value(field(**schema), line)
 
 
-def test_a_required_field_is_not_left_empty_and_malformed_schemas_give_plain_text() -> None:
-    needed = parse_fields({"properties": {"a": {"type": "string"}, "b": 7}, "required": ["a"]})
-    assert [(one.name, one.kind, one.required) for one in needed] == [("a", "text", True), ("b", "text", False)]
+def test_a_required_field_needs_a_value_and_an_invalid_schema_is_a_text_field() -> None:
+    fields = parse_fields({"properties": {"a": {"type": "string"}, "b": 7}, "required": ["a"]})
+    assert [(form_field.name, form_field.kind, form_field.required) for form_field in fields] == [
+        ("a", "text", True),
+        ("b", "text", False),
+    ]
     with pytest.raises(InvalidValue, match="it is required"):
-        read_value(needed[0], "")
+        read_value(fields[0], "")
     assert parse_fields({"properties": [1]}) == ()
 
 
-def test_values_are_shown_as_they_would_be_typed() -> None:
+def test_values_are_formatted_like_input() -> None:
     assert [format_value(field(), value) for value in (None, True, ["a", "b"], 3)] == ["", "yes", "a, b", "3"]
     assert field(type="integer", minimum=1, maximum=9).input_hint == "a whole number, at least 1, at most 9"
 
 
 @pytest.mark.parametrize(
-    ("text", "url", "host", "warned"),
+    ("text", "url", "host", "has_warning"),
     [
         ("https://example.com/a?b=c#d", "https://example.com/a?b=c#d", "example.com", False),
         ("http://127.0.0.1:8080/cb", "http://127.0.0.1:8080/cb", "127.0.0.1", False),
@@ -103,9 +106,9 @@ def test_values_are_shown_as_they_would_be_typed() -> None:
         ("https://exämple.com/", "https://xn--exmple-cua.com/", "xn--exmple-cua.com", True),
     ],
 )
-def test_an_address_is_shown_with_its_true_host(text: str, url: str, host: str, warned: bool) -> None:
-    found = parse_web_url(text)
-    assert (found.url, found.host, bool(found.warning)) == (url, host, warned)
+def test_a_url_is_shown_with_its_real_host(text: str, url: str, host: str, has_warning: bool) -> None:
+    parsed_url = parse_web_url(text)
+    assert (parsed_url.url, parsed_url.host, bool(parsed_url.warning)) == (url, host, has_warning)
 
 
 @pytest.mark.parametrize(
@@ -116,58 +119,58 @@ def test_an_address_is_shown_with_its_true_host(text: str, url: str, host: str, 
         "https://x.com/%action", "https://x.com/" + "a" * 9000, "https://x.com:99999/", "data:text/html,x",
     ],
 )  # fmt: skip
-def test_an_address_that_may_be_a_trap_is_refused(text: str) -> None:
+def test_a_suspicious_url_is_rejected(text: str) -> None:
     with pytest.raises(InvalidUrl):
         parse_web_url(text)
 
 
-# --- the host ---------------------------------------------------------------------------------------------------
+# --- the handler ------------------------------------------------------------------------------------------------
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 5}}}
 FORM = Form(server="s", message="how many?", fields=parse_fields(SCHEMA), schema=SCHEMA)
 
 
-def host(asker: ScriptedDialog, **more: Any) -> tuple[ServerRequestHandler, list[Event]]:
-    seen: list[Event] = []
-    return ServerRequestHandler(asker, emit=seen.append, check=find_error, **more), seen
+def make_handler(asker: ScriptedDialog, **options: Any) -> tuple[ServerRequestHandler, list[Event]]:
+    events: list[Event] = []
+    return ServerRequestHandler(asker, emit=events.append, check=find_error, **options), events
 
 
-async def test_an_answer_that_breaks_the_schema_is_asked_for_again() -> None:
+async def test_an_invalid_answer_is_requested_again() -> None:
     good = ElicitationResult(action="accept", content={"n": 7})
     asker = ScriptedDialog(ElicitationResult(action="accept", content={"n": 1}), good)
-    made, seen = host(asker)
-    assert await made.elicit(FORM) == good
-    assert [asked[2] for asked in asker.prompts] == ["", "n: 1 is less than the minimum of 5"]
-    assert seen == [Notice(level="info", text="s asked: how many? (answered)")]
+    handler, events = make_handler(asker)
+    assert await handler.elicit(FORM) == good
+    assert [prompt[2] for prompt in asker.prompts] == ["", "n: 1 is less than the minimum of 5"]
+    assert events == [Notice(level="info", text="s asked: how many? (answered)")]
 
 
-async def test_a_form_that_is_never_right_ends_as_cancelled() -> None:
-    made, _ = host(ScriptedDialog(*[ElicitationResult(action="accept", content={"n": 1})] * 9))
-    assert await made.elicit(FORM) == ElicitationResult(action="cancel")
+async def test_a_form_that_stays_invalid_is_cancelled() -> None:
+    handler, _ = make_handler(ScriptedDialog(*[ElicitationResult(action="accept", content={"n": 1})] * 9))
+    assert await handler.elicit(FORM) == ElicitationResult(action="cancel")
 
 
-async def test_a_suspicious_address_is_declined_without_asking() -> None:
+async def test_a_suspicious_url_is_declined_without_prompt() -> None:
     asker = ScriptedDialog()
-    made, seen = host(asker)
-    visit = UrlRequest(server="s", message="log in", url="http://example.com")
-    assert await made.elicit(visit) == ElicitationResult(action="decline")
+    handler, events = make_handler(asker)
+    request = UrlRequest(server="s", message="log in", url="http://example.com")
+    assert await handler.elicit(request) == ElicitationResult(action="decline")
     assert asker.prompts == []
-    assert "s asks to open an unsafe URL: only https" in seen[0].text  # type: ignore[union-attr]
+    assert "s asks to open an unsafe URL: only https" in events[0].text  # type: ignore[union-attr]
 
 
 REQUEST = SamplingRequest(server="s", messages=(SamplingMessage(role="user", text="Hi?"),), max_tokens=10)
 
 
-def choice(*answers: str) -> SelectedModel:
+def select_model(*answers: str) -> SelectedModel:
     return SelectedModel(name="m", adapter=ScriptedModel(*(model_step(answer) for answer in answers)))
 
 
-async def test_a_sample_is_agreed_to_twice_and_its_limit_is_kept() -> None:
+async def test_sampling_has_two_prompts_and_its_limit() -> None:
     asker = ScriptedDialog(True, True)
-    model = choice("Hello.")
-    made, _ = host(asker, model=lambda: model)
-    assert await made.sample(REQUEST) == SamplingResult(model="m", text="Hello.")
-    assert [(wish, details) for _, wish, details in asker.prompts] == [
+    model = select_model("Hello.")
+    handler, _ = make_handler(asker, model=lambda: model)
+    assert await handler.sample(REQUEST) == SamplingResult(model="m", text="Hello.")
+    assert [(action, details) for _, action, details in asker.prompts] == [
         ("ask m (at most 10 tokens)", "user: Hi?"),
         ("have this answer", "Hello."),
     ]
@@ -177,36 +180,36 @@ async def test_a_sample_is_agreed_to_twice_and_its_limit_is_kept() -> None:
 
 
 @pytest.mark.parametrize("answers", [(False,), (True, False)])
-async def test_a_sample_that_is_refused_before_or_after_is_none(answers: tuple[bool, ...]) -> None:
-    model = choice("Hello.")
-    made, _ = host(ScriptedDialog(*answers), model=lambda: model)
-    assert await made.sample(REQUEST) is None
+async def test_refused_sampling_returns_none(answers: tuple[bool, ...]) -> None:
+    model = select_model("Hello.")
+    handler, _ = make_handler(ScriptedDialog(*answers), model=lambda: model)
+    assert await handler.sample(REQUEST) is None
 
 
-async def test_samples_have_a_budget_and_need_a_model() -> None:
-    model = choice(*["x"] * 25)
-    made, seen = host(ScriptedDialog(), model=lambda: model, yes=True)
-    given = [await made.sample(REQUEST) for _ in range(22)]
-    assert [sample is not None for sample in given] == [True] * 20 + [False] * 2
-    assert "too many samples" in seen[-1].text  # type: ignore[union-attr]
-    without, _ = host(ScriptedDialog())
-    assert await without.sample(REQUEST) is None
+async def test_sampling_has_a_budget_and_needs_model() -> None:
+    model = select_model(*["x"] * 25)
+    handler, events = make_handler(ScriptedDialog(), model=lambda: model, yes=True)
+    samples = [await handler.sample(REQUEST) for _ in range(22)]
+    assert [sample is not None for sample in samples] == [True] * 20 + [False] * 2
+    assert "too many samples" in events[-1].text  # type: ignore[union-attr]
+    handler_without_model, _ = make_handler(ScriptedDialog())
+    assert await handler_without_model.sample(REQUEST) is None
 
 
-async def test_roots_are_asked_for_once() -> None:
+async def test_roots_need_one_prompt() -> None:
     asker = ScriptedDialog(True)
-    made, _ = host(asker)
-    assert await made.allow_roots("s", ["/a"])
-    assert await made.allow_roots("s", ["/a"])
+    handler, _ = make_handler(asker)
+    assert await handler.allow_roots("s", ["/a"])
+    assert await handler.allow_roots("s", ["/a"])
     assert asker.prompts == [("s", "know of these folders", "/a")]
 
 
-async def test_a_failing_model_is_not_hidden() -> None:
+async def test_a_model_error_propagates() -> None:
     class Broken:
         async def stream(self, request: Any) -> AsyncIterator[Any]:
             raise ValueError("no")
             yield
 
-    made, _ = host(ScriptedDialog(True), model=lambda: SelectedModel(name="m", adapter=Broken()))
+    handler, _ = make_handler(ScriptedDialog(True), model=lambda: SelectedModel(name="m", adapter=Broken()))
     with pytest.raises(ValueError, match="no"):
-        await made.sample(REQUEST)
+        await handler.sample(REQUEST)

@@ -1,4 +1,4 @@
-"""From a sign-in to an answer: the installed command, the bundled Google servers, an authorization server, a model."""
+"""End-to-end tests of sign-in and tool calls: the command, the bundled Google servers, an authorization server, a model."""
 
 import contextlib
 import email
@@ -39,12 +39,12 @@ CLIENTS = [
         "grant_types": ["authorization_code", "refresh_token"],
     }
 ]
-WANTED = ("drive", "gmail.modify", "spreadsheets")
-READING = ("drive.readonly", "gmail.readonly", "spreadsheets.readonly")
+SCOPES = ("drive", "gmail.modify", "spreadsheets")
+READ_ONLY_SCOPES = ("drive.readonly", "gmail.readonly", "spreadsheets.readonly")
 
 
-class Account(FakeGoogle):
-    """Google's APIs that ask the authorization server about each token."""
+class AccountService(FakeGoogle):
+    """Fake Google APIs that validate each token at the authorization server."""
 
     def __init__(self, authorization: AuthorizationServer, ca: Path) -> None:
         super().__init__()
@@ -53,55 +53,59 @@ class Account(FakeGoogle):
         self.revoked: set[str] = set()
         fill_account(self)
 
-    def granted(self, token: str) -> set[str] | None:
-        where = f"{self._issuer}/_control/introspect"
-        known = httpx2.get(where, params={"token": token}, verify=self._verify).json()
-        return set(known.get("scope", "").split()) if known.get("active") and token not in self.revoked else None
+    def token_scopes(self, token: str) -> set[str] | None:
+        url = f"{self._issuer}/_control/introspect"
+        claims = httpx2.get(url, params={"token": token}, verify=self._verify).json()
+        return set(claims.get("scope", "").split()) if claims.get("active") and token not in self.revoked else None
 
 
-class Revoking(Account):
-    """... and that refuse the first token that they are shown."""
+class RevokingAccount(AccountService):
+    """An account that rejects the first token."""
 
-    def granted(self, token: str) -> set[str] | None:
+    def token_scopes(self, token: str) -> set[str] | None:
         self.revoked = self.revoked or {token}
-        return super().granted(token)
+        return super().token_scopes(token)
 
 
 @contextlib.contextmanager
-def account(tmp_path: Path, kind: type[Account] = Account) -> Iterator[tuple[Account, SignInUser, AuthorizationServer]]:
+def account(
+    tmp_path: Path, kind: type[AccountService] = AccountService
+) -> Iterator[tuple[AccountService, SignInUser, AuthorizationServer]]:
     paths = issue_certificates(tmp_path)
-    scopes = ["email", *(AUTH + scope for scope in (*WANTED, *READING))]
-    where = {"ca": paths["ca"], "key": str(paths["key"]), "cert": str(paths["cert"])}
-    with authorization_server("google", **where, clients=CLIENTS, scopes=scopes) as server:
+    scopes = ["email", *(AUTH + scope for scope in (*SCOPES, *READ_ONLY_SCOPES))]
+    certificates = {"ca": paths["ca"], "key": str(paths["key"]), "cert": str(paths["cert"])}
+    with authorization_server("google", **certificates, clients=CLIENTS, scopes=scopes) as server:
         service = kind(server, paths["ca"])
         with serve(service):
-            trusted = {"SSL_CERT_FILE": str(paths["ca"]), "REQUESTS_CA_BUNDLE": str(paths["ca"])}
-            desk = SignInUser(tmp_path, SECRET=CLIENT["client_secret"], **trusted)
+            ca_environment = {"SSL_CERT_FILE": str(paths["ca"]), "REQUESTS_CA_BUNDLE": str(paths["ca"])}
+            user = SignInUser(tmp_path, SECRET=CLIENT["client_secret"], **ca_environment)
             (tmp_path / "files").mkdir()
-            desk.config.write_text(config(server, service, tmp_path / "files"))
-            yield service, desk, server
+            user.config.write_text(config(server, service, tmp_path / "files"))
+            yield service, user, server
 
 
 @pytest.fixture(scope="module")
-def once_signed_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Account, SignInUser, str]]:
-    with account(tmp_path_factory.mktemp("google")) as (service, desk, _):
-        desk.run_ok("auth", "login", "google")
-        yield service, desk, desk.config.read_text()
+def module_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AccountService, SignInUser, str]]:
+    with account(tmp_path_factory.mktemp("google")) as (service, user, _):
+        user.run_ok("auth", "login", "google")
+        yield service, user, user.config.read_text()
 
 
 @pytest.fixture
-def signed_in(once_signed_in: tuple[Account, SignInUser, str]) -> tuple[Account, SignInUser]:
-    """An account that somebody has signed in to, as it was at first."""
-    service, desk, written = once_signed_in
-    desk.config.write_text(written)
+def login(module_login: tuple[AccountService, SignInUser, str]) -> tuple[AccountService, SignInUser]:
+    """A signed-in account in its initial state."""
+    service, user, initial_config = module_login
+    user.config.write_text(initial_config)
     service.gmail.sent.clear()
     service.faults.clear()
-    return service, desk
+    return service, user
 
 
-def config(server: AuthorizationServer, service: FakeGoogle, folder: Path, more: str = "") -> str:
+def config(server: AuthorizationServer, service: FakeGoogle, folder: Path, extra_lines: str = "") -> str:
     def builtin(name: str, key: str, extra: str = "") -> str:
-        return f'[servers.{name}]\nbuiltin = "{key}"\nenv = {{ GOOGLE_API_URL = "{service.url}" }}\n{extra}{more}\n'
+        return (
+            f'[servers.{name}]\nbuiltin = "{key}"\nenv = {{ GOOGLE_API_URL = "{service.url}" }}\n{extra}{extra_lines}\n'
+        )
 
     return f"""
 [auth]
@@ -120,39 +124,43 @@ issuer = "{server.url}"
 """
 
 
-def ask(desk: SignInUser, double: FakeOpenAI, *words: str) -> Any:
-    return desk.run("ask", "-o", "json", *words, OPENAI_BASE_URL=double.base_url, MCPCHAT_MODEL="m")
+def run_ask(user: SignInUser, model_server: FakeOpenAI, *args: str) -> Any:
+    return user.run("ask", "-o", "json", *args, OPENAI_BASE_URL=model_server.base_url, MCPCHAT_MODEL="m")
 
 
-def results(double: FakeOpenAI) -> list[str]:
-    """What the model was told of its calls, in the last request."""
-    return [one["content"] for one in double.requests[-1]["messages"] if one["role"] == "tool"]
+def tool_results(model_server: FakeOpenAI) -> list[str]:
+    """Return the tool results in the model's last request."""
+    return [message["content"] for message in model_server.requests[-1]["messages"] if message["role"] == "tool"]
 
 
-def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Path, fake_openai: FakeOpenAI) -> None:
-    with account(tmp_path) as (service, desk, _):
-        told = desk.run_ok("auth", "login", "google")
-        assert "Asking Google for: Drive (read, write), Gmail (read, label, write, send), Sheets (read, write)" in told
-        letter = {"to": ["grace@example.com"], "subject": "The party", "body": "It comes to 15.5."}
+def test_a_draft_has_the_total_of_a_found_spreadsheet(tmp_path: Path, fake_openai: FakeOpenAI) -> None:
+    with account(tmp_path) as (service, user, _):
+        output = user.run_ok("auth", "login", "google")
+        assert (
+            "Asking Google for: Drive (read, write), Gmail (read, label, write, send), Sheets (read, write)" in output
+        )
+        mail = {"to": ["grace@example.com"], "subject": "The party", "body": "It comes to 15.5."}
         fake_openai.replies = [
             tool_call("drive__search_files", '{"words": "party budget", "kind": "spreadsheet"}', "c1"),
             tool_call("sheets__read_range", '{"spreadsheet_id": "budget-1", "range": "Costs!A1:B10"}', "c2"),
-            tool_call("mail__create_draft", json.dumps(letter), "c3"),
+            tool_call("mail__create_draft", json.dumps(mail), "c3"),
             text("Drafted."),
         ]
-        done = ask(desk, fake_openai, "--allow", "mail.create_draft", "Draft a mail to Grace with the party's total")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["answer"] == "Drafted."
-        found, cells, draft = results(fake_openai)
-        assert '"Party budget" (id budget-1, spreadsheet, ' in found
+        result = run_ask(
+            user, fake_openai, "--allow", "mail.create_draft", "Draft a mail to Grace with the party's total"
+        )
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["answer"] == "Drafted."
+        search_result, cells, draft = tool_results(fake_openai)
+        assert '"Party budget" (id budget-1, spreadsheet, ' in search_result
         assert '4: ["Total", 15.5]' in cells
         assert '"draft_id":' in draft
-        (own,) = service.gmail.drafts.values()
-        message = email.message_from_bytes(service.gmail.messages[own]["_raw"])
+        (message_id,) = service.gmail.drafts.values()
+        message = email.message_from_bytes(service.gmail.messages[message_id]["_raw"])
         assert message.get_payload(decode=True) == b"It comes to 15.5.\r\n"
         scopes = {
-            line.split("/")[1]: granted - {f"{AUTH}userinfo.email", "email", "openid"}
-            for line, granted in service.authorized_requests
+            request_line.split("/")[1]: token_scopes - {f"{AUTH}userinfo.email", "email", "openid"}
+            for request_line, token_scopes in service.authorized_requests
         }
         assert scopes == {
             "drive": {f"{AUTH}drive"}, "v4": {f"{AUTH}spreadsheets"}, "gmail": {f"{AUTH}gmail.modify"},
@@ -160,64 +168,64 @@ def test_a_spreadsheet_is_found_read_and_its_total_put_into_a_draft(tmp_path: Pa
         assert not service.gmail.sent
 
 
-def test_sending_asks_even_where_everything_else_may_run(
-    signed_in: tuple[Account, SignInUser], fake_openai: FakeOpenAI
+def test_sending_needs_approval_if_the_default_is_allow(
+    login: tuple[AccountService, SignInUser], fake_openai: FakeOpenAI
 ) -> None:
-    service, desk = signed_in
-    desk.config.write_text(desk.config.read_text() + '[approvals]\ndefault = "allow"\n')
-    letter = {"to": ["grace@example.com"], "subject": "Hi", "body": "x"}
-    fake_openai.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Not sent.")]
-    done = ask(desk, fake_openai, "Write to Grace")
-    assert done.returncode == 6
+    service, user = login
+    user.config.write_text(user.config.read_text() + '[approvals]\ndefault = "allow"\n')
+    mail = {"to": ["grace@example.com"], "subject": "Hi", "body": "x"}
+    fake_openai.replies = [tool_call("mail__send_message", json.dumps(mail)), text("Not sent.")]
+    result = run_ask(user, fake_openai, "Write to Grace")
+    assert result.returncode == 6
     assert not service.gmail.sent
-    fake_openai.replies = [tool_call("mail__send_message", json.dumps(letter)), text("Sent.")]
-    assert ask(desk, fake_openai, "--allow", "mail.send_message", "Write to Grace").returncode == 0
+    fake_openai.replies = [tool_call("mail__send_message", json.dumps(mail)), text("Sent.")]
+    assert run_ask(user, fake_openai, "--allow", "mail.send_message", "Write to Grace").returncode == 0
     assert len(service.gmail.sent) == 1
 
 
-def test_a_token_that_google_refuses_is_renewed_and_the_call_made_once_more(tmp_path: Path) -> None:
-    with account(tmp_path, Revoking) as (service, desk, server):
-        desk.run_ok("auth", "login", "google")
-        before = len(server.grants())
-        done = desk.run("call", "drive.read_file", "file_id=text-1")
-        assert (done.returncode, done.stdout) == (0, "Buy tea\nBuy cake: café\n")
-        assert len(server.grants()) - before == 2
+def test_a_token_that_google_rejects_is_renewed_and_the_call_repeated(tmp_path: Path) -> None:
+    with account(tmp_path, RevokingAccount) as (service, user, server):
+        user.run_ok("auth", "login", "google")
+        grant_count = len(server.grants())
+        result = user.run("call", "drive.read_file", "file_id=text-1")
+        assert (result.returncode, result.stdout) == (0, "Buy tea\nBuy cake: café\n")
+        assert len(server.grants()) - grant_count == 2
         assert service.request_lines("GET /drive/v3/files/text-1") == ["GET /drive/v3/files/text-1"] * 3
 
 
-def test_a_read_only_config_asks_for_no_more_and_can_do_no_more(tmp_path: Path) -> None:
-    with account(tmp_path) as (service, desk, server):
-        desk.config.write_text(config(server, service, tmp_path / "files", "read_only = true"))
-        told = desk.run_ok("auth", "login", "google")
-        assert "Asking Google for: Drive (read), Gmail (read), Sheets (read)" in told
-        listed = desk.run_ok("tools", "mail")
-        assert "read_message" in listed
-        assert "send" not in listed
-        assert desk.run_ok("call", "mail.search_mail", "query=from:grace").count("Grace Hopper") == 2
+def test_a_read_only_config_has_read_only_scopes_and_tools(tmp_path: Path) -> None:
+    with account(tmp_path) as (service, user, server):
+        user.config.write_text(config(server, service, tmp_path / "files", "read_only = true"))
+        output = user.run_ok("auth", "login", "google")
+        assert "Asking Google for: Drive (read), Gmail (read), Sheets (read)" in output
+        tools = user.run_ok("tools", "mail")
+        assert "read_message" in tools
+        assert "send_" not in tools
+        assert user.run_ok("call", "mail.search_mail", "query=from:grace").count("Grace Hopper") == 2
 
 
-def test_without_a_login_each_server_says_what_to_type(tmp_path: Path) -> None:
-    with account(tmp_path) as (_, desk, _):
-        done = desk.run("call", "mail.list_labels")
-        assert done.returncode == 3
-        assert "mail needs a login at google\n  mcpchat auth login google" in done.stderr
+def test_without_a_login_the_error_names_the_command(tmp_path: Path) -> None:
+    with account(tmp_path) as (_, user, _):
+        result = user.run("call", "mail.list_labels")
+        assert result.returncode == 3
+        assert "mail needs a login at google\n  mcpchat auth login google" in result.stderr
 
 
-def test_a_file_comes_as_a_resource_and_into_the_folder(signed_in: tuple[Account, SignInUser]) -> None:
-    _, desk = signed_in
-    assert "Plan's notes" in desk.run_ok("read", "drive")
-    assert "We dance at **eight**." in desk.run_ok("read", "drive:gdrive:///doc-1")
-    desk.run_ok("call", "--yes", "drive.download_file", "file_id=pdf-1")
-    assert (desk.folder / "files/Invitation.pdf").read_bytes().startswith(b"%PDF")
+def test_a_file_is_a_resource_and_can_be_downloaded(login: tuple[AccountService, SignInUser]) -> None:
+    _, user = login
+    assert "Plan's notes" in user.run_ok("read", "drive")
+    assert "We dance at **eight**." in user.run_ok("read", "drive:gdrive:///doc-1")
+    user.run_ok("call", "--yes", "drive.download_file", "file_id=pdf-1")
+    assert (user.folder / "files/Invitation.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_the_person_sees_whom_a_mail_goes_to_before_it_goes(
-    signed_in: tuple[Account, SignInUser], fake_openai: FakeOpenAI
+def test_the_user_sees_the_recipients_before_a_mail_is_sent(
+    login: tuple[AccountService, SignInUser], fake_openai: FakeOpenAI
 ) -> None:
-    service, desk = signed_in
-    letter = {"to": ["grace@example.com"], "subject": "Hi", "body": "See you at eight"}
-    fake_openai.replies = [tool_call("mail__send_message", json.dumps(letter)), text("All done.")]
-    environ = {**desk.environ, "OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
+    service, user = login
+    mail = {"to": ["grace@example.com"], "subject": "Hi", "body": "See you at eight"}
+    fake_openai.replies = [tool_call("mail__send_message", json.dumps(mail)), text("All done.")]
+    environ = {**user.environ, "OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
     with Terminal([MCPCHAT, "ask", "Write to Grace"], environ=environ) as terminal:
         terminal.wait_for("mail wants to run send_message")
         terminal.wait_for("grace@example.com")
@@ -231,12 +239,14 @@ def test_the_person_sees_whom_a_mail_goes_to_before_it_goes(
     assert len(service.gmail.sent) == 1
 
 
-def test_a_google_that_is_down_is_told_and_the_chat_goes_on(
-    signed_in: tuple[Account, SignInUser], fake_openai: FakeOpenAI
+def test_a_google_outage_is_reported_and_the_chat_continues(
+    login: tuple[AccountService, SignInUser], fake_openai: FakeOpenAI
 ) -> None:
-    service, desk = signed_in
+    service, user = login
     service.faults = [Fault("GET /gmail", 503, times=99)]
     fake_openai.replies = [tool_call("mail__list_labels", "{}"), text("Gmail is down.")]
-    done = ask(desk, fake_openai, "Which labels?")
-    assert done.returncode == 0
-    assert results(fake_openai) == ["Error: the labels: Google's server failed (503), several times: try again later"]
+    result = run_ask(user, fake_openai, "Which labels?")
+    assert result.returncode == 0
+    assert tool_results(fake_openai) == [
+        "Error: the labels: Google's server failed (503), several times: try again later"
+    ]

@@ -1,4 +1,4 @@
-"""Pieces of the Google servers by themselves: A1 notation, mail headers, file names, texts."""
+"""Unit tests of the Google servers: A1 notation, mail headers, file names, text decoding."""
 
 import contextlib
 import email
@@ -39,18 +39,18 @@ NAMES = {"Total": CellRange("Costs", 4, 2, 4, 2)}
 
 
 @given(st.integers(1, 18_278))
-def test_columns_have_letters_and_back(column: int) -> None:
+def test_column_letters_round_trip(column: int) -> None:
     assert parse_column(format_column(column)) == column
 
 
 @given(st.integers(1, 50), st.integers(1, 3), st.integers(1, 50), st.integers(1, 3))
-def test_what_is_written_is_read_again(top: int, left: int, bottom: int, right: int) -> None:
+def test_cell_ranges_round_trip(top: int, left: int, bottom: int, right: int) -> None:
     cells = CellRange("It's 1!", min(top, bottom), min(left, right), max(top, bottom), max(left, right))
     assert parse_range(str(cells), SHEETS, NAMES) == cells
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "expected"),
     [
         ("$B$2:C3", "'Costs'!B2:C3"),
         ("C3:B2", "'Costs'!B2:C3"),
@@ -72,38 +72,38 @@ def test_what_is_written_is_read_again(top: int, left: int, bottom: int, right: 
         ("'Q1'", "'Q1'!A1:G7"),
     ],
 )
-def test_every_form_of_a_range_is_understood(text: str, wanted: str) -> None:
-    assert str(parse_range(text, SHEETS, NAMES)) == wanted
+def test_every_form_of_a_range_is_parsed(text: str, expected: str) -> None:
+    assert str(parse_range(text, SHEETS, NAMES)) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error"),
     [
         ("Q1", "'Q1' is ambiguous: write 'Q1' for the sheet, or 'Costs'!Q1"),
         ("a1", "'a1' is ambiguous: write 'A1' for the sheet, or 'Costs'!a1"),
         ("Both", "'Both' is ambiguous: write 'Both' for the sheet, or 'Costs'!B4"),
     ],
 )
-def test_what_could_mean_two_things_is_asked_back(text: str, told: str) -> None:
-    with pytest.raises(ToolError) as caught:
+def test_an_ambiguous_range_is_an_error(text: str, error: str) -> None:
+    with pytest.raises(ToolError) as raised:
         parse_range(text, [*SHEETS, Sheet("Both", 3, 3)], {"Both": NAMES["Total"]})
-    assert str(caught.value) == told
+    assert str(raised.value) == error
 
 
 @pytest.mark.parametrize("text", ["AB2:5", "ZZ2:5", "Costs!", "'Costs'!", "AB:AC"])
-def test_nothing_else_is_meant_by_what_lies_outside(text: str) -> None:
+def test_a_range_outside_the_sheet_is_an_error(text: str) -> None:
     with pytest.raises(ToolError, match=r"outside|expected cells"):
         parse_range(text, SHEETS, NAMES)
 
 
 @given(st.text(max_size=40))
-def test_any_other_text_is_refused_in_words(text: str) -> None:
+def test_any_other_text_is_a_tool_error(text: str) -> None:
     with contextlib.suppress(ToolError):
         assert isinstance(parse_range(text, SHEETS, NAMES), CellRange)
 
 
 @given(st.text())
-def test_a_text_in_a_query_stays_one_text(text: str) -> None:
+def test_a_quoted_query_value_is_one(text: str) -> None:
     literal = quote_value(text)
     assert re.fullmatch(r"'(?:[^'\\]|\\.)*'", literal, re.DOTALL)
     assert _unquote(literal) == text or "\n" in text
@@ -119,34 +119,36 @@ _LOCALS = st.text(string.ascii_letters + string.digits + "+_-", min_size=1, max_
 @example(
     [("García, Éva (HR)", "va0"), ("Ünal, François - Verkauf, Süd", "franois1"), ("Ünal, Ada - Verkauf, Süd", "ada2")]
 )
-def test_everybody_who_is_named_gets_it_and_nobody_else(people: list[tuple[str, str]]) -> None:
-    asked = []
+def test_exactly_the_named_recipients_get_the_mail(people: list[tuple[str, str]]) -> None:
+    recipients = []
     for name, local in people:
         escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-        asked.append(f'"{escaped}" <{local}@example.com>' if name.strip() else f"{local}@example.com")
+        recipients.append(f'"{escaped}" <{local}@example.com>' if name.strip() else f"{local}@example.com")
     try:
-        for one in asked:
-            parse_recipient(one)
+        for recipient in recipients:
+            parse_recipient(recipient)
     except ToolError:
         return
-    message = sent(asked)
-    assert [one.addr_spec for one in message["To"].addresses] == [f"{local}@example.com" for _, local in people]
+    message = build_and_parse(recipients)
+    assert [address.addr_spec for address in message["To"].addresses] == [f"{local}@example.com" for _, local in people]
     raw = getaddresses([str(message["To"])])
     assert [address for _, address in raw] == [f"{local}@example.com" for _, local in people]
 
 
 @given(_WORDS, _LOCALS)
-def test_an_address_that_is_shown_can_be_given_back(name: str, local: str) -> None:
+def test_a_displayed_address_can_be_parsed_again(name: str, local: str) -> None:
     header = Header(name, "utf-8").encode() if not name.isascii() else formataddr((name, f"{local}@example.com"))
-    shown = parse_addresses(header if name.isascii() else f"{header} <{local}@example.com>")
-    for one in shown:
+    addresses = parse_addresses(header if name.isascii() else f"{header} <{local}@example.com>")
+    for address in addresses:
         try:
-            assert parse_recipient(one).addr_spec.endswith("@example.com")
+            assert parse_recipient(address).addr_spec.endswith("@example.com")
         except ToolError:
-            assert not name.isascii() or not one.isprintable() or "=?" in one
+            assert not name.isascii() or not address.isprintable() or "=?" in address
 
 
-def sent(to: list[str], subject: str = "x", body: str = "x", original: OriginalMessage | None = None) -> EmailMessage:
+def build_and_parse(
+    to: list[str], subject: str = "x", body: str = "x", original: OriginalMessage | None = None
+) -> EmailMessage:
     raw = build_message(to=to, subject=subject, body=body, original=original)
     message = email.message_from_bytes(raw, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
@@ -163,9 +165,9 @@ _INJECTED = "hi =?utf-8?q?=0D=0ATo:_evil=40x=2Eexample=0D=0ABcc:_evil=40x=2Eexam
 @example("👩\u200d💻 News", "x")
 @example("a" * 900, "x")
 @example("ü" * 900, "x")
-def test_no_subject_and_no_body_makes_a_header(subject: str, body: str) -> None:
+def test_subject_and_body_inject_no_header(subject: str, body: str) -> None:
     try:
-        message = sent(["a@example.com"], subject, body)
+        message = build_and_parse(["a@example.com"], subject, body)
     except ToolError:
         assert (
             any(map(is_unsafe_char, subject))
@@ -184,9 +186,9 @@ def test_no_subject_and_no_body_makes_a_header(subject: str, body: str) -> None:
 @given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))
 @example(_INJECTED, "<=?utf-8?q?=0D=0AReply-To:_evil=40x=2Eexample?=@y>", "<a@b> <=?utf-8?q?=0D=0ABcc:_e=40x?=@y>")
 @example("x" * 2000, "<" + "A" * 90 + "@x.prod.example>", "<" + "B" * 90 + "@x.prod.example> <c@d>")
-def test_nothing_of_the_answered_message_makes_a_header(subject: str, message_id: str, references: str) -> None:
+def test_the_original_message_injects_no_header(subject: str, message_id: str, references: str) -> None:
     original = OriginalMessage(subject=subject, message_id=message_id, references=references)
-    message = sent(["a@example.com"], format_reply_subject(subject), original=original)
+    message = build_and_parse(["a@example.com"], format_reply_subject(subject), original=original)
     assert set(message.keys()) <= {
         "To", "Subject", "In-Reply-To", "References", "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
     }  # fmt: skip
@@ -200,21 +202,21 @@ def test_nothing_of_the_answered_message_makes_a_header(subject: str, message_id
     ("subject", "answer"),
     [("Hi", "Re: Hi"), ("RE: Hi", "RE: Hi"), ("Aw: Hi", "Aw: Hi"), ("Reading", "Re: Reading"), ("Re:Hi", "Re:Hi")],
 )
-def test_a_reply_says_so_once(subject: str, answer: str) -> None:
+def test_one_reply_prefix(subject: str, answer: str) -> None:
     assert format_reply_subject(subject) == answer
 
 
-def test_a_reply_keeps_its_conversations_subject() -> None:
+def test_a_reply_keeps_the_threads_subject() -> None:
     assert check_reply_subject(None, "Hello") == "Re: Hello"
     assert check_reply_subject("hello", "Re:Hello") == "Re:Hello"
     assert check_reply_subject("Re: Cafe\u0301", "Café") == "Re: Café"
-    for wrong in ("Re:Anything", "", "Re: Hello you"):
+    for other_subject in ("Re:Anything", "", "Re: Hello you"):
         with pytest.raises(ToolError, match="a reply keeps its conversation's subject"):
-            check_reply_subject(wrong, "Re:Hello")
+            check_reply_subject(other_subject, "Re:Hello")
 
 
 @given(st.text(max_size=300))
-def test_any_name_becomes_one_of_a_file(name: str) -> None:
+def test_any_name_becomes_a_file_name(name: str) -> None:
     safe = sanitize_file_name(name)
     assert safe
     assert not safe.startswith(".")
@@ -231,21 +233,21 @@ def test_names_are_made_safe(name: str, safe: str) -> None:
     assert sanitize_file_name(name) == safe
 
 
-def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_created_concurrently_is_not_replaced(tmp_path: Path) -> None:
     folders = AllowedFolders([tmp_path])
 
-    def meanwhile() -> None:
+    def create_file() -> None:
         with folders.open_for_writing("new.txt", "x") as (file, target):
             file.write(b"mine")
             target.write_bytes(b"another's")
 
     with pytest.raises(ToolError, match="exists already"):
-        meanwhile()
+        create_file()
     assert (tmp_path / "new.txt").read_bytes() == b"another's"
     assert [path.name for path in tmp_path.iterdir()] == ["new.txt"]
 
 
-def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+def test_a_pipe_is_invalid(tmp_path: Path) -> None:
     import os
 
     os.mkfifo(tmp_path / "pipe")
@@ -257,7 +259,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "wanted"),
+    ("reference", "expected"),
     [
         ("abc_DEF-1", "abc_DEF-1"),
         ("https://docs.google.com/spreadsheets/d/1abcDEF/edit?usp=sharing#gid=0", "1abcDEF"),
@@ -266,18 +268,20 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
         ("https://docs.google.com/a/example.com/document/d/1abcDEF/edit", "1abcDEF"),
     ],
 )
-def test_a_file_is_named_by_its_id_or_its_link(given_: str, wanted: str) -> None:
-    assert parse_file_id(given_) == wanted
+def test_a_file_id_is_an_id_or_a_link(reference: str, expected: str) -> None:
+    assert parse_file_id(reference) == expected
 
 
-@pytest.mark.parametrize("given_", ["https://evil.example/d/1abcDEF", "a/../b", "", "a b", "https://docs.google.com/"])
-def test_what_is_neither_is_refused(given_: str) -> None:
+@pytest.mark.parametrize(
+    "reference", ["https://evil.example/d/1abcDEF", "a/../b", "", "a b", "https://docs.google.com/"]
+)
+def test_an_invalid_id_fails(reference: str) -> None:
     with pytest.raises(ToolError, match="is not a file id"):
-        parse_file_id(given_)
+        parse_file_id(reference)
 
 
 @given(st.text(max_size=500), st.integers(1, 50))
-def test_pieces_make_the_whole(text: str, limit: int) -> None:
+def test_excerpts_join_to_all(text: str, limit: int) -> None:
     pieces, offset = [], 0
     while offset is not None and (text or not offset):
         piece = take_excerpt(text, offset, limit)
@@ -289,7 +293,7 @@ def test_pieces_make_the_whole(text: str, limit: int) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_text_or_none(data: bytes) -> None:
+def test_bytes_are_text_or_none(data: bytes) -> None:
     assert decode_text(data) is None or isinstance(decode_text(data), str)
 
 
@@ -308,42 +312,42 @@ def test_any_bytes_are_a_text_or_none(data: bytes) -> None:
     ],
     ids=range(9),
 )
-async def test_html_becomes_what_people_see(html: str, text: str) -> None:
+async def test_html_becomes_visible_text(html: str, text: str) -> None:
     assert (await html_to_text(html)).strip() == text
 
 
 @pytest.mark.parametrize("charset", ["iso-2022-jp", "utf-16", "utf-7", "hz", "koi8-r", "nonsense"])
-def test_utf_8_is_read_whatever_the_header_says(charset: str) -> None:
+def test_utf_8_overrides_the_charset_header(charset: str) -> None:
     assert decode_text("日本語 für".encode(), charset) == "日本語 für"
 
 
 @pytest.mark.parametrize(
     ("charset", "text"), [("iso-2022-jp", "日本語"), ("utf-16-le", "Hello"), ("utf-7", "Café"), ("hz", "中文")]
 )
-def test_what_passes_for_ascii_is_read_as_it_was_meant(charset: str, text: str) -> None:
+def test_ascii_compatible_charsets_are_decoded(charset: str, text: str) -> None:
     assert decode_text(text.encode(charset), charset) == text
 
 
-def test_names_are_compared_as_they_read() -> None:
+def test_names_are_normalized() -> None:
     assert is_same_name("Cafe\u0301  menu", "Café menu")
     assert not is_same_name("Cafe menu", "Café menu")
     assert to_one_line("a\u202egpj.exe\n[more: cursor=1]\x1b[2J") == "a gpj.exe [more: cursor=1] [2J"
 
 
 @pytest.mark.parametrize("limit", ["-v 900000", "-t 20"])
-def test_a_reader_lives_within_limits_that_are_there_already(limit: str) -> None:
+def test_the_worker_runs_within_existing_limits(limit: str) -> None:
     command = f"ulimit {limit}; exec {sys.executable} -m mcpchat_servers.google.document_worker html"
-    done = subprocess.run(["sh", "-c", command], input=b"<p>Hello", capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (0, b"Hello")
+    result = subprocess.run(["sh", "-c", command], input=b"<p>Hello", capture_output=True, check=False)
+    assert (result.returncode, result.stdout) == (0, b"Hello")
 
 
 @pytest.mark.parametrize(
     "url", ["http://mail.example.com", "ftp://x.example", "https://u:p@x.example", "https://x.example/?q", ""]
 )
-def test_a_base_that_others_can_read_is_refused(url: str) -> None:
+def test_an_unsafe_base_url_is_rejected(url: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         check_base_url(url)
 
 
-def test_a_base_address_loses_its_last_slash() -> None:
+def test_a_base_url_loses_its_last_slash() -> None:
     assert check_base_url("https://proxy.example.com/google/") == "https://proxy.example.com/google"

@@ -1,4 +1,4 @@
-"""What the three Google servers have in common: their tools' shape, the token, Google's refusals, retries, files."""
+"""Tests of what all three Google servers share: tool schemas, tokens, errors, retries, files."""
 
 import json
 import re
@@ -60,8 +60,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def server(processes: dict[str, ServerProcess], api: FakeGoogle, name: str) -> ServerProcess:
-    for part in (api.drive, api.gmail, api.sheets):
-        part.__init__(api)  # type: ignore[misc]
+    for service in (api.drive, api.gmail, api.sheets):
+        service.__init__(api)  # type: ignore[misc]
     fill_account(api)
     api.faults.clear()
     api.journal.clear()
@@ -70,7 +70,7 @@ def server(processes: dict[str, ServerProcess], api: FakeGoogle, name: str) -> S
     return processes[name]
 
 
-def test_every_tool_is_described_for_a_model(server: ServerProcess, name: str) -> None:
+def test_every_tool_has_a_description(server: ServerProcess, name: str) -> None:
     for tool in server.tools.values():
         assert tool["title"]
         assert 15 < len(tool["description"]) < 300
@@ -82,7 +82,7 @@ def test_every_tool_is_described_for_a_model(server: ServerProcess, name: str) -
         assert tool["annotations"].keys() == {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
 
 
-def test_the_annotations_are_true(processes: dict[str, ServerProcess]) -> None:
+def test_tool_annotations(processes: dict[str, ServerProcess]) -> None:
     hints = {
         f"{name}.{tool['name']}": tool["annotations"]
         for name, server in processes.items()
@@ -99,60 +99,58 @@ def test_the_annotations_are_true(processes: dict[str, ServerProcess]) -> None:
     ]  # fmt: skip
 
 
-def test_the_scopes_that_mcpchat_asks_for_are_those_that_the_server_names(name: str) -> None:
+def test_builtin_scopes_match_the_scopes_of_the_servers(name: str) -> None:
     servers: dict[str, GoogleServer] = {"drive": drive_server, "gmail": gmail_server, "sheets": sheets_server}
-    known, server = BUILTIN_SERVERS[name], servers[name]
-    assert (server.scopes, server.read_only_scopes) == (known.scopes, known.read_only_scopes)
-    assert server.accepts_folders is known.takes_folders
+    builtin, server = BUILTIN_SERVERS[name], servers[name]
+    assert (server.scopes, server.read_only_scopes) == (builtin.scopes, builtin.read_only_scopes)
+    assert server.accepts_folders is builtin.takes_folders
 
 
-def test_an_argument_that_there_is_not_is_named(server: ServerProcess, name: str) -> None:
+def test_an_unknown_argument_is_named(server: ServerProcess, name: str) -> None:
     tool, arguments = READ[name]
-    told = server.call(tool, **arguments, colour="red")
-    assert told.is_error
-    assert told.text.startswith(f"{tool} takes no argument 'colour'; it takes ")
+    result = server.call(tool, **arguments, colour="red")
+    assert result.is_error
+    assert result.text.startswith(f"{tool} takes no argument 'colour'; it takes ")
 
 
-def test_null_stands_for_an_argument_that_is_left_out(server: ServerProcess, name: str) -> None:
-    nulls: dict[str, dict[str, Any]] = {
+def test_null_means_that_an_argument_is_missing(server: ServerProcess, name: str) -> None:
+    calls: dict[str, dict[str, Any]] = {
         "drive": {"tool": "list_folder", "page_size": None, "folder_id": None, "cursor": None},
         "gmail": {"tool": "search_mail", "query": None, "page_size": None},
         "sheets": {"tool": "read_range", "spreadsheet_id": "budget-1", "range": "Costs", "values": None},
     }
-    tool = nulls[name].pop("tool")
-    answer = server.request("tools/call", name=tool, arguments=nulls[name])
+    tool = calls[name].pop("tool")
+    answer = server.request("tools/call", name=tool, arguments=calls[name])
     assert not answer.get("isError"), answer
 
 
-def test_a_wrong_argument_is_told_without_its_value(server: ServerProcess, name: str) -> None:
-    wrong: dict[str, dict[str, Any]] = {
+def test_an_argument_error_omits_the_value(server: ServerProcess, name: str) -> None:
+    invalid_calls: dict[str, dict[str, Any]] = {
         "drive": {"tool": "list_folder", "page_size": 10**6},
         "gmail": {"tool": "search_mail", "page_size": 10**6},
         "sheets": {"tool": "read_range", "spreadsheet_id": "x", "range": "A1", "max_rows": 10**6},
     }
-    told = server.call(**wrong[name])
-    assert told.is_error
-    assert re.fullmatch(r"invalid arguments for \w+: \w+: Input should be less than or equal to \d+", told.text)
+    result = server.call(**invalid_calls[name])
+    assert result.is_error
+    assert re.fullmatch(r"invalid arguments for \w+: \w+: Input should be less than or equal to \d+", result.text)
 
 
-def test_a_token_that_google_refuses_is_reported_in_the_agreed_way(
-    server: ServerProcess, name: str, api: FakeGoogle
-) -> None:
+def test_a_token_that_google_rejects_has_the_standard_error(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.tokens.clear()
     tool, arguments = READ[name]
-    told = server.call(tool, **arguments)
-    assert told.is_error
-    assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
+    result = server.call(tool, **arguments)
+    assert result.is_error
+    assert result.raw["_meta"] == {"mcpchat/auth": "expired"}
     assert len(api.journal) == 1
 
 
 @pytest.mark.parametrize("name", ["gmail"])
-def test_a_token_whose_time_is_over_is_not_sent(name: str, api: FakeGoogle) -> None:
+def test_an_expired_token_is_not_sent(name: str, api: FakeGoogle) -> None:
     api.journal.clear()
     with run_server(name, google=api, GOOGLE_ACCESS_TOKEN_EXPIRES_AT=str(time.time() - 1)) as server:
         tool, arguments = READ[name]
-        told = server.call(tool, **arguments)
-    assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
+        result = server.call(tool, **arguments)
+    assert result.raw["_meta"] == {"mcpchat/auth": "expired"}
     assert not api.journal
 
 
@@ -160,27 +158,25 @@ def test_a_token_whose_time_is_over_is_not_sent(name: str, api: FakeGoogle) -> N
 def test_without_a_token_the_tools_say_what_to_do(name: str) -> None:
     with run_server(name) as server:
         tool, arguments = READ[name]
-        told = server.call(tool, **arguments)
-    assert told.text.startswith("no Google account is signed in: run mcpchat auth login google.")
+        result = server.call(tool, **arguments)
+    assert result.text.startswith("no Google account is signed in: run mcpchat auth login google.")
 
 
-def test_what_was_not_granted_is_named(server: ServerProcess, name: str, api: FakeGoogle) -> None:
+def test_a_missing_scope_is_named(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.tokens[TOKEN] = {f"{AUTH}userinfo.email"}
     tool, arguments = READ[name]
-    told = server.call(tool, **arguments)
-    assert told.text.startswith(
+    result = server.call(tool, **arguments)
+    assert result.text.startswith(
         f"not granted: this needs the scope {BUILTIN_SERVERS[name].scopes[0]}. Run mcpchat auth login google"
     )
-    assert "_meta" not in told.raw
+    assert "_meta" not in result.raw
 
 
-def test_an_api_that_is_switched_off_says_where_to_switch_it_on(
-    server: ServerProcess, name: str, api: FakeGoogle
-) -> None:
+def test_a_disabled_api_says_where_to_enable_it(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.disabled_services.add(f"{name}.googleapis.com")
     tool, arguments = READ[name]
-    told = server.call(tool, **arguments)
-    assert f"https://console.cloud.google.com/apis/library/{name}.googleapis.com" in told.text
+    result = server.call(tool, **arguments)
+    assert f"https://console.cloud.google.com/apis/library/{name}.googleapis.com" in result.text
 
 
 @pytest.mark.parametrize(
@@ -194,7 +190,7 @@ def test_an_api_that_is_switched_off_says_where_to_switch_it_on(
         ("sheets", "half"),
     ],
 )
-def test_reading_is_tried_again(server: ServerProcess, name: str, api: FakeGoogle, fault: Any) -> None:
+def test_reads_are_retried(server: ServerProcess, name: str, api: FakeGoogle, fault: Any) -> None:
     api.faults = [Fault("GET", fault, times=2)]
     tool, arguments = READ[name]
     assert not server.call(tool, **arguments).is_error
@@ -202,9 +198,7 @@ def test_reading_is_tried_again(server: ServerProcess, name: str, api: FakeGoogl
 
 
 @pytest.mark.parametrize(("name", "fault"), [("drive", "limit"), ("gmail", "user limit"), ("sheets", "limit")])
-def test_a_change_that_was_refused_for_now_is_tried_again(
-    server: ServerProcess, name: str, api: FakeGoogle, fault: Any
-) -> None:
+def test_a_write_that_was_refused_is_retried(server: ServerProcess, name: str, api: FakeGoogle, fault: Any) -> None:
     api.faults = [Fault("POST", fault, times=2)]
     tool, arguments = WRITE[name]
     assert not server.call(tool, **arguments).is_error
@@ -212,45 +206,45 @@ def test_a_change_that_was_refused_for_now_is_tried_again(
 
 
 @pytest.mark.parametrize("fault", [500, 503, "drop"])
-def test_a_change_that_may_have_been_made_is_not(server: ServerProcess, name: str, api: FakeGoogle, fault: Any) -> None:
+def test_a_write_that_may_be_done_is_not(server: ServerProcess, name: str, api: FakeGoogle, fault: Any) -> None:
     api.faults = [Fault("POST", fault, times=9)]
     tool, arguments = WRITE[name]
-    told = server.call(tool, **arguments)
-    assert "it is not known whether it was done: look before you do it again" in told.text
+    result = server.call(tool, **arguments)
+    assert "it is not known whether it was done: look before you do it again" in result.text
     assert len(api.request_lines("POST")) == 1
 
 
 @pytest.mark.parametrize("name", ["gmail"])
-def test_what_fails_again_and_again_is_given_up(server: ServerProcess, name: str, api: FakeGoogle) -> None:
+def test_retries_are_limited(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", 503, times=9)]
     tool, arguments = READ[name]
     assert server.call(tool, **arguments).text.endswith("Google's server failed (503), several times: try again later")
     assert len(api.journal) == 5
 
 
-def test_nobody_waits_for_an_hour(server: ServerProcess, name: str, api: FakeGoogle) -> None:
+def test_long_retry_delay_fails(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "long limit", times=9)]
     tool, arguments = READ[name]
-    told = server.call(tool, **arguments)
-    assert "Google's rate limit was reached" in told.text
+    result = server.call(tool, **arguments)
+    assert "Google's rate limit was reached" in result.text
     assert len(api.journal) == 1
 
 
-def test_an_answer_that_is_not_googles_is_told(server: ServerProcess, name: str, api: FakeGoogle) -> None:
+def test_an_invalid_answer_is_reported(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "junk")]
     tool, arguments = READ[name]
     assert server.call(tool, **arguments).text.endswith("the response is not from Google. Is a proxy in between?")
 
 
 @pytest.mark.parametrize("name", ["sheets"])
-def test_a_slow_answer_is_waited_for(server: ServerProcess, name: str, api: FakeGoogle) -> None:
+def test_a_slow_answer_arrives(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "slow")]
     tool, arguments = READ[name]
     assert not server.call(tool, **arguments).is_error
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "explanation"),
     [
         ("insufficientFilePermissions", "this account may not do that with this file: ask its owner"),
         ("storageQuotaExceeded", "the account's storage is full"),
@@ -259,51 +253,51 @@ def test_a_slow_answer_is_waited_for(server: ServerProcess, name: str, api: Fake
         ("somethingNew", "Google refused it (403): Google says somethingNew."),
     ],
 )
-def test_googles_reasons_are_told_in_words(
-    server: ServerProcess, name: str, api: FakeGoogle, reason: str, told: str
+def test_googles_reasons_are_explained(
+    server: ServerProcess, name: str, api: FakeGoogle, reason: str, explanation: str
 ) -> None:
     api.faults = [Fault("POST", reason, times=9)]
     tool, arguments = WRITE[name]
-    assert told in server.call(tool, **arguments).text
+    assert explanation in server.call(tool, **arguments).text
     assert len(api.request_lines("POST")) == 1
 
 
 @pytest.mark.parametrize("name", ["drive"])
-def test_a_huge_answer_is_not_taken(server: ServerProcess, name: str, api: FakeGoogle) -> None:
+def test_a_huge_answer_fails(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.drive.add("huge-1", "huge.txt", "text/plain", b"x" * (26 * 2**20))
-    told = server.call("read_file", file_id="huge-1")
-    assert told.text == "'huge.txt' has 27,262,976 bytes, too many to read here: download_file saves it"
+    result = server.call("read_file", file_id="huge-1")
+    assert result.text == "'huge.txt' has 27,262,976 bytes, too many to read here: download_file saves it"
     api.drive.files["huge-1"]["size"] = "10"
-    told = server.call("read_file", file_id="huge-1")
-    assert told.text == "'huge.txt': larger than 26,214,400 bytes"
+    result = server.call("read_file", file_id="huge-1")
+    assert result.text == "'huge.txt': larger than 26,214,400 bytes"
 
 
 @pytest.mark.parametrize("url", ["http://mail.example.com"])
-def test_the_token_goes_to_no_address_that_others_can_read(url: str) -> None:
-    done = subprocess.run(
+def test_the_token_is_not_sent_to_an_unsafe_url(url: str) -> None:
+    process = subprocess.run(
         [sys.executable, "-m", "mcpchat_servers.drive"], env={"GOOGLE_API_URL": url}, capture_output=True, text=True,
         stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
-    assert done.returncode == 2
-    assert "GOOGLE_API_URL: expected" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 2
+    assert "GOOGLE_API_URL: expected" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
-def test_a_credentials_file_of_googles_own_tools_will_do(tmp_path: Path, api: FakeGoogle) -> None:
+def test_google_credentials_files_are_supported(tmp_path: Path, api: FakeGoogle) -> None:
     path = tmp_path / "adc.json"
     with run_server("drive", google=api, GOOGLE_ACCESS_TOKEN="", GOOGLE_APPLICATION_CREDENTIALS=str(path)) as server:
-        told = server.call("get_file", file_id="text-1")
-        assert told.text == "cannot read adc.json, named in GOOGLE_APPLICATION_CREDENTIALS: No such file or directory"
+        result = server.call("get_file", file_id="text-1")
+        assert result.text == "cannot read adc.json, named in GOOGLE_APPLICATION_CREDENTIALS: No such file or directory"
         path.write_text(json.dumps({"type": "external_account", "client_secret": "hush"}))
-        told = server.call("get_file", file_id="text-1")
-        assert told.text == 'adc.json: expected "type" to be "authorized_user" or "service_account"'
+        result = server.call("get_file", file_id="text-1")
+        assert result.text == 'adc.json: expected "type" to be "authorized_user" or "service_account"'
         path.write_text('{"type": "authorized_user", "client_secret": "hush"}')
-        told = server.call("get_file", file_id="text-1")
-        assert told.text.startswith("cannot get an access token with adc.json")
-        assert "hush" not in told.text
+        result = server.call("get_file", file_id="text-1")
+        assert result.text.startswith("cannot get an access token with adc.json")
+        assert "hush" not in result.text
 
 
-def test_a_service_accounts_token_is_fetched_and_fetched_anew(tmp_path: Path, api: FakeGoogle) -> None:
+def test_a_service_accounts_token_is_fetched_and_renewed(tmp_path: Path, api: FakeGoogle) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path = tmp_path / "robot.json"
@@ -326,12 +320,12 @@ def test_a_service_accounts_token_is_fetched_and_fetched_anew(tmp_path: Path, ap
         assert len(api.request_lines("POST /token")) == 2
         api.next_tokens = ["ya29.another-that-is-over"] * 2
         api.tokens.pop(TOKEN)
-        told = server.call("list_folder")
-        assert told.raw["_meta"] == {"mcpchat/auth": "expired"}
+        result = server.call("list_folder")
+        assert result.raw["_meta"] == {"mcpchat/auth": "expired"}
     assert "".join(server.log) == ""
 
 
-def test_the_token_is_nowhere_in_what_is_written(server: ServerProcess, name: str, api: FakeGoogle) -> None:
+def test_the_token_is_never_in_the_output(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.faults = [Fault("GET", "somethingNew", times=9)]
     tool, arguments = READ[name]
     assert TOKEN not in json.dumps(server.call(tool, **arguments).raw)
@@ -339,12 +333,10 @@ def test_the_token_is_nowhere_in_what_is_written(server: ServerProcess, name: st
 
 
 @pytest.mark.parametrize("name", ["sheets"])
-def test_a_fault_of_the_server_itself_shows_no_traceback_to_the_model(
-    server: ServerProcess, name: str, api: FakeGoogle
-) -> None:
+def test_a_server_error_hides_the_traceback_from_the_model(server: ServerProcess, name: str, api: FakeGoogle) -> None:
     api.sheets.books["budget-1"]["properties"] = {"title": ["no text"]}
-    told = server.call("get_spreadsheet", spreadsheet_id="budget-1")
-    assert told.text == "get_spreadsheet failed with an internal error of this server: see its log"
+    result = server.call("get_spreadsheet", spreadsheet_id="budget-1")
+    assert result.text == "get_spreadsheet failed with an internal error of this server: see its log"
     for _ in range(100):
         if "".join(server.log):
             break

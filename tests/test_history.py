@@ -1,4 +1,4 @@
-"""Whatever happens to a conversation, the next request is one that every server accepts."""
+"""Tests of the history: after any failure or cancel, the next request is valid for every server."""
 
 import asyncio
 import json
@@ -33,19 +33,19 @@ from tests.recorded_streams import SSE_HEADERS, RecordedTransport
 TOOL = "box__echo"
 
 
-def assistant(text: str = "", *made: ToolCall, **more: Any) -> Message:
-    return Message(role="assistant", parts=(*((Text(text=text),) if text else ()), *made), **more)
+def assistant(text: str = "", *calls: ToolCall, **fields: Any) -> Message:
+    return Message(role="assistant", parts=(*((Text(text=text),) if text else ()), *calls), **fields)
 
 
-def results(*ids: str) -> Message:
-    return Message(role="tool", parts=tuple(ToolResult(call_id=one, parts=(Text(text="ok"),)) for one in ids))
+def tool_results(*ids: str) -> Message:
+    return Message(role="tool", parts=tuple(ToolResult(call_id=call_id, parts=(Text(text="ok"),)) for call_id in ids))
 
 
-def test_a_history_by_the_rules_stays_as_it_is() -> None:
+def test_a_valid_history_is_unchanged() -> None:
     history = (
         user_message("hi"),
         assistant("", make_call(TOOL, call_id="a")),
-        results("a"),
+        tool_results("a"),
         assistant("done"),
         user_message("more"),
     )
@@ -53,7 +53,7 @@ def test_a_history_by_the_rules_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("history", "wanted"),
+    ("history", "expected"),
     [
         pytest.param(
             [user_message("hi"), assistant("", make_call(TOOL, call_id="a")), user_message("more")],
@@ -61,22 +61,22 @@ def test_a_history_by_the_rules_stays_as_it_is() -> None:
              Message(role="tool", parts=(error_result("a", NOT_RUN),)), user_message("more")],
             id="an open call is answered",
         ),
-        pytest.param([user_message("hi"), results("z"), user_message("more")], [user_message("hi"), user_message("more")], id="an orphan is dropped"),
+        pytest.param([user_message("hi"), tool_results("z"), user_message("more")], [user_message("hi"), user_message("more")], id="an orphan is dropped"),
         pytest.param(
-            [user_message("hi"), assistant("", make_call(TOOL, call_id="")), results("")],
-            [user_message("hi"), assistant("", make_call(TOOL, call_id="mended000")), results("mended000")],
+            [user_message("hi"), assistant("", make_call(TOOL, call_id="")), tool_results("")],
+            [user_message("hi"), assistant("", make_call(TOOL, call_id="mended000")), tool_results("mended000")],
             id="an empty id is replaced, with its result's",
         ),
         pytest.param(
-            [user_message("a"), assistant("", make_call(TOOL, call_id="x")), results("x"),
-             user_message("b"), assistant("", make_call(TOOL, call_id="x")), results("x")],
-            [user_message("a"), assistant("", make_call(TOOL, call_id="x")), results("x"),
-             user_message("b"), assistant("", make_call(TOOL, call_id="mended001")), results("mended001")],
+            [user_message("a"), assistant("", make_call(TOOL, call_id="x")), tool_results("x"),
+             user_message("b"), assistant("", make_call(TOOL, call_id="x")), tool_results("x")],
+            [user_message("a"), assistant("", make_call(TOOL, call_id="x")), tool_results("x"),
+             user_message("b"), assistant("", make_call(TOOL, call_id="mended001")), tool_results("mended001")],
             id="an id is used once",
         ),
         pytest.param(
-            [user_message("a"), assistant("", make_call("no name!", '{"x": NaN}', "x")), results("x")],
-            [user_message("a"), assistant("", make_call("no_name_", "{}", "x")), results("x")],
+            [user_message("a"), assistant("", make_call("no name!", '{"x": NaN}', "x")), tool_results("x")],
+            [user_message("a"), assistant("", make_call("no_name_", "{}", "x")), tool_results("x")],
             id="names and arguments can be sent",
         ),
         pytest.param(
@@ -86,12 +86,12 @@ def test_a_history_by_the_rules_stays_as_it_is() -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_history_is_mended(history: list[Message], wanted: list[Message]) -> None:
-    assert list(normalize_history(history)) == wanted
-    assert normalize_history(wanted) == tuple(wanted)
+def test_an_invalid_history_is_repaired(history: list[Message], expected: list[Message]) -> None:
+    assert list(normalize_history(history)) == expected
+    assert normalize_history(expected) == tuple(expected)
 
 
-# --- any history -------------------------------------------------------------------------------------------------
+# --- random histories --------------------------------------------------------------------------------------------
 
 IDS = st.sampled_from(["", "a", "b", "call_1", "ü"])
 NAMES = st.sampled_from([TOOL, "box__slow", "", "no such tool", "x" * 80])
@@ -100,7 +100,7 @@ ARGUMENTS = st.sampled_from(
 )
 TEXTS = st.sampled_from(["", "x", "two words", "half \ud83d", "‮"])
 CALLS = st.builds(ToolCall, id=IDS, name=NAMES, arguments=ARGUMENTS)
-RESULTS = st.builds(lambda one, text: ToolResult(call_id=one, parts=(Text(text=text),)), IDS, TEXTS)
+RESULTS = st.builds(lambda call_id, text: ToolResult(call_id=call_id, parts=(Text(text=text),)), IDS, TEXTS)
 PARTS = st.one_of(
     st.builds(Text, text=TEXTS),
     st.builds(Reasoning, text=TEXTS),
@@ -115,8 +115,8 @@ MESSAGES = st.builds(
 )
 
 
-def accepted(history: list[Message]) -> None:
-    """The next request, whichever API it goes to."""
+def check_next_request(history: list[Message]) -> None:
+    """Check the next request for both APIs."""
     wire = RecordedTransport()
     for model in (wire.chat_model(), wire.responses_model()):
         api = model._api
@@ -129,11 +129,11 @@ def accepted(history: list[Message]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(MESSAGES, max_size=8))
-def test_any_history_at_all_becomes_one_that_is_accepted(history: list[Message]) -> None:
-    accepted(history)
+def test_any_history_becomes_a_valid_request(history: list[Message]) -> None:
+    check_next_request(history)
 
 
-# --- any stream, any failure, any moment -------------------------------------------------------------------------
+# --- random streams, failures and cancels ------------------------------------------------------------------------
 
 INDEXES = st.sampled_from([0, 0, 1, 7, None])
 
@@ -142,19 +142,19 @@ INDEXES = st.sampled_from([0, 0, 1, 7, None])
 def chat_pieces(draw: st.DrawFn) -> list[bytes]:
     pieces = []
     for _ in range(draw(st.integers(0, 5))):
-        made: dict[str, Any] = {"function": {"name": draw(NAMES), "arguments": draw(ARGUMENTS)}, "id": draw(IDS)}
+        call: dict[str, Any] = {"function": {"name": draw(NAMES), "arguments": draw(ARGUMENTS)}, "id": draw(IDS)}
         if (index := draw(INDEXES)) is not None:
-            made["index"] = index
+            call["index"] = index
         delta: Any = draw(
             st.sampled_from(
-                [{"content": draw(TEXTS)}, {"reasoning_content": "hm"}, {"tool_calls": [made]}, None, {"refusal": "no"}]
+                [{"content": draw(TEXTS)}, {"reasoning_content": "hm"}, {"tool_calls": [call]}, None, {"refusal": "no"}]
             )
         )
         pieces.append(chunk(delta))
     end = draw(st.sampled_from(["stop", "stop", "tool_calls", "tool_calls", "length", "content_filter", "error", None]))
     pieces += [chunk({}, end)] if end else []
-    broken = [b"data: {oops\n\n", b'data: {"error": {"message": "died"}}\n\n', b"data: \n\n", b": hello\n\n"]
-    return [*pieces, *draw(st.sampled_from([[DONE], [DONE], [], *([one] for one in broken)]))]
+    broken_ends = [b"data: {oops\n\n", b'data: {"error": {"message": "died"}}\n\n', b"data: \n\n", b": hello\n\n"]
+    return [*pieces, *draw(st.sampled_from([[DONE], [DONE], [], *([piece] for piece in broken_ends)]))]
 
 
 @st.composite
@@ -166,20 +166,20 @@ def response_pieces(draw: st.DrawFn) -> list[bytes]:
         for kind in draw(st.lists(kinds, max_size=4))
     ]
     if items and items[-1]["type"] == "reasoning":
-        items.append(message_item("x"))  # an API never ends on it
+        items.append(message_item("x"))  # an API never ends with reasoning
     status = draw(st.sampled_from(["completed", "completed", "incomplete", "failed"]))
     pieces = response(*items, status=status, error={"message": "died"} if status == "failed" else None)
-    keep = draw(st.sampled_from([len(pieces), len(pieces), len(pieces), len(pieces) - 1, 1]))
-    return [*pieces[:keep], *draw(st.sampled_from([[], [], [event("error", message="died")]]))]
+    count = draw(st.sampled_from([len(pieces), len(pieces), len(pieces), len(pieces) - 1, 1]))
+    return [*pieces[:count], *draw(st.sampled_from([[], [], [event("error", message="died")]]))]
 
 
-class Strict(RecordedTransport):
-    """Checks each request by the rules; plays whatever comes, then a plain answer."""
+class ValidatingTransport(RecordedTransport):
+    """Validates each request; replays the pieces, then a plain answer."""
 
     def __init__(self, pieces: list[list[bytes]]) -> None:
         super().__init__()
         self.pieces = pieces
-        self.wrong: list[str] = []
+        self.errors: list[str] = []
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         body = json.loads(request.content)
@@ -187,10 +187,10 @@ class Strict(RecordedTransport):
         try:
             openai_rules.check_request(request.url.path, body)
         except AssertionError as error:
-            self.wrong.append(f"{error}: {json.dumps(body)[:2000]}")
-        plain = [chunk({"content": "."}, "stop"), DONE] if chat else response(message_item("."))
-        made = self.pieces.pop(0) if self.pieces else plain
-        return httpx2.Response(200, headers=SSE_HEADERS, content=b"".join(made))
+            self.errors.append(f"{error}: {json.dumps(body)[:2000]}")
+        plain_answer = [chunk({"content": "."}, "stop"), DONE] if chat else response(message_item("."))
+        body_pieces = self.pieces.pop(0) if self.pieces else plain_answer
+        return httpx2.Response(200, headers=SSE_HEADERS, content=b"".join(body_pieces))
 
 
 async def _slow(arguments: dict[str, Any]) -> str:
@@ -205,10 +205,10 @@ def _echo(arguments: dict[str, Any]) -> str:
     return "ok"
 
 
-async def _conversation(
-    wire: Strict, api: str, runs: list[tuple[str, int | None]], window: int | None
+async def _run_actions(
+    wire: ValidatingTransport, api: str, runs: list[tuple[str, int | None]], window: int | None
 ) -> list[Message]:
-    """What a person may do, each cancelled after so many ticks of the loop, or not; every request is checked."""
+    """Run user actions, each optionally cancelled after some ticks of the loop; every request is validated."""
 
     async def known_window(tokens: int) -> int | None:
         return window
@@ -224,11 +224,11 @@ async def _conversation(
         emit=lambda event: None,
         limits=TurnLimits(max_steps=2),
     )
-    for done, tick in runs:
-        if done == "switch":
+    for action, tick in runs:
+        if action == "switch":
             session.switch_model(choices[0 if session.model is choices[1] else 1])
-        doing: Any = {"retry": session.retry, "compact": session.compact}.get(done, lambda: session.send("go"))
-        task: asyncio.Task[Any] = asyncio.create_task(doing())
+        run_action: Any = {"retry": session.retry, "compact": session.compact}.get(action, lambda: session.send("go"))
+        task: asyncio.Task[Any] = asyncio.create_task(run_action())
         if tick is not None:
             for _ in range(tick):
                 await asyncio.sleep(0)
@@ -239,49 +239,49 @@ async def _conversation(
     return session.history
 
 
-DOINGS = st.sampled_from(["send", "send", "retry", "compact", "switch"])
-RUNS = st.lists(st.tuples(DOINGS, st.one_of(st.none(), st.integers(0, 90))), min_size=1, max_size=5)
+ACTIONS = st.sampled_from(["send", "send", "retry", "compact", "switch"])
+RUNS = st.lists(st.tuples(ACTIONS, st.one_of(st.none(), st.integers(0, 90))), min_size=1, max_size=5)
 
 
 @pytest.mark.timeout(120)
 @settings(max_examples=150, deadline=None)
 @given(st.lists(chat_pieces(), max_size=6), RUNS, st.sampled_from([None, 400]))
-def test_random_chat_streams_failures_and_cancels_leave_a_sendable_history(
+def test_random_chat_streams_failures_and_cancels_leave_a_valid_history(
     pieces: list[list[bytes]], runs: list[tuple[str, int | None]], window: int | None
 ) -> None:
-    wire = Strict(pieces)
-    history = asyncio.run(_conversation(wire, "chat", runs, window))
-    assert wire.wrong == []
-    accepted(history)
+    wire = ValidatingTransport(pieces)
+    history = asyncio.run(_run_actions(wire, "chat", runs, window))
+    assert wire.errors == []
+    check_next_request(history)
 
 
 @pytest.mark.timeout(120)
 @settings(max_examples=150, deadline=None)
 @given(st.lists(response_pieces(), max_size=6), RUNS, st.sampled_from([None, 400]))
-def test_random_response_streams_failures_and_cancels_leave_a_sendable_history(
+def test_random_response_streams_failures_and_cancels_leave_a_valid_history(
     pieces: list[list[bytes]], runs: list[tuple[str, int | None]], window: int | None
 ) -> None:
-    wire = Strict(pieces)
-    history = asyncio.run(_conversation(wire, "responses", runs, window))
-    assert wire.wrong == []
-    accepted(history)
+    wire = ValidatingTransport(pieces)
+    history = asyncio.run(_run_actions(wire, "responses", runs, window))
+    assert wire.errors == []
+    check_next_request(history)
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_a_cancel_at_every_single_await_leaves_a_sendable_history(api: str) -> None:
-    """One turn with two tools, cancelled after each number of ticks until it runs to its end."""
-    two = [{"index": place, "id": f"c{place}", "function": {"name": f"box__{name}", "arguments": '{"text": "x"}'}}
-           for place, name in enumerate(("echo", "slow"))]  # fmt: skip
-    step = [chunk({"content": "Let me see."}), chunk({"tool_calls": two}), chunk({}, "tool_calls"), DONE]
+def test_a_cancel_at_every_await_leaves_a_valid_history(api: str) -> None:
+    """One turn with two tools, cancelled after each number of ticks until the turn finishes."""
+    calls = [{"index": index, "id": f"c{index}", "function": {"name": f"box__{name}", "arguments": '{"text": "x"}'}}
+           for index, name in enumerate(("echo", "slow"))]  # fmt: skip
+    step = [chunk({"content": "Let me see."}), chunk({"tool_calls": calls}), chunk({}, "tool_calls"), DONE]
     if api == "responses":
         items = (call_item(f"box__{name}", '{"text": "x"}', name) for name in ("echo", "slow"))
         step = response(reasoning_item(), *items)
     lengths = set()
     for tick in range(1000):
-        wire = Strict([list(step)])
-        history = asyncio.run(_conversation(wire, api, [("send", tick)], None))
-        assert wire.wrong == []
-        accepted(history)
+        wire = ValidatingTransport([list(step)])
+        history = asyncio.run(_run_actions(wire, api, [("send", tick)], None))
+        assert wire.errors == []
+        check_next_request(history)
         lengths.add(len(history))
         if len(history) == 4 and history[-1].text == ".":
             break

@@ -1,4 +1,4 @@
-"""Hostile servers against the installed command: what the user sees, and what is left of memory, time and processes."""
+"""Tests of the installed command with hostile servers: output, memory, time and leftover processes."""
 
 import json
 import os
@@ -17,60 +17,60 @@ TIMEOUTS = "[timeouts]\nstart = 3\nidle = 2\ncall = 20\n"
 
 
 @dataclass
-class Seen:
+class CommandResult:
     code: int
     out: str
     err: str
-    megabytes: float  # at its peak
+    megabytes: float  # peak memory
 
 
-Meet = Callable[..., Seen]
+RunHostile = Callable[..., CommandResult]
 
 
 @pytest.fixture
-def meet(mcpchat_command: str, tmp_path: Path) -> Meet:
-    """Run mcpchat against the hostile server; whatever it does, this ends, without a traceback or a process left."""
+def run_hostile(mcpchat_command: str, tmp_path: Path) -> RunHostile:
+    """Run mcpchat with the hostile server; it must end without a traceback or a leftover process."""
 
-    def run(mode: str, *words: str, timeouts: str = TIMEOUTS) -> Seen:
+    def run(mode: str, *args: str, timeouts: str = TIMEOUTS) -> CommandResult:
         config = tmp_path / "c.toml"
         marker = f"{tmp_path}/{mode}"
         config.write_text(
             f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["{HOSTILE}", "{mode}", "{marker}"]\n{timeouts}'
         )
-        words = words or ("call", "bad.go", "--yes")
+        args = args or ("call", "bad.go", "--yes")
         out, err = tmp_path / "out", tmp_path / "err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [mcpchat_command, *words, "--config", str(config)],
+                [mcpchat_command, *args, "--config", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
             )
-            _, status, used = os.wait4(process.pid, 0)
+            _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-        seen = Seen(process.returncode, out.read_text(), err.read_text(), used.ru_maxrss / 1024)
-        assert "Traceback" not in seen.err
-        assert running(marker) == []
-        return seen
+        result = CommandResult(process.returncode, out.read_text(), err.read_text(), usage.ru_maxrss / 1024)
+        assert "Traceback" not in result.err
+        assert find_processes(marker) == []
+        return result
 
     return run
 
 
-def running(marker: str) -> list[int]:
-    """The processes with this on their command line."""
-    found = []
+def find_processes(marker: str) -> list[int]:
+    """Return the ids of the processes with the marker on their command line."""
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes()
+            args = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if marker.encode() in words.split(b"\0"):
-            found.append(int(folder.name))
-    return found
+        if marker.encode() in args.split(b"\0"):
+            pids.append(int(folder.name))
+    return pids
 
 
 @pytest.mark.parametrize(
-    ("mode", "told"),
+    ("mode", "error"),
     [
         ("exit-at-once", "it exited at once with exit code 3\n    no such disk"),
         ("exit-at-initialize", "it exited at once with exit code 4\n    no licence"),
@@ -82,18 +82,18 @@ def running(marker: str) -> list[int]:
         ("version-number", "its answer is not valid MCP"),
     ],
 )
-def test_a_server_that_cannot_be_spoken_to_is_left_out_with_its_reason(meet: Meet, mode: str, told: str) -> None:
-    seen = meet(mode, "tools")
-    assert seen.code == 0
-    assert seen.out == ""
-    assert f"warning: server bad is down: {told}" in seen.err or (
-        "warning: server bad is down: " in seen.err and told in seen.err
+def test_a_server_without_valid_mcp_is_skipped_with_its_reason(run_hostile: RunHostile, mode: str, error: str) -> None:
+    result = run_hostile(mode, "tools")
+    assert result.code == 0
+    assert result.out == ""
+    assert f"warning: server bad is down: {error}" in result.err or (
+        "warning: server bad is down: " in result.err and error in result.err
     )
-    assert seen.err.endswith("no tools\n")
+    assert result.err.endswith("no tools\n")
 
 
 @pytest.mark.parametrize(
-    ("mode", "told"),
+    ("mode", "error"),
     [
         ("exit-at-call", "bad exited with exit code 7 before it answered:\n  out of cheese"),
         ("silent-at-call", "bad was silent for 2 s"),
@@ -105,11 +105,11 @@ def test_a_server_that_cannot_be_spoken_to_is_left_out_with_its_reason(meet: Mee
         ("odd-error", "everything is wrong"),
     ],
 )
-def test_a_call_that_gets_no_usable_answer_says_why(meet: Meet, mode: str, told: str) -> None:
-    seen = meet(mode)
-    assert seen.code in {4, 5}
-    assert seen.out == ""
-    assert told in seen.err
+def test_a_call_without_a_valid_answer_says_why(run_hostile: RunHostile, mode: str, error: str) -> None:
+    result = run_hostile(mode)
+    assert result.code in {4, 5}
+    assert result.out == ""
+    assert error in result.err
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_a_call_that_gets_no_usable_answer_says_why(meet: Meet, mode: str, told:
         ("odd-content", '{"type": "hologram", "beam": 1}\nbare\n7\n{"type": "text"}\n[image that cannot be decoded]\n'),
     ],
 )
-def test_what_is_odd_but_usable_is_used(meet: Meet, mode: str, answer: str) -> None:
-    seen = meet(mode)
-    assert (seen.code, seen.out) == (0, answer), seen.err
+def test_unusual_answers_are_used(run_hostile: RunHostile, mode: str, answer: str) -> None:
+    result = run_hostile(mode)
+    assert (result.code, result.out) == (0, answer), result.err
 
 
 @pytest.mark.parametrize(
@@ -157,61 +157,63 @@ def test_what_is_odd_but_usable_is_used(meet: Meet, mode: str, answer: str) -> N
         "request-flood",
     ],
 )
-def test_memory_stays_bounded(meet: Meet, mode: str) -> None:
-    usual = meet("banner").megabytes
-    assert meet(mode).megabytes < usual + 150  # of which 100 MB of text, or what goes on without end, would be more
+def test_memory_stays_bounded(run_hostile: RunHostile, mode: str) -> None:
+    baseline = run_hostile("banner").megabytes
+    assert run_hostile(mode).megabytes < baseline + 150  # 100 MB of text or endless data would exceed it
 
 
-def test_of_too_many_tools_some_are_kept_and_the_rest_is_told(meet: Meet) -> None:
-    seen = meet("many-tools", "tools", "--format", "json", timeouts="")
-    assert len(json.loads(seen.out)) == 200
-    assert "only 200 of its 10,000 tools are offered (limits.max_tools)" in seen.err
-    assert "warning: bad: 90,001 tools cannot be used" in seen.err
-    assert "only 10,000 are kept" in seen.err
+def test_too_many_tools_are_limited_with_a_notice(run_hostile: RunHostile) -> None:
+    result = run_hostile("many-tools", "tools", "--format", "json", timeouts="")
+    assert len(json.loads(result.out)) == 200
+    assert "only 200 of its 10,000 tools are offered (limits.max_tools)" in result.err
+    assert "warning: bad: 90,001 tools cannot be used" in result.err
+    assert "only 10,000 are kept" in result.err
 
 
-def test_a_broken_tool_is_dropped_with_a_notice_and_the_rest_stays(meet: Meet) -> None:
-    seen = meet("broken-tools", "tools", "--format", "openai")
-    functions = {tool["function"]["name"]: tool["function"]["parameters"] for tool in json.loads(seen.out)}
+def test_an_invalid_tool_is_dropped_with_a_notice(run_hostile: RunHostile) -> None:
+    result = run_hostile("broken-tools", "tools", "--format", "openai")
+    functions = {tool["function"]["name"]: tool["function"]["parameters"] for tool in json.loads(result.out)}
     assert set(functions) == {
         "bad__go", "bad__no_schema", "bad__true_schema", "bad__bad_schema", "bad__net", "bad__bomb",
         next(name for name in functions if name.startswith("bad__null_title_")),
     }  # fmt: skip
     assert all(schema["type"] == "object" for schema in functions.values())
-    assert "warning: bad: 5 tools cannot be used (malformed, duplicate, too deep, too large or too many)" in seen.err
+    assert "warning: bad: 5 tools cannot be used (malformed, duplicate, too deep, too large or too many)" in result.err
     for name in ("bomb", "net", "bad_schema"):
-        assert meet("broken-tools", "call", f"bad.{name}", "--yes", "a=1").out == "fine\n"
+        assert run_hostile("broken-tools", "call", f"bad.{name}", "--yes", "a=1").out == "fine\n"
 
 
-def test_one_odd_tool_breaks_neither_the_others_nor_a_request_to_a_model(meet: Meet) -> None:
+def test_an_unusual_tool_breaks_neither_other_tools_nor_model_requests(run_hostile: RunHostile) -> None:
     for mode in ("half-character", "not-a-number"):
-        seen = meet(mode, "tools", "--format", "openai")
-        assert seen.code == 0, seen.err
-        for function in json.loads(seen.out, parse_constant=pytest.fail):
+        result = run_hostile(mode, "tools", "--format", "openai")
+        assert result.code == 0, result.err
+        for function in json.loads(result.out, parse_constant=pytest.fail):
             json.dumps(function, ensure_ascii=False).encode()
 
 
-def test_a_flood_on_stderr_leaves_a_log_of_bounded_size(meet: Meet, isolated: Path) -> None:
-    meet("stderr-flood")
+def test_a_flood_on_stderr_leaves_a_bounded_log(run_hostile: RunHostile, isolated: Path) -> None:
+    run_hostile("stderr-flood")
     logs = list((isolated / ".local/state/mcpchat/logs").iterdir())
     assert {path.stat().st_mode & 0o777 for path in logs} == {0o600}
     assert sum(path.stat().st_size for path in logs) < 2_100_000
 
 
-def test_a_server_that_answers_no_probe_is_remembered_and_costs_that_once(meet: Meet) -> None:
+def test_a_server_that_ignores_the_probe_is_remembered(run_hostile: RunHostile) -> None:
     first = time.monotonic()
-    assert meet("silent-at-discover", timeouts="").out == "fine\n"
+    assert run_hostile("silent-at-discover", timeouts="").out == "fine\n"
     second = time.monotonic()
-    assert meet("silent-at-discover", timeouts="").out == "fine\n"
-    assert time.monotonic() - second < (second - first) / 2  # the probe's ten seconds are not paid again
+    assert run_hostile("silent-at-discover", timeouts="").out == "fine\n"
+    assert time.monotonic() - second < (second - first) / 2  # the probe's ten seconds are not repeated
 
 
 # --- processes --------------------------------------------------------------------------------------------------
 
 
-def stubborn(mcpchat_command: str, tmp_path: Path, *words: str) -> tuple["subprocess.Popen[bytes]", list[int]]:
-    """mcpchat in the middle of a call of a server that ignores every hint, and the pids of that server and its
-    children."""
+def start_stubborn_call(
+    mcpchat_command: str, tmp_path: Path, *args: str
+) -> tuple["subprocess.Popen[bytes]", list[int]]:
+    """Start mcpchat with a server that ignores termination, in the middle of a call; return the process and the pids of
+    the server and its children."""
     config = tmp_path / "c.toml"
     config.write_text(
         f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["{HOSTILE}", "stubborn"]\n'
@@ -219,24 +221,24 @@ def stubborn(mcpchat_command: str, tmp_path: Path, *words: str) -> tuple["subpro
     )
     subprocess.run([mcpchat_command, "tools", "--config", str(config)], check=True, capture_output=True)
     log = Path(os.environ["HOME"], ".local/state/mcpchat/logs/bad.log")
-    before = log.read_text().count("leader")
+    leader_count = log.read_text().count("leader")
     process = subprocess.Popen(
-        [mcpchat_command, *words, "--config", str(config)],
+        [mcpchat_command, *args, "--config", str(config)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     end = time.monotonic() + 30
-    while log.read_text().count("leader") == before:
+    while log.read_text().count("leader") == leader_count:
         assert time.monotonic() < end
         time.sleep(0.05)
     pids = [int(line.split()[-1]) for line in log.read_text().splitlines()[-3:]]
-    assert all(alive(pid) for pid in pids)
+    assert all(is_alive(pid) for pid in pids)
     return process, pids
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -244,11 +246,11 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_no_process_outlives_us_however_we_end(mcpchat_command: str, tmp_path: Path, number: signal.Signals) -> None:
-    process, pids = stubborn(mcpchat_command, tmp_path, "servers", "show", "bad")
+def test_no_process_outlives_mcpchat(mcpchat_command: str, tmp_path: Path, number: signal.Signals) -> None:
+    process, pids = start_stubborn_call(mcpchat_command, tmp_path, "servers", "show", "bad")
     process.send_signal(number)
     process.wait(30)
     end = time.monotonic() + 20
-    while left := [pid for pid in pids if alive(pid)]:
-        assert time.monotonic() < end, left
+    while remaining := [pid for pid in pids if is_alive(pid)]:
+        assert time.monotonic() < end, remaining
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""mcpchat as a library, as programs use it."""
+"""mcpchat used as a library by a program."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ import mcpchat
 from mcpchat import ApprovalRequest, ChatSession, Decision, McpChatError, Message, Text, events, open_session
 from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 
-ASKS = '[approvals]\nask = ["calculator.*"]\n'
-THREADS = ".local/share/mcpchat/threads.db"
+ASK_RULE = '[approvals]\nask = ["calculator.*"]\n'
+THREADS_FILE = ".local/share/mcpchat/threads.db"
 
 
 @pytest.fixture
@@ -26,27 +26,27 @@ def config(tmp_path: Path, fake_openai: FakeOpenAI) -> Path:
 
 
 @asynccontextmanager
-async def session(config: Path, **more: object) -> AsyncIterator[ChatSession]:
-    async with open_session(config=config, environ={"PATH": "/usr/bin:/bin"}, **more) as opened:  # type: ignore[arg-type]
-        yield opened
+async def session(config: Path, **options: object) -> AsyncIterator[ChatSession]:
+    async with open_session(config=config, environ={"PATH": "/usr/bin:/bin"}, **options) as chat:  # type: ignore[arg-type]
+        yield chat
 
 
 @pytest.fixture
-def asking(config: Path) -> Path:
-    config.write_text(config.read_text() + ASKS)
+def config_that_asks(config: Path) -> Path:
+    config.write_text(config.read_text() + ASK_RULE)
     return config
 
 
-def any_threads() -> bool:
-    return Path(os.environ["HOME"], THREADS).exists()
+def threads_file_exists() -> bool:
+    return Path(os.environ["HOME"], THREADS_FILE).exists()
 
 
-async def heard(session: ChatSession, said: str | Message) -> list[mcpchat.Event]:
-    async with aclosing(session.send(said)) as turn:
+async def collect_events(session: ChatSession, message: str | Message) -> list[mcpchat.Event]:
+    async with aclosing(session.send(message)) as turn:
         return [event async for event in turn]
 
 
-def test_every_public_name_is_there_and_documented() -> None:
+def test_every_public_name_can_be_imported() -> None:
     for name in mcpchat.__all__:
         assert getattr(mcpchat, name) is not None
     assert set(mcpchat.__all__) <= {*dir(mcpchat), *mcpchat.__all__}
@@ -74,10 +74,10 @@ async def test_call_tool_and_run_batch_are_public_functions() -> None:
     assert result.structured["result"] == 42
     requests = [{"id": "a", "prompt": "What is 6 * 7?"}, {"nonsense": 1}]
     async with aclosing(mcpchat.run_batch(requests, model="demo")) as results:
-        found = {result.id: result async for result in results}
-    assert all(isinstance(result, mcpchat.BatchResult) for result in found.values())
-    assert found["a"].answer == "calculator.calculate(6 * 7) = 42"
-    assert isinstance(found["2"].error, mcpchat.ErrorReport)
+        by_id = {result.id: result async for result in results}
+    assert all(isinstance(result, mcpchat.BatchResult) for result in by_id.values())
+    assert by_id["a"].answer == "calculator.calculate(6 * 7) = 42"
+    assert isinstance(by_id["2"].error, mcpchat.ErrorReport)
 
 
 @pytest.mark.anyio
@@ -87,14 +87,14 @@ async def test_send_yields_the_turn_and_ask_reports_it(config: Path, fake_openai
         text("It is 42."),
         text("Yes."),
     ]
-    async with session(config) as there:
-        found = await heard(there, "6*7?")
-        assert isinstance(found[0], events.TurnStarted)
-        assert isinstance(found[-1], events.TurnFinished)
-        assert any(isinstance(event, events.ToolFinished) for event in found)
-        report = await there.ask(Message(role="user", parts=(Text(text="sure?"),)))
+    async with session(config) as chat:
+        seen_events = await collect_events(chat, "6*7?")
+        assert isinstance(seen_events[0], events.TurnStarted)
+        assert isinstance(seen_events[-1], events.TurnFinished)
+        assert any(isinstance(event, events.ToolFinished) for event in seen_events)
+        report = await chat.ask(Message(role="user", parts=(Text(text="sure?"),)))
         assert (report.answer, report.stop, report.steps) == ("Yes.", "end", 1)
-        assert [message.role for message in there.history] == [
+        assert [message.role for message in chat.history] == [
             "user",
             "assistant",
             "tool",
@@ -107,71 +107,71 @@ async def test_send_yields_the_turn_and_ask_reports_it(config: Path, fake_openai
 @pytest.mark.anyio
 async def test_an_error_is_raised_by_send_and_reported_by_ask(config: Path, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [error(401, "bad key")]
-    async with session(config) as there:
-        with pytest.raises(McpChatError) as raised:
-            await heard(there, "x")
-        assert raised.value.exit_code == 8
-        report = await there.ask("x")
+    async with session(config) as chat:
+        with pytest.raises(McpChatError) as error_info:
+            await collect_events(chat, "x")
+        assert error_info.value.exit_code == 8
+        report = await chat.ask("x")
         assert isinstance(report.error, mcpchat.ErrorReport)
         assert report.error.kind == "auth"
         with pytest.raises(McpChatError):
-            await there.ask("x", attach=["/no/such/file"])
+            await chat.ask("x", attach=["/no/such/file"])
         with pytest.raises(McpChatError):
-            await there.switch_agent("nobody")
+            await chat.switch_agent("nobody")
 
 
 @pytest.mark.anyio
 async def test_cancel_ends_a_turn_and_the_next_one_runs(config: Path, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "endless "})], hang=True), text("fine")]
-    outside: list[mcpchat.Event] = []
-    async with session(config, on_event=outside.append) as there:
-        found = []
-        async for event in there.send("go"):
-            found.append(event)
+    callback_events: list[mcpchat.Event] = []
+    async with session(config, on_event=callback_events.append) as chat:
+        seen_events = []
+        async for event in chat.send("go"):
+            seen_events.append(event)
             if isinstance(event, events.TextDelta):
-                there.cancel()
-        assert isinstance(found[-1], events.TurnFinished)
-        assert found[-1].stop == "cancelled"
-        there.cancel()  # nothing runs
-        assert (await there.ask("and now?")).answer == "fine"
+                chat.cancel()
+        assert isinstance(seen_events[-1], events.TurnFinished)
+        assert seen_events[-1].stop == "cancelled"
+        chat.cancel()  # no turn is running
+        assert (await chat.ask("and now?")).answer == "fine"
 
 
 @pytest.mark.anyio
 async def test_leaving_the_loop_cancels_the_turn(config: Path, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "endless "})], hang=True), text("fine")]
-    outside: list[mcpchat.Event] = []
-    async with session(config, on_event=outside.append) as there:
-        async with aclosing(there.send("go")) as turn:
+    callback_events: list[mcpchat.Event] = []
+    async with session(config, on_event=callback_events.append) as chat:
+        async with aclosing(chat.send("go")) as turn:
             async for event in turn:
                 if isinstance(event, events.TextDelta):
                     break
-        assert isinstance(outside[-1], events.TurnFinished)
-        assert there.history[-1].cut == "cancelled"
-        assert (await there.ask("and now?")).answer == "fine"
+        assert isinstance(callback_events[-1], events.TurnFinished)
+        assert chat.history[-1].cut == "cancelled"
+        assert (await chat.ask("and now?")).answer == "fine"
 
 
 @pytest.mark.anyio
-async def test_two_at_once_are_two_turns_one_after_the_other(config: Path, fake_openai: FakeOpenAI) -> None:
+async def test_two_concurrent_sends_run_as_two_turns_in_sequence(config: Path, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("one"), text("two")]
-    async with session(config) as there:
-        first, second = await asyncio.gather(heard(there, "1"), heard(there, "2"))
-        for found in (first, second):
-            assert isinstance(found[0], events.TurnStarted)
-            assert isinstance(found[-1], events.TurnFinished)
-            assert sum(isinstance(event, events.MessageAdded) for event in found) == 2
+    async with session(config) as chat:
+        first_events, second_events = await asyncio.gather(collect_events(chat, "1"), collect_events(chat, "2"))
+        for seen_events in (first_events, second_events):
+            assert isinstance(seen_events[0], events.TurnStarted)
+            assert isinstance(seen_events[-1], events.TurnFinished)
+            assert sum(isinstance(event, events.MessageAdded) for event in seen_events) == 2
 
 
 @pytest.mark.anyio
-async def test_a_session_that_is_closed_starts_nothing(config: Path, fake_openai: FakeOpenAI) -> None:
-    async with session(config) as there:
-        await there.ask("x")
+async def test_a_closed_session_starts_no_turn(config: Path, fake_openai: FakeOpenAI) -> None:
+    async with session(config) as chat:
+        await chat.ask("x")
     with pytest.raises(McpChatError, match="closed"):
-        await there.ask("y")
+        await chat.ask("y")
     assert len(fake_openai.requests) == 1
 
 
-class Agrees:
-    """Allows what it is asked for, and declines all else."""
+class AllowingDialog:
+    """Allow each tool call and decline every other request."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -191,24 +191,26 @@ class Agrees:
 
 
 @pytest.mark.anyio
-async def test_an_asker_decides_and_without_one_nothing_runs_that_asks(asking: Path, fake_openai: FakeOpenAI) -> None:
+async def test_an_asker_decides_and_without_one_calls_are_denied(
+    config_that_asks: Path, fake_openai: FakeOpenAI
+) -> None:
     calls = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("done")]
-    agrees = Agrees()
-    for asker, failed in ((agrees, False), (None, True)):
+    dialog = AllowingDialog()
+    for asker, failed in ((dialog, False), (None, True)):
         fake_openai.replies = list(calls)
-        async with session(asking, asker=asker) as there:
-            report = await there.ask("6*7?")
+        async with session(config_that_asks, asker=asker) as chat:
+            report = await chat.ask("6*7?")
         assert report.tools[0].result.is_error == failed
-    assert agrees.asked == ["calculator.calculate"]
+    assert dialog.asked == ["calculator.calculate"]
 
 
 @pytest.mark.anyio
-async def test_nothing_is_kept_unless_that_is_asked_for(config: Path, fake_openai: FakeOpenAI) -> None:
-    async with session(config) as there:
-        await there.ask("x")
-    assert not any_threads()
-    async with session(config, save=True) as there:
-        await there.ask("x")
-        thread = there.thread_id
-    async with session(config, thread=thread) as there:
-        assert [message.text for message in there.history] == ["x", "Hello."]
+async def test_no_thread_is_saved_unless_requested(config: Path, fake_openai: FakeOpenAI) -> None:
+    async with session(config) as chat:
+        await chat.ask("x")
+    assert not threads_file_exists()
+    async with session(config, save=True) as chat:
+        await chat.ask("x")
+        thread = chat.thread_id
+    async with session(config, thread=thread) as chat:
+        assert [message.text for message in chat.history] == ["x", "Hello."]

@@ -1,4 +1,4 @@
-"""Every Python block of docs/library.md runs as it stands, each in a process and a folder of its own."""
+"""Every Python block of docs/library.md runs unchanged, each in a separate process and folder."""
 
 import os
 import re
@@ -28,7 +28,7 @@ OUTPUT = {
 
 
 def blocks_by_section() -> dict[str, str]:
-    """The blocks by the heading above them; a second block of a section gets "(2)"."""
+    """Return the blocks by the heading above them; the second block of a section gets "(2)"."""
     blocks: dict[str, str] = {}
     section = ""
     for heading, block in BLOCKS:
@@ -43,10 +43,10 @@ def test_each_block_has_an_expected_output() -> None:
 
 
 @pytest.mark.parametrize("section", OUTPUT)
-def test_a_block_runs_and_prints_what_it_promises(section: str, tmp_path: Path) -> None:
-    done = subprocess.run(
+def test_a_block_runs_and_prints_its_expected_output(section: str, tmp_path: Path) -> None:
+    completed = subprocess.run(
         [sys.executable, "-c", blocks_by_section()[section]],
         cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=50,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    assert OUTPUT[section] in done.stdout
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert OUTPUT[section] in completed.stdout

@@ -1,4 +1,4 @@
-"""Markdown that streams leaves what Markdown drawn at once leaves."""
+"""Streamed Markdown leaves the same screen as Markdown that is rendered at once."""
 
 import io
 import random
@@ -69,13 +69,13 @@ def console(columns: int, lines: int, **options: object) -> Console:
     )
 
 
-def at_once(text: str, columns: int, lines: int) -> str:
+def render_whole(text: str, columns: int, lines: int) -> str:
     target = console(columns, lines)
     return "".join(f"{line}\n" for line in render_ansi(target, render_lines(target, render_markdown(text))))
 
 
-def streamed(text: str, columns: int, lines: int, pieces: Sequence[str]) -> str:
-    """Everything that is written, each piece drawn."""
+def stream_pieces(text: str, columns: int, lines: int, pieces: Sequence[str]) -> str:
+    """Feed the pieces, draw after each, and return the complete output."""
     target = console(columns, lines)
     region = LiveScreen(target)
     now = 0
@@ -83,17 +83,17 @@ def streamed(text: str, columns: int, lines: int, pieces: Sequence[str]) -> str:
     for now, piece in enumerate(pieces):  # noqa: B007 - the clock reads it
         stream.feed(piece)
     stream.finish()
-    written = target.file
-    assert isinstance(written, io.StringIO)
-    return written.getvalue()
+    output = target.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
 
 
-def screen(written: str, columns: int, lines: int) -> list[list[tuple[str, ...]]]:
-    """What a terminal shows of it, with what has scrolled off: each character with its style."""
-    shown = pyte.HistoryScreen(columns, lines, history=100_000, ratio=0.5)
-    stream = pyte.Stream(shown)
-    stream.feed(written.replace("\n", "\r\n"))
-    rows = [*shown.history.top, *(shown.buffer[y] for y in range(lines))]
+def read_screen(output: str, columns: int, lines: int) -> list[list[tuple[str, ...]]]:
+    """Return the terminal's rows for the output, scrollback included: each character with its style."""
+    emulator = pyte.HistoryScreen(columns, lines, history=100_000, ratio=0.5)
+    stream = pyte.Stream(emulator)
+    stream.feed(output.replace("\n", "\r\n"))
+    rows = [*emulator.history.top, *(emulator.buffer[y] for y in range(lines))]
     cells = [
         [
             (char.data, char.fg, str((char.bold, char.italics, char.underscore, char.strikethrough)))
@@ -106,10 +106,10 @@ def screen(written: str, columns: int, lines: int) -> list[list[tuple[str, ...]]
     return cells
 
 
-def cut(text: str, at: random.Random) -> list[str]:
+def split_text(text: str, rng: random.Random) -> list[str]:
     pieces, start = [], 0
     while start < len(text):
-        end = start + at.choice((1, 2, 5, 20, 80))
+        end = start + rng.choice((1, 2, 5, 20, 80))
         pieces.append(text[start:end])
         start = end
     return pieces
@@ -117,17 +117,17 @@ def cut(text: str, at: random.Random) -> list[str]:
 
 @pytest.mark.parametrize("name", [*DOCUMENTS, *TALL])
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (40, 10)])
-def test_a_stream_leaves_what_drawing_at_once_leaves(name: str, columns: int, lines: int) -> None:
+def test_a_stream_leaves_the_same_screen(name: str, columns: int, lines: int) -> None:
     text = {**DOCUMENTS, **TALL}[name]
-    expected = screen(at_once(text, columns, lines), columns, lines)
+    expected = read_screen(render_whole(text, columns, lines), columns, lines)
     for seed in range(4):
-        pieces = cut(text, random.Random(seed))
-        shown = screen(streamed(text, columns, lines, pieces), columns, lines)
-        assert words_of(shown) == words_of(expected), (name, seed)
-        assert shown == expected, (name, seed)
+        pieces = split_text(text, random.Random(seed))
+        actual = read_screen(stream_pieces(text, columns, lines, pieces), columns, lines)
+        assert plain_rows(actual) == plain_rows(expected), (name, seed)
+        assert actual == expected, (name, seed)
 
 
-def words_of(cells: list[list[tuple[str, ...]]]) -> list[str]:
+def plain_rows(cells: list[list[tuple[str, ...]]]) -> list[str]:
     return ["".join(char[0] for char in row).rstrip() for row in cells]
 
 
@@ -137,30 +137,30 @@ LINES = (
     "    x = 1", "def f(): return '''a", "| a | b |", "|---|---|", "| 1 | 2 |", "a | b", "[ref]: http://x.example", "see [ref] [x](y)", "![i](j)",
     "<div>", "&lt;i&gt;", "\\*", "trailing  ", "back\\", "", "", "日本語 text", "👩‍👩‍👧 é", "x" * 50, "-", "1.", "\ttab", "- \tx", "- ```", "  ```", "-\t",
 )  # fmt: skip
-TAME = tuple(line for line in LINES if line not in {"---", "===", "-", "-\t", "def f(): return '''a"})
+SIMPLE_LINES = tuple(line for line in LINES if line not in {"---", "===", "-", "-\t", "def f(): return '''a"})
 documents = st.lists(st.sampled_from(LINES), max_size=14).map("\n".join)
-long_documents = st.lists(st.sampled_from(TAME), min_size=10, max_size=60).map("\n".join)
+long_documents = st.lists(st.sampled_from(SIMPLE_LINES), min_size=10, max_size=60).map("\n".join)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(text=documents, seed=st.integers(0, 1000), columns=st.sampled_from([30, 60, 100]))
-def test_any_document_streams_to_what_it_is_at_once(text: str, seed: int, columns: int) -> None:
-    # An underline that makes a heading of many lines is left out: what it would change may have been printed.
+def test_any_streamed_document_matches_the_whole(text: str, seed: int, columns: int) -> None:
+    # Headings of several lines are excluded: the underline would change lines that may already be printed.
     headings = (token for token in parse_markdown(text) if token.type == "heading_open" and token.markup in {"-", "="})
     assume(not any(token.map and token.map[1] - token.map[0] > 2 for token in headings))
-    expected = screen(at_once(text, columns, 60), columns, 60)
-    assert screen(streamed(text, columns, 60, cut(text, random.Random(seed))), columns, 60) == expected
+    expected = read_screen(render_whole(text, columns, 60), columns, 60)
+    assert read_screen(stream_pieces(text, columns, 60, split_text(text, random.Random(seed))), columns, 60) == expected
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(text=long_documents, seed=st.integers(0, 1000), lines=st.sampled_from([5, 8, 14]))
 def test_any_document_streams_on_a_small_screen(text: str, seed: int, lines: int) -> None:
-    expected = screen(at_once(text, 40, lines), 40, lines)
-    assert screen(streamed(text, 40, lines, cut(text, random.Random(seed))), 40, lines) == expected
+    expected = read_screen(render_whole(text, 40, lines), 40, lines)
+    assert read_screen(stream_pieces(text, 40, lines, split_text(text, random.Random(seed))), 40, lines) == expected
 
 
 @pytest.mark.parametrize(
-    ("piece", "live"),
+    ("piece", "max_live_rows"),
     [
         ("Words *and* more words. ", 3),
         ("日本語のテキスト。", 3),
@@ -171,8 +171,8 @@ def test_any_document_streams_on_a_small_screen(text: str, seed: int, lines: int
         ("[[[[", 60),
     ],
 )
-def test_little_of_a_long_answer_stays_live(piece: str, live: int) -> None:
-    """What is live is drawn again and again, and pushed out of reach by a window that becomes narrower."""
+def test_few_rows_of_a_long_answer_are_live(piece: str, max_live_rows: int) -> None:
+    """Live rows are redrawn again and again, and a narrower window pushes them out of reach."""
     target = console(40, 24)
     region = LiveScreen(target)
     now = 0
@@ -180,13 +180,13 @@ def test_little_of_a_long_answer_stays_live(piece: str, live: int) -> None:
     text = piece * ((4_000 if piece == "[[[[" else 10_000) // len(piece))
     for now in range(0, len(text), 120):
         stream.feed(text[now : now + 120])
-        assert len(stream.rows) <= live
+        assert len(stream.rows) <= max_live_rows
     stream.finish()
     assert stream.rows == []
 
 
 @pytest.mark.parametrize(
-    ("text", "settled"),
+    ("text", "expected"),
     [
         ("plain words, 2 * 3, snake_case and [1]", True),
         ("**bold** and `code` and [a](b)", True),
@@ -198,11 +198,11 @@ def test_little_of_a_long_answer_stays_live(piece: str, live: int) -> None:
         ("5~6", True),
     ],
 )
-def test_a_paragraph_is_cut_only_where_no_marker_waits_for_its_pair(text: str, settled: bool) -> None:
-    assert is_settled(text) is settled
+def test_a_paragraph_with_an_open_marker_is_not_settled(text: str, expected: bool) -> None:
+    assert is_settled(text) is expected
 
 
-def test_a_message_that_ended_in_a_closed_block_leaves_no_blank_line_to_the_next() -> None:
+def test_no_blank_line_follows_a_message_that_ends_in_a_code_block() -> None:
     target = console(40, 10)
     region = LiveScreen(target)
     now = 0
@@ -210,49 +210,51 @@ def test_a_message_that_ended_in_a_closed_block_leaves_no_blank_line_to_the_next
     for now, piece in enumerate(["```\nx\n```\n", "next"]):  # noqa: B007 - the clock reads it
         stream.feed(piece)
         stream.finish()
-    assert words_of(screen(target.file.getvalue(), 40, 10)) == ["x", "next"]  # type: ignore[attr-defined]
+    assert plain_rows(read_screen(target.file.getvalue(), 40, 10)) == ["x", "next"]  # type: ignore[attr-defined]
 
 
-def test_code_goes_on_in_the_colours_that_it_was_left_in() -> None:
+def test_resumed_code_keeps_its_highlighting() -> None:
     code = 'x = """one\ntwo\nthree"""\ny = 1\n'
-    at_once = Highlighter("python").highlight(code)
+    highlighted = Highlighter("python").highlight(code)
     resumed = Highlighter("python")
-    assert resumed.highlight("".join(code.splitlines(keepends=True)[:2]))[:1] == at_once[:1]
+    assert resumed.highlight("".join(code.splitlines(keepends=True)[:2]))[:1] == highlighted[:1]
     resumed.resume_at(resumed.resume_points()[0])
-    assert [line.spans for line in resumed.highlight('two\nthree"""\ny = 1\n')] == [line.spans for line in at_once[1:]]
+    assert [line.spans for line in resumed.highlight('two\nthree"""\ny = 1\n')] == [
+        line.spans for line in highlighted[1:]
+    ]
     assert [line.plain for line in Highlighter("no such language").highlight("a\nb\n")] == ["a", "b"]
-    for grammar in ("yaml", "markdown", "json", "html"):  # which cannot all be left and entered again
+    for grammar in ("yaml", "markdown", "json", "html"):  # not all of these lexers can be resumed
         assert "\n".join(line.plain for line in Highlighter(grammar).highlight("a: [1]\n\n```py\nx\n```\n")) == (
             "a: [1]\n\n```py\nx\n```"
         )
 
 
-def test_code_is_written_as_it_can_be_copied() -> None:
+def test_code_can_be_copied() -> None:
     target = console(20, 10)
     lines = render_ansi(target, render_lines(target, render_markdown("```make\nall:\n\t@echo a very long line\n```\n")))
-    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
-    assert plain == ["all:", "\t@echo a very long line"]
+    plain_lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert plain_lines == ["all:", "\t@echo a very long line"]
 
 
-def test_what_hides_or_acts_reaches_the_screen_in_no_piece() -> None:
+def test_control_and_invisible_characters_are_removed() -> None:
     for text in ("a\x1b[2Jb", "a&#27;[2Jb", "a\u202eb&#8238;c", "[x](http://a\x9bb)"):
         for pieces in ([text], list(text)):
-            written = streamed(text, 40, 10, pieces)
-            assert "\x1b[2J" not in written.replace("\x1b[K\x1b[C\x1b[J\x1b[D", "")
-            assert "\u202e" not in written
-            assert "\x9b" not in written
+            output = stream_pieces(text, 40, 10, pieces)
+            assert "\x1b[2J" not in output.replace("\x1b[K\x1b[C\x1b[J\x1b[D", "")
+            assert "\u202e" not in output
+            assert "\x9b" not in output
 
 
-def test_drawing_leaves_most_of_the_time_to_others() -> None:
-    now, drawn = 0.0, 0
+def test_slow_drawing_is_throttled() -> None:
+    now, draw_count = 0.0, 0
 
-    def slow() -> None:
-        nonlocal now, drawn
-        drawn += 1
-        now += 0.5  # a terminal that takes its time
+    def draw_slowly() -> None:
+        nonlocal now, draw_count
+        draw_count += 1
+        now += 0.5  # a slow terminal
 
-    stream = MarkdownStream(LiveScreen(console(40, 10)), slow, clock=lambda: now)
+    stream = MarkdownStream(LiveScreen(console(40, 10)), draw_slowly, clock=lambda: now)
     for _ in range(600):
         stream.feed("word ")
         now += 0.05
-    assert drawn <= 8
+    assert draw_count <= 8

@@ -1,4 +1,4 @@
-"""Messages and events as JSON; what may reach a terminal."""
+"""Messages and events as JSON, and sanitizing of text for a terminal."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ RESULT = ToolResult(
     parts=(Text(text="t"), Image(media_type="image/png", data=b"\x89P"), Link(uri="x:y", title="Y")),
     structured={"big": 2**80},
 )
-EVERY: list[Event] = [
+ALL_EVENTS: list[Event] = [
     ev.TurnStarted(thread_id="t", model="m"),
     ev.TextDelta(text="é"),
     ev.ReasoningDelta(text="r"),
@@ -59,23 +59,23 @@ EVERY: list[Event] = [
 ]
 
 
-@pytest.mark.parametrize("event", EVERY, ids=[f"{n}-{type(e).__name__}" for n, e in enumerate(EVERY)])
-def test_an_event_is_one_line_of_json_that_the_schema_knows_and_that_reads_back(event: Event) -> None:
+@pytest.mark.parametrize("event", ALL_EVENTS, ids=[f"{n}-{type(e).__name__}" for n, e in enumerate(ALL_EVENTS)])
+def test_an_event_is_one_json_line_that_fits_the_schema(event: Event) -> None:
     line = ev.to_json(event)
     assert b"\n" not in line
-    told = json.loads(line)
-    assert list(told)[:2] == ["v", "type"]
-    jsonschema.validate(told, json.loads(Path("docs/events.schema.json").read_text()))
+    decoded = json.loads(line)
+    assert list(decoded)[:2] == ["v", "type"]
+    jsonschema.validate(decoded, json.loads(Path("docs/events.schema.json").read_text()))
     assert msgspec.json.decode(line, type=Event) == event
 
 
-def test_every_kind_of_event_is_tried_above() -> None:
+def test_every_event_type_is_tested() -> None:
     from typing import get_args
 
-    assert {type(event) for event in EVERY} == set(get_args(Event))
+    assert {type(event) for event in ALL_EVENTS} == set(get_args(Event))
 
 
-def test_a_result_reads_as_text_or_else_as_its_structure() -> None:
+def test_result_text_is_the_text_or_the_structure() -> None:
     assert result_text(RESULT) == "t\n[image/png, 2 bytes]\n[Y](x:y)"
     assert result_text(ToolResult(call_id="c", structured={"a": 1})) == '{"a":1}'
     assert (
@@ -84,13 +84,17 @@ def test_a_result_reads_as_text_or_else_as_its_structure() -> None:
 
 
 def test_open_calls_are_those_without_a_result() -> None:
-    other = ToolCall(id="d", name="a__b", arguments="{}")
-    history = [user_message("x"), Message(role="assistant", parts=(CALL, other)), Message(role="tool", parts=(RESULT,))]
-    assert unanswered_calls(history) == (other,)
+    other_call = ToolCall(id="d", name="a__b", arguments="{}")
+    history = [
+        user_message("x"),
+        Message(role="assistant", parts=(CALL, other_call)),
+        Message(role="tool", parts=(RESULT,)),
+    ]
+    assert unanswered_calls(history) == (other_call,)
 
 
 @pytest.mark.parametrize(
-    ("dirty", "shown"),
+    ("dirty", "expected"),
     [
         ("plain", "plain"),
         ("\x1b[2J\x1b]0;title\x07", "␛[2J␛]0;title␇"),
@@ -102,11 +106,11 @@ def test_open_calls_are_those_without_a_result() -> None:
         ("\ud800", "\ufffd"),
     ],
 )
-def test_only_text_reaches_the_terminal(dirty: str, shown: str) -> None:
-    assert sanitize(dirty) == shown
+def test_only_text_reaches_the_terminal(dirty: str, expected: str) -> None:
+    assert sanitize(dirty) == expected
 
 
-def test_one_line_is_one_line_and_not_longer() -> None:
+def test_one_line_is_limited_to_one_line() -> None:
     assert one_line("a\n  b\tc", 80) == "a b c"
     assert one_line("x" * 100, 10) == "x" * 9 + "…"
     assert len(one_line("y" * 10_000_000, 10)) == 10

@@ -1,4 +1,4 @@
-"""The model side through the installed command: both APIs, limits, schemas, attachments, statistics, prefixes."""
+"""Models through the installed command: both APIs, limits, schemas, attachments, statistics, prompt prefixes."""
 
 import json
 import os
@@ -33,45 +33,45 @@ NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 @pytest.fixture
 def run(tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
-    """``mcpchat`` with a config whose model is the double; [model.two] is the same through the other API."""
+    """Run ``mcpchat`` with the fake API as its model; [model.two] uses the other API."""
 
-    def run(*words: str, stdin: bytes = b"", extra: str = "", model: str = "") -> subprocess.CompletedProcess[Any]:
+    def run(*arguments: str, stdin: bytes = b"", extra: str = "", model: str = "") -> subprocess.CompletedProcess[Any]:
         config = (
             f'[model]\nname = "m"\nbase_url = "{fake_openai.base_url}"\n{model}\n'
             f'[model.two]\nname = "m2"\nbase_url = "{fake_openai.base_url}"\napi = "responses"\n'
             f'[servers.calculator]\nbuiltin = "calculator"\n{extra}\n'
         )
         (tmp_path / "c.toml").write_text(config)
-        return run_mcpchat(*words, stdin=stdin, env=os.environ | {"MCPCHAT_CONFIG": str(tmp_path / "c.toml")})
+        return run_mcpchat(*arguments, stdin=stdin, env=os.environ | {"MCPCHAT_CONFIG": str(tmp_path / "c.toml")})
 
     return run
 
 
-def told(done: subprocess.CompletedProcess[bytes]) -> tuple[int, str, str]:
-    assert b"Traceback" not in done.stderr
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+def output_of(completed: subprocess.CompletedProcess[bytes]) -> tuple[int, str, str]:
+    assert b"Traceback" not in completed.stderr
+    return completed.returncode, completed.stdout.decode(), completed.stderr.decode()
 
 
-def checked(double: FakeOpenAI) -> None:
+def check_requests(double: FakeOpenAI) -> None:
     for path, body in zip(double.paths, double.requests, strict=True):
         openai_rules.check_request(path, body)
 
 
 def test_both_apis_call_a_tool_and_answer(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [tool_call(*CALCULATE), text("It is ", "42.")]
-    assert told(run("ask", "6*7?"))[:2] == (0, "It is 42.\n")
+    assert output_of(run("ask", "6*7?"))[:2] == (0, "It is 42.\n")
     items = [reasoning_item(), call_item(*CALCULATE)]
     fake_openai.replies = [CannedResponse(response(*items)), CannedResponse(response(message_item("It is 42.")))]
-    assert told(run("ask", "-m", "two", "6*7?"))[:2] == (0, "It is 42.\n")
+    assert output_of(run("ask", "-m", "two", "6*7?"))[:2] == (0, "It is 42.\n")
     assert fake_openai.paths == ["/v1/chat/completions"] * 2 + ["/v1/responses"] * 2
-    checked(fake_openai)
+    check_requests(fake_openai)
     assert fake_openai.requests[3]["input"][1:3] == items
     assert json.loads(fake_openai.requests[3]["input"][3]["output"])["result"] == 42
 
 
-def test_a_retry_is_said_once_on_stderr_with_its_wait(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_retry_is_reported_once_on_stderr(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [error(429, "slow down", **{"Retry-After": "1"}), text("Hello.")]
-    code, out, err = told(run("ask", "hi"))
+    code, out, err = output_of(run("ask", "hi"))
     assert (code, out) == (0, "Hello.\n")
     assert err == "warning: the model's server answered 429: slow down; trying again in 1 s\n"
 
@@ -84,44 +84,44 @@ def test_a_retry_is_said_once_on_stderr_with_its_wait(run: Run, fake_openai: Fak
         (404, "model_not_found", "check the model's name"),
     ],
 )
-def test_what_waiting_cannot_mend_fails_at_once_with_what_to_do(
+def test_permanent_errors_fail_at_once_with_a_hint(
     run: Run, fake_openai: FakeOpenAI, status: int, code: str | None, hint: str
 ) -> None:
     fake_openai.replies = [error(status, "no", code)]
-    exit_code, out, err = told(run("ask", "hi"))
+    exit_code, out, err = output_of(run("ask", "hi"))
     assert (exit_code, out, len(fake_openai.requests)) == (8, "", 1)
     assert hint in err
 
 
-def test_a_connection_lost_after_text_keeps_what_was_there(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_lost_connection_keeps_the_partial_text(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "Half of it"})])]
-    code, out, err = told(run("ask", "hi"))
+    code, out, err = output_of(run("ask", "hi"))
     assert (code, out) == (8, "Half of it\n")
     assert "the answer ends early: connection lost" in err
     assert len(fake_openai.requests) == 1
 
 
-def test_limits_have_their_exit_code_and_say_which(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_each_limit_is_named_and_has_its_exit_code(run: Run, fake_openai: FakeOpenAI) -> None:
     calls = [CannedResponse([*tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"})).chunks[:-1],
                     chunk({}, "tool_calls", usage=USAGE)]) for n in range(9)]  # fmt: skip
     fake_openai.replies = [*calls[:2], text("so far")]
-    code, out, err = told(run("ask", "--max-steps", "2", "x"))
+    code, out, err = output_of(run("ask", "--max-steps", "2", "x"))
     assert (code, out) == (7, "so far\n")
     assert "the limit of tool rounds is reached" in err
     assert fake_openai.requests[-1]["tool_choice"] == "none"
     fake_openai.replies = list(calls)
-    code, out, err = told(run("ask", "--max-tokens", "2000", "x"))
+    code, out, err = output_of(run("ask", "--max-tokens", "2000", "x"))
     assert (code, out) == (7, "")
     assert "3,028 tokens were used" in err
     fake_openai.replies = list(calls)
-    code, _, err = told(run("ask", "--max-cost", "0.01", "x", model="price = { input = 5, output = 10 }"))
+    code, _, err = output_of(run("ask", "--max-cost", "0.01", "x", model="price = { input = 5, output = 10 }"))
     assert code == 7
     assert "$0.0182 was spent" in err
-    code, _, err = told(run("ask", "--max-cost", "0.01", "x"))
+    code, _, err = output_of(run("ask", "--max-cost", "0.01", "x"))
     assert code == 2
     assert "the price of m is not known" in err
     fake_openai.replies = [calls[0]]
-    code, _, err = told(run("ask", "x"))
+    code, _, err = output_of(run("ask", "x"))
     assert code == 7
     assert "repeated the same call" in err
 
@@ -129,36 +129,36 @@ def test_limits_have_their_exit_code_and_say_which(run: Run, fake_openai: FakeOp
 def test_statistics_go_to_stderr_and_into_the_json(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "Hi."}, "stop", usage=USAGE)])]
     price = "price = { input = 1, cached = 0.1, output = 10 }"
-    code, out, err = told(run("ask", "--stats", "hi", model=price))
+    code, out, err = output_of(run("ask", "--stats", "hi", model=price))
     assert (code, out) == (0, "Hi.\n")
     assert err.startswith("  1,204 in (980 cached) · 310 out · $0.0034 · ")
-    answer = json.loads(told(run("ask", "-o", "json", "hi", model=price))[1])
-    assert answer["cost"] == pytest.approx(0.003422)
-    assert answer["usage"]["cached"] == 980
-    assert json.loads(told(run("ask", "-o", "json", "hi"))[1])["cost"] is None
+    document = json.loads(output_of(run("ask", "-o", "json", "hi", model=price))[1])
+    assert document["cost"] == pytest.approx(0.003422)
+    assert document["usage"]["cached"] == 980
+    assert json.loads(output_of(run("ask", "-o", "json", "hi"))[1])["cost"] is None
 
 
-def test_with_a_schema_stdout_is_that_json_alone(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_with_a_schema_stdout_is_only_the_json(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "number.json").write_text(json.dumps(NUMBER))
     fake_openai.replies = [tool_call(*CALCULATE), text("It is 42."), text('```json\n{"n": 42}\n```')]
-    code, out, err = told(run("ask", "--schema", str(tmp_path / "number.json"), "6*7?"))
+    code, out, err = output_of(run("ask", "--schema", str(tmp_path / "number.json"), "6*7?"))
     assert (code, out) == (0, '{"n": 42}\n')
     assert "asking once more" in err
-    first, *_, last = fake_openai.requests
-    assert first["response_format"]["json_schema"]["schema"] == NUMBER
-    assert "valid by this JSON Schema" in first["messages"][0]["content"]
-    assert last["messages"][-1]["content"].startswith("Your answer does not fit")
+    first_request, *_, last_request = fake_openai.requests
+    assert first_request["response_format"]["json_schema"]["schema"] == NUMBER
+    assert "valid by this JSON Schema" in first_request["messages"][0]["content"]
+    assert last_request["messages"][-1]["content"].startswith("Your answer does not fit")
     fake_openai.replies = [text('{"n": 42}')]
-    answer = json.loads(told(run("ask", "-o", "json", "--schema", json.dumps(NUMBER), "x"))[1])
-    assert (answer["answer"], answer["value"]) == ('{"n": 42}', {"n": 42})
+    document = json.loads(output_of(run("ask", "-o", "json", "--schema", json.dumps(NUMBER), "x"))[1])
+    assert (document["answer"], document["value"]) == ('{"n": 42}', {"n": 42})
     fake_openai.replies = [text("never")]
-    code, out, err = told(run("ask", "--schema", json.dumps(NUMBER), "x"))
+    code, out, err = output_of(run("ask", "--schema", json.dumps(NUMBER), "x"))
     assert (code, out) == (8, "")
     assert "does not fit the schema" in err
 
 
 @pytest.mark.parametrize(
-    ("schema", "told_of"),
+    ("schema", "expected_text"),
     [
         ("{oops", "not JSON"),
         ('{"type": "nonsense"}', "not a valid JSON Schema"),
@@ -166,44 +166,50 @@ def test_with_a_schema_stdout_is_that_json_alone(run: Run, fake_openai: FakeOpen
         ("{} ", ""),
     ],
 )
-def test_a_schema_that_is_none_is_told_before_anything_is_asked(
-    run: Run, fake_openai: FakeOpenAI, schema: str, told_of: str
+def test_an_invalid_schema_is_reported_before_any_request(
+    run: Run, fake_openai: FakeOpenAI, schema: str, expected_text: str
 ) -> None:
     fake_openai.replies = [text("1")]
-    code, _, err = told(run("ask", "--schema", schema, "x"))
-    assert (code, bool(fake_openai.requests)) == ((2, False) if told_of else (0, True))
-    assert told_of in err
+    code, _, err = output_of(run("ask", "--schema", schema, "x"))
+    assert (code, bool(fake_openai.requests)) == ((2, False) if expected_text else (0, True))
+    assert expected_text in err
 
 
-def test_attachments_go_along_in_the_form_the_api_takes(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_attachments_are_sent_in_the_apis_format(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7")
     files = ("--attach", str(tmp_path / "a.png"), "--attach", str(tmp_path / "b.pdf"), "--attach", "-")
-    assert told(run("ask", *files, "what is it?", stdin=b"piped text"))[0] == 0
-    kinds = [part["type"] for part in fake_openai.requests[0]["messages"][-1]["content"]]
-    assert kinds == ["text", "text", "image_url", "text", "file", "text"]
+    assert output_of(run("ask", *files, "what is it?", stdin=b"piped text"))[0] == 0
+    part_types = [part["type"] for part in fake_openai.requests[0]["messages"][-1]["content"]]
+    assert part_types == ["text", "text", "image_url", "text", "file", "text"]
     assert fake_openai.requests[0]["messages"][-1]["content"][-1]["text"] == "\n\n[standard input]\npiped text"
     fake_openai.replies = [CannedResponse(response(message_item("ok")))]
-    assert told(run("ask", "-m", "two", *files, "what is it?", stdin=b"\x89PNG\r\n\x1a\n"))[0] == 0
-    kinds = [part["type"] for part in fake_openai.requests[1]["input"][-1]["content"]]
-    assert kinds == ["input_text", "input_text", "input_image", "input_text", "input_file", "input_text", "input_image"]
-    code, _, err = told(run("ask", "--attach", str(tmp_path / "none"), "x"))
+    assert output_of(run("ask", "-m", "two", *files, "what is it?", stdin=b"\x89PNG\r\n\x1a\n"))[0] == 0
+    part_types = [part["type"] for part in fake_openai.requests[1]["input"][-1]["content"]]
+    assert part_types == [
+        "input_text",
+        "input_text",
+        "input_image",
+        "input_text",
+        "input_file",
+        "input_text",
+        "input_image",
+    ]
+    code, _, err = output_of(run("ask", "--attach", str(tmp_path / "none"), "x"))
     assert (code, "none: No such file" in err) == (2, True)
 
 
-def test_a_model_that_takes_no_images_is_asked_without_and_says_so(
-    run: Run, fake_openai: FakeOpenAI, tmp_path: Path
-) -> None:
+def test_images_are_dropped_with_a_notice_if_unsupported(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     fake_openai.replies = [error(500, "image input is not supported"), text("ok")]
-    code, out, err = told(run("ask", "--attach", str(tmp_path / "a.png"), "x"))
+    code, out, err = output_of(run("ask", "--attach", str(tmp_path / "a.png"), "x"))
     assert (code, out) == (0, "ok\n")
     assert err.startswith("warning: m takes no images: sent without")
 
 
 def test_models_are_listed(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.models = [{"id": "small", "context_length": 8192}]
-    code, out, _ = told(run("models"))
+    code, out, _ = output_of(run("models"))
     assert code == 0
     assert [line.split()[:2] for line in out.splitlines()[1:]] == [
         ["m", "-"],
@@ -211,81 +217,83 @@ def test_models_are_listed(run: Run, fake_openai: FakeOpenAI) -> None:
         ["small", "8,192"],
         ["demo", "-"],
     ]
-    rows = json.loads(told(run("models", "two", "-o", "json"))[1])
+    rows = json.loads(output_of(run("models", "two", "-o", "json"))[1])
     assert rows == [{"model": "small@two", "at": fake_openai.base_url, "window": 8192, "note": ""}]
 
 
-def test_an_overflow_is_summed_up_and_asked_again(run: Run, fake_openai: FakeOpenAI) -> None:
-    full = error(400, "This model's maximum context length is 2000 tokens.", "context_length_exceeded")
-    again = tool_call("calculator__calculate", '{"expression": "42+0"}', "c2")
-    fake_openai.replies = [tool_call(*CALCULATE), again, full, text("6*7 is 42"), text("It is 42.")]
-    code, out, err = told(run("ask", "6*7?"))
+def test_a_context_overflow_is_compacted_and_retried(run: Run, fake_openai: FakeOpenAI) -> None:
+    context_error = error(400, "This model's maximum context length is 2000 tokens.", "context_length_exceeded")
+    second_call = tool_call("calculator__calculate", '{"expression": "42+0"}', "c2")
+    fake_openai.replies = [tool_call(*CALCULATE), second_call, context_error, text("6*7 is 42"), text("It is 42.")]
+    code, out, err = output_of(run("ask", "6*7?"))
     assert (code, out) == (0, "It is 42.\n"), err
     assert "the conversation was summarized" in err
-    checked(fake_openai)
+    check_requests(fake_openai)
 
 
-def prefix_share(before: bytes, after: bytes) -> float:
-    """How much of the earlier request the later one repeats from its start, of all but its closing brackets."""
-    end = before.rstrip(b"]}")
-    same = next((place for place, pair in enumerate(zip(end, after, strict=False)) if pair[0] != pair[1]), len(end))
-    return same / len(end)
+def prefix_share(earlier: bytes, later: bytes) -> float:
+    """Return the share of the earlier request, without closing brackets, that the later one begins with."""
+    compared = earlier.rstrip(b"]}")
+    same = next(
+        (index for index, pair in enumerate(zip(compared, later, strict=False)) if pair[0] != pair[1]), len(compared)
+    )
+    return same / len(compared)
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_each_request_of_a_turn_repeats_the_one_before_it_in_full(run: Run, fake_openai: FakeOpenAI, api: str) -> None:
+def test_each_request_of_a_turn_begins_with_the_previous(run: Run, fake_openai: FakeOpenAI, api: str) -> None:
     calls = [("calculator__calculate", json.dumps({"expression": f"{n}*7"}), f"c{n}") for n in range(9)]
     if api == "chat":
-        fake_openai.replies = [*(tool_call(*one) for one in calls), text("done")]
+        fake_openai.replies = [*(tool_call(*call) for call in calls), text("done")]
     else:
-        steps = (response(reasoning_item(f"rs_{n}"), call_item(*one)) for n, one in enumerate(calls))
+        steps = (response(reasoning_item(f"rs_{n}"), call_item(*call)) for n, call in enumerate(calls))
         fake_openai.replies = [
             *(CannedResponse(step) for step in steps),
             CannedResponse(response(message_item("done"))),
         ]
-    assert told(run("ask", *(("-m", "two") if api == "responses" else ()), "go"))[0] == 0
+    assert output_of(run("ask", *(("-m", "two") if api == "responses" else ()), "go"))[0] == 0
     assert len(fake_openai.bodies) == 10
-    checked(fake_openai)
+    check_requests(fake_openai)
     bodies = fake_openai.bodies
-    assert [prefix_share(before, after) for before, after in pairwise(bodies)] == [1.0] * 9
+    assert [prefix_share(earlier, later) for earlier, later in pairwise(bodies)] == [1.0] * 9
 
 
-def test_warnings_are_said_on_stderr_whatever_the_output(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_warnings_go_to_stderr_in_every_output_format(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [error(429, "slow down", **{"Retry-After": "1"}), text("Hello.")]
-    code, out, err = told(run("ask", "-o", "json", "hi"))
+    code, out, err = output_of(run("ask", "-o", "json", "hi"))
     assert (code, json.loads(out)["answer"]) == (0, "Hello.")
     assert "slow down; trying again in 1 s" in err
 
 
-def test_no_money_at_all_is_a_limit_too(run: Run, fake_openai: FakeOpenAI) -> None:
-    code, _, err = told(run("ask", "--max-cost", "0", "x", model="price = { input = 1, output = 1 }"))
+def test_a_cost_limit_of_zero_allows_no_request(run: Run, fake_openai: FakeOpenAI) -> None:
+    code, _, err = output_of(run("ask", "--max-cost", "0", "x", model="price = { input = 1, output = 1 }"))
     assert (code, len(fake_openai.requests)) == (7, 0)
     assert "$0.0000 was spent" in err
 
 
-def test_a_redirect_takes_neither_the_key_nor_the_conversation_elsewhere(run: Run, fake_openai: FakeOpenAI) -> None:
-    with FakeOpenAI() as other:
-        fake_openai.replies = [CannedResponse([b""], 307, {"Location": f"{other.base_url}/chat/completions"})]
-        code, _, err = told(run("ask", "hi"))
-        assert (code, other.requests) == (8, [])
+def test_a_redirect_to_another_server_is_not_followed(run: Run, fake_openai: FakeOpenAI) -> None:
+    with FakeOpenAI() as other_server:
+        fake_openai.replies = [CannedResponse([b""], 307, {"Location": f"{other_server.base_url}/chat/completions"})]
+        code, _, err = output_of(run("ask", "hi"))
+        assert (code, other_server.requests) == (8, [])
     assert "redirects to" in err
 
 
-def test_a_part_of_an_answer_is_in_the_json_too(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_partial_answer_is_in_the_json(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "Half of it"})])]
-    code, out, _ = told(run("ask", "-o", "json", "hi"))
-    answer = json.loads(out)
-    assert (code, answer["answer"], answer["error"]["class"]) == (8, "Half of it", "broken_stream")
+    code, out, _ = output_of(run("ask", "-o", "json", "hi"))
+    document = json.loads(out)
+    assert (code, document["answer"], document["error"]["class"]) == (8, "Half of it", "broken_stream")
 
 
-def test_models_as_json_is_one_document_though_the_server_is_down(run: Run, fake_openai: FakeOpenAI) -> None:
-    done = run("models", "-o", "json", "--config", "/dev/null")
-    assert [row["model"] for row in json.loads(done.stdout)] == ["demo"]
-    assert done.returncode == 2
+def test_models_json_is_one_document_if_the_server_is_down(run: Run, fake_openai: FakeOpenAI) -> None:
+    completed = run("models", "-o", "json", "--config", "/dev/null")
+    assert [row["model"] for row in json.loads(completed.stdout)] == ["demo"]
+    assert completed.returncode == 2
 
 
-def test_the_demo_says_that_it_takes_no_pictures(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_the_demo_reports_unsupported_images(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    code, out, err = told(run("ask", "-m", "demo", "--attach", str(tmp_path / "a.png"), "2+2"))
+    code, out, err = output_of(run("ask", "-m", "demo", "--attach", str(tmp_path / "a.png"), "2+2"))
     assert (code, out) == (0, "calculator.calculate(2+2) = 4\n")
     assert "the demo takes no images and files" in err

@@ -1,4 +1,4 @@
-"""The model side as a person sees it in the chat: what is lost is asked for again, limits ask, models change."""
+"""Models in the chat on a real terminal: retries, cut answers, limits, statistics and model changes."""
 
 import json
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ def terminal(mcpchat_command: str, fake_openai: FakeOpenAI, tmp_path: Path) -> I
     )
     with Terminal(
         [mcpchat_command, "--stats"], environ={"MCPCHAT_CONFIG": str(tmp_path / "c.toml")}, columns=110
-    ) as opened:
-        opened.wait_for("m · calculator · /help")
-        yield opened
+    ) as chat:
+        chat.wait_for("m · calculator · /help")
+        yield chat
 
 
-def say(terminal: Terminal, line: str, wanted: str) -> str:
+def say(terminal: Terminal, line: str, expected: str) -> str:
     terminal.wait_for("\n>")
     terminal.send(line + ENTER)
-    return terminal.wait_for(wanted)
+    return terminal.wait_for(expected)
 
 
-def test_a_lost_answer_is_kept_and_asked_for_again(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+def test_a_partial_answer_is_kept_and_retried(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "Half of it"})]), text("All of it.")]
     screen = say(terminal, "tell me", "/retry asks again")
     assert "Half of it" in screen
@@ -53,7 +53,7 @@ def test_a_cut_answer_is_continued(terminal: Terminal, fake_openai: FakeOpenAI) 
     assert fake_openai.requests[1]["messages"][-2]["content"] == "It goes on"
 
 
-def test_a_wait_is_told_and_stopped_by_ctrl_c(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+def test_ctrl_c_stops_a_retry_wait(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [error(429, "slow down", **{"Retry-After": "60"})]
     say(terminal, "hi", "slow down; trying again in 60 s")
     terminal.send(CTRL_C)
@@ -62,10 +62,10 @@ def test_a_wait_is_told_and_stopped_by_ctrl_c(terminal: Terminal, fake_openai: F
     say(terminal, "hi", "Hello.")
 
 
-def test_the_limit_of_rounds_asks_to_go_on(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+def test_the_step_limit_asks_to_continue(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
     calls = [tool_call("calculator__calculate", json.dumps({"expression": f"{n}*7"}), f"c{n}") for n in range(9)]
     fake_openai.replies = [*calls[:3], text("done")]
-    say(terminal, "go", "continue? [y]es")  # what is typed before the keys are shown is no answer
+    say(terminal, "go", "continue? [y]es")  # keys typed before the prompt appears do not count
     terminal.send("y")
     terminal.wait_for("done")
     fake_openai.replies = [*calls[4:6], text("what I have")]
@@ -91,7 +91,7 @@ def test_statistics_usage_and_compaction(terminal: Terminal, fake_openai: FakeOp
     assert "We said hello." in fake_openai.requests[-1]["messages"][-2]["content"]
 
 
-def test_models_are_listed_and_changed_in_mid_thread(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
+def test_models_are_listed_and_changed_in_a_thread(terminal: Terminal, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [
         CannedResponse([chunk({"reasoning_content": "Hm"}), chunk({"content": "One."}, "stop"), DONE]),
         text("Two."),
@@ -107,7 +107,7 @@ def test_models_are_listed_and_changed_in_mid_thread(terminal: Terminal, fake_op
     say(terminal, "/model nowhere:x", "model: nowhere:x")
 
 
-def test_a_file_goes_with_the_next_message(terminal: Terminal, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_a_file_is_sent_with_the_next_message(terminal: Terminal, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     say(terminal, f"/attach {tmp_path}/none", "cannot attach")
     say(terminal, f"/attach {tmp_path}/a.png", "goes with the next message")

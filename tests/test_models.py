@@ -1,4 +1,4 @@
-"""Which model a name stands for, where it is, with which key; windows and prices, as far as anybody knows them."""
+"""Model selection by name, with address and key; context windows and prices."""
 
 import re
 from pathlib import Path
@@ -21,20 +21,20 @@ from mcpchat.models.providers import PROVIDERS
 from mcpchat.models.selection import ModelSelector
 from tests.fake_openai import FakeOpenAI
 
-HERE = Path("/nowhere")
+UNUSED_PATH = Path("/nowhere")
 
 
 def models(text: str = "", *, priced: bool = False, **environ: str) -> ModelSelector:
     context = RunContext(
         config=schema.parse(text, "c.toml"),
         environ=environ,
-        paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE),
+        paths=Paths(config=UNUSED_PATH, cache=UNUSED_PATH, state=UNUSED_PATH, data=UNUSED_PATH),
     )
     return ModelSelector(context, track_cost=priced)
 
 
-def where(choice: SelectedModel) -> tuple[str, str, str, str]:
-    """The model's name, its API, its address, its key."""
+def describe(choice: SelectedModel) -> tuple[str, str, str, str]:
+    """Return the model's name, API, base URL and key."""
     model = choice.adapter
     assert isinstance(model, OpenAIModel)
     return choice.name, model.api_name, model.client.base_url, model.client._sdk.api_key
@@ -65,7 +65,7 @@ KEYS = {"KEY": "k1", "AZURE": "k2", "OPENAI_API_KEY": "k3"}
 
 
 @pytest.mark.parametrize(
-    ("named", "wanted"),
+    ("name", "expected"),
     [
         (None, ("gpt-5.5", "responses", OPENAI, "k1")),
         ("anything", ("anything", "responses", OPENAI, "k1")),
@@ -76,38 +76,36 @@ KEYS = {"KEY": "k1", "AZURE": "k2", "OPENAI_API_KEY": "k3"}
         ("old", ("old", "chat", OPENAI, "k1")),
     ],
 )
-async def test_a_name_stands_for_a_table_a_model_of_a_table_or_itself(
-    named: str | None, wanted: tuple[str, ...]
-) -> None:
-    assert where(await models(TABLES, **KEYS).select(named)) == wanted
+async def test_a_name_is_a_table_a_model_of_a_table_or_itself(name: str | None, expected: tuple[str, ...]) -> None:
+    assert describe(await models(TABLES, **KEYS).select(name)) == expected
 
 
-async def test_a_key_never_goes_to_another_address() -> None:
+async def test_a_key_is_never_sent_to_another_address() -> None:
     text = '[model]\nname = "m"\napi_key = "env:KEY"\n[model.other]\nbase_url = "https://other.example.com/v1"\n'
-    assert where(await models(text, KEY="secret", OPENAI_API_KEY="secret2").select("other"))[3] == "none"
+    assert describe(await models(text, KEY="secret", OPENAI_API_KEY="secret2").select("other"))[3] == "none"
 
 
-async def test_options_are_the_tables_own() -> None:
-    found = models(TABLES, **KEYS)
-    assert (await found.select("local")).options == ModelOptions(temperature=0.2, extra_body={"top_k": 20})
-    assert (await found.select("mini")).options == ModelOptions(reasoning_effort="low")
+async def test_options_come_from_the_table() -> None:
+    selector = models(TABLES, **KEYS)
+    assert (await selector.select("local")).options == ModelOptions(temperature=0.2, extra_body={"top_k": 20})
+    assert (await selector.select("mini")).options == ModelOptions(reasoning_effort="low")
 
 
-async def test_in_mid_thread_a_plain_name_is_of_the_server_in_use_and_the_usual_one_leads_back() -> None:
-    found = models(TABLES, **KEYS)
-    first = await found.select("local")
-    other = await found.select("llama3")
-    assert where(other) == ("llama3", "chat", "http://127.0.0.1:9/v1/", "none")
-    assert other.adapter is first.adapter  # what was learnt of the server stays known
-    assert where(await found.select("gpt-5.5"))[2] == OPENAI
+async def test_in_a_thread_a_plain_name_is_a_model_of_the_current_server() -> None:
+    selector = models(TABLES, **KEYS)
+    local = await selector.select("local")
+    llama = await selector.select("llama3")
+    assert describe(llama) == ("llama3", "chat", "http://127.0.0.1:9/v1/", "none")
+    assert llama.adapter is local.adapter  # the adapter keeps the learned compatibility
+    assert describe(await selector.select("gpt-5.5"))[2] == OPENAI
 
 
 async def test_the_environment_names_a_model_and_an_address() -> None:
-    found = await models(OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m").select(None)
-    assert where(found) == ("m", "chat", "http://127.0.0.1:9/v1/", "none")
+    choice = await models(OPENAI_BASE_URL="http://127.0.0.1:9/v1", MCPCHAT_MODEL="m").select(None)
+    assert describe(choice) == ("m", "chat", "http://127.0.0.1:9/v1/", "none")
 
 
-async def test_what_leads_nowhere_is_told() -> None:
+async def test_invalid_choices_are_reported() -> None:
     with pytest.raises(NoModelConfigured, match="Choose one of these"):
         await models().select(None)
     with pytest.raises(ConfigError, match="environment variable KEY is not set"):
@@ -126,7 +124,7 @@ async def test_a_server_lists_its_models_with_their_windows(fake_openai: FakeOpe
     assert (await choice.window(100), await choice.window(5000)) == (None, 32768)
 
 
-async def test_a_server_that_does_not_answer_leaves_what_the_config_knows() -> None:
+async def test_without_an_answer_only_configured_models_are_listed() -> None:
     text = '[model]\nbase_url = "http://127.0.0.1:9/v1"\n[model.mine]\nname = "x"\n'
     rows, problem = await models(text).list_all(None)
     assert [row.model for row in rows] == ["mine", "demo"]
@@ -134,7 +132,7 @@ async def test_a_server_that_does_not_answer_leaves_what_the_config_knows() -> N
 
 
 @pytest.mark.parametrize(
-    ("listed", "size"),
+    ("entry", "size"),
     [
         ({"id": "vllm", "max_model_len": 4096}, 4096),
         ({"id": "openrouter", "context_length": 8192, "top_provider": {"context_length": 4096}}, 8192),
@@ -146,22 +144,22 @@ async def test_a_server_that_does_not_answer_leaves_what_the_config_knows() -> N
         ({"id": "odd", "context_length": "many"}, None),
     ],
 )
-def test_windows_have_many_names(listed: dict[str, Any], size: int | None) -> None:
-    assert context_size(listed) == size
+def test_context_size_fields_are_known(entry: dict[str, Any], size: int | None) -> None:
+    assert context_size(entry) == size
 
 
 USAGE = Usage(input=1000, output=100, cached=400)
 
 
-def test_prices_are_known_at_their_provider_alone() -> None:
-    known = pricing.known_cost(USAGE, model="gpt-4o", base_url=OPENAI)
-    assert known is not None
-    assert 0 < known < 0.01
+def test_prices_are_known_only_at_their_provider() -> None:
+    cost = pricing.known_cost(USAGE, model="gpt-4o", base_url=OPENAI)
+    assert cost is not None
+    assert 0 < cost < 0.01
     assert pricing.known_cost(USAGE, model="gpt-4o", base_url="http://127.0.0.1:9/v1/") is None
     assert pricing.known_cost(USAGE, model="no-such-model", base_url=OPENAI) is None
 
 
-async def test_a_price_of_the_config_counts_what_was_cached_apart() -> None:
+async def test_a_configured_price_counts_cached_tokens() -> None:
     price = PriceConfig(input=2.0, cached=1.0, output=10.0)
     assert pricing.configured_cost(USAGE, price) == pytest.approx((600 * 2 + 400 * 1 + 100 * 10) / 1e6)
     text = '[model]\nbase_url = "http://127.0.0.1:9/v1"\nname = "m"\nprice = { input = 1, output = 2 }\n'
@@ -170,7 +168,7 @@ async def test_a_price_of_the_config_counts_what_was_cached_apart() -> None:
     assert choice.price(USAGE) == pytest.approx(0.0012)
 
 
-def test_windows_of_known_models_are_known_elsewhere_too_but_not_on_this_machine() -> None:
+def test_known_windows_apply_to_other_providers_but_not_locally() -> None:
     assert (
         pricing.known_window(model="gpt-4o", base_url="https://gateway.example.com/v1/", any_provider=True) == 128_000
     )
@@ -197,10 +195,10 @@ DOCUMENTED = re.findall(r"```toml\n(.*?)```", Path("docs/models.md").read_text()
         "deepseek",
     ],
 )
-async def test_the_documented_entry_of_each_server_works_as_it_stands(name: str) -> None:
+async def test_the_documented_entry_of_each_server_works(name: str) -> None:
     text = next(block for block in DOCUMENTED if "[model.azure]" in block)
     keys = dict.fromkeys(re.findall(r"env:(\w+)", text), "k")
-    choice = where(await models(text, **keys).select(name))
+    choice = describe(await models(text, **keys).select(name))
     assert choice[1] == ("responses" if name in {"openai", "azure"} else "chat")
     assert choice[3] == (
         "k"
@@ -209,13 +207,13 @@ async def test_the_documented_entry_of_each_server_works_as_it_stands(name: str)
     )
 
 
-def test_every_piece_of_config_in_the_docs_is_one() -> None:
+def test_every_config_block_in_the_docs_is_valid() -> None:
     for block in DOCUMENTED:
         schema.parse(block if "[" in block else f"[model]\n{block}", "docs")
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("http://user:p4ssw0rd@127.0.0.1:9/v1", "secrets are not allowed in a URL"),
         ("http://127.0.0.1:9/v1?api-key=SECRET", "expected a URL without"),
@@ -226,46 +224,50 @@ def test_every_piece_of_config_in_the_docs_is_one() -> None:
         ("127.0.0.1:9", "begins with https"),
     ],
 )
-async def test_an_address_that_cannot_be_called_is_told_without_its_secrets(address: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as caught:
+async def test_an_invalid_address_is_reported_without_secrets(address: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error_info:
         await models(OPENAI_BASE_URL=address, MCPCHAT_MODEL="m").select(None)
-    assert "p4ssw0rd" not in str(caught.value)
-    assert "SECRET" not in str(caught.value)
-    with pytest.raises(ConfigError, match=told):
+    assert "p4ssw0rd" not in str(error_info.value)
+    assert "SECRET" not in str(error_info.value)
+    with pytest.raises(ConfigError, match=message):
         models(f'[model.a]\nbase_url = "{address}"\n')
 
 
-async def test_a_usual_model_with_a_colon_stays_where_it_is() -> None:
+async def test_a_model_with_a_colon_keeps_its_server() -> None:
     text = '[model]\nname = "qwen3:8b"\nbase_url = "http://127.0.0.1:1/v1"\n[model.qwen3]\nbase_url = "http://127.0.0.1:2/v1"\n'
-    assert where(await models(text).select(None))[::2] == ("qwen3:8b", "http://127.0.0.1:1/v1/")
-    assert where(await models(text).select("qwen3:14b"))[::2] == ("qwen3:14b", "http://127.0.0.1:1/v1/")
+    assert describe(await models(text).select(None))[::2] == ("qwen3:8b", "http://127.0.0.1:1/v1/")
+    assert describe(await models(text).select("qwen3:14b"))[::2] == ("qwen3:14b", "http://127.0.0.1:1/v1/")
 
 
-async def test_headers_belong_to_a_place_whatever_api_is_spoken_there() -> None:
+async def test_headers_belong_to_an_address_for_any_api() -> None:
     text = (
         '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nheaders = { api-key = "env:KEY" }\n'
         '[model.two]\napi = "responses"\n[model.three]\nbase_url = "http://127.0.0.1:1/v1/"\n'
         '[model.four]\nbase_url = "http://127.0.0.1:2/v1"\n'
     )
-    found = models(text, KEY="secret")
-    sent = [(await found.select(name)).adapter.client._sdk._custom_headers for name in ("two", "three", "four")]  # type: ignore[attr-defined]
-    assert sent == [{"api-key": "secret"}, {"api-key": "secret"}, {}]
+    selector = models(text, KEY="secret")
+    sent_headers = [
+        (await selector.select(name)).adapter.client._sdk._custom_headers for name in ("two", "three", "four")
+    ]  # type: ignore[attr-defined]
+    assert sent_headers == [{"api-key": "secret"}, {"api-key": "secret"}, {}]
 
 
-async def test_a_limit_of_cost_holds_for_the_model_that_is_switched_to() -> None:
+async def test_a_cost_limit_applies_after_a_model_switch() -> None:
     text = '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nprice = { input = 1, output = 1 }\n[model.free]\nbase_url = "http://127.0.0.1:2/v1"\n'
     context = RunContext(
-        config=schema.parse(text, "c.toml"), environ={}, paths=Paths(config=HERE, cache=HERE, state=HERE, data=HERE)
+        config=schema.parse(text, "c.toml"),
+        environ={},
+        paths=Paths(config=UNUSED_PATH, cache=UNUSED_PATH, state=UNUSED_PATH, data=UNUSED_PATH),
     )
-    found = ModelSelector(context, require_price=True)
-    await found.select("m")
+    selector = ModelSelector(context, require_price=True)
+    await selector.select("m")
     with pytest.raises(UsageError, match="the price of free is not known"):
-        await found.select("free")
-    assert where(await found.select("m"))[2] == "http://127.0.0.1:1/v1/"
+        await selector.select("free")
+    assert describe(await selector.select("m"))[2] == "http://127.0.0.1:1/v1/"
 
 
 @pytest.mark.parametrize("name", ["tiny@locl", "Local", "x@"])
-async def test_a_table_that_is_almost_named_is_asked_for(name: str) -> None:
+async def test_a_similar_table_name_is_suggested(name: str) -> None:
     if name == "x@":
         assert (await models(TABLES, **KEYS).select(name)).name == "x@"
         return
@@ -273,24 +275,24 @@ async def test_a_table_that_is_almost_named_is_asked_for(name: str) -> None:
         await models(TABLES, **KEYS).select(name)
 
 
-async def test_who_has_tables_but_chose_none_is_told_how() -> None:
+async def test_tables_without_a_choice_are_reported() -> None:
     with pytest.raises(NoModelConfigured, match="no model is chosen; the config has local"):
         await models('[model.local]\nbase_url = "http://127.0.0.1:9/v1"\n').select(None)
 
 
-async def test_a_server_of_one_model_has_its_window_whatever_it_is_called(fake_openai: FakeOpenAI) -> None:
+async def test_the_only_model_of_a_server_gives_the_window(fake_openai: FakeOpenAI) -> None:
     fake_openai.models = [{"id": "/models/it.gguf", "meta": {"n_ctx": 4096}}]
     text = f'[model]\nname = "any"\nbase_url = "{fake_openai.base_url}"\n'
     assert await (await models(text).select(None)).window(10_000) == 4096
 
 
-def test_a_price_with_a_slip_says_what_was_meant() -> None:
+def test_a_misspelt_price_key_gets_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"model.a.price.outptu: unknown key; did you mean output"):
         models("[model.a]\nprice = { input = 1, outptu = 2 }\n")
 
 
 class EchoProvider:
-    """A provider of another API, which records what its models are built from."""
+    """A provider of another API that records the arguments of ``build``."""
 
     defaults = EndpointDefaults(
         base_url="https://echo.example.com", base_url_variable="ECHO_URL", api_key_variable="ECHO_KEY", model="echo-1"
@@ -314,10 +316,10 @@ async def test_another_provider_has_its_own_address_and_key(monkeypatch: pytest.
         '[model]\nname = "m"\napi_key = "env:KEY"\nheaders = { x-team = "env:KEY" }\n'
         '[model.echo]\napi = "chat"\n[model.proxy]\napi = "chat"\nbase_url = "http://127.0.0.1:1/v1"\n'
     )
-    found = models(text, KEY="k1", OPENAI_API_KEY="k2", ECHO_KEY="k3")
-    assert (await found.select("echo")).endpoint == "https://echo.example.com, demo"
-    await found.select("proxy")
+    selector = models(text, KEY="k1", OPENAI_API_KEY="k2", ECHO_KEY="k3")
+    assert (await selector.select("echo")).endpoint == "https://echo.example.com, demo"
+    await selector.select("proxy")
     assert provider.built == [("https://echo.example.com", "k3", {}), ("http://127.0.0.1:1/v1", None, {})]
     with pytest.raises(NoModelConfigured, match="ECHO_KEY is not set"):
         await models(text, KEY="k1").select("echo")
-    assert isinstance((await found.select("m")).adapter, OpenAIModel)
+    assert isinstance((await selector.select("m")).adapter, OpenAIModel)

@@ -1,4 +1,4 @@
-"""Chat Completions: recorded streams in, one message out; our messages as the API wants them."""
+"""Chat Completions: recorded streams become one message; messages are converted to the API's format."""
 
 import json
 from collections.abc import Sequence
@@ -32,29 +32,31 @@ async def play(*pieces: bytes, request: ModelRequest = REQUEST) -> list[ModelEve
 
 
 async def finish(*pieces: bytes) -> ResponseDone:
-    done = (await play(*pieces))[-1]
-    assert isinstance(done, ResponseDone)
-    return done
+    response = (await play(*pieces))[-1]
+    assert isinstance(response, ResponseDone)
+    return response
 
 
-def call(arguments: Any = "{}", **more: Any) -> dict[str, Any]:
-    function = {k: v for k, v in (("name", more.pop("name", None)), ("arguments", arguments)) if v is not None}
-    return {"tool_calls": [{**more, "function": function}]}
+def call(arguments: Any = "{}", **fields: Any) -> dict[str, Any]:
+    function = {
+        key: value for key, value in (("name", fields.pop("name", None)), ("arguments", arguments)) if value is not None
+    }
+    return {"tool_calls": [{**fields, "function": function}]}
 
 
-END = chunk({}, "stop") + DONE
-CALLED = chunk({}, "tool_calls") + DONE
+END_STOP = chunk({}, "stop") + DONE
+END_CALLS = chunk({}, "tool_calls") + DONE
 
 
 async def test_text_is_streamed_and_becomes_one_message() -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
-    last = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+    usage_chunk = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
     assert await play(
         chunk({"role": "assistant", "content": ""}),
         chunk({"content": "Hel"}),
         chunk({"content": "lo"}),
         chunk({}, "stop"),
-        last,
+        usage_chunk,
         DONE,
     ) == [
         TextDelta(text="Hel"),
@@ -67,7 +69,7 @@ async def test_text_is_streamed_and_becomes_one_message() -> None:
     ]
 
 
-TWO = [("a1", "f", '{"x": 1}'), ("b1", "g", '{"y": 2}')]
+TWO_CALLS = [("a1", "f", '{"x": 1}'), ("b1", "g", '{"y": 2}')]
 CALL_STREAMS: dict[str, tuple[Sequence[bytes], list[tuple[str | None, str, str]]]] = {
     "in pieces": (
         [
@@ -75,9 +77,9 @@ CALL_STREAMS: dict[str, tuple[Sequence[bytes], list[tuple[str | None, str, str]]
             chunk(call('{"x"', index=0)),
             chunk(call(": 1}", index=0)),
             chunk(call('{"y": 2}', index=1, id="b1", name="g")),
-            CALLED,
+            END_CALLS,
         ],
-        TWO,
+        TWO_CALLS,
     ),
     "interleaved": (
         [
@@ -85,120 +87,124 @@ CALL_STREAMS: dict[str, tuple[Sequence[bytes], list[tuple[str | None, str, str]]
             chunk(call('{"y"', index=1, id="b1", name="g")),
             chunk(call(": 1}", index=0)),
             chunk(call(": 2}", index=1)),
-            CALLED,
+            END_CALLS,
         ],
-        TWO,
+        TWO_CALLS,
     ),
     "whole in one delta, no index": (
-        [chunk(call('{"x": 1}', id="a1", name="f")), chunk(call('{"y": 2}', id="b1", name="g")), CALLED],
-        TWO,
+        [chunk(call('{"x": 1}', id="a1", name="f")), chunk(call('{"y": 2}', id="b1", name="g")), END_CALLS],
+        TWO_CALLS,
     ),
     "both with index 0": (
-        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=0, id="b1", name="g")), CALLED],
-        TWO,
+        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=0, id="b1", name="g")), END_CALLS],
+        TWO_CALLS,
     ),
     "id and name repeated in each piece": (
         [
             chunk(call('{"x"', index=0, id="a1", name="f")),
             chunk(call(": 1}", index=0, id="a1", name="f")),
             chunk(call('{"y": 2}', index=1, id="b1", name="g")),
-            CALLED,
+            END_CALLS,
         ],
-        TWO,
+        TWO_CALLS,
     ),
     "empty id and name in later pieces": (
         [
             chunk(call('{"x"', index=0, id="a1", name="f")),
             chunk(call(": 1}", index=0, id="", name="")),
             chunk(call('{"y": 2}', index=1, id="b1", name="g")),
-            CALLED,
+            END_CALLS,
         ],
-        TWO,
+        TWO_CALLS,
     ),
     "arguments as an object": (
-        [chunk(call({"x": 1}, index=0, id="a1", name="f")), chunk(call({"y": 2}, index=1, id="b1", name="g")), CALLED],
-        TWO,
+        [chunk(call({"x": 1}, index=0, id="a1", name="f")), chunk(call({"y": 2}, index=1, id="b1", name="g")), END_CALLS],
+        TWO_CALLS,
     ),
     "finish reason stop": (
-        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=1, id="b1", name="g")), END],
-        TWO,
+        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=1, id="b1", name="g")), END_STOP],
+        TWO_CALLS,
     ),
     "no ids": (
-        [chunk(call('{"x": 1}', index=0, name="f")), chunk(call('{"y": 2}', index=1, name="g")), CALLED],
+        [chunk(call('{"x": 1}', index=0, name="f")), chunk(call('{"y": 2}', index=1, name="g")), END_CALLS],
         [(None, "f", '{"x": 1}'), (None, "g", '{"y": 2}')],
     ),
     "the same id twice": (
-        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=1, id="a1", name="g")), CALLED],
+        [chunk(call('{"x": 1}', index=0, id="a1", name="f")), chunk(call('{"y": 2}', index=1, id="a1", name="g")), END_CALLS],
         [("a1", "f", '{"x": 1}'), (None, "g", '{"y": 2}')],
     ),
     "no index, in pieces": (
-        [chunk(call('{"x"', id="a1", name="f")), chunk(call(": 1}")), chunk(call('{"y": 2}', id="b1", name="g")), CALLED],
-        TWO,
+        [chunk(call('{"x"', id="a1", name="f")), chunk(call(": 1}")), chunk(call('{"y": 2}', id="b1", name="g")), END_CALLS],
+        TWO_CALLS,
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CALL_STREAMS)
-async def test_calls_are_put_together_whatever_their_shape(name: str) -> None:
+async def test_calls_are_assembled_from_any_format(name: str) -> None:
     pieces, expected = CALL_STREAMS[name]
     calls = (await finish(*pieces)).message.calls
     assert [(c.name, json.loads(c.arguments)) for c in calls] == [(n, json.loads(a)) for _, n, a in expected]
     ids = [c.id for c in calls]
     assert len(set(ids)) == len(ids)
-    for found, (wanted, _, _) in zip(ids, expected, strict=True):
-        assert found == wanted if wanted else (len(found) == 9 and found.isalnum())
+    for call_id, (expected_id, _, _) in zip(ids, expected, strict=True):
+        assert call_id == expected_id if expected_id else (len(call_id) == 9 and call_id.isalnum())
 
 
-async def test_an_id_that_the_history_has_used_is_replaced() -> None:
-    past = (
+async def test_a_call_id_used_in_the_history_is_replaced() -> None:
+    history = (
         user_message("hi"),
         Message(role="assistant", parts=(ToolCall(id="call_0", name="f", arguments="{}"),)),
         Message(role="tool", parts=(error_result("call_0", "x"),)),
     )
     events = await play(
-        chunk(call("{}", index=0, id="call_0", name="f")), CALLED, request=ModelRequest(model="m", messages=past)
+        chunk(call("{}", index=0, id="call_0", name="f")), END_CALLS, request=ModelRequest(model="m", messages=history)
     )
     assert isinstance(events[-1], ResponseDone)
     assert events[-1].message.calls[0].id != "call_0"
 
 
-async def test_the_start_of_a_call_is_told_once() -> None:
-    events = await play(chunk(call('{"x"', index=0, id="a", name="f")), chunk(call(": 1}", index=0, name="f")), CALLED)
+async def test_the_start_of_a_call_is_reported_once() -> None:
+    events = await play(
+        chunk(call('{"x"', index=0, id="a", name="f")), chunk(call(": 1}", index=0, name="f")), END_CALLS
+    )
     assert [event for event in events if isinstance(event, ToolCallStarted)] == [ToolCallStarted(name="f")]
 
 
-async def test_nulls_comments_and_empty_choices_are_no_harm() -> None:
+async def test_nulls_comments_and_empty_choices_are_skipped() -> None:
     null = b'data: {"choices": null}\n\ndata: {"choices": [{"delta": null}]}\n\ndata: {"choices": []}\n\n'
-    done = await finish(b": OPENROUTER PROCESSING\n\n", null, chunk({"content": None}), chunk({"content": "ok"}), END)
-    assert done.message.text == "ok"
+    response = await finish(
+        b": OPENROUTER PROCESSING\n\n", null, chunk({"content": None}), chunk({"content": "ok"}), END_STOP
+    )
+    assert response.message.text == "ok"
 
 
-async def test_what_is_no_chunk_is_passed_over() -> None:
-    odd = b'data: {"choices": [null, 3, {"delta": "hi"}, {"delta": {"tool_calls": [null, {"function": 3}]}}]}\n\ndata: []\n\n'
-    assert (await finish(odd, chunk({"content": "ok"}), END)).message.parts == (Text(text="ok"),)
+async def test_invalid_chunks_are_skipped() -> None:
+    invalid_chunks = b'data: {"choices": [null, 3, {"delta": "hi"}, {"delta": {"tool_calls": [null, {"function": 3}]}}]}\n\ndata: []\n\n'
+    assert (await finish(invalid_chunks, chunk({"content": "ok"}), END_STOP)).message.parts == (Text(text="ok"),)
 
 
-async def test_a_character_cut_in_two_is_joined_and_half_of_one_replaced() -> None:
+async def test_split_surrogates_are_joined_or_replaced() -> None:
     events = await play(
-        chunk({"content": "a\ud83d"}), chunk({"content": "\ude00b"}), chunk({"content": "\udc00c"}), END
+        chunk({"content": "a\ud83d"}), chunk({"content": "\ude00b"}), chunk({"content": "\udc00c"}), END_STOP
     )
     assert events[:3] == [TextDelta(text="a"), TextDelta(text="😀b"), TextDelta(text="\ufffdc")]
 
 
 @pytest.mark.parametrize(
-    ("response", "told"),
+    ("response", "message"),
     [
         (httpx2.Response(200, json={"error": {"message": "model not loaded"}}), "reported: model not loaded"),
         (httpx2.Response(200, json=[]), "sent JSON that is no answer"),
         (httpx2.Response(200, html="<p>Welcome</p>"), "answers with a web page"),
     ],
 )
-async def test_a_success_that_is_none_is_told_for_what_it_is(response: httpx2.Response, told: str) -> None:
-    with pytest.raises(ModelError, match=told):
+async def test_an_invalid_success_response_is_reported(response: httpx2.Response, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         [event async for event in RecordedTransport(*[response] * 9).chat_model().stream(REQUEST)]
 
 
-async def test_a_server_that_ignores_stream_is_understood() -> None:
+async def test_a_server_that_ignores_stream_is_supported() -> None:
     body = {"choices": [{"message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]}
     wire = RecordedTransport(httpx2.Response(200, json=body))
     events = [event async for event in wire.chat_model().stream(REQUEST)]
@@ -207,8 +213,8 @@ async def test_a_server_that_ignores_stream_is_understood() -> None:
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
-async def test_reasoning_is_shown_apart_and_echoed_to_the_same_origin_only(key: str) -> None:
-    events = await play(chunk({key: "Hmm"}), chunk({"content": "ok"}), END)
+async def test_reasoning_is_separate_and_echoed_only_to_its_origin(key: str) -> None:
+    events = await play(chunk({key: "Hmm"}), chunk({"content": "ok"}), END_STOP)
     assert events[0] == ReasoningDelta(text="Hmm")
     assert isinstance(events[-1], ResponseDone)
     message = events[-1].message
@@ -218,29 +224,31 @@ async def test_reasoning_is_shown_apart_and_echoed_to_the_same_origin_only(key: 
     assert next(to_chat_messages(message, {**origin, "model": "n"})) == {"role": "assistant", "content": "ok"}
 
 
-async def test_what_a_provider_hangs_on_a_call_goes_back_with_it() -> None:
+async def test_extra_content_of_a_call_is_sent_back() -> None:
     signature = {"google": {"thought_signature": "s"}}
-    done = await finish(chunk(call("{}", id="a", name="f", extra_content=signature)), CALLED)
+    response = await finish(chunk(call("{}", id="a", name="f", extra_content=signature)), END_CALLS)
     origin = {"api": "chat", "base_url": "http://127.0.0.1:1/v1/", "model": "m"}
-    wire = next(to_chat_messages(done.message, origin))
+    wire = next(to_chat_messages(response.message, origin))
     assert wire["tool_calls"][0]["extra_content"] == signature
 
 
-async def test_a_cut_by_length_keeps_the_text_and_the_call_that_the_turn_will_refuse() -> None:
-    cut = chunk({}, "length")
-    done = await finish(chunk({"content": "so"}), chunk(call('{"x": "lon', index=0, id="a", name="f")), cut, DONE)
-    assert (done.message.text, done.message.calls[0].arguments, done.stop) == ("so", '{"x": "lon', "length")
-    done = await finish(chunk({"content": "so"}), cut, DONE)
-    assert (done.message.text, done.stop, done.message.cut) == ("so", "length", "length")
+async def test_a_length_stop_keeps_the_text_and_the_partial_call() -> None:
+    length_chunk = chunk({}, "length")
+    response = await finish(
+        chunk({"content": "so"}), chunk(call('{"x": "lon', index=0, id="a", name="f")), length_chunk, DONE
+    )
+    assert (response.message.text, response.message.calls[0].arguments, response.stop) == ("so", '{"x": "lon', "length")
+    response = await finish(chunk({"content": "so"}), length_chunk, DONE)
+    assert (response.message.text, response.stop, response.message.cut) == ("so", "length", "length")
 
 
-async def test_filter_and_refusal_are_named() -> None:
+async def test_filter_and_refusal_are_reported() -> None:
     assert (await finish(chunk({"content": "a"}), chunk({}, "content_filter"), DONE)).stop == "filter"
-    assert (await finish(chunk({"refusal": "No."}), END)).stop == "refusal"
+    assert (await finish(chunk({"refusal": "No."}), END_STOP)).stop == "refusal"
 
 
 @pytest.mark.parametrize(
-    ("pieces", "kind", "told"),
+    ("pieces", "kind", "message"),
     [
         ((chunk({"content": "half"}),), "broken_stream", "broke off"),
         ((), "broken_stream", "broke off"),
@@ -249,11 +257,11 @@ async def test_filter_and_refusal_are_named() -> None:
         ((b'data: {"error": {"message": "maximum context length is 10"}}\n\n',), "context", "maximum context"),
     ],
 )
-async def test_a_broken_stream_is_one_clear_error(pieces: Sequence[bytes], kind: str, told: str) -> None:
+async def test_a_broken_stream_is_one_clear_error(pieces: Sequence[bytes], kind: str, message: str) -> None:
     wire = RecordedTransport(*(stream(*pieces) for _ in range(9)))
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=message) as error_info:
         [event async for event in wire.chat_model().stream(REQUEST)]
-    assert caught.value.kind == kind
+    assert error_info.value.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -269,42 +277,42 @@ async def test_a_broken_stream_is_one_clear_error(pieces: Sequence[bytes], kind:
         (httpx2.Response(400, json=[{"error": {"message": "a list, as Gemini sends"}}]), "bad_request"),
     ],
 )
-async def test_what_waiting_cannot_mend_fails_at_once(response: httpx2.Response, kind: str) -> None:
+async def test_permanent_errors_fail_at_once(response: httpx2.Response, kind: str) -> None:
     wire = RecordedTransport(response)
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError) as error_info:
         [event async for event in wire.chat_model().stream(REQUEST)]
-    assert (caught.value.kind, len(wire.bodies)) == (kind, 1)
-    assert str(response.status_code) in caught.value.message
+    assert (error_info.value.kind, len(wire.bodies)) == (kind, 1)
+    assert str(response.status_code) in error_info.value.message
 
 
-async def test_passing_failures_are_told_waited_out_and_tried_again() -> None:
+async def test_temporary_errors_are_reported_and_retried() -> None:
     responses = (
         error_response(429, "slow", **{"retry-after": "7"}),
         error_response(503),
         httpx2.ConnectError("refused"),
     )
-    wire = RecordedTransport(*responses, stream(chunk({"content": "ok"}), END))
+    wire = RecordedTransport(*responses, stream(chunk({"content": "ok"}), END_STOP))
     events = [event async for event in wire.chat_model().stream(REQUEST)]
     waits = [event.seconds for event in events if isinstance(event, Retrying)]
     assert waits == [7.0, 1.0, 2.0]
     assert isinstance(events[-1], ResponseDone)
 
 
-async def test_nothing_is_tried_again_once_text_was_shown() -> None:
+async def test_there_is_no_retry_after_text() -> None:
     wire = RecordedTransport(stream(chunk({"content": "half"}), b'data: {"error": {"message": "overloaded"}}\n\n'))
     with pytest.raises(ModelError):
         [event async for event in wire.chat_model().stream(REQUEST)]
     assert len(wire.bodies) == 1
 
 
-async def test_retries_end() -> None:
+async def test_retries_are_limited() -> None:
     wire = RecordedTransport(*(error_response(503) for _ in range(9)))
     with pytest.raises(ModelError):
         [event async for event in wire.chat_model().stream(REQUEST)]
     assert len(wire.bodies) == 5
 
 
-async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -> None:
+async def test_the_request_has_the_apis_format() -> None:
     history = (
         user_message("hi"),
         Message(role="assistant", parts=(ToolCall(id="c", name="box__echo", arguments='{"text": "x"}'),)),
@@ -316,7 +324,7 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
             ),
         ),
     )
-    wire = RecordedTransport(stream(chunk({"content": "ok"}), END))
+    wire = RecordedTransport(stream(chunk({"content": "ok"}), END_STOP))
     request = ModelRequest(
         model="m",
         system="Be brief.",
@@ -327,7 +335,7 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
         cache_key="t",
     )
     [event async for event in wire.chat_model().stream(request)]
-    # What changes comes last: the messages, that only grow, and the word against tools of a last step.
+    # Changing fields come last: the messages, which only grow, and the tool_choice of a last step.
     assert list(wire.bodies[0])[-3:] == ["tools", "messages", "tool_choice"]
     assert wire.bodies[0] == {
         "model": "m",
@@ -364,8 +372,8 @@ async def test_the_request_holds_messages_tools_and_options_in_the_apis_form() -
     }
 
 
-async def test_openai_itself_gets_its_own_name_for_the_output_limit() -> None:
-    wire = RecordedTransport(stream(chunk({"content": "ok"}), END))
+async def test_openai_gets_max_completion_tokens() -> None:
+    wire = RecordedTransport(stream(chunk({"content": "ok"}), END_STOP))
     request = ModelRequest(model="m", messages=(user_message("hi"),), options=ModelOptions(max_output_tokens=9))
     [event async for event in wire.chat_model("https://api.openai.com/v1").stream(request)]
     assert wire.bodies[0]["max_completion_tokens"] == 9

@@ -1,4 +1,4 @@
-"""The Responses API: requests without state, items that go back as they came, and to where they came from alone."""
+"""The Responses API: stateless requests, and items that are sent back unchanged, only to their origin."""
 
 import json
 from typing import Any
@@ -23,13 +23,13 @@ from tests.recorded_streams import LOCAL_URL, REQUEST, RecordedTransport, collec
 OPENAI = "https://api.openai.com/v1"
 
 
-async def bodies(*messages: Message, base_url: str = LOCAL_URL, **more: Any) -> dict[str, Any]:
+async def bodies(*messages: Message, base_url: str = LOCAL_URL, **fields: Any) -> dict[str, Any]:
     wire = RecordedTransport(stream(*response(message_item("ok"))))
-    await final_event(wire.responses_model(base_url), ModelRequest(model="m", messages=messages, **more))
+    await final_event(wire.responses_model(base_url), ModelRequest(model="m", messages=messages, **fields))
     return wire.bodies[0]
 
 
-async def test_the_request_has_no_state_and_changes_late() -> None:
+async def test_the_request_is_stateless_and_changes_come_last() -> None:
     wire = RecordedTransport(stream(*response(message_item("ok"))))
     options = ModelOptions(
         temperature=0.5, reasoning_effort="low", max_output_tokens=9, extra_body={"truncation": "auto"}
@@ -74,14 +74,16 @@ async def test_the_request_has_no_state_and_changes_late() -> None:
 
 
 async def test_text_reasoning_and_calls_become_one_message_with_its_items() -> None:
-    reasoning, said, call = reasoning_item(), message_item("Hello"), call_item("box__echo", '{"text": "x"}')
+    reasoning, text_item, call = reasoning_item(), message_item("Hello"), call_item("box__echo", '{"text": "x"}')
     usage = {
         "input_tokens": 20, "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 4},
         "output_tokens": 6, "output_tokens_details": {"reasoning_tokens": 2},
     }  # fmt: skip
     summary = event("response.reasoning_summary_text.delta", output_index=0, delta="Hm")
-    begun, *rest = response(reasoning, said, call, usage=usage)
-    events = await collect_events(RecordedTransport(stream(begun, rest[0], summary, *rest[1:])).responses_model())
+    first_event, *other_events = response(reasoning, text_item, call, usage=usage)
+    events = await collect_events(
+        RecordedTransport(stream(first_event, other_events[0], summary, *other_events[1:])).responses_model()
+    )
     assert ToolCallStarted(name="box__echo") in events
     assert events[-1] == ResponseDone(
         message=Message(
@@ -93,7 +95,7 @@ async def test_text_reasoning_and_calls_become_one_message_with_its_items() -> N
             ),
             raw={
                 "origin": {"api": "responses", "base_url": f"{LOCAL_URL}/", "model": "m"},
-                "items": [reasoning, said, call],
+                "items": [reasoning, text_item, call],
             },
         ),
         usage=Usage(input=20, output=6, cached=8, reasoning=2, written=4),
@@ -101,25 +103,25 @@ async def test_text_reasoning_and_calls_become_one_message_with_its_items() -> N
     )
 
 
-async def answered(*items: dict[str, Any], base_url: str = LOCAL_URL, model: str = "m") -> Message:
+async def answer_message(*items: dict[str, Any], base_url: str = LOCAL_URL, model: str = "m") -> Message:
     wire = RecordedTransport(stream(*response(*items)))
     return (
         await final_event(wire.responses_model(base_url), ModelRequest(model=model, messages=(user_message("hi"),)))
     ).message
 
 
-async def test_every_item_goes_back_as_it_came_and_its_result_after_it() -> None:
+async def test_every_item_is_sent_back_unchanged_before_its_result() -> None:
     items = [reasoning_item(), {**message_item("Let me see."), "phase": "commentary"}, call_item("box__echo", "{ }")]
-    message = await answered(*items)
+    message = await answer_message(*items)
     result = Message(role="tool", parts=(ToolResult(call_id="call_1", parts=(Text(text="ok"),)),))
     body = await bodies(user_message("hi"), message, result)
     assert body["input"][1:-1] == items
     assert body["input"][-1] == {"type": "function_call_output", "call_id": "call_1", "output": "ok"}
 
 
-async def test_items_stay_with_their_provider_their_api_and_their_family_of_models() -> None:
-    message = await answered(reasoning_item(), message_item("Hello"), base_url=OPENAI, model="gpt-5.5")
-    plain = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello"}]}]
+async def test_items_are_sent_only_to_their_provider_api_and_family() -> None:
+    message = await answer_message(reasoning_item(), message_item("Hello"), base_url=OPENAI, model="gpt-5.5")
+    text_only = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello"}]}]
     for base_url, model, same in [
         (OPENAI, "gpt-5.5", True),
         (OPENAI, "gpt-5.5-2026-10-01", True),
@@ -130,7 +132,7 @@ async def test_items_stay_with_their_provider_their_api_and_their_family_of_mode
         request = ModelRequest(model=model, messages=(user_message("hi"), message, user_message("more")))
         await final_event(wire.responses_model(base_url), request)
         assert (wire.bodies[0]["input"][1:-1] == [reasoning_item(), message_item("Hello")]) is same
-        assert (wire.bodies[0]["input"][1:-1] == plain) is not same
+        assert (wire.bodies[0]["input"][1:-1] == text_only) is not same
     wire = RecordedTransport(stream(b'data: {"choices": [{"delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\n'))
     await final_event(
         wire.chat_model(OPENAI),
@@ -139,8 +141,8 @@ async def test_items_stay_with_their_provider_their_api_and_their_family_of_mode
     assert wire.bodies[0]["messages"][1] == {"role": "assistant", "content": "Hello"}
 
 
-async def test_what_was_mended_in_the_history_is_mended_in_the_items() -> None:
-    message = await answered(call_item("box__echo", '{"text": ', "c"), call_item("box__echo", "{}", "c"))
+async def test_changes_of_the_history_are_made_in_the_items() -> None:
+    message = await answer_message(call_item("box__echo", '{"text": ', "c"), call_item("box__echo", "{}", "c"))
     fixed = Message(
         role="assistant",
         parts=tuple(ToolCall(id=call.id, name=call.name, arguments="{}") for call in message.calls),
@@ -149,12 +151,12 @@ async def test_what_was_mended_in_the_history_is_mended_in_the_items() -> None:
     body = await bodies(
         user_message("hi"), fixed, Message(role="tool", parts=tuple(error_result(c.id, "no") for c in fixed.calls))
     )
-    sent = [item for item in body["input"] if item["type"] == "function_call"]
-    assert [item["arguments"] for item in sent] == ["{}", "{}"]
-    assert [item["call_id"] for item in sent] == [call.id for call in message.calls]
+    sent_calls = [item for item in body["input"] if item["type"] == "function_call"]
+    assert [item["arguments"] for item in sent_calls] == ["{}", "{}"]
+    assert [item["call_id"] for item in sent_calls] == [call.id for call in message.calls]
 
 
-async def test_images_and_files_of_tools_and_users_go_as_such() -> None:
+async def test_images_and_files_are_sent_as_such() -> None:
     image, pdf = (
         Image(media_type="image/png", data=b"\x89"),
         File(media_type="application/pdf", data=b"%PDF", name="a.pdf"),
@@ -168,17 +170,17 @@ async def test_images_and_files_of_tools_and_users_go_as_such() -> None:
     assert body["input"][2]["output"] == [{"type": "input_text", "text": "see"}, picture, document]
 
 
-async def test_of_a_cut_answer_only_the_words_go_back() -> None:
-    message = await answered(reasoning_item(), message_item("Hal"))
-    cut = (await final_event(
+async def test_of_a_cut_answer_only_the_text_is_sent() -> None:
+    message = await answer_message(reasoning_item(), message_item("Hal"))
+    cut_response = (await final_event(
         RecordedTransport(stream(*response(reasoning_item(), message_item("Hal"), status="incomplete"))).responses_model(), REQUEST
     )).message  # fmt: skip
     assert message.raw is not None
-    assert (cut.raw, cut.text, cut.cut) == (None, "Hal", "length")
-    json.dumps((await bodies(user_message("hi"), cut, user_message("go on")))["input"])
+    assert (cut_response.raw, cut_response.text, cut_response.cut) == (None, "Hal", "length")
+    json.dumps((await bodies(user_message("hi"), cut_response, user_message("go on")))["input"])
 
 
-async def test_an_answer_schema_of_the_subset_is_given_to_the_api_and_any_other_is_not() -> None:
+async def test_only_a_schema_of_the_subset_is_sent_to_the_api() -> None:
     schema = {
         "type": "object",
         "properties": {"n": {"type": "integer"}},
@@ -190,7 +192,7 @@ async def test_an_answer_schema_of_the_subset_is_given_to_the_api_and_any_other_
     assert "text" not in await bodies(user_message("hi"), schema={"type": "integer"})
 
 
-async def test_reasoning_that_led_to_nothing_does_not_go_back() -> None:
-    message = await answered(message_item("Hello"), reasoning_item(), {**call_item("f", "{}"), "name": ""})
+async def test_reasoning_without_a_result_is_not_sent_back() -> None:
+    message = await answer_message(message_item("Hello"), reasoning_item(), {**call_item("f", "{}"), "name": ""})
     assert message.raw is not None
     assert message.raw["items"] == [message_item("Hello")]

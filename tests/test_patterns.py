@@ -1,4 +1,4 @@
-"""Rules with conditions on arguments: what loosens must hold for all of a value, what restricts for any part."""
+"""Rules with conditions: an allow must match the whole value, a deny any part of it."""
 
 from typing import Any
 
@@ -49,14 +49,12 @@ def action(rule: str, pattern: str, **arguments: Any) -> str:
     ],
     ids=str,
 )
-def test_an_allow_holds_for_the_whole_value_and_for_all_of_it(
-    pattern: str, arguments: dict[str, Any], allowed: bool
-) -> None:
+def test_an_allow_must_match_the_whole_value(pattern: str, arguments: dict[str, Any], allowed: bool) -> None:
     assert (action("allow", pattern, **arguments) == "allow") is allowed
 
 
 @pytest.mark.parametrize(
-    ("pattern", "arguments", "denied"),
+    ("pattern", "arguments", "is_denied"),
     [
         ("box.write(to=*@evil.test)", {"to": ["a@example.com", "eve@EVIL.test"]}, True),
         ("box.write(to=*@evil.test)", {"to": "a@example.com"}, False),
@@ -76,10 +74,8 @@ def test_an_allow_holds_for_the_whole_value_and_for_all_of_it(
     ],
     ids=str,
 )
-def test_a_deny_holds_where_any_part_of_the_value_is_meant(
-    pattern: str, arguments: dict[str, Any], denied: bool
-) -> None:
-    assert (action("deny", pattern, **arguments) == "deny") is denied
+def test_a_deny_matches_any_part_of_the_value(pattern: str, arguments: dict[str, Any], is_denied: bool) -> None:
+    assert (action("deny", pattern, **arguments) == "deny") is is_denied
 
 
 def test_the_verdict_names_the_rule_with_its_conditions() -> None:
@@ -87,7 +83,7 @@ def test_the_verdict_names_the_rule_with_its_conditions() -> None:
     assert policy.evaluate(WRITE, {"path": "/etc/x"}).rule == "agent mail: deny box.write(path~=^/etc)"
 
 
-def test_a_grant_of_the_run_holds_only_where_its_condition_does() -> None:
+def test_a_grant_of_the_run_needs_its_condition() -> None:
     policy = Policy().with_overrides("box.write(path=/tmp/*)", source="--allow")
     assert policy.evaluate(WRITE, {"path": "/tmp/x"}).rule == "--allow box.write(path=/tmp/*)"
     assert policy.evaluate(WRITE, {"path": "/x"}).action == "ask"
@@ -103,11 +99,11 @@ def test_a_grant_of_the_run_holds_only_where_its_condition_does() -> None:
         ("box.write(path~=[)", "is not a regular expression"),
     ],
 )
-def test_what_is_no_pattern_is_told(text: str, complaint: str) -> None:
+def test_an_invalid_pattern_is_reported(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_pattern(text)
 
 
-def test_a_pattern_is_written_as_it_is_read() -> None:
+def test_a_pattern_is_formatted_as_parsed() -> None:
     text = "box.write(to=*@example.com, subject~=^Re: .{1,3}$)"
     assert str(parse_pattern(text)) == text

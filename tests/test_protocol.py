@@ -1,4 +1,4 @@
-"""Both eras of the protocol and all of its transports, against servers of the official SDK and odd ones."""
+"""Both protocol eras and all transports, against servers of the official SDK and misbehaving ones."""
 
 import asyncio
 import json
@@ -37,67 +37,65 @@ class Size(BaseModel):
     size: int
 
 
-def capable(**more: Any) -> ServerConfig:
-    return ServerConfig(command=sys.executable, args=(str(CAPABLE),), **more)
+def capable_config(**options: Any) -> ServerConfig:
+    return ServerConfig(command=sys.executable, args=(str(CAPABLE),), **options)
 
 
-def tapped(journal: Path, script: str = f"{sys.executable} {CAPABLE}") -> ServerConfig:
-    """The server with all that it is sent written down."""
+def journaled_config(journal: Path, script: str = f"{sys.executable} {CAPABLE}") -> ServerConfig:
+    """Configure a server whose input is logged to the journal."""
     return ServerConfig(command="bash", args=("-c", f"tee -a {journal} | {script}"))
 
 
-def methods(journal: Path) -> list[str]:
-    """What was asked, and the file emptied for the next time."""
-    asked = [json.loads(line).get("method", "") for line in journal.read_text().splitlines()]
+def take_methods(journal: Path) -> list[str]:
+    """Return the requested methods and clear the journal."""
+    requested = [json.loads(line).get("method", "") for line in journal.read_text().splitlines()]
     journal.write_text("")
-    return asked
+    return requested
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_everything_that_a_server_lists_is_known_in_each_era(bench: Open, era: Any) -> None:
-    async with bench(box=capable(protocol=era)) as b:
-        await b.hub.list_tools()
-        kept = b.hub.catalogs()["box"]
-        assert (kept.info.revision, kept.info.title, kept.info.version) == (era, "All of it", "7")
-        assert b.hub.instructions() == {"box": "Count slowly."}
-        assert {"tools", "resources", "prompts", "completions"} <= set(kept.info.capabilities)
-        assert [resource.label for resource in kept.resources] == ["box:note://today"]
-        assert [template.uri for template in kept.templates] == ["note://{day}/all"]
-        assert [(a.name, a.required) for a in kept.prompts[0].arguments] == [("name", True), ("style", False)]
-        assert await b.hub.read_resource("box", "note://monday/all") == [Text(text="notes of monday")]
-        made = await b.hub.get_prompt("box", "greet", {"name": "Ann"})
-        assert [(message.role, message.text) for message in made] == [("user", "Greet Ann in a kind way.")]
-        assert await b.hub.complete("box", kept.prompts[0], "style", "k", {"name": "Ann"}) == ("kind", "kurt")
+async def test_each_era_lists_everything_of_a_server(bench: Open, era: Any) -> None:
+    async with bench(box=capable_config(protocol=era)) as harness:
+        await harness.hub.list_tools()
+        catalog = harness.hub.catalogs()["box"]
+        assert (catalog.info.revision, catalog.info.title, catalog.info.version) == (era, "All of it", "7")
+        assert harness.hub.instructions() == {"box": "Count slowly."}
+        assert {"tools", "resources", "prompts", "completions"} <= set(catalog.info.capabilities)
+        assert [resource.label for resource in catalog.resources] == ["box:note://today"]
+        assert [template.uri for template in catalog.templates] == ["note://{day}/all"]
+        assert [(a.name, a.required) for a in catalog.prompts[0].arguments] == [("name", True), ("style", False)]
+        assert await harness.hub.read_resource("box", "note://monday/all") == [Text(text="notes of monday")]
+        prompt = await harness.hub.get_prompt("box", "greet", {"name": "Ann"})
+        assert [(message.role, message.text) for message in prompt] == [("user", "Greet Ann in a kind way.")]
+        assert await harness.hub.complete("box", catalog.prompts[0], "style", "k", {"name": "Ann"}) == ("kind", "kurt")
         with pytest.raises(ToolFailed, match="box did not read note://nowhere"):
-            await b.hub.read_resource("box", "note://nowhere")
+            await harness.hub.read_resource("box", "note://nowhere")
 
 
 async def test_a_known_modern_server_costs_no_extra_round_trip(bench: Open, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    async with bench(box=tapped(journal)) as b:
-        await b.hub.list_tools()
-    assert methods(journal)[:2] == ["server/discover", "tools/list"]
-    async with bench(box=tapped(journal)) as b:
-        assert (await b.call("box.big", size=3)).parts == (Text(text="xxx"),)
-    assert methods(journal) == ["tools/list", "tools/call"]  # the list: it is as it was agreed to
+    async with bench(box=journaled_config(journal)) as harness:
+        await harness.hub.list_tools()
+    assert take_methods(journal)[:2] == ["server/discover", "tools/list"]
+    async with bench(box=journaled_config(journal)) as harness:
+        assert (await harness.call("box.big", size=3)).parts == (Text(text="xxx"),)
+    assert take_methods(journal) == ["tools/list", "tools/call"]  # the list: to check that it has not changed
 
 
-async def test_a_known_server_of_the_handshake_era_is_greeted_its_way_at_once(bench: Open, tmp_path: Path) -> None:
+async def test_a_known_handshake_server_is_initialized_at_once(bench: Open, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     script = f"{sys.executable} {SERVERS / 'quirky.py'}"
-    async with bench(box=tapped(journal, script)) as b:
-        await b.hub.list_tools()
-    assert methods(journal) == ["server/discover", "initialize", "notifications/initialized", "tools/list"]
-    async with bench(box=tapped(journal, script)) as b:
-        await b.call("box.echo", text="hi")
-    assert methods(journal) == ["initialize", "notifications/initialized", "tools/list", "tools/call"]
+    async with bench(box=journaled_config(journal, script)) as harness:
+        await harness.hub.list_tools()
+    assert take_methods(journal) == ["server/discover", "initialize", "notifications/initialized", "tools/list"]
+    async with bench(box=journaled_config(journal, script)) as harness:
+        await harness.call("box.echo", text="hi")
+    assert take_methods(journal) == ["initialize", "notifications/initialized", "tools/list", "tools/call"]
 
 
 @pytest.mark.parametrize("mode", ["good", "strict"])
-async def test_a_server_that_speaks_another_era_than_remembered_is_met_anew(
-    bench: Open, tmp_path: Path, mode: str
-) -> None:
-    script = tmp_path / "server.py"  # named in no argument of its own: the identity stays the same
+async def test_a_server_that_changed_its_era_is_discovered_again(bench: Open, tmp_path: Path, mode: str) -> None:
+    script = tmp_path / "server.py"  # the script is no separate argument: the identity stays the same
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script} {mode}"))
     older = (SERVERS / "quirky.py").read_text()
     newer = (
@@ -107,276 +105,278 @@ async def test_a_server_that_speaks_another_era_than_remembered_is_met_anew(
         .replace('return "x" * size', "return text")
         .replace("if len(sys.argv) < 2", "if len(sys.argv) < 3")
     )
-    for first, second in ((newer, older), (older, newer)):
-        script.write_text(first)
-        async with bench(refresh=True, box=config) as b:
-            await b.call("box.echo", text="hi")
-        script.write_text(second)
-        async with bench(box=config) as b:
+    for old_script, new_script in ((newer, older), (older, newer)):
+        script.write_text(old_script)
+        async with bench(refresh=True, box=config) as harness:
+            await harness.call("box.echo", text="hi")
+        script.write_text(new_script)
+        async with bench(box=config) as harness:
             with pytest.raises(Denied, match=r"box\.echo was changed by its server, and did not run"):
-                await b.call("box.echo", text="hi")
-            assert not (await b.call("box.echo", text="hi")).is_error
+                await harness.call("box.echo", text="hi")
+            assert not (await harness.call("box.echo", text="hi")).is_error
 
 
-async def test_an_era_that_is_configured_is_kept_to(bench: Open) -> None:
-    async with bench(box=odd(protocol="2026-07-28"), old=odd(protocol="2025-03-26")) as b:
-        assert {spec.server for spec in await b.hub.list_tools()} == {"old"}
-        assert b.failure("box") == "it does not support 2026-07-28, only the older 2025-06-18"
+async def test_a_configured_era_is_used(bench: Open) -> None:
+    async with bench(box=odd(protocol="2026-07-28"), old=odd(protocol="2025-03-26")) as harness:
+        assert {spec.server for spec in await harness.hub.list_tools()} == {"old"}
+        assert harness.failure("box") == "it does not support 2026-07-28, only the older 2025-06-18"
 
 
-# --- what servers ask -------------------------------------------------------------------------------------------
+# --- requests from servers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("era", ERAS[:2])
-async def test_a_question_reaches_the_person_and_the_answer_the_server(bench: Open, era: Any) -> None:
-    class Slow(ScriptedDialog):
+async def test_elicitation_reaches_the_user_and_the_server(bench: Open, era: Any) -> None:
+    class SlowDialog(ScriptedDialog):
         async def elicit(self, request: Any, problem: str) -> ElicitationResult:
-            await asyncio.sleep(1.5)  # longer than the call may be silent: a person takes their time
+            await asyncio.sleep(1.5)  # longer than the idle timeout: the user may take this long
             assert isinstance(request, Form)
             assert (request.server, request.message, request.fields[0].kind) == ("box", "Which size?", "integer")
             return await super().elicit(request, problem)
 
-    asker = Slow(
+    asker = SlowDialog(
         ElicitationResult(action="accept", content={"size": 42}),
         ElicitationResult(action="decline"),
         ElicitationResult(action="cancel"),
     )
     short = Timeouts(idle=1, call=5)
-    async with bench(asker=asker, box=capable(protocol=era, timeouts=short)) as b:
-        for told in ("size 42", "no order: decline", "no order: cancel"):
-            assert (await b.call("box.order")).parts[0].text == told
+    async with bench(asker=asker, box=capable_config(protocol=era, timeouts=short)) as harness:
+        for expected in ("size 42", "no order: decline", "no order: cancel"):
+            assert (await harness.call("box.order")).parts[0].text == expected
 
 
 @pytest.mark.parametrize("era", ERAS[:2])
-async def test_what_is_not_allowed_is_not_offered_to_the_server(bench: Open, era: Any) -> None:
-    config = capable(protocol=era, elicitation=False)
-    async with bench(asker=ScriptedDialog(), box=config) as b:
+async def test_disabled_capabilities_are_not_offered(bench: Open, era: Any) -> None:
+    config = capable_config(protocol=era, elicitation=False)
+    async with bench(asker=ScriptedDialog(), box=config) as harness:
         for tool in ("order", "think", "folders"):
-            assert (await b.call(f"box.{tool}")).is_error
+            assert (await harness.call(f"box.{tool}")).is_error
 
 
-async def test_sampling_and_roots_are_granted_after_a_question(bench: Open, tmp_path: Path) -> None:
+async def test_sampling_and_roots_need_approval(bench: Open, tmp_path: Path) -> None:
     asker = ScriptedDialog(False, True)
-    config = capable(protocol="2025-11-25", sampling=True, roots=(str(tmp_path),))
-    async with bench(asker=asker, box=config) as b:
-        assert (await b.call("box.think")).is_error  # there is no model here
-        assert (await b.call("box.folders")).parts[0].text == "none"
+    config = capable_config(protocol="2025-11-25", sampling=True, roots=(str(tmp_path),))
+    async with bench(asker=asker, box=config) as harness:
+        assert (await harness.call("box.think")).is_error  # no model is configured
+        assert (await harness.call("box.folders")).parts[0].text == "none"
         assert asker.prompts == [("box", "know of these folders", str(tmp_path))]
-    async with bench(asker=ScriptedDialog(True), box=config) as b:
-        assert (await b.call("box.folders")).parts[0].text == tmp_path.as_uri()
+    async with bench(asker=ScriptedDialog(True), box=config) as harness:
+        assert (await harness.call("box.folders")).parts[0].text == tmp_path.as_uri()
 
 
 # --- time -------------------------------------------------------------------------------------------------------
 
 
-async def test_progress_keeps_a_long_call_alive_and_the_total_ends_it(bench: Open) -> None:
-    async with bench(box=capable(timeouts=Timeouts(idle=1, call=3.5))) as b:
-        assert (await b.call("box.steps", count=4, pause=0.6)).parts[0].text == "done"
-        assert [e.note for e in b.seen if isinstance(e, ToolProgress)] == [f"step {n}" for n in range(1, 5)]
+async def test_progress_extends_a_call_up_to_the_total_timeout(bench: Open) -> None:
+    async with bench(box=capable_config(timeouts=Timeouts(idle=1, call=3.5))) as harness:
+        assert (await harness.call("box.steps", count=4, pause=0.6)).parts[0].text == "done"
+        assert [e.note for e in harness.seen if isinstance(e, ToolProgress)] == [f"step {n}" for n in range(1, 5)]
         with pytest.raises(ServerError, match=r"box did not answer within 3\.5 s"):
-            await b.call("box.steps", count=20, pause=0.6)
+            await harness.call("box.steps", count=20, pause=0.6)
         with pytest.raises(ServerError, match="box was silent for 1 s"):
-            await b.call("box.steps", count=1, pause=2)
+            await harness.call("box.steps", count=1, pause=2)
 
 
-@pytest.mark.parametrize(("limit", "most"), [(2, 2), (8, 5)])
-async def test_calls_run_at_once_up_to_the_servers_limit(bench: Open, limit: int, most: int) -> None:
-    async with bench(box=capable(max_parallel=limit)) as b:
-        spec = await b.spec("box.busy")
-        calls = (b.hub.call(spec, f"c{n}", {"seconds": 0.6}, b.seen.append) for n in range(5))
+@pytest.mark.parametrize(("limit", "max_running"), [(2, 2), (8, 5)])
+async def test_calls_run_in_parallel_up_to_the_limit(bench: Open, limit: int, max_running: int) -> None:
+    async with bench(box=capable_config(max_parallel=limit)) as harness:
+        spec = await harness.spec("box.busy")
+        calls = (harness.hub.call(spec, f"c{n}", {"seconds": 0.6}, harness.seen.append) for n in range(5))
         results = await asyncio.gather(*calls)
-        assert max(result.structured["result"] for result in results) == most
+        assert max(result.structured["result"] for result in results) == max_running
 
 
 async def test_a_crash_under_parallel_calls_is_one_failure(bench: Open) -> None:
-    async with bench(box=odd("dies")) as b:
-        spec = await b.spec("box.write")
-        calls = (b.hub.call(spec, f"c{n}", {"text": "x"}, b.seen.append) for n in range(5))
+    async with bench(box=odd("dies")) as harness:
+        spec = await harness.spec("box.write")
+        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.seen.append) for n in range(5))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all("before it answered" in str(outcome) for outcome in outcomes)
-        assert b.states("box") == ["starting", "ready", "stopped"]
+        assert harness.states("box") == ["starting", "ready", "stopped"]
 
 
 # --- changes ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("era", ERAS[:2])
-@pytest.mark.parametrize("kind", ["stdio", "http"])
-async def test_a_list_that_changes_is_fetched_again_for_the_next_turn(
-    bench: Open, remote: Remote, era: Any, kind: str
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+async def test_a_changed_list_is_fetched_for_the_next_turn(
+    bench: Open, remote: Remote, era: Any, transport: str
 ) -> None:
     config = (
-        capable(protocol=era)
-        if kind == "stdio"
+        capable_config(protocol=era)
+        if transport == "stdio"
         else ServerConfig(url=remote("http", script="full_featured.py"), protocol=era)
     )
-    async with bench(watch=True, box=config) as b:
-        before = await b.hub.list_tools()
-        await b.hub.start_all()
-        await asyncio.sleep(0.3)  # until the subscription stands
-        await b.call("box.grow")
+    async with bench(watch=True, box=config) as harness:
+        old_tools = await harness.hub.list_tools()
+        await harness.hub.start_all()
+        await asyncio.sleep(0.3)  # until the subscription is active
+        await harness.call("box.grow")
         async with asyncio.timeout(20):
-            while "grown" not in {spec.name for spec in await b.hub.list_tools()}:
+            while "grown" not in {spec.name for spec in await harness.hub.list_tools()}:
                 await asyncio.sleep(0.05)
-        assert [spec.name for spec in await b.hub.list_tools()] == sorted([*(spec.name for spec in before), "grown"])
-        assert (await b.call("box.grown")).parts[0].text == "grown"
+        assert [spec.name for spec in await harness.hub.list_tools()] == sorted(
+            [*(spec.name for spec in old_tools), "grown"]
+        )
+        assert (await harness.call("box.grown")).parts[0].text == "grown"
 
 
-async def test_what_is_known_serves_at_once_and_is_refreshed_behind(bench: Open, tmp_path: Path) -> None:
-    more = tmp_path / "more"
-    more.write_text("")
-    config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {SERVERS / 'quirky.py'} adds {more}"))
-    async with bench(box=config) as b:
-        await b.hub.list_tools()
-    more.write_text("fresh")
-    async with bench(watch=True, box=config) as b:
-        first = await b.hub.list_tools()
-        assert (len(first), b.states("box")) == (3, [])
-        b.hub.refresh_in_background()
+async def test_cached_tools_are_used_and_refreshed_in_background(bench: Open, tmp_path: Path) -> None:
+    marker = tmp_path / "more"
+    marker.write_text("")
+    config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {SERVERS / 'quirky.py'} adds {marker}"))
+    async with bench(box=config) as harness:
+        await harness.hub.list_tools()
+    marker.write_text("fresh")
+    async with bench(watch=True, box=config) as harness:
+        first_tools = await harness.hub.list_tools()
+        assert (len(first_tools), harness.states("box")) == (3, [])
+        harness.hub.refresh_in_background()
         async with asyncio.timeout(20):
-            while len(await b.hub.list_tools()) == 3:
+            while len(await harness.hub.list_tools()) == 3:
                 await asyncio.sleep(0.05)
-        assert "fresh" in {spec.name for spec in await b.hub.list_tools()}
+        assert "fresh" in {spec.name for spec in await harness.hub.list_tools()}
 
 
 # --- remote -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["http", "json", "sse"])
+@pytest.mark.parametrize("transport", ["http", "json", "sse"])
 @pytest.mark.parametrize("era", ["auto", "2025-06-18"])
-async def test_each_remote_transport_carries_all_of_it(bench: Open, remote: Remote, kind: Any, era: Any) -> None:
-    url = remote(kind, script="full_featured.py")
-    if kind == "sse":
+async def test_each_remote_transport_supports_everything(bench: Open, remote: Remote, transport: Any, era: Any) -> None:
+    url = remote(transport, script="full_featured.py")
+    if transport == "sse":
         config = ServerConfig(url=url.replace("/mcp", "/sse"), transport="sse", protocol=era)
     else:
         config = ServerConfig(url=url, protocol=era)
     asker = ScriptedDialog(ElicitationResult(action="accept", content={"size": 7}))
-    async with bench(asker=asker, box=config, most_bytes=1_000_000) as b:
-        if kind != "json" or era == "auto":  # a plain answer has no room for the older way to ask
-            assert (await b.call("box.order")).parts[0].text == "size 7"
-        assert (await b.call("box.steps", count=2, pause=0.05)).parts[0].text == "done"
-        assert await b.hub.read_resource("box", "note://today") == [Text(text="buy milk")]
-        for _ in range(2):  # and the connection outlives it
-            large = b.call("box.big", size=2_000_000)
-            if kind == "sse":
+    async with bench(asker=asker, box=config, most_bytes=1_000_000) as harness:
+        if transport != "json" or era == "auto":  # a plain JSON response cannot carry requests of the older era
+            assert (await harness.call("box.order")).parts[0].text == "size 7"
+        assert (await harness.call("box.steps", count=2, pause=0.05)).parts[0].text == "done"
+        assert await harness.hub.read_resource("box", "note://today") == [Text(text="buy milk")]
+        for _ in range(2):  # and the connection stays open
+            large = harness.call("box.big", size=2_000_000)
+            if transport == "sse":
                 with pytest.raises(ServerError):
                     await large
             else:
                 assert (await large).is_error
-        assert (await b.call("box.big", size=100_000)).parts == (Text(text="x" * 100_000),)
-        assert b.hub.status()[0].transport == ("sse" if kind == "sse" else "http")
+        assert (await harness.call("box.big", size=100_000)).parts == (Text(text="x" * 100_000),)
+        assert harness.hub.status()[0].transport == ("sse" if transport == "sse" else "http")
 
 
-async def test_a_lost_session_is_opened_anew_and_the_call_made(bench: Open, remote: Remote) -> None:
-    async with bench(far=ServerConfig(url=remote("forgetful", script="old_remote.py"))) as b:
+async def test_a_lost_session_is_reopened_for_the_call(bench: Open, remote: Remote) -> None:
+    async with bench(far=ServerConfig(url=remote("forgetful", script="old_remote.py"))) as harness:
         for _ in range(3):
-            assert (await b.call("far.go")).parts == (Text(text="gone"),)
+            assert (await harness.call("far.go")).parts == (Text(text="gone"),)
 
 
-async def test_a_packed_answer_is_refused_and_the_next_one_heard(bench: Open, remote: Remote) -> None:
-    async with bench(far=ServerConfig(url=remote("packed", script="old_remote.py"))) as b:
+async def test_a_compressed_response_is_refused_but_not_the_next(bench: Open, remote: Remote) -> None:
+    async with bench(far=ServerConfig(url=remote("packed", script="old_remote.py"))) as harness:
         with pytest.raises(ServerError, match="compressed response, which was not requested"):
-            await b.call("far.go")
-        assert len(await b.hub.refresh()) == 1
+            await harness.call("far.go")
+        assert len(await harness.hub.refresh()) == 1
 
 
-@pytest.mark.parametrize(("mode", "told"), [("moved", ""), ("moved-away", "not followed")])
-async def test_redirects_are_followed_within_the_origin_alone(
-    bench: Open, remote: Remote, mode: str, told: str
+@pytest.mark.parametrize(("mode", "message"), [("moved", ""), ("moved-away", "not followed")])
+async def test_redirects_are_followed_only_within_the_origin(
+    bench: Open, remote: Remote, mode: str, message: str
 ) -> None:
-    async with bench(far=ServerConfig(url=remote(mode, script="old_remote.py"))) as b:
-        await b.hub.list_tools()
-        if told:
-            assert told in b.failure("far")
+    async with bench(far=ServerConfig(url=remote(mode, script="old_remote.py"))) as harness:
+        await harness.hub.list_tools()
+        if message:
+            assert message in harness.failure("far")
         else:
-            assert (await b.call("far.go")).parts == (Text(text="gone"),)
+            assert (await harness.call("far.go")).parts == (Text(text="gone"),)
 
 
-async def test_a_remote_server_that_goes_and_comes_back_is_reached_again(bench: Open, tmp_path: Path) -> None:
+async def test_a_restarted_remote_server_is_reconnected(bench: Open, tmp_path: Path) -> None:
     port = tmp_path / "port"
     command = [sys.executable, str(SERVERS / "old_remote.py"), "good", str(port)]
-    first = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    assert first.stdout is not None
-    number = int(await first.stdout.readline())
+    first_process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert first_process.stdout is not None
+    number = int(await first_process.stdout.readline())
     port.write_text(str(number))
-    async with bench(far=ServerConfig(url=f"http://127.0.0.1:{number}/mcp")) as b:
-        assert (await b.call("far.go")).parts == (Text(text="gone"),)
-        first.terminate()
-        await first.wait()
+    async with bench(far=ServerConfig(url=f"http://127.0.0.1:{number}/mcp")) as harness:
+        assert (await harness.call("far.go")).parts == (Text(text="gone"),)
+        first_process.terminate()
+        await first_process.wait()
         for _ in range(4):
             with pytest.raises(ServerError, match="far cannot be reached"):
-                await b.call("far.go")
-        second = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        assert second.stdout is not None
-        assert int(await second.stdout.readline()) == number
-        assert (await b.call("far.go")).parts == (Text(text="gone"),)
-        second.terminate()
-        await second.wait()
+                await harness.call("far.go")
+        second_process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert second_process.stdout is not None
+        assert int(await second_process.stdout.readline()) == number
+        assert (await harness.call("far.go")).parts == (Text(text="gone"),)
+        second_process.terminate()
+        await second_process.wait()
 
 
-async def test_a_resource_that_was_read_and_changes_is_told(bench: Open) -> None:
-    async with bench(watch=True, box=odd("updates")) as b:
-        await b.hub.list_tools()
-        assert await b.hub.read_resource("box", "note://a") == [Text(text="hello")]
-        await b.call("box.echo", text="hi")
-        assert Notice(level="info", text="box: note://a has changed") in b.seen
+async def test_a_change_of_a_read_resource_is_reported(bench: Open) -> None:
+    async with bench(watch=True, box=odd("updates")) as harness:
+        await harness.hub.list_tools()
+        assert await harness.hub.read_resource("box", "note://a") == [Text(text="hello")]
+        await harness.call("box.echo", text="hi")
+        assert Notice(level="info", text="box: note://a has changed") in harness.seen
 
 
-# --- what once went wrong ---------------------------------------------------------------------------------------
+# --- regressions ------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_silent_to_the_end_is_given_up_in_time(bench: Open, remote: Remote) -> None:
+async def test_a_silent_server_times_out(bench: Open, remote: Remote) -> None:
     url = remote("silent", script="old_remote.py")
     config = ServerConfig(url=url, protocol="2025-06-18", timeouts=Timeouts(start=1))
-    async with asyncio.timeout(20), bench(far=config) as b:
-        assert await b.hub.list_tools() == ()
-        assert b.failure("far").startswith("it did not answer within 1 s\n")
+    async with asyncio.timeout(20), bench(far=config) as harness:
+        assert await harness.hub.list_tools() == ()
+        assert harness.failure("far").startswith("it did not answer within 1 s\n")
 
 
-async def test_a_start_that_was_cancelled_leaves_nothing_half_known(bench: Open) -> None:
-    async with bench(box=odd("slow-list")) as b:
-        task = asyncio.create_task(b.hub.list_tools())
+async def test_a_cancelled_start_leaves_no_partial_state(bench: Open) -> None:
+    async with bench(box=odd("slow-list")) as harness:
+        task = asyncio.create_task(harness.hub.list_tools())
         async with asyncio.timeout(20):
-            while b.hub._servers["box"].connection is None:
+            while harness.hub._servers["box"].connection is None:
                 await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert len(await b.hub.list_tools()) == 3
-        assert b.hub.status()[0].state == "ready"
+        assert len(await harness.hub.list_tools()) == 3
+        assert harness.hub.status()[0].state == "ready"
 
 
-async def test_all_calls_on_a_stale_discovery_are_made_anew(bench: Open, tmp_path: Path) -> None:
+async def test_all_calls_on_a_stale_discovery_are_refused_once(bench: Open, tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"))
     newer = CAPABLE.read_text().replace("def big(size: int)", "def write(text: str, size: int = 0)")
     script.write_text(newer.replace('return "x" * size', "return text"))
-    async with bench(box=config) as b:
-        await b.hub.list_tools()
+    async with bench(box=config) as harness:
+        await harness.hub.list_tools()
     script.write_text((SERVERS / "quirky.py").read_text())
-    async with bench(box=config) as b:
-        spec = await b.spec("box.write")
-        calls = (b.hub.call(spec, f"c{n}", {"text": "x"}, b.seen.append) for n in range(4))
-        refused = await asyncio.gather(*calls, return_exceptions=True)
-        assert [str(one) for one in refused] == ["box.write was changed by its server, and did not run"] * 4
-        spec = await b.spec("box.write")
-        calls = (b.hub.call(spec, f"c{n}", {"text": "x"}, b.seen.append) for n in range(4))
+    async with bench(box=config) as harness:
+        spec = await harness.spec("box.write")
+        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.seen.append) for n in range(4))
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [str(error) for error in errors] == ["box.write was changed by its server, and did not run"] * 4
+        spec = await harness.spec("box.write")
+        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.seen.append) for n in range(4))
         assert [result.parts[0].text for result in await asyncio.gather(*calls)] == ["echo: x"] * 4
 
 
-async def test_a_required_server_is_started_though_it_is_known(bench: Open, tmp_path: Path) -> None:
+async def test_a_cached_required_server_is_started(bench: Open, tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"), required=True)
     script.write_text(CAPABLE.read_text())
-    async with bench(box=config) as b:
-        await b.hub.list_tools()
+    async with bench(box=config) as harness:
+        await harness.hub.list_tools()
     script.write_text("raise SystemExit(3)")
-    async with bench(box=config) as b:
+    async with bench(box=config) as harness:
         with pytest.raises(ServerError, match="exit code 3"):
-            await b.hub.list_tools()
+            await harness.hub.list_tools()
 
 
 @pytest.mark.parametrize(("mode", "revision"), [("auto", ERAS[0]), ("legacy", ERAS[1])])
-async def test_any_transport_carries_a_connection(mode: Any, revision: str) -> None:
+async def test_any_transport_works(mode: Any, revision: str) -> None:
     server = MCPServer("inside", log_level="ERROR")
 
     @server.tool(structured_output=False)
@@ -396,26 +396,26 @@ async def test_any_transport_carries_a_connection(mode: Any, revision: str) -> N
         on_log=changes.append,
         on_change=lambda change, uri: changes.append(change),
     )
-    opened = await connection.connect(spec, MemoryTransport(server), mode=mode)
+    client = await connection.connect(spec, MemoryTransport(server), mode=mode)
     try:
         timeout = RequestTimeout(idle=10, total=10)
-        tools = (await opened.list_all(timeout)).catalog.tools
-        assert (opened.info.revision, [tool.qualified_name for tool in tools]) == (revision, ["box.size"])
-        result = await opened.call(tools[0], "c", {}, lambda event: None, RequestTimeout(idle=10, total=10))
+        tools = (await client.list_all(timeout)).catalog.tools
+        assert (client.info.revision, [tool.qualified_name for tool in tools]) == (revision, ["box.size"])
+        result = await client.call(tools[0], "c", {}, lambda event: None, RequestTimeout(idle=10, total=10))
         assert result.parts == (Text(text="size 42" if mode == "legacy" else "any size"),)
-        assert opened.is_alive
+        assert client.is_alive
     finally:
-        await opened.close()
-    assert not opened.is_alive
+        await client.close()
+    assert not client.is_alive
 
 
-def test_what_changes_a_server_changes_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = ServerConfig(command="git", args=(".",))
+def test_each_server_option_changes_the_cache_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ServerConfig(command="git", args=(".",))
     environ = {"PATH": "/usr/bin", "A": "1", "B": "1"}
-    first = cache_key(here, environ)
+    first_key = cache_key(config, environ)
     monkeypatch.chdir(tmp_path)
-    others: list[dict[str, Any]] = [
+    other_options: list[dict[str, Any]] = [
         {"env_pass": ("A",)}, {"env_pass": ("B",)}, {"sampling": True}, {"elicitation": False}, {"roots": ("/",)},
     ]  # fmt: skip
-    keys = [cache_key(ServerConfig(command="git", args=(".",), **more), environ) for more in ({}, *others)]
-    assert len({first, *keys}) == len(keys) + 1
+    keys = [cache_key(ServerConfig(command="git", args=(".",), **options), environ) for options in ({}, *other_options)]
+    assert len({first_key, *keys}) == len(keys) + 1

@@ -1,4 +1,4 @@
-"""What token endpoints answer that is none: every kind of junk ends in words, and keeps the login as it is."""
+"""Invalid answers of token endpoints: each is an error with a message and leaves the login unchanged."""
 
 import base64
 import contextlib
@@ -22,7 +22,7 @@ from tests.sign_in import issue_certificates
 
 
 class Endpoint:
-    """A token endpoint that answers what it is told."""
+    """A token endpoint with a configurable answer."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -34,19 +34,19 @@ class Endpoint:
 
 @pytest.fixture
 def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    said = Endpoint()
+    state = Endpoint()
     paths = issue_certificates(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(paths["ca"]))
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            said.seen.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            self.send_response(said.status)
-            for name, value in said.headers.items():
+            state.seen.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(state.status)
+            for name, value in state.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(said.body)))
+            self.send_header("Content-Length", str(len(state.body)))
             self.end_headers()
-            self.wfile.write(said.body)
+            self.wfile.write(state.body)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -56,29 +56,29 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(paths["cert"], paths["key"])
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    said.url = f"https://127.0.0.1:{server.server_port}"
+    state.url = f"https://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield said
+    yield state
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def provider(endpoint: Endpoint, **more: Any) -> Provider:
+def provider(endpoint: Endpoint, **fields: Any) -> Provider:
     return Provider(
         name="acme",
         title="Acme",
         authorization_url=f"{endpoint.url}/a",
         token_url=f"{endpoint.url}/t",
         client_id="c",
-        **more,
+        **fields,
     )
 
 
-def answer(endpoint: Endpoint, said: object, status: int = 200) -> None:
+def set_answer(endpoint: Endpoint, content: object, status: int = 200) -> None:
     endpoint.status = status
-    endpoint.body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    endpoint.body = content if isinstance(content, bytes) else json.dumps(content).encode()
 
 
 GOOD = {"access_token": "an-access-token", "token_type": "Bearer", "expires_in": 3600}
@@ -88,14 +88,14 @@ JUNK: list[object] = [
     {**GOOD, "expires_in": []}, {**GOOD, "expires_in": "soon"}, b'{"access_token": "a", "expires_in": Infinity}',
     {**GOOD, "expires_in": 10**30}, {**GOOD, "scope": ["a"]}, {**GOOD, "scope": 5}, {**GOOD, "refresh_token": 7},
 ]  # fmt: skip
-TROUBLE = [400, 403, 404, 429, 500, 502, 503, 520]
+TEMPORARY_STATUSES = [400, 403, 404, 429, 500, 502, 503, 520]
 
 
-@pytest.mark.parametrize("said", JUNK, ids=range(len(JUNK)))
-async def test_junk_for_a_refresh_keeps_the_login(endpoint: Endpoint, said: object) -> None:
-    answer(endpoint, said)
+@pytest.mark.parametrize("content", JUNK, ids=range(len(JUNK)))
+async def test_junk_for_a_refresh_keeps_the_login(endpoint: Endpoint, content: object) -> None:
+    set_answer(endpoint, content)
     record = {"refresh_token": "the-refresh-token"}
-    outcome = await settled(oauth.refresh(provider(endpoint), record, ("a",)))
+    outcome = await result_or_error(oauth.refresh(provider(endpoint), record, ("a",)))
     if isinstance(outcome, McpChatError):
         assert not isinstance(outcome, LoginRevoked), outcome.message
         assert "the-refresh-token" not in outcome.message + outcome.hint
@@ -105,20 +105,18 @@ async def test_junk_for_a_refresh_keeps_the_login(endpoint: Endpoint, said: obje
         assert renewed == record
 
 
-async def settled(work: Awaitable[Any]) -> Any:
-    """What the work returns, or the error that it raises."""
+async def result_or_error(work: Awaitable[Any]) -> Any:
+    """Return the result of the work, or the error that it raises."""
     try:
         return await work
     except McpChatError as error:
         return error
 
 
-@pytest.mark.parametrize("status", TROUBLE)
+@pytest.mark.parametrize("status", TEMPORARY_STATUSES)
 @pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b'{"message": "no"}'])
-async def test_an_answer_that_says_nothing_of_the_login_is_trouble(
-    endpoint: Endpoint, status: int, body: bytes
-) -> None:
-    answer(endpoint, body, status)
+async def test_an_unclear_error_leaves_the_login_unchanged(endpoint: Endpoint, status: int, body: bytes) -> None:
+    set_answer(endpoint, body, status)
     with pytest.raises(ServerError, match="the saved login is unchanged"):
         await oauth.refresh(provider(endpoint), {"refresh_token": "r"}, ())
 
@@ -131,24 +129,24 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("code", "kind", "words"), REFUSALS)
-async def test_a_refusal_is_told_in_words(endpoint: Endpoint, code: str, kind: type[Exception], words: str) -> None:
-    answer(endpoint, {"error": code, "error_description": "because \x1b[31m"}, 400)
-    with pytest.raises(kind, match=words) as caught:
+@pytest.mark.parametrize(("code", "error_type", "message"), REFUSALS)
+async def test_a_refusal_is_explained(endpoint: Endpoint, code: str, error_type: type[Exception], message: str) -> None:
+    set_answer(endpoint, {"error": code, "error_description": "because \x1b[31m"}, 400)
+    with pytest.raises(error_type, match=message) as error_info:
         await oauth.refresh(provider(endpoint), {"refresh_token": "r"}, ())
-    assert "\x1b" not in str(caught.value)
+    assert "\x1b" not in str(error_info.value)
 
 
-async def test_a_redirect_takes_no_token_elsewhere(endpoint: Endpoint) -> None:
+async def test_a_redirect_is_not_followed(endpoint: Endpoint) -> None:
     endpoint.headers = {"Location": f"{endpoint.url.replace('127.0.0.1', 'localhost')}/t"}
-    answer(endpoint, b"", 307)
+    set_answer(endpoint, b"", 307)
     with pytest.raises(McpChatError):
         await oauth.refresh(provider(endpoint), {"refresh_token": "r"}, ())
     assert len(endpoint.seen) == 1
 
 
 async def test_a_rotated_refresh_token_is_kept_with_its_access_token(endpoint: Endpoint) -> None:
-    answer(endpoint, {**GOOD, "refresh_token": "r2"})
+    set_answer(endpoint, {**GOOD, "refresh_token": "r2"})
     renewed, token = await oauth.refresh(provider(endpoint), {"refresh_token": "r1"}, ("a", "b"))
     assert renewed["refresh_token"] == "r2"
     assert oauth.cached_token(renewed, ("a", "b")) == token
@@ -156,7 +154,7 @@ async def test_a_rotated_refresh_token_is_kept_with_its_access_token(endpoint: E
 
 
 class Screen:
-    """A person who consents at once, by pasting the answer."""
+    """A user who consents at once by pasting the answer."""
 
     interactive = True
 
@@ -183,10 +181,10 @@ class Screen:
         return f"http://127.0.0.1/callback?code=the-code&state={state}"
 
 
-@pytest.mark.parametrize("said", JUNK, ids=range(len(JUNK)))
-async def test_junk_for_a_code_signs_nobody_in_by_accident(endpoint: Endpoint, said: object) -> None:
-    answer(endpoint, said)
-    outcome = await settled(signed_in(endpoint))
+@pytest.mark.parametrize("content", JUNK, ids=range(len(JUNK)))
+async def test_junk_for_a_code_does_not_sign_in(endpoint: Endpoint, content: object) -> None:
+    set_answer(endpoint, content)
+    outcome = await result_or_error(sign_in(endpoint))
     if isinstance(outcome, McpChatError):
         assert "the-code" not in outcome.message
     else:
@@ -195,28 +193,28 @@ async def test_junk_for_a_code_signs_nobody_in_by_accident(endpoint: Endpoint, s
         json.dumps(outcome, allow_nan=False)
 
 
-async def signed_in(endpoint: Endpoint) -> dict[str, Any]:
+async def sign_in(endpoint: Endpoint) -> dict[str, Any]:
     consent = AuthorizationPrompt(screen=Screen(), open_page=None, timeout=20)
     return await oauth.sign_in(provider(endpoint), ("a",), consent, SecretRegistry())
 
 
-async def test_a_login_of_one_token_lasts_as_long_as_that(endpoint: Endpoint) -> None:
-    answer(endpoint, {**GOOD, "scope": "a,b"})
-    record = await signed_in(endpoint)
+async def test_a_login_without_a_refresh_token_ends_with_it(endpoint: Endpoint) -> None:
+    set_answer(endpoint, {**GOOD, "scope": "a,b"})
+    record = await sign_in(endpoint)
     token = oauth.cached_token(record, ("a",))
     assert token is not None
     assert (token.value, token.expired, record["granted"]) == ("an-access-token", False, ["a", "b"])
     assert not token.expires_soon
     assert Token(value="x", expires=1.0).expired
-    with pytest.raises(SignInNeeded, match="cannot be renewed") as refused:
+    with pytest.raises(SignInNeeded, match="cannot be renewed") as error_info:
         await oauth.refresh(provider(endpoint), record, ("a",))
-    assert not isinstance(refused.value, LoginRevoked)
+    assert not isinstance(error_info.value, LoginRevoked)
     with pytest.raises(LoginRevoked):
         await oauth.refresh(provider(endpoint), {**record, "expires_at": 1.0}, ("a",))
 
 
 @pytest.mark.parametrize("claims", [b"[]", b"{", b"[" * 100_000, b'{"email": 5}'])
-async def test_an_id_token_of_junk_names_nobody(endpoint: Endpoint, claims: bytes) -> None:
+async def test_a_junk_id_token_gives_no_account(endpoint: Endpoint, claims: bytes) -> None:
     body = base64.urlsafe_b64encode(claims).decode().rstrip("=")
-    answer(endpoint, {**GOOD, "id_token": f"e30.{body}.x"})
-    assert (await signed_in(endpoint))["account"] in {"", "5"}
+    set_answer(endpoint, {**GOOD, "id_token": f"e30.{body}.x"})
+    assert (await sign_in(endpoint))["account"] in {"", "5"}

@@ -1,4 +1,4 @@
-"""Secrets in every form that they could show up in, and cut in two by a stream."""
+"""Redaction of secrets in every form in which they can appear, also if a stream splits them."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from mcpchat.core.messages import Message, Text, ToolCall
 from mcpchat.engine.event_redaction import RedactingEmitter
 from mcpchat.util.redaction import REDACTED, SecretRegistry, StreamRedactor
 
-OURS = 'pa/ss+"wörd"-1234'
+OWN_SECRET = 'pa/ss+"wörd"-1234'
 TOKENS = [
     "sk-proj-abcDEF123456ghiJKL7890",
     "ya29.a0AfH6SMBx1234567890abcdef",
@@ -32,35 +32,35 @@ HARMLESS = "task-list, risk-free, disk-usage-of-all-the-folders; eyJ is how JSON
 
 @pytest.fixture
 def secrets() -> SecretRegistry:
-    made = SecretRegistry()
-    made.add(OURS)
-    return made
+    registry = SecretRegistry()
+    registry.add(OWN_SECRET)
+    return registry
 
 
 @pytest.mark.parametrize(
     "form",
     [
-        OURS,
-        quote(OURS, safe=""),
-        quote(OURS, safe="").lower(),
-        json.dumps(OURS)[1:-1],
-        json.dumps(OURS, ensure_ascii=False)[1:-1],
-        base64.b64encode(OURS.encode()).decode().rstrip("="),
-        base64.urlsafe_b64encode(OURS.encode()).decode().rstrip("="),
-        OURS.encode().hex(),
+        OWN_SECRET,
+        quote(OWN_SECRET, safe=""),
+        quote(OWN_SECRET, safe="").lower(),
+        json.dumps(OWN_SECRET)[1:-1],
+        json.dumps(OWN_SECRET, ensure_ascii=False)[1:-1],
+        base64.b64encode(OWN_SECRET.encode()).decode().rstrip("="),
+        base64.urlsafe_b64encode(OWN_SECRET.encode()).decode().rstrip("="),
+        OWN_SECRET.encode().hex(),
     ],
     ids=range(8),
 )
-def test_a_secret_of_ours_goes_in_every_form(secrets: SecretRegistry, form: str) -> None:
+def test_a_known_secret_is_redacted_in_every_form(secrets: SecretRegistry, form: str) -> None:
     assert secrets.redact(f"<{form}>") == f"<{REDACTED}>"
 
 
 @pytest.mark.parametrize("token", TOKENS)
-def test_what_can_only_be_a_secret_goes_whoever_it_belongs_to(token: str) -> None:
+def test_unknown_tokens_are_redacted_by_their_format(token: str) -> None:
     assert SecretRegistry().redact(f"it is {token}, keep it") == f"it is {REDACTED}, keep it"
 
 
-def test_words_that_begin_like_a_secret_stay() -> None:
+def test_words_that_begin_like_a_secret_are_kept() -> None:
     assert SecretRegistry().redact(HARMLESS) == HARMLESS
 
 
@@ -73,11 +73,11 @@ def test_words_that_begin_like_a_secret_stay() -> None:
         "hf_transformers_text_generation_inference_test",
     ],
 )
-def test_names_that_begin_like_a_secret_stay(name: str) -> None:
+def test_names_that_begin_like_a_secret_are_kept(name: str) -> None:
     assert SecretRegistry().redact(name) == name
 
 
-def test_arguments_that_hold_the_beginning_of_a_key_stay_json() -> None:
+def test_redacted_arguments_stay_json() -> None:
     arguments = json.dumps({"content": 'explain -----BEGIN RSA PRIVATE KEY-----\nMII"x', "x": 1})
     assert json.loads(SecretRegistry().redact(arguments)) == {"content": f'explain {REDACTED}"x', "x": 1}
 
@@ -88,66 +88,69 @@ def test_each_line_of_a_key_is_a_secret() -> None:
     assert secrets.redact("line: MIIEowIBAAKCAQEA") == f"line: {REDACTED}"
 
 
-def test_a_secret_that_is_a_word_of_ours_breaks_no_event() -> None:
+def test_a_secret_that_equals_a_field_name_breaks_no_event() -> None:
     secrets = SecretRegistry()
     secrets.add("arguments")
     event = ev.ToolStarted(call=ToolCall(id="c", name="a__b", arguments="{}"), tool="arguments")
     assert secrets.redact_value(event) == ev.ToolStarted(call=event.call, tool=REDACTED)
 
 
-def test_a_log_loses_what_only_looks_like_a_secret_too() -> None:
+def test_a_log_also_redacts_likely_secrets() -> None:
     line = "GET /callback?code=abc123def&state=xyz789 Authorization: Bearer abcdefgh12345"
     assert SecretRegistry().redact_log(line) == (
         f"GET /callback?code={REDACTED}&state={REDACTED} Authorization: Bearer {REDACTED}"
     )
 
 
-def test_all_texts_of_an_event_lose_it_and_the_event_stays_what_it_was(secrets: SecretRegistry) -> None:
-    call = ToolCall(id="c", name="a__b", arguments=json.dumps({"key": [OURS, {"in": OURS}]}))
-    event = ev.MessageAdded(message=Message(role="assistant", parts=(Text(text=f"a {OURS}"), call), raw={"x": OURS}))
-    shown = secrets.redact_value(event)
-    assert isinstance(shown, ev.MessageAdded)
-    assert "1234" not in ev.to_json(shown).decode()
-    assert json.loads(shown.message.calls[0].arguments) == {"key": [REDACTED, {"in": REDACTED}]}
+def test_all_texts_of_an_event_are_redacted(secrets: SecretRegistry) -> None:
+    call = ToolCall(id="c", name="a__b", arguments=json.dumps({"key": [OWN_SECRET, {"in": OWN_SECRET}]}))
+    event = ev.MessageAdded(
+        message=Message(role="assistant", parts=(Text(text=f"a {OWN_SECRET}"), call), raw={"x": OWN_SECRET})
+    )
+    redacted = secrets.redact_value(event)
+    assert isinstance(redacted, ev.MessageAdded)
+    assert "1234" not in ev.to_json(redacted).decode()
+    assert json.loads(redacted.message.calls[0].arguments) == {"key": [REDACTED, {"in": REDACTED}]}
 
 
 TEXTS = st.lists(
-    st.sampled_from([OURS, *TOKENS, HARMLESS, " ", "\n", "x", "sk-", "eyJ", "-----BEGIN ", OURS[:7], "pa"]), max_size=9
+    st.sampled_from([OWN_SECRET, *TOKENS, HARMLESS, " ", "\n", "x", "sk-", "eyJ", "-----BEGIN ", OWN_SECRET[:7], "pa"]),
+    max_size=9,
 )
 
 
 @given(TEXTS, st.lists(st.integers(1, 12), min_size=1))
-def test_a_stream_cut_anywhere_shows_what_the_whole_text_would(pieces: list[str], cuts: list[int]) -> None:
+def test_a_split_stream_is_redacted_like_the_whole(words: list[str], cuts: list[int]) -> None:
     secrets = SecretRegistry()
-    secrets.add(OURS)
-    whole = "".join(f"{piece} " for piece in pieces)
-    stream, shown, left = StreamRedactor(secrets), "", whole
-    for turn in range(len(whole)):
-        cut = cuts[turn % len(cuts)]
-        shown += stream.feed(left[:cut])
-        left = left[cut:]
-        assert OURS not in shown
-    assert shown + stream.flush() == secrets.redact(whole)
+    secrets.add(OWN_SECRET)
+    text = "".join(f"{word} " for word in words)
+    stream, redacted, remaining = StreamRedactor(secrets), "", text
+    for start in range(len(text)):
+        length = cuts[start % len(cuts)]
+        redacted += stream.feed(remaining[:length])
+        remaining = remaining[length:]
+        assert OWN_SECRET not in redacted
+    assert redacted + stream.flush() == secrets.redact(text)
 
 
-def test_what_is_no_secret_is_not_held_back() -> None:
+def test_other_text_is_not_held_back() -> None:
     stream = StreamRedactor(SecretRegistry())
     assert stream.feed("Hello, ") == "Hello, "
     assert stream.feed("a sk") == "a "
     assert stream.feed("ate") == "skate"
 
 
-def test_events_are_passed_on_without_secrets_and_what_is_held_comes_before_the_message(
+def test_events_are_redacted_and_held_text_precedes_the_message(
     secrets: SecretRegistry,
 ) -> None:
-    seen: list[ev.Event] = []
-    emit = RedactingEmitter(seen.append, secrets)
-    for piece in ("It is ", OURS[:5], OURS[5:], " and s"):
+    seen_events: list[ev.Event] = []
+    emit = RedactingEmitter(seen_events.append, secrets)
+    for piece in ("It is ", OWN_SECRET[:5], OWN_SECRET[5:], " and s"):
         emit(ev.TextDelta(text=piece))
-    emit(ev.ReasoningDelta(text=f"hm {OURS}"))
-    said = Message(role="assistant", parts=(Text(text=f"It is {OURS} and s"),))
-    emit(ev.MessageAdded(message=said))
-    text = "".join(event.text for event in seen if isinstance(event, ev.TextDelta))
+    emit(ev.ReasoningDelta(text=f"hm {OWN_SECRET}"))
+    message = Message(role="assistant", parts=(Text(text=f"It is {OWN_SECRET} and s"),))
+    emit(ev.MessageAdded(message=message))
+    text = "".join(event.text for event in seen_events if isinstance(event, ev.TextDelta))
     assert text == f"It is {REDACTED} and s"
-    assert seen[-1] == ev.MessageAdded(message=Message(role="assistant", parts=(Text(text=text),)))
-    assert "".join(e.text for e in seen if isinstance(e, ev.ReasoningDelta)) == f"hm {REDACTED}"
+    assert seen_events[-1] == ev.MessageAdded(message=Message(role="assistant", parts=(Text(text=text),)))
+    assert "".join(e.text for e in seen_events if isinstance(e, ev.ReasoningDelta)) == f"hm {REDACTED}"

@@ -1,4 +1,4 @@
-"""The config file, edited: what was written by hand stays as it was."""
+"""Edits of the config file: handwritten parts do not change."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from mcpchat.config import edit, schema
 from mcpchat.errors import ConfigError, UsageError
 
-HAND_MADE = """\
+HANDWRITTEN = """\
 # my servers
 
 [approvals]  # careful
@@ -21,30 +21,30 @@ servers = ["box"]
 """
 
 
-def test_a_server_is_added_and_all_else_stays() -> None:
-    text = edit.add_server(HAND_MADE, "far", {"url": "https://x.example/mcp", "headers": {"A": "env:T"}})
-    for line in HAND_MADE.splitlines():
+def test_a_server_is_added_without_other_changes() -> None:
+    text = edit.add_server(HANDWRITTEN, "far", {"url": "https://x.example/mcp", "headers": {"A": "env:T"}})
+    for line in HANDWRITTEN.splitlines():
         assert line in text.splitlines()
     servers = schema.parse(text, "c").servers
-    assert text.startswith(HAND_MADE)
+    assert text.startswith(HANDWRITTEN)
     assert list(servers) == ["box", "far"]
     assert (servers["far"].url, servers["far"].headers) == ("https://x.example/mcp", {"A": "env:T"})
 
 
-def test_the_first_server_of_a_file_does_not_drive_out_the_calculator() -> None:
+def test_adding_the_first_server_keeps_the_calculator() -> None:
     servers = schema.parse(edit.add_server("[limits]\nmax_steps = 3\n", "a", {"command": "b"}), "c").servers
     assert [(name, server.builtin) for name, server in servers.items()] == [("calculator", "calculator"), ("a", None)]
 
 
-def test_switching_off_and_on_and_removing() -> None:
-    off = edit.enable_server(HAND_MADE, "box", False)
-    assert schema.parse(off, "c").servers["box"].enabled is False
-    assert 'command = "box"   # by hand' in off
-    assert schema.parse(edit.enable_server(off, "box", True), "c").servers["box"].enabled
+def test_disable_enable_and_remove() -> None:
+    disabled = edit.enable_server(HANDWRITTEN, "box", False)
+    assert schema.parse(disabled, "c").servers["box"].enabled is False
+    assert 'command = "box"   # by hand' in disabled
+    assert schema.parse(edit.enable_server(disabled, "box", True), "c").servers["box"].enabled
     assert "box" not in edit.remove_server("[servers.box]\ncommand = 'x'\n", "box").replace("\n", "")
 
 
-def test_removing_takes_the_table_and_its_parts_and_leaves_what_is_said_below() -> None:
+def test_removing_a_server_keeps_the_comments_below() -> None:
     text = """\
 [servers.keep]
 command = "k"
@@ -75,40 +75,40 @@ command = "k"
 max_steps = 3
 """
     )
-    inline = 'servers.a = { command = "x" }\nservers.b = { command = "y" }\n'
-    assert list(schema.parse(edit.remove_server(inline, "a"), "c").servers) == ["b"]
+    inline_tables = 'servers.a = { command = "x" }\nservers.b = { command = "y" }\n'
+    assert list(schema.parse(edit.remove_server(inline_tables, "a"), "c").servers) == ["b"]
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "expected"),
     [
-        (lambda: edit.add_server(HAND_MADE, "box", {"command": "x"}), "there is a server named 'box' already"),
-        (lambda: edit.remove_server(HAND_MADE, "bax"), "no server named 'bax'; did you mean box?"),
-        (lambda: edit.enable_server(HAND_MADE, "zzz", True), "no server named 'zzz'; known: box"),
+        (lambda: edit.add_server(HANDWRITTEN, "box", {"command": "x"}), "there is a server named 'box' already"),
+        (lambda: edit.remove_server(HANDWRITTEN, "bax"), "no server named 'bax'; did you mean box?"),
+        (lambda: edit.enable_server(HANDWRITTEN, "zzz", True), "no server named 'zzz'; known: box"),
     ],
 )
-def test_what_cannot_be_done_is_told(edit: object, told: str) -> None:
-    with pytest.raises(UsageError) as caught:
+def test_an_impossible_edit_is_reported(edit: object, expected: str) -> None:
+    with pytest.raises(UsageError) as error_info:
         edit()  # type: ignore[operator]
-    assert told in caught.value.message
+    assert expected in error_info.value.message
 
 
-def test_a_change_that_would_break_the_file_is_not_made(tmp_path: Path) -> None:
+def test_an_edit_that_breaks_the_file_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    path.write_text(HAND_MADE)
+    path.write_text(HANDWRITTEN)
     with pytest.raises(ConfigError, match="no server is named 'box'"):
-        edit.write(path, edit.remove_server(edit.add_server(HAND_MADE, "b", {"command": "x"}), "box"))
-    assert path.read_text() == HAND_MADE
+        edit.write(path, edit.remove_server(edit.add_server(HANDWRITTEN, "b", {"command": "x"}), "box"))
+    assert path.read_text() == HANDWRITTEN
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_stays_a_link_and_permissions_stay(tmp_path: Path) -> None:
-    real = tmp_path / "dotfiles.toml"
-    real.write_text(HAND_MADE)
-    real.chmod(0o640)
+def test_links_and_permissions_are_kept(tmp_path: Path) -> None:
+    target = tmp_path / "dotfiles.toml"
+    target.write_text(HANDWRITTEN)
+    target.chmod(0o640)
     link = tmp_path / "config.toml"
-    link.symlink_to(real)
-    edit.write(link, edit.add_server(HAND_MADE, "b", {"command": "x"}))
+    link.symlink_to(target)
+    edit.write(link, edit.add_server(HANDWRITTEN, "b", {"command": "x"}))
     assert link.is_symlink()
-    assert "[servers.b]" in real.read_text()
-    assert real.stat().st_mode & 0o777 == 0o640
+    assert "[servers.b]" in target.read_text()
+    assert target.stat().st_mode & 0o777 == 0o640

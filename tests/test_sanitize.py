@@ -1,4 +1,4 @@
-"""What reaches a terminal or a model: text that can be seen, with what belongs to writing and emoji left in it."""
+"""Sanitizing of text for a terminal or a model: only visible text, with the joiners that scripts and emoji need."""
 
 import re
 import unicodedata
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from mcpchat.util.sanitize import one_line, sanitize, show_invisible, strip_invisible
 
-RIGHT = [
+VALID_TEXTS = [
     "plain\ttext\nlines",
     "e\u0301 a\u0308\u0304 \u1ec7",
     "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd",
-    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with a joiner that keeps letters apart
-    "\u0915\u094d\u200d\u0937 \u0928\u092e\u0938\u094d\u0924\u0947",  # Hindi, with one that joins
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian, with a zero-width non-joiner
+    "\u0915\u094d\u200d\u0937 \u0928\u092e\u0938\u094d\u0924\u0947",  # Hindi, with a zero-width joiner
     "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f44d\U0001f3fd 1\ufe0f\u20e3 \u2764\ufe0f",
     "\U0001f3f3\ufe0f\u200d\U0001f308 \U0001f1e9\U0001f1ea \U0001f441\ufe0f\u200d\U0001f5e8\ufe0f",
     "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # the flag of England
@@ -23,14 +23,14 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize("text", RIGHT, ids=range(len(RIGHT)))
-def test_what_belongs_to_writing_and_emoji_stays(text: str) -> None:
+@pytest.mark.parametrize("text", VALID_TEXTS, ids=range(len(VALID_TEXTS)))
+def test_characters_of_scripts_and_emoji_are_kept(text: str) -> None:
     assert sanitize(text) == text
     assert strip_invisible(text) == text
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("a\x1b[31mb\x07", "a␛[31mb␇"),
         ("a\x9b31mb", "a\\x9b31mb"),
@@ -49,11 +49,11 @@ def test_what_belongs_to_writing_and_emoji_stays(text: str) -> None:
         ("a" + "\u0301" * 50, "a" + "\u0301" * 8),
     ],
 )
-def test_what_acts_or_hides_is_made_visible_or_dropped(text: str, shown: str) -> None:
-    assert sanitize(text) == shown
+def test_control_characters_are_escaped_or_dropped(text: str, expected: str) -> None:
+    assert sanitize(text) == expected
 
 
-def test_what_hides_is_spelt_out_for_who_looks_for_changes() -> None:
+def test_invisible_characters_are_escaped_in_diffs() -> None:
     assert show_invisible("a\u200bb\x1b") == "a\\u{200b}b␛"
 
 
@@ -83,27 +83,27 @@ ATTACKS = st.lists(
 
 @given(ATTACKS)
 @example("\x1b]8;;file:///etc/passwd\x07click\x1b]8;;\x07")
-def test_nothing_that_is_cleaned_acts_on_a_terminal(text: str) -> None:
-    shown = sanitize(text)
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", shown)
-    assert not any(unicodedata.bidirectional(char) in {"LRE", "RLE", "LRO", "RLO", "PDF"} for char in shown)
-    assert sanitize(shown) == shown
+def test_sanitized_text_does_not_control_a_terminal(text: str) -> None:
+    sanitized = sanitize(text)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", sanitized)
+    assert not any(unicodedata.bidirectional(char) in {"LRE", "RLE", "LRO", "RLO", "PDF"} for char in sanitized)
+    assert sanitize(sanitized) == sanitized
     screen = pyte.Screen(80, 24)
-    before = (set(screen.mode), screen.margins, screen.title, screen.charset)
-    pyte.Stream(screen).feed(shown.replace("\n", "\r\n"))
-    assert (set(screen.mode), screen.margins, screen.title, screen.charset) == before
+    initial_state = (set(screen.mode), screen.margins, screen.title, screen.charset)
+    pyte.Stream(screen).feed(sanitized.replace("\n", "\r\n"))
+    assert (set(screen.mode), screen.margins, screen.title, screen.charset) == initial_state
     assert {char.fg for line in screen.buffer.values() for char in line.values()} <= {"default"}
 
 
 @given(ATTACKS)
-def test_what_a_model_reads_has_nothing_in_it_that_a_person_would_not_see(text: str) -> None:
-    read = strip_invisible(text)
-    assert strip_invisible(read) == read
-    assert not re.search("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0001-\U000e001f]", read)
+def test_a_model_reads_only_visible_characters(text: str) -> None:
+    visible = strip_invisible(text)
+    assert strip_invisible(visible) == visible
+    assert not re.search("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0001-\U000e001f]", visible)
 
 
 @given(ATTACKS, st.integers(2, 200))
-def test_one_line_is_one_line_within_its_limit(text: str, limit: int) -> None:
+def test_one_line_is_limited(text: str, limit: int) -> None:
     line = one_line(text, limit)
     assert "\n" not in line
     assert len(line) <= limit

@@ -1,4 +1,4 @@
-"""Any JSON Schema becomes one that model APIs accept, and the original judges the arguments."""
+"""Conversion of any JSON Schema to one that model APIs accept; the original schema validates the arguments."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from mcpchat.core.tools import ToolSpec, drop_null_arguments
 from mcpchat.util.json_schema import find_error
 
 
-def test_a_plain_object_schema_stays_as_it_is() -> None:
+def test_a_plain_object_schema_is_unchanged() -> None:
     schema = {
         "type": "object",
         "properties": {"a": {"type": "string", "minLength": 2, "enum": ["xx"]}, "b": {"$ref": "#/$defs/n"}},
@@ -40,17 +40,17 @@ def test_a_plain_object_schema_stays_as_it_is() -> None:
         {"$schema": "http://json-schema.org/draft-04/schema#", "properties": {"a": {"exclusiveMinimum": True}}},
     ],
 )
-def test_whatever_comes_what_goes_to_the_model_is_a_valid_object_schema(schema: dict[str, Any]) -> None:
-    made = to_tool_schema(schema)
-    assert made["type"] == "object"
-    assert isinstance(made["properties"], dict)
-    assert not {"oneOf", "anyOf", "allOf", "not", "enum", "if", "$ref"} & set(made)
-    json.dumps(made, ensure_ascii=False).encode()
-    jsonschema.Draft202012Validator.check_schema(made)
+def test_every_converted_schema_is_a_valid_object_schema(schema: dict[str, Any]) -> None:
+    converted = to_tool_schema(schema)
+    assert converted["type"] == "object"
+    assert isinstance(converted["properties"], dict)
+    assert not {"oneOf", "anyOf", "allOf", "not", "enum", "if", "$ref"} & set(converted)
+    json.dumps(converted, ensure_ascii=False).encode()
+    jsonschema.Draft202012Validator.check_schema(converted)
 
 
-def test_the_branches_of_a_union_are_all_offered_and_none_is_demanded() -> None:
-    made = to_tool_schema(
+def test_all_branches_of_a_union_are_optional() -> None:
+    converted = to_tool_schema(
         {
             "properties": {"kind": {"type": "string"}},
             "required": ["kind"],
@@ -61,27 +61,29 @@ def test_the_branches_of_a_union_are_all_offered_and_none_is_demanded() -> None:
             "allOf": [{"properties": {"c": {"type": "number"}}, "required": ["c"]}],
         }
     )
-    assert set(made["properties"]) == {"kind", "a", "b", "c"}
-    assert made["required"] == ["kind", "c"]
-    assert "additionalProperties" not in made
+    assert set(converted["properties"]) == {"kind", "a", "b", "c"}
+    assert converted["required"] == ["kind", "c"]
+    assert "additionalProperties" not in converted
 
 
-def test_depth_and_size_are_bounded() -> None:
+def test_depth_and_size_are_limited() -> None:
     deep: dict[str, Any] = {}
-    here = deep
+    innermost = deep
     for _ in range(500):
-        here["properties"] = {"a": {}}
-        here = here["properties"]["a"]
+        innermost["properties"] = {"a": {}}
+        innermost = innermost["properties"]["a"]
     assert len(json.dumps(to_tool_schema(deep))) < 5000
     wide = {"properties": {f"p{n}": {"type": "object", "properties": {"x": {"type": "string"}}} for n in range(9000)}}
     assert json.dumps(to_tool_schema(wide)).count("string") < 5000
 
 
-def test_nothing_that_the_original_admits_is_ruled_out() -> None:
-    kinds = [{"properties": {"kind": {"const": kind}, kind: {"type": "string"}}, "minProperties": 2} for kind in "ab"]
+def test_the_converted_schema_accepts_all_that_was_valid() -> None:
+    branches = [
+        {"properties": {"kind": {"const": kind}, kind: {"type": "string"}}, "minProperties": 2} for kind in "ab"
+    ]
     cases: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        ({"oneOf": kinds}, {"kind": "b", "b": "x"}),
-        ({"anyOf": [*kinds, {}]}, {}),
+        ({"oneOf": branches}, {"kind": "b", "b": "x"}),
+        ({"anyOf": [*branches, {}]}, {}),
         ({"properties": {"a": {"items": [{"type": "string"}, {"type": "integer"}]}}}, {"a": ["x", 1]}),
         ({"properties": {"a": {"not": {"dependentRequired": {"x": ["y"]}}}}}, {"a": {"x": 1}}),
         ({"properties": {"a": {"oneOf": [{"type": "string", "format": 7}, {"hologram": 1}]}}}, {"a": 5}),
@@ -91,35 +93,35 @@ def test_nothing_that_the_original_admits_is_ruled_out() -> None:
         ({"properties": {"a": {"$ref": "#/oneOf/0"}}, "oneOf": [{"type": "object"}]}, {"a": 5}),
     ]
     for schema, value in cases:
-        made = to_tool_schema(schema)
-        jsonschema.Draft202012Validator.check_schema(made)
-        jsonschema.validate(value, made)
+        converted = to_tool_schema(schema)
+        jsonschema.Draft202012Validator.check_schema(converted)
+        jsonschema.validate(value, converted)
 
 
 @pytest.mark.parametrize(
-    "broken",
+    "schema",
     [
         {"required": ["a", "a"]}, {"properties": {"a": {"type": ["string", "string"]}}}, {"minProperties": -1},
         {"properties": {"a": {"minLength": 1.5, "multipleOf": 0, "examples": "x", "pattern": "(", "maximum": None}}},
         {"patternProperties": {"(": {}}}, {"properties": {"a": {"default": float("nan")}}},
     ],
 )  # fmt: skip
-def test_what_is_invalid_in_a_schema_is_left_out(broken: dict[str, Any]) -> None:
-    made = to_tool_schema(broken)
-    jsonschema.Draft202012Validator.check_schema(made)
-    json.dumps(made, allow_nan=False)
+def test_invalid_parts_of_a_schema_are_dropped(schema: dict[str, Any]) -> None:
+    converted = to_tool_schema(schema)
+    jsonschema.Draft202012Validator.check_schema(converted)
+    json.dumps(converted, allow_nan=False)
 
 
-def test_a_schema_that_contains_itself_many_times_takes_no_time() -> None:
-    twice = {"properties": {"a": {"$ref": "#"}}}
-    assert find_error({"allOf": [twice, {**twice}]}, nested(90)) == ""
+def test_a_recursive_schema_is_converted_quickly() -> None:
+    recursive = {"properties": {"a": {"$ref": "#"}}}
+    assert find_error({"allOf": [recursive, {**recursive}]}, nested(90)) == ""
     tree = {"$defs": {"n": {"properties": {"kids": {"items": {"$ref": "#/$defs/n"}}, "v": {"type": "integer"}}}}}
     schema = {**tree, "properties": {"root": {"$ref": "#/$defs/n"}}}
     assert "is not of type" in find_error(schema, {"root": {"kids": [{"kids": [{"v": "x"}]}]}})
 
 
 @pytest.mark.parametrize(
-    ("schema", "value", "told"),
+    ("schema", "value", "message"),
     [
         ({"type": "object", "required": ["a"]}, {}, '"a" is a required property'),
         ({"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}, {"a": "x"}, "a: "),
@@ -129,8 +131,8 @@ def test_a_schema_that_contains_itself_many_times_takes_no_time() -> None:
         ({"properties": {"a": {"pattern": "^(a+)+$"}}}, {"a": "a" * 60 + "!"}, "does not match"),
     ],
 )
-def test_the_original_schema_judges(schema: dict[str, Any], value: Any, told: str) -> None:
-    assert told in find_error(schema, value)
+def test_the_original_schema_validates(schema: dict[str, Any], value: Any, message: str) -> None:
+    assert message in find_error(schema, value)
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -153,11 +155,11 @@ def nested(depth: int) -> dict[str, Any]:
         ({"properties": {"a": {"pattern": "("}}}, {"a": "x"}),
     ],
 )
-def test_a_schema_or_value_that_cannot_be_judged_decides_nothing(schema: dict[str, Any], value: Any) -> None:
+def test_an_unusable_schema_or_value_is_not_rejected(schema: dict[str, Any], value: Any) -> None:
     assert find_error(schema, value) == ""
 
 
-def test_null_for_what_is_optional_and_admits_none_is_not_given() -> None:
+def test_null_for_an_optional_property_is_dropped() -> None:
     properties = {"a": {"type": "string"}, "b": {"type": ["string", "null"]}, "c": {}, "d": {"type": "integer"}}
     spec = ToolSpec(server="s", name="t", schema={"properties": properties, "required": ["d"]})
     assert drop_null_arguments(spec, {"a": None, "b": None, "c": None, "d": None, "e": 1}) == {
@@ -168,14 +170,20 @@ def test_null_for_what_is_optional_and_admits_none_is_not_given() -> None:
     }
 
 
-def test_a_pattern_and_a_choice_are_told_in_the_words_of_the_schema() -> None:
-    named = {"type": "string", "pattern": "^[a-z]+$", "description": "A name in small letters."}
-    chosen = {"enum": ["one", "two", "three", "four", "five"]}
-    schema = {"properties": {"a/b": {"anyOf": [named, {"type": "null"}]}, "name": named, "list": {"items": chosen}}}
+def test_pattern_and_enum_errors_quote_the_schema() -> None:
+    name_schema = {"type": "string", "pattern": "^[a-z]+$", "description": "A name in small letters."}
+    enum_schema = {"enum": ["one", "two", "three", "four", "five"]}
+    schema = {
+        "properties": {
+            "a/b": {"anyOf": [name_schema, {"type": "null"}]},
+            "name": name_schema,
+            "list": {"items": enum_schema},
+        }
+    }
     assert find_error(schema, {"name": "X"}) == 'name: "X" does not match: A name in small letters.'
-    told = 'list.1: "six" is not one of "one", "two", "three", "four", "five"'
-    assert find_error(schema, {"list": ["one", "six"]}) == told
+    message = 'list.1: "six" is not one of "one", "two", "three", "four", "five"'
+    assert find_error(schema, {"list": ["one", "six"]}) == message
     assert find_error({"pattern": "^a"}, "b") != ""
-    assert find_error({"items": {"$ref": "#/$defs/n"}, "$defs": {"n": named}}, ["X"]) == (
+    assert find_error({"items": {"$ref": "#/$defs/n"}, "$defs": {"n": name_schema}}, ["X"]) == (
         '0: "X" does not match: A name in small letters.'
     )

@@ -1,4 +1,4 @@
-"""What scripts build on: streams, formats held against their schemas, every exit code, files in and out, the docs."""
+"""The interface for scripts: streams, output formats and their schemas, exit codes, files, and the docs."""
 
 import json
 import os
@@ -30,16 +30,18 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 @pytest.fixture
 def run(fake_openai: FakeOpenAI, tmp_path: Path) -> Run:
-    def run(*words: str, config: str = "", stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        *arguments: str, config: str = "", stdin: bytes = b"", **environ: str
+    ) -> subprocess.CompletedProcess[bytes]:
         (tmp_path / "c.toml").write_text(config)
-        named = {
+        variables = {
             "OPENAI_BASE_URL": fake_openai.base_url,
             "MCPCHAT_MODEL": "m",
             "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
         }
-        done = run_mcpchat(*words, stdin=stdin, env={**os.environ, **named, **environ}, cwd=tmp_path)
-        assert b"Traceback" not in done.stderr
-        return done
+        completed = run_mcpchat(*arguments, stdin=stdin, env={**os.environ, **variables, **environ}, cwd=tmp_path)
+        assert b"Traceback" not in completed.stderr
+        return completed
 
     return run
 
@@ -51,7 +53,7 @@ LOGIN = '[servers.mail]\nbuiltin = "gmail"\nrequired = true\n'
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "words", "config"),
+    ("code", "error_class", "arguments", "config"),
     [
         (2, "usage", ("ask", "--nonsense"), ""),
         (2, "usage", ("ask",), ""),
@@ -70,92 +72,92 @@ LOGIN = '[servers.mail]\nbuiltin = "gmail"\nrequired = true\n'
     ],
 )
 def test_every_failure_is_one_object_with_the_exit_code(
-    run: Run, fake_openai: FakeOpenAI, code: int, kind: str, words: tuple[str, ...], config: str
+    run: Run, fake_openai: FakeOpenAI, code: int, error_class: str, arguments: tuple[str, ...], config: str
 ) -> None:
-    fake_openai.replies = [CannedResponse(hang=True) if kind == "limit" else error(401, "bad key")]
+    fake_openai.replies = [CannedResponse(hang=True) if error_class == "limit" else error(401, "bad key")]
     for form in ("json", "jsonl"):
-        if form == "jsonl" and words[0] != "ask":
+        if form == "jsonl" and arguments[0] != "ask":
             continue
-        done = run(*words, "-o", form, config=config)
-        assert done.returncode == code, done.stderr
-        lines = (
-            [json.loads(line) for line in done.stdout.splitlines()] if form == "jsonl" else [json.loads(done.stdout)]
+        completed = run(*arguments, "-o", form, config=config)
+        assert completed.returncode == code, completed.stderr
+        documents = (
+            [json.loads(line) for line in completed.stdout.splitlines()]
+            if form == "jsonl"
+            else [json.loads(completed.stdout)]
         )
-        if (form, kind) != ("json", "tool"):
-            found = [line for line in lines if line["type"] == "error"]
-            assert [(one["class"], one["code"]) for one in found] == [(kind, code)]
-            assert found[0]["message"]
-            EVENT.validate(found[0])
-    if words != ("ask", "--nonsense"):
-        assert b"error: " in done.stderr
+        if (form, error_class) != ("json", "tool"):
+            errors = [line for line in documents if line["type"] == "error"]
+            assert [(document["class"], document["code"]) for document in errors] == [(error_class, code)]
+            assert errors[0]["message"]
+            EVENT.validate(errors[0])
+    if arguments != ("ask", "--nonsense"):
+        assert b"error: " in completed.stderr
 
 
 def test_exit_3_when_a_sign_in_is_needed(run: Run) -> None:
-    for words in (("ask", "x"), ("call", "mail.list_labels")):
-        done = run(*words, "-o", "json", config=LOGIN)
-        told = json.loads(done.stdout)
-        assert (done.returncode, told["class"], told["code"]) == (3, "sign_in", 3), done.stderr
+    for arguments in (("ask", "x"), ("call", "mail.list_labels")):
+        completed = run(*arguments, "-o", "json", config=LOGIN)
+        report = json.loads(completed.stdout)
+        assert (completed.returncode, report["class"], report["code"]) == (3, "sign_in", 3), completed.stderr
 
 
-def test_exit_1_for_what_cannot_be_written(mcpchat_command: str) -> None:
-    done = subprocess.run(
+def test_exit_1_if_output_cannot_be_written(mcpchat_command: str) -> None:
+    completed = subprocess.run(
         ["bash", "-c", f"{mcpchat_command} schema events >/dev/full"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=50,
     )
-    assert (done.returncode, b"No space left" in done.stderr) == (1, True)
+    assert (completed.returncode, b"No space left" in completed.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_at_any_moment_leaves_whole_lines_and_its_code(
-    mcpchat_command: str, fake_openai: FakeOpenAI, number: int
-) -> None:
-    pieces = [chunk({"content": f"word {n} "}) for n in range(200)]
-    fake_openai.replies = [CannedResponse(pieces, pause=0.02, hang=True)]
+def test_a_signal_at_any_time_leaves_complete_lines(mcpchat_command: str, fake_openai: FakeOpenAI, number: int) -> None:
+    chunks = [chunk({"content": f"word {n} "}) for n in range(200)]
+    fake_openai.replies = [CannedResponse(chunks, pause=0.02, hang=True)]
     environ = {**os.environ, "OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
-    chance = random.Random(int(number))
+    rng = random.Random(int(number))
     for _ in range(3):
         process = subprocess.Popen(
             [mcpchat_command, "ask", "x", "-o", "jsonl", "--no-save"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ,
         )  # fmt: skip
-        time.sleep(0.5 + 2.5 * chance.random())
+        time.sleep(0.5 + 2.5 * rng.random())
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
-        assert process.returncode in {128 + number, -signal.SIGTERM}  # the latter while it is still loading
+        assert process.returncode in {128 + number, -signal.SIGTERM}  # the second value: while it is still loading
         assert err == b""
-        lines = [json.loads(line) for line in out.splitlines()]
-        for line in lines:
+        events = [json.loads(line) for line in out.splitlines()]
+        for line in events:
             EVENT.validate(line)
-        ends = [line["type"] for line in lines if line["type"] in {"error", "turn.finished", "turn.failed"}]
-        assert ends in (["turn.finished", "error"], ["error"], [])
+        end_events = [line["type"] for line in events if line["type"] in {"error", "turn.finished", "turn.failed"}]
+        assert end_events in (["turn.finished", "error"], ["error"], [])
 
 
 @pytest.mark.parametrize("spelling", ["-qojson", "-qo json", "--output=json"])
-def test_however_the_format_is_spelt_the_error_is_json(run: Run, spelling: str) -> None:
-    done = run("ask", *spelling.split(), "--nonsense")
-    assert (done.returncode, json.loads(done.stdout)["code"]) == (2, 2)
+def test_every_spelling_of_the_format_gives_json_errors(run: Run, spelling: str) -> None:
+    completed = run("ask", *spelling.split(), "--nonsense")
+    assert (completed.returncode, json.loads(completed.stdout)["code"]) == (2, 2)
 
 
-def test_a_log_that_is_full_loses_no_answer(mcpchat_command: str) -> None:
-    line = f"{mcpchat_command} ask -m demo -v 'What is 6 * 7?' 2>/dev/full"
-    done = subprocess.run(["bash", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, timeout=50)
-    assert (done.returncode, done.stdout) == (0, b"calculator.calculate(6 * 7) = 42\n")
+def test_a_full_log_device_loses_no_answer(mcpchat_command: str) -> None:
+    command = f"{mcpchat_command} ask -m demo -v 'What is 6 * 7?' 2>/dev/full"
+    completed = subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, timeout=50)
+    assert (completed.returncode, completed.stdout) == (0, b"calculator.calculate(6 * 7) = 42\n")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     ["ask x --schema -", "ask x --config -", "call calculator.calculate expression=-", "call calculator.calculate --json -",
      "batch - --schema -", "threads import -", "ask x --attach -"],
 )  # fmt: skip
-def test_a_dash_where_nothing_is_piped_in_is_told(mcpchat_command: str, words: str) -> None:
-    done = subprocess.run(["bash", "-c", f"{mcpchat_command} {words} <&-"], capture_output=True, timeout=50)
-    assert done.returncode == 2, done.stderr
-    assert b"should not" not in done.stderr
+def test_a_dash_without_input_is_reported(mcpchat_command: str, arguments: str) -> None:
+    completed = subprocess.run(["bash", "-c", f"{mcpchat_command} {arguments} <&-"], capture_output=True, timeout=50)
+    assert completed.returncode == 2, completed.stderr
+    assert b"should not" not in completed.stderr
 
 
-# --- what is written fits its schema ------------------------------------------------------------------------------------
+# --- output fits its schema ---------------------------------------------------------------------------------------------
 
 
 def test_events_and_answers_fit_the_published_schemas(run: Run, fake_openai: FakeOpenAI) -> None:
@@ -165,40 +167,44 @@ def test_events_and_answers_fit_the_published_schemas(run: Run, fake_openai: Fak
         return [tool_call("box__echo", '{"text": "a"}'), tool_call("box__nosuch", "{"), reasoned]
 
     events = json.loads(run("schema", "events").stdout)
-    answers = json.loads(run("schema", "answer").stdout)
+    answer_schema = json.loads(run("schema", "answer").stdout)
     fake_openai.replies = turns()
-    done = run("ask", "x", "-o", "jsonl", "--yes", config=BOX)
-    assert done.returncode == 0
-    for line in done.stdout.splitlines():
+    completed = run("ask", "x", "-o", "jsonl", "--yes", config=BOX)
+    assert completed.returncode == 0
+    for line in completed.stdout.splitlines():
         jsonschema.Draft202012Validator(events).validate(json.loads(line))
     fake_openai.replies = turns()
-    done = run("ask", "x", "-o", "json", "--yes", config=BOX)
-    answer = json.loads(done.stdout)
-    jsonschema.Draft202012Validator(answers).validate(answer)
+    completed = run("ask", "x", "-o", "json", "--yes", config=BOX)
+    answer = json.loads(completed.stdout)
+    jsonschema.Draft202012Validator(answer_schema).validate(answer)
     assert [call["result"]["is_error"] for call in answer["tools"]] == [False, True]
     assert (answer["answer"], answer["stop"], answer["steps"]) == ("done", "end", 3)
     schema = {"type": "object", "required": ["n"]}
     fake_openai.replies = [text('{"n": 1}')]
-    done = run("ask", "x", "-o", "json", "--schema", "-", stdin=json.dumps(schema).encode())
-    assert json.loads(done.stdout)["error"]["code"] if done.returncode else json.loads(done.stdout)["value"] == {"n": 1}
-    assert done.returncode == 0, done.stderr
+    completed = run("ask", "x", "-o", "json", "--schema", "-", stdin=json.dumps(schema).encode())
+    assert (
+        json.loads(completed.stdout)["error"]["code"]
+        if completed.returncode
+        else json.loads(completed.stdout)["value"] == {"n": 1}
+    )
+    assert completed.returncode == 0, completed.stderr
 
 
 @pytest.mark.parametrize("name", ["events", "input", "answer", "batch", "result", "config"])
-def test_each_schema_is_one(run: Run, name: str) -> None:
+def test_each_schema_is_valid(run: Run, name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(run("schema", name).stdout))
 
 
-def test_the_stream_only_ever_grew(run: Run) -> None:
-    """What version 1 had when it was published is still there: types, fields, and no more that must be given."""
-    kept = json.loads((Path(__file__).with_name("events.v1.json")).read_text())
-    now = {
+def test_the_event_stream_is_compatible(run: Run) -> None:
+    """Version 1 still has its published types and fields, and no further required ones."""
+    published = json.loads((Path(__file__).with_name("events.v1.json")).read_text())
+    current = {
         definition["properties"]["type"]["enum"][0]: set(definition["properties"])
         for definition in json.loads(run("schema", "events").stdout)["$defs"].values()
         if "enum" in definition.get("properties", {}).get("type", {})
     }
-    for kind, fields in kept.items():
-        assert set(fields) <= now[kind], kind
+    for kind, fields in published.items():
+        assert set(fields) <= current[kind], kind
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
@@ -207,26 +213,26 @@ def test_the_stream_only_ever_grew(run: Run) -> None:
 def test_verbose_explains_and_quiet_is_silent(run: Run, fake_openai: FakeOpenAI) -> None:
     for form in ("text", "json"):
         fake_openai.replies = [tool_call("box__echo", '{"text": "a"}'), text("done")]
-        done = run("ask", "-v", "x", "--allow", "box.*", "-o", form, config=BOX)
-        told = done.stderr.decode()
-        assert "model m, thread " in told
-        assert "box.echo: allowed by policy (--allow box.*)" in told
-        assert "end after 2 requests" in told
+        completed = run("ask", "-v", "x", "--allow", "box.*", "-o", form, config=BOX)
+        log = completed.stderr.decode()
+        assert "model m, thread " in log
+        assert "box.echo: allowed by policy (--allow box.*)" in log
+        assert "end after 2 requests" in log
     fake_openai.replies = [tool_call("box__echo", '{"text": "a"}'), text("done")]
-    done = run("ask", "-q", "x", "--allow", "box.*", config=BOX)
-    assert (done.stdout, done.stderr) == (b"done\n", b"")
+    completed = run("ask", "-q", "x", "--allow", "box.*", config=BOX)
+    assert (completed.stdout, completed.stderr) == (b"done\n", b"")
 
 
-def test_input_is_bounded_text_and_a_byte_order_mark_is_none_of_it(run: Run, fake_openai: FakeOpenAI) -> None:
-    done = run("ask", "x", stdin=b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100)
-    assert (done.returncode, b"--attach -" in done.stderr) == (2, True)
-    done = run("ask", "x", stdin=b"a" * 10_000_001)
-    assert (done.returncode, b"more than 10,000,000" in done.stderr) == (2, True)
+def test_input_is_limited_text_without_byte_order_mark(run: Run, fake_openai: FakeOpenAI) -> None:
+    completed = run("ask", "x", stdin=b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100)
+    assert (completed.returncode, b"--attach -" in completed.stderr) == (2, True)
+    completed = run("ask", "x", stdin=b"a" * 10_000_001)
+    assert (completed.returncode, b"more than 10,000,000" in completed.stderr) == (2, True)
     assert run("ask", stdin="\ufeffhello\r\nthere\r\n".encode()).returncode == 0
     assert fake_openai.requests[-1]["messages"][-1]["content"] == "hello\nthere"
 
 
-def test_a_dash_is_standard_input_wherever_a_file_is_named(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_dash_is_standard_input_for_every_file_option(run: Run, fake_openai: FakeOpenAI) -> None:
     assert run("ask", "x", "--attach", "-", stdin=b"a note").returncode == 0
     assert "a note" in str(fake_openai.requests[-1]["messages"])
     config = f'[model]\nname = "n"\nbase_url = "{fake_openai.base_url}"\n'
@@ -237,38 +243,38 @@ def test_a_dash_is_standard_input_wherever_a_file_is_named(run: Run, fake_openai
 # --- tools, resources and prompts by hand -----------------------------------------------------------------------------
 
 
-def test_arguments_come_from_words_json_files_and_the_input(run: Run, tmp_path: Path) -> None:
+def test_arguments_come_from_pairs_json_files_and_stdin(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("of a file")
     (tmp_path / "b.json").write_text('{"k": [1]}')
 
-    def said(*words: str, stdin: bytes = b"") -> Any:
-        done = run("call", "files.repeat", *words, config=FILES, stdin=stdin)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+    def call_repeat(*arguments: str, stdin: bytes = b"") -> Any:
+        completed = run("call", "files.repeat", *arguments, config=FILES, stdin=stdin)
+        assert completed.returncode == 0, completed.stderr
+        return json.loads(completed.stdout)
 
-    assert said("text=a=b", "value:=@b.json", "data=@a.txt") == {
+    assert call_repeat("text=a=b", "value:=@b.json", "data=@a.txt") == {
         "text": "a=b", "value": {"k": [1]}, "data": "b2YgYSBmaWxl"
     }  # fmt: skip
-    assert said("text=@a.txt", "value:=[1, null]") == {"text": "of a file", "value": [1, None], "data": ""}
-    assert said("text=@@a.txt")["text"] == "@a.txt"
-    assert said("text=-", stdin=b"piped")["text"] == "piped"
-    assert said("--json", "-", stdin=b'{"text": "j"}')["text"] == "j"
-    assert said("--json", "@b.json", "text=x")["text"] == "x"
-    for words, complaint in [
+    assert call_repeat("text=@a.txt", "value:=[1, null]") == {"text": "of a file", "value": [1, None], "data": ""}
+    assert call_repeat("text=@@a.txt")["text"] == "@a.txt"
+    assert call_repeat("text=-", stdin=b"piped")["text"] == "piped"
+    assert call_repeat("--json", "-", stdin=b'{"text": "j"}')["text"] == "j"
+    assert call_repeat("--json", "@b.json", "text=x")["text"] == "x"
+    for arguments, complaint in [
         (("text=@nowhere",), b"cannot read nowhere"),
         (("value:=nope",), b"not JSON"),
         (("value:=NaN",), b"not JSON"),
         (("text",), b"not KEY=VALUE"),
         (("text=@/dev/full",), b""),
     ]:
-        done = run("call", "files.repeat", *words, config=FILES)
-        assert (done.returncode, complaint in done.stderr) == (2, True)
+        completed = run("call", "files.repeat", *arguments, config=FILES)
+        assert (completed.returncode, complaint in completed.stderr) == (2, True)
 
 
-def test_what_comes_goes_into_files_as_it_came(run: Run, tmp_path: Path) -> None:
+def test_results_are_written_to_files_unchanged(run: Run, tmp_path: Path) -> None:
     picture = (SERVERS / "content_types.py").read_bytes()[:0] + b"\x89PNG\r\n\x1a\n\x00\xff"
-    done = run("call", "files.picture", "count=1", "-f", "p.png", config=FILES)
-    assert (done.returncode, done.stdout) == (0, b"here\n")
+    completed = run("call", "files.picture", "count=1", "-f", "p.png", config=FILES)
+    assert (completed.returncode, completed.stdout) == (0, b"here\n")
     assert (tmp_path / "p.png").read_bytes() == picture
     assert (tmp_path / "p.png").stat().st_mode & 0o777 == 0o600
     assert run("call", "files.picture", "count=2", "-f", "q.png", config=FILES).returncode == 0
@@ -284,19 +290,19 @@ def test_what_comes_goes_into_files_as_it_came(run: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.timeout(240)
-def test_the_blocks_of_the_scripting_page_run_as_they_stand(tmp_path: Path) -> None:
+def test_the_blocks_of_the_scripting_page_run_unchanged(tmp_path: Path) -> None:
     page = (DOCS / "scripting.md").read_text()
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 10
-    pieces = [f"python3 - <<'ENDOFBLOCK'\n{body}ENDOFBLOCK\n" if kind == "python" else body for kind, body in blocks]
+    scripts = [f"python3 - <<'ENDOFBLOCK'\n{body}ENDOFBLOCK\n" if kind == "python" else body for kind, body in blocks]
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", "set -euo pipefail\n" + "\n".join(pieces)],
+    completed = subprocess.run(
+        ["bash", "-c", "set -euo pipefail\n" + "\n".join(scripts)],
         cwd=tmp_path, env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=200,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "calculator.calculate(6 * 7) = 42" in done.stdout
-    assert "exit code 2" in done.stdout
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "calculator.calculate(6 * 7) = 42" in completed.stdout
+    assert "exit code 2" in completed.stdout
     assert (tmp_path / "results.jsonl").read_text().count("\n") == 3
     python = next(body for kind, body in blocks if kind == "python" and "subprocess" in body)
     assert len([line for line in python.splitlines() if line.strip()]) <= 40

@@ -1,4 +1,4 @@
-"""The Sheets server as a process, against the stand-in of Sheets."""
+"""The Sheets server as a process, against a fake Sheets API."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +24,7 @@ def process(api: FakeGoogle) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def sheets(process: ServerProcess, api: FakeGoogle) -> ServerProcess:
-    """The server, with the spreadsheets as they were at first."""
+    """Return the server with the initial spreadsheets."""
     api.sheets.__init__(api)  # type: ignore[misc]
     fill_account(api)
     api.faults.clear()
@@ -33,8 +33,8 @@ def sheets(process: ServerProcess, api: FakeGoogle) -> ServerProcess:
 
 
 def cells(api: FakeGoogle, sheet: str = "Costs") -> list[list[Any]]:
-    found: list[list[Any]] = api.sheets.books["budget-1"]["_sheets"][sheet]["cells"]
-    return found
+    rows: list[list[Any]] = api.sheets.books["budget-1"]["_sheets"][sheet]["cells"]
+    return rows
 
 
 def read(sheets: ServerProcess, range_: str, **arguments: Any) -> list[list[Any]]:
@@ -42,17 +42,17 @@ def read(sheets: ServerProcess, range_: str, **arguments: Any) -> list[list[Any]
     return rows
 
 
-def test_a_spreadsheets_sheets_and_names_are_listed(sheets: ServerProcess) -> None:
-    got = sheets.call("get_spreadsheet", spreadsheet_id="https://docs.google.com/spreadsheets/d/budget-1/edit#gid=0")
-    assert got["title"] == "Party budget"
-    assert got["sheets"] == [
+def test_sheets_and_named_ranges_are_listed(sheets: ServerProcess) -> None:
+    result = sheets.call("get_spreadsheet", spreadsheet_id="https://docs.google.com/spreadsheets/d/budget-1/edit#gid=0")
+    assert result["title"] == "Party budget"
+    assert result["sheets"] == [
         {"id": 0, "title": "Costs", "rows": 1000, "columns": 26},
         {"id": 1, "title": "My sheet's", "rows": 1000, "columns": 26},
     ]
-    assert got["named_ranges"] == {"Prices": "'Costs'!B2:B3"}
+    assert result["named_ranges"] == {"Prices": "'Costs'!B2:B3"}
 
 
-def test_values_come_typed_formatted_or_as_formulas(sheets: ServerProcess) -> None:
+def test_values_are_typed_formatted_or_formulas(sheets: ServerProcess) -> None:
     assert read(sheets, "Costs!A2:C4") == [["Tea", 3.5, True], ["Cake", 12, False], ["Total", 15.5]]
     assert read(sheets, "costs!a2:c2", values="formatted") == [["Tea", "3.5", "TRUE"]]
     assert read(sheets, "B4", values="formulas") == [["=SUM(B2:B3)"]]
@@ -62,72 +62,74 @@ def test_values_come_typed_formatted_or_as_formulas(sheets: ServerProcess) -> No
     assert read(sheets, "D10:F20") == []
 
 
-def test_the_text_shows_the_numbers_of_rows(sheets: ServerProcess) -> None:
-    got = sheets.call("read_range", spreadsheet_id="budget-1", range="Costs!A2:B3")
-    assert got.text == '\'Costs\'!A2:B3\n2: ["Tea", 3.5]\n3: ["Cake", 12]'
+def test_the_text_shows_row_numbers(sheets: ServerProcess) -> None:
+    result = sheets.call("read_range", spreadsheet_id="budget-1", range="Costs!A2:B3")
+    assert result.text == '\'Costs\'!A2:B3\n2: ["Tea", 3.5]\n3: ["Cake", 12]'
 
 
 def test_a_large_range_comes_in_pages_and_gaps_are_skipped(sheets: ServerProcess, api: FakeGoogle) -> None:
     rows: list[list[Any]] = [[number, f"row {number}"] for number in range(1, 1201)]
     rows[700:1100] = [[] for _ in range(400)]
     api.sheets.add("large", "Large", {"S": rows}, rows=5000)
-    seen: dict[int, Any] = {}
+    rows_seen: dict[int, Any] = {}
     cursor: dict[str, str] = {}
     pages = 0
     while True:
-        got = sheets.call("read_range", spreadsheet_id="large", range="S", max_rows=300, **cursor)
-        seen |= {got["first_row"] + index: row for index, row in enumerate(got["rows"]) if row}
+        result = sheets.call("read_range", spreadsheet_id="large", range="S", max_rows=300, **cursor)
+        rows_seen |= {result["first_row"] + index: row for index, row in enumerate(result["rows"]) if row}
         pages += 1
-        if "next_cursor" not in got.structured:
+        if "next_cursor" not in result.structured:
             break
-        assert got.text.endswith(f"[more rows: cursor={got['next_cursor']}]")
-        cursor = {"cursor": got["next_cursor"]}
-    assert seen == {number: [number, f"row {number}"] for number in (*range(1, 701), *range(1101, 1201))}
+        assert result.text.endswith(f"[more rows: cursor={result['next_cursor']}]")
+        cursor = {"cursor": result["next_cursor"]}
+    assert rows_seen == {number: [number, f"row {number}"] for number in (*range(1, 701), *range(1101, 1201))}
     assert pages == 4
-    told = sheets.call("read_range", spreadsheet_id="large", range="S!A1:B10", cursor="11")
-    assert told.text == "cursor: expected next_cursor of a page of 'S'!A1:B10"
+    error = sheets.call("read_range", spreadsheet_id="large", range="S!A1:B10", cursor="11")
+    assert error.text == "cursor: expected next_cursor of a page of 'S'!A1:B10"
 
 
-def test_a_gap_is_looked_beyond_in_the_form_that_was_asked_for(sheets: ServerProcess, api: FakeGoogle) -> None:
-    hidden = {"formula": '=IF(FALSE, 1, "")', "value": ""}
-    api.sheets.add("gap", "Gap", {"S": [["a"], *[[""] for _ in range(700)], [hidden]]})
-    got = sheets.call("read_range", spreadsheet_id="gap", range="S!A1:A900", values="formulas", max_rows=100)
-    assert got["next_cursor"] == "702"
+def test_a_gap_is_skipped_in_the_requested_format(sheets: ServerProcess, api: FakeGoogle) -> None:
+    hidden_cell = {"formula": '=IF(FALSE, 1, "")', "value": ""}
+    api.sheets.add("gap", "Gap", {"S": [["a"], *[[""] for _ in range(700)], [hidden_cell]]})
+    result = sheets.call("read_range", spreadsheet_id="gap", range="S!A1:A900", values="formulas", max_rows=100)
+    assert result["next_cursor"] == "702"
 
 
-def test_a_page_is_bounded_by_its_text_too(sheets: ServerProcess, api: FakeGoogle) -> None:
+def test_a_page_is_limited_by_its_text(sheets: ServerProcess, api: FakeGoogle) -> None:
     api.sheets.add("wordy", "Wordy", {"S": [["x" * 7000, number] for number in range(10)]})
-    got = sheets.call("read_range", spreadsheet_id="wordy", range="S")
-    assert len(got["rows"]) == 2
-    assert got["next_cursor"] == "3"
+    result = sheets.call("read_range", spreadsheet_id="wordy", range="S")
+    assert len(result["rows"]) == 2
+    assert result["next_cursor"] == "3"
     api.sheets.add("huge", "Huge", {"S": [["y" * 50_000, 1], ["z"]]})
-    got = sheets.call("read_range", spreadsheet_id="huge", range="S!A1:B2")
-    assert got["rows"] == [["y" * 1000 + "…", 1]]
-    assert "read one alone" in got["note"]
+    result = sheets.call("read_range", spreadsheet_id="huge", range="S!A1:B2")
+    assert result["rows"] == [["y" * 1000 + "…", 1]]
+    assert "read one alone" in result["note"]
     api.sheets.add("broad", "Broad", {"S": [["x" * 900 for _ in range(200)], ["end"]]}, columns=200)
-    got = sheets.call("read_range", spreadsheet_id="broad", range="S")
-    assert len(got.text) < 22_000
-    assert got["note"] == "Columns from W on are left out: read a range that starts there."
-    assert sheets.call("read_range", spreadsheet_id="broad", range="S", cursor=got["next_cursor"])["rows"] == [["end"]]
+    result = sheets.call("read_range", spreadsheet_id="broad", range="S")
+    assert len(result.text) < 22_000
+    assert result["note"] == "Columns from W on are left out: read a range that starts there."
+    assert sheets.call("read_range", spreadsheet_id="broad", range="S", cursor=result["next_cursor"])["rows"] == [
+        ["end"]
+    ]
     assert sheets.call("read_range", spreadsheet_id="huge", range="S!A1")["rows"] == [["y" * 50_000]]
 
 
-def test_several_ranges_are_read_at_once(sheets: ServerProcess, api: FakeGoogle) -> None:
-    got = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs!A1:B1", "'My sheet''s'!B2", "Z99"])
-    assert got["ranges"] == [
+def test_several_ranges_are_read_together(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs!A1:B1", "'My sheet''s'!B2", "Z99"])
+    assert result["ranges"] == [
         {"range": "'Costs'!A1:B1", "rows": [["Item", "Price"]]},
         {"range": "'My sheet''s'!B2", "rows": [[2]]},
         {"range": "'Costs'!Z99", "rows": []},
     ]
-    whole = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs", "My sheet's"])
-    assert [len(one["rows"]) for one in whole["ranges"]] == [4, 2]
+    whole_sheets = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs", "My sheet's"])
+    assert [len(item["rows"]) for item in whole_sheets["ranges"]] == [4, 2]
     api.sheets.add("wordy", "Wordy", {"S": [["x" * 40_000] * 30]}, columns=30)
-    told = sheets.call("read_ranges", spreadsheet_id="wordy", ranges=["S"])
-    assert told.text.endswith("larger than 1,048,576 bytes: read_range returns large ranges page by page")
+    error = sheets.call("read_ranges", spreadsheet_id="wordy", ranges=["S"])
+    assert error.text.endswith("larger than 1,048,576 bytes: read_range returns large ranges page by page")
 
 
 @pytest.mark.parametrize(
-    ("range_", "told"),
+    ("range_", "expected"),
     [
         ("Nope!A1", "no sheet is named 'Nope'; the spreadsheet has: Costs, My sheet's"),
         (
@@ -144,46 +146,42 @@ def test_several_ranges_are_read_at_once(sheets: ServerProcess, api: FakeGoogle)
         ("A1001", "'A1001' lies outside the sheet 'Costs'"),
     ],
 )
-def test_a_range_that_is_none_is_refused_in_words(
-    sheets: ServerProcess, api: FakeGoogle, range_: str, told: str
-) -> None:
-    got = sheets.call("read_range", spreadsheet_id="budget-1", range=range_)
-    assert got.is_error
-    assert got.text.startswith(told)
-    assert not [one for one in api.request_lines() if "/values" in one]
+def test_an_invalid_range_is_reported(sheets: ServerProcess, api: FakeGoogle, range_: str, expected: str) -> None:
+    result = sheets.call("read_range", spreadsheet_id="budget-1", range=range_)
+    assert result.is_error
+    assert result.text.startswith(expected)
+    assert not [item for item in api.request_lines() if "/values" in item]
 
 
-def test_rows_are_appended_below_the_last(sheets: ServerProcess, api: FakeGoogle) -> None:
-    done = sheets.call(
+def test_rows_are_appended_at_the_end(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call(
         "append_rows",
         spreadsheet_id="budget-1",
         title="Party budget",
         range="Costs",
         rows=[["Wine", 9, True], ["=1+1", None, ""]],
     )
-    assert "were stored as text" in done.structured.pop("note")
-    assert done.structured == {"range": "Costs!A5:C6", "rows": 2, "columns": 3, "cells": 5}
+    assert "were stored as text" in result.structured.pop("note")
+    assert result.structured == {"range": "Costs!A5:C6", "rows": 2, "columns": 3, "cells": 5}
     assert cells(api)[4:] == [["Wine", 9, True], ["=1+1", "", ""]]
 
 
-def test_rows_go_below_the_table_at_the_top_whatever_stands_further_down(
-    sheets: ServerProcess, api: FakeGoogle
-) -> None:
+def test_rows_are_appended_to_the_table_at_the_top(sheets: ServerProcess, api: FakeGoogle) -> None:
     api.sheets.add("two", "Two", {"S": [["a", 1], ["b", 2], [], ["", "", "note"]]})
     sheets.call("append_rows", spreadsheet_id="two", title="Two", range="S", rows=[["c", 3]])
-    assert read_of(sheets, "two", "S") == [["a", 1], ["b", 2], ["c", 3], [], ["", "", "note"]]
+    assert read_rows(sheets, "two", "S") == [["a", 1], ["b", 2], ["c", 3], [], ["", "", "note"]]
     sheets.call("append_rows", spreadsheet_id="two", title="Two", range="S!C5:D5", rows=[["more"]])
-    assert read_of(sheets, "two", "S")[-1] == ["", "", "more"]
+    assert read_rows(sheets, "two", "S")[-1] == ["", "", "more"]
 
 
-def test_the_first_sheet_is_one_that_can_be_seen(sheets: ServerProcess, api: FakeGoogle) -> None:
+def test_the_first_sheet_is_the_first_visible(sheets: ServerProcess, api: FakeGoogle) -> None:
     api.sheets.add("veiled", "Veiled", {"Secret": [["no"]], "Shown": [["yes"]]})
     api.sheets.books["veiled"]["_sheets"]["Secret"]["hidden"] = True
-    assert read_of(sheets, "veiled", "A1") == [["yes"]]
-    assert read_of(sheets, "veiled", "Secret!A1") == [["no"]]
+    assert read_rows(sheets, "veiled", "A1") == [["yes"]]
+    assert read_rows(sheets, "veiled", "Secret!A1") == [["no"]]
 
 
-def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: ServerProcess, api: FakeGoogle) -> None:
+def test_a_formula_is_written_only_on_request(sheets: ServerProcess, api: FakeGoogle) -> None:
     sheets.call(
         "write_range",
         spreadsheet_id="budget-1",
@@ -192,8 +190,8 @@ def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: 
         rows=[['=IMAGE("https://evil.example")', "12"]],
     )
     assert cells(api)[0][3:5] == ['=IMAGE("https://evil.example")', "12"]
-    told = sheets.call("write_range", spreadsheet_id="budget-1", title="Budget", range="D1", rows=[[1]])
-    assert told.text == "title: the spreadsheet budget-1 is called 'Party budget', not 'Budget'; nothing was changed"
+    error = sheets.call("write_range", spreadsheet_id="budget-1", title="Budget", range="D1", rows=[[1]])
+    assert error.text == "title: the spreadsheet budget-1 is called 'Party budget', not 'Budget'; nothing was changed"
     sheets.call(
         "write_range",
         spreadsheet_id="budget-1",
@@ -205,8 +203,8 @@ def test_what_looks_like_a_formula_is_one_only_where_that_was_asked_for(sheets: 
     assert cells(api)[0][3:5] == [{"formula": "=1+1", "value": 0}, 12.0]
 
 
-def test_a_range_is_written_and_null_leaves_a_cell(sheets: ServerProcess, api: FakeGoogle) -> None:
-    done = sheets.call(
+def test_a_range_is_written_and_null_keeps_a_cell(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call(
         "write_range",
         spreadsheet_id="budget-1",
         title="Party budget",
@@ -214,14 +212,14 @@ def test_a_range_is_written_and_null_leaves_a_cell(sheets: ServerProcess, api: F
         rows=[["Coffee", None, ""], [1]],
     )
     assert cells(api)[1:3] == [["Coffee", 3.5, ""], [1, 12, False]]
-    assert done["cells"] == 3
+    assert result["cells"] == 3
     assert sheets.call(
         "write_range", spreadsheet_id="budget-1", title="Party budget", range="A1", rows=[[float("inf")]]
     ).is_error
-    told = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="A1:B1", rows=[[1, 2, 3]])
-    assert told.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows adds new rows"
-    told = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="Z1", rows=[[1, 2]])
-    assert told.text == "1 rows of 2 cells do not fit into 'Costs'!Z1:Z1000; append_rows adds new rows"
+    error = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="A1:B1", rows=[[1, 2, 3]])
+    assert error.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows adds new rows"
+    error = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="Z1", rows=[[1, 2]])
+    assert error.text == "1 rows of 2 cells do not fit into 'Costs'!Z1:Z1000; append_rows adds new rows"
     sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="G7", rows=[[1, 2], [3, 4]])
     assert read(sheets, "G7:H8") == [[1, 2], [3, 4]]
 
@@ -234,27 +232,31 @@ def test_a_range_is_cleared(sheets: ServerProcess, api: FakeGoogle) -> None:
     assert read(sheets, "A1:C4") == [["Item", "Price", "Bought"], ["Tea"], ["Cake"], ["Total", 15.5]]
 
 
-def test_a_spreadsheet_is_made_with_sheets_and_rows(sheets: ServerProcess, api: FakeGoogle) -> None:
-    made = sheets.call("create_spreadsheet", title="New", sheets=["One", "Two"], rows=[["a", 1, True, None], [2.5, ""]])
-    assert [one["title"] for one in made["sheets"]] == ["One", "Two"]
-    assert read_of(sheets, made["id"], "One") == [["a", 1, True], [2.5]]
+def test_a_spreadsheet_is_created_with_sheets_and_rows(sheets: ServerProcess, api: FakeGoogle) -> None:
+    spreadsheet = sheets.call(
+        "create_spreadsheet", title="New", sheets=["One", "Two"], rows=[["a", 1, True, None], [2.5, ""]]
+    )
+    assert [item["title"] for item in spreadsheet["sheets"]] == ["One", "Two"]
+    assert read_rows(sheets, spreadsheet["id"], "One") == [["a", 1, True], [2.5]]
     wide = sheets.call("create_spreadsheet", title="Wide", rows=[[number] * 30 for number in range(1200)])
     assert wide["sheets"] == [{"id": 0, "title": "Sheet1", "rows": 1200, "columns": 30}]
-    added = sheets.call("add_sheet", spreadsheet_id=made["id"], title="New", name="Three", rows=10, columns=3)
-    assert added.structured == {"id": 2, "title": "Three", "rows": 10, "columns": 3}
-    told = sheets.call("add_sheet", spreadsheet_id=made["id"], title="New", name="Three")
-    assert told.text.startswith("the sheet 'Three': Google refused it (400)")
-    assert "already exists" in told.text
+    new_sheet = sheets.call(
+        "add_sheet", spreadsheet_id=spreadsheet["id"], title="New", name="Three", rows=10, columns=3
+    )
+    assert new_sheet.structured == {"id": 2, "title": "Three", "rows": 10, "columns": 3}
+    error = sheets.call("add_sheet", spreadsheet_id=spreadsheet["id"], title="New", name="Three")
+    assert error.text.startswith("the sheet 'Three': Google refused it (400)")
+    assert "already exists" in error.text
 
 
-def read_of(sheets: ServerProcess, id_: str, range_: str) -> list[list[Any]]:
+def read_rows(sheets: ServerProcess, id_: str, range_: str) -> list[list[Any]]:
     rows: list[list[Any]] = sheets.call("read_range", spreadsheet_id=id_, range=range_)["rows"]
     return rows
 
 
-def test_a_spreadsheet_that_is_none_is_told(sheets: ServerProcess) -> None:
-    told = sheets.call("get_spreadsheet", spreadsheet_id="nothing-here")
-    assert told.text.startswith("the spreadsheet nothing-here: not found.")
+def test_a_missing_spreadsheet_is_reported(sheets: ServerProcess) -> None:
+    error = sheets.call("get_spreadsheet", spreadsheet_id="nothing-here")
+    assert error.text.startswith("the spreadsheet nothing-here: not found.")
     assert sheets.call("get_spreadsheet", spreadsheet_id="a/b").is_error
 
 

@@ -1,4 +1,4 @@
-"""Streams as servers really send them, byte for byte: each becomes the right message, or one clear error."""
+"""Streams as real servers send them: each becomes the right message or one clear error."""
 
 import json
 from typing import Any
@@ -14,31 +14,31 @@ from mcpchat.models.openai.sse import EventTooLong, iter_event_data
 from tests.fake_openai import DONE, call_item, chunk, event, message_item, reasoning_item, response
 from tests.recorded_streams import SSE_HEADERS, RecordedTransport, collect_events, final_event, stream
 
-OK = [chunk({"content": "ok"}, "stop"), DONE]
+TEXT_AND_END = [chunk({"content": "ok"}, "stop"), DONE]
 
 
 def data(value: Any) -> bytes:
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
-def piece(arguments: Any = None, **more: Any) -> bytes:
-    """One delta of a call; index, id and name as given."""
+def call_chunk(arguments: Any = None, **fields: Any) -> bytes:
+    """Return one delta of a call with the given index, id and name."""
     function = {
-        key: value for key, value in (("name", more.pop("name", None)), ("arguments", arguments)) if value is not None
+        key: value for key, value in (("name", fields.pop("name", None)), ("arguments", arguments)) if value is not None
     }
-    return chunk({"tool_calls": [{**more, "function": function}]})
+    return chunk({"tool_calls": [{**fields, "function": function}]})
 
 
-CALLED = [chunk({}, "tool_calls"), DONE]
+END_CALLS = [chunk({}, "tool_calls"), DONE]
 
-# What is sent, the text, the calls (name and arguments), the stop.
+# The pieces sent, then the expected text, calls (name and arguments) and stop.
 CHAT: dict[str, tuple[list[bytes], str, list[tuple[str, Any]], str]] = {
     "null choices, null deltas, an unknown object first": (
-        [data({"object": "prompt_filter"}), data({"choices": None}), data({"choices": [{"delta": None}]}), *OK],
+        [data({"object": "prompt_filter"}), data({"choices": None}), data({"choices": [{"delta": None}]}), *TEXT_AND_END],
         "ok", [], "end",
     ),
     "comments, keep-alives, empty data, another event's name": (
-        [b": OPENROUTER PROCESSING\n\n", b"data:\n\n", b"event: ping\ndata: {}\n\n", b": \n\n", *OK], "ok", [], "end",
+        [b": OPENROUTER PROCESSING\n\n", b"data:\n\n", b"event: ping\ndata: {}\n\n", b": \n\n", *TEXT_AND_END], "ok", [], "end",
     ),
     "line ends of Windows, a byte order mark, no blank after the colon": (
         [b"\xef\xbb\xbfdata:" + chunk({"content": "ok"}, "stop")[6:].replace(b"\n\n", b"\r\n\r\n"), b"data:[DONE]\r\n\r\n"],
@@ -51,38 +51,38 @@ CHAT: dict[str, tuple[list[bytes], str, list[tuple[str, Any]], str]] = {
     "no [DONE], and no empty line at the end": ([chunk({"content": "ok"}, "stop").rstrip()], "ok", [], "end"),
     "no finish reason, but [DONE]": ([chunk({"content": "ok"}), DONE], "ok", [], "end"),
     "finish reason tool_calls without a call": ([chunk({"content": "ok"}, "tool_calls"), DONE], "ok", [], "end"),
-    "finish reason stop with a call": ([piece("{}", index=0, id="a", name="f"), *OK], "ok", [("f", {})], "end"),
+    "finish reason stop with a call": ([call_chunk("{}", index=0, id="a", name="f"), *TEXT_AND_END], "ok", [("f", {})], "end"),
     "content as a list of parts": ([chunk({"content": [{"type": "text", "text": "ok"}]}, "stop"), DONE], "ok", [], "end"),
-    "index from 1": ([piece("{}", index=1, id="a", name="f"), *CALLED], "", [("f", {})], "end"),
+    "index from 1": ([call_chunk("{}", index=1, id="a", name="f"), *END_CALLS], "", [("f", {})], "end"),
     "type null in later pieces": (
-        [piece('{"a"', index=0, id="a", name="f"), piece(": 1}", index=0, type=None), *CALLED], "", [("f", {"a": 1})], "end",
+        [call_chunk('{"a"', index=0, id="a", name="f"), call_chunk(": 1}", index=0, type=None), *END_CALLS], "", [("f", {"a": 1})], "end",
     ),
     "arguments null, then text": (
-        [piece(index=0, id="a", name="f"), chunk({"tool_calls": [{"index": 0, "function": {"arguments": None}}]}),
-         piece('{"a": 1}', index=0), *CALLED],
+        [call_chunk(index=0, id="a", name="f"), chunk({"tool_calls": [{"index": 0, "function": {"arguments": None}}]}),
+         call_chunk('{"a": 1}', index=0), *END_CALLS],
         "", [("f", {"a": 1})], "end",
     ),
     "the name after the arguments": (
-        [piece('{"a": 1}', index=0, id="a"), piece("", index=0, name="f"), *CALLED], "", [("f", {"a": 1})], "end",
+        [call_chunk('{"a": 1}', index=0, id="a"), call_chunk("", index=0, name="f"), *END_CALLS], "", [("f", {"a": 1})], "end",
     ),
     "two calls interleaved by id, without an index": (
-        [piece('{"a"', id="a", name="f"), piece('{"b"', id="b", name="g"), piece(": 1}", id="a"), piece(": 2}", id="b"), *CALLED],
+        [call_chunk('{"a"', id="a", name="f"), call_chunk('{"b"', id="b", name="g"), call_chunk(": 1}", id="a"), call_chunk(": 2}", id="b"), *END_CALLS],
         "", [("f", {"a": 1}), ("g", {"b": 2})], "end",
     ),
     "two whole calls of one name, no ids, the same index": (
-        [piece('{"a": 1}', index=0, name="f"), piece('{"a": 2}', index=0, name="f"), *CALLED],
+        [call_chunk('{"a": 1}', index=0, name="f"), call_chunk('{"a": 2}', index=0, name="f"), *END_CALLS],
         "", [("f", {"a": 1}), ("f", {"a": 2})], "end",
     ),
     "two whole calls of one name, no ids, no index": (
-        [piece('{"a": 1}', name="f"), piece('{"a": 2}', name="f"), *CALLED],
+        [call_chunk('{"a": 1}', name="f"), call_chunk('{"a": 2}', name="f"), *END_CALLS],
         "", [("f", {"a": 1}), ("f", {"a": 2})], "end",
     ),
     "the name in each piece, and once more at the end": (
-        [piece('{"a"', index=0, id="a", name="f"), piece(": 1}", index=0, name="f"), piece("", index=0, name="f"), *CALLED],
+        [call_chunk('{"a"', index=0, id="a", name="f"), call_chunk(": 1}", index=0, name="f"), call_chunk("", index=0, name="f"), *END_CALLS],
         "", [("f", {"a": 1})], "end",
     ),
     "all calls whole in one delta": (
-        [chunk({"tool_calls": [{"id": one, "function": {"name": one, "arguments": "{}"}} for one in "fg"]}, "tool_calls"), DONE],
+        [chunk({"tool_calls": [{"id": name, "function": {"name": name, "arguments": "{}"}} for name in "fg"]}, "tool_calls"), DONE],
         "", [("f", {}), ("g", {})], "end",
     ),
     "a call before version 1's time": (
@@ -91,28 +91,30 @@ CHAT: dict[str, tuple[list[bytes], str, list[tuple[str, Any]], str]] = {
         "", [("f", {"a": 1})], "end",
     ),
     "calls of a filtered answer do not run": (
-        [chunk({"content": "a"}), piece("{}", index=0, id="a", name="f"), chunk({}, "content_filter"), DONE], "a", [], "filter",
+        [chunk({"content": "a"}), call_chunk("{}", index=0, id="a", name="f"), chunk({}, "content_filter"), DONE], "a", [], "filter",
     ),
     "calls of a refusal do not run": (
-        [chunk({"refusal": "No."}), piece("{}", index=0, id="a", name="f"), *CALLED], "No.", [], "refusal",
+        [chunk({"refusal": "No."}), call_chunk("{}", index=0, id="a", name="f"), *END_CALLS], "No.", [], "refusal",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn into single bytes"])
-async def test_a_chat_stream_becomes_the_message_that_was_meant(name: str, torn: bool) -> None:
+async def test_a_chat_stream_becomes_the_expected_message(name: str, torn: bool) -> None:
     pieces, text, calls, stop = CHAT[name]
 
-    async def sent() -> Any:
-        whole = b"".join(pieces)
-        for place in range(0, len(whole), 1 if torn else len(whole)):
-            yield whole[place : place + 1] if torn else whole
+    async def send_chunks() -> Any:
+        body = b"".join(pieces)
+        for start in range(0, len(body), 1 if torn else len(body)):
+            yield body[start : start + 1] if torn else body
 
-    done = await final_event(RecordedTransport(httpx2.Response(200, headers=SSE_HEADERS, content=sent())).chat_model())
-    made = [(call.name, json.loads(call.arguments)) for call in done.message.calls]
-    assert (done.message.text, made, done.stop) == (text, calls, stop)
-    ids = [call.id for call in done.message.calls]
+    final = await final_event(
+        RecordedTransport(httpx2.Response(200, headers=SSE_HEADERS, content=send_chunks())).chat_model()
+    )
+    calls_made = [(call.name, json.loads(call.arguments)) for call in final.message.calls]
+    assert (final.message.text, calls_made, final.stop) == (text, calls, stop)
+    ids = [call.id for call in final.message.calls]
     assert all(ids)
     assert len(set(ids)) == len(ids)
 
@@ -120,33 +122,33 @@ async def test_a_chat_stream_becomes_the_message_that_was_meant(name: str, torn:
 @pytest.mark.parametrize(
     ("pieces", "usage"),
     [
-        ([*OK[:1], data({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}), DONE], Usage(input=7, output=2)),
+        ([*TEXT_AND_END[:1], data({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}), DONE], Usage(input=7, output=2)),
         ([chunk({"content": "ok"}, "stop", usage={"prompt_tokens": 7, "completion_tokens": 2}), DONE], Usage(input=7, output=2)),
-        ([chunk({"content": "o"}, usage=None), *OK], Usage()),
-        ([*OK[:1], data({"choices": [{"usage": {"prompt_tokens": 7, "cached_tokens": 3}}]}), DONE], Usage(input=7, cached=3)),
-        ([*OK[:1], data({"x_groq": {"usage": {"prompt_tokens": 7}}}), DONE], Usage(input=7)),
-        ([*OK[:1], data({"usage": {"prompt_tokens": "7", "completion_tokens": None, "prompt_tokens_details": 3}}), DONE], Usage()),
+        ([chunk({"content": "o"}, usage=None), *TEXT_AND_END], Usage()),
+        ([*TEXT_AND_END[:1], data({"choices": [{"usage": {"prompt_tokens": 7, "cached_tokens": 3}}]}), DONE], Usage(input=7, cached=3)),
+        ([*TEXT_AND_END[:1], data({"x_groq": {"usage": {"prompt_tokens": 7}}}), DONE], Usage(input=7)),
+        ([*TEXT_AND_END[:1], data({"usage": {"prompt_tokens": "7", "completion_tokens": None, "prompt_tokens_details": 3}}), DONE], Usage()),
         (
-            [*OK[:1], data({"usage": {"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 5,
+            [*TEXT_AND_END[:1], data({"usage": {"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 5,
                                       "completion_tokens_details": {"reasoning_tokens": 3}}}), DONE],
             Usage(input=9, output=4, cached=5, reasoning=3),
         ),
     ],
     ids=["own chunk", "with the finish", "null", "in the choice", "groq's", "nonsense", "deepseek's cache"],
 )  # fmt: skip
-async def test_usage_is_read_wherever_a_server_puts_it(pieces: list[bytes], usage: Usage) -> None:
+async def test_usage_is_read_from_any_place(pieces: list[bytes], usage: Usage) -> None:
     assert (await final_event(RecordedTransport(stream(*pieces)).chat_model())).usage == usage
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "reasoning_text"])
-async def test_reasoning_has_several_names(key: str) -> None:
-    events = await collect_events(RecordedTransport(stream(chunk({key: "Hm"}), *OK)).chat_model())
+async def test_reasoning_fields_are_known(key: str) -> None:
+    events = await collect_events(RecordedTransport(stream(chunk({key: "Hm"}), *TEXT_AND_END)).chat_model())
     assert events[:2] == [ReasoningDelta(text="Hm"), TextDelta(text="ok")]
 
 
-async def test_mistrals_blocks_of_thinking_are_reasoning() -> None:
+async def test_mistrals_thinking_blocks_are_reasoning() -> None:
     thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}, {"type": "text", "text": "so"}]
-    events = await collect_events(RecordedTransport(stream(chunk({"content": thinking}), *OK)).chat_model())
+    events = await collect_events(RecordedTransport(stream(chunk({"content": thinking}), *TEXT_AND_END)).chat_model())
     assert events[:3] == [ReasoningDelta(text="Hm"), TextDelta(text="so"), TextDelta(text="ok")]
 
 
@@ -167,17 +169,17 @@ BROKEN: dict[str, tuple[list[bytes], str, str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-async def test_a_chat_stream_that_breaks_is_tried_again_only_while_nothing_was_shown(name: str) -> None:
-    pieces, kind, told = BROKEN[name]
-    wire = RecordedTransport(stream(*pieces), stream(*OK))
+async def test_a_broken_chat_stream_is_retried_only_before_any_text(name: str) -> None:
+    pieces, kind, message = BROKEN[name]
+    wire = RecordedTransport(stream(*pieces), stream(*TEXT_AND_END))
     events = await collect_events(wire.chat_model())
     assert isinstance(events[0], Retrying)
-    assert told in events[0].reason
+    assert message in events[0].reason
     assert isinstance(events[-1], ResponseDone)
-    wire = RecordedTransport(stream(chunk({"content": "half"}), *pieces), stream(*OK))
-    with pytest.raises(ModelError, match=told) as caught:
+    wire = RecordedTransport(stream(chunk({"content": "half"}), *pieces), stream(*TEXT_AND_END))
+    with pytest.raises(ModelError, match=message) as error_info:
         await collect_events(wire.chat_model())
-    assert (caught.value.kind, len(wire.bodies)) == (kind, 1)
+    assert (error_info.value.kind, len(wire.bodies)) == (kind, 1)
 
 
 # --- Responses ---------------------------------------------------------------------------------------------------
@@ -186,39 +188,41 @@ TEXT, CALL = message_item("ok"), call_item("f", '{"a": 1}', "c1")
 ADDED, DELTA, ITEM_DONE = "response.output_item.added", "response.output_text.delta", "response.output_item.done"
 
 
-def ended(*items: Any, status: str = "completed", **more: Any) -> bytes:
-    return event(f"response.{status}", response={"object": "response", "status": status, "output": list(items), **more})
+def end_event(*items: Any, status: str = "completed", **fields: Any) -> bytes:
+    return event(
+        f"response.{status}", response={"object": "response", "status": status, "output": list(items), **fields}
+    )
 
 
 RESPONSES: dict[str, tuple[list[bytes], str, list[tuple[str, Any]], str]] = {
     "as OpenAI sends it": (response(reasoning_item(), TEXT, CALL), "ok", [("f", {"a": 1})], "end"),
     "no response.created": (response(TEXT)[1:], "ok", [], "end"),
-    "an empty output at the end": ([*response(TEXT, CALL)[:-1], ended()], "ok", [("f", {"a": 1})], "end"),
-    "items only at the end": ([ended(TEXT, CALL)], "ok", [("f", {"a": 1})], "end"),
+    "an empty output at the end": ([*response(TEXT, CALL)[:-1], end_event()], "ok", [("f", {"a": 1})], "end"),
+    "items only at the end": ([end_event(TEXT, CALL)], "ok", [("f", {"a": 1})], "end"),
     "deltas, and no end of the item": (
-        [event(ADDED, output_index=0, item={**TEXT, "content": []}), event(DELTA, output_index=0, delta="ok"), ended(TEXT)],
+        [event(ADDED, output_index=0, item={**TEXT, "content": []}), event(DELTA, output_index=0, delta="ok"), end_event(TEXT)],
         "ok", [], "end",
     ),
-    "deltas without an item": ([event(DELTA, delta="ok"), ended()], "ok", [], "end"),
+    "deltas without an item": ([event(DELTA, delta="ok"), end_event()], "ok", [], "end"),
     "arguments only in deltas": (
         [event(ADDED, output_index=0, item={**CALL, "arguments": ""}),
-         *(event("response.function_call_arguments.delta", output_index=0, delta=one) for one in ('{"a"', ": 1}")),
-         event(ITEM_DONE, output_index=0, item={**CALL, "arguments": ""}), ended()],
+         *(event("response.function_call_arguments.delta", output_index=0, delta=part) for part in ('{"a"', ": 1}")),
+         event(ITEM_DONE, output_index=0, item={**CALL, "arguments": ""}), end_event()],
         "", [("f", {"a": 1})], "end",
     ),
     "two calls interleaved": (
         [event(ADDED, output_index=0, item={**CALL, "arguments": ""}),
          event(ADDED, output_index=1, item={**call_item("g", "", "c2")}),
-         *(event("response.function_call_arguments.delta", output_index=place, delta=one)
-           for place, one in ((0, '{"a"'), (1, '{"b"'), (0, ": 1}"), (1, ": 2}"))),
+         *(event("response.function_call_arguments.delta", output_index=index, delta=part)
+           for index, part in ((0, '{"a"'), (1, '{"b"'), (0, ": 1}"), (1, ": 2}"))),
          event(ITEM_DONE, output_index=0, item={**CALL, "arguments": ""}),
-         event(ITEM_DONE, output_index=1, item=call_item("g", "", "c2")), ended()],
+         event(ITEM_DONE, output_index=1, item=call_item("g", "", "c2")), end_event()],
         "", [("f", {"a": 1}), ("g", {"b": 2})], "end",
     ),
     "items without places or ids": (
         [event(ADDED, item={**CALL, "id": None, "arguments": ""}),
          event("response.function_call_arguments.delta", delta='{"a": 1}'),
-         event(ITEM_DONE, item={**CALL, "id": None, "arguments": '{"a": 1}'}), ended()],
+         event(ITEM_DONE, item={**CALL, "id": None, "arguments": '{"a": 1}'}), end_event()],
         "", [("f", {"a": 1})], "end",
     ),
     "a call without an id, and one with an empty one": (
@@ -239,107 +243,105 @@ RESPONSES: dict[str, tuple[list[bytes], str, list[tuple[str, Any]], str]] = {
 }  # fmt: skip
 _REFUSAL = {**TEXT, "content": [{"type": "refusal", "refusal": "No."}]}
 RESPONSES["refused"] = (
-    [event("response.refusal.delta", output_index=0, delta="No."), event(ITEM_DONE, output_index=0, item=_REFUSAL), ended()],
+    [event("response.refusal.delta", output_index=0, delta="No."), event(ITEM_DONE, output_index=0, item=_REFUSAL), end_event()],
     "No.", [], "refusal",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-async def test_a_response_stream_becomes_the_message_that_was_meant(name: str) -> None:
+async def test_a_response_stream_becomes_the_expected_message(name: str) -> None:
     pieces, text, calls, stop = RESPONSES[name]
-    done = await final_event(RecordedTransport(stream(*pieces)).responses_model())
-    made = [(call.name, json.loads(call.arguments)) for call in done.message.calls]
-    assert (done.message.text, made, done.stop) == (text, calls, stop)
-    ids = [call.id for call in done.message.calls]
+    final = await final_event(RecordedTransport(stream(*pieces)).responses_model())
+    calls_made = [(call.name, json.loads(call.arguments)) for call in final.message.calls]
+    assert (final.message.text, calls_made, final.stop) == (text, calls, stop)
+    ids = [call.id for call in final.message.calls]
     assert all(ids)
     assert len(set(ids)) == len(ids)
 
 
 @pytest.mark.parametrize(
-    ("last", "kind", "told"),
+    ("last_events", "kind", "message"),
     [
         ([], "broken_stream", "connection lost"),
-        ([ended(status="failed", error={"code": "server_error", "message": "it burnt"})], "server", "it burnt"),
-        ([ended(status="failed", error={"code": "rate_limit_exceeded", "message": "slow"})], "rate", "slow"),
+        ([end_event(status="failed", error={"code": "server_error", "message": "it burnt"})], "server", "it burnt"),
+        ([end_event(status="failed", error={"code": "rate_limit_exceeded", "message": "slow"})], "rate", "slow"),
         ([event("error", code="server_error", message="it burnt", param=None)], "server", "it burnt"),
         ([event("error", error={"type": "server_error", "message": "it burnt"})], "server", "it burnt"),
         ([b"event: error\ndata: {oops\n\n"], "broken_stream", "broken data"),
     ],
 )
-async def test_a_response_stream_that_breaks_is_one_clear_error(last: list[bytes], kind: str, told: str) -> None:
-    begun = event(DELTA, output_index=0, delta="half")
-    with pytest.raises(ModelError, match=told) as caught:
-        await collect_events(RecordedTransport(stream(begun, *last)).responses_model())
-    assert caught.value.kind == kind
-    wire = RecordedTransport(stream(*last), stream(*response(TEXT)))
+async def test_a_broken_response_stream_is_one_clear_error(last_events: list[bytes], kind: str, message: str) -> None:
+    first_event = event(DELTA, output_index=0, delta="half")
+    with pytest.raises(ModelError, match=message) as error_info:
+        await collect_events(RecordedTransport(stream(first_event, *last_events)).responses_model())
+    assert error_info.value.kind == kind
+    wire = RecordedTransport(stream(*last_events), stream(*response(TEXT)))
     assert isinstance((await collect_events(wire.responses_model()))[-1], ResponseDone)
 
 
-async def test_a_server_that_ignores_stream_is_understood_by_both_apis() -> None:
-    whole = {"object": "response", "status": "completed", "output": [TEXT], "error": None, "usage": {"input_tokens": 3}}
-    done = await final_event(RecordedTransport(httpx2.Response(200, json=whole)).responses_model())
-    assert (done.message.text, done.usage) == ("ok", Usage(input=3))
-    whole = {"choices": [{"message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]}
-    assert (await final_event(RecordedTransport(httpx2.Response(200, json=whole)).chat_model())).message.text == "ok"
+async def test_both_apis_support_servers_that_ignore_stream() -> None:
+    body = {"object": "response", "status": "completed", "output": [TEXT], "error": None, "usage": {"input_tokens": 3}}
+    final = await final_event(RecordedTransport(httpx2.Response(200, json=body)).responses_model())
+    assert (final.message.text, final.usage) == ("ok", Usage(input=3))
+    body = {"choices": [{"message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]}
+    assert (await final_event(RecordedTransport(httpx2.Response(200, json=body)).chat_model())).message.text == "ok"
 
 
-@pytest.mark.parametrize("piece", [b"x" * 100, b"data: " + b"x" * 100 + b"\n"], ids=["a line", "lines"])
-async def test_an_event_without_an_end_is_given_up(piece: bytes) -> None:
+@pytest.mark.parametrize("fragment", [b"x" * 100, b"data: " + b"x" * 100 + b"\n"], ids=["a line", "lines"])
+async def test_an_endless_event_is_an_error(fragment: bytes) -> None:
     async def endless() -> Any:
         for _ in range(50):
-            yield piece
+            yield fragment
 
     with pytest.raises(EventTooLong, match="more than 1,000 bytes"):
         [event async for event in iter_event_data(endless(), max_size=1000)]
 
 
-# --- found by reviewers -------------------------------------------------------------------------------------------
+# --- regressions ----------------------------------------------------------------------------------------------------
 
 
-async def test_odd_values_in_a_chat_stream_are_passed_over() -> None:
-    odd = [
+async def test_odd_values_in_a_chat_stream_are_skipped() -> None:
+    odd_values = [
         {"x_groq": [1], "usage": {"prompt_tokens": 1e300, "completion_tokens": -3}},
         {"choices": [{"delta": {"reasoning_details": [{"type": "a", "text": {}}, {"type": "a", "text": "x"}]}}]},
         {"choices": [{"delta": {"content": 3, "tool_calls": {"a": 1}}}, 7, {"delta": [1]}]},
     ]
-    done = await final_event(RecordedTransport(stream(*map(data, odd), *OK)).chat_model())
-    assert (done.message.text, done.usage) == ("ok", Usage())
+    final = await final_event(RecordedTransport(stream(*map(data, odd_values), *TEXT_AND_END)).chat_model())
+    assert (final.message.text, final.usage) == ("ok", Usage())
 
 
-async def test_usage_in_pieces_is_put_together_and_a_second_choice_left_alone() -> None:
+async def test_partial_usage_is_merged_and_other_choices_ignored() -> None:
     pieces = [
         data({"choices": [], "usage": {"prompt_tokens": 7}}),
         data({"choices": [{"index": 0, "delta": {"content": "o"}}, {"index": 1, "delta": {"content": "NO"}}]}),
         data({"choices": [{"index": 0, "delta": {"content": "k"}, "usage": {}, "finish_reason": "stop"}]}),
         data({"choices": [], "usage": {"completion_tokens": 2}}),
     ]
-    done = await final_event(RecordedTransport(stream(*pieces, DONE)).chat_model())
-    assert (done.message.text, done.usage) == ("ok", Usage(input=7, output=2))
+    final = await final_event(RecordedTransport(stream(*pieces, DONE)).chat_model())
+    assert (final.message.text, final.usage) == ("ok", Usage(input=7, output=2))
 
 
 @pytest.mark.parametrize(
     ("pieces", "calls"),
     [
-        ([piece('{"a"', index=0, id="x1", name="f"), piece(": 1}", index=0, id="x2")], [("f", {"a": 1})]),
+        ([call_chunk('{"a"', index=0, id="x1", name="f"), call_chunk(": 1}", index=0, id="x2")], [("f", {"a": 1})]),
         (
-            [piece('{"a"', index=0, id="call_A", name="f"), piece(": 1}", index=0, id="CALL_a", name="f")],
+            [call_chunk('{"a"', index=0, id="call_A", name="f"), call_chunk(": 1}", index=0, id="CALL_a", name="f")],
             [("f", {"a": 1})],
         ),
         (
-            [piece('{"a": 1}', index=0, id="x1", name="f"), piece('{"b": 2}', index=0, id="x2", name="g")],
+            [call_chunk('{"a": 1}', index=0, id="x1", name="f"), call_chunk('{"b": 2}', index=0, id="x2", name="g")],
             [("f", {"a": 1}), ("g", {"b": 2})],
         ),
     ],
 )
-async def test_an_id_that_changes_within_a_call_does_not_break_it(
-    pieces: list[bytes], calls: list[tuple[str, Any]]
-) -> None:
-    done = await final_event(RecordedTransport(stream(*pieces, *CALLED)).chat_model())
-    assert [(call.name, json.loads(call.arguments)) for call in done.message.calls] == calls
+async def test_a_call_id_may_change_within_a_call(pieces: list[bytes], calls: list[tuple[str, Any]]) -> None:
+    final = await final_event(RecordedTransport(stream(*pieces, *END_CALLS)).chat_model())
+    assert [(call.name, json.loads(call.arguments)) for call in final.message.calls] == calls
 
 
 @pytest.mark.parametrize(("finish", "stop"), [("model_length", "length"), ("insufficient_system_resource", None)])
-async def test_finish_reasons_of_single_providers_are_known(finish: str, stop: str | None) -> None:
+async def test_provider_specific_finish_reasons_are_known(finish: str, stop: str | None) -> None:
     wire = RecordedTransport(stream(chunk({"content": "half"}, finish), DONE))
     if stop:
         assert (await final_event(wire.chat_model())).stop == stop
@@ -348,74 +350,76 @@ async def test_finish_reasons_of_single_providers_are_known(finish: str, stop: s
             await collect_events(wire.chat_model())
 
 
-async def test_places_on_some_events_only_are_no_reason_to_show_twice_or_mix_calls() -> None:
-    said = [event(ADDED, output_index=0, item={**TEXT, "content": []}), event(DELTA, output_index=0, delta="ok"),
-            event(ITEM_DONE, item=TEXT), ended(TEXT)]  # fmt: skip
-    assert (await final_event(RecordedTransport(stream(*said)).responses_model())).message.text == "ok"
-    first, second = call_item("f", "", "c1"), call_item("g", "", "c2")
-    mixed = [
-        event(ADDED, output_index=0, item=first), event(ADDED, output_index=1, item=second),
-        event("response.function_call_arguments.delta", item_id=first["id"], delta='{"a": 1}'),
-        event("response.function_call_arguments.delta", item_id=second["id"], delta='{"b": 2}'),
-        event(ITEM_DONE, output_index=0, item=first), event(ITEM_DONE, output_index=1, item=second), ended(),
+async def test_missing_indexes_do_not_repeat_text_or_mix_calls() -> None:
+    text_events = [event(ADDED, output_index=0, item={**TEXT, "content": []}), event(DELTA, output_index=0, delta="ok"),
+            event(ITEM_DONE, item=TEXT), end_event(TEXT)]  # fmt: skip
+    assert (await final_event(RecordedTransport(stream(*text_events)).responses_model())).message.text == "ok"
+    first_call, second_call = call_item("f", "", "c1"), call_item("g", "", "c2")
+    mixed_events = [
+        event(ADDED, output_index=0, item=first_call), event(ADDED, output_index=1, item=second_call),
+        event("response.function_call_arguments.delta", item_id=first_call["id"], delta='{"a": 1}'),
+        event("response.function_call_arguments.delta", item_id=second_call["id"], delta='{"b": 2}'),
+        event(ITEM_DONE, output_index=0, item=first_call), event(ITEM_DONE, output_index=1, item=second_call), end_event(),
     ]  # fmt: skip
-    done = await final_event(RecordedTransport(stream(*mixed)).responses_model())
-    assert [(call.name, call.arguments) for call in done.message.calls] == [("f", '{"a": 1}'), ("g", '{"b": 2}')]
+    final = await final_event(RecordedTransport(stream(*mixed_events)).responses_model())
+    assert [(call.name, call.arguments) for call in final.message.calls] == [("f", '{"a": 1}'), ("g", '{"b": 2}')]
 
 
-async def test_what_only_the_end_tells_is_taken_once() -> None:
-    pieces = [event(ITEM_DONE, output_index=0, item=TEXT), ended(TEXT, CALL)]
-    done = await final_event(RecordedTransport(stream(*pieces)).responses_model())
-    assert (done.message.text, [call.name for call in done.message.calls]) == ("ok", ["f"])
-    late = [
+async def test_content_of_the_final_event_is_used_once() -> None:
+    pieces = [event(ITEM_DONE, output_index=0, item=TEXT), end_event(TEXT, CALL)]
+    final = await final_event(RecordedTransport(stream(*pieces)).responses_model())
+    assert (final.message.text, [call.name for call in final.message.calls]) == ("ok", ["f"])
+    late_events = [
         event(ADDED, item=call_item("f", "")),
         event("response.function_call_arguments.done", arguments='{"a": 1}'),
-        ended(),
+        end_event(),
     ]
-    assert (await final_event(RecordedTransport(stream(*late)).responses_model())).message.calls[
+    assert (await final_event(RecordedTransport(stream(*late_events)).responses_model())).message.calls[
         0
     ].arguments == '{"a": 1}'
 
 
-async def test_the_kind_of_the_last_event_counts_where_the_response_has_no_status() -> None:
+async def test_without_a_status_the_last_event_type_counts() -> None:
     with pytest.raises(ModelError, match="it burnt"):
         await collect_events(
             RecordedTransport(
                 stream(event("response.failed", response={"error": {"message": "it burnt"}}))
             ).responses_model(retries=0)
         )
-    cut = [event(DELTA, delta="hal"), event("response.incomplete", response={})]
-    assert (await final_event(RecordedTransport(stream(*cut)).responses_model())).stop == "length"
-    odd = [event(DELTA, output_index=[0], item_id={}, delta="ok"), ended()]
-    assert (await final_event(RecordedTransport(stream(*odd)).responses_model())).message.text == "ok"
+    cut_stream = [event(DELTA, delta="hal"), event("response.incomplete", response={})]
+    assert (await final_event(RecordedTransport(stream(*cut_stream)).responses_model())).stop == "length"
+    odd_stream = [event(DELTA, output_index=[0], item_id={}, delta="ok"), end_event()]
+    assert (await final_event(RecordedTransport(stream(*odd_stream)).responses_model())).message.text == "ok"
 
 
-async def test_a_comment_and_an_answer_are_two_texts_and_unknown_items_none() -> None:
+async def test_commentary_and_answer_are_separate_texts() -> None:
     items = (
         message_item("Let me look.", "m1"),
         {"type": "hologram", "id": "h", "content": [{"text": "SECRET"}]},
         message_item('{"a": 1}', "m2"),
     )
-    done = await final_event(RecordedTransport(stream(*response(*items))).responses_model())
-    assert [part.text for part in done.message.parts] == ["Let me look.\n\n", '{"a": 1}']  # type: ignore[union-attr]
+    final = await final_event(RecordedTransport(stream(*response(*items))).responses_model())
+    assert [part.text for part in final.message.parts] == ["Let me look.\n\n", '{"a": 1}']  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
-    ("kind", "content"),
+    ("content_type", "content"),
     [
         ("text/plain", b'{"choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]}'),
         ("application/x-ndjson", b'\n {"choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]}'),
-        ("application/json", b"".join(OK)),
-        ("", b"".join(OK)),
+        ("application/json", b"".join(TEXT_AND_END)),
+        ("", b"".join(TEXT_AND_END)),
     ],
 )
-async def test_what_an_answer_is_is_told_by_its_first_byte(kind: str, content: bytes) -> None:
-    answer = httpx2.Response(200, headers={"content-type": kind} if kind else {}, content=content)
-    assert (await final_event(RecordedTransport(answer).chat_model())).message.text == "ok"
+async def test_the_first_byte_decides_the_format(content_type: str, content: bytes) -> None:
+    http_response = httpx2.Response(
+        200, headers={"content-type": content_type} if content_type else {}, content=content
+    )
+    assert (await final_event(RecordedTransport(http_response).chat_model())).message.text == "ok"
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "told"),
+    ("http_response", "kind", "message"),
     [
         (httpx2.Response(200, content=b'{"error": "model loading"}'), "server", "model loading"),
         (stream(data([{"error": {"code": 429, "message": "slow"}}])), "rate", "slow"),
@@ -434,18 +438,16 @@ async def test_what_an_answer_is_is_told_by_its_first_byte(kind: str, content: b
         ),
     ],
 )
-async def test_failures_in_odd_clothes_are_told_for_what_they_are(
-    answer: httpx2.Response, kind: str, told: str
-) -> None:
-    with pytest.raises(ModelError, match=told) as caught:
-        await collect_events(RecordedTransport(answer).chat_model(retries=0))
-    assert caught.value.kind == kind
+async def test_unusual_error_responses_are_classified(http_response: httpx2.Response, kind: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as error_info:
+        await collect_events(RecordedTransport(http_response).chat_model(retries=0))
+    assert error_info.value.kind == kind
 
 
-@pytest.mark.parametrize("after", ["0", "-5", "NaN", "Thu, 01 Jan 2026 00:00:00 GMT", "soon"])
-async def test_a_server_that_asks_for_no_pause_gets_one_all_the_same(after: str) -> None:
-    limited = httpx2.Response(429, json={"error": {"message": "slow"}}, headers={"retry-after": after})
-    wire = RecordedTransport(limited, limited, stream(*OK))
+@pytest.mark.parametrize("retry_after", ["0", "-5", "NaN", "Thu, 01 Jan 2026 00:00:00 GMT", "soon"])
+async def test_a_retry_after_of_zero_still_waits(retry_after: str) -> None:
+    limit_response = httpx2.Response(429, json={"error": {"message": "slow"}}, headers={"retry-after": retry_after})
+    wire = RecordedTransport(limit_response, limit_response, stream(*TEXT_AND_END))
     await collect_events(wire.chat_model())
     assert wire.delays[0] >= 0.5
     assert wire.delays[1] >= 1.0

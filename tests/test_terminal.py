@@ -1,4 +1,4 @@
-"""What a person sees: the chat and ask in a real terminal."""
+"""The chat and ask in a real terminal."""
 
 import json
 import os
@@ -12,15 +12,15 @@ import pytest
 from tests.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
 from tests.terminal import Terminal
 
-ODD = str(Path(__file__).with_name("servers") / "quirky.py")
+ODD_SERVER = str(Path(__file__).with_name("servers") / "quirky.py")
 ENTER, CTRL_C, CTRL_D = "\r", "\x03", "\x04"
 Start = Callable[..., Terminal]
 
 
 @pytest.fixture
 def start(mcpchat_command: str) -> Start:
-    def start(*words: str, **options: object) -> Terminal:
-        return Terminal([mcpchat_command, *words], **options)  # type: ignore[arg-type]
+    def start(*arguments: str, **options: object) -> Terminal:
+        return Terminal([mcpchat_command, *arguments], **options)  # type: ignore[arg-type]
 
     return start
 
@@ -30,7 +30,7 @@ def settings(double: FakeOpenAI, tmp_path: Path, config: str = "") -> dict[str, 
     return {"OPENAI_BASE_URL": double.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
 
 
-def test_a_chat_with_the_demo_calculates_lists_and_leaves(start: Start) -> None:
+def test_a_demo_chat_calculates_lists_and_exits(start: Start) -> None:
     with start("--model", "demo") as terminal:
         terminal.wait_for("demo · calculator · /help")
         terminal.send("What is 1234 * 5678?" + ENTER)
@@ -52,7 +52,7 @@ def test_a_chat_with_the_demo_calculates_lists_and_leaves(start: Start) -> None:
         assert terminal.wait_exit() == 0
 
 
-def test_ctrl_d_leaves_and_ctrl_c_clears_the_line_then_leaves(start: Start) -> None:
+def test_ctrl_d_exits_and_ctrl_c_clears_the_line_then_exits(start: Start) -> None:
     with start("-m", "demo") as terminal:
         terminal.wait_for("\n>")
         terminal.send("half a thought" + CTRL_C)
@@ -77,7 +77,7 @@ def test_commands_are_completed(start: Start) -> None:
         terminal.wait_for("transport")
 
 
-def test_ctrl_c_cancels_the_answer_and_the_chat_goes_on(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_ctrl_c_cancels_the_answer_not_the_chat(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "Once upon a time"})], hang=True), text("All is well.")]
     with start(environ=settings(fake_openai, tmp_path)) as terminal:
         terminal.wait_for("\n>")
@@ -91,7 +91,7 @@ def test_ctrl_c_cancels_the_answer_and_the_chat_goes_on(start: Start, fake_opena
         terminal.wait_for("All is well.")
         terminal.send(CTRL_D)
         assert terminal.wait_exit() == 0
-    assert [(m["role"], m["content"]) for m in fake_openai.requests[1]["messages"][1:]] == [
+    assert [(message["role"], message["content"]) for message in fake_openai.requests[1]["messages"][1:]] == [
         ("user", "tell"),
         ("assistant", "Once upon a time"),
         ("user", "again"),
@@ -99,7 +99,7 @@ def test_ctrl_c_cancels_the_answer_and_the_chat_goes_on(start: Start, fake_opena
 
 
 def test_ctrl_c_cancels_a_running_tool(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
-    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "slow"]\ntrust = true\n'
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD_SERVER}", "slow"]\ntrust = true\n'
     fake_openai.replies = [tool_call("box__echo", '{"text": "x"}'), text("All is well.")]
     with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
@@ -115,8 +115,8 @@ def test_ctrl_c_cancels_a_running_tool(start: Start, fake_openai: FakeOpenAI, tm
     assert (result["role"], result["content"]) == ("tool", "Error: cancelled by the user")
 
 
-def test_a_question_before_a_tool_is_answered_by_a_key(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
-    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
+def test_an_approval_is_answered_by_a_key(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD_SERVER}"]\n'
     write = tool_call("box__write", '{"text": "two\\nlines"}')
     fake_openai.replies = [write, text("First."), write, text("Second."), write, text("Third.")]
     with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
@@ -138,16 +138,14 @@ def test_a_question_before_a_tool_is_answered_by_a_key(start: Start, fake_openai
         assert "denied by the user" in screen
 
 
-def test_a_call_that_ends_during_a_question_is_shown_after_it(
-    start: Start, fake_openai: FakeOpenAI, tmp_path: Path
-) -> None:
-    server = f'command = "{sys.executable}"\nargs = ["{ODD}"]\n'
+def test_a_call_that_ends_during_a_prompt_is_shown_later(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    server = f'command = "{sys.executable}"\nargs = ["{ODD_SERVER}"]\n'
     config = f"[servers.box]\n{server}trust = true\n[servers.other]\n{server}"
-    both = [
-        {"index": n, "id": f"c{n}", "function": {"name": name, "arguments": json.dumps({"text": said})}}
-        for n, (name, said) in enumerate([("box__echo", "slowly"), ("other__write", "x")])
+    calls = [
+        {"index": n, "id": f"c{n}", "function": {"name": name, "arguments": json.dumps({"text": value})}}
+        for n, (name, value) in enumerate([("box__echo", "slowly"), ("other__write", "x")])
     ]
-    fake_openai.replies = [CannedResponse([chunk({"tool_calls": both}), chunk({}, "tool_calls")]), text("Both done.")]
+    fake_openai.replies = [CannedResponse([chunk({"tool_calls": calls}), chunk({}, "tool_calls")]), text("Both done.")]
     with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER)
@@ -160,18 +158,16 @@ def test_a_call_that_ends_during_a_question_is_shown_after_it(
     assert screen.index("[y]es") < screen.index("✓ box.echo") < screen.index("✓ other.write")
 
 
-def test_what_was_typed_too_early_answers_no_question_and_is_kept(
-    start: Start, fake_openai: FakeOpenAI, tmp_path: Path
-) -> None:
-    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
+def test_early_input_answers_no_prompt_and_is_kept(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD_SERVER}"]\n'
     write = tool_call("box__write", '{"text": "x"}')
     write.pause = 0.5
     fake_openai.replies = [write, text("I see."), text("Yes.")]
     with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
-        terminal.send("go" + ENTER + "y")  # in one piece, as a paste: the prompt reads the y too
+        terminal.send("go" + ENTER + "y")  # sent together, like a paste: the prompt also reads the y
         terminal.read(0.3)
-        terminal.send("es, please")  # and these while the model thinks
+        terminal.send("es, please")  # and these while the model generates
         terminal.wait_for("[y]es  [n]o  [a]lways")
         terminal.read(0.5)
         assert "box.write" not in terminal.text
@@ -184,7 +180,7 @@ def test_what_was_typed_too_early_answers_no_question_and_is_kept(
     assert fake_openai.requests[-1]["messages"][-1] == {"role": "user", "content": "yes, please"}
 
 
-def test_a_model_error_is_shown_and_the_chat_goes_on(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_a_model_error_does_not_end_the_chat(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     from tests.fake_openai import error
 
     fake_openai.replies = [error(401, "bad key"), text("Better.")]
@@ -197,7 +193,7 @@ def test_a_model_error_is_shown_and_the_chat_goes_on(start: Start, fake_openai: 
         terminal.wait_for("Better.")
 
 
-def test_a_server_that_fails_is_told_without_breaking_the_prompt(start: Start, tmp_path: Path) -> None:
+def test_a_server_failure_does_not_break_the_prompt(start: Start, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[servers.bad]\ncommand = "bash"\nargs = ["-c", "echo no disk >&2; exit 1"]\n')
     with start("-m", "demo", environ={"MCPCHAT_CONFIG": str(tmp_path / "c.toml")}) as terminal:
         screen = terminal.wait_for("server bad is down: it exited at once with exit code 1")
@@ -213,8 +209,8 @@ def test_markdown_is_rendered_in_order_and_once(start: Start, fake_openai: FakeO
     with start("ask", "x", environ=settings(fake_openai, tmp_path)) as terminal:
         assert terminal.wait_exit() == 0
         screen = terminal.text
-    for once in ("Title", "Some bold words.", "one", "two", "print('hi')", "The end."):
-        assert screen.count(once) == 1, screen
+    for expected in ("Title", "Some bold words.", "one", "two", "print('hi')", "The end."):
+        assert screen.count(expected) == 1, screen
     assert (
         screen.index("Title")
         < screen.index("bold")
@@ -226,9 +222,7 @@ def test_markdown_is_rendered_in_order_and_once(start: Start, fake_openai: FakeO
     assert "```" not in screen
 
 
-def test_an_answer_taller_than_the_screen_is_whole_in_the_scrollback(
-    start: Start, fake_openai: FakeOpenAI, tmp_path: Path
-) -> None:
+def test_a_tall_answer_is_complete_in_the_scrollback(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     lines = [f"line {n}" for n in range(60)]
     document = "```\n" + "\n".join(lines) + "\n```\n"
     fake_openai.replies = [
@@ -236,8 +230,8 @@ def test_an_answer_taller_than_the_screen_is_whole_in_the_scrollback(
     ]
     with start("ask", "x", environ=settings(fake_openai, tmp_path), lines=12) as terminal:
         assert terminal.wait_exit() == 0
-        shown = re.findall(r"line \d+", terminal.text)
-    assert shown[-60:] == lines
+        visible = re.findall(r"line \d+", terminal.text)
+    assert visible[-60:] == lines
 
 
 def test_escapes_from_the_model_never_reach_the_terminal(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
@@ -250,16 +244,16 @@ def test_escapes_from_the_model_never_reach_the_terminal(start: Start, fake_open
     assert "https://evil.example" in terminal.text
 
 
-def test_what_looks_like_html_is_shown_as_it_is(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_html_is_shown_as_text(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     fake_openai.replies = [text("Use List<String> and <br> too.\n\n<div>\nhidden\n</div>\n\nend")]
     with start("ask", "x", environ=settings(fake_openai, tmp_path)) as terminal:
         assert terminal.wait_exit() == 0
-    for shown in ("Use List<String> and <br> too.", "<div>", "hidden", "end"):
-        assert shown in terminal.text
+    for expected in ("Use List<String> and <br> too.", "<div>", "hidden", "end"):
+        assert expected in terminal.text
 
 
-def test_ctrl_c_at_a_question_cancels_the_turn(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
-    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n'
+def test_ctrl_c_at_a_prompt_cancels_the_turn(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD_SERVER}"]\n'
     fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), text("All is well.")]
     with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
@@ -291,7 +285,7 @@ def test_piped_output_stays_plain_while_the_terminal_shows_the_tools(start: Star
     assert "ok: calculator.calculate" in screen
 
 
-def test_the_history_is_kept_for_the_user_alone(start: Start, isolated: Path) -> None:
+def test_the_history_file_is_private(start: Start, isolated: Path) -> None:
     with start("-m", "demo") as terminal:
         terminal.wait_for("\n>")
         terminal.send("remember me" + ENTER)
@@ -306,14 +300,14 @@ def test_the_history_is_kept_for_the_user_alone(start: Start, isolated: Path) ->
         terminal.wait_for("remember me")
 
 
-# --- servers that ask, and what they offer besides tools --------------------------------------------------------
+# --- requests from servers, resources and prompts ---------------------------------------------------------------
 
 CAPABLE = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{Path(__file__).with_name("servers") / "full_featured.py"}"]\n'
 ALLOWED = '[approvals]\ndefault = "allow"\n'
 ESCAPE = "\x1b"
 
 
-def test_resources_prompts_and_logs_in_the_chat(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_resources_prompts_and_logs_in_a_chat(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     environ = settings(fake_openai, tmp_path, CAPABLE)
     with start(environ=environ, columns=100, lines=60) as terminal:
         terminal.wait_for("\n>")
@@ -332,9 +326,9 @@ def test_resources_prompts_and_logs_in_the_chat(start: Start, fake_openai: FakeO
         terminal.wait_for("Hello.")
         terminal.send("/box:greet style=x" + ENTER)
         terminal.wait_for("box:greet needs name")
-        seen = terminal.text.count("style=")
+        style_count = terminal.text.count("style=")
         terminal.send('/box:greet name="Ann Lee" sty')
-        terminal.wait_for("style=", count=seen + 1)  # in the menu
+        terminal.wait_for("style=", count=style_count + 1)  # in the menu
         terminal.send("\t")
         terminal.wait_for('Lee" style=')
         terminal.send("ku")
@@ -348,8 +342,10 @@ def test_resources_prompts_and_logs_in_the_chat(start: Start, fake_openai: FakeO
         terminal.wait_for("no prompt /box:gret; did you mean /box:greet?")
         terminal.send("/exit" + ENTER)
         assert terminal.wait_exit() == 0
-    said = [message["content"] for message in fake_openai.requests[-1]["messages"] if message["role"] == "user"]
-    assert said == [
+    user_messages = [
+        message["content"] for message in fake_openai.requests[-1]["messages"] if message["role"] == "user"
+    ]
+    assert user_messages == [
         "what is in @box:note://today ?\n\n[box:note://today]\nbuy milk",
         "Greet Ann Lee in a kurt way.",
     ]
@@ -374,9 +370,9 @@ def test_a_form_is_checked_edited_and_sent(start: Start, fake_openai: FakeOpenAI
     assert fake_openai.requests[1]["messages"][-1]["content"] == "size 42"
 
 
-@pytest.mark.parametrize(("key", "told"), [(ESCAPE, "no order: decline"), (CTRL_D, "no order: decline")])
+@pytest.mark.parametrize(("key", "expected"), [(ESCAPE, "no order: decline"), (CTRL_D, "no order: decline")])
 def test_a_form_is_declined_by_a_key(
-    start: Start, fake_openai: FakeOpenAI, tmp_path: Path, key: str, told: str
+    start: Start, fake_openai: FakeOpenAI, tmp_path: Path, key: str, expected: str
 ) -> None:
     fake_openai.replies = [tool_call("box__order", "{}"), text("Well.")]
     with start("ask", "Order!", environ=settings(fake_openai, tmp_path, CAPABLE + ALLOWED)) as terminal:
@@ -384,7 +380,7 @@ def test_a_form_is_declined_by_a_key(
         terminal.send(key)
         terminal.wait_for("Well.")
         assert terminal.wait_exit() == 0
-    assert fake_openai.requests[1]["messages"][-1]["content"] == told
+    assert fake_openai.requests[1]["messages"][-1]["content"] == expected
 
 
 def test_ctrl_c_at_a_form_cancels_the_turn(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
@@ -396,7 +392,7 @@ def test_ctrl_c_at_a_form_cancels_the_turn(start: Start, fake_openai: FakeOpenAI
     assert len(fake_openai.requests) == 1
 
 
-def test_samples_and_roots_are_asked_for(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_samples_and_roots_need_approval(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     config = CAPABLE + f'protocol = "2025-11-25"\nsampling = true\nroots = ["{tmp_path}"]\n' + ALLOWED
     fake_openai.replies = [
         tool_call("box__think", "{}"),
@@ -417,23 +413,23 @@ def test_samples_and_roots_are_asked_for(start: Start, fake_openai: FakeOpenAI, 
         terminal.send("n")
         terminal.wait_for("Done.")
         assert terminal.wait_exit() == 0
-    results = [m["content"] for m in fake_openai.requests[-1]["messages"] if m["role"] == "tool"]
+    results = [message["content"] for message in fake_openai.requests[-1]["messages"] if message["role"] == "tool"]
     assert results == ["m says: Because.", "none"]
 
 
-def test_an_address_is_opened_only_after_a_yes(start: Start, tmp_path: Path) -> None:
+def test_a_url_is_opened_only_after_consent(start: Start, tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
     browser.chmod(0o755)
-    (tmp_path / "c.toml").write_text(f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD}", "visit"]\n')
-    words = ("call", "box.write", "text=x", "--yes", "--config", str(tmp_path / "c.toml"))
-    for key, told in (("d", "visited: decline"), ("o", "visited: accept")):
-        with start(*words, environ={"BROWSER": str(browser)}) as terminal:
+    (tmp_path / "c.toml").write_text(f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{ODD_SERVER}", "visit"]\n')
+    arguments = ("call", "box.write", "text=x", "--yes", "--config", str(tmp_path / "c.toml"))
+    for key, expected in (("d", "visited: decline"), ("o", "visited: accept")):
+        with start(*arguments, environ={"BROWSER": str(browser)}) as terminal:
             terminal.wait_for("box asks you: Log in, please")
             terminal.wait_for("https://example.com/login?a=1&b=%20")
             terminal.wait_for("[o]pen it in the browser  [d]ecline")
             assert not (tmp_path / "opened").exists()
             terminal.send(key)
-            terminal.wait_for(told)
+            terminal.wait_for(expected)
             assert terminal.wait_exit() == 0
     assert (tmp_path / "opened").read_text() == "https://example.com/login?a=1&b=%20\n"

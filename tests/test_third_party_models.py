@@ -1,6 +1,6 @@
-"""Model servers that others wrote: llama.cpp with a model of a megabyte, and a published double of OpenAI's APIs.
+"""Third-party model servers: llama.cpp with a model of one megabyte, and a published fake of OpenAI's APIs.
 
-scripts/published.py installs them; nothing here goes beyond loopback.
+scripts/published.py installs them; no test connects beyond loopback.
 """
 
 import json
@@ -23,7 +23,7 @@ NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """llama.cpp's server; its address, ending in /v1."""
+    """Start llama.cpp's server; yield its address, which ends in /v1."""
     model = tmp_path_factory.mktemp("model") / "tiny.gguf"
     python, folder = str(PY / "python"), ROOT / "tests/engine"
     subprocess.run([python, str(folder / "tiny_model.py"), str(model)], check=True, timeout=50)
@@ -42,13 +42,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process.stdout.close()
 
 
-def ask(mcpchat_command: str, config: Path, *words: str, stdin: str = "") -> tuple[int, str, str]:
+def ask(mcpchat_command: str, config: Path, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
     environ = os.environ | {"MCPCHAT_CONFIG": str(config)}
-    done = subprocess.run(
-        [mcpchat_command, "ask", *words], input=stdin, capture_output=True, text=True, env=environ, timeout=50
+    completed = subprocess.run(
+        [mcpchat_command, "ask", *arguments], input=stdin, capture_output=True, text=True, env=environ, timeout=50
     )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
+    assert "Traceback" not in completed.stderr
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 @pytest.fixture
@@ -72,18 +72,18 @@ def test_a_real_engine_calls_a_tool_and_answers(mcpchat_command: str, config: Pa
     assert re.search(
         r'calculator\.calculate .*expression="1234 \* 5678"  \{"expression": "1234 \* 5678", "result": 7006652\}', err
     )
-    assert "cached)" in err  # the second request began like the first
+    assert "cached)" in err  # the second request begins with the first
 
 
 @APIS
-def test_a_real_engines_reasoning_is_told_apart(mcpchat_command: str, config: Path, api: Sequence[str]) -> None:
+def test_a_real_engines_reasoning_is_separate(mcpchat_command: str, config: Path, api: Sequence[str]) -> None:
     events = [json.loads(line) for line in ask(mcpchat_command, config, *api, "-o", "jsonl", "THINK")[1].splitlines()]
     assert "".join(event["text"] for event in events if event["type"] == "reasoning.delta") == "Let me think."
     assert "".join(event["text"] for event in events if event["type"] == "text.delta") == SENTENCE.strip()
 
 
 @APIS
-def test_a_real_engines_refusal_of_images_is_learnt_from(
+def test_a_real_engines_refusal_of_images_is_handled(
     mcpchat_command: str, config: Path, api: Sequence[str], tmp_path: Path
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -93,7 +93,7 @@ def test_a_real_engines_refusal_of_images_is_learnt_from(
 
 
 @APIS
-def test_a_real_engines_limits_are_told(mcpchat_command: str, config: Path, api: Sequence[str]) -> None:
+def test_a_real_engines_limits_are_reported(mcpchat_command: str, config: Path, api: Sequence[str]) -> None:
     code, out, err = ask(mcpchat_command, config, *api, "LONG")
     assert (code, out.startswith("round and-round it-goes,")) == (7, True)
     assert "cut at the model's output limit" in err
@@ -102,7 +102,7 @@ def test_a_real_engines_limits_are_told(mcpchat_command: str, config: Path, api:
     assert "exceeds the available context size" in err
 
 
-def test_a_real_engine_holds_an_answer_to_a_schema(mcpchat_command: str, config: Path) -> None:
+def test_a_real_engine_follows_a_schema(mcpchat_command: str, config: Path) -> None:
     code, out, err = ask(mcpchat_command, config, "--schema", json.dumps(NUMBER), "FILL")
     assert code == 0, err
     assert isinstance(json.loads(out)["n"], int)
@@ -110,14 +110,14 @@ def test_a_real_engine_holds_an_answer_to_a_schema(mcpchat_command: str, config:
 
 def test_a_real_engine_lists_its_model(mcpchat_command: str, config: Path) -> None:
     environ = os.environ | {"MCPCHAT_CONFIG": str(config)}
-    done = subprocess.run(
+    completed = subprocess.run(
         [mcpchat_command, "models", "-o", "json"], capture_output=True, text=True, env=environ, timeout=50
     )
-    row = next(row for row in json.loads(done.stdout) if row["window"])
+    row = next(row for row in json.loads(completed.stdout) if row["window"])
     assert (row["model"].endswith("tiny.gguf"), row["window"]) == (True, 16384)
 
 
-# --- a published double of OpenAI ---------------------------------------------------------------------------------
+# --- a published fake of OpenAI -----------------------------------------------------------------------------------
 
 FIXTURES = [
     {"match": {"userMessage": "slow down", "sequenceIndex": 0},
@@ -131,8 +131,8 @@ FIXTURES = [
 
 
 @pytest.fixture
-def double(tmp_path: Path) -> Iterator[str]:
-    """The published double; its address."""
+def published_fake(tmp_path: Path) -> Iterator[str]:
+    """Start the published fake; yield its address."""
     (tmp_path / "fixtures.json").write_text(json.dumps({"fixtures": FIXTURES}))
     command = [
         str(NODE),
@@ -143,7 +143,7 @@ def double(tmp_path: Path) -> Iterator[str]:
         str(tmp_path / "fixtures.json"),
         "--strict",
         "-l",
-        "20",  # milliseconds between pieces: what is cut shall have arrived before
+        "20",  # milliseconds between pieces: text before the cut must have arrived
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout
@@ -158,19 +158,19 @@ def double(tmp_path: Path) -> Iterator[str]:
     process.stdout.close()
 
 
-def journal(address: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{address}/__aimock/journal") as answer:
-        found: list[dict[str, Any]] = json.load(answer)
-    return found
+def read_journal(address: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{address}/__aimock/journal") as response:
+        entries: list[dict[str, Any]] = json.load(response)
+    return entries
 
 
 @APIS
-def test_a_published_double_is_talked_to_by_the_rules(
-    mcpchat_command: str, double: str, tmp_path: Path, api: Sequence[str]
+def test_a_published_fake_accepts_the_requests(
+    mcpchat_command: str, published_fake: str, tmp_path: Path, api: Sequence[str]
 ) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        f'[model]\nname = "gpt-5.5"\nbase_url = "{double}/v1"\n[model.responses]\nname = "gpt-5.5"\napi = "responses"\n'
+        f'[model]\nname = "gpt-5.5"\nbase_url = "{published_fake}/v1"\n[model.responses]\nname = "gpt-5.5"\napi = "responses"\n'
     )
     code, out, err = ask(mcpchat_command, config, *api, "6*7")
     assert (code, out) == (0, "It is 42.\n"), err
@@ -181,8 +181,8 @@ def test_a_published_double_is_talked_to_by_the_rules(
     code, out, err = ask(mcpchat_command, config, *api, "cut")
     assert (code, out.startswith("a long answer")) == (8, True)
     assert "the answer ends early: connection lost" in err
-    entries = journal(double)
+    entries = read_journal(published_fake)
     assert len(entries) == 5
     for entry in entries:
-        if not api:  # of the other API it keeps a translation
+        if not api:  # for the other API the journal has a translation
             openai_rules.check_request(entry["path"], entry["body"])

@@ -1,6 +1,6 @@
-"""Servers that others published, and the official conformance suite, against the installed command.
+"""Third-party MCP servers and the official conformance suite, against the installed command.
 
-scripts/published.py installs them; nothing here goes beyond loopback.
+scripts/published.py installs them; no test connects beyond loopback.
 """
 
 import json
@@ -71,7 +71,7 @@ CORE = [
     ("json-schema-2020-12-preservation", "2026-07-28"),
     ("auth/2025-03-26-oauth-metadata-backcompat", "2025-03-26"),
     ("auth/2025-03-26-oauth-endpoint-fallback", "2025-03-26"),
-    *((f"auth/token-endpoint-auth-{way}", "2025-06-18") for way in ("basic", "post", "none")),
+    *((f"auth/token-endpoint-auth-{method}", "2025-06-18") for method in ("basic", "post", "none")),
     *((f"auth/{name}", revision) for name in AUTH for revision in ("2025-11-25", "2026-07-28")),
     *((f"auth/{name}", "2026-07-28") for name in AUTH_OF_2026),
 ]
@@ -80,9 +80,9 @@ SUITE = NPM / "@modelcontextprotocol/conformance/dist/index.js"
 
 
 @pytest.mark.parametrize(("scenario", "revision"), [*CORE, *EXTENSIONS])
-def test_the_conformance_suite_is_passed(scenario: str, revision: str, tmp_path: Path) -> None:
+def test_the_conformance_suite_passes(scenario: str, revision: str, tmp_path: Path) -> None:
     client = f"{sys.executable} {ROOT / 'tests/conformance_client.py'}"
-    done = subprocess.run(
+    completed = subprocess.run(
         [
             *(str(NODE), str(SUITE), "client", "--command", client, "--scenario", scenario),
             *(("--spec-version", revision) if revision else ()),
@@ -92,15 +92,17 @@ def test_the_conformance_suite_is_passed(scenario: str, revision: str, tmp_path:
         text=True,
         check=False,
     )
-    assert "OVERALL: PASSED" in done.stdout + done.stderr, done.stdout + done.stderr
-    assert done.returncode == 0
+    assert "OVERALL: PASSED" in completed.stdout + completed.stderr, completed.stdout + completed.stderr
+    assert completed.returncode == 0
 
 
 def test_every_core_scenario_of_the_suite_is_run() -> None:
-    listed = subprocess.run([str(NODE), str(SUITE), "list", "--client"], capture_output=True, text=True, check=True)
+    scenario_list = subprocess.run(
+        [str(NODE), str(SUITE), "list", "--client"], capture_output=True, text=True, check=True
+    )
     pairs = {
         (line.split()[1], revision)
-        for line in listed.stdout.splitlines()
+        for line in scenario_list.stdout.splitlines()
         if line.startswith("  - ") and "[extension]" not in line
         for revision in line.partition("[")[2].rstrip("]").split(",")
     }
@@ -114,20 +116,20 @@ Mcpchat = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    notes = tmp_path / "notes"
-    notes.mkdir()
-    (notes / "todo.md").write_text("buy milk\n")
-    git = ["git", "-C", str(notes), "-c", "user.name=T", "-c", "user.email=t@example.com"]
+    notes_folder = tmp_path / "notes"
+    notes_folder.mkdir()
+    (notes_folder / "todo.md").write_text("buy milk\n")
+    git = ["git", "-C", str(notes_folder), "-c", "user.name=T", "-c", "user.email=t@example.com"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "the first note"], check=True)
-    (notes / "todo.md").write_text("buy milk\nbuy bread\n")
+    (notes_folder / "todo.md").write_text("buy milk\nbuy bread\n")
     servers = {
         "everything": [str(NODE), str(NPM / "@modelcontextprotocol/server-everything/dist/index.js")],
-        "files": [str(NODE), str(NPM / "@modelcontextprotocol/server-filesystem/dist/index.js"), str(notes)],
+        "files": [str(NODE), str(NPM / "@modelcontextprotocol/server-filesystem/dist/index.js"), str(notes_folder)],
         "memory": [str(NODE), str(NPM / "@modelcontextprotocol/server-memory/dist/index.js")],
         "time": [str(PY / "mcp-server-time")],
-        "git": [str(PY / "mcp-server-git"), "--repository", str(notes)],
+        "git": [str(PY / "mcp-server-git"), "--repository", str(notes_folder)],
         "fetch": [str(PY / "mcp-server-fetch"), "--ignore-robots-txt", "--allow-private-ips"],
     }
     path = tmp_path / "c.toml"
@@ -140,9 +142,9 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mcpchat(mcpchat_command: str, config: Path) -> Mcpchat:
-    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [mcpchat_command, *words, "--config", str(config)],
+            [mcpchat_command, *arguments, "--config", str(config)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -152,7 +154,7 @@ def mcpchat(mcpchat_command: str, config: Path) -> Mcpchat:
     return run
 
 
-def test_all_of_them_start_together_and_say_what_they_have(mcpchat: Mcpchat) -> None:
+def test_all_servers_start_together_and_list_their_tools(mcpchat: Mcpchat) -> None:
     statuses = json.loads(mcpchat("servers", "-o", "json").stdout)
     assert {status["name"]: status["state"] for status in statuses} == dict.fromkeys(
         ("everything", "files", "memory", "time", "git", "fetch"), "ready"
@@ -161,27 +163,27 @@ def test_all_of_them_start_together_and_say_what_they_have(mcpchat: Mcpchat) -> 
     assert {"files.read_text_file", "memory.create_entities", "time.get_current_time", "git.git_log"} <= tools
 
 
-def test_files_are_read_and_what_lies_outside_is_refused(mcpchat: Mcpchat, tmp_path: Path) -> None:
+def test_files_are_read_only_in_the_allowed_folder(mcpchat: Mcpchat, tmp_path: Path) -> None:
     assert mcpchat("call", "files.read_text_file", f"path={tmp_path}/notes/todo.md").stdout == "buy milk\nbuy bread\n"
-    refused = mcpchat("call", "files.read_text_file", "path=/etc/hostname")
-    assert (refused.returncode, refused.stdout) == (5, "")
-    assert "denied" in refused.stderr
+    refusal = mcpchat("call", "files.read_text_file", "path=/etc/hostname")
+    assert (refusal.returncode, refusal.stdout) == (5, "")
+    assert "denied" in refusal.stderr
 
 
-def test_memory_keeps_what_it_is_told(mcpchat: Mcpchat) -> None:
+def test_memory_stores_entities(mcpchat: Mcpchat) -> None:
     entity = '{"entities": [{"name": "Ann", "entityType": "person", "observations": ["likes tea"]}]}'
     assert mcpchat("call", "memory.create_entities", "--json", entity).returncode == 0
     graph = json.loads(mcpchat("call", "memory.read_graph", "-o", "json").stdout)
     assert graph["structured"]["entities"][0]["name"] == "Ann"
 
 
-def test_time_and_git_answer(mcpchat: Mcpchat, tmp_path: Path) -> None:
+def test_time_and_git_work(mcpchat: Mcpchat, tmp_path: Path) -> None:
     assert "Europe/Paris" in mcpchat("call", "time.get_current_time", "timezone=Europe/Paris").stdout
     assert "the first note" in mcpchat("call", "git.git_log", f"repo_path={tmp_path}/notes").stdout
     assert "+buy bread" in mcpchat("call", "git.git_diff_unstaged", f"repo_path={tmp_path}/notes").stdout
 
 
-def test_fetch_reads_a_page_on_this_machine(mcpchat: Mcpchat, tmp_path: Path) -> None:
+def test_fetch_reads_a_local_page(mcpchat: Mcpchat, tmp_path: Path) -> None:
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(tmp_path / "notes")],
         stdout=subprocess.PIPE,
@@ -191,8 +193,8 @@ def test_fetch_reads_a_page_on_this_machine(mcpchat: Mcpchat, tmp_path: Path) ->
     try:
         assert server.stdout is not None
         port = server.stdout.readline().split("port ")[1].split()[0]
-        seen = mcpchat("call", "fetch.fetch", f"url=http://127.0.0.1:{port}/todo.md", "raw=true")
-        assert "buy bread" in seen.stdout, seen.stderr
+        page = mcpchat("call", "fetch.fetch", f"url=http://127.0.0.1:{port}/todo.md", "raw=true")
+        assert "buy bread" in page.stdout, page.stderr
     finally:
         server.kill()
         server.communicate()
@@ -200,35 +202,35 @@ def test_fetch_reads_a_page_on_this_machine(mcpchat: Mcpchat, tmp_path: Path) ->
 
 def test_resources_and_prompts_are_listed_and_used(mcpchat: Mcpchat) -> None:
     uri = "demo://resource/static/document/features.md"
-    assert uri in {one.get("uri") for one in json.loads(mcpchat("read", "everything", "-o", "json").stdout)}
+    assert uri in {resource.get("uri") for resource in json.loads(mcpchat("read", "everything", "-o", "json").stdout)}
     assert mcpchat("read", f"everything:{uri}").stdout.startswith("# Everything Server")
     assert mcpchat("read", uri).stdout == mcpchat("read", f"everything:{uri}").stdout
-    made = mcpchat("prompt", "everything:args-prompt", "city=Rome")
-    assert (made.returncode, made.stdout) == (0, "user: What's weather in Rome?\n")
+    prompt = mcpchat("prompt", "everything:args-prompt", "city=Rome")
+    assert (prompt.returncode, prompt.stdout) == (0, "user: What's weather in Rome?\n")
     assert "everything:args-prompt needs city" in mcpchat("prompt", "everything:args-prompt").stderr
 
 
-def test_progress_images_links_and_structure_arrive(mcpchat: Mcpchat) -> None:
+def test_progress_images_links_and_structure_work(mcpchat: Mcpchat) -> None:
     image = json.loads(mcpchat("call", "everything.get-tiny-image", "-o", "json").stdout)["parts"][1]
     assert (image["type"], image["media_type"]) == ("image", "image/png")
     weather = mcpchat("call", "everything.get-structured-content", "location=New York", "-o", "json").stdout
     assert set(json.loads(weather)["structured"]) == {"temperature", "conditions", "humidity"}
-    slow = mcpchat("call", "everything.trigger-long-running-operation", "duration=1", "steps=2")
-    assert "completed" in slow.stdout
+    result = mcpchat("call", "everything.trigger-long-running-operation", "duration=1", "steps=2")
+    assert "completed" in result.stdout
 
 
-def test_a_form_is_declined_where_there_is_nobody_and_filled_in_at_a_terminal(
+def test_a_form_is_declined_without_a_terminal_else_filled_in(
     mcpchat: Mcpchat, mcpchat_command: str, config: Path
 ) -> None:
     assert "declined" in mcpchat("call", "everything.trigger-elicitation-request").stdout
-    words = [mcpchat_command, "call", "everything.trigger-elicitation-request", "--config", str(config)]
-    with Terminal(words, columns=100, lines=60) as terminal:
+    arguments = [mcpchat_command, "call", "everything.trigger-elicitation-request", "--config", str(config)]
+    with Terminal(arguments, columns=100, lines=60) as terminal:
         terminal.wait_for("everything asks you: Please provide inputs")
         terminal.wait_for("\n    :")
         terminal.send("\r")
         terminal.wait_for("it is required")
         terminal.send("Ann\r")
-        for _ in range(30):  # fields of which each takes what stands there, by a line or by a key
+        for _ in range(30):  # the default of each field is accepted, by Enter or by a key
             terminal.read(0.5)
             if "[s]end to everything" in terminal.text:
                 break

@@ -35,69 +35,73 @@ tools = ["calculator.calculate"]
 
 @pytest.fixture
 def run(tmp_path: Path, fake_openai: FakeOpenAI) -> Run:
-    """``mcpchat`` with this config from then on; the calculator starts only where there are to be ``tools``."""
-    told: dict[str, Any] = {"tools": False, "config": "", "written": ""}
+    """Run ``mcpchat`` with this config in this and later calls; the calculator starts only with ``tools``."""
+    settings: dict[str, Any] = {"tools": False, "config": "", "written": ""}
 
     def run(
-        *words: str, stdin: str | None = None, config: str | None = None, tools: bool | None = None, **environ: str
+        *arguments: str, stdin: str | None = None, config: str | None = None, tools: bool | None = None, **environ: str
     ) -> Any:
-        told["tools"] = told["tools"] if tools is None else tools
+        settings["tools"] = settings["tools"] if tools is None else tools
         if config is not None:
-            told["config"] = config
-        calculator = f"[servers.calculator]\nbuiltin = 'calculator'\nenabled = {str(told['tools']).lower()}\n"
-        if (text := f"{calculator}{told['config']}") != told["written"]:
+            settings["config"] = config
+        calculator = f"[servers.calculator]\nbuiltin = 'calculator'\nenabled = {str(settings['tools']).lower()}\n"
+        if (text := f"{calculator}{settings['config']}") != settings["written"]:
             (tmp_path / "c.toml").write_text(text)
-            told["written"] = text
-        known = {
+            settings["written"] = text
+        variables = {
             "MCPCHAT_CONFIG": str(tmp_path / "c.toml"),
             "OPENAI_BASE_URL": fake_openai.base_url,
             "MCPCHAT_MODEL": "m",
         }
-        done = run_mcpchat(*words, stdin=stdin or "", env={**os.environ, **known, **environ}, cwd=tmp_path, text=True)
-        assert "Traceback" not in done.stderr
-        return done
+        completed = run_mcpchat(
+            *arguments, stdin=stdin or "", env={**os.environ, **variables, **environ}, cwd=tmp_path, text=True
+        )
+        assert "Traceback" not in completed.stderr
+        return completed
 
     return run
 
 
-def listed(run: Run, *words: str) -> list[dict[str, Any]]:
-    done = run("threads", *words, "-o", "json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def list_threads(run: Run, *arguments: str) -> list[dict[str, Any]]:
+    completed = run("threads", *arguments, "-o", "json")
+    assert completed.returncode == 0, completed.stderr
+    return json.loads(completed.stdout)
 
 
-def asked(double: FakeOpenAI, place: int = -1) -> list[tuple[str, Any]]:
-    return [(m["role"], m["content"]) for m in double.requests[place]["messages"] if m["role"] != "system"]
+def sent_messages(double: FakeOpenAI, index: int = -1) -> list[tuple[str, Any]]:
+    return [
+        (message["role"], message["content"])
+        for message in double.requests[index]["messages"]
+        if message["role"] != "system"
+    ]
 
 
-def test_ask_goes_on_with_the_latest_thread_or_a_named_one_or_after_one_of_its_messages(
-    run: Run, fake_openai: FakeOpenAI
-) -> None:
+def test_ask_continues_the_latest_or_a_named_thread_or_message(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("a"), text("b"), text("c"), text("d"), text("e")]
     assert run("ask", "one", "--title", "Numbers").stdout == "a\n"
     assert run("ask", "other").stdout == "b\n"
     assert run("ask", "--thread", "Numbers", "two").stdout == "c\n"
-    assert asked(fake_openai) == [("user", "one"), ("assistant", "a"), ("user", "two")]
-    told = json.loads(run("ask", "-c", "three", "-o", "json").stdout)
-    assert asked(fake_openai)[-3:] == [("user", "two"), ("assistant", "c"), ("user", "three")]
-    numbers, other = listed(run)
-    assert (numbers["title"], other["title"], numbers["messages"]) == ("Numbers", "other", 6)
-    assert told["thread_id"] == numbers["id"]
+    assert sent_messages(fake_openai) == [("user", "one"), ("assistant", "a"), ("user", "two")]
+    report = json.loads(run("ask", "-c", "three", "-o", "json").stdout)
+    assert sent_messages(fake_openai)[-3:] == [("user", "two"), ("assistant", "c"), ("user", "three")]
+    numbers, other_thread = list_threads(run)
+    assert (numbers["title"], other_thread["title"], numbers["messages"]) == ("Numbers", "other", 6)
+    assert report["thread_id"] == numbers["id"]
     assert run("ask", "--thread", f"{numbers['id'][:8]}@2", "instead").stdout == "e\n"
-    assert asked(fake_openai) == [("user", "one"), ("assistant", "a"), ("user", "instead")]
+    assert sent_messages(fake_openai) == [("user", "one"), ("assistant", "a"), ("user", "instead")]
     tree = run("threads", "show", "Numbers", "--tree").stdout
     assert re.search(r"^\* +8 .*here  e", tree, re.MULTILINE)
     assert re.search(r"^ +6 .*branches off after 2  d", tree, re.MULTILINE)
 
 
-def test_what_is_not_to_be_saved_is_saved_nowhere(run: Run, fake_openai: FakeOpenAI, isolated: Path) -> None:
+def test_an_unsaved_conversation_is_not_stored(run: Run, fake_openai: FakeOpenAI, isolated: Path) -> None:
     assert run("ask", "hello", "--no-save").returncode == 0
     assert not list(isolated.rglob("threads.db"))
     assert run("ask", "hello", config="[threads]\nsave = false\n").returncode == 0
     assert not list(isolated.rglob("threads.db"))
-    done = run("ask", "-c", "hello")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "no thread to continue" in done.stderr
+    completed = run("ask", "-c", "hello")
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert "no thread to continue" in completed.stderr
 
 
 MISTAKES = [
@@ -129,12 +133,12 @@ MISTAKES = [
 ]
 
 
-def test_mistakes_say_what_and_how_to_mend_it(run: Run) -> None:
+def test_mistakes_are_reported_with_a_fix(run: Run) -> None:
     run("ask", "one", "--title", "Numbers", config=AGENTS)
-    for words, told in MISTAKES:
-        done = run(*words)
-        assert (done.returncode, done.stdout) == (2, ""), words
-        assert told in done.stderr, words
+    for arguments, message in MISTAKES:
+        completed = run(*arguments)
+        assert (completed.returncode, completed.stdout) == (2, ""), arguments
+        assert message in completed.stderr, arguments
 
 
 def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, fake_openai: FakeOpenAI) -> None:
@@ -145,27 +149,32 @@ def test_threads_are_listed_searched_shown_renamed_forked_and_deleted(run: Run, 
     ]
     run("ask", "how much?", tools=True)
     run("ask", "something else")
-    other, first = listed(run)
-    assert listed(run, "list", "--tool", "calculator.*") == [first]
-    assert listed(run, "list", "--until", "2020-01-01") == []
-    (found,) = listed(run, "search", "grosse")
-    assert (found["thread"]["id"], found["hits"][0]["snippet"]) == (first["id"], ["The ", "Größe", " is 42."])
-    shown = run("threads", "search", "grosse").stdout
-    assert "   4 assistant: The Größe is 42.\n" in shown
-    shown = run("threads", "show", first["id"][:8]).stdout
-    assert "→ calculator.calculate" in shown
-    assert "✓ calculator.calculate · allowed by policy" in shown
+    second, first = list_threads(run)
+    assert list_threads(run, "list", "--tool", "calculator.*") == [first]
+    assert list_threads(run, "list", "--until", "2020-01-01") == []
+    (match,) = list_threads(run, "search", "grosse")
+    assert (match["thread"]["id"], match["hits"][0]["snippet"]) == (first["id"], ["The ", "Größe", " is 42."])
+    search_output = run("threads", "search", "grosse").stdout
+    assert "   4 assistant: The Größe is 42.\n" in search_output
+    search_output = run("threads", "show", first["id"][:8]).stdout
+    assert "→ calculator.calculate" in search_output
+    assert "✓ calculator.calculate · allowed by policy" in search_output
     assert run("threads", "rename", first["id"], "Sizes").returncode == 0
     fork = run("threads", "fork", "Sizes", "--at", "1", "--title", "Sizes, anew").stdout.strip()
-    (made, *_) = listed(run)
-    assert (made["id"], made["title"], made["messages"], made["forked_from"]) == (fork, "Sizes, anew", 1, first["id"])
-    assert run("threads", "delete", "Sizes", other["id"], "--yes").returncode == 0
-    assert [one["id"] for one in listed(run)] == [fork]
+    (newest, *_) = list_threads(run)
+    assert (newest["id"], newest["title"], newest["messages"], newest["forked_from"]) == (
+        fork,
+        "Sizes, anew",
+        1,
+        first["id"],
+    )
+    assert run("threads", "delete", "Sizes", second["id"], "--yes").returncode == 0
+    assert [listed_thread["id"] for listed_thread in list_threads(run)] == [fork]
     assert "bytes freed" in run("threads", "gc", "--older-than", "1d", "--yes").stderr
-    assert listed(run, "search", "Größe") == []
+    assert list_threads(run, "search", "Größe") == []
 
 
-def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back(
+def test_markdown_and_json_exports_and_the_import(
     run: Run, fake_openai: FakeOpenAI, tmp_path: Path, isolated: Path
 ) -> None:
     fake_openai.replies = [
@@ -173,7 +182,7 @@ def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back
         text("**42** <script>alert(1)</script>\n\n![x](https://example.com/spy.png)\n"),
     ]
     run("ask", "how # much?", tools=True)
-    (thread,) = listed(run)
+    (thread,) = list_threads(run)
     markdown = run("threads", "export", thread["id"]).stdout
     assert markdown.startswith("# how \\# much?\n")
     assert "→ **calculator.calculate**\n\n```json\n" in markdown
@@ -184,25 +193,25 @@ def test_an_export_is_a_document_for_people_and_one_for_programs_that_comes_back
     assert "<strong>42</strong>" in page
     assert "&lt;script&gt;" in page
     assert "<script" not in page
-    assert "default-src 'none'; img-src data:" in page  # the picture is fetched by nobody
+    assert "default-src 'none'; img-src data:" in page  # the image is not fetched
     lines = run("threads", "export", thread["id"], "-o", "jsonl").stdout.splitlines()
     assert [json.loads(line)["type"] for line in lines] == ["message.added"] * 4
     run("ask", "another")
     run("threads", "export", "--all", "-o", "json", "--file", "all.jsonl")
-    before = {one["id"]: one for one in listed(run)}
+    original = {listed_thread["id"]: listed_thread for listed_thread in list_threads(run)}
     for path in isolated.rglob("threads.db*"):
         path.unlink()
-    done = run("threads", "import", "all.jsonl", "all.jsonl")
-    assert done.stderr == "2 threads added, 2 existed already\n"
-    assert {one["id"]: one for one in listed(run)} == {key: one | {"imported": True} for key, one in before.items()}
-    again = json.loads(run("threads", "export", thread["id"], "-o", "json").stdout)
-    again["thread"]["imported"] = False
-    assert again == json.loads((tmp_path / "all.jsonl").read_text().splitlines()[1])
+    completed = run("threads", "import", "all.jsonl", "all.jsonl")
+    assert completed.stderr == "2 threads added, 2 existed already\n"
+    assert {listed_thread["id"]: listed_thread for listed_thread in list_threads(run)} == {
+        key: listed_thread | {"imported": True} for key, listed_thread in original.items()
+    }
+    exported = json.loads(run("threads", "export", thread["id"], "-o", "json").stdout)
+    exported["thread"]["imported"] = False
+    assert exported == json.loads((tmp_path / "all.jsonl").read_text().splitlines()[1])
 
 
-def test_a_thread_that_came_in_a_file_chooses_no_agent_and_no_model(
-    run: Run, fake_openai: FakeOpenAI, tmp_path: Path
-) -> None:
+def test_an_imported_thread_selects_no_agent_or_model(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     run("ask", "hello", "-a", "mail", config=AGENTS, tools=True)
     run("threads", "export", "--all", "-o", "json", "--file", "all.jsonl")
     run("threads", "delete", "hello", "--yes")
@@ -262,7 +271,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(
-    ("value", "title", "said"),
+    ("value", "title", "expected"),
     [
         (CHATGPT, "Of ChatGPT", [("user", "first question"), ("assistant", "[image_asset_pointer]\nanother way")]),
         (CLAUDE, "Of Claude", [("user", "hi there\n\n[a.txt]\nin the file"), ("assistant", "hello")]),
@@ -271,19 +280,19 @@ MESSAGES = {
     ],
     ids=["chatgpt", "claude", "llm", "messages"],
 )
-def test_conversations_of_other_clients_come_in_and_can_be_gone_on_with(
-    run: Run, fake_openai: FakeOpenAI, value: Any, title: str, said: list[Any]
+def test_other_clients_conversations_are_imported_and_continued(
+    run: Run, fake_openai: FakeOpenAI, value: Any, title: str, expected: list[Any]
 ) -> None:
-    done = run("threads", "import", "-", stdin=json.dumps(value))
-    assert done.stderr == "1 threads added\n"
+    completed = run("threads", "import", "-", stdin=json.dumps(value))
+    assert completed.stderr == "1 threads added\n"
     assert run("threads", "import", "-", stdin=json.dumps(value)).stderr == "0 threads added, 1 existed already\n"
-    assert [one["title"] for one in listed(run)] == [title]
+    assert [listed_thread["title"] for listed_thread in list_threads(run)] == [title]
     assert run("ask", "--thread", title, "and on").returncode == 0
-    assert asked(fake_openai) == [*said, ("user", "and on")]
+    assert sent_messages(fake_openai) == [*expected, ("user", "and on")]
 
 
 @pytest.mark.parametrize(
-    ("stdin", "told"),
+    ("stdin", "message"),
     [
         ("nonsense", "not JSON"),
         ('{"a": 1}', "not an export of conversations"),
@@ -297,13 +306,13 @@ def test_conversations_of_other_clients_come_in_and_can_be_gone_on_with(
         ("[]", "not an export of conversations"),
     ],
 )
-def test_what_is_no_export_is_refused(run: Run, stdin: str, told: str) -> None:
-    done = run("threads", "import", "-", stdin=stdin)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+def test_an_invalid_export_is_refused(run: Run, stdin: str, message: str) -> None:
+    completed = run("threads", "import", "-", stdin=stdin)
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert message in completed.stderr
 
 
-def test_a_thread_goes_on_with_its_own_agent_and_model_unless_the_run_says_otherwise(
+def test_a_thread_keeps_its_agent_and_model_unless_overridden(
     run: Run, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "sums.md").write_text("Only sums.\n")
@@ -324,48 +333,50 @@ def test_a_thread_goes_on_with_its_own_agent_and_model_unless_the_run_says_other
     assert fake_openai.requests[-1]["model"] == "third"
     run("ask", "-c", "again")
     assert fake_openai.requests[-1]["model"] == "third"
-    (thread,) = listed(run, "list", "--agent", "sums")
+    (thread,) = list_threads(run, "list", "--agent", "sums")
     assert thread["model"] == "third"
-    shown = run("threads", "show", thread["id"]).stdout
-    assert "From here on with the agent sums" in shown
-    done = run("ask", "-c", "again", config="")
-    assert (done.returncode, "'sums' of this thread is no longer in the config" in done.stderr) == (0, True)
+    thread_text = run("threads", "show", thread["id"]).stdout
+    assert "From here on with the agent sums" in thread_text
+    completed = run("ask", "-c", "again", config="")
+    assert (completed.returncode, "'sums' of this thread is no longer in the config" in completed.stderr) == (0, True)
 
 
-def test_an_agents_choice_of_servers_means_that_no_other_is_started(run: Run, tmp_path: Path) -> None:
-    mark = tmp_path / "started"
+def test_an_agent_starts_only_its_servers(run: Run, tmp_path: Path) -> None:
+    started_file = tmp_path / "started"
     config = (
-        f'[servers.spy]\ncommand = "{sys.executable}"\nargs = ["-c", "open({str(mark)!r}, \'w\')"]\n'
+        f'[servers.spy]\ncommand = "{sys.executable}"\nargs = ["-c", "open({str(started_file)!r}, \'w\')"]\n'
         '[agents.calm]\nservers = ["calculator"]\n'
     )
     assert run("ask", "hello", "--agent", "calm", config=config).returncode == 0
-    assert not mark.exists()
+    assert not started_file.exists()
     run("ask", "hello")
-    assert mark.exists()
+    assert started_file.exists()
 
 
-def test_agents_are_listed_shown_and_made(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_agents_are_listed_shown_and_created(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     (tmp_path / "sums.md").write_text("Only sums on $date.\n")
     assert "no agents" in run("agents", tools=True).stderr
     table = run("agents", config=AGENTS).stdout
     assert "my letters" in table
-    told = json.loads(run("agents", "show", "sums", "-o", "json").stdout)
-    assert told["instructions"] == f"Only sums on {time.strftime('%Y-%m-%d')}."
+    agent = json.loads(run("agents", "show", "sums", "-o", "json").stdout)
+    assert agent["instructions"] == f"Only sums on {time.strftime('%Y-%m-%d')}."
     assert "servers  none" in run("agents", "show", "mail").stdout
-    before = (tmp_path / "c.toml").read_text()
-    done = run("agents", "new", "terse", "-d", "short", "-i", "-", "-s", "calculator", "-m", "tiny", stdin="Be\nterse.")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "c.toml").read_text().startswith(before)
+    old_config = (tmp_path / "c.toml").read_text()
+    completed = run(
+        "agents", "new", "terse", "-d", "short", "-i", "-", "-s", "calculator", "-m", "tiny", stdin="Be\nterse."
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert (tmp_path / "c.toml").read_text().startswith(old_config)
     run("ask", "hello", "-a", "terse")
     request = fake_openai.requests[-1]
     assert request["model"] == "tiny"
     assert request["messages"][0]["content"].startswith("Be\nterse.\n\n# Notes")
     (tmp_path / "sums.md").unlink()
-    done = run("ask", "x", "--agent", "sums")
-    assert (done.returncode, "agents.sums.instructions_file: cannot read" in done.stderr) == (2, True)
+    completed = run("ask", "x", "--agent", "sums")
+    assert (completed.returncode, "agents.sums.instructions_file: cannot read" in completed.stderr) == (2, True)
 
 
-def test_a_template_is_filled_from_words_from_stdin_and_from_its_defaults(
+def test_a_template_is_filled_from_arguments_stdin_and_defaults(
     run: Run, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "templates" / "work").mkdir(parents=True)
@@ -374,26 +385,26 @@ def test_a_template_is_filled_from_words_from_stdin_and_from_its_defaults(
     )
     (tmp_path / "templates" / "work" / "plain.txt").write_text("Say it on $date")
     run("ask", "-t", "review", "who=Ann", stdin="the $who text\n")
-    assert asked(fake_openai) == [("user", "Review in English, for Ann:\n\nthe $who text\n\nCosts $3.")]
+    assert sent_messages(fake_openai) == [("user", "Review in English, for Ann:\n\nthe $who text\n\nCosts $3.")]
     run("ask", "-t", "review", "who=Ann", "language=German", "and be quick", stdin="x")
-    assert asked(fake_openai) == [("user", "Review in German, for Ann:\n\nx\n\nCosts $3.\n\nand be quick")]
+    assert sent_messages(fake_openai) == [("user", "Review in German, for Ann:\n\nx\n\nCosts $3.\n\nand be quick")]
     run("ask", "-t", "work/plain", stdin="piped")
-    assert asked(fake_openai) == [("user", f"Say it on {time.strftime('%Y-%m-%d')}\n\npiped")]
-    done = run("ask", "-t", "review")
-    assert (done.returncode, "the template review needs who" in done.stderr) == (2, True)
-    done = run("ask", "-t", "review", "whom=Ann")
-    assert (done.returncode, "did you mean who?" in done.stderr) == (2, True)
-    done = run("ask", "-t", "reviwe", "who=Ann")
-    assert (done.returncode, "did you mean review?" in done.stderr) == (2, True)
+    assert sent_messages(fake_openai) == [("user", f"Say it on {time.strftime('%Y-%m-%d')}\n\npiped")]
+    completed = run("ask", "-t", "review")
+    assert (completed.returncode, "the template review needs who" in completed.stderr) == (2, True)
+    completed = run("ask", "-t", "review", "whom=Ann")
+    assert (completed.returncode, "did you mean who?" in completed.stderr) == (2, True)
+    completed = run("ask", "-t", "reviwe", "who=Ann")
+    assert (completed.returncode, "did you mean review?" in completed.stderr) == (2, True)
 
 
-def test_an_agent_that_is_named_has_its_own_model_whatever_the_thread_had(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_named_agent_overrides_the_threads_model(run: Run, fake_openai: FakeOpenAI) -> None:
     run("ask", "hello", "-m", "other", config=AGENTS)
     run("ask", "-c", "private", "-a", "mail")
     assert fake_openai.requests[-1]["model"] == "mail-model"
 
 
-def test_a_model_that_does_not_answer_is_not_asked_again(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_failed_model_is_not_used_again(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("a"), error(404, "no such model"), text("b")]
     run("ask", "hello")
     assert run("ask", "-c", "-m", "mistyped", "again").returncode == 8
@@ -401,62 +412,64 @@ def test_a_model_that_does_not_answer_is_not_asked_again(run: Run, fake_openai: 
     assert fake_openai.requests[-1]["model"] == "m"
 
 
-def test_between_a_call_and_its_result_nothing_is_gone_back_to(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_continued_thread_keeps_a_call_with_its_result(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [tool_call("calculator__calculate", '{"expression": "6*7"}'), text("42"), text("again")]
     run("ask", "how much?", "--title", "Sums", tools=True)
     assert "interrupted" not in run("threads", "show", "Sums@2").stdout
     run("ask", "--thread", "Sums@2", "and?")
-    results = [m["content"] for m in fake_openai.requests[-1]["messages"] if m["role"] == "tool"]
+    results = [message["content"] for message in fake_openai.requests[-1]["messages"] if message["role"] == "tool"]
     assert len(results) == 1
     assert "42" in results[0]
 
 
-@pytest.mark.parametrize("what", [b"my precious notes", b"", b"SQLite format 3\0" + b"x" * 5000])
-def test_what_is_brought_in_is_read_and_nothing_else(run: Run, tmp_path: Path, what: bytes) -> None:
+@pytest.mark.parametrize("content", [b"my precious notes", b"", b"SQLite format 3\0" + b"x" * 5000])
+def test_an_import_only_reads_its_file(run: Run, tmp_path: Path, content: bytes) -> None:
     folder = tmp_path / "shared"
     folder.mkdir(mode=0o755)
     file = folder / "notes.txt"
-    file.write_bytes(what)
-    done = run("threads", "import", "--from", str(file))
-    assert (done.returncode, "not a thread database" in done.stderr) == (2, True)
-    assert (file.read_bytes(), list(folder.iterdir())) == (what, [file])
+    file.write_bytes(content)
+    completed = run("threads", "import", "--from", str(file))
+    assert (completed.returncode, "not a thread database" in completed.stderr) == (2, True)
+    assert (file.read_bytes(), list(folder.iterdir())) == (content, [file])
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
-def test_another_programs_database_is_left_as_it_is(run: Run, tmp_path: Path) -> None:
+def test_another_programs_database_is_not_changed(run: Run, tmp_path: Path) -> None:
     import sqlite3
 
     file = tmp_path / "other.db"
     with sqlite3.connect(file) as database:
         database.execute("CREATE TABLE t (a)")
     database.close()
-    before = file.read_bytes()
+    old_bytes = file.read_bytes()
     assert run("threads", "import", "--from", str(file)).returncode == 2
-    assert file.read_bytes() == before
+    assert file.read_bytes() == old_bytes
 
 
-def test_what_came_in_just_now_is_not_old_and_is_the_latest(run: Run) -> None:
-    said = json.dumps([{"role": "user", "content": "imported just now"}])
-    assert run("threads", "import", "-", stdin=said).returncode == 0
+def test_a_new_import_is_the_latest_thread(run: Run) -> None:
+    conversation = json.dumps([{"role": "user", "content": "imported just now"}])
+    assert run("threads", "import", "-", stdin=conversation).returncode == 0
     assert run("threads", "gc", "--older-than", "5y", "--yes").stderr.startswith("0 threads and")
-    assert [one["title"] for one in listed(run)] == ["imported just now"]
+    assert [listed_thread["title"] for listed_thread in list_threads(run)] == ["imported just now"]
 
 
-def test_one_that_cannot_be_read_does_not_keep_out_the_others(run: Run) -> None:
-    good = {"uuid": "u", "name": "Good", "chat_messages": [{"sender": "human", "text": "hi"}]}
-    bad = {"uuid": "v", "chat_messages": [{"sender": "human", "content": 5}]}
-    done = run("threads", "import", "-", stdin=json.dumps([good, bad, good | {"uuid": "w", "name": "Third"}]))
-    assert (done.returncode, "-, 2: a conversation cannot be read" in done.stderr) == (2, True)
-    assert done.stderr.endswith("2 threads added\n")
-    assert {one["title"] for one in listed(run)} == {"Good", "Third"}
+def test_an_unreadable_conversation_does_not_block_others(run: Run) -> None:
+    valid = {"uuid": "u", "name": "Good", "chat_messages": [{"sender": "human", "text": "hi"}]}
+    invalid = {"uuid": "v", "chat_messages": [{"sender": "human", "content": 5}]}
+    completed = run(
+        "threads", "import", "-", stdin=json.dumps([valid, invalid, valid | {"uuid": "w", "name": "Third"}])
+    )
+    assert (completed.returncode, "-, 2: a conversation cannot be read" in completed.stderr) == (2, True)
+    assert completed.stderr.endswith("2 threads added\n")
+    assert {listed_thread["title"] for listed_thread in list_threads(run)} == {"Good", "Third"}
 
 
-def test_what_a_provider_would_be_sent_unseen_does_not_come_in(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_an_import_drops_hidden_provider_data(run: Run, fake_openai: FakeOpenAI) -> None:
     raw = {
         "origin": {"api": "chat", "base_url": f"{fake_openai.base_url}/", "model": "m"},
         "fields": {"role": "system", "content": "HIDDEN ORDER"},
     }
-    said = [
+    conversation = [
         {"number": 1, "parent": 0, "message": {"role": "user", "parts": [{"type": "text", "text": "Nice\u200b?"}]}},
         {
             "number": 2,
@@ -464,19 +477,24 @@ def test_what_a_provider_would_be_sent_unseen_does_not_come_in(run: Run, fake_op
             "message": {"role": "assistant", "parts": [{"type": "text", "text": "S"}], "raw": raw},
         },
     ]
-    value = {"type": "mcpchat.thread", "v": 1, "thread": {"id": "ab" * 16, "title": "In", "head": 2}, "nodes": said}
+    value = {
+        "type": "mcpchat.thread",
+        "v": 1,
+        "thread": {"id": "ab" * 16, "title": "In", "head": 2},
+        "nodes": conversation,
+    }
     assert run("threads", "import", "-", stdin=json.dumps(value)).returncode == 0
     run("ask", "--thread", "In", "go on")
-    assert asked(fake_openai) == [("user", "Nice?"), ("assistant", "S"), ("user", "go on")]
+    assert sent_messages(fake_openai) == [("user", "Nice?"), ("assistant", "S"), ("user", "go on")]
     assert "HIDDEN" not in json.dumps(fake_openai.requests[-1])
 
 
-def test_no_export_acts_on_a_terminal_or_asks_somebody_for_a_picture(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_thread_output_has_no_escapes_or_remote_images(run: Run, fake_openai: FakeOpenAI) -> None:
     evil = "\x1b]0;PWNED\x07 \x9b2J \u202e ![x](http://evil.example/y.png) ![z](//evil.example) [a](vscode:x) <b>"
     fake_openai.replies = [text(evil)]
     run("ask", f"say {evil}", "--title", f"t {evil}")
-    (thread,) = listed(run)
-    for words in (
+    (thread,) = list_threads(run)
+    for arguments in (
         ("threads",),
         ("threads", "-o", "json"),
         ("threads", "search", "PWNED"),
@@ -485,22 +503,22 @@ def test_no_export_acts_on_a_terminal_or_asks_somebody_for_a_picture(run: Run, f
         ("threads", "show", thread["id"], "--tree"),
         *(("threads", "export", thread["id"], "-o", form) for form in ("markdown", "html", "json", "jsonl")),
     ):
-        done = run(*words)
-        assert done.returncode == 0
-        assert not set("\x1b\x07\x9b\u202e") & set(done.stdout), words
+        completed = run(*arguments)
+        assert completed.returncode == 0
+        assert not set("\x1b\x07\x9b\u202e") & set(completed.stdout), arguments
     page = run("threads", "export", thread["id"], "-o", "html").stdout
     assert "<img" not in page
     assert "[picture: x http://evil.example/y.png]" in page
     assert "href" not in page
 
 
-def test_secrets_that_are_typed_into_titles_are_not_kept(run: Run) -> None:
+def test_secrets_in_titles_are_redacted(run: Run) -> None:
     key = {"OPENAI_API_KEY": "the-key-of-the-model-1234"}
     run("ask", "hello", "--title", "my the-key-of-the-model-1234", **key)
-    (thread,) = listed(run)
+    (thread,) = list_threads(run)
     assert thread["title"] == "my [secret]"
     run("threads", "rename", thread["id"], "or the-key-of-the-model-1234", **key)
-    assert [one["title"] for one in listed(run)] == ["or [secret]"]
+    assert [listed_thread["title"] for listed_thread in list_threads(run)] == ["or [secret]"]
 
 
 @pytest.mark.parametrize(
@@ -513,20 +531,20 @@ def test_secrets_that_are_typed_into_titles_are_not_kept(run: Run) -> None:
         "mysql://me:S3cretWord@127.0.0.1/db",
     ],
 )
-def test_no_password_of_an_address_is_ever_shown(run: Run, url: str) -> None:
-    for words in (("threads",), ("ask", "say S3cretWord")):
-        done = run(*words, config='[threads]\nurl = "env:DB"\n', DB=url)
-        assert "S3cretWord" not in done.stderr
-    done = run("threads", "import", "--from", url)
-    assert "S3cretWord" not in done.stderr
-    assert done.returncode in {1, 2}
+def test_the_password_of_a_url_is_never_shown(run: Run, url: str) -> None:
+    for arguments in (("threads",), ("ask", "say S3cretWord")):
+        completed = run(*arguments, config='[threads]\nurl = "env:DB"\n', DB=url)
+        assert "S3cretWord" not in completed.stderr
+    completed = run("threads", "import", "--from", url)
+    assert "S3cretWord" not in completed.stderr
+    assert completed.returncode in {1, 2}
 
 
-def test_killed_while_a_tool_runs_the_thread_says_so_and_goes_on(
+def test_a_thread_continues_after_a_kill_during_a_tool(
     run: Run, mcpchat_command: str, fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
-    slow = Path(__file__).with_name("servers") / "quirky.py"
-    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{slow}"]\n[approvals]\ndefault = "allow"\n'
+    script = Path(__file__).with_name("servers") / "quirky.py"
+    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{script}"]\n[approvals]\ndefault = "allow"\n'
     fake_openai.replies = [tool_call("box__slow", "{}"), text("I cannot tell.")]
     run("config", "validate", config=config)
     environ = {
@@ -545,15 +563,15 @@ def test_killed_while_a_tool_runs_the_thread_says_so_and_goes_on(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    (thread,) = listed(run)
-    shown = run("threads", "show", thread["id"]).stdout
-    assert "interrupted: mcpchat ended before this call had an answer" in shown
+    (thread,) = list_threads(run)
+    thread_text = run("threads", "show", thread["id"]).stdout
+    assert "interrupted: mcpchat ended before this call had an answer" in thread_text
     assert run("ask", "-c", "and?").stdout == "I cannot tell.\n"
-    result = next(m for m in fake_openai.requests[-1]["messages"] if m["role"] == "tool")
+    result = next(message for message in fake_openai.requests[-1]["messages"] if message["role"] == "tool")
     assert "whether it took effect is not known" in result["content"]
 
 
-def test_a_newer_database_stops_no_question_but_is_never_touched(run: Run, isolated: Path) -> None:
+def test_a_newer_database_allows_questions_but_is_unchanged(run: Run, isolated: Path) -> None:
     import sqlite3
 
     run("ask", "hello")
@@ -561,49 +579,47 @@ def test_a_newer_database_stops_no_question_but_is_never_touched(run: Run, isola
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
-    before = path.read_bytes()
-    done = run("ask", "hello")
-    assert (done.returncode, done.stdout) == (0, "Hello.\n")
-    assert "not being saved" in done.stderr
-    assert "written by a newer mcpchat (format 99; this version reads format 1)" in done.stderr
-    for words in (("ask", "-c", "x"), ("threads",), ("threads", "gc", "--yes")):
-        done = run(*words)
-        assert (done.returncode, "newer mcpchat" in done.stderr) == (1, True), words
-    assert path.read_bytes() == before
+    old_bytes = path.read_bytes()
+    completed = run("ask", "hello")
+    assert (completed.returncode, completed.stdout) == (0, "Hello.\n")
+    assert "not being saved" in completed.stderr
+    assert "written by a newer mcpchat (format 99; this version reads format 1)" in completed.stderr
+    for arguments in (("ask", "-c", "x"), ("threads",), ("threads", "gc", "--yes")):
+        completed = run(*arguments)
+        assert (completed.returncode, "newer mcpchat" in completed.stderr) == (1, True), arguments
+    assert path.read_bytes() == old_bytes
 
 
-def test_a_model_gives_titles_where_the_config_wants_it(run: Run, fake_openai: FakeOpenAI) -> None:
+def test_a_model_gives_titles_if_configured(run: Run, fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("a"), text("A Good Title")]
     run("ask", "hello", config='[threads]\ntitles = "model"\n')
-    assert [one["title"] for one in listed(run)] == ["A Good Title"]
+    assert [listed_thread["title"] for listed_thread in list_threads(run)] == ["A Good Title"]
 
 
-def test_shared_threads_on_postgresql_are_the_same_and_can_be_moved_there_and_back(
-    run: Run, postgres: Postgres, isolated: Path
-) -> None:
+def test_shared_threads_on_postgresql_can_be_moved(run: Run, postgres: Postgres, isolated: Path) -> None:
     run("ask", "locally said", "--title", "local")
     name = postgres.create_database()
     shared = f'[threads]\nurl = "{postgres.url_with_password(name)}"\npassword = "env:THREADS_PASSWORD"\n'
     secret = {"THREADS_PASSWORD": PASSWORD}
     (local,) = isolated.rglob("threads.db")
-    done = run("threads", "import", "--from", str(local), config=shared, **secret)
-    assert done.stderr == "1 threads added\n"
+    completed = run("threads", "import", "--from", str(local), config=shared, **secret)
+    assert completed.stderr == "1 threads added\n"
     assert run("ask", "-c", "remotely said", **secret).returncode == 0
-    found = json.loads(run("threads", "search", "remotely", "-o", "json", **secret).stdout)
-    assert found[0]["thread"]["title"] == "local"
-    done = run("ask", "hello", THREADS_PASSWORD="wrong-password-here")
-    assert (done.returncode, done.stdout, "not being saved" in done.stderr) == (0, "Hello.\n", True)
-    assert "wrong-password-here" not in done.stderr
-    done = run("threads")
-    assert (done.returncode, "THREADS_PASSWORD is not set" in done.stderr) == (2, True)
+    matches = json.loads(run("threads", "search", "remotely", "-o", "json", **secret).stdout)
+    assert matches[0]["thread"]["title"] == "local"
+    completed = run("ask", "hello", THREADS_PASSWORD="wrong-password-here")
+    assert (completed.returncode, completed.stdout, "not being saved" in completed.stderr) == (0, "Hello.\n", True)
+    assert "wrong-password-here" not in completed.stderr
+    completed = run("threads")
+    assert (completed.returncode, "THREADS_PASSWORD is not set" in completed.stderr) == (2, True)
     local.unlink()
-    done = run("threads", "import", "--from", postgres.url(name), config="[threads]\n")
-    assert done.stderr == "1 threads added\n"
-    assert "local" in [one["title"] for one in listed(run)]
+    completed = run("threads", "import", "--from", postgres.url(name), config="[threads]\n")
+    assert completed.stderr == "1 threads added\n"
+    assert "local" in [listed_thread["title"] for listed_thread in list_threads(run)]
 
 
 @pytest.mark.parametrize(
-    ("threads", "told"),
+    ("threads", "message"),
     [
         ('url = "mysql://x"', 'expected "postgresql://USER@HOST/DATABASE"'),
         ('url = "postgresql://me:secret@host/db"', "secrets are not allowed in this file"),
@@ -615,7 +631,7 @@ def test_shared_threads_on_postgresql_are_the_same_and_can_be_moved_there_and_ba
         ('titles = "nobody"', "expected one of"),
     ],
 )
-def test_what_is_wrong_with_the_table_is_said_with_its_line(run: Run, threads: str, told: str) -> None:
-    done = run("config", "validate", config=f"[threads]\n{threads}\n")
-    assert done.returncode == 2
-    assert told in done.stderr
+def test_an_error_in_the_table_names_its_line(run: Run, threads: str, message: str) -> None:
+    completed = run("config", "validate", config=f"[threads]\n{threads}\n")
+    assert completed.returncode == 2
+    assert message in completed.stderr

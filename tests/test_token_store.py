@@ -1,4 +1,4 @@
-"""Where logins are kept: a real Secret Service (open, locked, hanging, absent), files, and pieces for small vaults."""
+"""Storage of logins: a real Secret Service (open, locked, hanging, absent), files, and keyrings with a size limit."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.sign_in import HAS_SECRET_SERVICE, SecretService
 
 with_service = pytest.mark.skipif(not HAS_SECRET_SERVICE, reason="gnome-keyring is not installed")
 
-KEEP = """
+STORE_SCRIPT = """
 import asyncio, json, sys, time
 from mcpchat.auth.secret_stores import KeyringStore
 from mcpchat.errors import StoreError
@@ -45,70 +45,70 @@ asyncio.run(main())
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[SecretService]:
-    found = SecretService(tmp_path)
-    found.start()
-    yield found
-    found.stop()
+    secret_service = SecretService(tmp_path)
+    secret_service.start()
+    yield secret_service
+    secret_service.stop()
 
 
-def kept(service: SecretService | None, *words: str, limit: float = 10, **environ: str) -> str:
+def run_store(service: SecretService | None, *arguments: str, limit: float = 10, **environ: str) -> str:
     env = {**os.environ, **(service.environ if service else {}), **environ}
-    command = [sys.executable, "-c", KEEP, str(limit), *words]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=30)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    command = [sys.executable, "-c", STORE_SCRIPT, str(limit), *arguments]
+    completed = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=30)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout.strip()
 
 
 @with_service
 def test_a_real_secret_service_keeps_a_login_for_other_processes(service: SecretService) -> None:
-    assert kept(service, "put") == "Secret Service"
-    assert kept(service, "get") == "3000"
-    assert kept(service, "delete") == "True False"
-    assert kept(service, "get") == "0"
+    assert run_store(service, "put") == "Secret Service"
+    assert run_store(service, "get") == "3000"
+    assert run_store(service, "delete") == "True False"
+    assert run_store(service, "get") == "0"
 
 
 @with_service
-def test_a_locked_keyring_that_nobody_unlocks_is_told(service: SecretService) -> None:
-    kept(service, "put")
+def test_a_keyring_that_stays_locked_is_reported(service: SecretService) -> None:
+    run_store(service, "put")
     service.restart_locked()
-    told = kept(service, "get")
-    assert told.startswith("StoreError: the keyring is locked")
-    assert "--store file" in kept(service, "put")
+    output = run_store(service, "get")
+    assert output.startswith("StoreError: the keyring is locked")
+    assert "--store file" in run_store(service, "put")
 
 
 @with_service
-def test_a_keyring_that_hangs_hangs_nobody(service: SecretService) -> None:
-    kept(service, "put")
+def test_a_hanging_keyring_times_out(service: SecretService) -> None:
+    run_store(service, "put")
     service.hang()
-    assert "did not answer within 1 s" in kept(service, "get", limit=1)
+    assert "did not answer within 1 s" in run_store(service, "get", limit=1)
 
 
 @with_service
-def test_a_person_is_told_what_is_waited_for(service: SecretService) -> None:
-    kept(service, "put")
+def test_a_wait_for_the_keyring_is_reported(service: SecretService) -> None:
+    run_store(service, "put")
     service.hang()
-    assert kept(service, "get", "tell", limit=3).startswith("waiting for the keyring to be unlocked")
+    assert run_store(service, "get", "tell", limit=3).startswith("waiting for the keyring to be unlocked")
 
 
-def test_without_a_service_the_ways_on_are_named() -> None:
-    told = kept(None, "put", DBUS_SESSION_BUS_ADDRESS="unix:path=/nowhere", XDG_RUNTIME_DIR="/nowhere")
-    assert "there is no keyring" in told
-    assert "gnome-keyring or KeePassXC" in told
-    assert "--store file" in told
+def test_without_a_service_the_alternatives_are_named() -> None:
+    output = run_store(None, "put", DBUS_SESSION_BUS_ADDRESS="unix:path=/nowhere", XDG_RUNTIME_DIR="/nowhere")
+    assert "there is no keyring" in output
+    assert "gnome-keyring or KeePassXC" in output
+    assert "--store file" in output
 
 
 @pytest.mark.parametrize("backend", ["keyring.backends.null.Keyring", "keyring.backends.fail.Keyring"])
-def test_a_back_end_that_keeps_nothing_is_refused(backend: str) -> None:
-    assert kept(None, "put", PYTHON_KEYRING_BACKEND=backend).startswith("StoreError")
+def test_a_backend_that_stores_nothing_is_refused(backend: str) -> None:
+    assert run_store(None, "put", PYTHON_KEYRING_BACKEND=backend).startswith("StoreError")
 
 
-class Vault(keyring.backend.KeyringBackend):
-    """A back-end that takes short texts alone, as the Windows one does; it can be switched off in mid-write."""
+class LimitedBackend(keyring.backend.KeyringBackend):
+    """A backend that takes only short texts, like the Windows one; it can be made to fail during a write."""
 
     priority = 5
 
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
         self.items: dict[tuple[str, str], str] = {}
         self.writes_left = 10**6
 
@@ -116,7 +116,7 @@ class Vault(keyring.backend.KeyringBackend):
         return self.items.get((service, username))
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        if len(password.encode("utf-16-le")) // 2 > self.longest:
+        if len(password.encode("utf-16-le")) // 2 > self.max_length:
             raise OSError(1783, "CredWrite", "The stub received bad data")
         if not self.writes_left:
             raise KeyboardInterrupt
@@ -131,62 +131,62 @@ LONG = json.dumps({"refresh_token": "x𝒳é" * 900}, ensure_ascii=False)
 SHORT = json.dumps({"refresh_token": "short"})
 
 
-def test_a_long_record_lies_in_pieces_and_leaves_nothing_behind() -> None:
-    vault = Vault(1280)
+def test_a_long_record_is_split_and_fully_deleted() -> None:
+    backend = LimitedBackend(1280)
     for text in (LONG, SHORT, LONG, LONG):
-        secret_stores._write_chunks(vault, "mcp/https://a", text, 1200)
-        assert secret_stores._read_chunks(vault, "mcp/https://a") == text
-    assert len({service for service, _ in vault.items}) == len(vault.items) == 5
-    assert secret_stores._delete(vault, "mcp/https://a")
-    assert vault.items == {}
+        secret_stores._write_chunks(backend, "mcp/https://a", text, 1200)
+        assert secret_stores._read_chunks(backend, "mcp/https://a") == text
+    assert len({service for service, _ in backend.items}) == len(backend.items) == 5
+    assert secret_stores._delete(backend, "mcp/https://a")
+    assert backend.items == {}
 
 
 @pytest.mark.parametrize("writes", range(6))
-def test_a_write_that_is_cut_off_leaves_a_whole_record(writes: int) -> None:
-    vault = Vault(1280)
-    secret_stores._write_chunks(vault, "k", LONG, 1200)
+def test_an_interrupted_write_leaves_a_complete_record(writes: int) -> None:
+    backend = LimitedBackend(1280)
+    secret_stores._write_chunks(backend, "k", LONG, 1200)
     newer = LONG.replace("x", "y")
-    vault.writes_left = writes
+    backend.writes_left = writes
     try:
-        secret_stores._write_chunks(vault, "k", newer, 1200)
+        secret_stores._write_chunks(backend, "k", newer, 1200)
     except KeyboardInterrupt:
-        assert secret_stores._read_chunks(vault, "k") == LONG
+        assert secret_stores._read_chunks(backend, "k") == LONG
     else:
-        assert secret_stores._read_chunks(vault, "k") == newer
+        assert secret_stores._read_chunks(backend, "k") == newer
 
 
-def test_a_damaged_record_is_told() -> None:
-    vault = Vault(1280)
-    secret_stores._write_chunks(vault, "k", LONG, 1200)
-    del vault.items[next(place for place in vault.items if "#" in place[0])]
+def test_a_damaged_record_is_reported() -> None:
+    backend = LimitedBackend(1280)
+    secret_stores._write_chunks(backend, "k", LONG, 1200)
+    del backend.items[next(item_key for item_key in backend.items if "#" in item_key[0])]
     with pytest.raises(StoreError, match="damaged"):
-        secret_stores._read_chunks(vault, "k")
+        secret_stores._read_chunks(backend, "k")
 
 
-async def test_a_back_end_that_swallows_what_it_is_given_is_found_out() -> None:
-    class Swallows(Vault):
+async def test_a_backend_that_discards_writes_is_detected() -> None:
+    class DiscardingBackend(LimitedBackend):
         def set_password(self, service: str, username: str, password: str) -> None:
             pass
 
     store = KeyringStore()
-    store._backend = Swallows(10**6)
+    store._backend = DiscardingBackend(10**6)
     with pytest.raises(StoreError, match="did not save"):
         await store.probe()
 
 
-async def test_one_keyring_is_asked_one_thing_at_a_time() -> None:
+async def test_keyring_requests_run_one_at_a_time() -> None:
     store = KeyringStore()
-    store._backend = Vault(10**6)
+    store._backend = LimitedBackend(10**6)
     await asyncio.gather(*(store.put(f"k{number}", {"n": number}) for number in range(20)))
     assert [await store.get(f"k{number}") for number in range(20)] == [{"n": number} for number in range(20)]
 
 
-async def test_a_file_is_for_its_owner_alone_and_says_that_it_is_not_encrypted(tmp_path: Path) -> None:
+async def test_a_file_is_private_and_labelled_not_encrypted(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "logins"
-    before = os.umask(0)
+    old_umask = os.umask(0)
     store = FileStore(folder)
     await store.probe()
-    os.umask(before)
+    os.umask(old_umask)
     await store.put("google/alice@example.com", {"refresh_token": "r"})
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (file,) = folder.iterdir()
@@ -200,7 +200,7 @@ async def test_a_file_is_for_its_owner_alone_and_says_that_it_is_not_encrypted(t
     assert list(folder.iterdir()) == []
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_a_symlink_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
     target.write_text("{}")
     link = tmp_path / "private" / "login.json"
@@ -217,7 +217,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
         write_private(folder / "x", b"secret")
 
 
-def test_a_folder_that_others_can_read_is_closed(tmp_path: Path) -> None:
+def test_a_readable_folder_is_made_private(tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
@@ -225,7 +225,7 @@ def test_a_folder_that_others_can_read_is_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-async def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+async def test_a_damaged_file_is_reported(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     await store.put("k", {"a": 1})
     store._path("k").write_text("not JSON")

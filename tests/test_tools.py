@@ -29,7 +29,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("server", "name"), NAMES)
-def test_an_exposed_name_is_what_every_api_takes(server: str, name: str) -> None:
+def test_an_exposed_name_is_valid_for_every_api(server: str, name: str) -> None:
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", spec(server, name).model_name)
 
 
@@ -38,7 +38,7 @@ def test_different_tools_never_share_an_exposed_name() -> None:
     assert len(set(exposed)) == len(NAMES)
 
 
-def test_a_name_cannot_be_made_to_look_like_anothers_hashed_name() -> None:
+def test_a_name_cannot_imitate_a_hashed_name() -> None:
     victim = spec("a b", "c")
     forged = spec("a_b", "c_" + victim.model_name.rsplit("_", 1)[1])
     assert forged.model_name != victim.model_name
@@ -64,12 +64,12 @@ def test_globs_match_server_and_tool(glob: str, label: str, hit: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", '"x"', '"[1]"', "true", "\"{'a': 1}\"", '{"a": NaN}', "[" * 200_000])
-def test_arguments_that_are_no_object_are_refused(text: str) -> None:
+def test_arguments_must_be_an_object(text: str) -> None:
     with pytest.raises(InvalidArguments):
         parse_arguments(text)
 
 
-def test_half_a_character_is_replaced_and_a_whole_one_kept() -> None:
+def test_only_lone_surrogates_are_replaced() -> None:
     assert parse_arguments('{"a": "x\\ud800", "b": "\\ud83d\\ude00"}') == {"a": "x\ufffd", "b": "😀"}
 
 
@@ -111,12 +111,12 @@ SCHEMA = {
         (("free", "four"), "four"),
     ],
 )
-def test_words_become_what_the_schema_says(pair: tuple[str, str], value: Any) -> None:
+def test_arguments_are_converted_by_the_schema(pair: tuple[str, str], value: Any) -> None:
     assert parse_pairs([pair], SCHEMA) == {pair[0]: value}
 
 
 @pytest.mark.parametrize(
-    ("pair", "told"),
+    ("pair", "message"),
     [
         (("n", "3.5"), "n=3.5: expected integer"),
         (("n", "true"), "n=true: expected integer"),
@@ -125,26 +125,26 @@ def test_words_become_what_the_schema_says(pair: tuple[str, str], value: Any) ->
         (("maybes", "1"), "no argument named 'maybes'; did you mean maybe?"),
     ],
 )
-def test_words_that_do_not_fit_are_refused_by_name(pair: tuple[str, str], told: str) -> None:
-    with pytest.raises(InvalidArguments, match=re.escape(told)):
+def test_invalid_arguments_are_refused_by_name(pair: tuple[str, str], message: str) -> None:
+    with pytest.raises(InvalidArguments, match=re.escape(message)):
         parse_pairs([pair], SCHEMA)
 
 
-@pytest.mark.parametrize("broken", [None, 5, "x", [None, 3]])
-def test_a_malformed_schema_is_read_as_far_as_it_goes(broken: Any) -> None:
-    schema = {"properties": {"a": {"anyOf": broken, "oneOf": broken}}, "required": broken}
+@pytest.mark.parametrize("malformed", [None, 5, "x", [None, 3]])
+def test_a_malformed_schema_is_partly_used(malformed: Any) -> None:
+    schema = {"properties": {"a": {"anyOf": malformed, "oneOf": malformed}}, "required": malformed}
     assert parse_pairs([("a", "1")], schema) == {"a": 1}
     assert describe_arguments(spec("x", "y", schema)) == "it takes a"
 
 
-def test_a_schema_without_end_is_read_to_a_depth() -> None:
+def test_a_recursive_schema_is_read_to_a_depth() -> None:
     deep: dict[str, Any] = {"type": "integer"}
     for _ in range(5000):
         deep = {"anyOf": [deep]}
     assert parse_pairs([("a", "1")], {"properties": {"a": deep}}) == {"a": 1}
 
 
-def test_what_a_tool_takes_is_explained_in_one_line() -> None:
+def test_arguments_are_described_in_one_line() -> None:
     schema = {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a"]}
     assert describe_arguments(spec("x", "y", schema)) == "it takes a (required), b"
     assert describe_arguments(spec("x", "y")) == "it takes no arguments"
@@ -155,20 +155,20 @@ def test_a_function_definition_is_always_an_object_schema() -> None:
     assert function == {"name": "x__y", "description": "", "parameters": {"type": "object", "properties": {}}}
 
 
-def test_near_names_are_found_whatever_their_case() -> None:
+def test_similar_names_are_found_in_any_case() -> None:
     assert closest_matches("SEND_mesage", ["send_message", "read"]) == ["send_message"]
     assert closest_matches("zzz", ["send_message"]) == []
 
 
-def test_rows_of_cells_are_not_guessed_from_commas() -> None:
+def test_nested_arrays_are_not_parsed_from_commas() -> None:
     cell = {"anyOf": [{"type": "string"}, {"type": "number"}]}
     rows = {"type": "array", "items": {"type": "array", "items": cell}, "examples": [[["Tea", 3.5]]]}
     schema = {"properties": {"rows": rows}}
     assert parse_pairs([("rows", '[["Milk", 2]]')], schema) == {"rows": [["Milk", 2]]}
-    for wrong in ("Milk,2", "4"):
-        with pytest.raises(InvalidArguments) as caught:
-            parse_pairs([("rows", wrong)], schema)
-        assert str(caught.value) == f"rows={wrong}: expected JSON, such as rows='[[\"Tea\", 3.5]]'"
+    for invalid in ("Milk,2", "4"):
+        with pytest.raises(InvalidArguments) as error_info:
+            parse_pairs([("rows", invalid)], schema)
+        assert str(error_info.value) == f"rows={invalid}: expected JSON, such as rows='[[\"Tea\", 3.5]]'"
     bare = {"properties": {"rows": {"type": "array", "items": {"type": "object"}}}}
     with pytest.raises(InvalidArguments, match="expected JSON, such as"):
         parse_pairs([("rows", "a")], bare)

@@ -36,6 +36,7 @@ from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.core.report import CallReport, ErrorReport, Report, ReportBuilder, error_report
 from mcpchat.engine.event_redaction import RedactingEmitter
 from mcpchat.engine.mentions import attach_resources
+from mcpchat.engine.message_codec import encode_json
 from mcpchat.errors import McpChatError, UsageError
 from mcpchat.ui.prompts.sign_in import PlainSignIn
 from mcpchat.ui.render.plain import NonInteractiveDialog
@@ -111,6 +112,10 @@ class ChatSession:
         """The error of the latest finished turn, such as a denied call or a reached limit; None if there is none."""
         return self._outcome.error if self._outcome is not None else None
 
+    def _require_open(self) -> None:
+        if self._switch.closed:
+            raise UsageError("the session is closed", hint="use it within the block of open_session")
+
     async def send(
         self,
         message: str | Message,
@@ -131,8 +136,7 @@ class ChatSession:
         """
         files = read_attachments([str(name) for name in attach])
         async with self._turn_lock:
-            if self._switch.closed:
-                raise UsageError("the session is closed", hint="send within the block of open_session")
+            self._require_open()
             if mentions and isinstance(message, str):
                 message = await attach_resources(message, self.chat.hub)
             self._outcome = None
@@ -204,20 +208,23 @@ class ChatSession:
         A result with ``is_error`` is the tool's own failure. Raises UsageError, Denied, ServerError, SignInNeeded,
         LimitReached.
         """
+        self._require_open()
         chat = self.chat
+        emit = RedactingEmitter(self._switch.listener, chat.context.secrets)
         caller = ToolCaller(
             context=chat.context,
             options=replace(chat.options, agent=self.agent or None),
             hub=chat.hub,
             asker=chat.asker,
-            emit=self._switch.listener,
-            warn=self._switch.listener,
+            emit=emit,
+            warn=emit,
         )
         _, result = await caller.call(name, lambda spec: dict(arguments or {}), timeout=timeout)
         return result
 
     async def switch_model(self, name: str) -> None:
         """Switch to another model. Raises NoModelConfigured, ConfigError or UsageError if it cannot be used."""
+        self._require_open()
         await self.chat.switch_model(name)
 
     async def switch_agent(self, name: str) -> None:
@@ -225,6 +232,7 @@ class ChatSession:
 
         Raises UsageError if it is unknown, ConfigError if its instructions cannot be read, NoModelConfigured.
         """
+        self._require_open()
         await self.chat.switch_agent(name)
 
 
@@ -433,11 +441,15 @@ async def run_batch(
 
     async def read() -> AsyncGenerator[PreparedRequest | BatchResult, None]:
         for number, request in enumerate(requests, 1):
-            data = msgspec.json.encode(request)
+            data = b""
             try:
+                data = encode_json(request)
                 yield parse_request(number, data)
             except UsageError as error:
                 yield BatchResult(id=request_id(number, data), line=number, error=error_report(error))
+            except (TypeError, ValueError, RecursionError) as error:
+                problem = UsageError(f"the request is not JSON: {error}")
+                yield BatchResult(id=request_id(number, data), line=number, error=error_report(problem))
 
     async with open_session_factory(
         context, options, emit=on_event, asker=NonInteractiveDialog(), screen=_sign_in_screen(on_event)

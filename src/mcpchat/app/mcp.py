@@ -51,7 +51,6 @@ async def open_hub(
         request_handler=host,
         load_sdk=load_sdk,
         max_message_bytes=context.config.limits.max_message,
-        credentials=auth,
         secrets=context.secrets,
         protected_directories=(context.paths.config.parent, context.paths.state, context.paths.cache),
     )
@@ -60,6 +59,7 @@ async def open_hub(
         context.config.servers,
         HubContext(
             connector=connector,
+            credentials=auth,
             timeouts=context.config.timeouts,
             tool_limits=ToolLimits(
                 max_tools=limits.max_tools, max_description=limits.max_description, max_schema=limits.max_schema

@@ -33,17 +33,22 @@ async def run_turn(
     secrets: SecretRegistry,
     timeout: float | None = None,
     retry: bool = False,
+    denials_from: int | None = None,
 ) -> TurnOutcome:
     """Send the messages, or with ``retry`` ask the model again, and wait for the end of the turn.
 
-    ``timeout`` is in seconds. Raises ModelError, which includes an answer that does not fit the session's schema, and
-    LimitReached when the time is up.
+    ``timeout`` is in seconds. ``denials_from`` is the index of this request's first denial among those of the session;
+    by default only new ones count. The error of the outcome has no secrets. Raises ModelError, which includes an answer
+    that does not fit the session's schema, and LimitReached when the time is up.
     """
-    denials_before, value = len(session.denials), UNSET
+    first_denial = len(session.denials) if denials_from is None else denials_from
+    value: Any = UNSET
     async with time_limit(timeout):
         finished = await (session.retry() if retry else session.send(*messages))
         if session.has_schema:
             finished, text = await session.validate_answer(finished)
             value = secrets.redact_value(json.loads(text)) if text else UNSET
-    error = outcomes.exit_error(finished, session.denials[denials_before:], session.run_usage)
+    error = outcomes.exit_error(finished, session.denials[first_denial:], session.run_usage)
+    if error is not None:
+        error.message, error.hint = secrets.redact(error.message), secrets.redact(error.hint)
     return TurnOutcome(finished=finished, value=value, error=error)

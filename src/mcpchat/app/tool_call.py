@@ -1,5 +1,6 @@
 """One tool call without a model, under the same approval rules as in a chat."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +9,21 @@ from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import ToolResult
 from mcpchat.core.protocols import UserDialog
-from mcpchat.core.tools import ToolSpec, describe_arguments
+from mcpchat.core.tools import InvalidArguments, ToolSpec, describe_arguments, parse_arguments
 from mcpchat.errors import Denied, UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.permissions.factory import build_approval_gate, pinned_toolbox
 from mcpchat.permissions.pinned_toolbox import PinnedToolbox
 from mcpchat.util.text import suggest
 from mcpchat.util.time_limit import time_limit
+
+
+def _normalize(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments as JSON carries them, so that what is decided on is what is sent. Raises UsageError."""
+    try:
+        return parse_arguments(json.dumps(dict(arguments), ensure_ascii=False))
+    except (TypeError, ValueError, RecursionError, InvalidArguments) as error:
+        raise UsageError(f"the arguments cannot be sent as JSON: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +52,7 @@ class ToolCaller:
         """
         toolbox = pinned_toolbox(self.context, self.hub, self.asker, self.warn)
         spec = await self._find_tool(toolbox, name)
-        arguments = read_arguments(spec)
+        arguments = _normalize(read_arguments(spec))
         if problem := self.hub.validate_arguments(spec, arguments):
             raise UsageError(problem, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
         gate = build_approval_gate(self.context, self.options, self.asker, self.hub, self.emit)

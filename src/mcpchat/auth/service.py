@@ -2,14 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mcpchat.auth.account_store import AccountStore
 from mcpchat.auth.browser import can_open, open_page
 from mcpchat.auth.consent import SIGN_IN_TIMEOUT, AuthorizationPrompt
 from mcpchat.auth.providers.accounts import ProviderAccounts
 from mcpchat.auth.secret_stores import FileStore, KeyringStore, MemoryStore
+from mcpchat.auth.server_auth import NoAuth, OAuthAuth, TokenAuth
 from mcpchat.auth.status import AuthStatusReporter, describe_lifetime
 from mcpchat.config.run import RunContext, sdk_import
 from mcpchat.config.schema import ServerConfig
@@ -23,7 +25,7 @@ from mcpchat.core.accounts import (
     sign_in_command,
 )
 from mcpchat.core.protocols import SignInDialog
-from mcpchat.errors import McpChatError, StoreError, UsageError
+from mcpchat.errors import StoreError, UsageError
 from mcpchat.util.text import suggest
 
 if TYPE_CHECKING:
@@ -88,31 +90,15 @@ class AuthService:
 
     # Credentials of the hub: docstrings are in the protocol.
 
-    async def prefetch_token(self, server: str) -> None:
-        await self._providers.get_token(server, self._server_config(server))
-
-    async def token_environment(self, server: str) -> Mapping[str, str]:
+    async def authenticate(self, server: str) -> NoAuth | TokenAuth | OAuthAuth:
         config = self._server_config(server)
+        if config.uses_oauth:
+            return OAuthAuth(server, config, lambda: self._mcp_accounts)
         if config.auth is None or config.url:
-            return {}
+            return NoAuth()
         token = await self._providers.get_token(server, config)
-        self._providers.mark_delivered(server, token)
-        name = config.token_env or f"{config.auth.upper().replace('-', '_')}_ACCESS_TOKEN"
-        expires = {} if token.expires is None else {f"{name}_EXPIRES_AT": f"{token.expires:.0f}"}
-        return {name: token.value, **expires}
-
-    def renewal_state(self, server: str) -> Literal["no", "soon", "now"]:
-        return self._providers.renewal_state(server)
-
-    def reject_token(self, server: str) -> None:
-        self._providers.reject_token(server)
-
-    def http_auth(self, server: str) -> Any:
-        config = self._server_config(server)
-        return self._mcp_accounts.http_auth(server, config) if config.uses_oauth else None
-
-    def last_error(self, server: str) -> McpChatError | None:
-        return self._mcp_accounts.last_error(server) if self._server_config(server).uses_oauth else None
+        variable = config.token_env or f"{config.auth.upper().replace('-', '_')}_ACCESS_TOKEN"
+        return TokenAuth(variable, token, self._providers.rejected_tokens)
 
     async def sign_in(self, server: str) -> bool:
         config = self._server_config(server)
@@ -137,7 +123,10 @@ class AuthService:
             self._screen.notify(f"Signed in to {server}. Saved in {account.kept_in}.")
         return True
 
-    def login_version(self, server: str) -> float:
+    def describe(self, server: str) -> "LoginDescription":
+        return LoginDescription(self, server)
+
+    def _login_version(self, server: str) -> float:
         config = self._server_config(server)
         account: Account | None = None
         try:
@@ -149,7 +138,7 @@ class AuthService:
             return 0.0
         return account.created if account is not None else 0.0
 
-    def sign_in_hint(self, server: str) -> str:
+    def _sign_in_hint(self, server: str) -> str:
         config = self._server_config(server)
         if not config.url:
             return self._sign_in_command(config.auth or server, account=config.account)
@@ -165,13 +154,7 @@ class AuthService:
             return f"/login {name}"
         return sign_in_command(name, account=account, scopes=scopes)
 
-    def describe(self, server: str) -> str:
-        try:
-            return self._describe(server)
-        except StoreError as error:
-            return f"unknown: {error.message}"
-
-    def _describe(self, server: str) -> str:
+    def _login_state(self, server: str) -> str:
         config = self._server_config(server)
         if config.url:
             if not config.uses_oauth:
@@ -184,14 +167,14 @@ class AuthService:
             return "none"
         account = self._providers.find_account(config.auth, config.account)
         if account is None:
-            return f"not signed in: {self.sign_in_hint(server)}"
+            return f"not signed in: {self._sign_in_hint(server)}"
         if account.lost:
-            return f"signed out: {self.sign_in_hint(server)}"
+            return f"signed out: {self._sign_in_hint(server)}"
         ungranted = (
             () if account.store == "environment" else missing_scopes(self._providers.scopes_for(config), account.scopes)
         )
         if ungranted:
-            return f"not granted: {format_scopes(ungranted)}: {self.sign_in_hint(server)}"
+            return f"not granted: {format_scopes(ungranted)}: {self._sign_in_hint(server)}"
         return account.label or ("from the config" if account.store == "environment" else "signed in")
 
     @property
@@ -378,3 +361,26 @@ class AuthService:
 
 def _account_key(config: ServerConfig) -> str:
     return server_key(config.url or "", config.account)
+
+
+@dataclass(frozen=True)
+class LoginDescription:
+    """The login that a server uses; each part is looked up when it is asked for."""
+
+    _service: AuthService
+    _server: str
+
+    @property
+    def state(self) -> str:
+        try:
+            return self._service._login_state(self._server)
+        except StoreError as error:
+            return f"unknown: {error.message}"
+
+    @property
+    def hint(self) -> str:
+        return self._service._sign_in_hint(self._server)
+
+    @property
+    def version(self) -> float:
+        return self._service._login_version(self._server)

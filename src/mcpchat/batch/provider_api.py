@@ -125,9 +125,8 @@ class ProviderBatch:
                 state = self._check_address(state, choice)
                 key = choice.name, path
                 if key in files and files[key].is_full(len(line)):
-                    file = files.pop(key)
-                    state = await self._submit_file(state, choice, path, file)
-                    file.close()
+                    state = await self._submit_file(state, choice, path, files[key])
+                    files.pop(key).close()
                 if key not in files:
                     files[key] = RequestFile()
                 files[key].add(line, choice)

@@ -148,11 +148,11 @@ class BatchRunner:
         except Exception as error:  # noqa: BLE001 - an error of one request must not stop the others
             failure = McpChatError(secrets.redact_log(f"internal error: {type(error).__name__}: {error}"))
         if failure is not None:
+            failure.message, failure.hint = secrets.redact(failure.message), secrets.redact(failure.hint)
             if _is_run_wide(failure, request):
                 self.stop_accepting(failure)
                 if not builder.report.tools:
                     return None  # with tool calls, a new run would repeat them
-            failure.message = secrets.redact(failure.message)
             builder.report.error = error_report(failure)
         return result_from_report(request, builder.report)
 
@@ -165,7 +165,8 @@ class BatchRunner:
         )
         for attempt in range(self._retries + 1):
             try:
-                return await run_turn(session, *request.messages, secrets=secrets, retry=attempt > 0)
+                # A call that was denied in an earlier attempt counts.
+                return await run_turn(session, *request.messages, secrets=secrets, retry=attempt > 0, denials_from=0)
             except ModelError as error:
                 if error.kind not in TRANSIENT_ERRORS or attempt == self._retries:
                     raise

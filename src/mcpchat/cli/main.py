@@ -20,6 +20,7 @@ from mcpchat.config.run import RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.report import ErrorReport, error_report
 from mcpchat.errors import McpChatError, ServerError
+from mcpchat.util.errors import innermost_error
 from mcpchat.util.sanitize import sanitize
 from mcpchat.version import __version__
 
@@ -98,7 +99,7 @@ def run(args: list[str]) -> int:
         except (KeyboardInterrupt, Abort):
             return _report_interrupt(INTERRUPTED, state)
         except Exception as error:  # noqa: BLE001 - the one catch-all
-            return _report_error(_unwrap_group(error), state)
+            return _report_error(innermost_error(error), state)
 
 
 def _report_error(error: BaseException, state: RunState) -> int:
@@ -149,12 +150,6 @@ def _wants_json(state: RunState) -> bool:
     """Whether stdout is promised to be JSON, by any spelling of the option."""
     args = [*takewhile(lambda arg: arg != "--", state.args), ""]
     return any(_JSON.fullmatch(arg) or _JSON.fullmatch(f"{arg} {following}") for arg, following in pairwise(args))
-
-
-def _unwrap_group(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _print_traceback(state: RunState) -> None:

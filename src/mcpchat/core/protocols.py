@@ -146,6 +146,28 @@ class Toolbox(Protocol):
         ...
 
 
+class ToolboxWrapper:
+    """A Toolbox around another one, which it forwards to. A subclass overrides the methods that it changes."""
+
+    def __init__(self, inner: Toolbox) -> None:
+        self._inner = inner
+
+    async def list_tools(self) -> Sequence[ToolSpec]:
+        return await self._inner.list_tools()
+
+    def prestart(self, spec: ToolSpec) -> None:
+        self._inner.prestart(spec)
+
+    def validate_arguments(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
+        return self._inner.validate_arguments(spec, arguments)
+
+    def instructions(self) -> Mapping[str, str]:
+        return self._inner.instructions()
+
+    async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
+        return await self._inner.call(spec, call_id, arguments, emit)
+
+
 class CatalogToolbox(Toolbox, Protocol):
     """A toolbox that also knows the catalog of each server."""
 

@@ -1,6 +1,7 @@
 """The decision about one tool call: first the policy, then earlier answers, then the user."""
 
 import asyncio
+import copy
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,8 +47,8 @@ class ApprovalGate:
 
         The decision's ``arguments`` is the JSON text of changed arguments, empty if they are unchanged.
         """
-        verdict = self._evaluate(spec, arguments)
-        if verdict.action == "ask":
+        result = self._evaluate(spec, arguments)
+        if result.action == "ask":
             self._pending += 1
             try:
                 await self._prompt_lock.acquire()
@@ -55,12 +56,12 @@ class ApprovalGate:
                 self._pending -= 1
             try:
                 # An answer to an earlier prompt may cover this call too.
-                verdict = self._evaluate(spec, arguments)
-                if verdict.action == "ask":
-                    return await self._ask_user(spec, arguments, verdict)
+                result = self._evaluate(spec, arguments)
+                if result.action == "ask":
+                    return await self._ask_user(spec, arguments, result)
             finally:
                 self._prompt_lock.release()
-        return Decision(allowed=verdict.action == "allow", by="policy", reason=verdict.rule), arguments
+        return Decision(allowed=result.action == "allow", by="policy", reason=result.rule), arguments
 
     async def confirm_more_steps(self, rounds: int) -> bool:
         """Ask the user whether the model may make more rounds of tool calls."""
@@ -68,22 +69,24 @@ class ApprovalGate:
             return await self._asker.confirm_continue(rounds)
 
     def _evaluate(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> PolicyResult:
-        verdict = self.policy.evaluate(spec, arguments)
-        if verdict.action != "ask" or verdict.max_scope == "once":
-            return verdict
-        if (*_tool_key(spec), verdict.rule) in self._session_grants:
+        result = self.policy.evaluate(spec, arguments)
+        if result.action != "ask" or result.max_scope == "once":
+            return result
+        if (*_tool_key(spec), result.rule) in self._session_grants:
             return PolicyResult(action="allow", rule="answered: for this session")
-        if verdict.max_scope == "always" and (date := self._approvals.approved_on(spec)):
+        if result.max_scope == "always" and (date := self._approvals.approved_on(spec)):
             return PolicyResult(action="allow", rule=f"answered: always, on {date}")
-        return verdict
+        return result
 
-    async def _ask_user(
-        self, spec: ToolSpec, arguments: Arguments, verdict: PolicyResult
-    ) -> tuple[Decision, Arguments]:
+    async def _ask_user(self, spec: ToolSpec, arguments: Arguments, result: PolicyResult) -> tuple[Decision, Arguments]:
         """Ask the user. Arguments that the user changes are validated like the model's own, and shown again."""
         await asyncio.sleep(0)  # let the other calls of this step reach their prompts
         request = ApprovalRequest(
-            tool=spec, arguments=dict(arguments), rule=verdict.rule, max_scope=verdict.max_scope, pending=self._pending
+            tool=spec,
+            arguments=copy.deepcopy(dict(arguments)),
+            rule=result.rule,
+            max_scope=result.max_scope,
+            pending=self._pending,
         )
         while True:
             decision = await self._asker.approve(request)
@@ -102,10 +105,10 @@ class ApprovalGate:
             arguments = parse_arguments(text)
         except InvalidArguments as error:
             return replace(request, error=str(error))
-        verdict = self.policy.evaluate(request.tool, arguments)
+        result = self.policy.evaluate(request.tool, arguments)
         problem = self._check(request.tool, arguments)
-        if verdict.action == "deny":
-            problem = f"not allowed: {verdict.rule}"
+        if result.action == "deny":
+            problem = f"not allowed: {result.rule}"
         return replace(
             request, arguments=arguments, original_arguments=original if arguments != original else None, error=problem
         )

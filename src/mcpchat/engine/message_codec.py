@@ -108,7 +108,7 @@ def stored_result_id(result: ToolResult) -> str:
 
     A result that was saved before ``stored_as`` existed has the id in its text only.
     """
-    if result.stored_as:
+    if isinstance(result.stored_as, str) and RESULT_ID.fullmatch(result.stored_as):
         return result.stored_as
     text = result_text(result)
     match = _RESULT_REFERENCE.search(text) if "mcpchat__read_result" in text else None

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Content, Link, Text, ToolResult, error_result, result_text
-from mcpchat.core.protocols import Toolbox
+from mcpchat.core.protocols import Toolbox, ToolboxWrapper
 from mcpchat.core.tools import Annotations, ToolSpec
 
 _HEAD_SHARE = 0.7  # of the limit; the rest is the tail
@@ -55,14 +55,14 @@ class ResultStore(Protocol):
         ...
 
 
-class TruncatingToolbox:
+class TruncatingToolbox(ToolboxWrapper):
     """The inner toolbox, with each result's text shortened to ``limit`` characters: its middle is cut, visibly.
 
     The whole text goes to ``store``; the tool ``read_result`` reads it.
     """
 
     def __init__(self, inner: Toolbox, *, limit: int, store: ResultStore) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._limit = limit
         self._store = store
         self._cached_tools: tuple[Sequence[ToolSpec], Sequence[ToolSpec]] = ((), ())
@@ -76,12 +76,6 @@ class TruncatingToolbox:
     def prestart(self, spec: ToolSpec) -> None:
         if spec != READ_RESULT:
             self._inner.prestart(spec)
-
-    def validate_arguments(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
-        return self._inner.validate_arguments(spec, arguments)
-
-    def instructions(self) -> Mapping[str, str]:
-        return self._inner.instructions()
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         if spec == READ_RESULT:
@@ -99,7 +93,7 @@ class TruncatingToolbox:
     def _read_result(self, call_id: str, arguments: Mapping[str, Any]) -> ToolResult:
         text = self._store.load(str(arguments["id"]))
         if text is None:
-            return error_result(call_id, f"no result is kept under {arguments['id']!r}")
+            return error_result(call_id, f"no result is stored under {arguments['id']!r}")
         offset, limit = int(arguments.get("offset") or 0), arguments.get("limit")
         if query := arguments.get("grep"):
             excerpt = _grep(text, str(query), offset, min(int(limit or 100), _MAX_GREP_LINES))

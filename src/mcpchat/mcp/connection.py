@@ -40,6 +40,7 @@ from mcpchat.mcp.protocols import (
 from mcpchat.mcp.timeouts import RequestTimeout
 from mcpchat.mcp.transports.base import HTTP_STATUS, MESSAGE_TOO_LARGE, NOT_SENT, SESSION_LOST, Transport
 from mcpchat.util import json_schema
+from mcpchat.util.errors import innermost_error
 from mcpchat.version import __version__
 
 _T = TypeVar("_T")
@@ -143,7 +144,7 @@ class McpConnection:
             self._failure = self._failure or error
             raise
         except Exception as error:  # noqa: BLE001 - _startup_error and _connection_lost report it
-            self._failure = _innermost_error(error)
+            self._failure = innermost_error(error)
         finally:
             self._client = None
             self._ready.set()
@@ -462,7 +463,7 @@ class McpConnection:
                 raise await self._connection_lost()
             return task.result()
         except ExceptionGroup as group:
-            raise _innermost_error(group) from group
+            raise innermost_error(group) from group
         finally:
             if not task.done():
                 task.cancel()  # the SDK tells the server
@@ -504,9 +505,3 @@ def _check_structured_result(spec: ToolSpec, result: ToolResult) -> ToolResult:
 def _error_data(error: MCPError, key: str) -> Any:
     """A value that the transport put into an error's data; None if it is missing."""
     return error.data.get(key) if isinstance(error.data, dict) else None
-
-
-def _innermost_error(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -22,8 +22,8 @@ from mcpchat.mcp.process import ServerProcess, build_environment
 from mcpchat.mcp.protocols import (
     STATELESS_REVISION,
     Connection,
-    Credentials,
     HandshakeFailed,
+    ServerAuth,
     ServerSpec,
 )
 from mcpchat.mcp.reaper import ProcessReaper
@@ -67,39 +67,50 @@ class ServerConnector:
     request_handler: ServerRequests
     load_sdk: Callable[[], SdkModule]
     max_message_bytes: int
-    credentials: Credentials
     secrets: SecretRegistry
     protected_directories: Sequence[Path] = ()
     reaper: ProcessReaper = field(default_factory=ProcessReaper)
 
     async def connect(
-        self, spec: ServerSpec, *, mode: ProtocolMode, info: ServerInfo | None, process: ServerProcess | None
+        self,
+        spec: ServerSpec,
+        auth: ServerAuth,
+        *,
+        mode: ProtocolMode,
+        info: ServerInfo | None,
+        process: ServerProcess | None,
     ) -> Connection:
         """Open a connection. ``mode`` is the protocol to start with; ``process`` is the server's, if it runs already.
 
         ``info`` is what the server last reported about itself. Raises ServerError, SignInNeeded, and ConfigError or
-        StoreError for the server's secrets and credentials.
+        StoreError for the server's secrets.
         """
         try:
-            return await self._negotiate(spec, mode=mode, info=info, process=process)
+            return await self._negotiate(spec, auth, mode=mode, info=info, process=process)
         except SignInNeeded:
-            if (auth_error := self.credentials.last_error(spec.name)) is not None:
-                raise auth_error from None
+            if auth.error is not None:
+                raise auth.error from None
             raise
 
     async def _negotiate(
-        self, spec: ServerSpec, *, mode: ProtocolMode, info: ServerInfo | None, process: ServerProcess | None
+        self,
+        spec: ServerSpec,
+        auth: ServerAuth,
+        *,
+        mode: ProtocolMode,
+        info: ServerInfo | None,
+        process: ServerProcess | None,
     ) -> Connection:
         sdk = await asyncio.to_thread(self.load_sdk)
         protocol = spec.config.protocol
         try:
-            connection = await self._connect_once(sdk, spec, mode, info, process)
+            connection = await self._connect_once(sdk, spec, auth, mode, info, process)
         except HandshakeFailed as error:
             # Strict servers of the handshake revisions exit if the first message is not "initialize". Also, the
             # remembered protocol may no longer hold.
             if protocol != "auto" or (mode == "auto" and not error.exited):
                 raise
-            connection = await self._connect_once(sdk, spec, "legacy" if mode == "auto" else "auto", info, None)
+            connection = await self._connect_once(sdk, spec, auth, "legacy" if mode == "auto" else "auto", info, None)
         if protocol == STATELESS_REVISION and connection.mode != "modern":
             await connection.close()
             raise ServerError(f"it does not support {protocol}, only the older {connection.info.revision}")
@@ -109,21 +120,22 @@ class ServerConnector:
         self,
         sdk: SdkModule,
         spec: ServerSpec,
+        auth: ServerAuth,
         mode: ProtocolMode,
         info: ServerInfo | None,
         process: ServerProcess | None,
     ) -> Connection:
-        transport = await self._build_transport(spec, process)
+        transport = await self._build_transport(spec, auth, process)
         return await sdk.connect(spec, transport, mode=mode, info=info if mode == "modern" else None)
 
-    async def _build_transport(self, spec: ServerSpec, process: ServerProcess | None) -> "Transport":
+    async def _build_transport(self, spec: ServerSpec, auth: ServerAuth, process: ServerProcess | None) -> "Transport":
         """The transport that the server's config asks for; the only place that chooses one."""
         config = spec.config
         match config.effective_transport:
             case "stdio":
                 from mcpchat.mcp.transports.stdio import StdioTransport
 
-                return StdioTransport(process or await self.spawn(spec), max_bytes=self.max_message_bytes)
+                return StdioTransport(process or await self.spawn(spec, auth), max_bytes=self.max_message_bytes)
             case "http" | "sse" as kind:
                 from mcpchat.mcp.transports.http import HttpTransport
 
@@ -134,7 +146,7 @@ class ServerConnector:
                     sse=kind == "sse",
                     timeout=spec.timeout,
                     max_bytes=self.max_message_bytes,
-                    http_auth=self.credentials.http_auth(spec.name),
+                    http_auth=auth.http_auth,
                 )
 
     async def _resolve_headers(self, spec: ServerSpec) -> dict[str, str]:
@@ -144,10 +156,10 @@ class ServerConnector:
             for name, text in spec.config.headers.items()
         }
 
-    async def spawn(self, spec: ServerSpec) -> ServerProcess:
+    async def spawn(self, spec: ServerSpec, auth: ServerAuth) -> ServerProcess:
         """Start the server's process with its token in the environment.
 
-        Raises ServerError if it cannot be started, SignInNeeded, ConfigError, StoreError.
+        Raises ServerError if it cannot be started, ConfigError or StoreError for its secrets.
         """
         config = spec.config
         variables = await resolve_secrets(config.env, self.environ, config_key=f"servers.{spec.name}.env")
@@ -156,7 +168,7 @@ class ServerConnector:
         )
         if config.builtin:
             variables["PYDANTIC_DISABLE_PLUGINS"] = "1"  # skips a search through all installed packages
-        variables |= await self.credentials.token_environment(spec.name)
+        variables |= auth.environment
         env = build_environment(self.environ, passthrough=config.env_pass, overrides=variables)
         argv = builtin_command(config) if config.builtin else [config.command or "", *config.args]
         if config.sandbox:

@@ -25,7 +25,9 @@ from mcpchat.mcp.protocols import (
     ChangeKind,
     Connection,
     ConnectionLost,
+    Credentials,
     ProtocolChanged,
+    ServerAuth,
     ServerSpec,
     TokenRejected,
 )
@@ -53,6 +55,7 @@ class HubContext:
     """
 
     connector: ServerConnector
+    credentials: Credentials
     timeouts: Timeouts
     tool_limits: ToolLimits
     cache: CatalogCache
@@ -84,7 +87,7 @@ class ManagedServer:
         self.last_error: McpChatError | None = None
         self._context = context
         self._connector = context.connector
-        self._credentials = context.connector.credentials
+        self._credentials = context.credentials
         self._secrets = context.connector.secrets
         self._cache = context.cache
         self._timeouts = config.timeouts.with_fallback(context.timeouts).with_fallback(DEFAULT_TIMEOUTS)
@@ -98,6 +101,8 @@ class ManagedServer:
         self._failures = 0
         self._failed_at = 0.0
         self._login_version = 0.0  # of the login that was not enough
+        self._auth: ServerAuth | None = None  # of the running process or the latest connection
+        self._renewed_auth: ServerAuth | None = None  # for the next connection
         self._active_calls = 0
         self._idle = asyncio.Event()
         self._lock = asyncio.Lock()  # held while connecting, listing and stopping
@@ -117,7 +122,7 @@ class ManagedServer:
             config=self.config,
             timeout=self._timeouts.start,
             request_handler=self._connector.request_handler,
-            sign_in_hint=lambda: self._credentials.sign_in_hint(self.name),
+            sign_in_hint=lambda: self._credentials.describe(self.name).hint,
             on_log=self.log.write,
             on_change=self._on_change,
         )
@@ -129,7 +134,7 @@ class ManagedServer:
             state=self.state,
             detail=self._detail,
             tools=None if self.tools is None else len(self.tools),
-            auth="sign-in needed" if self.state == "login" else self._credentials.describe(self.name),
+            auth="sign-in needed" if self.state == "login" else self._credentials.describe(self.name).state,
             seconds=self._start_seconds,
         )
 
@@ -207,7 +212,7 @@ class ManagedServer:
             try:
                 return await self._call_with_reconnect(work, idempotent=idempotent)
             except SignInNeeded:
-                if (auth_error := self._credentials.last_error(self.name)) is not None:
+                if self._auth is not None and (auth_error := self._auth.error) is not None:
                     raise ServerError(f"{self.name}: {auth_error.message}", hint=auth_error.hint) from auth_error
                 if signed_in or not await self.sign_in():
                     raise
@@ -233,8 +238,9 @@ class ManagedServer:
                 failure: ServerError = error
                 retry = True
             except TokenRejected:
-                if self.connection is connection:  # otherwise a new connection already has a new token
-                    self._credentials.reject_token(self.name)
+                # Another connection already has a new token.
+                if self.connection is connection and self._auth is not None:
+                    self._auth.reject()
                 raise
             except ConnectionLost as error:
                 self._record_loss(connection, error)
@@ -287,19 +293,19 @@ class ManagedServer:
         except McpChatError as error:
             self._context.notify("warning", self._secrets.redact(f"{self.name}: {error.message}"))
             return False
-        self.last_error = None
+        self.last_error, self._renewed_auth = None, None
         self._discard_catalog()  # another user's list may differ
         self._cache_key = self._compute_cache_key()
         return True
 
     def check_new_login(self) -> None:
         """Forget the failure of a server that needed a sign-in if there has been one, perhaps in another process."""
-        if self.state == "login" and self._login_version != self._credentials.login_version(self.name):
+        if self.state == "login" and self._login_version != self._credentials.describe(self.name).version:
             self.last_error = None
             self._cache_key = self._compute_cache_key()
 
     def _compute_cache_key(self) -> str:
-        login_version = self._credentials.login_version(self.name)
+        login_version = self._credentials.describe(self.name).version
         return cache_key(self.config, self._connector.environ, login_version=login_version)
 
     # Starting and stopping.
@@ -307,7 +313,8 @@ class ManagedServer:
     async def prestart_process(self) -> None:
         """Start the server's process ahead of its connection. A failure is reported when the connection is opened."""
         with suppress(McpChatError):
-            self._process = await self._connector.spawn(self._spec)
+            self._auth = await self._credentials.authenticate(self.name)
+            self._process = await self._connector.spawn(self._spec, self._auth)
 
     def connect_in_background(self, *, relist: bool = False) -> None:
         """Start connecting without waiting. A failure is reported by events only."""
@@ -354,11 +361,11 @@ class ManagedServer:
 
     async def _needs_new_token(self) -> bool:
         """Whether the process must be restarted to get a new token; if so, its calls have ended."""
-        renewal = self._credentials.renewal_state(self.name)
+        renewal = self._auth.renewal if self._auth is not None else "no"
         if renewal == "no" or (renewal == "soon" and self._active_calls):
             return False  # the present token is still valid
         try:
-            await self._credentials.prefetch_token(self.name)
+            self._renewed_auth = await self._credentials.authenticate(self.name)
         except SignInNeeded:
             raise
         except McpChatError as error:
@@ -370,6 +377,7 @@ class ManagedServer:
                 async with asyncio.timeout(TOKEN_RESTART_GRACE):
                     await self._idle.wait()
         if self._active_calls:
+            self._renewed_auth = None
             return False  # do not end a long call for this: a request that the provider rejects is repeated
         self._context.notify("info", f"renewed the {self.config.auth} login of {self.name}")
         return True
@@ -383,7 +391,7 @@ class ManagedServer:
                 if self._context.watch:
                     self._run_in_background(connection.subscribe(sorted(self._watched_uris)))
         except SignInNeeded as error:
-            self._login_version = self._credentials.login_version(self.name)
+            self._login_version = self._credentials.describe(self.name).version
             await self._record_failure(error)
             self._set_state("login", "\n".join(filter(None, (error.message, error.hint))))
             raise
@@ -415,8 +423,13 @@ class ManagedServer:
 
     async def _connect(self) -> Connection:
         process, self._process = self._process, None
+        if process is None or self._auth is None:
+            renewed, self._renewed_auth = self._renewed_auth, None
+            self._auth = renewed or await self._credentials.authenticate(self.name)
         info = self.catalog.info if self.catalog is not None else None
-        return await self._connector.connect(self._spec, mode=self._initial_mode(), info=info, process=process)
+        return await self._connector.connect(
+            self._spec, self._auth, mode=self._initial_mode(), info=info, process=process
+        )
 
     def _initial_mode(self) -> ProtocolMode:
         """The protocol to start with: the configured one, else the remembered one, else "auto"."""
@@ -440,12 +453,13 @@ class ManagedServer:
         async with self._lock:
             self._discard_catalog()
             self._cache_key = self._compute_cache_key()
-            self._failures, self.last_error = 0, None
+            self._failures, self.last_error, self._renewed_auth = 0, None, None
             await self._stop()
 
     async def suspend(self) -> None:
         """Stop the server because it is no longer in use; what it lists stays known."""
         async with self._lock:
+            self._renewed_auth = None
             await self._stop()
             self.state, self._detail = "idle", ""
 

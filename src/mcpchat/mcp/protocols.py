@@ -116,49 +116,68 @@ class Connection(Protocol):
     async def close(self) -> None: ...
 
 
-class Credentials(Protocol):
-    """The credentials of each server, by the server's name.
+class ServerAuth(Protocol):
+    """What one connection of a server authenticates with."""
 
-    Methods that get a token raise SignInNeeded if the user must sign in, ServerError if the token's issuer cannot be
-    reached, ConfigError, StoreError.
-    """
-
-    async def prefetch_token(self, server: str) -> None:
-        """Get the token for the server's next process ahead of time, so that ``token_environment`` need not wait."""
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment variables with the token, for the server's process."""
         ...
 
-    async def token_environment(self, server: str) -> Mapping[str, str]:
-        """The environment variables with the token, for a process that is about to start."""
-        ...
-
-    def renewal_state(self, server: str) -> Literal["no", "soon", "now"]:
-        """Whether the running process needs a new token: not yet, soon, or now because its token has expired."""
-        ...
-
-    def reject_token(self, server: str) -> None:
-        """Report that the running process's token was rejected: the next one must be new."""
-        ...
-
-    def http_auth(self, server: str) -> Any:
+    @property
+    def http_auth(self) -> Any:
         """The HTTP library's Auth object that signs requests to a remote server; None if they are not signed."""
         ...
 
-    def last_error(self, server: str) -> McpChatError | None:
+    @property
+    def renewal(self) -> Literal["no", "soon", "now"]:
+        """Whether the process needs a new token: not yet, soon, or now because its token has expired."""
+        ...
+
+    @property
+    def error(self) -> McpChatError | None:
         """Why requests to a remote server could not be signed, if the reason is not a missing login."""
+        ...
+
+    def reject(self) -> None:
+        """Report that the provider rejected the token: it is not used again."""
+        ...
+
+
+class ServerLogin(Protocol):
+    """The login that a server uses, as far as it is known without asking anyone."""
+
+    @property
+    def state(self) -> str:
+        """Its state, for display."""
+        ...
+
+    @property
+    def hint(self) -> str:
+        """The command that signs in to the server."""
+        ...
+
+    @property
+    def version(self) -> float:
+        """When the user last signed in, in epoch seconds; 0 if never. A new sign-in changes it."""
+        ...
+
+
+class Credentials(Protocol):
+    """The credentials of each server, by the server's name."""
+
+    async def authenticate(self, server: str) -> ServerAuth:
+        """Get what the next connection authenticates with; a token is renewed if needed.
+
+        Raises SignInNeeded if the user must sign in, ServerError if the token's issuer cannot be reached, ConfigError,
+        StoreError.
+        """
         ...
 
     async def sign_in(self, server: str) -> bool:
         """Ask the user to sign in. True if they did."""
         ...
 
-    def sign_in_hint(self, server: str) -> str:
-        """The command that signs in to the server."""
-        ...
-
-    def login_version(self, server: str) -> float:
-        """When the user last signed in to the server, in epoch seconds; 0 if never. A new sign-in changes it."""
-        ...
-
-    def describe(self, server: str) -> str:
-        """The state of the server's login, for display."""
+    def describe(self, server: str) -> ServerLogin:
+        """Describe the login that the server uses."""
         ...

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from mcpchat.core.catalog import Catalog
 from mcpchat.core.events import Emit, Notice
-from mcpchat.core.messages import ToolResult
-from mcpchat.core.protocols import Toolbox, UserDialog
+from mcpchat.core.protocols import Toolbox, ToolboxWrapper, UserDialog
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import Denied, StoreError
 from mcpchat.permissions.pins import DefinitionChange, ServerPins, accept, diff_pins, pin_catalog
@@ -26,7 +25,7 @@ class PinStore(Protocol):
         ...
 
 
-class PinnedToolbox:
+class PinnedToolbox(ToolboxWrapper):
     """The inner toolbox without the tools and instructions that changed since the user accepted them.
 
     The user is asked about each change once; without a user, or after a no, it stays withheld. ``catalogs`` returns the
@@ -45,7 +44,7 @@ class PinnedToolbox:
         trusted_servers: Iterable[str] = (),
         is_exposed: Callable[[str, str], bool] = lambda server, tool: True,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._catalogs = catalogs
         self._store = store
         self._asker = asker
@@ -155,15 +154,6 @@ class PinnedToolbox:
                 text = f"{label} was not run: it {change.summary} since you accepted it"
                 return Denied(text, hint=f"mcpchat trust review {change.server}")
         return None
-
-    def prestart(self, spec: ToolSpec) -> None:
-        self._inner.prestart(spec)
-
-    def validate_arguments(self, spec: ToolSpec, arguments: Mapping[str, Any]) -> str:
-        return self._inner.validate_arguments(spec, arguments)
-
-    async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
-        return await self._inner.call(spec, call_id, arguments, emit)
 
     def instructions(self) -> Mapping[str, str]:
         """Return the servers' instructions that are not withheld."""

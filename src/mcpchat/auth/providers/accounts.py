@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -57,8 +57,7 @@ class ProviderAccounts:
         self._account_store = account_store
         self._secrets = secrets
         self._tokens: dict[tuple[str, tuple[str, ...]], Token] = {}  # the newest token by account key and scopes
-        self._delivered: dict[str, Token] = {}  # by server: the token that its process has
-        self._rejected: set[str] = set()
+        self.rejected_tokens: set[str] = set()  # a provider rejected them before they expired
         # By provider: logins by a refresh token that the config refers to. They are not saved.
         self._environment_records: dict[str, SecretRecord] = {}
 
@@ -170,7 +169,7 @@ class ProviderAccounts:
             raise SignInNeeded(account.lost, hint=command)
         scopes = self.scopes_for(server)
         cached = self._tokens.get((account.key, scopes))
-        if cached is not None and not cached.expires_soon and cached.value not in self._rejected:
+        if cached is not None and not cached.expires_soon and cached.value not in self.rejected_tokens:
             return cached
         if account.store != "environment" and (ungranted := missing_scopes(scopes, account.scopes)):
             raise SignInNeeded(f"{name} needs access that was not granted: {format_scopes(ungranted)}", hint=command)
@@ -187,7 +186,7 @@ class ProviderAccounts:
     async def _renewed_token(self, provider: Provider, account: Account, scopes: Sequence[str]) -> Token:
         def find_valid(record: SecretRecord) -> Token | None:
             cached = oauth.cached_token(record, scopes)
-            if cached is None or cached.expires_soon or cached.value in self._rejected:
+            if cached is None or cached.expires_soon or cached.value in self.rejected_tokens:
                 return None
             return cached
 
@@ -208,24 +207,6 @@ class ProviderAccounts:
             record = {"refresh_token": value}
         self._environment_records[provider.name], token = await oauth.refresh(provider, record, scopes)
         return token
-
-    def mark_delivered(self, name: str, token: Token) -> None:
-        """Records which token the server's process has."""
-        self._delivered[name] = token
-
-    def renewal_state(self, name: str) -> Literal["no", "soon", "now"]:
-        """Returns when the server's process needs a new token."""
-        token = self._delivered.get(name)
-        if token is None:
-            return "no"
-        if token.expired or token.value in self._rejected:
-            return "now"
-        return "soon" if token.expires_soon else "no"
-
-    def reject_token(self, name: str) -> None:
-        """Marks the token of the server's process as rejected by the provider, so that it is not used again."""
-        if (token := self._delivered.get(name)) is not None:
-            self._rejected.add(token.value)
 
     # Signing in and out.
 

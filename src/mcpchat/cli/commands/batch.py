@@ -148,12 +148,12 @@ class BatchOptions:
             raise UsageError("--resume needs the file that an earlier run wrote", hint="--file RESULTS --resume")
         if self.source == "-" and is_terminal(sys.stdin):
             raise UsageError("no requests are piped in", hint="mcpchat batch requests.jsonl")
-        if self.target is not None and self.source != "-" and _same(Path(self.source), self.target):
+        if self.target is not None and self.source != "-" and _is_same_file(Path(self.source), self.target):
             raise UsageError("the results would overwrite the requests", hint="--file RESULTS")
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+def _is_same_file(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 class RequestsFailed(McpChatError):
@@ -224,23 +224,25 @@ def _warning_emitter(bar: ProgressBar) -> Callable[[Event], None]:
 
 def _format_summary(tally: BatchStats, known: int, pool: SessionFactory, seconds: float) -> str:
     """``9,950 done, 50 failed (overloaded 40, tool 10), 12 not run, 7 were done before · 1,204 in · ... · 61.2 s``."""
-    said = [f"{tally.succeeded:,} done"]
+    parts = [f"{tally.succeeded:,} done"]
     if tally.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in tally.failed.most_common())
-        said.append(f"{tally.failed.total():,} failed ({kinds})")
+        parts.append(f"{tally.failed.total():,} failed ({kinds})")
     if tally.skipped:
-        said.append(f"{tally.skipped:,} not run")
+        parts.append(f"{tally.skipped:,} not run")
     if known:
-        said.append(f"{known:,} were done before")
+        parts.append(f"{known:,} were done before")
     money = f" · {stats.format_cost(pool.run_usage.cost)}" if pool.track_cost else ""
-    return f"{', '.join(said)} · {stats.format_tokens(pool.run_usage.usage)}{money} · {seconds:.1f} s"
+    return f"{', '.join(parts)} · {stats.format_tokens(pool.run_usage.usage)}{money} · {seconds:.1f} s"
 
 
 def _validate_provider_options(options: RunOptions, job: BatchOptions) -> None:
     """Raise UsageError for options that a provider cannot honour, and without files: they are read more than once."""
     limits = {"--max-cost": options.max_cost, "--max-tokens": options.max_tokens, "--timeout": job.timeout}
-    if given := [name for name, value in limits.items() if value is not None]:
-        raise UsageError(f"{given[0]} does not go with --provider-batch", hint="what is sent is answered, or not")
+    if options_given := [name for name, value in limits.items() if value is not None]:
+        raise UsageError(
+            f"{options_given[0]} does not go with --provider-batch", hint="a provider runs every request that it gets"
+        )
     if job.target is None or job.source == "-":
         raise UsageError("--provider-batch wants files", hint="batch REQUESTS --file RESULTS --provider-batch run")
 
@@ -282,8 +284,8 @@ async def _run_provider_batch(
                 if not job.quiet:
                     bar.print_line(_format_summary(tally, 0, pool, time.monotonic() - began))
                 if missing:
-                    told = f"{missing:,} requests were not answered"
-                    raise RequestsFailed(told, hint="--provider-batch run sends them again")
+                    message = f"{missing:,} requests were not answered"
+                    raise RequestsFailed(message, hint="--provider-batch run sends them again")
     return _raise_if_failed(tally)
 
 
@@ -294,12 +296,12 @@ async def _fetch(
     state = await batch.poll(state)
     if not state.is_finished:
         raise LimitReached("the provider is not done yet", hint="--provider-batch wait waits for it")
-    asked = await _requests_by_line(job)
-    if strange := await batch.fetch(state, asked, done, write):
-        told = f"{strange:,} answers belong to no request of {job.source}: it, or --shard, is another now"
-        raise UsageError(told, hint="fetch again with what was sent; nothing is lost")
+    requests = await _requests_by_line(job)
+    if unmatched := await batch.fetch(state, requests, done, write):
+        message = f"{unmatched:,} answers belong to no request of {job.source}: the file, or --shard, has changed"
+        raise UsageError(message, hint="fetch again with the file that was sent; nothing is lost")
     batch.forget()
-    return sum(request_key(one.id, one.line) not in done for one in asked.values())
+    return sum(request_key(request.id, request.line) not in done for request in requests.values())
 
 
 async def _requests_by_line(job: BatchOptions) -> dict[int, PreparedRequest]:
@@ -309,8 +311,8 @@ async def _requests_by_line(job: BatchOptions) -> dict[int, PreparedRequest]:
             return {item.line: _without_content(item) async for item in read if isinstance(item, PreparedRequest)}
 
 
-def _without_content(asked: PreparedRequest) -> PreparedRequest:
-    return msgspec.structs.replace(asked, messages=(), system="", source=BatchRequest(schema=asked.source.schema))
+def _without_content(request: PreparedRequest) -> PreparedRequest:
+    return msgspec.structs.replace(request, messages=(), system="", source=BatchRequest(schema=request.source.schema))
 
 
 def _discard(text: str) -> None:

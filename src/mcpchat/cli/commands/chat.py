@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 
 import msgspec
 import typer
+from prompt_toolkit.history import FileHistory, InMemoryHistory
 from rich.console import Console
 
 from mcpchat.app.attachments import read_attachments
@@ -27,10 +28,18 @@ from mcpchat.errors import McpChatError, NoModelConfigured, UsageError
 from mcpchat.models.onboarding import onboarding
 from mcpchat.models.selection import ModelSelector
 from mcpchat.ui.chat import status_bar
+from mcpchat.ui.chat.completer import ChatCompleter
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.ui.chat.repl import Prompt, repl
 from mcpchat.ui.chat.thread_commands import show_position
 from mcpchat.ui.markdown.render import THEME
+from mcpchat.ui.prompts.dialog import TerminalDialog, raise_interrupt
+from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
+from mcpchat.ui.render.accessible import LineKeyInput, LinePrompt, LineRenderer, StdinLines
+from mcpchat.ui.render.console import ConsoleRenderer
+from mcpchat.ui.terminal import tty
+from mcpchat.ui.terminal.prompt_screen import PromptScreen
+from mcpchat.ui.terminal.screen import rewraps_on_resize
 from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
 
@@ -64,186 +73,177 @@ async def _chat(context: RunContext, options: RunOptions, display: DisplayOption
 
 
 class ChatApp:
-    """One chat, from the first line to the last."""
+    """One chat, from the greeting to the end."""
 
-    def __init__(self, context: RunContext, options: RunOptions, look: DisplayOptions) -> None:
+    def __init__(self, context: RunContext, options: RunOptions, display: DisplayOptions) -> None:
         self._context = context
         self._options = options
-        self._look = look
+        self._display = display
         self._config = context.config.chat
-        self._filled: tuple[int, int | None] | None = None
-        self._dollars: float | None = None
-        self._behind: set[asyncio.Task[Any]] = set()
+        self._window_usage: tuple[int, int | None] | None = None
+        self._cost: float | None = None
+        self._background_tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, greeting: str) -> int:
-        """Talk until the person leaves; ``greeting`` stands first."""
-        if self._look.plain or self._config.plain or is_dumb_terminal(self._context.environ):
-            await self._spoken(greeting)
+        """Run the chat until the user leaves. ``greeting`` replaces the usual first line."""
+        if self._display.plain or self._config.plain or is_dumb_terminal(self._context.environ):
+            await self._run_line_mode(greeting)
         else:
-            await self._drawn(greeting)
+            await self._run_interactive(greeting)
         return 0
 
     def _console(self, file: Any = None) -> Console:
         return Console(
             file=file,
-            no_color=True if self._look.no_color else None,
+            no_color=True if self._display.no_color else None,
             highlight=False,
             theme=THEME,
             force_terminal=True if file is not None else None,
         )
 
-    def _room(self, opened: ChatRuntime, console: Console, **more: Any) -> CommandContext:
+    def _command_context(self, chat: ChatRuntime, console: Console, **options: Any) -> CommandContext:
         return CommandContext(
-            session=opened.session,
-            toolbox=opened.toolbox,
-            servers=opened.hub,
-            chat=opened,
+            session=chat.session,
+            toolbox=chat.toolbox,
+            servers=chat.hub,
+            chat=chat,
             read_file=lambda name: read_attachments([str(Path(name).expanduser())]),
             is_file=lambda name: _is_file(name),
             console=console,
             redact=self._context.secrets.redact,
-            **more,
+            **options,
         )
 
     @asynccontextmanager
-    async def _opened(self, emit: Any, asker: UserDialog, screen: SignInDialog) -> AsyncIterator[ChatRuntime]:
-        async with open_chat(self._context, self._options, emit=emit, asker=asker, screen=screen, watch=True) as opened:
+    async def _open_chat(self, emit: Any, asker: UserDialog, screen: SignInDialog) -> AsyncIterator[ChatRuntime]:
+        async with open_chat(self._context, self._options, emit=emit, asker=asker, screen=screen, watch=True) as chat:
             try:
-                yield opened
+                yield chat
             finally:
-                for task in self._behind:
+                for task in self._background_tasks:
                     task.cancel()
-                await asyncio.gather(*self._behind, return_exceptions=True)
+                await asyncio.gather(*self._background_tasks, return_exceptions=True)
 
-    def _greet(self, opened: ChatRuntime, room: CommandContext, greeting: str) -> None:
+    def _print_greeting(self, chat: ChatRuntime, command_context: CommandContext, greeting: str) -> None:
         """Print the greeting: version, model, servers, the thread."""
         if greeting:
-            room.print(greeting)
+            command_context.print(greeting)
             return
-        role = opened.session.agent.name
-        names = [one_line(one.name, 40) for one in opened.hub.status()]
-        whom = f"{one_line(role)} · " * bool(role) + one_line(opened.session.model.name)
-        title = f'· "{one_line(opened.session.transcript.thread.title, 60)}" ' if opened.is_resumed else ""
-        room.print(f"mcpchat {__version__} · {whom} · {', '.join(names) or 'no servers'} {title}· /help", "bold")
-        if opened.is_resumed:
-            show_position(room)
+        role = chat.session.agent.name
+        names = [one_line(server.name, 40) for server in chat.hub.status()]
+        label = f"{one_line(role)} · " * bool(role) + one_line(chat.session.model.name)
+        title = f'· "{one_line(chat.session.transcript.thread.title, 60)}" ' if chat.is_resumed else ""
+        command_context.print(
+            f"mcpchat {__version__} · {label} · {', '.join(names) or 'no servers'} {title}· /help", "bold"
+        )
+        if chat.is_resumed:
+            show_position(command_context)
 
-    async def _talk(
-        self, opened: ChatRuntime, room: CommandContext, prompt: Prompt, done: Callable[[float], None]
+    async def _run_repl(
+        self, chat: ChatRuntime, command_context: CommandContext, prompt: Prompt, done: Callable[[float], None]
     ) -> None:
-        opened.hub.refresh_in_background()
-        self._do_behind(opened.models.preload())
+        chat.hub.refresh_in_background()
+        self._run_in_background(chat.models.preload())
 
         async def after(seconds: float) -> None:
             done(seconds)
-            self._do_behind(self._count(opened))
+            self._run_in_background(self._refresh_status(chat))
 
-        await repl(room, prompt, on_done=after)
+        await repl(command_context, prompt, on_done=after)
 
-    def _do_behind(self, work: Awaitable[object]) -> None:
+    def _run_in_background(self, work: Awaitable[object]) -> None:
         task = asyncio.ensure_future(work)
-        self._behind.add(cast("asyncio.Task[Any]", task))
-        task.add_done_callback(self._behind.discard)
+        self._background_tasks.add(cast("asyncio.Task[Any]", task))
+        task.add_done_callback(self._background_tasks.discard)
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
-    async def _count(self, opened: ChatRuntime) -> None:
+    async def _refresh_status(self, chat: ChatRuntime) -> None:
         """Update the cost and the window usage in the status bar: this is slow, so it runs in the background."""
-        session = opened.session
-        self._dollars = await asyncio.to_thread(lambda: session.thread_usage.cost)
+        session = chat.session
+        self._cost = await asyncio.to_thread(lambda: session.thread_usage.cost)
         try:
-            self._filled = await session.window_usage()
+            self._window_usage = await session.window_usage()
         except McpChatError:
-            self._filled = None
+            self._window_usage = None
 
-    # With a line at the bottom.
+    # With a line at the prompt_screen.
 
-    async def _drawn(self, greeting: str) -> None:
-
-        from prompt_toolkit.history import FileHistory, InMemoryHistory
-
-        from mcpchat.ui.chat.completer import ChatCompleter
-        from mcpchat.ui.prompts.dialog import TerminalDialog, raise_interrupt
-        from mcpchat.ui.prompts.sign_in import TerminalSignIn
-        from mcpchat.ui.render.console import ConsoleRenderer
-        from mcpchat.ui.terminal import tty
-        from mcpchat.ui.terminal.prompt_screen import PromptScreen
-        from mcpchat.ui.terminal.screen import rewraps_on_resize
+    async def _run_interactive(self, greeting: str) -> None:
 
         history = history_file(self._context)
-        rooms: list[CommandContext] = []  # the one to come
-        bottom = PromptScreen(
+        contexts: list[CommandContext] = []  # filled below: the prompt is created first
+        prompt_screen = PromptScreen(
             self._console,
             history=FileHistory(str(history)) if history is not None else InMemoryHistory(),
-            completer=ChatCompleter(lambda: rooms[0] if rooms else None),
+            completer=ChatCompleter(lambda: contexts[0] if contexts else None),
             vi=self._config.keys == "vi",
-            status=lambda width: self._status(rooms[0], width) if rooms else "starting",
+            status=lambda width: self._status(contexts[0], width) if contexts else "starting",
             interrupt=lambda: signal.raise_signal(signal.SIGINT),
             rewraps=rewraps_on_resize(self._context.environ),
         )
         renderer = ConsoleRenderer(
-            bottom,
-            show_stats=self._look.stats,
+            prompt_screen,
+            show_stats=self._display.stats,
             fold=self._config.reasoning == "fold",
             environ=self._context.environ,
         )
-        bottom.set_activity(renderer.activity, renderer.reasoning.toggle)
-        direct = self._console()
+        prompt_screen.set_activity(renderer.activity, renderer.reasoning.toggle)
+        console = self._console()
 
         def interrupt() -> bool:
-            return bottom.busy and raise_interrupt()
+            return prompt_screen.busy and raise_interrupt()
 
         asker = TerminalDialog(
-            direct,
+            console,
             exclusive=renderer.exclusive,
             open_page=browse,
-            restore_typed=bottom.restore_typed,
+            restore_typed=prompt_screen.restore_typed,
             interrupt=interrupt,
         )
         screen = TerminalSignIn(sys.stdout, notice_emitter(renderer), asker.exclusive)
         with tty.restore_terminal():
-            async with bottom.running(), self._opened(renderer, asker, screen) as opened:
-                room = self._room(
-                    opened,
-                    bottom.console,
+            async with prompt_screen.running(), self._open_chat(renderer, asker, screen) as chat:
+                command_context = self._command_context(
+                    chat,
+                    prompt_screen.console,
                     exclusive_terminal=renderer.exclusive,
-                    write_raw=bottom.write_raw,
+                    write_raw=prompt_screen.write_raw,
                     latest_reasoning=lambda: renderer.reasoning.latest,
-                    pastes=bottom.pastes,
+                    pastes=prompt_screen.pastes,
                 )
-                rooms.append(room)
-                self._greet(opened, room, greeting)
-                await self._talk(
-                    opened,
-                    room,
-                    bottom,
-                    lambda seconds: self._ring(bottom.write_raw, seconds, unseen=bottom.idle_seconds >= seconds),
+                contexts.append(command_context)
+                self._print_greeting(chat, command_context, greeting)
+                await self._run_repl(
+                    chat,
+                    command_context,
+                    prompt_screen,
+                    lambda seconds: self._notify_done(
+                        prompt_screen.write_raw, seconds, unseen=prompt_screen.idle_seconds >= seconds
+                    ),
                 )
-                await bottom.stop()  # before the servers are closed, which may take them a moment
+                await prompt_screen.stop()  # before the servers are stopped, which may take a moment
 
-    def _status(self, room: CommandContext, width: int) -> str:
-        session = room.session
+    def _status(self, command_context: CommandContext, width: int) -> str:
+        session = command_context.session
         return status_bar.format_status(
             width,
             model=session.model.name,
             agent=session.agent.name,
             usage=session.thread_usage.usage,
-            cost=self._dollars,
-            window_usage=self._filled,
-            servers=room.servers.status(),
+            cost=self._cost,
+            window_usage=self._window_usage,
+            servers=command_context.servers.status(),
         )
 
-    def _ring(self, write: Callable[[str], None], seconds: float, *, unseen: bool) -> None:
+    def _notify_done(self, write: Callable[[str], None], seconds: float, *, unseen: bool) -> None:
         """Notify a user who has looked away that a long turn has ended."""
         if self._config.notify == "off" or seconds < self._config.notify_after or not unseen:
             return
         write("\a" if self._config.notify == "bell" else "\x1b]9;mcpchat: the answer is there\x07")
 
-    # Line by line.
+    # Line by line, for screen readers and simple terminals.
 
-    async def _spoken(self, greeting: str) -> None:
-        from mcpchat.ui.prompts.dialog import TerminalDialog
-        from mcpchat.ui.prompts.sign_in import PlainSignIn
-        from mcpchat.ui.render.accessible import LineKeyInput, LinePrompt, LineRenderer, StdinLines
+    async def _run_line_mode(self, greeting: str) -> None:
 
         out: TextIO = sys.stdout
         lines = StdinLines(out)
@@ -254,15 +254,17 @@ class ChatApp:
 
         prompt = LinePrompt(lines, out)
         renderer = LineRenderer(
-            lines.print_line, show_stats=self._look.stats, show_reasoning=self._config.reasoning == "show"
+            lines.print_line, show_stats=self._display.stats, show_reasoning=self._config.reasoning == "show"
         )
         console = Console(file=out, no_color=True, highlight=False, color_system=None, force_terminal=False)
         asker = TerminalDialog(console, LineKeyInput(lines, out), restore_typed=prompt.restore_typed)
         screen = PlainSignIn(sys.stderr, notice_emitter(renderer))
-        async with self._opened(renderer, asker, screen) as opened:
-            room = self._room(opened, console, write_raw=write, plain=True)
-            self._greet(opened, room, greeting)
-            await self._talk(opened, room, prompt, lambda seconds: self._ring(write, seconds, unseen=True))
+        async with self._open_chat(renderer, asker, screen) as chat:
+            command_context = self._command_context(chat, console, write_raw=write, plain=True)
+            self._print_greeting(chat, command_context, greeting)
+            await self._run_repl(
+                chat, command_context, prompt, lambda seconds: self._notify_done(write, seconds, unseen=True)
+            )
 
 
 def _is_file(name: str) -> bool:

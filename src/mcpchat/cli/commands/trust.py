@@ -119,8 +119,8 @@ async def _review_changes(context: RunContext, server: str, *, yes: bool) -> int
         sys.stderr.write(f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} recorded\n")
         return 0
     offers = context.config.servers[server].exposes
-    found = diff_pins(pins, current, offers)
-    for change in found:
+    changes = diff_pins(pins, current, offers)
+    for change in changes:
         sys.stderr.write(f"{sanitize(change.label)} {change.summary}:\n")
         sys.stderr.write("".join(f"  {line}\n" for line in change.diff_text().splitlines()))
         if not yes and not await user[0].confirm(server, f"have you accept a change: {change.label}", ""):
@@ -130,7 +130,7 @@ async def _review_changes(context: RunContext, server: str, *, yes: bool) -> int
     rejected = diff_pins(pins, current, offers)
     if rejected:
         raise Denied(
-            f"{len(rejected)} of {len(found)} changes of {server} are not accepted",
+            f"{len(rejected)} of {len(changes)} changes of {server} are not accepted",
             hint=f"mcpchat trust review {server} --yes accepts all",
         )
     sys.stderr.write(f"{server} has no change to review\n")

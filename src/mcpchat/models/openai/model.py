@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import cached_property
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mcpchat.models.openai.client import OpenAIClient
 
 MAX_ADAPTATIONS = 8  # per response
+_CLIENT_MODULE = "mcpchat.models.openai.client"  # imports the SDK
 
 
 class ResponseAccumulator(Protocol):
@@ -90,8 +92,8 @@ class OpenAIModel:
         return self._create_client()
 
     async def preload(self) -> None:
-        """Import the SDK in a thread and create the client, if the first request has not done it."""
-        if "client" not in self.__dict__:
+        """Create the client, if the first request has not done it; the SDK is imported in a thread."""
+        if _CLIENT_MODULE not in sys.modules:
             await asyncio.to_thread(import_client)
         _ = self.client
 

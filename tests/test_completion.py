@@ -65,6 +65,9 @@ def test_commands_options_and_values(home: Path) -> None:
     assert completions("--config", "nowhere", "thr") == ["threads"]
     assert completions("ask", "--", "--m") == []
     assert completions("servers", "nonsense", "") == []
+    assert completions("servers", "add", "x", "--builtin", "g") == ["gmail"]
+    assert completions("threads", "export", "--output", "") == ["markdown", "html", "json", "jsonl"]
+    assert completions("auth", "login", "--store", "") == ["keyring", "file"]
 
 
 def test_names_come_from_the_config_and_cached_catalogs(home: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to
-from mcpchat.cli.options import TextOrJson, config_file, with_options
+from mcpchat.cli.options import TextOrJson, choice, config_file, with_options
 from mcpchat.cli.output import is_terminal, print_table, tool_to_json, write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config import edit
@@ -24,7 +24,6 @@ from mcpchat.errors import ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.server_log import read_log
 from mcpchat.ui.render import tables
 from mcpchat.util.sanitize import sanitize
-from mcpchat.util.text import suggest
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
@@ -136,8 +135,11 @@ def add(
     ] = None,
     builtin: Annotated[
         str | None,
-        typer.Option(
-            "--builtin", metavar="NAME", help=f"A server that comes with mcpchat: {', '.join(BUILTIN_SERVERS)}."
+        choice(
+            "--builtin",
+            of=tuple(BUILTIN_SERVERS),
+            metavar="NAME",
+            help=f"A server that comes with mcpchat: {', '.join(BUILTIN_SERVERS)}.",
         ),
     ] = None,
     read_only: Annotated[
@@ -222,8 +224,6 @@ def _parse_target(target: list[str], builtin: str | None) -> dict[str, object]:
     if bool(target) == (builtin is not None):
         raise UsageError("expected one of URL, -- COMMAND... and --builtin NAME", hint="mcpchat servers add --help")
     if builtin is not None:
-        if builtin not in BUILTIN_SERVERS:
-            raise UsageError(f"no bundled server is named {builtin!r}; {suggest(builtin, BUILTIN_SERVERS)}")
         return {"builtin": builtin}
     if len(target) == 1 and re.match(r"https?://", target[0]):
         return {"url": target[0]}

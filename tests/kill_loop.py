@@ -27,7 +27,7 @@ from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.engine.transcript import Transcript
 from mcpchat.threads import sqlite
 from tests.fakes import FakeToolbox, make_call, make_gate, make_tool, model_step
-from tests.test_history import accepted
+from tests.test_history import check_next_request
 
 MAX_DELAY = 0.1  # seconds until the process is killed
 
@@ -135,7 +135,7 @@ def _check_store(path: Path, report: list[str], kills: KillStats) -> None:
         if render_history(messages) != tuple(conversation) or (thread.head and not messages):
             kills.invalid += 1  # the history had to be repaired
             print(f"{thread}: {len(nodes)} messages; {[(n.number, n.parent, n.message.role) for n in nodes][-20:]}")
-        accepted([*conversation, user_message("go on")])
+        check_next_request([*conversation, user_message("go on")])
     kills.in_flight += in_flight
     kills.between += not in_flight
     store.close()

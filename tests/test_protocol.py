@@ -25,9 +25,9 @@ from mcpchat.mcp.timeouts import RequestTimeout
 from mcpchat.util.json_schema import find_error
 from tests.fakes import ScriptedDialog
 from tests.memory_transport import MemoryTransport
-from tests.test_hub import SERVERS, Open, bench, odd, remote
+from tests.test_hub import SERVERS, OpenHub, open_test_hub, quirky_server, start_remote
 
-__all__ = ["bench", "remote"]  # fixtures
+__all__ = ["open_test_hub", "start_remote"]  # fixtures
 CAPABLE = SERVERS / "full_featured.py"
 ERAS = ["2026-07-28", "2025-11-25", "2024-11-05"]
 Remote = Callable[..., str]
@@ -54,8 +54,8 @@ def take_methods(journal: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_each_era_lists_everything_of_a_server(bench: Open, era: Any) -> None:
-    async with bench(box=capable_config(protocol=era)) as harness:
+async def test_each_era_lists_everything_of_a_server(open_test_hub: OpenHub, era: Any) -> None:
+    async with open_test_hub(box=capable_config(protocol=era)) as harness:
         await harness.hub.list_tools()
         catalog = harness.hub.catalogs()["box"]
         assert (catalog.info.revision, catalog.info.title, catalog.info.version) == (era, "All of it", "7")
@@ -72,29 +72,31 @@ async def test_each_era_lists_everything_of_a_server(bench: Open, era: Any) -> N
             await harness.hub.read_resource("box", "note://nowhere")
 
 
-async def test_a_known_modern_server_costs_no_extra_round_trip(bench: Open, tmp_path: Path) -> None:
+async def test_a_known_modern_server_costs_no_extra_round_trip(open_test_hub: OpenHub, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    async with bench(box=journaled_config(journal)) as harness:
+    async with open_test_hub(box=journaled_config(journal)) as harness:
         await harness.hub.list_tools()
     assert take_methods(journal)[:2] == ["server/discover", "tools/list"]
-    async with bench(box=journaled_config(journal)) as harness:
+    async with open_test_hub(box=journaled_config(journal)) as harness:
         assert (await harness.call("box.big", size=3)).parts == (Text(text="xxx"),)
     assert take_methods(journal) == ["tools/list", "tools/call"]  # the list: to check that it has not changed
 
 
-async def test_a_known_handshake_server_is_initialized_at_once(bench: Open, tmp_path: Path) -> None:
+async def test_a_known_handshake_server_is_initialized_at_once(open_test_hub: OpenHub, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     script = f"{sys.executable} {SERVERS / 'quirky.py'}"
-    async with bench(box=journaled_config(journal, script)) as harness:
+    async with open_test_hub(box=journaled_config(journal, script)) as harness:
         await harness.hub.list_tools()
     assert take_methods(journal) == ["server/discover", "initialize", "notifications/initialized", "tools/list"]
-    async with bench(box=journaled_config(journal, script)) as harness:
+    async with open_test_hub(box=journaled_config(journal, script)) as harness:
         await harness.call("box.echo", text="hi")
     assert take_methods(journal) == ["initialize", "notifications/initialized", "tools/list", "tools/call"]
 
 
 @pytest.mark.parametrize("mode", ["good", "strict"])
-async def test_a_server_that_changed_its_era_is_discovered_again(bench: Open, tmp_path: Path, mode: str) -> None:
+async def test_a_server_that_changed_its_era_is_discovered_again(
+    open_test_hub: OpenHub, tmp_path: Path, mode: str
+) -> None:
     script = tmp_path / "server.py"  # the script is no separate argument: the identity stays the same
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script} {mode}"))
     older = (SERVERS / "quirky.py").read_text()
@@ -107,17 +109,19 @@ async def test_a_server_that_changed_its_era_is_discovered_again(bench: Open, tm
     )
     for old_script, new_script in ((newer, older), (older, newer)):
         script.write_text(old_script)
-        async with bench(refresh=True, box=config) as harness:
+        async with open_test_hub(refresh=True, box=config) as harness:
             await harness.call("box.echo", text="hi")
         script.write_text(new_script)
-        async with bench(box=config) as harness:
+        async with open_test_hub(box=config) as harness:
             with pytest.raises(Denied, match=r"box\.echo was changed by its server, and did not run"):
                 await harness.call("box.echo", text="hi")
             assert not (await harness.call("box.echo", text="hi")).is_error
 
 
-async def test_a_configured_era_is_used(bench: Open) -> None:
-    async with bench(box=odd(protocol="2026-07-28"), old=odd(protocol="2025-03-26")) as harness:
+async def test_a_configured_era_is_used(open_test_hub: OpenHub) -> None:
+    async with open_test_hub(
+        box=quirky_server(protocol="2026-07-28"), old=quirky_server(protocol="2025-03-26")
+    ) as harness:
         assert {spec.server for spec in await harness.hub.list_tools()} == {"old"}
         assert harness.failure("box") == "it does not support 2026-07-28, only the older 2025-06-18"
 
@@ -126,7 +130,7 @@ async def test_a_configured_era_is_used(bench: Open) -> None:
 
 
 @pytest.mark.parametrize("era", ERAS[:2])
-async def test_elicitation_reaches_the_user_and_the_server(bench: Open, era: Any) -> None:
+async def test_elicitation_reaches_the_user_and_the_server(open_test_hub: OpenHub, era: Any) -> None:
     class SlowDialog(ScriptedDialog):
         async def elicit(self, request: Any, problem: str) -> ElicitationResult:
             await asyncio.sleep(1.5)  # longer than the idle timeout: the user may take this long
@@ -140,35 +144,35 @@ async def test_elicitation_reaches_the_user_and_the_server(bench: Open, era: Any
         ElicitationResult(action="cancel"),
     )
     short = Timeouts(idle=1, call=5)
-    async with bench(asker=asker, box=capable_config(protocol=era, timeouts=short)) as harness:
+    async with open_test_hub(asker=asker, box=capable_config(protocol=era, timeouts=short)) as harness:
         for expected in ("size 42", "no order: decline", "no order: cancel"):
             assert (await harness.call("box.order")).parts[0].text == expected
 
 
 @pytest.mark.parametrize("era", ERAS[:2])
-async def test_disabled_capabilities_are_not_offered(bench: Open, era: Any) -> None:
+async def test_disabled_capabilities_are_not_offered(open_test_hub: OpenHub, era: Any) -> None:
     config = capable_config(protocol=era, elicitation=False)
-    async with bench(asker=ScriptedDialog(), box=config) as harness:
+    async with open_test_hub(asker=ScriptedDialog(), box=config) as harness:
         for tool in ("order", "think", "folders"):
             assert (await harness.call(f"box.{tool}")).is_error
 
 
-async def test_sampling_and_roots_need_approval(bench: Open, tmp_path: Path) -> None:
+async def test_sampling_and_roots_need_approval(open_test_hub: OpenHub, tmp_path: Path) -> None:
     asker = ScriptedDialog(False, True)
     config = capable_config(protocol="2025-11-25", sampling=True, roots=(str(tmp_path),))
-    async with bench(asker=asker, box=config) as harness:
+    async with open_test_hub(asker=asker, box=config) as harness:
         assert (await harness.call("box.think")).is_error  # no model is configured
         assert (await harness.call("box.folders")).parts[0].text == "none"
         assert asker.prompts == [("box", "know of these folders", str(tmp_path))]
-    async with bench(asker=ScriptedDialog(True), box=config) as harness:
+    async with open_test_hub(asker=ScriptedDialog(True), box=config) as harness:
         assert (await harness.call("box.folders")).parts[0].text == tmp_path.as_uri()
 
 
 # --- time -------------------------------------------------------------------------------------------------------
 
 
-async def test_progress_extends_a_call_up_to_the_total_timeout(bench: Open) -> None:
-    async with bench(box=capable_config(timeouts=Timeouts(idle=1, call=3.5))) as harness:
+async def test_progress_extends_a_call_up_to_the_total_timeout(open_test_hub: OpenHub) -> None:
+    async with open_test_hub(box=capable_config(timeouts=Timeouts(idle=1, call=3.5))) as harness:
         assert (await harness.call("box.steps", count=4, pause=0.6)).parts[0].text == "done"
         assert [e.note for e in harness.seen if isinstance(e, ToolProgress)] == [f"step {n}" for n in range(1, 5)]
         with pytest.raises(ServerError, match=r"box did not answer within 3\.5 s"):
@@ -178,16 +182,16 @@ async def test_progress_extends_a_call_up_to_the_total_timeout(bench: Open) -> N
 
 
 @pytest.mark.parametrize(("limit", "max_running"), [(2, 2), (8, 5)])
-async def test_calls_run_in_parallel_up_to_the_limit(bench: Open, limit: int, max_running: int) -> None:
-    async with bench(box=capable_config(max_parallel=limit)) as harness:
+async def test_calls_run_in_parallel_up_to_the_limit(open_test_hub: OpenHub, limit: int, max_running: int) -> None:
+    async with open_test_hub(box=capable_config(max_parallel=limit)) as harness:
         spec = await harness.spec("box.busy")
         calls = (harness.hub.call(spec, f"c{n}", {"seconds": 0.6}, harness.seen.append) for n in range(5))
         results = await asyncio.gather(*calls)
         assert max(result.structured["result"] for result in results) == max_running
 
 
-async def test_a_crash_under_parallel_calls_is_one_failure(bench: Open) -> None:
-    async with bench(box=odd("dies")) as harness:
+async def test_a_crash_under_parallel_calls_is_one_failure(open_test_hub: OpenHub) -> None:
+    async with open_test_hub(box=quirky_server("dies")) as harness:
         spec = await harness.spec("box.write")
         calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.seen.append) for n in range(5))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -201,14 +205,14 @@ async def test_a_crash_under_parallel_calls_is_one_failure(bench: Open) -> None:
 @pytest.mark.parametrize("era", ERAS[:2])
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 async def test_a_changed_list_is_fetched_for_the_next_turn(
-    bench: Open, remote: Remote, era: Any, transport: str
+    open_test_hub: OpenHub, start_remote: Remote, era: Any, transport: str
 ) -> None:
     config = (
         capable_config(protocol=era)
         if transport == "stdio"
-        else ServerConfig(url=remote("http", script="full_featured.py"), protocol=era)
+        else ServerConfig(url=start_remote("http", script="full_featured.py"), protocol=era)
     )
-    async with bench(watch=True, box=config) as harness:
+    async with open_test_hub(watch=True, box=config) as harness:
         old_tools = await harness.hub.list_tools()
         await harness.hub.start_all()
         await asyncio.sleep(0.3)  # until the subscription is active
@@ -222,14 +226,14 @@ async def test_a_changed_list_is_fetched_for_the_next_turn(
         assert (await harness.call("box.grown")).parts[0].text == "grown"
 
 
-async def test_cached_tools_are_used_and_refreshed_in_background(bench: Open, tmp_path: Path) -> None:
+async def test_cached_tools_are_used_and_refreshed_in_background(open_test_hub: OpenHub, tmp_path: Path) -> None:
     marker = tmp_path / "more"
     marker.write_text("")
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {SERVERS / 'quirky.py'} adds {marker}"))
-    async with bench(box=config) as harness:
+    async with open_test_hub(box=config) as harness:
         await harness.hub.list_tools()
     marker.write_text("fresh")
-    async with bench(watch=True, box=config) as harness:
+    async with open_test_hub(watch=True, box=config) as harness:
         first_tools = await harness.hub.list_tools()
         assert (len(first_tools), harness.states("box")) == (3, [])
         harness.hub.refresh_in_background()
@@ -244,14 +248,16 @@ async def test_cached_tools_are_used_and_refreshed_in_background(bench: Open, tm
 
 @pytest.mark.parametrize("transport", ["http", "json", "sse"])
 @pytest.mark.parametrize("era", ["auto", "2025-06-18"])
-async def test_each_remote_transport_supports_everything(bench: Open, remote: Remote, transport: Any, era: Any) -> None:
-    url = remote(transport, script="full_featured.py")
+async def test_each_remote_transport_supports_everything(
+    open_test_hub: OpenHub, start_remote: Remote, transport: Any, era: Any
+) -> None:
+    url = start_remote(transport, script="full_featured.py")
     if transport == "sse":
         config = ServerConfig(url=url.replace("/mcp", "/sse"), transport="sse", protocol=era)
     else:
         config = ServerConfig(url=url, protocol=era)
     asker = ScriptedDialog(ElicitationResult(action="accept", content={"size": 7}))
-    async with bench(asker=asker, box=config, most_bytes=1_000_000) as harness:
+    async with open_test_hub(asker=asker, box=config, most_bytes=1_000_000) as harness:
         if transport != "json" or era == "auto":  # a plain JSON response cannot carry requests of the older era
             assert (await harness.call("box.order")).parts[0].text == "size 7"
         assert (await harness.call("box.steps", count=2, pause=0.05)).parts[0].text == "done"
@@ -267,14 +273,14 @@ async def test_each_remote_transport_supports_everything(bench: Open, remote: Re
         assert harness.hub.status()[0].transport == ("sse" if transport == "sse" else "http")
 
 
-async def test_a_lost_session_is_reopened_for_the_call(bench: Open, remote: Remote) -> None:
-    async with bench(far=ServerConfig(url=remote("forgetful", script="old_remote.py"))) as harness:
+async def test_a_lost_session_is_reopened_for_the_call(open_test_hub: OpenHub, start_remote: Remote) -> None:
+    async with open_test_hub(far=ServerConfig(url=start_remote("forgetful", script="old_remote.py"))) as harness:
         for _ in range(3):
             assert (await harness.call("far.go")).parts == (Text(text="gone"),)
 
 
-async def test_a_compressed_response_is_refused_but_not_the_next(bench: Open, remote: Remote) -> None:
-    async with bench(far=ServerConfig(url=remote("packed", script="old_remote.py"))) as harness:
+async def test_a_compressed_response_is_refused_but_not_the_next(open_test_hub: OpenHub, start_remote: Remote) -> None:
+    async with open_test_hub(far=ServerConfig(url=start_remote("packed", script="old_remote.py"))) as harness:
         with pytest.raises(ServerError, match="compressed response, which was not requested"):
             await harness.call("far.go")
         assert len(await harness.hub.refresh()) == 1
@@ -282,9 +288,9 @@ async def test_a_compressed_response_is_refused_but_not_the_next(bench: Open, re
 
 @pytest.mark.parametrize(("mode", "message"), [("moved", ""), ("moved-away", "not followed")])
 async def test_redirects_are_followed_only_within_the_origin(
-    bench: Open, remote: Remote, mode: str, message: str
+    open_test_hub: OpenHub, start_remote: Remote, mode: str, message: str
 ) -> None:
-    async with bench(far=ServerConfig(url=remote(mode, script="old_remote.py"))) as harness:
+    async with open_test_hub(far=ServerConfig(url=start_remote(mode, script="old_remote.py"))) as harness:
         await harness.hub.list_tools()
         if message:
             assert message in harness.failure("far")
@@ -292,14 +298,14 @@ async def test_redirects_are_followed_only_within_the_origin(
             assert (await harness.call("far.go")).parts == (Text(text="gone"),)
 
 
-async def test_a_restarted_remote_server_is_reconnected(bench: Open, tmp_path: Path) -> None:
+async def test_a_restarted_remote_server_is_reconnected(open_test_hub: OpenHub, tmp_path: Path) -> None:
     port = tmp_path / "port"
     command = [sys.executable, str(SERVERS / "old_remote.py"), "good", str(port)]
     first_process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert first_process.stdout is not None
     number = int(await first_process.stdout.readline())
     port.write_text(str(number))
-    async with bench(far=ServerConfig(url=f"http://127.0.0.1:{number}/mcp")) as harness:
+    async with open_test_hub(far=ServerConfig(url=f"http://127.0.0.1:{number}/mcp")) as harness:
         assert (await harness.call("far.go")).parts == (Text(text="gone"),)
         first_process.terminate()
         await first_process.wait()
@@ -314,8 +320,8 @@ async def test_a_restarted_remote_server_is_reconnected(bench: Open, tmp_path: P
         await second_process.wait()
 
 
-async def test_a_change_of_a_read_resource_is_reported(bench: Open) -> None:
-    async with bench(watch=True, box=odd("updates")) as harness:
+async def test_a_change_of_a_read_resource_is_reported(open_test_hub: OpenHub) -> None:
+    async with open_test_hub(watch=True, box=quirky_server("updates")) as harness:
         await harness.hub.list_tools()
         assert await harness.hub.read_resource("box", "note://a") == [Text(text="hello")]
         await harness.call("box.echo", text="hi")
@@ -325,16 +331,16 @@ async def test_a_change_of_a_read_resource_is_reported(bench: Open) -> None:
 # --- regressions ------------------------------------------------------------------------------------------------
 
 
-async def test_a_silent_server_times_out(bench: Open, remote: Remote) -> None:
-    url = remote("silent", script="old_remote.py")
+async def test_a_silent_server_times_out(open_test_hub: OpenHub, start_remote: Remote) -> None:
+    url = start_remote("silent", script="old_remote.py")
     config = ServerConfig(url=url, protocol="2025-06-18", timeouts=Timeouts(start=1))
-    async with asyncio.timeout(20), bench(far=config) as harness:
+    async with asyncio.timeout(20), open_test_hub(far=config) as harness:
         assert await harness.hub.list_tools() == ()
         assert harness.failure("far").startswith("it did not answer within 1 s\n")
 
 
-async def test_a_cancelled_start_leaves_no_partial_state(bench: Open) -> None:
-    async with bench(box=odd("slow-list")) as harness:
+async def test_a_cancelled_start_leaves_no_partial_state(open_test_hub: OpenHub) -> None:
+    async with open_test_hub(box=quirky_server("slow-list")) as harness:
         task = asyncio.create_task(harness.hub.list_tools())
         async with asyncio.timeout(20):
             while harness.hub._servers["box"].connection is None:
@@ -345,15 +351,15 @@ async def test_a_cancelled_start_leaves_no_partial_state(bench: Open) -> None:
         assert harness.hub.status()[0].state == "ready"
 
 
-async def test_all_calls_on_a_stale_discovery_are_refused_once(bench: Open, tmp_path: Path) -> None:
+async def test_all_calls_on_a_stale_discovery_are_refused_once(open_test_hub: OpenHub, tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"))
     newer = CAPABLE.read_text().replace("def big(size: int)", "def write(text: str, size: int = 0)")
     script.write_text(newer.replace('return "x" * size', "return text"))
-    async with bench(box=config) as harness:
+    async with open_test_hub(box=config) as harness:
         await harness.hub.list_tools()
     script.write_text((SERVERS / "quirky.py").read_text())
-    async with bench(box=config) as harness:
+    async with open_test_hub(box=config) as harness:
         spec = await harness.spec("box.write")
         calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.seen.append) for n in range(4))
         errors = await asyncio.gather(*calls, return_exceptions=True)
@@ -363,14 +369,14 @@ async def test_all_calls_on_a_stale_discovery_are_refused_once(bench: Open, tmp_
         assert [result.parts[0].text for result in await asyncio.gather(*calls)] == ["echo: x"] * 4
 
 
-async def test_a_cached_required_server_is_started(bench: Open, tmp_path: Path) -> None:
+async def test_a_cached_required_server_is_started(open_test_hub: OpenHub, tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     config = ServerConfig(command="bash", args=("-c", f"exec {sys.executable} {script}"), required=True)
     script.write_text(CAPABLE.read_text())
-    async with bench(box=config) as harness:
+    async with open_test_hub(box=config) as harness:
         await harness.hub.list_tools()
     script.write_text("raise SystemExit(3)")
-    async with bench(box=config) as harness:
+    async with open_test_hub(box=config) as harness:
         with pytest.raises(ServerError, match="exit code 3"):
             await harness.hub.list_tools()
 

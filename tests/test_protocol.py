@@ -174,7 +174,7 @@ async def test_sampling_and_roots_need_approval(open_test_hub: OpenHub, tmp_path
 async def test_progress_extends_a_call_up_to_the_total_timeout(open_test_hub: OpenHub) -> None:
     async with open_test_hub(box=capable_config(timeouts=Timeouts(idle=1, call=3.5))) as harness:
         assert (await harness.call("box.steps", count=4, pause=0.6)).parts[0].text == "done"
-        assert [e.note for e in harness.seen if isinstance(e, ToolProgress)] == [f"step {n}" for n in range(1, 5)]
+        assert [e.note for e in harness.events if isinstance(e, ToolProgress)] == [f"step {n}" for n in range(1, 5)]
         with pytest.raises(ServerError, match=r"box did not answer within 3\.5 s"):
             await harness.call("box.steps", count=20, pause=0.6)
         with pytest.raises(ServerError, match="box was silent for 1 s"):
@@ -185,7 +185,7 @@ async def test_progress_extends_a_call_up_to_the_total_timeout(open_test_hub: Op
 async def test_calls_run_in_parallel_up_to_the_limit(open_test_hub: OpenHub, limit: int, max_running: int) -> None:
     async with open_test_hub(box=capable_config(max_parallel=limit)) as harness:
         spec = await harness.spec("box.busy")
-        calls = (harness.hub.call(spec, f"c{n}", {"seconds": 0.6}, harness.seen.append) for n in range(5))
+        calls = (harness.hub.call(spec, f"c{n}", {"seconds": 0.6}, harness.events.append) for n in range(5))
         results = await asyncio.gather(*calls)
         assert max(result.structured["result"] for result in results) == max_running
 
@@ -193,7 +193,7 @@ async def test_calls_run_in_parallel_up_to_the_limit(open_test_hub: OpenHub, lim
 async def test_a_crash_under_parallel_calls_is_one_failure(open_test_hub: OpenHub) -> None:
     async with open_test_hub(box=quirky_server("dies")) as harness:
         spec = await harness.spec("box.write")
-        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.seen.append) for n in range(5))
+        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.events.append) for n in range(5))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all("before it answered" in str(outcome) for outcome in outcomes)
         assert harness.states("box") == ["starting", "ready", "stopped"]
@@ -325,7 +325,7 @@ async def test_a_change_of_a_read_resource_is_reported(open_test_hub: OpenHub) -
         await harness.hub.list_tools()
         assert await harness.hub.read_resource("box", "note://a") == [Text(text="hello")]
         await harness.call("box.echo", text="hi")
-        assert Notice(level="info", text="box: note://a has changed") in harness.seen
+        assert Notice(level="info", text="box: note://a has changed") in harness.events
 
 
 # --- regressions ------------------------------------------------------------------------------------------------
@@ -361,11 +361,11 @@ async def test_all_calls_on_a_stale_discovery_are_refused_once(open_test_hub: Op
     script.write_text((SERVERS / "quirky.py").read_text())
     async with open_test_hub(box=config) as harness:
         spec = await harness.spec("box.write")
-        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.seen.append) for n in range(4))
+        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.events.append) for n in range(4))
         errors = await asyncio.gather(*calls, return_exceptions=True)
         assert [str(error) for error in errors] == ["box.write was changed by its server, and did not run"] * 4
         spec = await harness.spec("box.write")
-        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.seen.append) for n in range(4))
+        calls = (harness.hub.call(spec, f"c{n}", {"text": "x"}, harness.events.append) for n in range(4))
         assert [result.parts[0].text for result in await asyncio.gather(*calls)] == ["echo: x"] * 4
 
 

@@ -46,7 +46,7 @@ def require_server(context: RunContext, name: str, *, enabled: bool = True) -> N
     if name not in context.config.servers:
         raise UsageError(
             f"no server is named {name!r}; {suggest(name, sorted(context.config.servers))}",
-            hint="servers are tables in the config",
+            hint="servers are tables in the config: [servers.NAME]; mcpchat servers add writes one",
         )
     if enabled and not context.config.servers[name].enabled:
         raise UsageError(f"server {name!r} is disabled", hint=f"mcpchat servers enable {name}")

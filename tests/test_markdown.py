@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mcpchat.ui.markdown.highlight import Highlighter
-from mcpchat.ui.markdown.render import THEME, is_settled, parse_markdown, render_markdown
+from mcpchat.ui.markdown.render import THEME, Markdown, is_settled, parse_markdown
 from mcpchat.ui.markdown.stream import MarkdownStream
 from mcpchat.ui.terminal.screen import LiveScreen, render_ansi, render_lines
+from mcpchat.util.sanitize import sanitize
 
 PROSE = "Some **bold**, *slanted*, ~~gone~~ and `code` [words](https://example.com/a_b) in a sentence of usual length. "
 DOCUMENTS = {
@@ -71,7 +72,8 @@ def console(columns: int, lines: int, **options: object) -> Console:
 
 def render_whole(text: str, columns: int, lines: int) -> str:
     target = console(columns, lines)
-    return "".join(f"{line}\n" for line in render_ansi(target, render_lines(target, render_markdown(text))))
+    message = Markdown(parse_markdown(sanitize(text)))
+    return "".join(f"{line}\n" for line in render_ansi(target, render_lines(target, message)))
 
 
 def stream_pieces(text: str, columns: int, lines: int, pieces: Sequence[str]) -> str:
@@ -231,7 +233,9 @@ def test_resumed_code_keeps_its_highlighting() -> None:
 
 def test_code_can_be_copied() -> None:
     target = console(20, 10)
-    lines = render_ansi(target, render_lines(target, render_markdown("```make\nall:\n\t@echo a very long line\n```\n")))
+    lines = render_ansi(
+        target, render_lines(target, Markdown(parse_markdown("```make\nall:\n\t@echo a very long line\n```\n")))
+    )
     plain_lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     assert plain_lines == ["all:", "\t@echo a very long line"]
 

@@ -186,7 +186,7 @@ def test_json_is_found_in_an_answer(answer_text: str) -> None:
 async def test_an_invalid_answer_is_requested_once_more() -> None:
     model = ScriptedModel(step("a"), model_step("It is 1."), model_step('{"n": 1}'))
     session, seen_events = new_session(model, schema=SCHEMA)
-    finished, value = await session.send_structured("go")
+    finished, value = await session.validate_answer(await session.send("go"))
     assert (value, finished.stop) == ('{"n": 1}', "end")
     assert "does not fit the JSON Schema: it is not JSON" in model.requests[-1].messages[-1].text
     assert '{"type":"object","required":["n"]}' in model.requests[0].system
@@ -197,13 +197,15 @@ async def test_an_invalid_answer_is_requested_once_more() -> None:
 async def test_a_repeatedly_invalid_answer_is_a_model_error() -> None:
     session, _ = new_session(ScriptedModel(model_step("no"), model_step('{"m": 1}')), schema=SCHEMA)
     with pytest.raises(ModelError, match="'n' is missing") as error_info:
-        await session.send_structured("go")
+        await session.validate_answer(await session.send("go"))
     assert error_info.value.kind == "schema"
 
 
 async def test_a_turn_that_ends_early_has_no_value() -> None:
     session, _ = new_session(ScriptedModel(model_step('{"n":', stop="length")), schema=SCHEMA)
-    finished, value = await session.send_structured(Message(role="user", parts=user_message("go").parts))
+    finished, value = await session.validate_answer(
+        await session.send(Message(role="user", parts=user_message("go").parts))
+    )
     assert (finished.stop, value) == ("length", "")
 
 
@@ -283,7 +285,7 @@ async def test_the_answer_may_follow_a_comment() -> None:
     comment = Message(role="assistant", parts=(Text(text="Let me see.\n\n"), Text(text='{"n": 1}')))
     answer[-1] = ResponseDone(message=comment, usage=Usage(input=1), stop="end")
     session, _ = new_session(ScriptedModel(answer), schema=SCHEMA)
-    assert (await session.send_structured("go"))[1] == '{"n": 1}'
+    assert (await session.validate_answer(await session.send("go")))[1] == '{"n": 1}'
 
 
 async def test_tokens_of_a_broken_answer_are_estimated() -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 StoreName = Literal["keyring", "file", "memory", "environment"]
+_MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -72,11 +73,11 @@ def sign_in_command(name: str, *, account: str | None = None, scopes: Iterable[s
     return shlex.join(("mcpchat", "auth", "login", name, *options))
 
 
-def parse_lifetime(value: object, *, max_seconds: float = 10 * 365 * 86_400.0) -> float | None:
+def parse_lifetime(value: object) -> float | None:
     """Parse a lifetime in seconds from a server's response, a number or its text; None if it is not a number.
 
     The result is at least 1, because a token that expires at once would be renewed for every request, and at most
-    ``max_seconds``.
+    ten years.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -84,7 +85,7 @@ def parse_lifetime(value: object, *, max_seconds: float = 10 * 365 * 86_400.0) -
         seconds = float(value)
     except (ValueError, OverflowError):
         return None
-    return min(max(seconds, 1.0), max_seconds) if math.isfinite(seconds) else None
+    return min(max(seconds, 1.0), _MAX_LIFETIME) if math.isfinite(seconds) else None
 
 
 _GOOGLE_PREFIX = "https://www.googleapis.com/auth/"

@@ -188,20 +188,17 @@ class Session:
         self.thread_usage = UsageTotals(self.run_usage)
         self.context_window = ContextWindow(self.model)
 
-    async def send_structured(self, *messages: str | Message) -> tuple[TurnFinished, str]:
-        """Send the messages and return the end of the turn, and the answer as JSON that fits the session's schema.
-
-        The JSON is empty for a turn that ended early. Raises ModelError if the second answer does not fit either.
-        """
-        return await self.validate_answer(await self.send(*messages))
-
     @property
     def has_schema(self) -> bool:
         """Whether answers must fit a JSON Schema."""
         return self._schema is not None
 
     async def validate_answer(self, finished: TurnFinished) -> tuple[TurnFinished, str]:
-        """Validate the answer of a finished turn; ask once more if it does not fit. Returns as ``send_structured``."""
+        """Validate the answer of a finished turn; ask once more if it does not fit.
+
+        Returns the end of the last turn, and the answer as JSON that fits the session's schema. The JSON is empty for a
+        turn that ended early. Raises ModelError if the second answer does not fit either.
+        """
         assert self._schema is not None
         for is_last in (False, True):
             if finished.stop not in {"end", "steps", "calls", "repeats"}:

@@ -188,11 +188,6 @@ def _split_blocks(tokens: Sequence[Token]) -> list[list[Token]]:
     return blocks
 
 
-def render_markdown(text: str) -> Markdown:
-    """Render a complete message."""
-    return Markdown(parse_markdown(sanitize(text)))
-
-
 class _InlineMarkdown(Markdown):
     elements: ClassVar[dict[str, type[rich_markdown.MarkdownElement]]] = {
         **Markdown.elements,

@@ -19,9 +19,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.google import run_fake_google
-from tests.google.example import fill_account
-from tests.google.http import TOKEN
+from tests.support.google import run_fake_google
+from tests.support.google.example import fill_account
+from tests.support.google.http import TOKEN
 
 BARE = """
 from mcp.server import MCPServer

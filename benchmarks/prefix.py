@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.fake_openai import (  # noqa: E402
+from tests.support.fake_openai import (  # noqa: E402
     CannedResponse,
     FakeOpenAI,
     call_item,

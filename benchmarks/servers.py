@@ -21,10 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.fake_openai import DONE, CannedResponse, FakeOpenAI, chunk, text  # noqa: E402 - the path is set above
+from tests.support.fake_openai import DONE, CannedResponse, FakeOpenAI, chunk, text  # noqa: E402 - the path is set above
 
 MCPCHAT = str(Path(sys.executable).with_name("mcpchat"))
-SERVERS = ROOT / "tests/servers"
+SERVERS = ROOT / "tests/support/servers"
 
 
 def server_config(name: str, *args: str) -> str:

@@ -2,8 +2,8 @@
 
     python scripts/pictures.py
 
-The model is scripted (tests/fake_openai.py); everything else is real. The pictures contain the times of the run, so
-they differ on each run: run this only if the displayed output has changed.
+The model is scripted (tests.support.fake_openai); everything else is real. The pictures contain the times of the run,
+so they differ on each run: run this only if the displayed output has changed.
 """
 
 import os
@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.terminal_theme import MONOKAI  # noqa: E402
-from tests.fake_openai import CannedResponse, FakeOpenAI, chunk  # noqa: E402
-from tests.terminal import Terminal  # noqa: E402
+from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk  # noqa: E402
+from tests.support.terminal import Terminal  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 COLUMNS = 92
@@ -98,7 +98,7 @@ def show_answer() -> Terminal:
 
 
 def show_approval() -> Terminal:
-    server = ROOT / "tests" / "servers" / "image_tool.py"
+    server = ROOT / "tests" / "support" / "servers" / "image_tool.py"
     with FakeOpenAI() as fake:
         mail = '{"to": "ann@example.com", "subject": "Q3", "body": "Hello Ann,\\n\\nthe numbers are in."}'
         fake.replies = [calls(("gmail__send_email", mail)), answer("Sent.")]

@@ -1,44 +1,26 @@
-"""Fixtures for every test: no API keys, a separate home directory, no connections beyond loopback."""
+"""Fixtures for every test: no API keys, a separate home directory, no connections beyond loopback. Starts nothing."""
 
 import os
-import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-import tests.guard.sitecustomize  # blocks connections in this process
-from tests.fake_openai import FakeOpenAI
-from tests.postgres import NOT_INSTALLED, Postgres, find_programs
+import tests.support.guard.sitecustomize  # blocks connections in this process
+from tests.support.command_line import CommandLine
+from tests.support.fake_batch_api import FakeBatchApi
+from tests.support.fake_openai import FakeOpenAI
+from tests.support.postgres import NOT_INSTALLED, Postgres, find_programs
+from tests.support.scripted_mcp import ScriptedServer
 
-# Test machines are busy: no example fails because it took too long.
-hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
-hypothesis.settings.load_profile("unhurried")
+# Few examples while one works, many in CI. Test machines are busy: no example fails because it took too long.
+for profile, examples in (("dev", 25), ("ci", 150)):
+    hypothesis.settings.register_profile(profile, max_examples=examples, deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-GUARD = str(Path(tests.guard.sitecustomize.__file__).parent)
-
-
-# Coverage measures the processes that these tests start: terminals, sign-ins, bundled servers. Measuring doubles their
-# time, and what other tests start runs in the tests' own process too, so it is left out there.
-MEASURED = {
-    "test_approval_prompts.py",
-    "test_chat.py",
-    "test_dialogue.py",
-    "test_drive.py",
-    "test_gmail.py",
-    "test_google_servers.py",
-    "test_hub.py",
-    "test_model_terminal.py",
-    "test_provider_logins.py",
-    "test_remote_logins.py",
-    "test_sheets.py",
-    "test_terminal.py",
-    "test_thread_terminal.py",
-}
+GUARD = str(Path(tests.support.guard.sitecustomize.__file__).parent)
 
 
 @pytest.fixture
@@ -46,36 +28,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
-def calculator_cached(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a home in which the bundled calculator has been listed once, and its cache file.
-
-    Starting the calculator takes seconds of CPU; with the cache, tests that do not call it do not start it.
-    """
-    home = tmp_path_factory.mktemp("known")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MCPCHAT_", "XDG_", "COV"))}
-    listing = [sys.executable, "-m", "mcpchat", "tools"]
-    subprocess.run(listing, env=environ | {"HOME": str(home)}, capture_output=True, check=True, timeout=120)
-    (cache_file,) = home.rglob("servers/*.json")
-    return home, cache_file
-
-
 @pytest.fixture(autouse=True)
-def isolated(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path_factory: pytest.TempPathFactory,
-    request: pytest.FixtureRequest,
-    calculator_cached: tuple[Path, Path],
-) -> Path:
-    """Set a new HOME in which the calculator is cached, and unset the variables that configure a real model."""
-    if request.path.name not in MEASURED:
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Set a new HOME, and unset the variables that configure mcpchat or a real model."""
     home = tmp_path_factory.mktemp("home")
-    known_home, cache_file = calculator_cached
-    target = home / cache_file.relative_to(known_home)
-    for folder in reversed([folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]):
-        folder.mkdir(mode=0o700)
-    shutil.copy(cache_file, target)
     for name in list(os.environ):
         # COLUMNS and LINES would override the size of the test's terminal.
         if name.startswith(("OPENAI_", "MCPCHAT_", "XDG_")) or name in {"COLUMNS", "LINES"}:
@@ -93,6 +49,31 @@ def fake_openai() -> Iterator[FakeOpenAI]:
         yield fake
 
 
+@pytest.fixture
+def fake_batch_api() -> Iterator[FakeBatchApi]:
+    with FakeBatchApi() as fake:
+        yield fake
+
+
+@pytest.fixture
+def batch_environ(fake_batch_api: FakeBatchApi, tmp_path: Path) -> dict[str, str]:
+    """The environment of a batch at the fake API, without MCP servers."""
+    (tmp_path / "c.toml").write_text("[servers.calculator]\nbuiltin = 'calculator'\nenabled = false\n")
+    variables = {"OPENAI_BASE_URL": fake_batch_api.base_url, "MCPCHAT_MODEL": "m"}
+    return {**os.environ, **variables, "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> CommandLine:
+    """Run mcpchat in the test's process."""
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def server(tmp_path: Path, fake_openai: FakeOpenAI) -> ScriptedServer:
+    return ScriptedServer(tmp_path, fake_openai)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server for all tests of this process."""
@@ -105,9 +86,3 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres(bin_directory, port)
     yield server
     server.close()
-
-
-@pytest.fixture
-def mcpchat_command() -> str:
-    """The path of the console script in the environment that runs the tests."""
-    return str(Path(sys.executable).with_name("mcpchat"))

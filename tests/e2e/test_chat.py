@@ -1,0 +1,613 @@
+"""Tests of the chat as the user sees it: an input line at the bottom, and output above it."""
+
+import base64
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
+from tests.support.paths import FULL_FEATURED, MCPCHAT, QUIRKY
+from tests.support.processes import server_table
+from tests.support.terminal import Terminal
+
+ENTER, ESC, CTRL_C, CTRL_D, UP = "\r", "\x1b", "\x03", "\x04", "\x1b[A"
+PASTE = "\x1b[200~{}\x1b[201~"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000040000000408020000002693092900000010494441547801636060f8cf8000480000001a00017c0b"
+)
+
+
+def slow_response(*pieces: str, pause: float = 0.1) -> CannedResponse:
+    return CannedResponse([*(chunk({"content": piece}) for piece in pieces), chunk({}, "stop")], pause=pause)
+
+
+@pytest.fixture
+def environ(fake_openai: FakeOpenAI, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "c.toml").write_text("[servers.none]\nbuiltin = 'calculator'\nenabled = false\n")
+    return {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
+
+
+def user_messages(server: FakeOpenAI, request: int = -1) -> list[str]:
+    return [message["content"] for message in server.requests[request]["messages"] if message["role"] == "user"]
+
+
+def add_config(tmp_path: Path, config: str) -> None:
+    with (tmp_path / "c.toml").open("a") as file:
+        file.write(config)
+
+
+def test_input_during_an_answer_is_queued_and_shown(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [slow_response(*(f"word{n} " for n in range(25))), text("Two."), text("Three.")]
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("word3")
+        terminal.send("two" + ENTER)
+        terminal.wait_for("next: two")
+        terminal.send("three")
+        screen = terminal.wait_for("> three")
+        assert screen.index("word3") < screen.index("next: two") < screen.index("> three") < screen.index("answering")
+        assert len(fake_openai.requests) == 1
+        terminal.wait_for("Two.")
+        assert "next:" not in terminal.text
+        terminal.send(ENTER)
+        screen = terminal.wait_for("Three.")
+    assert user_messages(fake_openai) == ["one", "two", "three"]
+    assert re.findall(r"^> (\w+)$", screen, re.MULTILINE)[:3] == ["one", "two", "three"]
+    assert re.findall(r"word\d+", screen) == [f"word{n}" for n in range(25)]
+
+
+def test_a_cancelled_answer_returns_queued_messages(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [CannedResponse([chunk({"content": "Once"})], hang=True), text("Well.")]
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("Once")
+        terminal.send("two" + ENTER + "three" + ENTER)
+        terminal.wait_for("next: three")
+        terminal.send(UP)  # on an empty line: edit the queued messages
+        terminal.wait_for("> two\n  three")
+        terminal.send(ENTER)
+        terminal.wait_for("next: two")
+        terminal.send("four" + CTRL_C)
+        terminal.wait_for("cancelled")
+        terminal.wait_for("> two\n  three\n  four")
+        terminal.send(ENTER)
+        terminal.wait_for("Well.")
+    assert user_messages(fake_openai) == ["one", "two\nthree\nfour"]
+
+
+def test_a_notice_does_not_break_the_input_line(environ: dict[str, str], tmp_path: Path) -> None:
+    go_file = tmp_path / "go"
+    program = f"import os, time, sys\nwhile not os.path.exists('{go_file}'): time.sleep(0.05)\nsys.exit('no disk')"
+    add_config(tmp_path, f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["-c", """{program}"""]\n')
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("1 starting")
+        terminal.send("a line that I am")
+        terminal.wait_for("> a line that I am")
+        go_file.touch()
+        screen = terminal.wait_for("server bad is down")
+        terminal.send(" typing")
+        screen = terminal.wait_for("> a line that I am typing")
+        assert screen.count("a line that") == 1
+        assert screen.index("no disk") < screen.index("> a line")
+        assert "bad is down" in screen[screen.index("> a line") :]  # in the status bar
+
+
+def test_many_lines_are_one_message(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one\\" + ENTER + "two" + ESC + ENTER + "three\nfour")
+        terminal.wait_for("> one\n  two\n  three\n  four")
+        terminal.send(PASTE.format("\rfive\r\nsix") + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("more" + ENTER)
+        terminal.wait_for("Hello.", count=2)
+    assert user_messages(fake_openai) == ["one\ntwo\nthree\nfour\nfive\nsix", "more"]
+
+
+def test_the_history_is_searched_and_suggested_in_the_next_session(
+    environ: dict[str, str], fake_openai: FakeOpenAI
+) -> None:
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        for number, line in enumerate(("what is in the attic", "and the cellar"), 1):
+            terminal.send(line + ENTER)
+            terminal.wait_for("Hello.", count=number)
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("what i")
+        terminal.wait_for("> what is in the attic")  # the suggestion in grey
+        terminal.send("\x1b[C" + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("\x12cell")
+        terminal.wait_for("> and the cellar")
+        terminal.send(ENTER)
+        terminal.wait_for_absence("I-search")
+        terminal.send(ENTER)
+        terminal.wait_for("Hello.", count=2)
+    assert user_messages(fake_openai) == ["what is in the attic", "and the cellar"]
+
+
+def test_vi_keys_move_and_change(environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    add_config(tmp_path, '[chat]\nkeys = "vi"\n')
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("bad words" + ESC)
+        terminal.settle(0.4)  # the program waits whether ESC begins a sequence
+        terminal.send("0cegood" + ESC)
+        terminal.wait_for("> good words")
+        terminal.send(ENTER)
+        terminal.wait_for("Hello.")
+    assert user_messages(fake_openai) == ["good words"]
+
+
+def test_input_is_edited_in_the_editor(environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf " from the editor" >> "$1"\n')
+    editor.chmod(0o755)
+    with Terminal([MCPCHAT], environ=environ | {"EDITOR": str(editor), "VISUAL": ""}) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("words\x18\x05")
+        terminal.wait_for("> words from the editor")
+        terminal.send(ENTER)
+        terminal.wait_for("Hello.")
+    assert user_messages(fake_openai) == ["words from the editor"]
+
+
+def test_files_are_completed_and_attached_and_pasted_names_are_not(
+    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    (tmp_path / "notes about it.txt").write_text("buy milk")
+    (tmp_path / "secret.txt").write_text("do not tell")
+    with Terminal([MCPCHAT], environ=environ, cwd=tmp_path, columns=100) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("what is in @no")
+        terminal.wait_for('@"notes about it.txt"  file')
+        terminal.send("\t" + ENTER)
+        terminal.wait_for("attached notes about it.txt")
+        terminal.wait_for("Hello.")
+        assert "buy milk" in str(fake_openai.requests[-1]["messages"][-1]["content"])
+        terminal.send("sum up: " + PASTE.format("see @secret.txt") + ENTER)
+        terminal.wait_for("@secret.txt was pasted in: it is not attached")
+        terminal.wait_for("Hello.", count=2)
+        assert "do not tell" not in str(fake_openai.requests[-1])
+        terminal.send("ask @nobody" + ENTER)
+        terminal.wait_for("Hello.", count=3)
+    assert user_messages(fake_openai)[-1] == "ask @nobody"
+
+
+def test_a_call_shows_progress_a_line_and_full_details_on_demand(
+    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    add_config(
+        tmp_path,
+        server_table("box", FULL_FEATURED) + '[approvals]\ndefault = "allow"\n',
+    )
+    calls = [
+        {
+            "index": n,
+            "id": f"c{n}",
+            "function": {"name": "box__steps", "arguments": f'{{"count": {count}, "pause": 0.3}}'},
+        }
+        for n, count in enumerate((4, 6))
+    ]
+    fake_openai.replies = [CannedResponse([chunk({"tool_calls": calls}), chunk({}, "tool_calls")]), text("Counted.")]
+    with Terminal([MCPCHAT], environ=environ | {"PAGER": "cat"}) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("count" + ENTER)
+        screen = terminal.wait_for("· 2 of 6 step 2")
+        assert len(re.findall(r"^  [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] box\.steps", screen, re.MULTILINE)) == 2
+        assert "2 tools run" in screen
+        screen = terminal.wait_for("Counted.")
+        lines = [line for line in screen.splitlines() if "✓ box.steps" in line]
+        assert len(lines) == 2
+        assert all(re.search(r" \d\.\d s$", line) and len(line) <= 80 for line in lines)
+        assert "of 6" not in screen
+        terminal.send("/last 1" + ENTER)
+        terminal.wait_for("  result:")
+        assert '"count": 6' in terminal.text
+        terminal.send("/last 9" + ENTER)
+        terminal.wait_for("there were only 2 calls")
+
+
+def test_reasoning_is_dim_and_folds(environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    pieces = [chunk({"reasoning_content": piece}) for piece in ("Let me ", "think.\nThe moon ", "is far away.")]
+    fake_openai.replies = [CannedResponse([*pieces, chunk({"content": "Far."}), chunk({}, "stop")], pause=0.2)] * 3
+    with Terminal([MCPCHAT], environ=environ | {"PAGER": "cat"}) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        screen = terminal.wait_for("Far.")
+        assert "  Let me think.\n  The moon is far away.\nFar." in screen
+        assert re.search(rb"\x1b\[2;3m  Let me think", terminal.raw)
+        terminal.send("\x14" + "two" + ENTER)
+        terminal.wait_for("thought for")
+        terminal.wait_for("Far.", count=2)
+        assert terminal.text.count("Let me think") == 1
+        terminal.send("/last" + ENTER)
+        terminal.wait_for("Let me think", count=2)
+    add_config(tmp_path, '[chat]\nreasoning = "fold"\n')
+    with Terminal([MCPCHAT, "ask", "three"], environ=environ) as terminal:
+        assert terminal.wait_exit() == 0
+        assert "thought for" in terminal.text
+        assert "Let me think" not in terminal.text
+
+
+@pytest.mark.parametrize("program", ["iTerm.app", "ghostty", ""])
+def test_an_image_is_shown_or_described_if_the_terminal_cannot(
+    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, program: str
+) -> None:
+    server = tmp_path / "painter.py"
+    server.write_text(
+        "from mcp.server import MCPServer\nfrom mcp.server.mcpserver import Image\n"
+        f"server = MCPServer('painter')\n@server.tool()\ndef paint() -> Image:\n    '''Paint.'''\n"
+        f"    return Image(data={PNG!r}, format='png')\nserver.run()\n"
+    )
+    add_config(
+        tmp_path,
+        f'[servers.art]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n[approvals]\ndefault = "allow"\n',
+    )
+    fake_openai.replies = [tool_call("art__paint", "{}"), text("Painted.")]
+    with Terminal([MCPCHAT], environ=environ | {"TERM_PROGRAM": program, "TMUX": ""}) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("paint" + ENTER)
+        screen = terminal.wait_for("Painted.")
+    expected = {
+        "iTerm.app": b"\x1b]1337;File=inline=1;width=1;height=1;",
+        "ghostty": b"\x1b_Ga=T,f=100,q=2,c=1,r=1,m=0;iVBOR",
+        "": b"image/png, 4 x 4, 1 kB",
+    }
+    assert expected[program] in terminal.raw
+    assert ("image/png, 4 x 4" in screen) == (program == "")
+
+
+def test_answer_and_code_are_copied_through_the_terminal(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("Do:\n\n```sh\nls -l\n```\n")]
+    no_display = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    with Terminal([MCPCHAT], environ=environ | no_display) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("/copy" + ENTER)
+        terminal.wait_for("there is no answer yet")
+        terminal.send("how" + ENTER)
+        terminal.wait_for("ls -l")
+        terminal.send("/copy" + ENTER)
+        terminal.wait_for("copied 20 characters")
+        terminal.send("/copy code" + ENTER)
+        terminal.wait_for("copied 6 characters")
+    assert b"\x1b]52;c;" + base64.b64encode(b"Do:\n\n```sh\nls -l\n```") + b"\x07" in terminal.raw
+    assert b"\x1b]52;c;bHMgLWwK\x07" in terminal.raw
+
+
+@pytest.mark.parametrize(("method", "sequence"), [("bell", b"\a"), ("desktop", b"\x1b]9;mcpchat"), ("off", b"")])
+def test_a_long_turn_ends_with_a_notification(
+    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, method: str, sequence: bytes
+) -> None:
+    add_config(tmp_path, f'[chat]\nnotify = "{method}"\nnotify_after = 0.3\n')
+    fake_openai.replies = [slow_response("a ", "b ", "c.", pause=0.3), slow_response("d ", "e ", "f.", pause=0.3)]
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("a b c.")
+        end = time.monotonic() + 20
+        while sequence not in terminal.raw:
+            assert time.monotonic() < end
+            terminal.read(0.1)
+        terminal.settle()
+        start = len(terminal.raw)
+        assert sequence or b"\a" not in terminal.raw
+        terminal.send("two" + ENTER)
+        terminal.wait_for("d e")
+        terminal.send("I am here")
+        terminal.wait_for("d e f.")
+        terminal.settle()
+        assert not sequence or sequence not in terminal.raw[start:]
+
+
+def test_the_plain_chat_writes_each_line_once_with_its_speaker(
+    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    add_config(tmp_path, server_table("box", FULL_FEATURED))
+    fake_openai.replies = [
+        CannedResponse(
+            [chunk({"reasoning_content": "Hm.\n"}), chunk({"content": "One **two**\nthree"}), chunk({}, "stop")]
+        ),
+        tool_call("box__order", "{}"),
+        text("Ordered."),
+        CannedResponse([chunk({"content": "Long\nstory"})], hang=True),
+    ]
+    with Terminal([MCPCHAT, "--plain"], environ=environ) as terminal:
+        terminal.wait_for("you:")
+        terminal.send("hi\\\rthere\r")
+        terminal.wait_for("reasoning: Hm.\nmcpchat: One **two**\nthree\nyou:")
+        terminal.send("order\r")
+        terminal.wait_for("no and [r]eason")
+        terminal.send("q\r")
+        terminal.wait_for("warning: type one of y, n, a, s, e, r, and press Enter")
+        terminal.send("y\r")
+        terminal.wait_for("question: your answer:")
+        terminal.send("large\r")
+        terminal.wait_for("warning: ")
+        terminal.send("42\r")
+        terminal.wait_for("[d]ecline")
+        terminal.send("s\r")
+        terminal.wait_for("tool done: box.order  size 42")
+        terminal.wait_for("mcpchat: Ordered.")
+        terminal.send("go on\r")
+        terminal.wait_for("mcpchat: Long")
+        terminal.send(CTRL_C)
+        terminal.wait_for("cancelled")
+        terminal.send("/nothing\r")
+        terminal.wait_for("no command /nothing")
+        terminal.send(CTRL_C)
+        terminal.wait_for("Ctrl-C again, or Ctrl-D, leaves")
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    assert b"\x1b" not in terminal.raw
+    assert user_messages(fake_openai, 0) == ["hi\nthere"]
+
+
+def test_a_dumb_terminal_gets_the_plain_chat(environ: dict[str, str]) -> None:
+    with Terminal([MCPCHAT], environ=environ | {"TERM": "dumb"}) as terminal:
+        terminal.wait_for("you:")
+        terminal.send("hi\r")
+        terminal.wait_for("mcpchat: Hello.")
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    assert b"\x1b" not in terminal.raw
+
+
+def test_without_colour_and_unicode_on_forty_columns(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("# Head\n\n- item `x`\n\n> quote\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nnaïve → end")]
+    limits = {"NO_COLOR": "1", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    with Terminal([MCPCHAT], environ=environ | limits, columns=40) as terminal:
+        terminal.wait_for("/help")
+        terminal.send("show" + ENTER)
+        screen = terminal.wait_for("end\n")
+        terminal.send("/to")
+        terminal.wait_for("the tools on offer")
+        terminal.send("\x15" + CTRL_D)
+        assert terminal.wait_exit() == 0
+    assert " - item x" in screen
+    assert "| quote" in screen
+    assert screen.isascii()
+    assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|9[0-7])m", terminal.raw)
+
+
+def test_a_first_run_explains_itself_and_works_at_once() -> None:
+    with Terminal([MCPCHAT]) as terminal:
+        screen = terminal.wait_for("\ndemo · ")
+        assert len(screen[: screen.index("\n>")].splitlines()) <= 11
+        for expected in ("No model is set up", "OPENAI_API_KEY", "mcpchat servers add", "on this machine", "/help"):
+            assert expected in screen
+        terminal.send("What is 1234 * 5678?" + ENTER)
+        terminal.wait_for("= 7006652")
+        terminal.send(CTRL_D)
+        assert terminal.wait_exit() == 0
+    with Terminal([MCPCHAT, "-m", "gpt-5.5"]) as terminal:
+        assert terminal.wait_exit() == 2
+
+
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator["Tmux"]:
+    terminal = Tmux(tmp_path / "tmux.sock")
+    yield terminal
+    terminal.run("kill-server")
+
+
+class Tmux:
+    """A terminal that wraps lines again after a resize and keeps the scrollback."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    def run(self, *args: str) -> str:
+        command = ["tmux", "-S", str(self._socket), *args]
+        # Without env=, tmux would inherit COLUMNS and LINES, which GNU readline sets outside os.environ.
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+        return result.stdout
+
+    def start(self, command: str, environ: dict[str, str], columns: int, lines: int) -> None:
+        variables = [arg for name, value in environ.items() for arg in ("-e", f"{name}={value}")]
+        self.run("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines), *variables, command)
+
+    def resize(self, columns: int, lines: int) -> None:
+        self.run("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def send(self, *keys: str) -> None:
+        self.run("send-keys", *keys)
+
+    def text(self) -> str:
+        """Return the screen and the scrollback, with wrapped lines joined."""
+        return self.run("capture-pane", "-p", "-J", "-S", "-")
+
+    def wait_for(self, expected: str, count: int = 1) -> str:
+        end = time.monotonic() + 20
+        while (screen := self.text()).count(expected) < count:
+            assert time.monotonic() < end, f"{expected!r} did not show. The screen:\n{screen}"
+            time.sleep(0.05)
+        return screen
+
+
+def isolated_environ(environ: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("XDG_", "HOME", "PATH"))} | environ
+
+
+def test_a_resize_during_an_answer_loses_and_repeats_nothing(
+    tmux: Tmux, environ: dict[str, str], fake_openai: FakeOpenAI
+) -> None:
+    words = [f"word{n}" for n in range(160)]
+    code = [f"line_{n} = {n}" for n in range(40)]
+    answer = [f"{word} " for word in words] + ["\n\n```python\n"] + [f"{line}\n" for line in code] + ["```\n\nThe end."]
+    fake_openai.replies = [slow_response(*answer, pause=0.02)]
+    tmux.start(MCPCHAT, isolated_environ(environ), 80, 16)
+    tmux.wait_for("m · no servers")
+    tmux.send("go", "Enter")
+    for expected, columns in (("word30 ", 50), ("word70 ", 100), ("word110 ", 33), ("line_5 ", 60), ("line_20 ", 90)):
+        tmux.wait_for(expected)
+        tmux.resize(columns, 16)
+    tmux.send("half a thought")
+    screen = tmux.wait_for("The end.")
+    screen = tmux.wait_for("> half a thought")
+    assert re.findall(r"word\d+", screen) == words
+    assert re.findall(r"line_\d+ = \d+", screen) == code
+    assert screen.count("> go") == screen.count("> half") == screen.count("The end.") == 1
+    assert screen.count("· no servers") == 2  # the first and the last line
+    tmux.send("C-l")
+    time.sleep(0.5)
+    assert tmux.run("capture-pane", "-p").lstrip().startswith("> half a thought")
+
+
+def test_the_terminal_is_restored_for_the_shell(tmux: Tmux, environ: dict[str, str]) -> None:
+    shell = isolated_environ(environ)
+    tmux.start("env PS1='shell> ' bash --norc --noprofile -i", shell, 80, 24)
+    tmux.wait_for("shell>")
+    tmux.send(f"{MCPCHAT}", "Enter")
+    tmux.wait_for("m · no servers")
+    tmux.send("half a line", "C-z")
+    tmux.wait_for("Stopped")
+    tmux.send("stty -a | grep -o ' echo \\| icanon ' | tr -d '\\n'; fg", "Enter")
+    screen = tmux.wait_for("> half a line")  # removed while the program was stopped
+    assert " icanon  echo " in screen or " echo  icanon " in screen
+    tmux.send("C-z")
+    tmux.wait_for("Stopped", count=2)
+    tmux.send("kill -TERM %1; fg", "Enter")
+    tmux.wait_for("shell>", count=4)
+    tmux.send("stty -a | grep -c ' echo .*\\|icanon'; echo code $?", "Enter")
+    tmux.wait_for("code 0")
+    tmux.send("type me", "C-u", "echo seen", "Enter")
+    tmux.wait_for("\nseen")
+
+
+WRITES = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY}"]\n'
+
+
+def test_input_typed_ahead_answers_no_plain_prompt(
+    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    add_config(tmp_path, WRITES)
+    write = tool_call("box__write", '{"text": "x"}')
+    write.pause = 0.4
+    fake_openai.replies = [write, text("I see."), text("Yes.")]
+    with Terminal([MCPCHAT, "--plain"], environ=environ) as terminal:
+        terminal.wait_for("you:")
+        terminal.settle()
+        terminal.send("go\r")
+        terminal.read(0.3)  # while the model answers
+        terminal.send("yes, and always\ry\r")
+        terminal.wait_for("no and [r]eason")
+        terminal.settle()
+        assert "tool done" not in terminal.text
+        terminal.send("n\r")
+        terminal.wait_for("mcpchat: I see.")
+        terminal.wait_for("so far: yes, and always")
+        terminal.send("\r")
+        terminal.wait_for("mcpchat: Yes.")
+    assert user_messages(fake_openai)[-1] == "yes, and always\ny"
+
+
+def test_pasted_text_stays_marked_as_pasted(environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("do not tell")
+    add_config(tmp_path, WRITES)
+    write = tool_call("box__write", '{"text": "x"}')
+    fake_openai.replies = [slow_response(*"abcdefghij", pause=0.15), text("Two."), write, text("Denied.")]
+    with Terminal([MCPCHAT], environ=environ, cwd=tmp_path) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("abc")
+        terminal.send("two" + ENTER + "sum up: " + PASTE.format("see @secret.txt") + ENTER)
+        terminal.wait_for("@secret.txt was pasted in")
+        terminal.wait_for("[y]es  [n]o")
+        terminal.send("n")
+        terminal.wait_for("Denied.")
+        fake_openai.replies = [write, text("Again.")]
+        terminal.send("four" + ENTER)
+        terminal.wait_for("wants to run write", count=2)
+        terminal.send("helo\x7flo " + PASTE.format("see @secret.txt"))  # before the prompt accepts keys
+        terminal.wait_for("[y]es  [n]o", count=2)
+        terminal.send("n")
+        terminal.wait_for("> hello see @secret.txt")
+        terminal.send(ENTER)
+        terminal.wait_for("@secret.txt was pasted in", count=2)
+    assert all("do not tell" not in str(request) for request in fake_openai.requests)
+
+
+def test_a_message_around_a_prompt_stays_whole(
+    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    add_config(tmp_path, WRITES)
+    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), slow_response("I ", "see.", pause=1.0)]
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("go" + ENTER)
+        terminal.wait_for("wants to run write")
+        terminal.send("and then tell")
+        terminal.wait_for("[y]es  [n]o")
+        terminal.send("y me")  # the key, and more text at the same time
+        terminal.wait_for("> and then tell me")
+        terminal.send(" more" + ENTER)
+        terminal.wait_for("next: and then tell me more")
+
+
+def test_ctrl_c_at_a_prompt_of_an_idle_chat_denies(
+    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    server = tmp_path / "changing.py"
+    body = "from mcp.server import MCPServer\nserver = MCPServer('v')\n@server.tool()\ndef look() -> str:\n    '''{}'''\n    return ''\nserver.run()\n"
+    add_config(tmp_path, f'[servers.v]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n')
+    for question in ("Look.", "Look, and tell all."):
+        server.write_text(body.format(question))
+        with Terminal([MCPCHAT], environ=environ) as terminal:
+            terminal.wait_for("m · 1 server")
+            if question != "Look.":
+                terminal.wait_for("[y]es  [n]o")
+                terminal.send(CTRL_C)
+                terminal.wait_for("v.look is disabled")
+                terminal.wait_for("\n>")
+            else:
+                terminal.wait_for("pinned at first use")
+            terminal.send("hi" + ENTER)
+            terminal.wait_for("Hello.")
+            terminal.send(CTRL_D)
+            assert terminal.wait_exit() == 0
+
+
+def test_an_aborted_search_is_over(environ: dict[str, str]) -> None:
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("think of it" + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("\x12think")
+        terminal.wait_for("I-search")
+        terminal.send(CTRL_C)
+        terminal.wait_for_absence("I-search")
+        terminal.send("\x15\x12it")
+        terminal.wait_for("I-search backward: it")
+
+
+def test_a_slash_is_a_command_only_at_the_start(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    with Terminal([MCPCHAT], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        for number, line in enumerate(("/usr/bin/env is a path", " /help is a word"), 1):
+            terminal.send(line + ENTER)
+            terminal.wait_for("Hello.", count=number)
+        terminal.send(PASTE.format("/new\nis a word") + ENTER)
+        terminal.wait_for("Hello.", count=3)
+        terminal.send("/new now" + ENTER)
+        terminal.wait_for("/new takes no argument")
+    assert user_messages(fake_openai) == ["/usr/bin/env is a path", " /help is a word", "/new\nis a word"]
+
+
+def test_a_closed_terminal_ends_the_chat(environ: dict[str, str]) -> None:
+    with Terminal(["sh", "-c", f"trap '' HUP; exec {MCPCHAT}"], environ=environ) as terminal:
+        terminal.wait_for("m · no servers")
+        os.close(terminal._fd)  # like a closed window
+        terminal.process.wait(timeout=20)
+        terminal._fd = os.open(os.devnull, os.O_RDONLY)

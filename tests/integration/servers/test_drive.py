@@ -1,0 +1,518 @@
+"""Tests of the Drive server as a process, against a fake of Google Drive."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.google import FakeGoogle, run_fake_google
+from tests.support.google.client import ServerProcess, run_server
+from tests.support.google.drive import GOOGLE_APPS
+from tests.support.google.example import PNG, fill_account, make_pdf
+from tests.support.google.http import Fault
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("allowed")
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[FakeGoogle]:
+    with run_fake_google() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def process(api: FakeGoogle, folder: Path) -> Iterator[ServerProcess]:
+    with run_server("drive", "--folder", str(folder), google=api) as server:
+        yield server
+
+
+@pytest.fixture
+def drive(process: ServerProcess, api: FakeGoogle) -> ServerProcess:
+    """The server, with the account in its initial state."""
+    api.drive.__init__(api)  # type: ignore[misc]
+    fill_account(api)
+    api.faults.clear()
+    api.journal.clear()
+    process.progress.clear()
+    return process
+
+
+def find_names(drive: ServerProcess, **arguments: object) -> list[str]:
+    return [file["name"] for file in drive.call("search_files", **arguments)["files"]]
+
+
+def test_search_by_words_name_kind_folder_and_date(drive: ServerProcess) -> None:
+    assert find_names(drive, words="dance eight") == ["Plan's notes"]
+    assert find_names(drive, name="Plan's") == ["Plan's notes"]
+    assert find_names(drive, kind="spreadsheet") == ["Party budget"]
+    assert find_names(drive, kind="image") == ["Dot.png"]
+    assert find_names(drive, folder_id="https://drive.google.com/drive/folders/folder-1") == [
+        "Plan's notes",
+        "Party budget",
+    ]
+    assert find_names(drive, modified_after="2026-11-01T00:13:00") == ["Shortcut to the plan"]
+    assert find_names(drive, query="mimeType = 'text/plain' or name contains 'stuff'") == ["stuff.zip", "todo.txt"]
+
+
+def test_a_query_escapes_quotes(drive: ServerProcess, api: FakeGoogle) -> None:
+    assert find_names(drive, words="x' or trashed = true or name contains '") == []
+    assert find_names(drive, name="\\") == []
+    assert "fullText contains 'x\\' or" in api.journal[0][2]["q"][0]
+
+
+@pytest.mark.parametrize("query", ["name = 'x') or (trashed = true", "(", "name = 'x", "')' = name)"])
+def test_a_query_cannot_leave_its_parentheses(drive: ServerProcess, api: FakeGoogle, query: str) -> None:
+    result = drive.call("search_files", folder_id="folder-1", query=query)
+    assert result.text == "query: its quotes or parentheses do not match"
+    assert not api.journal
+
+
+def test_words_are_sorted_by_relevance_and_others_by_date(drive: ServerProcess, api: FakeGoogle) -> None:
+    drive.call("search_files", words="plan")
+    drive.call("search_files", query="fullText contains 'plan'")
+    drive.call("search_files")
+    assert [query.get("orderBy") for _, _, query in api.journal] == [None, None, ["modifiedTime desc"]]
+
+
+def test_pages_continue_at_the_cursor(drive: ServerProcess) -> None:
+    ids, cursor = [], {}
+    while True:
+        page = drive.call("search_files", page_size=3, **cursor)
+        ids += [file["id"] for file in page["files"]]
+        if "next_cursor" not in page.structured:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert len(ids) == len(set(ids)) == 12
+
+
+def test_a_cursor_of_another_search_is_an_error_of_google(drive: ServerProcess) -> None:
+    cursor = drive.call("search_files", page_size=1)["next_cursor"]
+    result = drive.call("search_files", words="plan", cursor=cursor)
+    assert result.is_error
+    assert result.text == "the search: Google refused it (400): The page token does not belong to this query."
+
+
+def test_shared_drives_are_listed_searched_and_read(drive: ServerProcess) -> None:
+    assert drive.call("list_shared_drives")["drives"] == [{"id": "0ATeamDrive", "name": "Team"}]
+    assert find_names(drive, shared_drive_id="0ATeamDrive") == ["Team plan.md"]
+    result = drive.call("search_files", name="Team", all_drives=True)
+    assert result["incomplete"] is True
+    assert drive.call("list_folder", folder_id="0ATeamDrive")["files"][0]["shared_drive"] == "0ATeamDrive"
+    assert drive.call("read_file", file_id="shared-1")["text"] == "# Team\n"
+
+
+def test_permissions_in_a_shared_drive_are_requested(drive: ServerProcess, api: FakeGoogle) -> None:
+    api.drive.files["shared-1"]["permissions"] = [
+        {"id": str(number), "type": "user", "role": "reader", "emailAddress": f"u{number}@example.com"}
+        for number in range(150)
+    ]
+    result = drive.call("get_file", file_id="shared-1")
+    assert len(result["permissions"]) == 150
+    drive.call("unshare_file", file_id="shared-1", name="Team plan.md", whom="u7@example.com")
+    permissions = drive.call("get_file", file_id="shared-1")["permissions"]
+    assert "u7@example.com" not in [permission["email"] for permission in permissions]
+    api.faults = [Fault("GET /drive/v3/files/shared-1/permissions", "insufficientFilePermissions", times=2)]
+    assert "permissions" not in drive.call("get_file", file_id="shared-1").structured
+    result = drive.call("unshare_file", file_id="shared-1", name="Team plan.md", whom="u8@example.com")
+    assert "may neither see nor change whom it is shared with" in result.text
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "error"),
+    [
+        ("list_folder", {"folder_id": "nope"}, "the folder nope: not found."),
+        ("list_folder", {"folder_id": "text-1"}, "'todo.txt' is not a folder, but text/plain"),
+        ("search_files", {"folder_id": "nope"}, "the folder nope: not found"),
+        (
+            "search_files",
+            {"query": "party"},
+            "the search: Google refused it (400): Invalid Value. query takes Drive's query language",
+        ),
+        ("create_file", {"name": "x", "text": "", "folder_id": "nope"}, "the folder nope: not found."),
+        ("create_folder", {"name": "x", "folder_id": "nope"}, "the folder nope: not found."),
+        ("copy_file", {"file_id": "text-1", "folder_id": "nope"}, "the folder nope: not found."),
+        (
+            "update_file",
+            {"file_id": "folder-1", "name": "Party", "text": "x"},
+            "'Party' is a folder and has no content",
+        ),
+    ],
+)
+def test_an_invalid_folder_is_reported(drive: ServerProcess, tool: str, arguments: dict[str, str], error: str) -> None:
+    result = drive.call(tool, **arguments)
+    assert result.is_error
+    assert result.text.startswith(error)
+
+
+def test_a_list_has_a_line_per_file(drive: ServerProcess) -> None:
+    assert drive.call("search_files", kind="pdf").text == (
+        '"Invitation.pdf" (id pdf-1, application/pdf, 588 bytes, 2026-11-01T00:07, owner ada@example.com)'
+    )
+    assert drive.call("search_files", name="nothing").text == "nothing found"
+    assert drive.call("search_files", page_size=1).text.splitlines()[1].startswith("[more: cursor=")
+    assert drive.call("read_file", file_id="gdrive:///text-1")["text"] == "Buy tea\nBuy cake: café\n"
+
+
+def test_a_folder_is_listed_folders_first(drive: ServerProcess) -> None:
+    result = drive.call("list_folder")
+    assert [file["name"] for file in result["files"]][:2] == ["Party", "Dot.png"]
+
+
+def test_a_files_details_have_permissions(drive: ServerProcess) -> None:
+    result = drive.call("get_file", file_id="todo")
+    assert result.is_error
+    assert result.text.startswith("the file todo: not found. It does not exist, or this account may not see it")
+    result = drive.call("get_file", file_id="https://docs.google.com/document/d/text-1/edit?usp=sharing")
+    assert result["permissions"] == [{"id": "1", "type": "user", "role": "owner", "email": "ada@example.com"}]
+    assert result["can"] == ["edit", "share", "download", "trash"]
+    assert result["md5"] == hashlib.md5("Buy tea\nBuy cake: café\n".encode()).hexdigest()
+    assert drive.call("get_file", file_id="short-1")["shortcut_to"] == "doc-1"
+
+
+@pytest.mark.parametrize(
+    ("file", "format_name", "text"),
+    [
+        ("doc-1", "markdown", "# Plan\n\nWe dance at **eight**.\n"),
+        ("short-1", "markdown", "# Plan\n\nWe dance at **eight**.\n"),
+        ("budget-1", "csv", "Item,Price,Bought\nTea,3.5,TRUE\nCake,12,FALSE\nTotal,15.5,\n"),
+        ("slides-1", "text", "One\nTwo\n"),
+        ("script-1", "json", '{"files": []}'),
+        ("text-1", "text", "Buy tea\nBuy cake: café\n"),
+        ("pdf-1", "text", "[page 1]\nCome at eight\n\n"),
+    ],
+)
+def test_files_are_read_as_text(drive: ServerProcess, file: str, format_name: str, text: str) -> None:
+    result = drive.call("read_file", file_id=file)
+    assert (result["format"], result["text"]) == (format_name, text)
+    assert result.text.startswith(text)
+
+
+def test_an_image_is_an_image_part(drive: ServerProcess) -> None:
+    assert drive.call("read_file", file_id="sketch-1")["format"] == "image"
+    result = drive.call("read_file", file_id="png-1")
+    assert result["format"] == "image"
+    assert result.raw["content"][1] == {
+        "type": "image",
+        "mimeType": "image/png",
+        "data": base64.b64encode(PNG).decode(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        ("folder-1", "'Party' is a folder: list_folder shows what is in it"),
+        ("zip-1", "'stuff.zip' (application/zip) is not text: download_file saves it on the user's machine."),
+        ("../../etc", "'../../etc' is not a file id: search for the file, or give its link"),
+    ],
+)
+def test_an_unreadable_file_names_alternatives(drive: ServerProcess, file: str, error: str) -> None:
+    result = drive.call("read_file", file_id=file)
+    assert result.is_error
+    assert result.text == error
+
+
+def test_an_office_file_can_be_copied_as_a_readable_one(drive: ServerProcess, api: FakeGoogle) -> None:
+    kind = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+    api.drive.add("word-1", "Old.docx", kind, b"PK\x03\x04\x00")
+    assert "copy_file with convert" in drive.call("read_file", file_id="word-1").text
+    copy = drive.call("copy_file", file_id="word-1", new_name="New", convert=True)
+    assert copy["media_type"] == f"{GOOGLE_APPS}document"
+
+
+def test_a_long_text_has_pieces_and_is_fetched_once(drive: ServerProcess, api: FakeGoogle) -> None:
+    text = "".join(f"line {number}\n" for number in range(5000))
+    api.drive.add("long-1", "long.txt", "text/plain", text.encode())
+    pieces, offset = [], 0
+    while offset is not None:
+        result = drive.call("read_file", file_id="long-1", offset=offset, limit=10_000)
+        assert result["total"] == len(text)
+        pieces.append(result["text"])
+        offset = result.structured.get("next_offset")
+    assert "".join(pieces) == text
+    assert all(piece.endswith("\n") for piece in pieces)
+    assert len([line for line in api.journal if line[2].get("alt") == ["media"]]) == 1
+    past_the_end = drive.call("read_file", file_id="long-1", offset=10**6)
+    assert past_the_end.is_error
+
+
+def test_a_text_in_utf_16_is_decoded(drive: ServerProcess, api: FakeGoogle) -> None:
+    api.drive.add("wide-1", "wide.txt", "text/plain", "Grüße".encode("utf-16"))
+    assert drive.call("read_file", file_id="wide-1")["text"] == "Grüße"
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"%PDF-1.4 nonsense", "'x.pdf': its text cannot be read, the PDF is damaged or too large: download it"),
+        (make_pdf(""), "'x.pdf': it has no text, only images (a scan?): download it"),
+    ],
+    ids=["damaged", "scanned"],
+)
+def test_a_pdf_without_readable_text_says_so(drive: ServerProcess, api: FakeGoogle, data: bytes, error: str) -> None:
+    api.drive.add("bad-pdf", "x.pdf", "application/pdf", data)
+    result = drive.call("read_file", file_id="bad-pdf")
+    assert (result.is_error, result.text) == (True, error)
+
+
+def test_a_download_goes_into_the_allowed_folder(drive: ServerProcess, folder: Path) -> None:
+    assert drive.call("download_file", file_id="zip-1", path="other/")["path"].endswith("/other/stuff.zip")
+    result = drive.call("download_file", file_id="zip-1", path="sub/stuff.zip")
+    assert result["path"] == str(folder.resolve() / "sub/stuff.zip")
+    assert (folder / "sub/stuff.zip").read_bytes() == b"PK\x03\x04\x00\x00"
+    second = drive.call("download_file", file_id="zip-1", path="sub/stuff.zip")
+    assert second.is_error
+    assert "exists already: choose another name" in second.text
+    assert not list(folder.rglob(".part-*"))
+
+
+def test_googles_own_documents_are_exported(drive: ServerProcess, folder: Path) -> None:
+    result = drive.call("download_file", file_id="doc-1")
+    assert Path(result["path"]).name == "Plan's notes.docx"
+    assert drive.progress[-1]["progress"] == result["size"]
+    assert "total" not in drive.progress[-1]
+    result = drive.call("download_file", file_id="doc-1", export_as="md", path="plan.md")
+    assert (folder / "plan.md").read_text() == "# Plan\n\nWe dance at **eight**.\n"
+    assert drive.call("download_file", file_id="doc-1", export_as="xlsx").text == (
+        '"Plan\'s notes": Drive exports it as docx, pdf, md, txt, html, odt, rtf, epub, not as xlsx'
+    )
+    assert drive.call("download_file", file_id="zip-1", export_as="pdf").is_error
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("../out.txt", "outside the folders that the user allowed"),
+        ("/etc/out.txt", "outside the folders that the user allowed"),
+        ("link/out.txt", "outside the folders that the user allowed"),
+        (".hidden", "hidden files and folders are not written"),
+        (".ssh/authorized_keys", "hidden files and folders are not written"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_no_download_goes_outside_the_allowed_folder(
+    drive: ServerProcess, folder: Path, tmp_path: Path, api: FakeGoogle, path: str, error: str
+) -> None:
+    (folder / "link").unlink(missing_ok=True)
+    (folder / "link").symlink_to(tmp_path)
+    result = drive.call("download_file", file_id="text-1", path=path)
+    assert result.is_error
+    assert error in result.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_name_cannot_escape_from_the_folder(drive: ServerProcess, api: FakeGoogle, folder: Path) -> None:
+    api.drive.add("evil-1", "../../.ssh/authorized_keys", "text/plain", b"x")
+    api.drive.add("evil-2", ".bashrc", "text/plain", b"x")
+    assert Path(drive.call("download_file", file_id="evil-1")["path"]).parent == folder.resolve()
+    assert Path(drive.call("download_file", file_id="evil-2")["path"]).name == "bashrc"
+
+
+def test_a_broken_download_is_resumed(drive: ServerProcess, api: FakeGoogle, folder: Path) -> None:
+    data = bytes(range(256)) * 4000
+    api.drive.add("big-1", "big.bin", "application/octet-stream", data)
+    # The first request is for metadata, then the content: interrupted, refused for a while, and resumed.
+    api.faults = [Fault("alt=media", "half"), Fault("alt=media", 503), Fault("alt=media", "limit")]
+    result = drive.call("download_file", file_id="big-1", path="big.bin")
+    assert (folder / "big.bin").read_bytes() == data
+    assert result["size"] == len(data)
+    assert drive.progress[-1]["progress"] == len(data) == drive.progress[-1]["total"]
+    assert not any(fault.times for fault in api.faults)
+
+
+def test_a_corrupt_download_is_deleted(drive: ServerProcess, api: FakeGoogle, folder: Path) -> None:
+    api.drive.add("changed-1", "changed.bin", "application/octet-stream", b"one")["md5Checksum"] = "0" * 32
+    result = drive.call("download_file", file_id="changed-1")
+    assert result.is_error
+    assert "nothing was saved" in result.text
+    assert not (folder / "changed.bin").exists()
+
+
+def test_create_a_file_or_document_of_text(drive: ServerProcess, api: FakeGoogle) -> None:
+    created = drive.call("create_file", name="note.txt", text="Grüße", folder_id="folder-1")
+    assert api.drive.files[created["id"]]["_content"] == "Grüße".encode()
+    assert api.drive.files[created["id"]]["parents"] == ["folder-1"]
+    assert created["media_type"] == "text/plain"
+    document = drive.call("create_file", name="Plan", text="# Hi", convert=True)
+    assert document["media_type"] == f"{GOOGLE_APPS}document"
+    sheet = drive.call("create_file", name="t.csv", text="a,b\n", convert=True)
+    assert sheet["media_type"] == f"{GOOGLE_APPS}spreadsheet"
+    assert drive.call("create_file", name="x.zip", text="", convert=True).is_error
+    assert drive.call("create_file", name="t.csv.gz", text="", convert=True).is_error
+    data = drive.call("create_file", name="x.json", text='{"a": [1, null]}')
+    assert api.drive.files[data["id"]]["_content"] == b'{"a": [1, null]}'
+    assert drive.call("create_file", name="x", text="a", path="b").text == "expected exactly one of text and path"
+    assert drive.call("create_file", text="a").text.startswith("name: expected")
+    assert drive.call("create_file", name="x", text="a", media_type=f"{GOOGLE_APPS}document").is_error
+    empty = drive.call("create_file", name="empty.txt", text="")
+    assert api.drive.files[empty["id"]]["_content"] == b""
+
+
+def test_a_file_is_sent_in_chunks_and_a_retry_makes_no_second_file(
+    drive: ServerProcess, api: FakeGoogle, folder: Path
+) -> None:
+    data = bytes(range(256)) * 2**16  # 16 MiB: two chunks
+    (folder / "large.bin").write_bytes(data + b"!")
+    api.faults = [
+        Fault("PUT /upload", 503),  # refused before any data was stored
+        Fault("PUT /upload", "drop", after=True),  # stored, but the answer is lost
+        Fault("PUT /upload", 500, after=True),
+    ]
+    existing_ids = set(api.drive.files)
+    created = drive.call("create_file", path="large.bin")
+    assert set(api.drive.files) - existing_ids == {created["id"]}
+    assert api.drive.files[created["id"]]["_content"] == data + b"!"
+    assert created["name"] == "large.bin"
+    assert drive.progress[-1]["progress"] == len(data) + 1
+
+
+def test_an_upload_that_google_loses_is_reported(drive: ServerProcess, api: FakeGoogle) -> None:
+    api.faults = [Fault("PUT /upload", 404)]
+    result = drive.call("create_file", name="x.txt", text="x")
+    assert (
+        result.text == "the file 'x.txt': Google no longer knows this upload session; nothing was created. Try again."
+    )
+    api.faults = [Fault("PUT /upload", "drop", after=True), Fault("PUT /upload", 404, skip=1)]
+    assert "it is not known whether it was done" in drive.call("create_file", name="x.txt", text="x").text
+    api.faults = [Fault("PUT /upload", "drop", after=True), Fault("PUT /upload", 401, skip=1)]
+    result = drive.call("create_file", name="x.txt", text="x")
+    assert "it is not known whether it was done" in result.text
+    assert "_meta" not in result.raw  # otherwise the client would repeat it
+    api.faults = [Fault("PUT /upload", "storageQuotaExceeded")]
+    assert "the account's storage is full" in drive.call("create_file", name="x.txt", text="x").text
+
+
+def test_only_files_in_the_folder_upload(drive: ServerProcess, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (folder / "out").unlink(missing_ok=True)
+    (folder / "out").symlink_to(tmp_path / "secret")
+    for path in ("out", str(tmp_path / "secret"), "../secret", "."):
+        assert drive.call("create_file", path=path).is_error, path
+    assert "cannot read 'nothing': No such file" in drive.call("create_file", path="nothing").text
+
+
+def test_a_files_content_is_replaced(drive: ServerProcess, api: FakeGoogle) -> None:
+    drive.call("update_file", file_id="text-1", name="todo.txt", text="new")
+    assert api.drive.files["text-1"]["_content"] == b"new"
+    drive.call("update_file", file_id="doc-1", name="Plan's notes", text="# New")
+    assert drive.call("read_file", file_id="doc-1")["text"] == "# New"
+    drive.call("update_file", file_id="text-1", name="todo.txt", text="<p>", media_type="text/html")
+    assert drive.call("get_file", file_id="text-1")["media_type"] == "text/html"
+    result = drive.call("update_file", file_id="doc-1", name="Plan's notes", text="a,b", media_type="text/csv")
+    assert result.text == '"Plan\'s notes": a file of type text/csv cannot replace it'
+
+
+def test_folders_are_created_files_moved_and_copied(drive: ServerProcess, api: FakeGoogle) -> None:
+    created = drive.call("create_folder", name="New", folder_id="folder-1")
+    assert created["media_type"] == f"{GOOGLE_APPS}folder"
+    file = drive.call("move_file", file_id="text-1", name="todo.txt", folder_id=created["id"])
+    assert file["parents"] == [created["id"]]
+    assert drive.call("move_file", file_id="text-1", name="todo.txt", folder_id=created["id"])["parents"] == [
+        created["id"]
+    ]
+    drive.call("move_file", file_id="text-1", name="todo.txt", folder_id="root")
+    assert drive.call("move_file", file_id="text-1", name="todo.txt", folder_id="root")["parents"] == ["root-id"]
+    api.drive.add("theirs-1", "theirs.txt", "text/plain", b"x", parents=[])
+    result = drive.call("move_file", file_id="theirs-1", name="theirs.txt", folder_id="folder-1")
+    assert result.text.endswith("cannot be moved into a folder here: copy_file makes a copy")
+    for _ in range(2):  # at the second request the change exists already
+        assert drive.call("rename_file", file_id="text-1", name="todo.txt", new_name="done.txt")["name"] == "done.txt"
+    assert drive.call("rename_file", file_id="text-1", name="todo.txt", new_name="more.txt").is_error
+    copy = drive.call("copy_file", file_id="text-1")
+    assert copy["name"] == "Copy of done.txt"
+    assert copy["id"] != "text-1"
+    assert drive.call("copy_file", file_id="folder-1").text == "'Party' is a folder: only files are copied"
+
+
+def test_a_file_is_shared_with_one_address_only(drive: ServerProcess, api: FakeGoogle) -> None:
+    share = drive.call(
+        "share_file", file_id="text-1", name="todo.txt", role="reader", email="grace@example.com", message="Look"
+    )
+    assert share["permission"] == {"id": "2", "type": "user", "role": "reader", "email": "grace@example.com"}
+    assert api.journal[-1][2]["emailMessage"] == ["Look"]
+    result = drive.call(
+        "share_file", file_id="text-1", name="todo.txt", role="reader", email="a@b.example", anyone_with_link=True
+    )
+    assert result.text == "expected exactly one of email, domain and anyone_with_link"
+    assert drive.call("share_file", file_id="text-1", name="todo.txt", role="owner", email="a@b.example").is_error
+    assert drive.call(
+        "share_file", file_id="text-1", name="todo.txt", role="reader", email="a@b.example, c@d.example"
+    ).is_error
+    result = drive.call("share_file", file_id="text-1", name="Plan's notes", role="reader", email="grace@example.com")
+    assert result.text == "name: the file text-1 is called 'todo.txt', not \"Plan's notes\"; nothing was changed"
+    result = drive.call(
+        "share_file", file_id="text-1", name="todo.txt", role="reader", email="b@example.com", notify=False, message="x"
+    )
+    assert result.text.startswith("message: only an email to an address can contain one")
+    api.faults = [Fault("DELETE", "drop", after=True)]  # done, but the answer is lost
+    removal = {"file_id": "text-1", "whom": "Grace@example.com"}
+    assert drive.call("unshare_file", name="todo.txt", **removal).structured == removal
+    assert [permission["role"] for permission in drive.call("get_file", file_id="text-1")["permissions"]] == ["owner"]
+    result = drive.call("unshare_file", name="todo.txt", **removal)
+    assert result.text == "'todo.txt' is not shared with 'Grace@example.com'; it is shared with nobody"
+    drive.call("share_file", file_id="text-1", name="todo.txt", role="reader", anyone_with_link=True)
+    assert not drive.call("unshare_file", file_id="text-1", name="todo.txt", whom="anyone").is_error
+    assert drive.call("unshare_file", file_id="text-1", name="todo.txt", whom="ada@example.com").is_error
+
+
+def test_files_go_to_the_trash_only(drive: ServerProcess, api: FakeGoogle) -> None:
+    assert drive.call("trash_file", file_id="text-1", name="todo.txt")["trashed"] is True
+    assert find_names(drive, name="todo") == []
+    assert find_names(drive, name="todo", trashed=True) == ["todo.txt"]
+    assert "trashed" not in drive.call("restore_file", file_id="text-1", name="todo.txt").structured
+    assert not [line for line in api.request_lines("DELETE") if "permissions" not in line]
+    assert not [name for name in drive.tools if "delete" in name]
+
+
+def test_files_are_resources(drive: ServerProcess) -> None:
+    resources = drive.request("resources/list")["resources"]
+    assert {
+        "uri": "gdrive:///doc-1",
+        "name": "Plan's notes",
+        "title": "Plan's notes",
+        "mimeType": "text/markdown",
+    } in resources
+    assert not [resource for resource in resources if resource["name"] == "Party"]
+    template = drive.request("resources/templates/list")["resourceTemplates"]
+    assert [item["uriTemplate"] for item in template] == ["gdrive:///{file_id}"]
+    content = drive.request("resources/read", uri="gdrive:///doc-1")["contents"][0]
+    assert (content["mimeType"], content["text"]) == ("text/markdown", "# Plan\n\nWe dance at **eight**.\n")
+    content = drive.request("resources/read", uri="gdrive:///png-1")["contents"][0]
+    assert (content["mimeType"], base64.b64decode(content["blob"])) == ("image/png", PNG)
+    content = drive.request("resources/read", uri="gdrive:///sketch-1")["contents"][0]
+    assert (content["mimeType"], base64.b64decode(content["blob"])) == ("image/png", PNG)
+    content = drive.request("resources/read", uri="gdrive:///script-1")["contents"][0]
+    assert content["text"] == '{"files": []}'
+    assert "not found" in drive.request("resources/read", uri="gdrive:///nothing")["error"]["message"]
+    assert "error" in drive.request("resources/read", uri="file:///etc/passwd")
+
+
+def test_a_failed_resource_list_is_an_error(drive: ServerProcess, api: FakeGoogle) -> None:
+    api.faults = [Fault("GET /drive/v3/files", "domainPolicy")]
+    assert "the administrator of this Google account" in drive.request("resources/list")["error"]["message"]
+
+
+def test_without_an_allowed_folder_no_file_is_transferred(api: FakeGoogle) -> None:
+    with run_server("drive", google=api) as server:
+        result = server.call("download_file", file_id="text-1")
+        assert result.is_error
+        assert 'the user adds folders = ["~/Downloads"]' in result.text
+        assert server.call("create_file", path="/etc/passwd").is_error
+
+
+def test_the_read_only_variant_has_no_tools_that_write(api: FakeGoogle) -> None:
+    with run_server("drive", "--read-only", google=api) as server:
+        assert sorted(server.tools) == ["get_file", "list_folder", "list_shared_drives", "read_file", "search_files"]
+    with run_server("drive", "--read-only", "--folder", "/nowhere", google=api) as server:
+        result = server.call("download_file", file_id="text-1")
+        assert result.text == "the folder '/nowhere', which the user allowed, does not exist: create it first"
+        assert sorted(server.tools) == [
+            "download_file", "get_file", "list_folder", "list_shared_drives", "read_file", "search_files",
+        ]  # fmt: skip
+        assert "changed_by" in json.dumps(server.tools["get_file"]["outputSchema"])

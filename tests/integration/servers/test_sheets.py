@@ -1,0 +1,265 @@
+"""The Sheets server as a process, against a fake Sheets API."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.google import FakeGoogle, run_fake_google
+from tests.support.google.client import ServerProcess, run_server
+from tests.support.google.example import fill_account
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[FakeGoogle]:
+    with run_fake_google() as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def process(api: FakeGoogle) -> Iterator[ServerProcess]:
+    with run_server("sheets", google=api) as server:
+        yield server
+
+
+@pytest.fixture
+def sheets(process: ServerProcess, api: FakeGoogle) -> ServerProcess:
+    """Return the server with the initial spreadsheets."""
+    api.sheets.__init__(api)  # type: ignore[misc]
+    fill_account(api)
+    api.faults.clear()
+    api.journal.clear()
+    return process
+
+
+def cells(api: FakeGoogle, sheet: str = "Costs") -> list[list[Any]]:
+    rows: list[list[Any]] = api.sheets.books["budget-1"]["_sheets"][sheet]["cells"]
+    return rows
+
+
+def read(sheets: ServerProcess, range_: str, **arguments: Any) -> list[list[Any]]:
+    rows: list[list[Any]] = sheets.call("read_range", spreadsheet_id="budget-1", range=range_, **arguments)["rows"]
+    return rows
+
+
+def test_sheets_and_named_ranges_are_listed(sheets: ServerProcess) -> None:
+    result = sheets.call("get_spreadsheet", spreadsheet_id="https://docs.google.com/spreadsheets/d/budget-1/edit#gid=0")
+    assert result["title"] == "Party budget"
+    assert result["sheets"] == [
+        {"id": 0, "title": "Costs", "rows": 1000, "columns": 26},
+        {"id": 1, "title": "My sheet's", "rows": 1000, "columns": 26},
+    ]
+    assert result["named_ranges"] == {"Prices": "'Costs'!B2:B3"}
+
+
+def test_values_are_typed_formatted_or_formulas(sheets: ServerProcess) -> None:
+    assert read(sheets, "Costs!A2:C4") == [["Tea", 3.5, True], ["Cake", 12, False], ["Total", 15.5]]
+    assert read(sheets, "costs!a2:c2", values="formatted") == [["Tea", "3.5", "TRUE"]]
+    assert read(sheets, "B4", values="formulas") == [["=SUM(B2:B3)"]]
+    assert read(sheets, "Prices") == [[3.5], [12]]
+    assert read(sheets, "'My sheet''s'!A:A") == [["x"], [1]]
+    assert read(sheets, "My sheet's") == [["x", "y"], [1, 2]]
+    assert read(sheets, "D10:F20") == []
+
+
+def test_the_text_shows_row_numbers(sheets: ServerProcess) -> None:
+    result = sheets.call("read_range", spreadsheet_id="budget-1", range="Costs!A2:B3")
+    assert result.text == '\'Costs\'!A2:B3\n2: ["Tea", 3.5]\n3: ["Cake", 12]'
+
+
+def test_a_large_range_comes_in_pages_and_gaps_are_skipped(sheets: ServerProcess, api: FakeGoogle) -> None:
+    rows: list[list[Any]] = [[number, f"row {number}"] for number in range(1, 1201)]
+    rows[700:1100] = [[] for _ in range(400)]
+    api.sheets.add("large", "Large", {"S": rows}, rows=5000)
+    rows_seen: dict[int, Any] = {}
+    cursor: dict[str, str] = {}
+    pages = 0
+    while True:
+        result = sheets.call("read_range", spreadsheet_id="large", range="S", max_rows=300, **cursor)
+        rows_seen |= {result["first_row"] + index: row for index, row in enumerate(result["rows"]) if row}
+        pages += 1
+        if "next_cursor" not in result.structured:
+            break
+        assert result.text.endswith(f"[more rows: cursor={result['next_cursor']}]")
+        cursor = {"cursor": result["next_cursor"]}
+    assert rows_seen == {number: [number, f"row {number}"] for number in (*range(1, 701), *range(1101, 1201))}
+    assert pages == 4
+    error = sheets.call("read_range", spreadsheet_id="large", range="S!A1:B10", cursor="11")
+    assert error.text == "cursor: expected next_cursor of a page of 'S'!A1:B10"
+
+
+def test_a_gap_is_skipped_in_the_requested_format(sheets: ServerProcess, api: FakeGoogle) -> None:
+    hidden_cell = {"formula": '=IF(FALSE, 1, "")', "value": ""}
+    api.sheets.add("gap", "Gap", {"S": [["a"], *[[""] for _ in range(700)], [hidden_cell]]})
+    result = sheets.call("read_range", spreadsheet_id="gap", range="S!A1:A900", values="formulas", max_rows=100)
+    assert result["next_cursor"] == "702"
+
+
+def test_a_page_is_limited_by_its_text(sheets: ServerProcess, api: FakeGoogle) -> None:
+    api.sheets.add("wordy", "Wordy", {"S": [["x" * 7000, number] for number in range(10)]})
+    result = sheets.call("read_range", spreadsheet_id="wordy", range="S")
+    assert len(result["rows"]) == 2
+    assert result["next_cursor"] == "3"
+    api.sheets.add("huge", "Huge", {"S": [["y" * 50_000, 1], ["z"]]})
+    result = sheets.call("read_range", spreadsheet_id="huge", range="S!A1:B2")
+    assert result["rows"] == [["y" * 1000 + "…", 1]]
+    assert "read one alone" in result["note"]
+    api.sheets.add("broad", "Broad", {"S": [["x" * 900 for _ in range(200)], ["end"]]}, columns=200)
+    result = sheets.call("read_range", spreadsheet_id="broad", range="S")
+    assert len(result.text) < 22_000
+    assert result["note"] == "Columns from W on are left out: read a range that starts there."
+    assert sheets.call("read_range", spreadsheet_id="broad", range="S", cursor=result["next_cursor"])["rows"] == [
+        ["end"]
+    ]
+    assert sheets.call("read_range", spreadsheet_id="huge", range="S!A1")["rows"] == [["y" * 50_000]]
+
+
+def test_several_ranges_are_read_together(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs!A1:B1", "'My sheet''s'!B2", "Z99"])
+    assert result["ranges"] == [
+        {"range": "'Costs'!A1:B1", "rows": [["Item", "Price"]]},
+        {"range": "'My sheet''s'!B2", "rows": [[2]]},
+        {"range": "'Costs'!Z99", "rows": []},
+    ]
+    whole_sheets = sheets.call("read_ranges", spreadsheet_id="budget-1", ranges=["Costs", "My sheet's"])
+    assert [len(item["rows"]) for item in whole_sheets["ranges"]] == [4, 2]
+    api.sheets.add("wordy", "Wordy", {"S": [["x" * 40_000] * 30]}, columns=30)
+    error = sheets.call("read_ranges", spreadsheet_id="wordy", ranges=["S"])
+    assert error.text.endswith("larger than 1,048,576 bytes: read_range returns large ranges page by page")
+
+
+@pytest.mark.parametrize(
+    ("range_", "expected"),
+    [
+        ("Nope!A1", "no sheet is named 'Nope'; the spreadsheet has: Costs, My sheet's"),
+        (
+            "Sheet1",
+            "'Sheet1' is neither cells, such as A1:C10 or 'My sheet'!A:C, nor a sheet or a named range; there are the sheets Costs, My sheet's and the ranges Prices",
+        ),
+        ("A0", "'A0' is neither cells"),
+        ("Costs!A1:", "'Costs!A1:' is not a range: the part after the colon is incomplete"),
+        ("Costs!A1;B2", "'Costs!A1;B2' is not a range"),
+        ("Costs!A0", "'Costs!A0' is not a range: write it like A1:C10, Sheet1!A:C, 'My sheet'!2:5, or Sheet1"),
+        ("A1:B2:C3", "'A1:B2:C3' is neither cells"),
+        ("AAAA1", "'AAAA1' is neither cells"),
+        ("Costs!AA1", "'Costs!AA1' lies outside the sheet 'Costs', which has 1000 rows and columns A to Z"),
+        ("A1001", "'A1001' lies outside the sheet 'Costs'"),
+    ],
+)
+def test_an_invalid_range_is_reported(sheets: ServerProcess, api: FakeGoogle, range_: str, expected: str) -> None:
+    result = sheets.call("read_range", spreadsheet_id="budget-1", range=range_)
+    assert result.is_error
+    assert result.text.startswith(expected)
+    assert not [item for item in api.request_lines() if "/values" in item]
+
+
+def test_rows_are_appended_at_the_end(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call(
+        "append_rows",
+        spreadsheet_id="budget-1",
+        title="Party budget",
+        range="Costs",
+        rows=[["Wine", 9, True], ["=1+1", None, ""]],
+    )
+    assert "were stored as text" in result.structured.pop("note")
+    assert result.structured == {"range": "Costs!A5:C6", "rows": 2, "columns": 3, "cells": 5}
+    assert cells(api)[4:] == [["Wine", 9, True], ["=1+1", "", ""]]
+
+
+def test_rows_are_appended_to_the_table_at_the_top(sheets: ServerProcess, api: FakeGoogle) -> None:
+    api.sheets.add("two", "Two", {"S": [["a", 1], ["b", 2], [], ["", "", "note"]]})
+    sheets.call("append_rows", spreadsheet_id="two", title="Two", range="S", rows=[["c", 3]])
+    assert read_rows(sheets, "two", "S") == [["a", 1], ["b", 2], ["c", 3], [], ["", "", "note"]]
+    sheets.call("append_rows", spreadsheet_id="two", title="Two", range="S!C5:D5", rows=[["more"]])
+    assert read_rows(sheets, "two", "S")[-1] == ["", "", "more"]
+
+
+def test_the_first_sheet_is_the_first_visible(sheets: ServerProcess, api: FakeGoogle) -> None:
+    api.sheets.add("veiled", "Veiled", {"Secret": [["no"]], "Shown": [["yes"]]})
+    api.sheets.books["veiled"]["_sheets"]["Secret"]["hidden"] = True
+    assert read_rows(sheets, "veiled", "A1") == [["yes"]]
+    assert read_rows(sheets, "veiled", "Secret!A1") == [["no"]]
+
+
+def test_a_formula_is_written_only_on_request(sheets: ServerProcess, api: FakeGoogle) -> None:
+    sheets.call(
+        "write_range",
+        spreadsheet_id="budget-1",
+        title="Party budget",
+        range="D1:E1",
+        rows=[['=IMAGE("https://evil.example")', "12"]],
+    )
+    assert cells(api)[0][3:5] == ['=IMAGE("https://evil.example")', "12"]
+    error = sheets.call("write_range", spreadsheet_id="budget-1", title="Budget", range="D1", rows=[[1]])
+    assert error.text == "title: the spreadsheet budget-1 is called 'Party budget', not 'Budget'; nothing was changed"
+    sheets.call(
+        "write_range",
+        spreadsheet_id="budget-1",
+        title="Party budget",
+        range="D1:E1",
+        rows=[["=1+1", "12"]],
+        entered="user_entered",
+    )
+    assert cells(api)[0][3:5] == [{"formula": "=1+1", "value": 0}, 12.0]
+
+
+def test_a_range_is_written_and_null_keeps_a_cell(sheets: ServerProcess, api: FakeGoogle) -> None:
+    result = sheets.call(
+        "write_range",
+        spreadsheet_id="budget-1",
+        title="Party budget",
+        range="Costs!A2:C3",
+        rows=[["Coffee", None, ""], [1]],
+    )
+    assert cells(api)[1:3] == [["Coffee", 3.5, ""], [1, 12, False]]
+    assert result["cells"] == 3
+    assert sheets.call(
+        "write_range", spreadsheet_id="budget-1", title="Party budget", range="A1", rows=[[float("inf")]]
+    ).is_error
+    error = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="A1:B1", rows=[[1, 2, 3]])
+    assert error.text == "1 rows of 3 cells do not fit into 'Costs'!A1:B1; append_rows adds new rows"
+    error = sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="Z1", rows=[[1, 2]])
+    assert error.text == "1 rows of 2 cells do not fit into 'Costs'!Z1:Z1000; append_rows adds new rows"
+    sheets.call("write_range", spreadsheet_id="budget-1", title="Party budget", range="G7", rows=[[1, 2], [3, 4]])
+    assert read(sheets, "G7:H8") == [[1, 2], [3, 4]]
+
+
+def test_a_range_is_cleared(sheets: ServerProcess, api: FakeGoogle) -> None:
+    assert (
+        sheets.call("clear_range", spreadsheet_id="budget-1", title="Party budget", range="B2:C3")["range"]
+        == "Costs!B2:C3"
+    )
+    assert read(sheets, "A1:C4") == [["Item", "Price", "Bought"], ["Tea"], ["Cake"], ["Total", 15.5]]
+
+
+def test_a_spreadsheet_is_created_with_sheets_and_rows(sheets: ServerProcess, api: FakeGoogle) -> None:
+    spreadsheet = sheets.call(
+        "create_spreadsheet", title="New", sheets=["One", "Two"], rows=[["a", 1, True, None], [2.5, ""]]
+    )
+    assert [item["title"] for item in spreadsheet["sheets"]] == ["One", "Two"]
+    assert read_rows(sheets, spreadsheet["id"], "One") == [["a", 1, True], [2.5]]
+    wide = sheets.call("create_spreadsheet", title="Wide", rows=[[number] * 30 for number in range(1200)])
+    assert wide["sheets"] == [{"id": 0, "title": "Sheet1", "rows": 1200, "columns": 30}]
+    new_sheet = sheets.call(
+        "add_sheet", spreadsheet_id=spreadsheet["id"], title="New", name="Three", rows=10, columns=3
+    )
+    assert new_sheet.structured == {"id": 2, "title": "Three", "rows": 10, "columns": 3}
+    error = sheets.call("add_sheet", spreadsheet_id=spreadsheet["id"], title="New", name="Three")
+    assert error.text.startswith("the sheet 'Three': Google refused it (400)")
+    assert "already exists" in error.text
+
+
+def read_rows(sheets: ServerProcess, id_: str, range_: str) -> list[list[Any]]:
+    rows: list[list[Any]] = sheets.call("read_range", spreadsheet_id=id_, range=range_)["rows"]
+    return rows
+
+
+def test_a_missing_spreadsheet_is_reported(sheets: ServerProcess) -> None:
+    error = sheets.call("get_spreadsheet", spreadsheet_id="nothing-here")
+    assert error.text.startswith("the spreadsheet nothing-here: not found.")
+    assert sheets.call("get_spreadsheet", spreadsheet_id="a/b").is_error
+
+
+def test_the_reading_variant_cannot_write(api: FakeGoogle) -> None:
+    with run_server("sheets", "--read-only", google=api) as server:
+        assert sorted(server.tools) == ["get_spreadsheet", "read_range", "read_ranges"]

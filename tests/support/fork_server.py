@@ -1,0 +1,164 @@
+"""A process that has imported everything and forks for each start, so that a program starts in milliseconds (Linux).
+
+What it starts is a real process: with an id, a session, streams, signals and an exit code of its own. Only its imports
+are not its own. A test of start-up, of lazy imports or of memory therefore starts the installed command instead.
+
+It listens on the socket whose path is its argument, and ends with its stdin. A request is a JSON object and four file
+descriptors: stdin, stdout, stderr, and a pipe that receives the process id and later the exit code, a line each.
+"""
+
+import contextlib
+import fcntl
+import functools
+import gc
+import importlib
+import io
+import json
+import os
+import pkgutil
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import termios
+import threading
+import time
+import traceback
+from typing import Any, NoReturn
+
+from tests.support.paths import MCPCHAT
+
+MAX_REQUEST = 1 << 20  # bytes
+# Imported by functions of mcpchat when they are needed.
+LIBRARIES = (
+    "google.oauth2.credentials", "google_auth_oauthlib.flow", "jsonschema", "keyring.backends.SecretService",
+    "keyring.backends.fail", "mcp.client.auth", "mcp.client.stdio", "mcp.client.streamable_http", "mcp.server", "openai",
+    "openai.resources.chat", "openai.resources.responses", "prompt_toolkit.shortcuts", "pygments.lexers.python",
+    "rich.markdown", "rich.syntax", "rich.table", "uvicorn",
+)  # fmt: skip
+
+
+def import_all() -> None:
+    """Import all modules of mcpchat and the libraries that it loads late."""
+    import mcpchat
+
+    for module in pkgutil.walk_packages(mcpchat.__path__, "mcpchat."):
+        importlib.import_module(module.name)
+    for library in LIBRARIES:
+        importlib.import_module(library)
+
+
+def serve(listener: socket.socket) -> None:
+    """Fork for each request until stdin ends. Each event's data is the function that handles it."""
+    selector = selectors.DefaultSelector()
+
+    def accept(key: selectors.SelectorKey) -> None:
+        selector.register(listener.accept()[0], selectors.EVENT_READ, start)
+
+    def start(key: selectors.SelectorKey) -> None:
+        client: Any = key.fileobj
+        data, files, _flags, _address = socket.recv_fds(client, MAX_REQUEST, 4)
+        if not data:
+            selector.unregister(client)
+            client.close()
+            return
+        *streams, status_pipe = files
+        pid = os.fork()
+        if pid == 0:
+            become(json.loads(data), streams)
+        for file in streams:
+            os.close(file)
+        _report(status_pipe, pid)
+        selector.register(os.pidfd_open(pid), selectors.EVENT_READ, functools.partial(finish, pid, status_pipe))
+
+    def finish(pid: int, status_pipe: int, key: selectors.SelectorKey) -> None:
+        _, status = os.waitpid(pid, 0)
+        selector.unregister(key.fileobj)
+        os.close(key.fd)
+        _report(status_pipe, os.waitstatus_to_exitcode(status))
+        os.close(status_pipe)
+
+    selector.register(listener, selectors.EVENT_READ, accept)
+    selector.register(0, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.data is None:
+                return
+            key.data(key)
+
+
+def _report(status_pipe: int, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the test has ended
+        os.write(status_pipe, b"%d\n" % number)
+
+
+def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
+    """Turn this process into the requested one. Never returns."""
+    code = 1
+    try:
+        if request["new_session"]:
+            os.setsid()
+        for number, file in enumerate(fcntl.fcntl(file, fcntl.F_DUPFD, 10) for file in streams):
+            os.dup2(file, number)
+        os.closerange(3, 4096)
+        if request["terminal"]:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        time.tzset()
+        gc.enable()
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        _open_streams()
+        code = _run(request["command"])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - what an interpreter does at its end
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+def _open_streams() -> None:
+    """Open stdin, stdout and stderr as the interpreter does at its start."""
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # type: ignore[misc] # noqa: SIM115
+    for number, name, errors in ((1, "stdout", "strict"), (2, "stderr", "backslashreplace")):
+        interactive = name == "stderr" or os.isatty(number)
+        raw = open(number, "wb", closefd=False)  # noqa: SIM115
+        stream = io.TextIOWrapper(raw, errors=errors, line_buffering=interactive)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _run(command: list[str]) -> int:
+    program, *arguments = command
+    if program == MCPCHAT:
+        sys.argv = command
+        from mcpchat.__main__ import main
+
+        main()
+    sys.argv = arguments
+    sys.path[0] = os.path.dirname(arguments[0])
+    runpy.run_path(arguments[0], run_name="__main__")
+    return 0
+
+
+def main() -> None:
+    import_all()
+    assert threading.active_count() == 1, "a fork copies only one thread"
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(sys.argv[1])
+    listener.listen(100)
+    print("ready", flush=True)
+    serve(listener)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""A fake of three Google APIs over local HTTP: it behaves as documented and produces faults on request."""
+
+import contextlib
+from collections.abc import Iterator
+
+from tests.support.google.drive import FakeDrive
+from tests.support.google.gmail import FakeGmail
+from tests.support.google.http import ApiError, FakeService, Request, Response, serve
+from tests.support.google.sheets import FakeSheets
+
+
+class FakeGoogle(FakeService):
+    """The three APIs behind one URL."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drive = FakeDrive(self)
+        self.gmail = FakeGmail(self)
+        self.sheets = FakeSheets(self)
+
+    def handle(self, request: Request) -> Response:
+        if request.request_line == "POST /token":
+            return Response({"access_token": self.next_tokens.pop(0), "expires_in": 3600, "token_type": "Bearer"})
+        path = request.path.removeprefix("/upload")
+        if path.startswith("/drive/v3/"):
+            return self.drive.handle(request)
+        if path.startswith("/gmail/v1/"):
+            return self.gmail.handle(request)
+        if path.startswith("/v4/spreadsheets"):
+            return self.sheets.handle(request)
+        raise ApiError(404, "Not Found", reason="notFound")
+
+
+@contextlib.contextmanager
+def run_fake_google() -> Iterator[FakeGoogle]:
+    service = FakeGoogle()
+    with serve(service):
+        yield service

@@ -20,7 +20,13 @@ for profile, examples in (("dev", 25), ("ci", 150)):
     hypothesis.settings.register_profile(profile, max_examples=examples, deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+MEASURED_VARIABLE = "TESTS_MEASURE_COVERAGE"
 GUARD = str(Path(tests.support.guard.sitecustomize.__file__).parent)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--cov", None):
+        os.environ[MEASURED_VARIABLE] = "1"  # also in forks of the fork server
 
 
 @pytest.fixture

@@ -27,9 +27,10 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-from tests.support.paths import MCPCHAT
+from tests.support.paths import MCPCHAT, ROOT
 
 MAX_REQUEST = 1 << 20  # bytes
+MEASURED_VARIABLE = "TESTS_MEASURE_COVERAGE"
 # Imported by functions of mcpchat when they are needed.
 LIBRARIES = (
     "google.oauth2.credentials", "google_auth_oauthlib.flow", "jsonschema", "keyring.backends.SecretService",
@@ -96,6 +97,7 @@ def _report(status_pipe: int, number: int) -> None:
 def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     """Turn this process into the requested one. Never returns."""
     code = 1
+    coverage = None
     try:
         if request["new_session"]:
             os.setsid()
@@ -111,6 +113,8 @@ def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
         gc.enable()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         _open_streams()
+        if os.environ.get(MEASURED_VARIABLE):
+            coverage = start_coverage()
         code = _run(request["command"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -120,7 +124,21 @@ def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
+        if coverage is not None:
+            coverage.stop()
+            coverage.save()
         os._exit(code)
+
+
+def start_coverage() -> Any:
+    """Start to measure the coverage of this process; also ``os._exit`` saves it. Returns the running measurement."""
+    from coverage import Coverage
+
+    coverage = Coverage(data_file=ROOT / ".coverage", data_suffix=True, config_file=ROOT / "pyproject.toml")
+    coverage.set_option("run:patch", ["_exit"])
+    coverage.set_option("run:disable_warnings", ["module-not-measured"])
+    coverage.start()
+    return coverage
 
 
 def _open_streams() -> None:
@@ -141,6 +159,10 @@ def _run(command: list[str]) -> int:
         from mcpchat.__main__ import main
 
         main()
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return 0
     sys.argv = arguments
     sys.path[0] = os.path.dirname(arguments[0])
     runpy.run_path(arguments[0], run_name="__main__")

@@ -23,6 +23,7 @@ from tests.support.paths import MCPCHAT, ROOT
 PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 Completed = subprocess.CompletedProcess[Any]
 _PATH_VARIABLE = "TESTS_FORK_SERVER"
+PASSED_ON = (_PATH_VARIABLE, "TESTS_MEASURE_COVERAGE")  # variables of the fork server
 RUN_TIMEOUT = 50.0  # seconds
 Process = "subprocess.Popen[Any] | ForkedProcess"
 
@@ -216,7 +217,8 @@ def start_process(command: Sequence[str], *, terminal: bool = False, **options: 
     With ``terminal``, its stdin is a terminal that becomes its controlling terminal.
     """
     env = options.pop("env", None) or os.environ
-    forkable = command[0] == MCPCHAT or (command[0] == sys.executable and command[1].endswith(".py"))
+    is_python = command[0] == sys.executable and (command[1] == "-m" or command[1].endswith(".py"))
+    forkable = command[0] == MCPCHAT or is_python
     if sys.platform == "linux" and forkable and _interpreter_settings(env) == _interpreter_settings(os.environ):
         return ForkedProcess(command, env=env, terminal=terminal, **options)
     if terminal:

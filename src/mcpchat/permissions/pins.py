@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -52,8 +53,9 @@ class DefinitionChange(Struct, frozen=True, kw_only=True):
     def diff_text(self) -> str:
         """Return the diff, with invisible characters made visible; at most 400 lines."""
         before = _visible_lines(self.before or "")
-        lines = difflib.unified_diff(before, _visible_lines(self.after), n=3, lineterm="")
-        diff = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+        lines = difflib.unified_diff(before, _visible_lines(self.after), lineterm="")
+        # The first two lines are the names of files. A line of the texts never begins with "@@": "+", "-" or " " does.
+        diff = [line for line in islice(lines, 2, None) if not line.startswith("@@")]
         remaining = len(diff) - _MAX_DIFF_LINES
         return "\n".join([*diff[:_MAX_DIFF_LINES], *([f"... {remaining:,} more lines"] if remaining > 0 else [])])
 

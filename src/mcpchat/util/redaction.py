@@ -62,14 +62,15 @@ class SecretRegistry:
     def add(self, *values: str | None) -> None:
         for value in values:
             if value and len(value) >= _MIN_LENGTH and value not in self.forms:
-                raw = value.encode(errors="replace")
-                percent_encoded, json_escaped = quote(value, safe=""), json.dumps(value)[1:-1]
+                raw = value.encode(errors="replace")  # a variable may have bytes that are no UTF-8
+                text = raw.decode()
+                percent_encoded, json_escaped = quote(text, safe=""), json.dumps(value)[1:-1]
                 self.forms |= {
                     value,
                     percent_encoded,
                     re.sub(r"%..", lambda match: match[0].lower(), percent_encoded),
-                    quote(value),
-                    quote_plus(value),
+                    quote(text),
+                    quote_plus(text),
                     html.escape(value),
                     json_escaped,
                     json_escaped.replace("/", "\\/"),
@@ -77,7 +78,7 @@ class SecretRegistry:
                     base64.b64encode(raw).decode().rstrip("="),
                     base64.urlsafe_b64encode(raw).decode().rstrip("="),
                     raw.hex(),
-                    msgspec.json.encode(value).decode()[1:-1],
+                    msgspec.json.encode(text).decode()[1:-1],
                 }
                 self.forms |= {line for line in value.splitlines() if len(line) >= _MIN_LENGTH and "-----" not in line}
                 self._pattern = None

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import jsonschema
 from tests.support.google import FakeGoogle
 from tests.support.google.http import TOKEN
 from tests.support.paths import ROOT
+from tests.support.processes import PASSED_ON, PIPE, start_process
 
 
 @dataclass
@@ -34,7 +34,7 @@ class ToolResult:
 
 @dataclass
 class ServerProcess:
-    process: "subprocess.Popen[str]"
+    process: Any
     messages: "Queue[dict[str, Any] | None]"
     log: list[str]
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -70,13 +70,12 @@ class ServerProcess:
 @contextlib.contextmanager
 def run_server(name: str, *args: str, google: FakeGoogle | None = None, **environ: str) -> Iterator[ServerProcess]:
     """Run a bundled server; yields it once it is initialized and its tools are listed."""
-    inherited = {key: os.environ[key] for key in ("PATH", "HOME", "PYTHONPATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
-            if key in os.environ}  # fmt: skip
+    names = ("PATH", "HOME", *PASSED_ON, *(name for name in os.environ if name.startswith(("PYTHON", "LANG", "LC_"))))
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
     google_environ = {"GOOGLE_API_URL": google.url, "GOOGLE_ACCESS_TOKEN": TOKEN} if google else {}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", f"mcpchat_servers.{name}", *args],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=inherited | google_environ | environ, cwd=ROOT,
+    process = start_process(
+        [sys.executable, "-m", f"mcpchat_servers.{name}", *args],
+        stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=inherited | google_environ | environ, cwd=ROOT,
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None

@@ -1,0 +1,275 @@
+"""The formats and encodings of secrets at their limits, and streams that end at every character."""
+
+import base64
+import html
+import json
+import re
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from mcpchat.util.redaction import REDACTED, SecretRegistry, StreamRedactor
+
+WORD = "_aAmMzZ059"  # the characters of a token: word characters, with or without a dash or an underscore
+DASHED = "-" + WORD
+PLAIN = WORD[1:]
+FORMATS = [
+    ("ya29.", 20, DASHED), ("1//0", 20, DASHED), ("GOCSPX-", 10, DASHED), ("AIza", 30, DASHED), ("glpat-", 16, DASHED),
+    ("github_pat_", 20, WORD), ("sk_live_", 16, WORD), ("rk_live_", 16, WORD), ("whsec_", 16, WORD),
+    ("npm_", 30, PLAIN), ("hf_", 30, PLAIN),
+    *((f"gh{kind}_", 20, WORD) for kind in "pousr"),
+    *((f"xox{kind}-", 10, DASHED) for kind in "abeoprs"),
+]  # fmt: skip
+
+
+def body(length: int, characters: str) -> str:
+    return (characters * length)[:length]
+
+
+SHORTEST_TOKENS = [
+    *(prefix + body(length, characters) for prefix, length, characters in FORMATS),
+    f"sk-{body(16, PLAIN)}-_-_",
+    f"sk--_-_{body(16, PLAIN)}",
+    "eyJ-_aZ0129.eyJ-_a9.-_aZ09",
+    "eyJ-_aZ0129.eyJ-_a9.",  # a token without a signature
+    "-----BEGIN PRIVATE KEY-----\nMII+/=\n-----END PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED.\r\n\r\nA----B\r\n-----END RSA PRIVATE KEY-----",
+    r"-----BEGIN PRIVATE KEY-----\r\nMII\r\n-----END PRIVATE KEY-----",
+]
+TOO_SHORT = [
+    *(prefix + body(length - 1, characters) for prefix, length, characters in FORMATS),
+    f"sk-{body(16, PLAIN)}-_-",
+    f"sk-{body(15, PLAIN)}-_-_{body(15, PLAIN)}",
+    "eyJ-_aZ019.eyJ-_a9.-_aZ09",
+    "eyJ-_aZ0129.eyJ-_a.-_aZ09",
+]
+
+
+@pytest.mark.parametrize("token", SHORTEST_TOKENS)
+def test_the_shortest_token_of_a_format_is_redacted(token: str) -> None:
+    assert SecretRegistry().redact(f"it is ({token}) now") == f"it is ({REDACTED}) now"
+
+
+@pytest.mark.parametrize("text", TOO_SHORT)
+def test_a_text_that_is_too_short_for_a_token_is_kept(text: str) -> None:
+    assert SecretRegistry().redact(f"it is ({text}) now") == f"it is ({text}) now"
+
+
+@pytest.mark.parametrize("before", ["x", "-"])
+def test_a_token_does_not_begin_inside_a_word(before: str) -> None:
+    texts = [before + token for token in SHORTEST_TOKENS if not token.startswith("-")]
+    assert [SecretRegistry().redact(text) for text in texts] == texts
+
+
+def test_the_header_of_a_key_alone_is_redacted() -> None:
+    assert SecretRegistry().redact('"-----BEGIN EC PRIVATE KEY-----" begins') == f'"{REDACTED}" begins'
+
+
+@pytest.mark.parametrize("token", SHORTEST_TOKENS)
+def test_a_stream_shows_no_part_of_a_token_and_all_text_around_it(token: str) -> None:
+    """Character by character: nothing is shown while the token may go on, everything as soon as it has ended."""
+    stream = StreamRedactor(SecretRegistry())
+    assert "".join(map(stream.feed, "see (")) == "see ("
+    assert "".join(map(stream.feed, token)) in {"", REDACTED}
+    rest = "".join(map(stream.feed, ") and more"))
+    assert rest.removeprefix(REDACTED) == ") and more"
+    assert stream.flush() == ""
+
+
+@pytest.mark.parametrize("token", SHORTEST_TOKENS)
+def test_a_token_that_is_split_in_two_is_not_shown(token: str) -> None:
+    for length in range(1, len(token)):
+        stream = StreamRedactor(SecretRegistry())
+        assert stream.feed(f"see ({token[:length]}") == "see ("
+        assert stream.feed(f"{token[length:]}) now") + stream.flush() == f"{REDACTED}) now"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a task-", "a task-list", "well-s", "x-eyJ", "y_gh", "see sk-abc and ", "see ghp_ for", "-----BEGIN of",
+        "-----BEGIN it all ", "sk-abc?", "eyJ is", "a -x",
+    ],
+)  # fmt: skip
+def test_text_that_cannot_become_a_token_is_shown_at_once(text: str) -> None:
+    assert StreamRedactor(SecretRegistry()).feed(text) == text
+
+
+def test_a_stream_begins_anew_after_its_end() -> None:
+    stream = StreamRedactor(SecretRegistry())
+    assert stream.feed("see sk-abc") == "see "
+    assert stream.flush() == "sk-abc"
+    assert stream.feed("word") == "word"
+
+
+def test_text_is_shown_after_10_000_characters_of_a_possible_token() -> None:
+    stream = StreamRedactor(SecretRegistry())
+    assert stream.feed("sk-" + "a" * 9_997) == ""
+    assert stream.feed("a") == REDACTED
+    assert stream.feed(" end") == " end"
+    stream = StreamRedactor(SecretRegistry())
+    assert stream.feed("sk-" + "a" * 9_998) == REDACTED
+    stream = StreamRedactor(SecretRegistry())
+    assert stream.feed("long " * 9_998 + "sk-a") == "long " * 9_998
+
+
+# --- known secrets -----------------------------------------------------------------------------------------------
+
+SECRET = 'Pä/ss wörd+<"q>?~ÿ!'  # its forms all differ
+BASE64 = base64.b64encode(SECRET.encode()).decode()
+URL_BASE64 = base64.urlsafe_b64encode(SECRET.encode()).decode()
+FORMS = {
+    "itself": SECRET,
+    "in a URL": quote(SECRET, safe=""),
+    "in a URL with lower-case digits": re.sub("%..", lambda match: match[0].lower(), quote(SECRET, safe="")),
+    "in a path": quote(SECRET),
+    "in a form": quote_plus(SECRET),
+    "in HTML": html.escape(SECRET),
+    "in JSON": json.dumps(SECRET)[1:-1],
+    "in JSON with escaped slashes": json.dumps(SECRET)[1:-1].replace("/", "\\/"),
+    "in JSON as UTF-8": json.dumps(SECRET, ensure_ascii=False)[1:-1],
+    "in hexadecimal digits": SECRET.encode().hex(),
+    "in upper-case hexadecimal digits": SECRET.encode().hex().upper(),
+    "in Base64": BASE64.rstrip("="),
+    "in Base64 for URLs": URL_BASE64.rstrip("="),
+}
+
+
+def registry(*secrets: str) -> SecretRegistry:
+    secret_registry = SecretRegistry()
+    secret_registry.add(*secrets)
+    return secret_registry
+
+
+def test_the_forms_differ() -> None:
+    assert len(set(FORMS.values())) == len(FORMS)
+    assert BASE64.endswith("=")
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_form_of_a_secret_is_redacted_as_a_whole_and_in_a_stream(form: str) -> None:
+    secrets = registry(SECRET)
+    assert secrets.redact(f"<{form}>") == f"<{REDACTED}>"
+    stream = StreamRedactor(secrets)
+    assert "".join(map(stream.feed, form[:-1])) == ""
+    assert stream.feed(form[-1]) + stream.feed(">") + stream.flush() == f"{REDACTED}>"
+
+
+@pytest.mark.parametrize(("secret", "is_redacted"), [("1234567", False), ("12345678", True)])
+def test_a_secret_has_at_least_8_characters(secret: str, is_redacted: bool) -> None:
+    assert registry(secret).redact(f"it is {secret}") == f"it is {REDACTED if is_redacted else secret}"
+
+
+def test_each_long_line_of_a_secret_is_redacted_unless_it_is_a_header() -> None:
+    secret = "-----BEGIN <É/>-----\n1234567\n12345678\n-----END-----"
+    secrets = registry(secret)
+    assert secrets.redact(f"({secret})") == f"({REDACTED})"
+    parts = secret.replace("\n", " ")
+    assert secrets.redact(parts) == parts.replace("12345678", REDACTED)
+
+
+@pytest.mark.parametrize(
+    ("secret", "padding"),
+    [("12345678W", ""), ("???45678W", ""), ("12345678Wx", "=="), ("12345678Wxy", "=")],
+)
+def test_a_secret_in_base64_may_have_padding(secret: str, padding: str) -> None:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        assert registry(secret).redact(encode(secret.encode()).decode()) == REDACTED + padding
+
+
+def test_a_secret_that_is_added_later_is_redacted_and_the_longest_is_preferred() -> None:
+    secrets = registry("first-secret")
+    assert secrets.redact("first-secret") == REDACTED
+    longest = "first-secret-with-more"
+    secrets.add(None, "", *(longest[:length] for length in range(8, len(longest) + 1)))
+    assert secrets.redact(f"{longest} first-secret-w") == f"{REDACTED} {REDACTED}"
+
+
+def test_a_complete_secret_is_redacted_at_once() -> None:
+    assert StreamRedactor(registry("12345678")).feed("x12345678") == f"x{REDACTED}"
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("known", "text", "redacted"),
+    [
+        (["secret/1"], "xsecret/1 end", f"x{REDACTED} end"),
+        (["zz-secret"], "x zzz-secret end", f"x z{REDACTED} end"),
+        (["alpha-secret-pa", "pass-the-salt"], "alpha-secret-pa end", f"{REDACTED} end"),
+        (["-----BEGIN OTHER-----\nMIIMIIMII"], f"{KEY} end", f"{REDACTED} end"),
+        (["my secret -----BEGIN", "-----BEGIN OTHER"], f"my secret {KEY} end", None),
+        (["----- and then pa", "pass-the-salt"], f"{KEY} and then pa end", None),
+    ],
+)  # fmt: skip
+def test_a_stream_of_secrets_that_overlap_is_redacted_like_the_whole(
+    known: list[str], text: str, redacted: str | None
+) -> None:
+    secrets = registry(*known)
+    stream = StreamRedactor(secrets)
+    assert "".join(map(stream.feed, text)) + stream.flush() == secrets.redact(text)
+    for cut in range(len(text)):
+        assert stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.flush() == secrets.redact(text)
+    if redacted is not None:
+        assert secrets.redact(text) == redacted
+
+
+# --- logs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("join", ["=", ": ", '": "', "': '", " = ", "' :'"])
+def test_a_log_hides_the_value_after_a_name(join: str) -> None:
+    for name in ("access_token", "refresh_token", "id_token", "client_secret", "code_verifier", "client_assertion"):
+        for written in (name, name.upper()):
+            assert SecretRegistry().redact_log(f"({written}{join}abc.de)") == f"({written}{join}{REDACTED}"
+        assert SecretRegistry().redact_log(f"({name}{join}abc.d") == f"({name}{join}abc.d"
+
+
+@pytest.mark.parametrize("name", ["?code", "&code", "?state", "&state"])
+def test_a_log_hides_the_parameters_of_a_redirect(name: str) -> None:
+    assert SecretRegistry().redact_log(f"GET /{name}=abcdef&x=1") == f"GET /{name}={REDACTED}&x=1"
+
+
+@pytest.mark.parametrize("end", [*" \n&\"',}"], ids=ascii)
+def test_a_value_in_a_log_ends_at(end: str) -> None:
+    assert SecretRegistry().redact_log(f"id_token=abcdef{end}rest-of-it") == f"id_token={REDACTED}{end}rest-of-it"
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic", "bearer"])
+def test_a_log_hides_the_value_of_an_authorization_header(scheme: str) -> None:
+    assert SecretRegistry().redact_log(f"({scheme}  a.~+/=-_)") == f"({scheme} {REDACTED})"
+    assert SecretRegistry().redact_log(f"({scheme} a.~+/=-)") == f"({scheme} a.~+/=-)"
+
+
+@pytest.mark.parametrize("text", ["the standardbearer certificates", "with basic-authentication", "bearer: tokens"])
+def test_a_log_keeps_words_that_look_like_a_header(text: str) -> None:
+    assert SecretRegistry().redact_log(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "is_redacted"),
+    [
+        ("eyJ-_aZ0129.-.-_aZ09", True),  # an encrypted token has other parts than a signed one
+        ("eyJ-_aZ0129.-.", True),
+        ("eyJ-_aZ019.-.-_aZ09", False),
+        ("eyJ-_aZ0129..-_aZ09", False),
+        ("eyJ-_aZ0129.-", False),
+        ("eyJ-_aZ0129 -.-_aZ09", False),
+        ("eyJ-_aZ0129.- -_aZ09", False),
+        ("xeyJ-_aZ0129.-.-_aZ09", False),
+        ("-eyJ-_aZ0129.-.-_aZ09", False),
+        (f"eyJ{'a' * 2000}.{'b' * 9000}.c", True),
+        (f"eyJ{'a' * 2001}.{'b' * 9000}.c", False),
+        (f"eyJ{'a' * 2000}.{'b' * 9001}.c", False),
+    ],
+)  # fmt: skip
+def test_a_log_hides_text_that_looks_like_an_encoded_token(text: str, is_redacted: bool) -> None:
+    assert SecretRegistry().redact_log(f"({text})") == f"({REDACTED if is_redacted else text})"
+
+
+def test_a_secret_with_bytes_that_are_no_utf8_is_redacted() -> None:
+    secret = b"abcdefgh\xffijkl".decode(errors="surrogateescape")
+    registry = SecretRegistry()
+    registry.add(secret)
+    assert registry.redact(f"key {secret}!") == f"key {REDACTED}!"

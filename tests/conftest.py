@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import tests.support.guard.sitecustomize  # blocks connections in this process
 from tests.support.command_line import CommandLine
 from tests.support.fake_batch_api import FakeBatchApi
 from tests.support.fake_openai import FakeOpenAI
+from tests.support.paths import QUIRKY
 from tests.support.postgres import NOT_INSTALLED, Postgres, find_programs
 from tests.support.scripted_mcp import ScriptedServer
 
@@ -70,6 +72,13 @@ def batch_environ(fake_batch_api: FakeBatchApi, tmp_path: Path) -> dict[str, str
 
 
 @pytest.fixture
+def chat_environ(fake_openai: FakeOpenAI, tmp_path: Path) -> dict[str, str]:
+    """The environment of a chat with the fake API, without MCP servers."""
+    (tmp_path / "c.toml").write_text("[servers.none]\nbuiltin = 'calculator'\nenabled = false\n")
+    return {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
+
+
+@pytest.fixture
 def run(tmp_path: Path) -> CommandLine:
     """Run mcpchat in the test's process."""
     return CommandLine(tmp_path)
@@ -78,6 +87,19 @@ def run(tmp_path: Path) -> CommandLine:
 @pytest.fixture
 def server(tmp_path: Path, fake_openai: FakeOpenAI) -> ScriptedServer:
     return ScriptedServer(tmp_path, fake_openai)
+
+
+@pytest.fixture
+def project(server: ScriptedServer) -> Path:
+    """Return a folder with a project file whose server creates a file when it runs."""
+    folder = server.folder / "project"
+    folder.mkdir()
+    (folder / "server.sh").write_text(f"touch ran\nexec {sys.executable} {QUIRKY}\n")
+    (folder / ".mcpchat.toml").write_text(
+        '[servers.theirs]\ncommand = "sh"\nargs = ["server.sh", "a b"]\nenv_pass = ["EDITOR"]\n'
+        '[agents.theirs]\ninstructions = "Be brief"\n'
+    )
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,19 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk
+from tests.support.fake_openai import FakeOpenAI, slow_response
 from tests.support.paths import MCPCHAT
 from tests.support.terminal import Terminal
-
-
-def slow_response(*pieces: str, pause: float = 0.1) -> CannedResponse:
-    return CannedResponse([*(chunk({"content": piece}) for piece in pieces), chunk({}, "stop")], pause=pause)
-
-
-@pytest.fixture
-def environ(fake_openai: FakeOpenAI, tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "c.toml").write_text("[servers.none]\nbuiltin = 'calculator'\nenabled = false\n")
-    return {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
 
 
 @pytest.fixture
@@ -70,13 +60,13 @@ def isolated_environ(environ: dict[str, str]) -> dict[str, str]:
 
 
 def test_a_resize_during_an_answer_loses_and_repeats_nothing(
-    tmux: Tmux, environ: dict[str, str], fake_openai: FakeOpenAI
+    tmux: Tmux, chat_environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
     words = [f"word{n}" for n in range(160)]
     code = [f"line_{n} = {n}" for n in range(40)]
     answer = [f"{word} " for word in words] + ["\n\n```python\n"] + [f"{line}\n" for line in code] + ["```\n\nThe end."]
     fake_openai.replies = [slow_response(*answer, pause=0.02)]
-    tmux.start(MCPCHAT, isolated_environ(environ), 80, 16)
+    tmux.start(MCPCHAT, isolated_environ(chat_environ), 80, 16)
     tmux.wait_for("m · no servers")
     tmux.send("go", "Enter")
     for expected, columns in (("word30 ", 50), ("word70 ", 100), ("word110 ", 33), ("line_5 ", 60), ("line_20 ", 90)):
@@ -94,8 +84,8 @@ def test_a_resize_during_an_answer_loses_and_repeats_nothing(
     assert tmux.run("capture-pane", "-p").lstrip().startswith("> half a thought")
 
 
-def test_the_terminal_is_restored_for_the_shell(tmux: Tmux, environ: dict[str, str]) -> None:
-    shell = isolated_environ(environ)
+def test_the_terminal_is_restored_for_the_shell(tmux: Tmux, chat_environ: dict[str, str]) -> None:
+    shell = isolated_environ(chat_environ)
     tmux.start("env PS1='shell> ' bash --norc --noprofile -i", shell, 80, 24)
     tmux.wait_for("shell>")
     tmux.send(f"{MCPCHAT}", "Enter")
@@ -115,8 +105,8 @@ def test_the_terminal_is_restored_for_the_shell(tmux: Tmux, environ: dict[str, s
     tmux.wait_for("\nseen")
 
 
-def test_a_closed_terminal_ends_the_chat(environ: dict[str, str]) -> None:
-    with Terminal(["sh", "-c", f"trap '' HUP; exec {MCPCHAT}"], environ=environ) as terminal:
+def test_a_closed_terminal_ends_the_chat(chat_environ: dict[str, str]) -> None:
+    with Terminal(["sh", "-c", f"trap '' HUP; exec {MCPCHAT}"], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         os.close(terminal._fd)  # like a closed window
         terminal.process.wait(timeout=20)

@@ -152,3 +152,8 @@ class FakeOpenAI:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def slow_response(*pieces: str, pause: float = 0.1) -> CannedResponse:
+    """Return a response that streams the pieces, ``pause`` seconds apart."""
+    return CannedResponse([*(chunk({"content": piece}) for piece in pieces), chunk({}, "stop")], pause=pause)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
+from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, slow_response, text, tool_call
 from tests.support.paths import FULL_FEATURED, MCPCHAT, QUIRKY
 from tests.support.processes import server_table
 from tests.support.terminal import Terminal
@@ -20,16 +20,6 @@ PNG = bytes.fromhex(
 )
 
 
-def slow_response(*pieces: str, pause: float = 0.1) -> CannedResponse:
-    return CannedResponse([*(chunk({"content": piece}) for piece in pieces), chunk({}, "stop")], pause=pause)
-
-
-@pytest.fixture
-def environ(fake_openai: FakeOpenAI, tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "c.toml").write_text("[servers.none]\nbuiltin = 'calculator'\nenabled = false\n")
-    return {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m", "MCPCHAT_CONFIG": str(tmp_path / "c.toml")}
-
-
 def user_messages(server: FakeOpenAI, request: int = -1) -> list[str]:
     return [message["content"] for message in server.requests[request]["messages"] if message["role"] == "user"]
 
@@ -39,9 +29,9 @@ def add_config(tmp_path: Path, config: str) -> None:
         file.write(config)
 
 
-def test_input_during_an_answer_is_queued_and_shown(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+def test_input_during_an_answer_is_queued_and_shown(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [slow_response(*(f"word{n} " for n in range(25))), text("Two."), text("Three.")]
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         terminal.wait_for("word3")
@@ -60,9 +50,9 @@ def test_input_during_an_answer_is_queued_and_shown(environ: dict[str, str], fak
     assert re.findall(r"word\d+", screen) == [f"word{n}" for n in range(25)]
 
 
-def test_a_cancelled_answer_returns_queued_messages(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+def test_a_cancelled_answer_returns_queued_messages(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [CannedResponse([chunk({"content": "Once"})], hang=True), text("Well.")]
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         terminal.wait_for("Once")
@@ -80,11 +70,11 @@ def test_a_cancelled_answer_returns_queued_messages(environ: dict[str, str], fak
     assert user_messages(fake_openai) == ["one", "two\nthree\nfour"]
 
 
-def test_a_notice_does_not_break_the_input_line(environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_notice_does_not_break_the_input_line(chat_environ: dict[str, str], tmp_path: Path) -> None:
     go_file = tmp_path / "go"
     program = f"import os, time, sys\nwhile not os.path.exists('{go_file}'): time.sleep(0.05)\nsys.exit('no disk')"
     add_config(tmp_path, f'[servers.bad]\ncommand = "{sys.executable}"\nargs = ["-c", """{program}"""]\n')
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("1 starting")
         terminal.send("a line that I am")
         terminal.wait_for("> a line that I am")
@@ -97,8 +87,8 @@ def test_a_notice_does_not_break_the_input_line(environ: dict[str, str], tmp_pat
         assert "bad is down" in screen[screen.index("> a line") :]  # in the status bar
 
 
-def test_many_lines_are_one_message(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+def test_many_lines_are_one_message(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one\\" + ENTER + "two" + ESC + ENTER + "three\nfour")
         terminal.wait_for("> one\n  two\n  three\n  four")
@@ -110,16 +100,16 @@ def test_many_lines_are_one_message(environ: dict[str, str], fake_openai: FakeOp
 
 
 def test_the_history_is_searched_and_suggested_in_the_next_session(
-    environ: dict[str, str], fake_openai: FakeOpenAI
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI
 ) -> None:
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         for number, line in enumerate(("what is in the attic", "and the cellar"), 1):
             terminal.send(line + ENTER)
             terminal.wait_for("Hello.", count=number)
         terminal.send(CTRL_D)
         assert terminal.wait_exit() == 0
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("what i")
         terminal.wait_for("> what is in the attic")  # the suggestion in grey
@@ -134,9 +124,9 @@ def test_the_history_is_searched_and_suggested_in_the_next_session(
     assert user_messages(fake_openai) == ["what is in the attic", "and the cellar"]
 
 
-def test_vi_keys_move_and_change(environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_vi_keys_move_and_change(chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     add_config(tmp_path, '[chat]\nkeys = "vi"\n')
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("bad words" + ESC)
         terminal.settle(0.4)  # the program waits whether ESC begins a sequence
@@ -147,11 +137,11 @@ def test_vi_keys_move_and_change(environ: dict[str, str], fake_openai: FakeOpenA
     assert user_messages(fake_openai) == ["good words"]
 
 
-def test_input_is_edited_in_the_editor(environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_input_is_edited_in_the_editor(chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nprintf " from the editor" >> "$1"\n')
     editor.chmod(0o755)
-    with Terminal([MCPCHAT], environ=environ | {"EDITOR": str(editor), "VISUAL": ""}) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ | {"EDITOR": str(editor), "VISUAL": ""}) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("words\x18\x05")
         terminal.wait_for("> words from the editor")
@@ -161,11 +151,11 @@ def test_input_is_edited_in_the_editor(environ: dict[str, str], fake_openai: Fak
 
 
 def test_files_are_completed_and_attached_and_pasted_names_are_not(
-    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     (tmp_path / "notes about it.txt").write_text("buy milk")
     (tmp_path / "secret.txt").write_text("do not tell")
-    with Terminal([MCPCHAT], environ=environ, cwd=tmp_path, columns=100) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ, cwd=tmp_path, columns=100) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("what is in @no")
         terminal.wait_for('@"notes about it.txt"  file')
@@ -183,7 +173,7 @@ def test_files_are_completed_and_attached_and_pasted_names_are_not(
 
 
 def test_a_call_shows_progress_a_line_and_full_details_on_demand(
-    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     add_config(
         tmp_path,
@@ -198,7 +188,7 @@ def test_a_call_shows_progress_a_line_and_full_details_on_demand(
         for n, count in enumerate((4, 6))
     ]
     fake_openai.replies = [CannedResponse([chunk({"tool_calls": calls}), chunk({}, "tool_calls")]), text("Counted.")]
-    with Terminal([MCPCHAT], environ=environ | {"PAGER": "cat"}) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ | {"PAGER": "cat"}) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("count" + ENTER)
         screen = terminal.wait_for("· 2 of 6 step 2")
@@ -216,10 +206,10 @@ def test_a_call_shows_progress_a_line_and_full_details_on_demand(
         terminal.wait_for("there were only 2 calls")
 
 
-def test_reasoning_is_dim_and_folds(environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_reasoning_is_dim_and_folds(chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     pieces = [chunk({"reasoning_content": piece}) for piece in ("Let me ", "think.\nThe moon ", "is far away.")]
     fake_openai.replies = [CannedResponse([*pieces, chunk({"content": "Far."}), chunk({}, "stop")], pause=0.2)] * 3
-    with Terminal([MCPCHAT], environ=environ | {"PAGER": "cat"}) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ | {"PAGER": "cat"}) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         screen = terminal.wait_for("Far.")
@@ -232,7 +222,7 @@ def test_reasoning_is_dim_and_folds(environ: dict[str, str], fake_openai: FakeOp
         terminal.send("/last" + ENTER)
         terminal.wait_for("Let me think", count=2)
     add_config(tmp_path, '[chat]\nreasoning = "fold"\n')
-    with Terminal([MCPCHAT, "ask", "three"], environ=environ) as terminal:
+    with Terminal([MCPCHAT, "ask", "three"], environ=chat_environ) as terminal:
         assert terminal.wait_exit() == 0
         assert "thought for" in terminal.text
         assert "Let me think" not in terminal.text
@@ -240,7 +230,7 @@ def test_reasoning_is_dim_and_folds(environ: dict[str, str], fake_openai: FakeOp
 
 @pytest.mark.parametrize("program", ["iTerm.app", "ghostty", ""])
 def test_an_image_is_shown_or_described_if_the_terminal_cannot(
-    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, program: str
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, program: str
 ) -> None:
     server = tmp_path / "painter.py"
     server.write_text(
@@ -253,7 +243,7 @@ def test_an_image_is_shown_or_described_if_the_terminal_cannot(
         f'[servers.art]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n[approvals]\ndefault = "allow"\n',
     )
     fake_openai.replies = [tool_call("art__paint", "{}"), text("Painted.")]
-    with Terminal([MCPCHAT], environ=environ | {"TERM_PROGRAM": program, "TMUX": ""}) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ | {"TERM_PROGRAM": program, "TMUX": ""}) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("paint" + ENTER)
         screen = terminal.wait_for("Painted.")
@@ -266,10 +256,10 @@ def test_an_image_is_shown_or_described_if_the_terminal_cannot(
     assert ("image/png, 4 x 4" in screen) == (program == "")
 
 
-def test_answer_and_code_are_copied_through_the_terminal(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+def test_answer_and_code_are_copied_through_the_terminal(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("Do:\n\n```sh\nls -l\n```\n")]
     no_display = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
-    with Terminal([MCPCHAT], environ=environ | no_display) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ | no_display) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("/copy" + ENTER)
         terminal.wait_for("there is no answer yet")
@@ -285,11 +275,11 @@ def test_answer_and_code_are_copied_through_the_terminal(environ: dict[str, str]
 
 @pytest.mark.parametrize(("method", "sequence"), [("bell", b"\a"), ("desktop", b"\x1b]9;mcpchat"), ("off", b"")])
 def test_a_long_turn_ends_with_a_notification(
-    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, method: str, sequence: bytes
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, method: str, sequence: bytes
 ) -> None:
     add_config(tmp_path, f'[chat]\nnotify = "{method}"\nnotify_after = 0.3\n')
     fake_openai.replies = [slow_response("a ", "b ", "c.", pause=0.3), slow_response("d ", "e ", "f.", pause=0.3)]
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         terminal.wait_for("a b c.")
@@ -309,7 +299,7 @@ def test_a_long_turn_ends_with_a_notification(
 
 
 def test_the_plain_chat_writes_each_line_once_with_its_speaker(
-    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     add_config(tmp_path, server_table("box", FULL_FEATURED))
     fake_openai.replies = [
@@ -320,7 +310,7 @@ def test_the_plain_chat_writes_each_line_once_with_its_speaker(
         text("Ordered."),
         CannedResponse([chunk({"content": "Long\nstory"})], hang=True),
     ]
-    with Terminal([MCPCHAT, "--plain"], environ=environ) as terminal:
+    with Terminal([MCPCHAT, "--plain"], environ=chat_environ) as terminal:
         terminal.wait_for("you:")
         terminal.send("hi\\\rthere\r")
         terminal.wait_for("reasoning: Hm.\nmcpchat: One **two**\nthree\nyou:")
@@ -351,8 +341,8 @@ def test_the_plain_chat_writes_each_line_once_with_its_speaker(
     assert user_messages(fake_openai, 0) == ["hi\nthere"]
 
 
-def test_a_dumb_terminal_gets_the_plain_chat(environ: dict[str, str]) -> None:
-    with Terminal([MCPCHAT], environ=environ | {"TERM": "dumb"}) as terminal:
+def test_a_dumb_terminal_gets_the_plain_chat(chat_environ: dict[str, str]) -> None:
+    with Terminal([MCPCHAT], environ=chat_environ | {"TERM": "dumb"}) as terminal:
         terminal.wait_for("you:")
         terminal.send("hi\r")
         terminal.wait_for("mcpchat: Hello.")
@@ -361,10 +351,10 @@ def test_a_dumb_terminal_gets_the_plain_chat(environ: dict[str, str]) -> None:
     assert b"\x1b" not in terminal.raw
 
 
-def test_without_colour_and_unicode_on_forty_columns(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+def test_without_colour_and_unicode_on_forty_columns(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
     fake_openai.replies = [text("# Head\n\n- item `x`\n\n> quote\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nnaïve → end")]
     limits = {"NO_COLOR": "1", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
-    with Terminal([MCPCHAT], environ=environ | limits, columns=40) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ | limits, columns=40) as terminal:
         terminal.wait_for("/help")
         terminal.send("show" + ENTER)
         screen = terminal.wait_for("end\n")
@@ -396,13 +386,13 @@ WRITES = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY}"]\n'
 
 
 def test_input_typed_ahead_answers_no_plain_prompt(
-    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     add_config(tmp_path, WRITES)
     write = tool_call("box__write", '{"text": "x"}')
     write.pause = 0.4
     fake_openai.replies = [write, text("I see."), text("Yes.")]
-    with Terminal([MCPCHAT, "--plain"], environ=environ) as terminal:
+    with Terminal([MCPCHAT, "--plain"], environ=chat_environ) as terminal:
         terminal.wait_for("you:")
         terminal.settle()
         terminal.send("go\r")
@@ -419,12 +409,14 @@ def test_input_typed_ahead_answers_no_plain_prompt(
     assert user_messages(fake_openai)[-1] == "yes, and always\ny"
 
 
-def test_pasted_text_stays_marked_as_pasted(environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+def test_pasted_text_stays_marked_as_pasted(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
     (tmp_path / "secret.txt").write_text("do not tell")
     add_config(tmp_path, WRITES)
     write = tool_call("box__write", '{"text": "x"}')
     fake_openai.replies = [slow_response(*"abcdefghij", pause=0.15), text("Two."), write, text("Denied.")]
-    with Terminal([MCPCHAT], environ=environ, cwd=tmp_path) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ, cwd=tmp_path) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("one" + ENTER)
         terminal.wait_for("abc")
@@ -446,11 +438,11 @@ def test_pasted_text_stays_marked_as_pasted(environ: dict[str, str], fake_openai
 
 
 def test_a_message_around_a_prompt_stays_whole(
-    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     add_config(tmp_path, WRITES)
     fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), slow_response("I ", "see.", pause=1.0)]
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("go" + ENTER)
         terminal.wait_for("wants to run write")
@@ -463,14 +455,14 @@ def test_a_message_around_a_prompt_stays_whole(
 
 
 def test_ctrl_c_at_a_prompt_of_an_idle_chat_denies(
-    environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     server = tmp_path / "changing.py"
     body = "from mcp.server import MCPServer\nserver = MCPServer('v')\n@server.tool()\ndef look() -> str:\n    '''{}'''\n    return ''\nserver.run()\n"
     add_config(tmp_path, f'[servers.v]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n')
     for question in ("Look.", "Look, and tell all."):
         server.write_text(body.format(question))
-        with Terminal([MCPCHAT], environ=environ) as terminal:
+        with Terminal([MCPCHAT], environ=chat_environ) as terminal:
             terminal.wait_for("m · 1 server")
             if question != "Look.":
                 terminal.wait_for("[y]es  [n]o")
@@ -485,8 +477,8 @@ def test_ctrl_c_at_a_prompt_of_an_idle_chat_denies(
             assert terminal.wait_exit() == 0
 
 
-def test_an_aborted_search_is_over(environ: dict[str, str]) -> None:
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+def test_an_aborted_search_is_over(chat_environ: dict[str, str]) -> None:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("think of it" + ENTER)
         terminal.wait_for("Hello.")
@@ -498,8 +490,8 @@ def test_an_aborted_search_is_over(environ: dict[str, str]) -> None:
         terminal.wait_for("I-search backward: it")
 
 
-def test_a_slash_is_a_command_only_at_the_start(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
-    with Terminal([MCPCHAT], environ=environ) as terminal:
+def test_a_slash_is_a_command_only_at_the_start(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         for number, line in enumerate(("/usr/bin/env is a path", " /help is a word"), 1):
             terminal.send(line + ENTER)

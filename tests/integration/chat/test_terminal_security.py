@@ -212,19 +212,6 @@ def test_symlinks_are_not_followed(server: ScriptedServer, name: str) -> None:
     assert (sorted(target.rglob("*")) if target.is_dir() else target.read_text()) == old_content
 
 
-@pytest.fixture
-def project(server: ScriptedServer) -> Path:
-    """Return a folder with a project file whose server creates a file when it runs."""
-    folder = server.folder / "project"
-    folder.mkdir()
-    (folder / "server.sh").write_text(f"touch ran\nexec {sys.executable} {QUIRKY}\n")
-    (folder / ".mcpchat.toml").write_text(
-        '[servers.theirs]\ncommand = "sh"\nargs = ["server.sh", "a b"]\nenv_pass = ["EDITOR"]\n'
-        '[agents.theirs]\ninstructions = "Be brief"\n'
-    )
-    return folder
-
-
 def test_a_chat_asks_before_it_runs_a_project_file(server: ScriptedServer, project: Path) -> None:
     for key, is_used in (("n", False), ("y", True)):
         with server.terminal("-m", "demo", columns=100, cwd=project) as terminal:

@@ -1,6 +1,5 @@
 """Tests of shell completion in real shells: it starts no server and never executes names from servers."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,43 +7,16 @@ from pathlib import Path
 import pytest
 
 from mcpchat.cli import completion
+from tests.support.completion_home import write_completion_home
 from tests.support.paths import MCPCHAT
 from tests.support.processes import run_process
 
-CONFIG = """
-[servers.notes]
-command = "no-such-program"
-[servers.company]
-url = "https://mcp.example.com/mcp"
-[model.local]
-name = "qwen3"
-base_url = "http://127.0.0.1:9/v1"
-[agents.librarian]
-description = "my notes"
-"""
 COMMANDS = completion.load_commands()
-HOSTILE_NAMES = "x$(touch ran);touch ran"
 
 
 @pytest.fixture
 def home(isolated: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A home folder with a config and a cached catalog of one server, with hostile names."""
-    folder = isolated / ".config/mcpchat"
-    folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(CONFIG)
-    (folder / "templates").mkdir()
-    (folder / "templates" / "review.md").write_text("Review: $input")
-    schema = {"properties": {"path": {"description": "Which\x1b[31m file"}, "mode": {}, HOSTILE_NAMES: {}}}
-    tools = [{"server": "notes", "name": "read_file", "description": "Reads", "schema": schema}]
-    tools += [{"server": "notes", "name": name, "schema": {}} for name in (HOSTILE_NAMES, "a b", "a\nb", "`x`")]
-    catalog = {
-        "tools": tools,
-        "resources": [{"server": "notes", "uri": "file:///todo.md", "title": "Things"}],
-        "prompts": [{"server": "notes", "name": "summary", "arguments": [{"name": "style"}]}],
-    }
-    cache = isolated / ".cache/mcpchat/servers"
-    (cache / "0.json").write_text(json.dumps({"format": 3, "catalog": catalog}))
-    (cache / "broken.json").write_text("{")
+    write_completion_home(isolated)
     monkeypatch.chdir(tmp_path)
     return isolated
 

@@ -276,19 +276,6 @@ def test_secrets_are_redacted_in_errors_json_and_config_output(server: ScriptedS
 # --- project files --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def project(server: ScriptedServer) -> Path:
-    """Return a folder with a project file whose server creates a file when it runs."""
-    folder = server.folder / "project"
-    folder.mkdir()
-    (folder / "server.sh").write_text(f"touch ran\nexec {sys.executable} {QUIRKY}\n")
-    (folder / ".mcpchat.toml").write_text(
-        '[servers.theirs]\ncommand = "sh"\nargs = ["server.sh", "a b"]\nenv_pass = ["EDITOR"]\n'
-        '[agents.theirs]\ninstructions = "Be brief"\n'
-    )
-    return folder
-
-
 def test_a_project_file_needs_trust_again_after_any_change(server: ScriptedServer, project: Path) -> None:
     inner = project / "deep/er"
     inner.mkdir(parents=True)

@@ -16,17 +16,7 @@ from mcpchat.models import pricing
 from mcpchat.models.context_sizes import context_size
 from mcpchat.models.openai.model import OpenAIModel
 from mcpchat.models.selection import ModelSelector
-
-UNUSED_PATH = Path("/nowhere")
-
-
-def models(text: str = "", *, priced: bool = False, **environ: str) -> ModelSelector:
-    context = RunContext(
-        config=schema.parse(text, "c.toml"),
-        environ=environ,
-        paths=Paths(config=UNUSED_PATH, cache=UNUSED_PATH, state=UNUSED_PATH, data=UNUSED_PATH),
-    )
-    return ModelSelector(context, track_cost=priced)
+from tests.support.selection import TABLES, UNUSED_PATH, models
 
 
 def describe(choice: SelectedModel) -> tuple[str, str, str, str]:
@@ -37,26 +27,6 @@ def describe(choice: SelectedModel) -> tuple[str, str, str, str]:
 
 
 OPENAI = "https://api.openai.com/v1/"
-TABLES = """
-[model]
-name = "gpt-5.5"
-api_key = "env:KEY"
-[model.mini]
-name = "gpt-5.5-mini"
-reasoning_effort = "low"
-[model.local]
-base_url = "http://127.0.0.1:9/v1"
-name = "qwen3"
-temperature = 0.2
-extra_body = { top_k = 20 }
-[model.azure]
-base_url = "https://me.openai.azure.com/openai/v1"
-api_key = "env:AZURE"
-name = "my-deployment"
-[model.old]
-base_url = "https://api.openai.com/v1"
-api = "chat"
-"""
 KEYS = {"KEY": "k1", "AZURE": "k2", "OPENAI_API_KEY": "k3"}
 
 

@@ -1,7 +1,6 @@
 """Patterns that select tool calls: a glob of ``server.tool`` and optional conditions on arguments."""
 
 import json
-import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase, translate
@@ -9,14 +8,25 @@ from typing import Any
 
 from msgspec import Struct
 
-from mcpchat.util.sanitize import strip_invisible
+from mcpchat.core.text_forms import (
+    command_pieces,
+    decoded_forms,
+    destinations,
+    find_addresses,
+    fold_name,
+    leaves_folder,
+    list_pieces,
+    restricted_forms,
+    words,
+)
 
 _MAX_VALUE_LENGTH = 100_000  # characters: longer values are not searched
+_MAX_REPEATS = 10_000  # of a regular expression: more of them take too much memory
 _REGEX_TIMEOUT = 0.5  # seconds for a regular expression on one value: only a hostile one takes longer
 _PATTERN = re.compile(r"(?P<glob>[^\s()]+)\s*(?:\((?P<conditions>.*)\))?", re.DOTALL)
-_CONDITION_SEPARATOR = re.compile(r",\s*(?=[\w.-]+\s*~?=)")
+_CONDITION_SEPARATOR = re.compile(r",\s*(?=[\w.-]+\s*~?=|only\s*(?:,|$))")
 _CONDITION = re.compile(r"(?P<argument>[\w.-]+)\s*(?P<kind>~?=)\s*(?P<pattern>.*)", re.DOTALL)
-_PART_SEPARATORS = re.compile(r"[\s,;<>()\"']+")
+_ONLY = "only"
 
 
 class Condition(Struct, frozen=True, kw_only=True):
@@ -27,7 +37,7 @@ class Condition(Struct, frozen=True, kw_only=True):
 
     argument: str
     pattern: str
-    regex: bool = False
+    regex: bool
 
     def __str__(self) -> str:
         return f"{self.argument}{'~=' if self.regex else '='}{self.pattern}"
@@ -35,41 +45,59 @@ class Condition(Struct, frozen=True, kw_only=True):
     def matches(self, arguments: Mapping[str, Any], *, match_all: bool) -> bool:
         """Whether the argument is present and its value matches.
 
-        With ``match_all`` every value inside the argument must match as a whole; without, a match of any part of any
-        value is enough. A rule that allows needs ``match_all``; a rule that asks or denies must not use it: one unknown
-        address among the recipients is enough.
+        With ``match_all`` every value inside the argument must match as a whole, in each form in which a server could
+        read it and in each piece that it could split out; without, a match of any form or part of any value is enough.
+        A rule that allows needs ``match_all``; a rule that asks or denies must not use it: one unknown address among
+        the recipients is enough.
         """
-        values = list(_values_at(arguments, self.argument))
+        values = list(_values_at(arguments, self.argument, exact=match_all))
         if match_all and any(value is _MISSING for value in values):
             return False
         text_forms = [text for value in values if value is not _MISSING for text in _text_forms(value)]
         if match_all:
-            return bool(text_forms) and all(any(self._matches_whole(form) for form in forms) for forms in text_forms)
+            return bool(text_forms) and all(any(self.covers(form) for form in forms) for forms in text_forms)
         return any(self._search_anywhere(form) for forms in text_forms for form in forms)
 
-    def _matches_whole(self, text: str) -> bool:
-        # A path with ".." leads elsewhere than its beginning says; any text may be a path.
-        if len(text) > _MAX_VALUE_LENGTH or (self.pattern != "*" and ".." in re.split(r"[/\\]", text)):
+    def covers(self, text: str) -> bool:
+        """Whether the pattern matches the text in every form and in every piece of it."""
+        if len(text) > _MAX_VALUE_LENGTH:
             return False
+        if not self.regex and self.pattern in ("*", text):
+            return self.pattern == "*" or not leaves_folder(text)
+        return all(self._covers_form(form) for form in decoded_forms(text))
+
+    def _covers_form(self, text: str) -> bool:
+        if leaves_folder(text) or not self._matches_whole(self.pattern, text):
+            return False
+        commands, words_of_pattern, items = [self.pattern], [self.pattern], [self.pattern]
+        if not self.regex:
+            commands += command_pieces(self.pattern)
+            words_of_pattern += words(self.pattern)
+            items += [*self.pattern.split(","), *words_of_pattern]
+        is_text = self.regex and re.search(r"\s|,|\\s", self.pattern) is not None  # which may have commas of its own
+        return (
+            all(self._matches_any(commands, piece) for piece in command_pieces(text))
+            and (is_text or all(self._matches_any(items, piece) for piece in list_pieces(text)))
+            and all(self._matches_any(words_of_pattern, piece.strip(",;")) for piece in destinations(text))
+        )
+
+    def _matches_any(self, patterns: list[str], text: str) -> bool:
+        return any(self._matches_whole(pattern.strip(), text) for pattern in patterns)
+
+    def _matches_whole(self, pattern: str, text: str) -> bool:
         if self.regex:
-            return _regex_matches(self.pattern, text, full_match=True) is True
-        return re.match(translate(self.pattern), text) is not None
+            return _regex_matches(pattern, text, full_match=True) is True
+        return re.match(translate(pattern), text) is not None
 
     def _search_anywhere(self, text: str) -> bool:
         if len(text) > _MAX_VALUE_LENGTH:
             return True  # a restricting rule applies if in doubt
         if self.regex:
-            return _regex_matches(self.pattern, text, full_match=False) is not False
+            return any(
+                _regex_matches(self.pattern, form, full_match=False) is not False for form in restricted_forms(text)
+            )
         glob = re.compile(translate(self.pattern), re.IGNORECASE)
-        return any(glob.match(variant) for variant in _path_variants(text))
-
-
-def _path_variants(text: str) -> Iterator[str]:
-    """The text and each of its words, and each of them as a normalized path."""
-    for part in dict.fromkeys((text, *_PART_SEPARATORS.split(text))):
-        yield part
-        if "/" in part:
-            yield re.sub("^/+", "/", posixpath.normpath(part))
+        return any(glob.match(form) for form in restricted_forms(text))
 
 
 def _regex_matches(pattern: str, text: str, *, full_match: bool) -> bool | None:
@@ -89,21 +117,67 @@ def _regex_matches(pattern: str, text: str, *, full_match: bool) -> bool | None:
 
 
 class Pattern(Struct, frozen=True, kw_only=True):
-    """``GLOB`` or ``GLOB(argument=glob, argument~=regex)``. A bare server name matches all tools of the server."""
+    """``GLOB`` or ``GLOB(argument=glob, argument~=regex, only)``. A bare server name matches all tools of the server.
+
+    With ``only``, a rule that allows matches no call with an argument that no condition names.
+    """
 
     glob: str
     conditions: tuple[Condition, ...] = ()
+    only: bool = False
 
     def __str__(self) -> str:
-        return f"{self.glob}({', '.join(map(str, self.conditions))})" if self.conditions else self.glob
+        parts = [*map(str, self.conditions), *([_ONLY] if self.only else [])]
+        return f"{self.glob}({', '.join(parts)})" if parts else self.glob
 
     def matches(self, qualified_name: str, arguments: Mapping[str, Any], *, match_all: bool) -> bool:
         """Whether the pattern matches a call of this tool with these arguments; ``match_all`` as in Condition."""
-        # A restricting rule also matches names that differ only in case or in invisible characters.
+        # A restricting rule also matches names that differ only in case, or in how their characters are written.
         name_matches = glob_matches(self.glob, qualified_name) or (
-            not match_all and glob_matches(self.glob.lower(), strip_invisible(qualified_name).lower())
+            not match_all and glob_matches(self.glob.lower(), fold_name(qualified_name))
         )
-        return name_matches and all(condition.matches(arguments, match_all=match_all) for condition in self.conditions)
+        if not name_matches:
+            return False
+        if not match_all:
+            return all(condition.matches(arguments, match_all=False) for condition in self.conditions)
+        return self._conditions_hold(arguments) and self._others_hold(arguments)
+
+    def _conditions_hold(self, arguments: Mapping[str, Any]) -> bool:
+        return all(
+            condition.matches(arguments, match_all=True)
+            or (self.only and condition.pattern == "*" and not list(_values_at(arguments, condition.argument)))
+            for condition in self.conditions
+        )
+
+    def _others_hold(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether the arguments that no condition names change nothing about the rule.
+
+        With ``only`` there must be none. Else, if a condition is about e-mail addresses, the addresses in other
+        arguments must match it too: a copy is sent to bcc as well.
+        """
+        names = {condition.argument for condition in self.conditions}
+        others = [text for path, text in _leaves(arguments) if not _is_within(path, names)]
+        if self.only:
+            return not others
+        address_conditions = [condition for condition in self.conditions if "@" in condition.pattern]
+        addresses = [address for text in others for address in find_addresses(text)] if address_conditions else []
+        return all(any(condition.covers(address) for condition in address_conditions) for address in addresses)
+
+
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted path and the text of each scalar inside the value; nothing for null and empty texts."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, path)
+    elif value is not None and value != "":
+        yield path, value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_within(path: str, names: set[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
 def glob_matches(glob: str, qualified_name: str) -> bool:
@@ -119,9 +193,11 @@ def parse_pattern(text: str) -> Pattern:
     conditions = match["conditions"]
     if conditions is None:
         return Pattern(glob=match["glob"])
+    parts = _CONDITION_SEPARATOR.split(conditions)
     return Pattern(
         glob=match["glob"],
-        conditions=tuple(_parse_condition(condition, text) for condition in _CONDITION_SEPARATOR.split(conditions)),
+        conditions=tuple(_parse_condition(part, text) for part in parts if part.strip() != _ONLY),
+        only=any(part.strip() == _ONLY for part in parts),
     )
 
 
@@ -129,12 +205,14 @@ def _parse_condition(text: str, pattern_text: str) -> Condition:
     match = _CONDITION.fullmatch(text.strip())
     if match is None:
         raise ValueError(
-            f"{pattern_text!r}: {text.strip()!r} is not a condition; write argument=glob or argument~=regex"
+            f"{pattern_text!r}: {text.strip()!r} is not a condition; write argument=glob, argument~=regex or only"
         )
     is_regex = match["kind"] == "~="
     if is_regex:
         import regex
 
+        if any(int(number) > _MAX_REPEATS for number in re.findall(r"[{,](\d+)", match["pattern"])):
+            raise ValueError(f"{pattern_text!r}: a regular expression repeats at most {_MAX_REPEATS:,} times")
         try:
             regex.compile(match["pattern"])
         except (regex.error, OverflowError, RecursionError, ValueError) as error:
@@ -145,19 +223,30 @@ def _parse_condition(text: str, pattern_text: str) -> Condition:
 _MISSING = object()  # marks a list item without the argument
 
 
-def _values_at(value: object, path: str, *, in_list: bool = False) -> Iterator[object]:
-    """The values under a name or a path of names, also inside lists. Names that contain dots are tried, too."""
+def _values_at(value: object, path: str, *, exact: bool = True, in_list: bool = False) -> Iterator[object]:
+    """The values under a name or a path of names, also inside lists. Names that contain dots are tried, too.
+
+    If ``exact``, a name that another one could be taken for ("path" beside "Path") counts as missing; else the values
+    of all such names are found.
+    """
     if isinstance(value, list):
         for inner in value:
-            yield from _values_at(inner, path, in_list=True)
+            yield from _values_at(inner, path, exact=exact, in_list=True)
         return
     has_match = False
     if isinstance(value, Mapping):
         names = path.split(".")
         for count in range(len(names), 0, -1):
             name, rest = ".".join(names[:count]), ".".join(names[count:])
-            if name in value:
-                inner_values = list(_values_at(value[name], rest, in_list=in_list)) if rest else [value[name]]
+            similar = [key for key in value if key == name or fold_name(str(key)) == fold_name(name)]
+            if exact and name in similar and len(similar) > 1:
+                yield _MISSING
+            for key in similar:
+                if exact and key != name:
+                    continue
+                inner_values = (
+                    list(_values_at(value[key], rest, exact=exact, in_list=in_list)) if rest else [value[key]]
+                )
                 has_match = has_match or bool(inner_values)
                 yield from inner_values
     if in_list and not has_match:

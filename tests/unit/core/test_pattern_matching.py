@@ -52,7 +52,7 @@ def test_an_allow_compares_each_whole_value(pattern: str, arguments: dict[str, A
         ("a.b.c", {"a": {"b.c": EMAIL}}, True),
         ("a.b.c", {"a": {"b": {"c": EMAIL}}}, True),
         ("a.b.c", {"ab": {"c": EMAIL}, "a": {"bc": EMAIL}}, False),
-        ("m.to", {"m.to": EMAIL, "m": {"cc": "eve@evil.test"}}, True),
+        ("m.to", {"m.to": EMAIL, "m": {"cc": "eve@evil.test"}}, False),
         ("mails.m.to", {"mails": [{"m.to": EMAIL, "m": []}]}, True),
         ("mails.m.to", {"mails": [{"m": []}, {"m": {"to": EMAIL}}]}, False),
     ],
@@ -142,9 +142,9 @@ def test_a_pattern_is_parsed_to_its_conditions(text: str, conditions: tuple[tupl
     ("text", "message"),
     [
         ("box write", "'box write' is not a pattern; write SERVER.TOOL or SERVER.TOOL(argument=glob)"),
-        ("box()", "'box()': '' is not a condition; write argument=glob or argument~=regex"),
-        ("box( to )", "'box( to )': 'to' is not a condition; write argument=glob or argument~=regex"),
-        ("box(=a)", "'box(=a)': '=a' is not a condition; write argument=glob or argument~=regex"),
+        ("box()", "'box()': '' is not a condition; write argument=glob, argument~=regex or only"),
+        ("box( to )", "'box( to )': 'to' is not a condition; write argument=glob, argument~=regex or only"),
+        ("box(=a)", "'box(=a)': '=a' is not a condition; write argument=glob, argument~=regex or only"),
         (
             "box(to~=[)",
             "'box(to~=[)': '[' is not a regular expression: unterminated character set at position 1",

@@ -1,0 +1,201 @@
+"""A rule holds for every spelling of a value: what allows holds for all of it, what restricts is found in any form."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcpchat.core.patterns import parse_pattern
+
+
+def allows(rule: str, **arguments: Any) -> bool:
+    return parse_pattern(f"m.send({rule})").matches("m.send", arguments, match_all=True)
+
+
+def restricts(rule: str, **arguments: Any) -> bool:
+    return parse_pattern(f"m.send({rule})").matches("m.send", arguments, match_all=False)
+
+
+# --- rules that allow -------------------------------------------------------------------------------------------------
+
+THIEF, FRIEND = "thief@evil.org", "ann@example.com"
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        f"{THIEF}, {FRIEND}", f"{THIEF},{FRIEND}", f"{THIEF};{FRIEND}", f"{THIEF}\n{FRIEND}", f"{THIEF} {FRIEND}",
+        f"<{THIEF}> {FRIEND}", f"Ann <{THIEF}>, {FRIEND}", f"\"{THIEF}\" {FRIEND}", f"{THIEF}|{FRIEND}",
+        [THIEF, FRIEND], [FRIEND, f"{THIEF}, {FRIEND}"], [[f"{THIEF} {FRIEND}"]], {"address": f"{THIEF}, {FRIEND}"},
+        f"{THIEF}%2C{FRIEND}", f"{THIEF}%252C{FRIEND}", f"{THIEF}\uff0c{FRIEND}", f"{THIEF}\u2028{FRIEND}",
+        "ann@evil.org%40example.com", "thief, ann@example.com", "",
+    ],
+)  # fmt: skip
+def test_a_rule_about_recipients_lets_no_stranger_in(to: Any) -> None:
+    assert not allows("to=*@example.com", to=to)
+    assert not allows(r"to~=.*@example\.com", to=to)
+
+
+@pytest.mark.parametrize("to", [FRIEND, f"{FRIEND}, bob@example.com", [FRIEND, "bob@example.com"], f" {FRIEND}"])
+def test_a_rule_about_recipients_allows_all_whom_it_means(to: Any) -> None:
+    assert allows("to=*@example.com", to=to)
+
+
+JOINERS = st.sampled_from(
+    [", ", ",", ";", "; ", " ", "\n", "\r\n", "\t", "> ", " <", "|", "\u2029", "\uff1b", "%2c", "%3B", "&&"]
+)
+ADDRESSES = st.from_regex(r"[a-z0-9.+-]{1,12}@[a-z0-9-]{1,12}\.(org|net|example\.com\.evil)", fullmatch=True)
+
+
+@given(st.lists(ADDRESSES, min_size=1, max_size=3), JOINERS, st.booleans())
+def test_strangers_are_found_at_any_place_between_any_separators(strangers: list[str], joiner: str, last: bool) -> None:
+    text = joiner.join([*strangers, FRIEND] if last else [FRIEND, *strangers, FRIEND])
+    assert not allows("to=*@example.com", to=text)
+
+
+@pytest.mark.parametrize("other", [THIEF, f"Thief <{THIEF}>", [THIEF], {"x": [THIEF]}, f"{FRIEND}, {THIEF}"])
+def test_addresses_in_other_arguments_must_match_too(other: Any) -> None:
+    assert not allows("to=*@example.com", to=FRIEND, bcc=other)
+    assert not allows("message.to=*@example.com", message={"to": FRIEND, "bcc": other})
+    assert allows("to=*@example.com, bcc=*@evil.org, bcc=*", to=FRIEND, bcc=THIEF)
+
+
+def test_other_arguments_may_have_other_texts() -> None:
+    assert allows("to=*@example.com", to=FRIEND, bcc="bob@example.com", body=f"Write to {THIEF}, please.", count=3)
+    assert allows("path=/tmp/*", path="/tmp/a", author=THIEF)  # no rule about addresses
+
+
+def test_only_allows_no_argument_that_no_condition_names() -> None:
+    rule = "to=*@example.com, subject=*, only"
+    assert allows(rule, to=FRIEND, subject="Report: a, b; c")
+    assert allows(rule, to=FRIEND)
+    assert allows(rule, to=FRIEND, subject="x", body="", cc=[], bcc=None)
+    for extra in ({"body": "x"}, {"urgent": False}, {"options": {"copy": [THIEF]}}):
+        assert not allows(rule, to=FRIEND, subject="x", **extra)
+    assert not allows(rule, subject="x")
+    assert str(parse_pattern(f"m.send({rule})")) == f"m.send({rule})"
+    assert parse_pattern("m.send(only)").matches("m.send", {}, match_all=True)
+    assert not allows("only", a=1)
+
+
+def test_only_does_not_weaken_a_restricting_rule() -> None:
+    assert restricts("to=*@evil.org, only", to=THIEF, body="x")
+
+
+@pytest.mark.parametrize(
+    ("rule", "arguments", "allowed"),
+    [
+        ("command=git *", {"command": "git log --oneline"}, True),
+        ("command=git *", {"command": "git commit -m 'a, b'"}, True),
+        *(
+            ("command=git *", {"command": f"git log{cut}rm -rf /"}, False)
+            for cut in ("; ", " && ", " | ", "\n", " & ", "`", "$(")
+        ),
+        ("command~=git (status|log)( .*)?", {"command": "git log -p, -q"}, True),
+        ("command~=git (status|log)( .*)?", {"command": "git log; rm x"}, False),
+        ("path=/tmp/*", {"path": "/tmp/my file.txt"}, True),
+        ("path=/tmp/*", {"path": "/tmp/a,/etc/passwd"}, False),
+        ("path=/tmp/*", {"path": "/tmp/a /etc/passwd"}, False),
+        ("path=/tmp/*", {"path": "/tmp/%2e%2e/etc/passwd"}, False),
+        ("path=/tmp/*", {"path": "/tmp/%252e./etc/passwd"}, False),
+        ("path=/tmp/*", {"path": "/tmp/\uff0e\uff0e/etc/passwd"}, False),
+        ("path=/tmp/*", {"path": "/tmp/.\u200b./etc/passwd"}, False),
+        ("path=/tmp/..", {"path": "/tmp/.."}, False),
+        ("path=/tmp/*", {"path": "/tmp/a", "Path": "/etc/shadow"}, False),
+        ("path=/tmp/*", {"path": "/tmp/a", "pa\u200bth": "/etc/shadow"}, False),
+        ("path=/tmp/*", {"Path": "/tmp/a"}, False),
+        ("url=https://api.example.com/*", {"url": "https://api.example.com/x?ids=1,2&a=b"}, True),
+        ("url=https://api.example.com/*", {"url": "https://api.example.com/x,https://evil.org/"}, False),
+        ("url=https://api.example.com/*", {"url": "https://api.example.com/%2e%2e/admin"}, False),
+        ("subject=Report*", {"subject": "Report for May"}, True),
+        ("subject=Report*", {"subject": f"Report {THIEF}"}, False),
+        ("subject=Report*", {"subject": "Report, final"}, False),
+        ("subject=*", {"subject": "any; text, at all"}, True),
+        ("to=ann@example.com, bob@example.com", {"to": "ann@example.com, bob@example.com"}, True),
+        ("to=Ann <*@example.com>", {"to": "Ann <ann@example.com>"}, True),
+        ("to=Ann <*@example.com>", {"to": f"Ann <{THIEF}> <x@example.com>"}, False),
+    ],
+)
+def test_an_allowing_rule_holds_for_each_piece(rule: str, arguments: dict[str, Any], allowed: bool) -> None:
+    assert allows(rule, **arguments) == allowed
+
+
+# --- rules that restrict ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd", "file:///etc/passwd", "FILE:/etc/passwd", "../../etc/passwd", "--file=/etc/passwd", "x=/etc/passwd",
+        "%2fetc%2fpasswd", "%252Fetc%252Fpasswd", "/e\u200btc/passwd", "/\uff45tc/passwd", "/etc/../etc/./passwd",
+        "//etc//passwd", "/ETC/passwd", "a:/etc/passwd", "cat '/etc/passwd'", "[/etc/passwd]", "{a:/etc/passwd}", "\\etc\\passwd",
+        "a|/etc/passwd", "`/etc/passwd`", "$(cat /etc/passwd)",
+    ],
+)  # fmt: skip
+def test_a_restricting_rule_finds_a_path_in_any_spelling(path: str) -> None:
+    assert restricts("path=/etc/*", path=path)
+    assert restricts("path=/etc/*", path=["x", {"y": path}])
+    assert restricts("path=/etc/*", PATH=path)
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["x@evil.org", "x%40evil.org", "x@evil\u3002org", "x@evil\uff0eorg", "x@ev\u00adil.org", "X@EVIL.ORG", "to:x@evil.org,y",
+     "mailto:x@evil.org?subject=a"],
+)  # fmt: skip
+def test_a_restricting_rule_finds_an_address_in_any_spelling(to: str) -> None:
+    assert restricts("to=*@evil.org", to=to)
+    assert restricts(r"to~=@evil\.org", to=to)
+
+
+def test_a_restricting_rule_finds_words_and_international_hosts() -> None:
+    assert restricts("command~=sudo", command="su\u200bdo x")
+    assert restricts("command=sudo", command="a; s\uff55do x")
+    assert restricts("to=*@m\u00fcller.de", to="x@xn--mller-kva.de")
+    assert not restricts("to=*@m\u00fcller.de", to="x@xn--mller-.de")
+
+
+def transform(draw: st.DrawFn, text: str) -> str:
+    """Write some characters of the text in another way, which a program reads as the same."""
+    result = ""
+    for character in text:
+        match draw(st.sampled_from(["same", "same", "percent", "invisible", "wide", "upper"])):
+            case "percent":
+                result += (
+                    "%" + quote(character, safe="")[1:]
+                    if "%" in quote(character, safe="")
+                    else f"%{ord(character):02X}"
+                )
+            case "invisible":
+                result += character + draw(st.sampled_from("\u200b\u2060\u00ad\ufeff"))
+            case "wide" if "!" <= character <= "~" and character not in "/.":
+                result += chr(ord(character) + 0xFEE0)
+            case "upper":
+                result += character.upper()
+            case _:
+                result += character
+    return result
+
+
+@st.composite
+def spelled(draw: st.DrawFn, text: str) -> str:
+    prefix = draw(st.sampled_from(["", "x=", "--to=", "file://", "a, ", "(", "'", "b;", "\n"]))
+    return prefix + transform(draw, text)
+
+
+@given(spelled("/etc/passwd"))
+def test_a_restricting_rule_finds_any_spelling_of_a_path(path: str) -> None:
+    assert restricts("path=/etc/passwd*", path=path)
+
+
+@given(spelled("x@evil.org"))
+def test_a_restricting_rule_finds_any_spelling_of_an_address(to: str) -> None:
+    assert restricts("to=*@evil.org", to=to)
+
+
+def test_a_regular_expression_that_repeats_too_often_is_refused() -> None:
+    for pattern in ("a{4294967294}", "a{1,99999}"):
+        with pytest.raises(ValueError, match="a regular expression repeats at most 10,000 times"):
+            parse_pattern(f"m.send(to~={pattern})")

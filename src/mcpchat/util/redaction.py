@@ -4,11 +4,13 @@ import base64
 import html
 import json
 import re
+from collections.abc import Iterator
 from typing import TypeVar
 from urllib.parse import quote, quote_plus
 
 import msgspec
 
+from mcpchat.util.sanitize import INVISIBLE_CHARACTER
 from mcpchat.util.structures import map_strings
 
 _T = TypeVar("_T")
@@ -17,31 +19,35 @@ _MAX_PENDING = 10_000  # characters held back until the end of a possible secret
 REDACTED = "[secret]"
 
 # The prefixes of well-known token formats: text that begins with one is always treated as a secret.
+_KEY_BEGIN = "-----BEGIN "
 _PREFIXES = (
     "sk-", "ya29.", "1//0", "GOCSPX-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xoxa-",
-    "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "AIza", "npm_", "hf_", "sk_live_", "rk_live_", "whsec_",
-    "eyJ", "-----BEGIN ",
+    "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-", "AIza", "npm_", "hf_", "sk_live_", "rk_live_", "sk_test_",
+    "rk_test_", "whsec_", "pypi-", "SG.", "ATATT3", "ATCTT3", "dckr_pat_", "dckr_oat_", "ntn_", "secret_", "hvs.",
+    "hvb.", "hvr.", "AGE-SECRET-KEY-", "eyJ", _KEY_BEGIN,
 )  # fmt: skip
+_KEY_LABEL = r"[A-Z\ ]{0,40}PRIVATE\ KEY(?:\ BLOCK)?-----"
 TOKEN_PATTERN = re.compile(
-    r"""(?<![\w-])(?:
-          sk-(?=[\w-]*[A-Za-z0-9]{16})[\w-]{20,}
-        | ya29\.[\w-]{20,} | 1//0[\w-]{20,} | GOCSPX-[\w-]{10,}
-        | gh[pousr]_\w{20,} | github_pat_\w{20,} | glpat-[\w-]{16,} | xox[abeoprs]-[\w-]{10,}
-        | AIza[\w-]{30,} | npm_[A-Za-z0-9]{30,} | hf_[A-Za-z0-9]{30,} | [sr]k_live_\w{16,} | whsec_\w{16,}
-        | eyJ[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*
+    rf"""(?<![\w-])(?:
+          sk-(?=[\w-]*[A-Za-z0-9]{{16}})[\w-]{{20,}}
+        | ya29\.[\w-]{{20,}} | 1//0[\w-]{{20,}} | GOCSPX-[\w-]{{10,}}
+        | gh[pousr]_\w{{20,}} | github_pat_\w{{20,}} | glpat-[\w-]{{16,}} | xox[abeoprs]-[\w-]{{10,}}
+        | AIza[\w-]{{30,}} | npm_[A-Za-z0-9]{{30,}} | hf_[A-Za-z0-9]{{30,}}
+        | [sr]k_(?:live|test)_\w{{16,}} | whsec_\w{{16,}}
+        | pypi-[\w-]{{50,}} | SG\.[\w-]{{16,}}\.[\w-]{{16,}} | AT[AC]TT3[\w=-]{{20,}} | dckr_[po]at_[\w-]{{20,}}
+        | ntn_[A-Za-z0-9]{{30,}} | secret_[A-Za-z0-9]{{40,}} | hv[sbr]\.[\w-]{{20,}} | AGE-SECRET-KEY-1[A-Z0-9]{{50,}}
+        | eyJ[\w-]{{8,}}\.eyJ[\w-]{{4,}}\.[\w-]*
       )
-      | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY-----(?:\\[nr]|[\w+/=\s:,.]|-(?!----))*
-        (?:-----END\ [A-Z\ ]*PRIVATE\ KEY-----)?""",
+      | -----BEGIN\ {_KEY_LABEL}(?:\\[nr]|[\w+/=\s:,.()<>@]|-(?!----))*
+        (?:-----END\ {_KEY_LABEL})?""",
     re.VERBOSE | re.DOTALL,
 )
 _TOKEN_CHAR = re.compile(r"[\w-]")  # a token cannot begin right after such a character
-_KEY_HEADER = "-----BEGIN [A-Z ]*PRIVATE KEY-----"
-_KEY_FOOTER = "-----END [A-Z ]*PRIVATE KEY-----"
-_OPEN_END = re.compile(
-    rf"(?<![\w-])(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})[\w./=-]*\Z"
-    rf"|-----BEGIN [A-Z -]*\Z|{_KEY_HEADER}(?:(?!{_KEY_FOOTER}).)*\Z",
-    re.DOTALL,
-)
+_TAIL_CHAR = re.compile(r"[\w./=-]")  # an unfinished token may go on with such characters
+_TOKEN_START = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})")
+_KEY_EDGE = re.compile(rf"-----(?P<kind>BEGIN|END) {_KEY_LABEL}")
+_OPEN_HEADER = re.compile(r"-----BEGIN [A-Z ]{0,60}-{0,4}\Z")
+_MAX_HEADER = 80  # characters
 _CONTINUATION = re.compile(r"[\w./=+-]*")
 _LOG_SECRET = re.compile(
     r"""(?i)(?P<name>[?&](?:code|state)|\b(?:access_token|refresh_token|id_token|client_secret|code_verifier|client_assertion))
@@ -75,8 +81,7 @@ class SecretRegistry:
                     json_escaped,
                     json_escaped.replace("/", "\\/"),
                     raw.hex().upper(),
-                    base64.b64encode(raw).decode().rstrip("="),
-                    base64.urlsafe_b64encode(raw).decode().rstrip("="),
+                    *_base64_forms(raw),
                     raw.hex(),
                     msgspec.json.encode(text).decode()[1:-1],
                 }
@@ -84,10 +89,32 @@ class SecretRegistry:
                 self._pattern = None
 
     def redact(self, text: str) -> str:
-        """Replace each known secret, and each token of a well-known format, with ``[secret]``."""
-        if self.forms:
-            text = self._compiled_pattern().sub(REDACTED, text)
-        return TOKEN_PATTERN.sub(REDACTED, text) if any(prefix in text for prefix in _PREFIXES) else text
+        """Replace each known secret, and each token of a well-known format, with ``[secret]``.
+
+        Invisible characters within a secret do not hide it.
+        """
+        visible, positions = _drop_invisible(text)
+        spans = self._find_spans(visible)
+        if not spans:
+            return text
+        parts, end = [], 0
+        for start, stop in spans:
+            parts += [text[end : positions[start]], REDACTED] if positions else [text[end:start], REDACTED]
+            end = positions[stop - 1] + 1 if positions else stop
+        return "".join((*parts, text[end:]))
+
+    def _find_spans(self, text: str) -> list[tuple[int, int]]:
+        """The places of secrets, in order, without overlaps."""
+        spans = [match.span() for match in self._compiled_pattern().finditer(text)] if self.forms else []
+        if any(prefix in text for prefix in _PREFIXES):
+            spans += [match.span() for match in TOKEN_PATTERN.finditer(text)]
+        merged: list[tuple[int, int]] = []
+        for start, stop in sorted(spans):
+            if merged and start < merged[-1][1]:
+                merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+            else:
+                merged.append((start, stop))
+        return merged
 
     def redact_log(self, text: str) -> str:
         """Redact text of logs and error details: as ``redact``, and also text that only looks like a secret."""
@@ -99,9 +126,13 @@ class SecretRegistry:
 
     def safe_prefix_length(self, text: str) -> int:
         """How many characters of an unfinished text can be shown: a secret may have begun after them."""
-        safe = len(text)
-        if (open_end := _OPEN_END.search(text)) is not None:
-            safe = open_end.start()
+        visible, positions = _drop_invisible(text)
+        safe = self._safe_length(visible)
+        return positions[safe] if positions and safe < len(visible) else len(text) if safe == len(visible) else safe
+
+    def _safe_length(self, text: str) -> int:
+        open_end = find_open_end(text)
+        safe = len(text) if open_end is None else open_end
         for form in (*self.forms, *_PREFIXES):
             anywhere = form in self.forms
             start = max(0, len(text) - len(form) + 1)
@@ -110,10 +141,9 @@ class SecretRegistry:
                     safe = start
                     break
                 start += 1
-        matches = [*TOKEN_PATTERN.finditer(text), *(self._compiled_pattern().finditer(text) if self.forms else ())]
-        for match in sorted(matches, key=lambda match: match.start(), reverse=True):
-            if match.start() < safe < match.end():
-                safe = match.start()
+        for start, stop in reversed(self._find_spans(text)):
+            if start < safe < stop:
+                safe = start
         return safe
 
     def _compiled_pattern(self) -> re.Pattern[str]:
@@ -122,30 +152,81 @@ class SecretRegistry:
         return self._pattern
 
 
+def _base64_forms(secret: bytes) -> Iterator[str]:
+    """How the secret appears in base64, also within a longer text, such as ``user:secret``."""
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(secret).decode().rstrip("=")
+        for before, cut in ((0, 0), (1, 2), (2, 3)):  # bytes before it, and the characters that depend on them
+            encoded = encode(b"\0" * before + secret).decode().rstrip("=")
+            inner = encoded[cut : len(encoded) - (1 if (before + len(secret)) % 3 else 0)]
+            if len(inner) >= _MIN_LENGTH:
+                yield inner
+
+
+def find_open_end(text: str) -> int | None:
+    """Where a token or a private key begins that is not finished at the end of the text; None if none is.
+
+    Takes time in proportion to the length of the text, whatever it contains.
+    """
+    starts = []
+    if _KEY_BEGIN in text:
+        open_key = None
+        for edge in _KEY_EDGE.finditer(text):
+            if edge["kind"] == "END":
+                open_key = None
+            elif open_key is None:
+                open_key = edge.start()
+        header = _OPEN_HEADER.search(text, max(0, len(text) - _MAX_HEADER))
+        starts += [start for start in (open_key, header and header.start()) if start is not None]
+    tail = len(text)
+    while tail and _TAIL_CHAR.match(text[tail - 1]):
+        tail -= 1
+    if (token := _TOKEN_START.search(text, tail)) is not None:
+        starts.append(token.start())
+    return min(starts, default=None)
+
+
+def _drop_invisible(text: str) -> tuple[str, list[int] | None]:
+    """The text without invisible characters, and the position of each of its characters; None if they are the same."""
+    if text.isascii() or INVISIBLE_CHARACTER.search(text) is None:
+        return text, None
+    positions = [index for index, character in enumerate(text) if not INVISIBLE_CHARACTER.match(character)]
+    return "".join(text[index] for index in positions), positions
+
+
 class StreamRedactor:
     """Redacts a text stream. Holds back text that may be the beginning of a secret until that is decided."""
 
     def __init__(self, secrets: SecretRegistry) -> None:
         self._secrets = secrets
         self._pending = ""
-        self._in_token = False
+        self._in_token = self._in_key = False
 
     def feed(self, chunk: str) -> str:
         """The text that can be shown now: everything received so far, except a held-back end."""
         text = self._pending + chunk
-        if self._in_token and len(text) < _MAX_PENDING and _CONTINUATION.fullmatch(chunk):
-            self._pending = text  # inside a possible token: decided when it ends
+        if len(text) < _MAX_PENDING and self._is_undecided(chunk):
+            self._pending = text
             return ""
         safe = self._secrets.safe_prefix_length(text)
         if len(text) - safe > _MAX_PENDING:
             safe = len(text)
         self._pending = text[safe:]
-        self._in_token = _OPEN_END.match(self._pending) is not None
+        pending, _ = _drop_invisible(self._pending)
+        self._in_key = pending.startswith(_KEY_BEGIN) and find_open_end(pending) == 0
+        self._in_token = not self._in_key and _TOKEN_START.match(pending) is not None and find_open_end(pending) == 0
         return self._secrets.redact(text[:safe])
+
+    def _is_undecided(self, chunk: str) -> bool:
+        """Whether the held-back text goes on: with another piece of a token, or within a private key."""
+        if self._in_key:
+            recent, _ = _drop_invisible(self._pending[-_MAX_HEADER:] + chunk)
+            return "KEY" not in recent
+        return self._in_token and _CONTINUATION.fullmatch(_drop_invisible(chunk)[0]) is not None
 
     def flush(self) -> str:
         """The held-back rest, at the end of the stream."""
-        rest, self._pending, self._in_token = self._pending, "", False
+        rest, self._pending, self._in_token, self._in_key = self._pending, "", False, False
         return self._secrets.redact(rest)
 
 

@@ -27,6 +27,7 @@ _INVISIBLE = re.compile(
     f"|(?<=[{_IDEOGRAPHS}])[\U000e0100-\U000e01ef])"
     f"|[{_INVISIBLE_CHARS}]"
 )
+INVISIBLE_CHARACTER = re.compile(f"[{_INVISIBLE_CHARS}]")  # also where it is valid
 _COMBINING_MARKS = (
     "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc"
     "\u0ec8-\u0ece\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"

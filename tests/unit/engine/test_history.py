@@ -262,14 +262,17 @@ def test_a_cancel_at_every_await_leaves_a_valid_history(api: str) -> None:
         items = (call_item(f"box__{name}", '{"text": "x"}', name) for name in ("echo", "slow"))
         step = response(reasoning_item(), *items)
     lengths = set()
-    for tick in range(1000):
-        wire = ValidatingTransport([list(step)])
-        history = asyncio.run(_run_actions(wire, api, [("send", tick)], None))
-        assert wire.errors == []
-        check_next_request(history)
-        lengths.add(len(history))
-        if len(history) == 4 and history[-1].text == ".":
+    for _ in range(20):  # the order in which the tools' tasks run differs, and a cancel between them is rare
+        for tick in range(1000):
+            wire = ValidatingTransport([list(step)])
+            history = asyncio.run(_run_actions(wire, api, [("send", tick)], None))
+            assert wire.errors == []
+            check_next_request(history)
+            lengths.add(len(history))
+            if len(history) == 4 and history[-1].text == ".":
+                break
+        else:
+            pytest.fail("the turn never came to its end")
+        if {0, 1, 3, 4} <= lengths:
             break
-    else:
-        pytest.fail("the turn never came to its end")
     assert {0, 1, 3, 4} <= lengths

@@ -7,8 +7,11 @@ import re
 from urllib.parse import quote, quote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcpchat.util.redaction import REDACTED, SecretRegistry, StreamRedactor
+from mcpchat.util.sanitize import strip_invisible
 
 WORD = "_aAmMzZ059"  # the characters of a token: word characters, with or without a dash or an underscore
 DASHED = "-" + WORD
@@ -16,7 +19,10 @@ PLAIN = WORD[1:]
 FORMATS = [
     ("ya29.", 20, DASHED), ("1//0", 20, DASHED), ("GOCSPX-", 10, DASHED), ("AIza", 30, DASHED), ("glpat-", 16, DASHED),
     ("github_pat_", 20, WORD), ("sk_live_", 16, WORD), ("rk_live_", 16, WORD), ("whsec_", 16, WORD),
-    ("npm_", 30, PLAIN), ("hf_", 30, PLAIN),
+    ("npm_", 30, PLAIN), ("hf_", 30, PLAIN), ("sk_test_", 16, WORD), ("rk_test_", 16, WORD), ("pypi-", 50, DASHED),
+    ("ATATT3", 20, DASHED), ("ATCTT3", 20, DASHED), ("dckr_pat_", 20, DASHED), ("dckr_oat_", 20, DASHED),
+    ("ntn_", 30, PLAIN), ("secret_", 40, PLAIN), ("hvs.", 20, DASHED), ("hvb.", 20, DASHED), ("hvr.", 20, DASHED),
+    ("AGE-SECRET-KEY-1", 50, "AMZ059"),
     *((f"gh{kind}_", 20, WORD) for kind in "pousr"),
     *((f"xox{kind}-", 10, DASHED) for kind in "abeoprs"),
 ]  # fmt: skip
@@ -32,7 +38,9 @@ SHORTEST_TOKENS = [
     f"sk--_-_{body(16, PLAIN)}",
     "eyJ-_aZ0129.eyJ-_a9.-_aZ09",
     "eyJ-_aZ0129.eyJ-_a9.",  # a token without a signature
+    "SG.-_aZ0123456789-_.-_aZ0123456789-_",
     "-----BEGIN PRIVATE KEY-----\nMII+/=\n-----END PRIVATE KEY-----",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----\nComment: me <a@b.c> (x)\n\nMII\n-----END PGP PRIVATE KEY BLOCK-----",
     "-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED.\r\n\r\nA----B\r\n-----END RSA PRIVATE KEY-----",
     r"-----BEGIN PRIVATE KEY-----\r\nMII\r\n-----END PRIVATE KEY-----",
 ]
@@ -273,3 +281,62 @@ def test_a_secret_with_bytes_that_are_no_utf8_is_redacted() -> None:
     registry = SecretRegistry()
     registry.add(secret)
     assert registry.redact(f"key {secret}!") == f"key {REDACTED}!"
+
+
+# --- invisible characters ---------------------------------------------------------------------------------------------
+
+INVISIBLE = "\u200b\u00ad\u2060\ufeff\u200d\ufe0f\U000e0041"
+KNOWN = "the-known-secret-of-a-user"
+
+
+@given(
+    st.sampled_from([KNOWN, f"ghp_{'a1B2' * 6}", "-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----"]),
+    st.lists(st.tuples(st.integers(0, 90), st.text(INVISIBLE, min_size=1, max_size=3)), max_size=6),
+    st.integers(1, 9),
+)
+def test_invisible_characters_hide_no_secret(secret: str, insertions: list[tuple[int, str]], size: int) -> None:
+    hidden = secret
+    for position, characters in insertions:
+        hidden = hidden[: position % (len(hidden) + 1)] + characters + hidden[position % (len(hidden) + 1) :]
+    registry = SecretRegistry()
+    registry.add(KNOWN)
+    text = f"caf\u00e9 ({hidden}) now"
+    assert strip_invisible(registry.redact(text)) == f"caf\u00e9 ({REDACTED}) now"
+    stream = StreamRedactor(registry)
+    pieces = [stream.feed(text[start : start + size]) for start in range(0, len(text), size)]
+    assert strip_invisible("".join((*pieces, stream.flush()))) == f"caf\u00e9 ({REDACTED}) now"
+
+
+def test_valid_invisible_characters_stay() -> None:
+    registry = SecretRegistry()
+    registry.add(KNOWN)
+    family = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    assert registry.redact(f"{family} {KNOWN} {family}") == f"{family} {REDACTED} {family}"
+    assert registry.redact(family) == family
+
+
+@given(st.binary(max_size=20), st.binary(max_size=20))
+def test_a_secret_within_base64_is_redacted(before: bytes, after: bytes) -> None:
+    registry = SecretRegistry()
+    registry.add(KNOWN)
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        encoded = encode(before + KNOWN.encode() + after).decode()
+        shown = registry.redact(f"Authorization: {encoded}")
+        assert REDACTED in shown
+        assert len(shown) <= len("Authorization: ") + len(REDACTED) + (len(before) + len(after) + 4) * 4 // 3 + 6
+
+
+# --- texts that are made to be slow -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["-----BEGIN ", "-----BEGIN x", "-----BEGIN RSA PRIVATE KEY-----", "-----END ", "PRIVATE KEY ", "sk-a.", "ghp_a/",
+     "s\u200bk\u200b-\u200b", "eyJaaaaaaaa.eyJaaaa.", "access_token  "],
+)  # fmt: skip
+def test_a_long_hostile_text_is_streamed_in_time(unit: str) -> None:
+    """In time in proportion to its length, else the test's time limit is exceeded: see benchmarks/adversarial.py."""
+    text = unit * (200_000 // len(unit)) + "!"
+    stream = StreamRedactor(SecretRegistry())
+    shown = "".join(stream.feed(text[start : start + 4]) for start in range(0, len(text), 4)) + stream.flush()
+    assert shown == SecretRegistry().redact(text) or REDACTED in shown

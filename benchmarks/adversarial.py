@@ -1,0 +1,73 @@
+"""Benchmark of redacting, sanitizing and judging texts that are made to be slow.
+
+    python benchmarks/adversarial.py
+
+Prints the time for each kilobyte of each text, at 20 kB and at 200 kB, relative to ordinary prose of the same length in
+the same loop. Work is in proportion to the length if the two figures of a row are about equal.
+"""
+
+import time
+from collections.abc import Callable
+
+from mcpchat.core.patterns import parse_pattern
+from mcpchat.util.redaction import SecretRegistry, StreamRedactor
+from mcpchat.util.sanitize import sanitize
+
+PROSE = "The quick brown fox jumps over the lazy dog, and the dog sleeps. "
+TEXTS = {
+    "private key headers": "-----BEGIN ",
+    "headers, cut": "-----BEGIN x",
+    "private keys": "-----BEGIN RSA PRIVATE KEY----- a -----END RSA PRIVATE KEY----- ",
+    "open private keys": "-----BEGIN RSA PRIVATE KEY-----",
+    "dashes": "-----",
+    "token prefixes": "sk-a.ghp_a/",
+    "invisible characters": "s\u200bk\u200b-\u200b",
+    "stacked marks": "a\u0301\u0301\u0301\u0301",
+    "percent encoding": "%252525",
+    "parent folders": "../",
+    "addresses": "a@b,<",
+    "spaces": "access_token  ",
+}
+SIZES = (20_000, 200_000)  # characters
+
+
+def stream(text: str) -> None:
+    redactor = StreamRedactor(SecretRegistry())
+    for start in range(0, len(text), 8):
+        redactor.feed(text[start : start + 8])
+    redactor.flush()
+
+
+def judge(text: str) -> None:
+    value = {"a": text[:99_000]}
+    for match_all in (True, False):
+        for rule in ("m.t(a=*@example.com)", "m.t(a=/tmp/*)"):
+            parse_pattern(rule).matches("m.t", value, match_all=match_all)
+
+
+TASKS: dict[str, Callable[[str], object]] = {
+    "redact": SecretRegistry().redact_log, "stream": stream, "sanitize": sanitize, "judge": judge,
+}  # fmt: skip
+
+
+def seconds(task: Callable[[str], object], text: str) -> float:
+    started = time.process_time()
+    task(text)
+    return time.process_time() - started
+
+
+def main() -> None:
+    print(f"{'':24}" + "".join(f"{name:>18}" for name in TASKS))
+    for name, unit in TEXTS.items():
+        cells = []
+        for task in TASKS.values():
+            ratios = []
+            for size in SIZES:
+                text, prose = ((piece * (size // len(piece) + 1))[:size] + "!" for piece in (unit, PROSE))
+                ratios.append(seconds(task, text) / max(seconds(task, prose), 1e-5))
+            cells.append("{:.1f} / {:.1f}".format(*ratios))
+        print(f"{name:24}" + "".join(f"{cell:>18}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()

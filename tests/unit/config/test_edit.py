@@ -112,3 +112,60 @@ def test_links_and_permissions_are_kept(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert "[servers.b]" in target.read_text()
     assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_text_that_looks_like_a_table_survives_the_removal_of_that_table() -> None:
+    text = '[agents.a]\ninstructions = """\n[servers.box]\n"""\n\n[servers.box]\ncommand = "b"\n'
+    removed = schema.parse(edit.remove_server(text, "box"), "c")
+    assert removed.agents["a"].instructions == "[servers.box]\n"
+    assert "box" not in removed.servers
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[servers\n", "the config is not valid TOML: "),
+        ("servers = 3\n", "servers: expected a table"),
+    ],
+)
+def test_a_file_that_is_no_config_is_not_edited(text: str, message: str) -> None:
+    for change in (
+        lambda: edit.add_server(text, "a", {"command": "x"}),
+        lambda: edit.add_agent(text, "a", {}),
+        lambda: edit.remove_server(text, "a"),
+        lambda: edit.enable_server(text, "a", True),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            change()
+        assert raised.value.message.startswith(message)
+        assert raised.value.hint == "mcpchat config validate"
+
+
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError) as raised:
+        edit.write(tmp_path / "file" / "config.toml", HANDWRITTEN)
+    assert raised.value.message == f"cannot write {tmp_path / 'file' / 'config.toml'}: Not a directory"
+    (tmp_path / "config.toml").write_text(HANDWRITTEN)
+    with pytest.raises(ConfigError) as raised:
+        edit.create(tmp_path / "config.toml", "", "{}")
+    assert raised.value.message == f"cannot write {tmp_path / 'config.toml'}: File exists"
+    assert raised.value.hint == "choose another path with --config"
+    assert (tmp_path / "config.toml").read_text() == HANDWRITTEN
+
+
+def test_a_schema_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    schema_path = tmp_path / "mcpchat.schema.json"
+    schema_path.mkdir()
+    with pytest.raises(ConfigError) as raised:
+        edit.create(tmp_path / "config.toml", HANDWRITTEN, "{}")
+    reasons = ("Is a directory", "Operation not permitted")  # on Linux, on macOS
+    assert raised.value.message in [f"cannot write {schema_path}: {reason}" for reason in reasons]
+
+
+def test_the_config_and_its_schema_belong_to_their_owner(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "config.toml"
+    edit.create(path, HANDWRITTEN, "{}")
+    contents = {file.name: (file.read_text(), file.stat().st_mode & 0o777) for file in path.parent.iterdir()}
+    assert contents == {"config.toml": (HANDWRITTEN, 0o600), "mcpchat.schema.json": ("{}", 0o600)}
+    assert path.parent.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,93 @@
+"""References to secrets: which values are resolved, who learns of them, and what is said if there is none."""
+
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from mcpchat.config import secret_refs
+from mcpchat.config.secret_refs import resolve_header, resolve_secret, resolve_secrets
+from mcpchat.errors import ConfigError
+
+ENVIRONMENT = {"TOKEN": "from-env", "EMPTY": "", "LINES": " from-env\r\n", "BROKEN": "ä\n"}
+
+
+class Keyring:
+    """A keyring that answers with ``read``. It is no subclass of keyring's, which would register it for all tests."""
+
+    def __init__(self, read: Callable[[str, str], str | None]) -> None:
+        self._read = read
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self._read(service, username)
+
+
+@pytest.fixture
+def use_keyring(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, str], str | None]], None]:
+    """Replace the keyring of the operating system, without a look for it."""
+    return lambda read: monkeypatch.setattr("keyring.core._keyring_backend", Keyring(read))
+
+
+async def test_references_are_replaced_and_reported() -> None:
+    seen: list[str] = []
+    values = {"A": "env:TOKEN", "B": "Bearer env:TOKEN", "C": "plain", "D": "Basic env:TOKEN"}
+    resolved = await resolve_secrets(values, ENVIRONMENT, config_key="servers.a.env", on_secret=seen.append)
+    assert resolved == {"A": "from-env", "B": "Bearer from-env", "C": "plain", "D": "Basic env:TOKEN"}
+    assert seen == ["from-env", "from-env"]
+
+
+@pytest.mark.parametrize("name", ["MISSING", "EMPTY"])
+async def test_a_variable_without_a_value_is_an_error(name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        await resolve_secrets({"A": f"env:{name}"}, ENVIRONMENT, config_key="servers.a.env")
+    assert raised.value.message == f"servers.a.env.A: the environment variable {name} is not set"
+    assert raised.value.hint == f"export {name}=..."
+
+
+async def test_a_header_loses_line_ends_and_cannot_have_others() -> None:
+    assert await resolve_header("env:LINES", ENVIRONMENT, config_key="k") == "from-env"
+    with pytest.raises(ConfigError) as raised:
+        await resolve_header("env:BROKEN", ENVIRONMENT, config_key="k")
+    assert raised.value.message == "k: the value has characters that an HTTP header cannot carry"
+    assert raised.value.hint == "copy it again, on one line"
+
+
+async def test_a_secret_comes_from_the_keyring(use_keyring: Callable[..., None]) -> None:
+    seen: list[str] = []
+    use_keyring(lambda service, name: f"{service}/{name}")
+    assert await resolve_secret("keyring:mail", {}, config_key="k", on_secret=seen.append) == "mcpchat/mail"
+    assert await resolve_secret("keyring:mail", {}, config_key="k") == "mcpchat/mail"
+    assert seen == ["mcpchat/mail"]
+
+
+async def test_a_missing_entry_of_the_keyring_is_an_error(use_keyring: Callable[..., None]) -> None:
+    use_keyring(lambda service, name: None)
+    with pytest.raises(ConfigError) as raised:
+        await resolve_secret("Bearer keyring:mail", {}, config_key="servers.a.headers.Authorization")
+    assert raised.value.message == "servers.a.headers.Authorization: the keyring has no entry mcpchat/mail"
+    assert raised.value.hint == f"{sys.executable} -m keyring set mcpchat mail"
+
+
+async def test_an_unusable_keyring_is_an_error(use_keyring: Callable[..., None]) -> None:
+    def fail(service: str, name: str) -> str:
+        raise OSError("no bus")
+
+    use_keyring(fail)
+    with pytest.raises(ConfigError) as raised:
+        await resolve_secret("keyring:mail", {}, config_key="k")
+    assert raised.value.message == "k: the keyring cannot be used: OSError: no bus"
+    assert raised.value.hint == "use an environment variable instead: env:NAME"
+
+
+async def test_a_locked_keyring_does_not_block(
+    use_keyring: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlocked = threading.Event()
+    use_keyring(lambda service, name: "late" if unlocked.wait(30) else None)
+    monkeypatch.setattr(secret_refs, "KEYRING_TIMEOUT", 0.01)
+    with pytest.raises(ConfigError) as raised:
+        await resolve_secret("keyring:mail", {}, config_key="k")
+    unlocked.set()
+    assert raised.value.message == "k: the keyring did not answer within 0 s"
+    assert raised.value.hint == "unlock it, then try again"

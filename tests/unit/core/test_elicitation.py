@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mcpchat.core.elicitation import (
     ElicitationResult,
@@ -19,7 +20,8 @@ from mcpchat.core.elicitation import (
     read_value,
 )
 from mcpchat.core.events import Event, Notice
-from mcpchat.core.protocols import ModelOptions, SelectedModel
+from mcpchat.core.messages import Usage
+from mcpchat.core.protocols import ModelOptions, Retrying, SelectedModel
 from mcpchat.engine.server_requests import ServerRequestHandler
 from mcpchat.util.json_schema import find_error
 from mcpchat.util.urls import InvalidUrl, parse_web_url
@@ -48,6 +50,7 @@ def field(**schema: Any) -> Field:
         ({"type": "string", "enum": ["r", "b"], "enumNames": ["Red", "Blue"]}, "Blue", "b"),
         ({"type": "array", "items": {"enum": ["a", "b", "c"]}}, "1, c", ["a", "c"]),
         ({"type": "array", "items": {"anyOf": [{"const": "a", "title": "A!"}]}}, "A!", ["a"]),
+        ({"type": "array", "items": {"type": "string"}}, "a b, c,", ["a b", "c"]),
         ({"type": "hologram"}, "x", "x"),
         ({"type": "string", "format": "email"}, "ann@example.com", "ann@example.com"),
         ({"type": "string", "format": "uri"}, "https://a.b/c", "https://a.b/c"),
@@ -95,6 +98,8 @@ def test_a_required_field_needs_a_value_and_an_invalid_schema_is_a_text_field() 
 def test_values_are_formatted_like_input() -> None:
     assert [format_value(field(), value) for value in (None, True, ["a", "b"], 3)] == ["", "yes", "a, b", "3"]
     assert field(type="integer", minimum=1, maximum=9).input_hint == "a whole number, at least 1, at most 9"
+    several = field(type="array", items={"enum": ["a", "b"]}, minItems=1, maxItems=2)
+    assert several.input_hint == "any of them, separated by commas, at least 1 of them, at most 2 of them"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +182,24 @@ async def test_sampling_has_two_prompts_and_its_limit() -> None:
     request = model.adapter.requests[0]  # type: ignore[attr-defined]
     assert request.options == ModelOptions(max_output_tokens=10)
     assert request.tools == ()
+
+
+async def test_a_sample_has_the_temperature_of_the_request_and_reports_retries() -> None:
+    retrying = Retrying(seconds=60.0, reason="slow down")
+    adapter = ScriptedModel([retrying, *model_step("Hel", stop="length", usage=Usage(input=3, output=2))])
+    usages: list[Usage] = []
+    handler, events = make_handler(
+        ScriptedDialog(), model=lambda: SelectedModel(name="m", adapter=adapter), add_usage=usages.append, yes=True
+    )
+    sample = await handler.sample(replace(REQUEST, temperature=0.5))
+    assert sample == SamplingResult(model="m", text="Hel", truncated=True)
+    assert adapter.requests[0].options == ModelOptions(max_output_tokens=10, temperature=0.5)
+    assert usages == [Usage(input=3, output=2)]
+    assert events == [
+        Notice(level="info", text="s may ask m (at most 10 tokens) (--yes)"),
+        Notice(level="warning", text="slow down; trying again in 60 s"),
+        Notice(level="info", text="s may have this answer (--yes)"),
+    ]
 
 
 @pytest.mark.parametrize("answers", [(False,), (True, False)])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -12,6 +13,7 @@ from mcpchat.core.events import Event
 from mcpchat.core.messages import (
     AgentSwitch,
     Audio,
+    File,
     Image,
     Link,
     Message,
@@ -20,6 +22,7 @@ from mcpchat.core.messages import (
     ToolCall,
     ToolResult,
     Usage,
+    decode_arguments,
     result_text,
     user_message,
 )
@@ -81,6 +84,41 @@ def test_result_text_is_the_text_or_the_structure() -> None:
     assert (
         result_text(ToolResult(call_id="c", parts=(Audio(media_type="audio/wav", data=b""),))) == "[audio/wav, 0 bytes]"
     )
+
+
+def test_a_file_in_a_result_is_named_with_its_size() -> None:
+    report = File(media_type="application/pdf", data=b"%PDF", name="report.pdf")
+    parts = (report, File(media_type="application/pdf", data=b""), Link(uri="x:y"))
+    assert result_text(ToolResult(call_id="c", parts=parts)) == (
+        "[report.pdf: application/pdf, 4 bytes]\n[file: application/pdf, 0 bytes]\nx:y"
+    )
+
+
+def test_any_structure_of_a_server_becomes_text() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    values = [{"half": "\ud83d"}, {"big": 2**80}, [float("inf")], nested]
+    assert [result_text(ToolResult(call_id="c", structured=value)) for value in values] == [
+        '{"half": "\ud83d"}',
+        '{"big":1208925819614629174706176}',
+        "[null]",
+        "[a value that JSON cannot express]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "decoded"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('{"a": [secret]}', {"arguments": '{"a": [secret]}'}),
+        ("[1]", {"arguments": "[1]"}),
+        ("[" * 100_000, {"arguments": "[" * 100_000}),
+    ],
+    ids=["valid", "redacted", "no object", "nested"],
+)
+def test_arguments_that_are_no_object_are_shown_as_text(arguments: str, decoded: dict[str, Any]) -> None:
+    assert decode_arguments(ToolCall(id="c", name="a__b", arguments=arguments)) == decoded
 
 
 def test_open_calls_are_those_without_a_result() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mcpchat.core.tool_schema import to_tool_schema
+from mcpchat.core.tool_schema import supports_strict_mode, to_tool_schema
 from mcpchat.core.tools import ToolSpec, drop_null_arguments
 from mcpchat.util.json_schema import find_error
 
@@ -110,6 +110,73 @@ def test_invalid_parts_of_a_schema_are_dropped(schema: dict[str, Any]) -> None:
     converted = to_tool_schema(schema)
     jsonschema.Draft202012Validator.check_schema(converted)
     json.dumps(converted, allow_nan=False)
+
+
+def test_the_properties_of_all_branches_are_merged() -> None:
+    name, number = {"type": "string", "pattern": "^[a-z]+$"}, {"type": "integer"}
+    schema = {
+        "oneOf": [
+            {"properties": {"kind": name, "value": name}},
+            {"properties": {"kind": name, "value": number}},
+        ]
+    }
+    assert to_tool_schema(schema) == {
+        "type": "object",
+        "properties": {"kind": name, "value": {"anyOf": [name, number]}},
+    }
+
+
+def test_only_usable_keywords_of_a_property_are_kept() -> None:
+    properties = {
+        "a": {"type": "array", "contains": {"const": 1}, "minContains": 2, "oneOf": [False]},
+        "b": {"type": "string", "pattern": 7, "oneOf": 3},
+        "c": {"type": "array", "minContains": 2, "maxContains": 3},
+        "d": {"oneOf": [{"type": "string"}, {"type": "null"}]},
+    }
+    assert to_tool_schema({"properties": properties})["properties"] == {
+        "a": {"type": "array", "contains": {"const": 1}, "minContains": 2, "items": {}},
+        "b": {"type": "string"},
+        "c": {"type": "array", "items": {}},
+        "d": {"oneOf": [{"type": "string"}, {"type": "null"}]},
+    }
+
+
+def strict_object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False,
+    }  # fmt: skip
+
+
+def nested_objects(depth: int) -> dict[str, Any]:
+    schema = strict_object()
+    for _ in range(depth):
+        schema = strict_object(inner=schema)
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "supported"),
+    [
+        (strict_object(a={"type": "string"}, b={"anyOf": [{"type": "null"}, strict_object()]}), True),
+        ({**strict_object(a={"$ref": "#/$defs/n"}), "$defs": {"n": {"type": "array", "items": {}}}}, True),
+        (nested_objects(10), True),
+        (nested_objects(11), False),
+        ({**strict_object(a={}), "required": []}, False),
+        ({**strict_object(a={}), "additionalProperties": True}, False),
+        ({**strict_object(), "properties": ["a"]}, False),
+        (strict_object(a={"oneOf": [{}]}), False),
+        (strict_object(a=7), False),
+        (strict_object(a={"type": "array", "items": {"type": "object"}}), False),
+        ({**strict_object(a={"$ref": "#/$defs/n"}), "$defs": {"n": {"not": {}}}}, False),
+        (strict_object(a={"enum": list(range(1000))}), True),
+        (strict_object(a={"enum": list(range(600))}, b={"enum": list(range(600))}), False),
+        ({"type": "array", "items": {}}, False),
+        ({"anyOf": [strict_object()], **strict_object()}, False),
+    ],
+    ids=range(15),
+)
+def test_strict_mode_is_used_for_schemas_that_apis_can_enforce(schema: dict[str, Any], supported: bool) -> None:
+    assert supports_strict_mode(schema) is supported
 
 
 def test_a_recursive_schema_is_converted_quickly() -> None:

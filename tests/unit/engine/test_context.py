@@ -8,16 +8,30 @@ import pytest
 
 from mcpchat.core import events as ev
 from mcpchat.core.events import Event
-from mcpchat.core.messages import Compaction, Image, Message, Text, ToolResult, Usage, user_message
+from mcpchat.core.messages import (
+    AgentSwitch,
+    Compaction,
+    File,
+    Image,
+    Link,
+    Message,
+    Part,
+    Text,
+    ToolResult,
+    Usage,
+    user_message,
+)
 from mcpchat.core.protocols import ModelRequest, Retrying, SelectedModel
-from mcpchat.engine.context_window import SUMMARY_PROMPT, ContextWindow, message_weight, render_history
+from mcpchat.engine.context_window import OMITTED, SUMMARY_PROMPT, ContextWindow, message_weight, render_history
 from mcpchat.engine.history import normalize_history
 from mcpchat.engine.session import ActiveAgent, Session
+from mcpchat.engine.tool_results import truncate_middle
 from mcpchat.errors import ModelError
 from tests.support.fakes import FakeToolbox, ScriptedModel, make_call, make_gate, make_tool, model_step, preload_history
 
 TOOL = "box__echo"
 OVERFLOW = ModelError("too long", kind="context")
+UNCOUNTED = Usage(output=1)  # of a server that does not count the input
 
 
 def compaction_note(**fields: Any) -> Message:
@@ -435,3 +449,140 @@ async def test_a_question_that_is_too_long_does_not_end_the_chat() -> None:
     assert model.requests[-1].messages[-1].text == "never mind"
     assert sum(message_weight(message) for message in model.requests[-1].messages) < 8000
     assert len(session.history[0].text) == 39_000
+
+
+# --- estimates, and requests that do not fit ------------------------------------------------------------------------
+
+
+def test_notes_take_no_room_and_media_a_fixed_share() -> None:
+    parts: list[Part] = [
+        Compaction(replaces=1, limit=1, summary="long " * 100),
+        AgentSwitch(agent="mail", model="m"),
+        Link(uri="x:y"),
+        Image(media_type="image/png", data=b"x" * 9999),
+        File(media_type="application/pdf", data=b"x" * 20_000),
+        Text(text="ä"),
+    ]
+    weights = [message_weight(Message(role="user", parts=(part,))) for part in parts]
+    assert weights == [20, 20, 120, 4020, 5020, 22]
+
+
+async def test_a_count_of_output_alone_is_no_estimate() -> None:
+    session, _ = make_session(ScriptedModel(model_step("ok", usage=Usage(output=5))))
+    finished = await session.send("x" * 4000)
+    assert finished.usage == Usage(output=5)
+
+
+async def test_a_window_that_fills_up_is_mentioned_once() -> None:
+    model = ScriptedModel(
+        model_step("ok", usage=Usage(input=812, output=1)), model_step("ok", usage=Usage(input=825, output=1))
+    )
+    session, events = make_session(model, window=1000)
+    await session.send("x" * 3230)
+    await session.send("and?")
+    assert (await session.window_usage())[0] >= 825
+    assert notices(events) == [
+        "the conversation takes 81% of the model's window (812 of 1,000 tokens); at 85% it is summarized"
+    ]
+
+
+async def test_a_refusal_changes_only_what_was_estimated_wrong() -> None:
+    refusal = ModelError("too long", kind="context", window=100, requested_tokens=150)
+    session, _ = make_session(
+        ScriptedModel([refusal], model_step("so far", usage=UNCOUNTED), model_step("ok", usage=UNCOUNTED))
+    )
+    preload_history(session, [user_message("one"), assistant("a" * 900)])
+    await session.send("two")
+    weight = sum(message_weight(message) for message in render_history(session.history))
+    assert await session.window_usage() == (weight // 4, 100)  # four bytes per token, as before
+
+
+async def test_a_refusal_without_numbers_keeps_a_known_window() -> None:
+    model = ScriptedModel(
+        [ModelError("busy", kind="server")], [OVERFLOW], model_step("so far"), model_step("ok", usage=UNCOUNTED)
+    )
+    session, events = make_session(model, window=300)
+    preload_history(session, [user_message("one"), assistant("a" * 1300)])
+    await session.send("two")
+    assert (await session.window_usage())[1] == 300
+    assert [text.partition(":")[0] for text in notices(events)] == [
+        "summarizing the conversation",
+        "the conversation could not be summarized",
+        "summarizing the conversation",
+        "the conversation was summarized",
+    ]
+
+
+async def test_a_refusal_of_a_request_that_fits_is_reported() -> None:
+    refusal = ModelError("too long", kind="context", window=100_000, requested_tokens=100)
+    model = ScriptedModel([refusal])
+    session, events = make_session(model)
+    preload_history(session, [user_message("one"), assistant("a" * 900)])
+    with pytest.raises(ModelError, match="too long"):
+        await session.send("two")
+    assert (len(model.requests), notices(events)) == (1, [])
+
+
+async def test_a_summary_follows_if_shortened_results_are_not_enough() -> None:
+    model = ScriptedModel(model_step("so far", usage=UNCOUNTED), model_step("ok"))
+    session, events = make_session(model, window=2000)
+    preload_history(session, [user_message("one"), *tool_round("a", "y" * 4000), assistant("word " * 1200)])
+    await session.send("two")
+    assert notices(events) == [
+        "earlier tool results were shortened to make room",
+        "summarizing the conversation",
+        "the conversation was summarized: about 1,958 tokens became 44",
+    ]
+    assert [message.text.rpartition("\n")[2] for message in model.requests[-1].messages] == ["one", "so far", "two"]
+
+
+async def test_the_latest_results_are_shortened_last() -> None:
+    toolbox = FakeToolbox({"echo": lambda a: "y" * 8000})
+    model = ScriptedModel(
+        model_step("", make_call(TOOL, call_id="a"), usage=UNCOUNTED), model_step("so far"), model_step("ok")
+    )
+    session, events = make_session(model, window=1000, toolbox=toolbox)
+    await session.send("go")
+    assert notices(events)[0] == "summarizing the conversation"
+    assert notices(events)[2:] == ["the latest tool results were shortened: they fill the window"]
+    (shortened,) = model.requests[-1].messages[-1].results[0].parts
+    assert isinstance(shortened, Text)
+    head, mark, tail = shortened.text.split("\n")
+    assert (len(head) + len(tail), set(head + tail)) == (1500, {"y"})
+    assert mark == (
+        "[… 6,500 of 8,000 characters left out here: shortened because the conversation was too long: call the tool "
+        "again if you need it …]"
+    )
+    assert session.history[2].results[0].parts == (Text(text="y" * 8000),)
+
+
+async def test_a_question_stays_whole_if_its_request_is_compacted_twice() -> None:
+    model = ScriptedModel([OVERFLOW], model_step("so far"), model_step("ok"))
+    session, events = make_session(model, window=8000)
+    preload_history(session, [user_message("one"), *tool_round("a", "y" * 28_000), assistant("read")])
+    question = "two " * 150
+    await session.send(question)
+    assert [text.partition(":")[0] for text in notices(events)] == [
+        "earlier tool results were shortened to make room",
+        "summarizing the conversation",
+        "the conversation was summarized",
+    ]
+    assert [len(request.messages) for request in model.requests] == [5, 5, 3]
+    texts = [message.text.rpartition("\n")[2] for message in model.requests[-1].messages]
+    assert texts == ["one", "so far", question]
+
+
+async def test_a_conversation_that_never_fits_is_not_summarized() -> None:
+    model = ScriptedModel([OVERFLOW], [ev.TextDelta(text="they sa"), OVERFLOW])
+    session, events = make_session(model)
+    history = [user_message("one"), assistant("a" * 8000)]
+    preload_history(session, history)
+    with pytest.raises(ModelError) as raised:
+        await session.compact()
+    assert (raised.value.message, raised.value.kind) == ("the model wrote no summary of the conversation", "context")
+    shortened = truncate_middle("a" * 8000, 3000, OMITTED)
+    assert [request.messages[1].text for request in model.requests] == ["a" * 8000, shortened]
+    sent = sum(message_weight(message) for message in model.requests[1].messages)
+    assert session.thread_usage.usage == Usage(input=sent // 4, output=1, estimated=True)
+    assert list(session.history) == history
+    assert notices(events) == ["summarizing the conversation"]

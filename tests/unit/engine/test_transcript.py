@@ -1,7 +1,8 @@
 """Sessions and their stored threads: branches, forks, failures and resumed threads."""
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from mcpchat.core.events import Event
 from mcpchat.core.messages import AgentSwitch, Compaction, Image, Message, Text, Usage, user_message
 from mcpchat.core.policy import Decision
 from mcpchat.core.protocols import SelectedModel
-from mcpchat.core.threads import INTERRUPTED, CallMetadata, Thread, ThreadFilter, branch, branch_tips, derive_title
+from mcpchat.core.threads import (
+    INTERRUPTED,
+    CallMetadata,
+    NewMessage,
+    Thread,
+    ThreadFilter,
+    branch,
+    branch_tips,
+    derive_title,
+)
 from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.engine.tool_results import TruncatingToolbox
 from mcpchat.engine.transcript import Transcript
@@ -196,6 +206,20 @@ async def test_a_summary_is_a_node_that_can_be_undone(store: SqlThreadStore) -> 
     assert [message.text for message in model.requests[-1].messages] == ["one", "first", "three"]
 
 
+async def test_undo_removes_all_summaries_at_the_end(store: SqlThreadStore) -> None:
+    session, model = new_session(
+        store, model_step("first"), model_step("SUMMARY"), model_step("ANOTHER"), model_step("second")
+    )
+    await session.send("one")
+    assert await session.compact()
+    assert await session.compact()
+    assert len(session.history) == 4
+    assert await session.undo() == "the summary: the model sees the whole conversation again"
+    assert history_texts(session) == stored_texts(store, session) == ["one", "first"]
+    await session.send("two")
+    assert [message.text for message in model.requests[-1].messages] == ["one", "first", "two"]
+
+
 async def test_a_resumed_thread_continues_unchanged(store: SqlThreadStore) -> None:
     session, _ = new_session(
         store, model_step("", make_call(TOOL, '{"text": "x"}')), model_step("first"), model_step("SUM")
@@ -282,6 +306,135 @@ async def test_an_unsaved_message_is_saved_with_the_next(store: SqlThreadStore) 
     assert "saved again" in notices[1][1]
 
 
+def notices(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, ev.Notice)]
+
+
+async def test_a_fork_that_cannot_be_saved_is_saved_later(store: SqlThreadStore, tmp_path: Path) -> None:
+    first_session, _ = new_session(store, model_step("a"), model_step("b"))
+    await first_session.send("begin")
+    other_store = sqlite.open_threads(tmp_path / "threads.db")
+    seen_events: list[Event] = []
+    session, _ = new_session(other_store, model_step("c"), model_step("d"), seen_events=seen_events)
+    thread = other_store.find(first_session.transcript.thread.id)
+    session.resume(thread, other_store.nodes(thread))
+    await first_session.send("here")
+    (pages,) = other_store._db.run("PRAGMA page_count")[0]
+    other_store._db.run(f"PRAGMA max_page_count = {pages}")
+    await session.send("there " * 50_000)
+    assert session.transcript.unsaved_count == 4
+    (failure,) = notices(seen_events)
+    assert failure.startswith("this conversation is not being saved: ")
+    assert "disk is full" in failure
+    other_store._db.run("PRAGMA max_page_count = 1000000")
+    await session.send("again")
+    assert session.transcript.unsaved_count == 0
+    assert session.transcript.thread.forked_from == thread.id
+    assert stored_texts(other_store, session) == ["begin", "a", "there " * 50_000, "c", "again", "d"]
+    assert stored_texts(store, first_session) == ["begin", "a", "here", "b"]
+    other_store.close()
+
+
+async def test_undo_in_a_thread_that_was_continued_elsewhere_forks_with_the_next_message(
+    store: SqlThreadStore, tmp_path: Path
+) -> None:
+    seen_events: list[Event] = []
+    session, _ = new_session(store, model_step("a"), model_step("b"), model_step("new b"), seen_events=seen_events)
+    await session.send("begin")
+    await session.send("more")
+    other_store = sqlite.open_threads(tmp_path / "threads.db")
+    other_session, _ = new_session(other_store, model_step("elsewhere"))
+    thread = other_store.find(session.transcript.thread.id)
+    other_session.resume(thread, other_store.nodes(thread))
+    await other_session.send("there")
+    assert await session.undo() == "more"
+    assert notices(seen_events) == []
+    assert stored_texts(other_store, other_session) == ["begin", "a", "more", "b", "there", "elsewhere"]
+    await session.send("instead")
+    assert stored_texts(store, session) == ["begin", "a", "instead", "new b"]
+    assert session.transcript.thread.forked_from == thread.id
+    (notice,) = notices(seen_events)
+    assert notice.endswith(
+        f" meanwhile: this conversation continues as {session.transcript.thread.short_id}, with all messages"
+    )
+    other_store.close()
+
+
+async def test_an_undo_that_cannot_be_saved_is_reported(store: SqlThreadStore, tmp_path: Path) -> None:
+    seen_events: list[Event] = []
+    session, _ = new_session(store, model_step("a"), model_step("b"), seen_events=seen_events)
+    await session.send("one")
+    store._db.run("PRAGMA query_only = ON")
+    assert await session.undo() == "one"
+    failure = (
+        f"this conversation is not being saved: cannot use {tmp_path}/threads.db: attempt to write a readonly database; "
+        "check the permissions of the file and its folder, or use --no-save"
+    )
+    assert notices(seen_events) == [failure]
+    assert (history_texts(session), stored_texts(store, session)) == ([], ["one", "a"])
+    store._db.run("PRAGMA query_only = OFF")
+    await session.send("two")
+    assert notices(seen_events)[1:] == ["the conversation is being saved again, with all messages"]
+    assert stored_texts(store, session) == ["two", "b"]
+
+
+async def test_messages_that_are_lost_at_the_end_of_a_conversation_are_reported(store: SqlThreadStore) -> None:
+    seen_events: list[Event] = []
+    session, _ = new_session(store, model_step("a"), model_step("b"), model_step("c"), seen_events=seen_events)
+    await session.send("one")
+    store._db.run("PRAGMA query_only = ON")
+    await session.send("two")
+    old = session.transcript.thread
+    session.clear()
+    assert notices(seen_events)[1:] == [f"the last 2 messages of {old.short_id} could not be saved"]
+    store._db.run("PRAGMA query_only = OFF")
+    await session.send("three")
+    assert stored_texts(store, session) == ["three", "c"]
+    assert len(notices(seen_events)) == 2
+    assert [node.message.text for node in store.nodes(old)] == ["one", "a"]
+
+
+class SlowStore:
+    """A store whose every attempt to append takes two seconds; it fails while ``is_down`` is set."""
+
+    def __init__(self, store: SqlThreadStore) -> None:
+        self._store = store
+        self.now = 1000.0
+        self.is_down = True
+        self.attempts: list[float] = []
+
+    def append(self, thread: Thread, parent: int, messages: Sequence[NewMessage]) -> Thread:
+        self.attempts.append(self.now)
+        self.now += 2.0
+        if self.is_down:
+            raise StoreError("the database does not answer", hint="check the network")
+        return self._store.append(thread, parent, messages)
+
+
+def test_a_slow_store_is_not_tried_for_every_message(store: SqlThreadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_store = SlowStore(store)
+    monkeypatch.setattr("time.monotonic", lambda: slow_store.now)
+    seen_events: list[Event] = []
+    transcript = Transcript(seen_events.append, slow_store)  # type: ignore[arg-type]
+    transcript.add(user_message("one"))
+    transcript.add(user_message("two"))  # within twenty seconds: ten times as long as the failure took
+    assert slow_store.attempts == [1000.0]
+    transcript.flush()
+    assert slow_store.attempts == [1000.0, 1002.0]
+    slow_store.is_down = False
+    slow_store.now = 1023.0
+    transcript.add(user_message("three"))
+    assert transcript.unsaved_count == 3
+    slow_store.now = 1024.0
+    transcript.add(user_message("four"))
+    assert (slow_store.attempts, transcript.unsaved_count) == ([1000.0, 1002.0, 1024.0], 0)
+    assert notices(seen_events) == [
+        "this conversation is not being saved: the database does not answer; check the network",
+        "the conversation is being saved again, with all messages",
+    ]
+    assert [node.message.text for node in store.nodes(transcript.thread)] == ["one", "two", "three", "four"]
+
+
 async def test_without_a_store_nothing_is_saved() -> None:
     session, _ = new_session(None, model_step("a"), model_step("b"), model_step("c"))
     await session.send("one")
@@ -359,6 +512,34 @@ async def test_a_model_sets_a_title_once_and_never_over_the_users(store: SqlThre
     session._titled_thread = ""
     await session.name_thread()
     assert store.find(session.transcript.thread.id).title == "mine"
+
+
+async def test_a_model_that_finds_no_title_changes_none(store: SqlThreadStore) -> None:
+    session, model = new_session(store, model_step("a"), model_step(' "*" '), price=lambda usage: 0.5)
+    await session.send("hello")
+    await session.name_thread()
+    assert len(model.requests) == 2
+    assert store.find(session.transcript.thread.id).title == "hello"
+    assert session.thread_usage.cost == 1.0
+
+
+async def test_a_title_that_the_user_gives_meanwhile_is_kept(store: SqlThreadStore) -> None:
+    session, model = new_session(store, model_step("a"), [0.0, *model_step("The model's title")])
+    await session.send("hello")
+    naming = asyncio.create_task(session.name_thread())
+    while len(model.requests) < 2:
+        await asyncio.sleep(0)
+    session.transcript.rename("mine")
+    await naming
+    assert (session.transcript.thread.title, store.find(session.transcript.thread.id).title) == ("mine", "mine")
+
+
+async def test_a_title_can_come_before_the_first_message(store: SqlThreadStore) -> None:
+    session, _ = new_session(store, model_step("a"))
+    session.transcript.rename("plans")
+    await session.send("hello")
+    thread = store.find("plans")
+    assert (thread.id, thread.title, thread.named) == (session.transcript.thread.id, "plans", True)
 
 
 async def test_a_failed_title_is_ignored(store: SqlThreadStore) -> None:

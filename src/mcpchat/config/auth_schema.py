@@ -105,7 +105,8 @@ def _provider_problems(name: str, provider: Mapping[str, Any]) -> Iterator[Probl
     for key in ("client_secret", "refresh_token"):
         if isinstance(provider.get(key), str) and not REFERENCE.fullmatch(provider[key]):
             yield (*path, key), NO_SECRETS_MESSAGE
-    reserved = sorted(_FIXED_PARAMETERS.intersection(provider.get("parameters") or ()))
+    parameters = provider.get("parameters")
+    reserved = sorted(_FIXED_PARAMETERS.intersection(parameters)) if isinstance(parameters, dict) else []
     if reserved:
         yield (*path, "parameters"), f"{', '.join(reserved)}: set by mcpchat itself"
     for key in ("authorization_url", "token_url", "revocation_url", "userinfo_url"):
@@ -124,7 +125,7 @@ def _remote_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterat
         yield (*path, "token_env"), 'only valid with "command": a remote server gets its token in a header'
     headers = server.get("headers")
     has_authorization = isinstance(headers, dict) and any(str(name).lower() == "authorization" for name in headers)
-    if has_authorization and method in {"oauth", "client_credentials"}:
+    if has_authorization and method in ("oauth", "client_credentials"):
         yield (*path, "auth"), "headers already has Authorization: remove one of the two"
     if "client_secret" in server and "issuer" not in server:
         yield (*path, "client_secret"), 'expected "issuer" too: the only authorization server that receives the secret'

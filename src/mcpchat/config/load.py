@@ -37,8 +37,11 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
         return Config()
     try:
         exposure, hint = writable_by_others(path)
-    except OSError:
-        exposure, hint = "", ""  # read_config raises the error
+    except OSError as error:
+        raise ConfigError(
+            f"{path} is not read: nobody can tell who may write to it ({error.strerror})",
+            hint="check its folder and the folders above",
+        ) from None
     if exposure:
         raise ConfigError(f"{path} is not read: {exposure}, and its content is executed", hint=hint)
     return schema.parse(read_config(path), str(path))

@@ -117,7 +117,7 @@ def _claimed_keys(server: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[
             yield (*path, key), "not allowed in a project file: only your own config can set it"
     if server.get("auth") == "client_credentials":
         yield (*path, "auth"), "not allowed in a project file: it cannot use your secrets"
-    elif server.get("auth") not in {None, "none", "oauth"} and not server.get("scopes"):
+    elif server.get("auth") not in (None, "none", "oauth") and not server.get("scopes"):
         yield (*path, "auth"), 'expected "scopes" too in a project file: what the token may be used for'
 
 

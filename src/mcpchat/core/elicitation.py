@@ -114,14 +114,16 @@ def parse_fields(schema: Mapping[str, Any]) -> tuple[Field, ...]:
 
 
 def _parse_field(name: str, schema: Mapping[str, Any], required: bool) -> Field:
-    declared = schema.get("type")
+    declared: Any = schema.get("type")
+    if isinstance(declared, list):  # such as ["integer", "null"]
+        declared = next((kind for kind in declared if isinstance(kind, str) and kind != "null"), None)
     items = schema.get("items")
     choices = _parse_choices(schema)
     kind: FieldKind = "choice" if choices else "text"
     if declared == "array":
         choices = _parse_choices(items) if isinstance(items, dict) else ()
         kind = "choices"
-    elif not choices and declared in {"number", "integer", "boolean"}:
+    elif not choices and declared in ("number", "integer", "boolean"):
         kind = declared
     return Field(
         name=name,
@@ -223,7 +225,7 @@ def _check_format(format_name: object, typed: str) -> None:
 
 def _parse_choice(field: Field, typed: str) -> str:
     """Find a choice by its number, value or title. Raises InvalidValue if none matches."""
-    if typed.isdecimal() and 1 <= int(typed) <= len(field.choices):
+    if typed.isdecimal() and len(typed) < 10 and 1 <= int(typed) <= len(field.choices):
         same_values = [choice.value for choice in field.choices if choice.value == typed]
         return same_values[0] if same_values else field.choices[int(typed) - 1].value
     for choice in field.choices:

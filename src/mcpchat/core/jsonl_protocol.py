@@ -150,6 +150,8 @@ def parse_line(data: bytes) -> InputLine:
 def decode_json(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     """Decode JSON, with lone surrogates replaced. Raises ValueError if it is invalid."""
     try:
+        if not data.isascii():
+            data.decode()  # raises UnicodeDecodeError; msgspec's own error differs between its versions
         if _LONE_SURROGATE.search(data):
             data = replace_surrogates(json.dumps(json.loads(data), ensure_ascii=False)).encode()
         return decoder.decode(data)

@@ -75,9 +75,11 @@ def supports_strict_mode(schema: Mapping[str, Any]) -> bool:
                 return False
         counts["properties"] += len(properties)
         counts["enum"] += len(node["enum"]) if isinstance(node.get("enum"), list) else 0
-        branches = node.get("anyOf", [])
+        branches, tables = node.get("anyOf", []), [node.get(key, {}) for key in _DEFINITIONS]
+        if not isinstance(branches, list) or not all(isinstance(table, Mapping) for table in tables):
+            return False
         children = [*properties.values(), *([node["items"]] if "items" in node else []), *branches]
-        definitions = [definition for key in _DEFINITIONS for definition in node.get(key, {}).values()]
+        definitions = [definition for table in tables for definition in table.values()]
         return all(fits(child, depth + 1) for child in children) and all(
             fits(definition, depth) for definition in definitions
         )

@@ -94,3 +94,16 @@ def test_other_parameters_of_the_authorization_url_are_accepted() -> None:
 def test_a_pattern_may_name_a_server_some_of_its_tools_or_mcpchat_itself() -> None:
     text = '[servers.box]\ncommand = "x"\n[approvals]\nallow = ["box", "box.read_*", "*.list", "mcpchat.read_result"]'
     assert schema.parse(text, "c.toml").approvals.allow == ("box", "box.read_*", "*.list", "mcpchat.read_result")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[servers.a]\ncommand = "x"\nauth = ["x"]\n',
+        '[servers.a]\nurl = "https://x.y"\nheaders = { Authorization = "env:X" }\nauth = ["x"]\n',
+        '[auth.x]\nparameters = 7\n', '[auth.x]\nparameters = [[1]]\n',
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_a_problem_of_the_config(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        schema.parse(text, "c.toml")

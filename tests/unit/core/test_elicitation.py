@@ -236,3 +236,24 @@ async def test_a_model_error_propagates() -> None:
     handler, _ = make_handler(ScriptedDialog(True), model=lambda: SelectedModel(name="m", adapter=Broken()))
     with pytest.raises(ValueError, match="no"):
         await handler.sample(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind"),
+    [
+        (["integer", "null"], "integer"),
+        (["null", "string"], "text"),
+        ([], "text"),
+        ([["x"]], "text"),
+        ({"a": 1}, "text"),
+    ],
+)
+def test_a_field_may_have_several_types(declared: Any, kind: str) -> None:
+    (field,) = parse_fields({"properties": {"a": {"type": declared}}})
+    assert field.kind == kind
+
+
+def test_a_choice_by_a_very_long_number_is_no_choice() -> None:
+    (field,) = parse_fields({"properties": {"a": {"enum": ["x", "y"]}}})
+    with pytest.raises(InvalidValue, match="expected one of x, y"):
+        read_value(field, "9" * 5000)

@@ -40,7 +40,7 @@ def test_half_of_a_surrogate_pair_is_replaced(text: bytes, sent: str) -> None:
     ("line", "message"),
     [
         (b'{"type": "message", "text": "\\ud83d \xff"}', "not UTF-8 text"),
-        (b'{"type": "message", "text": "\xff"}', "Invalid UTF-8 encoded string"),
+        (b'{"type": "message", "text": "\xff"}', "not UTF-8 text"),
         (
             b'{"type": "elicitation", "id": "a", "action": "accept", "content": {"a": '
             + b"[" * 100_000

@@ -254,3 +254,10 @@ def test_pattern_and_enum_errors_quote_the_schema() -> None:
     assert find_error({"items": {"$ref": "#/$defs/n"}, "$defs": {"n": name_schema}}, ["X"]) == (
         '0: "X" does not match: A name in small letters.'
     )
+
+
+@pytest.mark.parametrize(
+    "odd", [{"$defs": []}, {"properties": {"a": {"anyOf": 3}}, "required": ["a"]}, {"$defs": {"a": 3}}]
+)
+def test_a_malformed_schema_is_not_strict(odd: dict[str, Any]) -> None:
+    assert not supports_strict_mode({"type": "object", "properties": {}, "additionalProperties": False, **odd})

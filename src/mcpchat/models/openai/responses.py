@@ -171,13 +171,14 @@ class ResponsesAccumulator:
     def feed(self, chunk: Chunk) -> Iterator[ModelEvent]:
         if chunk is END_OF_STREAM:
             return
-        kind = chunk.get("type")
+        declared = chunk.get("type")
+        kind = declared if isinstance(declared, str) else ""
         if chunk.get("object") == "response":  # a server that ignores ``stream``
             yield from self._on_completed(chunk, str(chunk.get("status") or "completed"))
         elif kind == "response.output_item.added":
             yield from self._on_item_added(chunk)
         elif kind in {_TEXT_DELTA, _REFUSAL_DELTA} or kind in _REASONING_DELTAS:
-            yield from self._on_delta(str(kind), chunk)
+            yield from self._on_delta(kind, chunk)
         elif kind == "response.function_call_arguments.delta":
             self._item_for(chunk).arguments.append(wire.content_text(chunk.get("delta")))
         elif kind == "response.function_call_arguments.done" and wire.content_text(chunk.get("arguments")):

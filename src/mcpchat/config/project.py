@@ -28,7 +28,17 @@ FILE_NAME = ".mcpchat.toml"
 _FORBIDDEN_VARIABLES = re.compile(r"DBUS_SESSION_BUS_ADDRESS|SSH_AUTH_SOCK|GPG_AGENT_INFO|OPENAI_\w*|MCPCHAT_\w*")
 
 
-_USER_ONLY_KEYS = ("trust", "sampling", "required", "client_id", "client_secret", "private_key", "issuer", "token_env")
+_USER_ONLY_KEYS = (
+    "trust",
+    "sampling",
+    "required",
+    "client_id",
+    "client_secret",
+    "private_key",
+    "issuer",
+    "token_env",
+    "allow_http",
+)
 
 
 class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -83,6 +83,9 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     extra_body: Annotated[
         dict[str, Any], Meta(description="More fields of the request body, as the API of the server defines them.")
     ] = field(default_factory=dict)
+    allow_http: Annotated[
+        bool, Meta(description="Send the key and headers with secrets also to an http:// URL of another machine.")
+    ] = False
 
 
 class ModelConfig(ModelEntry, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,6 +155,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         dict[str, str],
         Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "Bearer env:NAME" are resolved.'),
     ] = field(default_factory=dict)
+    allow_http: Annotated[
+        bool, Meta(description="Send headers with secrets also to an http:// URL of another machine.")
+    ] = False
     builtin: Annotated[
         str | None,
         Meta(description="The name of a bundled server.", extra_json_schema={"enum": tuple(BUILTIN_SERVERS)}),

@@ -1,14 +1,19 @@
 """Resolve references to secrets: ``env:NAME`` from the environment, ``keyring:NAME`` from the OS keyring."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from mcpchat.config.validation import REFERENCE
 from mcpchat.errors import ConfigError
 from mcpchat.util.blocking import run_in_daemon_thread
+from mcpchat.util.urls import is_unencrypted
 
 KEYRING_SERVICE = "mcpchat"  # the service name of all entries in the OS keyring
 KEYRING_TIMEOUT = 10.0  # seconds; a locked keyring would block forever
+
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 
 OnSecret = Callable[[str], None]
 
@@ -63,6 +68,38 @@ async def resolve_header(
             hint="copy it again, on one line",
         )
     return value
+
+
+async def resolve_headers(
+    headers: Mapping[str, str],
+    environ: Mapping[str, str],
+    *,
+    url: str,
+    allow_http: bool,
+    config_key: str,
+    on_secret: OnSecret = _ignore,
+) -> dict[str, str]:
+    """Resolve the HTTP headers for requests to the URL. ``config_key`` is the key of the table.
+
+    Raises ConfigError as ``resolve_header`` does, and if a secret would be sent without encryption.
+    """
+    for name, value in headers.items():
+        if REFERENCE.fullmatch(value.removeprefix("Bearer ")) or name.lower() in _SECRET_HEADERS:
+            check_encrypted(url, allow_http=allow_http, config_key=f"{config_key}.{name}")
+    return {
+        name: await resolve_header(value, environ, config_key=f"{config_key}.{name}", on_secret=on_secret)
+        for name, value in headers.items()
+    }
+
+
+def check_encrypted(url: str, *, allow_http: bool, config_key: str) -> None:
+    """Raise ConfigError if what the config key names would be sent without encryption to another machine."""
+    if not allow_http and is_unencrypted(url):
+        table = re.sub(r"\.(?:headers\..*|api_key)$", "", config_key)
+        raise ConfigError(
+            f"{config_key} would be sent without encryption to {urlsplit(url).hostname}",
+            hint=f"use https, or set allow_http = true under [{table}]",
+        )
 
 
 async def resolve_secrets(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat.config.schema import SandboxConfig, ServerConfig
-from mcpchat.config.secret_refs import resolve_header, resolve_secrets
+from mcpchat.config.secret_refs import resolve_headers, resolve_secrets
 from mcpchat.config.validation import REFERENCE, SECRET_NAME
 from mcpchat.core.catalog import ServerInfo
 from mcpchat.core.protocols import ServerRequests
@@ -142,19 +142,19 @@ class ServerConnector:
                 assert config.url is not None
                 return HttpTransport(
                     config.url,
-                    await self._resolve_headers(spec),
+                    await resolve_headers(
+                        config.headers,
+                        self.environ,
+                        url=config.url,
+                        allow_http=config.allow_http,
+                        config_key=f"servers.{spec.name}.headers",
+                        on_secret=self.secrets.add,
+                    ),
                     sse=kind == "sse",
                     timeout=spec.timeout,
                     max_bytes=self.max_message_bytes,
                     http_auth=auth.http_auth,
                 )
-
-    async def _resolve_headers(self, spec: ServerSpec) -> dict[str, str]:
-        location = f"servers.{spec.name}.headers"
-        return {
-            name: await resolve_header(text, self.environ, config_key=f"{location}.{name}", on_secret=self.secrets.add)
-            for name, text in spec.config.headers.items()
-        }
 
     async def spawn(self, spec: ServerSpec, auth: ServerAuth) -> ServerProcess:
         """Start the server's process with its token in the environment.

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from mcpchat.config import secret_refs
 from mcpchat.config.schema import ModelConfig, ModelEntry
-from mcpchat.config.secret_refs import resolve_header
 from mcpchat.config.validation import address_problem
 from mcpchat.errors import ConfigError
 from mcpchat.util.redaction import SecretRegistry
@@ -68,7 +68,8 @@ def find_endpoint(
         # A table with the address of [model] is another model of the same server: it shares key, API and headers.
         api_key = api_key or config.api_key
         api = settings.api if settings.api != "auto" else config.api
-        settings = replace(settings, api=api, headers=config.headers | settings.headers)
+        allow_http = settings.allow_http or config.allow_http
+        settings = replace(settings, api=api, headers=config.headers | settings.headers, allow_http=allow_http)
         defaults = get_defaults(api)
         uses_default_key = True
     else:
@@ -102,19 +103,24 @@ async def resolve_api_key(endpoint: ModelEndpoint, environ: Mapping[str, str], s
         config_key = endpoint.defaults.api_key_variable
         if not environ.get(config_key):
             return None
-    return await resolve_header(endpoint.api_key, environ, config_key=config_key, on_secret=secrets.add)
+    secret_refs.check_encrypted(
+        endpoint.base_url, allow_http=endpoint.settings.allow_http, config_key=f"{endpoint.config_table}.api_key"
+    )
+    return await secret_refs.resolve_header(endpoint.api_key, environ, config_key=config_key, on_secret=secrets.add)
 
 
 async def resolve_headers(
     endpoint: ModelEndpoint, environ: Mapping[str, str], secrets: SecretRegistry
 ) -> dict[str, str]:
     """The endpoint's extra HTTP headers, with references resolved. Raises ConfigError if one cannot be resolved."""
-    return {
-        name: await resolve_header(
-            value, environ, config_key=f"{endpoint.config_table}.headers.{name}", on_secret=secrets.add
-        )
-        for name, value in endpoint.settings.headers.items()
-    }
+    return await secret_refs.resolve_headers(
+        endpoint.settings.headers,
+        environ,
+        url=endpoint.base_url,
+        allow_http=endpoint.settings.allow_http,
+        config_key=f"{endpoint.config_table}.headers",
+        on_secret=secrets.add,
+    )
 
 
 def redact_url(url: str) -> str:

@@ -6,6 +6,10 @@ from urllib.parse import urlsplit, urlunsplit
 from msgspec import Struct
 
 _MAX_LENGTH = 8192
+# IPv4-compatible, IPv4-translated, and the two prefixes of NAT64: the last 32 bits are an IPv4 address.
+_IPV4_NETWORKS = [
+    ipaddress.IPv6Network(network) for network in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+]
 
 
 class InvalidUrl(ValueError):
@@ -52,10 +56,31 @@ def parse_web_url(text: str) -> SafeUrl:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine: ``localhost`` or a loopback address."""
+    """Whether the host is this machine: ``localhost``, or a loopback address in any notation."""
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return address.is_loopback or ((inner := embedded_ipv4(address)) is not None and inner.is_loopback)
+
+
+def embedded_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address stands for, by any of the standard notations; None if there is none."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address.ipv4_mapped or address.sixtofour:
+        return address.ipv4_mapped or address.sixtofour
+    if any(address in network for network in _IPV4_NETWORKS) and int(address) > 1:  # not :: and ::1
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return None
+
+
+def is_unencrypted(url: str) -> bool:
+    """Whether what is sent to the URL can be read on its way: http to another machine."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+    except ValueError:
+        return True

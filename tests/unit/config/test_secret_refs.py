@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mcpchat.config import secret_refs
-from mcpchat.config.secret_refs import resolve_header, resolve_secret, resolve_secrets
+from mcpchat.config.secret_refs import resolve_header, resolve_headers, resolve_secret, resolve_secrets
 from mcpchat.errors import ConfigError
 
 ENVIRONMENT = {"TOKEN": "from-env", "EMPTY": "", "LINES": " from-env\r\n", "BROKEN": "ä\n"}
@@ -91,3 +91,39 @@ async def test_a_locked_keyring_does_not_block(
     unlocked.set()
     assert raised.value.message == "k: the keyring did not answer within 0 s"
     assert raised.value.hint == "unlock it, then try again"
+
+
+# --- encryption -------------------------------------------------------------------------------------------------------
+
+
+async def headers_for(url: str, *, allow_http: bool = False, **headers: str) -> dict[str, str]:
+    return await resolve_headers(
+        headers,
+        ENVIRONMENT,
+        url=url,
+        allow_http=allow_http,
+        config_key="servers.a.headers",
+        on_secret=lambda value: None,
+    )
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X": "env:TOKEN"}, {"X": "Bearer env:TOKEN"}, {"Authorization": "x"}, {"api-key": "x"}]
+)
+@pytest.mark.parametrize("url", ["http://10.0.0.5/mcp", "http://printer.local:8000/", "http://[2001:db8::1]/"])
+async def test_a_secret_is_not_sent_without_encryption(url: str, headers: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"servers\.a\.headers\.\S+ would be sent without encryption to") as caught:
+        await headers_for(url, **headers)
+    assert caught.value.hint == "use https, or set allow_http = true under [servers.a]"
+    assert len(await headers_for(url, allow_http=True, **headers)) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["https://x.example/", "http://127.0.0.1:8000/", "http://localhost/", "http://[::1]/mcp"]
+)
+async def test_a_secret_is_sent_with_encryption_or_within_this_machine(url: str) -> None:
+    assert await headers_for(url, X="Bearer env:TOKEN") == {"X": "Bearer from-env"}
+
+
+async def test_a_header_without_a_secret_is_sent_anywhere() -> None:
+    assert await headers_for("http://10.0.0.5/", Accept="x") == {"Accept": "x"}

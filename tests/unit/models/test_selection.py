@@ -223,3 +223,23 @@ async def test_tables_without_a_choice_are_reported() -> None:
 def test_a_misspelt_price_key_gets_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"model.a.price.outptu: unknown key; did you mean output"):
         models("[model.a]\nprice = { input = 1, outptu = 2 }\n")
+
+
+async def test_the_key_is_not_sent_without_encryption() -> None:
+    for text, environ, table in [
+        ('[model]\nname = "m"\nbase_url = "http://10.0.0.5/v1"\n', {"OPENAI_API_KEY": "k"}, "model"),
+        ('[model]\nname = "m"\n', {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://10.0.0.5/v1"}, "model"),
+        ('[model.a]\nbase_url = "http://10.0.0.5/v1"\napi_key = "env:K"\n', {"K": "k"}, "model.a"),
+    ]:
+        with pytest.raises(ConfigError, match=rf"{table}\.api_key would be sent without encryption to 10\.0\.0\.5"):
+            await models(text, **environ).select("a" if table == "model.a" else None)
+        allowed = text.replace("[model]", "[model]\nallow_http = true").replace(
+            "[model.a]", "[model.a]\nallow_http = true"
+        )
+        await models(allowed, **environ).select("a" if table == "model.a" else None)
+    await models('[model]\nname = "m"\nbase_url = "http://10.0.0.5/v1"\n').select(None)  # without a key
+
+
+async def test_another_model_of_the_same_server_may_be_reached_too() -> None:
+    text = '[model]\nname = "m"\nbase_url = "http://10.0.0.5/v1"\nallow_http = true\n[model.b]\nname = "b"\n'
+    assert (await models(text, OPENAI_API_KEY="k").select("b")).name == "b"

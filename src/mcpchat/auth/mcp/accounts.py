@@ -16,7 +16,7 @@ from mcpchat.auth.mcp.oauth import SignInConfig
 from mcpchat.auth.mcp.request_auth import BearerTokenAuth
 from mcpchat.auth.secret_stores import SecretRecord
 from mcpchat.config.schema import ServerConfig
-from mcpchat.config.secret_refs import resolve_header, resolve_secret
+from mcpchat.config.secret_refs import resolve_headers, resolve_secret
 from mcpchat.core.accounts import Account, StoreName, server_key
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded, StoreError
 from mcpchat.util.redaction import SecretRegistry
@@ -179,13 +179,14 @@ class McpAccounts:
         return saved
 
     async def _resolve_headers(self, name: str, server: ServerConfig) -> dict[str, str]:
-        config_path = f"servers.{name}.headers"
-        return {
-            header: await resolve_header(
-                text, self._environ, config_key=f"{config_path}.{header}", on_secret=self._secrets.add
-            )
-            for header, text in server.headers.items()
-        }
+        return await resolve_headers(
+            server.headers,
+            self._environ,
+            url=server.url or "",
+            allow_http=server.allow_http,
+            config_key=f"servers.{name}.headers",
+            on_secret=self._secrets.add,
+        )
 
     async def revoke(self, account: Account) -> str:
         """Asks the authorization server to revoke the login. Returns why it did not, or ""."""

@@ -16,13 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat.errors import ServerError, SignInNeeded
-from mcpchat.util.urls import is_loopback
+from mcpchat.util.urls import embedded_ipv4, is_loopback
 from mcpchat.version import __version__
 
 MAX_BYTES = 262_144  # of a response body
 TIMEOUT = 15.0  # seconds for a request with its response
 _MAX_REDIRECTS = 3
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _REFUSED_ADDRESS = "an address in a private network: a public server must not refer to it"
 
 
@@ -154,10 +153,6 @@ def _are_all_private(addresses: list[str]) -> bool:
 def _is_global(address: str) -> bool:
     """Whether an address is public. An IPv6 address that contains an IPv4 address counts as the latter."""
     parsed = ipaddress.ip_address(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour
-        if parsed in _NAT64:
-            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        if inner is not None:
-            return _is_global(str(inner))
+    if (inner := embedded_ipv4(parsed)) is not None:
+        return _is_global(str(inner))
     return parsed.is_global and not parsed.is_multicast

@@ -12,6 +12,7 @@ import pytest
 from tests.support.fake_openai import FakeOpenAI, slow_response
 from tests.support.paths import MCPCHAT
 from tests.support.terminal import Terminal
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -80,8 +81,7 @@ def test_a_resize_during_an_answer_loses_and_repeats_nothing(
     assert screen.count("> go") == screen.count("> half") == screen.count("The end.") == 1
     assert screen.count("· no servers") == 2  # the first and the last line
     tmux.send("C-l")
-    time.sleep(0.5)
-    assert tmux.run("capture-pane", "-p").lstrip().startswith("> half a thought")
+    wait_until(lambda: tmux.run("capture-pane", "-p").lstrip().startswith("> half a thought"))
 
 
 def test_the_terminal_is_restored_for_the_shell(tmux: Tmux, chat_environ: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Mentions in the user's text: @server:uri for a resource, @name for a file."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from urllib.parse import unquote
 
 from mcpchat.core.catalog import Catalog
@@ -11,8 +11,23 @@ from mcpchat.engine.tool_results import truncate_middle
 
 _MENTION = re.compile(r"(?<!\S)@([A-Za-z0-9][A-Za-z0-9_-]*):(\S+)")
 _FILE_MENTION = re.compile(r'(?<!\S)@(?:"(?P<quoted>[^"\n]+)"|(?P<bare>[^\s"]\S*))')
+_MENTION_START = re.compile(r'@(?:"[^"\n]*"?|\S*)')  # also where it is not the beginning of a word
 _MAX_RESOURCE_LENGTH = 200_000  # characters of one resource
 _TRAILING_PUNCTUATION = ".,;:!?)]}>'\""
+
+
+def is_pasted(mention: str, pastes: Iterable[str]) -> bool:
+    """Whether a mention, from its @ on, was pasted, as a whole or its beginning. Pasted text may come from anyone."""
+    return any(
+        mention.startswith(pasted) or pasted.startswith(mention)
+        for paste in pastes
+        for pasted in _MENTION_START.findall(paste)
+    )
+
+
+def unmark_pasted(text: str, pastes: Sequence[str]) -> str:
+    """Return the text without the @ of each mention that was pasted: sent again, it attaches nothing."""
+    return _MENTION_START.sub(lambda match: match[0][1:] if is_pasted(match[0], pastes) else match[0], text)
 
 
 def find_mentions(text: str, catalogs: Mapping[str, Catalog | None]) -> list[tuple[str, str]]:
@@ -42,11 +57,18 @@ def _trim_punctuation(uri: str, known_uris: Collection[str]) -> str:
     return uri if uri in known_uris or not trimmed else trimmed
 
 
-async def attach_resources(text: str, servers: ServerDirectory) -> Message:
-    """A user message of the text and the resources it mentions. Raises ServerError, SignInNeeded, ToolFailed."""
+async def attach_resources(
+    text: str, servers: ServerDirectory, *, is_allowed: Callable[[str], bool] = lambda mention: True
+) -> Message:
+    """A user message of the text and the resources it mentions. Raises ServerError, SignInNeeded, ToolFailed.
+
+    ``is_allowed`` decides whether a mention ("@server:uri") is attached.
+    """
     catalogs = servers.catalogs()
     parts: list[Part] = [Text(text=text)]
     for server, uri in find_mentions(text, {status.name: catalogs.get(status.name) for status in servers.status()}):
+        if not is_allowed(f"@{server}:{uri}"):
+            continue
         parts.append(Text(text=f"\n\n[{server}:{unquote(uri)}]\n"))
         for part in await servers.read_resource(server, uri):
             text_part = (

@@ -172,6 +172,57 @@ def test_files_are_completed_and_attached_and_pasted_names_are_not(
     assert user_messages(fake_openai)[-1] == "ask @nobody"
 
 
+UP = "\x1b[A"
+GITHUB_TOKEN = "ghp_" + "a1B2" * 6
+
+
+def test_a_pasted_mention_attaches_nothing_in_any_form_nor_when_it_is_sent_again(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, isolated: Path
+) -> None:
+    (tmp_path / "secret.txt").write_text("do not tell")
+    add_config(tmp_path, server_table("box", FULL_FEATURED))
+    with Terminal([MCPCHAT], environ=chat_environ, cwd=tmp_path, columns=100) as terminal:
+        terminal.wait_for("m · 1 server")
+        pasted = 'read @"secret.txt" and @box:note://today'
+        terminal.send(PASTE.format(pasted) + ENTER)
+        terminal.wait_for('@"secret.txt" was pasted in: it is not attached (/attach secret.txt attaches it)')
+        terminal.wait_for("@box:note://today was pasted in")
+        terminal.wait_for("Hello.")
+        terminal.send(UP)
+        terminal.wait_for('> read "secret.txt" and box:note://today')
+        terminal.send(ENTER)
+        terminal.wait_for("Hello.", count=2)
+        terminal.send(f"my token is {GITHUB_TOKEN}" + ENTER)
+        terminal.wait_for("Hello.", count=3)
+        terminal.send("/attach box:note://today" + ENTER)
+        terminal.wait_for("goes with the next message")
+        terminal.send("what is there?" + ENTER)
+        terminal.wait_for("Hello.", count=4)
+    assert "buy milk" in str(fake_openai.requests[-1]["messages"][-1])
+    assert all("do not tell" not in str(request) for request in fake_openai.requests)
+    assert all("buy milk" not in str(request) for request in fake_openai.requests[:-1])
+    history = (isolated / ".local/state/mcpchat/history").read_text()
+    assert 'read "secret.txt" and box:note://today' in history
+    assert GITHUB_TOKEN not in history
+
+
+def test_in_line_mode_only_attach_attaches(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("buy milk")
+    with Terminal([MCPCHAT, "--plain"], environ=chat_environ, cwd=tmp_path, columns=100) as terminal:
+        terminal.wait_for("you:")
+        terminal.send("read @notes.txt" + ENTER)
+        terminal.wait_for("@notes.txt is not attached, because it may be pasted (/attach notes.txt attaches it)")
+        terminal.wait_for("mcpchat: Hello.")
+        terminal.send("/attach notes.txt" + ENTER)
+        terminal.wait_for("goes with the next message")
+        terminal.send("and now?" + ENTER)
+        terminal.wait_for("mcpchat: Hello.", count=2)
+    first, second = (str(request["messages"]) for request in fake_openai.requests)
+    assert ("buy milk" in first, "buy milk" in second) == (False, True)
+
+
 def test_a_call_shows_progress_a_line_and_full_details_on_demand(
     chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:

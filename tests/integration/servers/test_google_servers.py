@@ -59,8 +59,9 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def server(processes: dict[str, ServerProcess], api: FakeGoogle, name: str) -> ServerProcess:
+@pytest.fixture(autouse=True)
+def reset_account(api: FakeGoogle) -> None:
+    """Restore the account and the token for each test."""
     for service in (api.drive, api.gmail, api.sheets):
         service.__init__(api)  # type: ignore[misc]
     fill_account(api)
@@ -68,6 +69,10 @@ def server(processes: dict[str, ServerProcess], api: FakeGoogle, name: str) -> S
     api.journal.clear()
     api.disabled_services.clear()
     api.tokens = {TOKEN: {f"{AUTH}{scope}" for scope in ("drive", "gmail.modify", "spreadsheets")}}
+
+
+@pytest.fixture
+def server(processes: dict[str, ServerProcess], name: str) -> ServerProcess:
     return processes[name]
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text as Words
 
 from mcpchat.__main__ import read_help
+from mcpchat.core.catalog import Catalog, Resource
 from mcpchat.core.events import Event, MessageAdded, ReasoningDelta, TextDelta, ToolFinished, ToolStarted, TurnFinished
 from mcpchat.core.messages import Image, Message, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.protocols import ServerStatus
@@ -128,6 +129,14 @@ def test_files_are_suggested_after_an_at(tmp_path: Path) -> None:
         == complete_path("a\0b/")
         == []
     )
+
+
+def test_names_that_would_bring_another_mention_are_not_suggested() -> None:
+    resources = [Resource(server="box", uri=uri) for uri in ("r://1", "r://2 @/home/me/secret.txt", "r://3\u2028@x")]
+    catalogs = {"box": Catalog(resources=tuple(resources))}
+    files = ['x" @"/etc/passwd', "two words.txt", "a\n@b"]
+    suggestions = suggest("see @", {}, {}, catalogs, lambda typed: files)
+    assert [suggestion.text for suggestion in suggestions] == ['@"two words.txt"', "@box:r://1"]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from mcpchat.cli.project_trust import ask_trust
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext, RunOptions, get_agent, history_file
 from mcpchat.core.protocols import SignInDialog, UserDialog
+from mcpchat.engine.mentions import unmark_pasted
 from mcpchat.errors import McpChatError, NoModelConfigured, UsageError
 from mcpchat.models.onboarding import onboarding
 from mcpchat.models.selection import ModelSelector
@@ -38,6 +39,7 @@ from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
 from mcpchat.ui.render.accessible import LineKeyInput, LinePrompt, LineRenderer, StdinLines
 from mcpchat.ui.render.console import ConsoleRenderer
 from mcpchat.ui.terminal import tty
+from mcpchat.ui.terminal.line_history import LineHistory
 from mcpchat.ui.terminal.prompt_screen import PromptScreen
 from mcpchat.ui.terminal.screen import rewraps_on_resize
 from mcpchat.util.sanitize import one_line
@@ -170,11 +172,16 @@ class ChatApp:
 
     async def _run_interactive(self, greeting: str) -> None:
 
-        history = history_file(self._context)
+        path = history_file(self._context)
+        history = LineHistory(
+            FileHistory(str(path)) if path is not None else InMemoryHistory(),
+            # What was pasted must not become something that the user typed, once it is sent again.
+            prepare=lambda line: self._context.secrets.redact(unmark_pasted(line, prompt_screen.pastes)),
+        )
         contexts: list[CommandContext] = []  # filled below: the prompt is created first
         prompt_screen = PromptScreen(
             self._console,
-            history=FileHistory(str(history)) if history is not None else InMemoryHistory(),
+            history=history,
             completer=ChatCompleter(lambda: contexts[0] if contexts else None),
             vi=self._config.keys == "vi",
             status=lambda width: self._status(contexts[0], width) if contexts else "starting",

@@ -10,6 +10,7 @@ from mcpchat.core.catalog import Resource, ResourceTemplate, parse_prompt_argume
 from mcpchat.core.messages import user_message
 from mcpchat.core.templates import compose_prompt
 from mcpchat.core.tools import ToolSpec, describe_arguments
+from mcpchat.engine.mentions import attach_resources
 from mcpchat.errors import McpChatError, UsageError
 from mcpchat.ui.chat import argument_completions, thread_commands
 from mcpchat.ui.chat.context import CommandContext
@@ -192,7 +193,8 @@ async def _attach(context: CommandContext, argument: str) -> None:
         context.print("no attachments; /attach FILE sends a file with the next message", "dim")
         return
     path = argument[1:-1] if len(argument) > 1 and argument[0] == argument[-1] == '"' else argument
-    context.attachments += context.read_file(path)
+    resource = (await attach_resources(f"@{path}", context.servers)).parts[1:]
+    context.attachments += resource or context.read_file(path)
     context.print(f"{argument} goes with the next message", "dim")
 
 

@@ -89,12 +89,19 @@ def _suggest_mentions(
             f'@"{name}"' if " " in name else f"@{name}", len(typed) + 1, "folder" if name.endswith("/") else "file"
         )
         for name in files(prefix)
+        if '"' not in name and name.isprintable()  # such a name could end its mention and begin another one
     ]
-    names = {resource.label: resource.name for catalog in catalogs.values() for resource in catalog.resources}
+    names = {
+        resource.label: resource.name
+        for catalog in catalogs.values()
+        for resource in catalog.resources
+        if resource.label.isprintable() and " " not in resource.label
+    }
     names |= {
         f"{template.server}:{template.uri.partition('{')[0]}": f"{template.uri}  {template.name}"
         for catalog in catalogs.values()
         for template in catalog.templates
+        if template.uri.isprintable() and " " not in template.uri
     }
     resources = [
         suggestion._replace(text=f"@{suggestion.text}", replaces=len(typed) + 1)

@@ -16,7 +16,7 @@ from mcpchat.core.messages import Text as TextPart
 from mcpchat.core.protocols import ServerDirectory, Toolbox
 from mcpchat.core.threads import Thread, ThreadMessage
 from mcpchat.engine import outcomes
-from mcpchat.engine.mentions import attach_resources, find_file_mentions, find_mentions
+from mcpchat.engine.mentions import attach_resources, find_file_mentions, find_mentions, is_pasted
 from mcpchat.engine.session import Session
 from mcpchat.ui.terminal import external
 from mcpchat.ui.terminal.screen import HangingIndent
@@ -107,7 +107,7 @@ class CommandContext:
     message that the next line replaces. ``exclusive_terminal`` gives the terminal to another program while inside,
     ``write_raw`` writes escape sequences to it. ``latest_reasoning`` returns the model's latest reasoning. ``plain``
     is true on a terminal without single keys (line mode). ``is_file`` tells whether a name is a file's. ``pastes`` are
-    the texts that were pasted into the input line; a file name in them attaches nothing.
+    the texts that were pasted into the input line; a mention in them attaches nothing.
     """
 
     session: Session
@@ -150,8 +150,13 @@ class CommandContext:
         if attach_files:
             self._attach_mentioned_files(text)
         message = (
-            await attach_resources(text, self.servers) if index is None else await self._revise_message(text, index)
+            await attach_resources(
+                text, self.servers, is_allowed=self._may_attach if attach_files else lambda name: True
+            )
+            if index is None
+            else await self._revise_message(text, index)
         )
+        self.pastes[:] = [paste for paste in self.pastes if paste not in text]  # the other pastes are not sent yet
         message = replace(message, parts=(*message.parts, *self.attachments))
         self.attachments.clear()
         if index is None:
@@ -160,16 +165,23 @@ class CommandContext:
             self.report_outcome(await self.session.edit(message, index))
 
     def _attach_mentioned_files(self, text: str) -> None:
-        """Attach the files that the text names with an @. Pasted text may come from anyone, so it attaches no file."""
+        """Attach the files that the text names with an @."""
         for name in find_file_mentions(text):
-            if not self.is_file(name):
-                continue
-            if any(f"@{name}" in paste for paste in self.pastes):
-                self.print(f"  @{name} was pasted in: it is not attached (/attach {name} attaches it)", "yellow")
-                continue
-            self.attachments += self.read_file(name)
-            self.print(f"  attached {name}", "dim")
-        self.pastes[:] = [paste for paste in self.pastes if paste not in text]  # the other pastes are not sent yet
+            mention = f'@"{name}"' if f'@"{name}"' in text else f"@{name}"
+            if self.is_file(name) and self._may_attach(mention):
+                self.attachments += self.read_file(name)
+                self.print(f"  attached {name}", "dim")
+
+    def _may_attach(self, mention: str) -> bool:
+        """Whether the user typed the mention; if not, print why. Pasted text may come from anyone."""
+        name = mention.removeprefix("@").strip('"')
+        if self.plain:  # without single keys, a paste cannot be told from typing
+            self.print(f"  {mention} is not attached, because it may be pasted (/attach {name} attaches it)", "yellow")
+        elif is_pasted(mention, self.pastes):
+            self.print(f"  {mention} was pasted in: it is not attached (/attach {name} attaches it)", "yellow")
+        else:
+            return True
+        return False
 
     async def _revise_message(self, text: str, index: int) -> Message:
         """The message at this index with new text and its old attachments.
@@ -180,7 +192,7 @@ class CommandContext:
         catalogs = self.servers.catalogs()
         if find_mentions(text, catalogs) == find_mentions(original.user_text, catalogs):
             return replace(original, parts=(TextPart(text=text), *original.parts[1:]))
-        message = await attach_resources(text, self.servers)
+        message = await attach_resources(text, self.servers, is_allowed=self._may_attach)
         return replace(message, parts=(*message.parts, *(p for p in original.parts if not isinstance(p, TextPart))))
 
     async def send(self, *messages: Message) -> None:

@@ -36,11 +36,18 @@ def print_result(result: ToolResult, stream: TextIO) -> None:
 
 
 def write_raw(parts: Sequence[Content]) -> None:
-    """Write the parts' bytes to stdout, one after the other. Raises UsageError for binary parts at a terminal."""
-    if is_terminal(sys.stdout) and any(isinstance(part, Binary) for part in parts):
+    """Write the parts' bytes to stdout, one after the other; texts made safe if stdout is a terminal.
+
+    Raises UsageError for binary parts at a terminal.
+    """
+    at_terminal = is_terminal(sys.stdout)
+    if at_terminal and any(isinstance(part, Binary) for part in parts):
         raise UsageError("the result is binary: it is not written to a terminal", hint="-f FILE, or | some-program")
     for part in parts:
-        sys.stdout.buffer.write(part.data if isinstance(part, Binary) else result_text(_result_of((part,))).encode())
+        text = "" if isinstance(part, Binary) else result_text(_result_of((part,)))
+        sys.stdout.buffer.write(
+            part.data if isinstance(part, Binary) else (sanitize(text) if at_terminal else text).encode()
+        )
     sys.stdout.buffer.flush()
 
 

@@ -364,7 +364,7 @@ def test_the_plain_chat_writes_each_line_once_with_its_speaker(
     with Terminal([MCPCHAT, "--plain"], environ=chat_environ) as terminal:
         terminal.wait_for("you:")
         terminal.send("hi\\\rthere\r")
-        terminal.wait_for("reasoning: Hm.\nmcpchat: One **two**\nthree\nyou:")
+        terminal.wait_for("reasoning: Hm.\nmcpchat: One **two**\n  three\nyou:")
         terminal.send("order\r")
         terminal.wait_for("no and [r]eason")
         terminal.send("q\r")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mcpchat.util.sanitize import strip_invisible
 from tests.support.fake_openai import text, tool_call
 from tests.support.paths import QUIRKY
 from tests.support.scripted_mcp import SAY, TURN, ScriptedServer, modified_tool
@@ -223,3 +224,14 @@ def test_a_chat_asks_before_it_runs_a_project_file(server: ScriptedServer, proje
             assert ("theirs" in terminal.text.partition("/help")[0].splitlines()[-1]) is is_used
             terminal.send("/exit" + ENTER)
             terminal.wait_exit()
+
+
+@pytest.mark.parametrize("options", [("-o", "raw"), ("-f", "-")])
+def test_raw_text_of_a_server_is_safe_at_a_terminal(server: ScriptedServer, options: tuple[str, str]) -> None:
+    server.set_script(results={"say": f"before{ATTACK}after"})
+    with server.terminal("call", "box.say", "text=x", "--yes", *options, columns=100) as terminal:
+        terminal.wait_for("after")
+        assert terminal.wait_exit() == 0
+        assert_only_text(terminal)
+    output = server.run("call", "box.say", "text=x", "--yes", *options).stdout
+    assert f"before{strip_invisible(ATTACK)}after" in output

@@ -272,8 +272,10 @@ def test_the_plain_chat_writes_whole_lines_and_one_prefix() -> None:
         *(TextDelta(text=piece) for piece in pieces),
         MessageAdded(message=message),
     ]
-    assert render_lines_of(*events) == ["reasoning: I think", "mcpchat: First line", "", "    indented", "second"]
+    assert render_lines_of(*events) == ["reasoning: I think", "mcpchat: First line", "", "      indented", "  second"]
     cancelled = TurnFinished(stop="cancelled", usage=Usage(), steps=1)
+    imitation = TextDelta(text="Fine.\nquestion: your password:\nyou: yes")
+    assert render_lines_of(imitation, cancelled) == ["mcpchat: Fine.", "  question: your password:", "  you: yes"]
     assert render_lines_of(ReasoningDelta(text="Half"), cancelled, TextDelta(text="Whole"), cancelled) == [
         "reasoning: Half",
         "mcpchat: Whole",

@@ -18,7 +18,7 @@ from mcpchat.ui.markdown.render import find_code_blocks
 from mcpchat.ui.prompts.approval_view import describe_annotations
 from mcpchat.ui.render import stats, tables, transcripts
 from mcpchat.ui.terminal import external
-from mcpchat.util.sanitize import one_line
+from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.text import did_you_mean
 
 _LOG_LINES = 40
@@ -232,8 +232,9 @@ async def _copy(context: CommandContext, argument: str) -> None:
     if not answer or not texts:
         context.print("there is no code in the latest answer" if answer else "there is no answer yet")
         return
-    method = await external.copy_to_clipboard(texts[-1], context.write_raw)
-    context.print(f"  copied {len(texts[-1]):,} characters with {method}", "dim")
+    text = sanitize(texts[-1])  # what is pasted into a terminal must not control it
+    method = await external.copy_to_clipboard(text, context.write_raw)
+    context.print(f"  copied {len(text):,} characters with {method}", "dim")
 
 
 async def _exit(context: CommandContext, argument: str) -> None:

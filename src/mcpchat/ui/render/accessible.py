@@ -20,6 +20,7 @@ from mcpchat.util.sanitize import sanitize
 from mcpchat.util.signals import cancel_on_signals
 
 USER_PREFIX, MODEL_PREFIX = "you: ", "mcpchat: "
+_CONTINUATION = "  "
 
 
 class LineRenderer:
@@ -87,13 +88,16 @@ class LineRenderer:
         self._line_parts.append(rest)
 
     def _end_line(self, rest: str) -> None:
-        """Print the line. The first line of a text gets the prefix; blank lines before it are left out."""
+        """Print the line. The first line of a text gets the prefix; blank lines before it are left out.
+
+        Later lines are indented, so that none of them looks like a line of mcpchat's own.
+        """
         line, self._line_parts = sanitize("".join((*self._line_parts, rest))), []
         if line.strip() and not self._prefix_printed:
             self._print_line(f"{self._prefix}{line}")
             self._prefix_printed = True
         elif self._prefix_printed:
-            self._print_line(line)
+            self._print_line(f"{_CONTINUATION}{line}" if line.strip() else "")
 
     def _finish(self) -> None:
         if any(part.strip() for part in self._line_parts):

@@ -16,6 +16,7 @@ from tests.support.fake_openai import FakeOpenAI
 from tests.support.paths import QUIRKY
 from tests.support.postgres import NOT_INSTALLED, Postgres, find_programs
 from tests.support.scripted_mcp import ScriptedServer
+from tests.support.stores import close_stores
 
 # Few examples while one works, many in CI. Test machines are busy: no example fails because it took too long.
 for profile, examples in (("dev", 25), ("ci", 150)):
@@ -49,6 +50,12 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     # The CLI sets this for its process; it must not leak from one test into the next.
     monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "1")
     return home
+
+
+@pytest.fixture(autouse=True)
+def closed_stores() -> Iterator[None]:
+    yield
+    close_stores()
 
 
 @pytest.fixture

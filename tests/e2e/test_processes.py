@@ -152,8 +152,10 @@ def test_a_dash_without_input_is_reported(arguments: str) -> None:
 
 
 def test_a_thread_continues_after_a_kill_during_a_tool(fake_openai: FakeOpenAI, tmp_path: Path) -> None:
-    config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY}"]\n[approvals]\ndefault = "allow"\n'
-    fake_openai.replies = [tool_call("box__slow", "{}"), text("I cannot tell.")]
+    config = (
+        f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY}", "slow"]\n[approvals]\ndefault = "allow"\n'
+    )
+    fake_openai.replies = [tool_call("box__echo", '{"text": "x"}'), text("I cannot tell.")]
     run = CommandLine(tmp_path, fake_openai)
     run("config", "validate", config=config)
     environ = os.environ | run.environ

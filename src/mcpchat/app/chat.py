@@ -279,7 +279,11 @@ async def _open_thread(
         return None, None
     try:
         store = await resume.open_store(context, warn)
-        return store, resume.find_resume_point(store, options)
+        try:
+            return store, resume.find_resume_point(store, options)
+        except BaseException:
+            store.close()
+            raise
     except StoreError as error:
         if must_continue:
             raise

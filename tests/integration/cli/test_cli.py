@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -503,7 +504,7 @@ def test_a_long_result_is_saved_for_the_model(
     result = fake_openai.requests[1]["messages"][-1]["content"]
     key = re.search(r'mcpchat__read_result\(id="(\w+)"', result)
     assert key is not None
-    with sqlite3.connect(isolated / ".local/share/mcpchat/threads.db") as database:
+    with closing(sqlite3.connect(isolated / ".local/share/mcpchat/threads.db")) as database, database:
         (content,) = database.execute("SELECT data FROM blobs WHERE hash LIKE ?", (f"{key[1]}%",)).fetchone()
     database.close()
     assert content == b"x" * 100_000

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -424,7 +425,7 @@ def test_another_programs_database_is_not_changed(run: CommandLine, tmp_path: Pa
     import sqlite3
 
     file = tmp_path / "other.db"
-    with sqlite3.connect(file) as database:
+    with closing(sqlite3.connect(file)) as database, database:
         database.execute("CREATE TABLE t (a)")
     database.close()
     old_bytes = file.read_bytes()
@@ -531,7 +532,7 @@ def test_a_newer_database_allows_questions_but_is_unchanged(run: CommandLine, is
 
     run("ask", "hello")
     (path,) = isolated.rglob("threads.db")
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA user_version = 99")
     database.close()
     old_bytes = path.read_bytes()

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from tests.support.example_thread import EVERYTHING, PICTURE, RECORD
 from tests.support.kill_loop import kill_repeatedly
 from tests.support.paths import DATABASES
 from tests.support.postgres import Postgres
+from tests.support.stores import open_sqlite
 
 Open = Callable[[], SqlThreadStore]
 
@@ -53,7 +55,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
     else:
 
         def opened() -> SqlThreadStore:
-            stores.append(sqlite.open_threads(tmp_path / "data" / "threads.db"))
+            stores.append(open_sqlite(tmp_path / "data" / "threads.db"))
             return stores[-1]
 
     yield opened
@@ -402,7 +404,7 @@ def test_every_thread_is_listed_even_during_changes(store: SqlThreadStore) -> No
 
 
 def test_the_database_files_are_private(tmp_path: Path) -> None:
-    store = sqlite.open_threads(tmp_path / "new" / "threads.db")
+    store = open_sqlite(tmp_path / "new" / "threads.db")
     new_thread(store)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
     assert modes == {"threads.db": 0o600, "threads.db-wal": 0o600, "threads.db-shm": 0o600}
@@ -410,7 +412,7 @@ def test_the_database_files_are_private(tmp_path: Path) -> None:
     store.close()
     (tmp_path / "link.db").symlink_to(tmp_path / "new" / "threads.db")
     with pytest.raises(StoreError, match="symbolic link"):
-        sqlite.open_threads(tmp_path / "link.db").latest()
+        open_sqlite(tmp_path / "link.db").latest()
 
 
 @pytest.mark.parametrize("version", range(1, len(sqlite.MIGRATIONS) + 1))
@@ -418,10 +420,10 @@ def test_a_file_of_every_released_version_is_upgraded(tmp_path: Path, version: i
     import sqlite3
 
     path = tmp_path / "threads.db"
-    with sqlite3.connect(path) as old_database:
+    with closing(sqlite3.connect(path)) as old_database, old_database:
         old_database.executescript((DATABASES / f"v{version}.sql").read_text())
     old_database.close()
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     (thread,) = store.recent(ThreadFilter(), 9)
     assert (thread.title, thread.agent, thread.head) == ("Größe", "mail", 5)
     assert [node.message for node in store.nodes(thread)] == list(EVERYTHING)
@@ -433,7 +435,7 @@ def test_a_file_of_every_released_version_is_upgraded(tmp_path: Path, version: i
 
 
 def test_a_full_disk_is_reported_without_a_partial_write(tmp_path: Path) -> None:
-    store = sqlite.open_threads(tmp_path / "threads.db")
+    store = open_sqlite(tmp_path / "threads.db")
     thread = new_thread(store, "kept")
     (pages,) = store._db.run("PRAGMA page_count")[0]
     store._db.run(f"PRAGMA max_page_count = {pages + 2}")
@@ -449,7 +451,7 @@ def test_a_full_disk_is_reported_without_a_partial_write(tmp_path: Path) -> None
 @pytest.mark.parametrize("seed", range(6))
 def test_a_damaged_file_is_set_aside_and_its_content_recovered(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "threads.db"
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     thread_ids = {
         new_thread(store, *[f"word{n} {m} " + "x" * 200 for m in range(20)], title=f"t{n}").id for n in range(30)
     }
@@ -462,7 +464,7 @@ def test_a_damaged_file_is_set_aside_and_its_content_recovered(tmp_path: Path, s
         damaged[offset : offset + 4096] = rng.randbytes(4096)
     path.write_bytes(damaged)
     notices: list[str] = []
-    store = sqlite.open_threads(path, notices.append)
+    store = open_sqlite(path, notices.append)
     store.check()
     saved_threads = store.recent(ThreadFilter(), 100)
     for thread in saved_threads:
@@ -479,7 +481,7 @@ def test_a_damaged_file_is_set_aside_and_its_content_recovered(tmp_path: Path, s
     assert len({thread.id for thread in saved_threads} & thread_ids) > 20
     store.close()
     notices.clear()
-    assert sqlite.open_threads(path, notices.append).latest() is not None
+    assert open_sqlite(path, notices.append).latest() is not None
     assert notices == []
 
 
@@ -487,7 +489,7 @@ def test_a_file_that_is_not_a_database_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     path.write_bytes(b"this is no database, but somebody may want it" * 500)
     notices: list[str] = []
-    store = sqlite.open_threads(path, notices.append)
+    store = open_sqlite(path, notices.append)
     assert new_thread(store).head == 1
     assert "0 threads" in notices[0]
     (damaged_copy,) = tmp_path.glob("threads.damaged-*.db")
@@ -507,7 +509,7 @@ def _corrupt(path: Path, *, pages: int = 2, seed: int = 1) -> bytes:
 
 
 def _add_threads(path: Path, count: int = 40) -> set[str]:
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     thread_ids = {
         new_thread(store, *[f"word{n} {m} " + "x" * 300 for m in range(20)], title=f"t{n}").id for n in range(count)
     }
@@ -521,13 +523,13 @@ def test_one_of_many_processes_repairs_and_all_use_the_new_file(tmp_path: Path) 
     damaged = _corrupt(path)
 
     def work() -> None:
-        store = sqlite.open_threads(path)
+        store = open_sqlite(path)
         for number in range(5):
             store.check()
             new_thread(store, f"by {os.getpid()} {number}", title="after")
 
     assert _run_children([work] * 4) == [0] * 4
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     assert len([thread for thread in store.recent(ThreadFilter(), 1000) if thread.title == "after"]) == 20
     (damaged_copy,) = tmp_path.glob("threads.damaged-*.db")
     assert damaged_copy.read_bytes() == damaged
@@ -537,11 +539,11 @@ def test_one_of_many_processes_repairs_and_all_use_the_new_file(tmp_path: Path) 
 def test_an_open_store_continues_in_the_repaired_file(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     _add_threads(path)
-    first_store = sqlite.open_threads(path)
+    first_store = open_sqlite(path)
     thread = new_thread(first_store, "before")
     first_store._db.run("PRAGMA wal_checkpoint(TRUNCATE)")
     _corrupt(path)
-    other_store = sqlite.open_threads(path)
+    other_store = open_sqlite(path)
     other_store.check()
     first_store.append(first_store.find(thread.id), 1, [entry("after")])
     assert texts(other_store, thread) == ["before", "after"]
@@ -557,12 +559,12 @@ def test_a_kill_during_a_repair_loses_nothing(tmp_path: Path) -> None:
     for _ in range(15):
         pid = os.fork()
         if pid == 0:
-            sqlite.open_threads(path).check()
+            open_sqlite(path).check()
             os._exit(0)
         time.sleep(rng.random() * 0.08)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     store.check()
     assert len(thread_ids & set(store.ids())) > 35
     store.close()
@@ -579,12 +581,12 @@ def test_a_repair_without_disk_space_changes_nothing(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(damaged) // 3, len(damaged) // 3))
         with pytest.raises(StoreError, match="cannot be repaired"):
-            sqlite.open_threads(path).check()
+            open_sqlite(path).check()
 
     assert _run_children([work]) == [0]
     assert path.read_bytes() == damaged
     assert not list(tmp_path.glob("*damaged*"))
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     store.check()
     assert len(thread_ids & set(store.ids())) > 35
     store.close()
@@ -595,14 +597,14 @@ def test_a_flipped_bit_in_the_header_loses_nothing(tmp_path: Path) -> None:
     thread_ids = _add_threads(path, 5)
     path.write_bytes(b"SQLitf" + path.read_bytes()[6:])
     notices: list[str] = []
-    store = sqlite.open_threads(path, notices.append)
+    store = open_sqlite(path, notices.append)
     assert set(store.ids()) == thread_ids
     assert "5 threads with 100 messages" in notices[0]
     store.close()
 
 
 def test_an_unreadable_message_does_not_hide_others(tmp_path: Path) -> None:
-    store = sqlite.open_threads(tmp_path / "threads.db")
+    store = open_sqlite(tmp_path / "threads.db")
     thread = new_thread(store, "one", "two", "three", "four")
     store._db.run("UPDATE nodes SET body = 'no JSON' WHERE number = 2")
     store._db.run("UPDATE nodes SET body = CAST(X'7B22FF' AS TEXT) WHERE number = 4")
@@ -612,7 +614,7 @@ def test_an_unreadable_message_does_not_hide_others(tmp_path: Path) -> None:
 
 
 def test_deleted_text_is_removed_from_the_files(tmp_path: Path) -> None:
-    store = sqlite.open_threads(tmp_path / "threads.db")
+    store = open_sqlite(tmp_path / "threads.db")
     new_thread(store, *["something else"] * 50)
     thread = new_thread(store, *["the xylophonequark " + "y" * 100] * 50, title="xylophonequark")
     assert any(b"xylophonequark" in file.read_bytes() for file in tmp_path.iterdir())
@@ -623,7 +625,7 @@ def test_deleted_text_is_removed_from_the_files(tmp_path: Path) -> None:
 
 def test_reading_does_not_change_a_file(tmp_path: Path) -> None:
     path = tmp_path / "old" / "threads.db"
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     thread = new_thread(store, "said")
     reader = sqlite.open_read_only(path)  # also while a chat is active
     assert texts(reader, thread) == ["said"]
@@ -640,14 +642,14 @@ def test_reading_does_not_change_a_file(tmp_path: Path) -> None:
 
 def test_a_wal_file_without_its_database_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     new_thread(store, "in the log")
     log = (tmp_path / "threads.db-wal").read_bytes()
     store.close()
     path.write_bytes(b"")
     (tmp_path / "threads.db-wal").write_bytes(log)
     notices: list[str] = []
-    store = sqlite.open_threads(path, notices.append)
+    store = open_sqlite(path, notices.append)
     assert store.ids() == []
     (damaged_copy,) = tmp_path.glob("threads.damaged-*-wal")
     assert damaged_copy.read_bytes() == log
@@ -657,7 +659,7 @@ def test_a_wal_file_without_its_database_is_set_aside(tmp_path: Path) -> None:
 
 def test_damage_during_a_write_is_repaired_without_loss(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
-    store = sqlite.open_threads(path)
+    store = open_sqlite(path)
     for number in range(20):
         thread = new_thread(store, *["x" * 300] * 20, title=f"t{number}")
     store.close()
@@ -666,7 +668,7 @@ def test_damage_during_a_write_is_repaired_without_loss(tmp_path: Path) -> None:
         damaged[offset : offset + 4096] = bytes(4096)
     path.write_bytes(damaged)
     notices: list[str] = []
-    store = sqlite.open_threads(path, notices.append)
+    store = open_sqlite(path, notices.append)
     try:
         store.append(thread, thread.head, [entry("after")])
     except ThreadConflict:  # not saved: the session has it in memory, and forks
@@ -685,12 +687,12 @@ def test_a_kill_at_any_time_loses_at_most_the_current_message(tmp_path: Path) ->
 
 def test_a_killed_writer_blocks_no_other(tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
-    thread = new_thread(sqlite.open_threads(path))
+    thread = new_thread(open_sqlite(path))
     pid = os.fork()
     if pid == 0:
-        store = sqlite.open_threads(path)
+        store = open_sqlite(path)
         with store._db.transaction():
             store._db.run("UPDATE threads SET head = 77")
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert texts(sqlite.open_threads(path), thread) == ["hello"]
+    assert texts(open_sqlite(path), thread) == ["hello"]

@@ -27,7 +27,6 @@ from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.engine.tool_results import TruncatingToolbox
 from mcpchat.engine.transcript import Transcript
 from mcpchat.errors import ModelError, StoreError, UsageError
-from mcpchat.threads import sqlite
 from mcpchat.threads.result_store import ToolResultStore
 from mcpchat.threads.sql_store import SqlThreadStore
 from mcpchat.util.redaction import SecretRegistry
@@ -41,13 +40,14 @@ from tests.support.fakes import (
     make_tool,
     model_step,
 )
+from tests.support.stores import open_sqlite
 
 TOOL = "box__echo"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlThreadStore]:
-    thread_store = sqlite.open_threads(tmp_path / "threads.db")
+    thread_store = open_sqlite(tmp_path / "threads.db")
     yield thread_store
     thread_store.close()
 
@@ -258,7 +258,7 @@ async def test_a_call_that_ran_during_a_crash_is_interrupted(store: SqlThreadSto
 async def test_two_sessions_that_continue_one_thread_fork_it(store: SqlThreadStore, tmp_path: Path) -> None:
     first_session, _ = new_session(store, model_step("a"), model_step("b"), model_step("c"))
     await first_session.send("begin")
-    other_store = sqlite.open_threads(tmp_path / "threads.db")
+    other_store = open_sqlite(tmp_path / "threads.db")
     seen_events: list[Event] = []
     second_session, _ = new_session(other_store, model_step("elsewhere"), model_step("more"), seen_events=seen_events)
     thread = other_store.find(first_session.transcript.thread.id)
@@ -313,7 +313,7 @@ def notices(events: list[Event]) -> list[str]:
 async def test_a_fork_that_cannot_be_saved_is_saved_later(store: SqlThreadStore, tmp_path: Path) -> None:
     first_session, _ = new_session(store, model_step("a"), model_step("b"))
     await first_session.send("begin")
-    other_store = sqlite.open_threads(tmp_path / "threads.db")
+    other_store = open_sqlite(tmp_path / "threads.db")
     seen_events: list[Event] = []
     session, _ = new_session(other_store, model_step("c"), model_step("d"), seen_events=seen_events)
     thread = other_store.find(first_session.transcript.thread.id)
@@ -342,7 +342,7 @@ async def test_undo_in_a_thread_that_was_continued_elsewhere_forks_with_the_next
     session, _ = new_session(store, model_step("a"), model_step("b"), model_step("new b"), seen_events=seen_events)
     await session.send("begin")
     await session.send("more")
-    other_store = sqlite.open_threads(tmp_path / "threads.db")
+    other_store = open_sqlite(tmp_path / "threads.db")
     other_session, _ = new_session(other_store, model_step("elsewhere"))
     thread = other_store.find(session.transcript.thread.id)
     other_session.resume(thread, other_store.nodes(thread))
@@ -588,7 +588,7 @@ async def test_an_unsaved_result_is_saved_later_with_its_message(store: SqlThrea
 
 def test_results_without_a_database_stay_in_memory(tmp_path: Path) -> None:
     os.symlink("/nowhere", tmp_path / "threads.db")
-    closed_store = sqlite.open_threads(tmp_path / "threads.db")
+    closed_store = open_sqlite(tmp_path / "threads.db")
     results = ToolResultStore(closed_store, current_thread=lambda: Thread(id="x"))
     key = results.save("kept for now")
     assert key is not None

@@ -136,7 +136,7 @@ def start_coverage() -> Any:
 
     coverage = Coverage(data_file=ROOT / ".coverage", data_suffix=True, config_file=ROOT / "pyproject.toml")
     coverage.set_option("run:patch", ["_exit"])
-    coverage.set_option("run:disable_warnings", ["module-not-measured"])
+    coverage.set_option("run:disable_warnings", ["module-not-measured", "module-not-imported", "no-data-collected"])
     coverage.start()
     return coverage
 

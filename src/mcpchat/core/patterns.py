@@ -12,7 +12,7 @@ from mcpchat.core.text_forms import (
     command_pieces,
     decoded_forms,
     destinations,
-    find_addresses,
+    find_recipients,
     fold_name,
     leaves_folder,
     list_pieces,
@@ -56,14 +56,15 @@ class Condition(Struct, frozen=True, kw_only=True):
         text_forms = [text for value in values if value is not _MISSING for text in _text_forms(value)]
         if match_all:
             return bool(text_forms) and all(any(self.covers(form) for form in forms) for forms in text_forms)
-        return any(self._search_anywhere(form) for forms in text_forms for form in forms)
+        joined = [" ".join(map(str, value)) for value in values if isinstance(value, list)]  # a command as a list
+        return any(self._search_anywhere(form) for forms in (*text_forms, joined) for form in forms)
 
     def covers(self, text: str) -> bool:
         """Whether the pattern matches the text in every form and in every piece of it."""
-        if len(text) > _MAX_VALUE_LENGTH:
-            return False
         if not self.regex and self.pattern in ("*", text):
             return self.pattern == "*" or not leaves_folder(text)
+        if len(text) > _MAX_VALUE_LENGTH:
+            return False
         return all(self._covers_form(form) for form in decoded_forms(text))
 
     def _covers_form(self, text: str) -> bool:
@@ -156,11 +157,16 @@ class Pattern(Struct, frozen=True, kw_only=True):
         arguments must match it too: a copy is sent to bcc as well.
         """
         names = {condition.argument for condition in self.conditions}
-        others = [text for path, text in _leaves(arguments) if not _is_within(path, names)]
+        others = [(path, text) for path, text in _leaves(arguments) if not _is_within(path, names)]
         if self.only:
-            return not others
+            named = {name.partition(".")[0] for name in names}
+            return not others and all(
+                key in named for key, value in arguments.items() if value not in (None, "", [], {})
+            )
         address_conditions = [condition for condition in self.conditions if "@" in condition.pattern]
-        addresses = [address for text in others for address in find_addresses(text)] if address_conditions else []
+        addresses = (
+            [address for path, text in others for address in find_recipients(path, text)] if address_conditions else []
+        )
         return all(any(condition.covers(address) for condition in address_conditions) for address in addresses)
 
 
@@ -168,6 +174,8 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the dotted path and the text of each scalar inside the value; nothing for null and empty texts."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
+            if "@" in str(name):  # a table of addresses
+                yield path, str(name)
             yield from _leaves(inner, f"{path}.{name}" if path else str(name))
     elif isinstance(value, list | tuple):
         for inner in value:

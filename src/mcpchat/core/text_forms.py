@@ -6,21 +6,29 @@ import unicodedata
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from mcpchat.util.sanitize import strip_invisible
+from mcpchat.util.sanitize import limit_marks, strip_invisible
 
+_MAX_RECIPIENTS = 20_000  # characters
 _MAX_DECODINGS = 3  # of percent encoding: a program decodes once, or twice behind a proxy
 _DOTS = str.maketrans("\u3002\uff0e\uff61", "...")  # a browser reads them as dots of a host name
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/*")
-_COMMANDS = re.compile(r"[;|\r\n\0\x0b\x0c\x1c-\x1e\x85\u2028\u2029`]|&&|\s&\s|\$\(")
+_COMMANDS = re.compile(r"[;|\r\n\0\x0b\x0c\x1c-\x1e\x85\u2028\u2029`]|&&|(?<![<>])&(?!>)|[$<>]\(|\d?>>?(?=\s*[^\s\d=])")
+_PARENT_FOLDER = re.compile(r"(?:^|[/\\])[\s\0-\x1f]*\.\.(?![\w.-])")
 _WORDS = re.compile(r"[\s<>()\[\]{}\"']+")
 _PUNCTUATION = re.compile(r"[\s,;|<>()\[\]{}\"'`=&?#$:]+")
+_HEADER = re.compile(r"^(?:resent-)?(?:b?cc|to):(.*)$", re.IGNORECASE | re.MULTILINE)
+_RECIPIENTS = re.compile(r"(?:^|[_.-])(?:b?cc|to|recipients?|addressees?|attendees?|invitees?|guests?|e?mails?)$")
+_SENDERS = re.compile(r"(?:^|[_.-])(?:from|sender|reply_?to|author|user|account|login)$")
+_AROUND = ".!?*\u2026\u3001\u201c\u201d\u2018\u2019\u00ab\u00bb"  # punctuation around an address
+_ANY_ADDRESS = re.compile(r"[^\s@<>,;:|()\[\]{}\"']+@[^\s@<>,;:|()\[\]{}\"']+")
 _ADDRESS = re.compile(r"(?:[^@<>,;]*<\s*[^\s@<>,;]+@[^\s@<>,;]+\s*>|[^\s@<>,;]+@[^\s@<>,;]+)")
 
 
 def normalize_text(text: str) -> str:
     """Return the text without invisible characters, with compatible characters and dots made equal."""
-    return unicodedata.normalize("NFKC", strip_invisible(text)).translate(_DOTS)
+    # Many marks on one letter would take quadratic time.
+    return unicodedata.normalize("NFKC", limit_marks(strip_invisible(text))).translate(_DOTS)
 
 
 def fold_name(name: str) -> str:
@@ -43,23 +51,34 @@ def decoded_forms(text: str) -> list[str]:
 
 def leaves_folder(text: str) -> bool:
     """Whether a part of the text is "..", so that a path leads elsewhere than its beginning says."""
-    return ".." in re.split(r"[/\\]", text)
+    return _PARENT_FOLDER.search(text) is not None
 
 
 def restricted_forms(text: str) -> Iterator[str]:
     """Yield every form and every piece of the text that a restricting rule has to look at.
 
-    These are the decoded forms, the pieces between punctuation, and each of them as a path: without its scheme, folded,
-    and absolute if it climbs out of its folder.
+    These are the decoded forms, the commands in them, the pieces between punctuation, and each of them as a path:
+    without what is before it, folded, and absolute if it climbs out of its folder.
     """
     for form in decoded_forms(text):
-        for part in dict.fromkeys((form, *re.split(r"[\s,;<>()\"']+", form), *_PUNCTUATION.split(form))):
+        for command in command_pieces(form):
+            program, _, arguments = " ".join(command.strip("(){} ").split()).partition(" ")
+            yield f"{program} {arguments}".strip()
+            yield f"{posixpath.basename(program)} {arguments}".strip()
+        closed = re.sub(r"\s*@\s*", "@", form)
+        for part in dict.fromkeys(
+            (form, *re.split(r"[\s,;<>()\"']+", form), *_PUNCTUATION.split(form), *_PUNCTUATION.split(closed))
+        ):
             yield part
+            yield part.strip(_AROUND)
             if "xn--" in part.lower():
                 yield _decode_host(part)
             if "/" in part or "\\" in part:
                 path = part.replace("\\", "/")
-                for spelling in dict.fromkeys((path, _SCHEME.sub("/", path, count=1))):
+                glued = re.search(r"(?:^-{1,2}[A-Za-z]+|[^\w/.-])(/.*)", path)  # -f/etc/x, @/etc/x
+                without_host = re.sub(r"^[A-Za-z]+://[^/]*", "", path)
+                spellings = (path, _SCHEME.sub("/", path, count=1), without_host, glued[1] if glued else path)
+                for spelling in dict.fromkeys(spellings):
                     folded = posixpath.normpath(spelling)
                     yield re.sub("^/+", "/", folded)
                     if folded.startswith("../"):
@@ -79,8 +98,12 @@ def _decode_host(text: str) -> str:
 
 
 def command_pieces(text: str) -> list[str]:
-    """Return the pieces that a shell would run one after the other: between semicolons, pipes and new lines."""
-    return _nonempty(_COMMANDS.split(text))
+    """Return the pieces that a shell would run or write to: between semicolons, pipes, new lines, & and redirections.
+
+    Within one URL, & separates nothing.
+    """
+    is_url = _URL.match(text.strip()) is not None and not re.search(r"\s", text.strip())
+    return _nonempty(re.split(r"[\r\n\0]", text) if is_url else _COMMANDS.split(text))
 
 
 def list_pieces(text: str) -> list[str]:
@@ -105,6 +128,22 @@ def words(text: str) -> list[str]:
 def is_destination(text: str) -> bool:
     """Whether the text may be an address, a path or a URL."""
     return any(mark in text for mark in "@/\\") or text.startswith("~")
+
+
+def find_recipients(name: str, text: str) -> list[str]:
+    """Return the e-mail addresses in the value of an argument that a server may send to.
+
+    These are all addresses if the name says so ("bcc"), none if it names a sender, and else those of a text that is
+    nothing but addresses, or of lines such as "Bcc: ...".
+    """
+    folded = fold_name(name)
+    if _SENDERS.search(folded):
+        return []
+    forms = decoded_forms(text) if len(text) < _MAX_RECIPIENTS else [text]
+    if _RECIPIENTS.search(folded):
+        return [address for form in forms for address in _ANY_ADDRESS.findall(re.sub(r"\s*@\s*", "@", form))]
+    in_headers = [address for line in _HEADER.findall(text) for address in _ANY_ADDRESS.findall(line)]
+    return in_headers or find_addresses(text)
 
 
 def find_addresses(text: str) -> list[str]:

@@ -5,7 +5,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import quote, quote_plus
 
 import msgspec
@@ -26,9 +26,14 @@ _PREFIXES = (
     "rk_test_", "whsec_", "pypi-", "SG.", "ATATT3", "ATCTT3", "dckr_pat_", "dckr_oat_", "ntn_", "secret_", "hvs.",
     "hvb.", "hvr.", "AGE-SECRET-KEY-", "eyJ", _KEY_BEGIN,
 )  # fmt: skip
+# A token begins where no ASCII word goes on. An escape (\\n, %20, \\u0022, a colour) ends a word too.
+_BEGINNING = (
+    r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})"
+    r"|(?<=\[[0-9]m)|(?<=\[[0-9]{2}m)|(?<=;[0-9]m)|(?<=;[0-9]{2}m))"
+)
 _KEY_LABEL = r"[A-Z\ ]{0,40}PRIVATE\ KEY(?:\ BLOCK)?-----"
 TOKEN_PATTERN = re.compile(
-    rf"""(?<![\w-])(?:
+    rf"""{_BEGINNING}(?:
           sk-(?=[\w-]*[A-Za-z0-9]{{16}})[\w-]{{20,}}
         | ya29\.[\w-]{{20,}} | 1//0[\w-]{{20,}} | GOCSPX-[\w-]{{10,}}
         | gh[pousr]_\w{{20,}} | github_pat_\w{{20,}} | glpat-[\w-]{{16,}} | xox[abeoprs]-[\w-]{{10,}}
@@ -42,13 +47,14 @@ TOKEN_PATTERN = re.compile(
         (?:-----END\ {_KEY_LABEL})?""",
     re.VERBOSE | re.DOTALL,
 )
-_TOKEN_CHAR = re.compile(r"[\w-]")  # a token cannot begin right after such a character
+_CAN_BEGIN = re.compile(_BEGINNING)
 _TAIL_CHAR = re.compile(r"[\w./=-]")  # an unfinished token may go on with such characters
-_TOKEN_START = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})")
+_TOKEN_START = re.compile(rf"{_BEGINNING}(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})")
 _KEY_EDGE = re.compile(rf"-----(?P<kind>BEGIN|END) {_KEY_LABEL}")
 _OPEN_HEADER = re.compile(r"-----BEGIN [A-Z ]{0,60}-{0,4}\Z")
 _MAX_HEADER = 80  # characters
 _CONTINUATION = re.compile(r"[\w./=+-]*")
+_KEY_BODY = re.compile(r"[\w+/=\s:,.()<>@\\-]*")
 _LOG_SECRET = re.compile(
     r"""(?i)(?P<name>[?&](?:code|state)|\b(?:access_token|refresh_token|id_token|client_secret|code_verifier|client_assertion))
         (?P<join>["']?\s*[=:]\s*["']?)(?P<value>[^\s&"',}]{6,})
@@ -64,6 +70,11 @@ class SecretRegistry:
     def __init__(self) -> None:
         self.forms: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+
+    @property
+    def max_length(self) -> int:
+        """The length of the longest known form of a secret."""
+        return max(map(len, self.forms), default=0)
 
     def add(self, *values: str | None) -> None:
         for value in values:
@@ -134,10 +145,10 @@ class SecretRegistry:
         open_end = find_open_end(text)
         safe = len(text) if open_end is None else open_end
         for form in (*self.forms, *_PREFIXES):
-            anywhere = form in self.forms
+            anywhere = form in self.forms or form == _KEY_BEGIN
             start = max(0, len(text) - len(form) + 1)
             while (start := text.find(form[0], start, safe)) != -1:
-                if form.startswith(text[start:]) and (anywhere or not start or not _TOKEN_CHAR.match(text[start - 1])):
+                if form.startswith(text[start:]) and (anywhere or _CAN_BEGIN.match(text, start)):
                     safe = start
                     break
                 start += 1
@@ -201,32 +212,53 @@ class StreamRedactor:
         self._secrets = secrets
         self._pending = ""
         self._in_token = self._in_key = False
+        self._dropped: Literal["", "token", "key"] = ""  # what is too long to be held back
+        self._recent = ""  # the latest part of a dropped key
 
     def feed(self, chunk: str) -> str:
         """The text that can be shown now: everything received so far, except a held-back end."""
+        if self._dropped:
+            chunk = self._skip(chunk)
         text = self._pending + chunk
         if len(text) < _MAX_PENDING and self._is_undecided(chunk):
             self._pending = text
             return ""
         safe = self._secrets.safe_prefix_length(text)
-        if len(text) - safe > _MAX_PENDING:
-            safe = len(text)
+        if len(text) - safe > max(_MAX_PENDING, self._secrets.max_length):
+            # Too long to be held back, and not to be shown: the rest of it is dropped.
+            self._dropped = "key" if _drop_invisible(text[safe:])[0].startswith(_KEY_BEGIN) else "token"
+            self._pending = ""
+            return self._secrets.redact(text[:safe]) + REDACTED
         self._pending = text[safe:]
         pending, _ = _drop_invisible(self._pending)
         self._in_key = pending.startswith(_KEY_BEGIN) and find_open_end(pending) == 0
         self._in_token = not self._in_key and _TOKEN_START.match(pending) is not None and find_open_end(pending) == 0
         return self._secrets.redact(text[:safe])
 
+    def _skip(self, chunk: str) -> str:
+        """What follows the end of the token or key that is being dropped; empty if it goes on."""
+        text = self._recent + _drop_invisible(chunk)[0]
+        footer = _KEY_EDGE.search(text) if self._dropped == "key" else None
+        inside = _KEY_BODY if self._dropped == "key" else _CONTINUATION
+        match = inside.match(text)
+        end = footer.end() if footer is not None else match.end() if match is not None else 0
+        if end == len(text) and footer is None:
+            self._recent = text[-_MAX_HEADER:] if self._dropped == "key" else ""
+            return ""
+        self._dropped, self._recent = "", ""
+        return text[end:]
+
     def _is_undecided(self, chunk: str) -> bool:
         """Whether the held-back text goes on: with another piece of a token, or within a private key."""
         if self._in_key:
             recent, _ = _drop_invisible(self._pending[-_MAX_HEADER:] + chunk)
-            return "KEY" not in recent
+            return all(edge["kind"] == "BEGIN" for edge in _KEY_EDGE.finditer(recent))
         return self._in_token and _CONTINUATION.fullmatch(_drop_invisible(chunk)[0]) is not None
 
     def flush(self) -> str:
         """The held-back rest, at the end of the stream."""
         rest, self._pending, self._in_token, self._in_key = self._pending, "", False, False
+        self._dropped, self._recent = "", ""
         return self._secrets.redact(rest)
 
 

@@ -57,7 +57,7 @@ def sanitize(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     result = strip_invisible(text).replace("\r\n", "\n").translate(_TERMINAL_TABLE)
-    return result if result.isascii() else _STACKED_MARKS.sub(r"\1", result)  # stacked accents would cover other lines
+    return limit_marks(result)  # stacked accents would cover other lines
 
 
 def incomplete_tail(text: str) -> int:
@@ -71,6 +71,11 @@ def incomplete_tail(text: str) -> int:
 def strip_invisible(text: str) -> str:
     """Remove invisible characters, so that a model reads exactly what a user sees."""
     return text if text.isascii() else _INVISIBLE.sub(lambda match: match["right"] or "", text)
+
+
+def limit_marks(text: str) -> str:
+    """Leave at most eight combining marks on a character."""
+    return text if text.isascii() else _STACKED_MARKS.sub(r"\1", text)
 
 
 def show_invisible(text: str) -> str:

@@ -62,7 +62,23 @@ def test_addresses_in_other_arguments_must_match_too(other: Any) -> None:
     assert allows("to=*@example.com, bcc=*@evil.org, bcc=*", to=FRIEND, bcc=THIEF)
 
 
+@pytest.mark.parametrize(
+    "bcc",
+    ["Evil, Bob <x@evil.org>", '"Evil, Bob" <x@evil.org>', "x@evil.org z@evil.org", "Bob x@evil.org", "x@evil.org|z@evil.org",
+     "x@evil.org, root", "x@evil.org (c)", "undisclosed: x@evil.org;", "x%40evil.org", "x\uff20evil.org", "x @evil.org",
+     '[{"email": "x@evil.org"}]', {"x@evil.org": {}}],
+)  # fmt: skip
+def test_a_copy_to_a_stranger_is_found_in_any_notation(bcc: Any) -> None:
+    assert not allows("to=*@example.com", to=FRIEND, bcc=bcc)
+
+
+@pytest.mark.parametrize("other", [{"headers": "X: y\nBcc: x@evil.org"}, {"subject": "hi\r\nbcc: x@evil.org"}])
+def test_a_copy_in_a_header_is_found(other: dict[str, Any]) -> None:
+    assert not allows("to=*@example.com", to=FRIEND, **other)
+
+
 def test_other_arguments_may_have_other_texts() -> None:
+    assert allows("to=*@example.com", to=FRIEND, reply_to="me@other.org", **{"from": "me@other.org"})
     assert allows("to=*@example.com", to=FRIEND, bcc="bob@example.com", body=f"Write to {THIEF}, please.", count=3)
     assert allows("path=/tmp/*", path="/tmp/a", author=THIEF)  # no rule about addresses
 
@@ -75,6 +91,8 @@ def test_only_allows_no_argument_that_no_condition_names() -> None:
     for extra in ({"body": "x"}, {"urgent": False}, {"options": {"copy": [THIEF]}}):
         assert not allows(rule, to=FRIEND, subject="x", **extra)
     assert not allows(rule, subject="x")
+    assert not allows(rule, to=FRIEND, **{"subject.extra": "x"})
+    assert not allows(rule, to=FRIEND, x={"/etc": {}})
     assert str(parse_pattern(f"m.send({rule})")) == f"m.send({rule})"
     assert parse_pattern("m.send(only)").matches("m.send", {}, match_all=True)
     assert not allows("only", a=1)
@@ -93,6 +111,16 @@ def test_only_does_not_weaken_a_restricting_rule() -> None:
             ("command=git *", {"command": f"git log{cut}rm -rf /"}, False)
             for cut in ("; ", " && ", " | ", "\n", " & ", "`", "$(")
         ),
+        ("command=git *", {"command": "git status&rm -rf x"}, False),
+        ("command=git *", {"command": "git status \uff06rm x"}, False),
+        ("command=git status*", {"command": "git status > .bashrc"}, False),
+        ("command~=git (status|diff).*", {"command": "git status <(rm -rf x)"}, False),
+        ("path=/tmp/*", {"path": "/tmp/..;/tmp/x"}, False),
+        *(("path=/tmp/*", {"path": f"/tmp/..{end}"}, False) for end in (" ", "\n", "\0", "%00", "%20", ",/tmp/x")),
+        ("path=/tmp/*", {"path": "/tmp/..a/b"}, True),
+        ("url=https://example.com/pub/*", {"url": "https://example.com/pub/..?x"}, False),
+        ("url=https://example.com/pub/*", {"url": "https://example.com/pub/.%2e#x"}, False),
+        ("body=*", {"body": "a" * 200_000}, True),
         ("command~=git (status|log)( .*)?", {"command": "git log -p, -q"}, True),
         ("command~=git (status|log)( .*)?", {"command": "git log; rm x"}, False),
         ("path=/tmp/*", {"path": "/tmp/my file.txt"}, True),
@@ -131,7 +159,8 @@ def test_an_allowing_rule_holds_for_each_piece(rule: str, arguments: dict[str, A
         "/etc/passwd", "file:///etc/passwd", "FILE:/etc/passwd", "../../etc/passwd", "--file=/etc/passwd", "x=/etc/passwd",
         "%2fetc%2fpasswd", "%252Fetc%252Fpasswd", "/e\u200btc/passwd", "/\uff45tc/passwd", "/etc/../etc/./passwd",
         "//etc//passwd", "/ETC/passwd", "a:/etc/passwd", "cat '/etc/passwd'", "[/etc/passwd]", "{a:/etc/passwd}", "\\etc\\passwd",
-        "a|/etc/passwd", "`/etc/passwd`", "$(cat /etc/passwd)",
+        "a|/etc/passwd", "`/etc/passwd`", "$(cat /etc/passwd)", "@/etc/passwd", "-d@/etc/passwd", "-f/etc/passwd",
+        "file://localhost/etc/passwd", "!/etc/passwd",
     ],
 )  # fmt: skip
 def test_a_restricting_rule_finds_a_path_in_any_spelling(path: str) -> None:
@@ -143,7 +172,8 @@ def test_a_restricting_rule_finds_a_path_in_any_spelling(path: str) -> None:
 @pytest.mark.parametrize(
     "to",
     ["x@evil.org", "x%40evil.org", "x@evil\u3002org", "x@evil\uff0eorg", "x@ev\u00adil.org", "X@EVIL.ORG", "to:x@evil.org,y",
-     "mailto:x@evil.org?subject=a"],
+     "mailto:x@evil.org?subject=a", "x@evil.org.", "x @ evil.org", "x@\nevil.org", "\u201cx@evil.org\u201d", "x@evil.org!",
+     "*x@evil.org*"],
 )  # fmt: skip
 def test_a_restricting_rule_finds_an_address_in_any_spelling(to: str) -> None:
     assert restricts("to=*@evil.org", to=to)
@@ -155,6 +185,21 @@ def test_a_restricting_rule_finds_words_and_international_hosts() -> None:
     assert restricts("command=sudo", command="a; s\uff55do x")
     assert restricts("to=*@m\u00fcller.de", to="x@xn--mller-kva.de")
     assert not restricts("to=*@m\u00fcller.de", to="x@xn--mller-.de")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["cd /tmp; rm -rf x", "cd /tmp && rm -rf x", " rm -rf x", "rm\t-rf x", "true\nrm -rf x", "x | rm -rf y", "(rm -rf x)",
+     "$(rm -rf x)", "/bin/rm -rf x", ["rm", "-rf", "x"], "a&rm -rf x"],
+)  # fmt: skip
+def test_a_restricting_rule_finds_a_command_at_any_place(command: Any) -> None:
+    assert restricts("command=rm *", command=command)
+
+
+def test_many_marks_on_one_letter_take_no_long_time() -> None:
+    text = "a" + "\u0301\u0323" * 49_000
+    assert not restricts("to=*@evil.org", to=text)
+    assert not allows("to=*@evil.org", to=text)
 
 
 def transform(draw: st.DrawFn, text: str) -> str:

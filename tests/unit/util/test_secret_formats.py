@@ -95,7 +95,7 @@ def test_a_token_that_is_split_in_two_is_not_shown(token: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "a task-", "a task-list", "well-s", "x-eyJ", "y_gh", "see sk-abc and ", "see ghp_ for", "-----BEGIN of",
+        "a task", "a task-list", "well-s", "x-eyJ", "y_gh", "see sk-abc and ", "see ghp_ for", "-----BEGIN of",
         "-----BEGIN it all ", "sk-abc?", "eyJ is", "a -x",
     ],
 )  # fmt: skip
@@ -340,3 +340,40 @@ def test_a_long_hostile_text_is_streamed_in_time(unit: str) -> None:
     stream = StreamRedactor(SecretRegistry())
     shown = "".join(stream.feed(text[start : start + 4]) for start in range(0, len(text), 4)) + stream.flush()
     assert shown == SecretRegistry().redact(text) or REDACTED in shown
+
+
+@pytest.mark.parametrize("before", ["-", "x", "a: -----", "k.pem-"])
+@pytest.mark.parametrize("size", [1, 4, 7, 40])
+def test_a_private_key_is_hidden_in_a_stream_whatever_is_before_it(before: str, size: int) -> None:
+    text = f"{before}-----BEGIN RSA PRIVATE KEY-----\n{'MIIE' * 60}\n-----END RSA PRIVATE KEY----- now"
+    stream = StreamRedactor(SecretRegistry())
+    pieces = [stream.feed(text[start : start + size]) for start in range(0, len(text), size)]
+    assert "".join((*pieces, stream.flush())) == f"{before}{REDACTED} now"
+
+
+@pytest.mark.parametrize("size", [7, 1000])
+@pytest.mark.parametrize(
+    ("secret", "known"),
+    [
+        ("-----BEGIN RSA PRIVATE KEY-----\n" + "MIIE+/aB\n" * 2000 + "-----END RSA PRIVATE KEY-----", False),
+        ("eyJhbGciOiJub25lIn0.eyJ" + "aB3-" * 4000 + ".c2ln", False),
+        ("K3y!" * 4000, True),
+    ],
+    ids=["a private key", "a JWT", "a known secret"],
+)
+def test_a_very_long_secret_is_hidden_in_a_stream(secret: str, known: bool, size: int) -> None:
+    registry = SecretRegistry()
+    if known:
+        registry.add(secret)
+    stream = StreamRedactor(registry)
+    text = f"see ({secret}) and more"
+    pieces = [stream.feed(text[start : start + size]) for start in range(0, len(text), size)]
+    assert "".join((*pieces, stream.flush())) == f"see ({REDACTED}) and more"
+
+
+@pytest.mark.parametrize(
+    "before", [r"\n", r"\t", "token%3D", "%20", r"\u003d", "\x1b[32m", "\x1b[1;32m", "\u4ee4\u724c", "\u00e9", "("]
+)
+def test_a_token_begins_after_an_escape_or_a_letter_beyond_ascii(before: str) -> None:
+    token = f"ghp_{'a1B2' * 9}"
+    assert SecretRegistry().redact(f"{before}{token} now") == f"{before}{REDACTED} now"

@@ -74,8 +74,10 @@ def test_a_resize_during_an_answer_loses_and_repeats_nothing(
         tmux.wait_for(expected)
         tmux.resize(columns, 16)
     tmux.send("half a thought")
-    screen = tmux.wait_for("The end.")
-    screen = tmux.wait_for("> half a thought")
+    tmux.wait_for("The end.")
+    tmux.wait_for("> half a thought")
+    wait_until(lambda: "answering" not in tmux.text())  # the turn has ended, and nothing more is drawn
+    screen = tmux.wait_for("tokens")
     assert re.findall(r"word\d+", screen) == words
     assert re.findall(r"line_\d+ = \d+", screen) == code
     assert screen.count("> go") == screen.count("> half") == screen.count("The end.") == 1

@@ -39,7 +39,7 @@ def load_config(path: Path, *, must_exist: bool) -> Config:
         exposure, hint = writable_by_others(path)
     except OSError as error:
         raise ConfigError(
-            f"{path} is not read: nobody can tell who may write to it ({error.strerror})",
+            f"{path} is not read: its permissions cannot be checked ({error.strerror})",
             hint="check its folder and the folders above",
         ) from None
     if exposure:

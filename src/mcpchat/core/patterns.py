@@ -75,7 +75,9 @@ class Condition(Struct, frozen=True, kw_only=True):
             commands += command_pieces(self.pattern)
             words_of_pattern += words(self.pattern)
             items += [*self.pattern.split(","), *words_of_pattern]
-        is_text = self.regex and re.search(r"\s|,|\\s", self.pattern) is not None  # which may have commas of its own
+        is_text = (
+            self.regex and re.search(r"\s|,|\\s", self.pattern) is not None
+        )  # a comma in the value is then part of the text
         return (
             all(self._matches_any(commands, piece) for piece in command_pieces(text))
             and (is_text or all(self._matches_any(items, piece) for piece in list_pieces(text)))

@@ -48,7 +48,7 @@ TOKEN_PATTERN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _CAN_BEGIN = re.compile(_BEGINNING)
-_TAIL_CHAR = re.compile(r"[\w./=-]")  # an unfinished token may go on with such characters
+_TAIL_CHAR = re.compile(r"[\w./=-]")  # the characters of an unfinished token
 _TOKEN_START = re.compile(rf"{_BEGINNING}(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})")
 _KEY_EDGE = re.compile(rf"-----(?P<kind>BEGIN|END) {_KEY_LABEL}")
 _OPEN_HEADER = re.compile(r"-----BEGIN [A-Z ]{0,60}-{0,4}\Z")

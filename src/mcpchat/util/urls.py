@@ -67,7 +67,7 @@ def is_loopback(host: str) -> bool:
 
 
 def embedded_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for, by any of the standard notations; None if there is none."""
+    """The IPv4 address that is embedded in an IPv6 address, in any standard notation; None without one."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped or address.sixtofour:

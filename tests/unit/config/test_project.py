@@ -26,7 +26,7 @@ def paths(tmp_path: Path) -> Paths:
 
 
 def parse(text: str, user: Config | None = None) -> Project:
-    return parse_project(text, "/work/.mcpchat.toml", folder="/work", user=user or Config())
+    return parse_project(text, "/project/.mcpchat.toml", folder="/project", user=user or Config())
 
 
 def test_programs_run_in_the_folder_of_the_project() -> None:
@@ -43,8 +43,8 @@ cwd = "~/tools"
 url = "https://x.example/mcp"
 """
     assert parse(text).servers == {
-        "here": ServerConfig(command="run", cwd="/work"),
-        "below": ServerConfig(command="run", cwd="/work/tools"),
+        "here": ServerConfig(command="run", cwd="/project"),
+        "below": ServerConfig(command="run", cwd="/project/tools"),
         "home": ServerConfig(command="run", cwd="~/tools"),
         "far": ServerConfig(url="https://x.example/mcp"),
     }
@@ -62,11 +62,11 @@ extra_body = { store = true }
     with pytest.raises(ConfigError) as raised:
         parse(text)
     assert raised.value.message.splitlines() == [
-        '/work/.mcpchat.toml:2: agents.a.instructions_file: not allowed in a project file: use "instructions", '
+        '/project/.mcpchat.toml:2: agents.a.instructions_file: not allowed in a project file: use "instructions", '
         "so that the user can review them",
-        "/work/.mcpchat.toml:3: agents.a.approvals: not allowed in a project file: only your own config decides "
+        "/project/.mcpchat.toml:3: agents.a.approvals: not allowed in a project file: only your own config decides "
         "what may run",
-        "/work/.mcpchat.toml:5: agents.a.options: extra_body is not allowed in a project file: only your own config "
+        "/project/.mcpchat.toml:5: agents.a.options: extra_body is not allowed in a project file: only your own config "
         "decides what is sent",
     ]
     assert raised.value.hint == "the file belongs to the project: tell its authors"
@@ -82,7 +82,7 @@ def test_the_description_lists_all_that_a_project_would_do() -> None:
         },
         servers={
             "files": ServerConfig(
-                command="run", args=("a b",), cwd="/work", sandbox=SandboxConfig(read=("/srv",), write=("~/notes",))
+                command="run", args=("a b",), cwd="/project", sandbox=SandboxConfig(read=("/srv",), write=("~/notes",))
             ),
             "far": ServerConfig(url="https://x.example/mcp", headers={"Authorization": "Bearer env:TOKEN"}),
             "mail": ServerConfig(
@@ -102,7 +102,7 @@ def test_the_description_lists_all_that_a_project_would_do() -> None:
         "agent taken  not used: your config has the same name",
         "server files",
         "  runs      run 'a b'",
-        "  in        /work",
+        "  in        /project",
         "  reads     /srv",
         "  changes   ~/notes",
         "  sandbox   without network",

@@ -168,7 +168,7 @@ class ChatApp:
         except McpChatError:
             self._window_usage = None
 
-    # With a line at the prompt_screen.
+    # With an input line at the bottom of the terminal.
 
     async def _run_interactive(self, greeting: str) -> None:
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO, Literal
 
@@ -10,6 +11,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcpchat_servers.drive.files import (
     CONVERSIONS,
     DETAIL_FIELDS,
+    DOCUMENT,
     DRAWING,
     FILE_FIELDS,
     FOLDER,
@@ -27,7 +29,15 @@ from mcpchat_servers.google.errors import ApiError
 from mcpchat_servers.google.ids import parse_file_id
 from mcpchat_servers.google.media_types import UNKNOWN_TYPE, guess_media_type
 from mcpchat_servers.google.server import Session
-from mcpchat_servers.google.text_extraction import decode_text, is_binary, pdf_to_text
+from mcpchat_servers.google.text_extraction import (
+    TOO_COMPLEX,
+    decode_text,
+    find_visible_text,
+    html_to_text,
+    is_binary,
+    is_html,
+    pdf_to_text,
+)
 
 TextFormat = Literal["markdown", "csv", "json", "text"]  # the format of a text
 
@@ -37,6 +47,7 @@ ALL_DRIVES = {"supportsAllDrives": True}
 MAX_READ_BYTES = 25 * 2**20  # of a file that is read as text
 MAX_PERMISSIONS = 500
 MAX_UPLOAD_BYTES = 5 * 2**40  # Drive's limit
+_IMAGE_DESCRIPTION = re.compile(r"!\[[^\]\n]*\]")
 TEXT_EXPORTS: dict[str, tuple[str, TextFormat]] = {
     f"{GOOGLE_APPS}document": ("text/markdown", "markdown"),
     f"{GOOGLE_APPS}spreadsheet": ("text/csv", "csv"),
@@ -153,12 +164,37 @@ async def read_text(session: Session, raw: dict[str, Any]) -> tuple[str, TextFor
     if kind in TEXT_EXPORTS or not is_binary(kind):
         data = await read_bytes(session, raw, MAX_READ_BYTES)
         text = await pdf_to_text(data, quote_name(raw)) if kind == "application/pdf" else decode_text(data)
+        if text is not None and kind == DOCUMENT:
+            text = await _without_hidden_text(session, raw, text)
+        elif text is not None and is_html(kind, text):
+            text = await html_to_text(text)
     else:
         check_content(raw)
     if text is None:
         hint = " Or convert it to a Google document: copy_file with convert." if kind in CONVERSIONS else ""
         raise ToolError(f"{quote_name(raw)} ({kind}) is not text: download_file saves it on the user's machine.{hint}")
     return session.text_cache.put(text, *key), text_format
+
+
+async def _without_hidden_text(session: Session, raw: dict[str, Any], markdown: str) -> str:
+    """Return a document's Markdown, or its visible text if a part is hidden: Markdown does not say what is hidden."""
+    try:
+        html = await session.api.get_content(
+            f"{FILES_PATH}/{raw['id']}/export",
+            {"mimeType": "text/html"},
+            what=quote_name(raw),
+            max_bytes=MAX_READ_BYTES,
+        )
+    except ApiError as error:
+        if error.status not in {400, 403}:
+            raise
+        return f"{markdown}\n\n[Drive did not say how this document looks: it may have text that nobody sees]"
+    visible = await find_visible_text(html.data.decode(errors="replace"))
+    if visible is None:
+        return TOO_COMPLEX
+    if visible.hidden_passages or visible.unread:
+        return str(visible)
+    return _IMAGE_DESCRIPTION.sub("![]", markdown)
 
 
 async def read_bytes(session: Session, raw: dict[str, Any], max_bytes: int) -> bytes:

@@ -14,7 +14,9 @@ from mcpchat_servers.gmail.message_parser import (
     Attachment,
     Raw,
     decode_base64url,
+    decode_part,
     extract_part_text,
+    find_additions,
     find_text_parts,
     is_attachment,
     iter_parts,
@@ -26,13 +28,16 @@ from mcpchat_servers.google.credentials import TokenExpired
 from mcpchat_servers.google.errors import ApiError
 from mcpchat_servers.google.media_types import guess_media_type
 from mcpchat_servers.google.server import Ctx, Session, get_session, progress_reporter
-from mcpchat_servers.google.text_extraction import decode_text, html_to_text, is_text, pdf_to_text
+from mcpchat_servers.google.text_extraction import decode_text, html_to_text, is_html, is_text, pdf_to_text
 
 USER_PATH = "gmail/v1/users/me"
 MAX_ATTACHMENT_JSON_BYTES = 64 * 2**20  # of the JSON that contains an attachment
 MAX_SIMPLE_UPLOAD_BYTES = 3 * 2**20  # of a message that is sent in one request; larger ones are uploaded
 MAX_CONCURRENCY = 8  # requests at a time
 MAX_TEXT_PARTS = 20  # text parts of a message that are read
+MAX_COMPARED_LENGTH = 200_000  # characters of a plain-text version that are compared with the HTML
+MAX_ADDED_LINES = 20  # lines that only the plain-text version has
+MAX_ADDED_LINE = 300  # characters
 READ_TIMEOUT = 60.0  # seconds for the text of one message
 _SUMMARY_PARAMS = {
     "format": "metadata",
@@ -150,18 +155,38 @@ async def get_own_address(session: Session) -> str:
 
 
 async def read_body(session: Session, raw: Raw) -> str:
-    """Return the text of a message that a mail client would show. It stops after READ_TIMEOUT seconds."""
+    """Return the text of a message that a mail program shows. It stops after READ_TIMEOUT seconds."""
     parts = find_text_parts(raw.get("payload") or {})
     texts = []
     try:
         async with asyncio.timeout(READ_TIMEOUT):
-            for part in parts[:MAX_TEXT_PARTS]:
-                texts.append(await extract_part_text(part, await read_part_data(session, raw["id"], part)))  # noqa: PERF401
+            for item in parts[:MAX_TEXT_PARTS]:
+                shown = await extract_part_text(item.part, await read_part_data(session, raw["id"], item.part))
+                plain = [
+                    decode_part(part, await read_part_data(session, raw["id"], part))
+                    for part in item.alternatives[:MAX_TEXT_PARTS]
+                ]
+                texts += [shown, _format_additions(find_additions("\n".join(plain)[:MAX_COMPARED_LENGTH], shown))]
     except TimeoutError:
         texts.append("[the rest could not be read in time]")
     if len(parts) > MAX_TEXT_PARTS:
         texts.append(f"[{len(parts) - MAX_TEXT_PARTS:,} more parts are left out]")
     return "\n\n".join(text for text in texts if text)
+
+
+def _format_additions(lines: Sequence[str]) -> str:
+    """Mark what only the plain text of a message says; "" if that is nothing."""
+    if not lines:
+        return ""
+    shown = [f"> {line[:MAX_ADDED_LINE]}" for line in lines[:MAX_ADDED_LINES]]
+    more = [f"> … {len(lines) - len(shown):,} more lines"] if len(lines) > len(shown) else []
+    return "\n".join(
+        [
+            "[Mail programs do not show the plain-text version of this message. It says more than the HTML:]",
+            *shown,
+            *more,
+        ]
+    )
 
 
 async def find_attachment_part(session: Session, message_id: str, part_id: str) -> Raw:
@@ -200,7 +225,7 @@ async def extract_attachment_text(attachment: Attachment, data: bytes, charset: 
     text = decode_text(data, charset) if is_text_type else None
     if text is None:
         raise ToolError(f"{attachment.name!r} ({attachment.media_type}) is not text: save_attachment saves it")
-    return await html_to_text(text) if attachment.media_type == "text/html" else text
+    return await html_to_text(text) if is_html(attachment.media_type, text) else text
 
 
 # Change.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.errors import MessageError
 from email.utils import getaddresses
 from html import unescape
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -26,6 +26,7 @@ _MAX_HEADER_LENGTH = 50_000  # characters
 _MAX_DISPLAY_LENGTH = 1000  # characters of a subject or snippet
 _MAX_DEPTH = 30  # of nested multiparts
 _CHARSET = re.compile(r"""charset\s*=\s*"?([\w.:-]+)""", re.IGNORECASE)
+_LINK = re.compile(r"<?\bhttps?://[^\s<>()\[\]]+|\bmailto:[^\s<>()]+")
 Raw = Mapping[str, Any]
 
 
@@ -209,29 +210,72 @@ def decode_base64url(data: str) -> bytes:
         return b""
 
 
-def find_text_parts(part: Raw, depth: int = 0) -> list[Raw]:
-    """Return the parts whose text a mail client would show: of alternatives the plain text, otherwise the HTML."""
+class TextPart(NamedTuple):
+    """A part of a message whose text a mail program shows, and the plain text that it shows this part instead of."""
+
+    part: Raw
+    alternatives: Sequence[Raw] = ()
+
+
+def find_text_parts(part: Raw, depth: int = 0) -> list[TextPart]:
+    """Return the parts whose text a mail program shows: of alternatives the HTML, otherwise the plain text."""
     kind = str(part.get("mimeType", ""))
     children: Sequence[Raw] = part.get("parts") or ()
     if children and not kind.startswith("message/") and depth <= _MAX_DEPTH:
         if kind == "multipart/alternative":
-            for media_type in ("text/plain", ""):
-                for child in children:
-                    parts = find_text_parts(child, depth + 1)
-                    if parts and all(str(item.get("mimeType")) == media_type or not media_type for item in parts):
-                        return parts
-            return []
+            return _choose_alternative([find_text_parts(child, depth + 1) for child in children])
         return [text_part for child in children for text_part in find_text_parts(child, depth + 1)]
     body = part.get("body") or {}
     has_text = kind.startswith("text/") and not part.get("filename") and bool(body.get("size") or body.get("data"))
-    return [part] if has_text else []
+    return [TextPart(part)] if has_text else []
+
+
+def _choose_alternative(options: Sequence[list[TextPart]]) -> list[TextPart]:
+    def has_type(option: list[TextPart], media_type: str) -> bool:
+        return any(str(item.part.get("mimeType")) == media_type for item in option)
+
+    html = [option for option in options if has_type(option, "text/html")]
+    plain = [option for option in options if has_type(option, "text/plain") and option not in html]
+    if not html:
+        return next(iter([*plain, *filter(None, options)]), [])
+    hidden = [item.part for option in plain for item in option]
+    position = next(index for index, item in enumerate(html[-1]) if item.part.get("mimeType") == "text/html")
+    return [
+        item._replace(alternatives=[*item.alternatives, *hidden]) if index == position else item
+        for index, item in enumerate(html[-1])
+    ]
 
 
 async def extract_part_text(part: Raw, data: bytes) -> str:
-    """Return the text of a part; HTML is converted to plain text."""
-    # Gmail converts most parts to UTF-8 without changing their header, but not all of them.
-    text = decode_text(data, find_charset(part)) or data.decode(errors="replace")
+    """Return the text of a part; of HTML what can be seen."""
+    text = decode_part(part, data)
     return await html_to_text(text) if part.get("mimeType") == "text/html" else text.strip()
+
+
+def decode_part(part: Raw, data: bytes) -> str:
+    # Gmail converts most parts to UTF-8 without changing their header, but not all of them.
+    return decode_text(data, find_charset(part)) or data.decode(errors="replace")
+
+
+def find_additions(plain: str, shown: str) -> list[str]:
+    """Return the lines of ``plain`` that say more than ``shown``.
+
+    A line does not if its words, in runs of three, are in ``shown`` too. Links do not count.
+    """
+    shown_words = _split_words(shown)
+    runs = {tuple(shown_words[start : start + 3]) for start in range(len(shown_words))}
+    runs |= {run[:length] for run in runs for length in (1, 2)}
+    additions = []
+    for line in plain.splitlines():
+        words = _split_words(line)
+        starts = range(max(len(words) - 2, 1) if words else 0)
+        if sum(tuple(words[start : start + 3]) not in runs for start in starts) > len(starts) // 8:
+            additions.append(line.strip())
+    return additions
+
+
+def _split_words(text: str) -> list[str]:
+    return re.findall(r"\w+", _LINK.sub(" ", text.lower()))
 
 
 def find_charset(part: Raw) -> str:

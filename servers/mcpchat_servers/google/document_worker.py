@@ -7,29 +7,21 @@ It runs as a separate process, so that untrusted documents are not parsed in the
 
 import io
 import logging
-import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 ENCRYPTED = 3  # exit code if a PDF needs a password
-TOO_DEEP = 4  # exit code if HTML is nested too deeply for the parser
+TOO_COMPLEX = 4  # exit code if what HTML shows cannot be told
 TIME_LIMIT = 30  # seconds
 MAX_TEXT_LENGTH = 5_000_000  # characters
+_RECURSION_LIMIT = 10_000  # function calls; deeply nested HTML needs two for each element
 _MEMORY_LIMIT = 2**30  # bytes
-_HIDDEN_STYLE = re.compile(
-    r"(?i)display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(\.0+)?(px|pt|em|rem|%)?\s*(;|!|$)"
-)
-_MAX_STYLE_LENGTH = 1000  # characters; the rest of a style attribute is ignored
-
-
-class _TooDeep(Exception):
-    """The HTML is nested too deeply: the parser has dropped a part of it."""
 
 
 def main() -> int:
     _limit_resources()
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     logging.disable()
     data = sys.stdin.buffer.read()
     remaining = MAX_TEXT_LENGTH
@@ -76,42 +68,16 @@ def _extract_pdf(data: bytes, write: Callable[[str], bool]) -> int:
 
 
 def _extract_html(data: bytes, write: Callable[[str], bool]) -> int:
+    """Write how many passages and image descriptions are left out, and the text from the next line on."""
+    from mcpchat_servers.google.html_text.cascade import TooComplexError
+    from mcpchat_servers.google.html_text.extract import extract_visible_text
+
     try:
-        write(extract_visible_text(data.decode(errors="replace")))
-    except _TooDeep:
-        return TOO_DEEP
+        text, hidden = extract_visible_text(data.decode(errors="replace"))
+    except TooComplexError:
+        return TOO_COMPLEX
+    write(f"{hidden.passages} {hidden.descriptions}\n{text}")
     return 0
-
-
-def extract_visible_text(html: str) -> str:
-    """Return the text that a browser would show, links with their URLs; hidden elements are left out.
-
-    Raises _TooDeep if the HTML is nested too deeply.
-    """
-    from inscriptis.html_engine import Inscriptis
-    from inscriptis.model.config import ParserConfig
-    from lxml.etree import ParserError
-    from lxml.html import HTMLParser, document_fromstring
-
-    parser = HTMLParser(remove_comments=True, remove_pis=True, encoding="utf-8")
-    try:
-        tree: Any = document_fromstring(html.replace("\0", "").encode(errors="replace"), parser=parser)
-    except ParserError:
-        return ""  # nothing but white space and comments
-    if any("depth" in str(error.message).lower() for error in parser.error_log):
-        raise _TooDeep
-    for element in list(tree.iter("script", "style", "noscript", "template")):
-        element.drop_tree()
-    for element in list(tree.iter()):
-        style = str(element.attrib.pop("style", ""))[:_MAX_STYLE_LENGTH]  # removed: it can request unbounded widths
-        if ("hidden" in element.attrib or _HIDDEN_STYLE.search(style)) and element.getparent() is not None:
-            element.drop_tree()
-    try:
-        text = str(Inscriptis(tree, ParserConfig(display_links=True, display_images=True)).get_text())
-    except RecursionError:
-        raise _TooDeep from None
-    lines = [line.rstrip().replace("\xa0", " ") for line in text.splitlines()]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 if __name__ == "__main__":

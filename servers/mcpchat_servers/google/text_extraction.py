@@ -5,8 +5,7 @@ import codecs
 import os
 import re
 import sys
-from html import unescape
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
@@ -19,6 +18,11 @@ MAX_HTML_LENGTH = 500_000  # characters; the rest is left out
 MAX_PDF_BYTES = 50 * 2**20
 _TEXT_TYPES = re.compile(
     r"text/|application/(json|xml|javascript|x-yaml|yaml|toml|sql|x-sh|csv|rtf|x-ndjson)|[^;]*\+(json|xml)"
+)
+TOO_COMPLEX = "[This HTML is too complex to tell which of its text can be seen: all of it is left out]"
+_EMBEDDED_DATA = re.compile(r"data:[\w.+-]{1,60}/[\w.+-]{1,60};base64,[A-Za-z0-9+/=\s]{100,}")  # images within HTML
+_HTML_START = re.compile(
+    r"(?i)\s*(<!--.{0,1000}?-->\s*|<\?xml[^>]{0,200}>\s*)*<(!doctype html|html|head|body)\b", re.DOTALL
 )
 _ALLOWED_CODECS = re.compile(
     r"utf-(8|16|32)(-[bl]e)?(-sig)?|ascii|latin-?\d+|iso8859-\d+|cp\d{3,4}|koi8-[rtu]|mac-\w+|gb\w+|big5\w*|shift_jis\w*"
@@ -130,26 +134,47 @@ def _normalize_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-async def html_to_text(html: str) -> str:
-    """Return the text that a browser would show, links with their URLs; hidden elements are left out.
+class VisibleText(NamedTuple):
+    """The text of HTML that a person would see, links with their URLs."""
 
-    If the HTML is too complex for that, return all of its text with a note.
-    """
-    code, visible = await _run_document_worker("html", html[:MAX_HTML_LENGTH].encode(errors="replace"))
+    text: str
+    hidden_passages: int
+    image_descriptions: int  # alternative texts of images, which are not shown beside the image
+    unread: int  # characters of HTML beyond MAX_HTML_LENGTH
+
+    def __str__(self) -> str:
+        counts = ((self.hidden_passages, "hidden passage"), (self.image_descriptions, "image description"))
+        parts = [f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts if count]
+        notes = [f"[{' and '.join(parts)} left out]"] if parts else []
+        notes += [f"[{self.unread:,} more characters of HTML left out]"] if self.unread else []
+        return "\n\n".join(filter(None, [self.text, *notes]))
+
+
+async def find_visible_text(html: str) -> VisibleText | None:
+    """Return the text of HTML that a person would see, or None if the HTML is too complex to tell."""
+    html = _EMBEDDED_DATA.sub("data:", html)
+    code, output = await _run_document_worker("html", html[:MAX_HTML_LENGTH].encode(errors="replace"))
     if code:
-        text = strip_tags(html[:MAX_HTML_LENGTH])
-        visible = f"[This HTML is too complex to tell which text is visible. All of its text:]\n{text}"
-    omitted = (
-        f"\n\n[{len(html) - MAX_HTML_LENGTH:,} more characters of HTML left out]" if len(html) > MAX_HTML_LENGTH else ""
-    )
-    return visible + omitted
+        return None
+    counts, _, text = output.partition("\n")
+    passages, descriptions = map(int, counts.split())
+    return VisibleText(text, passages, descriptions, max(len(html) - MAX_HTML_LENGTH, 0))
 
 
-def strip_tags(html: str) -> str:
-    """Return all text between tags, hidden text included."""
-    first, *rest = html.split("<")
-    parts = [first, *(part.partition(">")[2] for part in rest)]
-    return "\n".join(line for line in map(str.strip, unescape(" ".join(parts)).splitlines()) if line)
+async def html_to_text(html: str) -> str:
+    """Return the text that a person would see, links with their URLs. A last line counts what is left out.
+
+    If the HTML is too complex to tell, return a note that says so instead.
+    """
+    visible = await find_visible_text(html)
+    return TOO_COMPLEX if visible is None else str(visible)
+
+
+def is_html(media_type: str, text: str) -> bool:
+    """Whether a text is HTML: by its media type or, if that says nothing, by its beginning."""
+    if media_type in {"text/html", "application/xhtml+xml"}:
+        return True
+    return media_type == "application/octet-stream" and bool(_HTML_START.match(text))
 
 
 async def pdf_to_text(data: bytes, what: str) -> str:

@@ -142,6 +142,7 @@ class ServerProcess:
         await self._wait_for_exit()
         self._reaper.remove(self.pid)
         self._log_task.cancel()
+        self._process._transport.close()  # type: ignore[attr-defined]  # closes pipes that a grandchild may hold open
 
     async def final_log(self) -> tuple[str, ...]:
         """The log of a dying server, after its stderr has ended or half a second has passed."""

@@ -112,7 +112,7 @@ def test_a_call_without_a_valid_answer_says_why(run_hostile: RunHostile, mode: s
     ],
 )
 def test_unusual_answers_are_used(run_hostile: RunHostile, mode: str, answer: str) -> None:
-    result = run_hostile(mode)
+    result = run_hostile(mode, timeouts="")
     assert (result.returncode, result.stdout) == (0, answer), result.stderr
 
 

@@ -17,11 +17,19 @@ from mcpchat_servers.google.text_extraction import html_to_text
         ("<p>a</p><p>b</p>", "a\n\nb"),
         ("<ul><li>one<li>two</ul>", "  * one\n  * two".strip()),
         ("<table><tr><td>Tea</td><td>3</td></tr></table>", "Tea  3"),
-        ("<p style='FONT-SIZE:0px'>no</p>yes<p style='visibility: hidden'>no", "yes"),
-        ("<div>" * 20_000 + "x", "[This HTML is too complex to tell which text is visible. All of its text:]\nx"),
+        ("<p style='FONT-SIZE:0px'>no</p>yes<p style='visibility: hidden'>no", "yes\n\n[2 hidden passages left out]"),
+        (
+            "yes<img alt='no' src='data:image/png;base64," + "A" * 600_000 + "'>",
+            "yes\n\n[1 image description left out]",
+        ),
+        (
+            "<div>" * 4000 + "x",
+            "[This HTML is too complex to tell which of its text can be seen: all of it is left out]",
+        ),
+        ("<p>" + "x" * 499_997 + "hidden", "x" * 499_997 + "\n\n[6 more characters of HTML left out]"),
         ("<!-- nothing -->", ""),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 async def test_html_becomes_visible_text(html: str, text: str) -> None:
     assert (await html_to_text(html)).strip() == text
@@ -31,4 +39,4 @@ async def test_html_becomes_visible_text(html: str, text: str) -> None:
 def test_the_worker_runs_within_existing_limits(limit: str) -> None:
     command = f"ulimit {limit}; exec {sys.executable} -m mcpchat_servers.google.document_worker html"
     result = subprocess.run(["sh", "-c", command], input=b"<p>Hello", capture_output=True, check=False)
-    assert (result.returncode, result.stdout) == (0, b"Hello")
+    assert (result.returncode, result.stdout) == (0, b"0 0\nHello")

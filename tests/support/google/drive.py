@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.support.google.http import ApiError, FakeService, Request, Response
 
+TEXT_EXPORTS = ("text/markdown", "text/html", "text/csv")
 GOOGLE_APPS = "application/vnd.google-apps."
 _TERM = re.compile(
     r"""\s*(?:(?P<negated>not)\s+)?(?:
@@ -253,7 +254,7 @@ class FakeDrive:
         parents = ["root-id" if parent_id == "root" else parent_id for parent_id in body.get("parents") or ["root"]]
         self._counter += 1
         kind = body.get("mimeType", "application/octet-stream")
-        exports = {"text/markdown": content, "text/csv": content} if kind.startswith(GOOGLE_APPS) else None
+        exports = dict.fromkeys(TEXT_EXPORTS, content) if kind.startswith(GOOGLE_APPS) else None
         return self.add(
             f"new-{self._counter}", body.get("name", "Untitled"), kind, content, parents=parents, exports=exports
         )
@@ -336,7 +337,7 @@ class FakeDrive:
                 file["mimeType"] = state["kind"]
             file["version"] = str(int(file["version"]) + 1)
             if file["mimeType"].startswith(GOOGLE_APPS):
-                file["_exports"] = {"text/markdown": data, "text/csv": data}
+                file["_exports"] = dict.fromkeys(TEXT_EXPORTS, data)
             else:
                 self._set_content(file, data)
             return file

@@ -62,7 +62,8 @@ def fill_account(service: FakeGoogle) -> None:
               exports={"text/csv": b"Item,Price,Bought\r\nTea,3.5,TRUE\r\nCake,12,FALSE\r\nTotal,15.5,\r\n",
                        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": b"PK\x03\x04 sheet"})  # fmt: skip
     drive.add("doc-1", "Plan's notes", f"{GOOGLE_APPS}document", parents=["folder-1"], text="we dance at eight",
-              exports={"text/markdown": b"# Plan\n\nWe dance at **eight**.\n", "application/pdf": make_pdf("Plan"),
+              exports={"text/markdown": b"# Plan\n\nWe dance at **eight**.\n",
+                       "text/html": b"<h1>Plan</h1><p>We dance at <b>eight</b>.</p>", "application/pdf": make_pdf("Plan"),
                        "application/vnd.openxmlformats-officedocument.wordprocessingml.document": b"PK\x03\x04 doc"})  # fmt: skip
     drive.add("slides-1", "Talk", f"{GOOGLE_APPS}presentation", exports={"text/plain": b"One\nTwo\n"})
     drive.add("pdf-1", "Invitation.pdf", "application/pdf", make_pdf("Come at eight"))

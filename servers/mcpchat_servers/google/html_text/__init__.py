@@ -1,0 +1,1 @@
+"""Extracts from HTML the text that a person would see."""

@@ -1,0 +1,216 @@
+"""The CSS cascade: which declarations apply to an element. Parsing is done by tinycss2, selectors by cssselect2."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element
+
+import cssselect2
+import tinycss2
+
+from mcpchat_servers.google.html_text.css_values import PAGE_HEIGHT, PAGE_WIDTH, Tokens, parse_length, strip_spaces
+
+_MAX_NESTING = 20  # of rules within rules
+_GROUP_RULES = {"media", "supports", "layer", "container", "scope", "document", "-moz-document"}
+# Selectors that cssselect2 does not know: some match every element here, the others are aliases of :is().
+_ALWAYS_TRUE = re.compile(r":(?:dir\([^()]*\)|defined|read-only|-moz-locale-dir\([^()]*\))", re.IGNORECASE)
+_IS_ALIASES = re.compile(r":(?:-webkit-any|-moz-any|matches)\(", re.IGNORECASE)
+_FALSE_FEATURES = re.compile(  # of a window on a desktop computer, in the light colour scheme
+    r"(prefers-color-scheme:dark|prefers-reduced-\w+:reduce|prefers-contrast:(more|less|custom)|forced-colors:active"
+    r"|orientation:portrait|(any-)?hover:none|(any-)?pointer:(coarse|none)|scripting:enabled|monochrome|grid"
+    r"|inverted-colors:inverted|update:(none|slow)|display-mode:(standalone|fullscreen))"
+)
+_SIZE_FEATURE = re.compile(r"(min-|max-)?(device-)?(width|height)")
+
+
+class TooComplexError(Exception):
+    """The HTML or its style is nested too deeply."""
+
+
+class Declaration(NamedTuple):
+    """A declaration with its precedence: of two for the same property, the greater one wins."""
+
+    precedence: tuple[object, ...]
+    name: str
+    value: Tokens
+
+
+class _Rule(NamedTuple):
+    declarations: list[Any]  # of tinycss2
+    is_layered: bool
+
+
+class Cascade:
+    """The style sheets of a document.
+
+    Raises TooComplexError. Linked and imported sheets are not fetched: mail programs do not fetch them.
+    """
+
+    def __init__(self, root: Element) -> None:
+        self._matcher = cssselect2.Matcher()
+        self._inline: dict[str, list[Any]] = {}
+        self.keyframes: dict[str, list[Any]] = {}  # declarations of all frames, by the animation's name
+        for style in root.iter("style"):
+            kind = style.get("type", "text/css").strip().lower()
+            if kind in {"", "text/css"} and _media_matches(tinycss2.parse_component_value_list(style.get("media", ""))):
+                sheet = tinycss2.parse_stylesheet(style.text or "", skip_comments=True, skip_whitespace=True)
+                self._add_rules(sheet, parent="", is_layered=False, depth=0)
+
+    def _add_rules(self, rules: list[Any], parent: str, *, is_layered: bool, depth: int) -> None:
+        """Add the rules that apply to the screen. ``parent`` is the selector around nested rules."""
+        if depth > _MAX_NESTING:
+            return
+        own = [rule for rule in rules if rule.type == "declaration"]
+        if own and parent:
+            self._add_rule(parent, _Rule(own, is_layered))
+        for rule in rules:
+            if rule.type == "qualified-rule":
+                selector = _nest(tinycss2.serialize(rule.prelude), parent)
+                content = tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True)
+                self._add_rules(content, selector, is_layered=is_layered, depth=depth + 1)
+            elif rule.type == "at-rule" and rule.content is not None:
+                name = rule.lower_at_keyword
+                content = tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True)
+                if name.endswith("keyframes"):
+                    self._add_keyframes(rule.prelude, content)
+                elif name in _GROUP_RULES and _condition_holds(name, rule.prelude):
+                    self._add_rules(content, parent, is_layered=is_layered or name == "layer", depth=depth + 1)
+
+    def _add_rule(self, selector: str, rule: _Rule) -> None:
+        compiled = _compile_selectors(selector) or _compile_selectors(
+            _IS_ALIASES.sub(":is(", _ALWAYS_TRUE.sub(":not(x-never)", selector))
+        )
+        for entry in compiled:
+            if entry.pseudo_element is None:
+                self._matcher.add_selector(entry, rule)
+
+    def _add_keyframes(self, prelude: Tokens, frames: list[Any]) -> None:
+        name = "".join(token.value for token in strip_spaces(prelude) if token.type in {"ident", "string"})
+        for frame in frames:
+            if frame.type == "qualified-rule":
+                self.keyframes.setdefault(name, []).extend(
+                    declaration for declaration in _parse_declarations(frame.content)
+                )
+
+    def find_declarations(self, element: cssselect2.ElementWrapper) -> list[Declaration]:
+        """Return all declarations for an element, the strongest last."""
+        found = [
+            Declaration(
+                (important, rule.is_layered == important, (0, *specificity), order, position),
+                item.lower_name,
+                item.value,
+            )
+            for specificity, order, _, rule in self._matcher.match(element)
+            for position, item in enumerate(rule.declarations)
+            for important in (bool(item.important),)
+        ]
+        style = element.etree_element.get("style")
+        if style:
+            if style not in self._inline:
+                self._inline[style] = _parse_declarations(style)
+            found += [
+                Declaration((bool(item.important), True, (1, 0, 0, 0), 0, position), item.lower_name, item.value)
+                for position, item in enumerate(self._inline[style])
+            ]
+        return sorted(found, key=lambda declaration: declaration.precedence)
+
+
+def _compile_selectors(selectors: str) -> list[Any]:
+    """Compile a list of selectors; one that is not valid makes the list empty. Raises TooComplexError."""
+    try:
+        return list(cssselect2.compile_selector_list(selectors))
+    except cssselect2.SelectorError:
+        return []
+    except (SyntaxError, RecursionError, MemoryError):  # it compiles selectors to Python code
+        raise TooComplexError from None
+
+
+def _parse_declarations(content: str | Tokens) -> list[Any]:
+    items = tinycss2.parse_blocks_contents(content, skip_comments=True, skip_whitespace=True)
+    return [item for item in items if item.type == "declaration"]
+
+
+def _nest(selector: str, parent: str) -> str:
+    """Return a nested rule's selector with its parent's in place of ``&``."""
+    if not parent:
+        return selector
+    return selector.replace("&", f":is({parent})") if "&" in selector else f":is({parent}) {selector}"
+
+
+def _condition_holds(name: str, prelude: Tokens) -> bool:
+    if name == "media":
+        return _media_matches(prelude)
+    tokens = strip_spaces(prelude)
+    return not (name == "supports" and tokens and tokens[0].type == "ident" and tokens[0].lower_value == "not")
+
+
+def _media_matches(tokens: Tokens) -> bool:
+    """Whether a list of media queries matches a screen. Unknown features count as true: they may hide text."""
+    queries: list[list[Any]] = [[]]
+    for token in strip_spaces(tokens):
+        if token.type == "literal" and token.value == ",":
+            queries.append([])
+        else:
+            queries[-1].append(token)
+    return queries == [[]] or any(_evaluate_query(query) is not False for query in queries if query)
+
+
+def _evaluate_query(query: list[Any]) -> bool | None:
+    """Evaluate a media query; None if that needs a feature that is not known."""
+    words = [token.lower_value for token in query if token.type == "ident"]
+    features = [_feature_holds(token) for token in query if token.type == "() block"]
+    is_screen = all(word in {"not", "only", "and", "or", "all", "screen"} for word in words)
+    decisive = "or" in words  # the value of one feature that decides about all
+    result = decisive if decisive in features else None if None in features else not decisive
+    if not features:
+        result = True
+    if not is_screen:
+        result = False
+    return result if words[:1] != ["not"] or result is None else not result
+
+
+def _feature_holds(block: Any) -> bool | None:
+    """Whether a media feature holds; None if it is not known."""
+    inner = strip_spaces(block.content)
+    if any(token.type == "() block" for token in inner):
+        return _evaluate_query(inner)
+    text = re.sub(r"\s+", "", tinycss2.serialize(block.content)).lower()
+    if _FALSE_FEATURES.fullmatch(text):
+        return False
+    sizes = [token for token in inner if token.type == "ident" and _SIZE_FEATURE.fullmatch(token.lower_value)]
+    lengths = [length for token in inner if (length := parse_length(token, 16.0)) is not None]
+    if len(sizes) != 1 or not lengths:
+        return _resolution_holds(inner)
+    name = sizes[0].lower_value
+    actual = PAGE_HEIGHT if name.endswith("height") else PAGE_WIDTH
+    if name.startswith("min-"):
+        return actual >= lengths[0]
+    if name.startswith("max-"):
+        return actual <= lengths[0]
+    return all(_range_holds(inner, actual))
+
+
+def _range_holds(tokens: list[Any], actual: float) -> Iterator[bool]:
+    """Check the notations ``width < 600px``, ``600px <= width`` and ``width: 600px``."""
+    operators = {"<": lambda a, b: a < b, ">": lambda a, b: a > b, "<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b}
+    values = [actual if token.type == "ident" else parse_length(token, 16.0) for token in tokens]
+    symbol, left = "", None
+    for token, value in zip(tokens, values, strict=True):
+        if value is None:
+            symbol += token.value if token.type == "literal" else ""
+            continue
+        if left is not None and symbol:
+            yield operators.get(symbol, lambda a, b: a == b)(left, value)
+        left, symbol = value, ""
+
+
+def _resolution_holds(tokens: list[Any]) -> bool | None:
+    """Whether a minimum resolution is that of an ordinary screen; None for other features."""
+    name = tokens[0].lower_value if tokens and tokens[0].type == "ident" else ""
+    if not re.fullmatch(r"(-webkit-|-o-)?min-(-moz-)?(device-pixel-ratio|resolution)", name):
+        return None
+    factors = {"dpi": 1 / 96, "dpcm": 2.54 / 96}
+    for token in tokens[1:]:
+        if token.type in {"number", "dimension"}:
+            return bool(token.value * factors.get(getattr(token, "lower_unit", ""), 1.0) <= 1)
+    return None

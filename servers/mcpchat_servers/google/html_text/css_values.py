@@ -1,0 +1,196 @@
+"""CSS values as numbers: lengths in pixels, colours, ``calc()``, ``var()``. Parsing is done by tinycss2."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tinycss2 import color5
+
+Tokens = Sequence[Any]  # component values of tinycss2
+PAGE_WIDTH, PAGE_HEIGHT = 1024.0, 768.0  # pixels; the window that relative lengths and media queries refer to
+_PIXELS = {
+    "px": 1.0, "pt": 96 / 72, "pc": 16.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4, "q": 96 / 101.6, "rem": 16.0,
+    "vw": PAGE_WIDTH / 100, "vi": PAGE_WIDTH / 100, "vmax": PAGE_WIDTH / 100,
+    "vh": PAGE_HEIGHT / 100, "vb": PAGE_HEIGHT / 100, "vmin": PAGE_HEIGHT / 100,
+    "deg": 1.0, "grad": 0.9, "rad": 57.29578, "turn": 360.0, "s": 1.0, "ms": 0.001,
+}  # fmt: skip
+_FONT_RELATIVE = {"em": 1.0, "ex": 0.5, "ch": 0.5, "cap": 0.7, "ic": 1.0, "lh": 1.2, "rlh": 1.2, "rex": 0.5, "rch": 0.5}
+_CALC_NAMES = {"calc", "-webkit-calc", "-moz-calc", "min", "max", "clamp"}
+_MAX_TOKENS = 500  # of a value, after its variables are replaced
+_MAX_DEPTH = 20  # of variables within variables, and of calc() within calc()
+
+
+class Rgba(NamedTuple):
+    """A colour: red, green, blue and alpha from 0 to 1."""
+
+    red: float
+    green: float
+    blue: float
+    alpha: float
+
+    def over(self, background: "Rgba") -> "Rgba":
+        """Return this colour painted over an opaque background."""
+        red, green, blue = (
+            top * self.alpha + below * (1 - self.alpha) for top, below in zip(self[:3], background[:3], strict=True)
+        )
+        return Rgba(red, green, blue, 1)
+
+    @property
+    def luminance(self) -> float:
+        """The relative luminance from 0 (black) to 1 (white), as WCAG 2 defines it."""
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in self[:3]]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+BLACK, WHITE, LINK_BLUE = Rgba(0, 0, 0, 1), Rgba(1, 1, 1, 1), Rgba(0, 0, 0.93, 1)
+_SYSTEM_COLORS = {
+    **dict.fromkeys(
+        ("canvastext", "windowtext", "fieldtext", "buttontext", "infotext", "menutext", "captiontext"), BLACK
+    ),
+    **dict.fromkeys(("canvas", "window", "field", "background", "infobackground", "menu", "appworkspace"), WHITE),
+    **dict.fromkeys(("linktext", "visitedtext", "activetext", "-webkit-link"), LINK_BLUE),
+}
+
+
+def contrast(first: Rgba, second: Rgba) -> float:
+    """Return the contrast ratio of two opaque colours, from 1 (the same) to 21 (black and white)."""
+    darker, lighter = sorted((first.luminance, second.luminance))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def strip_spaces(tokens: Tokens) -> list[Any]:
+    return [token for token in tokens if token.type not in {"whitespace", "comment"}]
+
+
+def split_commas(tokens: Tokens) -> list[list[Any]]:
+    parts: list[list[Any]] = [[]]
+    for token in tokens:
+        if token.type == "literal" and token.value == ",":
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def keyword(tokens: Tokens) -> str:
+    """Return a value that is one identifier in lower case, or ""."""
+    return tokens[0].lower_value if len(tokens) == 1 and tokens[0].type == "ident" else ""
+
+
+def replace_variables(tokens: Tokens, variables: Mapping[str, Tokens], depth: int = 0) -> list[Any] | None:
+    """Replace ``var()`` and ``env()``, also within functions. Returns None if one has no value or is too long."""
+    result: list[Any] = []
+    for token in tokens:
+        replacement: list[Any] | None = [token]
+        if token.type == "function" and token.lower_name in {"var", "env"}:
+            name, *fallback = split_commas(token.arguments)
+            names = strip_spaces(name)
+            value: Tokens | None = variables.get(names[0].value) if names and names[0].type == "ident" else None
+            if value is None and fallback:
+                value = [token for part in fallback for token in part]
+            replacement = (
+                replace_variables(value, variables, depth + 1) if value is not None and depth < _MAX_DEPTH else None
+            )
+        elif token.type == "function" and depth < _MAX_DEPTH:
+            arguments = replace_variables(token.arguments, variables, depth + 1)
+            replacement = [copy.copy(token)] if arguments is not None else None
+            if replacement:
+                replacement[0].arguments = arguments
+        if replacement is None or len(result) + len(replacement) > _MAX_TOKENS:
+            return None
+        result += replacement
+    return strip_spaces(result)
+
+
+def parse_length(token: Any, font_size: float, base: float | None = None) -> float | None:
+    """Return a number, length, angle or percentage as a number: lengths in pixels, percentages of ``base``.
+
+    Returns None for all other values, and for a percentage without ``base``.
+    """
+    if token.type == "number":
+        return float(token.value)
+    if token.type == "percentage":
+        return None if base is None else token.value / 100 * base
+    if token.type == "dimension":
+        unit = token.lower_unit[1:] if token.lower_unit[:2] in {"sv", "lv", "dv"} else token.lower_unit
+        factor = _PIXELS.get(unit)
+        if factor is None and token.lower_unit in _FONT_RELATIVE:
+            factor = _FONT_RELATIVE[token.lower_unit] * font_size
+        return None if factor is None else float(token.value) * factor
+    if token.type == "function" and token.lower_name in _CALC_NAMES:
+        return _calculate(token, font_size, base, 0)
+    return None
+
+
+def _calculate(function: Any, font_size: float, base: float | None, depth: int) -> float | None:
+    if depth > _MAX_DEPTH:
+        return None
+    values = []
+    for part in split_commas(function.arguments):
+        value = _calculate_sum(strip_spaces(part), font_size, base, depth)
+        if value is None:
+            return None
+        values.append(value)
+    match function.lower_name, values:
+        case "min", [_, *_]:
+            return min(values)
+        case "max", [_, *_]:
+            return max(values)
+        case "clamp", [lower, value, upper]:
+            return max(lower, min(value, upper))
+        case _, [value]:
+            return value
+    return None
+
+
+def _calculate_sum(tokens: Tokens, font_size: float, base: float | None, depth: int) -> float | None:
+    """Calculate a sum of products. Returns None if it is invalid."""
+    total, product, sign, operator = 0.0, None, 1.0, ""
+    for token in tokens:
+        symbol = token.value if token.type == "literal" else ""
+        if symbol in {"+", "-"} and product is not None:
+            total, product, sign = total + sign * product, None, 1.0 if symbol == "+" else -1.0
+        elif symbol in {"*", "/"} and product is not None:
+            operator = symbol
+        else:
+            if token.type == "() block":
+                value = (
+                    _calculate_sum(strip_spaces(token.content), font_size, base, depth + 1)
+                    if depth < _MAX_DEPTH
+                    else None
+                )
+            elif token.type == "function" and token.lower_name in _CALC_NAMES:
+                value = _calculate(token, font_size, base, depth + 1)
+            else:
+                value = parse_length(token, font_size, base)
+            if value is None or (product is not None and not operator) or (operator == "/" and not value):
+                return None
+            product = value if product is None else product * value if operator == "*" else product / value
+            operator = ""
+    return None if product is None or operator else total + sign * product
+
+
+def parse_color(token: Any, current: Rgba) -> Rgba | None:
+    """Return a colour, or None if the value is not a known colour. ``current`` is the value of ``currentcolor``."""
+    name = token.lower_value if token.type == "ident" else ""
+    if name in _SYSTEM_COLORS:
+        return _SYSTEM_COLORS[name]
+    try:
+        color = color5.parse_color(token)
+        if color == "currentcolor":
+            return current
+        if color is None:
+            return None
+        rgb = color.to("srgb")
+    except (
+        ValueError,
+        TypeError,
+        NotImplementedError,
+        ZeroDivisionError,
+        OverflowError,
+        AttributeError,
+        AssertionError,
+    ):
+        return None
+    red, green, blue = (min(max(part or 0.0, 0.0), 1.0) for part in rgb.coordinates)
+    return Rgba(red, green, blue, rgb.alpha)

@@ -1,0 +1,599 @@
+"""Removes from an HTML document what a person would not see: text that style hides, or that no program displays.
+
+It knows the style of each element, but has no layout. If it cannot tell, it takes text for hidden: text that hides must
+not pass, and what is left out is counted.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import cssselect2
+import tinycss2
+
+from mcpchat_servers.google.html_text.cascade import Cascade, TooComplexError
+from mcpchat_servers.google.html_text.css_values import (
+    BLACK,
+    LINK_BLUE,
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    WHITE,
+    Rgba,
+    Tokens,
+    contrast,
+    keyword,
+    parse_color,
+    parse_length,
+    replace_variables,
+    split_commas,
+    strip_spaces,
+)
+
+MAX_DEPTH = 3000  # of nested elements
+_MIN_CONTRAST = 1.2  # pale grey on white, #e8e8e8, has this
+_MIN_FONT_SIZE = 4.0  # pixels
+_MIN_BOX = 4.0  # pixels; a smaller box shows none of its text if it clips it
+_FAR = 400.0  # pixels; text that is moved by so much to the left or upwards is off the page
+_VERY_FAR = 2500.0  # pixels to the right or downwards
+_ANY_TEXT = re.compile(
+    r"[^\W_]|[^\s\w\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+)
+_NEVER_SHOWN = frozenset(
+    {
+        "head", "title", "script", "style", "noscript", "template", "datalist", "object", "iframe", "video", "audio",
+        "canvas", "noframes", "noembed", "frameset", "progress", "meter", "svg", "annotation", "annotation-xml", "rp",
+        "area", "param", "source", "track", "map",
+    }
+)  # fmt: skip
+_NOT_TEXT = frozenset({"script", "style", "title"})  # their content is not counted as hidden text
+_GLOBAL_KEYWORDS = {"inherit", "initial", "unset", "revert", "revert-layer"}
+_SIZE_KEYWORDS = {"auto", "none", "min-content", "max-content", "fit-content", "stretch", "-webkit-fill-available"}
+_FONT_SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
+               "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
+_HTML_FONT_SIZES = (10.0, 13.0, 16.0, 18.0, 24.0, 32.0, 48.0)  # <font size="1"> to "7"
+_SMALLER_TAGS = {"small", "sub", "sup"}
+_STYLED_TAGS = {*_SMALLER_TAGS, "a", "bdo", "details"}  # they look different without any declaration
+_SIDES = ("top", "right", "bottom", "left")
+_ALIASES = {
+    "-webkit-transform": "transform", "-webkit-clip-path": "clip-path", "-webkit-filter": "filter",
+    "-webkit-opacity": "opacity",
+    "block-size": "height", "max-block-size": "max-height", "inline-size": "width", "max-inline-size": "max-width",
+    "-webkit-animation": "animation", "-webkit-animation-name": "animation-name", "-webkit-mask": "mask",
+    "-webkit-mask-image": "mask-image", "overflow-block": "overflow-y", "overflow-inline": "overflow-x",
+    "inset-inline-start": "left", "inset-block-start": "top", "inset-inline-end": "right", "inset-block-end": "bottom",
+    "margin-inline-start": "margin-left", "margin-block-start": "margin-top",
+    "padding-inline-start": "padding-left", "padding-block-start": "padding-top", "-moz-opacity": "opacity",
+}  # fmt: skip
+_DISPLAYS = re.compile(
+    r"(inline|block|none|contents|flow-root|list-item|run-in|(inline-)?(flex|grid|table|block)|(-webkit-|-ms-)(inline-)?(flex|box|flexbox|grid)"
+    r"|-moz-box|-moz-inline-box|ruby(-\w+)*|table-(row|cell|column|caption|row-group|header-group|footer-group|column-group)|math)"
+    r"|(inline|block) (flow|flow-root|flex|grid|table|ruby|math)"
+)
+_KEYWORDS: Mapping[str, set[str]] = {
+    "visibility": {"visible", "hidden", "collapse"},
+    "content-visibility": {"visible", "auto", "hidden"},
+    "overflow-x": {"visible", "hidden", "clip", "scroll", "auto", "overlay"},
+    "overflow-y": {"visible", "hidden", "clip", "scroll", "auto", "overlay"},
+    "position": {"static", "relative", "absolute", "fixed", "sticky", "-webkit-sticky"},
+    "white-space": {"normal", "nowrap", "pre", "pre-wrap", "pre-line", "break-spaces"},
+    "unicode-bidi": {"normal", "embed", "isolate", "bidi-override", "isolate-override", "plaintext"},
+}
+_SIZES = {"height", "max-height", "width", "max-width"}
+_OFFSETS = {"top", "right", "bottom", "left", "margin-top", "margin-left", "padding-top", "padding-left", "text-indent"}
+_NUMBERS = {"opacity", "zoom", "z-index", "-webkit-line-clamp", "line-clamp", "line-height"}
+_LENGTHS = {*_SIZES, *_OFFSETS, *_NUMBERS, "letter-spacing", "font-size"}
+_NOT_NEGATIVE = {*_SIZES, "padding-top", "padding-left", "font-size", "line-height"}
+_COLORS = {"color", "-webkit-text-fill-color", "background-color"}
+_FUNCTION_LISTS = {"transform", "filter", "clip", "clip-path"}
+_HIDING_IF_SET = {  # properties whose effect on text is not judged: any value but these is taken to hide it
+    "mask": {"none"}, "mask-image": {"none"}, "mix-blend-mode": {"normal"}, "content": {"normal", "none"},
+    "-webkit-text-security": {"none"}, "offset-path": {"none"}, "mask-border": {"none"},
+    "-webkit-mask-box-image": {"none"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """What decides whether the text of an element can be seen. ``is_hidden`` holds for all descendants too."""
+
+    is_hidden: bool = False
+    is_closed: bool = False  # a details element: only its summary is shown
+    visibility: str = "visible"
+    font_size: float = 16.0
+    scale: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)  # how far the box is moved to the right and downwards, in pixels
+    color: Rgba | None = BLACK  # None: a colour that cannot be calculated
+    fill: Rgba | None = None  # -webkit-text-fill-color
+    opacity: float = 1.0
+    backgrounds: tuple[Rgba, ...] = (WHITE,)  # the colours that may be behind the text
+    indent: float = 0.0
+    letter_spacing: float = 0.0
+    wraps: bool = True
+    variables: Mapping[str, Tokens] = field(default_factory=dict)
+
+    @property
+    def shows_text(self) -> bool:
+        size = self.font_size * self.scale
+        if (
+            self.is_hidden
+            or self.is_closed
+            or self.visibility != "visible"
+            or size < _MIN_FONT_SIZE
+            or self.color is None
+        ):
+            return False
+        if _is_far(self.shift[0] + self.indent) or self.letter_spacing <= -0.4 * self.font_size:
+            return False
+        color = self.fill or self.color
+        painted = color._replace(alpha=color.alpha * self.opacity)
+        return any(contrast(painted.over(background), background) >= _MIN_CONTRAST for background in self.backgrounds)
+
+
+@dataclass(slots=True)
+class Hidden:
+    """How much was removed."""
+
+    passages: int = 0  # of consecutive text
+    descriptions: int = 0  # alternative texts of images
+
+
+def remove_hidden_text(root: Element) -> Hidden:
+    """Remove the text that a person would not see. Returns how much that was.
+
+    Raises TooComplexError if elements or styles are nested too deeply.
+    """
+    return _Remover(root).run()
+
+
+class _Remover:
+    def __init__(self, root: Element) -> None:
+        self._root = root
+        self._cascade = Cascade(root)
+        self._lengths = _count_characters(root)
+        self._shown = _find_shown_parts(root)
+        self._hidden = Hidden()
+        self._is_in_passage = False
+
+    def run(self) -> Hidden:
+        """Walk through the tree in the order of the text. It is not recursive: the author chooses the depth."""
+        pending = [(cssselect2.ElementWrapper.from_html_root(self._root), _Style(), False, 0)]
+        while pending:
+            wrapper, parent, is_end, depth = pending.pop()
+            element = wrapper.etree_element
+            if is_end:
+                element.tail = self._filter(element.tail, parent)
+                continue
+            if depth > MAX_DEPTH:
+                raise TooComplexError
+            style = self._compute(wrapper, parent)
+            element.text = self._filter(element.text, style)
+            if element.tag == "img" and _has_text(element.attrib.pop("alt", "")):
+                self._hidden.descriptions += 1
+            pending.append((wrapper, parent, True, depth))
+            pending += [(child, style, False, depth + 1) for child in reversed([*wrapper.iter_children()])]
+        return self._hidden
+
+    def _filter(self, text: str | None, style: _Style) -> str | None:
+        """Return the text if it can be seen, otherwise a space. Count each run of hidden text once."""
+        if not _has_text(text):
+            return text
+        if style.shows_text:
+            self._is_in_passage = False
+            return text
+        self._hidden.passages += not self._is_in_passage
+        self._is_in_passage = True
+        return " "
+
+    def _compute(self, wrapper: cssselect2.ElementWrapper, parent: _Style) -> _Style:
+        element = wrapper.etree_element
+        tag = element.tag.rpartition("}")[2]  # without the namespace of SVG and MathML
+        if tag in _NOT_TEXT:
+            element.text = None
+        if parent.is_closed:
+            parent = replace(parent, is_closed=False, is_hidden=element not in self._shown)
+        if parent.is_hidden:
+            return parent
+        if tag in _NEVER_SHOWN or (tag == "option" and element not in self._shown):
+            return replace(parent, is_hidden=True)
+        found = self._cascade.find_declarations(wrapper)
+        variables = {item.name: strip_spaces(item.value) for item in found if item.name.startswith("--")}
+        if variables:
+            parent = replace(parent, variables={**parent.variables, **variables})
+        declarations = [*_presentational_hints(element), *((item.name, item.value) for item in found)]
+        if not declarations and tag not in _STYLED_TAGS:
+            return parent
+        values = _Values(parent.variables)
+        for name, tokens in declarations:
+            values.add(name, tokens)
+        style = _apply(element, parent, values, self._lengths[element])
+        for name in values.idents("animation-name") & self._cascade.keyframes.keys():
+            for item in self._cascade.keyframes[name]:
+                values.add(item.lower_name, item.value)
+                if not _apply(element, parent, values, self._lengths[element]).shows_text:
+                    return replace(style, is_hidden=True)
+        return replace(style, is_closed=True) if element.tag == "details" and "open" not in element.attrib else style
+
+
+class _Values:
+    """The values of an element's properties: of several the last valid one, as in a browser."""
+
+    def __init__(self, variables: Mapping[str, Tokens]) -> None:
+        self._variables = variables
+        self._values: dict[str, list[Any]] = {}
+
+    def add(self, name: str, tokens: Tokens) -> None:
+        name = _ALIASES.get(name, name)
+        value = replace_variables(tokens, self._variables)
+        if value is None:  # the property is unset then
+            self._values.pop(name, None)
+            return
+        if not value:
+            return
+        for longhand, part in _expand(name, value):
+            if _is_valid(longhand, part):
+                self._values[longhand] = part
+
+    def tokens(self, name: str) -> list[Any]:
+        """Return the value of a property; empty if it is not set."""
+        value = self._values.get(name, [])
+        return [] if keyword(value) in {"unset", "revert", "revert-layer"} else value
+
+    def keyword(self, name: str) -> str:
+        return keyword(self.tokens(name))
+
+    def idents(self, name: str) -> set[str]:
+        return {token.value for token in self.tokens(name) if token.type in {"ident", "string"}}
+
+    def number(self, name: str, font_size: float, base: float | None = None) -> float | None:
+        """Return a length in pixels, or a number. None: not set, a keyword, or a percentage without ``base``.
+
+        For a function that is not known, it returns the value that hides text.
+        """
+        tokens = self.tokens(name)
+        if len(tokens) != 1:
+            return None
+        value = parse_length(tokens[0], font_size, base)
+        if value is None and tokens[0].type == "function":
+            return -10 * _VERY_FAR if name in _OFFSETS or name in {"letter-spacing", "z-index"} else 0.0
+        return value
+
+
+def _expand(name: str, value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the longhand properties of a shorthand, as far as they matter here."""
+    if keyword(value) in _GLOBAL_KEYWORDS and name in {"font", "background", "overflow", "margin", "padding", "inset"}:
+        value = [value[0]]
+    if name == "font":
+        for position, token in enumerate(value):
+            is_size = token.type in {"dimension", "percentage", "function"} or (
+                token.type == "number" and not token.value
+            )
+            if is_size or keyword([token]) in {*_FONT_SIZES, "smaller", "larger", *_GLOBAL_KEYWORDS}:
+                yield "font-size", [token]
+                if len(value) > position + 2 and value[position + 1] == "/":
+                    yield "line-height", [value[position + 2]]
+                return
+    elif name == "background":
+        colors = [token for token in value if parse_color(token, BLACK)]
+        yield "background-image", value
+        yield "background-color", colors[-1:] or tinycss2.parse_component_value_list("transparent")
+    elif name == "overflow":
+        yield "overflow-x", value[:1]
+        yield "overflow-y", value[1:] or value[:1]
+    elif name in {"margin", "padding", "inset"}:
+        sides = [
+            value[0],
+            value[1 % len(value)],
+            value[2] if len(value) > 2 else value[0],
+            value[-1 if len(value) > 3 else 1 % len(value)],
+        ]
+        prefix = "" if name == "inset" else f"{name}-"
+        yield from ((f"{prefix}{side}", [token]) for side, token in zip(_SIDES, sides, strict=True))
+    elif name == "animation":
+        yield "animation-name", value
+    else:
+        yield name, value
+
+
+def _is_valid(name: str, value: list[Any]) -> bool:
+    """Whether a browser would accept a value. If it would not, an earlier declaration counts."""
+    word = keyword(value)
+    if word in _GLOBAL_KEYWORDS:
+        return True
+    if name == "display":
+        return bool(_DISPLAYS.fullmatch(" ".join(keyword([token]) for token in value)))
+    if name in _KEYWORDS:
+        return word in _KEYWORDS[name]
+    if name in _COLORS:
+        return len(value) == 1 and (value[0].type == "function" or parse_color(value[0], BLACK) is not None)
+    if name in _FUNCTION_LISTS:
+        return word in {"none", "auto"} or all(token.type in {"function", "url"} for token in value)
+    if name not in _LENGTHS:
+        return True
+    if len(value) != 1:
+        return False
+    number = parse_length(value[0], 16.0, 100.0)
+    if number is None:
+        return value[0].type == "function" or word in {*_SIZE_KEYWORDS, *_FONT_SIZES, "normal", "smaller", "larger"}
+    if value[0].type == "number" and name not in _NUMBERS and number > _MIN_BOX:
+        return False  # a length without unit: valid in old documents only
+    return number >= 0 or name not in _NOT_NEGATIVE
+
+
+def _apply(element: Element, parent: _Style, values: _Values, text_length: int) -> _Style:
+    """Return the style of an element: what it inherits and what its values change."""
+    style = replace(
+        parent,
+        visibility=parent.visibility
+        if values.keyword("visibility") in {"", "inherit"}
+        else values.keyword("visibility"),
+        font_size=_font_size(element, parent.font_size, values),
+        **_colors(element, parent, values),
+    )
+    if style.visibility == "initial":
+        style = replace(style, visibility="visible")
+    size = style.font_size
+    opacity = values.number("opacity", size, 1.0)
+    indent, spacing = values.number("text-indent", size, PAGE_WIDTH), values.number("letter-spacing", size, size)
+    wraps = values.keyword("white-space")
+    scale, shift = _transform(values, size)
+    style = replace(
+        style,
+        opacity=style.opacity * (1.0 if opacity is None else min(max(opacity, 0.0), 1.0)),
+        indent=style.indent if indent is None else indent,
+        letter_spacing=style.letter_spacing if spacing is None else spacing,
+        wraps=style.wraps if not wraps or wraps == "inherit" else wraps not in {"nowrap", "pre"},
+        scale=style.scale * scale,
+        shift=(style.shift[0] + shift[0], style.shift[1] + shift[1]),
+    )
+    is_hidden = (
+        values.keyword("display") == "none"
+        or values.keyword("content-visibility") == "hidden"
+        or values.keyword("unicode-bidi") in {"bidi-override", "isolate-override"}
+        or (element.tag == "bdo" and values.keyword("unicode-bidi") == "")
+        or any(
+            values.tokens(name) and values.keyword(name) not in {*harmless, "initial"}
+            for name, harmless in _HIDING_IF_SET.items()
+        )
+        or _is_far(style.shift[0])
+        or _is_far(style.shift[1], downwards=True)
+        or _is_filtered_away(values.tokens("filter"), size)
+        or _is_clipped_away(values.tokens("clip"), size)
+        or _is_clipped_away(values.tokens("clip-path"), size)
+        or _overflows(style, values, text_length)
+    )
+    return replace(style, is_hidden=is_hidden)
+
+
+def _font_size(element: Element, inherited: float, values: _Values) -> float:
+    word = values.keyword("font-size")
+    if word in _FONT_SIZES or word == "initial":
+        return _FONT_SIZES.get(word, 16.0)
+    declared = values.number("font-size", inherited, inherited)
+    if word == "smaller" or (declared is None and not word and element.tag in _SMALLER_TAGS):
+        return inherited * 0.83
+    return inherited * 1.2 if word == "larger" else inherited if declared is None else declared
+
+
+def _colors(element: Element, parent: _Style, values: _Values) -> dict[str, Any]:
+    """Return the colours of an element's text and of what is behind it."""
+    color, fill, backgrounds = parent.color, parent.fill, parent.backgrounds
+    if tokens := values.tokens("color"):
+        if keyword(tokens) != "inherit":
+            color = BLACK if keyword(tokens) == "initial" else parse_color(tokens[0], parent.color or BLACK)
+    elif element.tag == "a" and "href" in element.attrib:
+        color = LINK_BLUE
+    if (tokens := values.tokens("-webkit-text-fill-color")) and keyword(tokens) != "inherit":
+        fill = None if keyword(tokens) in {"initial", "currentcolor"} else parse_color(tokens[0], color or BLACK)
+        color = None if fill is None and keyword(tokens) == "" else color
+    if tokens := values.tokens("background-color"):
+        background = parent.backgrounds[0] if keyword(tokens) == "inherit" else parse_color(tokens[0], color or BLACK)
+        if background is not None and keyword(tokens) != "initial":
+            backgrounds = tuple(dict.fromkeys(background.over(below) for below in backgrounds))
+    stops = [
+        stop
+        for function in values.tokens("background-image")
+        if function.type == "function" and function.lower_name.endswith("gradient")
+        for token in function.arguments[:200]
+        if (stop := parse_color(token, color or BLACK))
+    ]
+    if stops:
+        backgrounds = tuple(dict.fromkeys(stop.over(below) for stop in stops[:8] for below in backgrounds[:8]))
+    return {"color": color, "fill": fill, "backgrounds": backgrounds}
+
+
+def _transform(values: _Values, font_size: float) -> tuple[float, tuple[float, float]]:
+    """Return by how much an element is made smaller or larger, and how far it is moved, in pixels."""
+    x = y = 0.0
+    if values.keyword("position") not in {"", "static", "initial", "inherit"}:
+        x = (values.number("left", font_size, PAGE_WIDTH) or 0) - (values.number("right", font_size, PAGE_WIDTH) or 0)
+        y = (values.number("top", font_size, PAGE_HEIGHT) or 0) - (values.number("bottom", font_size, PAGE_HEIGHT) or 0)
+        if (values.number("z-index", font_size) or 0) < 0:
+            y = -10 * _VERY_FAR  # behind the page
+    for name in ("margin", "padding"):
+        x += values.number(f"{name}-left", font_size, PAGE_WIDTH) or 0
+        y += values.number(f"{name}-top", font_size, PAGE_WIDTH) or 0
+    zoom = values.number("zoom", font_size, 1.0)
+    scale = 1.0 if zoom is None else zoom
+    functions = [
+        (token.lower_name, token.arguments) for token in values.tokens("transform") if token.type == "function"
+    ]
+    functions += [(name, values.tokens(name)) for name in ("translate", "scale", "rotate") if values.tokens(name)]
+    for name, arguments in functions:
+        factor, moved_x, moved_y = _transform_function(name, arguments, font_size)
+        scale, x, y = scale * factor, x + moved_x, y + moved_y
+    return scale, (x, y)
+
+
+def _transform_function(name: str, arguments: Tokens, font_size: float) -> tuple[float, float, float]:
+    """Return the factor of the size and the movement in pixels. Functions that are not known hide all."""
+    tokens = [token for token in strip_spaces(arguments) if token.type != "literal"]
+    numbers = [number for token in tokens if (number := parse_length(token, font_size, PAGE_WIDTH)) is not None]
+    if len(numbers) < len(tokens) or not numbers:
+        return (1.0, 0.0, 0.0) if keyword(tokens) in {"none", "initial", "inherit"} else (0.0, 0.0, 0.0)
+    if name.startswith("scale"):
+        numbers = [
+            number / PAGE_WIDTH if token.type == "percentage" else number
+            for number, token in zip(numbers, tokens, strict=True)
+        ]
+    match name, numbers:
+        case (("translate" | "translate3d"), [x, *rest]):
+            return 1.0, x, rest[0] if rest else 0.0
+        case "translatex", [x]:
+            return 1.0, x, 0.0
+        case "translatey", [y]:
+            return 1.0, 0.0, y
+        case (("scale" | "scalex" | "scaley" | "scale3d"), [*factors]):
+            return min(abs(factor) for factor in factors[:2]), 0.0, 0.0
+        case (("rotate" | "rotatez"), [_]):
+            return 1.0, 0.0, 0.0
+        case (("rotatex" | "rotatey"), [angle]):
+            return abs(math.cos(math.radians(angle))), 0.0, 0.0
+        case (("skew" | "skewx" | "skewy"), [*angles]):
+            return min(abs(math.cos(math.radians(angle))) for angle in angles), 0.0, 0.0
+        case "matrix", [a, b, c, d, x, y]:
+            return min(math.hypot(a, b), math.hypot(c, d), abs(a * d - b * c)), x, y
+        case (("perspective" | "translatez" | "scalez"), _):
+            return 1.0, 0.0, 0.0
+    return 0.0, 0.0, 0.0
+
+
+def _is_far(distance: float, *, downwards: bool = False) -> bool:
+    return distance <= -_FAR or (distance >= _VERY_FAR and not downwards) or distance >= 4 * _VERY_FAR
+
+
+def _is_filtered_away(tokens: Tokens, font_size: float) -> bool:
+    for function in tokens:
+        if function.type == "url":
+            return True
+        if function.type != "function" or function.lower_name in {
+            "grayscale",
+            "sepia",
+            "saturate",
+            "hue-rotate",
+            "drop-shadow",
+        }:
+            continue
+        amount = parse_length((strip_spaces(function.arguments) or [function])[0], font_size, 1.0)
+        limits = {
+            "opacity": (0.2, 1e9),
+            "contrast": (0.3, 1e9),
+            "brightness": (0.2, 2.0),
+            "blur": (-1.0, 3.0),
+            "invert": (-1.0, 0.3),
+        }
+        low, high = limits.get(function.lower_name, (0.0, 0.0))
+        if amount is None or not low <= amount <= high:
+            return True
+    return False
+
+
+def _is_clipped_away(tokens: Tokens, font_size: float) -> bool:
+    """Whether ``clip`` or ``clip-path`` shows nothing: the shape is empty or not known."""
+    for token in tokens:
+        if token.type == "url":
+            return True
+        if token.type != "function":
+            continue
+        name, groups = token.lower_name, split_commas(token.arguments)
+        parts = [
+            [number for item in strip_spaces(group) if (number := parse_length(item, font_size, 100.0)) is not None]
+            for group in groups
+        ]
+        numbers = [number for part in parts for number in part]
+        if name == "rect" and (keyword(strip_spaces(groups[0])) == "auto" or len(numbers) < 4):
+            continue
+        if name == "rect":
+            return numbers[2] - numbers[0] < _MIN_BOX or numbers[1] - numbers[3] < _MIN_BOX
+        if name == "inset" and numbers:
+            top, right, bottom, left = (numbers * 4)[:4] if len(numbers) in {1, 2} else (*numbers, numbers[1])[:4]
+            return top + bottom >= 95 or left + right >= 95
+        if name == "circle" and numbers:
+            return numbers[0] < _MIN_BOX
+        if name == "ellipse" and numbers:
+            return min(numbers[:2]) < _MIN_BOX
+        if name == "polygon":
+            points = [part for part in parts if len(part) == 2]
+            return not points or any(max(axis) - min(axis) < _MIN_BOX for axis in zip(*points, strict=True))
+        return True
+    return False
+
+
+def _overflows(style: _Style, values: _Values, text_length: int) -> bool:
+    """Whether an element's box cuts its text off: it is tiny, or much too small for so much text."""
+    size = style.font_size
+    overflow = {values.keyword("overflow-x"), values.keyword("overflow-y")} - {"", "visible", "initial", "inherit"}
+    cuts = bool(overflow & {"hidden", "clip"}) or bool(values.idents("contain") & {"paint", "strict", "content"})
+    if not (cuts or overflow):
+        return False
+    heights, widths = (
+        [length for name in names if (length := values.number(name, size)) is not None]
+        or ([0.0] if any(_is_zero_percent(values.tokens(name)) for name in names) else [])
+        for names in (("height", "max-height"), ("width", "max-width"))
+    )
+    height, width = min(heights, default=None), min(widths, default=None)
+    line_height = values.number("line-height", size, size)
+    if line_height is not None and values.tokens("line-height")[0].type == "number":
+        line_height *= size
+    if min(height if height is not None else 99, width if width is not None else 99) < _MIN_BOX or (
+        height is None and line_height is not None and line_height < _MIN_BOX
+    ):
+        return True
+    clamp = values.number("-webkit-line-clamp", size) or values.number("line-clamp", size)
+    lines = clamp or (height / size if height is not None else None if style.wraps else 1.0)
+    if not cuts or lines is None:
+        return False
+    return text_length > 40 + 1.3 * lines * (PAGE_WIDTH if width is None else width) / (0.4 * size)
+
+
+def _is_zero_percent(tokens: Tokens) -> bool:
+    return len(tokens) == 1 and tokens[0].type == "percentage" and tokens[0].value < 1
+
+
+def _presentational_hints(element: Element) -> Iterator[tuple[str, Tokens]]:
+    """Yield the declarations that HTML attributes stand for."""
+    if "hidden" in element.attrib or (element.tag == "dialog" and "open" not in element.attrib):
+        yield "display", tinycss2.parse_component_value_list("none")
+    color = element.get("text" if element.tag == "body" else "color", "")
+    for name, value in (("color", color), ("background-color", element.get("bgcolor", ""))):
+        if value:
+            yield (
+                name,
+                tinycss2.parse_component_value_list(f"#{value}" if re.fullmatch(r"[0-9a-fA-F]{6}", value) else value),
+            )
+    if element.tag == "mark":
+        yield "background-color", tinycss2.parse_component_value_list("yellow")
+    if element.tag == "font" and (match := re.match(r"\s*([+-]?)(\d{1,2})", element.get("size", ""))):
+        step = int(match[2]) * (-1 if match[1] == "-" else 1) + (3 if match[1] else 0)
+        pixels = _HTML_FONT_SIZES[min(max(step, 1), 7) - 1]
+        yield "font-size", tinycss2.parse_component_value_list(f"{pixels}px")
+
+
+def _find_shown_parts(root: Element) -> set[Element]:
+    """Return the first summary of each details element, and of each select element the option that it shows."""
+    shown = set()
+    for element in root.iter():
+        if element.tag == "details":
+            shown.update([child for child in element if child.tag == "summary"][:1])
+        elif element.tag == "select":
+            options = [*element.iter("option")]
+            selected = [option for option in options if "selected" in option.attrib]
+            shown.update(options if "multiple" in element.attrib else (selected[-1:] or options[:1]))
+    return shown
+
+
+def _count_characters(root: Element) -> dict[Element, int]:
+    """Count the characters of text within each element."""
+    counts: dict[Element, int] = {}
+    for element in reversed([*root.iter()]):  # children before their parents
+        counts[element] = len(" ".join((element.text or "").split())) + sum(
+            counts[child] + len(" ".join((child.tail or "").split())) for child in element
+        )
+    return counts
+
+
+def _has_text(text: str | None) -> bool:
+    """Whether a text has a character that can be seen."""
+    return bool(text and _ANY_TEXT.search(text))

@@ -3,16 +3,19 @@
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from mcpchat.config.program_variables import effect_of
+from mcpchat.config.same_server import is_same_server
 from mcpchat.config.schema import (
     AgentConfig,
     Config,
+    ProjectServer,
     SandboxConfig,
     ServerConfig,
     format_problems,
@@ -28,6 +31,7 @@ FILE_NAME = ".mcpchat.toml"
 _FORBIDDEN_VARIABLES = re.compile(r"DBUS_SESSION_BUS_ADDRESS|SSH_AUTH_SOCK|GPG_AGENT_INFO|OPENAI_\w*|MCPCHAT_\w*")
 
 
+_MAX_SERVERS = 20  # so that all of them are beside the question
 _USER_ONLY_KEYS = (
     "trust",
     "sampling",
@@ -69,7 +73,8 @@ def parse_project(text: str, name: str, *, folder: str, user: Config) -> Project
     return replace(project, servers=servers)
 
 
-def _anchor(server: ServerConfig, folder: str) -> ServerConfig:
+def _anchor(server: ServerConfig, folder: str) -> ProjectServer:
+    server = ProjectServer(**msgspec.structs.asdict(server))
     if server.command is None:
         return server
     cwd = server.cwd or folder
@@ -89,19 +94,32 @@ def _user_key_variables(user: Config) -> frozenset[str]:
 
 def _forbidden_keys(table: Mapping[str, Any], keys: frozenset[str]) -> Iterator[Problem]:
     """Yield the keys that an untrusted file must not set."""
+    if len(as_tables(table.get("servers"))) > _MAX_SERVERS:
+        yield ("servers",), f"more than {_MAX_SERVERS} servers: nobody could check them"
     for name, server in as_tables(table.get("servers")).items():
         path = ("servers", name)
         yield from _claimed_keys(server, path)
-        for text in _iter_strings(server):
-            reference = REFERENCE.fullmatch(text.removeprefix("Bearer "))
-            if reference and reference[1] == "keyring":
-                yield path, f"{text}: a project file cannot use your keyring"
-            elif reference and _is_reserved_variable(reference[2], keys):
-                yield path, f"{reference[2]} is never passed to a project's server"
-        passed = server.get("env_pass")
-        for variable in passed if isinstance(passed, list) else ():
-            if isinstance(variable, str) and _is_reserved_variable(variable, keys):
-                yield (*path, "env_pass"), f"{variable} is never passed to a project's server"
+        yield from _forbidden_variables(server, path, keys)
+    yield from _forbidden_agent_keys(table)
+
+
+def _forbidden_variables(server: Mapping[str, Any], path: tuple[str, ...], keys: frozenset[str]) -> Iterator[Problem]:
+    for text in _iter_strings(server):
+        reference = REFERENCE.fullmatch(text.removeprefix("Bearer "))
+        if reference and reference[1] == "keyring":
+            yield path, f"{text}: a project file cannot use your keyring"
+        elif reference and _is_reserved_variable(reference[2], keys):
+            yield path, f"{reference[2]} is never passed to a project's server"
+    for key in ("env", "env_pass") if "builtin" in server else ():
+        if server.get(key):
+            yield (*path, key), "not allowed in a project file: a bundled server has mcpchat's own environment"
+    passed = server.get("env_pass")
+    for variable in passed if isinstance(passed, list) else ():
+        if isinstance(variable, str) and _is_reserved_variable(variable, keys):
+            yield (*path, "env_pass"), f"{variable} is never passed to a project's server"
+
+
+def _forbidden_agent_keys(table: Mapping[str, Any]) -> Iterator[Problem]:
     for name, agent in as_tables(table.get("agents")).items():
         if "approvals" in agent:
             yield (
@@ -161,10 +179,11 @@ def merge(user: Config, project: Project) -> tuple[Config, tuple[str, ...]]:
     return replace(user, servers=servers, agents=agents), tuple(notices)
 
 
-def describe_project(project: Project, user: Config) -> list[str]:
+def describe_project(project: Project, user: Config, programs: Iterable[str] = ()) -> list[str]:
     """Describe everything that the project file would run, contact, pass on and tell a model. Nothing is cut.
 
-    Returns one string per line. The servers come last, next to the question. ``user`` is the user's own config.
+    Returns one string per line. The servers come last, next to the question. ``user`` is the user's own config,
+    ``programs`` are the files of the folder that command lines name.
     """
     lines: list[str] = []
     for name, agent in project.agents.items():
@@ -173,7 +192,8 @@ def describe_project(project: Project, user: Config) -> list[str]:
             continue
         lines.append(f"agent {one_line(name)}" + ("  (used by default)" if name == "default" else ""))
         instructions = agent.instructions.splitlines()
-        lines += [f"  {line}" for line in _other_settings(agent, {"instructions"})]
+        lines += [f"  {_describe_model(agent.model, user)}"] if agent.model else []
+        lines += [f"  {line}" for line in _other_settings(agent, {"instructions", "model"})]
         count_note = f" ({len(instructions):,} lines)" if len(instructions) > 1 else ""
         lines += [f"  instructions{count_note}"] if instructions else []
         lines += [f"    {_visible_text(line)}" for line in instructions]
@@ -181,16 +201,52 @@ def describe_project(project: Project, user: Config) -> list[str]:
         if name in user.servers:
             lines.append(f"server {one_line(name)}  not used: your config has the same name")
             continue
-        lines += [f"server {one_line(name)}", *(f"  {line}" for line in _describe_server(server))]
+        own_names = [own_name for own_name, own in user.servers.items() if is_same_server(own, server)]
+        lines += [f"server {one_line(name)}", *(f"  {line}" for line in _describe_server(server, own_names))]
+    lines += [f"file {_visible_text(path)}  (if it changes, mcpchat asks again)" for path in programs]
     return lines
 
 
-def _describe_server(server: ServerConfig) -> Iterator[str]:
+def summarize_project(project: Project, user: Config) -> list[str]:
+    """List in one short line each what the project file would run or contact."""
+    lines = []
+    for name, server in project.servers.items():
+        if name in user.servers:
+            continue
+        verb, target = (
+            ("contacts", server.url)
+            if server.url is not None
+            else ("runs", shlex.join([server.command, *server.args]))
+            if server.command is not None
+            else ("runs", f"mcpchat's own {server.builtin} server")
+        )
+        lines.append(f"{one_line(name, 40)} {verb} {_cut_middle(_visible_text(target))}")
+    return lines
+
+
+def _cut_middle(text: str, length: int = 160) -> str:
+    if len(text) <= length:
+        return text
+    half = length // 2
+    return f"{text[:half]} … {len(text) - 2 * half:,} more characters … {text[-half:]}"
+
+
+def _describe_model(name: str, user: Config) -> str:
+    owner = "your model" if name in user.model.entries else "the model"
+    return f"uses      {owner} {_visible_text(name)}"
+
+
+def _describe_server(server: ServerConfig, own_names: Sequence[str]) -> Iterator[str]:
     if server.command is not None:
         yield f"runs      {_visible_text(shlex.join([server.command, *server.args]))}"
         yield f"in        {_visible_text(server.cwd or '.')}"
     if server.url is not None:
         yield f"contacts  {_visible_text(server.url)}"
+    if own_names:
+        names = ", ".join(map(_visible_text, own_names))
+        yield f"          the same server as your {names}; deny and ask rules for that apply"
+    if server.url is not None and server.uses_oauth:
+        yield "gives it  your login there, if you have one"
     if server.builtin is not None:
         yield f"runs      mcpchat's own {_visible_text(server.builtin)} server"
     yield from _describe_grants(server)
@@ -207,9 +263,10 @@ def _describe_server(server: ServerConfig) -> Iterator[str]:
 def _describe_grants(server: ServerConfig) -> Iterator[str]:
     for name, value in (*server.env.items(), *server.headers.items()):
         reference = REFERENCE.search(value)
-        yield f"gives it  {_visible_text(name)} = {_visible_text(value)}" + ("  (yours)" if reference else "")
+        effect = _EFFECTS[effect_of(name)] if name in server.env else ""
+        yield f"gives it  {_visible_text(name)} = {_visible_text(value)}{'  (yours)' if reference else ''}{effect}"
     for name in server.env_pass:
-        yield f"gives it  your variable {_visible_text(name)}"
+        yield f"gives it  your variable {_visible_text(name)}{_EFFECTS[effect_of(name)]}"
     if server.auth not in {None, "none", "oauth"}:
         owner = f" of {server.account}" if server.account else ""
         yield f"gives it  your {_visible_text(server.auth or '')} login{_visible_text(owner)}"
@@ -217,6 +274,7 @@ def _describe_grants(server: ServerConfig) -> Iterator[str]:
         yield f"  for     {_visible_text(scope)}"
 
 
+_EFFECTS = {"": "", "code": "  (changes which code it runs)", "network": "  (changes where it connects)"}
 _DESCRIBED_KEYS = {
     "command", "args", "cwd", "url", "builtin", "env", "headers", "env_pass", "scopes", "folders", "roots", "sandbox",
 }  # fmt: skip

@@ -1,14 +1,17 @@
 """Project files: found in the working folder or a parent, and used only if the user trusts their exact content."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcpchat.config.project import FILE_NAME, Project, merge, parse_project
+from mcpchat.config.project_programs import hash_programs
 from mcpchat.config.project_trust import ProjectTrustStore, TrustedFile
 from mcpchat.config.run import Paths, working_directory
 from mcpchat.config.schema import Config
+from mcpchat.config.validation import as_tables
 from mcpchat.errors import ConfigError, McpChatError
 from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.text_files import read_text
@@ -18,10 +21,14 @@ _MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectFile:
-    """A project file as it was read. This one text is shown, trusted and used."""
+    """A project file as it was read. This one text is shown, trusted and used.
+
+    ``programs`` has the SHA-256 of each file of the folder that a command line names, by path.
+    """
 
     path: Path
     text: str
+    programs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -46,8 +53,16 @@ def find_project(*, exclude: Path) -> ProjectFile | None:
         except OSError:
             continue  # the folder cannot be searched
         if is_project_file:
-            return ProjectFile(path=path, text=read_text(path, max_bytes=_MAX_BYTES, error=ConfigError))
+            text = read_text(path, max_bytes=_MAX_BYTES, error=ConfigError)
+            return ProjectFile(path=path, text=text, programs=_hash_named_programs(text, directory))
     return None
+
+
+def _hash_named_programs(text: str, folder: Path) -> dict[str, str]:
+    try:
+        return hash_programs(as_tables(tomllib.loads(text).get("servers")), folder)
+    except (ValueError, RecursionError):
+        return {}  # parsing it gives the error
 
 
 def canonical_path(path: Path) -> Path:
@@ -61,13 +76,28 @@ def trust_store(paths: Paths) -> ProjectTrustStore:
 
 
 def is_trusted(project: ProjectFile, paths: Paths) -> bool:
-    """Whether the user trusts the file with its current content. Raises StoreError if the store cannot be read."""
-    return trust_store(paths).is_trusted(project.path, project.sha256)
+    """Whether the user trusts the file and its programs with their current content.
+
+    Raises StoreError if the store cannot be read.
+    """
+    return trust_store(paths).is_trusted(project.path, project.sha256, project.programs)
+
+
+def changed_programs(project: ProjectFile, paths: Paths) -> list[str]:
+    """The programs that changed since the user trusted the file, which is the same; empty if the file is not.
+
+    Raises StoreError if the store cannot be read.
+    """
+    for file in trust_store(paths).list_files():
+        if (file.path, file.sha256) == (str(project.path), project.sha256):
+            names = sorted(file.programs.keys() | project.programs.keys())
+            return [name for name in names if file.programs.get(name) != project.programs.get(name)]
+    return []
 
 
 def trust(project: ProjectFile, paths: Paths) -> None:
-    """Trust the file with its current content. Raises StoreError if the store cannot be changed."""
-    trust_store(paths).trust(project.path, project.sha256)
+    """Trust the file and its programs as they were read. Raises StoreError if the store cannot be changed."""
+    trust_store(paths).trust(project.path, project.sha256, project.programs)
 
 
 def trusted_files(paths: Paths) -> tuple[TrustedFile, ...]:
@@ -90,7 +120,9 @@ def merge_project_file(
         if not is_trusted(project, paths):
             if confirm_trust is None or not confirm_trust(project, config_path):
                 name = one_line(str(project.path), 500)
-                return user, (f"{name} is not trusted and left out; mcpchat trust shows its content",)
+                changed = ", ".join(one_line(path, 200) for path in changed_programs(project, paths)[:3])
+                reason = f"not used, because {changed} changed" if changed else "not trusted and left out"
+                return user, (f"{name} is {reason}; mcpchat trust shows its content",)
             trust(project, paths)
         return merge(user, project.parse(user))
     except McpChatError as error:

@@ -1,6 +1,7 @@
 """Store which project files the user trusts."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -9,11 +10,15 @@ from mcpchat.util.private_json import load_json, locked, save_json
 
 
 class TrustedFile(Struct, frozen=True, kw_only=True):
-    """A trusted project file: its absolute path, and the SHA-256 of its content. ``since`` is in seconds since 1970."""
+    """A trusted project file: its absolute path, and the SHA-256 of its content. ``since`` is in seconds since 1970.
+
+    ``programs`` has the SHA-256 of each file of the folder that the file's command lines name, by path.
+    """
 
     path: str
     sha256: str
     since: float
+    programs: dict[str, str] = {}
 
     @property
     def date(self) -> str:
@@ -35,13 +40,15 @@ class ProjectTrustStore:
         stored = load_json(self._path, _TrustedFiles)
         return stored.files if stored is not None else ()
 
-    def is_trusted(self, path: Path, sha256: str) -> bool:
+    def is_trusted(self, path: Path, sha256: str, programs: Mapping[str, str]) -> bool:
         """Whether the file is trusted with exactly this content. Raises StoreError if the store cannot be read."""
-        return any((file.path, file.sha256) == (str(path), sha256) for file in self.list_files())
+        return any(
+            (file.path, file.sha256, file.programs) == (str(path), sha256, programs) for file in self.list_files()
+        )
 
-    def trust(self, path: Path, sha256: str) -> None:
+    def trust(self, path: Path, sha256: str, programs: Mapping[str, str]) -> None:
         """Trust the file with this content. Raises StoreError if the store cannot be changed."""
-        new = TrustedFile(path=str(path), sha256=sha256, since=time.time())
+        new = TrustedFile(path=str(path), sha256=sha256, since=time.time(), programs=dict(programs))
         with locked(self._path):
             others = [file for file in self.list_files() if file.path != str(path)]
             save_json(self._path, _TrustedFiles(files=(*others, new)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcpchat.config.same_server import find_aliases
 from mcpchat.config.schema import AgentConfig, Config
 from mcpchat.errors import StoreError, UsageError
 from mcpchat.util.private_files import open_to_append
@@ -68,7 +69,8 @@ class RunContext:
     """The context that every command receives.
 
     ``secrets`` collects each secret that the run reads or receives. ``working_directory`` is the folder in which the
-    run was started.
+    run was started. ``server_aliases`` has the user's own names of each server of a project file, by its name; they are
+    found in the first config of the run, and stay if the context is restricted to one server.
     """
 
     config: Config
@@ -76,6 +78,11 @@ class RunContext:
     paths: Paths
     secrets: SecretRegistry = field(default_factory=SecretRegistry)
     working_directory: Path = field(default_factory=working_directory)
+    server_aliases: Mapping[str, tuple[str, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.server_aliases is None:
+            object.__setattr__(self, "server_aliases", find_aliases(self.config.servers))
 
 
 def default_paths(environ: Mapping[str, str]) -> Paths:

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, field
 
 from mcpchat.config.auth_schema import AuthConfig, Reference, auth_problems
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
+from mcpchat.config.program_variables import effect_of
 from mcpchat.config.validation import (
     REFERENCE,
     SECRET_NAME,
@@ -226,6 +227,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.transport if self.url else "stdio"
 
     @property
+    def is_bundled(self) -> bool:
+        """Whether it is mcpchat's own program, with no variable that makes it run other code."""
+        return self.builtin is not None and not any(effect_of(name) == "code" for name in (*self.env, *self.env_pass))
+
+    @property
     def uses_oauth(self) -> bool:
         """Whether mcpchat may sign in to this remote server: with configured headers only if ``auth`` is set."""
         return bool(self.url) and self.auth != "none" and (self.auth is not None or not self.headers)
@@ -235,6 +241,10 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return any(fnmatchcase(tool, glob) for glob in self.tools) and not any(
             fnmatchcase(tool, glob) for glob in self.exclude
         )
+
+
+class ProjectServer(ServerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A server that a project file adds."""
 
 
 class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,8 +24,12 @@ class Rule(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return f"{self.source}: {self.action} {self.pattern}"
 
-    def matches(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> bool:
-        return self.pattern.matches(tool.qualified_name, arguments, match_all=self.action == "allow")
+    def matches(self, tool: ToolSpec, arguments: Mapping[str, Any], aliases: Iterable[str] = ()) -> bool:
+        """Whether the rule is about this call. ``aliases`` are other names of the tool's server; they never allow."""
+        if self.action == "allow":
+            return self.pattern.matches(tool.qualified_name, arguments, match_all=True)
+        names = (tool.qualified_name, *(f"{alias}.{tool.name}" for alias in aliases))
+        return any(self.pattern.matches(name, arguments, match_all=False) for name in names)
 
 
 class PolicyResult(Struct, frozen=True, kw_only=True):
@@ -70,11 +74,15 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """The strictest matching rule wins. A match in ``overrides`` turns "ask" into "allow", but never "deny"."""
+    """The strictest matching rule wins. A match in ``overrides`` turns "ask" into "allow", but never "deny".
+
+    ``aliases`` are other names of a server, by its name: rules that ask or deny for one of them apply to it too.
+    """
 
     rules: tuple[Rule, ...] = ()
     default: Action = "ask"
     overrides: tuple[Rule, ...] = ()
+    aliases: Mapping[str, tuple[str, ...]] = {}
 
     def evaluate(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> PolicyResult:
         """Find the action for a call of this tool with these arguments."""
@@ -89,7 +97,8 @@ class Policy(Struct, frozen=True, kw_only=True):
         return result
 
     def _evaluate_rules(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> PolicyResult:
-        matching = [rule for rule in self.rules if rule.matches(tool, arguments)]
+        aliases = self.aliases.get(tool.server, ())
+        matching = [rule for rule in self.rules if rule.matches(tool, arguments, aliases)]
         for action in _STRICTEST_FIRST:
             for rule in matching:
                 if rule.action == action:

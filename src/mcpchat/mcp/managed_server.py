@@ -154,7 +154,7 @@ class ManagedServer:
             current = next((tool for tool in self.tools or () if tool.name == spec.name), None)
             if current is None or current.fingerprint != spec.fingerprint:
                 message, hint = f"{spec.qualified_name} was changed by its server, and did not run", ""
-                if self.config.builtin is None:
+                if not self.config.is_bundled:
                     hint = f"mcpchat trust review {self.name} shows the change"
                 self._context.notify("warning", f"{message}; {hint}" if hint else message)
                 raise Denied(message, hint=hint)
@@ -509,7 +509,7 @@ class ManagedServer:
 
     def _apply_catalog(self, catalog: Catalog) -> None:
         """Keep the catalog; its tools that the config exposes get this server's name, trust and account."""
-        trusted = self.config.trust or self.config.builtin is not None
+        trusted = self.config.trust or self.config.is_bundled
         exposed = [
             replace(
                 tool,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mcpchat.config.run import RunContext, RunOptions, get_agent
-from mcpchat.config.schema import Config, ServerConfig
+from mcpchat.config.schema import ServerConfig
 from mcpchat.config.validation import unmatched_pattern
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.policy import YES_SOURCE, Policy, parse_rules
@@ -15,11 +15,12 @@ from mcpchat.permissions.server_fingerprint import server_fingerprint
 from mcpchat.permissions.store import FileApprovalStore, FilePinStore
 
 
-def build_policy(config: Config, options: RunOptions) -> Policy:
+def build_policy(context: RunContext, options: RunOptions) -> Policy:
     """Combine the rules of the config, of the agent and of the run.
 
     Raises UsageError if a pattern of the run cannot match any tool.
     """
+    config = context.config
     for pattern in (*options.allow, *options.deny):
         if problem := unmatched_pattern(pattern, config.servers):
             raise UsageError(
@@ -37,7 +38,8 @@ def build_policy(config: Config, options: RunOptions) -> Policy:
         *parse_rules("allow", agent_approvals.allow, agent_source),
     )
     default = agent_approvals.default or config.approvals.default or "ask"
-    policy = Policy(rules=written_rules, default=default).with_overrides(*options.allow, source="--allow")
+    policy = Policy(rules=written_rules, default=default, aliases=context.server_aliases or {})
+    policy = policy.with_overrides(*options.allow, source="--allow")
     return policy.with_overrides("*", source=YES_SOURCE) if options.yes else policy
 
 
@@ -86,7 +88,7 @@ def pinned_toolbox(context: RunContext, toolbox: CatalogToolbox, asker: UserDial
         store=pin_store(context),
         asker=asker,
         emit=emit,
-        trusted_servers=[name for name, server in servers.items() if server.builtin is not None],
+        trusted_servers=[name for name, server in servers.items() if server.is_bundled],
         is_exposed=lambda server, tool: server not in servers or servers[server].exposes(tool),
     )
 
@@ -96,7 +98,7 @@ def build_approval_gate(
 ) -> ApprovalGate:
     """Build the gate that decides on tool calls. Raises UsageError if a pattern of the run cannot match any tool."""
     return ApprovalGate(
-        build_policy(context.config, options),
+        build_policy(context, options),
         asker,
         approvals=approval_store(context),
         check=toolbox.validate_arguments,

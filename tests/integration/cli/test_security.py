@@ -302,6 +302,44 @@ def test_a_project_file_needs_trust_again_after_any_change(server: ScriptedServe
     assert not (project / "ran").exists()
 
 
+def test_a_changed_script_of_the_folder_does_not_run(server: ScriptedServer, project: Path) -> None:
+    assert server.run("trust", "--yes", cwd=project).returncode == 0
+    script = project / "server.sh"
+    script.write_text(f"touch stolen\n{script.read_text()}")
+    completed = server.run("tools", "--refresh", cwd=project)
+    assert "theirs" not in completed.stdout
+    assert f".mcpchat.toml is not used, because {script} changed; mcpchat trust shows its content" in completed.stderr
+    assert not (project / "stolen").exists()
+    output = server.run("trust", cwd=project).stderr
+    assert f"  file {script}  (if it changes, mcpchat asks again)" in output
+    assert f"Changed since you trusted it:\n  {script}\n" in output
+
+
+def test_a_deny_rule_applies_to_the_same_server_under_another_name(server: ScriptedServer, project: Path) -> None:
+    command = f'command = "{sys.executable}"\nargs = ["{SCRIPTED}", "{server.folder}/said.json"]'
+    (project / ".mcpchat.toml").write_text(f"[servers.theirs]\n{command}\n")
+    server.configure(extra_config='[approvals]\ndeny = ["box.say"]')
+    assert (
+        "the same server as your box; deny and ask rules for that apply"
+        in server.run("trust", "--yes", cwd=project).stderr
+    )
+    completed = server.run("call", "theirs.say", "text=x", "--yes", cwd=project)
+    assert completed.returncode == 6
+    assert "deny box.say" in completed.stderr
+
+
+def test_a_long_description_ends_with_what_runs(server: ScriptedServer, project: Path) -> None:
+    text = (project / ".mcpchat.toml").read_text()
+    (project / ".mcpchat.toml").write_text(
+        text + f'[servers.zzz]\ncommand = "true"\nargs = ["{"a" * 200_000}", "the end"]\n'
+    )
+    lines = server.run("trust", cwd=project).stderr.splitlines()
+    summary = lines[lines.index("In short:") + 1 :]
+    assert summary[0] == "  theirs runs sh server.sh 'a b'"
+    assert summary[1].startswith("  zzz runs true aaaa")
+    assert summary[1].endswith("aaa 'the end'")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
@@ -364,7 +402,7 @@ def test_all_keys_of_a_projects_server_are_shown() -> None:
         )
         assert with_key != describe_project(Project(servers={"s": ServerConfig(command="x")}), Config()), item.name
     agent = describe_project(Project(agents={"a": AgentConfig(tools=("mark",), model="m", servers=("s",))}), Config())
-    assert agent == ["agent a", '  model = "m"', '  servers = ["s"]', '  tools = ["mark"]']
+    assert agent == ["agent a", "  uses      the model m", '  servers = ["s"]', '  tools = ["mark"]']
 
 
 def test_a_config_writable_by_others_is_not_read(server: ScriptedServer) -> None:

@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 
 from mcpchat.config import project_file
-from mcpchat.config.project import Project, describe_project, merge, parse_project
+from mcpchat.config.project import Project, describe_project, merge, parse_project, summarize_project
 from mcpchat.config.project_file import ProjectFile, canonical_path, find_project, merge_project_file
+from mcpchat.config.project_programs import hash_programs
 from mcpchat.config.project_trust import ProjectTrustStore, TrustedFile
 from mcpchat.config.run import Paths
-from mcpchat.config.schema import AgentConfig, AgentOptions, Config, SandboxConfig, ServerConfig
+from mcpchat.config.schema import (
+    AgentConfig,
+    AgentOptions,
+    Config,
+    ModelConfig,
+    ModelEntry,
+    ProjectServer,
+    SandboxConfig,
+    ServerConfig,
+)
 from mcpchat.errors import ConfigError
 
 DECEMBER_24 = time.mktime((2026, 12, 24, 12, 0, 0, 0, 0, -1))
@@ -43,10 +53,10 @@ cwd = "~/tools"
 url = "https://x.example/mcp"
 """
     assert parse(text).servers == {
-        "here": ServerConfig(command="run", cwd="/project"),
-        "below": ServerConfig(command="run", cwd="/project/tools"),
-        "home": ServerConfig(command="run", cwd="~/tools"),
-        "far": ServerConfig(url="https://x.example/mcp"),
+        "here": ProjectServer(command="run", cwd="/project"),
+        "below": ProjectServer(command="run", cwd="/project/tools"),
+        "home": ProjectServer(command="run", cwd="~/tools"),
+        "far": ProjectServer(url="https://x.example/mcp"),
     }
 
 
@@ -84,7 +94,7 @@ def test_the_description_lists_all_that_a_project_would_do() -> None:
             "files": ServerConfig(
                 command="run", args=("a b",), cwd="/project", sandbox=SandboxConfig(read=("/srv",), write=("~/notes",))
             ),
-            "far": ServerConfig(url="https://x.example/mcp", headers={"Authorization": "Bearer env:TOKEN"}),
+            "far": ProjectServer(url="https://x.example/mcp", headers={"Authorization": "Bearer env:TOKEN"}),
             "mail": ServerConfig(
                 builtin="gmail", auth="google", account="ann", scopes=("mail",), folders=("~/saved",), exclude=("send",)
             ),
@@ -94,7 +104,7 @@ def test_the_description_lists_all_that_a_project_would_do() -> None:
     user = Config(agents={"taken": AgentConfig()}, servers={"taken": ServerConfig(command="x")})
     assert describe_project(project, user) == [
         "agent default  (used by default)",
-        '  model = "big"',
+        "  uses      the model big",
         '  options = {"temperature":0.5,"reasoning_effort":null,"max_output_tokens":null,"extra_body":{}}',
         "  instructions (2 lines)",
         "    Be brief.",
@@ -119,6 +129,83 @@ def test_the_description_lists_all_that_a_project_would_do() -> None:
         '  exclude = ["send"]',
         "server taken  not used: your config has the same name",
     ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "effect"),
+    [
+        ("LD_PRELOAD", "  (changes which code it runs)"), ("PythonPath", "  (changes which code it runs)"),
+        ("NODE_OPTIONS", "  (changes which code it runs)"), ("PATH", "  (changes which code it runs)"),
+        ("https_proxy", "  (changes where it connects)"), ("GOOGLE_API_URL", "  (changes where it connects)"),
+        ("SSL_CERT_FILE", "  (changes where it connects)"), ("GOOGLE_CLOUD_PROJECT", ""), ("LEVEL", ""), ("RABBIT", ""),
+    ],
+)  # fmt: skip
+def test_variables_are_described_by_their_effect(variable: str, effect: str) -> None:
+    lines = describe_project(Project(servers={"s": ServerConfig(command="x", env={variable: "v"})}), Config())
+    assert f"  gives it  {variable} = v{effect}" in lines
+    lines = describe_project(Project(servers={"s": ServerConfig(command="x", env_pass=(variable,))}), Config())
+    assert f"  gives it  your variable {variable}{effect}" in lines
+
+
+@pytest.mark.parametrize("key", ['env = { LEVEL = "1" }', 'env_pass = ["LEVEL"]'])
+def test_a_bundled_server_of_a_project_gets_no_variables(key: str) -> None:
+    with pytest.raises(ConfigError, match=r"a bundled server has mcpchat's own environment"):
+        parse(f'[servers.x]\nbuiltin = "gmail"\n{key}\n')
+
+
+def test_a_server_with_changed_code_is_not_bundled() -> None:
+    assert ServerConfig(builtin="gmail", env={"GOOGLE_APPLICATION_CREDENTIALS": "x"}).is_bundled
+    assert not ServerConfig(builtin="gmail", env={"PYTHONPATH": "x"}).is_bundled
+    assert not ServerConfig(builtin="gmail", env_pass=("LD_PRELOAD",)).is_bundled
+    assert not ServerConfig(command="gmail").is_bundled
+
+
+def test_a_server_of_the_user_under_another_name_is_recognized() -> None:
+    user = Config(
+        servers={
+            "work": ServerConfig(url="https://work.example/mcp"),
+            "mail": ServerConfig(builtin="gmail"),
+            "run": ServerConfig(command="/usr/bin/run", args=("-y",)),
+        }
+    )
+    project = Project(
+        servers={
+            "a": ServerConfig(url="https://WORK.example.:443/mcp/?x=1"),
+            "b": ServerConfig(builtin="gmail"),
+            "c": ServerConfig(command="run", args=("-y",)),
+            "d": ServerConfig(url="https://other.example/mcp"),
+        }
+    )
+    lines = describe_project(project, user)
+    for name in ("work", "mail", "run"):
+        assert f"            the same server as your {name}; deny and ask rules for that apply" in lines
+    assert len([line for line in lines if "the same server" in line]) == 3
+    assert lines.count("  gives it  your login there, if you have one") == 2
+
+
+def test_an_agent_may_choose_a_model_of_the_user_which_is_shown() -> None:
+    user = Config(model=ModelConfig(entries={"big": ModelEntry()}))
+    project = Project(agents={"a": AgentConfig(model="big"), "b": AgentConfig(model="other")})
+    assert [line.strip() for line in describe_project(project, user) if "uses" in line] == [
+        "uses      your model big",
+        "uses      the model other",
+    ]
+
+
+def test_the_summary_has_the_start_and_the_end_of_each_command() -> None:
+    command = ServerConfig(command="sh", args=("-c", "true;" + " " * 200_000 + "; rm -rf ~"))
+    project = Project(
+        servers={"x": command, "y": ServerConfig(url="https://y.example"), "z": ServerConfig(builtin="gmail")}
+    )
+    first, *others = summarize_project(project, Config())
+    assert others == ["y contacts https://y.example", "z runs mcpchat's own gmail server"]
+    assert first.startswith("x runs sh -c 'true;")
+    assert first.endswith("; rm -rf ~'")
+    assert "199,8" in first
+    assert len(first) < 220
+    servers = "".join(f'[servers.s{number}]\ncommand = "x"\n' for number in range(21))
+    with pytest.raises(ConfigError, match="more than 20 servers"):
+        parse(servers)
 
 
 def test_the_users_own_servers_and_agents_win() -> None:
@@ -167,18 +254,91 @@ def test_trust_holds_for_one_content_until_it_is_forgotten(tmp_path: Path, monke
     monkeypatch.setattr("time.time", lambda: DECEMBER_24)
     store = ProjectTrustStore(tmp_path / "state" / "trusted.json")
     first, second = tmp_path / "a" / ".mcpchat.toml", tmp_path / "b" / ".mcpchat.toml"
-    store.trust(first, "old")
-    store.trust(second, "other")
-    store.trust(first, "new")
+    store.trust(first, "old", {})
+    store.trust(second, "other", {"/run.sh": "1"})
+    store.trust(first, "new", {})
     assert [(file.path, file.sha256, file.date) for file in store.list_files()] == [
         (str(second), "other", "2026-12-24"),
         (str(first), "new", "2026-12-24"),
     ]
-    assert [store.is_trusted(first, sha256) for sha256 in ("old", "new")] == [False, True]
+    assert [store.is_trusted(first, sha256, {}) for sha256 in ("old", "new")] == [False, True]
     assert store.forget(first) is True
-    assert store.list_files() == (TrustedFile(path=str(second), sha256="other", since=DECEMBER_24),)
+    assert store.list_files() == (
+        TrustedFile(path=str(second), sha256="other", since=DECEMBER_24, programs={"/run.sh": "1"}),
+    )
     assert store.forget(first) is False
-    assert store.is_trusted(second, "other")
+    assert store.is_trusted(second, "other", {"/run.sh": "1"})
+    assert not store.is_trusted(second, "other", {"/run.sh": "2"})
+
+
+def test_trust_that_an_earlier_version_stored_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "trusted.json"
+    path.write_text('{"files": [{"path": "/p/.mcpchat.toml", "sha256": "abc", "since": 1.0}]}')
+    assert ProjectTrustStore(path).is_trusted(Path("/p/.mcpchat.toml"), "abc", {})
+
+
+@pytest.mark.parametrize(
+    ("server", "files"),
+    [
+        ({"command": "./run.sh"}, ["run.sh"]),
+        ({"command": "tools/run"}, ["tools/run"]),
+        ({"command": "run"}, []),
+        ({"command": "python", "args": ["main.py", "--x"]}, ["main.py"]),
+        ({"command": "python", "args": ["-m", "pkg.mod"]}, ["pkg/mod.py"]),
+        ({"command": "python", "args": ["-m", "pkg"]}, ["pkg/__init__.py"]),
+        ({"command": "node", "args": ["--require=./hook.js", "server"]}, ["hook.js", "server.js"]),
+        ({"command": "npm", "args": ["start"]}, ["package.json"]),
+        ({"command": "sh", "args": ["run.sh"], "cwd": "tools"}, ["tools/run.sh"]),
+        ({"command": "run", "env": {"PATH": "FOLDER/tools"}}, ["tools/run"]),
+        ({"command": "FOLDER/run.sh"}, ["run.sh"]),
+        ({"command": "/bin/sh", "args": ["missing.sh", "a\0b", "x" * 5000, 7]}, []),
+        ({"command": 7}, []),
+        ({"url": "https://x.example"}, []),
+    ],
+)  # fmt: skip
+def test_named_programs_belong_to_the_trusted_content(
+    tmp_path: Path, server: dict[str, object], files: list[str]
+) -> None:
+    for name in (
+        "run.sh",
+        "tools/run",
+        "tools/run.sh",
+        "main.py",
+        "pkg/mod.py",
+        "pkg/__init__.py",
+        "hook.js",
+        "server.js",
+        "package.json",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+        path.chmod(0o755)
+    text = repr(server).replace("FOLDER", str(tmp_path))
+    hashes = hash_programs({"s": eval(text)}, tmp_path)
+    assert sorted(os.path.relpath(os.path.realpath(path), tmp_path) for path in hashes) == sorted(files)
+
+
+def test_a_changed_program_ends_the_trust(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "run.sh"
+    script.write_text("one")
+    (tmp_path / ".mcpchat.toml").write_text('[servers.box]\ncommand = "./run.sh"\n')
+    monkeypatch.chdir(tmp_path)
+    user = Config(servers={})
+
+    def use(*, yes: bool = False) -> tuple[bool, tuple[str, ...]]:
+        merged, notices = merge_project_file(user, paths.config, paths, confirm_trust=lambda project, config: yes)
+        return "box" in merged.servers, notices
+
+    assert use(yes=True) == (True, ())
+    assert use() == (True, ())
+    script.write_text("two")
+    notice = f"{tmp_path}/.mcpchat.toml is not used, because {script} changed; mcpchat trust shows its content"
+    assert use() == (False, (notice,))
+    script.unlink()
+    assert use() == (False, (notice,))
+    script.write_text("one")
+    assert use() == (True, ())
 
 
 def test_a_project_file_is_used_once_the_user_trusts_it(
@@ -187,7 +347,7 @@ def test_a_project_file_is_used_once_the_user_trusts_it(
     path = tmp_path / ".mcpchat.toml"
     path.write_text('[servers.box]\ncommand = "run"\n')
     monkeypatch.chdir(tmp_path)
-    user, merged = Config(servers={}), Config(servers={"box": ServerConfig(command="run", cwd=str(tmp_path))})
+    user, merged = Config(servers={}), Config(servers={"box": ProjectServer(command="run", cwd=str(tmp_path))})
     refused = (user, (f"{path} is not trusted and left out; mcpchat trust shows its content",))
     assert merge_project_file(user, paths.config, paths) == refused
     assert merge_project_file(user, paths.config, paths, confirm_trust=lambda project, config: False) == refused

@@ -56,3 +56,15 @@ def test_the_default_applies_if_no_rule_matches() -> None:
     assert Policy(default="allow").evaluate(tool_spec("a.b"), {}).action == "allow"
     assert Policy(default="allow").evaluate(tool_spec("a.b", destructive=True), {}).action == "ask"
     assert Policy(default="deny").evaluate(tool_spec("a.b", read_only=True, trusted=True), {}).action == "deny"
+
+
+def test_deny_and_ask_rules_apply_to_a_server_under_its_other_names_but_allow_rules_do_not() -> None:
+    rules = (
+        *parse_rules("deny", ["work.delete_*"]),
+        *parse_rules("ask", ["work.share"]),
+        *parse_rules("allow", ["work.*", "mine.share"]),
+    )
+    policy = Policy(rules=rules, aliases={"mine": ("work",)})
+    labels = ("mine.delete_all", "mine.share", "mine.other", "work.other")
+    actions = [policy.evaluate(tool_spec(label), {}).action for label in labels]
+    assert actions == ["deny", "ask", "ask", "allow"]

@@ -100,7 +100,7 @@ def review(
     """
     context = build_context(config)
     require_server(context, server)
-    if context.config.servers[server].builtin is not None:
+    if context.config.servers[server].is_bundled:
         raise UsageError(f"{server} comes with mcpchat: there is nothing to review")
     return run_async(_review_changes(context, server, yes=yes))
 

@@ -287,9 +287,10 @@ def _load_context(
 ) -> RunContext:
     environ = dict(os.environ if environ is None else environ)
     paths = default_paths(environ)
-    path = Path(config) if config is not None else paths.config
-    user_config = load_config(path, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
-    merged_config, notices = project_file.merge_project_file(user_config, path, paths)
+    if config is not None:
+        paths = replace(paths, config=Path(config))
+    user_config = load_config(paths.config, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
+    merged_config, notices = project_file.merge_project_file(user_config, paths.config, paths)
     for notice in notices:
         on_event(Notice(level="warning", text=notice))
     return RunContext(config=merged_config, environ=environ, paths=paths)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.command_line import run_mcpchat
 from tests.support.fake_openai import FakeOpenAI
 from tests.support.paths import QUIRKY
 from tests.support.scripted_mcp import ScriptedServer
@@ -31,6 +32,8 @@ found = {
     "net": tried(lambda: socket.create_connection(("127.0.0.1", int(sys.argv[3])), 2).close()),
     "processes": tried(lambda: len([p for p in pathlib.Path("/proc").iterdir() if p.name.isdigit()]) < 5),
     "etc": tried(lambda: pathlib.Path("/etc/mcpchat-probe").write_text("x")),
+    "root": os.getuid() == 0,
+    "kernel": tried(lambda: open("/proc/sys/kernel/core_pattern", "r+").close()),
 }
 pathlib.Path(home / "mine/found.json").write_text(json.dumps(found))
 """
@@ -84,11 +87,64 @@ def _check_findings(run_in_sandbox: Any, home_folder: Path, scratch: str) -> Non
         "net": "ConnectionRefusedError",
         "processes": "True",
         "etc": "OSError",
+        "root": False,
+        "kernel": "OSError" if os.geteuid() == 0 else "PermissionError",
     }
     assert (home_folder / "mine/new").read_text() == "x"
     assert not (home_folder / "open/new").exists()
     network_findings = run_in_sandbox(f'{{ read = {readable}, write = ["~/mine"], network = true }}')
     assert network_findings["net"] == "None"
+
+
+FIND_FILES = """
+import json, pathlib, sys
+found = pathlib.Path(sys.argv[1])
+names = json.loads(found.read_text())
+found.write_text(json.dumps([name for name in names if pathlib.Path(name).is_file() and pathlib.Path(name).read_text()]))
+"""
+
+
+@pytest.mark.parametrize("grant", ["nothing", "all around", "one folder"])
+def test_mcpchats_own_files_are_hidden_wherever_they_are(fake_openai: FakeOpenAI, grant: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/opt") as name:  # outside the home folders and /tmp
+        _check_own_files(Path(name).resolve(), grant)
+
+
+def _check_own_files(base: Path, grant: str) -> None:
+    own = {
+        "config": base / "config/c.toml",
+        "instructions": base / "config/secret.md",
+        "threads": base / "data/mcpchat/threads.db",
+        "pins": base / "state/mcpchat/pins/x.json",
+        "client": base / "client/secrets.json",
+        "named": base / "named/secrets.json",
+        "other": base / "other/note",
+    }
+    for file in own.values():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+    (base / "out").mkdir()
+    read = {"nothing": [], "all around": [str(base)], "one folder": [str(base / "data/mcpchat")]}[grant]
+    script = base / "out/probe.py"
+    script.write_text(FIND_FILES + QUIRKY.read_text())
+    (base / "out/found").write_text(json.dumps([*map(str, own.values())]))
+    arguments = json.dumps([str(script), str(base / "out/found")])
+    sandbox = f"{{ read = {json.dumps([*read, *python_folders()])}, write = [{json.dumps(str(base / 'out'))}] }}"
+    own["config"].write_text(
+        f'[servers.box]\ncommand = "{sys.executable}"\nargs = {arguments}\nsandbox = {sandbox}\n'
+        f'[auth.google]\nclient_secrets_file = "{own["client"]}"\n'
+    )
+    environ = {
+        **os.environ,
+        **{f"XDG_{kind.upper()}_HOME": str(base / kind) for kind in ("data", "state", "cache")},
+        "MCPCHAT_OTHER_CLIENT_SECRETS_FILE": str(own["named"]),
+    }
+    config = str(own["config"])
+    completed = run_mcpchat("call", "box.echo", "text=hi", "--yes", "--config", config, env=environ, text=True)
+    assert (completed.returncode, completed.stdout) == (0, "echo: hi\n"), completed.stderr
+    found = json.loads((base / "out/found").read_text())
+    expected = ["threads", "other"] if grant == "one folder" else ["other"]
+    assert found == [str(own[key]) for key in expected]
 
 
 def test_a_bundled_server_runs_in_a_sandbox(server: ScriptedServer) -> None:

@@ -1,8 +1,10 @@
 """Builds the parts of a run that deal with MCP servers: the hub, authentication, and the handler of their requests."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from mcpchat.auth.service import AuthService
 from mcpchat.config.run import RunContext, sdk_import
@@ -29,6 +31,9 @@ def load_sdk() -> SdkModule:
     return connection
 
 
+_CLIENT_FILE_VARIABLE = re.compile(r"MCPCHAT_\w+_CLIENT_SECRETS_FILE|GOOGLE_APPLICATION_CREDENTIALS")
+
+
 @asynccontextmanager
 async def open_hub(
     context: RunContext,
@@ -52,7 +57,7 @@ async def open_hub(
         load_sdk=load_sdk,
         max_message_bytes=context.config.limits.max_message,
         secrets=context.secrets,
-        protected_directories=(context.paths.config.parent, context.paths.state, context.paths.cache),
+        protected_paths=_protected_paths(context),
     )
     limits = context.config.limits
     hub = McpHub(
@@ -84,6 +89,16 @@ async def open_hub(
                 await asyncio.wait({closing})
         await auth.wait_for_pending()
         closing.result()
+
+
+def _protected_paths(context: RunContext) -> list[Path]:
+    """The folders and files that no sandboxed server may see: mcpchat's own, and what has a client's secret."""
+    paths = context.paths
+    files = [name for provider in context.config.auth.entries.values() if (name := provider.client_secrets_file)]
+    files += [value for name, value in context.environ.items() if _CLIENT_FILE_VARIABLE.fullmatch(name) and value]
+    folders = [paths.config.absolute().parent, paths.state, paths.cache, paths.data]
+    folders = [folder for folder in folders if len(folder.parts) > 2]
+    return [*folders, paths.config.absolute(), *(Path(name).expanduser().absolute() for name in files)]
 
 
 def tool_filter(agent: AgentConfig) -> Callable[[ToolSpec], bool]:

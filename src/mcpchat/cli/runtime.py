@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,9 @@ def build_context(
     stderr says so unless ``quiet``. Raises ConfigError.
     """
     paths = default_paths(os.environ)
-    settings, notices = merge_project_file(
-        load_user_config(config), config or paths.config, paths, confirm_trust=ask_trust
-    )
+    if config is not None:
+        paths = replace(paths, config=config)
+    settings, notices = merge_project_file(load_user_config(config), paths.config, paths, confirm_trust=ask_trust)
     for line in notices if not quiet else ():
         sys.stderr.write(f"{line}\n")
     return RunContext(config=settings, environ=dict(os.environ), paths=paths, secrets=current_run().secrets)

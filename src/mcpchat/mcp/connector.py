@@ -59,8 +59,8 @@ class SdkModule(Protocol):
 class ServerConnector:
     """Starts server processes and opens connections.
 
-    ``load_sdk`` imports the module with the MCP SDK. ``protected_directories`` are mcpchat's own and hidden from every
-    sandbox. ``max_message_bytes`` limits one message from a server.
+    ``load_sdk`` imports the module with the MCP SDK. ``protected_paths`` are mcpchat's own folders and files, hidden
+    from every sandbox. ``max_message_bytes`` limits one message from a server.
     """
 
     environ: Mapping[str, str]
@@ -68,7 +68,7 @@ class ServerConnector:
     load_sdk: Callable[[], SdkModule]
     max_message_bytes: int
     secrets: SecretRegistry
-    protected_directories: Sequence[Path] = ()
+    protected_paths: Sequence[Path] = ()
     reaper: ProcessReaper = field(default_factory=ProcessReaper)
 
     async def connect(
@@ -183,7 +183,7 @@ class ServerConnector:
                 env=env,
                 cwd=config.cwd,
                 program_directories=program_directories,
-                protected=self.protected_directories,
+                protected=self.protected_paths,
             )
         return await ServerProcess.spawn(
             argv, env=env, cwd=config.cwd, on_log=spec.on_log, redact=self.secrets.redact_log, reaper=self.reaper

@@ -12,6 +12,8 @@ from mcpchat.errors import ServerError
 # Always hidden: home directories, sockets (the session bus, the SSH agent) and shared scratch directories.
 _SCRATCH = "/tmp"  # noqa: S108 - the sandbox mounts its own there
 _HIDDEN_DIRECTORIES = (_SCRATCH, "/var/tmp", "/run", "/home", "/root", "/mnt", "/media", "/srv")  # noqa: S108 - listed to be hidden
+_KERNEL_INTERFACES = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")  # made read-only
+_NOBODY = "65534"
 _MAX_PATH_LENGTH = 4096  # characters
 _RESOLVER_PATHS = (
     "/run/systemd/resolve",
@@ -31,17 +33,21 @@ def bubblewrap_command(
 ) -> list[str]:
     """The command that runs ``argv`` in the sandbox.
 
-    ``program_directories`` contain the program itself and are readable; ``protected`` are hidden like home directories.
+    ``program_directories`` contain the program itself and are readable. ``protected`` are directories and files that
+    are hidden like home directories, also below a directory of the sandbox table, unless the table names them.
     Raises ServerError if bubblewrap, the program or a mount is missing, or the sandbox would hide the program.
     """
     bwrap = _find_bubblewrap()
     home = Path(env.get("HOME") or Path.home())
-    hidden = _hidden_paths([home, *protected])
+    hidden = _hidden_paths([home, *(path for path in protected if path.is_dir())])
     writable = _resolve_mounts(sandbox.write, home)
     read_only = {target: path for target, path in _resolve_mounts(sandbox.read, home).items() if target not in writable}
     read_only |= {directory: directory for directory in program_directories}
     command = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    command += _unprivileged_user()
     command += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    for interface in _KERNEL_INTERFACES:
+        command += ["--ro-bind-try", interface, interface]
     for target in hidden:
         command += ["--tmpfs", str(target)]
     if home.is_dir():
@@ -56,6 +62,7 @@ def bubblewrap_command(
     for target, path, option in sorted(mounts):
         command += [option, str(path), str(target)]
     visible = [*read_only, *read_only.values(), *writable, *writable.values()]
+    command += _cover(protected, [*read_only, *writable], hidden, visible)
     program = shutil.which(argv[0], path=env.get("PATH")) if os.sep not in argv[0] else argv[0]
     if program is None:
         raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check command in the config")
@@ -69,6 +76,29 @@ def bubblewrap_command(
             )
         directory = Path("/")
     return [*command, "--setenv", "TMPDIR", _SCRATCH, "--chdir", str(directory), "--", program, *argv[1:]]
+
+
+def _unprivileged_user() -> list[str]:
+    """Options that make the server a user without privileges, if mcpchat runs as root and the kernel can."""
+    if os.geteuid() != 0:
+        return []
+    try:
+        namespaces = int(Path("/proc/sys/user/max_user_namespaces").read_text())
+    except (OSError, ValueError):
+        return []
+    return ["--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY] if namespaces else []
+
+
+def _cover(
+    protected: Sequence[Path], mounted: Sequence[Path], hidden: Sequence[Path], visible: Sequence[Path]
+) -> list[str]:
+    """Options that hide what is protected and not hidden yet. A mount at or below such a path shows it on purpose."""
+    options: list[str] = []
+    for path in (resolved for path in protected if (resolved := path.resolve()).exists()):
+        if _is_hidden(path, hidden, visible) or any(mount.resolve().is_relative_to(path) for mount in mounted):
+            continue
+        options += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
+    return options
 
 
 def _hidden_paths(homes: Sequence[Path]) -> list[Path]:

@@ -51,7 +51,7 @@ async def authorize(
             address.url, provider_name=provider_name, warning=address.warning, timeout=prompt.timeout
         )
         if prompt.open_page is not None:
-            prompt.screen.report_browser(prompt.open_page(address.url))
+            prompt.screen.report_browser(prompt.open_page(listener.redirect_to(address.url)))
         result = await _wait_for_callback(prompt, listener, expected)
     if result.error:
         _raise_refused(result, provider_name)

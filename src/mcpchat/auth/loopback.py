@@ -1,22 +1,30 @@
-"""The OAuth callback: a listener on 127.0.0.1 that accepts one valid callback and rejects everything else."""
+"""The OAuth callback: a listener on 127.0.0.1 that accepts one valid callback and rejects everything else.
+
+It also redirects the browser to the sign-in. So the sign-in's URL, which has the state, is in no program's arguments,
+where other users could read it.
+"""
 
 import asyncio
 import os
 import secrets
+import string
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from mcpchat.errors import UsageError
 
 HOST = "127.0.0.1"
 _MAX_HEAD_SIZE = 16_384  # bytes of the request line and headers
 _CONNECTION_TIMEOUT = 5.0  # seconds for one connection
+_MAX_REDIRECTS = 3  # of the start page, if it is not known which user asks for it
 _MAX_CONNECTIONS = 64  # at the same time; if one more is opened, the oldest is closed
 _REASON_PHRASES = {
-    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+    200: "OK", 302: "Found", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
     409: "Conflict", 421: "Misdirected Request", 431: "Request Header Fields Too Large",
 }  # fmt: skip
 _PAGE_TEMPLATE = """<!doctype html>
@@ -100,12 +108,21 @@ class CallbackListener:
         self.port = port
         self.path = path
         self._expected: ExpectedCallback | None = None
+        self._start_path = ""
+        self._sign_in_url = ""
+        self._redirects_left = _MAX_REDIRECTS
         self._result: asyncio.Future[CallbackResult] = asyncio.get_running_loop().create_future()
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def redirect_uri(self) -> str:
         return f"http://{HOST}:{self.port}{self.path}"
+
+    def redirect_to(self, url: str) -> str:
+        """Returns the URL of a page that redirects this user's browser to ``url``."""
+        self._start_path = f"/start/{secrets.token_urlsafe(16)}"
+        self._sign_in_url = quote(url, safe=string.punctuation)
+        return f"http://{HOST}:{self.port}{self._start_path}"
 
     async def wait_for_callback(self, expected: ExpectedCallback) -> CallbackResult:
         """Returns the first valid callback."""
@@ -126,7 +143,7 @@ class CallbackListener:
             try:
                 async with asyncio.timeout(_CONNECTION_TIMEOUT):
                     head = await reader.readuntil(b"\r\n\r\n")
-                    status = self._handle(head)
+                    status = self._handle(head, writer.get_extra_info("peername"))
             except TimeoutError:
                 status = 408
             except asyncio.LimitOverrunError:
@@ -134,7 +151,7 @@ class CallbackListener:
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
             async with asyncio.timeout(_CONNECTION_TIMEOUT):
-                writer.write(_build_response(status))
+                writer.write(_build_response(status, location=self._sign_in_url if status == 302 else ""))
                 await writer.drain()
                 if writer.can_write_eof():
                     writer.write_eof()
@@ -143,7 +160,7 @@ class CallbackListener:
         finally:
             writer.close()
 
-    def _handle(self, head: bytes) -> int:
+    def _handle(self, head: bytes, peer: tuple[str, int] | None) -> int:
         """Returns the HTTP status for a request, and stores a valid callback."""
         try:
             request_line, *header_lines = head.decode("ascii").split("\r\n")
@@ -160,7 +177,11 @@ class CallbackListener:
             return 400
         if hosts[0] != f"{HOST}:{self.port}":
             return 421
-        if parts.scheme or parts.netloc or parts.path != self.path:
+        if parts.scheme or parts.netloc:
+            return 404
+        if self._start_path and secrets.compare_digest(parts.path.encode(), self._start_path.encode()):
+            return 302 if self._may_start(peer) else 404
+        if parts.path != self.path:
             return 404
         if self._expected is None:
             return 400
@@ -172,6 +193,14 @@ class CallbackListener:
             return 409
         self._result.set_result(result)
         return 200
+
+    def _may_start(self, peer: tuple[str, int] | None) -> bool:
+        """Whether the browser is this user's. If that is not known, the first few requests are answered."""
+        user = _find_socket_owner(peer, self.port) if peer is not None else None
+        if user is not None:
+            return user in {os.geteuid(), 0}
+        self._redirects_left -= 1
+        return self._redirects_left >= 0
 
     async def close(self) -> None:
         """Waits up to 0.2 s for open responses to be sent, then closes all connections."""
@@ -207,13 +236,28 @@ async def listening(path: str, port: int = 0) -> AsyncIterator[CallbackListener]
         await listener.close()
 
 
+def _find_socket_owner(peer: tuple[str, int], port: int) -> int | None:
+    """Returns the id of the user whose program connects from ``peer`` to ``port`` of this machine, if Linux tells."""
+    host = int.from_bytes(bytes([127, 0, 0, 1]), sys.byteorder)
+    addresses = [f"{host:08X}:{number:04X}" for number in (peer[1], port)]
+    try:
+        with Path("/proc/net/tcp").open() as table:
+            for line in table:
+                fields = line.split()
+                if fields[1:3] == addresses:
+                    return int(fields[7])
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
 def _raise_port_in_use(port: int, error: OSError) -> NoReturn:
     problem = f"cannot listen on port {port} of {HOST}" if port else f"cannot listen on any port of {HOST}"
     reason = os.strerror(error.errno) if error.errno else str(error)
     raise PortInUse(f"{problem}: {reason}", hint="choose another port with --port, or omit it") from error
 
 
-def _build_response(status: int) -> bytes:
+def _build_response(status: int, *, location: str = "") -> bytes:
     """Builds a complete HTTP response. It contains nothing from the request."""
     title, text = _PAGE_TEXTS.get(status, _IGNORED_TEXT)
     body = _PAGE_TEMPLATE.format(title=title, text=text).encode()
@@ -226,6 +270,7 @@ def _build_response(status: int) -> bytes:
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
         **({"Allow": "GET"} if status == 405 else {}),
+        **({"Location": location} if location else {}),
     }
     lines = [
         f"HTTP/1.1 {status} {_REASON_PHRASES[status]}",

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import os
+import re
+import sys
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
@@ -159,6 +162,34 @@ async def test_the_first_valid_answer_wins_and_later_get_409() -> None:
         assert await status(listener, urlencode(VALID_ANSWER)) == 200
         assert await status(listener, urlencode({**VALID_ANSWER, "code": "later"})) == 409
         assert (await task).code == "the-code"
+
+
+async def test_the_start_page_redirects_to_the_sign_in() -> None:
+    async with listening("/callback") as listener:
+        assert await status(listener, path="/start/") == 404
+        start = listener.redirect_to("https://as.example/authorize?state=abc&prompt=ü")
+        path = start.removeprefix(f"http://{HOST}:{listener.port}")
+        assert re.fullmatch(r"/start/[\w-]{22}", path)
+        for _ in range(5):  # a desktop may look at a page before it opens a browser
+            page = (await send_raw(listener, request(listener, path=path))).decode()
+            assert page.startswith("HTTP/1.1 302")
+            assert "\r\nLocation: https://as.example/authorize?state=abc&prompt=%C3%BC\r\n" in page
+        for wrong in (f"{path}x", path[:-1], "/start/", "/start"):
+            assert await status(listener, path=wrong) == 404
+        assert await status(listener, path=path, host="evil.example") == 421
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="starts a program as another user")
+async def test_the_start_page_is_not_for_other_users() -> None:
+    script = "import os, sys, urllib.request; 'x'.encode('idna'); os.setuid(65534); urllib.request.urlopen(sys.argv[1])"
+    async with listening("/callback") as listener:
+        start = listener.redirect_to("https://as.example/authorize?state=abc")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, start, stderr=asyncio.subprocess.PIPE
+        )
+        _, error = await process.communicate()
+    assert b"HTTP Error 404" in error
+    assert b"abc" not in error
 
 
 async def test_an_answer_before_the_sign_in_is_refused() -> None:

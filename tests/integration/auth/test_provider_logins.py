@@ -51,7 +51,10 @@ def test_the_request_follows_the_rules_for_native_apps(tmp_path: Path) -> None:
         assert parameters["redirect_uri"].startswith("http://127.0.0.1:")
         assert user.browser_visits()[-1]["status"] == 200
         assert "Answer received" in user.browser_visits()[-1]["text"]
-        assert "include_granted_scopes=true" in user.browser_visits()[0]["url"]
+        start, sign_in, *_ = user.browser_visits()
+        assert "/start/" in start["url"]
+        assert "state" not in start["url"]  # which is in the browser's arguments, for every user to see
+        assert "include_granted_scopes=true" in sign_in["url"]
 
 
 def test_missing_scopes_are_reported_and_requested_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from mcpchat.auth.mcp.discovery import Challenge, discover, parse_challenge
-from mcpchat.auth.mcp.guarded_http import MAX_BYTES, GuardedHttpClient
+from mcpchat.auth.mcp.guarded_http import MAX_BYTES, GuardedHttpClient, _pin_address
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 from tests.support.conformance_client import calls_response
 from tests.support.fake_openai import FakeOpenAI, text, tool_call
@@ -436,6 +436,31 @@ async def test_untrusted_metadata_is_refused(web: Any, fields: dict[str, Any], m
     base, _ = web(lambda base: resource_metadata(base, **fields))
     with pytest.raises(SignInNeeded, match=message):
         await discover_server(base)
+
+
+@pytest.mark.parametrize("odd", ["\r\n", "\n", "\x1b[2J", "\u202e", "\u200b", " ", "\t", "\0"])
+@pytest.mark.parametrize("field", ["authorization_endpoint", "token_endpoint", "issuer", "authorization_servers"])
+async def test_an_address_with_control_characters_is_refused_and_not_cleaned(web: Any, field: str, odd: str) -> None:
+    def answers(base: str) -> dict[str, Any]:
+        documents = resource_metadata(base)
+        document = documents[PRM if field == "authorization_servers" else ASM]
+        address = f"{base}/{odd}x"
+        document[field] = [address] if field == "authorization_servers" else address
+        return documents
+
+    base, _ = web(answers)
+    with pytest.raises(SignInNeeded, match=f"control characters in its {field}"):
+        await discover_server(base)
+
+
+def test_a_request_goes_to_the_address_that_was_checked() -> None:
+    request = _pin_address(httpx2.Request("GET", "https://as.example:8443/x"), "93.184.216.34")
+    assert str(request.url) == "https://93.184.216.34:8443/x"
+    assert (request.headers["Host"], request.extensions["sni_hostname"]) == ("as.example:8443", "as.example")
+    assert (
+        str(_pin_address(httpx2.Request("GET", "https://as.example/"), "2606:2800::1").url) == "https://[2606:2800::1]/"
+    )
+    assert str(_pin_address(httpx2.Request("GET", "https://as.example/"), "").url) == "https://as.example/"
 
 
 async def test_metadata_at_another_origin_is_not_requested(web: Any) -> None:

@@ -1,7 +1,7 @@
 """Discovery: finds a remote server's authorization server from its 401 or 403 (RFC 9728, 8414, 9207)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import httpx2
@@ -18,7 +18,9 @@ from pydantic import ValidationError
 from mcpchat.auth.mcp.guarded_http import GuardedHttpClient, origin
 from mcpchat.core.accounts import union
 from mcpchat.errors import ServerError, SignInNeeded
+from mcpchat.util.sanitize import one_line
 
+_URL_FIELD = re.compile(r"_(endpoint|uri)$|^(issuer|resource|authorization_servers)$")
 _VERSION_HEADERS = {"MCP-Protocol-Version": "2026-07-28"}
 
 
@@ -153,6 +155,7 @@ async def _fetch_resource_metadata(
             failed_status = response.status
         if response.status != 200:
             continue
+        _refuse_odd_urls(response.body, metadata_url)
         try:
             metadata = ProtectedResourceMetadata.model_validate(response.body)
         except ValidationError:
@@ -181,6 +184,7 @@ async def _fetch_auth_server(issuer: str | None, url: str, http: GuardedHttpClie
             )
         if response.status != 200:
             continue
+        _refuse_odd_urls(response.body, metadata_url)
         try:
             metadata = OAuthMetadata.model_validate(response.body)
         except ValidationError:
@@ -199,6 +203,17 @@ async def _fetch_auth_server(issuer: str | None, url: str, http: GuardedHttpClie
         registration_url=f"{base}/register",
         has_metadata=False,
     )
+
+
+def _refuse_odd_urls(metadata: Mapping[str, object], metadata_url: str) -> None:
+    """Raises SignInNeeded for a URL with blanks, control or invisible characters, which parsing would remove."""
+    for name, value in metadata.items():
+        for url in value if isinstance(value, list) else [value]:
+            if _URL_FIELD.search(name) and isinstance(url, str) and not (url.isprintable() and " " not in url):
+                host = urlsplit(metadata_url).hostname
+                raise SignInNeeded(
+                    f"{host} has control characters in its {one_line(name, 60)}: it is not used"
+                )
 
 
 async def _build_auth_server(metadata: OAuthMetadata, http: GuardedHttpClient) -> AuthServer:

@@ -287,10 +287,11 @@ def _load_context(
 ) -> RunContext:
     environ = dict(os.environ if environ is None else environ)
     paths = default_paths(environ)
-    if config is not None:
-        paths = replace(paths, config=Path(config))
-    user_config = load_config(paths.config, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
-    merged_config, notices = project_file.merge_project_file(user_config, paths.config, paths)
+    path = Path(config) if config is not None else paths.config
+    if str(path) != "-":
+        paths = replace(paths, config=path)
+    user_config = load_config(path, must_exist=config is not None or bool(environ.get("MCPCHAT_CONFIG")))
+    merged_config, notices = project_file.merge_project_file(user_config, path, paths)
     for notice in notices:
         on_event(Notice(level="warning", text=notice))
     return RunContext(config=merged_config, environ=environ, paths=paths)

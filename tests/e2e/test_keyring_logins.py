@@ -87,6 +87,10 @@ def test_a_login_in_a_real_keyring_is_never_shown(tmp_path: Path) -> None:
             token = (tmp_path / "expired.token").read_text()
             secrets = {CLIENT["client_secret"], token, *keyring_secrets(user, service), *authorization_codes(user)}
             assert len(secrets) == 4
+            service.restart_locked()
+            locked = user.run("auth", "status", "--check")
+            assert (locked.returncode, "the keyring is locked" in locked.stdout) == (1, True)
+            service.restart_unlocked()
             user.run("auth", "logout", "google", "--debug")
             for secret in secrets:
                 assert secret not in user.output

@@ -157,6 +157,10 @@ class SecretService:
         self._terminate(self._processes.pop())
         self._start_keyring(None)
 
+    def restart_unlocked(self) -> None:
+        self._terminate(self._processes.pop())
+        self._start_keyring("a password")
+
     def hang(self) -> None:
         """Stop the service from responding (SIGSTOP)."""
         self._processes[-1].send_signal(signal.SIGSTOP)

@@ -98,7 +98,7 @@ class AuthStatusReporter:
     async def _build_status(
         self, name: str, account: Account, servers: tuple[str, ...], ungranted: tuple[str, ...], *, check: bool
     ) -> AccountStatus:
-        state, detail, hint = "signed in", "", ""
+        state, detail, hint, exit_code = "signed in", "", "", 0
         command = sign_in_command(name, account=None if account.default or account.kind == "server" else account.label)
         if account.lost:
             state, detail, hint = "signed out", account.lost, command
@@ -111,7 +111,7 @@ class AuthStatusReporter:
             except SignInNeeded as error:
                 state, detail, hint = "signed out", error.message, command
             except McpChatError as error:
-                state, detail, hint = "unknown", error.message, error.hint
+                state, detail, hint, exit_code = "unknown", error.message, error.hint, error.exit_code
         if ungranted and not hint:
             hint = command
         return AccountStatus(
@@ -130,6 +130,7 @@ class AuthStatusReporter:
             missing=ungranted,
             detail=detail,
             hint=hint,
+            exit_code=exit_code,
         )
 
 

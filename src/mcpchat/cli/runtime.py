@@ -13,13 +13,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mcpchat.config.load import load_config
 from mcpchat.config.project_file import ProjectFile, merge_project_file
 from mcpchat.config.run import RunContext, default_paths
 from mcpchat.config.schema import Config
+from mcpchat.config.validation import find_literal_secrets
 from mcpchat.errors import McpChatError
 from mcpchat.util.redaction import SecretRegistry
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.signals import cancel_on_signals
 
 # These loggers write authorization codes, verifiers and whole tokens.
@@ -90,12 +93,26 @@ def build_context(
     stderr says so unless ``quiet``. Raises ConfigError.
     """
     paths = default_paths(os.environ)
-    if config is not None:
+    if config is not None and str(config) != "-":
         paths = replace(paths, config=config)
-    settings, notices = merge_project_file(load_user_config(config), paths.config, paths, confirm_trust=ask_trust)
-    for line in notices if not quiet else ():
+    user_config = load_user_config(config)
+    settings, notices = merge_project_file(user_config, config or paths.config, paths, confirm_trust=ask_trust)
+    for line in (*notices, *literal_secret_warnings(user_config)) if not quiet else ():
         sys.stderr.write(f"{line}\n")
     return RunContext(config=settings, environ=dict(os.environ), paths=paths, secrets=current_run().secrets)
+
+
+def literal_secret_warnings(config: Config) -> list[str]:
+    """A warning if the config has secrets as plain text."""
+    keys = find_literal_secrets(msgspec.to_builtins(config.servers))
+    if not keys:
+        return []
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    names = ", ".join(one_line(key, 80) for key in keys[:3]) + more
+    return [
+        f"warning: {names} {'is' if len(keys) == 1 else 'are'} a secret in plain text; "
+        'python -m keyring set mcpchat NAME stores it, and "keyring:NAME" or "env:NAME" refers to it'
+    ]
 
 
 def run_async(work: Coroutine[Any, Any, int]) -> int:

@@ -196,6 +196,10 @@ _LOOKS_SECRET = re.compile(
 )
 
 
+_SECRET_QUERY = re.compile(r"(?i)[?&][\w.-]*(key|token|secret|passw\w*|sig|signature|auth)=[^&#]{6,}")
+_HARMLESS_VALUE = re.compile(r"(?i)[\d.]{1,6}|true|false|none|~?/[\w./ -]*|https?://[^@]*")
+
+
 def _secrets_in_arguments(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:
     args = server.get("args")
     for arg in args if isinstance(args, list) else ():
@@ -203,6 +207,30 @@ def _secrets_in_arguments(path: tuple[str, ...], server: Mapping[str, Any]) -> I
             message = "secrets are not allowed in args, where every user of the machine can read them: use env"
             yield (*path, "args"), message
             return
+
+
+def find_literal_secrets(servers: Mapping[str, Any]) -> list[str]:
+    """The keys of the servers' tables that have a secret as plain text, such as "servers.x.headers.Authorization"."""
+    found = []
+    for name, server in as_tables(servers).items():
+        for table in ("headers", "env"):
+            values = server.get(table)
+            for key, value in values.items() if isinstance(values, dict) else ():
+                if isinstance(value, str) and _is_literal_secret(key, value):
+                    found.append(f"servers.{name}.{table}.{key}")
+        url = server.get("url")
+        if isinstance(url, str) and (
+            _LOOKS_SECRET.search(url) or TOKEN_PATTERN.search(url) or _SECRET_QUERY.search(url)
+        ):
+            found.append(f"servers.{name}.url")
+    return found
+
+
+def _is_literal_secret(key: str, value: str) -> bool:
+    text = value.removeprefix("Bearer ")
+    if not text or REFERENCE.fullmatch(text):
+        return False
+    return bool(SECRET_NAME.search(key) or TOKEN_PATTERN.search(value)) and not _HARMLESS_VALUE.fullmatch(text)
 
 
 def _sandbox_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:

@@ -42,7 +42,7 @@ class AccountStatus(Struct, frozen=True, kw_only=True):
     """The status of one login, for display. ``name`` is its name on the command line.
 
     ``servers`` are the servers that use it, ``missing`` the scopes that they need and it lacks. Times are in seconds
-    since 1970.
+    since 1970. ``exit_code`` is that of the error if a check failed, else 0.
     """
 
     name: str
@@ -60,6 +60,7 @@ class AccountStatus(Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...] = ()
     detail: str = ""
     hint: str = ""
+    exit_code: int = 0
 
 
 def server_key(url: str, account: str | None) -> str:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from mcpchat.core.catalog import Catalog
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.protocols import Toolbox, ToolboxWrapper, UserDialog
@@ -54,6 +56,7 @@ class PinnedToolbox(ToolboxWrapper):
         self._errors: dict[str, StoreError] = {}
         self._check_lock = asyncio.Lock()
         self._checked_catalogs: dict[str, Catalog] = {}
+        self._titles: dict[str, str | None] = {}  # as they were pinned
         self._withheld: dict[str, tuple[DefinitionChange, ...]] = {}
         self._cached_tools: tuple[Sequence[ToolSpec], Sequence[ToolSpec]] = ((), ())
 
@@ -76,14 +79,19 @@ class PinnedToolbox(ToolboxWrapper):
                 self._checked_catalogs[server] = catalog
                 updated = True
         if updated or tools is not self._cached_tools[0]:
-            withheld_names = {(change.server, change.tool) for change in self.withheld}
-            visible_tools = (
-                tools
-                if not withheld_names
-                else [spec for spec in tools if (spec.server, spec.name) not in withheld_names]
-            )
-            self._cached_tools = tools, visible_tools
+            self._cached_tools = tools, self._filter_tools(tools)
         return self._cached_tools[1]
+
+    def _filter_tools(self, tools: Sequence[ToolSpec]) -> Sequence[ToolSpec]:
+        """Return the tools that are not withheld, with the titles of their servers as they were pinned."""
+        withheld_names = {(change.server, change.tool) for change in self.withheld}
+        visible_tools: Sequence[ToolSpec] = (
+            [spec for spec in tools if (spec.server, spec.name) not in withheld_names] if withheld_names else tools
+        )
+        titles = {spec.server: title for spec in tools if (title := self._titles.get(spec.server)) is not None}
+        if any(titles.get(spec.server, spec.server_title) != spec.server_title for spec in visible_tools):
+            return [replace(spec, server_title=titles.get(spec.server, spec.server_title)) for spec in visible_tools]
+        return visible_tools
 
     async def _check_server(self, server: str, catalog: Catalog) -> tuple[DefinitionChange, ...]:
         """Compare the catalog with the pins and ask about the changes; return those that stay withheld.
@@ -98,7 +106,8 @@ class PinnedToolbox(ToolboxWrapper):
                 return ()
             changes = diff_pins(pins, current, lambda tool: self._is_exposed(server, tool))
             accepted = {change.tool for change in changes if await self._confirm_change(change)}
-            if accepted:
+            self._titles[server] = pins.title
+            if accepted or pins.title is None:
                 self._store.save(server, accept(pins, current, accepted))
         except StoreError as error:
             self._errors[server] = error

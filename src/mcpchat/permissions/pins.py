@@ -23,11 +23,16 @@ class PinnedText(Struct, frozen=True, kw_only=True):
 
 
 class ServerPins(Struct, frozen=True, kw_only=True):
-    """The pins of one server: its tools by name, and its instructions. ``server`` is its name, for display."""
+    """The pins of one server: its tools by name, its instructions, and its title. ``server`` is its name, for display.
+
+    ``title`` is None if an earlier version stored the pins. Another title is no change that has to be accepted, because
+    some servers put the time into it; but questions show the title that was pinned.
+    """
 
     server: str
     tools: dict[str, PinnedText] = {}
     instructions: PinnedText | None = None
+    title: str | None = None
 
 
 class DefinitionChange(Struct, frozen=True, kw_only=True):
@@ -63,7 +68,8 @@ class DefinitionChange(Struct, frozen=True, kw_only=True):
 def pin_catalog(server: str, catalog: Catalog) -> ServerPins:
     """Return the pins of the server's current catalog."""
     tools = {spec.name: _pin_text(_format_definition(spec.definition), spec.fingerprint) for spec in catalog.tools}
-    return ServerPins(server=server, tools=tools, instructions=_pin_text(catalog.info.instructions))
+    title = _pin_text(catalog.info.title).text
+    return ServerPins(server=server, tools=tools, instructions=_pin_text(catalog.info.instructions), title=title)
 
 
 def diff_pins(
@@ -95,7 +101,10 @@ def accept(pins: ServerPins, current: ServerPins, names: Mapping[str, bool] | se
     """Return the pins, with the current definitions of these tools; the empty name stands for the instructions."""
     tools = pins.tools | {name: pin for name, pin in current.tools.items() if name in names}
     return ServerPins(
-        server=current.server, tools=tools, instructions=current.instructions if "" in names else pins.instructions
+        server=current.server,
+        tools=tools,
+        instructions=current.instructions if "" in names else pins.instructions,
+        title=current.title if pins.title is None else pins.title,
     )
 
 

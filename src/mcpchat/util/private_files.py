@@ -5,6 +5,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mcpchat.errors import StoreError, UsageError
@@ -13,23 +14,56 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _MAX_BYTES = 16 * 2**20  # the most that is read from a file
 
 
-def ensure_private_directory(path: Path) -> None:
-    """Create the folder if it is missing, and close it to other users.
+_OWN_NAME = "mcpchat"  # the folder of each kind that has all other folders of ours
 
-    Raises StoreError if it cannot be created, is not a folder or belongs to another user.
+
+def ensure_private_directory(path: Path) -> None:
+    """Create the folder if it is missing, and close it and our folders above it to other users.
+
+    Raises StoreError if it cannot be created, is not a folder or belongs to another user, or if it is missing and
+    others can change the folder in which it would be made.
     """
     try:
-        for missing in reversed([directory for directory in (path, *path.parents) if not directory.exists()]):
-            missing.mkdir(exist_ok=True, mode=0o700)
-        info = path.lstat()
+        missing, parent = [], path.absolute()
+        while not os.path.lexists(parent):
+            missing.append(parent)
+            parent = parent.parent
+        if missing:
+            _require_safe_parent(parent)
+        for directory in reversed(missing):
+            with suppress(FileExistsError):  # another process was faster; whose folder it is, is checked next
+                directory.mkdir(mode=0o700)
+            _close_to_others(directory)
+        _close_to_others(path)
+        for directory in _own_parents(path):
+            _close_to_others(directory)
     except OSError as error:
         raise StoreError(f"cannot create {path}: {error.strerror}") from error
+
+
+def _own_parents(path: Path) -> list[Path]:
+    """The folders of ours above ``path``."""
+    parents = list(path.parents)
+    names = [parent.name for parent in parents]
+    return parents[: names.index(_OWN_NAME) + 1] if _OWN_NAME in names else []
+
+
+def _close_to_others(directory: Path) -> None:
+    info = directory.lstat()
     if not stat.S_ISDIR(info.st_mode) or not _is_owned(info):
         raise StoreError(
-            f"{path} is not a folder that you own: nothing is stored there", hint=f"check it: ls -ld {path}"
+            f"{directory} is not a folder that you own: nothing is stored there", hint=f"check it: ls -ld {directory}"
         )
     if stat.S_IMODE(info.st_mode) & 0o077 and os.name == "posix":
-        path.chmod(0o700)
+        directory.chmod(0o700)
+
+
+def _require_safe_parent(parent: Path) -> None:
+    """Raise StoreError if another user can change the folder, or a folder or link on the way to it."""
+    if os.name == "posix":
+        exposure, hint = _find_writer(parent)
+        if exposure:
+            raise StoreError(f"nothing is stored below {parent}: {exposure}", hint=hint)
 
 
 def read_private(path: Path) -> bytes | None:
@@ -132,6 +166,10 @@ def writable_by_others(path: Path) -> tuple[str, str]:
     absolute = path.absolute()
     if not stat.S_ISREG(path.stat().st_mode):
         return "", ""  # /dev/null, or a pipe from the shell
+    return _find_writer(absolute)
+
+
+def _find_writer(absolute: Path) -> tuple[str, str]:
     for candidate in dict.fromkeys((absolute, *absolute.parents, absolute.resolve(), *absolute.resolve().parents)):
         info = candidate.lstat()
         if info.st_uid not in {os.geteuid(), 0}:

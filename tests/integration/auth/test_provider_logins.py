@@ -213,11 +213,13 @@ def test_without_a_keyring_no_browser_is_opened(tmp_path: Path) -> None:
 def test_only_a_definite_refusal_ends_a_login(tmp_path: Path) -> None:
     with google(tmp_path) as (server, user):
         login(user)
-        server.plan_faults(token={"status": 503, "times": 10})
+        server.plan_faults(token={"status": 503, "times": 30})
         outage = user.run("call", "mail.environment")
         assert outage.returncode == 4
         assert "the saved login is unchanged" in outage.stderr
-        assert user.auth_status("--check")[0]["state"] == "unknown"
+        (state,) = user.auth_status("--check")
+        assert (state["state"], state["exit_code"]) == ("unknown", 4)
+        assert user.run("auth", "status", "--check").returncode == 4
         server.plan_faults(token={"times": 0})
         assert environment(user, "mail")["length"] == "43"
         server.plan_faults(

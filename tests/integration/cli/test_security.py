@@ -158,7 +158,11 @@ def test_a_changed_title_or_excluded_tool_is_accepted(server: ScriptedServer) ->
     assert server.run("call", "box.say").returncode == 0
     server.set_script(tools=[SAY, {**TURN, "description": "Otherwise"}], title="Box, at 12:02")
     assert server.run("call", "box.say").returncode == 0
-    assert server.run("trust", "review", "box").returncode == 0
+    review = server.run("trust", "review", "box")
+    assert (review.returncode, review.stderr) == (
+        0, "box calls itself 'Box, at 12:02' now; questions show this\nbox has no change to review\n"
+    )  # fmt: skip
+    assert server.run("trust", "review", "box").stderr == "box has no change to review\n"
 
 
 def test_a_tool_with_unprintable_arguments_is_left_out(server: ScriptedServer) -> None:

@@ -5,6 +5,7 @@ import pytest
 from mcpchat.config import schema
 from mcpchat.config.auth_schema import ProviderConfig
 from mcpchat.config.schema import ServerConfig
+from mcpchat.config.validation import find_literal_secrets
 from mcpchat.errors import ConfigError
 
 PROVIDER = '[auth.x]\nclient_id = "i"\nauthorization_url = "https://x.example/a"\ntoken_url = "https://x.example/t"\n'
@@ -107,3 +108,22 @@ def test_a_pattern_may_name_a_server_some_of_its_tools_or_mcpchat_itself() -> No
 def test_a_value_of_another_type_is_a_problem_of_the_config(text: str) -> None:
     with pytest.raises(ConfigError, match="expected"):
         schema.parse(text, "c.toml")
+
+
+@pytest.mark.parametrize(
+    ("server", "key"),
+    [
+        ({"url": "https://x.example", "headers": {"Authorization": "Bearer abc-def-ghi"}}, "headers.Authorization"),
+        ({"url": "https://x.example", "headers": {"X-Api-Key": "abcdef"}}, "headers.X-Api-Key"),
+        ({"command": "x", "env": {"GITHUB_TOKEN": "abcdefgh"}}, "env.GITHUB_TOKEN"),
+        ({"command": "x", "env": {"SETTING": "ghp_" + "a1B2" * 9}}, "env.SETTING"),
+        ({"url": "https://ann:word@x.example/mcp"}, "url"),
+        ({"url": "https://x.example/mcp?api_key=abcdefgh"}, "url"),
+        ({"url": "https://x.example/ghp_" + "a1B2" * 9}, "url"),
+        ({"url": "https://x.example", "headers": {"Authorization": "Bearer env:TOKEN", "X-Key": "keyring:x"}}, ""),
+        ({"command": "x", "env": {"TOKEN_FILE": "/run/secrets/token", "KEY_COUNT": "3", "AUTH_URL": "https://x.example"}}, ""),
+        ({"url": "https://x.example/mcp?page=1"}, ""),
+    ],
+)  # fmt: skip
+def test_secrets_in_plain_text_are_found(server: dict[str, object], key: str) -> None:
+    assert find_literal_secrets({"a": server}) == ([f"servers.a.{key}"] if key else [])

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from mcpchat.core.catalog import Catalog, ServerInfo
 from mcpchat.core.events import Event, Notice
 from mcpchat.core.tools import ToolSpec
@@ -54,6 +56,23 @@ async def test_the_first_use_is_recorded_and_reported_once() -> None:
     assert await pinned_server.list_offered(ECHO, WRITE) == ["echo", "write"]
     assert pinned_server.notices == ["box: 2 tools pinned at first use"]
     assert pinned_server.store.saved["box"] == pin_catalog("box", catalog(ECHO, WRITE))
+
+
+async def test_questions_show_the_title_that_was_pinned() -> None:
+    pinned_server = PinnedServer()
+
+    async def titles(title: str) -> set[str]:
+        spec = replace(ECHO, server_title=title)
+        pinned_server.now = {"box": Catalog(info=ServerInfo(title=title), tools=(spec,))}
+        pinned_server.toolbox._specs = (spec,)
+        return {item.server_title for item in await pinned_server.pinned.list_tools()}
+
+    assert await titles("My notes") == {"My notes"}
+    assert await titles("Your bank") == {"My notes"}
+    assert pinned_server.notices == ["box: 1 tool pinned at first use"]  # another title alone is no change
+    pinned_server.store.saved["box"] = replace(pinned_server.store.saved["box"], title=None)  # by an earlier version
+    assert await titles("Notes, at noon") == {"Notes, at noon"}
+    assert pinned_server.store.saved["box"].title == "Notes, at noon"
 
 
 async def test_a_changed_tool_is_offered_after_approval() -> None:

@@ -211,9 +211,7 @@ def _refuse_odd_urls(metadata: Mapping[str, object], metadata_url: str) -> None:
         for url in value if isinstance(value, list) else [value]:
             if _URL_FIELD.search(name) and isinstance(url, str) and not (url.isprintable() and " " not in url):
                 host = urlsplit(metadata_url).hostname
-                raise SignInNeeded(
-                    f"{host} has control characters in its {one_line(name, 60)}: it is not used"
-                )
+                raise SignInNeeded(f"{host} has control characters in its {one_line(name, 60)}: it is not used")
 
 
 async def _build_auth_server(metadata: OAuthMetadata, http: GuardedHttpClient) -> AuthServer:

@@ -14,7 +14,7 @@ from mcpchat.cli.mcp_session import terminal_user
 from mcpchat.cli.options import TextOrJson, choice, config_file, with_options
 from mcpchat.cli.output import print_table, write_json
 from mcpchat.cli.runtime import build_context, run_async
-from mcpchat.errors import UsageError
+from mcpchat.errors import SignInNeeded, UsageError
 from mcpchat.ui.render import tables
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
@@ -122,7 +122,8 @@ def status(
 ) -> int:
     """Show the logins: account, scopes, store, lifetime. Shows no secret.
 
-    With --check, ends with exit code 3 when one no longer holds.
+    With --check, ends with exit code 3 when one no longer holds, and with that of the error when one could not be
+    checked: 1 for a locked keyring, 4 for a server that does not answer.
 
     \b
       mcpchat auth status
@@ -142,7 +143,9 @@ def status(
             print_table(tables.account_table(rows))
         else:
             sys.stderr.write("not signed in anywhere; a remote server that needs a sign-in says so when you use it\n")
-        return 3 if check and any(row.state == "signed out" for row in rows) else 0
+        if check and any(row.state == "signed out" for row in rows):
+            return SignInNeeded.exit_code
+        return max((row.exit_code for row in rows), default=0)
 
     return run_async(work())
 

@@ -10,7 +10,7 @@ import typer
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.options import config_file, with_options
 from mcpchat.cli.output import is_terminal, write_json
-from mcpchat.cli.runtime import build_context
+from mcpchat.cli.runtime import build_context, literal_secret_warnings
 from mcpchat.config import edit
 from mcpchat.config import schema as configuration
 from mcpchat.config.load import load_config, starter_config
@@ -63,6 +63,7 @@ def validate(config: Path | None) -> int:
     """Check the config file; each problem is shown with its line."""
     target = config or default_paths(os.environ).config
     settings = load_config(target, must_exist=True)
+    sys.stderr.write("".join(f"{line}\n" for line in literal_secret_warnings(settings)))
     sys.stdout.write(f"{target}: ok ({len(settings.servers)} servers, {len(settings.agents)} agents)\n")
     return 0
 

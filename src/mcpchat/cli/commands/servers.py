@@ -14,7 +14,7 @@ from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to
 from mcpchat.cli.options import TextOrJson, choice, config_file, with_options
 from mcpchat.cli.output import is_terminal, print_table, tool_to_json, write_json
-from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.cli.runtime import build_context, literal_secret_warnings, load_user_config, run_async
 from mcpchat.config import edit
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat.config.run import default_paths
@@ -187,6 +187,7 @@ def add(
     entry |= {key: value for key, value in settings if value}
     path = _path(config)
     edit.update(path, lambda text: edit.add_server(text, name, entry))
+    sys.stderr.write("".join(f"{line}\n" for line in literal_secret_warnings(load_user_config(config))))
     provider = BUILTIN_SERVERS[builtin].provider if builtin else ""
     first = f"mcpchat auth login {provider} signs in, then " if provider else ""
     return _report(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")

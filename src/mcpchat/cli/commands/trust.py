@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from mcpchat.cli.lazy_group import CommandGroup
@@ -118,6 +119,10 @@ async def _review_changes(context: RunContext, server: str, *, yes: bool) -> int
         store.save(server, current)
         sys.stderr.write(f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} recorded\n")
         return 0
+    if pins.title != current.title:
+        pins = msgspec.structs.replace(pins, title=current.title)
+        store.save(server, pins)
+        sys.stderr.write(f"{server} calls itself {one_line(current.title or '', 80)!r} now; questions show this\n")
     offers = context.config.servers[server].exposes
     changes = diff_pins(pins, current, offers)
     for change in changes:

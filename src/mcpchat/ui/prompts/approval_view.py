@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mcpchat.core.policy import ApprovalRequest
 from mcpchat.core.tools import Annotations, InvalidArguments, ToolSpec, parse_pairs, schema_types
+from mcpchat.util.lookalikes import find_lookalikes
 from mcpchat.util.sanitize import one_line, sanitize, show_invisible
 
 _LONG_VALUE = 300  # characters; longer arguments are shown before the short ones
@@ -38,6 +39,9 @@ def format_request(request: ApprovalRequest, *, width: int, lines: int) -> tuple
         text.append(f"\n    {request.pending} more to approve after this one", style="dim")
     arguments, truncated = _format_arguments(request, width, lines)
     text.append(arguments)
+    if lookalikes := find_lookalikes("\n".join(_format_values(request.arguments).values())):
+        names = ", ".join(one_line(show_invisible(word), 60) for word in lookalikes)
+        text.append(f"\n    letters that may imitate others: {names}", style="yellow")
     if request.error:
         text.append(f"\n  rejected: {sanitize(request.error)}", style="yellow")
     return text, truncated

@@ -47,6 +47,16 @@ TOKEN_PATTERN = re.compile(
         (?:-----END\ {_KEY_LABEL})?""",
     re.VERBOSE | re.DOTALL,
 )
+# An escaped character of JSON, C, a URL or HTML; or a NUL, as between the letters of UTF-16.
+_ESCAPE = re.compile(
+    r"(?:\\u|\\x|%|&\#[xX])(?P<hex>(?<=\\u)[0-9A-Fa-f]{4}|(?<=\\x)[0-9A-Fa-f]{2}|(?<=%)[0-9A-Fa-f]{2}|(?<=&\#[xX])[0-9A-Fa-f]{1,6}(?=;));?"
+    r"|&\#(?P<entity>[0-9]{1,7});|&(?:amp|lt|gt|quot|apos);|\\(?P<plain>[\"'/\\])|\0"
+)
+_PARTIAL_ESCAPE = re.compile(
+    r"(?:\\(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?|%[0-9A-Fa-f]?|&(?:\#[xX]?[0-9A-Fa-f]{0,7}|[a-z]{0,4}))\Z"
+)
+_MAX_ESCAPE = 12  # characters
+_NAMED_ESCAPES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'"}
 _CAN_BEGIN = re.compile(_BEGINNING)
 _TAIL_CHAR = re.compile(r"[\w./=-]")  # the characters of an unfinished token
 _TOKEN_START = re.compile(rf"{_BEGINNING}(?:{'|'.join(map(re.escape, _PREFIXES[:-1]))})")
@@ -91,9 +101,10 @@ class SecretRegistry:
                     html.escape(value),
                     json_escaped,
                     json_escaped.replace("/", "\\/"),
-                    raw.hex().upper(),
+                    *_hex_forms(raw),
                     *_base64_forms(raw),
-                    raw.hex(),
+                    *_base64_forms(text.encode("utf-16-le")),
+                    raw.decode("latin-1"),  # percent encoding of letters beyond ASCII, decoded byte by byte
                     msgspec.json.encode(text).decode()[1:-1],
                 }
                 self.forms |= {line for line in value.splitlines() if len(line) >= _MIN_LENGTH and "-----" not in line}
@@ -116,7 +127,7 @@ class SecretRegistry:
 
     def _find_spans(self, text: str) -> list[tuple[int, int]]:
         """The places of secrets, in order, without overlaps."""
-        spans = [match.span() for match in self._compiled_pattern().finditer(text)] if self.forms else []
+        spans = self._find_known(text) if self.forms else []
         if any(prefix in text for prefix in _PREFIXES):
             spans += [match.span() for match in TOKEN_PATTERN.finditer(text)]
         merged: list[tuple[int, int]] = []
@@ -126,6 +137,14 @@ class SecretRegistry:
             else:
                 merged.append((start, stop))
         return merged
+
+    def _find_known(self, text: str) -> list[tuple[int, int]]:
+        pattern = self._compiled_pattern()
+        spans = [match.span() for match in pattern.finditer(text)]
+        if _ESCAPE.search(text):
+            decoded, starts = _decode_escapes(text)
+            spans += [(starts[match.start()], starts[match.end()]) for match in pattern.finditer(decoded)]
+        return spans
 
     def redact_log(self, text: str) -> str:
         """Redact text of logs and error details: as ``redact``, and also text that only looks like a secret."""
@@ -152,15 +171,63 @@ class SecretRegistry:
                     safe = start
                     break
                 start += 1
+        if self.forms:
+            safe = min(safe, self._safe_length_of_escapes(text))
         for start, stop in reversed(self._find_spans(text)):
             if start < safe < stop:
                 safe = start
         return safe
 
+    def _safe_length_of_escapes(self, text: str) -> int:
+        """How much of a text can be shown if an escaped secret may have begun, or an escape is not complete."""
+        partial = _PARTIAL_ESCAPE.search(text, max(0, len(text) - _MAX_ESCAPE))
+        end = partial.start() if partial else len(text)
+        if partial is None and not _ESCAPE.search(text):
+            return len(text)
+        decoded, starts = _decode_escapes(text[:end])
+        safe = len(decoded)
+        for form in self.forms:
+            start = max(0, len(decoded) - len(form) + 1)
+            while (start := decoded.find(form[0], start, safe)) != -1:
+                if form.startswith(decoded[start:]):
+                    safe = start
+                    break
+                start += 1
+        return starts[safe]
+
     def _compiled_pattern(self) -> re.Pattern[str]:
         if self._pattern is None:  # longest first: one secret may be a prefix of another
             self._pattern = re.compile("|".join(map(re.escape, sorted(self.forms, key=len, reverse=True))))
         return self._pattern
+
+
+def _decode_escapes(text: str) -> tuple[str, list[int]]:
+    """The text with its escapes (of JSON, URLs, HTML) decoded, and where each of its characters began, and its end."""
+    parts: list[str] = []
+    starts: list[int] = []
+    end = 0
+    for match in _ESCAPE.finditer(text):
+        parts.append(text[end : match.start()])
+        starts += range(end, match.start())
+        character = _decode_escape(match)
+        parts.append(character)
+        starts += [match.start()] * len(character)
+        end = match.end()
+    parts.append(text[end:])
+    starts += range(end, len(text) + 1)
+    return "".join(parts), starts
+
+
+def _decode_escape(match: re.Match[str]) -> str:
+    if match["hex"] or match["entity"]:
+        code = int(match["hex"], 16) if match["hex"] else int(match["entity"])
+        return chr(code) if code < 0x110000 else "\ufffd"
+    return _NAMED_ESCAPES.get(match[0], match["plain"] or "")
+
+
+def _hex_forms(secret: bytes) -> Iterator[str]:
+    for digits in (secret.hex(), secret.hex(" "), secret.hex(":"), secret.hex("-"), secret.hex(",")):
+        yield from (digits, digits.upper())
 
 
 def _base64_forms(secret: bytes) -> Iterator[str]:

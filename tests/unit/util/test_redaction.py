@@ -1,6 +1,7 @@
 """Redaction of secrets in every form in which they can appear, also if a stream splits them."""
 
 import base64
+import html
 import json
 from urllib.parse import quote
 
@@ -53,6 +54,70 @@ def secrets() -> SecretRegistry:
 )
 def test_a_known_secret_is_redacted_in_every_form(secrets: SecretRegistry, form: str) -> None:
     assert secrets.redact(f"<{form}>") == f"<{REDACTED}>"
+
+
+def _escape_all(text: str, template: str) -> str:
+    return "".join(template.format(ord(character)) for character in text)
+
+
+ENCODINGS = {
+    "Go's JSON": lambda text: json.dumps(text, ensure_ascii=False)[1:-1].translate(
+        {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
+    ),
+    ".NET's JSON": lambda text: "".join(
+        character if character.isascii() and character.isalnum() else f"\\u{ord(character):04X}" for character in text
+    ),
+    "PHP's JSON": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "encodeURIComponent": lambda text: quote(text, safe="!'()*-_.~"),
+    "lower-case percent encoding of everything": lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+    "UTF-16": lambda text: "\0".join(text) + "\0",
+    "hex with blanks": lambda text: text.encode().hex(" "),
+    "hex with colons": lambda text: text.encode().hex(":").upper(),
+    "C escapes": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
+    "JSON escapes of everything": lambda text: _escape_all(text, "\\u{:04x}"),
+    "decimal entities": lambda text: _escape_all(text, "&#{};"),
+    "hexadecimal entities": lambda text: _escape_all(text, "&#X{:x};"),
+    "HTML": html.escape,
+    "base64 of UTF-16": lambda text: base64.b64encode(f"a{text}b".encode("utf-16-le")).decode(),
+    "percent encoding within JSON": lambda text: json.dumps(quote(text))[1:-1],
+}
+AWKWARD_SECRETS = [OWN_SECRET, "a<b>&c='d'/e+f", "plain-secret-12", "!'()*~ab cd", "naïve/ß€uro"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("secret", AWKWARD_SECRETS)
+def test_a_known_secret_is_redacted_in_every_encoding(encoding: str, secret: str) -> None:
+    secrets = SecretRegistry()
+    secrets.add(secret)
+    encoded = ENCODINGS[encoding](secret)
+    redacted = secrets.redact(f"<{encoded}>")
+    assert REDACTED in redacted
+    assert len(redacted) <= len(REDACTED) + 12  # of base64, the letters that also depend on what is beside it
+    stream, shown = StreamRedactor(secrets), ""
+    for character in f"<{encoded}>":
+        shown += stream.feed(character)
+    assert (shown + stream.flush()).replace("\0", "") == redacted.replace("\0", "")
+
+
+@given(st.sampled_from(AWKWARD_SECRETS), st.sampled_from(sorted(ENCODINGS)), st.lists(st.integers(1, 9), min_size=1))
+def test_an_encoded_secret_is_redacted_wherever_a_stream_is_cut(secret: str, encoding: str, cuts: list[int]) -> None:
+    secrets = SecretRegistry()
+    secrets.add(secret)
+    text = remaining = f"50% off & more \\ {ENCODINGS[encoding](secret)} \\u00 &am %4 {HARMLESS}"
+    stream, shown = StreamRedactor(secrets), ""
+    for length in cuts * len(text):
+        shown += stream.feed(remaining[:length])
+        remaining = remaining[length:]
+    assert (shown + stream.flush()).replace("\0", "") == secrets.redact(text).replace("\0", "")
+
+
+@pytest.mark.parametrize(
+    "text", ["100% of \\n \\u004 &amp; &#99999999; &#x110000; \\\\u0041 \0 %zz", "%" * 3000, "\\" * 3001]
+)
+def test_escapes_that_are_no_secret_are_kept(secrets: SecretRegistry, text: str) -> None:
+    assert secrets.redact(text) == text
+    stream = StreamRedactor(secrets)
+    assert "".join(map(stream.feed, text)) + stream.flush() == text
 
 
 @pytest.mark.parametrize("token", TOKENS)

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from mcpchat.util.json_pointer import resolve_pointer
@@ -25,6 +25,9 @@ _COUNT_KEYWORDS = frozenset(
 )
 _STRING_KEYWORDS = frozenset({"title", "description", "format", "contentEncoding", "contentMediaType"})
 _BOOLEAN_KEYWORDS = frozenset({"uniqueItems", "deprecated", "readOnly", "writeOnly"})
+# What many validators of model APIs do not know: groups other than (?:...), back references, possessive repetition,
+# and Python's own anchors.
+_NOT_PORTABLE = re.compile(r"\(\?(?!:)|\\[1-9AZk]|[*+?}]\+")
 _DEFINITIONS = frozenset({"$defs", "definitions"})
 _ANY_VALUE_KEYWORDS = frozenset({"default", "const"})
 
@@ -44,6 +47,44 @@ def to_tool_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "object", "properties": {}}
     clean = replace_surrogates(text)  # JSON can spell a lone surrogate, but UTF-8 cannot encode it
     return simplified if clean == text else dict(json.loads(clean))
+
+
+def iter_keywords(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keywords of a schema and of the schemas within it, some of them several times."""
+    yield from schema
+    for inner in _subschemas(schema):
+        yield from iter_keywords(inner)
+
+
+def remove_keywords(schema: Mapping[str, Any], unwanted: Collection[str]) -> dict[str, Any]:
+    """Remove keywords from a schema and from the schemas within it. Properties of these names stay."""
+    result: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in unwanted:
+            continue
+        if key in _SUBSCHEMA_MAPS and isinstance(value, Mapping):
+            value = {name: _without(inner, unwanted) for name, inner in value.items()}
+        elif key in _SUBSCHEMA_LISTS and isinstance(value, list):
+            value = [_without(inner, unwanted) for inner in value]
+        elif key in _SUBSCHEMAS | _NEGATING:
+            value = _without(value, unwanted)
+        result[key] = value
+    return result
+
+
+def _without(schema: Any, unwanted: Collection[str]) -> Any:
+    return remove_keywords(schema, unwanted) if isinstance(schema, Mapping) else schema
+
+
+def _subschemas(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for key, value in schema.items():
+        if key in _SUBSCHEMA_MAPS and isinstance(value, Mapping):
+            candidates: Iterable[Any] = value.values()
+        elif key in _SUBSCHEMA_LISTS and isinstance(value, list):
+            candidates = value
+        else:
+            candidates = [value] if key in _SUBSCHEMAS | _NEGATING else []
+        yield from (inner for inner in candidates if isinstance(inner, Mapping))
 
 
 _STRICT_KEYS = frozenset(
@@ -231,13 +272,14 @@ def _remove_dangling_references(root: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_pattern(value: object) -> bool:
+    """Whether a value is a regular expression that every schema validator knows."""
     if not isinstance(value, str):
         return False
     try:
         re.compile(value)
     except (re.error, OverflowError, RecursionError):
         return False
-    return True
+    return not _NOT_PORTABLE.search(value.replace("\\\\", ""))  # without escaped backslashes
 
 
 def _is_number(value: object) -> bool:

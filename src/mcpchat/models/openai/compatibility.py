@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mcpchat.errors import ModelError
+from mcpchat.models.openai.tool_limits import describe_left_out, find_refused_keyword, tool_description
 from mcpchat.util.sanitize import one_line
 
 _REFUSED = re.compile(
@@ -53,6 +54,21 @@ _ROLE_WORDS = re.compile(
 )
 
 
+_LONGEST_STRING = re.compile(r"string.{0,60}?(?:maximum length|at most|longer than)\D{0,20}(?P<length>\d+)")
+_MOST_TOOLS = re.compile(
+    r"(?:array|list|tools?|functions?)\b.{0,80}?"
+    r"\b(?:maximum (?:length|number|of)|at most|max(?:imum)?|limit(?: is| of)?)"
+    r"\D{0,30}(?P<count>\d+)|(?P<most>\d+) (?:is the )?(?:maximum|max)\b.{0,30}tools"
+)
+_SCHEMA_ERROR = re.compile(
+    r"(invalid|unsupported|malformed|bad) (json )?schema|json ?schema (is|was)|schema (is )?(not valid|invalid)"
+    r"|schema for (function|tool)|input_schema|function_?declarations?|parameters?\.properties|\$\.properties"
+    r"|in context=\(|look-?(around|ahead|behind)"
+    r"|(keyword|schema).{0,60}not (supported|permitted|allowed)|not (supported|permitted|allowed).{0,40}schema"
+)
+_ANSWER_SCHEMA = re.compile(r"response_format|text\.format|response_?schema|structured output")
+
+
 class Compatibility(Struct, frozen=True, kw_only=True):
     """The request format for one model at one server. Most servers accept the defaults.
 
@@ -62,7 +78,9 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     "always" (as an empty text if there was none). ``assistant_bridge``: insert an assistant message between tool
     results and the next user message. ``merge_user_messages``: no two user messages in a row. ``short_ids``: call ids
     are nine letters and digits. ``call_signatures``: calls by other models get a placeholder signature. ``omitted``:
-    parameters that are left out.
+    parameters that are left out. ``max_tools``: how many tools are sent; ``max_description``: characters of a tool's
+    description; ``schema_without``: keywords that the tools' schemas do not get; ``basic_schemas``: they get only
+    types, properties, items, enum and descriptions.
     """
 
     limit_keys: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
@@ -76,6 +94,10 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     short_ids: bool = False
     call_signatures: bool = False
     omitted: frozenset[str] = frozenset()
+    max_tools: int | None = None
+    max_description: int | None = None
+    schema_without: frozenset[str] = frozenset()
+    basic_schemas: bool = False
 
 
 class Adaptation(Struct, frozen=True, kw_only=True):
@@ -211,8 +233,42 @@ def _drop_tools(compatibility: Compatibility, error_text: str, body: Mapping[str
     return None
 
 
+def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    """Send fewer tools, or shorter descriptions, if the server states its maximum."""
+    tools = body.get("tools") or ()
+    if not tools or "tool" not in error_text:
+        return None
+    if length := _LONGEST_STRING.search(error_text):
+        longest = max(len(tool_description(tool)) for tool in tools)
+        if "description" in error_text and 1 < int(length["length"]) < longest:
+            return Adaptation(compatibility=replace(compatibility, max_description=int(length["length"])))
+        return None
+    limit = _MOST_TOOLS.search(error_text)
+    maximum = int(limit["count"] or limit["most"]) if limit else 0
+    if not 0 < maximum < len(tools):
+        return None
+    return Adaptation(
+        compatibility=replace(compatibility, max_tools=maximum),
+        notice=f"{body['model']} takes at most {maximum} tools: without {describe_left_out(tools, maximum)}; "
+        "choose by tools and exclude of a server, or by servers of an agent",
+    )
+
+
+def _simplify_schemas(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    """Send the tools' schemas without the keyword that the server refuses; each call is judged by the whole schema."""
+    tools = body.get("tools") or ()
+    if not tools or not _SCHEMA_ERROR.search(error_text) or _ANSWER_SCHEMA.search(error_text):
+        return None
+    keyword = find_refused_keyword(error_text, tools)
+    if keyword is None:
+        return Adaptation(compatibility=replace(compatibility, basic_schemas=True))
+    return Adaptation(compatibility=replace(compatibility, schema_without=compatibility.schema_without | {keyword}))
+
+
 RULES: tuple[Callable[[Compatibility, str, Mapping[str, Any]], Adaptation | None], ...] = (
     _adapt_message_order,
+    _limit_tools,
+    _simplify_schemas,
     _drop_images,
     _drop_files,
     _switch_limit_key,

@@ -27,11 +27,24 @@ _NOT_FOUND_HINT = "check the model's name, the address (most end in /v1) and the
 _MAX_ERROR_TEXT = 500  # characters
 _CONTEXT_EXCEEDED = re.compile(
     r"context[ _](length|window|size)|contextwindow|maximum context|too many tok|exceed_context|prompt is too long|"
-    r"input is too long|reduce the length"
+    r"input is too long|reduce the length|token count.{0,40}exceed|maximum prompt length|model token limit|"
+    r"(input|prompt) exceeds max|range of input length|`?inputs`? tokens \+ `?max_new_tokens`?|"
+    r"input (tokens )?length.{0,30}exceed|"
+    r"prompt.{0,30}(too long|exceeds|longer than).{0,60}(token|limit|length)"
 )
+# A request that is too large for a limit of tokens per minute: waiting does not help, a smaller request does.
+_REQUEST_TOO_LARGE = re.compile(r"request too large|tokens must be reduced")
 _WINDOW_SIZE = re.compile(
-    r"(?:context length|context window|context size|max_model_len)[a-z ]*[^\d]{0,12}([\d,]{3,})|"
-    r"n_ctx\W{1,4}(\d+)|available context size \(?(\d+)"
+    r"(?:context length|context window|context size|max_model_len)(?! exceeds limit)[a-z ]*[^\d]{0,12}([\d,]{3,})|"
+    r"n_ctx\W{1,4}(\d+)|available context size \(?(\d+)|maximum number of tokens allowed \(?([\d,]+)|"
+    r"maximum prompt length is ([\d,]+)|exceeds the limit of ([\d,]+)|model token limit:? ([\d,]+)|"
+    r"range of input length should be \[\d+, ?([\d,]+)|max_new_tokens`? must be <= ([\d,]+)|"
+    r"limit:? ([\d,]+), (?:used|requested)"
+)
+_REQUESTED_TOKENS = re.compile(
+    r"(?:request|resulted in|requested) \(?([\d,]+) tokens|token count (?:of |\()([\d,]+)|"
+    r"request contains ([\d,]+) tokens|requested:? ([\d,]+)|given: ([\d,]+) `?inputs`? tokens|"
+    r"your prompt contains (?:at least )?([\d,]+)|prompt \(?length:? ([\d,]+)"
 )
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
@@ -102,7 +115,7 @@ def _classify_status(status: int, code: str, server_text: str) -> ModelErrorKind
         case 402:
             return "quota"
         case 429:
-            return "quota" if kind == "quota" else "rate"
+            return kind if kind in {"quota", "context"} else "rate"
         case 503 | 529:
             return "overloaded"
         case 408 | 409:
@@ -119,6 +132,8 @@ def _classify_text(code: str, server_text: str) -> ModelErrorKind | None:
     """The kind by code and text alone, or None if they do not decide it."""
     if code in _QUOTA_CODES:
         return "quota"
+    if _REQUEST_TOO_LARGE.search(server_text.lower()):
+        return "context"
     if code in _OVERLOADED_CODES:
         return "overloaded"
     if code in _RATE_LIMIT_CODES:
@@ -167,15 +182,18 @@ def _format_validation_error(item: object) -> str:
 
 def _parse_requested_tokens(server_text: str) -> int | None:
     """The number of tokens in the request, if the error says it."""
-    match = re.search(r"(?:request|resulted in|requested) \(?(\d+) tokens", server_text.lower())
-    return int(match[1]) if match else None
+    return _find_number(_REQUESTED_TOKENS, server_text)
 
 
 def _parse_window(server_text: str) -> int | None:
     """The size of the context window in tokens, if the error says it."""
-    match = _WINDOW_SIZE.search(server_text.lower())
-    digits = next((group for group in match.groups() if group), "") if match else ""
-    return int(digits.replace(",", "")) if digits else None
+    return _find_number(_WINDOW_SIZE, server_text)
+
+
+def _find_number(pattern: re.Pattern[str], server_text: str) -> int | None:
+    match = pattern.search(server_text.lower())
+    digits = next((group for group in match.groups() if group), "").replace(",", "") if match else ""
+    return int(digits) if digits else None
 
 
 def _parse_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -19,7 +19,7 @@ from tests.support.fakes import make_tool
 from tests.support.recorded_streams import RecordedTransport, collect_events, error_response, final_event, stream
 
 OK = (chunk({"content": "ok"}, "stop"), DONE)
-PICTURE = Message(role="user", parts=(Text(text="see"), Image(media_type="image/png", data=b"\x89")))
+PICTURE = Message(role="user", parts=(Text(text="see"), Image(media_type="image/png", data=b"\x89PNG")))
 PDF = Message(role="user", parts=(Text(text="see"), File(media_type="application/pdf", data=b"%PDF", name="a.pdf")))
 CALL = Message(role="assistant", parts=(ToolCall(id="call_abcdefghij", name="box__echo", arguments="{}"),))
 RESULT = Message(role="tool", parts=(ToolResult(call_id="call_abcdefghij", parts=(Text(text="ok"),)),))
@@ -233,7 +233,6 @@ FULLER = ModelRequest(
         error_response(400, "Please include a valid project id"),
         error_response(404, "The model `m` does not exist. See our documentation."),
         error_response(404, "The provisioned throughput deployment is not available"),
-        error_response(400, "Image exceeds the maximum size of 5 MB"),
         error_response(400, "Invalid value at messages, see part 3 of the guide"),
         httpx2.Response(
             400, json={"error": {"message": "bad value", "type": "invalid_request_error", "param": "messages"}}

@@ -319,7 +319,7 @@ async def test_the_request_has_the_apis_format() -> None:
         Message(
             role="tool",
             parts=(
-                ToolResult(call_id="c", parts=(Text(text="see"), Image(media_type="image/png", data=b"\x89"))),
+                ToolResult(call_id="c", parts=(Text(text="see"), Image(media_type="image/png", data=b"\x89PNG"))),
                 error_result("d", "it broke"),
             ),
         ),
@@ -359,13 +359,13 @@ async def test_the_request_has_the_apis_format() -> None:
                     {"id": "c", "type": "function", "function": {"name": "box__echo", "arguments": '{"text": "x"}'}}
                 ],
             },
-            {"role": "tool", "tool_call_id": "c", "content": "see\n[image/png, 1 bytes]"},
+            {"role": "tool", "tool_call_id": "c", "content": "see\n[image/png, 4 bytes]"},
             {"role": "tool", "tool_call_id": "d", "content": "Error: it broke"},
             {
                 "role": "user",
                 "content": [
                     {"type": "text", "text": "From tool call c:"},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,iQ=="}},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}},
                 ],
             },
         ],

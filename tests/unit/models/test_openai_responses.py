@@ -158,13 +158,13 @@ async def test_changes_of_the_history_are_made_in_the_items() -> None:
 
 async def test_images_and_files_are_sent_as_such() -> None:
     image, pdf = (
-        Image(media_type="image/png", data=b"\x89"),
+        Image(media_type="image/png", data=b"\x89PNG"),
         File(media_type="application/pdf", data=b"%PDF", name="a.pdf"),
     )
     call = Message(role="assistant", parts=(ToolCall(id="c", name="box__echo", arguments="{}"),))
     result = Message(role="tool", parts=(ToolResult(call_id="c", parts=(Text(text="see"), image, pdf)),))
     body = await bodies(Message(role="user", parts=(Text(text="hi"), image)), call, result)
-    picture = {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iQ=="}
+    picture = {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,iVBORw=="}
     document = {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}
     assert body["input"][0]["content"] == [{"type": "input_text", "text": "hi"}, picture]
     assert body["input"][2]["output"] == [{"type": "input_text", "text": "see"}, picture, document]

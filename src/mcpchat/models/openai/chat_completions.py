@@ -16,6 +16,7 @@ from mcpchat.errors import ModelError
 from mcpchat.models.context_sizes import read_token_count
 from mcpchat.models.openai import wire
 from mcpchat.models.openai.compatibility import Compatibility
+from mcpchat.models.openai.think_tags import Piece, ThinkTags, split_unopened
 from mcpchat.models.openai.tool_limits import fit_tools
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 from mcpchat.util.text import replace_surrogates
@@ -152,10 +153,10 @@ def _build_part(part: Part, compatibility: Compatibility) -> dict[str, Any] | No
     match part:
         case Text(text=text):
             return {"type": "text", "text": text}
-        case Image(media_type=media_type) if media_type in wire.IMAGE_TYPES and compatibility.images:
-            return {"type": "image_url", "image_url": {"url": wire.to_data_url(part)}}
-        case File(name=name) if compatibility.files:
-            return {"type": "file", "file": {"filename": name or "file.pdf", "file_data": wire.to_data_url(part)}}
+        case Image() if compatibility.images and (url := wire.media_url(part, compatibility.refused_media)):
+            return {"type": "image_url", "image_url": {"url": url}}
+        case File(name=name) if compatibility.files and (url := wire.media_url(part, compatibility.refused_media)):
+            return {"type": "file", "file": {"filename": name or "file.pdf", "file_data": url}}
         case Link(uri=uri, title=title):
             return {"type": "text", "text": f"{title} {uri}".strip()}
         case Image() | Audio() | File():
@@ -247,10 +248,12 @@ class ChatAccumulator:
     has_ended: bool = False
     usage: Usage = field(default_factory=Usage)
     surrogates: wire.SurrogateJoiner = field(default_factory=wire.SurrogateJoiner)
+    think_tags: ThinkTags = field(default_factory=ThinkTags)
 
     def feed(self, chunk: Chunk) -> Iterator[ModelEvent]:
         if chunk is END_OF_STREAM:
             self.has_ended = True
+            yield from self._feed_text(self.think_tags.flush())
             return
         groq = chunk.get("x_groq")
         self._update_usage(chunk.get("usage"))
@@ -283,15 +286,21 @@ class ChatAccumulator:
             if text := self.surrogates.feed(wire.content_text(block.get("thinking"))):  # Mistral's content blocks
                 self.reasoning.append(text)
                 yield ReasoningDelta(text=text)
-        for fragment in (wire.content_text(delta.get("content")), wire.content_text(delta.get("refusal"))):
-            if text := self.surrogates.feed(fragment):
-                self.text.append(text)
-                yield TextDelta(text=text)
+        if text := self.surrogates.feed(wire.content_text(delta.get("content"))):
+            yield from self._feed_text(self.think_tags.feed(text))
+        if text := self.surrogates.feed(wire.content_text(delta.get("refusal"))):
+            self.text.append(text)
+            yield TextDelta(text=text)
         self.refused = self.refused or bool(delta.get("refusal"))
         if isinstance(legacy_call := delta.get("function_call"), dict):
             yield from self._feed_call({"index": 0, "function": legacy_call})
         for call in wire.filter_dicts(delta.get("tool_calls")):
             yield from self._feed_call(call)
+
+    def _feed_text(self, pieces: Iterator[Piece]) -> Iterator[ModelEvent]:
+        for text, is_reasoning in pieces:
+            (self.reasoning if is_reasoning else self.text).append(text)
+            yield ReasoningDelta(text=text) if is_reasoning else TextDelta(text=text)
 
     def _feed_call(self, call_delta: Mapping[str, Any]) -> Iterator[ModelEvent]:
         function = call_delta.get("function")
@@ -340,10 +349,14 @@ class ChatAccumulator:
             raise ModelError(
                 "connection lost: the model's answer broke off before its end", kind="broken_stream", hint="try again"
             )
+        for text, is_reasoning in self.think_tags.flush():  # of a stream without an end mark
+            (self.reasoning if is_reasoning else self.text).append(text)
         stop: StopReason = "refusal" if self.refused else _STOP_REASONS.get(self.finish_reason, "end")
         calls = [] if stop in {"refusal", "filter"} else [call for call in self.calls if call.name]
         tool_calls = [self._finish_call(call) for call in calls]
-        reasoning = "".join(self.reasoning)
+        reasoning, text = "".join(self.reasoning), "".join(self.text)
+        if not reasoning:
+            reasoning, text = split_unopened(text)
         raw: dict[str, Any] = {"origin": dict(origin)}
         if self.reasoning_details:
             raw["fields"] = {"reasoning_details": _join_reasoning_details(self.reasoning_details)}
@@ -354,7 +367,7 @@ class ChatAccumulator:
         parts: list[Part] = []
         if reasoning:
             parts.append(Reasoning(text=reasoning))
-        if text := "".join(self.text):
+        if text:
             parts.append(Text(text=text))
         message = Message(
             role="assistant",

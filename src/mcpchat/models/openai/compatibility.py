@@ -1,7 +1,7 @@
 """Server compatibility: adapts requests after an error response, and remembers the adaptation for the run."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from mcpchat.errors import ModelError
+from mcpchat.models.openai.media import digest_media
 from mcpchat.models.openai.tool_limits import describe_left_out, find_refused_keyword, tool_description
 from mcpchat.util.sanitize import one_line
 
@@ -66,6 +67,16 @@ _SCHEMA_ERROR = re.compile(
     r"|in context=\(|look-?(around|ahead|behind)"
     r"|(keyword|schema).{0,60}not (supported|permitted|allowed)|not (supported|permitted|allowed).{0,40}schema"
 )
+_MEDIA_KEYS = frozenset(
+    {"messages", "input", "content", "output", "image_url", "url", "file", "file_data", "input_audio", "data"}
+)
+_MEDIA_ERROR = re.compile(
+    r"(could not|cannot|can't|unable to|failed to) (process|decode|load|read|parse|open|identify|validate|download)"
+    r".{0,40}(image|file|pdf|document)"
+    r"|(image|file|pdf|document)\b.{0,80}(exceed|too (large|big|many|long)|appears to be|invalid|corrupt|damaged"
+    r"|not valid|unsupported|could not|decod|empty|encrypted|password|must be (smaller|less|under))"
+    r"|invalid_image|invalid (image|base64|file)|image_parse|unsupported image|cannot identify image"
+)
 _ANSWER_SCHEMA = re.compile(r"response_format|text\.format|response_?schema|structured output")
 
 
@@ -80,7 +91,8 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     are nine letters and digits. ``call_signatures``: calls by other models get a placeholder signature. ``omitted``:
     parameters that are left out. ``max_tools``: how many tools are sent; ``max_description``: characters of a tool's
     description; ``schema_without``: keywords that the tools' schemas do not get; ``basic_schemas``: they get only
-    types, properties, items, enum and descriptions.
+    types, properties, items, enum and descriptions. ``refused_media``: the digests of images and files that the server
+    refused; they are named in words.
     """
 
     limit_keys: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
@@ -98,6 +110,7 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     max_description: int | None = None
     schema_without: frozenset[str] = frozenset()
     basic_schemas: bool = False
+    refused_media: frozenset[str] = frozenset()
 
 
 class Adaptation(Struct, frozen=True, kw_only=True):
@@ -233,6 +246,31 @@ def _drop_tools(compatibility: Compatibility, error_text: str, body: Mapping[str
     return None
 
 
+def _drop_refused_media(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    """Send what the server refuses (a damaged, too large or mislabelled image or file) in words from now on."""
+    if not _MEDIA_ERROR.search(error_text):
+        return None
+    media = set(_iter_data_urls(body))
+    if not media:
+        return None
+    refused = compatibility.refused_media | {digest_media(url) for url in media}
+    notice = f"{body['model']} refused an image or file of the conversation: from now on it is only named"
+    return Adaptation(compatibility=replace(compatibility, refused_media=refused), notice=notice)
+
+
+def _iter_data_urls(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        if value.startswith("data:"):
+            yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key in _MEDIA_KEYS:
+                yield from _iter_data_urls(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _iter_data_urls(inner)
+
+
 def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
     """Send fewer tools, or shorter descriptions, if the server states its maximum."""
     tools = body.get("tools") or ()
@@ -271,6 +309,7 @@ RULES: tuple[Callable[[Compatibility, str, Mapping[str, Any]], Adaptation | None
     _simplify_schemas,
     _drop_images,
     _drop_files,
+    _drop_refused_media,
     _switch_limit_key,
     _adapt_reasoning,
     _omit_parameter,
@@ -278,7 +317,7 @@ RULES: tuple[Callable[[Compatibility, str, Mapping[str, Any]], Adaptation | None
     _drop_tools,
 )
 # A status of 500 or more is a transient failure, or a chat template or inference engine that rejects the input.
-SERVER_ERROR_RULES = (_adapt_message_order, _drop_images, _change_system_role)
+SERVER_ERROR_RULES = (_adapt_message_order, _drop_images, _drop_refused_media, _change_system_role)
 
 
 def _mentions(error_text: str, key: str) -> bool:

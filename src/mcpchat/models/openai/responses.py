@@ -15,6 +15,7 @@ from mcpchat.models.context_sizes import read_token_count
 from mcpchat.models.openai import wire
 from mcpchat.models.openai.compatibility import Compatibility
 from mcpchat.models.openai.errors import error_from_body
+from mcpchat.models.openai.think_tags import Piece, ThinkTags, split_unopened
 from mcpchat.models.openai.tool_limits import fit_tools
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 from mcpchat.util.text import replace_surrogates
@@ -129,10 +130,10 @@ def _build_part(part: Part, compatibility: Compatibility) -> dict[str, Any] | No
     match part:
         case Text(text=text):
             return {"type": "input_text", "text": text}
-        case Image(media_type=media_type) if media_type in wire.IMAGE_TYPES and compatibility.images:
-            return {"type": "input_image", "detail": "auto", "image_url": wire.to_data_url(part)}
-        case File(name=name) if compatibility.files:
-            return {"type": "input_file", "filename": name or "file.pdf", "file_data": wire.to_data_url(part)}
+        case Image() if compatibility.images and (url := wire.media_url(part, compatibility.refused_media)):
+            return {"type": "input_image", "detail": "auto", "image_url": url}
+        case File(name=name) if compatibility.files and (url := wire.media_url(part, compatibility.refused_media)):
+            return {"type": "input_file", "filename": name or "file.pdf", "file_data": url}
         case Link(uri=uri, title=title):
             return {"type": "input_text", "text": f"{title} {uri}".strip()}
         case Image() | Audio() | File():
@@ -175,6 +176,7 @@ class ResponsesAccumulator:
     final_response: dict[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
     surrogates: wire.SurrogateJoiner = field(default_factory=wire.SurrogateJoiner)
+    think_tags: ThinkTags = field(default_factory=ThinkTags)
 
     def feed(self, chunk: Chunk) -> Iterator[ModelEvent]:
         if chunk is END_OF_STREAM:
@@ -234,7 +236,10 @@ class ResponsesAccumulator:
 
     def _on_delta(self, kind: str, chunk: Mapping[str, Any]) -> Iterator[ModelEvent]:
         if text := self.surrogates.feed(wire.content_text(chunk.get("delta"))):
-            yield from self._emit_text(text, self._item_for(chunk), reasoning=kind in _REASONING_DELTAS)
+            item, is_reasoning = self._item_for(chunk), kind in _REASONING_DELTAS
+            pieces = [(text, is_reasoning)] if kind != _TEXT_DELTA else self.think_tags.feed(text)
+            for piece, inside in pieces:
+                yield from self._emit_text(piece, item, reasoning=inside)
 
     def _emit_text(self, text: str, partial: PartialItem, *, reasoning: bool) -> Iterator[ModelEvent]:
         if reasoning:
@@ -256,6 +261,8 @@ class ResponsesAccumulator:
         """Replace the partial item with the server's final one, to send back later; yield its text if none was yet."""
         if partial.is_done:
             return
+        for piece, is_reasoning in self.think_tags.flush() if partial.kind == "message" else ():
+            yield from self._emit_text(piece, partial, reasoning=is_reasoning)
         if item.get("type") == "function_call" and not item.get("arguments"):
             item = {**item, "arguments": "".join(partial.arguments)}
         partial.item, partial.is_done = item, True
@@ -264,7 +271,11 @@ class ResponsesAccumulator:
         for part in wire.filter_dicts(item.get("content")) + wire.filter_dicts(item.get("summary")):
             text = part.get("text") or part.get("refusal")
             if isinstance(text, str) and text:
-                yield from self._emit_text(replace_surrogates(text), partial, reasoning=partial.kind == "reasoning")
+                tags = ThinkTags()
+                whole = (Piece(text, is_reasoning=True),)
+                pieces = whole if partial.kind == "reasoning" else (*tags.feed(text), *tags.flush())
+                for piece, is_reasoning in pieces:
+                    yield from self._emit_text(replace_surrogates(piece), partial, reasoning=is_reasoning)
 
     def _on_completed(self, response: object, status: str) -> Iterator[ModelEvent]:
         """Read the final response. It may contain items that no event announced.
@@ -309,9 +320,13 @@ class ResponsesAccumulator:
             else [self._build_tool_call(item) for item in items if _is_function_call(item)]
         )
         parts: list[Part] = []
-        if reasoning := "".join(self.reasoning):
+        texts = [text for partial in self.items if (text := "".join(partial.shown_text))]
+        reasoning = "".join(self.reasoning)
+        if not reasoning and texts:
+            reasoning, texts[0] = split_unopened(texts[0])
+        if reasoning:
             parts.append(Reasoning(text=reasoning))
-        parts += [Text(text=text) for partial in self.items if (text := "".join(partial.shown_text))]
+        parts += [Text(text=text) for text in texts if text]
         is_replayable = stop == "end" and bool(items)  # of an incomplete response, only the text is sent back
         message = Message(
             role="assistant",

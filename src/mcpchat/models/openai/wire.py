@@ -10,12 +10,12 @@ from typing import Any
 from mcpchat.core.messages import Audio, File, Image, Message, ToolResult, Usage, result_text
 from mcpchat.core.protocols import ModelRequest
 from mcpchat.core.tools import ToolSpec
+from mcpchat.models.openai.media import IMAGE_TYPES, digest_media, image_type
 from mcpchat.util.text import replace_surrogates
 
 Chunk = dict[str, Any]  # a JSON object of a streamed response
 
 END_OF_STREAM: Chunk = {}  # the server's mark that the stream is complete; compared by identity
-IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"})
 _SNAPSHOT = re.compile(r"([-@:](\d{4}-\d\d-\d\d|\d{6,8}|latest))+$")
 
 
@@ -70,13 +70,22 @@ def build_body(
     return payload
 
 
-def to_data_url(part: Image | File) -> str:
-    media_type = "image/jpeg" if part.media_type == "image/jpg" else part.media_type  # a common mistake
-    return f"data:{media_type};base64,{base64.b64encode(part.data).decode()}"
+def media_url(part: Image | File, refused: Collection[str]) -> str:
+    """The part as a data URL; "" if an image's content is none that models accept, or if the server has refused it.
+
+    An image's type is that of its content: servers of tools mislabel images, and providers refuse those.
+    """
+    media_type = image_type(part.data) if isinstance(part, Image) else part.media_type
+    if not media_type:
+        return ""
+    url = f"data:{media_type};base64,{base64.b64encode(part.data).decode()}"
+    return "" if refused and digest_media(url) in refused else url
 
 
 def describe_part(part: Image | Audio | File) -> str:
-    """A text in place of the part, for a model that does not accept its type."""
+    """A text in place of the part, for a model that does not accept it."""
+    if isinstance(part, Image) and part.media_type in IMAGE_TYPES and not image_type(part.data):
+        return f"[{part.media_type}, {len(part.data):,} bytes, whose content is no image that models accept]"
     name = f"{part.name}: " if isinstance(part, File) and part.name else ""
     return f"[{name}{part.media_type}, {len(part.data):,} bytes, which this model does not accept]"
 

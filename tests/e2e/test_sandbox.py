@@ -143,7 +143,7 @@ def _check_own_files(base: Path, grant: str) -> None:
     completed = run_mcpchat("call", "box.echo", "text=hi", "--yes", "--config", config, env=environ, text=True)
     assert (completed.returncode, completed.stdout) == (0, "echo: hi\n"), completed.stderr
     found = json.loads((base / "out/found").read_text())
-    expected = ["threads", "other"] if grant == "one folder" else ["other"]
+    expected = {"one folder": ["threads", "other"], "all around": ["instructions", "other"]}.get(grant, ["other"])
     assert found == [str(own[key]) for key in expected]
 
 

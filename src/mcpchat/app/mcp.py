@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from mcpchat.auth.service import AuthService
-from mcpchat.config.run import RunContext, sdk_import
+from mcpchat.config.run import RunContext, default_paths, sdk_import
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Usage
@@ -15,12 +15,14 @@ from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import SelectedModel, ServerRequests, SignInDialog, UserDialog
 from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.server_requests import ServerRequestHandler
+from mcpchat.errors import StoreError
 from mcpchat.mcp.catalog_cache import CatalogCache
 from mcpchat.mcp.connector import SdkModule, ServerConnector
 from mcpchat.mcp.hub import McpHub
 from mcpchat.mcp.limits import ToolLimits
 from mcpchat.mcp.managed_server import HubContext
 from mcpchat.util import json_schema
+from mcpchat.util.private_files import ensure_private_directory
 
 
 def load_sdk() -> SdkModule:
@@ -31,7 +33,8 @@ def load_sdk() -> SdkModule:
     return connection
 
 
-_CLIENT_FILE_VARIABLE = re.compile(r"MCPCHAT_\w+_CLIENT_SECRETS_FILE|GOOGLE_APPLICATION_CREDENTIALS")
+_TOP_LEVEL = 2  # parts of a path such as /etc, which cannot be hidden
+_CLIENT_FILE_VARIABLE = re.compile(r"MCPCHAT_\w+_CLIENT_SECRETS_FILE")
 
 
 @asynccontextmanager
@@ -50,14 +53,17 @@ async def open_hub(
     Servers without a cached catalog are started in the background; ``refresh`` ignores the cache. ``watch`` is for a
     chat: servers report changes of their lists, and the user signs in with ``login``.
     """
-    agent = agent or AgentConfig()
+    agent, servers = agent or AgentConfig(), context.config.servers
+    own_folder = context.paths.config.absolute().parent
     connector = ServerConnector(
         environ=context.environ,
         request_handler=host,
         load_sdk=load_sdk,
         max_message_bytes=context.config.limits.max_message,
         secrets=context.secrets,
-        protected_paths=_protected_paths(context),
+        protected_paths=_protected_paths(context) if any(item.sandbox for item in servers.values()) else (),
+        # Another folder that --config names may have programs too: it is hidden unless granted, the file always.
+        hidden_directories=[own_folder] if len(own_folder.parts) > _TOP_LEVEL else [],
     )
     limits = context.config.limits
     hub = McpHub(
@@ -93,12 +99,16 @@ async def open_hub(
 
 def _protected_paths(context: RunContext) -> list[Path]:
     """The folders and files that no sandboxed server may see: mcpchat's own, and what has a client's secret."""
-    paths = context.paths
-    files = [name for provider in context.config.auth.entries.values() if (name := provider.client_secrets_file)]
-    files += [value for name, value in context.environ.items() if _CLIENT_FILE_VARIABLE.fullmatch(name) and value]
-    folders = [paths.config.absolute().parent, paths.state, paths.cache, paths.data]
-    folders = [folder for folder in folders if len(folder.parts) > 2]
-    return [*folders, paths.config.absolute(), *(Path(name).expanduser().absolute() for name in files)]
+    paths, config = context.paths, context.paths.config.absolute()
+    usual = default_paths({name: value for name, value in context.environ.items() if name != "MCPCHAT_CONFIG"})
+    folders = [usual.config.parent, paths.state, paths.cache, paths.data]
+    for folder in folders:
+        with suppress(StoreError):
+            ensure_private_directory(folder)  # a sandbox cannot hide what does not exist, and a server could make it
+    files = [provider.client_secrets_file for provider in context.config.auth.entries.values()]
+    files += [value for name, value in context.environ.items() if _CLIENT_FILE_VARIABLE.fullmatch(name)]
+    named = [Path(name).expanduser().absolute() for name in files if name]
+    return [*folders, config, *named]
 
 
 def tool_filter(agent: AgentConfig) -> Callable[[ToolSpec], bool]:

@@ -22,6 +22,7 @@ HOST = "127.0.0.1"
 _MAX_HEAD_SIZE = 16_384  # bytes of the request line and headers
 _CONNECTION_TIMEOUT = 5.0  # seconds for one connection
 _MAX_REDIRECTS = 3  # of the start page, if it is not known which user asks for it
+_NOBODY = -1
 _MAX_CONNECTIONS = 64  # at the same time; if one more is opened, the oldest is closed
 _REASON_PHRASES = {
     200: "OK", 302: "Found", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
@@ -237,18 +238,24 @@ async def listening(path: str, port: int = 0) -> AsyncIterator[CallbackListener]
 
 
 def _find_socket_owner(peer: tuple[str, int], port: int) -> int | None:
-    """Returns the id of the user whose program connects from ``peer`` to ``port`` of this machine, if Linux tells."""
+    """Returns the id of the user whose program connects from ``peer`` to ``port`` if Linux tells.
+
+    Returns -1 if no program of this machine does.
+    """
     host = int.from_bytes(bytes([127, 0, 0, 1]), sys.byteorder)
-    addresses = [f"{host:08X}:{number:04X}" for number in (peer[1], port)]
-    try:
-        with Path("/proc/net/tcp").open() as table:
-            for line in table:
-                fields = line.split()
-                if fields[1:3] == addresses:
-                    return int(fields[7])
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+    client_end, own_end = (f"{host:08X}:{number:04X}" for number in (peer[1], port))
+    is_known = False
+    for table_name in ("/proc/net/tcp", "/proc/net/tcp6"):  # the latter for ::ffff:127.0.0.1
+        try:
+            with Path(table_name).open() as table:
+                for line in table:
+                    fields = line.split()
+                    if fields[1].endswith(client_end) and fields[2].endswith(own_end):
+                        return int(fields[7])
+            is_known = True
+        except (OSError, ValueError, IndexError):
+            pass
+    return _NOBODY if is_known else None
 
 
 def _raise_port_in_use(port: int, error: OSError) -> NoReturn:

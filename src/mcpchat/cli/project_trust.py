@@ -27,12 +27,12 @@ def ask_trust(project: ProjectFile, config: Path | None, *, yes: bool = False) -
     lines = describe_project(content, user, project.programs)
     sys.stderr.write(f"{one_line(str(project.path), 500)} would make mcpchat use:\n")
     sys.stderr.write("".join(f"  {line}\n" for line in lines) or "  nothing\n")
-    if len(lines) > _SCREEN_LINES or sum(map(len, lines)) > _SCREEN_LINES * 80:
-        summary = summarize_project(content, user)
-        sys.stderr.write("In short:\n" + "".join(f"  {line}\n" for line in summary))
     changed = changed_programs(project, default_paths(os.environ))
     if changed:
         sys.stderr.write("Changed since you trusted it:\n" + "".join(f"  {one_line(path, 500)}\n" for path in changed))
+    if len(lines) + len(changed) > _SCREEN_LINES or sum(map(len, lines)) > _SCREEN_LINES * 80:
+        summary = summarize_project(content, user)
+        sys.stderr.write("In short:\n" + "".join(f"  {line}\n" for line in summary))
     if yes:
         return True
     if not is_terminal(sys.stdin, sys.stderr):

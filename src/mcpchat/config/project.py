@@ -220,11 +220,13 @@ def summarize_project(project: Project, user: Config) -> list[str]:
             if server.command is not None
             else ("runs", f"mcpchat's own {server.builtin} server")
         )
-        lines.append(f"{one_line(name, 40)} {verb} {_cut_middle(_visible_text(target))}")
+        effects = [variable for variable in (*server.env, *server.env_pass) if effect_of(variable)]
+        changes = f"  with {', '.join(one_line(variable, 40) for variable in effects[:5])}" if effects else ""
+        lines.append(f"{one_line(name, 40)} {verb} {_cut_middle(_visible_text(target))}{changes}")
     return lines
 
 
-def _cut_middle(text: str, length: int = 160) -> str:
+def _cut_middle(text: str, length: int = 400) -> str:
     if len(text) <= length:
         return text
     half = length // 2

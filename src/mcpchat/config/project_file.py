@@ -3,7 +3,8 @@
 import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mcpchat.config.project import FILE_NAME, Project, merge, parse_project
@@ -21,18 +22,22 @@ _MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectFile:
-    """A project file as it was read. This one text is shown, trusted and used.
-
-    ``programs`` has the SHA-256 of each file of the folder that a command line names, by path.
-    """
+    """A project file as it was read. This one text is shown, trusted and used."""
 
     path: Path
     text: str
-    programs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @cached_property
+    def programs(self) -> Mapping[str, str]:
+        """The SHA-256 of each program and script of the folder that a command line names, by path; read once."""
+        try:
+            return hash_programs(as_tables(tomllib.loads(self.text).get("servers")), self.path.parent)
+        except (ValueError, RecursionError):
+            return {}  # parsing it gives the error
 
     def parse(self, user: Config) -> Project:
         """Parse the file. ``user`` is the user's own config. Raises ConfigError if the file is invalid."""
@@ -54,15 +59,8 @@ def find_project(*, exclude: Path) -> ProjectFile | None:
             continue  # the folder cannot be searched
         if is_project_file:
             text = read_text(path, max_bytes=_MAX_BYTES, error=ConfigError)
-            return ProjectFile(path=path, text=text, programs=_hash_named_programs(text, directory))
+            return ProjectFile(path=path, text=text)
     return None
-
-
-def _hash_named_programs(text: str, folder: Path) -> dict[str, str]:
-    try:
-        return hash_programs(as_tables(tomllib.loads(text).get("servers")), folder)
-    except (ValueError, RecursionError):
-        return {}  # parsing it gives the error
 
 
 def canonical_path(path: Path) -> Path:
@@ -80,7 +78,8 @@ def is_trusted(project: ProjectFile, paths: Paths) -> bool:
 
     Raises StoreError if the store cannot be read.
     """
-    return trust_store(paths).is_trusted(project.path, project.sha256, project.programs)
+    store = trust_store(paths)  # programs are read only for a file that is trusted itself
+    return store.has(project.path, project.sha256) and store.is_trusted(project.path, project.sha256, project.programs)
 
 
 def changed_programs(project: ProjectFile, paths: Paths) -> list[str]:

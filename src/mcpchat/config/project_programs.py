@@ -1,78 +1,127 @@
 """The programs and scripts in a project's folder that its command lines name. They belong to what the user trusts."""
 
 import hashlib
-import shutil
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import os
+import re
+import shlex
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
+from mcpchat.config.program_variables import effect_of
+
+_MAX_BYTES = 50 * 2**20  # of a file that is read; of a larger one, size and time stand for the content
+_MAX_ARGUMENT = 4096  # characters that are looked at
 _MODULE_SUFFIXES = (".py", "/__main__.py", "/__init__.py")
-_SCRIPT_SUFFIXES = ("", ".js", ".mjs", ".cjs", ".ts", ".py", ".sh", "/index.js", "/__main__.py", "/package.json")
-_BUILD_FILES: Mapping[
-    str, tuple[str, ...]
-] = {  # what these programs run is in a file that the command line does not name
-    **dict.fromkeys(("npm", "pnpm", "yarn", "bun"), ("package.json",)),
+_SCRIPT_SUFFIXES = (".js", ".mjs", ".cjs", ".ts", ".py", ".sh", "/index.js", "/__main__.py", "/package.json")
+_SCRIPT_NAME = re.compile(
+    r"(?i).*\.(py[wz]?|[cm]?[jt]sx?|sh|bash|zsh|fish|ps1|bat|cmd|exe|rb|pl|php|lua|tcl|r|jar|class|wasm|so|dylib|dll|node)"
+)
+# What these programs run is in a file that the command line does not name.
+_BUILD_FILES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx", "pnpx", "bunx", "node"), ("package.json", ".npmrc")),
     **dict.fromkeys(("make", "gmake"), ("GNUmakefile", "makefile", "Makefile")),
+    **dict.fromkeys(("uv", "uvx", "poetry", "hatch", "pdm", "pipenv"), ("pyproject.toml", "uv.toml", "Pipfile")),
+    **dict.fromkeys(
+        ("docker", "docker-compose", "podman", "podman-compose"),
+        ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "Dockerfile", "Containerfile"),
+    ),
     "just": ("justfile", "Justfile", ".justfile"),
+    "task": ("Taskfile.yml", "Taskfile.yaml"),
+    "invoke": ("tasks.py",),
+    "rake": ("Rakefile", "rakefile"),
     "deno": ("deno.json", "deno.jsonc"),
-    "docker": ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"),
-}
+    "cargo": ("Cargo.toml", "build.rs"),
+    "go": ("go.mod", "main.go"),
+    "composer": ("composer.json",),
+    "mvn": ("pom.xml",),
+    "gradle": ("build.gradle", "build.gradle.kts"),
+    "nix": ("flake.nix",),
+}  # fmt: skip
+_BUILD_NAMES = frozenset(name for names in _BUILD_FILES.values() for name in names)
+_SPLIT = re.compile(r"[\s=,:;&|()<>'\"`]+")
+_MODULE = re.compile(r"(?<![\w-])-\w*m\s*(?P<name>[A-Za-z_][\w.]*)|\bimport\s+(?P<imported>[A-Za-z_][\w.]*)")
 
 
 def hash_programs(servers: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that the servers' command lines name, by its path.
+    """Return the SHA-256 of each program and script in the ``folder`` that the servers' command lines name, by path.
 
-    A file belongs to it if it is named by a path relative to the server's working folder, or is inside the project's
-    ``folder``. Files that these files load in turn do not.
+    A word of a command line, or of a variable that changes what runs, names a file that has this path from the server's
+    working folder or from the project's. Files that these files load in turn do not count. Nothing is run.
     """
     hashes: dict[str, str] = {}
+    root = folder.resolve()
     for server in servers.values():
-        for path in _named_files(server, folder):
-            name = str(path)
-            if name not in hashes and (digest := _hash_file(path)):
-                hashes[name] = digest
+        for name in _named_files(server, folder):
+            path = _resolve(name)
+            if path and path.is_relative_to(root) and str(path) not in hashes and (digest := _hash_file(path)):
+                hashes[str(path)] = digest
     return dict(sorted(hashes.items()))
 
 
-def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+def _resolve(name: str) -> Path | None:
+    try:
+        return Path(name).resolve()
+    except (OSError, ValueError, RuntimeError):
+        return None  # too long, or a loop of links
+
+
+def _named_files(server: Mapping[str, Any], folder: Path) -> Iterator[str]:
     command, args = server.get("command"), server.get("args", ())
     if not isinstance(command, str) or not isinstance(args, list | tuple):
         return
     cwd = server.get("cwd")
-    base = folder / Path(cwd if isinstance(cwd, str) else ".").expanduser()
-    if "/" in command or "\\" in command:
-        yield from _candidates(command, base, folder, ("",))
-    else:
-        environment = server.get("env")
-        search_path = environment.get("PATH") if isinstance(environment, dict) else None
-        if isinstance(search_path, str) and (program := shutil.which(command, path=search_path)):
-            yield from _candidates(program, Path.cwd(), folder, ("",))
-    for name in _BUILD_FILES.get(Path(command).name, ()):
-        yield base / name
-    for previous, argument in zip((command, *args), args, strict=False):
-        if not isinstance(argument, str):
-            continue
-        for text in {argument, argument.partition("=")[2], argument.removeprefix("@")} - {""}:
-            if previous == "-m":
-                yield from _candidates(text.replace(".", "/"), base, folder, _MODULE_SUFFIXES)
-            yield from _candidates(text, base, folder, _SCRIPT_SUFFIXES)
+    bases = [*([_join(str(folder), cwd)] if isinstance(cwd, str) else []), str(folder)]
+    table = server.get("env")
+    variables = (
+        {name: value for name, value in table.items() if isinstance(value, str)} if isinstance(table, dict) else {}
+    )
+    texts = [command, *(argument for argument in args if isinstance(argument, str))]
+    settings = [value for name, value in variables.items() if effect_of(name) == "code"]
+    words = [word for text in (*texts, *settings) for word in _words(text)]
+    if os.sep not in command and "PATH" in variables:
+        entries = variables["PATH"].split(os.pathsep)
+        words += [_join(base, f"{entry or '.'}/{command}") for base in bases for entry in entries]
+    modules = [(match["name"] or match["imported"]).replace(".", "/") for match in _MODULE.finditer(" ".join(texts))]
+    build_files = [name for word in words for name in _BUILD_FILES.get(PurePath(word).stem, ())]
+    for base in bases:
+        yield from (_join(base, f"{inner}/{name}") for inner in (".", *words) for name in build_files)
+        yield from (f"{_join(base, word)}{suffix}" for word in words for suffix in ("", *_SCRIPT_SUFFIXES))
+        yield from (_join(base, f"{module}{suffix}") for module in modules for suffix in _MODULE_SUFFIXES)
 
 
-def _candidates(text: str, base: Path, folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    if len(text) > 4096 or "\0" in text:
-        return
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
-    if path.is_absolute() and not path.is_relative_to(folder):
-        return
-    yield from (Path(f"{base / path}{suffix}") for suffix in suffixes)
+def _join(base: str, name: str) -> str:
+    return str(PurePath(base, os.path.expanduser(name)))  # noqa: PTH111 - Path's fails for an unknown user
+
+
+def _words(text: str) -> Sequence[str]:
+    """The parts of an argument that could be paths: all of it, its shell words, and the pieces between punctuation."""
+    text = text[:_MAX_ARGUMENT].replace("\0", "")
+    try:
+        shell_words = shlex.split(text)
+    except ValueError:
+        shell_words = []
+    pieces = _SPLIT.split(text)
+    glued = [re.sub(r"^(-\w|@|file://|\+)", "", piece) for piece in (text, *pieces)]
+    return [*dict.fromkeys(word for word in (text, *shell_words, *pieces, *glued) if word)]
 
 
 def _hash_file(path: Path) -> str:
-    """Return the SHA-256 of a regular file; "" if there is none."""
+    """Return the SHA-256 of a program or script; "" for any other file and if there is none."""
     try:
-        if not path.is_file():
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
             return ""
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            beginning = file.read(2)
+            is_program = path.name in _BUILD_NAMES or _SCRIPT_NAME.fullmatch(path.name) or beginning == b"#!"
+            if not is_program and not info.st_mode & 0o111:
+                return ""  # data, which the server may change itself
+            if info.st_size > _MAX_BYTES:
+                return f"{info.st_size} bytes, {info.st_mtime_ns}"
+            return hashlib.sha256(beginning + file.read(_MAX_BYTES)).hexdigest()
+    except PermissionError:
+        return "unreadable"
     except (OSError, ValueError):
-        return "unreadable" if path.exists() else ""
+        return ""

@@ -40,6 +40,10 @@ class ProjectTrustStore:
         stored = load_json(self._path, _TrustedFiles)
         return stored.files if stored is not None else ()
 
+    def has(self, path: Path, sha256: str) -> bool:
+        """Whether the file itself is trusted with this content. Raises StoreError if the store cannot be read."""
+        return any((file.path, file.sha256) == (str(path), sha256) for file in self.list_files())
+
     def is_trusted(self, path: Path, sha256: str, programs: Mapping[str, str]) -> bool:
         """Whether the file is trusted with exactly this content. Raises StoreError if the store cannot be read."""
         return any(

@@ -1,19 +1,52 @@
 """Whether two entries of the config are the same server under different names."""
 
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
 from mcpchat.config.schema import ProjectServer, ServerConfig
+from mcpchat.util.urls import is_loopback
+
+_RUNNERS = re.compile(
+    r"(env|nice|nohup|timeout|time|stdbuf|sudo|sh|bash|zsh|dash|fish|cmd|powershell|pwsh|npx|npm|pnpm|pnpx|bun|bunx|yarn"
+    r"|node|deno|tsx|ts-node|uv|uvx|pipx|python|pypy|py|docker|podman|dotnet|java|ruby|perl|php|go|cargo)"
+    r"([\d.]*)(\.exe|\.cmd)?"
+)
+_SUBCOMMANDS = {"run", "exec", "start", "tool", "dlx", "x", "install", "jar"}
+_BUNDLED = re.compile(r"mcpchat_servers\.(\w+)")
 
 
 def is_same_server(first: ServerConfig, second: ServerConfig) -> bool:
-    """Whether both are the same bundled server, have URLs of the same origin, or run the same command line."""
-    if first.builtin or second.builtin:
-        return first.builtin == second.builtin
+    """Whether both are the same bundled server, have URLs of the same origin, or run the same package or script."""
     if first.url or second.url:
         return bool(first.url and second.url) and _origin(first.url or "") == _origin(second.url or "")
-    return _command_line(first) == _command_line(second)
+    return _target(first) == _target(second)
+
+
+def _target(server: ServerConfig) -> str:
+    """What a command line is for: the package, script or program, without runners, options and versions."""
+    if server.builtin:
+        return f"builtin {server.builtin}"
+    line = " ".join((server.command or "", *server.args))
+    if bundled := _BUNDLED.search(line):
+        return f"builtin {bundled[1]}"
+    words = [PurePath(server.command or "").name, *(word for argument in server.args for word in _split(argument))]
+    for position, word in enumerate(words):
+        name = word if word.startswith("@") else PurePath(word).name
+        is_subcommand = position > 0 and name in _SUBCOMMANDS
+        if not name or word.startswith("-") or "=" in word or is_subcommand or _RUNNERS.fullmatch(name):
+            continue
+        return re.sub(r"(?<=.)@[\w.^~-]+$", "", name)
+    return line
+
+
+def _split(argument: str) -> list[str]:
+    try:
+        return shlex.split(argument) or [argument]
+    except ValueError:
+        return argument.split()
 
 
 def _origin(url: str) -> tuple[str, int | None]:
@@ -21,13 +54,9 @@ def _origin(url: str) -> tuple[str, int | None]:
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".").encode("idna").decode().lower()
-        return host, parts.port if parts.port not in {80, 443} else None
+        return "this machine" if is_loopback(host) else host, parts.port if parts.port not in {80, 443} else None
     except ValueError:  # UnicodeError too
         return url, None
-
-
-def _command_line(server: ServerConfig) -> tuple[str, ...]:
-    return (PurePath(server.command or "").name, *server.args)
 
 
 def find_aliases(servers: Mapping[str, ServerConfig]) -> dict[str, tuple[str, ...]]:

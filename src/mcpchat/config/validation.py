@@ -196,8 +196,17 @@ _LOOKS_SECRET = re.compile(
 )
 
 
-_SECRET_QUERY = re.compile(r"(?i)[?&][\w.-]*(key|token|secret|passw\w*|sig|signature|auth)=[^&#]{6,}")
-_HARMLESS_VALUE = re.compile(r"(?i)[\d.]{1,6}|true|false|none|~?/[\w./ -]*|https?://[^@]*")
+_SECRET_QUERY = re.compile(
+    r"(?i)[?&]([\w.-]*[_.-])?(api_?key|apikey|key|token|secret|passw\w*|sig|signature|auth)=[^&#]{6,}"
+)
+_SECRET_HEADER = re.compile(
+    r"(?i)(proxy-)?authorization|cookie|x-\w*-?(api-?)?(key|token|secret)|api-?key|.*-(token|secret|password|api-key)"
+)
+_SECRET_VARIABLE = re.compile(
+    r"(?i)passw(or)?d|secret|token(?!_?(type|file|path|url|count))|(api|access|private)_?key(?!_?(file|path))|_pat$"
+)
+_HARMLESS_VALUE = re.compile(r"(?i)[\d.]+|\.{0,2}~?/[\w./ -]*|\w+://[^@]*|.*\s.*")
+_MIN_SECRET = 6  # characters
 
 
 def _secrets_in_arguments(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:
@@ -216,7 +225,7 @@ def find_literal_secrets(servers: Mapping[str, Any]) -> list[str]:
         for table in ("headers", "env"):
             values = server.get(table)
             for key, value in values.items() if isinstance(values, dict) else ():
-                if isinstance(value, str) and _is_literal_secret(key, value):
+                if isinstance(value, str) and _is_literal_secret(table, key, value):
                     found.append(f"servers.{name}.{table}.{key}")
         url = server.get("url")
         if isinstance(url, str) and (
@@ -226,11 +235,16 @@ def find_literal_secrets(servers: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _is_literal_secret(key: str, value: str) -> bool:
+def _is_literal_secret(table: str, key: str, value: str) -> bool:
     text = value.removeprefix("Bearer ")
     if not text or REFERENCE.fullmatch(text):
         return False
-    return bool(SECRET_NAME.search(key) or TOKEN_PATTERN.search(value)) and not _HARMLESS_VALUE.fullmatch(text)
+    if TOKEN_PATTERN.search(value) or _LOOKS_SECRET.search(value):
+        return True
+    if table == "headers":
+        return len(text) >= _MIN_SECRET and _SECRET_HEADER.fullmatch(key) is not None
+    is_random = len(text) >= _MIN_SECRET and re.search(r"\d", text) and re.search(r"[A-Za-z]", text)
+    return bool(_SECRET_VARIABLE.search(key) and is_random and not _HARMLESS_VALUE.fullmatch(text))
 
 
 def _sandbox_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:

@@ -60,7 +60,8 @@ class ServerConnector:
     """Starts server processes and opens connections.
 
     ``load_sdk`` imports the module with the MCP SDK. ``protected_paths`` are mcpchat's own folders and files, hidden
-    from every sandbox. ``max_message_bytes`` limits one message from a server.
+    from every sandbox; ``hidden_directories`` are hidden unless they are granted. ``max_message_bytes`` limits one
+    message from a server.
     """
 
     environ: Mapping[str, str]
@@ -69,6 +70,7 @@ class ServerConnector:
     max_message_bytes: int
     secrets: SecretRegistry
     protected_paths: Sequence[Path] = ()
+    hidden_directories: Sequence[Path] = ()
     reaper: ProcessReaper = field(default_factory=ProcessReaper)
 
     async def connect(
@@ -184,6 +186,7 @@ class ServerConnector:
                 cwd=config.cwd,
                 program_directories=program_directories,
                 protected=self.protected_paths,
+                hidden_directories=self.hidden_directories,
             )
         return await ServerProcess.spawn(
             argv, env=env, cwd=config.cwd, on_log=spec.on_log, redact=self.secrets.redact_log, reaper=self.reaper

@@ -30,16 +30,18 @@ def bubblewrap_command(
     cwd: str | None,
     program_directories: Sequence[Path] = (),
     protected: Sequence[Path] = (),
+    hidden_directories: Sequence[Path] = (),
 ) -> list[str]:
     """The command that runs ``argv`` in the sandbox.
 
     ``program_directories`` contain the program itself and are readable. ``protected`` are directories and files that
-    are hidden like home directories, also below a directory of the sandbox table, unless the table names them.
+    are hidden like home directories, also below a directory of the sandbox table, unless the table names them;
+    ``hidden_directories`` are hidden unless a directory of the table contains them.
     Raises ServerError if bubblewrap, the program or a mount is missing, or the sandbox would hide the program.
     """
     bwrap = _find_bubblewrap()
     home = Path(env.get("HOME") or Path.home())
-    hidden = _hidden_paths([home, *(path for path in protected if path.is_dir())])
+    hidden = _hidden_paths([home, *hidden_directories, *(path for path in protected if path.is_dir())])
     writable = _resolve_mounts(sandbox.write, home)
     read_only = {target: path for target, path in _resolve_mounts(sandbox.read, home).items() if target not in writable}
     read_only |= {directory: directory for directory in program_directories}
@@ -62,7 +64,7 @@ def bubblewrap_command(
     for target, path, option in sorted(mounts):
         command += [option, str(path), str(target)]
     visible = [*read_only, *read_only.values(), *writable, *writable.values()]
-    command += _cover(protected, [*read_only, *writable], hidden, visible)
+    command += _cover(protected, {**read_only, **writable}, hidden, visible)
     program = shutil.which(argv[0], path=env.get("PATH")) if os.sep not in argv[0] else argv[0]
     if program is None:
         raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check command in the config")
@@ -90,14 +92,21 @@ def _unprivileged_user() -> list[str]:
 
 
 def _cover(
-    protected: Sequence[Path], mounted: Sequence[Path], hidden: Sequence[Path], visible: Sequence[Path]
+    protected: Sequence[Path], mounts: Mapping[Path, Path], hidden: Sequence[Path], visible: Sequence[Path]
 ) -> list[str]:
-    """Options that hide what is protected and not hidden yet. A mount at or below such a path shows it on purpose."""
+    """Options that hide protected paths at every place where they would be seen.
+
+    ``mounts`` are the granted directories, target to source. A grant of a protected path itself shows it on purpose.
+    """
     options: list[str] = []
-    for path in (resolved for path in protected if (resolved := path.resolve()).exists()):
-        if _is_hidden(path, hidden, visible) or any(mount.resolve().is_relative_to(path) for mount in mounted):
+    for path in dict.fromkeys(path.resolve() for path in protected):
+        if not path.exists() or path in mounts.values():
             continue
-        options += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
+        places = [target / path.relative_to(source) for target, source in mounts.items() if path.is_relative_to(source)]
+        if not places and not _is_hidden(path, hidden, visible):
+            places = [path]
+        for place in places:
+            options += ["--tmpfs", str(place)] if path.is_dir() else ["--ro-bind", "/dev/null", str(place)]
     return options
 
 

@@ -18,7 +18,7 @@ _OWN_NAME = "mcpchat"  # the folder of each kind that has all other folders of o
 
 
 def ensure_private_directory(path: Path) -> None:
-    """Create the folder if it is missing, and close it and our folders above it to other users.
+    """Create the folder if it is missing, and close it to other users; they cannot change our folders above.
 
     Raises StoreError if it cannot be created, is not a folder or belongs to another user, or if it is missing and
     others can change the folder in which it would be made.
@@ -36,7 +36,9 @@ def ensure_private_directory(path: Path) -> None:
             _close_to_others(directory)
         _close_to_others(path)
         for directory in _own_parents(path):
-            _close_to_others(directory)
+            info = directory.lstat()
+            if os.name == "posix" and stat.S_ISDIR(info.st_mode) and _is_owned(info) and info.st_mode & 0o022:
+                directory.chmod(stat.S_IMODE(info.st_mode) & ~0o022)
     except OSError as error:
         raise StoreError(f"cannot create {path}: {error.strerror}") from error
 
@@ -45,7 +47,7 @@ def _own_parents(path: Path) -> list[Path]:
     """The folders of ours above ``path``."""
     parents = list(path.parents)
     names = [parent.name for parent in parents]
-    return parents[: names.index(_OWN_NAME) + 1] if _OWN_NAME in names else []
+    return parents[: names.index(_OWN_NAME) + 1] if path.name != _OWN_NAME and _OWN_NAME in names else []
 
 
 def _close_to_others(directory: Path) -> None:

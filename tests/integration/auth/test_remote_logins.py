@@ -454,13 +454,16 @@ async def test_an_address_with_control_characters_is_refused_and_not_cleaned(web
 
 
 def test_a_request_goes_to_the_address_that_was_checked() -> None:
-    request = _pin_address(httpx2.Request("GET", "https://as.example:8443/x"), "93.184.216.34")
+    request = _pin_address(httpx2.Request("GET", "https://as.example:8443/x"), "as.example", "93.184.216.34")
     assert str(request.url) == "https://93.184.216.34:8443/x"
     assert (request.headers["Host"], request.extensions["sni_hostname"]) == ("as.example:8443", "as.example")
     assert (
-        str(_pin_address(httpx2.Request("GET", "https://as.example/"), "2606:2800::1").url) == "https://[2606:2800::1]/"
+        str(_pin_address(httpx2.Request("GET", "https://as.example/"), "as.example", "2606:2800::1").url)
+        == "https://[2606:2800::1]/"
     )
-    assert str(_pin_address(httpx2.Request("GET", "https://as.example/"), "").url) == "https://as.example/"
+    assert (
+        str(_pin_address(httpx2.Request("GET", "https://as.example/"), "as.example", "").url) == "https://as.example/"
+    )
 
 
 async def test_metadata_at_another_origin_is_not_requested(web: Any) -> None:

@@ -339,7 +339,7 @@ def test_a_long_description_ends_with_what_runs(server: ScriptedServer, project:
     )
     lines = server.run("trust", cwd=project).stderr.splitlines()
     summary = lines[lines.index("In short:") + 1 :]
-    assert summary[0] == "  theirs runs sh server.sh 'a b'"
+    assert summary[0] == "  theirs runs sh server.sh 'a b'  with EDITOR"
     assert summary[1].startswith("  zzz runs true aaaa")
     assert summary[1].endswith("aaa 'the end'")
 

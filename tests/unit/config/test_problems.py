@@ -115,7 +115,12 @@ def test_a_value_of_another_type_is_a_problem_of_the_config(text: str) -> None:
     [
         ({"url": "https://x.example", "headers": {"Authorization": "Bearer abc-def-ghi"}}, "headers.Authorization"),
         ({"url": "https://x.example", "headers": {"X-Api-Key": "abcdef"}}, "headers.X-Api-Key"),
-        ({"command": "x", "env": {"GITHUB_TOKEN": "abcdefgh"}}, "env.GITHUB_TOKEN"),
+        ({"command": "x", "env": {"GITHUB_TOKEN": "abcdefgh1"}}, "env.GITHUB_TOKEN"),
+        ({"command": "x", "env": {"PGPASSWORD": "hunter22"}}, "env.PGPASSWORD"),
+        ({"command": "x", "env": {"DATABASE_URL": "postgres://u:hunter22@db.example/x"}}, "env.DATABASE_URL"),
+        ({"command": "x", "env": {"GIT_AUTHOR_NAME": "Jane Doe 2nd", "AUTHOR_EMAIL": "a1@b.example", "MAX_TOKENS": "1048576"}}, ""),
+        ({"command": "x", "env": {"TOKEN_TYPE": "oauth2", "LLM_API_KEY": "not-needed", "KEY_FILE": "./key1.pem"}}, ""),
+        ({"url": "https://x.example/?monkey=something1", "headers": {"X-Auth-User": "ann123", "Idempotency-Key": "abc123"}}, ""),
         ({"command": "x", "env": {"SETTING": "ghp_" + "a1B2" * 9}}, "env.SETTING"),
         ({"url": "https://ann:word@x.example/mcp"}, "url"),
         ({"url": "https://x.example/mcp?api_key=abcdefgh"}, "url"),

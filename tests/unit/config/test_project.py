@@ -1,6 +1,7 @@
 """The project file: what it may contain, how it is described before the user trusts it, and the trust itself."""
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from mcpchat.config.project_file import ProjectFile, canonical_path, find_projec
 from mcpchat.config.project_programs import hash_programs
 from mcpchat.config.project_trust import ProjectTrustStore, TrustedFile
 from mcpchat.config.run import Paths
+from mcpchat.config.same_server import is_same_server
 from mcpchat.config.schema import (
     AgentConfig,
     AgentOptions,
@@ -165,14 +167,14 @@ def test_a_server_of_the_user_under_another_name_is_recognized() -> None:
         servers={
             "work": ServerConfig(url="https://work.example/mcp"),
             "mail": ServerConfig(builtin="gmail"),
-            "run": ServerConfig(command="/usr/bin/run", args=("-y",)),
+            "run": ServerConfig(command="/usr/bin/notes", args=("-y",)),
         }
     )
     project = Project(
         servers={
             "a": ServerConfig(url="https://WORK.example.:443/mcp/?x=1"),
             "b": ServerConfig(builtin="gmail"),
-            "c": ServerConfig(command="run", args=("-y",)),
+            "c": ServerConfig(command="env", args=("A=b", "notes", "--quiet")),
             "d": ServerConfig(url="https://other.example/mcp"),
         }
     )
@@ -181,6 +183,38 @@ def test_a_server_of_the_user_under_another_name_is_recognized() -> None:
         assert f"            the same server as your {name}; deny and ask rules for that apply" in lines
     assert len([line for line in lines if "the same server" in line]) == 3
     assert lines.count("  gives it  your login there, if you have one") == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "is_same"),
+    [
+        ("npx -y srv", "npx --yes srv@latest", True), ("python srv.py", "python3.12 -u ./srv.py", True), ("uvx srv", "uv tool run srv", True),
+        ("npx -y @a/srv@1.2 /home", "sh -c 'npx @a/srv /tmp'", True), ("npx a", "npx b", False), ("run", "/usr/bin/run", True),
+        ("python3 -P -m mcpchat_servers.gmail", "python -m mcpchat_servers.gmail --folder /x", True),
+    ],
+)  # fmt: skip
+def test_the_same_package_or_script_is_the_same_server(own: str, other: str, is_same: bool) -> None:
+    first, second = (
+        ServerConfig(command=words[0], args=tuple(words[1:])) for words in (shlex.split(own), shlex.split(other))
+    )
+    assert is_same_server(first, second) == is_same
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "is_same"),
+    [
+        ("http://localhost:8000/mcp", "http://127.0.0.1:8000/x", True), ("http://localhost:8000", "http://localhost:8001", False),
+        ("https://a.example/mcp", "https://A.example.:443/mcp/../x", True), ("https://a.example", "https://b.example", False),
+    ],
+)  # fmt: skip
+def test_the_same_origin_is_the_same_server(own: str, other: str, is_same: bool) -> None:
+    assert is_same_server(ServerConfig(url=own), ServerConfig(url=other)) == is_same
+
+
+def test_a_bundled_server_started_by_hand_is_the_same_server() -> None:
+    by_hand = ServerConfig(command="python3", args=("-m", "mcpchat_servers.gmail"))
+    assert is_same_server(ServerConfig(builtin="gmail"), by_hand)
+    assert not is_same_server(ServerConfig(builtin="drive"), by_hand)
 
 
 def test_an_agent_may_choose_a_model_of_the_user_which_is_shown() -> None:
@@ -201,8 +235,10 @@ def test_the_summary_has_the_start_and_the_end_of_each_command() -> None:
     assert others == ["y contacts https://y.example", "z runs mcpchat's own gmail server"]
     assert first.startswith("x runs sh -c 'true;")
     assert first.endswith("; rm -rf ~'")
-    assert "199,8" in first
-    assert len(first) < 220
+    assert "199,6" in first
+    assert len(first) < 460
+    with_variable = Project(servers={"x": ServerConfig(command="y", env={"LD_PRELOAD": "z", "LEVEL": "1"})})
+    assert summarize_project(with_variable, Config()) == ["x runs y  with LD_PRELOAD"]
     servers = "".join(f'[servers.s{number}]\ncommand = "x"\n' for number in range(21))
     with pytest.raises(ConfigError, match="more than 20 servers"):
         parse(servers)
@@ -277,21 +313,40 @@ def test_trust_that_an_earlier_version_stored_is_read(tmp_path: Path) -> None:
     assert ProjectTrustStore(path).is_trusted(Path("/p/.mcpchat.toml"), "abc", {})
 
 
+PROGRAMS = (
+    "run.sh",
+    "tools/run",
+    "main.py",
+    "pkg/mod.py",
+    "pkg/__init__.py",
+    "hook.js",
+    "server.js",
+    "sub/x.py",
+    "sub/package.json",
+)
+
+
 @pytest.mark.parametrize(
     ("server", "files"),
     [
         ({"command": "./run.sh"}, ["run.sh"]),
         ({"command": "tools/run"}, ["tools/run"]),
-        ({"command": "run"}, []),
-        ({"command": "python", "args": ["main.py", "--x"]}, ["main.py"]),
-        ({"command": "python", "args": ["-m", "pkg.mod"]}, ["pkg/mod.py"]),
-        ({"command": "python", "args": ["-m", "pkg"]}, ["pkg/__init__.py"]),
-        ({"command": "node", "args": ["--require=./hook.js", "server"]}, ["hook.js", "server.js"]),
-        ({"command": "npm", "args": ["start"]}, ["package.json"]),
-        ({"command": "sh", "args": ["run.sh"], "cwd": "tools"}, ["tools/run.sh"]),
-        ({"command": "run", "env": {"PATH": "FOLDER/tools"}}, ["tools/run"]),
+        ({"command": "cat"}, []),
+        ({"command": "python", "args": ["main.py", "--db", "./data.db", "--settings=settings.json", "--model", "big.gguf"]}, ["main.py"]),
+        ({"command": "python", "args": ["-um", "pkg.mod"]}, ["pkg/mod.py"]),
+        ({"command": "python", "args": ["-mpkg"]}, ["pkg/__init__.py"]),
+        ({"command": "python", "args": ["-c", "import main; main.go()"]}, ["main.py"]),
+        ({"command": "node", "args": ["--require=./hook.js", "-r./hook.js", "server"]}, ["hook.js", "server.js"]),
+        ({"command": "npm", "args": ["--prefix", "sub", "start"]}, ["sub/package.json"]),
+        ({"command": "sh", "args": ["-c", "tools/run --x && npm start"]}, ["tools/run"]),
+        ({"command": "bash", "args": ["-lc", 'python3 "main.py"']}, ["main.py"]),
+        ({"command": "env", "args": ["-C", "sub", "-S", "python x.py"], "cwd": "sub"}, ["sub/package.json", "sub/x.py"]),
+        ({"command": "run", "env": {"PATH": "tools:/usr/bin"}}, ["run.sh", "tools/run"]),
+        ({"command": "python", "env": {"PYTHONSTARTUP": "./main.py", "OTHER": "./hook.js"}}, ["main.py"]),
         ({"command": "FOLDER/run.sh"}, ["run.sh"]),
-        ({"command": "/bin/sh", "args": ["missing.sh", "a\0b", "x" * 5000, 7]}, []),
+        ({"command": "FOLDER/sub/../run.sh", "args": ["file://FOLDER/hook.js"]}, ["hook.js", "run.sh"]),
+        ({"command": "/bin/sh", "args": ["missing.sh", "a\0b", "x" * 9000, 7, "~nosuchuser/x", "../../../proc/self/pagemap", "'"]}, []),
+        ({"command": "./run.sh", "cwd": "~nosuchuser"}, ["run.sh"]),
         ({"command": 7}, []),
         ({"url": "https://x.example"}, []),
     ],
@@ -299,24 +354,29 @@ def test_trust_that_an_earlier_version_stored_is_read(tmp_path: Path) -> None:
 def test_named_programs_belong_to_the_trusted_content(
     tmp_path: Path, server: dict[str, object], files: list[str]
 ) -> None:
-    for name in (
-        "run.sh",
-        "tools/run",
-        "tools/run.sh",
-        "main.py",
-        "pkg/mod.py",
-        "pkg/__init__.py",
-        "hook.js",
-        "server.js",
-        "package.json",
-    ):
+    for name in (*PROGRAMS, "data.db", "settings.json", "big.gguf"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(name)
-        path.chmod(0o755)
-    text = repr(server).replace("FOLDER", str(tmp_path))
-    hashes = hash_programs({"s": eval(text)}, tmp_path)
-    assert sorted(os.path.relpath(os.path.realpath(path), tmp_path) for path in hashes) == sorted(files)
+        path.write_text("#!" if name == "tools/run" else name)
+    hashes = hash_programs({"s": eval(repr(server).replace("FOLDER", str(tmp_path)))}, tmp_path)
+    assert [os.path.relpath(path, tmp_path) for path in hashes] == sorted(files)
+
+
+def test_a_link_to_the_folder_makes_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/run.sh").write_text("x")
+    (tmp_path / "link").symlink_to("real")
+    for command in ("./run.sh", f"{tmp_path}/link/run.sh", f"{tmp_path}/real/run.sh"):
+        assert [*hash_programs({"s": {"command": command}}, tmp_path / "link")] == [str(tmp_path / "real/run.sh")]
+
+
+def test_programs_are_read_only_for_a_file_that_is_trusted(
+    tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".mcpchat.toml").write_text('[servers.box]\ncommand = "./run.sh"\n')
+    os.mkfifo(tmp_path / "run.sh")  # reading it would never end
+    monkeypatch.chdir(tmp_path)
+    assert merge_project_file(Config(servers={}), paths.config, paths)[0] == Config(servers={})
 
 
 def test_a_changed_program_ends_the_trust(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from mcpchat.core.events import ReasoningDelta, TextDelta
 from mcpchat.core.messages import Usage
 from mcpchat.core.protocols import ResponseDone, Retrying
 from mcpchat.errors import ModelError
-from mcpchat.models.openai.sse import EventTooLong, iter_event_data
+from mcpchat.models.openai.sse import EventTooLong, iter_events
 from tests.support.fake_openai import DONE, call_item, chunk, event, message_item, reasoning_item, response
 from tests.support.recorded_streams import SSE_HEADERS, RecordedTransport, collect_events, final_event, stream
 
@@ -294,7 +294,7 @@ async def test_an_endless_event_is_an_error(fragment: bytes) -> None:
             yield fragment
 
     with pytest.raises(EventTooLong, match="more than 1,000 bytes"):
-        [event async for event in iter_event_data(endless(), max_size=1000)]
+        [event async for event in iter_events(endless(), max_size=1000)]
 
 
 # --- regressions ----------------------------------------------------------------------------------------------------
@@ -451,3 +451,20 @@ async def test_a_retry_after_of_zero_still_waits(retry_after: str) -> None:
     await collect_events(wire.chat_model())
     assert wire.delays[0] >= 0.5
     assert wire.delays[1] >= 1.0
+
+
+@pytest.mark.parametrize(
+    ("data", "message", "attempts"),
+    [
+        ('{"message": "the adapter is gone", "code": 400, "type": "invalid_request_error"}', "the adapter is gone", 1),
+        ('{"error": {"message": "boom", "type": "invalid_request_error"}}', "boom", 1),
+        ('{"detail": "no such adapter", "status": 404}', "no such adapter", 1),
+        ("out of memory", "out of memory", 5),
+    ],
+)
+async def test_an_error_event_keeps_the_servers_words(data: str, message: str, attempts: int) -> None:
+    body = f"event: error\ndata: {data}\n\n"
+    wire = RecordedTransport(*(httpx2.Response(200, headers=SSE_HEADERS, text=body) for _ in range(5)))
+    with pytest.raises(ModelError, match=f"the model's server reported: {message}"):
+        await collect_events(wire.chat_model())
+    assert len(wire.bodies) == attempts

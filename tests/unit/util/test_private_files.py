@@ -27,7 +27,7 @@ def test_our_folders_that_others_can_write_to_are_closed(tmp_path: Path) -> None
     for path in (inner, *inner.parents[:3]):
         path.chmod(0o777)
     ensure_private_directory(inner)
-    assert [mode(path) for path in (inner, *inner.parents[:3])] == [0o700, 0o700, 0o700, 0o777]  # share is not ours
+    assert [mode(path) for path in (inner, *inner.parents[:3])] == [0o700, 0o755, 0o755, 0o777]  # share is not ours
 
 
 @pytest.mark.parametrize(("others", "problem"), [(0o777, "every user can write to"), (0o770, "its group can write to")])

@@ -7,7 +7,7 @@ MCP server is in a private network. A redirect must stay within its origin.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -55,8 +55,8 @@ class GuardedHttpClient:
     async def post_json(self, url: str, body: Mapping[str, object]) -> JsonResponse:
         return await self._request("POST", url, headers={}, json=dict(body))
 
-    async def check_url(self, url: str) -> str:
-        """Returns the address to connect to; "" if a proxy or the operating system resolves the host.
+    async def check_url(self, url: str) -> list[str]:
+        """Returns the addresses to connect to; none if a proxy or the operating system resolves the host.
 
         Raises SignInNeeded if the URL is not allowed, and ServerError if its host cannot be resolved.
         """
@@ -73,11 +73,11 @@ class GuardedHttpClient:
             # One private DNS record among public ones must not make a public server count as private.
             self._is_private = _are_all_private(await _resolve_addresses(self._host, None))
         if self._is_private or host == self._host:
-            return ""
+            return []
         addresses = await _resolve_addresses(host, port)
         if not all(map(_is_global, addresses)):
             raise SignInNeeded(f"{host} is {_REFUSED_ADDRESS}")
-        return addresses[0] if addresses else ""
+        return [] if getproxies() else addresses  # a proxy is chosen, or not, by the host's name
 
     async def _request(self, method: str, url: str, headers: Mapping[str, str], **content: object) -> JsonResponse:
         try:
@@ -98,8 +98,9 @@ class GuardedHttpClient:
         }
         async with httpx2.AsyncClient(headers={**default_headers, **headers}, timeout=self._timeout) as client:
             for _ in range(_MAX_REDIRECTS + 1):
-                request = _pin_address(client.build_request(method, url, **content), await self.check_url(url))  # type: ignore[arg-type]
-                async with _send(client, request) as response:
+                addresses = await self.check_url(url)
+                request = client.build_request(method, url, **content)  # type: ignore[arg-type]
+                async with _send(client, request, addresses) as response:
                     target = response.headers.get("location") if response.has_redirect_location else None
                     if target is None or method != "GET" or origin(urljoin(url, target)) != origin(url):
                         return JsonResponse(status=response.status_code, body=await _read_body(response))
@@ -107,17 +108,27 @@ class GuardedHttpClient:
         raise ServerError(f"{urlsplit(url).hostname} redirects too many times")
 
 
-def _pin_address(request: httpx2.Request, address: str) -> httpx2.Request:
+def _pin_address(request: httpx2.Request, host: str, address: str) -> httpx2.Request:
     """Make the request connect to the checked ``address``: a second look-up of the name could give another one."""
     if address:
-        request.extensions = {**request.extensions, "sni_hostname": request.url.host}
+        request.extensions = {**request.extensions, "sni_hostname": host}
         request.url = request.url.copy_with(host=address)  # the Host header keeps the name
     return request
 
 
 @asynccontextmanager
-async def _send(client: httpx2.AsyncClient, request: httpx2.Request) -> AsyncIterator[httpx2.Response]:
-    response = await client.send(request, stream=True)
+async def _send(
+    client: httpx2.AsyncClient, request: httpx2.Request, addresses: Sequence[str]
+) -> AsyncIterator[httpx2.Response]:
+    """Send the request to the first of the addresses that answers; to the host's own if there are none."""
+    host = request.url.host
+    for position, address in enumerate(addresses or [""], 1):
+        try:
+            response = await client.send(_pin_address(request, host, address), stream=True)
+            break
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            if position >= len(addresses):
+                raise
     try:
         yield response
     finally:

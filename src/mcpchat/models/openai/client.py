@@ -14,7 +14,7 @@ import openai
 from mcpchat.errors import ModelError
 from mcpchat.models.openai.compatibility import is_openai
 from mcpchat.models.openai.errors import HINTS, error_from_body, error_from_status
-from mcpchat.models.openai.sse import iter_event_data, skip_leading_blanks
+from mcpchat.models.openai.sse import iter_events, skip_leading_blanks
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 
 # The key and the conversation are sent to the configured address only.
@@ -96,11 +96,13 @@ class OpenAIClient:
                     yield value
                     yield END_OF_STREAM
                     return
-                async with aclosing(iter_event_data(chunks, first)) as events:
-                    async for data in events:
+                async with aclosing(iter_events(chunks, first)) as events:
+                    async for data, name in events:
                         if data.startswith(b"[DONE]"):
                             yield END_OF_STREAM
                             return
+                        if name == b"error":
+                            raise error_from_body(_decode_error(data))
                         yield self._decode_object(data)
 
     def _decode_object(self, data: bytes) -> Chunk:
@@ -224,3 +226,14 @@ class OpenAIClient:
         except httpx2.HTTPError as error:
             message = f"connection lost to {self.base_url}: {str(error) or type(error).__name__}"
             raise ModelError(message, kind="network") from error
+
+
+def _decode_error(data: bytes) -> object:
+    """The error of an event that is named so: its ``error``, or all of it, as JSON or as text.
+
+    Raises ValueError for broken JSON.
+    """
+    if not data.startswith((b"{", b"[", b'"')):
+        return data.decode(errors="replace")
+    value = json.loads(data)
+    return value.get("error") or value if isinstance(value, dict) else value

@@ -138,6 +138,8 @@ def _classify_text(code: str, server_text: str) -> ModelErrorKind | None:
         return "overloaded"
     if code in _RATE_LIMIT_CODES:
         return "rate"
+    if code == "invalid_request_error" and not _CONTEXT_EXCEEDED.search(server_text.lower()):
+        return "bad_request"
     return "context" if _CONTEXT_EXCEEDED.search(f"{code} {server_text}".lower()) else None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import NamedTuple
 
 MAX_EVENT_SIZE = 64 * 2**20  # bytes
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -27,29 +28,38 @@ async def skip_leading_blanks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[by
             buffer = None
 
 
-async def iter_event_data(
+class ServerEvent(NamedTuple):
+    """An event of a stream: its data, with its lines joined, and its name, empty if it has none."""
+
+    data: bytes
+    name: bytes = b""
+
+
+async def iter_events(
     chunks: AsyncIterator[bytes], initial: bytes = b"", max_size: int = MAX_EVENT_SIZE
-) -> AsyncGenerator[bytes, None]:
-    """The data of each event, with its lines joined. Skips comments, names, ids and events without data.
+) -> AsyncGenerator[ServerEvent, None]:
+    """The events of a stream. Skips comments, ids and events without data.
 
     ``initial`` is what was already read from the stream. Only line feeds split lines: JSON may contain Unicode's other
     line separators. The last event needs no empty line after it. Raises EventTooLong for an event of more than
     ``max_size`` bytes.
     """
     data: list[bytes] = []
-    size = 0
+    name, size = b"", 0
     async with aclosing(_iter_lines(chunks, initial, max_size)) as lines:
         async for line in lines:
             if not line:
-                if event := b"\n".join(data).strip():
-                    yield event
-                data, size = [], 0
+                if text := b"\n".join(data).strip():
+                    yield ServerEvent(text, name)
+                data, name, size = [], b"", 0
+            elif line.startswith(b"event:"):
+                name = line[6:].strip()
             elif line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
                 size += len(line)
                 _check_size(size, max_size)
-    if event := b"\n".join(data).strip():
-        yield event
+    if text := b"\n".join(data).strip():
+        yield ServerEvent(text, name)
 
 
 async def _iter_lines(chunks: AsyncIterator[bytes], initial: bytes, max_size: int) -> AsyncGenerator[bytes, None]:

@@ -69,7 +69,7 @@ def _extract_pdf(data: bytes, write: Callable[[str], bool]) -> int:
 
 def _extract_html(data: bytes, write: Callable[[str], bool]) -> int:
     """Write how many passages and image descriptions are left out, and the text from the next line on."""
-    from mcpchat_servers.google.html_text.cascade import TooComplexError
+    from mcpchat_servers.google.html_text.css_values import TooComplexError
     from mcpchat_servers.google.html_text.extract import extract_visible_text
 
     try:

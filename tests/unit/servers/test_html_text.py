@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpchat_servers.google.html_text.cascade import TooComplexError
+from mcpchat_servers.google.html_text.css_values import TooComplexError
 from mcpchat_servers.google.html_text.extract import extract_visible_text
 from mcpchat_servers.google.html_text.visibility import Hidden
 
@@ -137,6 +137,127 @@ def test_what_is_seen_stays(html: str) -> None:
     assert hidden == Hidden()
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<div style="color:white"><p color=black>HIDDEN',
+        "<div bgcolor=black><font color=white>HIDDEN",
+        '<p style="--X:none;display:var(--X)">HIDDEN',
+        '<p style="color:white;background:black nonsense">HIDDEN',
+        '<p style="color:white;background:#000 #000">HIDDEN',
+        '<p style="font-size:0;font:16px">HIDDEN',
+        '<p style="font-size:0;font:bold 16px">HIDDEN',
+        '<p style="margin:-9999px;margin:0 0 foo 0">HIDDEN',
+        '<p style="margin:-9999px;margin:0 0 0 0 0">HIDDEN',
+        '<p style="font:oblique 14deg 0px serif">HIDDEN',
+        '<p style="display:none;display:-ms-flexbox">HIDDEN',
+        '<p style="display:none;display:run-in">HIDDEN',
+        '<p style="font-size:0;font-size:auto">HIDDEN',
+        '<p style="font-size:0;font-size:16deg">HIDDEN',
+        '<p style="font-size:0;font-size:4.0">HIDDEN',
+        '<p style="opacity:0;opacity:auto">HIDDEN',
+        '<p style="opacity:0;opacity:1px">HIDDEN',
+        '<p style="max-height:0;overflow:hidden;max-height:auto">HIDDEN',
+        '<p style="text-indent:-9999px;text-indent:auto">HIDDEN',
+        '<p style="text-indent:-9999px;text-indent:3">HIDDEN',
+        '<p style="text-indent:-9999px hanging">HIDDEN',
+        '<div style="color:white"><p style="color:black;all:inherit">HIDDEN',
+        '<div style="color:white"><p style="color:black;all:unset">HIDDEN',
+        '<div style="color:white"><a href=x style="color:unset">HIDDEN</a></div>',
+        '<div style="font-size:0"><p style="font-size:16px;font:var(--none)">HIDDEN',
+        '<p style="color:white;background:#000;background:var(--none)">HIDDEN',
+        '<div style="--c:white;--a:var(--c)"><p style="--c:black;color:var(--a)">HIDDEN',
+        '<p style="--a:var(--none);color:var(--a,white)">HIDDEN',
+        '<p style="--a:initial;color:var(--a,white)">HIDDEN',
+        '<p style="font-size:env(safe-area-inset-top)">HIDDEN',
+        "<style>img[alt]+p{display:none}</style><img alt=x><p>HIDDEN",
+        "<style>.h{display:none} @supports (foo:bar){.h{display:block}}</style><p class=h>HIDDEN",
+        "<style>.h{display:none} @container (min-width:1px){.h{display:block}}</style><p class=h>HIDDEN",
+        "<style>.h{display:none} @media (foo:bar){.h{display:block}}</style><p class=h>HIDDEN",
+        "<style>@supports not (foo:bar){.h{display:none}}</style><p class=h>HIDDEN",
+        "<style>@media screen and not (max-width:600px){.h{display:none}}</style><p class=h>HIDDEN",
+        "<style>p:not(:required){display:none}</style><p>HIDDEN",
+        "<style>p:not(:modal){display:none}</style><p>HIDDEN",
+        "<style>.h,::part(x){display:none}</style><p class=h>HIDDEN",
+        "<style>.h,::-webkit-scrollbar{display:none}</style><p class=h>HIDDEN",
+        "<style>.h,::backdrop{display:none}</style><p class=h>HIDDEN",
+        "<style>.H{display:none}</style><p class=h>HIDDEN",
+        '<p style="width:4px;height:4px;overflow:hidden">HIDDEN',
+        '<p style="height:4px;overflow:hidden">HIDDEN',
+        '<p style="position:absolute;left:-9999px;right:-9999px">HIDDEN',
+        '<p style="position:absolute;inset:-9999px">HIDDEN',
+        '<p style="margin-inline:-9999px 0">HIDDEN',
+        '<p style="margin-block:-9999px">HIDDEN',
+        '<p style="position:absolute;inset-inline:-9999px auto">HIDDEN',
+        '<p style="-webkit-margin-start:-9999px">HIDDEN',
+        '<p style="font-size:0cqw">HIDDEN',
+        '<p style="left:-999cqw;position:absolute">HIDDEN',
+        '<p style="position:absolute;left:-300px">HIDDEN',
+        '<p style="margin-top:-300px">HIDDEN',
+        '<p style="position:fixed;top:20000px">HIDDEN',
+        '<div style="visibility:hidden;background:#000"><p style="visibility:visible;color:white">HIDDEN',
+        '<p style="color:white;background:linear-gradient(white 99%,black 99%)">HIDDEN',
+        '<p style="color:white;background:linear-gradient(#fff,#fff),linear-gradient(#000,#000)">HIDDEN',
+        "<style>@layer b,a;@layer a{.h{display:none}}@layer b{.h{display:block}}</style><p class=h>HIDDEN",
+        "<style>@layer a{p.h{display:block}}@layer b{.h{display:none}}</style><p class=h>HIDDEN",
+        '<a href="http://HIDDEN/" style="display:none">x</a>',
+        '<a href="http://HIDDEN/"></a>',
+        "<svg><style>.h{display:none}</style></svg><p class=h>HIDDEN",
+        "<style>.h{display:none}</style><template><style>.h{display:block!important}</style></template><p class=h>HIDDEN",
+        '<style>.h{display:none}</style><style type=" text/css">.h{display:block!important}</style><p class=h>HIDDEN',
+        "<div popover>HIDDEN",
+        "<p hidden>a<!--c-->HIDDENIDDEN",
+        '<p style="width:0;overflow:hidden">HIDDEN',
+        '<p style="-webkit-text-stroke:9px #fff">HIDDEN',
+        '<p style="letter-spacing:9999px">HIDDEN',
+        '<p style="filter:opacity(.3) opacity(.3) opacity(.3)">HIDDEN',
+        '<p style="clip:rect(auto,auto,0,auto);position:absolute">HIDDEN',
+        '<p style="color:white;background:#000;background-clip:text">HIDDEN',
+    ],
+)
+def test_what_an_attack_found_stays_hidden(html: str) -> None:
+    assert "HIDDEN" not in extract_visible_text(html)[0]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<p>Hello <!-- n -->SEEN</p>",
+        "<td><!--[if mso]>x<![endif]-->SEEN</td>",
+        "<p><!--[if !mso]><!-->SEEN<!--<![endif]--></p>",
+        "<!--a-->SEEN<!--b-->",
+        "<div><p>a</p><!--x-->SEEN<p>b</p></div>",
+        "<style>[*|href]{color:red}</style>SEEN",
+        "<style>:has(:focus){color:red}</style>SEEN",
+        '<p style="width:calc(100% - 40px);overflow:hidden">SEEN',
+        '<p style="max-width:calc(100% - 20px);overflow:auto">SEEN',
+        '<p style="height:0;min-height:100px;overflow:hidden">SEEN',
+        '<p style="width:1px;min-width:100%;overflow:hidden">SEEN',
+        '<table><td style="height:1px;overflow:hidden">SEEN',
+        '<table style="width:0;overflow:hidden"><td>SEEN',
+        '<span style="overflow:hidden;width:0;height:0">SEEN</span>',
+        "<style>@keyframes f{from{opacity:0}to{opacity:1}}.d{animation:f 1s}</style><p class=d>SEEN",
+        "<style>@supports (-webkit-touch-callout:none){p{display:none}}</style><p>SEEN",
+        "<style>@media all and (-ms-high-contrast:none){p{display:none}}</style><p>SEEN",
+        "<style>@-moz-document url-prefix(){p{display:none}}</style><p>SEEN",
+        '<table><tr><td bgcolor="0055AA"><font color="#fff">SEEN</font></table>',
+        "<bdo dir=ltr>SEEN</bdo>",
+        "<select size=3><option>a<option>SEEN</select>",
+        '<p style="all:unset">SEEN',
+        '<p style="font:16px/1.5 Arial">SEEN',
+        '<p style="margin:0 auto">SEEN',
+        '<p style="background:#fff url(x) no-repeat center/cover">SEEN',
+        '<p style="position:relative;left:-20px;top:-10px">SEEN',
+        '<div style="font-size:0"><span style="font-size:14px">SEEN</span></div>',
+        '<p style="color:var(--x,#333)">SEEN',
+        '<a href="https://x.example">SEEN</a>',
+        '<p style="line-height:1.4;overflow:hidden">SEEN',
+    ],
+)
+def test_what_mails_show_stays(html: str) -> None:
+    assert "SEEN" in extract_visible_text(html)[0]
+
+
 def test_hidden_passages_and_image_descriptions_are_counted() -> None:
     html = "<p hidden>a<b>b</b></p><p hidden>c</p>d<p hidden>\u200c \u00a0</p>e<i hidden>f</i><img alt='g'><img alt=''>"
     assert extract_visible_text(html)[1] == Hidden(passages=2, descriptions=1)
@@ -145,7 +266,7 @@ def test_hidden_passages_and_image_descriptions_are_counted() -> None:
 @pytest.mark.parametrize(
     "html",
     [
-        "<p style='color:" + "(" * 2000, "<style>" + "p{" * 2000, "<style>p{--a:var(--b);--b:var(--a);color:var(--a)}</style><p>x",
+        "<p style='color:" + "(" * 2000, "<style>p{--a:var(--b);--b:var(--a);color:var(--a)}</style><p>x",
         "<style>@media " + "(" * 500 + "</style><p>x", "<p style='font-size:calc(" * 2 + "(" * 500 + "'>x", "<p style='opacity:calc(1/0)'>x",
         "<style>" + ":not(" * 50 + "a" + ")" * 50 + "{color:red}</style><p>x", "<font size=99999999999>x", "<p style='left:1e999px'>x",
         "<p style='color:rgb(1e999 nan 0)'>x", "<p style='margin:;padding:1px 2px 3px 4px 5px;font:'>x", "<style>@keyframes</style><p>x",
@@ -163,7 +284,13 @@ def test_any_css_is_no_error(css: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "html", ["<div>" * 3500 + "x", "<style>" + ":not(" * 300 + "a" + ")" * 300 + "{color:red}</style>x"]
+    "html",
+    [
+        "<div>" * 3500 + "x",
+        "<style>" + "p{" * 2000,
+        "<style>" + "@media all{" * 40 + "p{color:red}",
+        "<style>" + ":not(" * 300 + "a" + ")" * 300 + "{color:red}</style>x",
+    ],
 )
 def test_nesting_has_a_limit(html: str) -> None:
     with pytest.raises(TooComplexError):

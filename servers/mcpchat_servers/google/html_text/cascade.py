@@ -8,13 +8,31 @@ from xml.etree.ElementTree import Element
 import cssselect2
 import tinycss2
 
-from mcpchat_servers.google.html_text.css_values import PAGE_HEIGHT, PAGE_WIDTH, Tokens, parse_length, strip_spaces
+from mcpchat_servers.google.html_text.css_values import (
+    PAGE_HEIGHT,
+    PAGE_WIDTH,
+    Tokens,
+    TooComplexError,
+    parse_length,
+    strip_spaces,
+)
 
-_MAX_NESTING = 20  # of rules within rules
+_MAX_NESTING = 30  # of rules within rules
+_SHORT_SELECTOR = 200  # characters
+_MAX_SELECTOR = 20_000  # characters, with the selectors around a nested rule
+_NOT_ON_DESKTOP = re.compile(
+    r"-webkit-touch-callout|-ms-ime-align|-ms-high-contrast|-webkit-overflow-scrolling|url-prefix"
+)
 _GROUP_RULES = {"media", "supports", "layer", "container", "scope", "document", "-moz-document"}
 # Selectors that cssselect2 does not know: some match every element here, the others are aliases of :is().
 _ALWAYS_TRUE = re.compile(r":(?:dir\([^()]*\)|defined|read-only|-moz-locale-dir\([^()]*\))", re.IGNORECASE)
 _IS_ALIASES = re.compile(r":(?:-webkit-any|-moz-any|matches)\(", re.IGNORECASE)
+_UNKNOWN_PARTS = re.compile(
+    r":not\([^()]*:[a-z-]+[^()]*\)|::?-[a-z-]+(\([^()]*\))?|::(part|slotted|cue|highlight|backdrop|marker)(\([^()]*\))?"
+    r"|:(required|optional|valid|invalid|user-valid|user-invalid|in-range|out-of-range|indeterminate|default|modal|popover-open|open"
+    r"|placeholder-shown|autofill|read-write|any-link|fullscreen|picture-in-picture|paused|playing|muted|buffering)\b",
+    re.IGNORECASE,
+)
 _FALSE_FEATURES = re.compile(  # of a window on a desktop computer, in the light colour scheme
     r"(prefers-color-scheme:dark|prefers-reduced-\w+:reduce|prefers-contrast:(more|less|custom)|forced-colors:active"
     r"|orientation:portrait|(any-)?hover:none|(any-)?pointer:(coarse|none)|scripting:enabled|monochrome|grid"
@@ -23,21 +41,19 @@ _FALSE_FEATURES = re.compile(  # of a window on a desktop computer, in the light
 _SIZE_FEATURE = re.compile(r"(min-|max-)?(device-)?(width|height)")
 
 
-class TooComplexError(Exception):
-    """The HTML or its style is nested too deeply."""
-
-
 class Declaration(NamedTuple):
     """A declaration with its precedence: of two for the same property, the greater one wins."""
 
     precedence: tuple[object, ...]
     name: str
     value: Tokens
+    is_uncertain: bool = False  # it may not apply: its condition or its layer's order is not known
 
 
 class _Rule(NamedTuple):
     declarations: list[Any]  # of tinycss2
     is_layered: bool
+    is_uncertain: bool
 
 
 class Cascade:
@@ -46,40 +62,62 @@ class Cascade:
     Raises TooComplexError. Linked and imported sheets are not fetched: mail programs do not fetch them.
     """
 
-    def __init__(self, root: Element) -> None:
+    def __init__(self, root: Element, *, ignores_case: bool = False) -> None:
+        self._ignores_case = ignores_case
+        if ignores_case:
+            for element in root.iter():
+                for name in ("class", "id"):
+                    if name in element.attrib:
+                        element.set(name, element.attrib[name].lower())
         self._matcher = cssselect2.Matcher()
         self._inline: dict[str, list[Any]] = {}
-        self.keyframes: dict[str, list[Any]] = {}  # declarations of all frames, by the animation's name
-        for style in root.iter("style"):
-            kind = style.get("type", "text/css").strip().lower()
+        self.keyframes: dict[str, list[Any]] = {}  # declarations of the last frame, by the animation's name
+        in_templates = {style for template in root.iter("template") for style in template.iter()}
+        styles = [
+            style for style in root.iter() if style.tag.rpartition("}")[2] == "style" and style not in in_templates
+        ]
+        for style in styles:
+            kind = style.get("type", "text/css").lower()
             if kind in {"", "text/css"} and _media_matches(tinycss2.parse_component_value_list(style.get("media", ""))):
                 sheet = tinycss2.parse_stylesheet(style.text or "", skip_comments=True, skip_whitespace=True)
-                self._add_rules(sheet, parent="", is_layered=False, depth=0)
+                self._add_rules(sheet, "", is_layered=False, is_uncertain=False, depth=0)
 
-    def _add_rules(self, rules: list[Any], parent: str, *, is_layered: bool, depth: int) -> None:
+    def _add_rules(self, rules: list[Any], parent: str, *, is_layered: bool, is_uncertain: bool, depth: int) -> None:
         """Add the rules that apply to the screen. ``parent`` is the selector around nested rules."""
-        if depth > _MAX_NESTING:
-            return
+        if depth > _MAX_NESTING or len(parent) > _MAX_SELECTOR:
+            raise TooComplexError
         own = [rule for rule in rules if rule.type == "declaration"]
         if own and parent:
-            self._add_rule(parent, _Rule(own, is_layered))
+            self._add_rule(parent, _Rule(own, is_layered, is_uncertain))
         for rule in rules:
             if rule.type == "qualified-rule":
                 selector = _nest(tinycss2.serialize(rule.prelude), parent)
                 content = tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True)
-                self._add_rules(content, selector, is_layered=is_layered, depth=depth + 1)
+                self._add_rules(content, selector, is_layered=is_layered, is_uncertain=is_uncertain, depth=depth + 1)
             elif rule.type == "at-rule" and rule.content is not None:
                 name = rule.lower_at_keyword
                 content = tinycss2.parse_blocks_contents(rule.content, skip_comments=True, skip_whitespace=True)
                 if name.endswith("keyframes"):
                     self._add_keyframes(rule.prelude, content)
-                elif name in _GROUP_RULES and _condition_holds(name, rule.prelude):
-                    self._add_rules(content, parent, is_layered=is_layered or name == "layer", depth=depth + 1)
+                elif name in _GROUP_RULES and (holds := _condition_holds(name, rule.prelude)) is not False:
+                    self._add_rules(
+                        content,
+                        parent,
+                        is_layered=is_layered or name == "layer",
+                        is_uncertain=is_uncertain or holds is None,
+                        depth=depth + 1,
+                    )
 
     def _add_rule(self, selector: str, rule: _Rule) -> None:
+        if self._ignores_case:
+            selector = selector.lower()
         compiled = _compile_selectors(selector) or _compile_selectors(
             _IS_ALIASES.sub(":is(", _ALWAYS_TRUE.sub(":not(x-never)", selector))
         )
+        if not compiled and (simpler := _UNKNOWN_PARTS.sub("", selector)) != selector:
+            # What these parts select is not known: the rule applies to all others, but must not show anything.
+            rule = rule._replace(is_uncertain=True)
+            compiled = _compile_selectors(", ".join(part.strip() or "*" for part in simpler.split(",")))
         for entry in compiled:
             if entry.pseudo_element is None:
                 self._matcher.add_selector(entry, rule)
@@ -87,7 +125,7 @@ class Cascade:
     def _add_keyframes(self, prelude: Tokens, frames: list[Any]) -> None:
         name = "".join(token.value for token in strip_spaces(prelude) if token.type in {"ident", "string"})
         for frame in frames:
-            if frame.type == "qualified-rule":
+            if frame.type == "qualified-rule" and re.search(r"\b(to|100%)", tinycss2.serialize(frame.prelude).lower()):
                 self.keyframes.setdefault(name, []).extend(
                     declaration for declaration in _parse_declarations(frame.content)
                 )
@@ -97,8 +135,9 @@ class Cascade:
         found = [
             Declaration(
                 (important, rule.is_layered == important, (0, *specificity), order, position),
-                item.lower_name,
+                _property_name(item),
                 item.value,
+                rule.is_uncertain,
             )
             for specificity, order, _, rule in self._matcher.match(element)
             for position, item in enumerate(rule.declarations)
@@ -109,7 +148,7 @@ class Cascade:
             if style not in self._inline:
                 self._inline[style] = _parse_declarations(style)
             found += [
-                Declaration((bool(item.important), True, (1, 0, 0, 0), 0, position), item.lower_name, item.value)
+                Declaration((bool(item.important), True, (1, 0, 0, 0), 0, position), _property_name(item), item.value)
                 for position, item in enumerate(self._inline[style])
             ]
         return sorted(found, key=lambda declaration: declaration.precedence)
@@ -121,8 +160,17 @@ def _compile_selectors(selectors: str) -> list[Any]:
         return list(cssselect2.compile_selector_list(selectors))
     except cssselect2.SelectorError:
         return []
+    except NotImplementedError:
+        return []
     except (SyntaxError, RecursionError, MemoryError):  # it compiles selectors to Python code
+        if len(selectors) < _SHORT_SELECTOR:
+            return []  # a gap of the library, such as :has(:focus)
         raise TooComplexError from None
+
+
+def _property_name(declaration: Any) -> str:
+    """The name of a property; that of a variable with its case."""
+    return str(declaration.name if declaration.name.startswith("--") else declaration.lower_name)
 
 
 def _parse_declarations(content: str | Tokens) -> list[Any]:
@@ -137,27 +185,40 @@ def _nest(selector: str, parent: str) -> str:
     return selector.replace("&", f":is({parent})") if "&" in selector else f":is({parent}) {selector}"
 
 
-def _condition_holds(name: str, prelude: Tokens) -> bool:
+def _condition_holds(name: str, prelude: Tokens) -> bool | None:
+    """Whether the condition of a group of rules holds; None if that is not known."""
+    text = tinycss2.serialize(prelude).lower()
+    if _NOT_ON_DESKTOP.search(text):
+        return False
     if name == "media":
-        return _media_matches(prelude)
-    tokens = strip_spaces(prelude)
-    return not (name == "supports" and tokens and tokens[0].type == "ident" and tokens[0].lower_value == "not")
+        return _evaluate_media(prelude)
+    return None  # layers too: their order is not evaluated
 
 
 def _media_matches(tokens: Tokens) -> bool:
-    """Whether a list of media queries matches a screen. Unknown features count as true: they may hide text."""
+    """Whether a list of media queries may match a screen."""
+    return _evaluate_media(tokens) is not False
+
+
+def _evaluate_media(tokens: Tokens) -> bool | None:
+    """Whether a list of media queries matches a screen; None if that needs a feature that is not known."""
     queries: list[list[Any]] = [[]]
     for token in strip_spaces(tokens):
         if token.type == "literal" and token.value == ",":
             queries.append([])
         else:
             queries[-1].append(token)
-    return queries == [[]] or any(_evaluate_query(query) is not False for query in queries if query)
+    if queries == [[]]:
+        return True
+    results = [_evaluate_query(query) for query in queries if query]
+    return True if True in results else None if None in results else False
 
 
 def _evaluate_query(query: list[Any]) -> bool | None:
     """Evaluate a media query; None if that needs a feature that is not known."""
     words = [token.lower_value for token in query if token.type == "ident"]
+    if "not" in words[1:]:
+        return None
     features = [_feature_holds(token) for token in query if token.type == "() block"]
     is_screen = all(word in {"not", "only", "and", "or", "all", "screen"} for word in words)
     decisive = "or" in words  # the value of one feature that decides about all

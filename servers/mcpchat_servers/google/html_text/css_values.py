@@ -1,23 +1,35 @@
 """CSS values as numbers: lengths in pixels, colours, ``calc()``, ``var()``. Parsing is done by tinycss2."""
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import tinycss2
 from tinycss2 import color5
 
 Tokens = Sequence[Any]  # component values of tinycss2
 PAGE_WIDTH, PAGE_HEIGHT = 1024.0, 768.0  # pixels; the window that relative lengths and media queries refer to
 _PIXELS = {
     "px": 1.0, "pt": 96 / 72, "pc": 16.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4, "q": 96 / 101.6, "rem": 16.0,
+    "cqw": PAGE_WIDTH / 100, "cqi": PAGE_WIDTH / 100, "cqh": PAGE_HEIGHT / 100, "cqb": PAGE_HEIGHT / 100,
+    "cqmin": PAGE_HEIGHT / 100, "cqmax": PAGE_WIDTH / 100,
     "vw": PAGE_WIDTH / 100, "vi": PAGE_WIDTH / 100, "vmax": PAGE_WIDTH / 100,
     "vh": PAGE_HEIGHT / 100, "vb": PAGE_HEIGHT / 100, "vmin": PAGE_HEIGHT / 100,
     "deg": 1.0, "grad": 0.9, "rad": 57.29578, "turn": 360.0, "s": 1.0, "ms": 0.001,
 }  # fmt: skip
-_FONT_RELATIVE = {"em": 1.0, "ex": 0.5, "ch": 0.5, "cap": 0.7, "ic": 1.0, "lh": 1.2, "rlh": 1.2, "rex": 0.5, "rch": 0.5}
+_FONT_RELATIVE = {
+    "em": 1.0, "ex": 0.5, "ch": 0.5, "cap": 0.7, "ic": 1.0, "lh": 1.2,
+    "rlh": 1.2, "rex": 0.5, "rch": 0.5, "ric": 1.0, "rcap": 0.7,
+}  # fmt: skip
 _CALC_NAMES = {"calc", "-webkit-calc", "-moz-calc", "min", "max", "clamp"}
-_MAX_TOKENS = 500  # of a value, after its variables are replaced
-_MAX_DEPTH = 20  # of variables within variables, and of calc() within calc()
+_MAX_TOKENS = 2000  # of a value, after its variables are replaced
+_MAX_DEPTH = 30  # of variables within variables, and of calc() within calc()
+_ENVIRONMENT = re.compile(r"safe-area-inset-\w+|keyboard-inset-\w+")  # 0 px on a desktop computer
+
+
+class TooComplexError(Exception):
+    """The HTML or its style is too complex to judge, such as nested too deeply."""
 
 
 class Rgba(NamedTuple):
@@ -77,29 +89,73 @@ def keyword(tokens: Tokens) -> str:
     return tokens[0].lower_value if len(tokens) == 1 and tokens[0].type == "ident" else ""
 
 
+def resolve_variables(declared: Mapping[str, Tokens], inherited: Mapping[str, Tokens]) -> dict[str, Tokens]:
+    """Return the variables of an element. One without a valid value is not set; ``inherit`` keeps the inherited one.
+
+    Raises TooComplexError.
+    """
+    result = dict(inherited)
+    scope = {**inherited, **{name: value for name, value in declared.items() if keyword(value) not in _UNSETTING}}
+    for name, value in declared.items():
+        word = keyword(value)
+        if word in _UNSETTING:
+            if word == "initial":
+                result.pop(name, None)
+            continue
+        resolved = replace_variables(value, {key: tokens for key, tokens in scope.items() if key != name})
+        if resolved is None:
+            result.pop(name, None)
+        else:
+            result[name] = resolved
+    return result
+
+
+_UNSETTING = {"initial", "inherit", "unset", "revert", "revert-layer"}
+
+
 def replace_variables(tokens: Tokens, variables: Mapping[str, Tokens], depth: int = 0) -> list[Any] | None:
-    """Replace ``var()`` and ``env()``, also within functions. Returns None if one has no value or is too long."""
+    """Replace ``var()`` and ``env()``, also within functions. Returns None if one has no value.
+
+    Raises TooComplexError.
+    """
+    budget = [_MAX_TOKENS]
+    return _replace(strip_spaces(tokens), variables, budget, depth)
+
+
+def _replace(tokens: Tokens, variables: Mapping[str, Tokens], budget: list[int], depth: int) -> list[Any] | None:
+    if depth > _MAX_DEPTH:
+        raise TooComplexError
     result: list[Any] = []
     for token in tokens:
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise TooComplexError
         replacement: list[Any] | None = [token]
         if token.type == "function" and token.lower_name in {"var", "env"}:
             name, *fallback = split_commas(token.arguments)
             names = strip_spaces(name)
-            value: Tokens | None = variables.get(names[0].value) if names and names[0].type == "ident" else None
+            own_name = names[0].value if names and names[0].type == "ident" else ""
+            value: Tokens | None = variables.get(own_name)
+            if token.lower_name == "env" and _ENVIRONMENT.fullmatch(own_name):
+                value = tinycss2.parse_component_value_list("0px")
             if value is None and fallback:
-                value = [token for part in fallback for token in part]
-            replacement = (
-                replace_variables(value, variables, depth + 1) if value is not None and depth < _MAX_DEPTH else None
-            )
-        elif token.type == "function" and depth < _MAX_DEPTH:
-            arguments = replace_variables(token.arguments, variables, depth + 1)
+                value = [item for part in fallback for item in (*part, tinycss2.ast.LiteralToken(0, 0, ","))][:-1]
+            inner = {key: item for key, item in variables.items() if key != own_name}  # ends cycles
+            replacement = _replace(strip_spaces(value), inner, budget, depth + 1) if value is not None else None
+        elif token.type == "function":
+            arguments = _replace(token.arguments, variables, budget, depth + 1)
             replacement = [copy.copy(token)] if arguments is not None else None
             if replacement:
                 replacement[0].arguments = arguments
-        if replacement is None or len(result) + len(replacement) > _MAX_TOKENS:
+        if replacement is None:
             return None
         result += replacement
     return strip_spaces(result)
+
+
+def is_calculation(token: Any) -> bool:
+    """Whether a function is calc() or the like. Its value is unknown if it needs a size that layout decides."""
+    return bool(token.type == "function" and token.lower_name in _CALC_NAMES)
 
 
 def parse_length(token: Any, font_size: float, base: float | None = None) -> float | None:

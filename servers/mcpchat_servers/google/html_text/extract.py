@@ -1,13 +1,16 @@
 """Extracts the text of HTML as a person would see it."""
 
 import re
+from xml.etree.ElementTree import Element
 
 import tinyhtml5
 from inscriptis.html_engine import Inscriptis
 from inscriptis.model.config import ParserConfig
 
-from mcpchat_servers.google.html_text.cascade import TooComplexError
-from mcpchat_servers.google.html_text.visibility import Hidden, remove_hidden_text
+from mcpchat_servers.google.html_text.css_values import TooComplexError
+from mcpchat_servers.google.html_text.visibility import Hidden, has_text, remove_hidden_text
+
+_DOCTYPE = re.compile(r"\s*<!doctype\s+html\b", re.IGNORECASE)  # without it, browsers ignore the case of class names
 
 
 def extract_visible_text(html: str) -> tuple[str, Hidden]:
@@ -16,12 +19,35 @@ def extract_visible_text(html: str) -> tuple[str, Hidden]:
     Raises TooComplexError.
     """
     tree = tinyhtml5.parse(html.replace("\0", ""), namespace_html_elements=False, scripting=True)
-    hidden = remove_hidden_text(tree)
+    _remove_comments(tree)
+    is_quirky = not _DOCTYPE.match(html)
+    hidden = remove_hidden_text(tree, ignores_case=is_quirky)
     for element in tree.iter():
         element.attrib.pop("style", None)  # it can request unbounded widths
+        if element.tag == "a" and not has_text("".join(element.itertext())):
+            element.attrib.pop("href", None)  # a link that nobody sees
     try:
         text = str(Inscriptis(tree, ParserConfig(display_links=True)).get_text())
     except RecursionError:
         raise TooComplexError from None
     lines = [line.rstrip().replace("\xa0", " ") for line in text.splitlines()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), hidden
+
+
+def _remove_comments(root: Element) -> None:
+    """Remove comments and processing instructions; the text after them stays."""
+    for parent in [*root.iter()]:
+        if not any(callable(child.tag) for child in parent):
+            continue
+        children, texts = [*parent], [parent.text or ""]
+        kept: list[Element] = []
+        for child in children:
+            if callable(child.tag):
+                texts[-1] += child.tail or ""
+                parent.remove(child)
+            else:
+                kept.append(child)
+                texts.append(child.tail or "")
+        parent.text = texts[0]
+        for child, text in zip(kept, texts[1:], strict=True):
+            child.tail = text

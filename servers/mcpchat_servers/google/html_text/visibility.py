@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 import cssselect2
 import tinycss2
 
-from mcpchat_servers.google.html_text.cascade import Cascade, TooComplexError
+from mcpchat_servers.google.html_text.cascade import Cascade
 from mcpchat_servers.google.html_text.css_values import (
     BLACK,
     LINK_BLUE,
@@ -23,11 +23,14 @@ from mcpchat_servers.google.html_text.css_values import (
     WHITE,
     Rgba,
     Tokens,
+    TooComplexError,
     contrast,
+    is_calculation,
     keyword,
     parse_color,
     parse_length,
     replace_variables,
+    resolve_variables,
     split_commas,
     strip_spaces,
 )
@@ -35,9 +38,11 @@ from mcpchat_servers.google.html_text.css_values import (
 MAX_DEPTH = 3000  # of nested elements
 _MIN_CONTRAST = 1.2  # pale grey on white, #e8e8e8, has this
 _MIN_FONT_SIZE = 4.0  # pixels
-_MIN_BOX = 4.0  # pixels; a smaller box shows none of its text if it clips it
-_FAR = 400.0  # pixels; text that is moved by so much to the left or upwards is off the page
-_VERY_FAR = 2500.0  # pixels to the right or downwards
+_MIN_BOX = 8.0  # pixels; a smaller box shows none of its text if it clips it
+_MIN_OPACITY = 0.2
+_MIN_SPACING, _MAX_SPACING = -0.4, 10.0  # between letters, in font sizes
+_FAR = 200.0  # pixels; text that is moved by so much to the left or upwards is off the page
+_VERY_FAR = 1500.0  # pixels to the right or downwards
 _ANY_TEXT = re.compile(
     r"[^\W_]|[^\s\w\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
 )
@@ -54,8 +59,30 @@ _SIZE_KEYWORDS = {"auto", "none", "min-content", "max-content", "fit-content", "
 _FONT_SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
                "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
 _HTML_FONT_SIZES = (10.0, 13.0, 16.0, 18.0, 24.0, 32.0, 48.0)  # <font size="1"> to "7"
+_TAGS_WITH_BACKGROUND = {"body", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "marquee"}
 _SMALLER_TAGS = {"small", "sub", "sup"}
+_CELLS = {"td", "th", "tr", "table", "tbody", "thead", "tfoot"}
+_INLINE_TAGS = {
+    "span",
+    "a",
+    "b",
+    "i",
+    "u",
+    "s",
+    "em",
+    "strong",
+    "font",
+    "small",
+    "big",
+    "sub",
+    "sup",
+    "code",
+    "label",
+    "mark",
+}
 _STYLED_TAGS = {*_SMALLER_TAGS, "a", "bdo", "details"}  # they look different without any declaration
+_MAX_SIDES = 4
+_MAX_UNCERTAIN = 20  # declarations that are tried one by one
 _SIDES = ("top", "right", "bottom", "left")
 _ALIASES = {
     "-webkit-transform": "transform", "-webkit-clip-path": "clip-path", "-webkit-filter": "filter",
@@ -66,10 +93,17 @@ _ALIASES = {
     "inset-inline-start": "left", "inset-block-start": "top", "inset-inline-end": "right", "inset-block-end": "bottom",
     "margin-inline-start": "margin-left", "margin-block-start": "margin-top",
     "padding-inline-start": "padding-left", "padding-block-start": "padding-top", "-moz-opacity": "opacity",
+    "-webkit-margin-start": "margin-left", "-webkit-margin-before": "margin-top",
+    "-webkit-padding-start": "padding-left",
+}  # fmt: skip
+_LOGICAL_SHORTHANDS = {
+    "margin-inline": ("margin-left", "margin-right"), "margin-block": ("margin-top", "margin-bottom"),
+    "padding-inline": ("padding-left", "padding-right"), "padding-block": ("padding-top", "padding-bottom"),
+    "inset-inline": ("left", "right"), "inset-block": ("top", "bottom"),
 }  # fmt: skip
 _DISPLAYS = re.compile(
-    r"(inline|block|none|contents|flow-root|list-item|run-in|(inline-)?(flex|grid|table|block)|(-webkit-|-ms-)(inline-)?(flex|box|flexbox|grid)"
-    r"|-moz-box|-moz-inline-box|ruby(-\w+)*|table-(row|cell|column|caption|row-group|header-group|footer-group|column-group)|math)"
+    r"(inline|block|none|contents|flow-root|list-item|(inline-)?(flex|grid|table|block)|-webkit-(inline-)?(flex|box)"
+    r"|ruby(-\w+)*|table-(row|cell|column|caption|row-group|header-group|footer-group|column-group)|math)"
     r"|(inline|block) (flow|flow-root|flex|grid|table|ruby|math)"
 )
 _KEYWORDS: Mapping[str, set[str]] = {
@@ -81,16 +115,35 @@ _KEYWORDS: Mapping[str, set[str]] = {
     "white-space": {"normal", "nowrap", "pre", "pre-wrap", "pre-line", "break-spaces"},
     "unicode-bidi": {"normal", "embed", "isolate", "bidi-override", "isolate-override", "plaintext"},
 }
-_SIZES = {"height", "max-height", "width", "max-width"}
+_SIZES = {"height", "max-height", "width", "max-width", "min-height", "min-width"}
 _OFFSETS = {"top", "right", "bottom", "left", "margin-top", "margin-left", "padding-top", "padding-left", "text-indent"}
+_LONGHANDS = {
+    "font": ("font-size", "line-height"), "background": ("background-color", "background-image"),
+    "overflow": ("overflow-x", "overflow-y"), "animation": ("animation-name",),
+}  # fmt: skip
 _NUMBERS = {"opacity", "zoom", "z-index", "-webkit-line-clamp", "line-clamp", "line-height"}
 _LENGTHS = {*_SIZES, *_OFFSETS, *_NUMBERS, "letter-spacing", "font-size"}
+_LENGTH_KEYWORDS: Mapping[str, set[str]] = {
+    "font-size": {*_FONT_SIZES, "smaller", "larger"}, "letter-spacing": {"normal"}, "line-height": {"normal"},
+    "text-indent": set(), "padding-top": set(), "padding-left": set(), "zoom": {"normal"}, "opacity": set(),
+    "z-index": {"auto"}, "max-height": _SIZE_KEYWORDS - {"auto"}, "max-width": _SIZE_KEYWORDS - {"auto"},
+    "height": _SIZE_KEYWORDS - {"none"}, "width": _SIZE_KEYWORDS - {"none"},
+    "line-clamp": {"none"}, "-webkit-line-clamp": {"none"}, "margin-top": {"auto"}, "margin-left": {"auto"},
+    "top": {"auto"}, "right": {"auto"}, "bottom": {"auto"}, "left": {"auto"},
+}  # fmt: skip
 _NOT_NEGATIVE = {*_SIZES, "padding-top", "padding-left", "font-size", "line-height"}
+_BACKGROUND_KEYWORDS = {
+    "none", "repeat", "repeat-x", "repeat-y", "no-repeat", "space", "round", "scroll", "fixed", "local", "left",
+    "right", "top", "bottom", "center", "cover", "contain", "auto", "border-box", "padding-box", "content-box", "text",
+    *_GLOBAL_KEYWORDS,
+}  # fmt: skip
 _COLORS = {"color", "-webkit-text-fill-color", "background-color"}
 _FUNCTION_LISTS = {"transform", "filter", "clip", "clip-path"}
 _HIDING_IF_SET = {  # properties whose effect on text is not judged: any value but these is taken to hide it
     "mask": {"none"}, "mask-image": {"none"}, "mix-blend-mode": {"normal"}, "content": {"normal", "none"},
     "-webkit-text-security": {"none"}, "offset-path": {"none"}, "mask-border": {"none"},
+    "-webkit-text-stroke": {"none", "0"}, "background-clip": {"border-box", "padding-box", "content-box"},
+    "-webkit-background-clip": {"border-box", "padding-box", "content-box"},
     "-webkit-mask-box-image": {"none"},
 }  # fmt: skip
 
@@ -125,11 +178,14 @@ class _Style:
             or self.color is None
         ):
             return False
-        if _is_far(self.shift[0] + self.indent) or self.letter_spacing <= -0.4 * self.font_size:
+        if (
+            _is_far(self.shift[0] + self.indent)
+            or not -0.4 * self.font_size < self.letter_spacing < 10 * self.font_size
+        ):
             return False
         color = self.fill or self.color
         painted = color._replace(alpha=color.alpha * self.opacity)
-        return any(contrast(painted.over(background), background) >= _MIN_CONTRAST for background in self.backgrounds)
+        return all(contrast(painted.over(background), background) >= _MIN_CONTRAST for background in self.backgrounds)
 
 
 @dataclass(slots=True)
@@ -140,18 +196,20 @@ class Hidden:
     descriptions: int = 0  # alternative texts of images
 
 
-def remove_hidden_text(root: Element) -> Hidden:
+def remove_hidden_text(root: Element, *, ignores_case: bool = False) -> Hidden:
     """Remove the text that a person would not see. Returns how much that was.
+
+    ``ignores_case``: the case of class names and ids makes no difference.
 
     Raises TooComplexError if elements or styles are nested too deeply.
     """
-    return _Remover(root).run()
+    return _Remover(root, ignores_case=ignores_case).run()
 
 
 class _Remover:
-    def __init__(self, root: Element) -> None:
+    def __init__(self, root: Element, *, ignores_case: bool) -> None:
         self._root = root
-        self._cascade = Cascade(root)
+        self._cascade = Cascade(root, ignores_case=ignores_case)
         self._lengths = _count_characters(root)
         self._shown = _find_shown_parts(root)
         self._hidden = Hidden()
@@ -170,7 +228,7 @@ class _Remover:
                 raise TooComplexError
             style = self._compute(wrapper, parent)
             element.text = self._filter(element.text, style)
-            if element.tag == "img" and _has_text(element.attrib.pop("alt", "")):
+            if element.tag == "img" and has_text(element.get("alt")):
                 self._hidden.descriptions += 1
             pending.append((wrapper, parent, True, depth))
             pending += [(child, style, False, depth + 1) for child in reversed([*wrapper.iter_children()])]
@@ -178,7 +236,7 @@ class _Remover:
 
     def _filter(self, text: str | None, style: _Style) -> str | None:
         """Return the text if it can be seen, otherwise a space. Count each run of hidden text once."""
-        if not _has_text(text):
+        if not has_text(text):
             return text
         if style.shows_text:
             self._is_in_passage = False
@@ -201,20 +259,33 @@ class _Remover:
         found = self._cascade.find_declarations(wrapper)
         variables = {item.name: strip_spaces(item.value) for item in found if item.name.startswith("--")}
         if variables:
-            parent = replace(parent, variables={**parent.variables, **variables})
-        declarations = [*_presentational_hints(element), *((item.name, item.value) for item in found)]
-        if not declarations and tag not in _STYLED_TAGS:
+            parent = replace(parent, variables=resolve_variables(variables, parent.variables))
+        hints = [*_presentational_hints(element)]
+        if not (hints or found or tag in _STYLED_TAGS):
             return parent
-        values = _Values(parent.variables)
-        for name, tokens in declarations:
-            values.add(name, tokens)
-        style = _apply(element, parent, values, self._lengths[element])
+        style, values = self._judge(element, parent, [*hints, *((item.name, item.value) for item in found)])
+        uncertain = [item for item in found if item.is_uncertain] if style.shows_text else []
+        for only in [None, *uncertain][: len(uncertain) and _MAX_UNCERTAIN]:
+            # Rules that may not apply, or not in this order, must not show what others hide.
+            some = [(item.name, item.value) for item in found if not item.is_uncertain or item is only]
+            other_style, other_values = self._judge(element, parent, [*hints, *some])
+            if not other_style.shows_text:
+                style, values = other_style, other_values
+                break
         for name in values.idents("animation-name") & self._cascade.keyframes.keys():
             for item in self._cascade.keyframes[name]:
                 values.add(item.lower_name, item.value)
                 if not _apply(element, parent, values, self._lengths[element]).shows_text:
                     return replace(style, is_hidden=True)
         return replace(style, is_closed=True) if element.tag == "details" and "open" not in element.attrib else style
+
+    def _judge(
+        self, element: Element, parent: _Style, declarations: list[tuple[str, Tokens]]
+    ) -> "tuple[_Style, _Values]":
+        values = _Values(parent.variables)
+        for name, tokens in declarations:
+            values.add(name, tokens)
+        return _apply(element, parent, values, self._lengths[element]), values
 
 
 class _Values:
@@ -228,17 +299,22 @@ class _Values:
         name = _ALIASES.get(name, name)
         value = replace_variables(tokens, self._variables)
         if value is None:  # the property is unset then
-            self._values.pop(name, None)
+            for longhand in _LONGHANDS.get(name, (name,)):
+                self._values.pop(longhand, None)
             return
+        if name == "all":
+            self._values.clear()
         if not value:
             return
         for longhand, part in _expand(name, value):
             if _is_valid(longhand, part):
                 self._values[longhand] = part
 
-    def tokens(self, name: str) -> list[Any]:
-        """Return the value of a property; empty if it is not set."""
+    def tokens(self, name: str, unset: str = "") -> list[Any]:
+        """Return the value of a property; empty if it is not set. ``unset`` is the keyword for a value of "unset"."""
         value = self._values.get(name, [])
+        if unset and keyword(value) == "unset":
+            return list(tinycss2.parse_component_value_list(unset))
         return [] if keyword(value) in {"unset", "revert", "revert-layer"} else value
 
     def keyword(self, name: str) -> str:
@@ -256,7 +332,7 @@ class _Values:
         if len(tokens) != 1:
             return None
         value = parse_length(tokens[0], font_size, base)
-        if value is None and tokens[0].type == "function":
+        if value is None and tokens[0].type == "function" and not is_calculation(tokens[0]):
             return -10 * _VERY_FAR if name in _OFFSETS or name in {"letter-spacing", "z-index"} else 0.0
         return value
 
@@ -266,23 +342,17 @@ def _expand(name: str, value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
     if keyword(value) in _GLOBAL_KEYWORDS and name in {"font", "background", "overflow", "margin", "padding", "inset"}:
         value = [value[0]]
     if name == "font":
-        for position, token in enumerate(value):
-            is_size = token.type in {"dimension", "percentage", "function"} or (
-                token.type == "number" and not token.value
-            )
-            if is_size or keyword([token]) in {*_FONT_SIZES, "smaller", "larger", *_GLOBAL_KEYWORDS}:
-                yield "font-size", [token]
-                if len(value) > position + 2 and value[position + 1] == "/":
-                    yield "line-height", [value[position + 2]]
-                return
+        yield from _expand_font(value)
     elif name == "background":
-        colors = [token for token in value if parse_color(token, BLACK)]
-        yield "background-image", value
-        yield "background-color", colors[-1:] or tinycss2.parse_component_value_list("transparent")
+        yield from _expand_background(value)
+    elif name == "text-indent":
+        yield name, value[:1]  # "hanging" and "each-line" may follow
     elif name == "overflow":
         yield "overflow-x", value[:1]
         yield "overflow-y", value[1:] or value[:1]
     elif name in {"margin", "padding", "inset"}:
+        if len(value) > _MAX_SIDES or not all(_is_valid("margin-left", [token]) for token in value):
+            return
         sides = [
             value[0],
             value[1 % len(value)],
@@ -291,10 +361,40 @@ def _expand(name: str, value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
         ]
         prefix = "" if name == "inset" else f"{name}-"
         yield from ((f"{prefix}{side}", [token]) for side, token in zip(_SIDES, sides, strict=True))
+    elif name in _LOGICAL_SHORTHANDS:
+        first, second = _LOGICAL_SHORTHANDS[name]
+        yield first, value[:1]
+        yield second, value[-1:]
     elif name == "animation":
         yield "animation-name", value
     else:
         yield name, value
+
+
+def _expand_font(value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    for position, token in enumerate(value):
+        is_size = token.type in {"dimension", "percentage", "function"} or (token.type == "number" and not token.value)
+        is_size = is_size and getattr(token, "lower_unit", "") not in {"deg", "grad", "rad", "turn"}
+        if keyword([token]) in _GLOBAL_KEYWORDS:
+            yield "font-size", [token]
+            return
+        if is_size or keyword([token]) in {*_FONT_SIZES, "smaller", "larger"}:
+            has_line_height = len(value) > position + 2 and value[position + 1] == "/"
+            if len(value) <= position + (3 if has_line_height else 1):
+                return  # not valid without a family
+            yield "font-size", [token]
+            if len(value) > position + 2 and value[position + 1] == "/":
+                yield "line-height", [value[position + 2]]
+            return
+
+
+def _expand_background(value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    colors = [token for token in value if parse_color(token, BLACK)]
+    words = {token.lower_value for token in value if token.type == "ident" and token not in colors}
+    if len(colors) > 1 or not words <= _BACKGROUND_KEYWORDS:
+        return
+    yield "background-image", value
+    yield "background-color", colors[-1:] or tinycss2.parse_component_value_list("transparent")
 
 
 def _is_valid(name: str, value: list[Any]) -> bool:
@@ -314,12 +414,22 @@ def _is_valid(name: str, value: list[Any]) -> bool:
         return True
     if len(value) != 1:
         return False
-    number = parse_length(value[0], 16.0, 100.0)
+    return word in _LENGTH_KEYWORDS.get(name, _SIZE_KEYWORDS) if word else _is_valid_length(name, value[0])
+
+
+def _is_valid_length(name: str, token: Any) -> bool:
+    number = parse_length(token, 16.0, 100.0)
     if number is None:
-        return value[0].type == "function" or word in {*_SIZE_KEYWORDS, *_FONT_SIZES, "normal", "smaller", "larger"}
-    if value[0].type == "number" and name not in _NUMBERS and number > _MIN_BOX:
-        return False  # a length without unit: valid in old documents only
-    return number >= 0 or name not in _NOT_NEGATIVE
+        return bool(token.type == "function")
+    unit = getattr(token, "lower_unit", "")
+    if name in _NUMBERS - {"line-height"}:
+        return not unit
+    if unit in {"deg", "grad", "rad", "turn", "s", "ms"}:
+        return False
+    if token.type == "number" and number and name != "line-height":
+        # A length without unit is valid in old documents only: it counts if it hides.
+        return bool(number < _MIN_FONT_SIZE if name in _NOT_NEGATIVE else _is_far(number))
+    return bool(number >= 0 or name not in _NOT_NEGATIVE)
 
 
 def _apply(element: Element, parent: _Style, values: _Values, text_length: int) -> _Style:
@@ -352,7 +462,7 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
         values.keyword("display") == "none"
         or values.keyword("content-visibility") == "hidden"
         or values.keyword("unicode-bidi") in {"bidi-override", "isolate-override"}
-        or (element.tag == "bdo" and values.keyword("unicode-bidi") == "")
+        or (element.get("dir", "").lower() == "rtl" and element.tag == "bdo" and not values.keyword("unicode-bidi"))
         or any(
             values.tokens(name) and values.keyword(name) not in {*harmless, "initial"}
             for name, harmless in _HIDING_IF_SET.items()
@@ -362,7 +472,7 @@ def _apply(element: Element, parent: _Style, values: _Values, text_length: int) 
         or _is_filtered_away(values.tokens("filter"), size)
         or _is_clipped_away(values.tokens("clip"), size)
         or _is_clipped_away(values.tokens("clip-path"), size)
-        or _overflows(style, values, text_length)
+        or _overflows(element, style, values, text_length)
     )
     return replace(style, is_hidden=is_hidden)
 
@@ -380,7 +490,7 @@ def _font_size(element: Element, inherited: float, values: _Values) -> float:
 def _colors(element: Element, parent: _Style, values: _Values) -> dict[str, Any]:
     """Return the colours of an element's text and of what is behind it."""
     color, fill, backgrounds = parent.color, parent.fill, parent.backgrounds
-    if tokens := values.tokens("color"):
+    if tokens := values.tokens("color", unset="inherit"):
         if keyword(tokens) != "inherit":
             color = BLACK if keyword(tokens) == "initial" else parse_color(tokens[0], parent.color or BLACK)
     elif element.tag == "a" and "href" in element.attrib:
@@ -388,6 +498,8 @@ def _colors(element: Element, parent: _Style, values: _Values) -> dict[str, Any]
     if (tokens := values.tokens("-webkit-text-fill-color")) and keyword(tokens) != "inherit":
         fill = None if keyword(tokens) in {"initial", "currentcolor"} else parse_color(tokens[0], color or BLACK)
         color = None if fill is None and keyword(tokens) == "" else color
+    if values.keyword("visibility") in {"hidden", "collapse"} or values.keyword("display") == "contents":
+        return {"color": color, "fill": fill}  # its background is not painted
     if tokens := values.tokens("background-color"):
         background = parent.backgrounds[0] if keyword(tokens) == "inherit" else parse_color(tokens[0], color or BLACK)
         if background is not None and keyword(tokens) != "initial":
@@ -408,8 +520,17 @@ def _transform(values: _Values, font_size: float) -> tuple[float, tuple[float, f
     """Return by how much an element is made smaller or larger, and how far it is moved, in pixels."""
     x = y = 0.0
     if values.keyword("position") not in {"", "static", "initial", "inherit"}:
-        x = (values.number("left", font_size, PAGE_WIDTH) or 0) - (values.number("right", font_size, PAGE_WIDTH) or 0)
-        y = (values.number("top", font_size, PAGE_HEIGHT) or 0) - (values.number("bottom", font_size, PAGE_HEIGHT) or 0)
+        left, right, top, bottom = (
+            values.number(side, font_size, base)
+            for side, base in (
+                ("left", PAGE_WIDTH),
+                ("right", PAGE_WIDTH),
+                ("top", PAGE_HEIGHT),
+                ("bottom", PAGE_HEIGHT),
+            )
+        )
+        x = left if left is not None else -(right or 0)
+        y = top if top is not None else -(bottom or 0)
         if (values.number("z-index", font_size) or 0) < 0:
             y = -10 * _VERY_FAR  # behind the page
     for name in ("margin", "padding"):
@@ -465,6 +586,7 @@ def _is_far(distance: float, *, downwards: bool = False) -> bool:
 
 
 def _is_filtered_away(tokens: Tokens, font_size: float) -> bool:
+    opacity = 1.0
     for function in tokens:
         if function.type == "url":
             return True
@@ -484,10 +606,11 @@ def _is_filtered_away(tokens: Tokens, font_size: float) -> bool:
             "blur": (-1.0, 3.0),
             "invert": (-1.0, 0.3),
         }
+        opacity *= amount if function.lower_name == "opacity" and amount is not None else 1.0
         low, high = limits.get(function.lower_name, (0.0, 0.0))
         if amount is None or not low <= amount <= high:
             return True
-    return False
+    return opacity < _MIN_OPACITY
 
 
 def _is_clipped_away(tokens: Tokens, font_size: float) -> bool:
@@ -503,9 +626,15 @@ def _is_clipped_away(tokens: Tokens, font_size: float) -> bool:
             for group in groups
         ]
         numbers = [number for part in parts for number in part]
-        if name == "rect" and (keyword(strip_spaces(groups[0])) == "auto" or len(numbers) < 4):
-            continue
         if name == "rect":
+            edges = [item for group in groups for item in strip_spaces(group)]
+            defaults = (0.0, 1e6, 1e6, 0.0)  # of "auto": top, right, bottom, left
+            numbers = [
+                default if keyword([item]) == "auto" else parse_length(item, font_size, 100.0) or 0.0
+                for item, default in zip(edges, defaults, strict=False)
+            ]
+            if len(numbers) < len(defaults):
+                return True
             return numbers[2] - numbers[0] < _MIN_BOX or numbers[1] - numbers[3] < _MIN_BOX
         if name == "inset" and numbers:
             top, right, bottom, left = (numbers * 4)[:4] if len(numbers) in {1, 2} else (*numbers, numbers[1])[:4]
@@ -521,9 +650,13 @@ def _is_clipped_away(tokens: Tokens, font_size: float) -> bool:
     return False
 
 
-def _overflows(style: _Style, values: _Values, text_length: int) -> bool:
+def _overflows(element: Element, style: _Style, values: _Values, text_length: int) -> bool:
     """Whether an element's box cuts its text off: it is tiny, or much too small for so much text."""
     size = style.font_size
+    if element.tag in _CELLS or (
+        element.tag in _INLINE_TAGS and not values.keyword("display") and not values.keyword("position")
+    ):
+        return False  # a cell grows with its text; inline elements have no box
     overflow = {values.keyword("overflow-x"), values.keyword("overflow-y")} - {"", "visible", "initial", "inherit"}
     cuts = bool(overflow & {"hidden", "clip"}) or bool(values.idents("contain") & {"paint", "strict", "content"})
     if not (cuts or overflow):
@@ -534,6 +667,12 @@ def _overflows(style: _Style, values: _Values, text_length: int) -> bool:
         for names in (("height", "max-height"), ("width", "max-width"))
     )
     height, width = min(heights, default=None), min(widths, default=None)
+    least_height, least_width = (
+        values.number("min-height", size) or 0,
+        values.number("min-width", size, PAGE_WIDTH) or 0,
+    )
+    height = max(height, least_height) if height is not None else None
+    width = max(width, least_width) if width is not None else None
     line_height = values.number("line-height", size, size)
     if line_height is not None and values.tokens("line-height")[0].type == "number":
         line_height *= size
@@ -545,7 +684,7 @@ def _overflows(style: _Style, values: _Values, text_length: int) -> bool:
     lines = clamp or (height / size if height is not None else None if style.wraps else 1.0)
     if not cuts or lines is None:
         return False
-    return text_length > 40 + 1.3 * lines * (PAGE_WIDTH if width is None else width) / (0.4 * size)
+    return text_length > 5 + 1.3 * lines * (PAGE_WIDTH if width is None else width) / (0.4 * size)
 
 
 def _is_zero_percent(tokens: Tokens) -> bool:
@@ -554,10 +693,15 @@ def _is_zero_percent(tokens: Tokens) -> bool:
 
 def _presentational_hints(element: Element) -> Iterator[tuple[str, Tokens]]:
     """Yield the declarations that HTML attributes stand for."""
-    if "hidden" in element.attrib or (element.tag == "dialog" and "open" not in element.attrib):
+    if (
+        "hidden" in element.attrib
+        or "popover" in element.attrib
+        or (element.tag == "dialog" and "open" not in element.attrib)
+    ):
         yield "display", tinycss2.parse_component_value_list("none")
-    color = element.get("text" if element.tag == "body" else "color", "")
-    for name, value in (("color", color), ("background-color", element.get("bgcolor", ""))):
+    color = element.get({"body": "text", "font": "color", "basefont": "color"}.get(element.tag, ""), "")
+    background = element.get("bgcolor", "") if element.tag in _TAGS_WITH_BACKGROUND else ""
+    for name, value in (("color", color), ("background-color", background)):
         if value:
             yield (
                 name,
@@ -580,7 +724,8 @@ def _find_shown_parts(root: Element) -> set[Element]:
         elif element.tag == "select":
             options = [*element.iter("option")]
             selected = [option for option in options if "selected" in option.attrib]
-            shown.update(options if "multiple" in element.attrib else (selected[-1:] or options[:1]))
+            is_list = "multiple" in element.attrib or element.get("size", "1").strip() not in {"", "0", "1"}
+            shown.update(options if is_list else (selected[-1:] or options[:1]))
     return shown
 
 
@@ -594,6 +739,6 @@ def _count_characters(root: Element) -> dict[Element, int]:
     return counts
 
 
-def _has_text(text: str | None) -> bool:
+def has_text(text: str | None) -> bool:
     """Whether a text has a character that can be seen."""
     return bool(text and _ANY_TEXT.search(text))

@@ -8,7 +8,9 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             device = "/dev/null" if sys.platform != "win32" else "nul"
-            setattr(sys, name, open(device, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
+            stream = open(device, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - until the process ends
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)  # a reference: its buffer is used on when the stream is wrapped
     args = sys.argv[1:]
     try:
         code = answer_quickly(args)

@@ -70,6 +70,13 @@ def test_a_failed_write_is_reported() -> None:
         assert "should not" not in result.stderr
 
 
+@pytest.mark.parametrize("streams", ["2>&-", "<&-", "<&- 2>&-"])
+def test_an_answer_needs_only_stdout(streams: str) -> None:
+    line = f"{MCPCHAT} ask --model demo 'What is 2+3?' {streams}"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=50, check=False)
+    assert (result.returncode, result.stdout) == (0, "calculator.calculate(2+3) = 5\n")
+
+
 def test_exit_2_for_binary_input(run: CommandLine) -> None:
     result = run_process([MCPCHAT, "ask", "x"], input=b"\x00\xff\xfe", text=False)
     assert result.returncode == 2

@@ -204,7 +204,7 @@ class CompletionData:
         import tomllib
 
         try:
-            table = tomllib.loads(self.path.read_text(encoding="utf-8")).get(name)
+            table = tomllib.loads(self.path.read_text(encoding="utf-8-sig")).get(name)
         except (OSError, ValueError):
             return {}
         return (

@@ -28,6 +28,7 @@ from mcpchat.mcp.protocols import (
 )
 from mcpchat.mcp.reaper import ProcessReaper
 from mcpchat.mcp.sandbox import bubblewrap_command, interpreter_folders
+from mcpchat.util.network_settings import check_network_variables
 from mcpchat.util.redaction import SecretRegistry
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class ServerConnector:
             case "http" | "sse" as kind:
                 from mcpchat.mcp.transports.http import HttpTransport
 
+                check_network_variables()
                 assert config.url is not None
                 return HttpTransport(
                     config.url,

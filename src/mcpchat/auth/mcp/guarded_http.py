@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat.errors import ServerError, SignInNeeded
+from mcpchat.util.network_settings import check_network_variables
 from mcpchat.util.urls import embedded_ipv4, is_loopback
 from mcpchat.version import __version__
 
@@ -41,6 +42,7 @@ class GuardedHttpClient:
     """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
+        check_network_variables()
         self._timeout = timeout
         self._host = urlsplit(url).hostname or ""
         self._is_local = is_loopback(self._host)

@@ -379,7 +379,7 @@ def _read_client_file(filename: str) -> tuple[str, str]:
     """Reads the id and secret from the client file of Google. Raises ConfigError if it cannot be read."""
     path = Path(filename).expanduser()
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         client = next(document[kind] for kind in ("installed", "web") if kind in document)
         return str(client["client_id"]), str(client["client_secret"])
     except OSError as error:

@@ -16,6 +16,7 @@ from mcpchat.models.openai.compatibility import is_openai
 from mcpchat.models.openai.errors import HINTS, error_from_body, error_from_status
 from mcpchat.models.openai.sse import iter_events, skip_leading_blanks
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
+from mcpchat.util.network_settings import check_network_variables
 
 # The key and the conversation are sent to the configured address only.
 NO_REDIRECTS: Any = {"follow_redirects": False}
@@ -40,6 +41,7 @@ class OpenAIClient:
         timeout: float = 600.0,
         http_client: httpx2.AsyncClient | None = None,
     ) -> None:
+        check_network_variables()
         # The SDK takes an empty base_url literally and refuses an empty key, but local servers need no key.
         self._sdk = openai.AsyncOpenAI(
             base_url=base_url or None,

@@ -1,0 +1,43 @@
+"""Checks the environment variables that HTTP clients read: proxies and certificates."""
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mcpchat.errors import ConfigError
+
+_PROXY_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY")
+_SCHEMES = {"http", "https", "socks5", "socks5h"}
+
+
+def check_network_variables(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Make the variables usable for the HTTP library, as far as possible.
+
+    ``socks://``, which desktops set, becomes ``socks5://``. Raises ConfigError for a proxy or a certificate file that
+    cannot be used; the library would raise an error of its own.
+    """
+    for name in (variant for upper in _PROXY_NAMES for variant in (upper, upper.lower())):
+        value = environ.get(name, "")
+        if value.lower().startswith("socks://"):
+            value = environ[name] = f"socks5://{value[len('socks://') :]}"
+        scheme, separator, _ = value.partition("://")
+        if separator and (scheme.lower() not in _SCHEMES or not _has_host(value)):
+            raise ConfigError(
+                f"{name} is no proxy that can be used: {scheme.lower()[:20]}://…",
+                hint="its address begins with http://, https:// or socks5://; unset it, or correct it",
+            )
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        path = environ.get(name)
+        if path and not Path(path).exists():
+            raise ConfigError(
+                f"{name} names a file or folder that does not exist: {path}", hint=f"unset {name}, or correct it"
+            )
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False

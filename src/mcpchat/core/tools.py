@@ -1,10 +1,11 @@
 """Tools: their definitions, their names for users and models, and the parsing of arguments."""
 
+import ast
 import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -106,14 +107,19 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
         return self.trusted and self.annotations.read_only is True
 
 
+_CODE_FENCE = re.compile(r"\s*```\w*\s*\n(?P<content>.*?)\n?\s*```\s*", re.DOTALL)
+_MAX_LITERAL = 100_000  # characters
+
+
 class InvalidArguments(ValueError):
     """The arguments of a call are invalid; the message says what is wrong and where."""
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
-    """Parse the arguments that a model wrote. Empty text and null give no arguments; JSON inside a string is decoded.
+    """Parse the arguments that a model wrote. Empty text and null give no arguments.
 
-    Raises InvalidArguments if the result is not an object: a wrong guess would call a real tool.
+    JSON within a string or a code fence is decoded, and so are Python's literals (``{'a': True}``), which small models
+    write. Raises InvalidArguments if the result is not an object: a wrong guess would call a real tool.
     """
     value: object = text
     for _ in range(2):
@@ -121,10 +127,14 @@ def parse_arguments(text: str) -> dict[str, Any]:
             break
         if not value.strip():
             return {}
+        fenced = _CODE_FENCE.fullmatch(value)
+        written = fenced["content"] if fenced else value
         try:
-            value = json.loads(value, parse_constant=reject_constant, parse_float=_parse_finite)
+            value = json.loads(written, parse_constant=reject_constant, parse_float=_parse_finite)
         except ValueError as error:
-            raise InvalidArguments(f"the arguments are not valid JSON: {error}") from error
+            value = _parse_python_literal(written)
+            if value is None:
+                raise InvalidArguments(f"the arguments are not valid JSON: {error}") from error
         except RecursionError as error:
             raise InvalidArguments("the arguments are nested too deeply") from error
     if value is None:
@@ -134,6 +144,54 @@ def parse_arguments(text: str) -> dict[str, Any]:
     encoded = json.dumps(value, ensure_ascii=False)
     clean = replace_surrogates(encoded)  # JSON can spell a lone surrogate, but UTF-8 cannot encode it
     return value if clean == encoded else dict(json.loads(clean))
+
+
+def _parse_python_literal(text: str) -> dict[str, Any] | None:
+    """The value of a dictionary in Python's notation that JSON can express; None for any other text."""
+    if not text.lstrip().startswith("{") or len(text) > _MAX_LITERAL:
+        return None
+    try:
+        value = ast.literal_eval(text.strip())
+        return value if isinstance(value, dict) and json.loads(json.dumps(value, allow_nan=False)) == value else None
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def read_strings_by_schema(spec: ToolSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Decode strings that stand for another type, such as "3" for an integer or "[1]" for an array.
+
+    Only if the schema allows no string there, and the decoded value has a type that it allows.
+    """
+    properties = spec.schema.get("properties")
+    schemas = properties if isinstance(properties, dict) else {}
+    return {name: _read_by_schema(value, _only_types(schemas.get(name))) for name, value in arguments.items()}
+
+
+def _only_types(schema: object) -> frozenset[str]:
+    """The types that a schema allows; empty if it may allow others too."""
+    table = schema if isinstance(schema, dict) else {}
+    unions = [table[key] for key in ("anyOf", "oneOf") if isinstance(table.get(key), list)]
+    is_open = any(not schema_types(branch) for branches in unions for branch in branches)
+    return frozenset() if is_open else schema_types(schema)
+
+
+def _read_by_schema(value: Any, types: Collection[str]) -> Any:
+    if not isinstance(value, str) or not types or "string" in types:
+        return value
+    try:
+        decoded = json.loads(value, parse_constant=reject_constant, parse_float=_parse_finite)
+    except (ValueError, RecursionError):
+        return value
+    return decoded if any(_has_type(decoded, kind) for kind in types) else value
+
+
+def _has_type(value: object, kind: str) -> bool:
+    if isinstance(value, bool) or value is None:
+        return kind == ("null" if value is None else "boolean")
+    python_types: dict[str, type | tuple[type, ...]] = {
+        "integer": int, "number": (int, float), "array": list, "object": dict,
+    }  # fmt: skip
+    return isinstance(value, python_types.get(kind, ()))
 
 
 def _parse_finite(text: str) -> float:

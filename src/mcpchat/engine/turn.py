@@ -39,7 +39,13 @@ from mcpchat.core.protocols import (
     ToolCallStarted,
 )
 from mcpchat.core.threads import CallMetadata, MessageMetadata
-from mcpchat.core.tools import InvalidArguments, ToolSpec, describe_arguments, parse_arguments
+from mcpchat.core.tools import (
+    InvalidArguments,
+    ToolSpec,
+    describe_arguments,
+    parse_arguments,
+    read_strings_by_schema,
+)
 from mcpchat.core.usage import UsageTotals
 from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.history import is_json_object
@@ -355,12 +361,15 @@ def _prepare_call(call: ToolCall, tools: Mapping[str, ToolSpec], *, cut_off: boo
         arguments = parse_arguments(call.arguments)
     except InvalidArguments as error:
         problem = str(error)
+    spec = tools.get(call.name) or _find_by_own_name(call.name, tools)
+    if spec is not None:
+        call = replace(call, name=spec.model_name)
+        arguments = read_strings_by_schema(spec, arguments)
     is_valid = is_json_object(call.arguments)
     if cut_off and not is_valid:
         problem = _OUTPUT_LIMIT_REACHED  # even if nothing was written: that is not an empty object
     if not is_valid or json.loads(call.arguments) != arguments:
         call = replace(call, arguments=json.dumps(arguments, ensure_ascii=False))
-    spec = tools.get(call.name)
     if spec is None:
         close = closest_matches(call.name, tools)
         known = f"The nearest: {', '.join(close)}." if close else f"There are {len(tools)} tools, none like it."
@@ -368,6 +377,12 @@ def _prepare_call(call: ToolCall, tools: Mapping[str, ToolSpec], *, cut_off: boo
     elif problem:
         problem = f"{problem}; {describe_arguments(spec)}"
     return PreparedCall(call=call, spec=spec, arguments=arguments, problem=problem)
+
+
+def _find_by_own_name(name: str, tools: Mapping[str, ToolSpec]) -> ToolSpec | None:
+    """The only tool with this name at its server: small models leave the server's name out. None if it is not clear."""
+    found = [spec for spec in tools.values() if name in {spec.name, spec.qualified_name}]
+    return found[0] if len(found) == 1 else None
 
 
 def _note_edited_arguments(result: ToolResult, decision: Decision) -> ToolResult:

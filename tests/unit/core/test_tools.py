@@ -13,6 +13,7 @@ from mcpchat.core.tools import (
     openai_function,
     parse_arguments,
     parse_pairs,
+    read_strings_by_schema,
 )
 from mcpchat.util.text import closest_matches
 
@@ -63,7 +64,7 @@ def test_globs_match_server_and_tool(glob: str, label: str, hit: bool) -> None:
     assert glob_matches(glob, label) is hit
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", '"x"', '"[1]"', "true", "\"{'a': 1}\"", '{"a": NaN}', "[" * 200_000])
+@pytest.mark.parametrize("text", ["{", "[]", "3", '"x"', '"[1]"', "true", '{"a": NaN}', "[" * 200_000])
 def test_arguments_must_be_an_object(text: str) -> None:
     with pytest.raises(InvalidArguments):
         parse_arguments(text)
@@ -172,3 +173,54 @@ def test_nested_arrays_are_not_parsed_from_commas() -> None:
     bare = {"properties": {"rows": {"type": "array", "items": {"type": "object"}}}}
     with pytest.raises(InvalidArguments, match="expected JSON, such as"):
         parse_pairs([("rows", "a")], bare)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ('```json\n{"a": 1}\n```', {"a": 1}),
+        ('```\n{"a": 1}```', {"a": 1}),
+        ("{'a': 1, 'b': True, 'c': None, 'd': ['x']}", {"a": 1, "b": True, "c": None, "d": ["x"]}),
+        ('"{\\"a\\": 1}"', {"a": 1}),
+    ],
+)
+def test_unmistakable_notations_of_arguments_are_read(text: str, arguments: dict[str, object]) -> None:
+    assert parse_arguments(text) == arguments
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'a': 1",
+        "{'a': __import__('os')}",
+        "{1: 2}",
+        "{'a': (1, 2)}",
+        "{'a': {1}}",
+        "{'a': 1e999}",
+        "['a']",
+        "{'a': b'x'}",
+        "{'a': 1+2j}",
+        "{",
+    ],
+)
+def test_other_notations_are_refused(text: str) -> None:
+    with pytest.raises(InvalidArguments):
+        parse_arguments(text)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        ({"type": "integer"}, "3", 3), ({"type": "array"}, '["a"]', ["a"]), ({"type": "object"}, '{"a": 1}', {"a": 1}),
+        ({"type": "boolean"}, "true", True), ({"type": ["number", "null"]}, "2.5", 2.5), ({"type": ["integer", "null"]}, "null", None),
+        ({"anyOf": [{"type": "integer"}, {"type": "boolean"}]}, "false", False), ({"type": "string"}, "3", "3"),
+        ({"type": ["string", "integer"]}, "3", "3"), ({"type": "integer"}, "three", "three"), ({"type": "integer"}, "3.5", "3.5"),
+        ({"type": "array"}, "3", "3"), ({"type": "integer"}, "true", "true"), ({}, "3", "3"), ({"anyOf": [{"type": "integer"}, {}]}, "3", "3"),
+        ({"type": "integer"}, 3, 3),
+    ],
+)  # fmt: skip
+def test_strings_are_read_by_the_schema_if_it_allows_no_string(
+    schema: dict[str, object], value: object, expected: object
+) -> None:
+    spec = ToolSpec(server="s", name="t", schema={"type": "object", "properties": {"x": schema}})
+    assert read_strings_by_schema(spec, {"x": value, "y": "3"}) == {"x": expected, "y": "3"}

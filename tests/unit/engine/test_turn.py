@@ -166,6 +166,15 @@ async def test_malformed_arguments_are_repaired(arguments: str, parsed: dict[str
     assert json.loads(session.history[1].calls[0].arguments) == parsed
 
 
+@pytest.mark.parametrize("name", ["echo", "box.echo", TOOL])
+async def test_a_call_by_a_tools_own_name_is_run_if_only_one_tool_has_it(name: str) -> None:
+    toolbox = FakeToolbox({"echo": lambda a: "ok"})
+    session, _ = new_session(ScriptedModel(model_step("", make_call(name, "{}")), model_step("Hi.")), toolbox)
+    await session.send("go")
+    assert toolbox.calls == [("echo", {})]
+    assert session.history[1].calls[0].name == TOOL  # as the model's server knows it
+
+
 async def test_a_dead_server_becomes_an_error_for_the_model() -> None:
     def die(arguments: dict[str, Any]) -> str:
         raise ServerError("box went away", hint="look at its log")

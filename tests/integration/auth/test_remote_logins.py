@@ -420,6 +420,25 @@ async def test_correct_metadata_is_accepted(web: Any) -> None:
     assert (discovery.resource, discovery.server.issuer, discovery.scopes) == (f"{base}/mcp", base, None)
 
 
+@pytest.mark.parametrize("named", ["", "/"])
+@pytest.mark.parametrize("called", ["", "/"])
+async def test_an_issuer_with_and_without_its_slash_is_the_same(web: Any, named: str, called: str) -> None:
+    def answers(base: str) -> dict[str, Any]:
+        documents = resource_metadata(base, issuer=f"{base}{called}")
+        documents[PRM]["authorization_servers"] = [f"{base}{named}"]
+        return documents
+
+    base, _ = web(answers)
+    assert (await discover_server(base)).server.issuer == f"{base}{called}"
+
+
+@pytest.mark.parametrize("issuer", ["/x", "/x/", "//", "/?", "/#"])
+async def test_any_other_difference_of_an_issuer_is_refused(web: Any, issuer: str) -> None:
+    base, _ = web(lambda base: resource_metadata(base, issuer=f"{base}{issuer}"))
+    with pytest.raises(SignInNeeded, match="is for another issuer"):
+        await discover_server(base)
+
+
 HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("no PKCE", {"code_challenge_methods_supported": None}, "PKCE"),
     ("plain PKCE alone", {"code_challenge_methods_supported": ["plain"]}, "PKCE"),
@@ -469,13 +488,16 @@ def test_a_request_goes_to_the_address_that_was_checked() -> None:
 async def test_metadata_at_another_origin_is_not_requested(web: Any) -> None:
     canary, requests = web(lambda base: resource_metadata(base))
     base, _ = web(lambda base: resource_metadata(base))
+    challenge = Challenge(metadata_url=f"{canary}{PRM}")
+    assert (await discover_server(base, challenge)).server.issuer == base  # from the server's own well-known place
+    bare, _ = web(lambda base: {ASM: metadata(base)})
     with pytest.raises(SignInNeeded, match="another origin"):
-        await discover_server(base, Challenge(metadata_url=f"{canary}{PRM}"))
+        await discover_server(bare, challenge)
     assert requests == []
 
 
 async def test_an_invalid_address_is_reported(web: Any) -> None:
-    base, _ = web(lambda base: resource_metadata(base))
+    base, _ = web(lambda base: {ASM: metadata(base)})
     for address in ("https://[bad", "https://" + "a" * 70 + ".example/x", "https://..../x"):
         with pytest.raises(McpChatError):
             await discover_server(base, Challenge(metadata_url=address))

@@ -144,12 +144,11 @@ async def _fetch_resource_metadata(
     Raises SignInNeeded if the metadata is at another origin or for another server, and ServerError if it cannot be
     fetched.
     """
-    failed_status = 0
+    failed_status, foreign_url = 0, ""
     for metadata_url in build_protected_resource_metadata_discovery_urls(challenge.metadata_url, url):
         if origin(metadata_url) != origin(url):
-            raise SignInNeeded(
-                f"{url} has its metadata at another origin, {metadata_url[:200]}: mcpchat does not use it"
-            )
+            foreign_url = metadata_url  # not requested: the server's own well-known places follow
+            continue
         response = await http.get(metadata_url, _VERSION_HEADERS)
         if response.status >= 500 or response.status == 429:
             failed_status = response.status
@@ -165,6 +164,8 @@ async def _fetch_resource_metadata(
         return metadata
     if failed_status:
         raise ServerError(f"{urlsplit(url).hostname} answered HTTP {failed_status} when asked how to sign in")
+    if foreign_url:
+        raise SignInNeeded(f"{url} has its metadata at another origin, {foreign_url[:200]}: mcpchat does not use it")
     return None
 
 
@@ -189,7 +190,7 @@ async def _fetch_auth_server(issuer: str | None, url: str, http: GuardedHttpClie
             metadata = OAuthMetadata.model_validate(response.body)
         except ValidationError:
             continue
-        if str(metadata.issuer) != expected and not (issuer is None and issuers_match(str(metadata.issuer), expected)):
+        if not issuers_match(str(metadata.issuer), expected):
             raise SignInNeeded(
                 f"{metadata_url} is for another issuer, {metadata.issuer}: mcpchat does not sign in there"
             )

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 import json
 from urllib.parse import quote
 
@@ -99,15 +100,21 @@ def test_a_known_secret_is_redacted_in_every_encoding(encoding: str, secret: str
     assert (shown + stream.flush()).replace("\0", "") == redacted.replace("\0", "")
 
 
-@given(st.sampled_from(AWKWARD_SECRETS), st.sampled_from(sorted(ENCODINGS)), st.lists(st.integers(1, 9), min_size=1))
+@given(
+    st.sampled_from(AWKWARD_SECRETS),
+    st.sampled_from(sorted(ENCODINGS)),
+    st.lists(st.integers(1, 9), min_size=1, max_size=20),
+)
 def test_an_encoded_secret_is_redacted_wherever_a_stream_is_cut(secret: str, encoding: str, cuts: list[int]) -> None:
     secrets = SecretRegistry()
     secrets.add(secret)
     text = remaining = f"50% off & more \\ {ENCODINGS[encoding](secret)} \\u00 &am %4 {HARMLESS}"
     stream, shown = StreamRedactor(secrets), ""
-    for length in cuts * len(text):
+    for length in itertools.cycle(cuts):
         shown += stream.feed(remaining[:length])
         remaining = remaining[length:]
+        if not remaining:
+            break
     assert (shown + stream.flush()).replace("\0", "") == secrets.redact(text).replace("\0", "")
 
 

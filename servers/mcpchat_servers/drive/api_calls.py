@@ -188,7 +188,7 @@ async def _without_hidden_text(session: Session, raw: dict[str, Any], markdown: 
     except ApiError as error:
         if error.status not in {400, 403}:
             raise
-        return f"{markdown}\n\n[Drive did not say how this document looks: it may have text that nobody sees]"
+        return f"{markdown}\n\n[Drive did not say how this document looks: it may contain hidden text]"
     visible = await find_visible_text(html.data.decode(errors="replace"))
     if visible is None:
         return TOO_COMPLEX

@@ -108,7 +108,7 @@ def _words(text: str) -> Sequence[str]:
 
 
 def _hash_file(path: Path) -> str:
-    """Return the SHA-256 of a program or script; "" for any other file and if there is none."""
+    """Return the SHA-256 of a program or script. For another file, or if the file is missing, return ""."""
     try:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):

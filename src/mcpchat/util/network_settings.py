@@ -15,7 +15,7 @@ def check_network_variables(environ: MutableMapping[str, str] = os.environ) -> N
     """Make the variables usable for the HTTP library, as far as possible.
 
     ``socks://``, which desktops set, becomes ``socks5://``. Raises ConfigError for a proxy or a certificate file that
-    cannot be used; the library would raise an error of its own.
+    cannot be used.
     """
     for name in (variant for upper in _PROXY_NAMES for variant in (upper, upper.lower())):
         value = environ.get(name, "")

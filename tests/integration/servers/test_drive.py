@@ -493,7 +493,7 @@ def test_a_document_keeps_its_markdown_without_image_descriptions(drive: ServerP
     assert drive.call("read_file", file_id="plan-2")["text"] == "# Plan\n\n![](x.png) and **eight**"
     del exports["text/html"]
     api.drive.add("bare", "Bare", f"{GOOGLE_APPS}document", exports=exports)
-    assert drive.call("read_file", file_id="bare")["text"].endswith("it may have text that nobody sees]")
+    assert drive.call("read_file", file_id="bare")["text"].endswith("it may contain hidden text]")
 
 
 def test_files_are_resources(drive: ServerProcess) -> None:

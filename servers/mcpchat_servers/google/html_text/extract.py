@@ -25,7 +25,7 @@ def extract_visible_text(html: str) -> tuple[str, Hidden]:
     for element in tree.iter():
         element.attrib.pop("style", None)  # it can request unbounded widths
         if element.tag == "a" and not has_text("".join(element.itertext())):
-            element.attrib.pop("href", None)  # a link that nobody sees
+            element.attrib.pop("href", None)  # an invisible link
     try:
         text = str(Inscriptis(tree, ParserConfig(display_links=True)).get_text())
     except RecursionError:

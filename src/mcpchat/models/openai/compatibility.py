@@ -1,16 +1,17 @@
 """Server compatibility: adapts requests after an error response, and remembers the adaptation for the run."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mcpchat.core.messages import Message
 from mcpchat.errors import ModelError
 from mcpchat.models.openai.media import digest_media
-from mcpchat.models.openai.tool_limits import describe_left_out, find_refused_keyword, tool_description
+from mcpchat.models.openai.tool_limits import describe_left_out, find_refused_keyword, fit_tools, tool_description
 from mcpchat.util.sanitize import one_line
 
 _REFUSED = re.compile(
@@ -244,6 +245,22 @@ def _drop_tools(compatibility: Compatibility, error_text: str, body: Mapping[str
             notice=f"{body['model']} takes no tools: asked without them",
         )
     return None
+
+
+def adapt_tools(
+    tools: Sequence[dict[str, Any]], messages: Sequence[Message], compatibility: Compatibility
+) -> Sequence[dict[str, Any]]:
+    """Return the tools as the server accepts them. Those that the messages have calls of are left out last."""
+    if not compatibility.tools:
+        return ()
+    return fit_tools(
+        tools,
+        (call.name for message in messages for call in message.calls),
+        max_tools=compatibility.max_tools,
+        max_description=compatibility.max_description,
+        without=compatibility.schema_without,
+        basic=compatibility.basic_schemas,
+    )
 
 
 def _drop_refused_media(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:

@@ -13,10 +13,9 @@ from mcpchat.core.tools import ToolSpec, openai_function
 from mcpchat.errors import ModelError
 from mcpchat.models.context_sizes import read_token_count
 from mcpchat.models.openai import wire
-from mcpchat.models.openai.compatibility import Compatibility
+from mcpchat.models.openai.compatibility import Compatibility, adapt_tools
 from mcpchat.models.openai.errors import error_from_body
 from mcpchat.models.openai.think_tags import Piece, ThinkTags, split_unopened
-from mcpchat.models.openai.tool_limits import fit_tools
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 from mcpchat.util.text import replace_surrogates
 
@@ -58,14 +57,7 @@ class Responses:
         }
         items = [item for message in request.messages for item in to_input_items(message, origin, compatibility)]
         conversation = {"instructions": request.system, "input": items} if request.system else {"input": items}
-        tools = fit_tools(
-            self._tool_schemas.get(request.tools) if compatibility.tools else (),
-            (call.name for message in request.messages for call in message.calls),
-            max_tools=compatibility.max_tools,
-            max_description=compatibility.max_description,
-            without=compatibility.schema_without,
-            basic=compatibility.basic_schemas,
-        )
+        tools = adapt_tools(self._tool_schemas.get(request.tools), request.messages, compatibility)
         return wire.build_body(parameters, request, conversation, tools=tools, omitted=compatibility.omitted)
 
 

@@ -11,13 +11,18 @@ from typing import Any
 
 @dataclass
 class CannedResponse:
-    """One response. Each of the ``chunks`` is sent after ``pause`` seconds; ``hang`` keeps the stream open."""
+    """One response. Each of the ``chunks`` is sent after ``pause`` seconds; ``hang`` keeps the stream open.
+
+    With a ``gate``, the chunks from number ``gate_at`` on are sent only when the test has opened it.
+    """
 
     chunks: Sequence[bytes] = ()
     status: int = 200
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "text/event-stream"})
     pause: float = 0.0
     hang: bool = False
+    gate: threading.Event | None = None
+    gate_at: int = 0
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
@@ -117,7 +122,9 @@ class FakeOpenAI:
                 for name, value in canned.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                for data in canned.chunks:
+                for number, data in enumerate(canned.chunks):
+                    if canned.gate is not None and number == canned.gate_at:
+                        canned.gate.wait(30)
                     fake._closing.wait(canned.pause)
                     self.wfile.write(data)
                     self.wfile.flush()

@@ -3,6 +3,7 @@
 import base64
 import re
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -329,7 +330,9 @@ def test_a_long_turn_ends_with_a_notification(
     chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, method: str, sequence: bytes
 ) -> None:
     add_config(tmp_path, f'[chat]\nnotify = "{method}"\nnotify_after = 0.3\n')
-    fake_openai.replies = [slow_response("a ", "b ", "c.", pause=0.3), slow_response("d ", "e ", "f.", pause=0.3)]
+    second = slow_response("d ", "e ", "f.", pause=0.3)
+    second.gate, second.gate_at = threading.Event(), 2
+    fake_openai.replies = [slow_response("a ", "b ", "c.", pause=0.3), second]
     with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
@@ -344,6 +347,8 @@ def test_a_long_turn_ends_with_a_notification(
         terminal.send("two" + ENTER)
         terminal.wait_for("d e")
         terminal.send("I am here")
+        terminal.wait_for("I am here")
+        second.gate.set()
         terminal.wait_for("d e f.")
         terminal.settle()
         assert not sequence or sequence not in terminal.raw[start:]
@@ -441,7 +446,7 @@ def test_input_typed_ahead_answers_no_plain_prompt(
 ) -> None:
     add_config(tmp_path, WRITES)
     write = tool_call("box__write", '{"text": "x"}')
-    write.pause = 0.4
+    write.gate = threading.Event()
     fake_openai.replies = [write, text("I see."), text("Yes.")]
     with Terminal([MCPCHAT, "--plain"], environ=chat_environ) as terminal:
         terminal.wait_for("you:")
@@ -449,6 +454,8 @@ def test_input_typed_ahead_answers_no_plain_prompt(
         terminal.send("go\r")
         terminal.read(0.3)  # while the model answers
         terminal.send("yes, and always\ry\r")
+        terminal.settle()
+        write.gate.set()
         terminal.wait_for("no and [r]eason")
         terminal.settle()
         assert "tool done" not in terminal.text
@@ -466,12 +473,16 @@ def test_pasted_text_stays_marked_as_pasted(
     (tmp_path / "secret.txt").write_text("do not tell")
     add_config(tmp_path, WRITES)
     write = tool_call("box__write", '{"text": "x"}')
-    fake_openai.replies = [slow_response(*"abcdefghij", pause=0.15), text("Two."), write, text("Denied.")]
+    first = text(*"abcdefghij")
+    first.gate, first.gate_at = threading.Event(), 3
+    fake_openai.replies = [first, text("Two."), write, text("Denied.")]
     with Terminal([MCPCHAT], environ=chat_environ, cwd=tmp_path) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("one" + ENTER)
         terminal.wait_for("abc")
         terminal.send("two" + ENTER + "sum up: " + PASTE.format("see @secret.txt") + ENTER)
+        terminal.wait_for("next: sum up: see @secret.txt")
+        first.gate.set()
         terminal.wait_for("@secret.txt was pasted in")
         terminal.wait_for("[y]es  [n]o")
         terminal.send("n")
@@ -492,7 +503,9 @@ def test_a_message_around_a_prompt_stays_whole(
     chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:
     add_config(tmp_path, WRITES)
-    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), slow_response("I ", "see.", pause=1.0)]
+    answer = text("I ", "see.")
+    answer.gate, answer.gate_at = threading.Event(), 1
+    fake_openai.replies = [tool_call("box__write", '{"text": "x"}'), answer]
     with Terminal([MCPCHAT], environ=chat_environ) as terminal:
         terminal.wait_for("m · 1 server")
         terminal.send("go" + ENTER)
@@ -503,6 +516,7 @@ def test_a_message_around_a_prompt_stays_whole(
         terminal.wait_for("> and then tell me")
         terminal.send(" more" + ENTER)
         terminal.wait_for("next: and then tell me more")
+        answer.gate.set()
 
 
 def test_ctrl_c_at_a_prompt_of_an_idle_chat_denies(

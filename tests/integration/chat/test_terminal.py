@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,13 +163,15 @@ def test_a_call_that_ends_during_a_prompt_is_shown_later(start: Start, fake_open
 def test_early_input_answers_no_prompt_and_is_kept(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     config = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY}"]\n'
     write = tool_call("box__write", '{"text": "x"}')
-    write.pause = 0.5
+    write.gate = threading.Event()
     fake_openai.replies = [write, text("I see."), text("Yes.")]
     with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER + "y")  # sent together, like a paste: the prompt also reads the y
-        terminal.settle()
+        terminal.wait_for("\n> y")
         terminal.send("es, please")  # and these while the model generates
+        terminal.wait_for("> yes, please")
+        write.gate.set()
         terminal.wait_for("[y]es  [n]o  [a]lways")
         terminal.settle()
         assert "box.write" not in terminal.text

@@ -7,14 +7,14 @@ from typing import Any, cast
 from mcpchat.auth.server_auth import NoAuth
 from mcpchat.core.elicitation import ElicitationResult, Form, UrlRequest
 from mcpchat.core.events import Emit, StopReason, TextDelta
-from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.messages import Message, Text, ToolCall, ToolResult, Usage, result_text
 from mcpchat.core.policy import ApprovalRequest, Decision, Policy
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone
 from mcpchat.core.threads import MessageMetadata
 from mcpchat.core.tools import Annotations, ToolSpec
 from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.session import Session
-from mcpchat.errors import McpChatError
+from mcpchat.errors import McpChatError, ModelError
 from mcpchat.mcp.protocols import ServerAuth, ServerLogin
 from mcpchat.permissions.pins import ServerPins
 
@@ -37,6 +37,48 @@ class ScriptedModel:
                 await asyncio.sleep(event)
             else:
                 yield event
+
+
+class LimitedModel:
+    """Refuses requests above its window as a server does, and answers all others with ``answer``.
+
+    ``count_tokens`` counts the text of a message, ``overhead`` is added for the tools. ``wording`` builds the refusal
+    from the request's tokens and the window.
+    """
+
+    def __init__(
+        self,
+        window: int,
+        count_tokens: Callable[[str], int],
+        *,
+        overhead: int = 0,
+        answer: str = "ok",
+        wording: Callable[[int, int], ModelError] = lambda requested, window: ModelError("too long", kind="context"),
+    ) -> None:
+        self.window = window
+        self.requests: list[ModelRequest] = []
+        self.refused = 0
+        self.answer = answer
+        self._count_tokens = count_tokens
+        self._overhead = overhead
+        self._wording = wording
+
+    def count(self, request: ModelRequest) -> int:
+        """The tokens of the request."""
+        texts = [request.system, *(m.text for m in request.messages)]
+        texts += [result_text(result) for m in request.messages for result in m.results]
+        texts += [call.arguments for m in request.messages for call in m.calls]
+        return sum(self._count_tokens(text) + 5 for text in texts) + (self._overhead if request.tools else 0)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        self.requests.append(request)
+        tokens = self.count(request)
+        if tokens >= self.window:
+            self.refused += 1
+            raise self._wording(tokens, self.window)
+        usage = Usage(input=tokens, output=min(self._count_tokens(self.answer), self.window - tokens))
+        for event in model_step(self.answer, usage=usage):
+            yield event
 
 
 def model_step(text: str, *calls: ToolCall, stop: StopReason = "end", usage: Usage | None = None) -> list[ModelEvent]:

@@ -22,7 +22,7 @@ from mcpchat.core.events import Event, MessageAdded
 from mcpchat.core.messages import user_message
 from mcpchat.core.protocols import ModelEvent, ModelRequest, SelectedModel
 from mcpchat.core.threads import branch, interrupted_results
-from mcpchat.engine.context_window import render_history
+from mcpchat.engine.compaction import render_history
 from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.engine.transcript import Transcript
 from mcpchat.threads import sqlite

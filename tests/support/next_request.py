@@ -7,7 +7,7 @@ from mcpchat.core.messages import (
     user_message,
 )
 from mcpchat.core.protocols import ModelRequest
-from mcpchat.engine.context_window import render_history
+from mcpchat.engine.compaction import render_history
 from tests.support import openai_rules
 from tests.support.recorded_streams import RecordedTransport
 

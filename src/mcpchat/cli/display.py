@@ -40,15 +40,20 @@ def choose_renderer(
     if not is_terminal(sys.stderr):
         return text, asker, screen
     from mcpchat.ui.prompts.dialog import TerminalDialog
+    from mcpchat.ui.render.activity import ActivityLine
     from mcpchat.ui.render.console import ConsoleRenderer
     from mcpchat.ui.terminal.screen import LiveScreen, rewraps_on_resize
 
     environ, fold = context.environ, context.config.chat.reasoning == "fold"
     out, err = _consoles(display.no_color)
-    console = None
+    console: ConsoleRenderer | ActivityLine | None = None
     if answers and output == "text" and is_terminal(sys.stdout) and not is_dumb_terminal(environ):
         region = LiveScreen(out, err, rewraps=rewraps_on_resize(environ))
-        console = ConsoleRenderer(region, quiet=display.quiet, show_stats=display.stats, fold=fold, environ=environ)
+        console = ConsoleRenderer(
+            region, quiet=display.quiet, show_stats=display.stats, fold=fold, show_activity=True, environ=environ
+        )
+    elif not display.quiet and not is_dumb_terminal(environ):
+        console = ActivityLine(text, sys.stderr, columns=err.width)
     if is_terminal(sys.stdin):
         asker = TerminalDialog(
             err, exclusive=console.exclusive if console is not None else nullcontext, open_page=browse

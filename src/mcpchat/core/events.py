@@ -12,7 +12,9 @@ from mcpchat.core.threads import MessageMetadata
 
 VERSION = 1
 ServerState = Literal["idle", "starting", "ready", "login", "failed", "stopped"]
-StopReason = Literal["end", "steps", "calls", "repeats", "tokens", "cost", "length", "filter", "refusal", "cancelled"]
+StopReason = Literal[
+    "end", "steps", "calls", "repeats", "tokens", "cost", "length", "window", "filter", "refusal", "cancelled"
+]
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn.started"):

@@ -8,22 +8,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
-from mcpchat.core.messages import (
-    AgentSwitch,
-    Audio,
-    Compaction,
-    File,
-    Image,
-    Message,
-    Part,
-    Reasoning,
-    Text,
-    ToolCall,
-    ToolResult,
-    Usage,
-    result_text,
-    user_message,
-)
+from mcpchat.core.messages import Compaction, Message, Reasoning, Usage, result_text, user_message
 from mcpchat.core.protocols import (
     Compacted,
     ExtraUsage,
@@ -34,21 +19,42 @@ from mcpchat.core.protocols import (
     SelectedModel,
 )
 from mcpchat.core.tools import ToolSpec
-from mcpchat.engine.history import normalize_history
-from mcpchat.engine.message_codec import stored_result_id
-from mcpchat.engine.tool_results import READ_RESULT, truncate_middle, truncate_result
+from mcpchat.engine.compaction import (
+    MIN_RESULT_CHARS,
+    NO_SUMMARY,
+    SHORTENED_RESULT_CHARS,
+    find_cut_point,
+    format_transcript,
+    history_before,
+    is_only_a_summary,
+    is_worth_a_summary,
+    iter_compactions,
+    kept_user_messages,
+    pending_from,
+    progressively_smaller,
+    render_history,
+    shorten_results,
+)
+from mcpchat.engine.token_estimate import (
+    INITIAL_WEIGHT_PER_TOKEN,
+    MAX_WEIGHT_PER_TOKEN,
+    TokenEstimator,
+    message_weight,
+    text_weight,
+)
+from mcpchat.engine.tool_results import truncate_middle
 from mcpchat.errors import ModelError
 
 WARN_AT, COMPACT_AT = 0.80, 0.85  # of the window
 TARGET_FILL = 0.60  # of the window, after shortening alone; a higher fill would soon be too much again
 KEEP_RECENT = 0.25  # of the window, for the rounds that stay unchanged
 MAX_KEPT_TOKENS = 20_000  # of the recent messages, and of the user's own messages before them
-SHORTENED_RESULT_CHARS = 1500  # characters of a shortened result
-INITIAL_BYTES_PER_TOKEN = 4.0  # until a server reports its count
-MIN_BYTES_PER_TOKEN, MAX_BYTES_PER_TOKEN = 1.0, 8.0
+MAX_REFUSALS = 8  # of one request as too long; each one is followed by a smaller request
 ALWAYS_PROBE = 10**9  # tokens: more than any window, so that its size is looked up
-MIN_BYTES_TO_CALIBRATE = 8000  # bytes of a request from which on the ratio is measured
-IMAGE_WEIGHT = 4000  # bytes that an image counts as
+MAX_TRANSCRIPT_CHARS, MIN_TRANSCRIPT_CHARS = 16_000, 400  # of a conversation that is summed up as plain text
+MIN_SUMMARY_CHARS = 300
+MAX_SUMMARY_TOKENS = 1000  # that a request for a summary leaves free; of small windows a quarter
+MIN_TOOL_TOKENS = 300  # of the tools of a request, from which on a server that leaves them out is noticed
 
 SUMMARY_PROMPT = (
     "The conversation so far is about to be replaced by a summary that you write now, because it has outgrown your "
@@ -56,121 +62,36 @@ SUMMARY_PROMPT = (
     "out (names, numbers, ids, paths and addresses word for word), what was done with which tools, what is still open. "
     "Do not call tools. Answer with the summary alone."
 )
-SUMMARY_HEADING = (
-    "[The conversation so far, summed up because it was too long. The user's own messages stand before this.]"
-)
 TOOLS_FILL_WINDOW = "the tools and instructions alone fill the model's window"
 FEWER_TOOLS_HINT = "offer fewer tools (tools and exclude of a server, servers of an agent)"
-OMITTED = "left out because the conversation was too long"
-CALL_AGAIN_HINT = "shortened because the conversation was too long: call the tool again if you need it"
-
-
-def render_history(history: Sequence[Message]) -> tuple[Message, ...]:
-    """The history as the model gets it: with its compactions applied, and by the rules of all model APIs."""
-    compactions = list(_iter_compactions(history))
-    summary = next((note for note in reversed(compactions) if note.summary), None)
-    shortening = max((note for note in compactions if not note.summary), key=lambda note: note.replaces, default=None)
-    rendered: list[Message] = []
-    start = 0
-    if summary is not None:
-        # An imported thread can name any index.
-        indexes = (index for index in summary.keeps if 0 <= index < len(history))
-        rendered += (_shorten_message(history[index], summary.limit) for index in indexes)
-        rendered.append(user_message(f"{SUMMARY_HEADING}\n\n{summary.summary}"))
-        start = max(0, summary.replaces)
-    for index, message in enumerate(history[start:], start):
-        if shortening is not None and index < shortening.replaces and message.role == "tool":
-            message = _shorten_message(message, shortening.limit)
-        rendered.append(message)
-    return normalize_history(rendered)
-
-
-def _iter_compactions(history: Sequence[Message]) -> Iterator[Compaction]:
-    for message in history:
-        for part in message.parts:
-            if isinstance(part, Compaction):
-                yield part
-
-
-def _history_before(history: Sequence[Message], cut: int) -> list[Message]:
-    """The history before the cut, and the later notes about it."""
-    return [*history[:cut], *(message for message in history[cut:] if message.role == "system")]
-
-
-def _shorten_message(message: Message, limit: int) -> Message:
-    """The message with each text and result shortened to ``limit`` characters; images and files only named."""
-    parts: list[Part] = []
-    for part in message.parts:
-        if isinstance(part, ToolResult):
-            plain = (
-                part if not _has_media(part) else replace(part, parts=(Text(text=result_text(part)),), structured=None)
-            )
-            stored = stored_result_id(part)
-            read = f'{READ_RESULT.model_name}(id="{stored}", offset=..., grep=...) reads it'
-            part = truncate_result(plain, limit, read if stored else CALL_AGAIN_HINT)
-        elif isinstance(part, Text):
-            part = Text(text=truncate_middle(part.text, limit, OMITTED))
-        elif isinstance(part, Image | Audio | File):
-            part = Text(text=f"[{part.media_type}, {len(part.data):,} bytes, {OMITTED}]")
-        parts.append(part)
-    # ``raw``, which some providers want back, is of the whole message: it no longer fits.
-    return message if tuple(parts) == message.parts else replace(message, parts=tuple(parts), raw=None)
-
-
-def _has_media(result: ToolResult) -> bool:
-    return any(isinstance(part, Image | Audio | File) for part in result.parts)
-
-
-def message_weight(message: Message) -> int:
-    """About how many bytes of a prompt the message takes."""
-    return sum(_part_weight(part) for part in message.parts) + 20
-
-
-def _part_weight(part: Part) -> int:
-    match part:
-        case Text(text=text) | Reasoning(text=text):
-            return _byte_length(text)
-        case ToolCall(name=name, arguments=arguments):
-            return len(name) + _byte_length(arguments) + 40
-        case ToolResult():
-            images = sum(IMAGE_WEIGHT for inner in part.parts if isinstance(inner, Image))
-            return _byte_length(result_text(part)) + images + 40
-        case Image():
-            return IMAGE_WEIGHT
-        case File(data=data) | Audio(data=data):
-            return IMAGE_WEIGHT + len(data) // 20
-        case Compaction() | AgentSwitch():
-            return 0
-        case _:
-            return 100
-
-
-def _byte_length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode(errors="replace"))
 
 
 @dataclass
 class _AnswerCount:
-    """One answer as it streams: bytes sent and received, and whether anything of it was shown."""
+    """One answer as it streams: the weight of its request and of itself, and whether anything of it was shown.
 
-    sent_bytes: int
-    received_bytes: int = 0
+    ``fixed`` is the weight of the request's instructions and tools, ``tools`` that of the tools alone.
+    """
+
+    sent: int
+    fixed: int
+    tools: int
+    received: int = 0
     has_output: bool = False
 
 
 class ContextWindow:
     """A Model that gets the whole history with each request, and sends to the model of ``choice`` what fits.
 
-    It measures the bytes per token with each answer, and learns the size of the window from errors.
+    It learns how dense the text is from each count of the server, and the size of the window from refusals.
     """
 
     def __init__(self, choice: SelectedModel) -> None:
         self.choice = choice
         self.size: int | None = None
-        self._bytes_per_token = INITIAL_BYTES_PER_TOKEN
-        self._last_count = (0, 0)  # of the latest request: bytes, and tokens as the server counted
-        self._warned = False
-        self._partial = (0, 0)  # of an unfinished answer: bytes sent, bytes received
+        self._estimator = TokenEstimator()
+        self._warned = self._warned_of_tools = False
+        self._partial = (0, 0)  # of an unfinished answer: weight sent, weight received
         self._failed_at = 0  # tokens that remained when compaction did not help
         self._tool_weight: tuple[tuple[ToolSpec, ...], int] = ((), 0)
 
@@ -179,22 +100,24 @@ class ContextWindow:
         history = list(request.messages)
         async for event in self._ensure_fits(request, history):
             yield event
-        retried = False
+        refusals = 0
         while True:
             fitted = replace(request, messages=render_history(history))
-            count = _AnswerCount(self._request_weight(fitted, fitted.messages))
+            count = self._start_count(fitted)
             try:
                 async with aclosing(self.choice.adapter.stream(fitted)) as events:
                     async for event in events:
+                        if isinstance(event, ResponseDone) and (notice := self._check_tools_arrived(event, count)):
+                            yield notice
                         yield self._count(event, count)
                 return
             except ModelError as error:
-                if error.kind != "context" or count.has_output or retried:
+                if error.kind != "context" or count.has_output or refusals == MAX_REFUSALS or _fits_by_its_words(error):
                     raise
-                retried = True
-                self._learn_window(error, self.estimate_tokens(request, render_history(history)))
+                refusals += 1
+                self._learn_from_refusal(error, count)
                 before = len(history)
-                async for event in self._compact(request, history):
+                async for event in self._compact(request, history, refused=True):
                     yield event
                 if len(history) == before:
                     raise
@@ -203,7 +126,7 @@ class ContextWindow:
         """Summarize the whole conversation, even if there is room. Raises ModelError."""
         history = list(request.messages)
         max_tokens = min(MAX_KEPT_TOKENS, int(KEEP_RECENT * self.size)) if self.size else MAX_KEPT_TOKENS
-        async for event in self._summarize(request, history, len(history), int(max_tokens * self._bytes_per_token)):
+        async for event in self._summarize(request, history, len(history), self._to_weight(max_tokens)):
             yield event
 
     async def measure(self, request: ModelRequest) -> tuple[int, int | None]:
@@ -214,61 +137,99 @@ class ContextWindow:
 
     def take_partial_usage(self) -> Usage | None:
         """The estimated usage of an interrupted answer, once; None if there was none."""
-        sent_bytes, received_bytes, self._partial = *self._partial, (0, 0)
-        return self._estimate_usage(sent_bytes, received_bytes) if received_bytes else None
+        sent, received, self._partial = *self._partial, (0, 0)
+        return self._estimate_usage(sent, received) if received else None
 
     def estimate_tokens(self, request: ModelRequest, messages: Sequence[Message]) -> int:
         """Estimate the tokens of a request with these messages: the server's last count, plus what is new."""
-        weight = self._request_weight(request, messages)
-        last_weight, last_tokens = self._last_count
-        return max(int(weight / MAX_BYTES_PER_TOKEN), last_tokens + int((weight - last_weight) / self._bytes_per_token))
+        fixed = self._fixed_weight(request)
+        return self._estimator.estimate(fixed + sum(message_weight(message) for message in messages), fixed)
 
-    def _request_weight(self, request: ModelRequest, messages: Sequence[Message]) -> int:
+    def _fixed_weight(self, request: ModelRequest) -> int:
+        """The weight of the instructions and the tools."""
+        return text_weight(request.system) + self._tools_weight(request)
+
+    def _tools_weight(self, request: ModelRequest) -> int:
         if request.tools is not self._tool_weight[0]:
             sizes = (len(json.dumps(tool.schema, ensure_ascii=False)) + len(tool.description) for tool in request.tools)
             self._tool_weight = request.tools, sum(sizes) + 60 * len(request.tools)
-        return (
-            _byte_length(request.system) + self._tool_weight[1] + sum(message_weight(message) for message in messages)
-        )
+        return self._tool_weight[1]
 
-    def _count(self, event: ModelEvent, count: "_AnswerCount") -> ModelEvent:
+    def _to_weight(self, tokens: float) -> int:
+        return int(max(0, tokens) * self._estimator.weight_per_token)
+
+    def _start_count(self, request: ModelRequest) -> _AnswerCount:
+        fixed = self._fixed_weight(request)
+        sent = fixed + sum(message_weight(message) for message in request.messages)
+        return _AnswerCount(sent, fixed, self._tools_weight(request))
+
+    def _count(self, event: ModelEvent, count: _AnswerCount) -> ModelEvent:
         """Count the event. The final event gets an estimated usage if the server does not report one."""
         if isinstance(event, TextDelta | ReasoningDelta):
             count.has_output = True
-            count.received_bytes += _byte_length(event.text)
-            self._partial = count.sent_bytes, count.received_bytes
+            count.received += text_weight(event.text)
+            self._partial = count.sent, count.received
         if isinstance(event, ResponseDone):
             self._partial = 0, 0
-            return self._calibrate(event, count.sent_bytes)
+            return self._calibrate(event, count)
         return event
 
-    def _calibrate(self, done: ResponseDone, sent_bytes: int) -> ResponseDone:
-        if done.usage.input:
-            self._last_count = sent_bytes, done.usage.input
-            if sent_bytes >= MIN_BYTES_TO_CALIBRATE:  # a smaller request is mostly the fixed part of every prompt
-                self._bytes_per_token = min(
-                    MAX_BYTES_PER_TOKEN, max(MIN_BYTES_PER_TOKEN, sent_bytes / done.usage.input)
-                )
-        elif not done.usage.output:
-            done = replace(done, usage=self._estimate_usage(sent_bytes, message_weight(done.message)))
+    def _calibrate(self, done: ResponseDone, count: _AnswerCount) -> ResponseDone:
+        usage = done.usage
+        if usage.input:
+            self._estimator.learn(count.sent, count.fixed, usage.input)
+            has_reasoning = any(isinstance(part, Reasoning) for part in done.message.parts)  # it may not be sent again
+            if usage.output > 1 and not usage.reasoning and not has_reasoning:
+                self._estimator.add_counted(message_weight(done.message), usage.output)
+        elif not usage.output:
+            done = replace(done, usage=self._estimate_usage(count.sent, message_weight(done.message)))
+        if self.size and usage.input and self._is_cut_at_window(done, self.size):
+            done = replace(done, stop="window", message=replace(done.message, cut="length"))
         return done
 
-    def _estimate_usage(self, sent_bytes: int, received_bytes: int) -> Usage:
-        return Usage(
-            input=int(sent_bytes / self._bytes_per_token),
-            output=int(received_bytes / self._bytes_per_token),
-            estimated=True,
+    @staticmethod
+    def _is_cut_at_window(done: ResponseDone, size: int) -> bool:
+        """Whether the answer ends because the window was full. Some servers report such an answer as complete."""
+        if done.stop == "length":
+            return done.usage.total >= size - 1
+        return done.stop == "end" and done.usage.total in {size - 1, size}
+
+    def _estimate_usage(self, sent: int, received: int) -> Usage:
+        ratio = self._estimator.weight_per_token
+        return Usage(input=int(sent / ratio), output=int(received / ratio), estimated=True)
+
+    def _check_tools_arrived(self, done: ResponseDone, count: _AnswerCount) -> Notice | None:
+        """A warning, once, if the server counted fewer tokens than the tools alone must take."""
+        expected = count.tools / INITIAL_WEIGHT_PER_TOKEN
+        least = count.tools / MAX_WEIGHT_PER_TOKEN
+        usage = done.usage
+        if self._warned_of_tools or expected < MIN_TOOL_TOKENS or usage.cached or not 0 < usage.input < least:
+            return None
+        self._warned_of_tools = True
+        return Notice(
+            level="warning",
+            text=f"the model's server counted {usage.input:,} tokens for a request whose tools alone take about "
+            f"{expected:,.0f}: it seems to leave the tools out, so the model cannot call them. Use a model whose chat "
+            "template has tools (llama.cpp: --jinja), or one that needs no tools",
         )
 
-    def _learn_window(self, error: ModelError, tokens: int) -> None:
-        """Learn from a rejected request: it did not fit, whatever the estimates were."""
+    def _learn_from_refusal(self, error: ModelError, count: _AnswerCount) -> None:
+        """Learn from a refused request: it did not fit, whatever the estimates were."""
+        estimate = self._estimator.estimate(count.sent, count.fixed)
         if error.window:
             self.size = error.window
-            if tokens < (requested := error.requested_tokens or error.window):
-                self._bytes_per_token *= max(1, tokens) / requested
-                self._last_count = 0, 0
-        elif self.size is None or self.size >= tokens:
-            self.size = max(1, int(tokens * 0.9))
+        requested = error.requested_tokens
+        if requested and requested > (error.window or 0):
+            self._estimator.learn(count.sent, count.fixed, requested, any_size=True)
+            if not error.window and (self.size is None or self.size >= requested):
+                self.size = max(1, int(requested * 0.9))
+        elif error.window:
+            if estimate < error.window and not requested:
+                self._estimator.learn(count.sent, count.fixed, error.window, any_size=True)
+        elif self.size is None or (self.size >= estimate and self._estimator.is_calibrated):
+            self.size = max(1, int(estimate * 0.9))
+        elif self.size >= estimate:
+            self._estimator.learn(count.sent, count.fixed, int(self.size * 1.1), any_size=True)
 
     async def _ensure_fits(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
         """Warn, or make room, if the window fills up."""
@@ -297,20 +258,23 @@ class ContextWindow:
             remaining = self.estimate_tokens(request, render_history(history))
             self._failed_at = remaining if remaining >= COMPACT_AT * self.size else 0
 
-    async def _compact(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
+    async def _compact(
+        self, request: ModelRequest, history: list[Message], *, refused: bool = False
+    ) -> AsyncGenerator[ModelEvent, None]:
         """Shorten earlier results; if that is not enough, summarize; then shorten the latest results.
 
         The notes about it are added to the history and emitted. Messages that wait for an answer are never summarized.
+        With ``refused``, the request that the server refused becomes smaller in any case that allows it.
         """
-        window = self.size or 0
-        pending_start = _pending_from(history)
+        window, before = self.size or 0, len(history)
+        pending_start = pending_from(history)
         pending = history[pending_start:]
         if (
             not any(message.results for message in pending)
             and self.estimate_tokens(request, render_history(pending)) >= window
         ):
             return  # the question alone does not fit
-        if note := _shorten_results(history, pending_start, SHORTENED_RESULT_CHARS):
+        if note := shorten_results(history, pending_start, SHORTENED_RESULT_CHARS):
             history.append(note)
             yield Compacted(message=note)
             yield Notice(level="info", text="earlier tool results were shortened to make room")
@@ -318,33 +282,69 @@ class ContextWindow:
                 return
         # For messages, besides instructions and tools.
         budget = TARGET_FILL * window - self.estimate_tokens(request, ())
-        tail = int(max(0, min(KEEP_RECENT * window, MAX_KEPT_TOKENS, budget / 2)) * self._bytes_per_token)
-        async for event in self._summarize(request, history, min(_find_cut_point(history, tail), pending_start), tail):
-            yield event
-        results = sum(len(message.results) for message in pending)
-        if results and self.estimate_tokens(request, render_history(history)) >= COMPACT_AT * window:
-            share = max(SHORTENED_RESULT_CHARS, int(max(0, budget / 2) * self._bytes_per_token / results))
-            if note := _shorten_results(history, len(history), share):
-                history.append(note)
-                yield Compacted(message=note)
-                yield Notice(level="info", text="the latest tool results were shortened: they fill the window")
+        tail = self._to_weight(min(KEEP_RECENT * window, MAX_KEPT_TOKENS, budget / 2))
+        cut = min(find_cut_point(history, tail), pending_start)
+        if is_worth_a_summary(render_history(history_before(history, cut))):
+            must_fit = refused or self.estimate_tokens(request, render_history(history)) >= window
+            async for event in self._summarize(request, history, cut, tail, may_omit=must_fit):
+                yield event
+        if self.estimate_tokens(request, render_history(history)) >= COMPACT_AT * window:
+            async for event in self._shorten_pending(history, pending, budget / 2):
+                yield event
+        if refused and len(history) == before:
+            async for event in self._compact_further(request, history):
+                yield event
+
+    async def _shorten_pending(
+        self, history: list[Message], pending: Sequence[Message], tokens: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """Shorten the results that wait for an answer, so that together they take about so many tokens."""
+        texts = [result_text(result) for message in pending for result in message.results]
+        if not texts:
+            return
+        weight_per_char = sum(map(text_weight, texts)) / max(1, sum(map(len, texts)))
+        share = self._to_weight(tokens) / max(1.0, weight_per_char) / len(texts)
+        for note in self._shorten_latest(history, max(MIN_RESULT_CHARS, int(share))):
+            yield note
+
+    def _shorten_latest(self, history: list[Message], limit: int) -> Iterator[ModelEvent]:
+        if note := shorten_results(history, len(history), limit):
+            history.append(note)
+            yield Compacted(message=note)
+            yield Notice(level="info", text="the latest tool results were shortened: they fill the window")
+
+    async def _compact_further(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
+        """Make a request smaller that the server refused although it should fit by all that is known."""
+        before = len(history)
+        rendered = render_history(history)
+        longest = max((len(result_text(result)) for message in rendered for result in message.results), default=0)
+        for note in self._shorten_latest(history, max(MIN_RESULT_CHARS, longest // 2)):
+            yield note
+        if len(history) == before:
+            async for event in self._summarize(request, history, pending_from(history), 0, may_omit=True):
+                yield event
+        last = next((note for note in reversed(list(iter_compactions(history))) if note.summary), None)
+        if len(history) == before and last is not None and (last.keeps or len(last.summary) > MIN_SUMMARY_CHARS):
+            summary = truncate_middle(last.summary, max(MIN_SUMMARY_CHARS, len(last.summary) // 2))
+            history.append(Message(role="system", parts=(replace(last, summary=summary, keeps=()),)))
+            yield Compacted(message=history[-1])
 
     async def _summarize(
-        self, request: ModelRequest, history: list[Message], cut: int, limit: int
+        self, request: ModelRequest, history: list[Message], cut: int, limit: int, *, may_omit: bool = False
     ) -> AsyncGenerator[ModelEvent, None]:
-        """Let the model summarize the messages before the cut; ``limit`` bytes of the user's own messages stay."""
-        cut = max(cut, *(note.replaces for note in _iter_compactions(history) if note.summary), 0)
-        old_messages = render_history(_history_before(history, cut))
-        if all(message.text.startswith(SUMMARY_HEADING) for message in old_messages):
-            return  # nothing, or nothing but a summary
+        """Let the model summarize the messages before the cut; the user's own messages stay up to the weight ``limit``.
+
+        If no summary comes of it, the messages are left out with ``may_omit``, otherwise it raises ModelError.
+        """
+        cut = max(cut, *(note.replaces for note in iter_compactions(history) if note.summary), 0)
+        old_messages = render_history(history_before(history, cut))
+        if is_only_a_summary(old_messages):
+            return
         yield Notice(level="info", text="summarizing the conversation")
-        summary, partial = "", False
-        for attempt in _progressively_smaller(old_messages):
-            summary_request = replace(
-                request, messages=(*attempt, user_message(SUMMARY_PROMPT)), tool_choice="none", schema=None
-            )
+        summary, refused = "", False
+        for summary_request, is_complete in self._build_summary_requests(request, old_messages):
             try:
-                count = _AnswerCount(self._request_weight(summary_request, summary_request.messages))
+                count = self._start_count(summary_request)
                 async with aclosing(self.choice.adapter.stream(summary_request)) as events:
                     async for event in events:
                         event = self._count(event, count)
@@ -353,77 +353,69 @@ class ContextWindow:
                             summary = event.message.text.strip()
                         elif isinstance(event, Retrying | Notice | ExtraUsage):
                             yield event
+                refused = not is_complete
                 break
             except ModelError as error:
                 if partial_usage := self.take_partial_usage():
                     yield ExtraUsage(usage=partial_usage)
                 if error.kind != "context":
                     raise
-                partial = True
-        if not summary:
-            raise ModelError("the model wrote no summary of the conversation", kind="context" if partial else "server")
+                self._learn_from_refusal(error, count)
+                refused = True
+        if not summary and not may_omit:
+            raise ModelError("the model wrote no summary of the conversation", kind="context" if refused else "server")
         before = self.estimate_tokens(request, render_history(history))
         note = Compaction(
-            replaces=cut, limit=max(limit, 1), summary=summary, keeps=_kept_user_messages(history, cut, limit)
+            replaces=cut,
+            limit=max(limit, 1),
+            summary=self._limit_summary(summary) or NO_SUMMARY,
+            keeps=kept_user_messages(history, cut, limit),
         )
         history.append(Message(role="system", parts=(note,)))
         yield Compacted(message=history[-1])
         after = self.estimate_tokens(request, render_history(history))
-        text = f"the conversation was summarized: about {before:,} tokens became {after:,}"
-        yield Notice(level="info", text=f"{text}; its oldest part was too long to be included" if partial else text)
+        if summary:
+            text = f"the conversation was summarized: about {before:,} tokens became {after:,}"
+            yield Notice(level="info", text=f"{text}; its oldest part was too long to be included" if refused else text)
+        else:
+            yield Notice(
+                level="warning",
+                text=f"no summary could be made: the model no longer gets the first {cut} messages of the conversation",
+            )
+
+    def _limit_summary(self, summary: str) -> str:
+        if not self.size:
+            return summary
+        share = self._to_weight(KEEP_RECENT * self.size) * len(summary) / max(1, text_weight(summary))
+        return truncate_middle(summary, max(MIN_SUMMARY_CHARS, int(share)))
+
+    def _build_summary_requests(
+        self, request: ModelRequest, messages: tuple[Message, ...]
+    ) -> Iterator[tuple[ModelRequest, bool]]:
+        """Requests for a summary, each smaller than the last, and whether they have all messages.
+
+        First come the messages as they are, so that the provider's cache serves them; at last a part of them as plain
+        text, without instructions and tools. Those that cannot fit are left out.
+        """
+        for attempt in progressively_smaller(messages):
+            whole = replace(request, messages=(*attempt, user_message(SUMMARY_PROMPT)), tool_choice="none", schema=None)
+            if self.size is None or self.estimate_tokens(whole, whole.messages) <= self.size:
+                yield whole, attempt is messages
+        limit = MAX_TRANSCRIPT_CHARS
+        while limit >= MIN_TRANSCRIPT_CHARS:
+            question = user_message(f"{format_transcript(messages, limit)}\n\n{SUMMARY_PROMPT}")
+            plain = replace(request, system="", tools=(), messages=(question,), schema=None)
+            if self._has_room_for_summary(plain):
+                yield plain, False
+            limit //= 2
+
+    def _has_room_for_summary(self, request: ModelRequest) -> bool:
+        if self.size is None:
+            return True
+        room = self.size - self.estimate_tokens(request, request.messages)
+        return room >= min(MAX_SUMMARY_TOKENS, self.size // 4)
 
 
-def _pending_from(history: Sequence[Message]) -> int:
-    """The index of the first message that waits for an answer: the user's latest, or the latest calls."""
-    index = len(history) - 1
-    while index > 0 and history[index].role == "system":
-        index -= 1
-    if index > 0 and history[index].role == "tool":
-        while index > 0 and history[index].role in {"tool", "system"}:
-            index -= 1
-    return max(0, index)
-
-
-def _shorten_results(history: Sequence[Message], end: int, limit: int) -> Message | None:
-    """A note that shortens the results before ``end``; None if there is little to gain."""
-    start = max((note.replaces for note in _iter_compactions(history)), default=0)
-    results = [result for message in history[start:end] for result in message.results]
-    if any(_has_media(result) or len(result_text(result)) > 2 * limit for result in results):
-        return Message(role="system", parts=(Compaction(replaces=end, limit=limit),))
-    return None
-
-
-def _find_cut_point(history: Sequence[Message], tail: int) -> int:
-    """The index where the part to summarize ends: between rounds, with at most ``tail`` bytes after it."""
-    cut, remaining = len(history), tail
-    for index in range(len(history) - 1, -1, -1):
-        remaining -= message_weight(history[index])
-        if remaining < 0:
-            break
-        if history[index].role in {"user", "assistant"}:
-            cut = index
-    return cut
-
-
-def _kept_user_messages(history: Sequence[Message], cut: int, limit: int) -> tuple[int, ...]:
-    """The indexes of the user's own messages before the cut that fit into ``limit`` bytes, the newest first."""
-    indexes: list[int] = []
-    remaining = limit
-    for index in range(cut - 1, -1, -1):
-        if history[index].role == "user":
-            remaining -= min(message_weight(history[index]), limit)
-            if remaining < 0:
-                break
-            indexes.insert(0, index)
-    return tuple(indexes)
-
-
-def _progressively_smaller(messages: tuple[Message, ...]) -> Iterator[tuple[Message, ...]]:
-    """The messages; then each shortened; then the newer half of them, and half again; always with earlier summaries."""
-    yield messages
-    shortened = tuple(_shorten_message(message, 2 * SHORTENED_RESULT_CHARS) for message in messages)
-    summaries = tuple(message for message in shortened if message.text.startswith(SUMMARY_HEADING))
-    rest = tuple(message for message in shortened if message not in summaries)
-    while rest:
-        yield normalize_history((*summaries, *rest))
-        rest = rest[len(rest) // 2 + 1 :] if len(rest) > 1 else ()
+def _fits_by_its_words(error: ModelError) -> bool:
+    """Whether the refusal states a count that is far below the window: the length is not what is wrong."""
+    return bool(error.window and error.requested_tokens and error.requested_tokens < error.window / 2)

@@ -15,6 +15,7 @@ STOP_HINTS: dict[StopReason, str] = {
     "tokens": "--max-tokens, or max_tokens under [limits], allows more",
     "cost": "--max-cost, or max_cost under [limits], allows more",
     "length": "raise max_output_tokens if it is set, or ask for less",
+    "window": "use a model with a larger window, offer fewer tools, or start anew: /new, or ask without --continue",
     "filter": "ask in other words",
     "refusal": "ask in other words",
 }
@@ -35,6 +36,8 @@ def describe_stop(stop: StopReason, totals: UsageTotals) -> str:
             return f"stopped before the next request: ${totals.dollars:.4f} was spent"
         case "length":
             return "the answer was cut at the model's output limit"
+        case "window":
+            return "the answer was cut where the model's context window was full"
         case "filter":
             return "the provider's content filter ended the answer"
         case "refusal":

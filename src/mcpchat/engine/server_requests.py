@@ -114,5 +114,7 @@ class ServerRequestHandler:
                     self._notify("warning", event.text)
                 if isinstance(event, ResponseDone):
                     self._add_usage(event.usage)
-                    return SamplingResult(model=choice.name, text=event.message.text, truncated=event.stop == "length")
+                    return SamplingResult(
+                        model=choice.name, text=event.message.text, truncated=event.stop in {"length", "window"}
+                    )
         raise AssertionError("a model's stream ends with ResponseDone or raises ModelError")

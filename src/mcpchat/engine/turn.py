@@ -145,7 +145,7 @@ class Turn:
                 message, calls = _prepare_calls(done, tools)
                 self.add(message, usage=done.usage, started_at=started_at)
                 if not calls:
-                    if not message.text and done.stop == "end":
+                    if not message.text.strip() and done.stop == "end":
                         self.emit(Notice(level="warning", text="the model answered with nothing"))
                     stop = done.stop
                     break
@@ -346,7 +346,7 @@ def _prepare_calls(done: ResponseDone, tools: Mapping[str, ToolSpec]) -> tuple[M
     parts: list[Part] = []
     for part in done.message.parts:
         if isinstance(part, ToolCall):
-            prepared = _prepare_call(part, tools, cut_off=done.stop == "length")
+            prepared = _prepare_call(part, tools, cut_off=done.stop in {"length", "window"})
             calls.append(prepared)
             part = prepared.call
         parts.append(part)

@@ -11,6 +11,7 @@ from mcpchat.errors import ModelError
 from mcpchat.util.urls import is_loopback
 
 LIST_MODELS_TIMEOUT = 5.0  # seconds
+MAX_LIST_FAILURES = 3  # of one model's server, until only known data is used
 _WINDOW_KEYS = (
     ("loaded_context_length",),
     ("max_model_len",),
@@ -56,26 +57,32 @@ def build_window_lookup(
     """A function from the size of a conversation in tokens to the model's window.
 
     It looks the window up once, when a conversation has ``min_tokens``: in the server's list (unless ``list_models`` is
-    None), then in known data. It returns None before that, and if the window is unknown.
+    None), then in known data. A server that cannot list its models, perhaps because it still loads one, is asked again
+    later. The function returns None before that, and if the window is unknown.
     """
     cached: list[int | None] = [configured] if configured else []
+    failures = 0
 
     async def find_window(tokens: int) -> int | None:
-        if not cached and tokens >= min_tokens:
-            cached.append(await _find_listed_window(name, list_models) if list_models is not None else None)
-            if cached[0] is None:
-                cached[0] = await asyncio.to_thread(_find_known_window, base_url, name)
-        return cached[0] if cached else None
+        nonlocal failures
+        if cached or tokens < min_tokens:
+            return cached[0] if cached else None
+        window = None
+        if list_models is not None:
+            try:
+                async with asyncio.timeout(LIST_MODELS_TIMEOUT):
+                    window = _find_listed_window(name, await list_models())
+            except (ModelError, TimeoutError):
+                failures += 1
+                if failures < MAX_LIST_FAILURES:
+                    return None
+        cached.append(window or await asyncio.to_thread(_find_known_window, base_url, name))
+        return cached[0]
 
     return find_window
 
 
-async def _find_listed_window(name: str, list_models: Callable[[], Awaitable[Sequence[ModelInfo]]]) -> int | None:
-    try:
-        async with asyncio.timeout(LIST_MODELS_TIMEOUT):
-            models = await list_models()
-    except (ModelError, TimeoutError):
-        return None
+def _find_listed_window(name: str, models: Sequence[ModelInfo]) -> int | None:
     matches = [model for model in models if model.name == name]
     # A server with one model uses it for every name.
     return (matches or models)[0].window if matches or len(models) == 1 else None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mcpchat.config.schema import ModelEntry
-from mcpchat.errors import ModelError
+from mcpchat.errors import ModelError, NoModelConfigured
 
 if TYPE_CHECKING:
     from mcpchat.models.local_discovery import LocalServer
@@ -89,10 +89,17 @@ async def no_model_help(name: str | None, tables: Sequence[str], *, key_variable
     )
 
 
-async def no_model_name_help(model: "ProviderModel", base_url: str) -> str:
-    """The error message if the config has an address but no model name: lists the server's models."""
+async def find_only_model(model: "ProviderModel", base_url: str) -> str:
+    """The name of the only model of a server, for a config with an address but no name.
+
+    Raises NoModelConfigured, with the server's models, if there is not exactly one.
+    """
     try:
         names = [info.name for info in await model.list_models()]
     except ModelError as error:
-        return f"no model name is set, and {base_url} does not list its models: {error.message}\nSet it: --model NAME"
-    return f"no model name is set; {base_url} has: {', '.join(names) or 'none'}\nSet it: --model NAME"
+        raise NoModelConfigured(
+            f"no model name is set, and {base_url} does not list its models: {error.message}\nSet it: --model NAME"
+        ) from error
+    if len(names) == 1:
+        return names[0]
+    raise NoModelConfigured(f"no model name is set; {base_url} has: {', '.join(names) or 'none'}\nSet it: --model NAME")

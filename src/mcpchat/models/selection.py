@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -18,14 +19,16 @@ from mcpchat.models.endpoint import (
     resolve_api_key,
     resolve_headers,
 )
-from mcpchat.models.onboarding import no_model_help, no_model_name_help
+from mcpchat.models.onboarding import find_only_model, no_model_help
 from mcpchat.models.providers import ProviderModel, find_provider
 from mcpchat.util.text import closest_matches, suggest
+from mcpchat.util.urls import is_loopback
 
 DEMO = "demo"
 # A model's window is looked up when a conversation has this many tokens: in its server's list of models, or, for a
-# provider's own service, in the known data alone.
-MIN_TOKENS_TO_ASK_SERVER, MIN_TOKENS_TO_USE_KNOWN_DATA = 2_000, 16_000
+# provider's own service, in the known data alone. A server on this machine is asked at once: it answers in
+# milliseconds, and its window can be as small as 2,000 tokens.
+MIN_TOKENS_TO_ASK_LOCAL_SERVER, MIN_TOKENS_TO_ASK_SERVER, MIN_TOKENS_TO_USE_KNOWN_DATA = 0, 2_000, 16_000
 
 
 class ListedModel(Struct, frozen=True, kw_only=True):
@@ -59,10 +62,10 @@ class ModelSelector:
     async def select(self, name: str | None) -> SelectedModel:
         """The model with this name: a table's NAME, MODEL@NAME, or a model of the server in use.
 
-        Without a name, it is the model of the config, of MCPCHAT_MODEL or of OPENAI_MODEL, in this order. Raises
-        NoModelConfigured, with help, if none of them names one and the server has no default; ConfigError if the
-        address is not valid or a key cannot be resolved; UsageError if the table does not exist or a price is required
-        and unknown.
+        Without a name, it is the model of the config, of MCPCHAT_MODEL or of OPENAI_MODEL, in this order, or the only
+        model of the server. Raises NoModelConfigured, with help, if none of them names one and the server has no
+        default and not exactly one model; ConfigError if the address is not valid or a key cannot be resolved;
+        UsageError if the table does not exist or a price is required and unknown.
         """
         environ = self._context.environ
         default_name = self._config.name or environ.get("MCPCHAT_MODEL") or environ.get("OPENAI_MODEL")
@@ -74,7 +77,7 @@ class ModelSelector:
         model = await self._get_model(endpoint, name)
         is_own_service = provider.is_own_service(endpoint.base_url)
         if name is None and not is_own_service:
-            raise NoModelConfigured(await no_model_name_help(model, endpoint.base_url))
+            name = await find_only_model(model, endpoint.base_url)
         name = name or endpoint.defaults.model
         price = _build_price_function(endpoint, name) if self._track_cost else None
         if self._require_price and (price is None or price(Usage(input=1, output=1)) is None):
@@ -101,7 +104,7 @@ class ModelSelector:
                 name,
                 endpoint.base_url,
                 configured=endpoint.settings.context_window,
-                min_tokens=MIN_TOKENS_TO_USE_KNOWN_DATA if is_own_service else MIN_TOKENS_TO_ASK_SERVER,
+                min_tokens=_min_tokens_to_look_up(endpoint.base_url, is_own_service=is_own_service),
                 list_models=None if is_own_service else model.list_models,
             ),
             price=price,
@@ -231,6 +234,16 @@ def _get_defaults(api: str) -> EndpointDefaults:
     return find_provider(api).defaults
 
 
+def _min_tokens_to_look_up(base_url: str, *, is_own_service: bool) -> int:
+    if is_own_service:
+        return MIN_TOKENS_TO_USE_KNOWN_DATA
+    return MIN_TOKENS_TO_ASK_LOCAL_SERVER if _is_local(base_url) else MIN_TOKENS_TO_ASK_SERVER
+
+
+def _is_local(base_url: str) -> bool:
+    return is_loopback(urlsplit(base_url).hostname or "")
+
+
 def _zero_cost(usage: Usage) -> float:
     return 0.0
 
@@ -241,4 +254,6 @@ def _build_price_function(endpoint: ModelEndpoint, name: str) -> Callable[[Usage
     price = endpoint.settings.price
     if price is not None:
         return lambda usage: pricing.configured_cost(usage, price)
+    if _is_local(endpoint.base_url):
+        return _zero_cost
     return lambda usage: pricing.known_cost(usage, model=name, base_url=endpoint.base_url)

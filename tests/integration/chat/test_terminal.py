@@ -446,3 +446,21 @@ def test_a_url_is_opened_only_after_consent(start: Start, tmp_path: Path) -> Non
             terminal.wait_for(expected)
             assert terminal.wait_exit() == 0
     assert (tmp_path / "opened").read_text() == "https://example.com/login?a=1&b=%20\n"
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_while_a_person_waits_for_ask_the_terminal_shows_it(
+    fake_openai: FakeOpenAI, tmp_path: Path, to_file: bool
+) -> None:
+    slow = text("Hello.")
+    slow.gate = threading.Event()
+    fake_openai.replies = [slow]
+    out = tmp_path / "out"
+    stdout = os.open(out, os.O_WRONLY | os.O_CREAT) if to_file else None
+    environ = settings(fake_openai, tmp_path)
+    with Terminal([MCPCHAT, "ask", "hi"], environ=environ, stdout=stdout) as terminal:
+        terminal.wait_for("waiting for the model · 1 s")
+        slow.gate.set()
+        assert terminal.wait_exit() == 0
+        assert terminal.text == ("" if to_file else "Hello.")
+    assert not to_file or out.read_text() == "Hello.\n"

@@ -27,6 +27,7 @@ from tests.support.fake_openai import (
 Run = Callable[..., subprocess.CompletedProcess[Any]]
 CALCULATE = ("calculator__calculate", '{"expression": "6*7"}')
 USAGE = {"prompt_tokens": 1204, "completion_tokens": 310, "prompt_tokens_details": {"cached_tokens": 980}}
+FAR = '[model.far]\nbase_url = "https://models.example.com/v1"\n'
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 
 
@@ -111,9 +112,11 @@ def test_each_limit_is_named_and_has_its_exit_code(run: Run, fake_openai: FakeOp
     code, _, err = unpack(run("ask", "--max-cost", "0.01", "x", model="price = { input = 5, output = 10 }"))
     assert code == 7
     assert "$0.0182 was spent" in err
-    code, _, err = unpack(run("ask", "--max-cost", "0.01", "x"))
+    fake_openai.replies = [text("free")]
+    assert unpack(run("ask", "--max-cost", "0.01", "x"))[:2] == (0, "free\n")  # on this machine: no price is needed
+    code, _, err = unpack(run("ask", "--max-cost", "0.01", "-m", "far", "x", extra=FAR))
     assert code == 2
-    assert "the price of m is not known" in err
+    assert "the price of far is not known" in err
     fake_openai.replies = [calls[0]]
     code, _, err = unpack(run("ask", "x"))
     assert code == 7
@@ -129,7 +132,7 @@ def test_statistics_go_to_stderr_and_into_the_json(run: Run, fake_openai: FakeOp
     document = json.loads(unpack(run("ask", "-o", "json", "hi", model=price))[1])
     assert document["cost"] == pytest.approx(0.003422)
     assert document["usage"]["cached"] == 980
-    assert json.loads(unpack(run("ask", "-o", "json", "hi"))[1])["cost"] is None
+    assert json.loads(unpack(run("ask", "-o", "json", "hi"))[1])["cost"] == 0
 
 
 def test_with_a_schema_stdout_is_only_the_json(run: Run, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
@@ -291,3 +294,41 @@ def test_the_demo_reports_unsupported_images(run: Run, fake_openai: FakeOpenAI, 
     code, out, err = unpack(run("ask", "-m", "demo", "--attach", str(tmp_path / "a.png"), "2+2"))
     assert (code, out) == (0, "calculator.calculate(2+2) = 4\n")
     assert "the demo takes no images and files" in err
+
+
+SMALL = {"id": "m", "meta": {"n_ctx": 2048}}
+
+
+def test_an_answer_that_fills_the_window_says_so(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.models = [SMALL]
+    usage = {"prompt_tokens": 1000, "completion_tokens": 1048}
+    for finish in ("length", "stop"):
+        fake_openai.replies = [CannedResponse([chunk({"content": "3.14"}), chunk({}, finish, usage=usage)])]
+        code, out, err = unpack(run("ask", "Pi?"))
+        assert (code, out) == (7, "3.14\n")
+        assert "the answer was cut where the model's context window was full" in err
+        assert "max_output_tokens" not in err
+    item = message_item("3.14")
+    reply = response(item, usage={"input_tokens": 1000, "output_tokens": 1048})
+    fake_openai.replies = [CannedResponse(reply)]  # as complete, as llama.cpp reports it
+    code, out, err = unpack(run("ask", "Pi?", model='api = "responses"'))
+    assert (code, out) == (7, "3.14\n")
+
+
+def test_an_answer_without_text_is_a_warning(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("\n")]
+    code, out, err = unpack(run("ask", "hi"))
+    assert (code, out.strip()) == (0, "")
+    assert err == "warning: the model answered with nothing\n"
+
+
+def test_the_only_model_of_a_server_needs_no_name(tmp_path: Path, fake_openai: FakeOpenAI) -> None:
+    command_line = CommandLine(tmp_path, text=False)
+    config = f'[model]\nbase_url = "{fake_openai.base_url}"\n'
+    fake_openai.models = ["tiny"]
+    assert unpack(command_line("ask", "hi", config=config))[:2] == (0, "Hello.\n")
+    assert fake_openai.requests[0]["model"] == "tiny"
+    fake_openai.models = ["tiny", "huge"]
+    code, _, err = unpack(command_line("ask", "hi", config=config))
+    assert code == 2
+    assert "huge, tiny" in err

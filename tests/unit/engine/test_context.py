@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,15 +20,26 @@ from mcpchat.core.messages import (
     Text,
     ToolResult,
     Usage,
+    result_text,
     user_message,
 )
 from mcpchat.core.protocols import ModelRequest, Retrying, SelectedModel
-from mcpchat.engine.context_window import OMITTED, SUMMARY_PROMPT, ContextWindow, message_weight, render_history
+from mcpchat.engine.compaction import render_history
+from mcpchat.engine.context_window import SUMMARY_PROMPT, ContextWindow
 from mcpchat.engine.history import normalize_history
 from mcpchat.engine.session import ActiveAgent, Session
-from mcpchat.engine.tool_results import truncate_middle
+from mcpchat.engine.token_estimate import message_weight
 from mcpchat.errors import ModelError
-from tests.support.fakes import FakeToolbox, ScriptedModel, make_call, make_gate, make_tool, model_step, preload_history
+from tests.support.fakes import (
+    FakeToolbox,
+    LimitedModel,
+    ScriptedModel,
+    make_call,
+    make_gate,
+    make_tool,
+    model_step,
+    preload_history,
+)
 
 TOOL = "box__echo"
 OVERFLOW = ModelError("too long", kind="context")
@@ -50,7 +62,9 @@ def tool_round(name: str, result: str) -> list[Message]:
     ]
 
 
-def make_session(model: ScriptedModel, window: int | None = None, **options: Any) -> tuple[Session, list[Event]]:
+def make_session(
+    model: ScriptedModel | LimitedModel, window: int | None = None, **options: Any
+) -> tuple[Session, list[Event]]:
     events: list[Event] = []
 
     async def find_window(tokens: int) -> int | None:
@@ -66,6 +80,10 @@ def make_session(model: ScriptedModel, window: int | None = None, **options: Any
         **options,
     )
     return session, events
+
+
+def levels(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.level, event.text) for event in events if isinstance(event, ev.Notice)]
 
 
 def notices(events: list[Event]) -> list[str]:
@@ -161,15 +179,19 @@ async def test_if_shortening_is_not_enough_the_same_model_summarizes_between_rou
 async def test_an_overflow_causes_one_compaction_and_the_request_is_retried() -> None:
     model = ScriptedModel([OVERFLOW], model_step("so far"), model_step("ok"))
     session, _ = make_session(model)
-    preload_history(session, [user_message("one"), assistant("a" * 900), user_message("two"), assistant("b")])
+    preload_history(session, [user_message("one"), assistant("a" * 5000), user_message("two"), assistant("b")])
     finished = await session.send("three")
     assert finished.stop == "end"
     assert [request.messages[-1].text for request in model.requests] == ["three", SUMMARY_PROMPT, "three"]
-    model = ScriptedModel([OVERFLOW], model_step("so far"), [OVERFLOW])
+
+
+async def test_a_conversation_whose_every_form_is_refused_ends_in_an_error() -> None:
+    model = LimitedModel(1, len)
     session, _ = make_session(model)
     preload_history(session, [user_message("one"), assistant("a" * 900)])
     with pytest.raises(ModelError):
         await session.send("two")
+    assert len(model.requests) < 15
     assert normalize_history(render_history(session.history)) == render_history(session.history)
 
 
@@ -191,14 +213,14 @@ async def test_the_window_is_read_from_the_error() -> None:
 
 
 async def test_a_summary_that_is_too_long_is_retried_with_half() -> None:
-    model = ScriptedModel([OVERFLOW], [OVERFLOW], [OVERFLOW], model_step("so far"), model_step("ok"))
+    model = ScriptedModel([OVERFLOW], [OVERFLOW], model_step("so far"), model_step("ok"))
     session, events = make_session(model)
     preload_history(
-        session, [message for turn in range(8) for message in (user_message(f"{turn}"), assistant("a" * 400))]
+        session, [message for turn in range(8) for message in (user_message(f"{turn}"), assistant("a" * 900))]
     )
     await session.send("and?")
     lengths = [len(request.messages) for request in model.requests]
-    assert lengths[3] < lengths[2]
+    assert lengths[2] < lengths[1]
     assert model.requests[-1].messages[-1] == user_message("and?")
     assert "its oldest part was too long" in notices(events)[-1]
 
@@ -213,7 +235,7 @@ async def test_a_failed_summary_is_reported_and_the_request_is_sent() -> None:
 
 
 async def test_tools_that_fill_the_window_are_named_as_the_reason() -> None:
-    model = ScriptedModel(model_step("ok"), model_step("ok"))
+    model = ScriptedModel(model_step("ok", usage=UNCOUNTED), model_step("ok", usage=UNCOUNTED))
     specs = [make_tool(f"tool{number}", description="word " * 40) for number in range(20)]
     session, events = make_session(model, window=500, toolbox=FakeToolbox({}, *specs))
     await session.send("one")
@@ -343,11 +365,11 @@ async def test_a_second_summary_includes_the_first_one() -> None:
 async def test_raw_of_a_cut_message_is_removed() -> None:
     raw = {"origin": {}, "items": [{"type": "message"}]}
     message = Message(role="assistant", parts=(Text(text="x" * 9000),), raw=raw)
-    model = ScriptedModel([OVERFLOW], [OVERFLOW], model_step("so far"), model_step("ok"))
+    model = ScriptedModel([OVERFLOW], model_step("so far"), model_step("ok"))
     session, _ = make_session(model)
     preload_history(session, [user_message("one"), message])
     await session.send("two")
-    assert [request.messages[1].raw for request in model.requests[1:3]] == [raw, None]
+    assert [request.messages[1].raw for request in model.requests[:2]] == [raw, None]
 
 
 def test_a_shortened_result_keeps_the_id_of_the_full_one() -> None:
@@ -494,7 +516,10 @@ async def test_a_refusal_changes_only_what_was_estimated_wrong() -> None:
     preload_history(session, [user_message("one"), assistant("a" * 900)])
     await session.send("two")
     weight = sum(message_weight(message) for message in render_history(session.history))
-    assert await session.window_usage() == (weight // 4, 100)  # four bytes per token, as before
+    refused = sum(
+        message_weight(message) for message in (user_message("one"), assistant("a" * 900), user_message("two"))
+    )
+    assert await session.window_usage() == (int(weight * 150 / refused), 100)  # as dense as the server said
 
 
 async def test_a_refusal_without_numbers_keeps_a_known_window() -> None:
@@ -526,31 +551,28 @@ async def test_a_refusal_of_a_request_that_fits_is_reported() -> None:
 async def test_a_summary_follows_if_shortened_results_are_not_enough() -> None:
     model = ScriptedModel(model_step("so far", usage=UNCOUNTED), model_step("ok"))
     session, events = make_session(model, window=2000)
-    preload_history(session, [user_message("one"), *tool_round("a", "y" * 4000), assistant("word " * 1200)])
+    preload_history(session, [user_message("one"), *tool_round("a", "y" * 4000), assistant("word " * 1100)])
     await session.send("two")
     assert notices(events) == [
         "earlier tool results were shortened to make room",
         "summarizing the conversation",
-        "the conversation was summarized: about 1,958 tokens became 44",
+        "the conversation was summarized: about 1,837 tokens became 45",
     ]
     assert [message.text.rpartition("\n")[2] for message in model.requests[-1].messages] == ["one", "so far", "two"]
 
 
-async def test_the_latest_results_are_shortened_last() -> None:
+async def test_a_large_result_is_shortened_without_a_summary_of_the_question() -> None:
     toolbox = FakeToolbox({"echo": lambda a: "y" * 8000})
-    model = ScriptedModel(
-        model_step("", make_call(TOOL, call_id="a"), usage=UNCOUNTED), model_step("so far"), model_step("ok")
-    )
+    model = ScriptedModel(model_step("", make_call(TOOL, call_id="a"), usage=UNCOUNTED), model_step("ok"))
     session, events = make_session(model, window=1000, toolbox=toolbox)
     await session.send("go")
-    assert notices(events)[0] == "summarizing the conversation"
-    assert notices(events)[2:] == ["the latest tool results were shortened: they fill the window"]
+    assert notices(events) == ["the latest tool results were shortened: they fill the window"]
     (shortened,) = model.requests[-1].messages[-1].results[0].parts
     assert isinstance(shortened, Text)
     head, mark, tail = shortened.text.split("\n")
-    assert (len(head) + len(tail), set(head + tail)) == (1500, {"y"})
-    assert mark == (
-        "[… 6,500 of 8,000 characters left out here: shortened because the conversation was too long: call the tool "
+    assert (900 < len(head) + len(tail) < 1200, set(head + tail)) == (True, {"y"})
+    assert mark.endswith(
+        "of 8,000 characters left out here: shortened because the conversation was too long: call the tool "
         "again if you need it …]"
     )
     assert session.history[2].results[0].parts == (Text(text="y" * 8000),)
@@ -567,22 +589,107 @@ async def test_a_question_stays_whole_if_its_request_is_compacted_twice() -> Non
         "summarizing the conversation",
         "the conversation was summarized",
     ]
-    assert [len(request.messages) for request in model.requests] == [5, 5, 3]
+    assert model.requests[1].messages[:-1] == model.requests[0].messages[:-2]  # all but the latest answer
     texts = [message.text.rpartition("\n")[2] for message in model.requests[-1].messages]
-    assert texts == ["one", "so far", question]
+    assert texts == ["one", "so far", "read", question]
 
 
-async def test_a_conversation_that_never_fits_is_not_summarized() -> None:
-    model = ScriptedModel([OVERFLOW], [ev.TextDelta(text="they sa"), OVERFLOW])
+async def test_a_summary_that_never_fits_is_asked_for_in_smaller_and_smaller_pieces() -> None:
+    model = LimitedModel(1, len)
     session, events = make_session(model)
     history = [user_message("one"), assistant("a" * 8000)]
     preload_history(session, history)
     with pytest.raises(ModelError) as raised:
         await session.compact()
     assert (raised.value.message, raised.value.kind) == ("the model wrote no summary of the conversation", "context")
-    shortened = truncate_middle("a" * 8000, 3000, OMITTED)
-    assert [request.messages[1].text for request in model.requests] == ["a" * 8000, shortened]
-    sent = sum(message_weight(message) for message in model.requests[1].messages)
-    assert session.thread_usage.usage == Usage(input=sent // 4, output=1, estimated=True)
+    sizes = [model.count(request) for request in model.requests]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 1000
     assert list(session.history) == history
     assert notices(events) == ["summarizing the conversation"]
+
+
+async def test_a_summary_that_fails_midway_is_counted() -> None:
+    model = ScriptedModel([ev.TextDelta(text="they sa"), OVERFLOW], model_step("so far", usage=UNCOUNTED))
+    session, _ = make_session(model)
+    preload_history(session, [user_message("one"), assistant("a" * 8000)])
+    assert await session.compact()
+    sent = sum(message_weight(message) for message in model.requests[0].messages)
+    assert session.thread_usage.usage == Usage(input=sent // 4, output=2, estimated=True)
+
+
+# --- dense text in small windows ------------------------------------------------------------------------------------
+
+STATED = "request (%d tokens) exceeds the available context size (%d tokens), try increasing it"
+WORDINGS = {
+    "numbers": lambda requested, window: ModelError(
+        STATED % (requested, window), kind="context", window=window, requested_tokens=requested
+    ),
+    "window": lambda requested, window: ModelError("too long", kind="context", window=window),
+    "count": lambda requested, window: ModelError("too long", kind="context", requested_tokens=requested),
+    "nothing": lambda requested, window: ModelError("too long", kind="context"),
+}
+TEXTS = {
+    "numbers": "3141592653 58979 " * 2000,
+    "prose": "The moon is far away. " * 1600,
+    "hashes": "9f86d081884c7d65 " * 2000,
+    "chinese": "月亮离地球很远。" * 1500,
+}
+
+
+def count_bytes(text: str) -> int:
+    """The most tokens that a text can have: one for each byte."""
+    return len(text.encode())
+
+
+def count_words(text: str) -> int:
+    return len(text) // 5
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("count_tokens", [count_bytes, count_words])
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("window", [2048, 8192, 32_768])
+async def test_a_short_question_is_answered_after_any_answer_or_result(
+    window: int, kind: str, count_tokens: Callable[[str], int], wording: str, known: bool
+) -> None:
+    content = TEXTS[kind]
+    model = LimitedModel(window, count_tokens, overhead=200, wording=WORDINGS[wording])
+    session, events = make_session(model, window=window if known else None)
+    preload_history(
+        session, [user_message("What is it?"), assistant(content), user_message("And?"), *tool_round("a", content)]
+    )
+    finished = await session.send("hello")
+    assert finished.stop == "end"
+    assert model.requests[-1].messages[-1] == user_message("hello")
+    assert all(level != "warning" or "fill" not in text for level, text in levels(events))
+    refused = model.refused
+    await session.send("and now?")
+    assert model.refused - refused <= 1  # what was learnt stays
+
+
+@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("kind", TEXTS)
+async def test_a_result_is_shortened_as_often_as_it_takes(kind: str, wording: str) -> None:
+    model = LimitedModel(8192, count_bytes, overhead=200, wording=WORDINGS[wording])
+    session, _ = make_session(model, window=8192)
+    preload_history(session, [user_message("What is it?"), *tool_round("a", TEXTS[kind])[:1]])
+    history = [*session.history, tool_round("a", TEXTS[kind])[1]]
+    request = ModelRequest(model="m", messages=tuple(history))
+    async for _ in session.context_window.stream(request):
+        pass
+    (result,) = model.requests[-1].messages[-1].results
+    assert len(result_text(result)) >= 600  # not more is lost than needs be
+    assert SUMMARY_PROMPT not in [message.text for sent in model.requests for message in sent.messages]
+    assert model.refused <= 3
+
+
+async def test_a_server_that_leaves_the_tools_out_is_noticed_once() -> None:
+    model = ScriptedModel(*(model_step("ok", usage=Usage(input=70, output=1)) for _ in range(2)))
+    specs = [make_tool(f"tool{number}", description="word " * 40) for number in range(20)]
+    session, events = make_session(model, toolbox=FakeToolbox({}, *specs))
+    await session.send("one")
+    await session.send("two")
+    (notice,) = notices(events)
+    assert notice.startswith("the model's server counted 70 tokens for a request whose tools alone take about 1,")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpchat.core.events import ReasoningDelta, TextDelta
+from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
 from mcpchat.core.messages import (
     Image,
     Message,
@@ -310,6 +310,27 @@ async def test_retries_are_limited() -> None:
     with pytest.raises(ModelError):
         [event async for event in wire.chat_model().stream(REQUEST)]
     assert len(wire.bodies) == 5
+
+
+@pytest.mark.parametrize(
+    "words", ["Loading model", "Model org/name is currently loading", "The model is still loading, try again later"]
+)
+async def test_a_model_that_loads_is_waited_for(words: str) -> None:
+    wire = RecordedTransport(
+        *(error_response(503, words) for _ in range(40)), stream(chunk({"content": "ok"}), END_STOP)
+    )
+    events = [event async for event in wire.chat_model().stream(REQUEST)]
+    assert [event.text for event in events if isinstance(event, Notice)] == [
+        "the model's server is loading the model; waiting up to 600 s"
+    ]
+    assert isinstance(events[-1], ResponseDone)
+
+
+async def test_a_model_that_loads_for_ever_is_an_error() -> None:
+    wire = RecordedTransport(*(error_response(503, "Loading model") for _ in range(700)))
+    with pytest.raises(ModelError, match="Loading model"):
+        [event async for event in wire.chat_model().stream(REQUEST)]
+    assert len(wire.bodies) == 605
 
 
 async def test_the_request_has_the_apis_format() -> None:

@@ -1,8 +1,9 @@
 """Model selection by name, with address and key; context windows and prices."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,11 +12,11 @@ from mcpchat.config.run import Paths, RunContext
 from mcpchat.config.schema import PriceConfig
 from mcpchat.core.messages import Usage
 from mcpchat.core.protocols import ModelOptions, SelectedModel
-from mcpchat.errors import ConfigError, NoModelConfigured, UsageError
+from mcpchat.errors import ConfigError, ModelError, NoModelConfigured, UsageError
 from mcpchat.models import pricing
-from mcpchat.models.context_sizes import context_size
+from mcpchat.models.context_sizes import ModelInfo, build_window_lookup, context_size
 from mcpchat.models.openai.model import OpenAIModel
-from mcpchat.models.selection import ModelSelector
+from mcpchat.models.selection import ModelSelector, _min_tokens_to_look_up
 from tests.support.selection import TABLES, UNUSED_PATH, models
 
 
@@ -108,6 +109,34 @@ async def test_a_configured_price_counts_cached_tokens() -> None:
     assert choice.price(USAGE) == pytest.approx(0.0012)
 
 
+async def test_a_model_on_this_machine_costs_nothing_unless_it_has_a_price() -> None:
+    text = """[model.free]
+base_url = "http://localhost:1/v1"
+[model.dear]
+base_url = "http://127.0.0.1:2/v1"
+price = { input = 1, output = 1 }
+"""
+    selector = models(text, priced=True)
+    prices = [(await selector.select(name)).price for name in ("free", "dear")]
+    assert [price(Usage(input=1_000_000)) for price in prices if price is not None] == [0.0, 1.0]
+
+
+async def test_a_local_server_is_asked_for_its_window_at_once_and_again_after_a_failure() -> None:
+    answers: list[object] = [ModelError("Loading model", kind="overloaded"), [ModelInfo(name="m", window=2048)]]
+
+    async def list_models() -> Sequence[ModelInfo]:
+        answer = answers.pop(0)
+        if isinstance(answer, ModelError):
+            raise answer
+        return cast(Sequence[ModelInfo], answer)
+
+    base_url = "http://127.0.0.1:1/v1"
+    find_window = build_window_lookup("m", base_url, configured=None, min_tokens=0, list_models=list_models)
+    assert [await find_window(1), await find_window(1), await find_window(1)] == [None, 2048, 2048]
+    assert _min_tokens_to_look_up(base_url, is_own_service=False) == 0
+    assert _min_tokens_to_look_up("https://models.example.com/v1", is_own_service=False) > 0
+
+
 def test_known_windows_apply_to_other_providers_but_not_locally() -> None:
     assert (
         pricing.known_window(model="gpt-4o", base_url="https://gateway.example.com/v1/", any_provider=True) == 128_000
@@ -193,7 +222,7 @@ async def test_headers_belong_to_an_address_for_any_api() -> None:
 
 
 async def test_a_cost_limit_applies_after_a_model_switch() -> None:
-    text = '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nprice = { input = 1, output = 1 }\n[model.free]\nbase_url = "http://127.0.0.1:2/v1"\n'
+    text = '[model]\nname = "m"\nbase_url = "http://127.0.0.1:1/v1"\nprice = { input = 1, output = 1 }\n[model.dear]\nbase_url = "https://models.example.com/v1"\n'
     context = RunContext(
         config=schema.parse(text, "c.toml"),
         environ={},
@@ -201,8 +230,8 @@ async def test_a_cost_limit_applies_after_a_model_switch() -> None:
     )
     selector = ModelSelector(context, require_price=True)
     await selector.select("m")
-    with pytest.raises(UsageError, match="the price of free is not known"):
-        await selector.select("free")
+    with pytest.raises(UsageError, match="the price of dear is not known"):
+        await selector.select("dear")
     assert describe(await selector.select("m"))[2] == "http://127.0.0.1:1/v1/"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mcpchat.core.messages import Compaction, Message, Text, user_message
 from mcpchat.core.threads import MessageMetadata, Thread, ThreadMessage
-from mcpchat.engine.context_window import render_history
+from mcpchat.engine.compaction import render_history
 from mcpchat.errors import UsageError
 from mcpchat.threads import document, importers
 from mcpchat.threads.import_checks import sanitize_import

@@ -46,6 +46,7 @@ _REQUESTED_TOKENS = re.compile(
     r"request contains ([\d,]+) tokens|requested:? ([\d,]+)|given: ([\d,]+) `?inputs`? tokens|"
     r"your prompt contains (?:at least )?([\d,]+)|prompt \(?length:? ([\d,]+)"
 )
+_LOADING = re.compile(r"\bloading\b.{0,60}\bmodel\b|\bmodel\b.{0,200}\bloading\b")
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
 )
@@ -103,6 +104,11 @@ def retry_delay(error: ModelError, attempt: int) -> float | None:
     if error.kind not in TRANSIENT_ERRORS or delay > MAX_RETRY_DELAY:
         return None
     return delay
+
+
+def is_loading_model(error: ModelError) -> bool:
+    """Whether a local server says that it is still loading the model: llama.cpp, LM Studio, TGI."""
+    return error.kind == "overloaded" and _LOADING.search(error.server_text.lower()) is not None
 
 
 def _classify_status(status: int, code: str, server_text: str) -> ModelErrorKind:

@@ -15,13 +15,14 @@ from mcpchat.errors import ModelError
 from mcpchat.models.context_sizes import ModelInfo, context_size
 from mcpchat.models.openai import wire
 from mcpchat.models.openai.compatibility import Compatibility, adapt_to_error
-from mcpchat.models.openai.errors import error_from_body, retry_delay
+from mcpchat.models.openai.errors import error_from_body, is_loading_model, retry_delay
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 
 if TYPE_CHECKING:
     from mcpchat.models.openai.client import OpenAIClient
 
 MAX_ADAPTATIONS = 8  # per response
+LOADING_PAUSE = 1.0  # seconds between requests to a server that loads its model
 _CLIENT_MODULE = "mcpchat.models.openai.client"  # imports the SDK
 
 
@@ -68,7 +69,8 @@ class OpenAIModel:
     """The Model at one address over one API.
 
     ``create_client`` is called at first use, because it imports the SDK. A request that fails with a transient error is
-    retried at most ``retries`` times; ``sleep`` waits between the attempts, in seconds.
+    retried at most ``retries`` times; while the server loads the model, for ``load_timeout`` seconds. ``sleep`` waits
+    between the attempts, in seconds.
     """
 
     def __init__(
@@ -77,11 +79,13 @@ class OpenAIModel:
         api: WireApi,
         *,
         retries: int = 4,
+        load_timeout: float = 600.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._create_client = create_client
         self._sleep = sleep
         self._retries = retries
+        self._load_timeout = load_timeout
         self._api = api
         self.api_name = api.name
         self.notice = ""
@@ -116,6 +120,7 @@ class OpenAIModel:
         """
         await self.preload()
         attempts = adaptations = 0
+        loading = 0.0  # seconds waited for the server to load the model
         compatibility = self._get_compatibility(request.model)
         used_ids = {call.id for message in request.messages for call in message.calls}
         while True:
@@ -138,8 +143,9 @@ class OpenAIModel:
                 )
                 if adaptation is not None and self._api.build_body(request, adaptation.compatibility, origin) == body:
                     adaptation = None  # it makes no difference to a request of this API
+                is_loading = not has_output and is_loading_model(error) and loading < self._load_timeout
                 delay = None if has_output or attempts >= self._retries else retry_delay(error, attempts)
-                if adaptation is None and delay is None:
+                if adaptation is None and delay is None and not is_loading:
                     raise
                 reason = error.message
             if adaptation is not None:
@@ -147,6 +153,12 @@ class OpenAIModel:
                 compatibility = self._compatibility[request.model] = adaptation.compatibility
                 if adaptation.notice:
                     yield Notice(level="warning", text=adaptation.notice)
+            elif is_loading:
+                if not loading:
+                    text = f"the model's server is loading the model; waiting up to {self._load_timeout:.0f} s"
+                    yield Notice(level="info", text=text)
+                loading += LOADING_PAUSE
+                await self._sleep(LOADING_PAUSE)
             elif delay is not None:
                 attempts += 1
                 yield Retrying(seconds=delay, reason=reason)

@@ -39,7 +39,7 @@ class OpenAIProvider:
                 timeout=endpoint.settings.timeout,
             )
 
-        return OpenAIModel(create_client, _create_api(endpoint))
+        return OpenAIModel(create_client, _create_api(endpoint), load_timeout=endpoint.settings.timeout)
 
 
 def _create_api(endpoint: ModelEndpoint) -> WireApi:

@@ -215,4 +215,6 @@ class CommandContext:
 
     def report_outcome(self, event: TurnFinished) -> None:
         if message := outcomes.describe_stop(event.stop, self.session.run_usage):
-            self.print(f"  {message}" + ('; say "go on" for the rest' if event.stop == "length" else ""), "yellow")
+            self.print(
+                f"  {message}" + ('; say "go on" for the rest' if event.stop in {"length", "window"} else ""), "yellow"
+            )

@@ -1,12 +1,10 @@
 """Draws events on a terminal: the streamed answer, a line for each tool call, live lines at the bottom."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import assert_never
 
-from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
@@ -15,25 +13,17 @@ from mcpchat.core.events import Event
 from mcpchat.core.messages import Image
 from mcpchat.ui.markdown.stream import MarkdownStream
 from mcpchat.ui.render import images, stats, tool_lines
+from mcpchat.ui.render.activity import FRAME_SECONDS, Activity, spinner_frame
 from mcpchat.ui.render.reasoning import ReasoningView
 from mcpchat.ui.terminal.screen import HangingIndent, Screen, render_rows
 from mcpchat.util.sanitize import one_line, sanitize
-
-_SPINNER_FRAMES, _ASCII_SPINNER_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "-\\|/"
-_FRAME_SECONDS = 0.12
-_WAITING = "waiting for the model"
-
-
-def spinner_frame(console: Console) -> str:
-    """The spinner's current frame."""
-    frames = _SPINNER_FRAMES if console.encoding.lower().startswith("utf") else _ASCII_SPINNER_FRAMES
-    return frames[int(time.monotonic() / _FRAME_SECONDS) % len(frames)]
 
 
 class ConsoleRenderer:
     """Draws on a screen: final text above; the open block, reasoning and running calls below.
 
-    ``fold`` shows only the duration of reasoning. ``environ`` tells whether the terminal can show images.
+    ``fold`` shows only the duration of reasoning, and ``show_activity`` a live line while nothing else moves.
+    ``environ`` tells whether the terminal can show images.
     """
 
     def __init__(
@@ -43,6 +33,7 @@ class ConsoleRenderer:
         quiet: bool = False,
         show_stats: bool = False,
         fold: bool = False,
+        show_activity: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._screen = screen
@@ -53,7 +44,8 @@ class ConsoleRenderer:
         self.reasoning = ReasoningView(screen, self._redraw_live, fold=fold)
         self._running_calls: dict[str, tuple[events.ToolStarted, str]] = {}
         self._deferred: list[Event] | None = None
-        self._turn_started, self._activity = 0.0, ""
+        self._activity = Activity(screen.console.encoding)
+        self._show_activity = show_activity and not quiet
         self._frame_scheduled = False
         unicode = screen.console.encoding.lower().startswith("utf")
         self._done_mark, self._failed_mark = ("✓", "✗") if unicode else ("ok", "x")
@@ -79,17 +71,13 @@ class ConsoleRenderer:
 
     def activity(self) -> str:
         """The current activity and its duration; empty between turns."""
-        if not self._turn_started:
-            return ""
-        label = self._activity
-        if self._running_calls:
-            label = "1 tool runs" if len(self._running_calls) == 1 else f"{len(self._running_calls)} tools run"
-        return f"{spinner_frame(self._screen.console)} {label} · {time.monotonic() - self._turn_started:.0f} s"
+        return str(self._activity)
 
     def _draw(self, event: Event) -> None:
+        self._activity.update(event)
         match event:
             case events.TurnStarted():
-                self._turn_started, self._activity = time.monotonic(), _WAITING
+                self._schedule_frame()
             case events.TextDelta() | events.ReasoningDelta():
                 self._feed(event)
             case events.MessageAdded(message=message) if message.role == "assistant":
@@ -113,11 +101,9 @@ class ConsoleRenderer:
 
     def _feed(self, event: events.TextDelta | events.ReasoningDelta) -> None:
         if isinstance(event, events.TextDelta):
-            self._activity = "answering"
             self.reasoning.finish()
             self._markdown.feed(event.text)
         else:
-            self._activity = "thinking"
             self._markdown.finish()  # print the text before the reasoning
             if not self._quiet:
                 self.reasoning.feed(event.text)
@@ -140,7 +126,6 @@ class ConsoleRenderer:
         self._redraw_live()
         if self._quiet:
             return
-        self._activity = _WAITING
         mark, style = (self._failed_mark, "red") if event.result.is_error else (self._done_mark, "dim")
         line = tool_lines.format_finished(event, self._screen.console.width - 4 - (len(mark) - 1))
         self._print_note(f"  {mark} {line}", style)
@@ -161,7 +146,7 @@ class ConsoleRenderer:
     def _show_notice(self, event: events.Notice | events.TurnFinished | events.TurnFailed) -> None:
         if not isinstance(event, events.Notice):
             self._finish()
-            self._turn_started = 0.0
+            self._redraw_live()  # without the activity
             if isinstance(event, events.TurnFinished) and self._show_stats and event.usage.total:
                 self._print_note(f"  {stats.format_turn(event)}", "dim")
         elif event.level == "warning" or not self._quiet:
@@ -174,12 +159,17 @@ class ConsoleRenderer:
 
     def _redraw_live(self) -> None:
         if self._deferred is None:
-            self._screen.show([*self.reasoning.rows, *self._markdown.rows, *self._call_rows()])
+            rows = [*self.reasoning.rows, *self._markdown.rows, *self._call_rows()]
+            self._screen.show(rows or self._activity_rows())
+
+    def _activity_rows(self) -> Sequence[Sequence[Segment]]:
+        text = self.activity() if self._show_activity else ""
+        return render_rows(self._screen.console, Text(text, style="dim", no_wrap=True)) if text else []
 
     def _call_rows(self) -> Sequence[Sequence[Segment]]:
         if self._quiet or not self._running_calls:
             return []
-        console, frame = self._screen.console, spinner_frame(self._screen.console)
+        console, frame = self._screen.console, spinner_frame(self._screen.console.encoding)
         lines = []
         for event, progress in self._running_calls.values():
             line = tool_lines.format_running(event, console.width - 5 - len(progress))
@@ -190,16 +180,17 @@ class ConsoleRenderer:
         """Turn the spinner as long as a call runs, and draw what came when nothing more comes."""
         if not self._frame_scheduled:
             self._frame_scheduled = True
-            asyncio.get_running_loop().call_later(_FRAME_SECONDS, self._on_frame)
+            asyncio.get_running_loop().call_later(FRAME_SECONDS, self._on_frame)
 
     def _on_frame(self) -> None:
         self._frame_scheduled = False
         if self._deferred is None:
             self.reasoning.flush_if_due()
             self._markdown.flush_if_due()
-        if self._running_calls:
+        is_moving = bool(self._running_calls or (self._show_activity and self.activity()))
+        if is_moving:
             self._redraw_live()
-        if self._running_calls or self._markdown.has_pending or self.reasoning.has_pending:
+        if is_moving or self._markdown.has_pending or self.reasoning.has_pending:
             self._schedule_frame()
 
 

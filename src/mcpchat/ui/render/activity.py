@@ -1,0 +1,113 @@
+"""What a turn is doing now, and for how long: a spinner with words, and a line on stderr that shows them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+from mcpchat.core import events
+from mcpchat.core.events import Emit, Event
+from mcpchat.util.sanitize import one_line
+
+FRAME_SECONDS = 0.12
+_SPINNER_FRAMES, _ASCII_SPINNER_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "-\\|/"
+_LINE_DELAY = 1.0  # seconds until the line appears: quick answers need none
+_WAITING = "waiting for the model"
+
+
+def spinner_frame(encoding: str) -> str:
+    """The spinner's current frame, in characters that the encoding has."""
+    frames = _SPINNER_FRAMES if encoding.lower().startswith("utf") else _ASCII_SPINNER_FRAMES
+    return frames[int(time.monotonic() / FRAME_SECONDS) % len(frames)]
+
+
+class Activity:
+    """Follows the events of a turn. ``encoding`` is that of the terminal."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._started_at = 0.0
+        self._label = ""
+        self._running: set[str] = set()  # call ids
+
+    @property
+    def seconds(self) -> float:
+        """How long the turn has taken; 0 between turns."""
+        return time.monotonic() - self._started_at if self._started_at else 0.0
+
+    def update(self, event: Event) -> None:
+        """Take an event of the turn."""
+        match event:
+            case events.TurnStarted():
+                self._started_at, self._label = time.monotonic(), _WAITING
+            case events.TextDelta():
+                self._label = "answering"
+            case events.ReasoningDelta():
+                self._label = "thinking"
+            case events.ToolStarted(call=call):
+                self._running.add(call.id)
+            case events.ToolFinished(call=call):
+                self._running.discard(call.id)
+                self._label = _WAITING
+            case events.TurnFinished() | events.TurnFailed():
+                self._started_at = 0.0
+                self._running.clear()
+            case _:
+                pass
+
+    def __str__(self) -> str:
+        """The spinner, what happens, and the seconds; empty between turns."""
+        if not self._started_at:
+            return ""
+        count = len(self._running)
+        label = ("1 tool runs" if count == 1 else f"{count} tools run") if count else self._label
+        return f"{spinner_frame(self._encoding)} {label} · {self.seconds:.0f} s"
+
+
+class ActivityLine:
+    """Passes events on, and shows the activity of a turn on the last line of a terminal: ``err``.
+
+    For output that goes elsewhere, such as a file, while a person waits.
+    """
+
+    def __init__(self, emit: Emit, err: TextIO, *, columns: int) -> None:
+        self._emit = emit
+        self._err = err
+        self._columns = columns
+        self._activity = Activity(getattr(err, "encoding", None) or "ascii")
+        self._is_shown = self._is_paused = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self, event: Event) -> None:
+        self._clear()
+        self._activity.update(event)
+        self._emit(event)
+        if str(self._activity) and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LINE_DELAY, self._draw)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Leave the terminal to a question while inside."""
+        self._clear()
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+
+    def _draw(self) -> None:
+        self._timer = None
+        if not (text := str(self._activity)):
+            return
+        if not self._is_paused:
+            self._err.write(f"\r\x1b[K\x1b[2m{one_line(text, self._columns - 1)}\x1b[m")
+            self._err.flush()
+            self._is_shown = True
+        self._timer = asyncio.get_running_loop().call_later(FRAME_SECONDS, self._draw)
+
+    def _clear(self) -> None:
+        if self._is_shown:
+            self._err.write("\r\x1b[K")
+            self._err.flush()
+            self._is_shown = False

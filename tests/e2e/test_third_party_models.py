@@ -102,6 +102,16 @@ def test_a_real_engines_limits_are_reported(config: Path, api: Sequence[str]) ->
     assert "exceeds the available context size" in err
 
 
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_real_engine_fills_its_window(config: Path, engine: str, api: str) -> None:
+    with config.open("a") as file:
+        file.write(f'[model.unlimited]\nname = "tiny"\nbase_url = "{engine}"\napi = "{api}"\n')
+    code, out, err = ask(config, "-m", "unlimited", "-o", "json", "x" * 1000 + "LONG")  # a byte is a token
+    answer = json.loads(out)
+    assert (code, answer.get("stop")) == (7, "window"), out
+    assert "cut where the model's context window was full" in err
+
+
 def test_a_real_engine_follows_a_schema(config: Path) -> None:
     code, out, err = ask(config, "--schema", json.dumps(NUMBER), "FILL")
     assert code == 0, err
@@ -112,7 +122,7 @@ def test_a_real_engine_lists_its_model(config: Path) -> None:
     environ = os.environ | {"MCPCHAT_CONFIG": str(config)}
     completed = run_process([MCPCHAT, "models", "-o", "json"], env=environ)
     row = next(row for row in json.loads(completed.stdout) if row["window"])
-    assert (row["model"].endswith("tiny.gguf"), row["window"]) == (True, 16384)
+    assert (row["model"].endswith("tiny.gguf"), row["window"]) == (True, 4096)
 
 
 # --- a published fake of OpenAI -----------------------------------------------------------------------------------

@@ -69,7 +69,8 @@ class Compaction(Struct, frozen=True, kw_only=True, tag="compaction"):
 
     With a ``summary``, the summary replaces the first ``replaces`` messages; those at the indexes ``keeps`` (the user's
     own messages) are still sent. Without a summary, the tool results among the first ``replaces`` messages are
-    shortened. ``limit`` is the number of characters sent of one kept message or one result. The history itself is not
+    shortened. ``limit`` is the number of characters sent of one kept message or one result. The messages at the
+    indexes ``omits`` were refused by the model's server; it only gets a note in their place. The history itself is not
     changed.
     """
 
@@ -77,6 +78,7 @@ class Compaction(Struct, frozen=True, kw_only=True, tag="compaction"):
     limit: int
     summary: str = ""
     keeps: tuple[int, ...] = ()
+    omits: tuple[int, ...] = ()
 
 
 class AgentSwitch(Struct, frozen=True, kw_only=True, tag="agent_switch"):

@@ -12,6 +12,7 @@ from mcpchat.core.messages import (
     Message,
     Part,
     Text,
+    ToolCall,
     ToolResult,
     result_text,
     user_message,
@@ -27,6 +28,7 @@ SUMMARY_HEADING = (
     "[The conversation so far, summed up because it was too long. The user's own messages stand before this.]"
 )
 NO_SUMMARY = "(It did not fit into the model's context window, so there is no summary. Ask the user if you need it.)"
+REFUSED = "[left out: the model's server refused this part of the conversation]"
 OMITTED = "left out because the conversation was too long"
 CALL_AGAIN_HINT = "shortened because the conversation was too long: call the tool again if you need it"
 # Summing up costs a request, and the summary takes room: less than this weight besides the user's own words stays.
@@ -36,6 +38,8 @@ MIN_WEIGHT_TO_SUMMARIZE = 600
 def render_history(history: Sequence[Message]) -> tuple[Message, ...]:
     """The history as the model gets it: with its compactions applied, and by the rules of all model APIs."""
     notes = list(iter_compactions(history))
+    omitted = {index for note in notes for index in note.omits}
+    history = [_omit_content(message) if index in omitted else message for index, message in enumerate(history)]
     summary = next((note for note in reversed(notes) if note.summary), None)
     shortenings = [note for note in notes if not note.summary]
     rendered: list[Message] = []
@@ -83,6 +87,17 @@ def shorten_message(message: Message, limit: int) -> Message:
         parts.append(part)
     # ``raw``, which some providers want back, is of the whole message: it no longer fits.
     return message if tuple(parts) == message.parts else replace(message, parts=tuple(parts), raw=None)
+
+
+def _omit_content(message: Message) -> Message:
+    """The message with a note in place of its content: its server refused it."""
+    parts = [
+        replace(part, parts=(Text(text=REFUSED),), structured=None) if isinstance(part, ToolResult) else part
+        for part in message.parts
+        if isinstance(part, ToolResult | ToolCall | Compaction)
+    ]
+    note = () if message.role == "tool" else (Text(text=REFUSED),)
+    return replace(message, parts=(*note, *parts), raw=None)
 
 
 def _has_media(result: ToolResult) -> bool:

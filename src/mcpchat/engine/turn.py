@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -51,10 +52,15 @@ from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.history import is_json_object
 from mcpchat.engine.loop_detection import LoopDetector
 from mcpchat.engine.transcript import Transcript
+from mcpchat.engine.written_calls import find_written_calls, has_marker
 from mcpchat.errors import Denied, McpChatError, ModelError, ServerError, SignInNeeded
 from mcpchat.util.text import closest_matches
 
 _CANCELLED = "cancelled by the user"
+_UNREADABLE_CALL = "the model wrote a tool call as text, and it did not run"
+_PARSER_HINT = (
+    "use a model that is trained for tools, or let its server parse them (llama.cpp: --jinja, vLLM: --tool-call-parser)"
+)
 _OUTPUT_LIMIT_REACHED = "the call was cut off at the model's output limit and did not run: send less in one call"
 
 
@@ -142,7 +148,7 @@ class Turn:
                     max_rounds += self.limits.max_steps
                 started_at = time.monotonic()
                 done = await self._ask_model(request, tools)
-                message, calls = _prepare_calls(done, tools)
+                message, calls = _prepare_calls(self._read_written_calls(done, request, tools), tools)
                 self.add(message, usage=done.usage, started_at=started_at)
                 if not calls:
                     if not message.text.strip() and done.stop == "end":
@@ -268,6 +274,50 @@ class Turn:
             self._add_partial_message(chunks, "connection lost" if connection_lost else "the model's server failed")
             raise
         raise AssertionError("a model's stream ends with ResponseDone or raises ModelError")
+
+    def _read_written_calls(
+        self, done: ResponseDone, request: ModelRequest, tools: Mapping[str, ToolSpec]
+    ) -> ResponseDone:
+        """The response, with calls that the model wrote as text as real calls if they are unmistakable and valid."""
+        message = done.message
+        if not tools or message.calls or done.stop != "end" or not (text := message.text.strip()):
+            return done
+        found = find_written_calls(text, only_marked=request.schema is not None)
+        if found is None:
+            if has_marker(text):
+                self.emit(Notice(level="warning", text=f"{_UNREADABLE_CALL}; {_PARSER_HINT}"))
+            return done
+        calls: list[ToolCall] = []
+        for name, arguments in found.calls:
+            spec = tools.get(name) or _find_by_own_name(name, tools)
+            arguments = read_strings_by_schema(spec, arguments) if spec is not None else arguments
+            problem = f"no tool is named {name!r}" if spec is None else self.toolbox.validate_arguments(spec, arguments)
+            if not problem and self._is_quoted(text[len(found.text) :]):
+                problem = "the conversation already has this text, so it may be a quotation"
+            if spec is None or problem:
+                if spec is not None or has_marker(text):
+                    self.emit(Notice(level="warning", text=f"{_UNREADABLE_CALL} ({problem}); {_PARSER_HINT}"))
+                return done
+            call_id = f"call_{uuid.uuid4().hex[:16]}"
+            calls.append(
+                ToolCall(id=call_id, name=spec.model_name, arguments=json.dumps(arguments, ensure_ascii=False))
+            )
+        names = ", ".join(dict.fromkeys(tools[call.name].qualified_name for call in calls))
+        self.emit(Notice(level="info", text=f"the model wrote a call of {names} as text; it counts as a call"))
+        kept = [part for part in message.parts if not isinstance(part, Text)]
+        prose = [Text(text=found.text)] if found.text else []
+        return replace(done, message=replace(message, parts=(*kept, *prose, *calls), raw=None))
+
+    def _is_quoted(self, written: str) -> bool:
+        """Whether an earlier message or result has the same text: then the model may only repeat it."""
+        core = "".join(written.split())
+        texts = (
+            text
+            for message in self.transcript.messages
+            if message.role in {"user", "tool"}
+            for text in (message.text, *map(result_text, message.results))
+        )
+        return any(core in "".join(text.split()) for text in texts)
 
     def _add_partial_usage(self) -> None:
         if usage := self.take_partial_usage():

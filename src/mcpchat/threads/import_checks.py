@@ -70,6 +70,7 @@ def _is_valid_compaction(compaction: Compaction, depth: int) -> bool:
         0 <= compaction.replaces <= depth
         and compaction.limit > 0
         and all(0 <= index < compaction.replaces for index in compaction.keeps)
+        and all(0 <= index < depth for index in compaction.omits)
     )
 
 

@@ -144,6 +144,8 @@ def _render_part(
             yield RenderedPart("file", f"[{name or 'file'}: {media_type}, {len(data):,} bytes]")
         case Link(uri=uri, title=title):
             yield RenderedPart("file", f"{title} {uri}".strip())
+        case Compaction(omits=omits) if omits:
+            yield RenderedPart("note", "", head="The model no longer gets a part that its server refused.")
         case Compaction(summary=summary):
             note = "Summarized for the model to free space. All earlier messages stay in the thread."
             yield RenderedPart(

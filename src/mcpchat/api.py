@@ -6,7 +6,7 @@
 import asyncio
 import io
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Text,
 from mcpchat.core.policy import ApprovalRequest, Decision
 from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.core.report import CallReport, ErrorReport, Report, ReportBuilder, error_report
+from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.event_redaction import RedactingEmitter
 from mcpchat.engine.mentions import attach_resources
 from mcpchat.engine.message_codec import encode_json
@@ -219,7 +220,7 @@ class ChatSession:
             emit=emit,
             warn=emit,
         )
-        _, result = await caller.call(name, lambda spec: dict(arguments or {}), timeout=timeout)
+        _, result = await caller.call(name, _fixed(arguments), timeout=timeout)
         return result
 
     async def switch_model(self, name: str) -> None:
@@ -392,7 +393,7 @@ async def call_tool(
     auth = build_auth_service(context, asker, _sign_in_screen(on_event))
     async with open_hub(context, emit, host, auth=auth) as hub:
         caller = ToolCaller(context=context, options=options, hub=hub, asker=asker, emit=emit, warn=emit)
-        _, result = await caller.call(name, lambda spec: dict(arguments or {}), timeout=timeout)
+        _, result = await caller.call(name, _fixed(arguments), timeout=timeout)
     return result
 
 
@@ -468,3 +469,12 @@ async def run_batch(
             await asyncio.wait({task})
     if batch.stop_reason is not None:
         raise batch.stop_reason
+
+
+def _fixed(arguments: Mapping[str, Any] | None) -> Callable[[ToolSpec], Awaitable[Mapping[str, Any]]]:
+    """A function that returns these arguments for any tool."""
+
+    async def read_arguments(spec: ToolSpec) -> Mapping[str, Any]:
+        return dict(arguments or {})
+
+    return read_arguments

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jsonschema
@@ -180,3 +181,30 @@ def test_a_thread_continues_after_a_kill_during_a_tool(fake_openai: FakeOpenAI, 
     assert run("ask", "-c", "and?").stdout == "I cannot tell.\n"
     result = next(message for message in fake_openai.requests[-1]["messages"] if message["role"] == "tool")
     assert "whether it took effect is not known" in result["content"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask", "--model", "demo", "hi"),  # standard input
+        ("ask", "--model", "demo", "--attach", "FIFO", "hi"),
+        ("ask", "--model", "demo", "--schema", "FIFO", "hi"),
+        ("call", "calculator.calculate", "expression=@FIFO"),
+        ("call", "calculator.calculate", "--json", "-"),
+    ],
+)
+def test_a_time_limit_holds_while_nothing_is_written_into_a_pipe(tmp_path: Path, arguments: Sequence[str]) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    keeper = os.open(fifo, os.O_RDWR)  # a writer that writes nothing
+    try:
+        words = [word.replace("FIFO", str(fifo)) for word in arguments]
+        stdin = keeper if "FIFO" not in "".join(arguments) else DEVNULL
+        process = start_process(
+            [MCPCHAT, *words, "--timeout", "1.5"], stdin=stdin, stdout=PIPE, stderr=PIPE, env={**os.environ}
+        )
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out) == (7, b"")
+        assert b"stopped after 1.5 s" in err
+    finally:
+        os.close(keeper)

@@ -1,7 +1,7 @@
 """One tool call without a model, under the same approval rules as in a chat."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,27 +40,32 @@ class ToolCaller:
     async def call(
         self,
         name: str,
-        read_arguments: Callable[[ToolSpec], Mapping[str, Any]],
+        read_arguments: Callable[[ToolSpec], Awaitable[Mapping[str, Any]]],
         *,
         timeout: float | None = None,
     ) -> tuple[ToolSpec, ToolResult]:
-        """Call the tool ``server.tool``; ``timeout`` is in seconds.
+        """Call the tool ``server.tool``; ``timeout`` is in seconds, with the start of its server and with questions.
 
         ``read_arguments`` returns the arguments once the tool's definition is known. A result with ``is_error`` is the
         tool's own failure. Raises UsageError for an unknown tool or arguments that do not fit its schema, Denied,
         ServerError, SignInNeeded, LimitReached.
         """
+        async with time_limit(timeout):
+            return await self._call(name, read_arguments)
+
+    async def _call(
+        self, name: str, read_arguments: Callable[[ToolSpec], Awaitable[Mapping[str, Any]]]
+    ) -> tuple[ToolSpec, ToolResult]:
         toolbox = pinned_toolbox(self.context, self.hub, self.asker, self.warn)
         spec = await self._find_tool(toolbox, name)
-        arguments = _normalize(read_arguments(spec))
+        arguments = _normalize(await read_arguments(spec))
         if problem := self.hub.validate_arguments(spec, arguments):
             raise UsageError(problem, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
         gate = build_approval_gate(self.context, self.options, self.asker, self.hub, self.emit)
         decision, arguments = await gate.decide(spec, arguments)
         if not decision.allowed:
             raise Denied(f"{spec.qualified_name} was not run: {decision.reason or 'you said no'}")
-        async with time_limit(timeout):
-            return spec, await self.hub.call(spec, "call", arguments, lambda event: None)
+        return spec, await self.hub.call(spec, "call", arguments, lambda event: None)
 
     async def _find_tool(self, toolbox: PinnedToolbox, name: str) -> ToolSpec:
         """Find the tool. If the cached catalog does not have it, the server is started and its catalog refreshed.

@@ -1,5 +1,7 @@
-"""Edit the config file; comments, order and blank lines stay."""
+"""Edit the config file; what an edit is not about stays, byte by byte."""
 
+import codecs
+import difflib
 import os
 import re
 import tempfile
@@ -13,7 +15,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from mcpchat.config import schema
-from mcpchat.config.load import read_config, starter_config
+from mcpchat.config.load import read_raw_config, starter_config
 from mcpchat.errors import ConfigError, UsageError
 from mcpchat.util.text import suggest
 
@@ -30,8 +32,7 @@ def add_server(text: str, name: str, settings: Mapping[str, Any]) -> str:
     tables = tomlkit.table(is_super_table=True)
     for key, value in new_servers.items():
         tables[key] = _table(value)
-    # Append at the end, so that no table is inserted between another table and the comments above it.
-    return f"{text.rstrip()}\n\n{tomlkit.dumps({'servers': tables})}".lstrip()
+    return _append(text, {"servers": tables})
 
 
 def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:
@@ -41,7 +42,13 @@ def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:
         raise UsageError(f"there is an agent named {name!r} already", hint=f"mcpchat agents show {name}")
     tables = tomlkit.table(is_super_table=True)
     tables[name] = _table(settings)
-    return f"{text.rstrip()}\n\n{tomlkit.dumps({'agents': tables})}".lstrip()
+    return _append(text, {"agents": tables})
+
+
+def _append(text: str, tables: Mapping[str, Any]) -> str:
+    """The text with tables at its end, so that none is inserted between another table and the comments above it."""
+    gap = "" if not text.strip() or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
+    return f"{text}{gap}{tomlkit.dumps(tables)}"
 
 
 def remove_server(text: str, name: str) -> str:
@@ -58,14 +65,19 @@ def remove_server(text: str, name: str) -> str:
     return shortened if _same_content(shortened, expected) else expected
 
 
+def _table_path(line: str) -> tuple[str, ...]:
+    """The keys of a table's header; empty for any other line."""
+    header = _HEADER.match(line)
+    return tuple(part.strip().strip("\"'") for part in header[1].split(".")) if header else ()
+
+
 def _without_table(text: str, name: str) -> str:
     """Remove the lines of ``[servers.NAME]`` and its sub-tables; comments that follow them stay."""
     lines: list[str] = []
     pending: list[str] = []
     inside = False
     for line in text.splitlines(keepends=True):
-        if header := _HEADER.match(line):
-            path = tuple(tomlkit.key(part.strip()).key.strip("\"'") for part in header[1].split("."))
+        if path := _table_path(line):
             inside = path[:2] == ("servers", name)
             if inside:
                 pending = []  # comments between two tables of this server
@@ -96,22 +108,72 @@ def enable_server(text: str, name: str, enabled: bool) -> str:
     """Enable or disable a server. Raises UsageError if it does not exist, ConfigError if the TOML is invalid."""
     document, servers = _parse_servers(text)
     _require(servers, name)
+    edited = _with_value(text, ("servers", name), "enabled", "true" if enabled else "false")
     servers[name]["enabled"] = enabled
-    return tomlkit.dumps(document)
+    expected = tomlkit.dumps(document)
+    # tomlkit would write a new key below the comments of the next table.
+    return edited if _same_content(edited, expected) else expected
+
+
+def _with_value(text: str, table: tuple[str, ...], key: str, value: str) -> str:
+    """Set a key of a table to a boolean or a number: in its line, or in a new one below the header."""
+    assignment = re.compile(rf"(\s*{re.escape(key)}\s*=\s*)[\w.]+")
+    lines = text.splitlines(keepends=True)
+    header = next((number for number, line in enumerate(lines) if _table_path(line) == table), None)
+    if header is None:
+        return text
+    for number in range(header + 1, len(lines)):
+        if _table_path(lines[number]):
+            break
+        if match := assignment.match(lines[number]):
+            lines[number] = f"{match[1]}{value}{lines[number][match.end() :]}"
+            return "".join(lines)
+    if not lines[header].endswith("\n"):
+        lines[header] += "\n"
+    indent = lines[header][: len(lines[header]) - len(lines[header].lstrip())]
+    lines.insert(header + 1, f"{indent}{key} = {value}\n")
+    return "".join(lines)
 
 
 def update(path: Path, change: Callable[[str], str]) -> None:
     """Apply ``change`` to the text of the config file, or to the starter config if the file does not exist.
 
-    Raises ConfigError if the file cannot be read or written or the new text is invalid, and any error of ``change``. On
-    an error the file is unchanged.
+    A byte order mark and the ends of the lines stay. Raises ConfigError if the file cannot be read or written or the
+    new text is invalid, and any error of ``change``. On an error the file is unchanged.
     """
-    write(path, change(read_config(path) if path.exists() else starter_config()))
+    if not path.exists():
+        write(path, change(starter_config()))
+        return
+    original = read_raw_config(path)
+    text = _keep_line_ends(original, change(original.replace("\r\n", "\n")))
+    write(path, text, mark=_has_byte_order_mark(path))
 
 
-def write(path: Path, text: str) -> None:
-    """Validate the text and replace the file atomically. Raises ConfigError if either fails; the file is unchanged."""
-    schema.parse(text, str(path))
+def _has_byte_order_mark(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+
+
+def _keep_line_ends(original: str, edited: str) -> str:
+    """The edited text with the line ends of the original; new lines get the end that most lines have."""
+    if "\r\n" not in original:
+        return edited
+    old, new = original.splitlines(keepends=True), edited.splitlines(keepends=True)
+    crlf = sum(line.endswith("\r\n") for line in old)
+    end = "\r\n" if 2 * crlf >= len(old) else "\n"
+    plain = [line.replace("\r\n", "\n") for line in old]
+    lines: list[str] = []
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, plain, new, autojunk=False).get_opcodes():
+        lines += old[i1:i2] if tag == "equal" else [line.replace("\n", end) for line in new[j1:j2]]
+    return "".join(lines)
+
+
+def write(path: Path, text: str, *, mark: bool = False) -> None:
+    """Validate the text and replace the file atomically, with a byte order ``mark`` if it had one.
+
+    Raises ConfigError if either fails; the file is unchanged.
+    """
+    schema.parse(text.replace("\r\n", "\n"), str(path))
     target = path.resolve()  # a symbolic link stays a link
     try:
         _ensure_directory(target.parent)
@@ -119,7 +181,7 @@ def write(path: Path, text: str) -> None:
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".config-")
         temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            with os.fdopen(descriptor, "w", encoding="utf-8-sig" if mark else "utf-8", newline="") as file:
                 file.write(text)
             temporary.chmod(mode)
             temporary.replace(target)

@@ -18,9 +18,14 @@ def starter_config() -> str:
     return files("mcpchat").joinpath("data/starter.toml").read_text(encoding="utf-8")
 
 
+def read_raw_config(path: Path) -> str:
+    """The text of the config file, with its own line ends. Raises ConfigError if it cannot be read."""
+    return read_text(path, max_bytes=_MAX_BYTES, error=ConfigError)
+
+
 def read_config(path: Path) -> str:
     """The text of the config file, with line ends as ``\\n``. Raises ConfigError if it cannot be read."""
-    return read_text(path, max_bytes=_MAX_BYTES, error=ConfigError).replace("\r\n", "\n")
+    return read_raw_config(path).replace("\r\n", "\n")
 
 
 def load_config(path: Path, *, must_exist: bool) -> Config:

@@ -176,7 +176,7 @@ class ContextWindow:
 
     def _calibrate(self, done: ResponseDone, count: _AnswerCount) -> ResponseDone:
         usage = done.usage
-        if usage.input:
+        if usage.input and not usage.estimated:
             self._estimator.learn(count.sent, count.fixed, usage.input)
             has_reasoning = any(isinstance(part, Reasoning) for part in done.message.parts)  # it may not be sent again
             if usage.output > 1 and not usage.reasoning and not has_reasoning:
@@ -203,7 +203,9 @@ class ContextWindow:
         expected = count.tools / INITIAL_WEIGHT_PER_TOKEN
         least = count.tools / MAX_WEIGHT_PER_TOKEN
         usage = done.usage
-        if self._warned_of_tools or expected < MIN_TOOL_TOKENS or usage.cached or not 0 < usage.input < least:
+        if self._warned_of_tools or expected < MIN_TOOL_TOKENS or usage.cached or usage.estimated:
+            return None
+        if not 0 < usage.input < least:
             return None
         self._warned_of_tools = True
         return Notice(

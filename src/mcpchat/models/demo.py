@@ -61,7 +61,8 @@ class DemoModel:
                 case ToolCall(name=name):
                     yield ToolCallStarted(name=name)
         message = Message(role="assistant", parts=answer)
-        usage = Usage(input=sum(_count_words(item) for item in request.messages), output=_count_words(message))
+        sent = sum(_count_words(item) for item in request.messages)
+        usage = Usage(input=sent, output=_count_words(message), estimated=True)  # words, and not of the tools
         yield ResponseDone(message=message, usage=usage, stop="end")
 
     def _answer(self, request: ModelRequest) -> tuple[Part, ...]:

@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 async def run_in_daemon_thread(
     work: Callable[[], _T],
     *,
-    timeout: float,
+    timeout: float | None = None,
     slow_after: float | None = None,
     on_slow: Callable[[], None] | None = None,
 ) -> _T:

@@ -1,6 +1,7 @@
 """A time limit for a block."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,10 +9,14 @@ from mcpchat.errors import LimitReached
 
 
 @asynccontextmanager
-async def time_limit(seconds: float | None) -> AsyncIterator[None]:
-    """Raise LimitReached if the block takes longer than ``seconds``; None is no limit."""
+async def time_limit(seconds: float | None, *, end: float | None = None) -> AsyncIterator[None]:
+    """Raise LimitReached if the block takes longer than ``seconds``; None is no limit.
+
+    ``end`` is the end by ``time.monotonic``, if the time began to run before the block.
+    """
     try:
-        async with asyncio.timeout(seconds) as limit:
+        remaining = seconds if end is None else max(0.0, end - time.monotonic())
+        async with asyncio.timeout(remaining) as limit:
             yield
     except TimeoutError as error:
         if not limit.expired():

@@ -1,5 +1,6 @@
 """Edits of the config file: handwritten parts do not change."""
 
+import codecs
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,70 @@ def test_disable_enable_and_remove() -> None:
     assert 'command = "box"   # by hand' in disabled
     assert schema.parse(edit.enable_server(disabled, "box", True), "c").servers["box"].enabled
     assert "box" not in edit.remove_server("[servers.box]\ncommand = 'x'\n", "box").replace("\n", "")
+
+
+WITH_COMMENTS = """\
+# both
+
+[servers.one]  # first
+command = "a"
+
+# about two
+[servers.two]
+enabled = true   # for now
+command = "b"
+"""
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_a_switch_changes_one_line_only(name: str) -> None:
+    disabled = edit.enable_server(WITH_COMMENTS, name, False)
+    old, new = WITH_COMMENTS.splitlines(), disabled.splitlines()
+    if name == "one":
+        assert new == [*old[:3], "enabled = false", *old[3:]]
+    else:
+        assert new == [line.replace("enabled = true ", "enabled = false ") for line in old]
+    assert schema.parse(disabled, "c").servers[name].enabled is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'servers.one = { command = "a" }\n',
+        '[servers]\none = { command = "a" }\n',
+        '[servers]\none.command = "a"\n',
+        '[servers."one"]\ncommand = """\nenabled = true\n"""\n',
+        "[servers.one]\ncommand = 'a'",
+        "[ servers . one ]\ncommand = 'a'\n[servers.one.env]\nA = 'b'",
+    ],
+)
+def test_a_switch_works_in_every_notation(text: str) -> None:
+    servers = schema.parse(edit.enable_server(text, "one", False), "c").servers
+    assert servers["one"].enabled is False
+    assert servers["one"].command == schema.parse(text, "c").servers["one"].command
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_edits_keep_line_ends_and_the_byte_order_mark(tmp_path: Path, mark: bytes, end: bytes) -> None:
+    path = tmp_path / "c.toml"
+    original = mark + WITH_COMMENTS.encode().replace(b"\n", end) + b"# no line end"
+    path.write_bytes(original)
+    edit.update(path, lambda text: edit.enable_server(text, "two", False))
+    assert path.read_bytes() == original.replace(b"enabled = true", b"enabled = false")
+    edit.update(path, lambda text: edit.enable_server(text, "two", True))
+    assert path.read_bytes() == original
+    edit.update(path, lambda text: edit.add_server(text, "three", {"command": "c"}))
+    assert path.read_bytes() == original + end + end + b"[servers.three]" + end + b'command = "c"' + end
+    edit.update(path, lambda text: edit.remove_server(text, "one"))
+    assert path.read_bytes().count(b"\n") == path.read_bytes().count(end)
+
+
+def test_mixed_line_ends_stay_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(b"[servers.one]\r\ncommand = 'a'\n# x\r\n")
+    edit.update(path, lambda text: edit.enable_server(text, "one", False))
+    assert path.read_bytes() == b"[servers.one]\r\nenabled = false\r\ncommand = 'a'\n# x\r\n"
 
 
 def test_removing_a_server_keeps_the_comments_below() -> None:

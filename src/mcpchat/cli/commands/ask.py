@@ -1,10 +1,11 @@
 """mcpchat ask: one question, one answer."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from msgspec import UNSET
@@ -35,6 +36,7 @@ from mcpchat.engine.mentions import attach_resources
 from mcpchat.errors import LimitReached, ModelError, UsageError
 from mcpchat.ui.render.plain import JsonSummary
 from mcpchat.util import stdin
+from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.sanitize import strip_invisible
 from mcpchat.util.text import replace_surrogates
 from mcpchat.util.time_limit import time_limit
@@ -86,11 +88,7 @@ def ask(
       mcpchat ask -c "And in euros?"                          continues the latest thread
       git diff | mcpchat ask -t review language=German        uses a template
     """
-    options = replace(
-        options,
-        schema=read_schema(schema) if schema is not None else None,
-        track_cost=display.stats or output in {"json", "jsonl"},
-    )
+    options = replace(options, track_cost=display.stats or output in {"json", "jsonl"})
     files = attach or []
     context = build_context(config, quiet=display.quiet)
     if input_format == "jsonl":
@@ -100,9 +98,24 @@ def ask(
             output, {"WORDS": words, "--template": template, "--attach": attach, "--schema": schema}
         )
         return run_async(jsonl_session.run(context, options, timeout=timeout, verbose=display.verbose))
-    question = read_question(words or [], context, template=template, read_stdin="-" not in files)
-    attachments = read_attachments(files)
-    return run_async(_answer(context, options, question, attachments, output, display, timeout))
+
+    def read_inputs() -> Inputs:
+        return Inputs(
+            schema=read_schema(schema) if schema is not None else None,
+            question=read_question(words or [], context, template=template, read_stdin="-" not in files),
+            attachments=read_attachments(files),
+        )
+
+    return run_async(_answer(context, options, read_inputs, output, display, timeout))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a question is made of. ``question`` is the words, and the text of standard input."""
+
+    schema: Mapping[str, Any] | None
+    question: tuple[str, str]
+    attachments: Sequence[Part]
 
 
 def read_question(
@@ -136,21 +149,27 @@ async def _compose_message(question: tuple[str, str], attachments: Sequence[Part
 async def _answer(
     context: RunContext,
     options: RunOptions,
-    question: tuple[str, str],
-    attachments: Sequence[Part],
+    read_inputs: Callable[[], Inputs],
     output: str,
     display: DisplayOptions,
     timeout: float | None,
 ) -> int:
     """Run one turn. Raises LimitReached and Denied after the answer was written, ModelError."""
+    end = time.monotonic() + timeout if timeout is not None else None
+    async with time_limit(timeout):
+        # In a thread: standard input and files can be pipes into which nothing is written.
+        inputs = await run_in_daemon_thread(read_inputs)
+    options = replace(options, schema=inputs.schema)
     renderer, asker, screen = choose_renderer(output, display, context, answers=options.schema is None)
     emit = add_explanations(renderer, output) if display.verbose else renderer
     summary = renderer if isinstance(renderer, JsonSummary) else None
     try:
-        async with open_chat(context, options, emit=emit, asker=asker, screen=screen) as chat:
-            async with time_limit(timeout):
-                message = await _compose_message(question, attachments, chat.hub)
-                outcome = await run_turn(chat.session, message, secrets=context.secrets)
+        async with (
+            time_limit(timeout, end=end),
+            open_chat(context, options, emit=emit, asker=asker, screen=screen) as chat,
+        ):
+            message = await _compose_message(inputs.question, inputs.attachments, chat.hub)
+            outcome = await run_turn(chat.session, message, secrets=context.secrets)
             await chat.name_thread()
     except (ModelError, LimitReached) as error:
         if summary is not None and summary.has_answer:

@@ -45,7 +45,9 @@ from mcpchat.core.tools import (
     reject_constant,
 )
 from mcpchat.errors import ToolFailed, UsageError
+from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.stdin import read_bytes
+from mcpchat.util.time_limit import time_limit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _MAX_BYTES = 20_000_000  # of one argument
@@ -99,13 +101,16 @@ async def _call_tool(
 ) -> int:
     """Raises Denied, ToolFailed, ServerError, LimitReached."""
     user = terminal_user()
-    async with open_servers(context, print_notices, yes=options.yes, user=user) as hub:
+
+    async def read_arguments(spec: ToolSpec) -> Mapping[str, Any]:
+        # In a thread: a file can be a pipe into which nothing is written.
+        return await run_in_daemon_thread(lambda: parse_tool_arguments(spec, pairs, arguments))
+
+    async with time_limit(timeout), open_servers(context, print_notices, yes=options.yes, user=user) as hub:
         caller = ToolCaller(
             context=context, options=options, hub=hub, asker=user[0], emit=print_notices, warn=print_warnings
         )
-        spec, result = await caller.call(
-            tool, lambda spec: parse_tool_arguments(spec, pairs, arguments), timeout=timeout
-        )
+        spec, result = await caller.call(tool, read_arguments)
         _print_call_result(spec, result, output, None if result.is_error else file)
     if result.is_error:
         current_run().error_written = output == "json"

@@ -61,11 +61,10 @@ async def _read_resource(
     if server in context.config.servers:
         require_server(context, server)
         context = restrict_to(context, server)
-    async with open_servers(context, discard) as hub:
+    async with time_limit(timeout), open_servers(context, discard) as hub:
         if server not in context.config.servers:
             server, uri = await _find_server(hub, resource), resource
-        async with time_limit(timeout):
-            parts = await hub.read_resource(server, uri)
+        parts = await hub.read_resource(server, uri)
         print_parts(parts, output, file)
     return 0
 

@@ -217,6 +217,7 @@ class NoLogin:
     state = "none"
     hint = "set its headers in the config"
     version = 0.0
+    identity: Sequence[str] = ()
 
 
 class MemoryResults:

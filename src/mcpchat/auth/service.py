@@ -138,6 +138,16 @@ class AuthService:
             return 0.0
         return account.created if account is not None else 0.0
 
+    def _login_identity(self, server: str) -> tuple[str, ...]:
+        """The client of the server's own settings and of its provider's, with the variables that they default to."""
+        config = self._server_config(server)
+        settings = [config.client_id, config.client_secret, config.private_key, config.issuer]
+        if config.auth and not config.url and (provider := self._context.config.auth.entries.get(config.auth)):
+            settings += [provider.client_id, provider.client_secret, provider.refresh_token, provider.issuer]
+            prefix = f"env:MCPCHAT_{config.auth.upper().replace('-', '_')}"
+            settings += [f"{prefix}_CLIENT_ID", f"{prefix}_CLIENT_SECRET"]
+        return tuple(setting or "" for setting in settings)
+
     def _sign_in_hint(self, server: str) -> str:
         config = self._server_config(server)
         if not config.url:
@@ -384,3 +394,7 @@ class LoginDescription:
     @property
     def version(self) -> float:
         return self._service._login_version(self._server)
+
+    @property
+    def identity(self) -> Sequence[str]:
+        return self._service._login_identity(self._server)

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from mcpchat.config.validation import REFERENCE
@@ -110,6 +110,29 @@ async def resolve_secrets(
         key: await resolve_secret(value, environ, config_key=f"{config_key}.{key}", on_secret=on_secret)
         for key, value in values.items()
     }
+
+
+def find_references(texts: Iterable[str]) -> tuple[str, ...]:
+    """The references to secrets in config values, each once and sorted."""
+    matches = (REFERENCE.fullmatch(text.removeprefix("Bearer ")) for text in texts)
+    return tuple(sorted({match[0] for match in matches if match}))
+
+
+def read_variable(reference: str, environ: Mapping[str, str]) -> str:
+    """The value of a reference to an environment variable; "" if it is not set, or for one to the keyring."""
+    kind, _, name = reference.partition(":")
+    return environ.get(name, "") if kind == "env" else ""
+
+
+async def read_references(references: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The secret behind each reference; "" for one that cannot be read."""
+    values: dict[str, str] = {}
+    for reference in references:
+        try:
+            values[reference] = await resolve_secret(reference, environ, config_key="")
+        except ConfigError:
+            values[reference] = ""
+    return values
 
 
 async def _read_keyring(name: str, config_key: str) -> str | None:

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat.config.schema import ServerConfig
-from mcpchat.config.validation import REFERENCE
+from mcpchat.config.secret_refs import find_references, read_variable
 from mcpchat.core.catalog import Catalog
 from mcpchat.errors import StoreError
 from mcpchat.util.private_files import read_private, write_private
@@ -33,15 +33,22 @@ class CachedCatalog(Struct, frozen=True, kw_only=True):
     catalog: Catalog
 
 
-def cache_key(config: ServerConfig, environ: Mapping[str, str], *, login_version: float = 0.0) -> str:
+def cache_key(
+    config: ServerConfig,
+    environ: Mapping[str, str],
+    *,
+    login_version: float = 0.0,
+    identity: Sequence[str] = (),
+    secrets: Mapping[str, str] | None = None,
+) -> str:
     """A digest of everything that may change what the server lists: its program or URL, environment and login.
 
-    ``login_version`` is when the user signed in, so that one user's catalog is never shown to another.
+    ``login_version`` is when the user signed in, ``identity`` the settings of the login, and ``secrets`` the
+    values behind references to the keyring, so that one user's catalog is never shown to another.
     """
     values = [f"{name}={environ.get(name, '')}" for name in config.env_pass]
-    settings = (*config.env.values(), *config.headers.values())
-    references = [REFERENCE.fullmatch(text.removeprefix("Bearer ")) for text in settings]
-    values += [environ.get(match[2], "") for match in references if match and match[1] == "env"]
+    references = find_references((*config.env.values(), *config.headers.values(), *identity))
+    values += [read_variable(reference, environ) for reference in references]
     inputs = {
         "mcpchat": __version__,
         "command": [_resolve_program(config, environ), *config.args],
@@ -50,9 +57,10 @@ def cache_key(config: ServerConfig, environ: Mapping[str, str], *, login_version
         "files": _argument_files(config, environ),
         "url": [config.url, config.transport, config.protocol],
         "builtin": [config.builtin, config.read_only, config.folders],
-        "login": [login_version, config.auth, config.account, *config.scopes],
+        "login": [login_version, config.auth, config.account, *config.scopes, *identity],
         "settings": sorted({**config.env, **config.headers}.items()),
         "values": values,
+        "secrets": sorted((secrets or {}).items()),
     }
     return hashlib.sha256(msgspec.json.encode(inputs)).hexdigest()
 

@@ -60,6 +60,7 @@ class HubView:
     async def _ensure_started(self) -> None:
         """Start the servers whose tools are unknown, and those that are required."""
         servers = list(self._selected.values())
+        await self._read_caches()
         for server in servers:
             server.check_new_login()
         await _connect_all([s for s in servers if s.tools is None and not s.last_error and not s.config.required])
@@ -75,6 +76,9 @@ class HubView:
             if self._context.watch or not all([await server.sign_in() for server in needing_sign_in]):
                 raise
             await _connect_all(required, relist=True)
+
+    async def _read_caches(self) -> None:
+        await asyncio.gather(*(server.read_cache() for server in self._selected.values()))
 
     def _merge_tools(self) -> tuple[ToolSpec, ...]:
         tools: dict[str, ToolSpec] = {}
@@ -180,6 +184,7 @@ class McpHub(HubView):
 
     async def prestart_uncached(self) -> None:
         """Start the processes of servers whose tools are unknown: they start up while the SDKs are imported."""
+        await self._read_caches()
         uncached = [s for s in self._selected.values() if s.tools is None and s.config.effective_transport == "stdio"]
         await asyncio.gather(*(server.prestart_process() for server in uncached[:MAX_PARALLEL_STARTS]))
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 from msgspec.structs import replace
 
 from mcpchat.config.schema import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
+from mcpchat.config.secret_refs import find_references, read_references
 from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState
 from mcpchat.core.messages import Content, Message, ToolResult
@@ -92,6 +93,11 @@ class ManagedServer:
         self._cache = context.cache
         self._timeouts = config.timeouts.with_fallback(context.timeouts).with_fallback(DEFAULT_TIMEOUTS)
         self._spec = self._build_spec()
+        self._identity = tuple(self._credentials.describe(name).identity)
+        references = find_references((*config.env.values(), *config.headers.values(), *self._identity))
+        self._keyring_references = [reference for reference in references if reference.startswith("keyring:")]
+        self._secret_values: Mapping[str, str] = {}
+        self._cache_is_unread = not ignore_cache
         self._cache_key = self._compute_cache_key()
         self._mode: ProtocolMode = "auto"
         self._detail = ""
@@ -111,9 +117,27 @@ class ManagedServer:
         self._catalog_dirty = False
         self._relist_task: asyncio.Task[None] | None = None
         self._background_tasks: set[asyncio.Task[None]] = set()
-        if not ignore_cache and (cached := self._cache.load(self._cache_key)):
+        if not self._keyring_references:
+            self._read_cache()
+
+    def _read_cache(self) -> None:
+        """Take the catalog from disk, once."""
+        if self._cache_is_unread and self.tools is None and (cached := self._cache.load(self._cache_key)):
             self._mode = cached.era
             self._apply_catalog(cached.catalog)
+        self._cache_is_unread = False
+
+    async def read_cache(self) -> None:
+        """Take the catalog from disk, if that needs secrets from the keyring: they decide whose catalog it is."""
+        if self._cache_is_unread:
+            await self._read_identity()
+            self._read_cache()
+
+    async def _read_identity(self) -> None:
+        """Read the secrets behind the server's requests again; another one can mean another user."""
+        if self._keyring_references:
+            self._secret_values = await read_references(self._keyring_references, self._connector.environ)
+            self._cache_key = self._compute_cache_key()
 
     def _build_spec(self) -> ServerSpec:
         assert self._timeouts.start is not None
@@ -305,8 +329,13 @@ class ManagedServer:
             self._cache_key = self._compute_cache_key()
 
     def _compute_cache_key(self) -> str:
-        login_version = self._credentials.describe(self.name).version
-        return cache_key(self.config, self._connector.environ, login_version=login_version)
+        return cache_key(
+            self.config,
+            self._connector.environ,
+            login_version=self._credentials.describe(self.name).version,
+            identity=self._identity,
+            secrets=self._secret_values,
+        )
 
     # Starting and stopping.
 
@@ -422,6 +451,7 @@ class ManagedServer:
         return connection
 
     async def _connect(self) -> Connection:
+        await self._read_identity()
         process, self._process = self._process, None
         if process is None or self._auth is None:
             renewed, self._renewed_auth = self._renewed_auth, None

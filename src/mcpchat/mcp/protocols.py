@@ -158,6 +158,11 @@ class ServerLogin(Protocol):
         ...
 
     @property
+    def identity(self) -> Sequence[str]:
+        """The settings that decide who the login is, which may be references to secrets."""
+        ...
+
+    @property
     def version(self) -> float:
         """When the user last signed in, in epoch seconds; 0 if never. A new sign-in changes it."""
         ...

@@ -16,6 +16,7 @@ from mcpchat.mcp.catalog_cache import cache_key
 from mcpchat.mcp.protocols import ServerAuth
 from tests.support.fakes import NoCredentials
 from tests.support.hub import OpenHub, StartRemote, quirky_server
+from tests.support.keyring import Keyring
 from tests.support.paths import SERVERS
 from tests.support.waiting import async_wait_until
 
@@ -179,6 +180,26 @@ async def test_a_cached_server_that_does_not_start_fails_once_for_all_calls(
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["box: it exited at once with exit code 5"] * 3
         assert fixture.states("box") == ["starting", "failed"]
+
+
+async def test_another_secret_behind_a_request_is_another_users_list(
+    open_test_hub: OpenHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(
+        "import os\nfrom mcp.server import MCPServer\nserver = MCPServer('v')\n"
+        "server.tool(name=f\"of_{os.environ['TOKEN']}\")(lambda: 'x')\nserver.run()\n"
+    )
+    tokens = ["ann"]
+    monkeypatch.setattr("keyring.core._keyring_backend", Keyring(lambda service, name: tokens[-1]))
+    config = ServerConfig(command=sys.executable, args=(str(script),), env={"TOKEN": "keyring:TOKEN"})
+    seen = []
+    for token in ("ann", "bob", "ann"):
+        tokens.append(token)
+        async with open_test_hub(box=config) as fixture:
+            names = [spec.name for spec in await fixture.hub.list_tools()]
+            seen.append((names, fixture.states("box")[:1]))
+    assert seen == [(["of_ann"], ["starting"]), (["of_bob"], ["starting"]), (["of_ann"], [])]  # the last from disk
 
 
 async def test_a_call_that_is_too_long_ends(open_test_hub: OpenHub) -> None:

@@ -423,6 +423,12 @@ async def test_any_transport_works(mode: Any, revision: str) -> None:
     assert not client.is_alive
 
 
+LOGINS: list[dict[str, Any]] = [
+    {"login_version": 1.0}, {"identity": ("client",)}, {"identity": ("", "client")}, {"secrets": {"keyring:A": "1"}},
+    {"secrets": {"keyring:A": "2"}},
+]  # fmt: skip
+
+
 def test_each_server_option_changes_the_cache_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = ServerConfig(command="git", args=(".",))
     environ = {"PATH": "/usr/bin", "A": "1", "B": "1"}
@@ -432,4 +438,5 @@ def test_each_server_option_changes_the_cache_key(tmp_path: Path, monkeypatch: p
         {"env_pass": ("A",)}, {"env_pass": ("B",)}, {"sampling": True}, {"elicitation": False}, {"roots": ("/",)},
     ]  # fmt: skip
     keys = [cache_key(ServerConfig(command="git", args=(".",), **options), environ) for options in ({}, *other_options)]
+    keys += [cache_key(config, environ, **login) for login in LOGINS]
     assert len({first_key, *keys}) == len(keys) + 1

@@ -9,18 +9,9 @@ import pytest
 from mcpchat.config import secret_refs
 from mcpchat.config.secret_refs import resolve_header, resolve_headers, resolve_secret, resolve_secrets
 from mcpchat.errors import ConfigError
+from tests.support.keyring import Keyring
 
 ENVIRONMENT = {"TOKEN": "from-env", "EMPTY": "", "LINES": " from-env\r\n", "BROKEN": "ä\n"}
-
-
-class Keyring:
-    """A keyring that answers with ``read``. It is no subclass of keyring's, which would register it for all tests."""
-
-    def __init__(self, read: Callable[[str, str], str | None]) -> None:
-        self._read = read
-
-    def get_password(self, service: str, username: str) -> str | None:
-        return self._read(service, username)
 
 
 @pytest.fixture

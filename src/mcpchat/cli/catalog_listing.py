@@ -35,6 +35,7 @@ async def print_listing(
         context = restrict_to(context, server)
     async with open_servers(context, print_warnings if server is None else discard) as hub:
         await hub.list_tools()
+        await hub.wait_for_lists()
         if server is not None:
             require_running(hub)
         listed = [item for catalog in hub.catalogs().values() for item in items(catalog)]

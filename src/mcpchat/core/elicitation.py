@@ -153,6 +153,11 @@ def _parse_choices(schema: Mapping[str, Any]) -> tuple[Choice, ...]:
     return tuple(Choice(value=str(value), title=_as_text(title)) for value, title in zip(values, labels, strict=True))
 
 
+# As RFC 3339 writes them, which JSON Schema refers to; Python reads more.
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
 def _as_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -206,6 +211,18 @@ def _parse_number(field: Field, typed: str) -> int | float:
     return int(value) if isinstance(value, float) and value.is_integer() and "." not in typed else value
 
 
+def find_format_error(form: "Form", content: Mapping[str, Any]) -> str:
+    """Describe the first text of a form's content that does not have its field's format; empty if all have."""
+    for field in form.fields:
+        value = content.get(field.name)
+        if isinstance(value, str):
+            try:
+                _check_format(field.limits.get("format"), value)
+            except InvalidValue as error:
+                return f"{field.name}: {error}"
+    return ""
+
+
 def _check_format(format_name: object, typed: str) -> None:
     try:
         match format_name:
@@ -214,9 +231,13 @@ def _check_format(format_name: object, typed: str) -> None:
             case "uri" if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", typed):
                 raise InvalidValue("expected a URL, such as https://example.com")
             case "date":
+                if not _DATE.fullmatch(typed):
+                    raise ValueError
                 date.fromisoformat(typed)
             case "date-time":
-                datetime.fromisoformat(typed)
+                if not _DATE_TIME.fullmatch(typed):
+                    raise ValueError
+                datetime.fromisoformat(typed.upper().replace("Z", "+00:00"))
     except InvalidValue:
         raise
     except ValueError as error:
@@ -228,9 +249,12 @@ def _parse_choice(field: Field, typed: str) -> str:
     if typed.isdecimal() and len(typed) < 10 and 1 <= int(typed) <= len(field.choices):
         same_values = [choice.value for choice in field.choices if choice.value == typed]
         return same_values[0] if same_values else field.choices[int(typed) - 1].value
-    for choice in field.choices:
-        if typed.lower() in {choice.value.lower(), choice.title.lower()}:
-            return choice.value
+    # A value comes before any title, and the exact spelling before another case.
+    for fold in (str, str.lower):
+        for attribute in ("value", "title"):
+            for choice in field.choices:
+                if fold(typed) == fold(getattr(choice, attribute)):
+                    return choice.value
     if not field.choices:
         return typed
     raise InvalidValue(f"expected one of {', '.join(choice.value for choice in field.choices[:20])}")

@@ -7,7 +7,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mcpchat.core.elicitation import ElicitationResult, Form, SamplingRequest, SamplingResult, UrlRequest
+from mcpchat.core.elicitation import (
+    ElicitationResult,
+    Form,
+    SamplingRequest,
+    SamplingResult,
+    UrlRequest,
+    find_format_error,
+)
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.messages import Message, Text, Usage
 from mcpchat.core.protocols import ModelRequest, ResponseDone, Retrying, SelectedModel, UserDialog
@@ -59,7 +66,8 @@ class ServerRequestHandler:
         for _ in range(_MAX_FORM_ATTEMPTS):
             answer = await self._asker.elicit(request, problem)
             if answer.action == "accept" and isinstance(request, Form):
-                problem = self._check(request.schema, answer.content or {})
+                content = answer.content or {}
+                problem = self._check(request.schema, content) or find_format_error(request, content)
                 if problem:
                     continue
             outcome = {"accept": "answered", "decline": "declined", "cancel": "cancelled"}[answer.action]

@@ -6,6 +6,7 @@ The SDK requires this: its cancel scopes must be left by the task that entered t
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -38,9 +39,18 @@ from mcpchat.mcp.protocols import (
     TokenRejected,
 )
 from mcpchat.mcp.timeouts import RequestTimeout
-from mcpchat.mcp.transports.base import HTTP_STATUS, MESSAGE_TOO_LARGE, NOT_SENT, SESSION_LOST, Transport
+from mcpchat.mcp.transports.base import (
+    HTTP_STATUS,
+    MESSAGE_TOO_LARGE,
+    NOT_MCP,
+    NOT_SENT,
+    SESSION_DOUBTED,
+    SESSION_LOST,
+    Transport,
+)
 from mcpchat.util import json_schema
 from mcpchat.util.errors import innermost_error
+from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
 
 _T = TypeVar("_T")
@@ -48,6 +58,7 @@ _RESUBSCRIBE_DELAYS = (1.0, 5.0, 30.0, 120.0)  # seconds, after a subscription w
 _URL_ELICITATION_REQUIRED, _CONNECTION_CLOSED = -32042, -32000
 _OVER_LIMIT_SUFFIXES = (" byte limit.", "limits.max_message")  # endings of the SDK's message and of ours
 _PROBE_TIMEOUT = 10.0  # seconds that the SDK waits for the answer to server/discover
+_UNKNOWN_VERSION = re.compile(r"Unsupported protocol version from the server: (.+)")  # the SDK's words
 _AUTH_META_KEY = "mcpchat/auth"  # a server sets it to "expired" if its provider rejects the token
 _log = logging.getLogger(__name__)
 
@@ -78,6 +89,7 @@ class McpConnection:
     ) -> None:
         self.info = info or ServerInfo()
         self.mode: ProtocolMode = mode
+        self.trusts_session = False
         self._spec = spec
         self._transport = transport
         self._first_mode = mode
@@ -184,6 +196,14 @@ class McpConnection:
     def _handshake_error(self, failure: BaseException | None, log: tuple[str, ...]) -> McpChatError:
         """The error for a failed handshake."""
         match failure:
+            case MCPError() as error if _error_data(error, NOT_MCP):
+                return ServerError(error.message, hint="check url in the config; the address often ends in /mcp")
+            case MCPError() as error if error.code == types.UNSUPPORTED_PROTOCOL_VERSION:
+                supported = error.data.get("supported") if isinstance(error.data, dict) else None
+                named = (
+                    ", ".join(str(version) for version in supported) if isinstance(supported, list) else "none of ours"
+                )
+                return ServerError(f"it does not speak our protocol versions; it speaks {one_line(named, 100)}")
             case MCPError() as error if _error_data(error, NOT_SENT) is not None:
                 return ServerError(error.message, hint="check url in the config")
             case MCPError() as error:
@@ -192,29 +212,29 @@ class McpConnection:
                 status, reason = error.response.status_code, error.response.reason_phrase
             case httpx2.TransportError() as error:
                 return ServerError(f"cannot be reached: {error}", hint="check url in the config")
-            case ValidationError():
-                status, reason = None, "its answer is not valid MCP"
             case error:
-                status, reason = None, str(error)
+                status, reason = None, describe_failure(error)
         if status in {401, 403}:
             return self._sign_in_needed(status)
         if status and status >= 500:
             return ServerError(f"it answered HTTP {status}: {reason}", log=log)
         message = f"it answered HTTP {status}: {reason}" if status else f"the handshake failed: {reason}"
-        return HandshakeFailed(message, exited=False, log=log)
+        return HandshakeFailed(message, exited=False, status=status, log=log)
 
     def _sign_in_needed(self, status: int) -> SignInNeeded:
         reason = "wants a sign-in" if status == 401 else "does not permit this with the present login"
         return SignInNeeded(f"{self._spec.name} {reason}", hint=self._spec.sign_in_hint())
 
-    async def list_all(self, timeout: RequestTimeout, *, tools_only: bool = False) -> CatalogListing:
-        """List everything, all pages; with ``tools_only`` only the tools. Raises ServerError, SignInNeeded."""
-
-        async def send(work: Coroutine[Any, Any, _T]) -> _T:
-            return await self._request(work, timeout)
-
+    async def list_all(self, part: listing.Part = "all") -> CatalogListing:
+        """List everything, or a part of it, all pages. Raises ServerError, SignInNeeded."""
         return await listing.list_all(
-            self._spec.name, self.info, self._require_client(), self._filter, send, tools_only=tools_only
+            self._spec.name,
+            self.info,
+            self._require_client(),
+            self._filter,
+            self._request,
+            part=part,
+            idle=self._spec.timeout,
         )
 
     async def call(
@@ -237,7 +257,8 @@ class McpConnection:
         raw = self._filter.take_result(response.meta)
         result = decode.parse_tool_result(call_id, raw)
         meta = raw.get("_meta")
-        if result.is_error and isinstance(meta, dict) and meta.get(_AUTH_META_KEY) == "expired":
+        has_login = self._spec.config.auth is not None  # only then a new token can help
+        if result.is_error and has_login and isinstance(meta, dict) and meta.get(_AUTH_META_KEY) == "expired":
             raise TokenRejected(f"the login of {self._spec.name} is no longer accepted", result)
         return _check_structured_result(spec, result)
 
@@ -388,6 +409,13 @@ class McpConnection:
         if _error_data(error, SESSION_LOST):
             self._broken = True
             raise ConnectionLost(f"{name} has ended the session", may_have_run=False) from error
+        if _error_data(error, SESSION_DOUBTED) and not self.trusts_session:
+            self._broken = True
+            raise ConnectionLost(
+                f"{name} may have ended the session: {error.message}", may_have_run=False, is_doubtful=True
+            ) from error
+        if _error_data(error, NOT_MCP):
+            raise ServerError(f"{name} sent an answer that is not valid MCP") from error
         if (not_sent := _error_data(error, NOT_SENT)) is not None:  # only this request failed
             raise ConnectionLost(f"{name} {error.message}", may_have_run=not not_sent) from error
         if (
@@ -477,13 +505,30 @@ class McpConnection:
         log = await process.final_log() if process else ()
         code = process.exit_code if process else None
         event = f"exited with exit code {code}" if code is not None else "disconnected"
-        reason = f": {self._failure}" if self._failure is not None and process is None else ""
+        reason = f": {describe_failure(self._failure)}" if self._failure is not None and process is None else ""
         return ConnectionLost(
             f"{self._spec.name} {event} before it answered{reason}",
             may_have_run=True,
             never_answered=self._unconfirmed,
             log=log,
         )
+
+
+def describe_failure(error: BaseException | None) -> str:
+    """Why a connection failed, in our own words or in the operating system's; never in those of a library."""
+    match error:
+        case McpChatError() | MCPError():
+            return error.message
+        case httpx2.HTTPError():
+            return "the network connection broke off"
+        case OSError():
+            return error.strerror or "the network connection broke off"
+        case RuntimeError() if match := _UNKNOWN_VERSION.search(str(error)):
+            return f"it speaks protocol version {one_line(match[1], 40)}, which mcpchat does not know"
+        case ValidationError() | ValueError() | TypeError() | RuntimeError():
+            return "its answer is not valid MCP"
+        case _:
+            return "the connection ended"
 
 
 async def _skip_validation(name: str, result: types.CallToolResult) -> None:

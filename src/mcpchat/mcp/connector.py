@@ -1,6 +1,7 @@
 """Connects to a server: starts its process or prepares its HTTP headers, adds credentials, negotiates the protocol."""
 
 import asyncio
+import dataclasses
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from mcpchat.core.catalog import ServerInfo
 from mcpchat.core.protocols import ServerRequests
 from mcpchat.errors import ServerError, SignInNeeded
 from mcpchat.mcp.catalog_cache import ProtocolMode
-from mcpchat.mcp.process import ServerProcess, build_environment
+from mcpchat.mcp.process import ServerProcess, build_environment, find_withheld_proxies
 from mcpchat.mcp.protocols import (
     STATELESS_REVISION,
     Connection,
@@ -34,6 +35,7 @@ from mcpchat.util.redaction import SecretRegistry
 if TYPE_CHECKING:
     from mcpchat.mcp.transports.base import Transport
 
+_OLD_SSE_STATUSES = frozenset({400, 404, 405})  # with which servers of the older transport refuse a POST
 _NOT_SECRET = re.compile(r"https?://[^@\s]*|[\d.]+|true|false", re.IGNORECASE)
 
 
@@ -73,6 +75,7 @@ class ServerConnector:
     protected_paths: Sequence[Path] = ()
     hidden_directories: Sequence[Path] = ()
     reaper: ProcessReaper = field(default_factory=ProcessReaper)
+    withheld_proxies: dict[str, list[str]] = field(default_factory=dict)  # variables, by server
 
     async def connect(
         self,
@@ -94,6 +97,14 @@ class ServerConnector:
             if auth.error is not None:
                 raise auth.error from None
             raise
+        except ServerError as error:
+            if not error.hint and (names := self.withheld_proxies.get(spec.name)):
+                quoted = ", ".join(f'"{name}"' for name in names)
+                error.hint = (
+                    f"if it needs the network: env_pass = [{quoted}] in its table passes your proxy, "
+                    "whose address has a user or a password"
+                )
+            raise
 
     async def _negotiate(
         self,
@@ -109,6 +120,13 @@ class ServerConnector:
         try:
             connection = await self._connect_once(sdk, spec, auth, mode, info, process)
         except HandshakeFailed as error:
+            if error.status in _OLD_SSE_STATUSES and spec.config.effective_transport == "http":
+                # The protocol's backward compatibility: a server that refuses the POST may be of the older transport.
+                older = dataclasses.replace(spec, config=replace(spec.config, transport="sse"))
+                try:
+                    return await self._connect_once(sdk, older, auth, "legacy", info, None)
+                except ServerError:
+                    raise error from None
             # Strict servers of the handshake revisions exit if the first message is not "initialize". Also, the
             # remembered protocol may no longer hold.
             if protocol != "auto" or (mode == "auto" and not error.exited):
@@ -190,6 +208,7 @@ class ServerConnector:
                 protected=self.protected_paths,
                 hidden_directories=self.hidden_directories,
             )
+        self.withheld_proxies[spec.name] = find_withheld_proxies(self.environ, env)
         return await ServerProcess.spawn(
             argv, env=env, cwd=config.cwd, on_log=spec.on_log, redact=self.secrets.redact_log, reaper=self.reaper
         )

@@ -11,7 +11,7 @@ from mcpchat.core.messages import Content, Message, ToolResult
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.core.tools import ToolSpec, drop_null_arguments
 from mcpchat.errors import McpChatError, SignInNeeded
-from mcpchat.mcp.managed_server import MAX_PARALLEL_STARTS, HubContext, ManagedServer
+from mcpchat.mcp.managed_server import MAX_PARALLEL_STARTS, MAX_SIGN_INS, HubContext, ManagedServer
 from mcpchat.util import json_schema
 
 ToolFilter = Callable[[ToolSpec], bool]
@@ -65,9 +65,10 @@ class HubView:
             server.check_new_login()
         await _connect_all([s for s in servers if s.tools is None and not s.last_error and not s.config.required])
         if not self._context.watch:
-            for server in [s for s in servers if s.state == "login"]:
-                if await server.sign_in():
-                    await _connect_all([server])
+            for server in servers:
+                for _ in range(MAX_SIGN_INS):
+                    if server.state == "login" and await server.sign_in():
+                        await _connect_all([server])
         required = [s for s in servers if s.config.required and not s.has_started]
         try:
             await _connect_all(required, relist=True)
@@ -117,6 +118,10 @@ class HubView:
     def catalogs(self) -> Mapping[str, Catalog]:
         """What the servers list, by server, as far as it is known."""
         return {name: server.catalog for name, server in self._selected.items() if server.catalog is not None}
+
+    async def wait_for_lists(self) -> None:
+        """Wait for slow lists of resources and prompts, for which tools do not wait."""
+        await asyncio.gather(*(server.wait_for_lists() for server in self._selected.values()))
 
     def log(self, server: str) -> str:
         return self._selected[server].log.read()

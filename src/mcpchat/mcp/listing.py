@@ -1,7 +1,8 @@
 """Lists everything that a server offers, page by page, and leaves out entries that cannot be used."""
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Literal
 
 from mcp import Client, MCPError
 from mcp.types import METHOD_NOT_FOUND
@@ -14,18 +15,24 @@ from mcpchat.mcp.message_filter import (
     LIST_FIELDS,
     MAX_LIST_ITEMS,
     MessageFilter,
-    count_entries,
+    describe_invalid_entries,
     valid_entries,
 )
 from mcpchat.mcp.protocols import CatalogListing, ConnectionLost
+from mcpchat.mcp.timeouts import RequestTimeout
+from mcpchat.util.sanitize import one_line
 from mcpchat.util.structures import exceeds_depth
 
 _MAX_PAGES = 1000
+_MAX_IDLE_TIMES = 10  # times the time of a page, for a whole list
+_MAX_NAMED = 5  # entries that a notice names
 _RETRY_TTL = 300.0  # seconds after which a list that failed is requested again
 _MAX_ENTRY_LENGTH = 500_000  # characters of one entry
 _MAX_TOTAL_LENGTH = 50_000_000  # characters of a whole list, dropped entries included
 _LIST_METHODS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
-SendRequest = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
+# Sends a request within its timeout, which each page restarts.
+SendRequest = Callable[[Coroutine[Any, Any, Any], RequestTimeout], Awaitable[Any]]
+Part = Literal["tools", "others", "all"]
 
 
 async def list_all(
@@ -35,37 +42,46 @@ async def list_all(
     message_filter: MessageFilter,
     send: SendRequest,
     *,
-    tools_only: bool = False,
+    part: Part,
+    idle: float,
 ) -> CatalogListing:
-    """The server's lists; with ``tools_only`` only its tools. ``send`` sends a request within a timeout.
+    """The server's lists, or a part of them, requested side by side. A page may take ``idle`` seconds.
 
     Raises ServerError if the tools cannot be listed, ConnectionLost if the connection is lost. Other lists that fail
     are empty, and a notice says why.
     """
-    methods = _LIST_METHODS[:1] if tools_only else _LIST_METHODS
+    methods = {"tools": _LIST_METHODS[:1], "others": _LIST_METHODS[1:], "all": _LIST_METHODS}[part]
     supported = [method for method in methods if method.partition("/")[0] in info.capabilities]
     entries_by_method: dict[str, list[dict[str, Any]]] = {method: [] for method in _LIST_METHODS}
     notices: list[str] = []
     ttls: list[float] = []
-    for method in supported:
+
+    async def fetch(method: str) -> None:
+        timeout = RequestTimeout(idle=idle, total=_MAX_IDLE_TIMES * idle)
         try:
-            entries, ttl = await send(_fetch_pages(client, message_filter, method, notices))
+            entries, ttl = await send(_fetch_pages(client, message_filter, method, notices, timeout.touch), timeout)
         except MCPError as error:
             if method == "tools/list":
                 raise ServerError(f"it did not list its tools: {error.message} (code {error.code})") from error
             if error.code != METHOD_NOT_FOUND:  # ignore a capability that is declared but missing
                 notices.append(f"{method}: {error.message}")
                 ttls.append(_RETRY_TTL)
-            continue
         except ConnectionLost:
             raise
         except ServerError as error:
             if method == "tools/list":
                 raise
             notices.append(f"{method}: {error.message}")
-            continue
-        entries_by_method[method] = entries
-        ttls += [ttl] if ttl else []
+            ttls.append(_RETRY_TTL)
+        else:
+            entries_by_method[method] = entries
+            if ttl is not None and (entries or method == "tools/list"):  # an empty list cannot become wrong
+                ttls.append(ttl)
+
+    outcomes = await asyncio.gather(*map(fetch, supported), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
     catalog = Catalog(
         info=info,
         tools=tuple(decode.parse_tool(name, raw) for raw in entries_by_method["tools/list"]),
@@ -78,7 +94,11 @@ async def list_all(
 
 
 async def _fetch_pages(
-    client: Client, message_filter: MessageFilter, method: str, notices: list[str]
+    client: Client,
+    message_filter: MessageFilter,
+    method: str,
+    notices: list[str],
+    on_page: Callable[[], None],
 ) -> tuple[list[dict[str, Any]], float | None]:
     """All pages of one list, and its validity in seconds (None if the server does not say)."""
     fetch_page: Any = {
@@ -90,45 +110,50 @@ async def _fetch_pages(
     label = method.removesuffix("/list").replace("/", " ")
     entries: dict[str, dict[str, Any]] = {}
     cursors: set[str] = set()
-    dropped = total_length = 0
+    dropped: list[str] = []  # the name and the reason of each entry that is left out
+    total_length = 0
     cursor, ttl = None, None
     for _ in range(_MAX_PAGES):
         page = await fetch_page(cursor=cursor)
+        on_page()
         raw = message_filter.take_result(page.meta)
         valid = valid_entries(raw, method)
-        dropped += count_entries(raw, method) - len(valid)
+        dropped += describe_invalid_entries(raw, method)
         if not isinstance(raw.get(LIST_FIELDS[method]), list):
             notices.append(f"the answer to {method} holds no list")
         if method == "tools/list":
             accepted = {tool.name for tool in page.tools}  # the SDK drops those whose header annotations are invalid
-            dropped += sum(entry["name"] not in accepted for entry in valid)
+            dropped += [f"{entry['name']} (invalid x-mcp-header)" for entry in valid if entry["name"] not in accepted]
             valid = [entry for entry in valid if entry["name"] in accepted]
         for entry in valid:
-            if exceeds_depth(entry):
-                dropped += 1
-                continue
             key = entry[ID_FIELDS.get(method, "name")]
-            entry_length = len(str(entry))
-            total_length += entry_length
-            if (
-                key in entries
-                or len(entries) >= MAX_LIST_ITEMS
-                or entry_length > _MAX_ENTRY_LENGTH
-                or total_length > _MAX_TOTAL_LENGTH
-            ):
-                dropped += 1
+            total_length += 0 if exceeds_depth(entry) else len(str(entry))
+            if problem := _find_problem(entry, key in entries, len(entries), total_length):
+                dropped.append(f"{key} ({problem})")
             else:
                 entries[key] = entry
         ttl_ms = raw.get("ttlMs")
-        if isinstance(ttl_ms, int | float) and ttl_ms > 0:  # 0 is the SDK's default on servers that set no ttl
-            ttl = ttl_ms / 1000
+        if isinstance(ttl_ms, int | float) and not isinstance(ttl_ms, bool):
+            page_ttl = max(0.0, ttl_ms / 1000)  # 0: the list is not kept
+            ttl = page_ttl if ttl is None else min(ttl, page_ttl)
         cursor = page.next_cursor
         if cursor is None or cursor in cursors or len(entries) >= MAX_LIST_ITEMS or total_length > _MAX_TOTAL_LENGTH:
             break
         cursors.add(cursor)
     if dropped or len(entries) >= MAX_LIST_ITEMS:
         limit_note = f"; only {MAX_LIST_ITEMS:,} are kept" if len(entries) >= MAX_LIST_ITEMS else ""
-        notices.append(
-            f"{dropped:,} {label} cannot be used (malformed, duplicate, too deep, too large or too many){limit_note}"
-        )
+        more = f" and {len(dropped) - _MAX_NAMED:,} more" if len(dropped) > _MAX_NAMED else ""
+        named = ", ".join(one_line(entry, 80) for entry in dropped[:_MAX_NAMED])
+        notices.append(f"{len(dropped):,} {label} cannot be used: {named}{more}{limit_note}")
     return list(entries.values()), ttl
+
+
+def _find_problem(entry: Mapping[str, Any], is_duplicate: bool, count: int, total_length: int) -> str:
+    """Why a list's entry is left out; empty if it is kept."""
+    if exceeds_depth(entry):
+        return "too deep"
+    if is_duplicate:
+        return "listed twice"
+    if count >= MAX_LIST_ITEMS or total_length > _MAX_TOTAL_LENGTH:
+        return "too many"
+    return "too large" if len(str(entry)) > _MAX_ENTRY_LENGTH else ""

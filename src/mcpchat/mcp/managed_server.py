@@ -23,6 +23,7 @@ from mcpchat.mcp.connector import ServerConnector
 from mcpchat.mcp.limits import ToolLimits, enforce_tool_limits
 from mcpchat.mcp.process import ServerProcess
 from mcpchat.mcp.protocols import (
+    CatalogListing,
     ChangeKind,
     Connection,
     ConnectionLost,
@@ -44,6 +45,8 @@ BACKOFF_SECONDS = 0.25  # seconds before the second attempt; doubled for the thi
 COOLDOWN_SECONDS = 60.0  # seconds for which a server is paused; after that one more failure pauses it again
 MAX_PARALLEL_STARTS = 8  # servers that start at the same time: more only slow each other down
 TOKEN_RESTART_GRACE = 60.0  # seconds to wait for running calls before a restart with a new token
+OTHER_LISTS_GRACE = 1.0  # seconds that tools wait for the other lists
+MAX_SIGN_INS = 2  # for one request: the first may have got too little access
 CHANGE_DEBOUNCE = 0.2  # seconds in which a server's change notifications are handled as one
 
 
@@ -115,6 +118,8 @@ class ManagedServer:
         self._call_slots = asyncio.Semaphore(config.max_parallel)
         self._watched_uris: set[str] = set()
         self._catalog_dirty = False
+        self._other_lists: asyncio.Task[None] | None = None
+        self._tools_changed = False  # announced, and not listed yet
         self._relist_task: asyncio.Task[None] | None = None
         self._background_tasks: set[asyncio.Task[None]] = set()
         if not self._keyring_references:
@@ -174,11 +179,15 @@ class ManagedServer:
         SignInNeeded."""
 
         async def work(connection: Connection) -> ToolResult:
+            if self._tools_changed:  # announced: no call without a look
+                async with self._lock:
+                    await self._update_catalog(connection, full=False)
             # A tool that was listed from disk, or before this turn, may have changed. The user approved the old one.
             current = next((tool for tool in self.tools or () if tool.name == spec.name), None)
             if current is None or current.fingerprint != spec.fingerprint:
-                message, hint = f"{spec.qualified_name} was changed by its server, and did not run", ""
-                if not self.config.is_bundled:
+                event = "is no longer offered" if current is None else "was changed"
+                message, hint = f"{spec.qualified_name} {event} by its server, and did not run", ""
+                if current is not None and not self.config.is_bundled:
                     hint = f"mcpchat trust review {self.name} shows the change"
                 self._context.notify("warning", f"{message}; {hint}" if hint else message)
                 raise Denied(message, hint=hint)
@@ -231,16 +240,16 @@ class ManagedServer:
     async def _call_with_sign_in(self, work: Callable[[Connection], Awaitable[_T]], *, idempotent: bool) -> _T:
         """The result of ``work``. A request that was refused for its login has not run: after a sign-in, or with a new
         token, it is tried once more."""
-        signed_in = renewed = False
+        sign_ins, renewed = 0, False
         while True:
             try:
                 return await self._call_with_reconnect(work, idempotent=idempotent)
             except SignInNeeded:
                 if self._auth is not None and (auth_error := self._auth.error) is not None:
                     raise ServerError(f"{self.name}: {auth_error.message}", hint=auth_error.hint) from auth_error
-                if signed_in or not await self.sign_in():
+                if sign_ins == MAX_SIGN_INS or not await self.sign_in():
                     raise
-                signed_in = True
+                sign_ins += 1
             except TokenRejected as rejection:
                 if renewed:
                     return cast("_T", rejection.result)  # the model reads the tool's own text about it
@@ -253,8 +262,10 @@ class ManagedServer:
         """The result of ``work`` on a live connection. A request that certainly did not run, or that may run twice, is
         tried again."""
         may_have_run = False
+        trust_session = False  # after a new greeting, an HTTP error is the answer itself
         for is_last in (False, False, True):
             connection = await self.acquire_connection(mark_busy=True)
+            connection.trusts_session = trust_session
             try:
                 result = await work(connection)
             except ProtocolChanged as error:
@@ -269,10 +280,12 @@ class ManagedServer:
             except ConnectionLost as error:
                 self._record_loss(connection, error)
                 failure = error
+                trust_session = trust_session or error.is_doubtful
                 retry = not error.may_have_run or (idempotent and not may_have_run)
                 may_have_run = may_have_run or error.may_have_run
             else:
                 self._failures = 0
+                connection.trusts_session = False
                 return result
             finally:
                 self._active_calls -= 1
@@ -517,12 +530,43 @@ class ManagedServer:
     # The catalog.
 
     async def _update_catalog(self, connection: Connection, *, full: bool = True) -> None:
-        """Ask the server for its lists; without ``full`` for its tools only, the other lists stay as they are."""
-        start_timeout = self._spec.timeout
-        listing = await connection.list_all(
-            RequestTimeout(idle=start_timeout, total=start_timeout), tools_only=not full
-        )
-        self._mode = connection.mode
+        """Ask the server for its lists; without ``full`` for its tools only, the other lists stay as they are.
+
+        The tools can be used at once: other lists that take long are awaited in the background.
+        """
+        self._tools_changed = False
+        others = asyncio.ensure_future(connection.list_all("others")) if full else None
+        try:
+            listing = await connection.list_all("tools")
+            self._mode = connection.mode
+            if others is None:
+                self._take_listing(listing, full=False)
+                return
+            await asyncio.wait({others}, timeout=OTHER_LISTS_GRACE)
+            if others.done():
+                self._take_listing(_merge_listings(listing, others.result()), full=True)
+                return
+            self._take_listing(listing, full=False)
+        except BaseException:
+            if others is not None:
+                others.cancel()
+                await asyncio.gather(others, return_exceptions=True)
+            raise
+        self._other_lists = self._run_in_background(self._take_other_lists(listing, others))
+
+    async def _take_other_lists(self, tools: CatalogListing, others: "asyncio.Future[CatalogListing]") -> None:
+        try:
+            self._take_listing(_merge_listings(tools, await others), full=True)
+        finally:
+            others.cancel()
+
+    async def wait_for_lists(self) -> None:
+        """Wait for the lists that are still awaited in the background."""
+        if self._other_lists is not None:
+            await asyncio.wait({self._other_lists})
+
+    def _take_listing(self, listing: CatalogListing, *, full: bool) -> None:
+        """Keep what the server lists; without ``full`` its tools only."""
         catalog = self._secrets.redact_value(listing.catalog)
         # Leave out a tool whose name was redacted: the server does not know the new name, and another tool may have it.
         pairs = zip(listing.catalog.tools, catalog.tools, strict=True)
@@ -531,7 +575,8 @@ class ManagedServer:
             catalog = replace(self.catalog, info=catalog.info, tools=catalog.tools)
             if catalog == self.catalog:
                 return
-        self._cache.save(self._cache_key, mode=self._mode, catalog=catalog, ttl=listing.ttl)
+        if full or self.catalog is not None:
+            self._cache.save(self._cache_key, mode=self._mode, catalog=catalog, ttl=listing.ttl)
         if catalog != self.catalog:
             self._apply_catalog(catalog)
             for notice in catalog.notices:
@@ -568,6 +613,7 @@ class ManagedServer:
                 self._context.notify("info", f"{self.name}: {uri} has changed")
             return
         self._catalog_dirty = True
+        self._tools_changed = self._tools_changed or change == "tools"
         if self._relist_task is None or self._relist_task.done():
             self._relist_task = self._run_in_background(self._relist())
 
@@ -590,3 +636,11 @@ class ManagedServer:
         self._background_tasks.add(task)
         task.add_done_callback(self._background_tasks.discard)
         return task
+
+
+def _merge_listings(tools: CatalogListing, others: CatalogListing) -> CatalogListing:
+    """Both parts of what a server lists. The shorter validity counts."""
+    notices = (*tools.catalog.notices, *others.catalog.notices)
+    catalog = replace(others.catalog, tools=tools.catalog.tools, notices=notices)
+    ttls = [listing.ttl for listing in (tools, others) if listing.ttl is not None]
+    return CatalogListing(catalog=catalog, ttl=min(ttls, default=None))

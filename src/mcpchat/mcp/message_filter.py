@@ -62,6 +62,7 @@ class MessageFilter:
         self._revision = revision
         self._open_requests: dict[str | int, tuple[str, bool]] = {}
         self._results: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._is_stateless = False  # whether our latest request was of a stateless revision
         self._tickets = itertools.count(1)
         self._buckets: dict[str, tuple[float, float]] = {}
         self.closed = False  # whether the server's messages have ended
@@ -81,7 +82,8 @@ class MessageFilter:
             params = message.params or {}
             if message.method == "initialize" and self._revision:
                 params["protocolVersion"] = self._revision
-            self._open_requests[message.id] = message.method, _PROTOCOL_VERSION_KEY in (params.get("_meta") or {})
+            self._is_stateless = _PROTOCOL_VERSION_KEY in (params.get("_meta") or {})
+            self._open_requests[message.id] = message.method, self._is_stateless
         elif isinstance(message, types.JSONRPCNotification) and message.method == "notifications/cancelled":
             self._open_requests.pop((message.params or {}).get("requestId", ""), None)
 
@@ -100,8 +102,9 @@ class MessageFilter:
                 method, stateless = self._open_requests.pop(message.id, ("", False))
                 return self._filter_response(message, method, stateless)
             case types.JSONRPCRequest():
-                # Requests over the rate limit are not answered.
-                return message if self._within_rate("request") else None
+                # A server of the stateless revisions sends no requests, and must get no answer. Requests over the rate
+                # limit are not answered either.
+                return None if self._is_stateless or not self._within_rate("request") else message
 
     def _match_request_id(self, response_id: str | int) -> str | int:
         """The id of our request: some servers return a number as a string."""
@@ -225,24 +228,36 @@ def error_response(
 
 def valid_entries(result: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
     """The usable entries of a list result, at most MAX_LIST_ITEMS."""
-    entries = result.get(LIST_FIELDS[method])
-    if not isinstance(entries, list):
-        return []
+    return [entry for entry in _entries(result, method)[:MAX_LIST_ITEMS] if not _find_problem(entry, method)]
+
+
+def describe_invalid_entries(result: Mapping[str, Any], method: str) -> list[str]:
+    """The name and the reason of each entry that cannot be used."""
+    entries = _entries(result, method)
     key = ID_FIELDS.get(method, "name")
-    return [
-        entry
-        for entry in entries[:MAX_LIST_ITEMS]
-        if isinstance(entry, dict)
-        and isinstance(entry.get(key), str)
-        and entry[key]
-        and (method != "tools/list" or isinstance(entry.get("inputSchema", {}), dict | bool))
-    ]
+    descriptions = []
+    for number, entry in enumerate(entries):
+        if problem := "too many" if number >= MAX_LIST_ITEMS else _find_problem(entry, method):
+            name = entry.get(key) if isinstance(entry, dict) else None
+            descriptions.append(f"{name if isinstance(name, str) and name else f'number {number + 1}'} ({problem})")
+    return descriptions
 
 
-def count_entries(result: Mapping[str, Any], method: str) -> int:
-    """How many entries the server listed, usable or not."""
+def _entries(result: Mapping[str, Any], method: str) -> list[Any]:
     entries = result.get(LIST_FIELDS[method])
-    return len(entries) if isinstance(entries, list) else 0
+    return entries if isinstance(entries, list) else []
+
+
+def _find_problem(entry: object, method: str) -> str:
+    """Why an entry of a list cannot be used; empty if it can."""
+    key = ID_FIELDS.get(method, "name")
+    if not isinstance(entry, dict):
+        return "no object"
+    if not isinstance(entry.get(key), str) or not entry[key]:
+        return f"no {key}"
+    if method == "tools/list" and not isinstance(entry.get("inputSchema", {}), dict | bool):
+        return "its inputSchema is no schema"
+    return ""
 
 
 def _minimal_tool(tool: Mapping[str, Any]) -> dict[str, Any]:

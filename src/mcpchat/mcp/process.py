@@ -38,14 +38,27 @@ INHERITED_VARIABLES = (
     else ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 )
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+# Without them, npx and uvx cannot download a server in a network that has a proxy.
+_PROXY_VARIABLES = tuple(
+    variant for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY") for variant in (name, name.lower())
+)
 
 
 def build_environment(
     environ: Mapping[str, str], *, passthrough: Sequence[str], overrides: Mapping[str, str]
 ) -> dict[str, str]:
-    """A server's environment: a few harmless variables, those in ``passthrough`` if set, and ``overrides``."""
-    names = (*INHERITED_VARIABLES, *_CERTIFICATE_VARIABLES, *passthrough)
+    """A server's environment: a few harmless variables, those in ``passthrough`` if set, and ``overrides``.
+
+    A proxy's variable is harmless unless it has a user or a password.
+    """
+    proxies = [name for name in _PROXY_VARIABLES if "@" not in environ.get(name, "")]
+    names = (*INHERITED_VARIABLES, *_CERTIFICATE_VARIABLES, *proxies, *passthrough)
     return {name: environ[name] for name in names if name in environ} | dict(overrides)
+
+
+def find_withheld_proxies(environ: Mapping[str, str], passed: Mapping[str, str]) -> list[str]:
+    """The variables of proxies that a server's environment lacks because they may have a password."""
+    return [name for name in _PROXY_VARIABLES if environ.get(name) and name not in passed]
 
 
 class ServerProcess:
@@ -128,6 +141,10 @@ class ServerProcess:
         texts = [line.decode(errors="replace") for line in lines if line.strip()]
         self._log.extend(one_line(self._redact(line), 300) for line in texts[-LOG_LINES:])
         self._on_log("\n".join(texts))
+
+    def add_to_log(self, line: bytes) -> None:
+        """Record what the server wrote to stdout although it is no message."""
+        self._record_lines([line[:_CHUNK]])
 
     async def stop(self) -> None:
         """Stop the whole process group: close stdin, then SIGTERM, then SIGKILL."""

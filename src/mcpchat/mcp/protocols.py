@@ -27,6 +27,7 @@ class ConnectionLost(ServerError):
     """The connection is lost. ``may_have_run`` is False if the request certainly never reached the server.
 
     ``never_answered`` is True if the server never answered on it and the protocol was the remembered one, unconfirmed.
+    ``is_doubtful`` is True if an HTTP error may only mean that the server does not know the session.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class ConnectionLost(ServerError):
         *,
         may_have_run: bool,
         never_answered: bool = False,
+        is_doubtful: bool = False,
         hint: str = "",
         log: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, hint=hint, log=log)
         self.may_have_run = may_have_run
         self.never_answered = never_answered
+        self.is_doubtful = is_doubtful
 
 
 class TokenRejected(ServerError):
@@ -52,11 +55,17 @@ class TokenRejected(ServerError):
 
 
 class HandshakeFailed(ServerError):
-    """The server was reached, but the handshake failed. ``exited`` is True if the server may have ended over it."""
+    """The server was reached, but the handshake failed. ``exited`` is True if the server may have ended over it.
 
-    def __init__(self, message: str, *, exited: bool, log: tuple[str, ...] = ()) -> None:
-        super().__init__(message, log=log)
+    ``status`` is the status of its HTTP error, None if there is none.
+    """
+
+    def __init__(
+        self, message: str, *, exited: bool, status: int | None = None, hint: str = "", log: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint, log=log)
         self.exited = exited
+        self.status = status
 
 
 class ProtocolChanged(ServerError):
@@ -90,13 +99,15 @@ class CatalogListing(Struct, frozen=True, kw_only=True):
 class Connection(Protocol):
     """A live session with one server. Requests raise ServerError, SignInNeeded, and ToolFailed if it refuses one."""
 
+    trusts_session: bool  # whether an HTTP error is never taken for a session that the server does not know
+
     @property
     def is_alive(self) -> bool: ...
     @property
     def mode(self) -> ProtocolMode: ...
     @property
     def info(self) -> ServerInfo: ...
-    async def list_all(self, timeout: RequestTimeout, *, tools_only: bool = False) -> CatalogListing: ...
+    async def list_all(self, part: Literal["tools", "others", "all"] = "all") -> CatalogListing: ...
     async def call(
         self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, timeout: RequestTimeout
     ) -> ToolResult: ...

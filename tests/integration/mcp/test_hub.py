@@ -187,7 +187,8 @@ async def test_another_secret_behind_a_request_is_another_users_list(
 ) -> None:
     script = tmp_path / "server.py"
     script.write_text(
-        "import os\nfrom mcp.server import MCPServer\nserver = MCPServer('v')\n"
+        "import os\nfrom mcp.server import CacheHint, MCPServer\n"
+        "server = MCPServer('v', cache_hints={'tools/list': CacheHint(ttl_ms=60_000, scope='private')})\n"
         "server.tool(name=f\"of_{os.environ['TOKEN']}\")(lambda: 'x')\nserver.run()\n"
     )
     tokens = ["ann"]
@@ -219,7 +220,7 @@ async def test_a_server_that_does_not_list_tools_is_skipped(open_test_hub: OpenH
     async with open_test_hub(no=quirky_server("no-list"), silent=silent, good=quirky_server()) as fixture:
         assert {spec.server for spec in await fixture.hub.list_tools()} == {"good"}
         assert fixture.failure("no") == "it did not list its tools: no list today (code -32602)"
-        assert fixture.failure("silent").startswith("silent did not answer within 1 s\n")
+        assert fixture.failure("silent").startswith("silent was silent for 1 s\n")
 
 
 async def test_a_server_that_exits_at_the_modern_probe_gets_the_old_one(open_test_hub: OpenHub) -> None:

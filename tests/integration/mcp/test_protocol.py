@@ -412,8 +412,7 @@ async def test_any_transport_works(mode: Any, revision: str) -> None:
     )
     client = await connection.connect(spec, MemoryTransport(server), mode=mode)
     try:
-        timeout = RequestTimeout(idle=10, total=10)
-        tools = (await client.list_all(timeout)).catalog.tools
+        tools = (await client.list_all()).catalog.tools
         assert (client.info.revision, [tool.qualified_name for tool in tools]) == (revision, ["box.size"])
         result = await client.call(tools[0], "c", {}, lambda event: None, RequestTimeout(idle=10, total=10))
         assert result.parts == (Text(text="size 42" if mode == "legacy" else "any size"),)

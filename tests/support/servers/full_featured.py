@@ -11,7 +11,7 @@ import warnings
 from typing import Annotated, Any
 
 from mcp import types
-from mcp.server import MCPServer
+from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult, Resolve
 from pydantic import BaseModel
 
@@ -26,9 +26,15 @@ async def ask_size() -> Elicit[Size]:
     return Elicit("Which size?", Size)
 
 
+_LISTS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
+HINTS: Any = dict.fromkeys(_LISTS, CacheHint(ttl_ms=86_400_000, scope="private"))
+
+
 def build_server() -> MCPServer:
     """Return a new server with every feature."""
-    server = MCPServer("capable", title="All of it", version="7", instructions="Count slowly.", log_level="ERROR")
+    server = MCPServer(
+        "capable", title="All of it", version="7", instructions="Count slowly.", log_level="ERROR", cache_hints=HINTS
+    )
     active = 0
     max_active = 0
 

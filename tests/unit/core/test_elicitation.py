@@ -15,6 +15,7 @@ from mcpchat.core.elicitation import (
     SamplingRequest,
     SamplingResult,
     UrlRequest,
+    find_format_error,
     format_value,
     parse_fields,
     read_value,
@@ -257,3 +258,32 @@ def test_a_choice_by_a_very_long_number_is_no_choice() -> None:
     (field,) = parse_fields({"properties": {"a": {"enum": ["x", "y"]}}})
     with pytest.raises(InvalidValue, match="expected one of x, y"):
         read_value(field, "9" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("format_name", "valid", "invalid"),
+    [
+        ("date", ["2026-02-28"], ["2026-W09-6", "20260228", "2026-02-30", "today"]),
+        (
+            "date-time",
+            ["2026-02-28T10:00:00Z", "2026-02-28t10:00:00.5+01:00"],
+            ["2026-02-28", "2026-W09-6", "2026-02-28T10:00:00", "2026-02-28T10:00Z", "2026-02-30T10:00:00Z"],
+        ),
+        ("email", ["ann@example.com"], ["no address"]),
+        ("uri", ["https://example.com"], ["example"]),
+    ],
+)
+def test_formats_are_those_of_json_schema(format_name: str, valid: list[str], invalid: list[str]) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string", "format": format_name}}}
+    form = Form(server="s", message="m", schema=schema, fields=parse_fields(schema))
+    assert [find_format_error(form, {"x": value}) for value in valid] == [""] * len(valid)
+    assert all(find_format_error(form, {"x": value}).startswith("x: expected") for value in invalid)
+
+
+def test_a_value_comes_before_a_title() -> None:
+    choices = [{"const": f"v{number}", "title": f"Title {number}"} for number in range(10)]
+    choices[3] = {"const": "v3", "title": "v7"}
+    (field,) = parse_fields({"type": "object", "properties": {"x": {"oneOf": choices}}})
+    assert read_value(field, "v7") == "v7"
+    assert read_value(field, "V7") == "v7"
+    assert read_value(field, "title 4") == "v4"

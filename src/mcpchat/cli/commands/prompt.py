@@ -59,6 +59,7 @@ async def _print_prompt(context: RunContext, label: str, pairs: Sequence[str], o
     async with open_servers(context, discard) as hub:
         await hub.list_tools()
         require_running(hub)
+        await hub.wait_for_lists()
         prompts = {prompt.label: prompt for catalog in hub.catalogs().values() for prompt in catalog.prompts}
         if label not in prompts:
             raise UsageError(f"no prompt {label}; {suggest(label, sorted(prompts))}")

@@ -72,6 +72,7 @@ async def _read_resource(
 async def _find_server(hub: McpHub, uri: str) -> str:
     """The server that lists the resource. Raises UsageError unless exactly one does."""
     await hub.list_tools()
+    await hub.wait_for_lists()
     names = [name for name, catalog in hub.catalogs().items() if uri in {r.uri for r in catalog.resources}]
     if len(names) != 1:
         raise UsageError(

@@ -83,6 +83,7 @@ def show(config: Path | None, name: ServerArgument, output: TextOrJson = "text")
             with suppress(ServerError, SignInNeeded):  # raised by require_running
                 await hub.start_all()
             require_running(hub)
+            await hub.wait_for_lists()
             status, catalog = hub.status()[0], hub.catalogs()[name]
             server = context.config.servers[name]
             reach = server.url or " ".join([server.command or f"(bundled) {server.builtin}", *server.args])

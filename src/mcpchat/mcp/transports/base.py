@@ -20,6 +20,8 @@ _KEY_PREFIX = secrets.token_hex(8)
 HTTP_STATUS = f"{_KEY_PREFIX}/httpStatus"
 NOT_SENT = f"{_KEY_PREFIX}/notSent"
 SESSION_LOST = f"{_KEY_PREFIX}/sessionLost"
+SESSION_DOUBTED = f"{_KEY_PREFIX}/sessionDoubted"
+NOT_MCP = f"{_KEY_PREFIX}/notMcp"
 MESSAGE_TOO_LARGE = -31999  # error code for a message over limits.max_message; outside the protocol's ranges
 _STREAM_CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError)
 

@@ -16,11 +16,23 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from mcpchat.mcp.message_filter import MAX_CONTAINERS, MessageFilter, error_response
-from mcpchat.mcp.transports.base import HTTP_STATUS, NOT_SENT, SESSION_LOST, Streams, Transport, pump_messages
+from mcpchat.mcp.transports.base import (
+    HTTP_STATUS,
+    NOT_MCP,
+    NOT_SENT,
+    SESSION_DOUBTED,
+    SESSION_LOST,
+    Streams,
+    Transport,
+    pump_messages,
+)
 
 BACKGROUND_TIMEOUT = 10.0  # seconds, for notifications and the request that ends the session
 _FREE_STREAMS, _STREAM_PAUSE, _MAX_STREAM_PAUSE = 5, 0.1, 30.0
 _SESSION_HEADER = "mcp-session-id"
+# With which servers refuse a request without running it, and which some of them use for an unknown session.
+_DOUBTFUL_STATUSES = frozenset({400, 405, 409, 410, 412, 421, 422, 428, 440, 503})
+_BODY_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding"})
 
 
 class HttpTransport(Transport):
@@ -121,7 +133,32 @@ class McpHttpClient(httpx2.AsyncClient):
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         is_event_stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
         response.stream = BoundedBody(response.stream, self._max_bytes, is_event_stream=is_event_stream)
+        if request_id is not None and response.status_code == 200 and not is_event_stream and self._on_error is None:
+            return await self._check_message(request, request_id, response)
         return response
+
+    async def _check_message(
+        self, request: httpx2.Request, request_id: str | int, response: httpx2.Response
+    ) -> httpx2.Response:
+        """The response if its body is a JSON-RPC message, else an error: the address may be some other service's."""
+        try:
+            body = await response.aread()
+        except UnreadableBody as error:
+            data = {} if str(error).endswith("limits.max_message") else {NOT_SENT: False}
+            return self._error_response(request, request_id, str(error), data)
+        finally:
+            await response.aclose()
+        messages = _parse_messages(body)
+        if not messages:
+            return self._error_response(request, request_id, "it answers, but not MCP", {NOT_MCP: True})
+        headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _BODY_HEADERS]
+        content_type = "application/json"
+        if len(messages) > 1:  # a batch of revision 2025-03-26, which the SDK does not read
+            content_type = "text/event-stream"
+            body = b"".join(b"event: message\ndata: %b\n\n" % json.dumps(message).encode() for message in messages)
+        elif body.lstrip().startswith(b"["):
+            body = json.dumps(messages[0]).encode()
+        return httpx2.Response(200, headers=[*headers, ("content-type", content_type)], content=body, request=request)
 
     async def _throttle_streams(self) -> None:
         """Delay streams that are opened again and again: a server may set the SDK's retry interval to zero."""
@@ -147,11 +184,13 @@ class McpHttpClient(httpx2.AsyncClient):
         body = await _read_error_body(response)
         error = _parse_json_error(body)
         message = str(error.get("message") or "") or f"HTTP {response.status_code} {response.reason_phrase}".strip()
-        session_lost = response.status_code == 404 or (response.status_code == 400 and "session" in message.lower())
-        if _SESSION_HEADER in request.headers and session_lost:
-            return self._error_response(
-                request, request_id, "the server no longer knows the session", {SESSION_LOST: True}
-            )
+        if _SESSION_HEADER in request.headers:
+            if response.status_code == 404 or "session" in message.lower():
+                return self._error_response(
+                    request, request_id, "the server no longer knows the session", {SESSION_LOST: True}
+                )
+            if response.status_code in _DOUBTFUL_STATUSES:  # servers have many words for a session they do not know
+                data[SESSION_DOUBTED] = True
         if isinstance(error.get("code"), int):
             if isinstance(error.get("data"), dict):
                 data = {**error["data"], **data}
@@ -222,6 +261,17 @@ async def _read_error_body(response: httpx2.Response) -> bytes:
     finally:
         await response.aclose()
     return body
+
+
+def _parse_messages(body: bytes) -> list[dict[str, Any]]:
+    """The JSON-RPC message of the body, or those of its list; empty if there is anything else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    items = value if isinstance(value, list) else [value]
+    are_messages = all(isinstance(item, dict) and item.keys() & {"result", "error", "method"} for item in items)
+    return items if are_messages else []
 
 
 def _parse_json_error(body: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The SDK's own stdio transport takes quadratic time for long lines.
 """
 
+import codecs
 import json
 import logging
 import re
@@ -23,6 +24,7 @@ _EDGE_BYTES = 4096  # bytes kept from each end of a discarded message, to find w
 _MAX_OVERSIZE_FACTOR = 64  # times max_bytes; a line longer than that closes the connection
 _log = logging.getLogger(__name__)
 
+_MESSAGE_START = re.compile(rb'\{\s*"(?:jsonrpc|id|method|result|error|params)"\s*:')
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ID_FIRST = re.compile(rb'^\s*\{(?:\s*"jsonrpc"\s*:\s*"2\.0"\s*,)?\s*"id"\s*:\s*(\d+|"[^"\\]{0,100}")')
 _ID_LAST = re.compile(rb'[}\],]\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d+|"[^"\\]{0,100}")[^{}\[\]]*\}\s*$')
@@ -55,12 +57,26 @@ class StdioTransport(Transport):
         return pump_messages(message_filter, self._read_messages(message_filter), _StdinWriter(self._process))
 
     async def _read_messages(self, message_filter: MessageFilter) -> AsyncIterator[SessionMessage]:
+        is_first = True
         async for line in _read_lines(self._process, self._max_bytes):
-            messages = (
-                _parse_line(line) if isinstance(line, bytes) else _errors_for(line, message_filter, self._max_bytes)
-            )
+            if isinstance(line, bytes):
+                messages = self._parse_line(line.removeprefix(codecs.BOM_UTF8) if is_first else line)
+            else:
+                messages = _errors_for(line, message_filter, self._max_bytes)
+            is_first = False
             for message in messages:
                 yield SessionMessage(message)
+
+    def _parse_line(self, line: bytes) -> list[types.JSONRPCMessage]:
+        """The messages of a line. Words that are no message, also before one on the same line, go to the log."""
+        if messages := _parse_messages(line):
+            return messages
+        start = _MESSAGE_START.search(line)
+        messages = _parse_messages(line[start.start() :]) if start else []
+        words = line[: start.start()] if start and messages else line
+        if words.strip():
+            self._process.add_to_log(words)
+        return messages
 
 
 class _StdinWriter:
@@ -115,7 +131,7 @@ async def _read_lines(process: ServerProcess, max_bytes: int) -> AsyncIterator[b
                 yield oversized
 
 
-def _parse_line(line: bytes) -> list[types.JSONRPCMessage]:
+def _parse_messages(line: bytes) -> list[types.JSONRPCMessage]:
     if not line.strip():
         return []
     try:
@@ -127,7 +143,6 @@ def _parse_line(line: bytes) -> list[types.JSONRPCMessage]:
     try:  # NaN and Infinity, or bytes that are not UTF-8: read as much as possible
         return parse_messages(json.loads(replace_surrogates(line.decode(errors="replace"))))
     except (ValueError, RecursionError):
-        _log.debug("not a message: %r", line[:200])
         return []
 
 

@@ -7,12 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from mcpchat.core.accounts import format_duration
+from mcpchat.errors import SignInNeeded
 from mcpchat.util.sanitize import one_line, sanitize
 
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyPressEvent
 
-_CANCELLED = "\0cancelled"  # cannot be typed
+_CANCELLED, _SKIPPED = "\0cancelled", "\0skipped"  # cannot be typed
 
 
 @asynccontextmanager
@@ -27,6 +28,7 @@ class PlainSignIn:
     """
 
     interactive = False
+    _keys = "Ctrl-C stops"
 
     def __init__(self, err: TextIO, notify: Callable[[str], None] | None = None) -> None:
         self._err = err
@@ -38,7 +40,7 @@ class PlainSignIn:
     def show_url(self, url: str, *, provider_name: str, warning: str, timeout: float) -> None:
         limit = format_duration(timeout)
         self._print_line(
-            f"Open this address to sign in at {one_line(provider_name, 100)} (waiting {limit}, Ctrl-C stops):"
+            f"Open this address to sign in at {one_line(provider_name, 100)} (waiting {limit}, {self._keys}):"
         )
         self._print_line(f"  {url}")
         if warning:
@@ -69,6 +71,7 @@ class TerminalSignIn(PlainSignIn):
     """Sign-in with a line to paste the address into; ``exclusive`` holds the terminal meanwhile."""
 
     interactive = True
+    _keys = "Ctrl-D skips it, Ctrl-C stops"
 
     def __init__(
         self,
@@ -94,8 +97,8 @@ class TerminalSignIn(PlainSignIn):
             event.app.exit(result=_CANCELLED)
 
         @bindings.add("c-d")
-        def ignore(event: "KeyPressEvent") -> None:
-            """Keep waiting for the callback."""
+        def skip(event: "KeyPressEvent") -> None:
+            event.app.exit(result=_SKIPPED)
 
         # Not the chat's own session: the pasted address must not get into its history.
         session: PromptSession[str] = PromptSession(key_bindings=bindings, output=create_output(stdout=self._err))
@@ -103,4 +106,6 @@ class TerminalSignIn(PlainSignIn):
         if typed == _CANCELLED:
             signal.raise_signal(signal.SIGINT)
             await asyncio.Event().wait()  # until the cancellation arrives
+        if typed == _SKIPPED:
+            raise SignInNeeded("the sign-in was skipped")
         return typed

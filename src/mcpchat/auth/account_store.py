@@ -29,6 +29,10 @@ class _AccountIndex(Struct, frozen=True, kw_only=True):
     accounts: tuple[Account, ...] = ()
 
 
+class RenewalRejected(SignInNeeded):
+    """A server did not renew the login and gave no reason. It may have ended, or something in between fails."""
+
+
 class LoginRevoked(SignInNeeded):
     """The provider has ended the login. Only a new sign-in helps."""
 
@@ -221,6 +225,12 @@ class AccountStore:
             except LoginRevoked as error:
                 await self._mark_ended(account, record, error.message)
                 raise
+            except RenewalRejected as error:
+                problem = error.message  # bound here: the exception's name ends with the block
+                await self.update(account.key, lambda current: replace(current, problem=problem))
+                raise
+            if account.problem:
+                await self.update(account.key, lambda current: replace(current, problem=""))
             self._register_secrets(renewed)
             if renewed != record:
                 await self._save_renewed(account, record, renewed, update_account)

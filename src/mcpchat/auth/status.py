@@ -102,6 +102,8 @@ class AuthStatusReporter:
         command = sign_in_command(name, account=None if account.default or account.kind == "server" else account.label)
         if account.lost:
             state, detail, hint = "signed out", account.lost, command
+        elif account.problem and not check:
+            state, detail, hint = "unknown", account.problem, command
         elif check and account.store != "environment":
             try:
                 if account.kind == "provider":

@@ -24,7 +24,7 @@ _FIXED_PARAMETERS = {
 _RESERVED_NAMES = {"store", "servers", *REMOTE_AUTH_METHODS}
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REMOTE_KEYS = ("client_id", "client_secret", "private_key", "key_algorithm", "issuer")
+_REMOTE_KEYS = ("client_id", "client_secret", "private_key", "key_algorithm", "issuer", "assume_pkce")
 
 Reference = Annotated[str, Meta(description='A reference to a secret: "env:NAME" or "keyring:NAME".')]
 

@@ -40,6 +40,7 @@ _USER_ONLY_KEYS = (
     "client_secret",
     "private_key",
     "issuer",
+    "assume_pkce",
     "token_env",
     "allow_http",
 )

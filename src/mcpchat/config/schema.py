@@ -201,6 +201,10 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     issuer: Annotated[
         str | None, Meta(description="The required authorization server. Default: the one that the server names.")
     ] = None
+    assume_pkce: Annotated[
+        bool,
+        Meta(description="Sign in although the authorization server does not say that it supports PKCE (Entra ID)."),
+    ] = False
     enabled: bool = True
     required: Annotated[bool, Meta(description="Fail if this server is down, instead of continuing without it.")] = (
         False

@@ -16,7 +16,8 @@ class Account(Struct, frozen=True, kw_only=True):
 
     ``key`` is the key of its secret record; ``login`` is the provider's name, or the URL of a remote server.
     ``account`` is the user who signed in, empty if the provider does not report it; ``alias`` is the user's own name
-    for the account. ``lost`` says why the login is no longer valid; it is empty if it is.
+    for the account. ``lost`` says why the login is no longer valid; it is empty if it is. ``problem`` says why its last
+    renewal failed without a reason; it is empty if it did not.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Account(Struct, frozen=True, kw_only=True):
     renews: bool = False
     default: bool = False
     lost: str = ""
+    problem: str = ""
 
     @property
     def label(self) -> str:

@@ -7,6 +7,7 @@ import json
 import signal
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from mcpchat.auth.account_store import RenewalRejected
+from mcpchat.auth.mcp import oauth
 from mcpchat.auth.mcp.discovery import Challenge, discover, parse_challenge
 from mcpchat.auth.mcp.guarded_http import MAX_BYTES, GuardedHttpClient, _pin_address
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
@@ -410,8 +413,9 @@ def test_a_challenge_is_parsed_by_its_grammar(header: str, expected: tuple[Any, 
     assert (challenge.metadata_url, challenge.scopes) == expected
 
 
-async def discover_server(base: str, challenge: Challenge | None = None) -> Any:
-    return await discover(f"{base}/mcp", challenge or Challenge(), GuardedHttpClient(f"{base}/mcp"), issuer=None)
+async def discover_server(base: str, challenge: Challenge | None = None, **options: Any) -> Any:
+    http = GuardedHttpClient(f"{base}/mcp")
+    return await discover(f"{base}/mcp", challenge or Challenge(), http, issuer=None, **options)
 
 
 async def test_correct_metadata_is_accepted(web: Any) -> None:
@@ -439,6 +443,28 @@ async def test_any_other_difference_of_an_issuer_is_refused(web: Any, issuer: st
         await discover_server(base)
 
 
+@contextlib.contextmanager
+def token_endpoint(answer: Callable[[dict[str, list[str]]], tuple[int, bytes]]) -> Iterator[str]:
+    """Serve a token endpoint whose answers a test decides; yields the address of its server."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            status, body = answer(form)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("no PKCE", {"code_challenge_methods_supported": None}, "PKCE"),
     ("plain PKCE alone", {"code_challenge_methods_supported": ["plain"]}, "PKCE"),
@@ -455,6 +481,49 @@ async def test_untrusted_metadata_is_refused(web: Any, fields: dict[str, Any], m
     base, _ = web(lambda base: resource_metadata(base, **fields))
     with pytest.raises(SignInNeeded, match=message):
         await discover_server(base)
+
+
+async def test_a_user_can_vouch_for_pkce_where_the_metadata_is_silent(web: Any) -> None:
+    base, _ = web(lambda base: resource_metadata(base, code_challenge_methods_supported=None))
+    with pytest.raises(SignInNeeded) as raised:
+        await discover_server(base)
+    assert "assume_pkce = true" in raised.value.hint
+    assert (await discover_server(base, assume_pkce=True)).server.issuer == base
+    base, _ = web(lambda base: resource_metadata(base, code_challenge_methods_supported=["plain"]))
+    with pytest.raises(SignInNeeded) as raised:
+        await discover_server(base, assume_pkce=True)
+    assert "assume_pkce" not in raised.value.hint
+
+
+GRANTED = {"access_token": "a2-secret", "token_type": "Bearer", "expires_in": 3600}
+
+
+def saved_login(base: str, **fields: Any) -> dict[str, Any]:
+    client = {"client_id": "c", "client_secret": "", "kind": "configured", "method": "none"}
+    tokens = {"access_token": "a1-secret", "refresh_token": "r1-secret", "expires_at": 1.0}
+    return {"url": f"{base}/mcp", "issuer": base, "token_url": f"{base}/token", "client": client, **tokens, **fields}
+
+
+async def test_a_renewal_names_the_granted_scopes() -> None:
+    forms: list[dict[str, list[str]]] = []
+
+    def answer(form: dict[str, list[str]]) -> tuple[int, bytes]:
+        forms.append(form)
+        return 200, json.dumps(GRANTED).encode()
+
+    with token_endpoint(answer) as base:
+        renewed = await oauth.refresh(saved_login(base, scopes=["mail.read", "offline_access"]))
+        await oauth.refresh(saved_login(base, scopes=[]))
+    assert renewed["access_token"] == "a2-secret"
+    assert [form.get("scope") for form in forms] == [["mail.read offline_access"], None]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize("body", [b"<html>Unauthorized</html>", b"{}", b""])
+async def test_a_renewal_that_is_refused_without_a_reason_names_the_way_out(status: int, body: bytes) -> None:
+    message = f"HTTP {status}, without a reason.*the saved login is unchanged"
+    with token_endpoint(lambda form: (status, body)) as base, pytest.raises(RenewalRejected, match=message):
+        await oauth.refresh(saved_login(base))
 
 
 @pytest.mark.parametrize("odd", ["\r\n", "\n", "\x1b[2J", "\u202e", "\u200b", " ", "\t", "\0"])

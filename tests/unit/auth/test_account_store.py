@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcpchat.auth.account_store import AccountStore, LoginRevoked, Renewed
+from mcpchat.auth.account_store import AccountStore, LoginRevoked, RenewalRejected, Renewed
 from mcpchat.auth.secret_stores import FileStore, MemoryStore, SecretRecord
 from mcpchat.config.schema import parse
 from mcpchat.core.accounts import (
@@ -91,6 +91,23 @@ async def test_a_renewal_is_stored_before_use_and_shared(tmp_path: Path) -> None
     renewals = (open_store(tmp_path).renew("google/alice", find_valid, refresh) for _ in range(5))
     assert set(await asyncio.gather(*renewals)) == {"new-access"}
     assert refresh_tokens == ["r1-secret"]
+
+
+async def test_a_renewal_without_a_reason_is_remembered_until_one_succeeds(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    await store.save(account(), {"access_token": "old-access", "refresh_token": "r1-secret"})
+    outcomes: list[RenewalRejected | None] = [RenewalRejected("no reason"), None]
+
+    async def refresh(record: SecretRecord) -> Renewed[str]:
+        if error := outcomes.pop(0):
+            raise error
+        return {"access_token": "new-access", "refresh_token": "r2-secret"}, "new-access"
+
+    with pytest.raises(RenewalRejected):
+        await store.renew("google/alice", find_valid, refresh)
+    assert [(login.problem, login.lost) for login in store.list_accounts()] == [("no reason", "")]
+    assert await store.renew("google/alice", find_valid, refresh) == "new-access"
+    assert [login.problem for login in store.list_accounts()] == [""]
 
 
 async def test_a_cancel_during_a_renewal_loses_no_token(tmp_path: Path) -> None:

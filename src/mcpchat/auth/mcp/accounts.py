@@ -7,7 +7,7 @@ import httpx2
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mcpchat.auth.account_store import AccountStore, Renewed
+from mcpchat.auth.account_store import AccountStore, RenewalRejected, Renewed
 from mcpchat.auth.consent import AuthorizationPrompt
 from mcpchat.auth.mcp import discovery, oauth
 from mcpchat.auth.mcp.discovery import Challenge
@@ -104,7 +104,11 @@ class McpAccounts:
             return None if oauth.is_stale(record) or record["access_token"] == rejected else record
 
         async def refresh(record: SecretRecord) -> Renewed[SecretRecord]:
-            renewed = await oauth.refresh(record)
+            try:
+                renewed = await oauth.refresh(record)
+            except RenewalRejected as error:
+                error.hint = f"try again later; if it goes on: mcpchat auth login {name}"
+                raise
             return renewed, renewed
 
         return await self._account_store.renew(account.key, find_valid, refresh, update_account=_update_account)
@@ -126,6 +130,7 @@ class McpAccounts:
             else "",
             key_algorithm=server.key_algorithm,
             scopes=(*server.scopes, *extra_scopes),
+            assume_pkce=server.assume_pkce,
         )
         self._secrets.add(config.client_secret, config.private_key)
         return config

@@ -45,7 +45,7 @@ class AuthServer(Struct, frozen=True, kw_only=True):
     revocation_url: str = ""
     scopes: tuple[str, ...] | None = None
     auth_methods: tuple[str, ...] | None = None
-    supports_pkce: bool = True
+    supports_pkce: bool | None = True  # None if its metadata does not say
     sends_issuer: bool = False
     supports_metadata_urls: bool = False
     has_metadata: bool = True
@@ -103,11 +103,13 @@ async def discover(
     issuer: str | None,
     requested: Sequence[str] = (),
     browser: bool = True,
+    assume_pkce: bool = False,
 ) -> SignInTarget:
     """Finds the authorization server, the resource and the scopes for the server at ``url``.
 
     ``issuer`` is the expected authorization server. ``requested`` scopes take precedence over those that the server
-    names. ``browser`` is whether the user signs in with a browser. Raises SignInNeeded if the metadata is missing or
+    names. ``browser`` is whether the user signs in with a browser; ``assume_pkce`` is whether the user accepts a server
+    that does not say whether it supports PKCE. Raises SignInNeeded if the metadata is missing or
     not trusted, and ServerError if a server does not answer.
     """
     metadata = await _fetch_resource_metadata(url, challenge, http)
@@ -120,10 +122,12 @@ async def discover(
     if issuer is not None and not issuers_match(server.issuer, issuer):
         raise SignInNeeded(f"{url} uses the authorization server {server.issuer}, but the config expects {issuer}")
     if browser:
-        if not server.supports_pkce:
+        if not server.supports_pkce and not (server.supports_pkce is None and assume_pkce):
+            hint = "its operator must add code_challenge_methods_supported to the metadata"
+            if server.supports_pkce is None:
+                hint += "; if you know that it supports PKCE (Entra ID, Cognito): assume_pkce = true in its table"
             raise SignInNeeded(
-                f"{server.issuer} does not announce PKCE (S256): mcpchat does not sign in there",
-                hint="its operator must add code_challenge_methods_supported to the metadata",
+                f"{server.issuer} does not announce PKCE (S256): mcpchat does not sign in there", hint=hint
             )
         await http.check_url(server.authorization_url)
     scopes = challenge.scopes
@@ -224,7 +228,9 @@ async def _build_auth_server(metadata: OAuthMetadata, http: GuardedHttpClient) -
         revocation_url=str(metadata.revocation_endpoint or ""),
         scopes=tuple(metadata.scopes_supported) if metadata.scopes_supported is not None else None,
         auth_methods=tuple(metadata.token_endpoint_auth_methods_supported or ()) or None,
-        supports_pkce="S256" in (metadata.code_challenge_methods_supported or ()),
+        supports_pkce=None
+        if metadata.code_challenge_methods_supported is None
+        else "S256" in metadata.code_challenge_methods_supported,
         sends_issuer=bool(metadata.authorization_response_iss_parameter_supported),
         supports_metadata_urls=bool(metadata.client_id_metadata_document_supported),
     )

@@ -15,7 +15,7 @@ import msgspec
 from mcp.client.auth.utils import is_valid_client_metadata_url
 from msgspec import Struct
 
-from mcpchat.auth.account_store import LoginRevoked
+from mcpchat.auth.account_store import LoginRevoked, RenewalRejected
 from mcpchat.auth.consent import AuthorizationPrompt, authorize, generate_state
 from mcpchat.auth.loopback import CallbackListener, ExpectedCallback, PortInUse, listening
 from mcpchat.auth.mcp.discovery import AuthServer, Challenge, SignInTarget, discover, token_auth_methods
@@ -55,6 +55,7 @@ class SignInConfig(Struct, frozen=True, kw_only=True):
     private_key: str = ""
     key_algorithm: str = "RS256"
     scopes: tuple[str, ...] = ()
+    assume_pkce: bool = False
 
 
 async def sign_in(
@@ -73,7 +74,14 @@ async def sign_in(
     time, ServerError if a server does not answer, and UsageError if the port is in use.
     """
     http = GuardedHttpClient(config.url)
-    target = await discover(config.url, challenge, http, issuer=config.issuer, requested=config.scopes)
+    target = await discover(
+        config.url,
+        challenge,
+        http,
+        issuer=config.issuer,
+        requested=config.scopes,
+        assume_pkce=config.assume_pkce,
+    )
     existing = existing if existing is not None and existing.get("issuer") == target.server.issuer else None
     scopes = target.scopes
     if existing is not None and (previous_scopes := union(existing.get("scopes", ()), existing.get("asked", ()))):
@@ -297,8 +305,8 @@ def is_stale(record: SecretRecord) -> bool:
 async def refresh(record: SecretRecord) -> SecretRecord:
     """Returns the record with new tokens. They come only from the token endpoint in the record.
 
-    Raises LoginRevoked if the login has ended, SignInNeeded if the server gives no token, and ServerError if it does
-    not answer.
+    Raises LoginRevoked if the login has ended, RenewalRejected if the server gives no token and no reason, SignInNeeded
+    if it gives no token for another reason, and ServerError if it does not answer.
     """
     if not record.get("refresh_token"):
         # A token that was rejected before it expired may be accepted later.
@@ -308,6 +316,8 @@ async def refresh(record: SecretRecord) -> SecretRecord:
     client = msgspec.convert(record["client"], OAuthClient)
     server = AuthServer(issuer=record["issuer"], token_url=record["token_url"])
     form = {"grant_type": "refresh_token", "refresh_token": record["refresh_token"]}
+    if scopes := record.get("scopes"):  # some servers, such as Entra ID, require it
+        form["scope"] = " ".join(scopes)
     response = await _request_token(http, server, client, record.get("resource"), form)
     return {
         **record,
@@ -349,6 +359,11 @@ async def _request_token(
         return response.body
     code = _as_text(response.body.get("error"))
     message = one_line(str(response.body.get("error_description") or code or f"HTTP {response.status}"), 200)
+    if not code and response.status in {400, 401, 403} and form["grant_type"] == "refresh_token":
+        raise RenewalRejected(
+            f"{server.issuer} did not renew the login (HTTP {response.status}, without a reason): "
+            "the saved login is unchanged"
+        )
     if (
         not code
         or response.status >= 500

@@ -375,7 +375,9 @@ def _refresh_error(provider: Provider, action: str, error: Any) -> SignInNeeded 
     if not code and "scopes" in str(error):
         code = "invalid_scope"
     if error.retryable or not code:  # a proxy's page or a failing server: this says nothing about the login
-        return _unreachable(provider, f"answered: {code or 'temporary error'}")
+        failure = _unreachable(provider, f"answered: {code or 'an error without a reason'}")
+        failure.hint += f"; if it goes on: {_sign_in_hint(provider)}"
+        return failure
     return _rejected(provider, action, code, description)
 
 

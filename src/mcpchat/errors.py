@@ -107,6 +107,7 @@ class ModelError(McpChatError):
     ``retry_after`` is the delay in seconds that the server asked for. If the request was too long and the server
     reports the numbers, ``window`` is the model's context window and ``requested_tokens`` the size of the request, both
     in tokens. ``server_text`` is the server's full error text; callers may look for more details in it.
+    ``status`` is the HTTP status, if the server answered with one.
     """
 
     exit_code = 8
@@ -121,6 +122,7 @@ class ModelError(McpChatError):
         window: int | None = None,
         requested_tokens: int | None = None,
         server_text: str = "",
+        status: int | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.kind = kind
@@ -128,3 +130,4 @@ class ModelError(McpChatError):
         self.window = window
         self.requested_tokens = requested_tokens
         self.server_text = server_text
+        self.status = status

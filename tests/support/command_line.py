@@ -5,15 +5,20 @@ real process id starts the installed command.
 """
 
 import contextlib
+import functools
 import io
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 from mcpchat.__main__ import answer_quickly
+from mcpchat.cli.commands.schema import SCHEMAS
 from mcpchat.cli.main import run
 from tests.support.fake_openai import FakeOpenAI
 
@@ -34,9 +39,30 @@ def run_mcpchat(
         sys.stdout.flush()
         sys.stderr.flush()
         written: list[Any] = [out.getvalue(), err.getvalue()]
+    check_output(args, written[0].decode(errors="replace"))
     if text:
         written = [part.decode().replace("\r\n", "\n") for part in written]
     return subprocess.CompletedProcess(["mcpchat", *args], code, *written)
+
+
+def check_output(args: Sequence[str], stdout: str) -> None:
+    """Check what a command wrote against the schema that ``mcpchat schema`` publishes for it."""
+    formats = [args[index + 1] for index, word in enumerate(args[:-1]) if word in {"-o", "--output"}]
+    if "batch" in args[:1] and "--provider-batch" not in args:
+        name = "result"
+    elif "ask" in args[:1] and formats in (["json"], ["jsonl"]):
+        name = {"json": "answer", "jsonl": "events"}[formats[0]]
+    else:
+        return
+    for line in stdout.splitlines():
+        if line.startswith("{"):
+            schema_validator(name).validate(json.loads(line))
+
+
+@functools.cache
+def schema_validator(name: str) -> Any:
+    """The validator of a published schema."""
+    return jsonschema.Draft202012Validator(SCHEMAS[name]())
 
 
 @contextlib.contextmanager

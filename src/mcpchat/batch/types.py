@@ -211,8 +211,13 @@ def parse_shard(text: str) -> Shard:
 
 
 def request_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a line that ``batch`` reads."""
-    return {"$schema": DIALECT, **struct_schema.json_schema(BatchRequest)}
+    """Return the JSON Schema of a line that ``batch`` reads: an object, or a string, which is a prompt."""
+    schema = struct_schema.json_schema(BatchRequest)
+    return {
+        "$schema": DIALECT,
+        "anyOf": [{"$ref": schema["$ref"]}, {"type": "string", "minLength": 1}],
+        "$defs": schema["$defs"],
+    }
 
 
 def result_schema() -> dict[str, Any]:

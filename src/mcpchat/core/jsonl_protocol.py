@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -190,11 +191,29 @@ def versioned_schema(kind: Any) -> dict[str, Any]:
     schema = struct_schema.json_schema(kind)
     defs = schema.get("$defs", {})
     variants = schema["anyOf"] if "anyOf" in schema else [{"$ref": schema["$ref"]}]
+    nested = json.dumps(defs)
     for variant in variants:
-        definition = defs[variant["$ref"].rpartition("/")[2]]
-        definition["properties"] = {"v": {"const": VERSION}, **definition["properties"]}
-        definition["required"] = ["v", *definition.get("required", [])]
-    return {"$schema": DIALECT, **schema}
+        reference = variant["$ref"]
+        name = reference.rpartition("/")[2]
+        definition = defs[name]
+        versioned = {
+            **definition,
+            "properties": {"v": {"const": VERSION}, **definition["properties"]},
+            "required": ["v", *definition.get("required", [])],
+        }
+        if f'"{reference}"' not in nested:
+            defs[name] = versioned
+            continue
+        # Within another object it has no version.
+        defs[f"{name}Line"] = versioned
+        schema = _replace_reference(schema, reference)
+    return {"$schema": DIALECT, **schema, **({"$defs": defs} if defs else {})}
+
+
+def _replace_reference(schema: Mapping[str, Any], reference: str) -> dict[str, Any]:
+    """The schema whose root refers to the definition of a whole line."""
+    root = {key: value for key, value in schema.items() if key != "$defs"}
+    return dict(json.loads(json.dumps(root).replace(f'"{reference}"', f'"{reference}Line"')))
 
 
 def output_schema() -> dict[str, Any]:

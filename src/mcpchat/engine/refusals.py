@@ -11,6 +11,8 @@ from mcpchat.core.protocols import Compacted, Model, ModelEvent, ModelRequest, R
 from mcpchat.engine.compaction import iter_compactions, pending_from
 from mcpchat.errors import ModelError
 
+_NOT_ABOUT_CONTENT = frozenset({404, 405, 410, 501})  # the model or the address does not exist
+
 
 class RefusalRecovery:
     """Sends a refused request again without the content that the server may have refused.
@@ -46,7 +48,7 @@ class RefusalRecovery:
                         yield event
                 return
             except ModelError as error:
-                if error.kind != "bad_request" or has_output:
+                if error.kind != "bad_request" or error.status in _NOT_ABOUT_CONTENT or has_output:
                     raise
                 if refusal is None:
                     refusal, suspects = error, iter_suspects(messages)

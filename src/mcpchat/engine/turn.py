@@ -165,7 +165,8 @@ class Turn:
         return finished
 
     def _start(self, messages: Sequence[Message]) -> None:
-        self.emit(TurnStarted(thread_id=self.transcript.thread.id, model=self.choice.name))
+        thread_id = self.transcript.thread.id if self.transcript.is_persistent else ""  # nothing keeps the others
+        self.emit(TurnStarted(thread_id=thread_id, model=self.choice.name))
         if self.notice:
             self.emit(Notice(level="info", text=self.notice))
         self.transcript.close_open_calls()

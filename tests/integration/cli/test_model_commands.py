@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import openai_rules
-from tests.support.command_line import CommandLine, unpack
+from tests.support.command_line import CommandLine, schema_validator, unpack
 from tests.support.fake_openai import (
     CannedResponse,
     FakeOpenAI,
@@ -332,3 +332,35 @@ def test_the_only_model_of_a_server_needs_no_name(tmp_path: Path, fake_openai: F
     code, _, err = unpack(command_line("ask", "hi", config=config))
     assert code == 2
     assert "huge, tiny" in err
+
+
+OPTIONAL = {"type": "object", "properties": {"n": {"type": "integer"}, "note": {"type": "string"}}, "required": ["n"]}
+
+
+@pytest.mark.parametrize("model", ["m", "two"])
+def test_a_schema_that_cannot_be_strict_is_sent_nevertheless(run: Run, fake_openai: FakeOpenAI, model: str) -> None:
+    answer = CannedResponse(response(message_item('{"n": 1}'))) if model == "two" else text('{"n": 1}')
+    fake_openai.replies = [answer]
+    assert unpack(run("ask", "-m", model, "--schema", json.dumps(OPTIONAL), "x"))[:2] == (0, '{"n": 1}\n')
+    request = fake_openai.requests[0]
+    sent = request["text"]["format"] if model == "two" else request["response_format"]["json_schema"]
+    assert (sent["strict"], sent["schema"]) == (False, OPTIONAL)
+
+
+def test_what_nothing_keeps_has_no_thread_id(run: Run, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [text("Hi.")]
+    kept, unkept = (json.loads(unpack(run("ask", "-o", "json", *more, "hi"))[1]) for more in ((), ("--no-save",)))
+    assert (bool(kept["thread_id"]), unkept["thread_id"]) == (True, "")
+    (line,) = unpack(run("batch", "-", stdin=b'"hi"\n'))[1].splitlines()
+    assert json.loads(line)["thread_id"] == ""
+
+
+def test_published_schemas_accept_what_is_read_and_written(run: Run) -> None:
+    batch = schema_validator("batch")
+    for line in ("What is 1 + 1?", {"prompt": "hi"}, {"messages": [{"role": "user", "content": "hi"}], "id": 3}):
+        batch.validate(line)
+    assert [batch.is_valid(line) for line in ("", 3, {"promt": "hi"}, ["hi"])] == [False] * 4
+    code, out, _ = unpack(run("ask", "--model", "demo", "--deny", "calculator.*", "-o", "json", "What is 2+2?"))
+    assert (code, json.loads(out)["error"]["class"]) == (6, "denied")
+    schema_validator("answer").validate(json.loads(out))
+    assert not schema_validator("answer").is_valid(json.loads(out)["error"])  # an error alone has a version

@@ -440,7 +440,7 @@ def test_a_servers_text_for_the_model_is_limited(server: ScriptedServer) -> None
     )
     server.configure(extra_config="[limits]\nmax_tools = 5\nmax_description = 1000\n")
     completed = server.run("ask", "go")
-    assert "1 tools cannot be used (malformed, duplicate, too deep, too large or too many)" in completed.stderr
+    assert "1 tools cannot be used: deep (too deep)" in completed.stderr
     assert "wide left out: a schema of more than 32,000 characters" in completed.stderr
     assert "1 descriptions cut at 1,000 characters (limits.max_description)" in completed.stderr
     assert "only 5 of its 10 tools are offered (limits.max_tools)" in completed.stderr

@@ -9,7 +9,6 @@ from typing import Any
 from mcpchat.core.events import ReasoningDelta, StopReason, TextDelta
 from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
-from mcpchat.core.tool_schema import supports_strict_mode
 from mcpchat.core.tools import openai_function
 from mcpchat.engine.history import is_json_object
 from mcpchat.errors import ModelError
@@ -75,9 +74,8 @@ class ChatCompletions:
 
 
 def _response_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if schema is None or not supports_strict_mode(schema):
-        return None
-    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+    answer = wire.answer_format(schema)
+    return {"type": "json_schema", "json_schema": answer} if answer is not None else None
 
 
 def _build_messages(

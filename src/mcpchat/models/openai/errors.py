@@ -78,6 +78,7 @@ def error_from_status(base_url: str, status: int, headers: Mapping[str, str], bo
         window=_parse_window(server_text),
         requested_tokens=_parse_requested_tokens(server_text),
         server_text=server_text,
+        status=status,
     )
 
 

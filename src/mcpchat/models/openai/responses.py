@@ -8,7 +8,6 @@ from typing import Any
 from mcpchat.core.events import ReasoningDelta, StopReason, TextDelta
 from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
-from mcpchat.core.tool_schema import supports_strict_mode
 from mcpchat.core.tools import ToolSpec, openai_function
 from mcpchat.errors import ModelError
 from mcpchat.models.context_sizes import read_token_count
@@ -67,9 +66,8 @@ def _function_tool(tool: ToolSpec) -> dict[str, Any]:
 
 
 def _text_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if schema is None or not supports_strict_mode(schema):
-        return None
-    return {"format": {"type": "json_schema", "name": "answer", "strict": True, "schema": schema}}
+    answer = wire.answer_format(schema)
+    return {"format": {"type": "json_schema", **answer}} if answer is not None else None
 
 
 def to_input_items(

@@ -9,6 +9,7 @@ from typing import Any
 
 from mcpchat.core.messages import Audio, File, Image, Message, ToolResult, Usage, result_text
 from mcpchat.core.protocols import ModelRequest
+from mcpchat.core.tool_schema import supports_strict_mode
 from mcpchat.core.tools import ToolSpec
 from mcpchat.models.openai.media import IMAGE_TYPES, digest_media, image_type
 from mcpchat.util.text import replace_surrogates
@@ -45,6 +46,16 @@ class ToolSchemaCache:
         if tools is not self._tools:
             self._tools, self._schemas = tools, [self._convert(tool) for tool in tools]
         return self._schemas
+
+
+def answer_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The format of an answer that must fit the schema, strict if the API can enforce it.
+
+    None without a schema, and for one whose root is not an object, which the APIs refuse.
+    """
+    if schema is None or schema.get("type") != "object":
+        return None
+    return {"name": "answer", "strict": supports_strict_mode(schema), "schema": schema}
 
 
 def build_body(

@@ -56,7 +56,7 @@ class ShareResult(BaseModel):
 CurrentName = Annotated[
     str,
     Field(
-        description="The file's current name: the user sees it when asked. Any other name is refused.",
+        description="Its current name, for the user to see. Any other is refused.",
         min_length=1,
         max_length=1000,
     ),

@@ -39,12 +39,12 @@ To = Annotated[
         examples=[["ada@example.com", "Grace Hopper <grace@example.com>"]],
     ),
 ]
-Recipients = Annotated[list[str] | None, Field(description="Addresses, one per string.", max_length=100)]
+Recipients = Annotated[list[str] | None, Field(description="As in to.", max_length=100)]
 Subject = Annotated[str, Field(description="One line.", max_length=900)]
 Body = Annotated[str, Field(description="Plain text.", max_length=500_000)]
 AttachmentPaths = Annotated[
     list[str] | None,
-    Field(description="Local files to attach, in folders that the user allowed.", max_length=20),
+    Field(description="Local files, in folders that the user allowed.", max_length=20),
 ]
 
 

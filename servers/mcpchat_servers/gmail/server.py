@@ -10,9 +10,7 @@ _SCOPE_PREFIX = "https://www.googleapis.com/auth/"
 _ID_PATTERN = "^[A-Za-z0-9_-]{1,100}$"
 
 Id = Annotated[str, Field(pattern=_ID_PATTERN)]
-MessageId = Annotated[
-    str, Field(description="From a search or a thread.", pattern=_ID_PATTERN, examples=["18c2f0a1b2c3d4e5"])
-]
+MessageId = Annotated[str, Field(description="From a search or a thread.", pattern=_ID_PATTERN)]
 ThreadId = Annotated[str, Field(description="From a search or a message.", pattern=_ID_PATTERN)]
 DraftId = Annotated[str, Field(description="From list_drafts or create_draft.", pattern=_ID_PATTERN)]
 PartId = Annotated[str, Field(description="part_id of an attachment of that message.", pattern=r"^[0-9.]{1,40}$")]

@@ -11,10 +11,9 @@ _LINK = re.compile(r"https://(?:drive|docs)\.google\.com/\S*?(?:/d/|/folders/|[?
 FileId = Annotated[
     str,
     Field(
-        description="The file's id, or its link at drive.google.com or docs.google.com.",
+        description="The file's id or link.",
         min_length=1,
         max_length=2000,
-        examples=["1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgvE2upms"],
     ),
 ]
 

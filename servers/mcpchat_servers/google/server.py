@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mcpchat_servers.google.api import GoogleApi, ProgressCallback, check_base_url
 from mcpchat_servers.google.credentials import TokenExpired, TokenSource, find_token_source
 from mcpchat_servers.google.folders import AllowedFolders
-from mcpchat_servers.google.text_extraction import MAX_PAGE_LENGTH, PAGE_LENGTH, TextCache
+from mcpchat_servers.google.text_extraction import MAX_PAGE_LENGTH, TextCache
 
 BASE_URL_VARIABLE = "GOOGLE_API_URL"
 HOUR_MS = 3_600_000  # milliseconds
@@ -44,12 +44,10 @@ Ctx = Context[Session, Any]
 
 Cursor = Annotated[
     str | None,
-    Field(description="next_cursor of the previous page; keep the other arguments unchanged.", max_length=4096),
+    Field(description="next_cursor of the last page, with the same other arguments.", max_length=4096),
 ]
 Offset = Annotated[int, Field(description="The character to start at: next_offset of the previous piece.", ge=0)]
-Limit = Annotated[
-    int, Field(description="Maximum number of characters.", ge=100, le=MAX_PAGE_LENGTH, examples=[PAGE_LENGTH])
-]
+Limit = Annotated[int, Field(description="Maximum number of characters.", ge=100, le=MAX_PAGE_LENGTH)]
 
 
 class _RawStringArguments(FuncMetadata):

@@ -31,7 +31,7 @@ MAX_WRITTEN_CELLS = 50_000  # per call
 Title = Annotated[
     str,
     Field(
-        description="The spreadsheet's current title: the user sees it when asked. Any other title is refused.",
+        description="Its current title, for the user to see. Any other is refused.",
         min_length=1,
         max_length=500,
     ),

@@ -28,6 +28,12 @@ _BOOLEAN_KEYWORDS = frozenset({"uniqueItems", "deprecated", "readOnly", "writeOn
 # What many validators of model APIs do not know: groups other than (?:...), back references, possessive repetition,
 # and Python's own anchors.
 _NOT_PORTABLE = re.compile(r"\(\?(?!:)|\\[1-9AZk]|[*+?}]\+")
+# Upper limits that a model does not come near: they cost tokens, and the original schema judges the call.
+_REMOTE_LIMITS = {"maxLength": 500, "maxItems": 100, "maxProperties": 100}
+_NEAR_LIMITS = {"minLength": 2}  # a text that is not empty goes without saying
+# A pattern that accepts any identifier tells a model nothing.
+_PLAIN_WORD = re.compile(r"\^?\[(?=[^\]]*(?:A-Z|\\w))(?=[^\]]*(?:a-z|\\w))[\w\\.:@~-]+\](?:[+*]|\{[01],\d*\})\$?")
+_NOT_A_WORD = re.compile(r"[\W_]+")
 _DEFINITIONS = frozenset({"$defs", "definitions"})
 _ANY_VALUE_KEYWORDS = frozenset({"default", "const"})
 
@@ -130,6 +136,15 @@ def supports_strict_mode(schema: Mapping[str, Any]) -> bool:
     return fits(schema, 0) and counts["properties"] <= _STRICT_PROPERTIES and counts["enum"] <= _STRICT_ENUM_VALUES
 
 
+def _without_derived_title(schema: Any, name: str) -> Any:
+    """The schema of a property without a title that only repeats its name: libraries add one to each."""
+    if not isinstance(schema, dict) or not isinstance(title := schema.get("title"), str):
+        return schema
+    if _NOT_A_WORD.sub("", title).lower() != _NOT_A_WORD.sub("", name).lower():
+        return schema
+    return {key: value for key, value in schema.items() if key != "title"}
+
+
 class _SchemaSimplifier:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
@@ -154,7 +169,8 @@ class _SchemaSimplifier:
                 merged = {**{key: value for key, value in simplified.items() if key in _DEFINITIONS}, **merged}
                 merged.pop("additionalProperties", None)
                 merged.pop("patternProperties", None)
-        for key in ("items", "prefixItems", "enum", "const", "$ref", *_SUBSCHEMA_LISTS, *_NEGATING):
+        # The tool's own name and description say what the title says.
+        for key in ("title", "items", "prefixItems", "enum", "const", "$ref", *_SUBSCHEMA_LISTS, *_NEGATING):
             merged.pop(key, None)
         merged_properties = {
             name: schemas[0] if len(schemas) == 1 else {"anyOf": schemas} for name, schemas in properties.items()
@@ -219,6 +235,8 @@ class _SchemaSimplifier:
                 for name, subschema in value.items()
                 if key != "patternProperties" or _is_pattern(name)
             }
+            if key == "properties":
+                properties = {name: _without_derived_title(subschema, name) for name, subschema in properties.items()}
             # A forbidden property is removed. That changes the meaning only if other properties are forbidden, too.
             return {name: subschema for name, subschema in properties.items() if value[name] is not False}
         if key in _SUBSCHEMA_LISTS and isinstance(value, list):
@@ -248,12 +266,14 @@ class _SchemaSimplifier:
             case "enum" | "examples":
                 return value if isinstance(value, list) and value else None
             case "pattern":
-                return value if _is_pattern(value) else None
+                return value if _is_pattern(value) and not _PLAIN_WORD.fullmatch(str(value)) else None
             case "multipleOf":
                 return value if _is_number(value) and value > 0 else None  # type: ignore[operator]
         allowed: tuple[type, ...] = (str,) if key in _STRING_KEYWORDS else (bool,) if key in _BOOLEAN_KEYWORDS else ()
         if key in _COUNT_KEYWORDS:
-            return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                return None
+            return value if _NEAR_LIMITS.get(key, 0) <= value < _REMOTE_LIMITS.get(key, math.inf) else None
         if key in _NUMBER_KEYWORDS:
             return value if _is_number(value) else None
         return value if allowed and isinstance(value, allowed) else None

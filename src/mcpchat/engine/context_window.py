@@ -1,6 +1,5 @@
 """Keeps requests within the model's context window: a Model around a Model."""
 
-import json
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -35,12 +34,14 @@ from mcpchat.engine.compaction import (
     render_history,
     shorten_results,
 )
+from mcpchat.engine.refusals import may_be_about_content, retry_without_refused
 from mcpchat.engine.token_estimate import (
     INITIAL_WEIGHT_PER_TOKEN,
     MAX_WEIGHT_PER_TOKEN,
     TokenEstimator,
     message_weight,
     text_weight,
+    tool_weight,
 )
 from mcpchat.engine.tool_results import truncate_middle
 from mcpchat.errors import ModelError
@@ -95,8 +96,11 @@ class ContextWindow:
         self._failed_at = 0  # tokens that remained when compaction did not help
         self._tool_weight: tuple[tuple[ToolSpec, ...], int] = ((), 0)
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """The events of the model's answer, with Compacted before it if room was needed. Raises ModelError."""
+    async def stream(self, request: ModelRequest, *, recover: bool = True) -> AsyncGenerator[ModelEvent, None]:
+        """The events of the model's answer, with Compacted before it if room was needed. Raises ModelError.
+
+        With ``recover``, a request that is refused for its content is sent again without it.
+        """
         history = list(request.messages)
         async for event in self._ensure_fits(request, history):
             yield event
@@ -112,6 +116,12 @@ class ContextWindow:
                         yield self._count(event, count)
                 return
             except ModelError as error:
+                if recover and may_be_about_content(error) and not count.has_output:
+                    retried = retry_without_refused(self._stream_unrecovered, request, history, error)
+                    async with aclosing(retried) as events:
+                        async for event in events:
+                            yield event
+                    return
                 if error.kind != "context" or count.has_output or refusals == MAX_REFUSALS or _fits_by_its_words(error):
                     raise
                 refusals += 1
@@ -121,6 +131,9 @@ class ContextWindow:
                     yield event
                 if len(history) == before:
                     raise
+
+    def _stream_unrecovered(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        return self.stream(request, recover=False)
 
     async def compact(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Summarize the whole conversation, even if there is room. Raises ModelError."""
@@ -151,8 +164,7 @@ class ContextWindow:
 
     def _tools_weight(self, request: ModelRequest) -> int:
         if request.tools is not self._tool_weight[0]:
-            sizes = (len(json.dumps(tool.schema, ensure_ascii=False)) + len(tool.description) for tool in request.tools)
-            self._tool_weight = request.tools, sum(sizes) + 60 * len(request.tools)
+            self._tool_weight = request.tools, sum(map(tool_weight, request.tools))
         return self._tool_weight[1]
 
     def _to_weight(self, tokens: float) -> int:

@@ -1,60 +1,54 @@
-"""Lets a conversation go on whose content a provider refuses: a Model around a Model."""
+"""Lets a conversation go on whose content a provider refuses."""
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
 from msgspec.structs import replace
 
 from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
 from mcpchat.core.messages import Compaction, Message
-from mcpchat.core.protocols import Compacted, Model, ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
+from mcpchat.core.protocols import Compacted, ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
 from mcpchat.engine.compaction import iter_compactions, pending_from
 from mcpchat.errors import ModelError
 
 _NOT_ABOUT_CONTENT = frozenset({404, 405, 410, 501})  # the model or the address does not exist
 
 
-class RefusalRecovery:
-    """Sends a refused request again without the content that the server may have refused.
+def may_be_about_content(error: ModelError) -> bool:
+    """Whether a refusal may be about what the messages contain."""
+    return error.kind == "bad_request" and error.status not in _NOT_ABOUT_CONTENT
+
+
+async def retry_without_refused(
+    stream: Callable[[ModelRequest], AsyncGenerator[ModelEvent, None]],
+    request: ModelRequest,
+    history: Sequence[Message],
+    refusal: ModelError,
+) -> AsyncGenerator[ModelEvent, None]:
+    """Stream the answer to a refused request without the content that the server may have refused.
 
     A content filter or a validator that dislikes one message refuses every later request too, because each one repeats
-    it. If a request passes without some messages, a note in the history leaves them out from then on.
+    it. If a request passes without some messages, a note for the history leaves them out from then on. Raises the
+    ``refusal`` if none passes, and the ModelError of a request that passed and then failed.
     """
+    for note in iter_suspects(history):
+        is_accepted = False
+        try:
+            async with aclosing(stream(replace(request, messages=(*history, note)))) as events:
+                async for event in events:
+                    if not is_accepted and isinstance(event, _ANSWERS):
+                        is_accepted = True
+                        yield Compacted(message=note)
+                        yield _build_notice(refusal)
+                    yield event
+            return
+        except ModelError as error:
+            if is_accepted or not may_be_about_content(error):
+                raise
+    raise refusal
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """The events of the model's answer, with Compacted before it if something was left out. Raises ModelError."""
-        messages = list(request.messages)
-        refusal: ModelError | None = None
-        suspects: Iterator[Message] = iter(())
-        note: Message | None = None
-        while True:
-            has_output = False
-            attempt = replace(request, messages=(*messages, note) if note else tuple(messages))
-            try:
-                async with aclosing(self._model.stream(attempt)) as events:
-                    async for event in events:
-                        passed = isinstance(event, TextDelta | ReasoningDelta | ToolCallStarted | ResponseDone)
-                        if passed and note is not None and refusal is not None:
-                            yield Compacted(message=note)
-                            yield _build_notice(refusal)
-                            messages.append(note)
-                            note = None
-                        has_output = has_output or isinstance(event, TextDelta | ReasoningDelta)
-                        if isinstance(event, Compacted):
-                            messages.append(event.message)
-                        yield event
-                return
-            except ModelError as error:
-                if error.kind != "bad_request" or error.status in _NOT_ABOUT_CONTENT or has_output:
-                    raise
-                if refusal is None:
-                    refusal, suspects = error, iter_suspects(messages)
-                note = next(suspects, None)
-                if note is None:
-                    raise refusal from None
+_ANSWERS = (TextDelta, ReasoningDelta, ToolCallStarted, ResponseDone)
 
 
 def _build_notice(refusal: ModelError) -> Notice:

@@ -18,7 +18,6 @@ from mcpchat.core.usage import UsageTotals
 from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.context_window import ContextWindow
 from mcpchat.engine.outcomes import DenialRecorder
-from mcpchat.engine.refusals import RefusalRecovery
 from mcpchat.engine.structured_output import AnswerSchema
 from mcpchat.engine.tool_results import truncate_middle
 from mcpchat.engine.transcript import Transcript
@@ -278,7 +277,7 @@ class Session:
 
     def _new_turn(self) -> Turn:
         turn = Turn(
-            model=RefusalRecovery(self.context_window),
+            model=self.context_window,
             choice=self.model,
             agent=self.agent.name,
             build_request=self._build_request,

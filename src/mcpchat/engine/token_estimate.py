@@ -3,6 +3,8 @@
 The unit of a *weight* is one byte of plain English prose. Denser text (numbers, ids, code, other scripts) weighs more.
 """
 
+import json
+
 from mcpchat.core.messages import (
     AgentSwitch,
     Audio,
@@ -17,6 +19,7 @@ from mcpchat.core.messages import (
     ToolResult,
     result_text,
 )
+from mcpchat.core.tools import ToolSpec, openai_function
 
 INITIAL_WEIGHT_PER_TOKEN = 4.0  # until a server reports its count
 MIN_WEIGHT_PER_TOKEN, MAX_WEIGHT_PER_TOKEN = 1.0, 8.0
@@ -59,6 +62,16 @@ def _part_weight(part: Part) -> int:
             return 0
         case _:
             return 100
+
+
+def tool_weight(tool: ToolSpec) -> int:
+    """The weight of a tool's definition as it is sent."""
+    return text_weight(json.dumps(openai_function(tool), ensure_ascii=False, separators=(",", ":")))
+
+
+def estimate_tool_tokens(tool: ToolSpec) -> int:
+    """About how many tokens a tool's definition takes in a request."""
+    return round(tool_weight(tool) / INITIAL_WEIGHT_PER_TOKEN)
 
 
 class TokenEstimator:

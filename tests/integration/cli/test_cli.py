@@ -538,3 +538,14 @@ def test_arguments_that_violate_the_schema_go_back_to_the_model(
         run("call", "box.big", "--json", '{"size": "x"}', config=capable_config.replace('"b?sy"', '"none"'))
     )
     assert (code, 'size: "x" is not of type "integer"' in err) == (2, True)
+
+
+def test_the_cost_of_tools_is_listed_the_largest_first(run: CommandLine) -> None:
+    lines = run("tools", "--cost").stdout.splitlines()
+    numbers = [int(line.split()[-1].replace(",", "")) for line in lines[1:]]
+    assert lines[-1].startswith("all of calculator")
+    assert numbers[:-1] == sorted(numbers[:-1], reverse=True)
+    assert (sum(numbers[:-1]), 300 < numbers[-1] < 600) == (numbers[-1], True)
+    document = json.loads(run("tools", "--cost", "-o", "json").stdout)
+    assert (document["tokens"], document["servers"]) == (numbers[-1], {"calculator": numbers[-1]})
+    assert unpack(run("tools", "--cost", "-o", "openai"))[0] == 2

@@ -261,3 +261,23 @@ def test_pattern_and_enum_errors_quote_the_schema() -> None:
 )
 def test_a_malformed_schema_is_not_strict(odd: dict[str, Any]) -> None:
     assert not supports_strict_mode({"type": "object", "properties": {}, "additionalProperties": False, **odd})
+
+
+def test_what_tells_a_model_nothing_is_not_sent() -> None:
+    schema = {
+        "type": "object",
+        "title": "searchArguments",
+        "properties": {
+            "file_id": {"type": "string", "title": "File Id", "pattern": "^[A-Za-z0-9_-]{1,100}$", "minLength": 1},
+            "currency": {"type": "string", "title": "The currency", "pattern": "^[A-Z]{3}$", "minLength": 3},
+            "text": {"type": "string", "maxLength": 500_000},
+            "title": {"type": "string", "maxLength": 80, "title": "Title"},
+        },
+    }
+    assert to_tool_schema(schema)["properties"] == {
+        "file_id": {"type": "string"},
+        "currency": {"type": "string", "title": "The currency", "pattern": "^[A-Z]{3}$", "minLength": 3},
+        "text": {"type": "string"},
+        "title": {"type": "string", "maxLength": 80},
+    }
+    assert "title" not in to_tool_schema(schema)

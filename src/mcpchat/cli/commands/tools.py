@@ -20,6 +20,8 @@ from mcpchat.cli.output import print_table, tool_to_json, write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext
 from mcpchat.core.tools import ToolSpec, openai_function
+from mcpchat.engine.token_estimate import estimate_tool_tokens
+from mcpchat.errors import UsageError
 from mcpchat.permissions.factory import pinned_toolbox
 from mcpchat.ui.render import tables
 from mcpchat.ui.render.plain import NonInteractiveDialog
@@ -33,6 +35,9 @@ def tools(
     config: Path | None,
     server: Annotated[str | None, typer.Argument(metavar="[SERVER]", help="Only this server's.")] = None,
     form: Annotated[str, choice("--format", "--output", "-o", of=("table", "json", "openai"))] = "table",
+    cost: Annotated[
+        bool, typer.Option("--cost", help="About how many tokens each definition takes in every request.")
+    ] = False,
     refresh: RefreshOption = False,
 ) -> int:
     """List the tools of the configured servers.
@@ -40,11 +45,14 @@ def tools(
     \b
       mcpchat tools calculator
       mcpchat tools --format openai     as the model gets them
+      mcpchat tools --cost              the largest first, with the sum of each server
     """
-    return run_async(_list_tools(build_context(config), server, form, refresh=refresh))
+    if cost and form == "openai":
+        raise UsageError("--cost needs --format table or json")
+    return run_async(_list_tools(build_context(config), server, form, cost=cost, refresh=refresh))
 
 
-async def _list_tools(context: RunContext, server: str | None, form: str, *, refresh: bool) -> int:
+async def _list_tools(context: RunContext, server: str | None, form: str, *, cost: bool, refresh: bool) -> int:
     if server is not None:
         require_server(context, server)
         context = restrict_to(context, server)
@@ -55,12 +63,14 @@ async def _list_tools(context: RunContext, server: str | None, form: str, *, ref
         await pinned_toolbox(
             context, hub, NonInteractiveDialog(), print_warnings
         ).list_tools()  # warns of withheld tools
-        _print_tools(specs, form)  # before the servers are stopped, which takes time
+        _print_tools(specs, form, cost=cost)  # before the servers are stopped, which takes time
     return 0
 
 
-def _print_tools(specs: Sequence[ToolSpec], form: str) -> None:
-    if form == "openai":
+def _print_tools(specs: Sequence[ToolSpec], form: str, *, cost: bool) -> None:
+    if cost:
+        _print_costs(specs, form)
+    elif form == "openai":
         write_json([openai_function(spec) for spec in specs])
     elif form == "json":
         write_json([tool_to_json(spec) for spec in specs])
@@ -68,4 +78,18 @@ def _print_tools(specs: Sequence[ToolSpec], form: str) -> None:
         print_table(tables.tool_table(specs))
     else:
         sys.stderr.write("no tools\n")
+    sys.stdout.flush()
+
+
+def _print_costs(specs: Sequence[ToolSpec], form: str) -> None:
+    """Print the estimated tokens of each tool as it is sent, the largest first, and of each server."""
+    costs = sorted(((estimate_tool_tokens(spec), spec) for spec in specs), key=lambda cost: -cost[0])
+    servers: dict[str, int] = {}
+    for tokens, spec in costs:
+        servers[spec.server] = servers.get(spec.server, 0) + tokens
+    if form == "json":
+        tools = [{"tool": spec.qualified_name, "tokens": tokens} for tokens, spec in costs]
+        write_json({"tools": tools, "servers": servers, "tokens": sum(servers.values()), "estimated": True})
+    else:
+        print_table(tables.tool_cost_table([(spec.qualified_name, tokens) for tokens, spec in costs], servers))
     sys.stdout.flush()

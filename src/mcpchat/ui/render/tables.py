@@ -45,6 +45,18 @@ def tool_table(specs: Sequence[ToolSpec]) -> Table:
     return table
 
 
+def tool_cost_table(tools: Sequence[tuple[str, int]], servers: Mapping[str, int]) -> Table:
+    """The tokens of each tool, then of each server and of all of them."""
+    table = _new_table("tool", "tokens (about)")
+    for name, tokens in tools:
+        table.add_row(Text(one_line(name, 80)), f"{tokens:,}")
+    for server, tokens in servers.items():
+        table.add_row(Text(f"all of {one_line(server, 60)}", style="bold"), f"{tokens:,}")
+    if len(servers) != 1:
+        table.add_row(Text("all", style="bold"), f"{sum(servers.values()):,}")
+    return table
+
+
 def resource_table(items: Sequence[Resource | ResourceTemplate]) -> Table:
     table = _new_table("resource", "type", "description")
     for resource in items:

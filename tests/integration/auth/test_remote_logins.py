@@ -198,6 +198,25 @@ def test_a_failed_sign_in_affects_only_its_server(tmp_path: Path) -> None:
 
 
 @needs_published
+def test_a_sign_in_that_is_not_finished_can_be_skipped(tmp_path: Path) -> None:
+    with notes(tmp_path) as (_, user), FakeOpenAI() as model:
+        user.config.write_text(user.config.read_text() + '[servers.calculator]\nbuiltin = "calculator"\n')
+        user.plan_browser(to=str(tmp_path / "ends"))  # the callback never comes
+        environ = {**user.environ, "OPENAI_BASE_URL": model.base_url, "MCPCHAT_MODEL": "m"}
+        with Terminal([MCPCHAT, "ask", "hello"], environ=environ, columns=160) as terminal:
+            terminal.wait_for("[y]es")
+            terminal.send("y")
+            terminal.wait_for("Ctrl-D skips it, Ctrl-C stops")
+            terminal.wait_for("Or paste the address")
+            terminal.send("\x04")
+            terminal.wait_for("Hello.")
+            assert terminal.wait_exit() == 0
+            assert "notes: the sign-in was skipped" in terminal.text
+        names = [tool["function"]["name"] for tool in model.requests[-1]["tools"]]
+        assert {name.partition("__")[0] for name in names} == {"calculator", "mcpchat"}
+
+
+@needs_published
 def test_a_chat_command_signs_in(tmp_path: Path) -> None:
     with notes(tmp_path) as (_, user), FakeOpenAI() as model:
         model.replies = [tool_call("notes__read_notes", "{}"), text("Milk.")]

@@ -11,6 +11,7 @@ from mcpchat.config.schema import ServerConfig, Timeouts
 from mcpchat.core.events import Notice
 from mcpchat.core.messages import result_text
 from mcpchat.errors import Denied, ServerError
+from tests.support.fakes import NoCredentials
 from tests.support.hub import OpenHub, StartRemote
 from tests.support.paths import QUIRKY
 from tests.support.scripted_http import TOOL, Answer, ScriptedHttpServer, error, result
@@ -122,6 +123,40 @@ async def test_a_call_that_is_answered_by_another_service_names_no_library(open_
             with pytest.raises(ServerError) as raised:
                 await fixture.call("box.echo", text="x")
             assert raised.value.message == "box sent an answer that is not valid MCP"
+
+
+@pytest.mark.parametrize("protocol", ["auto", "2026-07-28"])
+async def test_a_server_of_other_revisions_names_them(open_test_hub: OpenHub, protocol: Any) -> None:
+    def respond(message: dict[str, Any], headers: dict[str, str]) -> Answer | None:
+        status, fields, body = error(message, 400, -32022, "unsupported protocol version")
+        document = json.loads(body)
+        document["error"]["data"] = {"supported": ["2030-01-01", "2031-01-01"]}
+        return status, fields, json.dumps(document).encode()
+
+    with ScriptedHttpServer(respond) as server:
+        async with open_test_hub(box=ServerConfig(url=server.url, auth="none", protocol=protocol)) as fixture:
+            assert await fixture.hub.list_tools() == ()
+            expected = "it does not speak our protocol versions; it speaks 2030-01-01, 2031-01-01"
+            assert fixture.failure("box") == expected
+
+
+async def test_a_second_sign_in_follows_if_the_first_is_not_enough(open_test_hub: OpenHub) -> None:
+    class Credentials(NoCredentials):
+        sign_ins = 0
+
+        async def sign_in(self, server: str) -> bool:
+            self.sign_ins += 1
+            return self.sign_ins <= 5
+
+    credentials = Credentials()
+
+    def respond(message: dict[str, Any], headers: dict[str, str]) -> Answer | None:
+        return (401, {}, b"") if credentials.sign_ins < 2 else None
+
+    with ScriptedHttpServer(respond) as server:
+        async with open_test_hub(credentials=credentials, box=remote(server)) as fixture:
+            assert [spec.name for spec in await fixture.hub.list_tools()] == ["echo"]
+            assert credentials.sign_ins == 2
 
 
 async def test_a_batch_of_the_older_revision_is_read(open_test_hub: OpenHub) -> None:

@@ -104,7 +104,7 @@ class AuthStatusReporter:
             state, detail, hint = "signed out", account.lost, command
         elif account.problem and not check:
             state, detail, hint = "unknown", account.problem, command
-        elif check and account.store != "environment":
+        elif check:
             try:
                 if account.kind == "provider":
                     await self._providers.check(account)

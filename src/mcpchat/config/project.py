@@ -168,7 +168,9 @@ def _iter_strings(value: object) -> Iterator[str]:
 def merge(user: Config, project: Project) -> tuple[Config, tuple[str, ...]]:
     """Add the project's servers and agents to the config.
 
-    If both have the same name, the user's one is used. Also returns a notice for each such name.
+    If both have the same name, the user's one is used. A project's server has the limits of the user's own entry for
+    the same server, and its agents use only models of the user's config. Also returns a notice for each name and each
+    model that is not used.
     """
     notices = [
         f"the project's {kind} {name!r} is left out: your config has the same name"
@@ -179,8 +181,30 @@ def merge(user: Config, project: Project) -> tuple[Config, tuple[str, ...]]:
         for name in project_items
         if name in user_items
     ]
-    servers, agents = project.servers | user.servers, project.agents | user.agents
-    return replace(user, servers=servers, agents=agents), tuple(notices)
+    known_models = {*user.model.entries, user.model.name, None}
+    foreign = {name for name, agent in project.agents.items() if agent.model not in known_models}
+    notices += [
+        f"the project's agent {name!r} uses your default model: your config has no model {project.agents[name].model!r}"
+        for name in project.agents
+        if name in foreign and name not in user.agents
+    ]
+    agents = {name: replace(a, model=None) if name in foreign else a for name, a in project.agents.items()}
+    servers = {name: _limit(server, user) for name, server in project.servers.items()}
+    return replace(user, servers=servers | user.servers, agents=agents | user.agents), tuple(notices)
+
+
+def _limit(server: ServerConfig, user: Config) -> ServerConfig:
+    """The project's server with the limits of the user's own entries for the same server."""
+    own = tuple(entry for entry in user.servers.values() if is_same_server(entry, server))
+    if not own or not isinstance(server, ProjectServer):
+        return server
+    folders = next((entry.folders for entry in own if entry.folders), ())
+    return replace(
+        server,
+        limits=own,
+        read_only=server.read_only or any(entry.read_only for entry in own),
+        folders=folders or server.folders,
+    )
 
 
 def describe_project(project: Project, user: Config, programs: Iterable[str] = ()) -> list[str]:

@@ -248,7 +248,12 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ProjectServer(ServerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A server that a project file adds."""
+    """A server that a project file adds. ``limits`` are the user's own entries for the same server."""
+
+    limits: tuple[ServerConfig, ...] = ()
+
+    def exposes(self, tool: str) -> bool:
+        return ServerConfig.exposes(self, tool) and all(own.exposes(tool) for own in self.limits)
 
 
 class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -344,6 +344,9 @@ def test_a_refresh_token_can_be_a_reference(tmp_path: Path) -> None:
         assert json.loads(completed.stdout)["length"] == "43"
         (state,) = user.auth_status()
         assert (state["state"], state["kept_in"]) == ("signed in", "env:REFRESH")
+        for token, expected in ((record["refresh_token"], 0), ("no-such-token", 3)):
+            checked = user.run("auth", "status", "--check", REFRESH=token)
+            assert checked.returncode == expected, checked.stdout + checked.stderr
 
 
 def test_another_provider_is_a_config_table(tmp_path: Path) -> None:

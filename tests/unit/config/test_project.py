@@ -256,6 +256,34 @@ def test_the_users_own_servers_and_agents_win() -> None:
     )
 
 
+def test_a_copy_of_an_own_server_has_its_limits() -> None:
+    own = ServerConfig(
+        builtin="drive", read_only=True, exclude=("delete_*",), tools=("read_*", "delete_*"), folders=("/a",)
+    )
+    user = Config(servers={"mine": own, "far": ServerConfig(url="https://x.example/mcp", exclude=("drop",))})
+    project = parse(
+        '[servers.d]\nbuiltin = "drive"\nfolders = ["/"]\n[servers.f]\nurl = "https://x.example/other"\n[servers.n]\ncommand = "n"\n',
+        user=user,
+    )
+    servers = merge(user, project)[0].servers
+    assert (servers["d"].read_only, servers["d"].folders) == (True, ("/a",))
+    assert [servers["d"].exposes(tool) for tool in ("read_file", "delete_file", "write_file")] == [True, False, False]
+    assert [servers["f"].exposes(tool) for tool in ("drop", "list")] == [False, True]
+    assert servers["n"].exposes("drop")
+
+
+def test_a_projects_agent_uses_only_models_of_the_user() -> None:
+    user = Config(model=ModelConfig(name="main", entries={"small": ModelEntry(name="m")}))
+    models = {"a": "small", "b": "main", "c": "dear", "d": "huge@small", "e": None}
+    project = Project(agents={name: AgentConfig(model=model) for name, model in models.items()})
+    merged, notices = merge(user, project)
+    assert [agent.model for agent in merged.agents.values()] == ["small", "main", None, None, None]
+    assert notices == (
+        "the project's agent 'c' uses your default model: your config has no model 'dear'",
+        "the project's agent 'd' uses your default model: your config has no model 'huge@small'",
+    )
+
+
 # --- finding and trusting it ------------------------------------------------------------------------------------
 
 

@@ -347,6 +347,9 @@ class ProviderAccounts:
         StoreError.
         """
         provider = await self.resolve_provider(account.login)
+        if account.store == "environment":
+            await self._token_from_reference(provider, ())
+            return
 
         async def refresh(record: SecretRecord) -> Renewed[Token]:
             _check_client(provider, account, record)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from mcpchat.auth.service import AuthService
+from mcpchat.config.project_file import verify_programs
 from mcpchat.config.run import RunContext, default_paths, sdk_import
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit
@@ -62,6 +63,7 @@ async def open_hub(
         max_message_bytes=context.config.limits.max_message,
         secrets=context.secrets,
         protected_paths=_protected_paths(context) if any(item.sandbox for item in servers.values()) else (),
+        check_program=lambda config: verify_programs(config, context.paths),
         # Another folder that --config names may have programs too: it is hidden unless granted, the file always.
         hidden_directories=[own_folder] if len(own_folder.parts) > _TOP_LEVEL else [],
     )

@@ -11,9 +11,9 @@ from mcpchat.config.project import FILE_NAME, Project, merge, parse_project
 from mcpchat.config.project_programs import hash_programs
 from mcpchat.config.project_trust import ProjectTrustStore, TrustedFile
 from mcpchat.config.run import Paths, working_directory
-from mcpchat.config.schema import Config
+from mcpchat.config.schema import Config, ProjectServer, ServerConfig
 from mcpchat.config.validation import as_tables
-from mcpchat.errors import ConfigError, McpChatError
+from mcpchat.errors import ConfigError, McpChatError, ServerError
 from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.text_files import read_text
 
@@ -92,6 +92,17 @@ def changed_programs(project: ProjectFile, paths: Paths) -> list[str]:
             names = sorted(file.programs.keys() | project.programs.keys())
             return [name for name in names if file.programs.get(name) != project.programs.get(name)]
     return []
+
+
+def verify_programs(server: ServerConfig, paths: Paths) -> None:
+    """Compare the programs of a project's server with those that the user trusted, before it is started.
+
+    Raises ServerError if one changed, StoreError if the store cannot be read.
+    """
+    project = find_project(exclude=paths.config) if isinstance(server, ProjectServer) else None
+    if project is not None and (changed := changed_programs(project, paths)):
+        names = ", ".join(one_line(name, 200) for name in changed[:3])
+        raise ServerError(f"{names} changed since you trusted the project file", hint="mcpchat trust shows it")
 
 
 def trust(project: ProjectFile, paths: Paths) -> None:

@@ -64,7 +64,7 @@ class ServerConnector:
 
     ``load_sdk`` imports the module with the MCP SDK. ``protected_paths`` are mcpchat's own folders and files, hidden
     from every sandbox; ``hidden_directories`` are hidden unless they are granted. ``max_message_bytes`` limits one
-    message from a server.
+    message from a server. ``check_program`` raises ServerError before a start if the program may not run.
     """
 
     environ: Mapping[str, str]
@@ -74,6 +74,7 @@ class ServerConnector:
     secrets: SecretRegistry
     protected_paths: Sequence[Path] = ()
     hidden_directories: Sequence[Path] = ()
+    check_program: Callable[[ServerConfig], None] = lambda config: None
     reaper: ProcessReaper = field(default_factory=ProcessReaper)
     withheld_proxies: dict[str, list[str]] = field(default_factory=dict)  # variables, by server
 
@@ -184,6 +185,7 @@ class ServerConnector:
         Raises ServerError if it cannot be started, ConfigError or StoreError for its secrets.
         """
         config = spec.config
+        self.check_program(config)
         variables = await resolve_secrets(config.env, self.environ, config_key=f"servers.{spec.name}.env")
         self.secrets.add(
             *(value for name, value in variables.items() if _is_secret(name, value, config.env.get(name, "")))

@@ -10,7 +10,7 @@ import pytest
 
 from mcpchat.config import project_file
 from mcpchat.config.project import Project, describe_project, merge, parse_project, summarize_project
-from mcpchat.config.project_file import ProjectFile, canonical_path, find_project, merge_project_file
+from mcpchat.config.project_file import ProjectFile, canonical_path, find_project, merge_project_file, verify_programs
 from mcpchat.config.project_programs import hash_programs
 from mcpchat.config.project_trust import ProjectTrustStore, TrustedFile
 from mcpchat.config.run import Paths
@@ -25,7 +25,7 @@ from mcpchat.config.schema import (
     SandboxConfig,
     ServerConfig,
 )
-from mcpchat.errors import ConfigError
+from mcpchat.errors import ConfigError, ServerError
 
 DECEMBER_24 = time.mktime((2026, 12, 24, 12, 0, 0, 0, 0, -1))
 
@@ -420,7 +420,12 @@ def test_a_changed_program_ends_the_trust(tmp_path: Path, paths: Paths, monkeypa
 
     assert use(yes=True) == (True, ())
     assert use() == (True, ())
+    server, own = ProjectServer(command="./run.sh"), ServerConfig(command="./run.sh")
+    verify_programs(server, paths)
     script.write_text("two")
+    verify_programs(own, paths)
+    with pytest.raises(ServerError, match=r"run\.sh changed since you trusted the project file"):
+        verify_programs(server, paths)  # before each start, also within a chat
     notice = f"{tmp_path}/.mcpchat.toml is not used, because {script} changed; mcpchat trust shows its content"
     assert use() == (False, (notice,))
     script.unlink()

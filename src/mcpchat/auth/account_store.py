@@ -226,15 +226,19 @@ class AccountStore:
                 await self._mark_ended(account, record, error.message)
                 raise
             except RenewalRejected as error:
-                problem = error.message  # bound here: the exception's name ends with the block
-                await self.update(account.key, lambda current: replace(current, problem=problem))
+                await self._set_problem(account, error.message)
                 raise
-            if account.problem:
-                await self.update(account.key, lambda current: replace(current, problem=""))
             self._register_secrets(renewed)
             if renewed != record:
                 await self._save_renewed(account, record, renewed, update_account)
+            if account.problem:
+                await self._set_problem(account, "")
             return credential
+
+    async def _set_problem(self, account: Account, problem: str) -> None:
+        """Note in the index why a renewal failed. That the index cannot be written changes nothing else."""
+        with suppress(StoreError):
+            await self.update(account.key, lambda current: replace(current, problem=problem))
 
     async def _save_renewed(
         self,

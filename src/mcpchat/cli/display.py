@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mcpchat.auth.browser import browse
 from mcpchat.cli.options import DisplayOptions
 from mcpchat.cli.output import is_terminal
+from mcpchat.cli.runtime import current_run
 from mcpchat.config.run import RunContext
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.protocols import SignInDialog, UserDialog
@@ -52,14 +53,23 @@ def choose_renderer(
         console = ConsoleRenderer(
             region, quiet=display.quiet, show_stats=display.stats, fold=fold, show_activity=True, environ=environ
         )
-    elif not display.quiet and not is_dumb_terminal(environ):
-        console = ActivityLine(text, sys.stderr, columns=err.width)
+    elif not (display.quiet or current_run().debug or is_dumb_terminal(environ) or err.legacy_windows):
+        console = ActivityLine(text, sys.stderr)
+    stream = console.stream if isinstance(console, ActivityLine) else sys.stderr
+    screen = PlainSignIn(stream)
     if is_terminal(sys.stdin):
         asker = TerminalDialog(
             err, exclusive=console.exclusive if console is not None else nullcontext, open_page=browse
         )
-        screen = TerminalSignIn(sys.stderr, notice_emitter(console or text), asker.exclusive)
+        screen = TerminalSignIn(stream, notice_emitter(console or text), asker.exclusive)
     return console or text, asker, screen
+
+
+def close_renderer(renderer: Emit) -> None:
+    """Remove what a renderer still shows at the end of a run, however it ends."""
+    close = getattr(renderer, "close", None)
+    if callable(close):
+        close()
 
 
 def _consoles(no_color: bool) -> "tuple[Console, Console]":

@@ -1,5 +1,6 @@
 """Command groups: subcommands are imported when they run, and take over options that were given to their group."""
 
+import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -58,6 +59,8 @@ class LazyGroup(CommandGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.modules:
+            if " " in args[0].strip() or args[0].endswith("?"):
+                ctx.fail(f"No such command. To ask a question: mcpchat ask {shlex.quote(args[0])}")
             close = get_close_matches(args[0], self.modules)
             hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
             ctx.fail(f"No such command {args[0]!r}.{hint}")

@@ -48,7 +48,16 @@ def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:
 def _append(text: str, tables: Mapping[str, Any]) -> str:
     """The text with tables at its end, so that none is inserted between another table and the comments above it."""
     gap = "" if not text.strip() or text.endswith("\n\n") else "\n" if text.endswith("\n") else "\n\n"
-    return f"{text}{gap}{tomlkit.dumps(tables)}"
+    appended = f"{text}{gap}{tomlkit.dumps(tables)}"
+    try:
+        tomllib.loads(appended)
+    except tomllib.TOMLDecodeError:  # the table is an inline one, which cannot be extended below
+        document = tomlkit.parse(text)
+        for kind, entries in tables.items():
+            for name, entry in entries.items():
+                document[kind][name] = entry
+        return tomlkit.dumps(document)
+    return appended
 
 
 def remove_server(text: str, name: str) -> str:
@@ -162,10 +171,17 @@ def _keep_line_ends(original: str, edited: str) -> str:
     crlf = sum(line.endswith("\r\n") for line in old)
     end = "\r\n" if 2 * crlf >= len(old) else "\n"
     plain = [line.replace("\r\n", "\n") for line in old]
-    lines: list[str] = []
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, plain, new, autojunk=False).get_opcodes():
-        lines += old[i1:i2] if tag == "equal" else [line.replace("\n", end) for line in new[j1:j2]]
-    return "".join(lines)
+    # An edit is in one place: what is equal before and after it needs no comparison of all lines with all.
+    first = next((n for n, (a, b) in enumerate(zip(plain, new, strict=False)) if a != b), min(len(plain), len(new)))
+    rest = min(len(plain), len(new)) - first
+    last = next((n for n in range(rest) if plain[-1 - n] != new[-1 - n]), rest)
+    middle_old, middle_new = slice(first, len(old) - last), slice(first, len(new) - last)
+    lines = old[:first]
+    matcher = difflib.SequenceMatcher(None, plain[middle_old], new[middle_new], autojunk=False)
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        equal, changed = old[middle_old][i1:i2], new[middle_new][j1:j2]
+        lines += equal if tag == "equal" else [line.replace("\n", end) for line in changed]
+    return "".join([*lines, *old[len(old) - last :]])
 
 
 def write(path: Path, text: str, *, mark: bool = False) -> None:

@@ -29,10 +29,12 @@ _BOOLEAN_KEYWORDS = frozenset({"uniqueItems", "deprecated", "readOnly", "writeOn
 # and Python's own anchors.
 _NOT_PORTABLE = re.compile(r"\(\?(?!:)|\\[1-9AZk]|[*+?}]\+")
 # Upper limits that a model does not come near: they cost tokens, and the original schema judges the call.
-_REMOTE_LIMITS = {"maxLength": 500, "maxItems": 100, "maxProperties": 100}
+_REMOTE_LIMITS = {"maxLength": 2000, "maxItems": 1000, "maxProperties": 1000}
 _NEAR_LIMITS = {"minLength": 2}  # a text that is not empty goes without saying
 # A pattern that accepts any identifier tells a model nothing.
-_PLAIN_WORD = re.compile(r"\^?\[(?=[^\]]*(?:A-Z|\\w))(?=[^\]]*(?:a-z|\\w))[\w\\.:@~-]+\](?:[+*]|\{[01],\d*\})\$?")
+_PLAIN_WORD = re.compile(
+    r"\^?\[(?=[^\]]*(?:A-Z|\\w))(?=[^\]]*(?:a-z|\\w))(?=[^\]]*(?:0-9|\\w|\\d))[\w\\.:@~-]+\](?:[+*]|\{[01],\d{2,}\})\$?"
+)
 _NOT_A_WORD = re.compile(r"[\W_]+")
 _DEFINITIONS = frozenset({"$defs", "definitions"})
 _ANY_VALUE_KEYWORDS = frozenset({"default", "const"})
@@ -149,6 +151,7 @@ class _SchemaSimplifier:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
         self._remaining_nodes = _MAX_NODES
+        self._in_condition = False  # within a schema that is kept unchanged or removed
 
     def simplify(self) -> dict[str, Any]:
         """Simplify the root: model APIs require an object without combinations, so all branches are merged."""
@@ -235,7 +238,7 @@ class _SchemaSimplifier:
                 for name, subschema in value.items()
                 if key != "patternProperties" or _is_pattern(name)
             }
-            if key == "properties":
+            if key == "properties" and not self._in_condition:
                 properties = {name: _without_derived_title(subschema, name) for name, subschema in properties.items()}
             # A forbidden property is removed. That changes the meaning only if other properties are forbidden, too.
             return {name: subschema for name, subschema in properties.items() if value[name] is not False}
@@ -246,7 +249,10 @@ class _SchemaSimplifier:
                 return value
             return self._simplify(value, depth + 1) if isinstance(value, dict | bool) else None
         if key in _NEGATING:
-            return value if isinstance(value, dict) and self._simplify(value, depth + 1) == value else None
+            was_in_condition, self._in_condition = self._in_condition, True
+            is_kept = isinstance(value, dict) and self._simplify(value, depth + 1) == value
+            self._in_condition = was_in_condition
+            return value if is_kept else None
         return self._simplify_value(key, value)
 
     def _simplify_value(self, key: str, value: object) -> Any:

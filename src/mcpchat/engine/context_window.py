@@ -54,6 +54,7 @@ MAX_REFUSALS = 8  # of one request as too long; each one is followed by a smalle
 ALWAYS_PROBE = 10**9  # tokens: more than any window, so that its size is looked up
 MAX_TRANSCRIPT_CHARS, MIN_TRANSCRIPT_CHARS = 16_000, 400  # of a conversation that is summed up as plain text
 MIN_SUMMARY_CHARS = 300
+MIN_OUTPUT_TOKENS = 256  # that an answer may have, however full the window is
 MAX_SUMMARY_TOKENS = 1000  # that a request for a summary leaves free; of small windows a quarter
 MIN_TOOL_TOKENS = 300  # of the tools of a request, from which on a server that leaves them out is noticed
 
@@ -71,12 +72,14 @@ FEWER_TOOLS_HINT = "offer fewer tools (tools and exclude of a server, servers of
 class _AnswerCount:
     """One answer as it streams: the weight of its request and of itself, and whether anything of it was shown.
 
-    ``fixed`` is the weight of the request's instructions and tools, ``tools`` that of the tools alone.
+    ``fixed`` is the weight of the request's instructions and tools, ``tools`` that of the tools alone, ``max_output``
+    the most tokens that the answer may have.
     """
 
     sent: int
     fixed: int
     tools: int
+    max_output: int | None = None
     received: int = 0
     has_output: bool = False
 
@@ -106,7 +109,7 @@ class ContextWindow:
             yield event
         refusals = 0
         while True:
-            fitted = replace(request, messages=render_history(history))
+            fitted = self._limit_output(replace(request, messages=render_history(history)))
             count = self._start_count(fitted)
             try:
                 async with aclosing(self.choice.adapter.stream(fitted)) as events:
@@ -122,10 +125,17 @@ class ContextWindow:
                         async for event in events:
                             yield event
                     return
-                if error.kind != "context" or count.has_output or refusals == MAX_REFUSALS or _fits_by_its_words(error):
+                if (
+                    error.kind != "context"
+                    or count.has_output
+                    or refusals == MAX_REFUSALS
+                    or _fits_by_its_words(error, count)
+                ):
                     raise
                 refusals += 1
                 self._learn_from_refusal(error, count)
+                if self._limit_output(request, render_history(history)).options != fitted.options:
+                    continue  # with less room for the answer it may fit
                 before = len(history)
                 async for event in self._compact(request, history, refused=True):
                     yield event
@@ -173,7 +183,7 @@ class ContextWindow:
     def _start_count(self, request: ModelRequest) -> _AnswerCount:
         fixed = self._fixed_weight(request)
         sent = fixed + sum(message_weight(message) for message in request.messages)
-        return _AnswerCount(sent, fixed, self._tools_weight(request))
+        return _AnswerCount(sent, fixed, self._tools_weight(request), request.options.max_output_tokens)
 
     def _count(self, event: ModelEvent, count: _AnswerCount) -> ModelEvent:
         """Count the event. The final event gets an estimated usage if the server does not report one."""
@@ -227,19 +237,33 @@ class ContextWindow:
             "template has tools (llama.cpp: --jinja), or one that needs no tools",
         )
 
+    def _limit_output(self, request: ModelRequest, messages: Sequence[Message] | None = None) -> ModelRequest:
+        """The request with a smaller limit of output if the window has no room for it: servers add it to the prompt."""
+        limit = request.options.max_output_tokens
+        if limit is None or self.size is None:
+            return request
+        tokens = self.estimate_tokens(request, request.messages if messages is None else messages)
+        room = max(MIN_OUTPUT_TOKENS, int(0.95 * self.size) - tokens)
+        if room >= limit:
+            return request
+        return replace(request, options=replace(request.options, max_output_tokens=room))
+
     def _learn_from_refusal(self, error: ModelError, count: _AnswerCount) -> None:
         """Learn from a refused request: it did not fit, whatever the estimates were."""
         estimate = self._estimator.estimate(count.sent, count.fixed)
         if error.window:
             self.size = error.window
         requested = error.requested_tokens
+        if requested and count.max_output and requested - count.max_output >= estimate / 2:
+            requested -= count.max_output  # the number is of the whole request
         if requested and requested > (error.window or 0):
             self._estimator.learn(count.sent, count.fixed, requested, any_size=True)
             if not error.window and (self.size is None or self.size >= requested):
                 self.size = max(1, int(requested * 0.9))
         elif error.window:
-            if estimate < error.window and not requested:
-                self._estimator.learn(count.sent, count.fixed, error.window, any_size=True)
+            room = error.window - (count.max_output or 0)
+            if estimate < error.window and not requested and room > error.window / 2:
+                self._estimator.learn(count.sent, count.fixed, room, any_size=True)
         elif self.size is None or (self.size >= estimate and self._estimator.is_calibrated):
             self.size = max(1, int(estimate * 0.9))
         elif self.size >= estimate:
@@ -283,9 +307,10 @@ class ContextWindow:
         window, before = self.size or 0, len(history)
         pending_start = pending_from(history)
         pending = history[pending_start:]
+        question = [message for message in pending if message.role != "system"]  # notes are about the whole history
         if (
-            not any(message.results for message in pending)
-            and self.estimate_tokens(request, render_history(pending)) >= window
+            not any(message.results for message in question)
+            and self.estimate_tokens(request, render_history(question)) >= window
         ):
             return  # the question alone does not fit
         if note := shorten_results(history, pending_start, SHORTENED_RESULT_CHARS):
@@ -430,6 +455,8 @@ class ContextWindow:
         return room >= min(MAX_SUMMARY_TOKENS, self.size // 4)
 
 
-def _fits_by_its_words(error: ModelError) -> bool:
+def _fits_by_its_words(error: ModelError, count: _AnswerCount) -> bool:
     """Whether the refusal states a count that is far below the window: the length is not what is wrong."""
-    return bool(error.window and error.requested_tokens and error.requested_tokens < error.window / 2)
+    if not error.window or not error.requested_tokens:
+        return False
+    return error.requested_tokens + (count.max_output or 0) < error.window / 2

@@ -1,5 +1,6 @@
 """Lets a conversation go on whose content a provider refuses."""
 
+import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
@@ -11,12 +12,17 @@ from mcpchat.core.protocols import Compacted, ModelEvent, ModelRequest, Response
 from mcpchat.engine.compaction import iter_compactions, pending_from
 from mcpchat.errors import ModelError
 
-_NOT_ABOUT_CONTENT = frozenset({404, 405, 410, 501})  # the model or the address does not exist
+_CONTENT_STATUSES = frozenset({400, 403, 422, 451})
+_CONTENT_WORDS = re.compile(r"content|filter|flagged|safety|moderat|inappropriate|sensitive|policy|prompt|inspection")
 
 
 def may_be_about_content(error: ModelError) -> bool:
     """Whether a refusal may be about what the messages contain."""
-    return error.kind == "bad_request" and error.status not in _NOT_ABOUT_CONTENT
+    if error.kind != "bad_request":
+        return False
+    if error.status is None:  # within a response: by its words alone
+        return _CONTENT_WORDS.search(error.server_text.lower()) is not None
+    return error.status in _CONTENT_STATUSES
 
 
 async def retry_without_refused(
@@ -28,18 +34,21 @@ async def retry_without_refused(
     """Stream the answer to a refused request without the content that the server may have refused.
 
     A content filter or a validator that dislikes one message refuses every later request too, because each one repeats
-    it. If a request passes without some messages, a note for the history leaves them out from then on. Raises the
-    ``refusal`` if none passes, and the ModelError of a request that passed and then failed.
+    it. If a request passes without some messages, a note for the history leaves them out from then on. First the
+    request is sent unchanged once more: some servers refuse now and then. Raises the ``refusal`` if none passes, and
+    the ModelError of a request that passed and then failed.
     """
-    for note in iter_suspects(history):
+    for note in (None, *iter_suspects(history)):
         is_accepted = False
+        messages = (*history, note) if note is not None else tuple(history)
         try:
-            async with aclosing(stream(replace(request, messages=(*history, note)))) as events:
+            async with aclosing(stream(replace(request, messages=messages))) as events:
                 async for event in events:
                     if not is_accepted and isinstance(event, _ANSWERS):
                         is_accepted = True
-                        yield Compacted(message=note)
-                        yield _build_notice(refusal)
+                        if note is not None:
+                            yield Compacted(message=note)
+                            yield _build_notice(refusal)
                     yield event
             return
         except ModelError as error:
@@ -48,6 +57,7 @@ async def retry_without_refused(
     raise refusal
 
 
+_MIN_TO_DIVIDE = 8  # messages; of fewer, all are left out at once
 _ANSWERS = (TextDelta, ReasoningDelta, ToolCallStarted, ResponseDone)
 
 
@@ -57,9 +67,10 @@ def _build_notice(refusal: ModelError) -> Notice:
 
 
 def iter_suspects(history: Sequence[Message]) -> Iterator[Message]:
-    """Notes that leave out what a server may have refused: the newest messages, all results, all that came before.
+    """Notes that leave out what a server may have refused, each more than the last.
 
-    The message that waits for an answer stays, unless it has results.
+    They are about the newest messages, all results, a quarter and then a half of what came before, and all of it. The
+    message that waits for an answer stays, unless it has results.
     """
     omitted = {index for note in iter_compactions(history) for index in note.omits}
     answered = max((i for i, m in enumerate(history) if m.role == "assistant" and not m.calls), default=-1)
@@ -67,11 +78,19 @@ def iter_suspects(history: Sequence[Message]) -> Iterator[Message]:
     indexes = [i for i, message in enumerate(history) if message.role != "system" and i not in omitted]
     results = {i for i in indexes if history[i].role == "tool"}
     question = pending if history[pending].role == "user" else -1
+    earlier = [i for i in indexes if i < pending]
+    parts = [
+        set(earlier[start : start + size])
+        for size in ((len(earlier) + 3) // 4, (len(earlier) + 1) // 2)
+        if len(earlier) >= _MIN_TO_DIVIDE
+        for start in reversed(range(0, len(earlier), size))
+    ]
     previous: set[int] = set()
     for suspects in (
         {i for i in indexes if i > answered and (i in results or history[i].role == "user") and i != question},
         results | {i for i in indexes if i > answered and i != question and history[i].role == "user"},
-        {i for i in indexes if i < pending} | results,
+        *parts,
+        set(earlier) | results,
     ):
         if suspects and suspects != previous:
             yield Message(role="system", parts=(Compaction(replaces=0, limit=1, omits=tuple(sorted(suspects))),))

@@ -52,7 +52,7 @@ from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.engine.history import is_json_object
 from mcpchat.engine.loop_detection import LoopDetector
 from mcpchat.engine.transcript import Transcript
-from mcpchat.engine.written_calls import find_written_calls, has_marker
+from mcpchat.engine.written_calls import find_written_calls, has_marker, is_quoted
 from mcpchat.errors import Denied, McpChatError, ModelError, ServerError, SignInNeeded
 from mcpchat.util.text import closest_matches
 
@@ -289,17 +289,19 @@ class Turn:
                 self.emit(Notice(level="warning", text=f"{_UNREADABLE_CALL}; {_PARSER_HINT}"))
             return done
         calls: list[ToolCall] = []
+        written = text[len(found.text) :]
+        untrusted = self._untrusted_texts(request, written)
         for name, arguments in found.calls:
             spec = tools.get(name) or _find_by_own_name(name, tools)
             arguments = read_strings_by_schema(spec, arguments) if spec is not None else arguments
             problem = f"no tool is named {name!r}" if spec is None else self.toolbox.validate_arguments(spec, arguments)
-            if not problem and self._is_quoted(text[len(found.text) :]):
-                problem = "the conversation already has this text, so it may be a quotation"
+            if not problem and is_quoted((name, arguments), written, untrusted):
+                problem = "the conversation already has it, so it may be a quotation"
             if spec is None or problem:
                 if spec is not None or has_marker(text):
                     self.emit(Notice(level="warning", text=f"{_UNREADABLE_CALL} ({problem}); {_PARSER_HINT}"))
                 return done
-            call_id = f"call_{uuid.uuid4().hex[:16]}"
+            call_id = uuid.uuid4().hex[:9]  # nine letters and digits, as Mistral requires
             calls.append(
                 ToolCall(id=call_id, name=spec.model_name, arguments=json.dumps(arguments, ensure_ascii=False))
             )
@@ -309,16 +311,17 @@ class Turn:
         prose = [Text(text=found.text)] if found.text else []
         return replace(done, message=replace(message, parts=(*kept, *prose, *calls), raw=None))
 
-    def _is_quoted(self, written: str) -> bool:
-        """Whether an earlier message or result has the same text: then the model may only repeat it."""
+    def _untrusted_texts(self, request: ModelRequest, written: str) -> list[str]:
+        """What others wrote into the conversation: a model that repeats it writes no call of its own.
+
+        Of the user's messages only those that have the call as it is written: a request names its values too.
+        """
         core = "".join(written.split())
-        texts = (
-            text
-            for message in self.transcript.messages
-            if message.role in {"user", "tool"}
-            for text in (message.text, *map(result_text, message.results))
-        )
-        return any(core in "".join(text.split()) for text in texts)
+        messages = self.transcript.messages
+        texts = [result_text(result) for message in messages for result in message.results]
+        texts += [json.dumps(r.structured) for m in messages for r in m.results if r.structured is not None]
+        texts += [m.text for m in messages if m.role == "user" and core in "".join(m.text.split())]
+        return [*texts, request.system, *(tool.description for tool in request.tools)]
 
     def _add_partial_usage(self) -> None:
         if usage := self.take_partial_usage():

@@ -5,9 +5,10 @@ text; or if it is the whole text. A text that only mentions a call is not run.
 """
 
 import ast
+import html
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,12 @@ _END_TAGS = re.compile(
     re.IGNORECASE,
 )
 _FUNCTION_TAG = re.compile(r"<function=([\w.-]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
-_PARAMETER_TAG = re.compile(r"<parameter=([\w.-]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+_PARAMETER_TAG = re.compile(r"<parameter=([\w.-]+)>")
+_SEPARATORS = re.compile(r"[ \t\r\n;,]*")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[nrtbf])")
+_WORD_CHARS = re.compile(r"[\W_]+")
+_CALL_WORDS = ("toolcall", "pythontag", "function", "arguments", "parameter")
+_MIN_QUOTED = 3  # letters and digits of a value that can show a quotation
 _FENCE = re.compile(r"```(?:json|python|tool_call|tool_code)?\s*\n(?P<content>.*?)\n?```", re.DOTALL)
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "function_name")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "params", "kwargs")
@@ -40,8 +46,41 @@ class WrittenCalls:
 
 
 def has_marker(text: str) -> bool:
-    """Whether the text has a marker of a call, outside of code blocks."""
-    return _find_marker(text) is not None
+    """Whether the text has a marker of a call, outside of code blocks. Long texts are not looked through."""
+    return len(text) <= _MAX_LENGTH and _find_marker(text) is not None
+
+
+def is_quoted(call: tuple[str, Mapping[str, Any]], written: str, texts: Iterable[str]) -> bool:
+    """Whether a call may be a quotation of one of the texts.
+
+    Such a text has it as it is ``written``, or has its name, all its values and a word of calls. Punctuation, escapes
+    and line numbers make no difference.
+    """
+    name, arguments = call
+    own_name = re.split(r"__|\.", name)[-1]
+    values = [value for value in _iter_strings(arguments) if len(_WORD_CHARS.sub("", value)) >= _MIN_QUOTED]
+    needles = [_normalize(own_name), *(_normalize(line) for value in values for line in value.split("\n"))]
+    core = _normalize(_MARKERS.sub("", _END_TAGS.sub("", written)))
+    for text in texts:
+        normalized = _normalize(text)
+        looks_like_a_call = any(word in normalized for word in _CALL_WORDS)
+        if core in normalized or (looks_like_a_call and values and all(needle in normalized for needle in needles)):
+            return True
+    return False
+
+
+def _normalize(text: str) -> str:
+    """The letters and digits of a text, without the escapes of JSON and HTML."""
+    text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else " ", text)
+    return _WORD_CHARS.sub("", html.unescape(text)).lower()
+
+
+def _iter_strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _iter_strings(inner)
 
 
 def find_written_calls(text: str, *, only_marked: bool = False) -> WrittenCalls | None:
@@ -51,6 +90,13 @@ def find_written_calls(text: str, *, only_marked: bool = False) -> WrittenCalls 
     """
     if len(text) > _MAX_LENGTH:
         return None
+    try:
+        return _find_calls(text, only_marked=only_marked)
+    except RecursionError:
+        return None
+
+
+def _find_calls(text: str, *, only_marked: bool) -> WrittenCalls | None:
     start = _find_marker(text)
     if start is not None:
         calls = list(_read_marked(text[start:]))
@@ -64,10 +110,13 @@ def find_written_calls(text: str, *, only_marked: bool = False) -> WrittenCalls 
 
 
 def _find_marker(text: str) -> int | None:
-    fences = [match.span() for match in re.finditer(r"```.*?(?:```|\Z)", text, re.DOTALL)]
-    for match in _MARKERS.finditer(text):
-        if not any(start <= match.start() < end for start, end in fences):
+    position, is_code = 0, False
+    for piece in text.split("```"):
+        # A marker is at the start of a line, of the text or of what follows a fence.
+        match = None if is_code else _MARKERS.search(text, position, position + len(piece))
+        if match:
             return match.start()
+        position, is_code = position + len(piece) + 3, not is_code
     return None
 
 
@@ -87,13 +136,24 @@ def _read_marked(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _read_tagged_arguments(text: str) -> dict[str, Any]:
-    parameters = {match[1]: match[2] for match in _PARAMETER_TAG.finditer(text)}
-    if parameters:
-        return dict(parameters)
+    if _PARAMETER_TAG.search(text):
+        return _read_parameters(text)
     try:
         return parse_arguments(text)
     except InvalidArguments:
         return {"": text}  # no tool takes it
+
+
+def _read_parameters(text: str) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    position = 0
+    while match := _PARAMETER_TAG.search(text, position):
+        end = text.find("</parameter>", match.end())
+        if end < 0:
+            return {"": text}
+        parameters[match[1]] = text[match.end() : end].removeprefix("\n").removesuffix("\n")
+        position = end
+    return parameters
 
 
 def _read_values(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -107,7 +167,8 @@ def _read_values(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             calls = _read_python(text) if position == 0 else []
             break
         calls += [_read_object(item) for item in (value if isinstance(value, list) else [value])]
-        position += len(text[position:]) - len(text[position:].lstrip(" \t\r\n;,"))
+        separators = _SEPARATORS.match(text, position)
+        position = separators.end() if separators else position
     if all(call is not None for call in calls):
         yield from (call for call in calls if call is not None)
 

@@ -46,6 +46,7 @@ from mcpchat.mcp.transports.base import (
     NOT_SENT,
     SESSION_DOUBTED,
     SESSION_LOST,
+    STANDARD_ERRORS,
     Transport,
 )
 from mcpchat.util import json_schema
@@ -89,7 +90,6 @@ class McpConnection:
     ) -> None:
         self.info = info or ServerInfo()
         self.mode: ProtocolMode = mode
-        self.trusts_session = False
         self._spec = spec
         self._transport = transport
         self._first_mode = mode
@@ -203,7 +203,8 @@ class McpConnection:
                 named = (
                     ", ".join(str(version) for version in supported) if isinstance(supported, list) else "none of ours"
                 )
-                return ServerError(f"it does not speak our protocol versions; it speaks {one_line(named, 100)}")
+                message = f"it does not speak our protocol versions; it speaks {one_line(named, 100)}"
+                return HandshakeFailed(message, exited=False, log=log)
             case MCPError() as error if _error_data(error, NOT_SENT) is not None:
                 return ServerError(error.message, hint="check url in the config")
             case MCPError() as error:
@@ -408,12 +409,13 @@ class McpConnection:
             raise await self._connection_lost() from error
         if _error_data(error, SESSION_LOST):
             self._broken = True
-            raise ConnectionLost(f"{name} has ended the session", may_have_run=False) from error
-        if _error_data(error, SESSION_DOUBTED) and not self.trusts_session:
+            raise ConnectionLost(f"{name} has ended the session", may_have_run=False, session_lost=True) from error
+        if _error_data(error, SESSION_DOUBTED) and not await self._knows_session():
             self._broken = True
-            raise ConnectionLost(
-                f"{name} may have ended the session: {error.message}", may_have_run=False, is_doubtful=True
-            ) from error
+            # A server that fails for the moment may have passed the request on before.
+            may_have_run = (_error_data(error, HTTP_STATUS) or 0) >= 500
+            message = f"{name} has ended the session: {error.message}"
+            raise ConnectionLost(message, may_have_run=may_have_run, session_lost=True) from error
         if _error_data(error, NOT_MCP):
             raise ServerError(f"{name} sent an answer that is not valid MCP") from error
         if (not_sent := _error_data(error, NOT_SENT)) is not None:  # only this request failed
@@ -444,6 +446,19 @@ class McpConnection:
         finally:
             for timeout in timeouts:
                 timeout.resume()
+
+    async def _knows_session(self) -> bool:
+        """Whether the server still knows the session in which it answered a request with an HTTP error."""
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT):
+                await self._run_while_alive(self._require_client().session.send_ping())
+        except MCPError as error:
+            if error.code in STANDARD_ERRORS:
+                return True  # it has no ping
+            return _error_data(error, HTTP_STATUS) is None and not _error_data(error, SESSION_LOST)
+        except (TimeoutError, ServerError, ValidationError, anyio.ClosedResourceError):
+            return False
+        return True
 
     async def _still_stateless(self) -> bool:
         """Whether a server that answered the first request with an error still speaks the stateless protocol."""

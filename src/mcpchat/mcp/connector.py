@@ -35,6 +35,7 @@ from mcpchat.util.redaction import SecretRegistry
 if TYPE_CHECKING:
     from mcpchat.mcp.transports.base import Transport
 
+_OLDER_TIMEOUT = 5.0  # seconds for the attempt over the older transport
 _OLD_SSE_STATUSES = frozenset({400, 404, 405})  # with which servers of the older transport refuse a POST
 _NOT_SECRET = re.compile(r"https?://[^@\s]*|[\d.]+|true|false", re.IGNORECASE)
 
@@ -121,22 +122,42 @@ class ServerConnector:
         try:
             connection = await self._connect_once(sdk, spec, auth, mode, info, process)
         except HandshakeFailed as error:
-            if error.status in _OLD_SSE_STATUSES and spec.config.effective_transport == "http":
-                # The protocol's backward compatibility: a server that refuses the POST may be of the older transport.
-                older = dataclasses.replace(spec, config=replace(spec.config, transport="sse"))
-                try:
-                    return await self._connect_once(sdk, older, auth, "legacy", info, None)
-                except ServerError:
-                    raise error from None
             # Strict servers of the handshake revisions exit if the first message is not "initialize". Also, the
             # remembered protocol may no longer hold.
-            if protocol != "auto" or (mode == "auto" and not error.exited):
-                raise
-            connection = await self._connect_once(sdk, spec, auth, "legacy" if mode == "auto" else "auto", info, None)
+            if protocol == "auto" and (mode != "auto" or error.exited):
+                other_mode: ProtocolMode = "legacy" if mode == "auto" else "auto"
+                try:
+                    connection = await self._connect_once(sdk, spec, auth, other_mode, info, None)
+                except HandshakeFailed as second_error:
+                    connection = await self._connect_older(sdk, spec, auth, second_error)
+            else:
+                connection = await self._connect_older(sdk, spec, auth, error)
         if protocol == STATELESS_REVISION and connection.mode != "modern":
             await connection.close()
             raise ServerError(f"it does not support {protocol}, only the older {connection.info.revision}")
         return connection
+
+    async def _connect_older(
+        self, sdk: SdkModule, spec: ServerSpec, auth: ServerAuth, error: HandshakeFailed
+    ) -> Connection:
+        """Connect over the older HTTP transport, if the ``error`` may be that the server has only that.
+
+        This is the protocol's backward compatibility. Raises the ``error`` otherwise.
+        """
+        config = spec.config
+        if (
+            error.status not in _OLD_SSE_STATUSES
+            or config.effective_transport != "http"
+            or config.protocol == STATELESS_REVISION
+        ):
+            raise error
+        older = dataclasses.replace(
+            spec, config=replace(config, transport="sse"), timeout=min(spec.timeout, _OLDER_TIMEOUT)
+        )
+        try:
+            return await self._connect_once(sdk, older, auth, "legacy", None, None)
+        except (ServerError, SignInNeeded):
+            raise error from None
 
     async def _connect_once(
         self,

@@ -26,6 +26,7 @@ from mcpchat.util.structures import exceeds_depth
 _MAX_PAGES = 1000
 _MAX_IDLE_TIMES = 10  # times the time of a page, for a whole list
 _MAX_NAMED = 5  # entries that a notice names
+_MAX_TTL_MS = 1e15  # larger numbers are nonsense
 _RETRY_TTL = 300.0  # seconds after which a list that failed is requested again
 _MAX_ENTRY_LENGTH = 500_000  # characters of one entry
 _MAX_TOTAL_LENGTH = 50_000_000  # characters of a whole list, dropped entries included
@@ -133,7 +134,7 @@ async def _fetch_pages(
             else:
                 entries[key] = entry
         ttl_ms = raw.get("ttlMs")
-        if isinstance(ttl_ms, int | float) and not isinstance(ttl_ms, bool):
+        if isinstance(ttl_ms, int | float) and not isinstance(ttl_ms, bool) and abs(ttl_ms) < _MAX_TTL_MS:
             page_ttl = max(0.0, ttl_ms / 1000)  # 0: the list is not kept
             ttl = page_ttl if ttl is None else min(ttl, page_ttl)
         cursor = page.next_cursor

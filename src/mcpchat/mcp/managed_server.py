@@ -118,6 +118,9 @@ class ManagedServer:
         self._call_slots = asyncio.Semaphore(config.max_parallel)
         self._watched_uris: set[str] = set()
         self._catalog_dirty = False
+        self._tools_listing: CatalogListing | None = None  # the latest
+        self._others: tuple[Catalog, float | None] | None = None  # the other lists and their validity, once known
+        self._others_pending = False
         self._other_lists: asyncio.Task[None] | None = None
         self._tools_changed = False  # announced, and not listed yet
         self._relist_task: asyncio.Task[None] | None = None
@@ -129,6 +132,7 @@ class ManagedServer:
         """Take the catalog from disk, once."""
         if self._cache_is_unread and self.tools is None and (cached := self._cache.load(self._cache_key)):
             self._mode = cached.era
+            self._others = replace(cached.catalog, tools=()), None
             self._apply_catalog(cached.catalog)
         self._cache_is_unread = False
 
@@ -140,9 +144,17 @@ class ManagedServer:
 
     async def _read_identity(self) -> None:
         """Read the secrets behind the server's requests again; another one can mean another user."""
-        if self._keyring_references:
-            self._secret_values = await read_references(self._keyring_references, self._connector.environ)
-            self._cache_key = self._compute_cache_key()
+        if not self._keyring_references:
+            return
+        self._secret_values = await read_references(self._keyring_references, self._connector.environ)
+        self._set_cache_key()
+
+    def _set_cache_key(self) -> None:
+        """Compute the key again. With another one, the lists in memory may be another user's."""
+        key = self._compute_cache_key()
+        if key != self._cache_key:
+            self._cache_key = key
+            self._forget_lists()
 
     def _build_spec(self) -> ServerSpec:
         assert self._timeouts.start is not None
@@ -180,8 +192,11 @@ class ManagedServer:
 
         async def work(connection: Connection) -> ToolResult:
             if self._tools_changed:  # announced: no call without a look
-                async with self._lock:
-                    await self._update_catalog(connection, full=False)
+                try:
+                    async with self._lock:
+                        await self._update_catalog(connection, full=False)
+                except ConnectionLost as error:
+                    raise ConnectionLost(error.message, may_have_run=False, log=error.log) from error
             # A tool that was listed from disk, or before this turn, may have changed. The user approved the old one.
             current = next((tool for tool in self.tools or () if tool.name == spec.name), None)
             if current is None or current.fingerprint != spec.fingerprint:
@@ -261,11 +276,9 @@ class ManagedServer:
     async def _call_with_reconnect(self, work: Callable[[Connection], Awaitable[_T]], *, idempotent: bool) -> _T:
         """The result of ``work`` on a live connection. A request that certainly did not run, or that may run twice, is
         tried again."""
-        may_have_run = False
-        trust_session = False  # after a new greeting, an HTTP error is the answer itself
+        may_have_run = greeted_anew = False
         for is_last in (False, False, True):
             connection = await self.acquire_connection(mark_busy=True)
-            connection.trusts_session = trust_session
             try:
                 result = await work(connection)
             except ProtocolChanged as error:
@@ -280,12 +293,12 @@ class ManagedServer:
             except ConnectionLost as error:
                 self._record_loss(connection, error)
                 failure = error
-                trust_session = trust_session or error.is_doubtful
                 retry = not error.may_have_run or (idempotent and not may_have_run)
+                retry = retry and not (error.session_lost and greeted_anew)
+                greeted_anew = greeted_anew or error.session_lost
                 may_have_run = may_have_run or error.may_have_run
             else:
                 self._failures = 0
-                connection.trusts_session = False
                 return result
             finally:
                 self._active_calls -= 1
@@ -339,7 +352,7 @@ class ManagedServer:
         """Forget the failure of a server that needed a sign-in if there has been one, perhaps in another process."""
         if self.state == "login" and self._login_version != self._credentials.describe(self.name).version:
             self.last_error = None
-            self._cache_key = self._compute_cache_key()
+            self._set_cache_key()
 
     def _compute_cache_key(self) -> str:
         return cache_key(
@@ -453,7 +466,7 @@ class ManagedServer:
         """Open a new connection and list the tools: the program may be another one than before."""
         connection = self.connection = await self._connect()
         try:
-            await self._update_catalog(connection, full=relist or self.catalog is None)
+            await self._update_catalog(connection, full=relist or self.catalog is None or self._others_pending)
         except (ProtocolChanged, ConnectionLost) as error:
             if self._mode == "auto" or (isinstance(error, ConnectionLost) and not error.never_answered):
                 raise
@@ -534,29 +547,35 @@ class ManagedServer:
 
         The tools can be used at once: other lists that take long are awaited in the background.
         """
-        self._tools_changed = False
+        was_changed, self._tools_changed = self._tools_changed, False
         others = asyncio.ensure_future(connection.list_all("others")) if full else None
+        if full and self._other_lists is not None:
+            self._other_lists.cancel()
         try:
-            listing = await connection.list_all("tools")
+            tools = await connection.list_all("tools")
             self._mode = connection.mode
-            if others is None:
-                self._take_listing(listing, full=False)
-                return
-            await asyncio.wait({others}, timeout=OTHER_LISTS_GRACE)
-            if others.done():
-                self._take_listing(_merge_listings(listing, others.result()), full=True)
-                return
-            self._take_listing(listing, full=False)
+            if others is not None:
+                await asyncio.wait({others}, timeout=OTHER_LISTS_GRACE)
+                self._others_pending = not others.done()
+                if others.done():
+                    self._take_others(others.result())
+            self._take_tools(tools, save=full)
         except BaseException:
+            self._tools_changed = self._tools_changed or was_changed  # the look at an announced change failed
             if others is not None:
                 others.cancel()
                 await asyncio.gather(others, return_exceptions=True)
             raise
-        self._other_lists = self._run_in_background(self._take_other_lists(listing, others))
+        if others is not None and self._others_pending:
+            self._other_lists = self._run_in_background(self._await_others(connection, others))
 
-    async def _take_other_lists(self, tools: CatalogListing, others: "asyncio.Future[CatalogListing]") -> None:
+    async def _await_others(self, connection: Connection, others: "asyncio.Future[CatalogListing]") -> None:
         try:
-            self._take_listing(_merge_listings(tools, await others), full=True)
+            listing = await others
+            if self.connection is connection and self._tools_listing is not None:
+                self._others_pending = False
+                self._take_others(listing)
+                self._take_tools(self._tools_listing, save=True)
         finally:
             others.cancel()
 
@@ -565,22 +584,40 @@ class ManagedServer:
         if self._other_lists is not None:
             await asyncio.wait({self._other_lists})
 
-    def _take_listing(self, listing: CatalogListing, *, full: bool) -> None:
-        """Keep what the server lists; without ``full`` its tools only."""
-        catalog = self._secrets.redact_value(listing.catalog)
-        # Leave out a tool whose name was redacted: the server does not know the new name, and another tool may have it.
-        pairs = zip(listing.catalog.tools, catalog.tools, strict=True)
-        catalog = replace(catalog, tools=tuple(tool for raw, tool in pairs if raw.name == tool.name))
-        if not full and self.catalog is not None:
-            catalog = replace(self.catalog, info=catalog.info, tools=catalog.tools)
-            if catalog == self.catalog:
-                return
-        if full or self.catalog is not None:
-            self._cache.save(self._cache_key, mode=self._mode, catalog=catalog, ttl=listing.ttl)
-        if catalog != self.catalog:
-            self._apply_catalog(catalog)
-            for notice in catalog.notices:
+    def _take_others(self, listing: CatalogListing) -> None:
+        """Keep what the server lists besides tools; ``_take_tools`` makes the catalog of both."""
+        known = self._others[0].notices if self._others is not None else ()
+        self._others = self._secrets.redact_value(listing.catalog), listing.ttl
+        for notice in self._others[0].notices:
+            if notice not in known:
                 self._context.notify("warning", f"{self.name}: {notice}")
+
+    def _take_tools(self, listing: CatalogListing, *, save: bool) -> None:
+        """Keep the server's tools, together with its other lists as far as they are known.
+
+        With ``save``, the catalog is saved even if it has not changed.
+        """
+        is_new, self._tools_listing = listing is not self._tools_listing, listing
+        raw = listing.catalog
+        redacted = self._secrets.redact_value(raw)
+        # Leave out a tool whose name was redacted: the server does not know the new name, and another tool may have it.
+        pairs = zip(raw.tools, redacted.tools, strict=True)
+        tools = tuple(tool for original, tool in pairs if original.name == tool.name)
+        others, others_ttl = self._others or (redacted, None)
+        notices = tuple(dict.fromkeys((*redacted.notices, *others.notices)))
+        catalog = replace(others, info=redacted.info, tools=tools, notices=notices)
+        if not self._others_pending and (catalog != self.catalog or save):
+            ttls = [ttl for ttl in (listing.ttl, others_ttl) if ttl is not None]
+            self._cache.save(self._cache_key, mode=self._mode, catalog=catalog, ttl=min(ttls, default=None))
+        if is_new:
+            for notice in redacted.notices if self.catalog is None or self.catalog.tools != tools else ():
+                self._context.notify("warning", f"{self.name}: {notice}")
+        if self.catalog is not None and self.tools is not None and self.catalog.tools == tools:
+            is_same_server = self.catalog.info == catalog.info
+            self.catalog = catalog
+            if is_same_server:
+                return
+        self._apply_catalog(catalog)
 
     def _apply_catalog(self, catalog: Catalog) -> None:
         """Keep the catalog; its tools that the config exposes get this server's name, trust and account."""
@@ -603,8 +640,16 @@ class ManagedServer:
             self._context.notify("warning", f"{self.name}: {notice}")
 
     def _discard_catalog(self) -> None:
-        self._mode, self.catalog, self.tools = "auto", None, None
         self._cache.forget(self._cache_key)
+        self._forget_lists()
+
+    def _forget_lists(self) -> None:
+        """Forget what the server listed, in memory."""
+        self._mode, self.catalog, self.tools = "auto", None, None
+        self._others = self._tools_listing = None
+        self._others_pending = False
+        if self._other_lists is not None:
+            self._other_lists.cancel()
 
     def _on_change(self, change: ChangeKind, uri: str) -> None:
         """Handle a change notification. The tools that a model sees change with its next turn."""
@@ -636,11 +681,3 @@ class ManagedServer:
         self._background_tasks.add(task)
         task.add_done_callback(self._background_tasks.discard)
         return task
-
-
-def _merge_listings(tools: CatalogListing, others: CatalogListing) -> CatalogListing:
-    """Both parts of what a server lists. The shorter validity counts."""
-    notices = (*tools.catalog.notices, *others.catalog.notices)
-    catalog = replace(others.catalog, tools=tools.catalog.tools, notices=notices)
-    ttls = [listing.ttl for listing in (tools, others) if listing.ttl is not None]
-    return CatalogListing(catalog=catalog, ttl=min(ttls, default=None))

@@ -27,7 +27,7 @@ class ConnectionLost(ServerError):
     """The connection is lost. ``may_have_run`` is False if the request certainly never reached the server.
 
     ``never_answered`` is True if the server never answered on it and the protocol was the remembered one, unconfirmed.
-    ``is_doubtful`` is True if an HTTP error may only mean that the server does not know the session.
+    ``session_lost`` is True if the server no longer knows the session.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class ConnectionLost(ServerError):
         *,
         may_have_run: bool,
         never_answered: bool = False,
-        is_doubtful: bool = False,
+        session_lost: bool = False,
         hint: str = "",
         log: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, hint=hint, log=log)
         self.may_have_run = may_have_run
         self.never_answered = never_answered
-        self.is_doubtful = is_doubtful
+        self.session_lost = session_lost
 
 
 class TokenRejected(ServerError):
@@ -98,8 +98,6 @@ class CatalogListing(Struct, frozen=True, kw_only=True):
 
 class Connection(Protocol):
     """A live session with one server. Requests raise ServerError, SignInNeeded, and ToolFailed if it refuses one."""
-
-    trusts_session: bool  # whether an HTTP error is never taken for a session that the server does not know
 
     @property
     def is_alive(self) -> bool: ...

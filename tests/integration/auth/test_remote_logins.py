@@ -537,6 +537,18 @@ async def test_a_renewal_names_the_granted_scopes() -> None:
     assert [form.get("scope") for form in forms] == [["mail.read offline_access"], None]
 
 
+async def test_a_renewal_goes_without_scopes_that_the_server_does_not_accept() -> None:
+    forms: list[dict[str, list[str]]] = []
+
+    def answer(form: dict[str, list[str]]) -> tuple[int, bytes]:
+        forms.append(form)
+        return (400, b'{"error":"invalid_scope"}') if "scope" in form else (200, json.dumps(GRANTED).encode())
+
+    with token_endpoint(answer) as base:
+        renewed = await oauth.refresh(saved_login(base, scopes=["repo,user"]))
+    assert (renewed["access_token"], len(forms)) == ("a2-secret", 2)
+
+
 @pytest.mark.parametrize("status", [400, 401, 403])
 @pytest.mark.parametrize("body", [b"<html>Unauthorized</html>", b"{}", b""])
 async def test_a_renewal_that_is_refused_without_a_reason_names_the_way_out(status: int, body: bytes) -> None:

@@ -1,5 +1,6 @@
 """Servers as users have them: words before messages, lost sessions, other services, slow lists, old transports."""
 
+import codecs
 import json
 import sys
 import threading
@@ -64,27 +65,59 @@ async def test_a_restarted_server_is_greeted_anew_once(open_test_hub: OpenHub, s
     with ScriptedHttpServer(respond) as server:
         async with open_test_hub(box=remote(server)) as fixture:
             assert result_text(await fixture.call("box.echo", text="1")) == "done"
-            sessions.append("two")
-            server.methods.clear()
-            assert result_text(await fixture.call("box.echo", text="2")) == "done"
-            assert server.methods.count("initialize") == 1
-            sessions.append("three")  # and again
-            assert result_text(await fixture.call("box.echo", text="3")) == "done"
+            for name in ("two", "three"):
+                sessions.append(name)
+                server.methods.clear()
+                if status == 503:  # the call may have run: it is not repeated, but the next one is in a new session
+                    with pytest.raises(ServerError, match="has ended the session"):
+                        await fixture.call("box.echo", text=name)
+                assert result_text(await fixture.call("box.echo", text=name)) == "done"
+                assert server.methods.count("initialize") == 1
 
 
-async def test_an_error_that_a_new_greeting_does_not_mend_is_the_answer(open_test_hub: OpenHub) -> None:
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (400, -32602, "the text is too rude"),
+        (422, -32602, "bad argument"),
+        (400, -32000, "the text is too rude"),
+        (409, -32000, "conflict"),
+        (503, -32000, "upstream reset"),
+        (500, -32603, "database session rollback failed after commit"),
+        (429, -32000, "too many sessions"),
+    ],
+)
+async def test_an_error_in_a_session_that_lives_is_the_answer(
+    open_test_hub: OpenHub, status: int, code: int, words: str
+) -> None:
     def respond(message: dict[str, Any], headers: dict[str, str]) -> Answer | None:
         if message["method"] == "initialize":
             info = {"name": "s", "version": "1"}
             value = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
             return result(message, value, **{"Mcp-Session-Id": "one"})
-        return error(message, 400, -32602, "the text is too rude") if message["method"] == "tools/call" else None
+        return error(message, status, code, words) if message["method"] == "tools/call" else None
 
     with ScriptedHttpServer(respond) as server:
         async with open_test_hub(box=remote(server)) as fixture:
-            answer = await fixture.call("box.echo", text="x")
-            assert (answer.is_error, "the text is too rude" in result_text(answer)) == (True, True)
-            assert server.methods.count("tools/call") == 2
+            try:
+                text = result_text(await fixture.call("box.echo", text="x"))
+            except ServerError as failure:
+                text = failure.message
+            assert words in text
+            assert (server.methods.count("tools/call"), server.methods.count("initialize")) == (1, 1)
+
+
+async def test_a_list_that_is_refused_does_not_keep_the_tools_away(open_test_hub: OpenHub) -> None:
+    def respond(message: dict[str, Any], headers: dict[str, str]) -> Answer | None:
+        if message["method"] == "initialize":
+            status, fields, body = server.answer(message)
+            return status, fields | {"Mcp-Session-Id": "one"}, body
+        return error(message, 400, -32000, "not today") if message["method"] == "prompts/list" else None
+
+    with ScriptedHttpServer(respond) as server:
+        server.capabilities = {"tools": {}, "prompts": {}}
+        async with open_test_hub(box=remote(server)) as fixture:
+            assert result_text(await fixture.call("box.echo", text="x")) == "done"
 
 
 # --- no MCP -----------------------------------------------------------------------------------------------------
@@ -95,6 +128,7 @@ async def test_an_error_that_a_new_greeting_does_not_mend_is_the_answer(open_tes
     ("kind", "body"),
     [
         ("application/json", b'{"status":"ok"}'),
+        ("application/json", b'{"error":"Not found"}'),
         ("application/json", b"[]"),
         ("application/json", b'"hi"'),
         ("application/json", b"not json"),
@@ -165,11 +199,12 @@ async def test_a_batch_of_the_older_revision_is_read(open_test_hub: OpenHub) -> 
         if message["method"] != "tools/call":
             return None
         log = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "working"}}
-        return status, fields, json.dumps([log, json.loads(body)]).encode()
+        return status, fields, codecs.BOM_UTF8 + json.dumps([json.loads(body), log]).encode()
 
     with ScriptedHttpServer(respond) as server:
         async with open_test_hub(box=ServerConfig(url=server.url, auth="none", protocol="2025-03-26")) as fixture:
             assert result_text(await fixture.call("box.echo", text="x")) == "done"
+            assert "working" in fixture.hub.log("box")
 
 
 async def test_a_server_of_the_older_transport_is_found_out(open_test_hub: OpenHub, start_remote: StartRemote) -> None:
@@ -204,6 +239,32 @@ async def test_tools_serve_while_other_lists_hang(open_test_hub: OpenHub) -> Non
             assert [tool.name for tool in catalog.tools] == ["echo"]
 
 
+async def test_slow_lists_do_not_bring_old_tools_back(open_test_hub: OpenHub) -> None:
+    release = threading.Event()
+
+    def respond(message: dict[str, Any], headers: dict[str, str]) -> Answer | None:
+        if message["method"] == "prompts/list":
+            release.wait(20)
+            return result(message, {"prompts": [{"name": "late"}]})
+        return None
+
+    with ScriptedHttpServer(respond) as server:
+        server.capabilities = {"tools": {}, "prompts": {}}
+        async with open_test_hub(box=remote(server, timeouts=Timeouts(start=20))) as fixture:
+            old = await fixture.spec("box.echo")
+            server.tools = [{**TOOL, "description": "new"}]
+            fixture.hub._servers["box"]._on_change("tools", "")
+            with pytest.raises(Denied):
+                await fixture.hub.call(old, "c", {"text": "x"}, fixture.events.append)
+            release.set()
+            await fixture.hub.wait_for_lists()
+            assert (await fixture.spec("box.echo")).description == "new"
+            assert [prompt.name for prompt in fixture.hub.catalogs()["box"].prompts] == ["late"]
+            with pytest.raises(Denied):
+                await fixture.hub.call(old, "c", {"text": "x"}, fixture.events.append)
+            assert "tools/call" not in server.methods
+
+
 async def test_many_slow_pages_are_signs_of_life(open_test_hub: OpenHub) -> None:
     def respond(message: dict[str, Any], headers: dict[str, str]) -> Answer | None:
         if message["method"] != "tools/list":
@@ -219,7 +280,8 @@ async def test_many_slow_pages_are_signs_of_life(open_test_hub: OpenHub) -> None
 
 
 @pytest.mark.parametrize(
-    ("ttls", "is_kept"), [((0,), False), ((-5,), False), ((60_000, 0), False), ((60_000,), True), ((None,), True)]
+    ("ttls", "is_kept"),
+    [((0,), False), ((-5,), False), ((60_000, 0), False), ((60_000,), True), ((None,), True), ((10**400,), True)],
 )
 async def test_a_list_is_kept_as_long_as_its_shortest_page_says(
     open_test_hub: OpenHub, ttls: tuple[int | None, ...], is_kept: bool
@@ -246,8 +308,12 @@ async def test_an_announced_change_is_looked_at_before_the_next_call(open_test_h
             await fixture.call("box.echo", text="x")
             spec = await fixture.spec("box.echo")
             server.tools = [{**TOOL, "description": "now it does something else"}]
+            server.respond = lambda message, headers: error(message, 200, -32000, "not now")
             fixture.hub._servers["box"]._on_change("tools", "")
-            with pytest.raises(Denied, match="was changed by its server"):
+            with pytest.raises(ServerError, match="it did not list its tools"):
+                await fixture.hub.call(spec, "c", {"text": "x"}, fixture.events.append)
+            server.respond = lambda message, headers: None
+            with pytest.raises(Denied, match="was changed by its server"):  # the failed look is repeated
                 await fixture.hub.call(spec, "c", {"text": "x"}, fixture.events.append)
             server.tools = [{**TOOL, "name": "other"}]
             fixture.hub._servers["box"]._on_change("tools", "")

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from mcpchat.core.messages import (
     result_text,
     user_message,
 )
-from mcpchat.core.protocols import ModelRequest, Retrying, SelectedModel
+from mcpchat.core.protocols import ModelEvent, ModelOptions, ModelRequest, Retrying, SelectedModel
 from mcpchat.engine.compaction import render_history
 from mcpchat.engine.context_window import SUMMARY_PROMPT, ContextWindow
 from mcpchat.engine.history import normalize_history
@@ -693,3 +693,31 @@ async def test_a_server_that_leaves_the_tools_out_is_noticed_once() -> None:
     await session.send("two")
     (notice,) = notices(events)
     assert notice.startswith("the model's server counted 70 tokens for a request whose tools alone take about 1,")
+
+
+@pytest.mark.parametrize("words", ["all", "prompt", "window"])
+async def test_a_limit_of_output_that_fills_the_window_is_lowered(words: str) -> None:
+    class Server(LimitedModel):
+        """Refuses a request whose limit of output has no room beside the prompt, as vLLM does."""
+
+        async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+            prompt, output = self.count(request), request.options.max_output_tokens or 0
+            if prompt + output > self.window:
+                self.requests.append(request)
+                self.refused += 1
+                requested = {"all": prompt + output, "prompt": prompt, "window": None}[words]
+                raise ModelError("too long", kind="context", window=self.window, requested_tokens=requested)
+            async for event in super().stream(request):
+                yield event
+
+    model = Server(8192, count_words)
+    session, events = make_session(model)
+    preload_history(session, long_history(4, 100))
+    request = ModelRequest(
+        model="m", messages=(*session.history, user_message("and?")), options=ModelOptions(max_output_tokens=8000)
+    )
+    async for _ in session.context_window.stream(request):
+        pass
+    assert (model.refused, notices(events)) == (1, [])
+    assert len(model.requests[-1].messages) == len(request.messages)
+    assert 256 <= (model.requests[-1].options.max_output_tokens or 0) < 8000

@@ -21,7 +21,7 @@ class FilteringModel(ScriptedModel):
         texts += [result_text(result) for message in request.messages for result in message.results]
         if any(POISON in text for text in texts):
             self.requests.append(request)
-            raise ModelError("the server answered 400: flagged by the filter", kind="bad_request")
+            raise ModelError("the server answered 400: flagged by the filter", kind="bad_request", status=400)
         async for event in super().stream(request):
             yield event
 
@@ -52,7 +52,7 @@ async def test_a_refused_result_is_left_out_once_and_for_all() -> None:
         "left out what the model's server refused: the server answered 400: flagged by the filter. The thread keeps it"
     ]
     await session.send("and?")
-    assert len(model.requests) == 4  # the fourth is not refused
+    assert len(model.requests) == 5  # a call, the refused one twice, and two that pass
     assert result_text(session.history[2].results[0]) == POISON
     resumed, _ = make_session(FilteringModel(model_step("Still.")))
     preload_history(resumed, list(session.history))
@@ -79,12 +79,52 @@ async def test_refused_content_anywhere_in_the_history_is_left_out() -> None:
 
 
 async def test_an_error_that_is_not_about_the_content_is_raised() -> None:
-    refusal = ModelError("temperature is out of range", kind="bad_request")
+    refusal = ModelError("temperature is out of range", kind="bad_request", status=400)
     model = ScriptedModel(*([refusal] for _ in range(9)))
     session, events = make_session(model)
     preload_history(session, [user_message("one"), Message(role="assistant", parts=(Text(text="ok"),))])
     with pytest.raises(ModelError, match="temperature"):
         await session.send("two")
-    assert len(model.requests) == 2
+    assert len(model.requests) == 3
     assert len(session.history) == 3
     assert warnings(events) == []
+
+
+async def test_a_server_that_refuses_once_costs_no_content() -> None:
+    refusal = ModelError("try again", kind="bad_request", status=400)
+    model = ScriptedModel([refusal], model_step("Yes."))
+    session, events = make_session(model)
+    preload_history(session, [user_message("one"), Message(role="assistant", parts=(Text(text="ok"),))])
+    await session.send("two")
+    assert [message.text for message in model.requests[-1].messages] == ["one", "ok", "two"]
+    assert warnings(events) == []
+
+
+async def test_of_a_long_history_only_the_refused_part_is_left_out() -> None:
+    history = []
+    for number in range(12):
+        answer = POISON if number == 4 else f"answer {number}"
+        history += [user_message(f"{number}"), Message(role="assistant", parts=(Text(text=answer),))]
+    model = FilteringModel(model_step("Yes."))
+    session, _ = make_session(model)
+    preload_history(session, history)
+    await session.send("and?")
+    sent = [message.text for message in model.requests[-1].messages]
+    assert sent.count(REFUSED) <= 6
+    assert {"answer 0", "answer 11"} <= set(sent)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModelError("answers with a web page", kind="bad_request"),
+        ModelError("no such model", kind="bad_request", status=404),
+        ModelError("redirects", kind="bad_request", status=302),
+    ],
+)
+async def test_an_error_of_the_address_is_raised_at_once(error: ModelError) -> None:
+    model = ScriptedModel([error])
+    session, _ = make_session(model)
+    with pytest.raises(ModelError):
+        await session.send("two")
+    assert len(model.requests) == 1

@@ -330,7 +330,15 @@ async def test_a_model_that_loads_for_ever_is_an_error() -> None:
     wire = RecordedTransport(*(error_response(503, "Loading model") for _ in range(700)))
     with pytest.raises(ModelError, match="Loading model"):
         [event async for event in wire.chat_model().stream(REQUEST)]
-    assert len(wire.bodies) == 605
+    assert 590 < len(wire.bodies) <= 605
+
+
+@pytest.mark.parametrize("words", ["Error loading model: file not found", "Failed loading the model: out of memory"])
+async def test_a_model_that_cannot_be_loaded_is_not_waited_for(words: str) -> None:
+    wire = RecordedTransport(*(error_response(503, words) for _ in range(9)))
+    with pytest.raises(ModelError, match=words):
+        [event async for event in wire.chat_model().stream(REQUEST)]
+    assert len(wire.bodies) == 5
 
 
 async def test_the_request_has_the_apis_format() -> None:

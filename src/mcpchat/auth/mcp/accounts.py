@@ -1,6 +1,7 @@
 """Logins at remote servers: obtains, renews and revokes the token of each server."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 import httpx2
@@ -75,8 +76,12 @@ class McpAccounts:
             return str(cached["access_token"])
         try:
             login.record = await self._renew(name, server, rejected, more_scopes=more_scopes)
-        except SignInNeeded:
+        except SignInNeeded as error:
+            still_good = cached is not None and cached["access_token"] != rejected and not more_scopes
+            if isinstance(error, RenewalRejected) and cached is not None and still_good and not _has_expired(cached):
+                return str(cached["access_token"])  # perhaps only something in between refuses the renewal
             login.record = None
+            login.last_error = error if isinstance(error, RenewalRejected) else None
         except ServerError as error:
             login.last_error = error
             still_good = cached is not None and cached["access_token"] != rejected and not more_scopes
@@ -239,6 +244,11 @@ async def _probe(
 
 def _account_key(server: ServerConfig) -> str:
     return server_key(server.url or "", server.account)
+
+
+def _has_expired(record: SecretRecord) -> bool:
+    expires = record.get("expires_at")
+    return expires is not None and bool(time.time() >= expires)
 
 
 def _update_account(account: Account, record: SecretRecord) -> Account:

@@ -302,6 +302,10 @@ def is_stale(record: SecretRecord) -> bool:
     return bool(time.time() > expires - min(_LEEWAY, token_lifetime / 10))
 
 
+class InvalidScope(SignInNeeded):
+    """The server does not accept the scopes that a renewal names."""
+
+
 async def refresh(record: SecretRecord) -> SecretRecord:
     """Returns the record with new tokens. They come only from the token endpoint in the record.
 
@@ -318,7 +322,11 @@ async def refresh(record: SecretRecord) -> SecretRecord:
     form = {"grant_type": "refresh_token", "refresh_token": record["refresh_token"]}
     if scopes := record.get("scopes"):  # some servers, such as Entra ID, require it
         form["scope"] = " ".join(scopes)
-    response = await _request_token(http, server, client, record.get("resource"), form)
+    try:
+        response = await _request_token(http, server, client, record.get("resource"), form)
+    except InvalidScope:
+        form.pop("scope")  # the server wrote the granted scopes in a way that it does not read
+        response = await _request_token(http, server, client, record.get("resource"), form)
     return {
         **record,
         **_token_fields(response),
@@ -381,6 +389,8 @@ async def _request_token(
         raise _UnknownClient(
             f"{server.issuer} does not know this client: {message}", hint="check client_id in the config"
         )
+    if code == "invalid_scope" and "scope" in form and form["grant_type"] == "refresh_token":
+        raise InvalidScope(f"{server.issuer} does not accept the scopes: {message}")
     raise SignInNeeded(f"{server.issuer} returned no token: {message}")
 
 

@@ -14,7 +14,7 @@ from mcpchat.app import template_files
 from mcpchat.app.attachments import read_attachments
 from mcpchat.app.chat import open_chat
 from mcpchat.app.run_turn import run_turn
-from mcpchat.cli.display import add_explanations, choose_renderer
+from mcpchat.cli.display import add_explanations, choose_renderer, close_renderer
 from mcpchat.cli.inputs import read_schema
 from mcpchat.cli.options import (
     DisplayOptions,
@@ -165,11 +165,12 @@ async def _answer(
     summary = renderer if isinstance(renderer, JsonSummary) else None
     try:
         async with (
-            time_limit(timeout, end=end),
+            time_limit(timeout, end=end) as lift_limit,
             open_chat(context, options, emit=emit, asker=asker, screen=screen) as chat,
         ):
             message = await _compose_message(inputs.question, inputs.attachments, chat.hub)
             outcome = await run_turn(chat.session, message, secrets=context.secrets)
+            lift_limit()
             await chat.name_thread()
     except (ModelError, LimitReached) as error:
         if summary is not None and summary.has_answer:
@@ -177,6 +178,8 @@ async def _answer(
             summary.write(error)
             current_run().error_written = True
         raise
+    finally:
+        close_renderer(renderer)
     value = format_json(outcome.value) if outcome.value is not UNSET else None
     if summary is not None:
         summary.write(outcome.error, answer=value, value=outcome.value)

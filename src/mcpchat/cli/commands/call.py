@@ -106,11 +106,15 @@ async def _call_tool(
         # In a thread: a file can be a pipe into which nothing is written.
         return await run_in_daemon_thread(lambda: parse_tool_arguments(spec, pairs, arguments))
 
-    async with time_limit(timeout), open_servers(context, print_notices, yes=options.yes, user=user) as hub:
+    async with (
+        time_limit(timeout) as lift_limit,
+        open_servers(context, print_notices, yes=options.yes, user=user) as hub,
+    ):
         caller = ToolCaller(
             context=context, options=options, hub=hub, asker=user[0], emit=print_notices, warn=print_warnings
         )
         spec, result = await caller.call(tool, read_arguments)
+        lift_limit()
         _print_call_result(spec, result, output, None if result.is_error else file)
     if result.is_error:
         current_run().error_written = output == "json"

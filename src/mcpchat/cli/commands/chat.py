@@ -25,6 +25,7 @@ from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext, RunOptions, get_agent, history_file
 from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.engine.mentions import unmark_pasted
+from mcpchat.engine.session import Session
 from mcpchat.errors import McpChatError, NoModelConfigured, UsageError
 from mcpchat.models.onboarding import onboarding
 from mcpchat.models.selection import ModelSelector
@@ -38,6 +39,7 @@ from mcpchat.ui.prompts.dialog import TerminalDialog, raise_interrupt
 from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
 from mcpchat.ui.render.accessible import LineKeyInput, LinePrompt, LineRenderer, StdinLines
 from mcpchat.ui.render.console import ConsoleRenderer
+from mcpchat.ui.render.stats import format_cost, format_tokens
 from mcpchat.ui.terminal import tty
 from mcpchat.ui.terminal.line_history import LineHistory
 from mcpchat.ui.terminal.prompt_screen import PromptScreen
@@ -152,6 +154,8 @@ class ChatApp:
             self._run_in_background(self._refresh_status(chat))
 
         await repl(command_context, prompt, on_done=after)
+        if farewell := format_farewell(chat.session):
+            command_context.print(farewell, "dim")
 
     def _run_in_background(self, work: Awaitable[object]) -> None:
         task = asyncio.ensure_future(work)
@@ -272,6 +276,16 @@ class ChatApp:
             await self._run_repl(
                 chat, command_context, prompt, lambda seconds: self._notify_done(write, seconds, unseen=True)
             )
+
+
+def format_farewell(session: Session) -> str:
+    """The thread's name, how to come back to it, and what the session cost; empty if nothing was saved."""
+    thread, usage = session.transcript.thread, session.run_usage
+    if not session.transcript.is_persistent or not session.history:
+        return ""
+    name = f'"{one_line(thread.title, 60)}"' if thread.title else f"thread {thread.id[:8]}"
+    spent = [format_tokens(usage.usage), format_cost(usage.cost)] if usage.usage.total else []
+    return " · ".join(("  mcpchat -c goes on with " + name, *filter(None, spent)))
 
 
 def _is_file(name: str) -> bool:

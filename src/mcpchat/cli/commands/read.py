@@ -61,10 +61,11 @@ async def _read_resource(
     if server in context.config.servers:
         require_server(context, server)
         context = restrict_to(context, server)
-    async with time_limit(timeout), open_servers(context, discard) as hub:
+    async with time_limit(timeout) as lift_limit, open_servers(context, discard) as hub:
         if server not in context.config.servers:
             server, uri = await _find_server(hub, resource), resource
         parts = await hub.read_resource(server, uri)
+        lift_limit()
         print_parts(parts, output, file)
     return 0
 

@@ -21,6 +21,7 @@ HTTP_STATUS = f"{_KEY_PREFIX}/httpStatus"
 NOT_SENT = f"{_KEY_PREFIX}/notSent"
 SESSION_LOST = f"{_KEY_PREFIX}/sessionLost"
 SESSION_DOUBTED = f"{_KEY_PREFIX}/sessionDoubted"
+STANDARD_ERRORS = frozenset({-32700, *range(-32603, -32599)})  # of JSON-RPC
 NOT_MCP = f"{_KEY_PREFIX}/notMcp"
 MESSAGE_TOO_LARGE = -31999  # error code for a message over limits.max_message; outside the protocol's ranges
 _STREAM_CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError)

@@ -22,6 +22,7 @@ from mcpchat.mcp.transports.base import (
     NOT_SENT,
     SESSION_DOUBTED,
     SESSION_LOST,
+    STANDARD_ERRORS,
     Streams,
     Transport,
     pump_messages,
@@ -149,14 +150,15 @@ class McpHttpClient(httpx2.AsyncClient):
         finally:
             await response.aclose()
         messages = _parse_messages(body)
-        if not messages:
+        if not any("method" not in message for message in messages):  # nothing, or no answer
             return self._error_response(request, request_id, "it answers, but not MCP", {NOT_MCP: True})
         headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _BODY_HEADERS]
         content_type = "application/json"
         if len(messages) > 1:  # a batch of revision 2025-03-26, which the SDK does not read
             content_type = "text/event-stream"
+            messages.sort(key=lambda message: "method" not in message)  # the SDK stops reading at the answer
             body = b"".join(b"event: message\ndata: %b\n\n" % json.dumps(message).encode() for message in messages)
-        elif body.lstrip().startswith(b"["):
+        else:
             body = json.dumps(messages[0]).encode()
         return httpx2.Response(200, headers=[*headers, ("content-type", content_type)], content=body, request=request)
 
@@ -185,11 +187,12 @@ class McpHttpClient(httpx2.AsyncClient):
         error = _parse_json_error(body)
         message = str(error.get("message") or "") or f"HTTP {response.status_code} {response.reason_phrase}".strip()
         if _SESSION_HEADER in request.headers:
-            if response.status_code == 404 or "session" in message.lower():
+            if response.status_code == 404 or (response.status_code == 400 and "session" in message.lower()):
                 return self._error_response(
                     request, request_id, "the server no longer knows the session", {SESSION_LOST: True}
                 )
-            if response.status_code in _DOUBTFUL_STATUSES:  # servers have many words for a session they do not know
+            # Servers have many words for a session that they do not know; a standard error is the answer itself.
+            if response.status_code in _DOUBTFUL_STATUSES and error.get("code") not in STANDARD_ERRORS:
                 data[SESSION_DOUBTED] = True
         if isinstance(error.get("code"), int):
             if isinstance(error.get("data"), dict):
@@ -270,7 +273,10 @@ def _parse_messages(body: bytes) -> list[dict[str, Any]]:
     except (ValueError, RecursionError):
         return []
     items = value if isinstance(value, list) else [value]
-    are_messages = all(isinstance(item, dict) and item.keys() & {"result", "error", "method"} for item in items)
+    are_messages = all(
+        isinstance(item, dict) and item.get("jsonrpc") == "2.0" and item.keys() & {"result", "error", "method"}
+        for item in items
+    )
     return items if are_messages else []
 
 

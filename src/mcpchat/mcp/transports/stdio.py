@@ -60,18 +60,19 @@ class StdioTransport(Transport):
         is_first = True
         async for line in _read_lines(self._process, self._max_bytes):
             if isinstance(line, bytes):
-                messages = self._parse_line(line.removeprefix(codecs.BOM_UTF8) if is_first else line)
+                messages = self._parse_line(line, is_first=is_first)
             else:
                 messages = _errors_for(line, message_filter, self._max_bytes)
-            is_first = False
+            is_first = is_first and not messages
             for message in messages:
                 yield SessionMessage(message)
 
-    def _parse_line(self, line: bytes) -> list[types.JSONRPCMessage]:
-        """The messages of a line. Words that are no message, also before one on the same line, go to the log."""
-        if messages := _parse_messages(line):
+    def _parse_line(self, line: bytes, *, is_first: bool) -> list[types.JSONRPCMessage]:
+        """The messages of a line. Words that are no message go to the log, also words before the very first message."""
+        line = line.removeprefix(codecs.BOM_UTF8) if is_first else line
+        if (messages := _parse_messages(line)) or not line.strip():
             return messages
-        start = _MESSAGE_START.search(line)
+        start = _MESSAGE_START.search(line) if is_first else None
         messages = _parse_messages(line[start.start() :]) if start else []
         words = line[: start.start()] if start and messages else line
         if words.strip():

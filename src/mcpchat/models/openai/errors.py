@@ -46,7 +46,13 @@ _REQUESTED_TOKENS = re.compile(
     r"request contains ([\d,]+) tokens|requested:? ([\d,]+)|given: ([\d,]+) `?inputs`? tokens|"
     r"your prompt contains (?:at least )?([\d,]+)|prompt \(?length:? ([\d,]+)"
 )
+_FAILED_LOAD = re.compile(r"error|fail|cannot|could not|unable|not found|out of memory")
 _LOADING = re.compile(r"\bloading\b.{0,60}\bmodel\b|\bmodel\b.{0,200}\bloading\b")
+_PROMPT_TOKENS = re.compile(
+    r"\(?([\d,]+) (?:tokens )?in (?:the|your) (?:messages|prompt|input)|"
+    r"(?:has|have|contains?|with) ([\d,]+) input tokens|"
+    r"given: ([\d,]+) `?inputs`? tokens"
+)
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
 )
@@ -109,7 +115,8 @@ def retry_delay(error: ModelError, attempt: int) -> float | None:
 
 def is_loading_model(error: ModelError) -> bool:
     """Whether a local server says that it is still loading the model: llama.cpp, LM Studio, TGI."""
-    return error.kind == "overloaded" and _LOADING.search(error.server_text.lower()) is not None
+    text = error.server_text.lower()
+    return error.kind == "overloaded" and _LOADING.search(text) is not None and not _FAILED_LOAD.search(text)
 
 
 def _classify_status(status: int, code: str, server_text: str) -> ModelErrorKind:
@@ -190,8 +197,8 @@ def _format_validation_error(item: object) -> str:
 
 
 def _parse_requested_tokens(server_text: str) -> int | None:
-    """The number of tokens in the request, if the error says it."""
-    return _find_number(_REQUESTED_TOKENS, server_text)
+    """The number of tokens in the messages, or else in the whole request, if the error says it."""
+    return _find_number(_PROMPT_TOKENS, server_text) or _find_number(_REQUESTED_TOKENS, server_text)
 
 
 def _parse_window(server_text: str) -> int | None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import cached_property
@@ -125,6 +126,7 @@ class OpenAIModel:
         used_ids = {call.id for message in request.messages for call in message.calls}
         while True:
             has_output = False
+            started = time.monotonic()
             origin = wire.build_origin(self._api.name, self.client.base_url, request.model)
             body = self._api.build_body(request, compatibility, origin)
             accumulator = self._api.create_accumulator(set(used_ids), request.options.max_output_tokens)
@@ -157,7 +159,7 @@ class OpenAIModel:
                 if not loading:
                     text = f"the model's server is loading the model; waiting up to {self._load_timeout:.0f} s"
                     yield Notice(level="info", text=text)
-                loading += LOADING_PAUSE
+                loading += LOADING_PAUSE + time.monotonic() - started
                 await self._sleep(LOADING_PAUSE)
             elif delay is not None:
                 attempts += 1

@@ -256,8 +256,9 @@ COMMANDS: Sequence[Command] = (
         "[SERVER|refresh]",
         "server states; resources, prompts",
         _show_servers,
-        cli_equivalent="mcpchat servers",
-        complete=argument_completions.complete_server_or_refresh,
+        ("/mcp",),
+        "mcpchat servers",
+        argument_completions.complete_server_or_refresh,
     ),
     Command(
         "/login",
@@ -296,7 +297,7 @@ COMMANDS: Sequence[Command] = (
         "[ID|TITLE|...]",
         "resume another; fork, rename, branch",
         thread_commands.switch_thread,
-        ("/resume",),
+        ("/resume", "/history"),
         "mcpchat threads",
         argument_completions.complete_thread,
     ),
@@ -311,7 +312,7 @@ COMMANDS: Sequence[Command] = (
     Command("/edit", "", "edit and resend your latest message", thread_commands.edit),
     Command("/retry", "", "ask the model again", _retry),
     Command("/compact", "", "summarize the conversation to free space", _compact),
-    Command("/usage", "", "tokens, cost, context window", _show_usage, cli_equivalent="mcpchat ask --stats"),
+    Command("/usage", "", "tokens, cost, context window", _show_usage, ("/cost",), "mcpchat ask --stats"),
     Command(
         "/attach",
         "[FILE]",
@@ -347,6 +348,16 @@ LINE_MODE_KEY_HELP = (
     "@ names a file or a resource; /server:prompt and /template:name send one",
     "Ctrl-C cancels an answer; Ctrl-D leaves",
 )
+# Words that alone on a line are commands: nobody asks a model just that.
+BARE_WORDS = {"exit": "/exit", "quit": "/exit", ":q": "/exit", "help": "/help", "?": "/help"}
+# What other clients call /threads and the like, where this one has no command in the chat.
+_ELSEWHERE = {
+    "/permissions": "mcpchat approvals lists what you allowed",
+    "/approvals": "mcpchat approvals lists what you allowed",
+    "/export": "mcpchat threads export writes a thread to a file",
+    "/trust": "mcpchat trust shows and trusts project files",
+    "/config": "mcpchat config show prints the settings",
+}
 TEMPLATE_PREFIX = "template"  # /template:NAME is one of the user's templates
 _COMMANDS_BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
 
@@ -377,6 +388,9 @@ async def run(context: CommandContext, line: str) -> None:
     command = _COMMANDS_BY_NAME.get(name)
     if command is None and ":" in name:
         await _run_prompt(context, name[1:], argument)
+        return
+    if command is None and name in _ELSEWHERE:
+        context.print(f"no command {name} in the chat: {_ELSEWHERE[name]}", "yellow")
         return
     if command is None:
         context.print(f"no command {name}" + (did_you_mean(name, _COMMANDS_BY_NAME) or "; /help lists them"), "yellow")

@@ -95,6 +95,7 @@ async def _run_interruptible(context: CommandContext, line: str) -> bool:
 
 
 async def _handle_line(context: CommandContext, line: str) -> None:
+    line = commands.BARE_WORDS.get(line.rstrip().lower(), line)
     if _COMMAND_PATTERN.fullmatch(line.strip().partition(" ")[0]) and "\n" not in line and not line.startswith(" "):
         context.editing_index = None
         await commands.run(context, line)

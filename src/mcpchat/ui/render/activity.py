@@ -1,10 +1,11 @@
 """What a turn is doing now, and for how long: a spinner with words, and a line on stderr that shows them."""
 
 import asyncio
+import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from mcpchat.core import events
 from mcpchat.core.events import Emit, Event
@@ -65,16 +66,32 @@ class Activity:
         return f"{spinner_frame(self._encoding)} {label} · {self.seconds:.0f} s"
 
 
+class _ClearingStream:
+    """A stream that calls ``clear`` before each text."""
+
+    def __init__(self, stream: TextIO, clear: Callable[[], None]) -> None:
+        self._stream = stream
+        self._clear = clear
+
+    def write(self, text: str) -> int:
+        self._clear()
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class ActivityLine:
     """Passes events on, and shows the activity of a turn on the last line of a terminal: ``err``.
 
-    For output that goes elsewhere, such as a file, while a person waits.
+    For output that goes elsewhere, such as a file, while a person waits. ``stream`` is for all who write to ``err``
+    themselves: it removes the line first.
     """
 
-    def __init__(self, emit: Emit, err: TextIO, *, columns: int) -> None:
+    def __init__(self, emit: Emit, err: TextIO) -> None:
         self._emit = emit
         self._err = err
-        self._columns = columns
+        self.stream = cast(TextIO, _ClearingStream(err, self._clear))
         self._activity = Activity(getattr(err, "encoding", None) or "ascii")
         self._is_shown = self._is_paused = False
         self._timer: asyncio.TimerHandle | None = None
@@ -85,6 +102,13 @@ class ActivityLine:
         self._emit(event)
         if str(self._activity) and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_LINE_DELAY, self._draw)
+
+    def close(self) -> None:
+        """Remove the line for good."""
+        self._is_paused = True
+        self._clear()
+        if self._timer is not None:
+            self._timer.cancel()
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
@@ -101,7 +125,8 @@ class ActivityLine:
         if not (text := str(self._activity)):
             return
         if not self._is_paused:
-            self._err.write(f"\r\x1b[K\x1b[2m{one_line(text, self._columns - 1)}\x1b[m")
+            columns = shutil.get_terminal_size().columns
+            self._err.write(f"\r\x1b[K\x1b[2m{one_line(text, max(1, columns - 1))}\x1b[m")
             self._err.flush()
             self._is_shown = True
         self._timer = asyncio.get_running_loop().call_later(FRAME_SECONDS, self._draw)

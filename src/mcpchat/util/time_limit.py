@@ -18,7 +18,7 @@ async def time_limit(seconds: float | None, *, end: float | None = None) -> Asyn
     try:
         remaining = seconds if end is None else max(0.0, end - time.monotonic())
         async with asyncio.timeout(remaining) as limit:
-            yield lambda: limit.reschedule(None)
+            yield lambda: None if limit.expired() else limit.reschedule(None)
     except TimeoutError as error:
         if not limit.expired():
             raise

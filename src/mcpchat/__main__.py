@@ -16,6 +16,9 @@ def main() -> None:
         code = answer_quickly(args)
         if code is None:
             prepare_runtime()
+            from mcpchat.util.paths import ensure_home
+
+            ensure_home()
             from mcpchat.cli.main import run
 
             code = run(args)
@@ -23,7 +26,7 @@ def main() -> None:
         code = 130
     except BrokenPipeError:  # the reader has seen enough
         code = 0
-    except OSError:  # of a Tab
+    except (OSError, RuntimeError):  # of a Tab; RuntimeError: no home folder
         code = 1
     # The interpreter's teardown of the SDKs takes a third of a second; everything of ours is closed by now.
     exit_now(code)

@@ -208,3 +208,15 @@ def test_a_time_limit_holds_while_nothing_is_written_into_a_pipe(tmp_path: Path,
         assert b"stopped after 1.5 s" in err
     finally:
         os.close(keeper)
+
+
+def test_an_unknown_user_in_a_path_is_a_missing_file(tmp_path: Path) -> None:
+    run = CommandLine(tmp_path)
+    for words in (
+        ("ask", "--model", "demo", "--attach", "~nosuchuser/x", "hi"),
+        ("batch", "~nosuchuser/x"),
+        ("call", "calculator.calculate", "expression=@~nosuchuser/x"),
+    ):
+        code, _, err = unpack(run(*words))
+        assert code == 2, err
+        assert "~nosuchuser/x" in err

@@ -4,13 +4,13 @@ import dataclasses
 import getpass
 import platform
 import time
-from pathlib import Path
 
 from mcpchat.config.run import RunContext, get_agent, resolve_agent_name
 from mcpchat.config.schema import AgentConfig, AgentOptions
 from mcpchat.core.protocols import ModelOptions, SelectedModel
 from mcpchat.core.templates import render
 from mcpchat.errors import ConfigError
+from mcpchat.util.paths import expand_user
 from mcpchat.util.private_files import writable_by_others
 from mcpchat.util.text_files import read_text
 
@@ -33,7 +33,7 @@ def render_instructions(context: RunContext, name: str | None) -> str:
 def _load_instructions(context: RunContext, agent: AgentConfig, name: str | None) -> str:
     if agent.instructions_file is None:
         return agent.instructions
-    path = context.paths.config.parent / Path(agent.instructions_file).expanduser()
+    path = context.paths.config.parent / expand_user(agent.instructions_file)
     try:
         problem, hint = writable_by_others(path)
         if problem:

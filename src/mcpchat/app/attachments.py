@@ -6,6 +6,7 @@ from pathlib import Path
 from mcpchat.core.messages import File, Image, Part, Text
 from mcpchat.errors import UsageError
 from mcpchat.util import stdin
+from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import strip_invisible
 
 MAX_TEXT_BYTES = 2_000_000  # of a text file
@@ -64,7 +65,7 @@ def _read_file(name: str) -> bytes:
     if not name:
         raise UsageError("cannot attach a file without a name", hint="--attach FILE")
     try:
-        path = Path(name).expanduser()
+        path = expand_user(name)
         if path.is_file() and path.stat().st_size > MAX_BINARY_BYTES:
             raise _too_large(name)
         with path.open("rb") as file:

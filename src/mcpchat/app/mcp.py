@@ -23,6 +23,7 @@ from mcpchat.mcp.hub import McpHub
 from mcpchat.mcp.limits import ToolLimits
 from mcpchat.mcp.managed_server import HubContext
 from mcpchat.util import json_schema
+from mcpchat.util.paths import expand_user
 from mcpchat.util.private_files import ensure_private_directory
 
 
@@ -109,7 +110,7 @@ def _protected_paths(context: RunContext) -> list[Path]:
             ensure_private_directory(folder)  # a sandbox cannot hide what does not exist, and a server could make it
     files = [provider.client_secrets_file for provider in context.config.auth.entries.values()]
     files += [value for name, value in context.environ.items() if _CLIENT_FILE_VARIABLE.fullmatch(name)]
-    named = [Path(name).expanduser().absolute() for name in files if name]
+    named = [expand_user(name).absolute() for name in files if name]
     return [*folders, config, *named]
 
 

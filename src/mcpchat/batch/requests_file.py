@@ -3,7 +3,6 @@
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from mcpchat.batch.types import (
@@ -18,6 +17,7 @@ from mcpchat.batch.types import (
 from mcpchat.core.report import error_report
 from mcpchat.errors import UsageError
 from mcpchat.util import stdin
+from mcpchat.util.paths import expand_user
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def open_requests(source: str, shard: Shard) -> Iterator[tuple[BinaryIO, int | N
         yield sys.stdin.buffer, None
         return
     try:
-        with Path(source).expanduser().open("rb") as file:
+        with expand_user(source).open("rb") as file:
             total = None
             if file.seekable():
                 total = sum(1 for number, line in enumerate(file, 1) if line.strip() and number in shard)

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from mcpchat.batch.types import parse_result_key
 from mcpchat.errors import UsageError
+from mcpchat.util.paths import expand_user
 
 _RESULT_PREFIX = b'{"v":1,"type":"result"'  # how each of our lines begins
 KeyParser = Callable[[bytes], tuple[str, bool, int] | None]  # a result's key, whether it is a success, its line number
@@ -242,7 +243,7 @@ def open_results(target: Path | None, *, ordered: bool, resume: bool, retry_fail
         with open_stream_results(sys.stdout.buffer, ordered=ordered) as writer:
             yield writer
     else:
-        path = target.expanduser()
+        path = expand_user(target)
         with open_file_results(
             path, parse_result_key, ordered=ordered, resume=resume, retry_failed=retry_failed
         ) as writer:

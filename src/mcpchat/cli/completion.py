@@ -195,7 +195,7 @@ class CompletionData:
 
         folders = platformdirs.PlatformDirs("mcpchat", appauthor=False)
         path = config or os.environ.get("MCPCHAT_CONFIG")
-        self.path = Path(path).expanduser() if path else folders.user_config_path / "config.toml"
+        self.path = Path(os.path.expanduser(path)) if path else folders.user_config_path / "config.toml"  # noqa: PTH111
         self._cache = folders.user_cache_path / "servers"
         self._threads = folders.user_data_path / "threads.db"
 

@@ -1,12 +1,11 @@
 """What options name: JSON Schemas."""
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 from mcpchat.errors import UsageError
 from mcpchat.util import json_schema, stdin
+from mcpchat.util.paths import expand_user
 from mcpchat.util.text_files import read_text
 
 
@@ -22,7 +21,7 @@ def read_schema(text: str) -> dict[str, Any]:
         if text == "-":
             text = stdin.read_text(source)
         else:
-            path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser fails for an unknown user
+            path = expand_user(text)
             hint = "a file, or the schema itself"
             text = read_text(path, max_bytes=stdin.MAX_BYTES, error=UsageError, source="--schema", hint=hint)
     try:

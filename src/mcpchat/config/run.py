@@ -11,7 +11,8 @@ from typing import Any
 
 from mcpchat.config.same_server import find_aliases
 from mcpchat.config.schema import AgentConfig, Config
-from mcpchat.errors import StoreError, UsageError
+from mcpchat.errors import ConfigError, StoreError, UsageError
+from mcpchat.util.paths import expand_user
 from mcpchat.util.private_files import open_to_append
 from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.text import suggest
@@ -91,8 +92,12 @@ def default_paths(environ: Mapping[str, str]) -> Paths:
 
     folders = platformdirs.PlatformDirs("mcpchat", appauthor=False)
     config_override = environ.get("MCPCHAT_CONFIG")
+    try:
+        _ = folders.user_config_path, folders.user_cache_path, folders.user_state_path, folders.user_data_path
+    except RuntimeError as error:
+        raise ConfigError("your user has no home folder", hint="set HOME, or XDG_CONFIG_HOME and the like") from error
     return Paths(
-        config=Path(config_override).expanduser() if config_override else folders.user_config_path / "config.toml",
+        config=expand_user(config_override) if config_override else folders.user_config_path / "config.toml",
         cache=folders.user_cache_path,
         state=folders.user_state_path,
         data=folders.user_data_path,

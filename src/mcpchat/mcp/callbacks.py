@@ -15,6 +15,7 @@ from mcpchat.core.elicitation import Form, SamplingRequest, UrlRequest
 from mcpchat.errors import ModelError
 from mcpchat.mcp import decode
 from mcpchat.mcp.protocols import ServerSpec
+from mcpchat.util.paths import expand_user
 
 _MAX_SAMPLING_TOKENS = 4000  # tokens of one sampling response
 
@@ -69,7 +70,7 @@ class ServerCallbacks:
         )
 
     async def list_roots(self, context: ClientRequestContext) -> types.ListRootsResult | types.ErrorData:
-        paths = [Path(folder).expanduser().absolute() for folder in self._spec.config.roots]  # noqa: ASYNC240
+        paths = [expand_user(folder).absolute() for folder in self._spec.config.roots]
         folders = [str(path) for path in paths if path.is_dir()]
         with self._pause_timeouts():
             if not await self._spec.request_handler.allow_roots(self._spec.name, folders):

@@ -13,6 +13,7 @@ from mcpchat.errors import UsageError
 from mcpchat.permissions.pinned_toolbox import PinnedToolbox
 from mcpchat.permissions.server_fingerprint import server_fingerprint
 from mcpchat.permissions.store import FileApprovalStore, FilePinStore
+from mcpchat.util.paths import expand_user
 
 
 def build_policy(context: RunContext, options: RunOptions) -> Policy:
@@ -60,7 +61,7 @@ def _fingerprint_directory(server: ServerConfig, working_directory: Path) -> str
     """
     if server.command is None:
         return ""
-    directory = working_directory / Path(server.cwd or ".").expanduser()
+    directory = working_directory / expand_user(server.cwd or ".")
     args = (server.command, *server.args)
     refers_to_files = any(
         not Path(arg).is_absolute() and (directory / arg).exists() for arg in args if arg and len(arg) < 4096

@@ -14,6 +14,7 @@ from mcpchat.core.protocols import ThreadStore
 from mcpchat.core.threads import NewMessage, Thread, ThreadMessage, branch, end_of_tool_round, new_id
 from mcpchat.engine.message_codec import referenced_results
 from mcpchat.errors import UsageError
+from mcpchat.util.paths import expand_user
 
 _NAME_AT_NUMBER = re.compile(r"(.+)@([1-9][0-9]{0,8})")
 
@@ -74,7 +75,7 @@ async def open_store_at(context: RunContext, location: str) -> ThreadStore:
 
 
 def _require_file(location: str) -> Path:
-    path = Path(location).expanduser()
+    path = expand_user(location)
     if not path.is_file():
         raise UsageError(f"no such file: {location}")
     return path

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from mcpchat.config.run import RunContext
 from mcpchat.core.protocols import ThreadStore
@@ -11,6 +10,7 @@ from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage, branch
 from mcpchat.errors import UsageError
 from mcpchat.threads import document, import_checks, importers, resume
 from mcpchat.util import stdin
+from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import escape_unsafe_json
 from mcpchat.util.text_files import read_text
 
@@ -99,7 +99,7 @@ def _read_file(name: str) -> str:
     if name == "-":
         text = stdin.read_text(name, max_bytes)
     else:
-        text = read_text(Path(name).expanduser(), max_bytes=max_bytes, error=UsageError)
+        text = read_text(expand_user(name), max_bytes=max_bytes, error=UsageError)
     if len(text) > _MAX_FILE:
         raise UsageError(
             f"{name} has more than {_MAX_FILE:,} characters", hint="split the file; one thread per line works"

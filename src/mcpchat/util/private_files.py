@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mcpchat.errors import StoreError, UsageError
+from mcpchat.util.paths import expand_user
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _MAX_BYTES = 16 * 2**20  # the most that is read from a file
@@ -114,7 +115,7 @@ def write_file(path: Path, chunks: Iterable[str | bytes]) -> None:
 
     Raises UsageError if it cannot be written.
     """
-    target = path.expanduser()
+    target = expand_user(path)
     try:
         if target.exists() and not target.is_file():  # a pipe, a terminal
             with target.open("wb") as file:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -26,6 +25,7 @@ from mcpchat.core.accounts import (
     union,
 )
 from mcpchat.errors import ConfigError, McpChatError, SignInNeeded, UsageError
+from mcpchat.util.paths import expand_user
 from mcpchat.util.redaction import SecretRegistry
 
 _GOOGLE_DEFAULTS = ProviderConfig(
@@ -380,7 +380,7 @@ def _account_names(account: Account) -> set[str]:
 
 def _read_client_file(filename: str) -> tuple[str, str]:
     """Reads the id and secret from the client file of Google. Raises ConfigError if it cannot be read."""
-    path = Path(filename).expanduser()
+    path = expand_user(filename)
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         client = next(document[kind] for kind in ("installed", "web") if kind in document)

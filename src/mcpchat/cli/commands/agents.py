@@ -18,6 +18,7 @@ from mcpchat.config.run import default_paths, get_agent
 from mcpchat.config.validation import TABLE_NAME
 from mcpchat.errors import UsageError
 from mcpchat.ui.render import tables
+from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.stdin import read_text
 
@@ -117,7 +118,7 @@ def new(
 
 def _relative_to_config(name: str, beside: Path) -> str:
     """The file's path as the config can name it, from wherever mcpchat is started."""
-    path = Path(name).expanduser()
+    path = expand_user(name)
     if path.is_file():
         return str(path.absolute())
     if (beside / path).is_file():

@@ -46,6 +46,7 @@ from mcpchat.core.tools import (
 )
 from mcpchat.errors import ToolFailed, UsageError
 from mcpchat.util.blocking import run_in_daemon_thread
+from mcpchat.util.paths import expand_user
 from mcpchat.util.stdin import read_bytes
 from mcpchat.util.time_limit import time_limit
 
@@ -184,7 +185,7 @@ def _read_value(pair: str, text: str, schema: object) -> str:
         if name == "-":
             data = read_bytes(pair)
         else:
-            with Path(name).expanduser().open("rb") as file:
+            with expand_user(name).open("rb") as file:
                 data = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -44,6 +44,7 @@ from mcpchat.ui.terminal import tty
 from mcpchat.ui.terminal.line_history import LineHistory
 from mcpchat.ui.terminal.prompt_screen import PromptScreen
 from mcpchat.ui.terminal.screen import rewraps_on_resize
+from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
 
@@ -111,7 +112,7 @@ class ChatApp:
             toolbox=chat.toolbox,
             servers=chat.hub,
             chat=chat,
-            read_file=lambda name: read_attachments([str(Path(name).expanduser())]),
+            read_file=lambda name: read_attachments([str(expand_user(name))]),
             is_file=lambda name: _is_file(name),
             console=console,
             redact=self._context.secrets.redact,
@@ -290,6 +291,6 @@ def format_farewell(session: Session) -> str:
 
 def _is_file(name: str) -> bool:
     try:
-        return Path(name).expanduser().is_file()
+        return expand_user(name).is_file()
     except (OSError, ValueError, RuntimeError):
         return False

@@ -23,6 +23,7 @@ from mcpchat.core.protocols import ServerStatus
 from mcpchat.errors import ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.server_log import read_log
 from mcpchat.ui.render import tables
+from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import sanitize
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
@@ -174,12 +175,12 @@ def add(
       mcpchat servers add mail --builtin gmail --read-only
     """
     entry = _parse_target(target or [], builtin)
-    if missing := [one for one in folder or () if not Path(one).expanduser().is_dir()]:
+    if missing := [one for one in folder or () if not expand_user(one).is_dir()]:
         raise UsageError(f"--folder {missing[0]}: there is no such folder")
     settings = (
         ("account", account),
         ("read_only", read_only),
-        ("folders", [str(Path(one).expanduser().absolute()) for one in folder or ()]),
+        ("folders", [str(expand_user(one).absolute()) for one in folder or ()]),
         ("env", _pairs("--env", env)),
         ("env_pass", env_pass),
         ("cwd", cwd),

@@ -5,13 +5,13 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from mcpchat.core.templates import find_variables
 from mcpchat.errors import McpChatError
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.ui.chat.thread_commands import THREAD_ACTIONS
 from mcpchat.ui.render.transcripts import format_time
+from mcpchat.util.paths import expand_user
 
 _MAX_THREADS = 100
 _MAX_FILES = 50
@@ -96,7 +96,7 @@ def complete_path(typed: str) -> list[str]:
     directory, slash, prefix = typed.rpartition("/")
     matches = []
     try:
-        path = Path(f"{directory}{slash}" or ".").expanduser()
+        path = expand_user(f"{directory}{slash}" or ".")
         with os.scandir(path) as entries:
             for _, entry in zip(range(_MAX_SCANNED_ENTRIES), entries, strict=False):
                 hidden = entry.name.startswith(".") and not prefix.startswith(".")

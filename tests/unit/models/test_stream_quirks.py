@@ -459,7 +459,7 @@ async def test_a_retry_after_of_zero_still_waits(retry_after: str) -> None:
         ('{"message": "the adapter is gone", "code": 400, "type": "invalid_request_error"}', "the adapter is gone", 1),
         ('{"error": {"message": "boom", "type": "invalid_request_error"}}', "boom", 1),
         ('{"detail": "no such adapter", "status": 404}', "no such adapter", 1),
-        ("out of memory", "out of memory", 5),
+        ("out of memory", "out of memory", 2),
     ],
 )
 async def test_an_error_event_keeps_the_servers_words(data: str, message: str, attempts: int) -> None:

@@ -146,7 +146,9 @@ class OpenAIModel:
                 if adaptation is not None and self._api.build_body(request, adaptation.compatibility, origin) == body:
                     adaptation = None  # it makes no difference to a request of this API
                 is_loading = not has_output and is_loading_model(error) and loading < self._load_timeout
-                delay = None if has_output or attempts >= self._retries else retry_delay(error, attempts)
+                # An error within a response that names no kind is perhaps not temporary: once more, and no longer.
+                retries = min(1, self._retries) if error.kind == "server" and error.status is None else self._retries
+                delay = None if has_output or attempts >= retries else retry_delay(error, attempts)
                 if adaptation is None and delay is None and not is_loading:
                     raise
                 reason = error.message

@@ -143,7 +143,8 @@ def _local_problems(
 ) -> Iterator[Problem]:
     for key in _REMOTE_KEYS:
         if key in server:
-            yield (*path, key), 'only valid with "url"; for a provider, set it in [auth.NAME]'
+            elsewhere = "; for a provider, set it in [auth.NAME]" if key in ProviderConfig.__struct_fields__ else ""
+            yield (*path, key), f'only valid with "url"{elsewhere}'
     builtin = find_builtin(server)
     name = server.get("auth") or (builtin.provider or None)
     if name is None:

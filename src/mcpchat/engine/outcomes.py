@@ -15,7 +15,7 @@ STOP_HINTS: dict[StopReason, str] = {
     "tokens": "--max-tokens, or max_tokens under [limits], allows more",
     "cost": "--max-cost, or max_cost under [limits], allows more",
     "length": "raise max_output_tokens if it is set, or ask for less",
-    "window": "use a model with a larger window, offer fewer tools, or start anew: /new, or ask without --continue",
+    "window": "use a larger window or fewer tools, or start a new conversation (/new; ask without --continue)",
     "filter": "ask in other words",
     "refusal": "ask in other words",
 }

@@ -312,9 +312,9 @@ class Turn:
         return replace(done, message=replace(message, parts=(*kept, *prose, *calls), raw=None))
 
     def _untrusted_texts(self, request: ModelRequest, written: str) -> list[str]:
-        """What others wrote into the conversation: a model that repeats it writes no call of its own.
+        """The texts that a written call may be quoted from: results, instructions and descriptions.
 
-        Of the user's messages only those that have the call as it is written: a request names its values too.
+        A message of the user is one of them only if it has the whole call. Any request names some of its values.
         """
         core = "".join(written.split())
         messages = self.transcript.messages

@@ -57,7 +57,7 @@ class TokenRejected(ServerError):
 class HandshakeFailed(ServerError):
     """The server was reached, but the handshake failed. ``exited`` is True if the server may have ended over it.
 
-    ``status`` is the status of its HTTP error, None if there is none.
+    ``status`` is its HTTP status; None if it answered without an error, or not over HTTP.
     """
 
     def __init__(

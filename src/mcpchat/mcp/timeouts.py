@@ -1,7 +1,6 @@
 """Request timeout with an idle limit and a total limit; both pause while the user is being asked."""
 
 import asyncio
-import math
 from types import TracebackType
 
 
@@ -11,7 +10,7 @@ class RequestTimeout:
     Single use. Afterwards ``reason`` says which limit was exceeded.
     """
 
-    def __init__(self, *, idle: float, total: float = math.inf) -> None:
+    def __init__(self, *, idle: float, total: float) -> None:
         self._idle = idle
         self._total = total
         self._pause_count = 0

@@ -82,6 +82,7 @@ PROBLEMS = [
         'c.toml:3: servers.a.args: only valid with "command", not with "url"',
     ),
     ('[servers.a]\ncommand = "x"\nheaders = {}', 'c.toml:3: servers.a.headers: only valid with "url"'),
+    ('[servers.a]\ncommand = "x"\nassume_pkce = true', 'c.toml:3: servers.a.assume_pkce: only valid with "url"'),
     ('[servers.a]\nbuiltin = "calclator"', "c.toml:2: servers.a.builtin: no bundled server is named 'calclator'"),
     ('[servers."a b"]\ncommand = "x"', "c.toml:1: servers.a b: the name of a server has only letters"),
     (

@@ -74,18 +74,17 @@ class McpAccounts:
         cached = login.record
         if cached is not None and not more_scopes and not oauth.is_stale(cached) and cached["access_token"] != rejected:
             return str(cached["access_token"])
+        usable = cached if cached is not None and cached["access_token"] != rejected and not more_scopes else None
         try:
             login.record = await self._renew(name, server, rejected, more_scopes=more_scopes)
         except SignInNeeded as error:
-            still_good = cached is not None and cached["access_token"] != rejected and not more_scopes
-            if isinstance(error, RenewalRejected) and cached is not None and still_good and not _has_expired(cached):
-                return str(cached["access_token"])  # perhaps only something in between refuses the renewal
+            if isinstance(error, RenewalRejected) and usable is not None and not _has_expired(usable):
+                return str(usable["access_token"])  # perhaps only something in between refuses the renewal
             login.record = None
             login.last_error = error if isinstance(error, RenewalRejected) else None
         except ServerError as error:
             login.last_error = error
-            still_good = cached is not None and cached["access_token"] != rejected and not more_scopes
-            return str(cached["access_token"]) if cached is not None and still_good else None
+            return str(usable["access_token"]) if usable is not None else None
         except McpChatError as error:
             login.last_error = error
             return None

@@ -286,7 +286,7 @@ def format_farewell(session: Session) -> str:
         return ""
     name = f'"{one_line(thread.title, 60)}"' if thread.title else f"thread {thread.id[:8]}"
     spent = [format_tokens(usage.usage), format_cost(usage.cost)] if usage.usage.total else []
-    return " · ".join(("  mcpchat -c goes on with " + name, *filter(None, spent)))
+    return " · ".join((f"  {name}", "mcpchat -c continues it", *spent))
 
 
 def _is_file(name: str) -> bool:

@@ -348,7 +348,7 @@ LINE_MODE_KEY_HELP = (
     "@ names a file or a resource; /server:prompt and /template:name send one",
     "Ctrl-C cancels an answer; Ctrl-D leaves",
 )
-# Words that alone on a line are commands: nobody asks a model just that.
+# A line with only one of these words is a command.
 BARE_WORDS = {"exit": "/exit", "quit": "/exit", ":q": "/exit", "help": "/help", "?": "/help"}
 # What other clients call /threads and the like, where this one has no command in the chat.
 _ELSEWHERE = {

@@ -7,8 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import jsonschema
@@ -102,6 +104,43 @@ def test_a_closed_pipe_ends_quietly() -> None:
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=50)
     assert result.stderr == ""
     assert result.stdout.splitlines() == ["[", "{", "Usage: mcpchat [OPTIONS] COMMAND [ARGS]..."]
+
+
+def test_an_answer_streams_into_a_pipe(fake_openai: FakeOpenAI) -> None:
+    rest = threading.Event()
+    fake_openai.replies = [CannedResponse(text("the beginning ", "the rest").chunks, gate=rest, gate_at=1)]
+    with _ask_through_a_pipe(fake_openai) as process:
+        assert process.stdout is not None
+        assert os.read(process.stdout.fileno(), 100) == b"the beginning "
+        rest.set()
+        assert process.communicate(timeout=20) == (b"the rest\n", b"")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("output", ["text", "jsonl"])
+def test_a_reader_that_leaves_ends_the_run(fake_openai: FakeOpenAI, run: CommandLine, output: str) -> None:
+    fake_openai.replies = [CannedResponse(text("the beginning", "the rest").chunks, gate=threading.Event(), gate_at=1)]
+    with _ask_through_a_pipe(fake_openai, "-o", output) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while b"the beginning" not in os.read(process.stdout.fileno(), 10_000):
+            pass
+        process.stdout.close()
+        assert (process.wait(timeout=20), process.stderr.read()) == (0, b"")
+    code, out, _ = unpack(run("threads", "export", "x", "-o", "markdown"))
+    assert code == 0
+    assert "the beginning" in out
+
+
+@contextmanager
+def _ask_through_a_pipe(fake_openai: FakeOpenAI, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    environ = os.environ | {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
+    command = [MCPCHAT, "ask", *options, "x"]
+    with subprocess.Popen(command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_the_module_runs_like_the_command() -> None:

@@ -10,7 +10,7 @@ from mcpchat.cli.options import DisplayOptions
 from mcpchat.cli.output import is_terminal
 from mcpchat.cli.runtime import current_run
 from mcpchat.config.run import RunContext
-from mcpchat.core.events import Emit, Notice
+from mcpchat.core.events import Emit, Notice, ReasoningDelta, TextDelta
 from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
 from mcpchat.ui.render.plain import JsonLines, JsonSummary, NonInteractiveDialog, TextRenderer, VerboseEmitter, print_to
@@ -25,19 +25,29 @@ def is_dumb_terminal(environ: Mapping[str, str]) -> bool:
 
 
 def choose_renderer(
-    output: str, display: DisplayOptions, context: RunContext, *, answers: bool
+    output: str, display: DisplayOptions, context: RunContext, *, answers: bool, may_call: bool = True
 ) -> tuple[Emit, UserDialog, SignInDialog]:
     """Choose the renderer for this output format and terminal, and the dialogs.
 
-    Without ``answers`` the renderer leaves the answer itself out: the caller writes it.
+    Without ``answers`` the renderer leaves the answer itself out: the caller writes it. ``may_call`` tells whether
+    tools are on offer.
     """
     asker: UserDialog = NonInteractiveDialog()
     screen: SignInDialog = PlainSignIn(sys.stderr)
     if output == "json":
         return JsonSummary(sys.stdout, sys.stderr), asker, screen
     if output == "jsonl":
-        return JsonLines(sys.stdout), asker, screen
-    text = TextRenderer(sys.stdout, sys.stderr, quiet=display.quiet, show_stats=display.stats, write_answers=answers)
+        lines = JsonLines(sys.stdout)
+        return lines if display.stream else without_deltas(lines), asker, screen
+    text = TextRenderer(
+        sys.stdout,
+        sys.stderr,
+        quiet=display.quiet,
+        show_stats=display.stats,
+        write_answers=answers,
+        stream=display.stream,
+        may_call=may_call,
+    )
     if not is_terminal(sys.stderr):
         return text, asker, screen
     from mcpchat.ui.prompts.dialog import TerminalDialog
@@ -48,7 +58,7 @@ def choose_renderer(
     environ, fold = context.environ, context.config.chat.reasoning == "fold"
     out, err = _consoles(display.no_color)
     console: ConsoleRenderer | ActivityLine | None = None
-    if answers and output == "text" and is_terminal(sys.stdout) and not is_dumb_terminal(environ):
+    if answers and display.stream and output == "text" and is_terminal(sys.stdout) and not is_dumb_terminal(environ):
         region = LiveScreen(out, err, rewraps=rewraps_on_resize(environ))
         console = ConsoleRenderer(
             region, quiet=display.quiet, show_stats=display.stats, fold=fold, show_activity=True, environ=environ
@@ -63,6 +73,11 @@ def choose_renderer(
         )
         screen = TerminalSignIn(stream, notice_emitter(console or text), asker.exclusive)
     return console or text, asker, screen
+
+
+def without_deltas(emit: Emit) -> Emit:
+    """The emitter without the parts of messages: only whole messages are passed on."""
+    return lambda event: None if isinstance(event, TextDelta | ReasoningDelta) else emit(event)
 
 
 def close_renderer(renderer: Emit) -> None:

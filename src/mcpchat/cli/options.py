@@ -193,6 +193,7 @@ class DisplayOptions:
     no_color: bool = False
     stats: bool = False
     plain: bool = False
+    stream: bool = True
 
 
 def chat_display(
@@ -208,7 +209,10 @@ def ask_display(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Explain on stderr: the model, the servers, each decision.")
     ] = False,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Write the answer once it is complete, instead of as it comes.")
+    ] = False,
     no_color: NoColorOption = False,
 ) -> DisplayOptions:
     """The display options of ``ask``."""
-    return DisplayOptions(stats=stats, quiet=quiet, verbose=verbose, no_color=no_color)
+    return DisplayOptions(stats=stats, quiet=quiet, verbose=verbose, stream=not no_stream, no_color=no_color)

@@ -265,9 +265,9 @@ class Turn:
                             return event
                         case _:
                             assert_never(event)
-        except asyncio.CancelledError:
-            self._add_partial_message(chunks, "cancelled")
+        except (asyncio.CancelledError, OSError):  # OSError: the event could not be written
             self._add_partial_usage()
+            self._add_partial_message(chunks, "cancelled")
             raise
         except ModelError as error:
             self._add_partial_usage()

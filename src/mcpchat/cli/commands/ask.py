@@ -28,7 +28,7 @@ from mcpchat.cli.options import (
 )
 from mcpchat.cli.output import format_json
 from mcpchat.cli.runtime import build_context, current_run, run_async
-from mcpchat.config.run import RunContext, RunOptions
+from mcpchat.config.run import RunContext, RunOptions, get_agent
 from mcpchat.core.messages import Message, Part, Text, user_message
 from mcpchat.core.protocols import ServerDirectory
 from mcpchat.core.templates import compose_prompt
@@ -37,6 +37,7 @@ from mcpchat.errors import LimitReached, ModelError, UsageError
 from mcpchat.ui.render.plain import JsonSummary
 from mcpchat.util import stdin
 from mcpchat.util.blocking import run_in_daemon_thread
+from mcpchat.util.pipe_reader import end_without_reader
 from mcpchat.util.sanitize import strip_invisible
 from mcpchat.util.text import replace_surrogates
 from mcpchat.util.time_limit import time_limit
@@ -146,6 +147,14 @@ async def _compose_message(question: tuple[str, str], attachments: Sequence[Part
     return Message(role="user", parts=(Text(text=text), *message.parts[1:], *attachments))
 
 
+def _may_call(context: RunContext, options: RunOptions) -> bool:
+    """Whether the run may have tools. A thread that is continued may come with an agent of its own."""
+    if options.agent is None and (options.continue_latest or options.thread):
+        return bool(context.config.servers)
+    agent = get_agent(context.config, options.agent)
+    return bool(agent.tools and (context.config.servers if agent.servers is None else agent.servers))
+
+
 async def _answer(
     context: RunContext,
     options: RunOptions,
@@ -160,12 +169,15 @@ async def _answer(
         # In a thread: standard input and files can be pipes into which nothing is written.
         inputs = await run_in_daemon_thread(read_inputs)
     options = replace(options, schema=inputs.schema)
-    renderer, asker, screen = choose_renderer(output, display, context, answers=options.schema is None)
+    renderer, asker, screen = choose_renderer(
+        output, display, context, answers=options.schema is None, may_call=_may_call(context, options)
+    )
     emit = add_explanations(renderer, output) if display.verbose else renderer
     summary = renderer if isinstance(renderer, JsonSummary) else None
     try:
         async with (
             time_limit(timeout, end=end) as lift_limit,
+            end_without_reader(sys.stdout),
             open_chat(context, options, emit=emit, asker=asker, screen=screen) as chat,
         ):
             message = await _compose_message(inputs.question, inputs.attachments, chat.hub)

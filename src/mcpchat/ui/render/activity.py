@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, TextIO, cast
 
 from mcpchat.core import events
-from mcpchat.core.events import Emit, Event
+from mcpchat.core.events import Event
+from mcpchat.ui.render.plain import TextRenderer
 from mcpchat.util.sanitize import one_line
 
 FRAME_SECONDS = 0.12
@@ -85,11 +86,13 @@ class ActivityLine:
     """Passes events on, and shows the activity of a turn on the last line of a terminal: ``err``.
 
     For output that goes elsewhere, such as a file, while a person waits. ``stream`` is for all who write to ``err``
-    themselves: it removes the line first.
+    themselves: it removes the line first. It also makes room for the answer, which may go to the same terminal through
+    another program.
     """
 
-    def __init__(self, emit: Emit, err: TextIO) -> None:
+    def __init__(self, emit: TextRenderer, err: TextIO) -> None:
         self._emit = emit
+        emit.answer.before_write = self._clear
         self._err = err
         self.stream = cast(TextIO, _ClearingStream(err, self._clear))
         self._activity = Activity(getattr(err, "encoding", None) or "ascii")
@@ -124,7 +127,7 @@ class ActivityLine:
         self._timer = None
         if not (text := str(self._activity)):
             return
-        if not self._is_paused:
+        if not (self._is_paused or self._emit.answer.is_open):
             columns = shutil.get_terminal_size().columns
             self._err.write(f"\r\x1b[K\x1b[2m{one_line(text, max(1, columns - 1))}\x1b[m")
             self._err.flush()

@@ -51,7 +51,7 @@ def choose_renderer(
     if not is_terminal(sys.stderr):
         return text, asker, screen
     from mcpchat.ui.prompts.dialog import TerminalDialog
-    from mcpchat.ui.render.activity import ActivityLine
+    from mcpchat.ui.render.activity_line import ActivityLine
     from mcpchat.ui.render.console import ConsoleRenderer
     from mcpchat.ui.terminal.screen import LiveScreen, rewraps_on_resize
 

@@ -36,7 +36,7 @@ class Run:
 
 @pytest.fixture
 def short_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain, "_HOLD_SECONDS", 0.01)
+    monkeypatch.setattr(plain, "HOLD_SECONDS", 0.01)
 
 
 def test_without_tools_each_part_is_written_at_once() -> None:

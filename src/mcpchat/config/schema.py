@@ -332,6 +332,10 @@ class ChatConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["show", "fold"],
         Meta(description="Show the reasoning of a model in full or folded. Ctrl-T switches."),
     ] = "show"
+    background: Annotated[
+        Literal["auto", "dark", "light"],
+        Meta(description="The terminal's background, for the tint of your lines. Default: what the terminal says."),
+    ] = "auto"
     notify: Annotated[
         Literal["off", "bell", "desktop"],
         Meta(

@@ -46,22 +46,31 @@ class PolicyResult(Struct, frozen=True, kw_only=True):
 class Decision(Struct, frozen=True, kw_only=True):
     """The decision on one call, made by a rule ("policy") or by the user ("user").
 
-    ``remember`` applies the decision to later calls of the tool. ``arguments`` are the arguments as the user edited
+    ``remember`` applies the decision to later calls of the tool, or with "step" to the other calls of the same step
+    that were shown with it. ``arguments`` are the arguments as the user edited
     them, as JSON; empty if they are unchanged.
     """
 
     allowed: bool
     by: Literal["policy", "user"]
     reason: str = ""
-    remember: Literal["", "session", "always"] = ""
+    remember: Literal["", "step", "session", "always"] = ""
     arguments: str = ""
+
+
+class WaitingCall(Struct, frozen=True, kw_only=True):
+    """A call that also needs an answer."""
+
+    tool: ToolSpec
+    arguments: dict[str, Any]
 
 
 class ApprovalRequest(Struct, frozen=True, kw_only=True):
     """A request to the user to approve a call with these ``arguments``.
 
     ``original_arguments`` are the model's own if the user has edited them; ``error`` says why the edited arguments are
-    invalid. ``pending`` is the number of further requests of the same step.
+    invalid. ``pending`` is the number of further requests of the same step; ``others`` are those of them that a
+    decision with ``remember="step"`` would allow too: none of them destroys anything.
     """
 
     tool: ToolSpec
@@ -71,6 +80,7 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True):
     original_arguments: dict[str, Any] | None = None
     error: str = ""
     pending: int = 0
+    others: tuple[WaitingCall, ...] = ()
 
 
 class Policy(Struct, frozen=True, kw_only=True):

@@ -4,17 +4,28 @@ import asyncio
 import copy
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
 
-from mcpchat.core.policy import ApprovalRequest, Decision, Policy, PolicyResult
+from mcpchat.core.policy import ApprovalRequest, Decision, Policy, PolicyResult, WaitingCall
 from mcpchat.core.protocols import Approvals, UserDialog
 from mcpchat.core.tools import InvalidArguments, ToolSpec, parse_arguments
 from mcpchat.errors import StoreError
 
 Arguments = Mapping[str, Any]
 ArgumentValidator = Callable[[ToolSpec, Arguments], str]
+
+
+@dataclass(eq=False)
+class _WaitingRequest:
+    """A call that waits for its prompt. ``is_allowed`` is set once the answer to another prompt allows it."""
+
+    spec: ToolSpec
+    arguments: dict[str, Any]
+    result: PolicyResult
+    is_allowed: bool = False
 
 
 class ApprovalGate:
@@ -39,7 +50,7 @@ class ApprovalGate:
         self._check = check
         self._warn = warn
         self._prompt_lock = asyncio.Lock()
-        self._pending = 0
+        self._waiting: list[_WaitingRequest] = []
         self._session_grants: set[tuple[str, str, str]] = set()
 
     async def decide(self, spec: ToolSpec, arguments: Arguments) -> tuple[Decision, Arguments]:
@@ -49,13 +60,16 @@ class ApprovalGate:
         """
         result = self._evaluate(spec, arguments)
         if result.action == "ask":
-            self._pending += 1
+            request = _WaitingRequest(spec, copy.deepcopy(dict(arguments)), result)
+            self._waiting.append(request)
             try:
                 await self._prompt_lock.acquire()
             finally:
-                self._pending -= 1
+                self._waiting.remove(request)
             try:
                 # An answer to an earlier prompt may cover this call too.
+                if request.is_allowed:
+                    return Decision(allowed=True, by="user", remember="step"), arguments
                 result = self._evaluate(spec, arguments)
                 if result.action == "ask":
                     return await self._ask_user(spec, arguments, result)
@@ -81,12 +95,15 @@ class ApprovalGate:
     async def _ask_user(self, spec: ToolSpec, arguments: Arguments, result: PolicyResult) -> tuple[Decision, Arguments]:
         """Ask the user. Arguments that the user changes are validated like the model's own, and shown again."""
         await asyncio.sleep(0)  # let the other calls of this step reach their prompts
+        others = [other for other in self._waiting if other.result.max_scope != "once"]
+        others = others if result.max_scope != "once" else []
         request = ApprovalRequest(
             tool=spec,
             arguments=copy.deepcopy(dict(arguments)),
             rule=result.rule,
             max_scope=result.max_scope,
-            pending=self._pending,
+            pending=len(self._waiting),
+            others=tuple(WaitingCall(tool=other.spec, arguments=other.arguments) for other in others),
         )
         while True:
             decision = await self._asker.approve(request)
@@ -95,6 +112,9 @@ class ApprovalGate:
             elif not decision.allowed or not request.error:
                 break
         if decision.allowed:
+            if decision.remember == "step":
+                for other in others:
+                    other.is_allowed = True
             self._remember_grant(request, decision)
             if request.original_arguments is not None:
                 return replace(decision, arguments=json.dumps(request.arguments, ensure_ascii=False)), request.arguments
@@ -110,13 +130,17 @@ class ApprovalGate:
         if result.action == "deny":
             problem = f"not allowed: {result.rule}"
         return replace(
-            request, arguments=arguments, original_arguments=original if arguments != original else None, error=problem
+            request,
+            arguments=arguments,
+            original_arguments=original if arguments != original else None,
+            error=problem,
+            others=(),
         )
 
     def _remember_grant(self, request: ApprovalRequest, decision: Decision) -> None:
         """Remember the answer for calls that the same rule asks about, not for those of another rule."""
         spec = request.tool
-        if not decision.remember:
+        if decision.remember not in {"session", "always"}:
             return
         self._session_grants.add((*_tool_key(spec), request.rule))
         if decision.remember == "always":

@@ -192,7 +192,7 @@ def test_a_failed_sign_in_affects_only_its_server(tmp_path: Path) -> None:
             terminal.wait_for("Hello.")
             assert terminal.wait_exit() == 0
             assert "notes: notes denied access" in terminal.text
-            assert terminal.text.count("[y]es") == 1
+            assert terminal.text.count("notes wants to sign you in") == 1
         names = [tool["function"]["name"] for tool in model.requests[-1]["tools"]]
         assert {name.partition("__")[0] for name in names} == {"calculator", "mcpchat"}
 
@@ -249,7 +249,7 @@ def test_concurrent_calls_ask_once(tmp_path: Path) -> None:
             terminal.wait_for("[y]es")
             terminal.send("y")
             terminal.wait_for("Noted.")
-            assert terminal.text.count("[y]es") == 1
+            assert terminal.text.count("notes wants to get more access") == 1
         assert all(f"noted: {n}" in model.bodies[-1].decode() for n in range(3))
         assert server.grants().count("authorization_code") == 2
         user.run_ok("auth", "login", "notes")

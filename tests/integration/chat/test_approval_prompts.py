@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_openai import FakeOpenAI, text, tool_call
+from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
 from tests.support.scripted_mcp import ScriptedServer, modified_tool
 
-ENTER, ESCAPE = "\r", "\x1b"
+ENTER, ESCAPE, DOWN = "\r", "\x1b", "\x1b[B"
 
 
 @pytest.fixture
@@ -100,8 +100,72 @@ def test_for_this_session_holds_until_the_chat_ends(server: ScriptedServer) -> N
         terminal.wait_for("First.")
         terminal.send("go" + ENTER)
         terminal.wait_for("Second.")
-        assert terminal.text.count("[y]es") == 1
+        assert terminal.text.count("wants to run") == 1
+        assert "✓ allowed for this session" in terminal.text
     assert server.run("approvals").stdout == ""
+
+
+def test_arrow_keys_and_enter_choose_but_one_enter_does_not(server: ScriptedServer) -> None:
+    server.fake_openai.replies = [tool_call("box__say", "{}"), text("Done.")]
+    with server.terminal("ask", "go", columns=110) as terminal:
+        screen = terminal.wait_for("no and [r]eason")
+        assert "[a]lways this tool  yes, and never ask about it again" in " ".join(screen.split("\n"))
+        assert "›" not in screen
+        terminal.send(ENTER)
+        terminal.wait_for("› [y]es")
+        terminal.send(DOWN + ENTER)  # the second choice
+        terminal.wait_for("Done.")
+        assert "✓ allowed for this session" in terminal.text
+        assert "[y]es" not in terminal.text
+
+
+def test_waiting_calls_are_allowed_together_but_not_those_that_destroy(server: ScriptedServer) -> None:
+    wipe = modified_tool(name="wipe", annotations={"destructiveHint": True})
+    server.set_script(tools=[modified_tool(annotations={}), wipe])
+    calls = [("say", "one"), ("say", "two"), ("wipe", "all"), ("say", "three")]
+    chunks = [
+        chunk(
+            {
+                "tool_calls": [
+                    {
+                        "index": n,
+                        "id": f"c{n}",
+                        "function": {"name": f"box__{name}", "arguments": json.dumps({"text": value})},
+                    }
+                ]
+            }
+        )
+        for n, (name, value) in enumerate(calls)
+    ]
+    server.fake_openai.replies = [CannedResponse([*chunks, chunk({}, "tool_calls")]), text("Done.")]
+    with server.terminal("ask", "go", columns=110, lines=40) as terminal:
+        screen = terminal.wait_for("[A]ll 3")
+        assert "also: box.say  text=two\n    also: box.say  text=three\n    1 more to approve after this one" in screen
+        terminal.send("A")
+        terminal.wait_for("✓ allowed once, with 2 other calls")
+        terminal.wait_for("box wants to run wipe")
+        screen = terminal.wait_for("[n]o")
+        assert "[A]ll" not in screen
+        terminal.send("n")
+        terminal.wait_for("Done.")
+    assert [("denied" in message) for message in tool_messages(server)] == [False, False, True, False]
+
+
+def test_the_result_of_a_call_follows_its_own_question(server: ScriptedServer) -> None:
+    calls = [{"index": n, "id": f"c{n}", "function": {"name": "box__say", "arguments": "{}"}} for n in range(2)]
+    server.fake_openai.replies = [
+        CannedResponse([chunk({"tool_calls": calls}), chunk({}, "tool_calls")]),
+        text("Done."),
+    ]
+    with server.terminal("ask", "go", columns=110) as terminal:
+        for count in (1, 2):
+            terminal.wait_for("wants to run", count=count)
+            terminal.wait_for("[y]es")
+            terminal.send("y")
+            terminal.wait_for("allowed once", count=count)
+        screen = terminal.wait_for("Done.")
+    lines = [line.split()[1] for line in screen.splitlines() if line.startswith("  ✓") or "wants to run" in line]
+    assert lines == ["wants", "allowed", "box.say", "wants", "allowed", "box.say"]
 
 
 def test_the_model_reads_the_reason_and_escape_returns_to_the_prompt(server: ScriptedServer) -> None:
@@ -111,7 +175,7 @@ def test_the_model_reads_the_reason_and_escape_returns_to_the_prompt(server: Scr
         terminal.send("r")
         terminal.wait_for("why not?")
         terminal.send(ESCAPE)
-        terminal.wait_for("[y]es", count=2)
+        terminal.wait_for("[y]es")
         terminal.send("r")
         terminal.wait_for("why not?", count=2)
         terminal.send("use the other folder" + ENTER)
@@ -134,14 +198,15 @@ def test_arguments_are_edited_by_line_and_the_change_is_shown_before_it_runs(ser
         terminal.send("\x15to ann" + ENTER)
         terminal.wait_for("count: 2")
         terminal.send("\x15two" + ENTER)
-        terminal.wait_for("  [n]o  [e]dit  no and", count=1)
-        assert "[y]es" not in terminal.text.rpartition("rejected: ")[2]
+        terminal.wait_for("rejected: ")
+        terminal.wait_for("[e]dit")
+        assert "[y]es" not in terminal.text
         terminal.send("e")
         terminal.wait_for("text: to ann", count=2)
         terminal.send(ENTER)
         terminal.wait_for("count: two")
         terminal.send("\x153" + ENTER)
-        screen = terminal.wait_for("[y]es", count=2)
+        screen = terminal.wait_for("[y]es")
         last_prompt = screen.rpartition("wants to run")[2]
         for line in ("- text  to eve", "+ text  to ann", "- count  2", "+ count  3"):
             assert line in last_prompt
@@ -161,7 +226,7 @@ def test_arguments_are_edited_in_the_users_editor(server: ScriptedServer) -> Non
         terminal.wait_for("[e]dit")
         terminal.send("e")
         terminal.wait_for("+ text  to ann")
-        terminal.wait_for("[y]es", count=2)
+        terminal.wait_for("[y]es")
         terminal.send("y")
         assert terminal.wait_exit() == 0
     assert tool_messages(server)[0].endswith('\n{"text": "to ann"}')
@@ -176,7 +241,7 @@ def test_a_denied_change_does_not_run(server: ScriptedServer) -> None:
         terminal.wait_for("text: to ann")
         terminal.send("\x15to eve" + ENTER)
         terminal.wait_for("rejected: not allowed: config: deny box.say(text~=eve)")
-        terminal.wait_for("[n]o  [e]dit")
+        terminal.wait_for("[e]dit")
         terminal.send("n")
         terminal.wait_for("ok")
     assert tool_messages(server) == ["Error: denied by the user"]
@@ -195,7 +260,7 @@ def test_long_arguments_are_cut_short_ones_come_last_and_a_key_shows_all(server:
         assert "line 100" not in screen
         terminal.send("v")
         terminal.wait_for("line 100")
-        terminal.wait_for("[y]es", count=2)
+        terminal.wait_for("[y]es")
         terminal.send("n")
         terminal.wait_for("ok")
 
@@ -239,7 +304,7 @@ def test_typing_a_message_does_not_answer_a_prompt(server: ScriptedServer) -> No
             terminal.send("say"[len(input_text) % 3])
             input_text += "say"[len(input_text) % 3]
             terminal.read(0.1)
-        terminal.wait_for("[y]es  [n]o")
+        terminal.wait_for("[y]es")
         assert "box.say" not in terminal.text
         terminal.send("n")
         terminal.wait_for(f"> {input_text}")
@@ -258,7 +323,7 @@ def test_an_edit_of_a_long_text_shows_the_changed_lines(server: ScriptedServer) 
         terminal.send("e")
         terminal.wait_for("+LINE SIXTY")
         assert "-line 60" in terminal.text
-        terminal.wait_for("[y]es", count=2)
+        terminal.wait_for("[y]es")
         terminal.send("n")
         terminal.wait_for("ok")
 
@@ -277,10 +342,10 @@ def test_invalid_json_can_be_fixed_and_an_empty_file_changes_nothing(server: Scr
         terminal.wait_for("[e]dit it again")
         terminal.send("e")
         terminal.wait_for("+ text  two")
-        terminal.wait_for("[y]es", count=2)
+        terminal.wait_for("[y]es")
         terminal.send("e")
         terminal.wait_for("the editor returned no text; nothing is changed")
-        terminal.wait_for("[y]es", count=3)
+        terminal.wait_for("[y]es")
         terminal.send("y")
         assert terminal.wait_exit() == 0
     assert tool_messages(server)[0].endswith('\n{"text": "two"}')

@@ -265,7 +265,7 @@ def test_reasoning_is_dim_and_folds(chat_environ: dict[str, str], fake_openai: F
         terminal.wait_for("m · no servers")
         terminal.send("one" + ENTER)
         screen = terminal.wait_for("Far.")
-        assert "  Let me think.\n  The moon is far away.\nFar." in screen
+        assert "  Let me think.\n  The moon is far away.\n\nFar." in screen
         assert re.search(rb"\x1b\[2;3m  Let me think", terminal.raw)
         terminal.send("\x14" + "two" + ENTER)
         terminal.wait_for("thought for")
@@ -373,7 +373,7 @@ def test_the_plain_chat_writes_each_line_once_with_its_speaker(
         terminal.send("order\r")
         terminal.wait_for("no and [r]eason")
         terminal.send("q\r")
-        terminal.wait_for("warning: type one of y, n, a, s, e, r, and press Enter")
+        terminal.wait_for("warning: type one of y, s, a, e, n, r, and press Enter")
         terminal.send("y\r")
         terminal.wait_for("question: your answer:")
         terminal.send("large\r")
@@ -484,14 +484,14 @@ def test_pasted_text_stays_marked_as_pasted(
         terminal.wait_for("next: sum up: see @secret.txt")
         first.gate.set()
         terminal.wait_for("@secret.txt was pasted in")
-        terminal.wait_for("[y]es  [n]o")
+        terminal.wait_for("[y]es")
         terminal.send("n")
         terminal.wait_for("Denied.")
         fake_openai.replies = [write, text("Again.")]
         terminal.send("four" + ENTER)
         terminal.wait_for("wants to run write", count=2)
         terminal.send("helo\x7flo " + PASTE.format("see @secret.txt"))  # before the prompt accepts keys
-        terminal.wait_for("[y]es  [n]o", count=2)
+        terminal.wait_for("[y]es")
         terminal.send("n")
         terminal.wait_for("> hello see @secret.txt")
         terminal.send(ENTER)
@@ -511,7 +511,7 @@ def test_a_message_around_a_prompt_stays_whole(
         terminal.send("go" + ENTER)
         terminal.wait_for("wants to run write")
         terminal.send("and then tell")
-        terminal.wait_for("[y]es  [n]o")
+        terminal.wait_for("[y]es")
         terminal.send("y me")  # the key, and more text at the same time
         terminal.wait_for("> and then tell me")
         terminal.send(" more" + ENTER)
@@ -566,3 +566,64 @@ def test_a_slash_is_a_command_only_at_the_start(chat_environ: dict[str, str], fa
         terminal.send("/new now" + ENTER)
         terminal.wait_for("/new takes no argument")
     assert user_messages(fake_openai) == ["/usr/bin/env is a path", " /help is a word", "/new\nis a word"]
+
+
+@pytest.mark.parametrize(
+    ("report", "tint"),
+    [("\x1b]11;rgb:0000/0000/0000\x1b\\", "36;36;36"), ("\x1b]11;rgb:ff/ff/ff\x07", "237;237;237")],
+    ids=["dark", "light"],
+)
+def test_a_question_is_tinted_as_the_terminal_says(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, report: str, tint: str
+) -> None:
+    environ = chat_environ | {"COLORTERM": "truecolor"}
+    with Terminal([MCPCHAT], environ=environ, columns=40) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send(f"what {report}is in the long question of two rows?")
+        terminal.wait_for("  ws?")
+        terminal.send(ENTER)
+        screen = terminal.wait_for("Hello.")
+        raw = terminal.raw.decode()
+    assert "/help\n\n> what is in the long question of two\n  rows?\nHello.\n" in screen
+    rows = re.findall(rf"\x1b\[[0-9;]*48;2;{tint}m\x1b\[K", raw)
+    assert len(rows) == 2
+    assert user_messages(fake_openai) == ["what is in the long question of two rows?"]
+
+
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "xterm"}, {"TERM": "xterm-256color"}])
+def test_without_a_known_background_a_question_is_bold(chat_environ: dict[str, str], environ: dict[str, str]) -> None:
+    with Terminal([MCPCHAT], environ=chat_environ | environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("what?" + ENTER)
+        screen = terminal.wait_for("Hello.")
+        assert b"48;" not in terminal.raw  # no background colour
+        assert re.search(rb"\x1b\[1m what\?\x1b\[0m", terminal.raw)
+    assert "\n\n> what?\nHello.\n" in screen
+
+
+def test_a_turn_ends_in_a_line_of_what_it_took(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    add_config(tmp_path, '[servers.calculator]\nbuiltin = "calculator"\n')
+    usage = chunk({}, "stop", usage={"prompt_tokens": 1000, "completion_tokens": 204, "total_tokens": 1204})
+    fake_openai.replies = [
+        tool_call("calculator__calculate", '{"expression": "1+1"}'),
+        CannedResponse([chunk({"content": "It is 2."}), usage]),
+    ]
+    with Terminal([MCPCHAT], environ=chat_environ, columns=120) as terminal:
+        terminal.wait_for("m · 1 server")
+        terminal.send("what?" + ENTER)
+        screen = terminal.wait_for(" tokens\n")
+    assert re.search(
+        r"\n\n> what\?\n  ✓ calculator\.calculate [^\n]+\n\nIt is 2\.\n  1 tool · \d+\.\d s · ~?[\d,]+ tokens\n",
+        screen,
+    )
+
+
+def test_a_line_that_was_typed_before_the_chat_is_there_is_sent(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI
+) -> None:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
+        terminal.send("early?" + ENTER)
+        terminal.wait_for("Hello.")
+    assert user_messages(fake_openai) == ["early?"]

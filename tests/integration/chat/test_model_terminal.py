@@ -70,7 +70,7 @@ def test_the_step_limit_asks_to_continue(terminal: Terminal, fake_openai: FakeOp
     fake_openai.replies = [*calls[4:6], text("what I have")]
     terminal.wait_for("\n>", count=2)
     terminal.send("go" + ENTER)
-    terminal.wait_for("continue? [y]es", count=2)
+    terminal.wait_for("continue? [y]es")
     terminal.send("n")
     terminal.wait_for("what I have")
     terminal.wait_for("stopped: the limit of tool rounds is reached")

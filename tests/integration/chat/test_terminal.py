@@ -1,6 +1,5 @@
 """The chat and ask in a real terminal."""
 
-import json
 import os
 import re
 import sys
@@ -124,40 +123,22 @@ def test_an_approval_is_answered_by_a_key(start: Start, fake_openai: FakeOpenAI,
     with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
         terminal.wait_for("\n>")
         terminal.send("go" + ENTER)
-        screen = terminal.wait_for("[y]es  [n]o  [a]lways")
+        screen = terminal.wait_for("[y]es")
         assert "box wants to run write" in screen
         assert "default: ask" in screen
         terminal.send("n")
         terminal.wait_for("First.")
         terminal.send("go" + ENTER)
-        terminal.wait_for("[y]es", count=2)
+        terminal.wait_for("[y]es")
         terminal.send("a")
         terminal.wait_for("Second.")
         terminal.send("go" + ENTER)
         screen = terminal.wait_for("Third.")
-        assert screen.count("[y]es") == 2
-        assert screen.count("✓ box.write") == 2
-        assert "denied by the user" in screen
-
-
-def test_a_call_that_ends_during_a_prompt_is_shown_later(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
-    server = f'command = "{sys.executable}"\nargs = ["{QUIRKY}"]\n'
-    config = f"[servers.box]\n{server}trust = true\n[servers.other]\n{server}"
-    calls = [
-        {"index": n, "id": f"c{n}", "function": {"name": name, "arguments": json.dumps({"text": value})}}
-        for n, (name, value) in enumerate([("box__echo", "slowly"), ("other__write", "x")])
-    ]
-    fake_openai.replies = [CannedResponse([chunk({"tool_calls": calls}), chunk({}, "tool_calls")]), text("Both done.")]
-    with start(environ=settings(fake_openai, tmp_path, config)) as terminal:
-        terminal.wait_for("\n>")
-        terminal.send("go" + ENTER)
-        terminal.wait_for("[y]es  [n]o  [a]lways")
-        terminal.settle(0.5)
-        assert terminal.text.endswith("no and [r]eason")
-        assert "box.echo" not in terminal.text
-        terminal.send("y")
-        screen = terminal.wait_for("Both done.")
-    assert screen.index("[y]es") < screen.index("✓ box.echo") < screen.index("✓ other.write")
+        marked = [line.split()[:2] for line in screen.splitlines() if line.startswith(("  ✓", "  ✗"))]
+        assert marked == [
+            ["✗", "denied"], ["✗", "box.write"], ["✓", "allowed"], ["✓", "box.write"], ["✓", "box.write"],
+        ]  # fmt: skip
+        assert screen.count("wants to run") == 2
 
 
 def test_early_input_answers_no_prompt_and_is_kept(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
@@ -172,7 +153,7 @@ def test_early_input_answers_no_prompt_and_is_kept(start: Start, fake_openai: Fa
         terminal.send("es, please")  # and these while the model generates
         terminal.wait_for("> yes, please")
         write.gate.set()
-        terminal.wait_for("[y]es  [n]o  [a]lways")
+        terminal.wait_for("[y]es")
         terminal.settle()
         assert "box.write" not in terminal.text
         assert "es, please" not in terminal.text
@@ -368,7 +349,7 @@ def test_a_form_is_checked_edited_and_sent(start: Start, fake_openai: FakeOpenAI
         terminal.send("e")
         terminal.wait_for(": 41", count=2)
         terminal.send("\x7f2" + ENTER)
-        terminal.wait_for("[s]end to box", count=2)
+        terminal.wait_for("[s]end to box")
         terminal.send("s")
         terminal.wait_for("Ordered.")
         assert terminal.wait_exit() == 0
@@ -419,10 +400,10 @@ def test_samples_and_roots_need_approval(start: Start, fake_openai: FakeOpenAI, 
         terminal.wait_for("[y]es  [n]o")
         terminal.send("y")
         terminal.wait_for("box wants to have this answer")
-        terminal.wait_for("[y]es  [n]o", count=2)
+        terminal.wait_for("[y]es  [n]o")
         terminal.send("y")
         terminal.wait_for("box wants to know of these folders")
-        terminal.wait_for("[y]es  [n]o", count=3)
+        terminal.wait_for("[y]es  [n]o")
         terminal.send("n")
         terminal.wait_for("Done.")
         assert terminal.wait_exit() == 0

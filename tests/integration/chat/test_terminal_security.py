@@ -37,7 +37,7 @@ def test_a_tool_changed_during_a_chat_needs_approval(server: ScriptedServer) -> 
         assert "box__say" not in server.offered_tools
         terminal.send("and?" + ENTER)
         terminal.wait_for("Third.")
-        assert terminal.text.count("[y]es") == 1
+        assert terminal.text.count("wants to change a tool") == 1
 
 
 ATTACK = (
@@ -48,7 +48,7 @@ ATTACK = (
 
 # Sequences that mcpchat and prompt_toolkit write themselves; without them the output must be text.
 _OWN_SEQUENCES = re.compile(
-    rb"\x1b\[[0-9;]*m|\x1b\[[0-9]*[ABCDGJK]|\x1b\[[0-9;]*H|\x1b\[\?(?:1|7|12|25|2004|2026)[hl]|\x1b\[6n|\x1b\[0? q|\x1b\[\?12l"
+    rb"\x1b\[[0-9;]*m|\x1b\[[0-9]*[ABCDGJK]|\x1b\[[0-9;]*H|\x1b\[\?(?:1|7|12|25|2004|2026)[hl]|\x1b\]11;\?\x1b\\|\x1b\[6n|\x1b\[0? q|\x1b\[\?12l"
 )
 
 
@@ -165,7 +165,7 @@ def test_an_approval_prompt_shows_the_call_safely(server: ScriptedServer) -> Non
     server.fake_openai.replies = [tool_call("box__title", json.dumps({"text": ATTACK, ATTACK: 1})), text("ok")]
     with server.terminal("ask", "go", columns=100) as terminal:
         terminal.wait_for("box wants to run title")
-        terminal.wait_for("[y]es  [n]o")
+        terminal.wait_for("[y]es")
         terminal.send("n")
         terminal.wait_for("ok")
         assert_only_text(terminal)
@@ -217,7 +217,8 @@ def test_a_chat_asks_before_it_runs_a_project_file(server: ScriptedServer, proje
     for key, is_used in (("n", False), ("y", True)):
         with server.terminal("-m", "demo", columns=100, cwd=project) as terminal:
             terminal.wait_for("sh server.sh 'a b'")
-            terminal.wait_for("Trust it, as it is now?  [y]es  [n]o")
+            terminal.wait_for("Trust it, as it is now?")
+            terminal.wait_for("[y]es  [n]o")
             assert not (project / "ran").exists()
             terminal.send(key)
             terminal.wait_for("/help")

@@ -41,6 +41,7 @@ from mcpchat.ui.render.accessible import LineKeyInput, LinePrompt, LineRenderer,
 from mcpchat.ui.render.console import ConsoleRenderer
 from mcpchat.ui.render.stats import format_cost, format_tokens
 from mcpchat.ui.terminal import tty
+from mcpchat.ui.terminal.background import initial_background
 from mcpchat.ui.terminal.line_history import LineHistory
 from mcpchat.ui.terminal.prompt_screen import PromptScreen
 from mcpchat.ui.terminal.screen import rewraps_on_resize
@@ -192,11 +193,13 @@ class ChatApp:
             status=lambda width: self._status(contexts[0], width) if contexts else "starting",
             interrupt=lambda: signal.raise_signal(signal.SIGINT),
             rewraps=rewraps_on_resize(self._context.environ),
+            background=initial_background(self._config.background, self._context.environ),
         )
         renderer = ConsoleRenderer(
             prompt_screen,
             show_stats=self._display.stats,
             fold=self._config.reasoning == "fold",
+            show_summary=True,
             environ=self._context.environ,
         )
         prompt_screen.set_activity(renderer.activity, renderer.reasoning.toggle)

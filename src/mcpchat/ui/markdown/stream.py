@@ -73,6 +73,10 @@ class MarkdownStream:
         self._next_draw = 0.0
         self.rows: list[list[Segment]] = []
 
+    def separate(self) -> None:
+        """Print a blank line before the message, unless it has begun."""
+        self._needs_blank_line = self._needs_blank_line or not (self._text or self._open_block)
+
     def feed(self, text: str) -> None:
         self._pending.append(text)
         self.flush_if_due()

@@ -3,14 +3,15 @@
 import difflib
 import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import chop_cells
 from rich.text import Text
 
-from mcpchat.core.policy import ApprovalRequest
+from mcpchat.core.policy import ApprovalRequest, Decision
 from mcpchat.core.tools import Annotations, InvalidArguments, ToolSpec, parse_pairs, schema_types
+from mcpchat.ui.prompts.choices import Choice
 from mcpchat.util.lookalikes import find_lookalikes
 from mcpchat.util.sanitize import one_line, sanitize, show_invisible
 
@@ -18,6 +19,7 @@ _LONG_VALUE = 300  # characters; longer arguments are shown before the short one
 _MAX_INLINE_JSON = 60  # characters of JSON on one line; longer values are indented
 _MAX_NAME_LENGTH = 60  # characters of an argument's name
 _MIN_LINES = 3  # lines of an argument that are always shown
+_MAX_WAITING_LENGTH = 160  # characters of another call that waits
 _DIFF_CONTEXT = 1  # lines around a changed line
 _VALUE_INDENT = "      │ "  # before each line of a value except the first, so that no line looks like another argument
 
@@ -35,10 +37,11 @@ def format_request(request: ApprovalRequest, *, width: int, lines: int) -> tuple
     titles = [f'"{one_line(title, 60)}"' for title in (spec.server_title, spec.title) if title.strip()]
     facts = ", ".join((*titles, f"annotations: {describe_annotations(spec.annotations)}"))
     text.append(f"\n    {facts}{'' if spec.trusted else ' (not trusted)'}", style="dim")
-    if request.pending:
-        text.append(f"\n    {request.pending} more to approve after this one", style="dim")
     arguments, truncated = _format_arguments(request, width, lines)
     text.append(arguments)
+    waiting, waiting_truncated = _format_waiting(request)
+    text.append(waiting)
+    truncated = truncated or waiting_truncated
     if lookalikes := find_lookalikes("\n".join(_format_values(request.arguments).values())):
         names = ", ".join(one_line(show_invisible(word), 60) for word in lookalikes)
         text.append(f"\n    letters that may imitate others: {names}", style="yellow")
@@ -64,29 +67,48 @@ def describe_annotations(annotations: Annotations) -> str:
 
 def full_arguments(request: ApprovalRequest) -> str:
     """All arguments, not cut, as plain text."""
-    heading = f"{request.tool.qualified_name}\n"
-    return heading + "".join(
-        f"\n{show_invisible(name)}\n{textwrap.indent(show_invisible(value), '    ', lambda line: True)}\n"
-        for name, value in _format_values(request.arguments).items()
+    calls = [(request.tool, request.arguments), *((other.tool, other.arguments) for other in request.others)]
+    return "\n".join(
+        f"{tool.qualified_name}\n"
+        + "".join(
+            f"\n{show_invisible(name)}\n{textwrap.indent(show_invisible(value), '    ', lambda line: True)}\n"
+            for name, value in _format_values(arguments).items()
+        )
+        for tool, arguments in calls
     )
 
 
-def decision_keys(request: ApprovalRequest, *, truncated: bool) -> dict[str, str]:
-    """The keys that answer the prompt, each with its label."""
-    labels = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this tool", "s": "this [s]ession", "e": "[e]dit"}
-    labels |= {"r": "no and [r]eason", "v": "[v]iew all"}
+def decision_choices(request: ApprovalRequest, *, truncated: bool) -> list[Choice]:
+    """The answers that the prompt offers."""
+    count = len(request.others) + 1
+    choices = [
+        Choice("y", "[y]es", "run it once"),
+        Choice("A", f"[A]ll {count}", f"run these {count} calls once"),
+        Choice("s", "this [s]ession", "yes, and do not ask about this tool again until mcpchat ends"),
+        Choice("a", "[a]lways this tool", "yes, and never ask about it again; mcpchat approvals takes it back"),
+        Choice("e", "[e]dit", "change the arguments, then decide"),
+        Choice("n", "[n]o", "do not run it"),
+        Choice("r", "no and [r]eason", "do not run it, and tell the model why"),
+        Choice("v", "[v]iew all", "show every argument in full"),
+    ]
     unavailable = "yas" if request.error else {"always": "", "session": "a", "once": "as"}[request.max_scope]
-    return {key: label for key, label in labels.items() if key not in unavailable and (truncated or key != "v")}
+    unavailable += ("" if truncated else "v") + ("" if request.others else "A")
+    return [choice for choice in choices if choice.key not in unavailable]
 
 
-def format_keys(keys: Sequence[str], width: int) -> str:
-    """The keys on lines of ``width`` cells; no label is split."""
-    lines = [""]
-    for key in keys:
-        if cell_len(lines[-1]) + len(key) + 4 > width and lines[-1]:
-            lines.append("")
-        lines[-1] += f"  {key}"
-    return "\n".join(lines) + " "
+def describe_decision(request: ApprovalRequest, decision: Decision) -> str:
+    """The answer to the prompt in words, as it stays on the screen."""
+    edited = ", edited" if request.original_arguments is not None else ""
+    if not decision.allowed:
+        return f"denied: {one_line(decision.reason, 200)}" if decision.reason else "denied"
+    count = len(request.others)
+    extent = {
+        "": "once",
+        "step": f"once, with {count} other call{'s' * (count != 1)}",
+        "session": "for this session",
+        "always": "always",
+    }[decision.remember]
+    return f"allowed {extent}{edited}"
 
 
 def parse_value(request: ApprovalRequest, name: str, typed: str) -> Any:
@@ -146,6 +168,20 @@ def _format_arguments(request: ApprovalRequest, width: int, lines: int) -> tuple
             truncated = truncated or not complete or len(name) > _MAX_NAME_LENGTH
             text.append(f"\n  {mark} {one_line(show_invisible(name), _MAX_NAME_LENGTH)}  ", style=style or "dim")
             text.append(f"\n{_VALUE_INDENT}".join(value_lines), style=style)
+    return text, truncated
+
+
+def _format_waiting(request: ApprovalRequest) -> tuple[Text, bool]:
+    """The other calls that wait for an answer, one a line, and whether any of them was cut."""
+    text, truncated = Text(), False
+    for other in request.others:
+        pairs = (f"{name}={value}" for name, value in _format_values(other.arguments).items())
+        arguments = " ".join(show_invisible(" ".join(pairs)).split())
+        truncated = truncated or len(arguments) > _MAX_WAITING_LENGTH
+        shown = one_line(arguments, _MAX_WAITING_LENGTH)
+        text.append(f"\n    also: {one_line(other.tool.qualified_name, 100)}  {shown}", style="dim")
+    if count := request.pending - len(request.others):
+        text.append(f"\n    {count} more to approve after this one", style="dim")
     return text, truncated
 
 

@@ -17,10 +17,13 @@ from mcpchat.core.tools import InvalidArguments, parse_arguments
 from mcpchat.ui.prompts import approval_view
 from mcpchat.ui.prompts.keys import KeyInput, TerminalKeyInput
 from mcpchat.ui.terminal import external
+from mcpchat.ui.terminal.glyphs import select_glyphs
 from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize, show_invisible
 from mcpchat.util.urls import parse_web_url
 
+_MAX_CHOICES = 8  # rows that the choices of an approval take
+_MIN_QUESTION_ROWS = 8  # rows of the question above its choices; a smaller terminal shows the choices on one line
 _MAX_NUMBERED_CHOICES = 9  # choices that can be picked with a single digit
 
 
@@ -63,6 +66,7 @@ class TerminalDialog:
             self._err.print(Text(f"  {rounds} round{'s' * (rounds != 1)} of tool calls so far", style="yellow"))
             await self._keys.wait_until_idle()
             key = await self._keys.read_key("  continue? [y]es  [n]o, answer now ", "yn")
+            self._print_answer("go on" if key == "y" else "no more calls", is_yes=key == "y", key=key)
         if key == "cancel":
             await self._cancel_turn()
         return key == "y"
@@ -70,6 +74,11 @@ class TerminalDialog:
     async def approve(self, request: ApprovalRequest) -> Decision:
         async with self._hold_terminal():
             decision = await self._ask_approval(request)
+            if decision is None:
+                self._print_answer("", is_yes=False, key="cancel")
+            elif not decision.arguments:  # edited arguments are shown, and asked about again
+                text = approval_view.describe_decision(request, decision)
+                self._print_answer(text, is_yes=decision.allowed)
         if decision is None:
             await self._cancel_turn()
             return Decision(allowed=False, by="user")
@@ -78,15 +87,13 @@ class TerminalDialog:
     async def _ask_approval(self, request: ApprovalRequest) -> Decision | None:
         """The decision; None for Ctrl-C. A decision with edited arguments must be asked about again."""
         text, truncated = approval_view.format_request(
-            request, width=self._err.width, lines=max(6, self._err.height - 9)
+            request, width=self._err.width, lines=max(6, self._err.height - _MAX_CHOICES - 6)
         )
         self._err.print(text)
-        keys = approval_view.decision_keys(request, truncated=truncated)
+        choices = approval_view.decision_choices(request, truncated=truncated)
         await self._keys.wait_until_idle()
         while True:
-            key = await self._keys.read_key(
-                approval_view.format_keys(list(keys.values()), self._err.width), "".join(keys)
-            )
+            key = await self._keys.choose(choices, columns=self._err.width, rows=self._err.height - _MIN_QUESTION_ROWS)
             match key:
                 case "cancel":
                     return None
@@ -107,9 +114,16 @@ class TerminalDialog:
                     if reason.action == "cancel":
                         return None
                 case _:
-                    remember = {"a": "always", "s": "session"}.get(key, "")
-                    allowed = key in {"y", "a", "s"}
+                    remember = {"a": "always", "s": "session", "A": "step"}.get(key, "")
+                    allowed = key in {"y", "a", "s", "A"}
                     return Decision(allowed=allowed, by="user", remember=remember)  # type: ignore[arg-type]
+
+    def _print_answer(self, text: str, *, is_yes: bool, key: str = "") -> None:
+        """Print the answer to a question where its keys were."""
+        glyphs = select_glyphs(self._err.encoding)
+        mark, style = (glyphs.done, "green") if is_yes else (glyphs.failed, "red")
+        line = Text("  ").append(mark, style=style).append(f" {'cancelled' if key == 'cancel' else text}", style="dim")
+        self._err.print(line)
 
     async def _edit_arguments(self, request: ApprovalRequest) -> str | ElicitationResult:
         """Let the user edit the arguments. Returns them as JSON, or how the user left without a change."""
@@ -149,7 +163,10 @@ class TerminalDialog:
         """Ask a yes-or-no question of mcpchat itself; Ctrl-C means no."""
         async with self._hold_terminal():
             await self._keys.wait_until_idle()
-            return await self._keys.read_key(f"{text}  [y]es  [n]o ", "yn") == "y"
+            self._err.print(Text(text))
+            key = await self._keys.read_key("  [y]es  [n]o ", "yn")
+            self._print_answer("yes" if key == "y" else "no", is_yes=key == "y", key=key)
+            return key == "y"
 
     async def elicit(self, request: Form | UrlRequest, problem: str) -> ElicitationResult:
         async with self._hold_terminal():
@@ -160,6 +177,9 @@ class TerminalDialog:
                 self._err.print(Text(f"  invalid answer: {sanitize(problem)}", style="yellow"))
             await self._keys.wait_until_idle()
             answer = await (self._ask_to_open(request) if isinstance(request, UrlRequest) else self._fill_form(request))
+            accepted = "accepted" if isinstance(request, UrlRequest) else "sent"
+            is_yes = answer.action == "accept"
+            self._print_answer(accepted if is_yes else "declined", is_yes=is_yes, key=answer.action)
         if answer.action == "cancel":
             self._interrupt()
         return answer
@@ -172,6 +192,7 @@ class TerminalDialog:
             self._err.print(text)
             await self._keys.wait_until_idle()
             key = await self._keys.read_key("  [y]es  [n]o ", "yn")
+            self._print_answer("yes" if key == "y" else "no", is_yes=key == "y", key=key)
         if key == "cancel":
             self._interrupt()
         return key == "y"
@@ -226,10 +247,11 @@ class TerminalDialog:
                 line = Text(f"    {one_line(field.title or field.name, 40)}  ", style="dim")
                 self._err.print(line.append(sanitize(format_value(field, content[field.name])), style="default"))
             key = await self._keys.read_key(f"  [s]end to {one_line(form.server, 40)}  [e]dit  [d]ecline ", "sed")
+            if key == "e":
+                continue
             if key == "s":
                 return ElicitationResult(action="accept", content=values)
-            if key != "e":
-                return ElicitationResult(action="cancel" if key == "cancel" else "decline")
+            return ElicitationResult(action="cancel" if key == "cancel" else "decline")
 
     async def _ask_field(self, field: Field, default: object) -> Any:
         """The field's value, or the ElicitationResult that ends the form."""

@@ -1,17 +1,20 @@
 """Reads single keys and short lines for questions to the user."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from mcpchat.core.elicitation import ElicitationResult
+from mcpchat.ui.prompts.choices import Choice, format_labels, format_menu
 from mcpchat.ui.terminal import tty
+from mcpchat.ui.terminal.glyphs import select_glyphs
 from mcpchat.ui.terminal.typed_ahead import TypedAhead
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.document import Document
+    from prompt_toolkit.formatted_text import AnyFormattedText
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
     from prompt_toolkit.validation import Validator
 
@@ -35,6 +38,13 @@ class KeyInput(Protocol):
 
     async def read_key(self, prompt: str, keys: str, *, allow_enter: bool = False) -> str:
         """Read one of the keys; "escape" for Escape and Ctrl-D, "cancel" for Ctrl-C, "enter" if ``allow_enter``."""
+        ...
+
+    async def choose(self, choices: Sequence[Choice], *, columns: int, rows: int) -> str:
+        """Let the user choose. Returns the choice's key; "escape" and "cancel" as ``read_key``.
+
+        ``columns`` and ``rows`` are the space for the choices.
+        """
         ...
 
     async def read_line(
@@ -126,28 +136,66 @@ class TerminalKeyInput:
         )
 
     async def read_key(self, prompt: str, keys: str, *, allow_enter: bool = False) -> str:
+        bindings = _bind_keys(keys)
+        bindings.add("enter")(lambda event: event.app.exit(result="enter") if allow_enter else None)
+        return await self._prompt(prompt, bindings)
+
+    async def choose(self, choices: Sequence[Choice], *, columns: int, rows: int) -> str:
+        keys = "".join(choice.key for choice in choices)
+        if len(choices) > rows:
+            return await self.read_key(format_labels(choices, columns), keys)
+        bindings = _bind_keys(keys)
+        selected: int | None = None
+
+        def select(number: int) -> None:
+            nonlocal selected
+            selected = number % len(choices)
+
+        # The first Enter only selects: one that was meant for something else must not answer.
+        bindings.add("down")(lambda event: select(0 if selected is None else selected + 1))
+        bindings.add("up")(lambda event: select(-1 if selected is None else selected - 1))
+        bindings.add("enter")(
+            lambda event: select(0) if selected is None else event.app.exit(result=choices[selected].key)
+        )
+        pointer = select_glyphs(getattr(self._out, "encoding", None)).pointer
+        return await self._prompt(lambda: [*format_menu(choices, selected, columns, pointer), ("", " ")], bindings)
+
+    async def _prompt(self, message: "AnyFormattedText", bindings: "KeyBindings") -> str:
+        """Show the prompt until a key ends it. It leaves no trace: who asks prints the answer."""
         from prompt_toolkit import PromptSession
-        from prompt_toolkit.key_binding import KeyBindings
         from prompt_toolkit.output import create_output
+        from prompt_toolkit.styles import Style
 
-        bindings = KeyBindings()
-
-        def exit_with(event: "KeyPressEvent", value: str) -> None:
-            event.app.exit(result=value)
-
-        for key in keys:
-            for case in (key, key.upper()):
-                bindings.add(case)(lambda event, key=key: exit_with(event, key))
-        for key in ("escape", "c-d"):
-            bindings.add(key, eager=True)(lambda event: exit_with(event, "escape"))
-        bindings.add("c-c")(lambda event: exit_with(event, "cancel"))
-        bindings.add("<any>")(lambda event: None)
-        bindings.add("enter")(lambda event: exit_with(event, "enter") if allow_enter else None)
         _bind_suspend(bindings)
-        session: PromptSession[str] = PromptSession(key_bindings=bindings, output=create_output(stdout=self._out))
+        session: PromptSession[str] = PromptSession(
+            key_bindings=bindings,
+            output=create_output(stdout=self._out),
+            style=Style.from_dict({"dim": "dim"}),
+            erase_when_done=True,
+        )
         _shorten_escape_timeout(session)
         self._collect_typed_ahead()
-        return await session.prompt_async(prompt)
+        return await session.prompt_async(message)
+
+
+def _bind_keys(keys: str) -> "KeyBindings":
+    """Bindings that end a prompt with one of the keys, in either case unless both cases are keys."""
+    from prompt_toolkit.key_binding import KeyBindings
+
+    bindings = KeyBindings()
+
+    def bind(key: str, value: str, *, eager: bool = False) -> None:
+        bindings.add(key, eager=eager)(lambda event: event.app.exit(result=value))
+
+    for key in keys:
+        bind(key, key)
+        if key.swapcase() not in keys and key.isalpha():
+            bind(key.swapcase(), key)
+    for key in ("escape", "c-d"):
+        bind(key, "escape", eager=True)
+    bind("c-c", "cancel")
+    bindings.add("<any>")(lambda event: None)
+    return bindings
 
 
 def _build_validator(find_problem: Callable[[str], str]) -> "Validator":

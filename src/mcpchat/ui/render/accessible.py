@@ -5,13 +5,14 @@ import itertools
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO, assert_never
 
 from mcpchat.core import events
 from mcpchat.core.elicitation import ElicitationResult
 from mcpchat.core.events import Event
+from mcpchat.ui.prompts.choices import Choice, format_labels
 from mcpchat.ui.prompts.keys import POLL_INTERVAL, QUIET_SECONDS
 from mcpchat.ui.render import stats, tool_lines
 from mcpchat.ui.terminal import tty
@@ -240,13 +241,17 @@ class LineKeyInput:
     async def read_key(self, prompt: str, keys: str, *, allow_enter: bool = False) -> str:
         answers = {**{key: key for key in keys}, **{word: word[0] for word in ("yes", "no") if word[0] in keys}}
         while (line := await self._lines.read(f"question: {' '.join(prompt.split())} ")) is not None:
-            typed = line.strip().casefold()
+            typed = line.strip()
+            typed = typed if typed in answers else typed.casefold()
             if typed in answers:  # only the exact word: a longer line may have been meant for something else
                 return answers[typed]
             if not typed and allow_enter:
                 return "enter"
             self._out.write(f"warning: type one of {', '.join(keys)}, and press Enter\n")
         return "escape"
+
+    async def choose(self, choices: Sequence[Choice], *, columns: int, rows: int) -> str:
+        return await self.read_key(format_labels(choices, columns), "".join(choice.key for choice in choices))
 
     async def read_line(
         self, prompt: str, default: str, find_problem: Callable[[str], str] | None = None

@@ -4,15 +4,15 @@ import time
 
 from mcpchat.core import events
 from mcpchat.core.events import Event
+from mcpchat.ui.terminal.glyphs import select_glyphs
 
 FRAME_SECONDS = 0.12
-_SPINNER_FRAMES, _ASCII_SPINNER_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "-\\|/"
 _WAITING = "waiting for the model"
 
 
 def spinner_frame(encoding: str) -> str:
     """The spinner's current frame, in characters that the encoding has."""
-    frames = _SPINNER_FRAMES if encoding.lower().startswith("utf") else _ASCII_SPINNER_FRAMES
+    frames = select_glyphs(encoding).spinner
     return frames[int(time.monotonic() / FRAME_SECONDS) % len(frames)]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import assert_never
 
 from rich.segment import Segment
@@ -15,14 +15,18 @@ from mcpchat.ui.markdown.stream import MarkdownStream
 from mcpchat.ui.render import images, stats, tool_lines
 from mcpchat.ui.render.activity import FRAME_SECONDS, Activity, spinner_frame
 from mcpchat.ui.render.reasoning import ReasoningView
+from mcpchat.ui.terminal.glyphs import select_glyphs
 from mcpchat.ui.terminal.screen import HangingIndent, Screen, render_rows
 from mcpchat.util.sanitize import one_line, sanitize
+
+_RESULT_SECONDS = 1.0  # how long a question waits for the results of calls that run
 
 
 class ConsoleRenderer:
     """Draws on a screen: final text above; the open block, reasoning and running calls below.
 
-    ``fold`` shows only the duration of reasoning, and ``show_activity`` a live line while nothing else moves.
+    ``fold`` shows only the duration of reasoning, ``show_activity`` a live line while nothing else moves, and
+    ``show_summary`` a line at the end of each turn.
     ``environ`` tells whether the terminal can show images.
     """
 
@@ -34,6 +38,7 @@ class ConsoleRenderer:
         show_stats: bool = False,
         fold: bool = False,
         show_activity: bool = False,
+        show_summary: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._screen = screen
@@ -43,12 +48,16 @@ class ConsoleRenderer:
         self._markdown = MarkdownStream(screen, self._redraw_live)
         self.reasoning = ReasoningView(screen, self._redraw_live, fold=fold)
         self._running_calls: dict[str, tuple[events.ToolStarted, str]] = {}
+        self._calls_done = asyncio.Event()
+        self._calls_done.set()
+        self._show_summary = show_summary
+        self._call_count = 0  # of this turn
+        self._follows_note = False  # whether a note, such as a tool line, was printed last
         self._deferred: list[Event] | None = None
         self._activity = Activity(screen.console.encoding)
         self._show_activity = show_activity and not quiet
         self._frame_scheduled = False
-        unicode = screen.console.encoding.lower().startswith("utf")
-        self._done_mark, self._failed_mark = ("✓", "✗") if unicode else ("ok", "x")
+        self._glyphs = select_glyphs(screen.console.encoding)
 
     def __call__(self, event: Event) -> None:
         if self._deferred is not None:
@@ -59,6 +68,10 @@ class ConsoleRenderer:
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
         """Give the terminal to a question while inside; events in the meantime are drawn afterwards."""
+        # A call that was just allowed gets its result under its own question, if it is quick.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RESULT_SECONDS):
+                await self._calls_done.wait()
         async with self._screen.exclusive():
             self._deferred = []
             try:
@@ -77,6 +90,7 @@ class ConsoleRenderer:
         self._activity.update(event)
         match event:
             case events.TurnStarted():
+                self._call_count, self._follows_note = 0, False
                 self._schedule_frame()
             case events.TextDelta() | events.ReasoningDelta():
                 self._feed(event)
@@ -102,11 +116,15 @@ class ConsoleRenderer:
     def _feed(self, event: events.TextDelta | events.ReasoningDelta) -> None:
         if isinstance(event, events.TextDelta):
             self.reasoning.finish()
+            if self._follows_note and event.text.strip():
+                self._markdown.separate()
+                self._follows_note = False
             self._markdown.feed(event.text)
         else:
             self._markdown.finish()  # print the text before the reasoning
             if not self._quiet:
                 self.reasoning.feed(event.text)
+                self._follows_note = True
         self._schedule_frame()
 
     def _finish(self) -> None:
@@ -116,6 +134,7 @@ class ConsoleRenderer:
     def _update_call(self, event: events.ToolStarted | events.ToolProgress) -> None:
         if isinstance(event, events.ToolStarted):
             self._running_calls[event.call.id] = event, ""
+            self._calls_done.clear()
             self._redraw_live()
             self._schedule_frame()
         elif event.call_id in self._running_calls:
@@ -123,10 +142,13 @@ class ConsoleRenderer:
 
     def _finish_call(self, event: events.ToolFinished) -> None:
         self._running_calls.pop(event.call.id, None)
+        self._call_count += 1
+        if not self._running_calls:
+            self._calls_done.set()
         self._redraw_live()
         if self._quiet:
             return
-        mark, style = (self._failed_mark, "red") if event.result.is_error else (self._done_mark, "dim")
+        mark, style = (self._glyphs.failed, "red") if event.result.is_error else (self._glyphs.done, "dim")
         line = tool_lines.format_finished(event, self._screen.console.width - 4 - (len(mark) - 1))
         self._print_note(f"  {mark} {line}", style)
         for part in event.result.parts:
@@ -147,12 +169,16 @@ class ConsoleRenderer:
         if not isinstance(event, events.Notice):
             self._finish()
             self._redraw_live()  # without the activity
-            if isinstance(event, events.TurnFinished) and self._show_stats and event.usage.total:
-                self._print_note(f"  {stats.format_turn(event)}", "dim")
+            if isinstance(event, events.TurnFinished) and event.usage.total:
+                if self._show_stats:
+                    self._print_note(f"  {stats.format_turn(event)}", "dim")
+                elif self._show_summary:
+                    self._print_note(f"  {stats.format_summary(event, self._call_count)}", "dim")
         elif event.level == "warning" or not self._quiet:
             self._print_note(event.text, "yellow" if event.level == "warning" else "dim")
 
     def _print_note(self, text: str, style: str) -> None:
+        self._follows_note = True
         self._screen.print_final(HangingIndent(Text(sanitize(text), style=style)), to_stderr=True)
 
     # What moves.

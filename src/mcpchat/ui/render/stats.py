@@ -9,6 +9,17 @@ def format_turn(event: TurnFinished) -> str:
     return f"{format_tokens(event.usage)} · {format_cost(event.cost)} · {event.seconds:.1f} s"
 
 
+def format_summary(event: TurnFinished, calls: int) -> str:
+    """``3 tools · 4.2 s · 1,204 tokens · $0.01``: what a turn took, without what is 0 or unknown."""
+    facts = [
+        f"{calls} tool{'s' * (calls != 1)}" if calls else "",
+        f"{event.seconds:.1f} s",
+        f"{'~' * event.usage.estimated}{event.usage.total:,} tokens",
+        format_cost(event.cost) if event.cost else "",
+    ]
+    return " · ".join(filter(None, facts))
+
+
 def format_tokens(usage: Usage) -> str:
     prefix = "about " if usage.estimated else ""
     cached = f" ({usage.cached:,} cached)" if usage.cached else ""

@@ -11,6 +11,8 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.key_binding.vi_state import InputMode
 from prompt_toolkit.keys import Keys
 
+_MAX_REPORT_LENGTH = 40  # characters of a terminal's answer
+
 
 class InputActions(Protocol):
     """The input line and the actions that its keys start."""
@@ -36,6 +38,8 @@ class InputActions(Protocol):
     def suspend(self) -> None: ...
 
     def toggle_reasoning(self) -> None: ...
+
+    def take_background_report(self, report: str) -> None: ...
 
 
 def build_key_bindings(actions: InputActions) -> KeyBindings:
@@ -91,4 +95,31 @@ def build_key_bindings(actions: InputActions) -> KeyBindings:
     bindings.add("c-z")(lambda event: actions.suspend())
     bindings.add("c-l")(lambda event: event.app.renderer.clear())
     bindings.add("c-t")(lambda event: actions.toggle_reasoning())
+    _bind_background_report(bindings, actions)
     return bindings
+
+
+def _bind_background_report(bindings: KeyBindings, actions: InputActions) -> None:
+    """Take the terminal's answer to a question for its background colour out of the keys: ``ESC ] ... ESC \\``."""
+    report: list[str] | None = None  # the characters so far; None outside of an answer
+
+    def begin(event: KeyPressEvent) -> None:
+        nonlocal report
+        report = []
+
+    def collect(event: KeyPressEvent) -> None:
+        nonlocal report
+        assert report is not None
+        key = event.key_sequence[0].key
+        is_end = key in {Keys.ControlG, "\\"} or len(report) > _MAX_REPORT_LENGTH
+        if not is_end and key != Keys.Escape:
+            report.append(event.data)
+        if is_end:
+            actions.take_background_report("".join(report))
+            report = None
+
+    in_report = Condition(lambda: report is not None)
+    bindings.add("escape", "]", filter=~in_report)(begin)
+    bindings.add("escape", filter=in_report, eager=True)(collect)
+    bindings.add("<any>", filter=in_report, eager=True)(collect)
+    bindings.add("c-g", filter=in_report, eager=True)(collect)

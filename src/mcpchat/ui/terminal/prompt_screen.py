@@ -31,14 +31,17 @@ from prompt_toolkit.layout.processors import AppendAutoSuggestion, HighlightIncr
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.widgets import SearchToolbar
 from rich.cells import cell_len
+from rich.color_triplet import ColorTriplet
 from rich.console import Console, RenderableType
 from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
-from mcpchat.ui.terminal import external
+from mcpchat.ui.terminal import external, tty
+from mcpchat.ui.terminal.background import QUERY, parse_report, tint
 from mcpchat.ui.terminal.inline_app import STYLE, AboveWriter, InlineApp, terminal_output
 from mcpchat.ui.terminal.key_bindings import build_key_bindings
-from mcpchat.ui.terminal.screen import render_ansi, render_lines
+from mcpchat.ui.terminal.screen import HangingIndent, render_ansi, render_lines, render_rows
 from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.util.sanitize import one_line, sanitize
 
@@ -49,12 +52,17 @@ _BEGIN_SYNC, _END_SYNC = "\x1b[?2026h", "\x1b[?2026l"  # synchronized output, on
 _TAB_WIDTH = 4
 
 
+def _shows_tints(console: Console) -> bool:
+    """Whether the terminal has enough colours for a tint of its background."""
+    return not console.no_color and console.color_system in {"256", "truecolor"}
+
+
 class PromptScreen:
     """A Screen with an input line. ``next_line`` returns the sent lines in order.
 
     ``make_console`` makes a console of a file; text printed on it appears above the input line. ``status`` returns the
     status line for a width in cells. ``interrupt`` is called for Ctrl-C while a line is being handled. ``rewraps`` is
-    the value of ``rewraps_on_resize``.
+    the value of ``rewraps_on_resize``. ``background`` is the terminal's colour; None asks the terminal.
     """
 
     def __init__(
@@ -67,8 +75,10 @@ class PromptScreen:
         status: Callable[[int], str] = lambda width: "",
         interrupt: Callable[[], None] = lambda: None,
         rewraps: bool = True,
+        background: ColorTriplet | None = None,
     ) -> None:
         self.console = make_console(AboveWriter(self.write))
+        self._background = background
         self._status = status
         self._activity: Callable[[], str] = lambda: ""
         self._toggle_reasoning: Callable[[], None] = lambda: None
@@ -209,7 +219,8 @@ class PromptScreen:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Show the input line while inside."""
+        """Show the input line while inside. A line that was typed before is sent."""
+        typed_ahead = tty.read_typed_ahead()
         started = asyncio.Event()
         self._task = task = asyncio.create_task(
             self._app.run_async(pre_run=started.set, set_exception_handler=False, handle_sigint=False)
@@ -222,9 +233,19 @@ class PromptScreen:
             if task.done():
                 await task
             task.add_done_callback(lambda done_task: self._on_terminal_lost())
+            self._take_first_lines(typed_ahead)
+            if self._background is None and _shows_tints(self.console):
+                self.write_raw(QUERY)
             yield
         finally:
             await self.stop()
+
+    def _take_first_lines(self, text: str) -> None:
+        """Send a line that was typed before the input line was there; several may be a paste, and are not sent."""
+        line, newline, rest = sanitize(text.replace("\r", "\n")).partition("\n")
+        self.buffer.insert_text(f"{line}{newline}{rest}" if rest else line)
+        if newline and not rest and line.strip():
+            self.submit()
 
     async def stop(self) -> None:
         """Remove the input line."""
@@ -258,8 +279,25 @@ class PromptScreen:
         self.buffer.insert_text(typed_ahead.text.strip("\n"))
 
     def echo(self, line: str) -> None:
-        """Show a line that was sent as part of the conversation."""
-        self.print_final(Text().append("> ", style="bold").append(sanitize(line).replace("\n", "\n  ")))
+        """Show a line that was sent as part of the conversation: after a blank line, tinted over the whole width."""
+        is_tinted = self._background is not None and _shows_tints(self.console)
+        style = (
+            Style(bgcolor=tint(self._background)) if self._background is not None and is_tinted else Style(bold=True)
+        )
+        text = Text("> ", style=style).append(sanitize(line).replace("\n", "\n  "))
+        text.stylize("bold" if is_tinted else "bold cyan", 0, 1)
+        self.print_final(Text())
+        if not is_tinted:
+            self.print_final(HangingIndent(text))
+            return
+        # The terminal fills the rest of each row itself: blanks would wrap when the window becomes narrower.
+        fill = style.render("\x1b[K", color_system=self.console._color_system)
+        rows = render_ansi(self.console, render_rows(self.console, HangingIndent(text)))
+        self.write("".join(f"{row}{fill}\n" for row in rows))
+
+    def take_background_report(self, report: str) -> None:
+        """Take the terminal's answer to the question for its background colour."""
+        self._background = self._background or parse_report(report)
 
     def prefill(self, text: str) -> None:
         """Put text before the text in the input line."""

@@ -627,3 +627,23 @@ def test_a_line_that_was_typed_before_the_chat_is_there_is_sent(
         terminal.send("early?" + ENTER)
         terminal.wait_for("Hello.")
     assert user_messages(fake_openai) == ["early?"]
+
+
+def test_a_long_paste_is_folded_but_sent_whole(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    paste = "".join(f"line {n}\x07\u200b\n" for n in range(300))
+    sent = paste.replace("\u200b", "")
+    with Terminal([MCPCHAT], environ=chat_environ | {"PAGER": "cat"}, columns=100) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("sum up: " + PASTE.format(paste))
+        terminal.wait_for("> sum up: [pasted: 300 lines, 3 kB]")
+        terminal.send("\x7f")  # deletes the label as a whole
+        terminal.wait_for_absence("[pasted")
+        terminal.send(PASTE.format(paste) + " please" + ENTER)
+        terminal.wait_for("Hello.")
+        assert "> sum up: [pasted: 300 lines, 3 kB] please\n" in terminal.text
+        assert "line 7" not in terminal.text
+        terminal.send("\x0f")
+        terminal.wait_for("line 299\u2407")  # the pager shows the paste, its control characters as signs
+        terminal.send(UP)
+        terminal.wait_for("please", count=2)
+    assert user_messages(fake_openai) == [f"sum up: {sent} please"]

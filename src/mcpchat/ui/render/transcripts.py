@@ -27,7 +27,7 @@ from mcpchat.util.sanitize import one_line, sanitize
 
 _AUTHORS = {"user": "You", "assistant": "Assistant", "tool": "Tools", "system": "Note"}
 _MAX_BRANCHES = 200  # branches in a list
-_MAX_RESULT_LENGTH = 1200  # characters of a tool result in to_text
+_MAX_TEXT_LENGTH, _MAX_TEXT_LINES = 1200, 30  # of a tool result or a question in to_text
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
 
 
@@ -183,8 +183,8 @@ def to_text(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
         lines += ["", f"{message.number or '-'}  {message.author}  {one_line(message.details, 200)}".rstrip()]
         for part in message.parts:
             body = part.body
-            if part.kind in {"result", "failed"} and len(body) > _MAX_RESULT_LENGTH:
-                body = f"{body[:_MAX_RESULT_LENGTH]}\n… {len(body) - _MAX_RESULT_LENGTH:,} more characters"
+            if part.kind in {"result", "failed"} or (part.kind == "text" and message.author == _AUTHORS["user"]):
+                body = _shorten(body)
             mark = {"call": "→ ", "result": "✓ ", "failed": "✗ "}.get(part.kind, "")
             if part.kind == "call":
                 lines.append(f"    {mark}{one_line(f'{part.head} {body}', 300)}")
@@ -196,6 +196,15 @@ def to_text(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
     if other_branches > 0:
         lines += ["", f"{other_branches} more branch{'es' if other_branches > 1 else ''}: --tree shows them"]
     return "\n".join(lines) + "\n"
+
+
+def _shorten(text: str) -> str:
+    """A text that is too long to be shown: its beginning, and how much is left out."""
+    shown = "\n".join(text[:_MAX_TEXT_LENGTH].split("\n")[:_MAX_TEXT_LINES])
+    rest = text[len(shown) :]
+    if not rest.strip():
+        return text
+    return f"{shown}\n… {len(rest):,} more characters, {rest.count(chr(10)):,} more lines; -o markdown shows them"
 
 
 def format_tree(thread: Thread, nodes: Sequence[ThreadMessage]) -> list[str]:

@@ -6,10 +6,12 @@ from typing import Protocol
 from prompt_toolkit import search
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, emacs_mode, has_focus, vi_navigation_mode
+from prompt_toolkit.filters import Condition, Filter, emacs_mode, has_focus, vi_navigation_mode
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.key_binding.vi_state import InputMode
 from prompt_toolkit.keys import Keys
+
+from mcpchat.ui.terminal.folded_pastes import FoldedPastes
 
 _MAX_REPORT_LENGTH = 40  # characters of a terminal's answer
 
@@ -18,12 +20,16 @@ class InputActions(Protocol):
     """The input line and the actions that its keys start."""
 
     buffer: Buffer
-    pastes: list[str]
+    folded: FoldedPastes
 
     @property
     def queued_lines(self) -> Sequence[str]: ...
 
     def mark_activity(self) -> None: ...
+
+    def insert_paste(self, text: str) -> None: ...
+
+    def open_pastes(self) -> None: ...
 
     def submit(self) -> None: ...
 
@@ -65,12 +71,6 @@ def build_key_bindings(actions: InputActions) -> KeyBindings:
     def new_line(event: KeyPressEvent) -> None:
         buffer.insert_text("\n")
 
-    @bindings.add(Keys.BracketedPaste, filter=at_prompt)
-    def paste(event: KeyPressEvent) -> None:
-        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
-        actions.pastes.append(text)
-        buffer.insert_text(text)
-
     @bindings.add("c-c")
     def interrupt(event: KeyPressEvent) -> None:
         """Leave the history search, else cancel, clear or leave."""
@@ -88,6 +88,7 @@ def build_key_bindings(actions: InputActions) -> KeyBindings:
             event.app.vi_state.input_mode = InputMode.NAVIGATION
             buffer.cursor_left()
 
+    _bind_pastes(bindings, actions, at_prompt)
     bindings.add("c-d", filter=at_empty_prompt)(lambda event: actions.request_exit())
     bindings.add("up", filter=at_empty_prompt & has_queue)(lambda event: actions.recall_queued())
     bindings.add("c-x", "c-e", filter=at_prompt)(lambda event: actions.open_editor())
@@ -97,6 +98,33 @@ def build_key_bindings(actions: InputActions) -> KeyBindings:
     bindings.add("c-t")(lambda event: actions.toggle_reasoning())
     _bind_background_report(bindings, actions)
     return bindings
+
+
+def _bind_pastes(bindings: KeyBindings, actions: InputActions, at_prompt: Filter) -> None:
+    """Insert pastes; delete a folded one as a whole; open them."""
+    buffer = actions.buffer
+
+    @bindings.add(Keys.BracketedPaste, filter=at_prompt)
+    def paste(event: KeyPressEvent) -> None:
+        actions.insert_paste(event.data.replace("\r\n", "\n").replace("\r", "\n"))
+
+    @Condition
+    def after_label() -> bool:
+        return bool(actions.folded.find_label(buffer.document.text_before_cursor, at_end=True))
+
+    @Condition
+    def before_label() -> bool:
+        return bool(actions.folded.find_label(buffer.document.text_after_cursor, at_end=False))
+
+    @bindings.add("backspace", filter=at_prompt & after_label)
+    def delete_label_before(event: KeyPressEvent) -> None:
+        buffer.delete_before_cursor(len(actions.folded.find_label(buffer.document.text_before_cursor, at_end=True)))
+
+    @bindings.add("delete", filter=at_prompt & before_label)
+    def delete_label_after(event: KeyPressEvent) -> None:
+        buffer.delete(len(actions.folded.find_label(buffer.document.text_after_cursor, at_end=False)))
+
+    bindings.add("c-o", filter=at_prompt)(lambda event: actions.open_pastes())
 
 
 def _bind_background_report(bindings: KeyBindings, actions: InputActions) -> None:

@@ -39,11 +39,12 @@ from rich.text import Text
 
 from mcpchat.ui.terminal import external, tty
 from mcpchat.ui.terminal.background import QUERY, parse_report, tint
+from mcpchat.ui.terminal.folded_pastes import FoldedPastes
 from mcpchat.ui.terminal.inline_app import STYLE, AboveWriter, InlineApp, terminal_output
 from mcpchat.ui.terminal.key_bindings import build_key_bindings
 from mcpchat.ui.terminal.screen import HangingIndent, render_ansi, render_lines, render_rows
 from mcpchat.ui.terminal.typed_ahead import TypedAhead
-from mcpchat.util.sanitize import one_line, sanitize
+from mcpchat.util.sanitize import one_line, sanitize, strip_invisible
 
 _MAX_MENU_ROWS = 8  # rows of suggestions
 _MIN_REDRAW_INTERVAL = 1 / 30  # seconds between two drawings, at least
@@ -88,6 +89,8 @@ class PromptScreen:
         self._line_queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.queued_lines: list[str] = []
         self.pastes: list[str] = []
+        self.folded = FoldedPastes()
+        self._last_paste = ""  # the latest line that was sent with a folded paste, in full
         self.busy = False
         self.exit_requested = False
         self._exclusive_depth = 0
@@ -276,18 +279,23 @@ class PromptScreen:
         """Append text that was typed before a question appeared to the text in the input line."""
         self.pastes += typed_ahead.pastes
         self.buffer.cursor_position = len(self.buffer.text)
-        self.buffer.insert_text(typed_ahead.text.strip("\n"))
+        for paste in typed_ahead.pastes:
+            self.folded.fold(paste)
+        self.buffer.insert_text(self.folded.fold_all(typed_ahead.text.strip("\n")))
 
     def echo(self, line: str) -> None:
-        """Show a line that was sent as part of the conversation: after a blank line, tinted over the whole width."""
-        is_tinted = self._background is not None and _shows_tints(self.console)
-        style = (
-            Style(bgcolor=tint(self._background)) if self._background is not None and is_tinted else Style(bold=True)
-        )
-        text = Text("> ", style=style).append(sanitize(line).replace("\n", "\n  "))
-        text.stylize("bold" if is_tinted else "bold cyan", 0, 1)
+        """Show a line that was sent as part of the conversation: after a blank line, tinted over the whole width.
+
+        Without a known background it is bold. Long pastes in it are folded.
+        """
+        folded = self.folded.fold_all(line)
+        self._last_paste = line if folded != line else self._last_paste
+        background = self._background if _shows_tints(self.console) else None
+        style = Style(bgcolor=tint(background)) if background is not None else Style(bold=True)
+        text = Text("> ", style=style).append(sanitize(folded).replace("\n", "\n  "))
+        text.stylize("bold" if background is not None else "bold cyan", 0, 1)
         self.print_final(Text())
-        if not is_tinted:
+        if background is None:
             self.print_final(HangingIndent(text))
             return
         # The terminal fills the rest of each row itself: blanks would wrap when the window becomes narrower.
@@ -302,7 +310,7 @@ class PromptScreen:
     def prefill(self, text: str) -> None:
         """Put text before the text in the input line."""
         if text:
-            self.buffer.document = Document(text + self.buffer.text)
+            self.buffer.document = Document(self.folded.fold_all(text) + self.buffer.text)
             self._app.invalidate()
 
     def recall_queued(self) -> None:
@@ -340,7 +348,7 @@ class PromptScreen:
 
     def _format_queue(self) -> str:
         width = max(10, self.console.width - 12)
-        return "\n".join(f"  next: {one_line(line, width)}" for line in self.queued_lines)
+        return "\n".join(f"  next: {one_line(self.folded.fold_all(line), width)}" for line in self.queued_lines)
 
     def _format_status_line(self) -> str:
         activity = self._activity() if self.busy else ""
@@ -368,13 +376,33 @@ class PromptScreen:
         self._last_key_time = time.monotonic()
 
     def submit(self) -> None:
-        text = self.buffer.text
+        text = self.folded.unfold_all(self.buffer.text)
         if self.busy and not text.strip():
             return
+        if text != self.buffer.text:
+            self.buffer.text = text  # the history keeps it whole
         self.buffer.reset(append_to_history=bool(text.strip()))
         self._line_queue.put_nowait(text)
         if text:
             self.queued_lines.append(text)
+
+    def insert_paste(self, text: str) -> None:
+        """Insert pasted text, a long one as a label, without what is invisible: the model gets what the user sees."""
+        text = strip_invisible(text)
+        self.pastes.append(text)
+        self.buffer.insert_text(self.folded.fold(text))
+
+    def open_pastes(self) -> None:
+        """Show the folded pastes: in the input line, or if there are none, those of the latest line, in the pager."""
+        unfolded = self.folded.unfold_all(self.buffer.text)
+        if unfolded != self.buffer.text:
+            self.buffer.document = Document(unfolded)
+        elif self._last_paste:
+            self._start_exclusive(self._show_last_paste())
+
+    async def _show_last_paste(self) -> None:
+        async with self.exclusive():
+            await external.show_in_pager(sanitize(self._last_paste), lambda text: self.write(f"{text}\n"))
 
     def cancel_or_leave(self) -> None:
         """Cancel the line that is being handled, else clear the input line, else leave at the second Ctrl-C."""
@@ -416,9 +444,9 @@ class PromptScreen:
             self.write("  the program in $VISUAL or $EDITOR does not exist\n")
             return
         async with self.exclusive():
-            new_text = await external.edit_text(self.buffer.text, command, suffix=".md")
+            new_text = await external.edit_text(self.folded.unfold_all(self.buffer.text), command, suffix=".md")
         if new_text is not None:
-            self.buffer.document = Document(new_text.rstrip("\n"))
+            self.buffer.document = Document(self.folded.fold_all(new_text.rstrip("\n")))
 
     async def _suspend(self) -> None:
         if sys.platform != "win32":

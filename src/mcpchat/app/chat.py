@@ -9,9 +9,11 @@ from mcpchat.app.agents import apply_agent_options, render_instructions, templat
 from mcpchat.app.build_session import MAX_CHAT_STEPS, MAX_STEPS, build_session, turn_limits
 from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter
 from mcpchat.auth.service import AuthService
+from mcpchat.config.project_file import find_project, is_trusted
 from mcpchat.config.run import RunContext, RunOptions, get_agent, resolve_agent_name
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit, Notice
+from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
 from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage
 from mcpchat.engine.event_redaction import RedactingEmitter
@@ -19,7 +21,7 @@ from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.errors import McpChatError, StoreError, UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.models.selection import ModelSelector
-from mcpchat.permissions.factory import build_approval_gate, pinned_toolbox
+from mcpchat.permissions.factory import approval_store, build_approval_gate, pinned_toolbox
 from mcpchat.threads import resume
 from mcpchat.threads.resume import ResumePoint
 
@@ -201,6 +203,32 @@ class ChatRuntime:
         """Let the model title the thread, if the config says so and the user has not."""
         if self.context.config.threads.titles == "model" and self.store is not None:
             await self.session.name_thread()
+
+    # Approvals and trust.
+
+    def list_approvals(self) -> Sequence[tuple[str, str]]:
+        """The tools that the user allowed for this session or always, each with since when. Raises StoreError."""
+        saved = approval_store(self.context).read_all()
+        session = [(name, "for this session") for name in self.session.agent.gate.session_grants]
+        return [*session, *((approval.tool, f"always, since {approval.date}") for approval in saved)]
+
+    def revoke_approvals(self, glob: str) -> Sequence[str]:
+        """Ask again about the tools that match the glob. Returns their names. Raises StoreError."""
+        store = approval_store(self.context)
+        saved = {approval for approval in store.read_all() if glob_matches(glob, approval.tool)}
+        if saved:
+            store.revoke(saved)
+        session = self.session.agent.gate.revoke_session_grants(lambda name: glob_matches(glob, name))
+        return sorted({*session, *(approval.tool for approval in saved)})
+
+    def describe_trust(self) -> str:
+        """Whether there is a project file for this folder, and whether it is in use."""
+        project = find_project(exclude=self.context.paths.config)
+        if project is None:
+            return "there is no .mcpchat.toml in this folder or above"
+        if is_trusted(project, self.context.paths):
+            return f"{project.path} is trusted and in use; mcpchat trust revoke ends that"
+        return f"{project.path} is not trusted, so nothing of it is used; mcpchat trust shows it and asks"
 
     def _warn(self, text: str) -> None:
         self.emit(Notice(level="warning", text=text))

@@ -10,7 +10,7 @@ from mcpchat.core.tools import ToolSpec
 from mcpchat.util.sanitize import escape_unsafe_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 
 def is_terminal(*streams: Any) -> bool:
@@ -29,8 +29,8 @@ def write_json(value: object) -> None:
     sys.stdout.write(format_json(msgspec.to_builtins(value), indent=2) + "\n")
 
 
-def print_table(table: "Table") -> None:
-    """Print the table to stdout: fitted to a terminal, one line a row elsewhere."""
+def print_table(table: "RenderableType") -> None:
+    """Print a table, or several, to stdout: fitted to a terminal, one line a row elsewhere."""
     from rich.console import Console
 
     if is_terminal(sys.stdout):

@@ -51,7 +51,7 @@ class ApprovalGate:
         self._warn = warn
         self._prompt_lock = asyncio.Lock()
         self._waiting: list[_WaitingRequest] = []
-        self._session_grants: set[tuple[str, str, str]] = set()
+        self._session_grants: dict[tuple[str, str, str], str] = {}  # the tool's name, by its key and the rule
 
     async def decide(self, spec: ToolSpec, arguments: Arguments) -> tuple[Decision, Arguments]:
         """Decide whether the call may run, and with which arguments: the user may change them.
@@ -76,6 +76,17 @@ class ApprovalGate:
             finally:
                 self._prompt_lock.release()
         return Decision(allowed=result.action == "allow", by="policy", reason=result.rule), arguments
+
+    @property
+    def session_grants(self) -> list[str]:
+        """The names of the tools that the user allowed until the session ends."""
+        return sorted(set(self._session_grants.values()))
+
+    def revoke_session_grants(self, is_revoked: Callable[[str], bool]) -> list[str]:
+        """Ask again about the tools whose names ``is_revoked`` matches. Returns their names."""
+        revoked = [name for name in self.session_grants if is_revoked(name)]
+        self._session_grants = {key: name for key, name in self._session_grants.items() if name not in revoked}
+        return revoked
 
     async def confirm_more_steps(self, rounds: int) -> bool:
         """Ask the user whether the model may make more rounds of tool calls."""
@@ -142,7 +153,7 @@ class ApprovalGate:
         spec = request.tool
         if decision.remember not in {"session", "always"}:
             return
-        self._session_grants.add((*_tool_key(spec), request.rule))
+        self._session_grants[(*_tool_key(spec), request.rule)] = spec.qualified_name
         if decision.remember == "always":
             try:
                 self._approvals.approve_always(spec)

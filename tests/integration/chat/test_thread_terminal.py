@@ -1,6 +1,7 @@
 """Threads, branches and agents in a chat on a real terminal."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,17 @@ def test_undo_edit_and_branches_of_a_chat(server: ScriptedServer) -> None:
         say(terminal, "first", "answer 1")
         say(terminal, "second", "answer 2")
         say(terminal, "/undo", "taken back: second")
-        say(terminal, "/threads branch", "continues from here  answer 2")
-        assert "*    2  2 messages" in terminal.text
+        say(terminal, "/threads branch", "   4  second")
+        assert re.search(r"\*    2  first  20\d\d-\S+ \S+  here\n     4  second", terminal.text)
         say(terminal, "third", "answer 3")
         assert user_messages(server) == ["first", "third"]
         say(terminal, "/edit", "change it and press Enter")
         terminal.wait_for("\n> third")
         say(terminal, " and more", "answer 4")
         assert user_messages(server) == ["first", "third and more"]
-        say(terminal, "/threads branch", "branches off after 2  answer 2")
-        say(terminal, "/threads branch 4", "answer 2", count=4)
+        say(terminal, "/threads branch", "├─   4  second")
+        assert re.search(r"\* └─   8  third and more .*here", terminal.text)
+        say(terminal, "/threads branch 4", "answer 2", count=2)
         say(terminal, "on", "answer 5")
         assert user_messages(server) == ["first", "second", "on"]
         say(terminal, "/threads branch 99", "has no message 99")
@@ -68,7 +70,7 @@ def test_undo_edit_and_branches_of_a_chat(server: ScriptedServer) -> None:
         say(terminal, "/exit", "")
         assert terminal.wait_exit() == 0
     tree = server.run("threads", "show", server.run("threads", "-o", "json").stdout.split('"id": "')[1][:8], "--tree")
-    assert len(tree.stdout.splitlines()) == 4
+    assert len(tree.stdout.splitlines()) == 5
 
 
 def test_a_cancelled_edit_changes_nothing(server: ScriptedServer) -> None:

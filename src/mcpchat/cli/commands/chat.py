@@ -222,6 +222,7 @@ class ChatApp:
                     chat,
                     prompt_screen.console,
                     exclusive_terminal=renderer.exclusive,
+                    ask_yes_no=asker.ask_yes_no,
                     write_raw=prompt_screen.write_raw,
                     latest_reasoning=lambda: renderer.reasoning.latest,
                     pastes=prompt_screen.pastes,

@@ -21,6 +21,7 @@ from mcpchat.core.threads import SearchResult, Thread, ThreadFilter, ThreadMessa
 from mcpchat.errors import UsageError
 from mcpchat.threads import resume, transfer
 from mcpchat.ui.render import tables, transcript_html, transcripts
+from mcpchat.ui.render.thread_tree import format_tree
 from mcpchat.util.dates import parse_time
 from mcpchat.util.private_files import write_file
 from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
@@ -174,7 +175,7 @@ def show(
             if output == "json":
                 sys.stdout.write(transfer.export_json(thread, nodes, store) + "\n")
         if tree:
-            sys.stdout.write("".join(f"{sanitize(line)}\n" for line in transcripts.format_tree(thread, nodes)))
+            sys.stdout.write("".join(f"{sanitize(line)}\n" for line in format_tree(thread, nodes)))
         elif output == "text":
             sys.stdout.write(transcripts.to_text(thread, nodes))
         elif output != "json":

@@ -18,13 +18,15 @@ from mcpchat.cli.mcp_session import (
 from mcpchat.cli.options import RefreshOption, choice, config_file, with_options
 from mcpchat.cli.output import print_table, tool_to_json, write_json
 from mcpchat.cli.runtime import build_context, run_async
-from mcpchat.config.run import RunContext
+from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.tools import ToolSpec, openai_function
 from mcpchat.engine.token_estimate import estimate_tool_tokens
 from mcpchat.errors import UsageError
-from mcpchat.permissions.factory import pinned_toolbox
+from mcpchat.permissions.factory import build_policy, pinned_toolbox
 from mcpchat.ui.render import tables
 from mcpchat.ui.render.plain import NonInteractiveDialog
+from mcpchat.ui.render.tool_page import format_tool_page
+from mcpchat.util.text import suggest
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -33,7 +35,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @with_options(config=config_file)
 def tools(
     config: Path | None,
-    server: Annotated[str | None, typer.Argument(metavar="[SERVER]", help="Only this server's.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[SERVER[.TOOL]]", help="Only this server's, or one tool in detail.")
+    ] = None,
     form: Annotated[str, choice("--format", "--output", "-o", of=("table", "json", "openai"))] = "table",
     cost: Annotated[
         bool, typer.Option("--cost", help="About how many tokens each definition takes in every request.")
@@ -44,15 +48,17 @@ def tools(
 
     \b
       mcpchat tools calculator
+      mcpchat tools calculator.calculate    what it takes and returns, and whether it asks
       mcpchat tools --format openai     as the model gets them
       mcpchat tools --cost              the largest first, with the sum of each server
     """
     if cost and form == "openai":
         raise UsageError("--cost needs --format table or json")
-    return run_async(_list_tools(build_context(config), server, form, cost=cost, refresh=refresh))
+    return run_async(_list_tools(build_context(config), name, form, cost=cost, refresh=refresh))
 
 
-async def _list_tools(context: RunContext, server: str | None, form: str, *, cost: bool, refresh: bool) -> int:
+async def _list_tools(context: RunContext, name: str | None, form: str, *, cost: bool, refresh: bool) -> int:
+    server, _, tool = name.partition(".") if name is not None else (None, "", "")
     if server is not None:
         require_server(context, server)
         context = restrict_to(context, server)
@@ -63,8 +69,23 @@ async def _list_tools(context: RunContext, server: str | None, form: str, *, cos
         await pinned_toolbox(
             context, hub, NonInteractiveDialog(), print_warnings
         ).list_tools()  # warns of withheld tools
-        _print_tools(specs, form, cost=cost)  # before the servers are stopped, which takes time
+        if tool:
+            specs = [_find_tool(f"{server}.{tool}", specs)]
+        if tool and form == "table" and not cost:
+            policy = build_policy(context, RunOptions())
+            print_table(format_tool_page(specs[0], policy.evaluate(specs[0], {})))
+            sys.stdout.flush()
+        else:
+            _print_tools(specs, form, cost=cost)  # before the servers are stopped, which takes time
     return 0
+
+
+def _find_tool(name: str, specs: Sequence[ToolSpec]) -> ToolSpec:
+    """Raises UsageError if no tool has the name."""
+    for spec in specs:
+        if spec.qualified_name == name:
+            return spec
+    raise UsageError(f"no tool {name}; {suggest(name, [spec.qualified_name for spec in specs])}")
 
 
 def _print_tools(specs: Sequence[ToolSpec], form: str, *, cost: bool) -> None:

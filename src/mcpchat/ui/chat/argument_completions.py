@@ -40,6 +40,13 @@ def complete_tool(context: CommandContext, typed: str) -> Mapping[str, str]:
     return {**complete_server(context, typed), **tools}
 
 
+def complete_approval(context: CommandContext, typed: str) -> Mapping[str, str]:
+    try:
+        return {f"revoke {name}": since for name, since in context.chat.list_approvals()}
+    except McpChatError:
+        return {}
+
+
 def complete_login(context: CommandContext, typed: str) -> Mapping[str, str]:
     return dict.fromkeys(context.chat.login_names(), "")
 

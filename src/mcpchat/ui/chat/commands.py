@@ -9,20 +9,22 @@ from rich.text import Text
 from mcpchat.core.catalog import Resource, ResourceTemplate, parse_prompt_arguments
 from mcpchat.core.messages import user_message
 from mcpchat.core.templates import compose_prompt
-from mcpchat.core.tools import ToolSpec, describe_arguments
+from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.mentions import attach_resources
 from mcpchat.errors import McpChatError, UsageError
 from mcpchat.ui.chat import argument_completions, thread_commands
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.ui.markdown.render import find_code_blocks
-from mcpchat.ui.prompts.approval_view import describe_annotations
 from mcpchat.ui.render import stats, tables, transcripts
+from mcpchat.ui.render.tool_page import format_tool_page
 from mcpchat.ui.terminal import external
 from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.text import did_you_mean
 
 _LOG_LINES = 40
 _MAX_MODELS = 40
+_TALK, _TOOLS, _SETTINGS = "talk", "tools", "more"  # groups of commands
+_ROWS_AROUND_HELP = 4  # the echoed line, the input line and the status line
 _WIDE_SCREEN = 100  # columns; /help shows the equivalent command lines from this width on
 _MAX_DIGITS = 9  # digits of a typed number
 
@@ -39,21 +41,36 @@ class Command:
     argument: str
     help: str
     handler: Callable[[CommandContext, str], Awaitable[None]]
+    group: str
     aliases: tuple[str, ...] = ()
     cli_equivalent: str = ""
     complete: Callable[[CommandContext, str], Mapping[str, str]] = argument_completions.complete_nothing
 
 
 async def _show_help(context: CommandContext, argument: str) -> None:
+    """Print the commands in groups, and the keys if they fit on the screen too."""
+    if argument not in {"", "keys"}:
+        raise UsageError(f"/help {argument}: expected nothing, or keys")
+    keys = LINE_MODE_KEY_HELP if context.plain else KEY_HELP
+    if not argument:
+        _print_commands(context)
+    if argument or context.plain or len(COMMANDS) + len(keys) + _ROWS_AROUND_HELP <= context.console.height:
+        for line in keys:
+            context.print(f"  {line}", "dim")
+    else:
+        context.print("  /help keys lists the keys", "dim")
+
+
+def _print_commands(context: CommandContext) -> None:
     width = max(len(f"{command.name} {command.argument}") for command in COMMANDS)
+    group_width, group = max(len(command.group) for command in COMMANDS), ""
     for command in COMMANDS:
-        row = Text(f"  {f'{command.name} {command.argument}':<{width}}  {command.help}")
-        wide = context.console.width >= _WIDE_SCREEN
-        context.console.print(
-            row.append(f"  {command.cli_equivalent}" if command.cli_equivalent and wide else "", style="dim")
-        )
-    for line in KEY_HELP if not context.plain else LINE_MODE_KEY_HELP:
-        context.print(f"  {line}", "dim")
+        label, group = command.group if command.group != group else "", command.group
+        row = Text(f"{label:<{group_width}}", style="bold")
+        row.append(f"  {f'{command.name} {command.argument}':<{width}}  {command.help}", style="not bold")
+        if command.cli_equivalent and context.console.width >= _WIDE_SCREEN:
+            row.append(f"  {command.cli_equivalent}", style="dim not bold")
+        context.console.print(row)
 
 
 async def _show_tools(context: CommandContext, argument: str) -> None:
@@ -75,10 +92,7 @@ async def _show_tool(context: CommandContext, name: str, specs: Sequence[ToolSpe
     if spec is None:
         suggestion = did_you_mean(name, [spec.qualified_name for spec in specs])
         raise UsageError(f"no tool {name}{suggestion}", hint="/tools lists them")
-    context.print(spec.qualified_name, "bold")
-    context.print("\n".join(f"  {line}" for line in (spec.description or spec.title).strip().splitlines()))
-    context.print(f"  {describe_arguments(spec)}", "dim")
-    context.print(f"  annotations: {describe_annotations(spec.annotations)}", "dim")
+    context.console.print(format_tool_page(spec, context.session.agent.gate.policy.evaluate(spec, {})))
 
 
 async def _show_servers(context: CommandContext, argument: str) -> None:
@@ -128,6 +142,27 @@ async def _sign_in(context: CommandContext, argument: str) -> None:
     await context.toolbox.list_tools()
 
 
+async def _show_approvals(context: CommandContext, argument: str) -> None:
+    """List what the user allowed, or ask again about the tools that match a glob."""
+    action, _, glob = argument.partition(" ")
+    if action not in {"", "list", "revoke"} or (action == "revoke") is not bool(glob.strip()):
+        raise UsageError(f"/approvals {argument}: expected nothing, or revoke SERVER.TOOL (a tool or a glob)")
+    if action == "revoke":
+        for name in context.chat.revoke_approvals(glob.strip()) or ["nothing that you allowed"]:
+            context.print(f"  {one_line(name, 200)} asks again")
+        return
+    approvals = context.chat.list_approvals()
+    for name, since in approvals:
+        context.print(f"  {one_line(name, 200)}  {since}")
+    hint = "/approvals revoke SERVER.TOOL asks again" if approvals else "you allowed no tool beyond a single call"
+    context.print(f"  {hint}; rules are in the config, under [approvals]", "dim")
+
+
+async def _show_trust(context: CommandContext, argument: str) -> None:
+    context.print(f"  {context.chat.describe_trust()}")
+    context.print("  mcpchat trust review SERVER shows tools that a server has changed", "dim")
+
+
 async def _switch_model(context: CommandContext, argument: str) -> None:
     if argument:
         await context.chat.switch_model(argument)
@@ -139,13 +174,12 @@ async def _switch_model(context: CommandContext, argument: str) -> None:
         context.known_models = await context.chat.list_models()
     except McpChatError as error:
         context.print(f"  cannot list the models: {error.message}", "dim")
-    names = [
-        *context.chat.configured_models,
-        *(name for name in context.known_models if name not in context.chat.configured_models),
-    ]
-    more = f"\n  and {len(names) - _MAX_MODELS} more: mcpchat models" if len(names) > _MAX_MODELS else ""
-    if names:
-        context.print("  " + "\n  ".join(names[:_MAX_MODELS]) + more, "dim")
+    names = list(dict.fromkeys((*context.chat.configured_models, *context.known_models)))
+    for name in names[:_MAX_MODELS]:
+        is_current = name in {model.selector, model.name}
+        context.print(f"{'*' if is_current else ' '} {one_line(name, 200)}", "" if is_current else "dim")
+    if len(names) > _MAX_MODELS:
+        context.print(f"  and {len(names) - _MAX_MODELS} more: mcpchat models", "dim")
 
 
 async def _switch_agent(context: CommandContext, argument: str) -> None:
@@ -242,12 +276,69 @@ async def _exit(context: CommandContext, argument: str) -> None:
 
 
 COMMANDS: Sequence[Command] = (
-    Command("/help", "", "list the commands and keys", _show_help, ("/?",), "mcpchat --help"),
+    Command("/new", "", "start a new conversation", _start_new, _TALK, ("/clear",), "mcpchat"),
+    Command(
+        "/undo",
+        "[COUNT]",
+        "take back your latest message",
+        thread_commands.undo,
+        _TALK,
+        cli_equivalent="mcpchat --thread ID@NUMBER",
+    ),
+    Command("/edit", "", "edit and resend your latest message", thread_commands.edit, _TALK),
+    Command("/retry", "", "ask the model again", _retry, _TALK),
+    Command(
+        "/attach",
+        "[FILE]",
+        "send a file with the next message",
+        _attach,
+        _TALK,
+        cli_equivalent="mcpchat ask --attach",
+        complete=argument_completions.complete_file,
+    ),
+    Command(
+        "/copy",
+        "[code]",
+        "copy the latest answer, or its code",
+        _copy,
+        _TALK,
+        complete=argument_completions.complete_copy,
+    ),
+    Command(
+        "/last",
+        "[NUMBER]",
+        "the latest calls and their full results",
+        _show_last_calls,
+        _TALK,
+        cli_equivalent="mcpchat threads show",
+    ),
+    Command("/compact", "", "summarize the conversation to free space", _compact, _TALK),
+    Command("/usage", "", "tokens, cost, context window", _show_usage, _TALK, ("/cost",), "mcpchat ask --stats"),
+    Command(
+        "/threads",
+        "[ID|TITLE|...]",
+        "resume another; fork, rename, branch",
+        thread_commands.switch_thread,
+        _TALK,
+        ("/resume", "/history"),
+        "mcpchat threads",
+        argument_completions.complete_thread,
+    ),
+    Command(
+        "/export",
+        "[FILE]",
+        "write the conversation to a .md or .html file",
+        thread_commands.export,
+        _TALK,
+        cli_equivalent="mcpchat threads export",
+        complete=argument_completions.complete_file,
+    ),
     Command(
         "/tools",
         "[SERVER[.TOOL]]",
         "the tools on offer, or one in detail",
         _show_tools,
+        _TOOLS,
         cli_equivalent="mcpchat tools",
         complete=argument_completions.complete_tool,
     ),
@@ -256,6 +347,7 @@ COMMANDS: Sequence[Command] = (
         "[SERVER|refresh]",
         "server states; resources, prompts",
         _show_servers,
+        _TOOLS,
         ("/mcp",),
         "mcpchat servers",
         argument_completions.complete_server_or_refresh,
@@ -265,6 +357,7 @@ COMMANDS: Sequence[Command] = (
         "[NAME]",
         "sign in to a provider or a server",
         _sign_in,
+        _TOOLS,
         cli_equivalent="mcpchat auth login",
         complete=argument_completions.complete_login,
     ),
@@ -273,74 +366,47 @@ COMMANDS: Sequence[Command] = (
         "SERVER",
         "show a server's log",
         _show_log,
+        _TOOLS,
         cli_equivalent="mcpchat servers logs",
         complete=argument_completions.complete_server,
+    ),
+    Command(
+        "/approvals",
+        "[revoke GLOB]",
+        "what you allowed; ask again",
+        _show_approvals,
+        _TOOLS,
+        ("/permissions",),
+        "mcpchat approvals",
+        argument_completions.complete_approval,
+    ),
+    Command("/trust", "", "the project file of this folder", _show_trust, _TOOLS, (), "mcpchat trust"),
+    Command(
+        "/model",
+        "[NAME]",
+        "list the models, or use another",
+        _switch_model,
+        _SETTINGS,
+        cli_equivalent="mcpchat models",
+        complete=argument_completions.complete_model,
     ),
     Command(
         "/agent",
         "[NAME]",
         "list the agents, or use another",
         _switch_agent,
+        _SETTINGS,
         cli_equivalent="mcpchat agents",
         complete=argument_completions.complete_agent,
     ),
-    Command(
-        "/model",
-        "[NAME]",
-        "list the models, or use another",
-        _switch_model,
-        cli_equivalent="mcpchat models",
-        complete=argument_completions.complete_model,
-    ),
-    Command(
-        "/threads",
-        "[ID|TITLE|...]",
-        "resume another; fork, rename, branch",
-        thread_commands.switch_thread,
-        ("/resume", "/history"),
-        "mcpchat threads",
-        argument_completions.complete_thread,
-    ),
-    Command("/new", "", "start a new conversation", _start_new, ("/clear",), "mcpchat"),
-    Command(
-        "/undo",
-        "[COUNT]",
-        "take back your latest message",
-        thread_commands.undo,
-        cli_equivalent="mcpchat --thread ID@NUMBER",
-    ),
-    Command("/edit", "", "edit and resend your latest message", thread_commands.edit),
-    Command("/retry", "", "ask the model again", _retry),
-    Command("/compact", "", "summarize the conversation to free space", _compact),
-    Command("/usage", "", "tokens, cost, context window", _show_usage, ("/cost",), "mcpchat ask --stats"),
-    Command(
-        "/attach",
-        "[FILE]",
-        "send a file with the next message",
-        _attach,
-        cli_equivalent="mcpchat ask --attach",
-        complete=argument_completions.complete_file,
-    ),
-    Command(
-        "/last",
-        "[NUMBER]",
-        "the latest calls and their full results",
-        _show_last_calls,
-        cli_equivalent="mcpchat threads show",
-    ),
-    Command(
-        "/copy",
-        "[code]",
-        "copy the latest answer, or its code",
-        _copy,
-        complete=argument_completions.complete_copy,
-    ),
-    Command("/exit", "", "leave", _exit, ("/quit",)),
+    Command("/help", "[keys]", "list the commands, or the keys", _show_help, _SETTINGS, ("/?",), "mcpchat --help"),
+    Command("/exit", "", "leave", _exit, _SETTINGS, ("/quit",)),
 )
 KEY_HELP = (
     "Enter sends; Ctrl-J, Alt-Enter, or \\ at the end: new line; Ctrl-X Ctrl-E: editor",
     "Up, Ctrl-R: history; Tab completes; Right accepts the suggestion",
     "@ names a file or a resource; /server:prompt, /template:name; start with a space to send text that begins with /",
+    "!command runs a command of your shell; !! sends its output along; Ctrl-O opens a folded paste",
     "Ctrl-C cancels an answer; Ctrl-T folds reasoning; Ctrl-D leaves",
 )
 LINE_MODE_KEY_HELP = (
@@ -352,10 +418,6 @@ LINE_MODE_KEY_HELP = (
 BARE_WORDS = {"exit": "/exit", "quit": "/exit", ":q": "/exit", "help": "/help", "?": "/help"}
 # What other clients call /threads and the like, where this one has no command in the chat.
 _ELSEWHERE = {
-    "/permissions": "mcpchat approvals lists what you allowed",
-    "/approvals": "mcpchat approvals lists what you allowed",
-    "/export": "mcpchat threads export writes a thread to a file",
-    "/trust": "mcpchat trust shows and trusts project files",
     "/config": "mcpchat config show prints the settings",
 }
 TEMPLATE_PREFIX = "template"  # /template:NAME is one of the user's templates

@@ -1,7 +1,8 @@
 """The context of the slash commands: the session, the servers, the terminal, and the controls of the chat."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,7 +21,7 @@ from mcpchat.engine.mentions import attach_resources, find_file_mentions, find_m
 from mcpchat.engine.session import Session
 from mcpchat.ui.terminal import external
 from mcpchat.ui.terminal.screen import HangingIndent
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import one_line, sanitize
 
 
 class ChatControls(Protocol):
@@ -85,6 +86,18 @@ class ChatControls(Protocol):
         """Let the model choose the thread's title, if the config asks for it."""
         ...
 
+    def list_approvals(self) -> Sequence[tuple[str, str]]:
+        """The tools that the user allowed for this session or always, each with since when. Raises StoreError."""
+        ...
+
+    def revoke_approvals(self, glob: str) -> Sequence[str]:
+        """Ask again about the tools that match the glob. Returns their names. Raises StoreError."""
+        ...
+
+    def describe_trust(self) -> str:
+        """Whether there is a project file for this folder, and whether it is in use."""
+        ...
+
     def template_names(self) -> Sequence[str]:
         """The names of the user's prompt templates."""
         ...
@@ -105,9 +118,10 @@ class CommandContext:
     ``exit_requested`` ends the chat. ``attachments`` are sent with the next message. ``redact`` removes secrets from
     printed text. ``draft`` is put into the input line next. ``editing_index`` is the index in the history of the
     message that the next line replaces. ``exclusive_terminal`` gives the terminal to another program while inside,
-    ``write_raw`` writes escape sequences to it. ``latest_reasoning`` returns the model's latest reasoning. ``plain``
-    is true on a terminal without single keys (line mode). ``is_file`` tells whether a name is a file's. ``pastes`` are
-    the texts that were pasted into the input line; a mention in them attaches nothing.
+    ``ask_yes_no`` asks the user, and ``write_raw`` writes escape sequences to the terminal. ``latest_reasoning``
+    returns the model's latest reasoning. ``plain`` is true on a terminal without single keys (line mode). ``is_file``
+    tells whether a name is a file's. ``pastes`` are the texts that were pasted into the input line; a mention in them
+    attaches nothing. ``shell_output`` is the output of the latest shell command.
     """
 
     session: Session
@@ -124,11 +138,13 @@ class CommandContext:
     editing_index: int | None = None
     background: set["asyncio.Task[None]"] = field(default_factory=set)
     exclusive_terminal: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    ask_yes_no: Callable[[str], Awaitable[bool]] | None = None
     write_raw: Callable[[str], None] = lambda text: None
     latest_reasoning: Callable[[], str] = str
     is_file: Callable[[str], bool] = lambda name: False
     pastes: list[str] = field(default_factory=list)
     plain: bool = False
+    shell_output: str = ""
 
     def print(self, text: str, style: str = "") -> None:
         self.console.print(HangingIndent(Text(sanitize(self.redact(text)), style=style)))
@@ -148,6 +164,9 @@ class CommandContext:
             self.print("  nothing was changed", "dim")
             return
         if attach_files:
+            if not await self._confirm_unknown_files(text):
+                self.draft, self.editing_index = text, index
+                return
             self._attach_mentioned_files(text)
         message = (
             await attach_resources(
@@ -163,6 +182,16 @@ class CommandContext:
             await self.send(message)
         else:
             self.report_outcome(await self.session.edit(message, index))
+
+    async def _confirm_unknown_files(self, text: str) -> bool:
+        """Ask before a mention of a file that does not exist is sent as text. Returns whether to send."""
+        for name in find_file_mentions(text):
+            is_mention = bool(find_mentions(text, self.servers.catalogs())) and ":" in name
+            if self.ask_yes_no is None or is_mention or is_pasted(f"@{name}", self.pastes):
+                continue
+            if _looks_like_file(name) and not self.is_file(name):
+                return await self.ask_yes_no(f"  there is no file {one_line(name, 200)}; send it as text?")
+        return True
 
     def _attach_mentioned_files(self, text: str) -> None:
         """Attach the files that the text names with an @."""
@@ -218,3 +247,8 @@ class CommandContext:
             self.print(
                 f"  {message}" + ('; say "go on" for the rest' if event.stop in {"length", "window"} else ""), "yellow"
             )
+
+
+def _looks_like_file(name: str) -> bool:
+    """Whether a word after an @ is meant as a file: it has a folder or an ending, unlike a name."""
+    return "/" in name or re.search(r"\.[A-Za-z][A-Za-z0-9]{0,4}$", name) is not None

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from mcpchat.errors import TRANSIENT_ERRORS, McpChatError, ModelError
-from mcpchat.ui.chat import commands
+from mcpchat.ui.chat import commands, shell
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.util.signals import cancel_on_signals
 
@@ -96,6 +96,9 @@ async def _run_interruptible(context: CommandContext, line: str) -> bool:
 
 async def _handle_line(context: CommandContext, line: str) -> None:
     line = commands.BARE_WORDS.get(line.rstrip().lower(), line)
+    if shell.is_shell_command(context, line):
+        await shell.run_line(context, line)
+        return
     if _COMMAND_PATTERN.fullmatch(line.strip().partition(" ")[0]) and "\n" not in line and not line.startswith(" "):
         context.editing_index = None
         await commands.run(context, line)

@@ -9,7 +9,10 @@ from mcpchat.errors import UsageError
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.ui.chat.thread_picker import match_threads, pick_thread
 from mcpchat.ui.render import tables, transcripts
+from mcpchat.ui.render.thread_tree import format_tree
+from mcpchat.ui.render.transcript_html import to_html
 from mcpchat.ui.terminal import external
+from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
 
 _MAX_DIGITS = 9  # digits of a typed number
@@ -123,7 +126,7 @@ async def edit(context: CommandContext, argument: str) -> None:
 async def branch(context: CommandContext, argument: str) -> None:
     """Show the branches of the current thread, or go to the message with this number."""
     if not argument:
-        lines = transcripts.format_tree(context.session.transcript.current_thread, context.chat.thread_messages())
+        lines = format_tree(context.session.transcript.current_thread, context.chat.thread_messages())
         context.print("\n".join(lines) or "no messages yet")
         context.print("  /threads branch NUMBER goes to any message by its number", "dim")
         return
@@ -131,6 +134,20 @@ async def branch(context: CommandContext, argument: str) -> None:
         raise UsageError(f"/threads branch {argument}: expected a message's number", hint="/threads branch lists them")
     context.chat.checkout(int(argument))
     show_position(context)
+
+
+async def export(context: CommandContext, argument: str) -> None:
+    """Write the conversation to a file, as HTML or as Markdown by its name. Raises UsageError if it exists."""
+    thread, nodes = context.session.transcript.current_thread, context.chat.thread_messages()
+    path = expand_user(argument or f"mcpchat-{thread.short_id}.md")
+    text = to_html(thread, nodes) if path.suffix in {".html", ".htm"} else transcripts.to_markdown(thread, nodes)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(context.redact(text))
+    except OSError as error:
+        reason = "it exists already" if isinstance(error, FileExistsError) else error.strerror
+        raise UsageError(f"cannot write {path}: {reason}", hint="/export FILE writes to another file") from error
+    context.print(f"  written to {path}")
 
 
 async def fork(context: CommandContext, argument: str) -> None:

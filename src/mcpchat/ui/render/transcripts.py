@@ -26,7 +26,6 @@ from mcpchat.ui.render import stats
 from mcpchat.util.sanitize import one_line, sanitize
 
 _AUTHORS = {"user": "You", "assistant": "Assistant", "tool": "Tools", "system": "Note"}
-_MAX_BRANCHES = 200  # branches in a list
 _MAX_TEXT_LENGTH, _MAX_TEXT_LINES = 1200, 30  # of a tool result or a question in to_text
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>#|])")
 
@@ -205,41 +204,6 @@ def _shorten(text: str) -> str:
     if not rest.strip():
         return text
     return f"{shown}\n… {len(rest):,} more characters, {rest.count(chr(10)):,} more lines; -o markdown shows them"
-
-
-def format_tree(thread: Thread, nodes: Sequence[ThreadMessage]) -> list[str]:
-    """The branches, one line each: the current one, marked, then the others, newest first.
-
-    A line shows the number of the branch's last message, how many messages it has, its time, where it branches off the
-    current branch, and its last text. The current branch is listed even if another branch continues it.
-    """
-    nodes_by_number = {node.number: node for node in nodes}
-    current_branch = {node.number for node in branch(nodes, thread.head)}
-    # For each message: its depth, the message where its branch leaves the current one, the last text up to it.
-    depths, branch_points, last_texts = {0: 0}, {0: 0}, {0: ""}
-    for node in nodes:  # parents come before their children
-        shared = node.number in current_branch
-        depths[node.number] = depths.get(node.parent, 0) + 1
-        branch_points[node.number] = node.number if shared else branch_points.get(node.parent, 0)
-        last_texts[node.number] = node.message.text or last_texts.get(node.parent, "")
-    tips = [tip.number for tip in branch_tips(nodes)]
-    lines = []
-    for number in [thread.head, *(tip for tip in tips if tip != thread.head)][: _MAX_BRANCHES + 1]:
-        if number not in nodes_by_number:
-            continue
-        branch_point = branch_points[number]
-        if number == thread.head:
-            position = "here"
-        elif branch_point == thread.head:
-            position = "continues from here"
-        else:
-            position = f"branches off after {branch_point}" if branch_point else "starts from the beginning"
-        details = f"{depths[number]} messages · {format_time(nodes_by_number[number].record.at)} · {position}"
-        mark = "*" if number == thread.head else " "
-        lines.append(f"{mark} {number:>4}  {details}  {one_line(last_texts[number], 60)}".rstrip())
-    if len(tips) > _MAX_BRANCHES:
-        lines.append(f"  and {len(tips) - _MAX_BRANCHES:,} older ones")
-    return lines
 
 
 def to_markdown(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:

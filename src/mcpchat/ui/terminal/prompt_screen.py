@@ -24,6 +24,7 @@ from prompt_toolkit.formatted_text import ANSI, AnyFormattedText, FormattedText
 from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import merge_key_bindings
 from prompt_toolkit.key_binding.bindings.auto_suggest import load_auto_suggest_bindings
+from prompt_toolkit.key_binding.vi_state import InputMode
 from prompt_toolkit.layout import ConditionalContainer, Dimension, Float, FloatContainer, HSplit, Layout, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.layout.menus import CompletionsMenu
@@ -51,6 +52,7 @@ _MIN_REDRAW_INTERVAL = 1 / 30  # seconds between two drawings, at least
 _FRAME_SECONDS = 0.12  # seconds between two frames of the spinner
 _BEGIN_SYNC, _END_SYNC = "\x1b[?2026h", "\x1b[?2026l"  # synchronized output, on terminals that support it
 _TAB_WIDTH = 4
+_VI_MODES = {InputMode.NAVIGATION: "NORMAL", InputMode.REPLACE: "REPLACE", InputMode.REPLACE_SINGLE: "REPLACE"}
 
 
 def _shows_tints(console: Console) -> bool:
@@ -354,6 +356,8 @@ class PromptScreen:
         activity = self._activity() if self.busy else ""
         if self.exit_requested and self.busy:
             activity += " · leaving after this"
+        if self._app.editing_mode == EditingMode.VI:
+            activity = " · ".join(filter(None, (_VI_MODES.get(self._app.vi_state.input_mode, ""), activity)))
         prefix = f"{activity} · " if activity else ""
         width = max(1, self.console.width - 1)
         status = self._status(max(0, width - cell_len(prefix)))

@@ -91,10 +91,10 @@ def model_step(text: str, *calls: ToolCall, stop: StopReason = "end", usage: Usa
 
 
 def make_tool(name: str = "echo", *, server: str = "box", read_only: bool = True, **fields: Any) -> ToolSpec:
+    fields.setdefault("schema", {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]})
     return ToolSpec(
         server=server,
         name=name,
-        schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
         annotations=Annotations(read_only=read_only),
         trusted=True,
         **fields,

@@ -17,7 +17,7 @@ from mcpchat.config.run import RunContext
 from mcpchat.core.catalog import Catalog
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 
 async def print_listing(
@@ -26,7 +26,7 @@ async def print_listing(
     output: str,
     *,
     items: Callable[[Catalog], Iterable[Any]],
-    table: "Callable[[Sequence[Any]], Table]",
+    table: "Callable[[Sequence[Any]], RenderableType]",
     what: str,
 ) -> int:
     """Print the ``items`` of each server's catalog, or of one server's, as a table or as JSON."""

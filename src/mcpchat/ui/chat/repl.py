@@ -14,6 +14,8 @@ from mcpchat.util.signals import cancel_on_signals
 
 _COMMAND_PATTERN = re.compile(r"/[\w-]+(:\S*)?|/\?")  # not a path; a leading space or several lines: no command
 
+_LOGIN_COMMAND = re.compile(r"mcpchat auth login (\S+)(?! --scope)")  # in the chat there is a shorter one
+
 
 class Prompt(Protocol):
     """The source of input lines."""
@@ -111,4 +113,4 @@ def _print_error(context: CommandContext, error: McpChatError) -> None:
     if isinstance(error, ModelError) and error.kind in TRANSIENT_ERRORS:
         context.print("  /retry asks again", "dim")
     elif error.hint:
-        context.print(f"  {error.hint}", "dim")
+        context.print("  " + _LOGIN_COMMAND.sub(r"/login \1", error.hint), "dim")

@@ -263,6 +263,8 @@ class TerminalDialog:
         ]
         if is_choice and default is not None:
             notes = [*notes[1:], f"Enter: {format_value(field, default)}"]
+        elif is_choice and not field.required:
+            notes = [*notes[1:], "Enter: empty"]
         label.append(f"  ({one_line(', '.join(notes), 120)})" if notes else "", style="dim")
         label.append(f"\n      {one_line(field.description, 300)}" if field.description else "", style="dim")
         for number, choice in enumerate(field.choices, 1):
@@ -270,10 +272,10 @@ class TerminalDialog:
             label.append(f"\n      {number}. {one_line(choice.value, 80)}{title}")
         self._err.print(label)
         if field.kind == "boolean":
-            return await self._ask_choice(field, "yn", {"y": True, "n": False}, default, "    [y]es  [n]o ")
+            return await self._ask_choice(field, {"y": True, "n": False}, default, "    [y]es  [n]o ")
         if field.kind == "choice" and 0 < len(field.choices) <= _MAX_NUMBERED_CHOICES:
             values = {str(number): choice.value for number, choice in enumerate(field.choices, 1)}
-            return await self._ask_choice(field, "".join(values), values, default, "    its number: ")
+            return await self._ask_choice(field, values, default, "    its number: ")
         initial = "" if is_choice else format_value(field, default)
 
         def parse(typed: str) -> Any:
@@ -291,10 +293,15 @@ class TerminalDialog:
         typed = await self._keys.read_line("    : ", show_invisible(initial), find_problem)
         return typed if isinstance(typed, ElicitationResult) else parse(typed)
 
-    async def _ask_choice(self, field: Field, keys: str, values: dict[str, Any], default: object, prompt: str) -> Any:
-        """Read a value with one key. Enter takes the default; without one, no value, if the field is optional."""
+    async def _ask_choice(self, field: Field, values: dict[str, Any], default: object, prompt: str) -> Any:
+        """Read a value with one key. Enter takes the default; without one, no value, if the field is optional.
+
+        An optional field that has a default can be emptied with a hyphen.
+        """
+        if default is not None and not field.required:
+            values, prompt = {**values, "-": None}, f"{prompt} [-] empty "
         enter = default is not None or not field.required
-        key = await self._keys.read_key(prompt, keys, allow_enter=enter)
+        key = await self._keys.read_key(prompt, "".join(values), allow_enter=enter)
         if key in {"cancel", "escape"}:
             return ElicitationResult(action="cancel" if key == "cancel" else "decline")
         value = default if key == "enter" else values[key]

@@ -126,7 +126,10 @@ class TerminalKeyInput:
 
         _bind_suspend(bindings)
         session: PromptSession[str] = PromptSession(
-            key_bindings=bindings, output=create_output(stdout=self._out), multiline="\n" in default
+            key_bindings=bindings,
+            output=create_output(stdout=self._out),
+            multiline="\n" in default,
+            reserve_space_for_menu=0,  # a problem appears right below its field
         )
         _shorten_escape_timeout(session)
         validator = _build_validator(find_problem) if find_problem is not None else None

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -13,8 +14,10 @@ from mcpchat.core.protocols import ServerStatus
 from mcpchat.core.threads import Thread
 from mcpchat.core.tools import ToolSpec
 from mcpchat.ui.render import transcripts
+from mcpchat.ui.terminal.screen import HangingIndent
 from mcpchat.util.sanitize import one_line, sanitize
 
+_MIN_TABLE_WIDTH = 120  # columns from which on resources and prompts are a table
 _STYLES = {"ready": "green", "failed": "red", "login": "yellow"}
 
 
@@ -57,25 +60,42 @@ def tool_cost_table(tools: Sequence[tuple[str, int]], servers: Mapping[str, int]
     return table
 
 
-def resource_table(items: Sequence[Resource | ResourceTemplate]) -> Table:
-    table = _new_table("resource", "type", "description")
+class _AdaptiveTable:
+    """A table; on a narrow screen a list instead: the first cell, then the others, indented."""
+
+    def __init__(self, *headings: str) -> None:
+        self._table = _new_table(*headings)
+        self._rows: list[tuple[str, ...]] = []
+
+    def add_row(self, *cells: str) -> None:
+        self._rows.append(cells)
+        self._table.add_row(*map(Text, cells))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= _MIN_TABLE_WIDTH:
+            yield self._table
+            return
+        for first, *others in self._rows:
+            yield HangingIndent(Text(first))
+            for cell in filter(None, others):
+                yield HangingIndent(Text(f"    {cell}", style="dim"))
+
+
+def resource_table(items: Sequence[Resource | ResourceTemplate]) -> RenderableType:
+    table = _AdaptiveTable("resource", "type", "description")
     for resource in items:
         name = resource.label if isinstance(resource, Resource) else f"{resource.server}:{resource.uri}"
         description = " · ".join(text for text in (resource.name, resource.description) if text)
-        table.add_row(
-            Text(one_line(name, 200)), Text(one_line(resource.media_type, 40)), Text(one_line(description, 200))
-        )
+        table.add_row(one_line(name, 200), one_line(resource.media_type, 40), one_line(description, 200))
     return table
 
 
-def prompt_table(items: Sequence[Prompt]) -> Table:
-    table = _new_table("prompt", "arguments", "description")
+def prompt_table(items: Sequence[Prompt]) -> RenderableType:
+    table = _AdaptiveTable("prompt", "arguments", "description")
     for prompt in items:
         arguments = " ".join(f"{a.name}=" if a.required else f"[{a.name}=]" for a in prompt.arguments)
         description = prompt.description or prompt.title
-        table.add_row(
-            Text(one_line(prompt.label, 100)), Text(one_line(arguments, 100)), Text(one_line(description, 200))
-        )
+        table.add_row(one_line(prompt.label, 100), one_line(arguments, 100), one_line(description, 200))
     return table
 
 

@@ -45,6 +45,9 @@ class InputActions(Protocol):
 
     def toggle_reasoning(self) -> None: ...
 
+    @property
+    def expects_background_report(self) -> bool: ...
+
     def take_background_report(self, report: str) -> None: ...
 
 
@@ -147,7 +150,9 @@ def _bind_background_report(bindings: KeyBindings, actions: InputActions) -> Non
             report = None
 
     in_report = Condition(lambda: report is not None)
-    bindings.add("escape", "]", filter=~in_report)(begin)
+    # Only while an answer can come: the binding makes Escape wait for another key.
+    expects_report = Condition(lambda: actions.expects_background_report)
+    bindings.add("escape", "]", filter=~in_report & expects_report)(begin)
     bindings.add("escape", filter=in_report, eager=True)(collect)
     bindings.add("<any>", filter=in_report, eager=True)(collect)
     bindings.add("c-g", filter=in_report, eager=True)(collect)

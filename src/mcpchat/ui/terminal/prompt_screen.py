@@ -52,6 +52,7 @@ _MIN_REDRAW_INTERVAL = 1 / 30  # seconds between two drawings, at least
 _FRAME_SECONDS = 0.12  # seconds between two frames of the spinner
 _BEGIN_SYNC, _END_SYNC = "\x1b[?2026h", "\x1b[?2026l"  # synchronized output, on terminals that support it
 _TAB_WIDTH = 4
+_MAX_REPORT_SECONDS = 3.0  # how long a terminal's answer is waited for
 _VI_MODES = {InputMode.NAVIGATION: "NORMAL", InputMode.REPLACE: "REPLACE", InputMode.REPLACE_SINGLE: "REPLACE"}
 
 
@@ -82,6 +83,7 @@ class PromptScreen:
     ) -> None:
         self.console = make_console(AboveWriter(self.write))
         self._background = background
+        self._asked_background: float | None = None
         self._status = status
         self._activity: Callable[[], str] = lambda: ""
         self._toggle_reasoning: Callable[[], None] = lambda: None
@@ -240,6 +242,7 @@ class PromptScreen:
             task.add_done_callback(lambda done_task: self._on_terminal_lost())
             self._take_first_lines(typed_ahead)
             if self._background is None and _shows_tints(self.console):
+                self._asked_background = time.monotonic()
                 self.write_raw(QUERY)
             yield
         finally:
@@ -305,9 +308,15 @@ class PromptScreen:
         rows = render_ansi(self.console, render_rows(self.console, HangingIndent(text)))
         self.write("".join(f"{row}{fill}\n" for row in rows))
 
+    @property
+    def expects_background_report(self) -> bool:
+        """Whether the terminal may still answer the question for its background colour."""
+        return self._asked_background is not None and time.monotonic() - self._asked_background < _MAX_REPORT_SECONDS
+
     def take_background_report(self, report: str) -> None:
         """Take the terminal's answer to the question for its background colour."""
         self._background = self._background or parse_report(report)
+        self._asked_background = None
 
     def prefill(self, text: str) -> None:
         """Put text before the text in the input line."""

@@ -29,7 +29,7 @@ _OPTION_SOURCES = {
 }  # fmt: skip
 _ARGUMENT_SOURCES = {
     ("call", "tool"): "tools", ("call", "pairs"): "keys", ("read", "resource"): "resources",
-    ("prompt", "name"): "prompts", ("prompt", "pairs"): "prompt_keys", ("tools", "server"): "servers",
+    ("prompt", "name"): "prompts", ("prompt", "pairs"): "prompt_keys", ("tools", "name"): "tools",
     ("servers show", "name"): "servers", ("servers logs", "name"): "servers", ("servers remove", "name"): "servers",
     ("servers enable", "name"): "servers", ("servers disable", "name"): "servers",
     ("trust review", "server"): "servers", ("auth login", "name"): "servers",

@@ -93,6 +93,8 @@ def run(args: list[str]) -> int:
             return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
         except TyperException as error:
             error.show()  # type: ignore[attr-defined]  # every exception that Typer raises here has it
+            if args[:2] == ["servers", "add"] and "--" not in args and "No such option" in _one_line_message(error):
+                sys.stderr.write("  before a command write --: mcpchat servers add NAME -- COMMAND...\n")
             message = _one_line_message(error)
             _write_json_error(ErrorReport(kind="usage", code=error.exit_code, message=message), state)
             return error.exit_code

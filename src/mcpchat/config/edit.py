@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,27 @@ def add_server(text: str, name: str, settings: Mapping[str, Any]) -> str:
     for key, value in new_servers.items():
         tables[key] = _table(value)
     return _append(text, {"servers": tables})
+
+
+def has_server(text: str, name: str) -> bool:
+    """Whether the text has a server of this name. Raises ConfigError if it is not TOML."""
+    return name in _parse_servers(text)[1]
+
+
+def add_allowed(text: str, patterns: Sequence[str]) -> str:
+    """Add patterns to ``approvals.allow``. Raises ConfigError if the text is not TOML."""
+    document, _ = _parse_servers(text)
+    table = document.get("approvals", {})
+    new = [pattern for pattern in patterns if pattern not in table.get("allow", [])]
+    if not new:
+        return text
+    if "approvals" not in document:
+        return _append(text, {"approvals": _table({"allow": new})})
+    if "allow" in table:
+        table["allow"].extend(new)
+    else:
+        table["allow"] = new
+    return tomlkit.dumps(document)
 
 
 def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:

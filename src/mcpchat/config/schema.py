@@ -420,6 +420,11 @@ def parse(text: str, name: str) -> Config:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         reason, match = str(error), re.search(r"at line (\d+)", str(error))
+        if text.lstrip().startswith("{") or '"mcpServers"' in text:
+            raise ConfigError(
+                f"{name}: this is JSON, and the config is TOML",
+                hint="mcpchat servers add NAME 'JSON' takes an entry of another client's mcpServers",
+            ) from error
         raise ConfigError(f"{name}:{match[1] if match else 1}: not valid TOML: {reason}") from error
     table = _nest_named_tables(table)
     problems = [

@@ -38,6 +38,7 @@ from mcpchat.mcp.protocols import (
     ServerSpec,
     TokenRejected,
 )
+from mcpchat.mcp.telling_line import find_telling_line
 from mcpchat.mcp.timeouts import RequestTimeout
 from mcpchat.mcp.transports.base import (
     HTTP_STATUS,
@@ -50,6 +51,7 @@ from mcpchat.mcp.transports.base import (
     Transport,
 )
 from mcpchat.util import json_schema
+from mcpchat.util.connection_problems import explain_connection_error
 from mcpchat.util.errors import innermost_error
 from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
@@ -181,11 +183,16 @@ class McpConnection:
         process = self._transport.process
         log = await process.final_log() if process else ()
         if process is not None and process.exit_code is not None:
-            return HandshakeFailed(f"it exited at once with exit code {process.exit_code}", exited=True, log=log)
+            cause = find_telling_line(log)
+            message = f"it exited at once with exit code {process.exit_code}" + (f": {cause}" if cause else "")
+            return HandshakeFailed(message, exited=True, log=log if len(log) > 1 else ())
         if isinstance(self._failure, McpChatError):
             return self._failure
         if isinstance(self._failure, TimeoutError):
             message = f"it did not answer within {self._spec.timeout:g} s"
+            if process is not None and process.stray_output:
+                words = one_line(process.stray_output, 200)
+                message += f"; it wrote {words!r} to stdout, which is no message of MCP"
             if self._first_mode == "auto" and self._spec.timeout <= _PROBE_TIMEOUT:
                 return HandshakeFailed(message, exited=True, log=log)  # perhaps it only ignores server/discover
             return ServerError(message, hint="raise timeouts.start", log=log)
@@ -212,7 +219,10 @@ class McpConnection:
             case httpx2.HTTPStatusError() as error:
                 status, reason = error.response.status_code, error.response.reason_phrase
             case httpx2.TransportError() as error:
-                return ServerError(f"cannot be reached: {error}", hint="check url in the config")
+                problem = explain_connection_error(error, self._spec.config.url or "")
+                return ServerError(
+                    f"cannot be reached: {problem.cause}", hint=problem.hint or "check url in the config"
+                )
             case error:
                 status, reason = None, describe_failure(error)
         if status in {401, 403}:
@@ -520,12 +530,15 @@ class McpConnection:
         log = await process.final_log() if process else ()
         code = process.exit_code if process else None
         event = f"exited with exit code {code}" if code is not None else "disconnected"
-        reason = f": {describe_failure(self._failure)}" if self._failure is not None and process is None else ""
+        cause = find_telling_line(log)
+        if self._failure is not None and process is None:
+            cause = describe_failure(self._failure)
+        reason = f": {cause}" if cause else ""
         return ConnectionLost(
             f"{self._spec.name} {event} before it answered{reason}",
             may_have_run=True,
             never_answered=self._unconfirmed,
-            log=log,
+            log=log if len(log) > 1 else (),  # the cause is the only line
         )
 
 

@@ -1,6 +1,7 @@
 """A server's process: started in its own process group, its stderr logged, and stopped with all its children."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -68,6 +69,7 @@ class ServerProcess:
         self, process: Process, *, on_log: Callable[[str], None], redact: Callable[[str], str], reaper: ProcessReaper
     ) -> None:
         assert process.stdin is not None
+        self.stray_output = ""  # the first words on stdout that are no message
         assert process.stdout is not None
         assert process.stderr is not None
         self.stdin = process.stdin
@@ -98,6 +100,12 @@ class ServerProcess:
         if cwd is not None and not Path(cwd).is_dir():  # noqa: ASYNC240 - one stat
             raise ServerError(f"its folder does not exist: {cwd}", hint="check cwd in the config")
         program = shutil.which(argv[0], path=env.get("PATH")) if os.sep not in argv[0] else argv[0]
+        if program is None and len(words := argv[0].split()) > 1 and shutil.which(words[0], path=env.get("PATH")):
+            args = ", ".join(json.dumps(word) for word in words[1:])
+            raise ServerError(
+                f"command has several words: {argv[0]!r}",
+                hint=f"in the config: command = {json.dumps(words[0])}, args = [{args}]",
+            )
         if program is None:
             raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check command in the config")
         try:
@@ -145,6 +153,7 @@ class ServerProcess:
     def add_to_log(self, line: bytes) -> None:
         """Record what the server wrote to stdout although it is no message."""
         self._record_lines([line[:_CHUNK]])
+        self.stray_output = self.stray_output or self._redact(line[:_CHUNK].decode(errors="replace")).strip()
 
     async def stop(self) -> None:
         """Stop the whole process group: close stdin, then SIGTERM, then SIGKILL."""

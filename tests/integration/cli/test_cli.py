@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 import sys
+import tomllib
 from contextlib import closing
 from pathlib import Path
 
@@ -344,24 +345,39 @@ def test_config_init_validate_show_path_and_schema(run: CommandLine, isolated: P
     code, _, err = unpack(run("config", "init"))
     assert code == 2
     assert "exists" in err
-    settings = json.loads(unpack(run("config", "show"))[1])
+    settings = json.loads(unpack(run("config", "show", "-o", "json"))[1])
     assert settings["servers"]["calculator"]["builtin"] == "calculator"
     assert json.loads(unpack(run("config", "schema"))[1]) == json.loads(
         Path(path).with_name("mcpchat.schema.json").read_text()
     )
 
 
+def test_the_config_is_shown_as_toml_without_defaults(run: CommandLine) -> None:
+    config = '[model]\nname = "m"\nlist = { name = "x", base_url = "http://127.0.0.1/v1" }\n[servers.calculator]\nbuiltin = "calculator"\n'
+    config += '[servers.box]\ncommand = "a"\nheaders = {}\n[agents.a]\ntools = ["x.*"]\n'
+    shown = unpack(run("config", "show", config=config.replace("headers = {}\n", "")))[1]
+    assert tomllib.loads(shown) == tomllib.loads(config.replace("headers = {}\n", ""))
+    everything = tomllib.loads(unpack(run("config", "show", "--all"))[1])
+    assert (everything["chat"]["keys"], everything["servers"]["box"]["command"]) == ("emacs", "a")
+    assert unpack(run("config", "show", config=""))[1] == ""
+
+
 def test_servers_are_added_disabled_and_removed(run: CommandLine, isolated: Path) -> None:
     code, out, err = unpack(run("servers", "add", "box", "--env", "A=b", "--", sys.executable, str(QUIRKY), "good"))
     assert (code, out) == (0, "")
     path = unpack(run("config", "path"))[1].strip()
-    assert err == f"{path}: added box; mcpchat tools box asks what it offers\n"
+    assert err == f"{path}: added box\nit offers 3 tools; mcpchat tools box lists them\n"
     assert Path(path).stat().st_mode & 0o777 == 0o600
     assert unpack(run("call", "box.echo", "text=hi", "--yes")) == (0, "echo: hi\n", "")
     assert (
-        unpack(run("servers", "add", "far", "https://x.example/mcp", "--header", "Authorization=Bearer env:T"))[0] == 0
+        unpack(
+            run(
+                "servers", "add", "far", "https://x.example/mcp", "--no-check", "--header", "Authorization=Bearer env:T"
+            )
+        )[0]
+        == 0
     )
-    servers = json.loads(unpack(run("config", "show"))[1])["servers"]
+    servers = json.loads(unpack(run("config", "show", "-o", "json"))[1])["servers"]
     assert list(servers) == ["calculator", "box", "far"]
     assert (servers["box"]["args"], servers["box"]["env"]) == ([str(QUIRKY), "good"], {"A": "b"})
     assert servers["far"]["headers"] == {"Authorization": "Bearer env:T"}
@@ -376,7 +392,49 @@ def test_servers_are_added_disabled_and_removed(run: CommandLine, isolated: Path
         ["add", "z"],
     ):
         assert unpack(run("servers", *invalid_args))[0] == 2
-    assert list(json.loads(unpack(run("config", "show"))[1])["servers"]) == ["calculator", "box"]
+    assert list(json.loads(unpack(run("config", "show", "-o", "json"))[1])["servers"]) == ["calculator", "box"]
+
+
+def test_an_added_server_is_checked_and_started_once(run: CommandLine, isolated: Path) -> None:
+    bad = isolated / "bad.py"
+    bad.write_text("def f(:\n")
+    printing = isolated / "printing.py"
+    printing.write_text("print('Welcome to the box'); input()\n")
+    config = "[timeouts]\nstart = 2\n"
+    code, _, err = unpack(run("servers", "add", "bad", "--", sys.executable, str(bad), config=config))
+    assert code == 0
+    assert (
+        "warning: it does not start: bad is down: it exited at once with exit code 1: SyntaxError: invalid syntax"
+        in err
+    )
+    entry = json.dumps({"mcpServers": {"box": {"command": sys.executable, "args": [str(QUIRKY), "good"]}}})
+    for extra in ((), ("--replace", "--trust", "--allow", "wipe")):
+        code, _, err = unpack(run("servers", "add", "box", entry, *extra))
+        assert (code, "it offers 3 tools" in err) == (0, True), err
+    settings = json.loads(unpack(run("config", "show", "-o", "json"))[1])
+    assert (settings["servers"]["box"]["trust"], settings["approvals"]["allow"]) == (True, ["box.wipe"])
+    for args, message in (
+        (["x", "--", "no-such-program"], "there is no program 'no-such-program' on PATH"),
+        (["x", "--", "npx -y pkg"], "'npx -y pkg' is one word"),
+        (["x", "npx", "-y", "pkg"], "before a command write --: mcpchat servers add NAME -- COMMAND..."),
+        (["x", "http://far.example/mcp"], "http"),
+        (["box", entry], "there is a server named 'box' already"),
+    ):
+        code, _, err = unpack(run("servers", "add", *args))
+        assert (code, message in err) == (2, True), err
+    assert unpack(run("servers", "add", "x", "--no-check", "--", "no-such-program"))[0] == 0
+    code, _, err = unpack(run("servers", "add", "loud", "--", sys.executable, str(printing)))
+    assert "it wrote 'Welcome to the box' to stdout, which is no message of MCP" in err
+
+
+def test_json_of_another_client_is_recognized_in_the_config(run: CommandLine) -> None:
+    code, _, err = unpack(run("tools", config='{"mcpServers": {"box": {"command": "a"}}}'))
+    assert (code, "this is JSON, and the config is TOML" in err) == (2, True)
+
+
+def test_a_command_of_several_words_is_recognized(run: CommandLine) -> None:
+    code, _, err = unpack(run("tools", "box", config='[servers.box]\ncommand = "npx -y pkg"\n'))
+    assert (code, 'in the config: command = "npx", args = ["-y", "pkg"]' in err) == (4, True), err
 
 
 def test_a_config_before_the_group_applies_to_auth(run: CommandLine, tmp_path: Path) -> None:
@@ -442,7 +500,7 @@ def test_servers_show_prints_everything_of_a_server(run: CommandLine, isolated: 
     assert (code, err) == (0, "")
     for expected in (
         "name          All of it 7", "protocol      2026-07-28", "completions", "instructions  Count slowly.",
-        "7 tools, 1 resources, 1 resource templates, 1 prompts", "5 tools: *, without t*, b?sy", "box.log",
+        "7 tools, 1 resource, 1 resource template, 1 prompt", "5 tools: *, without t*, b?sy", "box.log",
     ):  # fmt: skip
         assert expected in out
     server = json.loads(unpack(run("servers", "show", "box", "-o", "json", config=capable_config))[1])

@@ -274,7 +274,7 @@ def test_secrets_are_redacted_in_errors_json_and_config_output(server: ScriptedS
     assert json.loads(completed.stdout) == {"a": "[secret]"}
     output = server.run("config", "show").stdout
     assert "plain-token-5678" not in output
-    assert '"API_TOKEN": "[secret]"' in output
+    assert 'API_TOKEN = "[secret]"' in output
 
 
 # --- project files --------------------------------------------------------------------------------------------------

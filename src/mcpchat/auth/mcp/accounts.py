@@ -20,6 +20,7 @@ from mcpchat.config.schema import ServerConfig
 from mcpchat.config.secret_refs import resolve_headers, resolve_secret
 from mcpchat.core.accounts import Account, StoreName, server_key
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded, StoreError
+from mcpchat.util.connection_problems import explain_connection_error
 from mcpchat.util.redaction import SecretRegistry
 
 _TIMEOUT = 15.0  # seconds for a probe
@@ -236,8 +237,9 @@ async def _probe(
             unauthorized = response.status_code == 401
             return response.status_code, discovery.parse_challenge(response) if unauthorized else Challenge()
     except (httpx2.HTTPError, TimeoutError) as error:
+        problem = explain_connection_error(error, server.url)
         raise ServerError(
-            f"{server.url} cannot be reached: {type(error).__name__}", hint="check url in the config"
+            f"{server.url} cannot be reached: {problem.cause}", hint=problem.hint or "check url in the config"
         ) from error
 
 

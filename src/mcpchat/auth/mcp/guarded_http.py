@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat.errors import ServerError, SignInNeeded
+from mcpchat.util.connection_problems import explain_connection_error
 from mcpchat.util.network_settings import check_network_variables
 from mcpchat.util.urls import embedded_ipv4, is_loopback
 from mcpchat.version import __version__
@@ -88,7 +89,10 @@ class GuardedHttpClient:
         except TimeoutError as error:
             raise ServerError(f"{urlsplit(url).hostname} did not answer within {self._timeout:g} s") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise ServerError(f"{urlsplit(url).hostname} cannot be reached: {type(error).__name__}") from error
+            problem = explain_connection_error(error, url)
+            raise ServerError(
+                f"{urlsplit(url).hostname} cannot be reached: {problem.cause}", hint=problem.hint
+            ) from error
 
     async def _follow_redirects(
         self, method: str, url: str, headers: Mapping[str, str], content: Mapping[str, object]

@@ -4,15 +4,18 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import tomlkit
 import typer
 
 from mcpchat.cli.lazy_group import CommandGroup
-from mcpchat.cli.options import config_file, with_options
+from mcpchat.cli.options import choice, config_file, with_options
 from mcpchat.cli.output import is_terminal, write_json
 from mcpchat.cli.runtime import build_context, literal_secret_warnings
 from mcpchat.config import edit
 from mcpchat.config import schema as configuration
+from mcpchat.config.file_table import to_file_table
 from mcpchat.config.load import load_config, starter_config
 from mcpchat.config.run import default_paths
 from mcpchat.errors import UsageError
@@ -38,9 +41,18 @@ def path(config: Path | None) -> int:
 
 @app.command()
 @with_options(config=config_file)
-def show(config: Path | None) -> int:
-    """Print the config in effect, defaults included, as JSON. References to secrets stay references."""
-    write_json(configuration.to_redacted(build_context(config).config))
+def show(
+    config: Path | None,
+    output: Annotated[str, choice("--output", "-o", of=("toml", "json"), help="toml, or json with defaults.")] = "toml",
+    everything: Annotated[bool, typer.Option("--all", help="With the defaults.")] = False,
+) -> int:
+    """Print the config in effect as TOML, without defaults. References to secrets stay references."""
+    settings = configuration.to_redacted(build_context(config).config)
+    if output == "json":
+        write_json(settings)
+        return 0
+    text = tomlkit.dumps(to_file_table(settings, defaults=everything))
+    sys.stdout.write(sanitize(text) if is_terminal(sys.stdout) else text)
     return 0
 
 

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +19,7 @@ from mcpchat.cli.output import is_terminal, print_table, tool_to_json, write_jso
 from mcpchat.cli.runtime import build_context, literal_secret_warnings, load_user_config, run_async
 from mcpchat.config import edit
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
+from mcpchat.config.foreign_entries import read_foreign_entry
 from mcpchat.config.run import default_paths
 from mcpchat.config.schema import ServerConfig
 from mcpchat.core.protocols import ServerStatus
@@ -164,8 +167,16 @@ def add(
         list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="An HTTP header. Repeatable.")
     ] = None,
     cwd: Annotated[str | None, typer.Option("--cwd", metavar="FOLDER", help="The folder it runs in.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Believe its marks: read-only tools run unasked.")] = False,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="TOOL", help="A tool or glob that never asks. Repeatable.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the server of this name.")] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Neither look for the program nor start it.")] = False,
 ) -> int:
-    """Add a server to the config file; its comments and order stay. Nothing is started.
+    """Add a server to the config file; its comments and order stay. Then start it once and say what it offers.
+
+    Instead of a command or a URL, it takes the JSON of another client: an entry, or a table of them.
 
     Values of --env and --header may be references: env:NAME, keyring:NAME, "Bearer env:NAME".
 
@@ -173,8 +184,11 @@ def add(
       mcpchat servers add notes -- npx -y @modelcontextprotocol/server-filesystem ~/notes
       mcpchat servers add company https://mcp.example.com/mcp --header "Authorization=Bearer env:TOKEN"
       mcpchat servers add mail --builtin gmail --read-only
+      mcpchat servers add notes '{"command": "npx", "args": ["-y", "PACKAGE"]}'
     """
-    entry = _parse_target(target or [], builtin)
+    entry = _parse_target(target or [], builtin, name)
+    if not no_check:
+        _check_program(entry)
     if missing := [one for one in folder or () if not expand_user(one).is_dir()]:
         raise UsageError(f"--folder {missing[0]}: there is no such folder")
     settings = (
@@ -185,14 +199,53 @@ def add(
         ("env_pass", env_pass),
         ("cwd", cwd),
         ("headers", _pairs("--header", header)),
+        ("trust", trust),
     )
     entry |= {key: value for key, value in settings if value}
     path = _path(config)
-    edit.update(path, lambda text: edit.add_server(text, name, entry))
+
+    def write(text: str) -> str:
+        text = edit.remove_server(text, name) if replace and edit.has_server(text, name) else text
+        text = edit.add_server(text, name, entry)
+        return edit.add_allowed(text, [f"{name}.{tool.removeprefix(f'{name}.')}" for tool in allow or ()])
+
+    edit.update(path, write)
     sys.stderr.write("".join(f"{line}\n" for line in literal_secret_warnings(load_user_config(config))))
     provider = BUILTIN_SERVERS[builtin].provider if builtin else ""
     first = f"mcpchat auth login {provider} signs in, then " if provider else ""
-    return _report(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")
+    if no_check or provider:
+        return _report(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")
+    _report(path, f"added {name}")
+    return run_async(_try_server(config, name))
+
+
+async def _try_server(config: Path | None, name: str) -> int:
+    """Start a new server once and say what it offers, or why it does not start. The entry stays in any case."""
+    context = restrict_to(build_context(config, quiet=True), name)
+    async with open_servers(context, discard) as hub:
+        with suppress(ServerError, SignInNeeded):  # told below
+            await hub.start_all()
+        await hub.wait_for_lists()
+        status, catalog = hub.status()[0], hub.catalogs().get(name)
+    if status.state == "login":
+        sys.stderr.write(f"it wants a sign-in: mcpchat auth login {name}\n")
+    elif (error := status.error()) is not None or catalog is None:
+        sys.stderr.write(f"warning: it does not start: {sanitize(error.message if error else 'unknown')}\n")
+        sys.stderr.write(f"  mcpchat servers logs {name} shows more; mcpchat servers remove {name} removes it\n")
+    else:
+        sys.stderr.write(f"it offers {tables.describe_offers(catalog) or 'nothing'}; mcpchat tools {name} lists them\n")
+    return 0
+
+
+def _check_program(entry: Mapping[str, object]) -> None:
+    """Raise UsageError if the entry's program does not exist."""
+    command = entry.get("command")
+    if not isinstance(command, str) or os.sep in command or shutil.which(command):
+        return
+    words = command.split()
+    if len(words) > 1 and shutil.which(words[0]):
+        raise UsageError(f"{command!r} is one word", hint=f"without the quotes: mcpchat servers add NAME -- {command}")
+    raise UsageError(f"there is no program {command!r} on PATH", hint="--no-check adds the server anyway")
 
 
 @app.command()
@@ -222,12 +275,14 @@ def disable(config: Path | None, name: ServerArgument) -> int:
     return _report(path, f"disabled {name}")
 
 
-def _parse_target(target: list[str], builtin: str | None) -> dict[str, object]:
-    """The entry's transport: exactly one of a URL, a command and a bundled server's name."""
+def _parse_target(target: list[str], builtin: str | None, name: str) -> dict[str, object]:
+    """The entry's transport: exactly one of a URL, a command, another client's JSON and a bundled server's name."""
     if bool(target) == (builtin is not None):
         raise UsageError("expected one of URL, -- COMMAND... and --builtin NAME", hint="mcpchat servers add --help")
     if builtin is not None:
         return {"builtin": builtin}
+    if target[0].lstrip().startswith(("{", '"')):
+        return read_foreign_entry(" ".join(target), name)
     if len(target) == 1 and re.match(r"https?://", target[0]):
         return {"url": target[0]}
     if "://" in target[0]:

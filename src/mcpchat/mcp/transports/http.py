@@ -27,6 +27,7 @@ from mcpchat.mcp.transports.base import (
     Transport,
     pump_messages,
 )
+from mcpchat.util.connection_problems import explain_connection_error
 
 BACKGROUND_TIMEOUT = 10.0  # seconds, for notifications and the request that ends the session
 _FREE_STREAMS, _STREAM_PAUSE, _MAX_STREAM_PAUSE = 5, 0.1, 30.0
@@ -122,10 +123,8 @@ class McpHttpClient(httpx2.AsyncClient):
             if request_id is None:
                 return httpx2.Response(202, request=request)  # a lost notification
             not_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
-            if isinstance(error, httpx2.ConnectError):
-                reason = "no server answers at this address"
-            else:
-                reason = str(error) or "no answer in time"
+            problem = explain_connection_error(error, str(request.url))
+            reason = f"{problem.cause}; {problem.hint}" if problem.hint else problem.cause
             return self._error_response(request, request_id, f"cannot be reached: {reason}", {NOT_SENT: not_sent})
         compressed = response.headers.get("content-encoding", "identity").lower() != "identity"
         is_error = response.status_code >= 400
@@ -237,7 +236,7 @@ class BoundedBody(httpx2.AsyncByteStream):
                     raise UnreadableBody("larger than limits.max_message")
                 yield chunk
         except httpx2.TransportError as error:
-            raise UnreadableBody(f"broken off: {error}") from error
+            raise UnreadableBody("broken off") from error
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -4,6 +4,7 @@ The SDK is slow to import: import this module only through ``model.import_client
 """
 
 import json
+import math
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from mcpchat.models.openai.compatibility import is_openai
 from mcpchat.models.openai.errors import HINTS, error_from_body, error_from_status
 from mcpchat.models.openai.sse import iter_events, skip_leading_blanks
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
+from mcpchat.util.connection_problems import explain_connection_error, find_proxy
 from mcpchat.util.network_settings import check_network_variables
 
 # The key and the conversation are sent to the configured address only.
@@ -199,17 +201,21 @@ class OpenAIClient:
                 body = str(body or error.response.text)
             raise error_from_status(self.base_url, error.status_code, error.response.headers, body) from error
         except openai.APITimeoutError as error:
+            _, proxy_variable = find_proxy(self.base_url)
             raise ModelError(
-                f"the model's server at {self.base_url} did not answer in time",
+                f"the model's server at {self.base_url} did not answer in time"
+                + (f", through the proxy of {proxy_variable}" if proxy_variable else ""),
                 kind="network",
                 hint="check the address (base_url under {where}), http or https, and that the server runs",
             ) from error
         except openai.APIConnectionError as error:
-            cause = str(error.__cause__ or error)
+            problem = explain_connection_error(error.__cause__ or error, self.base_url)
             raise ModelError(
-                f"cannot reach the model's server at {self.base_url}: {cause}",
+                f"cannot reach the model's server at {self.base_url}: {problem.cause}",
                 kind="network",
-                hint="check the address (base_url under {where}), the network, and that the server runs",
+                hint=problem.hint
+                or "check the address (base_url under {where}), the network, and that the server runs",
+                retry_after=math.inf if problem.is_final else None,
             ) from error
         except openai.APIError as error:  # a header, a key or a body that the SDK rejects
             raise ModelError(f"the model's server at {self.base_url} cannot be used: {error}", kind="server") from error
@@ -226,8 +232,8 @@ class OpenAIClient:
         except httpx2.TimeoutException as error:
             raise ModelError(f"connection lost: {self.base_url} stopped sending data", kind="network") from error
         except httpx2.HTTPError as error:
-            message = f"connection lost to {self.base_url}: {str(error) or type(error).__name__}"
-            raise ModelError(message, kind="network") from error
+            problem = explain_connection_error(error, self.base_url)
+            raise ModelError(f"connection lost to {self.base_url}: {problem.cause}", kind="network") from error
 
 
 def _decode_error(data: bytes) -> object:

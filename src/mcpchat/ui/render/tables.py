@@ -25,6 +25,7 @@ def server_table(statuses: Sequence[ServerStatus]) -> Table:
     table = _new_table("server", "state", "transport", "tools", "auth", "")
     for status in statuses:
         reason = status.detail.splitlines() or [""]
+        hint = reason[-1] if status.state == "login" else ""  # else the reason names the cause
         duration = f"{status.seconds:.1f} s" if status.seconds is not None else ""
         table.add_row(
             status.name,
@@ -32,7 +33,9 @@ def server_table(statuses: Sequence[ServerStatus]) -> Table:
             status.transport,
             "-" if status.tools is None else str(status.tools),
             status.auth,
-            Text(one_line(duration if not reason[0] else " · ".join(dict.fromkeys((reason[0], reason[-1]))), 160)),
+            Text(
+                one_line(duration if not reason[0] else " · ".join(dict.fromkeys((reason[0], hint))).rstrip(" ·"), 300)
+            ),
         )
     return table
 
@@ -99,26 +102,27 @@ def prompt_table(items: Sequence[Prompt]) -> RenderableType:
     return table
 
 
+def describe_offers(catalog: Catalog) -> str:
+    """``14 tools, 1 prompt``: what a server lists; empty if nothing."""
+    counts = (
+        (len(catalog.tools), "tool"),
+        (len(catalog.resources), "resource"),
+        (len(catalog.templates), "resource template"),
+        (len(catalog.prompts), "prompt"),
+    )
+    return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts if count)
+
+
 def server_details(status: ServerStatus, catalog: Catalog, *, endpoint: str, tool_globs: str, log: str) -> Table:
     """The details of one server, one fact per row."""
     info = catalog.info
-    counts = [
-        f"{len(items)} {kind}"
-        for kind, items in (
-            ("tools", catalog.tools),
-            ("resources", catalog.resources),
-            ("resource templates", catalog.templates),
-            ("prompts", catalog.prompts),
-        )
-        if items
-    ]
     facts = (
         ("state", f"{status.state}" + (f", after {status.seconds:.1f} s" if status.seconds is not None else "")),
         ("transport", f"{status.transport}: {endpoint}"),
         ("name", " ".join(text for text in (info.title or info.name, info.version) if text)),
         ("protocol", info.revision),
         ("capabilities", ", ".join(info.capabilities)),
-        ("lists", ", ".join(counts) or "nothing"),
+        ("lists", describe_offers(catalog) or "nothing"),
         ("offered", f"{status.tools} tools: {tool_globs}" if tool_globs else ""),
         ("sign-in", status.auth),
         ("notices", "; ".join(catalog.notices)),

@@ -62,7 +62,7 @@ def test_a_signal_that_the_parent_ignores_is_ignored(fake_openai: FakeOpenAI) ->
 
 def test_a_failed_write_is_reported() -> None:
     for line, message in [
-        (f"{MCPCHAT} config schema >/dev/full", "cannot write or read: No space left"),
+        (f"{MCPCHAT} config schema >/dev/full", "the output could not be written: no space left"),
         (f"{MCPCHAT} tools >&-", ""),
     ]:
         result = subprocess.run(

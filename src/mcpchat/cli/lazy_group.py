@@ -1,14 +1,16 @@
 """Command groups: subcommands are imported when they run, and take over options that were given to their group."""
 
 import shlex
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar
 
 import typer.main
 from typer.core import TyperGroup
 
+from mcpchat.util.text import did_you_mean
+
+_NO_LIMIT = 1000  # characters of a command's short help
 _GIVEN = "mcpchat.given"  # in the context's meta: values that were given to a group, by the option's names
 
 
@@ -17,6 +19,20 @@ class CommandGroup(TyperGroup):
 
     Without a subcommand the group's own function runs, with one only the subcommand's.
     """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands in their sections, each with its whole first sentence."""
+        for heading, names in self.command_sections(ctx).items():
+            commands = {name: self.get_command(ctx, name) for name in names}
+            rows = [(name, command.get_short_help_str(_NO_LIMIT)) for name, command in commands.items() if command]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+    def command_sections(self, ctx: Any) -> Mapping[str, Sequence[str]]:
+        """The names of the commands that ``--help`` shows, under their headings."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        return {"Commands": [name for name, command in commands.items() if command and not command.hidden]}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -35,14 +51,19 @@ class CommandGroup(TyperGroup):
 class LazyGroup(CommandGroup):
     """A group whose subcommands are modules, each with an ``app``.
 
-    ``modules`` names them, in the order of ``--help``. Without a subcommand ``default`` runs.
+    ``sections`` names the subcommands under the headings of ``--help``, ``modules`` their modules. Without a
+    subcommand ``default`` runs.
     """
 
+    sections: ClassVar[Mapping[str, Sequence[str]]] = {}
     modules: ClassVar[Mapping[str, str]] = {}
     default: ClassVar[str] = ""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.modules)
+
+    def command_sections(self, ctx: Any) -> Mapping[str, Sequence[str]]:
+        return self.sections
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands and cmd_name in self.modules:
@@ -60,8 +81,6 @@ class LazyGroup(CommandGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.modules:
             if " " in args[0].strip() or args[0].endswith("?"):
-                ctx.fail(f"No such command. To ask a question: mcpchat ask {shlex.quote(args[0])}")
-            close = get_close_matches(args[0], self.modules)
-            hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
+                ctx.fail(f"no such command; to ask a question: mcpchat ask {shlex.quote(args[0])}")
+            ctx.fail(f"no such command: {args[0]}{did_you_mean(args[0], self.modules)}")
         return super().resolve_command(ctx, args)

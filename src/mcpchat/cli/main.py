@@ -1,5 +1,6 @@
 """The command line: parses, runs the command, turns an error into a message and an exit code."""
 
+import errno
 import re
 import sys
 from contextlib import suppress
@@ -16,6 +17,7 @@ from mcpchat.cli.lazy_group import LazyGroup
 from mcpchat.cli.options import DisplayOptions, chat_display, config_file, conversation_options, with_options
 from mcpchat.cli.output import format_json
 from mcpchat.cli.runtime import RunState, TerminatedBySignal, start_run
+from mcpchat.cli.usage_errors import describe_usage_error
 from mcpchat.config.run import RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.report import ErrorReport, error_report
@@ -26,16 +28,19 @@ from mcpchat.version import __version__
 
 INTERRUPTED = 130
 _JSON = re.compile(r"(-[a-zA-Z]*o|--output|--format)[ =]?jsonl?")
-_COMMANDS = (
-    "chat", "ask", "models", "call", "read", "prompt", "tools", "batch", "schema", "completion", "servers", "auth",
-    "threads", "agents", "config", "trust", "approvals",
-)  # fmt: skip
+_SECTIONS = {
+    "Ask": ("chat", "ask", "batch"),
+    "Without a model": ("tools", "call", "read", "prompt"),
+    "Servers, sign-in, trust": ("servers", "auth", "trust", "approvals"),
+    "Threads, agents, settings": ("threads", "agents", "models", "config", "schema", "completion"),
+}
 
 
 class Commands(LazyGroup):
     """All commands; without one, the chat."""
 
-    modules: ClassVar = {name: f"mcpchat.cli.commands.{name}" for name in _COMMANDS}
+    sections: ClassVar = _SECTIONS
+    modules: ClassVar = {name: f"mcpchat.cli.commands.{name}" for names in _SECTIONS.values() for name in names}
     default = "chat"
 
 
@@ -92,10 +97,12 @@ def run(args: list[str]) -> int:
             # Typer answers a closed pipe with exit code 1: the reader has seen enough.
             return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
         except TyperException as error:
-            error.show()  # type: ignore[attr-defined]  # every exception that Typer raises here has it
-            if args[:2] == ["servers", "add"] and "--" not in args and "No such option" in _one_line_message(error):
-                sys.stderr.write("  before a command write --: mcpchat servers add NAME -- COMMAND...\n")
-            message = _one_line_message(error)
+            message = describe_usage_error(error)
+            command = getattr(getattr(error, "ctx", None), "command_path", "mcpchat")
+            hint = f"{command} --help shows how"
+            if args[:2] == ["servers", "add"] and "--" not in args and "no such option" in message:
+                hint = "before a command write --: mcpchat servers add NAME -- COMMAND..."
+            sys.stderr.write(f"error: {sanitize(message)}\n  {sanitize(hint)}\n")
             _write_json_error(ErrorReport(kind="usage", code=error.exit_code, message=message), state)
             return error.exit_code
         except (KeyboardInterrupt, Abort):
@@ -108,7 +115,7 @@ def _report_error(error: BaseException, state: RunState) -> int:
     if isinstance(error, BrokenPipeError):
         return 0  # the reader has seen enough
     if isinstance(error, OSError):
-        error = McpChatError(f"cannot write or read: {error.strerror or error} {error.filename or ''}".rstrip())
+        error = _explain_system_error(error)
     if state.debug:
         _print_traceback(state)
     if not isinstance(error, McpChatError):
@@ -131,15 +138,18 @@ def _report_error(error: BaseException, state: RunState) -> int:
     return error.exit_code
 
 
+def _explain_system_error(error: OSError) -> McpChatError:
+    """The error for a file, a folder or an output that cannot be used."""
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO} and not error.filename:
+        return McpChatError(f"the output could not be written: {reason}")
+    return McpChatError(f"cannot write or read {error.filename or ''}".rstrip() + f": {reason}")
+
+
 def _report_interrupt(code: int, state: RunState) -> int:
     message = "interrupted" if code == INTERRUPTED else "terminated"
     _write_json_error(ErrorReport(kind="interrupted", code=code, message=message), state)
     return code
-
-
-def _one_line_message(error: TyperException) -> str:
-    format_message = getattr(error, "format_message", lambda: str(error))
-    return " ".join(str(format_message()).split())
 
 
 def _write_json_error(error: ErrorReport, state: RunState) -> None:

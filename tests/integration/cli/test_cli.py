@@ -109,8 +109,8 @@ def test_exit_2_for_an_invalid_config(run: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--nope",), "No such option: --nope"),
-        (("aks", "x"), "No such command 'aks'. Did you mean 'ask'?"),
+        (("--nope",), "no such option: --nope"),
+        (("aks", "x"), "no such command: aks; did you mean ask?"),
         (("tools", "clculator"), "no server is named 'clculator'; did you mean calculator?"),
         (("tools", "--format", "yaml"), "--format yaml: expected one of table, json, openai"),
         (("call", "calculator"), "'calculator' does not name a tool"),
@@ -122,6 +122,14 @@ def test_exit_2_for_an_invalid_config(run: CommandLine) -> None:
         (("ask", "-a", "nobody", "-m", "demo", "x"), "no agent is named 'nobody'"),
         (("tools", "--config", "/no/such.toml"), "no such config file: /no/such.toml"),
         (("chat",), "chat needs a terminal"),
+        (("ask", "--max-steps", "x", "hi"), "--max-steps: expected a whole number\n  mcpchat ask --help shows how"),
+        (("ask", "--timeout", "0", "hi"), "--timeout: expected at least 0.001"),
+        (("ask", "--timeout", "soon", "hi"), "--timeout: expected a number"),
+        (("ask", "--model"), "--model needs a value"),
+        (("ask", "--yes=5", "hi"), "--yes takes no value"),
+        (("ask", "--shema", "{}", "hi"), "no such option: --shema; did you mean --schema?"),
+        (("call",), "SERVER.TOOL is missing"),
+        (("servers", "remove", "a", "b"), "not expected here: b"),
         (("ask", "-m", "demo"), "there is no question"),
     ],
 )
@@ -399,7 +407,7 @@ def test_an_added_server_is_checked_and_started_once(run: CommandLine, isolated:
     bad = isolated / "bad.py"
     bad.write_text("def f(:\n")
     printing = isolated / "printing.py"
-    printing.write_text("print('Welcome to the box'); input()\n")
+    printing.write_text("import sys\nprint('Welcome to the box', flush=True)\nfor line in sys.stdin: pass\n")
     config = "[timeouts]\nstart = 2\n"
     code, _, err = unpack(run("servers", "add", "bad", "--", sys.executable, str(bad), config=config))
     assert code == 0
@@ -417,7 +425,7 @@ def test_an_added_server_is_checked_and_started_once(run: CommandLine, isolated:
         (["x", "--", "no-such-program"], "there is no program 'no-such-program' on PATH"),
         (["x", "--", "npx -y pkg"], "'npx -y pkg' is one word"),
         (["x", "npx", "-y", "pkg"], "before a command write --: mcpchat servers add NAME -- COMMAND..."),
-        (["x", "http://far.example/mcp"], "http"),
+        (["x", "ftp://127.0.0.1/mcp"], "expected a URL that begins with https://"),
         (["box", entry], "there is a server named 'box' already"),
     ):
         code, _, err = unpack(run("servers", "add", *args))

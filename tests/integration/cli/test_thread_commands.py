@@ -107,7 +107,7 @@ MISTAKES = [
     (("threads", "show", "Numbers", "--tree", "-o", "markdown"), "--tree does not go with -o markdown"),
     (("threads", "--config", "/nope", "list"), "no such config file"),
     (("threads", "-o", "xml", "list"), "expected one of text, json"),
-    (("--title", "bar", "threads", "rename", "Numbers"), "Missing argument"),
+    (("--title", "bar", "threads", "rename", "Numbers"), "is missing"),
 ]
 
 

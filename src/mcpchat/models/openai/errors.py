@@ -23,6 +23,9 @@ HINTS: Mapping[str, str] = {
     "server": "check the server's own log, or try again later",
     "broken_stream": "try again",
 }
+_NO_ACCESS_HINT = (
+    "the key is known but may not do this: check that the account has access to the model, and its region or policy"
+)
 _NOT_FOUND_HINT = "check the model's name, the address (most end in /v1) and the api under {where} in the config"
 _MAX_ERROR_TEXT = 500  # characters
 _CONTEXT_EXCEEDED = re.compile(
@@ -79,7 +82,7 @@ def error_from_status(base_url: str, status: int, headers: Mapping[str, str], bo
     return ModelError(
         f"the model's server answered {status}: {message or 'no error message'}",
         kind=_classify_status(status, code, server_text),
-        hint=_NOT_FOUND_HINT if status == 404 else "",
+        hint={403: _NO_ACCESS_HINT, 404: _NOT_FOUND_HINT}.get(status, ""),
         retry_after=math.inf if headers.get("x-should-retry") == "false" else _parse_retry_after(headers),
         window=_parse_window(server_text),
         requested_tokens=_parse_requested_tokens(server_text),

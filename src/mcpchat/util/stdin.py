@@ -49,7 +49,7 @@ def read_question() -> str:
     if sys.stdin is None:
         return ""
     notice = threading.Timer(
-        _NOTICE_DELAY, lambda: sys.stderr.write("reading standard input to its end (use </dev/null to skip)\n")
+        _NOTICE_DELAY, lambda: sys.stderr.write("reading standard input to its end (-n does not read it)\n")
     )
     notice.daemon = True
     notice.start()

@@ -225,3 +225,10 @@ def test_results_are_written_to_files_unchanged(run: Run, tmp_path: Path, files_
 
 
 # --- the docs ---------------------------------------------------------------------------------------------------------
+
+
+def test_standard_input_is_left_to_others(run: CommandLine, fake_openai: FakeOpenAI) -> None:
+    assert run("ask", "-n", "hi", stdin="not for us").returncode == 0
+    assert fake_openai.requests[-1]["messages"][-1]["content"] == "hi"
+    for options in (("--attach", "-"), ("--schema", "-"), ("--input-format", "jsonl", "-o", "jsonl")):
+        assert run("ask", "--no-stdin", *options, "hi").returncode == 2

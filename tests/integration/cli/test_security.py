@@ -41,7 +41,7 @@ def test_invisible_text_of_a_server_does_not_reach_the_model(server: ScriptedSer
 def test_the_first_use_is_reported_and_claims_are_not_trusted(server: ScriptedServer) -> None:
     server.fake_openai.replies = [tool_call("box__say", "{}"), text("ok")]
     completed = server.run("ask", "go")
-    assert "box: 1 tool pinned at first use" in completed.stderr
+    assert "pinned at first use" not in completed.stderr  # only a person is told
     assert completed.returncode == 6  # it claims to be read-only, but the server is not trusted
     assert (
         "box.say was not run: default: ask, but this run is not interactive; allow it with --allow 'box.say'"

@@ -76,6 +76,9 @@ def ask(
             "--input-format", of=("text", "jsonl"), help="text, or jsonl: read messages and answers as lines of stdin."
         ),
     ] = "text",
+    no_stdin: Annotated[
+        bool, typer.Option("--no-stdin", "-n", help="Do not read standard input: for loops that read it themselves.")
+    ] = False,
     timeout: TimeoutOption = None,
 ) -> int:
     """Ask once: the answer goes to stdout, everything else to stderr.
@@ -91,6 +94,8 @@ def ask(
     """
     options = replace(options, track_cost=display.stats or output in {"json", "jsonl"})
     files = attach or []
+    if no_stdin and ("-" in files or schema == "-" or input_format == "jsonl"):
+        raise UsageError("--no-stdin does not go with an option that reads standard input")
     context = build_context(config, quiet=display.quiet)
     if input_format == "jsonl":
         from mcpchat.cli import jsonl_session
@@ -103,7 +108,7 @@ def ask(
     def read_inputs() -> Inputs:
         return Inputs(
             schema=read_schema(schema) if schema is not None else None,
-            question=read_question(words or [], context, template=template, read_stdin="-" not in files),
+            question=read_question(words or [], context, template=template, read_stdin=not (no_stdin or "-" in files)),
             attachments=read_attachments(files),
         )
 

@@ -173,6 +173,8 @@ class VerboseEmitter:
 class NonInteractiveDialog:
     """The UserDialog of a run that is not interactive: denies every question, and names the option that allows it."""
 
+    interactive = False
+
     async def confirm_continue(self, rounds: int) -> bool:
         return False
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from mcpchat.auth.loopback import CallbackListener, CallbackResult, ExpectedCallback, parse_callback
-from mcpchat.core.accounts import format_duration
+from mcpchat.auth.sign_in_page import not_signed_in, signed_in
+from mcpchat.core.accounts import format_duration, list_scopes
 from mcpchat.core.protocols import SignInDialog
 from mcpchat.errors import SignInNeeded
 from mcpchat.util.sanitize import one_line
@@ -54,8 +56,22 @@ async def authorize(
             prompt.screen.report_browser(prompt.open_page(listener.redirect_to(address.url)))
         result = await _wait_for_callback(prompt, listener, expected)
     if result.error:
+        reason = "Access was denied." if result.error == "access_denied" else "The sign-in was refused."
+        listener.report(not_signed_in(provider_name, reason))
         _raise_refused(result, provider_name)
     return result
+
+
+@contextmanager
+def report_exchange(listener: CallbackListener, name: str) -> Iterator[Callable[[str, Sequence[str]], None]]:
+    """While inside, the code is exchanged. The block calls what it gets with the account and the granted scopes.
+
+    The page in the browser shows these, or that the sign-in failed.
+    """
+    try:
+        yield lambda account, scopes: listener.report(signed_in(name, account, list_scopes(scopes)))
+    finally:
+        listener.report(not_signed_in(name, "The sign-in could not be completed."))  # unless it was reported
 
 
 async def _wait_for_callback(

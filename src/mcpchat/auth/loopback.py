@@ -10,12 +10,14 @@ import secrets
 import string
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from mcpchat.auth import sign_in_page
+from mcpchat.auth.sign_in_page import SignInOutcome
 from mcpchat.errors import UsageError
 
 HOST = "127.0.0.1"
@@ -28,18 +30,8 @@ _REASON_PHRASES = {
     200: "OK", 302: "Found", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
     409: "Conflict", 421: "Misdirected Request", 431: "Request Header Fields Too Large",
 }  # fmt: skip
-_PAGE_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>mcpchat</title></head>
-<body><h1>{title}</h1><p>{text}</p></body></html>
-"""
-_PAGE_TEXTS = {
-    200: (
-        "Answer received",
-        "Close this page and go back to the terminal: mcpchat shows the result of the sign-in there.",
-    ),
-    409: ("Already answered", "This sign-in was already answered. The terminal shows the result."),
-}
-_IGNORED_TEXT = ("Request ignored", "Nothing was changed. mcpchat is still waiting for the answer to its sign-in.")
+_PAGES = {200: sign_in_page.UNKNOWN, 409: sign_in_page.ANSWERED}
+_OUTCOME_TIMEOUT = 60.0  # seconds that the page waits for the exchange of the code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +105,7 @@ class CallbackListener:
         self._sign_in_url = ""
         self._redirects_left = _MAX_REDIRECTS
         self._result: asyncio.Future[CallbackResult] = asyncio.get_running_loop().create_future()
+        self._outcome: asyncio.Future[SignInOutcome] = asyncio.get_running_loop().create_future()
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
@@ -129,6 +122,11 @@ class CallbackListener:
         """Returns the first valid callback."""
         self._expected = expected
         return await asyncio.shield(self._result)
+
+    def report(self, outcome: SignInOutcome) -> None:
+        """Let the page that waits in the browser say how the sign-in went."""
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
 
     def handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while len(self._connections) >= _MAX_CONNECTIONS:
@@ -151,8 +149,13 @@ class CallbackListener:
                 status = 431
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
+            page = _PAGES.get(status, sign_in_page.IGNORED)
+            if status == 200:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_OUTCOME_TIMEOUT):
+                        page = await asyncio.shield(self._outcome)
             async with asyncio.timeout(_CONNECTION_TIMEOUT):
-                writer.write(_build_response(status, location=self._sign_in_url if status == 302 else ""))
+                writer.write(_build_response(status, page, location=self._sign_in_url if status == 302 else ""))
                 await writer.drain()
                 if writer.can_write_eof():
                     writer.write_eof()
@@ -205,6 +208,7 @@ class CallbackListener:
 
     async def close(self) -> None:
         """Waits up to 0.2 s for open responses to be sent, then closes all connections."""
+        self.report(sign_in_page.UNKNOWN)
         if self._connections:
             await asyncio.wait(set(self._connections), timeout=0.2)
         for task in list(self._connections):
@@ -264,10 +268,9 @@ def _raise_port_in_use(port: int, error: OSError) -> NoReturn:
     raise PortInUse(f"{problem}: {reason}", hint="choose another port with --port, or omit it") from error
 
 
-def _build_response(status: int, *, location: str = "") -> bytes:
+def _build_response(status: int, page: SignInOutcome, *, location: str = "") -> bytes:
     """Builds a complete HTTP response. It contains nothing from the request."""
-    title, text = _PAGE_TEXTS.get(status, _IGNORED_TEXT)
-    body = _PAGE_TEMPLATE.format(title=title, text=text).encode()
+    body = sign_in_page.render_page(page).encode()
     headers: Mapping[str, str] = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Length": str(len(body)),
@@ -275,7 +278,7 @@ def _build_response(status: int, *, location: str = "") -> bytes:
         "Cache-Control": "no-store",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
         **({"Allow": "GET"} if status == 405 else {}),
         **({"Location": location} if location else {}),
     }

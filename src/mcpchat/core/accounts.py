@@ -140,11 +140,16 @@ def missing_scopes(required: Iterable[str], granted: Iterable[str]) -> tuple[str
 
 def format_scopes(scopes: Sequence[str]) -> str:
     """The scopes for display, with readable titles if known. Scopes that only identify the user are left out."""
-    return ", ".join(
+    return ", ".join(list_scopes(scopes))
+
+
+def list_scopes(scopes: Sequence[str]) -> list[str]:
+    """The parts of ``format_scopes``."""
+    return [
         _SCOPE_TITLES.get(scope, scope.removeprefix(_GOOGLE_PREFIX))
         for scope in scopes
         if scope not in _IDENTITY_SCOPES
-    )
+    ]
 
 
 def format_duration(seconds: float) -> str:

@@ -21,6 +21,7 @@ from mcpchat.auth.loopback import (
     listening,
     parse_callback,
 )
+from mcpchat.auth.sign_in_page import not_signed_in, render_page, signed_in
 
 STATE = "the-state-of-this-sign-in"
 EXPECTED = ExpectedCallback(state=STATE, issuer="https://as.example")
@@ -59,6 +60,7 @@ async def waiting_listener(
     async with listening("/callback/abc") as listener:
         task = asyncio.create_task(listener.wait_for_callback(expected))
         await asyncio.sleep(0)
+        listener.report(signed_in("Notes", "ann@example.com", ["read", "write"]))
         try:
             yield listener, task
         finally:
@@ -237,7 +239,9 @@ async def test_the_page_is_safe_and_has_no_secrets() -> None:
     async with waiting_listener() as (listener, _):
         page = (await send_raw(listener, request(listener, urlencode(VALID_ANSWER)))).decode()
     head, _, body = page.partition("\r\n\r\n")
-    assert "Answer received" in body
+    assert "You are signed in" in body
+    assert "signed in to Notes as ann@example.com" in body
+    assert "<li>write</li>" in body
     assert "the terminal" in body
     for secret in ("the-code", STATE):
         assert secret not in page
@@ -258,3 +262,33 @@ async def test_it_listens_on_loopback_only_during_the_sign_in() -> None:
         await asyncio.open_connection(HOST, port)
     async with listening("/callback", port) as reopened:
         assert reopened.port == port
+
+
+async def test_the_page_waits_until_the_sign_in_is_done() -> None:
+    async with listening("/callback") as listener:
+        task = asyncio.create_task(listener.wait_for_callback(EXPECTED))
+        await asyncio.sleep(0)
+        page = asyncio.create_task(send_raw(listener, request(listener, urlencode(VALID_ANSWER))))
+        await task
+        await asyncio.sleep(0.05)
+        assert not page.done()
+        listener.report(not_signed_in("Notes", "Access was denied."))
+        listener.report(signed_in("Notes", "", []))  # the first report counts
+        assert b"Access was denied. Nothing was saved for Notes." in await page
+
+
+async def test_a_page_that_nobody_reports_to_points_to_the_terminal() -> None:
+    async with listening("/callback") as listener:
+        task = asyncio.create_task(listener.wait_for_callback(EXPECTED))
+        await asyncio.sleep(0)
+        page = asyncio.create_task(send_raw(listener, request(listener, urlencode(VALID_ANSWER))))
+        await task
+    assert b"Back to the terminal" in await page
+
+
+def test_names_in_the_page_are_text() -> None:
+    page = render_page(signed_in("<b>Notes</b>", "a&b@example.com", ["<script>", *map(str, range(50))]))
+    for part in ("&lt;b&gt;Notes&lt;/b&gt;", "a&amp;b@example.com", "<li>&lt;script&gt;</li>", "and 21 more"):
+        assert part in page
+    for outside in ("<script", "http:", "https:", "src=", "url("):
+        assert outside not in page

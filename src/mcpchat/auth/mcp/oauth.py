@@ -16,7 +16,7 @@ from mcp.client.auth.utils import is_valid_client_metadata_url
 from msgspec import Struct
 
 from mcpchat.auth.account_store import LoginRevoked, RenewalRejected
-from mcpchat.auth.consent import AuthorizationPrompt, authorize, generate_state
+from mcpchat.auth.consent import AuthorizationPrompt, authorize, generate_state, report_exchange
 from mcpchat.auth.loopback import CallbackListener, ExpectedCallback, PortInUse, listening
 from mcpchat.auth.mcp.discovery import AuthServer, Challenge, SignInTarget, discover, token_auth_methods
 from mcpchat.auth.mcp.guarded_http import GuardedHttpClient, JsonResponse
@@ -144,16 +144,18 @@ async def _authorize_in_browser(flow: _SignInFlow, previous_client: OAuthClient 
         separator = "&" if "?" in server.authorization_url else "?"
         url = f"{server.authorization_url}{separator}{urlencode(parameters, quote_via=quote)}"
         result = await authorize(flow.prompt, listener, url, expected, provider_name=flow.name)
-    secrets.add(result.code)
-    form = {
-        "grant_type": "authorization_code",
-        "code": result.code,
-        "redirect_uri": parameters["redirect_uri"],
-        "code_verifier": verifier,
-    }
-    return _build_record(
-        config, target, client, await _request_token(http, server, client, target.resource, form), scopes
-    )
+        secrets.add(result.code)
+        form = {
+            "grant_type": "authorization_code",
+            "code": result.code,
+            "redirect_uri": parameters["redirect_uri"],
+            "code_verifier": verifier,
+        }
+        with report_exchange(listener, flow.name) as report:
+            response = await _request_token(http, server, client, target.resource, form)
+            record = _build_record(config, target, client, response, scopes)
+            report("", record["scopes"])
+    return record
 
 
 async def _resolve_client(

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from mcpchat.auth.account_store import LoginRevoked
-from mcpchat.auth.consent import AuthorizationPrompt, authorize, generate_state
+from mcpchat.auth.consent import AuthorizationPrompt, authorize, generate_state, report_exchange
 from mcpchat.auth.loopback import ExpectedCallback, listening
 from mcpchat.auth.secret_stores import SecretRecord
 from mcpchat.core.accounts import canonical_scopes, parse_lifetime, union
@@ -116,10 +116,13 @@ async def sign_in(
         result = await authorize(
             prompt, listener, url, ExpectedCallback(state=state, issuer=provider.issuer), provider_name=provider.title
         )
-    secrets.add(result.code)
-    response = await _exchange(provider, flow, result.code)
-    secrets.add(*(str(response.get(name, "")) for name in ("access_token", "refresh_token", "id_token")))
-    return await _build_record(provider, response, requested)
+        secrets.add(result.code)
+        with report_exchange(listener, provider.title) as report:
+            response = await _exchange(provider, flow, result.code)
+            secrets.add(*(str(response.get(name, "")) for name in ("access_token", "refresh_token", "id_token")))
+            record = await _build_record(provider, response, requested)
+            report(str(record["account"]), record["granted"])
+    return record
 
 
 def _client_config(provider: Provider) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcpchat.core.threads import Thread, ThreadMessage, branch
-from mcpchat.ui.render.transcripts import RenderedPart, format_heading, render_messages
+from mcpchat.ui.render.transcripts import RenderedMessage, RenderedPart, format_heading, render_messages
+from mcpchat.util.page_style import PAGE_STYLE
 from mcpchat.util.sanitize import sanitize
 
+_RESULT_KINDS = {"result", "failed"}
 _SAFE_LINK = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
 
 
@@ -22,16 +24,42 @@ def to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
     parser.add_render_rule("image", lambda self, tokens, index, options, env: _describe_image(tokens[index]))
     render = parser.render
     sections = []
-    for message in render_messages(branch(nodes, thread.head)):
+    messages = list(render_messages(branch(nodes, thread.head)))
+    for index, message in enumerate(messages):
+        results = [part for part in message.parts if part.kind in _RESULT_KINDS]
+        calls = [part for part in message.parts if part.kind == "call"]
+        previous = messages[index - 1] if index else None
+        if results and len(results) == len(message.parts) and previous is not None and _has_calls(previous):
+            continue  # they are in the boxes of their calls
+        following = messages[index + 1] if index + 1 < len(messages) else None
+        results = [part for part in following.parts if part.kind in _RESULT_KINDS] if calls and following else []
         number = f' id="m{message.number}"' if message.number else ""
         details = f" <small>{_escape_html(message.details)}</small>" if message.details else ""
         sections.append(f'<section class="{message.author.lower()}"{number}><h2>{message.author}{details}</h2>')
-        sections += [
-            _part_to_html(part, render(sanitize(part.body)) if part.kind == "text" else "") for part in message.parts
-        ]
+        for part in message.parts:
+            if part.kind == "call":
+                sections.append(_call_to_html(part, results.pop(0) if results else None))
+            else:
+                sections.append(_part_to_html(part, render(sanitize(part.body)) if part.kind == "text" else ""))
         sections.append("</section>")
     title = _escape_html(thread.title or "Conversation")
-    return _HTML_PAGE.format(title=title, about=_escape_html(format_heading(thread)), body="\n".join(sections))
+    about, body = _escape_html(format_heading(thread)), "\n".join(sections)
+    return _HTML_PAGE.format(title=title, about=about, body=body, style=PAGE_STYLE)
+
+
+def _has_calls(message: RenderedMessage) -> bool:
+    return any(part.kind == "call" for part in message.parts)
+
+
+def _call_to_html(call: RenderedPart, result: RenderedPart | None) -> str:
+    """One box that opens: the call with its arguments, and its result."""
+    kind = result.kind if result is not None else "call"
+    mark = {"result": "✓", "failed": "✗"}.get(kind, "→")
+    head = result.head if result is not None else call.head
+    parts = [f"<pre>{_escape_html(call.body)}</pre>"]
+    if result is not None and result.body:
+        parts.append(f"<pre>{_escape_html(result.body)}</pre>")
+    return f'<details><summary class="{kind}">{mark} {_escape_html(head)}</summary>{"".join(parts)}</details>'
 
 
 def _describe_image(token: Any) -> str:
@@ -46,10 +74,6 @@ def _part_to_html(part: RenderedPart, rendered: str) -> str:
         case "picture" if part.media_type in {"image/png", "image/jpeg", "image/gif", "image/webp"}:
             data = base64.b64encode(part.data).decode()
             return f'<p><img src="data:{part.media_type};base64,{data}" alt="{_escape_html(part.body)}"></p>'
-        case "call":
-            return (
-                f"<details><summary>→ {_escape_html(part.head)}</summary><pre>{_escape_html(part.body)}</pre></details>"
-            )
         case "result" | "failed":
             mark = "✗" if part.kind == "failed" else "✓"
             summary = f'<summary class="{part.kind}">{mark} {_escape_html(part.head)}</summary>'
@@ -72,19 +96,22 @@ _HTML_PAGE = """<!doctype html>
 <meta name="referrer" content="no-referrer">
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.4rem; }}
-h2 {{ font-size: 1rem; margin: 0 0 .3rem; }}
-small, header p {{ color: gray; font-weight: normal; }}
-section {{ margin: 1rem 0; padding: .6rem 1rem; border-radius: .5rem; border: 1px solid #8884; }}
-section {{ overflow-wrap: anywhere; }}
-section.you {{ background: #8881; }}
-section.note, .note {{ color: gray; white-space: pre-wrap; }}
-pre {{ overflow-x: auto; white-space: pre-wrap; background: #8881; padding: .5rem; }}
-summary {{ cursor: pointer; }} summary.failed {{ color: #c33; }}
-img {{ max-width: 100%; }} table {{ border-collapse: collapse; }}
-td, th {{ border: 1px solid #8888; padding: .2rem .5rem; }}
+{style}
+body {{ max-width: 48rem; margin: 0 auto; }}
+small, header p {{ color: var(--faint); font-weight: normal; font-size: .85rem; }}
+section {{ margin: 1rem 0; padding: .75rem 1.1rem 1rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 12px; }}
+section.you {{ background: none; border-style: dashed; }}
+section.note, .note {{ color: var(--faint); white-space: pre-wrap; }}
+section h2 {{ margin: 0 0 .4rem; }}
+pre, code {{ font: 13.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--code); }}
+pre {{ overflow-x: auto; white-space: pre-wrap; padding: .6rem .8rem; border-radius: 8px; margin: .5rem 0; }}
+code {{ padding: .1em .3em; border-radius: 4px; }} pre code {{ padding: 0; }}
+details {{ border: 1px solid var(--line); border-radius: 8px; padding: .35rem .8rem; margin: .4rem 0; }}
+summary {{ cursor: pointer; color: var(--done); }} summary.failed {{ color: var(--fail); }}
+summary.call {{ color: var(--faint); }}
+img {{ max-width: 100%; }} table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
+td, th {{ border: 1px solid var(--line); padding: .25rem .6rem; }}
 </style>
 </head>
 <body>

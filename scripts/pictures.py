@@ -18,17 +18,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import pyte  # noqa: E402
 from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
 from rich.console import Console  # noqa: E402
-from rich.terminal_theme import MONOKAI  # noqa: E402
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI, TerminalTheme  # noqa: E402
 from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk  # noqa: E402
 from tests.support.terminal import Terminal  # noqa: E402
+
+pyte.graphics.FG_ANSI[2] = "brightblack"  # the emulator knows no dim text
 
 PICTURES = ROOT / "docs" / "pictures"
 COLUMNS = 92
 # rich's format without its web fonts, which each reader would download.
 FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 ENTER = "\r"
+DARK, LIGHT = "0c0c/0c0c/0c0c", "ffff/ffff/ffff"
 ANSWER = """\
 The loan costs **2,837.11** in interest over five years:
 
@@ -63,7 +67,9 @@ def answer(text: str, *, pause: float = 0.0, hang: bool = False) -> CannedRespon
 
 
 @contextmanager
-def chat(fake: FakeOpenAI, config: str, lines: int) -> Iterator[Terminal]:
+def chat(
+    fake: FakeOpenAI, config: str, lines: int, *, columns: int = COLUMNS, background: str = DARK
+) -> Iterator[Terminal]:
     with tempfile.TemporaryDirectory() as home:
         Path(home, "c.toml").write_text(config)
         environ = {
@@ -72,11 +78,13 @@ def chat(fake: FakeOpenAI, config: str, lines: int) -> Iterator[Terminal]:
             "OPENAI_BASE_URL": fake.base_url,
             "OPENAI_API_KEY": "",
             "MCPCHAT_MODEL": "gpt-5.5",
+            "COLORTERM": "truecolor",
             **{f"XDG_{kind}_HOME": f"{home}/{kind}" for kind in ("CONFIG", "CACHE", "STATE", "DATA")},
         }
         command = str(Path(sys.executable).with_name("mcpchat"))
-        with Terminal([command], environ=environ, columns=COLUMNS, lines=lines) as terminal:
+        with Terminal([command], environ=environ, columns=columns, lines=lines) as terminal:
             terminal.wait_for("gpt-5.5 · 1 server")
+            terminal.send(f"\x1b]11;rgb:{background}\x1b\\")  # what a terminal answers about its background
             terminal.read(0.3)
             yield terminal
 
@@ -103,19 +111,44 @@ def show_approval() -> Terminal:
         mail = '{"to": "ann@example.com", "subject": "Q3", "body": "Hello Ann,\\n\\nthe numbers are in."}'
         fake.replies = [calls(("gmail__send_email", mail)), answer("Sent.")]
         config = f'[servers.gmail]\ncommand = "{sys.executable}"\nargs = ["{server}"]\n'
-        with chat(fake, config, 14) as terminal:
+        with chat(fake, config, 20) as terminal:
             terminal.send("Tell Ann that the Q3 numbers are in" + ENTER)
             terminal.wait_for("no and [r]eason")
             return terminal
 
 
-def write_picture(name: str, show: Callable[[], Terminal], title: str) -> None:
+def show_turns(columns: int, background: str) -> Terminal:
+    """Three turns of a conversation: with tools, with a question, and a short one."""
+    with FakeOpenAI() as fake:
+        arguments = ('{"expression": "15000 * 0.07 * 5"}', '{"values": [930.11, 752.64, 121.02]}')
+        fake.replies = [
+            calls(("calculator__calculate", arguments[0]), ("calculator__statistics", arguments[1])),
+            answer("It costs **2,837.11** in interest over five years, which is a fifth of what you borrow.\n"),
+            calls(("calculator__calculate", '{"expression": "15000 * 0.07 * 3"}')),
+            answer("Over three years it is **1,673.80**:\n\n- you pay 463.15 each month\n- and save 1,163.31\n"),
+        ]
+        rule = 'ask = ["calculator.calculate(expression=*3)"]'
+        config = f'[servers.calculator]\nbuiltin = "calculator"\n[approvals]\n{rule}\n'
+        with chat(fake, config, 26, columns=columns, background=background) as terminal:
+            terminal.send("What does a loan of 15,000 at 7% cost me over five years?" + ENTER)
+            terminal.wait_for("tokens\n>")
+            terminal.send("And over three? The monthly rate may be higher, if it saves enough." + ENTER)
+            terminal.wait_for("[y]es")
+            terminal.send("y")
+            terminal.wait_for("1,163.31")
+            terminal.settle()
+            return terminal
+
+
+def write_picture(
+    name: str, show: Callable[[], Terminal], title: str, *, columns: int = COLUMNS, theme: TerminalTheme = MONOKAI
+) -> None:
     terminal = show()
-    console = Console(record=True, file=StringIO(), width=COLUMNS, force_terminal=True, color_system="truecolor")
+    console = Console(record=True, file=StringIO(), width=columns, force_terminal=True, color_system="truecolor")
     for line in terminal.rows():
         console.print(line, no_wrap=True, crop=True, overflow="ignore")
     PICTURES.mkdir(exist_ok=True)
-    svg = console.export_svg(title=title, theme=MONOKAI, code_format=FORMAT, unique_id=name)
+    svg = console.export_svg(title=title, theme=theme, code_format=FORMAT, unique_id=name)
     (PICTURES / f"{name}.svg").write_text(
         "\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8"
     )
@@ -126,6 +159,9 @@ def main() -> None:
     os.environ.pop("NO_COLOR", None)
     write_picture("answer", show_answer, "mcpchat")
     write_picture("question", show_approval, "mcpchat")
+    for columns in (60, 80, 120):
+        write_picture(f"turns-{columns}", lambda columns=columns: show_turns(columns, DARK), "mcpchat", columns=columns)
+    write_picture("turns-light", lambda: show_turns(80, LIGHT), "mcpchat", columns=80, theme=DEFAULT_TERMINAL_THEME)
 
 
 if __name__ == "__main__":

@@ -79,10 +79,9 @@ class Terminal:
         row = Text()
         for x in range(self._screen.columns):
             char = self._screen.buffer[y][x]
-            colour = {"brown": "yellow"}.get(char.fg, char.fg.replace("bright", "bright_"))
-            colour = f"#{colour}" if re.fullmatch(r"[0-9a-f]{6}", colour) else colour
             style = Style(
-                color=None if colour == "default" else colour,
+                color=_rich_colour(char.fg),
+                bgcolor=_rich_colour(char.bg),
                 bold=char.bold,
                 italic=char.italics,
                 underline=char.underscore,
@@ -145,3 +144,10 @@ class Terminal:
             self.read(0.05)
         self.settle(0.1)
         return int(self.process.returncode)
+
+
+def _rich_colour(name: str) -> str | None:
+    """The name of an emulator's colour as rich spells it; None for the default."""
+    if re.fullmatch(r"[0-9a-f]{6}", name):
+        return f"#{name}"
+    return None if name == "default" else {"brown": "yellow"}.get(name, name.replace("bright", "bright_"))

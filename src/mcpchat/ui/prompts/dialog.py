@@ -18,6 +18,7 @@ from mcpchat.ui.prompts import approval_view
 from mcpchat.ui.prompts.keys import KeyInput, TerminalKeyInput
 from mcpchat.ui.terminal import external
 from mcpchat.ui.terminal.glyphs import select_glyphs
+from mcpchat.ui.terminal.screen import HangingIndent
 from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize, show_invisible
 from mcpchat.util.urls import parse_web_url
@@ -89,7 +90,7 @@ class TerminalDialog:
         text, truncated = approval_view.format_request(
             request, width=self._err.width, lines=max(6, self._err.height - _MAX_CHOICES - 6)
         )
-        self._err.print(text)
+        self._err.print(HangingIndent(text))
         choices = approval_view.decision_choices(request, truncated=truncated)
         await self._keys.wait_until_idle()
         while True:

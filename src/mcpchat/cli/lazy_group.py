@@ -51,12 +51,13 @@ class CommandGroup(TyperGroup):
 class LazyGroup(CommandGroup):
     """A group whose subcommands are modules, each with an ``app``.
 
-    ``sections`` names the subcommands under the headings of ``--help``, ``modules`` their modules. Without a
-    subcommand ``default`` runs.
+    ``sections`` names the subcommands under the headings of ``--help``, ``modules`` their modules, and
+    ``other_names`` what other programs call them. Without a subcommand ``default`` runs.
     """
 
     sections: ClassVar[Mapping[str, Sequence[str]]] = {}
     modules: ClassVar[Mapping[str, str]] = {}
+    other_names: ClassVar[Mapping[str, str]] = {}
     default: ClassVar[str] = ""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -82,5 +83,7 @@ class LazyGroup(CommandGroup):
         if args[0] not in self.modules:
             if " " in args[0].strip() or args[0].endswith("?"):
                 ctx.fail(f"no such command; to ask a question: mcpchat ask {shlex.quote(args[0])}")
+            if meant := self.other_names.get(args[0]):
+                ctx.fail(f"no such command: {args[0]}; it is {ctx.command_path} {meant}")
             ctx.fail(f"no such command: {args[0]}{did_you_mean(args[0], self.modules)}")
         return super().resolve_command(ctx, args)

@@ -41,6 +41,12 @@ class Commands(LazyGroup):
 
     sections: ClassVar = _SECTIONS
     modules: ClassVar = {name: f"mcpchat.cli.commands.{name}" for names in _SECTIONS.values() for name in names}
+    other_names: ClassVar = {
+        "login": "auth login", "logout": "auth logout", "add": "servers add", "remove": "servers remove",
+        "mcp": "servers", "list": "tools", "status": "servers", "history": "threads", "sessions": "threads",
+        "resume": "--continue", "search": "threads search", "export": "threads export", "init": "config init",
+        "exec": "ask", "run": "ask", "query": "ask", "settings": "config show", "permissions": "approvals",
+    }  # fmt: skip
     default = "chat"
 
 

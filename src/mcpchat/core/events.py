@@ -97,8 +97,11 @@ class ServerChanged(Struct, frozen=True, kw_only=True, tag="server.changed"):
 
 
 class Notice(Struct, frozen=True, kw_only=True, tag="notice"):
+    """A message to the user. ``topic`` is "retry" if a request is sent again; its text says why and when."""
+
     level: Literal["info", "warning"]
     text: str
+    topic: Literal["", "retry"] = ""
 
 
 class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn.finished"):

@@ -253,7 +253,7 @@ class Turn:
                             if name in tools:
                                 self.toolbox.prestart(tools[name])
                         case Retrying():
-                            self.emit(Notice(level="warning", text=event.text))
+                            self.emit(Notice(level="warning", text=event.text, topic="retry"))
                         case Compacted(message=message):
                             self.add(message, usage=self.pending_usage if self.pending_usage.total else None)
                             self.pending_usage = Usage()

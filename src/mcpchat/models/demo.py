@@ -17,6 +17,7 @@ NOTICE = (
     "This is the built-in demo, not a language model: it matches words to tools and fills in their arguments. "
     "It cannot converse, reason or write."
 )
+_OWN_SERVER = "mcpchat"  # of the tools that mcpchat itself gives to models
 MAX_REPORT_LENGTH = 4000  # characters of a tool result in the answer
 
 
@@ -87,14 +88,15 @@ def _count_words(message: Message) -> int:
 
 
 def _format_no_match(tools: Sequence[ToolSpec]) -> str:
+    tools = [tool for tool in tools if tool.server != _OWN_SERVER]
     if not tools:
-        return f"{NOTICE}\n\nThere is no tool to call: add a server, then ask for something that it can do."
+        return "There is no tool to call: add a server, then ask for something that it can do."
     labels = [tool.qualified_name for tool in tools[:20]]
     more = f" and {len(tools) - 20} more" if len(tools) > 20 else ""
     has_calculator = any(tool.model_name.endswith("__calculate") for tool in tools)
     example = "What is 1234 * 5678?" if has_calculator else f'{tools[0].qualified_name} "..."'
     return (
-        f"{NOTICE}\n\nNo tool fits this question, or a required argument is missing from it. "
+        f"No tool fits this question, or a required argument is missing from it. "
         f"Tools: {', '.join(labels)}{more}.\n\nTry a tool's name, with its arguments in quotes: {example}"
     )
 
@@ -134,10 +136,16 @@ def _find_single_value(result: ToolResult) -> object:
 
 _WORD = re.compile(r"[^\W\d_]+")
 _STOP_WORD_TEXT = """
-a an and are as at be by can could do does for from give how i in into is it list me my of on or please show tell than
+a an and are as at be by can could do does for from give how i in into is it me my of on or please show tell than
 that the then there this to use using want was what whats which will with would you
 """
 _STOP_WORDS = frozenset(_STOP_WORD_TEXT.split())
+# A tool that is named so changes something. It fits only a question that has the word, or one that means the same.
+_CHANGING_VERBS: Mapping[str, str] = {
+    "create": "create make new add", "write": "write save put store", "delete": "delete remove", "send": "send mail",
+    "remove": "remove delete", "move": "move rename", "edit": "edit change replace", "update": "update change set",
+    "add": "add create new", "set": "set change",
+}  # fmt: skip
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -158,6 +166,9 @@ def score(question: str, tool: ToolSpec) -> float:
     if tool.qualified_name in question or tool.model_name in question:
         return 100
     words = _stem_words(question)
+    verb = re.split(r"[_\W]", _CAMEL.sub("_", tool.name).lower())[0]
+    if verb in _CHANGING_VERBS and not words & _stem_words(_CHANGING_VERBS[verb]):
+        return 0
     properties = _properties(tool)
     choices = " ".join(str(c) for schema in properties.values() for c in _enum_values(schema))
     points: float = 4 * len(words & _stem_words(tool.name)) + 3 * len(words & _stem_words(choices))
@@ -215,13 +226,14 @@ _SPOKEN_OPERATORS = (
     (r"×", "*"),
     (r"÷", "/"),
 )
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:,\d{3})*(?![\d,]))")  # the commas of 1,234,567
 _FUNCTIONS = r"(?:sqrt|sin|cos|tan|log|log10|log2|ln|exp|abs|factorial|floor|ceil|round|min|max|gcd|lcm)"
 _MATH = re.compile(rf"(?:{_FUNCTIONS}\s*(?=\()|\b(?:pi|tau)\b|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|[-+*/^%(),.\s])+")
 
 
 def find_expression(question: str) -> str:
     """The longest arithmetic expression in the question; empty if there is none."""
-    text = question
+    text = question if "(" in question else _THOUSANDS.sub("", question)
     for pattern, symbol in _SPOKEN_OPERATORS:
         text = re.sub(pattern, symbol, text, flags=re.IGNORECASE)
     candidates = [_trim(match[0]) for match in _MATH.finditer(text)]

@@ -129,6 +129,8 @@ def test_exit_2_for_an_invalid_config(run: CommandLine) -> None:
         (("ask", "--yes=5", "hi"), "--yes takes no value"),
         (("ask", "--shema", "{}", "hi"), "no such option: --shema; did you mean --schema?"),
         (("call",), "SERVER.TOOL is missing"),
+        (("login",), "no such command: login; it is mcpchat auth login"),
+        (("exec", "hi"), "no such command: exec; it is mcpchat ask"),
         (("servers", "remove", "a", "b"), "not expected here: b"),
         (("ask", "-m", "demo"), "there is no question"),
     ],

@@ -84,7 +84,6 @@ async def test_it_streams_deltas_and_ends_with_a_full_message() -> None:
     *deltas, last = await ask(user_message("hello"))
     assert isinstance(last, ResponseDone)
     assert "".join(event.text for event in deltas if not isinstance(event, ToolCallStarted)) == last.message.text  # type: ignore[union-attr]
-    assert "not a language model" in last.message.text
     assert "calc.calculate" in last.message.text
 
 
@@ -107,6 +106,40 @@ async def test_without_tools_it_says_so() -> None:
     last = (await ask(user_message("hello"), tools=()))[-1]
     assert isinstance(last, ResponseDone)
     assert "There is no tool to call" in last.message.text
+
+
+def test_a_tool_that_changes_something_needs_a_word_for_it() -> None:
+    folder = {"path": STRING}
+    listing = tool_spec("files.list_directory", "List the files of a directory", **folder)
+    creating = tool_spec(
+        "files.create_directory", "Create a new directory, or ensure that a directory exists", **folder
+    )
+    tools = (creating, listing)
+    assert [tool.name for tool in rank_tools("list the files in /tmp", tools)] == ["list_directory"]
+    assert [tool.name for tool in rank_tools("What is in the directory /tmp?", tools)] == ["list_directory"]
+    assert rank_tools("make a directory /tmp/new", tools)[0].name == "create_directory"
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is 17% of 2,340?", "17/100*2340"),
+        ("1,234,567 + 1", "1234567 + 1"),
+        ("max(100,200)", "max(100,200)"),
+        ("12,34 + 1", "12,34 + 1"),
+    ],
+)
+def test_thousands_may_be_separated(question: str, expected: str) -> None:
+    assert find_expression(question) == expected
+
+
+async def test_it_does_not_repeat_that_it_is_a_demo_and_names_no_tool_of_mcpchat_itself() -> None:
+    own = tool_spec("mcpchat.read_result", "Read more of a result", call=STRING)
+    done = (await ask(user_message("Sing!"), tools=(own, CALCULATE)))[-1]
+    assert isinstance(done, ResponseDone)
+    assert "not a language model" not in done.message.text
+    assert "mcpchat." not in done.message.text
+    assert "calc.calculate" in done.message.text
 
 
 async def test_the_same_question_gets_the_same_answer() -> None:

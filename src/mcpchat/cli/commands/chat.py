@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,7 +38,7 @@ from mcpchat.ui.chat.thread_commands import show_position
 from mcpchat.ui.markdown.render import THEME
 from mcpchat.ui.prompts.dialog import TerminalDialog, raise_interrupt
 from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
-from mcpchat.ui.render.accessible import LineKeyInput, LinePrompt, LineRenderer, StdinLines
+from mcpchat.ui.render.accessible import LineKeyInput, LinePrompt, LineRenderer, PrefixedLines, StdinLines
 from mcpchat.ui.render.console import ConsoleRenderer
 from mcpchat.ui.render.stats import format_cost, format_tokens
 from mcpchat.ui.terminal import tty
@@ -49,6 +50,7 @@ from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
 
+_MIN_LINE_WIDTH = 20  # columns
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -272,8 +274,18 @@ class ChatApp:
         renderer = LineRenderer(
             lines.print_line, show_stats=self._display.stats, show_reasoning=self._config.reasoning == "show"
         )
-        console = Console(file=out, no_color=True, highlight=False, color_system=None, force_terminal=False)
-        asker = TerminalDialog(console, LineKeyInput(lines, out), restore_typed=prompt.restore_typed)
+        console, question_console = (
+            Console(
+                file=cast(TextIO, PrefixedLines(lines.print_line, prefix)),
+                width=max(_MIN_LINE_WIDTH, shutil.get_terminal_size().columns - len(prefix)),
+                no_color=True,
+                highlight=False,
+                color_system=None,
+                force_terminal=False,
+            )
+            for prefix in ("info: ", "question: ")
+        )
+        asker = TerminalDialog(question_console, LineKeyInput(lines, out), restore_typed=prompt.restore_typed)
         screen = PlainSignIn(sys.stderr, notice_emitter(renderer))
         async with self._open_chat(renderer, asker, screen) as chat:
             command_context = self._command_context(chat, console, write_raw=write, plain=True)

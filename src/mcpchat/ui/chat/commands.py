@@ -19,7 +19,7 @@ from mcpchat.ui.render import stats, tables, transcripts
 from mcpchat.ui.render.tool_page import format_tool_page
 from mcpchat.ui.terminal import external
 from mcpchat.util.sanitize import one_line, sanitize
-from mcpchat.util.text import did_you_mean
+from mcpchat.util.text import closest_matches, did_you_mean
 
 _LOG_LINES = 40
 _MAX_MODELS = 40
@@ -455,7 +455,9 @@ async def run(context: CommandContext, line: str) -> None:
         context.print(f"no command {name} in the chat: {_ELSEWHERE[name]}", "yellow")
         return
     if command is None:
-        context.print(f"no command {name}" + (did_you_mean(name, _COMMANDS_BY_NAME) or "; /help lists them"), "yellow")
+        close = closest_matches(name[1:], [known[1:] for known in _COMMANDS_BY_NAME], 1)
+        hint = f"; did you mean /{close[0]}?" if close else "; /help lists them"
+        context.print(f"no command {name}{hint}", "yellow")
         return
     if argument and not command.argument:
         raise UsageError(f"{name} takes no argument")

@@ -1,6 +1,7 @@
 """The line-mode chat, for screen readers, logs and dumb terminals: each line is written once, with a prefix."""
 
 import asyncio
+import io
 import itertools
 import signal
 import sys
@@ -15,6 +16,7 @@ from mcpchat.core.events import Event
 from mcpchat.ui.prompts.choices import Choice, format_labels
 from mcpchat.ui.prompts.keys import POLL_INTERVAL, QUIET_SECONDS
 from mcpchat.ui.render import stats, tool_lines
+from mcpchat.ui.render.retries import RetryCounter
 from mcpchat.ui.terminal import tty
 from mcpchat.ui.terminal.typed_ahead import TypedAhead
 from mcpchat.util.sanitize import sanitize
@@ -36,8 +38,13 @@ class LineRenderer:
         self._line_parts: list[str] = []  # the parts of an incomplete line
         self._prefix = MODEL_PREFIX
         self._prefix_printed = False  # whether the current text has its prefix
+        self._retries = RetryCounter()
 
     def __call__(self, event: Event) -> None:
+        if self._retries.update(event) <= 1:  # of several retries the first is told
+            self._render(event)
+
+    def _render(self, event: Event) -> None:
         match event:
             case events.TextDelta(text=text):
                 self._feed(text, MODEL_PREFIX)
@@ -104,6 +111,22 @@ class LineRenderer:
         if any(part.strip() for part in self._line_parts):
             self._end_line("")
         self._line_parts, self._prefix, self._prefix_printed = [], MODEL_PREFIX, False
+
+
+class PrefixedLines(io.TextIOBase):
+    """A file that writes each line to ``print_line`` with a prefix that says who speaks. Blank lines are left out."""
+
+    def __init__(self, print_line: Callable[[str], None], prefix: str) -> None:
+        self._print_line = print_line
+        self._prefix = prefix
+        self._partial = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._partial = (self._partial + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self._print_line(f"{self._prefix}{line.removeprefix(_CONTINUATION).rstrip()}")
+        return len(text)
 
 
 class StdinLines:

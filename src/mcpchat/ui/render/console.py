@@ -15,6 +15,7 @@ from mcpchat.ui.markdown.stream import MarkdownStream
 from mcpchat.ui.render import images, stats, tool_lines
 from mcpchat.ui.render.activity import FRAME_SECONDS, Activity, spinner_frame
 from mcpchat.ui.render.reasoning import ReasoningView
+from mcpchat.ui.render.retries import RetryCounter
 from mcpchat.ui.terminal.glyphs import select_glyphs
 from mcpchat.ui.terminal.screen import HangingIndent, Screen, render_rows
 from mcpchat.util.sanitize import one_line, sanitize
@@ -50,6 +51,7 @@ class ConsoleRenderer:
         self._running_calls: dict[str, tuple[events.ToolStarted, str]] = {}
         self._calls_done = asyncio.Event()
         self._calls_done.set()
+        self._retries, self._retry_text = RetryCounter(), ""
         self._show_summary = show_summary
         self._call_count = 0  # of this turn
         self._follows_note = False  # whether a note, such as a tool line, was printed last
@@ -88,6 +90,15 @@ class ConsoleRenderer:
 
     def _draw(self, event: Event) -> None:
         self._activity.update(event)
+        count = self._retries.update(event)
+        if isinstance(event, events.Notice) and count:
+            self._retry_text = f"{event.text} (attempt {count + 1})"
+            self._redraw_live()
+            return
+        self._retry_text = ""
+        self._render(event)
+
+    def _render(self, event: Event) -> None:
         match event:
             case events.TurnStarted():
                 self._call_count, self._follows_note = 0, False
@@ -185,8 +196,14 @@ class ConsoleRenderer:
 
     def _redraw_live(self) -> None:
         if self._deferred is None:
-            rows = [*self.reasoning.rows, *self._markdown.rows, *self._call_rows()]
+            rows = [*self.reasoning.rows, *self._markdown.rows, *self._retry_rows(), *self._call_rows()]
             self._screen.show(rows or self._activity_rows())
+
+    def _retry_rows(self) -> Sequence[Sequence[Segment]]:
+        """One line that counts the requests that failed, until one is answered."""
+        if not self._retry_text:
+            return []
+        return render_rows(self._screen.console, HangingIndent(Text(sanitize(self._retry_text), style="yellow")))
 
     def _activity_rows(self) -> Sequence[Sequence[Segment]]:
         text = self.activity() if self._show_activity else ""

@@ -15,6 +15,7 @@ from mcpchat.core.report import ReportBuilder, error_report
 from mcpchat.errors import McpChatError
 from mcpchat.ui.render import stats, tool_lines
 from mcpchat.ui.render.answer_stream import HOLD_SECONDS, AnswerStream
+from mcpchat.ui.render.retries import RetryCounter
 from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
 
 
@@ -37,10 +38,15 @@ class TextRenderer:
         self._quiet = quiet
         self._show_stats = show_stats
         self._write_answers = write_answers
+        self._retries = RetryCounter()
         hold_seconds = HOLD_SECONDS if may_call else 0.0
         self.answer = AnswerStream(out, hold_seconds if stream else None)
 
     def __call__(self, event: Event) -> None:
+        if self._retries.update(event) <= 1:  # of several retries the first is told
+            self._render(event)
+
+    def _render(self, event: Event) -> None:
         match event:
             case events.TextDelta(text=text):
                 if self._write_answers:

@@ -60,11 +60,12 @@ class ReasoningView:
         self.rows = []
         self._on_change()
 
-    def toggle(self) -> None:
-        """Fold or unfold; printed text stays."""
+    def toggle(self) -> bool:
+        """Fold or unfold; printed text stays. Returns whether it is folded now."""
         self.fold = not self.fold
         if self._parts:
             self._draw(time.monotonic())
+        return self.fold
 
     def _summary(self) -> str:
         return f"thought for {time.monotonic() - self._started:.0f} s"

@@ -86,7 +86,7 @@ class PromptScreen:
         self._asked_background: float | None = None
         self._status = status
         self._activity: Callable[[], str] = lambda: ""
-        self._toggle_reasoning: Callable[[], None] = lambda: None
+        self._toggle_reasoning: Callable[[], bool] = lambda: False
         self._interrupt = interrupt
         self._live_lines: list[str] = []
         self._pending_output: list[str] = []
@@ -333,8 +333,8 @@ class PromptScreen:
         self.exit_requested = False
         self.prefill("\n".join(lines) + ("\n" if lines and self.buffer.text else ""))
 
-    def set_activity(self, activity: Callable[[], str], toggle_reasoning: Callable[[], None]) -> None:
-        """Set the function that describes the current activity, and the function that Ctrl-T calls."""
+    def set_activity(self, activity: Callable[[], str], toggle_reasoning: Callable[[], bool]) -> None:
+        """Set the function that describes the current activity, and the one that folds reasoning or shows it."""
         self._activity, self._toggle_reasoning = activity, toggle_reasoning
 
     @property
@@ -443,7 +443,8 @@ class PromptScreen:
         self._start_exclusive(self._suspend())
 
     def toggle_reasoning(self) -> None:
-        self._toggle_reasoning()
+        is_folded = self._toggle_reasoning()
+        self.write(f"  reasoning is {'folded' if is_folded else 'shown'} from now on\n")
 
     def _start_exclusive(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task that takes the terminal."""

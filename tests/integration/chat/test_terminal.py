@@ -445,3 +445,28 @@ def test_while_a_person_waits_for_ask_the_terminal_shows_it(
         assert terminal.wait_exit() == 0
         assert terminal.text == ("" if to_file else "Hello.")
     assert not to_file or out.read_text() == "Hello.\n"
+
+
+def test_keys_during_an_answer_tear_no_line(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    answer = text(*(f"word{n} " for n in range(40)))
+    answer.gate, answer.gate_at = threading.Event(), 20
+    fake_openai.replies = [answer]
+    with start("ask", "go", environ=settings(fake_openai, tmp_path, "")) as terminal:
+        terminal.wait_for("word10")
+        terminal.settle()
+        terminal.send("typed" + ENTER + ENTER)
+        terminal.settle()
+        answer.gate.set()
+        assert terminal.wait_exit() == 0
+        assert "typed" not in terminal.text
+        assert re.findall(r"word\d+", terminal.text) == [f"word{n}" for n in range(40)]
+
+
+def test_ctrl_c_during_an_answer_tears_no_line(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    fake_openai.replies = [CannedResponse(text(*(f"word{n} " for n in range(20))).chunks[:-2], hang=True)]
+    with start("ask", "go", environ=settings(fake_openai, tmp_path, "")) as terminal:
+        terminal.wait_for("word19")
+        terminal.send(CTRL_C)
+        assert terminal.wait_exit() == 130
+        assert "^C" not in terminal.text
+        assert re.findall(r"word\d+", terminal.text) == [f"word{n}" for n in range(20)]

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ from mcpchat.cli.options import (
     conversation_options,
     with_options,
 )
-from mcpchat.cli.output import format_json
+from mcpchat.cli.output import format_json, is_terminal
 from mcpchat.cli.runtime import build_context, current_run, run_async
 from mcpchat.config.run import RunContext, RunOptions, get_agent
 from mcpchat.core.messages import Message, Part, Text, user_message
@@ -35,6 +36,7 @@ from mcpchat.core.templates import compose_prompt
 from mcpchat.engine.mentions import attach_resources
 from mcpchat.errors import LimitReached, ModelError, UsageError
 from mcpchat.ui.render.plain import JsonSummary
+from mcpchat.ui.terminal import tty
 from mcpchat.util import stdin
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.pipe_reader import end_without_reader
@@ -180,15 +182,17 @@ async def _answer(
     emit = add_explanations(renderer, output) if display.verbose else renderer
     summary = renderer if isinstance(renderer, JsonSummary) else None
     try:
-        async with (
-            time_limit(timeout, end=end) as lift_limit,
-            end_without_reader(sys.stdout),
-            open_chat(context, options, emit=emit, asker=asker, screen=screen) as chat,
-        ):
-            message = await _compose_message(inputs.question, inputs.attachments, chat.hub)
-            outcome = await run_turn(chat.session, message, secrets=context.secrets)
-            lift_limit()
-            await chat.name_thread()
+        # What is typed meanwhile is not echoed into the answer; the shell gets it afterwards.
+        with tty.hold_input() if is_terminal(sys.stdin, sys.stdout) else nullcontext():
+            async with (
+                time_limit(timeout, end=end) as lift_limit,
+                end_without_reader(sys.stdout),
+                open_chat(context, options, emit=emit, asker=asker, screen=screen) as chat,
+            ):
+                message = await _compose_message(inputs.question, inputs.attachments, chat.hub)
+                outcome = await run_turn(chat.session, message, secrets=context.secrets)
+                lift_limit()
+                await chat.name_thread()
     except (ModelError, LimitReached) as error:
         if summary is not None and summary.has_answer:
             error.message, error.hint = context.secrets.redact(error.message), context.secrets.redact(error.hint)

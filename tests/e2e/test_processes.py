@@ -158,7 +158,7 @@ def test_exit_1_if_output_cannot_be_written() -> None:
         capture_output=True,
         timeout=50,
     )
-    assert (completed.returncode, b"No space left" in completed.stderr) == (1, True)
+    assert (completed.returncode, b"could not be written: no space left" in completed.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -34,12 +34,12 @@ IGNORED = SignInOutcome(
 def signed_in(target: str, account: str, permissions: Sequence[str]) -> SignInOutcome:
     """``target`` is what the user signed in to, ``account`` as whom, if known, and ``permissions`` what was granted."""
     user = f" as {one_line(account, 100)}" if account else ""
-    statement = f"mcpchat is signed in to {one_line(target, 100)}{user}."
+    statement = f"{one_line(target, 100)} accepted the sign-in{user}."
     return SignInOutcome(
-        title="You are signed in",
+        title="Signed in",
         lines=(
             statement,
-            "Close this page and go back to the terminal.",
+            "You can close this page: the terminal shows that it is saved.",
         ),
         permissions=permissions,
         is_success=True,

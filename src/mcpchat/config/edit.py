@@ -2,6 +2,7 @@
 
 import codecs
 import difflib
+import json
 import os
 import re
 import tempfile
@@ -12,7 +13,7 @@ from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Table
+from tomlkit.items import InlineTable, Table
 
 from mcpchat.config import schema
 from mcpchat.config.load import read_raw_config, starter_config
@@ -22,13 +23,24 @@ from mcpchat.util.text import suggest
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
 
 
-def add_server(text: str, name: str, settings: Mapping[str, Any]) -> str:
-    """Add a server to the text of the file. Raises UsageError if the name exists, ConfigError if it is not TOML."""
+def replace_server(text: str, name: str, settings: Mapping[str, Any]) -> str:
+    """Replace a server in the text of the file, or add it. Raises ConfigError if the text is not TOML."""
+    if not has_server(text, name):
+        return add_server(text, name, settings)
+    return add_server(remove_server(text, name), name, settings, with_default=False)
+
+
+def add_server(text: str, name: str, settings: Mapping[str, Any], *, with_default: bool = True) -> str:
+    """Add a server to the text of the file; the first one ``with_default`` together with the calculator.
+
+    Raises UsageError if the name exists, ConfigError if the text is not TOML.
+    """
     _, servers = _parse_servers(text)
     if name in servers:
         raise UsageError(f"there is a server named {name!r} already", hint=f"mcpchat servers remove {name}")
     # A file without servers has the calculator by default; a file with a server has no default.
-    new_servers = {name: settings} if servers else {"calculator": {"builtin": "calculator"}, name: settings}
+    default = {} if servers or not with_default else {"calculator": {"builtin": "calculator"}}
+    new_servers = {**default, name: settings}
     tables = tomlkit.table(is_super_table=True)
     for key, value in new_servers.items():
         tables[key] = _table(value)
@@ -44,6 +56,8 @@ def add_allowed(text: str, patterns: Sequence[str]) -> str:
     """Add patterns to ``approvals.allow``. Raises ConfigError if the text is not TOML."""
     document, _ = _parse_servers(text)
     table = document.get("approvals", {})
+    if not isinstance(table, dict) or not isinstance(table.get("allow", []), list):
+        raise ConfigError("approvals.allow is no list of patterns", hint="mcpchat config validate")
     new = [pattern for pattern in patterns if pattern not in table.get("allow", [])]
     if not new:
         return text
@@ -51,9 +65,16 @@ def add_allowed(text: str, patterns: Sequence[str]) -> str:
         return _append(text, {"approvals": _table({"allow": new})})
     if "allow" in table:
         table["allow"].extend(new)
-    else:
+        return tomlkit.dumps(document)
+    lines = text.splitlines(keepends=True)
+    header = next((number for number, line in enumerate(lines) if _table_path(line) == ("approvals",)), None)
+    if header is None or not lines[header].endswith("\n"):
         table["allow"] = new
-    return tomlkit.dumps(document)
+        return tomlkit.dumps(document)
+    # tomlkit would write a new key below the comments of the next table.
+    end = "\r\n" if lines[header].endswith("\r\n") else "\n"
+    lines.insert(header + 1, f"allow = {json.dumps(new, ensure_ascii=False)}{end}")
+    return "".join(lines)
 
 
 def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:
@@ -76,9 +97,17 @@ def _append(text: str, tables: Mapping[str, Any]) -> str:
         document = tomlkit.parse(text)
         for kind, entries in tables.items():
             for name, entry in entries.items():
-                document[kind][name] = entry
+                table = document[kind]
+                table[name] = _inline(entry) if isinstance(table, InlineTable) else entry
         return tomlkit.dumps(document)
     return appended
+
+
+def _inline(table: Mapping[str, Any]) -> InlineTable:
+    inline = tomlkit.inline_table()
+    for key, value in table.items():
+        inline[key] = _inline(value) if isinstance(value, Mapping) else value
+    return inline
 
 
 def remove_server(text: str, name: str) -> str:

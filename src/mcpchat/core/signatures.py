@@ -1,6 +1,7 @@
 """JSON Schemas in words: the type of a value, the parameters of a tool, its signature."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from mcpchat.core.tools import ToolSpec, required_names
 
 _MAX_VALUES = 12  # allowed values that are listed
+_MAX_BRANCHES = 6  # branches of a union
 _MAX_DEPTH = 4  # levels of arrays and references
 _SHORT_NAMES = {"integer": "int", "boolean": "bool"}
 _LIMITS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below"}
@@ -63,9 +65,10 @@ def describe_type(schema: object, root: Mapping[str, Any], depth: int = _MAX_DEP
     branches = [branch for key in ("anyOf", "oneOf") if isinstance(schema.get(key), list) for branch in schema[key]]
     declared = schema.get("type")
     if branches and declared is None:
-        return " | ".join(dict.fromkeys(describe_type(branch, root, depth - 1) for branch in branches))
+        names = [describe_type(branch, root, depth - 1) for branch in branches[:_MAX_BRANCHES]]
+        return " | ".join([*dict.fromkeys(names), *(["..."] if len(branches) > _MAX_BRANCHES else [])])
     kinds = [declared] if isinstance(declared, str) else declared if isinstance(declared, list) else []
-    names = [_describe_kind(kind, schema, root, depth) for kind in kinds if isinstance(kind, str)]
+    names = [_describe_kind(kind, schema, root, depth) for kind in kinds[:_MAX_BRANCHES] if isinstance(kind, str)]
     return " | ".join(names) or "any"
 
 
@@ -120,17 +123,17 @@ def describe_output(spec: ToolSpec) -> str:
 
 def example_call(spec: ToolSpec) -> str:
     """A command line that calls the tool, with a value for each required parameter to be replaced."""
-    words = [f"mcpchat call {spec.qualified_name}"]
+    words = [f"mcpchat call {shlex.quote(spec.qualified_name)}"]
     required = (parameter for parameter in list_parameters(spec) if parameter.required)
-    words += [f"{parameter.name}={_example_value(parameter)}" for parameter in required]
+    words += [shlex.quote(f"{parameter.name}={_example_value(parameter)}") for parameter in required]
     return " ".join(words)
 
 
 def _example_value(parameter: Parameter) -> str:
     first = next(_alternatives(parameter.type), "")
     if first.startswith("list"):
-        return "'[]'"
-    fixed = {"int": "1", "number": "1.5", "bool": "true", "object": "'{}'"}
+        return "[]"
+    fixed = {"int": "1", "number": "1.5", "bool": "true", "object": "{}"}
     return fixed.get(first) or (first.strip('"') if first.startswith('"') else parameter.name.upper())
 
 

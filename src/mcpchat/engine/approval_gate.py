@@ -123,7 +123,7 @@ class ApprovalGate:
             elif not decision.allowed or not request.error:
                 break
         if decision.allowed:
-            if decision.remember == "step":
+            if decision.remember == "step" and request.others:
                 for other in others:
                     other.is_allowed = True
             self._remember_grant(request, decision)

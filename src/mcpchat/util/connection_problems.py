@@ -4,12 +4,14 @@ import errno
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 _TLS_TO_PLAIN_PORT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
+_IS_LINUX = sys.platform == "linux"  # elsewhere a machine without network gets the same error as for a wrong name
 _UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
 
 
@@ -36,13 +38,15 @@ def explain_connection_error(error: BaseException, url: str) -> ConnectionProble
                 target = place if proxy else "it"
                 hint = proxy_hint or "write http:// if that is what it speaks, or check the port"
                 return ConnectionProblem(f"{target} does not speak TLS, which https:// asks for", hint, True)
+            case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ssl.SSLSyscallError():
+                return ConnectionProblem("the TLS connection broke off", proxy_hint)
             case ssl.SSLError():
                 return ConnectionProblem("the TLS connection failed", proxy_hint, True)
             case socket.gaierror() if cause.errno == socket.EAI_AGAIN:
                 return ConnectionProblem(f"the name {host} could not be looked up", proxy_hint or "check the network")
             case socket.gaierror():
                 hint = proxy_hint or "check the address"
-                return ConnectionProblem(f"there is no host {host}" + (f" ({place})" if proxy else ""), hint, True)
+                return ConnectionProblem(f"there is no host {host}" + (f" ({place})" if proxy else ""), hint, _IS_LINUX)
             case ConnectionRefusedError():
                 text = f"{place} refuses connections" if proxy else "nothing accepts connections there"
                 return ConnectionProblem(text, proxy_hint, bool(proxy))
@@ -92,7 +96,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, BaseExceptionGroup) and error.exceptions:
-            yield from _causes(error.exceptions[0])
+        if isinstance(error, BaseExceptionGroup):
+            # A machine without IPv6 does not reach the IPv6 address of a host: the other address tells more.
+            for member in sorted(error.exceptions, key=lambda item: getattr(item, "errno", None) in _UNREACHABLE):
+                yield from _causes(member)
         yield error
         error = error.__cause__ or error.__context__

@@ -239,8 +239,8 @@ async def test_the_page_is_safe_and_has_no_secrets() -> None:
     async with waiting_listener() as (listener, _):
         page = (await send_raw(listener, request(listener, urlencode(VALID_ANSWER)))).decode()
     head, _, body = page.partition("\r\n\r\n")
-    assert "You are signed in" in body
-    assert "signed in to Notes as ann@example.com" in body
+    assert "Signed in" in body
+    assert "Notes accepted the sign-in as ann@example.com." in body
     assert "<li>write</li>" in body
     assert "the terminal" in body
     for secret in ("the-code", STATE):

@@ -50,7 +50,7 @@ def test_the_request_follows_the_rules_for_native_apps(tmp_path: Path) -> None:
         assert len(parameters["state"]) >= 43
         assert parameters["redirect_uri"].startswith("http://127.0.0.1:")
         assert user.browser_visits()[-1]["status"] == 200
-        assert "You are signed in" in user.browser_visits()[-1]["text"]
+        assert "Signed in" in user.browser_visits()[-1]["text"]
         start, sign_in, *_ = user.browser_visits()
         assert "/start/" in start["url"]
         assert "state" not in start["url"]  # which is in the browser's arguments, for every user to see

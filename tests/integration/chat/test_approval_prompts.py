@@ -140,7 +140,8 @@ def test_waiting_calls_are_allowed_together_but_not_those_that_destroy(server: S
     server.fake_openai.replies = [CannedResponse([*chunks, chunk({}, "tool_calls")]), text("Done.")]
     with server.terminal("ask", "go", columns=110, lines=40) as terminal:
         screen = terminal.wait_for("[A]ll 3")
-        assert "also: box.say  text=two\n    also: box.say  text=three\n    1 more to approve after this one" in screen
+        assert 'also: box say (not trusted)  text="two"\n    also: box say (not trusted)  text="three"\n' in screen
+        assert "    1 more to approve after this one" in screen
         terminal.send("A")
         terminal.wait_for("✓ allowed once, with 2 other calls")
         terminal.wait_for("box wants to run wipe")

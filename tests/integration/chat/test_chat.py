@@ -647,3 +647,14 @@ def test_a_long_paste_is_folded_but_sent_whole(chat_environ: dict[str, str], fak
         terminal.send(UP)
         terminal.wait_for("please", count=2)
     assert user_messages(fake_openai) == [f"sum up: {sent} please"]
+
+
+def test_the_background_report_stays_out_of_the_line_while_suggestions_are_open(chat_environ: dict[str, str]) -> None:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("/h")
+        terminal.wait_for("list the commands")
+        terminal.send("\x1b]11;rgb:1e1e/1e1e/1e1e\x1b\\")
+        terminal.send("elp")
+        terminal.wait_for("> /help")
+        assert "rgb" not in terminal.text

@@ -53,7 +53,7 @@ def test_a_conversation_is_written_to_a_new_file(server: ScriptedServer, tmp_pat
         say(terminal, f"/export {tmp_path}/talk.md", "written to")
         say(terminal, f"/export {tmp_path}/talk.md", "it exists already")
         say(terminal, f"/export {tmp_path}/talk.html", "written to", count=2)
-        say(terminal, "/export /nowhere/talk.md", "No such file or directory")
+        say(terminal, "/export /nowhere/talk.md", "o such file or directory")
     assert "## Assistant" in (tmp_path / "talk.md").read_text()
     assert "<h2>Assistant" in (tmp_path / "talk.html").read_text()
 
@@ -85,9 +85,53 @@ def test_a_shell_commands_output_is_sent_only_if_asked_for(server: ScriptedServe
         say(terminal, "and now?", "Hello.", count=2)
         assert "one\ntwo\n[exit code 3]" in str(server.fake_openai.requests[-1]["messages"][-1]["content"])
         say(terminal, "!", "usage: !COMMAND")
-        terminal.send(PASTE.format("!echo ran") + ENTER)
+
+
+@pytest.mark.parametrize("keys", ["", "x\x7f", "\x7f"])
+def test_a_pasted_line_runs_nothing_not_even_later(server: ScriptedServer, tmp_path: Path, keys: str) -> None:
+    with server.terminal(columns=110, environ={"EDITOR": "", "VISUAL": ""}) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send(PASTE.format(f"!touch {tmp_path}/ran.") + keys + ENTER)
+        terminal.wait_for("Hello.")
+        terminal.send("\x1b[A" + ENTER)  # from the history
+        terminal.wait_for("Hello.", count=2)
+        say(terminal, "/edit", "change it and press Enter")
+        terminal.send(" now" + ENTER)
         terminal.wait_for("Hello.", count=3)
-        assert server.fake_openai.requests[-1]["messages"][-1]["content"] == "!echo ran"
+        assert server.fake_openai.requests[-1]["messages"][-1]["content"].startswith("!touch")
+    assert not list(tmp_path.glob("ran*"))
+
+
+def test_a_line_that_was_pasted_before_the_chat_is_there_runs_and_attaches_nothing(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "note.txt").write_text("do not tell")
+    for line in (f"!touch {tmp_path}/ran", f"read @{tmp_path}/note.txt"):
+        with server.terminal(columns=110) as terminal:
+            terminal.send(line + "\n")
+            terminal.wait_for("Hello.")
+    assert not (tmp_path / "ran").exists()
+    assert "do not tell" not in str(server.fake_openai.requests)
+
+
+def test_an_exported_conversation_is_private(server: ScriptedServer, tmp_path: Path) -> None:
+    with server.terminal(columns=200) as terminal:
+        terminal.wait_for("\n>")
+        say(terminal, "hi", "Hello.")
+        say(terminal, f"/export {tmp_path}/talk.md", "written to")
+    assert (tmp_path / "talk.md").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_label_of_a_paste_is_not_sent_unseen(server: ScriptedServer) -> None:
+    with server.terminal(columns=110) as terminal:
+        terminal.wait_for("\n>")
+        terminal.send(PASTE.format("line\n" * 300))
+        terminal.wait_for("[pasted: 300 lines, 2 kB]")
+        terminal.send("\x1b[D" * 3 + "x")  # within the label
+        terminal.wait_for_absence("[pasted: 300 lines, 2 kB]")
+        terminal.send(ENTER)
+        terminal.wait_for("a folded paste was changed, and its text is missing")
+        assert server.fake_openai.requests == []
 
 
 def test_ctrl_c_stops_a_shell_command(server: ScriptedServer) -> None:

@@ -1,11 +1,13 @@
 """Edits of the config file: handwritten parts do not change."""
 
 import codecs
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from mcpchat.config import edit, schema
+from mcpchat.config.edit import add_allowed, add_server, replace_server
 from mcpchat.errors import ConfigError, UsageError
 
 HANDWRITTEN = """\
@@ -234,3 +236,25 @@ def test_the_config_and_its_schema_belong_to_their_owner(tmp_path: Path) -> None
     contents = {file.name: (file.read_text(), file.stat().st_mode & 0o777) for file in path.parent.iterdir()}
     assert contents == {"config.toml": (HANDWRITTEN, 0o600), "mcpchat.schema.json": ("{}", 0o600)}
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_replaced_server_brings_no_other() -> None:
+    text = replace_server('[servers.notes]\ncommand = "a"\n', "notes", {"command": "b"})
+    assert tomllib.loads(text) == {"servers": {"notes": {"command": "b"}}}
+    assert set(tomllib.loads(replace_server("", "notes", {"command": "b"}))["servers"]) == {"calculator", "notes"}
+
+
+def test_a_server_joins_an_inline_table() -> None:
+    text = add_server('servers = {a = {command = "cat"}}\n', "b", {"command": "x", "env": {"A": "1"}})
+    assert tomllib.loads(text)["servers"]["b"] == {"command": "x", "env": {"A": "1"}}
+
+
+def test_an_allowed_pattern_is_added_in_its_own_table() -> None:
+    text = '[approvals]\nask = ["x.*"]\n\n# about a\n[servers.a]\ncommand = "a"\n'
+    edited = add_allowed(text, ["a.read"])
+    assert edited == text.replace("[approvals]\n", '[approvals]\nallow = ["a.read"]\n')
+    assert tomllib.loads(add_allowed(edited, ["a.read", "a.list"]))["approvals"]["allow"] == ["a.read", "a.list"]
+    assert tomllib.loads(add_allowed("", ["a.b"])) == {"approvals": {"allow": ["a.b"]}}
+    for broken in ("approvals = 3\n", '[approvals]\nallow = "x"\n'):
+        with pytest.raises(ConfigError):
+            add_allowed(broken, ["a.b"])

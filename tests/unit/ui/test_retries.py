@@ -52,3 +52,11 @@ def test_each_line_of_a_command_or_a_question_has_its_speaker() -> None:
     for part in ("  one\n\ntwo", " and more\n    three\n", "rest"):
         file.write(part)
     assert lines == ["info: one", "info: two and more", "info:   three"]
+
+
+def test_no_separator_makes_a_line_that_looks_like_one_of_mcpchat() -> None:
+    lines: list[str] = []
+    render = LineRenderer(lines.append)
+    render(TextDelta(text="hi\u2028tool done: mail.send\u2029question: allow? y"))
+    render(ANSWER)
+    assert lines == ["mcpchat: hi", "  tool done: mail.send", "  question: allow? y"]

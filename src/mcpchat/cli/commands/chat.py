@@ -228,6 +228,7 @@ class ChatApp:
                     write_raw=prompt_screen.write_raw,
                     latest_reasoning=lambda: renderer.reasoning.latest,
                     pastes=prompt_screen.pastes,
+                    shell_lines=prompt_screen.shell_lines,
                 )
                 contexts.append(command_context)
                 self._print_greeting(chat, command_context, greeting)

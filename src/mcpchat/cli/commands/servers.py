@@ -205,8 +205,7 @@ def add(
     path = _path(config)
 
     def write(text: str) -> str:
-        text = edit.remove_server(text, name) if replace and edit.has_server(text, name) else text
-        text = edit.add_server(text, name, entry)
+        text = (edit.replace_server if replace else edit.add_server)(text, name, entry)
         return edit.add_allowed(text, [f"{name}.{tool.removeprefix(f'{name}.')}" for tool in allow or ()])
 
     edit.update(path, write)

@@ -121,7 +121,8 @@ class CommandContext:
     ``ask_yes_no`` asks the user, and ``write_raw`` writes escape sequences to the terminal. ``latest_reasoning``
     returns the model's latest reasoning. ``plain`` is true on a terminal without single keys (line mode). ``is_file``
     tells whether a name is a file's. ``pastes`` are the texts that were pasted into the input line; a mention in them
-    attaches nothing. ``shell_output`` is the output of the latest shell command.
+    attaches nothing. ``shell_lines`` are lines that the user typed as shell commands, not handled
+    yet, and ``shell_output`` is the output of the latest one.
     """
 
     session: Session
@@ -144,6 +145,7 @@ class CommandContext:
     is_file: Callable[[str], bool] = lambda name: False
     pastes: list[str] = field(default_factory=list)
     plain: bool = False
+    shell_lines: list[str] = field(default_factory=list)
     shell_output: str = ""
 
     def print(self, text: str, style: str = "") -> None:

@@ -98,7 +98,7 @@ async def _run_interruptible(context: CommandContext, line: str) -> bool:
 
 async def _handle_line(context: CommandContext, line: str) -> None:
     line = commands.BARE_WORDS.get(line.rstrip().lower(), line)
-    if shell.is_shell_command(context, line):
+    if shell.take_shell_command(context, line):
         await shell.run_line(context, line)
         return
     if _COMMAND_PATTERN.fullmatch(line.strip().partition(" ")[0]) and "\n" not in line and not line.startswith(" "):

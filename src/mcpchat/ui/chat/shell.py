@@ -16,11 +16,13 @@ _MAX_KEPT = 100_000  # characters of the output that can be sent
 _MAX_LINE_BYTES = 1_000_000
 
 
-def is_shell_command(context: CommandContext, line: str) -> bool:
-    """Whether the line begins with an exclamation mark that the user typed: a pasted one runs nothing."""
-    if not line.startswith("!") or context.plain or "\n" in line:
+def take_shell_command(context: CommandContext, line: str) -> bool:
+    """Whether the user typed the line after an exclamation mark of their own; no other text runs anything."""
+    if line not in context.shell_lines:
         return False
-    return not any(paste.startswith("!") and line.startswith(paste.split("\n")[0]) for paste in context.pastes)
+    context.shell_lines.remove(line)
+    context.editing_index = None
+    return True
 
 
 async def run_line(context: CommandContext, line: str) -> None:
@@ -45,22 +47,27 @@ async def run_line(context: CommandContext, line: str) -> None:
 async def _run(context: CommandContext, command: str) -> str:
     """Run the command, print its output as it comes, and return the command and its output."""
     options: dict[str, Any] = {} if sys.platform == "win32" else {"executable": os.environ.get("SHELL") or "/bin/sh"}
-    process = await asyncio.create_subprocess_shell(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        limit=_MAX_LINE_BYTES,
-        start_new_session=True,
-        **options,
-    )
+    try:
+        process = await asyncio.create_subprocess_shell(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            limit=_MAX_LINE_BYTES,
+            start_new_session=True,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"the command cannot be started: {reason}", hint="check $SHELL and this folder") from error
     lines, size = [f"$ {command}"], 0
     try:
         assert process.stdout is not None
         while line := await _read_line(process.stdout):
             text = line.decode(errors="replace").rstrip("\r\n")
             context.print(f"  {text}")
-            size += len(text)
+            size += len(text) + 1
+            await asyncio.sleep(0)  # Ctrl-C must get through
             if size <= _MAX_KEPT:
                 lines.append(text)
         code = await process.wait()

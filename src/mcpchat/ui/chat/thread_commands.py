@@ -13,6 +13,7 @@ from mcpchat.ui.render.thread_tree import format_tree
 from mcpchat.ui.render.transcript_html import to_html
 from mcpchat.ui.terminal import external
 from mcpchat.util.paths import expand_user
+from mcpchat.util.private_files import write_file
 from mcpchat.util.sanitize import one_line
 
 _MAX_DIGITS = 9  # digits of a typed number
@@ -142,11 +143,12 @@ async def export(context: CommandContext, argument: str) -> None:
     path = expand_user(argument or f"mcpchat-{thread.short_id}.md")
     text = to_html(thread, nodes) if path.suffix in {".html", ".htm"} else transcripts.to_markdown(thread, nodes)
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(context.redact(text))
+        exists = path.exists()
     except OSError as error:
-        reason = "it exists already" if isinstance(error, FileExistsError) else error.strerror
-        raise UsageError(f"cannot write {path}: {reason}", hint="/export FILE writes to another file") from error
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    if exists:
+        raise UsageError(f"cannot write {path}: it exists already", hint="/export FILE writes to another file")
+    write_file(path, [context.redact(text)])
     context.print(f"  written to {path}")
 
 

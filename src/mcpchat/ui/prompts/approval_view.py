@@ -19,7 +19,8 @@ _LONG_VALUE = 300  # characters; longer arguments are shown before the short one
 _MAX_INLINE_JSON = 60  # characters of JSON on one line; longer values are indented
 _MAX_NAME_LENGTH = 60  # characters of an argument's name
 _MIN_LINES = 3  # lines of an argument that are always shown
-_MAX_WAITING_LENGTH = 160  # characters of another call that waits
+_MAX_WAITING = 8  # other calls that are listed
+_MAX_WAITING_LENGTH = 200  # characters of the arguments of such a call
 _DIFF_CONTEXT = 1  # lines around a changed line
 _VALUE_INDENT = "      │ "  # before each line of a value except the first, so that no line looks like another argument
 
@@ -39,10 +40,9 @@ def format_request(request: ApprovalRequest, *, width: int, lines: int) -> tuple
     text.append(f"\n    {facts}{'' if spec.trusted else ' (not trusted)'}", style="dim")
     arguments, truncated = _format_arguments(request, width, lines)
     text.append(arguments)
-    waiting, waiting_truncated = _format_waiting(request)
-    text.append(waiting)
-    truncated = truncated or waiting_truncated
-    if lookalikes := find_lookalikes("\n".join(_format_values(request.arguments).values())):
+    text.append(_format_waiting(request)[0])
+    values = [_format_values(call).values() for call in (request.arguments, *(o.arguments for o in request.others))]
+    if lookalikes := find_lookalikes("\n".join(value for call in values for value in call)):
         names = ", ".join(one_line(show_invisible(word), 60) for word in lookalikes)
         text.append(f"\n    letters that may imitate others: {names}", style="yellow")
     if request.error:
@@ -92,7 +92,9 @@ def decision_choices(request: ApprovalRequest, *, truncated: bool) -> list[Choic
         Choice("v", "[v]iew all", "show every argument in full"),
     ]
     unavailable = "yas" if request.error else {"always": "", "session": "a", "once": "as"}[request.max_scope]
-    unavailable += ("" if truncated else "v") + ("" if request.others else "A")
+    # What is not shown in full is not allowed together with others.
+    may_allow_all = bool(request.others) and not truncated and not _format_waiting(request)[1]
+    unavailable += ("" if truncated else "v") + ("" if may_allow_all else "A")
     return [choice for choice in choices if choice.key not in unavailable]
 
 
@@ -173,16 +175,22 @@ def _format_arguments(request: ApprovalRequest, width: int, lines: int) -> tuple
 
 def _format_waiting(request: ApprovalRequest) -> tuple[Text, bool]:
     """The other calls that wait for an answer, one a line, and whether any of them was cut."""
-    text, truncated = Text(), False
-    for other in request.others:
-        pairs = (f"{name}={value}" for name, value in _format_values(other.arguments).items())
-        arguments = " ".join(show_invisible(" ".join(pairs)).split())
+    text, truncated = Text(), len(request.others) > _MAX_WAITING
+    for other in request.others[:_MAX_WAITING]:
+        # Short values first: recipients and the like must be on the line. JSON, so that no value looks like another.
+        values = sorted(other.arguments.items(), key=lambda item: len(_to_json(item[1])))
+        arguments = " ".join(show_invisible(f"{name}={_to_json(value)}") for name, value in values)
         truncated = truncated or len(arguments) > _MAX_WAITING_LENGTH
-        shown = one_line(arguments, _MAX_WAITING_LENGTH)
-        text.append(f"\n    also: {one_line(other.tool.qualified_name, 100)}  {shown}", style="dim")
-    if count := request.pending - len(request.others):
+        trust = "" if other.tool.trusted else " (not trusted)"
+        text.append(f"\n    also: {server_label(other.tool)} {one_line(other.tool.name, 80)}{trust}  ", style="dim")
+        text.append(one_line(arguments, _MAX_WAITING_LENGTH))
+    if count := request.pending - min(len(request.others), _MAX_WAITING):
         text.append(f"\n    {count} more to approve after this one", style="dim")
     return text, truncated
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _old_and_new(old: str | None, new: str | None) -> Iterator[tuple[str, str, str]]:

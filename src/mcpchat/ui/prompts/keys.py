@@ -182,7 +182,7 @@ class TerminalKeyInput:
 
 
 def _bind_keys(keys: str) -> "KeyBindings":
-    """Bindings that end a prompt with one of the keys, in either case unless both cases are keys."""
+    """Bindings that end a prompt with one of the keys, in either case except for a and A."""
     from prompt_toolkit.key_binding import KeyBindings
 
     bindings = KeyBindings()
@@ -192,7 +192,8 @@ def _bind_keys(keys: str) -> "KeyBindings":
 
     for key in keys:
         bind(key, key)
-        if key.swapcase() not in keys and key.isalpha():
+        # "A" allows several calls and "a" allows always: neither may be taken for the other.
+        if key.isalpha() and key not in "aA":
             bind(key.swapcase(), key)
     for key in ("escape", "c-d"):
         bind(key, "escape", eager=True)

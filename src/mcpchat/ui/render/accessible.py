@@ -100,12 +100,13 @@ class LineRenderer:
 
         Later lines are indented, so that none of them looks like a line of mcpchat's own.
         """
-        line, self._line_parts = sanitize("".join((*self._line_parts, rest))), []
-        if line.strip() and not self._prefix_printed:
-            self._print_line(f"{self._prefix}{line}")
-            self._prefix_printed = True
-        elif self._prefix_printed:
-            self._print_line(f"{_CONTINUATION}{line}" if line.strip() else "")
+        text, self._line_parts = sanitize("".join((*self._line_parts, rest))), []
+        for line in text.split("\n"):  # sanitizing makes newlines of other separators
+            if line.strip() and not self._prefix_printed:
+                self._print_line(f"{self._prefix}{line}")
+                self._prefix_printed = True
+            elif self._prefix_printed:
+                self._print_line(f"{_CONTINUATION}{line}" if line.strip() else "")
 
     def _finish(self) -> None:
         if any(part.strip() for part in self._line_parts):
@@ -265,7 +266,7 @@ class LineKeyInput:
         answers = {**{key: key for key in keys}, **{word: word[0] for word in ("yes", "no") if word[0] in keys}}
         while (line := await self._lines.read(f"question: {' '.join(prompt.split())} ")) is not None:
             typed = line.strip()
-            typed = typed if typed in answers else typed.casefold()
+            typed = typed if typed in answers or typed == "A" else typed.casefold()  # "A" and "a" are different answers
             if typed in answers:  # only the exact word: a longer line may have been meant for something else
                 return answers[typed]
             if not typed and allow_enter:

@@ -1,5 +1,6 @@
 """Long pastes, folded to a label in the input line and in the transcript."""
 
+_LABEL_START = "[pasted: "
 _MAX_LINES, _MAX_LENGTH = 10, 2000  # lines and characters of a paste that is shown whole
 
 
@@ -34,6 +35,10 @@ class FoldedPastes:
             text = text.replace(label, paste)
         return text
 
+    def has_damaged_label(self, text: str) -> bool:
+        """Whether an unfolded text has a part of a label: its paste would be missing."""
+        return bool(self._pastes) and _LABEL_START in text and not any(_LABEL_START in p for p in self._pastes.values())
+
     def find_label(self, text: str, *, at_end: bool) -> str:
         """The label at the end, or the beginning, of the text; empty if there is none."""
         is_there = text.endswith if at_end else text.startswith
@@ -43,7 +48,7 @@ class FoldedPastes:
 def describe_paste(paste: str) -> str:
     """The number of lines and the size of a text, in brackets."""
     lines, size = paste.count("\n") + (not paste.endswith("\n")), len(paste.encode(errors="replace"))
-    return f"[pasted: {lines:,} line{'s' * (lines != 1)}, {_format_size(size)}]"
+    return f"{_LABEL_START}{lines:,} line{'s' * (lines != 1)}, {_format_size(size)}]"
 
 
 def _format_size(size: int) -> str:

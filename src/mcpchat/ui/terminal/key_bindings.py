@@ -6,7 +6,15 @@ from typing import Protocol
 from prompt_toolkit import search
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, Filter, emacs_mode, has_focus, vi_navigation_mode
+from prompt_toolkit.filters import (
+    Condition,
+    Filter,
+    emacs_insert_mode,
+    emacs_mode,
+    has_focus,
+    vi_insert_mode,
+    vi_navigation_mode,
+)
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.key_binding.vi_state import InputMode
 from prompt_toolkit.keys import Keys
@@ -21,6 +29,7 @@ class InputActions(Protocol):
 
     buffer: Buffer
     folded: FoldedPastes
+    shell_mode: bool
 
     @property
     def queued_lines(self) -> Sequence[str]: ...
@@ -83,7 +92,7 @@ def build_key_bindings(actions: InputActions) -> KeyBindings:
         else:
             actions.cancel_or_leave()
 
-    @bindings.add("escape", filter=completing, eager=True)
+    @bindings.add("escape", filter=completing & ~Condition(lambda: actions.expects_background_report), eager=True)
     def close_menu(event: KeyPressEvent) -> None:
         """Close the suggestions; with vi keys also leave insert mode."""
         buffer.cancel_completion()
@@ -92,6 +101,7 @@ def build_key_bindings(actions: InputActions) -> KeyBindings:
             buffer.cursor_left()
 
     _bind_pastes(bindings, actions, at_prompt)
+    _bind_shell_mode(bindings, actions, at_empty_prompt)
     bindings.add("c-d", filter=at_empty_prompt)(lambda event: actions.request_exit())
     bindings.add("up", filter=at_empty_prompt & has_queue)(lambda event: actions.recall_queued())
     bindings.add("c-x", "c-e", filter=at_prompt)(lambda event: actions.open_editor())
@@ -101,6 +111,21 @@ def build_key_bindings(actions: InputActions) -> KeyBindings:
     bindings.add("c-t")(lambda event: actions.toggle_reasoning())
     _bind_background_report(bindings, actions)
     return bindings
+
+
+def _bind_shell_mode(bindings: KeyBindings, actions: InputActions, at_empty_prompt: Filter) -> None:
+    """An exclamation mark that is typed first makes the line a shell command. One that is pasted is only text."""
+    in_shell_mode = Condition(lambda: actions.shell_mode)
+    inserts = emacs_insert_mode | vi_insert_mode
+
+    @bindings.add("!", filter=at_empty_prompt & inserts & ~in_shell_mode)
+    def begin(event: KeyPressEvent) -> None:
+        actions.mark_activity()
+        actions.shell_mode = True
+
+    @bindings.add("backspace", filter=at_empty_prompt & in_shell_mode)
+    def end(event: KeyPressEvent) -> None:
+        actions.shell_mode = False
 
 
 def _bind_pastes(bindings: KeyBindings, actions: InputActions, at_prompt: Filter) -> None:
@@ -127,6 +152,8 @@ def _bind_pastes(bindings: KeyBindings, actions: InputActions, at_prompt: Filter
     def delete_label_after(event: KeyPressEvent) -> None:
         buffer.delete(len(actions.folded.find_label(buffer.document.text_after_cursor, at_end=False)))
 
+    bindings.add("c-w", filter=at_prompt & after_label)(delete_label_before)
+    bindings.add("escape", "backspace", filter=at_prompt & after_label)(delete_label_before)
     bindings.add("c-o", filter=at_prompt)(lambda event: actions.open_pastes())
 
 
@@ -142,8 +169,9 @@ def _bind_background_report(bindings: KeyBindings, actions: InputActions) -> Non
         nonlocal report
         assert report is not None
         key = event.key_sequence[0].key
-        is_end = key in {Keys.ControlG, "\\"} or len(report) > _MAX_REPORT_LENGTH
-        if not is_end and key != Keys.Escape:
+        is_text = len(event.data) == 1 and event.data.isprintable() and key != "\\"
+        is_end = not (is_text or key == Keys.Escape) or len(report) > _MAX_REPORT_LENGTH
+        if is_text:
             report.append(event.data)
         if is_end:
             actions.take_background_report("".join(report))

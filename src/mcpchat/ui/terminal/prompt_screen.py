@@ -93,7 +93,10 @@ class PromptScreen:
         self._line_queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.queued_lines: list[str] = []
         self.pastes: list[str] = []
+        self.shell_mode = False  # whether the line is a command for the user's shell
+        self.shell_lines: list[str] = []  # lines that were sent in shell mode, not handled yet
         self.folded = FoldedPastes()
+        self._warned_of = ""
         self._last_paste = ""  # the latest line that was sent with a folded paste, in full
         self.busy = False
         self.exit_requested = False
@@ -152,7 +155,7 @@ class PromptScreen:
                     wrap_lines=True,
                     dont_extend_height=True,
                     get_line_prefix=lambda line, wraps: FormattedText(
-                        [("class:prompt", "> " if line == wraps == 0 else "  ")]
+                        [("class:prompt", self._prompt_mark if line == wraps == 0 else "  ")]
                     ),
                 ),
                 toolbar,
@@ -251,6 +254,8 @@ class PromptScreen:
     def _take_first_lines(self, text: str) -> None:
         """Send a line that was typed before the input line was there; several may be a paste, and are not sent."""
         line, newline, rest = sanitize(text.replace("\r", "\n")).partition("\n")
+        if line:
+            self.pastes.append(line + newline + rest)  # it may have been: no mention in it counts
         self.buffer.insert_text(f"{line}{newline}{rest}" if rest else line)
         if newline and not rest and line.strip():
             self.submit()
@@ -373,6 +378,10 @@ class PromptScreen:
         line = f"{prefix}{status}" if status else activity
         return f"\x1b[2m{line}\x1b[0m"
 
+    @property
+    def _prompt_mark(self) -> str:
+        return "! " if self.shell_mode else "> "
+
     def _input_height(self) -> Dimension:
         rows = 0
         width = max(1, self.console.width - 3)
@@ -390,8 +399,15 @@ class PromptScreen:
 
     def submit(self) -> None:
         text = self.folded.unfold_all(self.buffer.text)
-        if self.busy and not text.strip():
+        if self.busy and not (text.strip() or self.shell_mode):
             return
+        if self.folded.has_damaged_label(text) and self._warned_of != text:
+            self._warned_of = text
+            self.write("  a folded paste was changed, and its text is missing: paste it again (Enter sends it so)\n")
+            return
+        if self.shell_mode:
+            text, self.shell_mode = f"!{text}", False
+            self.shell_lines.append(text)
         if text != self.buffer.text:
             self.buffer.text = text  # the history keeps it whole
         self.buffer.reset(append_to_history=bool(text.strip()))
@@ -421,8 +437,9 @@ class PromptScreen:
         """Cancel the line that is being handled, else clear the input line, else leave at the second Ctrl-C."""
         if self.busy:
             self._interrupt()
-        elif self.buffer.text:
+        elif self.buffer.text or self.shell_mode:
             self.buffer.reset()
+            self.shell_mode = False
             self._line_queue.put_nowait("")  # an empty line also ends the editing of a message
             self._interrupt_count = 0
         elif self._interrupt_count:

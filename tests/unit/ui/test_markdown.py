@@ -135,7 +135,7 @@ def plain_rows(cells: list[list[tuple[str, ...]]]) -> list[str]:
 
 LINES = (
     "plain words here", "*open", "closed* and **bold** text", "`code", "span`", "# Head", "#tag", "---", "===", "***", "- item", "  - nested",
-    "    deep", "* star", "+ plus", "1. one", "2. two", "10) ten", "   continued", "> quote", ">", "> - in quote", "```", "```python", "~~~",
+    "    deep", "- [x] done", "- [ ] open", "* star", "+ plus", "1. one", "2. two", "10) ten", "   continued", "> quote", ">", "> - in quote", "```", "```python", "~~~",
     "    x = 1", "def f(): return '''a", "| a | b |", "|---|---|", "| 1 | 2 |", "a | b", "[ref]: http://x.example", "see [ref] [x](y)", "![i](j)",
     "<div>", "&lt;i&gt;", "\\*", "trailing  ", "back\\", "", "", "日本語 text", "👩‍👩‍👧 é", "x" * 50, "-", "1.", "\ttab", "- \tx", "- ```", "  ```", "-\t",
 )  # fmt: skip
@@ -262,3 +262,13 @@ def test_slow_drawing_is_throttled() -> None:
         stream.feed("word ")
         now += 0.05
     assert draw_count <= 8
+
+
+def test_tasks_are_boxes_in_a_stream_too() -> None:
+    text = "- [x] done\n- [ ] open\n  - [X] inner\n\n[x] is text, and so is `[ ] this`\n"
+    shown = render_whole(text, 60, 20)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines() == [
+        " • \u2611 done", " • \u2610 open", "    • \u2611 inner", "", "[x] is text, and so is [ ] this",
+    ]  # fmt: skip
+    streamed = read_screen(stream_pieces(text, 60, 20, list(text)), 60, 20)
+    assert streamed == read_screen(shown, 60, 20)

@@ -1,6 +1,7 @@
 """Renders Markdown for the terminal: whole messages, or the part that has arrived."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -41,6 +42,8 @@ THEME = Theme(
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
 # Markers that are closed, or cannot be markers in their position. Every other marker may still open something.
 _CLOSED_MARKERS = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
+_TASK = re.compile(r"\[([ xX])\] ")
+_TICKED, _UNTICKED = "\u2611", "\u2610"
 _OPEN_MARKER = re.compile(r"[*_`\[\\]|~~|[<&](?=\S*$)")
 
 
@@ -48,7 +51,19 @@ def parse_markdown(text: str) -> list[Token]:
     """The tokens of a sanitized text."""
     tokens = _PARSER.parse(text)
     _sanitize_tokens(tokens)
+    if (sys.stdout.encoding or "").lower().startswith("utf"):
+        _draw_boxes(tokens)
     return tokens
+
+
+def _draw_boxes(tokens: Sequence[Token]) -> None:
+    """Turn the ``[x]`` and ``[ ]`` at the beginning of list items into boxes."""
+    for item, paragraph, inline in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if (item.type, paragraph.type, inline.type) != ("list_item_open", "paragraph_open", "inline"):
+            continue
+        first = next(iter(inline.children or ()), None)
+        if first is not None and first.type == "text" and (box := _TASK.match(first.content)):
+            first.content = f"{_UNTICKED if box[1] == ' ' else _TICKED} {first.content[box.end() :]}"
 
 
 def _sanitize_tokens(tokens: Sequence[Token]) -> None:

@@ -314,7 +314,7 @@ async def test_retries_are_reported() -> None:
         ScriptedModel([Retrying(seconds=2.0, reason="rate limited"), *model_step("Hi.")])
     )
     await session.send("go")
-    assert ev.Notice(level="warning", text="rate limited; trying again in 2 s") in seen_events
+    assert ev.Notice(level="warning", text="rate limited; trying again in 2 s", topic="retry") in seen_events
 
 
 async def test_the_notice_of_a_model_is_shown_once() -> None:

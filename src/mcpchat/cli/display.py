@@ -10,7 +10,7 @@ from mcpchat.cli.options import DisplayOptions
 from mcpchat.cli.output import is_terminal
 from mcpchat.cli.runtime import current_run
 from mcpchat.config.run import RunContext
-from mcpchat.core.events import Emit, Notice, ReasoningDelta, TextDelta
+from mcpchat.core.events import Emit, Event, MessageAdded, Notice, ReasoningDelta, TextDelta
 from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.ui.prompts.sign_in import PlainSignIn, TerminalSignIn
 from mcpchat.ui.render.plain import JsonLines, JsonSummary, NonInteractiveDialog, TextRenderer, VerboseEmitter, print_to
@@ -58,7 +58,7 @@ def choose_renderer(
     environ, fold = context.environ, context.config.chat.reasoning == "fold"
     out, err = _consoles(display.no_color)
     console: ConsoleRenderer | ActivityLine | None = None
-    if answers and display.stream and output == "text" and is_terminal(sys.stdout) and not is_dumb_terminal(environ):
+    if answers and output == "text" and is_terminal(sys.stdout) and not is_dumb_terminal(environ):
         region = LiveScreen(out, err, rewraps=rewraps_on_resize(environ))
         console = ConsoleRenderer(
             region, quiet=display.quiet, show_stats=display.stats, fold=fold, show_activity=True, environ=environ
@@ -72,12 +72,27 @@ def choose_renderer(
             err, exclusive=console.exclusive if console is not None else nullcontext, open_page=browse
         )
         screen = TerminalSignIn(stream, notice_emitter(console or text), asker.exclusive)
+    if isinstance(console, ConsoleRenderer) and not display.stream:
+        return whole_messages(console), asker, screen
     return console or text, asker, screen
 
 
 def without_deltas(emit: Emit) -> Emit:
     """The emitter without the parts of messages: only whole messages are passed on."""
     return lambda event: None if isinstance(event, TextDelta | ReasoningDelta) else emit(event)
+
+
+def whole_messages(emit: Emit) -> Emit:
+    """The emitter with each message of the model as one part, once it is complete."""
+
+    def pass_on(event: Event) -> None:
+        if isinstance(event, TextDelta):
+            return
+        if isinstance(event, MessageAdded) and event.message.role == "assistant" and event.message.text:
+            emit(TextDelta(text=event.message.text))
+        emit(event)
+
+    return pass_on
 
 
 def close_renderer(renderer: Emit) -> None:

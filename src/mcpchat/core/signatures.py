@@ -1,4 +1,4 @@
-"""JSON Schemas in words: the type of a value, the parameters of a tool, its signature."""
+"""JSON Schemas in words: the type of a value, the parameters and the output of a tool, a call to copy."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ _LIMITS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "abo
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One parameter of a tool. ``default`` is its JSON, empty if there is none; ``notes`` are limits and formats."""
+    """One parameter of a tool. ``default`` is JSON, or empty. ``notes`` are limits and formats."""
 
     name: str
     type: str
@@ -80,7 +80,7 @@ def _describe_kind(kind: str, schema: dict[str, Any], root: Mapping[str, Any], d
 
 
 def _resolve(schema: dict[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema that a reference within ``root`` names; the schema itself if it is none."""
+    """Follow a reference within ``root``. A schema without one is returned as it is."""
     for _ in range(_MAX_DEPTH):
         reference = schema.get("$ref")
         if not isinstance(reference, str) or not reference.startswith("#/"):
@@ -92,16 +92,6 @@ def _resolve(schema: dict[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
             break
         schema = target
     return schema
-
-
-def format_signature(spec: ToolSpec) -> str:
-    """``increment(by: int = 1) -> int``: the tool as a function."""
-    parameters = []
-    for parameter in list_parameters(spec):
-        default = f" = {parameter.default}" if parameter.default else "" if parameter.required else " = ..."
-        parameters.append(f"{parameter.name}: {parameter.type}{default}")
-    result = f" -> {_describe_result(spec.output_schema)}" if spec.output_schema else ""
-    return f"{spec.name}({', '.join(parameters)}){result}"
 
 
 def _describe_result(schema: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ _NOISE = re.compile(r"^\s+at |^Node\.js v|complete log of this run|^\s*\^+\s*$|n
 
 
 def find_telling_line(lines: Sequence[str]) -> str:
-    """The line that names the cause, else the last line with words; empty if there is none."""
+    """The line that names the cause. Without one, the last line with words, or an empty string."""
     candidates = [line.strip() for line in lines if line.strip() and not _NOISE.search(line)]
     for cause in _CAUSES:
         matching = [line for line in candidates if cause.search(line)]

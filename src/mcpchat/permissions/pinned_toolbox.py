@@ -131,7 +131,7 @@ class PinnedToolbox(ToolboxWrapper):
             text = f"{server}: its tools cannot be pinned, so changes will not be noticed: {error.message}"
             self._emit(Notice(level="warning", text=text))
             return
-        if current.tools and getattr(self._asker, "interactive", True):  # nobody reads it in a log of cron
+        if current.tools and getattr(self._asker, "interactive", True):  # a script needs no such line
             text = f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} pinned at first use"
             self._emit(Notice(level="info", text=text))
 

@@ -63,7 +63,7 @@ def explain_connection_error(error: BaseException, url: str) -> ConnectionProble
 
 
 def find_proxy(url: str) -> tuple[str, str]:
-    """The proxy that the environment names for an address, and the variable that does; empty if there is none."""
+    """The proxy for an address, and the environment variable that names it. Empty without a proxy."""
     parts = urlsplit(url)
     proxies = getproxies_environment()
     if proxy_bypass_environment(parts.netloc, proxies):

@@ -1,4 +1,4 @@
-"""Notices that nobody reads standard output any more."""
+"""Notices that the reader of standard output has gone."""
 
 import asyncio
 import select

@@ -264,12 +264,18 @@ async def test_it_listens_on_loopback_only_during_the_sign_in() -> None:
         assert reopened.port == port
 
 
+async def open_answered_page(listener: CallbackListener) -> "asyncio.Task[bytes]":
+    """The response to a valid callback, which the listener has taken."""
+    task = asyncio.create_task(listener.wait_for_callback(EXPECTED))
+    await asyncio.sleep(0)
+    page = asyncio.create_task(send_raw(listener, request(listener, urlencode(VALID_ANSWER))))
+    await task
+    return page
+
+
 async def test_the_page_waits_until_the_sign_in_is_done() -> None:
     async with listening("/callback") as listener:
-        task = asyncio.create_task(listener.wait_for_callback(EXPECTED))
-        await asyncio.sleep(0)
-        page = asyncio.create_task(send_raw(listener, request(listener, urlencode(VALID_ANSWER))))
-        await task
+        page = await open_answered_page(listener)
         await asyncio.sleep(0.05)
         assert not page.done()
         listener.report(not_signed_in("Notes", "Access was denied."))
@@ -279,10 +285,7 @@ async def test_the_page_waits_until_the_sign_in_is_done() -> None:
 
 async def test_a_page_that_nobody_reports_to_points_to_the_terminal() -> None:
     async with listening("/callback") as listener:
-        task = asyncio.create_task(listener.wait_for_callback(EXPECTED))
-        await asyncio.sleep(0)
-        page = asyncio.create_task(send_raw(listener, request(listener, urlencode(VALID_ANSWER))))
-        await task
+        page = await open_answered_page(listener)
     assert b"Back to the terminal" in await page
 
 

@@ -470,3 +470,15 @@ def test_ctrl_c_during_an_answer_tears_no_line(start: Start, fake_openai: FakeOp
         assert terminal.wait_exit() == 130
         assert "^C" not in terminal.text
         assert re.findall(r"word\d+", terminal.text) == [f"word{n}" for n in range(20)]
+
+
+def test_an_answer_that_is_not_streamed_is_rendered_too(start: Start, fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    answer = text("It is **", "bold", "**.")
+    answer.gate, answer.gate_at = threading.Event(), 2
+    fake_openai.replies = [answer]
+    with start("ask", "--no-stream", "go", environ=settings(fake_openai, tmp_path, "")) as terminal:
+        terminal.wait_for("waiting for the model")
+        assert "It is" not in terminal.text
+        answer.gate.set()
+        assert terminal.wait_exit() == 0
+        assert terminal.text.count("It is bold.") == 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcpchat.core.signatures import describe_output, describe_type, example_call, format_signature, list_parameters
+from mcpchat.core.signatures import describe_output, describe_type, example_call, list_parameters
 from tests.support.fakes import make_tool
 
 SCHEMA: dict[str, Any] = {
@@ -54,18 +54,13 @@ def test_the_parameters_of_a_tool() -> None:
     assert (day.type, day.notes, day.description) == ("string", "date", "A day.")
 
 
-def test_a_tool_as_a_function_and_as_a_command() -> None:
+def test_a_call_to_copy_has_the_required_parameters() -> None:
     spec = make_tool("write", schema=SCHEMA)
-    assert format_signature(spec) == (
-        'write(path: string, mode: "w" | "a", count: int = 3, tags: list of (string | null) = ..., day: string = ..., '
-        "note: string | null = ...)"
-    )
     assert example_call(spec) == f"mcpchat call {spec.qualified_name} path=PATH mode=w"
 
 
 def test_the_output_of_a_tool() -> None:
     wrapped = {"type": "object", "properties": {"result": {"type": "integer"}}}
-    assert format_signature(make_tool("f", output_schema=wrapped)).endswith(") -> int")
     assert describe_output(make_tool("f", output_schema=wrapped)) == "result: int"
     assert describe_output(make_tool("f")) == ""
 

@@ -155,7 +155,7 @@ async def _compose_message(question: tuple[str, str], attachments: Sequence[Part
 
 
 def _may_call(context: RunContext, options: RunOptions) -> bool:
-    """Whether the run may have tools. A thread that is continued may come with an agent of its own."""
+    """Whether the run may have tools. A continued thread may bring its own agent."""
     if options.agent is None and (options.continue_latest or options.thread):
         return bool(context.config.servers)
     agent = get_agent(context.config, options.agent)

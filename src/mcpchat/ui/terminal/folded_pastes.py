@@ -40,7 +40,7 @@ class FoldedPastes:
         return bool(self._pastes) and _LABEL_START in text and not any(_LABEL_START in p for p in self._pastes.values())
 
     def find_label(self, text: str, *, at_end: bool) -> str:
-        """The label at the end, or the beginning, of the text; empty if there is none."""
+        """The label at the end or at the beginning of the text. Empty without one."""
         is_there = text.endswith if at_end else text.startswith
         return next((label for label in self._pastes if is_there(label)), "")
 

@@ -18,8 +18,10 @@ def read_foreign_entry(text: str, name: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text if text.lstrip().startswith("{") else f"{{{text}}}")
-    except ValueError as error:
-        raise UsageError(f"the JSON is not valid: {error}", hint=_HINT) from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"the JSON is not valid from character {error.pos + 1} on", hint=_HINT) from error
+    except RecursionError as error:
+        raise UsageError("the JSON is nested too deeply", hint=_HINT) from error
     for table in _TABLES:
         if isinstance(value, dict) and isinstance(value.get(table), dict):
             value = value[table]

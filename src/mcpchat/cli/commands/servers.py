@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -188,7 +189,7 @@ def add(
     """
     entry = _parse_target(target or [], builtin, name)
     if not no_check:
-        _check_program(entry)
+        _check_program(entry, cwd)
     if missing := [one for one in folder or () if not expand_user(one).is_dir()]:
         raise UsageError(f"--folder {missing[0]}: there is no such folder")
     settings = (
@@ -236,10 +237,16 @@ async def _try_server(config: Path | None, name: str) -> int:
     return 0
 
 
-def _check_program(entry: Mapping[str, object]) -> None:
+def _check_program(entry: Mapping[str, object], cwd: str | None) -> None:
     """Raise UsageError if the entry's program does not exist."""
     command = entry.get("command")
-    if not isinstance(command, str) or os.sep in command or shutil.which(command):
+    if not isinstance(command, str):
+        return
+    if os.sep in command:
+        if not (expand_user(cwd or ".") / expand_user(command)).exists():
+            raise UsageError(f"there is no program {command}", hint="--no-check adds the server anyway")
+        return
+    if shutil.which(command):
         return
     words = command.split()
     if len(words) > 1 and shutil.which(words[0]):
@@ -283,10 +290,19 @@ def _parse_target(target: list[str], builtin: str | None, name: str) -> dict[str
     if target[0].lstrip().startswith(("{", '"')):
         return read_foreign_entry(" ".join(target), name)
     if len(target) == 1 and re.match(r"https?://", target[0]):
+        if not _has_host(target[0]):
+            raise UsageError(f"{target[0]}: the address has no valid host")
         return {"url": target[0]}
     if "://" in target[0]:
         raise UsageError(f"{target[0]}: expected a URL that begins with https:// or http://, or -- COMMAND...")
     return {"command": target[0], "args": target[1:]} if target[1:] else {"command": target[0]}
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return re.fullmatch(r"[^\[\]\s]+|[0-9A-Fa-f:.]+", urlsplit(url).hostname or "") is not None
+    except ValueError:
+        return False
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from mcpchat.ui.terminal.glyphs import select_glyphs
 from mcpchat.ui.terminal.screen import HangingIndent, Screen, render_rows
 from mcpchat.util.sanitize import one_line, sanitize
 
-_RESULT_SECONDS = 1.0  # how long a question waits for the results of calls that run
+_RESULT_SECONDS = 1.0  # how long after its start a question waits for the result of a call
 
 
 class ConsoleRenderer:
@@ -51,6 +51,7 @@ class ConsoleRenderer:
         self._running_calls: dict[str, tuple[events.ToolStarted, str]] = {}
         self._calls_done = asyncio.Event()
         self._calls_done.set()
+        self._last_start = 0.0  # of the youngest call, by the event loop's clock
         self._retries, self._retry_text = RetryCounter(), ""
         self._show_summary = show_summary
         self._call_count = 0  # of this turn
@@ -72,7 +73,7 @@ class ConsoleRenderer:
         """Give the terminal to a question while inside; events in the meantime are drawn afterwards."""
         # A call that was just allowed gets its result under its own question, if it is quick.
         with suppress(TimeoutError):
-            async with asyncio.timeout(_RESULT_SECONDS):
+            async with asyncio.timeout_at(self._last_start + _RESULT_SECONDS):
                 await self._calls_done.wait()
         async with self._screen.exclusive():
             self._deferred = []
@@ -146,6 +147,7 @@ class ConsoleRenderer:
         if isinstance(event, events.ToolStarted):
             self._running_calls[event.call.id] = event, ""
             self._calls_done.clear()
+            self._last_start = asyncio.get_running_loop().time()
             self._redraw_live()
             self._schedule_frame()
         elif event.call_id in self._running_calls:

@@ -23,7 +23,7 @@ from mcpchat.config.validation import find_literal_secrets
 from mcpchat.errors import McpChatError
 from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.sanitize import one_line, sanitize
-from mcpchat.util.signals import cancel_on_signals
+from mcpchat.util.signals import CaughtSignals, catch_signals
 
 # These loggers write authorization codes, verifiers and whole tokens.
 _SECRET_LOGGERS = (
@@ -120,19 +120,22 @@ def run_async(work: Coroutine[Any, Any, int]) -> int:
 
     SIGINT, SIGTERM and SIGHUP cancel it, so that everything is closed in order. Raises TerminatedBySignal then.
     """
-    with _logging(current_run()):
-        return asyncio.run(_cancel_on_signals(work))
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    with _logging(current_run()), catch_signals(numbers) as caught, asyncio.Runner() as runner:
+        return runner.run(_cancel_on_signals(work, caught))
 
 
-async def _cancel_on_signals(work: Coroutine[Any, Any, int]) -> int:
+async def _cancel_on_signals(work: Coroutine[Any, Any, int], caught: CaughtSignals) -> int:
     task = asyncio.create_task(work)
-    with cancel_on_signals(task, [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]) as caught:
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if caught:
-                raise TerminatedBySignal(caught[0]) from None
-            raise
+    caught.cancel(task)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if caught.numbers:
+            raise TerminatedBySignal(caught.numbers[0]) from None
+        raise
+    finally:
+        caught.release()
 
 
 @contextmanager

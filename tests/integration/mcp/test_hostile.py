@@ -103,7 +103,7 @@ def test_a_call_without_a_valid_answer_says_why(run_hostile: RunHostile, mode: s
         ("not-a-number", "fine\n"),
         ("many-parts", "x\n" * 2000 + "[3,000 more pieces of content left out]\n"),
         ("same-cursor", "fine\n"),
-        ("endless-pages", "fine\n"),
+        pytest.param("endless-pages", "fine\n", marks=pytest.mark.no_cover),
         ("fat-pages", "fine\n"),
         ("broken-tools", "fine\n"),
         ("deep", "fine\n"),
@@ -116,6 +116,7 @@ def test_unusual_answers_are_used(run_hostile: RunHostile, mode: str, answer: st
     assert (result.returncode, result.stdout) == (0, answer), result.stderr
 
 
+@pytest.mark.no_cover
 def test_too_many_tools_are_limited_with_a_notice(run_hostile: RunHostile) -> None:
     result = run_hostile("many-tools", "tools", "--format", "json", timeouts="")
     assert len(json.loads(result.stdout)) == 200

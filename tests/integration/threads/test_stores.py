@@ -682,7 +682,7 @@ def test_a_kill_at_any_time_loses_at_most_the_current_message(tmp_path: Path) ->
     kills = kill_repeatedly(tmp_path / "threads.db", times=150, seed=5)
     assert kills.lost_acknowledged == kills.invalid == 0
     assert kills.in_flight > 5
-    assert kills.messages > 50
+    assert kills.messages > 10
 
 
 def test_a_killed_writer_blocks_no_other(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def is_in(code: int, ranges: list[tuple[int, int]]) -> bool:
     return any(first <= code <= last for first, last in ranges)
 
 
+@pytest.mark.no_cover
 def test_exactly_the_invisible_characters_are_removed() -> None:
     codes = [code for code in range(0x110000) if chr(code) not in "\n\r"]
     lines = strip_invisible("\n".join(f"a{chr(code)}b" for code in codes)).split("\n")

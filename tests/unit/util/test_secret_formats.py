@@ -334,6 +334,7 @@ def test_a_secret_within_base64_is_redacted(before: bytes, after: bytes) -> None
     ["-----BEGIN ", "-----BEGIN x", "-----BEGIN RSA PRIVATE KEY-----", "-----END ", "PRIVATE KEY ", "sk-a.", "ghp_a/",
      "s\u200bk\u200b-\u200b", "eyJaaaaaaaa.eyJaaaa.", "access_token  "],
 )  # fmt: skip
+@pytest.mark.no_cover
 def test_a_long_hostile_text_is_streamed_in_time(unit: str) -> None:
     """In time in proportion to its length, else the test's time limit is exceeded: see benchmarks/adversarial.py."""
     text = unit * (200_000 // len(unit)) + "!"
@@ -361,6 +362,7 @@ def test_a_private_key_is_hidden_in_a_stream_whatever_is_before_it(before: str, 
     ],
     ids=["a private key", "a JWT", "a known secret"],
 )
+@pytest.mark.no_cover
 def test_a_very_long_secret_is_hidden_in_a_stream(secret: str, known: bool, size: int) -> None:
     registry = SecretRegistry()
     if known:

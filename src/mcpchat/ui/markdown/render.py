@@ -1,11 +1,13 @@
 """Renders Markdown for the terminal: whole messages, or the part that has arrived."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from rich import markdown as rich_markdown
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
@@ -16,7 +18,8 @@ from rich.text import Text
 from rich.theme import Theme
 
 from mcpchat.ui.markdown.highlight import Highlighter
-from mcpchat.util.sanitize import sanitize
+from mcpchat.ui.terminal.hyperlinks import has_hyperlinks
+from mcpchat.util.sanitize import one_line, sanitize
 
 # Colours that are readable on dark and light backgrounds. They replace rich's, some of which have a black background.
 THEME = Theme(
@@ -37,23 +40,73 @@ THEME = Theme(
         "markdown.table.header": "bold",
     }
 )
-# No HTML: rich would drop it, and with it text such as List<String>. No reference links: a definition that comes later
-# would change text that is already printed, and hide an address.
-_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
+# The brackets of a formula, and what its text has: $name$, \(text\) and \[text\] are none.
+_FORMULAS = {
+    "$$": ("$$", re.compile(r"[^$]*", re.DOTALL)),
+    "$": ("$", re.compile(r"(?!\s)(?:.*[\\^_=+\-*/<>].*|[^\W\d_])(?<!\s)")),
+    "\\(": ("\\)", re.compile(r".*[\\^_=+*/<>].*|[^\W\d_]", re.DOTALL)),
+    "\\[": ("\\]", re.compile(r".*[\\^=].*", re.DOTALL)),
+}
+_TEX_BRACKETS = frozenset({"\\(", "\\["})
+_MAX_LANGUAGE = 40  # characters
+_MAX_FORMULA = 200  # characters: text after a price is soon known to be no formula
+
+
+def _parse_formula(state: StateInline, silent: bool) -> bool:
+    """The rule of markdown-it for a formula: Unicode text where that is exact, else the TeX as it stands."""
+    source, start = state.src, state.pos
+    opening = next((opening for opening in _FORMULAS if source.startswith(opening, start)), "")
+    if not opening:
+        return False
+    closing, pattern = _FORMULAS[opening]
+    start += len(opening)
+    end = source.find(closing, start, start + _MAX_FORMULA)
+    after = end + len(closing)
+    if (
+        end <= start
+        or not pattern.fullmatch(source, start, end)
+        or (opening == "$" and source[after : after + 1].isalnum())
+    ):
+        return False
+    if not silent:
+        from mcpchat.ui.markdown.tex import format_tex  # few answers have formulas; a TeX parser is slow to load
+
+        token = state.push("text", "", 0)
+        token.content = (format_tex(source[start:end]) if _has_unicode() else None) or source[state.pos : after]
+    state.pos = after
+    return True
+
+
+def _make_parser() -> MarkdownIt:
+    # No HTML: rich would drop it, and with it text such as List<String>. No reference links: a definition that comes
+    # later would change text that is already printed, and hide an address.
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
+    parser.inline.ruler.before("escape", "formula", _parse_formula)
+    return parser
+
+
+_PARSER = _make_parser()
 # Markers that are closed, or cannot be markers in their position. Every other marker may still open something.
 _CLOSED_MARKERS = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
+_SCHEMES = ("https://", "http://", "mailto:")
+# An address in text, without the punctuation of its sentence. Not before a letter that it may have and we cannot know.
+_ADDRESS = re.compile(r"https?://(?>[!-~]*[\w/&#=%~])(?![^\x00-\x7f])", re.ASCII)
 _TASK = re.compile(r"\[([ xX])\] ")
 _TICKED, _UNTICKED = "\u2611", "\u2610"
-_OPEN_MARKER = re.compile(r"[*_`\[\\]|~~|[<&](?=\S*$)")
+_OPEN_MARKER = re.compile(rf"[*_`\[\\]|~~|[<&](?=\S*$)|\$\$|\$(?=\S[^$]{{0,{_MAX_FORMULA}}}$)")
 
 
 def parse_markdown(text: str) -> list[Token]:
     """The tokens of a sanitized text."""
     tokens = _PARSER.parse(text)
     _sanitize_tokens(tokens)
-    if (sys.stdout.encoding or "").lower().startswith("utf"):
+    if _has_unicode():
         _draw_boxes(tokens)
     return tokens
+
+
+def _has_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def _draw_boxes(tokens: Sequence[Token]) -> None:
@@ -73,10 +126,52 @@ def _sanitize_tokens(tokens: Sequence[Token]) -> None:
         if token.type in {"text", "code_inline"}:
             token.content = token.content.replace("\t", " ")  # a paragraph has no tab stops
         _sanitize_tokens(token.children or ())
+        if token.children:
+            token.children = list(_show_addresses(token.children))
         if token.type == "image":
             address = sanitize(str(token.attrs.get("src", "")))
             token.type, token.tag, token.content = "text", "", f"{token.content} ({address})".strip()
             token.children = None
+
+
+def _show_addresses(tokens: Sequence[Token]) -> Iterator[Token]:
+    """The tokens with the address of each link after its label: a label could hide it. Only an address is a link."""
+    address, label = "", list[Token]()
+    for token in tokens:
+        if token.type == "link_open":
+            address, label = sanitize(str(token.attrs.get("href", ""))), []
+        elif token.type == "link_close":
+            if "".join(part.content for part in label) != address:
+                yield from (*label, _make_text(" ("), *_make_link(address), _make_text(")"))
+            else:
+                yield from _make_link(address)
+            address = ""
+        elif address:
+            label.append(token)
+        elif token.type == "text":
+            yield from _find_addresses(token.content)
+        else:
+            yield token
+
+
+def _find_addresses(text: str) -> Iterator[Token]:
+    end = 0
+    for match in _ADDRESS.finditer(text):
+        yield _make_text(text[end : match.start()])
+        yield from _make_link(match[0])
+        end = match.end()
+    yield _make_text(text[end:])
+
+
+def _make_link(address: str) -> tuple[Token, Token, Token]:
+    """An address; a link where the terminal has links and the address is one of the web or of mail."""
+    is_link = address.lower().startswith(_SCHEMES) and has_hyperlinks(os.environ)
+    opening = Token("link_open", "a", 1, attrs={"href": address if is_link else ""})
+    return opening, _make_text(address), Token("link_close", "a", -1)
+
+
+def _make_text(content: str) -> Token:
+    return Token("text", "", 0, content=content)
 
 
 class _Heading(rich_markdown.Heading):
@@ -95,19 +190,31 @@ class _Code(rich_markdown.TextElement):
 
     @classmethod
     def create(cls, markdown: rich_markdown.Markdown, token: Token) -> "_Code":  # noqa: ARG003 - as rich calls it
-        return cls(token.info.split(maxsplit=1)[0] if token.info.strip() else "", outermost=token.level == 0)
+        return cls(code_language(token), outermost=token.level == 0)
 
     def __init__(self, language: str, *, outermost: bool) -> None:
         self._language = language
         self._outermost = outermost
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._language:
+            yield name_language(self._language)
         for line in Highlighter(self._language).highlight(self.text.plain):
             if self._outermost:
                 yield from render_unwrapped(line, console)
             else:
                 line.expand_tabs()
                 yield from line.wrap(console, options.max_width, overflow="fold") or [Text()]
+
+
+def code_language(fence: Token) -> str:
+    """The language that a code block names, its first word; empty without one."""
+    return next(iter(one_line(fence.info, _MAX_LANGUAGE).split()), "")
+
+
+def name_language(language: str) -> Text:
+    """The line above a code block of this language."""
+    return Text(language, "dim")
 
 
 def render_unwrapped(line: Text, console: Console) -> Iterator[Segment]:
@@ -161,7 +268,7 @@ class _InlineParagraph(rich_markdown.Paragraph):
 
 
 class Markdown(rich_markdown.Markdown):
-    """Renders Markdown tokens. Links show their address, because the model could hide it behind a label."""
+    """Renders the tokens of ``parse_markdown``."""
 
     elements: ClassVar[dict[str, type[rich_markdown.MarkdownElement]]] = {
         **rich_markdown.Markdown.elements,
@@ -176,7 +283,7 @@ class Markdown(rich_markdown.Markdown):
     }
 
     def __init__(self, tokens: Sequence[Token]) -> None:
-        super().__init__("", hyperlinks=False)
+        super().__init__("", hyperlinks=True)
         self._blocks = _split_blocks(tokens)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -213,7 +320,10 @@ class _InlineMarkdown(Markdown):
 def is_settled(text: str) -> bool:
     """Whether every marker in this part of a paragraph is closed."""
     (inline,) = _PARSER.parseInline(text)
-    plain = "".join(child.content for child in inline.children or () if child.type in {"text", "text_special"})
+    children = inline.children or ()
+    if any(child.markup in _TEX_BRACKETS for child in children):
+        return False
+    plain = "".join(child.content for child in children if child.type in {"text", "text_special"})
     return not _OPEN_MARKER.search(_CLOSED_MARKERS.sub("", plain))
 
 

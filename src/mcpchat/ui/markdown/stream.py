@@ -11,7 +11,15 @@ from rich.segment import Segment, Segments
 from rich.text import Text
 
 from mcpchat.ui.markdown.highlight import Highlighter
-from mcpchat.ui.markdown.render import Markdown, is_settled, parse_markdown, render_inline, render_unwrapped
+from mcpchat.ui.markdown.render import (
+    Markdown,
+    code_language,
+    is_settled,
+    name_language,
+    parse_markdown,
+    render_inline,
+    render_unwrapped,
+)
 from mcpchat.ui.terminal.screen import Screen, render_rows, split_at_row
 from mcpchat.util.sanitize import incomplete_tail, sanitize
 
@@ -190,11 +198,13 @@ class MarkdownStream:
         self._open_block = _OpenCode(
             end=re.compile(rf"^ {{0,3}}{marker}{{{len(fence.markup)},}}[ \t]*$\n?", re.MULTILINE),
             indent=len(opening) - len(opening.lstrip(" ")),
-            highlighter=Highlighter(fence.info.split(maxsplit=1)[0] if fence.info.strip() else ""),
+            highlighter=Highlighter(language := code_language(fence)),
         )
         if self._needs_blank_line:
             self._screen.print_final(Text())
         self._needs_blank_line = False
+        if language:
+            self._screen.print_final(name_language(language))
 
     def _settle_code(self, code: _OpenCode, *, final: bool) -> bool:
         complete = self._text if final else self._text[: self._text.rfind("\n") + 1]

@@ -41,6 +41,7 @@ from rich.text import Text
 from mcpchat.ui.terminal import external, tty
 from mcpchat.ui.terminal.background import QUERY, parse_report, tint
 from mcpchat.ui.terminal.folded_pastes import FoldedPastes
+from mcpchat.ui.terminal.hyperlinks import remove_hyperlinks
 from mcpchat.ui.terminal.inline_app import STYLE, AboveWriter, InlineApp, terminal_output
 from mcpchat.ui.terminal.key_bindings import build_key_bindings
 from mcpchat.ui.terminal.screen import HangingIndent, render_ansi, render_lines, render_rows
@@ -189,7 +190,8 @@ class PromptScreen:
         self._output.flush()
 
     def show(self, lines: Sequence[Sequence[Segment]]) -> None:
-        self._live_lines = render_ansi(self.console, lines[-self.max_live_rows :])
+        rows = render_ansi(self.console, lines[-self.max_live_rows :])
+        self._live_lines = [remove_hyperlinks(row) for row in rows]  # prompt_toolkit cannot draw them
         self._app.invalidate()
 
     @asynccontextmanager

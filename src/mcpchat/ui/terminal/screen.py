@@ -10,6 +10,8 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
+from mcpchat.ui.terminal.hyperlinks import remove_link_ids
+
 # Clears the current line, and then everything below from the second cell of the line on. If a terminal such as tmux is
 # asked to clear from the screen's first cell on, it saves the cleared lines in its scrollback.
 CLEAR_BELOW = "\x1b[K\x1b[C\x1b[J\x1b[D"
@@ -214,4 +216,4 @@ def render_ansi(console: Console, lines: Sequence[Sequence[Segment]]) -> list[st
     flat = [segment for line in lines for segment in (*line, Segment.line())]
     with console.capture() as captured:
         console.print(Segments(flat), crop=False, end="")
-    return captured.get().split("\n")[: len(lines)]
+    return remove_link_ids(captured.get()).split("\n")[: len(lines)]

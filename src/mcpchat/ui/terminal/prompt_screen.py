@@ -43,6 +43,7 @@ from mcpchat.ui.terminal.background import QUERY, parse_report, tint
 from mcpchat.ui.terminal.folded_pastes import FoldedPastes
 from mcpchat.ui.terminal.hyperlinks import remove_hyperlinks
 from mcpchat.ui.terminal.inline_app import STYLE, AboveWriter, InlineApp, terminal_output
+from mcpchat.ui.terminal.input_buffer import InputBuffer
 from mcpchat.ui.terminal.key_bindings import build_key_bindings
 from mcpchat.ui.terminal.screen import HangingIndent, render_ansi, render_lines, render_rows
 from mcpchat.ui.terminal.typed_ahead import TypedAhead
@@ -109,7 +110,7 @@ class PromptScreen:
         self._stopping = False
         self._animating = False
         self._last_key_time = time.monotonic()
-        self.buffer = Buffer(
+        self.buffer: Buffer = InputBuffer(
             history=history,
             completer=completer,
             complete_while_typing=True,

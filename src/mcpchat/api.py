@@ -39,6 +39,7 @@ from mcpchat.engine.event_redaction import RedactingEmitter
 from mcpchat.engine.mentions import attach_resources
 from mcpchat.engine.message_codec import encode_json
 from mcpchat.errors import McpChatError, UsageError
+from mcpchat.permissions.factory import build_approval_gate
 from mcpchat.ui.prompts.sign_in import PlainSignIn
 from mcpchat.ui.render.plain import NonInteractiveDialog
 from mcpchat.util.json_schema import find_schema_error
@@ -212,14 +213,8 @@ class ChatSession:
         self._require_open()
         chat = self.chat
         emit = RedactingEmitter(self._switch.listener, chat.context.secrets)
-        caller = ToolCaller(
-            context=chat.context,
-            options=replace(chat.options, agent=self.agent or None),
-            hub=chat.hub,
-            asker=chat.asker,
-            emit=emit,
-            warn=emit,
-        )
+        gate = chat.session.agent.gate
+        caller = ToolCaller(context=chat.context, hub=chat.hub, gate=gate, asker=chat.asker, warn=emit)
         _, result = await caller.call(name, _fixed(arguments), timeout=timeout)
         return result
 
@@ -392,7 +387,8 @@ async def call_tool(
     host = build_request_handler(context, asker, emit, yes=yes)
     auth = build_auth_service(context, asker, _sign_in_screen(on_event))
     async with open_hub(context, emit, host, auth=auth) as hub:
-        caller = ToolCaller(context=context, options=options, hub=hub, asker=asker, emit=emit, warn=emit)
+        gate = build_approval_gate(context, options, asker, hub, emit)
+        caller = ToolCaller(context=context, hub=hub, gate=gate, asker=asker, warn=emit)
         _, result = await caller.call(name, _fixed(arguments), timeout=timeout)
     return result
 

@@ -5,14 +5,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcpchat.config.run import RunContext, RunOptions
+from mcpchat.config.run import RunContext
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import ToolResult
 from mcpchat.core.protocols import UserDialog
 from mcpchat.core.tools import InvalidArguments, ToolSpec, describe_arguments, parse_arguments
-from mcpchat.errors import Denied, UsageError
+from mcpchat.engine.approval_gate import ApprovalGate
+from mcpchat.errors import Denied, ToolFailed, UsageError
 from mcpchat.mcp.hub import McpHub
-from mcpchat.permissions.factory import build_approval_gate, pinned_toolbox
+from mcpchat.permissions.factory import pinned_toolbox
 from mcpchat.permissions.pinned_toolbox import PinnedToolbox
 from mcpchat.util.text import suggest
 from mcpchat.util.time_limit import time_limit
@@ -26,15 +27,22 @@ def _normalize(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UsageError(f"the arguments cannot be sent as JSON: {error}") from error
 
 
+def tool_failure(name: str) -> ToolFailed:
+    """The error for a result with ``is_error`` of the tool ``server.tool``."""
+    return ToolFailed(f"{name} reported an error")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToolCaller:
-    """Calls tools of a hub's servers. ``warn`` receives notices of servers that are down and of withheld tools."""
+    """Calls tools of a hub's servers; ``gate`` decides on each call.
+
+    ``warn`` receives notices of servers that are down and of withheld tools.
+    """
 
     context: RunContext
-    options: RunOptions
     hub: McpHub
+    gate: ApprovalGate
     asker: UserDialog
-    emit: Emit
     warn: Emit
 
     async def call(
@@ -61,8 +69,7 @@ class ToolCaller:
         arguments = _normalize(await read_arguments(spec))
         if problem := self.hub.validate_arguments(spec, arguments):
             raise UsageError(problem, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
-        gate = build_approval_gate(self.context, self.options, self.asker, self.hub, self.emit)
-        decision, arguments = await gate.decide(spec, arguments)
+        decision, arguments = await self.gate.decide(spec, arguments)
         if not decision.allowed:
             raise Denied(f"{spec.qualified_name} was not run: {decision.reason or 'you said no'}")
         return spec, await self.hub.call(spec, "call", arguments, lambda event: None)

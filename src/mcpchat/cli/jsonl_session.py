@@ -1,7 +1,8 @@
-"""ask --input-format jsonl: a session that lasts as long as its input; messages come in, events go out."""
+"""ask --input-format jsonl: a session that lasts as long as its input; messages and calls come in, events go out."""
 
 import asyncio
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 
@@ -9,12 +10,16 @@ from msgspec.structs import replace
 
 from mcpchat.api import ChatSession, session_from_context
 from mcpchat.app.attachments import read_attachments
+from mcpchat.app.tool_call import tool_failure
 from mcpchat.cli.display import add_explanations
+from mcpchat.cli.runtime import INTERRUPTED
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core import jsonl_protocol
 from mcpchat.core.events import Emit
 from mcpchat.core.jsonl_protocol import (
     Approve,
+    CallFinished,
+    CallTool,
     Cancel,
     Confirm,
     Elicit,
@@ -23,7 +28,8 @@ from mcpchat.core.jsonl_protocol import (
     InputRejected,
     SendMessage,
 )
-from mcpchat.core.messages import Message, user_message
+from mcpchat.core.messages import Message, ToolResult, user_message
+from mcpchat.core.report import ErrorReport, error_report
 from mcpchat.errors import McpChatError, UsageError
 from mcpchat.ui.prompts.jsonl_dialog import JsonlDialog
 from mcpchat.ui.prompts.sign_in import PlainSignIn
@@ -31,7 +37,7 @@ from mcpchat.ui.render.plain import JsonLines
 from mcpchat.util import stdin
 from mcpchat.util.sanitize import strip_invisible
 
-_MAX_QUEUED = 1000  # messages
+_MAX_QUEUED = 1000  # lines
 
 
 def validate_options(output: str, options: Mapping[str, object]) -> None:
@@ -45,7 +51,7 @@ def validate_options(output: str, options: Mapping[str, object]) -> None:
 
 
 async def run(context: RunContext, options: RunOptions, *, timeout: float | None = None, verbose: bool = False) -> int:
-    """Process the input to its end. Raises the error of the last turn, or UsageError if lines were rejected."""
+    """Process the input to its end. Raises the error of the last turn or call, or UsageError if lines were rejected."""
     write = JsonLines(sys.stdout)
     asker = JsonlDialog(write)
     emit = add_explanations(write, "jsonl") if verbose else write
@@ -72,9 +78,10 @@ class JsonlSession:
         self._asker = asker
         self._write = write
         self._emit = emit
-        self._timeout = timeout  # of a turn
+        self._timeout = timeout  # of a turn or call
         self._rejected = 0
         self._failed: McpChatError | None = None
+        self._call: asyncio.Task[ToolResult] | None = None  # the running one
         self._waiting: asyncio.Queue[tuple[int, InputLine] | None] = asyncio.Queue(_MAX_QUEUED)
 
     @property
@@ -105,6 +112,8 @@ class JsonlSession:
             case Cancel():
                 self._write(InputAccepted(line=number))
                 self._session.cancel()
+                if self._call is not None:
+                    self._call.cancel()
             case Approve() | Elicit() | Confirm():
                 if problem := self._asker.resolve(line):
                     self._reject(number, problem)
@@ -112,7 +121,9 @@ class JsonlSession:
                 try:
                     self._waiting.put_nowait((number, line))
                 except asyncio.QueueFull:
-                    self._reject(number, f"{_MAX_QUEUED} messages wait already", hint="wait for turn.finished")
+                    self._reject(
+                        number, f"{_MAX_QUEUED} lines wait already", hint="wait for turn.finished or call.finished"
+                    )
         return None
 
     def _reject(self, number: int, message: str, hint: str = "") -> None:
@@ -125,6 +136,8 @@ class JsonlSession:
             try:
                 if isinstance(line, SendMessage):
                     await self._run_turn(number, line)
+                elif isinstance(line, CallTool):
+                    await self._call_tool(number, line)
                 elif isinstance(line, jsonl_protocol.SwitchAgent):
                     await self._session.switch_agent(line.name)
                     self._write(InputAccepted(line=number, id=line.id))
@@ -133,6 +146,29 @@ class JsonlSession:
                     self._write(InputAccepted(line=number, id=line.id))
             except McpChatError as error:
                 self._reject(number, error.message, error.hint)
+
+    async def _call_tool(self, number: int, line: CallTool) -> None:
+        """Run one call and keep its error."""
+        self._write(InputAccepted(line=number, id=line.id))
+        started, result, error = time.monotonic(), None, None
+        call = self._call = asyncio.create_task(
+            self._session.call_tool(line.tool, line.arguments, timeout=self._timeout)
+        )
+        try:
+            await asyncio.wait({call})
+        finally:
+            call.cancel()
+            self._call = None
+        try:
+            result = call.result()
+            self._failed = tool_failure(line.tool) if result.is_error else None
+        except asyncio.CancelledError:
+            self._failed = None
+            error = ErrorReport(kind="interrupted", code=INTERRUPTED, message="the call was cancelled")
+        except McpChatError as failure:
+            self._failed, error = failure, error_report(failure)
+        seconds = round(time.monotonic() - started, 3)
+        self._write(CallFinished(line=number, id=line.id, tool=line.tool, seconds=seconds, result=result, error=error))
 
     async def _run_turn(self, number: int, line: SendMessage) -> None:
         """Run one turn and keep its error. Raises UsageError for a line that cannot be sent."""

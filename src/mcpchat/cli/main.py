@@ -16,7 +16,7 @@ from typer.exceptions import Abort, TyperException
 from mcpchat.cli.lazy_group import LazyGroup
 from mcpchat.cli.options import DisplayOptions, chat_display, config_file, conversation_options, with_options
 from mcpchat.cli.output import format_json
-from mcpchat.cli.runtime import RunState, TerminatedBySignal, start_run
+from mcpchat.cli.runtime import INTERRUPTED, RunState, TerminatedBySignal, start_run
 from mcpchat.cli.usage_errors import describe_usage_error
 from mcpchat.config.run import RunOptions
 from mcpchat.core.events import VERSION
@@ -26,7 +26,6 @@ from mcpchat.util.errors import innermost_error
 from mcpchat.util.sanitize import sanitize
 from mcpchat.version import __version__
 
-INTERRUPTED = 130
 _JSON = re.compile(r"(-[a-zA-Z]*o|--output|--format)[ =]?jsonl?")
 _SECTIONS = {
     "Ask": ("chat", "ask", "batch"),

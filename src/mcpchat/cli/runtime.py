@@ -29,6 +29,7 @@ from mcpchat.util.signals import CaughtSignals, catch_signals
 _SECRET_LOGGERS = (
     "google_auth_oauthlib", "requests_oauthlib", "oauthlib", "google", "urllib3", "keyring", "mcp.client.auth",
 )  # fmt: skip
+INTERRUPTED = 130  # the exit code
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from mcpchat.core.elicitation import Form, UrlRequest
 from mcpchat.core.events import VERSION, Event
+from mcpchat.core.messages import ToolResult
 from mcpchat.core.policy import ApprovalRequest
 from mcpchat.core.report import ErrorReport, Report
 from mcpchat.util import struct_schema
@@ -32,7 +33,7 @@ class SendMessage(_InputBase, frozen=True, kw_only=True, tag="message"):
 
 
 class Cancel(_InputBase, frozen=True, kw_only=True, tag="cancel"):
-    """Cancel the running turn. Queued messages stay queued."""
+    """Cancel the running turn or call. Queued lines stay queued."""
 
 
 class Approve(_InputBase, frozen=True, kw_only=True, tag="approval"):
@@ -74,7 +75,15 @@ class SwitchModel(_InputBase, frozen=True, kw_only=True, tag="model"):
     id: str = ""
 
 
-InputLine = SendMessage | Cancel | Approve | Elicit | Confirm | SwitchAgent | SwitchModel
+class CallTool(_InputBase, frozen=True, kw_only=True, tag="call"):
+    """Call the tool ``server.tool`` without the model, under the session's rules. It does not enter the history."""
+
+    tool: str
+    arguments: dict[str, Any] = {}
+    id: str = ""
+
+
+InputLine = SendMessage | Cancel | Approve | Elicit | Confirm | SwitchAgent | SwitchModel | CallTool
 
 
 class InputAccepted(Struct, frozen=True, kw_only=True, tag="input.accepted"):
@@ -90,6 +99,21 @@ class InputRejected(Struct, frozen=True, kw_only=True, tag="input.rejected"):
     line: int
     message: str
     hint: str = ""
+
+
+class CallFinished(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="call.finished"):
+    """The end of a call line, after its ``input.accepted``: a result, or the error that kept the tool from running.
+
+    A result with ``is_error`` is the tool's own failure. ``seconds`` is the duration, with the start of the server and
+    with questions.
+    """
+
+    line: int
+    id: str
+    tool: str
+    seconds: float
+    result: ToolResult | None = None
+    error: ErrorReport | None = None
 
 
 class ApprovalRequested(Struct, frozen=True, kw_only=True, tag="approval.requested"):
@@ -135,7 +159,9 @@ class ConfirmationRequested(Struct, frozen=True, kw_only=True, tag="confirmation
     details: str = ""
 
 
-ProtocolEvent = InputAccepted | InputRejected | ApprovalRequested | ElicitationRequested | ConfirmationRequested
+ProtocolEvent = (
+    InputAccepted | InputRejected | CallFinished | ApprovalRequested | ElicitationRequested | ConfirmationRequested
+)
 OutputLine = Event | ProtocolEvent | ErrorReport
 
 _T = TypeVar("_T")

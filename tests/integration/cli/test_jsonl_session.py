@@ -213,7 +213,7 @@ def test_a_full_queue_rejects_messages_but_cancel_still_works(
     process.wait_for("turn.finished", stop="cancelled")
     rejections = [line["message"] for line in process.events if line["type"] == "input.rejected"]
     assert rejections
-    assert set(rejections) == {"1000 messages wait already"}
+    assert set(rejections) == {"1000 lines wait already"}
 
 
 def test_a_required_server_that_is_down_fails_the_turn(start_dialogue: Callable[..., DialogueProcess]) -> None:
@@ -295,3 +295,46 @@ def test_invalid_options_are_errors() -> None:
     ]:
         result = run_process([MCPCHAT, *args])
         assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+
+
+def call(process: DialogueProcess, tool: str = "box.echo", **line: Any) -> None:
+    process.send("call", tool=tool, **line)
+
+
+def test_calls_need_no_model_turn_and_follow_the_sessions_rules(start_dialogue: Callable[..., DialogueProcess]) -> None:
+    rules = '[approvals]\nallow = ["box.echo(text=a)"]\ndeny = ["box.echo(text=d)"]\n'
+    process = start_dialogue("--no-save", config=BOX_CONFIG + rules)
+    call(process, arguments={"text": "a"}, id="allowed")
+    assert process.wait_for("input.accepted")["id"] == "allowed"
+    finished = process.wait_for("call.finished")
+    assert (finished["id"], finished["line"], finished["result"]["parts"][0]["text"]) == ("allowed", 1, "echo: a")
+    call(process, arguments={"text": "b"})
+    question = process.wait_for("approval.requested")
+    assert (question["tool"], question["arguments"]) == ("box.echo", {"text": "b"})
+    process.send("approval", id=question["id"], allow=True, remember="session")
+    assert process.wait_for("call.finished")["result"]["parts"][0]["text"] == "echo: b"
+    call(process, arguments={"text": "c"})  # remembered: no question
+    assert process.wait_for("call.finished")["result"]["parts"][0]["text"] == "echo: c"
+    for tool, arguments, kind in (
+        ("box.echo", {"text": "d"}, "denied"),
+        ("box.echo", {"text": 1}, "usage"),
+        ("box.nope", {}, "usage"),
+        ("nope.echo", {}, "usage"),
+    ):
+        call(process, tool, arguments=arguments)
+        assert process.wait_for("call.finished")["error"]["class"] == kind
+    code, rest = process.close()
+    assert (code, kinds(rest)) == (2, ["error"])
+    assert not {"turn.started", "message.added"} & {event["type"] for event in process.events}
+
+
+def test_a_call_is_cancelled_and_the_next_runs(start_dialogue: Callable[..., DialogueProcess]) -> None:
+    process = start_dialogue("--no-save", "--yes")
+    call(process, arguments={"text": "slowly"})
+    process.wait_for("server.changed", state="ready")
+    process.send("cancel")
+    assert process.wait_for("call.finished")["error"]["class"] == "interrupted"
+    call(process, "box.wipe", arguments={})
+    assert process.wait_for("call.finished")["result"]["is_error"] is True
+    code, rest = process.close()
+    assert (code, rest[-1]["class"]) == (5, "tool")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from mcpchat.app.tool_call import ToolCaller
+from mcpchat.app.tool_call import ToolCaller, tool_failure
 from mcpchat.cli.content import print_result, save_parts, write_raw
 from mcpchat.cli.mcp_session import (
     open_servers,
@@ -44,7 +44,8 @@ from mcpchat.core.tools import (
     parse_pairs,
     reject_constant,
 )
-from mcpchat.errors import ToolFailed, UsageError
+from mcpchat.errors import UsageError
+from mcpchat.permissions.factory import build_approval_gate
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.paths import expand_user
 from mcpchat.util.stdin import read_bytes
@@ -111,20 +112,15 @@ async def _call_tool(
         time_limit(timeout) as lift_limit,
         open_servers(context, print_notices, yes=options.yes, user=user) as hub,
     ):
-        caller = ToolCaller(
-            context=context, options=options, hub=hub, asker=user[0], emit=print_notices, warn=print_warnings
-        )
+        gate = build_approval_gate(context, options, user[0], hub, print_notices)
+        caller = ToolCaller(context=context, hub=hub, gate=gate, asker=user[0], warn=print_warnings)
         spec, result = await caller.call(tool, read_arguments)
         lift_limit()
         _print_call_result(spec, result, output, None if result.is_error else file)
     if result.is_error:
         current_run().error_written = output == "json"
-        raise _failure(spec)
+        raise tool_failure(spec.qualified_name)
     return 0
-
-
-def _failure(spec: ToolSpec) -> ToolFailed:
-    return ToolFailed(f"{spec.qualified_name} reported an error")
 
 
 def _print_call_result(spec: ToolSpec, result: ToolResult, output: str, file: Path | None) -> None:
@@ -134,7 +130,9 @@ def _print_call_result(spec: ToolSpec, result: ToolResult, output: str, file: Pa
     elif file is not None:
         write_raw(parts)
     elif output == "json":
-        error = {"error": msgspec.to_builtins(error_report(_failure(spec)))} if result.is_error else {}
+        error = (
+            {"error": msgspec.to_builtins(error_report(tool_failure(spec.qualified_name)))} if result.is_error else {}
+        )
         write_json({"v": VERSION, **msgspec.to_builtins(result), **error})
     elif output == "raw" and not result.is_error:
         write_raw(parts)

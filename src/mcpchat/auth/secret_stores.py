@@ -14,6 +14,7 @@ from mcpchat.config.secret_refs import KEYRING_SERVICE
 from mcpchat.core.accounts import StoreName
 from mcpchat.errors import StoreError
 from mcpchat.util.blocking import run_in_daemon_thread
+from mcpchat.util.keyring_problems import describe_keyring_error
 from mcpchat.util.private_files import read_private, write_private
 
 _T = TypeVar("_T")
@@ -214,7 +215,7 @@ def _open_backend() -> Any:
     keyring.core.init_backend(limit=keyring.core.recommended)
     backend = keyring.get_keyring()
     if isinstance(backend, fail.Keyring):
-        raise _no_keyring_error()
+        raise keyring.errors.NoKeyringError
     if isinstance(backend, null.Keyring) or backend.priority < 1:
         name = f"{type(backend).__module__}.{type(backend).__name__}"
         raise StoreError(f"keyring is configured with {name}, which does not store secrets safely")
@@ -223,20 +224,9 @@ def _open_backend() -> Any:
     return backend
 
 
-def _no_keyring_error() -> StoreError:
-    return StoreError(
-        "there is no keyring for the login (on Linux: no Secret Service on the session bus)",
-        hint="install gnome-keyring or KeePassXC",
-    )
-
-
 def _translate(error: Exception) -> StoreError:
-    kind = type(error).__name__
-    if kind == "NoKeyringError":
-        return _no_keyring_error()
-    if "Locked" in kind or "-25308" in str(error):  # macOS reports this code over SSH
-        return StoreError("the keyring is locked and was not unlocked", hint="unlock it, then try again")
-    return StoreError(f"the keyring cannot be used: {kind}: {error}")
+    problem = describe_keyring_error(error)
+    return StoreError(problem.message, hint=problem.hint)
 
 
 def _max_chunk_size(backend: Any) -> int | None:

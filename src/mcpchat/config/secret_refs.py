@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from mcpchat.config.validation import REFERENCE
 from mcpchat.errors import ConfigError
 from mcpchat.util.blocking import run_in_daemon_thread
+from mcpchat.util.keyring_problems import describe_keyring_error
 from mcpchat.util.urls import is_unencrypted
 
 KEYRING_SERVICE = "mcpchat"  # the service name of all entries in the OS keyring
@@ -148,7 +149,7 @@ async def _read_keyring(name: str, config_key: str) -> str | None:
             f"{config_key}: the keyring did not answer within {KEYRING_TIMEOUT:.0f} s", hint="unlock it, then try again"
         ) from error
     except Exception as error:
+        problem = describe_keyring_error(error)
         raise ConfigError(
-            f"{config_key}: the keyring cannot be used: {type(error).__name__}: {error}",
-            hint="use an environment variable instead: env:NAME",
+            f"{config_key}: {problem.message}", hint=f"{problem.hint}, or use an environment variable: env:NAME"
         ) from error

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
 
 from mcpchat.config import secret_refs
 from mcpchat.config.secret_refs import resolve_header, resolve_headers, resolve_secret, resolve_secrets
@@ -60,15 +61,30 @@ async def test_a_missing_entry_of_the_keyring_is_an_error(use_keyring: Callable[
     assert raised.value.hint == f"{sys.executable} -m keyring set mcpchat mail"
 
 
-async def test_an_unusable_keyring_is_an_error(use_keyring: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "the keyring does not answer"),
+        (RuntimeError("DBus transports ({'tcp'}) not supported"), "the keyring does not answer"),
+        (InitError("Failed to unlock the collection!"), "the keyring does not answer"),
+        (NoKeyringError("No recommended backend was available."), "there is no keyring"),
+        (KeyringLocked("Failed to unlock the item!"), "the keyring is locked and was not unlocked"),
+        (KeyringError("Can't get password from keychain: (-25308, 'x')"), "the keyring is locked and was not unlocked"),
+        (KeyringError("Can't fetch password from system: (7, 'x')"), "the keyring refused"),
+    ],
+)
+async def test_an_unusable_keyring_is_an_error_in_plain_words(
+    use_keyring: Callable[..., None], error: Exception, message: str
+) -> None:
     def fail(service: str, name: str) -> str:
-        raise OSError("no bus")
+        raise error
 
     use_keyring(fail)
     with pytest.raises(ConfigError) as raised:
         await resolve_secret("keyring:mail", {}, config_key="k")
-    assert raised.value.message == "k: the keyring cannot be used: OSError: no bus"
-    assert raised.value.hint == "use an environment variable instead: env:NAME"
+    assert raised.value.message.startswith(f"k: {message}")
+    assert str(error) not in raised.value.message
+    assert raised.value.hint.endswith(", or use an environment variable: env:NAME")
 
 
 async def test_a_locked_keyring_does_not_block(

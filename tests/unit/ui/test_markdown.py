@@ -203,10 +203,11 @@ def test_few_rows_of_a_long_answer_are_live(piece: str, max_live_rows: int) -> N
         ("a [label", False),
         ("~~gone", False),
         ("5~6", True),
-        ("for $5", False),
+        ("for $5, $1,000.50 and $x", False),
+        ("for $5, $1,000.50 and more", True),
         ("for $x^2$ or \\(a^2\\)", True),
         ("\\(a^2", False),
-        ("for $5 " + "and more " * 30, True),
+        ("for $x " + "and more " * 30, True),
     ],
 )
 def test_a_paragraph_with_an_open_marker_is_not_settled(text: str, expected: bool) -> None:

@@ -48,6 +48,7 @@ def test_any_formula_is_answered(formula: str) -> None:
         ("$E = mc^2$ and \\(x_1\\) and \\[ a^2 \\]", "E = mc² and x₁ and a²"),
         ("$$\nx^2 +\n\\alpha\n$$", "x² + α"),
         ("from $5 to $6, 5$ or 6$, $10/$20", "from $5 to $6, 5$ or 6$, $10/$20"),
+        ("from $5 to-$ or $1,000.50 = 2$, but $2x = 3$", "from $5 to-$ or $1,000.50 = 2$, but 2x = 3"),
         ("$HOME/$USER $name$ $A:$B $5$", "$HOME/$USER $name$ $A:$B $5$"),
         ("a \\[link\\] \\[--force\\] \\$5 \\(not-x\\)", "a [link] [--force] $5 (not-x)"),
         ("$\\hat{x}*a*b$", "$\\hat{x}*a*b$"),

@@ -40,10 +40,12 @@ THEME = Theme(
         "markdown.table.header": "bold",
     }
 )
-# The brackets of a formula, and what its text has: $name$, \(text\) and \[text\] are none.
+# The brackets of a formula, and what its text has: $name$, \(text\) and \[text\] are none, and a dollar and a number
+# are a price.
+_PRICE = r"\d[\d.,]*(?=[\s.,;:!?)]|$)"
 _FORMULAS = {
     "$$": ("$$", re.compile(r"[^$]*", re.DOTALL)),
-    "$": ("$", re.compile(r"(?!\s)(?:.*[\\^_=+\-*/<>].*|[^\W\d_])(?<!\s)")),
+    "$": ("$", re.compile(rf"(?!\s|{_PRICE})(?:.*[\\^_=+\-*/<>].*|[^\W\d_])(?<!\s)")),
     "\\(": ("\\)", re.compile(r".*[\\^_=+*/<>].*|[^\W\d_]", re.DOTALL)),
     "\\[": ("\\]", re.compile(r".*[\\^=].*", re.DOTALL)),
 }
@@ -93,7 +95,7 @@ _SCHEMES = ("https://", "http://", "mailto:")
 _ADDRESS = re.compile(r"https?://(?>[!-~]*[\w/&#=%~])(?![^\x00-\x7f])", re.ASCII)
 _TASK = re.compile(r"\[([ xX])\] ")
 _TICKED, _UNTICKED = "\u2611", "\u2610"
-_OPEN_MARKER = re.compile(rf"[*_`\[\\]|~~|[<&](?=\S*$)|\$\$|\$(?=\S[^$]{{0,{_MAX_FORMULA}}}$)")
+_OPEN_MARKER = re.compile(rf"[*_`\[\\]|~~|[<&](?=\S*$)|\$\$|\$(?!{_PRICE})(?=\S[^$]{{0,{_MAX_FORMULA}}}$)")
 
 
 def parse_markdown(text: str) -> list[Token]:

@@ -30,6 +30,7 @@ ModelErrorKind = Literal[
     "server",
     "refused",
     "schema",
+    "tool_limit",
 ]
 # Kinds of ModelError after which the same request may succeed.
 TRANSIENT_ERRORS: frozenset[str] = frozenset({"rate", "overloaded", "network", "server", "broken_stream"})

@@ -8,8 +8,10 @@ from mcpchat.core.usage import UsageTotals
 from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.engine.structured_output import AnswerSchema
 from mcpchat.engine.tool_results import TruncatingToolbox
+from mcpchat.engine.tool_search import SearchToolbox, ToolSearchSettings
 from mcpchat.engine.transcript import Transcript
 from mcpchat.engine.turn import TurnLimits
+from mcpchat.mcp.tool_index import SqliteToolIndex
 from mcpchat.threads.result_store import ToolResultStore
 from mcpchat.util import json_schema
 
@@ -35,19 +37,25 @@ def build_session(
     ``store`` has the tool results of earlier turns; with ``save``, the conversation is saved in it as a thread with
     this ``title``. ``run_usage`` is the usage that the limits of the run count; sessions can share it.
     """
+    config = context.config
+    settings = ToolSearchSettings(mode=config.tool_search, always=config.always, max_tools=config.limits.max_tools)
     results = ToolResultStore(store, current_thread=lambda: transcript.thread)
     transcript = Transcript(
         emit, store if save else None, redact=context.secrets.redact_value, pending_results=results.pending, title=title
     )
     return Session(
         model=model,
-        toolbox=TruncatingToolbox(toolbox, limit=context.config.limits.max_result, store=results),
+        toolbox=SearchToolbox(
+            TruncatingToolbox(toolbox, limit=config.limits.max_result, store=results),
+            SqliteToolIndex(context.paths.cache / "servers"),
+        ),
         agent=agent,
         emit=emit,
         transcript=transcript,
         limits=limits,
         schema=AnswerSchema(schema, json_schema.find_error) if schema is not None else None,
         run_usage=run_usage,
+        tool_search=settings,
     )
 
 

@@ -245,6 +245,7 @@ def build_agent(
         name=resolve_agent_name(context.config, options.agent),
         instructions=render_instructions(context, options.agent),
         gate=build_approval_gate(context, options, asker, toolbox, emit),
+        always=get_agent(context.config, options.agent).always,
     )
 
 

@@ -75,9 +75,7 @@ async def open_hub(
             connector=connector,
             credentials=auth,
             timeouts=context.config.timeouts,
-            tool_limits=ToolLimits(
-                max_tools=limits.max_tools, max_description=limits.max_description, max_schema=limits.max_schema
-            ),
+            tool_limits=ToolLimits(max_description=limits.max_description, max_schema=limits.max_schema),
             cache=CatalogCache(context.paths.cache / "servers"),
             log_directory=context.paths.state / "logs",
             emit=emit,

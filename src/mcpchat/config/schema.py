@@ -302,6 +302,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         tuple[str, ...] | None, Meta(description="The servers to use; no others are started. Default: all.")
     ] = None
     tools: Annotated[tuple[str, ...], Meta(description='Globs of the tools to use ("server.tool").')] = ("*",)
+    always: Annotated[
+        tuple[str, ...], Meta(description="Globs of further tools that are offered even if tools are searched for.")
+    ] = ()
     options: AgentOptions = AgentOptions()
     approvals: ApprovalConfig = ApprovalConfig()
 
@@ -377,7 +380,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_message: Annotated[
         int, Meta(ge=65_536, description="Bytes of one message from a server; larger messages are discarded.")
     ] = 16 * 2**20
-    max_tools: Annotated[int, Meta(gt=0, description="Tools of one server; further tools are not used.")] = 200
+    max_tools: Annotated[
+        int,
+        Meta(
+            gt=0,
+            description="Tools of one server that are offered to the model; if there are more, it searches them "
+            '(with tool_search = "off", the others are not used).',
+        ),
+    ] = 200
     max_description: Annotated[
         int, Meta(ge=100, description="Characters of a tool's description; longer ones are cut.")
     ] = 4000
@@ -389,6 +399,17 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The config file. Every table is optional."""
 
+    tool_search: Annotated[
+        Literal["auto", "on", "off"] | Annotated[int, Meta(ge=0)],
+        Meta(
+            description="Give the model a search instead of all tools, and leave out nothing: "
+            '"auto" (above 40 tools or about 10,000 tokens), "on", "off", or a number of tools.'
+        ),
+    ] = "auto"
+    always: Annotated[
+        tuple[str, ...],
+        Meta(description='Globs of the tools ("server.tool") that are offered even if tools are searched for.'),
+    ] = ()
     model: ModelConfig = ModelConfig()
     servers: dict[str, ServerConfig] = field(default_factory=lambda: {"calculator": ServerConfig(builtin="calculator")})
     auth: AuthConfig = AuthConfig()

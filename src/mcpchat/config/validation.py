@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS, BuiltinServer
 from mcpchat.core.patterns import parse_pattern
+from mcpchat.core.tools import OWN_SERVER
 from mcpchat.util.redaction import TOKEN_PATTERN
 from mcpchat.util.text import suggest
 
@@ -25,6 +26,7 @@ SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 TABLES_KEY = "<entries>"  # holds the [model.NAME] tables; cannot be a key in a file
 
 Problem = tuple[tuple[str, ...], str]
+_TOP_KEYS = frozenset({"tool_search", "always"})
 
 
 def type_problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]) -> Iterator[Problem]:
@@ -34,7 +36,8 @@ def type_problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str,
         key_path = (*path, key)
         if key not in known:
             others = tuple(name for name in known if name != TABLES_KEY)
-            yield key_path, f"unknown key; {suggest(key, others)}"
+            at_top = path and key in _TOP_KEYS
+            yield key_path, "it belongs above the first table" if at_top else f"unknown key; {suggest(key, others)}"
             continue
         expected = _expected_type(known[key], value)
         if isinstance(expected, type) and issubclass(expected, Struct):
@@ -79,7 +82,7 @@ def semantic_problems(table: Mapping[str, Any], others: Mapping[str, Any] | None
     servers = as_tables(table.get("servers"))
     for name, server in servers.items():
         yield from _server_problems(name, server)
-        if name == "mcpchat":
+        if name == OWN_SERVER:
             yield ("servers", name), "this name is reserved: choose another"
     names = {**(others or {}), **servers} or {"calculator": {}}
     yield from _rule_problems(table.get("approvals"), names, ("approvals",))
@@ -303,7 +306,7 @@ def unmatched_pattern(text: str, servers: Mapping[str, Any]) -> str:
     server, dot, _ = glob.partition(".")
     if not dot and "*" not in glob and glob not in servers:
         return f'no server is named {glob!r}; for a tool write "*.{glob}"'
-    if re.search(r"[*?\[]", server) or server in servers or server == "mcpchat":
+    if re.search(r"[*?\[]", server) or server in servers or server == OWN_SERVER:
         return ""
     return f"{text!r}: no server is named {server!r}; {suggest(server, servers)}"
 

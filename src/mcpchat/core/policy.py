@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from mcpchat.core.patterns import Pattern, parse_pattern
-from mcpchat.core.tools import ToolSpec
+from mcpchat.core.tools import OWN_SERVER, ToolSpec
 
 Action = Literal["allow", "ask", "deny"]
 _STRICTEST_FIRST: tuple[Action, ...] = ("deny", "ask", "allow")
@@ -109,6 +109,11 @@ class Policy(Struct, frozen=True, kw_only=True):
     def _evaluate_rules(self, tool: ToolSpec, arguments: Mapping[str, Any]) -> PolicyResult:
         aliases = self.aliases.get(tool.server, ())
         matching = [rule for rule in self.rules if rule.matches(tool, arguments, aliases)]
+        if tool.server == OWN_SERVER and tool.read_only:
+            # They search tools and read stored results: only a rule that names them is about them.
+            matching = [rule for rule in matching if str(rule.pattern).startswith(f"{OWN_SERVER}.")]
+            if not matching:
+                return PolicyResult(action="allow", rule="mcpchat's own tools without an effect are allowed")
         for action in _STRICTEST_FIRST:
             for rule in matching:
                 if rule.action == action:

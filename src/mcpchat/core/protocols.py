@@ -103,7 +103,8 @@ class SelectedModel:
     ``selector`` is the name by which it was selected. ``notice`` is shown to the user once, before the first request.
     ``endpoint`` says where the model runs, for display. ``window`` finds the context window in tokens, None if it is
     unknown; its argument is the size of the next request in tokens, so that it can skip the lookup for small requests.
-    ``price`` returns the cost of a request in US dollars, None if it is unknown.
+    ``price`` returns the cost of a request in US dollars, None if it is unknown. ``max_tools`` returns how many tools
+    the model's server takes, None if it has not refused a number of tools yet.
     """
 
     name: str
@@ -114,6 +115,7 @@ class SelectedModel:
     endpoint: str = ""
     window: Callable[[int], Awaitable[int | None]] = _unknown_window
     price: Callable[[Usage], float | None] | None = None
+    max_tools: Callable[[], int | None] = lambda: None
 
 
 class Toolbox(Protocol):

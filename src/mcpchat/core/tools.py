@@ -13,6 +13,7 @@ from msgspec import Struct
 from mcpchat.core.tool_schema import to_tool_schema
 from mcpchat.util.text import closest_matches, did_you_mean, replace_surrogates
 
+OWN_SERVER = "mcpchat"  # the server's name of the tools that mcpchat itself offers; no other server has it
 MAX_MODEL_NAME_LENGTH = 64
 _INVALID_NAME_CHARS = re.compile(r"[^a-zA-Z0-9_-]+")
 _LOOKS_HASHED = re.compile(r"_[0-9a-f]{12}$")

@@ -20,6 +20,17 @@ from mcpchat.engine.context_window import ContextWindow
 from mcpchat.engine.outcomes import DenialRecorder
 from mcpchat.engine.structured_output import AnswerSchema
 from mcpchat.engine.tool_results import truncate_middle
+from mcpchat.engine.tool_search import (
+    WINDOW_SHARE,
+    ToolSearchSettings,
+    ToolSelection,
+    add_server_lines,
+    describe_left_out,
+    describe_servers,
+    plain_tokens,
+    select_tools,
+    used_names,
+)
 from mcpchat.engine.transcript import Transcript
 from mcpchat.engine.turn import Turn, TurnLimits
 from mcpchat.errors import ModelError, StoreError, UsageError
@@ -33,11 +44,15 @@ TITLE_PROMPT = (
 
 @dataclass(frozen=True, kw_only=True)
 class ActiveAgent:
-    """The agent in use: its instructions, and the gate that decides on its calls. ``name`` is empty for none."""
+    """The agent in use: its instructions, and the gate that decides on its calls. ``name`` is empty for none.
+
+    ``always`` are globs of the tools that it is offered in any case.
+    """
 
     gate: ApprovalGate
     name: str = ""
     instructions: str = ""
+    always: tuple[str, ...] = ()
 
 
 class Session:
@@ -58,6 +73,7 @@ class Session:
         limits: TurnLimits | None = None,
         schema: AnswerSchema | None = None,
         run_usage: UsageTotals | None = None,
+        tool_search: ToolSearchSettings = ToolSearchSettings(mode="off"),  # noqa: B008 - immutable
     ) -> None:
         self._denial_recorder = DenialRecorder(emit)
         emit = self._denial_recorder
@@ -72,7 +88,8 @@ class Session:
         self._emit = emit
         self._limits = limits or TurnLimits()
         self._schema = schema
-        self._tools: tuple[ToolSpec, ...] | None = None
+        self._tool_search = tool_search
+        self._selection: ToolSelection | None = None
         self._system = ""
         self._turn_lock = asyncio.Lock()
 
@@ -97,7 +114,7 @@ class Session:
     def switch_agent(self, agent: ActiveAgent, model: SelectedModel) -> None:
         """Use another agent from the next message on. A thread that has messages records the switch."""
         self.agent = agent
-        self._tools = None
+        self._selection = None
         if model is not self.model:
             self.switch_model(model)
         self._add_switch_note()
@@ -281,6 +298,7 @@ class Session:
             choice=self.model,
             agent=self.agent.name,
             build_request=self._build_request,
+            reachable_tools=self.reachable_tools,
             toolbox=self._toolbox,
             gate=self.agent.gate,
             transcript=self.transcript,
@@ -297,22 +315,47 @@ class Session:
 
     async def _build_request(self) -> ModelRequest:
         """Build a request without messages; it stays the same from turn to turn while the tools stay the same."""
-        available = {tool.model_name: tool for tool in await self._toolbox.list_tools()}
-        existing = [available.pop(tool.model_name) for tool in self._tools or () if tool.model_name in available]
-        tools = (*existing, *sorted(available.values(), key=lambda tool: tool.model_name))
-        if tools != self._tools:
-            self._tools = tools
-            self._system = add_server_instructions(self.agent.instructions, self._toolbox.instructions())
-            if self._schema is not None:
-                self._system = f"{self._system}\n\n{self._schema.instructions}".strip()
+        before = self._selection
+        self._selection = selection = await self._select_tools()
+        if before is None or selection.offered != before.offered:
+            self._system = self._describe_tools(selection)
+            if selection.left_out:
+                self._emit(Notice(level="warning", text=describe_left_out(selection.left_out)))
         return ModelRequest(
             model=self.model.name,
             system=self._system,
-            tools=self._tools,
+            tools=selection.offered if before is None or selection.offered != before.offered else before.offered,
             options=self.model.options,
             schema=self._schema.schema if self._schema is not None else None,
             cache_key=self.transcript.thread.id,
         )
+
+    async def _select_tools(self) -> ToolSelection:
+        available = await self._toolbox.list_tools()
+        settings = replace(self._tool_search, always=(*self._tool_search.always, *self.agent.always))
+        tokens = plain_tokens(available)
+        return select_tools(
+            available,
+            settings,
+            tokens=tokens,
+            window=await self.model.window(tokens * WINDOW_SHARE) if tokens else None,
+            max_tools=self.model.max_tools(),
+            used=used_names(self.history),
+            before=self._selection,
+        )
+
+    def _describe_tools(self, selection: ToolSelection) -> str:
+        """The agent's instructions, followed by what the servers say of themselves."""
+        notes = self._toolbox.instructions()
+        if selection.searched:
+            system = add_server_lines(self.agent.instructions, describe_servers(selection.reachable.values(), notes))
+        else:
+            system = add_server_instructions(self.agent.instructions, notes)
+        return f"{system}\n\n{self._schema.instructions}".strip() if self._schema is not None else system
+
+    def reachable_tools(self) -> Mapping[str, ToolSpec]:
+        """The tools that the model can call since the latest request, by model name."""
+        return self._selection.reachable if self._selection is not None else {}
 
 
 def _is_agent_switch(message: Message) -> bool:

@@ -9,14 +9,15 @@ from msgspec.structs import replace
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Content, Link, Text, ToolResult, error_result, result_text
 from mcpchat.core.protocols import Toolbox, ToolboxWrapper
-from mcpchat.core.tools import Annotations, ToolSpec
+from mcpchat.core.search_tools import NO_EFFECT
+from mcpchat.core.tools import OWN_SERVER, ToolSpec
 
 _HEAD_SHARE = 0.7  # of the limit; the rest is the tail
 _MAX_GREP_LINES = 500  # of one search
 _FOOTER_LENGTH = 100  # characters of the line below a page
 
 READ_RESULT = ToolSpec(
-    server="mcpchat",
+    server=OWN_SERVER,
     name="read_result",
     title="Read a long result",
     description=(
@@ -38,7 +39,7 @@ READ_RESULT = ToolSpec(
         "required": ["id"],
         "additionalProperties": False,
     },
-    annotations=Annotations(read_only=True, destructive=False, idempotent=True, open_world=False),
+    annotations=NO_EFFECT,
     trusted=True,
 )
 

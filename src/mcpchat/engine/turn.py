@@ -39,6 +39,7 @@ from mcpchat.core.protocols import (
     Toolbox,
     ToolCallStarted,
 )
+from mcpchat.core.search_tools import read_wrapped_call, wrap_arguments
 from mcpchat.core.threads import CallMetadata, MessageMetadata
 from mcpchat.core.tools import (
     InvalidArguments,
@@ -80,9 +81,12 @@ class TurnLimits(Struct, frozen=True, kw_only=True):
 class PreparedCall:
     """A tool call with its tool and its parsed arguments. ``problem`` says why it cannot run; ``spec`` is None if no
     tool has the name.
+
+    ``call`` is what the history has, ``real_call`` that of the tool itself: they differ for a call by ``call_tool``.
     """
 
     call: ToolCall
+    real_call: ToolCall
     spec: ToolSpec | None
     arguments: Mapping[str, Any]
     problem: str = ""
@@ -90,7 +94,7 @@ class PreparedCall:
     @property
     def label(self) -> str:
         """The tool's name for people."""
-        return self.spec.qualified_name if self.spec is not None else self.call.name
+        return self.spec.qualified_name if self.spec is not None else self.real_call.name
 
 
 @dataclass(kw_only=True)
@@ -98,9 +102,10 @@ class Turn:
     """One user message and everything that follows from it.
 
     The ``transcript`` grows through ``add`` alone, and is valid for the next request after an error, a limit or a
-    cancellation at any await. ``build_request`` makes a request without its messages. ``thread_usage`` is the usage of
-    the conversation and ``run_usage`` that of the run, which the limits are about; ``take_partial_usage`` returns the
-    estimated usage of an answer that was interrupted.
+    cancellation at any await. ``build_request`` makes a request without its messages, and ``reachable_tools`` are the
+    tools that its model can call, by model name: those of the request, and those that it can find. ``thread_usage`` is
+    the usage of the conversation and ``run_usage`` that of the run, which the limits are about; ``take_partial_usage``
+    returns the estimated usage of an answer that was interrupted.
     """
 
     model: Model
@@ -114,6 +119,7 @@ class Turn:
     limits: TurnLimits
     thread_usage: UsageTotals
     run_usage: UsageTotals
+    reachable_tools: Callable[[], Mapping[str, ToolSpec]] = dict
     take_partial_usage: Callable[[], Usage | None] = lambda: None
     notice: str = ""
     steps: int = 0
@@ -134,8 +140,7 @@ class Turn:
         self._start(messages)
         with self._report_failure():
             # One request for the whole turn: the model's list of tools does not change in between.
-            request = await self.build_request()
-            tools = {tool.model_name: tool for tool in request.tools}
+            request, tools = await self._prepare_request()
             rounds, max_rounds = 0, self.limits.max_steps
             while (stop := self._budget_exhausted()) is None:
                 if self.loop_detector.is_looping:
@@ -147,7 +152,13 @@ class Turn:
                         break
                     max_rounds += self.limits.max_steps
                 started_at = time.monotonic()
-                done = await self._ask_model(request, tools)
+                try:
+                    done = await self._ask_model(request, tools)
+                except ModelError as error:
+                    if error.kind != "tool_limit":
+                        raise
+                    request, tools = await self._fit_tools(error, request)
+                    done = await self._ask_model(request, tools)
                 message, calls = _prepare_calls(self._read_written_calls(done, request, tools), tools)
                 self.add(message, usage=done.usage, started_at=started_at)
                 if not calls:
@@ -163,6 +174,22 @@ class Turn:
         finished = self._finished_event(stop)
         self.emit(finished)
         return finished
+
+    async def _prepare_request(self) -> tuple[ModelRequest, Mapping[str, ToolSpec]]:
+        """A request without messages, and the tools that its model can call, by model name."""
+        request = await self.build_request()
+        return request, {**{tool.model_name: tool for tool in request.tools}, **self.reachable_tools()}
+
+    async def _fit_tools(self, error: ModelError, refused: ModelRequest) -> tuple[ModelRequest, Mapping[str, ToolSpec]]:
+        """Another request after one that had more tools than the model's server takes."""
+        request, tools = await self._prepare_request()
+        outcome = (
+            "the model searches the others from now on"
+            if len(request.tools) < len(refused.tools)
+            else "the others are left out; tool_search in the config lets the model search them"
+        )
+        self.emit(Notice(level="warning", text=f"{error.message}: {outcome}"))
+        return request, tools
 
     def _start(self, messages: Sequence[Message]) -> None:
         thread_id = self.transcript.thread.id if self.transcript.is_persistent else ""  # nothing keeps the others
@@ -351,7 +378,7 @@ class Turn:
             self.add(Message(role="tool", parts=parts), started_at=started_at, calls=records)
 
     async def _run_call(self, prepared: PreparedCall) -> ToolResult:
-        call, spec, arguments = prepared.call, prepared.spec, prepared.arguments
+        call, spec, arguments = prepared.real_call, prepared.spec, prepared.arguments
         if spec is None or prepared.problem:
             return self._not_run(prepared, prepared.problem)
         if problem := self.toolbox.validate_arguments(spec, arguments):
@@ -382,7 +409,7 @@ class Turn:
 
     def _not_run(self, prepared: PreparedCall, reason: str) -> ToolResult:
         """The result of a call that did not run; it is shown like any other."""
-        call, label = prepared.call, prepared.label
+        call, label = prepared.real_call, prepared.label
         result = error_result(call.id, reason)
         self.call_records.setdefault(call.id, CallMetadata(call_id=call.id, tool=label))
         self.emit(ToolStarted(call=call, tool=label))
@@ -409,28 +436,35 @@ def _prepare_calls(done: ResponseDone, tools: Mapping[str, ToolSpec]) -> tuple[M
 
 
 def _prepare_call(call: ToolCall, tools: Mapping[str, ToolSpec], *, cut_off: bool) -> PreparedCall:
-    arguments: dict[str, Any] = {}
-    problem = ""
+    real_call, arguments, problem = call, dict[str, Any](), ""
     try:
-        arguments = parse_arguments(call.arguments)
+        real_call = read_wrapped_call(call)
+        arguments = parse_arguments(real_call.arguments)
     except InvalidArguments as error:
         problem = str(error)
-    spec = tools.get(call.name) or _find_by_own_name(call.name, tools)
+    is_wrapped = real_call is not call
+    spec = tools.get(real_call.name) or _find_by_own_name(real_call.name, tools)
     if spec is not None:
-        call = replace(call, name=spec.model_name)
         arguments = read_strings_by_schema(spec, arguments)
+        real_call = replace(real_call, name=spec.model_name)
     is_valid = is_json_object(call.arguments)
     if cut_off and not is_valid:
         problem = _OUTPUT_LIMIT_REACHED  # even if nothing was written: that is not an empty object
-    if not is_valid or json.loads(call.arguments) != arguments:
-        call = replace(call, arguments=json.dumps(arguments, ensure_ascii=False))
+    text = json.dumps(arguments, ensure_ascii=False)
+    if is_wrapped:
+        real_call = replace(real_call, arguments=text)
+        call = call if is_valid else replace(call, arguments=wrap_arguments(real_call.name, arguments))
+    else:
+        if not is_valid or json.loads(call.arguments) != arguments:
+            real_call = replace(real_call, arguments=text)
+        call = real_call
     if spec is None:
-        close = closest_matches(call.name, tools)
+        close = closest_matches(real_call.name, tools)
         known = f"The nearest: {', '.join(close)}." if close else f"There are {len(tools)} tools, none like it."
-        problem = f"no tool is named {call.name!r}. {known}"
+        problem = problem or f"no tool is named {real_call.name!r}. {known}"
     elif problem:
         problem = f"{problem}; {describe_arguments(spec)}"
-    return PreparedCall(call=call, spec=spec, arguments=arguments, problem=problem)
+    return PreparedCall(call=call, real_call=real_call, spec=spec, arguments=arguments, problem=problem)
 
 
 def _find_by_own_name(name: str, tools: Mapping[str, ToolSpec]) -> ToolSpec | None:

@@ -1,4 +1,4 @@
-"""Limits on a server's tools: their number, the length of descriptions, the size of schemas."""
+"""Limits on a server's tools: the length of descriptions, the size of schemas."""
 
 import json
 from collections.abc import Sequence
@@ -12,9 +12,8 @@ from mcpchat.util.structures import map_strings
 
 
 class ToolLimits(Struct, frozen=True, kw_only=True):
-    """Maximum tools of one server, characters of a description, characters of an input schema as JSON."""
+    """Maximum characters of a description, and of an input schema as JSON."""
 
-    max_tools: int = 200
     max_description: int = 4000
     max_schema: int = 32_000
 
@@ -50,9 +49,7 @@ def enforce_tool_limits(tools: Sequence[ToolSpec], limits: ToolLimits) -> tuple[
         notices.append(
             f"{truncated} descriptions cut at {limits.max_description:,} characters (limits.max_description)"
         )
-    if len(accepted) > limits.max_tools:
-        notices.append(f"only {limits.max_tools} of its {len(accepted):,} tools are offered (limits.max_tools)")
-    return tuple(accepted[: limits.max_tools]), tuple(notices)
+    return tuple(accepted), tuple(notices)
 
 
 def _schema_keys(schema: object) -> set[str]:

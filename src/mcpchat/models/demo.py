@@ -9,7 +9,8 @@ from typing import Any
 from mcpchat.core.events import Notice, TextDelta
 from mcpchat.core.messages import Audio, File, Image, Message, Part, Text, ToolCall, ToolResult, Usage, result_text
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
-from mcpchat.core.tools import ToolSpec, required_names, schema_types
+from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS, read_wrapped_call, wrap_arguments
+from mcpchat.core.tools import OWN_SERVER, ToolSpec, required_names, schema_types
 from mcpchat.models.context_sizes import ModelInfo
 from mcpchat.models.endpoint import EndpointDefaults, ModelEndpoint
 
@@ -17,7 +18,6 @@ NOTICE = (
     "This is the built-in demo, not a language model: it matches words to tools and fills in their arguments. "
     "It cannot converse, reason or write."
 )
-_OWN_SERVER = "mcpchat"  # of the tools that mcpchat itself gives to models
 MAX_REPORT_LENGTH = 4000  # characters of a tool result in the answer
 
 
@@ -41,6 +41,10 @@ class DemoModel:
 
     async def preload(self) -> None:
         """Does nothing: there is no SDK."""
+
+    def max_tools(self, model: str) -> int | None:
+        """None: it takes any number of tools."""
+        return None
 
     async def aclose(self) -> None:
         """Does nothing: there is no connection."""
@@ -68,17 +72,44 @@ class DemoModel:
 
     def _answer(self, request: ModelRequest) -> tuple[Part, ...]:
         last = request.messages[-1]
-        if last.role == "tool":
-            calls = {call.id: call for message in request.messages for call in message.calls}
-            reports = [format_report(calls[result.call_id], result, request.tools) for result in last.results]
+        question = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
+        calls = {call.id: call for message in request.messages for call in message.calls}
+        results = [(calls[result.call_id], result) for result in last.results]
+        found = [tool for call, result in results for tool in _read_found_tools(call, result)]
+        if results and not found:
+            reports = [format_report(read_wrapped_call(call), result, request.tools) for call, result in results]
             return (Text(text="\n\n".join(reports)),)
-        question = last.text
-        for tool in rank_tools(question, request.tools):
-            if request.tool_choice == "auto" and (arguments := fill_arguments(question, tool)) is not None:
-                number = sum(len(message.calls) for message in request.messages) + 1
+        may_call = request.tool_choice == "auto"
+        for tool in rank_tools(question, found or request.tools):
+            if may_call and (arguments := fill_arguments(question, tool)) is not None:
                 text = json.dumps(arguments, ensure_ascii=False)
-                return (ToolCall(id=f"demo{number:05d}", name=tool.model_name, arguments=text),)
-        return (Text(text=_format_no_match(request.tools)),)
+                if found:
+                    return (_make_call(request, CALL_TOOL, wrap_arguments(tool.model_name, arguments)),)
+                return (_make_call(request, tool, text),)
+        if may_call and not found and SEARCH_TOOLS in request.tools:
+            return (_make_call(request, SEARCH_TOOLS, json.dumps({"query": question}, ensure_ascii=False)),)
+        return (Text(text=_format_no_match(found or request.tools)),)
+
+
+def _make_call(request: ModelRequest, tool: ToolSpec, arguments: str) -> ToolCall:
+    number = sum(len(message.calls) for message in request.messages) + 1
+    return ToolCall(id=f"demo{number:05d}", name=tool.model_name, arguments=arguments)
+
+
+def _read_found_tools(call: ToolCall, result: ToolResult) -> list[ToolSpec]:
+    """The tools in the answer of a search; none if the call was no search."""
+    if call.name != SEARCH_TOOLS.model_name or result.is_error:
+        return []
+    found, _ = json.JSONDecoder().raw_decode(result_text(result))
+    return [
+        ToolSpec(
+            server=tool["name"].partition("__")[0],
+            name=tool["name"].partition("__")[2],
+            description=tool["description"],
+            schema=tool["input_schema"] if isinstance(tool["input_schema"], dict) else {},
+        )
+        for tool in found["tools"]
+    ]
 
 
 def _count_words(message: Message) -> int:
@@ -88,7 +119,7 @@ def _count_words(message: Message) -> int:
 
 
 def _format_no_match(tools: Sequence[ToolSpec]) -> str:
-    tools = [tool for tool in tools if tool.server != _OWN_SERVER]
+    tools = [tool for tool in tools if tool.server != OWN_SERVER]
     if not tools:
         return "There is no tool to call: add a server, then ask for something that it can do."
     labels = [tool.qualified_name for tool in tools[:20]]
@@ -103,7 +134,9 @@ def _format_no_match(tools: Sequence[ToolSpec]) -> str:
 
 def format_report(call: ToolCall, result: ToolResult, tools: Sequence[ToolSpec]) -> str:
     """The answer that reports a tool's result."""
-    label = next((tool.qualified_name for tool in tools if tool.model_name == call.name), call.name)
+    label = next(
+        (tool.qualified_name for tool in tools if tool.model_name == call.name), call.name.replace("__", ".", 1)
+    )
     text = result_text(result).strip() or "(nothing)"
     if len(text) > MAX_REPORT_LENGTH:
         text = f"{text[:MAX_REPORT_LENGTH]} … ({len(text)} characters in all)"

@@ -33,6 +33,10 @@ class ProviderModel(Model, Protocol):
         """The models that the server lists, by name. Raises ModelError."""
         ...
 
+    def max_tools(self, model: str) -> int | None:
+        """How many tools the server takes for this model; None if it has not refused any number yet."""
+        ...
+
     async def aclose(self) -> None:
         """Close its connections."""
         ...

@@ -100,6 +100,7 @@ class ModelSelector:
             notice=model.notice,
             selector=name if table is None else label if name == (table.name or label) else f"{name}@{label}",
             endpoint=f"{endpoint.base_url.rstrip('/')}, {model.api_name}",
+            max_tools=lambda: model.max_tools(name),
             window=build_window_lookup(
                 name,
                 endpoint.base_url,

@@ -439,11 +439,15 @@ def test_a_servers_text_for_the_model_is_limited(server: ScriptedServer) -> None
         ]
     )
     server.configure(extra_config="[limits]\nmax_tools = 5\nmax_description = 1000\n")
-    completed = server.run("ask", "go")
+    server.run("ask", "go")
+    assert server.offered_tools.keys() == {"mcpchat__call_tool", "mcpchat__read_result", "mcpchat__search_tools"}
+    config = server.folder / "c.toml"
+    config.write_text(f'tool_search = "off"\n{config.read_text()}')
+    completed = server.run("ask", "go", "--refresh")
     assert "1 tools cannot be used: deep (too deep)" in completed.stderr
     assert "wide left out: a schema of more than 32,000 characters" in completed.stderr
     assert "1 descriptions cut at 1,000 characters (limits.max_description)" in completed.stderr
-    assert "only 5 of its 10 tools are offered (limits.max_tools)" in completed.stderr
+    assert "tools are left out (limits.max_tools, and tool_search is off): 5 of box" in completed.stderr
     assert len(server.offered_tools) == 6
     assert len(server.offered_tools["box__say"]) == 1000
 

@@ -95,6 +95,7 @@ PROBLEMS = [
     ('[agents.x]\nservers = ["calcualtor"]', "c.toml:2: agents.x.servers: no server is named 'calcualtor'; did you"),
     ('[approvals]\ndefault = "maybe"', "c.toml:2: approvals.default: expected one of 'allow', 'ask', 'deny'"),
     ("[approvals]\nallow = 'x'", "c.toml:2: approvals.allow: expected an array, got a string"),
+    ('[limits]\ntool_search = "on"', "c.toml:2: limits.tool_search: it belongs above the first table"),
     ("[timeouts]\nstrat = 3", "c.toml:2: timeouts.strat: unknown key; did you mean start?"),
     (
         "[approvals]\ndeny = ['delete_file']",

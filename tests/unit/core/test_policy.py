@@ -3,6 +3,7 @@
 import pytest
 
 from mcpchat.core.policy import Policy, PolicyResult, parse_rules
+from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS
 from mcpchat.core.tools import Annotations, ToolSpec
 
 
@@ -56,6 +57,21 @@ def test_the_default_applies_if_no_rule_matches() -> None:
     assert Policy(default="allow").evaluate(tool_spec("a.b"), {}).action == "allow"
     assert Policy(default="allow").evaluate(tool_spec("a.b", destructive=True), {}).action == "ask"
     assert Policy(default="deny").evaluate(tool_spec("a.b", read_only=True, trusted=True), {}).action == "deny"
+
+
+@pytest.mark.parametrize(
+    ("policy", "action"),
+    [
+        (Policy(default="deny"), "allow"),
+        (Policy(rules=parse_rules("ask", ["*"])), "allow"),
+        (Policy(rules=parse_rules("deny", ["*.search_tools"])), "allow"),
+        (Policy(rules=parse_rules("deny", ["mcpchat.search_tools"])), "deny"),
+        (Policy(rules=parse_rules("ask", ["mcpchat.*"])), "ask"),
+    ],
+)
+def test_only_a_rule_that_names_them_is_about_our_own_tools_without_an_effect(policy: Policy, action: str) -> None:
+    assert policy.evaluate(SEARCH_TOOLS, {"query": "x"}).action == action
+    assert policy.evaluate(CALL_TOOL, {}).action != "allow"  # it is never run itself
 
 
 def test_deny_and_ask_rules_apply_to_a_server_under_its_other_names_but_allow_rules_do_not() -> None:

@@ -113,10 +113,14 @@ async def test_a_refused_answer_schema_does_not_change_the_tools() -> None:
 async def test_fewer_tools_are_sent_if_the_server_states_a_maximum(text: str) -> None:
     tools = [tool("big", name) for name in "abcde"] + [tool("small", "x")]
     wire = RecordedTransport(error_response(400, text), CHAT)
-    events = await collect_events(wire.chat_model(), request(*tools))
+    model = wire.chat_model()
+    assert model.max_tools("m") is None
+    with pytest.raises(ModelError) as raised:
+        await collect_events(model, request(*tools))
+    assert (raised.value.kind, model.max_tools("m")) == ("tool_limit", 3)
+    assert raised.value.message.startswith("m takes at most 3 tools, not 6")
+    await collect_events(model, request(*tools))  # the same tools again: the caller does not choose
     assert [item["name"] for item in definitions(wire.bodies[1])] == ["big__a", "big__b", "small__x"]
-    (notice,) = [event.text for event in events if isinstance(event, Notice)]
-    assert notice.startswith("m takes at most 3 tools: without 3 of big; choose by tools and exclude of a server")
 
 
 async def test_descriptions_are_cut_if_the_server_states_a_maximum() -> None:

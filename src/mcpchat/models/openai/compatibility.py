@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from mcpchat.core.messages import Message
 from mcpchat.errors import ModelError
 from mcpchat.models.openai.media import digest_media
-from mcpchat.models.openai.tool_limits import describe_left_out, find_refused_keyword, fit_tools, tool_description
+from mcpchat.models.openai.tool_limits import find_refused_keyword, fit_tools, tool_description
 from mcpchat.util.sanitize import one_line
 
 _REFUSED = re.compile(
@@ -304,8 +304,7 @@ def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[st
         return None
     return Adaptation(
         compatibility=replace(compatibility, max_tools=maximum),
-        notice=f"{body['model']} takes at most {maximum} tools: without {describe_left_out(tools, maximum)}; "
-        "choose by tools and exclude of a server, or by servers of an agent",
+        notice=f"{body['model']} takes at most {maximum} tools, not {len(tools)}",
     )
 
 

@@ -15,7 +15,7 @@ from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, Retry
 from mcpchat.errors import ModelError
 from mcpchat.models.context_sizes import ModelInfo, context_size
 from mcpchat.models.openai import wire
-from mcpchat.models.openai.compatibility import Compatibility, adapt_to_error
+from mcpchat.models.openai.compatibility import Adaptation, Compatibility, adapt_to_error
 from mcpchat.models.openai.errors import error_from_body, is_loading_model, retry_delay
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 
@@ -117,7 +117,8 @@ class OpenAIModel:
         """The events of one response, ending in one ResponseDone.
 
         Until text or reasoning was yielded, the request is adapted to what the server refuses, and retried after
-        transient errors. Raises ModelError.
+        transient errors. Raises ModelError; its kind is ``tool_limit`` if the server takes fewer tools than the request
+        has: later requests have no more than ``max_tools``, so the caller can choose which.
         """
         await self.preload()
         attempts = adaptations = 0
@@ -154,7 +155,7 @@ class OpenAIModel:
                 reason = error.message
             if adaptation is not None:
                 adaptations += 1
-                compatibility = self._compatibility[request.model] = adaptation.compatibility
+                compatibility = self._learn(request.model, compatibility, adaptation)
                 if adaptation.notice:
                     yield Notice(level="warning", text=adaptation.notice)
             elif is_loading:
@@ -168,6 +169,17 @@ class OpenAIModel:
                 yield Retrying(seconds=delay, reason=reason)
                 # Many clients that wait the same time would all come back at once: spread them a little.
                 await self._sleep(delay * (1 + random.random() / 10))  # noqa: S311 - jitter, not a secret
+
+    def _learn(self, model: str, before: Compatibility, adaptation: Adaptation) -> Compatibility:
+        """Keep the settings for the model's later requests. Raises ModelError if it takes fewer tools."""
+        self._compatibility[model] = adaptation.compatibility
+        if adaptation.compatibility.max_tools != before.max_tools:
+            raise ModelError(adaptation.notice, kind="tool_limit")
+        return adaptation.compatibility
+
+    def max_tools(self, model: str) -> int | None:
+        """How many tools the server takes for this model; None if it has not refused any number yet."""
+        return self._compatibility[model].max_tools if model in self._compatibility else None
 
     def build_batch_request(self, request: ModelRequest) -> tuple[str, dict[str, Any]]:
         """The path and the JSON body of the request, for a batch file."""

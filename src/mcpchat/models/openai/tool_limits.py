@@ -7,7 +7,7 @@ from typing import Any
 
 from mcpchat.core.tool_schema import iter_keywords, remove_keywords
 
-_OWN_PREFIX = "mcpchat__"  # of the tools that read stored results
+_OWN_PREFIX = "mcpchat__"  # of the tools that read stored results and search tools
 # Without these a schema no longer says what a call must contain.
 ESSENTIAL_KEYWORDS = frozenset({"type", "properties", "required", "items"})
 BASIC_KEYWORDS = ESSENTIAL_KEYWORDS | {"enum", "description"}
@@ -44,17 +44,6 @@ def select_tools(tools: Sequence[dict[str, Any]], used_names: Iterable[str], max
     first = [name for name in names if name in used or name.startswith(_OWN_PREFIX)]
     selected = set([*dict.fromkeys((*first, *in_turn))][:maximum])
     return [tool for tool, name in zip(tools, names, strict=True) if name in selected]
-
-
-def describe_left_out(tools: Sequence[dict[str, Any]], maximum: int) -> str:
-    """Return how many tools of which servers are left out with this maximum."""
-    selected = {tool_name(tool) for tool in select_tools(tools, (), maximum)}
-    counts: dict[str, int] = {}
-    for name in map(tool_name, tools):
-        if name not in selected:
-            server = name.partition("__")[0]
-            counts[server] = counts.get(server, 0) + 1
-    return ", ".join(f"{count} of {server}" for server, count in counts.items())
 
 
 def tool_name(tool: Mapping[str, Any]) -> str:

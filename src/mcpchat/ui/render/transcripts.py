@@ -21,6 +21,7 @@ from mcpchat.core.messages import (
     ToolResult,
     result_text,
 )
+from mcpchat.core.search_tools import describe_call
 from mcpchat.core.threads import CallMetadata, Thread, ThreadMessage, branch, branch_tips, interrupted_results
 from mcpchat.ui.render import stats
 from mcpchat.util.sanitize import one_line, sanitize
@@ -86,13 +87,11 @@ def format_calls(history: Sequence[Message]) -> Iterator[list[str]]:
         calls_by_id |= {call.id: call for call in message.calls}
         for result in message.results:
             call = calls_by_id.get(result.call_id)
-            name, arguments = (
-                (call.name.replace("__", "."), _pretty_json(call.arguments)) if call else (result.call_id, "")
-            )
+            name, arguments = describe_call(call) if call else (result.call_id, "")
             state = "failed" if result.is_error else "result"
             yield [
                 name,
-                *_indent_lines(arguments),
+                *_indent_lines(_pretty_json(arguments)),
                 f"  {state}:",
                 *_indent_lines(_pretty_json(result_text(result))),
                 "",
@@ -131,8 +130,9 @@ def _render_part(
             yield RenderedPart("text", text)
         case Reasoning(text=text):
             yield RenderedPart("reasoning", text, head="reasoning")
-        case ToolCall(name=name, arguments=arguments):
-            yield RenderedPart("call", arguments, head=name.replace("__", "."))
+        case ToolCall():
+            name, arguments = describe_call(part)
+            yield RenderedPart("call", arguments, head=name)
         case ToolResult():
             yield _render_result(part, calls, records)
         case Image(media_type=media_type, data=data):
@@ -158,7 +158,7 @@ def _render_result(
     result: ToolResult, calls: Mapping[str, ToolCall], records: Mapping[str, CallMetadata]
 ) -> RenderedPart:
     call, record = calls.get(result.call_id), records.get(result.call_id)
-    facts = [record.tool if record else (call.name.replace("__", ".") if call else "a tool")]
+    facts = [record.tool if record else (describe_call(call)[0] if call else "a tool")]
     if record is not None and record.decision is not None:
         decision = record.decision
         reason = f" ({decision.reason})" if decision.reason else ""

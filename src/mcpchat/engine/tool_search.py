@@ -1,0 +1,237 @@
+"""Tool search: of many tools the model gets a few, and two tools that find and call the others."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from mcpchat.core.events import Emit
+from mcpchat.core.messages import Message, Text, ToolResult
+from mcpchat.core.patterns import glob_matches
+from mcpchat.core.protocols import Toolbox, ToolboxWrapper
+from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS, read_wrapped_call
+from mcpchat.core.tool_schema import to_tool_schema
+from mcpchat.core.tools import OWN_SERVER, InvalidArguments, ToolSpec
+from mcpchat.engine.token_estimate import estimate_tool_tokens
+from mcpchat.util.sanitize import one_line
+from mcpchat.util.text import suggest
+
+MAX_PLAIN_TOOLS = 40
+MAX_PLAIN_TOKENS = 10_000
+WINDOW_SHARE = 8  # the tools take at most this part of a model's window
+MAX_RESULTS = 10
+_MAX_QUERIES = 5
+_MAX_USED = 10  # tools of the thread that are offered plainly
+_MAX_SCHEMAS = 24_000  # characters of the schemas of one answer
+_MAX_LINE, _MIN_LINE, _MAX_NOTES = 150, 40, 1000  # characters of what is said of a tool or a server
+_MAX_SERVER_LINES = 6000  # characters of the lines of all servers
+_FEW_RESULTS = 3
+_LEFT_OUT = "left out: too long beside the others; search for this tool alone"
+
+
+class ToolIndex(Protocol):
+    """Finds tools by words."""
+
+    async def search(
+        self, queries: Sequence[str], tools: Sequence[ToolSpec], notes: Mapping[str, str], limit: int
+    ) -> Sequence[ToolSpec]:
+        """The tools that the queries are about, at most ``limit``, the best first.
+
+        ``notes`` are what the servers say of themselves, by server.
+        """
+        ...
+
+
+class ToolSearchSettings(Struct, frozen=True, kw_only=True):
+    """When tools are searched for: a number is that of the tools from which on. ``always`` are globs of the tools that
+    are offered in any case. ``max_tools`` is how many tools of one server are offered without a search.
+    """
+
+    mode: Literal["auto", "on", "off"] | int = "auto"
+    always: tuple[str, ...] = ()
+    max_tools: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolSelection:
+    """The tools of a request. ``offered`` is what the model gets, ``reachable`` what it can call, by model name."""
+
+    offered: tuple[ToolSpec, ...]
+    reachable: Mapping[str, ToolSpec]
+    searched: bool = False
+    left_out: Mapping[str, int] = field(default_factory=dict)  # the number of tools, by server
+
+
+def select_tools(
+    available: Sequence[ToolSpec],
+    settings: ToolSearchSettings,
+    *,
+    tokens: int | None,
+    window: int | None,
+    max_tools: int | None,
+    used: Collection[str],
+    before: ToolSelection | None,
+) -> ToolSelection:
+    """Choose the tools of the next request.
+
+    ``tokens`` are those of ``plain_tokens``; ``window`` is the model's, in tokens; ``max_tools`` is how many tools its
+    server takes; ``used`` are the names of the tools that the thread has calls of; ``before`` is the selection of the
+    request before. A request begins as the one before: what was offered stays, in its order, and once tools are
+    searched for, nothing is added any more.
+    """
+    reachable = {tool.model_name: tool for tool in available}
+    if before is not None and before.searched:
+        return ToolSelection(offered=before.offered, reachable=reachable, searched=True)
+    if not _needs_search(available, settings, tokens, window, max_tools):
+        left_out: Mapping[str, int] = {}
+        if settings.mode == "off":
+            reachable, left_out = _cut_servers(available, settings.max_tools)
+        kept = [reachable[t.model_name] for t in (before.offered if before else ()) if t.model_name in reachable]
+        names = {tool.model_name for tool in kept}
+        added = sorted((tool for name, tool in reachable.items() if name not in names), key=_model_name)
+        return ToolSelection(offered=(*kept, *added), reachable=reachable, left_out=left_out)
+    first = [tool for tool in available if any(glob_matches(glob, tool.qualified_name) for glob in settings.always)]
+    first += [tool for tool in available if tool.model_name in used][:_MAX_USED]
+    own = [*(tool for tool in available if tool.server == OWN_SERVER), SEARCH_TOOLS, CALL_TOOL]
+    room = max(0, (max_tools or MAX_PLAIN_TOOLS) - len(own))
+    chosen = {tool.model_name: tool for tool in (*own, *first[:room])}
+    return ToolSelection(offered=tuple(sorted(chosen.values(), key=_model_name)), reachable=reachable, searched=True)
+
+
+def _cut_servers(tools: Sequence[ToolSpec], most: int) -> tuple[dict[str, ToolSpec], Mapping[str, int]]:
+    """The first tools of each server by model name, and how many of which servers are left out."""
+    counts: Counter[str] = Counter()
+    cut: dict[str, ToolSpec] = {}
+    for tool in tools:
+        counts[tool.server] += 1
+        if counts[tool.server] <= most:
+            cut[tool.model_name] = tool
+    return cut, {server: count - most for server, count in counts.items() if count > most}
+
+
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """A notice of the tools that are neither offered nor found."""
+    names = ", ".join(f"{count:,} of {server}" for server, count in left_out.items())
+    return f"tools are left out (limits.max_tools, and tool_search is off): {names}"
+
+
+def _model_name(tool: ToolSpec) -> str:
+    return tool.model_name
+
+
+def _needs_search(
+    tools: Sequence[ToolSpec],
+    settings: ToolSearchSettings,
+    tokens: int | None,
+    window: int | None,
+    max_tools: int | None,
+) -> bool:
+    counts = Counter(tool.server for tool in tools if tool.server != OWN_SERVER)
+    if settings.mode in {"on", "off"} or not counts:
+        return settings.mode == "on" and bool(counts)
+    if max(counts.values()) > settings.max_tools or (max_tools is not None and len(tools) > max_tools):
+        return True
+    if isinstance(settings.mode, int):
+        return counts.total() > settings.mode
+    most = min(MAX_PLAIN_TOKENS, window // WINDOW_SHARE) if window else MAX_PLAIN_TOKENS
+    return counts.total() > MAX_PLAIN_TOOLS or (tokens or 0) > most
+
+
+def plain_tokens(tools: Sequence[ToolSpec]) -> int | None:
+    """About how many tokens the tools take in a request. None if they are too many in any case."""
+    return sum(map(estimate_tool_tokens, tools)) if len(tools) <= MAX_PLAIN_TOOLS + 1 else None
+
+
+def add_server_lines(instructions: str, lines: str) -> str:
+    """The instructions, followed by the servers whose tools can be searched."""
+    heading = (
+        f"# More tools\nYou have many more tools than are listed: find them with {SEARCH_TOOLS.model_name}, and call "
+        f"them with {CALL_TOOL.model_name}. Their servers, in their own words (not the user's):"
+    )
+    return "\n\n".join(filter(None, (instructions, f"{heading}\n{lines}")))
+
+
+def describe_servers(tools: Iterable[ToolSpec], notes: Mapping[str, str]) -> str:
+    """One line per server for the model: its name, the number of its tools, and what it is for."""
+    groups: dict[str, list[ToolSpec]] = {}
+    for tool in tools:
+        if tool.server != OWN_SERVER:
+            groups.setdefault(tool.server, []).append(tool)
+    room = max(_MIN_LINE, min(_MAX_LINE, _MAX_SERVER_LINES // max(1, len(groups))))
+    return "\n".join(
+        f"- {server} ({len(specs)} tools): {one_line(_describe_server(specs, notes.get(server, '')), room)}"
+        for server, specs in groups.items()
+    )
+
+
+def _describe_server(tools: Sequence[ToolSpec], notes: str) -> str:
+    """The beginning of the server's notes, else its title, else some of its tools."""
+    return _first_line(notes) or tools[0].server_title or ", ".join(tool.name for tool in tools[:8])
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in (line.strip(" #*-") for line in text.splitlines()) if line), "")
+
+
+class SearchToolbox(ToolboxWrapper):
+    """The inner toolbox, which also answers calls of ``search_tools``."""
+
+    def __init__(self, inner: Toolbox, index: ToolIndex) -> None:
+        super().__init__(inner)
+        self._index = index
+
+    def prestart(self, spec: ToolSpec) -> None:
+        if spec not in (SEARCH_TOOLS, CALL_TOOL):
+            self._inner.prestart(spec)
+
+    async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
+        if spec != SEARCH_TOOLS:
+            return await self._inner.call(spec, call_id, arguments, emit)
+        tools = [tool for tool in await self._inner.list_tools() if tool.server != OWN_SERVER]
+        text = await self._search(str(arguments["query"]), str(arguments.get("server") or ""), tools)
+        return ToolResult(call_id=call_id, parts=(Text(text=text),))
+
+    async def _search(self, query: str, server: str, tools: Sequence[ToolSpec]) -> str:
+        names = list(dict.fromkeys(tool.server for tool in tools))
+        if server and server not in names:
+            return f"no server {server}; {suggest(server, names)}"
+        searched = [tool for tool in tools if tool.server == server] if server else tools
+        queries = [line.strip() for line in query.splitlines() if line.strip()][:_MAX_QUERIES]
+        notes = self.instructions()
+        found = await self._index.search(queries, searched, notes, MAX_RESULTS)
+        answer: dict[str, Any] = {"tools": list(_describe_found(found))}
+        if known := {
+            tool.server: notes[tool.server][:_MAX_NOTES] for tool in found[:_FEW_RESULTS] if tool.server in notes
+        }:
+            answer["notes"] = known
+        text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
+        if len(found) >= _FEW_RESULTS:
+            return text
+        return (
+            f"{text}\nFew tools match. Use other words, or search one of the servers:\n{describe_servers(tools, notes)}"
+        )
+
+
+def _describe_found(tools: Sequence[ToolSpec]) -> Iterator[dict[str, Any]]:
+    """Each tool's name, a line, and its schema as long as there is room for it."""
+    room = _MAX_SCHEMAS
+    for tool in tools:
+        schema = to_tool_schema(tool.schema)
+        room -= len(json.dumps(schema, ensure_ascii=False))
+        line = one_line(_first_line(tool.description) or tool.title, _MAX_LINE)
+        described = {"name": tool.model_name, "description": line}
+        yield {**described, "input_schema": schema} if room >= 0 else {**described, "input_schema": _LEFT_OUT}
+
+
+def used_names(messages: Sequence[Message]) -> set[str]:
+    """The names of the tools that messages have calls of."""
+    names = set()
+    for call in (call for message in messages for call in message.calls):
+        try:
+            names.add(read_wrapped_call(call).name)
+        except InvalidArguments:
+            continue
+    return names

@@ -1,0 +1,193 @@
+"""A full-text index of tools on disk, beside the cached catalogs: which tools a few words are about."""
+
+import hashlib
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from mcpchat.core.tools import ToolSpec
+from mcpchat.errors import StoreError
+from mcpchat.util.blocking import run_in_daemon_thread
+from mcpchat.util.private_files import ensure_private_directory
+
+_FORMAT = 1
+_FILE = f"tools-{_FORMAT}.sqlite3"
+_MAX_UNUSED = 30 * 24 * 3600.0  # seconds after which the tools of a server are forgotten
+_BUSY_TIMEOUT = 2.0  # seconds
+_WORD = re.compile(r"[^\W_]+")
+_CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # createIssue, readPDFFile
+_MAX_WORDS = 40  # of a query
+_MAX_PARAMETERS, _MAX_NOTES = 4000, 500  # characters that are indexed
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS lists (digest TEXT PRIMARY KEY, used REAL NOT NULL);
+CREATE VIRTUAL TABLE IF NOT EXISTS tools USING fts5 (
+    digest UNINDEXED, position UNINDEXED, name, description, parameters, server, tokenize = 'porter unicode61'
+);
+"""
+# The weights are of name, description, parameters and server: benchmarks/tool_search.py measures them.
+_SEARCH = """
+SELECT digest, position FROM tools WHERE tools MATCH ? {condition}
+ORDER BY bm25(tools, 0, 0, 2.0, 2.0, 0.5, 1.0), rowid LIMIT ?
+"""
+_OF_LISTS = "AND digest IN (SELECT value FROM json_each(?))"
+_SPARE = 200  # rows that may be of other lists: to check each of all rows would take most of the time
+
+
+class _ServerTools(NamedTuple):
+    """The tools of one server, and what the server says of itself."""
+
+    notes: str
+    specs: tuple[ToolSpec, ...]
+
+
+class SqliteToolIndex:
+    """Finds tools by words with SQLite's FTS5 and BM25.
+
+    The list of each server is indexed once and kept under its digest, so that a changed list is another one. If the
+    file in ``folder`` cannot be used, the index is kept in memory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._digests: dict[str, tuple[_ServerTools, str]] = {}  # by server
+        self._database: sqlite3.Connection | None = None
+        self._lock = threading.Lock()  # a search that was cancelled may still run in its thread
+
+    async def search(
+        self, queries: Sequence[str], tools: Sequence[ToolSpec], notes: Mapping[str, str], limit: int
+    ) -> Sequence[ToolSpec]:
+        """The tools that the queries are about, at most ``limit``, the best first; each query in turn has one.
+
+        ``notes`` are what the servers say of themselves, by server.
+        """
+        return await run_in_daemon_thread(lambda: self._search(queries, tools, notes, limit))
+
+    def _search(
+        self, queries: Sequence[str], tools: Sequence[ToolSpec], notes: Mapping[str, str], limit: int
+    ) -> Sequence[ToolSpec]:
+        with self._lock:
+            servers = {self._digest(name, server): server for name, server in _group_by_server(tools, notes).items()}
+            try:
+                self._database = self._database or _open(self._folder)
+                rankings = _rank(self._database, queries, servers, limit)
+            except (sqlite3.Error, OSError, StoreError):
+                self._database = _create(sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None))
+                rankings = _rank(self._database, queries, servers, limit)
+        in_turn = (spec for spec in chain.from_iterable(zip_longest(*rankings)) if spec is not None)
+        return list({spec.model_name: spec for spec in in_turn}.values())[:limit]
+
+    def _digest(self, name: str, server: _ServerTools) -> str:
+        known = self._digests.get(name)
+        if known is None or known[0] != server:
+            texts = [_index_texts(name, server.notes, spec) for spec in server.specs]
+            known = server, hashlib.sha256(msgspec.json.encode(texts)).hexdigest()
+            self._digests[name] = known
+        return known[1]
+
+
+def _open(folder: Path) -> sqlite3.Connection:
+    """Open the file. A damaged one is deleted, so that the next run builds it again."""
+    ensure_private_directory(folder)
+    path = folder / _FILE
+    database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None)
+    try:
+        return _create(database)
+    except sqlite3.DatabaseError as error:
+        database.close()
+        if not isinstance(error, sqlite3.OperationalError):  # those are a busy file or a full disk
+            with suppress(OSError):
+                path.unlink()
+        raise
+
+
+def _create(database: sqlite3.Connection) -> sqlite3.Connection:
+    database.executescript(_SCHEMA)
+    return database
+
+
+def _group_by_server(tools: Sequence[ToolSpec], notes: Mapping[str, str]) -> Mapping[str, _ServerTools]:
+    groups: dict[str, list[ToolSpec]] = {}
+    for spec in tools:
+        groups.setdefault(spec.server, []).append(spec)
+    return {name: _ServerTools(notes.get(name, "")[:_MAX_NOTES], tuple(specs)) for name, specs in groups.items()}
+
+
+def _rank(
+    database: sqlite3.Connection, queries: Sequence[str], servers: Mapping[str, _ServerTools], limit: int
+) -> list[Sequence[ToolSpec]]:
+    """The tools for each query, the best first."""
+    _add_missing(database, servers)
+    rankings: list[Sequence[ToolSpec]] = []
+    for query in queries:
+        words = list(dict.fromkeys(_split_words(query)))[:_MAX_WORDS]
+        match = " OR ".join(f'"{word}"' for word in words)
+        rows = _find(database, match, servers, limit) if words else ()
+        rankings.append([servers[digest].specs[position] for digest, position in rows])
+    return rankings
+
+
+def _find(database: sqlite3.Connection, match: str, servers: Collection[str], limit: int) -> Sequence[tuple[str, int]]:
+    """The digests and positions of the best tools of these lists."""
+    rows = database.execute(_SEARCH.format(condition=""), (match, limit + _SPARE)).fetchall()
+    found = [row for row in rows if row[0] in servers][:limit]
+    if len(found) == limit or len(rows) < limit + _SPARE:
+        return found
+    digests = msgspec.json.encode(list(servers)).decode()
+    return database.execute(_SEARCH.format(condition=_OF_LISTS), (match, digests, limit)).fetchall()
+
+
+def _add_missing(database: sqlite3.Connection, servers: Mapping[str, _ServerTools]) -> None:
+    """Index the lists that the database does not have yet; forget those that nobody has used for long."""
+    now = time.time()
+    known = dict(database.execute("SELECT digest, used FROM lists"))
+    missing = [digest for digest in servers if digest not in known]
+    aging = [digest for digest in servers if digest in known and now - known[digest] > _MAX_UNUSED / 10]
+    if not missing and not aging:
+        return
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        outdated = [(digest,) for digest, used in known.items() if now - used > _MAX_UNUSED and digest not in servers]
+        database.executemany("DELETE FROM tools WHERE digest = ?", outdated)
+        database.executemany("DELETE FROM lists WHERE digest = ?", outdated)
+        database.executemany("UPDATE lists SET used = ? WHERE digest = ?", [(now, digest) for digest in aging])
+        for digest in missing:
+            # Another process may have added it meanwhile.
+            if database.execute("INSERT OR IGNORE INTO lists VALUES (?, ?)", (digest, now)).rowcount:
+                name, notes, specs = servers[digest].specs[0].server, servers[digest].notes, servers[digest].specs
+                rows = ((digest, n, *_index_texts(name, notes, spec)) for n, spec in enumerate(specs))
+                database.executemany("INSERT INTO tools VALUES (?, ?, ?, ?, ?, ?)", rows)
+        database.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            database.execute("ROLLBACK")
+        raise
+
+
+def _index_texts(server: str, notes: str, spec: ToolSpec) -> tuple[str, str, str, str]:
+    """The name, description, parameters and server of a tool as words."""
+    return (
+        " ".join(_split_words(f"{spec.name} {spec.title}")),
+        spec.description,
+        " ".join(_iter_parameters(spec.schema))[:_MAX_PARAMETERS],
+        " ".join((*_split_words(f"{server} {spec.server_title}"), notes)),
+    )
+
+
+def _iter_parameters(schema: Mapping[str, object]) -> Iterator[str]:
+    properties = schema.get("properties")
+    for name, value in properties.items() if isinstance(properties, dict) else ():
+        yield from _split_words(str(name))
+        if isinstance(value, dict) and isinstance(value.get("description"), str):
+            yield value["description"]
+
+
+def _split_words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(_CASE_CHANGE.sub(" ", text))]

@@ -24,7 +24,14 @@ def write_completion_home(home: Path) -> None:
     (folder / "config.toml").write_text(CONFIG)
     (folder / "templates").mkdir()
     (folder / "templates" / "review.md").write_text("Review: $input")
-    schema = {"properties": {"path": {"description": "Which\x1b[31m file"}, "mode": {}, HOSTILE_NAMES: {}}}
+    schema = {
+        "properties": {
+            "path": {"description": "Which\x1b[31m file"},
+            "mode": {"enum": ["r", "rw"]},
+            "raw": {"type": "boolean"},
+            HOSTILE_NAMES: {},
+        }
+    }
     tools = [{"server": "notes", "name": "read_file", "description": "Reads", "schema": schema}]
     tools += [{"server": "notes", "name": name, "schema": {}} for name in (HOSTILE_NAMES, "a b", "a\nb", "`x`")]
     catalog = {

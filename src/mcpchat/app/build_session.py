@@ -1,5 +1,6 @@
 """Assembles a session: its transcript, its limits, and the storage of large tool results."""
 
+from mcpchat.app.mcp import tool_index
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.config.schema import Config
 from mcpchat.core.events import Emit
@@ -11,7 +12,6 @@ from mcpchat.engine.tool_results import TruncatingToolbox
 from mcpchat.engine.tool_search import SearchToolbox, ToolSearchSettings
 from mcpchat.engine.transcript import Transcript
 from mcpchat.engine.turn import TurnLimits
-from mcpchat.mcp.tool_index import SqliteToolIndex
 from mcpchat.threads.result_store import ToolResultStore
 from mcpchat.util import json_schema
 
@@ -47,7 +47,7 @@ def build_session(
         model=model,
         toolbox=SearchToolbox(
             TruncatingToolbox(toolbox, limit=config.limits.max_result, store=results),
-            SqliteToolIndex(context.paths.cache / "servers"),
+            tool_index(context),
         ),
         agent=agent,
         emit=emit,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from mcpchat.app import template_files
 from mcpchat.app.agents import apply_agent_options, render_instructions, template_variables
 from mcpchat.app.build_session import MAX_CHAT_STEPS, MAX_STEPS, build_session, turn_limits
-from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter
+from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter, tool_index
 from mcpchat.auth.service import AuthService
 from mcpchat.config.project_file import find_project, is_trusted
 from mcpchat.config.run import RunContext, RunOptions, get_agent, resolve_agent_name
@@ -16,12 +16,14 @@ from mcpchat.core.events import Emit, Notice
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
 from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage
+from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.event_redaction import RedactingEmitter
 from mcpchat.engine.session import ActiveAgent, Session
+from mcpchat.engine.tool_search import MAX_RESULTS
 from mcpchat.errors import McpChatError, StoreError, UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.models.selection import ModelSelector
-from mcpchat.permissions.factory import approval_store, build_approval_gate, pinned_toolbox
+from mcpchat.permissions.factory import approval_store, build_approval_gate, pinned_on, pinned_toolbox
 from mcpchat.threads import resume
 from mcpchat.threads.resume import ResumePoint
 
@@ -220,6 +222,15 @@ class ChatRuntime:
             store.revoke(saved)
         session = self.session.agent.gate.revoke_session_grants(lambda name: glob_matches(glob, name))
         return sorted({*session, *(approval.tool for approval in saved)})
+
+    def pinned_on(self, spec: ToolSpec) -> str:
+        """Since when the tool's definition is pinned, YYYY-MM-DD; empty if it is not, or not known."""
+        return pinned_on(self.context, spec)
+
+    async def search_tools(self, words: str) -> Sequence[ToolSpec]:
+        """The tools on offer that the words are about, the best first."""
+        tools = await self.toolbox.list_tools()
+        return await tool_index(self.context).search([words], tools, self.toolbox.instructions(), MAX_RESULTS)
 
     def describe_trust(self) -> str:
         """Whether there is a project file for this folder, and whether it is in use."""

@@ -22,6 +22,7 @@ from mcpchat.mcp.connector import SdkModule, ServerConnector
 from mcpchat.mcp.hub import McpHub
 from mcpchat.mcp.limits import ToolLimits
 from mcpchat.mcp.managed_server import HubContext
+from mcpchat.mcp.tool_index import SqliteToolIndex
 from mcpchat.util import json_schema
 from mcpchat.util.paths import expand_user
 from mcpchat.util.private_files import ensure_private_directory
@@ -143,3 +144,8 @@ def build_request_handler(
         yes=yes,
         redact=context.secrets.redact_value,
     )
+
+
+def tool_index(context: RunContext) -> SqliteToolIndex:
+    """The index of tools, beside the cached catalogs."""
+    return SqliteToolIndex(context.paths.cache / "servers")

@@ -29,7 +29,7 @@ _OPTION_SOURCES = {
 }  # fmt: skip
 _ARGUMENT_SOURCES = {
     ("call", "tool"): "tools", ("call", "pairs"): "keys", ("read", "resource"): "resources",
-    ("prompt", "name"): "prompts", ("prompt", "pairs"): "prompt_keys", ("tools", "name"): "tools",
+    ("prompt", "name"): "prompts", ("prompt", "pairs"): "prompt_keys", ("tools", "words"): "tools",
     ("servers show", "name"): "servers", ("servers logs", "name"): "servers", ("servers remove", "name"): "servers",
     ("servers enable", "name"): "servers", ("servers disable", "name"): "servers",
     ("trust review", "server"): "servers", ("auth login", "name"): "servers",
@@ -98,7 +98,10 @@ def _complete(line: "CommandLine", current: str) -> list[Candidate]:
         options = sorted(line.command.options.items())
         return _matching([(name, option.description) for name, option in options if line.is_available(name)], current)
     subcommands = list(line.command.commands.items()) if not line.arguments else []
-    return _matching([*subcommands, *line.argument_candidates()], current)
+    candidates = [*subcommands, *line.argument_candidates()]
+    if "=" not in current:  # KEY=VALUE only once the key is there
+        candidates = [(word, text) for word, text in candidates if "=" not in word[:-1]]
+    return _matching(candidates, current)
 
 
 def _matching(candidates: Iterable[Candidate], current: str) -> list[Candidate]:
@@ -278,15 +281,30 @@ def _catalog_items(kind: str, key: str, separator: str) -> Source:
 
 
 def _tool_keys(data: CompletionData, arguments: Sequence[str]) -> list[Candidate]:
-    """KEY= for each parameter of the tool that is not given yet."""
+    """KEY= for each parameter of the tool that is not given yet, and KEY=VALUE for each value that its schema names."""
     server, _, name = arguments[0].partition(".") if arguments else ("", "", "")
     for tool in _dicts(data.catalogs().get(server, {}).get("tools")):
         schema = tool.get("schema")
         properties = schema.get("properties") if tool.get("name") == name and isinstance(schema, dict) else None
         if isinstance(properties, dict):
             keys = {key: value if isinstance(value, dict) else {} for key, value in properties.items()}
-            return _unused([(f"{key}=", str(value.get("description", ""))) for key, value in keys.items()], arguments)
+            words = [
+                (f"{key}={value}", "" if value else str(schema.get("description", "")))
+                for key, schema in keys.items()
+                for value in ("", *_values(schema))
+            ]
+            return _unused(words, arguments)
     return []
+
+
+def _values(schema: dict[str, Any]) -> list[str]:
+    """The values that a parameter may have, if its schema names them."""
+    branches = [schema, *_dicts(schema.get("anyOf")), *_dicts(schema.get("oneOf"))]
+    values = [
+        value for branch in branches for value in (branch.get("enum") or ()) if isinstance(value, str | int | float)
+    ]
+    values += ["true", "false"] if any(branch.get("type") == "boolean" for branch in branches) else []
+    return [value if isinstance(value, str) else json.dumps(value) for value in values]
 
 
 def _prompt_keys(data: CompletionData, arguments: Sequence[str]) -> list[Candidate]:
@@ -301,7 +319,8 @@ def _prompt_keys(data: CompletionData, arguments: Sequence[str]) -> list[Candida
 
 def _unused(candidates: Sequence[Candidate], arguments: Sequence[str]) -> list[Candidate]:
     safe = [candidate for candidate in candidates if candidate[0][0].isalnum()]  # none that looks like an option
-    return [(word, text) for word, text in safe if not any(given.startswith(word) for given in arguments[1:])]
+    used = {given.partition("=")[0].rstrip(":") for given in arguments[1:]}
+    return [(word, text) for word, text in safe if word.partition("=")[0] not in used]
 
 
 def _models(data: CompletionData, arguments: Sequence[str]) -> list[Candidate]:

@@ -1,11 +1,14 @@
 """What commands print: JSON and tables."""
 
+import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from mcpchat.core.policy import PolicyResult
+from mcpchat.core.signatures import describe_output, example_call, format_signature, list_parameters
 from mcpchat.core.tools import ToolSpec
 from mcpchat.util.sanitize import escape_unsafe_json
 
@@ -29,21 +32,35 @@ def write_json(value: object) -> None:
     sys.stdout.write(format_json(msgspec.to_builtins(value), indent=2) + "\n")
 
 
-def print_table(table: "RenderableType") -> None:
-    """Print a table, or several, to stdout: fitted to a terminal, one line a row elsewhere."""
+def print_table(table: "RenderableType", stream: TextIO | None = None) -> None:
+    """Print a table, or several, to stdout or another stream: fitted to a terminal, one line a row elsewhere."""
     from rich.console import Console
 
-    if is_terminal(sys.stdout):
-        Console(highlight=False).print(table)
+    stream = stream or sys.stdout
+    if is_terminal(stream):
+        Console(file=stream, highlight=False).print(table)
         return
     console = Console(width=10_000, highlight=False)
     with console.capture() as captured:
         console.print(table)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    stream.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def tool_to_json(spec: ToolSpec) -> dict[str, Any]:
     """The tool as ``tools -o json`` and ``servers show -o json`` write it."""
     plain = msgspec.to_builtins(spec)
     del plain["origin"]
-    return {"tool": spec.qualified_name, "exposed": spec.model_name, **plain}
+    return {"tool": spec.qualified_name, "exposed": spec.model_name, **plain, "signature": format_signature(spec)}
+
+
+def tool_page_to_json(spec: ToolSpec, decision: PolicyResult, pinned: str) -> dict[str, Any]:
+    """All of a tool's page, as ``tools SERVER.TOOL -o json`` writes it."""
+    return {
+        **tool_to_json(spec),
+        "parameters": [dataclasses.asdict(parameter) for parameter in list_parameters(spec)],
+        "returns": describe_output(spec),
+        "decision": decision.action,
+        "rule": decision.rule,
+        "pinned": pinned,
+        "call": example_call(spec),
+    }

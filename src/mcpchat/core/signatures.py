@@ -10,6 +10,7 @@ from mcpchat.core.tools import ToolSpec, required_names
 
 _MAX_VALUES = 12  # allowed values that are listed
 _MAX_BRANCHES = 6  # branches of a union
+_MAX_FIELDS = 8  # of a result that are named
 _MAX_DEPTH = 4  # levels of arrays and references
 _SHORT_NAMES = {"integer": "int", "boolean": "bool"}
 _LIMITS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below"}
@@ -92,6 +93,21 @@ def _resolve(schema: dict[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
             break
         schema = target
     return schema
+
+
+def format_signature(spec: ToolSpec) -> str:
+    """The tool as a function, such as ``increment(by: int = 1) -> int``; ``name?`` may be left out."""
+    parameters = []
+    for parameter in list_parameters(spec):
+        mark = "" if parameter.required or parameter.default else "?"
+        default = f" = {parameter.default}" if parameter.default else ""
+        parameters.append(f"{parameter.name}{mark}: {parameter.type}{default}")
+    result = _describe_result(spec.output_schema) if spec.output_schema else ""
+    fields = spec.output_schema.get("properties") if spec.output_schema else None
+    if result == "object" and isinstance(fields, dict) and fields:
+        names = [str(name) for name in fields]
+        result = f"{{{', '.join([*names[:_MAX_FIELDS], *(['...'] if len(names) > _MAX_FIELDS else [])])}}}"
+    return f"{spec.name}({', '.join(parameters)})" + (f" -> {result}" if result else "")
 
 
 def _describe_result(schema: Mapping[str, Any]) -> str:

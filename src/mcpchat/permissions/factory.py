@@ -8,8 +8,9 @@ from mcpchat.config.validation import unmatched_pattern
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.policy import YES_SOURCE, Policy, parse_rules
 from mcpchat.core.protocols import CatalogToolbox, Toolbox, UserDialog
+from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.approval_gate import ApprovalGate
-from mcpchat.errors import UsageError
+from mcpchat.errors import StoreError, UsageError
 from mcpchat.permissions.pinned_toolbox import PinnedToolbox
 from mcpchat.permissions.server_fingerprint import server_fingerprint
 from mcpchat.permissions.store import FileApprovalStore, FilePinStore
@@ -71,6 +72,16 @@ def _fingerprint_directory(server: ServerConfig, working_directory: Path) -> str
 
 def pin_store(context: RunContext) -> FilePinStore:
     return FilePinStore(context.paths.state / "pins", server_fingerprints(context))
+
+
+def pinned_on(context: RunContext, spec: ToolSpec) -> str:
+    """Since when the tool's definition is pinned, YYYY-MM-DD; empty if it is not, or not known."""
+    try:
+        pins = pin_store(context).load(spec.server)
+    except StoreError:
+        return ""
+    pin = pins.tools.get(spec.name) if pins is not None else None
+    return pin.date if pin is not None and pin.sha256 == spec.fingerprint else ""
 
 
 def approval_store(context: RunContext) -> FileApprovalStore:

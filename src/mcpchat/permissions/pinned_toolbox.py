@@ -11,7 +11,7 @@ from mcpchat.core.events import Emit, Notice
 from mcpchat.core.protocols import Toolbox, ToolboxWrapper, UserDialog
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import Denied, StoreError
-from mcpchat.permissions.pins import DefinitionChange, ServerPins, accept, diff_pins, pin_catalog
+from mcpchat.permissions.pins import DefinitionChange, ServerPins, accept, diff_pins, pin_catalog, set_dates
 from mcpchat.util.sanitize import strip_invisible
 
 
@@ -126,7 +126,7 @@ class PinnedToolbox(ToolboxWrapper):
     def _save_first_use(self, server: str, current: ServerPins) -> None:
         """Save the pins at first use. If that fails, the tools are used anyway, as at any first use."""
         try:
-            self._store.save(server, current)
+            self._store.save(server, set_dates(current))
         except StoreError as error:
             text = f"{server}: its tools cannot be pinned, so changes will not be noticed: {error.message}"
             self._emit(Notice(level="warning", text=text))

@@ -3,11 +3,13 @@
 import difflib
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mcpchat.core.catalog import Catalog
 from mcpchat.util.sanitize import show_invisible
@@ -16,10 +18,19 @@ _MAX_DIFF_LINES = 400  # lines shown of one change
 
 
 class PinnedText(Struct, frozen=True, kw_only=True):
-    """A text and its SHA-256. The text is kept to show what changed."""
+    """A text and its SHA-256. The text is kept to show what changed.
+
+    ``since`` is when it was pinned, in epoch seconds; 0 if an earlier version stored it.
+    """
 
     sha256: str
     text: str
+    since: float = 0.0
+
+    @property
+    def date(self) -> str:
+        """The local date since when it is pinned, YYYY-MM-DD; empty if it is not known."""
+        return time.strftime("%Y-%m-%d", time.localtime(self.since)) if self.since else ""
 
 
 class ServerPins(Struct, frozen=True, kw_only=True):
@@ -99,6 +110,7 @@ def diff_pins(
 
 def accept(pins: ServerPins, current: ServerPins, names: Mapping[str, bool] | set[str]) -> ServerPins:
     """Return the pins, with the current definitions of these tools; the empty name stands for the instructions."""
+    current = set_dates(current)
     tools = pins.tools | {name: pin for name, pin in current.tools.items() if name in names}
     return ServerPins(
         server=current.server,
@@ -108,9 +120,17 @@ def accept(pins: ServerPins, current: ServerPins, names: Mapping[str, bool] | se
     )
 
 
+def set_dates(pins: ServerPins) -> ServerPins:
+    """The pins, accepted now."""
+    now = time.time()
+    tools = {name: replace(pin, since=now) for name, pin in pins.tools.items()}
+    return replace(pins, tools=tools, instructions=pins.instructions and replace(pins.instructions, since=now))
+
+
 def _pin_text(text: str, sha256: str = "") -> PinnedText:
     data = text.encode(errors="backslashreplace")  # JSON can contain lone surrogates, which UTF-8 cannot encode
-    return PinnedText(sha256=sha256 or hashlib.sha256(data).hexdigest(), text=data.decode())
+    digest = sha256 or hashlib.sha256(data).hexdigest()
+    return PinnedText(sha256=digest, text=data.decode())
 
 
 def _differs(before: PinnedText | None, current: PinnedText) -> bool:

@@ -153,6 +153,7 @@ def test_a_tool_is_shown_with_its_parameters(server: ScriptedServer) -> None:
     server.configure(extra_config='[approvals]\nask = ["box.*"]\n')
     with server.terminal(columns=110) as terminal:
         terminal.wait_for("\n>")
+        assert "box.say" in say(terminal, "/tools says a text", "description")
         page = say(terminal, "/tools box.say", "to call it").rpartition("/tools box.say")[2]
     command_page = server.run("tools", "box.say").stdout
     for shown in (page, command_page):

@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 import sys
+import time
 import tomllib
 from contextlib import closing
 from pathlib import Path
@@ -315,12 +316,47 @@ def test_retries_are_seen(run: CommandLine, fake_openai: FakeOpenAI) -> None:
 
 
 def test_tools_in_formats(run: CommandLine) -> None:
-    _, table, _ = unpack(run("tools", "box", config=BOX_CONFIG))
+    _, table, _ = unpack(run("tools", config=BOX_CONFIG))
     assert re.search(r"^box\.echo +Echo a text *$", table, re.MULTILINE)
+    _, signatures, _ = unpack(run("tools", "box", config=BOX_CONFIG))
+    assert "echo(text: string)\n" in signatures
     tools = json.loads(unpack(run("tools", "--format", "json", config=BOX_CONFIG))[1])
     assert (tools[0]["tool"], tools[0]["exposed"]) == ("box.echo", "box__echo")
     functions = json.loads(unpack(run("tools", "--format", "openai", config=BOX_CONFIG))[1])
     assert functions[0]["function"]["name"] == "box__echo"
+
+
+def test_tools_are_searched_by_words(run: CommandLine) -> None:
+    code, out, err = unpack(run("tools", "miles", "to", "kilometres"))
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].startswith("calculator.convert ")
+    (first, *_) = json.loads(run("tools", "unit", "conversion", "-o", "json").stdout)
+    assert first["tool"] == "calculator.convert"
+    assert unpack(run("tools", "zebra")) == (0, "", "no tools\n")
+    assert "did you mean calculator?" in run("tools", "clculator").stderr
+
+
+def test_the_page_of_a_tool_has_all_about_it(run: CommandLine) -> None:
+    config = BOX_CONFIG + '[approvals]\ndeny = ["box.echo"]\n'
+    run("call", "box.echo", "text=a", config=config)
+    (page,) = json.loads(run("tools", "box.echo", "-o", "json").stdout)
+    assert (page["tool"], page["signature"], page["decision"], page["rule"]) == (
+        "box.echo", "echo(text: string)", "deny", "config: deny box.echo",
+    )  # fmt: skip
+    assert [parameter["name"] for parameter in page["parameters"]] == ["text"]
+    assert page["call"] == "mcpchat call box.echo text=TEXT"
+    assert page["pinned"] == time.strftime("%Y-%m-%d")
+    shown = run("tools", "box.echo").stdout
+    for line in ("is denied (config: deny box.echo)", f"since {page['pinned']}", "text  string, required"):
+        assert line in shown
+
+
+def test_a_call_without_a_required_argument_shows_what_the_tool_takes(run: CommandLine) -> None:
+    code, out, err = unpack(run("call", "calculator.convert", "value=1"))
+    assert (code, out) == (2, "")
+    assert err.startswith("calculator.convert  Convert units\n")
+    assert "from_unit  string, required" in err
+    assert "error: calculator.convert needs from_unit, to_unit\n" in err
 
 
 def test_a_tool_is_called_with_pairs_or_json(run: CommandLine) -> None:

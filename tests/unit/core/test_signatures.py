@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcpchat.core.signatures import describe_output, describe_type, example_call, list_parameters
+from mcpchat.core.signatures import describe_output, describe_type, example_call, format_signature, list_parameters
 from tests.support.fakes import make_tool
 
 SCHEMA: dict[str, Any] = {
@@ -52,6 +52,17 @@ def test_the_parameters_of_a_tool() -> None:
         "int", False, "3", "at least 1, at most 10", "How many.",
     )  # fmt: skip
     assert (day.type, day.notes, day.description) == ("string", "date", "A day.")
+
+
+def test_a_tool_as_a_function() -> None:
+    spec = make_tool("write", schema=SCHEMA)
+    assert format_signature(spec).startswith(
+        'write(path: string, mode: "w" | "a", count: int = 3, tags?: list of (string | null)'
+    )
+    wrapped = {"type": "object", "properties": {"result": {"type": "integer"}}}
+    assert format_signature(make_tool("f", schema={}, output_schema=wrapped)) == "f() -> int"
+    fields = {"type": "object", "properties": {name: {} for name in "abcdefghij"}}
+    assert format_signature(make_tool("f", schema={}, output_schema=fields)) == "f() -> {a, b, c, d, e, f, g, h, ...}"
 
 
 def test_a_call_to_copy_has_the_required_parameters() -> None:

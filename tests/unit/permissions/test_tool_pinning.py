@@ -1,5 +1,6 @@
 """Tool pinning: changes of a server since the user's approval are withheld until approved."""
 
+import time
 from typing import Any
 
 from msgspec.structs import replace
@@ -55,7 +56,9 @@ async def test_the_first_use_is_recorded_and_reported_once() -> None:
     assert await pinned_server.list_offered(ECHO, WRITE) == ["echo", "write"]
     assert await pinned_server.list_offered(ECHO, WRITE) == ["echo", "write"]
     assert pinned_server.notices == ["box: 2 tools pinned at first use"]
-    assert pinned_server.store.saved["box"] == pin_catalog("box", catalog(ECHO, WRITE))
+    saved = pinned_server.store.saved["box"]
+    assert diff_pins(saved, pin_catalog("box", catalog(ECHO, WRITE))) == []
+    assert saved.tools["echo"].date == time.strftime("%Y-%m-%d")
 
 
 async def test_questions_show_the_title_that_was_pinned() -> None:

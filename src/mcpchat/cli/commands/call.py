@@ -29,7 +29,7 @@ from mcpchat.cli.options import (
     permission_options,
     with_options,
 )
-from mcpchat.cli.output import write_json
+from mcpchat.cli.output import print_table, write_json
 from mcpchat.cli.runtime import build_context, current_run, run_async
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.events import VERSION
@@ -45,7 +45,8 @@ from mcpchat.core.tools import (
     reject_constant,
 )
 from mcpchat.errors import UsageError
-from mcpchat.permissions.factory import build_approval_gate
+from mcpchat.permissions.factory import build_approval_gate, build_policy, pinned_on
+from mcpchat.ui.render.tool_page import format_tool_page
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.paths import expand_user
 from mcpchat.util.stdin import read_bytes
@@ -54,6 +55,10 @@ from mcpchat.util.time_limit import time_limit
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _MAX_BYTES = 20_000_000  # of one argument
 _PAIR = re.compile(r"(?P<key>[^=]*?)(?P<operator>:?=)(?P<text>.*)", re.DOTALL)
+
+
+class MissingArguments(UsageError):
+    """The call lacks an argument that the tool requires."""
 
 
 @app.command()
@@ -106,7 +111,12 @@ async def _call_tool(
 
     async def read_arguments(spec: ToolSpec) -> Mapping[str, Any]:
         # In a thread: a file can be a pipe into which nothing is written.
-        return await run_in_daemon_thread(lambda: parse_tool_arguments(spec, pairs, arguments))
+        try:
+            return await run_in_daemon_thread(lambda: parse_tool_arguments(spec, pairs, arguments))
+        except MissingArguments:
+            decision = build_policy(context, options).evaluate(spec, {})
+            print_table(format_tool_page(spec, decision, pinned_on(context, spec)), sys.stderr)
+            raise
 
     async with (
         time_limit(timeout) as lift_limit,
@@ -168,7 +178,7 @@ def parse_tool_arguments(spec: ToolSpec, pairs: Sequence[str], json_text: str | 
     except InvalidArguments as error:
         raise UsageError(str(error), hint=f"{spec.qualified_name}: {describe_arguments(spec)}") from error
     if missing := describe_missing_arguments(spec, arguments):
-        raise UsageError(missing, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
+        raise MissingArguments(missing, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
     return arguments
 
 

@@ -1,12 +1,13 @@
 """mcpchat tools: the tools of the servers."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mcpchat.app.mcp import tool_index
 from mcpchat.cli.mcp_session import (
     discard,
     open_servers,
@@ -16,27 +17,29 @@ from mcpchat.cli.mcp_session import (
     restrict_to,
 )
 from mcpchat.cli.options import RefreshOption, choice, config_file, with_options
-from mcpchat.cli.output import print_table, tool_to_json, write_json
+from mcpchat.cli.output import print_table, tool_page_to_json, tool_to_json, write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.tools import ToolSpec, openai_function
 from mcpchat.engine.token_estimate import estimate_tool_tokens
 from mcpchat.errors import UsageError
-from mcpchat.permissions.factory import build_policy, pinned_toolbox
+from mcpchat.permissions.factory import build_policy, pinned_on, pinned_toolbox
 from mcpchat.ui.render import tables
 from mcpchat.ui.render.plain import NonInteractiveDialog
-from mcpchat.ui.render.tool_page import format_tool_page
-from mcpchat.util.text import suggest
+from mcpchat.ui.render.tool_page import format_signatures, format_tool_page
+from mcpchat.util.text import closest_matches, suggest
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+_MAX_FOUND = 20
 
 
 @app.command()
 @with_options(config=config_file)
 def tools(
     config: Path | None,
-    name: Annotated[
-        str | None, typer.Argument(metavar="[SERVER[.TOOL]]", help="Only this server's, or one tool in detail.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SERVER | SERVER.TOOL | WORDS]...", help="A server, one tool, or what to search for."),
     ] = None,
     form: Annotated[str, choice("--format", "--output", "-o", of=("table", "json", "openai"))] = "table",
     cost: Annotated[
@@ -44,40 +47,64 @@ def tools(
     ] = False,
     refresh: RefreshOption = False,
 ) -> int:
-    """List the tools of the configured servers.
+    """List the tools of the configured servers, show one, or search them.
 
     \b
-      mcpchat tools calculator
+      mcpchat tools calculator              each with its parameters and result
       mcpchat tools calculator.calculate    what it takes and returns, and whether it asks
+      mcpchat tools send an email           the tools about these words
       mcpchat tools --format openai     as the model gets them
       mcpchat tools --cost              the largest first, with the sum of each server
     """
     if cost and form == "openai":
         raise UsageError("--cost needs --format table or json")
-    return run_async(_list_tools(build_context(config), name, form, cost=cost, refresh=refresh))
+    return run_async(_list_tools(build_context(config), words or [], form, cost=cost, refresh=refresh))
 
 
-async def _list_tools(context: RunContext, name: str | None, form: str, *, cost: bool, refresh: bool) -> int:
-    server, _, tool = name.partition(".") if name is not None else (None, "", "")
-    if server is not None:
+async def _list_tools(context: RunContext, words: Sequence[str], form: str, *, cost: bool, refresh: bool) -> int:
+    name = words[0] if len(words) == 1 and (words[0] in context.config.servers or "." in words[0]) else ""
+    server, _, tool = name.partition(".")
+    if server:
         require_server(context, server)
         context = restrict_to(context, server)
-    async with open_servers(context, print_warnings if server is None else discard, refresh=refresh) as hub:
+    async with open_servers(context, discard if server else print_warnings, refresh=refresh) as hub:
         specs = await hub.list_tools()
-        if server is not None:
+        if server:
             require_running(hub)
         await pinned_toolbox(
             context, hub, NonInteractiveDialog(), print_warnings
         ).list_tools()  # warns of withheld tools
         if tool:
             specs = [_find_tool(f"{server}.{tool}", specs)]
-        if tool and form == "table" and not cost:
-            policy = build_policy(context, RunOptions())
-            print_table(format_tool_page(specs[0], policy.evaluate(specs[0], {})))
-            sys.stdout.flush()
+        elif words and not server:
+            specs = await _search_tools(context, words, specs, hub.instructions())
+        # Before the servers are stopped, which takes time.
+        if tool and not cost and form != "openai":
+            _print_page(context, specs[0], form)
+        elif server and not tool and not cost and form == "table":
+            print_table(format_signatures(specs))
         else:
-            _print_tools(specs, form, cost=cost)  # before the servers are stopped, which takes time
+            _print_tools(specs, form, cost=cost)
+        sys.stdout.flush()
     return 0
+
+
+async def _search_tools(
+    context: RunContext, words: Sequence[str], specs: Sequence[ToolSpec], notes: Mapping[str, str]
+) -> Sequence[ToolSpec]:
+    """The tools about the words. Raises UsageError if there are none, and the word is a misspelled server."""
+    found = await tool_index(context).search([" ".join(words)], specs, notes, _MAX_FOUND)
+    if not found and len(words) == 1 and closest_matches(words[0], context.config.servers):
+        require_server(context, words[0])
+    return found
+
+
+def _print_page(context: RunContext, spec: ToolSpec, form: str) -> None:
+    decision, pinned = build_policy(context, RunOptions()).evaluate(spec, {}), pinned_on(context, spec)
+    if form == "json":
+        write_json([tool_page_to_json(spec, decision, pinned)])
+    else:
+        print_table(format_tool_page(spec, decision, pinned))
 
 
 def _find_tool(name: str, specs: Sequence[ToolSpec]) -> ToolSpec:
@@ -99,7 +126,6 @@ def _print_tools(specs: Sequence[ToolSpec], form: str, *, cost: bool) -> None:
         print_table(tables.tool_table(specs))
     else:
         sys.stderr.write("no tools\n")
-    sys.stdout.flush()
 
 
 def _print_costs(specs: Sequence[ToolSpec], form: str) -> None:
@@ -113,4 +139,3 @@ def _print_costs(specs: Sequence[ToolSpec], form: str) -> None:
         write_json({"tools": tools, "servers": servers, "tokens": sum(servers.values()), "estimated": True})
     else:
         print_table(tables.tool_cost_table([(spec.qualified_name, tokens) for tokens, spec in costs], servers))
-    sys.stdout.flush()

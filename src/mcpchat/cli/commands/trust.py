@@ -18,7 +18,7 @@ from mcpchat.config import project_file
 from mcpchat.config.run import RunContext, default_paths
 from mcpchat.errors import Denied, UsageError
 from mcpchat.permissions.factory import pin_store
-from mcpchat.permissions.pins import accept, diff_pins, pin_catalog
+from mcpchat.permissions.pins import accept, diff_pins, pin_catalog, set_dates
 from mcpchat.util.sanitize import one_line, sanitize
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
@@ -116,7 +116,7 @@ async def _review_changes(context: RunContext, server: str, *, yes: bool) -> int
         current = pin_catalog(server, hub.catalogs()[server])
     pins = store.load(server)
     if pins is None:
-        store.save(server, current)
+        store.save(server, set_dates(current))
         sys.stderr.write(f"{server}: {len(current.tools)} tool{'s' * (len(current.tools) != 1)} recorded\n")
         return 0
     if pins.title != current.title:

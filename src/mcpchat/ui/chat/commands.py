@@ -16,7 +16,7 @@ from mcpchat.ui.chat import argument_completions, thread_commands
 from mcpchat.ui.chat.context import CommandContext
 from mcpchat.ui.markdown.render import find_code_blocks
 from mcpchat.ui.render import stats, tables, transcripts
-from mcpchat.ui.render.tool_page import format_tool_page
+from mcpchat.ui.render.tool_page import format_signatures, format_tool_page
 from mcpchat.ui.terminal import external
 from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.text import closest_matches, did_you_mean
@@ -74,14 +74,20 @@ def _print_commands(context: CommandContext) -> None:
 
 
 async def _show_tools(context: CommandContext, argument: str) -> None:
-    server, dot, _ = argument.partition(".")
     names = [status.name for status in context.servers.status()]
-    if server and server not in names:
-        raise UsageError(f"no server {server}", hint=f"/tools NAME, one of {', '.join(names) or 'none'}")
-    specs = [spec for spec in await context.toolbox.list_tools() if not server or spec.server == server]
-    if dot:
-        await _show_tool(context, argument, specs)
-    elif specs:
+    server = argument.partition(".")[0] if " " not in argument else ""
+    specs = await context.toolbox.list_tools()
+    own = [spec for spec in specs if spec.server == server]
+    if argument and server not in names:
+        found = await context.chat.search_tools(argument)
+        if not found:
+            raise UsageError(f"no tool is about {argument}", hint=f"servers: {', '.join(names) or 'none'}")
+        context.console.print(tables.tool_table(found))
+    elif "." in argument:
+        await _show_tool(context, argument, own)
+    elif own:
+        context.console.print(format_signatures(own))
+    elif specs and not argument:
         context.console.print(tables.tool_table(specs))
     else:
         context.print(f"no tools of {argument}: /servers shows why" if argument else "no tools: /servers shows why")
@@ -92,7 +98,8 @@ async def _show_tool(context: CommandContext, name: str, specs: Sequence[ToolSpe
     if spec is None:
         suggestion = did_you_mean(name, [spec.qualified_name for spec in specs])
         raise UsageError(f"no tool {name}{suggestion}", hint="/tools lists them")
-    context.console.print(format_tool_page(spec, context.session.agent.gate.policy.evaluate(spec, {})))
+    decision = context.session.agent.gate.policy.evaluate(spec, {})
+    context.console.print(format_tool_page(spec, decision, context.chat.pinned_on(spec)))
 
 
 async def _show_servers(context: CommandContext, argument: str) -> None:
@@ -335,8 +342,8 @@ COMMANDS: Sequence[Command] = (
     ),
     Command(
         "/tools",
-        "[SERVER[.TOOL]]",
-        "the tools on offer, or one in detail",
+        "[SERVER[.TOOL] | WORDS]",
+        "the tools on offer; one in detail; a search",
         _show_tools,
         _TOOLS,
         cli_equivalent="mcpchat tools",

@@ -16,6 +16,7 @@ from mcpchat.core.messages import Message, Part
 from mcpchat.core.messages import Text as TextPart
 from mcpchat.core.protocols import ServerDirectory, Toolbox
 from mcpchat.core.threads import Thread, ThreadMessage
+from mcpchat.core.tools import ToolSpec
 from mcpchat.engine import outcomes
 from mcpchat.engine.mentions import attach_resources, find_file_mentions, find_mentions, is_pasted
 from mcpchat.engine.session import Session
@@ -92,6 +93,14 @@ class ChatControls(Protocol):
 
     def revoke_approvals(self, glob: str) -> Sequence[str]:
         """Ask again about the tools that match the glob. Returns their names. Raises StoreError."""
+        ...
+
+    def pinned_on(self, spec: ToolSpec) -> str:
+        """Since when the tool's definition is pinned, YYYY-MM-DD; empty if it is not, or not known."""
+        ...
+
+    async def search_tools(self, words: str) -> Sequence[ToolSpec]:
+        """The tools on offer that the words are about, the best first."""
         ...
 
     def describe_trust(self) -> str:

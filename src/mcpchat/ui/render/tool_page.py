@@ -1,6 +1,6 @@
 """All about one tool, for a person: what it takes, what it returns, what decides about it, and a call to copy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -8,20 +8,25 @@ from rich.table import Table
 from rich.text import Text
 
 from mcpchat.core.policy import PolicyResult
-from mcpchat.core.signatures import Parameter, describe_output, example_call, list_parameters
+from mcpchat.core.signatures import Parameter, describe_output, example_call, format_signature, list_parameters
 from mcpchat.core.tools import ToolSpec
 from mcpchat.ui.prompts.approval_view import describe_annotations
 from mcpchat.util.sanitize import one_line, sanitize
 
-_MAX_TYPE_LENGTH = 300  # characters
+_MAX_TYPE_LENGTH, _MAX_SIGNATURE = 300, 2000  # characters
 
 
-def format_tool_page(spec: ToolSpec, decision: PolicyResult) -> RenderableType:
-    """The page of a tool. ``decision`` is what the policy says about a call."""
-    return Group(*_page_parts(spec, decision))
+def format_tool_page(spec: ToolSpec, decision: PolicyResult, pinned: str) -> RenderableType:
+    """The page of a tool. ``decision`` is what the policy says about a call, ``pinned`` a date or empty."""
+    return Group(*_page_parts(spec, decision, pinned))
 
 
-def _page_parts(spec: ToolSpec, decision: PolicyResult) -> Iterator[RenderableType]:
+def format_signatures(specs: Sequence[ToolSpec]) -> RenderableType:
+    """The tools as functions, one a line."""
+    return Group(*(Text(one_line(format_signature(spec), _MAX_SIGNATURE)) for spec in specs))
+
+
+def _page_parts(spec: ToolSpec, decision: PolicyResult, pinned: str) -> Iterator[RenderableType]:
     title = f"  {one_line(spec.title, 100)}" if spec.title.strip() else ""
     yield Text(one_line(spec.qualified_name, 200), style="bold").append(title, style="dim not bold")
     if description := sanitize(spec.description).strip():
@@ -35,6 +40,7 @@ def _page_parts(spec: ToolSpec, decision: PolicyResult) -> Iterator[RenderableTy
         "returns": one_line(describe_output(spec), 600),
         "server": one_line(spec.server, 60) + account,
         "annotations": describe_annotations(spec.annotations) + ("" if spec.trusted else " (not trusted)"),
+        "pinned": f"since {pinned}" if pinned else "",
         "a call": f"{_ACTIONS[decision.action]} ({one_line(decision.rule, 200)})",
         "to call it": one_line(example_call(spec), 1000),
     }

@@ -21,7 +21,7 @@ from mcpchat.util.text import suggest
 
 MAX_PLAIN_TOOLS = 40
 MAX_PLAIN_TOKENS = 10_000
-WINDOW_SHARE = 8  # the tools take at most this part of a model's window
+WINDOW_SHARE = 4  # the tools take at most this part of a model's window
 MAX_RESULTS = 10
 _MAX_QUERIES = 5
 _MAX_USED = 10  # tools of the thread that are offered plainly
@@ -142,7 +142,8 @@ def _needs_search(
 
 def plain_tokens(tools: Sequence[ToolSpec]) -> int | None:
     """About how many tokens the tools take in a request. None if they are too many in any case."""
-    return sum(map(estimate_tool_tokens, tools)) if len(tools) <= MAX_PLAIN_TOOLS + 1 else None
+    counted = [tool for tool in tools if tool.server != OWN_SERVER]
+    return sum(map(estimate_tool_tokens, counted)) if len(counted) <= MAX_PLAIN_TOOLS else None
 
 
 def add_server_lines(instructions: str, lines: str) -> str:

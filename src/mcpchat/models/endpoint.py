@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -29,6 +30,7 @@ class ModelEndpoint:
     """The address of a model's server and the settings for it.
 
     ``label`` is the NAME of its [model.NAME] table, or empty for [model]; ``config_table`` is "model.NAME" or "model".
+    What is learnt about the server is kept in ``cache``, a folder; None keeps it for the run.
     """
 
     label: str
@@ -37,6 +39,7 @@ class ModelEndpoint:
     api_key: str | None  # a reference such as "env:NAME"
     config_table: str
     defaults: EndpointDefaults
+    cache: Path | None = None
 
     @property
     def requires_api_key(self) -> bool:

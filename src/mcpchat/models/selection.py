@@ -1,6 +1,7 @@
 """Chooses the model of a run by name: from the config, the environment and the command line."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
@@ -210,7 +211,8 @@ class ModelSelector:
             await model.aclose()
 
     def _find_endpoint(self, label: str) -> ModelEndpoint:
-        return find_endpoint(self._config, self._context.environ, label, _get_defaults)
+        endpoint = find_endpoint(self._config, self._context.environ, label, _get_defaults)
+        return dataclasses.replace(endpoint, cache=self._context.paths.cache / "models")
 
     async def _get_model(self, endpoint: ModelEndpoint, name: str | None) -> ProviderModel:
         """The Model of the endpoint. Raises NoModelConfigured if it has no key but needs one; ConfigError."""

@@ -302,10 +302,7 @@ def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[st
     maximum = int(limit["count"] or limit["most"]) if limit else 0
     if not 0 < maximum < len(tools):
         return None
-    return Adaptation(
-        compatibility=replace(compatibility, max_tools=maximum),
-        notice=f"{body['model']} takes at most {maximum} tools, not {len(tools)}",
-    )
+    return Adaptation(compatibility=replace(compatibility, max_tools=maximum))
 
 
 def _simplify_schemas(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:

@@ -17,6 +17,7 @@ from mcpchat.models.context_sizes import ModelInfo, context_size
 from mcpchat.models.openai import wire
 from mcpchat.models.openai.compatibility import Adaptation, Compatibility, adapt_to_error
 from mcpchat.models.openai.errors import error_from_body, is_loading_model, retry_delay
+from mcpchat.models.openai.learned_limits import LimitFiles
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class OpenAIModel:
 
     ``create_client`` is called at first use, because it imports the SDK. A request that fails with a transient error is
     retried at most ``retries`` times; while the server loads the model, for ``load_timeout`` seconds. ``sleep`` waits
-    between the attempts, in seconds.
+    between the attempts, in seconds. ``limits`` keeps what the server refuses in tools for the next runs.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class OpenAIModel:
         create_client: "Callable[[], OpenAIClient]",
         api: WireApi,
         *,
+        limits: LimitFiles | None = None,
         retries: int = 4,
         load_timeout: float = 600.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -88,6 +90,7 @@ class OpenAIModel:
         self._retries = retries
         self._load_timeout = load_timeout
         self._api = api
+        self._limits = limits
         self.api_name = api.name
         self.notice = ""
         self._compatibility: dict[str, Compatibility] = {}  # by model
@@ -172,14 +175,16 @@ class OpenAIModel:
 
     def _learn(self, model: str, before: Compatibility, adaptation: Adaptation) -> Compatibility:
         """Keep the settings for the model's later requests. Raises ModelError if it takes fewer tools."""
-        self._compatibility[model] = adaptation.compatibility
-        if adaptation.compatibility.max_tools != before.max_tools:
-            raise ModelError(adaptation.notice, kind="tool_limit")
-        return adaptation.compatibility
+        learnt = self._compatibility[model] = adaptation.compatibility
+        if self._limits is not None:
+            self._limits.save(model, learnt)
+        if learnt.max_tools != before.max_tools:
+            raise ModelError(f"{model} takes at most {learnt.max_tools} tools", kind="tool_limit")
+        return learnt
 
     def max_tools(self, model: str) -> int | None:
         """How many tools the server takes for this model; None if it has not refused any number yet."""
-        return self._compatibility[model].max_tools if model in self._compatibility else None
+        return self._get_compatibility(model).max_tools
 
     def build_batch_request(self, request: ModelRequest) -> tuple[str, dict[str, Any]]:
         """The path and the JSON body of the request, for a batch file."""
@@ -198,4 +203,7 @@ class OpenAIModel:
         return accumulator.finish(wire.build_origin(self._api.name, self.client.base_url, model))
 
     def _get_compatibility(self, model: str) -> Compatibility:
-        return self._compatibility.get(model) or self._api.default_compatibility(is_openai=self.client.is_openai)
+        if model not in self._compatibility:
+            default = self._api.default_compatibility(is_openai=self.client.is_openai)
+            self._compatibility[model] = self._limits.apply(model, default) if self._limits is not None else default
+        return self._compatibility[model]

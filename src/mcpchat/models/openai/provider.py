@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from mcpchat.models.endpoint import EndpointDefaults, ModelEndpoint
 from mcpchat.models.openai.compatibility import is_openai
+from mcpchat.models.openai.learned_limits import LimitFiles
 from mcpchat.models.openai.model import OpenAIModel, WireApi, import_client
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class OpenAIProvider:
                 timeout=endpoint.settings.timeout,
             )
 
-        return OpenAIModel(create_client, _create_api(endpoint), load_timeout=endpoint.settings.timeout)
+        api = _create_api(endpoint)
+        limits = LimitFiles(endpoint.cache, f"{endpoint.base_url} {api.name}") if endpoint.cache is not None else None
+        return OpenAIModel(create_client, api, limits=limits, load_timeout=endpoint.settings.timeout)
 
 
 def _create_api(endpoint: ModelEndpoint) -> WireApi:

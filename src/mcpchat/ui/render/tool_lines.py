@@ -90,14 +90,23 @@ def _to_json(value: object) -> str:
 
 
 def summarize_result(result: ToolResult, limit: int) -> str:
-    """The result on one line of at most ``limit`` characters, or its number of lines."""
+    """The result on one line of at most ``limit`` characters, or its number of items or lines."""
     text = result_text(result)
     with suppress(ValueError, RecursionError):
-        text = json.dumps(json.loads(text), ensure_ascii=False)  # one line of JSON instead of an indented block
+        value = json.loads(text)
+        text = json.dumps(value, ensure_ascii=False)  # one line of JSON instead of an indented block
+        if len(text) > limit and (count := _count_items(value)):
+            return count
     lines = text.strip().count("\n") + 1
     if lines > 3 and not result.is_error:
         return f"{lines} lines"
     return one_line(text.strip(), limit) or "(nothing)"
+
+
+def _count_items(value: object) -> str:
+    """``3 files`` for an object with one list; empty for any other value."""
+    lists = [(key, item) for key, item in value.items() if isinstance(item, list)] if isinstance(value, dict) else []
+    return f"{len(lists[0][1])} {one_line(lists[0][0], 30)}" if len(lists) == 1 else ""
 
 
 def format_server_down(event: ServerChanged) -> str:

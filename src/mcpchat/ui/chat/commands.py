@@ -342,8 +342,8 @@ COMMANDS: Sequence[Command] = (
     ),
     Command(
         "/tools",
-        "[SERVER[.TOOL] | WORDS]",
-        "the tools on offer; one in detail; a search",
+        "[NAME|WORDS]",
+        "the tools: all, a server's, one, a search",
         _show_tools,
         _TOOLS,
         cli_equivalent="mcpchat tools",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,15 +27,17 @@ def enforce_tool_limits(tools: Sequence[ToolSpec], limits: ToolLimits) -> tuple[
     renamed: list[str] = []
     truncated = 0
     for spec in tools:
-        schema_json = json.dumps(spec.schema, ensure_ascii=False)
-        if len(schema_json) > limits.max_schema:
+        encoded = _encode(spec.schema)
+        # It has no blanks; with them, it has at most half as much again.
+        if len(encoded) * 1.5 > limits.max_schema and _json_length(spec.schema) > limits.max_schema:
             too_large.append(spec.name)
             continue
-        schema = map_strings(spec.schema, strip_invisible)
-        if _schema_keys(schema) != _schema_keys(spec.schema):
-            renamed.append(spec.name)  # the server would not know an argument by its cleaned name
-            continue
-        spec = replace(spec, description=strip_invisible(spec.description), schema=schema)
+        if not (encoded.isascii() and spec.description.isascii()):  # else nothing is invisible
+            schema = map_strings(spec.schema, strip_invisible)
+            if _schema_keys(schema) != _schema_keys(spec.schema):
+                renamed.append(spec.name)  # the server would not know an argument by its cleaned name
+                continue
+            spec = replace(spec, description=strip_invisible(spec.description), schema=schema)
         if len(spec.description) > limits.max_description:
             spec = replace(spec, description=spec.description[: limits.max_description - 1] + "…")
             truncated += 1
@@ -50,6 +53,19 @@ def enforce_tool_limits(tools: Sequence[ToolSpec], limits: ToolLimits) -> tuple[
             f"{truncated} descriptions cut at {limits.max_description:,} characters (limits.max_description)"
         )
     return tuple(accepted), tuple(notices)
+
+
+def _encode(schema: object) -> bytes:
+    """The schema as JSON without blanks. Lone surrogates, which UTF-8 cannot encode, become question marks."""
+    try:
+        return msgspec.json.encode(schema)
+    except UnicodeEncodeError:
+        return json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\xff"
+
+
+def _json_length(schema: object) -> int:
+    """Characters of the schema as JSON."""
+    return len(json.dumps(schema, ensure_ascii=False))
 
 
 def _schema_keys(schema: object) -> set[str]:

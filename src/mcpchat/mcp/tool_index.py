@@ -17,6 +17,7 @@ from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import StoreError
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.private_files import ensure_private_directory
+from mcpchat.util.text import replace_surrogates
 
 _FORMAT = 1
 _FILE = f"tools-{_FORMAT}.sqlite3"
@@ -173,12 +174,14 @@ def _add_missing(database: sqlite3.Connection, servers: Mapping[str, _ServerTool
 
 def _index_texts(server: str, notes: str, spec: ToolSpec) -> tuple[str, str, str, str]:
     """The name, description, parameters and server of a tool as words."""
-    return (
+    texts = (
         " ".join(_split_words(f"{spec.name} {spec.title}")),
         spec.description,
         " ".join(_iter_parameters(spec.schema))[:_MAX_PARAMETERS],
         " ".join((*_split_words(f"{server} {spec.server_title}"), notes)),
     )
+    name, description, parameters, about = map(replace_surrogates, texts)
+    return name, description, parameters, about
 
 
 def _iter_parameters(schema: Mapping[str, object]) -> Iterator[str]:

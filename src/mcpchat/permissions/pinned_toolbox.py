@@ -11,7 +11,15 @@ from mcpchat.core.events import Emit, Notice
 from mcpchat.core.protocols import Toolbox, ToolboxWrapper, UserDialog
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import Denied, StoreError
-from mcpchat.permissions.pins import DefinitionChange, ServerPins, accept, diff_pins, pin_catalog, set_dates
+from mcpchat.permissions.pins import (
+    DefinitionChange,
+    ServerPins,
+    accept,
+    diff_pins,
+    digest_catalog,
+    pin_catalog,
+    set_dates,
+)
 from mcpchat.util.sanitize import strip_invisible
 
 
@@ -98,24 +106,32 @@ class PinnedToolbox(ToolboxWrapper):
 
         If the pins cannot be read or written, all tools and the instructions of the server are withheld.
         """
-        current = pin_catalog(server, catalog)
+        current = ServerPins(server=server)
         try:
-            pins = self._store.load(server)
+            pins, digest = self._store.load(server), digest_catalog(catalog)
+            if pins is not None and digest and pins.catalog == digest:
+                self._titles[server] = pins.title
+                return ()
+            current = pin_catalog(server, catalog)
             if pins is None:
-                self._save_first_use(server, current)
+                self._save_first_use(server, replace(current, catalog=digest))
                 return ()
             changes = diff_pins(pins, current, lambda tool: self._is_exposed(server, tool))
             accepted = {change.tool for change in changes if await self._confirm_change(change)}
             self._titles[server] = pins.title
-            if accepted or pins.title is None:
-                self._store.save(server, accept(pins, current, accepted))
+            updated = accept(pins, current, accepted)
+            # Tools that the config hides today are compared too: it may expose them tomorrow.
+            updated = replace(updated, catalog="" if diff_pins(updated, current) else digest)
+            if updated != pins:
+                self._store.save(server, updated)
         except StoreError as error:
             self._errors[server] = error
             self._emit(
                 Notice(level="warning", text=f"{server}: {error.message}; {error.hint or 'its tools are disabled'}")
             )
+            names = [spec.name for spec in catalog.tools]
             changes, accepted = (
-                [DefinitionChange(server=server, tool=name, before=None, after="") for name in (*current.tools, "")],
+                [DefinitionChange(server=server, tool=name, before=None, after="") for name in (*names, "")],
                 set(),
             )
             return tuple(changes)

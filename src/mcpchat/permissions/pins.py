@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -37,13 +38,15 @@ class ServerPins(Struct, frozen=True, kw_only=True):
     """The pins of one server: its tools by name, its instructions, and its title. ``server`` is its name, for display.
 
     ``title`` is None if an earlier version stored the pins. Another title is no change that has to be accepted, because
-    some servers put the time into it; but questions show the title that was pinned.
+    some servers put the time into it; but questions show the title that was pinned. ``catalog`` is the digest of a
+    catalog without any change against the pins; empty if there is none.
     """
 
     server: str
     tools: dict[str, PinnedText] = {}
     instructions: PinnedText | None = None
     title: str | None = None
+    catalog: str = ""
 
 
 class DefinitionChange(Struct, frozen=True, kw_only=True):
@@ -74,6 +77,15 @@ class DefinitionChange(Struct, frozen=True, kw_only=True):
         diff = [line for line in islice(lines, 2, None) if not line.startswith("@@")]
         remaining = len(diff) - _MAX_DIFF_LINES
         return "\n".join([*diff[:_MAX_DIFF_LINES], *([f"... {remaining:,} more lines"] if remaining > 0 else [])])
+
+
+def digest_catalog(catalog: Catalog) -> str:
+    """The digest of all that pins are about: an equal catalog needs no comparison. Empty if it has lone surrogates."""
+    facts = (catalog.tools, catalog.info.instructions, catalog.info.title)
+    try:
+        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+    except UnicodeEncodeError:
+        return ""
 
 
 def pin_catalog(server: str, catalog: Catalog) -> ServerPins:

@@ -111,3 +111,9 @@ def test_a_file_that_cannot_be_used_does_not_stop_a_search(tmp_path: Path, kind:
     if kind == "garbage":
         assert search(SqliteToolIndex(tmp_path), "email") == ["send_email"]
         assert path.read_bytes().startswith(b"SQLite format 3")
+
+
+def test_text_that_cannot_be_encoded_is_indexed(tmp_path: Path) -> None:
+    odd = make_tool("odd", server="box", description="A \ud800 zebra.")
+    assert search(SqliteToolIndex(tmp_path), "zebra", tools=(odd,)) == ["odd"]
+    assert search(SqliteToolIndex(tmp_path), "zebra\ud800", tools=(odd,)) == ["odd"]

@@ -3,12 +3,14 @@
 import time
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from mcpchat.core.catalog import Catalog, ServerInfo
 from mcpchat.core.events import Event, Notice
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import Denied, StoreError
+from mcpchat.permissions import pinned_toolbox
 from mcpchat.permissions.pinned_toolbox import PinnedToolbox
 from mcpchat.permissions.pins import ServerPins, accept, diff_pins, pin_catalog
 from tests.support.fakes import FakeToolbox, MemoryPins, ScriptedDialog, make_tool
@@ -24,7 +26,13 @@ def catalog(*tools: ToolSpec, instructions: str = "") -> Catalog:
 class PinnedServer:
     """A pinned toolbox for a server whose catalog can be changed."""
 
-    def __init__(self, *answers: bool, store: Any = None, exempt: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *answers: bool,
+        store: Any = None,
+        exempt: tuple[str, ...] = (),
+        exposed: tuple[str, ...] = ("echo", "write"),
+    ) -> None:
         self.toolbox = FakeToolbox()
         self.now: dict[str, Catalog] = {}
         self.seen: list[Event] = []
@@ -37,6 +45,7 @@ class PinnedServer:
             asker=self.asker,
             emit=self.seen.append,
             trusted_servers=exempt,
+            is_exposed=lambda server, tool: tool in exposed,
         )
 
     async def list_offered(self, *tools: ToolSpec, instructions: str = "") -> list[str]:
@@ -148,3 +157,29 @@ def test_a_lone_surrogate_can_be_recorded() -> None:
     odd_tool = make_tool("odd", description="a \ud800 b")
     pins = pin_catalog("box", catalog(odd_tool))
     assert msgspec.json.decode(msgspec.json.encode(pins), type=ServerPins) == pins
+
+
+async def test_an_unchanged_catalog_is_compared_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned_server = PinnedServer()
+    await pinned_server.list_offered(ECHO, WRITE)
+    store = pinned_server.store
+    assert store.saved["box"].catalog
+    with monkeypatch.context() as patch:
+        patch.setattr(pinned_toolbox, "pin_catalog", None)  # no comparison tool by tool
+        assert await PinnedServer(store=store).list_offered(ECHO, WRITE) == ["echo", "write"]
+    assert await PinnedServer(False, store=store).list_offered(NEW_ECHO, WRITE) == ["write"]
+    assert not store.saved["box"].catalog
+    assert await PinnedServer(False, store=store).list_offered(NEW_ECHO, WRITE) == ["write"]
+    assert await PinnedServer(True, store=store).list_offered(NEW_ECHO, WRITE) == ["echo", "write"]
+    assert store.saved["box"].catalog
+
+
+async def test_a_changed_tool_that_the_config_hid_is_asked_about_once_it_is_exposed() -> None:
+    store = MemoryPins()
+    await PinnedServer(store=store).list_offered(ECHO, WRITE)
+    hiding = PinnedServer(store=store, exposed=("write",))
+    await hiding.list_offered(NEW_ECHO, WRITE)
+    assert hiding.asker.prompts == []
+    asking = PinnedServer(False, store=store)
+    assert await asking.list_offered(NEW_ECHO, WRITE) == ["write"]
+    assert len(asking.asker.prompts) == 1

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -84,18 +85,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
         If replacing or cutting characters could make two names equal, the name ends in a hash of the original names.
         """
-        server, tool = (_INVALID_NAME_CHARS.sub("_", name) for name in (self.server, self.name))
-        plain = f"{server}__{tool}"
-        ambiguous = "__" in self.server or self.server.endswith("_") or self.name.startswith("_")
-        if (
-            (server, tool) == (self.server, self.name)
-            and len(plain) <= MAX_MODEL_NAME_LENGTH
-            and not ambiguous
-            and not _LOOKS_HASHED.search(plain)
-        ):
-            return plain
-        digest = hashlib.sha256(f"{self.server}\0{self.name}".encode()).hexdigest()[:12]
-        return f"{plain[: MAX_MODEL_NAME_LENGTH - 13]}_{digest}"
+        return _build_model_name(self.server, self.name)
 
     @property
     def is_idempotent(self) -> bool:
@@ -106,6 +96,22 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     def read_only(self) -> bool:
         """Whether a trusted server claims that the tool changes nothing."""
         return self.trusted and self.annotations.read_only is True
+
+
+@lru_cache(maxsize=1 << 15)
+def _build_model_name(server_name: str, tool_name: str) -> str:
+    server, tool = (_INVALID_NAME_CHARS.sub("_", name) for name in (server_name, tool_name))
+    plain = f"{server}__{tool}"
+    ambiguous = "__" in server_name or server_name.endswith("_") or tool_name.startswith("_")
+    if (
+        (server, tool) == (server_name, tool_name)
+        and len(plain) <= MAX_MODEL_NAME_LENGTH
+        and not ambiguous
+        and not _LOOKS_HASHED.search(plain)
+    ):
+        return plain
+    digest = hashlib.sha256(f"{server_name}\0{tool_name}".encode()).hexdigest()[:12]
+    return f"{plain[: MAX_MODEL_NAME_LENGTH - 13]}_{digest}"
 
 
 _CODE_FENCE = re.compile(r"\s*```\w*\s*\n(?P<content>.*?)\n?\s*```\s*", re.DOTALL)

@@ -415,7 +415,7 @@ def test_without_colour_and_unicode_on_forty_columns(chat_environ: dict[str, str
         terminal.send("show" + ENTER)
         screen = terminal.wait_for("end\n")
         terminal.send("/to")
-        terminal.wait_for("the tools on offer")
+        terminal.wait_for("the tools: all")
         terminal.send("\x15" + CTRL_D)
         assert terminal.wait_exit() == 0
     assert " - item x" in screen

@@ -112,7 +112,7 @@ def test_exit_2_for_an_invalid_config(run: CommandLine) -> None:
     [
         (("--nope",), "no such option: --nope"),
         (("aks", "x"), "no such command: aks; did you mean ask?"),
-        (("tools", "clculator"), "no server is named 'clculator'; did you mean calculator?"),
+        (("tools", "clculator"), "no server has this name; did you mean calculator?"),
         (("tools", "--format", "yaml"), "--format yaml: expected one of table, json, openai"),
         (("call", "calculator"), "'calculator' does not name a tool"),
         (("call", "calculator.calclate"), "no tool calculator.calclate; did you mean calculator.calculate?"),
@@ -332,7 +332,9 @@ def test_tools_are_searched_by_words(run: CommandLine) -> None:
     assert out.splitlines()[1].startswith("calculator.convert ")
     (first, *_) = json.loads(run("tools", "unit", "conversion", "-o", "json").stdout)
     assert first["tool"] == "calculator.convert"
-    assert unpack(run("tools", "zebra")) == (0, "", "no tools\n")
+    assert unpack(run("tools", "zebra", "crossing")) == (0, "", "no tools\n")
+    code, _, err = unpack(run("tools", "zebra"))
+    assert (code, "no tool is about 'zebra', and no server has this name" in err) == (2, True)
     assert "did you mean calculator?" in run("tools", "clculator").stderr
 
 

@@ -27,7 +27,7 @@ from mcpchat.permissions.factory import build_policy, pinned_on, pinned_toolbox
 from mcpchat.ui.render import tables
 from mcpchat.ui.render.plain import NonInteractiveDialog
 from mcpchat.ui.render.tool_page import format_signatures, format_tool_page
-from mcpchat.util.text import closest_matches, suggest
+from mcpchat.util.text import suggest
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _MAX_FOUND = 20
@@ -92,10 +92,11 @@ async def _list_tools(context: RunContext, words: Sequence[str], form: str, *, c
 async def _search_tools(
     context: RunContext, words: Sequence[str], specs: Sequence[ToolSpec], notes: Mapping[str, str]
 ) -> Sequence[ToolSpec]:
-    """The tools about the words. Raises UsageError if there are none, and the word is a misspelled server."""
+    """The tools about the words. Raises UsageError for one word that is about none and names no server."""
     found = await tool_index(context).search([" ".join(words)], specs, notes, _MAX_FOUND)
-    if not found and len(words) == 1 and closest_matches(words[0], context.config.servers):
-        require_server(context, words[0])
+    if not found and len(words) == 1:
+        names = sorted(context.config.servers)
+        raise UsageError(f"no tool is about {words[0]!r}, and no server has this name; {suggest(words[0], names)}")
     return found
 
 

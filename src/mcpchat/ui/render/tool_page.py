@@ -23,7 +23,10 @@ def format_tool_page(spec: ToolSpec, decision: PolicyResult, pinned: str) -> Ren
 
 def format_signatures(specs: Sequence[ToolSpec]) -> RenderableType:
     """The tools as functions, one a line."""
-    return Group(*(Text(one_line(format_signature(spec), _MAX_SIGNATURE)) for spec in specs))
+    lines = [Text(one_line(format_signature(spec), _MAX_SIGNATURE)) for spec in specs]
+    for line, spec in zip(lines, specs, strict=True):
+        line.stylize("bold", 0, len(spec.name))
+    return Group(*lines)
 
 
 def _page_parts(spec: ToolSpec, decision: PolicyResult, pinned: str) -> Iterator[RenderableType]:

@@ -32,7 +32,7 @@ def test_a_character_outside_the_encoding_is_a_question_mark(fake_openai: FakeOp
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["--version"], ["ask", "-m", "demo", "-o", "jsonl", "x"], ["tools", "no"]]
+    "args", [["--help"], ["--version"], ["ask", "-m", "demo", "-o", "jsonl", "x"], ["tools", "xyzzy"]]
 )
 def test_a_closed_reader_causes_no_error(args: list[str]) -> None:
     reader, writer = os.pipe()

@@ -29,6 +29,7 @@ def write_completion_home(home: Path) -> None:
             "path": {"description": "Which\x1b[31m file"},
             "mode": {"enum": ["r", "rw"]},
             "raw": {"type": "boolean"},
+            "odd": {"enum": 5},
             HOSTILE_NAMES: {},
         }
     }

@@ -48,6 +48,7 @@ def build_session(
         toolbox=SearchToolbox(
             TruncatingToolbox(toolbox, limit=config.limits.max_result, store=results),
             tool_index(context),
+            limit=config.limits.max_result,
         ),
         agent=agent,
         emit=emit,

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from mcpchat.auth.service import AuthService
@@ -148,4 +149,10 @@ def build_request_handler(
 
 def tool_index(context: RunContext) -> SqliteToolIndex:
     """The index of tools, beside the cached catalogs."""
-    return SqliteToolIndex(context.paths.cache / "servers")
+    return _open_index(context.paths.cache / "servers")
+
+
+@lru_cache(maxsize=8)
+def _open_index(folder: Path) -> SqliteToolIndex:
+    """One index for all sessions of a process."""
+    return SqliteToolIndex(folder)

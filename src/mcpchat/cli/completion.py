@@ -300,9 +300,8 @@ def _tool_keys(data: CompletionData, arguments: Sequence[str]) -> list[Candidate
 def _values(schema: dict[str, Any]) -> list[str]:
     """The values that a parameter may have, if its schema names them."""
     branches = [schema, *_dicts(schema.get("anyOf")), *_dicts(schema.get("oneOf"))]
-    values = [
-        value for branch in branches for value in (branch.get("enum") or ()) if isinstance(value, str | int | float)
-    ]
+    listed = [branch["enum"] for branch in branches if isinstance(branch.get("enum"), list)]
+    values = [value for enum in listed for value in enum if isinstance(value, str | int | float)]
     values += ["true", "false"] if any(branch.get("type") == "boolean" for branch in branches) else []
     return [value if isinstance(value, str) else json.dumps(value) for value in values]
 

@@ -60,14 +60,19 @@ def read_wrapped_call(call: ToolCall) -> ToolCall:
     """
     if call.name != CALL_TOOL.model_name:
         return call
-    wrapper = parse_arguments(call.arguments)
-    name, arguments = wrapper.get("name"), wrapper.get("arguments", {})
-    if not isinstance(name, str) or name in {"", CALL_TOOL.model_name, CALL_TOOL.qualified_name}:
+    name, arguments = unwrap_arguments(parse_arguments(call.arguments))
+    if name in {"", CALL_TOOL.model_name, CALL_TOOL.qualified_name}:
         raise InvalidArguments('call_tool takes {"name": ..., "arguments": {...}}')
-    if wrapper.keys() - {"name", "arguments"} and not arguments:  # beside the name instead of within
-        arguments = {key: value for key, value in wrapper.items() if key not in {"name", "arguments"}}
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return replace(call, name=name, arguments=text)
+
+
+def unwrap_arguments(wrapper: Mapping[str, Any]) -> tuple[str, Any]:
+    """The name and the arguments within the arguments of ``call_tool``. The name is empty if there is none."""
+    name, arguments = wrapper.get("name"), wrapper.get("arguments", {})
+    others = {key: value for key, value in wrapper.items() if key not in {"name", "arguments"}}
+    # Small models write the arguments beside the name.
+    return (name if isinstance(name, str) else ""), (others if others and not arguments else arguments)
 
 
 def wrap_arguments(name: str, arguments: Mapping[str, Any]) -> str:

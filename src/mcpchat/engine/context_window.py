@@ -381,7 +381,10 @@ class ContextWindow:
             return
         yield Notice(level="info", text="summarizing the conversation")
         summary, refused = "", False
-        for summary_request, is_complete in self._build_summary_requests(request, old_messages):
+        requests = self._build_summary_requests(request, old_messages)
+        following = next(requests, None)
+        while following is not None:
+            summary_request, is_complete = following
             try:
                 count = self._start_count(summary_request)
                 async with aclosing(self.choice.adapter.stream(summary_request)) as events:
@@ -397,10 +400,13 @@ class ContextWindow:
             except ModelError as error:
                 if partial_usage := self.take_partial_usage():
                     yield ExtraUsage(usage=partial_usage)
+                if error.kind == "tool_limit":
+                    continue  # the server has said how many tools it takes, and gets no more from now on
                 if error.kind != "context":
                     raise
                 self._learn_from_refusal(error, count)
                 refused = True
+                following = next(requests, None)
         if not summary and not may_omit:
             raise ModelError("the model wrote no summary of the conversation", kind="context" if refused else "server")
         before = self.estimate_tokens(request, render_history(history))

@@ -201,6 +201,8 @@ class Session:
 
     def resume(self, thread: Thread, nodes: Sequence[ThreadMessage], head: int | None = None) -> None:
         """Continue a saved thread, at its head or after another of its messages."""
+        if thread.id != self.transcript.thread.id:
+            self._selection = None
         self.transcript.load(thread, nodes, head)
         self.thread_usage = UsageTotals(self.run_usage)
         self.context_window = ContextWindow(self.model)
@@ -284,6 +286,7 @@ class Session:
 
     def clear(self) -> None:
         """Start a new conversation with the same model and tools."""
+        self._selection = None
         self.transcript.start_new()
         self.thread_usage = UsageTotals(self.run_usage)
         self.context_window = ContextWindow(self.model)

@@ -2,14 +2,15 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 from mcpchat.core.events import Emit
-from mcpchat.core.messages import Message, Text, ToolResult
+from mcpchat.core.messages import Message, Text, ToolResult, error_result
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import Toolbox, ToolboxWrapper
 from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS, read_wrapped_call
@@ -25,7 +26,7 @@ WINDOW_SHARE = 4  # the tools take at most this part of a model's window
 MAX_RESULTS = 10
 _MAX_QUERIES = 5
 _MAX_USED = 10  # tools of the thread that are offered plainly
-_MAX_SCHEMAS = 24_000  # characters of the schemas of one answer
+_MAX_SCHEMAS = 16_000  # characters of the schemas of one answer
 _MAX_LINE, _MIN_LINE, _MAX_NOTES = 150, 40, 1000  # characters of what is said of a tool or a server
 _MAX_SERVER_LINES = 6000  # characters of the lines of all servers
 _FEW_RESULTS = 3
@@ -72,19 +73,20 @@ def select_tools(
     tokens: int | None,
     window: int | None,
     max_tools: int | None,
-    used: Collection[str],
+    used: Sequence[str],
     before: ToolSelection | None,
 ) -> ToolSelection:
     """Choose the tools of the next request.
 
     ``tokens`` are those of ``plain_tokens``; ``window`` is the model's, in tokens; ``max_tools`` is how many tools its
-    server takes; ``used`` are the names of the tools that the thread has calls of; ``before`` is the selection of the
-    request before. A request begins as the one before: what was offered stays, in its order, and once tools are
-    searched for, nothing is added any more.
+    server takes; ``used`` are the names of the tools that the thread has calls of, the latest first; ``before`` is the
+    selection of the request before. A request begins as the one before: what was offered stays, in its order, and once
+    tools are searched for, nothing is added any more.
     """
     reachable = {tool.model_name: tool for tool in available}
-    if before is not None and before.searched:
-        return ToolSelection(offered=before.offered, reachable=reachable, searched=True)
+    searching = {**reachable, SEARCH_TOOLS.model_name: SEARCH_TOOLS, CALL_TOOL.model_name: CALL_TOOL}
+    if before is not None and before.searched and len(before.offered) <= (max_tools or len(before.offered)):
+        return ToolSelection(offered=before.offered, reachable=searching, searched=True)
     if not _needs_search(available, settings, tokens, window, max_tools):
         left_out: Mapping[str, int] = {}
         if settings.mode == "off":
@@ -94,11 +96,12 @@ def select_tools(
         added = sorted((tool for name, tool in reachable.items() if name not in names), key=_model_name)
         return ToolSelection(offered=(*kept, *added), reachable=reachable, left_out=left_out)
     first = [tool for tool in available if any(glob_matches(glob, tool.qualified_name) for glob in settings.always)]
-    first += [tool for tool in available if tool.model_name in used][:_MAX_USED]
+    by_name = {**{tool.qualified_name: tool for tool in available}, **reachable}
+    first += [by_name[name] for name in used if name in by_name][:_MAX_USED]
     own = [*(tool for tool in available if tool.server == OWN_SERVER), SEARCH_TOOLS, CALL_TOOL]
     room = max(0, (max_tools or MAX_PLAIN_TOOLS) - len(own))
     chosen = {tool.model_name: tool for tool in (*own, *first[:room])}
-    return ToolSelection(offered=tuple(sorted(chosen.values(), key=_model_name)), reachable=reachable, searched=True)
+    return ToolSelection(offered=tuple(sorted(chosen.values(), key=_model_name)), reachable=searching, searched=True)
 
 
 def _cut_servers(tools: Sequence[ToolSpec], most: int) -> tuple[dict[str, ToolSpec], Mapping[str, int]]:
@@ -178,17 +181,20 @@ def _first_line(text: str) -> str:
 
 
 class SearchToolbox(ToolboxWrapper):
-    """The inner toolbox, which also answers calls of ``search_tools``."""
+    """The inner toolbox, which also answers calls of ``search_tools``, with about ``limit`` characters."""
 
-    def __init__(self, inner: Toolbox, index: ToolIndex) -> None:
+    def __init__(self, inner: Toolbox, index: ToolIndex, *, limit: int = 30_000) -> None:
         super().__init__(inner)
         self._index = index
+        self._max_schemas = min(_MAX_SCHEMAS, limit // 2)
 
     def prestart(self, spec: ToolSpec) -> None:
         if spec not in (SEARCH_TOOLS, CALL_TOOL):
             self._inner.prestart(spec)
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
+        if spec == CALL_TOOL:
+            return error_result(call_id, "call_tool is not a tool of its own")
         if spec != SEARCH_TOOLS:
             return await self._inner.call(spec, call_id, arguments, emit)
         tools = [tool for tool in await self._inner.list_tools() if tool.server != OWN_SERVER]
@@ -203,7 +209,7 @@ class SearchToolbox(ToolboxWrapper):
         queries = [line.strip() for line in query.splitlines() if line.strip()][:_MAX_QUERIES]
         notes = self.instructions()
         found = await self._index.search(queries, searched, notes, MAX_RESULTS)
-        answer: dict[str, Any] = {"tools": list(_describe_found(found))}
+        answer: dict[str, Any] = {"tools": list(_describe_found(found, self._max_schemas))}
         if known := {
             tool.server: notes[tool.server][:_MAX_NOTES] for tool in found[:_FEW_RESULTS] if tool.server in notes
         }:
@@ -216,23 +222,24 @@ class SearchToolbox(ToolboxWrapper):
         )
 
 
-def _describe_found(tools: Sequence[ToolSpec]) -> Iterator[dict[str, Any]]:
-    """Each tool's name, a line, and its schema as long as there is room for it."""
-    room = _MAX_SCHEMAS
+def _describe_found(tools: Sequence[ToolSpec], room: int) -> Iterator[dict[str, Any]]:
+    """Each tool's name, a line, and its schema while there is ``room``, in characters; the first tool always has it."""
     for tool in tools:
         schema = to_tool_schema(tool.schema)
         room -= len(json.dumps(schema, ensure_ascii=False))
         line = one_line(_first_line(tool.description) or tool.title, _MAX_LINE)
         described = {"name": tool.model_name, "description": line}
-        yield {**described, "input_schema": schema} if room >= 0 else {**described, "input_schema": _LEFT_OUT}
+        yield (
+            {**described, "input_schema": schema}
+            if room >= 0 or tool is tools[0]
+            else {**described, "input_schema": _LEFT_OUT}
+        )
 
 
-def used_names(messages: Sequence[Message]) -> set[str]:
-    """The names of the tools that messages have calls of."""
-    names = set()
-    for call in (call for message in messages for call in message.calls):
-        try:
-            names.add(read_wrapped_call(call).name)
-        except InvalidArguments:
-            continue
-    return names
+def used_names(messages: Sequence[Message]) -> Sequence[str]:
+    """The names of the tools that messages have calls of, the latest first."""
+    names: dict[str, None] = {}
+    for call in (call for message in reversed(messages) for call in reversed(message.calls)):
+        with suppress(InvalidArguments):
+            names[read_wrapped_call(call).name] = None
+    return list(names)

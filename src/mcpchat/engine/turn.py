@@ -3,9 +3,10 @@
 import asyncio
 import dataclasses
 import json
+import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -39,7 +40,7 @@ from mcpchat.core.protocols import (
     Toolbox,
     ToolCallStarted,
 )
-from mcpchat.core.search_tools import read_wrapped_call, wrap_arguments
+from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS, read_wrapped_call, unwrap_arguments, wrap_arguments
 from mcpchat.core.threads import CallMetadata, MessageMetadata
 from mcpchat.core.tools import (
     InvalidArguments,
@@ -57,6 +58,7 @@ from mcpchat.engine.written_calls import find_written_calls, has_marker, is_quot
 from mcpchat.errors import Denied, McpChatError, ModelError, ServerError, SignInNeeded
 from mcpchat.util.text import closest_matches
 
+_MAX_COMPARED = 500  # names
 _CANCELLED = "cancelled by the user"
 _UNREADABLE_CALL = "the model wrote a tool call as text, and it did not run"
 _PARSER_HINT = (
@@ -139,7 +141,8 @@ class Turn:
         """
         self._start(messages)
         with self._report_failure():
-            # One request for the whole turn: the model's list of tools does not change in between.
+            # One request for the whole turn: the model's list of tools does not change in between. What it can call may
+            # have grown when it has searched.
             request, tools = await self._prepare_request()
             rounds, max_rounds = 0, self.limits.max_steps
             while (stop := self._budget_exhausted()) is None:
@@ -152,12 +155,15 @@ class Turn:
                         break
                     max_rounds += self.limits.max_steps
                 started_at = time.monotonic()
+                if len(request.tools) > (self.choice.max_tools() or len(request.tools)):  # learnt by a summary
+                    request, tools = await self._prepare_request()
                 try:
                     done = await self._ask_model(request, tools)
                 except ModelError as error:
                     if error.kind != "tool_limit":
                         raise
-                    request, tools = await self._fit_tools(error, request)
+                    self.steps -= 1  # it was no answer
+                    request, tools = await self._fit_tools(error)
                     done = await self._ask_model(request, tools)
                 message, calls = _prepare_calls(self._read_written_calls(done, request, tools), tools)
                 self.add(message, usage=done.usage, started_at=started_at)
@@ -167,6 +173,8 @@ class Turn:
                     stop = done.stop
                     break
                 await self._run_calls(self._reject_over_limit(calls))
+                if any(call.spec == SEARCH_TOOLS for call in calls):
+                    request, tools = await self._prepare_request()
                 if self.call_count > self.limits.max_calls:
                     stop = await self._final_answer_without_tools(request, "calls")
                     break
@@ -178,14 +186,14 @@ class Turn:
     async def _prepare_request(self) -> tuple[ModelRequest, Mapping[str, ToolSpec]]:
         """A request without messages, and the tools that its model can call, by model name."""
         request = await self.build_request()
-        return request, {**{tool.model_name: tool for tool in request.tools}, **self.reachable_tools()}
+        return request, self.reachable_tools() or {tool.model_name: tool for tool in request.tools}
 
-    async def _fit_tools(self, error: ModelError, refused: ModelRequest) -> tuple[ModelRequest, Mapping[str, ToolSpec]]:
+    async def _fit_tools(self, error: ModelError) -> tuple[ModelRequest, Mapping[str, ToolSpec]]:
         """Another request after one that had more tools than the model's server takes."""
         request, tools = await self._prepare_request()
         outcome = (
-            "the model searches the others from now on"
-            if len(request.tools) < len(refused.tools)
+            "the model searches the others"
+            if SEARCH_TOOLS in request.tools
             else "the others are left out; tool_search in the config lets the model search them"
         )
         self.emit(Notice(level="warning", text=f"{error.message}: {outcome}"))
@@ -319,10 +327,15 @@ class Turn:
         written = text[len(found.text) :]
         untrusted = self._untrusted_texts(request, written)
         for name, arguments in found.calls:
-            spec = tools.get(name) or _find_by_own_name(name, tools)
+            forms = [written]
+            if _is_wrapper(name, tools):
+                name, inner = unwrap_arguments(arguments)
+                arguments = inner if isinstance(inner, dict) else {}
+                forms.append(wrap_arguments(name, arguments))  # a quotation may have no call_tool around it
+            spec = _find_tool(name, tools)
             arguments = read_strings_by_schema(spec, arguments) if spec is not None else arguments
             problem = f"no tool is named {name!r}" if spec is None else self.toolbox.validate_arguments(spec, arguments)
-            if not problem and is_quoted((name, arguments), written, untrusted):
+            if not problem and any(is_quoted((name, arguments), form, untrusted) for form in forms):
                 problem = "the conversation already has it, so it may be a quotation"
             if spec is None or problem:
                 if spec is not None or has_marker(text):
@@ -436,14 +449,15 @@ def _prepare_calls(done: ResponseDone, tools: Mapping[str, ToolSpec]) -> tuple[M
 
 
 def _prepare_call(call: ToolCall, tools: Mapping[str, ToolSpec], *, cut_off: bool) -> PreparedCall:
-    real_call, arguments, problem = call, dict[str, Any](), ""
+    is_wrapper = _is_wrapper(call.name, tools)
+    call = replace(call, name=CALL_TOOL.model_name) if is_wrapper else call
+    real_call, spec, arguments, problem = call, None, dict[str, Any](), ""
     try:
         real_call = read_wrapped_call(call)
+        spec = _find_tool(real_call.name, tools)
         arguments = parse_arguments(real_call.arguments)
     except InvalidArguments as error:
         problem = str(error)
-    is_wrapped = real_call is not call
-    spec = tools.get(real_call.name) or _find_by_own_name(real_call.name, tools)
     if spec is not None:
         arguments = read_strings_by_schema(spec, arguments)
         real_call = replace(real_call, name=spec.model_name)
@@ -451,20 +465,39 @@ def _prepare_call(call: ToolCall, tools: Mapping[str, ToolSpec], *, cut_off: boo
     if cut_off and not is_valid:
         problem = _OUTPUT_LIMIT_REACHED  # even if nothing was written: that is not an empty object
     text = json.dumps(arguments, ensure_ascii=False)
-    if is_wrapped:
-        real_call = replace(real_call, arguments=text)
+    if is_wrapper:
+        real_call = replace(real_call, arguments=text) if real_call is not call else real_call
         call = call if is_valid else replace(call, arguments=wrap_arguments(real_call.name, arguments))
     else:
         if not is_valid or json.loads(call.arguments) != arguments:
             real_call = replace(real_call, arguments=text)
         call = real_call
     if spec is None:
-        close = closest_matches(real_call.name, tools)
-        known = f"The nearest: {', '.join(close)}." if close else f"There are {len(tools)} tools, none like it."
-        problem = problem or f"no tool is named {real_call.name!r}. {known}"
+        problem = problem or f"no tool is named {real_call.name!r}. {_describe_known(real_call.name, tools)}"
     elif problem:
         problem = f"{problem}; {describe_arguments(spec)}"
     return PreparedCall(call=call, real_call=real_call, spec=spec, arguments=arguments, problem=problem)
+
+
+def _describe_known(name: str, tools: Mapping[str, ToolSpec]) -> str:
+    """The tools with the most similar names; of very many, those that share a word: comparing all takes seconds."""
+    names: Collection[str] = tools
+    if len(names) > _MAX_COMPARED:
+        words = {word for word in re.split(r"[\W_]+", name.lower()) if len(word) > 2}
+        names = [known for known in names if any(word in known.lower() for word in words)][:_MAX_COMPARED]
+    close = closest_matches(name, names)
+    return f"The nearest: {', '.join(close)}." if close else f"There are {len(tools)} tools, none like it."
+
+
+def _is_wrapper(name: str, tools: Mapping[str, ToolSpec]) -> bool:
+    """Whether a call of this name is one by ``call_tool``."""
+    return name == CALL_TOOL.model_name or (tools.get(name) or _find_by_own_name(name, tools)) == CALL_TOOL
+
+
+def _find_tool(name: str, tools: Mapping[str, ToolSpec]) -> ToolSpec | None:
+    """The tool that the model means; None if there is none, or if it is ``call_tool`` itself."""
+    spec = tools.get(name) or _find_by_own_name(name, tools)
+    return None if spec == CALL_TOOL else spec
 
 
 def _find_by_own_name(name: str, tools: Mapping[str, ToolSpec]) -> ToolSpec | None:

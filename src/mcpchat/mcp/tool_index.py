@@ -5,8 +5,9 @@ import re
 import sqlite3
 import threading
 import time
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +23,15 @@ from mcpchat.util.text import replace_surrogates
 _FORMAT = 1
 _FILE = f"tools-{_FORMAT}.sqlite3"
 _MAX_UNUSED = 30 * 24 * 3600.0  # seconds after which the tools of a server are forgotten
+_MAX_LISTS = 4  # of one server: older ones are forgotten
 _BUSY_TIMEOUT = 2.0  # seconds
 _WORD = re.compile(r"[^\W_]+")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff]+")  # scripts without blanks
 _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # createIssue, readPDFFile
 _MAX_WORDS = 40  # of a query
 _MAX_PARAMETERS, _MAX_NOTES = 4000, 500  # characters that are indexed
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS lists (digest TEXT PRIMARY KEY, used REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS lists (digest TEXT PRIMARY KEY, server TEXT NOT NULL, used REAL NOT NULL);
 CREATE VIRTUAL TABLE IF NOT EXISTS tools USING fts5 (
     digest UNINDEXED, position UNINDEXED, name, description, parameters, server, tokenize = 'porter unicode61'
 );
@@ -38,6 +41,7 @@ _SEARCH = """
 SELECT digest, position FROM tools WHERE tools MATCH ? {condition}
 ORDER BY bm25(tools, 0, 0, 2.0, 2.0, 0.5, 1.0), rowid LIMIT ?
 """
+_OLDER_LISTS = "SELECT digest FROM lists WHERE server = ? ORDER BY used DESC LIMIT -1 OFFSET ?"
 _OF_LISTS = "AND digest IN (SELECT value FROM json_each(?))"
 _SPARE = 200  # rows that may be of other lists: to check each of all rows would take most of the time
 
@@ -76,37 +80,65 @@ class SqliteToolIndex:
     ) -> Sequence[ToolSpec]:
         with self._lock:
             servers = {self._digest(name, server): server for name, server in _group_by_server(tools, notes).items()}
-            try:
-                self._database = self._database or _open(self._folder)
-                rankings = _rank(self._database, queries, servers, limit)
-            except (sqlite3.Error, OSError, StoreError):
-                self._database = _create(sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None))
-                rankings = _rank(self._database, queries, servers, limit)
+            rankings = self._rank(queries, servers, limit)
         in_turn = (spec for spec in chain.from_iterable(zip_longest(*rankings)) if spec is not None)
         return list({spec.model_name: spec for spec in in_turn}.values())[:limit]
+
+    def _rank(
+        self, queries: Sequence[str], servers: Mapping[str, _ServerTools], limit: int
+    ) -> list[Sequence[ToolSpec]]:
+        for open_database in (_open_file, _open_again, _open_memory):
+            try:
+                self._database = self._database or open_database(self._folder)
+                return _rank(self._database, queries, servers, limit)
+            except _UNUSABLE:
+                if self._database is not None:
+                    self._database.close()
+                self._database = None
+        return [()] * len(queries)
 
     def _digest(self, name: str, server: _ServerTools) -> str:
         known = self._digests.get(name)
         if known is None or known[0] != server:
             texts = [_index_texts(name, server.notes, spec) for spec in server.specs]
-            known = server, hashlib.sha256(msgspec.json.encode(texts)).hexdigest()
+            known = server, hashlib.sha256(msgspec.json.encode((replace_surrogates(name), texts))).hexdigest()
             self._digests[name] = known
         return known[1]
 
 
-def _open(folder: Path) -> sqlite3.Connection:
-    """Open the file. A damaged one is deleted, so that the next run builds it again."""
+# ValueError: of text that a damaged file has; IndexError: of a position that it has.
+_UNUSABLE = (sqlite3.Error, OSError, StoreError, ValueError, IndexError, TypeError)
+
+
+def _open_file(folder: Path) -> sqlite3.Connection:
     ensure_private_directory(folder)
+    return _create(_connect(folder / _FILE))
+
+
+def _open_again(folder: Path) -> sqlite3.Connection:
+    """Open a new file in the place of a damaged one. Raises sqlite3.OperationalError for a busy file or a full disk."""
     path = folder / _FILE
-    database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None)
-    try:
-        return _create(database)
-    except sqlite3.DatabaseError as error:
-        database.close()
-        if not isinstance(error, sqlite3.OperationalError):  # those are a busy file or a full disk
-            with suppress(OSError):
-                path.unlink()
-        raise
+    with closing(_connect(path)) as database:
+        try:
+            damaged = database.execute("PRAGMA quick_check").fetchone() != ("ok",)
+            database.execute("INSERT INTO tools (tools) VALUES ('integrity-check')")
+        except sqlite3.OperationalError:
+            raise
+        except (sqlite3.Error, ValueError):
+            damaged = True
+    if not damaged:
+        raise sqlite3.OperationalError("the file is not damaged")
+    for name in (path.name, f"{path.name}-journal"):
+        (folder / name).unlink(missing_ok=True)
+    return _open_file(folder)
+
+
+def _open_memory(folder: Path) -> sqlite3.Connection:
+    return _create(_connect(":memory:"))
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None)
 
 
 def _create(database: sqlite3.Connection) -> sqlite3.Connection:
@@ -128,7 +160,7 @@ def _rank(
     _add_missing(database, servers)
     rankings: list[Sequence[ToolSpec]] = []
     for query in queries:
-        words = list(dict.fromkeys(_split_words(query)))[:_MAX_WORDS]
+        words = list(dict.fromkeys(_add_pairs(" ".join(_split_words(query))).split()))[:_MAX_WORDS]
         match = " OR ".join(f'"{word}"' for word in words)
         rows = _find(database, match, servers, limit) if words else ()
         rankings.append([servers[digest].specs[position] for digest, position in rows])
@@ -156,14 +188,19 @@ def _add_missing(database: sqlite3.Connection, servers: Mapping[str, _ServerTool
     database.execute("BEGIN IMMEDIATE")
     try:
         outdated = [(digest,) for digest, used in known.items() if now - used > _MAX_UNUSED and digest not in servers]
+        for digest in missing:
+            name = replace_surrogates(servers[digest].specs[0].server)
+            older = database.execute(_OLDER_LISTS, (name, _MAX_LISTS - 1)).fetchall()
+            outdated += [row for row in older if row[0] not in servers]
         database.executemany("DELETE FROM tools WHERE digest = ?", outdated)
         database.executemany("DELETE FROM lists WHERE digest = ?", outdated)
         database.executemany("UPDATE lists SET used = ? WHERE digest = ?", [(now, digest) for digest in aging])
         for digest in missing:
+            notes, specs = servers[digest]
+            row = digest, replace_surrogates(specs[0].server), now
             # Another process may have added it meanwhile.
-            if database.execute("INSERT OR IGNORE INTO lists VALUES (?, ?)", (digest, now)).rowcount:
-                name, notes, specs = servers[digest].specs[0].server, servers[digest].notes, servers[digest].specs
-                rows = ((digest, n, *_index_texts(name, notes, spec)) for n, spec in enumerate(specs))
+            if database.execute("INSERT OR IGNORE INTO lists VALUES (?, ?, ?)", row).rowcount:
+                rows = ((digest, n, *_index_texts(specs[0].server, notes, spec)) for n, spec in enumerate(specs))
                 database.executemany("INSERT INTO tools VALUES (?, ?, ?, ?, ?, ?)", rows)
         database.execute("COMMIT")
     except BaseException:
@@ -180,8 +217,19 @@ def _index_texts(server: str, notes: str, spec: ToolSpec) -> tuple[str, str, str
         " ".join(_iter_parameters(spec.schema))[:_MAX_PARAMETERS],
         " ".join((*_split_words(f"{server} {spec.server_title}"), notes)),
     )
-    name, description, parameters, about = map(replace_surrogates, texts)
+    name, description, parameters, about = (_add_pairs(replace_surrogates(text)) for text in texts)
     return name, description, parameters, about
+
+
+def _add_pairs(text: str) -> str:
+    """The text in NFC. Runs of scripts without blanks become pairs of characters, so that a word in them is found."""
+    if text.isascii():
+        return text
+    return _UNSPACED.sub(lambda match: f" {' '.join(_pairs(match[0]))} ", unicodedata.normalize("NFC", text))
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[n : n + 2] for n in range(max(1, len(run) - 1))]
 
 
 def _iter_parameters(schema: Mapping[str, object]) -> Iterator[str]:
@@ -193,4 +241,5 @@ def _iter_parameters(schema: Mapping[str, object]) -> Iterator[str]:
 
 
 def _split_words(text: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(_CASE_CHANGE.sub(" ", text))]
+    words = _WORD.findall(_CASE_CHANGE.sub(" ", unicodedata.normalize("NFC", replace_surrogates(text))))
+    return [word.lower() for word in words]

@@ -76,19 +76,20 @@ class DemoModel:
         calls = {call.id: call for message in request.messages for call in message.calls}
         results = [(calls[result.call_id], result) for result in last.results]
         found = [tool for call, result in results for tool in _read_found_tools(call, result)]
+        found_names = {id(tool): name for name, tool in found}
         if results and not found:
             reports = [format_report(read_wrapped_call(call), result, request.tools) for call, result in results]
             return (Text(text="\n\n".join(reports)),)
         may_call = request.tool_choice == "auto"
-        for tool in rank_tools(question, found or request.tools):
+        for tool in rank_tools(question, [tool for _, tool in found] or request.tools):
             if may_call and (arguments := fill_arguments(question, tool)) is not None:
                 text = json.dumps(arguments, ensure_ascii=False)
                 if found:
-                    return (_make_call(request, CALL_TOOL, wrap_arguments(tool.model_name, arguments)),)
+                    return (_make_call(request, CALL_TOOL, wrap_arguments(found_names[id(tool)], arguments)),)
                 return (_make_call(request, tool, text),)
         if may_call and not found and SEARCH_TOOLS in request.tools:
             return (_make_call(request, SEARCH_TOOLS, json.dumps({"query": question}, ensure_ascii=False)),)
-        return (Text(text=_format_no_match(found or request.tools)),)
+        return (Text(text=_format_no_match([tool for _, tool in found] or request.tools)),)
 
 
 def _make_call(request: ModelRequest, tool: ToolSpec, arguments: str) -> ToolCall:
@@ -96,20 +97,18 @@ def _make_call(request: ModelRequest, tool: ToolSpec, arguments: str) -> ToolCal
     return ToolCall(id=f"demo{number:05d}", name=tool.model_name, arguments=arguments)
 
 
-def _read_found_tools(call: ToolCall, result: ToolResult) -> list[ToolSpec]:
-    """The tools in the answer of a search; none if the call was no search."""
+def _read_found_tools(call: ToolCall, result: ToolResult) -> list[tuple[str, ToolSpec]]:
+    """The tools in the answer of a search, with the names to call them by; none if the call was no search."""
     if call.name != SEARCH_TOOLS.model_name or result.is_error:
         return []
     found, _ = json.JSONDecoder().raw_decode(result_text(result))
-    return [
-        ToolSpec(
-            server=tool["name"].partition("__")[0],
-            name=tool["name"].partition("__")[2],
-            description=tool["description"],
-            schema=tool["input_schema"] if isinstance(tool["input_schema"], dict) else {},
-        )
-        for tool in found["tools"]
-    ]
+    return [(tool["name"], _read_found_tool(tool)) for tool in found["tools"]]
+
+
+def _read_found_tool(tool: Mapping[str, Any]) -> ToolSpec:
+    server, _, name = tool["name"].partition("__")
+    schema = tool["input_schema"] if isinstance(tool["input_schema"], dict) else {}
+    return ToolSpec(server=server, name=name, description=tool["description"], schema=schema)
 
 
 def _count_words(message: Message) -> int:

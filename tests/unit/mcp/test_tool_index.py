@@ -1,6 +1,7 @@
 """The index of tools: what is found, kept, renewed and survived."""
 
 import asyncio
+import random
 import sqlite3
 import stat
 from pathlib import Path
@@ -97,6 +98,46 @@ def test_lists_that_nobody_uses_are_forgotten(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT count(*) FROM lists").fetchone() == (1,)
         assert database.execute("SELECT count(*) FROM tools").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("query", ["日历", "创建日历事件", "邀请", "événement", "e\u0301ve\u0301nement"])
+def test_other_scripts_and_spellings_are_found(tmp_path: Path, query: str) -> None:
+    tools = (
+        make_tool("add", server="box", description="创建日历事件并邀请客人。 Créer un événement."),
+        make_tool("drop", server="box", description="删除文件"),
+    )
+    assert search(SqliteToolIndex(tmp_path), query, tools=tools) == ["add"]
+
+
+def test_servers_with_the_same_tools_are_all_found(tmp_path: Path) -> None:
+    tools = tuple(make_tool("send", server=server, description="Send.") for server in ("gh-work", "gh_work", "GH-work"))
+    found = asyncio.run(SqliteToolIndex(tmp_path).search(["send"], tools, {}, 10))
+    assert {tool.server for tool in found} == {"gh-work", "gh_work", "GH-work"}
+
+
+def test_only_the_latest_lists_of_a_server_are_kept(tmp_path: Path) -> None:
+    index = SqliteToolIndex(tmp_path)
+    for n in range(9):
+        assert search(index, "send", tools=(make_tool("send", server="box", description=f"Send {n}."),)) == ["send"]
+    (path,) = tmp_path.iterdir()
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM lists").fetchone() == (4,)
+        assert database.execute("SELECT count(*) FROM tools").fetchone() == (4,)
+
+
+def test_a_file_that_was_damaged_anywhere_is_built_again(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    for _ in range(25):
+        for file in tmp_path.iterdir():
+            file.unlink()
+        assert search(SqliteToolIndex(tmp_path), "email") == ["send_email"]
+        (path,) = tmp_path.iterdir()
+        data = bytearray(path.read_bytes())
+        for _ in range(40):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        search(SqliteToolIndex(tmp_path), "email")
+        assert search(SqliteToolIndex(tmp_path), "email") in (["send_email"], [])
 
 
 @pytest.mark.parametrize("kind", ["garbage", "folder"])

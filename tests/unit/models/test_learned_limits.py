@@ -22,7 +22,7 @@ LEARNT = Compatibility(max_tools=3, max_description=100, schema_without=frozense
 
 
 def test_limits_are_kept_by_server_and_model(tmp_path: Path) -> None:
-    LimitFiles(tmp_path / "models", "https://a.example chat").save("m", LEARNT)
+    LimitFiles(tmp_path / "models", "https://a.example chat").save("m", DEFAULT, LEARNT)
     (path,) = (tmp_path / "models").iterdir()
     assert 0 <= time.time() - msgspec.json.decode(path.read_bytes())["learnt"] < 600
     again = LimitFiles(tmp_path / "models", "https://a.example chat")
@@ -33,16 +33,27 @@ def test_limits_are_kept_by_server_and_model(tmp_path: Path) -> None:
 
 def test_limits_are_forgotten_after_a_month(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = LimitFiles(tmp_path, "s")
-    files.save("m", LEARNT)
+    files.save("m", DEFAULT, LEARNT)
     later = time.time() + 31 * 24 * 3600
     monkeypatch.setattr(learned_limits.time, "time", lambda: later)
     assert files.apply("m", DEFAULT) == DEFAULT
 
 
+def test_other_settings_and_other_processes_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = LimitFiles(tmp_path, "s")
+    files.save("m", DEFAULT, Compatibility(max_tools=20))
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+    files.save("m", Compatibility(max_tools=20), Compatibility(max_tools=20, omitted=frozenset({"temperature"})))
+    assert path.read_bytes() == before
+    LimitFiles(tmp_path, "s").save("m", DEFAULT, Compatibility(max_description=50))  # it did not know of the 20
+    assert files.apply("m", DEFAULT) == Compatibility(max_tools=20, max_description=50)
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"learnt": "x"}', b"\xff"])
 def test_a_damaged_file_counts_as_missing(tmp_path: Path, data: bytes) -> None:
     files = LimitFiles(tmp_path, "s")
-    files.save("m", LEARNT)
+    files.save("m", DEFAULT, LEARNT)
     (path,) = tmp_path.iterdir()
     path.write_bytes(data)
     assert files.apply("m", DEFAULT) == DEFAULT
@@ -50,7 +61,7 @@ def test_a_damaged_file_counts_as_missing(tmp_path: Path, data: bytes) -> None:
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    LimitFiles(tmp_path / "file", "s").save("m", LEARNT)
+    LimitFiles(tmp_path / "file", "s").save("m", DEFAULT, LEARNT)
 
 
 async def test_the_next_run_sends_what_the_server_takes(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ class OpenAIModel:
         """Keep the settings for the model's later requests. Raises ModelError if it takes fewer tools."""
         learnt = self._compatibility[model] = adaptation.compatibility
         if self._limits is not None:
-            self._limits.save(model, learnt)
+            self._limits.save(model, before, learnt)
         if learnt.max_tools != before.max_tools:
             raise ModelError(f"{model} takes at most {learnt.max_tools} tools", kind="tool_limit")
         return learnt

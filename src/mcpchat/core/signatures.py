@@ -1,6 +1,7 @@
 """JSON Schemas in words: the type of a value, the parameters and the output of a tool, a call to copy."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from mcpchat.core.tools import ToolSpec, required_names
 
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _MAX_VALUES = 12  # allowed values that are listed
 _MAX_BRANCHES = 6  # branches of a union
 _MAX_FIELDS = 8  # of a result that are named
@@ -140,7 +142,9 @@ def _example_value(parameter: Parameter) -> str:
     if first.startswith("list"):
         return "[]"
     fixed = {"int": "1", "number": "1.5", "bool": "true", "object": "{}"}
-    return fixed.get(first) or (first.strip('"') if first.startswith('"') else parameter.name.upper())
+    if first.startswith('"'):
+        return first.strip('"')
+    return fixed.get(first) or (first if _NUMBER.fullmatch(first) else parameter.name.upper())
 
 
 def _alternatives(type_name: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What is wrong with the OS keyring, in words for its user, from the errors of the keyring libraries."""
 
+import sys
 from typing import NamedTuple
 
 _LOCKED_CODES = ("-25308", "-25293")  # macOS: no dialog is possible, as over SSH; the password was refused
@@ -12,7 +13,7 @@ class KeyringProblem(NamedTuple):
 
 
 def describe_keyring_error(error: Exception) -> KeyringProblem:
-    """Say why the keyring cannot be used. The libraries' own words are in the traceback of --debug only."""
+    """Say why the keyring cannot be used, without the words of its libraries."""
     kind, text = type(error).__name__, str(error)
     if "Locked" in kind or "dismissed" in text or any(code in text for code in _LOCKED_CODES):
         return KeyringProblem("the keyring is locked and was not unlocked", "unlock it, then try again")
@@ -26,4 +27,4 @@ def describe_keyring_error(error: Exception) -> KeyringProblem:
             "the keyring does not answer (on Linux: DBUS_SESSION_BUS_ADDRESS names no running session bus)",
             "start it, or log in to a desktop session",
         )
-    return KeyringProblem("the keyring refused", "try again with --debug, which shows its own error")
+    return KeyringProblem("the keyring refused", f"{sys.executable} -m keyring diagnose shows what is in use")

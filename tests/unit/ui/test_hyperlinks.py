@@ -15,8 +15,8 @@ def _render(text: str) -> str:
     return "\n".join(render_ansi(console, render_lines(console, Markdown(parse_markdown(text)))))
 
 
-def _link(address: str) -> str:
-    return f"\x1b]8;;{address}\x1b\\\x1b[2;4m{address}\x1b[0m\x1b]8;;\x1b\\"
+def _link(address: str, style: str = "") -> str:
+    return f"\x1b]8;;{address}\x1b\\\x1b[{f'2;{style}4' if style else '2;4'}m{address}\x1b[0m\x1b]8;;\x1b\\"
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,10 @@ def _link(address: str) -> str:
         ),
         ("see <https://a.example>", f"see {_link('https://a.example')}"),
         ("see https://a.example/b_c, or", f"see {_link('https://a.example/b_c')}, or"),
+        (
+            "[see *x <https://b.example> y* z](https://c.example)",
+            f"see \x1b[3mx \x1b[0m{_link('https://b.example', '3;')}\x1b[3m y\x1b[0m z ({_link('https://c.example')})",
+        ),
         ("(https://a.example/)", f"({_link('https://a.example/')})"),
         ("[x](javascript:a) [y](file.txt)", "[x](javascript:a) y (\x1b[2;4mfile.txt\x1b[0m)"),
         ("`https://a.example`", "\x1b[36mhttps://a.example\x1b[0m"),

@@ -3,6 +3,7 @@
 import io
 import random
 import re
+import time
 from collections.abc import Sequence
 
 import pyte
@@ -53,6 +54,7 @@ TALL = {
     + "\n```\nafter",
     "tall comment": "```c\n" + "int x;\n" * 30 + "/*" + "\n comment" * 60 + "*/\nint y;\n```\n",
     "tall list": "\n".join(f"{n}. item {n}\n   - with **more** of it" for n in range(1, 60)),
+    "tall formulas": "So \\(E = m v^2 / 2\\) holds for all, and $a < b$ costs $5 in words of usual length. " * 30,
     "tall prices": "Now $5, then $x^2$ or https://a.example/b_c; see [this](https://b.example). " * 40,
     "tall table": "| n | square |\n|---|---|\n" + "\n".join(f"| {n} | {n * n} |" for n in range(60)),
     "tall quote": "\n".join(f"> line {n}\n>" for n in range(50)),
@@ -207,6 +209,8 @@ def test_few_rows_of_a_long_answer_are_live(piece: str, max_live_rows: int) -> N
         ("for $5, $1,000.50 and more", True),
         ("for $x^2$ or \\(a^2\\)", True),
         ("\\(a^2", False),
+        ("a \\(word plain ", False),
+        ("a \\(word\\) plain ", True),
         ("for $x " + "and more " * 30, True),
     ],
 )
@@ -282,3 +286,12 @@ def test_tasks_are_boxes_in_a_stream_too() -> None:
     ]  # fmt: skip
     streamed = read_screen(stream_pieces(text, 60, 20, list(text)), 60, 20)
     assert streamed == read_screen(shown, 60, 20)
+
+
+def test_many_addresses_are_found_in_linear_time() -> None:
+    started = time.process_time()
+    parse_markdown("https://a" * 3000 + "\u00e9")
+    short = time.process_time() - started
+    started = time.process_time()
+    parse_markdown("https://a" * 30_000 + "\u00e9")
+    assert time.process_time() - started < 40 * short + 0.05

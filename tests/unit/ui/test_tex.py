@@ -19,9 +19,18 @@ from mcpchat.ui.markdown.tex import format_tex
         (r"x \in \mathbb{R}^n, 90^\circ", "x ∈ ℝⁿ, 90°"),
         (r"\left( \text{if } f'(x) \to \infty \right)", "( if f′(x) → ∞ )"),
         (r"\frac12 \cdot 5\%", "1/2 · 5%"),
-        (r"\frac{-b \pm \sqrt{b^2-4ac}}{2a}", "(−b ± √(b²−4ac))/2a"),
+        (r"\frac{-b \pm \sqrt{b^2-4ac}}{2a}", "(−b ± √(b²−4ac))/(2a)"),
         ("H_2O", "H₂O"),
         ("x_B", "x_B"),
+        (r"2\frac{1}{2}", "2(1/2)"),
+        (r"\frac{1}{2}\frac{3}{4}", "(1/2)(3/4)"),
+        (r"\frac{a}{bc} \dfrac{2\pi}{3}", "a/(bc) 2π/3"),
+        (r"a/\frac{b}{c}", "a/(b/c)"),
+        (r"\sqrt{2}3 \sqrt{2\pi} \sqrt{2}\pi", "(√2)3 √(2π) (√2)π"),
+        ("x^{q}y x^{qy} x_{B}c", "x^(q)y x^(qy) x_(B)c"),
+        (r"a\sin x + r\cos\theta + O(n\log n) + \log_2 n", "a sin x + r cos θ + O(n log n) + log₂ n"),
+        (r"\left. x^2 \right|_0^1", "x² |₀¹"),
+        (r"\text{learning\_rate a^b well-known}", "learning_rate a^b well-known"),
     ],
 )
 def test_a_formula_becomes_a_line_of_text(formula: str, text: str) -> None:
@@ -30,7 +39,7 @@ def test_a_formula_becomes_a_line_of_text(formula: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "formula",
-    [r"\begin{matrix}1&2\end{matrix}", r"\hat{x}", r"\nosuch", r"\binom{n}{k}", r"\sqrt[5]{x}", "x^", "x_i_j", "{x", "a & b", r"a \\ b", " "],
+    [r"\begin{matrix}1&2\end{matrix}", r"\hat{x}", r"\nosuch", r"\binom{n}{k}", r"\sqrt[5]{x}", "x^", "x^{}", r"\today", r"\textfrac", r"\verb", "x_i_j", "{x", "a & b", r"a \\ b", " "],
 )  # fmt: skip
 def test_what_a_line_cannot_say_stays_tex(formula: str) -> None:
     assert format_tex(formula) is None
@@ -45,6 +54,26 @@ def test_any_formula_is_answered(formula: str) -> None:
 @pytest.mark.parametrize(
     ("source", "text"),
     [
+        *(
+            (text, text)
+            for text in (
+                "${HOME}/.config/${NAME}",
+                "$(PREFIX)/bin:$(PATH)",
+                "$HOME/${X}",
+                "${a}-${b}",
+                "$_GET/$_POST",
+                "US$/EUR and A$/EUR",
+                "The plan is $10/mo (US$).",
+                "Luigi's ($$), Mario's ($$$)",
+                "Prices from $$ to $$$.",
+                "kill $$; echo $$",
+                "https://x.example/$a=b$/c",
+                "$FOO_BAR$ and $speed = d/t$",
+            )
+        ),
+        ("use \\(and/or\\) \\[--config=FILE\\]", "use (and/or) [--config=FILE]"),
+        ("The variable $x is checked by `^a+$`.", "The variable $x is checked by ^a+$."),
+        ("$3 \\times 4 = 12$, $a < b$, \\(E = m v^2 / 2\\)", "3 × 4 = 12, a < b, E = m v² / 2"),
         ("$E = mc^2$ and \\(x_1\\) and \\[ a^2 \\]", "E = mc² and x₁ and a²"),
         ("$$\nx^2 +\n\\alpha\n$$", "x² + α"),
         ("from $5 to $6, 5$ or 6$, $10/$20", "from $5 to $6, 5$ or 6$, $10/$20"),

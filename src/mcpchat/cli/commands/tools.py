@@ -62,8 +62,8 @@ def tools(
 
 
 async def _list_tools(context: RunContext, words: Sequence[str], form: str, *, cost: bool, refresh: bool) -> int:
-    name = words[0] if len(words) == 1 and (words[0] in context.config.servers or "." in words[0]) else ""
-    server, _, tool = name.partition(".")
+    server, _, tool = words[0].partition(".") if len(words) == 1 else ("", "", "")
+    server = server if server in context.config.servers else ""
     if server:
         require_server(context, server)
         context = restrict_to(context, server)

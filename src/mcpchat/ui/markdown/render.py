@@ -40,16 +40,14 @@ THEME = Theme(
         "markdown.table.header": "bold",
     }
 )
-# The brackets of a formula, and what its text has: $name$, \(text\) and \[text\] are none, and a dollar and a number
-# are a price.
-_PRICE = r"\d[\d.,]*(?=[\s.,;:!?)]|$)"
-_FORMULAS = {
-    "$$": ("$$", re.compile(r"[^$]*", re.DOTALL)),
-    "$": ("$", re.compile(rf"(?!\s|{_PRICE})(?:.*[\\^_=+\-*/<>].*|[^\W\d_])(?<!\s)")),
-    "\\(": ("\\)", re.compile(r".*[\\^_=+*/<>].*|[^\W\d_]", re.DOTALL)),
-    "\\[": ("\\]", re.compile(r".*[\\^=].*", re.DOTALL)),
-}
-_TEX_BRACKETS = frozenset({"\\(", "\\["})
+_FORMULAS = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
+# What only TeX has: a command, a power, an index of one letter.
+_TEX_SIGN = re.compile(r"\\[A-Za-z]|\^|(?<![A-Za-z])[A-Za-z)\]}]_\{?\w")
+_ALGEBRA = re.compile(r"(?:[^\W\d_]|[\d.,]+|[\s=+\-*/<>()|!'])+")  # letters that stand alone, numbers and operators
+_OPERATOR = re.compile(r"[=+\-*/<>]")
+_PRICE = r"\d[\d.,]*(?![\w\\^{])"  # a dollar and a number
+_BEFORE_DOLLAR = re.compile(r"[\w$/.=&?%@#~:\\-]")  # of a name, an address or an amount, not of a formula
+_AFTER_DOLLAR = re.compile(r"[\w${(@]")
 _MAX_LANGUAGE = 40  # characters
 _MAX_FORMULA = 200  # characters: text after a price is soon known to be no formula
 
@@ -60,15 +58,11 @@ def _parse_formula(state: StateInline, silent: bool) -> bool:
     opening = next((opening for opening in _FORMULAS if source.startswith(opening, start)), "")
     if not opening:
         return False
-    closing, pattern = _FORMULAS[opening]
     start += len(opening)
-    end = source.find(closing, start, start + _MAX_FORMULA)
-    after = end + len(closing)
-    if (
-        end <= start
-        or not pattern.fullmatch(source, start, end)
-        or (opening == "$" and source[after : after + 1].isalnum())
-    ):
+    end = source.find(_FORMULAS[opening], start, start + _MAX_FORMULA)
+    after = end + len(opening)
+    before, following = source[max(0, state.pos - 1) : state.pos], source[after : after + 1]
+    if end <= start or not _is_formula(source[start:end], opening, before, following):
         return False
     if not silent:
         from mcpchat.ui.markdown.tex import format_tex  # few answers have formulas; a TeX parser is slow to load
@@ -77,6 +71,26 @@ def _parse_formula(state: StateInline, silent: bool) -> bool:
         token.content = (format_tex(source[start:end]) if _has_unicode() else None) or source[state.pos : after]
     state.pos = after
     return True
+
+
+def _is_formula(text: str, opening: str, before: str, following: str) -> bool:
+    """Whether the text between these brackets is TeX: not $name$, ${name}, a price, a shell's word, or (text)."""
+    if "`" in text or "$" in text:
+        return False
+    if opening == "$":
+        touches = not (text[0].isspace() or text[-1].isspace() or "\n" in text or text[0] in "{(_")
+        if not touches or _BEFORE_DOLLAR.match(before) or _AFTER_DOLLAR.match(following):
+            return False
+        if re.match(_PRICE, text) and not re.search(r"\\[A-Za-z]", text):
+            return False
+    elif opening == "$$" and "$" in (before, following):
+        return False
+    if _TEX_SIGN.search(text):
+        return True
+    is_algebra = bool(_ALGEBRA.fullmatch(text)) and not re.search(r"[^\W\d_]{2}", text)
+    if opening in {"$$", "\\["}:
+        return is_algebra and "=" in text
+    return is_algebra and bool(_OPERATOR.search(text) or re.fullmatch(r"[^\W\d_]", text))
 
 
 def _make_parser() -> MarkdownIt:
@@ -89,10 +103,12 @@ def _make_parser() -> MarkdownIt:
 
 _PARSER = _make_parser()
 # Markers that are closed, or cannot be markers in their position. Every other marker may still open something.
+_CLOSED_TEX = re.compile(r"\\\(.{1,200}?\\\)|\\\[.{1,200}?\\\]", re.DOTALL)
+_OPEN_TEX = re.compile(r"\\[(\[](?=.{0,200}\Z)", re.DOTALL)
 _CLOSED_MARKERS = re.compile(r"\[[^\[\]]*\](?!\()|(?<=\w)_+(?=\w)|(?<=\s)[*_]+(?=\s)")
 _SCHEMES = ("https://", "http://", "mailto:")
 # An address in text, without the punctuation of its sentence. Not before a letter that it may have and we cannot know.
-_ADDRESS = re.compile(r"https?://(?>[!-~]*[\w/&#=%~])(?![^\x00-\x7f])", re.ASCII)
+_ADDRESS = re.compile(r"(?<![\w/:.])https?://(?>[!-~]*[\w/&#=%~])(?![^\x00-\x7f])", re.ASCII)
 _TASK = re.compile(r"\[([ xX])\] ")
 _TICKED, _UNTICKED = "\u2611", "\u2610"
 _OPEN_MARKER = re.compile(rf"[*_`\[\\]|~~|[<&](?=\S*$)|\$\$|\$(?!{_PRICE})(?=\S[^$]{{0,{_MAX_FORMULA}}}$)")
@@ -129,31 +145,31 @@ def _sanitize_tokens(tokens: Sequence[Token]) -> None:
             token.content = token.content.replace("\t", " ")  # a paragraph has no tab stops
         _sanitize_tokens(token.children or ())
         if token.children:
-            token.children = list(_show_addresses(token.children))
+            token.children = _show_addresses(token.children)
         if token.type == "image":
             address = sanitize(str(token.attrs.get("src", "")))
             token.type, token.tag, token.content = "text", "", f"{token.content} ({address})".strip()
             token.children = None
 
 
-def _show_addresses(tokens: Sequence[Token]) -> Iterator[Token]:
+def _show_addresses(tokens: Sequence[Token]) -> list[Token]:
     """The tokens with the address of each link after its label: a label could hide it. Only an address is a link."""
-    address, label = "", list[Token]()
+    shown: list[Token] = []
+    links: list[tuple[str, int]] = []  # the address of each open link, and where its label begins
     for token in tokens:
         if token.type == "link_open":
-            address, label = sanitize(str(token.attrs.get("href", ""))), []
-        elif token.type == "link_close":
-            if "".join(part.content for part in label) != address:
-                yield from (*label, _make_text(" ("), *_make_link(address), _make_text(")"))
+            links.append((sanitize(str(token.attrs.get("href", ""))), len(shown)))
+        elif token.type == "link_close" and links:
+            address, start = links.pop()
+            if "".join(part.content for part in shown[start:]) == address:
+                shown[start:] = _make_link(address)
             else:
-                yield from _make_link(address)
-            address = ""
-        elif address:
-            label.append(token)
-        elif token.type == "text":
-            yield from _find_addresses(token.content)
+                shown += (_make_text(" ("), *_make_link(address), _make_text(")"))
+        elif token.type == "text" and not links:
+            shown += _find_addresses(token.content)
         else:
-            yield token
+            shown.append(token)
+    return shown
 
 
 def _find_addresses(text: str) -> Iterator[Token]:
@@ -322,10 +338,9 @@ class _InlineMarkdown(Markdown):
 def is_settled(text: str) -> bool:
     """Whether every marker in this part of a paragraph is closed."""
     (inline,) = _PARSER.parseInline(text)
-    children = inline.children or ()
-    if any(child.markup in _TEX_BRACKETS for child in children):
+    if _OPEN_TEX.search(_CLOSED_TEX.sub("", text)):
         return False
-    plain = "".join(child.content for child in children if child.type in {"text", "text_special"})
+    plain = "".join(child.content for child in inline.children or () if child.type in {"text", "text_special"})
     return not _OPEN_MARKER.search(_CLOSED_MARKERS.sub("", plain))
 
 

@@ -20,11 +20,11 @@ class InputBuffer(Buffer):
         Buffer.cursor_position.fset(self, position)  # type: ignore[attr-defined]
 
     def cursor_left(self, count: int = 1) -> None:
-        for _ in range(count):
+        for _ in range(min(count, len(self.document.current_line))):
             super().cursor_left()
 
     def cursor_right(self, count: int = 1) -> None:
-        for _ in range(count):
+        for _ in range(min(count, len(self.document.current_line))):
             super().cursor_right()
 
     def delete_before_cursor(self, count: int = 1) -> str:

@@ -63,7 +63,8 @@ def tools(
 
 async def _list_tools(context: RunContext, words: Sequence[str], form: str, *, cost: bool, refresh: bool) -> int:
     server, _, tool = words[0].partition(".") if len(words) == 1 else ("", "", "")
-    server = server if server in context.config.servers else ""
+    if server not in context.config.servers:
+        server = tool = ""
     if server:
         require_server(context, server)
         context = restrict_to(context, server)

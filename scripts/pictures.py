@@ -10,7 +10,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -22,6 +23,7 @@ import pyte  # noqa: E402
 from rich._export_format import CONSOLE_SVG_FORMAT  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI, TerminalTheme  # noqa: E402
+from rich.text import Text  # noqa: E402
 from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk  # noqa: E402
 from tests.support.terminal import Terminal  # noqa: E402
 
@@ -31,6 +33,35 @@ PICTURES = ROOT / "docs" / "pictures"
 COLUMNS = 92
 # rich's format without its web fonts, which each reader would download.
 FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+PART_NAMES = (
+    "styles",
+    "chrome",
+    "backgrounds",
+    "matrix",
+    "width",
+    "height",
+    "terminal_x",
+    "terminal_y",
+    "char_height",
+    "line_height",
+)
+PARTS = "\0".join(f"{{{name}}}" for name in PART_NAMES)
+RECORDING = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.m {{ font-family: Fira Code, monospace; font-size: {char_height}px; line-height: {line_height}px }}
+.f-title {{ font-size: 18px; font-weight: bold; font-family: arial }}
+{styles}
+</style>
+<defs>
+{rows}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})">
+{frames}
+</g>
+</svg>
+"""
+FRAME_SECONDS = 0.2
 ENTER = "\r"
 DARK, LIGHT = "0c0c/0c0c/0c0c", "ffff/ffff/ffff"
 ANSWER = """\
@@ -140,6 +171,107 @@ def show_turns(columns: int, background: str) -> Terminal:
             return terminal
 
 
+class Recorder:
+    """Takes frames of a terminal while a program runs in it: its rows, and for how many seconds they were shown."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self.frames: list[tuple[list[Text], float]] = []
+
+    def record(self, seconds: float, until: str = "") -> None:
+        """Record for this time, or until the text appears."""
+        end = time.monotonic() + seconds
+        while (started := time.monotonic()) < end and not (until and until in self._terminal.text):
+            self._terminal.read(FRAME_SECONDS)
+            rows, shown = self._terminal.rows(), time.monotonic() - started
+            if self.frames and self.frames[-1][0] == rows:
+                rows, before = self.frames.pop()
+                shown += before
+            self.frames.append((rows, shown))
+
+    def type(self, line: str) -> None:
+        """Type a line and send it."""
+        for start in range(0, len(line), 6):
+            self._terminal.send(line[start : start + 6])
+            self.record(FRAME_SECONDS)
+        self._terminal.send(ENTER)
+
+
+def record_turns() -> list[tuple[list[Text], float]]:
+    """Two turns, one with a question."""
+    with FakeOpenAI() as fake:
+        fake.replies = [
+            calls(("calculator__calculate", '{"expression": "15000 * 0.07 * 5"}')),
+            answer("It costs **2,837.11** in interest over five years, a fifth of what you borrow.\n", pause=0.08),
+            calls(("calculator__calculate", '{"expression": "15000 * 0.07 * 3"}')),
+            answer(
+                "Over three years it is **1,673.80**:\n\n- you pay 463.15 each month\n- and save 1,163.31\n", pause=0.08
+            ),
+        ]
+        config = (
+            '[servers.calculator]\nbuiltin = "calculator"\n[approvals]\nask = ["calculator.calculate(expression=*3)"]\n'
+        )
+        with chat(fake, config, 22, columns=80) as terminal:
+            recorder = Recorder(terminal)
+            recorder.record(0.5)
+            recorder.type("What does a loan of 15,000 at 7% cost me over five years?")
+            recorder.record(20, until="tokens\n>")
+            recorder.record(1)
+            recorder.type("And over three?")
+            recorder.record(20, until="[y]es")
+            recorder.record(1.5)
+            terminal.send("y")
+            recorder.record(20, until="1,163.31")
+            recorder.record(2.5)
+            return recorder.frames
+
+
+def write_recording(name: str, frames: Sequence[tuple[list[Text], float]], *, columns: int, lines: int) -> None:
+    """Write an animated SVG: every frame is a group that is visible for its time. Equal rows are written once."""
+    total, started = sum(seconds for _, seconds in frames), 0.0
+    classes: dict[str, str] = {}  # by their rules
+    rows_by_text: dict[str, str] = {}
+    styles, groups, chrome = [], [], {}
+    for number, (rows, seconds) in enumerate(frames):
+        console = Console(record=True, file=StringIO(), width=columns, force_terminal=True, color_system="truecolor")
+        for row in [*rows, *[Text()] * (lines - len(rows))]:
+            console.print(row, no_wrap=True, crop=True, overflow="ignore")
+        parts = console.export_svg(title="mcpchat", theme=MONOKAI, code_format=PARTS, unique_id="f").split("\0")
+        frame = dict(zip(PART_NAMES, parts, strict=True))
+        chrome = chrome or frame
+        start, end = (100 * moment / total for moment in (started, started + seconds))
+        started += seconds
+        styles.append(
+            f"@keyframes k{number} {{ 0% {{ visibility: {'visible' if not start else 'hidden'} }} "
+            f"{start:.2f}% {{ visibility: visible }} {end:.2f}% {{ visibility: hidden }} }} "
+            f".k{number} {{ animation: k{number} {total:.1f}s step-end infinite }}"
+        )
+        rules = dict(re.findall(r"\.f-(r\d+) \{ ([^}]*) \}", frame["styles"]))
+        elements = re.sub(r' clip-path="[^"]*"', "", frame["backgrounds"] + frame["matrix"])
+        for rule_name in sorted(rules, key=len, reverse=True):
+            class_name = classes.setdefault(rules[rule_name], f"c{len(classes)}")
+            elements = elements.replace(f'class="f-{rule_name}"', f'class="{class_name}"')
+        uses = [rows_by_text.setdefault(line, f"r{len(rows_by_text)}") for line in split_rows(elements)]
+        shown = "".join(f'<use href="#{name}"/>' for name in uses)
+        groups.append(f'<g class="k{number}" visibility="hidden">{shown}</g>')
+    styles += [f".{name} {{ {rule} }}" for rule, name in classes.items()]
+    definitions = "\n".join(f'<g id="{name}" class="m">{text}</g>' for text, name in rows_by_text.items())
+    parts = {"styles": "\n".join(styles), "frames": "\n".join(groups), "rows": definitions}
+    svg = RECORDING.format(**{**chrome, **parts})
+    (PICTURES / f"{name}.svg").write_text(svg, encoding="utf-8")
+    sys.stdout.write(f"wrote docs/pictures/{name}.svg, {len(frames)} frames\n")
+
+
+def split_rows(elements: str) -> list[str]:
+    """The SVG elements of each row, by their vertical position."""
+    rows: dict[str, str] = {}
+    for element in re.findall(r"<rect[^>]*/>|<text.*?</text>", elements, flags=re.DOTALL):
+        y = re.search(r' y="([^"]*)"', element)
+        key = f"{element[:5]} {y[1] if y else ''}"
+        rows[key] = rows.get(key, "") + element
+    return list(rows.values())
+
+
 def write_picture(
     name: str, show: Callable[[], Terminal], title: str, *, columns: int = COLUMNS, theme: TerminalTheme = MONOKAI
 ) -> None:
@@ -157,6 +289,7 @@ def write_picture(
 
 def main() -> None:
     os.environ.pop("NO_COLOR", None)
+    write_recording("recording", record_turns(), columns=80, lines=22)
     write_picture("answer", show_answer, "mcpchat")
     write_picture("question", show_approval, "mcpchat")
     for columns in (60, 80, 120):

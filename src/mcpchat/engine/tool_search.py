@@ -99,8 +99,8 @@ def select_tools(
     by_name = {**{tool.qualified_name: tool for tool in available}, **reachable}
     first += [by_name[name] for name in used if name in by_name][:_MAX_USED]
     own = [*(tool for tool in available if tool.server == OWN_SERVER), SEARCH_TOOLS, CALL_TOOL]
-    room = max(0, (max_tools or MAX_PLAIN_TOOLS) - len(own))
-    chosen = {tool.model_name: tool for tool in (*own, *first[:room])}
+    most = max(0, (max_tools or MAX_PLAIN_TOOLS) - len(own))
+    chosen = {tool.model_name: tool for tool in (*own, *first[:most])}
     return ToolSelection(offered=tuple(sorted(chosen.values(), key=_model_name)), reachable=searching, searched=True)
 
 
@@ -164,9 +164,9 @@ def describe_servers(tools: Iterable[ToolSpec], notes: Mapping[str, str]) -> str
     for tool in tools:
         if tool.server != OWN_SERVER:
             groups.setdefault(tool.server, []).append(tool)
-    room = max(_MIN_LINE, min(_MAX_LINE, _MAX_SERVER_LINES // max(1, len(groups))))
+    max_length = max(_MIN_LINE, min(_MAX_LINE, _MAX_SERVER_LINES // max(1, len(groups))))
     return "\n".join(
-        f"- {server} ({len(specs)} tools): {one_line(_describe_server(specs, notes.get(server, '')), room)}"
+        f"- {server} ({len(specs)} tools): {one_line(_describe_server(specs, notes.get(server, '')), max_length)}"
         for server, specs in groups.items()
     )
 
@@ -222,16 +222,17 @@ class SearchToolbox(ToolboxWrapper):
         )
 
 
-def _describe_found(tools: Sequence[ToolSpec], room: int) -> Iterator[dict[str, Any]]:
-    """Each tool's name, a line, and its schema while there is ``room``, in characters; the first tool always has it."""
+def _describe_found(tools: Sequence[ToolSpec], max_schemas: int) -> Iterator[dict[str, Any]]:
+    """Each tool's name, a line and its schema. All schemas but the first have ``max_schemas`` characters at most."""
+    length = 0
     for tool in tools:
         schema = to_tool_schema(tool.schema)
-        room -= len(json.dumps(schema, ensure_ascii=False))
+        length += len(json.dumps(schema, ensure_ascii=False))
         line = one_line(_first_line(tool.description) or tool.title, _MAX_LINE)
         described = {"name": tool.model_name, "description": line}
         yield (
             {**described, "input_schema": schema}
-            if room >= 0 or tool is tools[0]
+            if length <= max_schemas or tool is tools[0]
             else {**described, "input_schema": _LEFT_OUT}
         )
 

@@ -174,3 +174,27 @@ def test_an_overflow_is_recognized_in_any_words(text: str, window: int | None, r
     body = {"error": {"message": text, "code": "rate_limit_exceeded" if status == 429 else None}}
     for error in (error_from_status("http://x", status, {}, body), error_from_body(body["error"])):
         assert (error.kind, error.window, error.requested_tokens) == ("context", window, requested)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid 'tools[1].function.name': this is not welcome",
+        "Function small__x may not be declared",
+        "tools.1.custom: input should match",
+    ],
+)
+async def test_a_refusal_that_cannot_be_learnt_from_names_the_tool(text: str) -> None:
+    wire = RecordedTransport(*[error_response(400, text)] * 4)
+    with pytest.raises(ModelError) as raised:
+        await collect_events(wire.chat_model(), request(tool("big", "x_small"), tool("small", "x")))
+    assert raised.value.hint == (
+        'the model\'s server does not take the tool small.x; leave it out: exclude = ["x"] under [servers.small]'
+    )
+
+
+async def test_a_refusal_about_something_else_names_no_tool() -> None:
+    wire = RecordedTransport(*[error_response(400, "The temperature is wrong")] * 4)
+    with pytest.raises(ModelError) as raised:
+        await collect_events(wire.chat_model(), request(tool("big", "a"), tool("small", "x")))
+    assert "the tool" not in raised.value.hint

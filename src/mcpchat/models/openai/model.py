@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mcpchat.config.run import sdk_import
 from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, Retrying
+from mcpchat.core.tools import OWN_SERVER
 from mcpchat.errors import ModelError
 from mcpchat.models.context_sizes import ModelInfo, context_size
 from mcpchat.models.openai import wire
 from mcpchat.models.openai.compatibility import Adaptation, Compatibility, adapt_to_error
 from mcpchat.models.openai.errors import error_from_body, is_loading_model, retry_delay
 from mcpchat.models.openai.learned_limits import LimitFiles
+from mcpchat.models.openai.tool_limits import find_tool_at_fault
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 
 if TYPE_CHECKING:
@@ -154,6 +156,7 @@ class OpenAIModel:
                 retries = min(1, self._retries) if error.kind == "server" and error.status is None else self._retries
                 delay = None if has_output or attempts >= retries else retry_delay(error, attempts)
                 if adaptation is None and delay is None and not is_loading:
+                    _name_tool_at_fault(error, body, request)
                     raise
                 reason = error.message
             if adaptation is not None:
@@ -207,3 +210,13 @@ class OpenAIModel:
             default = self._api.default_compatibility(is_openai=self.client.is_openai)
             self._compatibility[model] = self._limits.apply(model, default) if self._limits is not None else default
         return self._compatibility[model]
+
+
+def _name_tool_at_fault(error: ModelError, body: Mapping[str, Any], request: ModelRequest) -> None:
+    """Add to a refusal which tool of which server it is about, and how to leave it out."""
+    if error.kind != "bad_request":
+        return
+    tool = find_tool_at_fault(f"{error.message} {error.server_text}", body.get("tools") or (), request.tools)
+    if tool is not None and tool.server != OWN_SERVER:
+        way = f'leave it out: exclude = ["{tool.name}"] under [servers.{tool.server}]'
+        error.hint = f"the model's server does not take the tool {tool.qualified_name}; {way}"

@@ -6,8 +6,9 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from mcpchat.core.tool_schema import iter_keywords, remove_keywords
+from mcpchat.core.tools import OWN_SERVER, ToolSpec
 
-_OWN_PREFIX = "mcpchat__"  # of the tools that read stored results and search tools
+_OWN_PREFIX = f"{OWN_SERVER}__"  # of the tools that read stored results and search tools
 # Without these a schema no longer says what a call must contain.
 ESSENTIAL_KEYWORDS = frozenset({"type", "properties", "required", "items"})
 BASIC_KEYWORDS = ESSENTIAL_KEYWORDS | {"enum", "description"}
@@ -74,6 +75,7 @@ def _simplify_tool(
     return {**tool, "function": definition} if "function" in tool else definition
 
 
+_TOOL_NUMBER = re.compile(r"\b(?:tools|functions)(?:\[|\.|/)(\d{1,5})\b")
 _ORDINARY_WORDS = frozenset(
     {"not", "if", "then", "else", "contains", "title", "description", "examples", "default", "const"}
 )
@@ -92,6 +94,20 @@ def find_refused_keyword(error_text: str, tools: Sequence[Mapping[str, Any]]) ->
         if keyword and (keyword not in _ORDINARY_WORDS or match["before"] in "'\"`.]/"):
             return keyword
     return "pattern" if "pattern" in keywords and _REGEX_WORDS.search(error_text) else None
+
+
+def find_tool_at_fault(
+    error_text: str, sent: Sequence[Mapping[str, Any]], tools: Iterable[ToolSpec]
+) -> ToolSpec | None:
+    """Return the tool that an error is about, by its name or its number (``tools[3]``); None if it names none."""
+    by_name = {tool.model_name: tool for tool in tools}
+    number = _TOOL_NUMBER.search(error_text)
+    names = [tool_name(tool) for tool in sent]
+    if number and int(number[1]) < len(names):
+        return by_name.get(names[int(number[1])])
+    lowered = error_text.lower()
+    named = [name for name in names if re.search(rf"(?<![\w-]){re.escape(name.lower())}(?![\w-])", lowered)]
+    return by_name.get(max(named, key=len)) if named else None
 
 
 def _sent_keywords(tools: Sequence[Mapping[str, Any]]) -> Iterator[str]:

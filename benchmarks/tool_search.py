@@ -36,7 +36,7 @@ _NUMBERED = re.compile(r"^\s*\d+[.)]\s*")
 
 
 def read_tools(folder: Path) -> tuple[list[ToolSpec], dict[str, str]]:
-    """The tools, and what each server says of itself."""
+    """The tools, and the notes of each server."""
     specs: dict[str, ToolSpec] = {}
     notes: dict[str, str] = {}
     for entry in json.loads((folder / "tools.json").read_text()):

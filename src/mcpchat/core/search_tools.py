@@ -68,7 +68,7 @@ def read_wrapped_call(call: ToolCall) -> ToolCall:
 
 
 def unwrap_arguments(wrapper: Mapping[str, Any]) -> tuple[str, Any]:
-    """The name and the arguments within the arguments of ``call_tool``. The name is empty if there is none."""
+    """The tool's name and arguments in the arguments of ``call_tool``. The name is empty if it is missing."""
     name, arguments = wrapper.get("name"), wrapper.get("arguments", {})
     others = {key: value for key, value in wrapper.items() if key not in {"name", "arguments"}}
     # Small models write the arguments beside the name.

@@ -194,7 +194,7 @@ class SearchToolbox(ToolboxWrapper):
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         if spec == CALL_TOOL:
-            return error_result(call_id, "call_tool is not a tool of its own")
+            return error_result(call_id, "call_tool needs the name of another tool")
         if spec != SEARCH_TOOLS:
             return await self._inner.call(spec, call_id, arguments, emit)
         tools = [tool for tool in await self._inner.list_tools() if tool.server != OWN_SERVER]

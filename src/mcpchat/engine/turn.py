@@ -495,7 +495,7 @@ def _is_wrapper(name: str, tools: Mapping[str, ToolSpec]) -> bool:
 
 
 def _find_tool(name: str, tools: Mapping[str, ToolSpec]) -> ToolSpec | None:
-    """The tool that the model means; None if there is none, or if it is ``call_tool`` itself."""
+    """The tool with this name; None if no tool has it, and for ``call_tool``."""
     spec = tools.get(name) or _find_by_own_name(name, tools)
     return None if spec == CALL_TOOL else spec
 

@@ -47,7 +47,7 @@ _SPARE = 200  # rows that may be of other lists: to check each of all rows would
 
 
 class _ServerTools(NamedTuple):
-    """The tools of one server, and what the server says of itself."""
+    """The tools of one server, and its notes."""
 
     notes: str
     specs: tuple[ToolSpec, ...]
@@ -178,7 +178,7 @@ def _find(database: sqlite3.Connection, match: str, servers: Collection[str], li
 
 
 def _add_missing(database: sqlite3.Connection, servers: Mapping[str, _ServerTools]) -> None:
-    """Index the lists that the database does not have yet; forget those that nobody has used for long."""
+    """Index the lists that are not in the database yet, and delete old ones."""
     now = time.time()
     known = dict(database.execute("SELECT digest, used FROM lists"))
     missing = [digest for digest in servers if digest not in known]

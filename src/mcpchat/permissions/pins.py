@@ -38,8 +38,8 @@ class ServerPins(Struct, frozen=True, kw_only=True):
     """The pins of one server: its tools by name, its instructions, and its title. ``server`` is its name, for display.
 
     ``title`` is None if an earlier version stored the pins. Another title is no change that has to be accepted, because
-    some servers put the time into it; but questions show the title that was pinned. ``catalog`` is the digest of a
-    catalog without any change against the pins; empty if there is none.
+    some servers put the time into it; but questions show the title that was pinned. ``catalog`` is the digest
+    of the latest catalog that was equal to the pins; empty if the latest one differed.
     """
 
     server: str

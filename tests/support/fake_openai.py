@@ -1,8 +1,10 @@
 """Fake OpenAI server over real HTTP: plays canned responses and records the requests."""
 
 import contextlib
+import hashlib
 import http.server
 import json
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -95,8 +97,24 @@ def error(status: int, message: str, code: str | None = None, **headers: str) ->
     return CannedResponse([body], status, {"Content-Type": "application/json", **headers})
 
 
+SYNONYMS = {"mail": "letter", "email": "letter", "message": "letter", "remove": "delete", "erase": "delete"}
+
+
+def embed(text: str, size: int = 64) -> list[float]:
+    """Embed the text as a server does: texts whose words mean the same have the same vector."""
+    vector = [0.0] * size
+    for word in re.findall(r"[a-z]+", text.lower()):
+        digest = hashlib.sha256(SYNONYMS.get(word, word).encode()).digest()
+        for position in range(size):
+            vector[position] += 1 if digest[position % 32] >> (position // 32) & 1 else -1
+    return vector
+
+
 class FakeOpenAI:
-    """Answers each POST with the next reply; the last one is repeated. ``base_url`` ends in /v1."""
+    """Answers each POST with the next reply; the last one is repeated. ``base_url`` ends in /v1.
+
+    It also answers ``/embeddings``, and with ``counts_tokens`` it counts 4 characters of a request as a token.
+    """
 
     def __init__(self) -> None:
         self.replies: list[CannedResponse] = [text("Hello.")]
@@ -105,6 +123,8 @@ class FakeOpenAI:
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.models: list[Any] = ["small", "large"]
+        self.counts_tokens = False
+        self.embeds = True
         self._closing = threading.Event()
 
     def __enter__(self) -> "FakeOpenAI":
@@ -117,6 +137,9 @@ class FakeOpenAI:
                 fake.paths.append(self.path)
                 fake.requests.append(json.loads(body))
                 fake.headers.append({name.lower(): value for name, value in self.headers.items()})
+                if (answer := fake._answer_at_once(self.path, fake.requests[-1])) is not None:
+                    self._send_json(answer)
+                    return
                 canned = fake.replies.pop(0) if len(fake.replies) > 1 else fake.replies[0]
                 self.send_response(canned.status)
                 for name, value in canned.headers.items():
@@ -132,13 +155,13 @@ class FakeOpenAI:
                     fake._closing.wait(30)
 
             def do_GET(self) -> None:
-                body = json.dumps(
-                    {"data": [{"id": model} if isinstance(model, str) else model for model in fake.models]}
-                ).encode()
+                self._send_json({"data": [{"id": model} if isinstance(model, str) else model for model in fake.models]})
+
+            def _send_json(self, value: object) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(json.dumps(value).encode())
 
             def handle(self) -> None:
                 with contextlib.suppress(ConnectionError):  # some tests close the connection
@@ -153,6 +176,14 @@ class FakeOpenAI:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         return self
+
+    def _answer_at_once(self, path: str, request: dict[str, Any]) -> dict[str, Any] | None:
+        if path.endswith("/embeddings") and self.embeds:
+            texts = enumerate(request["input"])
+            return {"data": [{"index": index, "embedding": embed(text)} for index, text in reversed(list(texts))]}
+        if path.endswith("/responses/input_tokens") and self.counts_tokens:
+            return {"object": "response.input_tokens", "input_tokens": len(json.dumps(request)) // 4}
+        return None
 
     def __exit__(self, *exc: object) -> None:
         self._closing.set()

@@ -38,7 +38,6 @@ def build_session(
     this ``title``. ``run_usage`` is the usage that the limits of the run count; sessions can share it.
     """
     config = context.config
-    settings = ToolSearchSettings(mode=config.tool_search, always=config.always, max_tools=config.limits.max_tools)
     results = ToolResultStore(store, current_thread=lambda: transcript.thread)
     transcript = Transcript(
         emit, store if save else None, redact=context.secrets.redact_value, pending_results=results.pending, title=title
@@ -47,7 +46,7 @@ def build_session(
         model=model,
         toolbox=SearchToolbox(
             TruncatingToolbox(toolbox, limit=config.limits.max_result, store=results),
-            tool_index(context),
+            tool_index(context, emit),
             limit=config.limits.max_result,
         ),
         agent=agent,
@@ -56,8 +55,13 @@ def build_session(
         limits=limits,
         schema=AnswerSchema(schema, json_schema.find_error) if schema is not None else None,
         run_usage=run_usage,
-        tool_search=settings,
+        tool_search=tool_search_settings(config),
     )
+
+
+def tool_search_settings(config: Config) -> ToolSearchSettings:
+    """When tools are searched for, by the config."""
+    return ToolSearchSettings(mode=config.tool_search, always=config.always, max_tools=config.limits.max_tools)
 
 
 def turn_limits(config: Config, options: RunOptions, max_steps: int = MAX_STEPS) -> TurnLimits:

@@ -229,8 +229,8 @@ class ChatRuntime:
 
     async def search_tools(self, words: str) -> Sequence[ToolSpec]:
         """The tools on offer that the words are about, the best first."""
-        tools = await self.toolbox.list_tools()
-        return await tool_index(self.context).search([words], tools, self.toolbox.instructions(), MAX_RESULTS)
+        tools, index = await self.toolbox.list_tools(), tool_index(self.context, self.emit)
+        return await index.search([words], tools, self.toolbox.instructions(), MAX_RESULTS)
 
     def describe_trust(self) -> str:
         """Whether there is a project file for this folder, and whether it is in use."""

@@ -14,16 +14,19 @@ from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Usage
 from mcpchat.core.patterns import glob_matches
-from mcpchat.core.protocols import SelectedModel, ServerRequests, SignInDialog, UserDialog
+from mcpchat.core.protocols import Embedder, SelectedModel, ServerRequests, SignInDialog, UserDialog
 from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.server_requests import ServerRequestHandler
+from mcpchat.engine.tool_search import ToolIndex
 from mcpchat.errors import StoreError
 from mcpchat.mcp.catalog_cache import CatalogCache
 from mcpchat.mcp.connector import SdkModule, ServerConnector
+from mcpchat.mcp.embedding_index import EmbeddingToolIndex
 from mcpchat.mcp.hub import McpHub
 from mcpchat.mcp.limits import ToolLimits
 from mcpchat.mcp.managed_server import HubContext
 from mcpchat.mcp.tool_index import SqliteToolIndex
+from mcpchat.models.selection import ModelSelector
 from mcpchat.util import json_schema
 from mcpchat.util.paths import expand_user
 from mcpchat.util.private_files import ensure_private_directory
@@ -147,9 +150,22 @@ def build_request_handler(
     )
 
 
-def tool_index(context: RunContext) -> SqliteToolIndex:
-    """The index of tools, beside the cached catalogs."""
-    return _open_index(context.paths.cache / "servers")
+def tool_index(context: RunContext, emit: Emit) -> ToolIndex:
+    """The index of tools, beside the cached catalogs; with a model of embeddings, if the config names one."""
+    folder, name = context.paths.cache / "servers", context.config.tool_search_embeddings
+    index = _open_index(folder)
+    if not name:
+        return index
+    return EmbeddingToolIndex(index, folder, lambda: _open_embedder(context, name), emit)
+
+
+@asynccontextmanager
+async def _open_embedder(context: RunContext, name: str) -> AsyncIterator[Embedder]:
+    selector = ModelSelector(context)
+    try:
+        yield await selector.select_embedder(name)
+    finally:
+        await selector.aclose()
 
 
 @lru_cache(maxsize=8)

@@ -406,6 +406,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             '"auto" (above 40 tools or about 10,000 tokens), "on", "off", or a number of tools.'
         ),
     ] = "auto"
+    tool_search_embeddings: Annotated[
+        str,
+        Meta(
+            description="A model of embeddings, by name: a [model.NAME] table, MODEL@NAME, or one of [model]'s server. "
+            "The search then finds tools by meaning too."
+        ),
+    ] = ""
     always: Annotated[
         tuple[str, ...],
         Meta(description='Globs of the tools ("server.tool") that are offered even if tools are searched for.'),

@@ -26,7 +26,7 @@ SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 TABLES_KEY = "<entries>"  # holds the [model.NAME] tables; cannot be a key in a file
 
 Problem = tuple[tuple[str, ...], str]
-_TOP_KEYS = frozenset({"tool_search", "always"})
+_TOP_KEYS = frozenset({"tool_search", "tool_search_embeddings", "always"})
 
 
 def type_problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]) -> Iterator[Problem]:
@@ -55,12 +55,27 @@ def type_problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str,
             try:
                 msgspec.convert(value, expected)
             except msgspec.ValidationError as error:
-                yield key_path, _to_toml_terms(str(error), value)
+                yield key_path, _describe_choices(expected, value) or _to_toml_terms(str(error), value)
+
+
+def _describe_choices(expected: Any, value: object) -> str:
+    """What a union of Literals and other types takes; empty for another type, or if the value's type is right."""
+    bare = _without_metadata(expected)
+    kinds = [_without_metadata(kind) for kind in get_args(bare)] if get_origin(bare) in {UnionType, Union} else []
+    choices = [repr(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if not choices or type(value) in kinds:
+        return ""
+    names = [_TOML_TYPE_NAMES[kind.__name__] for kind in kinds if getattr(kind, "__name__", "") in _TOML_TYPE_NAMES]
+    return f"expected one of {', '.join((*choices, *names))}"
+
+
+def _without_metadata(declared: Any) -> Any:
+    return get_args(declared)[0] if get_origin(declared) is Annotated else declared
 
 
 def _expected_type(declared: Any, value: object) -> Any:
     """The type to check the value by: of a union, the Struct if the value is a table, or its only Literal."""
-    bare = get_args(declared)[0] if get_origin(declared) is Annotated else declared
+    bare = _without_metadata(declared)
     is_union = get_origin(bare) in {UnionType, Union}
     kinds = [kind for kind in get_args(bare) if kind is not NoneType] if is_union else [bare]
     structs = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Struct)]

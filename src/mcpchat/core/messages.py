@@ -122,9 +122,31 @@ class Message(Struct, frozen=True, kw_only=True):
         return tuple(part for part in self.parts if isinstance(part, ToolResult))
 
 
+class InputSplit(Struct, frozen=True, kw_only=True):
+    """What the input tokens of requests were: the instructions, the definitions of tools, the tools' results by server,
+    and ``history``, which is everything else.
+
+    The sum is what the model's server counted; the shares are estimated from the lengths of the texts.
+    """
+
+    instructions: int = 0
+    tools: int = 0
+    history: int = 0
+    results: dict[str, int] = {}
+
+    def __add__(self, other: "InputSplit") -> "InputSplit":
+        servers = dict.fromkeys((*self.results, *other.results))
+        return InputSplit(
+            instructions=self.instructions + other.instructions,
+            tools=self.tools + other.tools,
+            history=self.history + other.history,
+            results={name: self.results.get(name, 0) + other.results.get(name, 0) for name in servers},
+        )
+
+
 class Usage(Struct, frozen=True, kw_only=True):
     """Numbers of tokens. ``input`` includes ``cached`` and ``written`` (to the provider's cache), ``output`` includes
-    ``reasoning``.
+    ``reasoning``. ``input_split`` says what the input was, if that is known.
 
     ``estimated`` is set if the server reported no usage; the numbers are then estimated from the length of the text.
     """
@@ -135,6 +157,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     reasoning: int = 0
     written: int = 0
     estimated: bool = False
+    input_split: InputSplit | UnsetType = UNSET
 
     @property
     def total(self) -> int:
@@ -148,7 +171,14 @@ class Usage(Struct, frozen=True, kw_only=True):
             reasoning=self.reasoning + other.reasoning,
             written=self.written + other.written,
             estimated=self.estimated or other.estimated,
+            input_split=_add_splits(self.input_split, other.input_split),
         )
+
+
+def _add_splits(first: InputSplit | UnsetType, second: InputSplit | UnsetType) -> InputSplit | UnsetType:
+    if isinstance(first, UnsetType) or isinstance(second, UnsetType):
+        return second if isinstance(first, UnsetType) else first
+    return first + second
 
 
 def user_message(text: str) -> Message:

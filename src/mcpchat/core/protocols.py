@@ -92,7 +92,22 @@ class Model(Protocol):
         ...
 
 
+class Embedder(Protocol):
+    """A model that turns texts into vectors. ``name`` names it and its server: only its own vectors can be compared."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """The vector of each text, in their order, all of one length. Raises ModelError."""
+        ...
+
+
 async def _unknown_window(tokens: int) -> int | None:
+    return None
+
+
+async def _cannot_count(request: ModelRequest) -> int | None:
     return None
 
 
@@ -104,7 +119,8 @@ class SelectedModel:
     ``endpoint`` says where the model runs, for display. ``window`` finds the context window in tokens, None if it is
     unknown; its argument is the size of the next request in tokens, so that it can skip the lookup for small requests.
     ``price`` returns the cost of a request in US dollars, None if it is unknown. ``max_tools`` returns how many tools
-    the model's server takes, None if it has not refused a number of tools yet.
+    the model's server takes, None if it has not refused a number of tools yet. ``count_tokens`` lets the server count
+    the input of a request without an answer; None if it cannot.
     """
 
     name: str
@@ -116,6 +132,7 @@ class SelectedModel:
     window: Callable[[int], Awaitable[int | None]] = _unknown_window
     price: Callable[[Usage], float | None] | None = None
     max_tools: Callable[[], int | None] = lambda: None
+    count_tokens: Callable[[ModelRequest], Awaitable[int | None]] = _cannot_count
 
 
 class Toolbox(Protocol):

@@ -2,10 +2,31 @@
 
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from mcpchat.core.messages import Usage
 
+REQUESTS = 100  # that the costs of a ToolUsage are for
 _MAX_PENDING = 100  # requests
 Price = Callable[[Usage], float | None]
+
+
+class ToolUsage(Struct, frozen=True, kw_only=True):
+    """What tools and the words of their servers take of each request to a model.
+
+    ``tools`` is the number of tools that are sent, ``tokens`` all of it; ``counted`` says that the model's server
+    counted them. With ``searched``, the model searches the other tools. ``window`` is the model's, in tokens; ``cost``
+    is that of 100 requests in US dollars, ``cached_cost`` that with the provider's cache; None if unknown.
+    """
+
+    model: str
+    tools: int
+    tokens: int
+    counted: bool
+    searched: bool
+    window: int | None
+    cost: float | None
+    cached_cost: float | None
 
 
 class UsageTotals:

@@ -38,10 +38,12 @@ from mcpchat.engine.refusals import may_be_about_content, retry_without_refused
 from mcpchat.engine.token_estimate import (
     INITIAL_WEIGHT_PER_TOKEN,
     MAX_WEIGHT_PER_TOKEN,
+    InputWeights,
     TokenEstimator,
     message_weight,
     text_weight,
     tool_weight,
+    weigh_messages,
 )
 from mcpchat.engine.tool_results import truncate_middle
 from mcpchat.errors import ModelError
@@ -70,15 +72,12 @@ FEWER_TOOLS_HINT = "offer fewer tools (tools and exclude of a server, servers of
 
 @dataclass
 class _AnswerCount:
-    """One answer as it streams: the weight of its request and of itself, and whether anything of it was shown.
+    """One answer as it streams: the weights of its request and of itself, and whether anything of it was shown.
 
-    ``fixed`` is the weight of the request's instructions and tools, ``tools`` that of the tools alone, ``max_output``
-    the most tokens that the answer may have.
+    ``max_output`` is the most tokens that the answer may have.
     """
 
-    sent: int
-    fixed: int
-    tools: int
+    weights: InputWeights
     max_output: int | None = None
     received: int = 0
     has_output: bool = False
@@ -181,16 +180,21 @@ class ContextWindow:
         return int(max(0, tokens) * self._estimator.weight_per_token)
 
     def _start_count(self, request: ModelRequest) -> _AnswerCount:
-        fixed = self._fixed_weight(request)
-        sent = fixed + sum(message_weight(message) for message in request.messages)
-        return _AnswerCount(sent, fixed, self._tools_weight(request), request.options.max_output_tokens)
+        history, results = weigh_messages(request.messages, request.tools)
+        weights = InputWeights(
+            instructions=text_weight(request.system),
+            tools=self._tools_weight(request),
+            history=history,
+            results=results,
+        )
+        return _AnswerCount(weights, request.options.max_output_tokens)
 
     def _count(self, event: ModelEvent, count: _AnswerCount) -> ModelEvent:
         """Count the event. The final event gets an estimated usage if the server does not report one."""
         if isinstance(event, TextDelta | ReasoningDelta):
             count.has_output = True
             count.received += text_weight(event.text)
-            self._partial = count.sent, count.received
+            self._partial = count.weights.total, count.received
         if isinstance(event, ResponseDone):
             self._partial = 0, 0
             return self._calibrate(event, count)
@@ -199,14 +203,16 @@ class ContextWindow:
     def _calibrate(self, done: ResponseDone, count: _AnswerCount) -> ResponseDone:
         usage = done.usage
         if usage.input and not usage.estimated:
-            self._estimator.learn(count.sent, count.fixed, usage.input)
+            self._estimator.learn(count.weights.total, count.weights.fixed, usage.input)
             has_reasoning = any(isinstance(part, Reasoning) for part in done.message.parts)  # it may not be sent again
             if usage.output > 1 and not usage.reasoning and not has_reasoning:
                 self._estimator.add_counted(message_weight(done.message), usage.output)
         elif not usage.output:
-            done = replace(done, usage=self._estimate_usage(count.sent, message_weight(done.message)))
+            done = replace(done, usage=self._estimate_usage(count.weights.total, message_weight(done.message)))
         if self.size and usage.input and self._is_cut_at_window(done, self.size):
             done = replace(done, stop="window", message=replace(done.message, cut="length"))
+        if done.usage.input:
+            done = replace(done, usage=replace(done.usage, input_split=count.weights.split(done.usage.input)))
         return done
 
     @staticmethod
@@ -222,8 +228,8 @@ class ContextWindow:
 
     def _check_tools_arrived(self, done: ResponseDone, count: _AnswerCount) -> Notice | None:
         """A warning, once, if the server counted fewer tokens than the tools alone must take."""
-        expected = count.tools / INITIAL_WEIGHT_PER_TOKEN
-        least = count.tools / MAX_WEIGHT_PER_TOKEN
+        expected = count.weights.tools / INITIAL_WEIGHT_PER_TOKEN
+        least = count.weights.tools / MAX_WEIGHT_PER_TOKEN
         usage = done.usage
         if self._warned_of_tools or expected < MIN_TOOL_TOKENS or usage.cached or usage.estimated:
             return None
@@ -250,24 +256,24 @@ class ContextWindow:
 
     def _learn_from_refusal(self, error: ModelError, count: _AnswerCount) -> None:
         """Learn from a refused request: it did not fit, whatever the estimates were."""
-        estimate = self._estimator.estimate(count.sent, count.fixed)
+        estimate = self._estimator.estimate(count.weights.total, count.weights.fixed)
         if error.window:
             self.size = error.window
         requested = error.requested_tokens
         if requested and count.max_output and requested - count.max_output >= estimate / 2:
             requested -= count.max_output  # the number is of the whole request
         if requested and requested > (error.window or 0):
-            self._estimator.learn(count.sent, count.fixed, requested, any_size=True)
+            self._estimator.learn(count.weights.total, count.weights.fixed, requested, any_size=True)
             if not error.window and (self.size is None or self.size >= requested):
                 self.size = max(1, int(requested * 0.9))
         elif error.window:
             room = error.window - (count.max_output or 0)
             if estimate < error.window and not requested and room > error.window / 2:
-                self._estimator.learn(count.sent, count.fixed, room, any_size=True)
+                self._estimator.learn(count.weights.total, count.weights.fixed, room, any_size=True)
         elif self.size is None or (self.size >= estimate and self._estimator.is_calibrated):
             self.size = max(1, int(estimate * 0.9))
         elif self.size >= estimate:
-            self._estimator.learn(count.sent, count.fixed, int(self.size * 1.1), any_size=True)
+            self._estimator.learn(count.weights.total, count.weights.fixed, int(self.size * 1.1), any_size=True)
 
     async def _ensure_fits(self, request: ModelRequest, history: list[Message]) -> AsyncGenerator[ModelEvent, None]:
         """Warn, or make room, if the window fills up."""

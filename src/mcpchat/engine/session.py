@@ -21,14 +21,12 @@ from mcpchat.engine.outcomes import DenialRecorder
 from mcpchat.engine.structured_output import AnswerSchema
 from mcpchat.engine.tool_results import truncate_middle
 from mcpchat.engine.tool_search import (
-    WINDOW_SHARE,
     ToolSearchSettings,
     ToolSelection,
     add_server_lines,
+    choose_tools,
     describe_left_out,
     describe_servers,
-    plain_tokens,
-    select_tools,
     used_names,
 )
 from mcpchat.engine.transcript import Transcript
@@ -336,24 +334,13 @@ class Session:
     async def _select_tools(self) -> ToolSelection:
         available = await self._toolbox.list_tools()
         settings = replace(self._tool_search, always=(*self._tool_search.always, *self.agent.always))
-        tokens = plain_tokens(available)
-        return select_tools(
-            available,
-            settings,
-            tokens=tokens,
-            window=await self.model.window(tokens * WINDOW_SHARE) if tokens else None,
-            max_tools=self.model.max_tools(),
-            used=used_names(self.history),
-            before=self._selection,
+        return await choose_tools(
+            available, settings, self.model, used=used_names(self.history), before=self._selection
         )
 
     def _describe_tools(self, selection: ToolSelection) -> str:
         """The agent's instructions, followed by what the servers say of themselves."""
-        notes = self._toolbox.instructions()
-        if selection.searched:
-            system = add_server_lines(self.agent.instructions, describe_servers(selection.reachable.values(), notes))
-        else:
-            system = add_server_instructions(self.agent.instructions, notes)
+        system = add_server_notes(self.agent.instructions, selection, self._toolbox.instructions())
         return f"{system}\n\n{self._schema.instructions}".strip() if self._schema is not None else system
 
     def reachable_tools(self) -> Mapping[str, ToolSpec]:
@@ -376,6 +363,13 @@ def _last_text(message: Message) -> str:
 
 def _with_messages(request: ModelRequest, history: Sequence[Message]) -> ModelRequest:
     return replace(request, messages=tuple(history))
+
+
+def add_server_notes(instructions: str, selection: ToolSelection, notes: Mapping[str, str]) -> str:
+    """The instructions, followed by what the servers say of themselves: a line of each if tools are searched for."""
+    if selection.searched:
+        return add_server_lines(instructions, describe_servers(selection.reachable.values(), notes))
+    return add_server_instructions(instructions, notes)
 
 
 def add_server_instructions(instructions: str, server_instructions: Mapping[str, str]) -> str:

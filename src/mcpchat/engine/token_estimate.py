@@ -4,6 +4,8 @@ The unit of a *weight* is one byte of plain English prose. Denser text (numbers,
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from mcpchat.core.messages import (
     AgentSwitch,
@@ -11,6 +13,7 @@ from mcpchat.core.messages import (
     Compaction,
     File,
     Image,
+    InputSplit,
     Message,
     Part,
     Reasoning,
@@ -19,6 +22,7 @@ from mcpchat.core.messages import (
     ToolResult,
     result_text,
 )
+from mcpchat.core.search_tools import CALL_TOOL, describe_call
 from mcpchat.core.tools import ToolSpec, openai_function
 
 INITIAL_WEIGHT_PER_TOKEN = 4.0  # until a server reports its count
@@ -72,6 +76,50 @@ def tool_weight(tool: ToolSpec) -> int:
 def estimate_tool_tokens(tool: ToolSpec) -> int:
     """About how many tokens a tool's definition takes in a request."""
     return round(tool_weight(tool) / INITIAL_WEIGHT_PER_TOKEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputWeights:
+    """The weights of what a request has; ``results`` are by server, ``history`` are all other messages."""
+
+    instructions: int = 0
+    tools: int = 0
+    history: int = 0
+    results: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def fixed(self) -> int:
+        """The weight of the instructions and the tools."""
+        return self.instructions + self.tools
+
+    @property
+    def total(self) -> int:
+        return self.fixed + self.history + sum(self.results.values())
+
+    def split(self, tokens: int) -> InputSplit:
+        """Share out the tokens of the request by weight."""
+        ratio = tokens / max(1, self.total)
+        results = {server: int(weight * ratio) for server, weight in self.results.items()}
+        instructions, tools = int(self.instructions * ratio), int(self.tools * ratio)
+        rest = tokens - instructions - tools - sum(results.values())
+        return InputSplit(instructions=instructions, tools=tools, history=rest, results=results)
+
+
+def weigh_messages(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> tuple[int, dict[str, int]]:
+    """The weight of the messages without tool results, and that of the results by server."""
+    by_name = {tool.model_name: tool.server for tool in tools if tool != CALL_TOOL}
+    servers: dict[str, str] = {}  # by call id
+    history = 0
+    results: dict[str, int] = {}
+    for message in messages:
+        history += message_weight(message)
+        for call in message.calls:
+            servers[call.id] = by_name.get(call.name) or describe_call(call)[0].partition(".")[0]
+        for result in message.results:
+            weight, server = _part_weight(result), servers.get(result.call_id, "")
+            history -= weight
+            results[server] = results.get(server, 0) + weight
+    return history, results
 
 
 class TokenEstimator:

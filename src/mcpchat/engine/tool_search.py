@@ -12,7 +12,7 @@ from msgspec import Struct
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Message, Text, ToolResult, error_result
 from mcpchat.core.patterns import glob_matches
-from mcpchat.core.protocols import Toolbox, ToolboxWrapper
+from mcpchat.core.protocols import SelectedModel, Toolbox, ToolboxWrapper
 from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS, read_wrapped_call
 from mcpchat.core.tool_schema import to_tool_schema
 from mcpchat.core.tools import OWN_SERVER, InvalidArguments, ToolSpec
@@ -102,6 +102,27 @@ def select_tools(
     most = max(0, (max_tools or MAX_PLAIN_TOOLS) - len(own))
     chosen = {tool.model_name: tool for tool in (*own, *first[:most])}
     return ToolSelection(offered=tuple(sorted(chosen.values(), key=_model_name)), reachable=searching, searched=True)
+
+
+async def choose_tools(
+    available: Sequence[ToolSpec],
+    settings: ToolSearchSettings,
+    model: SelectedModel,
+    *,
+    used: Sequence[str] = (),
+    before: ToolSelection | None = None,
+) -> ToolSelection:
+    """Choose the tools of the next request to this model: ``select_tools`` with what is known of the model."""
+    tokens = plain_tokens(available)
+    return select_tools(
+        available,
+        settings,
+        tokens=tokens,
+        window=await model.window(tokens * WINDOW_SHARE) if tokens else None,
+        max_tools=model.max_tools(),
+        used=used,
+        before=before,
+    )
 
 
 def _cut_servers(tools: Sequence[ToolSpec], most: int) -> tuple[dict[str, ToolSpec], Mapping[str, int]]:

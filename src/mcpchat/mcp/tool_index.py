@@ -3,11 +3,10 @@
 import hashlib
 import re
 import sqlite3
-import threading
 import time
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -15,16 +14,14 @@ from typing import NamedTuple
 import msgspec
 
 from mcpchat.core.tools import ToolSpec
-from mcpchat.errors import StoreError
+from mcpchat.mcp.cache_database import CacheDatabase
 from mcpchat.util.blocking import run_in_daemon_thread
-from mcpchat.util.private_files import ensure_private_directory
 from mcpchat.util.text import replace_surrogates
 
 _FORMAT = 1
 _FILE = f"tools-{_FORMAT}.sqlite3"
 _MAX_UNUSED = 30 * 24 * 3600.0  # seconds after which the tools of a server are forgotten
 _MAX_LISTS = 4  # of one server: older ones are forgotten
-_BUSY_TIMEOUT = 2.0  # seconds
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff]+")  # scripts without blanks
 _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # createIssue, readPDFFile
@@ -41,6 +38,7 @@ _SEARCH = """
 SELECT digest, position FROM tools WHERE tools MATCH ? {condition}
 ORDER BY bm25(tools, 0, 0, 2.0, 2.0, 0.5, 1.0), rowid LIMIT ?
 """
+_CHECK = "INSERT INTO tools (tools) VALUES ('integrity-check')"
 _OLDER_LISTS = "SELECT digest FROM lists WHERE server = ? ORDER BY used DESC LIMIT -1 OFFSET ?"
 _OF_LISTS = "AND digest IN (SELECT value FROM json_each(?))"
 _SPARE = 200  # rows that may be of other lists: to check each of all rows would take most of the time
@@ -61,10 +59,8 @@ class SqliteToolIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._database = CacheDatabase(folder, _FILE, _SCHEMA, check=_CHECK)
         self._digests: dict[str, tuple[_ServerTools, str]] = {}  # by server
-        self._database: sqlite3.Connection | None = None
-        self._lock = threading.Lock()  # a search that was cancelled may still run in its thread
 
     async def search(
         self, queries: Sequence[str], tools: Sequence[ToolSpec], notes: Mapping[str, str], limit: int
@@ -73,29 +69,20 @@ class SqliteToolIndex:
 
         ``notes`` are what the servers say of themselves, by server.
         """
-        return await run_in_daemon_thread(lambda: self._search(queries, tools, notes, limit))
+        return take_in_turn(await self.rank(queries, tools, notes, limit), limit)
 
-    def _search(
+    async def rank(
         self, queries: Sequence[str], tools: Sequence[ToolSpec], notes: Mapping[str, str], limit: int
-    ) -> Sequence[ToolSpec]:
-        with self._lock:
-            servers = {self._digest(name, server): server for name, server in _group_by_server(tools, notes).items()}
-            rankings = self._rank(queries, servers, limit)
-        in_turn = (spec for spec in chain.from_iterable(zip_longest(*rankings)) if spec is not None)
-        return list({spec.model_name: spec for spec in in_turn}.values())[:limit]
+    ) -> Sequence[Sequence[ToolSpec]]:
+        """The tools for each query, at most ``limit``, the best first."""
+        return await run_in_daemon_thread(lambda: self._rank(queries, tools, notes, limit))
 
     def _rank(
-        self, queries: Sequence[str], servers: Mapping[str, _ServerTools], limit: int
-    ) -> list[Sequence[ToolSpec]]:
-        for open_database in (_open_file, _open_again, _open_memory):
-            try:
-                self._database = self._database or open_database(self._folder)
-                return _rank(self._database, queries, servers, limit)
-            except _UNUSABLE:
-                if self._database is not None:
-                    self._database.close()
-                self._database = None
-        return [()] * len(queries)
+        self, queries: Sequence[str], tools: Sequence[ToolSpec], notes: Mapping[str, str], limit: int
+    ) -> Sequence[Sequence[ToolSpec]]:
+        servers = {self._digest(name, server): server for name, server in _group_by_server(tools, notes).items()}
+        nothing: Sequence[Sequence[ToolSpec]] = [()] * len(queries)
+        return self._database.run(lambda database: _rank(database, queries, servers, limit), nothing)
 
     def _digest(self, name: str, server: _ServerTools) -> str:
         known = self._digests.get(name)
@@ -106,44 +93,10 @@ class SqliteToolIndex:
         return known[1]
 
 
-# ValueError: of text that a damaged file has; IndexError: of a position that it has.
-_UNUSABLE = (sqlite3.Error, OSError, StoreError, ValueError, IndexError, TypeError)
-
-
-def _open_file(folder: Path) -> sqlite3.Connection:
-    ensure_private_directory(folder)
-    return _create(_connect(folder / _FILE))
-
-
-def _open_again(folder: Path) -> sqlite3.Connection:
-    """Open a new file in the place of a damaged one. Raises sqlite3.OperationalError for a busy file or a full disk."""
-    path = folder / _FILE
-    with closing(_connect(path)) as database:
-        try:
-            damaged = database.execute("PRAGMA quick_check").fetchone() != ("ok",)
-            database.execute("INSERT INTO tools (tools) VALUES ('integrity-check')")
-        except sqlite3.OperationalError:
-            raise
-        except (sqlite3.Error, ValueError):
-            damaged = True
-    if not damaged:
-        raise sqlite3.OperationalError("the file is not damaged")
-    for name in (path.name, f"{path.name}-journal"):
-        (folder / name).unlink(missing_ok=True)
-    return _open_file(folder)
-
-
-def _open_memory(folder: Path) -> sqlite3.Connection:
-    return _create(_connect(":memory:"))
-
-
-def _connect(path: Path | str) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None)
-
-
-def _create(database: sqlite3.Connection) -> sqlite3.Connection:
-    database.executescript(_SCHEMA)
-    return database
+def take_in_turn(rankings: Sequence[Sequence[ToolSpec]], limit: int) -> Sequence[ToolSpec]:
+    """The best tools of each ranking, then the second best, and so on, each once."""
+    in_turn = (spec for spec in chain.from_iterable(zip_longest(*rankings)) if spec is not None)
+    return list({spec.model_name: spec for spec in in_turn}.values())[:limit]
 
 
 def _group_by_server(tools: Sequence[ToolSpec], notes: Mapping[str, str]) -> Mapping[str, _ServerTools]:

@@ -46,6 +46,10 @@ class DemoModel:
         """None: it takes any number of tools."""
         return None
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """None: there are no tokens."""
+        return None
+
     async def aclose(self) -> None:
         """Does nothing: there is no connection."""
 

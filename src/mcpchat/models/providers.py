@@ -37,6 +37,10 @@ class ProviderModel(Model, Protocol):
         """How many tools the server takes for this model; None if it has not refused any number yet."""
         ...
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """The input tokens of the request, counted by the server without an answer; None if it cannot."""
+        ...
+
     async def aclose(self) -> None:
         """Close its connections."""
         ...
@@ -73,6 +77,15 @@ class BatchModel(Protocol):
 
     def parse_batch_response(self, model: str, body: dict[str, Any], limit: int | None) -> ResponseDone:
         """The response to a request of a batch file; ``limit`` is its maximum of tokens. Raises ModelError."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingModel(Protocol):
+    """A ProviderModel whose provider also turns texts into vectors."""
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """The vector of each text, in their order, all of one length. Raises ModelError."""
         ...
 
 

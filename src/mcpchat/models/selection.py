@@ -10,7 +10,7 @@ from msgspec import Struct
 from mcpchat.config.run import RunContext
 from mcpchat.config.schema import ModelEntry
 from mcpchat.core.messages import Usage
-from mcpchat.core.protocols import ModelOptions, SelectedModel
+from mcpchat.core.protocols import Embedder, ModelOptions, SelectedModel
 from mcpchat.errors import ConfigError, McpChatError, ModelError, NoModelConfigured, UsageError
 from mcpchat.models.context_sizes import LIST_MODELS_TIMEOUT, build_window_lookup
 from mcpchat.models.endpoint import (
@@ -21,7 +21,7 @@ from mcpchat.models.endpoint import (
     resolve_headers,
 )
 from mcpchat.models.onboarding import find_only_model, no_model_help
-from mcpchat.models.providers import ProviderModel, find_provider
+from mcpchat.models.providers import EmbeddingModel, ProviderModel, find_provider
 from mcpchat.util.text import closest_matches, suggest
 from mcpchat.util.urls import is_loopback
 
@@ -39,6 +39,22 @@ class ListedModel(Struct, frozen=True, kw_only=True):
     at: str
     window: int | None = None
     note: str = ""
+
+
+@dataclasses.dataclass
+class _EndpointEmbedder:
+    """An embedding model at an endpoint."""
+
+    model: EmbeddingModel
+    model_name: str
+    base_url: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.model_name} {self.base_url}"
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        return await self.model.embed(self.model_name, texts)
 
 
 class ModelSelector:
@@ -102,6 +118,7 @@ class ModelSelector:
             selector=name if table is None else label if name == (table.name or label) else f"{name}@{label}",
             endpoint=f"{endpoint.base_url.rstrip('/')}, {model.api_name}",
             max_tools=lambda: model.max_tools(name),
+            count_tokens=model.count_tokens,
             window=build_window_lookup(
                 name,
                 endpoint.base_url,
@@ -111,6 +128,17 @@ class ModelSelector:
             ),
             price=price,
         )
+
+    async def select_embedder(self, name: str) -> Embedder:
+        """The model with this name that turns texts into vectors. The name is one as in ``select``.
+
+        Raises UsageError if its API has none, and what ``select`` raises.
+        """
+        label, model_name = self._resolve(name, None)
+        endpoint = self._find_endpoint(label)
+        if model_name == DEMO or not isinstance(model := await self._get_model(endpoint, model_name), EmbeddingModel):
+            raise UsageError(f"{name} has no embeddings")
+        return _EndpointEmbedder(model, model_name or "", endpoint.base_url)
 
     def _select_demo(self) -> SelectedModel:
         provider = find_provider(DEMO)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import CommandLine, run_mcpchat, unpack
-from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, error, text, tool_call
+from tests.support.fake_openai import DONE, CannedResponse, FakeOpenAI, chunk, error, text, tool_call
 from tests.support.paths import FULL_FEATURED, QUIRKY
 from tests.support.processes import server_table
 
@@ -660,3 +660,66 @@ def test_the_cost_of_tools_is_listed_the_largest_first(run: CommandLine) -> None
     document = json.loads(run("tools", "--cost", "-o", "json").stdout)
     assert (document["tokens"], document["servers"]) == (numbers[-1], {"calculator": numbers[-1]})
     assert unpack(run("tools", "--cost", "-o", "openai"))[0] == 2
+
+
+def test_the_cost_of_tools_is_counted_by_the_models_server(run: CommandLine, fake_openai: FakeOpenAI) -> None:
+    fake_openai.counts_tokens = True
+    fake_openai.models = [{"id": "m", "max_model_len": 8000}]
+    price = "price = {input = 2.0, cached = 0.5, output = 8.0}"
+    config = f'[model]\nname = "m"\nbase_url = "{fake_openai.base_url}"\n{price}\n'
+    *_, request, money = run("tools", "--cost", config=config).stdout.splitlines()
+    bare, full = fake_openai.requests
+    assert ("tools" in bare, len(full["tools"]), "notes of the tool" in full["instructions"].lower()) == (
+        False,
+        3,
+        True,
+    )
+    tokens = len(json.dumps(full)) // 4 - len(json.dumps(bare)) // 4
+    assert request == (
+        f"each request to m: 3 tools, {tokens:,} tokens, counted by its server, {tokens / 8000:.1%} of its window of 8,000"
+    )
+    assert (
+        money == f"100 requests: ${tokens * 2 / 10_000:.4f}, or ${tokens / 20_000:.4f} if the provider's cache has them"
+    )
+    document = json.loads(run("tools", "--cost", "-o", "json", config=config).stdout)["request"]
+    assert document == {
+        "model": "m", "tools": 3, "tokens": tokens, "counted": True, "searched": False, "window": 8000,
+        "cost": round(tokens * 2 / 10_000, 6), "cached_cost": round(tokens / 20_000, 6),
+    }  # fmt: skip
+    fake_openai.counts_tokens, fake_openai.replies = False, [error(404, "no such path")]
+    assert ": 3 tools, about " in run("tools", "--cost", config=config).stdout
+    result = run("tools", "--cost", config=config.replace(price, "").replace("[model]", 'tool_search = "on"\n[model]'))
+    assert "2 tools; it searches the others, about" in result.stdout
+    assert "100 requests" in result.stdout
+
+
+def test_the_input_of_a_turn_is_split(run: CommandLine, fake_openai: FakeOpenAI) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 1}
+    call = tool_call("calculator__calculate", '{"expression": "6*7"}')
+    fake_openai.replies = [
+        CannedResponse([*call.chunks[:-1], chunk({}, "stop", usage=usage), call.chunks[-1]]),
+        CannedResponse([chunk({"content": "42"}, "stop", usage=usage), DONE]),
+    ]
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
+    split = json.loads(run("ask", "6*7?", "-o", "json", **model).stdout)["usage"]["input_split"]
+    assert split["instructions"] + split["tools"] + split["history"] + sum(split["results"].values()) == 2000
+    assert split["tools"] > split["instructions"] > split["results"]["calculator"] > 0
+    line = run("ask", "6*7?", "--stats", **model).stderr.splitlines()[-1]
+    assert re.fullmatch(r"  in: about \d+ instructions, \d+ tool definitions, \d+ messages", line)
+
+
+def test_tools_are_found_by_their_meaning(run: CommandLine, fake_openai: FakeOpenAI) -> None:
+    config = (
+        f'tool_search_embeddings = "e"\n[model.e]\nname = "small-embeddings"\nbase_url = "{fake_openai.base_url}"\n'
+    )
+    found = run("tools", "compute", "this", "expression", config=config)
+    assert "calculator.calculate" in found.stdout.splitlines()[1]
+    assert {request["model"] for request in fake_openai.requests} == {"small-embeddings"}
+    assert fake_openai.requests[0]["input"] == ["compute this expression"]
+    count = len(fake_openai.requests)
+    run("tools", "compute", "this", "expression", config=config)
+    assert len(fake_openai.requests) == count + 1  # the tools' vectors are kept
+    fake_openai.embeds, fake_openai.replies = False, [error(500, "out of memory")]
+    failed = run("tools", "compute", "this", "expression", config=config)
+    assert failed.stdout.splitlines()[1].startswith("calculator.calculate")
+    assert failed.stderr.count("tools are searched by their words alone: ") == 1

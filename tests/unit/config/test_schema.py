@@ -95,6 +95,9 @@ PROBLEMS = [
     ('[agents.x]\nservers = ["calcualtor"]', "c.toml:2: agents.x.servers: no server is named 'calcualtor'; did you"),
     ('[approvals]\ndefault = "maybe"', "c.toml:2: approvals.default: expected one of 'allow', 'ask', 'deny'"),
     ("[approvals]\nallow = 'x'", "c.toml:2: approvals.allow: expected an array, got a string"),
+    ('tool_search = "some"', "c.toml:1: tool_search: expected one of 'auto', 'on', 'off', a whole number"),
+    ("tool_search = 1.5", "c.toml:1: tool_search: expected one of 'auto', 'on', 'off', a whole number"),
+    ("tool_search = -1", "c.toml:1: tool_search: expected a whole number >= 0"),
     ('[limits]\ntool_search = "on"', "c.toml:2: limits.tool_search: it belongs above the first table"),
     ("[timeouts]\nstrat = 3", "c.toml:2: timeouts.strat: unknown key; did you mean start?"),
     (

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mcpchat.app.mcp import tool_index
+from mcpchat.app.tool_costs import ToolCosts, measure_tool_costs
 from mcpchat.cli.mcp_session import (
     discard,
     open_servers,
@@ -21,10 +22,9 @@ from mcpchat.cli.output import print_table, tool_page_to_json, tool_to_json, wri
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext, RunOptions
 from mcpchat.core.tools import ToolSpec, openai_function
-from mcpchat.engine.token_estimate import estimate_tool_tokens
 from mcpchat.errors import UsageError
 from mcpchat.permissions.factory import build_policy, pinned_on, pinned_toolbox
-from mcpchat.ui.render import tables
+from mcpchat.ui.render import stats, tables
 from mcpchat.ui.render.plain import NonInteractiveDialog
 from mcpchat.ui.render.tool_page import format_signatures, format_tool_page
 from mcpchat.util.text import suggest
@@ -43,7 +43,7 @@ def tools(
     ] = None,
     form: Annotated[str, choice("--format", "--output", "-o", of=("table", "json", "openai"))] = "table",
     cost: Annotated[
-        bool, typer.Option("--cost", help="About how many tokens each definition takes in every request.")
+        bool, typer.Option("--cost", help="What the definitions take of each request to the model: tokens, money.")
     ] = False,
     refresh: RefreshOption = False,
 ) -> int:
@@ -85,7 +85,8 @@ async def _list_tools(context: RunContext, words: Sequence[str], form: str, *, c
         elif server and not tool and not cost and form == "table":
             print_table(format_signatures(specs))
         else:
-            _print_tools(specs, form, cost=cost)
+            costs = await measure_tool_costs(context, specs, hub.instructions()) if cost else None
+            _print_tools(specs, form, costs)
         sys.stdout.flush()
     return 0
 
@@ -94,7 +95,7 @@ async def _search_tools(
     context: RunContext, words: Sequence[str], specs: Sequence[ToolSpec], notes: Mapping[str, str]
 ) -> Sequence[ToolSpec]:
     """The tools about the words. Raises UsageError for one word that is about none and names no server."""
-    found = await tool_index(context).search([" ".join(words)], specs, notes, _MAX_FOUND)
+    found = await tool_index(context, print_warnings).search([" ".join(words)], specs, notes, _MAX_FOUND)
     if not found and len(words) == 1:
         names = sorted(context.config.servers)
         raise UsageError(f"no tool is about {words[0]!r}, and no server has this name; {suggest(words[0], names)}")
@@ -117,9 +118,9 @@ def _find_tool(name: str, specs: Sequence[ToolSpec]) -> ToolSpec:
     raise UsageError(f"no tool {name}; {suggest(name, [spec.qualified_name for spec in specs])}")
 
 
-def _print_tools(specs: Sequence[ToolSpec], form: str, *, cost: bool) -> None:
-    if cost:
-        _print_costs(specs, form)
+def _print_tools(specs: Sequence[ToolSpec], form: str, costs: ToolCosts | None) -> None:
+    if costs is not None:
+        _print_costs(costs, form)
     elif form == "openai":
         write_json([openai_function(spec) for spec in specs])
     elif form == "json":
@@ -130,14 +131,17 @@ def _print_tools(specs: Sequence[ToolSpec], form: str, *, cost: bool) -> None:
         sys.stderr.write("no tools\n")
 
 
-def _print_costs(specs: Sequence[ToolSpec], form: str) -> None:
-    """Print the estimated tokens of each tool as it is sent, the largest first, and of each server."""
-    costs = sorted(((estimate_tool_tokens(spec), spec) for spec in specs), key=lambda cost: -cost[0])
-    servers: dict[str, int] = {}
-    for tokens, spec in costs:
-        servers[spec.server] = servers.get(spec.server, 0) + tokens
+def _print_costs(costs: ToolCosts, form: str) -> None:
+    """Print the tokens of each tool, the largest first, of each server, and what a request takes."""
     if form == "json":
-        tools = [{"tool": spec.qualified_name, "tokens": tokens} for tokens, spec in costs]
-        write_json({"tools": tools, "servers": servers, "tokens": sum(servers.values()), "estimated": True})
+        tools = [{"tool": spec.qualified_name, "tokens": tokens} for spec, tokens in costs.tools]
+        total = sum(costs.servers.values())
+        write_json(
+            {"tools": tools, "servers": costs.servers, "tokens": total, "estimated": True, "request": costs.request}
+        )
+        return
+    print_table(tables.tool_cost_table([(spec.qualified_name, tokens) for spec, tokens in costs.tools], costs.servers))
+    if costs.request is not None:
+        print_table("\n".join(stats.format_tool_usage(costs.request)))
     else:
-        print_table(tables.tool_cost_table([(spec.qualified_name, tokens) for tokens, spec in costs], servers))
+        sys.stderr.write(f"the share of a model's window and the price are left out: {costs.problem}\n")

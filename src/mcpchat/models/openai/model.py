@@ -14,11 +14,12 @@ from mcpchat.core.events import Notice, ReasoningDelta, TextDelta
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, Retrying
 from mcpchat.core.tools import OWN_SERVER
 from mcpchat.errors import ModelError
-from mcpchat.models.context_sizes import ModelInfo, context_size
+from mcpchat.models.context_sizes import ModelInfo, context_size, read_token_count
 from mcpchat.models.openai import wire
 from mcpchat.models.openai.compatibility import Adaptation, Compatibility, adapt_to_error
 from mcpchat.models.openai.errors import error_from_body, is_loading_model, retry_delay
 from mcpchat.models.openai.learned_limits import LimitFiles
+from mcpchat.models.openai.responses import Responses
 from mcpchat.models.openai.tool_limits import find_tool_at_fault
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mcpchat.models.openai.client import OpenAIClient
 
 MAX_ADAPTATIONS = 8  # per response
+COUNT_TIMEOUT = 10.0  # seconds
 LOADING_PAUSE = 1.0  # seconds between requests to a server that loads its model
 _CLIENT_MODULE = "mcpchat.models.openai.client"  # imports the SDK
 
@@ -92,6 +94,7 @@ class OpenAIModel:
         self._retries = retries
         self._load_timeout = load_timeout
         self._api = api
+        self._counting_api = api if isinstance(api, Responses) else Responses()
         self._limits = limits
         self.api_name = api.name
         self.notice = ""
@@ -189,6 +192,30 @@ class OpenAIModel:
         """How many tools the server takes for this model; None if it has not refused any number yet."""
         return self._get_compatibility(model).max_tools
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """The input tokens of the request, counted by the server's ``/responses/input_tokens``; None without it."""
+        await self.preload()
+        origin = wire.build_origin(self._counting_api.name, self.client.base_url, request.model)
+        body = self._counting_api.build_body(request, self._get_compatibility(request.model), origin)
+        counted = {key: value for key, value in body.items() if key in {"model", "instructions", "tools", "input"}}
+        try:
+            async with asyncio.timeout(COUNT_TIMEOUT):
+                answer = await self.client.request_json("POST", "/responses/input_tokens", counted)
+        except (ModelError, TimeoutError):
+            return None
+        return read_token_count(answer, "input_tokens") or None
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """The vector of each text by ``/embeddings``, in their order, all of one length. Raises ModelError."""
+        await self.preload()
+        body = {"model": model, "input": list(texts), "encoding_format": "float"}
+        answer = await self.client.request_json("POST", "/embeddings", body)
+        items = wire.filter_dicts(answer.get("data"))
+        vectors: list[Any] = [item.get("embedding") for item in sorted(items, key=_embedding_index)]
+        if len(vectors) != len(texts) or not all(map(_is_vector, vectors)) or len(set(map(len, vectors))) > 1:
+            raise ModelError(f"{self.client.base_url} did not answer with one vector per text", kind="broken_stream")
+        return vectors
+
     def build_batch_request(self, request: ModelRequest) -> tuple[str, dict[str, Any]]:
         """The path and the JSON body of the request, for a batch file."""
         origin = wire.build_origin(self._api.name, self.client.base_url, request.model)
@@ -210,6 +237,15 @@ class OpenAIModel:
             default = self._api.default_compatibility(is_openai=self.client.is_openai)
             self._compatibility[model] = self._limits.apply(model, default) if self._limits is not None else default
         return self._compatibility[model]
+
+
+def _embedding_index(item: Mapping[str, Any]) -> int:
+    index = item.get("index")
+    return index if isinstance(index, int) else 0
+
+
+def _is_vector(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(number, int | float) for number in value)
 
 
 def _name_tool_at_fault(error: ModelError, body: Mapping[str, Any], request: ModelRequest) -> None:

@@ -224,7 +224,8 @@ async def _show_usage(context: CommandContext, argument: str) -> None:
         if not (totals.unpriced_requests and totals.dollars)
         else f"{stats.format_cost(totals.dollars)} and more"
     )
-    context.print(f"{stats.format_tokens(totals.usage)} · {cost}")
+    for line in (f"{stats.format_tokens(totals.usage)} · {cost}", *stats.format_input(totals.usage)):
+        context.print(line)
     context.print(stats.format_window(*await context.session.window_usage()), "dim")
 
 

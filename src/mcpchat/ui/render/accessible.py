@@ -64,7 +64,7 @@ class LineRenderer:
             case events.TurnFinished() | events.TurnFailed():
                 self._finish()
                 if isinstance(event, events.TurnFinished) and self._show_stats and event.usage.total:
-                    self._print_line(f"took: {stats.format_turn(event)}")
+                    self._print_line(f"took: {'; '.join(stats.format_turn(event))}")
             case (
                 events.MessageAdded()
                 | events.BranchChanged()

@@ -184,7 +184,8 @@ class ConsoleRenderer:
             self._redraw_live()  # without the activity
             if isinstance(event, events.TurnFinished) and event.usage.total:
                 if self._show_stats:
-                    self._print_note(f"  {stats.format_turn(event)}", "dim")
+                    for line in stats.format_turn(event):
+                        self._print_note(f"  {line}", "dim")
                 elif self._show_summary:
                     self._print_note(f"  {stats.format_summary(event, self._call_count)}", "dim")
         elif event.level == "warning" or not self._quiet:

@@ -61,7 +61,7 @@ class TextRenderer:
             case events.Notice(level=level, text=text):
                 (self._warn if level == "warning" else self._print_info)(sanitize(text))
             case events.TurnFinished() if self._show_stats and event.usage.total:
-                self._err.write(f"  {stats.format_turn(event)}\n")
+                self._err.writelines(f"  {line}\n" for line in stats.format_turn(event))
                 self._err.flush()
             case (
                 events.MessageAdded()
@@ -173,7 +173,7 @@ class VerboseEmitter:
                 pass
         self._emit(event)
         if isinstance(event, events.TurnFinished):
-            self._print_line(f"{event.stop} after {event.steps} requests: {stats.format_turn(event)}")
+            self._print_line(f"{event.stop} after {event.steps} requests: {stats.format_turn(event)[0]}")
 
 
 class NonInteractiveDialog:

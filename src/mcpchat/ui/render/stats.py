@@ -1,12 +1,28 @@
 """Formats the usage of a turn or a conversation: tokens, cost, time."""
 
+from msgspec import UnsetType
+
 from mcpchat.core.events import TurnFinished
 from mcpchat.core.messages import Usage
+from mcpchat.core.usage import REQUESTS, ToolUsage
+from mcpchat.util.sanitize import one_line
 
 
-def format_turn(event: TurnFinished) -> str:
-    """``1,204 in (980 cached) · 310 out (64 reasoning) · $0.0041 · 6.1 s``."""
-    return f"{format_tokens(event.usage)} · {format_cost(event.cost)} · {event.seconds:.1f} s"
+def format_turn(event: TurnFinished) -> list[str]:
+    """What a turn took, and what its input was: ``1,204 in (980 cached) · 310 out · $0.0041 · 6.1 s``."""
+    return [
+        f"{format_tokens(event.usage)} · {format_cost(event.cost)} · {event.seconds:.1f} s",
+        *format_input(event.usage),
+    ]
+
+
+def format_input(usage: Usage) -> list[str]:
+    """A line of what the input was, if that is known: ``in: about 310 instructions, 2,104 tool definitions``."""
+    if isinstance(split := usage.input_split, UnsetType):
+        return []
+    shares = {"instructions": split.instructions, "tool definitions": split.tools, "messages": split.history}
+    shares |= {f"results of {one_line(server, 40) or 'tools'}": tokens for server, tokens in split.results.items()}
+    return ["in: about " + ", ".join(f"{tokens:,} {what}" for what, tokens in shares.items() if tokens)]
 
 
 def format_summary(event: TurnFinished, calls: int) -> str:
@@ -41,3 +57,16 @@ def format_window(used: int, window: int | None) -> str:
     if window is None:
         return f"about {used:,} tokens in the conversation; the model's context window is unknown"
     return f"about {used:,} of {window:,} tokens in the conversation ({used / window:.0%})"
+
+
+def format_tool_usage(usage: ToolUsage) -> list[str]:
+    """What the tools take of each request to the model, and of money."""
+    tokens = f"{usage.tokens:,} tokens, counted by its server" if usage.counted else f"about {usage.tokens:,} tokens"
+    share = f", {usage.tokens / usage.window:.1%} of its window of {usage.window:,}" if usage.window else ""
+    searched = "; it searches the others" if usage.searched else ""
+    lines = [f"each request to {one_line(usage.model, 80)}: {usage.tools} tools{searched}, {tokens}{share}"]
+    if usage.cost is not None:
+        is_cheaper = usage.cached_cost is not None and usage.cached_cost < usage.cost
+        cached = f", or {format_cost(usage.cached_cost)} if the provider's cache has them" if is_cheaper else ""
+        lines.append(f"{REQUESTS} requests: {format_cost(usage.cost)}{cached}")
+    return lines

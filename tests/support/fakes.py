@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, cast
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from mcpchat.auth.server_auth import NoAuth
 from mcpchat.core.elicitation import ElicitationResult, Form, UrlRequest
 from mcpchat.core.events import Emit, StopReason, TextDelta
@@ -247,6 +250,12 @@ def preload_history(session: Session, messages: Sequence[Message]) -> None:
     for message in messages:
         session.transcript.messages.append(message)
         session.transcript.metadata.append(MessageMetadata())
+
+
+def counts(usage: Usage | None) -> Usage:
+    """The usage as a server reports it: without what the input was."""
+    assert usage is not None
+    return replace(usage, input_split=UNSET)
 
 
 def unanswered_calls(messages: Sequence[Message]) -> tuple[ToolCall, ...]:

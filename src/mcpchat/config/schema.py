@@ -400,10 +400,11 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The config file. Every table is optional."""
 
     tool_search: Annotated[
-        Literal["auto", "on", "off"] | Annotated[int, Meta(ge=0)],
+        Literal["auto", "on", "off", "native"] | Annotated[int, Meta(ge=0)],
         Meta(
             description="Give the model a search instead of all tools, and leave out nothing: "
-            '"auto" (above 40 tools or about 10,000 tokens), "on", "off", or a number of tools.'
+            '"auto" (above 40 tools or about 10,000 tokens), "on", "off", or a number of tools; "native" is "auto" '
+            "with the tool search of the Responses API."
         ),
     ] = "auto"
     tool_search_embeddings: Annotated[

@@ -30,7 +30,8 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     """One request to a model.
 
     ``system`` is the system prompt; ``schema`` is the JSON Schema that the final answer must match; ``cache_key`` is
-    the same for requests that share a prefix.
+    the same for requests that share a prefix. ``native_search``: search tools with the provider's own tool search, if
+    its API has one.
     """
 
     model: str
@@ -41,6 +42,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     options: ModelOptions = ModelOptions()
     schema: dict[str, Any] | None = None
     cache_key: str = ""
+    native_search: bool = False
 
 
 class ToolCallStarted(Struct, frozen=True, kw_only=True):

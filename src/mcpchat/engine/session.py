@@ -329,6 +329,7 @@ class Session:
             options=self.model.options,
             schema=self._schema.schema if self._schema is not None else None,
             cache_key=self.transcript.thread.id,
+            native_search=self._tool_search.mode == "native",
         )
 
     async def _select_tools(self) -> ToolSelection:

@@ -47,11 +47,12 @@ class ToolIndex(Protocol):
 
 
 class ToolSearchSettings(Struct, frozen=True, kw_only=True):
-    """When tools are searched for: a number is that of the tools from which on. ``always`` are globs of the tools that
+    """When tools are searched for: a number is that of the tools from which on, "native" is "auto" with the provider's
+    own tool search, if its API has one. ``always`` are globs of the tools that
     are offered in any case. ``max_tools`` is how many tools of one server are offered without a search.
     """
 
-    mode: Literal["auto", "on", "off"] | int = "auto"
+    mode: Literal["auto", "on", "off", "native"] | int = "auto"
     always: tuple[str, ...] = ()
     max_tools: int = 200
 
@@ -173,8 +174,8 @@ def plain_tokens(tools: Sequence[ToolSpec]) -> int | None:
 def add_server_lines(instructions: str, lines: str) -> str:
     """The instructions, followed by the servers whose tools can be searched."""
     heading = (
-        f"# More tools\nYou have many more tools than are listed: find them with {SEARCH_TOOLS.model_name}, and call "
-        f"them with {CALL_TOOL.model_name}. Their servers, in their own words (not the user's):"
+        "# More tools\nYou have many more tools than are listed: search for what you need, and call what you find. "
+        "Their servers, in their own words (not the user's):"
     )
     return "\n\n".join(filter(None, (instructions, f"{heading}\n{lines}")))
 

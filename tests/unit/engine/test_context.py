@@ -34,6 +34,7 @@ from tests.support.fakes import (
     FakeToolbox,
     LimitedModel,
     ScriptedModel,
+    counts,
     make_call,
     make_gate,
     make_tool,
@@ -172,7 +173,7 @@ async def test_if_shortening_is_not_enough_the_same_model_summarizes_between_rou
     assert texts[5].endswith("all that was said")
     assert texts[-1] == "and now?"
     assert session.history[:12] == messages
-    assert finished.usage == Usage(input=51, output=6)
+    assert counts(finished.usage) == Usage(input=51, output=6)
     assert [type(event) for event in events if isinstance(event, ev.MessageAdded)] == [ev.MessageAdded] * 3
 
 

@@ -21,6 +21,7 @@ from tests.support.fakes import (
     FakeToolbox,
     ScriptedDialog,
     ScriptedModel,
+    counts,
     make_call,
     make_gate,
     make_tool,
@@ -51,12 +52,16 @@ def new_session(
 
 
 def without_durations(seen_events: list[Event]) -> list[Event]:
-    """Return the events with each duration set to zero."""
+    """Return the events with each duration set to zero, and without what the input was."""
     import msgspec
 
     timed = (ev.ToolFinished, ev.TurnFinished)
     events = [
         msgspec.structs.replace(event, seconds=0.0) if isinstance(event, timed) else event for event in seen_events
+    ]
+    events = [
+        msgspec.structs.replace(event, usage=counts(event.usage)) if isinstance(event, ev.TurnFinished) else event
+        for event in events
     ]
     return [
         msgspec.structs.replace(event, record=MessageMetadata()) if isinstance(event, ev.MessageAdded) else event

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from mcpchat.core.messages import (
     File,
     Image,
@@ -16,9 +18,18 @@ from mcpchat.core.messages import (
     user_message,
 )
 from mcpchat.core.protocols import ModelOptions, ModelRequest, ResponseDone, ToolCallStarted
+from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS
 from tests.support.fake_openai import call_item, event, message_item, reasoning_item, response
 from tests.support.fakes import make_tool
-from tests.support.recorded_streams import LOCAL_URL, REQUEST, RecordedTransport, collect_events, final_event, stream
+from tests.support.recorded_streams import (
+    LOCAL_URL,
+    REQUEST,
+    RecordedTransport,
+    collect_events,
+    error_response,
+    final_event,
+    stream,
+)
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -196,3 +207,94 @@ async def test_reasoning_without_a_result_is_not_sent_back() -> None:
     message = await answer_message(message_item("Hello"), reasoning_item(), {**call_item("f", "{}"), "name": ""})
     assert message.raw is not None
     assert message.raw["items"] == [message_item("Hello")]
+
+
+SEARCH_CALL = {
+    "type": "tool_search_call",
+    "id": "tsc_1",
+    "call_id": "call_s",
+    "execution": "client",
+    "status": "completed",
+    "arguments": {"query": "send mail"},
+}
+FOUND = (
+    '{"tools":[{"name":"mail__send","description":"Send.","input_schema":{"type":"object"}},'
+    '{"name":"mail__big","description":"Big.","input_schema":"left out: too long"}]}\nFew tools match.'
+)
+SEARCHING: dict[str, Any] = {"tools": (CALL_TOOL, SEARCH_TOOLS, make_tool())}
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "asked", "native"),
+    [
+        (OPENAI, "gpt-5.4", False, True),
+        (OPENAI, "gpt-5.4-mini", False, True),
+        (OPENAI, "gpt-5.5-2026-04-01", False, True),
+        (OPENAI, "gpt-6", False, True),
+        (OPENAI, "gpt-5.3", False, False),
+        (OPENAI, "gpt-5", False, False),
+        (OPENAI, "gpt-4o", False, False),
+        (OPENAI, "o9", False, False),
+        (LOCAL_URL, "gpt-5.5", False, False),
+        (LOCAL_URL, "any", True, True),
+    ],
+)
+async def test_the_tool_search_of_the_api_is_used_where_it_is_known(
+    base_url: str, model: str, asked: bool, native: bool
+) -> None:
+    wire = RecordedTransport(stream(*response(message_item("ok"))))
+    request = ModelRequest(model=model, messages=(user_message("hi"),), native_search=asked, **SEARCHING)
+    await final_event(wire.responses_model(base_url), request)
+    kinds = [tool.get("name", tool["type"]) for tool in wire.bodies[0]["tools"]]
+    assert kinds == (
+        ["box__echo", "tool_search"] if native else ["mcpchat__call_tool", "mcpchat__search_tools", "box__echo"]
+    )
+
+
+async def test_without_many_tools_there_is_no_tool_search() -> None:
+    body = await bodies(user_message("hi"), base_url=OPENAI, tools=(make_tool(),), native_search=True)
+    assert [tool["type"] for tool in body["tools"]] == ["function"]
+
+
+async def test_a_native_search_is_a_call_and_its_tools_are_sent_back() -> None:
+    message = await answer_message(reasoning_item(), SEARCH_CALL)
+    assert message.calls == (ToolCall(id="call_s", name=SEARCH_TOOLS.model_name, arguments='{"query": "send mail"}'),)
+    result = Message(role="tool", parts=(ToolResult(call_id="call_s", parts=(Text(text=FOUND),)),))
+    body = await bodies(user_message("hi"), message, result, native_search=True, **SEARCHING)
+    assert body["input"][1:3] == [reasoning_item(), SEARCH_CALL]
+    tool = {"type": "function", "name": "mail__send", "description": "Send.", "parameters": {"type": "object"}}
+    assert body["input"][3] == {
+        "type": "tool_search_output",
+        "call_id": "call_s",
+        "execution": "client",
+        "status": "completed",
+        "tools": [{**tool, "strict": False}],
+    }
+
+
+async def test_a_native_search_is_an_ordinary_call_for_a_request_without_it() -> None:
+    message = await answer_message(SEARCH_CALL)
+    result = Message(role="tool", parts=(ToolResult(call_id="call_s", parts=(Text(text="[shortened]"),)),))
+    body = await bodies(user_message("hi"), message, result, **SEARCHING)
+    call = {"call_id": "call_s", "name": SEARCH_TOOLS.model_name, "arguments": '{"query": "send mail"}'}
+    assert body["input"][1:] == [
+        {"type": "function_call", **call},
+        {"type": "function_call_output", "call_id": "call_s", "output": "[shortened]"},
+    ]
+    again = await bodies(user_message("hi"), message, result, native_search=True, **SEARCHING)
+    assert again["input"][-1]["tools"] == []
+
+
+async def test_a_server_without_tool_search_gets_the_two_tools() -> None:
+    refusal = error_response(400, "Invalid value: 'tool_search'. Supported values are: 'function'.")
+    wire = RecordedTransport(refusal, stream(*response(message_item("ok"))))
+    request = ModelRequest(model="m", messages=(user_message("hi"),), native_search=True, **SEARCHING)
+    model = wire.responses_model()
+    assert [type(event).__name__ for event in await collect_events(model, request)][-1] == "ResponseDone"
+    assert [len(body["tools"]) for body in wire.bodies] == [2, 3]
+    assert SEARCH_TOOLS.model_name in [tool.get("name") for tool in wire.bodies[1]["tools"]]
+
+
+async def test_what_the_provider_searched_itself_is_no_call() -> None:
+    message = await answer_message({**SEARCH_CALL, "execution": "server"}, message_item("Hello"))
+    assert (message.calls, message.text) == ((), "Hello")

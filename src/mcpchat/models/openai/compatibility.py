@@ -93,7 +93,8 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     parameters that are left out. ``max_tools``: how many tools are sent; ``max_description``: characters of a tool's
     description; ``schema_without``: keywords that the tools' schemas do not get; ``basic_schemas``: they get only
     types, properties, items, enum and descriptions. ``refused_media``: the digests of images and files that the server
-    refused; they are named in words.
+    refused; they are named in words. ``tool_search``: whether the server has a tool search of its own: "known" for the
+    models that are known to have it, "refused", or only on request.
     """
 
     limit_keys: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
@@ -112,6 +113,7 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     schema_without: frozenset[str] = frozenset()
     basic_schemas: bool = False
     refused_media: frozenset[str] = frozenset()
+    tool_search: Literal["", "known", "refused"] = ""
 
 
 class Adaptation(Struct, frozen=True, kw_only=True):
@@ -288,6 +290,13 @@ def _iter_data_urls(value: object) -> Iterator[str]:
             yield from _iter_data_urls(inner)
 
 
+def _drop_tool_search(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
+    """Search with tools of our own if the server does not know its tool search."""
+    if "tool_search" in error_text and any(tool.get("type") == "tool_search" for tool in body.get("tools") or ()):
+        return Adaptation(compatibility=replace(compatibility, tool_search="refused"))
+    return None
+
+
 def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
     """Send fewer tools, or shorter descriptions, if the server states its maximum."""
     tools = body.get("tools") or ()
@@ -317,6 +326,7 @@ def _simplify_schemas(compatibility: Compatibility, error_text: str, body: Mappi
 
 
 RULES: tuple[Callable[[Compatibility, str, Mapping[str, Any]], Adaptation | None], ...] = (
+    _drop_tool_search,
     _adapt_message_order,
     _limit_tools,
     _simplify_schemas,

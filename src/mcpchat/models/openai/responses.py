@@ -1,13 +1,31 @@
 """OpenAI Responses: builds requests and reads streamed responses. Keeps the model's items unchanged, to send back."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from mcpchat.core.events import ReasoningDelta, StopReason, TextDelta
-from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Reasoning, Text, ToolCall, ToolResult, Usage
+from mcpchat.core.messages import (
+    Audio,
+    File,
+    Image,
+    Link,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+    decode_arguments,
+    result_text,
+)
 from mcpchat.core.protocols import ModelEvent, ModelRequest, ResponseDone, ToolCallStarted
+from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS
 from mcpchat.core.tools import ToolSpec, openai_function
 from mcpchat.errors import ModelError
 from mcpchat.models.context_sizes import read_token_count
@@ -19,6 +37,15 @@ from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 from mcpchat.util.text import replace_surrogates
 
 _DEFAULT_COMPATIBILITY = Compatibility(limit_keys=("max_output_tokens",))
+_OPENAI_COMPATIBILITY = replace(_DEFAULT_COMPATIBILITY, tool_search="known")
+_CALL_TYPES = frozenset({"function_call", "tool_search_call"})
+_SEARCH_PAIR = frozenset({SEARCH_TOOLS.model_name, CALL_TOOL.model_name})
+_TOOL_SEARCH = {
+    "type": "tool_search",
+    "execution": "client",
+    "description": "Find tools by what they do. Describe that in a few words, not the data of the task.",
+    "parameters": SEARCH_TOOLS.schema,
+}
 _TEXT_DELTA = "response.output_text.delta"
 _REFUSAL_DELTA = "response.refusal.delta"
 _REASONING_DELTAS = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
@@ -34,7 +61,7 @@ class Responses:
         self._tool_schemas = wire.ToolSchemaCache(_function_tool)
 
     def default_compatibility(self, *, is_openai: bool) -> Compatibility:
-        return _DEFAULT_COMPATIBILITY
+        return _OPENAI_COMPATIBILITY if is_openai else _DEFAULT_COMPATIBILITY
 
     def create_accumulator(self, used_ids: set[str], limit: int | None) -> "ResponsesAccumulator":
         return ResponsesAccumulator(used_ids=used_ids, limit=limit)
@@ -54,9 +81,14 @@ class Responses:
             "text": _text_format(request.schema),
             **dict.fromkeys(compatibility.limit_keys[:1], options.max_output_tokens),
         }
-        items = [item for message in request.messages for item in to_input_items(message, origin, compatibility)]
+        searches = _find_searches(request, origin) if _has_tool_search(request, compatibility) else None
+        items = [
+            item for message in request.messages for item in to_input_items(message, origin, compatibility, searches)
+        ]
         conversation = {"instructions": request.system, "input": items} if request.system else {"input": items}
         tools = adapt_tools(self._tool_schemas.get(request.tools), request.messages, compatibility)
+        if searches is not None:
+            tools = [*(tool for tool in tools if tool["name"] not in _SEARCH_PAIR), _TOOL_SEARCH]
         return wire.build_body(parameters, request, conversation, tools=tools, omitted=compatibility.omitted)
 
 
@@ -65,18 +97,64 @@ def _function_tool(tool: ToolSpec) -> dict[str, Any]:
     return {"type": "function", **openai_function(tool)["function"], "strict": False}
 
 
+def _has_tool_search(request: ModelRequest, compatibility: Compatibility) -> bool:
+    """Whether the model gets the provider's own tool search in place of the two tools that search and call."""
+    if SEARCH_TOOLS not in request.tools or compatibility.tool_search == "refused":
+        return False
+    known = compatibility.tool_search == "known" and _has_searching_version(request.model)
+    return request.native_search or known
+
+
+def _has_searching_version(model: str) -> bool:
+    """Whether it is one of OpenAI's models from GPT-5.4 on."""
+    version = re.match(r"gpt-(\d+)(?:\.(\d+))?(?![\da-z])", model)
+    return version is not None and (int(version[1]), int(version[2] or 0)) >= (5, 4)
+
+
+def _find_searches(request: ModelRequest, origin: Mapping[str, str]) -> Collection[str]:
+    """The ids of the calls that were made by the provider's tool search."""
+    return {
+        call.id
+        for message in request.messages
+        if message.role == "assistant"
+        for item, call in _pair_calls(wire.provider_data(message, origin).get("items", ()), message.calls)
+        if call is not None and item.get("type") == "tool_search_call"
+    }
+
+
+def _pair_calls(
+    items: Sequence[dict[str, Any]], calls: Sequence[ToolCall]
+) -> Iterator[tuple[dict[str, Any], ToolCall | None]]:
+    """The model's items in their order, each call with ours. Calls that our history has no more are left out."""
+    remaining = iter(calls)
+    for item in items:
+        if item.get("type") not in _CALL_TYPES:
+            yield item, None
+        elif (call := next(remaining, None)) is not None:
+            yield item, call
+
+
 def _text_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
     answer = wire.answer_format(schema)
     return {"format": {"type": "json_schema", **answer}} if answer is not None else None
 
 
 def to_input_items(
-    message: Message, origin: Mapping[str, str], compatibility: Compatibility = _DEFAULT_COMPATIBILITY
+    message: Message,
+    origin: Mapping[str, str],
+    compatibility: Compatibility = _DEFAULT_COMPATIBILITY,
+    searches: Collection[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The API's input items for one of our messages: the original items of the model if they came from this origin."""
+    """The API's input items for one of our messages: the original items of the model if they came from this origin.
+
+    ``searches`` are the ids of calls by the provider's tool search; None if this request has none.
+    """
     match message.role:
         case "tool":
             for result in message.results:
+                if result.call_id in (searches or ()):
+                    yield _search_output(result)
+                    continue
                 yield {
                     "type": "function_call_output",
                     "call_id": result.call_id,
@@ -84,7 +162,7 @@ def to_input_items(
                 }
         case "assistant":
             if items := wire.provider_data(message, origin).get("items"):
-                yield from _replay_items(items, message.calls, compatibility)
+                yield from _replay_items(items, message.calls, compatibility, with_search=searches is not None)
                 return
             if message.text:
                 yield {
@@ -99,17 +177,44 @@ def to_input_items(
 
 
 def _replay_items(
-    items: Sequence[dict[str, Any]], calls: Sequence[ToolCall], compatibility: Compatibility
+    items: Sequence[dict[str, Any]], calls: Sequence[ToolCall], compatibility: Compatibility, *, with_search: bool
 ) -> Iterator[dict[str, Any]]:
     """The model's items in their order; its calls with the ids, names and arguments from our history."""
-    remaining_calls = list(calls)
-    for item in items:
-        if item.get("type") == "function_call":
-            if remaining_calls:
-                call = remaining_calls.pop(0)
-                yield {**item, "call_id": call.id, "name": call.name, "arguments": call.arguments}
+    for item, call in _pair_calls(items, calls):
+        if call is not None and item["type"] == "tool_search_call" and with_search:
+            yield {**item, "call_id": call.id, "arguments": decode_arguments(call)}
+        elif call is not None:
+            replayed = item if item["type"] == "function_call" else {"type": "function_call"}
+            yield {**replayed, "call_id": call.id, "name": call.name, "arguments": call.arguments}
         elif item.get("type") != "reasoning" or compatibility.reasoning_echo != "never":
             yield item
+
+
+def _search_output(result: ToolResult) -> dict[str, Any]:
+    """The tools that were found, which the model can call from now on."""
+    try:
+        answer, _ = json.JSONDecoder().raw_decode(result_text(result))
+    except (ValueError, RecursionError):  # it was shortened, or an error
+        answer = {}
+    found = wire.filter_dicts(answer.get("tools") if isinstance(answer, dict) else None)
+    tools = [
+        {
+            "type": "function",
+            "name": tool.get("name"),
+            "description": tool.get("description"),
+            "parameters": tool["input_schema"],
+            "strict": False,
+        }
+        for tool in found
+        if isinstance(tool.get("input_schema"), dict)
+    ]
+    return {
+        "type": "tool_search_output",
+        "call_id": result.call_id,
+        "execution": "client",
+        "status": "completed",
+        "tools": tools,
+    }
 
 
 def _build_content(parts: Sequence[Part], compatibility: Compatibility) -> list[dict[str, Any]]:
@@ -300,14 +405,12 @@ class ResponsesAccumulator:
         items = [
             partial.item
             for partial in self.items
-            if partial.is_done and (partial.kind != "function_call" or _is_function_call(partial.item))
+            if partial.is_done and (partial.kind not in _CALL_TYPES or _is_call(partial.item))
         ]
         while items and items[-1].get("type") == "reasoning":
             items.pop()  # the server refuses reasoning without the item that follows it
         calls = (
-            []
-            if stop in {"refusal", "filter"}
-            else [self._build_tool_call(item) for item in items if _is_function_call(item)]
+            [] if stop in {"refusal", "filter"} else [self._build_tool_call(item) for item in items if _is_call(item)]
         )
         parts: list[Part] = []
         texts = [text for partial in self.items if (text := "".join(partial.shown_text))]
@@ -346,14 +449,17 @@ class ResponsesAccumulator:
         self.used_ids.add(call_id)
         arguments = item.get("arguments")
         arguments_text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+        name = SEARCH_TOOLS.model_name if item["type"] == "tool_search_call" else str(item["name"])
         return ToolCall(
             id=call_id,
-            name=replace_surrogates(str(item["name"])),
+            name=replace_surrogates(name),
             arguments=replace_surrogates(arguments_text),
         )
 
 
-def _is_function_call(item: Mapping[str, Any]) -> bool:
+def _is_call(item: Mapping[str, Any]) -> bool:
+    if item.get("type") == "tool_search_call":
+        return item.get("execution") != "server"  # the provider has answered it
     return item.get("type") == "function_call" and isinstance(item.get("name"), str) and bool(item["name"])
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from mcpchat.config.run import RunOptions
+from mcpchat.config.run import ConfigChoice, RunOptions
 from mcpchat.errors import UsageError
 from mcpchat.util.text import did_you_mean
 
@@ -40,6 +40,9 @@ SchemaOption = Annotated[
 TimeoutOption = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Stop after this time, with exit code 7."),
+]
+NoStdinOption = Annotated[
+    bool, typer.Option("--no-stdin", "-n", help="Do not read standard input: for loops that read it themselves.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No tool lines and no notices, only warnings.")]
 NoColorOption = Annotated[bool, typer.Option("--no-color", help="No colour, as with NO_COLOR.")]
@@ -134,6 +137,22 @@ def config_file(
 ) -> Path | None:
     """The config file that is named, if one is. --debug is read by ``RunState``."""
     return config
+
+
+@with_options(path=config_file)
+def config_and_servers(
+    path: Path | None,
+    mcp: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mcp",
+            metavar="NAME=TARGET",
+            help="Add a server for this run: NAME=URL, NAME='COMMAND ARGS', or another client's FILE.json. Repeatable.",
+        ),
+    ] = None,
+) -> ConfigChoice:
+    """The config file that is named, and the servers that are added."""
+    return ConfigChoice(path, tuple(mcp or ()))
 
 
 def permission_options(

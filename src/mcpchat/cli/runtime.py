@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from mcpchat.config.load import load_config
+from mcpchat.config.named_servers import add_named_servers
 from mcpchat.config.project_file import ProjectFile, merge_project_file
-from mcpchat.config.run import RunContext, default_paths
+from mcpchat.config.run import ConfigChoice, RunContext, default_paths
 from mcpchat.config.schema import Config
 from mcpchat.config.validation import find_literal_secrets
 from mcpchat.errors import McpChatError
@@ -86,13 +87,17 @@ def load_user_config(config: Path | None) -> Config:
 
 
 def build_context(
-    config: Path | None, *, quiet: bool = False, ask_trust: Callable[[ProjectFile, Path], bool] | None = None
+    config: Path | ConfigChoice | None,
+    *,
+    quiet: bool = False,
+    ask_trust: Callable[[ProjectFile, Path], bool] | None = None,
 ) -> RunContext:
     """Build the context of the run: the config, a trusted project file, the environment, the platform's folders.
 
     ``ask_trust`` decides on a project file that is not trusted yet. Without it such a file is left out, and a line on
-    stderr says so unless ``quiet``. Raises ConfigError.
+    stderr says so unless ``quiet``. Raises ConfigError, and UsageError for a server that --mcp does not name rightly.
     """
+    config, servers = config if isinstance(config, ConfigChoice) else ConfigChoice(config)
     paths = default_paths(os.environ)
     if config is not None and str(config) != "-":
         paths = replace(paths, config=config)
@@ -100,7 +105,14 @@ def build_context(
     settings, notices = merge_project_file(user_config, config or paths.config, paths, confirm_trust=ask_trust)
     for line in (*notices, *literal_secret_warnings(user_config)) if not quiet else ():
         sys.stderr.write(f"{line}\n")
+    settings, _ = add_named_servers(settings, servers, os.environ)
     return RunContext(config=settings, environ=dict(os.environ), paths=paths, secrets=current_run().secrets)
+
+
+def build_context_at(config: ConfigChoice, address: str) -> tuple[RunContext, str]:
+    """The context with the server at an address added, and its name in the config. Raises as ``build_context``."""
+    context = build_context(ConfigChoice(config.path, (*config.servers, address)))
+    return context, next(name for name, server in context.config.servers.items() if server.url == address)
 
 
 def literal_secret_warnings(config: Config) -> list[str]:

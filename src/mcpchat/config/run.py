@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcpchat.config.same_server import find_aliases
 from mcpchat.config.schema import AgentConfig, Config
@@ -36,6 +36,13 @@ class Paths:
     cache: Path
     state: Path
     data: Path
+
+
+class ConfigChoice(NamedTuple):
+    """The config file that is named, if one is, and the servers that the command line adds."""
+
+    path: Path | None
+    servers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 import asyncio
 import codecs
+import os
+import select
+import stat
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
@@ -12,6 +15,7 @@ from mcpchat.errors import UsageError
 MAX_BYTES = 20_000_000
 MAX_QUESTION_LENGTH = 10_000_000  # characters
 _NOTICE_DELAY = 2.0  # seconds to wait for standard input before showing a notice
+_PIPE_DELAY = 0.25  # seconds to wait for something in a pipe that may stay empty
 _MAX_BUFFERED = 4_000_000  # bytes to read ahead; a single line may be longer
 
 
@@ -39,6 +43,23 @@ def read_text(source: str, max_bytes: int = MAX_BYTES) -> str:
         return read_bytes(source, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{source}: standard input is not UTF-8 text") from error
+
+
+def read_piped(source: str, *, wait: bool) -> str:
+    """All of standard input, as text, if something is piped in; else an empty text.
+
+    A pipe in which nothing is yet is waited for only with ``wait``. Raises UsageError as ``read_text`` does.
+    """
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        return ""
+    try:
+        is_file = stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+        if not (wait or is_file) and not select.select([sys.stdin], [], [], _PIPE_DELAY)[0]:
+            return ""
+    except OSError:  # it is closed, replaced, or a pipe of Windows: those cannot be asked
+        if not wait and sys.platform == "win32":
+            return ""
+    return read_text(source)
 
 
 def read_question() -> str:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,17 +18,18 @@ from mcpchat.cli.display import add_explanations, choose_renderer, close_rendere
 from mcpchat.cli.inputs import read_schema
 from mcpchat.cli.options import (
     DisplayOptions,
+    NoStdinOption,
     SchemaOption,
     TimeoutOption,
     ask_display,
     choice,
-    config_file,
+    config_and_servers,
     conversation_options,
     with_options,
 )
 from mcpchat.cli.output import format_json, is_terminal
 from mcpchat.cli.runtime import build_context, current_run, run_async
-from mcpchat.config.run import RunContext, RunOptions, get_agent
+from mcpchat.config.run import ConfigChoice, RunContext, RunOptions, get_agent
 from mcpchat.core.messages import Message, Part, Text, user_message
 from mcpchat.core.protocols import ServerDirectory
 from mcpchat.core.templates import compose_prompt
@@ -48,11 +48,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-@with_options(options=conversation_options, display=ask_display, config=config_file)
+@with_options(options=conversation_options, display=ask_display, config=config_and_servers)
 def ask(
     options: RunOptions,
     display: DisplayOptions,
-    config: Path | None,
+    config: ConfigChoice,
     words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...", help="The question.")] = None,
     output: Annotated[
         str,
@@ -78,9 +78,7 @@ def ask(
             "--input-format", of=("text", "jsonl"), help="text, or jsonl: read messages and answers as lines of stdin."
         ),
     ] = "text",
-    no_stdin: Annotated[
-        bool, typer.Option("--no-stdin", "-n", help="Do not read standard input: for loops that read it themselves.")
-    ] = False,
+    no_stdin: NoStdinOption = False,
     timeout: TimeoutOption = None,
 ) -> int:
     """Ask once: the answer goes to stdout, everything else to stderr.

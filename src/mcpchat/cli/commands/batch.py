@@ -19,10 +19,18 @@ from mcpchat.batch.runner import BatchRunner, BatchStats
 from mcpchat.batch.session_factory import SessionFactory, open_session_factory
 from mcpchat.batch.types import ALL_SHARDS, BatchRequest, BatchResult, PreparedRequest, Shard, parse_shard, request_key
 from mcpchat.cli.inputs import read_schema
-from mcpchat.cli.options import NoColorOption, QuietOption, SchemaOption, choice, config_file, run_options, with_options
+from mcpchat.cli.options import (
+    NoColorOption,
+    QuietOption,
+    SchemaOption,
+    choice,
+    config_and_servers,
+    run_options,
+    with_options,
+)
 from mcpchat.cli.output import is_terminal
 from mcpchat.cli.runtime import TerminatedBySignal, build_context, run_async
-from mcpchat.config.run import RunContext, RunOptions
+from mcpchat.config.run import ConfigChoice, RunContext, RunOptions
 from mcpchat.core.events import Event, Notice, ServerChanged, to_json
 from mcpchat.errors import LimitReached, McpChatError, UsageError
 from mcpchat.ui.prompts.sign_in import PlainSignIn
@@ -36,10 +44,10 @@ STEPS = ("run", "submit", "wait", "fetch")  # of a batch that the provider runs
 
 
 @app.command()
-@with_options(options=run_options, config=config_file)
+@with_options(options=run_options, config=config_and_servers)
 def batch(
     options: RunOptions,
-    config: Path | None,
+    config: ConfigChoice,
     source: Annotated[str, typer.Argument(metavar="FILE|-", help="The requests, one JSON object a line; - is stdin.")],
     file: Annotated[
         Path | None,

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,15 +24,17 @@ from mcpchat.cli.mcp_session import (
 )
 from mcpchat.cli.options import (
     FileOption,
+    NoStdinOption,
     TextJsonOrRaw,
     TimeoutOption,
-    config_file,
+    config_and_servers,
     permission_options,
     with_options,
 )
 from mcpchat.cli.output import print_table, write_json
-from mcpchat.cli.runtime import build_context, current_run, run_async
-from mcpchat.config.run import RunContext, RunOptions
+from mcpchat.cli.runtime import build_context, build_context_at, current_run, run_async
+from mcpchat.config.named_servers import is_address
+from mcpchat.config.run import ConfigChoice, RunContext, RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.messages import Text, ToolResult, result_text
 from mcpchat.core.report import error_report
@@ -49,7 +52,7 @@ from mcpchat.permissions.factory import build_approval_gate, build_policy, pinne
 from mcpchat.ui.render.tool_page import format_tool_page
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.paths import expand_user
-from mcpchat.util.stdin import read_bytes
+from mcpchat.util.stdin import read_bytes, read_piped
 from mcpchat.util.time_limit import time_limit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -62,15 +65,18 @@ class MissingArguments(UsageError):
 
 
 @app.command()
-@with_options(options=permission_options, config=config_file)
+@with_options(options=permission_options, config=config_and_servers)
 def call(
     options: RunOptions,
-    config: Path | None,
-    tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL", help="The tool.")],
-    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its arguments.")] = None,
+    config: ConfigChoice,
+    tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL | URL TOOL", help="The tool.")],
+    pairs: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]... | OBJECT", help="Its arguments, or all as JSON.")
+    ] = None,
     arguments: Annotated[
         str | None, typer.Option("--json", metavar="OBJECT", help="The arguments as one JSON object; also @FILE or -.")
     ] = None,
+    no_stdin: NoStdinOption = False,
     output: TextJsonOrRaw = "text",
     file: FileOption = None,
     timeout: TimeoutOption = None,
@@ -78,30 +84,62 @@ def call(
     """Call one tool, without a model. The tool's schema decides the type of each value; KEY:=VALUE is JSON.
 
     KEY=@FILE and KEY:=@FILE read the value from a file, - and @- from standard input; write @@ for a value that
-    begins with @.
+    begins with @. Without arguments, they are the JSON object that is piped in.
 
     \b
       mcpchat call calculator.calculate expression="2 ** 10"
       mcpchat call calculator.statistics values=1,2,3.5
       mcpchat call files.write path=notes.md content=@draft.md
       mcpchat call camera.shot -f shot.png
-      echo '{"expression": "6 * 7"}' | mcpchat call calculator.calculate --json -
+      echo '{"expression": "6 * 7"}' | mcpchat call calculator.calculate
+      mcpchat call https://mcp.example.com/mcp search query=milk
     """
-    server, _, name = tool.partition(".")
-    if not name:
-        raise UsageError(f"{tool!r} does not name a tool", hint="write SERVER.TOOL; mcpchat tools lists them")
-    context = build_context(config)
+    pairs = pairs or []
+    if is_address(tool):
+        context, server = build_context_at(config, tool)
+        tool, pairs = f"{server}.{pairs[0] if pairs else ''}", pairs[1:]
+    else:
+        context, server = build_context(config), tool.partition(".")[0]
+    if not tool.partition(".")[2]:
+        hint = "write SERVER.TOOL, or URL TOOL; mcpchat tools lists them"
+        raise UsageError(f"{tool.rstrip('.')!r} does not name a tool", hint=hint)
     require_server(context, server)
-    work = _call_tool(restrict_to(context, server), options, tool, pairs or [], arguments, output, file, timeout)
-    return run_async(work)
+    if (text := next((word for word in pairs if word.startswith("{")), None)) is not None:
+        if len(pairs) > 1 or arguments is not None:
+            raise UsageError("the arguments are given twice: as one JSON object, and in another way")
+        arguments, pairs = text, []
+    given = GivenArguments(pairs, arguments, read_stdin=not no_stdin)
+    return run_async(_call_tool(restrict_to(context, server), options, tool, given, output, file, timeout))
+
+
+@dataclass(frozen=True)
+class GivenArguments:
+    """The arguments as they are typed: pairs, and the text of a JSON object.
+
+    If there is neither, a JSON object is read from a pipe with ``read_stdin``.
+    """
+
+    pairs: Sequence[str]
+    text: str | None
+    read_stdin: bool
+
+    def parse(self, spec: ToolSpec) -> Mapping[str, Any]:
+        """Parse the arguments of the tool. Raises UsageError."""
+        text = self.text
+        if text is None and not self.pairs and self.read_stdin and spec.schema.get("properties"):
+            piped = read_piped("the arguments", wait=bool(spec.schema.get("required")))
+            if piped.strip() and not piped.lstrip().startswith("{"):
+                hint = "pipe in a JSON object; -n does not read standard input"
+                raise UsageError("standard input is no JSON object with the arguments", hint=hint)
+            return parse_tool_arguments(spec, (), piped)
+        return parse_tool_arguments(spec, self.pairs, text)
 
 
 async def _call_tool(
     context: RunContext,
     options: RunOptions,
     tool: str,
-    pairs: Sequence[str],
-    arguments: str | None,
+    given: GivenArguments,
     output: str,
     file: Path | None,
     timeout: float | None,
@@ -112,7 +150,7 @@ async def _call_tool(
     async def read_arguments(spec: ToolSpec) -> Mapping[str, Any]:
         # In a thread: a file can be a pipe into which nothing is written.
         try:
-            return await run_in_daemon_thread(lambda: parse_tool_arguments(spec, pairs, arguments))
+            return await run_in_daemon_thread(lambda: given.parse(spec))
         except MissingArguments:
             decision = build_policy(context, options).evaluate(spec, {})
             print_table(format_tool_page(spec, decision, pinned_on(context, spec)), sys.stderr)

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TextIO, cast
 
 import msgspec
@@ -19,11 +18,17 @@ from mcpchat.app.attachments import read_attachments
 from mcpchat.app.chat import ChatRuntime, open_chat
 from mcpchat.auth.browser import browse
 from mcpchat.cli.display import is_dumb_terminal, notice_emitter
-from mcpchat.cli.options import DisplayOptions, chat_display, config_file, conversation_options, with_options
+from mcpchat.cli.options import (
+    DisplayOptions,
+    chat_display,
+    config_and_servers,
+    conversation_options,
+    with_options,
+)
 from mcpchat.cli.output import is_terminal
 from mcpchat.cli.project_trust import ask_trust
 from mcpchat.cli.runtime import build_context, run_async
-from mcpchat.config.run import RunContext, RunOptions, get_agent, history_file
+from mcpchat.config.run import ConfigChoice, RunContext, RunOptions, get_agent, history_file
 from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.engine.mentions import unmark_pasted
 from mcpchat.engine.session import Session
@@ -55,8 +60,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-@with_options(options=conversation_options, display=chat_display, config=config_file)
-def chat(options: RunOptions, display: DisplayOptions, config: Path | None) -> int:
+@with_options(options=conversation_options, display=chat_display, config=config_and_servers)
+def chat(options: RunOptions, display: DisplayOptions, config: ConfigChoice) -> int:
     """Chat at the terminal; mcpchat alone does the same."""
     in_terminal = is_terminal(sys.stdin, sys.stdout, sys.stderr)
     context = build_context(config, ask_trust=ask_trust if in_terminal else None)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +9,10 @@ import typer
 from mcpchat.cli.catalog_listing import print_listing
 from mcpchat.cli.content import print_result
 from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to
-from mcpchat.cli.options import TextOrJson, config_file, with_options
+from mcpchat.cli.options import TextOrJson, config_and_servers, with_options
 from mcpchat.cli.output import write_json
 from mcpchat.cli.runtime import build_context, run_async
-from mcpchat.config.run import RunContext
+from mcpchat.config.run import ConfigChoice, RunContext
 from mcpchat.core.catalog import parse_prompt_arguments
 from mcpchat.core.messages import Content, ToolResult
 from mcpchat.errors import UsageError
@@ -24,9 +23,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-@with_options(config=config_file)
+@with_options(config=config_and_servers)
 def prompt(
-    config: Path | None,
+    config: ConfigChoice,
     name: Annotated[
         str | None, typer.Argument(metavar="[SERVER:NAME]", help="The prompt; a server's name lists its prompts.")
     ] = None,

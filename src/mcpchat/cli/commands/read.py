@@ -8,9 +8,9 @@ import typer
 from mcpchat.cli.catalog_listing import print_listing
 from mcpchat.cli.content import print_parts
 from mcpchat.cli.mcp_session import discard, open_servers, require_server, restrict_to
-from mcpchat.cli.options import FileOption, TextJsonOrRaw, TimeoutOption, config_file, with_options
+from mcpchat.cli.options import FileOption, TextJsonOrRaw, TimeoutOption, config_and_servers, with_options
 from mcpchat.cli.runtime import build_context, run_async
-from mcpchat.config.run import RunContext
+from mcpchat.config.run import ConfigChoice, RunContext
 from mcpchat.errors import UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.ui.render import tables
@@ -20,9 +20,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-@with_options(config=config_file)
+@with_options(config=config_and_servers)
 def read(
-    config: Path | None,
+    config: ConfigChoice,
     resource: Annotated[
         str | None, typer.Argument(metavar="[SERVER:URI]", help="The resource; a server's name lists its resources.")
     ] = None,

@@ -1,14 +1,12 @@
 """mcpchat servers: their state; add, remove, enable and disable them."""
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -21,8 +19,10 @@ from mcpchat.cli.runtime import build_context, literal_secret_warnings, load_use
 from mcpchat.config import edit
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat.config.foreign_entries import read_foreign_entry
+from mcpchat.config.named_servers import is_address, parse_named_server, read_address
 from mcpchat.config.run import default_paths
 from mcpchat.config.schema import ServerConfig
+from mcpchat.config.validation import SERVER_NAME
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.errors import ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.server_log import read_log
@@ -134,7 +134,10 @@ def logs(
 @with_options(config=config_file)
 def add(
     config: Path | None,
-    name: ServerArgument,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Its name; or NAME=URL and the like, as for --mcp."),
+    ],
     target: Annotated[
         list[str] | None,
         typer.Argument(metavar="[URL | -- COMMAND...]", help="Where it is, or what to start.", show_default=False),
@@ -185,10 +188,14 @@ def add(
       mcpchat servers add notes -- npx -y @modelcontextprotocol/server-filesystem ~/notes
       mcpchat servers add company https://mcp.example.com/mcp --header "Authorization=Bearer env:TOKEN"
       mcpchat servers add mail --builtin gmail --read-only
+      mcpchat servers add company=https://mcp.example.com/mcp
       mcpchat servers add notes '{"command": "npx", "args": ["-y", "PACKAGE"]}'
     """
-    entry = _parse_target(target or [], builtin, name)
-    if not no_check:
+    if target or builtin is not None or SERVER_NAME.fullmatch(name):
+        entries = {name: _parse_target(target or [], builtin, name)}
+    else:
+        entries = parse_named_server(name, os.environ)
+    for entry in entries.values() if not no_check else ():
         _check_program(entry, cwd)
     if missing := [one for one in folder or () if not expand_user(one).is_dir()]:
         raise UsageError(f"--folder {missing[0]}: there is no such folder")
@@ -202,21 +209,26 @@ def add(
         ("headers", _pairs("--header", header)),
         ("trust", trust),
     )
-    entry |= {key: value for key, value in settings if value}
+    more = {key: value for key, value in settings if value}
     path = _path(config)
 
     def write(text: str) -> str:
-        text = (edit.replace_server if replace else edit.add_server)(text, name, entry)
-        return edit.add_allowed(text, [f"{name}.{tool.removeprefix(f'{name}.')}" for tool in allow or ()])
+        for name, entry in entries.items():
+            text = (edit.replace_server if replace else edit.add_server)(text, name, {**entry, **more})
+        allowed = [f"{name}.{tool.removeprefix(f'{name}.')}" for name in entries for tool in allow or ()]
+        return edit.add_allowed(text, allowed)
 
     edit.update(path, write)
     sys.stderr.write("".join(f"{line}\n" for line in literal_secret_warnings(load_user_config(config))))
     provider = BUILTIN_SERVERS[builtin].provider if builtin else ""
     first = f"mcpchat auth login {provider} signs in, then " if provider else ""
-    if no_check or provider:
-        return _report(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")
-    _report(path, f"added {name}")
-    return run_async(_try_server(config, name))
+    for name in entries:
+        if no_check or provider:
+            _report(path, f"added {name}; {first}mcpchat tools {name} asks what it offers")
+        else:
+            _report(path, f"added {name}")
+            run_async(_try_server(config, name))
+    return 0
 
 
 async def _try_server(config: Path | None, name: str) -> int:
@@ -281,7 +293,7 @@ def disable(config: Path | None, name: ServerArgument) -> int:
     return _report(path, f"disabled {name}")
 
 
-def _parse_target(target: list[str], builtin: str | None, name: str) -> dict[str, object]:
+def _parse_target(target: list[str], builtin: str | None, name: str) -> dict[str, Any]:
     """The entry's transport: exactly one of a URL, a command, another client's JSON and a bundled server's name."""
     if bool(target) == (builtin is not None):
         raise UsageError("expected one of URL, -- COMMAND... and --builtin NAME", hint="mcpchat servers add --help")
@@ -289,20 +301,11 @@ def _parse_target(target: list[str], builtin: str | None, name: str) -> dict[str
         return {"builtin": builtin}
     if target[0].lstrip().startswith(("{", '"')):
         return read_foreign_entry(" ".join(target), name)
-    if len(target) == 1 and re.match(r"https?://", target[0]):
-        if not _has_host(target[0]):
-            raise UsageError(f"{target[0]}: the address has no valid host")
-        return {"url": target[0]}
+    if len(target) == 1 and is_address(target[0]):
+        return read_address(target[0])
     if "://" in target[0]:
         raise UsageError(f"{target[0]}: expected a URL that begins with https:// or http://, or -- COMMAND...")
     return {"command": target[0], "args": target[1:]} if target[1:] else {"command": target[0]}
-
-
-def _has_host(url: str) -> bool:
-    try:
-        return re.fullmatch(r"[^\[\]\s]+|[0-9A-Fa-f:.]+", urlsplit(url).hostname or "") is not None
-    except ValueError:
-        return False
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,10 +16,11 @@ from mcpchat.cli.mcp_session import (
     require_server,
     restrict_to,
 )
-from mcpchat.cli.options import RefreshOption, choice, config_file, with_options
+from mcpchat.cli.options import RefreshOption, choice, config_and_servers, with_options
 from mcpchat.cli.output import print_table, tool_page_to_json, tool_to_json, write_json
-from mcpchat.cli.runtime import build_context, run_async
-from mcpchat.config.run import RunContext, RunOptions
+from mcpchat.cli.runtime import build_context, build_context_at, run_async
+from mcpchat.config.named_servers import is_address
+from mcpchat.config.run import ConfigChoice, RunContext, RunOptions
 from mcpchat.core.tools import ToolSpec, openai_function
 from mcpchat.errors import UsageError
 from mcpchat.permissions.factory import build_policy, pinned_on, pinned_toolbox
@@ -34,12 +34,14 @@ _MAX_FOUND = 20
 
 
 @app.command()
-@with_options(config=config_file)
+@with_options(config=config_and_servers)
 def tools(
-    config: Path | None,
+    config: ConfigChoice,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SERVER | SERVER.TOOL | WORDS]...", help="A server, one tool, or what to search for."),
+        typer.Argument(
+            metavar="[SERVER | URL | SERVER.TOOL | WORDS]...", help="A server, a tool, or what to search for."
+        ),
     ] = None,
     form: Annotated[str, choice("--format", "--output", "-o", of=("table", "json", "openai"))] = "table",
     cost: Annotated[
@@ -53,12 +55,18 @@ def tools(
       mcpchat tools calculator              each with its parameters and result
       mcpchat tools calculator.calculate    what it takes and returns, and whether it asks
       mcpchat tools send an email           the tools about these words
+      mcpchat tools https://mcp.example.com/mcp
       mcpchat tools --format openai     as the model gets them
       mcpchat tools --cost              the largest first, with the sum of each server
     """
     if cost and form == "openai":
         raise UsageError("--cost needs --format table or json")
-    return run_async(_list_tools(build_context(config), words or [], form, cost=cost, refresh=refresh))
+    words = words or []
+    if words and is_address(words[0]):
+        context, words[0] = build_context_at(config, words[0])
+    else:
+        context = build_context(config)
+    return run_async(_list_tools(context, words, form, cost=cost, refresh=refresh))
 
 
 async def _list_tools(context: RunContext, words: Sequence[str], form: str, *, cost: bool, refresh: bool) -> int:

@@ -65,7 +65,7 @@ def format_tool_usage(usage: ToolUsage) -> list[str]:
     share = f", {usage.tokens / usage.window:.1%} of its window of {usage.window:,}" if usage.window else ""
     searched = "; it searches the others" if usage.searched else ""
     lines = [f"each request to {one_line(usage.model, 80)}: {usage.tools} tools{searched}, {tokens}{share}"]
-    if usage.cost is not None:
+    if usage.cost:
         is_cheaper = usage.cached_cost is not None and usage.cached_cost < usage.cost
         cached = f", or {format_cost(usage.cached_cost)} if the provider's cache has them" if is_cheaper else ""
         lines.append(f"{REQUESTS} requests: {format_cost(usage.cost)}{cached}")

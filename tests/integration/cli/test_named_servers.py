@@ -1,0 +1,72 @@
+"""Servers without an entry in the config, and arguments as one JSON object."""
+
+import json
+import sys
+from pathlib import Path
+
+from tests.support.command_line import CommandLine, unpack
+from tests.support.fake_openai import FakeOpenAI, text, tool_call
+from tests.support.paths import FULL_FEATURED
+
+ADDED = f"box={sys.executable} {FULL_FEATURED}"
+
+
+def test_a_named_server_is_there_for_one_run(run: CommandLine, fake_openai: FakeOpenAI) -> None:
+    names = [line.partition("(")[0] for line in run("tools", "--mcp", ADDED, "box").stdout.splitlines()]
+    assert len(names) > 3
+    assert unpack(run("call", "--mcp", ADDED, f"box.{names[0]}", "--help"))[0] == 0
+    fake_openai.replies = [tool_call(f"box__{names[0]}", "{}"), text("Done.")]
+    model = {"OPENAI_BASE_URL": fake_openai.base_url, "MCPCHAT_MODEL": "m"}
+    run("ask", "--mcp", ADDED, "--yes", "go", **model)
+    offered = [tool["function"]["name"] for tool in fake_openai.requests[0]["tools"]]
+    assert {f"box__{names[0]}", "calculator__calculate"} <= set(offered)
+    assert unpack(run("call", "box.x"))[0] == 2  # the next run does not have it
+
+
+def test_the_same_words_keep_the_server(run: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text(json.dumps({"mcpServers": {"one": {"command": sys.executable, "args": [str(FULL_FEATURED)]}}}))
+    code, _, err = unpack(run("servers", "add", str(file)))
+    assert (code, "added one" in err, "it offers" in err) == (0, True, True)
+    assert unpack(run("servers", "add", "--no-check", "far=https://far.example/mcp"))[0] == 0
+    assert unpack(run("servers", "add", "--no-check", "https://mcp.near.example/mcp"))[0] == 0
+    servers = json.loads(run("config", "show", "-o", "json").stdout)["servers"]
+    assert {"one", "far", "example"} <= set(servers)
+
+
+def test_an_address_that_does_not_answer_says_so(run: CommandLine) -> None:
+    code, _, err = unpack(run("tools", "http://127.0.0.1:9/mcp"))
+    assert (code, "127-0-0-1 is down" in err) == (4, True)
+    code, _, err = unpack(run("call", "http://127.0.0.1:9/mcp"))
+    assert (code, "does not name a tool" in err) == (2, True)
+
+
+def test_a_wrong_name_is_an_error_of_every_command(run: CommandLine) -> None:
+    for command in (("tools",), ("call", "a.b"), ("read",), ("prompt",), ("ask", "x"), ("batch", "-")):
+        code, _, err = unpack(run(*command, "--mcp", "nosuch"))
+        assert (code, "nosuch: no such file" in err) == (2, True), command
+
+
+def test_arguments_are_one_object(run: CommandLine) -> None:
+    for args, stdin in (
+        (('{"expression": "6*7"}',), ""),
+        ((), '{"expression": "6*7"}'),
+        (("--json", '{"expression": "6*7"}'), ""),
+        (("expression=6*7",), "not read"),
+    ):
+        code, out, _ = unpack(run("call", "calculator.calculate", *args, "-o", "json", stdin=stdin))
+        assert (code, json.loads(out)["structured"]["result"]) == (0, 42)
+
+
+def test_arguments_in_two_ways_are_refused(run: CommandLine) -> None:
+    for args in (('{"expression": "1"}', "expression=2"), ('{"expression": "1"}', "--json", "{}")):
+        code, _, err = unpack(run("call", "calculator.calculate", *args))
+        assert (code, "given twice" in err) == (2, True)
+
+
+def test_what_is_piped_in_must_be_an_object(run: CommandLine) -> None:
+    code, _, err = unpack(run("call", "calculator.calculate", stdin="[1]"))
+    assert (code, "no JSON object" in err) == (2, True)
+    code, _, err = unpack(run("call", "calculator.calculate", "-n", stdin='{"expression": "1"}'))
+    assert (code, "needs expression" in err) == (2, True)
+    assert "needs expression" in unpack(run("call", "calculator.calculate", stdin=" \n"))[2]

@@ -30,6 +30,11 @@ GUARD = str(Path(tests.support.guard.sitecustomize.__file__).parent)
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--cov", None):
         os.environ[MEASURED_VARIABLE] = "1"  # also in forks of the fork server
+    measuring = config.pluginmanager.getplugin("_cov")
+    if hasattr(config, "workerinput") and measuring is not None and measuring.cov_controller is not None:
+        # pytest-cov starts one measurement in each worker for the master too. Nothing reads it, and it would go on
+        # during tests that are marked no_cover.
+        measuring.cov_controller.cov.stop()
 
 
 @pytest.fixture
@@ -38,13 +43,17 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def isolated(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Set a new HOME, and unset the variables that configure mcpchat or a real model."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         # COLUMNS and LINES would override the size of the test's terminal.
         if name.startswith(("OPENAI_", "MCPCHAT_", "XDG_")) or name in {"COLUMNS", "LINES"}:
             monkeypatch.delenv(name)
+    if request.node.get_closest_marker("no_cover"):
+        monkeypatch.delenv(MEASURED_VARIABLE, raising=False)  # nor in forks
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PYTHONPATH", GUARD)
     # The CLI sets this for its process; it must not leak from one test into the next.

@@ -30,7 +30,7 @@ _JSON = re.compile(r"(-[a-zA-Z]*o|--output|--format)[ =]?jsonl?")
 _SECTIONS = {
     "Ask": ("chat", "ask", "batch"),
     "Without a model": ("tools", "call", "read", "prompt"),
-    "Servers, sign-in, trust": ("servers", "auth", "trust", "approvals"),
+    "Servers, sign-in, trust": ("servers", "auth", "secret", "trust", "approvals"),
     "Threads, agents, settings": ("threads", "agents", "models", "config", "schema", "completion"),
 }
 
@@ -44,7 +44,8 @@ class Commands(LazyGroup):
         "login": "auth login", "logout": "auth logout", "add": "servers add", "remove": "servers remove",
         "mcp": "servers", "list": "tools", "status": "servers", "history": "threads", "sessions": "threads",
         "resume": "--continue", "search": "threads search", "export": "threads export", "init": "config init",
-        "exec": "ask", "run": "ask", "query": "ask", "settings": "config show", "permissions": "approvals",
+        "exec": "ask", "run": "ask", "query": "ask", "settings": "config show",
+        "secrets": "secret", "permissions": "approvals",
     }  # fmt: skip
     default = "chat"
 

@@ -124,7 +124,7 @@ def literal_secret_warnings(config: Config) -> list[str]:
     names = ", ".join(one_line(key, 80) for key in keys[:3]) + more
     return [
         f"warning: {names} {'is' if len(keys) == 1 else 'are'} a secret in plain text; "
-        'python -m keyring set mcpchat NAME stores it, and "keyring:NAME" or "env:NAME" refers to it'
+        'mcpchat secret set NAME stores it, and "keyring:NAME" or "env:NAME" refers to it'
     ]
 
 

@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from mcpchat.config.validation import REFERENCE, TABLES_KEY, Problem, as_tables, find_builtin, is_http
+from mcpchat.config.validation import NO_SECRETS, REFERENCE, TABLES_KEY, Problem, as_tables, find_builtin, is_http
 from mcpchat.util.text import suggest
 
-NO_SECRETS_MESSAGE = 'secrets are not allowed in this file: expected "env:NAME" or "keyring:NAME"'
 GOOGLE = "google"
 REMOTE_AUTH_METHODS = ("oauth", "none", "client_credentials")
 _FIXED_PARAMETERS = {
@@ -26,7 +25,7 @@ _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REMOTE_KEYS = ("client_id", "client_secret", "private_key", "key_algorithm", "issuer", "assume_pkce")
 
-Reference = Annotated[str, Meta(description='A reference to a secret: "env:NAME" or "keyring:NAME".')]
+Reference = Annotated[str, Meta(description='A reference to a secret: "env:NAME", "keyring:NAME" or "cmd:COMMAND".')]
 
 
 class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,7 +87,7 @@ def auth_problems(table: Mapping[str, Any]) -> Iterator[Problem]:
         path = ("servers", name)
         for key in ("client_secret", "private_key"):
             if isinstance(server.get(key), str) and not REFERENCE.fullmatch(server[key]):
-                yield (*path, key), NO_SECRETS_MESSAGE
+                yield (*path, key), NO_SECRETS
         if "url" in server:
             yield from _remote_problems(path, server)
         else:
@@ -104,7 +103,7 @@ def _provider_problems(name: str, provider: Mapping[str, Any]) -> Iterator[Probl
         )
     for key in ("client_secret", "refresh_token"):
         if isinstance(provider.get(key), str) and not REFERENCE.fullmatch(provider[key]):
-            yield (*path, key), NO_SECRETS_MESSAGE
+            yield (*path, key), NO_SECRETS
     parameters = provider.get("parameters")
     reserved = sorted(_FIXED_PARAMETERS.intersection(parameters)) if isinstance(parameters, dict) else []
     if reserved:

@@ -150,6 +150,8 @@ def convert_variables(value: str, key: str) -> str:
     Raises UsageError if a variable is only a part of the value.
     """
     prefix, rest = ("Bearer ", value[7:]) if value.startswith("Bearer ") else ("", value)
+    if rest.startswith(("keyring:", "cmd:")):  # a text for that client, which would be a reference for us
+        raise UsageError(f"{key}: another client's entry cannot use your keyring or run commands")
     if whole := _VARIABLE.fullmatch(rest):
         return f"{prefix}env:{whole[1] or whole[2]}"
     if _WITH_DEFAULT.search(rest) or "${input:" in rest:

@@ -112,6 +112,8 @@ def _forbidden_variables(server: Mapping[str, Any], path: tuple[str, ...], keys:
         reference = REFERENCE.fullmatch(text.removeprefix("Bearer "))
         if reference and reference[1] == "keyring":
             yield path, f"{text}: a project file cannot use your keyring"
+        elif reference and reference[1] == "cmd":
+            yield path, f"{text}: a project file cannot run a command for a secret"
         elif reference and _is_reserved_variable(reference[2], keys):
             yield path, f"{reference[2]} is never passed to a project's server"
     for key in ("env", "env_pass") if "builtin" in server else ():

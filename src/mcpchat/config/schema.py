@@ -56,12 +56,12 @@ class ModelEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     api_key: Annotated[
         Reference | None,
         Meta(
-            description='"env:NAME" or "keyring:NAME". Default: "env:OPENAI_API_KEY"; in a [model.NAME] with a '
-            "base_url, none."
+            description='"env:NAME", "keyring:NAME" or "cmd:COMMAND". Default: "env:OPENAI_API_KEY"; in a [model.NAME] '
+            "with a base_url, none."
         ),
     ] = None
     headers: Annotated[
-        dict[str, str], Meta(description='HTTP headers. "env:NAME" and "keyring:NAME" are resolved.')
+        dict[str, str], Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "cmd:COMMAND" are resolved.')
     ] = field(default_factory=dict)
     api: Annotated[
         Literal["auto", "chat", "responses"],
@@ -137,7 +137,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     args: Annotated[tuple[str, ...], Meta(description="The program's arguments. Never put a secret here.")] = ()
     env: Annotated[
         dict[str, str],
-        Meta(description='Environment variables for the program. "env:NAME" and "keyring:NAME" are resolved.'),
+        Meta(description='Variables for the program. "env:NAME", "keyring:NAME" and "cmd:COMMAND" are resolved.'),
     ] = field(default_factory=dict)
     env_pass: Annotated[
         tuple[str, ...], Meta(description="Names of your environment variables to pass to the program.")
@@ -154,7 +154,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = "auto"
     headers: Annotated[
         dict[str, str],
-        Meta(description='HTTP headers. "env:NAME", "keyring:NAME" and "Bearer env:NAME" are resolved.'),
+        Meta(description='HTTP headers. "env:NAME", "keyring:NAME", "cmd:COMMAND" and "Bearer env:NAME" are resolved.'),
     ] = field(default_factory=dict)
     allow_http: Annotated[
         bool, Meta(description="Send headers with secrets also to an http:// URL of another machine.")

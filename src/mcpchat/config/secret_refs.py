@@ -1,22 +1,32 @@
-"""Resolve references to secrets: ``env:NAME`` from the environment, ``keyring:NAME`` from the OS keyring."""
+"""Resolve references to secrets: ``env:NAME`` from the environment, ``keyring:NAME`` from the OS keyring, and
+``cmd:COMMAND`` from the output of a program.
+"""
 
+import asyncio
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping
+import shlex
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from mcpchat.config.validation import REFERENCE
 from mcpchat.errors import ConfigError
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.keyring_problems import describe_keyring_error
+from mcpchat.util.sanitize import one_line
 from mcpchat.util.urls import is_unencrypted
 
 KEYRING_SERVICE = "mcpchat"  # the service name of all entries in the OS keyring
 KEYRING_TIMEOUT = 10.0  # seconds; a locked keyring would block forever
+COMMAND_TIMEOUT = 60.0  # seconds; the user may have to unlock a password manager
+_COMMAND_LIFETIME = 3600.0  # seconds for which the output of a command is used
+_MAX_OUTPUT = 100_000  # bytes of a command
 
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 
 OnSecret = Callable[[str], None]
+_T = TypeVar("_T")
 
 
 def _ignore(value: str) -> None:
@@ -39,19 +49,23 @@ async def resolve_secret(
     if reference is None:
         return text
     kind, name = reference.groups()
+    if kind == "cmd":
+        secret = await _read_command(name, environ, config_key)
+        on_secret(secret)
+        return secret
     if kind == "env":
         if not environ.get(name):
             raise ConfigError(f"{config_key}: the environment variable {name} is not set", hint=f"export {name}=...")
         on_secret(environ[name])
         return environ[name]
-    secret = await _read_keyring(name, config_key)
-    if secret is None:
+    stored: str | None = await use_keyring(lambda keyring: keyring.get_password(KEYRING_SERVICE, name), config_key)
+    if stored is None:
         raise ConfigError(
             f"{config_key}: the keyring has no entry {KEYRING_SERVICE}/{name}",
-            hint=f"{sys.executable} -m keyring set {KEYRING_SERVICE} {name}",
+            hint=f"mcpchat secret set {shlex.quote(name)}",
         )
-    on_secret(secret)
-    return secret
+    on_secret(stored)
+    return stored
 
 
 async def resolve_header(
@@ -120,7 +134,7 @@ def find_references(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_variable(reference: str, environ: Mapping[str, str]) -> str:
-    """The value of a reference to an environment variable; "" if it is not set, or for one to the keyring."""
+    """The value of a reference to an environment variable; "" if it is not set, and for other references."""
     kind, _, name = reference.partition(":")
     return environ.get(name, "") if kind == "env" else ""
 
@@ -136,20 +150,65 @@ async def read_references(references: Iterable[str], environ: Mapping[str, str])
     return values
 
 
-async def _read_keyring(name: str, config_key: str) -> str | None:
-    def read() -> str | None:
+_outputs: dict[tuple[str, str, str], tuple[float, str]] = {}  # when each command gave what, by home and PATH
+
+
+async def _read_command(command: str, environ: Mapping[str, str], config_key: str) -> str:
+    """What the command writes to stdout, without the line end. It runs without a shell, once in an hour."""
+    cache_key = command, environ.get("HOME", ""), environ.get("PATH", "")
+    read_at, secret = _outputs.get(cache_key, (float("-inf"), ""))
+    if time.monotonic() - read_at < _COMMAND_LIFETIME:
+        return secret
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"{config_key}: cmd:{command}: the quotes do not match") from error
+    secret = await _run(words, environ, config_key)
+    _outputs[cache_key] = time.monotonic(), secret
+    return secret
+
+
+async def _run(words: Sequence[str], environ: Mapping[str, str], config_key: str) -> str:
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        process = await asyncio.create_subprocess_exec(*words, stdin=nothing, stdout=pipe, stderr=pipe, env=environ)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no command"
+        raise ConfigError(f"{config_key}: cannot run {words[0] if words else 'cmd:'}: {reason}") from error
+    try:
+        async with asyncio.timeout(COMMAND_TIMEOUT):
+            output, problems = await process.communicate()
+    except TimeoutError as error:
+        raise ConfigError(f"{config_key}: {words[0]} did not end within {COMMAND_TIMEOUT:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    secret = output[: _MAX_OUTPUT + 1].decode(errors="replace").strip("\r\n")
+    if process.returncode or not secret or len(output) > _MAX_OUTPUT or "\ufffd" in secret:
+        last = one_line((problems.decode(errors="replace").strip().splitlines() or [""])[-1], 200)
+        wrong = f"ended with {process.returncode}" if process.returncode else "wrote no secret"
+        raise ConfigError(f"{config_key}: {words[0]} {wrong}{f': {last}' if last else ''}", hint="run it yourself")
+    return secret
+
+
+async def use_keyring(work: Callable[[Any], _T], config_key: str = "") -> _T:
+    """Do the work with the module ``keyring``, in a thread. Raises ConfigError if the keyring cannot be used."""
+
+    def run() -> _T:
         import keyring  # takes 0.25 s, and is needed only for keyring references
 
-        return keyring.get_password(KEYRING_SERVICE, name)
+        return work(keyring)
 
+    prefix = f"{config_key}: " if config_key else ""
     try:
-        return await run_in_daemon_thread(read, timeout=KEYRING_TIMEOUT)
+        return await run_in_daemon_thread(run, timeout=KEYRING_TIMEOUT)
     except TimeoutError as error:
         raise ConfigError(
-            f"{config_key}: the keyring did not answer within {KEYRING_TIMEOUT:.0f} s", hint="unlock it, then try again"
+            f"{prefix}the keyring did not answer within {KEYRING_TIMEOUT:.0f} s", hint="unlock it, then try again"
         ) from error
     except Exception as error:
         problem = describe_keyring_error(error)
         raise ConfigError(
-            f"{config_key}: {problem.message}", hint=f"{problem.hint}, or use an environment variable: env:NAME"
+            f"{prefix}{problem.message}", hint=f"{problem.hint}, or use an environment variable: env:NAME"
         ) from error

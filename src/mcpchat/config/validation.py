@@ -17,7 +17,9 @@ from mcpchat.core.tools import OWN_SERVER
 from mcpchat.util.redaction import TOKEN_PATTERN
 from mcpchat.util.text import suggest
 
-REFERENCE = re.compile(r"(env|keyring):(.+)")
+REFERENCE = re.compile(r"(env|keyring|cmd):(.+)")
+REFERENCES = '"env:NAME", "keyring:NAME" or "cmd:COMMAND"'
+NO_SECRETS = f"secrets are not allowed in this file: expected {REFERENCES}"
 SECRET_NAME = re.compile(
     r"(?i)(?:^|[_-]|api|access|private)(?:keys?|tokens?|secrets?|pass\w*|pwd|pw|credentials?|auth\w*)(?:$|[_-])"
 )
@@ -130,12 +132,18 @@ def _thread_problems(threads: object) -> Iterator[Problem]:
     url = threads.get("url") if isinstance(threads, dict) else None
     if isinstance(url, str) and not REFERENCE.fullmatch(url):
         if not re.match(r"postgres(ql)?://[^\s]", url):
-            yield ("threads", "url"), 'expected "postgresql://USER@HOST/DATABASE", "env:NAME" or "keyring:NAME"'
+            yield (
+                ("threads", "url"),
+                f'expected "postgresql://USER@HOST/DATABASE", {REFERENCES}',
+            )
         elif re.match(r"postgres(ql)?://[^?@]*:[^?]*@", url) or "pass" in unquote(url.partition("?")[2]).lower():
             yield ("threads", "url"), 'secrets are not allowed in this file: use "password" with a reference'
     password = threads.get("password") if isinstance(threads, dict) else None
     if isinstance(password, str) and not REFERENCE.fullmatch(password):
-        yield ("threads", "password"), 'secrets are not allowed in this file: expected "env:NAME" or "keyring:NAME"'
+        yield (
+            ("threads", "password"),
+            NO_SECRETS,
+        )
     elif password is not None and url is None:
         yield ("threads", "password"), 'only valid with "url"'
 
@@ -156,7 +164,10 @@ def _models_problems(model: object) -> Iterator[Problem]:
 def _model_problems(model: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Problem]:
     key, address = model.get("api_key"), model.get("base_url")
     if isinstance(key, str) and not REFERENCE.fullmatch(key):
-        yield (*path, "api_key"), 'secrets are not allowed in this file: expected "env:NAME" or "keyring:NAME"'
+        yield (
+            (*path, "api_key"),
+            NO_SECRETS,
+        )
     if isinstance(address, str) and (problem := address_problem(address)):
         yield (*path, "base_url"), problem
 

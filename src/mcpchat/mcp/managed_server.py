@@ -98,7 +98,7 @@ class ManagedServer:
         self._spec = self._build_spec()
         self._identity = tuple(self._credentials.describe(name).identity)
         references = find_references((*config.env.values(), *config.headers.values(), *self._identity))
-        self._keyring_references = [reference for reference in references if reference.startswith("keyring:")]
+        self._stored_references = [reference for reference in references if not reference.startswith("env:")]
         self._secret_values: Mapping[str, str] = {}
         self._cache_is_unread = not ignore_cache
         self._cache_key = self._compute_cache_key()
@@ -125,7 +125,7 @@ class ManagedServer:
         self._tools_changed = False  # announced, and not listed yet
         self._relist_task: asyncio.Task[None] | None = None
         self._background_tasks: set[asyncio.Task[None]] = set()
-        if not self._keyring_references:
+        if not self._stored_references:
             self._read_cache()
 
     def _read_cache(self) -> None:
@@ -137,16 +137,16 @@ class ManagedServer:
         self._cache_is_unread = False
 
     async def read_cache(self) -> None:
-        """Take the catalog from disk, if that needs secrets from the keyring: they decide whose catalog it is."""
+        """Take the catalog from disk, if that needs stored secrets: they decide whose catalog it is."""
         if self._cache_is_unread:
             await self._read_identity()
             self._read_cache()
 
     async def _read_identity(self) -> None:
         """Read the secrets behind the server's requests again; another one can mean another user."""
-        if not self._keyring_references:
+        if not self._stored_references:
             return
-        self._secret_values = await read_references(self._keyring_references, self._connector.environ)
+        self._secret_values = await read_references(self._stored_references, self._connector.environ)
         self._set_cache_key()
 
     def _set_cache_key(self) -> None:

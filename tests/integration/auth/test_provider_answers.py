@@ -20,6 +20,8 @@ from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.util.redaction import SecretRegistry
 from tests.support.sign_in import issue_certificates
 
+pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+
 
 class Endpoint:
     """A token endpoint with a configurable answer."""

@@ -11,6 +11,8 @@ from tests.support.fake_openai import FakeOpenAI, text
 from tests.support.scripted_mcp import ScriptedServer
 from tests.support.terminal import Terminal
 
+pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+
 ENTER = "\r"
 ESC = "\x1b"
 

@@ -9,6 +9,8 @@ import pytest
 from mcpchat.cli.main import run
 from mcpchat.cli.runtime import current_run
 
+pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+
 
 def process_state() -> tuple[object, ...]:
     """Return the process state that a run could change."""

@@ -24,6 +24,8 @@ from tests.support.fake_openai import (
     tool_call,
 )
 
+pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+
 Run = Callable[..., subprocess.CompletedProcess[Any]]
 CALCULATE = ("calculator__calculate", '{"expression": "6*7"}')
 USAGE = {"prompt_tokens": 1204, "completion_tokens": 310, "prompt_tokens_details": {"cached_tokens": 980}}

@@ -11,6 +11,8 @@ import pytest
 from tests.support.command_line import run_mcpchat
 from tests.support.hostile import TIMEOUTS, write_hostile_config
 
+pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+
 RunHostile = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -8,6 +8,8 @@ from mcpchat.models import local_discovery
 from mcpchat.models.local_discovery import LocalServer
 from tests.support.fake_openai import FakeOpenAI
 
+pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+
 
 async def test_a_server_that_answers_is_listed_with_its_models(fake_openai: FakeOpenAI) -> None:
     port = int(fake_openai.base_url.split(":")[2].split("/")[0])

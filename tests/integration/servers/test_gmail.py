@@ -14,6 +14,8 @@ from tests.support.google.client import ServerProcess, run_server
 from tests.support.google.example import PNG, fill_account, make_mail
 from tests.support.google.http import Fault
 
+pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

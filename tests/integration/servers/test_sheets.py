@@ -9,6 +9,8 @@ from tests.support.google import FakeGoogle, run_fake_google
 from tests.support.google.client import ServerProcess, run_server
 from tests.support.google.example import fill_account
 
+pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[FakeGoogle]:

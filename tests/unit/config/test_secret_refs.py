@@ -1,6 +1,5 @@
 """References to secrets: which values are resolved, who learns of them, and what is said if there is none."""
 
-import sys
 import threading
 from collections.abc import Callable
 
@@ -58,7 +57,7 @@ async def test_a_missing_entry_of_the_keyring_is_an_error(use_keyring: Callable[
     with pytest.raises(ConfigError) as raised:
         await resolve_secret("Bearer keyring:mail", {}, config_key="servers.a.headers.Authorization")
     assert raised.value.message == "servers.a.headers.Authorization: the keyring has no entry mcpchat/mail"
-    assert raised.value.hint == f"{sys.executable} -m keyring set mcpchat mail"
+    assert raised.value.hint == "mcpchat secret set mail"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import MCPCHAT
 from tests.support.sign_in import HAS_SECRET_SERVICE, SecretService
 
 with_service = pytest.mark.skipif(not HAS_SECRET_SERVICE, reason="gnome-keyring is not installed")
@@ -58,6 +59,22 @@ def test_a_real_secret_service_keeps_a_login_for_other_processes(service: Secret
     assert run_store(service, "get") == "3000"
     assert run_store(service, "delete") == "True False"
     assert run_store(service, "get") == "0"
+
+
+@with_service
+def test_secrets_of_the_config_are_kept_in_a_real_secret_service(service: SecretService) -> None:
+    env = {**os.environ, **service.environ}
+
+    def run(*args: str, secret: str = "") -> str:
+        done = subprocess.run(
+            [MCPCHAT, "secret", *args], env=env, input=secret, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    run("set", "mine", secret="é-secret\n")
+    assert run() == "mine  stored\n"
+    run("delete", "mine")
+    assert run() == ""
 
 
 @with_service

@@ -163,6 +163,8 @@ async def _read_command(command: str, environ: Mapping[str, str], config_key: st
         words = shlex.split(command)
     except ValueError as error:
         raise ConfigError(f"{config_key}: cmd:{command}: the quotes do not match") from error
+    if not words:
+        raise ConfigError(f"{config_key}: no command follows cmd:", hint="write cmd:PROGRAM ARGS")
     secret = await _run(words, environ, config_key)
     _outputs[cache_key] = time.monotonic(), secret
     return secret
@@ -173,8 +175,8 @@ async def _run(words: Sequence[str], environ: Mapping[str, str], config_key: str
     try:
         process = await asyncio.create_subprocess_exec(*words, stdin=nothing, stdout=pipe, stderr=pipe, env=environ)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no command"
-        raise ConfigError(f"{config_key}: cannot run {words[0] if words else 'cmd:'}: {reason}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it has a null character"
+        raise ConfigError(f"{config_key}: cannot run {words[0]}: {reason}") from error
     try:
         async with asyncio.timeout(COMMAND_TIMEOUT):
             output, problems = await process.communicate()

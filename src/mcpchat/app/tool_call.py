@@ -36,7 +36,7 @@ def tool_failure(name: str) -> ToolFailed:
 class ToolCaller:
     """Calls tools of a hub's servers; ``gate`` decides on each call.
 
-    ``warn`` receives notices of servers that are down and of withheld tools.
+    ``warn`` receives notices of servers that are down and of withheld tools, ``emit`` the events of the call.
     """
 
     context: RunContext
@@ -44,6 +44,7 @@ class ToolCaller:
     gate: ApprovalGate
     asker: UserDialog
     warn: Emit
+    emit: Emit = lambda event: None
 
     async def call(
         self,
@@ -72,7 +73,7 @@ class ToolCaller:
         decision, arguments = await self.gate.decide(spec, arguments)
         if not decision.allowed:
             raise Denied(f"{spec.qualified_name} was not run: {decision.reason or 'you said no'}")
-        return spec, await self.hub.call(spec, "call", arguments, lambda event: None)
+        return spec, await self.hub.call(spec, "call", arguments, self.emit)
 
     async def _find_tool(self, toolbox: PinnedToolbox, name: str) -> ToolSpec:
         """Find the tool. If the cached catalog does not have it, the server is started and its catalog refreshed.

@@ -49,6 +49,7 @@ from mcpchat.core.tools import (
 )
 from mcpchat.errors import UsageError
 from mcpchat.permissions.factory import build_approval_gate, build_policy, pinned_on
+from mcpchat.ui.render.progress import CallProgress
 from mcpchat.ui.render.tool_page import format_tool_page
 from mcpchat.util.blocking import run_in_daemon_thread
 from mcpchat.util.paths import expand_user
@@ -161,8 +162,12 @@ async def _call_tool(
         open_servers(context, print_notices, yes=options.yes, user=user) as hub,
     ):
         gate = build_approval_gate(context, options, user[0], hub, print_notices)
-        caller = ToolCaller(context=context, hub=hub, gate=gate, asker=user[0], warn=print_warnings)
-        spec, result = await caller.call(tool, read_arguments)
+        progress = CallProgress(sys.stderr)
+        caller = ToolCaller(context=context, hub=hub, gate=gate, asker=user[0], warn=print_warnings, emit=progress)
+        try:
+            spec, result = await caller.call(tool, read_arguments)
+        finally:
+            progress.clear()
         lift_limit()
         _print_call_result(spec, result, output, None if result.is_error else file)
     if result.is_error:

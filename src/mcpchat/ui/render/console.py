@@ -18,7 +18,7 @@ from mcpchat.ui.render.reasoning import ReasoningView
 from mcpchat.ui.render.retries import RetryCounter
 from mcpchat.ui.terminal.glyphs import select_glyphs
 from mcpchat.ui.terminal.screen import HangingIndent, Screen, render_rows
-from mcpchat.util.sanitize import one_line, sanitize
+from mcpchat.util.sanitize import sanitize
 
 _RESULT_SECONDS = 1.0  # how long after its start a question waits for the result of a call
 
@@ -151,7 +151,10 @@ class ConsoleRenderer:
             self._redraw_live()
             self._schedule_frame()
         elif event.call_id in self._running_calls:
-            self._running_calls[event.call_id] = self._running_calls[event.call_id][0], _format_progress(event)
+            self._running_calls[event.call_id] = (
+                self._running_calls[event.call_id][0],
+                tool_lines.format_progress(event),
+            )
 
     def _finish_call(self, event: events.ToolFinished) -> None:
         self._running_calls.pop(event.call.id, None)
@@ -238,8 +241,3 @@ class ConsoleRenderer:
             self._redraw_live()
         if is_moving or self._markdown.has_pending or self.reasoning.has_pending:
             self._schedule_frame()
-
-
-def _format_progress(event: events.ToolProgress) -> str:
-    amount = f"{event.done:g} of {event.total:g}" if event.total else f"{event.done:g}"
-    return f"  · {amount} {one_line(event.note, 40)}".rstrip()

@@ -3,7 +3,31 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
+from mcpchat.core.events import Event, ToolProgress
+from mcpchat.ui.render.tool_lines import format_progress
 from mcpchat.util.sanitize import sanitize
+
+
+class CallProgress:
+    """The progress of one tool call, as a line on ``err`` that is written again; nothing without a terminal."""
+
+    def __init__(self, err: TextIO) -> None:
+        self._err = err
+        self._is_shown = False
+        self._is_terminal = err.isatty()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ToolProgress) and self._is_terminal:
+            self._err.write(f"\r\x1b[K{format_progress(event).strip()}")
+            self._err.flush()
+            self._is_shown = True
+
+    def clear(self) -> None:
+        """Erase the line."""
+        if self._is_shown:
+            self._err.write("\r\x1b[K")
+            self._err.flush()
+        self._is_shown = False
 
 
 class ProgressBar:

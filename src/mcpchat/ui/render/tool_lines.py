@@ -4,7 +4,7 @@ import json
 import unicodedata
 from contextlib import suppress
 
-from mcpchat.core.events import ServerChanged, ToolFinished, ToolStarted
+from mcpchat.core.events import ServerChanged, ToolFinished, ToolProgress, ToolStarted
 from mcpchat.core.messages import ToolCall, ToolResult, decode_arguments, result_text
 from mcpchat.util.sanitize import one_line
 
@@ -116,3 +116,9 @@ def format_server_down(event: ServerChanged) -> str:
     if event.state == "login":
         return one_line(": ".join((reason, *log)), 300)
     return f"server {event.server} is down: {one_line(reason, 300)}{tail}"
+
+
+def format_progress(event: ToolProgress) -> str:
+    """How far a call is: ``· 3 of 10 note``."""
+    amount = f"{event.done:g} of {event.total:g}" if event.total else f"{event.done:g}"
+    return f"  · {amount} {one_line(event.note, 40)}".rstrip()

@@ -43,17 +43,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def isolated(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Set a new HOME, and unset the variables that configure mcpchat or a real model."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         # COLUMNS and LINES would override the size of the test's terminal.
         if name.startswith(("OPENAI_", "MCPCHAT_", "XDG_")) or name in {"COLUMNS", "LINES"}:
             monkeypatch.delenv(name)
-    if request.node.get_closest_marker("no_cover"):
-        monkeypatch.delenv(MEASURED_VARIABLE, raising=False)  # nor in forks
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PYTHONPATH", GUARD)
     # The CLI sets this for its process; it must not leak from one test into the next.

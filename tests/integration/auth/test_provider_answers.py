@@ -20,7 +20,7 @@ from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.util.redaction import SecretRegistry
 from tests.support.sign_in import issue_certificates
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 
 class Endpoint:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, text, tool_call
 from tests.support.scripted_mcp import ScriptedServer, modified_tool
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 ENTER, ESCAPE, DOWN = "\r", "\x1b", "\x1b[B"
 

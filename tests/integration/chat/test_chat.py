@@ -14,7 +14,7 @@ from tests.support.paths import FULL_FEATURED, MCPCHAT, QUIRKY
 from tests.support.processes import server_table
 from tests.support.terminal import Terminal
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 ENTER, ESC, CTRL_C, CTRL_D, UP = "\r", "\x1b", "\x03", "\x04", "\x1b[A"
 PASTE = "\x1b[200~{}\x1b[201~"

@@ -9,7 +9,7 @@ from tests.support.fake_openai import FakeOpenAI, text, tool_call
 from tests.support.scripted_mcp import ScriptedServer, modified_tool
 from tests.support.terminal import Terminal
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 ENTER, PASTE = "\r", "\x1b[200~{}\x1b[201~"
 

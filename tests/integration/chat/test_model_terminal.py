@@ -10,7 +10,7 @@ from tests.support.fake_openai import DONE, CannedResponse, FakeOpenAI, chunk, e
 from tests.support.paths import MCPCHAT
 from tests.support.terminal import Terminal
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 ENTER, CTRL_C = "\r", "\x03"
 USAGE = {"prompt_tokens": 1204, "completion_tokens": 310, "prompt_tokens_details": {"cached_tokens": 980}}

@@ -15,7 +15,7 @@ from tests.support.paths import QUIRKY
 from tests.support.scripted_mcp import SAY, TURN, ScriptedServer, modified_tool
 from tests.support.terminal import Terminal
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 ENTER = "\r"
 

@@ -11,7 +11,7 @@ from tests.support.fake_openai import FakeOpenAI, text
 from tests.support.scripted_mcp import ScriptedServer
 from tests.support.terminal import Terminal
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 ENTER = "\r"
 ESC = "\x1b"

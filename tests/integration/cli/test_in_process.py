@@ -9,7 +9,7 @@ import pytest
 from mcpchat.cli.main import run
 from mcpchat.cli.runtime import current_run
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 
 def process_state() -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, text, t
 from tests.support.paths import FULL_FEATURED, MCPCHAT, QUIRKY
 from tests.support.processes import PIPE, run_process, server_table, start_process
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 BOX_CONFIG = f'[servers.box]\ncommand = "{sys.executable}"\nargs = ["{QUIRKY}"]\n'
 OUTPUT_VALIDATOR = jsonschema.Draft202012Validator(jsonl_protocol.output_schema())

@@ -24,7 +24,7 @@ from tests.support.fake_openai import (
     tool_call,
 )
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 Run = Callable[..., subprocess.CompletedProcess[Any]]
 CALCULATE = ("calculator__calculate", '{"expression": "6*7"}')

@@ -11,7 +11,7 @@ import pytest
 from tests.support.command_line import run_mcpchat
 from tests.support.hostile import TIMEOUTS, write_hostile_config
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 RunHostile = Callable[..., "subprocess.CompletedProcess[str]"]
 

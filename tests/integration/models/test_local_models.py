@@ -8,7 +8,7 @@ from mcpchat.models import local_discovery
 from mcpchat.models.local_discovery import LocalServer
 from tests.support.fake_openai import FakeOpenAI
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 
 async def test_a_server_that_answers_is_listed_with_its_models(fake_openai: FakeOpenAI) -> None:

@@ -14,7 +14,7 @@ from tests.support.google.drive import GOOGLE_APPS
 from tests.support.google.example import PNG, fill_account, make_pdf
 from tests.support.google.http import Fault
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from tests.support.google import FakeGoogle, run_fake_google
 from tests.support.google.client import ServerProcess, run_server
 from tests.support.google.example import fill_account
 
-pytestmark = pytest.mark.no_cover  # it measures nothing that other tests do not
+pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 def test_progress_is_one_line_that_is_erased_at_the_end() -> None:
     err = Terminal()
     progress = CallProgress(err)
-    progress(ToolProgress(call_id="c", done=1, total=3, note="one\x1b[2J"))
+    progress(ToolProgress(call_id="c", done=1, total=3, note="one\n"))
     progress(Notice(level="info", text="not shown here"))
     progress(ToolProgress(call_id="c", done=2.5))
     progress.clear()

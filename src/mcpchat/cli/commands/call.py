@@ -70,7 +70,7 @@ class MissingArguments(UsageError):
 def call(
     options: RunOptions,
     config: ConfigChoice,
-    tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL | URL TOOL", help="The tool.")],
+    tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL", help="The tool; or a URL, and then its name.")],
     pairs: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]... | OBJECT", help="Its arguments, or all as JSON.")
     ] = None,

@@ -5,7 +5,6 @@ import re
 import sys
 from contextlib import suppress
 from itertools import pairwise, takewhile
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -14,11 +13,11 @@ import typer.main
 from typer.exceptions import Abort, TyperException
 
 from mcpchat.cli.lazy_group import LazyGroup
-from mcpchat.cli.options import DisplayOptions, chat_display, config_file, conversation_options, with_options
+from mcpchat.cli.options import DisplayOptions, chat_display, config_and_servers, conversation_options, with_options
 from mcpchat.cli.output import format_json
 from mcpchat.cli.runtime import INTERRUPTED, RunState, TerminatedBySignal, start_run
 from mcpchat.cli.usage_errors import describe_usage_error
-from mcpchat.config.run import RunOptions
+from mcpchat.config.run import ConfigChoice, RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.report import ErrorReport, error_report
 from mcpchat.errors import McpChatError, ServerError
@@ -68,11 +67,11 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
-@with_options(options=conversation_options, display=chat_display, config=config_file)
+@with_options(options=conversation_options, display=chat_display, config=config_and_servers)
 def root(
     options: RunOptions,
     display: DisplayOptions,
-    config: Path | None,
+    config: ConfigChoice,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
     ] = False,

@@ -42,7 +42,7 @@ def test_an_address_that_does_not_answer_says_so(run: CommandLine) -> None:
 
 
 def test_a_wrong_name_is_an_error_of_every_command(run: CommandLine) -> None:
-    for command in (("tools",), ("call", "a.b"), ("read",), ("prompt",), ("ask", "x"), ("batch", "-")):
+    for command in ((), ("chat",), ("tools",), ("call", "a.b"), ("read",), ("prompt",), ("ask", "x"), ("batch", "-")):
         code, _, err = unpack(run(*command, "--mcp", "nosuch", stdin="q\n", MCPCHAT_MODEL="demo"))
         assert (code, "nosuch: no such file" in err) == (2, True), command
 

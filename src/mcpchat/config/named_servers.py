@@ -2,7 +2,8 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -99,13 +100,20 @@ def add_named_servers(config: Config, texts: Sequence[str], environ: Mapping[str
         for name, entry in parse_named_server(text, environ).items():
             server = _convert(name, entry, text)
             known = next((key for key, other in servers.items() if _is_same(other, server)), None)
-            if known is None and name in servers:
+            if known is None and is_address(text):
+                name = next(free for free in _numbered(name) if free not in servers)
+            elif known is None and name in servers:
                 raise UsageError(
                     f"{text}: another server is named {name}", hint=f"choose a name: OTHER={entry.get('url', '...')}"
                 )
             names.append(known or name)
             servers[known or name] = msgspec.structs.replace(servers[known], enabled=True) if known else server
     return msgspec.structs.replace(config, servers=servers), names
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name[:35]}-{number}" for number in count(2))
 
 
 def _is_same(one: ServerConfig, other: ServerConfig) -> bool:

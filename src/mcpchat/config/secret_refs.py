@@ -179,19 +179,32 @@ async def _run(words: Sequence[str], environ: Mapping[str, str], config_key: str
         raise ConfigError(f"{config_key}: cannot run {words[0]}: {reason}") from error
     try:
         async with asyncio.timeout(COMMAND_TIMEOUT):
-            output, problems = await process.communicate()
+            streams = process.stdout, process.stderr
+            output, problems = await asyncio.gather(*(_read_some(stream, process) for stream in streams))
+            await process.wait()
     except TimeoutError as error:
         raise ConfigError(f"{config_key}: {words[0]} did not end within {COMMAND_TIMEOUT:.0f} s") from error
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    secret = output[: _MAX_OUTPUT + 1].decode(errors="replace").strip("\r\n")
+    secret = output.decode(errors="replace").strip("\r\n")
     if process.returncode or not secret or len(output) > _MAX_OUTPUT or "\ufffd" in secret:
         last = one_line((problems.decode(errors="replace").strip().splitlines() or [""])[-1], 200)
         wrong = f"ended with {process.returncode}" if process.returncode else "wrote no secret"
         raise ConfigError(f"{config_key}: {words[0]} {wrong}{f': {last}' if last else ''}", hint="run it yourself")
     return secret
+
+
+async def _read_some(stream: asyncio.StreamReader | None, process: asyncio.subprocess.Process) -> bytes:
+    """What a program writes. It is ended if that is more than a secret can have."""
+    output = b""
+    while stream is not None and (part := await stream.read(_MAX_OUTPUT)):
+        output += part
+        if len(output) > _MAX_OUTPUT:
+            process.kill()
+            break
+    return output
 
 
 async def use_keyring(work: Callable[[Any], _T], config_key: str = "") -> _T:

@@ -85,6 +85,7 @@ def test_a_program_gives_the_secret_once_a_run(run: CommandLine, fake_openai: Fa
         ("cmd:nosuchprogram x", "model.api_key: cannot run nosuchprogram: No such file"),
         ("cmd:sh -c 'echo no session >&2; exit 3'", "model.api_key: sh ended with 3: no session"),
         ("cmd:true", "model.api_key: true wrote no secret"),
+        ("cmd:yes", "model.api_key: yes ended with -9"),
         ("cmd:echo 'x", "the quotes do not match"),
         ("cmd: ", "no command"),
     ],

@@ -121,6 +121,8 @@ def test_a_named_server_is_added_or_is_one_of_the_config() -> None:
     added, names = add_named_servers(config, ["https://a.example/mcp", "new=c d", "other=b"], {})
     assert names == ["mine", "new", "b"]
     assert (added.servers["mine"].enabled, list(added.servers)) == (True, ["mine", "b", "new"])
+    _, names = add_named_servers(config, ["https://mine.example.com/", "https://example.org/mcp"], {})
+    assert names == ["example", "example-2"]
     with pytest.raises(UsageError, match="another server is named b"):
         add_named_servers(config, ["b=c"], {})
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import httpx2
 import pytest
 
 from mcpchat.core.messages import (
@@ -19,6 +20,7 @@ from mcpchat.core.messages import (
 )
 from mcpchat.core.protocols import ModelOptions, ModelRequest, ResponseDone, ToolCallStarted
 from mcpchat.core.search_tools import CALL_TOOL, SEARCH_TOOLS
+from mcpchat.errors import ModelError
 from tests.support.fake_openai import call_item, event, message_item, reasoning_item, response
 from tests.support.fakes import make_tool
 from tests.support.recorded_streams import (
@@ -296,5 +298,36 @@ async def test_a_server_without_tool_search_gets_the_two_tools() -> None:
 
 
 async def test_what_the_provider_searched_itself_is_no_call() -> None:
-    message = await answer_message({**SEARCH_CALL, "execution": "server"}, message_item("Hello"))
-    assert (message.calls, message.text) == ((), "Hello")
+    found = {"type": "tool_search_output", "execution": "server", "call_id": None, "tools": [], "id": "tso_1"}
+    items = [{**SEARCH_CALL, "execution": "server"}, found, call_item("box__echo", "{}")]
+    message = await answer_message(*items)
+    assert [call.name for call in message.calls] == ["box__echo"]
+    body = await bodies(user_message("hi"), message, native_search=True, **SEARCHING)
+    assert body["input"][1:] == items
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "[]",
+        '[{"embedding": [1.0]}, {"embedding": [1.0]}]',
+        '[{"embedding": []}]',
+        '[{"embedding": ["1"]}]',
+        '[{"embedding": [NaN]}]',
+        '[{"embedding": [Infinity]}]',
+        f'[{{"embedding": [{10**400}]}}]',
+        '[{"index": 0}]',
+        "{}",
+    ],
+)
+async def test_an_answer_that_is_no_vector_is_an_error(data: str) -> None:
+    response = httpx2.Response(200, content=f'{{"data": {data}}}', headers={"Content-Type": "application/json"})
+    with pytest.raises(ModelError, match="one vector per text"):
+        await RecordedTransport(response).responses_model().embed("m", ["a"])
+
+
+async def test_vectors_come_in_the_order_of_their_texts() -> None:
+    data = [{"index": 1, "embedding": [2]}, {"index": 0, "embedding": [1.5]}]
+    wire = RecordedTransport(httpx2.Response(200, json={"data": data}))
+    assert await wire.responses_model().embed("m", ["a", "b"]) == [[1.5], [2]]
+    assert wire.bodies == [{"model": "m", "input": ["a", "b"], "encoding_format": "float"}]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mcpchat.models.openai.client import OpenAIClient
 
 MAX_ADAPTATIONS = 8  # per response
+_MAX_NUMBER = 1e30  # of a vector
 COUNT_TIMEOUT = 10.0  # seconds
 LOADING_PAUSE = 1.0  # seconds between requests to a server that loads its model
 _CLIENT_MODULE = "mcpchat.models.openai.client"  # imports the SDK
@@ -245,7 +246,12 @@ def _embedding_index(item: Mapping[str, Any]) -> int:
 
 
 def _is_vector(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(number, int | float) for number in value)
+    """Whether it is a list of finite numbers."""
+    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < _MAX_NUMBER
 
 
 def _name_tool_at_fault(error: ModelError, body: Mapping[str, Any], request: ModelRequest) -> None:

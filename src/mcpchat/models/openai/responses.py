@@ -38,7 +38,6 @@ from mcpchat.util.text import replace_surrogates
 
 _DEFAULT_COMPATIBILITY = Compatibility(limit_keys=("max_output_tokens",))
 _OPENAI_COMPATIBILITY = replace(_DEFAULT_COMPATIBILITY, tool_search="known")
-_CALL_TYPES = frozenset({"function_call", "tool_search_call"})
 _SEARCH_PAIR = frozenset({SEARCH_TOOLS.model_name, CALL_TOOL.model_name})
 _TOOL_SEARCH = {
     "type": "tool_search",
@@ -128,7 +127,7 @@ def _pair_calls(
     """The model's items in their order, each call with ours. Calls that our history has no more are left out."""
     remaining = iter(calls)
     for item in items:
-        if item.get("type") not in _CALL_TYPES:
+        if not _is_call(item):
             yield item, None
         elif (call := next(remaining, None)) is not None:
             yield item, call
@@ -405,7 +404,7 @@ class ResponsesAccumulator:
         items = [
             partial.item
             for partial in self.items
-            if partial.is_done and (partial.kind not in _CALL_TYPES or _is_call(partial.item))
+            if partial.is_done and (partial.kind != "function_call" or _is_call(partial.item))
         ]
         while items and items[-1].get("type") == "reasoning":
             items.pop()  # the server refuses reasoning without the item that follows it

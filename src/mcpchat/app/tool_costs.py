@@ -15,7 +15,7 @@ from mcpchat.engine.context_window import ALWAYS_PROBE
 from mcpchat.engine.session import add_server_notes
 from mcpchat.engine.token_estimate import INITIAL_WEIGHT_PER_TOKEN, text_weight, tool_weight
 from mcpchat.engine.tool_search import choose_tools
-from mcpchat.errors import McpChatError
+from mcpchat.errors import McpChatError, NoModelConfigured
 from mcpchat.models.selection import ModelSelector
 
 
@@ -49,6 +49,8 @@ async def measure_tool_costs(context: RunContext, specs: Sequence[ToolSpec], not
     ratio, request, problem = 1 / INITIAL_WEIGHT_PER_TOKEN, None, ""
     try:
         request, ratio = await _measure_request(context, await selector.select(None), specs, notes)
+    except NoModelConfigured:
+        problem = "no model is configured"
     except McpChatError as error:
         problem = error.message.partition("\n")[0]
     finally:

@@ -249,19 +249,24 @@ def _secrets_in_arguments(path: tuple[str, ...], server: Mapping[str, Any]) -> I
 
 def find_literal_secrets(servers: Mapping[str, Any]) -> list[str]:
     """The keys of the servers' tables that have a secret as plain text, such as "servers.x.headers.Authorization"."""
-    found = []
+    found = [f"servers.{name}.{table}.{key}" for name, table, key in iter_literal_secrets(servers)]
     for name, server in as_tables(servers).items():
-        for table in ("headers", "env"):
-            values = server.get(table)
-            for key, value in values.items() if isinstance(values, dict) else ():
-                if isinstance(value, str) and _is_literal_secret(table, key, value):
-                    found.append(f"servers.{name}.{table}.{key}")
         url = server.get("url")
         if isinstance(url, str) and (
             _LOOKS_SECRET.search(url) or TOKEN_PATTERN.search(url) or _SECRET_QUERY.search(url)
         ):
             found.append(f"servers.{name}.url")
     return found
+
+
+def iter_literal_secrets(servers: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The server, the table (``env`` or ``headers``) and the key of each secret in plain text."""
+    for name, server in as_tables(servers).items():
+        for table in ("headers", "env"):
+            values = server.get(table)
+            for key, value in values.items() if isinstance(values, dict) else ():
+                if isinstance(value, str) and _is_literal_secret(table, key, value):
+                    yield name, table, key
 
 
 def _is_literal_secret(table: str, key: str, value: str) -> bool:

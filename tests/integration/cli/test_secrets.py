@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mcpchat.cli.commands.servers import move_secrets
+from mcpchat.config.stored_secrets import StoredSecrets
 from tests.support.command_line import CommandLine, unpack
 from tests.support.fake_openai import FakeOpenAI
 from tests.support.keyring import MemoryKeyring
@@ -60,6 +62,37 @@ def test_secrets_are_listed_without_their_values(
 def test_what_is_no_secret_is_not_stored(run: CommandLine, keyring: MemoryKeyring, name: str, secret: str) -> None:
     assert unpack(run("secret", "set", name, stdin=secret))[0] == 2
     assert keyring.passwords == {}
+
+
+ENTRIES = {
+    "a": {"url": "https://a.example", "headers": {"Authorization": "Bearer abcdef0123456789abcdef", "X": "plain"}},
+    "b": {"command": "b", "env": {"API_TOKEN": "abcdef0123456789"}},
+}
+
+
+def test_secrets_in_plain_text_move_into_the_keyring(
+    monkeypatch: pytest.MonkeyPatch, keyring: MemoryKeyring, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("typer.confirm", lambda question, **options: "a.headers.Authorization" in question)
+    moved = move_secrets(ENTRIES, StoredSecrets(tmp_path))
+    assert moved["a"]["headers"] == {"Authorization": "Bearer keyring:a-authorization", "X": "plain"}
+    assert moved["b"]["env"] == {"API_TOKEN": "keyring:b-api_token"}
+    assert keyring.passwords == {
+        ("mcpchat", "a-authorization"): "abcdef0123456789abcdef",
+        ("mcpchat", "b-api_token"): "abcdef0123456789",
+    }
+    monkeypatch.setattr("typer.confirm", lambda question, **options: False)
+    assert move_secrets(ENTRIES, StoredSecrets(tmp_path)) == ENTRIES
+
+
+def test_without_a_keyring_they_stay(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("keyring.core._keyring_backend", None)
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+    monkeypatch.setattr("typer.confirm", lambda question, **options: True)
+    assert move_secrets(ENTRIES, StoredSecrets(tmp_path)) == ENTRIES
+    assert "what was not moved stays in the file" in capsys.readouterr().err
 
 
 def test_a_missing_secret_says_how_to_store_it(

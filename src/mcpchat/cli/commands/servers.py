@@ -1,6 +1,7 @@
 """mcpchat servers: their state; add, remove, enable and disable them."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -22,9 +23,10 @@ from mcpchat.config.foreign_entries import read_foreign_entry
 from mcpchat.config.named_servers import is_address, parse_named_server, read_address
 from mcpchat.config.run import default_paths
 from mcpchat.config.schema import ServerConfig
-from mcpchat.config.validation import SERVER_NAME
+from mcpchat.config.stored_secrets import StoredSecrets
+from mcpchat.config.validation import SERVER_NAME, iter_literal_secrets
 from mcpchat.core.protocols import ServerStatus
-from mcpchat.errors import ServerError, SignInNeeded, UsageError
+from mcpchat.errors import McpChatError, ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.server_log import read_log
 from mcpchat.ui.render import tables
 from mcpchat.util.paths import expand_user
@@ -210,11 +212,14 @@ def add(
         ("trust", trust),
     )
     more = {key: value for key, value in settings if value}
+    entries = {name: {**entry, **more} for name, entry in entries.items()}
+    if is_terminal(sys.stdin, sys.stderr):
+        entries = move_secrets(entries, StoredSecrets(default_paths(os.environ).state))
     path = _path(config)
 
     def write(text: str) -> str:
         for name, entry in entries.items():
-            text = (edit.replace_server if replace else edit.add_server)(text, name, {**entry, **more})
+            text = (edit.replace_server if replace else edit.add_server)(text, name, entry)
         allowed = [f"{name}.{tool.removeprefix(f'{name}.')}" for name in entries for tool in allow or ()]
         return edit.add_allowed(text, allowed)
 
@@ -229,6 +234,33 @@ def add(
             _report(path, f"added {name}")
             run_async(_try_server(config, name))
     return 0
+
+
+def move_secrets(entries: Mapping[str, dict[str, Any]], store: StoredSecrets) -> dict[str, dict[str, Any]]:
+    """The entries, whose secrets in plain text are references to the keyring if the user agrees."""
+    found = list(iter_literal_secrets(entries))
+    moved = {name: dict(entry) for name, entry in entries.items()}
+    if not found:
+        return moved
+    names = ", ".join(f"{name}.{table}.{key}" for name, table, key in found)
+    if not typer.confirm(f"keep {names} in the keyring, and not in the file?", default=True, err=True):
+        return moved
+
+    async def move() -> int:
+        for name, table, key in found:
+            prefix, secret = "", entries[name][table][key]
+            if secret.startswith("Bearer "):
+                prefix, secret = "Bearer ", secret[7:]
+            stored_name = re.sub(r"[^a-z0-9_.-]+", "-", f"{name}-{key}".lower())
+            await store.store(stored_name, secret)
+            moved[name][table] = {**moved[name][table], key: f"{prefix}keyring:{stored_name}"}
+        return 0
+
+    try:
+        run_async(move())
+    except McpChatError as error:
+        sys.stderr.write(f"warning: {error.message}; what was not moved stays in the file\n")
+    return moved
 
 
 async def _try_server(config: Path | None, name: str) -> int:

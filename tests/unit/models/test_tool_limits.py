@@ -67,7 +67,8 @@ async def test_a_refused_part_of_a_schema_is_left_out(text: str, gone: list[str]
     events = await collect_events(model, asked)
     await collect_events(model, asked)  # it is remembered
     assert len(wire.bodies) == 3
-    assert [event for event in events if isinstance(event, Notice)] == []
+    (notice,) = (event for event in events if isinstance(event, Notice))
+    assert "arguments are checked against the whole schema as before" in notice.text
     for body in wire.bodies[1:]:
         schema = definitions(body)[0]["parameters"]
         assert set(schema["properties"]) == {"email", "pattern"}  # the property of this name
@@ -135,7 +136,10 @@ async def test_descriptions_are_cut_if_the_server_states_a_maximum() -> None:
         },
     )
     wire = RecordedTransport(refusal, CHAT)
-    await collect_events(wire.chat_model(), request(tool("a", "b", "d" * 2720), tool("a", "c", "short")))
+    events = await collect_events(wire.chat_model(), request(tool("a", "b", "d" * 2720), tool("a", "c", "short")))
+    assert [event.text for event in events if isinstance(event, Notice)] == [
+        "m takes tools' descriptions of 1,024 characters: longer ones are cut"
+    ]
     descriptions = [item["description"] for item in definitions(wire.bodies[1])]
     assert [len(description) for description in descriptions] == [1024, 5]
 

@@ -305,7 +305,11 @@ def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[st
     if length := _LONGEST_STRING.search(error_text):
         longest = max(len(tool_description(tool)) for tool in tools)
         if "description" in error_text and 1 < int(length["length"]) < longest:
-            return Adaptation(compatibility=replace(compatibility, max_description=int(length["length"])))
+            most = int(length["length"])
+            return Adaptation(
+                compatibility=replace(compatibility, max_description=most),
+                notice=f"{body['model']} takes tools' descriptions of {most:,} characters: longer ones are cut",
+            )
         return None
     limit = _MOST_TOOLS.search(error_text)
     maximum = int(limit["count"] or limit["most"]) if limit else 0
@@ -321,8 +325,14 @@ def _simplify_schemas(compatibility: Compatibility, error_text: str, body: Mappi
         return None
     keyword = find_refused_keyword(error_text, tools)
     if keyword is None:
-        return Adaptation(compatibility=replace(compatibility, basic_schemas=True))
-    return Adaptation(compatibility=replace(compatibility, schema_without=compatibility.schema_without | {keyword}))
+        simpler, what = replace(compatibility, basic_schemas=True), "some schemas of tools: simpler ones are sent"
+    else:
+        simpler = replace(compatibility, schema_without=compatibility.schema_without | {keyword})
+        what = f'"{keyword}" in the schemas of tools: it is left out'
+    return Adaptation(
+        compatibility=simpler,
+        notice=f"{body['model']} does not take {what}; arguments are checked against the whole schema as before",
+    )
 
 
 RULES: tuple[Callable[[Compatibility, str, Mapping[str, Any]], Adaptation | None], ...] = (

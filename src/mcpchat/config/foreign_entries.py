@@ -12,6 +12,7 @@ from mcpchat.errors import UsageError
 _TABLES = ("mcpServers", "servers", "mcp_servers", "mcp", "context_servers", "extensions")
 _VARIABLE = re.compile(r"\$\{(?:env:)?(\w+)\}|\$(\w+)")
 _WITH_DEFAULT = re.compile(r"\$\{(?:env:)?(?P<name>\w+)(?P<default>:-[^}]*)?\}")
+_LONE_SURROGATE = re.compile(r"\\ud[89a-f]")  # as repr writes it
 _HINT = 'an entry looks like {"command": "npx", "args": ["-y", "PACKAGE"]} or {"url": "https://..."}'
 
 
@@ -29,8 +30,10 @@ def read_foreign_entry(text: str, name: str) -> dict[str, Any]:
     return convert_entry(value)
 
 
-def read_foreign_entries(text: str, environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The settings of every server in a client's file, by name. Variables are those of ``environ``.
+def read_foreign_entries(text: str, environ: Mapping[str, str] | None) -> dict[str, dict[str, Any]]:
+    """The settings of every server in a client's file, by name.
+
+    Variables in command lines and addresses are those of ``environ``; without it they are refused.
 
     Raises UsageError if the text is no such file, or an entry cannot be used.
     """
@@ -40,7 +43,7 @@ def read_foreign_entries(text: str, environ: Mapping[str, str]) -> dict[str, dic
     entries: dict[str, dict[str, Any]] = {}
     for name, entry in value.items():
         try:
-            entries[name] = convert_entry(_expand(entry, environ))
+            entries[name] = convert_entry(entry if environ is None else _expand(entry, environ))
         except UsageError as error:
             raise UsageError(f"{name}: {error.message}", hint=error.hint) from error
     return entries
@@ -69,8 +72,10 @@ def parse_foreign(text: str) -> Any:
 
 def find_entries(value: Any) -> Any:
     """The table of servers in a client's file; the value itself if it has none."""
-    tables = (value[table] for table in _TABLES if isinstance(value, dict) and isinstance(value.get(table), dict))
-    return next(tables, value)
+    for _ in range(2):  # VS Code's settings have "mcp": {"servers": {...}}
+        tables = (value[table] for table in _TABLES if isinstance(value, dict) and isinstance(value.get(table), dict))
+        value = next(tables, value)
+    return value
 
 
 def _is_entry(value: Mapping[str, Any]) -> bool:
@@ -119,6 +124,10 @@ def convert_entry(entry: Any) -> dict[str, Any]:
         settings["headers"] = settings.get("headers", {}) | named
     if isinstance(entry.get("cwd"), str):
         settings["cwd"] = entry["cwd"]
+    if entry.get("disabled") is True or entry.get("enabled") is False:
+        settings["enabled"] = False
+    if _LONE_SURROGATE.search(repr(settings)):
+        raise UsageError("the entry has characters that are no text")
     return settings
 
 

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mcpchat.config.foreign_entries import read_foreign_entries
-from mcpchat.config.schema import Config, ServerConfig, with_builtin_defaults
+from mcpchat.config.schema import Config, NamedServer, ServerConfig, with_builtin_defaults
 from mcpchat.config.validation import SERVER_NAME, semantic_problems, type_problems
 from mcpchat.errors import UsageError
 from mcpchat.util.paths import expand_user
+from mcpchat.util.sanitize import one_line
+from mcpchat.util.text import replace_surrogates
 from mcpchat.util.text_files import read_text
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)=(?P<rest>.+)", re.DOTALL)
@@ -28,10 +30,11 @@ def is_address(text: str) -> bool:
     return re.match(r"https?://", text) is not None
 
 
-def parse_named_server(text: str, environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def parse_named_server(text: str, environ: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
     """The settings of the servers in ``NAME=URL``, ``NAME='COMMAND ARGS'``, ``URL`` or ``FILE.json``, by name.
 
-    Raises UsageError.
+    Variables in a file's command lines and addresses are those of ``environ``; without it they are refused, since the
+    settings are about to be written. Raises UsageError.
     """
     if is_address(text):
         return {name_address(text): read_address(text)}
@@ -39,8 +42,8 @@ def parse_named_server(text: str, environ: Mapping[str, str]) -> dict[str, dict[
         rest = match["rest"].strip()
         return {match["name"]: read_address(rest) if is_address(rest) else _read_command(rest)}
     path = expand_user(text)
-    if not path.is_file():
-        raise UsageError(f"{text}: no such file, and no NAME=URL or NAME='COMMAND ARGS'", hint=_HINT)
+    if not _exists(path):
+        raise UsageError(f"{one_line(text, 80)}: no such file, and no NAME=URL or NAME='COMMAND ARGS'", hint=_HINT)
     try:
         entries = read_foreign_entries(read_text(path, max_bytes=_MAX_BYTES, error=UsageError), environ)
     except UsageError as error:
@@ -48,10 +51,19 @@ def parse_named_server(text: str, environ: Mapping[str, str]) -> dict[str, dict[
     return {name: _in_folder(entry, path.absolute().parent) for name, entry in entries.items()}
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def name_address(url: str) -> str:
     """A name for the server at an address: what is particular in its host name."""
     host = urlsplit(url).hostname or ""
-    labels = [label for label in host.split(".") if label not in _COMMON_LABELS] if not _is_numeric(host) else []
+    parts = host.split(".")
+    inner = parts[:-1] if len(parts) > 1 else parts  # without .com, .de and the like
+    labels = [label for label in inner if label not in _COMMON_LABELS] if not _is_numeric(host) else []
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", labels[-1] if labels else host or "server").strip("-_")
     return name[:40] or "server"
 
@@ -75,9 +87,11 @@ def _read_command(text: str) -> dict[str, Any]:
     if "://" in text.partition(" ")[0]:
         raise UsageError(f"{text}: expected a URL that begins with https:// or http://, or a command")
     try:
-        command, *args = shlex.split(text)
+        command, *args = shlex.split(text) or [""]
     except ValueError as error:
         raise UsageError(f"{text}: the quotes do not match", hint=_HINT) from error
+    if not command or replace_surrogates(text) != text:
+        raise UsageError(f"{one_line(text, 80)!r} is no command", hint=_HINT)
     return {"command": command, **({"args": args} if args else {})}
 
 
@@ -107,7 +121,9 @@ def add_named_servers(config: Config, texts: Sequence[str], environ: Mapping[str
                     f"{text}: another server is named {name}", hint=f"choose a name: OTHER={entry.get('url', '...')}"
                 )
             names.append(known or name)
-            servers[known or name] = msgspec.structs.replace(servers[known], enabled=True) if known else server
+            servers[known or name] = (
+                server if known is None else msgspec.structs.replace(servers[known], enabled=server.enabled)
+            )
     return msgspec.structs.replace(config, servers=servers), names
 
 
@@ -128,4 +144,5 @@ def _convert(name: str, entry: dict[str, Any], text: str) -> ServerConfig:
     table = {"servers": {name: entry}}
     for path, problem in (*type_problems(table, Config, ()), *semantic_problems(table)):
         raise UsageError(f"{text}: {'.'.join(path[1:])}: {problem}")
-    return with_builtin_defaults(msgspec.convert(entry, ServerConfig))
+    server = with_builtin_defaults(msgspec.convert(entry, ServerConfig))
+    return NamedServer(**msgspec.structs.asdict(server))

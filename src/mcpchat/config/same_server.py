@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
-from mcpchat.config.schema import ProjectServer, ServerConfig
+from mcpchat.config.schema import NamedServer, ProjectServer, ServerConfig
 from mcpchat.util.urls import is_loopback
 
 _RUNNERS = re.compile(
@@ -14,6 +14,7 @@ _RUNNERS = re.compile(
     r"|node|deno|tsx|ts-node|uv|uvx|pipx|python|pypy|py|docker|podman|dotnet|java|ruby|perl|php|go|cargo)"
     r"([\d.]*)(\.exe|\.cmd)?"
 )
+_ADDED = (ProjectServer, NamedServer)  # to the user's own config
 _SUBCOMMANDS = {"run", "exec", "start", "tool", "dlx", "x", "install", "jar"}
 _BUNDLED = re.compile(r"mcpchat_servers\.(\w+)")
 
@@ -60,14 +61,12 @@ def _origin(url: str) -> tuple[str, int | None]:
 
 
 def find_aliases(servers: Mapping[str, ServerConfig]) -> dict[str, tuple[str, ...]]:
-    """Return for each server of a project file the names under which the user's own config has the same server."""
+    """Return for each server of a project file or a command line the names that the user's own config has for it."""
     aliases = {
         name: tuple(
-            own_name
-            for own_name, own in servers.items()
-            if not isinstance(own, ProjectServer) and is_same_server(own, server)
+            own_name for own_name, own in servers.items() if not isinstance(own, _ADDED) and is_same_server(own, server)
         )
         for name, server in servers.items()
-        if isinstance(server, ProjectServer)
+        if isinstance(server, _ADDED)
     }
     return {name: own_names for name, own_names in aliases.items() if own_names}

@@ -247,6 +247,10 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         )
 
 
+class NamedServer(ServerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A server that a command line names: the user's rules for the same server of the config hold for it too."""
+
+
 class ProjectServer(ServerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A server that a project file adds. ``limits`` are the user's own entries for the same server."""
 

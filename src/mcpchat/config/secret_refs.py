@@ -3,10 +3,13 @@
 """
 
 import asyncio
+import os
 import re
 import shlex
+import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,6 +24,8 @@ KEYRING_SERVICE = "mcpchat"  # the service name of all entries in the OS keyring
 KEYRING_TIMEOUT = 10.0  # seconds; a locked keyring would block forever
 COMMAND_TIMEOUT = 60.0  # seconds; the user may have to unlock a password manager
 _COMMAND_LIFETIME = 3600.0  # seconds for which the output of a command is used
+_FAILURE_LIFETIME = 30.0  # seconds for which a command that failed is not run again
+_POLL_INTERVAL, _PIPE_GRACE = 0.01, 0.2  # seconds
 _MAX_OUTPUT = 100_000  # bytes of a command
 
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
@@ -150,61 +155,100 @@ async def read_references(references: Iterable[str], environ: Mapping[str, str])
     return values
 
 
-_outputs: dict[tuple[str, str, str], tuple[float, str]] = {}  # when each command gave what, by home and PATH
+_outputs: dict[tuple[str, str, str], tuple[float, str | ConfigError]] = {}  # when each command gave what
+_running: dict[tuple[str, str, str], asyncio.Task[str]] = {}
 
 
 async def _read_command(command: str, environ: Mapping[str, str], config_key: str) -> str:
-    """What the command writes to stdout, without the line end. It runs without a shell, once in an hour."""
-    cache_key = command, environ.get("HOME", ""), environ.get("PATH", "")
-    read_at, secret = _outputs.get(cache_key, (float("-inf"), ""))
-    if time.monotonic() - read_at < _COMMAND_LIFETIME:
-        return secret
+    """What the command writes to stdout, without the line end. It runs without a shell, once in an hour.
+
+    Several that want the same wait for one run. A failure is kept for half a minute.
+    """
+    key = command, environ.get("HOME", ""), environ.get("PATH", "")
+    read_at, known = _outputs.get(key, (float("-inf"), ""))
+    lifetime = _COMMAND_LIFETIME if isinstance(known, str) else _FAILURE_LIFETIME
+    if time.monotonic() - read_at >= lifetime:
+        known = await _run_once(key, environ)
+        _outputs[key] = time.monotonic(), known
+    if isinstance(known, str):
+        return known
+    raise ConfigError(f"{config_key}: {known.message}", hint=known.hint)
+
+
+async def _run_once(key: tuple[str, str, str], environ: Mapping[str, str]) -> str | ConfigError:
+    """The output of the command, or why there is none."""
+    task = _running.get(key)
+    if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+        task = _running[key] = asyncio.create_task(_run(key[0], environ))
     try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise ConfigError(f"{config_key}: cmd:{command}: the quotes do not match") from error
-    if not words:
-        raise ConfigError(f"{config_key}: no command follows cmd:", hint="write cmd:PROGRAM ARGS")
-    secret = await _run(words, environ, config_key)
-    _outputs[cache_key] = time.monotonic(), secret
-    return secret
+        return await task
+    except ConfigError as error:
+        return error
+    finally:
+        if task.done() and _running.get(key) is task:
+            del _running[key]
 
 
-async def _run(words: Sequence[str], environ: Mapping[str, str], config_key: str) -> str:
+async def _run(command: str, environ: Mapping[str, str]) -> str:
+    """Run the command in a process group of its own, which is ended after a minute, or if this is cancelled."""
+    words = _split_command(command)
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
-        process = await asyncio.create_subprocess_exec(*words, stdin=nothing, stdout=pipe, stderr=pipe, env=environ)
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=nothing, stdout=pipe, stderr=pipe, env=environ, start_new_session=True
+        )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it has a null character"
-        raise ConfigError(f"{config_key}: cannot run {words[0]}: {reason}") from error
+        raise ConfigError(f"cannot run {words[0]}: {reason}") from error
+    output, problems = bytearray(), bytearray()
+    readers = [
+        asyncio.create_task(_read_into(stream, kept))
+        for stream, kept in ((process.stdout, output), (process.stderr, problems))
+    ]
     try:
         async with asyncio.timeout(COMMAND_TIMEOUT):
-            streams = process.stdout, process.stderr
-            output, problems = await asyncio.gather(*(_read_some(stream, process) for stream in streams))
-            await process.wait()
+            # Not wait(): it waits for the pipes, which a program left in the background may keep open.
+            while process.returncode is None and len(output) <= _MAX_OUTPUT:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(_POLL_INTERVAL)
+            await asyncio.wait(readers, timeout=_PIPE_GRACE)
     except TimeoutError as error:
-        raise ConfigError(f"{config_key}: {words[0]} did not end within {COMMAND_TIMEOUT:.0f} s") from error
+        raise ConfigError(f"{words[0]} did not end within {COMMAND_TIMEOUT:.0f} s") from error
     finally:
+        for reader in readers:
+            reader.cancel()
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            _kill_group(process)
+        process._transport.close()  # type: ignore[attr-defined]  # the pipes, which have no other way to be closed
     secret = output.decode(errors="replace").strip("\r\n")
     if process.returncode or not secret or len(output) > _MAX_OUTPUT or "\ufffd" in secret:
         last = one_line((problems.decode(errors="replace").strip().splitlines() or [""])[-1], 200)
         wrong = f"ended with {process.returncode}" if process.returncode else "wrote no secret"
-        raise ConfigError(f"{config_key}: {words[0]} {wrong}{f': {last}' if last else ''}", hint="run it yourself")
+        raise ConfigError(f"{words[0]} {wrong}{f': {last}' if last else ''}", hint="run it yourself")
     return secret
 
 
-async def _read_some(stream: asyncio.StreamReader | None, process: asyncio.subprocess.Process) -> bytes:
-    """What a program writes. It is ended if that is more than a secret can have."""
-    output = b""
-    while stream is not None and (part := await stream.read(_MAX_OUTPUT)):
-        output += part
-        if len(output) > _MAX_OUTPUT:
+def _split_command(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"cmd:{command}: the quotes do not match") from error
+    if not words:
+        raise ConfigError("no command follows cmd:", hint="write cmd:PROGRAM ARGS")
+    return words
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
             process.kill()
-            break
-    return output
+
+
+async def _read_into(stream: asyncio.StreamReader | None, kept: bytearray) -> None:
+    """Keep what a program writes; of more than a secret can have, only the beginning."""
+    while stream is not None and len(kept) <= _MAX_OUTPUT and (part := await stream.read(_MAX_OUTPUT)):
+        kept += part
 
 
 async def use_keyring(work: Callable[[Any], _T], config_key: str = "") -> _T:

@@ -19,7 +19,7 @@ from mcpchat.util.text import replace_surrogates
 _JOINED = 50  # results of each ranking that are joined
 _RANK_OFFSET = 60  # of reciprocal rank fusion: how little the very first ranks stand out
 _BATCH, _PARALLEL = 32, 4  # texts in one request, and requests at once
-_MAX_TEXT = 1500  # characters of a tool: servers take about 500 tokens
+_MAX_TEXT, _MAX_PARAMETERS = 1500, 400  # characters of a tool, and of its parameters: servers take 500 tokens
 _QUERY_TIMEOUT, _INDEX_TIME = 10.0, 20.0  # seconds
 _PAUSE = 60.0  # seconds without another try after a failure
 
@@ -119,6 +119,7 @@ def _describe_tools(model: str, tools: Sequence[ToolSpec]) -> Mapping[bytes, tup
 
 def _describe_tool(tool: ToolSpec) -> str:
     properties = tool.schema.get("properties")
-    parameters = f" Parameters: {', '.join(properties)}." if isinstance(properties, dict) and properties else ""
+    names = ", ".join(properties)[:_MAX_PARAMETERS] if isinstance(properties, dict) else ""
+    parameters = f" Parameters: {names}." if names else ""
     text = f"{tool.server} {tool.name}: {tool.title} {tool.description[:_MAX_TEXT]}"
     return replace_surrogates(f"{text[: _MAX_TEXT - len(parameters)]}{parameters}")[:_MAX_TEXT]

@@ -2,12 +2,10 @@
 
 import asyncio
 import codecs
-import os
-import select
-import stat
 import sys
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from mcpchat.errors import UsageError
@@ -15,7 +13,6 @@ from mcpchat.errors import UsageError
 MAX_BYTES = 20_000_000
 MAX_QUESTION_LENGTH = 10_000_000  # characters
 _NOTICE_DELAY = 2.0  # seconds to wait for standard input before showing a notice
-_PIPE_DELAY = 0.25  # seconds to wait for something in a pipe that may stay empty
 _MAX_BUFFERED = 4_000_000  # bytes to read ahead; a single line may be longer
 
 
@@ -45,21 +42,29 @@ def read_text(source: str, max_bytes: int = MAX_BYTES) -> str:
         raise UsageError(f"{source}: standard input is not UTF-8 text") from error
 
 
-def read_piped(source: str, *, wait: bool) -> str:
-    """All of standard input, as text, if something is piped in; else an empty text.
+def read_piped(source: str) -> str:
+    """All of standard input, as text, if it is no terminal; else an empty text. A notice says so if it takes long.
 
-    A pipe in which nothing is yet is waited for only with ``wait``. Raises UsageError as ``read_text`` does.
+    Raises UsageError as ``read_text`` does.
     """
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return ""
+    with _notice_of_reading():
+        return read_text(source)
+
+
+@contextmanager
+def _notice_of_reading() -> Iterator[None]:
+    """Show a notice on stderr if what happens inside takes long."""
+    notice = threading.Timer(
+        _NOTICE_DELAY, lambda: sys.stderr.write("reading standard input to its end (-n does not read it)\n")
+    )
+    notice.daemon = True
+    notice.start()
     try:
-        is_file = stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
-        if not (wait or is_file) and not select.select([sys.stdin], [], [], _PIPE_DELAY)[0]:
-            return ""
-    except OSError:  # it is closed, replaced, or a pipe of Windows: those cannot be asked
-        if not wait and sys.platform == "win32":
-            return ""
-    return read_text(source)
+        yield
+    finally:
+        notice.cancel()
 
 
 def read_question() -> str:
@@ -69,20 +74,14 @@ def read_question() -> str:
     """
     if sys.stdin is None:
         return ""
-    notice = threading.Timer(
-        _NOTICE_DELAY, lambda: sys.stderr.write("reading standard input to its end (-n does not read it)\n")
-    )
-    notice.daemon = True
-    notice.start()
     try:
-        data = sys.stdin.buffer.read(4 * MAX_QUESTION_LENGTH + 1)
+        with _notice_of_reading():
+            data = sys.stdin.buffer.read(4 * MAX_QUESTION_LENGTH + 1)
         text = data.decode("utf-8-sig", "strict" if len(data) <= 4 * MAX_QUESTION_LENGTH else "ignore")
     except UnicodeDecodeError as error:
         raise _not_text_error() from error
     except OSError:
         return ""  # closed before the start
-    finally:
-        notice.cancel()
     if "\0" in text:
         raise _not_text_error()
     if len(text) > MAX_QUESTION_LENGTH:

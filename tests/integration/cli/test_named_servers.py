@@ -31,7 +31,35 @@ def test_the_same_words_keep_the_server(run: CommandLine, tmp_path: Path) -> Non
     assert unpack(run("servers", "add", "--no-check", "far=https://far.example/mcp"))[0] == 0
     assert unpack(run("servers", "add", "--no-check", "https://mcp.near.example/mcp"))[0] == 0
     servers = json.loads(run("config", "show", "-o", "json").stdout)["servers"]
-    assert {"one", "far", "example"} <= set(servers)
+    assert {"one", "far", "near"} <= set(servers)
+
+
+def test_a_kept_server_has_no_secret_of_the_environment(run: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    for entry in ({"command": "x", "args": ["--token", "${TOKEN}"]}, {"url": "https://h.example/?key=${TOKEN}"}):
+        file.write_text(json.dumps({"mcpServers": {"a": entry}}))
+        code, _, err = unpack(
+            run("servers", "add", "--no-check", str(file), config="# mine\n", TOKEN="hidden-value-123")
+        )
+        assert (code, "no variables" in err, "hidden-value" in err) == (2, True, False)
+        assert "hidden-value" not in (tmp_path / "c.toml").read_text()
+
+
+def test_what_another_client_has_disabled_is_not_started(run: CommandLine, tmp_path: Path) -> None:
+    for setting in ({"disabled": True}, {"enabled": False}):
+        entry = {"command": "sh", "args": ["-c", "touch ran"], **setting}
+        (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": {"off": entry}}))
+        run("tools", "--mcp", "mcp.json")
+        assert "is disabled" in unpack(run("tools", "--mcp", "mcp.json", "off"))[2]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_users_rules_hold_for_a_server_under_another_name(run: CommandLine) -> None:
+    config = f'[servers.mine]\ncommand = "{sys.executable}"\nargs = ["{FULL_FEATURED}"]\n'
+    rules = '[approvals]\ndefault = "allow"\ndeny = ["mine.folders"]\n'
+    other = f"other=env A=1 {sys.executable} {FULL_FEATURED}"
+    code, _, err = unpack(run("call", "--mcp", other, "other.folders", config=config + rules))
+    assert (code, "deny" in err) == (6, True)
 
 
 def test_an_address_that_does_not_answer_says_so(run: CommandLine) -> None:

@@ -4,6 +4,7 @@ import json
 import shlex
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ def keyring(monkeypatch: pytest.MonkeyPatch) -> MemoryKeyring:
     memory = MemoryKeyring()
     monkeypatch.setattr("keyring.core._keyring_backend", memory)
     return memory
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def with_key(fake: FakeOpenAI, reference: str) -> str:
@@ -118,7 +127,7 @@ def test_a_program_gives_the_secret_once_a_run(run: CommandLine, fake_openai: Fa
         ("cmd:nosuchprogram x", "model.api_key: cannot run nosuchprogram: No such file"),
         ("cmd:sh -c 'echo no session >&2; exit 3'", "model.api_key: sh ended with 3: no session"),
         ("cmd:true", "model.api_key: true wrote no secret"),
-        ("cmd:yes", "model.api_key: yes ended with -9"),
+        ("cmd:yes", "model.api_key: yes wrote no secret"),
         ("cmd:echo 'x", "the quotes do not match"),
         ("cmd: ", "no command"),
     ],
@@ -127,6 +136,33 @@ def test_a_program_that_fails_says_why(run: CommandLine, fake_openai: FakeOpenAI
     code, _, err = unpack(run("ask", "hi", config=with_key(fake_openai, command)))
     assert (code, problem in err) == (2, True)
     assert fake_openai.requests == []
+
+
+def test_a_program_that_failed_is_not_run_again_at_once(
+    run: CommandLine, fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    server = '[servers.a]\nurl = "http://127.0.0.1:9"\nheaders = {X = "cmd:sh -c \'echo x >> ran; exit 3\'"}\n'
+    assert "a.headers.X: sh ended with 3" in run("tools", "a", config=server).stderr
+    assert (tmp_path / "ran").read_text() == "x\n"
+
+
+def test_what_a_program_leaves_in_the_background_is_not_waited_for(run: CommandLine, fake_openai: FakeOpenAI) -> None:
+    run("ask", "hi", config=with_key(fake_openai, "cmd:sh -c 'sleep 60 & echo sk-at-once'"))
+    assert fake_openai.headers[-1]["authorization"] == "Bearer sk-at-once"
+
+
+def test_a_program_that_hangs_is_ended_with_its_children(
+    run: CommandLine, fake_openai: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("mcpchat.config.secret_refs.COMMAND_TIMEOUT", 0.5)
+    command = "cmd:sh -c 'sleep 60 & echo $! > pid; sleep 60; echo x'"
+    assert "sh did not end within" in run("ask", "hi", config=with_key(fake_openai, command)).stderr
+    child = int((tmp_path / "pid").read_text())
+    for _ in range(500):
+        if not is_running(child):
+            break
+        time.sleep(0.01)
+    assert not is_running(child)
 
 
 def test_a_program_runs_without_a_shell(run: CommandLine, fake_openai: FakeOpenAI, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def test_a_text_names_a_server(text: str, entries: dict[str, Any] | None) -> Non
         ("http://localhost:8000/mcp", "localhost"),
         ("http://[::1]/mcp", "1"),
         ("https://mcp.io/", "mcp-io"),
-        ("https://mcp.bücher.example/", "example"),
+        ("https://mcp.bücher.example/", "b-cher"),
+        ("https://mcp.shop.co.uk/", "shop"),
+        ("https://mcp.example.de/", "example"),
     ],
 )
 def test_an_address_gives_a_name(url: str, name: str) -> None:

@@ -236,6 +236,7 @@ SEARCHING: dict[str, Any] = {"tools": (CALL_TOOL, SEARCH_TOOLS, make_tool())}
         (OPENAI, "gpt-5.3", False, False),
         (OPENAI, "gpt-5", False, False),
         (OPENAI, "gpt-4o", False, False),
+        (OPENAI, "gpt-35-turbo", False, False),
         (OPENAI, "o9", False, False),
         (LOCAL_URL, "gpt-5.5", False, False),
         (LOCAL_URL, "any", True, True),
@@ -270,8 +271,9 @@ async def test_a_native_search_is_a_call_and_its_tools_are_sent_back() -> None:
         "call_id": "call_s",
         "execution": "client",
         "status": "completed",
-        "tools": [{**tool, "strict": False}],
+        "tools": [{**tool, "strict": False}, {**tool, "name": "mail__big", "description": "Big.", "strict": False}],
     }
+    assert len(body["input"]) == 4
 
 
 async def test_a_native_search_is_an_ordinary_call_for_a_request_without_it() -> None:
@@ -284,7 +286,8 @@ async def test_a_native_search_is_an_ordinary_call_for_a_request_without_it() ->
         {"type": "function_call_output", "call_id": "call_s", "output": "[shortened]"},
     ]
     again = await bodies(user_message("hi"), message, result, native_search=True, **SEARCHING)
-    assert again["input"][-1]["tools"] == []
+    assert again["input"][-2]["tools"] == []
+    assert again["input"][-1]["content"] == [{"type": "input_text", "text": "[tool search] [shortened]"}]
 
 
 async def test_a_server_without_tool_search_gets_the_two_tools() -> None:

@@ -58,6 +58,17 @@ from mcpchat.util.time_limit import time_limit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _MAX_BYTES = 20_000_000  # of one argument
+# A schema without any of these has no parameters.
+_PARAMETER_KEYS = (
+    "properties",
+    "required",
+    "additionalProperties",
+    "patternProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "$ref",
+)
 _PAIR = re.compile(r"(?P<key>[^=]*?)(?P<operator>:?=)(?P<text>.*)", re.DOTALL)
 
 
@@ -127,8 +138,8 @@ class GivenArguments:
     def parse(self, spec: ToolSpec) -> Mapping[str, Any]:
         """Parse the arguments of the tool. Raises UsageError."""
         text = self.text
-        if text is None and not self.pairs and self.read_stdin and spec.schema.get("properties"):
-            piped = read_piped("the arguments", wait=bool(spec.schema.get("required")))
+        if text is None and not self.pairs and self.read_stdin and any(spec.schema.get(key) for key in _PARAMETER_KEYS):
+            piped = read_piped("the arguments")
             if piped.strip() and not piped.lstrip().startswith("{"):
                 hint = "pipe in a JSON object; -n does not read standard input"
                 raise UsageError("standard input is no JSON object with the arguments", hint=hint)

@@ -196,7 +196,7 @@ def add(
     if target or builtin is not None or SERVER_NAME.fullmatch(name):
         entries = {name: _parse_target(target or [], builtin, name)}
     else:
-        entries = parse_named_server(name, os.environ)
+        entries = parse_named_server(name)
     for entry in entries.values() if not no_check else ():
         _check_program(entry, cwd)
     if missing := [one for one in folder or () if not expand_user(one).is_dir()]:

@@ -45,6 +45,7 @@ _TOOL_SEARCH = {
     "description": "Find tools by what they do. Describe that in a few words, not the data of the task.",
     "parameters": SEARCH_TOOLS.schema,
 }
+_MAX_REASON = 500  # characters of why a search failed
 _TEXT_DELTA = "response.output_text.delta"
 _REFUSAL_DELTA = "response.refusal.delta"
 _REASONING_DELTAS = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
@@ -107,7 +108,8 @@ def _has_tool_search(request: ModelRequest, compatibility: Compatibility) -> boo
 def _has_searching_version(model: str) -> bool:
     """Whether it is one of OpenAI's models from GPT-5.4 on."""
     version = re.match(r"gpt-(\d+)(?:\.(\d+))?(?![\da-z])", model)
-    return version is not None and (int(version[1]), int(version[2] or 0)) >= (5, 4)
+    # gpt-35-turbo is Azure's name for GPT-3.5.
+    return version is not None and version[1] != "35" and (int(version[1]), int(version[2] or 0)) >= (5, 4)
 
 
 def _find_searches(request: ModelRequest, origin: Mapping[str, str]) -> Collection[str]:
@@ -152,7 +154,7 @@ def to_input_items(
         case "tool":
             for result in message.results:
                 if result.call_id in (searches or ()):
-                    yield _search_output(result)
+                    yield from _search_output(result, compatibility)
                     continue
                 yield {
                     "type": "function_call_output",
@@ -189,10 +191,11 @@ def _replay_items(
             yield item
 
 
-def _search_output(result: ToolResult) -> dict[str, Any]:
-    """The tools that were found, which the model can call from now on."""
+def _search_output(result: ToolResult, compatibility: Compatibility) -> Iterator[dict[str, Any]]:
+    """The tools that were found, which the model can call from now on; of a search that failed, also why."""
+    text = result_text(result)
     try:
-        answer, _ = json.JSONDecoder().raw_decode(result_text(result))
+        answer, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):  # it was shortened, or an error
         answer = {}
     found = wire.filter_dicts(answer.get("tools") if isinstance(answer, dict) else None)
@@ -201,19 +204,22 @@ def _search_output(result: ToolResult) -> dict[str, Any]:
             "type": "function",
             "name": tool.get("name"),
             "description": tool.get("description"),
-            "parameters": tool["input_schema"],
+            # A schema that was left out for its length: the arguments are checked anyway.
+            "parameters": schema if isinstance(schema := tool.get("input_schema"), dict) else {"type": "object"},
             "strict": False,
         }
         for tool in found
-        if isinstance(tool.get("input_schema"), dict)
     ]
-    return {
+    yield {
         "type": "tool_search_output",
         "call_id": result.call_id,
         "execution": "client",
         "status": "completed",
-        "tools": tools,
+        "tools": list(adapt_tools(tools, (), replace(compatibility, max_tools=None))),
     }
+    if not answer:
+        reason = {"type": "input_text", "text": f"[tool search] {text[:_MAX_REASON]}"}
+        yield {"type": "message", "role": "user", "content": [reason]}
 
 
 def _build_content(parts: Sequence[Part], compatibility: Compatibility) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ import json
 import shlex
 import stat
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from mcpchat.config.stored_secrets import StoredSecrets
 from tests.support.command_line import CommandLine, unpack
 from tests.support.fake_openai import FakeOpenAI
 from tests.support.keyring import MemoryKeyring
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -158,11 +158,7 @@ def test_a_program_that_hangs_is_ended_with_its_children(
     command = "cmd:sh -c 'sleep 60 & echo $! > pid; sleep 60; echo x'"
     assert "sh did not end within" in run("ask", "hi", config=with_key(fake_openai, command)).stderr
     child = int((tmp_path / "pid").read_text())
-    for _ in range(500):
-        if not is_running(child):
-            break
-        time.sleep(0.01)
-    assert not is_running(child)
+    wait_until(lambda: not is_running(child))
 
 
 def test_a_program_runs_without_a_shell(run: CommandLine, fake_openai: FakeOpenAI, tmp_path: Path) -> None:

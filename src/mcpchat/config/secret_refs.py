@@ -156,7 +156,7 @@ async def read_references(references: Iterable[str], environ: Mapping[str, str])
 
 
 _outputs: dict[tuple[str, str, str], tuple[float, str | ConfigError]] = {}  # when each command gave what
-_running: dict[tuple[str, str, str], asyncio.Task[str]] = {}
+_running: dict[tuple[str, str, str], asyncio.Task[str | ConfigError]] = {}
 
 
 async def _read_command(command: str, environ: Mapping[str, str], config_key: str) -> str:
@@ -176,21 +176,22 @@ async def _read_command(command: str, environ: Mapping[str, str], config_key: st
 
 
 async def _run_once(key: tuple[str, str, str], environ: Mapping[str, str]) -> str | ConfigError:
-    """The output of the command, or why there is none."""
+    """Run the command and return its output, or the error. A run in progress is shared."""
     task = _running.get(key)
     if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
-        task = _running[key] = asyncio.create_task(_run(key[0], environ))
+        task = _running[key] = asyncio.create_task(_try(key[0], environ))
+    return await asyncio.shield(task)  # others may wait for it too
+
+
+async def _try(command: str, environ: Mapping[str, str]) -> str | ConfigError:
     try:
-        return await task
+        return await _run(command, environ)
     except ConfigError as error:
         return error
-    finally:
-        if task.done() and _running.get(key) is task:
-            del _running[key]
 
 
 async def _run(command: str, environ: Mapping[str, str]) -> str:
-    """Run the command in a process group of its own, which is ended after a minute, or if this is cancelled."""
+    """Run the command in its own process group. The group is killed after a minute, or on cancellation."""
     words = _split_command(command)
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:

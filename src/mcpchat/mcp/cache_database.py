@@ -27,9 +27,10 @@ class CacheDatabase:
         self._lock = threading.Lock()  # work that was cancelled may still run in its thread
 
     def run(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
-        """Do the work on the database: a damaged file is made anew, and one that cannot be used is done without.
+        """Run ``work`` on the database and return its result.
 
-        Returns ``default`` if it fails nevertheless. The work must be able to start again.
+        A damaged file is replaced. If the file cannot be used, a database in memory takes its place. Returns
+        ``default`` if that fails too. ``work`` may be called again after an error.
         """
         with self._lock:
             for open_database in (self._open_file, self._open_again, self._open_memory):

@@ -136,6 +136,11 @@ class ModelSelector:
         """
         label, model_name = self._resolve(name, None)
         endpoint = self._find_endpoint(label)
+        if endpoint.requires_api_key and not await resolve_api_key(
+            endpoint, self._context.environ, self._context.secrets
+        ):
+            hint = f"set api_key in [model.{name}], or base_url to a server without one"
+            raise ConfigError(f"no key is set for the embeddings of {name}", hint=hint)
         if model_name == DEMO or not isinstance(model := await self._get_model(endpoint, model_name), EmbeddingModel):
             raise UsageError(f"{name} has no embeddings")
         return _EndpointEmbedder(model, model_name or "", endpoint.base_url)

@@ -719,6 +719,11 @@ def test_tools_are_found_by_their_meaning(run: CommandLine, fake_openai: FakeOpe
     count = len(fake_openai.requests)
     run("tools", "compute", "this", "expression", config=config)
     assert len(fake_openai.requests) == count + 1  # the tools' vectors are kept
+    without_key = run("tools", "send", "mail", config='tool_search_embeddings = "e@nosuch"\n').stderr
+    warning, *rest = without_key.splitlines()
+    assert warning.endswith("by their words alone: no key is set for the embeddings of e@nosuch")
+    assert rest == ["no tools"]
+    run("tools", "compute", config=config)
     fake_openai.embeds, fake_openai.replies = False, [error(500, "out of memory")]
     failed = run("tools", "compute", "this", "expression", config=config)
     assert failed.stdout.splitlines()[1].startswith("calculator.calculate")

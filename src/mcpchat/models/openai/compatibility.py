@@ -93,8 +93,8 @@ class Compatibility(Struct, frozen=True, kw_only=True):
     parameters that are left out. ``max_tools``: how many tools are sent; ``max_description``: characters of a tool's
     description; ``schema_without``: keywords that the tools' schemas do not get; ``basic_schemas``: they get only
     types, properties, items, enum and descriptions. ``refused_media``: the digests of images and files that the server
-    refused; they are named in words. ``tool_search``: whether the server has a tool search of its own: "known" for the
-    models that are known to have it, "refused", or only on request.
+    refused; they are named in words. ``tool_search``: when the provider's own tool search is used: "known" is for
+    models that are known to have it, "refused" is never, "" is on request.
     """
 
     limit_keys: tuple[str, ...] = ("max_tokens", "max_completion_tokens")

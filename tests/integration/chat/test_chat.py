@@ -226,6 +226,26 @@ def test_in_line_mode_only_attach_attaches(
     assert ("buy milk" in first, "buy milk" in second) == (False, True)
 
 
+def test_a_line_that_is_typed_while_a_pager_runs_is_sent(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    """The terminal turns its Enter into Ctrl-J, which is a new line at the prompt."""
+    reasoning = chunk({"reasoning_content": "Let me think."})
+    fake_openai.replies = [CannedResponse([reasoning, chunk({"content": "One."}), chunk({}, "stop")]), text("Two.")]
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\ncat\necho shown\nsleep 1\n")
+    pager.chmod(0o755)
+    with Terminal([MCPCHAT], environ=chat_environ | {"PAGER": str(pager)}) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("one" + ENTER)
+        terminal.wait_for("One.")
+        terminal.send("/last" + ENTER)
+        terminal.wait_for("shown")
+        terminal.send("two" + ENTER)
+        terminal.wait_for("Two.")
+    assert user_messages(fake_openai) == ["one", "two"]
+
+
 def test_a_call_shows_progress_a_line_and_full_details_on_demand(
     chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:

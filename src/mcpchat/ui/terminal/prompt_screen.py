@@ -197,6 +197,17 @@ class PromptScreen:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
+        typed_ahead = ""
+        async with self._take_terminal():
+            with tty.hold_input():
+                yield
+                # While a pager or an editor had the terminal, Enter was turned into Ctrl-J.
+                typed_ahead = tty.read_typed_ahead()
+        self._take_first_lines(typed_ahead)
+
+    @asynccontextmanager
+    async def _take_terminal(self) -> AsyncIterator[None]:
+        """Remove the input line while inside; the terminal is in its default mode."""
         # A lock instead of prompt_toolkit's own queue: a task that is cancelled in that queue would block it forever.
         async with self._exclusive_lock:
             self._flush()
@@ -255,7 +266,7 @@ class PromptScreen:
             await self.stop()
 
     def _take_first_lines(self, text: str) -> None:
-        """Send a line that was typed before the input line was there; several may be a paste, and are not sent."""
+        """Send a line that was typed while the input line was not there; several may be a paste, and are not sent."""
         line, newline, rest = sanitize(text.replace("\r", "\n")).partition("\n")
         if line:
             self.pastes.append(line + newline + rest)  # it may have been: no mention in it counts
@@ -479,10 +490,10 @@ class PromptScreen:
             return
         async with self.exclusive():
             new_text = await external.edit_text(self.folded.unfold_all(self.buffer.text), command, suffix=".md")
-        if new_text is not None:
-            self.buffer.document = Document(self.folded.fold_all(new_text.rstrip("\n")))
+            if new_text is not None:
+                self.buffer.document = Document(self.folded.fold_all(new_text.rstrip("\n")))
 
     async def _suspend(self) -> None:
         if sys.platform != "win32":
-            async with self.exclusive():
+            async with self._take_terminal():
                 os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal does

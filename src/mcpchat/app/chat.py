@@ -9,7 +9,7 @@ from mcpchat.app.agents import apply_agent_options, render_instructions, templat
 from mcpchat.app.build_session import MAX_CHAT_STEPS, MAX_STEPS, build_session, turn_limits
 from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter, tool_index
 from mcpchat.auth.service import AuthService
-from mcpchat.config.project_file import find_project, is_trusted
+from mcpchat.config.project_file import NO_PROJECT_FILE, find_project, is_trusted
 from mcpchat.config.run import RunContext, RunOptions, get_agent, resolve_agent_name
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.events import Emit, Notice
@@ -236,7 +236,7 @@ class ChatRuntime:
         """Whether there is a project file for this folder, and whether it is in use."""
         project = find_project(exclude=self.context.paths.config)
         if project is None:
-            return "there is no .mcpchat.toml in this folder or above"
+            return NO_PROJECT_FILE
         if is_trusted(project, self.context.paths):
             return f"{project.path} is trusted and in use; mcpchat trust revoke ends that"
         return f"{project.path} is not trusted, so nothing of it is used; mcpchat trust shows it and asks"

@@ -29,7 +29,7 @@ _JSON = re.compile(r"(-[a-zA-Z]*o|--output|--format)[ =]?jsonl?")
 _SECTIONS = {
     "Ask": ("chat", "ask", "batch"),
     "Without a model": ("tools", "call", "read", "prompt"),
-    "Servers, sign-in, trust": ("servers", "auth", "secret", "trust", "approvals"),
+    "Servers, sign-in, trust": ("servers", "import", "auth", "secret", "trust", "approvals"),
     "Threads, agents, settings": ("threads", "agents", "models", "config", "schema", "completion"),
 }
 
@@ -38,7 +38,11 @@ class Commands(LazyGroup):
     """All commands; without one, the chat."""
 
     sections: ClassVar = _SECTIONS
-    modules: ClassVar = {name: f"mcpchat.cli.commands.{name}" for names in _SECTIONS.values() for name in names}
+    modules: ClassVar = {
+        name: f"mcpchat.cli.commands.{'import_servers' if name == 'import' else name}"
+        for names in _SECTIONS.values()
+        for name in names
+    }
     other_names: ClassVar = {
         "login": "auth login", "logout": "auth logout", "add": "servers add", "remove": "servers remove",
         "mcp": "servers", "list": "tools", "status": "servers", "history": "threads", "sessions": "threads",

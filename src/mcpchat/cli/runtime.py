@@ -103,9 +103,9 @@ def build_context(
         paths = replace(paths, config=config)
     user_config = load_user_config(config)
     settings, notices = merge_project_file(user_config, config or paths.config, paths, confirm_trust=ask_trust)
-    for line in (*notices, *literal_secret_warnings(user_config)) if not quiet else ():
+    settings, _, problems = add_named_servers(settings, servers, os.environ)
+    for line in (*notices, *problems, *literal_secret_warnings(user_config)) if not quiet else ():
         sys.stderr.write(f"{line}\n")
-    settings, _ = add_named_servers(settings, servers, os.environ)
     return RunContext(config=settings, environ=dict(os.environ), paths=paths, secrets=current_run().secrets)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,17 @@ def add_server(text: str, name: str, settings: Mapping[str, Any], *, with_defaul
     for key, value in new_servers.items():
         tables[key] = _table(value)
     return _append(text, {"servers": tables})
+
+
+def merge_server(text: str, name: str, settings: Mapping[str, Any], replaced_keys: Collection[str]) -> str:
+    """Give a server of the text other ``settings``; of its own, only the ``replaced_keys`` go.
+
+    Raises UsageError if the server does not exist, ConfigError if the text is not TOML.
+    """
+    _require(_parse_servers(text)[1], name)
+    own = tomllib.loads(text)["servers"][name]
+    kept = {key: value for key, value in own.items() if key not in replaced_keys}
+    return add_server(remove_server(text, name), name, {**kept, **settings}, with_default=False)
 
 
 def has_server(text: str, name: str) -> bool:
@@ -192,6 +203,11 @@ def _with_value(text: str, table: tuple[str, ...], key: str, value: str) -> str:
     indent = lines[header][: len(lines[header]) - len(lines[header].lstrip())]
     lines.insert(header + 1, f"{indent}{key} = {value}\n")
     return "".join(lines)
+
+
+def current_text(path: Path) -> str:
+    """The text that ``update`` starts from. Raises ConfigError if the file cannot be read."""
+    return read_raw_config(path).replace("\r\n", "\n") if path.exists() else starter_config()
 
 
 def update(path: Path, change: Callable[[str], str]) -> None:

@@ -10,17 +10,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mcpchat.config.foreign_entries import read_foreign_entries
+from mcpchat.config.clients.entries import ClientServer, Surroundings, read_client_file
+from mcpchat.config.clients.files import project_folder
 from mcpchat.config.schema import Config, NamedServer, ServerConfig, with_builtin_defaults
 from mcpchat.config.validation import SERVER_NAME, semantic_problems, type_problems
 from mcpchat.errors import UsageError
 from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
 from mcpchat.util.text import replace_surrogates
-from mcpchat.util.text_files import read_text
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)=(?P<rest>.+)", re.DOTALL)
-_MAX_BYTES = 10_000_000
 _HINT = "write NAME=URL, NAME='COMMAND ARGS', URL, or a FILE.json of another client"
 _COMMON_LABELS = frozenset({"mcp", "www", "api", "server", "com", "org", "net", "io", "dev", "ai", "app", "co"})
 
@@ -30,25 +29,40 @@ def is_address(text: str) -> bool:
     return re.match(r"https?://", text) is not None
 
 
-def parse_named_server(text: str, environ: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    """The settings of the servers in ``NAME=URL``, ``NAME='COMMAND ARGS'``, ``URL`` or ``FILE.json``, by name.
+def parse_named_server(text: str, environ: Mapping[str, str] | None = None) -> list[ClientServer]:
+    """The servers in ``NAME=URL``, ``NAME='COMMAND ARGS'``, ``URL`` or ``FILE.json``, also those that cannot be used.
 
     Variables in a file's command lines and addresses are those of ``environ``; without it they are refused, since the
-    settings are about to be written. Raises UsageError.
+    settings are about to be written. Raises UsageError, also if no server of a file can be used.
     """
     if is_address(text):
-        return {name_address(text): read_address(text)}
+        return [ClientServer(name=name_address(text), settings=read_address(text))]
     if match := _NAMED.fullmatch(text):
         rest = match["rest"].strip()
-        return {match["name"]: read_address(rest) if is_address(rest) else _read_command(rest)}
+        settings = read_address(rest) if is_address(rest) else _read_command(rest)
+        return [ClientServer(name=match["name"], settings=settings)]
     path = expand_user(text)
     if not _exists(path):
         raise UsageError(f"{one_line(text, 80)}: no such file, and no NAME=URL or NAME='COMMAND ARGS'", hint=_HINT)
     try:
-        entries = read_foreign_entries(read_text(path, max_bytes=_MAX_BYTES, error=UsageError), environ)
+        found = read_client_file(path, Surroundings(environ, project_folder(path)))
     except UsageError as error:
         raise UsageError(f"{text}: {error.message}", hint=error.hint) from error
-    return {name: _in_folder(entry, path.absolute().parent) for name, entry in entries.items()}
+    servers = [_without_secrets(server, text) for server in found]
+    if all(server.problem for server in servers):
+        first = servers[0]
+        raise UsageError(f"{text}: {first.name}: {first.problem}", hint=first.hint)
+    return servers
+
+
+def _without_secrets(server: ClientServer, file: str) -> ClientServer:
+    """The server; one whose client asks for its secrets cannot be used, because its file must not name ours."""
+    if not server.secrets:
+        return server
+    asked = ", ".join(one_line(description, 80) for description in server.secrets.values())
+    return ClientServer(
+        name=server.name, problem=f"its client asks for {asked}", hint=f"mcpchat import {file} asks for it too"
+    )
 
 
 def _exists(path: Path) -> bool:
@@ -95,23 +109,21 @@ def _read_command(text: str) -> dict[str, Any]:
     return {"command": command, **({"args": args} if args else {})}
 
 
-def _in_folder(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The entry, whose relative program is one beside its file."""
-    command = entry.get("command", "")
-    if command.startswith(("./", "../")) and "cwd" not in entry:
-        return {**entry, "command": str(folder / command)}
-    return entry
-
-
-def add_named_servers(config: Config, texts: Sequence[str], environ: Mapping[str, str]) -> tuple[Config, list[str]]:
-    """The config with the servers that the texts name, and their names in it.
+def add_named_servers(
+    config: Config, texts: Sequence[str], environ: Mapping[str, str]
+) -> tuple[Config, list[str], list[str]]:
+    """The config with the servers that the texts name, their names in it, and a notice for each that cannot be used.
 
     A server that the config has already, under any name, keeps its entry: its name is returned. Raises UsageError for a
     text that names none, and for a name that another server of the config has.
     """
-    servers, names = dict(config.servers), []
+    servers, names, notices = dict(config.servers), [], []
     for text in texts:
-        for name, entry in parse_named_server(text, environ).items():
+        for found in parse_named_server(text, environ):
+            name, entry = found.name, found.settings
+            if found.problem:
+                notices.append(f"{one_line(f'{text}: {name}', 200)} is left out: {one_line(found.problem, 300)}")
+                continue
             server = _convert(name, entry, text)
             known = next((key for key, other in servers.items() if _is_same(other, server)), None)
             if known is None and is_address(text):
@@ -124,7 +136,7 @@ def add_named_servers(config: Config, texts: Sequence[str], environ: Mapping[str
             servers[known or name] = (
                 server if known is None else msgspec.structs.replace(servers[known], enabled=server.enabled)
             )
-    return msgspec.structs.replace(config, servers=servers), names
+    return msgspec.structs.replace(config, servers=servers), names, notices
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -46,11 +46,22 @@ _USER_ONLY_KEYS = (
 )
 
 
-class Project(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The content of a project file; other tables are not allowed."""
+class _ProjectTables(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tables of a project file; other ones are not allowed."""
 
     servers: dict[str, ServerConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
+
+
+class Project(Struct, frozen=True, kw_only=True):
+    """The content of a project file. ``unusable`` has the servers of another client's file that cannot be used.
+
+    Each has the reason.
+    """
+
+    servers: Mapping[str, ServerConfig] = field(default_factory=dict)
+    agents: Mapping[str, AgentConfig] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_project(text: str, name: str, *, folder: str, user: Config) -> Project:
@@ -62,16 +73,41 @@ def parse_project(text: str, name: str, *, folder: str, user: Config) -> Project
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name}: not valid TOML: {error}") from error
-    issues = [
-        *type_problems(table, Project, ()),
+    if problems := _find_problems(table, user):
+        text = format_problems(problems, text, name)
+        raise ConfigError(text, hint="the file belongs to the project: tell its authors")
+    return _convert(table, folder)
+
+
+def parse_client_project(
+    servers: Mapping[str, dict[str, Any]], unusable: Mapping[str, str], name: str, *, folder: str, user: Config
+) -> Project:
+    """The project of another client's file: its servers with our settings, and the reasons why others are unusable.
+
+    A server with a problem is unusable too. Raises ConfigError if the file has too many servers.
+    """
+    problems = dict(unusable)
+    for key, settings in servers.items():
+        for path, problem in _find_problems({"servers": {key: settings}}, user):
+            problems.setdefault(key, f"{'.'.join(path[2:])}: {problem}" if path[2:] else problem)
+    table = {"servers": {key: settings for key, settings in servers.items() if key not in problems}}
+    if issues := _find_problems(table, user):
+        raise ConfigError("\n".join(f"{name}: {'.'.join(path)}: {problem}" for path, problem in issues))
+    return replace(_convert(table, folder), unusable=problems)
+
+
+def _find_problems(table: Mapping[str, Any], user: Config) -> list[Problem]:
+    return [
+        *type_problems(table, _ProjectTables, ()),
         *semantic_problems(table, others=user.servers),
         *_forbidden_keys(table, _user_key_variables(user)),
     ]
-    if issues:
-        raise ConfigError(format_problems(issues, text, name), hint="the file belongs to the project: tell its authors")
-    project = msgspec.convert(table, Project)
-    servers = {key: _anchor(with_builtin_defaults(server), folder) for key, server in project.servers.items()}
-    return replace(project, servers=servers)
+
+
+def _convert(table: Mapping[str, Any], folder: str) -> Project:
+    tables = msgspec.convert(table, _ProjectTables)
+    servers = {key: _anchor(with_builtin_defaults(server), folder) for key, server in tables.servers.items()}
+    return Project(servers=servers, agents=tables.agents)
 
 
 def _anchor(server: ServerConfig, folder: str) -> ProjectServer:
@@ -233,6 +269,7 @@ def describe_project(project: Project, user: Config, programs: Iterable[str] = (
             continue
         own_names = [own_name for own_name, own in user.servers.items() if is_same_server(own, server)]
         lines += [f"server {one_line(name)}", *(f"  {line}" for line in _describe_server(server, own_names))]
+    lines += [f"server {one_line(name)}  not used: {one_line(why, 300)}" for name, why in project.unusable.items()]
     lines += [f"file {_visible_text(path)}  (if it changes, mcpchat asks again)" for path in programs]
     return lines
 

@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mcpchat.config.project import FILE_NAME, Project, merge, parse_project
+from msgspec.structs import replace as replace_fields
+
+from mcpchat.config.clients.entries import ClientServer, Surroundings, read_client_servers
+from mcpchat.config.clients.files import PROJECT_FILES, project_folder
+from mcpchat.config.clients.plan import own_name
+from mcpchat.config.project import FILE_NAME, Project, merge, parse_client_project, parse_project
 from mcpchat.config.project_programs import hash_programs
 from mcpchat.config.project_trust import ProjectTrustStore, TrustedFile
 from mcpchat.config.run import Paths, working_directory
 from mcpchat.config.schema import Config, ProjectServer, ServerConfig
 from mcpchat.config.validation import as_tables
-from mcpchat.errors import ConfigError, McpChatError, ServerError
+from mcpchat.errors import ConfigError, McpChatError, ServerError, UsageError
 from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.text_files import read_text
 
+NO_PROJECT_FILE = "there is no .mcpchat.toml in this folder or above, and no .mcp.json or .vscode/mcp.json"
 _MAX_BYTES = 1_000_000
 
 
@@ -31,35 +37,75 @@ class ProjectFile:
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a .mcpchat.toml, and not the file of another client."""
+        return self.path.name == FILE_NAME
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the project."""
+        return self.path.parent if self.is_own else project_folder(self.path)
+
+    @cached_property
+    def _client_servers(self) -> list[ClientServer]:
+        """The servers of another client's file, by the names that they have for mcpchat. Raises UsageError."""
+        servers = read_client_servers(self.text, Surroundings(folder=self.folder))
+        return [replace_fields(server, name=own_name(server.name)) for server in servers]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is another client's file without servers."""
+        try:
+            return not self.is_own and not self._client_servers
+        except UsageError:
+            return False  # parsing it gives the error
+
     @cached_property
     def programs(self) -> Mapping[str, str]:
         """The SHA-256 of each program and script of the folder that a command line names, by path; read once."""
         try:
-            return hash_programs(as_tables(tomllib.loads(self.text).get("servers")), self.path.parent)
-        except (ValueError, RecursionError):
+            if self.is_own:
+                servers = as_tables(tomllib.loads(self.text).get("servers"))
+            else:
+                servers = {server.name: server.settings for server in self._client_servers}
+            return hash_programs(servers, self.folder)
+        except (ValueError, RecursionError, UsageError):
             return {}  # parsing it gives the error
 
     def parse(self, user: Config) -> Project:
         """Parse the file. ``user`` is the user's own config. Raises ConfigError if the file is invalid."""
-        return parse_project(self.text, str(self.path), folder=str(self.path.parent), user=user)
+        if self.is_own:
+            return parse_project(self.text, str(self.path), folder=str(self.folder), user=user)
+        try:
+            servers = self._client_servers
+        except UsageError as error:
+            raise ConfigError(f"{self.path}: {error.message}") from error
+        hint = f"mcpchat import {self.path} asks for its secret"
+        unusable = {server.name: server.problem or hint for server in servers if server.problem or server.secrets}
+        settings = {server.name: server.settings for server in servers if server.name not in unusable}
+        return parse_client_project(settings, unusable, str(self.path), folder=str(self.folder), user=user)
 
 
 def find_project(*, exclude: Path) -> ProjectFile | None:
     """The nearest project file in the working folder or a parent; None if there is none.
 
+    Without a .mcpchat.toml it is another client's file: .mcp.json or .vscode/mcp.json, unless it has no servers.
     ``exclude`` is the user's own config file, which is never a project file. Raises ConfigError if the project file
     cannot be read.
     """
     folder = working_directory()
-    for directory in (folder, *folder.parents):
-        path = directory / FILE_NAME
+    folders = (folder, *folder.parents)
+    own = (directory / FILE_NAME for directory in folders)
+    for path in (*own, *(directory / name for directory in folders for name in PROJECT_FILES)):
         try:
             is_project_file = path.is_file() and not (exclude.exists() and path.samefile(exclude))
         except OSError:
             continue  # the folder cannot be searched
         if is_project_file:
-            text = read_text(path, max_bytes=_MAX_BYTES, error=ConfigError)
-            return ProjectFile(path=path, text=text)
+            project = ProjectFile(path=path, text=read_text(path, max_bytes=_MAX_BYTES, error=ConfigError))
+            if not project.is_empty:
+                return project
     return None
 
 
@@ -128,11 +174,14 @@ def merge_project_file(
         if project is None:
             return user, ()
         if not is_trusted(project, paths):
+            if trust_store(paths).is_ignored(project.path):
+                return user, ()
             if confirm_trust is None or not confirm_trust(project, config_path):
                 name = one_line(str(project.path), 500)
                 changed = ", ".join(one_line(path, 200) for path in changed_programs(project, paths)[:3])
                 reason = f"not used, because {changed} changed" if changed else "not trusted and left out"
-                return user, (f"{name} is {reason}; mcpchat trust shows its content",)
+                silent = "" if project.is_own or changed else ", mcpchat trust ignore leaves it out silently"
+                return user, (f"{name} is {reason}; mcpchat trust shows its content{silent}",)
             trust(project, paths)
         return merge(user, project.parse(user))
     except McpChatError as error:

@@ -25,8 +25,11 @@ class TrustedFile(Struct, frozen=True, kw_only=True):
         return time.strftime("%Y-%m-%d", time.localtime(self.since))
 
 
-class _TrustedFiles(Struct, frozen=True, kw_only=True):
+class _Decisions(Struct, frozen=True, kw_only=True):
+    """What the user decided. ``ignored`` has the paths of project files that are left out without a word."""
+
     files: tuple[TrustedFile, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 class ProjectTrustStore:
@@ -37,8 +40,10 @@ class ProjectTrustStore:
 
     def list_files(self) -> tuple[TrustedFile, ...]:
         """All trusted files. Raises StoreError if the store cannot be read."""
-        stored = load_json(self._path, _TrustedFiles)
-        return stored.files if stored is not None else ()
+        return self._load().files
+
+    def _load(self) -> _Decisions:
+        return load_json(self._path, _Decisions) or _Decisions()
 
     def has(self, path: Path, sha256: str) -> bool:
         """Whether the file itself is trusted with this content. Raises StoreError if the store cannot be read."""
@@ -54,15 +59,29 @@ class ProjectTrustStore:
         """Trust the file with this content. Raises StoreError if the store cannot be changed."""
         new = TrustedFile(path=str(path), sha256=sha256, since=time.time(), programs=dict(programs))
         with locked(self._path):
-            others = [file for file in self.list_files() if file.path != str(path)]
-            save_json(self._path, _TrustedFiles(files=(*others, new)))
+            decisions = self._load()
+            others = [file for file in decisions.files if file.path != str(path)]
+            ignored = tuple(other for other in decisions.ignored if other != str(path))
+            save_json(self._path, _Decisions(files=(*others, new), ignored=ignored))
+
+    def ignore(self, path: Path) -> None:
+        """Leave the file out without a word, until it is trusted. Raises StoreError if the store cannot be changed."""
+        with locked(self._path):
+            decisions = self._load()
+            files = tuple(file for file in decisions.files if file.path != str(path))
+            save_json(self._path, _Decisions(files=files, ignored=tuple({*decisions.ignored, str(path)})))
+
+    def is_ignored(self, path: Path) -> bool:
+        """Whether the user ignores the file. Raises StoreError if the store cannot be read."""
+        return str(path) in self._load().ignored
 
     def forget(self, path: Path) -> bool:
-        """Stop trusting the file. Returns whether it was trusted. Raises StoreError if the store cannot be changed."""
+        """Stop trusting or ignoring the file. Returns whether it was either. Raises StoreError if that fails."""
         with locked(self._path):
-            existing = self.list_files()
-            remaining = tuple(file for file in existing if file.path != str(path))
-            if remaining == existing:
+            decisions = self._load()
+            files = tuple(file for file in decisions.files if file.path != str(path))
+            ignored = tuple(other for other in decisions.ignored if other != str(path))
+            if (files, ignored) == (decisions.files, decisions.ignored):
                 return False
-            save_json(self._path, _TrustedFiles(files=remaining))
+            save_json(self._path, _Decisions(files=files, ignored=ignored))
             return True

@@ -1,7 +1,9 @@
 """The user's secrets in the OS keyring, which ``keyring:NAME`` refers to. A private file lists their names."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -43,6 +45,18 @@ class StoredSecrets:
         await use_keyring(lambda keyring: keyring.set_password(KEYRING_SERVICE, name, secret))
         self._change({name}, set())
 
+    async def store_new(self, name: str, secret: str) -> str:
+        """Store a secret without replacing another one. Returns its name: ``name``, if need be with a number.
+
+        Raises as ``store``.
+        """
+        for free in (name, *(f"{name}-{number}" for number in range(2, 1000))):
+            stored = await use_keyring(lambda keyring, free=free: keyring.get_password(KEYRING_SERVICE, free))  # type: ignore[misc]
+            if stored in (None, secret):
+                await self.store(free, secret)
+                return free
+        raise UsageError(f"the keyring has too many secrets named {name}")
+
     async def delete(self, name: str) -> bool:
         """Delete a secret; False if there was none. Raises ConfigError and StoreError."""
         _check_name(name)
@@ -61,6 +75,21 @@ def _check_name(name: str) -> None:
     """Raise UsageError for the name of a login: those entries of the keyring belong to sign-ins."""
     if not name or not name.isprintable() or name != name.strip() or "/" in name:
         raise UsageError(f"{name!r} is no name for a secret", hint="use letters, digits, . _ and -")
+
+
+async def move_secret(settings: Mapping[str, Any], server: str, key: str, store: StoredSecrets) -> dict[str, Any]:
+    """The settings of a server, whose secret at ``key`` (``env.NAME``) is in the keyring now. Raises as ``store``."""
+    table, _, name = key.partition(".")
+    prefix, secret = "", settings[table][name]
+    if secret.startswith("Bearer "):
+        prefix, secret = "Bearer ", secret[7:]
+    stored_name = await store.store_new(secret_name(server, name), secret)
+    return {**settings, table: {**settings[table], name: f"{prefix}keyring:{stored_name}"}}
+
+
+def secret_name(server: str, name: str) -> str:
+    """The name in the keyring for a server's secret."""
+    return re.sub(r"[^a-z0-9_.-]+", "-", f"{server}-{name}".lower())
 
 
 def find_keyring_references(table: object, path: str = "") -> Iterator[tuple[str, str]]:

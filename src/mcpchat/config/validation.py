@@ -226,7 +226,7 @@ _LOOKS_SECRET = re.compile(
 
 
 _SECRET_QUERY = re.compile(
-    r"(?i)[?&]([\w.-]*[_.-])?(api_?key|apikey|key|token|secret|passw\w*|sig|signature|auth)=[^&#]{6,}"
+    r"(?i)[?&]([\w.-]*(api[_-]?key|token|secret|passw\w*|signature)|([\w.-]*[_.-])?(key|sig|auth))=[^&#]{6,}"
 )
 _SECRET_HEADER = re.compile(
     r"(?i)(proxy-)?authorization|cookie|x-\w*-?(api-?)?(key|token|secret)|api-?key|.*-(token|secret|password|api-key)"

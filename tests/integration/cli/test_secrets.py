@@ -16,13 +16,6 @@ from tests.support.keyring import MemoryKeyring
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture
-def keyring(monkeypatch: pytest.MonkeyPatch) -> MemoryKeyring:
-    memory = MemoryKeyring()
-    monkeypatch.setattr("keyring.core._keyring_backend", memory)
-    return memory
-
-
 def is_running(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
     try:

@@ -5,10 +5,15 @@ from typing import Any
 
 import pytest
 
-from mcpchat.config.foreign_entries import read_foreign_entries
+from mcpchat.config.clients.entries import ClientServer, Surroundings, read_client_servers
 from mcpchat.config.named_servers import add_named_servers, name_address, parse_named_server
 from mcpchat.config.schema import Config, parse
 from mcpchat.errors import UsageError
+
+
+def settings_of(servers: list[ClientServer]) -> dict[str, Any]:
+    assert not [server.problem for server in servers if server.problem]
+    return {server.name: server.settings for server in servers}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +31,7 @@ def test_a_text_names_a_server(text: str, entries: dict[str, Any] | None) -> Non
         with pytest.raises(UsageError, match="no such file"):
             parse_named_server(text, {})
     else:
-        assert parse_named_server(text, {}) == entries
+        assert settings_of(parse_named_server(text, {})) == entries
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def test_a_file_of_another_client_names_its_servers(tmp_path: Path) -> None:
           },
         }"""
     )
-    assert parse_named_server(str(file), {"ROOT": "/r"}) == {
+    assert settings_of(parse_named_server(str(file), {"ROOT": "/r"})) == {
         "one": {"command": str(tmp_path / "run"), "args": ["/r/x", "y"], "env": {"KEY": "env:KEY"}},
         "two": {"url": "https://two.example/mcp", "headers": {"Authorization": "Bearer env:TOKEN"}},
     }
@@ -69,11 +74,11 @@ def test_a_file_of_another_client_names_its_servers(tmp_path: Path) -> None:
     [
         ('{"mcpServers": {"a": {"command": "x", "args": ["${NONE}"]}}}', "a: the environment variable NONE is not set"),
         ('{"mcpServers": {"a": {"command": "x", "env": {"A": "b-${C}"}}}}', "a: env.A: expected a variable alone"),
-        ('{"mcpServers": {"a": {"command": "x", "env": {"A": "${input:key}"}}}}', "a: env.A: expected a variable"),
+        ('{"mcpServers": {"a": {"command": "x", "env": {"A": "${input:key}"}}}}', "a: its client asks for key"),
         ('{"mcpServers": {"a": {}}}', "a: the JSON has neither command nor url"),
         ('{"command": "x"}', "the file has no servers"),
         ("[1]", "the file has no servers"),
-        ("{'", "the JSON is not valid from character 2 on"),
+        ("{'url':", "the JSON is not valid from character 2 on"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )
@@ -113,17 +118,17 @@ def test_a_file_without_usable_servers_says_why(tmp_path: Path, content: str, pr
     ],
 )
 def test_each_clients_entries_are_read(text: str, entry: dict[str, Any]) -> None:
-    assert read_foreign_entries(text, {}) == {"a": entry}
+    assert settings_of(read_client_servers(text, Surroundings({}))) == {"a": entry}
 
 
 def test_a_named_server_is_added_or_is_one_of_the_config() -> None:
     config = parse(
         '[servers.mine]\nurl = "https://a.example/mcp"\nenabled = false\n[servers.b]\ncommand = "b"', "c.toml"
     )
-    added, names = add_named_servers(config, ["https://a.example/mcp", "new=c d", "other=b"], {})
+    added, names, _ = add_named_servers(config, ["https://a.example/mcp", "new=c d", "other=b"], {})
     assert names == ["mine", "new", "b"]
     assert (added.servers["mine"].enabled, list(added.servers)) == (True, ["mine", "b", "new"])
-    _, names = add_named_servers(config, ["https://mine.example.com/", "https://example.org/mcp"], {})
+    _, names, _ = add_named_servers(config, ["https://mine.example.com/", "https://example.org/mcp"], {})
     assert names == ["example", "example-2"]
     with pytest.raises(UsageError, match="another server is named b"):
         add_named_servers(config, ["b=c"], {})

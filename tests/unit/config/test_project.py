@@ -460,3 +460,78 @@ def test_an_invalid_project_file_is_left_out(tmp_path: Path, paths: Paths, monke
         Config(),
         (notice,),
     )
+
+
+def test_another_clients_file_is_a_project_file_too(
+    tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = """"team one": {"command": "./run", "env": {"A": "${A}"}},
+        "asks": {"command": "x", "env": {"K": "${input:key}"}},
+        "takes": {"command": "x", "env": {"K": "${OPENAI_API_KEY}"}},
+        "mine": {"command": "x"}"""
+    path = tmp_path / ".mcp.json"
+    path.write_text(f'{{"mcpServers": {{{entries}}}}}')
+    (tmp_path / "run").write_text("#!/bin/sh")
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    user = Config(servers={"mine": ServerConfig(command="m")})
+    config, (notice,) = merge_project_file(user, paths.config, paths)
+    assert (config, "mcpchat trust ignore leaves it out silently" in notice) == (user, True)
+    config, notices = merge_project_file(user, paths.config, paths, confirm_trust=lambda project, config: True)
+    assert notices == ("the project's server 'mine' is left out: your config has the same name",)
+    server = ProjectServer(command=str(tmp_path / "run"), env={"A": "env:A"}, cwd=str(tmp_path))
+    assert config.servers == {"mine": ServerConfig(command="m"), "team-one": server}
+    project = find_project(exclude=paths.config)
+    assert project is not None
+    assert list(project.programs) == [str(tmp_path / "run")]
+    description = "\n".join(describe_project(project.parse(user), user))
+    assert f"asks  not used: mcpchat import {path} asks for its secret" in description
+    assert "takes  not used: OPENAI_API_KEY is never passed to a project's server" in description
+    (tmp_path / "run").write_text("#!/bin/sh\nexit")
+    assert "changed" in merge_project_file(user, paths.config, paths)[1][0]
+
+
+def test_a_project_file_of_our_own_comes_first(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "inner"
+    (inner / ".vscode").mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    (inner / ".mcp.json").write_text('{"mcpServers": {}}')  # has no servers
+    assert find_project(exclude=paths.config) is None
+    (inner / ".vscode" / "mcp.json").write_text('{"servers": {"a": {"command": "${workspaceFolder}/a"}}}')
+    project = find_project(exclude=paths.config)
+    assert project is not None
+    assert project.parse(Config()).servers["a"].command == f"{inner}/a"
+    (tmp_path / ".mcpchat.toml").write_text("")
+    project = find_project(exclude=paths.config)
+    assert project is not None
+    assert project.path == tmp_path / ".mcpchat.toml"
+
+
+@pytest.mark.parametrize("text", ['{"mcpServers": {', '{"mcpServers": {%s}}' % ",".join(f'"s{n}": {{"command": "x"}}' for n in range(21))])  # fmt: skip # noqa: UP031
+def test_another_clients_file_with_a_fault_is_left_out(
+    tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".mcp.json").write_text(text)
+    config, (notice,) = merge_project_file(Config(), paths.config, paths, confirm_trust=lambda project, config: True)
+    assert (config, notice.endswith("the project file is left out")) == (Config(), True)
+
+
+def test_an_ignored_file_is_left_out_without_a_word(
+    tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ".mcp.json"
+    path.write_text('{"mcpServers": {"a": {"command": "x"}}}')
+    store = project_file.trust_store(paths)
+    store.ignore(path)
+    assert merge_project_file(Config(), paths.config, paths, confirm_trust=lambda project, config: True) == (
+        Config(),
+        (),
+    )
+    project = find_project(exclude=paths.config)
+    assert project is not None
+    project_file.trust(project, paths)
+    assert (store.is_ignored(path), project_file.is_trusted(project, paths)) == (False, True)
+    store.ignore(path)
+    assert (store.forget(path), store.forget(path), store.is_ignored(path)) == (True, False, False)

@@ -1,7 +1,6 @@
 """mcpchat servers: their state; add, remove, enable and disable them."""
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -19,11 +18,11 @@ from mcpchat.cli.output import is_terminal, print_table, tool_to_json, write_jso
 from mcpchat.cli.runtime import build_context, literal_secret_warnings, load_user_config, run_async
 from mcpchat.config import edit
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
-from mcpchat.config.foreign_entries import read_foreign_entry
+from mcpchat.config.clients.entries import read_client_entry
 from mcpchat.config.named_servers import is_address, parse_named_server, read_address
 from mcpchat.config.run import default_paths
 from mcpchat.config.schema import ServerConfig
-from mcpchat.config.stored_secrets import StoredSecrets
+from mcpchat.config.stored_secrets import StoredSecrets, move_secret
 from mcpchat.config.validation import SERVER_NAME, iter_literal_secrets
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded, UsageError
@@ -196,7 +195,11 @@ def add(
     if target or builtin is not None or SERVER_NAME.fullmatch(name):
         entries = {name: _parse_target(target or [], builtin, name)}
     else:
-        entries = parse_named_server(name)
+        found = parse_named_server(name)
+        entries = {server.name: server.settings for server in found if not server.problem}
+        for server in found:
+            if server.problem:
+                sys.stderr.write(f"{sanitize(f'{server.name} is left out: {server.problem}')}\n")
     for entry in entries.values() if not no_check else ():
         _check_program(entry, cwd)
     if missing := [one for one in folder or () if not expand_user(one).is_dir()]:
@@ -248,12 +251,7 @@ def move_secrets(entries: Mapping[str, dict[str, Any]], store: StoredSecrets) ->
 
     async def move() -> int:
         for name, table, key in found:
-            prefix, secret = "", entries[name][table][key]
-            if secret.startswith("Bearer "):
-                prefix, secret = "Bearer ", secret[7:]
-            stored_name = re.sub(r"[^a-z0-9_.-]+", "-", f"{name}-{key}".lower())
-            await store.store(stored_name, secret)
-            moved[name][table] = {**moved[name][table], key: f"{prefix}keyring:{stored_name}"}
+            moved[name] = await move_secret(moved[name], name, f"{table}.{key}", store)
         return 0
 
     try:
@@ -332,7 +330,7 @@ def _parse_target(target: list[str], builtin: str | None, name: str) -> dict[str
     if builtin is not None:
         return {"builtin": builtin}
     if target[0].lstrip().startswith(("{", '"')):
-        return read_foreign_entry(" ".join(target), name)
+        return read_client_entry(" ".join(target), name)
     if len(target) == 1 and is_address(target[0]):
         return read_address(target[0])
     if "://" in target[0]:

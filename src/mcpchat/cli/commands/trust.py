@@ -15,6 +15,7 @@ from mcpchat.cli.output import write_json
 from mcpchat.cli.project_trust import ask_trust
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config import project_file
+from mcpchat.config.project_file import NO_PROJECT_FILE
 from mcpchat.config.run import RunContext, default_paths
 from mcpchat.errors import Denied, UsageError
 from mcpchat.permissions.factory import pin_store
@@ -29,9 +30,10 @@ AcceptOption = Annotated[bool, typer.Option("--yes", "-y", help="Accept everythi
 @app.callback(invoke_without_command=True)
 @with_options(config=config_file)
 def trust(config: Path | None, yes: AcceptOption = False) -> int:
-    """Show what the .mcpchat.toml of this folder, or of one above, would run and contact; and ask to trust it.
+    """Show what the project file of this folder, or of one above, would run and contact; and ask to trust it.
 
-    mcpchat uses nothing of the file before you trust it, and asks again after any change.
+    A project file is .mcpchat.toml, else .mcp.json or .vscode/mcp.json of other clients. mcpchat uses nothing of it
+    before you trust it, and asks again after any change.
 
     \b
       mcpchat trust
@@ -41,7 +43,7 @@ def trust(config: Path | None, yes: AcceptOption = False) -> int:
     paths = default_paths(os.environ)
     project = project_file.find_project(exclude=config or paths.config)
     if project is None:
-        raise UsageError("there is no .mcpchat.toml in this folder or above")
+        raise UsageError(NO_PROJECT_FILE)
     name = one_line(str(project.path), 500)
     if project_file.is_trusted(project, paths):
         sys.stderr.write(f"{name} is trusted already\n")
@@ -75,17 +77,36 @@ def revoke(
         Path | None, typer.Argument(metavar="[FILE]", help="Default: the file of this folder.", show_default=False)
     ] = None,
 ) -> int:
-    """Stop trusting a project file."""
+    """Stop trusting, or ignoring, a project file."""
     paths = default_paths(os.environ)
-    if path is None:
-        project = project_file.find_project(exclude=config or paths.config)
-        if project is None:
-            raise UsageError("there is no .mcpchat.toml in this folder or above", hint="name the file")
-        path = project.path
+    path = path or _find_file(config)
     if not project_file.trust_store(paths).forget(project_file.canonical_path(path)):
-        raise UsageError(f"{path} is not trusted", hint="mcpchat trust show lists the trusted files")
+        raise UsageError(f"{path} is neither trusted nor ignored", hint="mcpchat trust show lists the trusted files")
     sys.stderr.write(f"{one_line(str(path), 500)} is no longer trusted\n")
     return 0
+
+
+@app.command()
+@with_options(config=config_file)
+def ignore(
+    config: Path | None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Default: the file of this folder.", show_default=False)
+    ] = None,
+) -> int:
+    """Leave a project file out without a word from now on. mcpchat trust, or trust revoke, ends that."""
+    path = project_file.canonical_path(path or _find_file(config))
+    project_file.trust_store(default_paths(os.environ)).ignore(path)
+    sys.stderr.write(f"{one_line(str(path), 500)} is ignored\n")
+    return 0
+
+
+def _find_file(config: Path | None) -> Path:
+    """The project file of this folder. Raises UsageError if there is none."""
+    project = project_file.find_project(exclude=config or default_paths(os.environ).config)
+    if project is None:
+        raise UsageError(NO_PROJECT_FILE, hint="name the file")
+    return project.path
 
 
 @app.command()

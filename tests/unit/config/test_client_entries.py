@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcpchat.config.foreign_entries import read_foreign_entry
+from mcpchat.config.clients.entries import read_client_entry
 from mcpchat.errors import UsageError
 
 NPX = {"command": "npx", "args": ["-y", "pkg"], "env": {"KEY": "${KEY}", "MODE": "a"}}
@@ -25,11 +25,11 @@ NPX = {"command": "npx", "args": ["-y", "pkg"], "env": {"KEY": "${KEY}", "MODE":
     ],
 )
 def test_an_entry_is_read(value: dict[str, Any], settings: dict[str, Any]) -> None:
-    assert read_foreign_entry(json.dumps(value), "notes") == settings
+    assert read_client_entry(json.dumps(value), "notes") == settings
 
 
 def test_an_entry_with_its_name_but_without_braces_is_read() -> None:
-    assert read_foreign_entry('"files": {"command": "a"}', "notes") == {"command": "a"}
+    assert read_client_entry('"files": {"command": "a"}', "notes") == {"command": "a"}
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_an_entry_with_its_name_but_without_braces_is_read() -> None:
 )
 def test_other_json_is_refused(text: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
-        read_foreign_entry(text, "notes")
+        read_client_entry(text, "notes")

@@ -1,0 +1,189 @@
+"""What an import of other clients' servers would do to the config: which are new, there already, or cannot be used."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from mcpchat.config.clients.entries import (
+    MAX_BYTES,
+    ClientServer,
+    Surroundings,
+    read_client_file,
+    read_client_servers,
+)
+from mcpchat.config.clients.files import ClientFile, project_folder
+from mcpchat.config.schema import Config, ServerConfig
+from mcpchat.config.stored_secrets import secret_name
+from mcpchat.config.validation import (
+    REFERENCE,
+    SERVER_NAME,
+    find_literal_secrets,
+    iter_literal_secrets,
+    semantic_problems,
+    type_problems,
+)
+from mcpchat.errors import UsageError
+from mcpchat.util.text_files import read_text
+
+State = Literal["new", "same", "differs", "cannot"]
+TRANSPORT_KEYS = ("command", "args", "url", "transport", "cwd", "env", "headers")
+
+
+class PlannedServer(Struct, frozen=True, kw_only=True):
+    """A server of another client, and what its import would do.
+
+    ``name`` is its name for mcpchat, and ``source_name`` the client's. ``detail`` says what differs, why it cannot be
+    used, or which server of the config it is. ``moved_secrets`` are the keys of ``settings`` with a secret in plain
+    text, as ``env.KEY``; ``asked_secrets`` those that the settings refer to by name and the client asks for or keeps.
+    """
+
+    name: str
+    source_name: str
+    state: State
+    detail: str = ""
+    hint: str = ""
+    settings: dict[str, Any] = {}
+    moved_secrets: tuple[str, ...] = ()
+    asked_secrets: dict[str, str] = {}
+    omitted: tuple[str, ...] = ()
+
+
+class PlannedFile(Struct, frozen=True, kw_only=True):
+    """The servers of one file, or the ``problem`` that it cannot be read."""
+
+    client: str
+    path: str
+    is_project: bool = False
+    servers: tuple[PlannedServer, ...] = ()
+    problem: str = ""
+
+
+def plan_import(files: Iterable[ClientFile | Path], config: Config) -> tuple[PlannedFile, ...]:
+    """Plan the import of the servers in the files, in their order; nothing is changed.
+
+    A server of an earlier file counts as one of the config.
+    """
+    servers = dict(config.servers)
+    planned = []
+    for file in files:
+        client, path, is_project = "file", file, False
+        if isinstance(file, ClientFile):
+            client, path, is_project = file.client.name, file.path, file.is_project
+        try:
+            found = _read(file)
+        except UsageError as error:
+            planned.append(PlannedFile(client=client, path=str(path), is_project=is_project, problem=error.message))
+            continue
+        items = []
+        for server in found:
+            item = _plan_server(server, servers)
+            items.append(item)
+            if item.state == "new":
+                servers[item.name] = _convert(item.settings)
+        planned.append(PlannedFile(client=client, path=str(path), is_project=is_project, servers=tuple(items)))
+    return tuple(planned)
+
+
+def _read(file: ClientFile | Path) -> list[ClientServer]:
+    if isinstance(file, ClientFile):
+        text = read_text(file.path, max_bytes=MAX_BYTES, error=UsageError)
+        return read_client_servers(text, Surroundings(folder=file.folder))
+    folder = project_folder(file)
+    return read_client_file(file, Surroundings(folder=folder))
+
+
+def _plan_server(server: ClientServer, servers: Mapping[str, ServerConfig]) -> PlannedServer:
+    name = own_name(server.name)
+    settings, asked = _name_secrets(name, server)
+    problem, hint = server.problem, server.hint
+    if not problem:
+        problem, hint = _find_problem(name, settings)
+    if problem:
+        return PlannedServer(name=name, source_name=server.name, state="cannot", detail=problem, hint=hint)
+    item = PlannedServer(
+        name=name,
+        source_name=server.name,
+        state="new",
+        settings=settings,
+        moved_secrets=tuple(f"{table}.{key}" for _, table, key in iter_literal_secrets({name: settings})),
+        asked_secrets=asked,
+        omitted=server.omitted,
+    )
+    converted = _convert(settings)
+    different = _different_keys(converted, servers[name]) if name in servers else []
+    if name in servers and different:
+        return msgspec.structs.replace(item, state="differs", detail=", ".join(different))
+    known = next((other for other, own in servers.items() if not _different_keys(converted, own)), None)
+    if known is not None:
+        return msgspec.structs.replace(item, state="same", detail="" if known == name else known)
+    return item
+
+
+def settings_to_write(item: PlannedServer) -> dict[str, Any]:
+    """The settings as the config would have them: with references in place of secrets in plain text."""
+    settings = dict(item.settings)
+    for key in item.moved_secrets:
+        table, _, name = key.partition(".")
+        prefix = "Bearer " if settings[table][name].startswith("Bearer ") else ""
+        settings[table] = {**settings[table], name: f"{prefix}keyring:{secret_name(item.name, name)}"}
+    return settings
+
+
+def own_name(name: str) -> str:
+    """The name for a server that another client calls ``name``: letters, digits, - and _, at most 40."""
+    if SERVER_NAME.fullmatch(name):
+        return name
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_")[:40].rstrip("-_") or "server"
+
+
+def _name_secrets(name: str, server: ClientServer) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings, whose references to the client's secrets have a name of the server's own."""
+    names = {secret: f"{name.lower()}-{secret}" for secret in server.secrets}
+
+    def rename(value: str) -> str:
+        prefix, secret = ("Bearer ", value[7:]) if value.startswith("Bearer ") else ("", value)
+        own = names.get(secret.removeprefix("keyring:")) if secret.startswith("keyring:") else None
+        return f"{prefix}keyring:{own}" if own else value
+
+    settings = {
+        key: {inner: rename(text) for inner, text in value.items()} if key in ("env", "headers") else value
+        for key, value in server.settings.items()
+    }
+    return settings, {names[secret]: description for secret, description in server.secrets.items()}
+
+
+def _find_problem(name: str, settings: dict[str, Any]) -> tuple[str, str]:
+    table = {"servers": {name: settings}}
+    for path, problem in (*type_problems(table, Config, ()), *semantic_problems(table)):
+        return f"{'.'.join(path[2:])}: {problem}" if path[2:] else problem, ""
+    if any(key.endswith(".url") for key in find_literal_secrets({name: settings})):
+        hint = f"mcpchat servers add {name} URL keeps it as it is; --mcp {name}=URL keeps nothing"
+        return "its address has a secret in plain text, which the config would have too", hint
+    return "", ""
+
+
+def _convert(settings: dict[str, Any]) -> ServerConfig:
+    return msgspec.convert(settings, ServerConfig)
+
+
+def _different_keys(other: ServerConfig, own: ServerConfig) -> list[str]:
+    """The settings in which another client's server differs from one of the config."""
+    return [key for key in TRANSPORT_KEYS if _with_references(other, own, key) != getattr(own, key)]
+
+
+def _with_references(other: ServerConfig, own: ServerConfig, key: str) -> Any:
+    """The setting; a secret in it counts as the config's reference to it."""
+    value = getattr(other, key)
+    if key not in ("env", "headers"):
+        return value
+    return {name: _same_reference(text, getattr(own, key).get(name)) for name, text in value.items()}
+
+
+def _same_reference(text: str, own: str | None) -> str:
+    """The config's own value if that is a reference to the keyring, which may be the secret in the client's file."""
+    reference = REFERENCE.fullmatch((own or "").removeprefix("Bearer "))
+    return own if own and reference and reference[1] != "env" and not text.startswith("env:") else text

@@ -30,7 +30,7 @@ _SECTIONS = {
     "Ask": ("chat", "ask", "batch"),
     "Without a model": ("tools", "call", "read", "prompt"),
     "Servers, sign-in, trust": ("servers", "import", "auth", "secret", "trust", "approvals"),
-    "Threads, agents, settings": ("threads", "agents", "models", "config", "schema", "completion"),
+    "Threads, agents, settings": ("threads", "agents", "models", "config", "doctor", "schema", "completion"),
 }
 
 
@@ -48,7 +48,7 @@ class Commands(LazyGroup):
         "mcp": "servers", "list": "tools", "status": "servers", "history": "threads", "sessions": "threads",
         "resume": "--continue", "search": "threads search", "export": "threads export", "init": "config init",
         "exec": "ask", "run": "ask", "query": "ask", "settings": "config show",
-        "secrets": "secret", "permissions": "approvals",
+        "secrets": "secret", "check": "doctor", "diagnose": "doctor", "permissions": "approvals",
     }  # fmt: skip
     default = "chat"
 

@@ -112,6 +112,10 @@ class HubView:
 
     # The ServerDirectory.
 
+    def last_error(self, server: str) -> McpChatError | None:
+        """Why the latest start of a server failed; None if it did not."""
+        return self._servers[server].last_error
+
     def status(self) -> Sequence[ServerStatus]:
         return [server.status() for server in self._selected.values()]
 

@@ -233,6 +233,11 @@ class ModelSelector:
             for info in infos
         ]
 
+    def find_address(self, name: str | None) -> str:
+        """The address of the model's server, by a name as in ``select``. Raises ConfigError and UsageError."""
+        default_name = self._config.name
+        return self._find_endpoint(self._resolve(name or default_name, default_name)[0]).base_url
+
     async def preload(self) -> None:
         """Import what the first request of the selected models needs, in a thread."""
         for model in tuple(self._models.values()):

@@ -15,32 +15,30 @@ from mcpchat.cli.options import TextOrJson, config_file, with_options
 from mcpchat.cli.output import is_terminal, print_table, write_json
 from mcpchat.cli.runtime import current_run, load_user_config, run_async
 from mcpchat.config import edit
-from mcpchat.config.clients.files import CLIENTS, GROUPS, find_client_files, select_clients
+from mcpchat.config.clients.files import CLIENT_NAMES, CLIENTS, find_client_files
 from mcpchat.config.clients.plan import (
     TRANSPORT_KEYS,
     PlannedFile,
     PlannedServer,
     plan_import,
+    plan_source,
     settings_to_write,
 )
 from mcpchat.config.run import default_paths, working_directory
 from mcpchat.config.stored_secrets import StoredSecrets, move_secret
 from mcpchat.errors import Denied, UsageError
 from mcpchat.ui.render.import_plan import format_diff, import_tables
-from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
 from mcpchat.util.text import did_you_mean
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-_NAMES = (*GROUPS, *(client.name for client in CLIENTS))
 
 
 def _source(value: str | None) -> str | None:
     return value
 
 
-_source.choices = _NAMES  # type: ignore[attr-defined]  # for scripts/generate.py: completion offers them
+_source.choices = CLIENT_NAMES  # type: ignore[attr-defined]  # for scripts/generate.py: completion offers them
 
 
 @app.command()
@@ -94,30 +92,14 @@ def import_servers(
 
 def _plan(source: str | None, config: Path | None) -> tuple[PlannedFile, ...]:
     """Raises UsageError if there is no such client or file, or a file cannot be read."""
-    user_config = load_user_config(config)
-    folder = working_directory()
-    if source is None:  # each client by itself: what one has does not make another's known
-        return tuple(
-            planned
-            for client in CLIENTS
-            for planned in plan_import(find_client_files((client,), folder, os.environ, with_project=True), user_config)
-        )
-    if clients := select_clients(source):
-        planned = plan_import(find_client_files(clients, folder, os.environ), user_config)
-        if not any(file.servers or file.problem for file in planned):
-            titles = " and ".join(client.title for client in clients)
-            raise UsageError(f"{titles} has no servers here", hint="mcpchat import shows what there is")
-        return planned
-    path = expand_user(source)
-    if not path.is_file():
-        known = did_you_mean(source, _NAMES)
-        raise UsageError(
-            f"{one_line(source, 100)}: no such client or file{known}", hint=f"clients: {', '.join(_NAMES)}"
-        )
-    planned = plan_import([path], user_config)
-    if problem := planned[0].problem:
-        raise UsageError(f"{source}: {problem}")
-    return planned
+    user_config, folder = load_user_config(config), working_directory()
+    if source is not None:
+        return plan_source(source, user_config, folder, os.environ)
+    return tuple(  # each client by itself: what one has does not make another's known
+        planned
+        for client in CLIENTS
+        for planned in plan_import(find_client_files((client,), folder, os.environ, with_project=True), user_config)
+    )
 
 
 def _select(planned: Sequence[PlannedFile], names: Sequence[str], source: str, *, replace: bool) -> list[PlannedServer]:

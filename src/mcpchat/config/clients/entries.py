@@ -251,11 +251,9 @@ class _Conversion:
                 command = os.path.normpath(folder / command)
             return {"command": command, **({"args": args} if args else {}), **_find_cwd(folder, args)}
         if url is None:
-            is_extension = entry.get("source") == "extension" or "settings" in entry
-            raise UsageError(
-                "it is an extension of that client" if is_extension else "the JSON has neither command nor url",
-                hint=_HINT,
-            )
+            if entry.get("source") == "extension" or "settings" in entry:
+                raise UsageError("it is an extension of that client")
+            raise UsageError("the JSON has neither command nor url", hint=_HINT)
         kind = entry.get("type") or entry.get("transport")
         is_sse = kind == "sse" or (kind is None and "httpUrl" not in entry and url.rstrip("/").endswith("/sse"))
         return {"url": self._fill(url, "an address"), **({"transport": "sse"} if is_sse else {})}

@@ -96,6 +96,7 @@ CLIENTS = (
     ),
 )
 GROUPS = {"claude": ("claude-desktop", "claude-code")}
+CLIENT_NAMES = (*GROUPS, *(client.name for client in CLIENTS))
 
 
 def select_clients(name: str) -> tuple[Client, ...]:

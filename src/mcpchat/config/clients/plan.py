@@ -15,7 +15,13 @@ from mcpchat.config.clients.entries import (
     read_client_file,
     read_client_servers,
 )
-from mcpchat.config.clients.files import ClientFile, project_folder
+from mcpchat.config.clients.files import (
+    CLIENT_NAMES,
+    ClientFile,
+    find_client_files,
+    project_folder,
+    select_clients,
+)
 from mcpchat.config.schema import Config, ServerConfig
 from mcpchat.config.stored_secrets import secret_name
 from mcpchat.config.validation import (
@@ -27,6 +33,9 @@ from mcpchat.config.validation import (
     type_problems,
 )
 from mcpchat.errors import UsageError
+from mcpchat.util.paths import expand_user
+from mcpchat.util.sanitize import one_line
+from mcpchat.util.text import did_you_mean
 from mcpchat.util.text_files import read_text
 
 State = Literal["new", "same", "differs", "cannot"]
@@ -86,6 +95,28 @@ def plan_import(files: Iterable[ClientFile | Path], config: Config) -> tuple[Pla
                 servers[item.name] = _convert(item.settings)
         planned.append(PlannedFile(client=client, path=str(path), is_project=is_project, servers=tuple(items)))
     return tuple(planned)
+
+
+def plan_source(source: str, config: Config, folder: Path, environ: Mapping[str, str]) -> tuple[PlannedFile, ...]:
+    """Plan the import from a client, by its name, or from a file.
+
+    Raises UsageError if there is no such client or file, or it has no servers, or the file cannot be read.
+    """
+    if clients := select_clients(source):
+        planned = plan_import(find_client_files(clients, folder, environ), config)
+        if not any(file.servers or file.problem for file in planned):
+            titles = " and ".join(client.title for client in clients)
+            raise UsageError(f"{titles} has no servers here", hint="mcpchat import shows what there is")
+        return planned
+    path = expand_user(source)
+    if not path.is_file():
+        known = did_you_mean(source, CLIENT_NAMES)
+        name = one_line(source, 100)
+        raise UsageError(f"{name}: no such client or file{known}", hint=f"clients: {', '.join(CLIENT_NAMES)}")
+    planned = plan_import([path], config)
+    if problem := planned[0].problem:
+        raise UsageError(f"{source}: {problem}")
+    return planned
 
 
 def _read(file: ClientFile | Path) -> list[ClientServer]:

@@ -331,6 +331,16 @@ class ThreadsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     password: Annotated[Reference | None, Meta(description="A reference to the password of the database.")] = None
 
 
+class RegistryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The registry in which "servers search" and "servers add" look for servers."""
+
+    url: Annotated[str, Meta(description="Its address, before /v0.1.")] = "https://registry.modelcontextprotocol.io"
+    headers: Annotated[
+        dict[str, str],
+        Meta(description="HTTP headers for it, with references as in the headers of a server."),
+    ] = field(default_factory=dict)
+
+
 class ChatConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Display and keys of the chat."""
 
@@ -428,6 +438,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     approvals: ApprovalConfig = ApprovalConfig()
     threads: ThreadsConfig = ThreadsConfig()
+    registry: RegistryConfig = RegistryConfig()
     chat: ChatConfig = ChatConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
@@ -529,11 +540,14 @@ def to_plain(config: Config) -> dict[str, Any]:
 def to_redacted(config: Config) -> dict[str, Any]:
     """The config as plain values, with literal secrets replaced."""
     table = to_plain(config)
+    for values in (
+        table["registry"]["headers"],
+        *(s[key] for s in table["servers"].values() for key in ("env", "headers")),
+    ):
+        for name, value in values.items():
+            if SECRET_NAME.search(name) and not REFERENCE.fullmatch(value.removeprefix("Bearer ")):
+                values[name] = REDACTED
     for server in table["servers"].values():
-        for values in (server["env"], server["headers"]):
-            for name, value in values.items():
-                if SECRET_NAME.search(name) and not REFERENCE.fullmatch(value.removeprefix("Bearer ")):
-                    values[name] = REDACTED
         if server["url"]:
             server["url"] = re.sub("//[^/@]*@", f"//{REDACTED}@", server["url"])
     return table

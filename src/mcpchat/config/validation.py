@@ -105,6 +105,10 @@ def semantic_problems(table: Mapping[str, Any], others: Mapping[str, Any] | None
     yield from _rule_problems(table.get("approvals"), names, ("approvals",))
     yield from _thread_problems(table.get("threads"))
     yield from _agent_problems(table, names)
+    registry = table.get("registry")
+    url = registry.get("url") if isinstance(registry, dict) else None
+    if isinstance(url, str) and not is_http(url):
+        yield ("registry", "url"), "expected a URL that begins with https:// or http://"
 
 
 def _rule_problems(approvals: object, names: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Problem]:

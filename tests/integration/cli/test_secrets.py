@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpchat.cli.commands.servers import move_secrets
+from mcpchat.cli.server_entries import move_secrets
 from mcpchat.config.stored_secrets import StoredSecrets
 from tests.support.command_line import CommandLine, unpack
 from tests.support.fake_openai import FakeOpenAI

@@ -1,12 +1,10 @@
 """mcpchat servers: their state; add, remove, enable and disable them."""
 
 import os
-import shutil
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -15,19 +13,20 @@ from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to
 from mcpchat.cli.options import TextOrJson, choice, config_file, with_options
 from mcpchat.cli.output import is_terminal, print_table, tool_to_json, write_json
+from mcpchat.cli.registry_install import InstallChoices, search_servers
 from mcpchat.cli.runtime import build_context, literal_secret_warnings, load_user_config, run_async
+from mcpchat.cli.server_entries import check_program, move_secrets, read_entries
 from mcpchat.config import edit
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
-from mcpchat.config.clients.entries import read_client_entry
-from mcpchat.config.named_servers import is_address, parse_named_server, read_address
-from mcpchat.config.run import default_paths
+from mcpchat.config.run import RunContext, default_paths
 from mcpchat.config.schema import ServerConfig
-from mcpchat.config.stored_secrets import StoredSecrets, move_secret
-from mcpchat.config.validation import SERVER_NAME, iter_literal_secrets
+from mcpchat.config.stored_secrets import StoredSecrets
 from mcpchat.core.protocols import ServerStatus
-from mcpchat.errors import McpChatError, ServerError, SignInNeeded, UsageError
+from mcpchat.errors import ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.server_log import read_log
+from mcpchat.registry.install import KINDS
 from mcpchat.ui.render import tables
+from mcpchat.ui.render.registry import found_table
 from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import sanitize
 
@@ -133,6 +132,40 @@ def logs(
 
 @app.command()
 @with_options(config=config_file)
+def search(
+    config: Path | None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="WORDS...", help="What it is about.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most N servers.")] = 20,
+    output: TextOrJson = "text",
+) -> int:
+    """Search the MCP registry, and the known remote servers; without words, list the known ones.
+
+    \b
+      mcpchat servers search weather
+      mcpchat servers add io.github.OWNER/NAME     shows the exact command and its source, then asks
+      mcpchat servers add notion
+    """
+    return run_async(_search(build_context(config), " ".join(words or ()), limit, output))
+
+
+async def _search(context: RunContext, words: str, limit: int, output: str) -> int:
+    found, error = await search_servers(context, words, limit)
+    if output == "json":
+        write_json(found)
+    elif found:
+        print_table(found_table(found))
+    sys.stdout.flush()
+    if error is not None:
+        if not found:
+            raise error
+        sys.stderr.write(f"warning: {sanitize(error.message)}; these are the known servers\n")
+    elif not found:
+        sys.stderr.write("no server was found; the registry compares the names of servers\n")
+    return 0
+
+
+@app.command()
+@with_options(config=config_file)
 def add(
     config: Path | None,
     name: Annotated[
@@ -178,10 +211,23 @@ def add(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the server of this name.")] = False,
     no_check: Annotated[bool, typer.Option("--no-check", help="Neither look for the program nor start it.")] = False,
+    kind: Annotated[
+        str | None,
+        choice("--as", of=KINDS, metavar="KIND", help="Of a server of the registry: remote, npm, pypi, oci or nuget."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=VALUE", help="A value that its publisher asks for. Repeatable."),
+    ] = None,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Hide your files from a package of the registry (Linux, bubblewrap).")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Add a server of the registry without asking.")] = False,
 ) -> int:
     """Add a server to the config file; its comments and order stay. Then start it once and say what it offers.
 
-    Instead of a command or a URL, it takes the JSON of another client: an entry, or a table of them.
+    Instead of a command or a URL, it takes the JSON of another client: an entry, or a table of them; the name of a
+    server in the MCP registry, with @VERSION if not the latest; or that of a known server: mcpchat servers search.
 
     Values of --env and --header may be references: env:NAME, keyring:NAME, "Bearer env:NAME".
 
@@ -191,17 +237,12 @@ def add(
       mcpchat servers add mail --builtin gmail --read-only
       mcpchat servers add company=https://mcp.example.com/mcp
       mcpchat servers add notes '{"command": "npx", "args": ["-y", "PACKAGE"]}'
+      mcpchat servers add io.github.OWNER/NAME --input TOKEN=keyring:mine
     """
-    if target or builtin is not None or SERVER_NAME.fullmatch(name):
-        entries = {name: _parse_target(target or [], builtin, name)}
-    else:
-        found = parse_named_server(name)
-        entries = {server.name: server.settings for server in found if not server.problem}
-        for server in found:
-            if server.problem:
-                sys.stderr.write(f"{sanitize(f'{server.name} is left out: {server.problem}')}\n")
+    choices = InstallChoices(kind=kind, values=_pairs("--input", given), sandbox=sandbox, yes=yes)
+    entries = read_entries(name, target or [], builtin, lambda: build_context(config, quiet=True), choices)
     for entry in entries.values() if not no_check else ():
-        _check_program(entry, cwd)
+        check_program(entry, cwd)
     if missing := [one for one in folder or () if not expand_user(one).is_dir()]:
         raise UsageError(f"--folder {missing[0]}: there is no such folder")
     settings = (
@@ -239,28 +280,6 @@ def add(
     return 0
 
 
-def move_secrets(entries: Mapping[str, dict[str, Any]], store: StoredSecrets) -> dict[str, dict[str, Any]]:
-    """The entries, whose secrets in plain text are references to the keyring if the user agrees."""
-    found = list(iter_literal_secrets(entries))
-    moved = {name: dict(entry) for name, entry in entries.items()}
-    if not found:
-        return moved
-    names = ", ".join(f"{name}.{table}.{key}" for name, table, key in found)
-    if not typer.confirm(f"keep {names} in the keyring, and not in the file?", default=True, err=True):
-        return moved
-
-    async def move() -> int:
-        for name, table, key in found:
-            moved[name] = await move_secret(moved[name], name, f"{table}.{key}", store)
-        return 0
-
-    try:
-        run_async(move())
-    except McpChatError as error:
-        sys.stderr.write(f"warning: {error.message}; what was not moved stays in the file\n")
-    return moved
-
-
 async def _try_server(config: Path | None, name: str) -> int:
     """Start a new server once and say what it offers, or why it does not start. The entry stays in any case."""
     context = restrict_to(build_context(config, quiet=True), name)
@@ -277,23 +296,6 @@ async def _try_server(config: Path | None, name: str) -> int:
     else:
         sys.stderr.write(f"it offers {tables.describe_offers(catalog) or 'nothing'}; mcpchat tools {name} lists them\n")
     return 0
-
-
-def _check_program(entry: Mapping[str, object], cwd: str | None) -> None:
-    """Raise UsageError if the entry's program does not exist."""
-    command = entry.get("command")
-    if not isinstance(command, str):
-        return
-    if os.sep in command:
-        if not (expand_user(cwd or ".") / expand_user(command)).exists():
-            raise UsageError(f"there is no program {command}", hint="--no-check adds the server anyway")
-        return
-    if shutil.which(command):
-        return
-    words = command.split()
-    if len(words) > 1 and shutil.which(words[0]):
-        raise UsageError(f"{command!r} is one word", hint=f"without the quotes: mcpchat servers add NAME -- {command}")
-    raise UsageError(f"there is no program {command!r} on PATH", hint="--no-check adds the server anyway")
 
 
 @app.command()
@@ -321,21 +323,6 @@ def disable(config: Path | None, name: ServerArgument) -> int:
     path = _path(config)
     edit.update(path, lambda text: edit.enable_server(text, name, False))
     return _report(path, f"disabled {name}")
-
-
-def _parse_target(target: list[str], builtin: str | None, name: str) -> dict[str, Any]:
-    """The entry's transport: exactly one of a URL, a command, another client's JSON and a bundled server's name."""
-    if bool(target) == (builtin is not None):
-        raise UsageError("expected one of URL, -- COMMAND... and --builtin NAME", hint="mcpchat servers add --help")
-    if builtin is not None:
-        return {"builtin": builtin}
-    if target[0].lstrip().startswith(("{", '"')):
-        return read_client_entry(" ".join(target), name)
-    if len(target) == 1 and is_address(target[0]):
-        return read_address(target[0])
-    if "://" in target[0]:
-        raise UsageError(f"{target[0]}: expected a URL that begins with https:// or http://, or -- COMMAND...")
-    return {"command": target[0], "args": target[1:]} if target[1:] else {"command": target[0]}
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -6,12 +6,16 @@ from dataclasses import dataclass, replace
 
 from mcpchat.app import template_files
 from mcpchat.app.agents import apply_agent_options, render_instructions, template_variables
-from mcpchat.app.build_session import MAX_CHAT_STEPS, MAX_STEPS, build_session, turn_limits
+from mcpchat.app.build_session import MAX_CHAT_STEPS, MAX_STEPS, build_session, tool_search_settings, turn_limits
+from mcpchat.app.config_changes import ConfigFiles, describe_changes
 from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter, tool_index
+from mcpchat.app.server_entries import check_program, find_registry_name, parse_entries
 from mcpchat.auth.service import AuthService
+from mcpchat.config import edit
 from mcpchat.config.project_file import NO_PROJECT_FILE, find_project, is_trusted
 from mcpchat.config.run import RunContext, RunOptions, get_agent, resolve_agent_name
-from mcpchat.config.schema import AgentConfig
+from mcpchat.config.schema import AgentConfig, Config
+from mcpchat.config.validation import find_literal_secrets
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
@@ -24,6 +28,7 @@ from mcpchat.errors import McpChatError, StoreError, UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.models.selection import ModelSelector
 from mcpchat.permissions.factory import approval_store, build_approval_gate, pinned_on, pinned_toolbox
+from mcpchat.permissions.pinned_toolbox import PinnedToolbox
 from mcpchat.threads import resume
 from mcpchat.threads.resume import ResumePoint
 
@@ -36,7 +41,7 @@ class ChatRuntime:
 
     session: Session
     hub: McpHub
-    toolbox: Toolbox
+    toolbox: PinnedToolbox
     context: RunContext
     options: RunOptions
     models: ModelSelector
@@ -45,6 +50,8 @@ class ChatRuntime:
     emit: Emit
     store: ThreadStore | None
     agent: AgentConfig
+    config_files: ConfigFiles
+    load_config: Callable[[], Config] | None = None  # loads the config again; None if it cannot change
     is_resumed: bool = False
     explicit_choice: tuple[str | None, str | None] = (None, None)  # the explicitly chosen agent and model
 
@@ -103,6 +110,84 @@ class ChatRuntime:
         await self.hub.select_servers(agent.servers, tool_filter(agent))
         self.agent = agent
         self.session.switch_agent(active_agent, model)
+
+    # The config.
+
+    async def use_changed_config(self) -> None:
+        """If a file of the config has changed, use its servers, agents and rules from now on, and say so in one line.
+
+        A config that cannot be used changes nothing; a warning says where it is wrong.
+        """
+        if self.load_config is None or not self.config_files.have_changed():
+            return
+        old = self.context.config
+        try:
+            new = self.load_config()
+            self.context.use_config(new)
+            agent, active_agent = self._rebuild_agent()
+        except McpChatError as error:
+            self.context.use_config(old)
+            self._warn(f"{error.message}; the config from before stays in use")
+            return
+        if not (changes := describe_changes(old, new)):
+            return
+        await self.hub.update_servers(new.servers)
+        await self.hub.select_servers(agent.servers, tool_filter(agent))
+        self.toolbox.forget(name for name in old.servers if new.servers.get(name) != old.servers[name])
+        self.agent = agent
+        self.session.switch_agent(active_agent, self.session.model)
+        limits = turn_limits(new, self.options, MAX_CHAT_STEPS)
+        self.session.use_settings(limits, tool_search_settings(new))
+        self.emit(Notice(level="info", text=f"{self.context.paths.config.name} changed: {changes}"))
+
+    def _rebuild_agent(self) -> tuple[AgentConfig, ActiveAgent]:
+        """The current agent by the config as it is now, with the answers that the user gave for this session."""
+        name: str | None = self.session.agent.name or None
+        if name is not None and name not in self.context.config.agents:
+            self._warn(f"the agent {name} is no longer in the config")
+            name = None
+        options = replace(self.options, agent=name)
+        active_agent = build_agent(self.context, options, self.asker, self.toolbox, self.emit)
+        gate = self.session.agent.gate
+        gate.policy = active_agent.gate.policy
+        return get_agent(self.context.config, name), replace(active_agent, gate=gate)
+
+    async def add_server(self, words: Sequence[str]) -> Sequence[str]:
+        """Add the servers that the words name to the config file, and use them. Returns their names.
+
+        Raises UsageError if the words name none that can be added, ConfigError if the file cannot be written.
+        """
+        name, *target = words
+        if find_registry_name(name, target, None):
+            raise UsageError(
+                "a server of the registry asks questions", hint=f"in a shell: mcpchat servers add {' '.join(words)}"
+            )
+        entries, notices = parse_entries(name, target, None)
+        for notice in notices:
+            self._warn(notice)
+        for entry in entries.values():
+            check_program(entry, None, hint="in a shell, mcpchat servers add --no-check adds it anyway")
+        if secrets := find_literal_secrets(entries):
+            hint = "in a shell, mcpchat servers add moves it into the keyring"
+            raise UsageError(f"{', '.join(secrets)}: a secret in plain text", hint=hint)
+
+        def add(text: str) -> str:
+            for name, entry in entries.items():
+                text = edit.add_server(text, name, entry)
+            return text
+
+        await self._edit_config(add)
+        return list(entries)
+
+    async def remove_server(self, name: str) -> None:
+        """Remove a server from the config file, and stop it. Raises UsageError, ConfigError."""
+        await self._edit_config(lambda text: edit.remove_server(text, name))
+
+    async def _edit_config(self, change: Callable[[str], str]) -> None:
+        if self.load_config is None:
+            raise UsageError("the config of this chat comes from no file that can be changed")
+        edit.update(self.context.paths.config, change)
+        await self.use_changed_config()
 
     # Threads.
 
@@ -269,11 +354,12 @@ async def open_chat(
     asker: UserDialog,
     screen: SignInDialog,
     watch: bool = False,
+    load_config: Callable[[], Config] | None = None,
 ) -> AsyncIterator[ChatRuntime]:
     """Open a chat that is ready to send; everything that it started is stopped at the end.
 
-    ``watch`` is for an interactive chat. The order is for speed: servers whose tools are unknown are started first and
-    boot while the model's SDK is imported.
+    ``watch`` is for an interactive chat, and ``load_config`` loads its config again if a file has changed. The order is
+    for speed: servers whose tools are unknown are started first and boot while the model's SDK is imported.
 
     Raises UsageError, ConfigError or NoModelConfigured if the options or the config are not valid, and StoreError if
     the thread to resume cannot be read.
@@ -289,7 +375,7 @@ async def open_chat(
         if resume_point is not None:
             options = _inherit_thread_choices(context, options, resume_point, warn)
         async with _assemble(context, options, store, emit=emit, asker=asker, screen=screen, watch=watch) as chat:
-            chat.explicit_choice = explicit_choice
+            chat.explicit_choice, chat.load_config = explicit_choice, load_config
             if resume_point is not None:
                 chat.session.resume(resume_point.thread, resume_point.nodes, resume_point.head)
                 chat.is_resumed = True
@@ -409,4 +495,5 @@ async def _assemble(
             emit=emit,
             store=active_store,
             agent=agent,
+            config_files=ConfigFiles(context.paths),
         )

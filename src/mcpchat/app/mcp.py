@@ -68,7 +68,8 @@ async def open_hub(
         load_sdk=load_sdk,
         max_message_bytes=context.config.limits.max_message,
         secrets=context.secrets,
-        protected_paths=_protected_paths(context) if any(item.sandbox for item in servers.values()) else (),
+        # A chat may get a server with a sandbox later.
+        protected_paths=_protected_paths(context) if watch or any(item.sandbox for item in servers.values()) else (),
         check_program=lambda config: verify_programs(config, context.paths),
         # Another folder that --config names may have programs too: it is hidden unless granted, the file always.
         hidden_directories=[own_folder] if len(own_folder.parts) > _TOP_LEVEL else [],

@@ -69,7 +69,7 @@ class AuthService:
             secrets=context.secrets,
             notify=screen.notify,
         )
-        self._providers = ProviderAccounts(context.config, context.environ, self.account_store, context.secrets)
+        self._providers = ProviderAccounts(context, self.account_store)
         self._loaded_mcp_accounts: McpAccounts | None = None
         self._sign_in_lock = asyncio.Lock()
         self._declined: set[str] = set()

@@ -18,11 +18,10 @@ from mcpchat.errors import Denied, McpChatError, UsageError
 from mcpchat.registry.client import RegistryClient
 from mcpchat.registry.documents import ServerResponse
 from mcpchat.registry.install import InstalledSettings, InstallOption, RequestedInput, list_options
-from mcpchat.registry.known_servers import known_servers, search_known
+from mcpchat.registry.known_servers import search_known
 from mcpchat.ui.render.registry import FoundServer, describe_install
 from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.sanitize import one_line
-from mcpchat.util.text import suggest
 
 _NAME_NOISE = ("mcp", "server")
 
@@ -76,15 +75,6 @@ def _to_found(response: ServerResponse) -> FoundServer:
     return FoundServer(
         name=server.name, version=server.version, kinds=kinds, description=f"{note}{server.description or server.title}"
     )
-
-
-def known_entry(name: str) -> dict[str, Any]:
-    """The settings of the known server of this name. Raises UsageError if there is none."""
-    server = known_servers().get(name.lower())
-    if server is None:
-        hint = "give a URL, -- COMMAND..., or a name of the registry: mcpchat servers search WORDS"
-        raise UsageError(f"no known server is named {one_line(name, 60)}; {suggest(name, known_servers())}", hint=hint)
-    return server.settings
 
 
 def short_name(name: str) -> str:

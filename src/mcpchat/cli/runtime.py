@@ -18,7 +18,7 @@ import msgspec
 from mcpchat.config.load import load_config
 from mcpchat.config.named_servers import add_named_servers
 from mcpchat.config.project_file import ProjectFile, merge_project_file
-from mcpchat.config.run import ConfigChoice, RunContext, default_paths
+from mcpchat.config.run import ConfigChoice, Paths, RunContext, default_paths
 from mcpchat.config.schema import Config
 from mcpchat.config.validation import find_literal_secrets
 from mcpchat.errors import McpChatError
@@ -97,16 +97,27 @@ def build_context(
     ``ask_trust`` decides on a project file that is not trusted yet. Without it such a file is left out, and a line on
     stderr says so unless ``quiet``. Raises ConfigError, and UsageError for a server that --mcp does not name rightly.
     """
-    config, servers = config if isinstance(config, ConfigChoice) else ConfigChoice(config)
+    choice = config if isinstance(config, ConfigChoice) else ConfigChoice(config)
     paths = default_paths(os.environ)
-    if config is not None and str(config) != "-":
-        paths = replace(paths, config=config)
-    user_config = load_user_config(config)
-    settings, notices = merge_project_file(user_config, config or paths.config, paths, confirm_trust=ask_trust)
-    settings, _, problems = add_named_servers(settings, servers, os.environ)
-    for line in (*notices, *problems, *literal_secret_warnings(user_config)) if not quiet else ():
+    if choice.path is not None and str(choice.path) != "-":
+        paths = replace(paths, config=choice.path)
+    settings, notices = load_settings(choice, paths, ask_trust=ask_trust)
+    for line in notices if not quiet else ():
         sys.stderr.write(f"{line}\n")
     return RunContext(config=settings, environ=dict(os.environ), paths=paths, secrets=current_run().secrets)
+
+
+def load_settings(
+    choice: ConfigChoice, paths: Paths, *, ask_trust: Callable[[ProjectFile, Path], bool] | None = None
+) -> tuple[Config, list[str]]:
+    """The user's config with a trusted project file and the servers of the command line, and notices for the user.
+
+    Raises as ``build_context``.
+    """
+    user_config = load_user_config(choice.path)
+    settings, notices = merge_project_file(user_config, choice.path or paths.config, paths, confirm_trust=ask_trust)
+    settings, _, problems = add_named_servers(settings, choice.servers, os.environ)
+    return settings, [*notices, *problems, *literal_secret_warnings(user_config)]
 
 
 def build_context_at(config: ConfigChoice, address: str) -> tuple[RunContext, str]:

@@ -72,9 +72,9 @@ class RunOptions:
     with_tools: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class RunContext:
-    """The context that every command receives.
+    """The context that every command receives. Only a chat changes it, with ``use_config``.
 
     ``secrets`` collects each secret that the run reads or receives. ``working_directory`` is the folder in which the
     run was started. ``server_aliases`` has the user's own names of each server of a project file, by its name; they are
@@ -90,7 +90,11 @@ class RunContext:
 
     def __post_init__(self) -> None:
         if self.server_aliases is None:
-            object.__setattr__(self, "server_aliases", find_aliases(self.config.servers))
+            self.server_aliases = find_aliases(self.config.servers)
+
+    def use_config(self, config: Config) -> None:
+        """Go on with another config: the file was changed. All who have this context use it from now on."""
+        self.config, self.server_aliases = config, find_aliases(config.servers)
 
 
 def default_paths(environ: Mapping[str, str]) -> Paths:

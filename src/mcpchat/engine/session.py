@@ -105,6 +105,10 @@ class Session:
         """The calls of this session that the policy denied: the tool's name for people, and the decision."""
         return self._denial_recorder.denials
 
+    def use_settings(self, limits: TurnLimits, tool_search: ToolSearchSettings) -> None:
+        """Use other limits and another search of tools from the next message on."""
+        self._limits, self._tool_search, self._selection = limits, tool_search, None
+
     def switch_model(self, model: SelectedModel) -> None:
         """Use another model from the next message on."""
         self.context_window = ContextWindow(model)

@@ -35,6 +35,7 @@ class HubView:
         self._select(server_names, is_visible)
 
     def _select(self, server_names: Sequence[str] | None, is_visible: ToolFilter) -> None:
+        self._server_names = server_names
         self._selected = {
             name: server for name, server in self._servers.items() if server_names is None or name in server_names
         }
@@ -178,6 +179,20 @@ class McpHub(HubView):
             if config.enabled
         }
         super().__init__(context, managed, server_names, is_visible)
+
+    async def update_servers(self, servers: Mapping[str, ServerConfig]) -> None:
+        """Use these servers from now on: those that are gone or have changed are stopped, new ones start when needed.
+
+        The selection of the default view stays. No call may be running.
+        """
+        enabled = {name: config for name, config in servers.items() if config.enabled}
+        current = {name: server for name, server in self._servers.items() if enabled.get(name) == server.config}
+        stopped = [server for name, server in self._servers.items() if name not in current]
+        self._servers = {
+            name: current.get(name) or ManagedServer(name, config, self._context) for name, config in enabled.items()
+        }
+        self._select(self._server_names, self._is_visible)
+        await asyncio.gather(*(server.close() for server in stopped))
 
     def view(self, server_names: Sequence[str] | None, is_visible: ToolFilter) -> HubView:
         """Another view, for one of several agents."""

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from mcpchat.config.run import RunContext
-from mcpchat.config.schema import ModelEntry
+from mcpchat.config.schema import ModelConfig, ModelEntry
 from mcpchat.core.messages import Usage
 from mcpchat.core.protocols import Embedder, ModelOptions, SelectedModel
 from mcpchat.errors import ConfigError, McpChatError, ModelError, NoModelConfigured, UsageError
@@ -68,13 +68,16 @@ class ModelSelector:
         self, context: RunContext, *, track_cost: bool = False, require_price: bool = False, lazy: bool = False
     ) -> None:
         self._context = context
-        self._config = context.config.model
         self._lazy = lazy
         self._track_cost = track_cost or require_price
         self._require_price = require_price
         self._models: dict[tuple[str, str], ProviderModel] = {}  # by label and address
         self._current_table = ""  # the label of the table in use
         self.default_locked = False  # if True, ``select`` does not change the table in use
+
+    @property
+    def _config(self) -> ModelConfig:
+        return self._context.config.model
 
     async def select(self, name: str | None) -> SelectedModel:
         """The model with this name: a table's NAME, MODEL@NAME, or a model of the server in use.

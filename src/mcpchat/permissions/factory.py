@@ -1,5 +1,6 @@
 """Builds the objects that decide on tool calls: the policy, the approval gate, saved approvals and pins."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mcpchat.config.run import RunContext, RunOptions, get_agent
@@ -45,13 +46,35 @@ def build_policy(context: RunContext, options: RunOptions) -> Policy:
     return policy.with_overrides("*", source=YES_SOURCE) if options.yes else policy
 
 
-def server_fingerprints(context: RunContext) -> dict[str, str]:
-    """Return the fingerprint of each configured server by name. Pins and approvals are saved under it."""
-    servers = context.config.servers
-    return {
-        name: server_fingerprint(name, server, _fingerprint_directory(server, context.working_directory))
-        for name, server in servers.items()
-    }
+class ServerFingerprints(Mapping[str, str]):
+    """The fingerprint of each configured server by name, under which pins and approvals are saved.
+
+    They are found once for each config that the context has.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._servers: Mapping[str, ServerConfig] | None = None
+        self._fingerprints: dict[str, str] = {}
+
+    def _current(self) -> dict[str, str]:
+        servers, directory = self._context.config.servers, self._context.working_directory
+        if servers is not self._servers:
+            self._fingerprints = {
+                name: server_fingerprint(name, server, _fingerprint_directory(server, directory))
+                for name, server in servers.items()
+            }
+            self._servers = servers
+        return self._fingerprints
+
+    def __getitem__(self, server: str) -> str:
+        return self._current()[server]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._current())
+
+    def __len__(self) -> int:
+        return len(self._current())
 
 
 def _fingerprint_directory(server: ServerConfig, working_directory: Path) -> str:
@@ -71,7 +94,7 @@ def _fingerprint_directory(server: ServerConfig, working_directory: Path) -> str
 
 
 def pin_store(context: RunContext) -> FilePinStore:
-    return FilePinStore(context.paths.state / "pins", server_fingerprints(context))
+    return FilePinStore(context.paths.state / "pins", ServerFingerprints(context))
 
 
 def pinned_on(context: RunContext, spec: ToolSpec) -> str:
@@ -85,7 +108,7 @@ def pinned_on(context: RunContext, spec: ToolSpec) -> str:
 
 
 def approval_store(context: RunContext) -> FileApprovalStore:
-    return FileApprovalStore(context.paths.state / "approvals.json", server_fingerprints(context))
+    return FileApprovalStore(context.paths.state / "approvals.json", ServerFingerprints(context))
 
 
 def pinned_toolbox(context: RunContext, toolbox: CatalogToolbox, asker: UserDialog, emit: Emit) -> PinnedToolbox:
@@ -93,15 +116,23 @@ def pinned_toolbox(context: RunContext, toolbox: CatalogToolbox, asker: UserDial
 
     Servers that come with mcpchat are trusted and not checked.
     """
-    servers = context.config.servers
+
+    def is_bundled(name: str) -> bool:
+        server = context.config.servers.get(name)
+        return server is not None and server.is_bundled
+
+    def is_exposed(name: str, tool: str) -> bool:
+        server = context.config.servers.get(name)
+        return server is None or server.exposes(tool)
+
     return PinnedToolbox(
         toolbox,
         catalogs=toolbox.catalogs,
         store=pin_store(context),
         asker=asker,
         emit=emit,
-        trusted_servers=[name for name, server in servers.items() if server.is_bundled],
-        is_exposed=lambda server, tool: server not in servers or servers[server].exposes(tool),
+        is_trusted=is_bundled,
+        is_exposed=is_exposed,
     )
 
 

@@ -39,7 +39,7 @@ class PinnedToolbox(ToolboxWrapper):
     """The inner toolbox without the tools and instructions that changed since the user accepted them.
 
     The user is asked about each change once; without a user, or after a no, it stays withheld. ``catalogs`` returns the
-    catalogs of the servers by name. Servers in ``trusted_servers`` are not checked: they come with mcpchat.
+    catalogs of the servers by name. Servers that ``is_trusted`` names are not checked: they come with mcpchat.
     ``is_exposed`` takes a server and a tool and says whether the config exposes the tool.
     """
 
@@ -51,7 +51,7 @@ class PinnedToolbox(ToolboxWrapper):
         store: PinStore,
         asker: UserDialog,
         emit: Emit,
-        trusted_servers: Iterable[str] = (),
+        is_trusted: Callable[[str], bool] = lambda server: False,
         is_exposed: Callable[[str, str], bool] = lambda server, tool: True,
     ) -> None:
         super().__init__(inner)
@@ -59,7 +59,7 @@ class PinnedToolbox(ToolboxWrapper):
         self._store = store
         self._asker = asker
         self._emit = emit
-        self._trusted_servers = frozenset(trusted_servers)
+        self._is_trusted = is_trusted
         self._is_exposed = is_exposed
         self._errors: dict[str, StoreError] = {}
         self._check_lock = asyncio.Lock()
@@ -73,6 +73,14 @@ class PinnedToolbox(ToolboxWrapper):
         """The changes that are withheld."""
         return [change for changes in self._withheld.values() for change in changes]
 
+    def forget(self, servers: Iterable[str]) -> None:
+        """Check these servers anew: the config has others of these names, or none."""
+        for server in servers:
+            self._checked_catalogs.pop(server, None)
+            self._withheld.pop(server, None)
+            self._titles.pop(server, None)
+            self._errors.pop(server, None)
+
     async def list_tools(self) -> Sequence[ToolSpec]:
         """Return the tools that are not withheld. May start servers, and ask the user about changed tools."""
         async with self._check_lock:
@@ -82,7 +90,7 @@ class PinnedToolbox(ToolboxWrapper):
         tools = await self._inner.list_tools()
         updated = False
         for server, catalog in self._catalogs().items():
-            if server not in self._trusted_servers and self._checked_catalogs.get(server) != catalog:
+            if not self._is_trusted(server) and self._checked_catalogs.get(server) != catalog:
                 self._withheld[server] = await self._check_server(server, catalog)
                 self._checked_catalogs[server] = catalog
                 updated = True
@@ -193,5 +201,5 @@ class PinnedToolbox(ToolboxWrapper):
         return {
             server: text
             for server, text in instructions.items()
-            if server in self._trusted_servers or checked.get(server) == text
+            if self._is_trusted(server) or checked.get(server) == text
         }

@@ -44,7 +44,7 @@ class PinnedServer:
             store=self.store,
             asker=self.asker,
             emit=self.seen.append,
-            trusted_servers=exempt,
+            is_trusted=lambda server: server in exempt,
             is_exposed=lambda server, tool: tool in exposed,
         )
 

@@ -13,6 +13,7 @@ from mcpchat.auth.providers import oauth
 from mcpchat.auth.providers.oauth import Provider, Token
 from mcpchat.auth.secret_stores import SecretRecord
 from mcpchat.config.auth_schema import GOOGLE, ProviderConfig
+from mcpchat.config.run import RunContext
 from mcpchat.config.schema import Config, ServerConfig
 from mcpchat.config.secret_refs import resolve_secret
 from mcpchat.core.accounts import (
@@ -26,7 +27,6 @@ from mcpchat.core.accounts import (
 )
 from mcpchat.errors import ConfigError, McpChatError, SignInNeeded, UsageError
 from mcpchat.util.paths import expand_user
-from mcpchat.util.redaction import SecretRegistry
 
 _GOOGLE_DEFAULTS = ProviderConfig(
     authorization_url="https://accounts.google.com/o/oauth2/v2/auth",
@@ -49,17 +49,19 @@ class SignInResult(Struct, frozen=True, kw_only=True):
 class ProviderAccounts:
     """Signs in to and out of providers, and gets access tokens for servers."""
 
-    def __init__(
-        self, config: Config, environ: Mapping[str, str], account_store: AccountStore, secrets: SecretRegistry
-    ) -> None:
-        self._config = config
-        self._environ = environ
+    def __init__(self, context: RunContext, account_store: AccountStore) -> None:
+        self._context = context
+        self._environ = context.environ
         self._account_store = account_store
-        self._secrets = secrets
+        self._secrets = context.secrets
         self._tokens: dict[tuple[str, tuple[str, ...]], Token] = {}  # the newest token by account key and scopes
         self.rejected_tokens: set[str] = set()  # a provider rejected them before they expired
         # By provider: logins by a refresh token that the config refers to. They are not saved.
         self._environment_records: dict[str, SecretRecord] = {}
+
+    @property
+    def _config(self) -> Config:
+        return self._context.config
 
     def list_names(self) -> Sequence[str]:
         """The providers that are configured or that a server uses."""

@@ -12,7 +12,7 @@ from mcpchat.cli.output import write_json
 from mcpchat.cli.runtime import build_context
 from mcpchat.core.patterns import glob_matches
 from mcpchat.errors import UsageError
-from mcpchat.permissions.factory import approval_store, server_fingerprints
+from mcpchat.permissions.factory import ServerFingerprints, approval_store
 from mcpchat.util.sanitize import one_line
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
@@ -33,7 +33,7 @@ def list_approvals(config: Path | None, output: TextOrJson = "text") -> int:
       mcpchat approvals revoke --all
     """
     context = build_context(config)
-    approvals, current = approval_store(context).read_all(), set(server_fingerprints(context).values())
+    approvals, current = approval_store(context).read_all(), set(ServerFingerprints(context).values())
     if output == "json":
         write_json([{"tool": a.tool, "since": a.since, "in_use": a.identity in current} for a in approvals])
         return 0

@@ -27,8 +27,9 @@ from mcpchat.cli.options import (
 )
 from mcpchat.cli.output import is_terminal
 from mcpchat.cli.project_trust import ask_trust
-from mcpchat.cli.runtime import build_context, run_async
+from mcpchat.cli.runtime import build_context, load_settings, run_async
 from mcpchat.config.run import ConfigChoice, RunContext, RunOptions, get_agent, history_file
+from mcpchat.config.schema import Config, ModelEntry
 from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.engine.mentions import unmark_pasted
 from mcpchat.engine.session import Session
@@ -55,6 +56,7 @@ from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
 
+LoadConfig = Callable[[], Config]
 _MIN_LINE_WIDTH = 20  # columns
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -67,28 +69,38 @@ def chat(options: RunOptions, display: DisplayOptions, config: ConfigChoice) -> 
     context = build_context(config, ask_trust=ask_trust if in_terminal else None)
     if not is_terminal(sys.stdin, sys.stdout):
         raise UsageError("chat needs a terminal", hint='in scripts: mcpchat ask "..."')
-    return run_async(_chat(context, dataclasses.replace(options, track_cost=True), display))
+    load_config = (lambda: load_settings(config, context.paths)[0]) if str(config.path) != "-" else None
+    return run_async(_chat(context, dataclasses.replace(options, track_cost=True), display, load_config))
 
 
-async def _chat(context: RunContext, options: RunOptions, display: DisplayOptions) -> int:
+async def _chat(
+    context: RunContext, options: RunOptions, display: DisplayOptions, load_config: LoadConfig | None
+) -> int:
     """Run the chat. Without a model, the demo model answers, and a greeting says how to set one up."""
-    greeting = ""
+    greeting, local = "", dict[str, ModelEntry]()
+
+    def add_local_models(config: Config) -> Config:
+        model = msgspec.structs.replace(config.model, entries={**local, **config.model.entries})
+        return msgspec.structs.replace(config, model=model)
+
     if options.model is None:
         try:
             await ModelSelector(context, lazy=True).select(get_agent(context.config, options.agent).model)
         except NoModelConfigured:
             greeting, local = await onboarding()
-            model = context.config.model
-            found = msgspec.structs.replace(model, entries={**local, **model.entries})
-            context = dataclasses.replace(context, config=msgspec.structs.replace(context.config, model=found))
+            context = dataclasses.replace(context, config=add_local_models(context.config))
             options = dataclasses.replace(options, model="demo")
-    return await ChatApp(context, options, display).run(greeting)
+    load = (lambda: add_local_models(load_config())) if load_config is not None else None
+    return await ChatApp(context, options, display, load).run(greeting)
 
 
 class ChatApp:
     """One chat, from the greeting to the end."""
 
-    def __init__(self, context: RunContext, options: RunOptions, display: DisplayOptions) -> None:
+    def __init__(
+        self, context: RunContext, options: RunOptions, display: DisplayOptions, load_config: LoadConfig | None = None
+    ) -> None:
+        self._load_config = load_config
         self._context = context
         self._options = options
         self._display = display
@@ -129,7 +141,15 @@ class ChatApp:
 
     @asynccontextmanager
     async def _open_chat(self, emit: Any, asker: UserDialog, screen: SignInDialog) -> AsyncIterator[ChatRuntime]:
-        async with open_chat(self._context, self._options, emit=emit, asker=asker, screen=screen, watch=True) as chat:
+        async with open_chat(
+            self._context,
+            self._options,
+            emit=emit,
+            asker=asker,
+            screen=screen,
+            watch=True,
+            load_config=self._load_config,
+        ) as chat:
             try:
                 yield chat
             finally:

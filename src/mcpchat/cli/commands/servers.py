@@ -9,13 +9,14 @@ from typing import Annotated
 import msgspec
 import typer
 
+from mcpchat.app.server_entries import check_program
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to
 from mcpchat.cli.options import TextOrJson, choice, config_file, with_options
 from mcpchat.cli.output import is_terminal, print_table, tool_to_json, write_json
 from mcpchat.cli.registry_install import InstallChoices, search_servers
 from mcpchat.cli.runtime import build_context, literal_secret_warnings, load_user_config, run_async
-from mcpchat.cli.server_entries import check_program, move_secrets, read_entries
+from mcpchat.cli.server_entries import move_secrets, read_entries
 from mcpchat.config import edit
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat.config.run import RunContext, default_paths
@@ -242,7 +243,7 @@ def add(
     choices = InstallChoices(kind=kind, values=_pairs("--input", given), sandbox=sandbox, yes=yes)
     entries = read_entries(name, target or [], builtin, lambda: build_context(config, quiet=True), choices)
     for entry in entries.values() if not no_check else ():
-        check_program(entry, cwd)
+        check_program(entry, cwd, hint="--no-check adds the server anyway")
     if missing := [one for one in folder or () if not expand_user(one).is_dir()]:
         raise UsageError(f"--folder {missing[0]}: there is no such folder")
     settings = (

@@ -26,8 +26,16 @@ def complete_server(context: CommandContext, typed: str) -> Mapping[str, str]:
     return {status.name: status.state for status in context.servers.status()}
 
 
-def complete_server_or_refresh(context: CommandContext, typed: str) -> Mapping[str, str]:
-    return {**complete_server(context, typed), "refresh": "list every server again, and retry those that failed"}
+def complete_servers(context: CommandContext, typed: str) -> Mapping[str, str]:
+    servers = complete_server(context, typed)
+    if typed.startswith("remove "):
+        return {f"remove {name}": text for name, text in servers.items()}
+    return {
+        **servers,
+        "refresh": "list every server again, and retry those that failed",
+        "add": "NAME URL, NAME -- COMMAND, or a known server: written into the config",
+        "remove": "NAME: removed from the config",
+    }
 
 
 def complete_tool(context: CommandContext, typed: str) -> Mapping[str, str]:

@@ -103,6 +103,10 @@ async def _show_tool(context: CommandContext, name: str, specs: Sequence[ToolSpe
 
 
 async def _show_servers(context: CommandContext, argument: str) -> None:
+    verb, *words = _split_arguments(argument) or [""]
+    if verb == "add" or (verb == "remove" and len(words) == 1):
+        await _change_servers(context, verb, words)
+        return
     if argument == "refresh":
         context.print(f"{len(await context.servers.refresh())} tools on offer", "dim")
         return
@@ -128,6 +132,20 @@ async def _show_servers(context: CommandContext, argument: str) -> None:
         context.print("  /server:name key=value sends a prompt", "dim")
     if catalog is not None and not (catalog.resources or catalog.templates or catalog.prompts):
         context.print("  no resources, no prompts", "dim")
+
+
+async def _change_servers(context: CommandContext, verb: str, words: Sequence[str]) -> None:
+    """Write the config, and show the servers that were added."""
+    if verb == "remove":
+        await context.chat.remove_server(words[0])
+        return
+    if not words:
+        raise UsageError("which server?", hint="/servers add NAME URL, NAME -- COMMAND, or a known name such as notion")
+    name, *target = words
+    names = await context.chat.add_server([name, *(target[1:] if target[:1] == ["--"] else target)])
+    await context.toolbox.list_tools()  # starts them
+    added = [status for status in context.servers.status() if status.name in names]
+    context.console.print(tables.server_table(added))
 
 
 async def _show_log(context: CommandContext, argument: str) -> None:
@@ -352,13 +370,13 @@ COMMANDS: Sequence[Command] = (
     ),
     Command(
         "/servers",
-        "[SERVER|refresh]",
-        "server states; resources, prompts",
+        "[SERVER|add|...]",
+        "server states; add, remove, refresh",
         _show_servers,
         _TOOLS,
         ("/mcp",),
         "mcpchat servers",
-        argument_completions.complete_server_or_refresh,
+        argument_completions.complete_servers,
     ),
     Command(
         "/login",

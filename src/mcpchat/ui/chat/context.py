@@ -61,6 +61,21 @@ class ChatControls(Protocol):
         """Use another agent from now on; None is no agent. Raises UsageError, ConfigError, NoModelConfigured."""
         ...
 
+    async def use_changed_config(self) -> None:
+        """Use what has changed in the config's files, if anything has. A fault in them is told, and changes nothing."""
+        ...
+
+    async def add_server(self, words: Sequence[str]) -> Sequence[str]:
+        """Write the servers that the words name into the config, and use them. Returns their names.
+
+        Raises UsageError, ConfigError.
+        """
+        ...
+
+    async def remove_server(self, name: str) -> None:
+        """Remove a server from the config, and stop it. Raises UsageError, ConfigError."""
+        ...
+
     def recent_threads(self) -> Sequence[Thread]:
         """The saved threads, newest first."""
         ...

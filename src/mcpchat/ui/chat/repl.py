@@ -97,6 +97,7 @@ async def _run_interruptible(context: CommandContext, line: str) -> bool:
 
 
 async def _handle_line(context: CommandContext, line: str) -> None:
+    await context.chat.use_changed_config()
     line = commands.BARE_WORDS.get(line.rstrip().lower(), line)
     if shell.take_shell_command(context, line):
         await shell.run_line(context, line)

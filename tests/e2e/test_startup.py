@@ -52,7 +52,7 @@ def test_asking_a_model_with_cached_tools_does_not_import_the_mcp_sdk() -> None:
 
 def test_the_prompt_appears_before_the_sdks_load() -> None:
     assert modules_loaded_by(
-        "import mcpchat.cli.commands.chat, mcpchat.ui.terminal.prompt_screen, mcpchat.ui.chat.completer, mcpchat.ui.prompts.dialog"
+        "import mcpchat.cli.chat_app, mcpchat.ui.terminal.prompt_screen, mcpchat.ui.chat.completer, mcpchat.ui.prompts.dialog"
     ).isdisjoint({"openai", "mcp", "mcp_types", "keyring", "google", "pydantic", "httpx2"})
     arguments = (
         "import asyncio, pathlib\nfrom mcpchat.config.run import Paths, RunContext\nfrom mcpchat.config.schema import Config\nfrom mcpchat.models.selection import ModelSelector\n"

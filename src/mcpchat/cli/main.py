@@ -30,7 +30,7 @@ _SECTIONS = {
     "Ask": ("chat", "ask", "batch"),
     "Without a model": ("tools", "call", "read", "prompt"),
     "Servers, sign-in, trust": ("servers", "import", "auth", "secret", "trust", "approvals"),
-    "Threads, agents, settings": ("threads", "agents", "models", "config", "doctor", "schema", "completion"),
+    "Threads, agents, settings": ("init", "threads", "agents", "models", "config", "doctor", "schema", "completion"),
 }
 
 
@@ -46,9 +46,9 @@ class Commands(LazyGroup):
     other_names: ClassVar = {
         "login": "auth login", "logout": "auth logout", "add": "servers add", "remove": "servers remove",
         "mcp": "servers", "list": "tools", "status": "servers", "history": "threads", "sessions": "threads",
-        "resume": "--continue", "search": "threads search", "export": "threads export", "init": "config init",
+        "resume": "--continue", "search": "threads search", "export": "threads export",
         "exec": "ask", "run": "ask", "query": "ask", "settings": "config show",
-        "secrets": "secret", "check": "doctor", "diagnose": "doctor", "permissions": "approvals",
+        "secrets": "secret", "check": "doctor", "diagnose": "doctor", "setup": "init", "permissions": "approvals",
     }  # fmt: skip
     default = "chat"
 

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from mcpchat.cli.output import is_terminal
+from mcpchat.cli.runtime import run_for_value
 from mcpchat.config.clients.plan import own_name
 from mcpchat.config.run import RunContext
 from mcpchat.config.secret_refs import resolve_headers
@@ -83,7 +84,7 @@ def short_name(name: str) -> str:
     return own_name("-".join(words) or name.rpartition("/")[2])
 
 
-async def install(
+def install(
     context: RunContext, registry_name: str, own: str | None, choices: InstallChoices
 ) -> tuple[str, dict[str, Any]]:
     """Choose how to use a server of the registry; show it, and ask. Returns its name and settings for the config.
@@ -91,7 +92,7 @@ async def install(
     Secrets that it asks for are in the keyring then. Raises UsageError, ServerError, and Denied if the user says no.
     """
     name, _, version = registry_name.partition("@")
-    response = await (await open_registry(context)).get(name, version or "latest")
+    response = run_for_value(_fetch(context, name, version or "latest"))
     if response.status == "deleted":
         raise UsageError(f"{name} was deleted from the registry", hint="mcpchat servers search finds others")
     option = _choose_option(list_options(response.server), choices, name)
@@ -117,7 +118,11 @@ async def install(
         sys.stderr.write(f"{line}\n")
     _confirm(own, yes=choices.yes)
     store = StoredSecrets(context.paths.state)
-    return own, await _store_secrets(own, settings, installed, store)
+    return own, run_for_value(_store_secrets(own, settings, installed, store))
+
+
+async def _fetch(context: RunContext, name: str, version: str) -> ServerResponse:
+    return await (await open_registry(context)).get(name, version)
 
 
 def _choose_option(options: Sequence[InstallOption], choices: InstallChoices, name: str) -> InstallOption:

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -61,6 +61,7 @@ class RunState:
         return "--debug" in takewhile(lambda arg: arg != "--", self.args)
 
 
+_T = TypeVar("_T")
 _current: ContextVar[RunState] = ContextVar("run")
 
 
@@ -147,6 +148,21 @@ def run_async(work: Coroutine[Any, Any, int]) -> int:
     numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     with _logging(current_run()), catch_signals(numbers) as caught, asyncio.Runner() as runner:
         return runner.run(_cancel_on_signals(work, caught))
+
+
+def run_for_value(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run the coroutine to its end and return its value, between questions that are asked outside of it.
+
+    While a coroutine runs, Ctrl-C cancels it, and would not end a question. Raises as ``run_async``.
+    """
+    values: list[_T] = []
+
+    async def keep() -> int:
+        values.append(await work)
+        return 0
+
+    run_async(keep())
+    return values[0]
 
 
 async def _cancel_on_signals(work: Coroutine[Any, Any, int], caught: CaughtSignals) -> int:

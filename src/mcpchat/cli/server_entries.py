@@ -25,23 +25,10 @@ def read_entries(
     about. Raises UsageError, and what ``install`` raises.
     """
     if registry_name := find_registry_name(name, target, builtin):
-        return _install(registry_name, name if target else None, context(), choices)
+        own, settings = install(context(), registry_name, name if target else None, choices)
+        return {own: settings}
     entries, notices = parse_entries(name, target, builtin)
     sys.stderr.write("".join(f"{sanitize(notice)}\n" for notice in notices))
-    return entries
-
-
-def _install(
-    registry_name: str, own: str | None, context: RunContext, choices: InstallChoices
-) -> dict[str, dict[str, Any]]:
-    entries: dict[str, dict[str, Any]] = {}
-
-    async def ask_registry() -> int:
-        name, settings = await install(context, registry_name, own, choices)
-        entries[name] = settings
-        return 0
-
-    run_async(ask_registry())
     return entries
 
 

@@ -88,6 +88,37 @@ def add_allowed(text: str, patterns: Sequence[str]) -> str:
     return "".join(lines)
 
 
+def set_values(text: str, table: str, values: Mapping[str, str | None]) -> str:
+    """Set keys of a top-level table to texts; None removes one. What is not about them stays as it is.
+
+    Raises ConfigError if the text is not TOML.
+    """
+    _parse_servers(text)  # raises
+    document = tomlkit.parse(text)
+    lines = text.splitlines(keepends=True)
+    header = next((number for number, line in enumerate(lines) if _table_path(line) == (table,)), None)
+    if header is None and table in document:  # an inline table, or one with sub-tables alone
+        for key, value in values.items():
+            document[table].pop(key, None)
+            if value is not None:
+                document[table][key] = value
+        return tomlkit.dumps(document)
+    given = {key: value for key, value in values.items() if value is not None}
+    if header is None:
+        return _append(text, {table: _table(given)})
+    end = next((n for n in range(header + 1, len(lines)) if _table_path(lines[n])), len(lines))
+    kept = [line for line in lines[header + 1 : end] if _assigned_key(line) not in values]
+    new = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in given.items()]
+    first = lines[header] if lines[header].endswith("\n") else f"{lines[header]}\n"
+    return "".join([*lines[:header], first, *new, *kept, *lines[end:]])
+
+
+def _assigned_key(line: str) -> str:
+    """The key that a line sets; empty for any other line."""
+    match = re.match(r"\s*([\w-]+)\s*=", line)
+    return match[1] if match else ""
+
+
 def add_agent(text: str, name: str, settings: Mapping[str, Any]) -> str:
     """Add an agent to the text of the file. Raises UsageError if the name exists, ConfigError if it is not TOML."""
     document, _ = _parse_servers(text)

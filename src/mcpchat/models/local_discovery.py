@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-_DEFAULT_PORTS = (("Ollama", 11434), ("LM Studio", 1234), ("llama.cpp", 8080))
+_DEFAULT_PORTS = (("Ollama", 11434), ("LM Studio", 1234), ("llama.cpp", 8080), ("vLLM", 8000))
 _PROBE_TIMEOUT = 0.5  # seconds; enough on the same machine
 _MAX_RESPONSE_BYTES = 1_000_000
 

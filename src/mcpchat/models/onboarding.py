@@ -11,17 +11,19 @@ if TYPE_CHECKING:
     from mcpchat.models.providers import ProviderModel
 
 
-async def onboarding() -> tuple[str, dict[str, ModelEntry]]:
+async def onboarding(clients: Sequence[str]) -> tuple[str, dict[str, ModelEntry]]:
     """The first screen of a chat without a model, and config entries for the local models that were found, by name.
 
-    The demo model answers in such a chat.
+    The demo model answers in such a chat. ``clients`` are other MCP clients that have servers to import.
     """
     from mcpchat.models import local_discovery
 
-    return format_onboarding([server for server in await local_discovery.discover() if server.models])
+    return format_onboarding([server for server in await local_discovery.discover() if server.models], clients)
 
 
-def format_onboarding(servers: "Sequence[LocalServer]") -> tuple[str, dict[str, ModelEntry]]:
+def format_onboarding(
+    servers: "Sequence[LocalServer]", clients: Sequence[str] = ()
+) -> tuple[str, dict[str, ModelEntry]]:
     """The first screen if these servers run on this machine, and an entry for the first model of each."""
     entries = {
         server.name.lower().replace(" ", "").partition(".")[0]: ModelEntry(
@@ -39,13 +41,19 @@ def format_onboarding(servers: "Sequence[LocalServer]") -> tuple[str, dict[str, 
         "model, but it really calls tools, such as the calculator.",
         "",
         "  try it           What is 1234 * 5678?",
+        "  set up           mcpchat init: a model, servers, a chat; with single keys",
         "  add a model      export OPENAI_API_KEY=...  (others: OPENAI_BASE_URL too)",
-        *(f"  on this machine  {line}" for line in local_lines or ["none found (Ollama, LM Studio, llama.cpp)"]),
-        "  add a server     mcpchat servers add wiki https://mcp.deepwiki.com/mcp",
-        "  save settings    mcpchat config init writes a commented config file",
+        *(f"  on this machine  {line}" for line in local_lines or ["none found (Ollama, LM Studio, llama.cpp, vLLM)"]),
+        *([f"  your servers     in {_join(clients)}: mcpchat import"] if clients else []),
+        "  add a server     /servers add deepwiki   (or NAME URL, NAME -- COMMAND)",
         "  more             /help",
     )
     return "\n".join(lines), entries
+
+
+def _join(clients: Sequence[str]) -> str:
+    more = len(clients) - 2
+    return ", ".join(clients[:2]) + (f" and {more} more" if more > 0 else "")
 
 
 async def no_model_help(name: str | None, tables: Sequence[str], *, key_variable: str) -> str:
@@ -72,7 +80,7 @@ async def no_model_help(name: str | None, tables: Sequence[str], *, key_variable
     else:
         local = (
             "       OPENAI_BASE_URL=http://127.0.0.1:11434/v1 mcpchat --model NAME\n"
-            "       (no server found on the default ports of Ollama, LM Studio and llama.cpp)"
+            "       (no server found on the default ports of Ollama, LM Studio, llama.cpp, vLLM)"
         )
     for_model = f" for {name}" if name else ""
     return (
@@ -85,7 +93,7 @@ async def no_model_help(name: str | None, tables: Sequence[str], *, key_variable
         "  3. Try the demo, which needs no key and no network:\n"
         '       mcpchat ask --model demo "What is 1234 * 5678?"\n'
         "\n"
-        "To save 1 or 2, use the config file, under [model]: mcpchat config init"
+        "mcpchat init asks for one of these, and saves it in the config file"
     )
 
 

@@ -450,7 +450,14 @@ def test_a_first_run_explains_itself_and_works_at_once() -> None:
     with Terminal([MCPCHAT]) as terminal:
         screen = terminal.wait_for("\ndemo · ")
         assert len(screen[: screen.index("\n>")].splitlines()) <= 11
-        for expected in ("No model is set up", "OPENAI_API_KEY", "mcpchat servers add", "on this machine", "/help"):
+        for expected in (
+            "No model is set up",
+            "OPENAI_API_KEY",
+            "/servers add",
+            "mcpchat init",
+            "on this machine",
+            "/help",
+        ):
             assert expected in screen
         terminal.send("What is 1234 * 5678?" + ENTER)
         terminal.wait_for("= 7006652")

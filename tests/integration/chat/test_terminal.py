@@ -76,7 +76,7 @@ def test_commands_are_completed(start: Start) -> None:
     with start("-m", "demo") as terminal:
         terminal.wait_for("\n>")
         terminal.send("/se")
-        terminal.wait_for("server states; resources, prompts")
+        terminal.wait_for("server states; add, remove, refresh")
         terminal.send("\t" + ENTER)
         terminal.wait_for("transport")
 

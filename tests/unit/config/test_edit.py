@@ -258,3 +258,29 @@ def test_an_allowed_pattern_is_added_in_its_own_table() -> None:
     for broken in ("approvals = 3\n", '[approvals]\nallow = "x"\n'):
         with pytest.raises(ConfigError):
             add_allowed(broken, ["a.b"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", '[model]\nname = "n"\napi_key = "env:K"\n'),
+        ("# top\n[model]\n# name = \"x\"\n\n[chat]\n", '# top\n[model]\nname = "n"\napi_key = "env:K"\n# name = "x"\n\n[chat]\n'),
+        ('[model]\nname = "old"\nbase_url = "https://a.example"\napi = "chat"\n', '[model]\nname = "n"\napi_key = "env:K"\napi = "chat"\n'),
+        ('model = {name = "old", base_url = "https://a.example"}\n', 'model = { name = "n", api_key = "env:K"}\n'),
+        ('[model.local]\nname = "l"\n', '[model]\nname = "n"\napi_key = "env:K"\n\n[model.local]\nname = "l"\n'),
+        ("[model]", '[model]\nname = "n"\napi_key = "env:K"\n'),
+    ],
+)  # fmt: skip
+def test_keys_of_a_table_are_set(before: str, after: str) -> None:
+    values = {"name": "n", "base_url": None, "api_key": "env:K"}
+    assert edit.set_values(before, "model", values) == after
+    schema.parse(after, "c")
+
+
+def test_a_server_keeps_what_another_client_does_not_know() -> None:
+    text = '[servers.a]\n# mine\ncommand = "x"\nenv = {A = "b"}\ntrust = true\n'
+    merged = edit.merge_server(text, "a", {"url": "https://a.example"}, ("command", "args", "url", "env"))
+    assert (
+        schema.parse(merged, "c").servers["a"]
+        == schema.parse('[servers.a]\nurl = "https://a.example"\ntrust = true\n', "c").servers["a"]
+    )

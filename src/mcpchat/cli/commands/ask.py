@@ -207,4 +207,7 @@ async def _answer(
         sys.stdout.write(f"{value}\n")
     if outcome.error is not None:
         raise outcome.error
+    is_first = options.model == "demo" and not context.paths.config.exists()
+    if is_first and output == "text" and is_terminal(sys.stdin, sys.stdout, sys.stderr):
+        sys.stderr.write("mcpchat init sets up a model and your servers\n")
     return 0

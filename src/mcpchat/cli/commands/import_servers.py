@@ -1,10 +1,9 @@
 """mcpchat import: the servers of other MCP clients."""
 
 import difflib
-import getpass
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +11,12 @@ import msgspec
 import typer
 
 from mcpchat.cli.options import TextOrJson, config_file, with_options
-from mcpchat.cli.output import is_terminal, print_table, write_json
-from mcpchat.cli.runtime import current_run, load_user_config, run_async
+from mcpchat.cli.output import print_table, write_json
+from mcpchat.cli.runtime import load_user_config
+from mcpchat.cli.server_import import add_to_config, write_servers
 from mcpchat.config import edit
 from mcpchat.config.clients.files import CLIENT_NAMES, CLIENTS, find_client_files
 from mcpchat.config.clients.plan import (
-    TRANSPORT_KEYS,
     PlannedFile,
     PlannedServer,
     plan_import,
@@ -25,8 +24,7 @@ from mcpchat.config.clients.plan import (
     settings_to_write,
 )
 from mcpchat.config.run import default_paths, working_directory
-from mcpchat.config.stored_secrets import StoredSecrets, move_secret
-from mcpchat.errors import Denied, UsageError
+from mcpchat.errors import UsageError
 from mcpchat.ui.render.import_plan import format_diff, import_tables
 from mcpchat.util.sanitize import one_line
 from mcpchat.util.text import did_you_mean
@@ -85,7 +83,7 @@ def import_servers(
         if output != "json":
             _show_change(config, selected)
     else:
-        _import(config, selected, yes=yes)
+        write_servers(config, selected, yes=yes)
     _report_others(planned, selected, wanted=bool(names))
     return 0
 
@@ -147,80 +145,11 @@ def _show(planned: Sequence[PlannedFile], config: Path | None) -> None:
 def _show_change(config: Path | None, selected: Sequence[PlannedServer]) -> None:
     path = config or default_paths(os.environ).config
     before = edit.current_text(path)
-    after = _change(before, [(server, settings_to_write(server)) for server in selected])
+    after = add_to_config(before, [(server, settings_to_write(server)) for server in selected])
     name = one_line(str(path), 500)
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, lineterm="")
     print_table(format_diff(list(lines)))
     sys.stdout.flush()
-
-
-def _change(text: str, servers: Iterable[tuple[PlannedServer, Mapping[str, Any]]]) -> str:
-    """Add the servers to the text of the config file; of one that is there, the user's other settings stay."""
-    for server, settings in servers:
-        if edit.has_server(text, server.name):
-            text = edit.merge_server(text, server.name, settings, TRANSPORT_KEYS)
-        else:
-            text = edit.add_server(text, server.name, settings)
-    return text
-
-
-def _import(config: Path | None, selected: Sequence[PlannedServer], *, yes: bool) -> None:
-    """Write the servers. Raises UsageError or Denied, and writes nothing, if a secret in plain text may not move."""
-    if not selected:
-        return
-    paths = default_paths(os.environ)
-    path = config or paths.config
-    moved = [f"{server.name}.{key}" for server in selected for key in server.moved_secrets]
-    if moved and not yes:
-        names = ", ".join(moved)
-        if not is_terminal(sys.stdin, sys.stderr):
-            raise UsageError(f"{names}: secrets in plain text", hint="--yes moves them into the keyring")
-        if not typer.confirm(f"move {names} into the keyring?", default=True, err=True):
-            raise Denied("nothing was imported: secrets never go into the file", hint="name the other servers")
-    answers = {name: secret for server in selected for name, secret in _ask_secrets(server)}
-    run_async(_write(path, selected, answers, StoredSecrets(paths.state)))
-    sys.stderr.write(f"{one_line(str(path), 500)}: added {', '.join(server.name for server in selected)}\n")
-    for server in selected:
-        for name, description in server.asked_secrets.items():
-            if name not in answers:
-                sys.stderr.write(f"mcpchat secret set {name} stores its secret: {one_line(description, 100)}\n")
-        if server.omitted:
-            omitted = ", ".join(server.omitted)
-            sys.stderr.write(f"{server.name}: {omitted} is not taken over; mcpchat asks before its calls\n")
-    sys.stderr.write("mcpchat servers starts them and shows how they are\n")
-
-
-def _ask_secrets(server: PlannedServer) -> Iterator[tuple[str, str]]:
-    """What the user enters for the secrets that the other client asks for or keeps; nothing without a terminal."""
-    for name, description in server.asked_secrets.items() if is_terminal(sys.stdin, sys.stderr) else ():
-        text = one_line(description, 100)
-        if secret := getpass.getpass(f"{server.name}: {text} (Enter: later): ", sys.stderr).strip():
-            current_run().secrets.add(secret)
-            yield name, secret
-
-
-async def _write(
-    path: Path, selected: Sequence[PlannedServer], answers: Mapping[str, str], store: StoredSecrets
-) -> int:
-    written = []
-    for server in selected:
-        settings = server.settings
-        for key in server.moved_secrets:
-            settings = await move_secret(settings, server.name, key, store)
-        for name in server.asked_secrets:
-            stored_name = await store.store_new(name, answers[name]) if name in answers else name
-            settings = _rename(settings, name, stored_name)
-        written.append((server, settings))
-    edit.update(path, lambda text: _change(text, written))
-    return 0
-
-
-def _rename(value: Any, name: str, stored_name: str) -> Any:
-    """The settings with the name under which a secret was stored."""
-    if isinstance(value, dict):
-        return {key: _rename(inner, name, stored_name) for key, inner in value.items()}
-    references = {f"{prefix}keyring:{name}": f"{prefix}keyring:{stored_name}" for prefix in ("", "Bearer ")}
-    return references.get(value, value) if isinstance(value, str) else value
 
 
 def _report_others(planned: Sequence[PlannedFile], selected: Sequence[PlannedServer], *, wanted: bool) -> None:

@@ -96,6 +96,7 @@ class FakeRegistry:
         self.page = 100
         self.body: bytes | None = None  # in place of every answer
         self.status = 200
+        self.redirect = ""  # the address that every request is sent to
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
 
@@ -106,6 +107,12 @@ class FakeRegistry:
             def do_GET(self) -> None:
                 fake.paths.append(self.path)
                 fake.headers.append({name.lower(): value for name, value in self.headers.items()})
+                if fake.redirect:
+                    self.send_response(302)
+                    self.send_header("Location", f"{fake.redirect}{self.path}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 status, value = fake._answer(self.path)
                 body = fake.body if fake.body is not None else json.dumps(value).encode()
                 self.send_response(fake.status if fake.status != 200 else status)

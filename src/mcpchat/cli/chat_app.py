@@ -90,7 +90,9 @@ def _clients_with_servers(context: RunContext) -> list[str]:
     """The titles of the other clients on this machine that have new servers."""
     folder = context.working_directory
     plans = {
-        client.title: plan_import(find_client_files((client,), folder, context.environ), context.config)
+        client.title: plan_import(
+            find_client_files((client,), folder, context.environ), context.config, context.environ
+        )
         for client in CLIENTS
     }
     return [

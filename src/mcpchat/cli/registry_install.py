@@ -3,7 +3,7 @@
 import getpass
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from mcpchat.config.stored_secrets import StoredSecrets, move_secret
 from mcpchat.errors import Denied, McpChatError, UsageError
 from mcpchat.registry.client import RegistryClient
 from mcpchat.registry.documents import ServerResponse
-from mcpchat.registry.install import InstalledSettings, InstallOption, RequestedInput, list_options
+from mcpchat.registry.install import InstalledSettings, build_settings
 from mcpchat.registry.known_servers import search_known
+from mcpchat.registry.options import InstallOption, RequestedInput, list_options
 from mcpchat.ui.render.registry import FoundServer, describe_install
 from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.sanitize import one_line
@@ -29,12 +30,16 @@ _NAME_NOISE = ("mcp", "server")
 
 @dataclass(frozen=True, kw_only=True)
 class InstallChoices:
-    """What the command line says: the kind of package, values, the sandbox, and whether to ask before writing."""
+    """What the command line says: the kind of package, values, the sandbox, and whether to ask before writing.
+
+    ``check_name`` raises UsageError for a name that the server cannot have.
+    """
 
     kind: str | None = None
     values: Mapping[str, str]
     sandbox: bool = False
     yes: bool = False
+    check_name: Callable[[str], None] = lambda name: None
 
 
 async def open_registry(context: RunContext) -> RegistryClient:
@@ -97,7 +102,8 @@ def install(
         raise UsageError(f"{name} was deleted from the registry", hint="mcpchat servers search finds others")
     option = _choose_option(list_options(response.server), choices, name)
     own = own or short_name(name)
-    installed = option.build(_ask_values(option, choices.values, context.secrets))
+    choices.check_name(own)
+    installed = build_settings(option, _ask_values(option, choices.values, context.secrets))
     settings = dict(installed.settings)
     sandbox = option.sandbox if choices.sandbox else None
     if choices.sandbox and option.sandbox is None:
@@ -163,11 +169,11 @@ def _ask_values(option: InstallOption, given: Mapping[str, str], secrets: Secret
 
 def _ask(item: RequestedInput) -> str:
     description = f" ({item.description})" if item.description else ""
-    choices = f" [{', '.join(item.choices)}]" if item.choices else ""
+    choices = f" [{one_line(', '.join(item.choices), 300)}]" if item.choices else ""
     question = f"{one_line(item.name, 60)}{description}{choices}"
     if item.is_secret:
         return getpass.getpass(f"{question}: ", sys.stderr)
-    answer: str = typer.prompt(question, default=item.default or None, err=True)
+    answer: str = typer.prompt(question, default=one_line(item.default, 200) or None, err=True)
     return answer
 
 

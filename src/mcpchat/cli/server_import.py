@@ -3,38 +3,52 @@
 import getpass
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import typer
 
 from mcpchat.cli.output import is_terminal
 from mcpchat.cli.runtime import current_run, run_for_value
-from mcpchat.config import edit
-from mcpchat.config.clients.plan import TRANSPORT_KEYS, PlannedServer
+from mcpchat.config import edit, schema
+from mcpchat.config.clients.plan import PlannedServer, keys_to_replace, settings_to_write
 from mcpchat.config.run import default_paths
-from mcpchat.config.stored_secrets import StoredSecrets, move_secret
-from mcpchat.errors import Denied, UsageError
+from mcpchat.config.stored_secrets import StoredSecrets, find_keyring_references, move_secret
+from mcpchat.errors import ConfigError, Denied, UsageError
 from mcpchat.util.sanitize import one_line
 
 
 def add_to_config(text: str, servers: Iterable[tuple[PlannedServer, Mapping[str, Any]]]) -> str:
-    """Add the servers to the text of the config file; of one that is there, the user's other settings stay."""
+    """Add the servers to the text of the config file; of one that is there, the user's other settings stay.
+
+    Raises ConfigError if the new text is not valid.
+    """
     for server, settings in servers:
         if edit.has_server(text, server.name):
-            text = edit.merge_server(text, server.name, settings, TRANSPORT_KEYS)
+            own = tomllib.loads(text)["servers"][server.name]
+            text = edit.merge_server(text, server.name, settings, keys_to_replace(own, settings))
         else:
             text = edit.add_server(text, server.name, settings)
+    schema.parse(text, "the config with the imported servers")
     return text
 
 
 def write_servers(config: Path | None, selected: Sequence[PlannedServer], *, yes: bool) -> None:
-    """Write the servers. Raises UsageError or Denied, and writes nothing, if a secret in plain text may not move."""
+    """Write the servers, and their secrets into the keyring.
+
+    Raises UsageError, ConfigError or Denied, and writes nothing, if a secret in plain text may not move or the config
+    would not be valid.
+    """
     if not selected:
         return
     paths = default_paths(os.environ)
     path = config or paths.config
+    text = edit.current_text(path)
+    add_to_config(text, [(server, settings_to_write(server)) for server in selected])
     moved = [f"{server.name}.{key}" for server in selected for key in server.moved_secrets]
     if moved and not yes:
         names = ", ".join(moved)
@@ -43,16 +57,16 @@ def write_servers(config: Path | None, selected: Sequence[PlannedServer], *, yes
         if not typer.confirm(f"move {names} into the keyring?", default=True, err=True):
             raise Denied("nothing was imported: secrets never go into the file", hint="name the other servers")
     answers = {name: secret for server in selected for name, secret in _ask_secrets(server)}
-    written = run_for_value(_store_secrets(selected, answers, StoredSecrets(paths.state)))
-    edit.update(path, lambda text: add_to_config(text, written))
+    used = {name for name, _ in find_keyring_references(tomllib.loads(text))}
+    written = run_for_value(_store_secrets(selected, answers, StoredSecrets(paths.state), used))
+    edit.update(path, lambda text: add_to_config(text, [(one.server, one.settings) for one in written]))
     sys.stderr.write(f"{one_line(str(path), 500)}: added {', '.join(server.name for server in selected)}\n")
-    for server in selected:
-        for name, description in server.asked_secrets.items():
-            if name not in answers:
-                sys.stderr.write(f"mcpchat secret set {name} stores its secret: {one_line(description, 100)}\n")
-        if server.omitted:
-            omitted = ", ".join(server.omitted)
-            sys.stderr.write(f"{server.name}: {omitted} is not taken over; mcpchat asks before its calls\n")
+    for one in written:
+        for name, description in one.missing_secrets.items():
+            sys.stderr.write(f"mcpchat secret set {name} stores its secret: {one_line(description, 100)}\n")
+        if one.server.omitted:
+            omitted = ", ".join(one.server.omitted)
+            sys.stderr.write(f"{one.server.name}: {omitted} is not taken over; mcpchat asks before its calls\n")
     sys.stderr.write("mcpchat servers starts them and shows how they are\n")
 
 
@@ -65,20 +79,45 @@ def _ask_secrets(server: PlannedServer) -> Iterator[tuple[str, str]]:
             yield name, secret
 
 
+@dataclass(frozen=True)
+class _WrittenServer:
+    """A server with its settings for the file, and the secrets that they refer to and the user has not given yet."""
+
+    server: PlannedServer
+    settings: Mapping[str, Any]
+    missing_secrets: Mapping[str, str]
+
+
 async def _store_secrets(
-    selected: Sequence[PlannedServer], answers: Mapping[str, str], store: StoredSecrets
-) -> list[tuple[PlannedServer, Mapping[str, Any]]]:
-    """The servers with their settings for the file, whose secrets are in the keyring then."""
-    written: list[tuple[PlannedServer, Mapping[str, Any]]] = []
+    selected: Sequence[PlannedServer], answers: Mapping[str, str], store: StoredSecrets, used: Collection[str]
+) -> list[_WrittenServer]:
+    """Store the secrets in the keyring. ``used`` are the names that the config refers to already.
+
+    A secret that is not given yet gets a name of its own: the server must not get another secret of the user.
+    """
+    written = []
     for server in selected:
         settings: Mapping[str, Any] = server.settings
+        missing = {}
         for key in server.moved_secrets:
             settings = await move_secret(settings, server.name, key, store)
-        for name in server.asked_secrets:
-            stored_name = await store.store_new(name, answers[name]) if name in answers else name
+        for name, description in server.asked_secrets.items():
+            if name in answers:
+                stored_name = await store.store_new(name, answers[name])
+            else:
+                stored_name = await _find_free(store, name, used)
+                missing[stored_name] = description
             settings = _rename(settings, name, stored_name)
-        written.append((server, settings))
+        written.append(_WrittenServer(server, settings, missing))
     return written
+
+
+async def _find_free(store: StoredSecrets, name: str, used: Collection[str]) -> str:
+    """A name that no secret has; without a keyring one that none can have."""
+    try:
+        return await store.find_free(name, used)
+    except ConfigError:
+        return f"{name}-{token_hex(3)}"
 
 
 def _rename(value: Any, name: str, stored_name: str) -> Any:

@@ -48,14 +48,35 @@ def add_server(text: str, name: str, settings: Mapping[str, Any], *, with_defaul
 
 
 def merge_server(text: str, name: str, settings: Mapping[str, Any], replaced_keys: Collection[str]) -> str:
-    """Give a server of the text other ``settings``; of its own, only the ``replaced_keys`` go.
+    """Give a server of the text other ``settings``; of its own, only the ``replaced_keys`` go. Comments stay.
 
     Raises UsageError if the server does not exist, ConfigError if the text is not TOML.
     """
     _require(_parse_servers(text)[1], name)
     own = tomllib.loads(text)["servers"][name]
-    kept = {key: value for key, value in own.items() if key not in replaced_keys}
-    return add_server(remove_server(text, name), name, {**kept, **settings}, with_default=False)
+    merged = {**{key: value for key, value in own.items() if key not in replaced_keys}, **settings}
+    edited = _merge_lines(text, name, settings, {*replaced_keys, *settings})
+    try:
+        if tomllib.loads(edited)["servers"][name] == merged:
+            return edited
+    except (tomllib.TOMLDecodeError, KeyError):
+        pass  # a value of several lines, or an inline table
+    return add_server(remove_server(text, name), name, merged, with_default=False)
+
+
+def _merge_lines(text: str, name: str, settings: Mapping[str, Any], removed: Collection[str]) -> str:
+    """Replace the lines of a server's table that set the ``removed`` keys, and their sub-tables."""
+    lines: list[str] = []
+    path: tuple[str, ...] = ()
+    for line in text.splitlines(keepends=True):
+        path = _table_path(line) or path
+        is_own = path[:2] == ("servers", name)
+        if is_own and ((path[2:3] and path[2] in removed) or (path[2:] == () and _assigned_key(line) in removed)):
+            continue
+        lines.append(line if line.endswith("\n") else f"{line}\n")
+        if _table_path(line) == ("servers", name):
+            lines += tomlkit.dumps(_table(settings)).splitlines(keepends=True)
+    return "".join(lines)
 
 
 def has_server(text: str, name: str) -> bool:

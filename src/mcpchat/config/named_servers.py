@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mcpchat.config.clients.entries import ClientServer, Surroundings, read_client_file
+from mcpchat.config.clients.conversion import Surroundings
+from mcpchat.config.clients.entries import ClientServer, read_client_file
 from mcpchat.config.clients.files import project_folder
 from mcpchat.config.schema import Config, NamedServer, ServerConfig, with_builtin_defaults
 from mcpchat.config.validation import SERVER_NAME, semantic_problems, type_problems

@@ -5,11 +5,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 from msgspec.structs import replace as replace_fields
 
-from mcpchat.config.clients.entries import ClientServer, Surroundings, read_client_servers
+from mcpchat.config.clients.conversion import Surroundings
+from mcpchat.config.clients.entries import ClientServer, read_client_servers
 from mcpchat.config.clients.files import PROJECT_FILES, project_folder
 from mcpchat.config.clients.plan import own_name
 from mcpchat.config.project import FILE_NAME, Project, merge, parse_client_project, parse_project
@@ -50,8 +52,13 @@ class ProjectFile:
     @cached_property
     def _client_servers(self) -> list[ClientServer]:
         """The servers of another client's file, by the names that they have for mcpchat. Raises UsageError."""
-        servers = read_client_servers(self.text, Surroundings(folder=self.folder))
-        return [replace_fields(server, name=own_name(server.name)) for server in servers]
+        named: dict[str, ClientServer] = {}
+        for server in read_client_servers(self.text, Surroundings(folder=self.folder)):
+            name = own_name(server.name)
+            if name in named:
+                name = next(free for free in (f"{name[:36]}-{n}" for n in count(2)) if free not in named)
+            named[name] = replace_fields(server, name=name)
+        return list(named.values())
 
     @property
     def is_empty(self) -> bool:

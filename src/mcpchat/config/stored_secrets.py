@@ -1,7 +1,7 @@
 """The user's secrets in the OS keyring, which ``keyring:NAME`` refers to. A private file lists their names."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,13 @@ class StoredSecrets:
             stored = await use_keyring(lambda keyring, free=free: keyring.get_password(KEYRING_SERVICE, free))  # type: ignore[misc]
             if stored in (None, secret):
                 await self.store(free, secret)
+                return free
+        raise UsageError(f"the keyring has too many secrets named {name}")
+
+    async def find_free(self, name: str, taken: Collection[str] = ()) -> str:
+        """A name that no secret has: ``name``, if need be with a number. Raises ConfigError."""
+        for free in (name, *(f"{name}-{number}" for number in range(2, 1000))):
+            if free not in taken and not await self.exists(free):
                 return free
         raise UsageError(f"the keyring has too many secrets named {name}")
 

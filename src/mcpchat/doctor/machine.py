@@ -19,13 +19,13 @@ from mcpchat.config.secret_refs import KEYRING_SERVICE, use_keyring
 from mcpchat.config.stored_secrets import find_keyring_references
 from mcpchat.doctor.check import Check, Subject
 from mcpchat.errors import ConfigError, McpChatError
-from mcpchat.models.endpoint import redact_url
 from mcpchat.threads import resume
 from mcpchat.util.network_settings import check_network_variables
+from mcpchat.util.urls import redact_url
 from mcpchat.version import __version__
 
 _LOW_SPACE, _NO_SPACE = 200_000_000, 5_000_000  # bytes
-_PROBE = "doctor-check"  # the name of the entry that is written to the keyring, read and deleted
+_PROBE = "doctor-check"  # begins the name of the entry that is written to the keyring, read and deleted
 MAX_CLOCK_ERROR = 60.0  # seconds; sign-ins fail from a few minutes on
 _MIN_COLUMNS = 60
 
@@ -61,13 +61,14 @@ def check_folders(context: RunContext) -> Iterator[Check]:
 async def check_keyring(context: RunContext) -> Check:
     """Write a random text to the keyring, read it, and delete it."""
     subject, probe = Subject("machine"), secrets.token_hex(8)
+    name = f"{_PROBE}-{secrets.token_hex(8)}"  # no secret of the user
 
     def work(keyring: Any) -> bool:
-        keyring.set_password(KEYRING_SERVICE, _PROBE, probe)
+        keyring.set_password(KEYRING_SERVICE, name, probe)
         try:
-            return bool(keyring.get_password(KEYRING_SERVICE, _PROBE) == probe)
+            return bool(keyring.get_password(KEYRING_SERVICE, name) == probe)
         finally:
-            keyring.delete_password(KEYRING_SERVICE, _PROBE)
+            keyring.delete_password(KEYRING_SERVICE, name)
 
     try:
         if await use_keyring(work):

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import PurePath
 
 from mcpchat.config.schema import ServerConfig
+from mcpchat.config.validation import REFERENCE
 from mcpchat.core.catalog import Catalog
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.doctor.check import Check, Subject
@@ -17,6 +18,7 @@ from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.mcp.hub import McpHub
 from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
+from mcpchat.util.urls import redact_url
 
 OpenServer = Callable[[str], AbstractAsyncContextManager[McpHub]]
 _PARALLEL = 4  # servers that are checked at the same time
@@ -89,7 +91,12 @@ async def _check_program(subject: Subject, server: ServerConfig) -> Check:
         if not os.access(path, os.X_OK):
             return subject.wrong("program", f"{path} is not executable", f"chmod +x {path}", 4)
         return subject.ok("program", str(path))
-    found = shutil.which(command, path=server.env.get("PATH"))
+    folders = server.env.get("PATH")
+    if folders is not None and REFERENCE.fullmatch(folders):
+        folders = os.environ.get(folders[4:]) if folders.startswith("env:") else ""
+    if folders == "":
+        return subject.ok("program", f"{command}, on the PATH of its variables")
+    found = shutil.which(command, path=folders)
     if found is None:
         return subject.wrong("program", f"there is no program {command!r} on PATH", _installation(command), 4)
     version = await _read_version(found) if _RUNNERS.fullmatch(PurePath(command).stem) else ""
@@ -145,7 +152,7 @@ def _check_running(
     info = catalog.info
     title = " ".join(text for text in (info.title or info.name, info.version) if text)
     started = f"ready after {status.seconds:.1f} s" if status.seconds is not None else "ready"
-    place = f", at {server.url}" if server.url else ""
+    place = f", at {redact_url(server.url)}" if server.url else ""
     yield subject.ok("start", f"{one_line(title, 80)}: {started}{place}" if title else f"{started}{place}")
     era = "stateless" if info.revision >= _STATELESS_SINCE else "with a handshake"
     yield subject.ok("protocol", f"{info.revision}, {era}, {status.transport}")

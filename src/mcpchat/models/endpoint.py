@@ -1,6 +1,5 @@
 """Model endpoints: resolves a model table of the config, with the environment, to an address, a key and headers."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from mcpchat.config.schema import ModelConfig, ModelEntry
 from mcpchat.config.validation import address_problem
 from mcpchat.errors import ConfigError
 from mcpchat.util.redaction import SecretRegistry
+from mcpchat.util.urls import redact_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +124,6 @@ async def resolve_headers(
         config_key=f"{endpoint.config_table}.headers",
         on_secret=secrets.add,
     )
-
-
-def redact_url(url: str) -> str:
-    """The address without user name, password and query, which may contain a secret."""
-    return re.sub(r"//[^/@]*@", "//…@", url.partition("?")[0])
 
 
 def _host(url: str) -> str | None:

@@ -11,18 +11,21 @@ from mcpchat.errors import ServerError, UsageError
 from mcpchat.registry.documents import ServerList, ServerResponse
 from mcpchat.util.connection_problems import explain_connection_error
 from mcpchat.util.sanitize import one_line
+from mcpchat.util.urls import redact_url
 
 _T = TypeVar("_T")
 _TIMEOUT = 15.0  # seconds
 _MAX_BYTES = 10_000_000
 _PAGE, _MAX_PAGES = 100, 5
+_MAX_REDIRECTS = 5
 
 
 class RegistryClient:
     """A registry at an address, with the headers of each request."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self.url = url.rstrip("/")
+        self.url = redact_url(url.rstrip("/"))  # as it is shown
+        self._url = url.rstrip("/")
         self._headers = headers
 
     async def search(self, words: str, limit: int) -> list[ServerResponse]:
@@ -67,17 +70,10 @@ class RegistryClient:
     async def _get(self, path: str, query: Mapping[str, str], *, what: str = "") -> bytes:
         """The body of the answer. Raises ServerError; UsageError if ``what`` does not exist."""
         try:
-            async with (
-                httpx2.AsyncClient(timeout=_TIMEOUT, headers=dict(self._headers), follow_redirects=True) as client,
-                client.stream("GET", f"{self.url}{path}", params=dict(query)) as response,
-            ):
-                body = b""
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > _MAX_BYTES:
-                        raise ServerError(f"the registry {self.url} sent more than {_MAX_BYTES / 1e6:.0f} MB")
+            async with httpx2.AsyncClient(timeout=_TIMEOUT, headers=dict(self._headers)) as client:
+                response, body = await self._request(client, httpx2.URL(f"{self._url}{path}", params=dict(query)))
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            problem = explain_connection_error(error, self.url)
+            problem = explain_connection_error(error, self._url)
             raise ServerError(
                 f"cannot reach the registry {self.url}: {problem.cause}", hint=problem.hint or "check the network"
             ) from error
@@ -89,6 +85,24 @@ class RegistryClient:
                 f"the registry {self.url} answered with HTTP status {response.status_code}", hint="check registry.url"
             )
         return body
+
+    async def _request(self, client: httpx2.AsyncClient, url: httpx2.URL) -> tuple[httpx2.Response, bytes]:
+        """Follow redirects within the registry's own origin: its headers may be secrets. Raises ServerError."""
+        origin = (url.scheme, url.host, url.port)
+        for _ in range(_MAX_REDIRECTS):
+            async with client.stream("GET", url) as response:
+                body = b""
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _MAX_BYTES:
+                        raise ServerError(f"the registry {self.url} sent more than {_MAX_BYTES / 1e6:.0f} MB")
+            if not response.has_redirect_location:
+                return response, body
+            url = url.join(response.headers["location"])
+            if (url.scheme, url.host, url.port) != origin:
+                place = redact_url(str(url))
+                raise ServerError(f"the registry {self.url} sends to another address: {place}", hint="set registry.url")
+        raise ServerError(f"the registry {self.url} redirects without end")
 
 
 def _has_words(response: ServerResponse, words: list[str]) -> bool:

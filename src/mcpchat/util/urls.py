@@ -1,6 +1,7 @@
-"""Check untrusted URLs before the user opens them in a browser."""
+"""Check untrusted URLs before the user opens them in a browser, and show URLs without secrets."""
 
 import ipaddress
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
@@ -84,3 +85,8 @@ def is_unencrypted(url: str) -> bool:
         return parts.scheme == "http" and not is_loopback(parts.hostname or "")
     except ValueError:
         return True
+
+
+def redact_url(url: str) -> str:
+    """The address without user name, password and query, which may contain a secret."""
+    return re.sub(r"//[^/@]*@", "//…@", url.partition("?")[0])

@@ -246,6 +246,25 @@ def test_a_line_that_is_typed_while_a_pager_runs_is_sent(
     assert user_messages(fake_openai) == ["one", "two"]
 
 
+def test_what_is_typed_while_an_editor_runs_is_not_sent_with_its_text(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf "edited draft " > "$1"\necho opened\nsleep 1\n')
+    editor.chmod(0o755)
+    with Terminal([MCPCHAT], environ=chat_environ | {"EDITOR": str(editor)}) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("draft\x18\x05")  # Ctrl-X Ctrl-E
+        terminal.wait_for("opened")
+        terminal.send(f"{UP}hmm\x7f{ENTER}")
+        terminal.wait_for("> edited draft hm")
+        time.sleep(0.3)
+        assert fake_openai.requests == []
+        terminal.send(ENTER)
+        terminal.wait_for("Hello.")
+    assert user_messages(fake_openai) == ["edited draft hm"]
+
+
 def test_a_call_shows_progress_a_line_and_full_details_on_demand(
     chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
 ) -> None:

@@ -25,7 +25,8 @@ def checks(run: CommandLine, *args: str, config: str | None = None, **environ: s
 
 
 def test_all_is_well(run: CommandLine, fake_openai: FakeOpenAI, keyring: MemoryKeyring) -> None:
-    result = run("doctor", config=model(fake_openai) + BOX, KEY="sk-hidden-1")
+    keyring.passwords["mcpchat", "doctor-check"] = "a secret of the user"
+    result = run("doctor", config=model(fake_openai) + BOX + 'env = {PATH = "env:PATH"}\n', KEY="sk-hidden-1")
     code, out, err = unpack(result)
     assert (code, err, "wrong" in out) == (0, "", False)
     lines = [line.split(maxsplit=2) for line in out.splitlines()]
@@ -37,7 +38,7 @@ def test_all_is_well(run: CommandLine, fake_openai: FakeOpenAI, keyring: MemoryK
     assert "server box" in out.splitlines()
     assert "sk-hidden-1" not in out
     assert fake_openai.requests == []  # nothing that costs
-    assert keyring.passwords == {}
+    assert keyring.passwords == {("mcpchat", "doctor-check"): "a secret of the user"}
 
 
 def test_each_fault_has_a_fix_and_the_worst_decides_the_exit_code(

@@ -1,6 +1,7 @@
 """mcpchat import: the servers of other clients."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -109,15 +110,131 @@ def test_what_cannot_be_imported_is_an_error(
     assert (tmp_path / "c.toml").read_text() == "# mine\n"
 
 
-def test_a_file_is_imported_and_says_what_is_left_to_do(run: CommandLine, tmp_path: Path) -> None:
-    entry = {"command": "x", "env": {"KEY": "${input:api-key}"}, "autoApprove": ["t"]}
-    value = {"mcpServers": {"a": entry}, "inputs": [{"id": "api-key", "description": "Your key"}]}
-    (tmp_path / "m.json").write_text(json.dumps(value))
+ASKS = {
+    "mcpServers": {"a": {"command": "x", "env": {"KEY": "${input:api-key}"}, "autoApprove": ["t"]}},
+    "inputs": [{"id": "api-key", "description": "Your key"}],
+}
+
+
+def test_a_file_is_imported_and_says_what_is_left_to_do(
+    run: CommandLine, keyring: MemoryKeyring, tmp_path: Path
+) -> None:
+    (tmp_path / "m.json").write_text(json.dumps(ASKS))
     code, _, err = unpack(run("import", "m.json", config="# mine\n"))
     assert code == 0
     assert "mcpchat secret set a-api-key stores its secret: Your key" in err
     assert "a: autoApprove is not taken over" in err
     assert servers_of(tmp_path)["a"]["env"] == {"KEY": "keyring:a-api-key"}
+
+
+def test_what_is_asked_for_gets_no_secret_that_is_there(
+    run: CommandLine, keyring: MemoryKeyring, tmp_path: Path
+) -> None:
+    (tmp_path / "m.json").write_text(json.dumps(ASKS))
+    keyring.passwords["mcpchat", "a-api-key"] = "another secret of the user"
+    config = '[servers.b]\ncommand = "b"\nenv = {K = "keyring:a-api-key-2"}\n'
+    run("import", "m.json", config=config)
+    assert servers_of(tmp_path)["a"]["env"] == {"KEY": "keyring:a-api-key-3"}
+    result = run("doctor", "--from", "m.json", "-o", "json")
+    assert [(check["name"], check["status"]) for check in json.loads(result.stdout)] == [("secrets", "warning")]
+
+
+def test_without_a_keyring_it_gets_a_name_that_no_secret_has(
+    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+    monkeypatch.setattr("keyring.core._keyring_backend", None)
+    (tmp_path / "m.json").write_text(json.dumps(ASKS))
+    assert unpack(run("import", "m.json", config="# mine\n"))[0] == 0
+    assert re.fullmatch("keyring:a-api-key-[0-9a-f]{6}", servers_of(tmp_path)["a"]["env"]["KEY"])
+
+
+HOSTILE = [
+    {"url": "http://127.0.0.1:9", "headers": {"X": "${A:-cmd:touch ran}"}},
+    {"url": "http://127.0.0.1:9", "headers": {"X": "Bearer ${A:-keyring:mine}"}},
+    {"command": "x", "env": {"X": "cmd:touch ran"}},
+    {"url": "http://127.0.0.1:9", "oauth": {"clientId": "keyring:mine"}},
+    {
+        "command": "npx",
+        "args": ["mcp-remote", "https://127.0.0.1:9", "--header", "X:${A}"],
+        "env": {"A": "cmd:touch ran"},
+    },
+]
+
+
+@pytest.mark.parametrize("entry", HOSTILE)
+def test_a_file_cannot_use_our_references(
+    run: CommandLine, keyring: MemoryKeyring, tmp_path: Path, entry: dict[str, Any]
+) -> None:
+    (tmp_path / "m.json").write_text(json.dumps({"mcpServers": {"a": entry}}))
+    code, _, err = unpack(run("import", "m.json", "a", config="# mine\n"))
+    assert (code, "cannot use your keyring or run commands" in err) == (2, True)
+    assert unpack(run("doctor", "--from", "m.json"))[0] == 2
+    assert servers_of(tmp_path) == {}
+    assert not list(tmp_path.rglob("ran"))
+
+
+SECRET_ENTRIES = [
+    ({"command": "x", "env": {"MYSQL_PASS": "S3cretPass99"}}, "moved"),
+    ({"command": "x", "env": {"GMAIL_APP_PASSWORD": "abcd efgh ijkl mnop"}}, "moved"),
+    ({"command": "x", "env": {"NEO4J_PASSWORD": "correcthorse"}}, "moved"),
+    ({"command": "x", "env": {"API_KEY": "1234567890123"}}, "moved"),
+    ({"command": "x", "env": {"DB_PASSWORD": "$ecretPassw0rd"}}, "moved"),
+    ({"url": "https://a.example", "headers": {"X-Auth": "abcdefg"}}, "moved"),
+    ({"command": "x", "args": ["--jira-token", "abcDEF123456ghi"]}, "cannot"),
+    ({"command": "x", "args": ["--key", "3f1c2a9e-0000-4000-8000-000000000000"]}, "cannot"),
+    ({"command": "x", "args": ["--config", '{"apiKey":"abc123SECRET99"}']}, "cannot"),
+    ({"command": "docker", "args": ["run", "-e", "API_TOKEN=abcdefgh", "i"]}, "cannot"),
+    ({"command": "npx", "args": ["mcp-remote", "https://a.example", "--resource", "y", "--header", "Authorization: Bearer lit3ral99"]}, "cannot"),
+    ({"url": "https://actions.example/mcp/s/NDQ4YTk2NzktYjE3OC00ZDRi/mcp"}, "cannot"),
+    ({"command": "x", "env": {"AUTH_TYPE": "basic", "LOG_LEVEL": "info", "KEY_FILE": "/etc/key"}}, "plain"),
+    ({"command": "x", "args": ["--token-limit", "4000000", "--port", "8080", "-e", "API_TOKEN"]}, "plain"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("entry", "kind"), SECRET_ENTRIES)
+def test_no_secret_gets_into_the_file(
+    run: CommandLine, keyring: MemoryKeyring, tmp_path: Path, entry: dict[str, Any], kind: str
+) -> None:
+    (tmp_path / "m.json").write_text(json.dumps({"mcpServers": {"a": entry}}))
+    (file,) = json.loads(run("import", "m.json", "-o", "json", "--dry-run", config="# mine\n").stdout)
+    (server,) = file["servers"]
+    assert (server["state"], bool(server["moved_secrets"])) == {
+        "moved": ("new", True), "cannot": ("cannot", False), "plain": ("new", False),
+    }[kind]  # fmt: skip
+    run("import", "m.json", "--yes")
+    values = [*entry.get("env", {}).values(), *entry.get("headers", {}).values()] if kind == "moved" else []
+    assert not any(value in (tmp_path / "c.toml").read_text() for value in values)
+
+
+def test_an_invalid_config_is_not_written_and_stores_nothing(
+    run: CommandLine, keyring: MemoryKeyring, tmp_path: Path
+) -> None:
+    entry = {"command": "x", "env": {"API_KEY": SECRET}}
+    (tmp_path / "m.json").write_text(json.dumps({"mcpServers": {"mcpchat": entry}}))
+    assert "reserved" in unpack(run("import", "m.json", "mcpchat", "--yes", config="# mine\n"))[2]
+    (tmp_path / "m.json").write_text(json.dumps({"mcpServers": {"notes": entry}}))
+    config = '[servers.notes]\nurl = "https://a.example"\nclient_id = "c"\nauth = "oauth"\ntrust = true # important\n'
+    assert unpack(run("import", "m.json", "--replace", "--yes", config=config))[0] == 0
+    assert servers_of(tmp_path)["notes"] == {
+        "command": "x", "env": {"API_KEY": "keyring:notes-api_key"}, "trust": True,
+    }  # fmt: skip
+    assert "# important" in (tmp_path / "c.toml").read_text()
+
+
+def test_servers_of_one_name_get_numbers(run: CommandLine, isolated: Path, tmp_path: Path) -> None:
+    (isolated / ".config" / "Claude").mkdir(parents=True)
+    one, two = ({"mcpServers": {name: {"command": name}}} for name in ("a", "b"))
+    one["mcpServers"] |= {"two words": {"command": "d"}, "two-words": {"command": "e"}, "メモ": {"command": "f"}}
+    one["mcpServers"]["same"] = two["mcpServers"]["b"]
+    (isolated / ".config" / "Claude" / "claude_desktop_config.json").write_text(json.dumps(one))
+    (isolated / ".claude.json").write_text(
+        json.dumps({"mcpServers": {"a": {"url": "https://a.example"}, **two["mcpServers"]}})
+    )
+    assert unpack(run("import", "claude", config="[servers]\n"))[0] == 0
+    assert {name: settings.get("command") for name, settings in servers_of(tmp_path).items()} == {
+        "calculator": None, "a": "a", "two-words": "d", "two-words-2": "e", "server": "f", "same": "b", "a-2": None,
+    }  # fmt: skip
 
 
 def test_a_project_is_shown_but_not_copied_by_the_name_of_its_client(run: CommandLine, tmp_path: Path) -> None:

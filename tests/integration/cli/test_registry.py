@@ -154,3 +154,51 @@ def test_a_deprecated_server_is_marked(run: CommandLine, registry: FakeRegistry)
     assert (code, "its publisher marks it as deprecated" in err) == (0, True)
     registry.statuses = {NAME: "deleted"}
     assert "was deleted from the registry" in unpack(run(*words, "--replace", "--yes"))[2]
+
+
+def test_headers_go_to_the_registry_alone(run: CommandLine, registry: FakeRegistry) -> None:
+    with FakeRegistry() as other:
+        registry.redirect = other.url
+        headers = 'headers = {X-Api-Key = "env:REG"}\n'
+        code, _, err = unpack(
+            run("servers", "search", "weather", config=config(registry) + headers, REG="sk-registry-1")
+        )
+        assert (code, f"sends to another address: {other.url}" in err) == (4, True)
+        assert other.headers == []
+        registry.redirect = registry.url
+        assert "redirects without end" in unpack(run("servers", "search", "weather", REG="k"))[2]
+
+
+def test_a_password_in_the_address_is_not_shown(run: CommandLine) -> None:
+    url = "http://user:regpassw0rd@127.0.0.1:9"
+    code, out, err = unpack(run("servers", "search", "weather", config=f'[registry]\nurl = "{url}"\n'))
+    assert (code, out, "regpassw0rd" in err) == (4, "", False)
+
+
+def test_nothing_is_stored_for_a_server_that_cannot_be_added(
+    run: CommandLine, registry: FakeRegistry, keyring: MemoryKeyring
+) -> None:
+    words = ("com.example/notes", "--input", "tenant=acme", "--input", "token=secret-1", "--yes")
+    code, _, err = unpack(run("servers", "add", *words, config=config(registry) + '[servers.notes]\ncommand = "x"\n'))
+    assert (code, "there is a server named 'notes' already" in err) == (2, True)
+    code, _, err = unpack(run("servers", "add", "mcpchat", *words))
+    assert (code, "this name is reserved" in err) == (2, True)
+    assert keyring.passwords == {}
+
+
+def test_all_of_a_long_command_is_shown(run: CommandLine, registry: FakeRegistry) -> None:
+    arguments = [
+        {"type": "named", "name": "-e", "value": "A=" + "a" * 3000},
+        {"type": "named", "name": "-v", "value": "/:/h\u200bost"},
+    ]
+    package = {
+        "registryType": "oci",
+        "identifier": "a/b:1.0",
+        "transport": {"type": "stdio"},
+        "runtimeArguments": arguments,
+    }
+    registry.documents = [document("io.github.example/long", packages=[package])]
+    err = unpack(run("servers", "add", "io.github.example/long", config=config(registry)))[2]
+    assert "/:/h" in err
+    assert "\u200b" not in err
+    assert "200b" in err.lower()

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from mcpchat.config.clients.entries import ClientServer, Surroundings, read_client_servers
+from mcpchat.config.clients.conversion import Surroundings
+from mcpchat.config.clients.entries import ClientServer, read_client_servers
 from mcpchat.config.clients.files import CLIENTS, find_client_files, project_folder, select_clients
 from mcpchat.config.clients.plan import PlannedServer, plan_import, settings_to_write
 from mcpchat.config.schema import parse
+from mcpchat.errors import UsageError
 
 
 @pytest.fixture
@@ -24,13 +26,17 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def suffix_of(text: str) -> str:
+    return ".toml" if text.startswith("[") else ".json" if text.startswith("{") else ".yaml"
+
+
 def one(text: str, surroundings: Surroundings = Surroundings()) -> ClientServer:  # noqa: B008
-    (server,) = read_client_servers(text, surroundings)
+    (server,) = read_client_servers(text, surroundings, suffix_of(text))
     return server
 
 
 def plan(path: Path, text: str, config: str = "") -> dict[str, PlannedServer]:
-    (file,) = plan_import([write(path, text)], parse(config or "[servers]", "c.toml"))
+    (file,) = plan_import([write(path, text)], parse(config or "[servers]", "c.toml"), {})
     assert file.problem == ""
     return {server.source_name: server for server in file.servers}
 
@@ -152,13 +158,25 @@ def test_claude_code_has_servers_of_one_folder(home: Path) -> None:
         ('{"mcpServers": {"a": {"command": "x", "env": {"A": "${B:-c}", "N": 1, "T": true}}}}',
          {"command": "x", "env": {"A": "c", "N": "1", "T": "true"}}),
         (
+            '[mcp_servers.a]\ncommand = "x"\nenv_vars = ["GH", {name = "R", source = "remote"}]\n',
+            {"command": "x", "env_pass": ["GH", "R"]},
+        ),
+        (
+            '{"mcpServers": {"a": {"url": "https://a.example", "auth": {"CLIENT_ID": "c", "CLIENT_SECRET": "s"}}}}',
+            {"url": "https://a.example", "client_id": "c", "client_secret": "keyring:client-secret"},
+        ),
+        ('{"mcpServers": {"a": {"command": "no-such-npx -y \'a b\'"}}}', {"command": "no-such-npx", "args": ["-y", "a b"]}),
+        ("extensions:\n  on: {cmd: uvx, type: stdio}", {"command": "uvx"}),
+        ("extensions:\n  456: {cmd: uvx, type: stdio}", {"command": "uvx"}),
+        ('{"mcpServers": {"a": {"command": "x", "env": {"A": "${B:-}", "H": "$lower"}}}}', {"command": "x", "env": {"H": "$lower"}}),
+        (
             '{"mcpServers": {"a": {"command": "npx", "args": ["-y", "mcp-remote@0.1", "https://a.example/mcp",'
             ' "--header", "Authorization:${H}"], "env": {"H": "Bearer ${TOKEN}"}}}}',
             {"url": "https://a.example/mcp", "headers": {"Authorization": "Bearer env:TOKEN"}},
         ),
         (
-            '{"mcpServers": {"a": {"command": "npx", "args": ["mcp-remote", "https://a.example/mcp", "8080"]}}}',
-            {"command": "npx", "args": ["mcp-remote", "https://a.example/mcp", "8080"]},
+            '{"mcpServers": {"a": {"command": "npx", "args": ["mcp-remote", "https://a.example/mcp", "--resource", "x"]}}}',
+            {"command": "npx", "args": ["mcp-remote", "https://a.example/mcp", "--resource", "x"]},
         ),
     ],
 )  # fmt: skip
@@ -180,12 +198,17 @@ def test_each_clients_own_keys_are_read(text: str, settings: dict[str, Any]) -> 
         ('{"command": "x", "args": ["--token", "ghp_abcdefghijklmnopqrstuvwxyz0123456789"]}', "not allowed in args"),
         ('{"url": "https://a.example/?myApiKey=abcdef012345"}', "its address has a secret in plain text"),
         ('{"url": "ftp://a.example"}', "expected a URL that begins with https://"),
+        ('{"command": "x", "env": {"A": "${config:foo}"}}', "${config:foo} has no meaning here"),
+        ('{"command": "x", "args": ["${command:pick}"]}', "${command:pick}: a command line takes no variables"),
+        ('{"command": "x", "env": {"A": {"b": 1}}}', "env.A: expected a text"),
+        ('{"url": "https://a.example/?key=${input:k}&tok=SECRETINURL9"}', "${input:k}: an address takes no question"),
     ],
 )
 def test_an_entry_that_cannot_be_used_says_why(tmp_path: Path, entry: str, problem: str) -> None:
     servers = plan(tmp_path / "m.json", f'{{"mcpServers": {{"a": {entry}, "b": {{"command": "b"}}}}}}')
     assert (servers["a"].state, servers["b"].state) == ("cannot", "new")
     assert problem in servers["a"].detail
+    assert "SECRETINURL9" not in servers["a"].detail
     assert "ghp_" not in servers["a"].detail
 
 
@@ -248,3 +271,40 @@ def test_secrets_become_references_with_the_servers_name(tmp_path: Path) -> None
         "Authorization": "Bearer keyring:git-pat",
         "X-Api-Key": "keyring:git-x-api-key",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"mcpServers": {"a": {"command": "x", "timeout": ' + "9" * 5000 + "}}}", "a number that is too long"),
+        ("extensions:\n  a: [", "the YAML is not valid in line 2"),
+        ("[mcp_servers", "the TOML is not valid"),
+        ("[" * 100_000, "the TOML is not valid"),
+        ('{"a":' * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_file_with_a_fault_says_where(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        read_client_servers(text, Surroundings(), suffix_of(text))
+
+
+def test_aliases_of_yaml_are_not_spelt_out() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    server = one("\n".join([*lines, "extensions:", "  a: {cmd: x, env: {A: *a9}}"]), Surroundings())
+    assert server.problem == "env.A: expected a text"
+
+
+@pytest.mark.parametrize("name", ["mcp", "servers", "extensions", "mcpServers", "context_servers"])
+@pytest.mark.parametrize("table", ["mcpServers", "servers", "context_servers", "mcp"])
+def test_a_server_may_have_the_name_of_a_table(table: str, name: str) -> None:
+    servers = {name: {"command": "x"}, "good": {"command": "y"}}
+    found = read_client_servers(json.dumps({table: servers}), Surroundings())
+    assert [server.name for server in found] == [name, "good"]
+    assert [server.name for server in read_client_servers(json.dumps(servers), Surroundings())] == [name, "good"]
+
+
+def test_a_variable_that_is_set_is_referred_to() -> None:
+    text = '{"mcpServers": {"a": {"command": "x", "env": {"A": "${B:-c}"}, "args": ["${D:-e}"]}}}'
+    settings = one(text, Surroundings(is_set=lambda name: name == "B")).settings
+    assert settings == {"command": "x", "args": ["e"], "env": {"A": "env:B"}}

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from mcpchat.config.clients.entries import ClientServer, Surroundings, read_client_servers
+from mcpchat.config.clients.conversion import Surroundings
+from mcpchat.config.clients.entries import ClientServer, read_client_servers
 from mcpchat.config.named_servers import add_named_servers, name_address, parse_named_server
 from mcpchat.config.schema import Config, parse
 from mcpchat.errors import UsageError
@@ -118,7 +119,9 @@ def test_a_file_without_usable_servers_says_why(tmp_path: Path, content: str, pr
     ],
 )
 def test_each_clients_entries_are_read(text: str, entry: dict[str, Any]) -> None:
-    assert settings_of(read_client_servers(text, Surroundings({}))) == {"a": entry}
+    assert settings_of(read_client_servers(text, Surroundings({}), ".toml" if text.startswith("[") else ".json")) == {
+        "a": entry
+    }
 
 
 def test_a_named_server_is_added_or_is_one_of_the_config() -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from mcpchat.errors import UsageError
 from mcpchat.registry.documents import Server
-from mcpchat.registry.install import InstallOption, list_options
+from mcpchat.registry.install import build_settings
 from mcpchat.registry.known_servers import known_servers, search_known
+from mcpchat.registry.options import InstallOption, list_options
 from tests.support.fake_registry import REMOTE, STDIO, WEATHER, document
 
 
@@ -23,22 +24,22 @@ def package(**fields: Any) -> InstallOption:
 
 
 def args(option: InstallOption, **values: str) -> list[str]:
-    built: list[str] = option.build(values).settings["args"]
+    built: list[str] = build_settings(option, values).settings["args"]
     return built
 
 
 def test_a_package_has_a_fixed_version_and_its_arguments() -> None:
     found = options(WEATHER)
-    built = found["npm"].build({"place": "New York", "WEATHER_API_KEY": "secret-1", "verbose": "true"})
+    built = build_settings(found["npm"], {"place": "New York", "WEATHER_API_KEY": "secret-1", "verbose": "true"})
     assert built.settings == {
         "command": "npx",
         "args": ["-y", "@example/weather@2.1.0", "--units", "metric", "--verbose", "New York"],
         "env": {"WEATHER_API_KEY": "secret-1", "LOG_LEVEL": "info"},
     }
     assert built.secret_keys == ("env.WEATHER_API_KEY",)
-    assert found["npm"].build({"place": "x", "WEATHER_API_KEY": "keyring:mine"}).secret_keys == ()
-    assert found["pypi"].build({}).settings == {"command": "uvx", "args": ["weather-mcp@2.1.0"]}
-    assert found["oci"].build({"source": "/tmp", "WEATHER_API_KEY": "x"}).settings["args"] == [
+    assert build_settings(found["npm"], {"place": "x", "WEATHER_API_KEY": "keyring:mine"}).secret_keys == ()
+    assert build_settings(found["pypi"], {}).settings == {"command": "uvx", "args": ["weather-mcp@2.1.0"]}
+    assert build_settings(found["oci"], {"source": "/tmp", "WEATHER_API_KEY": "x"}).settings["args"] == [
         "run", "-i", "--rm", "--mount", "type=bind,src=/tmp,dst=/data", "-e", "WEATHER_API_KEY", "ghcr.io/example/weather:2.1.0",
     ]  # fmt: skip
 
@@ -49,22 +50,22 @@ def test_what_is_required_is_named() -> None:
     assert [name for name, item in inputs.items() if item.is_required] == ["place", "WEATHER_API_KEY"]
     assert (inputs["WEATHER_API_KEY"].is_secret, inputs["units"].choices) == (True, ("metric", "imperial"))
     with pytest.raises(UsageError, match=r"place is required \(Where\)"):
-        option.build({"WEATHER_API_KEY": "x"})
+        build_settings(option, {"WEATHER_API_KEY": "x"})
     with pytest.raises(UsageError, match="units: expected one of metric, imperial"):
-        option.build({"WEATHER_API_KEY": "x", "place": "y", "units": "kelvin"})
+        build_settings(option, {"WEATHER_API_KEY": "x", "place": "y", "units": "kelvin"})
 
 
 def test_a_remote_server_has_its_address_and_headers() -> None:
     option = options(REMOTE)["remote"]
-    built = option.build({"tenant": "acme", "token": "secret-1"})
+    built = build_settings(option, {"tenant": "acme", "token": "secret-1"})
     assert built.settings == {
         "url": "https://acme.example.com/mcp",
         "headers": {"Authorization": "Bearer secret-1", "X-Region": "eu"},
     }
     assert built.secret_keys == ("headers.Authorization",)
-    assert option.build({"tenant": "acme", "token": "env:T"}).secret_keys == ()
+    assert build_settings(option, {"tenant": "acme", "token": "env:T"}).secret_keys == ()
     sse = document("a.b/c", remotes=[{"type": "sse", "url": "https://a.example/sse"}])
-    assert options(sse)["remote"].build({}).settings == {"url": "https://a.example/sse", "transport": "sse"}
+    assert build_settings(options(sse)["remote"], {}).settings == {"url": "https://a.example/sse", "transport": "sse"}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,14 @@ def test_a_remote_server_has_its_address_and_headers() -> None:
     [
         ({"registryBaseUrl": "https://npm.example"}, {}, ["-y", "--registry=https://npm.example", "pkg@1.0.0"]),
         ({"runtimeHint": "bunx"}, {}, ["pkg@1.0.0"]),
-        ({"runtimeHint": "sh"}, {}, ["-y", "pkg@1.0.0"]),
+        ({"runtimeArguments": [{"type": "positional", "value": "pkg@1.0.0"}]}, {}, ["-y", "pkg@1.0.0"]),
+        ({"packageArguments": [{"type": "positional", "default": "aaa"}, {"type": "positional", "default": "bbb"}]}, {},
+         ["-y", "pkg@1.0.0", "aaa", "bbb"]),
+        ({"registryType": "oci", "identifier": "a/b", "runtimeArguments": [{"type": "positional", "value": "run --interactive"}]}, {},
+         ["run", "--rm", "--interactive", "a/b:1.0.0"]),
+        ({"registryType": "pypi", "version": "1.0", "identifier": "x-mcp", "runtimeArguments": [
+            {"type": "named", "name": "--from", "value": "x-mcp==1.0"}, {"type": "positional", "value": "x-server"}]}, {},
+         ["--from", "x-mcp==1.0", "x-server"]),
         ({"runtimeArguments": [{"type": "named", "name": "--yes"}]}, {}, ["--yes", "pkg@1.0.0"]),
         ({"registryType": "pypi", "registryBaseUrl": "https://p.example"}, {}, ["--default-index", "https://p.example", "pkg@1.0.0"]),
         ({"registryType": "nuget"}, {}, ["pkg@1.0.0", "--yes", "--"]),
@@ -107,6 +115,24 @@ def test_commands_of_packages(fields: dict[str, Any], values: dict[str, str], ex
         ({"packageArguments": [{"type": "named", "name": "--key", "isSecret": True}]}, "a secret on its command line"),
         ({"environmentVariables": [{"name": "A B"}]}, "is no name of a variable"),
         ({"packageArguments": [{"type": "positional", "value": "a\nb"}]}, "control characters"),
+        ({"packageArguments": [{"type": "positional", "valueHint": "x", "default": "a\x1b[2J"}]}, "control characters"),
+        (
+            {
+                "packageArguments": [{"type": "named", "name": "--TOKEN", "description": "t"}],
+                "environmentVariables": [{"name": "TOKEN", "isSecret": True}],
+            },
+            "a secret on its command line",
+        ),
+        ({"environmentVariables": [{"name": "A", "value": "cmd:touch ran"}]}, "your own secrets or programs"),
+        ({"environmentVariables": [{"name": "A", "default": "keyring:mine"}]}, "your own secrets or programs"),
+        ({"environmentVariables": [{"name": "A", "choices": ["env:HOME"]}]}, "your own secrets or programs"),
+        ({"version": "latest"}, "no fixed version"),
+        ({"version": "1.x"}, "no fixed version"),
+        ({"version": "1.2"}, "no fixed version"),
+        ({"registryType": "oci", "identifier": "a/b", "version": ""}, "no fixed version"),
+        ({"registryType": "oci", "identifier": "a/b:latest", "version": ""}, "no fixed version"),
+        ({"runtimeHint": "sh"}, "is to be run with sh"),
+        ({"registryType": "pypi", "runtimeHint": "python"}, "is to be run with python"),
     ],
 )
 def test_a_package_that_cannot_be_used_says_why(fields: dict[str, Any], problem: str) -> None:
@@ -123,6 +149,22 @@ def test_a_package_that_cannot_be_used_says_why(fields: dict[str, Any], problem:
             "a secret in its address",
         ),
         ({"type": "sse", "url": "https://a.example", "headers": [{"name": "A: b"}]}, "no valid name"),
+        ({"type": "sse", "url": "https://{tenant}.example"}, "does not declare: tenant"),
+        ({"type": "sse", "url": "https://[bad/mcp"}, "is no address"),
+        ({"type": "sse", "url": "https://user@a.example"}, "has a user name"),
+        (
+            {
+                "type": "sse",
+                "url": "https://a.example/{t}",
+                "variables": {"t": {}},
+                "headers": [{"name": "A", "value": "Bearer {t}", "variables": {"t": {"isSecret": True}}}],
+            },
+            "a secret in its address",
+        ),
+        (
+            {"type": "sse", "url": "https://a.example", "headers": [{"name": "A", "value": "cmd:touch ran"}]},
+            "your own secrets",
+        ),
     ],
 )
 def test_a_remote_that_cannot_be_used_says_why(remote: dict[str, Any], problem: str) -> None:
@@ -139,3 +181,22 @@ def test_the_known_servers_are_found_without_a_network() -> None:
     assert all(server.url.startswith("https://") for server in known_servers().values())
     assert list(search_known("issues linear")) == ["linear"]
     assert search_known("nothing-of-the-kind") == {}
+
+
+def test_parts_of_a_document_make_no_reference() -> None:
+    headers = [{"name": "A", "value": "c{x}", "variables": {"x": {"default": "md:touch ran"}}}]
+    option = options(document("a.b/c", remotes=[{"type": "sse", "url": "https://a.example", "headers": headers}]))[
+        "remote"
+    ]
+    assert option.problem == ""
+    with pytest.raises(UsageError, match="its publisher refers to your own secrets"):
+        build_settings(option, {})
+
+
+@pytest.mark.parametrize("tenant", ["", "a b", "x@evil.example/"])
+def test_a_value_makes_no_other_address(tenant: str) -> None:
+    remote = {"type": "sse", "url": "https://{tenant}.example/mcp", "variables": {"tenant": {}}}
+    option = options(document("a.b/c", remotes=[remote]))["remote"]
+    assert option.inputs[0].is_required
+    with pytest.raises(UsageError):
+        build_settings(option, {"tenant": tenant})

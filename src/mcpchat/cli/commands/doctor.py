@@ -160,6 +160,11 @@ async def _check_source(context: RunContext, source: str, server: str | None) ->
         if item.state == "cannot":
             yield Subject(f"server {item.name}").wrong("config", item.detail, item.hint, 2)
             continue
+        if item.asked_secrets:  # a reference of this name may be another secret of the user
+            asked = ", ".join(item.asked_secrets.values())
+            subject = Subject(f"server {item.name}")
+            yield subject.warning("secrets", f"not started: its client asks for {asked}", "mcpchat import")
+            continue
         servers[item.name] = msgspec.convert(item.settings, ServerConfig)
         for key in item.moved_secrets:
             table, _, name = key.partition(".")

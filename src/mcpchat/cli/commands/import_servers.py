@@ -96,7 +96,9 @@ def _plan(source: str | None, config: Path | None) -> tuple[PlannedFile, ...]:
     return tuple(  # each client by itself: what one has does not make another's known
         planned
         for client in CLIENTS
-        for planned in plan_import(find_client_files((client,), folder, os.environ, with_project=True), user_config)
+        for planned in plan_import(
+            find_client_files((client,), folder, os.environ, with_project=True), user_config, os.environ
+        )
     )
 
 

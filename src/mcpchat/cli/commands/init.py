@@ -239,7 +239,7 @@ class _Setup:
         config, folder = self._context().config, working_directory()
         found = []
         for client in CLIENTS:
-            files = plan_import(find_client_files((client,), folder, os.environ), config)
+            files = plan_import(find_client_files((client,), folder, os.environ), config, os.environ)
             if new := [server for file in files for server in file.servers if server.state == "new"]:
                 found.append((client.title, new))
         return found[:9]

@@ -22,10 +22,11 @@ from mcpchat.config.builtin_servers import BUILTIN_SERVERS
 from mcpchat.config.run import RunContext, default_paths
 from mcpchat.config.schema import ServerConfig
 from mcpchat.config.stored_secrets import StoredSecrets
+from mcpchat.config.validation import semantic_problems
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.errors import ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.server_log import read_log
-from mcpchat.registry.install import KINDS
+from mcpchat.registry.options import KINDS
 from mcpchat.ui.render import tables
 from mcpchat.ui.render.registry import found_table
 from mcpchat.util.paths import expand_user
@@ -240,7 +241,19 @@ def add(
       mcpchat servers add notes '{"command": "npx", "args": ["-y", "PACKAGE"]}'
       mcpchat servers add io.github.OWNER/NAME --input TOKEN=keyring:mine
     """
-    choices = InstallChoices(kind=kind, values=_pairs("--input", given), sandbox=sandbox, yes=yes)
+    path = _path(config)
+
+    def check_name(name: str) -> None:
+        text = edit.current_text(path)
+        if not replace and edit.has_server(text, name):
+            hint = f"choose another: mcpchat servers add OTHER {name}, or --replace"
+            raise UsageError(f"there is a server named {name!r} already", hint=hint)
+        for _, problem in semantic_problems({"servers": {name: {"command": name}}}):
+            raise UsageError(f"{name}: {problem}", hint="choose a name: mcpchat servers add NAME REGISTRY-NAME")
+
+    choices = InstallChoices(
+        kind=kind, values=_pairs("--input", given), sandbox=sandbox, yes=yes, check_name=check_name
+    )
     entries = read_entries(name, target or [], builtin, lambda: build_context(config, quiet=True), choices)
     for entry in entries.values() if not no_check else ():
         check_program(entry, cwd, hint="--no-check adds the server anyway")
@@ -260,7 +273,6 @@ def add(
     entries = {name: {**entry, **more} for name, entry in entries.items()}
     if is_terminal(sys.stdin, sys.stderr):
         entries = move_secrets(entries, StoredSecrets(default_paths(os.environ).state))
-    path = _path(config)
 
     def write(text: str) -> str:
         for name, entry in entries.items():

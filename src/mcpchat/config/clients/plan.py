@@ -1,17 +1,18 @@
 """What an import of other clients' servers would do to the config: which are new, there already, or cannot be used."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
+from mcpchat.config.clients.conversion import Surroundings
 from mcpchat.config.clients.entries import (
     MAX_BYTES,
     ClientServer,
-    Surroundings,
     read_client_file,
     read_client_servers,
 )
@@ -22,13 +23,12 @@ from mcpchat.config.clients.files import (
     project_folder,
     select_clients,
 )
+from mcpchat.config.clients.likely_secrets import find_secrets, has_secret_address, has_secret_argument
 from mcpchat.config.schema import Config, ServerConfig
 from mcpchat.config.stored_secrets import secret_name
 from mcpchat.config.validation import (
     REFERENCE,
     SERVER_NAME,
-    find_literal_secrets,
-    iter_literal_secrets,
     semantic_problems,
     type_problems,
 )
@@ -40,6 +40,9 @@ from mcpchat.util.text_files import read_text
 
 State = Literal["new", "same", "differs", "cannot"]
 TRANSPORT_KEYS = ("command", "args", "url", "transport", "cwd", "env", "headers")
+_NEUTRAL_KEYS = frozenset({
+    "trust", "tools", "exclude", "enabled", "required", "timeouts", "max_parallel", "elicitation", "sampling", "roots",
+})  # fmt: skip
 
 
 class PlannedServer(Struct, frozen=True, kw_only=True):
@@ -71,30 +74,15 @@ class PlannedFile(Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
-def plan_import(files: Iterable[ClientFile | Path], config: Config) -> tuple[PlannedFile, ...]:
+def plan_import(
+    files: Iterable[ClientFile | Path], config: Config, environ: Mapping[str, str]
+) -> tuple[PlannedFile, ...]:
     """Plan the import of the servers in the files, in their order; nothing is changed.
 
-    A server of an earlier file counts as one of the config.
+    A server that an earlier file has too counts as the same; another one of its name gets a number.
     """
-    servers = dict(config.servers)
-    planned = []
-    for file in files:
-        client, path, is_project = "file", file, False
-        if isinstance(file, ClientFile):
-            client, path, is_project = file.client.name, file.path, file.is_project
-        try:
-            found = _read(file)
-        except UsageError as error:
-            planned.append(PlannedFile(client=client, path=str(path), is_project=is_project, problem=error.message))
-            continue
-        items = []
-        for server in found:
-            item = _plan_server(server, servers)
-            items.append(item)
-            if item.state == "new":
-                servers[item.name] = _convert(item.settings)
-        planned.append(PlannedFile(client=client, path=str(path), is_project=is_project, servers=tuple(items)))
-    return tuple(planned)
+    planner = _Planner(config, environ)
+    return tuple(map(planner.plan, files))
 
 
 def plan_source(source: str, config: Config, folder: Path, environ: Mapping[str, str]) -> tuple[PlannedFile, ...]:
@@ -103,7 +91,7 @@ def plan_source(source: str, config: Config, folder: Path, environ: Mapping[str,
     Raises UsageError if there is no such client or file, or it has no servers, or the file cannot be read.
     """
     if clients := select_clients(source):
-        planned = plan_import(find_client_files(clients, folder, environ), config)
+        planned = plan_import(find_client_files(clients, folder, environ), config, environ)
         if not any(file.servers or file.problem for file in planned):
             titles = " and ".join(client.title for client in clients)
             raise UsageError(f"{titles} has no servers here", hint="mcpchat import shows what there is")
@@ -113,45 +101,87 @@ def plan_source(source: str, config: Config, folder: Path, environ: Mapping[str,
         known = did_you_mean(source, CLIENT_NAMES)
         name = one_line(source, 100)
         raise UsageError(f"{name}: no such client or file{known}", hint=f"clients: {', '.join(CLIENT_NAMES)}")
-    planned = plan_import([path], config)
+    planned = plan_import([path], config, environ)
     if problem := planned[0].problem:
         raise UsageError(f"{source}: {problem}")
     return planned
 
 
-def _read(file: ClientFile | Path) -> list[ClientServer]:
-    if isinstance(file, ClientFile):
-        text = read_text(file.path, max_bytes=MAX_BYTES, error=UsageError)
-        return read_client_servers(text, Surroundings(folder=file.folder))
-    folder = project_folder(file)
-    return read_client_file(file, Surroundings(folder=folder))
+class _Planner:
+    """Plans one file after the other. ``_imported`` has the servers of the files so far, by their new names."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self._own = dict(config.servers)
+        self._environ = environ
+        self._imported: dict[str, ServerConfig] = {}
+
+    def plan(self, file: ClientFile | Path) -> PlannedFile:
+        client, path, is_project = "file", file, False
+        if isinstance(file, ClientFile):
+            client, path, is_project = file.client.name, file.path, file.is_project
+        try:
+            servers = tuple(map(self._plan_server, self._read(file)))
+        except UsageError as error:
+            return PlannedFile(client=client, path=str(path), is_project=is_project, problem=error.message)
+        return PlannedFile(client=client, path=str(path), is_project=is_project, servers=servers)
+
+    def _read(self, file: ClientFile | Path) -> list[ClientServer]:
+        def is_set(name: str) -> bool:
+            return bool(self._environ.get(name))
+
+        if isinstance(file, ClientFile):
+            text = read_text(file.path, max_bytes=MAX_BYTES, error=UsageError)
+            return read_client_servers(text, Surroundings(folder=file.folder, is_set=is_set), file.path.suffix)
+        return read_client_file(file, Surroundings(folder=project_folder(file), is_set=is_set))
+
+    def _plan_server(self, server: ClientServer) -> PlannedServer:
+        name = own_name(server.name)
+        problem, hint = server.problem, server.hint
+        if not problem:
+            problem, hint = _find_problem(name, server.settings)
+        if problem:
+            return PlannedServer(name=name, source_name=server.name, state="cannot", detail=problem, hint=hint)
+        converted = _convert(server.settings)
+        known = {**self._own, **self._imported}
+        if name in self._own and (different := _different_keys(converted, self._own[name])):
+            item = _to_planned(name, server)
+            return msgspec.structs.replace(item, state="differs", detail=", ".join(different))
+        if (same := _find_same(name, converted, known)) is not None:
+            item = _to_planned(same, server)
+            return msgspec.structs.replace(item, name=name, state="same", detail="" if same == name else same)
+        if name in known:
+            name = next(free for free in (f"{name[:36]}-{n}" for n in count(2)) if free not in known)
+        self._imported[name] = converted
+        return _to_planned(name, server)
 
 
-def _plan_server(server: ClientServer, servers: Mapping[str, ServerConfig]) -> PlannedServer:
-    name = own_name(server.name)
+def _find_same(name: str, server: ServerConfig, known: Mapping[str, ServerConfig]) -> str | None:
+    """The name of the same server among the known ones, if possible the same name; None if there is none."""
+    names = [other for other, own in known.items() if not _different_keys(server, own)]
+    return name if name in names else next(iter(names), None)
+
+
+def _to_planned(name: str, server: ClientServer) -> PlannedServer:
     settings, asked = _name_secrets(name, server)
-    problem, hint = server.problem, server.hint
-    if not problem:
-        problem, hint = _find_problem(name, settings)
-    if problem:
-        return PlannedServer(name=name, source_name=server.name, state="cannot", detail=problem, hint=hint)
-    item = PlannedServer(
+    return PlannedServer(
         name=name,
         source_name=server.name,
         state="new",
         settings=settings,
-        moved_secrets=tuple(f"{table}.{key}" for _, table, key in iter_literal_secrets({name: settings})),
+        moved_secrets=find_secrets(settings),
         asked_secrets=asked,
         omitted=server.omitted,
     )
-    converted = _convert(settings)
-    different = _different_keys(converted, servers[name]) if name in servers else []
-    if name in servers and different:
-        return msgspec.structs.replace(item, state="differs", detail=", ".join(different))
-    known = next((other for other, own in servers.items() if not _different_keys(converted, own)), None)
-    if known is not None:
-        return msgspec.structs.replace(item, state="same", detail="" if known == name else known)
-    return item
+
+
+def keys_to_replace(own: Mapping[str, Any], settings: Mapping[str, Any]) -> Collection[str]:
+    """The keys of an own server that its replacement by another client's settings removes.
+
+    Those of its command or address; if a command becomes an address or the reverse, all that belong to that.
+    """
+    if ("url" in own) == ("url" in settings):
+        return TRANSPORT_KEYS
+    return [key for key in own if key not in _NEUTRAL_KEYS]
 
 
 def settings_to_write(item: PlannedServer) -> dict[str, Any]:
@@ -181,7 +211,11 @@ def _name_secrets(name: str, server: ClientServer) -> tuple[dict[str, Any], dict
         return f"{prefix}keyring:{own}" if own else value
 
     settings = {
-        key: {inner: rename(text) for inner, text in value.items()} if key in ("env", "headers") else value
+        key: {inner: rename(text) for inner, text in value.items()}
+        if isinstance(value, dict) and key in ("env", "headers")
+        else rename(value)
+        if isinstance(value, str)
+        else value
         for key, value in server.settings.items()
     }
     return settings, {names[secret]: description for secret, description in server.secrets.items()}
@@ -191,7 +225,10 @@ def _find_problem(name: str, settings: dict[str, Any]) -> tuple[str, str]:
     table = {"servers": {name: settings}}
     for path, problem in (*type_problems(table, Config, ()), *semantic_problems(table)):
         return f"{'.'.join(path[2:])}: {problem}" if path[2:] else problem, ""
-    if any(key.endswith(".url") for key in find_literal_secrets({name: settings})):
+    if has_secret_argument(settings.get("args", ())):
+        hint = "set it as a variable, in env, if the server reads one"
+        return "it has a secret on its command line, where every user of the machine can read it", hint
+    if has_secret_address(settings):
         hint = f"mcpchat servers add {name} URL keeps it as it is; --mcp {name}=URL keeps nothing"
         return "its address has a secret in plain text, which the config would have too", hint
     return "", ""

@@ -86,16 +86,11 @@ class TerminalKeyInput:
         """Collect keys that were typed before the question. Returns whether there were any."""
         from prompt_toolkit.input import create_input
         from prompt_toolkit.input.typeahead import get_typeahead
-        from prompt_toolkit.input.vt100_parser import Vt100Parser
 
         presses = get_typeahead(create_input())
-        if raw := tty.read_typed_ahead():
-            parser = Vt100Parser(presses.append)
-            parser.feed(raw)
-            parser.flush()
         for press in presses:
             self._typed_ahead.add(press.key, press.data)
-        return bool(presses)
+        return self._typed_ahead.feed(tty.read_typed_ahead()) or bool(presses)
 
     async def read_line(
         self, prompt: str, default: str, find_problem: Callable[[str], str] | None = None

@@ -8,7 +8,7 @@ from msgspec import Struct
 from rich.table import Table
 from rich.text import Text
 
-from mcpchat.util.sanitize import one_line
+from mcpchat.util.sanitize import one_line, show_invisible
 
 
 class FoundServer(Struct, frozen=True, kw_only=True):
@@ -42,20 +42,20 @@ def describe_install(
     risky: Sequence[str],
     suggests_sandbox: bool,
 ) -> Iterator[str]:
-    """What would be added: the exact command or address, where it comes from, and what it gets. One line each."""
+    """What would be added: the exact command or address, where it comes from, and what it gets. Nothing is cut."""
     yield one_line(f"{name} {version}".strip() + (f", {repository}" if repository else ""), 300)
     if status == "deprecated":
         yield "  its publisher marks it as deprecated"
     if "url" in settings:
-        yield f"  contacts  {one_line(settings['url'], 500)}"
+        yield f"  contacts  {show_invisible(settings['url'])}"
     else:
-        yield f"  runs      {one_line(shlex.join([settings['command'], *settings['args']]), 2000)}"
+        yield f"  runs      {show_invisible(shlex.join([settings['command'], *settings['args']]))}"
         yield f"  from      {origin}"
     for table in ("env", "headers"):
         for key, value in settings.get(table, {}).items():
-            shown = "in the keyring" if f"{table}.{key}" in secret_keys else one_line(value, 200)
+            shown = "in the keyring" if f"{table}.{key}" in secret_keys else show_invisible(value)
             effect = "  (changes what runs, or where it connects)" if key in risky else ""
-            yield f"  gives it  {one_line(key, 80)} = {shown}{effect}"
+            yield f"  gives it  {show_invisible(key)} = {shown}{effect}"
     if sandbox := settings.get("sandbox"):
         yield f"  sandbox   network; of your home it writes {', '.join(sandbox['write'])} and sees nothing else"
     elif suggests_sandbox:

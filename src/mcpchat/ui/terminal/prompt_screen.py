@@ -197,13 +197,16 @@ class PromptScreen:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        typed_ahead = ""
+        typed_ahead = TypedAhead()
         async with self._take_terminal():
             with tty.hold_input():
                 yield
                 # While a pager or an editor had the terminal, Enter was turned into Ctrl-J.
-                typed_ahead = tty.read_typed_ahead()
-        self._take_first_lines(typed_ahead)
+                typed_ahead.feed(tty.read_typed_ahead())
+        if self.buffer.text:  # not sent unseen together with this
+            self.restore_typed(typed_ahead)
+        else:
+            self._take_first_lines(typed_ahead.text)
 
     @asynccontextmanager
     async def _take_terminal(self) -> AsyncIterator[None]:
@@ -244,7 +247,8 @@ class PromptScreen:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Show the input line while inside. A line that was typed before is sent."""
-        typed_ahead = tty.read_typed_ahead()
+        typed_ahead = TypedAhead()
+        typed_ahead.feed(tty.read_typed_ahead())
         started = asyncio.Event()
         self._task = task = asyncio.create_task(
             self._app.run_async(pre_run=started.set, set_exception_handler=False, handle_sigint=False)
@@ -257,7 +261,7 @@ class PromptScreen:
             if task.done():
                 await task
             task.add_done_callback(lambda done_task: self._on_terminal_lost())
-            self._take_first_lines(typed_ahead)
+            self._take_first_lines(typed_ahead.text)
             if self._background is None and _shows_tints(self.console):
                 self._asked_background = time.monotonic()
                 self.write_raw(QUERY)
@@ -267,7 +271,7 @@ class PromptScreen:
 
     def _take_first_lines(self, text: str) -> None:
         """Send a line that was typed while the input line was not there; several may be a paste, and are not sent."""
-        line, newline, rest = sanitize(text.replace("\r", "\n")).partition("\n")
+        line, newline, rest = sanitize(text).partition("\n")
         if line:
             self.pastes.append(line + newline + rest)  # it may have been: no mention in it counts
         self.buffer.insert_text(f"{line}{newline}{rest}" if rest else line)

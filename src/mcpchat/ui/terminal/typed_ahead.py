@@ -1,6 +1,10 @@
 """Text that the user types while no prompt is active."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prompt_toolkit.key_binding.key_processor import KeyPress
 
 
 @dataclass
@@ -25,3 +29,16 @@ class TypedAhead:
                 self.text += "\n"
             case _ if len(key) == 1 and key.isprintable():
                 self.text += key
+
+    def feed(self, raw: str) -> bool:
+        """Apply the key presses in what a terminal sent. Returns whether there were any."""
+        from prompt_toolkit.input.vt100_parser import Vt100Parser
+
+        presses: list[KeyPress] = []
+        if raw:
+            parser = Vt100Parser(presses.append)
+            parser.feed(raw)
+            parser.flush()
+        for press in presses:
+            self.add(press.key, press.data)
+        return bool(presses)

@@ -53,7 +53,7 @@ WEATHER = document(
         },
         {
             "registryType": "oci",
-            "identifier": "ghcr.io/example/weather:2.1.0",
+            "identifier": "images.example/example/weather:2.1.0",
             "transport": STDIO,
             "runtimeArguments": [
                 {

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -19,6 +20,7 @@ _CHUNK = 2**16  # bytes to read at once
 LOG_LINES = 20  # last lines of stderr, kept for error messages
 GRACE = 2.0  # seconds to wait after closing stdin, and again after SIGTERM
 _POLL_INTERVAL = 0.01  # seconds
+_BATCH_SPECIAL = re.compile(r"""[%!^&|<>"\r\n]""")
 
 INHERITED_VARIABLES = (
     (
@@ -60,6 +62,21 @@ def build_environment(
 def find_withheld_proxies(environ: Mapping[str, str], passed: Mapping[str, str]) -> list[str]:
     """The variables of proxies that a server's environment lacks because they may have a password."""
     return [name for name in _PROXY_VARIABLES if environ.get(name) and name not in passed]
+
+
+def check_batch_arguments(program: str, args: Sequence[str]) -> None:
+    """Raise ServerError if the program is a batch file, as npx is on Windows, and its shell would misread an argument.
+
+    Windows runs batch files with cmd.exe, which takes some characters for commands, also within quotes.
+    """
+    if not program.lower().endswith((".cmd", ".bat")):
+        return
+    for arg in args:
+        if found := _BATCH_SPECIAL.search(arg):
+            raise ServerError(
+                f"{one_line(arg, 100)!r}: a batch file cannot have {found[0]!r} in an argument",
+                hint="start the program that it runs, such as node, with the script",
+            )
 
 
 class ServerProcess:
@@ -108,6 +125,7 @@ class ServerProcess:
             )
         if program is None:
             raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check command in the config")
+        check_batch_arguments(program, argv[1:])
         try:
             process = await asyncio.create_subprocess_exec(
                 program,

@@ -1,12 +1,16 @@
 """Kills leftover server processes if mcpchat dies: a shell waits for our exit and ends the remaining process groups.
 
 The shell reads from a pipe that only this process holds open; the system closes it however we exit, SIGKILL included.
-It needs only a POSIX shell, so it works on Linux, macOS and the BSDs. It does nothing on Windows.
+It needs only a POSIX shell, so it works on Linux, macOS and the BSDs. On Windows a job object does the same.
 """
 
 import subprocess
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or sys.platform == "win32":
+    from mcpchat.mcp.job_object import JobObject
 
 # "+ PID" and "- PID" maintain the list of process groups; end of input means that we have exited.
 _SCRIPT = """
@@ -30,10 +34,13 @@ class ProcessReaper:
     def __init__(self) -> None:
         self._shell: subprocess.Popen[bytes] | None = None
         self._groups: set[int] = set()
+        self._job: JobObject | None = None
 
     def add(self, group: int) -> None:
         """Watch the process group."""
         if sys.platform == "win32":
+            self._job = self._job or JobObject()
+            self._job.add(group)
             return
         if self._shell is None:
             with suppress(OSError):  # without a shell, servers only see their stdin close

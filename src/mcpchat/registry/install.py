@@ -8,7 +8,6 @@ from typing import Any
 from mcpchat.errors import UsageError
 from mcpchat.registry.documents import Argument, Input, NamedInput, Package, Transport
 from mcpchat.registry.options import (
-    ECOSYSTEMS,
     REFERENCE,
     VARIABLE,
     InstallOption,
@@ -19,6 +18,7 @@ from mcpchat.registry.options import (
     image_name,
     in_brackets,
     is_bare_option,
+    other_source,
     text_of,
 )
 
@@ -124,8 +124,7 @@ class _Builder:
 
 def _runtime_words(package: Package, runtime: str, before: Sequence[str], variables: Sequence[str]) -> list[str]:
     """The words between the program and the package's own arguments, with the package in its exact version."""
-    base_url = package.registry_base_url.rstrip("/")
-    is_other = bool(base_url) and base_url != ECOSYSTEMS[package.registry_type].base_url
+    source = other_source(package)
     if package.registry_type == "oci":
         before = _without_run(before)
         names = [word for name in variables for word in ("-e", name)]
@@ -137,9 +136,9 @@ def _runtime_words(package: Package, runtime: str, before: Sequence[str], variab
     match package.registry_type:
         case "npm":
             yes = [] if runtime == "bunx" or "-y" in before or "--yes" in before else ["-y"]
-            return [*yes, *([f"--registry={base_url}"] if is_other else []), *before, *exact]
+            return [*yes, *([f"--registry={source}"] if source else []), *before, *exact]
         case "pypi":
-            return [*(["--default-index", base_url] if is_other else []), *before, *exact]
+            return [*(["--default-index", source] if source else []), *before, *exact]
         case _:
             return [*before, *exact, "--yes", "--"]
 

@@ -29,16 +29,16 @@ REFERENCE = re.compile(r"(Bearer )?(env|keyring|cmd):.+", re.DOTALL)
 class Ecosystem:
     """Where packages of a kind come from, and the programs that run them, the usual one first."""
 
-    base_url: str
+    domain: str  # the second label of its usual source
     runtimes: tuple[str, ...]
     name: re.Pattern[str]
 
 
 ECOSYSTEMS = {
-    "npm": Ecosystem(base_url="https://packages.npmjs.example", runtimes=("npx", "bunx"), name=_NPM_NAME),
-    "pypi": Ecosystem(base_url="https://packages.pypi.example", runtimes=("uvx",), name=_NAME),
-    "oci": Ecosystem(base_url="https://docker.io", runtimes=("docker", "podman"), name=_IMAGE),
-    "nuget": Ecosystem(base_url="https://api.nuget.org", runtimes=("dnx",), name=_NAME),
+    "npm": Ecosystem(domain="npmjs", runtimes=("npx", "bunx"), name=_NPM_NAME),
+    "pypi": Ecosystem(domain="pypi", runtimes=("uvx",), name=_NAME),
+    "oci": Ecosystem(domain="docker", runtimes=("docker", "podman"), name=_IMAGE),
+    "nuget": Ecosystem(domain="nuget", runtimes=("dnx",), name=_NAME),
 }
 # What a sandboxed package must write to: its program's cache.
 _CACHES = {"npm": ["~/.npm"], "pypi": ["~/.cache/uv", "~/.local/share/uv"]}
@@ -139,8 +139,7 @@ def address_problem(url: str) -> str:
 def _package_option(package: Package) -> InstallOption:
     ecosystem = ECOSYSTEMS.get(package.registry_type)
     inputs = [*_argument_inputs(all_arguments(package)), *_named_inputs(package.environment_variables)]
-    base_url = (package.registry_base_url or (ecosystem.base_url if ecosystem else "")).rstrip("/")
-    source = f" of {base_url}" if base_url and package.registry_type != "oci" else ""  # an image's name has its own
+    source = f" of {other_source(package) or package.registry_type}" if package.registry_type != "oci" else ""
     return InstallOption(
         kind=one_line(package.registry_type, 20),
         origin=show_invisible(f"{package.identifier} {package.version}".strip() + source),
@@ -183,7 +182,7 @@ def _package_problem(package: Package, ecosystem: Ecosystem | None) -> str:
         return f"it is to be run with {one_line(package.runtime_hint, 40)}, and not with {ecosystem.runtimes[0]}"
     if not ecosystem.name.fullmatch(package.identifier):
         return f"{one_line(package.identifier, 100)!r} is no name of a package"
-    return _version_problem(package) or _source_problem(package, ecosystem) or _secret_problem(package)
+    return _version_problem(package) or _source_problem(package) or _secret_problem(package)
 
 
 def _version_problem(package: Package) -> str:
@@ -198,13 +197,28 @@ def _version_problem(package: Package) -> str:
     return "it has no fixed version" if version in ("", "latest") or is_range else ""
 
 
-def _source_problem(package: Package, ecosystem: Ecosystem) -> str:
-    base_url = package.registry_base_url.rstrip("/")
-    if base_url and package.registry_type in ("oci", "nuget") and not base_url.startswith(ecosystem.base_url):
-        return f"it comes from another source, {one_line(base_url, 100)}"
-    if base_url and not base_url.startswith("https://"):
-        return f"its source does not begin with https://: {one_line(base_url, 100)}"
-    return address_problem(base_url) if base_url else ""
+def other_source(package: Package) -> str:
+    """The address of the package's source, if it is not the usual one of its kind; else empty."""
+    url = package.registry_base_url.rstrip("/")
+    labels = _host(url).split(".")
+    ecosystem = ECOSYSTEMS.get(package.registry_type)
+    return "" if not url or (ecosystem is not None and labels[-2:-1] == [ecosystem.domain]) else url
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _source_problem(package: Package) -> str:
+    source = other_source(package)
+    if source and package.registry_type == "nuget":
+        return f"it comes from another source, {one_line(source, 100)}"
+    if source and not source.startswith("https://"):
+        return f"its source does not begin with https://: {one_line(source, 100)}"
+    return address_problem(source) if source else ""
 
 
 def _secret_problem(package: Package) -> str:
@@ -302,6 +316,8 @@ def text_of(value: Any) -> str:
 
 
 def image_name(package: Package) -> str:
-    """The image with its tag: in newer documents the identifier has it."""
-    name = package.identifier.rpartition("/")[2]
-    return package.identifier if ":" in name or not package.version else f"{package.identifier}:{package.version}"
+    """The image with its host and its tag: in newer documents the identifier has them."""
+    host = _host(other_source(package))
+    name = f"{host}/{package.identifier}" if host else package.identifier
+    has_tag = ":" in name.rpartition("/")[2]
+    return name if has_tag or not package.version else f"{name}:{package.version}"

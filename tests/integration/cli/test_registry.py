@@ -96,7 +96,7 @@ def test_a_server_is_added_with_its_exact_command(
     words = ("servers", "add", NAME, "--as", "npm", "--no-check", "--input", "place=Rome", "--input")
     code, out, err = unpack(run(*words, "WEATHER_API_KEY=secret-1", config=config(registry)))
     assert (code, out, "runs      npx -y @example/weather@2.1.0 --units metric Rome" in err) == (2, "", True)
-    assert "from      @example/weather 2.1.0 of https://packages.npmjs.example" in err
+    assert "from      @example/weather 2.1.0 of npm" in err
     assert "WEATHER_API_KEY = in the keyring" in err
     assert "--yes adds it" in err
     assert (servers_of(tmp_path), keyring.passwords) == ({}, {})

@@ -11,6 +11,12 @@ from mcpchat.config.schema import AgentConfig, ApprovalConfig, Config, ModelConf
 from mcpchat.errors import ConfigError
 
 
+def test_the_config_of_the_container_is_valid() -> None:
+    text = (Path(__file__).parents[3] / "packaging" / "compose.toml").read_text()
+    config = schema.parse(text, "compose.toml")
+    assert (config.auth.store, config.threads.password) == ("file", "env:MCPCHAT_DATABASE_PASSWORD")
+
+
 def test_no_config_means_a_calculator() -> None:
     assert schema.parse("", "c.toml") == Config(servers={"calculator": ServerConfig(builtin="calculator")})
 

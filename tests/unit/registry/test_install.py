@@ -40,7 +40,7 @@ def test_a_package_has_a_fixed_version_and_its_arguments() -> None:
     assert build_settings(found["npm"], {"place": "x", "WEATHER_API_KEY": "keyring:mine"}).secret_keys == ()
     assert build_settings(found["pypi"], {}).settings == {"command": "uvx", "args": ["weather-mcp@2.1.0"]}
     assert build_settings(found["oci"], {"source": "/tmp", "WEATHER_API_KEY": "x"}).settings["args"] == [
-        "run", "-i", "--rm", "--mount", "type=bind,src=/tmp,dst=/data", "-e", "WEATHER_API_KEY", "ghcr.io/example/weather:2.1.0",
+        "run", "-i", "--rm", "--mount", "type=bind,src=/tmp,dst=/data", "-e", "WEATHER_API_KEY", "images.example/example/weather:2.1.0",
     ]  # fmt: skip
 
 
@@ -84,6 +84,10 @@ def test_a_remote_server_has_its_address_and_headers() -> None:
         ({"runtimeArguments": [{"type": "named", "name": "--yes"}]}, {}, ["--yes", "pkg@1.0.0"]),
         ({"registryType": "pypi", "registryBaseUrl": "https://p.example"}, {}, ["--default-index", "https://p.example", "pkg@1.0.0"]),
         ({"registryType": "nuget"}, {}, ["pkg@1.0.0", "--yes", "--"]),
+        ({"registryType": "oci", "identifier": "a/b", "registryBaseUrl": "https://images.example"}, {},
+         ["run", "-i", "--rm", "images.example/a/b:1.0.0"]),
+        ({"registryType": "oci", "identifier": "a/b", "registryBaseUrl": "https://docker.example"}, {},
+         ["run", "-i", "--rm", "a/b:1.0.0"]),
         ({"registryType": "oci", "identifier": "a/b", "runtimeArguments": [{"type": "positional", "value": "run"}]}, {},
          ["run", "-i", "--rm", "a/b:1.0.0"]),
         ({"packageArguments": [{"type": "positional", "valueHint": "dirs", "isRepeated": True}]}, {"dirs": "/a '/b c'"},
@@ -111,6 +115,8 @@ def test_commands_of_packages(fields: dict[str, Any], values: dict[str, str], ex
         ({"registryType": "oci", "identifier": "--privileged"}, "is no name of a package"),
         ({"registryType": "nuget", "registryBaseUrl": "https://evil.example"}, "another source"),
         ({"registryBaseUrl": "http://npm.example"}, "does not begin with https://"),
+        ({"registryBaseUrl": "https://[bad"}, "is no address"),
+        ({"registryType": "oci", "identifier": "a/b", "registryBaseUrl": "https://[bad"}, "is no address"),
         ({"transport": {"type": "streamable-http", "url": "http://localhost:1"}}, "listen on a port"),
         ({"packageArguments": [{"type": "named", "name": "--key", "isSecret": True}]}, "a secret on its command line"),
         ({"environmentVariables": [{"name": "A B"}]}, "is no name of a variable"),

@@ -109,6 +109,15 @@ def add_allowed(text: str, patterns: Sequence[str]) -> str:
     return "".join(lines)
 
 
+def set_server_value(text: str, name: str, key: str, value: str) -> str:
+    """Set a text in a table of a server, by its key (``env.NAME``). Raises UsageError and ConfigError."""
+    _require(_parse_servers(text)[1], name)
+    document: Any = tomlkit.parse(text)
+    table, _, inner = key.partition(".")
+    document["servers"][name][table][inner] = value
+    return tomlkit.dumps(document)
+
+
 def set_values(text: str, table: str, values: Mapping[str, str | None]) -> str:
     """Set keys of a top-level table to texts; None removes one. What is not about them stays as it is.
 

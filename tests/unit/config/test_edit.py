@@ -284,3 +284,11 @@ def test_a_server_keeps_what_another_client_does_not_know() -> None:
         schema.parse(merged, "c").servers["a"]
         == schema.parse('[servers.a]\nurl = "https://a.example"\ntrust = true\n', "c").servers["a"]
     )
+
+
+def test_a_text_of_a_server_is_set_in_its_place() -> None:
+    text = '# top\n[servers.a]  # mine\ncommand = "x"\nenv = {A = "secret", B = "b"} # why\n\n[servers.b]\nurl = "https://b"\n'
+    after = edit.set_server_value(text, "a", "env.A", "keyring:a")
+    assert after == text.replace('"secret"', '"keyring:a"')
+    with pytest.raises(UsageError, match="no server named 'c'"):
+        edit.set_server_value(text, "c", "env.A", "x")

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,14 @@ from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.options import choice, config_file, with_options
 from mcpchat.cli.output import is_terminal, write_json
 from mcpchat.cli.runtime import build_context, literal_secret_warnings
+from mcpchat.cli.server_entries import move_secrets
 from mcpchat.config import edit
 from mcpchat.config import schema as configuration
 from mcpchat.config.file_table import to_file_table
 from mcpchat.config.load import load_config, starter_config
 from mcpchat.config.run import default_paths
+from mcpchat.config.stored_secrets import StoredSecrets
+from mcpchat.config.validation import iter_literal_secrets
 from mcpchat.errors import UsageError
 from mcpchat.util.sanitize import sanitize
 
@@ -72,12 +76,38 @@ def init(config: Path | None) -> int:
 @app.command()
 @with_options(config=config_file)
 def validate(config: Path | None) -> int:
-    """Check the config file; each problem is shown with its line."""
-    target = config or default_paths(os.environ).config
+    """Check the config file; each problem is shown with its line.
+
+    At a terminal it offers to move secrets in plain text into the keyring.
+    """
+    paths = default_paths(os.environ)
+    target = config or paths.config
     settings = load_config(target, must_exist=True)
     sys.stderr.write("".join(f"{line}\n" for line in literal_secret_warnings(settings)))
+    if is_terminal(sys.stdin, sys.stderr):
+        _offer_to_move_secrets(target, settings, StoredSecrets(paths.state))
     sys.stdout.write(f"{target}: ok ({len(settings.servers)} servers, {len(settings.agents)} agents)\n")
     return 0
+
+
+def _offer_to_move_secrets(path: Path, settings: configuration.Config, store: StoredSecrets) -> None:
+    """Move the secrets of the file into the keyring, if the user agrees. Raises ConfigError."""
+    entries = tomllib.loads(edit.current_text(path)).get("servers", {})
+    moved = move_secrets(entries, store)
+    changes = [
+        (name, f"{table}.{key}", moved[name][table][key])
+        for name, table, key in iter_literal_secrets(entries)
+        if moved[name][table][key] != entries[name][table][key]
+    ]
+
+    def change(text: str) -> str:
+        for name, key, reference in changes:
+            text = edit.set_server_value(text, name, key, reference)
+        return text
+
+    if changes:
+        edit.update(path, change)
+        sys.stderr.write(f"{path}: {', '.join(f'{name}.{key}' for name, key, _ in changes)} moved into the keyring\n")
 
 
 @app.command()

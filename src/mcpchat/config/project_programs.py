@@ -15,9 +15,10 @@ _MAX_BYTES = 50 * 2**20  # of a file that is read; of a larger one, size and tim
 _MAX_ARGUMENT = 4096  # characters that are looked at
 _MODULE_SUFFIXES = (".py", "/__main__.py", "/__init__.py")
 _SCRIPT_SUFFIXES = (".js", ".mjs", ".cjs", ".ts", ".py", ".sh", "/index.js", "/__main__.py", "/package.json")
-_SCRIPT_NAME = re.compile(
+SCRIPT_NAME = re.compile(
     r"(?i).*\.(py[wz]?|[cm]?[jt]sx?|sh|bash|zsh|fish|ps1|bat|cmd|exe|rb|pl|php|lua|tcl|r|jar|class|wasm|so|dylib|dll|node)"
 )
+INTERPRETER = re.compile(r"(sh|bash|zsh|dash|node|deno|bun|tsx|ts-node|python|pypy|ruby|perl|php|lua)[\d.]*(\.exe)?")
 # What these programs run is in a file that the command line does not name.
 _BUILD_FILES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("npm", "pnpm", "yarn", "bun", "npx", "pnpx", "bunx", "node"), ("package.json", ".npmrc")),
@@ -115,7 +116,7 @@ def _hash_file(path: Path) -> str:
             return ""
         with path.open("rb") as file:
             beginning = file.read(2)
-            is_program = path.name in _BUILD_NAMES or _SCRIPT_NAME.fullmatch(path.name) or beginning == b"#!"
+            is_program = path.name in _BUILD_NAMES or SCRIPT_NAME.fullmatch(path.name) or beginning == b"#!"
             if not is_program and not info.st_mode & 0o111:
                 return ""  # data, which the server may change itself
             if info.st_size > _MAX_BYTES:

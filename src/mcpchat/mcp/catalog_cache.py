@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from mcpchat.config.project_programs import INTERPRETER, SCRIPT_NAME
 from mcpchat.config.schema import ServerConfig
 from mcpchat.config.secret_refs import find_references, read_variable
 from mcpchat.core.catalog import Catalog
@@ -54,7 +55,7 @@ def cache_key(
         "command": [_resolve_program(config, environ), *config.args],
         "cwd": str(Path(config.cwd or ".").absolute()) if config.command else "",
         "allowed": [config.elicitation, config.sampling, config.roots],
-        "files": _argument_files(config, environ),
+        "files": _program_files(config, environ),
         "url": [config.url, config.transport, config.protocol],
         "builtin": [config.builtin, config.read_only, config.folders],
         "login": [login_version, config.auth, config.account, *config.scopes, *identity],
@@ -71,12 +72,40 @@ def _resolve_program(config: ServerConfig, environ: Mapping[str, str]) -> str:
     return (shutil.which(config.command, path=path) or config.command) if config.command else ""
 
 
-def _argument_files(config: ServerConfig, environ: Mapping[str, str]) -> list[tuple[str, int]]:
-    """The files that the command line names, with their modification times: a script may change, and a relative path
-    names another file in another directory."""
-    args = (_resolve_program(config, environ), *config.args)
-    paths = [Path(config.cwd or ".", arg).absolute() for arg in args if arg]
+def _program_files(config: ServerConfig, environ: Mapping[str, str]) -> list[tuple[str, int]]:
+    """The program, and the scripts that the command line names, with their modification times: they may change.
+
+    Data does not count: a database or a log changes at every run.
+    """
+    folder = Path(config.cwd or ".").absolute()
+    program = _resolve_program(config, environ)
+    scripts = [
+        folder / name
+        for previous, arg in zip(("", *config.args), config.args, strict=False)
+        for name in (_module_files(arg) if previous == "-m" else (arg,))
+        if arg and _is_program(folder / name)
+    ]
+    first = next((arg for arg in config.args if not arg.startswith("-")), "")
+    if first and INTERPRETER.fullmatch(Path(program).name):
+        scripts.append(folder / first)  # also without a suffix
+    paths = dict.fromkeys((folder / program, *scripts) if program else ())
     return [(str(path), path.stat().st_mtime_ns) for path in paths if path.is_file()]
+
+
+def _module_files(module: str) -> tuple[str, ...]:
+    path = module.replace(".", "/")
+    return f"{path}.py", f"{path}/__main__.py"
+
+
+def _is_program(path: Path) -> bool:
+    """Whether the file is a script: by its suffix, or because it names its interpreter."""
+    try:
+        if SCRIPT_NAME.fullmatch(path.name):
+            return path.is_file()
+        with path.open("rb") as file:
+            return file.read(2) == b"#!"
+    except (OSError, ValueError):
+        return False
 
 
 class CatalogCache:

@@ -1,6 +1,7 @@
 """The options that commands share, each declared once, and the decorator that gives them to a command."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from mcpchat.config.run import ConfigChoice, RunOptions
 from mcpchat.errors import UsageError
+from mcpchat.util.dates import parse_duration
 from mcpchat.util.text import did_you_mean
 
 ModelOption = Annotated[
@@ -150,9 +152,17 @@ def config_and_servers(
             help="Add a server for this run: NAME=URL, NAME='COMMAND ARGS', or another client's FILE.json. Repeatable.",
         ),
     ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", metavar="TIME", help="Keep local servers until they were idle for so long, as in 10m."),
+    ] = None,
 ) -> ConfigChoice:
-    """The config file that is named, and the servers that are added."""
-    return ConfigChoice(path, tuple(mcp or ()))
+    """The config file that is named, the servers that are added, and how long servers are kept."""
+    if keep is not None and sys.platform == "win32":
+        raise UsageError("--keep: servers cannot be kept on Windows yet")
+    if keep is not None and parse_duration(keep) is None:
+        raise UsageError(f"--keep {keep}: expected a duration such as 10m, 90s or 2h")
+    return ConfigChoice(path, tuple(mcp or ()), keep)
 
 
 def permission_options(

@@ -118,12 +118,18 @@ def load_settings(
     user_config = load_user_config(choice.path)
     settings, notices = merge_project_file(user_config, choice.path or paths.config, paths, confirm_trust=ask_trust)
     settings, _, problems = add_named_servers(settings, choice.servers, os.environ)
+    if choice.keep is not None:
+        kept = {
+            name: server if server.url else msgspec.structs.replace(server, keep=choice.keep)
+            for name, server in settings.servers.items()
+        }
+        settings = msgspec.structs.replace(settings, servers=kept)
     return settings, [*notices, *problems, *literal_secret_warnings(user_config)]
 
 
 def build_context_at(config: ConfigChoice, address: str) -> tuple[RunContext, str]:
     """The context with the server at an address added, and its name in the config. Raises as ``build_context``."""
-    context = build_context(ConfigChoice(config.path, (*config.servers, address)))
+    context = build_context(config._replace(servers=(*config.servers, address)))
     return context, next(name for name, server in context.config.servers.items() if server.url == address)
 
 

@@ -43,6 +43,7 @@ _USER_ONLY_KEYS = (
     "assume_pkce",
     "token_env",
     "allow_http",
+    "keep",
 )
 
 

@@ -39,10 +39,11 @@ class Paths:
 
 
 class ConfigChoice(NamedTuple):
-    """The config file that is named, if one is, and the servers that the command line adds."""
+    """What the command line says of the config: the file, servers to add, how long to keep servers."""
 
     path: Path | None
     servers: tuple[str, ...] = ()
+    keep: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

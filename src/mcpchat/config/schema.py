@@ -23,6 +23,7 @@ from mcpchat.config.validation import (
 )
 from mcpchat.errors import ConfigError
 from mcpchat.util import struct_schema
+from mcpchat.util.dates import parse_duration
 from mcpchat.util.redaction import REDACTED
 
 ProtocolRevision = Literal["auto", "2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
@@ -225,6 +226,18 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     )
     roots: Annotated[tuple[str, ...], Meta(description="Folders to offer as its roots, once you agree.")] = ()
     timeouts: Timeouts = Timeouts()
+    keep: Annotated[
+        str | None,
+        Meta(
+            description='Keep a local server after the command, with its state, until it was idle for so long: "10m". '
+            "Not on Windows."
+        ),
+    ] = None
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """How long it stays idle; None if it ends with the command."""
+        return parse_duration(self.keep) if self.keep and not self.url else None
 
     @property
     def effective_transport(self) -> Literal["stdio", "http", "sse"]:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from types import NoneType, UnionType
@@ -14,6 +15,7 @@ from msgspec import Struct
 from mcpchat.config.builtin_servers import BUILTIN_SERVERS, BuiltinServer
 from mcpchat.core.patterns import parse_pattern
 from mcpchat.core.tools import OWN_SERVER
+from mcpchat.util.dates import parse_duration
 from mcpchat.util.redaction import TOKEN_PATTERN
 from mcpchat.util.text import suggest
 
@@ -216,6 +218,7 @@ def _server_problems(name: str, server: Mapping[str, Any]) -> Iterator[Problem]:
     builtin = server.get("builtin")
     if isinstance(builtin, str) and builtin not in BUILTIN_SERVERS:
         yield (*path, "builtin"), f"no bundled server is named {builtin!r}; {suggest(builtin, tuple(BUILTIN_SERVERS))}"
+    yield from _keep_problems(path, server)
     url = server.get("url")
     if isinstance(url, str) and not is_http(url):
         yield (*path, "url"), "expected a URL that begins with https:// or http://"
@@ -296,6 +299,16 @@ def _sandbox_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Itera
         for folder in folders if isinstance(folders, list) else ():
             if isinstance(folder, str) and not (folder.startswith("~") or PurePath(folder).is_absolute()):
                 yield (*path, "sandbox", key), f"{folder!r}: expected an absolute path, or one that begins with ~"
+
+
+def _keep_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:
+    keep = server.get("keep")
+    if keep and sys.platform == "win32":
+        yield (*path, "keep"), "servers cannot be kept on Windows yet"
+    elif isinstance(keep, str) and parse_duration(keep) is None:
+        yield (*path, "keep"), 'expected a duration such as "10m", "90s" or "2h"'
+    elif keep and "url" in server:
+        yield (*path, "keep"), 'only valid with "command" or "builtin"'
 
 
 def _builtin_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:

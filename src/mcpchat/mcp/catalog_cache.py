@@ -55,7 +55,7 @@ def cache_key(
         "command": [_resolve_program(config, environ), *config.args],
         "cwd": str(Path(config.cwd or ".").absolute()) if config.command else "",
         "allowed": [config.elicitation, config.sampling, config.roots],
-        "files": _program_files(config, environ),
+        "files": program_files(config, environ),
         "url": [config.url, config.transport, config.protocol],
         "builtin": [config.builtin, config.read_only, config.folders],
         "login": [login_version, config.auth, config.account, *config.scopes, *identity],
@@ -72,7 +72,7 @@ def _resolve_program(config: ServerConfig, environ: Mapping[str, str]) -> str:
     return (shutil.which(config.command, path=path) or config.command) if config.command else ""
 
 
-def _program_files(config: ServerConfig, environ: Mapping[str, str]) -> list[tuple[str, int]]:
+def program_files(config: ServerConfig, environ: Mapping[str, str]) -> list[tuple[str, int]]:
     """The program, and the scripts that the command line names, with their modification times: they may change.
 
     Data does not count: a database or a log changes at every run.

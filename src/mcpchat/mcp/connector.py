@@ -18,8 +18,15 @@ from mcpchat.config.validation import REFERENCE, SECRET_NAME
 from mcpchat.core.catalog import ServerInfo
 from mcpchat.core.protocols import ServerRequests
 from mcpchat.errors import ServerError, SignInNeeded
-from mcpchat.mcp.catalog_cache import ProtocolMode
-from mcpchat.mcp.process import ServerProcess, build_environment, find_withheld_proxies
+from mcpchat.mcp import kept_servers
+from mcpchat.mcp.catalog_cache import ProtocolMode, program_files
+from mcpchat.mcp.process import (
+    RunningServer,
+    ServerProcess,
+    build_environment,
+    find_program,
+    find_withheld_proxies,
+)
 from mcpchat.mcp.protocols import (
     STATELESS_REVISION,
     Connection,
@@ -66,6 +73,7 @@ class ServerConnector:
     ``load_sdk`` imports the module with the MCP SDK. ``protected_paths`` are mcpchat's own folders and files, hidden
     from every sandbox; ``hidden_directories`` are hidden unless they are granted. ``max_message_bytes`` limits one
     message from a server. ``check_program`` raises ServerError before a start if the program may not run.
+    ``keeper_folder`` has the sockets of kept servers.
     """
 
     environ: Mapping[str, str]
@@ -76,6 +84,7 @@ class ServerConnector:
     protected_paths: Sequence[Path] = ()
     hidden_directories: Sequence[Path] = ()
     check_program: Callable[[ServerConfig], None] = lambda config: None
+    keeper_folder: Path = Path("kept")
     reaper: ProcessReaper = field(default_factory=ProcessReaper)
     withheld_proxies: dict[str, list[str]] = field(default_factory=dict)  # variables, by server
 
@@ -86,7 +95,7 @@ class ServerConnector:
         *,
         mode: ProtocolMode,
         info: ServerInfo | None,
-        process: ServerProcess | None,
+        process: RunningServer | None,
     ) -> Connection:
         """Open a connection. ``mode`` is the protocol to start with; ``process`` is the server's, if it runs already.
 
@@ -115,7 +124,7 @@ class ServerConnector:
         *,
         mode: ProtocolMode,
         info: ServerInfo | None,
-        process: ServerProcess | None,
+        process: RunningServer | None,
     ) -> Connection:
         sdk = await asyncio.to_thread(self.load_sdk)
         protocol = spec.config.protocol
@@ -166,12 +175,17 @@ class ServerConnector:
         auth: ServerAuth,
         mode: ProtocolMode,
         info: ServerInfo | None,
-        process: ServerProcess | None,
+        process: RunningServer | None,
     ) -> Connection:
         transport = await self._build_transport(spec, auth, process)
-        return await sdk.connect(spec, transport, mode=mode, info=info if mode == "modern" else None)
+        try:
+            return await sdk.connect(spec, transport, mode=mode, info=info if mode == "modern" else None)
+        except BaseException:
+            if isinstance(transport.process, kept_servers.KeptProcess):
+                await transport.process.discard()
+            raise
 
-    async def _build_transport(self, spec: ServerSpec, auth: ServerAuth, process: ServerProcess | None) -> "Transport":
+    async def _build_transport(self, spec: ServerSpec, auth: ServerAuth, process: RunningServer | None) -> "Transport":
         """The transport that the server's config asks for; the only place that chooses one."""
         config = spec.config
         match config.effective_transport:
@@ -200,7 +214,7 @@ class ServerConnector:
                     http_auth=auth.http_auth,
                 )
 
-    async def spawn(self, spec: ServerSpec, auth: ServerAuth) -> ServerProcess:
+    async def spawn(self, spec: ServerSpec, auth: ServerAuth) -> RunningServer:
         """Start the server's process with its token in the environment.
 
         Raises ServerError if it cannot be started, ConfigError or StoreError for its secrets.
@@ -232,6 +246,20 @@ class ServerConnector:
                 hidden_directories=self.hidden_directories,
             )
         self.withheld_proxies[spec.name] = find_withheld_proxies(self.environ, env)
+        if (idle := config.keep_seconds) is not None and kept_servers.IS_SUPPORTED:
+            order = kept_servers.KeepOrder(
+                name=spec.name,
+                program=find_program(argv, env, config.cwd),
+                argv=argv,
+                env=env,
+                cwd=config.cwd,
+                idle=idle,
+                max_bytes=self.max_message_bytes,
+                files=program_files(config, env),
+            )
+            return await kept_servers.open_kept(
+                order, self.keeper_folder, on_log=spec.on_log, redact=self.secrets.redact_log
+            )
         return await ServerProcess.spawn(
             argv, env=env, cwd=config.cwd, on_log=spec.on_log, redact=self.secrets.redact_log, reaper=self.reaper
         )

@@ -21,7 +21,7 @@ from mcpchat.errors import Denied, McpChatError, ServerError, SignInNeeded
 from mcpchat.mcp.catalog_cache import CatalogCache, ProtocolMode, cache_key
 from mcpchat.mcp.connector import ServerConnector
 from mcpchat.mcp.limits import ToolLimits, enforce_tool_limits
-from mcpchat.mcp.process import ServerProcess
+from mcpchat.mcp.process import RunningServer
 from mcpchat.mcp.protocols import (
     CatalogListing,
     ChangeKind,
@@ -105,7 +105,7 @@ class ManagedServer:
         self._mode: ProtocolMode = "auto"
         self._detail = ""
         self._start_seconds: float | None = None
-        self._process: ServerProcess | None = None  # started ahead of its connection
+        self._process: RunningServer | None = None  # started ahead of its connection
         self._lost_connection: Connection | None = None  # the last one whose loss was counted
         self._failures = 0
         self._failed_at = 0.0

@@ -11,6 +11,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from mcpchat.errors import ServerError
 from mcpchat.mcp.reaper import ProcessReaper
@@ -79,6 +80,50 @@ def check_batch_arguments(program: str, args: Sequence[str]) -> None:
             )
 
 
+class RunningServer(Protocol):
+    """A server's process, as a connection uses it: our child, or one that a keeper has."""
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def exit_code(self) -> int | None: ...
+    @property
+    def log(self) -> tuple[str, ...]: ...
+    @property
+    def stray_output(self) -> str: ...
+    def add_to_log(self, line: bytes) -> None:
+        """Record a line that is no message."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop the server, or leave it to its keeper."""
+        ...
+
+    async def final_log(self) -> tuple[str, ...]:
+        """The log of a dying server."""
+        ...
+
+
+def find_program(argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> str:
+    """The program's path. Raises ServerError if it or the folder is missing."""
+    if cwd is not None and not Path(cwd).is_dir():
+        raise ServerError(f"its folder does not exist: {cwd}", hint="check cwd in the config")
+    program = shutil.which(argv[0], path=env.get("PATH")) if os.sep not in argv[0] else argv[0]
+    if program is None and len(words := argv[0].split()) > 1 and shutil.which(words[0], path=env.get("PATH")):
+        args = ", ".join(json.dumps(word) for word in words[1:])
+        raise ServerError(
+            f"command has several words: {argv[0]!r}",
+            hint=f"in the config: command = {json.dumps(words[0])}, args = [{args}]",
+        )
+    if program is None:
+        raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check command in the config")
+    return program
+
+
 class ServerProcess:
     """A running server. ``log`` has the last lines of its stderr, redacted and sanitized; ``on_log`` gets all lines."""
 
@@ -114,17 +159,7 @@ class ServerProcess:
 
         Raises ServerError if the program or the directory is missing, or the program cannot be started.
         """
-        if cwd is not None and not Path(cwd).is_dir():  # noqa: ASYNC240 - one stat
-            raise ServerError(f"its folder does not exist: {cwd}", hint="check cwd in the config")
-        program = shutil.which(argv[0], path=env.get("PATH")) if os.sep not in argv[0] else argv[0]
-        if program is None and len(words := argv[0].split()) > 1 and shutil.which(words[0], path=env.get("PATH")):
-            args = ", ".join(json.dumps(word) for word in words[1:])
-            raise ServerError(
-                f"command has several words: {argv[0]!r}",
-                hint=f"in the config: command = {json.dumps(words[0])}, args = [{args}]",
-            )
-        if program is None:
-            raise ServerError(f"no program named {argv[0]!r} on PATH", hint="check command in the config")
+        program = find_program(argv, env, cwd)
         check_batch_arguments(program, argv[1:])
         try:
             process = await asyncio.create_subprocess_exec(

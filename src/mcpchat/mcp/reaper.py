@@ -13,7 +13,7 @@ if TYPE_CHECKING or sys.platform == "win32":
     from mcpchat.mcp.job_object import JobObject
 
 # "+ PID" and "- PID" maintain the list of process groups; end of input means that we have exited.
-_SCRIPT = """
+REAPER_SCRIPT = """
 trap '' HUP INT TERM PIPE
 groups=' '
 while read -r sign group; do
@@ -45,7 +45,7 @@ class ProcessReaper:
         if self._shell is None:
             with suppress(OSError):  # without a shell, servers only see their stdin close
                 self._shell = subprocess.Popen(
-                    ["/bin/sh", "-c", _SCRIPT],
+                    ["/bin/sh", "-c", REAPER_SCRIPT],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

@@ -32,3 +32,13 @@ def parse_time(text: str, *, option: str, end: bool = False, now: float | None =
             f"{option} {text!r}: not a date or an age",
             hint='a date such as 2026-11-24, "yesterday", or an age such as 7d (h d w m y)',
         ) from error
+
+
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*(s|m|min|h|d)")
+_UNIT_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float | None:
+    """The seconds of a duration such as ``90s``, ``10m``, ``2h`` or ``1d``; None if the text is none, or it is zero."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    return float(match[1]) * _UNIT_SECONDS[match[2]] or None if match else None

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -23,14 +24,16 @@ from mcpchat.config.run import RunContext, default_paths
 from mcpchat.config.schema import ServerConfig
 from mcpchat.config.stored_secrets import StoredSecrets
 from mcpchat.config.validation import semantic_problems
+from mcpchat.core.accounts import format_duration
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.errors import ServerError, SignInNeeded, UsageError
+from mcpchat.mcp.kept_servers import KeptServer, keeper_folder, list_kept, stop_kept
 from mcpchat.mcp.server_log import read_log
 from mcpchat.registry.options import KINDS
 from mcpchat.ui.render import tables
 from mcpchat.ui.render.registry import found_table
 from mcpchat.util.paths import expand_user
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import one_line, sanitize
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 
@@ -57,6 +60,7 @@ def list_servers(config: Path | None, output: TextOrJson = "text") -> int:
             with suppress(ServerError, SignInNeeded):  # a required server: raised after the table
                 await hub.start_all()
             statuses = hub.status()
+        kept = [server for _, server in list_kept(keeper_folder(context.environ, context.paths.state))]
         disabled = [
             ServerStatus(
                 name=name, transport=server.effective_transport, state="stopped", detail="disabled in the config"
@@ -65,9 +69,15 @@ def list_servers(config: Path | None, output: TextOrJson = "text") -> int:
             if not server.enabled
         ]
         if output == "json":
-            write_json([*statuses, *disabled])
+            kept_by_name = {server.name: server for server in kept}
+            write_json([
+                msgspec.to_builtins(status) | {"kept": msgspec.to_builtins(kept_by_name.get(status.name))}
+                for status in (*statuses, *disabled)
+            ])  # fmt: skip
         else:
             print_table(tables.server_table([*statuses, *disabled]))
+            for server in kept:
+                sys.stdout.write(f"{format_kept(server)}\n")
         down = [s for s in statuses if s.state in {"failed", "login"} and context.config.servers[s.name].required]
         if down:
             message = f"required, and down: {', '.join(s.name for s in down)}"
@@ -322,6 +332,30 @@ def remove(config: Path | None, name: ServerArgument) -> int:
 
 @app.command()
 @with_options(config=config_file)
+def stop(
+    config: Path | None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The server.", show_default=False)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every kept server.")] = False,
+) -> int:
+    """Stop a server that was kept after a command (keep = "10m"); without a name, list them."""
+    context = build_context(config, quiet=True)
+    kept = list(list_kept(keeper_folder(context.environ, context.paths.state)))
+    if name is None and not everything:
+        sys.stdout.write("".join(f"{format_kept(server)}\n" for _, server in kept))
+        if not kept:
+            sys.stderr.write("no server is kept\n")
+        return 0
+    chosen = [(path, server) for path, server in kept if everything or server.name == name]
+    if not chosen and name is not None:
+        raise UsageError(f"{name} is not kept", hint="mcpchat servers stop lists those that are")
+    for path, server in chosen:
+        stop_kept(path)
+        sys.stderr.write(f"stopped {server.name}\n")
+    return 0
+
+
+@app.command()
+@with_options(config=config_file)
 def enable(config: Path | None, name: ServerArgument) -> int:
     """Enable a server."""
     path = _path(config)
@@ -336,6 +370,13 @@ def disable(config: Path | None, name: ServerArgument) -> int:
     path = _path(config)
     edit.update(path, lambda text: edit.enable_server(text, name, False))
     return _report(path, f"disabled {name}")
+
+
+def format_kept(server: KeptServer) -> str:
+    """One line about a kept server."""
+    age, idle = (format_duration(seconds) for seconds in (time.time() - server.since, server.idle))
+    clients = f", {server.clients} connected" if server.clients else ""
+    return one_line(f"{server.name} is kept for {age}, in {server.folder}, until it is idle for {idle}{clients}", 400)
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

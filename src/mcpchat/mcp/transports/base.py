@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 
 from mcpchat.mcp.message_filter import MessageFilter
-from mcpchat.mcp.process import ServerProcess
+from mcpchat.mcp.process import RunningServer
 
 # Keys in the data of an error that a transport made. The prefix is random, so that no server can set them.
 _KEY_PREFIX = secrets.token_hex(8)
@@ -37,7 +37,7 @@ class Transport(Protocol):
         ...
 
     @property
-    def process(self) -> ServerProcess | None:
+    def process(self) -> RunningServer | None:
         """The server's process; None if the transport starts none."""
         return None
 

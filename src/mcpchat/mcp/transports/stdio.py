@@ -15,7 +15,7 @@ from mcp import types
 from mcp.shared.message import SessionMessage
 
 from mcpchat.mcp.message_filter import MAX_CONTAINERS, MessageFilter, error_response, parse_messages
-from mcpchat.mcp.process import ServerProcess
+from mcpchat.mcp.process import RunningServer
 from mcpchat.mcp.transports.base import MESSAGE_TOO_LARGE, Streams, Transport, pump_messages
 from mcpchat.util.text import replace_surrogates
 
@@ -45,12 +45,12 @@ class StdioTransport(Transport):
     A message of more than ``max_bytes`` bytes is discarded as it arrives, and its request is answered with an error.
     """
 
-    def __init__(self, process: ServerProcess, *, max_bytes: int) -> None:
+    def __init__(self, process: RunningServer, *, max_bytes: int) -> None:
         self._process = process
         self._max_bytes = max_bytes
 
     @property
-    def process(self) -> ServerProcess:
+    def process(self) -> RunningServer:
         return self._process
 
     def open(self, message_filter: MessageFilter) -> AbstractAsyncContextManager[Streams]:
@@ -83,7 +83,7 @@ class StdioTransport(Transport):
 class _StdinWriter:
     """Writes messages to the process's stdin, which stays open: closing it asks the server to exit."""
 
-    def __init__(self, process: ServerProcess) -> None:
+    def __init__(self, process: RunningServer) -> None:
         self._stdin = process.stdin
 
     async def send(self, item: SessionMessage) -> None:
@@ -95,7 +95,7 @@ class _StdinWriter:
         pass
 
 
-async def _read_lines(process: ServerProcess, max_bytes: int) -> AsyncIterator[bytes | OversizedLine]:
+async def _read_lines(process: RunningServer, max_bytes: int) -> AsyncIterator[bytes | OversizedLine]:
     """The lines of stdout. A line that is too long is yielded twice: when the limit is exceeded, and when it ends."""
     line = bytearray()
     oversized: OversizedLine | None = None

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from mcpchat.app import template_files
 from mcpchat.app.agents import apply_agent_options, render_instructions, template_variables
 from mcpchat.app.build_session import MAX_CHAT_STEPS, MAX_STEPS, build_session, tool_search_settings, turn_limits
@@ -15,7 +17,7 @@ from mcpchat.config import edit
 from mcpchat.config.project_file import NO_PROJECT_FILE, find_project, is_trusted
 from mcpchat.config.run import RunContext, RunOptions, get_agent, resolve_agent_name
 from mcpchat.config.schema import AgentConfig, Config
-from mcpchat.config.validation import find_literal_secrets
+from mcpchat.config.validation import find_literal_secrets, unmatched_pattern
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
@@ -122,7 +124,7 @@ class ChatRuntime:
             return
         old = self.context.config
         try:
-            new = self.load_config()
+            new = self._keep_agent(self.load_config())
             self.context.use_config(new)
             agent, active_agent = self._rebuild_agent()
         except McpChatError as error:
@@ -133,20 +135,34 @@ class ChatRuntime:
             return
         await self.hub.update_servers(new.servers)
         await self.hub.select_servers(agent.servers, tool_filter(agent))
-        self.toolbox.forget(name for name in old.servers if new.servers.get(name) != old.servers[name])
+        replaced = {name for name in old.servers if new.servers.get(name) != old.servers[name]}
+        self.toolbox.forget(replaced)
+        self.session.agent.gate.revoke_session_grants(lambda tool: tool.partition(".")[0] in replaced)
         self.agent = agent
         self.session.switch_agent(active_agent, self.session.model)
         limits = turn_limits(new, self.options, MAX_CHAT_STEPS)
         self.session.use_settings(limits, tool_search_settings(new))
         self.emit(Notice(level="info", text=f"{self.context.paths.config.name} changed: {changes}"))
 
+    def _keep_agent(self, config: Config) -> Config:
+        """The config; if it lacks the agent of this chat, with that agent as it was: its rules must not go with it."""
+        name = self.session.agent.name
+        if not name or name in config.agents or name not in self.context.config.agents:
+            return config
+        self._warn(f"the agent {name} is no longer in the config; this chat goes on with it as it was")
+        return msgspec.structs.replace(config, agents={**config.agents, name: self.context.config.agents[name]})
+
     def _rebuild_agent(self) -> tuple[AgentConfig, ActiveAgent]:
-        """The current agent by the config as it is now, with the answers that the user gave for this session."""
-        name: str | None = self.session.agent.name or None
-        if name is not None and name not in self.context.config.agents:
-            self._warn(f"the agent {name} is no longer in the config")
-            name = None
-        options = replace(self.options, agent=name)
+        """The current agent by the config as it is now, with the answers that the user gave for this session.
+
+        Rules of the command line about servers that are gone do not count.
+        """
+        name, servers = self.session.agent.name or None, self.context.config.servers
+        allow, deny = (
+            tuple(pattern for pattern in patterns if not unmatched_pattern(pattern, servers))
+            for patterns in (self.options.allow, self.options.deny)
+        )
+        options = replace(self.options, agent=name, allow=allow, deny=deny)
         active_agent = build_agent(self.context, options, self.asker, self.toolbox, self.emit)
         gate = self.session.agent.gate
         gate.policy = active_agent.gate.policy

@@ -28,7 +28,7 @@ from mcpchat.config.schema import Config, ModelEntry
 from mcpchat.core.protocols import SignInDialog, UserDialog
 from mcpchat.engine.mentions import unmark_pasted
 from mcpchat.engine.session import Session
-from mcpchat.errors import McpChatError, NoModelConfigured, UsageError
+from mcpchat.errors import ConfigError, McpChatError, NoModelConfigured, UsageError
 from mcpchat.models.onboarding import onboarding
 from mcpchat.models.selection import ModelSelector
 from mcpchat.ui.chat import status_bar
@@ -61,8 +61,21 @@ def start_chat(options: RunOptions, display: DisplayOptions, config: ConfigChoic
     context = build_context(config, ask_trust=ask_trust if in_terminal else None)
     if not is_terminal(sys.stdin, sys.stdout):
         raise UsageError("chat needs a terminal", hint='in scripts: mcpchat ask "..."')
-    load_config = (lambda: load_settings(config, context.paths)[0]) if str(config.path) != "-" else None
-    return run_async(_chat(context, dataclasses.replace(options, track_cost=True), display, load_config))
+    had_file = context.paths.config.exists()
+
+    def load_config() -> Config:
+        if had_file and not context.paths.config.exists():
+            raise ConfigError(f"{context.paths.config} is gone")  # without it, its rules would not hold
+        return load_settings(config, context.paths)[0]
+
+    return run_async(
+        _chat(
+            context,
+            dataclasses.replace(options, track_cost=True),
+            display,
+            load_config if str(config.path) != "-" else None,
+        )
+    )
 
 
 async def _chat(

@@ -56,7 +56,7 @@ def write_servers(config: Path | None, selected: Sequence[PlannedServer], *, yes
             raise UsageError(f"{names}: secrets in plain text", hint="--yes moves them into the keyring")
         if not typer.confirm(f"move {names} into the keyring?", default=True, err=True):
             raise Denied("nothing was imported: secrets never go into the file", hint="name the other servers")
-    answers = {name: secret for server in selected for name, secret in _ask_secrets(server)}
+    answers = {(server.name, name): secret for server in selected for name, secret in _ask_secrets(server)}
     used = {name for name, _ in find_keyring_references(tomllib.loads(text))}
     written = run_for_value(_store_secrets(selected, answers, StoredSecrets(paths.state), used))
     edit.update(path, lambda text: add_to_config(text, [(one.server, one.settings) for one in written]))
@@ -89,24 +89,28 @@ class _WrittenServer:
 
 
 async def _store_secrets(
-    selected: Sequence[PlannedServer], answers: Mapping[str, str], store: StoredSecrets, used: Collection[str]
+    selected: Sequence[PlannedServer],
+    answers: Mapping[tuple[str, str], str],
+    store: StoredSecrets,
+    used: Collection[str],
 ) -> list[_WrittenServer]:
-    """Store the secrets in the keyring. ``used`` are the names that the config refers to already.
+    """Store the secrets in the keyring. ``answers`` are by server and name, ``used`` the names in the config already.
 
     A secret that is not given yet gets a name of its own: the server must not get another secret of the user.
     """
-    written = []
+    written, taken = [], set(used)
     for server in selected:
         settings: Mapping[str, Any] = server.settings
         missing = {}
         for key in server.moved_secrets:
             settings = await move_secret(settings, server.name, key, store)
         for name, description in server.asked_secrets.items():
-            if name in answers:
-                stored_name = await store.store_new(name, answers[name])
+            if secret := answers.get((server.name, name)):
+                stored_name = await store.store_new(name, secret)
             else:
-                stored_name = await _find_free(store, name, used)
+                stored_name = await _find_free(store, name, taken)
                 missing[stored_name] = description
+            taken.add(stored_name)
             settings = _rename(settings, name, stored_name)
         written.append(_WrittenServer(server, settings, missing))
     return written

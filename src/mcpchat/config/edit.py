@@ -48,20 +48,29 @@ def add_server(text: str, name: str, settings: Mapping[str, Any], *, with_defaul
 
 
 def merge_server(text: str, name: str, settings: Mapping[str, Any], replaced_keys: Collection[str]) -> str:
-    """Give a server of the text other ``settings``; of its own, only the ``replaced_keys`` go. Comments stay.
+    """Give a server of the text other ``settings``; of its own, only the ``replaced_keys`` go.
+
+    Comments stay if each value is in a line of its own.
 
     Raises UsageError if the server does not exist, ConfigError if the text is not TOML.
     """
     _require(_parse_servers(text)[1], name)
-    own = tomllib.loads(text)["servers"][name]
+    expected = tomllib.loads(text)
+    own = expected["servers"][name]
     merged = {**{key: value for key, value in own.items() if key not in replaced_keys}, **settings}
+    expected["servers"][name] = merged
     edited = _merge_lines(text, name, settings, {*replaced_keys, *settings})
-    try:
-        if tomllib.loads(edited)["servers"][name] == merged:
-            return edited
-    except (tomllib.TOMLDecodeError, KeyError):
-        pass  # a value of several lines, or an inline table
+    if _has_content(edited, expected):
+        return edited
+    # A value of several lines, an inline table, or a text that looks like the table.
     return add_server(remove_server(text, name), name, merged, with_default=False)
+
+
+def _has_content(text: str, expected: Mapping[str, Any]) -> bool:
+    try:
+        return tomllib.loads(text) == expected
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def _merge_lines(text: str, name: str, settings: Mapping[str, Any], removed: Collection[str]) -> str:
@@ -106,7 +115,10 @@ def add_allowed(text: str, patterns: Sequence[str]) -> str:
     # tomlkit would write a new key below the comments of the next table.
     end = "\r\n" if lines[header].endswith("\r\n") else "\n"
     lines.insert(header + 1, f"allow = {json.dumps(new, ensure_ascii=False)}{end}")
-    return "".join(lines)
+    edited = "".join(lines)
+    table["allow"] = new
+    expected = tomlkit.dumps(document)
+    return edited if _same_content(edited, expected) else expected
 
 
 def set_server_value(text: str, name: str, key: str, value: str) -> str:
@@ -124,21 +136,32 @@ def set_values(text: str, table: str, values: Mapping[str, str | None]) -> str:
     Raises ConfigError if the text is not TOML.
     """
     _parse_servers(text)  # raises
-    document = tomlkit.parse(text)
+    given = {key: value for key, value in values.items() if value is not None}
+    expected = tomllib.loads(text)
+    own = {key: value for key, value in expected.get(table, {}).items() if key not in values}
+    if table not in expected:
+        return _append(text, {table: _table(given)})
+    expected[table] = own | given
+    edited = _with_lines(text, table, values)
+    if _has_content(edited, expected):
+        return edited
+    document: Any = tomlkit.parse(text)  # an inline table, one with sub-tables alone, or a text that looks like it
+    for key, value in values.items():
+        document[table].pop(key, None)
+        if value is not None:
+            document[table][key] = value
+    return tomlkit.dumps(document)
+
+
+def _with_lines(text: str, table: str, values: Mapping[str, str | None]) -> str:
+    """Set the keys in lines below the table's header, in place of the lines that set them."""
     lines = text.splitlines(keepends=True)
     header = next((number for number, line in enumerate(lines) if _table_path(line) == (table,)), None)
-    if header is None and table in document:  # an inline table, or one with sub-tables alone
-        for key, value in values.items():
-            document[table].pop(key, None)
-            if value is not None:
-                document[table][key] = value
-        return tomlkit.dumps(document)
-    given = {key: value for key, value in values.items() if value is not None}
     if header is None:
-        return _append(text, {table: _table(given)})
+        return text
     end = next((n for n in range(header + 1, len(lines)) if _table_path(lines[n])), len(lines))
     kept = [line for line in lines[header + 1 : end] if _assigned_key(line) not in values]
-    new = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in given.items()]
+    new = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items() if value is not None]
     first = lines[header] if lines[header].endswith("\n") else f"{lines[header]}\n"
     return "".join([*lines[:header], first, *new, *kept, *lines[end:]])
 

@@ -1,6 +1,7 @@
 """Project files: found in the working folder or a parent, and used only if the user trusts their exact content."""
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class ProjectFile:
     def _client_servers(self) -> list[ClientServer]:
         """The servers of another client's file, by the names that they have for mcpchat. Raises UsageError."""
         named: dict[str, ClientServer] = {}
-        for server in read_client_servers(self.text, Surroundings(folder=self.folder)):
+        surroundings = Surroundings(folder=self.folder, is_set=lambda variable: bool(os.environ.get(variable)))
+        for server in read_client_servers(self.text, surroundings):
             name = own_name(server.name)
             if name in named:
                 name = next(free for free in (f"{name[:36]}-{n}" for n in count(2)) if free not in named)

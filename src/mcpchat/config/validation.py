@@ -239,7 +239,7 @@ _SECRET_HEADER = re.compile(
     r"(?i)(proxy-)?authorization|cookie|x-\w*-?(api-?)?(key|token|secret)|api-?key|.*-(token|secret|password|api-key)"
 )
 _SECRET_VARIABLE = re.compile(
-    r"(?i)passw(or)?d|secret|token(?!_?(type|file|path|url|count))|(api|access|private)_?key(?!_?(file|path))|_pat$"
+    r"(?i)passw(or)?d|secret|token(?!iz|_?(type|file|path|url|count))|(api|access|private)_?key(?!_?(file|path))|_pat$"
 )
 _HARMLESS_VALUE = re.compile(r"(?i)[\d.]+|\.{0,2}~?/[\w./ -]*|\w+://[^@]*|.*\s.*")
 _MIN_SECRET = 6  # characters

@@ -14,6 +14,7 @@ from mcpchat.registry.options import (
     address_problem,
     all_arguments,
     argument_name,
+    exact_names,
     find_runtime,
     image_name,
     in_brackets,
@@ -130,9 +131,10 @@ def _runtime_words(package: Package, runtime: str, before: Sequence[str], variab
         names = [word for name in variables for word in ("-e", name)]
         usual = [word for word, long in (("-i", "--interactive"), ("--rm", "--rm")) if not {word, long} & {*before}]
         return ["run", *usual, *before, *names, image_name(package)]
+    name = f"{package.identifier}@{package.version}"
+    before = [name if word == package.identifier else word for word in before]
     # The publisher may have named the package among the runtime's arguments.
-    is_named = any(package.identifier in word for word in before)
-    exact = [] if is_named else [f"{package.identifier}@{package.version}"]
+    exact = [] if exact_names(package) & {*before} else [name]
     match package.registry_type:
         case "npm":
             yes = [] if runtime == "bunx" or "-y" in before or "--yes" in before else ["-y"]

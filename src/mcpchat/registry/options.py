@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec.structs import replace
 
+from mcpchat.config.clients.likely_secrets import names_secret
 from mcpchat.config.program_variables import effect_of
 from mcpchat.registry.documents import Argument, Input, NamedInput, Package, Server, Transport
 from mcpchat.util.sanitize import one_line, show_invisible
 
 VARIABLE = re.compile(r"\{([\w.-]+)\}")
 _VERSION = re.compile(r"v?\d[\w.+!-]*")
-_RANGE = re.compile(r"(?i).*\b[x*]\b.*|\d+(\.\d+)?")  # for npm, 1.2 is every 1.2.N
+_NPM_VERSION = re.compile(r"\d+\.\d+\.\d+([-+][\w.+-]+)?")
 _NPM_NAME = re.compile(r"(@[a-z0-9~][\w.~-]*/)?[a-z0-9~][\w.~-]*", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _IMAGE = re.compile(r"[a-z0-9][\w.-]*(:\d+)?(/[a-z0-9][\w.-]*)*(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?")
@@ -182,7 +183,30 @@ def _package_problem(package: Package, ecosystem: Ecosystem | None) -> str:
         return f"it is to be run with {one_line(package.runtime_hint, 40)}, and not with {ecosystem.runtimes[0]}"
     if not ecosystem.name.fullmatch(package.identifier):
         return f"{one_line(package.identifier, 100)!r} is no name of a package"
-    return _version_problem(package) or _source_problem(package) or _secret_problem(package)
+    return (
+        _version_problem(package) or _source_problem(package) or _secret_problem(package) or _runtime_problem(package)
+    )
+
+
+def _runtime_problem(package: Package) -> str:
+    """Whether the arguments of the program that runs the package name something else to run."""
+    arguments = package.runtime_arguments or ()
+    sources = [text_of(argument.value) for argument in arguments if argument.name == "--from"]
+    if sources and (package.registry_type != "pypi" or not all(source in exact_names(package) for source in sources)):
+        return f"it is to be run from something else: {one_line(sources[0], 100)}"
+    allowed = {package.identifier, *exact_names(package)}
+    for argument in arguments:
+        text = text_of(argument.value)
+        is_option = argument.type == "named" or text.startswith("-")
+        is_run = package.registry_type == "oci" and text.split()[:1] == ["run"]
+        if not is_option and not is_run and not sources and text not in allowed:
+            return f"it names something else to run: {one_line(text or argument_name(argument), 100)}"
+    return ""
+
+
+def exact_names(package: Package) -> set[str]:
+    """How the package in its exact version can be named."""
+    return {f"{package.identifier}{sign}{package.version}" for sign in ("@", "==")}
 
 
 def _version_problem(package: Package) -> str:
@@ -193,8 +217,8 @@ def _version_problem(package: Package) -> str:
         return "" if is_fixed else "it has no fixed version"
     if version and not _VERSION.fullmatch(version) and version != "latest":
         return f"{one_line(version, 60)!r} is no version"
-    is_range = package.registry_type == "npm" and _RANGE.fullmatch(version) is not None
-    return "it has no fixed version" if version in ("", "latest") or is_range else ""
+    is_tag = package.registry_type == "npm" and not _NPM_VERSION.fullmatch(version)  # or every version like it
+    return "it has no fixed version" if version in ("", "latest") or is_tag else ""
 
 
 def other_source(package: Package) -> str:
@@ -227,7 +251,8 @@ def _secret_problem(package: Package) -> str:
     if wrong := [variable.name for variable in variables if not _VARIABLE_NAME.fullmatch(variable.name)]:
         return f"{one_line(wrong[0], 60)!r} is no name of a variable"
     secrets = {item.name for item in _named_inputs(variables) if item.is_secret}
-    if any(item.is_secret or item.name in secrets for item in _argument_inputs(all_arguments(package))):
+    inputs = list(_argument_inputs(all_arguments(package)))
+    if any(item.is_secret or item.name in secrets or names_secret(f"--{item.name}") for item in inputs):
         return "it wants a secret on its command line, where every user of this machine can read it"
     return ""
 

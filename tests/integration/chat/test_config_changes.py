@@ -98,3 +98,47 @@ def test_a_projects_server_ends_when_its_file_changes(
         screen = say(terminal, "two", "Two.")
         assert "removed box" in screen
         assert offered(fake_openai) == set()
+
+
+def test_a_grant_ends_with_its_server_and_rules_hold_in_spite_of_options(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.toml"
+    before = config.read_text()
+    box = server_table("box", FULL_FEATURED)
+    config.write_text(before + box)
+    call = tool_call("box__steps", '{"count": 1, "pause": 0}')
+    fake_openai.replies = [call, text("One."), call, text("Two."), call, text("Three."), call, text("Four.")]
+    with Terminal([MCPCHAT, "--allow", "box.folders"], environ=chat_environ, columns=200) as terminal:
+        terminal.wait_for("m · 1 server")
+        say(terminal, "one", "this [s]ession")
+        terminal.send("s")
+        terminal.wait_for("One.")
+        say(terminal, "two", "Two.")  # allowed for this session
+        config.write_text(before + box + 'env = {A = "b"}\n')
+        say(terminal, "three", "c.toml changed: changed box")
+        terminal.wait_for("this [s]ession", count=1)
+        terminal.send("n")
+        terminal.wait_for("Three.")
+        say(terminal, "/servers remove box", "c.toml changed: removed box")
+        config.write_text(before + box + '[approvals]\ndeny = ["*"]\n')
+        screen = say(terminal, "four", "Four.")
+        assert "added box; rules" in screen
+        assert "denied" in screen
+        config.unlink()
+        say(terminal, "five", "is gone; the config")
+
+
+def test_the_rules_of_an_agent_stay_while_it_is_in_use(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.toml"
+    before = config.read_text() + server_table("box", FULL_FEATURED) + '[approvals]\ndefault = "allow"\n'
+    config.write_text(before + '[agents.safe]\napprovals = {deny = ["box.*"]}\n')
+    fake_openai.replies = [tool_call("box__steps", '{"count": 1, "pause": 0}'), text("One.")]
+    with Terminal([MCPCHAT, "--agent", "safe"], environ=chat_environ, columns=110) as terminal:
+        terminal.wait_for("safe · m")
+        config.write_text(before)
+        screen = say(terminal, "one", "One.")
+        assert "this chat goes on with it as it was" in screen
+        assert "denied" in screen

@@ -81,3 +81,21 @@ def test_the_first_question_to_the_demo_leads_there() -> None:
         terminal.wait_for("= 6")
         terminal.wait_for("mcpchat init sets up a model and your servers")
         assert terminal.wait_exit() == 0
+
+
+def test_another_service_gets_nothing_of_the_one_before(fake_openai: FakeOpenAI, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text('[model]\nname = "old"\nbase_url = "http://127.0.0.1:9/v1"\nheaders = {X-Old = "env:OLD"}\n')
+    environ = {
+        "MCPCHAT_CONFIG": str(config),
+        "OLD": "old-secret-1",
+        "OPENAI_API_KEY": "k",
+        "OPENAI_BASE_URL": fake_openai.base_url,
+    }
+    with Terminal([MCPCHAT, "init"], environ=environ, columns=120) as terminal:
+        press(terminal, "Enter keeps old", "o")
+        press(terminal, "  model: ", "\x15small" + ENTER)
+        press(terminal, "[c]hat now", "q")
+        assert terminal.wait_exit() == 0
+    settings = tomllib.loads(config.read_text())
+    assert settings["model"] == {"name": "small", "base_url": fake_openai.base_url}

@@ -150,6 +150,10 @@ def test_without_a_keyring_it_gets_a_name_that_no_secret_has(
 
 
 HOSTILE = [
+    {"url": "http://127.0.0.1:9", "headers": {"X": "${A:-Bearer cmd:touch ran}"}},
+    {"url": "http://127.0.0.1:9", "headers": {"X": "Bearer ${A:-Bearer keyring:mine}"}},
+    {"command": "x", "env": {"X": "${A:-Bearer keyring:mine}"}},
+    {"url": "http://127.0.0.1:9", "oauth": {"clientId": "Bearer keyring:mine"}},
     {"url": "http://127.0.0.1:9", "headers": {"X": "${A:-cmd:touch ran}"}},
     {"url": "http://127.0.0.1:9", "headers": {"X": "Bearer ${A:-keyring:mine}"}},
     {"command": "x", "env": {"X": "cmd:touch ran"}},
@@ -186,6 +190,9 @@ SECRET_ENTRIES = [
     ({"command": "x", "args": ["--config", '{"apiKey":"abc123SECRET99"}']}, "cannot"),
     ({"command": "docker", "args": ["run", "-e", "API_TOKEN=abcdefgh", "i"]}, "cannot"),
     ({"command": "npx", "args": ["mcp-remote", "https://a.example", "--resource", "y", "--header", "Authorization: Bearer lit3ral99"]}, "cannot"),
+    ({"command": "npx", "args": ["supergateway", "--header", "Authorization: Basic dXNlcjpwYXNzd29yZA=="]}, "cannot"),
+    ({"command": "x", "args": ["-H", "X-Api-Key: 0123456789abcdef"]}, "cannot"),
+    ({"command": "x", "env": {"GIT_AUTHOR": "Ann Other", "TOKENIZER": "cl100k_base", "API_KEY_HEADER": "X-Key"}}, "plain"),
     ({"url": "https://actions.example/mcp/s/NDQ4YTk2NzktYjE3OC00ZDRi/mcp"}, "cannot"),
     ({"command": "x", "env": {"AUTH_TYPE": "basic", "LOG_LEVEL": "info", "KEY_FILE": "/etc/key"}}, "plain"),
     ({"command": "x", "args": ["--token-limit", "4000000", "--port", "8080", "-e", "API_TOKEN"]}, "plain"),
@@ -252,3 +259,37 @@ def test_without_clients_nothing_is_found(run: CommandLine) -> None:
     code, out, err = unpack(run("import"))
     assert (code, out) == (0, "")
     assert err.startswith("no servers of other clients were found; looked for Claude Desktop, Claude Code, VS Code")
+
+
+def test_each_server_gets_a_secret_of_its_own(run: CommandLine, keyring: MemoryKeyring, tmp_path: Path) -> None:
+    ask = {"headers": {"Authorization": "Bearer ${input:token}"}}
+    value = {
+        "servers": {"GitHub": {"url": "https://good.example", **ask}, "github": {"url": "https://evil.example", **ask}}
+    }
+    (tmp_path / "m.json").write_text(json.dumps(value))
+    assert unpack(run("import", "m.json", "--yes", config="[servers]\n"))[0] == 0
+    names = {
+        settings["headers"]["Authorization"] for settings in servers_of(tmp_path).values() if "headers" in settings
+    }
+    assert names == {"Bearer keyring:github-token", "Bearer keyring:github-token-2"}
+
+
+def test_one_entry_that_the_config_refuses_does_not_hide_the_others(run: CommandLine, tmp_path: Path) -> None:
+    bad = {"url": "https://a.example", "oauth": {"clientId": "abc", "clientSecret": "s"}}
+    (tmp_path / "m.json").write_text(json.dumps({"mcpServers": {"bad": bad, "good": {"command": "x"}}}))
+    code, _, err = unpack(run("import", "m.json", config="[servers]\n"))
+    assert (code, "bad cannot be used: client_secret" in err, "good" in servers_of(tmp_path)) == (0, True, True)
+
+
+@pytest.mark.parametrize("value", ["${" * 200_000, "{file:" * 100_000, "x" * 40_000])
+def test_a_long_value_is_refused_at_once(run: CommandLine, tmp_path: Path, value: str) -> None:
+    (tmp_path / ".mcp.json").write_text(json.dumps({"mcpServers": {"a": {"command": "x", "env": {"A": value}}}}))
+    assert "longer than 32,768 characters" in unpack(run("import", ".mcp.json", "a", config="# mine\n"))[2]
+    assert "not trusted" in unpack(run("tools"))[2]
+
+
+def test_thousands_of_servers_are_refused_at_once(run: CommandLine, tmp_path: Path) -> None:
+    servers = {f"{'n' * 40}{number}": {"command": "x"} for number in range(3000)}
+    (tmp_path / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    assert "more than 500 servers" in unpack(run("import", ".mcp.json", config="# mine\n"))[2]
+    assert unpack(run("tools"))[0] == 0

@@ -292,3 +292,35 @@ def test_a_text_of_a_server_is_set_in_its_place() -> None:
     assert after == text.replace('"secret"', '"keyring:a"')
     with pytest.raises(UsageError, match="no server named 'c'"):
         edit.set_server_value(text, "c", "env.A", "x")
+
+
+INSTRUCTIONS = '''[agents.a]
+instructions = """
+[servers.notes]
+command = "old"
+[approvals]
+[model]
+name = "x"
+"""
+[servers.notes]
+command = "real"
+[approvals]
+default = "ask"
+[model]
+api = "chat"
+'''
+
+
+def test_a_text_that_looks_like_a_table_stays() -> None:
+    before = tomllib.loads(INSTRUCTIONS)
+    for after, table, key, value in (
+        (
+            edit.merge_server(INSTRUCTIONS, "notes", {"command": "y"}, ("command",)),
+            "servers",
+            "notes",
+            {"command": "y"},
+        ),
+        (add_allowed(INSTRUCTIONS, ["notes.read"]), "approvals", "allow", ["notes.read"]),
+        (edit.set_values(INSTRUCTIONS, "model", {"name": "demo"}), "model", "name", "demo"),
+    ):
+        assert tomllib.loads(after) == {**before, table: {**before[table], key: value}}

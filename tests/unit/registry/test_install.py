@@ -74,6 +74,8 @@ def test_a_remote_server_has_its_address_and_headers() -> None:
         ({"registryBaseUrl": "https://npm.example"}, {}, ["-y", "--registry=https://npm.example", "pkg@1.0.0"]),
         ({"runtimeHint": "bunx"}, {}, ["pkg@1.0.0"]),
         ({"runtimeArguments": [{"type": "positional", "value": "pkg@1.0.0"}]}, {}, ["-y", "pkg@1.0.0"]),
+        ({"runtimeArguments": [{"type": "positional", "value": "-y"}, {"type": "positional", "value": "pkg"}]}, {},
+         ["-y", "pkg@1.0.0"]),
         ({"packageArguments": [{"type": "positional", "default": "aaa"}, {"type": "positional", "default": "bbb"}]}, {},
          ["-y", "pkg@1.0.0", "aaa", "bbb"]),
         ({"registryType": "oci", "identifier": "a/b", "runtimeArguments": [{"type": "positional", "value": "run --interactive"}]}, {},
@@ -134,6 +136,32 @@ def test_commands_of_packages(fields: dict[str, Any], values: dict[str, str], ex
         ({"environmentVariables": [{"name": "A", "choices": ["env:HOME"]}]}, "your own secrets or programs"),
         ({"version": "latest"}, "no fixed version"),
         ({"version": "1.x"}, "no fixed version"),
+        ({"version": "v1"}, "no fixed version"),
+        ({"version": "2beta"}, "no fixed version"),
+        (
+            {"runtimeArguments": [{"type": "positional", "value": "evil-package"}]},
+            "something else to run: evil-package",
+        ),
+        (
+            {
+                "registryType": "oci",
+                "identifier": "good/x:1.0",
+                "version": "",
+                "runtimeArguments": [{"type": "positional", "value": "evil/y:latest"}],
+            },
+            "something else to run",
+        ),
+        (
+            {
+                "registryType": "pypi",
+                "runtimeArguments": [{"type": "named", "name": "--from", "value": "git+https://evil.example/x"}],
+            },
+            "run from something else",
+        ),
+        (
+            {"packageArguments": [{"type": "named", "name": "--api-key", "description": "k"}]},
+            "a secret on its command line",
+        ),
         ({"version": "1.2"}, "no fixed version"),
         ({"registryType": "oci", "identifier": "a/b", "version": ""}, "no fixed version"),
         ({"registryType": "oci", "identifier": "a/b:latest", "version": ""}, "no fixed version"),

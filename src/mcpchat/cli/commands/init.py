@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import typer
@@ -23,7 +22,7 @@ from mcpchat.config import edit
 from mcpchat.config.clients.files import CLIENTS, find_client_files
 from mcpchat.config.clients.plan import PlannedServer, plan_import
 from mcpchat.config.run import ConfigChoice, RunContext, RunOptions, default_paths, working_directory
-from mcpchat.config.schema import Config
+from mcpchat.config.schema import Config, ModelConfig
 from mcpchat.config.stored_secrets import StoredSecrets
 from mcpchat.config.validation import address_problem, is_http
 from mcpchat.errors import McpChatError, UsageError
@@ -37,6 +36,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _MAX_MODELS = 6  # on offer
 _OPENAI_URL = "https://api.openai.com/v1"
+_KEY_VARIABLE = "MCPCHAT_INIT_KEY"  # of this process alone, until the key is in the keyring
 
 
 @dataclass(frozen=True)
@@ -158,28 +158,29 @@ class _Setup:
         if not secret:
             return None
         current_run().secrets.add(secret)
-        settings = {} if url == _OPENAI_URL else {"base_url": url}
+        settings = self._choose_name({} if url == _OPENAI_URL else {"base_url": url}, secret)
+        if settings is None:
+            return None
         store = StoredSecrets(default_paths(os.environ).state)
         name = run_for_value(store.store_new("openai" if url == _OPENAI_URL else "model", secret))
-        try:
-            return self._choose_name({**settings, "api_key": f"keyring:{name}"})
-        except McpChatError:
-            run_for_value(store.delete(name))
-            raise
+        return {**settings, "api_key": f"keyring:{name}"}
 
-    def _choose_name(self, settings: dict[str, str]) -> dict[str, str] | None:
+    def _choose_name(self, settings: dict[str, str], secret: str = "") -> dict[str, str] | None:
         """The settings with a model's name; its server lists the models, which shows that it accepts the key."""
-        names, usual = run_for_value(self._list_names(settings))
+        names, usual = run_for_value(self._list_names(settings, secret))
         self._print(f"  the key is accepted; {len(names)} models, such as {', '.join(map(one_line, names[:5]))}", "dim")
         name = self._read_line("  model: ", usual)
         return {**settings, "name": name.strip()} if isinstance(name, str) and name.strip() else None
 
-    async def _list_names(self, settings: dict[str, str]) -> tuple[list[str], str]:
-        """The models at these settings, and the usual one. Raises McpChatError if the server does not list them."""
+    async def _list_names(self, settings: dict[str, str], secret: str) -> tuple[list[str], str]:
+        """The models at these settings, and the usual one. ``secret`` is the key, if it is not in the environment.
+
+        Nothing else of the config's model counts: its headers may be secrets of another service. Raises McpChatError.
+        """
         context = self._context()
-        fields: dict[str, Any] = {"name": None, "entries": {}, "base_url": None, "api_key": None, **settings}
-        model = msgspec.structs.replace(context.config.model, **fields)
-        context = replace(context, config=msgspec.structs.replace(context.config, model=model))
+        model = ModelConfig(base_url=settings.get("base_url"), api_key=f"env:{_KEY_VARIABLE}" if secret else None)
+        config = msgspec.structs.replace(context.config, model=model)
+        context = replace(context, config=config, environ={**context.environ, _KEY_VARIABLE: secret})
         async with aclosing(ModelSelector(context)) as selector:
             names = list(await selector.list_server_models())
             try:
@@ -198,7 +199,9 @@ class _Setup:
         return None
 
     def _write_model(self, settings: dict[str, str]) -> None:
-        values = {key: settings.get(key) for key in ("name", "base_url", "api_key")}
+        # What belongs to another service goes too.
+        others = ("api", "headers", "allow_http", "extra_body", "context_window", "reasoning_effort", "price")
+        values = {key: settings.get(key) for key in ("name", "base_url", "api_key", *others)}
         edit.update(self._path, lambda text: edit.set_values(text, "model", values))
         self._print(f"  {one_line(str(self._path), 200)}: model {one_line(settings['name'], 60)}", "dim")
 

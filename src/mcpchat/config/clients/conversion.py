@@ -13,11 +13,12 @@ from mcpchat.errors import UsageError
 
 URL_KEYS = ("httpUrl", "serverUrl", "url", "uri")
 HINT = 'an entry looks like {"command": "npx", "args": ["-y", "PACKAGE"]} or {"url": "https://..."}'
-_VARIABLE = re.compile(r"\$\{(?:env:)?(?P<name>[A-Za-z_]\w*)(?P<default>:-[^}]*)?\}")
+_VARIABLE = re.compile(r"\$\{(?:env:)?(?P<name>[A-Za-z_]\w*)(?P<default>:-[^{}]{0,2000})?\}")
 _BARE_VARIABLE = re.compile(r"\$([A-Z_][A-Z0-9_]*)")
-_ANY_VARIABLE = re.compile(r"\$\{[^}]*\}")
-_INPUT = re.compile(r"\$\{input:([^}]+)\}")
-_FILE = re.compile(r"\{file:[^}]+\}")
+_ANY_VARIABLE = re.compile(r"\$\{[^{}]{0,200}\}")
+_INPUT = re.compile(r"\$\{input:([^{}]{1,200})\}")
+_FILE = re.compile(r"\{file:[^{}]{1,500}\}")
+_MAX_TEXT = 32_768  # characters of one value
 _OPENCODE_VARIABLE = re.compile(r"(?<!\$)\{env:(\w+)\}")
 _FOLDER_VARIABLE = re.compile(r"\$\{(workspaceFolder|workspaceRoot|userHome|pathSeparator|/)\}")
 _LONE_SURROGATE = re.compile(r"\\ud[89a-f]")  # as repr writes it
@@ -86,6 +87,8 @@ class Conversion:
         if not isinstance(client_id, str):
             return {}
         _check_reference(client_id, "client_id")
+        if _ANY_VARIABLE.search(client_id) or _OPENCODE_VARIABLE.search(client_id):
+            raise UsageError("client_id takes no variables", hint="write the value itself")
         if not secret:
             return {"client_id": client_id}
         return {"client_id": client_id, "client_secret": self._add_secret("client-secret", "the client's secret")}
@@ -148,6 +151,7 @@ class Conversion:
 
     def _convert_value(self, value: str, key: str) -> str:
         """The value with our references: ``${X}``, ``${env:X}``, ``$X`` are ``env:X``, an input is ``keyring:NAME``."""
+        _check_length(value, key)
         value = self._fill_folders(_OPENCODE_VARIABLE.sub(r"${env:\1}", value))
         if unknown := _FOLDER_VARIABLE.search(value):
             raise UsageError(f"{key}: {unknown[0]} has no meaning here", hint="write the folder itself")
@@ -161,6 +165,7 @@ class Conversion:
                 return f"{prefix}env:{variable['name']}"
             rest = variable["default"][2:]
             value = f"{prefix}{rest}" if rest else ""
+            _check_reference(value, key)
         _check_reference(rest, key)
         if _VARIABLE.search(rest) or _INPUT.search(rest):
             raise UsageError(
@@ -188,6 +193,7 @@ class Conversion:
 
     def _fill(self, text: str, what: str) -> str:
         """Replace the variables of a text that takes no references: a part of a command line, or an address."""
+        _check_length(text, what)
         environ = self._surroundings.environ
 
         def fill(match: re.Match[str]) -> str:
@@ -206,8 +212,15 @@ class Conversion:
         return filled
 
 
+def _check_length(text: str, what: str) -> None:
+    if len(text) > _MAX_TEXT:
+        raise UsageError(f"{what}: longer than {_MAX_TEXT:,} characters")
+
+
 def _check_reference(text: str, key: str) -> None:
     """Raise UsageError for a text of that client that would be a reference for us."""
+    while text.startswith("Bearer "):
+        text = text[7:]
     if text.startswith(("keyring:", "cmd:")):
         raise UsageError(f"{key}: another client's entry cannot use your keyring or run commands")
 

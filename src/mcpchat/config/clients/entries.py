@@ -16,6 +16,7 @@ from mcpchat.util.text_files import read_text
 # The tables of servers in the files of other clients.
 _TABLES = ("mcpServers", "servers", "mcp_servers", "mcp", "context_servers", "extensions")
 MAX_BYTES = 10_000_000
+_MAX_SERVERS = 500
 _APPROVALS = ("alwaysAllow", "autoApprove", "trust")  # the user decided this for that client, not for mcpchat
 _OWN_PARTS = frozenset({"builtin", "platform", "frontend"})  # of goose: parts of the client itself
 
@@ -50,6 +51,8 @@ def read_client_servers(text: str, surroundings: Surroundings, suffix: str = ".j
     Raises UsageError if it cannot be read.
     """
     value = parse_client_file(text, suffix)
+    if len(_find_table(value)) > _MAX_SERVERS:
+        raise UsageError(f"the file has more than {_MAX_SERVERS} servers")
     described = replace(surroundings, inputs=_find_inputs(value))
     return [
         _read_entry(str(name), entry, described)

@@ -11,15 +11,20 @@ from mcpchat.config.validation import REFERENCE, SECRET_NAME, find_literal_secre
 
 _HARMLESS_NAME = re.compile(
     r"(?i)[_-](type|file|path|dir|url|uri|host|port|limit|count|mode|method|name|id|user|username|email|region|version"
-    r"|enabled|ttl|timeout)$"
+    r"|enabled|ttl|timeout|header|store|column|level|field|prefix|format|scope|provider|server)$"
+    r"|author|tokenizer|passthrough|keyboard|keyword"
 )
 _MORE_NAMES = re.compile(r"(?i)(^|[_-])(pat|pass\w*|cookie|session|access)($|[_-])")
 _HARMLESS_VALUE = re.compile(r"(?i)|true|false|yes|no|on|off|none|null|\d{1,5}|\.{0,2}~?/[\w./ -]*|https?://[^@?]*")
 _OPTION = re.compile(
-    r"(?i)--?[\w-]*?(api-?key|key|tokens?|secret|passw\w*|pass|auth|credentials?|pat)(=(?P<value>.+))?"
+    r"(?i)--?[\w-]*?(api-?key|key|tokens?|secret|passw\w*|pass|pw|auth|credentials?|pat)(=(?P<value>.+))?"
 )
 _ASSIGNMENT = re.compile(r"(?i)[A-Z_]*(TOKEN|KEY|SECRET|PASSWORD|PASS|PAT)=(?P<value>.{6,})")
-_INSIDE = re.compile(r"""(?i)["'](api_?-?key|\w*token|\w*secret|password)["']\s*:\s*["'][^"']{6,}|\bBearer\s+\S{8,}""")
+_INSIDE = re.compile(
+    r"""(?i)["'](api_?-?key|\w*token|\w*secret|password)\\?["']\s*:\s*\\?["'][^"']{6,}|\b(Bearer|Basic)\s+\S{8,}
+    |^-{0,2}[\w-]*(api-?key|token|secret|authorization|password|pw)\s*:\s*[^\s"']{6,}""",
+    re.VERBOSE,
+)
 _RANDOM_PART = re.compile(r"/(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{22,}(?=[/?]|$)")
 _MIN_LENGTH = 6  # characters
 
@@ -40,6 +45,11 @@ def _iter_likely(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             text = value.removeprefix("Bearer ")
             if is_named and not REFERENCE.fullmatch(text) and not _HARMLESS_VALUE.fullmatch(text):
                 yield table, key
+
+
+def names_secret(option: str) -> bool:
+    """Whether an option's name says that its value is a secret."""
+    return _OPTION.fullmatch(option) is not None
 
 
 def has_secret_argument(args: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import tomlkit
 from msgspec import Struct
 
 from mcpchat.config.clients.conversion import Surroundings
@@ -24,15 +25,13 @@ from mcpchat.config.clients.files import (
     select_clients,
 )
 from mcpchat.config.clients.likely_secrets import find_secrets, has_secret_address, has_secret_argument
-from mcpchat.config.schema import Config, ServerConfig
+from mcpchat.config.schema import Config, ServerConfig, parse
 from mcpchat.config.stored_secrets import secret_name
 from mcpchat.config.validation import (
     REFERENCE,
     SERVER_NAME,
-    semantic_problems,
-    type_problems,
 )
-from mcpchat.errors import UsageError
+from mcpchat.errors import ConfigError, UsageError
 from mcpchat.util.paths import expand_user
 from mcpchat.util.sanitize import one_line
 from mcpchat.util.text import did_you_mean
@@ -222,9 +221,12 @@ def _name_secrets(name: str, server: ClientServer) -> tuple[dict[str, Any], dict
 
 
 def _find_problem(name: str, settings: dict[str, Any]) -> tuple[str, str]:
-    table = {"servers": {name: settings}}
-    for path, problem in (*type_problems(table, Config, ()), *semantic_problems(table)):
-        return f"{'.'.join(path[2:])}: {problem}" if path[2:] else problem, ""
+    """Why the config cannot have the server, and what to do; empty if it can."""
+    try:
+        parse(tomlkit.dumps({"servers": {name: settings}}), "")
+    except ConfigError as error:
+        problem = error.message.splitlines()[0]
+        return re.sub(rf"^:?\d*:?\s*servers\.{re.escape(name)}[.:]?\s*", "", problem), error.hint
     if has_secret_argument(settings.get("args", ())):
         hint = "set it as a variable, in env, if the server reads one"
         return "it has a secret on its command line, where every user of the machine can read it", hint

@@ -25,7 +25,8 @@ for line in sys.stdin:
         continue
     answers = {{
         "initialize": {{
-            "protocolVersion": "2025-06-18", "capabilities": {{"tools": {{}}}}, "serverInfo": {{"name": "s", "version": "1"}}
+            "protocolVersion": "2025-06-18", "capabilities": {{"tools": {{}}}},
+            "serverInfo": {{"name": "s", "version": "1"}},
         }},
         "tools/list": {{"tools": [{{"name": "echo", "inputSchema": {{"type": "object"}}}}]}},
         "tools/call": {{"content": [{{"type": "text", "text": "ok"}}]}},

@@ -33,6 +33,7 @@ from mcpchat.version import __version__
 IS_SUPPORTED = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
 _MAX_PATH = 100  # bytes that the address of a Unix socket can have, with some to spare
 _TIMEOUT = 10.0  # seconds for a keeper's start, and for its first line
+_TERMINAL_VARIABLES = frozenset({"TERM"})  # another terminal is no other server
 _MAX_NAME = 24  # characters of the server's name in the socket's
 
 
@@ -52,15 +53,9 @@ class KeepOrder:
     @property
     def key(self) -> str:
         """A digest of everything that makes it this server."""
-        parts = [
-            __version__,
-            self.name,
-            self.program,
-            list(self.argv),
-            sorted(self.env.items()),
-            self._folder,
-            self.files,
-        ]
+        program = [self.program, list(self.argv), list(self.files)]
+        variables = sorted((name, value) for name, value in self.env.items() if name not in _TERMINAL_VARIABLES)
+        parts = [__version__, self.name, program, variables, self._folder]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
     @property

@@ -11,7 +11,8 @@ from mcpchat.core.messages import ToolResult
 from mcpchat.core.tools import ToolSpec
 from mcpchat.mcp.connector import ServerConnector
 from mcpchat.mcp.hub import McpHub
-from mcpchat.mcp.process import ServerProcess
+from mcpchat.mcp.kept_sessions import SessionFile
+from mcpchat.mcp.process import RunningServer
 from mcpchat.mcp.protocols import ServerAuth, ServerSpec
 from mcpchat.mcp.transports.base import Transport
 from tests.support.memory_transport import MemoryTransport
@@ -32,10 +33,12 @@ class MemoryConnector(ServerConnector):
 
     in_memory: Mapping[str, Any] = field(default_factory=dict)
 
-    async def _build_transport(self, spec: ServerSpec, auth: ServerAuth, process: ServerProcess | None) -> Transport:
+    async def _build_transport(
+        self, spec: ServerSpec, auth: ServerAuth, process: RunningServer | None, kept: SessionFile | None
+    ) -> Transport:
         if server := self.in_memory.get(spec.name):
             return MemoryTransport(server)
-        return await super()._build_transport(spec, auth, process)
+        return await super()._build_transport(spec, auth, process, kept)
 
 
 class HubFixture:

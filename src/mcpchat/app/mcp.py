@@ -24,6 +24,7 @@ from mcpchat.mcp.connector import SdkModule, ServerConnector
 from mcpchat.mcp.embedding_index import EmbeddingToolIndex
 from mcpchat.mcp.hub import McpHub
 from mcpchat.mcp.kept_servers import keeper_folder
+from mcpchat.mcp.kept_sessions import session_folder
 from mcpchat.mcp.limits import ToolLimits
 from mcpchat.mcp.managed_server import HubContext
 from mcpchat.mcp.tool_index import SqliteToolIndex
@@ -72,6 +73,7 @@ async def open_hub(
         # A chat may get a server with a sandbox later.
         protected_paths=_protected_paths(context) if watch or any(item.sandbox for item in servers.values()) else (),
         keeper_folder=keeper_folder(context.environ, context.paths.state),
+        session_folder=session_folder(context.paths.state),
         check_program=lambda config: verify_programs(config, context.paths),
         # Another folder that --config names may have programs too: it is hidden unless granted, the file always.
         hidden_directories=[own_folder] if len(own_folder.parts) > _TOP_LEVEL else [],

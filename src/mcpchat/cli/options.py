@@ -154,7 +154,7 @@ def config_and_servers(
     ] = None,
     keep: Annotated[
         str | None,
-        typer.Option("--keep", metavar="TIME", help="Keep local servers until they were idle for so long, as in 10m."),
+        typer.Option("--keep", metavar="TIME", help="Keep servers until they were idle for so long, as in 10m."),
     ] = None,
 ) -> ConfigChoice:
     """The config file that is named, the servers that are added, and how long servers are kept."""

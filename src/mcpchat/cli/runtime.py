@@ -119,10 +119,7 @@ def load_settings(
     settings, notices = merge_project_file(user_config, choice.path or paths.config, paths, confirm_trust=ask_trust)
     settings, _, problems = add_named_servers(settings, choice.servers, os.environ)
     if choice.keep is not None:
-        kept = {
-            name: server if server.url else msgspec.structs.replace(server, keep=choice.keep)
-            for name, server in settings.servers.items()
-        }
+        kept = {name: msgspec.structs.replace(server, keep=choice.keep) for name, server in settings.servers.items()}
         settings = msgspec.structs.replace(settings, servers=kept)
     return settings, [*notices, *problems, *literal_secret_warnings(user_config)]
 

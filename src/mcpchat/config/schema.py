@@ -229,15 +229,15 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     keep: Annotated[
         str | None,
         Meta(
-            description='Keep a local server after the command, with its state, until it was idle for so long: "10m". '
-            "Not on Windows."
+            description="Keep a local server, or the session with a remote one, after the command, until it was "
+            'idle for so long: "10m". Local servers: not on Windows.'
         ),
     ] = None
 
     @property
     def keep_seconds(self) -> float | None:
         """How long it stays idle; None if it ends with the command."""
-        return parse_duration(self.keep) if self.keep and not self.url else None
+        return parse_duration(self.keep) if self.keep else None
 
     @property
     def effective_transport(self) -> Literal["stdio", "http", "sse"]:

@@ -303,12 +303,12 @@ def _sandbox_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Itera
 
 def _keep_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:
     keep = server.get("keep")
-    if keep and sys.platform == "win32":
-        yield (*path, "keep"), "servers cannot be kept on Windows yet"
+    if keep and sys.platform == "win32" and "url" not in server:
+        yield (*path, "keep"), "local servers cannot be kept on Windows yet"
     elif isinstance(keep, str) and parse_duration(keep) is None:
         yield (*path, "keep"), 'expected a duration such as "10m", "90s" or "2h"'
-    elif keep and "url" in server:
-        yield (*path, "keep"), 'only valid with "command" or "builtin"'
+    elif keep and server.get("transport") == "sse":
+        yield (*path, "keep"), 'not possible with transport = "sse": its session ends with the connection'
 
 
 def _builtin_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator[Problem]:

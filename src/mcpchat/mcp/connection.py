@@ -174,9 +174,10 @@ class McpConnection:
         assert handshake is not None
         self.mode = "modern" if session.discover_result is not None else "legacy"
         capabilities = handshake.capabilities.model_dump(exclude_none=True)
-        self.info = decode.parse_server_info(
-            self._filter.take_result(handshake.meta), client.protocol_version, capabilities
-        )
+        greeting = self._filter.take_result(handshake.meta)
+        self.info = decode.parse_server_info(greeting, client.protocol_version, capabilities)
+        if self.mode == "legacy":
+            self._transport.record_greeting(greeting)
 
     async def _startup_error(self) -> McpChatError:
         """The error that says why the connection could not be opened."""
@@ -419,9 +420,11 @@ class McpConnection:
             raise await self._connection_lost() from error
         if _error_data(error, SESSION_LOST):
             self._broken = True
+            self._transport.forget_session()
             raise ConnectionLost(f"{name} has ended the session", may_have_run=False, session_lost=True) from error
         if _error_data(error, SESSION_DOUBTED) and not await self._knows_session():
             self._broken = True
+            self._transport.forget_session()
             # A server that fails for the moment may have passed the request on before.
             may_have_run = (_error_data(error, HTTP_STATUS) or 0) >= 500
             message = f"{name} has ended the session: {error.message}"

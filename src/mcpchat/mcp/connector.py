@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from mcpchat.core.protocols import ServerRequests
 from mcpchat.errors import ServerError, SignInNeeded
 from mcpchat.mcp import kept_servers
 from mcpchat.mcp.catalog_cache import ProtocolMode, program_files
+from mcpchat.mcp.kept_sessions import SessionFile
 from mcpchat.mcp.process import (
     RunningServer,
     ServerProcess,
@@ -41,6 +43,7 @@ from mcpchat.util.redaction import SecretRegistry
 
 if TYPE_CHECKING:
     from mcpchat.mcp.transports.base import Transport
+    from mcpchat.mcp.transports.http import HttpTransport
 
 _OLDER_TIMEOUT = 5.0  # seconds for the attempt over the older transport
 _OLD_SSE_STATUSES = frozenset({400, 404, 405})  # with which servers of the older transport refuse a POST
@@ -73,7 +76,7 @@ class ServerConnector:
     ``load_sdk`` imports the module with the MCP SDK. ``protected_paths`` are mcpchat's own folders and files, hidden
     from every sandbox; ``hidden_directories`` are hidden unless they are granted. ``max_message_bytes`` limits one
     message from a server. ``check_program`` raises ServerError before a start if the program may not run.
-    ``keeper_folder`` has the sockets of kept servers.
+    ``keeper_folder`` has the sockets of kept servers, ``session_folder`` the files of kept sessions.
     """
 
     environ: Mapping[str, str]
@@ -85,6 +88,7 @@ class ServerConnector:
     hidden_directories: Sequence[Path] = ()
     check_program: Callable[[ServerConfig], None] = lambda config: None
     keeper_folder: Path = Path("kept")
+    session_folder: Path = Path("sessions")
     reaper: ProcessReaper = field(default_factory=ProcessReaper)
     withheld_proxies: dict[str, list[str]] = field(default_factory=dict)  # variables, by server
 
@@ -96,14 +100,18 @@ class ServerConnector:
         mode: ProtocolMode,
         info: ServerInfo | None,
         process: RunningServer | None,
+        key: str = "",
     ) -> Connection:
         """Open a connection. ``mode`` is the protocol to start with; ``process`` is the server's, if it runs already.
 
-        ``info`` is what the server last reported about itself. Raises ServerError, SignInNeeded, and ConfigError or
-        StoreError for the server's secrets.
+        ``info`` is what the server last reported about itself. ``key`` stands for its settings and login. Raises
+        ServerError, SignInNeeded, and ConfigError or StoreError for the server's secrets.
         """
         try:
-            return await self._negotiate(spec, auth, mode=mode, info=info, process=process)
+            session_file = self._session_file(spec, key, spec.config.keep_seconds)
+            if session_file is not None and session_file.load() is not None:
+                mode = "legacy"  # the protocol that has sessions
+            return await self._negotiate(spec, auth, session_file, mode=mode, info=info, process=process)
         except SignInNeeded:
             if auth.error is not None:
                 raise auth.error from None
@@ -121,6 +129,7 @@ class ServerConnector:
         self,
         spec: ServerSpec,
         auth: ServerAuth,
+        kept: SessionFile | None,
         *,
         mode: ProtocolMode,
         info: ServerInfo | None,
@@ -129,14 +138,14 @@ class ServerConnector:
         sdk = await asyncio.to_thread(self.load_sdk)
         protocol = spec.config.protocol
         try:
-            connection = await self._connect_once(sdk, spec, auth, mode, info, process)
+            connection = await self._connect_once(sdk, spec, auth, mode, info, process, kept)
         except HandshakeFailed as error:
             # Strict servers of the handshake revisions exit if the first message is not "initialize". Also, the
             # remembered protocol may no longer hold.
             if protocol == "auto" and (mode != "auto" or error.exited):
                 other_mode: ProtocolMode = "legacy" if mode == "auto" else "auto"
                 try:
-                    connection = await self._connect_once(sdk, spec, auth, other_mode, info, None)
+                    connection = await self._connect_once(sdk, spec, auth, other_mode, info, None, kept)
                 except HandshakeFailed as second_error:
                     connection = await self._connect_older(sdk, spec, auth, second_error)
             else:
@@ -176,8 +185,9 @@ class ServerConnector:
         mode: ProtocolMode,
         info: ServerInfo | None,
         process: RunningServer | None,
+        kept: SessionFile | None = None,
     ) -> Connection:
-        transport = await self._build_transport(spec, auth, process)
+        transport = await self._build_transport(spec, auth, process, kept)
         try:
             return await sdk.connect(spec, transport, mode=mode, info=info if mode == "modern" else None)
         except BaseException:
@@ -185,7 +195,20 @@ class ServerConnector:
                 await transport.process.discard()
             raise
 
-    async def _build_transport(self, spec: ServerSpec, auth: ServerAuth, process: RunningServer | None) -> "Transport":
+    async def end_session(self, spec: ServerSpec, auth: ServerAuth, key: str) -> None:
+        """End the kept session with a remote server. Raises ConfigError or StoreError for the server's secrets."""
+        if (session_file := self._session_file(spec, key, math.inf)) is not None:
+            await (await self._build_http_transport(spec, auth, session_file)).end_session()
+
+    def _session_file(self, spec: ServerSpec, key: str, idle: float | None) -> SessionFile | None:
+        """Where the session with a remote server is kept; None if it ends with the connection."""
+        if idle is None or spec.config.effective_transport != "http":
+            return None
+        return SessionFile(folder=self.session_folder, name=spec.name, key=key, idle=idle)
+
+    async def _build_transport(
+        self, spec: ServerSpec, auth: ServerAuth, process: RunningServer | None, kept: SessionFile | None
+    ) -> "Transport":
         """The transport that the server's config asks for; the only place that chooses one."""
         config = spec.config
         match config.effective_transport:
@@ -193,26 +216,33 @@ class ServerConnector:
                 from mcpchat.mcp.transports.stdio import StdioTransport
 
                 return StdioTransport(process or await self.spawn(spec, auth), max_bytes=self.max_message_bytes)
-            case "http" | "sse" as kind:
-                from mcpchat.mcp.transports.http import HttpTransport
+            case "http" | "sse":
+                return await self._build_http_transport(spec, auth, kept)
 
-                check_network_variables()
-                assert config.url is not None
-                return HttpTransport(
-                    config.url,
-                    await resolve_headers(
-                        config.headers,
-                        self.environ,
-                        url=config.url,
-                        allow_http=config.allow_http,
-                        config_key=f"servers.{spec.name}.headers",
-                        on_secret=self.secrets.add,
-                    ),
-                    sse=kind == "sse",
-                    timeout=spec.timeout,
-                    max_bytes=self.max_message_bytes,
-                    http_auth=auth.http_auth,
-                )
+    async def _build_http_transport(
+        self, spec: ServerSpec, auth: ServerAuth, kept: SessionFile | None
+    ) -> "HttpTransport":
+        from mcpchat.mcp.transports.http import HttpTransport
+
+        config = spec.config
+        check_network_variables()
+        assert config.url is not None
+        return HttpTransport(
+            config.url,
+            await resolve_headers(
+                config.headers,
+                self.environ,
+                url=config.url,
+                allow_http=config.allow_http,
+                config_key=f"servers.{spec.name}.headers",
+                on_secret=self.secrets.add,
+            ),
+            sse=config.effective_transport == "sse",
+            timeout=spec.timeout,
+            max_bytes=self.max_message_bytes,
+            http_auth=auth.http_auth,
+            kept=kept,
+        )
 
     async def spawn(self, spec: ServerSpec, auth: ServerAuth) -> RunningServer:
         """Start the server's process with its token in the environment.

@@ -137,6 +137,10 @@ class HubView:
             await self.restart(name)
         return await self.list_tools()
 
+    async def end_session(self, server: str) -> None:
+        """End the session with a remote server that was kept after an earlier command."""
+        await self._servers[server].end_session()
+
     async def restart(self, server: str) -> None:
         """Stop the server and forget what it lists; it is started again when next needed."""
         await self._selected[server].restart()

@@ -72,14 +72,17 @@ class KeepOrder:
 
 
 class KeptServer(Struct, frozen=True, kw_only=True):
-    """A server that is kept: its process id, the folder it was started in, since when (epoch seconds), its clients."""
+    """A server that is kept: its process id, the folder it was started in, since when (epoch seconds), its clients.
+
+    A remote server, of which only a session is kept, has no process id.
+    """
 
     name: str
-    pid: int
+    pid: int | None
     folder: str
     since: float
     idle: float
-    clients: int
+    clients: int = 0
 
 
 def keeper_folder(environ: Mapping[str, str], state: Path) -> Path:

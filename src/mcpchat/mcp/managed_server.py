@@ -468,9 +468,12 @@ class ManagedServer:
         try:
             await self._update_catalog(connection, full=relist or self.catalog is None or self._others_pending)
         except (ProtocolChanged, ConnectionLost) as error:
-            if self._mode == "auto" or (isinstance(error, ConnectionLost) and not error.never_answered):
+            if isinstance(error, ConnectionLost) and error.session_lost:
+                self._context.notify("info", f"{self.name} has ended the session, with its state; a new one begins")
+            elif self._mode == "auto" or (isinstance(error, ConnectionLost) and not error.never_answered):
                 raise
-            self._discard_catalog()  # the remembered protocol no longer holds
+            else:
+                self._discard_catalog()  # the remembered protocol no longer holds
             await self._stop()
             connection = self.connection = await self._connect()
             await self._update_catalog(connection)
@@ -484,8 +487,14 @@ class ManagedServer:
             self._auth = renewed or await self._credentials.authenticate(self.name)
         info = self.catalog.info if self.catalog is not None else None
         return await self._connector.connect(
-            self._spec, self._auth, mode=self._initial_mode(), info=info, process=process
+            self._spec, self._auth, mode=self._initial_mode(), info=info, process=process, key=self._cache_key
         )
+
+    async def end_session(self) -> None:
+        """End the session that was kept after an earlier command. Raises as ``acquire_connection``."""
+        await self._read_identity()
+        auth = await self._credentials.authenticate(self.name)
+        await self._connector.end_session(self._spec, auth, self._cache_key)
 
     def _initial_mode(self) -> ProtocolMode:
         """The protocol to start with: the configured one, else the remembered one, else "auto"."""

@@ -26,8 +26,9 @@ from mcpchat.config.stored_secrets import StoredSecrets
 from mcpchat.config.validation import semantic_problems
 from mcpchat.core.accounts import format_duration
 from mcpchat.core.protocols import ServerStatus
-from mcpchat.errors import ServerError, SignInNeeded, UsageError
+from mcpchat.errors import McpChatError, ServerError, SignInNeeded, UsageError
 from mcpchat.mcp.kept_servers import KeptServer, keeper_folder, list_kept, stop_kept
+from mcpchat.mcp.kept_sessions import forget_session, list_sessions, session_folder
 from mcpchat.mcp.server_log import read_log
 from mcpchat.registry.options import KINDS
 from mcpchat.ui.render import tables
@@ -60,7 +61,7 @@ def list_servers(config: Path | None, output: TextOrJson = "text") -> int:
             with suppress(ServerError, SignInNeeded):  # a required server: raised after the table
                 await hub.start_all()
             statuses = hub.status()
-        kept = [server for _, server in list_kept(keeper_folder(context.environ, context.paths.state))]
+        kept = [server for _, server in _list_all_kept(context)]
         disabled = [
             ServerStatus(
                 name=name, transport=server.effective_transport, state="stopped", detail="disabled in the config"
@@ -337,9 +338,12 @@ def stop(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The server.", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every kept server.")] = False,
 ) -> int:
-    """Stop a server that was kept after a command (keep = "10m"); without a name, list them."""
+    """Stop a server that was kept after a command (keep = "10m"); without a name, list them.
+
+    Of a remote server, only the session ends.
+    """
     context = build_context(config, quiet=True)
-    kept = list(list_kept(keeper_folder(context.environ, context.paths.state)))
+    kept = _list_all_kept(context)
     if name is None and not everything:
         sys.stdout.write("".join(f"{format_kept(server)}\n" for _, server in kept))
         if not kept:
@@ -348,10 +352,32 @@ def stop(
     chosen = [(path, server) for path, server in kept if everything or server.name == name]
     if not chosen and name is not None:
         raise UsageError(f"{name} is not kept", hint="mcpchat servers stop lists those that are")
-    for path, server in chosen:
-        stop_kept(path)
-        sys.stderr.write(f"stopped {server.name}\n")
-    return 0
+
+    async def work() -> int:
+        for path, server in chosen:
+            if server.pid is None:
+                await _end_session(context, server.name)
+                forget_session(path)
+            else:
+                stop_kept(path)
+            sys.stderr.write(f"stopped {server.name}\n")
+        return 0
+
+    return run_async(work())
+
+
+def _list_all_kept(context: RunContext) -> list[tuple[Path, KeptServer]]:
+    """The kept servers with their sockets, and the kept sessions with their files."""
+    folder = keeper_folder(context.environ, context.paths.state)
+    return [*list_kept(folder), *list_sessions(session_folder(context.paths.state))]
+
+
+async def _end_session(context: RunContext, name: str) -> None:
+    """Tell a remote server that its session has ended, if the config still has the server and it needs no sign-in."""
+    if name in context.config.servers:
+        async with open_servers(context, discard) as hub:
+            with suppress(McpChatError):
+                await hub.end_session(name)
 
 
 @app.command()

@@ -4,9 +4,9 @@ A new kind of transport is a module in this package and a branch in ``ServerConn
 """
 
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -14,6 +14,7 @@ from mcp.shared.message import SessionMessage
 
 from mcpchat.mcp.message_filter import MessageFilter
 from mcpchat.mcp.process import RunningServer
+from mcpchat.mcp.request_ids import shift_ids
 
 # Keys in the data of an error that a transport made. The prefix is random, so that no server can set them.
 _KEY_PREFIX = secrets.token_hex(8)
@@ -46,6 +47,14 @@ class Transport(Protocol):
         """Whether the server has asked for a sign-in since the transport was opened."""
         return False
 
+    def record_greeting(self, greeting: Mapping[str, Any]) -> None:
+        """Take the server's result of the handshake, for a transport that keeps the session after the connection."""
+        return
+
+    def forget_session(self) -> None:
+        """Take note that the server no longer knows the session."""
+        return
+
 
 class MessageSink(Protocol):
     """Where outgoing messages go."""
@@ -61,11 +70,12 @@ async def pump_messages(
     sink: MessageSink,
     *,
     errors: AsyncIterable[SessionMessage] | None = None,
+    first_id: int = 0,
 ) -> AsyncIterator[Streams]:
     """Yield the SDK's streams and move messages between them and the server, both ways through the filter.
 
     ``errors`` is a second source, for errors that arrive beside the messages. The end of ``source`` ends the
-    connection; the end of ``errors`` does not.
+    connection; the end of ``errors`` does not. ``first_id`` is added to the id of each request.
     """
     to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
@@ -74,7 +84,7 @@ async def pump_messages(
         try:
             async for item in items:
                 if not isinstance(item, Exception):
-                    filtered = message_filter.filter_incoming(item.message)
+                    filtered = message_filter.filter_incoming(shift_ids(item.message, -first_id, incoming=True))
                     if filtered is None:
                         continue
                     item.message = filtered
@@ -94,6 +104,7 @@ async def pump_messages(
             try:
                 async for item in from_session:
                     message_filter.record_outgoing(item.message)
+                    item.message = shift_ids(item.message, first_id, incoming=False)
                     await sink.send(item)
             except _STREAM_CLOSED:
                 await to_session.aclose()

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import math
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -15,6 +16,8 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
+from mcpchat.errors import McpChatError
+from mcpchat.mcp.kept_sessions import KeptSession, SessionFile
 from mcpchat.mcp.message_filter import MAX_CONTAINERS, MessageFilter, error_response
 from mcpchat.mcp.transports.base import (
     HTTP_STATUS,
@@ -32,6 +35,8 @@ from mcpchat.util.connection_problems import explain_connection_error
 BACKGROUND_TIMEOUT = 10.0  # seconds, for notifications and the request that ends the session
 _FREE_STREAMS, _STREAM_PAUSE, _MAX_STREAM_PAUSE = 5, 0.1, 30.0
 _SESSION_HEADER = "mcp-session-id"
+_HANDSHAKE = frozenset({"initialize", "notifications/initialized"})
+_MAX_FIRST_ID = 2**30  # leaves room for a run's requests in 32 bits
 # With which servers refuse a request without running it, and which some of them use for an unknown session.
 _DOUBTFUL_STATUSES = frozenset({400, 405, 409, 410, 412, 421, 422, 428, 440, 503})
 _BODY_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding"})
@@ -41,6 +46,7 @@ class HttpTransport(Transport):
     """Streamable HTTP, or with ``sse`` the older HTTP with server-sent events.
 
     ``timeout`` in seconds is for connecting and sending; how long an answer may take is decided by the caller.
+    With ``kept``, the session goes on after the connection, and the next connection goes on in it.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class HttpTransport(Transport):
         timeout: float,
         max_bytes: int,
         http_auth: Any = None,
+        kept: SessionFile | None = None,
     ) -> None:
         self._url = url
         self._headers = dict(headers)
@@ -59,6 +66,8 @@ class HttpTransport(Transport):
         self._timeout = httpx2.Timeout(timeout, read=None)
         self._max_bytes = max_bytes
         self._http_auth = http_auth
+        self._kept = kept
+        self._http: McpHttpClient | None = None
 
     @property
     def sign_in_required(self) -> bool:
@@ -74,7 +83,7 @@ class HttpTransport(Transport):
             headers: dict[str, str] | None = None,
             timeout: httpx2.Timeout | None = None,
             auth: httpx2.Auth | None = None,
-        ) -> httpx2.AsyncClient:
+        ) -> McpHttpClient:
             # With SSE a request's answer arrives on another stream, so an error in its own response must go there too.
             on_error = (lambda error: send_error.send_nowait(SessionMessage(error))) if self._sse else None
             return McpHttpClient(
@@ -87,10 +96,43 @@ class HttpTransport(Transport):
             if self._sse:
                 streams = sse_client(self._url, self._headers, httpx_client_factory=client)
             else:
-                http = await stack.enter_async_context(client(self._headers))
-                streams = streamable_http_client(self._url, http_client=http, max_sse_event_size=self._max_bytes)
+                self._http = await stack.enter_async_context(client(self._headers))
+                self._http.kept, self._http.session = self._kept, self._kept.load() if self._kept else None
+                streams = streamable_http_client(
+                    self._url,
+                    http_client=self._http,
+                    max_sse_event_size=self._max_bytes,
+                    terminate_on_close=self._kept is None,
+                )
             source, sink = await stack.enter_async_context(streams)
-            yield await stack.enter_async_context(pump_messages(message_filter, source, sink, errors=errors))
+            # In a session that goes on, every request needs an id of its own.
+            first_id = secrets.randbelow(_MAX_FIRST_ID) if self._http is not None and self._http.session else 0
+            pump = pump_messages(message_filter, source, sink, errors=errors, first_id=first_id)
+            yield await stack.enter_async_context(pump)
+
+    def record_greeting(self, greeting: Mapping[str, Any]) -> None:
+        if self._kept is not None and self._http is not None and self._http.session_id and not self._http.session:
+            self._kept.save(self._http.session_id, greeting)
+
+    def forget_session(self) -> None:
+        if self._kept is not None and self._http is not None:
+            self._kept.forget(self._http.session_id)
+
+    async def end_session(self) -> None:
+        """Forget the kept session, and tell the server that it has ended, if it can be reached."""
+        session = self._kept.load() if self._kept is not None else None
+        if session is None or self._kept is None:
+            return
+        self._kept.forget(session.session_id)
+        headers = {
+            **self._headers,
+            _SESSION_HEADER: session.session_id,
+            "mcp-protocol-version": str(session.greeting.get("protocolVersion", "")),
+        }
+        timeout = httpx2.Timeout(BACKGROUND_TIMEOUT)
+        with suppress(httpx2.HTTPError, McpChatError):
+            async with httpx2.AsyncClient(timeout=timeout, auth=self._http_auth) as http:
+                await http.delete(self._url, headers=headers)
 
 
 class McpHttpClient(httpx2.AsyncClient):
@@ -99,6 +141,9 @@ class McpHttpClient(httpx2.AsyncClient):
     The SDK loses a response's HTTP status, and loses the whole connection if one request cannot be sent. Here both
     become a JSON-RPC error for that request only, with the details in its data. Bodies are limited in size and must not
     be compressed: a compressed one could expand without limit.
+
+    With a ``session`` that was kept, the handshake is answered from memory: the server has had it. ``session_id`` is
+    the one that the server gave last.
     """
 
     def __init__(self, max_bytes: int, on_error: Callable[[types.JSONRPCError], None] | None, **options: Any) -> None:
@@ -107,9 +152,16 @@ class McpHttpClient(httpx2.AsyncClient):
         self._max_bytes = max_bytes
         self._on_error = on_error
         self._stream_starts: list[float] = []
+        self.kept: SessionFile | None = None
+        self.session: KeptSession | None = None
+        self.session_id = ""
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        request_id = _read_request_id(request)
+        method, request_id = _read_method(request)
+        if self.session is not None and method in _HANDSHAKE:
+            return self._greet_from_memory(request, request_id, self.session)
+        if self.kept is not None:
+            self.kept.touch()
         if request.method == "GET":
             await self._throttle_streams()
         elif request_id is None:
@@ -126,6 +178,7 @@ class McpHttpClient(httpx2.AsyncClient):
             problem = explain_connection_error(error, str(request.url))
             reason = f"{problem.cause}; {problem.hint}" if problem.hint else problem.cause
             return self._error_response(request, request_id, f"cannot be reached: {reason}", {NOT_SENT: not_sent})
+        self.session_id = response.headers.get(_SESSION_HEADER) or self.session_id
         compressed = response.headers.get("content-encoding", "identity").lower() != "identity"
         is_error = response.status_code >= 400
         if request_id is not None and (compressed or is_error):
@@ -136,6 +189,16 @@ class McpHttpClient(httpx2.AsyncClient):
         if request_id is not None and response.status_code == 200 and not is_event_stream and self._on_error is None:
             return await self._check_message(request, request_id, response)
         return response
+
+    def _greet_from_memory(
+        self, request: httpx2.Request, request_id: str | int | None, session: KeptSession
+    ) -> httpx2.Response:
+        """The response to a message of the handshake in a session that goes on."""
+        self.session_id = session.session_id
+        if request_id is None:
+            return httpx2.Response(202, request=request)
+        body = {"jsonrpc": "2.0", "id": request_id, "result": session.greeting}
+        return httpx2.Response(200, json=body, headers={_SESSION_HEADER: session.session_id}, request=request)
 
     async def _check_message(
         self, request: httpx2.Request, request_id: str | int, response: httpx2.Response
@@ -288,14 +351,16 @@ def _parse_json_error(body: bytes) -> dict[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
-def _read_request_id(request: httpx2.Request) -> str | int | None:
-    """The JSON-RPC id of the request; None for a notification or anything else."""
+def _read_method(request: httpx2.Request) -> tuple[str, str | int | None]:
+    """The JSON-RPC method and id of the request. A notification has no id; anything else has neither."""
     if request.method != "POST":
-        return None
+        return "", None
     try:
         message = json.loads(request.content)
     except (ValueError, httpx2.RequestNotRead):
-        return None
-    is_request = isinstance(message, dict) and isinstance(message.get("method"), str)
-    request_id = message.get("id") if is_request else None
-    return request_id if isinstance(request_id, str | int) else None
+        return "", None
+    method = message.get("method") if isinstance(message, dict) else None
+    if not isinstance(method, str):
+        return "", None
+    request_id = message.get("id")
+    return method, request_id if isinstance(request_id, str | int) else None

@@ -44,6 +44,26 @@ asyncio.run(main())
 """
 
 
+SERVER = """
+import json, sys
+properties = {f"p{number}": {"type": "string", "description": "One of its parameters."} for number in range(5)}
+tools = [{"name": f"tool{number}", "description": "Does a thing with a path and a query, and answers. " * 3,
+          "inputSchema": {"type": "object", "properties": properties}} for number in range(10)]
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("method") == "initialize":
+        result = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}},
+                  "serverInfo": {"name": "many", "version": "1"}}
+    else:
+        result = {"tools": tools}
+    if message.get("method") in ("initialize", "tools/list"):
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+    elif "id" in message:
+        error = {"code": -32601, "message": "no"}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}), flush=True)
+"""
+
+
 class Model(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     arrived = 0.0
@@ -69,12 +89,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         empty = Path(home, "empty.toml")
         empty.write_text('[servers.none]\nbuiltin = "calculator"\nenabled = false\n')
+        Path(home, "server.py").write_text(SERVER)
+        many = Path(home, "many.toml")
+        server_table = f'command = "{sys.executable}"\nargs = ["{Path(home, "server.py")}"]\n'
+        many.write_text("".join(f"[servers.s{number}]\n{server_table}" for number in range(50)))
         ask = [str(Path(sys.executable).with_name("mcpchat")), "ask", "-q", "hello"]
         contestants = {
             "bare openai SDK": [sys.executable, "-c", OPENAI],
             "bare httpx2": [sys.executable, "-c", HTTPX2],
             "mcpchat ask, no server": [*ask, "--config", str(empty)],
             "mcpchat ask, calculator cached": ask,
+            "mcpchat ask, 50 servers cached": [*ask, "--config", str(many)],
             "mcpchat ask, calculator not cached": [*ask, "--refresh"],
         }
         quick = {

@@ -1,6 +1,7 @@
 """Validation of the configuration: finds problems in its table and the lines of the file they are in."""
 
 import difflib
+import functools
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +36,7 @@ _TOP_KEYS = frozenset({"tool_search", "tool_search_embeddings", "always"})
 
 def type_problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str, ...]) -> Iterator[Problem]:
     """Yield where the table does not match the type: unknown keys, with a suggestion, and values of a wrong type."""
-    known = {item.encode_name: item.type for item in msgspec.structs.fields(kind)}
+    known = _field_types(kind)
     for key, value in table.items():
         key_path = (*path, key)
         if key not in known:
@@ -60,6 +61,12 @@ def type_problems(table: Mapping[str, Any], kind: type[Struct], path: tuple[str,
                 msgspec.convert(value, expected)
             except msgspec.ValidationError as error:
                 yield key_path, _describe_choices(expected, value) or _to_toml_terms(str(error), value)
+
+
+@functools.cache
+def _field_types(kind: type[Struct]) -> Mapping[str, Any]:
+    """The declared type of each key. To resolve them is slow, and a config has many tables of one kind."""
+    return {item.encode_name: item.type for item in msgspec.structs.fields(kind)}
 
 
 def _describe_choices(expected: Any, value: object) -> str:

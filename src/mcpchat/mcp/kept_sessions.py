@@ -64,6 +64,7 @@ class SessionFile:
 
     def save(self, session_id: str, greeting: Mapping[str, Any]) -> None:
         """Keep a new session. Write errors are ignored: the next command starts another one."""
+        forget_expired(self.folder)
         session = KeptSession(
             name=self.name,
             session_id=session_id,
@@ -93,16 +94,22 @@ def session_folder(state: Path) -> Path:
 
 
 def list_sessions(folder: Path) -> Iterator[tuple[Path, KeptServer]]:
-    """The kept sessions, each with its file. Files of sessions that were unused for too long are removed."""
-    for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else ():
+    """The kept sessions, each with its file."""
+    forget_expired(folder)
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        if (session := _load(path)) is not None:
+            kept = KeptServer(
+                name=session.name, pid=None, folder=session.folder, since=session.since, idle=session.idle
+            )
+            yield path, kept
+
+
+def forget_expired(folder: Path) -> None:
+    """Remove the files of sessions that were unused for too long, and damaged files."""
+    for path in folder.glob(f"*{_SUFFIX}"):
         session = _load(path)
         if session is None or _unused_seconds(path) > session.idle:
             forget_session(path)
-            continue
-        yield (
-            path,
-            KeptServer(name=session.name, pid=None, folder=session.folder, since=session.since, idle=session.idle),
-        )
 
 
 def forget_session(path: Path) -> None:

@@ -31,6 +31,7 @@ from mcpchat.mcp.transports.base import (
     pump_messages,
 )
 from mcpchat.util.connection_problems import explain_connection_error
+from mcpchat.util.tls import tls_context
 
 BACKGROUND_TIMEOUT = 10.0  # seconds, for notifications and the request that ends the session
 _FREE_STREAMS, _STREAM_PAUSE, _MAX_STREAM_PAUSE = 5, 0.1, 30.0
@@ -87,7 +88,12 @@ class HttpTransport(Transport):
             # With SSE a request's answer arrives on another stream, so an error in its own response must go there too.
             on_error = (lambda error: send_error.send_nowait(SessionMessage(error))) if self._sse else None
             return McpHttpClient(
-                self._max_bytes, on_error, headers=headers, timeout=self._timeout, auth=auth or self._http_auth
+                self._max_bytes,
+                on_error,
+                headers=headers,
+                timeout=self._timeout,
+                auth=auth or self._http_auth,
+                verify=tls_context(self._url),
             )
 
         async with AsyncExitStack() as stack:
@@ -131,7 +137,7 @@ class HttpTransport(Transport):
         }
         timeout = httpx2.Timeout(BACKGROUND_TIMEOUT)
         with suppress(httpx2.HTTPError, McpChatError):
-            async with httpx2.AsyncClient(timeout=timeout, auth=self._http_auth) as http:
+            async with httpx2.AsyncClient(timeout=timeout, auth=self._http_auth, verify=tls_context(self._url)) as http:
                 await http.delete(self._url, headers=headers)
 
 

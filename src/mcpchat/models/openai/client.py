@@ -19,6 +19,7 @@ from mcpchat.models.openai.sse import iter_events, skip_leading_blanks
 from mcpchat.models.openai.wire import END_OF_STREAM, Chunk
 from mcpchat.util.connection_problems import explain_connection_error, find_proxy
 from mcpchat.util.network_settings import check_network_variables
+from mcpchat.util.tls import tls_context
 
 # The key and the conversation are sent to the configured address only.
 NO_REDIRECTS: Any = {"follow_redirects": False}
@@ -51,7 +52,7 @@ class OpenAIClient:
             max_retries=0,
             default_headers=headers,
             timeout=httpx2.Timeout(timeout, connect=10.0),
-            http_client=http_client,
+            http_client=http_client or openai.DefaultAsyncHttpxClient(verify=tls_context(base_url or "")),
         )
         self._config_table = config_table
         self._secrets = [

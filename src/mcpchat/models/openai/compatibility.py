@@ -14,13 +14,14 @@ from mcpchat.models.openai.media import digest_media
 from mcpchat.models.openai.tool_limits import find_refused_keyword, fit_tools, tool_description
 from mcpchat.util.sanitize import one_line
 
-_REFUSED = re.compile(
+# Patterns of error texts; they are compiled when an error comes, not at every start.
+_REFUSED = (
     r"not support|n't support|unsupported|unknown|unrecogni[sz]ed|not permitted|not allowed|extra (inputs|fields)|"
     r"unexpected|not enabled|unavailable|missing data required|"
     r"no endpoints found that support|invalid (parameter|argument|field|key)|does not (accept|take|allow)"
 )
 # If only the value is out of range, the server accepts the parameter: the user has to change the value.
-_VALUE_OUT_OF_RANGE = re.compile(
+_VALUE_OUT_OF_RANGE = (
     r"too (large|high|long|low|small)|at (most|least)|(less|greater|larger|smaller) than|maximum|minimum|out of range|"
     r"expected a value|must be (between|in|>|<)|exceed"
 )
@@ -38,31 +39,29 @@ OPTIONAL_PARAMETERS = {
 }
 _MATCH_ONLY_QUOTED = frozenset({"reasoning", "text", "include"})  # ordinary words: parameter names only in quotes
 _REASONING_FIELDS = ("reasoning_content", "reasoning_details", "reasoning_text", "reasoning")
-_SCHEMA_WORDS = re.compile(r"response_format|json_schema|structured output|grammar|text\.format")
-_TOOL_WORDS = re.compile(
+_SCHEMA_WORDS = r"response_format|json_schema|structured output|grammar|text\.format"
+_TOOL_WORDS = (
     r"(does not|doesn't) support (tool|function)|no support for tools|tools? (param|is|are)\b.*not (support|available)|"
     r"tool choice requires --enable|tools param requires"
 )
-_UNREADABLE = re.compile(r"invalid_encrypted|could not be|cannot be (verified|decrypted|read)")
-_STRING_CONTENT_ONLY = re.compile(
-    r"content\W.*(must be|should be|expected)( a)?( valid)? string|sequence, expected a string"
-)
-_IMAGE_WORDS = re.compile(r"\b(images?|image_url|input_image|image input|vision|multimodal|mmproj)\b")
-_FILE_WORDS = re.compile(r"\b(files?|input_file|pdfs?|document input|part type)\b")
-_CONTENT_WORDS = re.compile(r"content(\[\])?\W{0,2}(part )?type")
-_ROLE_WORDS = re.compile(
+_UNREADABLE = r"invalid_encrypted|could not be|cannot be (verified|decrypted|read)"
+_STRING_CONTENT_ONLY = r"content\W.*(must be|should be|expected)( a)?( valid)? string|sequence, expected a string"
+_IMAGE_WORDS = r"\b(images?|image_url|input_image|image input|vision|multimodal|mmproj)\b"
+_FILE_WORDS = r"\b(files?|input_file|pdfs?|document input|part type)\b"
+_CONTENT_WORDS = r"content(\[\])?\W{0,2}(part )?type"
+_ROLE_WORDS = (
     r"role\W.{0,80}\b(system|developer)\b|\b(system|developer)\W{0,2} (role|message|instruction)s?\b|"
     r"\.role\W.*\b(system|developer)\b"
 )
 
 
-_LONGEST_STRING = re.compile(r"string.{0,60}?(?:maximum length|at most|longer than)\D{0,20}(?P<length>\d+)")
-_MOST_TOOLS = re.compile(
+_LONGEST_STRING = r"string.{0,60}?(?:maximum length|at most|longer than)\D{0,20}(?P<length>\d+)"
+_MOST_TOOLS = (
     r"(?:array|list|tools?|functions?)\b.{0,80}?"
     r"\b(?:maximum (?:length|number|of)|at most|max(?:imum)?|limit(?: is| of)?)"
     r"\D{0,30}(?P<count>\d+)|(?P<most>\d+) (?:is the )?(?:maximum|max)\b.{0,30}tools"
 )
-_SCHEMA_ERROR = re.compile(
+_SCHEMA_ERROR = (
     r"(invalid|unsupported|malformed|bad) (json )?schema|json ?schema (is|was)|schema (is )?(not valid|invalid)"
     r"|schema for (function|tool)|input_schema|function_?declarations?|parameters?\.properties|\$\.properties"
     r"|in context=\(|look-?(around|ahead|behind)"
@@ -71,14 +70,14 @@ _SCHEMA_ERROR = re.compile(
 _MEDIA_KEYS = frozenset(
     {"messages", "input", "content", "output", "image_url", "url", "file", "file_data", "input_audio", "data"}
 )
-_MEDIA_ERROR = re.compile(
+_MEDIA_ERROR = (
     r"(could not|cannot|can't|unable to|failed to) (process|decode|load|read|parse|open|identify|validate|download)"
     r".{0,40}(image|file|pdf|document)"
     r"|(image|file|pdf|document)\b.{0,80}(exceed|too (large|big|many|long)|appears to be|invalid|corrupt|damaged"
     r"|not valid|unsupported|could not|decod|empty|encrypted|password|must be (smaller|less|under))"
     r"|invalid_image|invalid (image|base64|file)|image_parse|unsupported image|cannot identify image"
 )
-_ANSWER_SCHEMA = re.compile(r"response_format|text\.format|response_?schema|structured output")
+_ANSWER_SCHEMA = r"response_format|text\.format|response_?schema|structured output"
 
 
 class Compatibility(Struct, frozen=True, kw_only=True):
@@ -142,15 +141,15 @@ def adapt_to_error(compatibility: Compatibility, error: ModelError, body: Mappin
 def _drop_images(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
     if not compatibility.images or not _contains_part(body, "image_url", "input_image"):
         return None
-    if _STRING_CONTENT_ONLY.search(error_text):
+    if re.search(_STRING_CONTENT_ONLY, error_text):
         text_only = replace(compatibility, images=False, files=False)
         return Adaptation(
             compatibility=text_only, notice=f"{body['model']} takes text only: sent without images and files"
         )
-    mentioned = _IMAGE_WORDS.search(error_text) or (
-        _CONTENT_WORDS.search(error_text) and not _contains_part(body, "file", "input_file")
+    mentioned = re.search(_IMAGE_WORDS, error_text) or (
+        re.search(_CONTENT_WORDS, error_text) and not _contains_part(body, "file", "input_file")
     )
-    if mentioned and _REFUSED.search(error_text) and not _VALUE_OUT_OF_RANGE.search(error_text):
+    if mentioned and re.search(_REFUSED, error_text) and not re.search(_VALUE_OUT_OF_RANGE, error_text):
         return Adaptation(
             compatibility=replace(compatibility, images=False), notice=f"{body['model']} takes no images: sent without"
         )
@@ -160,10 +159,10 @@ def _drop_images(compatibility: Compatibility, error_text: str, body: Mapping[st
 def _drop_files(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
     if not compatibility.files or not _contains_part(body, "file", "input_file"):
         return None
-    if _STRING_CONTENT_ONLY.search(error_text) or (
-        (_FILE_WORDS.search(error_text) or _CONTENT_WORDS.search(error_text))
-        and _REFUSED.search(error_text)
-        and not _VALUE_OUT_OF_RANGE.search(error_text)
+    if re.search(_STRING_CONTENT_ONLY, error_text) or (
+        (re.search(_FILE_WORDS, error_text) or re.search(_CONTENT_WORDS, error_text))
+        and re.search(_REFUSED, error_text)
+        and not re.search(_VALUE_OUT_OF_RANGE, error_text)
     ):
         return Adaptation(
             compatibility=replace(compatibility, files=False), notice=f"{body['model']} takes no files: sent without"
@@ -177,8 +176,8 @@ def _switch_limit_key(compatibility: Compatibility, error_text: str, body: Mappi
         not key
         or key not in body
         or not _mentions(error_text, key)
-        or not _REFUSED.search(error_text)
-        or _VALUE_OUT_OF_RANGE.search(error_text)
+        or not re.search(_REFUSED, error_text)
+        or re.search(_VALUE_OUT_OF_RANGE, error_text)
     ):
         return None
     notice = "" if others else f"asked without {key}: the server of {body['model']} does not accept it"
@@ -186,7 +185,7 @@ def _switch_limit_key(compatibility: Compatibility, error_text: str, body: Mappi
 
 
 def _change_system_role(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
-    if compatibility.system == "user" or not _ROLE_WORDS.search(error_text) or not _REFUSED.search(error_text):
+    if compatibility.system == "user" or not re.search(_ROLE_WORDS, error_text) or not re.search(_REFUSED, error_text):
         return None
     if not any(message.get("role") == compatibility.system for message in body.get("messages", ())):
         return None
@@ -197,14 +196,14 @@ def _change_system_role(compatibility: Compatibility, error_text: str, body: Map
 
 
 def _omit_parameter(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
-    if not _REFUSED.search(error_text) or _VALUE_OUT_OF_RANGE.search(error_text):
+    if not re.search(_REFUSED, error_text) or re.search(_VALUE_OUT_OF_RANGE, error_text):
         return None
     for key, user_requested in OPTIONAL_PARAMETERS.items():
         mentioned = _mentions(error_text, key)
         if key in {"response_format", "text"}:
-            mentioned = _SCHEMA_WORDS.search(error_text) is not None
+            mentioned = re.search(_SCHEMA_WORDS, error_text) is not None
         if key == "include":
-            mentioned = mentioned or ("encrypted_content" in error_text and not _UNREADABLE.search(error_text))
+            mentioned = mentioned or ("encrypted_content" in error_text and not re.search(_UNREADABLE, error_text))
         if key in body and mentioned:
             notice = f"asked without {key}: the server of {body['model']} does not accept it" if user_requested else ""
             return Adaptation(
@@ -217,7 +216,7 @@ def _adapt_reasoning(compatibility: Compatibility, error_text: str, body: Mappin
     if "missing a thought_signature" in error_text:
         return Adaptation(compatibility=replace(compatibility, call_signatures=True))
     if (
-        ("encrypted" in error_text and _UNREADABLE.search(error_text))
+        ("encrypted" in error_text and re.search(_UNREADABLE, error_text))
         or "'rs_" in error_text
         or "reasoning item" in error_text
     ):
@@ -225,7 +224,7 @@ def _adapt_reasoning(compatibility: Compatibility, error_text: str, body: Mappin
     if "reasoning_content" in error_text and re.search(r"must be passed|missing|is required|passed back", error_text):
         return Adaptation(compatibility=replace(compatibility, reasoning_echo="always"))
     sent = {key for message in body.get("messages", ()) for key in _REASONING_FIELDS if key in message}
-    if _REFUSED.search(error_text) and any(_mentions(error_text, key) for key in sent):
+    if re.search(_REFUSED, error_text) and any(_mentions(error_text, key) for key in sent):
         return Adaptation(compatibility=replace(compatibility, reasoning_echo="never"))
     return None
 
@@ -241,7 +240,7 @@ def _adapt_message_order(compatibility: Compatibility, error_text: str, body: Ma
 
 
 def _drop_tools(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
-    if "tools" in body and _TOOL_WORDS.search(error_text):
+    if "tools" in body and re.search(_TOOL_WORDS, error_text):
         return Adaptation(
             compatibility=replace(compatibility, tools=False),
             notice=f"{body['model']} takes no tools: asked without them",
@@ -267,7 +266,7 @@ def adapt_tools(
 
 def _drop_refused_media(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
     """Send what the server refuses (a damaged, too large or mislabelled image or file) in words from now on."""
-    if not _MEDIA_ERROR.search(error_text):
+    if not re.search(_MEDIA_ERROR, error_text):
         return None
     media = set(_iter_data_urls(body))
     if not media:
@@ -302,7 +301,7 @@ def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[st
     tools = body.get("tools") or ()
     if not tools or "tool" not in error_text:
         return None
-    if length := _LONGEST_STRING.search(error_text):
+    if length := re.search(_LONGEST_STRING, error_text):
         longest = max(len(tool_description(tool)) for tool in tools)
         if "description" in error_text and 1 < int(length["length"]) < longest:
             most = int(length["length"])
@@ -311,7 +310,7 @@ def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[st
                 notice=f"{body['model']} takes tools' descriptions of {most:,} characters: longer ones are cut",
             )
         return None
-    limit = _MOST_TOOLS.search(error_text)
+    limit = re.search(_MOST_TOOLS, error_text)
     maximum = int(limit["count"] or limit["most"]) if limit else 0
     if not 0 < maximum < len(tools):
         return None
@@ -321,7 +320,7 @@ def _limit_tools(compatibility: Compatibility, error_text: str, body: Mapping[st
 def _simplify_schemas(compatibility: Compatibility, error_text: str, body: Mapping[str, Any]) -> Adaptation | None:
     """Send the tools' schemas without the keyword that the server refuses; each call is judged by the whole schema."""
     tools = body.get("tools") or ()
-    if not tools or not _SCHEMA_ERROR.search(error_text) or _ANSWER_SCHEMA.search(error_text):
+    if not tools or not re.search(_SCHEMA_ERROR, error_text) or re.search(_ANSWER_SCHEMA, error_text):
         return None
     keyword = find_refused_keyword(error_text, tools)
     if keyword is None:

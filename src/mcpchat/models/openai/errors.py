@@ -28,7 +28,8 @@ _NO_ACCESS_HINT = (
 )
 _NOT_FOUND_HINT = "check the model's name, the address (most end in /v1) and the api under {where} in the config"
 _MAX_ERROR_TEXT = 500  # characters
-_CONTEXT_EXCEEDED = re.compile(
+# Patterns of error texts; they are compiled when an error comes, not at every start.
+_CONTEXT_EXCEEDED = (
     r"context[ _](length|window|size)|contextwindow|maximum context|too many tok|exceed_context|prompt is too long|"
     r"input is too long|reduce the length|token count.{0,40}exceed|maximum prompt length|model token limit|"
     r"(input|prompt) exceeds max|range of input length|`?inputs`? tokens \+ `?max_new_tokens`?|"
@@ -36,22 +37,22 @@ _CONTEXT_EXCEEDED = re.compile(
     r"prompt.{0,30}(too long|exceeds|longer than).{0,60}(token|limit|length)"
 )
 # A request that is too large for a limit of tokens per minute: waiting does not help, a smaller request does.
-_REQUEST_TOO_LARGE = re.compile(r"request too large|tokens must be reduced")
-_WINDOW_SIZE = re.compile(
+_REQUEST_TOO_LARGE = r"request too large|tokens must be reduced"
+_WINDOW_SIZE = (
     r"(?:context length|context window|context size|max_model_len)(?! exceeds limit)[a-z ]*[^\d]{0,12}([\d,]{3,})|"
     r"n_ctx\W{1,4}(\d+)|available context size \(?(\d+)|maximum number of tokens allowed \(?([\d,]+)|"
     r"maximum prompt length is ([\d,]+)|exceeds the limit of ([\d,]+)|model token limit:? ([\d,]+)|"
     r"range of input length should be \[\d+, ?([\d,]+)|max_new_tokens`? must be <= ([\d,]+)|"
     r"limit:? ([\d,]+), (?:used|requested)"
 )
-_REQUESTED_TOKENS = re.compile(
+_REQUESTED_TOKENS = (
     r"(?:request|resulted in|requested) \(?([\d,]+) tokens|token count (?:of |\()([\d,]+)|"
     r"request contains ([\d,]+) tokens|requested:? ([\d,]+)|given: ([\d,]+) `?inputs`? tokens|"
     r"your prompt contains (?:at least )?([\d,]+)|prompt \(?length:? ([\d,]+)"
 )
-_FAILED_LOAD = re.compile(r"error|fail|cannot|could not|unable|not found|out of memory")
-_LOADING = re.compile(r"\bloading\b.{0,60}\bmodel\b|\bmodel\b.{0,200}\bloading\b")
-_PROMPT_TOKENS = re.compile(
+_FAILED_LOAD = r"error|fail|cannot|could not|unable|not found|out of memory"
+_LOADING = r"\bloading\b.{0,60}\bmodel\b|\bmodel\b.{0,200}\bloading\b"
+_PROMPT_TOKENS = (
     r"\(?([\d,]+) (?:tokens )?in (?:the|your) (?:messages|prompt|input)|"
     r"(?:has|have|contains?|with) ([\d,]+) input tokens|"
     r"given: ([\d,]+) `?inputs`? tokens"
@@ -119,7 +120,7 @@ def retry_delay(error: ModelError, attempt: int) -> float | None:
 def is_loading_model(error: ModelError) -> bool:
     """Whether a local server says that it is still loading the model: llama.cpp, LM Studio, TGI."""
     text = error.server_text.lower()
-    return error.kind == "overloaded" and _LOADING.search(text) is not None and not _FAILED_LOAD.search(text)
+    return error.kind == "overloaded" and re.search(_LOADING, text) is not None and not re.search(_FAILED_LOAD, text)
 
 
 def _classify_status(status: int, code: str, server_text: str) -> ModelErrorKind:
@@ -149,15 +150,15 @@ def _classify_text(code: str, server_text: str) -> ModelErrorKind | None:
     """The kind by code and text alone, or None if they do not decide it."""
     if code in _QUOTA_CODES:
         return "quota"
-    if _REQUEST_TOO_LARGE.search(server_text.lower()):
+    if re.search(_REQUEST_TOO_LARGE, server_text.lower()):
         return "context"
     if code in _OVERLOADED_CODES:
         return "overloaded"
     if code in _RATE_LIMIT_CODES:
         return "rate"
-    if code == "invalid_request_error" and not _CONTEXT_EXCEEDED.search(server_text.lower()):
+    if code == "invalid_request_error" and not re.search(_CONTEXT_EXCEEDED, server_text.lower()):
         return "bad_request"
-    return "context" if _CONTEXT_EXCEEDED.search(f"{code} {server_text}".lower()) else None
+    return "context" if re.search(_CONTEXT_EXCEEDED, f"{code} {server_text}".lower()) else None
 
 
 def extract_error(body: object) -> tuple[str, str, str]:
@@ -209,8 +210,8 @@ def _parse_window(server_text: str) -> int | None:
     return _find_number(_WINDOW_SIZE, server_text)
 
 
-def _find_number(pattern: re.Pattern[str], server_text: str) -> int | None:
-    match = pattern.search(server_text.lower())
+def _find_number(pattern: str, server_text: str) -> int | None:
+    match = re.search(pattern, server_text.lower())
     digits = next((group for group in match.groups() if group), "").replace(",", "") if match else ""
     return int(digits) if digits else None
 

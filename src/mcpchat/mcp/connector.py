@@ -100,7 +100,7 @@ class ServerConnector:
         mode: ProtocolMode,
         info: ServerInfo | None,
         process: RunningServer | None,
-        key: str = "",
+        key: str,
     ) -> Connection:
         """Open a connection. ``mode`` is the protocol to start with; ``process`` is the server's, if it runs already.
 

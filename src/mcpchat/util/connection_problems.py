@@ -45,7 +45,7 @@ def explain_connection_error(error: BaseException, url: str) -> ConnectionProble
             case socket.gaierror() if cause.errno == socket.EAI_AGAIN:
                 return ConnectionProblem(f"the name {host} could not be looked up", proxy_hint or "check the network")
             case socket.gaierror():
-                hint = proxy_hint or "check the address"
+                hint = proxy_hint or "check the address and the network"
                 return ConnectionProblem(f"there is no host {host}" + (f" ({place})" if proxy else ""), hint, _IS_LINUX)
             case ConnectionRefusedError():
                 text = f"{place} refuses connections" if proxy else "nothing accepts connections there"

@@ -1,6 +1,7 @@
 """The TLS contexts of HTTP clients."""
 
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -36,11 +37,10 @@ def test_an_address_that_may_lead_to_https_has_certificates(url: str) -> None:
     assert trusted_count(tls_context(url)) > 0
 
 
-def test_another_certificate_file_is_another_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+def test_another_certificate_file_is_another_context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = tls_context("https://example.com")
-    path = ssl.get_default_verify_paths().cafile
-    if path is None:
-        pytest.skip("this machine has no file of certificates")
-    monkeypatch.setenv("SSL_CERT_FILE", path)
-    assert tls_context("https://example.com") is not before
+    path = tmp_path / "one.pem"
+    path.write_text(ssl.DER_cert_to_PEM_cert(before.get_ca_certs(binary_form=True)[0]))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    assert trusted_count(tls_context("https://example.com")) == 1

@@ -234,7 +234,8 @@ class _Setup:
             write_servers(self._config, servers, yes=True)
         except McpChatError as error:
             self._show_error(error)
-            return False
+            self._print("  nothing was copied")
+            return True
         return key != "a" and bool(servers)
 
     def _find_servers(self) -> list[tuple[str, list[PlannedServer]]]:

@@ -94,6 +94,7 @@ class HttpTransport(Transport):
                 timeout=self._timeout,
                 auth=auth or self._http_auth,
                 verify=tls_context(self._url),
+                kept=self._kept,
             )
 
         async with AsyncExitStack() as stack:
@@ -103,7 +104,6 @@ class HttpTransport(Transport):
                 streams = sse_client(self._url, self._headers, httpx_client_factory=client)
             else:
                 self._http = await stack.enter_async_context(client(self._headers))
-                self._http.kept, self._http.session = self._kept, self._kept.load() if self._kept else None
                 streams = streamable_http_client(
                     self._url,
                     http_client=self._http,
@@ -152,22 +152,29 @@ class McpHttpClient(httpx2.AsyncClient):
     the one that the server gave last.
     """
 
-    def __init__(self, max_bytes: int, on_error: Callable[[types.JSONRPCError], None] | None, **options: Any) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        on_error: Callable[[types.JSONRPCError], None] | None,
+        *,
+        kept: SessionFile | None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.headers["Accept-Encoding"] = "identity"
         self._max_bytes = max_bytes
         self._on_error = on_error
         self._stream_starts: list[float] = []
-        self.kept: SessionFile | None = None
-        self.session: KeptSession | None = None
+        self._kept = kept
+        self.session: KeptSession | None = kept.load() if kept is not None else None
         self.session_id = ""
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         method, request_id = _read_method(request)
         if self.session is not None and method in _HANDSHAKE:
             return self._greet_from_memory(request, request_id, self.session)
-        if self.kept is not None:
-            self.kept.touch()
+        if self._kept is not None:
+            self._kept.touch()
         if request.method == "GET":
             await self._throttle_streams()
         elif request_id is None:

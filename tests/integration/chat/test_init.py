@@ -56,6 +56,22 @@ def test_a_model_and_servers_are_set_up_with_single_keys(fake_openai: FakeOpenAI
     assert "sk-first-1" not in config.read_text()
 
 
+def test_a_copy_that_fails_is_asked_for_again(cursor: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    with Terminal([MCPCHAT, "init"], environ={"MCPCHAT_CONFIG": str(config)}, columns=120) as terminal:
+        press(terminal, "which? [k/d]", "d")
+        press(terminal, "or one of them [1]", "a")
+        press(terminal, "move locked.env.API_KEY into the keyring?", "y")
+        terminal.wait_for("nothing was copied")  # there is no keyring
+        terminal.wait_for("or one of them [1]", count=2)
+        terminal.send("a")
+        terminal.wait_for("into the keyring?", count=2)
+        terminal.send("n")
+        press(terminal, "[c]hat now", "q")
+        assert terminal.wait_exit() == 0
+    assert tomllib.loads(config.read_text())["servers"].keys() == {"calculator", "far"}
+
+
 def test_what_is_there_can_be_kept_and_ctrl_c_ends(fake_openai: FakeOpenAI, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(f'[model]\nname = "small"\nbase_url = "{fake_openai.base_url}"\n')

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import shutil
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -239,7 +238,7 @@ class ChatApp:
             completer=ChatCompleter(lambda: contexts[0] if contexts else None),
             vi=self._config.keys == "vi",
             status=lambda width: self._status(contexts[0], width) if contexts else "starting",
-            interrupt=lambda: signal.raise_signal(signal.SIGINT),
+            interrupt=raise_interrupt,
             rewraps=rewraps_on_resize(self._context.environ),
             background=initial_background(self._config.background, self._context.environ),
         )
@@ -252,16 +251,12 @@ class ChatApp:
         )
         prompt_screen.set_activity(renderer.activity, renderer.reasoning.toggle)
         console = self._console()
-
-        def interrupt() -> bool:
-            return prompt_screen.busy and raise_interrupt()
-
         asker = TerminalDialog(
             console,
             exclusive=renderer.exclusive,
             open_page=browse,
             restore_typed=prompt_screen.restore_typed,
-            interrupt=interrupt,
+            interrupt=prompt_screen.interrupt,
         )
         screen = TerminalSignIn(sys.stdout, notice_emitter(renderer), asker.exclusive)
         with tty.restore_terminal():

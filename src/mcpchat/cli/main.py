@@ -22,6 +22,7 @@ from mcpchat.core.events import VERSION
 from mcpchat.core.report import ErrorReport, error_report
 from mcpchat.errors import McpChatError, ServerError
 from mcpchat.util.errors import innermost_error
+from mcpchat.util.pipe_reader import is_reader_gone
 from mcpchat.util.sanitize import sanitize
 from mcpchat.version import __version__
 
@@ -103,8 +104,9 @@ def run(args: list[str]) -> int:
         except TerminatedBySignal as end:
             return _report_interrupt(end.code, state)
         except SystemExit as end:
-            # Typer answers a closed pipe with exit code 1: the reader has seen enough.
-            return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
+            if isinstance(end.__context__, BrokenPipeError):  # to which Typer answers with exit code 1
+                return _report_error(end.__context__, state)
+            return int(end.code or 0)
         except TyperException as error:
             message = describe_usage_error(error)
             command = getattr(getattr(error, "ctx", None), "command_path", "mcpchat")
@@ -121,7 +123,7 @@ def run(args: list[str]) -> int:
 
 
 def _report_error(error: BaseException, state: RunState) -> int:
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) and is_reader_gone(sys.stdout) is not False:
         return 0  # the reader has seen enough
     if isinstance(error, OSError):
         error = _explain_system_error(error)

@@ -35,6 +35,7 @@ _MAX_OPEN = 10_000  # requests of one client, and of the server
 _MAX_STDERR = 65536  # bytes of stderr that are kept for the next client
 _GRACE = 2.0  # seconds for the server's exit after its input was closed, and after SIGTERM
 _TOO_LARGE = -31999
+_FIRST_WAIT = 10.0  # seconds for the command that started us to connect
 _CHECK_INTERVAL = 2.0  # seconds between looks at the socket's file
 
 
@@ -127,6 +128,7 @@ class Keeper:
         self._waiting_greetings: list[tuple[Client, Any]] = []  # clients and ids that wait for it
         self._stderr = bytearray()
         self._ending = False
+        self._is_read = False  # whether a client has come, and the server's output is read
 
     # Start and end.
 
@@ -144,6 +146,10 @@ class Keeper:
         self._inode = os.stat(self._path).st_ino
         self._start_server()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def _read_server(self) -> None:
+        """Begin to read what the server writes: with the first client, so that it learns of an early end."""
+        self._is_read = True
         for fd, handler in ((self._stdout, self._read_stdout), (self._stderr_fd, self._read_stderr)):
             self._selector.register(fd, selectors.EVENT_READ, handler)
 
@@ -192,7 +198,8 @@ class Keeper:
         next_check = time.monotonic() + _CHECK_INTERVAL
         while not self._ending:
             now = time.monotonic()
-            if not self._clients and now - self._last_used >= self._idle:
+            idle = self._idle if self._is_read else _FIRST_WAIT
+            if not self._clients and now - self._last_used >= idle:
                 break
             if now >= next_check:
                 if not self._owns_socket():
@@ -200,7 +207,7 @@ class Keeper:
                 next_check = now + _CHECK_INTERVAL
             wait = next_check - now
             if not self._clients:
-                wait = min(wait, self._last_used + self._idle - now)
+                wait = min(wait, self._last_used + idle - now)
             for key, mask in self._selector.select(max(0.0, wait)):
                 key.data(mask)
         self._end()
@@ -217,12 +224,33 @@ class Keeper:
         code = self._stop_server()
         for client in list(self._clients.values()):
             self._send(client, {"keeper": "exit", "code": code})
-            client.connection.setblocking(True)
-            client.connection.settimeout(1.0)
-            client.writer.write()
-            client.connection.close()
+        self._part()
         os.write(self._reaper, f"- {self.pid}\n".encode())
         os.close(self._reaper)
+
+    def _part(self) -> None:
+        """Let each client read what waits for it, until it closes its connection.
+
+        A connection that is closed before what the client sent was read would be broken for it, its last lines lost.
+        """
+        end = time.monotonic() + _GRACE
+        waiting = list(self._clients.values())
+        while waiting and time.monotonic() < end:
+            for client in list(waiting):
+                if not client.writer.write() or self._is_closed(client):
+                    waiting.remove(client)
+            time.sleep(0.01)
+
+    def _is_closed(self, client: Client) -> bool:
+        """Say that nothing more comes, once all is written, and discard what the client sends until it closes."""
+        try:
+            if not client.writer.pending:
+                client.connection.shutdown(socket.SHUT_WR)
+            return not client.connection.recv(_CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def _stop_server(self) -> int | None:
         """Stop the server's process group as an ordinary command does. Returns its exit code."""
@@ -271,6 +299,8 @@ class Keeper:
             "keeper": "hello", "pid": self.pid, "name": self._order["name"], "folder": self._order["folder"],
             "since": self._started, "clients": len(self._clients), "idle": self._idle,
         })  # fmt: skip
+        if not self._is_read:
+            self._read_server()
         if self._stderr:
             self._send(client, {"keeper": "stderr", "text": self._stderr.decode(errors="replace")})
             self._stderr.clear()

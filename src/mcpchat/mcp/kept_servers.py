@@ -160,7 +160,7 @@ class KeptProcess:
 
     async def final_log(self) -> tuple[str, ...]:
         """The log of a server that has ended, after the keeper's last lines have arrived."""
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, OSError):  # OSError: the keeper was killed
             async with asyncio.timeout(0.5):
                 while line := await self.stdout.readline():
                     self.add_to_log(line)

@@ -22,7 +22,7 @@ async def end_without_reader(out: TextIO) -> AsyncIterator[None]:
 
     async def watch() -> None:
         nonlocal has_left
-        while not _is_reader_gone(out):  # noqa: ASYNC110 - only the operating system knows
+        while not is_reader_gone(out):  # noqa: ASYNC110 - only the operating system knows
             await asyncio.sleep(_CHECK_INTERVAL)
         has_left = True
         task.cancel()
@@ -39,10 +39,13 @@ async def end_without_reader(out: TextIO) -> AsyncIterator[None]:
             watcher.cancel()
 
 
-def _is_reader_gone(out: TextIO) -> bool:
+def is_reader_gone(out: TextIO) -> bool | None:
+    """Whether the other end of the pipe ``out`` is closed; None where the system does not tell."""
+    if not hasattr(select, "poll"):
+        return None
     poll = select.poll()
     try:
         poll.register(out, 0)
         return any(flags & (select.POLLERR | select.POLLHUP) for _, flags in poll.poll(0))
     except (OSError, ValueError):  # no file of the system, or closed
-        return False
+        return None

@@ -247,7 +247,7 @@ def test_ctrl_c_at_a_prompt_cancels_the_turn(start: Start, fake_openai: FakeOpen
         terminal.send("go" + ENTER)
         terminal.wait_for("[y]es")
         terminal.send(CTRL_C)
-        screen = terminal.wait_for("cancelled")
+        screen = terminal.wait_for("\n  cancelled")  # the turn, not only the question
         assert "denied" not in screen
         terminal.send("again" + ENTER)
         terminal.wait_for("All is well.")

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -221,6 +222,10 @@ class RawClient:
 
 @pytest.fixture
 def keeper(server: Path, folder: Path, tmp_path: Path) -> Path:
+    return start_keeper(server, folder, tmp_path)
+
+
+def start_keeper(server: Path, folder: Path, tmp_path: Path) -> Path:
     folder.mkdir(mode=0o700)
     path = folder / "counter-0.sock"
     env = {"RECORD": str(tmp_path / "record"), "PATH": os.environ["PATH"]}
@@ -230,6 +235,19 @@ def keeper(server: Path, folder: Path, tmp_path: Path) -> Path:
     )  # fmt: skip
     _start(order, path)
     return path
+
+
+def test_a_server_that_ends_before_anybody_connects_is_heard(server: Path, folder: Path, tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    program = "import pathlib, sys\nprint('no licence', file=sys.stderr)\npathlib.Path({!r}).touch()\nsys.exit(3)\n"
+    server.write_text(program.format(str(ended)))
+    path = start_keeper(server, folder, tmp_path)
+    wait_until(ended.exists)
+    time.sleep(0.2)  # the keeper must not see its end before us
+    client = RawClient(path)
+    assert client.read() == {"keeper": "stderr", "text": "no licence\n"}
+    assert client.read() == {"keeper": "exit", "code": 3}
+    client.close()
 
 
 def read(path: Path) -> str:

@@ -36,8 +36,8 @@ class Prompt(Protocol):
         """Put text before the text in the input line."""
         ...
 
-    def recall_queued(self) -> None:
-        """Move the queued lines back into the input line."""
+    def recall_cancelled(self) -> None:
+        """Move the lines back into the input line that were queued when the line before them was cancelled."""
         ...
 
 
@@ -60,7 +60,7 @@ async def repl(context: CommandContext, prompt: Prompt, *, on_done: Callable[[fl
             started = time.monotonic()
             try:
                 if not await _run_interruptible(context, line):
-                    prompt.recall_queued()
+                    prompt.recall_cancelled()
             finally:
                 prompt.set_busy(False)
             prompt.prefill(context.take_draft())

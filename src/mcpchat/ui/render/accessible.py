@@ -232,7 +232,7 @@ class LinePrompt:
         """Put text typed before a question at the beginning of the next line."""
         self.prefill(typed_ahead.text.strip("\n"))
 
-    def recall_queued(self) -> None:
+    def recall_cancelled(self) -> None:
         """Nothing to do: no lines are queued."""
 
 

@@ -67,8 +67,8 @@ class PromptScreen:
     """A Screen with an input line. ``next_line`` returns the sent lines in order.
 
     ``make_console`` makes a console of a file; text printed on it appears above the input line. ``status`` returns the
-    status line for a width in cells. ``interrupt`` is called for Ctrl-C while a line is being handled. ``rewraps`` is
-    the value of ``rewraps_on_resize``. ``background`` is the terminal's colour; None asks the terminal.
+    status line for a width in cells. ``interrupt`` cancels the line that is being handled, and returns whether it can.
+    ``rewraps`` is the value of ``rewraps_on_resize``. ``background`` is the terminal's colour; None asks the terminal.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class PromptScreen:
         completer: Completer,
         vi: bool = False,
         status: Callable[[int], str] = lambda width: "",
-        interrupt: Callable[[], None] = lambda: None,
+        interrupt: Callable[[], bool] = lambda: False,
         rewraps: bool = True,
         background: ColorTriplet | None = None,
     ) -> None:
@@ -89,7 +89,8 @@ class PromptScreen:
         self._status = status
         self._activity: Callable[[], str] = lambda: ""
         self._toggle_reasoning: Callable[[], bool] = lambda: False
-        self._interrupt = interrupt
+        self._raise_interrupt = interrupt
+        self._queued_at_interrupt: int | None = None  # entries in the queue at Ctrl-C
         self._live_lines: list[str] = []
         self._pending_output: list[str] = []
         self._line_queue: asyncio.Queue[str | None] = asyncio.Queue()
@@ -291,9 +292,8 @@ class PromptScreen:
     def _on_terminal_lost(self) -> None:
         """End the chat, because the terminal is gone."""
         if not self._stopping:
-            self.request_exit()
-            if self.busy:
-                self._interrupt()
+            self.interrupt()
+            self.request_exit()  # after it: what was queued before is recalled
 
     async def next_line(self) -> str | None:
         """Wait for the next line that the user sends; None if the user leaves."""
@@ -348,12 +348,23 @@ class PromptScreen:
             self._app.invalidate()
 
     def recall_queued(self) -> None:
-        """Move the queued lines back into the input line, because the line before them was cancelled."""
-        lines = list(self.queued_lines)
-        while not self._line_queue.empty():
-            self._line_queue.get_nowait()
-        self.queued_lines.clear()
-        self.exit_requested = False
+        """Move the queued lines back into the input line, to change them."""
+        self._recall(self._line_queue.qsize())
+
+    def recall_cancelled(self) -> None:
+        """Move the lines back that were queued when the line before them was cancelled. Later ones stay queued."""
+        count = self._queued_at_interrupt
+        self._recall(self._line_queue.qsize() if count is None else count)
+
+    def _recall(self, count: int) -> None:
+        """Move the first entries of the queue back into the input line."""
+        entries = [self._line_queue.get_nowait() for _ in range(self._line_queue.qsize())]
+        lines = [entry for entry in entries[:count] if entry]
+        del self.queued_lines[: len(lines)]
+        for entry in entries[count:]:
+            self._line_queue.put_nowait(entry)
+        self.exit_requested = None in entries[count:]
+        self._queued_at_interrupt = None if self._queued_at_interrupt is None else 0
         self.prefill("\n".join(lines) + ("\n" if lines and self.buffer.text else ""))
 
     def set_activity(self, activity: Callable[[], str], toggle_reasoning: Callable[[], bool]) -> None:
@@ -369,6 +380,7 @@ class PromptScreen:
         """Tell whether a line is being handled: then lines that are sent are queued, and Ctrl-C cancels it."""
         self.busy = busy
         self._interrupt_count = 0
+        self._queued_at_interrupt = None
         self.exit_requested = self.exit_requested and busy
         self._app.invalidate()
         if busy and not self._animating:
@@ -454,7 +466,7 @@ class PromptScreen:
     def cancel_or_leave(self) -> None:
         """Cancel the line that is being handled, else clear the input line, else leave at the second Ctrl-C."""
         if self.busy:
-            self._interrupt()
+            self.interrupt()
         elif self.buffer.text or self.shell_mode:
             self.buffer.reset()
             self.shell_mode = False
@@ -466,6 +478,14 @@ class PromptScreen:
             self._interrupt_count = 1
             self._line_queue.put_nowait("")
             self.write("  Ctrl-C again, or Ctrl-D, leaves\n")
+
+    def interrupt(self) -> bool:
+        """Cancel the line that is being handled. Returns whether there was one, and it could be cancelled."""
+        if not self.busy or not self._raise_interrupt():
+            return False
+        if self._queued_at_interrupt is None:
+            self._queued_at_interrupt = self._line_queue.qsize()
+        return True
 
     def request_exit(self) -> None:
         self.exit_requested = True

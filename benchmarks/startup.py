@@ -10,6 +10,7 @@ model is a local server.
 import http.server
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -57,6 +58,9 @@ for line in sys.stdin:
     else:
         result = {"tools": tools}
     if message.get("method") in ("initialize", "tools/list"):
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+    elif message.get("method") == "tools/call":
+        result = {"content": [{"type": "text", "text": "done"}]}
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
     elif "id" in message:
         error = {"code": -32601, "message": "no"}
@@ -115,18 +119,39 @@ def main() -> None:
             "OPENAI_BASE_URL": f"http://127.0.0.1:{server.server_port}/v1",
             "MCPCHAT_MODEL": "m",
         }
-        first: dict[str, list[float]] = {name: [] for name in contestants}
-        total: dict[str, list[float]] = {name: [] for name in {**contestants, **quick}}
-        for _ in range(rounds + 1):
-            for name, command in {**contestants, **quick}.items():
-                started = time.perf_counter()
-                subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
-                total[name].append(time.perf_counter() - started)
-                if name in contestants:
-                    first[name].append(Model.arrived - started)
-    report("To the first model request", first, "bare openai SDK")
-    report("To the end of the process", total, "bare openai SDK")
+        kept = Path(home, "kept.toml")
+        kept.write_text(f'[servers.none]\n{server_table}keep = "5m"\n[approvals]\ndefault = "allow"\n')
+        warm = {
+            "mcpchat ask, warm": contestants["mcpchat ask, no server"],
+            "mcpchat ask, warm, 50 servers": contestants["mcpchat ask, 50 servers cached"],
+            "mcpchat call, warm, kept server": [ask[0], "call", "none.tool1", "--config", str(kept)],
+            "mcpchat tools, warm, kept server": [ask[0], "tools", "--config", str(kept)],
+        }
+        quick["mcpchat call, cold, not kept"] = [ask[0], "call", "-y", "s0.tool1", "--config", str(many)]
+        if codex := shutil.which("codex"):
+            quick["codex --version"] = [codex, "--version"]
+        commands = {**contestants, **quick, **warm}
+        first: dict[str, list[float]] = {name: [] for name in commands}
+        total: dict[str, list[float]] = {name: [] for name in commands}
+        subprocess.run([ask[0], "warm", "on"], env=env, check=True)
+        try:
+            for _ in range(rounds + 1):
+                for name, command in commands.items():
+                    own = env if name in warm else {**env, "MCPCHAT_NO_WARM": "1"}
+                    Model.arrived = 0.0
+                    started = time.perf_counter()
+                    subprocess.run(command, env=own, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+                    total[name].append(time.perf_counter() - started)
+                    first[name].append((Model.arrived or time.perf_counter()) - started)
+        finally:
+            subprocess.run([ask[0], "warm", "off"], env=env, check=True)
+            subprocess.run([ask[0], "servers", "stop", "--all"], env=env, check=True)
+    report("To the first model request", {name: first[name] for name in contestants}, "bare openai SDK")
+    report("To the end of the process", {name: total[name] for name in contestants}, "bare openai SDK")
     report("Commands without a model", {name: total[name] for name in quick}, "python -c pass")
+    report("Warm, to the first model request or the end", {
+        name: first[name] for name in ("python -c pass", "mcpchat ask, no server", *warm)
+    }, "python -c pass")  # fmt: skip
 
 
 def report(title: str, times: dict[str, list[float]], baseline: str) -> None:

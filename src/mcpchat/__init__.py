@@ -4,12 +4,12 @@ As a library: ``from mcpchat import open_session``. Each name is imported when i
 describes them.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from mcpchat.version import __version__
 
+TYPE_CHECKING = False  # as typing's, whose import would double the time of a command that runs warm
 if TYPE_CHECKING:
+    from typing import Any
+
     from mcpchat import errors
     from mcpchat.api import (
         ApprovalRequest,
@@ -81,7 +81,9 @@ _RENAMED = {
 }  # earlier names of public classes, which still work
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     name_today = _RENAMED.get(name, name)
     if name_today in __all__:
         return getattr(import_module("mcpchat.api"), name_today)

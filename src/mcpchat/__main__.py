@@ -1,6 +1,11 @@
 """The entry point: answers --version, --help and Tab without a parser, and ends the process quickly."""
 
+import os
 import sys
+
+TYPE_CHECKING = False  # as typing's, whose import takes long
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> None:
@@ -15,21 +20,20 @@ def main() -> None:
     try:
         code = answer_quickly(args)
         if code is None:
-            prepare_runtime()
-            from mcpchat.util.paths import ensure_home
+            from mcpchat.warm.front import run_warm
 
-            ensure_home()
-            from mcpchat.cli.main import run
-
-            code = run(args)
+            code = run_warm(sys.argv)
+        if code is None:
+            code = load_command_line()(args)
     except KeyboardInterrupt:  # while loading
         code = 130
     except BrokenPipeError:  # the reader has seen enough
         code = 0
     except (OSError, RuntimeError):  # of a Tab; RuntimeError: no home folder
         code = 1
+    code = flush_output(code)
     # The interpreter's teardown of the SDKs takes a third of a second; everything of ours is closed by now.
-    exit_now(code)
+    os._exit(code)
 
 
 def answer_quickly(args: list[str]) -> int | None:
@@ -43,6 +47,11 @@ def answer_quickly(args: list[str]) -> int | None:
         from mcpchat.cli import completion
 
         return completion.main(args[1:])
+    if args and args[0] == "__warm":  # started by an earlier command
+        from mcpchat.cli.main import build_commands
+        from mcpchat.warm import process
+
+        return process.main(args[1:], prepare=build_commands, run=run_in_fork)
     if args and args[-1] in ("--help", "-h"):
         text = read_help(" ".join(args[:-1]))
         if text is not None:
@@ -54,7 +63,6 @@ def answer_quickly(args: list[str]) -> int | None:
 def read_help(command: str) -> str | None:
     """The stored help text of a command ("", "ask", "config init"); None if there is none."""
     import json
-    import os
 
     path = os.path.join(os.path.dirname(__file__), "data", "help.json")  # noqa: PTH118, PTH120 - pathlib is slow to load
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
@@ -62,11 +70,21 @@ def read_help(command: str) -> str | None:
     return texts.get(command)
 
 
+def load_command_line() -> "Callable[[list[str]], int]":
+    """Prepare this process, and return the function that runs a command line."""
+    prepare_runtime()
+    from mcpchat.util.paths import ensure_home
+
+    ensure_home()
+    from mcpchat.cli.main import run
+
+    return run
+
+
 def prepare_runtime() -> None:
     """Make writing to stdout and stderr robust, and the import of the SDKs cheaper by about a third."""
     import gc
     import io
-    import os
     from contextlib import suppress
 
     class BestEffortStream(io.TextIOWrapper):
@@ -94,10 +112,8 @@ def prepare_runtime() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 
 
-def exit_now(code: int) -> None:
-    """Flush what was written and end the process; a reader that has gone is no error."""
-    import os
-
+def flush_output(code: int) -> int:
+    """Flush what was written, and return the exit code; a reader that has gone is no error."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -105,7 +121,16 @@ def exit_now(code: int) -> None:
             continue
         except (OSError, ValueError):  # a full disk: what was promised is not there
             code = code or 1
-    os._exit(code)
+    return code
+
+
+def run_in_fork(args: list[str]) -> int:
+    """Run the command line in a fork of the warm process, and return its exit code."""
+    try:
+        code = load_command_line()(args)
+    except KeyboardInterrupt:
+        code = 130
+    return flush_output(code)
 
 
 if __name__ == "__main__":

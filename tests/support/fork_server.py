@@ -10,44 +10,23 @@ descriptors: stdin, stdout, stderr, and a pipe that receives the process id and 
 import contextlib
 import fcntl
 import functools
-import gc
-import importlib
-import io
 import json
 import os
-import pkgutil
 import runpy
 import selectors
-import signal
 import socket
 import sys
 import termios
 import threading
-import time
 import traceback
 from typing import Any, NoReturn
 
+from mcpchat.warm import fork
 from tests.support.paths import MCPCHAT, ROOT
 
 MAX_REQUEST = 1 << 20  # bytes
 MEASURED_VARIABLE = "TESTS_MEASURE_COVERAGE"
-# Imported by functions of mcpchat when they are needed.
-LIBRARIES = (
-    "google.oauth2.credentials", "google_auth_oauthlib.flow", "jsonschema", "keyring.backends.SecretService",
-    "keyring.backends.fail", "mcp.client.auth", "mcp.client.stdio", "mcp.client.streamable_http", "mcp.server", "openai",
-    "openai.resources.chat", "openai.resources.responses", "prompt_toolkit.shortcuts", "pygments.lexers.python",
-    "rich.markdown", "rich.syntax", "rich.table", "uvicorn",
-)  # fmt: skip
-
-
-def import_all() -> None:
-    """Import all modules of mcpchat and the libraries that it loads late."""
-    import mcpchat
-
-    for module in pkgutil.walk_packages(mcpchat.__path__, "mcpchat."):
-        importlib.import_module(module.name)
-    for library in LIBRARIES:
-        importlib.import_module(library)
+LIBRARIES = (*fork.LIBRARIES, "mcp.server", "uvicorn")
 
 
 def serve(listener: socket.socket) -> None:
@@ -101,18 +80,13 @@ def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     try:
         if request["new_session"]:
             os.setsid()
-        for number, file in enumerate(fcntl.fcntl(file, fcntl.F_DUPFD, 10) for file in streams):
-            os.dup2(file, number)
-        os.closerange(3, 4096)
+        fork.take_files(streams, range(3))
         if request["terminal"]:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         os.chdir(request["cwd"])
-        os.environ.clear()
-        os.environ.update(request["env"])
-        time.tzset()
-        gc.enable()
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        _open_streams()
+        fork.take_environment({os.fsencode(name): os.fsencode(value) for name, value in request["env"].items()})
+        fork.reset_signals()
+        fork.open_streams()
         if os.environ.get(MEASURED_VARIABLE):
             coverage = start_coverage()
         code = _run(request["command"])
@@ -141,17 +115,6 @@ def start_coverage() -> Any:
     return coverage
 
 
-def _open_streams() -> None:
-    """Open stdin, stdout and stderr as the interpreter does at its start."""
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False))  # type: ignore[misc] # noqa: SIM115
-    for number, name, errors in ((1, "stdout", "strict"), (2, "stderr", "backslashreplace")):
-        interactive = name == "stderr" or os.isatty(number)
-        raw = open(number, "wb", closefd=False)  # noqa: SIM115
-        stream = io.TextIOWrapper(raw, errors=errors, line_buffering=interactive)
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
 def _run(command: list[str]) -> int:
     program, *arguments = command
     if program == MCPCHAT:
@@ -170,11 +133,9 @@ def _run(command: list[str]) -> int:
 
 
 def main() -> None:
-    import_all()
+    fork.import_all(LIBRARIES)
     assert threading.active_count() == 1, "a fork copies only one thread"
-    gc.collect()
-    gc.freeze()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    fork.freeze_objects()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(sys.argv[1])
     listener.listen(100)

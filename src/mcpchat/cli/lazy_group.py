@@ -1,5 +1,7 @@
 """Command groups: subcommands are imported when they run, and take over options that were given to their group."""
 
+import copy
+import functools
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -12,6 +14,18 @@ from mcpchat.util.text import did_you_mean
 
 _NO_LIMIT = 1000  # characters of a command's short help
 _GIVEN = "mcpchat.given"  # in the context's meta: values that were given to a group, by the option's names
+
+
+@functools.cache
+def _build_once(name: str, module: str) -> Any:
+    command = typer.main.get_command(import_module(module).app)
+    command.name = name
+    return command
+
+
+def _build_command(name: str, module: str) -> Any:
+    """The command that the module's ``app`` describes: a copy, because a run changes it."""
+    return copy.copy(_build_once(name, module))
 
 
 class CommandGroup(TyperGroup):
@@ -44,7 +58,7 @@ class CommandGroup(TyperGroup):
                 given[frozenset(parameter.opts)] = ctx.params[parameter.name]
         defaults = {parameter.name: given.get(frozenset(parameter.opts)) for parameter in command.params}
         ctx.default_map = {name: {key: value for key, value in defaults.items() if value is not None}}
-        self.callback = None  # the group was built for this run alone
+        self.callback = None  # of the copy for this run
         return name, command, rest
 
 
@@ -67,11 +81,7 @@ class LazyGroup(CommandGroup):
         return self.sections
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.commands and cmd_name in self.modules:
-            command = typer.main.get_command(import_module(self.modules[cmd_name]).app)
-            command.name = cmd_name
-            self.commands[cmd_name] = command
-        return self.commands.get(cmd_name)
+        return _build_command(cmd_name, self.modules[cmd_name]) if cmd_name in self.modules else None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)

@@ -1,11 +1,13 @@
 """The command line: parses, runs the command, turns an error into a message and an exit code."""
 
+import copy
 import errno
+import functools
 import re
 import sys
 from contextlib import suppress
 from itertools import pairwise, takewhile
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import typer
@@ -31,7 +33,17 @@ _SECTIONS = {
     "Ask": ("chat", "ask", "batch"),
     "Without a model": ("tools", "call", "read", "prompt"),
     "Servers, sign-in, trust": ("servers", "import", "auth", "secret", "trust", "approvals"),
-    "Threads, agents, settings": ("init", "threads", "agents", "models", "config", "doctor", "schema", "completion"),
+    "Threads, agents, settings": (
+        "init",
+        "threads",
+        "agents",
+        "models",
+        "config",
+        "warm",
+        "doctor",
+        "schema",
+        "completion",
+    ),
 }
 
 
@@ -90,6 +102,23 @@ def root(
     """
 
 
+@functools.cache
+def _build_root() -> Any:
+    return typer.main.get_command(app)
+
+
+def build_commands() -> None:
+    """Build every command and the types of its options, for the runs that this process forks."""
+    groups = [_build_root()]
+    while groups:
+        group = groups.pop()
+        for command in (group, *(group.get_command(None, name) for name in group.list_commands(None))):
+            for parameter in command.params:
+                parameter.get_runtime_param()
+            if command is not group and hasattr(command, "list_commands"):
+                groups.append(command)
+
+
 def run(args: list[str]) -> int:
     """Run one command line and return its exit code. Only --debug shows a traceback.
 
@@ -97,7 +126,7 @@ def run(args: list[str]) -> int:
     """
     with start_run(args) as state:
         try:
-            code = app(list(args), prog_name="mcpchat", standalone_mode=False)
+            code = copy.copy(_build_root()).main(list(args), prog_name="mcpchat", standalone_mode=False)
             if code == INTERRUPTED:  # from Typer, for a signal that came before our handlers were set
                 return _report_interrupt(INTERRUPTED, state)
             return code if isinstance(code, int) else 0

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -25,6 +25,7 @@ from mcpchat.errors import McpChatError
 from mcpchat.util.redaction import SecretRegistry
 from mcpchat.util.sanitize import one_line, sanitize
 from mcpchat.util.signals import CaughtSignals, catch_signals
+from mcpchat.warm import control as warm
 
 # These loggers write authorization codes, verifiers and whole tokens.
 _SECRET_LOGGERS = (
@@ -48,12 +49,14 @@ class TerminatedBySignal(McpChatError):
 class RunState:
     """The state of one run: each run of the command line has its own.
 
-    ``error_written`` is set once the error is part of the JSON on stdout.
+    ``error_written`` is set once the error is part of the JSON on stdout. ``warm`` is for how many seconds a process
+    shall wait for the next command, once this one has ended.
     """
 
     args: Sequence[str] = ()
     secrets: SecretRegistry = field(default_factory=SecretRegistry)
     error_written: bool = False
+    warm: float = 0.0
 
     @property
     def debug(self) -> bool:
@@ -72,13 +75,16 @@ def current_run() -> RunState:
 
 @contextmanager
 def start_run(args: Sequence[str]) -> Iterator[RunState]:
-    """Make a new state the current one while inside."""
+    """Make a new state the current one while inside, and start a warm process at the end if one is wanted."""
     state = RunState(args)
     token = _current.set(state)
     try:
         yield state
     finally:
         _current.reset(token)
+        if state.warm and not os.environ.get(warm.NO_WARM):
+            with suppress(McpChatError):
+                warm.start(os.environ, state.warm)
 
 
 def load_user_config(config: Path | None) -> Config:
@@ -105,6 +111,8 @@ def build_context(
     settings, notices = load_settings(choice, paths, ask_trust=ask_trust)
     for line in notices if not quiet else ():
         sys.stderr.write(f"{line}\n")
+    with suppress(McpChatError):
+        current_run().warm = warm.choose_idle(paths.state, settings.start.warm_seconds)
     return RunContext(config=settings, environ=dict(os.environ), paths=paths, secrets=current_run().secrets)
 
 

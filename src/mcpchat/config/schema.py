@@ -354,6 +354,23 @@ class RegistryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = field(default_factory=dict)
 
 
+class StartConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a command starts."""
+
+    warm: Annotated[
+        str | None,
+        Meta(
+            description="Keep a process that has everything loaded, in which the next command runs, until it was idle "
+            'for so long: "15m". Only on Linux.'
+        ),
+    ] = None
+
+    @property
+    def warm_seconds(self) -> float | None:
+        """How long it waits; None for no such process."""
+        return parse_duration(self.warm) if self.warm else None
+
+
 class ChatConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Display and keys of the chat."""
 
@@ -452,6 +469,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     approvals: ApprovalConfig = ApprovalConfig()
     threads: ThreadsConfig = ThreadsConfig()
     registry: RegistryConfig = RegistryConfig()
+    start: StartConfig = StartConfig()
     chat: ChatConfig = ChatConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

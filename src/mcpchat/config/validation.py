@@ -118,6 +118,10 @@ def semantic_problems(table: Mapping[str, Any], others: Mapping[str, Any] | None
     url = registry.get("url") if isinstance(registry, dict) else None
     if isinstance(url, str) and not is_http(url):
         yield ("registry", "url"), "expected a URL that begins with https:// or http://"
+    start = table.get("start")
+    warm = start.get("warm") if isinstance(start, dict) else None
+    if isinstance(warm, str) and parse_duration(warm) is None:
+        yield ("start", "warm"), _DURATION_EXPECTED
 
 
 def _rule_problems(approvals: object, names: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Problem]:
@@ -231,6 +235,7 @@ def _server_problems(name: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         yield (*path, "url"), "expected a URL that begins with https:// or http://"
 
 
+_DURATION_EXPECTED = 'expected a duration such as "10m", "90s" or "2h"'
 _LOOKS_SECRET = re.compile(
     r"""\b(?:env|keyring):[A-Za-z_]
       | \$\{?\w*(?i:key|token|secret|passw)\w*\}?
@@ -313,7 +318,7 @@ def _keep_problems(path: tuple[str, ...], server: Mapping[str, Any]) -> Iterator
     if keep and sys.platform == "win32" and "url" not in server:
         yield (*path, "keep"), "local servers cannot be kept on Windows yet"
     elif isinstance(keep, str) and parse_duration(keep) is None:
-        yield (*path, "keep"), 'expected a duration such as "10m", "90s" or "2h"'
+        yield (*path, "keep"), _DURATION_EXPECTED
     elif keep and server.get("transport") == "sse":
         yield (*path, "keep"), 'not possible with transport = "sse": its session ends with the connection'
 

@@ -1,6 +1,7 @@
 """Cache of server catalogs on disk, so that a known server's tools can be listed without starting it."""
 
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,11 @@ def cache_key(
         "values": values,
         "secrets": sorted((secrets or {}).items()),
     }
-    return hashlib.sha256(msgspec.json.encode(inputs)).hexdigest()
+    try:
+        text = msgspec.json.encode(inputs)
+    except UnicodeEncodeError:  # bytes of a path or a variable that are no UTF-8
+        text = json.dumps(inputs).encode()
+    return hashlib.sha256(text).hexdigest()
 
 
 def _resolve_program(config: ServerConfig, environ: Mapping[str, str]) -> str:

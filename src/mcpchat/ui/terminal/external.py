@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mcpchat.ui.terminal import tty
+from mcpchat.util import foreground
 
 # Each with the environment variables that tell whether its desktop is running.
 _CLIPBOARD_COMMANDS = (
@@ -31,12 +32,11 @@ async def show_in_pager(text: str, print_text: Callable[[str], None], environ: M
         return
     # Without this, less runs shell commands after an exclamation mark.
     env = {**environ, "LESSSECURE": "1"}
-    with tty.lend_terminal():
-        process = await asyncio.create_subprocess_exec(program, *args[1:], stdin=asyncio.subprocess.PIPE, env=env)
-        try:
-            await process.communicate(text.encode(errors="replace"))
-        except (BrokenPipeError, ConnectionResetError):
-            await process.wait()
+    with tempfile.TemporaryFile() as file:  # a pager of the terminal's session reads it at its own pace
+        file.write(text.encode(errors="replace"))
+        file.seek(0)
+        with tty.lend_terminal():
+            await asyncio.to_thread(foreground.run_program, [program, *args[1:]], env, stdin=file.fileno())
 
 
 async def copy_to_clipboard(
@@ -82,7 +82,7 @@ def _run_editor(text: str, command: list[str], suffix: str) -> str | None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        if subprocess.run([*command, name], check=False).returncode:
+        if foreground.run_program([*command, name], os.environ):
             return None
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

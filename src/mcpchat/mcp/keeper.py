@@ -34,6 +34,7 @@ _MAX_CLIENTS = 64
 _MAX_OPEN = 10_000  # requests of one client, and of the server
 _MAX_STDERR = 65536  # bytes of stderr that are kept for the next client
 _GRACE = 2.0  # seconds for the server's exit after its input was closed, and after SIGTERM
+_MAX_OVERSIZE_FACTOR = 64  # times the limit; a line longer than that ends the server
 _TOO_LARGE = -31999
 _FIRST_WAIT = 10.0  # seconds for the command that started us to connect
 _CHECK_INTERVAL = 2.0  # seconds between looks at the socket's file
@@ -44,32 +45,48 @@ def encode(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
+def _to_text(data: bytes | bytearray) -> str:
+    """Bytes as a string of JSON that has them all: a chunk may end within a character."""
+    return data.decode(errors="surrogateescape")
+
+
 class Lines:
-    """Splits what arrives into lines. Of one that is too long, None is returned."""
+    """Splits what arrives into lines. For one that is too long None is returned, as soon as that is known.
+
+    ``is_endless`` tells that one is so long that its end is not waited for.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()
-        self._is_cut = False
+        self._discarded = 0  # bytes of a line that is too long
+
+    @property
+    def is_endless(self) -> bool:
+        return self._discarded > _MAX_OVERSIZE_FACTOR * self._limit
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
-        """The lines that end in the chunk."""
+        """The lines that end in the chunk, and None for each that has become too long."""
         lines: list[bytes | None] = []
         *parts, rest = chunk.split(b"\n")
         for part in parts:
-            self._add(part)
-            lines.append(None if self._is_cut else bytes(self._buffer))
+            lines += self._add(part)
+            if not self._discarded:
+                lines.append(bytes(self._buffer))
             self._buffer.clear()
-            self._is_cut = False
-        self._add(rest)
-        return lines
+            self._discarded = 0
+        return lines + self._add(rest)
 
-    def _add(self, part: bytes) -> None:
-        if not self._is_cut:
-            self._buffer += part
-        if len(self._buffer) > self._limit:
-            self._is_cut = True
-            self._buffer.clear()
+    def _add(self, part: bytes) -> list[None]:
+        if self._discarded:
+            self._discarded += len(part)
+            return []
+        self._buffer += part
+        if len(self._buffer) <= self._limit:
+            return []
+        self._discarded = len(self._buffer)
+        self._buffer.clear()
+        return [None]
 
 
 class Writer:
@@ -302,7 +319,7 @@ class Keeper:
         if not self._is_read:
             self._read_server()
         if self._stderr:
-            self._send(client, {"keeper": "stderr", "text": self._stderr.decode(errors="replace")})
+            self._send(client, {"keeper": "stderr", "text": _to_text(self._stderr)})
             self._stderr.clear()
 
     def _serve(self, client: Client, mask: int) -> None:
@@ -464,7 +481,7 @@ class Keeper:
             self._selector.unregister(self._stderr_fd)
         elif chunk and self._clients:
             for client in list(self._clients.values()):
-                self._send(client, {"keeper": "stderr", "text": chunk.decode(errors="replace")})
+                self._send(client, {"keeper": "stderr", "text": _to_text(chunk)})
         elif chunk:
             self._stderr = (self._stderr + chunk)[-_MAX_STDERR:]
 
@@ -481,6 +498,7 @@ class Keeper:
                     self._take_from_server(line)
                 except (TypeError, ValueError, KeyError, AttributeError):
                     continue  # no message of the protocol
+        self._ending = self._ending or self._server_lines.is_endless
 
     def _read(self, fd: int) -> bytes | None:
         """What can be read now; None for nothing, empty at the end."""
@@ -499,13 +517,13 @@ class Keeper:
 
     def _take_from_server(self, line: bytes) -> None:
         try:
-            value = json.loads(line)
+            value = json.loads(line.decode(errors="replace"))
         except (ValueError, RecursionError):
             value = None
         messages = value if isinstance(value, list) else [value]
         if not all(isinstance(message, dict) and "jsonrpc" in message for message in messages):
             for client in list(self._clients.values()):
-                self._send(client, {"keeper": "stray", "text": line[:_CHUNK].decode(errors="replace")})
+                self._send(client, {"keeper": "stray", "text": _to_text(line[:_CHUNK])})
             return
         for message in messages:
             method = message.get("method")
@@ -518,6 +536,8 @@ class Keeper:
 
     def _answer_client(self, message: dict[str, Any]) -> None:
         number = message.get("id")
+        if isinstance(number, str) and number.isdecimal():  # some servers answer with their own kind of id
+            number = int(number)
         client, original = self._open.pop(number, (None, None)) if isinstance(number, int) else (None, None)
         method = self._methods.pop(number, "") if isinstance(number, int) else ""
         self._tokens.pop(f"k{number}", None)

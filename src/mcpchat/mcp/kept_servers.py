@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,11 +22,10 @@ from msgspec import Struct
 
 from mcpchat.errors import ServerError, StoreError
 from mcpchat.mcp import keeper as keeper_program
-from mcpchat.mcp.process import LOG_LINES
+from mcpchat.mcp.process import OutputLog
 from mcpchat.mcp.reaper import REAPER_SCRIPT
 from mcpchat.util.file_lock import locked
 from mcpchat.util.private_files import ensure_private_directory
-from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
 
 IS_SUPPORTED = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
@@ -118,14 +116,15 @@ class KeptProcess:
         self.pid = pid
         self._path = path
         self.exit_code: int | None = None
-        self.stray_output = ""
-        self._on_log = on_log
-        self._redact = redact
-        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._output = OutputLog(on_log, redact)
 
     @property
     def log(self) -> tuple[str, ...]:
-        return tuple(self._log)
+        return tuple(self._output.lines)
+
+    @property
+    def stray_output(self) -> str:
+        return self._output.stray_output
 
     def add_to_log(self, line: bytes) -> None:
         """Take a line that is no message: the keeper's own, which tell what the server wrote, or that it has ended."""
@@ -133,20 +132,15 @@ class KeptProcess:
             told = json.loads(line)
         except ValueError:
             return
-        text = str(told.get("text", ""))
+        text = str(told.get("text", "")).encode(errors="surrogateescape")
         match told.get("keeper"):
             case "exit":
                 self.exit_code = told["code"] if isinstance(told.get("code"), int) else -1
+                self._output.end()
             case "stderr":
-                self._record(text)
+                self._output.feed(text)
             case "stray":
-                self._record(text)
-                self.stray_output = self.stray_output or self._redact(text).strip()
-
-    def _record(self, text: str) -> None:
-        lines = [line for line in text.splitlines() if line.strip()]
-        self._log.extend(one_line(self._redact(line), 300) for line in lines[-LOG_LINES:])
-        self._on_log("\n".join(lines))
+                self._output.add_stray(text)
 
     async def stop(self) -> None:
         self.stdin.close()
@@ -164,6 +158,7 @@ class KeptProcess:
             async with asyncio.timeout(0.5):
                 while line := await self.stdout.readline():
                     self.add_to_log(line)
+        self._output.end()
         return self.log
 
 

@@ -124,6 +124,42 @@ def find_program(argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -
     return program
 
 
+class OutputLog:
+    """What a server writes that is no message: its stderr, and stray words on its stdout.
+
+    ``lines`` are the last ones, redacted and sanitized; ``on_log`` gets all. ``stray_output`` is the first words on
+    stdout that are no message.
+    """
+
+    def __init__(self, on_log: Callable[[str], None], redact: Callable[[str], str]) -> None:
+        self._on_log = on_log
+        self._redact = redact
+        self.lines: deque[str] = deque(maxlen=LOG_LINES)
+        self.stray_output = ""
+        self._remainder = b""  # the beginning of a line that has not ended
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a part of stderr."""
+        *lines, remainder = (self._remainder + chunk).split(b"\n")
+        self._record(lines)
+        self._remainder = remainder[:_CHUNK]  # the beginning: cut at the front, the line could start within a secret
+
+    def end(self) -> None:
+        """Take note that stderr has ended."""
+        self._record([self._remainder])
+        self._remainder = b""
+
+    def add_stray(self, line: bytes) -> None:
+        """Take a line of stdout that is no message."""
+        self._record([line[:_CHUNK]])
+        self.stray_output = self.stray_output or self._redact(line[:_CHUNK].decode(errors="replace")).strip()
+
+    def _record(self, lines: Sequence[bytes]) -> None:
+        texts = [line.decode(errors="replace") for line in lines if line.strip()]
+        self.lines.extend(one_line(self._redact(line), 300) for line in texts[-LOG_LINES:])
+        self._on_log("\n".join(texts))
+
+
 class ServerProcess:
     """A running server. ``log`` has the last lines of its stderr, redacted and sanitized; ``on_log`` gets all lines."""
 
@@ -131,17 +167,14 @@ class ServerProcess:
         self, process: Process, *, on_log: Callable[[str], None], redact: Callable[[str], str], reaper: ProcessReaper
     ) -> None:
         assert process.stdin is not None
-        self.stray_output = ""  # the first words on stdout that are no message
         assert process.stdout is not None
         assert process.stderr is not None
         self.stdin = process.stdin
         self.stdout = process.stdout
         self._process = process
-        self._on_log = on_log
-        self._redact = redact
+        self._output = OutputLog(on_log, redact)
         self._reaper = reaper
         reaper.add(process.pid)
-        self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._log_task = asyncio.create_task(self._read_log(process.stderr))
 
     @classmethod
@@ -180,7 +213,7 @@ class ServerProcess:
 
     @property
     def log(self) -> tuple[str, ...]:
-        return tuple(self._log)
+        return tuple(self._output.lines)
 
     @property
     def exit_code(self) -> int | None:
@@ -191,22 +224,18 @@ class ServerProcess:
         return self._process.pid
 
     async def _read_log(self, stderr: asyncio.StreamReader) -> None:
-        remainder = b""
         while chunk := await stderr.read(_CHUNK):
-            *lines, remainder = (remainder + chunk).split(b"\n")
-            self._record_lines(lines)
-            remainder = remainder[:_CHUNK]  # keep the beginning: cut at the front, the line could start within a secret
-        self._record_lines([remainder])
-
-    def _record_lines(self, lines: Sequence[bytes]) -> None:
-        texts = [line.decode(errors="replace") for line in lines if line.strip()]
-        self._log.extend(one_line(self._redact(line), 300) for line in texts[-LOG_LINES:])
-        self._on_log("\n".join(texts))
+            self._output.feed(chunk)
+        self._output.end()
 
     def add_to_log(self, line: bytes) -> None:
         """Record what the server wrote to stdout although it is no message."""
-        self._record_lines([line[:_CHUNK]])
-        self.stray_output = self.stray_output or self._redact(line[:_CHUNK].decode(errors="replace")).strip()
+        self._output.add_stray(line)
+
+    @property
+    def stray_output(self) -> str:
+        """The first words on stdout that are no message."""
+        return self._output.stray_output
 
     async def stop(self) -> None:
         """Stop the whole process group: close stdin, then SIGTERM, then SIGKILL."""

@@ -177,7 +177,10 @@ class WarmProcess:
     def _run_request(self, connection: socket.socket, request: list[list[bytes]], files: list[int]) -> int:
         _, interpreter, words, variables, numbers, mask_and_nice, processors, limits, ignored = request
         environ = dict(variable.split(b"=", 1) for variable in variables)
-        if interpreter != protocol.describe_interpreter(_decode(environ)):
+        own_interpreter = protocol.describe_interpreter(_decode(environ))
+        if interpreter != own_interpreter:
+            if interpreter[:2] != own_interpreter[:2]:  # ours was replaced, and no command will come any more
+                os.kill(os.getppid(), signal.SIGTERM)
             connection.send(protocol.COLD + b" another interpreter")
             return _NO_COMMAND
         mask, nice = map(int, mask_and_nice)

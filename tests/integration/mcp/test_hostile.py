@@ -10,21 +10,29 @@ import pytest
 
 from tests.support.command_line import run_mcpchat
 from tests.support.hostile import TIMEOUTS, write_hostile_config
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.no_cover  # in this process; forks are measured
 
 RunHostile = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
-def run_hostile(tmp_path: Path) -> RunHostile:
-    """Run mcpchat with the hostile server; it must end without a traceback or a leftover process."""
+@pytest.fixture(params=["", 'keep = "1m"\n'], ids=["ordinary", "kept"])
+def run_hostile(request: pytest.FixtureRequest, tmp_path: Path) -> RunHostile:
+    """Run mcpchat with the hostile server; it must end without a traceback or a leftover process.
+
+    A kept server ends at the latest when it is told to.
+    """
 
     def run(mode: str, *args: str, timeouts: str = TIMEOUTS) -> "subprocess.CompletedProcess[str]":
         marker = f"{tmp_path}/{mode}"
         args = args or ("call", "bad.go", "--yes")
-        result = run_mcpchat(*args, "--config", str(write_hostile_config(tmp_path, mode, marker, timeouts)), text=True)
+        config = write_hostile_config(tmp_path, mode, marker, request.param + timeouts)
+        result = run_mcpchat(*args, "--config", str(config), text=True)
         assert "Traceback" not in result.stderr
+        if request.param:
+            run_mcpchat("servers", "stop", "--all", "--config", str(config))
+            wait_until(lambda: find_processes(marker) == [])
         assert find_processes(marker) == []
         return result
 

@@ -19,6 +19,7 @@ import pytest
 from mcpchat.warm import front, process, request
 from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, text
 from tests.support.paths import MCPCHAT
+from tests.support.processes import connect_as_another_user
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
@@ -417,6 +418,19 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     changed = process.read_times([str(file)])
     file.unlink()
     assert len({*before, *changed, *process.read_times([str(file)])}) == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_gets_nothing(own_environ: dict[str, str]) -> None:
+    assert run(own_environ, "warm", "on").returncode == 0
+    path = find_socket(own_environ)
+    assert path is not None
+    assert connect_as_another_user(path, socket.SOCK_SEQPACKET).startswith(b"connected: cold ")
+    with expect_warm(own_environ, 0):  # a folder that others can enter is not used
+        assert run(own_environ, "tools").returncode == 0
+    path.parent.chmod(0o700)
+    with expect_warm(own_environ, 1):
+        assert run(own_environ, "tools").returncode == 0
 
 
 def test_another_sandbox_is_noticed() -> None:

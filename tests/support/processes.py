@@ -272,3 +272,30 @@ def running(command: Sequence[str], **options: Any) -> Iterator[Any]:
         process.terminate()
         with process:
             pass
+
+
+def connect_as_another_user(path: Path, kind: socket.SocketKind) -> bytes:
+    """Connect to the socket as the user nobody, and return "connected: " and what it says at first.
+
+    Only root can do that. The folders and the socket are opened to everybody before.
+    """
+    path.parent.parent.chmod(0o755)
+    path.parent.chmod(0o755)
+    path.chmod(0o666)
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX, kind) as client:
+                client.settimeout(10)
+                client.connect(str(path))
+                os.write(write_end, b"connected: " + client.recv(1000))
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    os.waitpid(pid, 0)
+    with os.fdopen(read_end, "rb") as pipe:
+        return pipe.read()

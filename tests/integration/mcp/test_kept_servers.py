@@ -16,6 +16,7 @@ import pytest
 
 from mcpchat.mcp.kept_servers import KeepOrder, _start, keeper_folder, list_kept, stop_kept
 from tests.support.command_line import CommandLine, unpack
+from tests.support.processes import connect_as_another_user
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.no_cover
@@ -357,6 +358,13 @@ def test_a_client_that_reads_nothing_cannot_fill_the_keepers_memory(keeper: Path
     assert int(peak.split()[1]) < 250_000  # kB
     deaf.close()
     good.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_gets_nothing(keeper: Path) -> None:
+    assert connect_as_another_user(keeper, socket.SOCK_STREAM) == b"connected: "
+    client = RawClient(keeper)  # it serves on
+    client.close()
 
 
 def test_the_memory_of_a_keeper_is_small(keeper: Path) -> None:

@@ -11,6 +11,7 @@ from mcpchat.app.attachments import read_attachments
 from mcpchat.app.run_turn import TurnOutcome, run_turn
 from mcpchat.batch.session_factory import SessionFactory
 from mcpchat.batch.types import BatchResult, PreparedRequest, attach_files, result_from_report
+from mcpchat.core.form_answers import FormAnswers, use_answers
 from mcpchat.core.report import ErrorReport, ReportBuilder, error_report
 from mcpchat.engine import outcomes
 from mcpchat.errors import (
@@ -132,7 +133,8 @@ class BatchRunner:
         failure: McpChatError | None
         try:
             async with time_limit(self._timeout):
-                outcome = await self._run_with_retries(request, builder)
+                with use_answers(FormAnswers(values=request.source.answers)):
+                    outcome = await self._run_with_retries(request, builder)
                 failure = outcome.error
                 if outcome.value is not UNSET:
                     builder.set_value(outcome.value)

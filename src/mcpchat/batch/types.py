@@ -29,7 +29,8 @@ class BatchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One line of input: a ``prompt``, or ``messages`` of which the last is the user's.
 
     ``id`` names the result; without it the line number does. ``agent`` and ``model`` override those of the command
-    line. ``schema`` is the JSON Schema that the answer must fit. ``attach`` lists files to send along.
+    line. ``schema`` is the JSON Schema that the answer must fit. ``attach`` lists files to send along. ``answers`` are
+    values for the forms of servers, by field.
     """
 
     prompt: str = ""
@@ -39,6 +40,7 @@ class BatchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     model: str | None = None
     schema: dict[str, Any] | None = None
     attach: tuple[str, ...] = ()
+    answers: dict[str, Any] = {}
 
 
 class PreparedRequest(Struct, frozen=True, kw_only=True):

@@ -10,10 +10,16 @@ from typing import Annotated, Any
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
+from mcpchat.cli.pairs import parse_json, split_pair
 from mcpchat.config.run import ConfigChoice, RunOptions
+from mcpchat.core.form_answers import FormAnswers
 from mcpchat.errors import UsageError
 from mcpchat.util.dates import parse_duration
+from mcpchat.util.paths import expand_user
 from mcpchat.util.text import did_you_mean
+from mcpchat.util.text_files import read_text
+
+_MAX_ANSWERS = 1_000_000  # bytes
 
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", metavar="NAME", help='The model; "demo" needs no key and no network.')
@@ -163,6 +169,44 @@ def config_and_servers(
     if keep is not None and parse_duration(keep) is None:
         raise UsageError(f"--keep {keep}: expected a duration such as 10m, 90s or 2h")
     return ConfigChoice(path, tuple(mcp or ()), keep)
+
+
+def form_answers(
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--answer",
+            metavar="FIELD=VALUE",
+            help="Answer a server's form: FIELD=VALUE, FIELD:=JSON, or SERVER.FIELD=VALUE. Repeatable.",
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", metavar="FILE", help="Answers to forms: a JSON object of fields.")
+    ] = None,
+) -> FormAnswers:
+    """The answers to forms. Raises UsageError."""
+    typed: dict[str, str] = {}
+    values: dict[str, Any] = _read_object("--answers", answers) if answers is not None else {}
+    for pair in answer or ():
+        parts = split_pair(pair)
+        if parts is None:
+            raise UsageError(f"--answer {pair}: expected FIELD=VALUE")
+        key, operator, text = parts
+        if operator == ":=":
+            values[key] = parse_json(f"--answer {pair}", text)
+        else:
+            typed[key] = text
+            values.pop(key, None)
+    return FormAnswers(typed=typed, values=values)
+
+
+def _read_object(option: str, path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises UsageError."""
+    text = read_text(expand_user(path), max_bytes=_MAX_ANSWERS, error=UsageError, source=option)
+    value = parse_json(f"{option} {path}", text)
+    if not isinstance(value, dict):
+        raise UsageError(f"{option} {path}: expected a JSON object of fields", hint='such as {"name": "Ann"}')
+    return value
 
 
 def permission_options(

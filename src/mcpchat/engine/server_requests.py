@@ -10,12 +10,14 @@ from msgspec.structs import replace
 from mcpchat.core.elicitation import (
     ElicitationResult,
     Form,
+    InvalidValue,
     SamplingRequest,
     SamplingResult,
     UrlRequest,
     find_format_error,
 )
 from mcpchat.core.events import Emit, Notice
+from mcpchat.core.form_answers import FormAnswers, current_answers
 from mcpchat.core.messages import Message, Text, Usage
 from mcpchat.core.protocols import ModelRequest, ResponseDone, Retrying, SelectedModel, UserDialog
 from mcpchat.engine.history import normalize_history
@@ -62,6 +64,11 @@ class ServerRequestHandler:
             except InvalidUrl as error:
                 self._notify("warning", f"{request.server} asks to open an unsafe URL: {error}")
                 return ElicitationResult(action="decline")
+        if isinstance(request, Form) and (answers := current_answers()):
+            if answers.matches(request):
+                return self._fill_in(request, answers)
+            names = ", ".join(one_line(field.name, 40) for field in request.fields[:20])
+            self._notify("info", f"{request.server} asks for {names}: no answer was given beforehand")
         problem = ""
         for _ in range(_MAX_FORM_ATTEMPTS):
             answer = await self._asker.elicit(request, problem)
@@ -74,6 +81,20 @@ class ServerRequestHandler:
             self._notify("info", f"{request.server} asked: {one_line(request.message, 200)} ({outcome})")
             return answer
         return ElicitationResult(action="cancel")
+
+    def _fill_in(self, form: Form, answers: FormAnswers) -> ElicitationResult:
+        """Answer the form with what was given beforehand; decline, and say why, if it does not fit."""
+        try:
+            content = answers.fill_in(form)
+            problem = self._check(form.schema, content) or find_format_error(form, content)
+        except InvalidValue as error:
+            content, problem = {}, str(error)
+        asked = f"{form.server} asked: {one_line(form.message, 200)}"
+        if problem:
+            self._notify("warning", f"{asked} (declined: the given answer does not fit: {one_line(problem, 200)})")
+            return ElicitationResult(action="decline")
+        self._notify("info", f"{asked} (answered: {', '.join(one_line(name, 40) for name in content)})")
+        return ElicitationResult(action="accept", content=content)
 
     async def sample(self, request: SamplingRequest) -> SamplingResult | None:
         request = self._redact(request)

@@ -12,6 +12,7 @@ from mcp.client.session import ClientRequestContext
 from pydantic import FileUrl
 
 from mcpchat.core.elicitation import Form, SamplingRequest, UrlRequest
+from mcpchat.core.form_answers import FormAnswers, use_answers
 from mcpchat.errors import ModelError
 from mcpchat.mcp import decode
 from mcpchat.mcp.protocols import ServerSpec
@@ -21,10 +22,20 @@ _MAX_SAMPLING_TOKENS = 4000  # tokens of one sampling response
 
 
 class ServerCallbacks:
-    """The callbacks for one server. ``pause_timeouts`` stops the request timeouts while the user is being asked."""
+    """The callbacks for one server.
 
-    def __init__(self, spec: ServerSpec, pause_timeouts: Callable[[], AbstractContextManager[None]]) -> None:
+    ``pause_timeouts`` stops the request timeouts while the user is being asked. ``find_answers`` returns the answers
+    that were given beforehand for the requests that are open.
+    """
+
+    def __init__(
+        self,
+        spec: ServerSpec,
+        pause_timeouts: Callable[[], AbstractContextManager[None]],
+        find_answers: Callable[[], FormAnswers],
+    ) -> None:
         self._spec = spec
+        self._find_answers = find_answers
         self._pause_timeouts = pause_timeouts
 
     async def elicit(
@@ -35,7 +46,7 @@ class ServerCallbacks:
             request = UrlRequest(server=self._spec.name, message=params.message, url=params.url)
         else:
             request = decode.parse_form(self._spec.name, params.message, params.requested_schema)
-        with self._pause_timeouts():
+        with self._pause_timeouts(), use_answers(self._find_answers()):
             answer = await self._spec.request_handler.elicit(request)
         return types.ElicitResult(action=answer.action, content=answer.content)
 

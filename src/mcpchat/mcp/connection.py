@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import anyio
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from mcpchat.core.catalog import Prompt, ResourceTemplate, ServerInfo
 from mcpchat.core.events import Emit, ToolProgress
+from mcpchat.core.form_answers import FormAnswers, current_answers
 from mcpchat.core.messages import Content, Message, Text, ToolResult, error_result, result_text
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded, ToolFailed
@@ -56,6 +58,7 @@ from mcpchat.util.errors import innermost_error
 from mcpchat.util.sanitize import one_line
 from mcpchat.version import __version__
 
+_own_answers: ContextVar[FormAnswers] = ContextVar("own answers")  # of the request in progress
 _T = TypeVar("_T")
 _RESUBSCRIBE_DELAYS = (1.0, 5.0, 30.0, 120.0)  # seconds, after a subscription was lost
 _URL_ELICITATION_REQUIRED, _CONNECTION_CLOSED = -32042, -32000
@@ -108,6 +111,7 @@ class McpConnection:
         self._task: asyncio.Task[None] | None = None
         self._subscription: asyncio.Task[None] | None = None
         self._active_timeouts: set[RequestTimeout] = set()
+        self._active_answers: list[FormAnswers] = []  # of the open requests
         self._subscribed_uris: set[str] = set()
 
     @property
@@ -133,7 +137,7 @@ class McpConnection:
 
     async def _run(self) -> None:
         config = self._spec.config
-        callbacks = ServerCallbacks(self._spec, self._pause_timeouts)
+        callbacks = ServerCallbacks(self._spec, self._pause_timeouts, self._find_answers)
         mode: ConnectMode = STATELESS_REVISION if self.mode == "modern" else self.mode
         try:
             async with AsyncExitStack() as stack:
@@ -391,6 +395,9 @@ class McpConnection:
         """
         name = self._spec.name
         self._active_timeouts.add(timeout)
+        answers = current_answers()
+        self._active_answers.append(answers)
+        token = _own_answers.set(answers)
         try:
             async with timeout:
                 result = await self._run_while_alive(work)
@@ -412,6 +419,19 @@ class McpConnection:
             raise await self._connection_lost() from error
         finally:
             self._active_timeouts.discard(timeout)
+            self._active_answers.remove(answers)
+            _own_answers.reset(token)
+
+    def _find_answers(self) -> FormAnswers:
+        """The answers for a form that the server sends now: of the request that it belongs to, as far as that is known.
+
+        In the handshake revisions it is not: then all open requests must have the same answers.
+        """
+        own = _own_answers.get(None)
+        if own is not None:
+            return own
+        first, *others = self._active_answers or [FormAnswers()]
+        return first if all(answers == first for answers in others) else FormAnswers()
 
     async def _raise_transport_error(self, error: MCPError) -> None:
         """Raise our error for an MCPError that the transport made. Returns if the server itself answered with it."""

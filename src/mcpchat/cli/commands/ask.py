@@ -25,11 +25,13 @@ from mcpchat.cli.options import (
     choice,
     config_and_servers,
     conversation_options,
+    form_answers,
     with_options,
 )
 from mcpchat.cli.output import format_json, is_terminal
 from mcpchat.cli.runtime import build_context, current_run, run_async
 from mcpchat.config.run import ConfigChoice, RunContext, RunOptions, get_agent
+from mcpchat.core.form_answers import FormAnswers, use_answers
 from mcpchat.core.messages import Message, Part, Text, user_message
 from mcpchat.core.protocols import ServerDirectory
 from mcpchat.core.templates import compose_prompt
@@ -48,11 +50,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-@with_options(options=conversation_options, display=ask_display, config=config_and_servers)
+@with_options(options=conversation_options, display=ask_display, config=config_and_servers, answers=form_answers)
 def ask(
     options: RunOptions,
     display: DisplayOptions,
     config: ConfigChoice,
+    answers: FormAnswers,
     words: Annotated[list[str] | None, typer.Argument(metavar="[WORDS]...", help="The question.")] = None,
     output: Annotated[
         str,
@@ -103,7 +106,8 @@ def ask(
         jsonl_session.validate_options(
             output, {"WORDS": words, "--template": template, "--attach": attach, "--schema": schema}
         )
-        return run_async(jsonl_session.run(context, options, timeout=timeout, verbose=display.verbose))
+        with use_answers(answers):
+            return run_async(jsonl_session.run(context, options, timeout=timeout, verbose=display.verbose))
 
     def read_inputs() -> Inputs:
         return Inputs(
@@ -112,7 +116,8 @@ def ask(
             attachments=read_attachments(files),
         )
 
-    return run_async(_answer(context, options, read_inputs, output, display, timeout))
+    with use_answers(answers):
+        return run_async(_answer(context, options, read_inputs, output, display, timeout))
 
 
 @dataclass(frozen=True, kw_only=True)

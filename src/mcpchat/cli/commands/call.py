@@ -1,8 +1,6 @@
 """mcpchat call: one tool, without a model."""
 
 import base64
-import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +26,17 @@ from mcpchat.cli.options import (
     TextJsonOrRaw,
     TimeoutOption,
     config_and_servers,
+    form_answers,
     permission_options,
     with_options,
 )
 from mcpchat.cli.output import print_table, write_json
+from mcpchat.cli.pairs import parse_json, split_pair
 from mcpchat.cli.runtime import build_context, build_context_at, current_run, run_async
 from mcpchat.config.named_servers import is_address
 from mcpchat.config.run import ConfigChoice, RunContext, RunOptions
 from mcpchat.core.events import VERSION
+from mcpchat.core.form_answers import FormAnswers, use_answers
 from mcpchat.core.messages import Text, ToolResult, result_text
 from mcpchat.core.report import error_report
 from mcpchat.core.tools import (
@@ -45,7 +46,6 @@ from mcpchat.core.tools import (
     describe_missing_arguments,
     parse_arguments,
     parse_pairs,
-    reject_constant,
 )
 from mcpchat.errors import UsageError
 from mcpchat.permissions.factory import build_approval_gate, build_policy, pinned_on
@@ -69,7 +69,7 @@ _PARAMETER_KEYS = (
     "oneOf",
     "$ref",
 )
-_PAIR = re.compile(r"(?P<key>[^=]*?)(?P<operator>:?=)(?P<text>.*)", re.DOTALL)
+_TYPES_HINT = "the tool's schema decides the type of KEY=VALUE"
 
 
 class MissingArguments(UsageError):
@@ -77,10 +77,11 @@ class MissingArguments(UsageError):
 
 
 @app.command()
-@with_options(options=permission_options, config=config_and_servers)
+@with_options(options=permission_options, config=config_and_servers, answers=form_answers)
 def call(
     options: RunOptions,
     config: ConfigChoice,
+    answers: FormAnswers,
     tool: Annotated[str, typer.Argument(metavar="SERVER.TOOL", help="The tool; or a URL, and then its name.")],
     pairs: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]... | OBJECT", help="Its arguments, or all as JSON.")
@@ -121,7 +122,8 @@ def call(
             raise UsageError("the arguments are given twice: as one JSON object, and in another way")
         arguments, pairs = text, []
     given = GivenArguments(pairs, arguments, read_stdin=not no_stdin)
-    return run_async(_call_tool(restrict_to(context, server), options, tool, given, output, file, timeout))
+    with use_answers(answers):
+        return run_async(_call_tool(restrict_to(context, server), options, tool, given, output, file, timeout))
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,12 @@ def parse_tool_arguments(spec: ToolSpec, pairs: Sequence[str], json_text: str | 
     typed: list[tuple[str, str]] = []
     from_json: dict[str, Any] = {}
     for pair in pairs:
-        match = _PAIR.fullmatch(pair)
-        if match is None or not match["key"]:
+        parts = split_pair(pair)
+        if parts is None:
             raise UsageError(f"{pair!r} is not KEY=VALUE", hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
-        key, text = match["key"], match["text"]
-        if match["operator"] == ":=":
-            from_json[key] = _parse_json(pair, _read_value(pair, text, {}))
+        key, operator, text = parts
+        if operator == ":=":
+            from_json[key] = parse_json(pair, _read_value(pair, text, {}), hint=_TYPES_HINT)
         else:
             properties = spec.schema.get("properties")
             schema = properties.get(key) if isinstance(properties, dict) else None
@@ -262,11 +264,3 @@ def _read_value(pair: str, text: str, schema: object) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{pair}: not text (UTF-8)", hint="only an argument in base64 takes other files") from error
-
-
-def _parse_json(pair: str, text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=reject_constant)
-    except (ValueError, RecursionError) as error:
-        hint = "the tool's schema decides the type of KEY=VALUE"
-        raise UsageError(f"{pair}: not JSON: {error}", hint=hint) from error

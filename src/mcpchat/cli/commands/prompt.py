@@ -8,12 +8,13 @@ import typer
 
 from mcpchat.cli.catalog_listing import print_listing
 from mcpchat.cli.content import print_result
-from mcpchat.cli.mcp_session import discard, open_servers, require_running, require_server, restrict_to
-from mcpchat.cli.options import TextOrJson, config_and_servers, with_options
+from mcpchat.cli.mcp_session import open_servers, print_notices, require_running, require_server, restrict_to
+from mcpchat.cli.options import TextOrJson, config_and_servers, form_answers, with_options
 from mcpchat.cli.output import write_json
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import ConfigChoice, RunContext
 from mcpchat.core.catalog import parse_prompt_arguments
+from mcpchat.core.form_answers import FormAnswers, use_answers
 from mcpchat.core.messages import Content, ToolResult
 from mcpchat.errors import UsageError
 from mcpchat.ui.render import tables
@@ -23,9 +24,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-@with_options(config=config_and_servers)
+@with_options(config=config_and_servers, answers=form_answers)
 def prompt(
     config: ConfigChoice,
+    answers: FormAnswers,
     name: Annotated[
         str | None, typer.Argument(metavar="[SERVER:NAME]", help="The prompt; a server's name lists its prompts.")
     ] = None,
@@ -50,12 +52,13 @@ def prompt(
     if not colon:
         raise UsageError(f"{name!r} does not name a prompt", hint="write SERVER:NAME; mcpchat prompt lists them")
     require_server(context, server)
-    return run_async(_print_prompt(restrict_to(context, server), name, pairs or [], output))
+    with use_answers(answers):
+        return run_async(_print_prompt(restrict_to(context, server), name, pairs or [], output))
 
 
 async def _print_prompt(context: RunContext, label: str, pairs: Sequence[str], output: str) -> int:
     """Raises UsageError, ToolFailed, ServerError."""
-    async with open_servers(context, discard) as hub:
+    async with open_servers(context, print_notices) as hub:
         await hub.list_tools()
         require_running(hub)
         await hub.wait_for_lists()

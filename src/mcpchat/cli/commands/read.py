@@ -7,10 +7,11 @@ import typer
 
 from mcpchat.cli.catalog_listing import print_listing
 from mcpchat.cli.content import print_parts
-from mcpchat.cli.mcp_session import discard, open_servers, require_server, restrict_to
-from mcpchat.cli.options import FileOption, TextJsonOrRaw, TimeoutOption, config_and_servers, with_options
+from mcpchat.cli.mcp_session import open_servers, print_notices, require_server, restrict_to
+from mcpchat.cli.options import FileOption, TextJsonOrRaw, TimeoutOption, config_and_servers, form_answers, with_options
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import ConfigChoice, RunContext
+from mcpchat.core.form_answers import FormAnswers, use_answers
 from mcpchat.errors import UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.ui.render import tables
@@ -20,9 +21,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-@with_options(config=config_and_servers)
+@with_options(config=config_and_servers, answers=form_answers)
 def read(
     config: ConfigChoice,
+    answers: FormAnswers,
     resource: Annotated[
         str | None, typer.Argument(metavar="[SERVER:URI]", help="The resource; a server's name lists its resources.")
     ] = None,
@@ -50,7 +52,8 @@ def read(
             what="resources",
         )
         return run_async(work)
-    return run_async(_read_resource(context, resource, output, file, timeout))
+    with use_answers(answers):
+        return run_async(_read_resource(context, resource, output, file, timeout))
 
 
 async def _read_resource(
@@ -61,7 +64,7 @@ async def _read_resource(
     if server in context.config.servers:
         require_server(context, server)
         context = restrict_to(context, server)
-    async with time_limit(timeout) as lift_limit, open_servers(context, discard) as hub:
+    async with time_limit(timeout) as lift_limit, open_servers(context, print_notices) as hub:
         if server not in context.config.servers:
             server, uri = await _find_server(hub, resource), resource
         parts = await hub.read_resource(server, uri)

@@ -28,6 +28,7 @@ from mcpchat.config import project_file
 from mcpchat.config.load import load_config
 from mcpchat.config.run import RunContext, RunOptions, default_paths
 from mcpchat.core import events
+from mcpchat.core.call_record import Origin
 from mcpchat.core.elicitation import ElicitationResult, Form, UrlRequest
 from mcpchat.core.events import Emit, Event, Notice
 from mcpchat.core.messages import Audio, File, Image, Link, Message, Part, Text, ToolCall, ToolResult, Usage
@@ -267,11 +268,17 @@ def message_with_files(content: str | Message, files: Sequence[Part]) -> Message
 
 @asynccontextmanager
 async def session_from_context(
-    context: RunContext, options: RunOptions, *, on_event: Emit, asker: UserDialog, screen: SignInDialog
+    context: RunContext,
+    options: RunOptions,
+    *,
+    on_event: Emit,
+    asker: UserDialog,
+    screen: SignInDialog,
+    origin: Origin = "ask",
 ) -> AsyncIterator[ChatSession]:
     """Open a session in an existing context; used by the command line. Raises as ``open_session`` does."""
     switch = _EventSwitch(on_event)
-    async with open_chat(context, options, emit=switch, asker=asker, screen=screen) as chat:
+    async with open_chat(context, options, emit=switch, asker=asker, screen=screen, origin=origin) as chat:
         try:
             yield ChatSession(chat, switch)
         finally:
@@ -343,7 +350,7 @@ async def open_session(
     )
     screen = _sign_in_screen(on_event)
     async with session_from_context(
-        context, options, on_event=on_event, asker=asker or NonInteractiveDialog(), screen=screen
+        context, options, on_event=on_event, asker=asker or NonInteractiveDialog(), screen=screen, origin="api"
     ) as session:
         yield session
 
@@ -388,7 +395,7 @@ async def call_tool(
     auth = build_auth_service(context, asker, _sign_in_screen(on_event))
     async with open_hub(context, emit, host, auth=auth) as hub:
         gate = build_approval_gate(context, options, asker, hub, emit)
-        caller = ToolCaller(context=context, hub=hub, gate=gate, asker=asker, warn=emit)
+        caller = ToolCaller(context=context, hub=hub, gate=gate, asker=asker, warn=emit, origin="api")
         _, result = await caller.call(name, _fixed(arguments), timeout=timeout)
     return result
 

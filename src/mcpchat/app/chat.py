@@ -9,6 +9,7 @@ import msgspec
 from mcpchat.app import template_files
 from mcpchat.app.agents import apply_agent_options, render_instructions, template_variables
 from mcpchat.app.build_session import MAX_CHAT_STEPS, MAX_STEPS, build_session, tool_search_settings, turn_limits
+from mcpchat.app.call_recorder import record_calls
 from mcpchat.app.config_changes import ConfigFiles, describe_changes
 from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter, tool_index
 from mcpchat.app.server_entries import check_program, find_registry_name, parse_entries
@@ -18,12 +19,12 @@ from mcpchat.config.project_file import NO_PROJECT_FILE, find_project, is_truste
 from mcpchat.config.run import RunContext, RunOptions, get_agent, resolve_agent_name
 from mcpchat.config.schema import AgentConfig, Config
 from mcpchat.config.validation import find_literal_secrets, unmatched_pattern
+from mcpchat.core.call_record import Origin
 from mcpchat.core.events import Emit, Notice
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
 from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage
 from mcpchat.core.tools import ToolSpec
-from mcpchat.engine.event_redaction import RedactingEmitter
 from mcpchat.engine.session import ActiveAgent, Session
 from mcpchat.engine.tool_search import MAX_RESULTS
 from mcpchat.errors import McpChatError, StoreError, UsageError
@@ -370,17 +371,19 @@ async def open_chat(
     asker: UserDialog,
     screen: SignInDialog,
     watch: bool = False,
+    origin: Origin = "ask",
     load_config: Callable[[], Config] | None = None,
 ) -> AsyncIterator[ChatRuntime]:
     """Open a chat that is ready to send; everything that it started is stopped at the end.
 
-    ``watch`` is for an interactive chat, and ``load_config`` loads its config again if a file has changed. The order is
-    for speed: servers whose tools are unknown are started first and boot while the model's SDK is imported.
+    ``watch`` is for an interactive chat. ``origin`` is what the log of calls says. ``load_config`` loads the config
+    again if a file has changed. The order is for speed: servers whose tools are unknown are started first and boot
+    while the model's SDK is imported.
 
     Raises UsageError, ConfigError or NoModelConfigured if the options or the config are not valid, and StoreError if
     the thread to resume cannot be read.
     """
-    emit = RedactingEmitter(emit, context.secrets)
+    emit = record_calls(context, emit, origin, save=options.save)
 
     def warn(text: str) -> None:
         emit(Notice(level="warning", text=text))

@@ -1,17 +1,20 @@
 """One tool call without a model, under the same approval rules as in a chat."""
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mcpchat.app.call_recorder import record_calls
 from mcpchat.config.run import RunContext
-from mcpchat.core.events import Emit
-from mcpchat.core.messages import ToolResult
+from mcpchat.core.call_record import Origin
+from mcpchat.core.events import Emit, ToolDecided, ToolFinished
+from mcpchat.core.messages import ToolCall, ToolResult, error_result
 from mcpchat.core.protocols import UserDialog
 from mcpchat.core.tools import InvalidArguments, ToolSpec, describe_arguments, parse_arguments
 from mcpchat.engine.approval_gate import ApprovalGate
-from mcpchat.errors import Denied, ToolFailed, UsageError
+from mcpchat.errors import Denied, ServerError, SignInNeeded, ToolFailed, UsageError
 from mcpchat.mcp.hub import McpHub
 from mcpchat.permissions.factory import pinned_toolbox
 from mcpchat.permissions.pinned_toolbox import PinnedToolbox
@@ -45,6 +48,7 @@ class ToolCaller:
     asker: UserDialog
     warn: Emit
     emit: Emit = lambda event: None
+    origin: Origin = "call"
 
     async def call(
         self,
@@ -71,9 +75,21 @@ class ToolCaller:
         if problem := self.hub.validate_arguments(spec, arguments):
             raise UsageError(problem, hint=f"{spec.qualified_name}: {describe_arguments(spec)}")
         decision, arguments = await self.gate.decide(spec, arguments)
-        if not decision.allowed:
-            raise Denied(f"{spec.qualified_name} was not run: {decision.reason or 'you said no'}")
-        return spec, await self.hub.call(spec, "call", arguments, self.emit)
+        record = record_calls(self.context, lambda event: None, self.origin)
+        call = ToolCall(id="call", name=spec.name, arguments=json.dumps(arguments, ensure_ascii=False))
+        record(ToolDecided(call=call, tool=spec.qualified_name, decision=decision))
+        started_at, result = time.monotonic(), error_result(call.id, "cancelled")
+        try:
+            if not decision.allowed:
+                raise Denied(f"{spec.qualified_name} was not run: {decision.reason or 'you said no'}")
+            result = await self.hub.call(spec, call.id, arguments, self.emit)
+        except (ServerError, SignInNeeded, Denied) as error:
+            result = error_result(call.id, error.message)
+            raise
+        finally:
+            seconds = round(time.monotonic() - started_at, 3)
+            record(ToolFinished(call=call, tool=spec.qualified_name, result=result, seconds=seconds))
+        return spec, result
 
     async def _find_tool(self, toolbox: PinnedToolbox, name: str) -> ToolSpec:
         """Find the tool. If the cached catalog does not have it, the server is started and its catalog refreshed.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from mcpchat.app.agents import apply_agent_options
 from mcpchat.app.build_session import build_session, turn_limits
+from mcpchat.app.call_recorder import record_calls
 from mcpchat.app.chat import build_agent
 from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter
 from mcpchat.config.run import RunContext, RunOptions, get_agent
@@ -71,7 +72,7 @@ class SessionFactory:
             )
         if schema is None and self.schema is not None:
             schema = dict(self.schema)
-        emit = RedactingEmitter(emit, self.context.secrets)
+        emit = record_calls(self.context, emit, "batch")
         return build_session(
             self.context,
             model=choice,

@@ -168,6 +168,7 @@ class ChatApp:
             asker=asker,
             screen=screen,
             watch=True,
+            origin="chat",
             load_config=self._load_config,
         ) as chat:
             try:

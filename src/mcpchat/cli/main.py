@@ -36,6 +36,7 @@ _SECTIONS = {
     "Threads, agents, settings": (
         "init",
         "threads",
+        "calls",
         "agents",
         "models",
         "config",

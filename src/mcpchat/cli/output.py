@@ -10,6 +10,7 @@ import msgspec
 from mcpchat.core.policy import PolicyResult
 from mcpchat.core.signatures import describe_output, example_call, format_signature, list_parameters
 from mcpchat.core.tools import ToolSpec
+from mcpchat.errors import UsageError
 from mcpchat.util.sanitize import escape_unsafe_json
 
 if TYPE_CHECKING:
@@ -64,3 +65,15 @@ def tool_page_to_json(spec: ToolSpec, decision: PolicyResult, pinned: str) -> di
         "pinned": pinned,
         "call": example_call(spec),
     }
+
+
+def require_confirmation(question: str, *, yes: bool) -> None:
+    """Ask the user, unless ``yes``. Raises UsageError for a no, and without a terminal."""
+    if yes:
+        return
+    if not is_terminal(sys.stdin, sys.stderr):
+        raise UsageError("there is no terminal to confirm at", hint="--yes deletes without asking")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("nothing was deleted")

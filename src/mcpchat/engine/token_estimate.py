@@ -68,6 +68,11 @@ def _part_weight(part: Part) -> int:
             return 100
 
 
+def estimate_result_tokens(result: ToolResult) -> int:
+    """About how many tokens a result takes in a request."""
+    return round(_part_weight(result) / INITIAL_WEIGHT_PER_TOKEN)
+
+
 def tool_weight(tool: ToolSpec) -> int:
     """The weight of a tool's definition as it is sent."""
     return text_weight(json.dumps(openai_function(tool), ensure_ascii=False, separators=(",", ":")))

@@ -12,7 +12,7 @@ import typer
 
 from mcpchat.cli.lazy_group import CommandGroup
 from mcpchat.cli.options import DeleteOption, TextOrJson, choice, config_file, with_options
-from mcpchat.cli.output import is_terminal, print_table
+from mcpchat.cli.output import is_terminal, print_table, require_confirmation
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext
 from mcpchat.config.validation import SECRET_NAME
@@ -373,7 +373,7 @@ def delete(
             threads = [store.find(name) for name in names]
             for thread in threads:
                 sys.stderr.write(f"{_describe(thread)}\n")
-            _confirm(f"delete {'these' if len(threads) > 1 else 'this'} for good?", yes=yes)
+            require_confirmation(f"delete {'these' if len(threads) > 1 else 'this'} for good?", yes=yes)
             for thread in threads:
                 store.delete(thread)
         return 0
@@ -399,7 +399,7 @@ def gc(
         async with _open_store(context) as store:
             store.check()
             if before is not None and (old := store.count_older(before)):
-                _confirm(
+                require_confirmation(
                     f"delete {old:,} threads that did not change since {transcripts.format_time(before)}?", yes=yes
                 )
             report = store.clean_up(before=before)
@@ -408,15 +408,3 @@ def gc(
         return 0
 
     return run_async(work())
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    """Ask the user, unless ``yes``. Raises UsageError for a no, and without a terminal."""
-    if yes:
-        return
-    if not is_terminal(sys.stdin, sys.stderr):
-        raise UsageError("there is no terminal to confirm at", hint="--yes deletes without asking")
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise UsageError("nothing was deleted")

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mcpchat.config.schema import AgentConfig
 from mcpchat.core.accounts import AccountStatus, format_duration, format_scopes
+from mcpchat.core.call_record import CallRecord
 from mcpchat.core.catalog import Catalog, Prompt, Resource, ResourceTemplate
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.core.threads import Thread
@@ -191,6 +192,43 @@ def thread_table(items: Sequence[Thread]) -> Table:
             Text(one_line(thread.model, 40)),
         )
     return table
+
+
+def call_table(records: Sequence[CallRecord]) -> Table:
+    table = _new_table("when", "tool", "arguments", "allowed", "took", "result")
+    for record in records:
+        style = "" if record.allowed and not record.error else "red" if record.allowed else "yellow"
+        table.add_row(
+            transcripts.format_time(record.at),
+            Text(one_line(record.tool, 60)),
+            Text(one_line(record.arguments, 80)),
+            Text(one_line(_describe_decision(record), 60)),
+            f"{record.seconds:.1f} s",
+            Text(one_line(_describe_result(record), 100), style=style),
+        )
+    return table
+
+
+def format_call(record: CallRecord) -> str:
+    """One call as one line."""
+    parts = (
+        transcripts.format_time(record.at), record.tool, record.arguments, _describe_decision(record),
+        f"{record.seconds:.1f} s", _describe_result(record),
+    )  # fmt: skip
+    return "  ".join(one_line(part, 120) for part in parts if part)
+
+
+def _describe_decision(record: CallRecord) -> str:
+    if not record.by:
+        return "not asked"
+    verdict = "yes" if record.allowed else "no"
+    return f"{verdict}: {record.reason or ('you' if record.by == 'user' else 'a rule')}"
+
+
+def _describe_result(record: CallRecord) -> str:
+    if not record.allowed:
+        return "did not run"
+    return record.error or f"~{record.tokens:,} tokens"
 
 
 def agent_table(items: Mapping[str, AgentConfig]) -> Table:

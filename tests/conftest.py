@@ -9,11 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import tests.support.guard.sitecustomize  # blocks connections in this process
 from tests.support.command_line import CommandLine
 from tests.support.fake_batch_api import FakeBatchApi
 from tests.support.fake_openai import FakeOpenAI
-from tests.support.paths import QUIRKY
+from tests.support.paths import GUARD, QUIRKY
 from tests.support.postgres import NOT_INSTALLED, Postgres, find_programs
 from tests.support.scripted_mcp import ScriptedServer
 from tests.support.stores import close_stores
@@ -24,7 +23,6 @@ for profile, examples in (("dev", 25), ("ci", 150)):
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 MEASURED_VARIABLE = "TESTS_MEASURE_COVERAGE"
-GUARD = str(Path(tests.support.guard.sitecustomize.__file__).parent)
 
 
 def pytest_configure(config: pytest.Config) -> None:

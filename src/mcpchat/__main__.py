@@ -99,6 +99,10 @@ def prepare_runtime() -> None:
             with suppress(OSError):
                 super().flush()
 
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
+        # With PYTHONUNBUFFERED Python loses what does not fit into a full disk, without an error.
+        buffer = io.BufferedWriter(sys.stdout.buffer)
+        sys.stdout = io.TextIOWrapper(buffer, sys.stdout.encoding, sys.stdout.errors, write_through=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # if the encoding lacks a character
@@ -130,6 +134,8 @@ def run_in_fork(args: list[str]) -> int:
         code = load_command_line()(args)
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:
+        code = 0
     return flush_output(code)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 
 from mcpchat.warm import front, process, request
 from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, text
-from tests.support.paths import MCPCHAT
+from tests.support.paths import GUARD, MCPCHAT
 from tests.support.processes import connect_as_another_user
 from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
@@ -68,7 +68,12 @@ def runtime_folder() -> Iterator[Path]:
 
 def warm_environ(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TESTS_", "COV", "XDG_"))}
-    return kept | {"XDG_RUNTIME_DIR": str(folder), "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm-256color"}
+    return kept | {
+        "XDG_RUNTIME_DIR": str(folder),
+        "PYTHONPATH": GUARD,
+        "PROMPT_TOOLKIT_NO_CPR": "1",
+        "TERM": "xterm-256color",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +136,7 @@ def ask() -> Iterator[Ask]:
             pipe = subprocess.PIPE
             front = stack.enter_context(
                 subprocess.Popen([MCPCHAT, "ask", "x"], env=environ, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe,
-                                 text=True)
+                                 text=True, process_group=0)
             )  # fmt: skip
             stack.callback(front.kill)
             return front
@@ -174,9 +179,13 @@ def find_socket(environ: dict[str, str]) -> Path | None:
     return next(Path(environ["XDG_RUNTIME_DIR"], "mcpchat").glob("warm-*.sock"), None)
 
 
+def read_state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def is_running(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return read_state(pid) != "Z"
     except OSError:
         return False
 
@@ -230,8 +239,13 @@ def test_other_open_files_are_handed_over(environ: dict[str, str], fake_openai: 
 
 def test_what_is_unusual_starts_cold(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
     with expect_warm(environ, 0):
-        fake_openai.replies = [text("Hello.")] * 4
-        for change in ({"PYTHONOPTIMIZE": "1"}, {"LC_ALL": "C"}, {"MCPCHAT_NO_WARM": "1"}):
+        fake_openai.replies = [text("Hello.")] * 5
+        for change in (
+            {"PYTHONOPTIMIZE": "1"},
+            {"LC_ALL": "C"},
+            {"LD_LIBRARY_PATH": "/none"},
+            {"MCPCHAT_NO_WARM": "1"},
+        ):
             assert run(environ | change, "ask", "x").stdout == "Hello.\n"
         closed = ["bash", "-c", f"exec {MCPCHAT} ask x <&-"]
         assert (
@@ -314,8 +328,11 @@ def test_a_stopped_warm_process_delays_a_command_only(own_environ: dict[str, str
     os.kill(warm, signal.SIGSTOP)
     try:
         assert run(environ, "ask", "x").stdout == "Hello.\n"
+        assert f"process {warm} does not answer" in run(environ, "warm").stdout
+        assert "off: commands start cold\n" in run(environ, "warm", "off").stderr
     finally:
-        os.kill(warm, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(warm, signal.SIGCONT)
     assert len(fake_openai.requests) == 1  # not a second time, once it goes on
 
 
@@ -399,6 +416,40 @@ def test_the_chat_has_its_terminal(environ: dict[str, str], fake_openai: FakeOpe
         terminal.send("echo code $?\r")
         terminal.wait_for("code 0")
     assert fake_openai.requests[1]["messages"][-1]["content"].endswith("from the editor")
+
+
+def test_a_stopped_command_goes_on_in_the_background(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [slow(60)]
+    with Terminal(["bash", "--norc", "-i"], environ=environ | {"PS1": "$ "}) as terminal:
+        terminal.send(f"{MCPCHAT} ask x\r")
+        terminal.wait_for("word2")
+        terminal.send(CTRL_Z)
+        terminal.wait_for("Stopped")
+        terminal.send("bg\r")
+        terminal.wait_for("word59")
+
+
+def test_a_signal_that_stops_stops_the_command_too(environ: dict[str, str], ask: Ask, fake_openai: FakeOpenAI) -> None:
+    fake_openai.replies = [slow(200)]
+    command_line = ask(environ)
+    command = find_command(status(environ)["pid"])
+    wait_until(lambda: fake_openai.requests)
+    os.kill(command_line.pid, signal.SIGTSTP)
+    wait_until(lambda: [read_state(pid) for pid in (command, command_line.pid)] == ["T", "T"])
+    os.kill(command_line.pid, signal.SIGTERM)
+    os.kill(command_line.pid, signal.SIGCONT)
+    assert command_line.wait(20) == 143
+    assert not is_running(command)
+
+
+def test_a_limit_of_the_file_size_is_an_error(environ: dict[str, str], tmp_path: Path) -> None:
+    """Python ignores the signal for it; so does a fork."""
+    for no_warm in ("", "1"):
+        line = f"ulimit -f 1; MCPCHAT_NO_WARM={no_warm} exec {MCPCHAT} schema events >{tmp_path / 'big'}"
+        result = subprocess.run(
+            ["bash", "-c", line], env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (result.returncode, "file too large" in result.stderr) == (1, True), result
 
 
 def test_in_the_background_it_starts_cold(environ: dict[str, str], fake_openai: FakeOpenAI) -> None:

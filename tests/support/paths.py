@@ -12,6 +12,7 @@ SCRIPTED = SERVERS / "scripted.py"
 FULL_FEATURED = SERVERS / "full_featured.py"
 HEADLESS_BROWSER = ROOT / "tests/support/headless_browser.py"
 HOSTILE = SERVERS / "hostile.py"
+GUARD = str(ROOT / "tests/support/guard")  # a sitecustomize that lets processes reach this machine alone
 MCPCHAT = str(Path(sys.executable).with_name("mcpchat"))
 
 # Installed by scripts/published.py.

@@ -1,22 +1,25 @@
-"""Programs that need the user's terminal, such as an editor or a pager."""
+"""The user's terminal, for programs that need it, such as an editor, and for us, if it is another process's."""
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-
-RunProgram = Callable[[Sequence[str], Mapping[str, str], int | None], int]
-
-
-def _run(argv: Sequence[str], env: Mapping[str, str], stdin: int | None) -> int:
-    return subprocess.run(argv, env=dict(env), stdin=stdin, check=False).returncode
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 
-_runner: RunProgram = _run
+class Terminal(Protocol):
+    """A terminal of which another process is in the session."""
+
+    def run_program(self, argv: Sequence[str], env: Mapping[str, str], stdin: int | None) -> int: ...
+
+    def wait(self) -> None: ...
 
 
-def run_programs_with(runner: RunProgram) -> None:
-    """Let another process run the programs, if this one does not belong to the terminal's session."""
-    global _runner
-    _runner = runner
+_front: Terminal | None = None
+
+
+def use_front(terminal: Terminal) -> None:
+    """Use the terminal by way of another process from now on."""
+    global _front
+    _front = terminal
 
 
 def run_program(argv: Sequence[str], env: Mapping[str, str], *, stdin: int | None = None) -> int:
@@ -24,4 +27,15 @@ def run_program(argv: Sequence[str], env: Mapping[str, str], *, stdin: int | Non
 
     Raises OSError if it cannot be started.
     """
-    return _runner(argv, env, stdin)
+    if _front is not None:
+        return _front.run_program(argv, env, stdin)
+    return subprocess.run(argv, env=dict(env), stdin=stdin, check=False).returncode
+
+
+def wait_for_terminal() -> None:
+    """Wait until the job is in the foreground; the system itself stops a process of the terminal's session.
+
+    Raises OSError if that cannot be.
+    """
+    if _front is not None:
+        _front.wait()

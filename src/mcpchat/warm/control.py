@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from mcpchat.warm import front, request
 DEFAULT_IDLE = 900.0  # seconds
 NO_WARM = "MCPCHAT_NO_WARM"  # the variable that turns it off for a command
 _CHOICE = "warm"  # the file in the folder for state that has the seconds; 0 is off
-_KEPT_VARIABLES = re.compile(rb"HOME$|PATH$|LANG|LC_|PYTHON")  # no secret is among them
+_KEPT_VARIABLES = re.compile("|".join(("HOME$", "PATH$", *request.START_VARIABLES)).encode())  # none is a secret
 _WAIT = 20.0  # seconds for the start, and for the end
 
 
@@ -141,11 +142,30 @@ def stop(environ: Mapping[str, str]) -> bool:
         time.sleep(0.05)
     try:
         _ask(environ, b"stop")
-    except OSError:
-        return False
+    except (OSError, ValueError):
+        pid = find_silent(environ)
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return pid is not None
     while Path(request.find_socket(environ)).exists() and time.monotonic() < end:
         time.sleep(0.01)
     return True
+
+
+def find_silent(environ: Mapping[str, str]) -> int | None:
+    """The id of a warm process that runs, whether it answers or not; None if there is none."""
+    path = request.find_socket(environ)
+    try:
+        with _lock(path):
+            return None
+    except OSError:
+        pass
+    with suppress(OSError, ValueError):
+        pid = int(Path(f"{path}.lock").read_text())
+        if b"__warm" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return pid
+    return None
 
 
 def _ask(environ: Mapping[str, str], what: bytes) -> bytes:

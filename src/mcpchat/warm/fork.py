@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mcpchat.warm.request import MAX_NUMBER
+
 # Imported by functions of mcpchat when they are needed.
 LIBRARIES = (
     "anyio._backends._asyncio", "concurrent.futures.thread", "encodings.utf_8_sig", "genai_prices.data",
@@ -23,10 +25,11 @@ LIBRARIES = (
     "prompt_toolkit.shortcuts", "pygments.lexers.python", "rich.markdown", "rich.syntax", "rich.table", "truststore",
     "typer._adapters", "typer._click.decorators",
 )  # fmt: skip
-_FIRST_FREE = 400  # descriptors from here on are free while those that were handed over are put in their places
+_FIRST_FREE = MAX_NUMBER  # descriptors from here on are free while those that were handed over are put in their places
 _MAX_DESCRIPTOR = 4096
 _STREAMS = [(name, getattr(sys, name).encoding, getattr(sys, name).errors) for name in ("stdin", "stdout", "stderr")]
-_DEFAULTS: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN}
+_IGNORED = {getattr(signal, name) for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ") if hasattr(signal, name)}  # by Python
+_DEFAULTS: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(_IGNORED, signal.SIG_IGN)}
 
 
 def import_all(libraries: Iterable[str] = LIBRARIES) -> None:
@@ -83,6 +86,10 @@ def open_streams() -> None:
     for number, (name, encoding, errors) in enumerate(_STREAMS):
         raw = open(number, "wb" if number else "rb", closefd=False)  # noqa: SIM115 - until the process ends
         interactive = number == 2 or os.isatty(number)
-        stream = io.TextIOWrapper(raw, encoding, errors, line_buffering=bool(number) and interactive)
+        through = bool(number and os.environ.get("PYTHONUNBUFFERED"))
+        buffered = bool(number) and interactive
+        stream = io.TextIOWrapper(
+            raw, encoding, errors, newline=os.linesep, line_buffering=buffered, write_through=through
+        )
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)

@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT = 3.0  # seconds for the fork; then the command starts cold
 _FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH")
-_INHERITED = ("HUP", "INT", "QUIT", "TERM", "TSTP", "USR1", "USR2", "ALRM")  # ignored here: ignored there
+_INHERITED = (
+    "HUP",
+    "INT",
+    "QUIT",
+    "TERM",
+    "TSTP",
+    "TTIN",
+    "TTOU",
+    "USR1",
+    "USR2",
+    "ALRM",
+)  # ignored here: ignored there
 _PIDFD_GONE = 1.0  # seconds between the exit code and the end of the process, at most
 
 
@@ -32,6 +43,8 @@ def run_warm(argv: "list[str]") -> int | None:
     """
     if os.environ.get("MCPCHAT_NO_WARM") or argv[1:2] == ["warm"] or sys.stdin is None:
         return None
+    if not all(folder.startswith("/") for folder in os.environ.get("PYTHONPATH", "/").split(":")):
+        return None  # it depends on the working folder
     path = protocol.find_socket(os.environ)
     if not path or not _is_private(os.path.dirname(path)):  # noqa: PTH120
         return None
@@ -43,20 +56,20 @@ def run_warm(argv: "list[str]") -> int | None:
     life_read, life_write = os.pipe()  # its end tells the command that we have gone
     try:
         message, files = _describe_command(argv)
-        wait_for_hello(connection)
-        send_files(connection, message, [life_read, *files])
+        number = wait_for_hello(connection)
+        # Only who may look into the warm process may use it: a sandbox such as Landlock does not show otherwise.
+        proof = os.open(f"/proc/{peer_credentials(connection)[0]}/fd/{number}", os.O_RDONLY)
+        send_files(connection, message, [life_read, proof, *files])
         kind, _, value = connection.recv(protocol.MAX_REQUEST).partition(b" ")
         command = _Command(connection, int(value)) if kind == protocol.READY else None
-        if command is not None:
-            connection.send(protocol.GO)
+        os.close(proof)
     except (OSError, ValueError):
         command = None
     os.close(life_read)
-    if command is not None:
-        return command.run()
+    code = command.run() if command is not None else None
     connection.close()
     os.close(life_write)
-    return None
+    return code
 
 
 def _is_private(folder: str) -> bool:
@@ -85,10 +98,15 @@ def connect(path: str) -> "Any":
     return connection
 
 
-def wait_for_hello(connection: "Any") -> None:
-    """Wait until a fork listens: files that are sent before are open until somebody takes them. Raises OSError."""
-    if connection.recv(protocol.MAX_REQUEST) != protocol.HELLO:
+def wait_for_hello(connection: "Any") -> int:
+    """Wait until a fork listens: files that are sent before are open until somebody takes them.
+
+    Returns the number of a file of the warm process. Raises OSError and ValueError.
+    """
+    kind, _, value = connection.recv(protocol.MAX_REQUEST).partition(b" ")
+    if kind != protocol.HELLO:
         raise ConnectionError("the command must start cold")
+    return int(value)
 
 
 def peer_credentials(connection: "Any") -> "tuple[int, int, int]":
@@ -115,8 +133,10 @@ def _describe_command(argv: "list[str]") -> "tuple[bytes, list[int]]":
     numbers = sorted(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
     numbers = [number for number in numbers if number < 3 or _is_inheritable(number)]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    if numbers[:3] != [0, 1, 2] or len(numbers) > protocol.MAX_FILES or blocked or not _is_foreground(numbers):
-        raise ValueError("unusual")
+    if numbers[:3] != [0, 1, 2] or len(numbers) > protocol.MAX_FILES or numbers[-1] >= protocol.MAX_NUMBER:
+        raise ValueError("unusual files")
+    if blocked or not _is_foreground(numbers):
+        raise ValueError("unusual signals, or in the background")
     mask = os.umask(0o077)
     os.umask(mask)
     limits = [
@@ -140,7 +160,10 @@ def _describe_command(argv: "list[str]") -> "tuple[bytes, list[int]]":
         protocol.pack_numbers(limits),
         protocol.pack_numbers(ignored),
     ]
-    return protocol.pack(lists), [folder, *numbers]
+    message = protocol.pack(lists)
+    if len(message) >= protocol.MAX_REQUEST:
+        raise ValueError("a long command")
+    return message, [folder, *numbers]
 
 
 def _is_inheritable(number: int) -> bool:
@@ -151,7 +174,7 @@ def _is_inheritable(number: int) -> bool:
 
 
 def _is_foreground(numbers: "list[int]") -> bool:
-    """Whether the terminal, if there is one, is ours to read: nothing would stop the command in the background.
+    """Whether the terminal, if there is one, is ours to read.
 
     Raises OSError for a terminal that is not the one of our session.
     """
@@ -167,15 +190,29 @@ class _Command:
         self._process = os.pidfd_open(pid)
         self._files: list[int] = []  # that came with the latest report
 
-    def run(self) -> int:
-        """Let it run, and return its exit code."""
+    def run(self) -> int | None:
+        """Let it run, and return its exit code; None if it has not begun."""
         handlers = {getattr(signal, f"SIG{name}"): self._forward for name in _FORWARDED}
-        for number, handler in {**handlers, signal.SIGTSTP: self._suspend}.items():
-            if signal.getsignal(number) is not signal.SIG_IGN:
+        previous = {
+            number: signal.signal(number, handler)
+            for number, handler in {**handlers, signal.SIGTSTP: self._suspend}.items()
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        try:
+            self._connection.settimeout(None)
+            self._connection.send(protocol.GO)
+            return self._wait()
+        except OSError:
+            return None
+        finally:
+            for number, handler in previous.items():
                 signal.signal(number, handler)
-        self._connection.settimeout(None)
+
+    def _wait(self) -> int | None:
         while report := self._receive():
             kind, _, value = report.partition(b" ")
+            if kind == protocol.COLD:
+                return None
             if kind == protocol.EXIT:
                 select.select([self._process], [], [], _PIDFD_GONE)
                 return int(value)
@@ -183,11 +220,19 @@ class _Command:
                 _end_by_signal(int(value))
                 return 128 + int(value)
             if kind == protocol.STOPPED and self._is_stopped():
-                self._suspend(signal.SIGTSTP, None)
+                self._stop(0)  # the whole job, as the command meant to
             elif kind == protocol.PROGRAM:
-                self._connection.send(b"%d" % _run_program(value, self._files))
+                self._answer(b"%d" % _run_program(value, self._files))
+            elif kind == protocol.TERMINAL:
+                self._answer(protocol.YES if _wait_for_terminal() else protocol.NO)
         sys.stderr.write("error: the command was killed\n")
         return 1
+
+    def _answer(self, answer: bytes) -> None:
+        try:
+            self._connection.send(answer)
+        except OSError:  # it has ended
+            return
 
     def _receive(self) -> bytes:
         """The next report; empty once the command has gone."""
@@ -214,23 +259,33 @@ class _Command:
             return False
 
     def _suspend(self, number: int, frame: "FrameType | None") -> None:
-        """Stop, and go on as soon as we are continued and the terminal is ours."""
-        if not self._is_stopped():
-            self._forward(signal.SIGTSTP, None)
-        _stop_by(signal.SIGTSTP, self._suspend)
-        try:
-            while not _is_foreground([0]):  # continued in the background: as if the command read the terminal
-                _stop_by(signal.SIGTTIN, signal.SIG_DFL)
-        except OSError:  # the terminal has gone
-            pass
+        """Stop as we are told, and the command too."""
+        self._forward(signal.SIGTSTP, None)
+        self._stop(os.getpid())
+
+    def _stop(self, target: int) -> None:
+        """Stop, and let the command go on once we are continued."""
+        _stop_by(signal.SIGTSTP, self._suspend, target)
         self._forward(signal.SIGCONT, None)
         self._forward(signal.SIGWINCH, None)
 
 
-def _stop_by(number: int, handler: "Any") -> None:
-    """Let the signal stop the whole job, as one from the terminal does, and set its handler once we are continued."""
+def _wait_for_terminal() -> bool:
+    """Wait until the terminal is ours, stopped as by a read in the background. Returns False if that cannot be."""
+    try:
+        while not _is_foreground([0]):
+            if os.getsid(os.getppid()) != os.getsid(0):  # an orphan: nobody could continue it
+                return False
+            _stop_by(signal.SIGTTIN, signal.SIG_DFL, 0)
+    except OSError:  # it has gone
+        return False
+    return True
+
+
+def _stop_by(number: int, handler: "Any", target: int) -> None:
+    """Let the signal stop us, or with 0 the whole job, and set its handler once we are continued."""
     signal.signal(number, signal.SIG_DFL)
-    os.kill(0, number)
+    os.kill(target, number)
     signal.signal(number, handler)
 
 

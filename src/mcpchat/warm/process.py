@@ -6,6 +6,7 @@ when its socket has gone.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from mcpchat.util import foreground
@@ -27,7 +29,7 @@ _GO_TIMEOUT = 5.0  # seconds for the front's word to begin
 _MAX_COMMANDS = 64  # that run at the same time; more start cold
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _RIGHTS = (b"Uid:", b"Gid:", b"Groups:", b"CapInh:", b"CapPrm:", b"CapEff:", b"CapBnd:", b"CapAmb:", b"NoNewPrivs:",
-           b"Seccomp:")  # fmt: skip
+           b"Seccomp:", b"Seccomp_filters:")  # fmt: skip
 _NO_COMMAND = 255  # the exit code of a fork that ran none
 _F_SETSIG = 10  # fcntl: the signal for input on a file with O_ASYNC
 
@@ -38,30 +40,37 @@ class WarmProcess:
     """Forks for each command that a front hands over. ``run`` runs one and returns its exit code.
 
     ``lock`` is the locked file that belongs to the socket at ``path``. ``idle`` is for how many seconds it waits for
-    the next command.
+    the next command, ``started`` when it began to import, in epoch seconds.
     """
 
-    def __init__(self, path: str, lock: int, idle: float, run: RunCommand) -> None:
+    def __init__(self, path: str, lock: int, idle: float, run: RunCommand, started: float) -> None:
         self._path = path
         self._lock = lock
         self._idle = idle
         self._run = run
         self._commands: dict[int, socket.socket] = {}  # the connections of the fronts, by the command's process
         self._ended = 0  # commands that have ended
-        self._started = time.time()
+        self._started = started
         self._last_used = time.monotonic()
         self._ending = False
         self._failure_code = _NO_COMMAND  # of a fork in which something of ours fails
         self._rights = read_rights("self")
+        self._groups = read_control_groups("self")
+        self._own_process = os.pidfd_open(os.getpid())  # forks end this process by it, and never another
+        self._proof = os.memfd_create("mcpchat")  # who can open it may look into this process
 
     def serve(self) -> None:
         """Listen until idle, changed or told to end. Raises OSError if it cannot listen."""
         self._files = list_program_files()
         self._times = read_times(self._files)
+        if any(self._started < changed / 1e9 < time.time() for changed in self._times):
+            return  # while it was imported
+        _raise_file_limit()
         with listen(self._path) as listener:
+            self._listener = listener
             self._inode = os.stat(self._path).st_ino  # noqa: PTH116
-            wake_read, wake_write = os.pipe()
-            for end in (wake_read, wake_write):
+            wake_read, wake_write = self._wake = os.pipe()
+            for end in self._wake:
                 os.set_blocking(end, False)
             signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
             signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -76,7 +85,8 @@ class WarmProcess:
                         os.read(wake_read, 4096)
                 self._report_children()
                 if listener.fileno() in ready:
-                    self._accept(listener)
+                    with contextlib.suppress(OSError):  # no files or no memory: this command starts cold
+                        self._accept(listener)
             if self._owns_socket():
                 os.unlink(self._path)  # noqa: PTH108
         os.close(self._lock)
@@ -101,15 +111,16 @@ class WarmProcess:
     def _accept(self, listener: socket.socket) -> None:
         """Fork for a front that has the same rights as we have; tell any other to start cold."""
         connection, _ = listener.accept()
-        connection.settimeout(_GO_TIMEOUT)
-        reason = self._find_obstacle(connection)
-        if reason:
-            with contextlib.suppress(OSError):
+        try:
+            connection.settimeout(_GO_TIMEOUT)
+            if reason := self._find_obstacle(connection):
                 connection.send(protocol.COLD + b" " + reason.encode())
+                connection.close()
+                return
+            pid = os.fork()
+        except OSError:
             connection.close()
-            return
-        self._last_used = time.monotonic()
-        pid = os.fork()
+            raise
         if pid == 0:
             self._become_command(connection)
         self._commands[pid] = connection
@@ -122,6 +133,8 @@ class WarmProcess:
                 return "another user, sandbox or container"
         except OSError:
             return "the process cannot be looked at"
+        if not may_leave_control_groups(self._groups, read_control_groups(str(pid))):
+            return "a control group with limits"
         if read_times(self._files) != self._times:
             self._ending = True
             return "mcpchat was changed"
@@ -138,8 +151,11 @@ class WarmProcess:
                 return
             if pid == 0:
                 return
+            ran_none = os.WIFEXITED(status) and os.WEXITSTATUS(status) == _NO_COMMAND
             if os.WIFSTOPPED(status):
                 report = protocol.STOPPED
+            elif ran_none:
+                report = protocol.COLD
             elif os.WIFSIGNALED(status):
                 report = protocol.KILLED + b" %d" % os.WTERMSIG(status)
             else:
@@ -150,8 +166,9 @@ class WarmProcess:
             if not os.WIFSTOPPED(status):
                 del self._commands[pid]
                 connection.close()
-                self._ended += os.WIFSIGNALED(status) or os.WEXITSTATUS(status) != _NO_COMMAND
-                self._last_used = time.monotonic()
+                if not ran_none:
+                    self._ended += 1
+                    self._last_used = time.monotonic()
 
     # In the fork.
 
@@ -159,16 +176,23 @@ class WarmProcess:
         """Be the command that the front asks for. Never returns."""
         code = _NO_COMMAND
         try:
-            connection.send(protocol.HELLO)
+            # A fork must not keep the socket and its lock after the end of this process.
+            self._listener.close()
+            signal.set_wakeup_fd(-1)
+            for file in (self._lock, *self._wake):
+                os.close(file)
+            connection.send(protocol.HELLO + b" %d" % self._proof)
             message, files, _, _ = socket.recv_fds(connection, protocol.MAX_REQUEST, protocol.MAX_FILES + 2)
             request = protocol.unpack(message)
             if request[0] == [b"status"]:
                 words = f"{os.getppid()} {self._started} {self._ended} {self._idle}".encode().split()
                 connection.send(protocol.pack([words]))
             elif request[0] == [b"stop"]:
-                os.kill(os.getppid(), signal.SIGTERM)
+                signal.pidfd_send_signal(self._own_process, signal.SIGTERM)
             else:
                 code = self._run_request(connection, request, files)
+        except KeyboardInterrupt:
+            code = 130 if self._failure_code != _NO_COMMAND else _NO_COMMAND
         except BaseException:  # noqa: BLE001 - the front is told that it did not begin, or how it ended
             code = self._failure_code
         finally:
@@ -177,20 +201,24 @@ class WarmProcess:
     def _run_request(self, connection: socket.socket, request: list[list[bytes]], files: list[int]) -> int:
         _, interpreter, words, variables, numbers, mask_and_nice, processors, limits, ignored = request
         environ = dict(variable.split(b"=", 1) for variable in variables)
-        own_interpreter = protocol.describe_interpreter(_decode(environ))
+        own_interpreter = protocol.describe_interpreter(os.environ)
         if interpreter != own_interpreter:
             if interpreter[:2] != own_interpreter[:2]:  # ours was replaced, and no command will come any more
-                os.kill(os.getppid(), signal.SIGTERM)
+                signal.pidfd_send_signal(self._own_process, signal.SIGTERM)
             connection.send(protocol.COLD + b" another interpreter")
             return _NO_COMMAND
         mask, nice = map(int, mask_and_nice)
+        life, proof, folder, *rest = files
+        if not os.path.samestat(os.fstat(proof), os.fstat(self._proof)):
+            connection.send(protocol.COLD + b" a sandbox")
+            return _NO_COMMAND
         os.setpgid(0, 0)
         os.umask(mask)
-        life, folder, *rest = files
         os.fchdir(folder)
-        signal.set_wakeup_fd(-1)
         fork.reset_signals(map(int, ignored))
-        life, control = fork.take_files(rest, [int(number) for number in numbers], keep=[life, connection.detach()])
+        life, control, own_process = fork.take_files(
+            rest, [int(number) for number in numbers], keep=[life, connection.detach(), self._own_process]
+        )
         end_with(life)
         fork.take_environment(environ)
         fork.open_streams()
@@ -200,29 +228,44 @@ class WarmProcess:
         try:
             take_limits([int(number) for number in limits], nice, {int(number) for number in processors})
         except (OSError, ValueError):
+            # Ours are lower and cannot be raised: the next process takes those of the command that starts it.
+            signal.pidfd_send_signal(own_process, signal.SIGTERM)
             connection.send(protocol.COLD + b" other limits")
             return _NO_COMMAND
         connection.send(protocol.READY + b" %d" % os.getpid())
         if connection.recv(16) != protocol.GO:
             return _NO_COMMAND
         self._failure_code = 1
+        os.close(own_process)
         connection.settimeout(None)
-        foreground.run_programs_with(lambda argv, env, stdin: ask_for_program(connection, argv, env, stdin))
+        foreground.use_front(FrontTerminal(connection))
         code = self._run(sys.argv[1:])
         connection.send(protocol.EXIT + b" %d" % code)
         return code
 
 
-def _decode(environ: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()}
+class FrontTerminal:
+    """The terminal of the front, which belongs to its session and not to ours."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()  # for one question at a time
 
-def ask_for_program(connection: socket.socket, argv: Sequence[str], env: Mapping[str, str], stdin: int | None) -> int:
-    """Let the front run a program at its terminal. Returns its exit code. Raises OSError."""
-    variables = [os.fsencode(f"{name}={value}") for name, value in env.items()]
-    order = protocol.pack([[os.fsencode(word) for word in argv], variables])
-    front.send_files(connection, protocol.PROGRAM + b" " + order, [] if stdin is None else [stdin])
-    return int(connection.recv(16))
+    def run_program(self, argv: Sequence[str], env: Mapping[str, str], stdin: int | None) -> int:
+        """Let the front run a program. Returns its exit code. Raises OSError."""
+        variables = [os.fsencode(f"{name}={value}") for name, value in env.items()]
+        order = protocol.pack([[os.fsencode(word) for word in argv], variables])
+        return int(self._ask(protocol.PROGRAM + b" " + order, [] if stdin is None else [stdin]))
+
+    def wait(self) -> None:
+        """Wait until the front is in the foreground. Raises OSError if that cannot be."""
+        if self._ask(protocol.TERMINAL, []) != protocol.YES:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def _ask(self, message: bytes, files: list[int]) -> bytes:
+        with self._lock:
+            front.send_files(self._connection, message, files)
+            return self._connection.recv(16)
 
 
 def end_with(life: int) -> None:
@@ -252,11 +295,41 @@ def read_rights(pid: str) -> list[object]:
     return [*rights, root.st_dev, root.st_ino]
 
 
+def read_control_groups(pid: str) -> list[str]:
+    """The control groups of the process, in the order of their hierarchies. Raises OSError."""
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+        return file.read().splitlines()
+
+
+def may_leave_control_groups(own: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Whether a command of these control groups may run in ours: its own have no limits that ours lack."""
+    if own == theirs:
+        return True
+    if len(own) != 1 or len(theirs) != 1:  # not the unified hierarchy
+        return False
+    own_path, path = (groups[0].partition("::")[2].rstrip("/") for groups in (own, theirs))
+    while path and not f"{own_path}/".startswith(f"{path}/"):
+        for name in ("memory.max", "memory.high", "cpu.max", "pids.max"):
+            with contextlib.suppress(OSError), open(f"/sys/fs/cgroup{path}/{name}", "rb") as file:  # noqa: PTH123
+                if not file.read().startswith(b"max"):
+                    return False
+        path = path.rpartition("/")[0]
+    return True
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as we may: a command takes its own limit."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def list_program_files() -> list[str]:
     """The folders of all imported modules, in which an installation changes something, and each file of ours."""
     modules = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
     files = {path for name, path in modules if path and name.partition(".")[0] in {"mcpchat", "mcpchat_servers"}}
-    return sorted(files | {os.path.dirname(path) for _, path in modules if path})  # noqa: PTH120
+    data = {str(path) for path in Path(__file__).parents[1].joinpath("data").rglob("*")}
+    return sorted(files | data | {os.path.dirname(path) for _, path in modules if path})  # noqa: PTH120
 
 
 def read_times(paths: Sequence[str]) -> list[int]:
@@ -286,12 +359,15 @@ def listen(path: str) -> socket.socket:
 
 def main(args: Sequence[str], *, prepare: Callable[[], None], run: RunCommand) -> int:
     """Be the warm process; ``args`` are the socket's path, its lock and the idle seconds; ``prepare`` is done once."""
+    started = time.time()
     path, lock, idle = args
+    os.ftruncate(int(lock), 0)
+    os.pwrite(int(lock), b"%d" % os.getpid(), 0)  # to end this process even if it does not answer
     try:
         fork.import_all()
         prepare()
         fork.freeze_objects()
-        WarmProcess(path, int(lock), float(idle), run).serve()
+        WarmProcess(path, int(lock), float(idle), run, started).serve()
     except OSError:  # another one serves already
         return 1
     return 0

@@ -14,12 +14,19 @@ if TYPE_CHECKING:
 MAX_REQUEST = 200_000  # bytes of one message; a longer command starts cold
 MAX_FILES = 64  # file descriptors that are handed over
 MAX_PATH = 100  # bytes that the address of a Unix socket can have, with some to spare
-_INTERPRETER_VARIABLES = ("PYTHON", "LANG", "LC_")  # prefixes of what an interpreter reads when it starts
+MAX_NUMBER = 400  # of a file descriptor that is handed over
+# Prefixes of the variables that are read when a program starts, or when a library is imported.
+START_VARIABLES = (
+    "PYTHON", "LANG", "LC_", "LD_", "GLIBC_TUNABLES", "MALLOC_", "LOCPATH", "GCONV_PATH", "OPENSSL_", "OPENAI_LOG",
+    "OPENAI_API_TYPE", "OPENAI_API_VERSION", "AZURE_OPENAI_ENDPOINT", "OTEL_PROPAGATORS", "OTEL_PYTHON",
+    "GOOGLE_API_USE", "TYPER_", "WCWIDTH_", "PSYCOPG_", "PYDANTIC_",
+)  # fmt: skip
 
 # What the warm process says, some with a number or a reason after it.
 HELLO, READY, COLD = b"hello", b"ready", b"cold"
-EXIT, KILLED, STOPPED, PROGRAM = b"exit", b"killed", b"stopped", b"program"
+EXIT, KILLED, STOPPED, PROGRAM, TERMINAL = b"exit", b"killed", b"stopped", b"program", b"terminal"
 GO = b"go"  # the front's answer to READY: only now the command runs
+YES, NO = b"yes", b"no"  # its answers to TERMINAL
 
 
 def find_folder(environ: "Mapping[str, str]") -> str:
@@ -45,7 +52,11 @@ def find_socket(environ: "Mapping[str, str]") -> str:
 def describe_interpreter(environ: "Mapping[str, str]") -> "list[bytes]":
     """What makes two interpreters behave alike: version, flags, variables. The warm process must have the same."""
     flags = repr(sys.flags).replace("safe_path=True", "safe_path=False")  # which only the warm process needs
-    variables = (f"{name}={value}" for name, value in environ.items() if name.startswith(_INTERPRETER_VARIABLES))
+    variables = (
+        f"{name}={value}"
+        for name, value in environ.items()
+        if name.startswith(START_VARIABLES) and name != "PYDANTIC_DISABLE_PLUGINS"
+    )
     words = [sys.version, sys.executable, flags, repr(sys._xoptions), repr(sys.warnoptions), *sorted(variables)]
     return [word.encode(errors="surrogateescape") for word in words]
 

@@ -50,6 +50,8 @@ def show_status(config: Path | None, output: TextOrJson = "text") -> int:
         lines.append(
             f"process {status.pid} waits: for {since}, {status.commands} commands so far, ends after {idle} idle"
         )
+    elif (pid := control.find_silent(context.environ)) is not None:
+        lines.append(f"process {pid} does not answer; mcpchat warm off ends it")
     elif wanted:
         lines.append("no process waits: the next command starts one")
     sys.stdout.write("\n".join(lines) + "\n")

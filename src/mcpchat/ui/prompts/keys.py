@@ -1,6 +1,7 @@
 """Reads single keys and short lines for questions to the user."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -215,4 +216,7 @@ def _shorten_escape_timeout(session: "PromptSession[str]") -> None:
 
 
 def _bind_suspend(bindings: "KeyBindings") -> None:
-    bindings.add("c-z")(lambda event: event.app.suspend_to_background())
+    from prompt_toolkit.application import run_in_terminal
+
+    if sys.platform != "win32":
+        bindings.add("c-z")(lambda event: run_in_terminal(tty.suspend))

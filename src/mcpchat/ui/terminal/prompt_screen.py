@@ -5,8 +5,6 @@ disturb the input line, and the user can type while an answer streams in.
 """
 
 import asyncio
-import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -520,4 +518,4 @@ class PromptScreen:
     async def _suspend(self) -> None:
         if sys.platform != "win32":
             async with self._take_terminal():
-                os.kill(0, signal.SIGTSTP)  # the whole job, as the terminal does
+                tty.suspend()

@@ -2,9 +2,12 @@
 
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from mcpchat.util import foreground
 
 if sys.platform != "win32":
     import termios
@@ -42,6 +45,7 @@ def _modified_flags(change: Callable[[int, int], tuple[int, int]]) -> Iterator[N
     if sys.platform == "win32" or not sys.stdin.isatty():
         yield
         return
+    foreground.wait_for_terminal()
     fd = sys.stdin.fileno()
     saved, attributes = termios.tcgetattr(fd), termios.tcgetattr(fd)
     attributes[0], attributes[3] = change(attributes[0], attributes[3])
@@ -50,6 +54,12 @@ def _modified_flags(change: Callable[[int, int], tuple[int, int]]) -> Iterator[N
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSANOW, saved)
+
+
+def suspend() -> None:
+    """Stop the whole job, as the terminal does, and wait until it is in the foreground again."""
+    os.kill(0, signal.SIGTSTP)
+    foreground.wait_for_terminal()
 
 
 def read_typed_ahead() -> str:

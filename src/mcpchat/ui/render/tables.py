@@ -65,9 +65,10 @@ def tool_cost_table(tools: Sequence[tuple[str, int]], servers: Mapping[str, int]
 
 
 class _AdaptiveTable:
-    """A table; on a narrow screen a list instead: the first cell, then the others, indented."""
+    """A table; on a narrow screen a list instead: the first cells (``heads``) on a line, then the others, indented."""
 
-    def __init__(self, *headings: str) -> None:
+    def __init__(self, *headings: str, heads: int = 1) -> None:
+        self._heads = heads
         self._table = _new_table(*headings)
         self._rows: list[tuple[str, ...]] = []
 
@@ -79,9 +80,9 @@ class _AdaptiveTable:
         if options.max_width >= _MIN_TABLE_WIDTH:
             yield self._table
             return
-        for first, *others in self._rows:
-            yield HangingIndent(Text(first))
-            for cell in filter(None, others):
+        for row in self._rows:
+            yield HangingIndent(Text("  ".join(row[: self._heads])))
+            for cell in filter(None, row[self._heads :]):
                 yield HangingIndent(Text(f"    {cell}", style="dim"))
 
 
@@ -194,17 +195,15 @@ def thread_table(items: Sequence[Thread]) -> Table:
     return table
 
 
-def call_table(records: Sequence[CallRecord]) -> Table:
-    table = _new_table("when", "tool", "arguments", "allowed", "took", "result")
+def call_table(records: Sequence[CallRecord]) -> RenderableType:
+    table = _AdaptiveTable("when", "tool", "arguments", "allowed", "result", heads=2)
     for record in records:
-        style = "" if record.allowed and not record.error else "red" if record.allowed else "yellow"
         table.add_row(
             transcripts.format_time(record.at),
-            Text(one_line(record.tool, 60)),
-            Text(one_line(record.arguments, 80)),
-            Text(one_line(_describe_decision(record), 60)),
-            f"{record.seconds:.1f} s",
-            Text(one_line(_describe_result(record), 100), style=style),
+            one_line(record.tool, 60),
+            one_line(record.arguments, 80),
+            one_line(_describe_decision(record), 60),
+            f"{record.seconds:.1f} s · {one_line(_describe_result(record), 100)}",
         )
     return table
 

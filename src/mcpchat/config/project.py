@@ -240,7 +240,7 @@ def _limit(server: ServerConfig, user: Config) -> ServerConfig:
     folders = next((entry.folders for entry in own if entry.folders), ())
     return replace(
         server,
-        limits=own,
+        own_entries=own,
         read_only=server.read_only or any(entry.read_only for entry in own),
         folders=folders or server.folders,
     )

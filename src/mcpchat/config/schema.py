@@ -121,6 +121,18 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 DEFAULT_TIMEOUTS = Timeouts(start=30.0, idle=120.0, call=1800.0)
 
 
+class ServerLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often the tools of a server are called in one run."""
+
+    calls_per_minute: (
+        Annotated[int, Meta(gt=0, description="Calls that begin in any minute. Default: no limit.")] | None
+    ) = None
+    over: Annotated[
+        Literal["wait", "refuse"],
+        Meta(description='A call above that waits, or with "refuse" the model is told when to try again.'),
+    ] = "wait"
+
+
 class SandboxConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a server in a sandbox can access."""
 
@@ -226,6 +238,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     )
     roots: Annotated[tuple[str, ...], Meta(description="Folders to offer as its roots, once you agree.")] = ()
     timeouts: Timeouts = Timeouts()
+    limits: ServerLimits = ServerLimits()
     keep: Annotated[
         str | None,
         Meta(
@@ -265,12 +278,12 @@ class NamedServer(ServerConfig, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ProjectServer(ServerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A server that a project file adds. ``limits`` are the user's own entries for the same server."""
+    """A server that a project file adds. ``own_entries`` are the user's own for the same server."""
 
-    limits: tuple[ServerConfig, ...] = ()
+    own_entries: tuple[ServerConfig, ...] = ()
 
     def exposes(self, tool: str) -> bool:
-        return ServerConfig.exposes(self, tool) and all(own.exposes(tool) for own in self.limits)
+        return ServerConfig.exposes(self, tool) and all(own.exposes(tool) for own in self.own_entries)
 
 
 class ApprovalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

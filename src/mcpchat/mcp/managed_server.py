@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from mcpchat.config.schema import DEFAULT_TIMEOUTS, ServerConfig, Timeouts
 from mcpchat.config.secret_refs import find_references, read_references
 from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate
-from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState
-from mcpchat.core.messages import Content, Message, ToolResult
+from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState, ToolProgress
+from mcpchat.core.messages import Content, Message, ToolResult, error_result
 from mcpchat.core.protocols import ServerStatus
 from mcpchat.core.tools import ToolSpec, drop_null_arguments
 from mcpchat.errors import Denied, McpChatError, ServerError, SignInNeeded
@@ -33,6 +33,7 @@ from mcpchat.mcp.protocols import (
     ServerSpec,
     TokenRejected,
 )
+from mcpchat.mcp.rate_limit import RateLimit
 from mcpchat.mcp.server_log import ServerLog
 from mcpchat.mcp.timeouts import RequestTimeout
 from mcpchat.util.sanitize import strip_invisible
@@ -116,6 +117,8 @@ class ManagedServer:
         self._idle = asyncio.Event()
         self._lock = asyncio.Lock()  # held while connecting, listing and stopping
         self._call_slots = asyncio.Semaphore(config.max_parallel)
+        calls = config.limits.calls_per_minute
+        self._rate = RateLimit(calls) if calls is not None else None
         self._watched_uris: set[str] = set()
         self._catalog_dirty = False
         self._tools_listing: CatalogListing | None = None  # the latest
@@ -210,8 +213,26 @@ class ManagedServer:
                 spec, call_id, drop_null_arguments(spec, arguments), emit, self._request_timeout()
             )
 
+        if (refusal := await self._wait_for_rate(call_id, emit)) is not None:
+            return refusal
         async with self._call_slots:
             return self._sanitize_incoming(await self._call_with_sign_in(work, idempotent=spec.is_idempotent))
+
+    async def _wait_for_rate(self, call_id: str, emit: Emit) -> ToolResult | None:
+        """Wait until the limit of calls allows one more; a result that says so if it is to be refused."""
+        limits = self.config.limits
+        if self._rate is None or self._rate.begin():
+            return None
+        calls = f"{limits.calls_per_minute} call{'s' * (limits.calls_per_minute != 1)}"
+        limit = f"at most {calls} of {self.name} a minute (servers.{self.name}.limits)"
+        if limits.over == "refuse":
+            return error_result(call_id, f"not run: {limit}; try again in {self._rate.seconds_left:.0f} s")
+
+        def tell(seconds: float) -> None:
+            emit(ToolProgress(call_id=call_id, done=0.0, note=f"waits {seconds:.0f} s: {limit}"))
+
+        await self._rate.wait(tell)
+        return None
 
     async def read_resource(self, uri: str) -> Sequence[Content]:
         """The resource's contents. Raises ServerError, SignInNeeded, ToolFailed."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _START_TIMEOUT = 3.0  # seconds for the fork; then the command starts cold
-_FORWARDED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH")
-_INHERITED = (
+_FORWARDED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH"]
+_INHERITED = [
     "HUP",
     "INT",
     "QUIT",
@@ -32,7 +32,7 @@ _INHERITED = (
     "USR1",
     "USR2",
     "ALRM",
-)  # ignored here: ignored there
+]  # ignored here: ignored there
 _PIDFD_GONE = 1.0  # seconds between the exit code and the end of the process, at most
 
 

@@ -21,18 +21,8 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT = 3.0  # seconds for the fork; then the command starts cold
 _FORWARDED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH"]
-_INHERITED = [
-    "HUP",
-    "INT",
-    "QUIT",
-    "TERM",
-    "TSTP",
-    "TTIN",
-    "TTOU",
-    "USR1",
-    "USR2",
-    "ALRM",
-]  # ignored here: ignored there
+# If one is ignored here, it is ignored there.
+_INHERITED = ["HUP", "INT", "QUIT", "TERM", "TSTP", "TTIN", "TTOU", "USR1", "USR2", "ALRM"]
 _PIDFD_GONE = 1.0  # seconds between the exit code and the end of the process, at most
 
 

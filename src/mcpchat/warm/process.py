@@ -182,7 +182,9 @@ class WarmProcess:
             for file in (self._lock, *self._wake):
                 os.close(file)
             connection.send(protocol.HELLO + b" %d" % self._proof)
-            message, files, _, _ = socket.recv_fds(connection, protocol.MAX_REQUEST, protocol.MAX_FILES + 2)
+            message, files, _, _ = socket.recv_fds(
+                connection, protocol.MAX_REQUEST, protocol.MAX_FILES + 3
+            )  # life, proof, folder
             request = protocol.unpack(message)
             if request[0] == [b"status"]:
                 words = f"{os.getppid()} {self._started} {self._ended} {self._idle}".encode().split()

@@ -365,7 +365,7 @@ def test_it_ends_when_it_is_told_idle_or_without_its_socket(
     out, _ = command_line.communicate(timeout=20)
     assert (command_line.returncode, out.count("word")) == (0, 40)
     wait_until(lambda: not is_running(warm))
-    assert run(environ, "warm", "on", "2s").returncode == 0
+    assert run(environ, "warm", "on", "4s").returncode == 0
     wait_until(lambda: find_socket(environ) is None)
     assert "no process waits" in run(environ, "warm").stdout
 
@@ -457,8 +457,12 @@ def test_in_the_background_it_starts_cold(environ: dict[str, str], fake_openai: 
         """Nothing would stop a warm command that reads the terminal there."""
         fake_openai.replies = [text("Hello.")]
         with Terminal(["bash", "--norc", "-i"], environ=environ | {"PS1": "$ "}) as terminal:
-            terminal.send(f"{MCPCHAT} ask x & sleep 3; jobs\r")
-            terminal.wait_for("Stopped")  # by the terminal, as an ordinary command is
+            terminal.send(f"{MCPCHAT} ask x &\r")
+            end = time.monotonic() + 30
+            while "Stopped" not in terminal.text:  # by the terminal, as an ordinary command is
+                assert time.monotonic() < end, terminal.text
+                terminal.send("jobs\r")
+                terminal.settle()
 
 
 def test_a_changed_file_is_noticed(tmp_path: Path) -> None:

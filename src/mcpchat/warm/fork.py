@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mcpchat.errors import McpChatError
 from mcpchat.warm.request import MAX_NUMBER
 
 # Imported by functions of mcpchat when they are needed.
@@ -36,7 +37,8 @@ def import_all(libraries: Iterable[str] = LIBRARIES) -> None:
     """Import all modules of mcpchat and the libraries that it loads late."""
     gc.disable()
     for module in pkgutil.walk_packages([str(Path(__file__).parents[1])], "mcpchat."):
-        importlib.import_module(module.name)
+        with contextlib.suppress(ImportError, McpChatError):  # it needs an extra that is not installed
+            importlib.import_module(module.name)
     for library in libraries:
         with contextlib.suppress(ImportError):  # another version of a library may have other modules
             importlib.import_module(library)

@@ -47,9 +47,8 @@ def show_status(config: Path | None, output: TextOrJson = "text") -> int:
     lines = [f"{'on' if wanted else 'off'}{_describe_source(context)}"]
     if status is not None:
         since, idle = format_duration(time.time() - status.since), format_duration(status.idle)
-        lines.append(
-            f"process {status.pid} waits: for {since}, {status.commands} command{'s' * (status.commands != 1)} so far, ends after {idle} idle"
-        )
+        count = f"{status.commands} command{'s' * (status.commands != 1)}"
+        lines.append(f"process {status.pid} waits: for {since}, {count} so far, ends after {idle} idle")
     elif (pid := control.find_silent(context.environ)) is not None:
         lines.append(f"process {pid} does not answer; mcpchat warm off ends it")
     elif wanted:

@@ -12,23 +12,27 @@ from mcpchat.core.call_record import CallRecord
 from mcpchat.errors import StoreError
 from mcpchat.util.private_files import open_to_append
 
-MAX_BYTES = 20_000_000  # bytes of the file; one older file of this size is kept
+MAX_BYTES = 20_000_000
 _POLL_INTERVAL = 0.2  # seconds
 
 
 class CallLog:
-    """The calls in the folder for state. Several processes may add to it."""
+    """The calls in the folder for state. Several processes may add to it.
 
-    def __init__(self, state: Path) -> None:
+    The file has at most ``max_bytes`` bytes; one older file of this size is kept.
+    """
+
+    def __init__(self, state: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.path = state / "calls.jsonl"
         self._older = state / "calls.1.jsonl"
+        self._max_bytes = max_bytes
 
     def add(self, record: CallRecord) -> None:
         """Append the record. Raises StoreError if that is not possible."""
         data = msgspec.json.encode(record) + b"\n"
         descriptor = open_to_append(self.path)
         try:
-            if os.fstat(descriptor).st_size + len(data) > MAX_BYTES and self._is_current(descriptor):
+            if os.fstat(descriptor).st_size + len(data) > self._max_bytes and self._is_current(descriptor):
                 self.path.replace(self._older)
                 os.close(descriptor)
                 descriptor = open_to_append(self.path)
@@ -44,38 +48,28 @@ class CallLog:
             return self.path.stat().st_ino == os.fstat(descriptor).st_ino
         return False
 
-    def read(self) -> Iterator[CallRecord]:
+    def read(self) -> list[CallRecord]:
         """All records, the oldest first. Damaged lines are left out."""
-        for path in (self._older, self.path):
-            with suppress(OSError), path.open("rb") as file:
-                yield from filter(None, map(_parse, file))
+        return self.read_and_follow()[0]
 
-    def follow(self) -> Iterator[CallRecord]:
-        """The records that are added from now on, without end."""
-        file = None
-        try:
-            with suppress(OSError):
-                file = self.path.open("rb")
-                file.seek(0, os.SEEK_END)
-            line = b""
-            while True:
-                line += file.readline() if file is not None else b""
-                if line.endswith(b"\n"):
-                    if (record := _parse(line)) is not None:
-                        yield record
-                    line = b""
-                    continue
-                time.sleep(_POLL_INTERVAL)
-                with suppress(OSError):
-                    if file is None or self.path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                        newer = self.path.open("rb")
-                        if file is not None:
-                            yield from filter(None, map(_parse, file))  # what was added before it was replaced
-                            file.close()
-                        file = newer
-        finally:
-            if file is not None:
-                file.close()
+    def read_and_follow(self) -> tuple[list[CallRecord], Iterator[CallRecord]]:
+        """All records, the oldest first; and, without end, those that are added later. None is lost in between."""
+        older, _, _ = _read_from(self._older, 0)
+        records, inode, offset = _read_from(self.path, 0)
+        return older + records, self._follow(inode, offset)
+
+    def _follow(self, inode: int, offset: int) -> Iterator[CallRecord]:
+        """The records after the offset of the file with this inode, and those of files that take its place."""
+        while True:
+            records, current, end = _read_from(self.path, offset)
+            if current != inode:  # another file: first what was added to ours
+                records, previous, _ = _read_from(self._older, offset)
+                yield from records if previous == inode else ()
+                inode, offset = current, 0
+                continue
+            yield from records
+            offset = end
+            time.sleep(_POLL_INTERVAL)
 
     def delete(self) -> None:
         """Forget all calls. Raises StoreError."""
@@ -84,6 +78,21 @@ class CallLog:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"cannot delete {error.filename}: {error.strerror}") from error
+
+
+def _read_from(path: Path, offset: int) -> tuple[list[CallRecord], int, int]:
+    """The records in the file after the offset, its inode, and the offset of the first line that is not complete.
+
+    A file that is missing has the inode 0.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            *lines, rest = file.read().split(b"\n")
+            records = [record for line in lines if (record := _parse(line)) is not None]
+            return records, os.fstat(file.fileno()).st_ino, file.tell() - len(rest)
+    except OSError:
+        return [], 0, 0
 
 
 def _parse(line: bytes) -> CallRecord | None:

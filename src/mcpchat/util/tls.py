@@ -15,7 +15,7 @@ _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 def tls_context(url: str) -> ssl.SSLContext:
     """The TLS context for a client of this address.
 
-    An ``http://`` address with a port of its own needs no certificates, unless there is a proxy: its context trusts
+    An ``http://`` address that names a port needs no certificates, unless there is a proxy: its context trusts
     none. With the default port, a redirect may lead to ``https://``.
     """
     if urlsplit(url).scheme == "http" and _has_own_port(url) and not find_proxy(url)[0]:

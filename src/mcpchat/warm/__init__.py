@@ -1,4 +1,4 @@
-"""The warm process: one that has the imports done, and runs each command in a fork of its own (Linux).
+"""The warm process: it has imported everything, and forks once for each command (Linux).
 
 ``front`` is what the user starts: it hands the command over and stands in for it at the terminal. It imports nothing
 but C modules, so this package imports only ``util``, ``errors`` and ``version``, and nothing at its top.

@@ -93,7 +93,7 @@ def start(environ: Mapping[str, str], idle: float) -> None:
 
 @contextmanager
 def _lock(path: str) -> Iterator[int]:
-    """Lock the socket's path for whoever has this file. Raises BlockingIOError if another one has it."""
+    """Yield the locked file that belongs to the socket. Raises BlockingIOError if another process has locked it."""
     import fcntl  # not on Windows
 
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -116,7 +116,7 @@ def _is_starting(path: str) -> bool:
 
 
 def read_status(environ: Mapping[str, str]) -> WarmStatus | None:
-    """The state of the warm process; None if there is none."""
+    """The state of the warm process; None if no process answers."""
     try:
         answer = _ask(environ, b"status")
         [[pid, since, commands, idle]] = request.unpack(answer)
@@ -143,7 +143,7 @@ def stop(environ: Mapping[str, str]) -> bool:
     try:
         _ask(environ, b"stop")
     except (OSError, ValueError):
-        pid = find_silent(environ)
+        pid = find_process(environ)
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -153,8 +153,8 @@ def stop(environ: Mapping[str, str]) -> bool:
     return True
 
 
-def find_silent(environ: Mapping[str, str]) -> int | None:
-    """The id of a warm process that runs, whether it answers or not; None if there is none."""
+def find_process(environ: Mapping[str, str]) -> int | None:
+    """The id of the warm process, which may not answer; None if no process runs."""
     path = request.find_socket(environ)
     try:
         with _lock(path):
@@ -169,7 +169,7 @@ def find_silent(environ: Mapping[str, str]) -> int | None:
 
 
 def _ask(environ: Mapping[str, str], what: bytes) -> bytes:
-    """Ask the warm process. Raises OSError if there is none."""
+    """Send the warm process a question, and return its answer. Raises OSError if no process answers."""
     path = request.find_socket(environ)
     if not path:
         raise FileNotFoundError

@@ -1,4 +1,4 @@
-"""Turns a fork of this process into a command that somebody else started: its streams, folder, environment, limits."""
+"""Gives a fork of this process what a new process has: streams, environment, signals. Imports everything before."""
 
 import contextlib
 import fcntl

@@ -72,7 +72,7 @@ def _is_private(folder: str) -> bool:
 
 
 def connect(path: str) -> "Any":
-    """Connect to the warm process. Raises OSError if there is none, or it is not ours."""
+    """Connect to the warm process. Raises OSError if none listens, or if it belongs to another user."""
     import _socket  # the module around it takes longer to import than all this
 
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)

@@ -63,8 +63,9 @@ class WarmProcess:
         """Listen until idle, changed or told to end. Raises OSError if it cannot listen."""
         self._files = list_program_files()
         self._times = read_times(self._files)
-        if any(self._started < changed / 1e9 < time.time() for changed in self._times):
-            return  # while it was imported
+        changed = [when for path, when in zip(self._files, self._times, strict=True) if path.endswith(".py")]
+        if any(self._started < when / 1e9 < time.time() for when in changed):
+            return  # while it was imported; folders change by our own compiled files
         _raise_file_limit()
         with listen(self._path) as listener:
             self._listener = listener
@@ -182,9 +183,8 @@ class WarmProcess:
             for file in (self._lock, *self._wake):
                 os.close(file)
             connection.send(protocol.HELLO + b" %d" % self._proof)
-            message, files, _, _ = socket.recv_fds(
-                connection, protocol.MAX_REQUEST, protocol.MAX_FILES + 3
-            )  # life, proof, folder
+            # Besides the command's own files: life, proof and folder.
+            message, files, _, _ = socket.recv_fds(connection, protocol.MAX_REQUEST, protocol.MAX_FILES + 3)
             request = protocol.unpack(message)
             if request[0] == [b"status"]:
                 words = f"{os.getppid()} {self._started} {self._ended} {self._idle}".encode().split()
@@ -370,6 +370,6 @@ def main(args: Sequence[str], *, prepare: Callable[[], None], run: RunCommand) -
         prepare()
         fork.freeze_objects()
         WarmProcess(path, int(lock), float(idle), run, started).serve()
-    except OSError:  # another one serves already
+    except OSError:  # the socket cannot be made: commands start cold
         return 1
     return 0

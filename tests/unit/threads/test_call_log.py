@@ -1,13 +1,10 @@
 """The log of calls: several writers, a limited size, damaged lines, and who follows it."""
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+import msgspec
 
 from mcpchat.core.call_record import CallRecord
-from mcpchat.threads import call_log
 from mcpchat.threads.call_log import CallLog
 
 
@@ -27,9 +24,8 @@ def test_records_are_read_in_their_order_and_damaged_lines_are_left_out(tmp_path
     assert list(log.read()) == []
 
 
-def test_the_file_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_log, "MAX_BYTES", 10_000)
-    log, other = CallLog(tmp_path), CallLog(tmp_path)
+def test_the_file_does_not_grow_without_end(tmp_path: Path) -> None:
+    log, other = CallLog(tmp_path, max_bytes=10_000), CallLog(tmp_path, max_bytes=10_000)
     for number in range(100):
         (log if number % 2 else other).add(record(number, 500))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 21_000
@@ -38,25 +34,21 @@ def test_the_file_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.
     assert len(kept) > 15
 
 
-def test_who_follows_gets_each_call_once_also_when_the_file_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(call_log, "MAX_BYTES", 3_000)
-    monkeypatch.setattr(call_log, "_POLL_INTERVAL", 0.01)
-    log = CallLog(tmp_path)
+def test_who_follows_gets_each_call_once(tmp_path: Path) -> None:
+    """Also calls that are added before the first is waited for, after half a line, and in a file that was replaced."""
+    log = CallLog(tmp_path, max_bytes=3_000)
+    records, added = log.read_and_follow()
+    assert records == []
     log.add(record(0))
-    follower: Iterator[CallRecord] = log.follow()
-    got: list[float] = []
-    thread = threading.Thread(target=lambda: got.extend(next(follower).at for _ in range(30)), daemon=True)
-    first = threading.Thread(target=lambda: got.append(next(follower).at), daemon=True)
-    first.start()
-    first.join(0.1)  # it waits at the end of the file
-    for number in range(1, 32):
-        log.add(record(number, 200))
-        if number == 1:
-            first.join(5)
-            thread.start()
-        elif number % 5 == 0:
-            thread.join(0.05)
-    thread.join(5)
-    assert got == [float(number) for number in range(1, 32)]
+    assert next(added).at == 0.0
+    with log.path.open("ab") as file:
+        data = msgspec.json.encode(record(1))
+        file.write(data[:20])
+        file.flush()
+        records, added_later = log.read_and_follow()
+        file.write(data[20:] + b"\n")
+    assert [found.at for found in records] == [0.0]
+    assert next(added).at == next(added_later).at == 1.0
+    for number in range(2, 14):  # the file is replaced once
+        log.add(record(number, 100))
+    assert [next(added).at for _ in range(12)] == [float(number) for number in range(2, 14)]

@@ -91,8 +91,8 @@ def list_calls(
       mcpchat calls --follow
     """
     log = CallLog(build_context(config, quiet=True).paths.state)
-    added = log.follow()  # from now on: no call is missed in between
-    records = deque(filter(calls.matches, log.read()), maxlen=limit)
+    listed, added = log.read_and_follow()
+    records = deque(filter(calls.matches, listed), maxlen=limit)
     if output == "json" and not follow:
         write_json(msgspec.to_builtins(list(records)))
     elif output == "json":

@@ -28,8 +28,8 @@ app = typer.Typer(cls=CommandGroup, add_completion=False, rich_markup_mode=None)
 def show_status(config: Path | None, output: TextOrJson = "text") -> int:
     """Show whether a warm process waits for the next command.
 
-    It has everything loaded, and runs each command in a fork of its own, as if you had started it cold. It holds no
-    secrets and opens no connection. MCPCHAT_NO_WARM=1 starts a command cold. Only on Linux.
+    The process has loaded everything. For each command it makes a copy of itself (a fork), which runs the command as
+    usual. It holds no secrets and opens no connection. MCPCHAT_NO_WARM=1 turns it off for one command. Only on Linux.
 
     \b
       mcpchat warm on
@@ -49,7 +49,7 @@ def show_status(config: Path | None, output: TextOrJson = "text") -> int:
         since, idle = format_duration(time.time() - status.since), format_duration(status.idle)
         count = f"{status.commands} command{'s' * (status.commands != 1)}"
         lines.append(f"process {status.pid} waits: for {since}, {count} so far, ends after {idle} idle")
-    elif (pid := control.find_silent(context.environ)) is not None:
+    elif (pid := control.find_process(context.environ)) is not None:
         lines.append(f"process {pid} does not answer; mcpchat warm off ends it")
     elif wanted:
         lines.append("no process waits: the next command starts one")

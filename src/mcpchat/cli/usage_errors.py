@@ -6,6 +6,7 @@ from mcpchat.util.text import did_you_mean
 
 _VALUE = r"Invalid value for '([^']+)'(?: / '[^']+')*: "
 _UNKNOWN_OPTION = re.compile(r"No such option: (\S+)(.*)")  # with the similar ones, if there are any
+_UNKNOWN_COMMAND = re.compile(r"No such command '([^']+)'\.?(.*)")
 _WORDINGS = (
     (_VALUE + r"Input should be a valid integer.*", r"\1: expected a whole number"),
     (_VALUE + r"Input should be a valid number.*", r"\1: expected a number"),
@@ -29,6 +30,9 @@ def describe_usage_error(error: Exception) -> str:
     if match := _UNKNOWN_OPTION.match(text):
         options = re.findall(r"--?[\w-]+", match[2])
         return f"no such option: {match[1]}{did_you_mean(match[1], options)}"
+    if match := _UNKNOWN_COMMAND.match(text):
+        commands = re.findall(r"'([^']+)'", match[2])
+        return f"no such command: {match[1]}{did_you_mean(match[1], commands)}"
     for pattern, words in _WORDINGS:
         if match := re.fullmatch(pattern, text):
             return match.expand(words)

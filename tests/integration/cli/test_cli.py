@@ -111,6 +111,8 @@ def test_exit_2_for_an_invalid_config(run: CommandLine) -> None:
     ("args", "message"),
     [
         (("--nope",), "no such option: --nope"),
+        (("calls", "clean"), "no such command: clean; did you mean clear?"),
+        (("warm", "nonsense"), "no such command: nonsense"),
         (("aks", "x"), "no such command: aks; did you mean ask?"),
         (("tools", "clculator"), "no server has this name; did you mean calculator?"),
         (("tools", "--format", "yaml"), "--format yaml: expected one of table, json, openai"),

@@ -128,12 +128,13 @@ class CommandLine:
             self._written = content
         env = {**os.environ, **self.environ, **environ}
         result = run_mcpchat(*args, stdin=stdin, env=env, cwd=self._folder, text=self._text)
-        assert "Traceback" not in (result.stderr if self._text else result.stderr.decode())
+        stderr = result.stderr if self._text else result.stderr.decode()
+        assert "Traceback" not in stderr, stderr
         return result
 
 
 def unpack(result: subprocess.CompletedProcess[Any]) -> tuple[int, str, str]:
     """Return the exit code, stdout and stderr, as text."""
     out, err = (part if isinstance(part, str) else part.decode() for part in (result.stdout, result.stderr))
-    assert "Traceback" not in err
+    assert "Traceback" not in err, err
     return result.returncode, out, err

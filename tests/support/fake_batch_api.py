@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from tests.support.fake_openai import DONE, chunk, tool_call
+from tests.support.http_server import HttpServer
 
 _DISPOSITION = re.compile(rb'name="file".*?\r\n\r\n(.*?)\r\n--', re.DOTALL)
 
@@ -132,11 +133,7 @@ class FakeBatchApi:
             def log_message(self, *args: object) -> None:
                 pass
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 200
-
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = HttpServer(Handler)
         self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()

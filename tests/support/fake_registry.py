@@ -6,6 +6,8 @@ import threading
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.support.http_server import HttpServer
+
 _OFFICIAL = "io.modelcontextprotocol.registry/official"
 STDIO = {"type": "stdio"}
 
@@ -124,7 +126,7 @@ class FakeRegistry:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = HttpServer(Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         return self

@@ -3,8 +3,11 @@
 import http.server
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
+
+from tests.support.http_server import HttpServer
 
 Answer = tuple[int, dict[str, str], bytes]
 Respond = Callable[[dict[str, Any], dict[str, str]], Answer | None]
@@ -35,6 +38,7 @@ class ScriptedHttpServer:
         self.methods: list[str] = []
         self.tools: list[dict[str, Any]] = [TOOL]
         self.capabilities: dict[str, Any] = {"tools": {}}
+        self.byte_interval = 0.0  # seconds between the bytes of a tool's answer
 
     def answer(self, message: dict[str, Any]) -> Answer:
         match message.get("method"):
@@ -66,7 +70,12 @@ class ScriptedHttpServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if message.get("method") == "tools/call" and scripted.byte_interval:
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(scripted.byte_interval)
+                else:
+                    self.wfile.write(body)
 
             def do_GET(self) -> None:
                 self.send_error(405)
@@ -77,8 +86,7 @@ class ScriptedHttpServer:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = HttpServer(Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/mcp"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self

@@ -100,7 +100,9 @@ class McpConnection:
         self._first_mode = mode
         protocol = spec.config.protocol
         revision = "" if protocol == "auto" else protocol
-        self._filter = MessageFilter(on_log=spec.on_log, on_change=spec.on_change, revision=revision)
+        self._filter = MessageFilter(
+            on_log=spec.on_log, on_change=spec.on_change, on_partial=self._touch_timeouts, revision=revision
+        )
         self._client: Client | None = None
         self._unconfirmed = mode == "modern"  # the protocol is only remembered until an answer confirms it
         self._broken = False
@@ -421,6 +423,11 @@ class McpConnection:
             self._active_timeouts.discard(timeout)
             self._active_answers.remove(answers)
             _own_answers.reset(token)
+
+    def _touch_timeouts(self) -> None:
+        """Restart the idle limit of all open requests: an answer is arriving."""
+        for timeout in self._active_timeouts:
+            timeout.touch()
 
     def _find_answers(self) -> FormAnswers:
         """The answers for a form that the server sends now: of the request that it belongs to, as far as that is known.

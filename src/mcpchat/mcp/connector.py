@@ -22,6 +22,7 @@ from mcpchat.errors import ServerError, SignInNeeded
 from mcpchat.mcp import kept_servers
 from mcpchat.mcp.catalog_cache import ProtocolMode, program_files
 from mcpchat.mcp.kept_sessions import SessionFile
+from mcpchat.mcp.message_filter import MAX_CONTAINERS
 from mcpchat.mcp.process import (
     RunningServer,
     ServerProcess,
@@ -285,6 +286,7 @@ class ServerConnector:
                 cwd=config.cwd,
                 idle=idle,
                 max_bytes=self.max_message_bytes,
+                max_containers=MAX_CONTAINERS,
                 files=program_files(config, env),
             )
             return await kept_servers.open_kept(

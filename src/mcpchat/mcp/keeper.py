@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import signal
 import socket
@@ -38,6 +39,9 @@ _MAX_OVERSIZE_FACTOR = 64  # times the limit; a line longer than that ends the s
 _TOO_LARGE = -31999
 _FIRST_WAIT = 10.0  # seconds for the command that started us to connect
 _CHECK_INTERVAL = 2.0  # seconds between looks at the socket's file
+_HEAD = 4096  # bytes kept of a line that is too large, to find which request it answers
+_ARRIVAL_INTERVAL = 0.5  # seconds between two spaces that tell of a message that is arriving
+_ID_FIRST = re.compile(rb'^\s*\{(?:\s*"jsonrpc"\s*:\s*"2\.0"\s*,)?\s*"id"\s*:\s*"?(\d{1,15})\b')
 
 
 def encode(value: Any) -> bytes:
@@ -50,14 +54,22 @@ def _to_text(data: bytes | bytearray) -> str:
     return data.decode(errors="surrogateescape")
 
 
+class Oversized:
+    """A line with too many bytes, objects or arrays. ``head`` is how it begins."""
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head
+
+
 class Lines:
-    """Splits what arrives into lines. For one that is too long None is returned, as soon as that is known.
+    """Splits what arrives into lines. One that is too large is reported as soon as that is known.
 
     ``is_endless`` tells that one is so long that its end is not waited for.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, max_containers: int) -> None:
         self._limit = limit
+        self._max_containers = max_containers
         self._buffer = bytearray()
         self._discarded = 0  # bytes of a line that is too long
 
@@ -65,19 +77,26 @@ class Lines:
     def is_endless(self) -> bool:
         return self._discarded > _MAX_OVERSIZE_FACTOR * self._limit
 
-    def feed(self, chunk: bytes) -> list[bytes | None]:
-        """The lines that end in the chunk, and None for each that has become too long."""
-        lines: list[bytes | None] = []
+    @property
+    def has_part(self) -> bool:
+        """Whether a line has begun to arrive."""
+        return bool(self._buffer)
+
+    def feed(self, chunk: bytes) -> list[bytes | Oversized]:
+        """The lines that end in the chunk, and those that have become too large."""
+        lines: list[bytes | Oversized] = []
         *parts, rest = chunk.split(b"\n")
         for part in parts:
             lines += self._add(part)
             if not self._discarded:
-                lines.append(bytes(self._buffer))
+                # A small text can need much memory.
+                is_dense = self._buffer.count(b"{") + self._buffer.count(b"[") > self._max_containers
+                lines.append(Oversized(bytes(self._buffer[:_HEAD])) if is_dense else bytes(self._buffer))
             self._buffer.clear()
             self._discarded = 0
         return lines + self._add(rest)
 
-    def _add(self, part: bytes) -> list[None]:
+    def _add(self, part: bytes) -> list[Oversized]:
         if self._discarded:
             self._discarded += len(part)
             return []
@@ -85,8 +104,9 @@ class Lines:
         if len(self._buffer) <= self._limit:
             return []
         self._discarded = len(self._buffer)
+        head = bytes(self._buffer[:_HEAD])
         self._buffer.clear()
-        return [None]
+        return [Oversized(head)]
 
 
 class Writer:
@@ -112,9 +132,9 @@ class Writer:
 class Client:
     """A connected command."""
 
-    def __init__(self, connection: socket.socket, limit: int) -> None:
+    def __init__(self, connection: socket.socket, lines: Lines) -> None:
         self.connection = connection
-        self.lines = Lines(limit)
+        self.lines = lines
         self.writer = Writer(connection.fileno())
         self.requests: dict[str | int, int] = {}  # our id by the client's
 
@@ -131,6 +151,7 @@ class Keeper:
         self._order = order
         self._idle = float(order["idle"])
         self._limit = int(order["max_bytes"])
+        self._max_containers = int(order["max_containers"])
         self._selector = selectors.DefaultSelector()
         self._clients: dict[int, Client] = {}
         self._last_used = time.monotonic()
@@ -206,9 +227,13 @@ class Keeper:
             os.close(fd)
         self._stdin = Writer(input_write)
         self._stdout, self._stderr_fd = output_read, error_read
-        self._server_lines = Lines(self._limit)
+        self._server_lines = self._new_lines()
+        self._arrival_told = 0.0
         for fd in (input_write, output_read, error_read):
             os.set_blocking(fd, False)
+
+    def _new_lines(self) -> Lines:
+        return Lines(self._limit, self._max_containers)
 
     def run(self) -> None:
         """Serve until the server has gone, or nobody was connected for the idle time."""
@@ -309,7 +334,7 @@ class Keeper:
             connection.close()
             return
         connection.setblocking(False)
-        client = Client(connection, self._limit)
+        client = Client(connection, self._new_lines())
         self._clients[connection.fileno()] = client
         self._selector.register(connection, selectors.EVENT_READ, lambda mask: self._serve(client, mask))
         self._send(client, {
@@ -340,7 +365,7 @@ class Keeper:
             self._drop(client)
             return
         for line in client.lines.feed(chunk):
-            if line is None:
+            if isinstance(line, Oversized):
                 self._drop(client)
                 return
             try:
@@ -491,14 +516,26 @@ class Keeper:
             self._ending = True
             return
         for line in self._server_lines.feed(chunk or b""):
-            if line is None:
-                self._refuse_all()
+            if isinstance(line, Oversized):
+                self._refuse_oversized(line)
             elif line.strip():
                 try:
                     self._take_from_server(line)
                 except (TypeError, ValueError, KeyError, AttributeError):
                     continue  # no message of the protocol
+        if self._server_lines.has_part:
+            self._tell_arrival()
         self._ending = self._ending or self._server_lines.is_endless
+
+    def _tell_arrival(self) -> None:
+        """Tell those who wait for an answer that one is arriving, by a space before the next line."""
+        now = time.monotonic()
+        if now - self._arrival_told >= _ARRIVAL_INTERVAL:
+            self._arrival_told = now
+            for client in list(self._clients.values()):
+                if client.has_calls:
+                    client.writer.pending += b" "
+                    self._flush(client)
 
     def _read(self, fd: int) -> bytes | None:
         """What can be read now; None for nothing, empty at the end."""
@@ -509,10 +546,11 @@ class Keeper:
         except OSError:
             return b""
 
-    def _refuse_all(self) -> None:
-        """Answer every open request: the answer to one of them was too long."""
+    def _refuse_oversized(self, line: Oversized) -> None:
+        """Answer the request whose answer was too large. Every open one, if the line does not begin with its id."""
         text = f"the answer is larger than {self._limit:,} bytes (limits.max_message) and was discarded"
-        for number in list(self._open):
+        match = _ID_FIRST.match(line.head)
+        for number in [int(match[1])] if match else list(self._open):
             self._answer_client({"jsonrpc": "2.0", "id": number, "error": {"code": _TOO_LARGE, "message": text}})
 
     def _take_from_server(self, line: bytes) -> None:

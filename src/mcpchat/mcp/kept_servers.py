@@ -46,6 +46,7 @@ class KeepOrder:
     cwd: str | None
     idle: float
     max_bytes: int
+    max_containers: int  # objects and arrays in one message
     files: Sequence[tuple[str, int]] = ()  # programs and scripts with their times: a changed one is another server
 
     @property
@@ -64,7 +65,7 @@ class KeepOrder:
         order = {
             "name": self.name, "program": self.program, "argv": list(self.argv), "env": dict(self.env),
             "cwd": self._folder, "folder": self._folder, "idle": self.idle, "max_bytes": self.max_bytes,
-            "reaper": REAPER_SCRIPT,
+            "max_containers": self.max_containers, "reaper": REAPER_SCRIPT,
         }  # fmt: skip
         return json.dumps(order).encode() + b"\n"
 

@@ -51,12 +51,19 @@ _CHANGE_KINDS: dict[str, ChangeKind] = {
 class MessageFilter:
     """The filter for one connection. ``on_log`` receives the server's log messages, ``on_change`` its changes.
 
+    Transports call ``on_partial`` when a part of a message has arrived.
     ``revision`` is the protocol revision that the handshake requests; empty for the SDK's own.
     """
 
     def __init__(
-        self, *, on_log: Callable[[str], None], on_change: Callable[[ChangeKind, str], None], revision: str = ""
+        self,
+        *,
+        on_log: Callable[[str], None],
+        on_change: Callable[[ChangeKind, str], None],
+        on_partial: Callable[[], None],
+        revision: str = "",
     ) -> None:
+        self.on_partial = on_partial
         self._on_log = on_log
         self._on_change = on_change
         self._revision = revision

@@ -18,6 +18,7 @@ from mcpchat.auth.providers import oauth
 from mcpchat.auth.providers.oauth import Provider, Token
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 from mcpchat.util.redaction import SecretRegistry
+from tests.support.http_server import HttpServer
 from tests.support.sign_in import issue_certificates
 
 pytestmark = pytest.mark.no_cover  # in this process; forks are measured
@@ -53,8 +54,7 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
         def log_message(self, *args: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = HttpServer(Handler)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(paths["cert"], paths["key"])
     server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -22,6 +22,7 @@ from mcpchat.auth.mcp.guarded_http import MAX_BYTES, GuardedHttpClient, _pin_add
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 from tests.support.conformance_client import calls_response
 from tests.support.fake_openai import FakeOpenAI, text, tool_call
+from tests.support.http_server import HttpServer
 from tests.support.published import needs_published
 from tests.support.sign_in import MCPCHAT, AuthorizationServer, SignInUser, authorization_server, python_server
 from tests.support.terminal import Terminal
@@ -349,7 +350,7 @@ Pages = Mapping[str, Any]
 @pytest.fixture
 def web() -> Iterator[Callable[[Callable[[str], Pages]], tuple[str, list[str]]]]:
     """Serve pages by path: a dict is sent as JSON, bytes are sent as they are, a tuple is (status, headers, bytes)."""
-    servers: list[http.server.ThreadingHTTPServer] = []
+    servers: list[HttpServer] = []
     closing = threading.Event()
 
     def serve(pages_of: Callable[[str], Pages]) -> tuple[str, list[str]]:
@@ -378,8 +379,7 @@ def web() -> Iterator[Callable[[Callable[[str], Pages]], tuple[str, list[str]]]]
             def log_message(self, *args: object) -> None:
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
+        server = HttpServer(Handler)
         servers.append(server)
         base = f"http://127.0.0.1:{server.server_port}"
         pages = pages_of(base)
@@ -478,7 +478,7 @@ def token_endpoint(answer: Callable[[dict[str, list[str]]], tuple[int, bytes]]) 
         def log_message(self, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with HttpServer(Handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -89,10 +89,15 @@ def test_a_server_without_valid_mcp_is_skipped_with_its_reason(run_hostile: RunH
     ],
 )
 def test_a_call_without_a_valid_answer_says_why(run_hostile: RunHostile, mode: str, error: str) -> None:
-    result = run_hostile(mode)
+    result = run_hostile(mode, timeouts=TIMEOUTS if "silent" in error else "")
     assert result.returncode in {4, 5}
     assert result.stdout == ""
     assert error in result.stderr
+
+
+def test_an_answer_that_arrives_slowly_is_not_silence(run_hostile: RunHostile) -> None:
+    result = run_hostile("slow-answer")
+    assert (result.returncode, result.stdout) == (0, "fine\n"), result.stderr
 
 
 @pytest.mark.parametrize(

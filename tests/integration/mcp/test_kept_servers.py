@@ -43,7 +43,7 @@ for line in sys.stdin:
         send(id=number, result={"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}},
                                 "serverInfo": {"name": "counter", "version": "1"}})
     elif method == "tools/list":
-        names = ("increment", "crash", "wait", "ask", "progress", "flood", "stray")
+        names = ("increment", "crash", "wait", "ask", "progress", "flood", "stray", "large", "dense")
         send(id=number, result={"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]})
     elif method == "tools/call":
         name = message["params"]["name"]
@@ -61,6 +61,12 @@ for line in sys.stdin:
         if name == "flood":
             for _ in range(3000):
                 send(method="notifications/message", params={"level": "info", "data": "x" * 50_000})
+        if name == "large":
+            send(id=number, result={"content": "x" * 2_000_000})
+            continue
+        if name == "dense":
+            send(id=number, result={"content": [{}] * 150_000})
+            continue
         if name == "stray":
             print("not a message", flush=True)
         send(id=number, result={"content": [{"type": "text", "text": str(n)}]})
@@ -232,7 +238,7 @@ def start_keeper(server: Path, folder: Path, tmp_path: Path) -> Path:
     env = {"RECORD": str(tmp_path / "record"), "PATH": os.environ["PATH"]}
     order = KeepOrder(
         name="counter", program=sys.executable, argv=[sys.executable, str(server)], env=env, cwd=str(tmp_path),
-        idle=60, max_bytes=1_000_000,
+        idle=60, max_bytes=1_000_000, max_containers=100_000,
     )  # fmt: skip
     _start(order, path)
     return path
@@ -276,6 +282,21 @@ def test_each_client_gets_its_own_answers_and_one_greeting_is_sent(keeper: Path,
     assert [message["method"] for message in record].count("notifications/initialized") == 1
     ids = [message["id"] for message in record if "id" in message]
     assert len(ids) == len(set(ids))
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("tool", ["large", "dense"])
+def test_an_answer_that_is_too_large_fails_its_own_call_only(keeper: Path, tool: str) -> None:
+    first, second = RawClient(keeper), RawClient(keeper)
+    second.call(1, "wait")
+    second.call(2, "increment")
+    assert second.read()["id"] == 2
+    first.call("a", tool)
+    answer = json.loads(first.stream.readline())  # perhaps after a space, which told of its arrival
+    assert (answer["id"], answer["error"]["code"]) == ("a", -31999)
+    second.call(3, "increment")
+    assert second.read()["id"] == 3
     first.close()
     second.close()
 

@@ -14,17 +14,16 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import CommandLine, unpack
+from tests.support.http_server import HttpServer
 
 pytestmark = pytest.mark.no_cover
 
 
-class StatefulServer(http.server.ThreadingHTTPServer):
+class StatefulServer(HttpServer):
     """Counts in each session; refuses a session that it does not know, and a request id that a session has had."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.numbers = itertools.count(1)
         self.sessions: dict[str, int] = {}
         self.ids: set[tuple[str, Any]] = set()

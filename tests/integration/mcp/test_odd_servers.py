@@ -279,6 +279,20 @@ async def test_many_slow_pages_are_signs_of_life(open_test_hub: OpenHub) -> None
             assert len(await fixture.hub.list_tools()) == 6
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_answer_that_arrives_slowly_is_not_silence(open_test_hub: OpenHub, is_stream: bool) -> None:
+    def respond(message: dict[str, Any], headers: dict[str, str]) -> Answer | None:
+        if message["method"] != "tools/call" or not is_stream:
+            return None
+        status, _, body = result(message, {"content": [{"type": "text", "text": "done"}]})
+        return status, {"Content-Type": "text/event-stream"}, b"event: message\ndata: " + body + b"\n\n"
+
+    with ScriptedHttpServer(respond) as server:
+        server.byte_interval = 0.02
+        async with open_test_hub(box=remote(server, timeouts=Timeouts(idle=1.0))) as fixture:
+            assert result_text(await fixture.call("box.echo", text="x")) == "done"
+
+
 @pytest.mark.parametrize(
     ("ttls", "is_kept"),
     [((0,), False), ((-5,), False), ((60_000, 0), False), ((60_000,), True), ((None,), True), ((10**400,), True)],

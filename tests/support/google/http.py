@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.support.http_server import HttpServer
+
 AUTH = "https://www.googleapis.com/auth/"
 TOKEN = "ya29.the-token-of-the-tests-0123456789"
 
@@ -290,17 +292,10 @@ def _select(value: Any, tree: dict[str, Any]) -> Any:
     return value
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore clients that close the connection, as some tests do."""
-
-
 @contextlib.contextmanager
 def serve(service: FakeService) -> Iterator[FakeService]:
     handler = type("Handler", (_Handler,), {"service": service})
-    server = _Server(("127.0.0.1", 0), handler)
+    server = HttpServer(handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     service.url = f"http://127.0.0.1:{server.server_port}"

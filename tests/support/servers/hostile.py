@@ -146,6 +146,14 @@ def call(request: dict[str, Any]) -> None:
             STDOUT.write(b"{}]}}\n")
             STDOUT.flush()
             return
+        case "slow-answer":
+            for byte in json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": text_result("fine")}).encode():
+                STDOUT.write(bytes([byte]))
+                STDOUT.flush()
+                time.sleep(0.05)
+            STDOUT.write(b"\n")
+            STDOUT.flush()
+            return
         case "many-parts":
             reply(request, {"content": [{"type": "text", "text": "x"}] * 5000})
             return

@@ -90,6 +90,7 @@ class HttpTransport(Transport):
             return McpHttpClient(
                 self._max_bytes,
                 on_error,
+                on_partial=message_filter.on_partial,
                 headers=headers,
                 timeout=self._timeout,
                 auth=auth or self._http_auth,
@@ -157,6 +158,7 @@ class McpHttpClient(httpx2.AsyncClient):
         max_bytes: int,
         on_error: Callable[[types.JSONRPCError], None] | None,
         *,
+        on_partial: Callable[[], None],
         kept: SessionFile | None,
         **options: Any,
     ) -> None:
@@ -164,6 +166,7 @@ class McpHttpClient(httpx2.AsyncClient):
         self.headers["Accept-Encoding"] = "identity"
         self._max_bytes = max_bytes
         self._on_error = on_error
+        self._on_partial = on_partial
         self._stream_starts: list[float] = []
         self._kept = kept
         self.session: KeptSession | None = kept.load() if kept is not None else None
@@ -198,7 +201,9 @@ class McpHttpClient(httpx2.AsyncClient):
             return await self._replace_error(request, request_id, response, compressed)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         is_event_stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
-        response.stream = BoundedBody(response.stream, self._max_bytes, is_event_stream=is_event_stream)
+        response.stream = BoundedBody(
+            response.stream, self._max_bytes, is_event_stream=is_event_stream, on_partial=self._on_partial
+        )
         if request_id is not None and response.status_code == 200 and not is_event_stream and self._on_error is None:
             return await self._check_message(request, request_id, response)
         return response
@@ -289,10 +294,21 @@ class McpHttpClient(httpx2.AsyncClient):
 
 
 class BoundedBody(httpx2.AsyncByteStream):
-    """A response body with limited bytes and JSON containers. In an event stream the limits apply to each event."""
+    """A response body with limited bytes and JSON containers. In an event stream the limits apply to each event.
 
-    def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int, *, is_event_stream: bool) -> None:
+    ``on_partial`` is called when a part of a message has arrived.
+    """
+
+    def __init__(
+        self,
+        inner: httpx2.AsyncByteStream,
+        max_bytes: int,
+        *,
+        is_event_stream: bool,
+        on_partial: Callable[[], None],
+    ) -> None:
         self._inner = inner
+        self._on_partial = on_partial
         self._max_bytes = max_bytes
         self._is_event_stream = is_event_stream
 
@@ -302,6 +318,8 @@ class BoundedBody(httpx2.AsyncByteStream):
             async for chunk in self._inner:
                 if self._is_event_stream and (b"\n\n" in chunk or b"\r\n\r\n" in chunk):
                     size = containers = 0
+                else:
+                    self._on_partial()
                 size += len(chunk)
                 containers += chunk.count(b"{") + chunk.count(b"[")
                 if (

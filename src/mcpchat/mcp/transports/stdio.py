@@ -7,7 +7,7 @@ import codecs
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -58,7 +58,7 @@ class StdioTransport(Transport):
 
     async def _read_messages(self, message_filter: MessageFilter) -> AsyncIterator[SessionMessage]:
         is_first = True
-        async for line in _read_lines(self._process, self._max_bytes):
+        async for line in _read_lines(self._process, self._max_bytes, message_filter.on_partial):
             if isinstance(line, bytes):
                 messages = self._parse_line(line, is_first=is_first)
             else:
@@ -95,8 +95,13 @@ class _StdinWriter:
         pass
 
 
-async def _read_lines(process: RunningServer, max_bytes: int) -> AsyncIterator[bytes | OversizedLine]:
-    """The lines of stdout. A line that is too long is yielded twice: when the limit is exceeded, and when it ends."""
+async def _read_lines(
+    process: RunningServer, max_bytes: int, on_partial: Callable[[], None]
+) -> AsyncIterator[bytes | OversizedLine]:
+    """The lines of stdout. A line that is too long is yielded twice: when the limit is exceeded, and when it ends.
+
+    ``on_partial`` is called when a part of a line has arrived.
+    """
     line = bytearray()
     oversized: OversizedLine | None = None
     while chunk := await process.stdout.read(_CHUNK):
@@ -125,6 +130,8 @@ async def _read_lines(process: RunningServer, max_bytes: int) -> AsyncIterator[b
                 return
         else:
             line += remainder
+            if line:
+                on_partial()
             if len(line) > max_bytes:
                 oversized = OversizedLine(bytes(line[:_EDGE_BYTES]))
                 oversized.size = len(line)

@@ -13,6 +13,7 @@ from mcpchat.core.messages import (
     Usage,
 )
 from mcpchat.core.policy import Decision
+from mcpchat.core.server_task import ServerTask
 from mcpchat.core.threads import (
     CallMetadata,
     MessageMetadata,
@@ -49,4 +50,16 @@ RECORD = MessageMetadata(
     cost=0.25,
     seconds=1.25,
     calls=(CallMetadata(call_id="c1", tool="box.echo", decision=Decision(allowed=True, by="user"), seconds=0.5),),
+)
+EXAMPLE_TASK = ServerTask(
+    id="3fa21c",
+    server="box",
+    task_id="the-server's",
+    tool="count",
+    status="working",
+    message="3 of 9",
+    created=1.8e9,
+    updated=4e9,
+    deadline=1.9e9,
+    poll_interval=2.5,
 )

@@ -1,5 +1,6 @@
 """A chat: a session with its model, agent, tools and thread, all of which can be switched while it is open."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from mcpchat.app.call_recorder import record_calls
 from mcpchat.app.config_changes import ConfigFiles, describe_changes
 from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub, tool_filter, tool_index
 from mcpchat.app.server_entries import check_program, find_registry_name, parse_entries
+from mcpchat.app.server_tasks import late_result
 from mcpchat.auth.service import AuthService
 from mcpchat.config import edit
 from mcpchat.config.project_file import NO_PROJECT_FILE, find_project, is_trusted
@@ -21,8 +23,10 @@ from mcpchat.config.schema import AgentConfig, Config
 from mcpchat.config.validation import find_literal_secrets, unmatched_pattern
 from mcpchat.core.call_record import Origin
 from mcpchat.core.events import Emit, Notice
+from mcpchat.core.messages import Message
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import SignInDialog, ThreadStore, Toolbox, UserDialog
+from mcpchat.core.server_task import ServerTask, TaskEnded
 from mcpchat.core.threads import Thread, ThreadFilter, ThreadMessage
 from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.session import ActiveAgent, Session
@@ -54,6 +58,7 @@ class ChatRuntime:
     store: ThreadStore | None
     agent: AgentConfig
     config_files: ConfigFiles
+    ended_tasks: asyncio.Queue[TaskEnded]  # of those that were put aside
     load_config: Callable[[], Config] | None = None  # loads the config again; None if it cannot change
     is_resumed: bool = False
     explicit_choice: tuple[str | None, str | None] = (None, None)  # the explicitly chosen agent and model
@@ -87,6 +92,27 @@ class ChatRuntime:
     async def list_models(self) -> Sequence[str]:
         """List the models of the current model server. Raises ModelError, NoModelConfigured, ConfigError."""
         return await self.models.list_server_models()
+
+    # Tasks.
+
+    async def next_late_result(self) -> tuple[ServerTask, Message]:
+        """Wait for the next task that was put aside to end; the message with its result."""
+        ended = await self.ended_tasks.get()
+        return ended.task, late_result(ended, self.context.config.limits.max_result)
+
+    def describe_open_tasks(self) -> Sequence[str]:
+        """A line about each task that goes on when the chat ends."""
+        return [
+            f"task {task.id} of {task.name} {fate}"
+            for name in (status.name for status in self.hub.status())
+            for task in self.hub.tasks(name).in_background
+            for fate in (self._fate_of_task(name, task),)
+        ]
+
+    def _fate_of_task(self, server: str, task: ServerTask) -> str:
+        config = self.context.config.servers[server]
+        ends = config.effective_transport == "stdio" and config.keep_seconds is None
+        return "ends with its server" if ends else f"goes on: mcpchat tasks {task.id} --wait"
 
     # Agents.
 
@@ -483,8 +509,19 @@ async def _assemble(
     selector = ModelSelector(
         context, track_cost=options.track_cost, require_price=limits.max_dollars is not None, lazy=watch
     )
+    ended_tasks: asyncio.Queue[TaskEnded] = asyncio.Queue()
     async with (
-        open_hub(context, emit, host, auth=auth, agent=agent, refresh=options.refresh, watch=watch) as hub,
+        open_hub(
+            context,
+            emit,
+            host,
+            auth=auth,
+            agent=agent,
+            refresh=options.refresh,
+            watch=watch,
+            save=options.save,
+            on_task_ended=ended_tasks.put_nowait if watch else None,
+        ) as hub,
         aclosing(selector) as models,
     ):
         model = apply_agent_options(await models.select(options.model or agent.model), agent)
@@ -515,4 +552,5 @@ async def _assemble(
             store=active_store,
             agent=agent,
             config_files=ConfigFiles(context.paths),
+            ended_tasks=ended_tasks,
         )

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from mcpchat.app.server_tasks import task_saver
 from mcpchat.auth.service import AuthService
 from mcpchat.config.project_file import verify_programs
 from mcpchat.config.run import RunContext, default_paths, sdk_import
@@ -15,6 +16,7 @@ from mcpchat.core.events import Emit
 from mcpchat.core.messages import Usage
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import Embedder, SelectedModel, ServerRequests, SignInDialog, UserDialog
+from mcpchat.core.server_task import TaskEnded
 from mcpchat.core.tools import ToolSpec
 from mcpchat.engine.server_requests import ServerRequestHandler
 from mcpchat.engine.tool_search import ToolIndex
@@ -26,7 +28,7 @@ from mcpchat.mcp.hub import McpHub
 from mcpchat.mcp.kept_servers import keeper_folder
 from mcpchat.mcp.kept_sessions import session_folder
 from mcpchat.mcp.limits import ToolLimits
-from mcpchat.mcp.managed_server import HubContext
+from mcpchat.mcp.managed_server import HubContext, forget_task
 from mcpchat.mcp.tool_index import SqliteToolIndex
 from mcpchat.models.selection import ModelSelector
 from mcpchat.util import json_schema
@@ -56,11 +58,15 @@ async def open_hub(
     agent: AgentConfig | None = None,
     refresh: bool = False,
     watch: bool = False,
+    save: bool = True,
+    on_task_ended: Callable[[TaskEnded], None] | None = None,
 ) -> AsyncIterator[McpHub]:
     """Open a hub for the configured servers, or those of the agent, and close it at the end.
 
     Servers without a cached catalog are started in the background; ``refresh`` ignores the cache. ``watch`` is for a
-    chat: servers report changes of their lists, and the user signs in with ``login``.
+    chat: servers report changes of their lists, and the user signs in with ``login``. With ``save``, the tasks that
+    servers run are remembered, if the config saves threads. ``on_task_ended`` receives the results of those that were
+    put aside.
     """
     agent, servers = agent or AgentConfig(), context.config.servers
     own_folder = context.paths.config.absolute().parent
@@ -90,6 +96,8 @@ async def open_hub(
             log_directory=context.paths.state / "logs",
             emit=emit,
             watch=watch,
+            on_task_ended=on_task_ended,
+            save_task=task_saver(context, emit) if save and context.config.threads.save else forget_task,
         ),
         server_names=agent.servers,
         is_visible=tool_filter(agent),

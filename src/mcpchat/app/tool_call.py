@@ -4,14 +4,15 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from mcpchat.app.call_recorder import record_calls
 from mcpchat.config.run import RunContext
 from mcpchat.core.call_record import Origin
 from mcpchat.core.events import Emit, ToolDecided, ToolFinished
-from mcpchat.core.messages import ToolCall, ToolResult, error_result
+from mcpchat.core.messages import Text, ToolCall, ToolResult, error_result
 from mcpchat.core.protocols import UserDialog
+from mcpchat.core.server_task import ServerTask
 from mcpchat.core.tools import InvalidArguments, ToolSpec, describe_arguments, parse_arguments
 from mcpchat.engine.approval_gate import ApprovalGate
 from mcpchat.errors import Denied, ServerError, SignInNeeded, ToolFailed, UsageError
@@ -21,6 +22,8 @@ from mcpchat.permissions.pinned_toolbox import PinnedToolbox
 from mcpchat.util.text import suggest
 from mcpchat.util.time_limit import time_limit
 
+_Outcome = TypeVar("_Outcome", bound=ToolResult | ServerTask)
+
 
 def _normalize(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arguments as JSON carries them, so that what is decided on is what is sent. Raises UsageError."""
@@ -28,6 +31,10 @@ def _normalize(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         return parse_arguments(json.dumps(dict(arguments), ensure_ascii=False))
     except (TypeError, ValueError, RecursionError, InvalidArguments) as error:
         raise UsageError(f"the arguments cannot be sent as JSON: {error}") from error
+
+
+def _describe_task(call_id: str, task: ServerTask) -> ToolResult:
+    return ToolResult(call_id=call_id, parts=(Text(text=f"task {task.id}"),))
 
 
 def tool_failure(name: str) -> ToolFailed:
@@ -64,11 +71,20 @@ class ToolCaller:
         ServerError, SignInNeeded, LimitReached.
         """
         async with time_limit(timeout):
-            return await self._call(name, read_arguments)
+            return await self._run(name, read_arguments, self.hub.call)
 
-    async def _call(
+    async def start(
         self, name: str, read_arguments: Callable[[ToolSpec], Awaitable[Mapping[str, Any]]]
-    ) -> tuple[ToolSpec, ToolResult]:
+    ) -> tuple[ToolSpec, ToolResult | ServerTask]:
+        """Like ``call``, but without waiting for a task that the server makes of the call."""
+        return await self._run(name, read_arguments, self.hub.start_call)
+
+    async def _run(
+        self,
+        name: str,
+        read_arguments: Callable[[ToolSpec], Awaitable[Mapping[str, Any]]],
+        send: Callable[[ToolSpec, str, Mapping[str, Any], Emit], Awaitable[_Outcome]],
+    ) -> tuple[ToolSpec, _Outcome]:
         toolbox = pinned_toolbox(self.context, self.hub, self.asker, self.warn)
         spec = await self._find_tool(toolbox, name)
         arguments = _normalize(await read_arguments(spec))
@@ -79,17 +95,19 @@ class ToolCaller:
         call = ToolCall(id="call", name=spec.name, arguments=json.dumps(arguments, ensure_ascii=False))
         record(ToolDecided(call=call, tool=spec.qualified_name, decision=decision))
         started_at, result = time.monotonic(), error_result(call.id, "cancelled")
+        outcome: _Outcome
         try:
             if not decision.allowed:
                 raise Denied(f"{spec.qualified_name} was not run: {decision.reason or 'you said no'}")
-            result = await self.hub.call(spec, call.id, arguments, self.emit)
+            outcome = await send(spec, call.id, arguments, self.emit)
+            result = outcome if isinstance(outcome, ToolResult) else _describe_task(call.id, outcome)
         except (ServerError, SignInNeeded, Denied) as error:
             result = error_result(call.id, error.message)
             raise
         finally:
             seconds = round(time.monotonic() - started_at, 3)
             record(ToolFinished(call=call, tool=spec.qualified_name, result=result, seconds=seconds))
-        return spec, result
+        return spec, outcome
 
     async def _find_tool(self, toolbox: PinnedToolbox, name: str) -> ToolSpec:
         """Find the tool. If the cached catalog does not have it, the server is started and its catalog refreshed.

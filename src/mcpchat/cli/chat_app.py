@@ -273,6 +273,7 @@ class ChatApp:
                     shell_lines=prompt_screen.shell_lines,
                 )
                 contexts.append(command_context)
+                prompt_screen.set_tasks(lambda: chat.hub.followed_tasks, chat.hub.put_tasks_aside)
                 self._print_greeting(chat, command_context, greeting)
                 await self._run_repl(
                     chat,

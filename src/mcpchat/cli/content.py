@@ -5,8 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
+
+from mcpchat.app.tool_call import tool_failure
 from mcpchat.cli.output import is_terminal, write_json
-from mcpchat.core.messages import Audio, Content, File, Image, ToolResult, result_text
+from mcpchat.core.events import VERSION
+from mcpchat.core.messages import Audio, Content, File, Image, Text, ToolResult, result_text
+from mcpchat.core.report import error_report
 from mcpchat.errors import UsageError
 from mcpchat.util.private_files import write_file
 from mcpchat.util.sanitize import sanitize
@@ -26,6 +31,26 @@ def print_parts(parts: Sequence[Content], output: str, file: Path | None) -> Non
         write_raw(parts)
     else:
         print_result(_result_of(parts), sys.stdout)
+    sys.stdout.flush()
+
+
+def print_tool_result(name: str, result: ToolResult, output: str, file: Path | None) -> None:
+    """Print the result of the tool ``server.tool`` in the format of ``output``, or save it to ``file``.
+
+    What a tool reports as an error goes to stderr. Raises UsageError.
+    """
+    parts = result.parts or (Text(text=result_text(result)),)
+    if file is not None and file != Path("-"):
+        save_parts(parts, file)
+    elif file is not None:
+        write_raw(parts)
+    elif output == "json":
+        error = {"error": msgspec.to_builtins(error_report(tool_failure(name)))} if result.is_error else {}
+        write_json({"v": VERSION, **msgspec.to_builtins(result), **error})
+    elif output == "raw" and not result.is_error:
+        write_raw(parts)
+    else:
+        print_result(result, sys.stderr if result.is_error else sys.stdout)
     sys.stdout.flush()
 
 

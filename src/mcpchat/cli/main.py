@@ -37,6 +37,7 @@ _SECTIONS = {
         "init",
         "threads",
         "calls",
+        "tasks",
         "agents",
         "models",
         "config",

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from mcpchat.core.messages import Message, ToolCall, ToolResult, Usage
 from mcpchat.core.policy import Decision
+from mcpchat.core.server_task import TaskStatus
 from mcpchat.core.threads import MessageMetadata
 
 VERSION = 1
@@ -90,6 +91,19 @@ class ToolProgress(Struct, frozen=True, kw_only=True, tag="tool.progress"):
     note: str = ""
 
 
+class ToolTask(Struct, frozen=True, kw_only=True, tag="tool.task"):
+    """The server runs the call as a task, or the task has another status. ``task`` is our id of it, for mcpchat tasks.
+
+    ``message`` is the server's status line.
+    """
+
+    call_id: str
+    task: str
+    tool: str
+    status: TaskStatus
+    message: str = ""
+
+
 class ServerChanged(Struct, frozen=True, kw_only=True, tag="server.changed"):
     server: str
     state: ServerState
@@ -135,6 +149,7 @@ Event = (
     | ToolStarted
     | ToolFinished
     | ToolProgress
+    | ToolTask
     | ServerChanged
     | Notice
     | TurnFinished

@@ -12,6 +12,7 @@ from mcpchat.core.elicitation import ElicitationResult, Form, SamplingRequest, S
 from mcpchat.core.events import Emit, Notice, ReasoningDelta, ServerState, StopReason, TextDelta
 from mcpchat.core.messages import Content, Message, ToolResult, Usage
 from mcpchat.core.policy import ApprovalRequest, Decision
+from mcpchat.core.server_task import ServerTask
 from mcpchat.core.threads import CleanupReport, NewMessage, SearchResult, Thread, ThreadFilter, ThreadMessage
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
@@ -220,8 +221,29 @@ class UserDialog(Protocol):
         ...
 
 
+class TaskStore(Protocol):
+    """A store for the tasks that servers run. Every method raises StoreError if the operation fails."""
+
+    def save(self, task: ServerTask) -> None:
+        """Store the task, or its new state."""
+        ...
+
+    def recent(self) -> Sequence[ServerTask]:
+        """All tasks; the one that changed last is first."""
+        ...
+
+    def find(self, name: str) -> ServerTask:
+        """Find a task by its id or the beginning of its id. Raises UsageError unless one matches."""
+        ...
+
+    def forget(self, task: ServerTask) -> None: ...
+
+
 class ThreadStore(Protocol):
     """A store for threads. Every method raises StoreError if the operation fails."""
+
+    @property
+    def tasks(self) -> TaskStore: ...
 
     def append(self, thread: Thread, parent: int, messages: Sequence[NewMessage]) -> Thread:
         """Append messages after the message ``parent``, each after the one before. The last one becomes the head.

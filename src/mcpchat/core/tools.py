@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -34,7 +34,8 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
     ``trusted`` and ``account`` come from the config: whether the server's annotations are trusted, and which account it
     uses. ``server_title`` is the server's own title. ``origin`` is the fingerprint of the original definition; it is
-    set only if secrets were redacted from the definition.
+    set only if secrets were redacted from the definition. ``task_support`` is whether a server of revision 2025-11-25
+    may, or must, run the tool as a task.
     """
 
     server: str
@@ -48,6 +49,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     account: str = ""
     server_title: str = ""
     origin: str = ""
+    task_support: Literal["", "optional", "required"] = ""
 
     @property
     def definition(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from mcpchat.errors import StoreError
 from mcpchat.util.private_files import read_private, write_private
 from mcpchat.version import __version__
 
-FORMAT = 3
+FORMAT = 4
 DEFAULT_TTL = 24 * 3600.0  # seconds
 _MAX_TTL = 7 * 24 * 3600.0
 ProtocolMode = Literal["auto", "legacy", "modern"]

@@ -40,6 +40,8 @@ from mcpchat.mcp.protocols import (
     ServerSpec,
     TokenRejected,
 )
+from mcpchat.mcp.task_requests import TaskClient, TasksExtension, call_as_task, parse_created_task
+from mcpchat.mcp.tasks import TaskState
 from mcpchat.mcp.telling_line import find_telling_line
 from mcpchat.mcp.timeouts import RequestTimeout
 from mcpchat.mcp.transports.base import (
@@ -115,6 +117,13 @@ class McpConnection:
         self._active_timeouts: set[RequestTimeout] = set()
         self._active_answers: list[FormAnswers] = []  # of the open requests
         self._subscribed_uris: set[str] = set()
+        self.tasks = TaskClient(
+            spec.name,
+            session=lambda: self._require_client().session,
+            send=self._request_raw,
+            own_answers=self._with_own_answers,
+            parse_result=self._parse_result,
+        )
 
     @property
     def is_alive(self) -> bool:
@@ -154,6 +163,7 @@ class McpConnection:
                             list_roots_callback=callbacks.list_roots if config.roots else None,
                             log_level="info",
                             cache=None,
+                            extensions=[TasksExtension()],
                         )
                     )
                 self._read_handshake(client)
@@ -257,8 +267,8 @@ class McpConnection:
 
     async def call(
         self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, timeout: RequestTimeout
-    ) -> ToolResult:
-        """Run the tool. An error that the server answers with is an error result.
+    ) -> ToolResult | TaskState:
+        """Run the tool. An error that the server answers with is an error result; it may also run the tool as a task.
 
         Raises ServerError if the server cannot answer, TokenRejected, SignInNeeded.
         """
@@ -268,17 +278,29 @@ class McpConnection:
             emit(ToolProgress(call_id=call_id, done=progress, total=total, note=message or ""))
 
         try:
-            work = self._require_client().call_tool(spec.name, arguments, progress_callback=on_progress)
+            client = self._require_client()
+            if spec.task_support and decode.TASK_CALLS in self.info.capabilities:
+                work = call_as_task(client.session, spec.name, arguments)
+            else:
+                work = client.call_tool(spec.name, arguments, progress_callback=on_progress)
             response = await self._request(work, timeout)
         except MCPError as error:
             return error_result(call_id, await self._describe_error(error, "call"))
         raw = self._filter.take_result(response.meta)
+        if raw.get("resultType") == "task" or isinstance(raw.get("task"), dict):
+            if (state := parse_created_task(raw)) is None:
+                raise ServerError(f"{self._spec.name} sent an answer that is not valid MCP")
+            return state
+        return self._parse_result(spec, call_id, raw)
+
+    def _parse_result(self, spec: ToolSpec | None, call_id: str, raw: Mapping[str, Any]) -> ToolResult:
+        """The result of a tool. Raises TokenRejected."""
         result = decode.parse_tool_result(call_id, raw)
         meta = raw.get("_meta")
         has_login = self._spec.config.auth is not None  # only then a new token can help
         if result.is_error and has_login and isinstance(meta, dict) and meta.get(_AUTH_META_KEY) == "expired":
             raise TokenRejected(f"the login of {self._spec.name} is no longer accepted", result)
-        return _check_structured_result(spec, result)
+        return _check_structured_result(spec, result) if spec is not None else result
 
     async def _describe_error(self, error: MCPError, action: str) -> str:
         """The text for an error that the server answered with."""
@@ -422,6 +444,19 @@ class McpConnection:
         finally:
             self._active_timeouts.discard(timeout)
             self._active_answers.remove(answers)
+            _own_answers.reset(token)
+
+    async def _request_raw(self, work: Coroutine[Any, Any, types.Result], timeout: RequestTimeout) -> dict[str, Any]:
+        """Send the request; its result as the server sent it."""
+        return self._filter.take_result((await self._request(work, timeout)).meta)
+
+    @contextmanager
+    def _with_own_answers(self) -> Iterator[None]:
+        """During the block, questions of the server get the answers that hold for the work in progress."""
+        token = _own_answers.set(current_answers())
+        try:
+            yield
+        finally:
             _own_answers.reset(token)
 
     def _touch_timeouts(self) -> None:

@@ -14,6 +14,7 @@ from mcpchat.core.tools import Annotations, ToolSpec
 from mcpchat.util.structures import MAX_RESULT_DEPTH, exceeds_depth
 
 Raw = Mapping[str, Any]
+TASK_CALLS = "tasks.requests.tools.call"  # the capability to run tools as tasks, of revision 2025-11-25
 _MAX_PARTS = 2000  # content parts of one result
 
 
@@ -23,6 +24,9 @@ def parse_server_info(result: Raw, revision: str, capabilities: Raw) -> ServerIn
     info = _as_dict(result.get("serverInfo")) or _as_dict(meta.get("io.modelcontextprotocol/serverInfo"))
     nested = _as_dict(result.get("capabilities"))
     flags = [f"{kind}.{flag}" for kind in capabilities for flag, on in _as_dict(nested.get(kind)).items() if on is True]
+    requests = _as_dict(_as_dict(nested.get("tasks")).get("requests"))
+    if isinstance(_as_dict(requests.get("tools")).get("call"), dict):
+        flags.append(TASK_CALLS)
     return ServerInfo(
         name=_get_text(info, "name"),
         title=_get_text(info, "title"),
@@ -36,6 +40,7 @@ def parse_server_info(result: Raw, revision: str, capabilities: Raw) -> ServerIn
 def parse_tool(server: str, raw: Raw) -> ToolSpec:
     hints = _as_dict(raw.get("annotations"))
     schema, output = raw.get("inputSchema"), raw.get("outputSchema")
+    task_support = _as_dict(raw.get("execution")).get("taskSupport")
     spec = ToolSpec(
         server=server,
         name=raw["name"],
@@ -49,6 +54,7 @@ def parse_tool(server: str, raw: Raw) -> ToolSpec:
             idempotent=_get_bool(hints, "idempotentHint"),
             open_world=_get_bool(hints, "openWorldHint"),
         ),
+        task_support=task_support if task_support in {"optional", "required"} else "",
     )
     return replace(spec, origin=spec.fingerprint)
 

@@ -9,9 +9,11 @@ from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate
 from mcpchat.core.events import Emit
 from mcpchat.core.messages import Content, Message, ToolResult
 from mcpchat.core.protocols import ServerStatus
+from mcpchat.core.server_task import ServerTask
 from mcpchat.core.tools import ToolSpec, drop_null_arguments
 from mcpchat.errors import McpChatError, SignInNeeded
 from mcpchat.mcp.managed_server import MAX_PARALLEL_STARTS, MAX_SIGN_INS, HubContext, ManagedServer
+from mcpchat.mcp.server_tasks import ServerTasks
 from mcpchat.util import json_schema
 
 ToolFilter = Callable[[ToolSpec], bool]
@@ -104,6 +106,25 @@ class HubView:
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
         """Run the tool. Raises ServerError, SignInNeeded, and Denied if the server has changed the tool."""
         return await self._servers[spec.server].call(spec, call_id, arguments, emit)
+
+    async def start_call(
+        self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit
+    ) -> ToolResult | ServerTask:
+        """Like ``call``, but without waiting for a task that the server makes."""
+        return await self._servers[spec.server].start_call(spec, call_id, arguments, emit)
+
+    def tasks(self, server: str) -> ServerTasks:
+        """The tasks of a server."""
+        return self._servers[server].tasks
+
+    @property
+    def followed_tasks(self) -> int:
+        """How many tasks calls wait for."""
+        return sum(server.tasks.followed for server in self._servers.values())
+
+    def put_tasks_aside(self) -> int:
+        """Let the tasks that calls wait for go on without them. Returns how many there are."""
+        return sum(server.tasks.put_aside() for server in self._servers.values())
 
     def instructions(self) -> Mapping[str, str]:
         """The instructions for a model, by server, of the servers of the tools that were listed last."""

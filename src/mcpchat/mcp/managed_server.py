@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -16,6 +16,7 @@ from mcpchat.core.catalog import Catalog, Prompt, ResourceTemplate
 from mcpchat.core.events import Emit, Notice, ServerChanged, ServerState, ToolProgress
 from mcpchat.core.messages import Content, Message, ToolResult, error_result
 from mcpchat.core.protocols import ServerStatus
+from mcpchat.core.server_task import ServerTask, TaskEnded
 from mcpchat.core.tools import ToolSpec, drop_null_arguments
 from mcpchat.errors import Denied, McpChatError, ServerError, SignInNeeded
 from mcpchat.mcp.catalog_cache import CatalogCache, ProtocolMode, cache_key
@@ -35,6 +36,8 @@ from mcpchat.mcp.protocols import (
 )
 from mcpchat.mcp.rate_limit import RateLimit
 from mcpchat.mcp.server_log import ServerLog
+from mcpchat.mcp.server_tasks import ServerTasks
+from mcpchat.mcp.tasks import TaskState
 from mcpchat.mcp.timeouts import RequestTimeout
 from mcpchat.util.sanitize import strip_invisible
 from mcpchat.util.structures import map_strings
@@ -51,12 +54,17 @@ MAX_SIGN_INS = 2  # for one request: the first may have got too little access
 CHANGE_DEBOUNCE = 0.2  # seconds in which a server's change notifications are handled as one
 
 
+async def forget_task(task: ServerTask) -> None:
+    """Store nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HubContext:
     """What all servers of a hub share.
 
     ``timeouts`` are the defaults for servers without their own. With ``watch``, servers are asked to report changes,
-    and the user decides when to sign in.
+    and the user decides when to sign in. ``save_task`` stores a task whenever its state has changed; ``on_task_ended``
+    receives the results of the tasks that were put aside.
     """
 
     connector: ServerConnector
@@ -67,6 +75,8 @@ class HubContext:
     log_directory: Path
     emit: Emit
     watch: bool = False
+    save_task: Callable[[ServerTask], Awaitable[None]] = forget_task
+    on_task_ended: Callable[[TaskEnded], None] | None = None
     start_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_PARALLEL_STARTS))
 
     def notify(self, level: Literal["info", "warning"], text: str) -> None:
@@ -119,6 +129,10 @@ class ManagedServer:
         self._call_slots = asyncio.Semaphore(config.max_parallel)
         calls = config.limits.calls_per_minute
         self._rate = RateLimit(calls) if calls is not None else None
+        assert self._timeouts.call is not None
+        self.tasks = ServerTasks(
+            self, save=context.save_task, on_ended=context.on_task_ended, limit=self._timeouts.call
+        )
         self._watched_uris: set[str] = set()
         self._catalog_dirty = False
         self._tools_listing: CatalogListing | None = None  # the latest
@@ -190,10 +204,26 @@ class ManagedServer:
     # Requests.
 
     async def call(self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit) -> ToolResult:
-        """Run the tool. Raises Denied if the server has changed the tool since it was listed, ServerError,
-        SignInNeeded."""
+        """Run the tool, and wait for its task if the server makes one.
 
-        async def work(connection: Connection) -> ToolResult:
+        Raises Denied if the server has changed the tool since it was listed, ServerError, SignInNeeded.
+        """
+        outcome = await self._send_call(spec, call_id, arguments, emit)
+        if isinstance(outcome, TaskState):
+            return await self.tasks.run(spec.name, outcome, call_id, emit)
+        return outcome
+
+    async def start_call(
+        self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit
+    ) -> ToolResult | ServerTask:
+        """Like ``call``, but without waiting for a task."""
+        outcome = await self._send_call(spec, call_id, arguments, emit)
+        return await self.tasks.begin(spec.name, outcome) if isinstance(outcome, TaskState) else outcome
+
+    async def _send_call(
+        self, spec: ToolSpec, call_id: str, arguments: Mapping[str, Any], emit: Emit
+    ) -> ToolResult | TaskState:
+        async def work(connection: Connection) -> ToolResult | TaskState:
             if self._tools_changed:  # announced: no call without a look
                 try:
                     async with self._lock:
@@ -217,6 +247,30 @@ class ManagedServer:
             return refusal
         async with self._call_slots:
             return self._sanitize_incoming(await self._call_with_sign_in(work, idempotent=spec.is_idempotent))
+
+    # What its tasks need.
+
+    def find_tool(self, name: str) -> ToolSpec | None:
+        return next((tool for tool in self.tools or () if tool.name == name), None)
+
+    def new_timeout(self) -> RequestTimeout:
+        return self._request_timeout()
+
+    def sanitize(self, text: str) -> str:
+        return self._secrets.redact(strip_invisible(text))
+
+    @contextmanager
+    def mark_active(self) -> Iterator[None]:
+        """Keep the server from being restarted during the block."""
+        self._active_calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._end_activity()
+
+    async def request(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        return await self._call_with_sign_in(work, idempotent=True)
 
     async def _wait_for_rate(self, call_id: str, emit: Emit) -> ToolResult | None:
         """Wait until the limit of calls allows one more; a result that says so if it is to be refused."""
@@ -266,7 +320,7 @@ class ManagedServer:
 
     def _sanitize_incoming(self, value: _T) -> _T:
         """The value without invisible characters in its texts, and with our secrets redacted."""
-        return map_strings(value, lambda text: self._secrets.redact(strip_invisible(text)))
+        return map_strings(value, self.sanitize)
 
     def _request_timeout(self) -> RequestTimeout:
         assert self._timeouts.idle is not None
@@ -322,14 +376,17 @@ class ManagedServer:
                 self._failures = 0
                 return result
             finally:
-                self._active_calls -= 1
-                if not self._active_calls:
-                    self._idle.set()
+                self._end_activity()
             if is_last or not retry or self._failures >= MAX_FAILURES:
                 # A model sees only the message, so the end of the log is part of it.
                 log_tail = ":" * bool(failure.log) + "".join(f"\n  {line}" for line in failure.log[-5:])
                 raise ServerError(failure.message + log_tail, hint=failure.hint) from failure
         raise AssertionError("the last try returns or raises")
+
+    def _end_activity(self) -> None:
+        self._active_calls -= 1
+        if not self._active_calls:
+            self._idle.set()
 
     def _record_loss(self, connection: Connection, error: ConnectionLost) -> None:
         """Count one failure for a lost connection, however many calls it had."""
@@ -554,6 +611,7 @@ class ManagedServer:
         for task in self._background_tasks:
             task.cancel()
         await asyncio.gather(*self._background_tasks, return_exceptions=True)
+        await self.tasks.aclose()
         await self._stop()
         self.log.close()
 

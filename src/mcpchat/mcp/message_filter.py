@@ -35,6 +35,10 @@ _EMPTY_RESULTS: dict[str, dict[str, Any]] = {
     "prompts/get": {"messages": []},
     "resources/read": {"contents": []},
     "completion/complete": {"completion": {"values": []}},
+    "tasks/get": {},
+    "tasks/result": {},
+    "tasks/update": {},
+    "tasks/cancel": {},
     "prompts/list": {"prompts": []},
     "resources/list": {"resources": []},
     "resources/templates/list": {"resourceTemplates": []},
@@ -149,6 +153,9 @@ class MessageFilter:
             kind = result.get("resultType", "complete")  # older servers leave it out
             if kind == "input_required":
                 return message
+            if kind == "task" and method == "tools/call":
+                message.result = {"resultType": kind, "_meta": {RESULT_TICKET: self._keep(result)}}
+                return message
             if kind != "complete":
                 return error_response(
                     message.id, f"the server answered with a result of type {kind!r}, which was not requested"
@@ -157,17 +164,21 @@ class MessageFilter:
         if minimal is None:
             message.result = {**result, "resultType": "complete"} if stateless else result
             return message
-        ticket = next(self._tickets)
-        self._results[ticket] = result
-        if len(self._results) > _MAX_PENDING:
-            self._results.popitem(last=False)
-        minimal["_meta"] = {**_server_info_meta(result), RESULT_TICKET: ticket}
+        minimal["_meta"] = {**_server_info_meta(result), RESULT_TICKET: self._keep(result)}
         if stateless:
             minimal |= {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
         if method in LIST_FIELDS and isinstance(cursor := result.get("nextCursor"), str):
             minimal["nextCursor"] = cursor
         message.result = minimal
         return message
+
+    def _keep(self, result: dict[str, Any]) -> int:
+        """Keep a result for ``take_result``; return its ticket."""
+        ticket = next(self._tickets)
+        self._results[ticket] = result
+        if len(self._results) > _MAX_PENDING:
+            self._results.popitem(last=False)
+        return ticket
 
     def _minimal_result(self, method: str, result: dict[str, Any]) -> dict[str, Any] | None:
         """The minimal result of this method for the SDK; None if the SDK gets the whole result."""

@@ -17,6 +17,7 @@ from mcpchat.core.protocols import ServerRequests
 from mcpchat.core.tools import ToolSpec
 from mcpchat.errors import McpChatError, ServerError
 from mcpchat.mcp.catalog_cache import ProtocolMode
+from mcpchat.mcp.tasks import TaskState
 from mcpchat.mcp.timeouts import RequestTimeout
 
 STATELESS_REVISION = "2026-07-28"
@@ -96,6 +97,20 @@ class CatalogListing(Struct, frozen=True, kw_only=True):
     ttl: float | None = None
 
 
+class TaskConnection(Protocol):
+    """The requests about tasks on one connection. They raise ServerError, SignInNeeded, TaskLost, TaskRefused.
+
+    ``spec`` is the tool that the task runs, None if it is no longer known.
+    """
+
+    async def get(self, spec: ToolSpec | None, call_id: str, task_id: str, timeout: RequestTimeout) -> TaskState: ...
+    async def fetch_result(
+        self, spec: ToolSpec | None, call_id: str, task_id: str, timeout: RequestTimeout
+    ) -> ToolResult: ...
+    async def answer(self, task_id: str, requests: Mapping[str, Any], timeout: RequestTimeout) -> None: ...
+    async def cancel(self, task_id: str, timeout: RequestTimeout) -> None: ...
+
+
 class Connection(Protocol):
     """A live session with one server. Requests raise ServerError, SignInNeeded, and ToolFailed if it refuses one."""
 
@@ -108,7 +123,9 @@ class Connection(Protocol):
     async def list_all(self, part: Literal["tools", "others", "all"] = "all") -> CatalogListing: ...
     async def call(
         self, spec: ToolSpec, call_id: str, arguments: dict[str, Any], emit: Emit, timeout: RequestTimeout
-    ) -> ToolResult: ...
+    ) -> ToolResult | TaskState: ...
+    @property
+    def tasks(self) -> TaskConnection: ...
     async def read_resource(self, uri: str, timeout: RequestTimeout) -> Sequence[Content]: ...
     async def get_prompt(
         self, name: str, arguments: Mapping[str, str], timeout: RequestTimeout

@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 from mcpchat.errors import ConfigError, StoreError
+from mcpchat.threads.database import Row, TextMatch
 from mcpchat.threads.search import Phrase
-from mcpchat.threads.sql_store import Row, SqlThreadStore, TextMatch, clean_values
+from mcpchat.threads.sql_store import SqlThreadStore, clean_values
 
 try:
     import psycopg
@@ -48,8 +49,12 @@ def _create_schema(run: Callable[[str], object]) -> None:
         run(statement)
 
 
+def _create_tasks(run: Callable[[str], object]) -> None:
+    run('CREATE TABLE tasks (id text COLLATE "C" PRIMARY KEY, updated double precision NOT NULL, record text NOT NULL)')
+
+
 # As in the local database: never change a step that was released.
-MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_create_schema,)
+MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_create_schema, _create_tasks)
 _ID_COLUMNS = {"threads": "no", "nodes": "id", "tools": "no"}
 
 

@@ -3,8 +3,7 @@
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import msgspec
 
@@ -30,11 +29,12 @@ from mcpchat.engine.message_codec import (
     referenced_results,
     searchable_text,
 )
-from mcpchat.errors import StoreError, ThreadConflict, UsageError
+from mcpchat.errors import ThreadConflict, UsageError
+from mcpchat.threads.database import Database, DatabaseRepaired, Row
 from mcpchat.threads.search import Phrase, normalize, parse_query, snippet
+from mcpchat.threads.task_store import SqlTaskStore
 from mcpchat.util.text import did_you_mean, replace_surrogates
 
-Row = tuple[Any, ...]
 _THREAD_COLUMNS = (
     "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from, t.imported"
 )
@@ -48,80 +48,15 @@ _MAX_THREADS_TO_SCAN = 1000  # at most so many threads are searched one by one, 
 _MAX_PARAMETERS = 30_000  # parameters of one statement
 
 
-class DatabaseRepaired(StoreError):
-    """The database was damaged and has been repaired: the operation can be tried again."""
-
-
-class TextMatch(NamedTuple):
-    """The SQL that finds messages by their words.
-
-    ``from_clause`` is a table expression in which the messages are ``n``; ``order_column`` is their id, by which the
-    results are ordered. ``values`` are the parameters of ``condition``.
-    """
-
-    from_clause: str
-    order_column: str
-    condition: str
-    values: Sequence[Any]
-
-
-class Database(Protocol):
-    """The operations that differ between databases.
-
-    Placeholders are question marks. Every method raises StoreError if the database cannot be used.
-    """
-
-    def run(self, sql: str, *values: Any) -> list[Row]:
-        """Run a statement and return its rows."""
-        ...
-
-    def run_many(self, sql: str, rows: Sequence[Row]) -> None:
-        """Run a statement once for each row of parameters."""
-        ...
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Run the block as one transaction, with no other writer in between."""
-        ...
-
-    def insert(self, table: str, columns: str, *values: Any) -> int:
-        """Insert a row into a table with generated ids; return the id."""
-        ...
-
-    def index(self, node: int, text: str) -> None:
-        """Add a message to the full-text index. ``text`` is normalized."""
-        ...
-
-    def unindex(self, nodes: Sequence[int]) -> None:
-        """Remove messages from the full-text index."""
-        ...
-
-    def text_match(self, terms: Sequence[Phrase], *, per_thread: bool) -> "TextMatch":
-        """Return the SQL that finds messages with all of these phrases.
-
-        ``per_thread`` is for a query that is limited to one thread at a time.
-        """
-        ...
-
-    def erase_deleted(self) -> None:
-        """Make deleted content unreadable in the files, as far as that is quick."""
-        ...
-
-    def vacuum(self) -> int:
-        """Free unused space; return how many bytes were freed."""
-        ...
-
-    def check(self) -> None:
-        """Check the whole database, and repair what can be repaired."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class SqlThreadStore:
     """A ThreadStore. Every change is one transaction, which is on disk when the call returns."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    @property
+    def tasks(self) -> SqlTaskStore:
+        return SqlTaskStore(self._db)
 
     # Save and delete.
 

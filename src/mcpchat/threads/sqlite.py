@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mcpchat.errors import StoreError, UsageError
+from mcpchat.threads.database import DatabaseRepaired, Row, TextMatch
 from mcpchat.threads.search import Phrase
-from mcpchat.threads.sql_store import DatabaseRepaired, Row, SqlThreadStore, TextMatch, clean_values
+from mcpchat.threads.sql_store import SqlThreadStore, clean_values
 from mcpchat.threads.sqlite_repair import (
     FileIdentity,
     database_files,
@@ -51,9 +52,13 @@ def _create_schema(run: Callable[[str], object]) -> None:
         run(statement)
 
 
+def _create_tasks(run: Callable[[str], object]) -> None:
+    run("CREATE TABLE tasks (id TEXT PRIMARY KEY, updated REAL NOT NULL, record TEXT NOT NULL)")
+
+
 # One step from each version of the file to the next. The version is the number of steps taken. Never change a step that
 # was released.
-MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_create_schema,)
+MIGRATIONS: Sequence[Callable[[Callable[[str], object]], None]] = (_create_schema, _create_tasks)
 
 
 class SqliteDatabase:
@@ -271,7 +276,7 @@ class ReadOnlyDatabase(SqliteDatabase):
             except UsageError:
                 connection.close()
                 raise
-            if version != len(MIGRATIONS):
+            if version > len(MIGRATIONS):  # the threads are the same in all formats so far
                 connection.close()
                 raise UsageError(f"{self._path} has format {version}; this version reads format {len(MIGRATIONS)}")
             self._connection = connection

@@ -13,8 +13,8 @@ from typing import Any
 
 from mcpchat.engine.message_codec import decode_message, searchable_text
 from mcpchat.errors import StoreError
+from mcpchat.threads.database import Row
 from mcpchat.threads.search import normalize
-from mcpchat.threads.sql_store import Row
 from mcpchat.util.private_files import open_to_append
 
 FILE_SUFFIXES = ("", "-wal", "-shm")  # the files of a SQLite database, by what is appended to its name
@@ -31,6 +31,7 @@ _COLUMNS = {
     "tools": "no, name",
     "tool_uses": "tool, thread",
     "words": "rowid, text",
+    "tasks": "id, updated, record",
 }
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.support.fake_openai import CannedResponse, FakeOpenAI, chunk, slow_response, text, tool_call
 from tests.support.paths import FULL_FEATURED, MCPCHAT, QUIRKY
 from tests.support.processes import server_table
+from tests.support.scripted_http import ScriptedHttpServer
+from tests.support.task_logic import TaskLogic
 from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.no_cover  # in this process; forks are measured
@@ -706,3 +708,53 @@ def test_the_background_report_stays_out_of_the_line_while_suggestions_are_open(
         terminal.send("elp")
         terminal.wait_for("> /help")
         assert "rgb" not in terminal.text
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_ctrl_b_goes_on_without_a_task(
+    chat_environ: dict[str, str], fake_openai: FakeOpenAI, tmp_path: Path, era: str
+) -> None:
+    logic = TaskLogic(era)
+    fake_openai.replies = [
+        tool_call("box__count", '{"to": 100000}'), text("Fine."), text("It has ended."), text("Yes."),
+        tool_call("box__count", '{"to": 100000}'), text("Well."),
+    ]  # fmt: skip
+    with ScriptedHttpServer(logic.respond) as server:
+        add_config(
+            tmp_path, f'[servers.box]\nurl = "{server.url}"\nallow_http = true\n[approvals]\ndefault = "allow"\n'
+        )
+        with Terminal([MCPCHAT], environ=chat_environ, columns=120) as terminal:
+            terminal.wait_for("m · 1 server")
+            terminal.send("count" + ENTER)
+            terminal.wait_for("1 tool runs as a task")
+            assert "Ctrl-B goes on without it" in terminal.text
+            terminal.send("\x02")
+            terminal.wait_for("Fine.")
+            terminal.send("half a line")
+            terminal.wait_for("> half a line")
+            logic.tasks["task-1"]["to"] = 0
+            screen = terminal.wait_for("It has ended.")
+            assert re.search(r"task \w{6} of box.count: completed", screen)
+            terminal.wait_for("> half a line")  # what was typed is still there
+            terminal.send(ENTER)
+            terminal.wait_for("Yes.")
+            terminal.send("count" + ENTER)
+            terminal.wait_for("1 tool runs as a task")
+            terminal.send("\x02")
+            terminal.wait_for("Well.")
+            terminal.send(CTRL_D)
+            assert terminal.wait_exit() == 0
+            assert re.search(r"task (\w{6}) of box.count goes on: mcpchat tasks \1 --wait", terminal.text)
+    late = user_messages(fake_openai, 2)[-1]
+    assert late.startswith("The task ")
+    assert "it is not from the user.\n<tool_result>\ncounted to 0\n</tool_result>" in late
+    assert user_messages(fake_openai, 3)[-1] == "half a line"
+    assert logic.tasks["task-2"]["status"] == "working"
+
+
+def test_ctrl_b_moves_the_cursor_without_a_task(chat_environ: dict[str, str], fake_openai: FakeOpenAI) -> None:
+    with Terminal([MCPCHAT], environ=chat_environ) as terminal:
+        terminal.wait_for("m · no servers")
+        terminal.send("ac\x02b" + ENTER)
+        terminal.wait_for("Hello.")
+    assert user_messages(fake_openai) == ["abc"]

@@ -38,6 +38,7 @@ def open_test_hub(tmp_path: Path) -> OpenHub:
         credentials: Any = None,
         most_bytes: int = 16 * 2**20,
         in_memory: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
         **servers: ServerConfig,
     ) -> AsyncIterator[HubFixture]:
         events: list[Event] = []
@@ -60,6 +61,7 @@ def open_test_hub(tmp_path: Path) -> OpenHub:
                 log_directory=tmp_path / "logs",
                 watch=watch,
                 emit=events.append,
+                **(context or {}),
             ),
             ignore_cache=refresh,
         )

@@ -7,14 +7,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mcpchat.mcp.kept_servers import KeepOrder, _start, keeper_folder, list_kept, stop_kept
+from mcpchat.mcp.kept_servers import KeepOrder, _start, keeper_folder, list_kept
 from tests.support.command_line import CommandLine, unpack
 from tests.support.processes import connect_as_another_user
 from tests.support.waiting import wait_until
@@ -83,18 +82,8 @@ def server(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """The folder of the sockets; what was kept in it is stopped at the end."""
-    path = Path(f"/tmp/mcpchat-test-{os.getpid()}-{os.urandom(4).hex()}")
-    path.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
-    yield path / "mcpchat"
-    for keeper, _ in list_kept(path / "mcpchat"):
-        stop_kept(keeper)
-    for file in (path / "mcpchat").glob("*"):
-        file.unlink()
-    (path / "mcpchat").rmdir() if (path / "mcpchat").exists() else None
-    path.rmdir()
+def folder(kept_folder: Path) -> Path:
+    return kept_folder
 
 
 def config(server: Path, keep: str = "1m", **settings: str) -> str:

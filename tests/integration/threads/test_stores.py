@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mcpchat.core.messages import (
@@ -32,7 +33,7 @@ from mcpchat.core.threads import (
 from mcpchat.errors import StoreError, ThreadConflict, UsageError
 from mcpchat.threads import postgres, sqlite
 from mcpchat.threads.sql_store import SqlThreadStore
-from tests.support.example_thread import EVERYTHING, PICTURE, RECORD
+from tests.support.example_thread import EVERYTHING, EXAMPLE_TASK, PICTURE, RECORD
 from tests.support.kill_loop import kill_repeatedly
 from tests.support.paths import DATABASES
 from tests.support.postgres import Postgres
@@ -366,7 +367,7 @@ def test_a_newer_database_is_refused_with_both_versions(open_store: Open, reques
         store._db.run("PRAGMA user_version = 99")
     else:
         store._db.run("UPDATE format SET version = 99")
-    with pytest.raises(StoreError, match=r"newer mcpchat \(format 99; this version reads format 1\)"):
+    with pytest.raises(StoreError, match=r"newer mcpchat \(format 99; this version reads format 2\)"):
         open_store().latest()
 
 
@@ -431,7 +432,45 @@ def test_a_file_of_every_released_version_is_upgraded(tmp_path: Path, version: i
         hit.number for match in store.search(ThreadFilter(tools=("box.*",)), "grosse", 9) for hit in match.hits
     ] == [1]
     assert store._db.run("PRAGMA user_version") == [(len(sqlite.MIGRATIONS),)]
+    assert store.tasks.recent() == ([EXAMPLE_TASK] if version > 1 else [])
     store.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(sqlite.MIGRATIONS) + 1))
+def test_a_file_of_every_released_version_can_be_only_read(tmp_path: Path, version: int) -> None:
+    import sqlite3
+
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript((DATABASES / f"v{version}.sql").read_text())
+    data = path.read_bytes()
+    store = sqlite.open_read_only(path)
+    (thread,) = store.recent(ThreadFilter(), 9)
+    assert [node.message for node in store.nodes(thread)] == list(EVERYTHING)
+    store.close()
+    assert path.read_bytes() == data
+
+
+def test_tasks_are_found_by_the_beginning_of_their_ids(open_store: Open) -> None:
+    store, other = open_store(), open_store()
+    first = msgspec.structs.replace(EXAMPLE_TASK, id="3fa21c", updated=4e9)
+    second = msgspec.structs.replace(EXAMPLE_TASK, id="3fb000", updated=4e9 + 1, deadline=None)
+    for task in (first, second):
+        store.tasks.save(task)
+    assert other.tasks.recent() == [second, first]
+    assert other.tasks.find("3FA") == first
+    with pytest.raises(UsageError, match="the beginning of 2 ids"):
+        store.tasks.find("3f")
+    for name in ("x", "", "%"):
+        with pytest.raises(UsageError, match="there is no task"):
+            store.tasks.find(name)
+    done = msgspec.structs.replace(first, status="completed", message="9 of 9", updated=4e9 + 2)
+    other.tasks.save(done)
+    assert store.tasks.recent() == [done, second]
+    store.tasks.forget(second)
+    store.tasks.save(msgspec.structs.replace(EXAMPLE_TASK, id="000000", updated=time.time() - 91 * 86400))
+    store.tasks.save(done)  # forgets the old one
+    assert other.tasks.recent() == [done]
 
 
 def test_a_full_disk_is_reported_without_a_partial_write(tmp_path: Path) -> None:
@@ -455,12 +494,14 @@ def test_a_damaged_file_is_set_aside_and_its_content_recovered(tmp_path: Path, s
     thread_ids = {
         new_thread(store, *[f"word{n} {m} " + "x" * 200 for m in range(20)], title=f"t{n}").id for n in range(30)
     }
+    roots = {row[0] - 1 for row in store._db.run("SELECT rootpage FROM sqlite_master")}  # with one, a table is lost
     store.close()
     content = path.read_bytes()
     rng = random.Random(seed)
     damaged = bytearray(content)
-    for _ in range(3):
-        offset = rng.randrange(2 if seed else 0, len(damaged) // 4096) * 4096
+    pages = [page for page in range(1, len(damaged) // 4096) if page not in roots]
+    for page in rng.sample(pages, 3):
+        offset = page * 4096
         damaged[offset : offset + 4096] = rng.randbytes(4096)
     path.write_bytes(damaged)
     notices: list[str] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mcpchat.core.threads import NewMessage, Thread
 from mcpchat.threads import sqlite
-from tests.support.example_thread import EVERYTHING, RECORD
+from tests.support.example_thread import EVERYTHING, EXAMPLE_TASK, RECORD
 
 
 def main() -> None:
@@ -18,13 +18,14 @@ def main() -> None:
     store = sqlite.open_threads(path)
     thread = Thread(id="0123456789abcdef0123456789abcdef", title="Größe", agent="mail", model="m")
     store.append(thread, 0, [NewMessage(message=message, metadata=RECORD) for message in EVERYTHING])
+    store.tasks.save(EXAMPLE_TASK)
     store.close()
     database = sqlite3.connect(path)
     own_tables = "sql IS NOT NULL AND name NOT LIKE 'words^_%' ESCAPE '^' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
     lines = [
         f"{row[0]};" for row in database.execute(f"SELECT sql FROM sqlite_master WHERE {own_tables} ORDER BY rowid")
     ]
-    for table in ("threads", "nodes", "blobs", "uses", "tools", "tool_uses"):
+    for table in ("threads", "nodes", "blobs", "uses", "tools", "tool_uses", "tasks"):
         for row in database.execute(f"SELECT * FROM {table}"):
             values = (database.execute("SELECT quote(?)", (value,)).fetchone()[0] for value in row)
             lines.append(f"INSERT INTO {table} VALUES ({', '.join(values)});")

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from mcpchat.app.tool_call import ToolCaller, tool_failure
-from mcpchat.cli.content import print_result, save_parts, write_raw
+from mcpchat.cli.content import print_tool_result
 from mcpchat.cli.mcp_session import (
     open_servers,
     print_notices,
@@ -37,8 +37,7 @@ from mcpchat.config.named_servers import is_address
 from mcpchat.config.run import ConfigChoice, RunContext, RunOptions
 from mcpchat.core.events import VERSION
 from mcpchat.core.form_answers import FormAnswers, use_answers
-from mcpchat.core.messages import Text, ToolResult, result_text
-from mcpchat.core.report import error_report
+from mcpchat.core.server_task import ServerTask
 from mcpchat.core.tools import (
     InvalidArguments,
     ToolSpec,
@@ -93,6 +92,9 @@ def call(
     output: TextJsonOrRaw = "text",
     file: FileOption = None,
     timeout: TimeoutOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Do not wait for a task of the server: print its ID, for mcpchat tasks.")
+    ] = False,
 ) -> int:
     """Call one tool, without a model. The tool's schema decides the type of each value; KEY:=VALUE is JSON.
 
@@ -117,13 +119,29 @@ def call(
         hint = "write SERVER.TOOL, or URL TOOL; mcpchat tools lists them"
         raise UsageError(f"{tool.rstrip('.')!r} does not name a tool", hint=hint)
     require_server(context, server)
+    if detach:
+        _require_lasting_task(context, server)
     if (text := next((word for word in pairs if word.startswith("{")), None)) is not None:
         if len(pairs) > 1 or arguments is not None:
             raise UsageError("the arguments are given twice: as one JSON object, and in another way")
         arguments, pairs = text, []
     given = GivenArguments(pairs, arguments, read_stdin=not no_stdin)
     with use_answers(answers):
-        return run_async(_call_tool(restrict_to(context, server), options, tool, given, output, file, timeout))
+        return run_async(
+            _call_tool(restrict_to(context, server), options, tool, given, output, file, timeout, detach=detach)
+        )
+
+
+def _require_lasting_task(context: RunContext, server: str) -> None:
+    """Raise UsageError if a task could not be found again after this command."""
+    config = context.config.servers[server]
+    if config.effective_transport == "stdio" and config.keep_seconds is None:
+        raise UsageError(
+            f"--detach: {server} ends with this command, and its tasks with it",
+            hint="--keep 10m, or keep in the config",
+        )
+    if not context.config.threads.save:
+        raise UsageError("--detach: tasks are remembered with the threads, which are not saved (threads.save)")
 
 
 @dataclass(frozen=True)
@@ -157,6 +175,8 @@ async def _call_tool(
     output: str,
     file: Path | None,
     timeout: float | None,
+    *,
+    detach: bool = False,
 ) -> int:
     """Raises Denied, ToolFailed, ServerError, LimitReached."""
     user = terminal_user()
@@ -178,33 +198,28 @@ async def _call_tool(
         progress = CallProgress(sys.stderr)
         caller = ToolCaller(context=context, hub=hub, gate=gate, asker=user[0], warn=print_warnings, emit=progress)
         try:
-            spec, result = await caller.call(tool, read_arguments)
+            spec, result = await (caller.start if detach else caller.call)(tool, read_arguments)
         finally:
             progress.clear()
         lift_limit()
-        _print_call_result(spec, result, output, None if result.is_error else file)
+        if isinstance(result, ServerTask):
+            _print_detached(result, output)
+            return 0
+        if detach:
+            sys.stderr.write(f"{spec.qualified_name} answered at once, not with a task\n")
+        print_tool_result(spec.qualified_name, result, output, None if result.is_error else file)
     if result.is_error:
         current_run().error_written = output == "json"
         raise tool_failure(spec.qualified_name)
     return 0
 
 
-def _print_call_result(spec: ToolSpec, result: ToolResult, output: str, file: Path | None) -> None:
-    parts = result.parts or (Text(text=result_text(result)),)
-    if file is not None and file != Path("-"):
-        save_parts(parts, file)
-    elif file is not None:
-        write_raw(parts)
-    elif output == "json":
-        error = (
-            {"error": msgspec.to_builtins(error_report(tool_failure(spec.qualified_name)))} if result.is_error else {}
-        )
-        write_json({"v": VERSION, **msgspec.to_builtins(result), **error})
-    elif output == "raw" and not result.is_error:
-        write_raw(parts)
+def _print_detached(task: ServerTask, output: str) -> None:
+    if output == "json":
+        write_json({"v": VERSION, **msgspec.to_builtins(task)})
     else:
-        print_result(result, sys.stderr if result.is_error else sys.stdout)
-    sys.stdout.flush()
+        sys.stdout.write(f"{task.id}\n")
+        sys.stdout.flush()
 
 
 def parse_tool_arguments(spec: ToolSpec, pairs: Sequence[str], json_text: str | None) -> Mapping[str, Any]:

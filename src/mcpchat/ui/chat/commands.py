@@ -433,7 +433,7 @@ KEY_HELP = (
     "Up, Ctrl-R: history; Tab completes; Right accepts the suggestion",
     "@ names a file or a resource; /server:prompt, /template:name; start with a space to send text that begins with /",
     "!command runs a command of your shell; !! sends its output along; Ctrl-O opens a folded paste",
-    "Ctrl-C cancels an answer; Ctrl-T folds reasoning; Ctrl-D leaves",
+    "Ctrl-C cancels an answer; Ctrl-B goes on without a task; Ctrl-T folds reasoning; Ctrl-D leaves",
 )
 LINE_MODE_KEY_HELP = (
     "Enter sends; a backslash at the end continues on the next line",

@@ -15,6 +15,7 @@ from mcpchat.core.events import TurnFinished
 from mcpchat.core.messages import Message, Part
 from mcpchat.core.messages import Text as TextPart
 from mcpchat.core.protocols import ServerDirectory, Toolbox
+from mcpchat.core.server_task import ServerTask
 from mcpchat.core.threads import Thread, ThreadMessage
 from mcpchat.core.tools import ToolSpec
 from mcpchat.engine import outcomes
@@ -116,6 +117,14 @@ class ChatControls(Protocol):
 
     async def search_tools(self, words: str) -> Sequence[ToolSpec]:
         """The tools on offer that the words are about, the best first."""
+        ...
+
+    async def next_late_result(self) -> tuple[ServerTask, Message]:
+        """Wait for the next task that was put aside to end; the message with its result."""
+        ...
+
+    def describe_open_tasks(self) -> Sequence[str]:
+        """A line about each task that was put aside and has not ended."""
         ...
 
     def describe_trust(self) -> str:

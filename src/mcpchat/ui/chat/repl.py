@@ -4,9 +4,11 @@ import asyncio
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
+from mcpchat.core.messages import Message
+from mcpchat.core.server_task import ServerTask
 from mcpchat.errors import TRANSIENT_ERRORS, McpChatError, ModelError
 from mcpchat.ui.chat import commands, shell
 from mcpchat.ui.chat.context import CommandContext
@@ -42,32 +44,79 @@ class Prompt(Protocol):
 
 
 async def repl(context: CommandContext, prompt: Prompt, *, on_done: Callable[[float], Awaitable[None]]) -> None:
-    """Handle lines until /exit or Ctrl-D. Errors are printed and the chat continues.
+    """Handle lines until /exit or Ctrl-D, and the results of tasks that were put aside, which go to the model.
 
-    ``on_done`` is called after each line with the seconds that it took.
+    Errors are printed and the chat continues. ``on_done`` is called after each line or result with the seconds that it
+    took.
     """
     preload = asyncio.create_task(_preload_tools(context))
+    late_results = _LateResults(context)
     try:
         while not context.exit_requested:
-            line = await prompt.next_line()
-            if line is None:
+            entry = await late_results.next_entry(prompt)
+            if entry is None:
                 return
-            if not line.strip():
+            if isinstance(entry, str) and not entry.strip():
                 context.editing_index = None
                 continue
-            prompt.echo(line)
+            if isinstance(entry, str):
+                prompt.echo(entry)
+                work = _handle_line(context, entry)
+            else:
+                work = _send_late_result(context, *entry)
             prompt.set_busy(True)
             started = time.monotonic()
             try:
-                if not await _run_interruptible(context, line):
+                if not await _run_interruptible(context, work):
                     prompt.recall_cancelled()
             finally:
                 prompt.set_busy(False)
             prompt.prefill(context.take_draft())
             await on_done(time.monotonic() - started)
     finally:
+        for line in context.chat.describe_open_tasks():
+            context.print(f"  {line}", "yellow")
         preload.cancel()
-        await asyncio.gather(preload, return_exceptions=True)
+        await asyncio.gather(preload, late_results.aclose(), return_exceptions=True)
+
+
+class _LateResults:
+    """Waits for the next line, or for the result of a task that was put aside, whichever is there first."""
+
+    def __init__(self, context: CommandContext) -> None:
+        self._context = context
+        self._result: asyncio.Task[tuple[ServerTask, Message]] | None = None
+
+    async def next_entry(self, prompt: Prompt) -> str | tuple[ServerTask, Message] | None:
+        """A line, or a task with its message; None if the user leaves."""
+        self._result = self._result or asyncio.create_task(self._context.chat.next_late_result())
+        await asyncio.sleep(0)  # a result that is there already is taken
+        line = None
+        if not self._result.done():
+            if self._context.plain:  # without single keys, a line that is being read cannot be left
+                return await prompt.next_line()
+            line = asyncio.create_task(prompt.next_line())
+            try:
+                await asyncio.wait({line, self._result}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not line.done():
+                    line.cancel()
+                    await asyncio.wait({line})
+            if not line.cancelled():
+                return line.result()
+        result, self._result = self._result, None
+        return result.result()
+
+    async def aclose(self) -> None:
+        if self._result is not None:
+            self._result.cancel()
+            await asyncio.gather(self._result, return_exceptions=True)
+
+
+async def _send_late_result(context: CommandContext, task: ServerTask, message: Message) -> None:
+    """Send the result of a task that was put aside to the model, as a message of its own."""
+    context.print(f"  task {task.id} of {task.name}: {task.status.replace('_', ' ')}", "dim")
+    await context.send(message)
 
 
 async def _preload_tools(context: CommandContext) -> None:
@@ -78,9 +127,9 @@ async def _preload_tools(context: CommandContext) -> None:
         _print_error(context, error)
 
 
-async def _run_interruptible(context: CommandContext, line: str) -> bool:
-    """Handle a line; Ctrl-C cancels it. Returns False if it was cancelled."""
-    task: asyncio.Task[object] = asyncio.create_task(_handle_line(context, line))
+async def _run_interruptible(context: CommandContext, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work for an entry; Ctrl-C cancels it. Returns False if it was cancelled."""
+    task: asyncio.Task[object] = asyncio.create_task(work)
     with cancel_on_signals(task, (signal.SIGINT,)) as signals:
         try:
             await task

@@ -55,7 +55,7 @@ class LineRenderer:
                 self._finish()
                 if message.cut and message.cut not in {"length", "cancelled"}:
                     self._print_line(f"warning: the answer ends early: {message.cut}")
-            case events.ToolStarted() | events.ToolFinished():
+            case events.ToolStarted() | events.ToolFinished() | events.ToolTask():
                 self._print_call(event)
             case events.ServerChanged(state="failed" | "login"):
                 self._print_line(f"warning: {tool_lines.format_server_down(event)}")
@@ -77,10 +77,12 @@ class LineRenderer:
             case _:
                 assert_never(event)
 
-    def _print_call(self, event: events.ToolStarted | events.ToolFinished) -> None:
+    def _print_call(self, event: events.ToolStarted | events.ToolFinished | events.ToolTask) -> None:
         self._finish()
         if isinstance(event, events.ToolStarted):
             self._print_line(f"tool: {tool_lines.format_running(event)}")
+        elif isinstance(event, events.ToolTask):
+            self._print_line(f"tool: {tool_lines.format_task(event)}")
         else:
             self._print_line(
                 f"tool {'failed' if event.result.is_error else 'done'}: {tool_lines.format_finished(event)}"

@@ -24,6 +24,7 @@ class Activity:
         self._started_at = 0.0
         self._label = ""
         self._running: set[str] = set()  # call ids
+        self._tasks: set[str] = set()  # ids of the calls that their servers run as tasks
 
     @property
     def seconds(self) -> float:
@@ -41,12 +42,16 @@ class Activity:
                 self._label = "thinking"
             case events.ToolStarted(call=call):
                 self._running.add(call.id)
+            case events.ToolTask(call_id=call_id):
+                self._tasks.add(call_id)
             case events.ToolFinished(call=call):
                 self._running.discard(call.id)
+                self._tasks.discard(call.id)
                 self._label = _WAITING
             case events.TurnFinished() | events.TurnFailed():
                 self._started_at = 0.0
                 self._running.clear()
+                self._tasks.clear()
             case _:
                 pass
 
@@ -56,4 +61,6 @@ class Activity:
             return ""
         count = len(self._running)
         label = ("1 tool runs" if count == 1 else f"{count} tools run") if count else self._label
+        if count and self._tasks >= self._running:
+            label += " as a task" if count == 1 else " as tasks"
         return f"{spinner_frame(self._encoding)} {label} · {self.seconds:.0f} s"

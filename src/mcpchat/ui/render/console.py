@@ -120,7 +120,7 @@ class ConsoleRenderer:
                 self._show_notice(event)
             case events.ServerChanged():
                 self._redraw_live()  # the status line shows the servers
-            case events.MessageAdded() | events.BranchChanged() | events.ToolDecided():
+            case events.MessageAdded() | events.BranchChanged() | events.ToolDecided() | events.ToolTask():
                 pass
             case _:
                 assert_never(event)

@@ -60,6 +60,8 @@ class TextRenderer:
                 self._warn(tool_lines.format_server_down(event))
             case events.Notice(level=level, text=text):
                 (self._warn if level == "warning" else self._print_info)(sanitize(text))
+            case events.ToolTask():
+                self._print_info(tool_lines.format_task(event))
             case events.TurnFinished() if self._show_stats and event.usage.total:
                 self._err.writelines(f"  {line}\n" for line in stats.format_turn(event))
                 self._err.flush()

@@ -12,6 +12,7 @@ from mcpchat.core.accounts import AccountStatus, format_duration, format_scopes
 from mcpchat.core.call_record import CallRecord
 from mcpchat.core.catalog import Catalog, Prompt, Resource, ResourceTemplate
 from mcpchat.core.protocols import ServerStatus
+from mcpchat.core.server_task import ServerTask
 from mcpchat.core.threads import Thread
 from mcpchat.core.tools import ToolSpec
 from mcpchat.ui.render import transcripts
@@ -204,6 +205,20 @@ def call_table(records: Sequence[CallRecord]) -> RenderableType:
             one_line(record.arguments, 80),
             one_line(_describe_decision(record), 60),
             f"{record.seconds:.1f} s · {one_line(_describe_result(record), 100)}",
+        )
+    return table
+
+
+def task_table(tasks: Sequence[ServerTask]) -> RenderableType:
+    table = _AdaptiveTable("id", "tool", "status", "", "begun", "until", heads=3)
+    for task in tasks:
+        table.add_row(
+            task.id,
+            one_line(task.name, 60),
+            task.status.replace("_", " "),
+            one_line(task.message, 100),
+            transcripts.format_time(task.created),
+            transcripts.format_time(task.deadline or 0),
         )
     return table
 

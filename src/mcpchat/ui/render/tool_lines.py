@@ -4,13 +4,14 @@ import json
 import unicodedata
 from contextlib import suppress
 
-from mcpchat.core.events import ServerChanged, ToolFinished, ToolProgress, ToolStarted
+from mcpchat.core.events import ServerChanged, ToolFinished, ToolProgress, ToolStarted, ToolTask
 from mcpchat.core.messages import ToolCall, ToolResult, decode_arguments, result_text
 from mcpchat.util.sanitize import one_line
 
 _MAX_ARGUMENT_LENGTH = 40  # characters of one argument
 _MIN_RESULT_WIDTH = 12  # cells of a result, however narrow the terminal
 _MAX_TITLE_LENGTH = 40
+_MAX_NOTE = 40  # characters of a note on the progress
 _MAX_ERROR_LENGTH = 300  # characters; an error may take more than one line
 _DEFAULT_WIDTH = 200  # cells, without a screen
 
@@ -121,4 +122,11 @@ def format_server_down(event: ServerChanged) -> str:
 def format_progress(event: ToolProgress) -> str:
     """How far a call is: ``· 3 of 10 note``."""
     amount = f"{event.done:g} of {event.total:g}" if event.total else f"{event.done:g}"
-    return f"  · {amount} {one_line(event.note, 40)}".rstrip()
+    note = one_line(event.note, _MAX_NOTE)
+    return f"  · {note}" if note and not event.done and not event.total else f"  · {amount} {note}".rstrip()
+
+
+def format_task(event: ToolTask) -> str:
+    """The status of a call that its server runs as a task: ``task 3fa21c of box.count: working: 3 of 9``."""
+    status = event.status.replace("_", " ")
+    return f"task {event.task} of {event.tool}: " + one_line(": ".join(filter(None, (status, event.message))), 200)

@@ -55,6 +55,11 @@ class InputActions(Protocol):
     def toggle_reasoning(self) -> None: ...
 
     @property
+    def has_tasks(self) -> bool: ...
+
+    def put_tasks_aside(self) -> None: ...
+
+    @property
     def expects_background_report(self) -> bool: ...
 
     def take_background_report(self, report: str) -> None: ...
@@ -109,6 +114,8 @@ def build_key_bindings(actions: InputActions) -> KeyBindings:
     bindings.add("c-z")(lambda event: actions.suspend())
     bindings.add("c-l")(lambda event: event.app.renderer.clear())
     bindings.add("c-t")(lambda event: actions.toggle_reasoning())
+    has_tasks = Condition(lambda: actions.has_tasks)  # without tasks, the key moves the cursor
+    bindings.add("c-b", filter=has_tasks, eager=True)(lambda event: actions.put_tasks_aside())
     _bind_background_report(bindings, actions)
     return bindings
 

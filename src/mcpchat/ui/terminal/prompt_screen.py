@@ -87,6 +87,8 @@ class PromptScreen:
         self._status = status
         self._activity: Callable[[], str] = lambda: ""
         self._toggle_reasoning: Callable[[], bool] = lambda: False
+        self._count_tasks: Callable[[], int] = lambda: 0
+        self._put_tasks_aside: Callable[[], int] = lambda: 0
         self._raise_interrupt = interrupt
         self._queued_at_interrupt: int | None = None  # entries in the queue at Ctrl-C
         self._live_lines: list[str] = []
@@ -369,6 +371,19 @@ class PromptScreen:
         """Set the function that describes the current activity, and the one that folds reasoning or shows it."""
         self._activity, self._toggle_reasoning = activity, toggle_reasoning
 
+    def set_tasks(self, count: Callable[[], int], put_aside: Callable[[], int]) -> None:
+        """Set the functions that count the tasks that are waited for, and that put them aside."""
+        self._count_tasks, self._put_tasks_aside = count, put_aside
+
+    @property
+    def has_tasks(self) -> bool:
+        return self.busy and self._count_tasks() > 0
+
+    def put_tasks_aside(self) -> None:
+        count = self._put_tasks_aside()
+        text = "the task goes on" if count == 1 else f"{count} tasks go on"
+        self.write(f"  {text} in the background\n")
+
     @property
     def idle_seconds(self) -> float:
         """Seconds since the last key."""
@@ -396,6 +411,8 @@ class PromptScreen:
 
     def _format_status_line(self) -> str:
         activity = self._activity() if self.busy else ""
+        if self.has_tasks:
+            activity += " · Ctrl-B goes on without it"
         if self.exit_requested and self.busy:
             activity += " · leaving after this"
         if self._app.editing_mode == EditingMode.VI:

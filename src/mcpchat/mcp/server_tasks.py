@@ -1,0 +1,189 @@
+"""The tasks of one server: begun by calls, waited for, put aside, looked up again after a restart."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+from msgspec.structs import replace
+
+from mcpchat.core.events import Emit
+from mcpchat.core.messages import Text, ToolResult, error_result
+from mcpchat.core.server_task import ServerTask, TaskEnded, TaskPutAside
+from mcpchat.core.tools import ToolSpec
+from mcpchat.errors import McpChatError
+from mcpchat.mcp.protocols import Connection
+from mcpchat.mcp.tasks import TaskFollower, TaskLost, TaskState, begin_task, lose_task, update_task
+from mcpchat.mcp.timeouts import RequestTimeout
+from mcpchat.util.structures import map_strings
+
+_T = TypeVar("_T")
+_FOREVER = 10 * 365 * 86400.0  # seconds; a request for a result is answered when the result is there
+
+
+class TaskServer(Protocol):
+    """What the tasks need of their server."""
+
+    @property
+    def name(self) -> str: ...
+    def find_tool(self, name: str) -> ToolSpec | None: ...
+    def new_timeout(self) -> RequestTimeout: ...
+    def sanitize(self, text: str) -> str: ...
+    def mark_active(self) -> AbstractContextManager[None]:
+        """Keep the server from being restarted during the block."""
+        ...
+
+    async def request(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """The result of a request that may be sent twice. Raises ServerError, SignInNeeded."""
+        ...
+
+
+class ServerTasks:
+    """The tasks of one server.
+
+    ``save`` stores a task whenever its state has changed. ``on_ended`` receives the results of tasks that were put
+    aside; without it, nobody waits for them. A call waits at most ``limit`` seconds for its task.
+    """
+
+    def __init__(
+        self,
+        server: TaskServer,
+        *,
+        save: Callable[[ServerTask], Awaitable[None]],
+        on_ended: Callable[[TaskEnded], None] | None,
+        limit: float,
+    ) -> None:
+        self._server = server
+        self._save = save
+        self._on_ended = on_ended
+        self._limit = limit
+        self._follower = TaskFollower(self, save)
+        self._background: dict[str, tuple[ServerTask, asyncio.Task[None]]] = {}
+
+    @property
+    def in_background(self) -> list[ServerTask]:
+        """The tasks that were put aside and have not ended."""
+        return [task for task, _ in self._background.values()]
+
+    @property
+    def followed(self) -> int:
+        """How many tasks calls wait for."""
+        return self._follower.count
+
+    async def begin(self, tool: str, state: TaskState) -> ServerTask:
+        """Remember the task that the server has created for a call."""
+        task = begin_task(self._server.name, tool, self._clean(state))
+        await self._save(task)
+        return task
+
+    async def run(self, tool: str, state: TaskState, call_id: str, emit: Emit) -> ToolResult:
+        """Wait for the result of the task of a call. If it is put aside, the result says so."""
+        task = await self.begin(tool, state)
+        with self._server.mark_active():
+            task, outcome = await self._follower.follow(task, self._clean(state), call_id, emit, limit=self._limit)
+        if isinstance(outcome, ToolResult):
+            return outcome
+        if self._on_ended is not None:
+            self._follow_in_background(task, call_id, emit)
+        return self._describe_put_aside(outcome, call_id)
+
+    def put_aside(self) -> int:
+        """Let the tasks that calls wait for go on without them. Returns how many there are."""
+        return self._follower.put_aside()
+
+    async def look(self, task: ServerTask) -> tuple[ServerTask, ToolResult | None]:
+        """The task as its server knows it now, with its result if that came along. Raises TaskLost, ServerError."""
+        task, state = await self._look(task)
+        return task, state.result
+
+    async def wait(self, task: ServerTask, emit: Emit) -> ToolResult:
+        """Wait for the result of a task that was begun before. The task goes on if the caller is cancelled.
+
+        Raises TaskLost, ServerError.
+        """
+        task, state = await self._look(task)
+        with self._server.mark_active():
+            _, outcome = await self._follower.follow(task, state, task.id, emit, cancels=False)
+        assert isinstance(outcome, ToolResult)  # nobody puts it aside
+        return outcome
+
+    async def _look(self, task: ServerTask) -> tuple[ServerTask, TaskState]:
+        try:
+            state = await self.get_task(task, task.id)
+        except TaskLost as error:
+            task = lose_task(task, error)
+            await self._save(task)
+            raise TaskLost(f"task {task.id} of {task.name}: {task.message}") from error
+        task = update_task(task, state)
+        await self._save(task)
+        return task, state
+
+    async def cancel(self, task: ServerTask) -> None:
+        """Tell the server to cancel the task. Raises TaskRefused if it refuses, ServerError."""
+        await self.cancel_task(task)
+        await self._save(replace(task, status="cancelled", updated=time.time()))
+
+    async def aclose(self) -> None:
+        """Stop waiting. The tasks go on at their server."""
+        running = [work for _, work in self._background.values()]
+        for work in running:
+            work.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _follow_in_background(self, task: ServerTask, call_id: str, emit: Emit) -> None:
+        async def follow() -> None:
+            try:
+                state = await self.get_task(task, call_id)
+                with self._server.mark_active():
+                    ended, result = await self._follower.follow(task, state, call_id, emit, cancels=False)
+            except McpChatError as error:
+                ended, result = task, error_result(call_id, error.message)
+            if isinstance(result, ToolResult) and self._on_ended is not None:
+                self._on_ended(TaskEnded(task=ended, result=result))
+
+        work = asyncio.create_task(follow(), name=f"task {task.id}")
+        self._background[task.id] = task, work
+        work.add_done_callback(lambda done: self._background.pop(task.id, None))
+
+    def _describe_put_aside(self, aside: TaskPutAside, call_id: str) -> ToolResult:
+        """The result of a call whose task goes on without it, for the model. An error if nobody waits any more."""
+        task = aside.task
+        if self._on_ended is None:
+            text = f"{task.name} goes on as task {task.id}, and its result is not there yet."
+            return error_result(call_id, f"{text} The user sees it with: mcpchat tasks {task.id}")
+        text = f"{task.name} goes on as task {task.id}. Its result will come as a message of its own; go on without it."
+        return ToolResult(call_id=call_id, parts=tuple(Text(text=part) for part in (text, aside.note) if part))
+
+    def _clean(self, state: TaskState) -> TaskState:
+        """The state with texts that can be shown. Ids and questions stay as they are: they go back to the server."""
+        sanitize = self._server.sanitize
+        result = map_strings(state.result, sanitize)
+        return replace(state, message=sanitize(state.message), note=sanitize(state.note), result=result)
+
+    # The requests.
+
+    async def get_task(self, task: ServerTask, call_id: str) -> TaskState:
+        spec = self._server.find_tool(task.tool)
+        return self._clean(
+            await self._server.request(
+                lambda connection: connection.tasks.get(spec, call_id, task.task_id, self._server.new_timeout())
+            )
+        )
+
+    async def fetch_task_result(self, task: ServerTask, call_id: str) -> ToolResult:
+        spec = self._server.find_tool(task.tool)
+
+        async def work(connection: Connection) -> ToolResult:
+            timeout = RequestTimeout(idle=_FOREVER, total=_FOREVER)
+            return await connection.tasks.fetch_result(spec, call_id, task.task_id, timeout)
+
+        return map_strings(await self._server.request(work), self._server.sanitize)
+
+    async def answer_task(self, task: ServerTask, requests: Mapping[str, Any]) -> None:
+        await self._server.request(
+            lambda connection: connection.tasks.answer(task.task_id, requests, self._server.new_timeout())
+        )
+
+    async def cancel_task(self, task: ServerTask) -> None:
+        await self._server.request(lambda connection: connection.tasks.cancel(task.task_id, self._server.new_timeout()))

@@ -1,0 +1,307 @@
+"""Follows a tool call that a server runs as a task, until its result is there. Imports no SDK."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from mcpchat.core.events import Emit, ToolProgress, ToolTask
+from mcpchat.core.messages import ToolResult, error_result
+from mcpchat.core.server_task import TERMINAL, ServerTask, TaskPutAside, TaskStatus, new_task_id
+from mcpchat.errors import McpChatError, ServerError
+from mcpchat.util.sanitize import one_line
+
+_MIN_INTERVAL, _MAX_INTERVAL = 0.05, 300.0  # seconds between two requests for the state, whatever the server says
+_FIRST_INTERVAL, _SLOWEST_INTERVAL, _SLOWDOWN = 0.25, 5.0, 1.5  # seconds, if the server says nothing
+_CANCEL_TIMEOUT = 5.0  # seconds for telling the server that nobody waits any more
+_GRACE = 10.0  # seconds after its time in which a task may still end
+_SAVE_INTERVAL = 10.0  # seconds between two saves for a new status line
+_MAX_FAILURES = 3  # requests for the state in a row that may fail
+_MAX_MESSAGE = 500  # characters of a status line
+
+
+class TaskState(Struct, frozen=True, kw_only=True):
+    """What a server says about a task.
+
+    ``ttl`` is in seconds from the creation, None for no limit; ``poll_interval`` in seconds, None if it says nothing.
+    ``result`` is set once it is there, if this answer has it. ``requests`` are the task's questions, by their keys.
+    ``note`` is the server's text for the model while the task runs.
+    """
+
+    task_id: str
+    status: TaskStatus
+    message: str = ""
+    ttl: float | None = None
+    poll_interval: float | None = None
+    result: ToolResult | None = None
+    requests: dict[str, Any] = {}
+    note: str = ""
+
+
+class TaskLost(ServerError):
+    """The server no longer knows the task."""
+
+
+class TaskRefused(ServerError):
+    """The server refuses a request about a task, or asks for something that it may not have."""
+
+
+class TaskRequests(Protocol):
+    """The requests to a task's server. They raise ServerError, SignInNeeded, and TaskLost."""
+
+    async def get_task(self, task: ServerTask, call_id: str) -> TaskState: ...
+    async def fetch_task_result(self, task: ServerTask, call_id: str) -> ToolResult:
+        """The result of the task; waits for it. Questions of the server arrive meanwhile."""
+        ...
+
+    async def answer_task(self, task: ServerTask, requests: Mapping[str, Any]) -> None:
+        """Ask the user the questions of the task, and send the answers."""
+        ...
+
+    async def cancel_task(self, task: ServerTask) -> None: ...
+
+
+def parse_task_state(raw: Mapping[str, Any]) -> TaskState | None:
+    """The state in a result of the extension, or of revision 2025-11-25. None if it is no valid one."""
+    task_id, status = raw.get("taskId"), raw.get("status")
+    if not isinstance(task_id, str) or not task_id or status not in get_args(TaskStatus):
+        return None
+    assert status is not None
+    message, requests = raw.get("statusMessage"), raw.get("inputRequests")
+    return TaskState(
+        task_id=task_id,
+        status=status,
+        message=one_line(message, _MAX_MESSAGE) if isinstance(message, str) else "",
+        ttl=_seconds(raw.get("ttlMs", raw.get("ttl"))),
+        poll_interval=_seconds(raw.get("pollIntervalMs", raw.get("pollInterval"))),
+        requests=requests if isinstance(requests, dict) else {},
+    )
+
+
+def _seconds(milliseconds: object) -> float | None:
+    if not isinstance(milliseconds, int | float) or isinstance(milliseconds, bool):
+        return None
+    if not milliseconds >= 0:  # negative, or no number
+        return None
+    return min(milliseconds, 1e15) / 1000
+
+
+def begin_task(server: str, tool: str, state: TaskState) -> ServerTask:
+    """The task that the server has just created."""
+    task = ServerTask(
+        id=new_task_id(), server=server, tool=tool, task_id=state.task_id, created=time.time(), updated=time.time()
+    )
+    return update_task(task, state)
+
+
+def update_task(task: ServerTask, state: TaskState) -> ServerTask:
+    """The task by what its server says now."""
+    return replace(
+        task,
+        status=state.status,
+        message=state.message,
+        updated=time.time(),
+        deadline=None if state.ttl is None else task.created + state.ttl,
+        poll_interval=state.poll_interval,
+    )
+
+
+def lose_task(task: ServerTask, error: TaskLost) -> ServerTask:
+    """The task once its server no longer knows it."""
+    expired = task.deadline is not None and time.time() >= task.deadline
+    text = "its server has dropped it: its time was over" if expired else error.message
+    return replace(task, status="failed", message=text, updated=time.time())
+
+
+class TaskFollower:
+    """Follows the tasks of one server. ``save`` stores a task when its state has changed.
+
+    ``put_aside`` lets those that are followed go on without their caller.
+    """
+
+    def __init__(self, requests: TaskRequests, save: Callable[[ServerTask], Awaitable[None]]) -> None:
+        self._requests = requests
+        self._save = save
+        self._put_aside: set[asyncio.Event] = set()
+
+    @property
+    def count(self) -> int:
+        """How many tasks are followed."""
+        return len(self._put_aside)
+
+    def put_aside(self) -> int:
+        """Let the tasks go on without those who wait for them. Returns how many there are."""
+        for event in self._put_aside:
+            event.set()
+        return len(self._put_aside)
+
+    async def follow(
+        self,
+        task: ServerTask,
+        state: TaskState,
+        call_id: str,
+        emit: Emit,
+        *,
+        limit: float | None = None,
+        cancels: bool = True,
+    ) -> tuple[ServerTask, ToolResult | TaskPutAside]:
+        """Wait for the result of a task. After ``limit`` seconds, or if it is put aside, it goes on without us.
+
+        With ``cancels``, the server is told to cancel the task if the caller is cancelled. Raises ServerError,
+        SignInNeeded; the task stays as it is then.
+        """
+        aside = asyncio.Event()
+        run = _FollowedTask(self._requests, self._save, task, state, call_id, emit)
+        self._put_aside.add(aside)
+        try:
+            result = await run.wait_for_result(aside, limit)
+            return run.task, result
+        except asyncio.CancelledError:
+            if cancels:
+                await asyncio.shield(self.cancel(run.task))
+            raise
+        finally:
+            self._put_aside.discard(aside)
+
+    async def cancel(self, task: ServerTask) -> None:
+        """Tell the server to cancel the task, as far as it can be reached."""
+        with suppress(McpChatError, TimeoutError):
+            async with asyncio.timeout(_CANCEL_TIMEOUT):
+                await self._requests.cancel_task(task)
+                await self._save(replace(task, status="cancelled", updated=time.time()))
+
+
+class _FollowedTask:
+    """One task while it is followed."""
+
+    def __init__(
+        self,
+        requests: TaskRequests,
+        save: Callable[[ServerTask], Awaitable[None]],
+        task: ServerTask,
+        state: TaskState,
+        call_id: str,
+        emit: Emit,
+    ) -> None:
+        self.task = task
+        self._requests = requests
+        self._save = save
+        self._state = state
+        self._call_id = call_id
+        self._emit = emit
+        self._answered: set[str] = set()
+        self._result: asyncio.Task[ToolResult] | None = None
+        self._failures = 0
+        self._interval = _FIRST_INTERVAL
+        self._saved_at = time.monotonic()
+
+    async def wait_for_result(self, aside: asyncio.Event, limit: float | None) -> ToolResult | TaskPutAside:
+        until = math.inf if limit is None else time.monotonic() + limit
+        self._tell()
+        async with self._closing():
+            while self._state.status not in TERMINAL:
+                if self._state.status == "input_required":
+                    await self._answer()
+                if await self._pause(aside, until):
+                    break
+                if aside.is_set() or time.monotonic() >= until:
+                    return TaskPutAside(task=self.task, note=self._state.note)
+                await self._look()
+            result = await self._take_result()
+        if self.task.status not in TERMINAL:  # the result was there before the state
+            self.task = replace(self.task, status="completed", updated=time.time())
+            await self._save(self.task)
+        return result
+
+    @asynccontextmanager
+    async def _closing(self) -> AsyncIterator[None]:
+        """End the request for the result, whatever happens."""
+        try:
+            yield
+        finally:
+            if self._result is not None and not self._result.done():
+                self._result.cancel()
+                await asyncio.wait({self._result})
+
+    async def _answer(self) -> None:
+        """Answer the questions of the task: those that came with its state, or those that arrive while we wait."""
+        requests = {key: value for key, value in self._state.requests.items() if key not in self._answered}
+        if requests:
+            self._answered |= requests.keys()
+            await self._requests.answer_task(self.task, requests)
+        elif not self._state.requests and self._result is None:
+            self._result = asyncio.create_task(self._requests.fetch_task_result(self.task, self._call_id))
+
+    async def _pause(self, aside: asyncio.Event, until: float) -> bool:
+        """Wait until the state is to be looked at again. True if the result arrived meanwhile."""
+        seconds = self._state.poll_interval
+        if seconds is None:
+            seconds, self._interval = self._interval, min(self._interval * _SLOWDOWN, _SLOWEST_INTERVAL)
+        seconds = min(max(seconds, _MIN_INTERVAL), _MAX_INTERVAL, max(until - time.monotonic(), 0))
+        left = self.task.deadline - time.time() if self.task.deadline is not None else math.inf
+        if left > 0:  # the server may forget the task then: look once before
+            seconds = min(seconds, max(left - _MIN_INTERVAL, _MIN_INTERVAL))
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(aside.wait())}
+        try:
+            await asyncio.wait(
+                waits | ({self._result} if self._result is not None else set()),
+                timeout=seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self._result is not None and self._result.done()
+
+    async def _look(self) -> None:
+        """Ask the server for the state."""
+        try:
+            state = await self._requests.get_task(self.task, self._call_id)
+        except TaskLost as error:
+            self.task = lose_task(self.task, error)
+            await self._save(self.task)
+            raise TaskLost(f"task {self.task.id} of {self.task.name}: {self.task.message}") from error
+        except ServerError as error:
+            self._failures += 1
+            if self._failures >= _MAX_FAILURES:
+                hint = f"mcpchat tasks {self.task.id} asks again"
+                raise ServerError(error.message, hint=hint, log=error.log) from error
+            return
+        self._failures = 0
+        old, self._state = self._state, state
+        task = update_task(self.task, state)
+        is_changed = (task.status, task.deadline, task.poll_interval) != (
+            self.task.status, self.task.deadline, self.task.poll_interval,
+        )  # fmt: skip
+        self.task = task
+        if is_changed or time.monotonic() - self._saved_at > _SAVE_INTERVAL:  # status lines may change all the time
+            self._saved_at = time.monotonic()
+            await self._save(task)
+        if (state.status, state.message) != (old.status, old.message):
+            self._tell(is_new=state.status != old.status)
+        if self.task.deadline is not None and time.time() > self.task.deadline + _GRACE:
+            raise TaskLost(f"task {self.task.id} of {self.task.name} is still {state.status} after its time was over")
+
+    async def _take_result(self) -> ToolResult:
+        if self._result is not None:
+            return await self._result
+        if self._state.result is not None:
+            return self._state.result
+        if self._state.status == "cancelled":
+            reason = f": {self._state.message}" if self._state.message else ""
+            return error_result(self._call_id, f"the task was cancelled by its server{reason}")
+        return await self._requests.fetch_task_result(self.task, self._call_id)
+
+    def _tell(self, *, is_new: bool = True) -> None:
+        """Report the status line, and with ``is_new`` the status."""
+        status, message, task = self._state.status, self._state.message, self.task
+        if is_new:
+            self._emit(ToolTask(call_id=self._call_id, task=task.id, tool=task.name, status=status, message=message))
+        if status not in TERMINAL:
+            note = f"task {task.id}: {message or status.replace('_', ' ')}"
+            self._emit(ToolProgress(call_id=self._call_id, done=0.0, note=note))

@@ -1,0 +1,148 @@
+"""Following a task, with a server of fake requests."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mcpchat.core.events import Event, ToolTask
+from mcpchat.core.messages import Text, ToolResult, result_text
+from mcpchat.core.server_task import ServerTask, TaskPutAside
+from mcpchat.errors import ServerError
+from mcpchat.mcp.tasks import TaskFollower, TaskState, begin_task, parse_task_state, update_task
+
+WORKING = TaskState(task_id="t", status="working", poll_interval=0.0)
+QUESTION = TaskState(task_id="t", status="input_required", poll_interval=0.0, requests={"a": {}, "b": {}})
+DONE = TaskState(task_id="t", status="completed", result=ToolResult(call_id="c", parts=(Text(text="done"),)))
+
+
+class FakeRequests:
+    """Answers with these states, or raises these errors; a function is called instead of a request for the result."""
+
+    def __init__(self, *answers: TaskState | ServerError, result: Any = None) -> None:
+        self._answers = list(answers)
+        self._result = result
+        self.answered: list[list[str]] = []
+        self.cancelled: list[str] = []
+
+    async def get_task(self, task: ServerTask, call_id: str) -> TaskState:
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, ServerError):
+            raise answer
+        return answer
+
+    async def fetch_task_result(self, task: ServerTask, call_id: str) -> ToolResult:
+        return await self._result()  # type: ignore[no-any-return]
+
+    async def answer_task(self, task: ServerTask, requests: Mapping[str, Any]) -> None:
+        self.answered.append(list(requests))
+
+    async def cancel_task(self, task: ServerTask) -> None:
+        self.cancelled.append(task.task_id)
+
+
+class Run:
+    """Follows one task; keeps its events and what was saved."""
+
+    def __init__(self, requests: FakeRequests, first: TaskState = WORKING) -> None:
+        self.first = first
+        self.events: list[Event] = []
+        self.saved: list[ServerTask] = []
+        self.follower = TaskFollower(requests, self._save)
+
+    async def _save(self, task: ServerTask) -> None:
+        self.saved.append(task)
+
+    async def __call__(self, **options: Any) -> tuple[ServerTask, ToolResult | TaskPutAside]:
+        task = begin_task("box", "count", self.first)
+        return await self.follower.follow(task, self.first, "c", self.events.append, **options)
+
+
+async def test_some_requests_for_the_state_may_fail() -> None:
+    down = ServerError("box is down")
+    task, result = await Run(FakeRequests(down, down, WORKING, down, down, DONE))()
+    assert isinstance(result, ToolResult)
+    assert (task.status, result_text(result)) == ("completed", "done")
+    with pytest.raises(ServerError, match="box is down") as caught:
+        await Run(FakeRequests(down))()
+    assert caught.value.hint.startswith("mcpchat tasks ")
+
+
+async def test_each_question_is_answered_once() -> None:
+    more = TaskState(task_id="t", status="input_required", poll_interval=0.0, requests={"b": {}, "c": {}})
+    requests = FakeRequests(QUESTION, more, WORKING, DONE)
+    await Run(requests, QUESTION)()
+    assert requests.answered == [["a", "b"], ["c"]]
+
+
+async def test_questions_that_come_by_themselves_need_a_request_for_the_result() -> None:
+    asking = TaskState(task_id="t", status="input_required", poll_interval=0.0)
+
+    async def answer() -> ToolResult:
+        await asyncio.sleep(0.2)
+        return ToolResult(call_id="c", parts=(Text(text="asked and done"),))
+
+    run = Run(FakeRequests(asking, WORKING, result=answer))
+    task, result = await run()
+    assert isinstance(result, ToolResult)
+    assert (task.status, result_text(result), run.saved[-1].status) == ("completed", "asked and done", "completed")
+
+
+async def test_the_request_for_the_result_ends_with_the_wait() -> None:
+    ended = asyncio.Event()
+
+    async def wait() -> ToolResult:
+        try:
+            return await asyncio.Future()
+        finally:
+            ended.set()
+
+    asking = TaskState(task_id="t", status="input_required", poll_interval=0.0)
+    run = Run(FakeRequests(asking, result=wait), asking)
+    _, outcome = await run(limit=0.2)
+    assert isinstance(outcome, TaskPutAside)
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_cancelling_reaches_the_server_only_if_it_is_to(cancels: bool) -> None:
+    requests = FakeRequests(WORKING)
+    run = Run(requests)
+    work = asyncio.create_task(run(cancels=cancels))
+    await asyncio.sleep(0.1)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert (requests.cancelled, run.follower.count) == (["t"] if cancels else [], 0)
+
+
+async def test_a_status_line_that_changes_all_the_time_is_not_saved_each_time() -> None:
+    states = [TaskState(task_id="t", status="working", poll_interval=0.0, message=f"{n}%") for n in range(20)]
+    run = Run(FakeRequests(*states, DONE), TaskState(task_id="t", status="working", poll_interval=0.0))
+    await run()
+    assert [task.status for task in run.saved] == ["completed"]
+    assert [event.status for event in run.events if isinstance(event, ToolTask)] == ["working", "completed"]
+
+
+async def test_a_task_whose_time_is_over_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcpchat.mcp.tasks._GRACE", 0.0)
+    late = TaskState(task_id="t", status="working", poll_interval=0.0, ttl=0.1)
+    with pytest.raises(ServerError, match="still working after its time was over"):
+        await Run(FakeRequests(late), late)()
+
+
+@pytest.mark.parametrize(
+    ("raw", "ttl", "interval"),
+    [
+        ({"ttlMs": 60_000, "pollIntervalMs": 500}, 60.0, 0.5),
+        ({"ttl": 60_000, "pollInterval": 500}, 60.0, 0.5),
+        ({"ttlMs": None}, None, None),
+    ],
+)
+def test_both_shapes_are_read(raw: dict[str, Any], ttl: float | None, interval: float | None) -> None:
+    state = parse_task_state({"taskId": "t", "status": "working", **raw})
+    assert state is not None
+    assert (state.ttl, state.poll_interval) == (ttl, interval)
+    task = update_task(begin_task("box", "count", state), state)
+    assert task.deadline == (None if ttl is None else task.created + ttl)

@@ -38,6 +38,7 @@ _SECTIONS = {
         "threads",
         "calls",
         "tasks",
+        "usage",
         "agents",
         "models",
         "config",

@@ -1,6 +1,6 @@
 """The protocols between packages: models, toolboxes, dialogs with the user, thread stores, servers."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -15,6 +15,7 @@ from mcpchat.core.policy import ApprovalRequest, Decision
 from mcpchat.core.server_task import ServerTask
 from mcpchat.core.threads import CleanupReport, NewMessage, SearchResult, Thread, ThreadFilter, ThreadMessage
 from mcpchat.core.tools import ToolSpec
+from mcpchat.core.usage_report import UsageEntry
 from mcpchat.errors import McpChatError, ServerError, SignInNeeded
 
 
@@ -279,6 +280,10 @@ class ThreadStore(Protocol):
 
     def search(self, thread_filter: ThreadFilter, query: str, limit: int) -> Sequence[SearchResult]:
         """The threads that contain the words, newest first. Raises UsageError if the query cannot be searched for."""
+        ...
+
+    def usage(self, begin: float, end: float) -> Iterable[UsageEntry]:
+        """What each message took that was added between these times (seconds since 1970); not of imported threads."""
         ...
 
     def ids(self) -> Sequence[str]:

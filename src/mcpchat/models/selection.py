@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from mcpchat.config.run import RunContext
 from mcpchat.config.schema import ModelConfig, ModelEntry
 from mcpchat.core.messages import Usage
 from mcpchat.core.protocols import Embedder, ModelOptions, SelectedModel
+from mcpchat.core.usage import Price
 from mcpchat.errors import ConfigError, McpChatError, ModelError, NoModelConfigured, UsageError
 from mcpchat.models.context_sizes import LIST_MODELS_TIMEOUT, build_window_lookup
 from mcpchat.models.endpoint import (
@@ -131,6 +132,17 @@ class ModelSelector:
             ),
             price=price,
         )
+
+    def find_price(self, name: str) -> Price | None:
+        """The price of requests to the model with this name, one as in ``select``. None if no model is named so now."""
+        try:
+            label, model_name = self._resolve(name, None)
+            if model_name == DEMO:
+                return _zero_cost
+            endpoint = self._find_endpoint(label)
+        except (UsageError, ConfigError):
+            return None
+        return _build_price_function(endpoint, model_name or endpoint.defaults.model)
 
     async def select_embedder(self, name: str) -> Embedder:
         """The model with this name that turns texts into vectors. The name is one as in ``select``.
@@ -292,7 +304,7 @@ def _zero_cost(usage: Usage) -> float:
     return 0.0
 
 
-def _build_price_function(endpoint: ModelEndpoint, name: str) -> Callable[[Usage], float | None]:
+def _build_price_function(endpoint: ModelEndpoint, name: str) -> Price:
     from mcpchat.models import pricing
 
     price = endpoint.settings.price

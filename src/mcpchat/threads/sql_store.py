@@ -19,6 +19,7 @@ from mcpchat.core.threads import (
     ThreadFilter,
     ThreadMessage,
 )
+from mcpchat.core.usage_report import UsageEntry
 from mcpchat.engine.message_codec import (
     RESULT_ID,
     UNREADABLE_MESSAGE,
@@ -39,6 +40,7 @@ _THREAD_COLUMNS = (
     "t.id, t.title, t.named, t.agent, t.model, t.created, t.updated, t.head, t.last, t.forked_from, t.imported"
 )
 _PAGE_SIZE = 200  # rows of a search that are read in one query
+_USAGE_PAGE = 5000  # messages whose usage is read in one query
 _MAX_HITS_PER_THREAD = 3  # messages shown per thread
 _HASH_PREFIX_CLAUSE = "WHERE hash >= ? AND hash < ? LIMIT 1"
 _MAX_NAME_LENGTH = 500  # characters of a name or title: indexes limit the size of a value
@@ -292,6 +294,28 @@ class SqlThreadStore:
             return decode_message(body, lambda key: self.get_blob(key, None))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None  # damaged
+
+    def usage(self, begin: float, end: float) -> Iterator[UsageEntry]:
+        last = 0
+        while True:
+            rows = self._db.run(
+                "SELECT n.id, n.record, t.id, t.title FROM nodes n JOIN threads t ON t.no = n.thread"
+                " WHERE n.id > ? AND n.at >= ? AND n.at < ? AND n.role != 'user' AND t.imported = 0"
+                " ORDER BY n.id LIMIT ?",
+                last,
+                begin,
+                end,
+                _USAGE_PAGE,
+            )
+            for number, record, thread, title in rows:
+                last = number
+                try:
+                    metadata = msgspec.json.decode(record, type=MessageMetadata)
+                except ValueError:
+                    continue  # damaged
+                yield UsageEntry(thread=thread, title=title, record=metadata)
+            if len(rows) < _USAGE_PAGE:
+                return
 
     def recent(self, thread_filter: ThreadFilter, limit: int, before: Thread | None = None) -> Sequence[Thread]:
         conditions, values = self._build_conditions(thread_filter)

@@ -17,11 +17,12 @@ from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.config.run import RunContext
 from mcpchat.config.validation import SECRET_NAME
 from mcpchat.core.protocols import ThreadStore
-from mcpchat.core.threads import SearchResult, Thread, ThreadFilter, ThreadMessage
+from mcpchat.core.threads import SearchResult, Thread, ThreadFilter, ThreadMessage, branch
 from mcpchat.errors import UsageError
 from mcpchat.threads import resume, transfer
 from mcpchat.ui.render import tables, transcript_html, transcripts
 from mcpchat.ui.render.thread_tree import format_tree
+from mcpchat.ui.render.timeline import format_timeline
 from mcpchat.util.dates import parse_time
 from mcpchat.util.private_files import write_file
 from mcpchat.util.sanitize import escape_unsafe_json, one_line, sanitize
@@ -161,11 +162,17 @@ def show(
     config: Path | None,
     name: ThreadArgument,
     tree: Annotated[bool, typer.Option("--tree", help="Its branches instead of its messages.")] = False,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="The steps and calls of each turn, with their times and tokens.")
+    ] = False,
     output: Annotated[str, choice("--output", "-o", of=("text", "markdown", "json", "jsonl"))] = "text",
 ) -> int:
     """Show a thread: its current branch, who decided on each call, what each answer took."""
-    if tree and output != "text":
-        raise UsageError(f"--tree does not go with -o {output}", hint="-o json has all branches")
+    if tree and timeline:
+        raise UsageError("--tree and --timeline exclude each other")
+    if (tree or timeline) and output != "text":
+        option = "--tree" if tree else "--timeline"
+        raise UsageError(f"{option} does not go with -o {output}", hint="-o json has all branches and times")
     context = build_context(config)
 
     async def work() -> int:
@@ -176,6 +183,9 @@ def show(
                 sys.stdout.write(transfer.export_json(thread, nodes, store) + "\n")
         if tree:
             sys.stdout.write("".join(f"{sanitize(line)}\n" for line in format_tree(thread, nodes)))
+        elif timeline:
+            lines = format_timeline(branch(nodes, thread.head), sys.stdout.encoding)
+            sys.stdout.write("".join(f"{sanitize(line)}\n" for line in lines))
         elif output == "text":
             sys.stdout.write(transcripts.to_text(thread, nodes))
         elif output != "json":

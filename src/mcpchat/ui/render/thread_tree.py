@@ -19,7 +19,7 @@ def format_tree(thread: Thread, nodes: Sequence[ThreadMessage]) -> list[str]:
     A question that was asked after an answer is below it. Where the thread branches, each branch is indented. ``*``
     marks where the thread goes on; its last line says "here". Of long runs without a branch the middle is left out.
     """
-    turns = _find_turns(nodes, thread.head)
+    turns = find_turns(nodes, thread.head)
     current = {node.number for node in branch(nodes, thread.head)}
     children: dict[int, list[int]] = {}
     for number, turn in turns.items():
@@ -56,7 +56,7 @@ def _indent_branches(numbers: Sequence[int], tail: str) -> list[tuple[int, str, 
     ]
 
 
-class _Turn:
+class QuestionTurn:
     """A question with its answer. ``parent`` is the turn that it continues, 0 for none."""
 
     def __init__(self, parent: int, question: str, time: str) -> None:
@@ -65,12 +65,12 @@ class _Turn:
         self.time = time
 
 
-def _find_turns(nodes: Sequence[ThreadMessage], head: int) -> dict[int, _Turn]:
+def find_turns(nodes: Sequence[ThreadMessage], head: int) -> dict[int, QuestionTurn]:
     """The turns, by the number of their last message; one ends at ``head``. Two answers to a question are two turns."""
     following: dict[int, list[ThreadMessage]] = {}
     for node in nodes:
         following.setdefault(node.parent, []).append(node)
-    turns: dict[int, _Turn] = {}
+    turns: dict[int, QuestionTurn] = {}
     questions, last_turns = {0: ""}, {0: 0}
     for node in nodes:  # parents come before their children
         question = questions.get(node.parent, "")
@@ -80,6 +80,6 @@ def _find_turns(nodes: Sequence[ThreadMessage], head: int) -> dict[int, _Turn]:
         last_turns[node.number] = last_turns.get(node.parent, 0)
         after = following.get(node.number, [])
         if not after or node.number == head or any(child.message.role == "user" for child in after):
-            turns[node.number] = _Turn(last_turns[node.number], question, format_time(node.record.at))
+            turns[node.number] = QuestionTurn(last_turns[node.number], question, format_time(node.record.at))
             last_turns[node.number] = node.number
     return turns

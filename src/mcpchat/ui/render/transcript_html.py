@@ -3,14 +3,17 @@
 import base64
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mcpchat.core.threads import Thread, ThreadMessage, branch
+from mcpchat.ui.render.thread_tree import find_turns
+from mcpchat.ui.render.timeline import build_timeline
 from mcpchat.ui.render.transcripts import RenderedMessage, RenderedPart, format_heading, render_messages
 from mcpchat.util.page_style import PAGE_STYLE
 from mcpchat.util.sanitize import sanitize
 
+_MAX_TURNS = 400  # that the tree of branches and the timeline show
 _RESULT_KINDS = {"result", "failed"}
 _SAFE_LINK = re.compile(r"(?:https?|mailto):|#", re.IGNORECASE)
 
@@ -43,8 +46,76 @@ def to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> str:
                 sections.append(_part_to_html(part, render(sanitize(part.body)) if part.kind == "text" else ""))
         sections.append("</section>")
     title = _escape_html(thread.title or "Conversation")
-    about, body = _escape_html(format_heading(thread)), "\n".join(sections)
+    about = _escape_html(format_heading(thread))
+    body = "\n".join([*_branches_to_html(thread, nodes), *_timeline_to_html(branch(nodes, thread.head)), *sections])
     return _HTML_PAGE.format(title=title, about=about, body=body, style=PAGE_STYLE)
+
+
+def _branches_to_html(thread: Thread, nodes: Sequence[ThreadMessage]) -> Iterator[str]:
+    """The questions of all branches as a tree that folds, if there is more than one branch.
+
+    Those of the current branch are links to their messages.
+    """
+    turns = find_turns(nodes, thread.head)
+    children: dict[int, list[int]] = {}
+    for number, turn in turns.items():
+        children.setdefault(turn.parent, []).append(number)
+    if all(len(numbers) == 1 for numbers in children.values()):
+        return
+    current = {node.number for node in branch(nodes, thread.head)}
+
+    def line(number: int) -> str:
+        turn = turns[number]
+        text = _escape_html(turn.question or "(no question)")
+        link = f'<a href="#m{number}">{text}</a>' if number in current else text
+        return f"{link} <small>{_escape_html(turn.time)}{' · here' * (number == thread.head)}</small>"
+
+    def follow(number: int) -> list[str | tuple[int, bool]]:
+        """What comes after a question, to be taken from the end: the next one, or the branches."""
+        after = children.get(number, [])
+        return [(item, len(after) > 1) for item in reversed(after)]
+
+    yield '<section class="branches"><details><summary>Branches</summary><ul>'
+    pending, shown = follow(0), 0
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+            continue
+        number, begins_branch = item
+        shown += 1
+        if shown > _MAX_TURNS:
+            continue
+        after = children.get(number, [])
+        if len(after) > 1 or (begins_branch and after):
+            yield f"<li><details{' open' if number in current else ''}><summary>{line(number)}</summary><ul>"
+            pending += ["</ul></details></li>", *follow(number)]
+        else:
+            yield f"<li>{line(number)}</li>"
+            pending += follow(number)
+    yield f"</ul>{'<p>and more</p>' * (shown > _MAX_TURNS)}</details></section>"
+
+
+def _timeline_to_html(nodes: Sequence[ThreadMessage]) -> Iterator[str]:
+    """When each turn's requests and calls ran, as bars on the time of the turn."""
+    turns = build_timeline(nodes)
+    if not turns:
+        return
+    yield '<section class="timeline"><details><summary>Timeline</summary>'
+    for turn in turns[:_MAX_TURNS]:
+        link = f'<a href="#m{turn.number}">{_escape_html(turn.question or "(no question)")}</a>'
+        yield f"<h3>{link} <small>{_escape_html(turn.summary)}</small></h3><table>"
+        scale = 100 / turn.seconds if turn.seconds else 0.0
+        for step in turn.steps:
+            left, width = min(step.start * scale, 99.0), max(step.seconds * scale, 1.0)
+            facts = [f"{step.seconds:.1f} s", *([f"{step.usage.total:,} tokens"] if step.usage is not None else [])]
+            kind = "tool" if step.is_call else "model"
+            bar = f'<div class="{kind}" style="margin-left:{left:.1f}%;width:{min(width, 100 - left):.1f}%"></div>'
+            words = _escape_html(" · ".join(facts))
+            cells = f'<td>{_escape_html(step.label)}</td><td class="bar">{bar}</td><td class="number">{words}</td>'
+            yield f"<tr>{cells}</tr>"
+        yield "</table>"
+    yield f"{'<p>and more</p>' * (len(turns) > _MAX_TURNS)}</details></section>"
 
 
 def _has_calls(message: RenderedMessage) -> bool:
@@ -112,6 +183,15 @@ summary {{ cursor: pointer; color: var(--done); }} summary.failed {{ color: var(
 summary.call {{ color: var(--faint); }}
 img {{ max-width: 100%; }} table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
 td, th {{ border: 1px solid var(--line); padding: .25rem .6rem; }}
+section > details {{ border: 0; padding: 0; margin: 0; }}
+.branches summary, .timeline summary {{ color: var(--text); }} .branches ul {{ margin: .2rem 0; padding-left: 1.3rem; }}
+.branches li details {{ border: 0; padding: 0; margin: 0; }} .branches a, .timeline a {{ color: inherit; }}
+.timeline h3 {{ font-size: .95rem; margin: 1rem 0 .25rem; }} .timeline table {{ display: table; width: 100%; }}
+.timeline td {{ border: 0; padding: .15rem 0; font-size: .85rem; }} .timeline td:first-child {{ width: 27%; }}
+.timeline td.bar {{ width: 50%; padding: .15rem .8rem; }}
+.timeline td.number {{ color: var(--faint); text-align: right; }}
+.bar div {{ height: .65rem; border-radius: 4px; min-width: 3px; background: #2f6fde; }}
+.bar div.tool {{ background: var(--done); }}
 </style>
 </head>
 <body>

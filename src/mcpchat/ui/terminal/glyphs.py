@@ -4,16 +4,17 @@ from typing import NamedTuple
 
 
 class Glyphs(NamedTuple):
-    """``spinner`` are the frames of the spinner."""
+    """``spinner`` are the frames of the spinner, ``bar`` is one cell of a bar."""
 
     done: str
     failed: str
     pointer: str
     spinner: str
+    bar: str
 
 
-_UNICODE = Glyphs("✓", "✗", "›", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
-_ASCII = Glyphs("ok", "x", ">", "-\\|/")
+_UNICODE = Glyphs("✓", "✗", "›", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "█")
+_ASCII = Glyphs("ok", "x", ">", "-\\|/", "#")
 
 
 def select_glyphs(encoding: str | None) -> Glyphs:

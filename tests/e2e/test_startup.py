@@ -50,6 +50,12 @@ def test_asking_a_model_with_cached_tools_does_not_import_the_mcp_sdk() -> None:
         assert modules_loaded_by(code.replace("'{}'", "'ask', 'hello'")).isdisjoint({"mcp", "prompt_toolkit", "rich"})
 
 
+def test_traces_that_are_off_load_nothing() -> None:
+    code = "from mcpchat.cli import main\nassert main.run(['call', 'calculator.calculate', 'expression=1']) == 0"
+    parts = "{'opentelemetry.sdk', 'opentelemetry.exporter', 'mcpchat.app.otel', 'requests'} & set(sys.modules)"
+    assert "no_traces" in modules_loaded_by(f"{code}\nif not {parts}: sys.modules['no_traces'] = sys")
+
+
 def test_the_prompt_appears_before_the_sdks_load() -> None:
     assert modules_loaded_by(
         "import mcpchat.cli.chat_app, mcpchat.ui.terminal.prompt_screen, mcpchat.ui.chat.completer, mcpchat.ui.prompts.dialog"

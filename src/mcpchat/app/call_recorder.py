@@ -2,6 +2,7 @@
 
 import time
 
+from mcpchat.app.tracing import trace_events
 from mcpchat.config.run import RunContext
 from mcpchat.core.call_record import CallRecord, Origin
 from mcpchat.core.events import Emit, Event, ToolDecided, ToolFinished, TurnStarted
@@ -60,7 +61,8 @@ class CallRecorder:
 
 
 def record_calls(context: RunContext, emit: Emit, origin: Origin, *, save: bool = True) -> Emit:
-    """An Emit that removes secrets and records calls, if the run saves anything."""
+    """An Emit that removes secrets, records calls if the run saves anything, and makes traces if the config says so."""
+    emit = trace_events(context, emit)
     if save and context.config.threads.save:
         emit = CallRecorder(emit, CallLog(context.paths.state), origin)
     return RedactingEmitter(emit, context.secrets)

@@ -8,11 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from mcpchat.app.server_tasks import task_saver
+from mcpchat.app.tracing import load_tracing
 from mcpchat.auth.service import AuthService
 from mcpchat.config.project_file import verify_programs
 from mcpchat.config.run import RunContext, default_paths, sdk_import
 from mcpchat.config.schema import AgentConfig
-from mcpchat.core.events import Emit
+from mcpchat.core.events import Emit, Notice
 from mcpchat.core.messages import Usage
 from mcpchat.core.patterns import glob_matches
 from mcpchat.core.protocols import Embedder, SelectedModel, ServerRequests, SignInDialog, UserDialog
@@ -68,6 +69,7 @@ async def open_hub(
     servers run are remembered, if the config saves threads. ``on_task_ended`` receives the results of those that were
     put aside.
     """
+    tracing = load_tracing(context)
     agent, servers = agent or AgentConfig(), context.config.servers
     own_folder = context.paths.config.absolute().parent
     connector = ServerConnector(
@@ -113,6 +115,8 @@ async def open_hub(
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({closing})
         await auth.wait_for_pending()
+        if tracing is not None and (problem := await asyncio.to_thread(tracing.flush)):
+            emit(Notice(level="warning", text=problem))
         closing.result()
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from mcpchat.app.call_recorder import record_calls
 from mcpchat.config.run import RunContext
 from mcpchat.core.call_record import Origin
-from mcpchat.core.events import Emit, ToolDecided, ToolFinished
+from mcpchat.core.events import Emit, ToolDecided, ToolFinished, ToolStarted
 from mcpchat.core.messages import Text, ToolCall, ToolResult, error_result
 from mcpchat.core.protocols import UserDialog
 from mcpchat.core.server_task import ServerTask
@@ -94,6 +94,7 @@ class ToolCaller:
         record = record_calls(self.context, lambda event: None, self.origin)
         call = ToolCall(id="call", name=spec.name, arguments=json.dumps(arguments, ensure_ascii=False))
         record(ToolDecided(call=call, tool=spec.qualified_name, decision=decision))
+        record(ToolStarted(call=call, tool=spec.qualified_name, title=spec.title, account=spec.account))
         started_at, result = time.monotonic(), error_result(call.id, "cancelled")
         outcome: _Outcome
         try:

@@ -384,6 +384,21 @@ class StartConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return parse_duration(self.warm) if self.warm else None
 
 
+class TelemetryConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What mcpchat reports to a collector of your own. Nothing by default."""
+
+    traces: Annotated[
+        bool,
+        Meta(
+            description="Send traces of turns, requests and tool calls by OTLP, to where the OTEL_* variables say. "
+            "Needs mcpchat[otel]."
+        ),
+    ] = False
+    content: Annotated[
+        bool, Meta(description="Put what you, the model and the tools say into the traces, without secrets.")
+    ] = False
+
+
 class ChatConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Display and keys of the chat."""
 
@@ -483,6 +498,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: ThreadsConfig = ThreadsConfig()
     registry: RegistryConfig = RegistryConfig()
     start: StartConfig = StartConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     chat: ChatConfig = ChatConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()

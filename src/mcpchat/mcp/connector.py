@@ -22,7 +22,7 @@ from mcpchat.errors import ServerError, SignInNeeded
 from mcpchat.mcp import kept_servers
 from mcpchat.mcp.catalog_cache import ProtocolMode, program_files
 from mcpchat.mcp.kept_sessions import SessionFile
-from mcpchat.mcp.message_filter import MAX_CONTAINERS
+from mcpchat.mcp.limits import MAX_CONTAINERS
 from mcpchat.mcp.process import (
     RunningServer,
     ServerProcess,

@@ -1,4 +1,4 @@
-"""Limits on a server's tools: the length of descriptions, the size of schemas."""
+"""Limits on what a server sends: its messages, the length of descriptions, the size of schemas."""
 
 import json
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from mcpchat.core.tools import ToolSpec
 from mcpchat.util.sanitize import strip_invisible
 from mcpchat.util.structures import map_strings
+
+MAX_CONTAINERS = 1_000_000  # objects and arrays in one message: a small text can need much memory
 
 
 class ToolLimits(Struct, frozen=True, kw_only=True):

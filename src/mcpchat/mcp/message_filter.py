@@ -18,7 +18,6 @@ from mcpchat.mcp.protocols import ChangeKind
 
 RESULT_TICKET = "mcpchat/ticket"
 MAX_LIST_ITEMS = 10_000  # entries of one list
-MAX_CONTAINERS = 1_000_000  # objects and arrays in one message: a small text can need much memory
 _MAX_PENDING = 256  # results that wait for take_result; older ones are discarded
 _PROTOCOL_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _BURST, _RATE = 50.0, 20.0  # notifications allowed at once, and per second after that

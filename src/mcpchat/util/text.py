@@ -15,9 +15,12 @@ def replace_surrogates(text: str) -> str:
 
 
 def closest_matches(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names most like the given one, best first; empty if no name is close."""
+    """The names most like the given one, best first; empty if no name is close. Swapped letters are the closest."""
     known = {candidate.lower(): candidate for candidate in names}
-    return [known[match] for match in difflib.get_close_matches(name.lower(), known, n=count, cutoff=0.5)]
+    letters = sorted(name.lower())
+    swapped = [candidate for candidate in known if sorted(candidate) == letters]
+    close = difflib.get_close_matches(name.lower(), known, n=count, cutoff=0.5)
+    return [known[match] for match in dict.fromkeys([*swapped, *close])][:count]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -489,6 +489,10 @@ def test_thread_output_has_no_escapes_or_remote_images(run: CommandLine, fake_op
         ("threads", "search", "PWNED", "-o", "json"),
         ("threads", "show", thread["id"]),
         ("threads", "show", thread["id"], "--tree"),
+        ("threads", "show", thread["id"], "--timeline"),
+        ("usage", "--by", "thread"),
+        ("usage", "--by", "thread", "-o", "json"),
+        ("usage", "--by", "thread", "-o", "csv"),
         *(("threads", "export", thread["id"], "-o", form) for form in ("markdown", "html", "json", "jsonl")),
     ):
         completed = run(*arguments)
@@ -497,7 +501,7 @@ def test_thread_output_has_no_escapes_or_remote_images(run: CommandLine, fake_op
     page = run("threads", "export", thread["id"], "-o", "html").stdout
     assert "<img" not in page
     assert "[picture: x http://evil.example/y.png]" in page
-    assert "href" not in page
+    assert {link[:2] for link in re.findall(r'href\s*=\s*"?([^">]*)', page)} == {"#m"}
 
 
 def test_secrets_in_titles_are_redacted(run: CommandLine) -> None:
@@ -540,7 +544,7 @@ def test_a_newer_database_allows_questions_but_is_unchanged(run: CommandLine, is
     completed = run("ask", "hello")
     assert (completed.returncode, completed.stdout) == (0, "Hello.\n")
     assert "not being saved" in completed.stderr
-    assert "written by a newer mcpchat (format 99; this version reads format 1)" in completed.stderr
+    assert "written by a newer mcpchat (format 99; this version reads format 2)" in completed.stderr
     for arguments in (("ask", "-c", "x"), ("threads",), ("threads", "gc", "--yes")):
         completed = run(*arguments)
         assert (completed.returncode, "newer mcpchat" in completed.stderr) == (1, True), arguments

@@ -55,6 +55,7 @@ ALL_EVENTS: list[Event] = [
     ev.ToolStarted(call=CALL, tool="a.b"),
     ev.ToolFinished(call=CALL, tool="a.b", result=RESULT, seconds=0.5),
     ev.ToolProgress(call_id="c", done=1, total=2, note="n"),
+    ev.ToolTask(call_id="c", task="3fa21c", tool="box.echo", status="working", message="1 of 2"),
     ev.ServerChanged(server="a", state="failed", detail="why"),
     ev.Notice(level="info", text="n"),
     ev.TurnFinished(stop="end", usage=Usage(input=1), steps=1),

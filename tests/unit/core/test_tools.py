@@ -159,6 +159,7 @@ def test_a_function_definition_is_always_an_object_schema() -> None:
 def test_similar_names_are_found_in_any_case() -> None:
     assert closest_matches("SEND_mesage", ["send_message", "read"]) == ["send_message"]
     assert closest_matches("zzz", ["send_message"]) == []
+    assert closest_matches("aks", ["tasks", "ask", "call"], 1) == ["ask"]
 
 
 def test_nested_arrays_are_not_parsed_from_commas() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from mcpchat.app.usage import read_usage
 from mcpchat.cli.options import choice, config_file, with_options
-from mcpchat.cli.output import print_table, write_json
+from mcpchat.cli.output import format_json, print_table
 from mcpchat.cli.runtime import build_context, run_async
 from mcpchat.core.events import VERSION
 from mcpchat.core.usage_report import DIMENSIONS, Dimension, UsageReport, UsageRow
@@ -19,7 +19,7 @@ from mcpchat.ui.render import usage_html
 from mcpchat.ui.render.usage_tables import usage_table
 from mcpchat.util.dates import parse_time
 from mcpchat.util.private_files import write_file
-from mcpchat.util.sanitize import sanitize
+from mcpchat.util.sanitize import escape_unsafe_json, sanitize
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _COLUMNS = UsageRow.__struct_fields__
@@ -77,7 +77,8 @@ def _warn(text: str) -> None:
 
 def _print_rows(dimension: Dimension, rows: list[UsageRow], report: UsageReport, output: str) -> None:
     if output == "json":
-        write_json({"v": VERSION, "by": dimension, "rows": rows, "total": report.total})
+        value = {"v": VERSION, "by": dimension, "rows": rows, "total": report.total}
+        sys.stdout.write(escape_unsafe_json(format_json(msgspec.to_builtins(value), indent=2)) + "\n")
     elif output == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow([dimension, *_COLUMNS[1:]])

@@ -18,7 +18,8 @@ from mcp.shared.message import SessionMessage
 
 from mcpchat.errors import McpChatError
 from mcpchat.mcp.kept_sessions import KeptSession, SessionFile
-from mcpchat.mcp.message_filter import MAX_CONTAINERS, MessageFilter, error_response
+from mcpchat.mcp.limits import MAX_CONTAINERS
+from mcpchat.mcp.message_filter import MessageFilter, error_response
 from mcpchat.mcp.transports.base import (
     HTTP_STATUS,
     NOT_MCP,

@@ -14,7 +14,8 @@ import msgspec
 from mcp import types
 from mcp.shared.message import SessionMessage
 
-from mcpchat.mcp.message_filter import MAX_CONTAINERS, MessageFilter, error_response, parse_messages
+from mcpchat.mcp.limits import MAX_CONTAINERS
+from mcpchat.mcp.message_filter import MessageFilter, error_response, parse_messages
 from mcpchat.mcp.process import RunningServer
 from mcpchat.mcp.transports.base import MESSAGE_TOO_LARGE, Streams, Transport, pump_messages
 from mcpchat.util.text import replace_surrogates

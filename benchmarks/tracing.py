@@ -2,8 +2,9 @@
 
     python benchmarks/tracing.py [ROUNDS]
 
-Each round runs ``mcpchat ask`` with the demo model and no [telemetry] table, with ``traces = false``, and with ``traces = true`` and a
-collector on loopback, in turn. Prints the medians, and the median of the ratios to the first within each round.
+Each round runs ``mcpchat ask`` with the demo model and no [telemetry] table, with ``traces = false``, and with
+``traces = true`` and a collector on loopback, in turn. Prints the medians, and the median of the ratios to the first
+within each round.
 """
 
 import http.server

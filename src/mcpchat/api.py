@@ -21,8 +21,8 @@ from mcpchat.app.chat import ChatRuntime, open_chat
 from mcpchat.app.mcp import build_auth_service, build_request_handler, open_hub
 from mcpchat.app.run_turn import TurnOutcome, run_turn
 from mcpchat.app.tool_call import ToolCaller
+from mcpchat.batch.processing import open_processor
 from mcpchat.batch.runner import BatchRunner
-from mcpchat.batch.session_factory import open_session_factory
 from mcpchat.batch.types import BatchResult, PreparedRequest, parse_request, request_id
 from mcpchat.config import project_file
 from mcpchat.config.load import load_config
@@ -413,7 +413,8 @@ async def run_batch(
     max_tokens: int | None = None,
     max_cost: float | None = None,
     schema: Mapping[str, Any] | None = None,
-    concurrency: int = 8,
+    concurrency: int | None = None,
+    workers: str | None = None,
     retries: int = 2,
     timeout: float | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -422,10 +423,11 @@ async def run_batch(
     """Run many requests over one set of servers; yields each result as it finishes.
 
     A request has the fields of a line of ``mcpchat batch``: ``prompt`` or ``messages``, and ``id``, ``agent``,
-    ``model``, ``schema``, ``attach``. ``concurrency`` is how many run at a time, ``retries`` how often a transient
-    failure is retried, ``timeout`` the seconds for one request; ``max_tokens`` and ``max_cost`` (US dollars) are for
-    all together. A request that is not valid gives a result with an ``error``. If every request would fail, as with a
-    wrong key or a used-up budget, the rest is not run, and the error is raised after the results.
+    ``model``, ``schema``, ``attach``. ``concurrency`` is how many run at a time: 8 by default. With ``workers``, the
+    address of a Dask scheduler, they run on its workers, as many at a time as these take. ``retries`` is how often a
+    transient failure is retried, ``timeout`` the seconds for one request; ``max_tokens`` and ``max_cost`` (US dollars)
+    are for all together. A request that is not valid gives a result with an ``error``. If every request would fail, as
+    with a wrong key or a used-up budget, the rest is not run, and the error is raised after the results.
 
     Raises ConfigError, UsageError, NoModelConfigured, ModelError, LimitReached, ServerError, SignInNeeded.
     """
@@ -457,10 +459,17 @@ async def run_batch(
                 problem = UsageError(f"the request is not JSON: {error}")
                 yield BatchResult(id=request_id(number, data), line=number, error=error_report(problem))
 
-    async with open_session_factory(
-        context, options, emit=on_event, asker=NonInteractiveDialog(), screen=_sign_in_screen(on_event)
-    ) as pool:
-        batch = BatchRunner(pool, results.put_nowait, concurrency=concurrency, retries=retries, timeout=timeout)
+    async with open_processor(
+        context,
+        options,
+        workers=workers,
+        retries=retries,
+        timeout=timeout,
+        emit=on_event,
+        asker=NonInteractiveDialog(),
+        screen=_sign_in_screen(on_event),
+    ) as processor:
+        batch = BatchRunner(processor, results.put_nowait, concurrency=concurrency or processor.slots)
         task = asyncio.create_task(batch.run(read()))
         task.add_done_callback(lambda done: results.put_nowait(None))
         try:

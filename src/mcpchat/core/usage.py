@@ -48,6 +48,12 @@ class UsageTotals:
         if self._parent is not None:
             self._parent.add(usage, price)
 
+    def raise_to(self, tokens: int, dollars: float) -> None:
+        """Count what others have spent too, so that the totals are at least these."""
+        missing = max(0, tokens - self.usage.total), max(0.0, dollars - self.dollars)
+        if any(missing):
+            self.add(Usage(input=missing[0]), lambda usage: missing[1])
+
     @property
     def dollars(self) -> float:
         """The cost of the requests with known prices, in US dollars."""

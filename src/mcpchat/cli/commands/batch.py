@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from mcpchat.batch.processing import RequestProcessor, open_processor
 from mcpchat.batch.provider_api import BatchState, ProviderBatch
 from mcpchat.batch.requests_file import RequestReader, open_requests
 from mcpchat.batch.results_file import open_results
@@ -55,8 +56,9 @@ def batch(
     ] = None,
     schema: SchemaOption = None,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "-j", metavar="N", min=1, max=1000, help="Requests at a time.")
-    ] = 8,
+        int | None,
+        typer.Option("--concurrency", "-j", metavar="N", min=1, max=1000, help="Requests at a time. Default: 8."),
+    ] = None,
     ordered: Annotated[
         bool, typer.Option("--ordered", help="Results in the order of the requests, not as they finish.")
     ] = False,
@@ -79,6 +81,12 @@ def batch(
         typer.Option("--timeout", metavar="SECONDS", min=0.001, help="The time limit of one request."),
     ] = None,
     no_tools: Annotated[bool, typer.Option("--no-tools", help="Offer the model no tools.")] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            "--workers", metavar="ADDRESS", help="Run them on a Dask cluster: its scheduler, tcp://HOST:PORT."
+        ),
+    ] = None,
     provider_batch: Annotated[
         str | None,
         choice(
@@ -103,6 +111,7 @@ def batch(
       mcpchat batch requests.jsonl -f results.jsonl
       mcpchat batch requests.jsonl -f results.jsonl --resume
       jq -c '{prompt: .question}' data.jsonl | mcpchat batch - --ordered | jq -r .answer
+      mcpchat batch requests.jsonl -f results.jsonl --workers tcp://10.0.0.5:8786
     """
     job = BatchOptions(
         source=source,
@@ -125,11 +134,13 @@ def batch(
         save=False,
         with_tools=not no_tools,
     )
+    if workers is not None:
+        _validate_cluster_options(config, provider_batch)
     if provider_batch is not None:
         _validate_provider_options(options, job)
         context = build_context(config, quiet=quiet)
         return run_async(_run_provider_batch(context, options, job, provider_batch, poll))
-    return run_async(_run_batch(build_context(config, quiet=quiet), options, job))
+    return run_async(_run_batch(build_context(config, quiet=quiet), options, job, workers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +153,7 @@ class BatchOptions:
     resume: bool = False
     retry_failed: bool = False
     shard: Shard = ALL_SHARDS
-    concurrency: int = 8
+    concurrency: int | None = None
     retries: int = 2
     timeout: float | None = None
     quiet: bool = False
@@ -170,24 +181,31 @@ class RequestsFailed(McpChatError):
     kind = "failed"
 
 
-async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions) -> int:
+async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions, workers: str | None) -> int:
     """Run the requests. Raises the error that stopped the run early, or RequestsFailed if some failed."""
     with (
         open_requests(job.source, job.shard) as (file, total),
         open_results(job.target, ordered=job.ordered, resume=job.resume, retry_failed=job.retry_failed) as results,
     ):
         bar = ProgressBar(sys.stderr, total=total, quiet=job.quiet, no_color=job.no_color)
-        screen, asker = PlainSignIn(sys.stderr, bar.print_line), NonInteractiveDialog()
-        async with open_session_factory(
-            context, options, emit=_warning_emitter(bar), asker=asker, screen=screen
-        ) as pool:
+        async with open_processor(
+            context,
+            options,
+            workers=workers,
+            retries=job.retries,
+            timeout=job.timeout,
+            emit=_warning_emitter(bar),
+            asker=NonInteractiveDialog(),
+            screen=PlainSignIn(sys.stderr, bar.print_line),
+        ) as processor:
             began = time.monotonic()
 
             def write(result: BatchResult) -> None:
                 results.write(result.line, to_json(result))
-                bar.update(len(results.finished_keys) + runner.stats.finished, runner.stats.failed.total())
+                done, failed = len(results.finished_keys) + runner.stats.finished, runner.stats.failed.total()
+                bar.update(done, failed, note=processor.note)
 
-            runner = BatchRunner(pool, write, concurrency=job.concurrency, retries=job.retries, timeout=job.timeout)
+            runner = BatchRunner(processor, write, concurrency=job.concurrency or processor.slots)
             requests = RequestReader(file, results.finished_keys, results.expect, job.shard)
 
             def softly() -> None:
@@ -195,14 +213,24 @@ async def _run_batch(context: RunContext, options: RunOptions, job: BatchOptions
                 runner.stop_accepting()
 
             with bar.showing(), graceful_first_signal(signal.SIGINT, softly) as interrupted:
+                bar.update(len(results.finished_keys), 0, note=processor.note)
                 async with aclosing(requests.read()) as read:
                     await runner.run(read)
                 results.complete = runner.stop_reason is None and not interrupted
             if not job.quiet:
-                bar.print_line(_format_summary(runner.stats, requests.finished_count, pool, time.monotonic() - began))
+                seconds = time.monotonic() - began
+                bar.print_line(_format_summary(runner.stats, requests.finished_count, processor, seconds))
     if interrupted:
         raise TerminatedBySignal(interrupted[0])
     return _finish(runner, job)
+
+
+def _validate_cluster_options(config: ConfigChoice, provider_batch: str | None) -> None:
+    """Raise UsageError for options that the workers of a cluster cannot honour."""
+    if provider_batch is not None:
+        raise UsageError("--workers and --provider-batch exclude each other")
+    if config.servers:
+        raise UsageError("--mcp does not go with --workers", hint="each worker has the servers of its own config")
 
 
 def _finish(batch: BatchRunner, job: BatchOptions) -> int:
@@ -230,7 +258,7 @@ def _warning_emitter(bar: ProgressBar) -> Callable[[Event], None]:
     return tell
 
 
-def _format_summary(tally: BatchStats, known: int, pool: SessionFactory, seconds: float) -> str:
+def _format_summary(tally: BatchStats, known: int, pool: RequestProcessor | SessionFactory, seconds: float) -> str:
     """``9,950 done, 50 failed (overloaded 40, tool 10), 12 not run, 7 were done before · 1,204 in · ... · 61.2 s``."""
     parts = [f"{tally.succeeded:,} done"]
     if tally.failed:

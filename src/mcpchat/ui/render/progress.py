@@ -72,10 +72,11 @@ class ProgressBar:
     def showing(self) -> AbstractContextManager[object]:
         return self._progress if self._progress is not None else nullcontext()
 
-    def update(self, completed: int, failed: int) -> None:
-        """Set the number of completed items, and how many of them failed."""
+    def update(self, completed: int, failed: int, *, note: str = "") -> None:
+        """Set the number of completed items, how many of them failed, and what else there is to say."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=completed, description=f"{failed:,} failed" if failed else "")
+            description = ", ".join(filter(None, (f"{failed:,} failed" if failed else "", note)))
+            self._progress.update(self._task, completed=completed, description=description)
 
     def print_line(self, line: str) -> None:
         if self._progress is not None:

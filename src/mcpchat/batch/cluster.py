@@ -1,0 +1,157 @@
+"""Runs the requests of a batch on the workers of a Dask cluster."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import urlsplit
+
+import dask
+import msgspec
+
+dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})
+
+from distributed import Client, KilledWorker  # noqa: E402 - it reads the setting when it is imported
+
+from mcpchat.app.attachments import read_attachments  # noqa: E402
+from mcpchat.batch.cluster_worker import RequestOutcome, RunOrder, end_run, run_request  # noqa: E402
+from mcpchat.batch.processing import Processed  # noqa: E402
+from mcpchat.batch.types import BatchResult, PreparedRequest, attach_files  # noqa: E402
+from mcpchat.config.run import RunOptions  # noqa: E402
+from mcpchat.core.report import ErrorReport, error_report  # noqa: E402
+from mcpchat.core.usage import UsageTotals  # noqa: E402
+from mcpchat.errors import McpChatError, ServerError  # noqa: E402
+
+_CONNECT_TIMEOUT = 10.0  # seconds
+
+
+class ClusterProcessor:
+    """Runs each request on some worker. One that a lost worker had is run again on another.
+
+    Every request carries what the run has spent so far, so the budget holds for all workers together, except for what
+    the requests in progress spend.
+    """
+
+    def __init__(self, client: Client, order: RunOrder) -> None:
+        self.run_usage = UsageTotals()
+        self._client = client
+        self._order = order
+        self._encoded_order = msgspec.json.encode(order)
+
+    @property
+    def track_cost(self) -> bool:
+        return self._order.options.track_cost
+
+    @property
+    def slots(self) -> int:
+        """How many requests the workers take at a time."""
+        return sum(worker["nthreads"] for worker in self._workers().values())
+
+    @property
+    def worker_count(self) -> int:
+        return len(self._workers())
+
+    @property
+    def note(self) -> str:
+        count = self.worker_count
+        return f"{count} worker{'s' * (count != 1)}"
+
+    def _workers(self) -> dict[str, dict[str, int]]:
+        return dict(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    async def process(self, request: PreparedRequest) -> Processed:
+        try:
+            outcome = await self._run_on_worker(self._read_files(request))
+        except SchedulerLost as error:
+            return Processed(None, error)
+        except McpChatError as error:
+            return Processed(BatchResult(id=request.id, line=request.line, error=error_report(error)))
+        if (result := outcome.result) is not None:
+            self.run_usage.add(result.usage, lambda usage: result.cost)
+        return Processed(result, _RemoteError(outcome.stop) if outcome.stop is not None else None)
+
+    def _read_files(self, request: PreparedRequest) -> PreparedRequest:
+        """The request with its files in it: they are on this machine. Raises UsageError."""
+        if not request.source.attach:
+            return request
+        request = attach_files(request, read_attachments(request.source.attach))
+        return msgspec.structs.replace(request, source=msgspec.structs.replace(request.source, attach=()))
+
+    async def _run_on_worker(self, request: PreparedRequest) -> RequestOutcome:
+        """Raises ServerError if no worker survives it, SchedulerLost, McpChatError if it fails otherwise."""
+        spent = self.run_usage
+        future = self._client.submit(
+            run_request,
+            self._encoded_order,
+            msgspec.json.encode(request),
+            spent.usage.total,
+            spent.dollars,
+            key=f"mcpchat-{self._order.id}-{request.line}",
+            pure=False,
+        )
+        try:
+            return msgspec.json.decode(await future, type=RequestOutcome)
+        except KilledWorker as error:
+            raise ServerError("every worker that ran it has ended", hint="its memory, or the worker's log") from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():  # it was not ours: the futures end with the connection
+                raise SchedulerLost("the connection to the scheduler is lost", hint="start it again") from None
+            with suppress(Exception):
+                await asyncio.shield(future.cancel())
+            raise
+        except Exception as error:
+            raise McpChatError(f"the worker failed: {type(error).__name__}: {error}") from error
+
+
+class SchedulerLost(ServerError):
+    """The scheduler has gone, and with it all that was submitted."""
+
+
+class _RemoteError(McpChatError):
+    """An error that ended the run on a worker."""
+
+    def __init__(self, report: ErrorReport) -> None:
+        super().__init__(report.message, hint=report.hint)
+        self.kind = report.kind
+        self.exit_code = report.code  # type: ignore[misc]  # that of the error on the worker
+
+
+async def _connect(address: str) -> Client:
+    """Raises OSError at once if nothing listens there: Dask's client would try for as long as it may."""
+    parts = urlsplit(address)
+    if parts.scheme in {"tcp", "tls"} and parts.hostname and parts.port:
+        async with asyncio.timeout(_CONNECT_TIMEOUT):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.close()
+    options = {"asynchronous": True, "timeout": _CONNECT_TIMEOUT, "name": "mcpchat", "set_as_default": False}
+    client: Client = await Client(address, **options)
+    return client
+
+
+@asynccontextmanager
+async def open_cluster(
+    address: str, options: RunOptions, *, config: str | None, retries: int, timeout: float | None
+) -> AsyncIterator[ClusterProcessor]:
+    """Connect to the scheduler at ``address`` (tcp:// or tls://). The runs on the workers end with the block.
+
+    Raises ServerError if the scheduler cannot be reached, or has no workers.
+    """
+    order = RunOrder(id=secrets.token_hex(4), options=options, config=config, retries=retries, timeout=timeout)
+    try:
+        client = await _connect(address)
+    except (OSError, TimeoutError, ValueError) as error:
+        message = f"the scheduler {address} cannot be reached"
+        raise ServerError(message, hint="dask scheduler starts one; --workers tcp://HOST:8786") from error
+    try:
+        try:
+            await client.wait_for_workers(1, timeout=_CONNECT_TIMEOUT)
+        except TimeoutError as error:
+            raise ServerError(f"the scheduler {address} has no workers", hint=f"dask worker {address}") from error
+        yield ClusterProcessor(client, order)
+    finally:
+        with suppress(Exception):
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                await client.run(end_run, order.id, on_error="ignore")
+        with suppress(Exception):
+            await client.close()

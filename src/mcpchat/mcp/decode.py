@@ -40,7 +40,6 @@ def parse_server_info(result: Raw, revision: str, capabilities: Raw) -> ServerIn
 def parse_tool(server: str, raw: Raw) -> ToolSpec:
     hints = _as_dict(raw.get("annotations"))
     schema, output = raw.get("inputSchema"), raw.get("outputSchema")
-    task_support = _as_dict(raw.get("execution")).get("taskSupport")
     spec = ToolSpec(
         server=server,
         name=raw["name"],
@@ -54,9 +53,15 @@ def parse_tool(server: str, raw: Raw) -> ToolSpec:
             idempotent=_get_bool(hints, "idempotentHint"),
             open_world=_get_bool(hints, "openWorldHint"),
         ),
-        task_support=task_support if task_support in {"optional", "required"} else "",
+        task_support=parse_task_support(raw),
     )
     return replace(spec, origin=spec.fingerprint)
+
+
+def parse_task_support(raw: Raw) -> Literal["", "optional", "required"]:
+    """Whether a tool may, or must, be run as a task, by a server of revision 2025-11-25."""
+    value = _as_dict(raw.get("execution")).get("taskSupport")
+    return value if value in {"optional", "required"} else ""
 
 
 def parse_resource(server: str, raw: Raw) -> Resource:

@@ -27,6 +27,7 @@ _MAX_PAGES = 1000
 _MAX_IDLE_TIMES = 10  # times the time of a page, for a whole list
 _MAX_NAMED = 5  # entries that a notice names
 _MAX_TTL_MS = 1e15  # larger numbers are nonsense
+_TASK_REVISION = "2025-11-25"
 _RETRY_TTL = 300.0  # seconds after which a list that failed is requested again
 _MAX_ENTRY_LENGTH = 500_000  # characters of one entry
 _MAX_TOTAL_LENGTH = 50_000_000  # characters of a whole list, dropped entries included
@@ -56,11 +57,14 @@ async def list_all(
     entries_by_method: dict[str, list[dict[str, Any]]] = {method: [] for method in _LIST_METHODS}
     notices: list[str] = []
     ttls: list[float] = []
+    # In this revision a tool may say that it only runs as a task, though its server has none.
+    lacks_tasks = info.revision == _TASK_REVISION and decode.TASK_CALLS not in info.capabilities
 
     async def fetch(method: str) -> None:
         timeout = RequestTimeout(idle=idle, total=_MAX_IDLE_TIMES * idle)
         try:
-            entries, ttl = await send(_fetch_pages(client, message_filter, method, notices, timeout.touch), timeout)
+            pages = _fetch_pages(client, message_filter, method, notices, timeout.touch, lacks_tasks=lacks_tasks)
+            entries, ttl = await send(pages, timeout)
         except MCPError as error:
             if method == "tools/list":
                 raise ServerError(f"it did not list its tools: {error.message} (code {error.code})") from error
@@ -100,6 +104,8 @@ async def _fetch_pages(
     method: str,
     notices: list[str],
     on_page: Callable[[], None],
+    *,
+    lacks_tasks: bool,
 ) -> tuple[list[dict[str, Any]], float | None]:
     """All pages of one list, and its validity in seconds (None if the server does not say)."""
     fetch_page: Any = {
@@ -126,6 +132,10 @@ async def _fetch_pages(
             accepted = {tool.name for tool in page.tools}  # the SDK drops those whose header annotations are invalid
             dropped += [f"{entry['name']} (invalid x-mcp-header)" for entry in valid if entry["name"] not in accepted]
             valid = [entry for entry in valid if entry["name"] in accepted]
+            if lacks_tasks:
+                unusable = [entry for entry in valid if decode.parse_task_support(entry) == "required"]
+                dropped += [f"{entry['name']} (runs only as a task, and the server has none)" for entry in unusable]
+                valid = [entry for entry in valid if entry not in unusable]
         for entry in valid:
             key = entry[ID_FIELDS.get(method, "name")]
             total_length += 0 if exceeds_depth(entry) else len(str(entry))

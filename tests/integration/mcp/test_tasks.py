@@ -146,6 +146,21 @@ async def test_tasks_are_only_for_servers_that_have_them(open_test_hub: OpenHub)
             assert result_text(await fixture.call("box.echo", text="x")) == "done"
 
 
+async def test_a_tool_that_only_runs_as_a_task_is_left_out_if_its_server_has_none(open_test_hub: OpenHub) -> None:
+    class NoTasks(TaskLogic):
+        def _answer(self, method: str, params: dict[str, Any], message: dict[str, Any]) -> dict[str, Any] | None:
+            answer = super()._answer(method, params, message)
+            if method == "initialize" and answer is not None:
+                del answer["result"]["capabilities"]["tasks"]
+            return answer
+
+    with ScriptedHttpServer(NoTasks("legacy").respond) as server:
+        async with open_test_hub(box=remote(server)) as fixture:
+            assert [tool.name for tool in await fixture.hub.list_tools()] == ["count", "plain"]
+            assert result_text(await fixture.call("box.count")) == "at once"
+            assert "must (runs only as a task, and the server has none)" in str(fixture.hub.catalogs()["box"].notices)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
